@@ -1,0 +1,187 @@
+//! Unit vectors, similarity as it is defined, and matrices of embeddings in memory or mapped from a file.
+//!
+//! Not an index: how the nearest of many is found is `cache::index`'s business.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A unit vector: norm taken in f64, components rounded to f32. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Embedding(Arc<[f32]>);
+
+/// Why a row cannot be an embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRow {
+    /// A component is NaN or infinite.
+    #[error("component {0} is not finite")]
+    NotFinite(usize),
+    /// Every component is zero, so there is no direction.
+    #[error("all components are zero")]
+    Zero,
+}
+
+/// The norm of a row in f64.
+///
+/// # Errors
+/// A component that is not finite, or a row of zeros.
+pub fn norm(row: &[f32]) -> Result<f64, BadRow> {
+    let squares: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    if !squares.is_finite() {
+        let bad = row.iter().position(|x| !x.is_finite());
+        return Err(BadRow::NotFinite(bad.unwrap_or(0)));
+    }
+    if squares == 0.0 {
+        return Err(BadRow::Zero);
+    }
+    Ok(squares.sqrt())
+}
+
+impl Embedding {
+    /// Scales a row to unit length.
+    ///
+    /// # Errors
+    /// A component that is not finite, or a row of zeros.
+    pub fn normalised(row: &[f32]) -> Result<Self, BadRow> {
+        let norm = norm(row)?;
+        Ok(Self(row.iter().map(|&x| (f64::from(x) / norm) as f32).collect()))
+    }
+
+    /// The components.
+    #[must_use]
+    pub fn as_slice(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+/// Cosine of two unit vectors as it decides and is reported: the f64 dot product of the f32
+/// components summed in index order, clamped below at 0.
+#[must_use]
+pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
+    let mut sum = 0.0_f64;
+    for (&x, &y) in a.iter().zip(b) {
+        sum += f64::from(x) * f64::from(y);
+    }
+    sum.max(0.0)
+}
+
+/// Rows of one dimension, normalised when taken. Shared between runs; never copied whole.
+#[derive(Clone, Debug)]
+pub struct EmbeddingMatrix {
+    dimension: usize,
+    values: Values,
+}
+
+#[derive(Clone, Debug)]
+enum Values {
+    Owned(Arc<[f32]>),
+    Mapped { map: Arc<memmap2::Mmap>, offset: usize, rows: usize },
+}
+
+impl EmbeddingMatrix {
+    /// From row-major values in memory.
+    ///
+    /// # Errors
+    /// The first bad row and what is wrong with it.
+    ///
+    /// # Panics
+    /// If `dimension` is 0 or does not divide the number of values.
+    pub fn from_values(dimension: usize, values: Vec<f32>) -> Result<Self, (usize, BadRow)> {
+        assert!(dimension > 0 && values.len().is_multiple_of(dimension));
+        Self { dimension, values: Values::Owned(values.into()) }.checked()
+    }
+
+    /// From little-endian row-major f32 values at `offset` of a mapped file.
+    ///
+    /// # Errors
+    /// The first bad row and what is wrong with it.
+    ///
+    /// # Panics
+    /// If the map is too short for `rows` rows, or `dimension` is 0.
+    pub fn from_map(map: memmap2::Mmap, offset: usize, rows: usize, dimension: usize) -> Result<Self, (usize, BadRow)> {
+        assert!(dimension > 0 && map.len() >= offset + rows * dimension * size_of::<f32>());
+        Self { dimension, values: Values::Mapped { map: Arc::new(map), offset, rows } }.checked()
+    }
+
+    fn checked(self) -> Result<Self, (usize, BadRow)> {
+        let mut buffer = Vec::new();
+        for row in 0..self.rows() {
+            self.read(row, &mut buffer);
+            norm(&buffer).map_err(|bad| (row, bad))?;
+        }
+        Ok(self)
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match &self.values {
+            Values::Owned(values) => values.len() / self.dimension,
+            Values::Mapped { rows, .. } => *rows,
+        }
+    }
+
+    /// Components of a row.
+    pub const fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Copies a row as stored, not normalised, into `buffer`.
+    pub fn read(&self, row: usize, buffer: &mut Vec<f32>) {
+        buffer.clear();
+        match &self.values {
+            Values::Owned(values) => {
+                buffer.extend_from_slice(&values[row * self.dimension..(row + 1) * self.dimension]);
+            }
+            Values::Mapped { map, offset, .. } => {
+                let width = self.dimension * size_of::<f32>();
+                let bytes = &map[offset + row * width..offset + (row + 1) * width];
+                let (components, _) = bytes.as_chunks::<4>();
+                buffer.extend(components.iter().map(|&b| f32::from_le_bytes(b)));
+            }
+        }
+    }
+
+    /// A row, normalised.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn embedding(&self, row: usize) -> Embedding {
+        let mut buffer = Vec::with_capacity(self.dimension);
+        self.read(row, &mut buffer);
+        Embedding::normalised(&buffer).expect("rows were checked when the matrix was made")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_normalised_in_f64() {
+        let matrix = EmbeddingMatrix::from_values(2, vec![3.0, 4.0, 0.0, -2.0]).expect("good rows");
+        assert_eq!(matrix.rows(), 2);
+        assert_eq!(matrix.embedding(0).as_slice(), [0.6, 0.8]);
+        assert_eq!(matrix.embedding(1).as_slice(), [0.0, -1.0]);
+    }
+
+    #[test]
+    fn bad_rows_are_named() {
+        assert_eq!(EmbeddingMatrix::from_values(2, vec![1.0, 0.0, 0.0, 0.0]).err(), Some((1, BadRow::Zero)));
+        assert_eq!(EmbeddingMatrix::from_values(1, vec![f32::NAN]).err(), Some((0, BadRow::NotFinite(0))));
+    }
+
+    #[test]
+    fn tiny_rows_have_a_direction() {
+        let tiny = Embedding::normalised(&[1e-30, 0.0]).expect("norm in f64 does not underflow");
+        assert_eq!(tiny.as_slice(), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn similarity_is_clamped_below() {
+        assert!(similarity(&[1.0, 0.0], &[-1.0, 0.0]).abs() < f64::EPSILON);
+        assert!((similarity(&[0.6, 0.8], &[0.6, 0.8]) - 1.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,1 @@
+//! Prompt to embedding, and prompt to the embedding of the picture it would produce.

@@ -1,0 +1,105 @@
+//! What is wrong with an input, said the same way everywhere: file, line, key, the value found and
+//! what is accepted. Every parser returns this; the command line turns it into exit code 2.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// An input that cannot be used. Shown as `file:line: key = value: expected accepted`, with the
+/// parts that apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputError {
+    /// The file, or what stands for one (`--set`, `variant "modm"`).
+    pub file: PathBuf,
+    /// Line or, where `row` says so, row of an array; counted from 1.
+    pub line: Option<usize>,
+    /// Column name, dotted key or flag.
+    pub key: Option<String>,
+    /// What was found, as written.
+    pub found: Option<String>,
+    /// What is accepted, or the way out: a phrase.
+    pub accepted: String,
+}
+
+impl InputError {
+    /// An error about a whole file: `accepted` says what is wrong and the way out.
+    #[must_use]
+    pub fn new(file: impl AsRef<Path>, accepted: impl Into<String>) -> Self {
+        Self { file: file.as_ref().to_owned(), accepted: accepted.into(), ..Self::default() }
+    }
+
+    /// Names the line, counted from 1.
+    #[must_use]
+    pub const fn line(mut self, line: usize) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    /// Names the key or column and the value found there.
+    #[must_use]
+    pub fn value(mut self, key: impl Into<String>, found: impl fmt::Display) -> Self {
+        self.key = Some(key.into());
+        self.found = Some(shortened(&found.to_string()));
+        self
+    }
+
+    /// Names the key or column where there is no value to show.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// A file that could not be opened or read.
+    #[must_use]
+    pub fn unreadable(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
+        Self::new(file, format!("cannot be read: {error}"))
+    }
+}
+
+/// The line, from 1, of a byte offset into a text.
+#[must_use]
+pub fn line_of_offset(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// Long values are cut in messages: a pasted megabyte helps nobody.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 80;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(LONGEST).collect();
+    cut.push('…');
+    cut
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        match (&self.key, &self.found) {
+            (Some(key), Some(found)) => write!(f, ": {key} = {found}: ")?,
+            (Some(key), None) => write!(f, ": {key}: ")?,
+            (None, _) => f.write_str(": ")?,
+        }
+        f.write_str(&self.accepted)
+    }
+}
+
+impl std::error::Error for InputError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_file_line_key_value_and_what_is_accepted() {
+        let error = InputError::new("a.csv", "expected seconds from 0").line(3).value("arrival_s", "\"x\"");
+        assert_eq!(error.to_string(), "a.csv:3: arrival_s = \"x\": expected seconds from 0");
+        assert_eq!(InputError::new("a.csv", "is empty").to_string(), "a.csv: is empty");
+        let long = InputError::new("a.csv", "too long").value("prompt", "x".repeat(1000)).to_string();
+        assert!(long.len() < 150, "{long}");
+    }
+}

@@ -1,0 +1,18 @@
+//! `modm` simulates and compares systems that serve text-to-image diffusion from a cache of final
+//! images. One scheduler core runs against a simulated clock or against real sessions.
+//!
+//! Start at [`replay`], the only loop; `ARCHITECTURE.md` has the map.
+
+pub mod cli;
+pub mod draw;
+pub mod embedding;
+pub mod encoder;
+pub mod image;
+pub mod input;
+pub mod metrics;
+pub mod model;
+pub mod profile;
+pub mod request;
+pub mod time;
+pub mod trace;
+pub mod window;

@@ -1,0 +1,91 @@
+//! The measures of one run, as `summary.json` has them. A measure that does not apply is absent, never 0.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The measures of one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Requests counted: those that arrived at or after the warm-up.
+    pub requests: u64,
+    /// Of these, completed.
+    pub completed: u64,
+    /// Of these, not accepted.
+    pub rejected: u64,
+    /// Of these, accepted but without an image.
+    pub failed: u64,
+    /// Of these, withdrawn.
+    pub cancelled: u64,
+    /// From time zero to the last finish.
+    pub makespan_s: f64,
+    /// Completed / (last finish - first arrival).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput_per_min: Option<f64>,
+    /// Completed from the first to the last arrival / that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput_steady_per_min: Option<f64>,
+    /// Hits and returns / routed requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hit_rate: Option<f64>,
+    /// Hits (returns included) by steps skipped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hits_by_skipped_steps: BTreeMap<u32, u64>,
+    /// Mean of 1 - k/T over the hits that ran; returns are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_refine_fraction: Option<f64>,
+    /// Latency of completed requests, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_s: Option<Latency>,
+    /// A row for each multiple of the scenario.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slo: Vec<Slo>,
+    /// Share of the requests with a deadline that met it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_attainment: Option<f64>,
+    /// GPU busy seconds per completed request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_gpu_s_per_request: Option<f64>,
+    /// Model loads begun after time zero.
+    pub model_loads: u64,
+    /// Joules; only if the profile has every power.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_j: Option<f64>,
+    /// Dollars; only if every GPU type has a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Mean quality of the completed images by measure, from the profile's `[[quality]]` rows; only
+    /// measures with a row for everything that was made.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quality: BTreeMap<String, f64>,
+}
+
+/// Latency in seconds: finish - arrival. Percentiles interpolate linearly between closest ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// The worst.
+    pub max: f64,
+}
+
+/// SLO attainment at one multiple of a full generation on the large model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Slo {
+    /// The multiple.
+    pub multiple: f64,
+    /// The latency it allows, in seconds.
+    pub threshold_s: f64,
+    /// Met / all requests; rejected, failed and cancelled ones count as not met.
+    pub attainment: f64,
+    /// 1 - attainment.
+    pub violation_rate: f64,
+}

@@ -1,0 +1,211 @@
+//! Measured service times of models on GPU types, and where they come from.
+//!
+//! Policies plan with these; the simulator's draws (jitter) are `sim`'s business, so that no oracle
+//! leaks into a policy.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::input::InputError;
+use crate::model::{GpuId, ModelId, Work};
+use crate::time::{Duration, MAX_INPUT_S};
+
+/// A profile as its TOML file has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileFile {
+    /// Who measured this, on what, when.
+    pub source: String,
+    /// A row for each GPU type and model.
+    pub service: Vec<Service>,
+    /// Measured quality of images by what made them; optional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<Quality>,
+}
+
+/// Times and power of one model on one GPU type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// GPU type.
+    pub gpu: String,
+    /// Model name.
+    pub model: String,
+    /// Seconds of one denoising step, batch 1.
+    pub step_s: f64,
+    /// Seconds of encoding, decoding and the rest, per job.
+    #[serde(default)]
+    pub overhead_s: f64,
+    /// Seconds to bring the model onto this GPU.
+    pub load_s: f64,
+    /// Coefficient of variation of a job's time; 0 for none.
+    #[serde(default)]
+    pub jitter_cv: f64,
+    /// Watts while denoising.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_w: Option<f64>,
+    /// Watts while loading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_w: Option<f64>,
+    /// Watts while idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_w: Option<f64>,
+}
+
+/// Measured quality of images by what made them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quality {
+    /// Model name.
+    pub model: String,
+    /// Steps skipped from a source image.
+    pub skipped_steps: u32,
+    /// What was measured, e.g. `clip`.
+    pub measure: String,
+    /// Its value.
+    pub value: f64,
+    /// Who measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl Service {
+    /// Seconds of a job: `overhead_s + step_s * (T - k)`, without jitter.
+    pub fn job_s(&self, work: Work) -> f64 {
+        self.overhead_s + self.step_s * f64::from(work.steps_run())
+    }
+
+    fn complaint(&self) -> Option<(&'static str, f64, &'static str)> {
+        const TIME: &str = "expected seconds from 0 to ten years";
+        let times = [("step_s", self.step_s), ("overhead_s", self.overhead_s), ("load_s", self.load_s)];
+        if let Some((key, value)) = times.into_iter().find(|(_, value)| !(0.0..=MAX_INPUT_S).contains(value)) {
+            return Some((key, value, TIME));
+        }
+        if !(0.0..=10.0).contains(&self.jitter_cv) {
+            return Some(("jitter_cv", self.jitter_cv, "expected a coefficient of variation from 0 to 10"));
+        }
+        let powers = [("active_w", self.active_w), ("load_w", self.load_w), ("idle_w", self.idle_w)];
+        powers
+            .into_iter()
+            .find_map(|(key, value)| value.filter(|watts| !(0.0..=1e6).contains(watts)).map(|watts| (key, watts)))
+            .map(|(key, value)| (key, value, "expected watts from 0 to 1000000"))
+    }
+}
+
+impl ProfileFile {
+    /// Parses a profile; `file` names it in errors.
+    ///
+    /// # Errors
+    /// What is wrong, with line, key and value.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, InputError> {
+        let profile: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| crate::input::line_of_offset(text, span.start));
+            InputError { line, ..InputError::new(file, error.message().trim()) }
+        })?;
+        for (index, service) in profile.service.iter().enumerate() {
+            // The nth header is the nth row: TOML has no other way to write them that serde accepts here.
+            let line = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("[[service]]")).nth(index);
+            let place = |error: InputError| InputError { line: line.map(|(at, _)| at + 1), ..error };
+            if let Some((key, value, accepted)) = service.complaint() {
+                let row = format!("service ({}, {}).{key}", service.gpu, service.model);
+                return Err(place(InputError::new(file, accepted).value(row, value)));
+            }
+            let same = |other: &Service| other.gpu == service.gpu && other.model == service.model;
+            if profile.service[..index].iter().any(same) {
+                let message = format!("GPU {} and model {} have a row already", service.gpu, service.model);
+                return Err(place(InputError::new(file, message).key("service")));
+            }
+        }
+        if let Some(bad) = profile.quality.iter().find(|quality| !quality.value.is_finite()) {
+            return Err(InputError::new(file, "expected a finite number").value("quality.value", bad.value));
+        }
+        Ok(profile)
+    }
+}
+
+/// The part of a profile that a scenario uses: every GPU type of its cluster with every model of its
+/// list, found once so that look-ups cannot fail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Who measured this, on what, when.
+    pub source: String,
+    models: usize,
+    /// By GPU type, then model.
+    service: Vec<Service>,
+}
+
+impl Profile {
+    /// Picks the rows of these GPU types and models, in order.
+    ///
+    /// # Errors
+    /// The first (GPU type, model) without a row.
+    pub fn select(file: &ProfileFile, gpus: &[String], models: &[String]) -> Result<Self, (String, String)> {
+        let mut service = Vec::with_capacity(gpus.len() * models.len());
+        for gpu in gpus {
+            for model in models {
+                let row = file.service.iter().find(|row| row.gpu == *gpu && row.model == *model);
+                service.push(row.ok_or_else(|| (gpu.clone(), model.clone()))?.clone());
+            }
+        }
+        Ok(Self { source: file.source.clone(), models: models.len(), service })
+    }
+
+    /// The row of a model on a GPU type.
+    #[must_use]
+    pub fn service(&self, gpu: GpuId, model: ModelId) -> &Service {
+        &self.service[gpu.index() * self.models + model.index()]
+    }
+
+    /// Number of models.
+    pub const fn models(&self) -> usize {
+        self.models
+    }
+
+    /// Full generations a minute of one worker: 60 / (`overhead_s` + `step_s` * T).
+    pub fn images_per_minute(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
+        60.0 / self.full_generation_s(gpu, model, total_steps)
+    }
+
+    /// Seconds of one full generation.
+    pub fn full_generation_s(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
+        self.service(gpu, model).job_s(Work { model, total_steps, skipped_steps: 0 })
+    }
+
+    /// Time to bring a model onto a GPU.
+    pub fn load(&self, gpu: GpuId, model: ModelId) -> Duration {
+        Duration::from_seconds_saturating(self.service(gpu, model).load_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = "source = \"test\"\n[[service]]\ngpu = \"a\"\nmodel = \"m\"\nstep_s = 0.5\nload_s = 2\n";
+
+    fn parse(text: &str) -> Result<ProfileFile, String> {
+        ProfileFile::parse(text, Path::new("profile.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reads_rows_and_selects_them() {
+        let file = parse(ROW).expect("a good profile");
+        let profile = Profile::select(&file, &["a".into()], &["m".into()]).expect("the row is there");
+        assert!((profile.full_generation_s(GpuId(0), ModelId(0), 50) - 25.0).abs() < 1e-12);
+        assert_eq!(Profile::select(&file, &["a".into()], &["x".into()]), Err(("a".into(), "x".into())));
+    }
+
+    #[test]
+    fn errors_name_line_key_and_value() {
+        let negative = ROW.replace("0.5", "-0.5");
+        assert_eq!(
+            parse(&negative),
+            Err("profile.toml:2: service (a, m).step_s = -0.5: expected seconds from 0 to ten years".into())
+        );
+        let unknown = format!("{ROW}colour = 1\n");
+        assert!(parse(&unknown).is_err_and(|error| error.starts_with("profile.toml:7: unknown field `colour`")));
+        let twice = format!("{ROW}{}", &ROW["source = \"test\"\n".len()..]);
+        assert!(parse(&twice).is_err_and(|error| error.contains("profile.toml:7")));
+    }
+}

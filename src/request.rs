@@ -1,0 +1,77 @@
+//! Requests, tenants and how requests end. Prompts are not here: the core never sees text.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Time;
+
+/// A request, known by its row in the trace (or its number of arrival when live).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u32);
+
+impl RequestId {
+    /// The row as an index.
+    pub const fn row(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who asks: scopes what may be retrieved. Numbered in order of first appearance; 0 where a trace names none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TenantId(pub u32);
+
+/// What the scheduler knows of a request when it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its row.
+    pub id: RequestId,
+    /// When it was due to arrive; latency counts from here, however late the loop got round to it.
+    pub arrival: Time,
+    /// Who asks.
+    pub tenant: TenantId,
+    /// When it should be finished, if it says so.
+    pub deadline: Option<Time>,
+}
+
+/// How a request ended. Every request ends exactly once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// An image was made or returned.
+    Completed,
+    /// Not accepted, and why.
+    Rejected(String),
+    /// Accepted, but no image came of it, and why.
+    Failed(String),
+    /// Withdrawn by whoever asked.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The word in the `outcome` column.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Rejected(_) => "rejected",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The reason, where there is one.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Rejected(reason) | Self::Failed(reason) => Some(reason),
+            Self::Completed | Self::Cancelled => None,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Checked request traces: reading ours, importing public ones, making synthetic ones.
