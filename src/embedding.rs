@@ -63,7 +63,8 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
     for (&x, &y) in a.iter().zip(b) {
         sum += f64::from(x) * f64::from(y);
     }
-    sum.max(0.0)
+    // Not `max`, which may keep the sign of a negative zero.
+    if sum > 0.0 { sum } else { 0.0 }
 }
 
 /// Rows of one dimension, normalised when taken. Shared between runs; never copied whole.
