@@ -11,6 +11,7 @@ pub mod image;
 pub mod input;
 pub mod metrics;
 pub mod model;
+pub mod output;
 pub mod profile;
 pub mod request;
 pub mod time;
