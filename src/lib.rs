@@ -13,6 +13,7 @@ pub mod input;
 pub mod journal;
 pub mod metrics;
 pub mod model;
+pub mod output;
 pub mod profile;
 pub mod replay;
 pub mod request;
