@@ -17,6 +17,7 @@ pub mod output;
 pub mod profile;
 pub mod replay;
 pub mod request;
+pub mod scenario;
 pub mod scheduler;
 pub mod sim;
 pub mod time;

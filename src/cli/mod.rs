@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::input::InputError;
 
+mod generate;
 mod trace;
 
 #[derive(Debug, Parser)]

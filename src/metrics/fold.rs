@@ -67,6 +67,18 @@ pub struct RequestRow {
     pub outcome: Outcome,
 }
 
+impl RequestRow {
+    /// Whether an image came of it.
+    pub fn completed(&self) -> bool {
+        self.outcome == Outcome::Completed
+    }
+
+    /// Whether it was answered with a cached image as it is.
+    pub fn returned(&self) -> bool {
+        self.decision.is_some_and(|decision| decision.kind == DecisionKind::Return)
+    }
+}
+
 /// A decision of the monitor: a row of `allocation.csv`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TickRow {

@@ -11,6 +11,8 @@ use crate::time::Time;
 mod column;
 pub mod npy;
 mod read;
+mod select;
+pub mod synthetic;
 
 pub use column::{TenantColumn, TextColumn};
 pub use read::{TraceFiles, read};
