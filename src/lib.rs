@@ -12,6 +12,7 @@ pub mod input;
 pub mod metrics;
 pub mod model;
 pub mod profile;
+pub mod report;
 pub mod request;
 pub mod time;
 pub mod trace;

@@ -105,7 +105,8 @@ impl ProfileFile {
         })?;
         for (index, service) in profile.service.iter().enumerate() {
             // The nth header is the nth row: TOML has no other way to write them that serde accepts here.
-            let line = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("[[service]]")).nth(index);
+            let line =
+                text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("[[service]]")).nth(index);
             let place = |error: InputError| InputError { line: line.map(|(at, _)| at + 1), ..error };
             if let Some((key, value, accepted)) = service.complaint() {
                 let row = format!("service ({}, {}).{key}", service.gpu, service.model);
