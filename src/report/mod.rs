@@ -8,6 +8,8 @@ use crate::metrics::timeline::Timeline;
 use crate::time::Duration;
 
 mod comparison_csv;
+pub mod figures;
+mod html;
 pub mod measures;
 pub mod saturation;
 pub mod statistics;
@@ -16,6 +18,7 @@ mod table;
 mod verdict;
 
 pub use comparison_csv::comparison_csv;
+pub use figures::DrawError;
 pub use table::{markdown, terminal};
 pub use verdict::{Verdict, verdict};
 
@@ -97,6 +100,41 @@ impl Comparison {
             statistics::ratio(measure(&run.summary)?, measure(&baseline.summary)?)
         }))
     }
+}
+
+/// A file of a report, still in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Where it goes within the folder of the comparison, with `/` between parts.
+    pub path: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// All files of a comparison's report: `comparison.csv`, `report.html`, `report.md` and, for each figure,
+/// `figures/NAME.svg` and `figures/NAME.png`.
+///
+/// # Errors
+/// See [`DrawError`].
+pub fn files(comparison: &Comparison) -> Result<Vec<ReportFile>, DrawError> {
+    let file = |path: &str, bytes: Vec<u8>| ReportFile { path: path.to_owned(), bytes };
+    let verdict = verdict(comparison);
+    let figures = figures::figures(comparison);
+    let mut files = vec![
+        file("comparison.csv", comparison_csv(comparison).into_bytes()),
+        file("report.html", html::page(comparison, &verdict, &figures)?.into_bytes()),
+        file("report.md", table::page(comparison, &verdict).into_bytes()),
+    ];
+    for figure in &figures {
+        files.push(file(&format!("figures/{}.svg", figure.name), figure.svg()?.into_bytes()));
+        files.push(file(&format!("figures/{}.png", figure.name), figure.png()?));
+    }
+    Ok(files)
+}
+
+/// Throughput while requests arrive: what comes after the last arrival says little of a queue that grew.
+fn steady(summary: &Summary) -> Option<f64> {
+    summary.throughput_steady_per_min.or(summary.throughput_per_min)
 }
 
 /// SLO attainment at a multiple.

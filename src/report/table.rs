@@ -3,6 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::statistics::Estimate;
+use super::verdict::Verdict;
 use super::{Comparison, attainment_at, saturation};
 use crate::metrics::summary::Summary;
 
@@ -120,7 +121,7 @@ impl Grid {
     }
 
     /// The text of a cell in plain tables: throughput with its ratio, waiting times of a saturated run marked.
-    fn plain(&self, column: &Column, row: usize) -> String {
+    pub(super) fn plain(&self, column: &Column, row: usize) -> String {
         let cell = &column.cells[row];
         let mark = if column.of_waiting && self.saturated[row] && cell.text != "–" { "*" } else { "" };
         format!("{}{mark}", cell.text)
@@ -145,7 +146,7 @@ impl Grid {
         (titles, rows)
     }
 
-    fn footnote(&self) -> &'static str {
+    pub(super) fn footnote(&self) -> &'static str {
         if self.saturated.contains(&true) {
             "* The queue was still growing at the last arrival: this value depends on how long the trace is.\n"
         } else {
@@ -215,6 +216,17 @@ pub fn markdown(comparison: &Comparison) -> String {
     }
     if !grid.footnote().is_empty() {
         text.extend(["\n\\", grid.footnote()]);
+    }
+    text
+}
+
+/// `report.md`: the verdict, the table and what they rest on.
+pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
+    let mut text = format!("{}\n\n{}", verdict.sentence, markdown(comparison));
+    let notes = verdict.caveats.iter().chain(&comparison.notes);
+    text.push('\n');
+    for note in notes {
+        text.extend(["- ", note, "\n"]);
     }
     text
 }

@@ -2,7 +2,7 @@
 //! with it to be honest.
 
 use super::statistics::Estimate;
-use super::{Comparison, attainment_at, saturation};
+use super::{Comparison, attainment_at, saturation, steady};
 use crate::metrics::summary::Summary;
 
 /// The verdict, and sentences that qualify it.
@@ -27,10 +27,6 @@ pub fn verdict(comparison: &Comparison) -> Verdict {
         [baseline, others @ ..] => by_throughput(comparison, baseline, others),
     };
     Verdict { sentence, caveats: caveats(comparison, &variants, &saturated) }
-}
-
-fn steady(summary: &Summary) -> Option<f64> {
-    summary.throughput_steady_per_min.or(summary.throughput_per_min)
 }
 
 fn p99(summary: &Summary) -> Option<f64> {
@@ -62,8 +58,10 @@ fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> St
         (Some(best), Some(base)) => format!(" ({:.1} against {:.1} per minute)", best.mean, base.mean),
         _ => String::new(),
     };
+    let queues = comparison.runs_of(best).any(saturation::still_growing);
+    let kept_up = if queues { "" } else { " and kept up with the arrivals" };
     format!(
-        "On {}, {best} served {}{} the requests of {baseline}{rates}{}.",
+        "On {}, {best} served {}{} the requests of {baseline}{rates}{kept_up}{}.",
         comparison.name,
         times(ratio),
         interval(ratio),
@@ -176,8 +174,8 @@ mod tests {
         let verdict = verdict(&sample::comparison());
         assert_eq!(
             verdict.sentence,
-            "On sample, modm-sdxl served 2.50x the requests of vanilla (25.0 against 10.0 per minute); 98 % within 2x of \
-             a full generation; 71 % of requests were hits."
+            "On sample, modm-sdxl served 2.50x the requests of vanilla (25.0 against 10.0 per minute), all that arrived; 98 % \
+             within 2x of a full generation; 71 % of requests were hits."
         );
         assert!(verdict.caveats[0].starts_with("The queue of vanilla was still growing"), "{:?}", verdict.caveats);
         assert!(verdict.caveats[1].starts_with("One seed"));
