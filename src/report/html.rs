@@ -83,7 +83,7 @@ fn write_table(page: &mut String, grid: &Grid) -> fmt::Result {
     page.push_str("</tbody>\n</table>\n</div>\n");
     write!(page, "<p class=\"foot\">")?;
     if let [baseline, _, ..] = grid.variants.as_slice() {
-        write!(page, "Small figures: ratio to {}. ", escaped(baseline))?;
+        write!(page, "x: ratio to {}. ", escaped(baseline))?;
     }
     page.push_str(&escaped(grid.footnote()));
     page.push_str("All measures by variant and seed: <a href=\"comparison.csv\">comparison.csv</a>.</p>\n");
@@ -91,9 +91,10 @@ fn write_table(page: &mut String, grid: &Grid) -> fmt::Result {
 }
 
 fn write_cell(page: &mut String, grid: &Grid, column: &Column, row: usize) -> fmt::Result {
-    write!(page, "<td>{}", escaped(&grid.plain(column, row)))?;
-    if let Some(ratio) = &column.cells[row].ratio {
-        write!(page, "<small>{}</small>", escaped(ratio))?;
+    write!(page, "<td>{}", escaped(&grid.value(column, row)))?;
+    let cell = &column.cells[row];
+    for small in cell.plus_minus.iter().chain(&cell.ratio) {
+        write!(page, "<small>{}</small>", escaped(small))?;
     }
     page.write_str("</td>")
 }

@@ -2,7 +2,6 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::statistics::Estimate;
 use super::verdict::Verdict;
 use super::{Comparison, attainment_at, saturation};
 use crate::metrics::summary::Summary;
@@ -10,8 +9,10 @@ use crate::metrics::summary::Summary;
 /// A measure's cell for a variant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Cell {
-    /// The value, with its interval where there are seeds.
+    /// The value.
     pub(super) text: String,
+    /// Half the width of its 95 % interval, where there are seeds.
+    pub(super) plus_minus: Option<String>,
     /// Its ratio to the baseline, where that says something.
     pub(super) ratio: Option<String>,
 }
@@ -100,7 +101,8 @@ fn not_served(summary: &Summary) -> Option<f64> {
 impl Grid {
     pub(super) fn new(comparison: &Comparison) -> Self {
         let variants = comparison.variants();
-        let saturated = variants.iter().map(|v| comparison.runs_of(v).any(saturation::still_growing)).collect();
+        let saturated: Vec<bool> =
+            variants.iter().map(|v| comparison.runs_of(v).any(saturation::still_growing)).collect();
         let columns = measures(comparison)
             .into_iter()
             .filter_map(|(title, unit, of_waiting, measure)| {
@@ -108,10 +110,15 @@ impl Grid {
                 let widest = estimates.iter().flatten().map(|e| e.mean.abs()).max_by(f64::total_cmp)?;
                 let decimals = unit.decimals(widest);
                 let cells = variants.iter().zip(&estimates).enumerate().map(|(row, (variant, estimate))| {
-                    let ratio = if row == 0 { None } else { comparison.ratio(variant, &measure) };
+                    // Of waiting times that depend on the trace's length a ratio says nothing.
+                    let means_something = row > 0 && !(of_waiting && (saturated[0] || saturated[row]));
+                    let ratio = (unit == Unit::Number && means_something)
+                        .then(|| comparison.ratio(variant, &measure))
+                        .flatten();
                     Cell {
-                        text: estimate.map_or_else(|| "–".into(), |estimate| unit.show(estimate, decimals)),
-                        ratio: ratio.filter(|_| unit == Unit::Number).map(|ratio| format!("{:.2}x", ratio.mean)),
+                        text: estimate.map_or_else(|| "–".into(), |estimate| unit.show(estimate.mean, decimals)),
+                        plus_minus: estimate.and_then(|e| e.half_width).map(|half| unit.plus_minus(half, decimals)),
+                        ratio: ratio.map(|ratio| format!("{:.2}x", ratio.mean)),
                     }
                 });
                 Some(Column { title, cells: cells.collect(), of_waiting })
@@ -120,8 +127,8 @@ impl Grid {
         Self { variants: variants.into_iter().map(str::to_owned).collect(), saturated, columns }
     }
 
-    /// The text of a cell in plain tables: throughput with its ratio, waiting times of a saturated run marked.
-    pub(super) fn plain(&self, column: &Column, row: usize) -> String {
+    /// The value of a cell; waiting times of a saturated run are marked.
+    pub(super) fn value(&self, column: &Column, row: usize) -> String {
         let cell = &column.cells[row];
         let mark = if column.of_waiting && self.saturated[row] && cell.text != "–" { "*" } else { "" };
         format!("{}{mark}", cell.text)
@@ -134,7 +141,9 @@ impl Grid {
         for column in &self.columns {
             titles.push(column.title.clone());
             for (row, cells) in rows.iter_mut().enumerate() {
-                cells.push(self.plain(column, row));
+                let value = self.value(column, row);
+                let plus_minus = column.cells[row].plus_minus.as_ref();
+                cells.push(plus_minus.map_or_else(|| value.clone(), |half| format!("{value} {half}")));
             }
             if column.title == "steady/min" && self.variants.len() > 1 {
                 titles.push("ratio".to_owned());
@@ -167,13 +176,16 @@ impl Unit {
         }
     }
 
-    fn show(self, estimate: Estimate, decimals: usize) -> String {
-        let (scale, sign) = if self == Self::Share { (100.0, "%") } else { (1.0, "") };
-        let value = format!("{:.decimals$}{sign}", estimate.mean * scale);
-        match estimate.half_width {
-            Some(half) => format!("{value} ± {:.decimals$}", half * scale),
-            None => value,
+    fn show(self, value: f64, decimals: usize) -> String {
+        match self {
+            Self::Share => format!("{:.decimals$}%", value * 100.0),
+            Self::Number | Self::Count => format!("{value:.decimals$}"),
         }
+    }
+
+    fn plus_minus(self, half: f64, decimals: usize) -> String {
+        let scale = if self == Self::Share { 100.0 } else { 1.0 };
+        format!("± {:.decimals$}", half * scale)
     }
 }
 

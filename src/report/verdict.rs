@@ -174,8 +174,8 @@ mod tests {
         let verdict = verdict(&sample::comparison());
         assert_eq!(
             verdict.sentence,
-            "On sample, modm-sdxl served 2.50x the requests of vanilla (25.0 against 10.0 per minute), all that arrived; 98 % \
-             within 2x of a full generation; 71 % of requests were hits."
+            "On sample, modm-sdxl served 2.50x the requests of vanilla (25.0 against 10.0 per minute) and kept up with the \
+             arrivals; 98 % within 2x of a full generation; 71 % of requests were hits."
         );
         assert!(verdict.caveats[0].starts_with("The queue of vanilla was still growing"), "{:?}", verdict.caveats);
         assert!(verdict.caveats[1].starts_with("One seed"));

@@ -32,7 +32,7 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
         chart: Chart::Lines(Lines {
             title: title.clone(),
             subtitle: format!(
-                "Share of all requests finished within a time; a curve further left is faster.{}\n{}",
+                "Share of all requests finished within a time.{}\n{}",
                 dashed(&first.summary.slo),
                 origin(comparison)
             ),

@@ -12,8 +12,8 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
     let ends = bars.iter().filter_map(|bar| bar.interval.map(|(_, high)| high).or(bar.value));
     let axis = Axis::from_zero("requests per minute", ends.fold(0.0, f64::max), 5.0);
     let baseline = variants.first()?;
-    let whiskers = if comparison.seeds() > 1 { " Whiskers: 95 % interval of the mean." } else { "" };
-    let ratios = if variants.len() > 1 { format!(", and over {baseline}") } else { String::new() };
+    let whiskers = if comparison.seeds() > 1 { "; whiskers: 95 % interval" } else { "" };
+    let ratios = if variants.len() > 1 { format!(" (and over {baseline})") } else { String::new() };
     let values: Vec<String> = bars.iter().map(|bar| format!("{}: {}", bar.name, bar.label)).collect();
     let title = "Throughput".to_owned();
     Some(Figure {
@@ -25,7 +25,7 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
         chart: Chart::Bars(Bars {
             title: title.clone(),
             subtitle: format!(
-                "Requests served per minute between the first and the last arrival{ratios}.{whiskers}\n{}",
+                "Requests served per minute between first and last arrival{ratios}{whiskers}.\n{}",
                 origin(comparison)
             ),
             axis,
