@@ -16,6 +16,7 @@ pub mod model;
 pub mod output;
 pub mod profile;
 pub mod replay;
+pub mod report;
 pub mod request;
 pub mod scenario;
 pub mod scheduler;

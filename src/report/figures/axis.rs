@@ -1,0 +1,99 @@
+//! Axes: ranges, round ticks and where a value lies. Linear only; a logarithmic axis is a linear one of
+//! logarithms, taken with `libm` so that a figure is the same on every machine.
+
+/// An axis of a chart.
+#[derive(Clone, Debug)]
+pub(super) struct Axis {
+    pub(super) label: String,
+    pub(super) low: f64,
+    pub(super) high: f64,
+    /// Value and text, within the range.
+    pub(super) ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// From 0 to the first round value at or above `highest`, with about `count` ticks.
+    pub(super) fn from_zero(label: &str, highest: f64, count: f64) -> Self {
+        let highest = if highest > 0.0 && highest.is_finite() { highest } else { 1.0 };
+        let step = round_step(highest / count);
+        let steps = (highest / step - 1e-9).ceil().max(1.0) as u32;
+        let decimals = if step < 1.0 { -libm::floor(libm::log10(step) + 1e-9) } else { 0.0 } as usize;
+        let tick = |n: u32| (f64::from(n) * step, format!("{:.decimals$}", f64::from(n) * step));
+        Self {
+            label: label.to_owned(),
+            low: 0.0,
+            high: f64::from(steps) * step,
+            ticks: (0..=steps).map(tick).collect(),
+        }
+    }
+
+    /// Shares, in per cent.
+    pub(super) fn shares(label: &str) -> Self {
+        let tick = |n: u32| (f64::from(n) / 4.0, format!("{} %", n * 25));
+        Self { label: label.to_owned(), low: 0.0, high: 1.0, ticks: (0..=4).map(tick).collect() }
+    }
+
+    /// Decimal logarithms of `low..high` (both above 0), with ticks at 1, 2 and 5 or only at powers of ten.
+    pub(super) fn logarithmic(label: &str, low: f64, high: f64) -> Self {
+        let (mut from, mut to) = (libm::log10(low) - 0.03, libm::log10(high) + 0.03);
+        let narrow = (0.8 - (to - from)).max(0.0);
+        from -= narrow / 2.0;
+        to += narrow / 2.0;
+        let digits: &[f64] = if to - from > 3.2 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let decades = from.floor() as i32..=to.ceil() as i32;
+        let values = decades.flat_map(|decade| digits.iter().map(move |digit| digit * libm::exp10(f64::from(decade))));
+        let ticks = values.map(|value| (libm::log10(value), plain(value)));
+        Self {
+            label: label.to_owned(),
+            low: from,
+            high: to,
+            ticks: ticks.filter(|(at, _)| (from..=to).contains(at)).collect(),
+        }
+    }
+
+    /// Where a value lies between two pixels; values beyond the range lie on its ends.
+    pub(super) fn place(&self, value: f64, low: i32, high: i32) -> i32 {
+        let share = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+        low + (share * f64::from(high - low)).round() as i32
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, at least `step`.
+fn round_step(step: f64) -> f64 {
+    let power = libm::exp10(libm::floor(libm::log10(step)));
+    let digit = [1.0, 2.0, 5.0].into_iter().find(|digit| digit * power >= step * (1.0 - 1e-9)).unwrap_or(10.0);
+    digit * power
+}
+
+/// A tick of a logarithmic axis, without the noise of its computation.
+fn plain(value: f64) -> String {
+    if value >= 0.99 { format!("{value:.0}") } else { format!("{value:.4}").trim_end_matches('0').to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|(_, text)| text.as_str()).collect()
+    }
+
+    #[test]
+    fn ticks_are_round() {
+        assert_eq!(texts(&Axis::from_zero("", 26.3, 5.0)), ["0", "10", "20", "30"]);
+        assert_eq!(texts(&Axis::from_zero("", 0.9, 5.0)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(texts(&Axis::from_zero("", 0.0, 5.0)).last(), Some(&"1.0"));
+        assert_eq!(texts(&Axis::from_zero("", f64::NAN, 5.0)).last(), Some(&"1.0"));
+        assert_eq!(texts(&Axis::logarithmic("", 9.0, 210.0)), ["10", "20", "50", "100", "200"]);
+        assert_eq!(texts(&Axis::logarithmic("", 0.01, 1000.0)), ["0.01", "0.1", "1", "10", "100", "1000"]);
+        assert_eq!(texts(&Axis::logarithmic("", 10.0, 10.0)), ["5", "10", "20"]);
+    }
+
+    #[test]
+    fn places_stay_within_the_axis() {
+        let axis = Axis::from_zero("", 10.0, 5.0);
+        assert_eq!(axis.place(5.0, 100, 200), 150);
+        assert_eq!(axis.place(-5.0, 100, 200), 100);
+        assert_eq!(axis.place(50.0, 100, 0), 0);
+    }
+}

@@ -1,0 +1,96 @@
+//! Horizontal bars, a variant each, so that long names stay readable; whiskers are 95 % intervals.
+
+use plotters::coord::Shift;
+use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Rectangle, Text};
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, ShapeStyle};
+
+use super::axis::Axis;
+use super::canvas::{FINE, Theme, text_width};
+use super::header::{Header, LABEL, MARGIN, WIDTH, colour, rows, shortened};
+
+const STEP: i32 = 38;
+const THICK: i32 = 22;
+const AXIS: i32 = 52;
+const LONGEST_NAME: i32 = 220;
+
+/// A chart of bars.
+#[derive(Clone, Debug)]
+pub(super) struct Bars {
+    pub(super) title: String,
+    pub(super) subtitle: String,
+    pub(super) axis: Axis,
+    pub(super) rows: Vec<Bar>,
+}
+
+/// One bar.
+#[derive(Clone, Debug)]
+pub(super) struct Bar {
+    pub(super) name: String,
+    /// Its length; none where nothing was measured.
+    pub(super) value: Option<f64>,
+    pub(super) interval: Option<(f64, f64)>,
+    /// What stands at its end.
+    pub(super) label: String,
+}
+
+impl Bars {
+    fn header(&self) -> Header {
+        Header::new(&self.title, &self.subtitle, [])
+    }
+
+    pub(super) fn size(&self) -> (i32, i32) {
+        (WIDTH, self.header().height + 12 + rows(self.rows.len().max(1)) * STEP + AXIS)
+    }
+
+    pub(super) fn draw<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+        let header = self.header();
+        header.draw(area, theme)?;
+        let names: Vec<String> = self.rows.iter().map(|bar| shortened(&bar.name, LONGEST_NAME)).collect();
+        let widest =
+            |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text_width(text, LABEL)).max().unwrap_or(0);
+        let left = MARGIN * FINE + widest(&mut names.iter().map(String::as_str)) + 8 * FINE;
+        let right = (WIDTH - MARGIN) * FINE - widest(&mut self.rows.iter().map(|bar| bar.label.as_str())) - 8 * FINE;
+        let top = (header.height + 12) * FINE;
+        let bottom = top + rows(self.rows.len().max(1)) * STEP * FINE;
+        let x = |value: f64| self.axis.place(value, left, right);
+
+        // No grid: every bar says its value.
+        let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
+        area.draw(&PathElement::new(vec![(left, top), (left, bottom), (right, bottom)], line))?;
+        for (value, text) in &self.axis.ticks {
+            area.draw(&PathElement::new(vec![(x(*value), bottom), (x(*value), bottom + 4 * FINE)], line))?;
+            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+            area.draw(&Text::new(text.as_str(), (x(*value), bottom + 7 * FINE), style))?;
+        }
+        let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+        area.draw(&Text::new(self.axis.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))?;
+
+        for (row, (bar, name)) in self.rows.iter().zip(&names).enumerate() {
+            let middle = top + (rows(row) * STEP + STEP / 2) * FINE;
+            let style = theme.text(LABEL, 0.95, HPos::Right, VPos::Center);
+            area.draw(&Text::new(name.as_str(), (left - 8 * FINE, middle), style))?;
+            let half = THICK / 2 * FINE;
+            let end = bar.value.map_or(left, x);
+            area.draw(&Rectangle::new([(left, middle - half), (end, middle + half)], colour(row).filled()))?;
+            let mut label_at = end;
+            if let Some((low, high)) = bar.interval {
+                let (low, high, cap) = (x(low), x(high), 5 * FINE);
+                let whisker =
+                    ShapeStyle { color: theme.ink(0.8), filled: false, stroke_width: 3 * FINE.unsigned_abs() / 2 };
+                area.draw(&PathElement::new(vec![(low, middle), (high, middle)], whisker))?;
+                for end in [low, high] {
+                    area.draw(&PathElement::new(vec![(end, middle - cap), (end, middle + cap)], whisker))?;
+                }
+                label_at = label_at.max(high);
+            }
+            let style = theme.text(LABEL, 0.95, HPos::Left, VPos::Center);
+            area.draw(&Text::new(bar.label.as_str(), (label_at + 8 * FINE, middle), style))?;
+        }
+        Ok(())
+    }
+}

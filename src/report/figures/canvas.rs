@@ -1,0 +1,157 @@
+//! From a chart to SVG text or PNG bytes. One drawing serves both: it is made on a grid four times finer
+//! than the figure, since the drawing library places everything on whole pixels.
+
+use std::sync::OnceLock;
+
+use plotters::backend::{BitMapBackend, SVGBackend};
+use plotters::coord::Shift;
+use plotters::prelude::{DrawingArea, DrawingBackend, IntoDrawingArea, RGBAColor, RGBColor};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, FontDesc, FontStyle, TextStyle, register_font};
+
+use super::{Chart, DrawError};
+
+/// Drawing pixels for each pixel of the figure.
+pub(super) const FINE: i32 = 4;
+/// Drawing pixels for each pixel of a PNG, which shows at twice the figure's size.
+const FINE_PNG: i32 = 2;
+/// The ink of pages stands for the page's own text colour: it is replaced in the SVG text.
+const PAGE_INK: RGBColor = RGBColor(1, 2, 3);
+const PAGE_INK_TEXT: &str = "#010203";
+
+/// What differs between a figure in a page and one in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Theme {
+    ink: RGBColor,
+    background: Option<RGBColor>,
+    line: f64,
+}
+
+impl Theme {
+    /// A file of its own: dark on white.
+    const SVG: Self = Self { ink: RGBColor(31, 41, 51), background: Some(RGBColor(255, 255, 255)), line: SVG_LINE };
+    const PNG: Self = Self { line: FONT_LINE, ..Self::SVG };
+    /// Inside a page: transparent, in the page's text colour.
+    const PAGE: Self = Self { ink: PAGE_INK, background: None, line: SVG_LINE };
+
+    /// The ink at full strength, or paler.
+    pub(super) fn ink(self, strength: f64) -> RGBAColor {
+        self.ink.mix(strength)
+    }
+
+    /// Text of a size in pixels of the figure.
+    pub(super) fn text(self, size: i32, strength: f64, h: HPos, v: VPos) -> TextStyle<'static> {
+        let mut style = TextStyle::from(font(size, self.line, FontStyle::Normal)).pos(Pos::new(h, v));
+        style.color = self.ink(strength).to_backend_color();
+        style
+    }
+
+    /// A title.
+    pub(super) fn title(self, size: i32) -> TextStyle<'static> {
+        let mut style = TextStyle::from(font(size, self.line, FontStyle::Bold)).pos(Pos::new(HPos::Left, VPos::Top));
+        style.color = self.ink(1.0).to_backend_color();
+        style
+    }
+}
+
+/// The library's sizes are of a line, those of figures of the em, as in CSS. An SVG's line is 1.24 em to the
+/// library; in a bitmap it is what the bundled font says.
+const SVG_LINE: f64 = 1.24;
+const FONT_LINE: f64 = 1.362;
+
+fn font(size: i32, line: f64, style: FontStyle) -> FontDesc<'static> {
+    ("sans-serif", f64::from(size * FINE) * line, style).into()
+}
+
+/// Room to leave for a text, in drawing pixels. Viewers show SVG in fonts of their own, some of them wider.
+pub(super) fn text_width(text: &str, size: i32) -> i32 {
+    let measured = font(size, FONT_LINE, FontStyle::Normal).box_size(text).map_or(0, |(width, _)| width);
+    (measured + measured / 8).cast_signed()
+}
+
+/// Makes the bundled fonts known to the drawing library, once.
+fn register_fonts() -> Result<(), DrawError> {
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
+    const SEMIBOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Semibold.ttf");
+    let registered = *REGISTERED.get_or_init(|| {
+        register_font("sans-serif", FontStyle::Normal, REGULAR).is_ok()
+            && register_font("sans-serif", FontStyle::Bold, SEMIBOLD).is_ok()
+    });
+    if registered { Ok(()) } else { Err(DrawError("the bundled font cannot be read".into())) }
+}
+
+fn draw<DB: DrawingBackend>(chart: &Chart, backend: DB, theme: Theme) -> Result<(), DrawError> {
+    let area: DrawingArea<DB, Shift> = backend.into_drawing_area();
+    let drawn = theme.background.map_or(Ok(()), |colour| area.fill(&colour));
+    let drawn = drawn.and_then(|()| match chart {
+        Chart::Bars(bars) => bars.draw(&area, theme),
+        Chart::Lines(lines) => lines.draw(&area, theme),
+    });
+    drawn.and_then(|()| area.present()).map_err(|error| DrawError(error.to_string()))
+}
+
+fn fine_size(chart: &Chart) -> (u32, u32) {
+    let (width, height) = chart.size();
+    ((width * FINE).unsigned_abs(), (height * FINE).unsigned_abs())
+}
+
+fn svg_text(chart: &Chart, theme: Theme, attributes: &str, inner: &str) -> Result<String, DrawError> {
+    register_fonts()?;
+    let mut text = String::new();
+    draw(chart, SVGBackend::with_string(&mut text, fine_size(chart)), theme)?;
+    // The opening tag is ours: the library knows only one size, and no words for those who cannot see.
+    let (_, body) = text.split_once(">\n").ok_or_else(|| DrawError("the SVG has no body".into()))?;
+    let (width, height) = chart.size();
+    let (fine_width, fine_height) = fine_size(chart);
+    Ok(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"0 0 {fine_width} {fine_height}\" role=\"img\" stroke-linejoin=\"round\"{attributes}>\n{inner}{body}"
+    ))
+}
+
+/// An SVG file.
+pub(super) fn svg_file(chart: &Chart, inner: &str) -> Result<String, DrawError> {
+    svg_text(chart, Theme::SVG, "", inner)
+}
+
+/// An SVG element of a page that is light or dark.
+pub(super) fn svg_element(chart: &Chart, attributes: &str, inner: &str) -> Result<String, DrawError> {
+    Ok(svg_text(chart, Theme::PAGE, attributes, inner)?.replace(PAGE_INK_TEXT, "currentColor"))
+}
+
+/// A PNG file of twice the figure's size.
+pub(super) fn png_file(chart: &Chart) -> Result<Vec<u8>, DrawError> {
+    register_fonts()?;
+    let (fine_width, fine_height) = fine_size(chart);
+    let mut fine = vec![0; fine_width as usize * fine_height as usize * 3];
+    draw(chart, BitMapBackend::with_buffer(&mut fine, (fine_width, fine_height)), Theme::PNG)?;
+    let shrink = (FINE / FINE_PNG) as usize;
+    let pixels = shrunk(&fine, fine_width as usize, shrink);
+
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, fine_width / shrink as u32, fine_height / shrink as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Best);
+    encoder.set_filter(png::FilterType::Up);
+    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&pixels));
+    written.map_err(|error| DrawError(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Means of squares of pixels: smooth edges, which the library's bitmaps lack.
+fn shrunk(fine: &[u8], fine_width: usize, shrink: usize) -> Vec<u8> {
+    let row = fine_width * 3;
+    let mut pixels = Vec::with_capacity(fine.len() / (shrink * shrink));
+    for rows in fine.chunks_exact(row * shrink) {
+        for x in (0..row).step_by(3 * shrink) {
+            for channel in 0..3 {
+                let square = (0..shrink * shrink).map(|i| rows[(i / shrink) * row + x + (i % shrink) * 3 + channel]);
+                let sum: usize = square.map(usize::from).sum();
+                pixels.push((sum / (shrink * shrink)) as u8);
+            }
+        }
+    }
+    pixels
+}

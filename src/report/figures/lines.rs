@@ -1,0 +1,150 @@
+//! Curves over one x axis, with vertical marks named above the plot, where no curve runs.
+
+use plotters::coord::Shift;
+use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Text};
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, ShapeStyle};
+
+use super::axis::Axis;
+use super::canvas::{FINE, Theme, text_width};
+use super::header::{Header, LABEL, MARGIN, WIDTH, colour};
+
+const PLOT: i32 = 280;
+const MARKS: i32 = 24;
+const AXIS: i32 = 52;
+
+/// A chart of curves.
+#[derive(Clone, Debug)]
+pub(super) struct Lines {
+    pub(super) title: String,
+    pub(super) subtitle: String,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+    pub(super) curves: Vec<Curve>,
+    pub(super) marks: Vec<Mark>,
+    /// What to say where no curve has a point.
+    pub(super) if_empty: &'static str,
+}
+
+/// A variant's curve.
+#[derive(Clone, Debug)]
+pub(super) struct Curve {
+    pub(super) name: String,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// A vertical line at a value of x.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    pub(super) at: f64,
+    pub(super) label: String,
+}
+
+/// Drawing pixels of the plot's edges.
+struct Frame {
+    left: i32,
+    right: i32,
+    top: i32,
+    bottom: i32,
+}
+
+type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+
+impl Lines {
+    fn header(&self) -> Header {
+        Header::new(&self.title, &self.subtitle, self.curves.iter().map(|curve| curve.name.as_str()))
+    }
+
+    fn marks_height(&self) -> i32 {
+        if self.marks.is_empty() { 10 } else { MARKS }
+    }
+
+    pub(super) fn size(&self) -> (i32, i32) {
+        (WIDTH, self.header().height + self.marks_height() + PLOT + AXIS)
+    }
+
+    pub(super) fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme) -> Drawn<DB> {
+        let header = self.header();
+        header.draw(area, theme)?;
+        let labels = self.y.ticks.iter().map(|(_, text)| text_width(text, LABEL - 1)).max().unwrap_or(0);
+        let top = (header.height + self.marks_height()) * FINE;
+        let frame = Frame {
+            left: MARGIN * FINE + labels + 8 * FINE,
+            right: (WIDTH - MARGIN) * FINE,
+            top,
+            bottom: top + PLOT * FINE,
+        };
+        self.draw_axes(area, theme, &frame)?;
+        self.draw_marks(area, theme, &frame)?;
+        self.draw_curves(area, theme, &frame)
+    }
+
+    fn draw_axes<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+        let Frame { left, right, top, bottom } = *frame;
+        let line =
+            |strength: f64| ShapeStyle { color: theme.ink(strength), filled: false, stroke_width: FINE.unsigned_abs() };
+        for (value, text) in &self.y.ticks {
+            let y = self.y.place(*value, bottom, top);
+            let strength = if y == bottom { 0.5 } else { 0.14 };
+            area.draw(&PathElement::new(vec![(left, y), (right, y)], line(strength)))?;
+            let style = theme.text(LABEL - 1, 0.7, HPos::Right, VPos::Center);
+            area.draw(&Text::new(text.as_str(), (left - 8 * FINE, y), style))?;
+        }
+        for (value, text) in &self.x.ticks {
+            let x = self.x.place(*value, left, right);
+            area.draw(&PathElement::new(vec![(x, bottom), (x, bottom + 4 * FINE)], line(0.5)))?;
+            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+            area.draw(&Text::new(text.as_str(), (x, bottom + 7 * FINE), style))?;
+        }
+        let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+        area.draw(&Text::new(self.x.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))
+    }
+
+    fn draw_marks<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+        let mut free_from = frame.left;
+        for mark in &self.marks {
+            let x = self.x.place(mark.at, frame.left, frame.right);
+            let style = ShapeStyle { color: theme.ink(0.55), filled: false, stroke_width: FINE.unsigned_abs() };
+            let (dash, gap) = (4 * FINE, 4 * FINE);
+            let mut y = frame.top;
+            while y < frame.bottom {
+                area.draw(&PathElement::new(vec![(x, y), (x, (y + dash).min(frame.bottom))], style))?;
+                y += dash + gap;
+            }
+            // A name that would run into the one before, or out of the figure, moves or is left out.
+            let half = text_width(&mark.label, LABEL - 1) / 2;
+            let middle = x.min((WIDTH - 4) * FINE - half);
+            if middle - half >= free_from {
+                let text = theme.text(LABEL - 1, 0.8, HPos::Center, VPos::Bottom);
+                area.draw(&Text::new(mark.label.as_str(), (middle, frame.top - 3 * FINE), text))?;
+                free_from = middle + half + 4 * FINE;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_curves<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+        let Frame { left, right, top, bottom } = *frame;
+        if self.curves.iter().all(|curve| curve.points.is_empty()) {
+            let style = theme.text(LABEL, 0.7, HPos::Center, VPos::Center);
+            return area.draw(&Text::new(
+                self.if_empty,
+                (i32::midpoint(left, right), i32::midpoint(top, bottom)),
+                style,
+            ));
+        }
+        for (variant, curve) in self.curves.iter().enumerate() {
+            let place = |&(x, y): &(f64, f64)| (self.x.place(x, left, right), self.y.place(y, bottom, top));
+            let mut points: Vec<(i32, i32)> = curve.points.iter().map(place).collect();
+            points.dedup();
+            if let [only] = points[..] {
+                points.push((only.0 + FINE, only.1)); // a single window is still seen
+            }
+            let stroke = ShapeStyle { color: colour(variant).to_rgba(), filled: false, stroke_width: 9 };
+            if points.len() > 1 {
+                area.draw(&PathElement::new(points, stroke))?;
+            }
+        }
+        Ok(())
+    }
+}

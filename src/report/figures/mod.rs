@@ -1,0 +1,147 @@
+//! Figures of a comparison. A figure holds what it shows; how it is drawn is `bars` and `lines`, and
+//! where to is `canvas`.
+
+use crate::report::Comparison;
+
+mod attainment;
+mod axis;
+mod bars;
+mod canvas;
+mod header;
+mod latency;
+mod lines;
+mod throughput;
+
+use bars::Bars;
+use lines::Lines;
+
+/// A figure that could not be drawn: a defect of the program, not of what it was given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("drawing a figure: {0}")]
+pub struct DrawError(String);
+
+/// A figure and its words.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// Stem of its files' names.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub title: String,
+    /// What a reader who cannot see it should know.
+    pub description: String,
+    chart: Chart,
+}
+
+/// What a figure shows. Pixels below are the figure's own; each is drawn on a finer grid.
+#[derive(Clone, Debug)]
+enum Chart {
+    /// A value a variant.
+    Bars(Bars),
+    /// A curve a variant.
+    Lines(Lines),
+}
+
+impl Chart {
+    fn size(&self) -> (i32, i32) {
+        match self {
+            Self::Bars(bars) => bars.size(),
+            Self::Lines(lines) => lines.size(),
+        }
+    }
+}
+
+impl Figure {
+    /// Its SVG file, dark on white.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    pub fn svg(&self) -> Result<String, DrawError> {
+        canvas::svg_file(&self.chart, &self.words(""))
+    }
+
+    /// Its SVG element for a page: transparent, in the page's text colour.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    pub fn element(&self) -> Result<String, DrawError> {
+        let name = self.name;
+        let labels = format!(" aria-labelledby=\"{name}-title {name}-description\"");
+        canvas::svg_element(&self.chart, &labels, &self.words(name))
+    }
+
+    /// Its PNG file, dark on white.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    pub fn png(&self) -> Result<Vec<u8>, DrawError> {
+        canvas::png_file(&self.chart)
+    }
+
+    fn words(&self, id: &str) -> String {
+        let id = |part: &str| if id.is_empty() { String::new() } else { format!(" id=\"{id}-{part}\"") };
+        let (title, description) = (super::html::escaped(&self.title), super::html::escaped(&self.description));
+        format!("<title{}>{title}</title>\n<desc{}>{description}</desc>\n", id("title"), id("description"))
+    }
+}
+
+/// The figures of a comparison.
+#[must_use]
+pub fn figures(comparison: &Comparison) -> Vec<Figure> {
+    let made = [throughput::figure(comparison), attainment::figure(comparison), latency::figure(comparison)];
+    made.into_iter().flatten().collect()
+}
+
+/// "sample, 3 seeds": what every figure says of where its numbers come from.
+fn origin(comparison: &Comparison) -> String {
+    match comparison.seeds() {
+        1 => format!("{}, one seed", comparison.name),
+        seeds => format!("{}, {seeds} seeds", comparison.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Run, sample};
+
+    fn drawn(comparison: &Comparison) -> Vec<(String, String, Vec<u8>)> {
+        let draw = |figure: &Figure| Ok((figure.svg()?, figure.element()?, figure.png()?));
+        figures(comparison).iter().map(draw).collect::<Result<_, DrawError>>().expect("figures are drawn")
+    }
+
+    #[test]
+    fn figures_repeat_byte_for_byte() {
+        let comparison = sample::comparison();
+        assert_eq!(drawn(&comparison).len(), 3);
+        assert!(drawn(&comparison) == drawn(&comparison));
+    }
+
+    #[test]
+    fn names_are_escaped_and_numbers_finite() {
+        let mut comparison = sample::comparison();
+        comparison.runs[1].variant = "<b>&".into();
+        for (file, element, _) in drawn(&comparison) {
+            for text in [file, element] {
+                assert!(!text.contains("<b>") && text.contains("&lt;b&gt;&amp;"), "{text}");
+                assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_gives_the_colour_of_text() {
+        for (file, element, _) in drawn(&sample::comparison()) {
+            assert!(element.contains("currentColor") && !element.contains("#010203") && !element.contains("#FFFFFF"));
+            assert!(!file.contains("currentColor"));
+        }
+    }
+
+    #[test]
+    fn runs_without_anything_are_drawn() {
+        drawn(&Comparison::default());
+        let empty = Run { variant: "empty".into(), ..Run::default() };
+        drawn(&Comparison { runs: vec![empty.clone()], ..Comparison::default() });
+        let long = Run { variant: "a very long name ".repeat(20), ..sample::modm() };
+        drawn(&Comparison { runs: vec![empty, long], ..Comparison::default() });
+    }
+}

@@ -1,0 +1,174 @@
+//! `report.html`: one file that opens offline, light or dark, on a phone and on paper. Verdict first,
+//! then the table, the figures, and what they rest on. No scripts, no requests to anywhere.
+
+use std::fmt::{self, Write};
+
+use super::figures::{DrawError, Figure};
+use super::table::{Column, Grid};
+use super::verdict::Verdict;
+use super::{Comparison, measures};
+
+const STYLE: &str = include_str!("page.css");
+
+/// The page of a comparison.
+pub(super) fn page(comparison: &Comparison, verdict: &Verdict, figures: &[Figure]) -> Result<String, DrawError> {
+    let elements = figures.iter().map(Figure::element).collect::<Result<Vec<_>, _>>()?;
+    let mut page = String::new();
+    write(&mut page, comparison, verdict, &elements).expect("a string takes what is written to it");
+    Ok(page)
+}
+
+fn write(page: &mut String, comparison: &Comparison, verdict: &Verdict, figures: &[String]) -> fmt::Result {
+    let name = escaped(&comparison.name);
+    write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{name} – modm</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <h1>Comparison: {name}</h1>\n<p class=\"verdict\">{}</p>\n",
+        escaped(&verdict.sentence)
+    )?;
+    write_list(page, "caveats", &verdict.caveats)?;
+    write_table(page, &Grid::new(comparison))?;
+    page.push_str("<h2>Figures</h2>\n");
+    for element in figures {
+        // A region that scrolls must be reachable by keyboard.
+        write!(page, "<figure class=\"scroll\" tabindex=\"0\">\n{element}</figure>\n")?;
+    }
+    if !comparison.notes.is_empty() {
+        page.push_str("<h2>What this rests on</h2>\n");
+        write_list(page, "notes", &comparison.notes)?;
+    }
+    write!(
+        page,
+        "<h2>Scenario</h2>\n<pre tabindex=\"0\" aria-label=\"Scenario as resolved\">{}</pre>\n",
+        escaped(&comparison.scenario_toml)
+    )?;
+    write_versions(page, &comparison.versions)?;
+    page.push_str("<h2>What the measures mean</h2>\n<dl>\n");
+    for (term, meaning) in measures::DEFINITIONS {
+        writeln!(page, "<dt>{}</dt><dd>{}</dd>", escaped(term), escaped(meaning))?;
+    }
+    page.push_str("</dl>\n</main>\n</body>\n</html>\n");
+    Ok(())
+}
+
+fn write_list(page: &mut String, class: &str, items: &[String]) -> fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<ul class=\"{class}\">")?;
+    for item in items {
+        writeln!(page, "<li>{}</li>", escaped(item))?;
+    }
+    page.write_str("</ul>\n")
+}
+
+fn write_table(page: &mut String, grid: &Grid) -> fmt::Result {
+    page.push_str(
+        "<h2>Variants</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Variants\">\n\
+         <table>\n<thead><tr><th scope=\"col\">variant</th>",
+    );
+    for column in &grid.columns {
+        write!(page, "<th scope=\"col\">{}</th>", escaped(&column.title))?;
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for (row, variant) in grid.variants.iter().enumerate() {
+        write!(page, "<tr><th scope=\"row\">{}</th>", escaped(variant))?;
+        for column in &grid.columns {
+            write_cell(page, grid, column, row)?;
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody>\n</table>\n</div>\n");
+    write!(page, "<p class=\"foot\">")?;
+    if let [baseline, _, ..] = grid.variants.as_slice() {
+        write!(page, "x: ratio to {}. ", escaped(baseline))?;
+    }
+    page.push_str(&escaped(grid.footnote()));
+    page.push_str("All measures by variant and seed: <a href=\"comparison.csv\">comparison.csv</a>.</p>\n");
+    Ok(())
+}
+
+fn write_cell(page: &mut String, grid: &Grid, column: &Column, row: usize) -> fmt::Result {
+    write!(page, "<td>{}", escaped(&grid.value(column, row)))?;
+    let cell = &column.cells[row];
+    for small in cell.plus_minus.iter().chain(&cell.ratio) {
+        write!(page, "<small>{}</small>", escaped(small))?;
+    }
+    page.write_str("</td>")
+}
+
+fn write_versions(page: &mut String, versions: &[(String, String)]) -> fmt::Result {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    page.push_str("<h2>Versions and inputs</h2>\n<table class=\"versions\">\n<tbody>\n");
+    for (name, value) in versions {
+        writeln!(page, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escaped(name), escaped(value))?;
+    }
+    page.write_str("</tbody>\n</table>\n")
+}
+
+/// Text made safe within an element or an attribute.
+pub(super) fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::figures::figures;
+    use crate::report::{sample, verdict};
+    use crate::time::Duration;
+
+    fn of(comparison: &Comparison) -> String {
+        page(comparison, &verdict(comparison), &figures(comparison)).expect("a page")
+    }
+
+    #[test]
+    fn everything_foreign_is_escaped() {
+        let mut comparison = sample::comparison();
+        let evil = "<script>alert(\"x\")</script>&'";
+        comparison.name = evil.into();
+        comparison.runs[0].variant = evil.into();
+        comparison.notes = vec![evil.into()];
+        comparison.scenario_toml = evil.into();
+        comparison.versions = vec![(evil.into(), evil.into())];
+        let page = of(&comparison);
+        assert!(!page.contains("<script"));
+        assert!(page.matches("&lt;script&gt;alert(&quot;x&quot;)").count() > 8);
+    }
+
+    #[test]
+    fn asks_nothing_of_the_network() {
+        let page = of(&sample::comparison());
+        let foreign = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!foreign.contains("http") && !foreign.contains("src=") && !foreign.contains("@import"));
+        assert!(!page.contains("NaN") && !page.contains("inf "));
+        assert!(page.contains("scope=\"col\"") && page.contains("scope=\"row\"") && page.contains("<desc"));
+    }
+
+    #[test]
+    fn a_million_latencies_stay_small() {
+        let mut comparison = sample::comparison();
+        comparison.runs[0].latencies = (0..1_000_000_u64).map(|n| Duration::from_nanoseconds(n * 1_000_000)).collect();
+        assert!(of(&comparison).len() < 100_000);
+    }
+
+    #[test]
+    fn nothing_makes_a_page() {
+        assert!(of(&Comparison::default()).contains("Nothing was run."));
+    }
+}

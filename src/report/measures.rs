@@ -1,0 +1,152 @@
+//! The measures of `summary.json` as named columns, for `comparison.csv` and `sweep.csv`, and what each
+//! of them means.
+
+use crate::metrics::summary::Summary;
+
+/// The measures that apply, in the order of `summary.json`, flattened with dots:
+/// `latency_s.p99`, `hits_by_skipped_steps.25`, `slo.2x.attainment`, `quality.clip`.
+#[must_use]
+pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
+    let mut flat: Vec<(String, f64)> = Vec::new();
+    let mut push = |name: &str, value: Option<f64>| {
+        // A number that is not finite would not survive a CSV; it counts as absent.
+        flat.extend(value.filter(|value| value.is_finite()).map(|value| (name.to_owned(), value)));
+    };
+    let count = |value: u64| Some(value as f64);
+    push("requests", count(summary.requests));
+    push("completed", count(summary.completed));
+    push("rejected", count(summary.rejected));
+    push("failed", count(summary.failed));
+    push("cancelled", count(summary.cancelled));
+    push("makespan_s", Some(summary.makespan_s));
+    push("throughput_per_min", summary.throughput_per_min);
+    push("throughput_steady_per_min", summary.throughput_steady_per_min);
+    push("hit_rate", summary.hit_rate);
+    for (skipped_steps, hits) in &summary.hits_by_skipped_steps {
+        push(&format!("hits_by_skipped_steps.{skipped_steps}"), count(*hits));
+    }
+    push("mean_refine_fraction", summary.mean_refine_fraction);
+    if let Some(latency) = summary.latency_s {
+        push("latency_s.mean", Some(latency.mean));
+        push("latency_s.p50", Some(latency.p50));
+        push("latency_s.p90", Some(latency.p90));
+        push("latency_s.p95", Some(latency.p95));
+        push("latency_s.p99", Some(latency.p99));
+        push("latency_s.max", Some(latency.max));
+    }
+    for slo in &summary.slo {
+        let multiple = slo.multiple;
+        push(&format!("slo.{multiple}x.threshold_s"), Some(slo.threshold_s));
+        push(&format!("slo.{multiple}x.attainment"), Some(slo.attainment));
+        push(&format!("slo.{multiple}x.violation_rate"), Some(slo.violation_rate));
+    }
+    push("deadline_attainment", summary.deadline_attainment);
+    push("serving_gpu_s_per_request", summary.serving_gpu_s_per_request);
+    push("model_loads", count(summary.model_loads));
+    push("energy_j", summary.energy_j);
+    push("cost_usd", summary.cost_usd);
+    for (measure, value) in &summary.quality {
+        push(&format!("quality.{measure}"), Some(*value));
+    }
+    flat
+}
+
+/// The columns of several runs in one order: a measure that only some runs have stands where they have it.
+#[must_use]
+pub fn columns<'a>(summaries: impl IntoIterator<Item = &'a Summary>) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for summary in summaries {
+        let mut next = 0;
+        for (name, _) in flatten(summary) {
+            if let Some(position) = columns.iter().position(|column| *column == name) {
+                next = position + 1;
+            } else {
+                columns.insert(next, name);
+                next += 1;
+            }
+        }
+    }
+    columns
+}
+
+/// What the measures mean, for readers: term and definition (docs/semantics.md, section 7).
+pub const DEFINITIONS: &[(&str, &str)] = &[
+    ("Latency", "Finish minus arrival of a completed request. Percentiles interpolate linearly between closest ranks."),
+    ("Requests per minute", "Completed requests / (last finish − first arrival)."),
+    (
+        "Steady requests per minute",
+        "Requests finished between the first and the last arrival / that time. In a saturated run it leaves out the \
+         tail, in which the queue drains and nothing arrives.",
+    ),
+    ("Hit rate", "Requests served from a cached image / requests routed."),
+    (
+        "SLO attainment",
+        "Requests finished within a multiple of one full generation on the large model / all requests of the trace. \
+         Rejected, failed and cancelled requests count as not met.",
+    ),
+    (
+        "GPU seconds per request",
+        "Seconds in which GPUs were denoising / completed requests. Loading models is not in it.",
+    ),
+    ("Model loads", "Loads of a model onto a worker after time zero."),
+    (
+        "Energy",
+        "Over all workers: busy seconds × active watts + loading seconds × load watts + idle seconds × idle watts; \
+         shown per completed request.",
+    ),
+    ("Cost", "Wall hours × price per hour of every GPU."),
+    (
+        "Queue still growing",
+        "At the last arrival more than 5 % of the requests so far were waiting, and the queue of \
+      the last quarter of the arrivals was longer than that of the quarter before. Latency then depends on how long \
+      the trace is, so it says little about the system.",
+    ),
+    ("95 % interval", "Student's t over seeds. Ratios are taken seed by seed."),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::report::sample;
+
+    /// Leaves of the JSON, so that a measure added to the summary is not forgotten here.
+    fn numbers(value: &serde_json::Value) -> usize {
+        match value {
+            serde_json::Value::Number(_) => 1,
+            serde_json::Value::Array(items) => items.iter().map(numbers).sum(),
+            serde_json::Value::Object(fields) => fields.values().map(numbers).sum(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn every_measure_is_there() {
+        let summary = Summary {
+            deadline_attainment: Some(0.5),
+            cost_usd: Some(1.0),
+            quality: BTreeMap::from([("clip".into(), 28.7)]),
+            ..sample::modm().summary
+        };
+        let json = serde_json::to_value(&summary).expect("a summary is JSON");
+        let multiples = summary.slo.len(); // these are in the names
+        assert_eq!(flatten(&summary).len(), numbers(&json) - multiples);
+    }
+
+    #[test]
+    fn columns_keep_their_place() {
+        let names = columns([&sample::vanilla().summary, &sample::modm().summary]);
+        let at = |name: &str| names.iter().position(|column| column == name).expect(name);
+        assert!(at("hit_rate") < at("hits_by_skipped_steps.5"));
+        assert!(at("hits_by_skipped_steps.25") < at("mean_refine_fraction"));
+        assert!(at("mean_refine_fraction") < at("latency_s.mean"));
+        assert_eq!(columns([]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_absent() {
+        let summary = Summary { throughput_per_min: Some(f64::NAN), makespan_s: f64::INFINITY, ..Summary::default() };
+        assert!(flatten(&summary).iter().all(|(_, value)| value.is_finite()));
+    }
+}

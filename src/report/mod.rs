@@ -1,0 +1,147 @@
+//! What people read after a run: CSV, tables, figures and one HTML page, from finished measures.
+//!
+//! Everything is rendered in memory and is a function of its input, byte for byte; writing files is
+//! the command line's business. Nothing here computes a measure of a run: that is `metrics`.
+
+use crate::metrics::summary::Summary;
+use crate::metrics::timeline::Timeline;
+use crate::time::Duration;
+
+mod comparison_csv;
+pub mod figures;
+mod html;
+pub mod measures;
+pub mod run_files;
+pub mod saturation;
+pub mod statistics;
+
+mod table;
+mod verdict;
+
+pub use comparison_csv::comparison_csv;
+pub use figures::DrawError;
+pub use table::{markdown, terminal};
+pub use verdict::{Verdict, verdict};
+
+use statistics::Estimate;
+
+/// One run: a variant under a seed.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// The variant's name.
+    pub variant: String,
+    /// The seed.
+    pub seed: u64,
+    /// Its measures.
+    pub summary: Summary,
+    /// Its windows of time.
+    pub timeline: Timeline,
+    /// Latencies of its completed requests, sorted.
+    pub latencies: Vec<Duration>,
+}
+
+/// Runs of the same trace under different variants, and what a reader must know of them.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// The scenario's name.
+    pub name: String,
+    /// Runs, a variant's together; the first run's variant is the baseline.
+    pub runs: Vec<Run>,
+    /// Stand-ins that were used, what seeds vary, fitted values: one sentence each.
+    pub notes: Vec<String>,
+    /// The scenario as resolved.
+    pub scenario_toml: String,
+    /// Program version, commit, hashes of the inputs: name and value.
+    pub versions: Vec<(String, String)>,
+}
+
+impl Comparison {
+    /// Variants in the order given, the baseline first.
+    #[must_use]
+    pub fn variants(&self) -> Vec<&str> {
+        let mut variants: Vec<&str> = Vec::new();
+        for run in &self.runs {
+            if !variants.contains(&run.variant.as_str()) {
+                variants.push(&run.variant);
+            }
+        }
+        variants
+    }
+
+    /// The runs of a variant, one a seed.
+    pub fn runs_of<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Run> {
+        self.runs.iter().filter(move |run| run.variant == variant)
+    }
+
+    /// Number of different seeds.
+    #[must_use]
+    pub fn seeds(&self) -> usize {
+        let seeds: std::collections::BTreeSet<u64> = self.runs.iter().map(|run| run.seed).collect();
+        seeds.len()
+    }
+
+    /// The baseline's run on the same seed: the same requests.
+    #[must_use]
+    pub fn baseline_of(&self, run: &Run) -> Option<&Run> {
+        let baseline = &self.runs.first()?.variant;
+        self.runs.iter().find(|other| other.variant == *baseline && other.seed == run.seed)
+    }
+
+    /// A measure of a variant over its seeds.
+    #[must_use]
+    pub fn estimate(&self, variant: &str, measure: impl Fn(&Summary) -> Option<f64>) -> Option<Estimate> {
+        statistics::estimate(self.runs_of(variant).filter_map(|run| measure(&run.summary)))
+    }
+
+    /// A measure of a variant over the baseline's, seed by seed.
+    #[must_use]
+    pub fn ratio(&self, variant: &str, measure: impl Fn(&Summary) -> Option<f64>) -> Option<Estimate> {
+        statistics::estimate(self.runs_of(variant).filter_map(|run| {
+            let baseline = self.baseline_of(run)?;
+            statistics::ratio(measure(&run.summary)?, measure(&baseline.summary)?)
+        }))
+    }
+}
+
+/// A file of a report, still in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Where it goes within the folder of the comparison, with `/` between parts.
+    pub path: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// All files of a comparison's report: `comparison.csv`, `report.html`, `report.md` and, for each figure,
+/// `figures/NAME.svg` and `figures/NAME.png`.
+///
+/// # Errors
+/// See [`DrawError`].
+pub fn files(comparison: &Comparison) -> Result<Vec<ReportFile>, DrawError> {
+    let file = |path: &str, bytes: Vec<u8>| ReportFile { path: path.to_owned(), bytes };
+    let verdict = verdict(comparison);
+    let figures = figures::figures(comparison);
+    let mut files = vec![
+        file("comparison.csv", comparison_csv(comparison).into_bytes()),
+        file("report.html", html::page(comparison, &verdict, &figures)?.into_bytes()),
+        file("report.md", table::page(comparison, &verdict).into_bytes()),
+    ];
+    for figure in &figures {
+        files.push(file(&format!("figures/{}.svg", figure.name), figure.svg()?.into_bytes()));
+        files.push(file(&format!("figures/{}.png", figure.name), figure.png()?));
+    }
+    Ok(files)
+}
+
+/// Throughput while requests arrive: what comes after the last arrival says little of a queue that grew.
+fn steady(summary: &Summary) -> Option<f64> {
+    summary.throughput_steady_per_min.or(summary.throughput_per_min)
+}
+
+/// SLO attainment at a multiple.
+fn attainment_at(summary: &Summary, multiple: f64) -> Option<f64> {
+    Some(summary.slo.iter().find(|slo| slo.multiple.total_cmp(&multiple).is_eq())?.attainment)
+}
+
+#[cfg(test)]
+pub(crate) mod sample;

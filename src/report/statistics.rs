@@ -1,0 +1,86 @@
+//! A measure over seeds: mean, and how far off it may be (Student's t, 95 %).
+
+/// A mean over seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// Half the width of its 95 % interval; none from a single seed.
+    pub half_width: Option<f64>,
+}
+
+impl Estimate {
+    /// The ends of the 95 % interval.
+    #[must_use]
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        self.half_width.map(|half| (self.mean - half, self.mean + half))
+    }
+}
+
+/// Student's t at 97.5 % for 1 to 30 degrees of freedom.
+const T: [f64; 30] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+];
+
+/// Beyond the table the next fewer degrees of freedom: an interval a little too wide, never too narrow.
+fn student_t(degrees: usize) -> f64 {
+    match degrees {
+        0 => f64::INFINITY,
+        1..=30 => T[degrees - 1],
+        31..40 => 2.042,
+        40..60 => 2.021,
+        60..120 => 2.000,
+        _ => 1.980,
+    }
+}
+
+/// Mean and 95 % interval; `None` of nothing. Values that are not finite are left out.
+#[must_use]
+pub fn estimate(values: impl IntoIterator<Item = f64>) -> Option<Estimate> {
+    let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    if values.is_empty() {
+        return None;
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let half_width = (values.len() > 1).then(|| {
+        let variance = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / (n - 1.0);
+        student_t(values.len() - 1) * (variance / n).sqrt()
+    });
+    Some(Estimate { mean, half_width })
+}
+
+/// `value / baseline` where that says something.
+#[must_use]
+pub fn ratio(value: f64, baseline: f64) -> Option<f64> {
+    let ratio = value / baseline;
+    ratio.is_finite().then_some(ratio)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interval_is_students() {
+        let two = estimate([1.0, 3.0]).expect("two values");
+        assert!((two.mean - 2.0).abs() < 1e-12);
+        assert!((two.half_width.expect("two seeds") - 12.706).abs() < 1e-9);
+        assert_eq!(estimate([5.0]), Some(Estimate { mean: 5.0, half_width: None }));
+        assert_eq!(estimate([]), None);
+        assert_eq!(estimate([f64::NAN]), None);
+    }
+
+    #[test]
+    fn t_never_grows_with_more_seeds() {
+        assert!((1..500).all(|degrees| student_t(degrees + 1) <= student_t(degrees)));
+    }
+
+    #[test]
+    fn a_ratio_to_nothing_is_none() {
+        assert_eq!(ratio(1.0, 0.0), None);
+        assert_eq!(ratio(0.0, 0.0), None);
+        assert_eq!(ratio(3.0, 2.0), Some(1.5));
+    }
+}

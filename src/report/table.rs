@@ -1,0 +1,298 @@
+//! The table of variants: one grid of cells, shown in a terminal, as Markdown or as HTML.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::verdict::Verdict;
+use super::{Comparison, attainment_at, saturation};
+use crate::metrics::summary::Summary;
+
+/// A measure's cell for a variant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Cell {
+    /// The value.
+    pub(super) text: String,
+    /// Half the width of its 95 % interval, where there are seeds.
+    pub(super) plus_minus: Option<String>,
+    /// Its ratio to the baseline, where that says something.
+    pub(super) ratio: Option<String>,
+}
+
+/// A measure of every variant.
+pub(super) struct Column {
+    pub(super) title: String,
+    /// One a variant.
+    pub(super) cells: Vec<Cell>,
+    /// Whether the value depends on how long a saturated trace is.
+    pub(super) of_waiting: bool,
+}
+
+/// All measures of all variants.
+pub(super) struct Grid {
+    pub(super) variants: Vec<String>,
+    /// By variant: whether its queue was still growing at the last arrival.
+    pub(super) saturated: Vec<bool>,
+    pub(super) columns: Vec<Column>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Unit {
+    /// Shown with decimals that fit the column's largest value.
+    Number,
+    /// A share, shown in per cent.
+    Share,
+    Count,
+}
+
+type Measure<'a> = Box<dyn Fn(&Summary) -> Option<f64> + 'a>;
+
+fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
+    let mut measures: Vec<(String, Unit, bool, Measure<'_>)> = vec![
+        ("req/min".into(), Unit::Number, false, Box::new(|summary| summary.throughput_per_min)),
+        ("steady/min".into(), Unit::Number, false, Box::new(|summary| summary.throughput_steady_per_min)),
+        ("hit rate".into(), Unit::Share, false, Box::new(|summary| summary.hit_rate)),
+        ("mean s".into(), Unit::Number, true, Box::new(|summary| Some(summary.latency_s?.mean))),
+        ("p99 s".into(), Unit::Number, true, Box::new(|summary| Some(summary.latency_s?.p99))),
+    ];
+    for multiple in slo_multiples(comparison) {
+        measures.push((
+            format!("≤ {multiple}x"),
+            Unit::Share,
+            true,
+            Box::new(move |summary| attainment_at(summary, multiple)),
+        ));
+    }
+    measures.push(("GPU s/req".into(), Unit::Number, false, Box::new(|summary| summary.serving_gpu_s_per_request)));
+    measures.push(("loads".into(), Unit::Count, false, Box::new(|summary| Some(summary.model_loads as f64))));
+    measures.push((
+        "kJ/req".into(),
+        Unit::Number,
+        false,
+        Box::new(|summary| per_request(summary, summary.energy_j? / 1e3)),
+    ));
+    measures.push((
+        "USD/1000".into(),
+        Unit::Number,
+        false,
+        Box::new(|summary| per_request(summary, summary.cost_usd? * 1e3)),
+    ));
+    measures.push(("not served".into(), Unit::Count, false, Box::new(not_served)));
+    measures
+}
+
+/// The multiples that any run has, in order.
+pub(super) fn slo_multiples(comparison: &Comparison) -> Vec<f64> {
+    let mut multiples: Vec<f64> =
+        comparison.runs.iter().flat_map(|run| &run.summary.slo).map(|slo| slo.multiple).collect();
+    multiples.sort_by(f64::total_cmp);
+    multiples.dedup();
+    multiples
+}
+
+fn per_request(summary: &Summary, total: f64) -> Option<f64> {
+    (summary.completed > 0).then(|| total / summary.completed as f64)
+}
+
+/// Nothing to say of a run that completed everything.
+fn not_served(summary: &Summary) -> Option<f64> {
+    let not_served = summary.rejected + summary.failed + summary.cancelled;
+    (not_served > 0).then_some(not_served as f64)
+}
+
+impl Grid {
+    pub(super) fn new(comparison: &Comparison) -> Self {
+        let variants = comparison.variants();
+        let saturated: Vec<bool> =
+            variants.iter().map(|v| comparison.runs_of(v).any(saturation::still_growing)).collect();
+        let columns = measures(comparison)
+            .into_iter()
+            .filter_map(|(title, unit, of_waiting, measure)| {
+                let estimates: Vec<_> = variants.iter().map(|v| comparison.estimate(v, &measure)).collect();
+                let widest = estimates.iter().flatten().map(|e| e.mean.abs()).max_by(f64::total_cmp)?;
+                let decimals = unit.decimals(widest);
+                let cells = variants.iter().zip(&estimates).enumerate().map(|(row, (variant, estimate))| {
+                    // Of waiting times that depend on the trace's length a ratio says nothing.
+                    let means_something = row > 0 && !(of_waiting && (saturated[0] || saturated[row]));
+                    let ratio = (unit == Unit::Number && means_something)
+                        .then(|| comparison.ratio(variant, &measure))
+                        .flatten();
+                    Cell {
+                        text: estimate.map_or_else(|| "–".into(), |estimate| unit.show(estimate.mean, decimals)),
+                        plus_minus: estimate.and_then(|e| e.half_width).map(|half| unit.plus_minus(half, decimals)),
+                        ratio: ratio.map(|ratio| format!("{:.2}x", ratio.mean)),
+                    }
+                });
+                Some(Column { title, cells: cells.collect(), of_waiting })
+            })
+            .collect();
+        Self { variants: variants.into_iter().map(str::to_owned).collect(), saturated, columns }
+    }
+
+    /// The value of a cell; waiting times of a saturated run are marked.
+    pub(super) fn value(&self, column: &Column, row: usize) -> String {
+        let cell = &column.cells[row];
+        let mark = if column.of_waiting && self.saturated[row] && cell.text != "–" { "*" } else { "" };
+        format!("{}{mark}", cell.text)
+    }
+
+    /// Titles and rows of a plain table, a row a variant; ratios of throughput in their own column.
+    fn rows(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let mut titles = vec!["variant".to_owned()];
+        let mut rows: Vec<Vec<String>> = self.variants.iter().map(|variant| vec![variant.clone()]).collect();
+        for column in &self.columns {
+            titles.push(column.title.clone());
+            for (row, cells) in rows.iter_mut().enumerate() {
+                let value = self.value(column, row);
+                let plus_minus = column.cells[row].plus_minus.as_ref();
+                cells.push(plus_minus.map_or_else(|| value.clone(), |half| format!("{value} {half}")));
+            }
+            if column.title == "steady/min" && self.variants.len() > 1 {
+                titles.push("ratio".to_owned());
+                for (cells, cell) in rows.iter_mut().zip(&column.cells) {
+                    cells.push(cell.ratio.clone().unwrap_or_else(|| "1".into()));
+                }
+            }
+        }
+        (titles, rows)
+    }
+
+    pub(super) fn footnote(&self) -> &'static str {
+        if self.saturated.contains(&true) {
+            "* The queue was still growing at the last arrival: this value depends on how long the trace is.\n"
+        } else {
+            ""
+        }
+    }
+}
+
+impl Unit {
+    fn decimals(self, widest: f64) -> usize {
+        match self {
+            Self::Count => 0,
+            Self::Share => 1,
+            Self::Number if widest >= 1000.0 => 0,
+            Self::Number if widest >= 100.0 => 1,
+            Self::Number if widest >= 0.1 => 2,
+            Self::Number => 5,
+        }
+    }
+
+    fn show(self, value: f64, decimals: usize) -> String {
+        match self {
+            Self::Share => format!("{:.decimals$}%", value * 100.0),
+            Self::Number | Self::Count => format!("{value:.decimals$}"),
+        }
+    }
+
+    fn plus_minus(self, half: f64, decimals: usize) -> String {
+        let scale = if self == Self::Share { 100.0 } else { 1.0 };
+        format!("± {:.decimals$}", half * scale)
+    }
+}
+
+/// The table for a terminal. Wider than `width`, measures become rows and variants columns; wider
+/// still, cells wrap.
+#[must_use]
+pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
+    let grid = Grid::new(comparison);
+    let (titles, rows) = grid.rows();
+    let wide = plain_table(&titles, &rows);
+    let fits = |text: &str| width.is_none_or(|width| text.lines().all(|line| line.chars().count() <= width.into()));
+    let mut text = wide.trim_fmt();
+    if !fits(&text) {
+        let (titles, rows) = transposed(&titles, &rows);
+        let mut tall = plain_table(&titles, &rows);
+        text = tall.trim_fmt();
+        if let (false, Some(width)) = (fits(&text), width) {
+            tall.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            text = tall.trim_fmt();
+        }
+    }
+    format!("{text}\n{}", grid.footnote())
+}
+
+/// The table as Markdown, for a pull request.
+#[must_use]
+pub fn markdown(comparison: &Comparison) -> String {
+    let grid = Grid::new(comparison);
+    let (titles, rows) = grid.rows();
+    let mut text = String::new();
+    let mut line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('*', "\\*")).collect();
+        text.extend(["| ", &cells.join(" | "), " |\n"]);
+    };
+    line(&titles);
+    let rule: Vec<String> = (0..titles.len()).map(|column| if column == 0 { "---" } else { "---:" }.into()).collect();
+    line(&rule);
+    for row in &rows {
+        line(row);
+    }
+    if !grid.footnote().is_empty() {
+        text.extend(["\n\\", grid.footnote()]);
+    }
+    text
+}
+
+/// `report.md`: the verdict, the table and what they rest on.
+pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
+    let mut text = format!("{}\n\n{}", verdict.sentence, markdown(comparison));
+    let notes = verdict.caveats.iter().chain(&comparison.notes);
+    text.push('\n');
+    for note in notes {
+        text.extend(["- ", note, "\n"]);
+    }
+    text
+}
+
+fn plain_table(titles: &[String], rows: &[Vec<String>]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(comfy_table::LineStyle::none()));
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(titles);
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn transposed(titles: &[String], rows: &[Vec<String>]) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut lines = titles.iter().enumerate().map(|(column, title)| {
+        let mut line = vec![title.clone()];
+        line.extend(rows.iter().map(|row| row[column].clone()));
+        line
+    });
+    let header = lines.next().unwrap_or_default();
+    (header, lines.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn terminal_table_fits_its_width() {
+        let comparison = sample::comparison();
+        let wide = terminal(&comparison, None);
+        assert!(wide.contains("2.50x") && wide.contains("71.0%") && wide.contains("960.0*"), "{wide}");
+        let tall = terminal(&comparison, Some(60));
+        assert!(tall.lines().filter(|line| !line.starts_with('*')).all(|line| line.chars().count() <= 60), "{tall}");
+        assert!(tall.lines().nth(1).is_some_and(|line| line.contains("modm-sdxl")), "{tall}");
+        assert!(terminal(&comparison, Some(20)).lines().count() > tall.lines().count());
+    }
+
+    #[test]
+    fn markdown_escapes_its_own_signs() {
+        let mut comparison = sample::comparison();
+        comparison.runs[0].variant = "a|b".into();
+        let text = markdown(&comparison);
+        assert!(text.lines().nth(2).is_some_and(|row| row.starts_with("| a\\|b | 10.00 |")), "{text}");
+    }
+
+    #[test]
+    fn nothing_and_one_variant_are_tables() {
+        assert!(!terminal(&Comparison::default(), Some(80)).contains("NaN"));
+        let one = Comparison { runs: vec![sample::modm()], ..Comparison::default() };
+        assert!(!terminal(&one, None).contains("ratio"));
+    }
+}

@@ -1,0 +1,212 @@
+//! The verdict: what a person would say of a comparison in a sentence or two, and what must be said
+//! with it to be honest.
+
+use super::statistics::Estimate;
+use super::{Comparison, attainment_at, saturation, steady};
+use crate::metrics::summary::Summary;
+
+/// The verdict, and sentences that qualify it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// One or two sentences.
+    pub sentence: String,
+    /// What else a reader must know: growing queues, a single seed, requests without an image.
+    pub caveats: Vec<String>,
+}
+
+/// Puts a comparison into words.
+#[must_use]
+pub fn verdict(comparison: &Comparison) -> Verdict {
+    let variants = comparison.variants();
+    let saturated: Vec<&str> =
+        variants.iter().copied().filter(|v| comparison.runs_of(v).any(saturation::still_growing)).collect();
+    let sentence = match variants.as_slice() {
+        [] => "Nothing was run.".to_owned(),
+        [only] => alone(comparison, only),
+        [baseline, others @ ..] if saturated.is_empty() => by_latency(comparison, baseline, others),
+        [baseline, others @ ..] => by_throughput(comparison, baseline, others),
+    };
+    Verdict { sentence, caveats: caveats(comparison, &variants, &saturated) }
+}
+
+fn p99(summary: &Summary) -> Option<f64> {
+    Some(summary.latency_s?.p99)
+}
+
+fn alone(comparison: &Comparison, variant: &str) -> String {
+    let Some(rate) = comparison.estimate(variant, steady) else { return completed_nothing(comparison, variant) };
+    format!(
+        "On {}, {variant} served {:.1} requests per minute{}.",
+        comparison.name,
+        rate.mean,
+        shares(comparison, variant)
+    )
+}
+
+fn completed_nothing(comparison: &Comparison, variant: &str) -> String {
+    let requests: u64 = comparison.runs_of(variant).map(|run| run.summary.requests).sum();
+    format!("On {}, {variant} completed none of its {requests} requests.", comparison.name)
+}
+
+/// Somewhere demand exceeded what could be served: what counts is how much that was.
+fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> String {
+    let ratios = others.iter().filter_map(|other| Some((*other, comparison.ratio(other, steady)?)));
+    let Some((best, ratio)) = ratios.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
+        return completed_nothing(comparison, baseline);
+    };
+    let rates = match (comparison.estimate(best, steady), comparison.estimate(baseline, steady)) {
+        (Some(best), Some(base)) => format!(" ({:.1} against {:.1} per minute)", best.mean, base.mean),
+        _ => String::new(),
+    };
+    let queues = comparison.runs_of(best).any(saturation::still_growing);
+    let kept_up = if queues { "" } else { " and kept up with the arrivals" };
+    format!(
+        "On {}, {best} served {}{} the requests of {baseline}{rates}{kept_up}{}.",
+        comparison.name,
+        times(ratio),
+        interval(ratio),
+        shares(comparison, best)
+    )
+}
+
+/// Everyone kept up, so throughput is just the trace's rate: what counts is how long requests took.
+fn by_latency(comparison: &Comparison, baseline: &str, others: &[&str]) -> String {
+    let latencies = others.iter().filter_map(|other| Some((*other, comparison.estimate(other, p99)?)));
+    let Some((best, latency)) = latencies.min_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
+        return completed_nothing(comparison, others[0]);
+    };
+    let against = comparison
+        .estimate(baseline, p99)
+        .map_or_else(String::new, |base| format!(", against {} with {baseline}", seconds(base.mean)));
+    format!(
+        "On {}, every variant kept up with the arrivals. With {best} 99 % of requests finished within {}{against}{}.",
+        comparison.name,
+        seconds(latency.mean),
+        shares(comparison, best)
+    )
+}
+
+/// "; 98 % within 2x of a full generation; 71 % of requests were hits", as far as they apply.
+fn shares(comparison: &Comparison, variant: &str) -> String {
+    let first_slo = comparison.runs_of(variant).find_map(|run| run.summary.slo.first());
+    let met = first_slo.and_then(|slo| {
+        let met = comparison.estimate(variant, |summary| attainment_at(summary, slo.multiple))?;
+        Some(format!("; {} within {}x of a full generation", per_cent(met.mean), slo.multiple))
+    });
+    let hits = comparison.estimate(variant, |summary| summary.hit_rate);
+    let hits = hits.map(|hits| format!("; {} of requests were hits", per_cent(hits.mean)));
+    met.into_iter().chain(hits).collect()
+}
+
+fn caveats(comparison: &Comparison, variants: &[&str], saturated: &[&str]) -> Vec<String> {
+    let mut caveats = Vec::new();
+    if !saturated.is_empty() {
+        let (queues, were) = if saturated.len() == 1 { ("queue", "was") } else { ("queues", "were") };
+        caveats.push(format!(
+            "The {queues} of {} {were} still growing at the last arrival: throughput is the steady one, and latency and \
+             SLO attainment there depend on how long the trace is.",
+            listed(saturated)
+        ));
+    }
+    let lost: Vec<String> = variants.iter().filter_map(|variant| not_served(comparison, variant)).collect();
+    caveats.extend(lost);
+    match comparison.seeds() {
+        0 => {}
+        1 => caveats.push("One seed: nothing here says how much these numbers vary.".into()),
+        few @ 2..5 => caveats.push(format!("Means over {few} seeds; so few give wide 95 % intervals.")),
+        seeds => caveats.push(format!("Means over {seeds} seeds, with 95 % intervals.")),
+    }
+    caveats
+}
+
+fn not_served(comparison: &Comparison, variant: &str) -> Option<String> {
+    let sum = |count: fn(&Summary) -> u64| comparison.runs_of(variant).map(|run| count(&run.summary)).sum::<u64>();
+    let kinds = [
+        ("rejected", sum(|summary| summary.rejected)),
+        ("failed", sum(|summary| summary.failed)),
+        ("cancelled", sum(|summary| summary.cancelled)),
+    ];
+    let kinds: Vec<String> =
+        kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{count} {kind}")).collect();
+    let requests = sum(|summary| summary.requests);
+    let words: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    (!kinds.is_empty()).then(|| format!("Of {variant}'s {requests} requests: {}.", listed(&words)))
+}
+
+/// "a", "a and b", "a, b and c".
+fn listed(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn times(ratio: Estimate) -> String {
+    if ratio.mean < 10.0 { format!("{:.2}x", ratio.mean) } else { format!("{:.0}x", ratio.mean) }
+}
+
+fn interval(ratio: Estimate) -> String {
+    ratio.interval().map_or_else(String::new, |(low, high)| format!(" (95 % interval {low:.2} to {high:.2})"))
+}
+
+/// Whole per cents, but never 100 % or 0 % of what is only nearly so.
+fn per_cent(share: f64) -> String {
+    let whole = (share * 100.0).round();
+    if (whole >= 100.0 && share < 1.0) || (whole <= 0.0 && share > 0.0) {
+        let floored = (share * 1e4).floor() / 1e2;
+        return format!("{floored:.2} %");
+    }
+    format!("{whole} %")
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_saturated_comparison_is_about_throughput() {
+        let verdict = verdict(&sample::comparison());
+        assert_eq!(
+            verdict.sentence,
+            "On sample, modm-sdxl served 2.50x the requests of vanilla (25.0 against 10.0 per minute) and kept up with the \
+             arrivals; 98 % within 2x of a full generation; 71 % of requests were hits."
+        );
+        assert!(verdict.caveats[0].starts_with("The queue of vanilla was still growing"), "{:?}", verdict.caveats);
+        assert!(verdict.caveats[1].starts_with("One seed"));
+    }
+
+    #[test]
+    fn one_that_keeps_up_is_about_latency() {
+        let mut comparison = sample::comparison();
+        comparison.runs[0].timeline = comparison.runs[1].timeline.clone();
+        let sentence = verdict(&comparison).sentence;
+        assert!(
+            sentence.contains("every variant kept up") && sentence.contains("within 190 s, against 960 s with vanilla")
+        );
+    }
+
+    #[test]
+    fn nothing_completed_is_said() {
+        let mut comparison = sample::comparison();
+        comparison.runs.truncate(1);
+        comparison.runs[0].summary = Summary { requests: 10, rejected: 10, ..Summary::default() };
+        let verdict = verdict(&comparison);
+        assert_eq!(verdict.sentence, "On sample, vanilla completed none of its 10 requests.");
+        assert!(verdict.caveats.contains(&"Of vanilla's 10 requests: 10 rejected.".to_owned()));
+        assert_eq!(super::verdict(&Comparison::default()).sentence, "Nothing was run.");
+    }
+
+    #[test]
+    fn shares_are_not_rounded_to_all() {
+        assert_eq!(per_cent(1.0), "100 %");
+        assert_eq!(per_cent(0.9999), "99.99 %");
+        assert_eq!(per_cent(0.0), "0 %");
+        assert_eq!(per_cent(0.714), "71 %");
+    }
+}

@@ -1,0 +1,186 @@
+//! The layers of the crate, checked on its source: each module uses only what stands below it, every
+//! file says what it is, and none grows beyond what can be read in one go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What any module may use.
+const VOCABULARY: &[&str] = &["draw", "embedding", "image", "input", "model", "output", "request", "time", "window"];
+
+/// What each other top-level module may use beyond the vocabulary and itself. `sim` and `live` never see
+/// each other, and `report` never sees the scheduler.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("trace", &[]),
+    ("profile", &[]),
+    ("encoder", &[]),
+    ("cache", &["trace", "profile", "encoder"]),
+    ("scheduler", &["trace", "profile", "encoder", "cache"]),
+    ("journal", &["trace", "profile", "encoder", "cache", "scheduler"]),
+    ("replay", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
+    ("sim", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
+    ("live", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
+    ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live"]),
+    ("metrics", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
+    ("report", &["metrics"]),
+    (
+        "cli",
+        &[
+            "trace",
+            "profile",
+            "encoder",
+            "cache",
+            "scheduler",
+            "journal",
+            "replay",
+            "sim",
+            "live",
+            "scenario",
+            "metrics",
+            "report",
+        ],
+    ),
+];
+
+const LONGEST_FILE: usize = 500;
+const LONGEST_HEADER: usize = 8;
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).expect("a folder of sources").map(|entry| entry.expect("an entry").path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    sources(&root(), &mut found);
+    assert!(found.len() > 10, "the sources are there");
+    found
+}
+
+/// The top-level module of a file: `src/cache/index/flat.rs` is of `cache`. `None` for lib.rs and main.rs.
+fn module(path: &Path) -> Option<String> {
+    let first = path.strip_prefix(root()).expect("below src").components().next().expect("a name");
+    let name = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+    (name != "lib" && name != "main").then_some(name)
+}
+
+fn is_identifier(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+/// The source without comments: documentation may link wherever it likes.
+fn code(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
+}
+
+/// Top-level modules named by `crate::` paths, also those in `use crate::{a, b::c}`.
+fn uses(code: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let longer = code[..at].chars().next_back().is_some_and(is_identifier);
+        if longer || code[..at].ends_with('$') {
+            continue; // another word, or a macro's own path
+        }
+        let path = &code[at + "crate::".len()..];
+        match path.strip_prefix('{') {
+            Some(group) => names.extend(first_names(group)),
+            None => names.extend(first_name(path)),
+        }
+    }
+    names
+}
+
+fn first_name(path: &str) -> Option<String> {
+    let name: String = path.trim_start().chars().take_while(|&letter| is_identifier(letter)).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// The first names of a group's members, up to its closing brace.
+fn first_names(group: &str) -> Vec<String> {
+    let (mut depth, mut start, mut names) = (0, 0, Vec::new());
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                names.extend(first_name(&group[start..at]));
+                start = at + 1;
+                if letter == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+#[test]
+fn every_module_uses_only_what_stands_below_it() {
+    let layers: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let mut broken = Vec::new();
+    for path in all_sources() {
+        let Some(module) = module(&path) else { continue };
+        let below = if VOCABULARY.contains(&module.as_str()) {
+            Some(&[] as &[&str])
+        } else {
+            layers.get(module.as_str()).copied()
+        };
+        let Some(below) = below else {
+            broken.push(format!("{}: `{module}` has no layer; give it one in tests/layering.rs", path.display()));
+            continue;
+        };
+        let text = fs::read_to_string(&path).expect("a source file");
+        for used in uses(&code(&text)) {
+            // Macros and items of lib.rs are no modules.
+            let known = VOCABULARY.contains(&used.as_str()) || layers.contains_key(used.as_str());
+            let allowed = used == module || VOCABULARY.contains(&used.as_str()) || below.contains(&used.as_str());
+            if known && !allowed {
+                broken.push(format!("{}: `{module}` must not use `{used}`", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "layers are broken:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_and_can_be_read_in_one_go() {
+    let mut bad = Vec::new();
+    for path in all_sources() {
+        let text = fs::read_to_string(&path).expect("a source file");
+        let header = text.lines().take_while(|line| line.starts_with("//!")).count();
+        if header == 0 || header > LONGEST_HEADER {
+            bad.push(format!("{}: begins with {header} lines of `//!`, not 1 to {LONGEST_HEADER}", path.display()));
+        }
+        let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
+        if lines > LONGEST_FILE {
+            bad.push(format!("{}: {lines} lines without tests, more than {LONGEST_FILE}", path.display()));
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn paths_are_found_as_written() {
+    let found = |code: &str| uses(code).into_iter().collect::<Vec<_>>();
+    assert_eq!(found("use crate::time::Time;"), ["time"]);
+    assert_eq!(
+        found("use crate::{cache::{Index, sim}, journal, time::{Time, Duration}};"),
+        ["cache", "journal", "time"]
+    );
+    assert_eq!(found("let x: Vec<crate::model::ModelId> = my_crate::sim();"), ["model"]);
+    assert_eq!(found(&code("/// See [`crate::scheduler`].\nfn f() {} // crate::live")), Vec::<String>::new());
+    assert_eq!(found("use crate::{\n    cache,\n    sim::heap::Heap,\n};"), ["cache", "sim"]);
+}
