@@ -1,0 +1,301 @@
+//! Prompts of one source with arrivals of another; sorted, sliced, shuffled, scaled and merged. Every step
+//! that changes or drops rows leaves a note. Sorts are stable: equal times keep the order of their file.
+
+use std::path::Path;
+
+use rand::RngExt;
+
+use crate::draw::{Purpose, stream};
+use crate::input::InputError;
+use crate::time::{Duration, MAX_INPUT_S, Time};
+use crate::trace::{Columns, TenantColumn, TextColumn, Trace};
+
+use super::{Note, Source};
+
+/// What to take of the sources, in the order in which it is done.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Leave out requests before this time of their source; it becomes time zero.
+    pub from: Option<Time>,
+    /// Leave out requests from this time of their source on.
+    pub until: Option<Time>,
+    /// Keep so many requests.
+    pub first: Option<usize>,
+    /// Permute the prompts with this seed: the same prompts and arrivals, without locality.
+    pub shuffle: Option<u64>,
+    /// How fast requests arrive.
+    pub pace: Option<Pace>,
+}
+
+/// How fast requests arrive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// So many requests a minute from the first to the last, all gaps stretched alike.
+    PerMinute(f64),
+    /// Every time multiplied by this.
+    Scale(f64),
+}
+
+/// A trace made of sources.
+#[derive(Clone, Debug)]
+pub struct Combined {
+    /// The trace.
+    pub trace: Trace,
+    /// The row of the prompts' source for each request, to select rows of its embeddings.
+    pub prompt_rows: Vec<u32>,
+    /// What was done.
+    pub notes: Vec<Note>,
+}
+
+/// A request of the result: when it arrives, and the rows that say the rest.
+#[derive(Clone, Copy)]
+struct Pick {
+    arrival: Time,
+    timing: u32,
+    prompt: u32,
+}
+
+/// Takes arrivals from `timing`, and prompts from `list` or, without one, from `timing` too. Everything
+/// else comes from `timing` where it has it, else from `list`.
+///
+/// # Errors
+/// Sources without what is asked of them, or nothing left of them.
+pub fn combine(
+    timing: (&Path, &Source),
+    list: Option<(&Path, &Source)>,
+    selection: &Selection,
+) -> Result<Combined, InputError> {
+    let (file, source) = timing;
+    let mut notes = Vec::new();
+    let mut picks = slice(file, source, selection, &mut notes)?;
+    if let Some((list_file, list)) = list {
+        if list.prompts.is_none() {
+            return Err(InputError::new(list_file, "has no prompts").key("--prompts"));
+        }
+        pair(&mut picks, source, list, &mut notes);
+    }
+    if let Some(first) = selection.first {
+        dropped(picks.len().saturating_sub(first), format!("requests after the first {first} dropped"), &mut notes);
+        picks.truncate(first);
+    }
+    if picks.is_empty() {
+        return Err(InputError::new(file, format!("no request is left of {}", source.len())));
+    }
+    if let Some(seed) = selection.shuffle {
+        shuffle(&mut picks, seed);
+        notes
+            .push(Note::new(format!("prompts shuffled with seed {seed}: arrivals and prompts as before, no locality")));
+    }
+    if let Some(pace) = selection.pace {
+        scale(&mut picks, pace, file, &mut notes)?;
+    }
+    let prompts_of = list.map_or(source, |(_, list)| list);
+    if prompts_of.prompts.is_none() {
+        notes.push(Note::new("there are no prompts: policies that look at prompts need embeddings beside this trace"));
+    }
+    let columns = gather(&picks, source, list.map(|(_, list)| list), &mut notes);
+    let prompt_rows = picks.iter().map(|pick| pick.prompt).collect();
+    Ok(Combined { trace: Trace::new(columns), prompt_rows, notes })
+}
+
+fn dropped(count: usize, what: impl Into<String>, notes: &mut Vec<Note>) {
+    if count > 0 {
+        notes.push(Note::counted(count, what));
+    }
+}
+
+/// Rows in order of arrival; rows of a source without arrivals in the order of its file.
+fn ordered(source: &Source, notes: &mut Vec<Note>) -> Vec<u32> {
+    let mut rows: Vec<u32> = (0..source.len() as u32).collect();
+    if let Some(arrivals) = &source.arrivals
+        && !arrivals.is_sorted()
+    {
+        let early = arrivals.windows(2).filter(|pair| pair[1] < pair[0]).count();
+        notes.push(Note::counted(
+            early,
+            "rows arrive before the row above them: sorted, equal times in the order of the file",
+        ));
+        rows.sort_by_key(|&row| arrivals[row as usize]); // stable
+    }
+    rows
+}
+
+/// The requests within the slice, in order of arrival.
+fn slice(file: &Path, source: &Source, selection: &Selection, notes: &mut Vec<Note>) -> Result<Vec<Pick>, InputError> {
+    let arrivals = source
+        .arrivals
+        .as_ref()
+        .ok_or_else(|| InputError::new(file, "has no arrival times: name a file that has them with --arrivals"))?;
+    let from = selection.from.unwrap_or(Time::ZERO);
+    let until = selection.until.unwrap_or(Time::MAX);
+    let mut picks = Vec::with_capacity(arrivals.len());
+    for row in ordered(source, notes) {
+        let time = arrivals[row as usize];
+        if (from..until).contains(&time) {
+            let arrival = Time::from_nanoseconds(time.since(from).nanoseconds());
+            picks.push(Pick { arrival, timing: row, prompt: row });
+        }
+    }
+    dropped(arrivals.len() - picks.len(), "requests outside the slice of time dropped", notes);
+    Ok(picks)
+}
+
+/// Gives each request a prompt of the list: the one it asks for by number, or else the next.
+fn pair(picks: &mut Vec<Pick>, source: &Source, list: &Source, notes: &mut Vec<Note>) {
+    let before = picks.len();
+    if let (Some(wanted), None) = (&source.prompt_numbers, &list.arrivals) {
+        picks.retain_mut(|pick| {
+            let number = wanted[pick.timing as usize];
+            let row = match &list.numbers {
+                Some(numbers) => numbers.binary_search(&number).ok(),
+                None => Some(number as usize).filter(|&row| row < list.len()),
+            };
+            pick.prompt = row.unwrap_or_default() as u32;
+            row.is_some()
+        });
+        notes.push(Note::new("requests ask for prompts of the list by number"));
+        dropped(before - picks.len(), "requests dropped that ask for a prompt the list does not have", notes);
+        return;
+    }
+    let rows = ordered(list, notes);
+    picks.truncate(rows.len());
+    for (pick, &row) in picks.iter_mut().zip(&rows) {
+        pick.prompt = row;
+    }
+    dropped(before - picks.len(), "arrivals dropped for want of prompts", notes);
+    dropped(rows.len() - picks.len(), "prompts dropped for want of arrivals", notes);
+}
+
+/// Fisher and Yates.
+fn shuffle(picks: &mut [Pick], seed: u64) {
+    let mut generator = stream(seed, Purpose::Shuffle, 0);
+    for last in (1..picks.len()).rev() {
+        let other = generator.random_range(0..=last as u32) as usize; // u32: the same on every machine
+        let prompt = picks[last].prompt;
+        picks[last].prompt = std::mem::replace(&mut picks[other].prompt, prompt);
+    }
+}
+
+fn scale(picks: &mut [Pick], pace: Pace, file: &Path, notes: &mut Vec<Note>) -> Result<(), InputError> {
+    let span = picks[picks.len() - 1].arrival.since(picks[0].arrival);
+    let (factor, key) = match pace {
+        Pace::Scale(factor) => (factor, "--time-scale"),
+        Pace::PerMinute(_) if span == Duration::ZERO => {
+            let message = "all requests arrive at one instant: there is no rate to scale";
+            return Err(InputError::new(file, message).key("--rate-per-min"));
+        }
+        Pace::PerMinute(rate) => ((picks.len() - 1) as f64 * 60.0 / rate / span.seconds(), "--rate-per-min"),
+    };
+    for pick in picks {
+        let seconds = pick.arrival.seconds() * factor;
+        let scaled = Time::from_seconds(seconds).filter(|_| seconds <= MAX_INPUT_S);
+        pick.arrival = scaled.ok_or_else(|| {
+            InputError::new(file, "expected a pace at which the trace lasts at most ten years").value(key, factor)
+        })?;
+    }
+    notes.push(Note::new(format!("arrival times multiplied by {factor}")));
+    Ok(())
+}
+
+fn gather(picks: &[Pick], timing: &Source, list: Option<&Source>, notes: &mut Vec<Note>) -> Columns {
+    let texts = |column: &dyn Fn(&Source) -> Option<&TextColumn>| -> Option<TextColumn> {
+        if let Some(column) = column(timing) {
+            return Some(picks.iter().map(|pick| column.get(pick.timing as usize)).collect());
+        }
+        let column = column(list?)?;
+        Some(picks.iter().map(|pick| column.get(pick.prompt as usize)).collect())
+    };
+    let mut request_ids = texts(&|source| source.request_ids.as_ref());
+    if request_ids.as_ref().is_some_and(|ids| ids.first_repeat().is_some()) {
+        notes.push(Note::new("request ids left out, since prompts occur more than once: rows are numbered instead"));
+        request_ids = None;
+    }
+    let prompts = list.unwrap_or(timing).prompts.as_ref();
+    let deadlines = timing.deadlines.as_ref().map(|deadlines| {
+        let each = picks.iter().map(|pick| (pick.arrival, deadlines[pick.timing as usize]));
+        each.map(|(arrival, deadline)| deadline.map_or(Time::MAX, |after| arrival + after)).collect()
+    });
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in timing.extra.iter().chain(list.into_iter().flat_map(|list| &list.extra)) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let named = |source: &'_ Source, wanted: &str| source.extra.iter().position(|(name, _)| name == wanted);
+    let extra = names.iter().filter_map(|&name| {
+        let column = texts(&|source| Some(&source.extra[named(source, name)?].1))?;
+        Some((name.to_owned(), column))
+    });
+    Columns {
+        arrivals: picks.iter().map(|pick| pick.arrival).collect(),
+        request_ids,
+        prompts: prompts.map(|prompts| picks.iter().map(|pick| prompts.get(pick.prompt as usize)).collect()),
+        tenants: texts(&|source| source.tenants.as_ref()).map(|tenants| tenants.iter().collect::<TenantColumn>()),
+        deadlines,
+        extra: extra.collect(),
+        ignored: Vec::new(),
+    }
+}
+
+/// Puts the requests of several traces into one, by time; at equal times those of an earlier trace first.
+///
+/// # Errors
+/// Traces of which some have prompts and others have not, or too many requests.
+pub fn merge(parts: &[(&Path, &Trace)]) -> Result<(Trace, Vec<Note>), InputError> {
+    let has_prompts = |trace: &Trace| trace.columns().prompts.is_some();
+    if let Some((file, _)) = parts.iter().find(|(_, trace)| has_prompts(trace) != has_prompts(parts[0].1)) {
+        let message = format!("expected prompts in all traces or in none; {} differs", parts[0].0.display());
+        return Err(InputError::new(file, message).key("--merge"));
+    }
+    let total: usize = parts.iter().map(|(_, trace)| trace.len()).sum();
+    if u32::try_from(total).is_err() {
+        return Err(
+            InputError::new(parts[0].0, format!("expected at most {} requests in all", u32::MAX)).key("--merge")
+        );
+    }
+    let mut rows = Vec::with_capacity(total);
+    for (part, (_, trace)) in parts.iter().enumerate() {
+        rows.extend(trace.arrivals().iter().enumerate().map(|(row, &arrival)| (arrival, part, row)));
+    }
+    rows.sort_unstable(); // no two are equal
+    let each = || rows.iter().map(|&(_, part, row)| (parts[part].1, row));
+    let any = |has: &dyn Fn(&Columns) -> bool| parts.iter().any(|(_, trace)| has(trace.columns()));
+    let mut notes: Vec<Note> = parts
+        .iter()
+        .map(|(file, trace)| Note::counted(trace.len(), format!("requests of {}", file.display())))
+        .collect();
+    let mut request_ids: Option<TextColumn> = None;
+    if parts.iter().all(|(_, trace)| trace.columns().request_ids.is_some()) {
+        request_ids = Some(each().map(|(trace, row)| trace.label(row)).collect());
+    }
+    if request_ids.as_ref().is_none_or(|ids| ids.first_repeat().is_some()) && any(&|c| c.request_ids.is_some()) {
+        notes.push(Note::new(
+            "request ids left out, since not all traces have them or some repeat: rows are numbered instead",
+        ));
+        request_ids = None;
+    }
+    let tenant = |trace: &Trace, row: usize| trace.tenant_name(trace.tenant(row)).unwrap_or_default().to_owned();
+    let mut extra: Vec<(String, TextColumn)> = Vec::new();
+    for (name, _) in parts.iter().flat_map(|(_, trace)| &trace.columns().extra) {
+        if extra.iter().all(|(known, _)| known != name) {
+            let find = |trace: &Trace| trace.columns().extra.iter().position(|(column, _)| column == name);
+            let cell = |(trace, row): (&Trace, usize)| {
+                find(trace).map_or_else(String::new, |at| trace.columns().extra[at].1.get(row).to_owned())
+            };
+            extra.push((name.clone(), each().map(cell).collect()));
+        }
+    }
+    let columns = Columns {
+        arrivals: rows.iter().map(|&(arrival, _, _)| arrival).collect(),
+        request_ids,
+        prompts: has_prompts(parts[0].1)
+            .then(|| each().map(|(trace, row)| trace.prompt(row).unwrap_or_default()).collect()),
+        tenants: any(&|columns| columns.tenants.is_some())
+            .then(|| each().map(|(trace, row)| tenant(trace, row)).collect()),
+        deadlines: any(&|columns| columns.deadlines.is_some())
+            .then(|| each().map(|(trace, row)| trace.request(row).deadline.unwrap_or(Time::MAX)).collect()),
+        extra,
+        ignored: Vec::new(),
+    };
+    Ok((Trace::new(columns), notes))
+}
