@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let input = error.chain().any(<(dyn std::error::Error + 'static)>::is::<InputError>);
+            let input = error.chain().any(<dyn std::error::Error + 'static>::is::<InputError>);
             ExitCode::from(if input { 2 } else { 1 })
         }
     }

@@ -10,6 +10,7 @@ use crate::time::Time;
 
 mod column;
 pub mod import;
+pub mod inspect;
 pub mod npy;
 mod read;
 mod table;

@@ -18,13 +18,15 @@ mod combine;
 mod diffserve;
 #[cfg(feature = "parquet")]
 mod diffusiondb;
+mod merge;
 mod mjhq;
 mod ours;
 mod parti_prompts;
 mod prompt_list;
 mod timestamp;
 
-pub use combine::{Combined, Pace, Selection, combine, merge};
+pub use combine::{Combined, Pace, Selection, combine};
+pub use merge::merge;
 
 /// Something an import did that whoever uses the result should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
