@@ -236,3 +236,140 @@ fn gather(picks: &[Pick], timing: &Source, list: Option<&Source>, notes: &mut Ve
         ignored: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::import::merge;
+
+    fn timing(arrivals_s: &[f64]) -> Source {
+        let arrivals = arrivals_s.iter().map(|&seconds| Time::from_seconds(seconds).unwrap()).collect();
+        Source { arrivals: Some(arrivals), ..Source::default() }
+    }
+
+    fn list(prompts: &[&str]) -> Source {
+        Source { prompts: Some(prompts.iter().collect()), ..Source::default() }
+    }
+
+    fn run(timing: &Source, list: Option<&Source>, selection: &Selection) -> Result<Combined, String> {
+        let list = list.map(|list| (Path::new("p"), list));
+        combine((Path::new("a"), timing), list, selection).map_err(|error| error.to_string())
+    }
+
+    fn shown(trace: &Trace) -> Vec<(f64, &str)> {
+        (0..trace.len()).map(|row| (trace.arrivals()[row].seconds(), trace.prompt(row).unwrap_or("-"))).collect()
+    }
+
+    fn notes(notes: &[Note]) -> Vec<String> {
+        notes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_shorter_source_decides() {
+        let combined = run(&timing(&[1.0, 2.0, 3.0]), Some(&list(&["x", "y"])), &Selection::default()).unwrap();
+        assert_eq!(shown(&combined.trace), [(1.0, "x"), (2.0, "y")]);
+        assert_eq!(notes(&combined.notes), ["1 arrivals dropped for want of prompts"]);
+        let combined = run(&timing(&[1.0]), Some(&list(&["x", "y"])), &Selection::default()).unwrap();
+        assert_eq!(notes(&combined.notes), ["1 prompts dropped for want of arrivals"]);
+    }
+
+    #[test]
+    fn sorts_are_stable_and_counted() {
+        let both = Source { prompts: list(&["x", "y", "z", "w"]).prompts, ..timing(&[2.0, 1.0, 2.0, 1.0]) };
+        let combined = run(&both, None, &Selection::default()).unwrap();
+        assert_eq!(shown(&combined.trace), [(1.0, "y"), (1.0, "w"), (2.0, "x"), (2.0, "z")]);
+        assert_eq!(combined.prompt_rows, [1, 3, 0, 2]);
+        assert!(notes(&combined.notes)[0].starts_with("2 rows arrive before the row above them: sorted"));
+    }
+
+    #[test]
+    fn numbers_select_prompts() {
+        let asking = Source { prompt_numbers: Some(vec![2, 0, 1, 7]), ..timing(&[1.0, 2.0, 3.0, 4.0]) };
+        let gap = Source { numbers: Some(vec![0, 2]), ..list(&["x", "z"]) };
+        let combined = run(&asking, Some(&gap), &Selection::default()).unwrap();
+        assert_eq!(shown(&combined.trace), [(1.0, "z"), (2.0, "x")]);
+        let dropped = "2 requests dropped that ask for a prompt the list does not have";
+        assert_eq!(notes(&combined.notes), ["requests ask for prompts of the list by number", dropped]);
+    }
+
+    #[test]
+    fn slices_then_scales() {
+        let seconds = |from: f64| Time::from_seconds(from);
+        let slice = Selection { from: seconds(2.0), until: seconds(5.0), ..Selection::default() };
+        let source = timing(&[1.0, 2.0, 3.0, 4.5, 5.0]);
+        assert_eq!(shown(&run(&source, None, &slice).unwrap().trace), [(0.0, "-"), (1.0, "-"), (2.5, "-")]);
+        let paced = |pace| run(&source, None, &Selection { pace: Some(pace), ..slice.clone() });
+        assert_eq!(shown(&paced(Pace::Scale(2.0)).unwrap().trace)[2].0, 5.0);
+        // Two gaps at 12 a minute last 10 s.
+        assert_eq!(shown(&paced(Pace::PerMinute(12.0)).unwrap().trace)[2].0, 10.0);
+        assert!(paced(Pace::Scale(1e9)).unwrap_err().contains("--time-scale = 1000000000: expected a pace"));
+        let first = Selection { first: Some(1), pace: Some(Pace::PerMinute(1.0)), ..Selection::default() };
+        assert!(run(&source, None, &first).unwrap_err().contains("--rate-per-min: all requests arrive at one instant"));
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let nothing = Selection { from: Time::from_seconds(9.0), ..Selection::default() };
+        assert_eq!(run(&timing(&[1.0]), None, &nothing).unwrap_err(), "a: no request is left of 1");
+        assert!(run(&list(&["x"]), None, &Selection::default()).unwrap_err().starts_with("a: has no arrival times"));
+        let other = timing(&[1.0]);
+        assert_eq!(run(&other, Some(&other), &Selection::default()).unwrap_err(), "p: --prompts: has no prompts");
+    }
+
+    #[test]
+    fn a_shuffle_moves_prompts_and_nothing_else() {
+        let prompts: Vec<String> = (0..50).map(|row| row.to_string()).collect();
+        let times: Vec<f64> = (0..50).map(f64::from).collect();
+        let list = list(&prompts.iter().map(String::as_str).collect::<Vec<_>>());
+        let shuffled = |seed| {
+            let selection = Selection { shuffle: Some(seed), ..Selection::default() };
+            let combined = run(&timing(&times), Some(&list), &selection).unwrap();
+            assert_eq!(combined.trace.arrivals().len(), 50);
+            (0..50).map(|row| combined.trace.prompt(row).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (one, two) = (shuffled(1), shuffled(2));
+        assert_eq!(one, shuffled(1));
+        assert!(one != two && one != prompts);
+        let mut sorted = one;
+        sorted.sort_by_key(|prompt| prompt.parse::<u32>().unwrap());
+        assert_eq!(sorted, prompts);
+    }
+
+    #[test]
+    fn deadlines_and_tenants_follow_their_request() {
+        let both = Source {
+            deadlines: Some(vec![None, Duration::from_seconds(5.0)]),
+            tenants: Some(["t", "u"].iter().collect()),
+            request_ids: Some(["i", "j"].iter().collect()),
+            extra: vec![("steps".to_owned(), ["30", "40"].iter().collect())],
+            ..timing(&[2.0, 1.0])
+        };
+        let selection = Selection { pace: Some(Pace::Scale(10.0)), ..Selection::default() };
+        let combined = run(&both, Some(&list(&["x", "y"])), &selection).unwrap();
+        let trace = &combined.trace;
+        assert_eq!(trace.request(0).deadline, Time::from_seconds(15.0));
+        assert_eq!((trace.request(1).deadline, trace.label(0)), (None, "j".into()));
+        assert_eq!((trace.tenant_name(trace.tenant(0)), trace.prompt(0)), (Some("u"), Some("x")));
+        let mut bytes = Vec::new();
+        crate::trace::write_requests(&mut bytes, trace).unwrap();
+        let written = "request_id,arrival_s,prompt,tenant,deadline_s,steps\nj,10.000000000,x,u,5.000000000,40\ni,20.000000000,y,t,,30\n";
+        assert_eq!(String::from_utf8(bytes).unwrap(), written);
+    }
+
+    #[test]
+    fn merges_by_time() {
+        let trace = |times: &[f64], prompts: &[&str], tenants: bool| {
+            let tenants = tenants.then(|| prompts.iter().collect());
+            run(&Source { tenants, ..timing(times) }, Some(&list(prompts)), &Selection::default()).unwrap().trace
+        };
+        let (a, b) = (trace(&[1.0, 3.0], &["x", "y"], false), trace(&[1.0, 2.0], &["z", "w"], true));
+        let (merged, notes) = merge(&[(Path::new("a"), &a), (Path::new("b"), &b)]).unwrap();
+        assert_eq!(shown(&merged), [(1.0, "x"), (1.0, "z"), (2.0, "w"), (3.0, "y")]);
+        assert_eq!(merged.tenant_name(merged.tenant(0)), Some(""));
+        assert_eq!(merged.tenant_name(merged.tenant(1)), Some("z"));
+        assert_eq!(notes[1], Note::counted(2, "requests of b"));
+        let bare = run(&timing(&[1.0]), None, &Selection::default()).unwrap().trace;
+        let error = merge(&[(Path::new("a"), &a), (Path::new("c"), &bare)]).unwrap_err();
+        assert_eq!(error.to_string(), "c: --merge: expected prompts in all traces or in none; a differs");
+    }
+}

@@ -90,7 +90,7 @@ pub(super) fn since_minute(minutes: &[u64], file: &Path) -> Result<Vec<Time>, In
     for rows in order.chunk_by(|&a, &b| starts[a] == starts[b]) {
         for (rank, &row) in rows.iter().enumerate() {
             // The middle of the row's share of the minute.
-            let within = MINUTE as u128 * (2 * rank as u128 + 1) / (2 * rows.len() as u128);
+            let within = u128::from(MINUTE) * (2 * rank as u128 + 1) / (2 * rows.len() as u128);
             times[row] = Time::from_nanoseconds(starts[row].nanoseconds() + within as u64);
         }
     }
