@@ -63,7 +63,8 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
     for (&x, &y) in a.iter().zip(b) {
         sum += f64::from(x) * f64::from(y);
     }
-    sum.max(0.0)
+    // Not `max`, which may keep the sign of a negative zero.
+    if sum > 0.0 { sum } else { 0.0 }
 }
 
 /// Rows of one dimension, normalised when taken. Shared between runs; never copied whole.
@@ -71,6 +72,8 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
 pub struct EmbeddingMatrix {
     dimension: usize,
     values: Values,
+    /// Rows of `values` in the matrix's order; all of them if absent.
+    order: Option<Arc<[u32]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +92,7 @@ impl EmbeddingMatrix {
     /// If `dimension` is 0 or does not divide the number of values.
     pub fn from_values(dimension: usize, values: Vec<f32>) -> Result<Self, (usize, BadRow)> {
         assert!(dimension > 0 && values.len().is_multiple_of(dimension));
-        Self { dimension, values: Values::Owned(values.into()) }.checked()
+        Self { dimension, values: Values::Owned(values.into()), order: None }.checked()
     }
 
     /// From little-endian row-major f32 values at `offset` of a mapped file.
@@ -101,7 +104,7 @@ impl EmbeddingMatrix {
     /// If the map is too short for `rows` rows, or `dimension` is 0.
     pub fn from_map(map: memmap2::Mmap, offset: usize, rows: usize, dimension: usize) -> Result<Self, (usize, BadRow)> {
         assert!(dimension > 0 && map.len() >= offset + rows * dimension * size_of::<f32>());
-        Self { dimension, values: Values::Mapped { map: Arc::new(map), offset, rows } }.checked()
+        Self { dimension, values: Values::Mapped { map: Arc::new(map), offset, rows }, order: None }.checked()
     }
 
     fn checked(self) -> Result<Self, (usize, BadRow)> {
@@ -116,10 +119,24 @@ impl EmbeddingMatrix {
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
+        if let Some(order) = &self.order {
+            return order.len();
+        }
         match &self.values {
             Values::Owned(values) => values.len() / self.dimension,
             Values::Mapped { rows, .. } => *rows,
         }
+    }
+
+    /// These rows, in this order; the values are shared.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn select(&self, rows: &[u32]) -> Self {
+        let place = |row: u32| self.order.as_ref().map_or(row, |order| order[row as usize]);
+        assert!(rows.iter().all(|&row| (row as usize) < self.rows()), "no such row");
+        Self { order: Some(rows.iter().map(|&row| place(row)).collect()), ..self.clone() }
     }
 
     /// Components of a row.
@@ -129,6 +146,7 @@ impl EmbeddingMatrix {
 
     /// Copies a row as stored, not normalised, into `buffer`.
     pub fn read(&self, row: usize, buffer: &mut Vec<f32>) {
+        let row = self.order.as_ref().map_or(row, |order| order[row] as usize);
         buffer.clear();
         match &self.values {
             Values::Owned(values) => {

@@ -62,6 +62,37 @@ pub fn line_of_offset(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
 }
 
+/// Maps a file into memory, so that reading it costs no copy and no memory that cannot be reclaimed.
+///
+/// # Errors
+/// A file that cannot be opened or is not a regular file.
+pub fn map(file: impl AsRef<Path>) -> Result<memmap2::Mmap, InputError> {
+    let file = file.as_ref();
+    let unreadable = |error| InputError::unreadable(file, &error);
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    if !opened.metadata().map_err(unreadable)?.is_file() {
+        return Err(InputError::new(file, "is not a regular file"));
+    }
+    #[expect(unsafe_code, reason = "inputs are read-only; changing one during a run is outside what we promise")]
+    let mapped = unsafe { memmap2::Mmap::map(&opened) };
+    mapped.map_err(unreadable)
+}
+
+/// SHA-256 of a file, in hexadecimal: what a run says it has read.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sha256(file: impl AsRef<Path>) -> Result<String, InputError> {
+    use sha2::Digest;
+    let mut hexadecimal = String::with_capacity(64);
+    for byte in sha2::Sha256::digest(&map(file)?) {
+        for digit in [byte >> 4, byte & 15] {
+            hexadecimal.push(char::from_digit(digit.into(), 16).expect("four bits are a digit"));
+        }
+    }
+    Ok(hexadecimal)
+}
+
 /// Long values are cut in messages: a pasted megabyte helps nobody.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 80;

@@ -3,17 +3,24 @@
 //!
 //! Start at [`replay`], the only loop; `ARCHITECTURE.md` has the map.
 
+pub mod cache;
 pub mod cli;
 pub mod draw;
 pub mod embedding;
 pub mod encoder;
 pub mod image;
 pub mod input;
+pub mod journal;
 pub mod metrics;
 pub mod model;
+pub mod output;
 pub mod profile;
+pub mod replay;
 pub mod report;
 pub mod request;
+pub mod scenario;
+pub mod scheduler;
+pub mod sim;
 pub mod time;
 pub mod trace;
 pub mod window;

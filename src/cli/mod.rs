@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::input::InputError;
 
+mod generate;
 mod trace;
 
 #[derive(Debug, Parser)]
@@ -36,7 +37,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let input = error.chain().any(<(dyn std::error::Error + 'static)>::is::<InputError>);
+            let input = error.chain().any(<dyn std::error::Error>::is::<InputError>);
             ExitCode::from(if input { 2 } else { 1 })
         }
     }

@@ -2,9 +2,16 @@
 
 use clap::Subcommand;
 
+use super::generate;
+
 #[derive(Debug, Subcommand)]
-pub(super) enum Trace {}
+pub(super) enum Trace {
+    /// Make a synthetic trace
+    Generate(generate::Generate),
+}
 
 pub(super) fn run(command: &Trace) -> anyhow::Result<()> {
-    match *command {}
+    match command {
+        Trace::Generate(command) => generate::run(command),
+    }
 }

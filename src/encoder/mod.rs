@@ -1,1 +1,22 @@
-//! Prompt to embedding, and prompt to the embedding of the picture it would produce.
+//! Prompt to embedding, and prompt to the embedding of the picture it would produce, without a neural
+//! model: stand-ins for CLIP so that any list of prompts runs at once. Outputs made with them carry
+//! [`hashed::STAND_IN`] and [`picture::STAND_IN`].
+
+use std::path::Path;
+
+use crate::input::InputError;
+
+pub mod hashed;
+pub mod picture;
+
+pub use hashed::{EncoderSettings, TextEncoder};
+pub use picture::{ImageModel, Pictures};
+
+/// The first value outside its range, as an input error: (key, value, lowest, highest, what it is).
+fn check_ranges(file: &Path, section: &str, values: &[(&str, f64, f64, f64, &str)]) -> Result<(), InputError> {
+    let bad = values.iter().find(|(_, value, low, high, _)| !(*low..=*high).contains(value));
+    bad.map_or(Ok(()), |(key, value, low, high, what)| {
+        let accepted = format!("expected {what} from {low} to {high}");
+        Err(InputError::new(file, accepted).value(format!("{section}.{key}"), value))
+    })
+}

@@ -1,5 +1,15 @@
 //! What a run amounts to: a pure fold over the journal's records, by the formulas of
 //! docs/semantics.md, section 7. Nothing here formats or draws; that is `report`.
 
+mod aggregate;
+mod cluster;
+mod fold;
+mod measures;
+pub mod percentile;
 pub mod summary;
 pub mod timeline;
+mod windows;
+
+pub use cluster::WorkerRow;
+pub use fold::{Metrics, RequestRow, Settings, TickRow};
+pub use measures::Results;

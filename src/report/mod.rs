@@ -11,6 +11,7 @@ mod comparison_csv;
 pub mod figures;
 mod html;
 pub mod measures;
+pub mod run_files;
 pub mod saturation;
 pub mod statistics;
 

@@ -1,0 +1,190 @@
+//! How often a sliding window of images would serve a list of prompts: hit rate, skipped steps, age of
+//! sources. Used to fit `[trace.synthetic]` to published figures, and to see what the stand-in
+//! embeddings make of real prompts. Not a simulation: images are cached the instant they are asked for.
+//!
+//! cargo run --release --example fit_generator -- --scenario scenarios/paper/fit.toml --capacity 10000
+//! cargo run --release --example fit_generator -- --prompts prompts.txt --capacity 5000 --warm 0
+
+use std::path::{Path, PathBuf};
+use std::{fs, thread};
+
+use anyhow::Context;
+use clap::Parser;
+use modm::embedding::EmbeddingMatrix;
+use modm::encoder::{EncoderSettings, ImageModel, Pictures, TextEncoder};
+use modm::trace::synthetic::Synthetic;
+
+/// The paper's decision table: similarity bound, skipped steps of 50.
+const BOUNDS: [(f32, usize); 5] = [(0.25, 5), (0.27, 10), (0.28, 15), (0.29, 25), (0.30, 30)];
+
+/// Seconds of a full generation on an MI210 (arXiv 2503.11972): SD3.5-Large, SDXL, SANA-1.6B.
+const LARGE_S: f64 = 91.5;
+const SMALL_S: [(&str, f64); 2] = [("SDXL", 16.5), ("SANA", 6.5)];
+
+/// Queries that share one pass over the images.
+const BLOCK: usize = 8;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Scenario with [trace.synthetic], and optionally seed, [encoder] and [image_model]
+    #[arg(long)]
+    scenario: Option<PathBuf>,
+    /// Prompts to use instead, one a line
+    #[arg(long)]
+    prompts: Option<PathBuf>,
+    /// Other values, e.g. trace.synthetic.prompts.repeats=0.2
+    #[arg(long)]
+    set: Vec<String>,
+    /// Images the cache holds
+    #[arg(long, default_value_t = 10_000)]
+    capacity: usize,
+    /// Requests before the measured ones [default: the capacity]
+    #[arg(long)]
+    warm: Option<usize>,
+    /// Requests to measure
+    #[arg(long, default_value_t = 10_000)]
+    measure: usize,
+    /// Requests per minute that turn ages into hours; `DiffusionDB`: 2 million in 12 days
+    #[arg(long, default_value_t = 115.0)]
+    rate_per_min: f64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let settings = read_settings(&arguments)?;
+    let section = |name: &str| settings.get(name).cloned().unwrap_or_else(|| toml::Table::new().into());
+    let encoder: EncoderSettings = section("encoder").try_into()?;
+    let image_model: ImageModel = section("image_model").try_into()?;
+    let seed = settings.get("seed").and_then(toml::Value::as_integer).unwrap_or(42).unsigned_abs();
+    let warm = arguments.warm.unwrap_or(arguments.capacity);
+    let prompts: Vec<String> = if let Some(file) = &arguments.prompts {
+        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+    } else {
+        let section = section("trace").get("synthetic").cloned().unwrap_or_else(|| toml::Table::new().into());
+        let synthetic = Synthetic { requests: (warm + arguments.measure) as u32, ..section.try_into()? };
+        synthetic.generate(seed, Path::new("the scenario"), "trace.synthetic")?.prompts
+    };
+    let embeddings = TextEncoder::fit(&encoder, &prompts).encode_all(&prompts);
+    let Pictures { prompts: queries, images } = image_model.pictures(&embeddings, seed);
+    let last = prompts.len().min(warm + arguments.measure);
+    let nearest = search(&rows(&queries), &rows(&images), queries.dimension(), warm..last, arguments.capacity);
+    report(&nearest, arguments.rate_per_min);
+    Ok(())
+}
+
+fn read_settings(arguments: &Arguments) -> anyhow::Result<toml::Table> {
+    let mut settings = toml::Table::new();
+    if let Some(file) = &arguments.scenario {
+        settings = fs::read_to_string(file).with_context(|| file.display().to_string())?.parse()?;
+    }
+    for assignment in &arguments.set {
+        let (key, value) = assignment.split_once('=').context("expected KEY=VALUE")?;
+        let value = format!("value = {value}").parse::<toml::Table>()?.remove("value").context("no value")?;
+        let (sections, key) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut table = &mut settings;
+        for section in sections.split('.').filter(|section| !section.is_empty()) {
+            let inner = table.entry(section).or_insert_with(|| toml::Table::new().into());
+            table = inner.as_table_mut().with_context(|| format!("{section} is not a section"))?;
+        }
+        table.insert(key.to_owned(), value);
+    }
+    Ok(settings)
+}
+
+fn rows(matrix: &EmbeddingMatrix) -> Vec<f32> {
+    (0..matrix.rows()).flat_map(|row| matrix.embedding(row).as_slice().to_vec()).collect()
+}
+
+/// The nearest image of a request, and how many requests ago it was asked for.
+#[derive(Clone, Copy, Default)]
+struct Nearest {
+    similarity: f32,
+    age: usize,
+}
+
+/// For each row of `measured`, the nearest of the `capacity` images before it. Similarity in f32: these
+/// are statistics, not decisions.
+fn search(
+    queries: &[f32],
+    images: &[f32],
+    width: usize,
+    measured: std::ops::Range<usize>,
+    capacity: usize,
+) -> Vec<Nearest> {
+    let mut nearest = vec![Nearest::default(); measured.len()];
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = measured.len().div_ceil(threads).next_multiple_of(BLOCK).max(BLOCK);
+    thread::scope(|scope| {
+        for (part, nearest) in nearest.chunks_mut(share).enumerate() {
+            let first = measured.start + part * share;
+            scope.spawn(move || {
+                for (block, nearest) in nearest.chunks_mut(BLOCK).enumerate() {
+                    search_block(queries, images, width, first + block * BLOCK, capacity, nearest);
+                }
+            });
+        }
+    });
+    nearest
+}
+
+fn search_block(queries: &[f32], images: &[f32], width: usize, first: usize, capacity: usize, nearest: &mut [Nearest]) {
+    let row = |matrix, row: usize| -> &[f32] { &<[f32]>::as_ref(matrix)[row * width..(row + 1) * width] };
+    for at in (first + 1).saturating_sub(capacity + 1)..first + nearest.len() {
+        let image = row(images, at);
+        for (offset, best) in nearest.iter_mut().enumerate() {
+            let query = first + offset;
+            if at < query && at + capacity >= query {
+                let similarity = dot(row(queries, query), image);
+                if similarity > best.similarity {
+                    *best = Nearest { similarity, age: query - at };
+                }
+            }
+        }
+    }
+}
+
+/// In sixteen sums, which the compiler keeps in vector registers.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 16];
+    let (a, a_rest) = a.as_chunks::<16>();
+    let (b, b_rest) = b.as_chunks::<16>();
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
+            *sum += x * y;
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+fn report(nearest: &[Nearest], rate_per_min: f64) {
+    let requests = nearest.len() as f64;
+    let skipped = |similarity: f32| BOUNDS.iter().rev().find(|(bound, _)| similarity >= *bound).map(|&(_, k)| k);
+    let mut similarities: Vec<f32> = nearest.iter().map(|nearest| nearest.similarity).collect();
+    similarities.sort_unstable_by(f32::total_cmp);
+    let quantile = |share: f64| similarities[((similarities.len() - 1) as f64 * share) as usize];
+    println!("requests {requests}");
+    println!(
+        "similarity p5 {:.3} p25 {:.3} p50 {:.3} p75 {:.3} p95 {:.3}",
+        quantile(0.05),
+        quantile(0.25),
+        quantile(0.5),
+        quantile(0.75),
+        quantile(0.95)
+    );
+    let hits: Vec<(usize, usize)> =
+        nearest.iter().filter_map(|nearest| Some((skipped(nearest.similarity)?, nearest.age))).collect();
+    let count = hits.len() as f64;
+    let share = |k: usize| hits.iter().filter(|hit| hit.0 == k).count() as f64 / count;
+    let refined = hits.iter().map(|&(k, _)| 1.0 - k as f64 / 50.0).sum::<f64>() / count;
+    let hit_rate = count / requests;
+    let young =
+        |hours: f64| hits.iter().filter(|&&(_, age)| age as f64 <= hours * 60.0 * rate_per_min).count() as f64 / count;
+    println!("hit rate {hit_rate:.4}; of hits, sources younger than 1 h {:.3}, 4 h {:.3}", young(1.0), young(4.0));
+    let mix: Vec<String> = BOUNDS.iter().map(|&(_, k)| format!("{k}: {:.3}", share(k))).collect();
+    println!("skipped steps {}; mean refine fraction {refined:.3}", mix.join(", "));
+    for (small, small_s) in SMALL_S {
+        let ratio = LARGE_S / ((1.0 - hit_rate) * LARGE_S + hit_rate * refined * small_s);
+        println!("fluid optimum with {small}: {ratio:.2} times the large model alone");
+    }
+}

@@ -1,0 +1,305 @@
+//! The fold itself: records in, sums and rows kept; `measures` makes results of them.
+//! It knows the settings of the run and nothing of
+//! the core's insides, so a journal that is read back gives the same results.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::aggregate::Aggregate;
+use super::cluster::{ClusterWork, State};
+use super::windows::{Waiting, Windows};
+use crate::journal::{Journal, Record};
+use crate::model::{GpuId, ModelId};
+use crate::profile::Profile;
+use crate::request::{Outcome, Request, RequestId, TenantId};
+use crate::scheduler::{Action, Decision, DecisionKind, Event, JobId, Note, Part, Tick, WorkerId};
+use crate::time::{Duration, Time};
+use crate::window::Window;
+
+/// What the fold needs to know of a run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Models, best first.
+    pub models: Vec<String>,
+    /// Denoising steps of a full generation (T).
+    pub total_steps: u32,
+    /// GPU type by worker.
+    pub gpus: Vec<GpuId>,
+    /// Dollars an hour by worker, where known.
+    pub usd_per_hour: Vec<Option<f64>>,
+    /// What each worker holds at time zero.
+    pub initial: Vec<ModelId>,
+    /// Service times and power.
+    pub profile: Arc<Profile>,
+    /// Measured quality: (model, skipped steps, measure, value).
+    pub quality: Vec<(ModelId, u32, String, f64)>,
+    /// Multiples of a full generation on the large model.
+    pub slo_multiples: Vec<f64>,
+    /// Requests that arrive earlier are left out of the measures.
+    pub warmup: Time,
+    /// Length of a window of the timeline.
+    pub window: Duration,
+    /// Whether to keep a row for each request.
+    pub keep_requests: bool,
+}
+
+/// A request that has ended: a row of `requests.csv`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestRow {
+    /// Its row in the trace.
+    pub id: RequestId,
+    /// When it was due.
+    pub arrival: Time,
+    /// When it should have been finished.
+    pub deadline: Option<Time>,
+    /// Whose.
+    pub tenant: TenantId,
+    /// `None` if never routed.
+    pub decision: Option<Decision>,
+    /// Where it ran last, with which model and since when.
+    pub run: Option<(WorkerId, ModelId, Time)>,
+    /// When it ended.
+    pub finish: Time,
+    /// Jobs it was part of.
+    pub attempts: u32,
+    /// How.
+    pub outcome: Outcome,
+}
+
+impl RequestRow {
+    /// Whether an image came of it.
+    pub fn completed(&self) -> bool {
+        self.outcome == Outcome::Completed
+    }
+
+    /// Whether it was answered with a cached image as it is.
+    pub fn returned(&self) -> bool {
+        self.decision.is_some_and(|decision| decision.kind == DecisionKind::Return)
+    }
+}
+
+/// A decision of the monitor: a row of `allocation.csv`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TickRow {
+    /// When.
+    pub time: Time,
+    /// What.
+    pub tick: Tick,
+}
+
+/// A request that has not ended.
+#[derive(Debug)]
+struct Open {
+    request: Request,
+    decision: Option<Decision>,
+    run: Option<(WorkerId, ModelId, Time)>,
+    waits_as: Option<DecisionKind>,
+    attempts: u32,
+}
+
+impl Open {
+    /// It waits as this kind from now on, or no longer.
+    fn wait_as(&mut self, kind: Option<DecisionKind>, waiting: &mut Waiting) {
+        if let Some(before) = self.waits_as {
+            *waiting.of(before) -= 1;
+        }
+        if let Some(after) = kind {
+            *waiting.of(after) += 1;
+        }
+        self.waits_as = kind;
+    }
+}
+
+/// The job a worker runs.
+type Job = (JobId, SmallVec<[RequestId; 2]>);
+
+/// The fold.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(super) settings: Settings,
+    pub(super) thresholds: Vec<(f64, f64)>,
+    limits: Vec<Duration>,
+    open: Window<Open>,
+    /// By worker.
+    jobs: Vec<Option<Job>>,
+    pub(super) waiting: Waiting,
+    pub(super) cluster: ClusterWork,
+    pub(super) windows: Windows,
+    pub(super) aggregate: Aggregate,
+    pub(super) ticks: Vec<TickRow>,
+    pub(super) requests: Vec<RequestRow>,
+    pub(super) end: Time,
+    pub(super) made: Vec<((ModelId, u32), u64)>,
+}
+
+impl Metrics {
+    /// A fold at time zero.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let full = settings.profile.full_generation_s(GpuId(0), ModelId::LARGE, settings.total_steps);
+        let thresholds: Vec<(f64, f64)> = settings.slo_multiples.iter().map(|&m| (m, m * full)).collect();
+        let limits = thresholds.iter().map(|(_, s)| Duration::from_seconds_saturating(*s)).collect();
+        Self {
+            cluster: ClusterWork::new(&settings.initial, settings.models.len()),
+            windows: Windows::new(settings.window, settings.models.len(), thresholds.len()),
+            aggregate: Aggregate::new(thresholds.len()),
+            thresholds,
+            limits,
+            jobs: vec![None; settings.initial.len()],
+            open: Window::default(),
+            waiting: Waiting::default(),
+            ticks: Vec::new(),
+            requests: Vec::new(),
+            end: Time::ZERO,
+            made: Vec::new(),
+            settings,
+        }
+    }
+
+    fn event(&mut self, now: Time, event: &Event) {
+        match event {
+            Event::Arrived(request) => {
+                let open = Open { request: *request, decision: None, run: None, waits_as: None, attempts: 0 };
+                if self.open.insert(request.id.0, open) {
+                    self.windows.arrived();
+                    if request.arrival >= self.settings.warmup {
+                        self.aggregate.arrived(request.arrival, request.deadline.is_some());
+                    }
+                }
+            }
+            Event::JobCompleted { worker, job, .. } => {
+                self.end_job(now, *worker, Some(*job));
+            }
+            Event::JobFailed { worker, job, .. } | Event::SourceMissing { worker, job } => {
+                let requests = self.end_job(now, *worker, Some(*job));
+                self.wait_again(&requests);
+            }
+            Event::ModelLoaded { worker } if self.cluster.state(worker.index()) == State::Loading => {
+                let model = self.cluster.model(worker.index());
+                self.cluster.change(now, worker.index(), State::Idle, model);
+            }
+            Event::LoadFailed { worker, loaded, .. } if self.cluster.state(worker.index()) == State::Loading => {
+                let state = if loaded.is_some() { State::Idle } else { State::Down };
+                self.cluster.change(now, worker.index(), state, *loaded);
+            }
+            Event::WorkerDown(worker) => {
+                let requests = self.end_job(now, *worker, None);
+                self.wait_again(&requests);
+                self.cluster.change(now, worker.index(), State::Down, None);
+            }
+            Event::WorkerUp(worker) if self.cluster.state(worker.index()) == State::Down => {
+                self.cluster.change(now, worker.index(), State::Idle, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn action(&mut self, now: Time, action: &Action) {
+        match action {
+            Action::Note(Note::Routed { request, decision }) => {
+                let Some(open) = self.open.get_mut(request.0) else { return };
+                // Routed again, if its source was missing; that is not another routed request.
+                if open.decision.replace(*decision).is_none() {
+                    self.windows.routed(decision.kind != DecisionKind::Miss);
+                }
+                open.wait_as(Some(decision.kind), &mut self.waiting);
+            }
+            Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: tick.clone() }),
+            Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
+            Action::Load { worker, model } => {
+                self.cluster.change(now, worker.index(), State::Loading, Some(*model));
+            }
+            Action::Finish { request, outcome } => self.finish(now, *request, outcome),
+            Action::Encode(_)
+            | Action::Return { .. }
+            | Action::Keep { .. }
+            | Action::Release(_)
+            | Action::CancelJob(_) => {}
+        }
+    }
+
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
+        self.cluster.change(now, worker.index(), State::Busy, Some(model));
+        self.jobs[worker.index()] = Some((job, parts.iter().map(|part| part.request).collect()));
+        for part in parts {
+            if let Some(open) = self.open.get_mut(part.request.0) {
+                open.wait_as(None, &mut self.waiting);
+                open.run = Some((worker, model, now));
+                open.attempts += 1;
+            }
+        }
+    }
+
+    /// The requests of the job a worker runs (of this job, if one is named), and the worker idle.
+    fn end_job(&mut self, now: Time, worker: WorkerId, job: Option<JobId>) -> SmallVec<[RequestId; 2]> {
+        let running = self.jobs[worker.index()].take_if(|(running, _)| job.is_none_or(|job| job == *running));
+        let Some((_, requests)) = running else { return SmallVec::new() };
+        let model = self.cluster.model(worker.index());
+        self.cluster.change(now, worker.index(), State::Idle, model);
+        requests
+    }
+
+    /// Requests whose job came to nothing wait again, until the core says otherwise.
+    fn wait_again(&mut self, requests: &[RequestId]) {
+        for request in requests {
+            if let Some(open) = self.open.get_mut(request.0) {
+                let kind = open.decision.map(|decision| decision.kind);
+                open.wait_as(kind, &mut self.waiting);
+            }
+        }
+    }
+
+    fn finish(&mut self, now: Time, request: RequestId, outcome: &Outcome) {
+        let Some(mut open) = self.open.remove(request.0) else { return };
+        open.wait_as(None, &mut self.waiting);
+        let row = RequestRow {
+            id: request,
+            arrival: open.request.arrival,
+            deadline: open.request.deadline,
+            tenant: open.request.tenant,
+            decision: open.decision,
+            run: open.run,
+            finish: now,
+            attempts: open.attempts,
+            outcome: outcome.clone(),
+        };
+        self.end = now;
+        let completed = *outcome == Outcome::Completed;
+        let latency = now.since(row.arrival);
+        let met = self.limits.iter().map(|limit| completed && latency <= *limit);
+        self.windows.ended(completed, met.clone());
+        if row.arrival >= self.settings.warmup {
+            self.aggregate.ended(&row, self.settings.total_steps, met);
+            if completed {
+                self.count_made(&row);
+            }
+        }
+        if self.settings.keep_requests {
+            self.requests.push(row);
+        }
+    }
+
+    /// Counts a completed image by what made it, for quality; a returned one by its full model.
+    fn count_made(&mut self, row: &RequestRow) {
+        if self.settings.quality.is_empty() {
+            return;
+        }
+        let model = row.run.map_or(ModelId::LARGE, |(_, model, _)| model);
+        let skipped = row.decision.map_or(0, |decision| decision.skipped_steps);
+        match self.made.iter_mut().find(|(what, _)| *what == (model, skipped)) {
+            Some((_, count)) => *count += 1,
+            None => self.made.push(((model, skipped), 1)),
+        }
+    }
+}
+
+impl Journal for Metrics {
+    fn record(&mut self, time: Time, record: Record<'_>) {
+        self.windows.advance(time, self.cluster.counts(), self.waiting);
+        match record {
+            Record::Event(event) => self.event(time, event),
+            Record::Action(action) => self.action(time, action),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the fold's sums amount to once a run has ended: docs/semantics.md, section 7, formula by formula.
+
+use std::collections::BTreeMap;
+
+use super::cluster::WorkerRow;
+use super::fold::{Metrics, RequestRow, TickRow};
+use super::summary::Summary;
+use super::timeline::Timeline;
+use crate::model::ModelId;
+use crate::time::Duration;
+
+/// Everything a run amounts to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Results {
+    /// The measures.
+    pub summary: Summary,
+    /// What happened when.
+    pub timeline: Timeline,
+    /// By worker.
+    pub workers: Vec<WorkerRow>,
+    /// Decisions of the monitor.
+    pub ticks: Vec<TickRow>,
+    /// Requests in the order of the trace's rows, if they were kept.
+    pub requests: Vec<RequestRow>,
+    /// Latencies of completed requests, rising.
+    pub latencies: Vec<Duration>,
+}
+
+impl Metrics {
+    /// The results, once the run has ended.
+    #[must_use]
+    pub fn finish_run(mut self) -> Results {
+        self.cluster.settle(self.end);
+        let mut summary = self.summarise();
+        summary.latency_s = self.aggregate.latency();
+        self.requests.sort_by_key(|row| row.id);
+        let timeline = Timeline {
+            models: self.settings.models,
+            slo_multiples: self.settings.slo_multiples,
+            window_s: self.settings.window.seconds(),
+            rows: self.windows.finish(self.end, self.waiting),
+        };
+        Results {
+            summary,
+            timeline,
+            workers: self.cluster.rows(),
+            ticks: self.ticks,
+            requests: self.requests,
+            latencies: self.aggregate.latencies,
+        }
+    }
+
+    fn summarise(&self) -> Summary {
+        let sums = &self.aggregate;
+        let completed = sums.completed as f64;
+        Summary {
+            requests: sums.requests,
+            completed: sums.completed,
+            rejected: sums.rejected,
+            failed: sums.failed,
+            cancelled: sums.cancelled,
+            makespan_s: self.end.seconds(),
+            throughput_per_min: sums.throughput_per_min(),
+            throughput_steady_per_min: sums.throughput_steady_per_min(),
+            hit_rate: sums.hit_rate(),
+            hits_by_skipped_steps: sums.hits_by_skipped_steps.clone(),
+            mean_refine_fraction: sums.mean_refine_fraction(self.settings.total_steps),
+            latency_s: None,
+            slo: sums.slo(&self.thresholds),
+            deadline_attainment: sums.deadline_attainment(),
+            serving_gpu_s_per_request: (sums.completed > 0).then(|| self.cluster.busy().seconds() / completed),
+            model_loads: self.cluster.loads(),
+            energy_j: self.energy_j(),
+            cost_usd: self.cost_usd(),
+            quality: self.quality(),
+        }
+    }
+
+    /// Sum over workers of (busy s x active W + loading s x load W + idle s x idle W).
+    fn energy_j(&self) -> Option<f64> {
+        let mut joules = 0.0;
+        for (worker, model, spent) in self.cluster.by_model() {
+            let service = self.settings.profile.service(self.settings.gpus[worker], model);
+            for (seconds, watts) in spent.iter().zip([service.active_w, service.load_w, service.idle_w]) {
+                if *seconds > Duration::ZERO {
+                    joules += seconds.seconds() * watts?;
+                }
+            }
+        }
+        Some(joules)
+    }
+
+    /// Wall hours x $ per hour.
+    fn cost_usd(&self) -> Option<f64> {
+        let per_hour: Option<f64> = self.settings.usd_per_hour.iter().copied().sum();
+        per_hour.map(|dollars| dollars * self.end.seconds() / 3600.0)
+    }
+
+    /// The mean of each measure that has a row for everything that was made.
+    fn quality(&self) -> BTreeMap<String, f64> {
+        let total: u64 = self.made.iter().map(|(_, count)| count).sum();
+        let mut measures: Vec<&String> = self.settings.quality.iter().map(|(_, _, measure, _)| measure).collect();
+        measures.sort();
+        measures.dedup();
+        let mean = |measure: &String| -> Option<f64> {
+            let value = |what: (ModelId, u32)| {
+                let row = |row: &&(ModelId, u32, String, f64)| (row.0, row.1) == what && row.2 == *measure;
+                self.settings.quality.iter().find(row).map(|row| row.3)
+            };
+            let sum = self.made.iter().try_fold(0.0, |sum, (what, count)| Some(sum + value(*what)? * *count as f64))?;
+            (total > 0).then(|| sum / total as f64)
+        };
+        measures.into_iter().filter_map(|measure| Some((measure.clone(), mean(measure)?))).collect()
+    }
+}

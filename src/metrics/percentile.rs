@@ -1,0 +1,27 @@
+//! Percentiles by linear interpolation between closest ranks, numpy's default.
+
+use crate::time::Duration;
+
+/// The `q` quantile (0 to 1) in seconds of durations in rising order; `None` of none.
+#[must_use]
+pub fn quantile(sorted: &[Duration], q: f64) -> Option<f64> {
+    let place = q * (sorted.len().checked_sub(1)? as f64);
+    let below = sorted[place.floor() as usize].seconds();
+    let above = sorted[place.ceil() as usize].seconds();
+    Some(below + (above - below) * (place - place.floor()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interpolates_as_numpy_does() {
+        let values: Vec<Duration> = (1..=4).map(|s| Duration::from_nanoseconds(s * 1_000_000_000)).collect();
+        assert_eq!(quantile(&values, 0.5), Some(2.5));
+        assert_eq!(quantile(&values, 0.9), Some(3.7));
+        assert_eq!(quantile(&values, 1.0), Some(4.0));
+        assert_eq!(quantile(&values[..1], 0.99), Some(1.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! Files a command writes: under a temporary name first, so that a killed run leaves no half file, and
+//! never over an earlier run unless asked. Not formats: each writer knows its own.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::input::InputError;
+
+/// A file that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot be written: {source}", path.display())]
+pub struct OutputError {
+    /// Where it was to be.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Writes a file through `write`, then gives it its name.
+///
+/// # Errors
+/// What `write` or the system says; no file is left behind then.
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), OutputError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let attempt = || {
+        let mut writer = BufWriter::with_capacity(1 << 16, File::create(&partial)?);
+        write(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        fs::rename(&partial, path)
+    };
+    attempt().map_err(|source| {
+        // It may not exist; the first error is the one worth telling.
+        let _ = fs::remove_file(&partial);
+        OutputError { path: path.to_owned(), source }
+    })
+}
+
+/// Makes an output folder, unless it holds one of `names` from an earlier run and `force` is not given.
+///
+/// # Errors
+/// An earlier run, or a folder that cannot be made.
+pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputError> {
+    if !force && let Some(name) = names.iter().find(|name| folder.join(name).exists()) {
+        let message = format!("holds an earlier run ({name}): choose another folder, or overwrite it with --force");
+        return Err(InputError::new(folder, message).key("--out"));
+    }
+    fs::create_dir_all(folder)
+        .map_err(|error| InputError::new(folder, format!("the folder cannot be made: {error}")).key("--out"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_earlier_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        write_atomic(&path, |writer| writer.write_all(b"old")).unwrap();
+        let failed = write_atomic(&path, |writer| {
+            writer.write_all(b"half")?;
+            Err(io::Error::other("the disk is full"))
+        });
+        assert!(failed.unwrap_err().to_string().ends_with("a.csv: cannot be written: the disk is full"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing half written stays");
+    }
+
+    #[test]
+    fn an_earlier_run_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path(), &["run.json"], false).unwrap();
+        fs::write(folder.path().join("run.json"), "{}").unwrap();
+        let refused = prepare(folder.path(), &["run.json"], false).unwrap_err();
+        assert!(refused.to_string().contains("--force"), "{refused}");
+        prepare(folder.path(), &["run.json"], true).unwrap();
+    }
+}

@@ -1,0 +1,181 @@
+//! The files of one run: CSV and JSON as their readers rely on them. Seconds have nine decimals, exactly;
+//! empty where there is none.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use crate::metrics::{RequestRow, Results, TickRow, WorkerRow};
+use crate::metrics::summary::Summary;
+use crate::metrics::timeline::Timeline;
+use crate::trace::Trace;
+
+/// Names that the rows refer to by number.
+#[derive(Clone, Debug)]
+pub struct Names<'a> {
+    /// Labels and tenants of requests.
+    pub trace: &'a Trace,
+    /// Models, best first.
+    pub models: &'a [String],
+    /// GPU type by worker.
+    pub gpus: &'a [String],
+    /// Denoising steps of a full generation (T).
+    pub total_steps: u32,
+}
+
+fn optional(value: Option<impl Display>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn writer(to: impl Write) -> csv::Writer<impl Write> {
+    csv::WriterBuilder::new().from_writer(to)
+}
+
+/// `requests.csv`: a row a request, in the order of the trace.
+///
+/// # Errors
+/// Writing failed; likewise below.
+pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::Result<()> {
+    let mut csv = writer(to);
+    csv.write_record([
+        "request_id", "arrival_s", "decision", "skipped_steps", "similarity", "source", "model", "worker", "start_s",
+        "finish_s", "latency_s", "steps_run", "outcome", "reason", "attempts", "tenant",
+    ])?;
+    for row in rows {
+        csv.write_record(request(row, names))?;
+    }
+    csv.flush()
+}
+
+fn request(row: &RequestRow, names: &Names<'_>) -> [String; 16] {
+    let decision = row.decision.as_ref();
+    let returned = row.returned();
+    let start = if returned { Some(row.finish) } else { row.run.map(|(_, _, start)| start) };
+    let skipped = decision.map(|decision| decision.skipped_steps);
+    let steps_run = skipped.filter(|_| row.completed()).map(|skipped| names.total_steps - skipped);
+    let tenant = names.trace.tenant_name(row.tenant);
+    [
+        names.trace.label(row.id.row()).into_owned(),
+        row.arrival.to_string(),
+        optional(decision.map(|decision| decision.kind.word())),
+        optional(skipped),
+        optional(decision.and_then(|decision| decision.similarity).map(|similarity| format!("{similarity:.6}"))),
+        optional(decision.and_then(|decision| decision.source)),
+        optional(row.run.map(|(_, model, _)| &names.models[model.index()])),
+        optional(row.run.map(|(worker, _, _)| worker.index())),
+        optional(start),
+        row.finish.to_string(),
+        row.finish.since(row.arrival).to_string(),
+        optional(steps_run),
+        row.outcome.word().to_owned(),
+        optional(row.outcome.reason()),
+        row.attempts.to_string(),
+        optional(tenant),
+    ]
+}
+
+/// `allocation.csv`: a row a tick with requests.
+///
+/// # Errors
+/// Writing failed.
+pub fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) -> io::Result<()> {
+    let mut csv = writer(to);
+    let mut header: Vec<String> = [
+        "time_s", "wanted_large", "controller_state", "n_large", "request_rate_per_min", "hit_rate",
+        "refine_fraction", "overloaded",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let several = models.len() > 2;
+    if several {
+        header.extend(models.iter().map(|model| format!("target_{model}")));
+    }
+    csv.write_record(&header)?;
+    for TickRow { time, tick } in rows {
+        let mut record = vec![
+            time.to_string(),
+            tick.wanted_large.to_string(),
+            format!("{:.9}", tick.controller_state),
+            tick.n_large.to_string(),
+            format!("{:.9}", tick.request_rate_per_min),
+            format!("{:.9}", tick.hit_rate),
+            format!("{:.9}", tick.refine_fraction),
+            optional(tick.overloaded),
+        ];
+        if several {
+            record.extend(tick.targets.iter().map(ToString::to_string));
+        }
+        csv.write_record(&record)?;
+    }
+    csv.flush()
+}
+
+/// `workers.csv`: what every worker's seconds went to.
+///
+/// # Errors
+/// Writing failed.
+pub fn workers(to: impl Write, rows: &[WorkerRow], gpus: &[String]) -> io::Result<()> {
+    let mut csv = writer(to);
+    csv.write_record(["worker", "gpu", "busy_s", "loading_s", "idle_s", "down_s", "jobs", "loads"])?;
+    for (worker, (row, gpu)) in rows.iter().zip(gpus).enumerate() {
+        let times = [row.busy, row.loading, row.idle, row.down].map(|time| time.to_string());
+        let counts = [row.jobs, row.loads].map(|count| count.to_string());
+        let ids = [worker.to_string(), gpu.clone()];
+        csv.write_record(ids.iter().chain(&times).chain(&counts))?;
+    }
+    csv.flush()
+}
+
+/// `timeline.csv`: a row a window in which something happened.
+///
+/// # Errors
+/// Writing failed.
+pub fn timeline(to: impl Write, timeline: &Timeline) -> io::Result<()> {
+    let mut csv = writer(to);
+    let mut header: Vec<String> = [
+        "time_s", "arrivals", "completions", "queued_misses", "queued_hits", "workers_busy", "workers_loading",
+        "workers_idle", "workers_down",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    header.extend(timeline.models.iter().map(|model| format!("workers_{model}")));
+    header.push("hit_rate".into());
+    header.extend(timeline.slo_multiples.iter().map(|multiple| format!("slo_attainment_{multiple}x")));
+    csv.write_record(&header)?;
+    let share = |value: Option<f64>| optional(value.map(|value| format!("{value:.6}")));
+    for row in &timeline.rows {
+        let counts = [row.arrivals, row.completions, row.queued_misses, row.queued_hits].map(|n| n.to_string());
+        let states = [row.workers_busy, row.workers_loading, row.workers_idle, row.workers_down];
+        let workers = states.iter().chain(&row.workers_by_model).map(|mean| format!("{mean:.6}"));
+        let mut record = vec![format!("{:.9}", row.time_s)];
+        record.extend(counts.into_iter().chain(workers));
+        record.push(share(row.hit_rate));
+        record.extend(row.slo_attainment.iter().map(|attainment| share(*attainment)));
+        csv.write_record(&record)?;
+    }
+    csv.flush()
+}
+
+/// `summary.json`.
+///
+/// # Errors
+/// Writing failed.
+pub fn summary(mut to: impl Write, summary: &Summary) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut to, summary)?;
+    to.write_all(b"\n")
+}
+
+/// All of them, by name, each through `write(name, content)`.
+///
+/// # Errors
+/// The first that `write` returns.
+pub fn all<E>(
+    results: &Results,
+    names: &Names<'_>,
+    mut write: impl FnMut(&str, &dyn Fn(&mut dyn Write) -> io::Result<()>) -> Result<(), E>,
+) -> Result<(), E> {
+    write("requests.csv", &|to| requests(to, &results.requests, names))?;
+    write("allocation.csv", &|to| allocation(to, &results.ticks, names.models))?;
+    write("workers.csv", &|to| workers(to, &results.workers, names.gpus))?;
+    write("timeline.csv", &|to| timeline(to, &results.timeline))?;
+    write("summary.json", &|to| summary(to, &results.summary))
+}

@@ -1,0 +1,129 @@
+//! What runs: a scenario's settings as core, simulated executor and inbox. The registry of policies is
+//! read here and nowhere else.
+
+use crate::cache::ImageCache;
+use crate::cache::eviction::Eviction;
+use crate::cache::index::ExactIndex;
+use crate::model::{GpuId, ModelId};
+use crate::profile::Profile;
+use crate::scheduler::action::Action;
+use crate::scheduler::allocation::{Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit};
+use crate::scheduler::routing::{RoutingPolicy, Storage, System};
+use crate::scheduler::{Config, Event, Scheduler};
+use crate::sim::{ProfileLatency, Settings, Simulated};
+use crate::time::{Duration, Time};
+use crate::trace::Trace;
+
+use super::{AllocationKind, Inputs, Scenario};
+
+/// How often a request is tried before it has failed.
+const MAX_ATTEMPTS: u32 = 3;
+
+impl Scenario {
+    /// The first small model, or the large one where there is none.
+    fn first_small(&self) -> ModelId {
+        ModelId(u16::from(self.model_names().len() > 1))
+    }
+
+    /// Large workers at time zero.
+    fn initial_large(&self) -> usize {
+        let workers = self.workers();
+        let given = self.allocation.initial_large.map_or(workers, |large| large as usize);
+        if self.system.policy.has_small_models() { given } else { workers }
+    }
+
+    fn routing(&self) -> Box<dyn RoutingPolicy> {
+        self.system.policy.build(self.bounds(), self.models.steps)
+    }
+
+    /// Items that one entry of the cache counts for.
+    pub(super) fn states_per_entry(&self) -> usize {
+        match self.routing().storage() {
+            Storage::ByPrompt(states) => states.len().max(1),
+            Storage::ByImage | Storage::None => 1,
+        }
+    }
+
+    /// The eviction in force: Nirvana and Pinecone bring their own.
+    fn eviction(&self) -> Eviction {
+        match self.system.policy {
+            System::Nirvana => Eviction::Lcbfu,
+            System::Pinecone => Eviction::Fifo,
+            System::Vanilla | System::Modm => self.cache.eviction,
+        }
+    }
+
+    fn allocation_policy(&self, profile: &Profile) -> Box<dyn AllocationPolicy> {
+        let kind = if self.system.policy.has_small_models() { self.allocation.policy } else { AllocationKind::Static };
+        match kind {
+            AllocationKind::Static => Box::new(StaticSplit::new(initial_allocation(self))),
+            AllocationKind::Modm => {
+                let rate = |model| profile.images_per_minute(GpuId(0), model, self.models.steps);
+                let small = self.first_small();
+                Box::new(ModmAllocation::new(ModmSettings {
+                    mode: self.allocation.mode,
+                    period: Duration::from_seconds_saturating(self.allocation.period_s),
+                    headroom: self.allocation.headroom,
+                    pid: self.allocation.pid.0,
+                    workers: self.workers(),
+                    initial_large: self.initial_large(),
+                    small,
+                    rates: Rates { large: rate(ModelId::LARGE), small: rate(small) },
+                }))
+            }
+        }
+    }
+
+    /// The core at time zero, its cache warm; `actions` are what warming leads to.
+    #[must_use]
+    pub fn core(&self, inputs: &Inputs, actions: &mut Vec<Action>) -> Scheduler {
+        let config = Config {
+            models: self.model_names().len(),
+            total_steps: self.models.steps,
+            admission: self.cache.admission,
+            max_attempts: MAX_ATTEMPTS,
+            tenants_apart: false,
+        };
+        let routing = self.routing();
+        let warm = match routing.storage() {
+            Storage::None => None,
+            Storage::ByImage => inputs.trace.warm_images.as_ref(),
+            Storage::ByPrompt(_) => inputs.trace.warm_prompts.as_ref(),
+        };
+        let cache =
+            ImageCache::new(Box::new(ExactIndex::new()), self.eviction().build(), self.cache.capacity as usize);
+        let mut core = Scheduler::new(config, routing, Some(cache), self.allocation_policy(&inputs.profile));
+        if let Some(warm) = warm {
+            core.warm((0..warm.rows()).map(|row| warm.embedding(row)), actions);
+        }
+        core
+    }
+
+    /// The simulated executor at time zero.
+    #[must_use]
+    pub fn executor(&self, inputs: &Inputs) -> Simulated<ProfileLatency> {
+        let trace = &inputs.trace.trace;
+        let storage = self.routing().storage();
+        Simulated::new(Settings {
+            latency: ProfileLatency::new(inputs.profile.clone(), self.seed),
+            gpus: self.gpus(),
+            retrieval: Duration::from_seconds_saturating(self.retrieval.latency_s),
+            prompts: trace.prompt_embeddings().filter(|_| storage != Storage::None).cloned(),
+            images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
+        })
+    }
+}
+
+/// Which model each worker holds at time zero.
+#[must_use]
+pub fn initial_allocation(scenario: &Scenario) -> Allocation {
+    Allocation::split(scenario.workers(), scenario.initial_large(), scenario.first_small())
+}
+
+/// A trace's arrivals as the loop takes them.
+pub fn arrivals(trace: &Trace) -> impl Iterator<Item = (Time, Event)> {
+    (0..trace.len()).map(|row| {
+        let request = trace.request(row);
+        (request.arrival, Event::Arrived(request))
+    })
+}

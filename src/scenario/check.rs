@@ -1,0 +1,191 @@
+//! What a scenario may say, beyond what its types say. Errors name key, value and what is accepted;
+//! `source` adds the line.
+
+use std::path::Path;
+
+use super::Scenario;
+use crate::input::InputError;
+use crate::time::{Duration, MAX_INPUT_S};
+
+/// Workers are numbered by u16.
+const MOST_WORKERS: usize = 65_535;
+const MOST_STEPS: u32 = 100_000;
+
+/// The first thing wrong with a scenario.
+pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let complaint = |key: &str, found: &dyn std::fmt::Display, accepted: &str| {
+        Err(InputError::new(file, accepted).value(key, found))
+    };
+    if scenario.name.trim().is_empty() {
+        return complaint("name", &"\"\"", "expected a name");
+    }
+    check_trace(scenario, file)?;
+    check_cluster(scenario, file)?;
+    if !(1..=MOST_STEPS).contains(&scenario.models.steps) {
+        return complaint("models.steps", &scenario.models.steps, "expected a number of denoising steps from 1 to 100000");
+    }
+    check_bounds(scenario, file)?;
+    seconds(file, "retrieval.latency_s", scenario.retrieval.latency_s)?;
+    seconds(file, "metrics.warmup_s", scenario.metrics.warmup_s)?;
+    positive_seconds(file, "metrics.window_s", scenario.metrics.window_s)?;
+    check_cache(scenario, file)?;
+    check_allocation(scenario, file)?;
+    for (index, multiple) in scenario.slo.multiples.iter().enumerate() {
+        if !(*multiple > 0.0 && *multiple <= 1e6) {
+            return complaint(&format!("slo.multiples.{index}"), multiple, "expected a multiple above 0");
+        }
+    }
+    scenario.encoder.check(file, "encoder")?;
+    scenario.image_model.check(file, "image_model")?;
+    check_variants(scenario, file)
+}
+
+fn seconds(file: &Path, key: &str, value: f64) -> Result<(), InputError> {
+    if (0.0..=MAX_INPUT_S).contains(&value) {
+        return Ok(());
+    }
+    Err(InputError::new(file, "expected seconds from 0 to ten years").value(key, value))
+}
+
+fn positive_seconds(file: &Path, key: &str, value: f64) -> Result<(), InputError> {
+    if Duration::from_seconds(value).is_some_and(|time| time > Duration::ZERO) && value <= MAX_INPUT_S {
+        return Ok(());
+    }
+    Err(InputError::new(file, "expected seconds above 0 (at least a nanosecond) to ten years").value(key, value))
+}
+
+fn check_trace(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let trace = &scenario.trace;
+    match (&trace.requests, &trace.synthetic) {
+        (None, None) => {
+            let way_out = "expected `requests = \"requests.csv\"`, or a [trace.synthetic] section";
+            Err(InputError::new(file, way_out).key("trace"))
+        }
+        (Some(_), Some(_)) => {
+            let way_out = "expected either `requests` or [trace.synthetic], not both";
+            Err(InputError::new(file, way_out).key("trace.synthetic"))
+        }
+        (Some(_), None) => Ok(()),
+        (None, Some(synthetic)) => {
+            let files = [
+                ("prompt_embeddings", &trace.prompt_embeddings),
+                ("image_embeddings", &trace.image_embeddings),
+            ];
+            if let Some((key, _)) = files.iter().find(|(_, path)| path.is_some()) {
+                let way_out = "goes with `requests`; a synthetic trace's embeddings are made from its prompts";
+                return Err(InputError::new(file, way_out).key(format!("trace.{key}")));
+            }
+            synthetic.check(file, "trace.synthetic")
+        }
+    }
+}
+
+fn check_cluster(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    for (index, group) in scenario.cluster.gpus.iter().enumerate() {
+        if group.count == 0 {
+            let key = format!("cluster.gpus.{index}.count");
+            return Err(InputError::new(file, "expected at least 1").value(key, group.count));
+        }
+        if let Some(dollars) = group.usd_per_hour.filter(|dollars| !(0.0..=1e6).contains(dollars)) {
+            let key = format!("cluster.gpus.{index}.usd_per_hour");
+            return Err(InputError::new(file, "expected dollars from 0").value(key, dollars));
+        }
+    }
+    if !(1..=MOST_WORKERS).contains(&scenario.workers()) {
+        let message = format!("expected from 1 to {MOST_WORKERS} GPUs in all");
+        return Err(InputError::new(file, message).value("cluster.gpus", scenario.workers()));
+    }
+    Ok(())
+}
+
+fn check_bounds(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let steps = scenario.models.steps;
+    let mut previous: Option<f64> = None;
+    if scenario.system.bounds.as_ref().is_some_and(Vec::is_empty) {
+        return Err(InputError::new(file, "expected at least one [similarity, skipped steps]").value("system.bounds", "[]"));
+    }
+    for (index, &(bound, skipped)) in scenario.bounds().iter().enumerate() {
+        let row = |accepted: String| {
+            let error = InputError::new(file, accepted).value("system.bounds", format!("[{bound}, {skipped}]"));
+            InputError { key: Some(format!("system.bounds.{index}")), ..error }
+        };
+        if !bound.is_finite() || !(-1.0..=1.0).contains(&bound) {
+            return Err(row("expected a similarity from -1 to 1".into()));
+        }
+        if previous.is_some_and(|before| bound <= before) {
+            return Err(row("bounds rise strictly: expected more than the one before".into()));
+        }
+        if skipped >= steps {
+            let own = if scenario.system.bounds.is_none() { " (the policy's own bounds are for 50 steps: give `system.bounds`)" } else { "" };
+            return Err(row(format!("expected skipped steps from 0 to {} (models.steps - 1){own}", steps - 1)));
+        }
+        previous = Some(bound);
+    }
+    Ok(())
+}
+
+fn check_cache(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let least = scenario.states_per_entry().max(1) as u32;
+    if scenario.cache.capacity < least {
+        let message = if least == 1 {
+            "expected at least 1".to_owned()
+        } else {
+            format!("expected at least {least}, the states of one entry: capacity counts states for nirvana")
+        };
+        return Err(InputError::new(file, message).value("cache.capacity", scenario.cache.capacity));
+    }
+    Ok(())
+}
+
+fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let allocation = &scenario.allocation;
+    positive_seconds(file, "allocation.period_s", allocation.period_s)?;
+    if !(0.0..=10.0).contains(&allocation.headroom) {
+        return Err(InputError::new(file, "expected a share from 0 to 10").value("allocation.headroom", allocation.headroom));
+    }
+    if let Some(large) = allocation.initial_large
+        && !(1..=scenario.workers()).contains(&(large as usize))
+    {
+        let message = format!("expected from 1 to {}, the number of workers", scenario.workers());
+        return Err(InputError::new(file, message).value("allocation.initial_large", large));
+    }
+    if let Some(pid) = allocation.pid.0 {
+        for (key, value) in [("kp", pid.kp), ("ki", pid.ki), ("kd", pid.kd)] {
+            if !(value.is_finite() && value.abs() <= 1e6) {
+                return Err(InputError::new(file, "expected a finite gain").value(format!("allocation.pid.{key}"), value));
+            }
+        }
+        if !(pid.dt > 0.0 && pid.dt <= 1e9) {
+            return Err(InputError::new(file, "expected a time above 0").value("allocation.pid.dt", pid.dt));
+        }
+    }
+    let monitored = scenario.allocation.policy == super::AllocationKind::Modm;
+    if scenario.system.policy.has_small_models() && scenario.models.small.is_empty() && monitored {
+        let way_out = "the monitor needs a small model: name one, or set allocation.policy = \"static\"";
+        return Err(InputError::new(file, way_out).value("models.small", "[]"));
+    }
+    let names = scenario.model_names();
+    if let Some(twice) = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+        return Err(InputError::new(file, "is in the list of models twice").value("models.small", format!("{:?}", twice.1)));
+    }
+    Ok(())
+}
+
+fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    for (index, variant) in scenario.variant.iter().enumerate() {
+        let name = &variant.name;
+        let key = format!("variant.{index}.name");
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            let message = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
+            return Err(InputError::new(file, message).value(key, format!("{name:?}")));
+        }
+        if scenario.variant[..index].iter().any(|other| other.name == *name) {
+            return Err(InputError::new(file, "names are unique").value(key, format!("{name:?}")));
+        }
+        if let Some(own) = variant.set.keys().find(|key| key.starts_with("variant")) {
+            return Err(InputError::new(file, "a variant cannot set variants").key(format!("variant.{index}.set.{own}")));
+        }
+    }
+    Ok(())
+}

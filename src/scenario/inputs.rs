@@ -1,0 +1,234 @@
+//! What a scenario reads besides itself: trace, embeddings, profile. Read and checked once, shared by
+//! all runs that use the same; stand-ins are made here where the trace has no embeddings.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::Scenario;
+use crate::embedding::EmbeddingMatrix;
+use crate::encoder::{TextEncoder, hashed, picture};
+use crate::input::InputError;
+use crate::model::ModelId;
+use crate::profile::{Profile, ProfileFile};
+use crate::scheduler::routing::System;
+use crate::trace::{Columns, Embeddings, TenantColumn, TextColumn, Trace, TraceFiles};
+
+const PAPER_PROFILE: &str = include_str!("../../scenarios/profiles/paper.toml");
+
+/// A file that a run depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// As the scenario names it.
+    pub file: PathBuf,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// A trace with what is cached before it.
+#[derive(Clone, Debug)]
+pub struct TraceInputs {
+    /// What is replayed.
+    pub trace: Trace,
+    /// Cached before it, oldest first: keys of text-to-image systems and of text-to-text systems.
+    pub warm_images: Option<EmbeddingMatrix>,
+    /// As above, for text-to-text systems.
+    pub warm_prompts: Option<EmbeddingMatrix>,
+    /// What is not what it would be in a real system, in words for every output.
+    pub stand_ins: Vec<String>,
+    /// The files it came from.
+    pub files: Vec<Fingerprint>,
+}
+
+/// Everything a run reads.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Requests and embeddings.
+    pub trace: Arc<TraceInputs>,
+    /// Service times of the models in use.
+    pub profile: Arc<Profile>,
+    /// Measured quality: (model, skipped steps, measure, value).
+    pub quality: Vec<(ModelId, u32, String, f64)>,
+    /// The profile's file, if it has one.
+    pub files: Vec<Fingerprint>,
+}
+
+fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
+    let unreadable = |error| InputError::unreadable(file, &error);
+    let mut open = std::fs::File::open(file).map_err(unreadable)?;
+    let mut digest = Sha256::new();
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match open.read(&mut block).map_err(unreadable)? {
+            0 => break,
+            length => digest.update(&block[..length]),
+        }
+    }
+    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Fingerprint { file: as_named.to_owned(), sha256 })
+}
+
+impl TraceInputs {
+    /// Reads or generates the trace of a scenario whose file is `file`. Embeddings are made only if
+    /// `retrieves`, since they cost time.
+    ///
+    /// # Errors
+    /// What is wrong with a file, or what is missing.
+    pub fn load(scenario: &Scenario, file: &Path, retrieves: bool) -> Result<Self, InputError> {
+        let mut files = Vec::new();
+        let section = &scenario.trace;
+        let trace = if let Some(synthetic) = &section.synthetic {
+            let generated = synthetic.generate(scenario.seed, file, "trace.synthetic")?;
+            let columns = from_generated(generated);
+            let warm = section.warm_images.as_ref().map(|path| crate::trace::npy::read(&Scenario::resolve(file, path)));
+            Trace::new(columns).with_embeddings(Embeddings { warm: warm.transpose()?, ..Embeddings::default() })
+        } else {
+            let place = |path: &PathBuf| Scenario::resolve(file, path);
+            let requests = section.requests.as_ref().map(place).unwrap_or_default();
+            crate::trace::read(&TraceFiles {
+                requests,
+                prompt_embeddings: section.prompt_embeddings.as_ref().map(place),
+                image_embeddings: section.image_embeddings.as_ref().map(place),
+                warm_images: section.warm_images.as_ref().map(place),
+            })?
+        };
+        let named = [&section.requests, &section.prompt_embeddings, &section.image_embeddings, &section.warm_images];
+        for path in named.into_iter().flatten() {
+            files.push(fingerprint(&Scenario::resolve(file, path), path)?);
+        }
+        let mut inputs = Self { trace, warm_images: None, warm_prompts: None, stand_ins: Vec::new(), files };
+        if retrieves {
+            inputs.embed(scenario, file)?;
+        }
+        inputs.warm(scenario, file)?;
+        Ok(inputs)
+    }
+
+    /// Makes the embeddings that the trace lacks.
+    fn embed(&mut self, scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+        let own = self.trace.embeddings().clone();
+        if own.prompts.is_some() && own.images.is_some() {
+            return Ok(());
+        }
+        let prompts = if let Some(prompts) = own.prompts {
+            prompts
+        } else {
+            if own.images.is_some() || own.warm.is_some() {
+                let way_out = "is needed: a stand-in for the prompts would not be in the space of the image embeddings";
+                return Err(InputError::new(file, way_out).key("trace.prompt_embeddings"));
+            }
+            let Some(column) = self.trace.columns().prompts.as_ref() else {
+                let way_out = format!(
+                    "system.policy = {:?} looks up prompts: give trace.prompt_embeddings, or a `prompt` column",
+                    scenario.system.policy
+                );
+                return Err(InputError::new(file, way_out.to_lowercase()).key("trace.prompt_embeddings"));
+            };
+            let prompts: Vec<&str> = column.iter().collect();
+            self.stand_ins.push(hashed::STAND_IN.to_owned());
+            TextEncoder::fit(&scenario.encoder, &prompts).encode_all(&prompts)
+        };
+        let embeddings = if let Some(images) = own.images {
+            Embeddings { prompts: Some(prompts), images: Some(images), warm: own.warm }
+        } else {
+            self.stand_ins.push(picture::STAND_IN.to_owned());
+            let pictures = scenario.image_model.pictures(&prompts, scenario.seed);
+            let warm = own.warm.map(|warm| scenario.image_model.padded(&warm));
+            Embeddings { prompts: Some(pictures.prompts), images: Some(pictures.images), warm }
+        };
+        self.trace = std::mem::take(&mut self.trace).with_embeddings(embeddings);
+        Ok(())
+    }
+
+    /// Sets aside what is cached before time zero.
+    fn warm(&mut self, scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+        let count = scenario.trace.warm_requests as usize;
+        if count == 0 {
+            self.warm_images = self.trace.warm_images().cloned();
+            self.warm_prompts.clone_from(&self.warm_images);
+            return Ok(());
+        }
+        if self.trace.warm_images().is_some() {
+            let way_out = "goes without `warm_images`: either says what is cached before the first request";
+            return Err(InputError::new(file, way_out).value("trace.warm_requests", count));
+        }
+        if count >= self.trace.len() {
+            let message = format!("expected fewer than the trace's {} requests", self.trace.len());
+            return Err(InputError::new(file, message).value("trace.warm_requests", count));
+        }
+        let rows: Vec<u32> = (0..count as u32).collect();
+        self.warm_images = self.trace.image_embeddings().map(|matrix| matrix.select(&rows));
+        self.warm_prompts = self.trace.prompt_embeddings().map(|matrix| matrix.select(&rows));
+        self.trace = self.trace.after(count);
+        Ok(())
+    }
+
+    /// The same with the trace resampled by blocks of time.
+    #[must_use]
+    pub fn resampled(&self, seed: u64) -> Self {
+        Self { trace: self.trace.resampled(seed), ..self.clone() }
+    }
+}
+
+fn from_generated(generated: crate::trace::synthetic::Generated) -> Columns {
+    let mut prompts = TextColumn::default();
+    generated.prompts.iter().for_each(|prompt| prompts.push(prompt));
+    let several = generated.tenants.iter().any(|&tenant| tenant != 0);
+    let tenants = several.then(|| {
+        let mut column = TenantColumn::default();
+        generated.tenants.iter().for_each(|tenant| column.push(&format!("tenant-{tenant}")));
+        column
+    });
+    Columns { arrivals: generated.arrivals, prompts: Some(prompts), tenants, ..Columns::default() }
+}
+
+impl Inputs {
+    /// Everything a scenario reads, with a trace that is there already.
+    ///
+    /// # Errors
+    /// What is wrong with the profile, or what it lacks.
+    pub fn new(scenario: &Scenario, file: &Path, trace: Arc<TraceInputs>) -> Result<Self, InputError> {
+        let (profile, name, files) = match &scenario.models.profile {
+            Some(path) => {
+                let place = Scenario::resolve(file, path);
+                let text = std::fs::read_to_string(&place).map_err(|error| InputError::unreadable(&place, &error))?;
+                (ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?])
+            }
+            None => {
+                let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
+                (ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new())
+            }
+        };
+        let models = scenario.model_names();
+        let selected = Profile::select(&profile, &scenario.gpu_types(), &models).map_err(|(gpu, model)| {
+            let known: Vec<String> =
+                profile.service.iter().map(|row| format!("({}, {})", row.gpu, row.model)).collect();
+            let message = format!("has no [[service]] row for it; it has {}", known.join(", "));
+            InputError::new(&name, message).key(format!("GPU {gpu:?} with model {model:?}"))
+        })?;
+        for (index, model) in models.iter().enumerate() {
+            for (gpu, gpu_name) in scenario.gpu_types().iter().enumerate() {
+                let (gpu, model_id) = (crate::model::GpuId(gpu as u16), ModelId(index as u16));
+                let seconds = selected.full_generation_s(gpu, model_id, scenario.models.steps);
+                if crate::time::Duration::from_seconds_saturating(seconds).nanoseconds() == 0 {
+                    let key = format!("service ({gpu_name}, {model})");
+                    let message = "a full generation (overhead_s + step_s * models.steps) must take time";
+                    return Err(InputError::new(&name, message).value(key, seconds));
+                }
+            }
+        }
+        let quality = profile.quality.iter().filter_map(|row| {
+            let model = models.iter().position(|name| *name == row.model)?;
+            Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
+        });
+        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files })
+    }
+
+    /// Whether a system looks anything up.
+    #[must_use]
+    pub fn retrieves(system: System) -> bool {
+        system != System::Vanilla
+    }
+}

@@ -1,0 +1,360 @@
+//! A scenario: TOML to checked settings. All defaults are visible here; they are the paper's, so a
+//! scenario need only say what it changes. How text and overrides become this is `source`; what is
+//! refused is `check`; what is read besides is `inputs`; what runs is `build`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::cache::Admission;
+use crate::cache::eviction::Eviction;
+use crate::encoder::{EncoderSettings, ImageModel};
+use crate::model::GpuId;
+use crate::scheduler::allocation::{Mode, Pid};
+use crate::scheduler::routing::System;
+use crate::trace::synthetic::Synthetic;
+
+mod build;
+mod check;
+mod inputs;
+mod source;
+
+pub use build::{arrivals, initial_allocation};
+pub use inputs::{Fingerprint, Inputs, TraceInputs};
+pub use source::{Override, Source};
+
+/// Everything a run depends on, checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// All randomness derives from it.
+    #[serde(default = "defaults::seed")]
+    pub seed: u64,
+    /// What is asked.
+    #[serde(default)]
+    pub trace: TraceSection,
+    /// What serves.
+    #[serde(default)]
+    pub cluster: Cluster,
+    /// With which models.
+    #[serde(default)]
+    pub models: Models,
+    /// By which system.
+    #[serde(default)]
+    pub system: SystemSection,
+    /// How long encoding and look-up take.
+    #[serde(default)]
+    pub retrieval: Retrieval,
+    /// What is kept.
+    #[serde(default)]
+    pub cache: Cache,
+    /// Which model each worker holds.
+    #[serde(default)]
+    pub allocation: AllocationSection,
+    /// What counts as in time.
+    #[serde(default)]
+    pub slo: SloSection,
+    /// What is measured.
+    #[serde(default)]
+    pub metrics: MetricsSection,
+    /// Makes prompt embeddings where the trace has none.
+    #[serde(default)]
+    pub encoder: EncoderSettings,
+    /// Makes image embeddings where the trace has none.
+    #[serde(default)]
+    pub image_model: ImageModel,
+    /// What `compare` runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variant: Vec<Variant>,
+}
+
+/// `[trace]`: files, or a synthetic trace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TraceSection {
+    /// Requests, CSV.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<PathBuf>,
+    /// Embeddings of the prompts, `.npy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_embeddings: Option<PathBuf>,
+    /// Embeddings of the images that the requests would produce, `.npy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_embeddings: Option<PathBuf>,
+    /// Cached before the first request, oldest first, `.npy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_images: Option<PathBuf>,
+    /// The first so many requests are not replayed: what they would have left in the cache is there
+    /// before time zero, and the trace starts when the last of them arrives.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub warm_requests: u32,
+    /// A generated trace in place of files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<Synthetic>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// `[cluster]`: GPUs, in order of worker ids.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Groups of equal GPUs.
+    pub gpus: Vec<GpuGroup>,
+}
+
+/// Equal GPUs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuGroup {
+    /// As the profile calls it.
+    pub r#type: String,
+    /// How many.
+    pub count: u32,
+    /// Dollars an hour of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_hour: Option<f64>,
+}
+
+/// `[models]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Models {
+    /// Service times, TOML; without one, the paper's (`scenarios/profiles/paper.toml`, built in).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<PathBuf>,
+    /// Serves misses.
+    pub large: String,
+    /// Refine hits, best first.
+    pub small: Vec<String>,
+    /// Denoising steps of a full generation (T).
+    pub steps: u32,
+}
+
+/// `[system]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SystemSection {
+    /// Which system.
+    pub policy: System,
+    /// (similarity bound, steps skipped), rising; the policy's own if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Vec<(f64, u32)>>,
+}
+
+/// `[retrieval]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retrieval {
+    /// From arrival to routing: encoder and index look-up, seconds.
+    pub latency_s: f64,
+}
+
+/// `[cache]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Images, or states for `nirvana`.
+    pub capacity: u32,
+    /// Which images are inserted; `nirvana` and `pinecone` insert those of misses, whatever it says.
+    pub admission: Admission,
+    /// What leaves when it is full; `nirvana` evicts by LCBFU and `pinecone` first in first out, whatever it says.
+    pub eviction: Eviction,
+}
+
+/// Who decides which model each worker holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllocationKind {
+    /// Nobody: it stays as it starts.
+    Static,
+    /// The paper's monitor.
+    #[default]
+    Modm,
+}
+
+/// `[allocation]`; only `modm` has small models to allocate, the other systems leave it unused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AllocationSection {
+    /// Who decides.
+    pub policy: AllocationKind,
+    /// What the monitor aims at.
+    pub mode: Mode,
+    /// Large workers at time zero; all of them if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_large: Option<u32>,
+    /// Between two decisions, seconds.
+    pub period_s: f64,
+    /// Share of the capacity that quality mode plans with.
+    pub headroom: f64,
+    /// The controller, or `"off"`.
+    pub pid: PidSetting,
+}
+
+/// A controller's gains, or none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PidSetting(pub Option<Pid>);
+
+impl Serialize for PidSetting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Some(pid) => pid.serialize(serializer),
+            None => serializer.serialize_str("off"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PidSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = PidSetting;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"off\" or a table { kp, ki, kd, dt }")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PidSetting, E> {
+                if text == "off" { Ok(PidSetting(None)) } else { Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)) }
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<PidSetting, A::Error> {
+                let gains = Pid::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(PidSetting(Some(gains)))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// `[slo]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SloSection {
+    /// Multiples of a full generation on the large model on the first GPU type.
+    pub multiples: Vec<f64>,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSection {
+    /// Requests that arrive earlier are left out of the measures, seconds.
+    pub warmup_s: f64,
+    /// Window of the timeline, seconds.
+    pub window_s: f64,
+}
+
+/// `[[variant]]`: a name and what it sets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// What it is called; a folder of the output.
+    pub name: String,
+    /// Scenario keys and their values: dotted keys in quotes, or tables.
+    #[serde(default)]
+    pub set: toml::Table,
+}
+
+/// Values that several sections' defaults are made of.
+mod defaults {
+    pub(super) const fn seed() -> u64 {
+        42
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { gpus: vec![GpuGroup { r#type: "mi210".into(), count: 16, usd_per_hour: None }] }
+    }
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self { profile: None, large: "sd3.5-large".into(), small: vec!["sdxl".into()], steps: 50 }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { capacity: 10_000, admission: Admission::default(), eviction: Eviction::default() }
+    }
+}
+
+impl Default for AllocationSection {
+    fn default() -> Self {
+        Self {
+            policy: AllocationKind::default(),
+            mode: Mode::default(),
+            initial_large: None,
+            period_s: 180.0,
+            headroom: 0.9,
+            pid: PidSetting(Some(Pid::default())),
+        }
+    }
+}
+
+impl Default for SloSection {
+    fn default() -> Self {
+        Self { multiples: vec![2.0, 4.0] }
+    }
+}
+
+impl Default for MetricsSection {
+    fn default() -> Self {
+        Self { warmup_s: 0.0, window_s: 60.0 }
+    }
+}
+
+impl Scenario {
+    /// Workers of the cluster.
+    pub fn workers(&self) -> usize {
+        self.cluster.gpus.iter().map(|group| group.count as usize).sum()
+    }
+
+    /// GPU types in order of first appearance.
+    pub fn gpu_types(&self) -> Vec<String> {
+        let mut types: Vec<String> = Vec::new();
+        for group in &self.cluster.gpus {
+            if !types.contains(&group.r#type) {
+                types.push(group.r#type.clone());
+            }
+        }
+        types
+    }
+
+    /// GPU type of every worker, as an index into [`Self::gpu_types`].
+    pub fn gpus(&self) -> Vec<GpuId> {
+        let types = self.gpu_types();
+        let place = |group: &GpuGroup| types.iter().position(|name| *name == group.r#type).unwrap_or(0);
+        let each = |group: &GpuGroup| std::iter::repeat_n(GpuId(place(group) as u16), group.count as usize);
+        self.cluster.gpus.iter().flat_map(each).collect()
+    }
+
+    /// Dollars an hour of every worker, where known.
+    pub fn usd_per_hour(&self) -> Vec<Option<f64>> {
+        let each = |group: &GpuGroup| std::iter::repeat_n(group.usd_per_hour, group.count as usize);
+        self.cluster.gpus.iter().flat_map(each).collect()
+    }
+
+    /// Models the system uses, best first.
+    pub fn model_names(&self) -> Vec<String> {
+        let small = if self.system.policy.has_small_models() { self.models.small.as_slice() } else { &[] };
+        std::iter::once(&self.models.large).chain(small).cloned().collect()
+    }
+
+    /// The bounds in force.
+    pub fn bounds(&self) -> &[(f64, u32)] {
+        let own = self.system.policy.default_bounds().unwrap_or_default();
+        self.system.bounds.as_deref().unwrap_or(own)
+    }
+
+    /// A path of the scenario, relative to the scenario's file.
+    #[must_use]
+    pub fn resolve(file: &Path, path: &Path) -> PathBuf {
+        file.parent().unwrap_or_else(|| Path::new("")).join(path)
+    }
+}

@@ -1,0 +1,166 @@
+//! What the core wants done, and what it wants known. An executor carries out the first kind and
+//! ignores the second ([`Action::Note`], [`Action::Finish`]); the journal records both.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::event::{JobId, WorkerId};
+use crate::cache::Candidate;
+use crate::image::ImageId;
+use crate::model::{ModelId, Work};
+use crate::request::{Outcome, RequestId};
+
+/// One request of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Which.
+    pub request: RequestId,
+    /// The image it starts from, noised to the step where the work begins.
+    pub source: Option<ImageId>,
+}
+
+/// What was decided for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Miss, hit or return.
+    pub kind: DecisionKind,
+    /// Steps spared (k): 0 for a miss, T for a return.
+    pub skipped_steps: u32,
+    /// Of the nearest entry, if there was one.
+    pub similarity: Option<f64>,
+    /// The image a hit starts from or a return gives back.
+    pub source: Option<ImageId>,
+}
+
+impl Decision {
+    /// A full generation, whatever is nearest.
+    #[must_use]
+    pub fn miss(nearest: Option<Candidate<'_>>) -> Self {
+        let similarity = nearest.map(|found| found.similarity);
+        Self { kind: DecisionKind::Miss, skipped_steps: 0, similarity, source: None }
+    }
+
+    /// A refinement of this entry.
+    #[must_use]
+    pub fn hit(found: Candidate<'_>, skipped_steps: u32) -> Self {
+        let similarity = Some(found.similarity);
+        Self { kind: DecisionKind::Hit, skipped_steps, similarity, source: Some(found.image) }
+    }
+
+    /// This entry's image as it is, all steps spared.
+    #[must_use]
+    pub fn returned(found: Candidate<'_>, total_steps: u32) -> Self {
+        let similarity = Some(found.similarity);
+        Self { kind: DecisionKind::Return, skipped_steps: total_steps, similarity, source: Some(found.image) }
+    }
+}
+
+/// What a request is served by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionKind {
+    /// A full generation.
+    Miss,
+    /// A refinement of a retrieved image.
+    Hit,
+    /// A retrieved image as it is.
+    Return,
+}
+
+impl DecisionKind {
+    /// The word in the `decision` column.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Hit => "hit",
+            Self::Return => "return",
+        }
+    }
+}
+
+/// One decision of the monitor: a row of `allocation.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tick {
+    /// Large workers the policy wants before its controller.
+    pub wanted_large: u32,
+    /// The controller's state after this tick: the real-valued number of large workers.
+    pub controller_state: f64,
+    /// Large workers from now on.
+    pub n_large: u32,
+    /// Requests routed a minute in the window.
+    pub request_rate_per_min: f64,
+    /// Hits / requests of the window.
+    pub hit_rate: f64,
+    /// Mean of 1 - k/T over the window's hits; 0 without hits.
+    pub refine_fraction: f64,
+    /// Whether the load is more than the cluster can carry, where the policy can tell.
+    pub overloaded: Option<bool>,
+    /// Workers by target model.
+    pub targets: SmallVec<[u32; 3]>,
+}
+
+/// Something only the journal needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// A request was routed (again, if its source turned out to be missing).
+    Routed {
+        /// Which.
+        request: RequestId,
+        /// To what.
+        decision: Decision,
+    },
+    /// The monitor decided.
+    Ticked(Tick),
+}
+
+/// A consequence of an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Compute a prompt's embedding; answered by [`super::Event::Encoded`].
+    Encode(RequestId),
+    /// Run a job; answered by `JobCompleted`, `JobFailed` or `SourceMissing`.
+    Start {
+        /// Its number.
+        job: JobId,
+        /// Where.
+        worker: WorkerId,
+        /// Model and steps, the same for all its requests.
+        work: Work,
+        /// Its requests.
+        parts: SmallVec<[Part; 1]>,
+    },
+    /// Bring a model onto a worker; answered by `ModelLoaded` or `LoadFailed`.
+    Load {
+        /// Where.
+        worker: WorkerId,
+        /// Which.
+        model: ModelId,
+    },
+    /// Give a cached image back as it is.
+    Return {
+        /// To whom.
+        request: RequestId,
+        /// Which.
+        image: ImageId,
+    },
+    /// Keep this image readable: it is in the cache now.
+    Keep {
+        /// Which.
+        image: ImageId,
+    },
+    /// Nothing needs this image any more.
+    Release(ImageId),
+    /// Stop a job at its next step; still answered like any job.
+    CancelJob(JobId),
+    /// A request has ended.
+    Finish {
+        /// Which.
+        request: RequestId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// For the journal alone.
+    Note(Note),
+}

@@ -1,0 +1,98 @@
+//! What the core is told. Everything that happens outside reaches it as one of these.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::embedding::Embedding;
+use crate::model::ModelId;
+use crate::request::{Request, RequestId};
+
+/// A GPU with one model on it at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkerId(pub u16);
+
+impl WorkerId {
+    /// As an index into the list of workers.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One execution on one worker, numbered in the order of starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub u64);
+
+/// What a job made for one of its requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// For whom.
+    pub request: RequestId,
+    /// The image's embedding, where images are retrieved by it.
+    pub embedding: Option<Embedding>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A request came in.
+    Arrived(Request),
+    /// A prompt's embedding is ready; `None` where the system retrieves nothing.
+    Encoded {
+        /// Whose prompt.
+        request: RequestId,
+        /// Its embedding.
+        embedding: Option<Embedding>,
+    },
+    /// A job ended with images.
+    JobCompleted {
+        /// Where.
+        worker: WorkerId,
+        /// Which.
+        job: JobId,
+        /// One for each of its requests.
+        outputs: SmallVec<[Output; 1]>,
+    },
+    /// A job ended without images. Its requests are tried again, a bounded number of times.
+    JobFailed {
+        /// Where.
+        worker: WorkerId,
+        /// Which.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
+    /// A job could not start because its source image cannot be read. Its requests become misses.
+    SourceMissing {
+        /// Where.
+        worker: WorkerId,
+        /// Which.
+        job: JobId,
+    },
+    /// A worker has its new model.
+    ModelLoaded {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// A worker could not load its new model.
+    LoadFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// What it holds now; nothing means that it cannot serve.
+        loaded: Option<ModelId>,
+        /// Why.
+        reason: String,
+    },
+    /// A worker is lost, with what it ran.
+    WorkerDown(WorkerId),
+    /// A lost worker is back, without a model.
+    WorkerUp(WorkerId),
+    /// Whoever asked no longer wants the image.
+    Cancelled(RequestId),
+    /// Accept no more requests; finish those that are in.
+    Drain,
+    /// The time of [`super::Scheduler::next_wakeup`] has come.
+    WokeUp,
+}

@@ -1,0 +1,271 @@
+//! What each event does to requests, workers and the cache. Every request that arrives ends once, in
+//! `Scheduler::finish`.
+
+use smallvec::SmallVec;
+
+use super::action::{Action, Decision, DecisionKind, Note};
+use super::event::{JobId, Output, WorkerId};
+use super::routing::{Lane, Load, Route, Storage};
+use super::worker::Activity;
+use super::{Pending, Phase, Scheduler};
+use crate::cache::index::Query;
+use crate::cache::{Admission, Item};
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+use crate::model::ModelId;
+use crate::request::{Outcome, Request, RequestId};
+use crate::time::Time;
+
+impl Scheduler {
+    pub(super) fn arrive(&mut self, request: Request, actions: &mut Vec<Action>) {
+        let pending = Pending {
+            request,
+            phase: Phase::Encoding,
+            decision: None,
+            lane: Lane::Misses,
+            order: 0,
+            failures: 0,
+            key: None,
+        };
+        if !self.requests.insert(request.id.0, pending) {
+            return; // A number that was seen before: the inbox broke its contract, the run goes on.
+        }
+        if self.draining {
+            self.finish(request.id, Outcome::Rejected("draining".into()), actions);
+        } else {
+            actions.push(Action::Encode(request.id));
+        }
+    }
+
+    /// Routes a request: the cache is searched as it is now.
+    pub(super) fn encoded(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        embedding: Option<Embedding>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(pending) = self.requests.get_mut(id.0) else { return };
+        if pending.phase != Phase::Encoding {
+            return;
+        }
+        pending.order = self.routed;
+        self.routed += 1;
+        let request = pending.request;
+        let scope = self.scope(request.tenant);
+        let nearest = match (&self.cache, &embedding) {
+            (Some(cache), Some(embedding)) => cache.nearest(&Query { request: id, embedding, scope }),
+            _ => None,
+        };
+        let load = Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() };
+        let route = self.routing.route(&request, nearest, &load);
+        if matches!(self.storage, Storage::ByPrompt(_))
+            && let Some(pending) = self.requests.get_mut(id.0)
+        {
+            pending.key = embedding;
+        }
+        if let Route::Queue(decision, _) | Route::Return(decision) = &route {
+            self.monitor.observe(decision);
+        }
+        self.follow(now, id, route, actions);
+    }
+
+    /// Carries out a route.
+    fn follow(&mut self, now: Time, id: RequestId, route: Route, actions: &mut Vec<Action>) {
+        let (decision, lane) = match route {
+            Route::Queue(decision, lane) => (decision, Some(lane)),
+            Route::Return(decision) => (decision, None),
+            Route::Reject(reason) => {
+                self.finish(id, Outcome::Rejected(reason), actions);
+                return;
+            }
+        };
+        actions.push(Action::Note(Note::Routed { request: id, decision }));
+        self.take_source(now, id, decision);
+        if let Some(lane) = lane {
+            if let Some(pending) = self.requests.get_mut(id.0) {
+                pending.lane = lane;
+            }
+            self.enqueue(id);
+        } else {
+            actions.extend(decision.source.map(|image| Action::Return { request: id, image }));
+            self.finish(id, Outcome::Completed, actions);
+        }
+    }
+
+    fn take_source(&mut self, now: Time, id: RequestId, decision: Decision) {
+        if let Some(pending) = self.requests.get_mut(id.0) {
+            pending.decision = Some(decision);
+        }
+        if let (Some(image), Some(cache)) = (decision.source, &mut self.cache) {
+            // A returned image is used whole; a state is known by the steps it spares.
+            let skipped_steps = if decision.kind == DecisionKind::Return { 0 } else { decision.skipped_steps };
+            cache.pin(Item { image, skipped_steps }, now);
+        }
+    }
+
+    /// The requests of a job, and its worker idle again; `None` if the worker does not run this job.
+    fn end_job(&mut self, worker: WorkerId, job: JobId) -> Option<SmallVec<[RequestId; 2]>> {
+        match &self.workers.get(worker)?.activity {
+            Activity::Running { job: running, .. } if *running == job => {}
+            _ => return None,
+        }
+        let activity = self.workers.update(worker, |worker| std::mem::replace(&mut worker.activity, Activity::Idle))?;
+        match activity {
+            Activity::Running { requests, .. } => Some(requests),
+            _ => None,
+        }
+    }
+
+    /// Whether a request is still served by this job: it may have been cancelled meanwhile.
+    fn runs_in(&self, request: RequestId, job: JobId) -> bool {
+        let phase = self.requests.get(request.0).map(|pending| pending.phase);
+        matches!(phase, Some(Phase::Running(_, running)) if running == job)
+    }
+
+    pub(super) fn completed(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        job: JobId,
+        outputs: SmallVec<[Output; 1]>,
+        actions: &mut Vec<Action>,
+    ) {
+        let model = self.workers.get(worker).and_then(|worker| worker.loaded);
+        let Some(requests) = self.end_job(worker, job) else { return };
+        let mut outputs = outputs.into_iter();
+        for request in requests {
+            let output = outputs.find(|output| output.request == request);
+            if !self.runs_in(request, job) {
+                continue;
+            }
+            let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
+            let image = output.and_then(|output| output.embedding);
+            if let Some(key) = self.admitted_key(&pending, model, image) {
+                self.store(ImageId::of_request(request), pending.request.tenant, &key, now, actions);
+            }
+        }
+    }
+
+    /// Under what the image of a completed request is stored, if it is.
+    fn admitted_key(&self, pending: &Pending, model: Option<ModelId>, image: Option<Embedding>) -> Option<Embedding> {
+        let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
+        match self.storage {
+            Storage::None => None,
+            Storage::ByPrompt(_) => pending.key.clone().filter(|_| miss),
+            Storage::ByImage => image.filter(|_| match self.config.admission {
+                Admission::All => true,
+                Admission::Large => model.is_some_and(ModelId::is_large),
+                Admission::Miss => miss,
+            }),
+        }
+    }
+
+    pub(super) fn job_failed(&mut self, worker: WorkerId, job: JobId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(requests) = self.end_job(worker, job) else { return };
+        self.retry(&requests, job, reason, actions);
+    }
+
+    /// Puts the requests of a lost job back in their places, or ends those tried often enough.
+    fn retry(&mut self, requests: &[RequestId], job: JobId, reason: &str, actions: &mut Vec<Action>) {
+        for &request in requests {
+            if !self.runs_in(request, job) {
+                continue;
+            }
+            let Some(pending) = self.requests.get_mut(request.0) else { continue };
+            pending.failures += 1;
+            if pending.failures >= self.config.max_attempts {
+                self.finish(request, Outcome::Failed(reason.to_owned()), actions);
+            } else {
+                self.enqueue(request);
+            }
+        }
+    }
+
+    /// The requests of a job whose source cannot be read become misses, at their places.
+    pub(super) fn source_missing(&mut self, now: Time, worker: WorkerId, job: JobId, actions: &mut Vec<Action>) {
+        let Some(requests) = self.end_job(worker, job) else { return };
+        for request in requests {
+            if !self.runs_in(request, job) {
+                continue;
+            }
+            let Some(pending) = self.requests.get_mut(request.0) else { continue };
+            let source = pending.decision.take().and_then(|decision| decision.source);
+            let request_data = pending.request;
+            if let (Some(image), Some(cache)) = (source, &mut self.cache) {
+                cache.forget(image);
+            }
+            self.let_go(source, actions);
+            let load = Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() };
+            let route = self.routing.route(&request_data, None, &load);
+            self.follow(now, request, route, actions);
+        }
+    }
+
+    pub(super) fn model_loaded(&mut self, worker: WorkerId) {
+        self.workers.update(worker, |state| {
+            if state.activity == Activity::Loading {
+                state.activity = Activity::Idle;
+                state.loaded = state.loading.take();
+            }
+        });
+    }
+
+    /// The worker keeps what it holds until the monitor decides again; without a model it is lost.
+    pub(super) fn load_failed(&mut self, worker: WorkerId, loaded: Option<ModelId>) {
+        self.workers.update(worker, |state| {
+            if state.activity == Activity::Loading {
+                state.loading = None;
+                state.loaded = loaded;
+                state.target = loaded.unwrap_or(state.target);
+                state.activity = if loaded.is_some() { Activity::Idle } else { Activity::Down };
+            }
+        });
+    }
+
+    pub(super) fn worker_down(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+        let before = self.workers.update(worker, |state| {
+            state.loaded = None;
+            state.loading = None;
+            std::mem::replace(&mut state.activity, Activity::Down)
+        });
+        if let Some(Activity::Running { job, requests }) = before {
+            self.retry(&requests, job, "worker lost", actions);
+        }
+    }
+
+    pub(super) fn worker_up(&mut self, worker: WorkerId) {
+        self.workers.update(worker, |state| {
+            if state.activity == Activity::Down {
+                state.activity = Activity::Idle;
+            }
+        });
+    }
+
+    pub(super) fn cancel(&mut self, request: RequestId, actions: &mut Vec<Action>) {
+        let Some(pending) = self.requests.get(request.0) else { return };
+        let (phase, lane, order) = (pending.phase, pending.lane, pending.order);
+        self.finish(request, Outcome::Cancelled, actions);
+        match phase {
+            Phase::Encoding => {}
+            Phase::Waiting => self.queue(lane).remove(order),
+            Phase::Running(worker, job) => {
+                let nobody_left = match self.workers.get(worker).map(|worker| &worker.activity) {
+                    Some(Activity::Running { requests, .. }) => requests.iter().all(|&other| !self.runs_in(other, job)),
+                    _ => false,
+                };
+                if nobody_left {
+                    actions.push(Action::CancelJob(job));
+                }
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if let Some((allocation, tick)) = self.monitor.tick(now) {
+            self.large_takes_hits = allocation.large_takes_hits;
+            self.workers.set_targets(&allocation.targets);
+            actions.push(Action::Note(Note::Ticked(tick)));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The sans-IO core: events in, actions out. It reads no clock, waits for nothing and cannot fail;
+//! what it decides is a function of its configuration and of the events so far.
+//!
+//! What each event leads to is in `lifecycle`; who gets which worker is in `dispatcher`.
+
+use smallvec::SmallVec;
+
+use crate::cache::index::Scope;
+use crate::cache::{Admission, ImageCache};
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+use crate::request::{Outcome, Request, RequestId, TenantId};
+use crate::time::Time;
+use crate::window::Window;
+
+pub mod action;
+pub mod allocation;
+mod dispatcher;
+pub mod event;
+mod lifecycle;
+mod monitor;
+mod queue;
+pub mod routing;
+mod worker;
+
+pub use action::{Action, Decision, DecisionKind, Note, Part, Tick};
+pub use event::{Event, JobId, Output, WorkerId};
+
+use allocation::{AllocationPolicy, LargeTakesHits};
+use monitor::Monitor;
+use queue::Queue;
+use routing::{Lane, RoutingPolicy, Storage};
+use worker::Workers;
+
+/// What does not change during a run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Models of the scenario, best first.
+    pub models: usize,
+    /// Denoising steps of a full generation (T).
+    pub total_steps: u32,
+    /// Which images are kept, for systems that retrieve by image.
+    pub admission: Admission,
+    /// How often a request is tried before it has failed, at least 1.
+    pub max_attempts: u32,
+    /// Whether a request may only find its own tenant's entries.
+    pub tenants_apart: bool,
+}
+
+/// The core. There is one; its policies and its executor vary.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    routing: Box<dyn RoutingPolicy>,
+    storage: Storage,
+    /// `None` where nothing is retrieved.
+    cache: Option<ImageCache>,
+    monitor: Monitor,
+    large_takes_hits: LargeTakesHits,
+    workers: Workers,
+    requests: Window<Pending>,
+    misses: Queue,
+    hits: Queue,
+    /// Requests routed so far; a request's place in its queue.
+    routed: u32,
+    jobs: u64,
+    draining: bool,
+    /// Scratch for images the cache lets go.
+    released: Vec<ImageId>,
+}
+
+/// A request that has not ended.
+#[derive(Debug)]
+struct Pending {
+    request: Request,
+    phase: Phase,
+    /// Set when routed.
+    decision: Option<Decision>,
+    /// Its queue, once routed.
+    lane: Lane,
+    /// Its place there.
+    order: u32,
+    failures: u32,
+    /// The prompt's embedding, where the image will be stored under it.
+    key: Option<Embedding>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Encoding,
+    Waiting,
+    Running(WorkerId, JobId),
+}
+
+impl Scheduler {
+    /// A core at time zero, with every worker holding its target.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        routing: Box<dyn RoutingPolicy>,
+        cache: Option<ImageCache>,
+        allocation: Box<dyn AllocationPolicy>,
+    ) -> Self {
+        let storage = routing.storage();
+        let cache = if storage == Storage::None { None } else { cache };
+        let monitor = Monitor::new(allocation, config.models, config.total_steps);
+        let initial = monitor.initial();
+        Self {
+            workers: Workers::new(&initial),
+            config,
+            routing,
+            storage,
+            cache,
+            monitor,
+            large_takes_hits: initial.large_takes_hits,
+            requests: Window::default(),
+            misses: Queue::default(),
+            hits: Queue::default(),
+            routed: 0,
+            jobs: 0,
+            draining: false,
+            released: Vec::new(),
+        }
+    }
+
+    /// Puts images into the cache before time zero, oldest first; the keys are image embeddings for
+    /// text-to-image systems, prompt embeddings for text-to-text ones.
+    pub fn warm(&mut self, keys: impl Iterator<Item = Embedding>, actions: &mut Vec<Action>) {
+        for (row, key) in (0..).zip(keys) {
+            self.store(ImageId::warm(row), TenantId::default(), &key, Time::ZERO, actions);
+        }
+    }
+
+    /// Takes one event and appends all its consequences to `actions`. Events come in order of time;
+    /// those about requests, jobs or workers that are gone are ignored.
+    pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Arrived(request) => self.arrive(request, actions),
+            Event::Encoded { request, embedding } => self.encoded(now, request, embedding, actions),
+            Event::JobCompleted { worker, job, outputs } => self.completed(now, worker, job, outputs, actions),
+            Event::JobFailed { worker, job, reason } => self.job_failed(worker, job, &reason, actions),
+            Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
+            Event::ModelLoaded { worker } => self.model_loaded(worker),
+            Event::LoadFailed { worker, loaded, .. } => self.load_failed(worker, loaded),
+            Event::WorkerDown(worker) => self.worker_down(worker, actions),
+            Event::WorkerUp(worker) => self.worker_up(worker),
+            Event::Cancelled(request) => self.cancel(request, actions),
+            Event::Drain => self.draining = true,
+            Event::WokeUp => self.tick(now, actions),
+        }
+        self.dispatch(actions);
+    }
+
+    /// When to send [`Event::WokeUp`]: later than the last event handled once it has been.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Time> {
+        self.monitor.next_decision()
+    }
+
+    /// Requests that have arrived and not ended.
+    pub const fn outstanding(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Misses and hits that wait for a worker.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.misses.len(), self.hits.len())
+    }
+
+    /// The image cache, for checks; `None` where the system keeps nothing.
+    pub const fn cache(&self) -> Option<&ImageCache> {
+        self.cache.as_ref()
+    }
+
+    fn scope(&self, tenant: TenantId) -> Scope {
+        if self.config.tenants_apart { Scope::Tenant(tenant) } else { Scope::Shared }
+    }
+
+    fn queue(&mut self, lane: Lane) -> &mut Queue {
+        match lane {
+            Lane::Misses => &mut self.misses,
+            Lane::Hits => &mut self.hits,
+        }
+    }
+
+    /// Puts a routed request at its place in its queue.
+    fn enqueue(&mut self, request: RequestId) {
+        if let Some(pending) = self.requests.get_mut(request.0) {
+            pending.phase = Phase::Waiting;
+            let (order, lane) = (pending.order, pending.lane);
+            self.queue(lane).add(order, request);
+        }
+    }
+
+    /// Ends a request: the one place that does.
+    fn finish(&mut self, request: RequestId, outcome: Outcome, actions: &mut Vec<Action>) -> Option<Pending> {
+        let pending = self.requests.remove(request.0)?;
+        actions.push(Action::Finish { request, outcome });
+        self.let_go(pending.decision.as_ref().and_then(|decision| decision.source), actions);
+        Some(pending)
+    }
+
+    /// A request no longer needs its source.
+    fn let_go(&mut self, source: Option<ImageId>, actions: &mut Vec<Action>) {
+        if let (Some(image), Some(cache)) = (source, &mut self.cache)
+            && cache.unpin(image)
+        {
+            actions.push(Action::Release(image));
+        }
+    }
+
+    /// Puts an image into the cache.
+    fn store(&mut self, image: ImageId, owner: TenantId, key: &Embedding, now: Time, actions: &mut Vec<Action>) {
+        let Some(cache) = &mut self.cache else { return };
+        let states = match &self.storage {
+            Storage::ByPrompt(states) => SmallVec::from_slice(states),
+            Storage::ByImage | Storage::None => SmallVec::new(),
+        };
+        cache.insert(crate::cache::Entry { image, owner, states }, key, now, &mut self.released);
+        actions.push(Action::Keep { image });
+        actions.extend(self.released.drain(..).map(Action::Release));
+    }
+}

@@ -1,0 +1,117 @@
+//! Which requests hit, and what they skip. One file a system, each with its paper.
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Decision;
+use crate::cache::Candidate;
+use crate::request::Request;
+use crate::time::Time;
+
+pub mod bounds;
+mod modm;
+mod nirvana;
+mod pinecone;
+mod vanilla;
+
+pub use bounds::Bounds;
+pub use modm::Modm;
+pub use nirvana::Nirvana;
+pub use pinecone::Pinecone;
+pub use vanilla::Vanilla;
+
+/// What is waiting when a request is routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// When.
+    pub now: Time,
+    /// Misses that wait for a worker.
+    pub waiting_misses: usize,
+    /// Hits that wait for a worker.
+    pub waiting_hits: usize,
+}
+
+/// Which queue a request waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Served by the large model alone.
+    Misses,
+    /// Served by a small model, or by an idle large one.
+    Hits,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Route {
+    /// It waits for a worker.
+    Queue(Decision, Lane),
+    /// It is answered from the cache at once.
+    Return(Decision),
+    /// It is not accepted, and why.
+    Reject(String),
+}
+
+/// What a system keeps of the images it makes, and how it finds them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// Nothing is kept or looked up.
+    None,
+    /// Final images, found by the image's own embedding (text to image).
+    ByImage,
+    /// Images of misses, found by their prompt's embedding (text to text), with one state for each of
+    /// these skipped steps; without any, the final image.
+    ByPrompt(Vec<u32>),
+}
+
+/// Routes requests. Pure: same inputs, same route.
+pub trait RoutingPolicy: std::fmt::Debug + Send {
+    /// What it keeps and looks up.
+    fn storage(&self) -> Storage;
+    /// Decides for a request whose nearest entry is `nearest`. Tried again with `None` if its source
+    /// turns out to be unreadable.
+    fn route(&mut self, request: &Request, nearest: Option<Candidate<'_>>, load: &Load) -> Route;
+}
+
+/// The systems by name, as `system.policy` has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum System {
+    /// The large model for every request.
+    Vanilla,
+    /// Intermediate states, text to text.
+    Nirvana,
+    /// Whole images, text to text.
+    Pinecone,
+    /// Final images refined by small models, text to image.
+    #[default]
+    Modm,
+}
+
+impl System {
+    /// Its default bounds for the default of 50 steps; `None` where it has none.
+    #[must_use]
+    pub const fn default_bounds(self) -> Option<&'static [(f64, u32)]> {
+        match self {
+            Self::Vanilla => None,
+            Self::Nirvana => Some(nirvana::BOUNDS),
+            Self::Pinecone => Some(pinecone::BOUNDS),
+            Self::Modm => Some(modm::BOUNDS),
+        }
+    }
+
+    /// A policy with these bounds for `total_steps` denoising steps.
+    #[must_use]
+    pub fn build(self, bounds: &[(f64, u32)], total_steps: u32) -> Box<dyn RoutingPolicy> {
+        match self {
+            Self::Vanilla => Box::new(Vanilla),
+            Self::Nirvana => Box::new(Nirvana::new(Bounds::above(bounds))),
+            Self::Pinecone => Box::new(Pinecone::new(Bounds::at_or_above(bounds), total_steps)),
+            Self::Modm => Box::new(Modm::new(Bounds::at_or_above(bounds))),
+        }
+    }
+
+    /// Whether small models and a monitor have a place in it.
+    #[must_use]
+    pub const fn has_small_models(self) -> bool {
+        matches!(self, Self::Modm)
+    }
+}

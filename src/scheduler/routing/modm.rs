@@ -1,0 +1,37 @@
+//! `MoDM` (ASPLOS '26, arXiv 2503.11972): a hit is refined by a small model from a final image that is
+//! similar to the prompt. Not for prompts without locality: then every image is made by the large model.
+
+use super::{Bounds, Lane, Load, Route, RoutingPolicy, Storage};
+use crate::cache::Candidate;
+use crate::request::Request;
+use crate::scheduler::action::Decision;
+
+/// The paper's table for CLIP ViT-L/14, calibrated to keep 0.95 of the large model's quality.
+pub(super) const BOUNDS: &[(f64, u32)] = &[(0.25, 5), (0.27, 10), (0.28, 15), (0.29, 25), (0.30, 30)];
+
+/// Text-to-image retrieval over final images.
+#[derive(Clone, Debug)]
+pub struct Modm {
+    bounds: Bounds,
+}
+
+impl Modm {
+    /// With these bounds.
+    #[must_use]
+    pub const fn new(bounds: Bounds) -> Self {
+        Self { bounds }
+    }
+}
+
+impl RoutingPolicy for Modm {
+    fn storage(&self) -> Storage {
+        Storage::ByImage
+    }
+
+    fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
+        match nearest.and_then(|found| Some((found, self.bounds.skipped(found.similarity)?))) {
+            Some((found, skipped)) => Route::Queue(Decision::hit(found, skipped), Lane::Hits),
+            None => Route::Queue(Decision::miss(nearest), Lane::Misses),
+        }
+    }
+}

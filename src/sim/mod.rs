@@ -1,0 +1,168 @@
+//! The simulated executor: an event heap, a latency model and a clock that jumps. It never reads the
+//! host's clock, so a slow search or policy changes no result.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use smallvec::SmallVec;
+
+use crate::embedding::EmbeddingMatrix;
+use crate::model::GpuId;
+use crate::replay::{Executor, Step};
+use crate::request::RequestId;
+use crate::scheduler::{Action, Event, JobId, Output, WorkerId};
+use crate::time::{Duration, Moment, Rank, Time};
+
+mod latency;
+
+pub use latency::{LatencyModel, ProfileLatency};
+
+/// What the executor needs to know of a run.
+#[derive(Debug)]
+pub struct Settings<L> {
+    /// How long jobs and loads take.
+    pub latency: L,
+    /// GPU type by worker.
+    pub gpus: Vec<GpuId>,
+    /// From arrival to routing.
+    pub retrieval: Duration,
+    /// Prompt embeddings by row, where the system looks something up.
+    pub prompts: Option<EmbeddingMatrix>,
+    /// Embeddings of the images that requests would produce, by row, where images are found by them.
+    pub images: Option<EmbeddingMatrix>,
+}
+
+/// Answers every action at its time.
+#[derive(Debug)]
+pub struct Simulated<L> {
+    settings: Settings<L>,
+    due: BinaryHeap<Reverse<Due>>,
+    sequence: u64,
+    /// What each worker does; an answer that does not belong to it is out of date.
+    workers: Vec<Doing>,
+}
+
+/// An answer and when it is due, in the order of docs/semantics.md, section 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    moment: Moment,
+    sequence: u64,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    Completed { worker: WorkerId, job: JobId, request: RequestId },
+    Stopped { worker: WorkerId, job: JobId },
+    Loaded { worker: WorkerId, load: u64 },
+    Encoded(RequestId),
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Doing {
+    job: Option<(JobId, RequestId)>,
+    begun: Time,
+    step: Duration,
+    /// The latest load, by sequence number.
+    load: u64,
+}
+
+impl<L: LatencyModel> Simulated<L> {
+    /// An executor at time zero.
+    #[must_use]
+    pub fn new(settings: Settings<L>) -> Self {
+        let workers = vec![Doing::default(); settings.gpus.len()];
+        Self { settings, due: BinaryHeap::new(), sequence: 0, workers }
+    }
+
+    fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
+        self.sequence += 1;
+        self.due.push(Reverse(Due { moment: Moment { time, rank }, sequence: self.sequence, answer }));
+    }
+
+    fn cancel(&mut self, now: Time, job: JobId) {
+        let running = |doing: &Doing| doing.job.is_some_and(|(running, _)| running == job);
+        let Some(index) = self.workers.iter().position(running) else { return };
+        let doing = self.workers[index];
+        let step = doing.step.nanoseconds().max(1);
+        let steps = now.since(doing.begun).nanoseconds().div_ceil(step);
+        let stop = doing.begun + Duration::from_nanoseconds(steps.saturating_mul(step));
+        self.push(stop, Rank::Job, Answer::Stopped { worker: WorkerId(index as u16), job });
+    }
+
+    /// The event of an answer; `None` if it is out of date.
+    fn event(&mut self, answer: Answer) -> Option<Event> {
+        match answer {
+            Answer::Encoded(request) => {
+                let embedding = self.settings.prompts.as_ref().map(|prompts| prompts.embedding(request.row()));
+                Some(Event::Encoded { request, embedding })
+            }
+            Answer::Completed { worker, job, request } => {
+                let doing = &mut self.workers[worker.index()];
+                doing.job.take_if(|(running, _)| *running == job)?;
+                let embedding = self.settings.images.as_ref().map(|images| images.embedding(request.row()));
+                let outputs = SmallVec::from_buf([Output { request, embedding }]);
+                Some(Event::JobCompleted { worker, job, outputs })
+            }
+            Answer::Stopped { worker, job } => {
+                let doing = &mut self.workers[worker.index()];
+                doing.job.take_if(|(running, _)| *running == job)?;
+                Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
+            }
+            Answer::Loaded { worker, load } => {
+                (self.workers[worker.index()].load == load).then_some(Event::ModelLoaded { worker })
+            }
+        }
+    }
+}
+
+impl<L: LatencyModel> Executor for Simulated<L> {
+    type Error = std::convert::Infallible;
+
+    fn submit(&mut self, now: Time, action: Action) -> Result<(), Self::Error> {
+        match action {
+            Action::Encode(request) => self.push(now + self.settings.retrieval, Rank::Route, Answer::Encoded(request)),
+            Action::Start { job, worker, work, parts } => {
+                let gpu = self.settings.gpus[worker.index()];
+                // One request a job: batches need a profile of batches.
+                let request = parts[0].request;
+                let duration = self.settings.latency.duration(gpu, work, request);
+                let step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
+                self.workers[worker.index()] =
+                    Doing { job: Some((job, request)), begun: now, step, ..self.workers[worker.index()] };
+                self.push(now + duration, Rank::Job, Answer::Completed { worker, job, request });
+            }
+            Action::Load { worker, model } => {
+                let duration = self.settings.latency.load(self.settings.gpus[worker.index()], model);
+                self.workers[worker.index()].load = self.sequence + 1;
+                self.push(now + duration, Rank::Load, Answer::Loaded { worker, load: self.sequence + 1 });
+            }
+            Action::CancelJob(job) => self.cancel(now, job),
+            // Images are only names here, and the rest is for the journal.
+            Action::Return { .. }
+            | Action::Keep { .. }
+            | Action::Release(_)
+            | Action::Finish { .. }
+            | Action::Note(_) => {}
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
+        while let Some(Reverse(due)) = self.due.peek() {
+            if deadline.is_some_and(|deadline| deadline < due.moment) {
+                break;
+            }
+            let due = *due;
+            self.due.pop();
+            if let Some(event) = self.event(due.answer) {
+                return Ok(Step::Completed(due.moment.time, event));
+            }
+        }
+        Ok(deadline.map_or(Step::Idle, |deadline| Step::DeadlineReached(deadline.time)))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.due.len()
+    }
+}

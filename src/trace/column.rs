@@ -1,0 +1,133 @@
+//! Columns of text, stored compactly: one string and where each row ends, or a number a row where few
+//! values repeat. Not a data frame: only what a trace needs.
+
+use std::collections::BTreeMap;
+
+use crate::request::TenantId;
+
+/// One text a row, in one allocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TextColumn {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl TextColumn {
+    /// Appends a row.
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The text of a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn get(&self, row: usize) -> &str {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.text[start..self.ends[row]]
+    }
+
+    /// All rows in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).map(|row| self.get(row))
+    }
+
+    /// The first text, in order of rows, that an earlier row has too: (earlier row, row).
+    pub(super) fn first_repeat(&self) -> Option<(usize, usize)> {
+        let mut rows: Vec<usize> = (0..self.len()).collect();
+        rows.sort_by_key(|&row| self.get(row)); // stable: equal texts stay in order of rows
+        let repeats = rows.windows(2).filter(|pair| self.get(pair[0]) == self.get(pair[1]));
+        repeats.map(|pair| (pair[0], pair[1])).min_by_key(|&(_, row)| row)
+    }
+}
+
+impl<T: AsRef<str>> FromIterator<T> for TextColumn {
+    fn from_iter<I: IntoIterator<Item = T>>(rows: I) -> Self {
+        let mut column = Self::default();
+        rows.into_iter().for_each(|row| column.push(row.as_ref()));
+        column
+    }
+}
+
+/// Who asked, a row: names numbered in order of first appearance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantColumn {
+    names: Vec<String>,
+    known: BTreeMap<String, TenantId>,
+    rows: Vec<TenantId>,
+}
+
+impl TenantColumn {
+    /// Appends a row.
+    pub fn push(&mut self, name: &str) {
+        let tenant = self.known.get(name).copied().unwrap_or_else(|| {
+            let tenant = TenantId(self.names.len() as u32); // no more tenants than rows, which fit
+            self.names.push(name.to_owned());
+            self.known.insert(name.to_owned(), tenant);
+            tenant
+        });
+        self.rows.push(tenant);
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The tenant of a row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn get(&self, row: usize) -> TenantId {
+        self.rows[row]
+    }
+
+    /// Names in order of first appearance: a tenant's number is its index here.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+impl<T: AsRef<str>> FromIterator<T> for TenantColumn {
+    fn from_iter<I: IntoIterator<Item = T>>(rows: I) -> Self {
+        let mut column = Self::default();
+        rows.into_iter().for_each(|row| column.push(row.as_ref()));
+        column
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_repeats() {
+        let column: TextColumn = ["b", "", "a", "b", "a"].into_iter().collect();
+        assert_eq!(column.iter().collect::<Vec<_>>(), ["b", "", "a", "b", "a"]);
+        assert_eq!(column.first_repeat(), Some((0, 3)));
+        assert_eq!(["a", "b"].into_iter().collect::<TextColumn>().first_repeat(), None);
+    }
+
+    #[test]
+    fn tenants_are_numbered_as_they_appear() {
+        let column: TenantColumn = ["x", "a", "x"].into_iter().collect();
+        assert_eq!(column.names(), ["x", "a"]);
+        assert_eq!((0..3).map(|row| column.get(row).0).collect::<Vec<_>>(), [0, 1, 0]);
+    }
+}

@@ -1,0 +1,168 @@
+//! Embeddings in `.npy` files: two-dimensional, little-endian f32, in C order; mapped when read.
+//! Not a general reader: anything else is an input error that says what was found.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use npyz::WriterBuilder;
+
+use crate::embedding::EmbeddingMatrix;
+use crate::input::{self, InputError};
+
+const ACCEPTED: &str = "expected a .npy file with a two-dimensional array of little-endian f32 ('<f4') in C order";
+
+/// Maps a file of embeddings and checks every row.
+///
+/// # Errors
+/// Anything but finite, non-zero rows of little-endian f32 in C order, as many as the header says.
+pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
+    let map = input::map(file)?;
+    let wrong = |key: &str, found: &dyn std::fmt::Display| InputError::new(file, ACCEPTED).value(key, found);
+    let offset =
+        data_offset(&map).ok_or_else(|| InputError::new(file, format!("has no readable header; {ACCEPTED}")))?;
+    let header = npyz::NpyHeader::from_reader(&map[..offset])
+        .map_err(|error| InputError::new(file, format!("the header cannot be read: {error}; {ACCEPTED}")))?;
+    let dtype = header.dtype().descr();
+    if dtype != "'<f4'" {
+        return Err(wrong("dtype", &dtype));
+    }
+    let &[rows, dimension] = header.shape() else {
+        return Err(wrong("shape", &format_args!("{:?}", header.shape())));
+    };
+    if header.order() == npyz::Order::Fortran && rows > 1 && dimension > 1 {
+        return Err(wrong("fortran_order", &"True"));
+    }
+    let (Ok(rows), Ok(dimension)) = (usize::try_from(rows), usize::try_from(dimension)) else {
+        return Err(wrong("shape", &format_args!("{:?}", header.shape())));
+    };
+    if rows == 0 || dimension == 0 {
+        let message = "expected at least one row and one component";
+        return Err(InputError::new(file, message).value("shape", format_args!("({rows}, {dimension})")));
+    }
+    let bytes = rows.checked_mul(dimension).and_then(|values| values.checked_mul(size_of::<f32>()));
+    if bytes != Some(map.len() - offset) {
+        let message = format!("the header promises ({rows}, {dimension}) f32 values; is the file truncated?");
+        return Err(InputError::new(file, message).value("bytes of data", map.len() - offset));
+    }
+    EmbeddingMatrix::from_map(map, offset, rows, dimension).map_err(|(row, bad)| {
+        InputError::new(file, format!("{bad}; expected finite components, not all zero"))
+            .key(format!("row {}", row + 1))
+    })
+}
+
+/// Where the values begin, if the header is one that the parser of headers can be trusted with: its
+/// recursion follows the nesting, and it multiplies the shape unchecked.
+fn data_offset(bytes: &[u8]) -> Option<usize> {
+    const LONGEST: usize = 4096;
+    const DEEPEST: usize = 8;
+    const MOST_DIGITS: usize = 19; // a product of numbers with 19 digits in all is below 2^64
+    let (length, start) = match *bytes.get(..12)? {
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 10_usize),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', _, _, a, b, c, d] => (u32::from_le_bytes([a, b, c, d]) as usize, 12),
+        _ => return None,
+    };
+    let text = bytes.get(start..start.checked_add(length)?)?;
+    let count = |wanted: fn(&u8) -> bool| text.iter().filter(|byte| wanted(byte)).count();
+    let tame = length <= LONGEST
+        && count(|byte| matches!(byte, b'(' | b'[' | b'{')) <= DEEPEST
+        && count(u8::is_ascii_digit) <= MOST_DIGITS;
+    tame.then_some(start + length)
+}
+
+/// Writes rows of one dimension.
+///
+/// # Errors
+/// What the writer says.
+///
+/// # Panics
+/// If `values` is not `rows` rows of `dimension`.
+pub fn write(
+    writer: impl Write,
+    rows: usize,
+    dimension: usize,
+    values: impl IntoIterator<Item = f32>,
+) -> io::Result<()> {
+    let dtype = npyz::DType::Plain("<f4".parse().expect("a valid type string"));
+    let shape = [rows as u64, dimension as u64];
+    let mut array = npyz::WriteOptions::new().dtype(dtype).shape(&shape).writer(writer).begin_nd()?;
+    let mut count = 0;
+    for value in values {
+        array.push(&value)?;
+        count += 1;
+    }
+    assert_eq!(count, rows * dimension, "values must fill the shape");
+    array.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+
+    fn check(bytes: &[u8]) -> Result<EmbeddingMatrix, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e.npy");
+        std::fs::write(&path, bytes).unwrap();
+        read(&path).map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    fn good(values: &[f32], dimension: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut bytes, values.len() / dimension, dimension, values.iter().copied()).unwrap();
+        bytes
+    }
+
+    fn header(text: &str, data: usize) -> Vec<u8> {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((text.len() as u16).to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes.extend(std::iter::repeat_n(1, data));
+        bytes
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let matrix = check(&good(&[3.0, 4.0, 0.0, 1.0], 2)).unwrap();
+        assert_eq!((matrix.rows(), matrix.dimension()), (2, 2));
+        assert_eq!(matrix.embedding(0).as_slice(), [0.6, 0.8]);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let error = |bytes: &[u8]| check(bytes).err().unwrap();
+        let f8 = "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2), }\n";
+        assert_eq!(error(&header(f8, 16)), format!("e.npy: dtype = '<f8': {ACCEPTED}"));
+        let big = f8.replace("<f8", ">f4");
+        assert_eq!(error(&header(&big, 8)), format!("e.npy: dtype = '>f4': {ACCEPTED}"));
+        let flat = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n";
+        assert_eq!(error(&header(flat, 8)), format!("e.npy: shape = [2]: {ACCEPTED}"));
+        let fortran = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }\n";
+        assert_eq!(error(&header(fortran, 16)), format!("e.npy: fortran_order = True: {ACCEPTED}"));
+        let none = "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }\n";
+        assert_eq!(error(&header(none, 0)), "e.npy: shape = (0, 2): expected at least one row and one component");
+        let huge = "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 9999999999999), }\n";
+        assert!(error(&header(huge, 0)).contains("no readable header"));
+        let mut bytes = good(&[1.0, 2.0, 3.0, 4.0], 2);
+        bytes.pop();
+        assert!(error(&bytes).contains("bytes of data = 15: the header promises (2, 2) f32 values"));
+        assert!(error(&good(&[1.0, 0.0, f32::NAN, 1.0], 2)).contains("row 2: component 0 is not finite"));
+        assert!(error(&good(&[1.0, 0.0, 0.0, 0.0], 2)).contains("row 2: all components are zero"));
+        assert!(error(b"").contains("no readable header"));
+        assert!(read(Path::new("nowhere.npy")).err().unwrap().to_string().contains("cannot be read"));
+    }
+
+    #[test]
+    fn damaged_files_never_panic() {
+        let bytes = good(&[1.0; 12], 3);
+        for seed in 0..300 {
+            let mut damaged = bytes.clone();
+            let mut generator = crate::draw::stream(seed, crate::draw::Purpose::Test, 0);
+            for _ in 0..generator.random_range(1..6) {
+                let at = generator.random_range(0..damaged.len());
+                damaged[at] = generator.random();
+            }
+            damaged.truncate(generator.random_range(0..=damaged.len()));
+            let _ = check(&damaged);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Seeded synthetic traces: an arrival process and users' prompts. The settings are the scenario
+//! section `[trace.synthetic]` and the flags of `modm trace generate`.
+//!
+//! Equal settings and seed give equal bytes on every machine. Not a model of any one service: what
+//! was fitted to published figures says so where it is set.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::input::InputError;
+use crate::time::Time;
+
+mod arrivals;
+mod prompts;
+mod words;
+
+pub use arrivals::Arrivals;
+pub use prompts::Prompts;
+
+/// A synthetic trace, as a scenario describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Synthetic {
+    /// Number of requests.
+    pub requests: u32,
+    /// When they come.
+    pub arrivals: Arrivals,
+    /// What they ask for.
+    pub prompts: Prompts,
+}
+
+impl Default for Synthetic {
+    fn default() -> Self {
+        Self { requests: 10_000, arrivals: Arrivals::default(), prompts: Prompts::default() }
+    }
+}
+
+/// A trace as generated, row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// Never decreasing.
+    pub arrivals: Vec<Time>,
+    /// One a request.
+    pub prompts: Vec<String>,
+    /// Numbered in order of first appearance; all 0 where there is one tenant.
+    pub tenants: Vec<u32>,
+}
+
+impl Synthetic {
+    /// Checks every value. `file` and `section` (`trace.synthetic`) name them in errors.
+    ///
+    /// # Errors
+    /// The first value that cannot be used, and what is accepted.
+    pub fn check(&self, file: &Path, section: &str) -> Result<(), InputError> {
+        let requests = (self.requests == 0).then(|| Complaint::new("requests", 0, "expected at least 1"));
+        let complaint = requests
+            .or_else(|| self.arrivals.complaint().map(|complaint| complaint.under("arrivals")))
+            .or_else(|| self.prompts.complaint().map(|complaint| complaint.under("prompts")));
+        complaint.map_or(Ok(()), |complaint| Err(complaint.under(section).into_error(file)))
+    }
+
+    /// Checks the settings and makes the trace.
+    ///
+    /// # Errors
+    /// A value that cannot be used, or arrivals that go on for more than ten years.
+    pub fn generate(&self, seed: u64, file: &Path, section: &str) -> Result<Generated, InputError> {
+        self.check(file, section)?;
+        let arrivals = self.arrivals.times(self.requests, seed).ok_or_else(|| {
+            let accepted = "the trace would last longer than ten years: expected fewer requests or a higher rate";
+            Complaint::new("requests", self.requests, accepted).under(section).into_error(file)
+        })?;
+        let (prompts, tenants) = self.prompts.generate(self.requests, seed);
+        Ok(Generated { arrivals, prompts, tenants })
+    }
+}
+
+/// A key within a section, the value found there and what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Complaint {
+    key: String,
+    found: String,
+    accepted: &'static str,
+}
+
+impl Complaint {
+    fn new(key: impl Into<String>, found: impl fmt::Display, accepted: &'static str) -> Self {
+        Self { key: key.into(), found: found.to_string(), accepted }
+    }
+
+    /// Puts the name of a section before the key.
+    fn under(mut self, section: &str) -> Self {
+        if !section.is_empty() {
+            self.key = format!("{section}.{}", self.key);
+        }
+        self
+    }
+
+    fn into_error(self, file: &Path) -> InputError {
+        InputError::new(file, self.accepted).value(self.key, self.found)
+    }
+}
+
+fn within(key: &str, value: f64, range: RangeInclusive<f64>, accepted: &'static str) -> Option<Complaint> {
+    (!range.contains(&value)).then(|| Complaint::new(key, value, accepted))
+}
+
+fn above_zero(key: &str, value: f64, most: f64, accepted: &'static str) -> Option<Complaint> {
+    (!(value > 0.0 && value <= most)).then(|| Complaint::new(key, value, accepted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generate(settings: &Synthetic, seed: u64) -> Generated {
+        settings.generate(seed, Path::new("test"), "trace.synthetic").expect("good settings")
+    }
+
+    #[test]
+    fn equal_seeds_give_equal_traces_and_others_differ() {
+        let settings = Synthetic { requests: 500, ..Synthetic::default() };
+        let trace = generate(&settings, 1);
+        assert_eq!(trace, generate(&settings, 1));
+        let other = generate(&settings, 2);
+        assert_ne!(trace.arrivals, other.arrivals);
+        assert_ne!(trace.prompts, other.prompts);
+        assert_eq!((trace.arrivals.len(), trace.prompts.len(), trace.tenants.len()), (500, 500, 500));
+    }
+
+    #[test]
+    fn prompts_do_not_depend_on_arrivals_and_a_longer_trace_starts_alike() {
+        let short = Synthetic { requests: 300, ..Synthetic::default() };
+        let long =
+            Synthetic { requests: 400, arrivals: Arrivals::Constant { rate_per_min: 5.0 }, ..Synthetic::default() };
+        assert_eq!(generate(&short, 9).prompts, generate(&long, 9).prompts[..300]);
+    }
+
+    #[test]
+    fn settings_read_from_toml_with_defaults_and_refuse_unknown_keys() {
+        let text = "requests = 7\narrivals = { process = \"gamma\", rate_per_min = 3 }\nprompts = { repeats = 0.5 }";
+        let settings: Synthetic = toml::from_str(text).expect("good TOML");
+        assert_eq!(settings.arrivals, Arrivals::Gamma { rate_per_min: 3.0, cv: 2.0 });
+        assert_eq!(settings.prompts, Prompts { repeats: 0.5, ..Prompts::default() });
+        let written = toml::to_string(&settings).expect("writes");
+        assert_eq!(toml::from_str::<Synthetic>(&written).expect("reads back"), settings);
+        for bad in ["request = 7", "arrivals = { process = \"poisson\", cv = 2 }", "prompts = { repeat = 0.5 }"] {
+            assert!(toml::from_str::<Synthetic>(bad).is_err(), "{bad}");
+        }
+        let steps: Synthetic =
+            toml::from_str("arrivals = { process = \"steps\", steps = [[60, 5], [120, 10.5]] }").expect("good TOML");
+        assert_eq!(steps.arrivals, Arrivals::Steps { steps: vec![(60.0, 5.0), (120.0, 10.5)] });
+    }
+
+    #[test]
+    fn errors_name_file_key_value_and_what_is_accepted() {
+        let settings = Synthetic { arrivals: Arrivals::Poisson { rate_per_min: -1.0 }, ..Synthetic::default() };
+        let error = settings.check(Path::new("a.toml"), "trace.synthetic").expect_err("a negative rate");
+        assert_eq!(
+            error.to_string(),
+            "a.toml: trace.synthetic.arrivals.rate_per_min = -1: expected requests per minute above 0, at most 1e9"
+        );
+        assert!(Synthetic { requests: 0, ..Synthetic::default() }.check(Path::new("a"), "").is_err());
+        let slow = Synthetic { arrivals: Arrivals::Constant { rate_per_min: 1e-3 }, ..Synthetic::default() };
+        assert!(slow.generate(0, Path::new("a"), "").expect_err("too long").to_string().contains("ten years"));
+    }
+}

@@ -1,0 +1,335 @@
+//! What the users of a synthetic trace ask for: sessions over topics, exact repeats, and edits of one
+//! attribute at a time, as readable text.
+//!
+//! A topic is a whole prompt that many sessions start from. Topics appear at a steady pace and fade:
+//! the r-th newest has popularity r^-s (Zipf), so s says how much users follow what is new. All is
+//! counted in requests, not seconds, so that the same prompts can be sent at any rate.
+
+use rand::{Rng, RngExt};
+use rand_distr::Distribution;
+// Of `rand_distr` only this is used: it calls no transcendental function (see `arrivals`).
+use rand_distr::weighted::WeightedAliasIndex;
+use serde::{Deserialize, Serialize};
+
+use super::words::{PHRASE, SLOTS, VOCABULARY};
+use super::{Complaint, within};
+use crate::draw::{self, Purpose};
+
+/// Share of prompts that go without an optional attribute.
+const ABSENT: f64 = 0.3;
+
+/// The newest topic of the first request; older ones count down from it.
+const FIRST_TOPIC: u64 = 1 << 40;
+
+/// Rows of [`Purpose::Prompts`] from here on are topics; those below are requests.
+const TOPIC_ROWS: u64 = 1 << 63;
+
+/// Sessions, topics and edits. Counts of requests, not seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prompts {
+    /// Topics that users choose among at any one time.
+    pub topics: u32,
+    /// Zipf exponent of the topics' popularity; 0 makes all equally popular.
+    pub topic_exponent: f64,
+    /// Topics that appear (and as many that go) in a thousand requests: drift; 0 for none.
+    pub new_topics_per_1000: f64,
+    /// Sessions that go on at the same time, so the mean number of requests between two of one session.
+    pub sessions: u32,
+    /// Mean requests of a session (geometric).
+    pub session_requests: f64,
+    /// Chance that a request inside a session repeats the one before word for word; else one attribute is edited.
+    pub repeats: f64,
+    /// Chance, for each attribute, that a session starts with another than its topic's.
+    pub variation: f64,
+    /// Zipf exponent of words within each list of the vocabulary.
+    pub word_exponent: f64,
+    /// Tenants that sessions belong to.
+    pub tenants: u32,
+    /// Zipf exponent of the tenants' shares of the sessions.
+    pub tenant_exponent: f64,
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        Self {
+            topics: 100_000,
+            topic_exponent: 1.0,
+            new_topics_per_1000: 10.0,
+            sessions: 100,
+            session_requests: 6.0,
+            repeats: 0.3,
+            variation: 0.1,
+            word_exponent: 0.7,
+            tenants: 1,
+            tenant_exponent: 1.0,
+        }
+    }
+}
+
+/// A word of each list, from 1; 0 where the prompt goes without.
+type Attributes = [u8; SLOTS];
+
+#[derive(Clone, Copy)]
+struct Session {
+    attributes: Attributes,
+    tenant: u32,
+}
+
+impl Prompts {
+    /// The first value that cannot be used.
+    pub(super) fn complaint(&self) -> Option<Complaint> {
+        const EXPONENT: &str = "expected an exponent from 0 to 10";
+        const CHANCE: &str = "expected a chance from 0 to 1";
+        let count =
+            |key: &str, value: u32| within(key, f64::from(value), 1.0..=1e7, "expected a count from 1 to 10 million");
+        let drift = "expected topics per thousand requests from 0 to 1000000";
+        let length = "expected a mean number of requests from 1 to 1000000";
+        count("topics", self.topics)
+            .or_else(|| within("topic_exponent", self.topic_exponent, 0.0..=10.0, EXPONENT))
+            .or_else(|| within("new_topics_per_1000", self.new_topics_per_1000, 0.0..=1e6, drift))
+            .or_else(|| count("sessions", self.sessions))
+            .or_else(|| within("session_requests", self.session_requests, 1.0..=1e6, length))
+            .or_else(|| within("repeats", self.repeats, 0.0..=1.0, CHANCE))
+            .or_else(|| within("variation", self.variation, 0.0..=1.0, CHANCE))
+            .or_else(|| within("word_exponent", self.word_exponent, 0.0..=10.0, EXPONENT))
+            .or_else(|| count("tenants", self.tenants))
+            .or_else(|| within("tenant_exponent", self.tenant_exponent, 0.0..=10.0, EXPONENT))
+    }
+
+    /// Prompts and tenants, row by row. The settings have been checked.
+    pub(super) fn generate(&self, requests: u32, seed: u64) -> (Vec<String>, Vec<u32>) {
+        let users = Users::new(self, seed);
+        let mut sessions: Vec<Option<Session>> = vec![None; self.sessions as usize];
+        let mut prompts = Vec::with_capacity(requests as usize);
+        let mut tenants = Vec::with_capacity(requests as usize);
+        let mut seen = vec![None; self.tenants as usize];
+        let mut next_tenant = 0;
+        for row in 0..requests {
+            let mut generator = draw::stream(seed, Purpose::Prompts, u64::from(row));
+            let session = &mut sessions[generator.random_range(0..self.sessions as usize)];
+            let continued = session.filter(|_| !chance(&mut generator, 1.0 / self.session_requests));
+            let current = match continued {
+                Some(last) => users.go_on(&mut generator, last),
+                None => users.start(&mut generator, row),
+            };
+            *session = Some(current);
+            prompts.push(text(&current.attributes));
+            tenants.push(*seen[current.tenant as usize].get_or_insert_with(|| {
+                next_tenant += 1;
+                next_tenant - 1
+            }));
+        }
+        (prompts, tenants)
+    }
+}
+
+/// The settings with their distributions.
+struct Users<'a> {
+    settings: &'a Prompts,
+    seed: u64,
+    topics: Zipf,
+    tenants: Zipf,
+    words: Vec<Zipf>,
+}
+
+impl<'a> Users<'a> {
+    fn new(settings: &'a Prompts, seed: u64) -> Self {
+        let words = VOCABULARY.iter().map(|slot| Zipf::new(slot.words.len(), settings.word_exponent));
+        Self {
+            settings,
+            seed,
+            topics: Zipf::new(settings.topics as usize, settings.topic_exponent),
+            tenants: Zipf::new(settings.tenants as usize, settings.tenant_exponent),
+            words: words.collect(),
+        }
+    }
+
+    /// A new session: a topic's prompt, with some attributes of the user's own.
+    fn start(&self, generator: &mut impl Rng, row: u32) -> Session {
+        let newest = FIRST_TOPIC + (f64::from(row) * self.settings.new_topics_per_1000 / 1000.0) as u64;
+        let mut attributes = self.topic(newest - self.topics.rank(generator) as u64);
+        for (slot, attribute) in attributes.iter_mut().enumerate() {
+            if chance(generator, self.settings.variation) {
+                *attribute = self.word(generator, slot);
+            }
+        }
+        Session { attributes, tenant: self.tenants.rank(generator) as u32 }
+    }
+
+    /// The next request of a session: the same again, or one attribute edited.
+    fn go_on(&self, generator: &mut impl Rng, mut session: Session) -> Session {
+        if chance(generator, self.settings.repeats) {
+            return session;
+        }
+        let slot = generator.random_range(0..SLOTS);
+        let before = session.attributes[slot];
+        // A draw that changes nothing is no edit. A steep Zipf may insist on its first word: give up then.
+        for _ in 0..16 {
+            session.attributes[slot] = self.word(generator, slot);
+            if session.attributes[slot] != before {
+                break;
+            }
+        }
+        session
+    }
+
+    /// The prompt of a topic, the same whenever it is asked for.
+    fn topic(&self, topic: u64) -> Attributes {
+        let mut generator = draw::stream(self.seed, Purpose::Prompts, TOPIC_ROWS + topic);
+        std::array::from_fn(|slot| self.word(&mut generator, slot))
+    }
+
+    fn word(&self, generator: &mut impl Rng, slot: usize) -> u8 {
+        if VOCABULARY[slot].optional && chance(generator, ABSENT) {
+            return 0;
+        }
+        // Lists are shorter than 255: a test checks.
+        1 + self.words[slot].rank(generator) as u8
+    }
+}
+
+/// Ranks from 0 with probability proportional to (rank + 1)^-s.
+struct Zipf(WeightedAliasIndex<f64>);
+
+impl Zipf {
+    fn new(ranks: usize, exponent: f64) -> Self {
+        let weights = (1..=ranks).map(|rank| libm::pow(rank as f64, -exponent)).collect();
+        Self(WeightedAliasIndex::new(weights).expect("at least one rank, and every weight from 0 to 1"))
+    }
+
+    fn rank(&self, generator: &mut impl Rng) -> usize {
+        self.0.sample(generator)
+    }
+}
+
+fn chance(generator: &mut impl Rng, probability: f64) -> bool {
+    generator.random::<f64>() < probability
+}
+
+/// "portrait of a lonely fox reading a book in a forest, oil painting, art nouveau, golden hour".
+fn text(attributes: &Attributes) -> String {
+    let words: [&str; SLOTS] = std::array::from_fn(|slot| {
+        attributes[slot].checked_sub(1).map_or("", |at| VOCABULARY[slot].words[usize::from(at)])
+    });
+    let mut text = String::with_capacity(160);
+    for (slot, word) in words.into_iter().enumerate().filter(|(_, word)| !word.is_empty()) {
+        text.push_str(match slot {
+            0 => "",
+            1 if word.starts_with(['a', 'e', 'i', 'o', 'u']) && !word.starts_with("one") => " an ",
+            1 => " a ",
+            2..PHRASE => " ",
+            _ => ", ",
+        });
+        text.push_str(word);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn lists_fit_their_index_and_hold_no_word_twice() {
+        for slot in &VOCABULARY {
+            assert!(slot.words.len() < 255);
+            assert_eq!(slot.words.iter().collect::<BTreeSet<_>>().len(), slot.words.len());
+        }
+    }
+
+    #[test]
+    fn prompts_read_well() {
+        for prompt in Prompts::default().generate(200, 42).0 {
+            assert!(prompt.is_ascii() && (20..300).contains(&prompt.len()), "{prompt}");
+            assert!(!prompt.contains("  ") && !prompt.contains(",,") && !prompt.ends_with(", "), "{prompt}");
+        }
+        assert_eq!(
+            text(&[1, 2, 24, 6, 1, 2, 3, 4, 0, 0, 1, 0]).as_str(),
+            "portrait of an old fox reading a book in a forest, oil painting, art nouveau, golden hour, highly detailed"
+        );
+    }
+
+    #[test]
+    fn repeats_and_edits_have_their_shares() {
+        // One session at a time: each prompt is a repeat of the one before, an edit of one attribute, or a start.
+        let settings = Prompts { sessions: 1, session_requests: 5.0, repeats: 0.4, ..Prompts::default() };
+        let n = 20_000;
+        let (prompts, _) = settings.generate(n, 1);
+        let repeats = prompts.windows(2).filter(|pair| pair[0] == pair[1]).count() as f64 / f64::from(n);
+        assert!((repeats - 0.8 * 0.4).abs() < 0.01, "repeats {repeats}");
+    }
+
+    #[test]
+    fn an_edit_changes_one_attribute() {
+        let settings = Prompts::default();
+        let users = Users::new(&settings, 5);
+        let mut generator = draw::stream(5, Purpose::Test, 0);
+        let mut edits = 0;
+        for _ in 0..1000 {
+            let before = users.start(&mut generator, 0);
+            let after = users.go_on(&mut generator, before);
+            let changed = (0..SLOTS).filter(|&slot| before.attributes[slot] != after.attributes[slot]).count();
+            assert!(changed <= 1);
+            edits += changed;
+        }
+        assert!((edits as f64 / 1000.0 - (1.0 - settings.repeats)).abs() < 0.05, "{edits}");
+    }
+
+    #[test]
+    fn topics_follow_zipf_and_drift() {
+        // Sessions of one request that start with their topic's own prompt: prompts are topics.
+        let settings = Prompts {
+            topics: 100,
+            session_requests: 1.0,
+            variation: 0.0,
+            new_topics_per_1000: 0.0,
+            ..Prompts::default()
+        };
+        let counts = |prompts: &[String]| {
+            let mut counts = BTreeMap::new();
+            for prompt in prompts {
+                *counts.entry(prompt.clone()).or_insert(0_u32) += 1;
+            }
+            let mut counts: Vec<(u32, String)> = counts.into_iter().map(|(prompt, count)| (count, prompt)).collect();
+            counts.sort_unstable_by(|a, b| b.cmp(a));
+            counts
+        };
+        let n = 50_000;
+        let still = counts(&settings.generate(n, 1).0);
+        let harmonic: f64 = (1..=100).map(|rank| 1.0 / f64::from(rank)).sum();
+        for rank in [1_u32, 2, 5, 10] {
+            let share = f64::from(still[rank as usize - 1].0) / f64::from(n);
+            let expected = 1.0 / (f64::from(rank) * harmonic);
+            assert!((share / expected - 1.0).abs() < 0.1, "rank {rank}: {share}, expected {expected}");
+        }
+        let drifting = Prompts { new_topics_per_1000: 10.0, ..settings };
+        let prompts = drifting.generate(n, 1).0;
+        let (early, late) = (counts(&prompts[..5_000]), counts(&prompts[45_000..]));
+        assert!(late.iter().all(|(_, prompt)| early.iter().all(|(_, other)| prompt != other)), "all topics have gone");
+    }
+
+    #[test]
+    fn tenants_are_numbered_as_they_appear() {
+        let settings = Prompts { tenants: 5, ..Prompts::default() };
+        let (_, tenants) = settings.generate(5_000, 2);
+        let mut highest = 0;
+        for &tenant in &tenants {
+            assert!(tenant <= highest);
+            highest = highest.max(tenant + 1);
+        }
+        assert_eq!(highest, 5);
+        assert!(Prompts::default().generate(100, 2).1.iter().all(|&tenant| tenant == 0));
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let key = |settings: Prompts| settings.complaint().map(|complaint| complaint.key);
+        assert_eq!(key(Prompts::default()), None);
+        assert_eq!(key(Prompts { topics: 0, ..Prompts::default() }).as_deref(), Some("topics"));
+        assert_eq!(key(Prompts { repeats: f64::NAN, ..Prompts::default() }).as_deref(), Some("repeats"));
+        assert_eq!(key(Prompts { session_requests: 0.5, ..Prompts::default() }).as_deref(), Some("session_requests"));
+    }
+}
