@@ -2,8 +2,10 @@
 //! sources. Used to fit `[trace.synthetic]` to published figures, and to see what the stand-in
 //! embeddings make of real prompts. Not a simulation: images are cached the instant they are asked for.
 //!
-//! cargo run --release --example fit_generator -- --scenario scenarios/paper/fit.toml --capacity 10000
+//! ```text
+//! cargo run --release --example fit_generator -- --scenario scenarios/paper/prompts_window_100k.toml --capacity 100000
 //! cargo run --release --example fit_generator -- --prompts prompts.txt --capacity 5000 --warm 0
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::{fs, thread};
@@ -26,7 +28,7 @@ const BLOCK: usize = 8;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Scenario with [trace.synthetic], and optionally seed, [encoder] and [image_model]
+    /// Scenario with `[trace.synthetic]`, and optionally seed, `[encoder]` and `[image_model]`
     #[arg(long)]
     scenario: Option<PathBuf>,
     /// Prompts to use instead, one a line
