@@ -292,6 +292,7 @@ mod tests {
         // Sessions of one request that start with their topic's own prompt: prompts are topics.
         let settings = Prompts {
             topics: 100,
+            topic_exponent: 1.0,
             session_requests: 1.0,
             variation: 0.0,
             new_topics_per_1000: 0.0,
