@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parquet::basic::{LogicalType, TimeUnit};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
@@ -27,7 +28,7 @@ fn read_columns(file: &File<'_>) -> Result<Source, InputError> {
     let unreadable = |error: &ParquetError| InputError::new(file.path, format!("cannot be read as parquet: {error}"));
     let opened = std::fs::File::open(file.path).map_err(|error| InputError::unreadable(file.path, &error))?;
     let reader = SerializedFileReader::new(opened).map_err(|error| unreadable(&error))?;
-    let mut chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let mut chunks = reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
     if chunks.any(|chunk| {
         chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()).min(chunk.compressed_size()) < 0
     }) {
