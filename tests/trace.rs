@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -113,8 +114,11 @@ fn ten_times_the_rows_cost_about_ten_times_as_much() {
     let folder = folder(&[]);
     let file = |rows: u64| {
         let path = folder.path().join(format!("{rows}.csv"));
-        let text: String = (0..rows).map(|row| format!("{row},{row}.25,a prompt of some words\n")).collect();
-        fs::write(&path, format!("request_id,arrival_s,prompt\n{text}")).unwrap();
+        let mut text = String::from("request_id,arrival_s,prompt\n");
+        for row in 0..rows {
+            writeln!(text, "{row},{row}.25,a prompt of some words").unwrap();
+        }
+        fs::write(&path, text).unwrap();
         TraceFiles { requests: path, ..TraceFiles::default() }
     };
     #[expect(clippy::disallowed_methods, reason = "the cost itself is tested")]
@@ -124,12 +128,9 @@ fn ten_times_the_rows_cost_about_ten_times_as_much() {
             assert!(!read(files).unwrap().is_empty());
             start.elapsed().as_secs_f64()
         };
-        (0..5).map(|_| attempt()).fold(f64::INFINITY, f64::min)
+        (0..3).map(|_| attempt()).fold(f64::INFINITY, f64::min)
     };
-    println!(
-        "{:?}",
-        (seconds(&file(30_000)), seconds(&file(100_000)), seconds(&file(300_000)), seconds(&file(1_000_000)))
-    );
-    let (small, large) = (seconds(&file(30_000)), seconds(&file(300_000)));
-    assert!(large < 25.0 * small, "{small} s for 30,000 rows, {large} s for ten times as many");
+    let (small, large) = (seconds(&file(50_000)), seconds(&file(500_000)));
+    // Ten times, and room for a machine that does other things; a hundred times would be quadratic.
+    assert!(large < 40.0 * small, "{small} s for 50,000 rows, {large} s for ten times as many");
 }
