@@ -107,6 +107,8 @@ fn the_real_prompts_with_the_real_arrivals() {
     let (code, out, _) = trace(folder.path(), &["inspect", "out"]);
     assert_eq!(code, 0);
     assert!(out.contains("20.000 requests/min") && out.contains("13.1 % exact repeats"), "{out}");
+    // As a second program counts them.
+    assert!(out.contains("62.5 % have one at or above 0.5"), "{out}");
 }
 
 #[test]
