@@ -50,10 +50,18 @@ fn completed_nothing(comparison: &Comparison, variant: &str) -> String {
 
 /// Somewhere demand exceeded what could be served: what counts is how much that was.
 fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> String {
-    let ratios = others.iter().filter_map(|other| Some((*other, comparison.ratio(other, steady)?)));
-    let Some((best, ratio)) = ratios.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
+    let ratios: Vec<(&str, Estimate)> =
+        others.iter().filter_map(|other| Some((*other, comparison.ratio(other, steady)?))).collect();
+    let Some(&(best, ratio)) = ratios.iter().max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
         return completed_nothing(comparison, baseline);
     };
+    let rest: Vec<String> = ratios
+        .iter()
+        .filter(|(other, _)| *other != best)
+        .map(|(other, ratio)| format!("{other} {}", times(*ratio)))
+        .collect();
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let rest = if rest.is_empty() { String::new() } else { format!(" By the same measure: {}.", listed(&rest)) };
     let rates = match (comparison.estimate(best, steady), comparison.estimate(baseline, steady)) {
         (Some(best), Some(base)) => format!(" ({:.1} against {:.1} per minute)", best.mean, base.mean),
         _ => String::new(),
@@ -61,7 +69,7 @@ fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> St
     let queues = comparison.runs_of(best).any(saturation::still_growing);
     let kept_up = if queues { "" } else { " and kept up with the arrivals" };
     format!(
-        "On {}, {best} served {}{} the requests of {baseline}{rates}{kept_up}{}.",
+        "On {}, {best} served {}{} the requests of {baseline}{rates}{kept_up}{}.{rest}",
         comparison.name,
         times(ratio),
         interval(ratio),
@@ -108,6 +116,7 @@ fn caveats(comparison: &Comparison, variants: &[&str], saturated: &[&str]) -> Ve
             listed(saturated)
         ));
     }
+    caveats.extend(variants.iter().filter_map(|variant| returned(comparison, variant)));
     let lost: Vec<String> = variants.iter().filter_map(|variant| not_served(comparison, variant)).collect();
     caveats.extend(lost);
     match comparison.seeds() {
@@ -117,6 +126,19 @@ fn caveats(comparison: &Comparison, variants: &[&str], saturated: &[&str]) -> Ve
         seeds => caveats.push(format!("Means over {seeds} seeds, with 95 % intervals.")),
     }
     caveats
+}
+
+/// Answers that no measure here can judge.
+fn returned(comparison: &Comparison, variant: &str) -> Option<String> {
+    let sum = |count: fn(&Summary) -> u64| comparison.runs_of(variant).map(|run| count(&run.summary)).sum::<u64>();
+    let (returned, completed) = (sum(|summary| summary.returned), sum(|summary| summary.completed));
+    (returned > 0).then(|| {
+        let share = per_cent(returned as f64 / completed as f64);
+        format!(
+            "{variant} answered {share} of its requests with an image made for another prompt, as it was: no measure here \
+             says how well it fits."
+        )
+    })
 }
 
 fn not_served(comparison: &Comparison, variant: &str) -> Option<String> {
