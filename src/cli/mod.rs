@@ -9,8 +9,14 @@ use clap::{Parser, Subcommand};
 
 use crate::input::InputError;
 
-mod generate;
+mod arguments;
+mod compare;
+mod progress;
+mod run;
+mod simulate;
 mod trace;
+
+pub use run::Prepared;
 
 #[derive(Debug, Parser)]
 #[command(name = "modm", version, about, propagate_version = true)]
@@ -21,6 +27,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Simulate(simulate::Simulate),
+    Compare(compare::Compare),
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
@@ -31,6 +39,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse(); // exits with 2 on bad usage
     let result = match &arguments.command {
+        Command::Simulate(command) => simulate::run(command),
+        Command::Compare(command) => compare::run(command),
         Command::Trace(command) => trace::run(command),
     };
     match result {
@@ -40,5 +50,17 @@ pub fn main() -> ExitCode {
             let input = error.chain().any(<dyn std::error::Error>::is::<InputError>);
             ExitCode::from(if input { 2 } else { 1 })
         }
+    }
+}
+
+/// Columns of the terminal that results go to; `None` where they go elsewhere.
+fn width() -> Option<u16> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0)
+}
+
+/// Notes under a table.
+fn print_notes(notes: &[String]) {
+    for note in notes {
+        println!("note: {note}");
     }
 }

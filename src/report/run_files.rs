@@ -4,9 +4,9 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use crate::metrics::{RequestRow, Results, TickRow, WorkerRow};
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
+use crate::metrics::{RequestRow, Results, TickRow, WorkerRow};
 use crate::trace::Trace;
 
 /// Names that the rows refer to by number.
@@ -37,8 +37,22 @@ fn writer(to: impl Write) -> csv::Writer<impl Write> {
 pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::Result<()> {
     let mut csv = writer(to);
     csv.write_record([
-        "request_id", "arrival_s", "decision", "skipped_steps", "similarity", "source", "model", "worker", "start_s",
-        "finish_s", "latency_s", "steps_run", "outcome", "reason", "attempts", "tenant",
+        "request_id",
+        "arrival_s",
+        "decision",
+        "skipped_steps",
+        "similarity",
+        "source",
+        "model",
+        "worker",
+        "start_s",
+        "finish_s",
+        "latency_s",
+        "steps_run",
+        "outcome",
+        "reason",
+        "attempts",
+        "tenant",
     ])?;
     for row in rows {
         csv.write_record(request(row, names))?;
@@ -80,8 +94,14 @@ fn request(row: &RequestRow, names: &Names<'_>) -> [String; 16] {
 pub fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) -> io::Result<()> {
     let mut csv = writer(to);
     let mut header: Vec<String> = [
-        "time_s", "wanted_large", "controller_state", "n_large", "request_rate_per_min", "hit_rate",
-        "refine_fraction", "overloaded",
+        "time_s",
+        "wanted_large",
+        "controller_state",
+        "n_large",
+        "request_rate_per_min",
+        "hit_rate",
+        "refine_fraction",
+        "overloaded",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -132,8 +152,15 @@ pub fn workers(to: impl Write, rows: &[WorkerRow], gpus: &[String]) -> io::Resul
 pub fn timeline(to: impl Write, timeline: &Timeline) -> io::Result<()> {
     let mut csv = writer(to);
     let mut header: Vec<String> = [
-        "time_s", "arrivals", "completions", "queued_misses", "queued_hits", "workers_busy", "workers_loading",
-        "workers_idle", "workers_down",
+        "time_s",
+        "arrivals",
+        "completions",
+        "queued_misses",
+        "queued_hits",
+        "workers_busy",
+        "workers_loading",
+        "workers_idle",
+        "workers_down",
     ]
     .map(str::to_owned)
     .to_vec();

@@ -26,7 +26,7 @@ impl Scenario {
     }
 
     /// Large workers at time zero.
-    fn initial_large(&self) -> usize {
+    pub(super) fn initial_large(&self) -> usize {
         let workers = self.workers();
         let given = self.allocation.initial_large.map_or(workers, |large| large as usize);
         if self.system.policy.has_small_models() { given } else { workers }
@@ -45,7 +45,7 @@ impl Scenario {
     }
 
     /// The eviction in force: Nirvana and Pinecone bring their own.
-    fn eviction(&self) -> Eviction {
+    pub(super) fn eviction(&self) -> Eviction {
         match self.system.policy {
             System::Nirvana => Eviction::Lcbfu,
             System::Pinecone => Eviction::Fifo,
@@ -90,8 +90,7 @@ impl Scenario {
             Storage::ByImage => inputs.trace.warm_images.as_ref(),
             Storage::ByPrompt(_) => inputs.trace.warm_prompts.as_ref(),
         };
-        let cache =
-            ImageCache::new(Box::new(ExactIndex::new()), self.eviction().build(), self.cache.capacity as usize);
+        let cache = ImageCache::new(Box::new(ExactIndex::new()), self.eviction().build(), self.cache.capacity as usize);
         let mut core = Scheduler::new(config, routing, Some(cache), self.allocation_policy(&inputs.profile));
         if let Some(warm) = warm {
             core.warm((0..warm.rows()).map(|row| warm.embedding(row)), actions);

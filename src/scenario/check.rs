@@ -22,7 +22,11 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     check_trace(scenario, file)?;
     check_cluster(scenario, file)?;
     if !(1..=MOST_STEPS).contains(&scenario.models.steps) {
-        return complaint("models.steps", &scenario.models.steps, "expected a number of denoising steps from 1 to 100000");
+        return complaint(
+            "models.steps",
+            &scenario.models.steps,
+            "expected a number of denoising steps from 1 to 100000",
+        );
     }
     check_bounds(scenario, file)?;
     seconds(file, "retrieval.latency_s", scenario.retrieval.latency_s)?;
@@ -67,10 +71,8 @@ fn check_trace(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         }
         (Some(_), None) => Ok(()),
         (None, Some(synthetic)) => {
-            let files = [
-                ("prompt_embeddings", &trace.prompt_embeddings),
-                ("image_embeddings", &trace.image_embeddings),
-            ];
+            let files =
+                [("prompt_embeddings", &trace.prompt_embeddings), ("image_embeddings", &trace.image_embeddings)];
             if let Some((key, _)) = files.iter().find(|(_, path)| path.is_some()) {
                 let way_out = "goes with `requests`; a synthetic trace's embeddings are made from its prompts";
                 return Err(InputError::new(file, way_out).key(format!("trace.{key}")));
@@ -102,7 +104,9 @@ fn check_bounds(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     let steps = scenario.models.steps;
     let mut previous: Option<f64> = None;
     if scenario.system.bounds.as_ref().is_some_and(Vec::is_empty) {
-        return Err(InputError::new(file, "expected at least one [similarity, skipped steps]").value("system.bounds", "[]"));
+        return Err(
+            InputError::new(file, "expected at least one [similarity, skipped steps]").value("system.bounds", "[]")
+        );
     }
     for (index, &(bound, skipped)) in scenario.bounds().iter().enumerate() {
         let row = |accepted: String| {
@@ -116,7 +120,11 @@ fn check_bounds(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
             return Err(row("bounds rise strictly: expected more than the one before".into()));
         }
         if skipped >= steps {
-            let own = if scenario.system.bounds.is_none() { " (the policy's own bounds are for 50 steps: give `system.bounds`)" } else { "" };
+            let own = if scenario.system.bounds.is_none() {
+                " (the policy's own bounds are for 50 steps: give `system.bounds`)"
+            } else {
+                ""
+            };
             return Err(row(format!("expected skipped steps from 0 to {} (models.steps - 1){own}", steps - 1)));
         }
         previous = Some(bound);
@@ -141,7 +149,9 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     let allocation = &scenario.allocation;
     positive_seconds(file, "allocation.period_s", allocation.period_s)?;
     if !(0.0..=10.0).contains(&allocation.headroom) {
-        return Err(InputError::new(file, "expected a share from 0 to 10").value("allocation.headroom", allocation.headroom));
+        return Err(
+            InputError::new(file, "expected a share from 0 to 10").value("allocation.headroom", allocation.headroom)
+        );
     }
     if let Some(large) = allocation.initial_large
         && !(1..=scenario.workers()).contains(&(large as usize))
@@ -152,7 +162,9 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     if let Some(pid) = allocation.pid.0 {
         for (key, value) in [("kp", pid.kp), ("ki", pid.ki), ("kd", pid.kd)] {
             if !(value.is_finite() && value.abs() <= 1e6) {
-                return Err(InputError::new(file, "expected a finite gain").value(format!("allocation.pid.{key}"), value));
+                return Err(
+                    InputError::new(file, "expected a finite gain").value(format!("allocation.pid.{key}"), value)
+                );
             }
         }
         if !(pid.dt > 0.0 && pid.dt <= 1e9) {
@@ -166,7 +178,9 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     }
     let names = scenario.model_names();
     if let Some(twice) = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
-        return Err(InputError::new(file, "is in the list of models twice").value("models.small", format!("{:?}", twice.1)));
+        return Err(
+            InputError::new(file, "is in the list of models twice").value("models.small", format!("{:?}", twice.1))
+        );
     }
     Ok(())
 }
@@ -184,7 +198,9 @@ fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
             return Err(InputError::new(file, "names are unique").value(key, format!("{name:?}")));
         }
         if let Some(own) = variant.set.keys().find(|key| key.starts_with("variant")) {
-            return Err(InputError::new(file, "a variant cannot set variants").key(format!("variant.{index}.set.{own}")));
+            return Err(
+                InputError::new(file, "a variant cannot set variants").key(format!("variant.{index}.set.{own}"))
+            );
         }
     }
     Ok(())

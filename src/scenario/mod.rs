@@ -219,7 +219,11 @@ impl<'de> Deserialize<'de> for PidSetting {
                 f.write_str("\"off\" or a table { kp, ki, kd, dt }")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PidSetting, E> {
-                if text == "off" { Ok(PidSetting(None)) } else { Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)) }
+                if text == "off" {
+                    Ok(PidSetting(None))
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                }
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<PidSetting, A::Error> {
                 let gains = Pid::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
@@ -356,5 +360,26 @@ impl Scenario {
     #[must_use]
     pub fn resolve(file: &Path, path: &Path) -> PathBuf {
         file.parent().unwrap_or_else(|| Path::new("")).join(path)
+    }
+
+    /// Whether another scenario reads or generates the same trace with the same embeddings.
+    pub fn same_trace(&self, other: &Self) -> bool {
+        self.seed == other.seed
+            && self.trace == other.trace
+            && self.encoder == other.encoder
+            && self.image_model == other.image_model
+    }
+
+    /// With everything that is in force written out, and no variants.
+    #[must_use]
+    pub fn resolved(&self) -> Self {
+        let mut resolved = self.clone();
+        resolved.variant.clear();
+        if !self.bounds().is_empty() {
+            resolved.system.bounds = Some(self.bounds().to_vec());
+        }
+        resolved.allocation.initial_large = Some(self.initial_large() as u32);
+        resolved.cache.eviction = self.eviction();
+        resolved
     }
 }

@@ -1,4 +1,4 @@
-//! From text to a scenario: the file, then a variant, then `--set`, one layer over the other. Knows
+//! From text to a scenario: the file, then `--set`, then a variant, one layer over the other. Knows
 //! where each value came from, so that errors name the line or the flag to change.
 
 use std::path::{Path, PathBuf};
@@ -141,9 +141,10 @@ impl Source {
         let mut array = None;
         for part in key.split('.') {
             let found = match (table, array) {
-                (Some(table), _) => table.iter().find(|(name, _)| name.get_ref() == part).map(|(name, value)| {
-                    (name.span().start, value)
-                }),
+                (Some(table), _) => table
+                    .iter()
+                    .find(|(name, _)| name.get_ref() == part)
+                    .map(|(name, value)| (name.span().start, value)),
                 (None, Some(array)) => part.parse::<usize>().ok().and_then(|index| {
                     let array: &toml::de::DeArray<'_> = array;
                     array.get(index).map(|value| (value.span().start, value))

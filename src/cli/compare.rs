@@ -1,0 +1,232 @@
+//! `modm compare`: the same trace under each variant of a scenario, then one report. Runs are spread
+//! over threads; each is single-threaded, so results do not depend on how many there are.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::arguments::ScenarioArguments;
+use super::progress::Progress;
+use super::run::{Prepared, write_run_json};
+use crate::input::InputError;
+use crate::output::write_atomic;
+use crate::report::{self, Comparison, Run};
+use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
+
+/// Run each [[variant]] of a scenario on the same trace and report the differences
+#[derive(Debug, Args)]
+pub(super) struct Compare {
+    #[command(flatten)]
+    common: ScenarioArguments,
+    /// Only these variants, the first one the baseline
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    variants: Vec<String>,
+    /// Repeat each variant on this many traces: a synthetic one is generated anew, a real one resampled by blocks of time
+    #[arg(long, value_name = "N", default_value = "1")]
+    seeds: NonZeroUsize,
+    /// Runs at a time
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// One run to do: which variant on which trace, and where its files go.
+#[derive(Debug)]
+struct Planned {
+    variant: String,
+    folder: PathBuf,
+    prepared: Prepared,
+}
+
+pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
+    let common = &command.common;
+    let (source, sets) = common.read()?;
+    let base = source.scenario(&sets)?;
+    let variants = chosen(&base, &command.variants, &source)?;
+    let planned = plan(command, &source, &sets, &variants)?;
+    common.prepare_output()?;
+    let runs = run_all(&planned, command)?;
+    let comparison = Comparison {
+        name: base.name.clone(),
+        notes: notes(&planned, command.seeds.get(), &base),
+        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        versions: versions(&planned, &base, &sets),
+        runs,
+    };
+    for file in report::files(&comparison).context("the report's figures")? {
+        let path = common.out.join(&file.path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+        }
+        write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
+    }
+    let stand_ins: Vec<String> = stand_ins(&planned);
+    write_run_json(&common.out, &base, Vec::new(), &stand_ins, begun.elapsed().as_secs_f64())?;
+    if common.json {
+        let rows: Vec<_> = comparison
+            .runs
+            .iter()
+            .map(|run| serde_json::json!({ "variant": run.variant, "seed": run.seed, "summary": run.summary }))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    print!("{}", report::terminal(&comparison, super::width()));
+    let verdict = report::verdict(&comparison);
+    println!("{}", verdict.sentence);
+    super::print_notes(&verdict.caveats);
+    super::print_notes(&comparison.notes);
+    eprintln!("report: {}", common.out.join("report.html").display());
+    Ok(())
+}
+
+/// The variants to run, in the order asked for.
+fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec<Variant>, InputError> {
+    let names: Vec<&str> = base.variant.iter().map(|variant| variant.name.as_str()).collect();
+    if names.is_empty() {
+        let way_out = "has no [[variant]] to compare: add some, or run it with `modm simulate`";
+        return Err(InputError::new(source.file(), way_out));
+    }
+    if wanted.is_empty() {
+        return Ok(base.variant.clone());
+    }
+    let find = |name: &String| {
+        let found = base.variant.iter().find(|variant| variant.name == *name).cloned();
+        let message = || format!("expected some of {}", names.join(", "));
+        found.ok_or_else(|| InputError::new("the command line", message()).value("--variants", name))
+    };
+    wanted.iter().map(find).collect()
+}
+
+/// Reads everything for every run; traces that several runs share are read once.
+fn plan(
+    command: &Compare,
+    source: &Source,
+    sets: &[Override],
+    variants: &[Variant],
+) -> Result<Vec<Planned>, InputError> {
+    let mut traces: Vec<(Scenario, Arc<TraceInputs>)> = Vec::new();
+    let mut planned = Vec::new();
+    let scenarios = variants.iter().map(|variant| {
+        let overrides: Vec<Override> = sets.iter().cloned().chain(Source::variant_overrides(variant)).collect();
+        Ok((variant, source.scenario(&overrides)?, overrides))
+    });
+    let scenarios: Vec<(&Variant, Scenario, Vec<Override>)> = scenarios.collect::<Result<_, InputError>>()?;
+    let retrieves = scenarios.iter().any(|(_, scenario, _)| Inputs::retrieves(scenario.system.policy));
+    for (variant, scenario, overrides) in scenarios {
+        for index in 0..command.seeds.get() as u64 {
+            let mut scenario = scenario.clone();
+            scenario.seed = scenario.seed.wrapping_add(index);
+            let known = traces.iter().find(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
+            let trace = if let Some(trace) = known {
+                trace
+            } else {
+                let fresh = load(&scenario, source, retrieves, index);
+                let fresh = Arc::new(fresh.map_err(|error| source.place(error, &overrides))?);
+                traces.push((scenario.clone(), fresh.clone()));
+                fresh
+            };
+            let seed = format!("seed-{}", scenario.seed);
+            let folder = command.common.out.join(&variant.name);
+            let folder = if command.seeds.get() > 1 { folder.join(seed) } else { folder };
+            let prepared = Prepared::with_trace(scenario, source, &overrides, trace)?;
+            planned.push(Planned { variant: variant.name.clone(), folder, prepared });
+        }
+    }
+    Ok(planned)
+}
+
+/// The trace of one seed: the first is the trace itself.
+fn load(scenario: &Scenario, source: &Source, retrieves: bool, index: u64) -> Result<TraceInputs, InputError> {
+    let inputs = TraceInputs::load(scenario, source.file(), retrieves)?;
+    let as_it_is = index == 0 || scenario.trace.synthetic.is_some();
+    Ok(if as_it_is { inputs } else { inputs.resampled(scenario.seed) })
+}
+
+/// Runs everything planned; results in the order of the plan.
+fn run_all(planned: &[Planned], command: &Compare) -> anyhow::Result<Vec<Run>> {
+    let total = planned.iter().map(|run| run.prepared.inputs.trace.trace.len() as u64).sum();
+    let progress = Progress::new(total, command.common.quiet);
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<Option<anyhow::Result<Run>>>> = Mutex::new(planned.iter().map(|_| None).collect());
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = command.threads.map_or(cores, NonZeroUsize::get).min(planned.len());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((index, plan)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    planned.get(index).map(|plan| (index, plan))
+                } {
+                    let result = run_one(plan, &progress);
+                    done.lock().expect("no run panics while it holds the lock")[index] = Some(result);
+                }
+            });
+        }
+    });
+    progress.finish();
+    let done = done.into_inner().expect("all threads have ended");
+    done.into_iter().map(|result| result.expect("every plan was run")).collect()
+}
+
+fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Run> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
+    let results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
+    plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64())?;
+    Ok(Run {
+        variant: plan.variant.clone(),
+        seed: plan.prepared.scenario.seed,
+        summary: results.summary,
+        timeline: results.timeline,
+        latencies: results.latencies,
+    })
+}
+
+fn stand_ins(planned: &[Planned]) -> Vec<String> {
+    let mut all: Vec<String> = planned.iter().flat_map(|run| run.prepared.stand_ins().to_vec()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
+    let mut notes = stand_ins(planned);
+    let sources: std::collections::BTreeSet<&str> =
+        planned.iter().map(|run| run.prepared.inputs.profile.source.as_str()).collect();
+    notes.extend(sources.into_iter().map(|source| format!("service times: {source}")));
+    if seeds > 1 {
+        let how = if base.trace.synthetic.is_some() {
+            "the synthetic trace is generated anew for each seed"
+        } else {
+            "the first seed is the trace as it is; for the others its blocks of ten minutes are put in a seeded order"
+        };
+        notes.push(format!("{seeds} seeds: {how}"));
+    }
+    notes
+}
+
+fn versions(planned: &[Planned], base: &Scenario, sets: &[Override]) -> Vec<(String, String)> {
+    let mut versions = vec![
+        ("modm".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit".to_owned(), env!("MODM_COMMIT").to_owned()),
+        ("seed".to_owned(), base.seed.to_string()),
+    ];
+    versions.extend(sets.iter().map(|set| (format!("--set {}", set.key), set.value.to_string())));
+    let mut files: Vec<(String, String)> = planned
+        .iter()
+        .flat_map(|run| run.prepared.files())
+        .map(|print| (print.file.display().to_string(), format!("SHA-256 {}", print.sha256)))
+        .collect();
+    files.sort();
+    files.dedup();
+    versions.extend(files);
+    versions
+}

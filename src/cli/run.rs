@@ -1,0 +1,180 @@
+//! One run against the simulated clock and its files: what `simulate` does once and `compare` often.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use flate2::GzBuilder;
+use serde_json::json;
+
+use super::progress::Progress;
+use crate::input::InputError;
+use crate::journal::{Journal, Record, Writer};
+use crate::metrics::{Metrics, Results, Settings};
+use crate::output::write_atomic;
+use crate::replay::{Known, RunError, replay};
+use crate::report::run_files::{self, Names};
+use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, arrivals, initial_allocation};
+use crate::time::{Duration, Time};
+
+/// A scenario and all it reads, ready to run as often as needed.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The settings.
+    pub scenario: Scenario,
+    /// What they read.
+    pub inputs: Inputs,
+}
+
+impl Prepared {
+    /// Reads everything a scenario needs.
+    ///
+    /// # Errors
+    /// What is wrong with an input.
+    pub fn load(source: &Source, overrides: &[Override]) -> Result<Self, InputError> {
+        let scenario = source.scenario(overrides)?;
+        let retrieves = Inputs::retrieves(scenario.system.policy);
+        let trace = TraceInputs::load(&scenario, source.file(), retrieves);
+        let trace = trace.map_err(|error| source.place(error, overrides))?;
+        Self::with_trace(scenario, source, overrides, Arc::new(trace))
+    }
+
+    /// With a trace that is there already.
+    ///
+    /// # Errors
+    /// What is wrong with the profile.
+    pub fn with_trace(
+        scenario: Scenario,
+        source: &Source,
+        overrides: &[Override],
+        trace: Arc<TraceInputs>,
+    ) -> Result<Self, InputError> {
+        let inputs = Inputs::new(&scenario, source.file(), trace);
+        Ok(Self { inputs: inputs.map_err(|error| source.place(error, overrides))?, scenario })
+    }
+
+    /// The stand-ins that this run uses.
+    pub fn stand_ins(&self) -> &[String] {
+        if Inputs::retrieves(self.scenario.system.policy) { &self.inputs.trace.stand_ins } else { &[] }
+    }
+
+    /// The files it depends on.
+    pub fn files(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.inputs.trace.files.iter().chain(&self.inputs.files)
+    }
+
+    fn settings(&self, keep_requests: bool) -> Settings {
+        let scenario = &self.scenario;
+        Settings {
+            models: scenario.model_names(),
+            total_steps: scenario.models.steps,
+            gpus: scenario.gpus(),
+            usd_per_hour: scenario.usd_per_hour(),
+            initial: initial_allocation(scenario).targets,
+            profile: self.inputs.profile.clone(),
+            quality: self.inputs.quality.clone(),
+            slo_multiples: scenario.slo.multiples.clone(),
+            warmup: Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default(),
+            window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
+            keep_requests,
+        }
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// The run cannot come to an end.
+    pub fn run(&self, keep_requests: bool, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
+        let mut journal = (Metrics::new(self.settings(keep_requests)), also);
+        let mut actions = Vec::new();
+        let mut core = self.scenario.core(&self.inputs, &mut actions);
+        for action in &actions {
+            journal.record(Time::ZERO, Record::Action(action));
+        }
+        let mut executor = self.scenario.executor(&self.inputs);
+        let mut inbox = Known::new(arrivals(&self.inputs.trace.trace));
+        replay(&mut core, &mut executor, &mut inbox, &mut journal)?;
+        Ok(journal.0.finish_run())
+    }
+
+    /// Runs to the end and writes the journal on the way.
+    ///
+    /// # Errors
+    /// The run cannot come to an end, or the journal cannot be written.
+    pub fn run_with_journal(&self, file: &Path, progress: &Progress) -> anyhow::Result<Results> {
+        let mut results = None;
+        write_atomic(file, |to| {
+            // No name and no time in the header: equal runs give equal bytes.
+            let zip = GzBuilder::new().write(to, flate2::Compression::default());
+            let mut journal = Writer::new(zip, &self.header())?;
+            results = Some(self.run(true, (progress, &mut journal)));
+            journal.finish()?.finish()?.flush()
+        })?;
+        Ok(results.expect("the journal was written around a run")?)
+    }
+
+    fn header(&self) -> serde_json::Value {
+        json!({
+            "modm": env!("CARGO_PKG_VERSION"),
+            "scenario": self.scenario.resolved(),
+            "profile": *self.inputs.profile,
+            "inputs": self.inputs_by_name(),
+        })
+    }
+
+    fn inputs_by_name(&self) -> Vec<serde_json::Value> {
+        self.files().map(|print| json!({ "file": print.file, "sha256": print.sha256 })).collect()
+    }
+
+    /// Writes the files of a finished run into `folder`.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, folder: &Path, results: &Results, wall_s: f64) -> anyhow::Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+        let gpus: Vec<String> = self.worker_gpus();
+        let names = Names {
+            trace: &self.inputs.trace.trace,
+            models: &self.scenario.model_names(),
+            gpus: &gpus,
+            total_steps: self.scenario.models.steps,
+        };
+        let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
+        write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
+        run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
+        write_run_json(folder, &self.scenario, self.inputs_by_name(), self.stand_ins(), wall_s)
+    }
+
+    fn worker_gpus(&self) -> Vec<String> {
+        let types = self.scenario.gpu_types();
+        self.scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect()
+    }
+}
+
+/// `run.json`: the one file that may differ between equal runs.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn write_run_json(
+    folder: &Path,
+    scenario: &Scenario,
+    inputs: Vec<serde_json::Value>,
+    stand_ins: &[String],
+    wall_s: f64,
+) -> anyhow::Result<()> {
+    let run = json!({
+        "modm": env!("CARGO_PKG_VERSION"),
+        "commit": env!("MODM_COMMIT"),
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "inputs": inputs,
+        "stand_ins": stand_ins,
+        "wall_s": wall_s,
+    });
+    write_atomic(&folder.join("run.json"), |to| {
+        serde_json::to_writer_pretty(&mut *to, &run).map_err(io::Error::from)?;
+        to.write_all(b"\n")
+    })?;
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! `modm simulate`: one run against the simulated clock.
+
+use std::time::Instant;
+
+use clap::Args;
+
+use super::arguments::ScenarioArguments;
+use super::progress::Progress;
+use super::run::Prepared;
+use crate::report::{self, Comparison, Run};
+
+/// Run a scenario against the simulated clock
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    #[command(flatten)]
+    common: ScenarioArguments,
+    /// Also write journal.jsonl.gz: every event and action
+    #[arg(long)]
+    journal: bool,
+}
+
+pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
+    let common = &command.common;
+    let (source, overrides) = common.read()?;
+    let prepared = Prepared::load(&source, &overrides)?;
+    common.prepare_output()?;
+    let progress = Progress::new(prepared.inputs.trace.trace.len() as u64, common.quiet);
+    let results = if command.journal {
+        prepared.run_with_journal(&common.out.join("journal.jsonl.gz"), &progress)?
+    } else {
+        prepared.run(true, &progress)?
+    };
+    progress.finish();
+    prepared.write(&common.out, &results, begun.elapsed().as_secs_f64())?;
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&results.summary)?);
+        return Ok(());
+    }
+    let comparison = Comparison {
+        name: prepared.scenario.name.clone(),
+        runs: vec![Run {
+            variant: prepared.scenario.name.clone(),
+            seed: prepared.scenario.seed,
+            summary: results.summary,
+            timeline: results.timeline,
+            latencies: results.latencies,
+        }],
+        notes: prepared.stand_ins().to_vec(),
+        ..Comparison::default()
+    };
+    print!("{}", report::terminal(&comparison, super::width()));
+    super::print_notes(&comparison.notes);
+    eprintln!("results in {}", common.out.display());
+    Ok(())
+}
