@@ -24,7 +24,14 @@ pub fn verdict(comparison: &Comparison) -> Verdict {
         [] => "Nothing was run.".to_owned(),
         [only] => alone(comparison, only),
         [baseline, others @ ..] if saturated.is_empty() => by_latency(comparison, baseline, others),
-        [baseline, others @ ..] => by_throughput(comparison, baseline, others),
+        [baseline, others @ ..] => {
+            let keep_up: Vec<&str> = others.iter().copied().filter(|other| !saturated.contains(other)).collect();
+            let several = keep_up.len() > 1 && saturated.contains(baseline);
+            several
+                .then(|| several_keep_up(comparison, baseline, &keep_up))
+                .flatten()
+                .unwrap_or_else(|| by_throughput(comparison, baseline, others))
+        }
     };
     Verdict { sentence, caveats: caveats(comparison, &variants, &saturated) }
 }
@@ -75,6 +82,28 @@ fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> St
         interval(ratio),
         shares(comparison, best)
     )
+}
+
+/// Several served all that arrived, so their throughputs differ by nothing but noise, and none is the best.
+fn several_keep_up(comparison: &Comparison, baseline: &str, keep_up: &[&str]) -> Option<String> {
+    let ratios = keep_up.iter().filter_map(|variant| comparison.ratio(variant, steady));
+    let ratio = ratios.min_by(|a, b| a.mean.total_cmp(&b.mean))?;
+    let base = comparison.estimate(baseline, steady)?;
+    let latencies: Vec<String> = keep_up
+        .iter()
+        .filter_map(|variant| Some(format!("{} with {variant}", seconds(comparison.estimate(variant, p99)?.mean))))
+        .collect();
+    let latencies: Vec<&str> = latencies.iter().map(String::as_str).collect();
+    Some(format!(
+        "On {}, {} kept up with the arrivals: {}{} the requests of {baseline}, which served {:.1} per minute. 99 % of \
+         requests finished within {}.",
+        comparison.name,
+        listed(keep_up),
+        times(ratio),
+        interval(ratio),
+        base.mean,
+        listed(&latencies)
+    ))
 }
 
 /// Everyone kept up, so throughput is just the trace's rate: what counts is how long requests took.
@@ -201,6 +230,17 @@ mod tests {
         );
         assert!(verdict.caveats[0].starts_with("The queue of vanilla was still growing"), "{:?}", verdict.caveats);
         assert!(verdict.caveats[1].starts_with("One seed"));
+    }
+
+    #[test]
+    fn of_several_that_keep_up_none_is_the_best() {
+        let mut comparison = sample::comparison();
+        comparison.runs.push(crate::report::Run { variant: "modm-sana".into(), ..sample::modm() });
+        assert_eq!(
+            verdict(&comparison).sentence,
+            "On sample, modm-sdxl and modm-sana kept up with the arrivals: 2.50x the requests of vanilla, which served \
+             10.0 per minute. 99 % of requests finished within 190 s with modm-sdxl and 190 s with modm-sana."
+        );
     }
 
     #[test]
