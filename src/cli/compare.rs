@@ -68,7 +68,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
     }
     let stand_ins: Vec<String> = stand_ins(&planned);
-    write_run_json(&common.out, &base, Vec::new(), &stand_ins, begun.elapsed().as_secs_f64())?;
+    write_run_json(&common.out, &base, &[], &stand_ins, begun.elapsed().as_secs_f64())?;
     if common.json {
         let rows: Vec<_> = comparison
             .runs
