@@ -78,7 +78,7 @@ fn width() -> Option<u16> {
 }
 
 /// Notes under a table.
-fn print_notes(notes: &[String]) {
+fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
     for note in notes {
         println!("note: {note}");
     }
