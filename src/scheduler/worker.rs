@@ -23,6 +23,8 @@ pub(super) struct Worker {
     /// What it is loading; the target may change meanwhile.
     pub(super) loading: Option<ModelId>,
     pub(super) target: ModelId,
+    /// What the monitor wants here; the target, unless its load failed.
+    pub(super) wanted: ModelId,
     pub(super) activity: Activity,
 }
 
@@ -40,7 +42,8 @@ pub(super) struct Workers {
 impl Workers {
     /// Every worker has its target loaded.
     pub(super) fn new(allocation: &Allocation) -> Self {
-        let worker = |&target| Worker { loaded: Some(target), loading: None, target, activity: Activity::Idle };
+        let worker =
+            |&target| Worker { loaded: Some(target), loading: None, target, wanted: target, activity: Activity::Idle };
         let workers: Vec<Worker> = allocation.targets.iter().map(worker).collect();
         let empty = WorkerSet::new(workers.len());
         let mut listed = Self {
@@ -73,9 +76,17 @@ impl Workers {
     }
 
     pub(super) fn set_targets(&mut self, targets: &[ModelId]) {
-        for (index, &target) in targets.iter().enumerate() {
-            if self.all[index].target != target {
-                self.update(WorkerId(index as u16), |worker| worker.target = target);
+        for (worker, &target) in self.all.iter_mut().zip(targets) {
+            worker.wanted = target;
+        }
+        self.want_again();
+    }
+
+    /// Makes what is wanted the target of every worker.
+    pub(super) fn want_again(&mut self) {
+        for index in 0..self.all.len() {
+            if self.all[index].target != self.all[index].wanted {
+                self.update(WorkerId(index as u16), |worker| worker.target = worker.wanted);
             }
         }
     }

@@ -203,7 +203,8 @@ mod tests {
         let mut policy = ModmAllocation::new(settings(Mode::Quality, None));
         let calm = step(&mut policy, Some(&demand(30, 20, 0.7))).expect("a decision");
         assert_eq!((calm.wanted_large, calm.overloaded), (16, Some(false)));
-        // 20 a minute, 70 % hits: 13 large workers leave 0.9 (13 P_large - 6 + 3 P_small) = 12.1 for 9.8 of hits, 14 only 9.4.
+        // 20 a minute, 70 % hits: 6 misses need 9.15 large workers, so at least 10. The hits need 9.8;
+        // 13 large workers leave 0.9 * (13 * 0.656 - 6 + 3 * 3.636) = 12.1, a 14th only 9.4.
         let busy = step(&mut policy, Some(&demand(60, 42, 0.7))).expect("a decision");
         assert_eq!((busy.wanted_large, busy.overloaded), (13, Some(false)));
         let flood = step(&mut policy, Some(&demand(600, 60, 0.7))).expect("a decision");
