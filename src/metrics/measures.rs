@@ -61,6 +61,7 @@ impl Metrics {
         Summary {
             requests: sums.requests,
             completed: sums.completed,
+            returned: sums.returned,
             rejected: sums.rejected,
             failed: sums.failed,
             cancelled: sums.cancelled,

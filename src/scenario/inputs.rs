@@ -1,20 +1,18 @@
 //! What a scenario reads besides itself: trace, embeddings, profile. Read and checked once, shared by
 //! all runs that use the same; stand-ins are made here where the trace has no embeddings.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
 
 use super::Scenario;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
-use crate::input::InputError;
-use crate::model::ModelId;
+use crate::input::{InputError, sha256};
+use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
 use crate::scheduler::routing::System;
-use crate::trace::{Columns, Embeddings, TenantColumn, TextColumn, Trace, TraceFiles};
+use crate::time::Duration;
+use crate::trace::{Embeddings, Trace, TraceFiles};
 
 const PAPER_PROFILE: &str = include_str!("../../scenarios/profiles/paper.toml");
 
@@ -56,18 +54,7 @@ pub struct Inputs {
 }
 
 fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
-    let unreadable = |error| InputError::unreadable(file, &error);
-    let mut open = std::fs::File::open(file).map_err(unreadable)?;
-    let mut digest = Sha256::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        match open.read(&mut block).map_err(unreadable)? {
-            0 => break,
-            length => digest.update(&block[..length]),
-        }
-    }
-    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Fingerprint { file: as_named.to_owned(), sha256 })
+    Ok(Fingerprint { file: as_named.to_owned(), sha256: sha256(file)? })
 }
 
 impl TraceInputs {
@@ -81,7 +68,7 @@ impl TraceInputs {
         let section = &scenario.trace;
         let trace = if let Some(synthetic) = &section.synthetic {
             let generated = synthetic.generate(scenario.seed, file, "trace.synthetic")?;
-            let columns = from_generated(generated);
+            let columns = generated.columns();
             let warm = section.warm_images.as_ref().map(|path| crate::trace::npy::read(&Scenario::resolve(file, path)));
             Trace::new(columns).with_embeddings(Embeddings { warm: warm.transpose()?, ..Embeddings::default() })
         } else {
@@ -172,53 +159,22 @@ impl TraceInputs {
     }
 }
 
-fn from_generated(generated: crate::trace::synthetic::Generated) -> Columns {
-    let mut prompts = TextColumn::default();
-    generated.prompts.iter().for_each(|prompt| prompts.push(prompt));
-    let several = generated.tenants.iter().any(|&tenant| tenant != 0);
-    let tenants = several.then(|| {
-        let mut column = TenantColumn::default();
-        generated.tenants.iter().for_each(|tenant| column.push(&format!("tenant-{tenant}")));
-        column
-    });
-    Columns { arrivals: generated.arrivals, prompts: Some(prompts), tenants, ..Columns::default() }
-}
-
 impl Inputs {
     /// Everything a scenario reads, with a trace that is there already.
     ///
     /// # Errors
     /// What is wrong with the profile, or what it lacks.
     pub fn new(scenario: &Scenario, file: &Path, trace: Arc<TraceInputs>) -> Result<Self, InputError> {
-        let (profile, name, files) = match &scenario.models.profile {
-            Some(path) => {
-                let place = Scenario::resolve(file, path);
-                let text = std::fs::read_to_string(&place).map_err(|error| InputError::unreadable(&place, &error))?;
-                (ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?])
-            }
-            None => {
-                let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
-                (ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new())
-            }
-        };
+        let (profile, name, files) = read_profile(scenario, file)?;
         let models = scenario.model_names();
-        let selected = Profile::select(&profile, &scenario.gpu_types(), &models).map_err(|(gpu, model)| {
+        let gpus = scenario.gpu_types();
+        let selected = Profile::select(&profile, &gpus, &models).map_err(|(gpu, model)| {
             let known: Vec<String> =
                 profile.service.iter().map(|row| format!("({}, {})", row.gpu, row.model)).collect();
             let message = format!("has no [[service]] row for it; it has {}", known.join(", "));
             InputError::new(&name, message).key(format!("GPU {gpu:?} with model {model:?}"))
         })?;
-        for (index, model) in models.iter().enumerate() {
-            for (gpu, gpu_name) in scenario.gpu_types().iter().enumerate() {
-                let (gpu, model_id) = (crate::model::GpuId(gpu as u16), ModelId(index as u16));
-                let seconds = selected.full_generation_s(gpu, model_id, scenario.models.steps);
-                if crate::time::Duration::from_seconds_saturating(seconds).nanoseconds() == 0 {
-                    let key = format!("service ({gpu_name}, {model})");
-                    let message = "a full generation (overhead_s + step_s * models.steps) must take time";
-                    return Err(InputError::new(&name, message).value(key, seconds));
-                }
-            }
-        }
+        check_generations(&selected, &gpus, &models, scenario.models.steps, &name)?;
         let quality = profile.quality.iter().filter_map(|row| {
             let model = models.iter().position(|name| *name == row.model)?;
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
@@ -231,4 +187,36 @@ impl Inputs {
     pub fn retrieves(system: System) -> bool {
         system != System::Vanilla
     }
+}
+
+/// The profile, what to call it in errors, and its file.
+fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBuf, Vec<Fingerprint>), InputError> {
+    let Some(path) = &scenario.models.profile else {
+        let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
+        return Ok((ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new()));
+    };
+    let place = Scenario::resolve(file, path);
+    let text = std::fs::read_to_string(&place).map_err(|error| InputError::unreadable(&place, &error))?;
+    Ok((ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))
+}
+
+/// A full generation takes time, on every GPU type with every model.
+fn check_generations(
+    profile: &Profile,
+    gpus: &[String],
+    models: &[String],
+    steps: u32,
+    name: &Path,
+) -> Result<(), InputError> {
+    for (gpu, gpu_name) in gpus.iter().enumerate() {
+        for (model, model_name) in models.iter().enumerate() {
+            let seconds = profile.full_generation_s(GpuId(gpu as u16), ModelId(model as u16), steps);
+            if Duration::from_seconds_saturating(seconds) == Duration::ZERO {
+                let key = format!("service ({gpu_name}, {model_name})");
+                let message = "a full generation (overhead_s + step_s * models.steps) must take time";
+                return Err(InputError::new(name, message).value(key, seconds));
+            }
+        }
+    }
+    Ok(())
 }

@@ -158,12 +158,11 @@ impl AllocationPolicy for ModmAllocation {
             Mode::Throughput => (throughput(demand, self.settings.rates, workers), None),
         };
         let wanted = wanted.clamp(1.0, workers);
-        let n_large = match self.settings.pid {
-            Some(pid) => self.control(wanted, pid),
-            None => {
-                self.state = wanted;
-                wanted
-            }
+        let n_large = if let Some(pid) = self.settings.pid {
+            self.control(wanted, pid)
+        } else {
+            self.state = wanted;
+            wanted
         };
         Some(Decided {
             allocation: self.allocation(n_large as usize),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
 use crate::time::Time;
+use crate::trace::{Columns, TenantColumn, TextColumn};
 
 mod arrivals;
 mod prompts;
@@ -47,6 +48,18 @@ pub struct Generated {
     pub prompts: Vec<String>,
     /// Numbered in order of first appearance; all 0 where there is one tenant.
     pub tenants: Vec<u32>,
+}
+
+impl Generated {
+    /// The columns of a trace; tenants only where there are several.
+    #[must_use]
+    pub fn columns(self) -> Columns {
+        let prompts: TextColumn = self.prompts.iter().collect();
+        let several = self.tenants.iter().any(|&tenant| tenant != 0);
+        let name = |tenant: &u32| format!("tenant-{tenant}");
+        let tenants = several.then(|| self.tenants.iter().map(name).collect::<TenantColumn>());
+        Columns { arrivals: self.arrivals, prompts: Some(prompts), tenants, ..Columns::default() }
+    }
 }
 
 impl Synthetic {
