@@ -2,10 +2,13 @@
 //! never reaches the simulated clock: a slow index or policy changes nothing. Debug against release is
 //! `scripts/check_profiles`.
 
+#![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
+
 #[path = "common/world.rs"]
 mod world;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -58,7 +61,7 @@ fn profile() -> String {
     let mut text = "source = \"test\"\n".to_owned();
     for gpu in ["mi210", "a40"] {
         for (model, step_s) in [("large", 0.6), ("small", 0.1)] {
-            text += &format!("[[service]]\ngpu = \"{gpu}\"\nmodel = \"{model}\"\nstep_s = {step_s}\n");
+            write!(text, "[[service]]\ngpu = \"{gpu}\"\nmodel = \"{model}\"\nstep_s = {step_s}\n").unwrap();
             text += "load_s = 20.0\njitter_cv = 0.3\nactive_w = 300.0\nload_w = 120.0\nidle_w = 45.0\n";
         }
     }

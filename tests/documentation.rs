@@ -44,9 +44,8 @@ fn links_lead_somewhere() -> Result<()> {
 
 #[test]
 fn the_readme_shows_the_table_that_was_written() -> Result<()> {
-    let table = |text: &str| -> Vec<String> {
-        text.lines().filter(|line| line.starts_with('|')).map(str::to_owned).collect()
-    };
+    let table =
+        |text: &str| -> Vec<String> { text.lines().filter(|line| line.starts_with('|')).map(str::to_owned).collect() };
     let readme = fs::read_to_string(root().join("README.md"))?;
     let (_, rest) = readme.split_once("<!-- quickstart").context("where the table begins")?;
     let (shown, _) = rest.split_once("<!-- end of quickstart").context("where it ends")?;

@@ -2,6 +2,8 @@
 //! says what must have happened. `MODM_TEST_ROUNDS` sets how many; a failure names its seed, and
 //! `MODM_TEST_SEED` runs that one alone.
 
+#![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
+
 #[path = "common/shadow.rs"]
 mod shadow;
 #[path = "common/world.rs"]

@@ -2,6 +2,8 @@
 //! M/D/c (the distribution of the number in system, solved numerically), within 2 %; and against the
 //! Kiefer-Wolfowitz recursion on the same arrivals, to the nanosecond.
 
+#![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
+
 use modm::draw::{Purpose, exponential, stream};
 use modm::journal::{Journal, Record};
 use modm::model::{GpuId, ModelId, Work};

@@ -2,6 +2,8 @@
 //! cancellations, late events. The journal fed into a fresh core gives the same actions, also after a
 //! round through its file. Nothing here asserts how long anything takes.
 
+#![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
+
 #[path = "common/shadow.rs"]
 mod shadow;
 #[path = "common/threads.rs"]

@@ -13,7 +13,7 @@ use modm::request::{Outcome, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{Action, Decision, DecisionKind, Event, JobId, Note, Part, Scheduler, WorkerId};
-use modm::time::Time;
+use modm::time::{Duration, Time};
 
 use crate::world::{Monitor, World, targets};
 
@@ -158,7 +158,7 @@ impl Shadow {
             for &(state, from, to) in worker.spent.iter().chain([&worker.stretch(Time::MAX)]) {
                 spent[state] += to.min(self.last_finish).since(from.min(self.last_finish)).nanoseconds();
             }
-            let counted = [row.busy, row.loading, row.idle, row.down].map(|time| time.nanoseconds());
+            let counted = [row.busy, row.loading, row.idle, row.down].map(Duration::nanoseconds);
             assert_eq!(counted, spent, "busy, loading, idle, down");
             assert_eq!(counted.iter().sum::<u64>(), self.last_finish.nanoseconds(), "they add up to the makespan");
         }
@@ -197,8 +197,8 @@ impl Shadow {
                     self.route(request, decision);
                 }
             }
-            Event::ModelLoaded { worker } => self.load_ended(*worker, None),
-            Event::LoadFailed { worker, loaded, .. } => self.load_ended(*worker, Some(*loaded)),
+            Event::ModelLoaded { worker } => self.load_ended(*worker, Ok(())),
+            Event::LoadFailed { worker, loaded, .. } => self.load_ended(*worker, Err(*loaded)),
             Event::WorkerDown(worker) => self.worker_down(*worker),
             Event::WorkerUp(worker) => {
                 if self.workers.get(worker.index()).is_some_and(|worker| worker.does == Does::Down) {
@@ -294,13 +294,14 @@ impl Shadow {
         self.live.get(&request).is_some_and(|live| live.runs == Some(job)).then_some(request)
     }
 
-    fn load_ended(&mut self, worker: WorkerId, failed: Option<Option<ModelId>>) {
+    /// A load ended with its model, or with what the worker holds after its failure.
+    fn load_ended(&mut self, worker: WorkerId, outcome: Result<(), Option<ModelId>>) {
         let Some(Does::Loads(model)) = self.workers.get(worker.index()).map(|worker| worker.does) else { return };
-        let loaded = failed.unwrap_or(Some(model));
+        let loaded = outcome.map_or_else(|held| held, |()| Some(model));
         self.now_does(worker, if loaded.is_some() { Does::Idle } else { Does::Down });
         let worker = &mut self.workers[worker.index()];
         worker.loaded = loaded;
-        if let Some(Some(before)) = failed {
+        if let Err(Some(before)) = outcome {
             worker.target = before;
         }
     }

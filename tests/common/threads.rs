@@ -115,9 +115,8 @@ impl Threads {
             }
             Answer::Load(number, event) => {
                 self.in_flight -= 1;
-                let worker = match event {
-                    Event::ModelLoaded { worker } | Event::LoadFailed { worker, .. } => worker,
-                    _ => unreachable!("a load ends well or badly"),
+                let (Event::ModelLoaded { worker } | Event::LoadFailed { worker, .. }) = event else {
+                    unreachable!("a load ends well or badly")
                 };
                 (self.loads[&worker] == number).then(|| Step::Completed(self.now(), event))
             }

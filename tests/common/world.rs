@@ -1,6 +1,7 @@
 //! Seeded random set-ups: a small cluster with three models, a workload with locality, any system and
 //! policy. Two cores of the same world do the same.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use modm::cache::eviction::Eviction;
@@ -189,8 +190,9 @@ impl World {
 fn profile(second: f64, load_s: f64, jitter_cv: f64) -> Arc<Profile> {
     let mut text = "source = \"test\"\n".to_owned();
     for (model, step) in [("large", 1.0), ("medium", 0.25), ("small", 0.125)] {
-        let row = format!("step_s = {:?}\nload_s = {load_s:?}\njitter_cv = {jitter_cv:?}\n", step * second);
-        text += &format!("[[service]]\ngpu = \"gpu\"\nmodel = \"{model}\"\n{row}");
+        let step_s = step * second;
+        write!(text, "[[service]]\ngpu = \"gpu\"\nmodel = \"{model}\"\nstep_s = {step_s:?}\n").unwrap();
+        write!(text, "load_s = {load_s:?}\njitter_cv = {jitter_cv:?}\n").unwrap();
     }
     let file = ProfileFile::parse(&text, "test".as_ref()).unwrap();
     let models = ["large", "medium", "small"].map(str::to_owned);
