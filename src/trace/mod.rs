@@ -9,13 +9,18 @@ use crate::request::{Request, RequestId, TenantId};
 use crate::time::Time;
 
 mod column;
+pub mod import;
+pub mod inspect;
 pub mod npy;
 mod read;
 mod select;
 pub mod synthetic;
+mod table;
+mod write;
 
 pub use column::{TenantColumn, TextColumn};
 pub use read::{TraceFiles, read};
+pub use write::write_requests;
 
 /// Columns that travel with a trace beside those with a meaning here; others are left out when read.
 pub const EXTRA_COLUMNS: [&str; 3] = ["steps", "images", "exec_s"];

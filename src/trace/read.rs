@@ -7,6 +7,7 @@ use crate::embedding::EmbeddingMatrix;
 use crate::input::{self, InputError};
 use crate::time::{Duration, MAX_INPUT_S, Time};
 
+use super::table::{Dialect, Row, Table};
 use super::{Columns, EXTRA_COLUMNS, Embeddings, TenantColumn, TextColumn, Trace, npy};
 
 const SECONDS: &str = "expected seconds from 0 to ten years (315360000)";
@@ -31,7 +32,7 @@ pub struct TraceFiles {
 /// # Errors
 /// The first thing wrong: file, line, column, value found and what is accepted.
 pub fn read(files: &TraceFiles) -> Result<Trace, InputError> {
-    let columns = read_requests(&files.requests, Order::Checked)?;
+    let columns = read_requests(&files.requests, Order::Checked, &|_| ())?;
     let embeddings = read_embeddings(files, columns.arrivals.len())?;
     Ok(Trace::new(columns).with_embeddings(embeddings))
 }
@@ -78,62 +79,43 @@ struct Places {
     extra: Vec<usize>,
 }
 
-fn places(header: &csv::ByteRecord, file: &Path, columns: &mut Columns) -> Result<Places, InputError> {
+/// Finds the columns and makes room for those that are there.
+fn places(header: &[String], file: &Path, columns: &mut Columns) -> Result<Places, InputError> {
     let mut places = Places::default();
-    let mut names: Vec<&str> = Vec::new();
     for (place, name) in header.iter().enumerate() {
-        let name = text(name, file, 1, "column name")?.trim();
-        if names.contains(&name) {
-            return Err(InputError::new(file, "expected each column once").line(1).value("column", name));
-        }
-        names.push(name);
-        match name {
+        match name.as_str() {
             "arrival_s" => {}
             "request_id" => places.request_id = Some(place),
             "prompt" => (places.prompt, columns.prompts) = (Some(place), Some(TextColumn::default())),
             "tenant" => (places.tenant, columns.tenants) = (Some(place), Some(TenantColumn::default())),
             "deadline_s" => (places.deadline, columns.deadlines) = (Some(place), Some(Vec::new())),
-            _ if EXTRA_COLUMNS.contains(&name) => {
+            name if EXTRA_COLUMNS.contains(&name) => {
                 places.extra.push(place);
                 columns.extra.push((name.to_owned(), TextColumn::default()));
             }
-            _ => columns.ignored.push(name.to_owned()),
+            _ => columns.ignored.push(name.clone()),
         }
     }
-    places.arrival = names.iter().position(|&name| name == "arrival_s").ok_or_else(|| {
+    places.arrival = header.iter().position(|name| name == "arrival_s").ok_or_else(|| {
         let message = "expected a column arrival_s, and optionally request_id, prompt, tenant, deadline_s; \
                        public traces are turned into this format by `modm trace import`";
-        InputError::new(file, message).line(1).value("header", names.join(","))
+        InputError::new(file, message).line(1).value("header", header.join(","))
     })?;
     Ok(places)
 }
 
-/// Reads the CSV alone.
-pub(super) fn read_requests(file: &Path, order: Order) -> Result<Columns, InputError> {
+/// Reads the CSV alone; `progress` hears how many bytes were read.
+pub(super) fn read_requests(file: &Path, order: Order, progress: &dyn Fn(u64)) -> Result<Columns, InputError> {
     let map = input::map(file)?;
-    let bytes = map.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&map);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
+    let mut table = Table::open(file, &map, Dialect::CSV, progress)?;
     let mut columns = Columns::default();
-    let header = reader.byte_headers().map_err(|error| unreadable(file, &error))?.clone();
-    let places = places(&header, file, &mut columns)?;
-    let mut record = csv::ByteRecord::new();
-    let mut last_start = 0;
-    while reader.read_byte_record(&mut record).map_err(|error| unreadable(file, &error))? {
-        let line = line_of(&record, bytes);
-        last_start = record.position().map_or(0, |at| at.byte() as usize);
-        if record.len() != header.len() {
-            let message = format!("expected {}, as in the header; is the row cut off?", header.len());
-            return Err(InputError::new(file, message).line(line).value("fields", record.len()));
-        }
-        if columns.arrivals.len() >= u32::MAX as usize {
-            return Err(InputError::new(file, "expected at most 4294967294 requests").line(line));
-        }
-        push(&mut columns, &places, &record, order, file, line)?;
+    let places = places(&table.header()?, file, &mut columns)?;
+    while let Some(row) = table.next()? {
+        push(&mut columns, &places, &row, order)?;
     }
     if columns.arrivals.is_empty() {
         return Err(InputError::new(file, "expected at least one request below the header"));
     }
-    check_end(bytes, last_start, file, columns.arrivals.len())?;
     if let Some((earlier, row)) = columns.request_ids.as_ref().and_then(TextColumn::first_repeat) {
         let id = columns.request_ids.as_ref().map_or("", |ids| ids.get(row));
         let message =
@@ -144,107 +126,56 @@ pub(super) fn read_requests(file: &Path, order: Order) -> Result<Columns, InputE
     Ok(columns)
 }
 
-/// The line, from 1, where a record begins. The reader counts from where it left off, before blank lines.
-pub(super) fn line_of(record: &csv::ByteRecord, bytes: &[u8]) -> usize {
-    let Some(at) = record.position() else { return 0 };
-    let blank = bytes[at.byte() as usize..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
-    at.line() as usize + blank.filter(|&&byte| byte == b'\n').count()
-}
-
-/// Checks one record and appends it.
-fn push(
-    columns: &mut Columns,
-    places: &Places,
-    record: &csv::ByteRecord,
-    order: Order,
-    file: &Path,
-    line: usize,
-) -> Result<(), InputError> {
-    let arrival_s = seconds(&record[places.arrival], file, line, "arrival_s")?;
-    let arrival = Time::from_seconds(arrival_s).expect("checked to be within ten years");
-    let row = columns.arrivals.len();
+/// Checks one row and appends it.
+fn push(columns: &mut Columns, places: &Places, row: &Row<'_>, order: Order) -> Result<(), InputError> {
+    let seconds = |place: usize, column: &str| row.number(place, column, 0.0..=MAX_INPUT_S, SECONDS);
+    let arrival = Time::from_seconds(seconds(places.arrival, "arrival_s")?).expect("at most ten years");
     if order == Order::Checked && columns.arrivals.last().is_some_and(|&last| last > arrival) {
-        return Err(InputError::new(file, OUT_OF_ORDER).line(line).value("arrival_s", arrival_s));
+        return Err(row.error(places.arrival, "arrival_s", OUT_OF_ORDER));
     }
+    let number = columns.arrivals.len();
     columns.arrivals.push(arrival);
     if let Some(place) = places.request_id {
-        push_id(&mut columns.request_ids, row, text(&record[place], file, line, "request_id")?, file, line)?;
+        let id = row.text(place, "request_id")?;
+        if id.is_empty() {
+            return Err(row.error(place, "request_id", "expected a unique text in every row"));
+        }
+        push_id(&mut columns.request_ids, number, id);
     }
     if let (Some(place), Some(prompts)) = (places.prompt, &mut columns.prompts) {
-        prompts.push(text(&record[place], file, line, "prompt")?);
+        prompts.push(row.text(place, "prompt")?);
     }
     if let (Some(place), Some(tenants)) = (places.tenant, &mut columns.tenants) {
-        tenants.push(text(&record[place], file, line, "tenant")?);
+        tenants.push(row.text(place, "tenant")?);
     }
     if let (Some(place), Some(deadlines)) = (places.deadline, &mut columns.deadlines) {
-        let field = record[place].trim_ascii();
-        let deadline = if field.is_empty() {
+        let deadline = if row.field(place).trim_ascii().is_empty() {
             Time::MAX
         } else {
-            let after = Duration::from_seconds(seconds(field, file, line, "deadline_s")?);
-            arrival + after.expect("checked to be within ten years")
+            arrival + Duration::from_seconds(seconds(place, "deadline_s")?).expect("at most ten years")
         };
         deadlines.push(deadline);
     }
     for (&place, (name, column)) in places.extra.iter().zip(&mut columns.extra) {
-        column.push(text(&record[place], file, line, name)?);
+        column.push(row.text(place, name)?);
     }
     Ok(())
 }
 
 /// Ids that are the row's number, as many tools write them, need no column.
-fn push_id(ids: &mut Option<TextColumn>, row: usize, id: &str, file: &Path, line: usize) -> Result<(), InputError> {
-    if id.is_empty() {
-        return Err(InputError::new(file, "expected a unique text in every row")
-            .line(line)
-            .value("request_id", "\"\""));
-    }
+fn push_id(ids: &mut Option<TextColumn>, row: usize, id: &str) {
     if ids.is_none() && !is_number(id, row) {
         *ids = Some((0..row).map(|row| row.to_string()).collect());
     }
     if let Some(ids) = ids {
         ids.push(id);
     }
-    Ok(())
 }
 
 /// Whether a text is this number in plain decimal.
 fn is_number(text: &str, number: usize) -> bool {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
     plain && text.parse() == Ok(number)
-}
-
-/// A quoted field that never closes swallows all that follows; the CSV reader lets that pass.
-fn check_end(bytes: &[u8], last_start: usize, file: &Path, rows: usize) -> Result<(), InputError> {
-    let last = &bytes[last_start.min(bytes.len())..];
-    let quotes = last.iter().filter(|&&byte| byte == b'"').count();
-    let opens = last.trim_ascii_start().starts_with(b"\"") || last.windows(2).any(|pair| pair == b",\"");
-    if opens && !quotes.is_multiple_of(2) {
-        let message = format!("row {rows}, the last, opens a quote that never closes; is the file cut off?");
-        return Err(InputError::new(file, message));
-    }
-    Ok(())
-}
-
-/// A field as text.
-pub(super) fn text<'a>(field: &'a [u8], file: &Path, line: usize, column: &str) -> Result<&'a str, InputError> {
-    str::from_utf8(field).map_err(|_| {
-        InputError::new(file, "expected UTF-8 text").line(line).value(column, String::from_utf8_lossy(field))
-    })
-}
-
-/// A field as seconds.
-fn seconds(field: &[u8], file: &Path, line: usize, column: &str) -> Result<f64, InputError> {
-    let number = str::from_utf8(field).ok().and_then(|text| text.trim_ascii().parse().ok());
-    number.filter(|seconds| (0.0..=MAX_INPUT_S).contains(seconds)).ok_or_else(|| {
-        let found = format!("\"{}\"", String::from_utf8_lossy(field));
-        InputError::new(file, SECONDS).line(line).value(column, found)
-    })
-}
-
-/// What the CSV reader says of a file it cannot read.
-pub(super) fn unreadable(file: &Path, error: &csv::Error) -> InputError {
-    InputError::new(file, format!("cannot be read as CSV: {error}"))
 }
 
 #[cfg(test)]
@@ -256,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.csv");
         std::fs::write(&path, bytes).unwrap();
-        read_requests(&path, order)
+        read_requests(&path, order, &|_| ())
             .map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
@@ -293,9 +224,9 @@ mod tests {
         for value in ["", "x", "NaN", "-1", "inf", "315360000.1", "1e300", "0x1"] {
             assert_eq!(error(&format!("arrival_s,prompt\n{value},p\n")), seconds(value));
         }
-        assert_eq!(error("arrival_s\n2\n\n1\n"), format!("r.csv:4: arrival_s = 1: {OUT_OF_ORDER}"));
-        assert_eq!(error("arrival_s,prompt\n2,\"a\nb\"\n1,c\n"), format!("r.csv:4: arrival_s = 1: {OUT_OF_ORDER}"));
-        assert_eq!(error("arrival_s,a\r\n2,\r\n\r\n1,\r\n"), format!("r.csv:4: arrival_s = 1: {OUT_OF_ORDER}"));
+        assert_eq!(error("arrival_s\n2\n\n1\n"), format!("r.csv:4: arrival_s = \"1\": {OUT_OF_ORDER}"));
+        assert_eq!(error("arrival_s,prompt\n2,\"a\nb\"\n1,c\n"), format!("r.csv:4: arrival_s = \"1\": {OUT_OF_ORDER}"));
+        assert_eq!(error("arrival_s,a\r\n2,\r\n\r\n1,\r\n"), format!("r.csv:4: arrival_s = \"1\": {OUT_OF_ORDER}"));
         assert!(parse(b"arrival_s\n2\n1\n", Order::Any).is_ok());
         assert!(
             error("arrival,prompt\n1,p\n").starts_with("r.csv:1: header = arrival,prompt: expected a column arrival_s")
@@ -305,7 +236,7 @@ mod tests {
         assert_eq!(error("arrival_s,arrival_s\n1,1\n"), "r.csv:1: column = arrival_s: expected each column once");
         assert_eq!(
             error("arrival_s,prompt\n1,p\n2\n"),
-            "r.csv:3: fields = 1: expected 2, as in the header; is the row cut off?"
+            "r.csv:3: fields = 1: expected 2, as in the first line; is the row cut off?"
         );
         assert_eq!(
             error("arrival_s,prompt\n1,p\n2,\"ab\n3,c\n"),
@@ -318,7 +249,7 @@ mod tests {
         assert!(error("arrival_s,request_id\n1,\n").starts_with("r.csv:2: request_id = \"\": expected a unique text"));
         assert_eq!(error("arrival_s,deadline_s\n1,-3\n"), format!("r.csv:2: deadline_s = \"-3\": {SECONDS}"));
         let bytes = parse(b"arrival_s,prompt\n1,\xff\n", Order::Checked).err().unwrap();
-        assert_eq!(bytes, "r.csv:2: prompt = \u{fffd}: expected UTF-8 text");
+        assert_eq!(bytes, "r.csv:2: prompt = \"\u{fffd}\": expected UTF-8 text");
         assert!(read(&TraceFiles::default()).err().unwrap().to_string().contains("cannot be read"));
     }
 

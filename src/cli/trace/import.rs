@@ -1,0 +1,268 @@
+//! `modm trace import`: public traces and prompt lists become `requests.csv` and `trace.json`.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::input::{InputError, sha256};
+use crate::output::{prepare, write_atomic};
+use crate::time::{MAX_INPUT_S, Time};
+use crate::trace::import::{Combined, Format, Note, Options, Pace, Selection, Source, combine, merge, read};
+use crate::trace::{Trace, TraceFiles, npy, write_requests};
+
+const REQUESTS: &str = "requests.csv";
+const RECORD: &str = "trace.json";
+const PROMPT_EMBEDDINGS: &str = "prompt_embeddings.npy";
+const IMAGE_EMBEDDINGS: &str = "image_embeddings.npy";
+
+/// Prompts of one file and arrivals of another become one trace; a file that has both needs no other.
+/// Steps are done in the order of the options below.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Import {
+    /// Prompts, in the order of the file or, where it has times, in the order of time
+    #[arg(long, value_name = "FILE", required_unless_present = "arrivals")]
+    prompts: Option<PathBuf>,
+    /// Format of the prompts; guessed where not given
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "prompts")]
+    prompts_format: Option<Format>,
+    /// Arrival times; without this option, those of the prompts' file
+    #[arg(long, value_name = "FILE")]
+    arrivals: Option<PathBuf>,
+    /// Format of the arrivals; guessed where not given
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "arrivals")]
+    arrivals_format: Option<Format>,
+    /// Sort a trace of ours by arrival; equal times keep their order. Other formats are always sorted
+    #[arg(long)]
+    sort: bool,
+    /// Keep requests that alibaba-genai has and we would drop
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    keep: Vec<Keep>,
+    /// Leave out what arrives before; this time becomes zero
+    #[arg(long, value_name = "SECONDS", value_parser = time)]
+    from: Option<Time>,
+    /// Leave out what arrives from this time of the file on
+    #[arg(long, value_name = "SECONDS", value_parser = time)]
+    until: Option<Time>,
+    /// Keep the first N requests
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    first: Option<u32>,
+    /// Permute the prompts: the same prompts and arrivals, without locality
+    #[arg(long, value_name = "SEED")]
+    shuffle: Option<u64>,
+    /// Stretch all gaps alike, to so many requests a minute from the first to the last
+    #[arg(long, value_name = "RATE", value_parser = positive, conflicts_with = "time_scale")]
+    rate_per_min: Option<f64>,
+    /// Multiply every arrival time
+    #[arg(long, value_name = "FACTOR", value_parser = positive)]
+    time_scale: Option<f64>,
+    /// Merge a trace of ours into the result, by time; repeatable
+    #[arg(long, value_name = "FILE")]
+    merge: Vec<PathBuf>,
+    /// Embeddings of the prompts' file, one row each: the rows of the result are written beside it
+    #[arg(long, value_name = "NPY", conflicts_with = "merge")]
+    prompt_embeddings: Option<PathBuf>,
+    /// Image embeddings of the prompts' file, likewise
+    #[arg(long, value_name = "NPY", conflicts_with = "merge")]
+    image_embeddings: Option<PathBuf>,
+    /// Folder for the trace
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Overwrite an earlier trace there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Keep {
+    /// Those that failed or were pending
+    Unfinished,
+    /// Those that start from an image: image-to-image and inpainting
+    ImageToImage,
+}
+
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse::<Format>())
+}
+
+fn time(text: &str) -> Result<Time, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=MAX_INPUT_S).contains(seconds));
+    seconds.and_then(Time::from_seconds).ok_or_else(|| "expected seconds from 0 to ten years".to_owned())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (1e-9..=1e9).contains(number));
+    number.ok_or_else(|| "expected a number from 1e-9 to 1e9".to_owned())
+}
+
+/// What was read for the trace.
+#[derive(Serialize)]
+struct Input {
+    role: &'static str,
+    file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<usize>,
+    sha256: String,
+    notes: Vec<Note>,
+}
+
+/// `trace.json`: where a trace comes from and what was done to it.
+#[derive(Serialize)]
+struct Record {
+    made_by: &'static str,
+    version: &'static str,
+    requests: usize,
+    last_arrival_s: f64,
+    inputs: Vec<Input>,
+    notes: Vec<Note>,
+}
+
+pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
+    let out = &arguments.out;
+    prepare(out, &[REQUESTS, RECORD, PROMPT_EMBEDDINGS, IMAGE_EMBEDDINGS], arguments.force)?;
+    let mut inputs = Vec::new();
+    let prompts = arguments.prompts.as_deref().map(|file| (file, arguments.prompts_format, "prompts"));
+    let arrivals = arguments.arrivals.as_deref().map(|file| (file, arguments.arrivals_format, "arrivals"));
+    let mut sources: Vec<(&Path, Source)> = Vec::new();
+    for (file, format, role) in arrivals.into_iter().chain(prompts) {
+        sources.push((file, read_source(file, format, role, arguments, &mut inputs)?));
+    }
+    let selection = Selection {
+        from: arguments.from,
+        until: arguments.until,
+        first: arguments.first.map(|first| first as usize),
+        shuffle: arguments.shuffle,
+        pace: arguments.rate_per_min.map(Pace::PerMinute).or(arguments.time_scale.map(Pace::Scale)),
+    };
+    let mut sources = sources.iter().map(|(file, source)| (*file, source));
+    let timing = sources.next().expect("the command line asks for one file at least");
+    let list = sources.next();
+    let mut combined = combine(timing, list, &selection)?;
+    merge_others(arguments, timing.0, &mut combined, &mut inputs)?;
+    let rows = list.map_or(timing.1.len(), |(_, list)| list.len());
+    let embeddings = [
+        (&arguments.prompt_embeddings, "prompt embeddings", PROMPT_EMBEDDINGS),
+        (&arguments.image_embeddings, "image embeddings", IMAGE_EMBEDDINGS),
+    ];
+    for (file, role, name) in embeddings {
+        match file {
+            Some(file) => inputs.push(write_embeddings(file, role, rows, &combined.prompt_rows, &out.join(name))?),
+            // An earlier trace's rows are not this one's.
+            None if arguments.force && out.join(name).exists() => std::fs::remove_file(out.join(name))?,
+            None => {}
+        }
+    }
+    write(out, &combined, inputs)
+}
+
+fn read_source(
+    file: &Path,
+    format: Option<Format>,
+    role: &'static str,
+    arguments: &Import,
+    inputs: &mut Vec<Input>,
+) -> anyhow::Result<Source> {
+    let options = Options {
+        sort: arguments.sort,
+        keep_unfinished: arguments.keep.contains(&Keep::Unfinished),
+        keep_image_to_image: arguments.keep.contains(&Keep::ImageToImage),
+    };
+    let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+    let bar = indicatif::ProgressBar::new(bytes); // drawn on standard error, on a terminal only
+    let template = "reading {msg} {wide_bar} {bytes}/{total_bytes}, {eta} left";
+    bar.set_style(indicatif::ProgressStyle::with_template(template)?);
+    bar.set_message(file.display().to_string());
+    let (format, source) = read(file, format, options, &|done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    inputs.push(Input {
+        role,
+        file: file.to_owned(),
+        format: Some(format.name()),
+        rows: Some(source.len()),
+        sha256: sha256(file)?,
+        notes: source.notes.clone(),
+    });
+    Ok(source)
+}
+
+fn merge_others(
+    arguments: &Import,
+    first: &Path,
+    combined: &mut Combined,
+    inputs: &mut Vec<Input>,
+) -> anyhow::Result<()> {
+    if arguments.merge.is_empty() {
+        return Ok(());
+    }
+    let mut others: Vec<(&Path, Trace)> = Vec::new();
+    for file in &arguments.merge {
+        let trace = crate::trace::read(&TraceFiles { requests: file.clone(), ..TraceFiles::default() })?;
+        let (format, rows) = (Some(Format::Modm.name()), Some(trace.len()));
+        inputs.push(Input {
+            role: "merged",
+            file: file.clone(),
+            format,
+            rows,
+            sha256: sha256(file)?,
+            notes: Vec::new(),
+        });
+        others.push((file, trace));
+    }
+    let parts = others.iter().map(|(file, trace)| (*file, trace));
+    let parts: Vec<_> = std::iter::once((first, &combined.trace)).chain(parts).collect();
+    let (trace, notes) = merge(&parts)?;
+    combined.trace = trace;
+    combined.notes.extend(notes);
+    Ok(())
+}
+
+/// Writes the rows of a matrix that the requests of the result have.
+fn write_embeddings(
+    file: &Path,
+    role: &'static str,
+    rows: usize,
+    chosen: &[u32],
+    target: &Path,
+) -> anyhow::Result<Input> {
+    let matrix = npy::read(file)?;
+    if matrix.rows() != rows {
+        let message = format!("expected {rows}, one for each row used of the prompts' file");
+        return Err(InputError::new(file, message).value("rows", matrix.rows()).into());
+    }
+    let mut buffer = Vec::new();
+    let values = chosen.iter().flat_map(|&row| {
+        matrix.read(row as usize, &mut buffer);
+        buffer.clone()
+    });
+    write_atomic(target, |writer| npy::write(writer, chosen.len(), matrix.dimension(), values))?;
+    let (file, rows) = (file.to_owned(), Some(matrix.rows()));
+    Ok(Input { role, sha256: sha256(&file)?, file, format: None, rows, notes: Vec::new() })
+}
+
+fn write(out: &Path, combined: &Combined, inputs: Vec<Input>) -> anyhow::Result<()> {
+    let trace = &combined.trace;
+    let requests = out.join(REQUESTS);
+    write_atomic(&requests, |writer| write_requests(writer, trace))?;
+    for input in &inputs {
+        let rows = input.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
+        println!("{}: {}{rows}", input.role, input.file.display());
+        input.notes.iter().for_each(|note| println!("  {note}"));
+    }
+    combined.notes.iter().for_each(|note| println!("{note}"));
+    let last_arrival_s = trace.arrivals().last().map_or(0.0, |last| last.seconds());
+    println!("wrote {} requests over {last_arrival_s:.1} s: {}", trace.len(), requests.display());
+    let record = Record {
+        made_by: "modm trace import",
+        version: env!("CARGO_PKG_VERSION"),
+        requests: trace.len(),
+        last_arrival_s,
+        inputs,
+        notes: combined.notes.clone(),
+    };
+    let json = serde_json::to_string_pretty(&record)?;
+    write_atomic(&out.join(RECORD), |writer| std::io::Write::write_all(writer, json.as_bytes()))?;
+    Ok(())
+}

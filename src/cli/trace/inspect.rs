@@ -1,0 +1,154 @@
+//! `modm trace inspect`: describes a trace in the terminal, with bars of characters; `--out` keeps the
+//! numbers as JSON.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::output::{prepare, write_atomic};
+use crate::trace::inspect::{Description, Locality, Quantiles, Scope, describe};
+use crate::trace::{TraceFiles, read};
+
+const FILE: &str = "inspect.json";
+
+/// Prints requests, rate, burstiness, repeats, locality, tenants.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Inspect {
+    /// The trace: `requests.csv`, or the folder it lies in
+    trace: PathBuf,
+    /// Embeddings of the prompts; without this option, the folder's own
+    #[arg(long, value_name = "NPY")]
+    prompt_embeddings: Option<PathBuf>,
+    /// Embeddings of the images; without this option, the folder's own
+    #[arg(long, value_name = "NPY")]
+    image_embeddings: Option<PathBuf>,
+    /// Earlier requests among which the nearest is looked for
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
+    /// Requests looked at for locality, from the first
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    sample: u32,
+    /// Folder for the numbers, as JSON
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Overwrite an earlier description there
+    #[arg(long)]
+    force: bool,
+}
+
+pub(in crate::cli) fn run(arguments: &Inspect) -> anyhow::Result<()> {
+    if let Some(out) = &arguments.out {
+        prepare(out, &[FILE], arguments.force)?;
+    }
+    let folder = arguments.trace.is_dir().then_some(&arguments.trace);
+    let beside = |name: &str| folder.map(|folder| folder.join(name)).filter(|file| file.exists());
+    let files = TraceFiles {
+        requests: folder.map_or_else(|| arguments.trace.clone(), |folder| folder.join("requests.csv")),
+        prompt_embeddings: arguments.prompt_embeddings.clone().or_else(|| beside("prompt_embeddings.npy")),
+        image_embeddings: arguments.image_embeddings.clone().or_else(|| beside("image_embeddings.npy")),
+        warm_images: None,
+    };
+    let scope = Scope { requests: arguments.sample as usize, window: arguments.window as usize };
+    let description = describe(&read(&files)?, scope);
+    print!("{}", text(&description, scope));
+    if let Some(out) = &arguments.out {
+        let json = serde_json::to_string_pretty(&description)?;
+        write_atomic(&out.join(FILE), |writer| writer.write_all(json.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn text(description: &Description, scope: Scope) -> String {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: String| lines.push(format!("{name:<16}{value}"));
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+    line("requests", description.requests.to_string());
+    line("span", format!("{:.1} s", description.span_s));
+    line("mean rate", format!("{} requests/min", number(description.mean_rate_per_min)));
+    let (minute, count) = description.peak_minute;
+    line("peak minute", format!("{count} requests in minute {minute}"));
+    line("gap CV", format!("{} (1 for Poisson arrivals)", number(description.gap_cv)));
+    if let Some(gaps) = &description.gap_s {
+        line("gaps", format!("{} s", quantiles(gaps)));
+    }
+    line("arrivals", sparkline(&description.arrivals_over_time));
+    if let Some(prompts) = &description.prompts {
+        let repeats = percent(prompts.exact_repeats);
+        line("prompts", format!("{} different, {repeats} exact repeats of an earlier one", prompts.distinct));
+        line("words", quantiles(&prompts.words));
+    }
+    if let Some(tenants) = &description.tenants {
+        let (name, share) = (&tenants.busiest, percent(tenants.busiest_share));
+        line("tenants", format!("{}, the busiest is {name} with {share} of the requests", tenants.count));
+    }
+    for (name, columns) in [("more columns", &description.extra_columns), ("not used", &description.ignored_columns)] {
+        if !columns.is_empty() {
+            line(name, columns.join(", "));
+        }
+    }
+    description.locality.iter().for_each(|locality| lines.extend(locality_lines(locality, scope)));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn locality_lines(locality: &Locality, scope: Scope) -> Vec<String> {
+    let Locality { measure, threshold, requests, .. } = locality;
+    let mut lines = vec![
+        String::new(),
+        format!("Nearest of the {} requests before, by {measure}; first {requests} requests", scope.window),
+        format!("  {} have one at or above {threshold}", percent(locality.share)),
+    ];
+    let distributions = [
+        ("similarity", &locality.similarity, ""),
+        ("age", &locality.age_requests, "requests"),
+        ("age", &locality.age_s, "s"),
+    ];
+    for (name, distribution, unit) in distributions {
+        if let Some(distribution) = distribution {
+            lines.push(format!("  {name:<11}{} {unit}", quantiles(distribution)).trim_end().to_owned());
+        }
+    }
+    let most = locality.by_age.iter().copied().max().unwrap_or(0);
+    for (bin, &count) in locality.by_age.iter().enumerate() {
+        let ages = format!("{}-{}", 1_u64 << bin, (2_u64 << bin) - 1);
+        lines.push(format!("  {ages:>11} requests {:<40} {count}", bar(count, most, 40)));
+    }
+    lines
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn quantiles(of: &Quantiles) -> String {
+    let Quantiles { min, p10, p50, p90, p99, max } = of;
+    format!("min {min:.3}  p10 {p10:.3}  median {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  max {max:.3}")
+}
+
+/// A bar of at most `width` characters, in eighths.
+fn bar(value: u64, most: u64, width: u64) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (u128::from(value) * u128::from(width) * 8 / u128::from(most.max(1))) as usize;
+    format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8])
+}
+
+/// One character a value, as high as its share of the highest.
+fn sparkline(values: &[u64]) -> String {
+    const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = values.iter().copied().max().unwrap_or(0).max(1);
+    // Anything at all is seen.
+    values.iter().map(|&value| HEIGHTS[(u128::from(value) * 8).div_ceil(u128::from(most)) as usize]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_and_sparklines() {
+        assert_eq!(bar(5, 10, 3), "█▌");
+        assert_eq!(bar(0, 0, 3), "");
+        assert_eq!(sparkline(&[0, 1, 8, 16]), " ▁▄█");
+    }
+}

@@ -1,0 +1,26 @@
+//! `modm trace`: one file a verb; the work is in `crate::trace`.
+
+use clap::Subcommand;
+
+use super::generate;
+
+mod import;
+mod inspect;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Trace {
+    /// Make a synthetic trace
+    Generate(generate::Generate),
+    /// Turn public traces and prompt lists into a trace of ours
+    Import(Box<import::Import>),
+    /// Describe a trace: rate, burstiness, repeats, locality
+    Inspect(inspect::Inspect),
+}
+
+pub(super) fn run(command: &Trace) -> anyhow::Result<()> {
+    match command {
+        Trace::Generate(command) => generate::run(command),
+        Trace::Import(arguments) => import::run(arguments),
+        Trace::Inspect(arguments) => inspect::run(arguments),
+    }
+}

@@ -1,0 +1,131 @@
+//! Requests of Alibaba's text-to-image service (cluster-trace-v2026-GenAI): creation times to the second;
+//! the group is the tenant; steps, images and execution seconds are carried along. No prompts.
+
+use crate::input::InputError;
+use crate::trace::TextColumn;
+use crate::trace::table::{Dialect, Row, Table};
+
+use super::{File, Note, Options, Source, timestamp};
+
+const COLUMNS: [&str; 7] = [
+    "gmt_create",
+    "predict_type",
+    "predict_status",
+    "exec_time_seconds",
+    "groupId",
+    "num_images_per_prompt",
+    "num_inference_steps",
+];
+
+pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputError> {
+    let mut table = Table::open(file.path, file.bytes, Dialect::CSV, file.progress)?;
+    let [created, kind, status, executed, group, images, steps] = table.places(COLUMNS, "an Alibaba GenAI trace")?;
+    let mut times = Vec::new();
+    let mut groups = TextColumn::default();
+    let mut extra = ["steps", "images", "exec_s"].map(|name| (name.to_owned(), TextColumn::default()));
+    let (mut from_image, mut failed, mut pending) = (0, 0, 0); // a request may count twice
+    while let Some(row) = table.next()? {
+        let time = timestamp::parse(row.text(created, COLUMNS[0])?);
+        let time = time.ok_or_else(|| row.error(created, COLUMNS[0], timestamp::ACCEPTED))?;
+        let starts_from_image = match row.field(kind) {
+            b"TXT_2_IMG" => false,
+            b"IMG_2_IMG" | b"INPAINTING" => true,
+            _ => return Err(row.error(kind, COLUMNS[1], "expected TXT_2_IMG, IMG_2_IMG or INPAINTING")),
+        };
+        let unfinished = match row.field(status) {
+            b"SUCCEED" => None,
+            b"FAILED" => Some(&mut failed),
+            b"PENDING" => Some(&mut pending),
+            _ => return Err(row.error(status, COLUMNS[2], "expected SUCCEED, FAILED or PENDING")),
+        };
+        let dropped =
+            (unfinished.is_some() && !options.keep_unfinished) || (starts_from_image && !options.keep_image_to_image);
+        from_image += usize::from(starts_from_image);
+        if let Some(count) = unfinished {
+            *count += 1;
+        }
+        if dropped {
+            continue;
+        }
+        times.push(time);
+        groups.push(row.text(group, COLUMNS[4])?);
+        for ((_, column), (place, name)) in
+            extra.iter_mut().zip([(steps, COLUMNS[6]), (images, COLUMNS[5]), (executed, COLUMNS[3])])
+        {
+            column.push(&plain(&row, place, name)?);
+        }
+    }
+    let word = |keep: bool| if keep { "kept" } else { "dropped" };
+    let notes = vec![
+        Note::counted(failed, format!("requests that failed, {}", word(options.keep_unfinished))),
+        Note::counted(pending, format!("requests still pending, {}", word(options.keep_unfinished))),
+        Note::counted(from_image, format!("requests that start from an image, {}", word(options.keep_image_to_image))),
+        Note::new("times are to the second; time zero is the first request kept"),
+    ];
+    let arrivals = Some(timestamp::since_earliest(times, file.path)?);
+    Ok(Source { arrivals, tenants: Some(groups), extra: extra.into(), notes, ..Source::default() })
+}
+
+/// The file writes whole numbers as `30.0`, and nothing for what is not known.
+fn plain(row: &Row<'_>, place: usize, name: &str) -> Result<String, InputError> {
+    if row.field(place).is_empty() {
+        return Ok(String::new());
+    }
+    row.number(place, name, 0.0..=1e9, "expected a number from 0 to 1e9, or nothing").map(|number| number.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{import, notes, real};
+    use super::super::{Options, Source};
+
+    const HEADER: &str = "gmt_create,predict_type,predict_status,exec_time_seconds,groupId,prompt_length,num_images_per_prompt,num_inference_steps";
+
+    fn sample(rows: &str, options: Options) -> Result<Source, String> {
+        import("a.csv", format!("{HEADER}\n{rows}").as_bytes(), None, options)
+    }
+
+    const ROWS: &str = "2024-11-15 16:57:50,TXT_2_IMG,FAILED,32.0,G0,63.0,1.0,30.0\n\
+                        2024-11-15 16:57:52,TXT_2_IMG,SUCCEED,43.0,G1,93.0,2.0,40.0\n\
+                        2024-11-15 16:57:53,TXT_2_IMG,PENDING,0.0,G1,,,\n\
+                        2024-11-15 16:57:55,INPAINTING,SUCCEED,9.5,G0,93.0,8.0,25.0\n";
+
+    #[test]
+    fn keeps_or_drops_and_counts() {
+        let source = sample(ROWS, Options::default()).unwrap();
+        assert_eq!(source.len(), 1);
+        assert_eq!(notes(&source)[1], "1 requests that failed, dropped");
+        let keep = Options { keep_unfinished: true, keep_image_to_image: true, ..Options::default() };
+        let source = sample(ROWS, keep).unwrap();
+        assert_eq!(source.arrivals.unwrap().last().unwrap().nanoseconds(), 5_000_000_000);
+        assert_eq!(source.tenants.unwrap().iter().collect::<Vec<_>>(), ["G0", "G1", "G1", "G0"]);
+        let rows: Vec<Vec<&str>> = source.extra.iter().map(|(_, column)| column.iter().collect()).collect();
+        assert_eq!(rows, [["30", "40", "", "25"], ["1", "2", "", "8"], ["32", "43", "0", "9.5"]]);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let error = |from: &str, to: &str| sample(&ROWS.replace(from, to), Options::default()).err().unwrap();
+        assert_eq!(error("FAILED", "LOST"), "a.csv:2: predict_status = \"LOST\": expected SUCCEED, FAILED or PENDING");
+        assert!(error("INPAINTING", "X").starts_with("a.csv:5: predict_type = \"X\": expected TXT_2_IMG"));
+        assert!(error("40.0", "NaN").starts_with("a.csv:3: num_inference_steps = \"NaN\": expected a number"));
+        assert!(error("2024-11-15 16:57:52", "soon").starts_with("a.csv:3: gmt_create = \"soon\": expected a time"));
+    }
+
+    #[test]
+    fn reads_the_real_file() {
+        let name = "production/alibaba_genai_requests_first60.csv";
+        let Some(source) = real(name, Options::default()) else { return };
+        assert_eq!(source.len(), 14_511);
+        assert_eq!(
+            notes(&source)[1..4],
+            [
+                "255 requests that failed, dropped",
+                "15 requests still pending, dropped",
+                "1333 requests that start from an image, dropped"
+            ]
+        );
+        let keep = Options { keep_unfinished: true, keep_image_to_image: true, ..Options::default() };
+        assert_eq!(real(name, keep).unwrap().len(), 16_093);
+    }
+}

@@ -1,0 +1,126 @@
+//! Times of day as logs write them, `2023-11-16 18:17:03.9799600`, in UTC. Not a calendar library.
+
+use std::path::Path;
+
+use crate::input::InputError;
+use crate::time::{MAX_INPUT_S, Time};
+
+/// What is accepted.
+pub(super) const ACCEPTED: &str = "expected a time from 1970 to 2199 like 2023-11-16 18:17:03.9799600 (UTC)";
+
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Nanoseconds since 1970-01-01 of `YYYY-MM-DD HH:MM:SS[.fraction]`, with `T` for the space and a `Z` or
+/// `+00:00` at the end allowed.
+pub(super) fn parse(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
+    let bytes = text.as_bytes();
+    if bytes.len() < 19 || !text.is_ascii() {
+        return None;
+    }
+    let separators = [(4, b"-"), (7, b"-"), (13, b":"), (16, b":")];
+    if separators.into_iter().any(|(at, &[separator])| bytes[at] != separator) || !matches!(bytes[10], b' ' | b'T') {
+        return None;
+    }
+    let number = |from: usize, to: usize| digits(&text[from..to]);
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let valid = (1970..2200).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=days_in_month(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    let fraction = match text[19..].strip_prefix('.') {
+        Some(fraction) if (1..=9).contains(&fraction.len()) => {
+            digits(fraction)? * 10_u64.pow(9 - fraction.len() as u32)
+        }
+        None if text.len() == 19 => 0,
+        _ => return None,
+    };
+    let seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    valid.then(|| seconds * NANOSECONDS_PER_SECOND + fraction)
+}
+
+fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+const fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+const fn days_in_month(year: u64, month: u64) -> u64 {
+    match month {
+        2 => 28 + is_leap(year) as u64,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
+    let years: u64 = (1970..year).map(|year| 365 + u64::from(is_leap(year))).sum();
+    let months: u64 = (1..month).map(|month| days_in_month(year, month)).sum();
+    years + months + day.saturating_sub(1)
+}
+
+/// Times since the earliest.
+pub(super) fn since_earliest(times: Vec<u64>, file: &Path) -> Result<Vec<Time>, InputError> {
+    let earliest = times.iter().copied().min().unwrap_or(0);
+    let latest = times.iter().copied().max().unwrap_or(0);
+    let span_s = Time::from_nanoseconds(latest - earliest).seconds();
+    if span_s > MAX_INPUT_S {
+        return Err(
+            InputError::new(file, "expected at most ten years from first to last").value("span in seconds", span_s)
+        );
+    }
+    Ok(times.into_iter().map(|time| Time::from_nanoseconds(time - earliest)).collect())
+}
+
+/// Times since the earliest minute, from minutes since 1970: the rows of a minute are spread evenly over it,
+/// in their order.
+#[cfg(feature = "parquet")]
+pub(super) fn since_minute(minutes: &[u64], file: &Path) -> Result<Vec<Time>, InputError> {
+    const MINUTE: u64 = 60 * NANOSECONDS_PER_SECOND;
+    let starts = since_earliest(minutes.iter().map(|minute| minute * MINUTE).collect(), file)?;
+    let mut order: Vec<usize> = (0..starts.len()).collect();
+    order.sort_by_key(|&row| starts[row]); // stable
+    let mut times = starts.clone();
+    for rows in order.chunk_by(|&a, &b| starts[a] == starts[b]) {
+        for (rank, &row) in rows.iter().enumerate() {
+            // The middle of the row's share of the minute.
+            let within = u128::from(MINUTE) * (2 * rank as u128 + 1) / (2 * rows.len() as u128);
+            times[row] = Time::from_nanoseconds(starts[row].nanoseconds() + within as u64);
+        }
+    }
+    Ok(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_logs_write() {
+        assert_eq!(parse("1970-01-01 00:00:00"), Some(0));
+        assert_eq!(parse("2023-11-16 18:17:03.9799600"), Some(1_700_158_623_979_960_000));
+        assert_eq!(parse("2024-02-29T23:59:59.5Z"), Some(1_709_251_199_500_000_000));
+        assert_eq!(parse("2024-05-10 00:00:00.009930+00:00"), Some(1_715_299_200_009_930_000));
+        for bad in [
+            "",
+            "2023-02-29 00:00:00",
+            "2023-13-01 00:00:00",
+            "2023-11-16",
+            "2023-11-16 24:00:00",
+            "2023-11-16 18:17:03.",
+            "2023-11-16 18:17:03.1234567890",
+            "2023-11-16 18:17:03+01:00",
+            "+023-11-16 18:17:03",
+            "0023-11-16 18:17:03",
+            "2023-11-16 18:17:é3",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
