@@ -46,3 +46,50 @@ pub fn write_requests(writer: impl Write, trace: &Trace) -> io::Result<()> {
     }
     writer.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::time::{Duration, Time};
+    use crate::trace::{Columns, TextColumn, Trace, TraceFiles, read, write_requests};
+
+    fn column(rows: &[(u64, String, String, Option<u64>)]) -> Trace {
+        let mut arrivals: Vec<Time> = rows.iter().map(|row| Time::from_nanoseconds(row.0)).collect();
+        arrivals.sort_unstable();
+        let deadline = |(row, &arrival): (&(u64, String, String, Option<u64>), &Time)| {
+            row.3.map_or(Time::MAX, |after| arrival + Duration::from_nanoseconds(after))
+        };
+        Trace::new(Columns {
+            deadlines: Some(rows.iter().zip(&arrivals).map(deadline).collect()),
+            request_ids: Some((0..rows.len()).map(|row| format!("r{row}")).collect()),
+            prompts: Some(rows.iter().map(|row| &row.1).collect()),
+            tenants: Some(rows.iter().map(|row| &row.2).collect()),
+            extra: vec![("steps".to_owned(), rows.iter().map(|row| &row.2).collect::<TextColumn>())],
+            arrivals,
+            ..Columns::default()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Up to 23 days: beyond 2^51 ns, the rounding of f64 seconds may move a time by a nanosecond.
+        #[test]
+        fn reads_back_what_it_writes(rows in prop::collection::vec(
+            (0..2_000_000_000_000_000_u64, ".*|[\",\r\n a]*", "[a-c\",\n]{0,2}", prop::option::of(0..1_000_000_000_000_u64)),
+            1..20,
+        )) {
+            let trace = column(&rows);
+            let folder = tempfile::tempdir().unwrap();
+            let requests = folder.path().join("requests.csv");
+            write_requests(std::fs::File::create(&requests).unwrap(), &trace).unwrap();
+            let again = read(&TraceFiles { requests, ..TraceFiles::default() }).unwrap();
+            prop_assert_eq!(trace.arrivals(), again.arrivals());
+            prop_assert_eq!(&trace.columns().request_ids, &again.columns().request_ids);
+            prop_assert_eq!(&trace.columns().prompts, &again.columns().prompts);
+            prop_assert_eq!(&trace.columns().tenants, &again.columns().tenants);
+            prop_assert_eq!(&trace.columns().deadlines, &again.columns().deadlines);
+            prop_assert_eq!(&trace.columns().extra, &again.columns().extra);
+        }
+    }
+}

@@ -17,8 +17,7 @@ const RECORD: &str = "trace.json";
 const PROMPT_EMBEDDINGS: &str = "prompt_embeddings.npy";
 const IMAGE_EMBEDDINGS: &str = "image_embeddings.npy";
 
-/// Prompts of one file and arrivals of another become one trace; a file that has both needs no other.
-/// Steps are done in the order of the options below.
+/// What the user asks for.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Import {
     /// Prompts, in the order of the file or, where it has times, in the order of time

@@ -299,9 +299,9 @@ mod tests {
         let source = timing(&[1.0, 2.0, 3.0, 4.5, 5.0]);
         assert_eq!(shown(&run(&source, None, &slice).unwrap().trace), [(0.0, "-"), (1.0, "-"), (2.5, "-")]);
         let paced = |pace| run(&source, None, &Selection { pace: Some(pace), ..slice.clone() });
-        assert_eq!(shown(&paced(Pace::Scale(2.0)).unwrap().trace)[2].0, 5.0);
+        assert_eq!(shown(&paced(Pace::Scale(2.0)).unwrap().trace)[2], (5.0, "-"));
         // Two gaps at 12 a minute last 10 s.
-        assert_eq!(shown(&paced(Pace::PerMinute(12.0)).unwrap().trace)[2].0, 10.0);
+        assert_eq!(shown(&paced(Pace::PerMinute(12.0)).unwrap().trace)[2], (10.0, "-"));
         assert!(paced(Pace::Scale(1e9)).unwrap_err().contains("--time-scale = 1000000000: expected a pace"));
         let first = Selection { first: Some(1), pace: Some(Pace::PerMinute(1.0)), ..Selection::default() };
         assert!(run(&source, None, &first).unwrap_err().contains("--rate-per-min: all requests arrive at one instant"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parquet::basic::{LogicalType, TimeUnit};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
@@ -17,10 +18,22 @@ use super::{File, Note, Source, timestamp};
 const MINUTE: u64 = 60 * NANOSECONDS_PER_SECOND;
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
+/// The parquet crate asserts what a damaged file may break, so a panic of its is an input error too.
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read_columns(file)));
+    read.unwrap_or_else(|_| Err(InputError::new(file.path, "cannot be read as parquet: the file is damaged")))
+}
+
+fn read_columns(file: &File<'_>) -> Result<Source, InputError> {
     let unreadable = |error: &ParquetError| InputError::new(file.path, format!("cannot be read as parquet: {error}"));
     let opened = std::fs::File::open(file.path).map_err(|error| InputError::unreadable(file.path, &error))?;
     let reader = SerializedFileReader::new(opened).map_err(|error| unreadable(&error))?;
+    let mut chunks = reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
+    if chunks.any(|chunk| {
+        chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()).min(chunk.compressed_size()) < 0
+    }) {
+        return Err(InputError::new(file.path, "cannot be read as parquet: a column lies at a negative offset"));
+    }
     let metadata = reader.metadata().file_metadata();
     let rows = u64::try_from(metadata.num_rows()).unwrap_or(0).max(1);
     let (projection, unit) = projection(metadata.schema(), file)?;
@@ -180,6 +193,21 @@ mod tests {
             other[at] = b'U';
         }
         assert!(error(&other).contains("columns = image_name,prompt,User_name,timestamp: expected a column user_name"));
+    }
+
+    #[test]
+    fn damaged_files_never_panic() {
+        use rand::RngExt;
+        let good = sample("TIMESTAMP(MILLIS,true)", &[0, 1, 2, 3, 60_000]);
+        for seed in 0..500 {
+            let mut generator = crate::draw::stream(seed, crate::draw::Purpose::Test, 3);
+            let mut bytes = good.clone();
+            for _ in 0..generator.random_range(1..4) {
+                let at = generator.random_range(0..bytes.len());
+                bytes[at] = generator.random();
+            }
+            let _ = import("m.parquet", &bytes, None, Options::default());
+        }
     }
 
     #[test]
