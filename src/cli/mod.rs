@@ -11,7 +11,6 @@ use crate::input::InputError;
 
 mod arguments;
 mod compare;
-mod generate;
 mod progress;
 mod run;
 mod simulate;

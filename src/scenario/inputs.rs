@@ -1,20 +1,17 @@
 //! What a scenario reads besides itself: trace, embeddings, profile. Read and checked once, shared by
 //! all runs that use the same; stand-ins are made here where the trace has no embeddings.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
 
 use super::Scenario;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
-use crate::input::InputError;
+use crate::input::{InputError, sha256};
 use crate::model::ModelId;
 use crate::profile::{Profile, ProfileFile};
 use crate::scheduler::routing::System;
-use crate::trace::{Columns, Embeddings, TenantColumn, TextColumn, Trace, TraceFiles};
+use crate::trace::{Embeddings, Trace, TraceFiles};
 
 const PAPER_PROFILE: &str = include_str!("../../scenarios/profiles/paper.toml");
 
@@ -56,18 +53,7 @@ pub struct Inputs {
 }
 
 fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
-    let unreadable = |error| InputError::unreadable(file, &error);
-    let mut open = std::fs::File::open(file).map_err(unreadable)?;
-    let mut digest = Sha256::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        match open.read(&mut block).map_err(unreadable)? {
-            0 => break,
-            length => digest.update(&block[..length]),
-        }
-    }
-    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Fingerprint { file: as_named.to_owned(), sha256 })
+    Ok(Fingerprint { file: as_named.to_owned(), sha256: sha256(file)? })
 }
 
 impl TraceInputs {
@@ -81,7 +67,7 @@ impl TraceInputs {
         let section = &scenario.trace;
         let trace = if let Some(synthetic) = &section.synthetic {
             let generated = synthetic.generate(scenario.seed, file, "trace.synthetic")?;
-            let columns = from_generated(generated);
+            let columns = generated.columns();
             let warm = section.warm_images.as_ref().map(|path| crate::trace::npy::read(&Scenario::resolve(file, path)));
             Trace::new(columns).with_embeddings(Embeddings { warm: warm.transpose()?, ..Embeddings::default() })
         } else {
@@ -170,18 +156,6 @@ impl TraceInputs {
     pub fn resampled(&self, seed: u64) -> Self {
         Self { trace: self.trace.resampled(seed), ..self.clone() }
     }
-}
-
-fn from_generated(generated: crate::trace::synthetic::Generated) -> Columns {
-    let mut prompts = TextColumn::default();
-    generated.prompts.iter().for_each(|prompt| prompts.push(prompt));
-    let several = generated.tenants.iter().any(|&tenant| tenant != 0);
-    let tenants = several.then(|| {
-        let mut column = TenantColumn::default();
-        generated.tenants.iter().for_each(|tenant| column.push(&format!("tenant-{tenant}")));
-        column
-    });
-    Columns { arrivals: generated.arrivals, prompts: Some(prompts), tenants, ..Columns::default() }
 }
 
 impl Inputs {

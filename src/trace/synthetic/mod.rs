@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
 use crate::time::Time;
+use crate::trace::{Columns, TenantColumn, TextColumn};
 
 mod arrivals;
 mod prompts;
@@ -47,6 +48,22 @@ pub struct Generated {
     pub prompts: Vec<String>,
     /// Numbered in order of first appearance; all 0 where there is one tenant.
     pub tenants: Vec<u32>,
+}
+
+impl Generated {
+    /// The columns of a trace; tenants only where there are several.
+    #[must_use]
+    pub fn columns(self) -> Columns {
+        let mut prompts = TextColumn::default();
+        self.prompts.iter().for_each(|prompt| prompts.push(prompt));
+        let several = self.tenants.iter().any(|&tenant| tenant != 0);
+        let tenants = several.then(|| {
+            let mut column = TenantColumn::default();
+            self.tenants.iter().for_each(|tenant| column.push(&format!("tenant-{tenant}")));
+            column
+        });
+        Columns { arrivals: self.arrivals, prompts: Some(prompts), tenants, ..Columns::default() }
+    }
 }
 
 impl Synthetic {

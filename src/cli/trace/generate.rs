@@ -1,25 +1,27 @@
 //! `modm trace generate`: makes a synthetic trace and writes `requests.csv` with the settings and seed
 //! that made it in `trace.json`.
 
-use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::input::InputError;
-use crate::trace::synthetic::{Generated, Synthetic};
-
-/// The seed where neither flag nor file names one.
-const SEED: u64 = 42;
+use crate::output::{prepare, write_atomic};
+use crate::scenario::{Override, Source};
+use crate::trace::synthetic::Synthetic;
+use crate::trace::{Trace, write_requests};
 
 /// What stands for a file in errors about flags.
 const FLAGS: &str = "modm trace generate";
 
+/// What the flags change where no scenario is named.
+const DEFAULTS: &str = "name = \"generated\"\n[trace.synthetic.arrivals]\nprocess = \"poisson\"\n";
+
 /// Every setting of `[trace.synthetic]` has a default; flags override the file, `--set` overrides both.
 #[derive(Debug, Args)]
-pub(super) struct Generate {
+pub(in crate::cli) struct Generate {
     /// Folder for `requests.csv` and `trace.json`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -69,8 +71,7 @@ enum Process {
 /// What `trace.json` holds: enough to make the trace again.
 #[derive(Serialize)]
 struct Made<'a> {
-    program: &'static str,
-    version: &'static str,
+    modm: &'static str,
     seed: u64,
     synthetic: &'a Synthetic,
 }
@@ -78,120 +79,55 @@ struct Made<'a> {
 pub(super) fn run(command: &Generate) -> anyhow::Result<()> {
     let (settings, seed) = command.settings()?;
     let name = command.from.as_deref().unwrap_or(Path::new(FLAGS));
-    let trace = settings.generate(seed, name, "trace.synthetic")?;
+    let trace = Trace::new(settings.generate(seed, name, "trace.synthetic")?.columns());
+    prepare(&command.out, &["requests.csv"], command.force)?;
     let requests = command.out.join("requests.csv");
-    if !command.force && requests.exists() {
-        let error = InputError::new(&requests, "exists already: give another --out, or --force to overwrite it");
-        return Err(error.into());
-    }
-    fs::create_dir_all(&command.out).with_context(|| format!("cannot make {}", command.out.display()))?;
-    write(&requests, &csv(&trace)?)?;
-    let made = Made { program: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), seed, synthetic: &settings };
-    let mut json = serde_json::to_vec_pretty(&made)?;
-    json.push(b'\n');
-    write(&command.out.join("trace.json"), &json)?;
-    println!("{}: {} requests", requests.display(), trace.arrivals.len());
+    write_atomic(&requests, |to| write_requests(to, &trace))?;
+    let made = Made { modm: env!("CARGO_PKG_VERSION"), seed, synthetic: &settings };
+    write_atomic(&command.out.join("trace.json"), |to| {
+        serde_json::to_writer_pretty(&mut *to, &made)?;
+        to.write_all(b"\n")
+    })?;
+    println!("{}: {} requests", requests.display(), trace.len());
     Ok(())
 }
 
 impl Generate {
-    /// The file's settings under the flags' and those of `--set`.
+    /// A scenario's section under the flags' settings and those of `--set`.
     fn settings(&self) -> Result<(Synthetic, u64), InputError> {
-        let (mut table, seed) = match &self.from {
-            Some(file) => read(file)?,
-            None => (toml::Table::new(), None),
+        let source = match &self.from {
+            Some(file) => Source::read(file)?,
+            None => Source::new(Path::new(FLAGS), DEFAULTS.into())?,
+        };
+        let mut overrides = Vec::new();
+        let mut set = |key: &str, value: toml::Value| {
+            let key = format!("trace.synthetic.{key}");
+            overrides.push(Override { key, value, origin: FLAGS.into() });
         };
         if let Some(requests) = self.requests {
-            table.insert("requests".into(), i64::from(requests).into());
+            set("requests", i64::from(requests).into());
         }
         if let Some(process) = self.arrivals {
             let name = toml::Value::try_from(process).map_err(|error| InputError::new(FLAGS, error.to_string()))?;
-            table.insert("arrivals".into(), toml::Table::from_iter([("process".to_owned(), name)]).into());
+            set("arrivals", toml::Table::from_iter([("process".to_owned(), name)]).into());
         }
         if let Some(rate) = self.rate_per_min {
-            set(&mut table, "arrivals.rate_per_min", rate.into())?;
+            set("arrivals.rate_per_min", rate.into());
         }
-        for assignment in &self.set {
-            let (key, text) = assignment
-                .split_once('=')
-                .ok_or_else(|| InputError::new(FLAGS, "expected KEY=VALUE").value("--set", assignment))?;
-            set(&mut table, key, value(text))?;
+        for text in &self.set {
+            let parsed = Override::parse(text)?;
+            set(&parsed.key, parsed.value);
         }
-        if let Some(toml::Value::Table(arrivals)) = table.get_mut("arrivals") {
-            arrivals.entry("process").or_insert_with(|| "poisson".into());
-        }
-        let settings = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
-            let key = format!("trace.synthetic.{}", error.path());
-            InputError::new(self.from.as_deref().unwrap_or(Path::new(FLAGS)), error.inner().message().trim()).key(key)
-        })?;
-        Ok((settings, self.seed.or(seed).unwrap_or(SEED)))
+        let scenario = source.scenario(&overrides)?;
+        let missing = || InputError::new(source.file(), "expected a section [trace.synthetic]").key("trace.synthetic");
+        Ok((scenario.trace.synthetic.ok_or_else(missing)?, self.seed.unwrap_or(scenario.seed)))
     }
-}
-
-/// `[trace.synthetic]` and `seed` of a scenario.
-fn read(file: &Path) -> Result<(toml::Table, Option<u64>), InputError> {
-    let text = fs::read_to_string(file).map_err(|error| InputError::unreadable(file, &error))?;
-    let scenario: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map(|span| crate::input::line_of_offset(&text, span.start));
-        InputError { line, ..InputError::new(file, error.message().trim()) }
-    })?;
-    let seed = match scenario.get("seed") {
-        None => None,
-        Some(seed) => Some(
-            seed.as_integer()
-                .and_then(|seed| u64::try_from(seed).ok())
-                .ok_or_else(|| InputError::new(file, "expected an integer from 0").value("seed", seed))?,
-        ),
-    };
-    match scenario.get("trace").and_then(|trace| trace.get("synthetic")) {
-        Some(toml::Value::Table(section)) => Ok((section.clone(), seed)),
-        _ => Err(InputError::new(file, "expected a section [trace.synthetic]").key("trace.synthetic")),
-    }
-}
-
-/// A value as TOML, or else a bare word.
-fn value(text: &str) -> toml::Value {
-    let parsed = format!("value = {text}").parse::<toml::Table>().ok();
-    parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| text.into())
-}
-
-/// Sets a dotted key, making the tables on the way.
-fn set(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<(), InputError> {
-    let (mut table, mut last) = (table, key);
-    while let Some((section, rest)) = last.split_once('.') {
-        let inner = table.entry(section).or_insert_with(|| toml::Table::new().into());
-        let toml::Value::Table(inner) = inner else {
-            return Err(InputError::new(FLAGS, format!("{section} is not a section")).value("--set", key));
-        };
-        (table, last) = (inner, rest);
-    }
-    table.insert(last.to_owned(), value);
-    Ok(())
-}
-
-/// `arrival_s,prompt`, and `tenant` where there is more than one.
-fn csv(trace: &Generated) -> anyhow::Result<Vec<u8>> {
-    let tenants = trace.tenants.iter().any(|&tenant| tenant != 0);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(if tenants { &["arrival_s", "prompt", "tenant"][..] } else { &["arrival_s", "prompt"] })?;
-    for ((arrival, prompt), tenant) in trace.arrivals.iter().zip(&trace.prompts).zip(&trace.tenants) {
-        let (arrival, tenant) = (arrival.to_string(), tenant.to_string());
-        let fields = [arrival.as_str(), prompt, &tenant];
-        writer.write_record(if tenants { &fields[..] } else { &fields[..2] })?;
-    }
-    Ok(writer.into_inner()?)
-}
-
-/// Writes under a temporary name and renames, so that a killed run leaves no half file.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let temporary = path.with_extension("partial");
-    fs::write(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser;
 
     use super::*;
@@ -223,7 +159,7 @@ mod tests {
         let message = |flags: &[&str]| generate(flags).settings().expect_err("bad settings").to_string();
         assert!(message(&["--set", "prompts.repeats"]).contains("KEY=VALUE"));
         assert!(message(&["--set", "prompt.repeats=1"]).contains("unknown field `prompt`"));
-        assert!(message(&["--set", "requests.x=1", "--requests", "3"]).contains("requests is not a section"));
+        assert!(message(&["--set", "requests.x=1", "--requests", "3"]).contains("`requests` is a value"));
         assert!(message(&["--set", "prompts.repeats=often"]).contains("trace.synthetic.prompts.repeats"));
     }
 
