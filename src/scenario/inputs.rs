@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Scenario;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
-use crate::input::{InputError, sha256};
+use crate::input::{InputError, sha256, text};
 use crate::model::ModelId;
 use crate::profile::{Profile, ProfileFile};
 use crate::scheduler::routing::System;
@@ -167,7 +167,7 @@ impl Inputs {
         let (profile, name, files) = match &scenario.models.profile {
             Some(path) => {
                 let place = Scenario::resolve(file, path);
-                let text = std::fs::read_to_string(&place).map_err(|error| InputError::unreadable(&place, &error))?;
+                let text = text(&place)?;
                 (ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?])
             }
             None => {

@@ -65,7 +65,7 @@ impl Scheduler {
             pending.key = embedding;
         }
         if let Route::Queue(decision, _) | Route::Return(decision) = &route {
-            self.monitor.observe(decision);
+            self.monitor.observe(now, decision);
         }
         self.follow(now, id, route, actions);
     }

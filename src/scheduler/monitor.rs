@@ -28,12 +28,18 @@ impl Monitor {
         self.policy.initial()
     }
 
+    /// Nothing to decide on, no decision: ticks cost time only where requests are.
     pub(super) fn next_decision(&self) -> Option<Time> {
-        self.policy.next_decision()
+        let silent = self.routed == 0 && self.policy.needs_demand();
+        self.policy.next_decision().filter(|_| !silent)
     }
 
     /// A request was routed for the first time.
-    pub(super) fn observe(&mut self, decision: &Decision) {
+    pub(super) fn observe(&mut self, now: Time, decision: &Decision) {
+        if self.routed == 0 && self.policy.needs_demand() {
+            // Its window began with the last of the ticks that nobody asked for.
+            self.previous = self.previous.max(self.policy.pass_over(now));
+        }
         self.routed += 1;
         if decision.kind != DecisionKind::Miss {
             *self.hits_by_steps.entry(decision.skipped_steps).or_insert(0) += 1;
@@ -42,7 +48,7 @@ impl Monitor {
 
     /// Decides if it is time to.
     pub(super) fn tick(&mut self, now: Time) -> Option<(Allocation, Tick)> {
-        if self.policy.next_decision().is_none_or(|due| due > now) {
+        if self.next_decision().is_none_or(|due| due > now) {
             return None;
         }
         let demand = self.demand(now);

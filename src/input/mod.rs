@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub mod toml;
+
 /// An input that cannot be used. Shown as `file:line: key = value: expected accepted`, with the
 /// parts that apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,20 @@ impl InputError {
     pub fn unreadable(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
         Self::new(file, format!("cannot be read: {error}"))
     }
+}
+
+/// Reads a file of text; a byte order mark is left out.
+///
+/// # Errors
+/// A file that cannot be read, or is not UTF-8.
+pub fn text(file: impl AsRef<Path>) -> Result<String, InputError> {
+    let file = file.as_ref();
+    let bytes = std::fs::read(file).map_err(|error| InputError::unreadable(file, &error))?;
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let before = bytes.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count();
+        InputError::new(file, "expected UTF-8 text").line(before + 1)
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())
 }
 
 /// The line, from 1, of a byte offset into a text.
