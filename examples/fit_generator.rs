@@ -1,10 +1,14 @@
 //! How often a sliding window of images would serve a list of prompts: hit rate, skipped steps, age of
 //! sources. Used to fit `[trace.synthetic]` to published figures, and to see what the stand-in
-//! embeddings make of real prompts. Not a simulation: images are cached the instant they are asked for.
+//! embeddings make of real prompts. Not a simulation: images are cached the instant they are asked for or,
+//! with `--served`, in order at a fixed share of the arrival rate, as in a saturated run.
 //!
-//! cargo run --release --example fit_generator -- --scenario scenarios/paper/fit.toml --capacity 10000
+//! ```text
+//! cargo run --release --example fit_generator -- --scenario scenarios/paper/prompts_window_100k.toml --capacity 100000
 //! cargo run --release --example fit_generator -- --prompts prompts.txt --capacity 5000 --warm 0
+//! ```
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
@@ -26,7 +30,7 @@ const BLOCK: usize = 8;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Scenario with [trace.synthetic], and optionally seed, [encoder] and [image_model]
+    /// Scenario with `[trace.synthetic]`, and optionally seed, `[encoder]` and `[image_model]`
     #[arg(long)]
     scenario: Option<PathBuf>,
     /// Prompts to use instead, one a line
@@ -44,6 +48,9 @@ struct Arguments {
     /// Requests to measure
     #[arg(long, default_value_t = 10_000)]
     measure: usize,
+    /// Requests served for each that arrives, once the measured ones do; below 1 a backlog grows
+    #[arg(long, default_value_t = 1.0)]
+    served: f64,
     /// Requests per minute that turn ages into hours; `DiffusionDB`: 2 million in 12 days
     #[arg(long, default_value_t = 115.0)]
     rate_per_min: f64,
@@ -68,7 +75,11 @@ fn main() -> anyhow::Result<()> {
     let embeddings = TextEncoder::fit(&encoder, &prompts).encode_all(&prompts);
     let Pictures { prompts: queries, images } = image_model.pictures(&embeddings, seed);
     let last = prompts.len().min(warm + arguments.measure);
-    let nearest = search(&rows(&queries), &rows(&images), queries.dimension(), warm..last, arguments.capacity);
+    let cached = |row: usize| {
+        let end = warm + ((row - warm) as f64 * arguments.served) as usize;
+        end.saturating_sub(arguments.capacity)..end
+    };
+    let nearest = search(&rows(&queries), &rows(&images), queries.dimension(), warm..last, &cached);
     report(&nearest, arguments.rate_per_min);
     Ok(())
 }
@@ -103,14 +114,14 @@ struct Nearest {
     age: usize,
 }
 
-/// For each row of `measured`, the nearest of the `capacity` images before it. Similarity in f32: these
+/// For each row of `measured`, the nearest of the images cached by then. Similarity in f32: these
 /// are statistics, not decisions.
 fn search(
     queries: &[f32],
     images: &[f32],
     width: usize,
-    measured: std::ops::Range<usize>,
-    capacity: usize,
+    measured: Range<usize>,
+    cached: &(impl Fn(usize) -> Range<usize> + Sync),
 ) -> Vec<Nearest> {
     let mut nearest = vec![Nearest::default(); measured.len()];
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -120,7 +131,7 @@ fn search(
             let first = measured.start + part * share;
             scope.spawn(move || {
                 for (block, nearest) in nearest.chunks_mut(BLOCK).enumerate() {
-                    search_block(queries, images, width, first + block * BLOCK, capacity, nearest);
+                    search_block(queries, images, width, first + block * BLOCK, cached, nearest);
                 }
             });
         }
@@ -128,16 +139,25 @@ fn search(
     nearest
 }
 
-fn search_block(queries: &[f32], images: &[f32], width: usize, first: usize, capacity: usize, nearest: &mut [Nearest]) {
-    let row = |matrix, row: usize| -> &[f32] { &<[f32]>::as_ref(matrix)[row * width..(row + 1) * width] };
-    for at in (first + 1).saturating_sub(capacity + 1)..first + nearest.len() {
-        let image = row(images, at);
-        for (offset, best) in nearest.iter_mut().enumerate() {
-            let query = first + offset;
-            if at < query && at + capacity >= query {
-                let similarity = dot(row(queries, query), image);
+/// One pass over the images for all queries of a block.
+fn search_block(
+    queries: &[f32],
+    images: &[f32],
+    width: usize,
+    first: usize,
+    cached: &impl Fn(usize) -> Range<usize>,
+    nearest: &mut [Nearest],
+) {
+    let row = |row: usize| row * width..(row + 1) * width;
+    let windows: Vec<Range<usize>> = (first..first + nearest.len()).map(cached).collect();
+    let (Some(oldest), Some(newest)) = (windows.first(), windows.last()) else { return };
+    for at in oldest.start..newest.end {
+        let image = &images[row(at)];
+        for (offset, (best, window)) in nearest.iter_mut().zip(&windows).enumerate() {
+            if window.contains(&at) {
+                let similarity = dot(&queries[row(first + offset)], image);
                 if similarity > best.similarity {
-                    *best = Nearest { similarity, age: query - at };
+                    *best = Nearest { similarity, age: first + offset - at };
                 }
             }
         }

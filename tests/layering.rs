@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("live", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
     ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live"]),
     ("metrics", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
-    ("report", &["trace", "metrics"]),
+    ("report", &["trace", "profile", "metrics"]),
     (
         "cli",
         &[

@@ -27,7 +27,8 @@ pub struct ImageModel {
     /// Mean similarity of an image and its own prompt: `CLIPScore` 28.55 of SD3.5-Large on `DiffusionDB`
     /// (arXiv 2503.11972).
     pub own_similarity: f64,
-    /// Its standard deviation over images. Assumed.
+    /// Its standard deviation over images. Assumed: small enough that mostly the prompts decide which
+    /// image is nearest, large enough that the paper's highest bound, 0.30, is met now and then.
     pub own_similarity_deviation: f64,
     /// Components added for what is in the picture and not in the prompt.
     pub dimension: u32,
@@ -35,7 +36,7 @@ pub struct ImageModel {
 
 impl Default for ImageModel {
     fn default() -> Self {
-        Self { own_similarity: 0.2855, own_similarity_deviation: 0.02, dimension: 16 }
+        Self { own_similarity: 0.2855, own_similarity_deviation: 0.0125, dimension: 16 }
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
         let mean = own.iter().sum::<f64>() / own.len() as f64;
         let variance = own.iter().map(|own| (own - mean).powi(2)).sum::<f64>() / own.len() as f64;
         assert!((mean - 0.2855).abs() < 0.001, "mean {mean}");
-        assert!((variance.sqrt() - 0.02).abs() < 0.001, "deviation {}", variance.sqrt());
+        assert!((variance.sqrt() - 0.0125).abs() < 0.001, "deviation {}", variance.sqrt());
     }
 
     #[test]

@@ -189,25 +189,37 @@ impl Unit {
     }
 }
 
-/// The table for a terminal. Wider than `width`, measures become rows and variants columns; wider
-/// still, cells wrap.
+/// The table for a terminal. Wider than `width`, measures become rows and variants columns, in as many
+/// tables as it takes.
 #[must_use]
 pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
     let grid = Grid::new(comparison);
     let (titles, rows) = grid.rows();
-    let wide = plain_table(&titles, &rows);
     let fits = |text: &str| width.is_none_or(|width| text.lines().all(|line| line.chars().count() <= width.into()));
-    let mut text = wide.trim_fmt();
-    if !fits(&text) {
-        let (titles, rows) = transposed(&titles, &rows);
-        let mut tall = plain_table(&titles, &rows);
-        text = tall.trim_fmt();
-        if let (false, Some(width)) = (fits(&text), width) {
-            tall.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-            text = tall.trim_fmt();
-        }
+    let wide = plain_table(&titles, &rows, None);
+    if fits(&wide) {
+        return format!("{wide}\n{}", grid.footnote());
     }
-    format!("{text}\n{}", grid.footnote())
+    let mut text = String::new();
+    let mut rows = rows.as_slice();
+    while !rows.is_empty() {
+        let tall = |variants: usize| {
+            let (titles, rows) = transposed(&titles, &rows[..variants]);
+            plain_table(&titles, &rows, None)
+        };
+        let most = (1..=rows.len()).rev().find(|&variants| fits(&tall(variants)));
+        // Not even one variant fits: its cells wrap.
+        let table = most.map_or_else(
+            || {
+                let (titles, rows) = transposed(&titles, &rows[..1]);
+                plain_table(&titles, &rows, width)
+            },
+            tall,
+        );
+        text.extend([&table, "\n"]);
+        rows = &rows[most.unwrap_or(1)..];
+    }
+    text + grid.footnote()
 }
 
 /// The table as Markdown, for a pull request.
@@ -243,16 +255,20 @@ pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
     text
 }
 
-fn plain_table(titles: &[String], rows: &[Vec<String>]) -> Table {
+/// Columns aligned on the right; within `width`, if given, cells wrap.
+fn plain_table(titles: &[String], rows: &[Vec<String>], width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(comfy_table::LineStyle::none()));
-    table.set_content_arrangement(ContentArrangement::Disabled);
+    match width {
+        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
     table.set_header(titles);
     table.add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table
+    table.trim_fmt()
 }
 
 fn transposed(titles: &[String], rows: &[Vec<String>]) -> (Vec<String>, Vec<Vec<String>>) {
@@ -278,7 +294,10 @@ mod tests {
         let tall = terminal(&comparison, Some(60));
         assert!(tall.lines().filter(|line| !line.starts_with('*')).all(|line| line.chars().count() <= 60), "{tall}");
         assert!(tall.lines().nth(1).is_some_and(|line| line.contains("modm-sdxl")), "{tall}");
-        assert!(terminal(&comparison, Some(20)).lines().count() > tall.lines().count());
+        let split = terminal(&comparison, Some(32));
+        assert_eq!(split.matches("req/min").count(), 2, "a table a variant: {split}");
+        assert!(split.lines().filter(|line| !line.starts_with('*')).all(|line| line.chars().count() <= 32), "{split}");
+        assert!(terminal(&comparison, Some(8)).lines().count() > split.lines().count());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What the users of a synthetic trace ask for: sessions over topics, exact repeats, and edits of one
 //! attribute at a time, as readable text.
 //!
-//! A topic is a whole prompt that many sessions start from. Topics appear at a steady pace and fade:
-//! the r-th newest has popularity r^-s (Zipf), so s says how much users follow what is new. All is
-//! counted in requests, not seconds, so that the same prompts can be sent at any rate.
+//! A topic is a prompt that many sessions work on, each taking it up where the last one left it. Topics
+//! appear at a steady pace and fade: the r-th newest has popularity r^-s (Zipf). All is counted in
+//! requests, not seconds, so that the same prompts can be sent at any rate.
+
+use std::collections::BTreeMap;
 
 use rand::{Rng, RngExt};
 use rand_distr::Distribution;
@@ -40,7 +42,7 @@ pub struct Prompts {
     pub session_requests: f64,
     /// Chance that a request inside a session repeats the one before word for word; else one attribute is edited.
     pub repeats: f64,
-    /// Chance, for each attribute, that a session starts with another than its topic's.
+    /// Chance, for each attribute, that a session starts with another than the topic's last request.
     pub variation: f64,
     /// Zipf exponent of words within each list of the vocabulary.
     pub word_exponent: f64,
@@ -50,16 +52,18 @@ pub struct Prompts {
     pub tenant_exponent: f64,
 }
 
+/// Fitted, with the stand-in embeddings at their defaults, to what is published of `DiffusionDB` in a
+/// sliding window of 100,000 images: `scenarios/paper/prompts_window_100k.toml`.
 impl Default for Prompts {
     fn default() -> Self {
         Self {
-            topics: 100_000,
-            topic_exponent: 1.0,
-            new_topics_per_1000: 10.0,
+            topics: 6_000,
+            topic_exponent: 0.6,
+            new_topics_per_1000: 40.0,
             sessions: 100,
-            session_requests: 6.0,
+            session_requests: 2.0,
             repeats: 0.3,
-            variation: 0.1,
+            variation: 0.07,
             word_exponent: 0.7,
             tenants: 1,
             tenant_exponent: 1.0,
@@ -72,6 +76,7 @@ type Attributes = [u8; SLOTS];
 
 #[derive(Clone, Copy)]
 struct Session {
+    topic: u64,
     attributes: Attributes,
     tenant: u32,
 }
@@ -101,6 +106,8 @@ impl Prompts {
     pub(super) fn generate(&self, requests: u32, seed: u64) -> (Vec<String>, Vec<u32>) {
         let users = Users::new(self, seed);
         let mut sessions: Vec<Option<Session>> = vec![None; self.sessions as usize];
+        // Where each topic was left. Those not asked for yet are as they were drawn.
+        let mut topics: BTreeMap<u64, Attributes> = BTreeMap::new();
         let mut prompts = Vec::with_capacity(requests as usize);
         let mut tenants = Vec::with_capacity(requests as usize);
         let mut seen = vec![None; self.tenants as usize];
@@ -111,8 +118,9 @@ impl Prompts {
             let continued = session.filter(|_| !chance(&mut generator, 1.0 / self.session_requests));
             let current = match continued {
                 Some(last) => users.go_on(&mut generator, last),
-                None => users.start(&mut generator, row),
+                None => users.start(&mut generator, row, &topics),
             };
+            topics.insert(current.topic, current.attributes);
             *session = Some(current);
             prompts.push(text(&current.attributes));
             tenants.push(*seen[current.tenant as usize].get_or_insert_with(|| {
@@ -145,16 +153,17 @@ impl<'a> Users<'a> {
         }
     }
 
-    /// A new session: a topic's prompt, with some attributes of the user's own.
-    fn start(&self, generator: &mut impl Rng, row: u32) -> Session {
+    /// A new session: a topic as it was left, with some attributes of the user's own.
+    fn start(&self, generator: &mut impl Rng, row: u32, topics: &BTreeMap<u64, Attributes>) -> Session {
         let newest = FIRST_TOPIC + (f64::from(row) * self.settings.new_topics_per_1000 / 1000.0) as u64;
-        let mut attributes = self.topic(newest - self.topics.rank(generator) as u64);
+        let topic = newest - self.topics.rank(generator) as u64;
+        let mut attributes = topics.get(&topic).copied().unwrap_or_else(|| self.topic(topic));
         for (slot, attribute) in attributes.iter_mut().enumerate() {
             if chance(generator, self.settings.variation) {
                 *attribute = self.word(generator, slot);
             }
         }
-        Session { attributes, tenant: self.tenants.rank(generator) as u32 }
+        Session { topic, attributes, tenant: self.tenants.rank(generator) as u32 }
     }
 
     /// The next request of a session: the same again, or one attribute edited.
@@ -174,7 +183,7 @@ impl<'a> Users<'a> {
         session
     }
 
-    /// The prompt of a topic, the same whenever it is asked for.
+    /// The prompt a topic begins with.
     fn topic(&self, topic: u64) -> Attributes {
         let mut generator = draw::stream(self.seed, Purpose::Prompts, TOPIC_ROWS + topic);
         std::array::from_fn(|slot| self.word(&mut generator, slot))
@@ -228,7 +237,7 @@ fn text(attributes: &Attributes) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
 
@@ -269,7 +278,7 @@ mod tests {
         let mut generator = draw::stream(5, Purpose::Test, 0);
         let mut edits = 0;
         for _ in 0..1000 {
-            let before = users.start(&mut generator, 0);
+            let before = users.start(&mut generator, 0, &BTreeMap::new());
             let after = users.go_on(&mut generator, before);
             let changed = (0..SLOTS).filter(|&slot| before.attributes[slot] != after.attributes[slot]).count();
             assert!(changed <= 1);
@@ -283,6 +292,7 @@ mod tests {
         // Sessions of one request that start with their topic's own prompt: prompts are topics.
         let settings = Prompts {
             topics: 100,
+            topic_exponent: 1.0,
             session_requests: 1.0,
             variation: 0.0,
             new_topics_per_1000: 0.0,
