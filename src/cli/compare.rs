@@ -27,8 +27,8 @@ pub(super) struct Compare {
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
     /// Repeat each variant on this many traces: a synthetic one is generated anew, a real one resampled by blocks of time
-    #[arg(long, value_name = "N", default_value = "1")]
-    seeds: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
     /// Runs at a time
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -54,7 +54,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let runs = run_all(&planned, command)?;
     let comparison = Comparison {
         name: base.name.clone(),
-        notes: notes(&planned, command.seeds.get(), &base),
+        notes: notes(&planned, command.seeds, &base),
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         versions: versions(&planned, &base, &sets),
         runs,
@@ -97,6 +97,9 @@ fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec<Var
     if wanted.is_empty() {
         return Ok(base.variant.clone());
     }
+    if let Some(twice) = wanted.iter().enumerate().find(|(index, name)| wanted[..*index].contains(name)) {
+        return Err(InputError::new("the command line", "expected each variant once").value("--variants", twice.1));
+    }
     let find = |name: &String| {
         let found = base.variant.iter().find(|variant| variant.name == *name).cloned();
         let message = || format!("expected some of {}", names.join(", "));
@@ -121,7 +124,7 @@ fn plan(
     let scenarios: Vec<(&Variant, Scenario, Vec<Override>)> = scenarios.collect::<Result<_, InputError>>()?;
     let retrieves = scenarios.iter().any(|(_, scenario, _)| Inputs::retrieves(scenario.system.policy));
     for (variant, scenario, overrides) in scenarios {
-        for index in 0..command.seeds.get() as u64 {
+        for index in 0..command.seeds {
             let mut scenario = scenario.clone();
             scenario.seed = scenario.seed.wrapping_add(index);
             let known = traces.iter().find(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
@@ -135,7 +138,7 @@ fn plan(
             };
             let seed = format!("seed-{}", scenario.seed);
             let folder = command.common.out.join(&variant.name);
-            let folder = if command.seeds.get() > 1 { folder.join(seed) } else { folder };
+            let folder = if command.seeds > 1 { folder.join(seed) } else { folder };
             let prepared = Prepared::with_trace(scenario, source, &overrides, trace)?;
             planned.push(Planned { variant: variant.name.clone(), folder, prepared });
         }
@@ -197,7 +200,7 @@ fn stand_ins(planned: &[Planned]) -> Vec<String> {
     all
 }
 
-fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
+fn notes(planned: &[Planned], seeds: u64, base: &Scenario) -> Vec<String> {
     let mut notes = stand_ins(planned);
     let sources: std::collections::BTreeSet<&str> =
         planned.iter().map(|run| run.prepared.inputs.profile.source.as_str()).collect();

@@ -10,6 +10,19 @@ use crate::time::{Duration, MAX_INPUT_S};
 /// Workers are numbered by u16.
 const MOST_WORKERS: usize = 65_535;
 const MOST_STEPS: u32 = 100_000;
+/// Every reader of JSON keeps whole numbers exact up to here, and `--seeds` counts on from it.
+const LARGEST_SEED: u64 = 1 << 53;
+/// What a folder of results holds beside the folders of variants.
+const RESERVED: [&str; 8] = [
+    "comparison.csv",
+    "figures",
+    "report.html",
+    "report.md",
+    "run.json",
+    "scenario.toml",
+    "summary.json",
+    "modm.partial",
+];
 
 /// The first thing wrong with a scenario.
 pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
@@ -18,6 +31,9 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     };
     if scenario.name.trim().is_empty() {
         return complaint("name", &"\"\"", "expected a name");
+    }
+    if scenario.seed > LARGEST_SEED {
+        return complaint("seed", &scenario.seed, "expected a whole number from 0 to 9007199254740992 (2^53)");
     }
     check_trace(scenario, file)?;
     check_cluster(scenario, file)?;
@@ -192,6 +208,10 @@ fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
             let message = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
+            return Err(InputError::new(file, message).value(key, format!("{name:?}")));
+        }
+        if RESERVED.contains(&name.as_str()) {
+            let message = "is what a file of the results is called: expected another name";
             return Err(InputError::new(file, message).value(key, format!("{name:?}")));
         }
         if scenario.variant[..index].iter().any(|other| other.name == *name) {
