@@ -101,8 +101,12 @@ impl ProfileFile {
     pub fn parse(text: &str, file: &Path) -> Result<Self, InputError> {
         let table = input::toml::parse(text, file)?;
         let place = |error: InputError| {
-            let line = error.key.as_deref().and_then(|key| input::toml::line_of_key(text, key));
-            InputError { line, ..error }
+            let Some(key) = error.key.clone() else { return error };
+            let placed = InputError { line: input::toml::line_of_key(text, &key), ..error };
+            match input::toml::look_up(&table, &key).filter(|value| value.is_float() || value.is_integer()) {
+                Some(written) => placed.value(key, input::toml::written(written)),
+                None => placed,
+            }
         };
         let profile: Self = input::toml::settings(&table, &["service.*", "quality.*"], file).map_err(place)?;
         if profile.service.is_empty() {
@@ -207,7 +211,10 @@ mod tests {
             Err("profile.toml:5: service.0.step_s = -0.5: expected seconds from 0 to ten years".into())
         );
         let unknown = format!("{ROW}colour = 1\n");
-        assert!(parse(&unknown).is_err_and(|error| error.starts_with("profile.toml:7: service.0.colour = 1: is not a key here")));
+        assert!(
+            parse(&unknown)
+                .is_err_and(|error| error.starts_with("profile.toml:7: service.0.colour = 1: is not a key here"))
+        );
         let twice = format!("{ROW}{}", &ROW["source = \"test\"\n".len()..]);
         assert!(parse(&twice).is_err_and(|error| error.contains("profile.toml:7")));
     }

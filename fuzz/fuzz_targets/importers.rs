@@ -5,6 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use modm::trace::import::{Format, Options, Selection, combine, read};
+use modm::trace::{self, TraceFiles, write_requests};
 use modm_fuzz::file_of;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -20,5 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(combined) = combine((&file, &source), None, &Selection::default()) {
         assert!(combined.trace.len() <= source.len() && combined.trace.arrivals().is_sorted());
+        let mut written = Vec::new();
+        write_requests(&mut written, &combined.trace).expect("memory takes all");
+        let requests = file_of(&written, "requests.csv");
+        let again = trace::read(&TraceFiles { requests, ..TraceFiles::default() }).expect("our own CSV is good");
+        assert_eq!(again.arrivals(), combined.trace.arrivals());
     }
 });

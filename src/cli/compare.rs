@@ -27,11 +27,16 @@ pub(super) struct Compare {
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
     /// Repeat each variant on this many traces: a synthetic one is generated anew, a real one resampled by blocks of time
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
+    seeds: NonZeroUsize,
     /// Runs at a time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
+}
+
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 1000);
+    count.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
 }
 
 /// One run to do: which variant on which trace, and where its files go.
@@ -54,7 +59,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let runs = run_all(&planned, command)?;
     let comparison = Comparison {
         name: base.name.clone(),
-        notes: notes(&planned, command.seeds, &base),
+        notes: notes(&planned, command.seeds.get(), &base),
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         versions: versions(&planned, &base, &sets),
         runs,
@@ -124,7 +129,7 @@ fn plan(
     let scenarios: Vec<(&Variant, Scenario, Vec<Override>)> = scenarios.collect::<Result<_, InputError>>()?;
     let retrieves = scenarios.iter().any(|(_, scenario, _)| Inputs::retrieves(scenario.system.policy));
     for (variant, scenario, overrides) in scenarios {
-        for index in 0..command.seeds {
+        for index in 0..command.seeds.get() as u64 {
             let mut scenario = scenario.clone();
             scenario.seed = scenario.seed.wrapping_add(index);
             let known = traces.iter().find(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
@@ -138,7 +143,7 @@ fn plan(
             };
             let seed = format!("seed-{}", scenario.seed);
             let folder = command.common.out.join(&variant.name);
-            let folder = if command.seeds > 1 { folder.join(seed) } else { folder };
+            let folder = if command.seeds.get() > 1 { folder.join(seed) } else { folder };
             let prepared = Prepared::with_trace(scenario, source, &overrides, trace)?;
             planned.push(Planned { variant: variant.name.clone(), folder, prepared });
         }
@@ -200,7 +205,7 @@ fn stand_ins(planned: &[Planned]) -> Vec<String> {
     all
 }
 
-fn notes(planned: &[Planned], seeds: u64, base: &Scenario) -> Vec<String> {
+fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
     let mut notes = stand_ins(planned);
     let sources: std::collections::BTreeSet<&str> =
         planned.iter().map(|run| run.prepared.inputs.profile.source.as_str()).collect();

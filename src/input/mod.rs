@@ -109,15 +109,18 @@ pub fn sha256(file: impl AsRef<Path>) -> Result<String, InputError> {
     Ok(hexadecimal)
 }
 
-/// Long values are cut in messages: a pasted megabyte helps nobody.
+/// A message is one line, and a pasted megabyte in it helps nobody.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 80;
-    if text.chars().count() <= LONGEST {
-        return text.to_owned();
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == LONGEST {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
     }
-    let mut cut: String = text.chars().take(LONGEST).collect();
-    cut.push('…');
-    cut
+    shown
 }
 
 impl fmt::Display for InputError {

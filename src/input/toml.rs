@@ -17,7 +17,12 @@ pub fn parse(text: &str, file: &Path) -> Result<Table, InputError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| line_of_offset(text, span.start));
         let message = error.message().trim().replace('\n', ", ");
-        InputError { line, ..InputError::new(file, format!("is not TOML: {message}")) }
+        let accepted = if message.contains("expected any valid TOML value") {
+            "has a number beyond what TOML holds: expected at most 9223372036854775807".to_owned()
+        } else {
+            format!("is not TOML: {message}")
+        };
+        InputError { line, ..InputError::new(file, accepted) }
     })
 }
 
@@ -40,18 +45,41 @@ pub fn settings<T: DeserializeOwned>(table: &Table, tables: &[&str], file: &Path
         // serde names some keys in the message alone; their place is what the user looks for.
         for kind in ["unknown field `", "missing field `"] {
             let named = message.strip_prefix(kind).and_then(|rest| rest.split('`').next());
-            if let Some(name) = named.filter(|name| key.rsplit('.').next() != Some(name)) {
+            if let Some(name) = named.filter(|name| key != *name && !key.ends_with(&format!(".{name}"))) {
                 key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
             }
         }
-        complaint(file, table, key, &accepted(&message))
+        let mut accepted = accepted(&message);
+        // Inside a table that serde reads twice, it does not say where.
+        let invalid = message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
+        match (look_up(table, &key), invalid) {
+            (Some(Value::Table(_)), Some(("map", "a sequence"))) => {
+                accepted = format!("expected an array of tables, [[{key}]]");
+            }
+            (Some(Value::Table(_)), Some((found, _))) => {
+                accepted = format!("{accepted}, found {}", found.replace('`', "").replace("map", "a table"));
+            }
+            _ => {}
+        }
+        complaint(file, table, key, &accepted)
     })
 }
 
 fn complaint(file: &Path, table: &Table, key: String, accepted: &str) -> InputError {
     let found = look_up(table, &key).filter(|value| !value.is_table());
     let error = InputError::new(file, accepted).key(key.clone());
-    found.map_or(error.clone(), |found| error.value(key, found))
+    found.map_or(error.clone(), |found| error.value(key, written(found)))
+}
+
+/// A value as a user writes it.
+#[must_use]
+pub fn written(value: &Value) -> String {
+    match value {
+        Value::Float(number) if number.is_finite() && *number != 0.0 && !(1e-6..1e15).contains(&number.abs()) => {
+            format!("{number:e}")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The key of the first value at `path` that is not a table.
@@ -74,15 +102,20 @@ fn accepted(message: &str) -> String {
         return "is missing".into();
     }
     if let Some(rest) = message.strip_prefix("unknown field `") {
-        let known = rest.split_once("`, expected ").map_or(String::new(), |(_, known)| format!(": expected {}", plain(known)));
+        let known =
+            rest.split_once("`, expected ").map_or(String::new(), |(_, known)| format!(": expected {}", plain(known)));
         return format!("is not a key here{known}");
     }
-    if let Some((_, known)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected ")) {
+    if let Some((_, known)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected "))
+    {
         return format!("expected {}", known.replace('`', "\""));
     }
     let invalid = ["invalid type: ", "invalid value: ", "invalid length "].iter().any(|kind| message.starts_with(kind));
     let Some((_, wanted)) = message.rsplit_once(", expected ").filter(|_| invalid) else {
-        return if message.starts_with("wanted string or table") { "expected a word in quotes".into() } else { plain(message) };
+        return match message {
+            message if message.starts_with("wanted string") => "expected a word in quotes".into(),
+            message => plain(message),
+        };
     };
     let wanted = match wanted {
         "u16" => "a whole number from 0 to 65535",
@@ -90,6 +123,8 @@ fn accepted(message: &str) -> String {
         "u64" | "usize" => "a whole number from 0",
         "f32" | "f64" => "a number",
         "a string" | "string" => "text in quotes",
+        "string only" | "variant identifier" => "a word in quotes",
+        "fewer elements in array" => "fewer values",
         "path string" => "a path in quotes",
         "a boolean" => "true or false",
         "a sequence" => "an array: [ ... ]",
@@ -162,8 +197,16 @@ mod tests {
     fn finds_lines_and_values_of_keys() {
         let text = "a = 1\n[b]\nc = [\n  { d = 1 },\n  { d = 2 },\n]\n[[e]]\nf = 1\n[[e]]\nf = 2\n\"x.y\" = 3\n";
         let table = parse(text, Path::new("t")).unwrap();
-        let cases =
-            [("a", 1), ("b", 2), ("b.c.1.d", 5), ("b.c.1", 5), ("b.c.7", 3), ("b.z", 2), ("e.1.f", 10), ("e.1.x.y", 11)];
+        let cases = [
+            ("a", 1),
+            ("b", 2),
+            ("b.c.1.d", 5),
+            ("b.c.1", 5),
+            ("b.c.7", 3),
+            ("b.z", 2),
+            ("e.1.f", 10),
+            ("e.1.x.y", 11),
+        ];
         for (key, line) in cases {
             assert_eq!(line_of_key(text, key), Some(line), "{key}");
         }

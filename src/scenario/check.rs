@@ -52,7 +52,11 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     check_allocation(scenario, file)?;
     for (index, multiple) in scenario.slo.multiples.iter().enumerate() {
         if !(*multiple > 0.0 && *multiple <= 1e6) {
-            return complaint(&format!("slo.multiples.{index}"), multiple, "expected a multiple above 0");
+            return complaint(
+                &format!("slo.multiples.{index}"),
+                multiple,
+                "expected a multiple above 0, at most 1000000",
+            );
         }
     }
     scenario.encoder.check(file, "encoder")?;
@@ -106,12 +110,12 @@ fn check_cluster(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         }
         if let Some(dollars) = group.usd_per_hour.filter(|dollars| !(0.0..=1e6).contains(dollars)) {
             let key = format!("cluster.gpus.{index}.usd_per_hour");
-            return Err(InputError::new(file, "expected dollars from 0").value(key, dollars));
+            return Err(InputError::new(file, "expected dollars from 0 to 1000000").value(key, dollars));
         }
     }
     if !(1..=MOST_WORKERS).contains(&scenario.workers()) {
         let message = format!("expected from 1 to {MOST_WORKERS} GPUs in all");
-        return Err(InputError::new(file, message).value("cluster.gpus", scenario.workers()));
+        return Err(InputError::new(file, message).value("cluster.gpus", format_args!("{} in all", scenario.workers())));
     }
     Ok(())
 }
@@ -178,13 +182,14 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     if let Some(pid) = allocation.pid.0 {
         for (key, value) in [("kp", pid.kp), ("ki", pid.ki), ("kd", pid.kd)] {
             if !(value.is_finite() && value.abs() <= 1e6) {
-                return Err(
-                    InputError::new(file, "expected a finite gain").value(format!("allocation.pid.{key}"), value)
-                );
+                return Err(InputError::new(file, "expected a gain from -1000000 to 1000000")
+                    .value(format!("allocation.pid.{key}"), value));
             }
         }
         if !(pid.dt > 0.0 && pid.dt <= 1e9) {
-            return Err(InputError::new(file, "expected a time above 0").value("allocation.pid.dt", pid.dt));
+            return Err(
+                InputError::new(file, "expected a time above 0, at most 1e9").value("allocation.pid.dt", pid.dt)
+            );
         }
     }
     let monitored = scenario.allocation.policy == super::AllocationKind::Modm;

@@ -52,7 +52,8 @@ impl Override {
     /// # Errors
     /// No `=`, or no key before it.
     pub fn parse(text: &str) -> Result<Self, InputError> {
-        let bad = || InputError::new("--set", "expected KEY=VALUE, e.g. cache.capacity=5000").value("--set", text);
+        let bad =
+            || InputError::new("the command line", "expected KEY=VALUE, e.g. cache.capacity=5000").value("--set", text);
         let (key, value) = text.split_once('=').ok_or_else(bad)?;
         let key = key.trim();
         if key.is_empty() {
@@ -135,7 +136,7 @@ impl Source {
             }
         };
         match written.filter(|value| !value.is_table() && !value.is_array()) {
-            Some(written) => placed.value(key, written),
+            Some(written) => placed.value(key, input::toml::written(written)),
             None => placed,
         }
     }
@@ -161,12 +162,17 @@ fn flatten(table: &Table, prefix: &str, found: &mut impl FnMut(String, &Value)) 
 /// Sets one key. A system's bounds are its own: changing the policy drops the bounds set for another.
 fn apply(table: &mut Table, set: &Override) -> Result<(), InputError> {
     let mut parts: Vec<&str> = set.key.split('.').collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        let message = "expected a key, or several with a dot between, e.g. cache.capacity";
+        return Err(InputError::new(&set.origin, message).value("key", format_args!("{:?}", set.key)));
+    }
     let last = parts.pop().unwrap_or_default();
     let mut at = table;
     for part in parts {
         let inner = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
         at = inner.as_table_mut().ok_or_else(|| {
-            InputError::new(&set.origin, format!("`{part}` is a value, not a table of keys: set it as a whole")).key(&set.key)
+            InputError::new(&set.origin, format!("`{part}` is a value, not a table of keys: set it as a whole"))
+                .key(&set.key)
         })?;
     }
     let before = at.insert(last.to_owned(), set.value.clone());

@@ -146,6 +146,12 @@ pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
     let rows = list.map_or(timing.1.len(), |(_, list)| list.len());
     let prompt_embeddings = read_embeddings(arguments.prompt_embeddings.as_deref(), rows)?;
     let image_embeddings = read_embeddings(arguments.image_embeddings.as_deref(), rows)?;
+    if let (Some((first, prompts)), Some((file, images))) = (&prompt_embeddings, &image_embeddings)
+        && prompts.dimension() != images.dimension()
+    {
+        let message = format!("expected {}, as in {}", prompts.dimension(), first.display());
+        return Err(InputError::new(file, message).value("dimension", images.dimension()).into());
+    }
     prepare(out, &names, arguments.force)?;
     let embeddings = [
         (prompt_embeddings, "prompt embeddings", PROMPT_EMBEDDINGS),
