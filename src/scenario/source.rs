@@ -121,19 +121,16 @@ impl Source {
             return error; // About another file that the scenario names.
         }
         let concerns = |set: &&Override| within(&key, &set.key) || within(&set.key, &key);
-        let (placed, written) = match overrides.iter().rev().find(concerns) {
-            Some(set) => {
-                let written = if set.key == key {
-                    Some(&set.value)
-                } else {
-                    key.strip_prefix(&set.key).and_then(|rest| input::toml::look_up_in(&set.value, &rest[1..]))
-                };
-                (InputError { file: set.origin.clone().into(), line: None, ..error }, written)
-            }
-            None => {
-                let line = input::toml::line_of_key(&self.text, &key);
-                (InputError { line, ..error }, input::toml::look_up(&self.table, &key))
-            }
+        let (placed, written) = if let Some(set) = overrides.iter().rev().find(concerns) {
+            let written = if set.key == key {
+                Some(&set.value)
+            } else {
+                key.strip_prefix(&set.key).and_then(|rest| input::toml::look_up_in(&set.value, &rest[1..]))
+            };
+            (InputError { file: set.origin.clone().into(), line: None, ..error }, written)
+        } else {
+            let line = input::toml::line_of_key(&self.text, &key);
+            (InputError { line, ..error }, input::toml::look_up(&self.table, &key))
         };
         match written.filter(|value| !value.is_table() && !value.is_array()) {
             Some(written) => placed.value(key, input::toml::written(written)),
