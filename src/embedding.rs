@@ -213,4 +213,14 @@ mod tests {
         assert!(similarity(&[1.0, 0.0], &[-1.0, 0.0]).abs() < f64::EPSILON);
         assert!((similarity(&[0.6, 0.8], &[0.6, 0.8]) - 1.0).abs() < 1e-6);
     }
+
+    #[test]
+    fn only_unit_vectors_are_read() {
+        let embedding = Embedding::normalised(&[3.0, 4.0]).unwrap();
+        let written = serde_json::to_string(&embedding).unwrap();
+        assert_eq!(serde_json::from_str::<Embedding>(&written).unwrap(), embedding);
+        for bad in ["[]", "[3.0,4.0]", "[0.0,0.0]", "[1e39,0.0]", "[0.6,null]"] {
+            assert!(serde_json::from_str::<Embedding>(bad).is_err(), "{bad}");
+        }
+    }
 }

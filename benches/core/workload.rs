@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use modm::cache::Admission;
 use modm::draw::{Purpose, exponential, stream};
 use modm::metrics::summary::Summary;
 use modm::metrics::{Metrics, Settings};
@@ -56,8 +57,13 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         window: Duration::from_nanoseconds(60_000_000_000),
         keep_requests: false,
     });
-    let config =
-        Config { models: 1, total_steps: STEPS, admission: Default::default(), max_attempts: 3, tenants_apart: false };
+    let config = Config {
+        models: 1,
+        total_steps: STEPS,
+        admission: Admission::default(),
+        max_attempts: 3,
+        tenants_apart: false,
+    };
     let routing = System::Vanilla.build(&[], STEPS);
     let mut core = Scheduler::new(config, routing, None, Box::new(StaticSplit::new(allocation)));
     let mut executor = Simulated::new(sim::Settings {

@@ -60,6 +60,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let comparison = Comparison {
         name: base.name.clone(),
         notes: notes(&planned, command.seeds.get(), &base),
+        stand_ins: stand_ins(&planned),
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         versions: versions(&planned, &base, &sets),
         runs,
@@ -72,8 +73,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         }
         write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
     }
-    let stand_ins: Vec<String> = stand_ins(&planned);
-    write_run_json(&common.out, &base, Vec::new(), &stand_ins, begun.elapsed().as_secs_f64())?;
+    write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.elapsed().as_secs_f64())?;
     if common.json {
         let rows: Vec<_> = comparison
             .runs
@@ -87,7 +87,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let verdict = report::verdict(&comparison);
     println!("{}", verdict.sentence);
     super::print_notes(&verdict.caveats);
-    super::print_notes(&comparison.notes);
+    super::print_notes(comparison.grounds());
     eprintln!("report: {}", common.out.join("report.html").display());
     Ok(())
 }
@@ -206,7 +206,7 @@ fn stand_ins(planned: &[Planned]) -> Vec<String> {
 }
 
 fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
-    let mut notes = stand_ins(planned);
+    let mut notes = Vec::new();
     let sources: std::collections::BTreeSet<&str> =
         planned.iter().map(|run| run.prepared.inputs.profile.source.as_str()).collect();
     notes.extend(sources.into_iter().map(|source| format!("service times: {source}")));

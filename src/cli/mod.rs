@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::input::InputError;
 
@@ -18,8 +18,18 @@ mod trace;
 
 pub use run::Prepared;
 
+const EXAMPLES: &str = "\
+Examples:
+  modm compare scenarios/quickstart.toml --out results/quickstart
+  modm simulate scenarios/quickstart.toml --set system.policy=vanilla --out results/vanilla
+  modm trace import --prompts prompts.txt --arrivals azure.csv --rate-per-min 20 --out traces/mine
+  modm trace inspect traces/mine/requests.csv
+
+Any key of a scenario can be set from the command line: --set cache.capacity=5000.
+Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong.";
+
 #[derive(Debug, Parser)]
-#[command(name = "modm", version, about, propagate_version = true)]
+#[command(name = "modm", version, about, propagate_version = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,6 +42,11 @@ enum Command {
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
+    /// Print a completion script, e.g. `modm completions bash > modm.bash`
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Parses the command line, runs it and turns errors into exit codes.
@@ -42,6 +57,10 @@ pub fn main() -> ExitCode {
         Command::Simulate(command) => simulate::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Trace(command) => trace::run(command),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut std::io::stdout());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,7 +78,7 @@ fn width() -> Option<u16> {
 }
 
 /// Notes under a table.
-fn print_notes(notes: &[String]) {
+fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
     for note in notes {
         println!("note: {note}");
     }

@@ -143,7 +143,7 @@ impl Prepared {
         let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
         write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
         run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
-        write_run_json(folder, &self.scenario, self.inputs_by_name(), self.stand_ins(), wall_s)
+        write_run_json(folder, &self.scenario, &self.inputs_by_name(), self.stand_ins(), wall_s)
     }
 
     fn worker_gpus(&self) -> Vec<String> {
@@ -159,7 +159,7 @@ impl Prepared {
 pub(super) fn write_run_json(
     folder: &Path,
     scenario: &Scenario,
-    inputs: Vec<serde_json::Value>,
+    inputs: &[serde_json::Value],
     stand_ins: &[String],
     wall_s: f64,
 ) -> anyhow::Result<()> {

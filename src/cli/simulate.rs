@@ -47,11 +47,11 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
             timeline: results.timeline,
             latencies: results.latencies,
         }],
-        notes: prepared.stand_ins().to_vec(),
+        stand_ins: prepared.stand_ins().to_vec(),
         ..Comparison::default()
     };
     print!("{}", report::terminal(&comparison, super::width()));
-    super::print_notes(&comparison.notes);
+    super::print_notes(comparison.grounds());
     eprintln!("results in {}", common.out.display());
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::time::{Duration, Time};
 pub(super) struct Aggregate {
     pub(super) requests: u64,
     pub(super) completed: u64,
+    pub(super) returned: u64,
     pub(super) rejected: u64,
     pub(super) failed: u64,
     pub(super) cancelled: u64,
@@ -70,6 +71,7 @@ impl Aggregate {
         if row.finish <= self.last_arrival {
             self.steady = self.completed;
         }
+        self.returned += u64::from(row.returned());
         self.latencies.push(row.finish.since(row.arrival));
         self.deadlines_met += u64::from(row.deadline.is_some_and(|deadline| row.finish <= deadline));
         for (total, met) in self.met.iter_mut().zip(met) {

@@ -82,8 +82,9 @@ impl ClusterWork {
         self.workers[worker].model
     }
 
-    pub(super) fn state(&self, worker: usize) -> State {
-        self.workers[worker].state
+    /// What it does; `None` for a worker that the cluster does not have.
+    pub(super) fn state(&self, worker: usize) -> Option<State> {
+        self.workers.get(worker).map(|worker| worker.state)
     }
 
     /// A worker changes state; `model` is what it holds from now on (or will, once loaded).

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::aggregate::Aggregate;
 use super::cluster::{ClusterWork, State};
-use super::windows::{Waiting, Windows};
+use super::windows::{Mark, Waiting, Windows};
 use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
@@ -129,7 +129,11 @@ pub struct Metrics {
     pub(super) aggregate: Aggregate,
     pub(super) ticks: Vec<TickRow>,
     pub(super) requests: Vec<RequestRow>,
+    /// When the last request so far ended.
     pub(super) end: Time,
+    /// What was counted when it ended, once something else happens after that and before the next arrival:
+    /// if no request follows, that is not part of the run.
+    pub(super) at_end: Option<(ClusterWork, Mark)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
 }
 
@@ -152,6 +156,7 @@ impl Metrics {
             ticks: Vec::new(),
             requests: Vec::new(),
             end: Time::ZERO,
+            at_end: None,
             made: Vec::new(),
             settings,
         }
@@ -175,20 +180,20 @@ impl Metrics {
                 let requests = self.end_job(now, *worker, Some(*job));
                 self.wait_again(&requests);
             }
-            Event::ModelLoaded { worker } if self.cluster.state(worker.index()) == State::Loading => {
+            Event::ModelLoaded { worker } if self.cluster.state(worker.index()) == Some(State::Loading) => {
                 let model = self.cluster.model(worker.index());
                 self.cluster.change(now, worker.index(), State::Idle, model);
             }
-            Event::LoadFailed { worker, loaded, .. } if self.cluster.state(worker.index()) == State::Loading => {
+            Event::LoadFailed { worker, loaded, .. } if self.cluster.state(worker.index()) == Some(State::Loading) => {
                 let state = if loaded.is_some() { State::Idle } else { State::Down };
                 self.cluster.change(now, worker.index(), state, *loaded);
             }
-            Event::WorkerDown(worker) => {
+            Event::WorkerDown(worker) if self.cluster.state(worker.index()).is_some() => {
                 let requests = self.end_job(now, *worker, None);
                 self.wait_again(&requests);
                 self.cluster.change(now, worker.index(), State::Down, None);
             }
-            Event::WorkerUp(worker) if self.cluster.state(worker.index()) == State::Down => {
+            Event::WorkerUp(worker) if self.cluster.state(worker.index()) == Some(State::Down) => {
                 self.cluster.change(now, worker.index(), State::Idle, None);
             }
             _ => {}
@@ -233,8 +238,9 @@ impl Metrics {
 
     /// The requests of the job a worker runs (of this job, if one is named), and the worker idle.
     fn end_job(&mut self, now: Time, worker: WorkerId, job: Option<JobId>) -> SmallVec<[RequestId; 2]> {
-        let running = self.jobs[worker.index()].take_if(|(running, _)| job.is_none_or(|job| job == *running));
-        let Some((_, requests)) = running else { return SmallVec::new() };
+        let Some(running) = self.jobs.get_mut(worker.index()) else { return SmallVec::new() };
+        let ended = running.take_if(|(running, _)| job.is_none_or(|job| job == *running));
+        let Some((_, requests)) = ended else { return SmallVec::new() };
         let model = self.cluster.model(worker.index());
         self.cluster.change(now, worker.index(), State::Idle, model);
         requests
@@ -265,6 +271,7 @@ impl Metrics {
             outcome: outcome.clone(),
         };
         self.end = now;
+        self.at_end = None;
         let completed = *outcome == Outcome::Completed;
         let latency = now.since(row.arrival);
         let met = self.limits.iter().map(|limit| completed && latency <= *limit);
@@ -296,6 +303,10 @@ impl Metrics {
 
 impl Journal for Metrics {
     fn record(&mut self, time: Time, record: Record<'_>) {
+        let idle = self.open.is_empty() && time > self.end;
+        if idle && self.at_end.is_none() && !matches!(record, Record::Event(Event::Arrived(_))) {
+            self.at_end = Some((self.cluster.clone(), self.windows.mark()));
+        }
         self.windows.advance(time, self.cluster.counts(), self.waiting);
         match record {
             Record::Event(event) => self.event(time, event),

@@ -30,7 +30,12 @@ impl Metrics {
     /// The results, once the run has ended.
     #[must_use]
     pub fn finish_run(mut self) -> Results {
+        if let Some((cluster, mark)) = self.at_end.take() {
+            self.cluster = cluster;
+            self.windows.back_to(mark);
+        }
         self.cluster.settle(self.end);
+        self.ticks.retain(|row| row.time <= self.end);
         let mut summary = self.summarise();
         summary.latency_s = self.aggregate.latency();
         self.requests.sort_by_key(|row| row.id);
@@ -56,6 +61,7 @@ impl Metrics {
         Summary {
             requests: sums.requests,
             completed: sums.completed,
+            returned: sums.returned,
             rejected: sums.rejected,
             failed: sums.failed,
             cancelled: sums.cancelled,

@@ -11,6 +11,9 @@ pub struct Summary {
     pub requests: u64,
     /// Of these, completed.
     pub completed: u64,
+    /// Of the completed, answered with a cached image as it was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub returned: u64,
     /// Of these, not accepted.
     pub rejected: u64,
     /// Of these, accepted but without an image.
@@ -58,6 +61,11 @@ pub struct Summary {
     /// measures with a row for everything that was made.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quality: BTreeMap<String, f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Latency in seconds: finish - arrival. Percentiles interpolate linearly between closest ranks.

@@ -30,6 +30,15 @@ struct Open {
     spent: Vec<u64>,
 }
 
+/// The open window as it was, and how many were closed.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    rows: usize,
+    start: Time,
+    reached: Time,
+    open: Open,
+}
+
 /// What waits now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Waiting {
@@ -73,6 +82,17 @@ impl Windows {
         }
         self.integrate(now, counts);
         self.open.touched = true;
+    }
+
+    /// Where it is now, to come back to.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { rows: self.rows.len(), start: self.start, reached: self.reached, open: self.open.clone() }
+    }
+
+    /// Back to a mark: what came since is left out.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.rows.truncate(mark.rows);
+        (self.start, self.reached, self.open) = (mark.start, mark.reached, mark.open);
     }
 
     fn integrate(&mut self, until: Time, counts: &Counts) {

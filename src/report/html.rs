@@ -35,9 +35,10 @@ fn write(page: &mut String, comparison: &Comparison, verdict: &Verdict, figures:
         // A region that scrolls must be reachable by keyboard.
         write!(page, "<figure class=\"scroll\" tabindex=\"0\">\n{element}</figure>\n")?;
     }
-    if !comparison.notes.is_empty() {
+    let grounds: Vec<String> = comparison.grounds().cloned().collect();
+    if !grounds.is_empty() {
         page.push_str("<h2>What this rests on</h2>\n");
-        write_list(page, "notes", &comparison.notes)?;
+        write_list(page, "notes", &grounds)?;
     }
     write!(
         page,

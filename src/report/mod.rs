@@ -47,8 +47,10 @@ pub struct Comparison {
     pub name: String,
     /// Runs, a variant's together; the first run's variant is the baseline.
     pub runs: Vec<Run>,
-    /// Stand-ins that were used, what seeds vary, fitted values: one sentence each.
+    /// What seeds vary, where service times come from: one sentence each.
     pub notes: Vec<String>,
+    /// Stand-ins that were used, in words; figures carry a mark of them.
+    pub stand_ins: Vec<String>,
     /// The scenario as resolved.
     pub scenario_toml: String,
     /// Program version, commit, hashes of the inputs: name and value.
@@ -71,6 +73,11 @@ impl Comparison {
     /// The runs of a variant, one a seed.
     pub fn runs_of<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Run> {
         self.runs.iter().filter(move |run| run.variant == variant)
+    }
+
+    /// What the numbers rest on: stand-ins, then notes.
+    pub fn grounds(&self) -> impl Iterator<Item = &String> {
+        self.stand_ins.iter().chain(&self.notes)
     }
 
     /// Number of different seeds.

@@ -79,6 +79,7 @@ pub(crate) fn comparison() -> Comparison {
     Comparison {
         name: "sample".into(),
         runs: vec![vanilla(), modm()],
+        stand_ins: vec!["prompt embeddings: stand-in".into()],
         notes: vec!["Made up for tests.".into()],
         scenario_toml: "name = \"sample\"\n".into(),
         versions: vec![("modm".into(), "0.1.0".into())],

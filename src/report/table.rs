@@ -247,7 +247,7 @@ pub fn markdown(comparison: &Comparison) -> String {
 /// `report.md`: the verdict, the table and what they rest on.
 pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
     let mut text = format!("{}\n\n{}", verdict.sentence, markdown(comparison));
-    let notes = verdict.caveats.iter().chain(&comparison.notes);
+    let notes = verdict.caveats.iter().chain(comparison.grounds());
     text.push('\n');
     for note in notes {
         text.extend(["- ", note, "\n"]);

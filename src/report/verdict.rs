@@ -24,7 +24,14 @@ pub fn verdict(comparison: &Comparison) -> Verdict {
         [] => "Nothing was run.".to_owned(),
         [only] => alone(comparison, only),
         [baseline, others @ ..] if saturated.is_empty() => by_latency(comparison, baseline, others),
-        [baseline, others @ ..] => by_throughput(comparison, baseline, others),
+        [baseline, others @ ..] => {
+            let keep_up: Vec<&str> = others.iter().copied().filter(|other| !saturated.contains(other)).collect();
+            let several = keep_up.len() > 1 && saturated.contains(baseline);
+            several
+                .then(|| several_keep_up(comparison, baseline, &keep_up))
+                .flatten()
+                .unwrap_or_else(|| by_throughput(comparison, baseline, others))
+        }
     };
     Verdict { sentence, caveats: caveats(comparison, &variants, &saturated) }
 }
@@ -50,10 +57,18 @@ fn completed_nothing(comparison: &Comparison, variant: &str) -> String {
 
 /// Somewhere demand exceeded what could be served: what counts is how much that was.
 fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> String {
-    let ratios = others.iter().filter_map(|other| Some((*other, comparison.ratio(other, steady)?)));
-    let Some((best, ratio)) = ratios.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
+    let ratios: Vec<(&str, Estimate)> =
+        others.iter().filter_map(|other| Some((*other, comparison.ratio(other, steady)?))).collect();
+    let Some(&(best, ratio)) = ratios.iter().max_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
         return completed_nothing(comparison, baseline);
     };
+    let rest: Vec<String> = ratios
+        .iter()
+        .filter(|(other, _)| *other != best)
+        .map(|(other, ratio)| format!("{other} {}", times(*ratio)))
+        .collect();
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let rest = if rest.is_empty() { String::new() } else { format!(" By the same measure: {}.", listed(&rest)) };
     let rates = match (comparison.estimate(best, steady), comparison.estimate(baseline, steady)) {
         (Some(best), Some(base)) => format!(" ({:.1} against {:.1} per minute)", best.mean, base.mean),
         _ => String::new(),
@@ -61,12 +76,34 @@ fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> St
     let queues = comparison.runs_of(best).any(saturation::still_growing);
     let kept_up = if queues { "" } else { " and kept up with the arrivals" };
     format!(
-        "On {}, {best} served {}{} the requests of {baseline}{rates}{kept_up}{}.",
+        "On {}, {best} served {}{} the requests of {baseline}{rates}{kept_up}{}.{rest}",
         comparison.name,
         times(ratio),
         interval(ratio),
         shares(comparison, best)
     )
+}
+
+/// Several served all that arrived, so their throughputs differ by nothing but noise, and none is the best.
+fn several_keep_up(comparison: &Comparison, baseline: &str, keep_up: &[&str]) -> Option<String> {
+    let ratios = keep_up.iter().filter_map(|variant| comparison.ratio(variant, steady));
+    let ratio = ratios.min_by(|a, b| a.mean.total_cmp(&b.mean))?;
+    let base = comparison.estimate(baseline, steady)?;
+    let latencies: Vec<String> = keep_up
+        .iter()
+        .filter_map(|variant| Some(format!("{} with {variant}", seconds(comparison.estimate(variant, p99)?.mean))))
+        .collect();
+    let latencies: Vec<&str> = latencies.iter().map(String::as_str).collect();
+    Some(format!(
+        "On {}, {} kept up with the arrivals: {}{} the requests of {baseline}, which served {:.1} per minute. 99 % of \
+         requests finished within {}.",
+        comparison.name,
+        listed(keep_up),
+        times(ratio),
+        interval(ratio),
+        base.mean,
+        listed(&latencies)
+    ))
 }
 
 /// Everyone kept up, so throughput is just the trace's rate: what counts is how long requests took.
@@ -108,6 +145,7 @@ fn caveats(comparison: &Comparison, variants: &[&str], saturated: &[&str]) -> Ve
             listed(saturated)
         ));
     }
+    caveats.extend(variants.iter().filter_map(|variant| returned(comparison, variant)));
     let lost: Vec<String> = variants.iter().filter_map(|variant| not_served(comparison, variant)).collect();
     caveats.extend(lost);
     match comparison.seeds() {
@@ -117,6 +155,19 @@ fn caveats(comparison: &Comparison, variants: &[&str], saturated: &[&str]) -> Ve
         seeds => caveats.push(format!("Means over {seeds} seeds, with 95 % intervals.")),
     }
     caveats
+}
+
+/// Answers that no measure here can judge.
+fn returned(comparison: &Comparison, variant: &str) -> Option<String> {
+    let sum = |count: fn(&Summary) -> u64| comparison.runs_of(variant).map(|run| count(&run.summary)).sum::<u64>();
+    let (returned, completed) = (sum(|summary| summary.returned), sum(|summary| summary.completed));
+    (returned > 0).then(|| {
+        let share = per_cent(returned as f64 / completed as f64);
+        format!(
+            "{variant} answered {share} of its requests with an image made for another prompt, as it was: no measure here \
+             says how well it fits."
+        )
+    })
 }
 
 fn not_served(comparison: &Comparison, variant: &str) -> Option<String> {
@@ -179,6 +230,17 @@ mod tests {
         );
         assert!(verdict.caveats[0].starts_with("The queue of vanilla was still growing"), "{:?}", verdict.caveats);
         assert!(verdict.caveats[1].starts_with("One seed"));
+    }
+
+    #[test]
+    fn of_several_that_keep_up_none_is_the_best() {
+        let mut comparison = sample::comparison();
+        comparison.runs.push(crate::report::Run { variant: "modm-sana".into(), ..sample::modm() });
+        assert_eq!(
+            verdict(&comparison).sentence,
+            "On sample, modm-sdxl and modm-sana kept up with the arrivals: 2.50x the requests of vanilla, which served \
+             10.0 per minute. 99 % of requests finished within 190 s with modm-sdxl and 190 s with modm-sana."
+        );
     }
 
     #[test]

@@ -8,9 +8,10 @@ use super::Scenario;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
 use crate::input::{InputError, sha256, text};
-use crate::model::ModelId;
+use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
 use crate::scheduler::routing::System;
+use crate::time::Duration;
 use crate::trace::{Embeddings, Trace, TraceFiles};
 
 const PAPER_PROFILE: &str = include_str!("../../scenarios/profiles/paper.toml");
@@ -164,35 +165,16 @@ impl Inputs {
     /// # Errors
     /// What is wrong with the profile, or what it lacks.
     pub fn new(scenario: &Scenario, file: &Path, trace: Arc<TraceInputs>) -> Result<Self, InputError> {
-        let (profile, name, files) = match &scenario.models.profile {
-            Some(path) => {
-                let place = Scenario::resolve(file, path);
-                let text = text(&place)?;
-                (ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?])
-            }
-            None => {
-                let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
-                (ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new())
-            }
-        };
+        let (profile, name, files) = read_profile(scenario, file)?;
         let models = scenario.model_names();
-        let selected = Profile::select(&profile, &scenario.gpu_types(), &models).map_err(|(gpu, model)| {
+        let gpus = scenario.gpu_types();
+        let selected = Profile::select(&profile, &gpus, &models).map_err(|(gpu, model)| {
             let known: Vec<String> =
                 profile.service.iter().map(|row| format!("({}, {})", row.gpu, row.model)).collect();
             let message = format!("has no [[service]] row for it; it has {}", known.join(", "));
             InputError::new(&name, message).key(format!("GPU {gpu:?} with model {model:?}"))
         })?;
-        for (index, model) in models.iter().enumerate() {
-            for (gpu, gpu_name) in scenario.gpu_types().iter().enumerate() {
-                let (gpu, model_id) = (crate::model::GpuId(gpu as u16), ModelId(index as u16));
-                let seconds = selected.full_generation_s(gpu, model_id, scenario.models.steps);
-                if crate::time::Duration::from_seconds_saturating(seconds).nanoseconds() == 0 {
-                    let key = format!("service ({gpu_name}, {model})");
-                    let message = "a full generation (overhead_s + step_s * models.steps) must take time";
-                    return Err(InputError::new(&name, message).value(key, seconds));
-                }
-            }
-        }
+        check_generations(&selected, &gpus, &models, scenario.models.steps, &name)?;
         let quality = profile.quality.iter().filter_map(|row| {
             let model = models.iter().position(|name| *name == row.model)?;
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
@@ -205,4 +187,36 @@ impl Inputs {
     pub fn retrieves(system: System) -> bool {
         system != System::Vanilla
     }
+}
+
+/// The profile, what to call it in errors, and its file.
+fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBuf, Vec<Fingerprint>), InputError> {
+    let Some(path) = &scenario.models.profile else {
+        let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
+        return Ok((ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new()));
+    };
+    let place = Scenario::resolve(file, path);
+    let text = text(&place)?;
+    Ok((ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))
+}
+
+/// A full generation takes time, on every GPU type with every model.
+fn check_generations(
+    profile: &Profile,
+    gpus: &[String],
+    models: &[String],
+    steps: u32,
+    name: &Path,
+) -> Result<(), InputError> {
+    for (gpu, gpu_name) in gpus.iter().enumerate() {
+        for (model, model_name) in models.iter().enumerate() {
+            let seconds = profile.full_generation_s(GpuId(gpu as u16), ModelId(model as u16), steps);
+            if Duration::from_seconds_saturating(seconds) == Duration::ZERO {
+                let key = format!("service ({gpu_name}, {model_name})");
+                let message = "a full generation (overhead_s + step_s * models.steps) must take time";
+                return Err(InputError::new(name, message).value(key, seconds));
+            }
+        }
+    }
+    Ok(())
 }

@@ -128,19 +128,18 @@ impl Scheduler {
         now: Time,
         worker: WorkerId,
         job: JobId,
-        outputs: SmallVec<[Output; 1]>,
+        outputs: &[Output],
         actions: &mut Vec<Action>,
     ) {
         let model = self.workers.get(worker).and_then(|worker| worker.loaded);
         let Some(requests) = self.end_job(worker, job) else { return };
-        let mut outputs = outputs.into_iter();
         for request in requests {
-            let output = outputs.find(|output| output.request == request);
+            let output = outputs.iter().find(|output| output.request == request);
             if !self.runs_in(request, job) {
                 continue;
             }
             let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
-            let image = output.and_then(|output| output.embedding);
+            let image = output.and_then(|output| output.embedding.clone());
             if let Some(key) = self.admitted_key(&pending, model, image) {
                 self.store(ImageId::of_request(request), pending.request.tenant, &key, now, actions);
             }
@@ -190,12 +189,17 @@ impl Scheduler {
                 continue;
             }
             let Some(pending) = self.requests.get_mut(request.0) else { continue };
-            let source = pending.decision.take().and_then(|decision| decision.source);
+            let Some(source) = pending.decision.and_then(|decision| decision.source) else {
+                // It had none to miss; counted like any failure, so that it cannot go on for ever.
+                self.retry(&[request], job, "source missing", actions);
+                continue;
+            };
+            pending.decision = None;
             let request_data = pending.request;
-            if let (Some(image), Some(cache)) = (source, &mut self.cache) {
-                cache.forget(image);
+            if let Some(cache) = &mut self.cache {
+                cache.forget(source);
             }
-            self.let_go(source, actions);
+            self.let_go(Some(source), actions);
             let load = Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() };
             let route = self.routing.route(&request_data, None, &load);
             self.follow(now, request, route, actions);
@@ -211,8 +215,9 @@ impl Scheduler {
         });
     }
 
-    /// The worker keeps what it holds until the monitor decides again; without a model it is lost.
-    pub(super) fn load_failed(&mut self, worker: WorkerId, loaded: Option<ModelId>) {
+    /// The worker keeps what it holds until the monitor's next tick; without a model it is lost.
+    pub(super) fn load_failed(&mut self, now: Time, worker: WorkerId, loaded: Option<ModelId>) {
+        self.monitor.await_tick(now);
         self.workers.update(worker, |state| {
             if state.activity == Activity::Loading {
                 state.loading = None;
@@ -266,6 +271,9 @@ impl Scheduler {
             self.large_takes_hits = allocation.large_takes_hits;
             self.workers.set_targets(&allocation.targets);
             actions.push(Action::Note(Note::Ticked(tick)));
+        } else {
+            // A load that failed is tried again, or what waits for that model would wait for ever.
+            self.workers.want_again();
         }
     }
 }

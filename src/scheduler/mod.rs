@@ -21,6 +21,8 @@ mod lifecycle;
 mod monitor;
 mod queue;
 pub mod routing;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use action::{Action, Decision, DecisionKind, Note, Part, Tick};
@@ -137,11 +139,11 @@ impl Scheduler {
         match event {
             Event::Arrived(request) => self.arrive(request, actions),
             Event::Encoded { request, embedding } => self.encoded(now, request, embedding, actions),
-            Event::JobCompleted { worker, job, outputs } => self.completed(now, worker, job, outputs, actions),
+            Event::JobCompleted { worker, job, outputs } => self.completed(now, worker, job, &outputs, actions),
             Event::JobFailed { worker, job, reason } => self.job_failed(worker, job, &reason, actions),
             Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
             Event::ModelLoaded { worker } => self.model_loaded(worker),
-            Event::LoadFailed { worker, loaded, .. } => self.load_failed(worker, loaded),
+            Event::LoadFailed { worker, loaded, .. } => self.load_failed(now, worker, loaded),
             Event::WorkerDown(worker) => self.worker_down(worker, actions),
             Event::WorkerUp(worker) => self.worker_up(worker),
             Event::Cancelled(request) => self.cancel(request, actions),

@@ -23,13 +23,15 @@ pub(super) struct Worker {
     /// What it is loading; the target may change meanwhile.
     pub(super) loading: Option<ModelId>,
     pub(super) target: ModelId,
+    /// What the monitor wants here; the target, unless its load failed.
+    pub(super) wanted: ModelId,
     pub(super) activity: Activity,
 }
 
 /// All workers, and the sets the dispatcher asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Workers {
-    workers: Vec<Worker>,
+    all: Vec<Worker>,
     ready_large: WorkerSet,
     ready_small: WorkerSet,
     due_to_load: WorkerSet,
@@ -40,42 +42,51 @@ pub(super) struct Workers {
 impl Workers {
     /// Every worker has its target loaded.
     pub(super) fn new(allocation: &Allocation) -> Self {
-        let worker = |&target| Worker { loaded: Some(target), loading: None, target, activity: Activity::Idle };
+        let worker =
+            |&target| Worker { loaded: Some(target), loading: None, target, wanted: target, activity: Activity::Idle };
         let workers: Vec<Worker> = allocation.targets.iter().map(worker).collect();
         let empty = WorkerSet::new(workers.len());
-        let mut all = Self {
-            workers,
+        let mut listed = Self {
+            all: workers,
             ready_large: empty.clone(),
             ready_small: empty.clone(),
             due_to_load: empty,
             small_targets: 0,
         };
-        for index in 0..all.workers.len() {
-            all.list(index);
+        for index in 0..listed.all.len() {
+            listed.list(index);
         }
-        all
+        listed
     }
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Worker> {
-        self.workers.get(worker.index())
+        self.all.get(worker.index())
     }
 
     /// Changes a worker and its places in the sets. Unknown workers are ignored.
     pub(super) fn update<T>(&mut self, worker: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let index = worker.index();
-        if index >= self.workers.len() {
+        if index >= self.all.len() {
             return None;
         }
         self.unlist(index);
-        let result = change(&mut self.workers[index]);
+        let result = change(&mut self.all[index]);
         self.list(index);
         Some(result)
     }
 
     pub(super) fn set_targets(&mut self, targets: &[ModelId]) {
-        for (index, &target) in targets.iter().enumerate() {
-            if self.workers[index].target != target {
-                self.update(WorkerId(index as u16), |worker| worker.target = target);
+        for (worker, &target) in self.all.iter_mut().zip(targets) {
+            worker.wanted = target;
+        }
+        self.want_again();
+    }
+
+    /// Makes what is wanted the target of every worker.
+    pub(super) fn want_again(&mut self) {
+        for index in 0..self.all.len() {
+            if self.all[index].target != self.all[index].wanted {
+                self.update(WorkerId(index as u16), |worker| worker.target = worker.wanted);
             }
         }
     }
@@ -98,7 +109,7 @@ impl Workers {
 
     /// The set a worker belongs to.
     fn set(&mut self, index: usize) -> Option<&mut WorkerSet> {
-        let worker = &self.workers[index];
+        let worker = &self.all[index];
         match worker.activity {
             Activity::Idle if worker.loaded != Some(worker.target) => Some(&mut self.due_to_load),
             Activity::Idle if worker.target.is_large() => Some(&mut self.ready_large),
@@ -108,7 +119,7 @@ impl Workers {
     }
 
     fn counts_as_small(&self, index: usize) -> usize {
-        let worker = &self.workers[index];
+        let worker = &self.all[index];
         usize::from(!worker.target.is_large() && worker.activity != Activity::Down)
     }
 

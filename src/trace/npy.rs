@@ -4,8 +4,6 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use npyz::WriterBuilder;
-
 use crate::embedding::EmbeddingMatrix;
 use crate::input::{self, InputError};
 
@@ -18,23 +16,18 @@ const ACCEPTED: &str = "expected a .npy file with a two-dimensional array of lit
 pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
     let map = input::map(file)?;
     let wrong = |key: &str, found: &dyn std::fmt::Display| InputError::new(file, ACCEPTED).value(key, found);
-    let offset =
-        data_offset(&map).ok_or_else(|| InputError::new(file, format!("has no readable header; {ACCEPTED}")))?;
-    let header = npyz::NpyHeader::from_reader(&map[..offset])
-        .map_err(|error| InputError::new(file, format!("the header cannot be read: {error}; {ACCEPTED}")))?;
-    let dtype = header.dtype().descr();
-    if dtype != "'<f4'" {
-        return Err(wrong("dtype", &dtype));
+    let header =
+        Header::read(&map).ok_or_else(|| InputError::new(file, format!("has no readable header; {ACCEPTED}")))?;
+    if header.dtype.trim_matches(['\'', '"']) != "<f4" {
+        return Err(wrong("dtype", &header.dtype));
     }
-    let &[rows, dimension] = header.shape() else {
-        return Err(wrong("shape", &format_args!("{:?}", header.shape())));
+    let Some(&[rows, dimension]) = header.dimensions().as_deref() else {
+        return Err(wrong("shape", &header.shape));
     };
-    if header.order() == npyz::Order::Fortran && rows > 1 && dimension > 1 {
-        return Err(wrong("fortran_order", &"True"));
+    if header.fortran_order != "False" && rows > 1 && dimension > 1 {
+        return Err(wrong("fortran_order", &header.fortran_order));
     }
-    let (Ok(rows), Ok(dimension)) = (usize::try_from(rows), usize::try_from(dimension)) else {
-        return Err(wrong("shape", &format_args!("{:?}", header.shape())));
-    };
+    let offset = header.offset;
     if rows == 0 || dimension == 0 {
         let message = "expected at least one row and one component";
         return Err(InputError::new(file, message).value("shape", format_args!("({rows}, {dimension})")));
@@ -50,23 +43,48 @@ pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
     })
 }
 
-/// Where the values begin, if the header is one that the parser of headers can be trusted with: its
-/// recursion follows the nesting, and it multiplies the shape unchecked.
-fn data_offset(bytes: &[u8]) -> Option<usize> {
-    const LONGEST: usize = 4096;
-    const DEEPEST: usize = 8;
-    const MOST_DIGITS: usize = 19; // a product of numbers with 19 digits in all is below 2^64
-    let (length, start) = match *bytes.get(..12)? {
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 10_usize),
-        [0x93, b'N', b'U', b'M', b'P', b'Y', _, _, a, b, c, d] => (u32::from_le_bytes([a, b, c, d]) as usize, 12),
-        _ => return None,
+/// What a header says, as written, and where the values begin.
+struct Header<'a> {
+    dtype: &'a str,
+    fortran_order: &'a str,
+    shape: &'a str,
+    offset: usize,
+}
+
+impl<'a> Header<'a> {
+    /// Reads the dictionary that numpy writes before the values: three keys, in any order.
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (length, start) = match *bytes.get(..12)? {
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 10_usize),
+            [0x93, b'N', b'U', b'M', b'P', b'Y', _, _, a, b, c, d] => (u32::from_le_bytes([a, b, c, d]) as usize, 12),
+            _ => return None,
+        };
+        let offset = start.checked_add(length)?;
+        let text = std::str::from_utf8(bytes.get(start..offset)?).ok()?;
+        let value = |key| value_of(text, key);
+        Some(Self { dtype: value("descr")?, fortran_order: value("fortran_order")?, shape: value("shape")?, offset })
+    }
+
+    /// The shape's numbers.
+    fn dimensions(&self) -> Option<Vec<usize>> {
+        let inside = self.shape.strip_prefix('(')?.strip_suffix(')')?;
+        let numbers = inside.split(',').map(str::trim).filter(|number| !number.is_empty());
+        numbers.map(|number| number.parse().ok()).collect()
+    }
+}
+
+/// The value of a key, as written: a string with its quotes, a tuple or list with its brackets, or a word.
+fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let quoted = [format!("'{key}'"), format!("\"{key}\"")];
+    let after = quoted.iter().find_map(|quoted| text.split_once(quoted.as_str())).map(|(_, after)| after)?;
+    let value = after.trim_start().strip_prefix(':')?.trim_start();
+    let end = match value.chars().next()? {
+        quote @ ('\'' | '"') => value[1..].find(quote)? + 2,
+        '(' => value.find(')')? + 1,
+        '[' => value.rfind(']')? + 1,
+        _ => value.find([',', '}'])?,
     };
-    let text = bytes.get(start..start.checked_add(length)?)?;
-    let count = |wanted: fn(&u8) -> bool| text.iter().filter(|byte| wanted(byte)).count();
-    let tame = length <= LONGEST
-        && count(|byte| matches!(byte, b'(' | b'[' | b'{')) <= DEEPEST
-        && count(u8::is_ascii_digit) <= MOST_DIGITS;
-    tame.then_some(start + length)
+    Some(value[..end].trim_end())
 }
 
 /// Writes rows of one dimension.
@@ -77,21 +95,28 @@ fn data_offset(bytes: &[u8]) -> Option<usize> {
 /// # Panics
 /// If `values` is not `rows` rows of `dimension`.
 pub fn write(
-    writer: impl Write,
+    mut writer: impl Write,
     rows: usize,
     dimension: usize,
     values: impl IntoIterator<Item = f32>,
 ) -> io::Result<()> {
-    let dtype = npyz::DType::Plain("<f4".parse().expect("a valid type string"));
-    let shape = [rows as u64, dimension as u64];
-    let mut array = npyz::WriteOptions::new().dtype(dtype).shape(&shape).writer(writer).begin_nd()?;
+    // Values begin at a multiple of 64 bytes, as numpy aligns them.
+    const ALIGNMENT: usize = 64;
+    const BEFORE: usize = 10;
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}");
+    let padding = (BEFORE + text.len() + 1).next_multiple_of(ALIGNMENT) - BEFORE - text.len() - 1;
+    text.extend(std::iter::repeat_n(' ', padding));
+    text.push('\n');
+    writer.write_all(b"\x93NUMPY\x01\x00")?;
+    writer.write_all(&(text.len() as u16).to_le_bytes())?;
+    writer.write_all(text.as_bytes())?;
     let mut count = 0;
     for value in values {
-        array.push(&value)?;
+        writer.write_all(&value.to_le_bytes())?;
         count += 1;
     }
     assert_eq!(count, rows * dimension, "values must fill the shape");
-    array.finish()
+    Ok(())
 }
 
 #[cfg(test)]
@@ -135,13 +160,13 @@ mod tests {
         let big = f8.replace("<f8", ">f4");
         assert_eq!(error(&header(&big, 8)), format!("e.npy: dtype = '>f4': {ACCEPTED}"));
         let flat = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n";
-        assert_eq!(error(&header(flat, 8)), format!("e.npy: shape = [2]: {ACCEPTED}"));
+        assert_eq!(error(&header(flat, 8)), format!("e.npy: shape = (2,): {ACCEPTED}"));
         let fortran = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }\n";
         assert_eq!(error(&header(fortran, 16)), format!("e.npy: fortran_order = True: {ACCEPTED}"));
         let none = "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }\n";
         assert_eq!(error(&header(none, 0)), "e.npy: shape = (0, 2): expected at least one row and one component");
         let huge = "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 9999999999999), }\n";
-        assert!(error(&header(huge, 0)).contains("no readable header"));
+        assert!(error(&header(huge, 0)).contains("bytes of data = 0"));
         let mut bytes = good(&[1.0, 2.0, 3.0, 4.0], 2);
         bytes.pop();
         assert!(error(&bytes).contains("bytes of data = 15: the header promises (2, 2) f32 values"));

@@ -20,16 +20,11 @@ impl Trace {
     #[must_use]
     pub fn select(&self, rows: &[u32], arrivals: Vec<Time>) -> Self {
         assert_eq!(rows.len(), arrivals.len(), "a time for every row");
-        let text = |column: &TextColumn| {
-            let mut picked = TextColumn::default();
-            rows.iter().for_each(|&row| picked.push(column.get(row as usize)));
-            picked
-        };
+        let text = |column: &TextColumn| rows.iter().map(|&row| column.get(row as usize)).collect::<TextColumn>();
         let own = &self.columns;
         let tenants = own.tenants.as_ref().map(|column| {
-            let mut picked = TenantColumn::default();
-            rows.iter().for_each(|&row| picked.push(&column.names()[column.get(row as usize).0 as usize]));
-            picked
+            let name = |row: u32| &column.names()[column.get(row as usize).0 as usize];
+            rows.iter().map(|&row| name(row)).collect::<TenantColumn>()
         });
         let deadline = |deadlines: &Vec<Time>, row: u32, arrival: Time| match deadlines[row as usize] {
             Time::MAX => Time::MAX,
@@ -94,8 +89,7 @@ mod tests {
     use super::*;
 
     fn trace(seconds: &[u64]) -> Trace {
-        let mut prompts = TextColumn::default();
-        seconds.iter().for_each(|second| prompts.push(&format!("at {second}")));
+        let prompts: TextColumn = seconds.iter().map(|second| format!("at {second}")).collect();
         let arrivals: Vec<Time> = seconds.iter().map(|s| Time::from_nanoseconds(s * 1_000_000_000)).collect();
         let deadlines = Some(arrivals.iter().map(|arrival| *arrival + Duration::from_nanoseconds(7)).collect());
         Trace::new(Columns { arrivals, prompts: Some(prompts), deadlines, ..Columns::default() })

@@ -52,12 +52,13 @@ impl ExactIndex {
 /// and norms of at most 1 + u (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
 fn margin(dimension: usize) -> f32 {
     let gamma = |unit: f64| {
-        let error = dimension as f64 * unit;
+        // Two more than the terms: `best - margin` is rounded too.
+        let error = (dimension + 2) as f64 * unit;
         error / (1.0 - error)
     };
     let norms = 1.0 + 1e-6;
     let error = gamma(f64::from(f32::EPSILON) / 2.0) + gamma(f64::EPSILON / 2.0);
-    // The last term covers underflow and the rounding of this very computation.
+    // The last term covers underflow.
     (2.0 * error * norms * (1.0 + 1e-6) + 1e-30) as f32
 }
 

@@ -91,12 +91,14 @@ pub fn figures(comparison: &Comparison) -> Vec<Figure> {
     made.into_iter().flatten().collect()
 }
 
-/// "sample, 3 seeds": what every figure says of where its numbers come from.
+/// "sample, 3 seeds; stand-in embeddings": what every figure says of where its numbers come from.
 fn origin(comparison: &Comparison) -> String {
-    match comparison.seeds() {
-        1 => format!("{}, one seed", comparison.name),
-        seeds => format!("{}, {seeds} seeds", comparison.name),
-    }
+    let seeds = match comparison.seeds() {
+        1 => "one seed".to_owned(),
+        seeds => format!("{seeds} seeds"),
+    };
+    let stand_ins = if comparison.stand_ins.is_empty() { "" } else { "; stand-in embeddings" };
+    format!("{}, {seeds}{stand_ins}", comparison.name)
 }
 
 #[cfg(test)]

@@ -57,14 +57,10 @@ impl Generated {
     /// The columns of a trace; tenants only where there are several.
     #[must_use]
     pub fn columns(self) -> Columns {
-        let mut prompts = TextColumn::default();
-        self.prompts.iter().for_each(|prompt| prompts.push(prompt));
+        let prompts: TextColumn = self.prompts.iter().collect();
         let several = self.tenants.iter().any(|&tenant| tenant != 0);
-        let tenants = several.then(|| {
-            let mut column = TenantColumn::default();
-            self.tenants.iter().for_each(|tenant| column.push(&format!("tenant-{tenant}")));
-            column
-        });
+        let name = |tenant: &u32| format!("tenant-{tenant}");
+        let tenants = several.then(|| self.tenants.iter().map(name).collect::<TenantColumn>());
         Columns { arrivals: self.arrivals, prompts: Some(prompts), tenants, ..Columns::default() }
     }
 }

@@ -1,0 +1,383 @@
+//! The core event by event: what is rare in a run. Random runs are in `tests/invariants.rs`.
+
+use std::sync::{Arc, Mutex};
+
+use super::allocation::{Allocation, Decided, Demand, StaticSplit};
+use super::routing::{Load, Route, System};
+use super::*;
+use crate::cache::Candidate;
+use crate::cache::eviction::Eviction;
+use crate::cache::index::ExactIndex;
+use crate::model::{ModelId, Work};
+
+const LARGE: ModelId = ModelId(0);
+const MEDIUM: ModelId = ModelId(1);
+const SMALL: ModelId = ModelId(2);
+
+/// A monitor that follows a script: the targets after each tick, `None` for a tick without a decision.
+#[derive(Debug)]
+struct Script {
+    initial: Vec<ModelId>,
+    ticks: Vec<Option<Vec<ModelId>>>,
+    next: u64,
+}
+
+impl AllocationPolicy for Script {
+    fn initial(&self) -> Allocation {
+        Allocation { targets: self.initial.clone(), large_takes_hits: LargeTakesHits::WithoutMisses }
+    }
+
+    fn next_decision(&self) -> Option<Time> {
+        Some(second(self.next))
+    }
+
+    fn decide(&mut self, _: Time, _: Option<&Demand>) -> Option<Decided> {
+        let targets = self.ticks.get(self.next as usize / 100 - 1)?.clone();
+        self.next += 100;
+        let allocation = Allocation { targets: targets?, large_takes_hits: LargeTakesHits::WithoutMisses };
+        Some(Decided { allocation, wanted_large: 0, controller_state: 0.0, overloaded: None })
+    }
+}
+
+/// A core and what it did at the latest event.
+struct Bench {
+    core: Scheduler,
+    actions: Vec<Action>,
+    now: u64,
+}
+
+fn second(second: u64) -> Time {
+    Time::from_nanoseconds(second * 1_000_000_000)
+}
+
+fn axis(which: usize) -> Embedding {
+    let mut row = [0.0; 4];
+    row[which] = 1.0;
+    Embedding::normalised(&row).expect("a good row")
+}
+
+fn image(row: u32) -> ImageId {
+    ImageId::of_request(RequestId(row))
+}
+
+impl Bench {
+    fn with(config: Config, routing: Box<dyn RoutingPolicy>, allocation: Box<dyn AllocationPolicy>) -> Self {
+        let cache = ImageCache::new(Box::new(ExactIndex::new()), Eviction::Fifo.build(), 2);
+        let core = Scheduler::new(config, routing, Some(cache), allocation);
+        Self { core, actions: Vec::new(), now: 0 }
+    }
+
+    /// `MoDM` with one image warm on axis 0, and these models on the workers.
+    fn new(initial: &[ModelId], ticks: Vec<Option<Vec<ModelId>>>) -> Self {
+        let allocation = Script { initial: initial.to_vec(), ticks, next: 100 };
+        let mut bench = Self::with(config(), System::Modm.build(&[(0.5, 10)], 20), Box::new(allocation));
+        bench.core.warm(std::iter::once(axis(0)), &mut Vec::new());
+        bench
+    }
+
+    fn tell(&mut self, event: Event) -> &[Action] {
+        self.now += 1;
+        self.actions.clear();
+        self.core.handle(second(self.now), event, &mut self.actions);
+        &self.actions
+    }
+
+    fn arrive(&mut self, row: u32, tenant: u32) -> &[Action] {
+        let arrival = second(self.now + 1);
+        let deadline = Some(second(self.now + 50));
+        self.tell(Event::Arrived(Request { id: RequestId(row), arrival, tenant: TenantId(tenant), deadline }))
+    }
+
+    /// A request that is routed: on axis 0 it hits the warm image.
+    fn ask(&mut self, row: u32, on: usize) -> &[Action] {
+        self.arrive(row, 0);
+        self.tell(Event::Encoded { request: RequestId(row), embedding: Some(axis(on)) })
+    }
+
+    fn complete(&mut self, worker: u16, job: u64, row: u32, on: usize) -> &[Action] {
+        let outputs = SmallVec::from_buf([Output { request: RequestId(row), embedding: Some(axis(on)) }]);
+        self.tell(Event::JobCompleted { worker: WorkerId(worker), job: JobId(job), outputs })
+    }
+
+    fn fail(&mut self, worker: u16, job: u64) -> &[Action] {
+        self.tell(Event::JobFailed { worker: WorkerId(worker), job: JobId(job), reason: "broken".into() })
+    }
+
+    fn tick(&mut self) -> &[Action] {
+        self.now = self.core.next_wakeup().expect("a scripted monitor").nanoseconds() / 1_000_000_000 - 1;
+        self.tell(Event::WokeUp)
+    }
+
+    fn load_failed(&mut self, worker: u16, loaded: Option<ModelId>) -> &[Action] {
+        self.tell(Event::LoadFailed { worker: WorkerId(worker), loaded, reason: "no such file".into() })
+    }
+}
+
+fn config() -> Config {
+    Config { models: 3, total_steps: 20, admission: Admission::All, max_attempts: 2, tenants_apart: false }
+}
+
+fn start(job: u64, worker: u16, model: ModelId, row: u32, source: Option<ImageId>) -> Action {
+    let work = Work { model, total_steps: 20, skipped_steps: if source.is_some() { 10 } else { 0 } };
+    let parts = SmallVec::from_buf([Part { request: RequestId(row), source }]);
+    Action::Start { job: JobId(job), worker: WorkerId(worker), work, parts }
+}
+
+fn finish(row: u32, outcome: Outcome) -> Action {
+    Action::Finish { request: RequestId(row), outcome }
+}
+
+const fn load(worker: u16, model: ModelId) -> Action {
+    Action::Load { worker: WorkerId(worker), model }
+}
+
+fn without_notes(actions: &[Action]) -> Vec<Action> {
+    actions.iter().filter(|action| !matches!(action, Action::Note(_))).cloned().collect()
+}
+
+#[test]
+fn a_missing_source_makes_a_miss_at_its_old_place_and_is_not_found_again() {
+    let mut bench = Bench::new(&[LARGE, SMALL], vec![]);
+    assert_eq!(without_notes(bench.ask(0, 0)), [start(0, 1, SMALL, 0, Some(ImageId::warm(0)))]);
+    bench.ask(1, 1); // runs on the large worker
+    bench.ask(2, 1); // waits there
+    let actions = bench.tell(Event::SourceMissing { worker: WorkerId(1), job: JobId(0) });
+    assert_eq!(without_notes(actions), [Action::Release(ImageId::warm(0))]);
+    assert!(
+        matches!(actions[1], Action::Note(Note::Routed { request: RequestId(0), decision }) if decision.kind == DecisionKind::Miss)
+    );
+    assert_eq!(bench.core.waiting(), (2, 0));
+    let actions = without_notes(bench.complete(0, 1, 1, 1));
+    assert_eq!(actions[2], start(2, 0, LARGE, 0, None), "before request 2, which was routed after it");
+    bench.ask(3, 0);
+    assert_eq!(bench.core.waiting(), (2, 0), "nothing is left to hit on this axis");
+}
+
+#[test]
+fn a_missing_source_stays_for_others_that_chose_it_until_they_end() {
+    let mut bench = Bench::new(&[SMALL, SMALL], vec![]);
+    bench.ask(0, 0);
+    bench.ask(1, 0);
+    let actions = bench.tell(Event::SourceMissing { worker: WorkerId(0), job: JobId(0) });
+    assert_eq!(without_notes(actions), [], "request 1 may have read it");
+    let actions = without_notes(bench.complete(1, 1, 1, 0));
+    assert_eq!(actions[..2], [finish(1, Outcome::Completed), Action::Release(ImageId::warm(0))]);
+}
+
+#[test]
+fn a_job_without_a_source_cannot_miss_it_for_ever() {
+    let mut bench = Bench::new(&[LARGE], vec![]);
+    bench.ask(0, 1);
+    let missing = |job| Event::SourceMissing { worker: WorkerId(0), job: JobId(job) };
+    assert_eq!(bench.tell(missing(0)), [start(1, 0, LARGE, 0, None)]);
+    assert_eq!(bench.tell(missing(1)), [finish(0, Outcome::Failed("source missing".into()))]);
+}
+
+#[test]
+fn a_failed_job_is_tried_again_at_its_place_a_bounded_number_of_times() {
+    let mut bench = Bench::new(&[LARGE], vec![]);
+    bench.ask(0, 1);
+    bench.ask(1, 1);
+    assert_eq!(bench.fail(0, 0), [start(1, 0, LARGE, 0, None)]);
+    assert_eq!(bench.fail(0, 1), [finish(0, Outcome::Failed("broken".into())), start(2, 0, LARGE, 1, None)]);
+}
+
+#[test]
+fn a_failed_load_leaves_the_old_model_in_use_until_the_next_tick_tries_again() {
+    // One decision, then ticks without any.
+    let mut bench = Bench::new(&[MEDIUM], vec![Some(vec![LARGE]), None, None]);
+    bench.ask(0, 1);
+    assert_eq!(without_notes(bench.tick()), [load(0, LARGE)]);
+    assert_eq!(bench.load_failed(0, Some(MEDIUM)), []);
+    let hit = start(0, 0, MEDIUM, 1, Some(ImageId::warm(0)));
+    assert_eq!(without_notes(bench.ask(1, 0)), [hit], "it serves what it can");
+    bench.complete(0, 0, 1, 0);
+    assert_eq!(bench.tick(), [load(0, LARGE)], "request 0 waits for it");
+    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(0) }), [start(1, 0, LARGE, 0, None)]);
+}
+
+#[test]
+fn a_failed_load_that_leaves_nothing_takes_the_worker_away() {
+    let mut bench = Bench::new(&[LARGE, SMALL], vec![Some(vec![LARGE, LARGE])]);
+    assert_eq!(without_notes(bench.tick()), [load(1, LARGE)]);
+    bench.load_failed(1, None);
+    bench.ask(0, 1);
+    bench.ask(1, 1);
+    assert_eq!(bench.core.waiting(), (1, 0));
+    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(1))), [load(1, LARGE)]);
+    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(1) }), [start(1, 1, LARGE, 1, None)]);
+}
+
+#[test]
+fn a_worker_lost_while_it_loads_starts_over_and_stale_answers_are_ignored() {
+    let mut bench = Bench::new(&[LARGE, SMALL], vec![Some(vec![LARGE, LARGE])]);
+    bench.tick();
+    bench.tell(Event::WorkerDown(WorkerId(1)));
+    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(1) }), [], "it is down");
+    assert_eq!(bench.load_failed(1, Some(SMALL)), []);
+    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(0))), [], "it was never lost");
+    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(1))), [load(1, LARGE)]);
+    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(1))), [], "it is back already");
+    for unknown in [Event::WorkerDown(WorkerId(9)), Event::ModelLoaded { worker: WorkerId(9) }] {
+        assert_eq!(bench.tell(unknown), []);
+    }
+}
+
+#[test]
+fn a_target_changed_during_a_load_is_loaded_after_it() {
+    let mut bench = Bench::new(&[LARGE, MEDIUM], vec![Some(vec![LARGE, SMALL]), Some(vec![LARGE, LARGE])]);
+    assert_eq!(without_notes(bench.tick()), [load(1, SMALL)]);
+    assert_eq!(without_notes(bench.tick()), []);
+    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(1) }), [load(1, LARGE)]);
+}
+
+#[test]
+fn what_a_lost_worker_ran_goes_back_and_its_late_answer_is_ignored() {
+    let mut bench = Bench::new(&[LARGE, LARGE], vec![]);
+    bench.ask(0, 1);
+    bench.ask(1, 1);
+    bench.ask(2, 1);
+    assert_eq!(bench.tell(Event::WorkerDown(WorkerId(0))), []);
+    assert_eq!(bench.complete(0, 0, 0, 1), [], "the answer of a lost job");
+    let actions = without_notes(bench.complete(1, 1, 1, 1));
+    assert_eq!(actions.last(), Some(&start(2, 1, LARGE, 0, None)), "before request 2");
+    assert_eq!(bench.complete(0, 2, 0, 1), [], "not the worker that runs it");
+    assert_eq!(bench.core.outstanding(), 2);
+    let lost = bench.tell(Event::WorkerDown(WorkerId(1)));
+    assert_eq!(lost, [finish(0, Outcome::Failed("worker lost".into()))]);
+}
+
+#[test]
+fn a_request_is_cancelled_in_every_phase() {
+    let mut bench = Bench::new(&[LARGE, SMALL], vec![]);
+    let cancel = |row| Event::Cancelled(RequestId(row));
+    bench.arrive(0, 0);
+    assert_eq!(bench.tell(cancel(0)), [finish(0, Outcome::Cancelled)]);
+    let late = Event::Encoded { request: RequestId(0), embedding: Some(axis(0)) };
+    assert_eq!(bench.tell(late), [], "its embedding comes too late");
+    bench.ask(1, 0);
+    bench.ask(2, 0); // runs on the large worker: no miss waits
+    bench.ask(3, 0);
+    assert_eq!(bench.tell(cancel(3)), [finish(3, Outcome::Cancelled)]);
+    assert_eq!(bench.core.waiting(), (0, 0));
+    assert_eq!(bench.tell(cancel(1)), [finish(1, Outcome::Cancelled), Action::CancelJob(JobId(0))]);
+    assert_eq!(bench.tell(cancel(1)), [], "it has ended");
+    bench.ask(4, 0);
+    assert_eq!(bench.core.waiting(), (0, 1), "its worker is not free before the job is answered");
+    let actions = without_notes(bench.fail(1, 0));
+    assert_eq!(actions, [start(2, 1, SMALL, 4, Some(ImageId::warm(0)))], "no retry, no second end");
+}
+
+#[test]
+fn the_image_of_a_cancelled_request_is_not_kept() {
+    let mut bench = Bench::new(&[LARGE], vec![]);
+    bench.ask(0, 1);
+    bench.tell(Event::Cancelled(RequestId(0)));
+    assert_eq!(bench.complete(0, 0, 0, 1), []);
+    assert!(!bench.core.cache().is_some_and(|cache| cache.readable(image(0))));
+}
+
+#[test]
+fn draining_refuses_what_comes_and_finishes_what_is_in() {
+    let mut bench = Bench::new(&[LARGE], vec![]);
+    bench.ask(0, 1);
+    bench.arrive(1, 0);
+    bench.tell(Event::Drain);
+    assert_eq!(bench.arrive(2, 0), [finish(2, Outcome::Rejected("draining".into()))]);
+    bench.tell(Event::Encoded { request: RequestId(1), embedding: Some(axis(1)) });
+    let actions = bench.complete(0, 0, 0, 1);
+    assert_eq!(actions[0], finish(0, Outcome::Completed));
+    assert_eq!(bench.core.outstanding(), 1);
+    assert_eq!(bench.complete(0, 1, 1, 1)[0], finish(1, Outcome::Completed));
+    assert_eq!(bench.core.outstanding(), 0);
+}
+
+#[test]
+fn every_model_but_the_first_serves_hits_and_only_the_first_serves_misses() {
+    let mut bench = Bench::new(&[SMALL, MEDIUM, LARGE], vec![]);
+    let warm = Some(ImageId::warm(0));
+    assert_eq!(without_notes(bench.ask(0, 0)), [start(0, 0, SMALL, 0, warm)]);
+    assert_eq!(without_notes(bench.ask(1, 0)), [start(1, 1, MEDIUM, 1, warm)]);
+    assert_eq!(without_notes(bench.ask(2, 1)), [start(2, 2, LARGE, 2, None)]);
+    bench.ask(3, 1);
+    bench.ask(4, 0);
+    assert_eq!(bench.core.waiting(), (1, 1));
+    assert_eq!(without_notes(bench.complete(1, 1, 1, 0)).last(), Some(&start(3, 1, MEDIUM, 4, warm)));
+}
+
+#[test]
+fn tenants_apart_find_only_their_own_images() {
+    let routing = || System::Modm.build(&[(0.5, 10)], 20);
+    for apart in [false, true] {
+        let targets = vec![LARGE; 4];
+        let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutMisses };
+        let config = Config { tenants_apart: apart, ..config() };
+        let mut bench = Bench::with(config, routing(), Box::new(StaticSplit::new(allocation)));
+        let ask = |bench: &mut Bench, row, tenant| {
+            bench.arrive(row, tenant);
+            let event = Event::Encoded { request: RequestId(row), embedding: Some(axis(0)) };
+            match bench.tell(event)[0] {
+                Action::Note(Note::Routed { decision, .. }) => decision.source,
+                _ => panic!("a request is routed at once"),
+            }
+        };
+        assert_eq!(ask(&mut bench, 0, 1), None);
+        bench.complete(0, 0, 0, 0);
+        assert_eq!(ask(&mut bench, 1, 2), (!apart).then_some(image(0)));
+        assert_eq!(ask(&mut bench, 2, 1), Some(image(0)));
+    }
+}
+
+/// Notes what routing is told.
+#[derive(Clone, Debug)]
+struct Watch(Arc<Mutex<Vec<Request>>>);
+
+impl RoutingPolicy for Watch {
+    fn storage(&self) -> Storage {
+        Storage::ByImage
+    }
+
+    fn route(&mut self, request: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
+        self.0.lock().expect("one thread").push(*request);
+        if request.id.0 == 1 {
+            Route::Reject("not today".into())
+        } else {
+            Route::Queue(Decision::miss(nearest), Lane::Misses)
+        }
+    }
+}
+
+#[test]
+fn a_policy_sees_deadlines_and_tenants_and_may_reject() {
+    let seen = Watch(Arc::default());
+    let allocation = Allocation::split(1, 1, SMALL);
+    let mut bench = Bench::with(config(), Box::new(seen.clone()), Box::new(StaticSplit::new(allocation)));
+    bench.arrive(0, 7);
+    bench.tell(Event::Encoded { request: RequestId(0), embedding: Some(axis(1)) });
+    assert_eq!(bench.ask(1, 1), [finish(1, Outcome::Rejected("not today".into()))]);
+    let first = seen.0.lock().expect("one thread")[0];
+    assert_eq!((first.tenant, first.deadline), (TenantId(7), Some(second(50))));
+    assert_eq!(first.arrival, second(1));
+}
+
+#[test]
+fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
+    let mut bench = Bench::new(&[LARGE], vec![]);
+    bench.ask(0, 1);
+    bench.ask(1, 1);
+    // The dispatcher forms jobs of one request; batching will not.
+    bench.core.requests.get_mut(1).expect("it waits").phase = Phase::Running(WorkerId(0), JobId(0));
+    bench.core.misses.remove(1);
+    let requests = SmallVec::from_slice(&[RequestId(0), RequestId(1)]);
+    let running = worker::Activity::Running { job: JobId(0), requests };
+    bench.core.workers.update(WorkerId(0), |worker| worker.activity = running);
+    let output = |row, on| Output { request: RequestId(row), embedding: Some(axis(on)) };
+    let outputs = SmallVec::from_vec(vec![output(1, 2), output(0, 3)]);
+    bench.tell(Event::JobCompleted { worker: WorkerId(0), job: JobId(0), outputs });
+    let cache = bench.core.cache().expect("MoDM keeps images");
+    for (row, on) in [(0, 3), (1, 2)] {
+        let embedding = axis(on);
+        let query = crate::cache::index::Query { request: RequestId(9), embedding: &embedding, scope: Scope::Shared };
+        assert_eq!(cache.nearest(&query).map(|found| found.image), Some(image(row)));
+    }
+}

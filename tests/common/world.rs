@@ -1,0 +1,247 @@
+//! Seeded random set-ups: a small cluster with three models, a workload with locality, any system and
+//! policy. Two cores of the same world do the same.
+
+use std::sync::Arc;
+
+use modm::cache::eviction::Eviction;
+use modm::cache::index::{ExactIndex, RetrievalIndex};
+use modm::cache::{Admission, ImageCache};
+use modm::draw::{Purpose, normal, stream};
+use modm::embedding::EmbeddingMatrix;
+use modm::metrics::{Metrics, Settings};
+use modm::model::{GpuId, ModelId};
+use modm::profile::{Profile, ProfileFile};
+use modm::request::{Request, RequestId, TenantId};
+use modm::scheduler::allocation::{
+    Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits, Mode, ModmAllocation, ModmSettings, Pid, Rates,
+    StaticSplit,
+};
+use modm::scheduler::routing::{RoutingPolicy, System};
+use modm::scheduler::{Action, Config, Scheduler};
+use modm::time::{Duration, Time};
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+const MODELS: usize = 3;
+const DIMENSION: usize = 8;
+const TOTAL_STEPS: u32 = 20;
+
+/// Who decides which model each worker holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Monitor {
+    Static,
+    Modm {
+        mode: Mode,
+        pid: bool,
+    },
+    /// Another split over all three models at every tick, whatever the demand.
+    Rotating(LargeTakesHits),
+}
+
+/// Everything that a run depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) system: System,
+    pub(crate) monitor: Monitor,
+    pub(crate) config: Config,
+    pub(crate) workers: usize,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) retrieval: Duration,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) prompts: EmbeddingMatrix,
+    pub(crate) images: EmbeddingMatrix,
+    capacity: usize,
+    initial_large: usize,
+    period: Duration,
+    warm: u32,
+}
+
+/// The policies of a world, to be wrapped by those who want to.
+pub(crate) struct Parts {
+    pub(crate) routing: Box<dyn RoutingPolicy>,
+    pub(crate) index: Box<dyn RetrievalIndex>,
+    pub(crate) allocation: Box<dyn AllocationPolicy>,
+}
+
+impl World {
+    /// Draws everything. `second` is the length of what would be a second: tests against a real clock
+    /// have shorter ones.
+    pub(crate) fn draw(seed: u64, requests: u32, second: Duration) -> Self {
+        let mut draws = stream(seed, Purpose::Test, 0);
+        let seconds = |count: f64| Duration::from_nanoseconds((count * second.nanoseconds() as f64) as u64);
+        let systems = [System::Modm, System::Modm, System::Modm, System::Vanilla, System::Nirvana, System::Pinecone];
+        let system = *systems.choose(&mut draws).unwrap();
+        let workers = draws.random_range(1..=6);
+        let period = draws.random_range(10..120);
+        let monitors = [
+            Monitor::Static,
+            Monitor::Modm { mode: Mode::Quality, pid: draws.random() },
+            Monitor::Modm { mode: Mode::Throughput, pid: draws.random() },
+            Monitor::Rotating(LargeTakesHits::WithoutMisses),
+            Monitor::Rotating(LargeTakesHits::WithoutSmall),
+        ];
+        let monitor = if system == System::Modm { *monitors.choose(&mut draws).unwrap() } else { Monitor::Static };
+        let load = f64::from(draws.random_range(0..3 * period)) * second.seconds();
+        // Whole seconds make ties of completions, ticks and arrivals.
+        let jitter = if draws.random() { 0.0 } else { 0.4 };
+        let tenants = draws.random_range(1..=3);
+        let between = 12.0 / workers as f64;
+        let mut arrival = Time::ZERO;
+        let requests = (0..requests).map(|row| {
+            arrival = arrival + seconds(draws.random_range(0.0..2.0 * between).floor());
+            let deadline = draws.random_bool(0.5).then(|| arrival + seconds(30.0));
+            Request { id: RequestId(row), arrival, tenant: TenantId(draws.random_range(0..tenants)), deadline }
+        });
+        let requests: Vec<Request> = requests.collect();
+        Self {
+            seed,
+            system,
+            monitor,
+            config: Config {
+                models: MODELS,
+                total_steps: TOTAL_STEPS,
+                admission: *[Admission::All, Admission::Large, Admission::Miss].choose(&mut draws).unwrap(),
+                max_attempts: draws.random_range(1..=4),
+                tenants_apart: draws.random(),
+            },
+            workers,
+            retrieval: *[Duration::ZERO, seconds(0.7), seconds(3.0)].choose(&mut draws).unwrap(),
+            profile: profile(second.seconds(), load, jitter),
+            prompts: embeddings(seed, 1, requests.len()),
+            images: embeddings(seed, 2, requests.len()),
+            requests,
+            capacity: draws.random_range(5..25),
+            initial_large: draws.random_range(1..=workers),
+            period: seconds(f64::from(period)),
+            warm: draws.random_range(0..8),
+        }
+    }
+
+    fn bounds(&self) -> &'static [(f64, u32)] {
+        match self.system {
+            System::Vanilla => &[],
+            System::Nirvana => &[(0.5, 5), (0.7, 10), (0.9, 15)],
+            System::Pinecone => &[(0.9, 0)],
+            System::Modm => &[(0.4, 5), (0.7, 10), (0.9, 15)],
+        }
+    }
+
+    pub(crate) fn initial(&self) -> Allocation {
+        let large = if self.system == System::Modm { self.initial_large } else { self.workers };
+        Allocation::split(self.workers, large, ModelId(1))
+    }
+
+    pub(crate) fn parts(&self) -> Parts {
+        let rate = |model| self.profile.images_per_minute(GpuId(0), model, TOTAL_STEPS);
+        let allocation: Box<dyn AllocationPolicy> = match self.monitor {
+            Monitor::Static => Box::new(StaticSplit::new(self.initial())),
+            Monitor::Modm { mode, pid } => Box::new(ModmAllocation::new(ModmSettings {
+                mode,
+                period: self.period,
+                headroom: 0.9,
+                pid: pid.then(Pid::default),
+                workers: self.workers,
+                initial_large: self.initial_large,
+                small: ModelId(1),
+                rates: Rates { large: rate(ModelId::LARGE), small: rate(ModelId(1)) },
+            })),
+            Monitor::Rotating(large_takes_hits) => {
+                Box::new(Rotating { initial: self.initial(), period: self.period, ticks: 0, large_takes_hits })
+            }
+        };
+        Parts { routing: self.system.build(self.bounds(), TOTAL_STEPS), index: Box::new(ExactIndex::new()), allocation }
+    }
+
+    /// A core at time zero with a warm cache, and what warming it leads to.
+    pub(crate) fn assemble(&self, parts: Parts) -> (Scheduler, Vec<Action>) {
+        let eviction = if self.system == System::Nirvana { Eviction::Lcbfu } else { Eviction::Fifo };
+        let cache = ImageCache::new(parts.index, eviction.build(), self.capacity);
+        let mut core = Scheduler::new(self.config.clone(), parts.routing, Some(cache), parts.allocation);
+        let mut actions = Vec::new();
+        let warm = embeddings(self.seed, 3, self.warm.max(1) as usize);
+        core.warm((0..self.warm as usize).map(|row| warm.embedding(row)), &mut actions);
+        (core, actions)
+    }
+
+    pub(crate) fn core(&self) -> (Scheduler, Vec<Action>) {
+        self.assemble(self.parts())
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::new(Settings {
+            models: ["large", "medium", "small"].map(str::to_owned).to_vec(),
+            total_steps: TOTAL_STEPS,
+            gpus: vec![GpuId(0); self.workers],
+            usd_per_hour: vec![None; self.workers],
+            initial: self.initial().targets,
+            profile: self.profile.clone(),
+            quality: Vec::new(),
+            slo_multiples: vec![2.0],
+            warmup: Time::ZERO,
+            window: self.period,
+            keep_requests: true,
+        })
+    }
+}
+
+/// Full generations take 20, 5 and 2.5 seconds.
+fn profile(second: f64, load_s: f64, jitter_cv: f64) -> Arc<Profile> {
+    let mut text = "source = \"test\"\n".to_owned();
+    for (model, step) in [("large", 1.0), ("medium", 0.25), ("small", 0.125)] {
+        let row = format!("step_s = {:?}\nload_s = {load_s:?}\njitter_cv = {jitter_cv:?}\n", step * second);
+        text += &format!("[[service]]\ngpu = \"gpu\"\nmodel = \"{model}\"\n{row}");
+    }
+    let file = ProfileFile::parse(&text, "test".as_ref()).unwrap();
+    let models = ["large", "medium", "small"].map(str::to_owned);
+    Arc::new(Profile::select(&file, &["gpu".to_owned()], &models).unwrap())
+}
+
+/// Rows around a few topics, the same ones for prompts and images.
+fn embeddings(seed: u64, what: u64, rows: usize) -> EmbeddingMatrix {
+    let mut topics = stream(seed, Purpose::Test, 10);
+    let topics: Vec<f64> = (0..4 * DIMENSION).map(|_| normal(&mut topics)).collect();
+    let mut draws = stream(seed, Purpose::Test, 10 + what);
+    let mut values = Vec::with_capacity(rows * DIMENSION);
+    for _ in 0..rows {
+        let topic = draws.random_range(0..4) * DIMENSION;
+        let spread = draws.random_range(0.0..1.0);
+        values.extend((0..DIMENSION).map(|i| (topics[topic + i] + spread * normal(&mut draws)) as f32));
+    }
+    EmbeddingMatrix::from_values(DIMENSION, values).unwrap()
+}
+
+/// What worker holds what, as a tick's counts say it: large workers first, then by model.
+pub(crate) fn targets(counts: &[u32]) -> Vec<ModelId> {
+    let each = |(model, &count): (usize, &u32)| std::iter::repeat_n(ModelId(model as u16), count as usize);
+    counts.iter().enumerate().flat_map(each).collect()
+}
+
+#[derive(Clone, Debug)]
+struct Rotating {
+    initial: Allocation,
+    period: Duration,
+    ticks: u64,
+    large_takes_hits: LargeTakesHits,
+}
+
+impl AllocationPolicy for Rotating {
+    fn initial(&self) -> Allocation {
+        Allocation { large_takes_hits: self.large_takes_hits, ..self.initial.clone() }
+    }
+
+    fn next_decision(&self) -> Option<Time> {
+        Some(Time::from_nanoseconds(self.period.nanoseconds() * (self.ticks + 1)))
+    }
+
+    fn decide(&mut self, now: Time, _: Option<&Demand>) -> Option<Decided> {
+        self.ticks = now.nanoseconds() / self.period.nanoseconds();
+        let workers = self.initial.targets.len() as u32;
+        let mut draws = stream(self.ticks, Purpose::Test, 20);
+        let large = draws.random_range(1..=workers);
+        let medium = draws.random_range(0..=workers - large);
+        let targets = targets(&[large, medium, workers - large - medium]);
+        let allocation = Allocation { targets, large_takes_hits: self.large_takes_hits };
+        Some(Decided { allocation, wanted_large: large, controller_state: f64::from(large), overloaded: None })
+    }
+}

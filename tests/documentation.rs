@@ -1,0 +1,67 @@
+//! The documents against the repository: links lead somewhere, the README's table is the one that
+//! `scripts/reproduce` wrote, and no path of a machine has slipped in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Result<Vec<PathBuf>> {
+    let mut found = vec![root().join("README.md"), root().join("ARCHITECTURE.md"), root().join("CHANGELOG.md")];
+    for entry in fs::read_dir(root().join("docs"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What stands between `](` and `)`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+#[test]
+fn links_lead_somewhere() -> Result<()> {
+    let mut checked = 0;
+    for document in documents()? {
+        let text = fs::read_to_string(&document)?;
+        for link in links(&text).filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let target = document.parent().context("a folder")?.join(link.split('#').next().unwrap_or(link));
+            ensure!(target.exists(), "{}: {link} leads nowhere", document.display());
+            checked += 1;
+        }
+    }
+    ensure!(checked > 5, "the documents have links");
+    Ok(())
+}
+
+#[test]
+fn the_readme_shows_the_table_that_was_written() -> Result<()> {
+    let table =
+        |text: &str| -> Vec<String> { text.lines().filter(|line| line.starts_with('|')).map(str::to_owned).collect() };
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let (_, rest) = readme.split_once("<!-- quickstart").context("where the table begins")?;
+    let (shown, _) = rest.split_once("<!-- end of quickstart").context("where it ends")?;
+    let written = fs::read_to_string(root().join("results/reference/quickstart/report.md"))?;
+    ensure!(!table(&written).is_empty(), "the report has a table");
+    ensure!(table(shown) == table(&written), "run scripts/reproduce and put the new table into README.md");
+    Ok(())
+}
+
+#[test]
+fn no_document_or_scenario_names_a_path_of_a_machine() -> Result<()> {
+    for document in documents()? {
+        let text = fs::read_to_string(&document)?;
+        for mark in ["/home/", "/root/", "/Users/", "/work/", "C:\\"] {
+            ensure!(!text.contains(mark), "{}: {mark}", document.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Seeded random workloads with faults over all systems and policies; after every event a shadow model
+//! says what must have happened. `MODM_TEST_ROUNDS` sets how many; a failure names its seed, and
+//! `MODM_TEST_SEED` runs that one alone.
+
+#[path = "common/shadow.rs"]
+mod shadow;
+#[path = "common/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use modm::draw::{Purpose, stream};
+use modm::journal::Line;
+use modm::model::{GpuId, ModelId};
+use modm::replay::{Executor, Known, Step, replay};
+use modm::request::RequestId;
+use modm::scheduler::routing::System;
+use modm::scheduler::{Action, Event, JobId, WorkerId};
+use modm::sim::{ProfileLatency, Settings, Simulated};
+use modm::time::{Duration, Moment, Time};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use world::World;
+
+const SECOND: Duration = Duration::from_nanoseconds(1_000_000_000);
+const REQUESTS: u32 = 120;
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// A simulated executor, some of whose answers become failures, until a time after which all is well.
+struct Faulty {
+    inner: Simulated<ProfileLatency>,
+    draws: ChaCha8Rng,
+    until: Time,
+    /// Jobs that start from an image.
+    refining: BTreeMap<JobId, bool>,
+    /// What each worker holds and what it is loading.
+    models: Vec<(Option<ModelId>, ModelId)>,
+}
+
+impl Faulty {
+    fn spoil(&mut self, event: Event) -> Event {
+        match event {
+            Event::JobCompleted { worker, job, .. } if self.refining[&job] && self.draws.random_bool(0.05) => {
+                Event::SourceMissing { worker, job }
+            }
+            Event::JobCompleted { worker, job, .. } if self.draws.random_bool(0.05) => {
+                Event::JobFailed { worker, job, reason: "out of memory".into() }
+            }
+            Event::ModelLoaded { worker } if self.draws.random_bool(0.2) => {
+                // Either it still has what it had, or nothing.
+                let (held, _) = &mut self.models[worker.index()];
+                *held = held.filter(|_| self.draws.random_bool(0.7));
+                Event::LoadFailed { worker, loaded: *held, reason: "no such file".into() }
+            }
+            event => event,
+        }
+    }
+}
+
+impl Executor for Faulty {
+    type Error = Infallible;
+
+    fn submit(&mut self, now: Time, action: Action) -> Result<(), Infallible> {
+        match &action {
+            Action::Start { job, parts, work, worker } => {
+                self.refining.insert(*job, parts[0].source.is_some());
+                self.models[worker.index()].0 = Some(work.model);
+            }
+            Action::Load { worker, model } => self.models[worker.index()].1 = *model,
+            _ => {}
+        }
+        self.inner.submit(now, action)
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Infallible> {
+        Ok(match self.inner.wait(deadline)? {
+            Step::Completed(time, event) if time < self.until => Step::Completed(time, self.spoil(event)),
+            step => step,
+        })
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight()
+    }
+}
+
+/// Arrivals, and what else happens: workers lost and back, cancellations, a drain near the end; at last
+/// every worker is back. With the time from which nothing fails any more.
+fn outside(world: &World, draws: &mut ChaCha8Rng) -> (Vec<(Time, Event)>, Time) {
+    let at = |seconds: f64| Time::ZERO + Duration::from_seconds_saturating(seconds.floor());
+    let last = world.requests.last().unwrap().arrival;
+    let end = last.seconds() + 100.0;
+    let mut events: Vec<(Time, Event)> =
+        world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request))).collect();
+    let workers = world.workers as u16;
+    for _ in 0..draws.random_range(0..20) {
+        // One worker more than there are.
+        let worker = WorkerId(draws.random_range(0..=workers));
+        let event = if draws.random() { Event::WorkerDown(worker) } else { Event::WorkerUp(worker) };
+        events.push((at(draws.random_range(0.0..end)), event));
+    }
+    for _ in 0..draws.random_range(0..30) {
+        // Waiting, running, gone, not there yet, or never there.
+        let row = draws.random_range(0..REQUESTS + 10);
+        let arrival = world.requests.get(row as usize).map_or(0.0, |request| request.arrival.seconds());
+        let when = at((arrival + draws.random_range(-5.0..100.0)).max(0.0));
+        events.push((when, Event::Cancelled(RequestId(row))));
+    }
+    if draws.random() {
+        events.push((at(draws.random_range(0.8..1.1) * last.seconds()), Event::Drain));
+    }
+    let until = at(end);
+    events.extend((0..workers).map(|worker| (until, Event::WorkerUp(WorkerId(worker)))));
+    if draws.random() {
+        // Long after the last request has ended: worker seconds there belong to no run.
+        events.push((at(end + 20_000.0), Event::WorkerDown(WorkerId(0))));
+        events.push((at(end + 30_000.0), Event::WorkerUp(WorkerId(0))));
+    }
+    events.sort_by_key(|(time, _)| *time);
+    (events, until)
+}
+
+fn round(seed: u64) {
+    let world = World::draw(seed, REQUESTS, SECOND);
+    let mut draws = stream(seed, Purpose::Test, 1);
+    let (events, until) = outside(&world, &mut draws);
+    let looks_up = world.system != System::Vanilla;
+    let inner = Simulated::new(Settings {
+        latency: ProfileLatency::new(world.profile.clone(), seed),
+        gpus: vec![GpuId(0); world.workers],
+        retrieval: world.retrieval,
+        prompts: looks_up.then(|| world.prompts.clone()),
+        images: (world.system == System::Modm).then(|| world.images.clone()),
+    });
+    let models = world.initial().targets.iter().map(|&model| (Some(model), model)).collect();
+    let mut executor = Faulty { inner, draws, until, refining: BTreeMap::new(), models };
+    let mut journal = (Vec::<Line>::new(), world.metrics());
+    let (mut core, _) = world.core();
+    replay(&mut core, &mut executor, &mut Known::new(events.into_iter()), &mut journal).unwrap();
+    let (lines, metrics) = journal;
+    shadow::check(&world, &lines, &metrics.finish_run());
+}
+
+#[test]
+fn whatever_happens_the_core_does_what_the_shadow_says() {
+    let one = from_environment("MODM_TEST_SEED");
+    let rounds = from_environment("MODM_TEST_ROUNDS").unwrap_or(200);
+    for seed in one.map_or(0..rounds, |seed| seed..seed + 1) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| round(seed))) {
+            let what = panic.downcast_ref::<String>().map_or("see above", String::as_str);
+            panic!("MODM_TEST_SEED={seed}: {what}");
+        }
+    }
+}
