@@ -7,15 +7,14 @@ use super::folder::{Folder, all, simulate};
 
 #[test]
 fn inputs() {
-    let names = ["scenario.toml", "profile.toml", "requests.csv", "prompts.npy", "images.npy", "warm.npy"];
-    all(names.into_iter().flat_map(|name| {
+    let texts = ["scenario.toml", "profile.toml"].map(|name| (name, "cannot be read: Is a directory *"));
+    let mapped = ["requests.csv", "prompts.npy", "images.npy", "warm.npy"].map(|name| (name, "is not a regular file"));
+    all(texts.into_iter().chain(mapped).flat_map(|(name, message)| {
         let folder = Folder::new();
         fs::remove_file(folder.path(name)).unwrap();
         let missing =
             folder.refusal(&simulate("scenario.toml", &[]), &format!("{name}: cannot be read: No such file *"));
         fs::create_dir(folder.path(name)).unwrap();
-        let text = name.ends_with(".toml");
-        let message = if text { "cannot be read: Is a directory *" } else { "is not a regular file" };
         [missing, folder.refusal(&simulate("scenario.toml", &[]), &format!("{name}: {message}"))]
     }));
 }

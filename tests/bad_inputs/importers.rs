@@ -9,7 +9,9 @@ const OURS: &str = "arrival_s,prompt\n1,a\n2,b\n";
 
 fn import(files: &[(&str, &[u8])], flags: &[&str], message: &str) -> Result<(), String> {
     let folder = Folder::new();
-    files.iter().for_each(|(name, content)| folder.write(name, content));
+    for (name, content) in files {
+        folder.write(name, content);
+    }
     folder.refusal(&[&["trace", "import", "--out", "results"], flags].concat(), message)
 }
 
