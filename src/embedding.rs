@@ -4,12 +4,23 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A unit vector: norm taken in f64, components rounded to f32. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Embedding(Arc<[f32]>);
+
+/// Reads what was written, bit by bit: another normalisation could change the last one.
+impl<'de> Deserialize<'de> for Embedding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = Vec::<f32>::deserialize(deserializer)?;
+        match norm(&values) {
+            Ok(norm) if (norm - 1.0).abs() < 1e-3 => Ok(Self(values.into())),
+            _ => Err(serde::de::Error::custom("expected a vector of length 1")),
+        }
+    }
+}
 
 /// Why a row cannot be an embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -201,5 +212,15 @@ mod tests {
     fn similarity_is_clamped_below() {
         assert!(similarity(&[1.0, 0.0], &[-1.0, 0.0]).abs() < f64::EPSILON);
         assert!((similarity(&[0.6, 0.8], &[0.6, 0.8]) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn only_unit_vectors_are_read() {
+        let embedding = Embedding::normalised(&[3.0, 4.0]).unwrap();
+        let written = serde_json::to_string(&embedding).unwrap();
+        assert_eq!(serde_json::from_str::<Embedding>(&written).unwrap(), embedding);
+        for bad in ["[]", "[3.0,4.0]", "[0.0,0.0]", "[1e39,0.0]", "[0.6,null]"] {
+            assert!(serde_json::from_str::<Embedding>(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -42,17 +42,33 @@ pub fn write_atomic(
     })
 }
 
-/// Makes an output folder, unless it holds one of `names` from an earlier run and `force` is not given.
+/// Refuses an output folder that holds one of `names` from an earlier run, unless `force` is given.
 ///
 /// # Errors
-/// An earlier run, or a folder that cannot be made.
-pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputError> {
+/// An earlier run.
+pub fn refuse_earlier(folder: &Path, names: &[&str], force: bool) -> Result<(), InputError> {
     if !force && let Some(name) = names.iter().find(|name| folder.join(name).exists()) {
         let message = format!("holds an earlier run ({name}): choose another folder, or overwrite it with --force");
         return Err(InputError::new(folder, message).key("--out"));
     }
-    fs::create_dir_all(folder)
-        .map_err(|error| InputError::new(folder, format!("the folder cannot be made: {error}")).key("--out"))
+    Ok(())
+}
+
+/// Makes an output folder, unless it holds one of `names` from an earlier run and `force` is not given.
+///
+/// # Errors
+/// An earlier run, or a folder that cannot be made or written to.
+pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputError> {
+    refuse_earlier(folder, names, force)?;
+    let refused = |message: String| InputError::new(folder, message).key("--out");
+    if folder.exists() && !folder.is_dir() {
+        return Err(refused("is a file: expected a folder, which is made where there is none".into()));
+    }
+    fs::create_dir_all(folder).map_err(|error| refused(format!("the folder cannot be made: {error}")))?;
+    // Better now than after a long run.
+    let probe = folder.join("modm.partial");
+    let written = File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    written.map_err(|error| refused(format!("the folder cannot be written to: {error}")))
 }
 
 #[cfg(test)]

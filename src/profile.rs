@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::input::InputError;
+use crate::input::{self, InputError};
 use crate::model::{GpuId, ModelId, Work};
 use crate::time::{Duration, MAX_INPUT_S};
 
@@ -99,27 +99,33 @@ impl ProfileFile {
     /// # Errors
     /// What is wrong, with line, key and value.
     pub fn parse(text: &str, file: &Path) -> Result<Self, InputError> {
-        let profile: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| crate::input::line_of_offset(text, span.start));
-            InputError { line, ..InputError::new(file, error.message().trim()) }
-        })?;
+        let table = input::toml::parse(text, file)?;
+        let place = |error: InputError| {
+            let Some(key) = error.key.clone() else { return error };
+            let placed = InputError { line: input::toml::line_of_key(text, &key), ..error };
+            match input::toml::look_up(&table, &key).filter(|value| value.is_float() || value.is_integer()) {
+                Some(written) => placed.value(key, input::toml::written(written)),
+                None => placed,
+            }
+        };
+        let profile: Self = input::toml::settings(&table, &["service.*", "quality.*"], file).map_err(place)?;
+        if profile.service.is_empty() {
+            return Err(place(InputError::new(file, "expected at least one row").value("service", "[]")));
+        }
         for (index, service) in profile.service.iter().enumerate() {
-            // The nth header is the nth row: TOML has no other way to write them that serde accepts here.
-            let line =
-                text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("[[service]]")).nth(index);
-            let place = |error: InputError| InputError { line: line.map(|(at, _)| at + 1), ..error };
             if let Some((key, value, accepted)) = service.complaint() {
-                let row = format!("service ({}, {}).{key}", service.gpu, service.model);
-                return Err(place(InputError::new(file, accepted).value(row, value)));
+                return Err(place(InputError::new(file, accepted).value(format!("service.{index}.{key}"), value)));
             }
             let same = |other: &Service| other.gpu == service.gpu && other.model == service.model;
             if profile.service[..index].iter().any(same) {
-                let message = format!("GPU {} and model {} have a row already", service.gpu, service.model);
-                return Err(place(InputError::new(file, message).key("service")));
+                let message = format!("GPU {:?} with model {:?} has a row already", service.gpu, service.model);
+                return Err(place(InputError::new(file, message).key(format!("service.{index}"))));
             }
         }
-        if let Some(bad) = profile.quality.iter().find(|quality| !quality.value.is_finite()) {
-            return Err(InputError::new(file, "expected a finite number").value("quality.value", bad.value));
+        let bad = profile.quality.iter().enumerate().find(|(_, quality)| !quality.value.is_finite());
+        if let Some((index, quality)) = bad {
+            let key = format!("quality.{index}.value");
+            return Err(place(InputError::new(file, "expected a finite number").value(key, quality.value)));
         }
         Ok(profile)
     }
@@ -202,10 +208,13 @@ mod tests {
         let negative = ROW.replace("0.5", "-0.5");
         assert_eq!(
             parse(&negative),
-            Err("profile.toml:2: service (a, m).step_s = -0.5: expected seconds from 0 to ten years".into())
+            Err("profile.toml:5: service.0.step_s = -0.5: expected seconds from 0 to ten years".into())
         );
         let unknown = format!("{ROW}colour = 1\n");
-        assert!(parse(&unknown).is_err_and(|error| error.starts_with("profile.toml:7: unknown field `colour`")));
+        assert!(
+            parse(&unknown)
+                .is_err_and(|error| error.starts_with("profile.toml:7: service.0.colour = 1: is not a key here"))
+        );
         let twice = format!("{ROW}{}", &ROW["source = \"test\"\n".len()..]);
         assert!(parse(&twice).is_err_and(|error| error.contains("profile.toml:7")));
     }

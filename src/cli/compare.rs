@@ -27,11 +27,16 @@ pub(super) struct Compare {
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
     /// Repeat each variant on this many traces: a synthetic one is generated anew, a real one resampled by blocks of time
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     seeds: NonZeroUsize,
     /// Runs at a time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
+}
+
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 1000);
+    count.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
 }
 
 /// One run to do: which variant on which trace, and where its files go.
@@ -96,6 +101,9 @@ fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec<Var
     }
     if wanted.is_empty() {
         return Ok(base.variant.clone());
+    }
+    if let Some(twice) = wanted.iter().enumerate().find(|(index, name)| wanted[..*index].contains(name)) {
+        return Err(InputError::new("the command line", "expected each variant once").value("--variants", twice.1));
     }
     let find = |name: &String| {
         let found = base.variant.iter().find(|variant| variant.name == *name).cloned();

@@ -10,6 +10,19 @@ use crate::time::{Duration, MAX_INPUT_S};
 /// Workers are numbered by u16.
 const MOST_WORKERS: usize = 65_535;
 const MOST_STEPS: u32 = 100_000;
+/// Every reader of JSON keeps whole numbers exact up to here, and `--seeds` counts on from it.
+const LARGEST_SEED: u64 = 1 << 53;
+/// What a folder of results holds beside the folders of variants.
+const RESERVED: [&str; 8] = [
+    "comparison.csv",
+    "figures",
+    "report.html",
+    "report.md",
+    "run.json",
+    "scenario.toml",
+    "summary.json",
+    "modm.partial",
+];
 
 /// The first thing wrong with a scenario.
 pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
@@ -18,6 +31,9 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     };
     if scenario.name.trim().is_empty() {
         return complaint("name", &"\"\"", "expected a name");
+    }
+    if scenario.seed > LARGEST_SEED {
+        return complaint("seed", &scenario.seed, "expected a whole number from 0 to 9007199254740992 (2^53)");
     }
     check_trace(scenario, file)?;
     check_cluster(scenario, file)?;
@@ -36,7 +52,11 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     check_allocation(scenario, file)?;
     for (index, multiple) in scenario.slo.multiples.iter().enumerate() {
         if !(*multiple > 0.0 && *multiple <= 1e6) {
-            return complaint(&format!("slo.multiples.{index}"), multiple, "expected a multiple above 0");
+            return complaint(
+                &format!("slo.multiples.{index}"),
+                multiple,
+                "expected a multiple above 0, at most 1000000",
+            );
         }
     }
     scenario.encoder.check(file, "encoder")?;
@@ -90,12 +110,12 @@ fn check_cluster(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         }
         if let Some(dollars) = group.usd_per_hour.filter(|dollars| !(0.0..=1e6).contains(dollars)) {
             let key = format!("cluster.gpus.{index}.usd_per_hour");
-            return Err(InputError::new(file, "expected dollars from 0").value(key, dollars));
+            return Err(InputError::new(file, "expected dollars from 0 to 1000000").value(key, dollars));
         }
     }
     if !(1..=MOST_WORKERS).contains(&scenario.workers()) {
         let message = format!("expected from 1 to {MOST_WORKERS} GPUs in all");
-        return Err(InputError::new(file, message).value("cluster.gpus", scenario.workers()));
+        return Err(InputError::new(file, message).value("cluster.gpus", format_args!("{} in all", scenario.workers())));
     }
     Ok(())
 }
@@ -162,13 +182,14 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     if let Some(pid) = allocation.pid.0 {
         for (key, value) in [("kp", pid.kp), ("ki", pid.ki), ("kd", pid.kd)] {
             if !(value.is_finite() && value.abs() <= 1e6) {
-                return Err(
-                    InputError::new(file, "expected a finite gain").value(format!("allocation.pid.{key}"), value)
-                );
+                return Err(InputError::new(file, "expected a gain from -1000000 to 1000000")
+                    .value(format!("allocation.pid.{key}"), value));
             }
         }
         if !(pid.dt > 0.0 && pid.dt <= 1e9) {
-            return Err(InputError::new(file, "expected a time above 0").value("allocation.pid.dt", pid.dt));
+            return Err(
+                InputError::new(file, "expected a time above 0, at most 1e9").value("allocation.pid.dt", pid.dt)
+            );
         }
     }
     let monitored = scenario.allocation.policy == super::AllocationKind::Modm;
@@ -192,6 +213,10 @@ fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
             let message = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
+            return Err(InputError::new(file, message).value(key, format!("{name:?}")));
+        }
+        if RESERVED.contains(&name.as_str()) {
+            let message = "is what a file of the results is called: expected another name";
             return Err(InputError::new(file, message).value(key, format!("{name:?}")));
         }
         if scenario.variant[..index].iter().any(|other| other.name == *name) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Scenario;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
-use crate::input::{InputError, sha256};
+use crate::input::{InputError, sha256, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
 use crate::scheduler::routing::System;
@@ -196,7 +196,7 @@ fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBu
         return Ok((ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new()));
     };
     let place = Scenario::resolve(file, path);
-    let text = std::fs::read_to_string(&place).map_err(|error| InputError::unreadable(&place, &error))?;
+    let text = text(&place)?;
     Ok((ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))
 }
 

@@ -65,7 +65,7 @@ impl Scheduler {
             pending.key = embedding;
         }
         if let Route::Queue(decision, _) | Route::Return(decision) = &route {
-            self.monitor.observe(decision);
+            self.monitor.observe(now, decision);
         }
         self.follow(now, id, route, actions);
     }
@@ -216,7 +216,8 @@ impl Scheduler {
     }
 
     /// The worker keeps what it holds until the monitor's next tick; without a model it is lost.
-    pub(super) fn load_failed(&mut self, worker: WorkerId, loaded: Option<ModelId>) {
+    pub(super) fn load_failed(&mut self, now: Time, worker: WorkerId, loaded: Option<ModelId>) {
+        self.monitor.await_tick(now);
         self.workers.update(worker, |state| {
             if state.activity == Activity::Loading {
                 state.loading = None;

@@ -143,7 +143,7 @@ impl Scheduler {
             Event::JobFailed { worker, job, reason } => self.job_failed(worker, job, &reason, actions),
             Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
             Event::ModelLoaded { worker } => self.model_loaded(worker),
-            Event::LoadFailed { worker, loaded, .. } => self.load_failed(worker, loaded),
+            Event::LoadFailed { worker, loaded, .. } => self.load_failed(now, worker, loaded),
             Event::WorkerDown(worker) => self.worker_down(worker, actions),
             Event::WorkerUp(worker) => self.worker_up(worker),
             Event::Cancelled(request) => self.cancel(request, actions),

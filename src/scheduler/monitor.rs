@@ -15,25 +15,46 @@ pub(super) struct Monitor {
     models: usize,
     total_steps: u32,
     previous: Time,
+    /// Whether anything happened that the next tick is there for.
+    awaited: bool,
     routed: u64,
     hits_by_steps: BTreeMap<u32, u64>,
 }
 
 impl Monitor {
     pub(super) fn new(policy: Box<dyn AllocationPolicy>, models: usize, total_steps: u32) -> Self {
-        Self { policy, models, total_steps, previous: Time::ZERO, routed: 0, hits_by_steps: BTreeMap::new() }
+        Self {
+            policy,
+            models,
+            total_steps,
+            previous: Time::ZERO,
+            awaited: false,
+            routed: 0,
+            hits_by_steps: BTreeMap::new(),
+        }
     }
 
     pub(super) fn initial(&self) -> Allocation {
         self.policy.initial()
     }
 
+    /// Nobody waits for a tick that has nothing to decide on: ticks cost time only where requests are.
     pub(super) fn next_decision(&self) -> Option<Time> {
-        self.policy.next_decision()
+        self.policy.next_decision().filter(|_| self.awaited || !self.policy.needs_demand())
+    }
+
+    /// The next tick is waited for.
+    pub(super) fn await_tick(&mut self, now: Time) {
+        if !self.awaited && self.policy.needs_demand() {
+            // Its window begins with the last of the ticks that nobody waited for.
+            self.previous = self.previous.max(self.policy.pass_over(now));
+        }
+        self.awaited = true;
     }
 
     /// A request was routed for the first time.
-    pub(super) fn observe(&mut self, decision: &Decision) {
+    pub(super) fn observe(&mut self, now: Time, decision: &Decision) {
+        self.await_tick(now);
         self.routed += 1;
         if decision.kind != DecisionKind::Miss {
             *self.hits_by_steps.entry(decision.skipped_steps).or_insert(0) += 1;
@@ -42,12 +63,13 @@ impl Monitor {
 
     /// Decides if it is time to.
     pub(super) fn tick(&mut self, now: Time) -> Option<(Allocation, Tick)> {
-        if self.policy.next_decision().is_none_or(|due| due > now) {
+        if self.next_decision().is_none_or(|due| due > now) {
             return None;
         }
         let demand = self.demand(now);
         self.previous = now;
         self.routed = 0;
+        self.awaited = false;
         self.hits_by_steps.clear();
         let decided = self.policy.decide(now, demand.as_ref())?;
         let targets = decided.allocation.counts(self.models);
@@ -75,5 +97,49 @@ impl Monitor {
             .fold(0.0, |sum, (&steps, &count)| sum + count as f64 * refine_fraction(steps, self.total_steps));
         let refine_fraction = if hits == 0 { 0.0 } else { fractions / hits as f64 };
         Some(Demand { window: now.since(self.previous), requests: self.routed, hits, refine_fraction })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelId;
+    use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Rates};
+    use crate::time::Duration;
+
+    fn at(nanoseconds: u64) -> Time {
+        Time::from_nanoseconds(nanoseconds)
+    }
+
+    #[test]
+    fn ticks_that_nobody_waits_for_are_passed_over_and_the_others_stay_where_they_were() {
+        let settings = ModmSettings {
+            mode: Mode::Quality,
+            period: Duration::from_nanoseconds(100),
+            headroom: 0.9,
+            pid: None,
+            workers: 2,
+            initial_large: 2,
+            small: ModelId(1),
+            rates: Rates { large: 1.0, small: 2.0 },
+        };
+        let mut monitor = Monitor::new(Box::new(ModmAllocation::new(settings)), 2, 50);
+        let miss = Decision { kind: DecisionKind::Miss, skipped_steps: 0, similarity: None, source: None };
+        assert_eq!(monitor.next_decision(), None);
+        monitor.observe(at(10_000_000_000_000_030), &miss);
+        assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_100)));
+        let window = monitor.demand(at(10_000_000_000_000_100)).map(|demand| demand.window);
+        assert_eq!(window, Some(Duration::from_nanoseconds(100)), "one period, however long the silence before");
+        assert!(monitor.tick(at(10_000_000_000_000_100)).is_some());
+        assert_eq!(monitor.next_decision(), None);
+        // At a tick's own time the tick is over: it comes before what is routed.
+        monitor.observe(at(10_000_000_000_000_300), &miss);
+        assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_400)));
+        assert!(monitor.tick(at(10_000_000_000_000_400)).is_some());
+        // A failed load waits for the next tick as well.
+        monitor.await_tick(at(10_000_000_000_000_401));
+        assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_500)));
+        assert!(monitor.tick(at(10_000_000_000_000_500)).is_none(), "no demand, no decision");
+        assert_eq!(monitor.next_decision(), None);
     }
 }

@@ -158,7 +158,7 @@ mod tests {
     fn bad_flags_are_input_errors() {
         let message = |flags: &[&str]| generate(flags).settings().expect_err("bad settings").to_string();
         assert!(message(&["--set", "prompts.repeats"]).contains("KEY=VALUE"));
-        assert!(message(&["--set", "prompt.repeats=1"]).contains("unknown field `prompt`"));
+        assert!(message(&["--set", "prompt.repeats=1"]).contains("prompt: is not a key here"));
         assert!(message(&["--set", "requests.x=1", "--requests", "3"]).contains("`requests` is a value"));
         assert!(message(&["--set", "prompts.repeats=often"]).contains("trace.synthetic.prompts.repeats"));
     }

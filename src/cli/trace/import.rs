@@ -6,8 +6,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::embedding::EmbeddingMatrix;
 use crate::input::{InputError, sha256};
-use crate::output::{prepare, write_atomic};
+use crate::output::{OutputError, prepare, refuse_earlier, write_atomic};
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::import::{Combined, Format, Note, Options, Pace, Selection, Source, combine, merge, read};
 use crate::trace::{Trace, TraceFiles, npy, write_requests};
@@ -121,7 +122,8 @@ struct Record {
 
 pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
     let out = &arguments.out;
-    prepare(out, &[REQUESTS, RECORD, PROMPT_EMBEDDINGS, IMAGE_EMBEDDINGS], arguments.force)?;
+    let names = [REQUESTS, RECORD, PROMPT_EMBEDDINGS, IMAGE_EMBEDDINGS];
+    refuse_earlier(out, &names, arguments.force)?;
     let mut inputs = Vec::new();
     let prompts = arguments.prompts.as_deref().map(|file| (file, arguments.prompts_format, "prompts"));
     let arrivals = arguments.arrivals.as_deref().map(|file| (file, arguments.arrivals_format, "arrivals"));
@@ -142,13 +144,26 @@ pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
     let mut combined = combine(timing, list, &selection)?;
     merge_others(arguments, timing.0, &mut combined, &mut inputs)?;
     let rows = list.map_or(timing.1.len(), |(_, list)| list.len());
+    let prompt_embeddings = read_embeddings(arguments.prompt_embeddings.as_deref(), rows)?;
+    let image_embeddings = read_embeddings(arguments.image_embeddings.as_deref(), rows)?;
+    if let (Some((first, prompts)), Some((file, images))) = (&prompt_embeddings, &image_embeddings)
+        && prompts.dimension() != images.dimension()
+    {
+        let message = format!("expected {}, as in {}", prompts.dimension(), first.display());
+        return Err(InputError::new(file, message).value("dimension", images.dimension()).into());
+    }
+    prepare(out, &names, arguments.force)?;
     let embeddings = [
-        (&arguments.prompt_embeddings, "prompt embeddings", PROMPT_EMBEDDINGS),
-        (&arguments.image_embeddings, "image embeddings", IMAGE_EMBEDDINGS),
+        (prompt_embeddings, "prompt embeddings", PROMPT_EMBEDDINGS),
+        (image_embeddings, "image embeddings", IMAGE_EMBEDDINGS),
     ];
-    for (file, role, name) in embeddings {
-        match file {
-            Some(file) => inputs.push(write_embeddings(file, role, rows, &combined.prompt_rows, &out.join(name))?),
+    for (matrix, role, name) in embeddings {
+        match matrix {
+            Some((file, matrix)) => {
+                write_embeddings(&matrix, &combined.prompt_rows, &out.join(name))?;
+                let (sha256, rows) = (sha256(&file)?, Some(matrix.rows()));
+                inputs.push(Input { role, file, format: None, rows, sha256, notes: Vec::new() });
+            }
             // An earlier trace's rows are not this one's.
             None if arguments.force && out.join(name).exists() => std::fs::remove_file(out.join(name))?,
             None => {}
@@ -218,27 +233,25 @@ fn merge_others(
     Ok(())
 }
 
-/// Writes the rows of a matrix that the requests of the result have.
-fn write_embeddings(
-    file: &Path,
-    role: &'static str,
-    rows: usize,
-    chosen: &[u32],
-    target: &Path,
-) -> anyhow::Result<Input> {
+/// Reads embeddings with so many rows.
+fn read_embeddings(file: Option<&Path>, rows: usize) -> Result<Option<(PathBuf, EmbeddingMatrix)>, InputError> {
+    let Some(file) = file else { return Ok(None) };
     let matrix = npy::read(file)?;
     if matrix.rows() != rows {
         let message = format!("expected {rows}, one for each row used of the prompts' file");
-        return Err(InputError::new(file, message).value("rows", matrix.rows()).into());
+        return Err(InputError::new(file, message).value("rows", matrix.rows()));
     }
+    Ok(Some((file.to_owned(), matrix)))
+}
+
+/// Writes the rows of a matrix that the requests of the result have.
+fn write_embeddings(matrix: &EmbeddingMatrix, chosen: &[u32], target: &Path) -> Result<(), OutputError> {
     let mut buffer = Vec::new();
     let values = chosen.iter().flat_map(|&row| {
         matrix.read(row as usize, &mut buffer);
         buffer.clone()
     });
-    write_atomic(target, |writer| npy::write(writer, chosen.len(), matrix.dimension(), values))?;
-    let (file, rows) = (file.to_owned(), Some(matrix.rows()));
-    Ok(Input { role, sha256: sha256(&file)?, file, format: None, rows, notes: Vec::new() })
+    write_atomic(target, |writer| npy::write(writer, chosen.len(), matrix.dimension(), values))
 }
 
 fn write(out: &Path, combined: &Combined, inputs: Vec<Input>) -> anyhow::Result<()> {

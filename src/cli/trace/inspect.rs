@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::output::{prepare, write_atomic};
+use crate::output::{prepare, refuse_earlier, write_atomic};
 use crate::trace::inspect::{Description, Locality, Quantiles, Scope, describe};
 use crate::trace::{TraceFiles, read};
 
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Inspect {
 
 pub(in crate::cli) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     if let Some(out) = &arguments.out {
-        prepare(out, &[FILE], arguments.force)?;
+        refuse_earlier(out, &[FILE], arguments.force)?;
     }
     let folder = arguments.trace.is_dir().then_some(&arguments.trace);
     let beside = |name: &str| folder.map(|folder| folder.join(name)).filter(|file| file.exists());
@@ -51,11 +51,12 @@ pub(in crate::cli) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     };
     let scope = Scope { requests: arguments.sample as usize, window: arguments.window as usize };
     let description = describe(&read(&files)?, scope);
-    print!("{}", text(&description, scope));
     if let Some(out) = &arguments.out {
+        prepare(out, &[FILE], arguments.force)?;
         let json = serde_json::to_string_pretty(&description)?;
         write_atomic(&out.join(FILE), |writer| writer.write_all(json.as_bytes()))?;
     }
+    print!("{}", text(&description, scope));
     Ok(())
 }
 

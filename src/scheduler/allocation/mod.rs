@@ -97,4 +97,14 @@ pub trait AllocationPolicy: std::fmt::Debug + Send {
     /// Decides, at or after [`Self::next_decision`], which then lies after `now`. `demand` is `None` if
     /// nothing was routed since the previous decision.
     fn decide(&mut self, now: Time, demand: Option<&Demand>) -> Option<Decided>;
+    /// Whether a decision without demand changes nothing: then nobody asks for one, however short the
+    /// period and long the silence.
+    fn needs_demand(&self) -> bool {
+        false
+    }
+    /// Passes over the decisions due by `now`, none of which had any demand, and says when the last was
+    /// due. For policies that need demand.
+    fn pass_over(&mut self, now: Time) -> Time {
+        now
+    }
 }

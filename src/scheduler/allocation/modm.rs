@@ -144,10 +144,19 @@ impl AllocationPolicy for ModmAllocation {
         Some(self.next)
     }
 
-    fn decide(&mut self, now: Time, demand: Option<&Demand>) -> Option<Decided> {
-        // A live loop may be late; the ticks stay multiples of the period.
+    fn needs_demand(&self) -> bool {
+        true
+    }
+
+    fn pass_over(&mut self, now: Time) -> Time {
         let period = self.settings.period.nanoseconds();
-        self.next = Time::from_nanoseconds((now.nanoseconds() / period + 1).saturating_mul(period));
+        let last = Time::from_nanoseconds(now.nanoseconds() / period * period);
+        self.next = last + self.settings.period;
+        last
+    }
+
+    fn decide(&mut self, now: Time, demand: Option<&Demand>) -> Option<Decided> {
+        self.pass_over(now); // a live loop may be late; the ticks stay multiples of the period
         let demand = demand?;
         let workers = self.settings.workers as f64;
         let (wanted, overloaded) = match self.settings.mode {

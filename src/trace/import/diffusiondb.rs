@@ -1,7 +1,8 @@
 //! `DiffusionDB`'s `metadata.parquet`: prompt, user and the minute of each image. Many images share a
 //! minute; they are spread evenly over it, in the order of the file, and that is said.
 
-use std::sync::Arc;
+use std::panic;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use parquet::basic::{LogicalType, TimeUnit};
 use parquet::errors::ParquetError;
@@ -18,9 +19,18 @@ use super::{File, Note, Source, timestamp};
 const MINUTE: u64 = 60 * NANOSECONDS_PER_SECOND;
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// The parquet crate asserts what a damaged file may break, so a panic of its is an input error too.
+/// One at a time: what a panic prints is a setting of the process.
+static QUIET: Mutex<()> = Mutex::new(());
+
+/// The parquet crate asserts what a damaged file may break, so a panic of its is an input error too, and
+/// no other message than that.
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
-    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read_columns(file)));
+    let quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let read = panic::catch_unwind(panic::AssertUnwindSafe(|| read_columns(file)));
+    panic::set_hook(hook);
+    drop(quiet);
     read.unwrap_or_else(|_| Err(InputError::new(file.path, "cannot be read as parquet: the file is damaged")))
 }
 

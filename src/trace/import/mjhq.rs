@@ -44,7 +44,13 @@ impl<'de> Visitor<'de> for Entries {
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
     let mut json = serde_json::Deserializer::from_slice(file.bytes);
     let read = json.deserialize_map(Entries::default()).and_then(|entries| json.end().map(|()| entries));
-    let entries = read.map_err(|error| InputError::new(file.path, error.to_string()).line(error.line()))?;
+    let entries = read.map_err(|error| {
+        let (line, message) = (error.line(), error.to_string());
+        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what).replace('`', "");
+        let accepted =
+            format!("{what}; expected MJHQ-30k's {{\"id\": {{\"category\": \"...\", \"prompt\": \"...\"}}, ...}}");
+        InputError::new(file.path, accepted).line(line)
+    })?;
     let extra = vec![("category".to_owned(), entries.categories)];
     Ok(Source { request_ids: Some(entries.ids), prompts: Some(entries.prompts), extra, ..Source::default() })
 }
@@ -71,9 +77,10 @@ mod tests {
     fn says_what_is_wrong() {
         let error =
             |text: &str| import("m.json", text.as_bytes(), Some(Format::Mjhq), Options::default()).err().unwrap();
-        assert!(error("{\n\"a\": {\"category\": \"x\"}}").starts_with("m.json:2: missing field `prompt`"));
+        assert!(error("{\n\"a\": {\"category\": \"x\"}}").starts_with("m.json:2: missing field prompt; expected"));
         assert!(
-            error("{\n\"a\": {\"category\": \"x\", \"prompt\": 7}}").starts_with("m.json:2: invalid type: integer `7`")
+            error("{\n\"a\": {\"category\": \"x\", \"prompt\": 7}}")
+                .starts_with("m.json:2: invalid type: integer 7, expected a string;")
         );
         assert!(error("[1]").contains("expected an object from image id"));
         assert!(error(&SAMPLE[..60]).starts_with("m.json:2: EOF"));

@@ -140,8 +140,8 @@ impl Arrivals {
             Self::Bursts { calm_rate_per_min, burst_rate_per_min, mean_calm_s, mean_burst_s } => {
                 rate_or_zero("calm_rate_per_min", *calm_rate_per_min)
                     .or_else(|| rate("burst_rate_per_min", *burst_rate_per_min))
-                    .or_else(|| seconds("mean_calm_s", *mean_calm_s))
-                    .or_else(|| seconds("mean_burst_s", *mean_burst_s))
+                    .or_else(|| spell("mean_calm_s", *mean_calm_s))
+                    .or_else(|| spell("mean_burst_s", *mean_burst_s))
             }
             Self::Diurnal { rate_per_min, amplitude, period_s } => rate("rate_per_min", *rate_per_min)
                 .or_else(|| within("amplitude", *amplitude, 0.0..=1.0, "expected a share of the mean rate from 0 to 1"))
@@ -297,13 +297,18 @@ fn seconds(key: &str, value: f64) -> Option<Complaint> {
     above_zero(key, value, MAX_INPUT_S, "expected seconds above 0, at most ten years")
 }
 
+/// Spells are drawn one by one, so that ten years of them must not be too many.
+fn spell(key: &str, value: f64) -> Option<Complaint> {
+    within(key, value, 1.0..=MAX_INPUT_S, "expected seconds from 1 to ten years")
+}
+
 fn steps_complaint(steps: &[(f64, f64)]) -> Option<Complaint> {
     let Some(&(_, last_rate)) = steps.last() else {
         return Some(Complaint::new("steps", "[]", "expected at least one row [until_s, rate_per_min]"));
     };
     let mut before = 0.0;
     for (index, &(until, rate)) in steps.iter().enumerate() {
-        let key = format!("steps[{index}]");
+        let key = format!("steps.{index}");
         if !(until > before && until <= MAX_INPUT_S) {
             return Some(Complaint::new(key, until, "expected until_s in seconds, rising, at most ten years"));
         }
@@ -435,7 +440,7 @@ mod tests {
         assert_eq!(key(Arrivals::Poisson { rate_per_min: f64::NAN }).as_deref(), Some("rate_per_min"));
         assert_eq!(key(Arrivals::Gamma { rate_per_min: 1.0, cv: 0.0 }).as_deref(), Some("cv"));
         assert_eq!(key(Arrivals::Steps { steps: vec![] }).as_deref(), Some("steps"));
-        assert_eq!(key(Arrivals::Steps { steps: vec![(2.0, 1.0), (1.0, 1.0)] }).as_deref(), Some("steps[1]"));
+        assert_eq!(key(Arrivals::Steps { steps: vec![(2.0, 1.0), (1.0, 1.0)] }).as_deref(), Some("steps.1"));
         assert_eq!(key(Arrivals::Steps { steps: vec![(2.0, 0.0)] }).as_deref(), Some("steps"));
     }
 }

@@ -21,6 +21,9 @@ mod words;
 pub use arrivals::Arrivals;
 pub use prompts::Prompts;
 
+/// They and their prompts are held in memory.
+const MOST_REQUESTS: u32 = 100_000_000;
+
 /// A synthetic trace, as a scenario describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -68,7 +71,8 @@ impl Synthetic {
     /// # Errors
     /// The first value that cannot be used, and what is accepted.
     pub fn check(&self, file: &Path, section: &str) -> Result<(), InputError> {
-        let requests = (self.requests == 0).then(|| Complaint::new("requests", 0, "expected at least 1"));
+        let requests = (!(1..=MOST_REQUESTS).contains(&self.requests))
+            .then(|| Complaint::new("requests", self.requests, "expected a number from 1 to 100 million"));
         let complaint = requests
             .or_else(|| self.arrivals.complaint().map(|complaint| complaint.under("arrivals")))
             .or_else(|| self.prompts.complaint().map(|complaint| complaint.under("prompts")));

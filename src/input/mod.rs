@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub mod toml;
+
 /// An input that cannot be used. Shown as `file:line: key = value: expected accepted`, with the
 /// parts that apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,20 @@ impl InputError {
     }
 }
 
+/// Reads a file of text; a byte order mark is left out.
+///
+/// # Errors
+/// A file that cannot be read, or is not UTF-8.
+pub fn text(file: impl AsRef<Path>) -> Result<String, InputError> {
+    let file = file.as_ref();
+    let bytes = std::fs::read(file).map_err(|error| InputError::unreadable(file, &error))?;
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let before = bytes.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count();
+        InputError::new(file, "expected UTF-8 text").line(before + 1)
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())
+}
+
 /// The line, from 1, of a byte offset into a text.
 #[must_use]
 pub fn line_of_offset(text: &str, offset: usize) -> usize {
@@ -93,15 +109,18 @@ pub fn sha256(file: impl AsRef<Path>) -> Result<String, InputError> {
     Ok(hexadecimal)
 }
 
-/// Long values are cut in messages: a pasted megabyte helps nobody.
+/// A message is one line, and a pasted megabyte in it helps nobody.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 80;
-    if text.chars().count() <= LONGEST {
-        return text.to_owned();
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == LONGEST {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
     }
-    let mut cut: String = text.chars().take(LONGEST).collect();
-    cut.push('…');
-    cut
+    shown
 }
 
 impl fmt::Display for InputError {

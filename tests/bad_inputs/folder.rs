@@ -1,0 +1,254 @@
+//! A folder with a scenario and all it reads, every value good; tests spoil one thing at a time and
+//! collect what the program answers wrongly.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use modm::trace::npy;
+use tempfile::TempDir;
+
+/// Every key of a scenario, each on its own line.
+pub(crate) const SCENARIO: &str = r#"name = "good"
+seed = 1
+[trace]
+requests = "requests.csv"
+prompt_embeddings = "prompts.npy"
+image_embeddings = "images.npy"
+warm_images = "warm.npy"
+[cluster]
+gpus = [{ type = "gpu", count = 2, usd_per_hour = 1.5 }]
+[models]
+profile = "profile.toml"
+large = "large"
+small = ["small"]
+steps = 50
+[system]
+policy = "modm"
+bounds = [[0.25, 5], [0.3, 30]]
+[retrieval]
+latency_s = 0.05
+[cache]
+capacity = 10
+admission = "all"
+eviction = "fifo"
+[allocation]
+policy = "modm"
+mode = "quality"
+initial_large = 2
+period_s = 180
+headroom = 0.9
+pid = { kp = 0.6, ki = 0.05, kd = 0.05, dt = 3.0 }
+[slo]
+multiples = [2.0, 4.0]
+[metrics]
+warmup_s = 0.0
+window_s = 60.0
+[encoder]
+dimension = 64
+background = 0.5
+word_share = 0.6
+pair_share = 0.2
+character_share = 0.2
+[image_model]
+own_similarity = 0.2855
+own_similarity_deviation = 0.02
+dimension = 16
+[[variant]]
+name = "one"
+[[variant]]
+name = "two"
+set = { "system.policy" = "vanilla" }
+"#;
+
+/// A scenario whose trace is made rather than read.
+pub(crate) const SYNTHETIC: &str = r#"name = "made"
+[trace.synthetic]
+requests = 20
+arrivals = { process = "poisson", rate_per_min = 20 }
+[trace.synthetic.prompts]
+topics = 100
+topic_exponent = 1.0
+new_topics_per_1000 = 10
+sessions = 3
+session_requests = 6
+repeats = 0.3
+variation = 0.1
+word_exponent = 0.7
+tenants = 2
+tenant_exponent = 1
+[cluster]
+gpus = [{ type = "mi210", count = 2 }]
+"#;
+
+pub(crate) const PROFILE: &str = r#"source = "test"
+[[service]]
+gpu = "gpu"
+model = "large"
+step_s = 1.0
+overhead_s = 0.1
+load_s = 20
+jitter_cv = 0.1
+active_w = 300
+load_w = 100
+idle_w = 50
+[[service]]
+gpu = "gpu"
+model = "small"
+step_s = 0.5
+load_s = 10
+[[quality]]
+model = "small"
+skipped_steps = 10
+measure = "clip"
+value = 28.7
+source = "paper"
+"#;
+
+pub(crate) const REQUESTS: &str = "request_id,arrival_s,prompt,tenant,deadline_s\n\
+                            a,0.5,a red cat,t,100\nb,1.5,a blue dog,u,\nc,2.5,\"a cat, asleep\",t,50.5\n";
+
+/// The bytes of a good `.npy` file.
+pub(crate) fn embeddings(rows: usize, dimension: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let value = |index: usize| 1.0 + (index % 7) as f32;
+    npy::write(&mut bytes, rows, dimension, (0..rows * dimension).map(value)).unwrap();
+    bytes
+}
+
+/// What a run of the program answered.
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// The folder. Results go to its `results`, which must not be there after a refusal.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("scenario.toml", SCENARIO);
+        folder.write("made.toml", SYNTHETIC);
+        folder.write("profile.toml", PROFILE);
+        folder.write("requests.csv", REQUESTS);
+        folder.write("prompts.npy", embeddings(3, 4));
+        folder.write("images.npy", embeddings(3, 4));
+        folder.write("warm.npy", embeddings(2, 4));
+        folder
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    /// Runs the program in the folder.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Answer {
+        let mut command = Command::cargo_bin("modm").unwrap();
+        let output = command.args(arguments).current_dir(self.0.path()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Answer { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    fn names(&self) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        let mut folders = vec![self.0.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path.clone());
+                }
+                found.insert(path);
+            }
+        }
+        found
+    }
+
+    /// What is wrong with a refusal whose message should be this, if anything. A `*` at the end of the
+    /// message stands for the rest.
+    pub(crate) fn refusal(&self, arguments: &[&str], message: &str) -> Result<(), String> {
+        let before = self.names();
+        let Answer { code, out, err } = self.run(arguments);
+        let wrong = |what: &str| {
+            Err(format!("{what}\n  command: {arguments:?}\n  wanted:  {message}\n  code {code}: {}", err.trim_end()))
+        };
+        let told = err.strip_prefix("error: ").map_or("", |told| told.trim_end_matches('\n'));
+        let start = message.strip_suffix('*');
+        if code != 2 || !out.is_empty() || err.contains("panicked") {
+            return wrong(&format!("expected exit code 2 and nothing on standard output, which has {out:?}"));
+        }
+        if self.names() != before {
+            return wrong("something was written");
+        }
+        if told.contains('\n') || start.map_or(told != message, |start| !told.starts_with(start)) {
+            return wrong("another message");
+        }
+        Ok(())
+    }
+
+    /// A refusal by the parser of the command line, which prints usage too.
+    pub(crate) fn usage_error(&self, arguments: &[&str], part: &str) -> Result<(), String> {
+        let before = self.names();
+        let Answer { code, out, err } = self.run(arguments);
+        let good =
+            code == 2 && out.is_empty() && err.contains(part) && !err.contains("panicked") && self.names() == before;
+        if good { Ok(()) } else { Err(format!("wanted: {part}\n  command: {arguments:?}\n  code {code}: {err}")) }
+    }
+
+    /// What is wrong with a run that should succeed, if anything.
+    pub(crate) fn success(&self, arguments: &[&str]) -> Result<(), String> {
+        let Answer { code, err, .. } = self.run(arguments);
+        let good = code == 0 && !err.contains("panicked") && !err.contains("error");
+        if good {
+            Ok(())
+        } else {
+            Err(format!("expected success\n  command: {arguments:?}\n  code {code}: {}", err.trim_end()))
+        }
+    }
+}
+
+/// `simulate` of the folder's scenario, with these flags.
+pub(crate) fn simulate<'a>(scenario: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+    let start = ["simulate", scenario, "--out", "results", "--quiet"];
+    start.into_iter().chain(flags.iter().copied()).collect()
+}
+
+/// Fails with all that is wrong at once.
+pub(crate) fn all(results: impl IntoIterator<Item = Result<(), String>>) {
+    let results: Vec<_> = results.into_iter().collect();
+    let wrong: Vec<String> = results.iter().filter_map(|result| result.clone().err()).collect();
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), results.len(), wrong.join("\n"));
+}
+
+/// Replaces the line of a key in a text whose tables are in order; returns the text and the line's number.
+pub(crate) fn with_line(text: &str, table: &str, key: &str, line: &str) -> (String, usize) {
+    let start = if table.is_empty() { 0 } else { text.lines().position(|row| row == table).unwrap() + 1 };
+    let wanted = format!("{key} = ");
+    let place = start + text.lines().skip(start).position(|row| row.starts_with(&wanted)).unwrap();
+    let rows: Vec<&str> = text.lines().enumerate().map(|(at, row)| if at == place { line } else { row }).collect();
+    (rows.join("\n") + "\n", place + 1)
+}
+
+/// Puts a file with this content in place of one that is read with the scenario.
+pub(crate) fn spoiled(name: &str, content: impl AsRef<[u8]>) -> Folder {
+    let folder = Folder::new();
+    folder.write(name, content);
+    folder
+}
+
+/// Key, value and message of each line of a table: `key = value: what is accepted`, or `key = value =>
+/// message` where the message names something else.
+pub(crate) fn rows(table: &'static str) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    table.lines().filter(|line| !line.is_empty()).map(|line| {
+        let (given, message) = line.split_once(" => ").unwrap_or_else(|| (line.split_once(": ").unwrap().0, line));
+        let (key, value) = given.split_once(" = ").unwrap();
+        (key, value, message)
+    })
+}

@@ -1,0 +1,102 @@
+//! Profiles: every key with values of the wrong type and out of range; rows missing, twice, unusable.
+
+use super::folder::{PROFILE, all, rows, simulate, spoiled, with_line};
+
+/// A value a line with its message, which names it.
+const VALUES: &str = r#"
+source = 5: expected text in quotes
+service.0.gpu = 5: expected text in quotes
+service.0.model = 5: expected text in quotes
+service.0.step_s = "x": expected a number
+service.0.step_s = nan: expected seconds from 0 to ten years
+service.0.step_s = inf: expected seconds from 0 to ten years
+service.0.step_s = -1: expected seconds from 0 to ten years
+service.0.step_s = 1e300: expected seconds from 0 to ten years
+service.0.overhead_s = "x": expected a number
+service.0.overhead_s = nan: expected seconds from 0 to ten years
+service.0.overhead_s = -1: expected seconds from 0 to ten years
+service.0.overhead_s = 1e300: expected seconds from 0 to ten years
+service.0.load_s = "x": expected a number
+service.0.load_s = nan: expected seconds from 0 to ten years
+service.0.load_s = -1: expected seconds from 0 to ten years
+service.0.load_s = 1e300: expected seconds from 0 to ten years
+service.0.jitter_cv = "x": expected a number
+service.0.jitter_cv = nan: expected a coefficient of variation from 0 to 10
+service.0.jitter_cv = -1: expected a coefficient of variation from 0 to 10
+service.0.jitter_cv = 11: expected a coefficient of variation from 0 to 10
+service.0.active_w = "x": expected a number
+service.0.active_w = nan: expected watts from 0 to 1000000
+service.0.active_w = -1: expected watts from 0 to 1000000
+service.0.active_w = 2000000: expected watts from 0 to 1000000
+service.0.load_w = "x": expected a number
+service.0.load_w = nan: expected watts from 0 to 1000000
+service.0.load_w = -1: expected watts from 0 to 1000000
+service.0.idle_w = "x": expected a number
+service.0.idle_w = nan: expected watts from 0 to 1000000
+service.0.idle_w = -1: expected watts from 0 to 1000000
+quality.0.model = 5: expected text in quotes
+quality.0.skipped_steps = "x": expected a whole number from 0 to 4294967295
+quality.0.skipped_steps = -1: expected a whole number from 0 to 4294967295
+quality.0.skipped_steps = 1.5: expected a whole number from 0 to 4294967295
+quality.0.measure = 5: expected text in quotes
+quality.0.value = "x": expected a number
+quality.0.value = nan: expected a finite number
+quality.0.value = inf: expected a finite number
+quality.0.source = 5: expected text in quotes
+"#;
+
+#[test]
+fn values() {
+    all(rows(VALUES).map(|(key, value, message)| {
+        let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let section = section.strip_suffix(".0").map_or(String::new(), |name| format!("[[{name}]]"));
+        let (text, line) = with_line(PROFILE, &section, last, &format!("{last} = {value}"));
+        spoiled("profile.toml", text)
+            .refusal(&simulate("scenario.toml", &[]), &format!("profile.toml:{line}: {message}"))
+    }));
+}
+
+#[test]
+fn rows_and_keys() {
+    let without = |line: &str| PROFILE.replacen(line, "", 1);
+    let cases: &[(String, &str)] = &[
+        (String::new(), ": source: is missing"),
+        (without("source = \"test\"\n"), ": source: is missing"),
+        (without("step_s = 1.0\n"), ":2: service.0.step_s: is missing"),
+        (without("load_s = 20\n"), ":2: service.0.load_s: is missing"),
+        (without("measure = \"clip\"\n"), ":17: quality.0.measure: is missing"),
+        ("source = \"x\"\n".into(), ": service: is missing"),
+        ("source = \"x\"\nservice = []\n".into(), ":2: service = []: expected at least one row"),
+        ("source = \"x\"\nservice = [5]\n".into(), ":2: service.0 = 5: expected a table of keys"),
+        ("source = \"x\"\n[service]\ngpu = \"a\"\n".into(), ":2: service: expected an array of tables, [[service]]"),
+        (
+            PROFILE.replacen("\"small\"", "\"large\"", 1),
+            ":12: service.1: GPU \"gpu\" with model \"large\" has a row already",
+        ),
+        (
+            PROFILE.replacen("step_s", "step_ms", 1),
+            ":5: service.0.step_ms = 1.0: is not a key here: expected one of gpu, model, *",
+        ),
+        (format!("{PROFILE}colour = 1\n"), ":23: quality.0.colour = 1: is not a key here: expected one of model, *"),
+        (
+            format!("colour = 1\n{PROFILE}"),
+            ":1: colour = 1: is not a key here: expected one of source, service, quality",
+        ),
+        (
+            PROFILE.replacen("gpu = \"gpu\"", "gpu = \"other\"", 1),
+            ": GPU \"gpu\" with model \"large\": has no [[service]] row for it; it has (other, large), (gpu, small)",
+        ),
+        (
+            PROFILE.replace("step_s = 1.0\noverhead_s = 0.1", "step_s = 0"),
+            ": service (gpu, large) = 0: a full generation (overhead_s + step_s * models.steps) must take time",
+        ),
+        (
+            PROFILE.replace("step_s = 1.0\noverhead_s = 0.1", "step_s = 1e-12"),
+            ": service (gpu, large) = 0.00000000005: a full generation *",
+        ),
+        (PROFILE[..150].into(), ":11: is not TOML: *"),
+    ];
+    all(cases.iter().map(|(text, message)| {
+        spoiled("profile.toml", text).refusal(&simulate("scenario.toml", &[]), &format!("profile.toml{message}"))
+    }));
+}
