@@ -5,7 +5,9 @@ use crate::journal::{Journal, Record};
 use crate::scheduler::{Action, Event, Scheduler};
 use crate::time::{Moment, Rank, Time};
 
-/// Carries out actions. A simulated one jumps its clock, a real one waits.
+/// Carries out actions. A simulated one jumps its clock, a real one waits. It answers only for the
+/// latest load of a worker: the answer of one that was lost meanwhile must not reach the core, which
+/// cannot tell it from the next.
 pub trait Executor {
     /// What can go wrong that no event can tell.
     type Error;

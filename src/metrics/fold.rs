@@ -131,6 +131,8 @@ pub struct Metrics {
     pub(super) requests: Vec<RequestRow>,
     /// When the last request so far ended.
     pub(super) end: Time,
+    /// Completed requests, those of the warm-up included.
+    pub(super) completed: u64,
     /// What was counted when it ended, once something else happens after that and before the next arrival:
     /// if no request follows, that is not part of the run.
     pub(super) at_end: Option<(ClusterWork, Mark)>,
@@ -156,6 +158,7 @@ impl Metrics {
             ticks: Vec::new(),
             requests: Vec::new(),
             end: Time::ZERO,
+            completed: 0,
             at_end: None,
             made: Vec::new(),
             settings,
@@ -276,6 +279,7 @@ impl Metrics {
         let latency = now.since(row.arrival);
         let met = self.limits.iter().map(|limit| completed && latency <= *limit);
         self.windows.ended(completed, met.clone());
+        self.completed += u64::from(completed);
         if row.arrival >= self.settings.warmup {
             self.aggregate.ended(&row, self.settings.total_steps, met);
             if completed {

@@ -57,7 +57,6 @@ impl Metrics {
 
     fn summarise(&self) -> Summary {
         let sums = &self.aggregate;
-        let completed = sums.completed as f64;
         Summary {
             requests: sums.requests,
             completed: sums.completed,
@@ -74,7 +73,8 @@ impl Metrics {
             latency_s: None,
             slo: sums.slo(&self.thresholds),
             deadline_attainment: sums.deadline_attainment(),
-            serving_gpu_s_per_request: (sums.completed > 0).then(|| self.cluster.busy().seconds() / completed),
+            serving_gpu_s_per_request: (self.completed > 0)
+                .then(|| self.cluster.busy().seconds() / self.completed as f64),
             model_loads: self.cluster.loads(),
             energy_j: self.energy_j(),
             cost_usd: self.cost_usd(),

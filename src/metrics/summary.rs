@@ -46,7 +46,7 @@ pub struct Summary {
     /// Share of the requests with a deadline that met it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_attainment: Option<f64>,
-    /// GPU busy seconds per completed request.
+    /// GPU busy seconds per completed request, over the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving_gpu_s_per_request: Option<f64>,
     /// Model loads begun after time zero.
