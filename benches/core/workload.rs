@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use modm::draw::{Purpose, exponential, stream};
-use modm::metrics::{Metrics, Settings};
 use modm::metrics::summary::Summary;
+use modm::metrics::{Metrics, Settings};
 use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
 use modm::replay::{Known, replay};
