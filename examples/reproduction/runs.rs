@@ -1,0 +1,81 @@
+//! Finished runs on disk: folders of `modm compare`, with one seed or several.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use modm::metrics::summary::Summary;
+
+use crate::page::Measured;
+
+/// The folder with a folder an experiment.
+pub(crate) struct Runs(PathBuf);
+
+impl Runs {
+    pub(crate) const fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    /// A file of a run with one seed.
+    pub(crate) fn file(&self, experiment: &str, variant: &str, name: &str) -> PathBuf {
+        self.0.join(experiment).join(variant).join(name)
+    }
+
+    /// The summaries of a variant, in order of seeds.
+    pub(crate) fn summaries(&self, experiment: &str, variant: &str) -> anyhow::Result<Vec<Summary>> {
+        let folder = self.0.join(experiment).join(variant);
+        let one = folder.join("summary.json");
+        let mut files = Vec::new();
+        if one.is_file() {
+            files.push(one);
+        } else {
+            let entries = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+            for entry in entries {
+                files.push(entry?.path().join("summary.json"));
+            }
+            files.sort();
+        }
+        if files.is_empty() {
+            bail!("{}: no run", folder.display());
+        }
+        files.iter().map(read).collect()
+    }
+
+    /// One measure of a variant.
+    pub(crate) fn measure(
+        &self,
+        experiment: &str,
+        variant: &str,
+        measure: impl Fn(&Summary) -> Option<f64>,
+    ) -> anyhow::Result<Measured> {
+        let values: Option<Vec<f64>> = self.summaries(experiment, variant)?.iter().map(measure).collect();
+        Ok(Measured(values.with_context(|| format!("{experiment}, {variant}: a measure is absent"))?))
+    }
+
+    /// One measure of a variant over the same of another, seed by seed.
+    pub(crate) fn ratio(
+        &self,
+        experiment: &str,
+        variant: &str,
+        to: &str,
+        measure: impl Fn(&Summary) -> Option<f64> + Copy,
+    ) -> anyhow::Result<Measured> {
+        let over = self.measure(experiment, variant, measure)?;
+        let under = self.measure(experiment, to, measure)?;
+        Ok(Measured(over.0.iter().zip(&under.0).map(|(over, under)| over / under).collect()))
+    }
+}
+
+fn read(file: &PathBuf) -> anyhow::Result<Summary> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| file.display().to_string())
+}
+
+/// Requests a minute while requests arrive.
+pub(crate) fn steady(summary: &Summary) -> Option<f64> {
+    summary.throughput_steady_per_min
+}
+
+/// Attainment at a multiple of one full generation.
+pub(crate) fn attainment(summary: &Summary, multiple: f64) -> Option<f64> {
+    summary.slo.iter().find(|slo| slo.multiple.total_cmp(&multiple).is_eq()).map(|slo| slo.attainment)
+}
