@@ -130,7 +130,7 @@ impl Shadow {
         assert_eq!(core.outstanding(), self.live.len());
         assert_eq!(core.waiting(), (self.misses.len(), self.hits.len()));
         if *event == Event::WokeUp {
-            assert!(core.next_wakeup().is_some_and(|next| next > now), "the next wake-up lies ahead");
+            assert!(core.next_wakeup().is_none_or(|next| next > now), "the next wake-up lies ahead");
         }
         let Some(cache) = core.cache() else {
             assert!(self.kept.is_empty());
