@@ -43,8 +43,11 @@ const INTRODUCTION: &str = "\
 
 Written by `scripts/reproduce`; do not edit. Published figures are those of the MoDM paper (arXiv 2503.11972).
 
-- *fitted*: the trace was set so that this figure comes out; it proves nothing. One value, the number of topics in
-  the synthetic prompts, was set for all experiments but the last, on MoDM-SDXL's throughput over the seeds below.
+- *fitted*: the trace was set so that this figure comes out; it proves nothing. One set of prompts serves all
+  experiments but the last. A window model gave its shape, and the simulator the number of topics: MoDM-SDXL's
+  throughput, over the seeds below, is the one figure it was fitted to. `prompts_window_10k.toml`, fitted to the same
+  figure as if images were cached at once, was tried for the latency experiments and dropped: its users come back
+  within a hundred requests, before the image is there, and MoDM then falls behind at 22 a minute on 16 MI210.
 - *predicted*: follows from that, the published service times and the published rules.
 - *derived*: follows from the published service times alone.
 
