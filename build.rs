@@ -2,12 +2,17 @@
 
 use std::process::Command;
 
+/// What git answers; nothing where there is no git or no repository, as in a published package.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
 fn main() {
-    println!("cargo::rerun-if-changed=.git/HEAD");
-    println!("cargo::rerun-if-changed=.git/refs/heads");
-    let commit = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    // Built from a package without its repository, there is no commit to name.
-    let commit = commit.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    let commit = commit.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    println!("cargo::rustc-env=MODM_COMMIT={}", commit.trim());
+    for path in ["HEAD", "refs/heads", "packed-refs"] {
+        // A file that is not there would make cargo run this script each time.
+        let path = git(&["rev-parse", "--git-path", path]).filter(|path| std::path::Path::new(path).exists());
+        println!("cargo::rerun-if-changed={}", path.as_deref().unwrap_or("build.rs"));
+    }
+    println!("cargo::rustc-env=MODM_COMMIT={}", git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_default());
 }
