@@ -17,7 +17,7 @@ use modm::time::{Duration, Time};
 
 const TOLERANCE: f64 = 0.02;
 /// Requests of one run, and how many at its start are left out: the queue is empty at time zero.
-const REQUESTS: u32 = 2_000_000;
+const REQUESTS: u32 = 6_000_000;
 const WARM_UP: u32 = 10_000;
 /// Mean service time.
 const SERVICE_S: f64 = 1.0;
