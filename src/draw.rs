@@ -19,8 +19,6 @@ pub enum Purpose {
     Shuffle = 4,
     /// Blocks of a resampled trace.
     Resample = 5,
-    /// Directions of the stand-in encoder.
-    Projection = 6,
     /// What the stand-in image model adds to a prompt.
     Picture = 7,
     /// Test workloads.

@@ -128,15 +128,21 @@ fn plan(
     });
     let scenarios: Vec<(&Variant, Scenario, Vec<Override>)> = scenarios.collect::<Result<_, InputError>>()?;
     let retrieves = scenarios.iter().any(|(_, scenario, _)| Inputs::retrieves(scenario.system.policy));
-    for (variant, scenario, overrides) in scenarios {
+    let known = |traces: &[(Scenario, Arc<TraceInputs>)], wanted: &Scenario| {
+        traces.iter().find(|(other, _)| other.same_trace(wanted)).map(|(_, trace)| trace.clone())
+    };
+    for (variant, itself, overrides) in scenarios {
         for index in 0..command.seeds.get() as u64 {
-            let mut scenario = scenario.clone();
+            let mut scenario = itself.clone();
             scenario.seed = scenario.seed.wrapping_add(index);
-            let known = traces.iter().find(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
-            let trace = if let Some(trace) = known {
+            let trace = if let Some(trace) = known(&traces, &scenario) {
                 trace
             } else {
-                let fresh = load(&scenario, source, retrieves, index);
+                let fresh = match known(&traces, &itself) {
+                    // From files: the trace of the first seed in another order, and nothing else differs.
+                    Some(first) if scenario.trace.synthetic.is_none() => Ok(first.resampled(scenario.seed)),
+                    _ => TraceInputs::load(&scenario, source.file(), retrieves),
+                };
                 let fresh = Arc::new(fresh.map_err(|error| source.place(error, &overrides))?);
                 traces.push((scenario.clone(), fresh.clone()));
                 fresh
@@ -149,13 +155,6 @@ fn plan(
         }
     }
     Ok(planned)
-}
-
-/// The trace of one seed: the first is the trace itself.
-fn load(scenario: &Scenario, source: &Source, retrieves: bool, index: u64) -> Result<TraceInputs, InputError> {
-    let inputs = TraceInputs::load(scenario, source.file(), retrieves)?;
-    let as_it_is = index == 0 || scenario.trace.synthetic.is_some();
-    Ok(if as_it_is { inputs } else { inputs.resampled(scenario.seed) })
 }
 
 /// Runs everything planned; results in the order of the plan.
