@@ -16,10 +16,11 @@ use crate::trace::{Columns, TenantColumn, TextColumn};
 
 mod arrivals;
 mod prompts;
-mod words;
+mod vocabulary;
 
 pub use arrivals::Arrivals;
 pub use prompts::Prompts;
+pub use vocabulary::Vocabulary;
 
 /// They and their prompts are held in memory.
 const MOST_REQUESTS: u32 = 100_000_000;

@@ -13,12 +13,15 @@ use rand_distr::Distribution;
 use rand_distr::weighted::WeightedAliasIndex;
 use serde::{Deserialize, Serialize};
 
-use super::words::{PHRASE, SLOTS, VOCABULARY};
+use super::vocabulary::{Attributes, SLOTS, Vocabulary};
 use super::{Complaint, within};
 use crate::draw::{self, Purpose};
 
 /// Share of prompts that go without an optional attribute.
 const ABSENT: f64 = 0.3;
+
+/// Draws before giving up on one that fits.
+const TRIES: usize = 16;
 
 /// The newest topic of the first request; older ones count down from it.
 const FIRST_TOPIC: u64 = 1 << 40;
@@ -30,6 +33,8 @@ const TOPIC_ROWS: u64 = 1 << 63;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prompts {
+    /// What they talk about: `art` or `shapes`.
+    pub vocabulary: Vocabulary,
     /// Topics that users choose among at any one time.
     pub topics: u32,
     /// Zipf exponent of the topics' popularity; 0 makes all equally popular.
@@ -57,6 +62,7 @@ pub struct Prompts {
 impl Default for Prompts {
     fn default() -> Self {
         Self {
+            vocabulary: Vocabulary::Art,
             topics: 6_000,
             topic_exponent: 0.6,
             new_topics_per_1000: 40.0,
@@ -70,9 +76,6 @@ impl Default for Prompts {
         }
     }
 }
-
-/// A word of each list, from 1; 0 where the prompt goes without.
-type Attributes = [u8; SLOTS];
 
 #[derive(Clone, Copy)]
 struct Session {
@@ -122,7 +125,7 @@ impl Prompts {
             };
             topics.insert(current.topic, current.attributes);
             *session = Some(current);
-            prompts.push(text(&current.attributes));
+            prompts.push(self.vocabulary.text(&current.attributes));
             tenants.push(*seen[current.tenant as usize].get_or_insert_with(|| {
                 next_tenant += 1;
                 next_tenant - 1
@@ -143,7 +146,8 @@ struct Users<'a> {
 
 impl<'a> Users<'a> {
     fn new(settings: &'a Prompts, seed: u64) -> Self {
-        let words = VOCABULARY.iter().map(|slot| Zipf::new(slot.words.len(), settings.word_exponent));
+        let slots = settings.vocabulary.slots().iter();
+        let words = slots.map(|slot| Zipf::new(slot.words.len(), settings.word_exponent));
         Self {
             settings,
             seed,
@@ -158,9 +162,9 @@ impl<'a> Users<'a> {
         let newest = FIRST_TOPIC + (f64::from(row) * self.settings.new_topics_per_1000 / 1000.0) as u64;
         let topic = newest - self.topics.rank(generator) as u64;
         let mut attributes = topics.get(&topic).copied().unwrap_or_else(|| self.topic(topic));
-        for (slot, attribute) in attributes.iter_mut().enumerate() {
+        for slot in 0..self.words.len() {
             if chance(generator, self.settings.variation) {
-                *attribute = self.word(generator, slot);
+                self.choose(generator, &mut attributes, slot);
             }
         }
         Session { topic, attributes, tenant: self.tenants.rank(generator) as u32 }
@@ -171,11 +175,12 @@ impl<'a> Users<'a> {
         if chance(generator, self.settings.repeats) {
             return session;
         }
-        let slot = generator.random_range(0..SLOTS);
+        let editable = self.settings.vocabulary.editable(&session.attributes);
+        let slot = editable[generator.random_range(0..editable.len())];
         let before = session.attributes[slot];
         // A draw that changes nothing is no edit. A steep Zipf may insist on its first word: give up then.
-        for _ in 0..16 {
-            session.attributes[slot] = self.word(generator, slot);
+        for _ in 0..TRIES {
+            self.choose(generator, &mut session.attributes, slot);
             if session.attributes[slot] != before {
                 break;
             }
@@ -186,11 +191,30 @@ impl<'a> Users<'a> {
     /// The prompt a topic begins with.
     fn topic(&self, topic: u64) -> Attributes {
         let mut generator = draw::stream(self.seed, Purpose::Prompts, TOPIC_ROWS + topic);
-        std::array::from_fn(|slot| self.word(&mut generator, slot))
+        let mut attributes = [0; SLOTS];
+        for slot in 0..self.words.len() {
+            self.choose(&mut generator, &mut attributes, slot);
+        }
+        attributes
+    }
+
+    /// Draws a word that goes with the others. Where the draws insist on one that does not, the next that does.
+    fn choose(&self, generator: &mut impl Rng, attributes: &mut Attributes, slot: usize) {
+        let vocabulary = self.settings.vocabulary;
+        for _ in 0..TRIES {
+            attributes[slot] = self.word(generator, slot);
+            if vocabulary.possible(attributes) {
+                return;
+            }
+        }
+        let words = vocabulary.slots()[slot].words.len() as u8;
+        while !vocabulary.possible(attributes) {
+            attributes[slot] = attributes[slot] % words + 1;
+        }
     }
 
     fn word(&self, generator: &mut impl Rng, slot: usize) -> u8 {
-        if VOCABULARY[slot].optional && chance(generator, ABSENT) {
+        if self.settings.vocabulary.slots()[slot].optional && chance(generator, ABSENT) {
             return 0;
         }
         // Lists are shorter than 255: a test checks.
@@ -216,34 +240,17 @@ fn chance(generator: &mut impl Rng, probability: f64) -> bool {
     generator.random::<f64>() < probability
 }
 
-/// "portrait of a lonely fox reading a book in a forest, oil painting, art nouveau, golden hour".
-fn text(attributes: &Attributes) -> String {
-    let words: [&str; SLOTS] = std::array::from_fn(|slot| {
-        attributes[slot].checked_sub(1).map_or("", |at| VOCABULARY[slot].words[usize::from(at)])
-    });
-    let mut text = String::with_capacity(160);
-    for (slot, word) in words.into_iter().enumerate().filter(|(_, word)| !word.is_empty()) {
-        text.push_str(match slot {
-            0 => "",
-            1 if word.starts_with(['a', 'e', 'i', 'o', 'u']) && !word.starts_with("one") => " an ",
-            1 => " a ",
-            2..PHRASE => " ",
-            _ => ", ",
-        });
-        text.push_str(word);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
 
+    const BOTH: [Vocabulary; 2] = [Vocabulary::Art, Vocabulary::Shapes];
+
     #[test]
     fn lists_fit_their_index_and_hold_no_word_twice() {
-        for slot in &VOCABULARY {
+        for slot in BOTH.into_iter().flat_map(Vocabulary::slots) {
             assert!(slot.words.len() < 255);
             assert_eq!(slot.words.iter().collect::<BTreeSet<_>>().len(), slot.words.len());
         }
@@ -251,14 +258,31 @@ mod tests {
 
     #[test]
     fn prompts_read_well() {
-        for prompt in Prompts::default().generate(200, 42).0 {
-            assert!(prompt.is_ascii() && (20..300).contains(&prompt.len()), "{prompt}");
-            assert!(!prompt.contains("  ") && !prompt.contains(",,") && !prompt.ends_with(", "), "{prompt}");
+        for vocabulary in BOTH {
+            for prompt in (Prompts { vocabulary, ..Prompts::default() }).generate(200, 42).0 {
+                assert!(prompt.is_ascii() && (20..300).contains(&prompt.len()), "{prompt}");
+                assert!(!prompt.contains("  ") && !prompt.contains(",,") && !prompt.ends_with(", "), "{prompt}");
+            }
         }
-        assert_eq!(
-            text(&[1, 2, 24, 6, 1, 2, 3, 4, 0, 0, 1, 0]).as_str(),
-            "portrait of an old fox reading a book in a forest, oil painting, art nouveau, golden hour, highly detailed"
-        );
+    }
+
+    #[test]
+    fn captions_of_shapes_are_possible_and_of_both_kinds_however_skewed_the_words() {
+        for word_exponent in [0.0, 0.7, 10.0] {
+            let settings = Prompts { vocabulary: Vocabulary::Shapes, word_exponent, ..Prompts::default() };
+            let users = Users::new(&settings, 3);
+            let mut session = users.start(&mut draw::stream(3, Purpose::Test, 0), 0, &BTreeMap::new());
+            for row in 0..2_000 {
+                let generator = &mut draw::stream(3, Purpose::Test, 1 + u64::from(row));
+                session =
+                    if row % 5 == 0 { users.start(generator, row, &BTreeMap::new()) } else { users.go_on(generator, session) };
+                assert!(Vocabulary::Shapes.possible(&session.attributes), "{:?}", session.attributes);
+            }
+        }
+        let settings = Prompts { vocabulary: Vocabulary::Shapes, ..Prompts::default() };
+        let prompts = settings.generate(2_000, 3).0;
+        let two = prompts.iter().filter(|prompt| prompt.contains(" above ") || prompt.contains(" left of ")).count();
+        assert!((400..1600).contains(&two), "{two} of 2000 captions have two objects");
     }
 
     #[test]
@@ -273,18 +297,21 @@ mod tests {
 
     #[test]
     fn an_edit_changes_one_attribute() {
-        let settings = Prompts::default();
-        let users = Users::new(&settings, 5);
-        let mut generator = draw::stream(5, Purpose::Test, 0);
-        let mut edits = 0;
-        for _ in 0..1000 {
-            let before = users.start(&mut generator, 0, &BTreeMap::new());
-            let after = users.go_on(&mut generator, before);
-            let changed = (0..SLOTS).filter(|&slot| before.attributes[slot] != after.attributes[slot]).count();
-            assert!(changed <= 1);
-            edits += changed;
+        for vocabulary in BOTH {
+            let settings = Prompts { vocabulary, ..Prompts::default() };
+            let users = Users::new(&settings, 5);
+            let mut generator = draw::stream(5, Purpose::Test, 0);
+            let mut edits = 0;
+            for _ in 0..1000 {
+                let before = users.start(&mut generator, 0, &BTreeMap::new());
+                let after = users.go_on(&mut generator, before);
+                let changed = (0..SLOTS).filter(|&slot| before.attributes[slot] != after.attributes[slot]).count();
+                assert!(changed <= 1);
+                assert_eq!(changed == 1, vocabulary.text(&before.attributes) != vocabulary.text(&after.attributes));
+                edits += changed;
+            }
+            assert!((edits as f64 / 1000.0 - (1.0 - settings.repeats)).abs() < 0.05, "{edits}");
         }
-        assert!((edits as f64 / 1000.0 - (1.0 - settings.repeats)).abs() < 0.05, "{edits}");
     }
 
     #[test]

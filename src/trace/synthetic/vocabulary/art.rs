@@ -1,28 +1,11 @@
-//! The vocabulary of synthetic prompts: generic words and phrases, the more common first, since they
-//! are drawn by Zipf rank. Not taken from any prompt collection.
+//! The vocabulary of prompts for pictures of any kind: generic words and phrases, the more common first.
+//! Not taken from any prompt collection.
 
-/// A place in a prompt that one attribute fills.
-pub(super) struct Slot {
-    /// What may stand there.
-    pub(super) words: &'static [&'static str],
-    /// Whether a prompt may go without.
-    pub(super) optional: bool,
-}
-
-const fn needed(words: &'static [&'static str]) -> Slot {
-    Slot { words, optional: false }
-}
-
-const fn optional(words: &'static [&'static str]) -> Slot {
-    Slot { words, optional: true }
-}
-
-/// Attributes of a prompt.
-pub(super) const SLOTS: usize = 12;
+use super::{Attributes, Slot, needed, optional};
 
 /// In the order of a prompt: framing, adjective, subject, action, place, medium, style, light, mood,
 /// palette, and two details.
-pub(super) const VOCABULARY: [Slot; SLOTS] = [
+pub(super) static SLOTS: [Slot; super::SLOTS] = [
     needed(FRAMINGS),
     needed(ADJECTIVES),
     needed(SUBJECTS),
@@ -37,9 +20,25 @@ pub(super) const VOCABULARY: [Slot; SLOTS] = [
     optional(FINISHES),
 ];
 
-/// Where in [`VOCABULARY`] the subject's own words stand; they read as one phrase, the rest follow
-/// after commas.
-pub(super) const PHRASE: usize = 5;
+/// How many of [`SLOTS`] hold the subject's own words; they read as one phrase, the rest follow after commas.
+const PHRASE: usize = 5;
+
+/// "portrait of a lonely fox reading a book in a forest, oil painting, art nouveau, golden hour".
+pub(super) fn text(attributes: &Attributes) -> String {
+    let mut text = String::with_capacity(160);
+    for (slot, word) in attributes.iter().enumerate().filter(|(_, word)| **word > 0) {
+        let word = SLOTS[slot].words[usize::from(*word) - 1];
+        text.push_str(match slot {
+            0 => "",
+            1 if word.starts_with(['a', 'e', 'i', 'o', 'u']) && !word.starts_with("one") => " an ",
+            1 => " a ",
+            2..PHRASE => " ",
+            _ => ", ",
+        });
+        text.push_str(word);
+    }
+    text
+}
 
 #[rustfmt::skip] // as lines of words, not one a line
 const FRAMINGS: &[&str] = &[
@@ -179,3 +178,16 @@ const FINISHES: &[&str] = &[
     "vintage print", "gallery piece", "hdr", "35 mm", "medium format", "art print", "official artwork", "matte finish",
     "glossy finish", "soft focus",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_read_well() {
+        assert_eq!(
+            text(&[1, 2, 24, 6, 1, 2, 3, 4, 0, 0, 1, 0]).as_str(),
+            "portrait of an old fox reading a book in a forest, oil painting, art nouveau, golden hour, highly detailed"
+        );
+    }
+}
