@@ -19,6 +19,8 @@ pub enum Purpose {
     Shuffle = 4,
     /// Blocks of a resampled trace.
     Resample = 5,
+    /// Which item random eviction takes.
+    Eviction = 6,
     /// What the stand-in image model adds to a prompt.
     Picture = 7,
     /// Test workloads.

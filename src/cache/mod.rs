@@ -9,7 +9,6 @@ use smallvec::SmallVec;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::request::TenantId;
-use crate::time::Time;
 
 pub mod eviction;
 pub mod index;
@@ -96,10 +95,12 @@ impl ImageCache {
         Some(Candidate { image: found.image, similarity: found.similarity, states: &entry.states })
     }
 
-    /// Counts a use of an item and keeps its image readable until [`Self::unpin`].
-    pub fn pin(&mut self, item: Item, now: Time) {
-        self.eviction.on_hit(item, now);
-        *self.pins.entry(item.image).or_insert(0) += 1;
+    /// Counts a use of an image, which spares so many steps, and keeps it readable until [`Self::unpin`].
+    pub fn pin(&mut self, image: ImageId, skipped_steps: u32) {
+        // A state is known by the steps it spares; a final image is one item, whatever is spared.
+        let state = self.entries.get(&image).is_some_and(|entry| entry.states.contains(&skipped_steps));
+        self.eviction.on_hit(Item { image, skipped_steps: if state { skipped_steps } else { 0 } }, skipped_steps);
+        *self.pins.entry(image).or_insert(0) += 1;
     }
 
     /// A request no longer needs its source. Returns whether the image is to be released now.
@@ -114,14 +115,26 @@ impl ImageCache {
         !self.entries.contains_key(&image)
     }
 
-    /// Inserts an entry, then evicts until the capacity holds. Images that nothing needs any more are
+    /// Inserts an entry and evicts so that the capacity holds. Images that nothing needs any more are
     /// appended to `released`.
-    pub fn insert(&mut self, entry: Entry, key: &Embedding, now: Time, released: &mut Vec<ImageId>) {
-        self.held += entry.items().count();
+    ///
+    /// An image takes the place of another, which leaves before it comes: it need not compete with images
+    /// that had time to be used. Nirvana's states do compete, from the start (`docs/semantics.md`, section 5).
+    pub fn insert(&mut self, entry: Entry, key: &Embedding, released: &mut Vec<ImageId>) {
+        let items = entry.items().count();
+        if entry.states.is_empty() {
+            self.evict(items, released);
+        }
+        self.held += items;
         self.index.insert(entry.image, entry.owner, key);
-        self.eviction.on_insert(&entry, now);
+        self.eviction.on_insert(&entry, key);
         self.entries.insert(entry.image, entry);
-        while self.held > self.capacity {
+        self.evict(0, released);
+    }
+
+    /// Evicts until so many more items fit.
+    fn evict(&mut self, coming: usize, released: &mut Vec<ImageId>) {
+        while self.held + coming > self.capacity {
             let item = self.eviction.pop().expect("what is held is known to the eviction policy");
             self.drop_item(item, released);
         }
@@ -168,13 +181,13 @@ impl ImageCache {
 
 #[cfg(test)]
 mod tests {
-    use super::eviction::Eviction;
+    use super::eviction::{Eviction, EvictionSettings};
     use super::index::{ExactIndex, Scope};
     use super::*;
     use crate::request::RequestId;
 
     fn cache(eviction: Eviction, capacity: usize) -> ImageCache {
-        ImageCache::new(Box::new(ExactIndex::new()), eviction.build(), capacity)
+        ImageCache::new(Box::new(ExactIndex::new()), eviction.build(&EvictionSettings::default()), capacity)
     }
 
     fn image(row: u32) -> ImageId {
@@ -193,27 +206,41 @@ mod tests {
     fn a_pinned_source_outlives_its_eviction() {
         let mut cache = cache(Eviction::Fifo, 1);
         let mut released = Vec::new();
-        cache.insert(entry(0, &[]), &axis(), Time::ZERO, &mut released);
-        cache.pin(Item { image: image(0), skipped_steps: 5 }, Time::ZERO);
-        cache.insert(entry(1, &[]), &axis(), Time::ZERO, &mut released);
+        cache.insert(entry(0, &[]), &axis(), &mut released);
+        cache.pin(image(0), 5);
+        cache.insert(entry(1, &[]), &axis(), &mut released);
         assert!(released.is_empty() && cache.readable(image(0)));
         assert!(cache.unpin(image(0)), "the last need of an evicted image releases it");
         assert!(!cache.readable(image(0)));
-        cache.insert(entry(2, &[]), &axis(), Time::ZERO, &mut released);
+        cache.insert(entry(2, &[]), &axis(), &mut released);
         assert_eq!(released, [image(1)]);
         assert_eq!(cache.held(), 1);
+    }
+
+    #[test]
+    fn a_new_image_does_not_compete_with_those_in_use() {
+        let mut cache = cache(Eviction::Lfu, 2);
+        let mut released = Vec::new();
+        for row in 0..2 {
+            cache.insert(entry(row, &[]), &axis(), &mut released);
+            cache.pin(image(row), 5);
+            assert!(!cache.unpin(image(row)));
+        }
+        cache.insert(entry(2, &[]), &axis(), &mut released);
+        assert_eq!(released, [image(0)]);
+        assert!(cache.readable(image(2)));
     }
 
     #[test]
     fn capacity_counts_states_and_an_entry_without_any_leaves() {
         let mut cache = cache(Eviction::Lcbfu, 3);
         let mut released = Vec::new();
-        cache.insert(entry(0, &[5, 10]), &axis(), Time::ZERO, &mut released);
-        cache.insert(entry(1, &[5, 10]), &axis(), Time::ZERO, &mut released);
+        cache.insert(entry(0, &[5, 10]), &axis(), &mut released);
+        cache.insert(entry(1, &[5, 10]), &axis(), &mut released);
         let embedding = axis();
         let query = Query { request: RequestId(9), embedding: &embedding, scope: Scope::Shared };
         assert_eq!(cache.nearest(&query).map(|found| found.states.to_vec()), Some(vec![10]));
-        cache.insert(entry(2, &[5]), &axis(), Time::ZERO, &mut released);
+        cache.insert(entry(2, &[5]), &axis(), &mut released);
         assert_eq!(released, [image(0)]);
         assert_eq!(cache.held(), 3);
     }
@@ -222,11 +249,11 @@ mod tests {
     fn an_unreadable_image_is_forgotten() {
         let mut cache = cache(Eviction::Fifo, 2);
         let mut released = Vec::new();
-        cache.insert(entry(0, &[]), &axis(), Time::ZERO, &mut released);
+        cache.insert(entry(0, &[]), &axis(), &mut released);
         cache.forget(image(0));
         assert_eq!(cache.held(), 0);
-        cache.insert(entry(1, &[]), &axis(), Time::ZERO, &mut released);
-        cache.insert(entry(2, &[]), &axis(), Time::ZERO, &mut released);
+        cache.insert(entry(1, &[]), &axis(), &mut released);
+        cache.insert(entry(2, &[]), &axis(), &mut released);
         assert!(released.is_empty() && cache.held() == 2);
     }
 }

@@ -2,7 +2,7 @@
 //! read here and nowhere else.
 
 use crate::cache::ImageCache;
-use crate::cache::eviction::Eviction;
+use crate::cache::eviction::{Eviction, EvictionSettings};
 use crate::cache::index::ExactIndex;
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
@@ -53,6 +53,18 @@ impl Scenario {
         }
     }
 
+    /// GPU seconds that a hit saves of a full generation on the large model, by skipped steps: both on the first
+    /// GPU type, a hit that is refined on the first small model if there is one.
+    fn saved_s(&self, profile: &Profile) -> Vec<f64> {
+        let full = profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
+        let small = profile.service(GpuId(0), self.first_small());
+        let saved = (0..self.models.steps).map(|skipped| {
+            let refined = small.overhead_s + small.step_s * f64::from(self.models.steps - skipped);
+            (full - refined).max(0.0)
+        });
+        saved.chain([full]).collect()
+    }
+
     fn allocation_policy(&self, profile: &Profile) -> Box<dyn AllocationPolicy> {
         let kind = if self.system.policy.has_small_models() { self.allocation.policy } else { AllocationKind::Static };
         match kind {
@@ -90,7 +102,9 @@ impl Scenario {
             Storage::ByImage => inputs.trace.warm_images.as_ref(),
             Storage::ByPrompt(_) => inputs.trace.warm_prompts.as_ref(),
         };
-        let cache = ImageCache::new(Box::new(ExactIndex::new()), self.eviction().build(), self.cache.capacity as usize);
+        let capacity = self.cache.capacity as usize;
+        let settings = EvictionSettings { capacity, seed: self.seed, saved_s: self.saved_s(&inputs.profile) };
+        let cache = ImageCache::new(Box::new(ExactIndex::new()), self.eviction().build(&settings), capacity);
         let mut core = Scheduler::new(config, routing, Some(cache), self.allocation_policy(&inputs.profile));
         if let Some(warm) = warm {
             core.warm((0..warm.rows()).map(|row| warm.embedding(row)), actions);

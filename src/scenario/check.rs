@@ -4,9 +4,7 @@
 use std::path::Path;
 
 use super::Scenario;
-use crate::cache::eviction::Eviction;
 use crate::input::InputError;
-use crate::scheduler::routing::System;
 use crate::time::{Duration, MAX_INPUT_S};
 
 /// Workers are numbered by u16.
@@ -163,10 +161,6 @@ fn check_cache(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
             format!("expected at least {least}, the states of one entry: capacity counts states for nirvana")
         };
         return Err(InputError::new(file, message).value("cache.capacity", scenario.cache.capacity));
-    }
-    if scenario.system.policy == System::Modm && scenario.cache.eviction == Eviction::Lcbfu {
-        let message = "LCBFU weighs stored states, which only nirvana has: expected \"fifo\"";
-        return Err(InputError::new(file, message).value("cache.eviction", "\"lcbfu\""));
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use super::event::{JobId, Output, WorkerId};
 use super::routing::{Lane, Load, Route, Storage};
 use super::worker::Activity;
 use super::{Pending, Phase, Scheduler};
+use crate::cache::Admission;
 use crate::cache::index::Query;
-use crate::cache::{Admission, Item};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::ModelId;
@@ -81,7 +81,7 @@ impl Scheduler {
             }
         };
         actions.push(Action::Note(Note::Routed { request: id, decision }));
-        self.take_source(now, id, decision);
+        self.take_source(id, decision);
         if let Some(lane) = lane {
             if let Some(pending) = self.requests.get_mut(id.0) {
                 pending.lane = lane;
@@ -93,14 +93,12 @@ impl Scheduler {
         }
     }
 
-    fn take_source(&mut self, now: Time, id: RequestId, decision: Decision) {
+    fn take_source(&mut self, id: RequestId, decision: Decision) {
         if let Some(pending) = self.requests.get_mut(id.0) {
             pending.decision = Some(decision);
         }
         if let (Some(image), Some(cache)) = (decision.source, &mut self.cache) {
-            // A returned image is used whole; a state is known by the steps it spares.
-            let skipped_steps = if decision.kind == DecisionKind::Return { 0 } else { decision.skipped_steps };
-            cache.pin(Item { image, skipped_steps }, now);
+            cache.pin(image, decision.skipped_steps);
         }
     }
 
@@ -141,7 +139,7 @@ impl Scheduler {
             let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
             let image = output.and_then(|output| output.embedding.clone());
             if let Some(key) = self.admitted_key(&pending, model, image) {
-                self.store(ImageId::of_request(request), pending.request.tenant, &key, now, actions);
+                self.store(ImageId::of_request(request), pending.request.tenant, &key, actions);
             }
         }
     }

@@ -129,7 +129,7 @@ impl Scheduler {
     /// text-to-image systems, prompt embeddings for text-to-text ones.
     pub fn warm(&mut self, keys: impl Iterator<Item = Embedding>, actions: &mut Vec<Action>) {
         for (row, key) in (0..).zip(keys) {
-            self.store(ImageId::warm(row), TenantId::default(), &key, Time::ZERO, actions);
+            self.store(ImageId::warm(row), TenantId::default(), &key, actions);
         }
     }
 
@@ -212,13 +212,13 @@ impl Scheduler {
     }
 
     /// Puts an image into the cache.
-    fn store(&mut self, image: ImageId, owner: TenantId, key: &Embedding, now: Time, actions: &mut Vec<Action>) {
+    fn store(&mut self, image: ImageId, owner: TenantId, key: &Embedding, actions: &mut Vec<Action>) {
         let Some(cache) = &mut self.cache else { return };
         let states = match &self.storage {
             Storage::ByPrompt(states) => SmallVec::from_slice(states),
             Storage::ByImage | Storage::None => SmallVec::new(),
         };
-        cache.insert(crate::cache::Entry { image, owner, states }, key, now, &mut self.released);
+        cache.insert(crate::cache::Entry { image, owner, states }, key, &mut self.released);
         actions.push(Action::Keep { image });
         actions.extend(self.released.drain(..).map(Action::Release));
     }

@@ -6,7 +6,7 @@ use super::allocation::{Allocation, Decided, Demand, StaticSplit};
 use super::routing::{Load, Route, System};
 use super::*;
 use crate::cache::Candidate;
-use crate::cache::eviction::Eviction;
+use crate::cache::eviction::{Eviction, EvictionSettings};
 use crate::cache::index::ExactIndex;
 use crate::model::{ModelId, Work};
 
@@ -62,7 +62,7 @@ fn image(row: u32) -> ImageId {
 
 impl Bench {
     fn with(config: Config, routing: Box<dyn RoutingPolicy>, allocation: Box<dyn AllocationPolicy>) -> Self {
-        let cache = ImageCache::new(Box::new(ExactIndex::new()), Eviction::Fifo.build(), 2);
+        let cache = ImageCache::new(Box::new(ExactIndex::new()), Eviction::Fifo.build(&EvictionSettings::default()), 2);
         let core = Scheduler::new(config, routing, Some(cache), allocation);
         Self { core, actions: Vec::new(), now: 0 }
     }

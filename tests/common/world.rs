@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use modm::cache::eviction::Eviction;
+use modm::cache::eviction::{Eviction, EvictionSettings};
 use modm::cache::index::{ExactIndex, RetrievalIndex};
 use modm::cache::{Admission, ImageCache};
 use modm::draw::{Purpose, normal, stream};
@@ -157,7 +157,7 @@ impl World {
     /// A core at time zero with a warm cache, and what warming it leads to.
     pub(crate) fn assemble(&self, parts: Parts) -> (Scheduler, Vec<Action>) {
         let eviction = if self.system == System::Nirvana { Eviction::Lcbfu } else { Eviction::Fifo };
-        let cache = ImageCache::new(parts.index, eviction.build(), self.capacity);
+        let cache = ImageCache::new(parts.index, eviction.build(&EvictionSettings::default()), self.capacity);
         let mut core = Scheduler::new(self.config.clone(), parts.routing, Some(cache), parts.allocation);
         let mut actions = Vec::new();
         let warm = embeddings(self.seed, 3, self.warm.max(1) as usize);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::{EvictionPolicy, Item};
 use crate::cache::Entry;
-use crate::time::Time;
+use crate::embedding::Embedding;
 
 /// Oldest insertion first.
 #[derive(Debug, Default)]
@@ -14,11 +14,11 @@ pub(super) struct Fifo {
 }
 
 impl EvictionPolicy for Fifo {
-    fn on_insert(&mut self, entry: &Entry, _: Time) {
+    fn on_insert(&mut self, entry: &Entry, _: &Embedding) {
         self.items.extend(entry.items());
     }
 
-    fn on_hit(&mut self, _: Item, _: Time) {}
+    fn on_hit(&mut self, _: Item, _: u32) {}
 
     fn on_remove(&mut self, entry: &Entry) {
         self.items.retain(|item| item.image != entry.image);

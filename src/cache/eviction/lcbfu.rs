@@ -1,85 +1,57 @@
 //! Least computationally beneficial and frequently used: Nirvana's eviction (NSDI '24) of intermediate
-//! states. An item's worth is times used x steps it skips. Not aged: what was popular once stays.
+//! states. An item's worth is the steps it has spared, summed over its uses: for a state, times used x k.
+//! Not aged: what was popular once stays.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::ranking::Ranking;
 use super::{EvictionPolicy, Item};
 use crate::cache::Entry;
-use crate::time::Time;
+use crate::embedding::Embedding;
 
-/// Smallest times used x skipped steps first; ties to the older entry, then to the smaller k.
+/// Fewest spared steps first; ties to the older entry, then to the smaller k.
 #[derive(Debug, Default)]
 pub(super) struct Lcbfu {
-    order: BTreeSet<Rank>,
-    ranks: BTreeMap<Item, Rank>,
+    items: Ranking<(u64, u64)>,
     inserted: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    worth: u64,
-    age: u64,
-    item: Item,
-}
-
-impl Lcbfu {
-    fn place(&mut self, rank: Rank) {
-        self.order.insert(rank);
-        self.ranks.insert(rank.item, rank);
-    }
-
-    fn take(&mut self, item: Item) -> Option<Rank> {
-        let rank = self.ranks.remove(&item)?;
-        self.order.remove(&rank);
-        Some(rank)
-    }
-}
-
 impl EvictionPolicy for Lcbfu {
-    fn on_insert(&mut self, entry: &Entry, _: Time) {
+    fn on_insert(&mut self, entry: &Entry, _: &Embedding) {
         let age = self.inserted;
         self.inserted += 1;
         for item in entry.items() {
-            self.place(Rank { worth: 0, age, item });
+            self.items.place(item, (0, age));
         }
     }
 
-    fn on_hit(&mut self, item: Item, _: Time) {
-        if let Some(rank) = self.take(item) {
-            self.place(Rank { worth: rank.worth + u64::from(item.skipped_steps), ..rank });
+    fn on_hit(&mut self, item: Item, skipped_steps: u32) {
+        if let Some((worth, age)) = self.items.key(item) {
+            self.items.place(item, (worth + u64::from(skipped_steps), age));
         }
     }
 
     fn on_remove(&mut self, entry: &Entry) {
-        for item in entry.items() {
-            self.take(item);
-        }
+        entry.items().for_each(|item| self.items.remove(item));
     }
 
     fn pop(&mut self) -> Option<Item> {
-        let rank = self.order.pop_first()?;
-        self.ranks.remove(&rank.item);
-        Some(rank.item)
+        self.items.pop_first().map(|(_, item)| item)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ImageId;
-    use crate::request::{RequestId, TenantId};
+    use crate::cache::eviction::tests::{entry, image, key};
 
     #[test]
     fn drops_the_least_used_times_k_then_older_then_smaller_k() {
         let mut lcbfu = Lcbfu::default();
-        let image = |row| ImageId::of_request(RequestId(row));
         for row in 0..2 {
-            let entry = Entry { image: image(row), owner: TenantId(0), states: [5, 10].into_iter().collect() };
-            lcbfu.on_insert(&entry, Time::ZERO);
+            lcbfu.on_insert(&Entry { states: [5, 10].into_iter().collect(), ..entry(row) }, &key(row));
         }
         let item = |row, skipped_steps| Item { image: image(row), skipped_steps };
-        lcbfu.on_hit(item(0, 10), Time::ZERO);
-        lcbfu.on_hit(item(1, 5), Time::ZERO);
+        lcbfu.on_hit(item(0, 10), 10);
+        lcbfu.on_hit(item(1, 5), 5);
         let order: Vec<Item> = std::iter::from_fn(|| lcbfu.pop()).collect();
         assert_eq!(order, [item(0, 5), item(1, 10), item(1, 5), item(0, 10)]);
     }

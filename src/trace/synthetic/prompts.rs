@@ -274,8 +274,11 @@ mod tests {
             let mut session = users.start(&mut draw::stream(3, Purpose::Test, 0), 0, &BTreeMap::new());
             for row in 0..2_000 {
                 let generator = &mut draw::stream(3, Purpose::Test, 1 + u64::from(row));
-                session =
-                    if row % 5 == 0 { users.start(generator, row, &BTreeMap::new()) } else { users.go_on(generator, session) };
+                session = if row % 5 == 0 {
+                    users.start(generator, row, &BTreeMap::new())
+                } else {
+                    users.go_on(generator, session)
+                };
                 assert!(Vocabulary::Shapes.possible(&session.attributes), "{:?}", session.attributes);
             }
         }

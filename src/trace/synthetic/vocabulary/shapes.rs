@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn words_are_those_of_the_world() {
         let world = world();
-        let lists = [&world.sizes, &world.colours, &world.shapes, &world.places, &world.colours, &world.colours, &world.shapes];
+        let lists =
+            [&world.sizes, &world.colours, &world.shapes, &world.places, &world.colours, &world.colours, &world.shapes];
         for (slot, list) in SLOTS[SIZE..].iter().zip(lists) {
             assert_eq!(slot.words, list.as_slice());
         }
@@ -97,7 +98,13 @@ mod tests {
         };
         let one = fill(
             &world.one,
-            &[("size", "large"), ("colour", "cyan"), ("shape", "ring"), ("place", "bottom left"), ("background", "black")],
+            &[
+                ("size", "large"),
+                ("colour", "cyan"),
+                ("shape", "ring"),
+                ("place", "bottom left"),
+                ("background", "black"),
+            ],
         );
         assert_eq!(text(&[1, 2, 4, 5, 7, 8, 1, 1, 0, 0, 0, 0]), one);
         let two = fill(
