@@ -1,16 +1,15 @@
-//! `modm compare`: the same trace under each variant of a scenario, then one report. Runs are spread
-//! over threads; each is single-threaded, so results do not depend on how many there are.
+//! `modm compare`: the same trace under each variant of a scenario, then one report.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
 
 use super::arguments::ScenarioArguments;
+use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, write_run_json};
 use crate::input::InputError;
@@ -32,11 +31,6 @@ pub(super) struct Compare {
     /// Runs at a time
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
-}
-
-fn count(text: &str) -> Result<NonZeroUsize, String> {
-    let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 1000);
-    count.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
 }
 
 /// One run to do: which variant on which trace, and where its files go.
@@ -161,26 +155,9 @@ fn plan(
 fn run_all(planned: &[Planned], command: &Compare) -> anyhow::Result<Vec<Run>> {
     let total = planned.iter().map(|run| run.prepared.inputs.trace.trace.len() as u64).sum();
     let progress = Progress::new(total, command.common.quiet);
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<Option<anyhow::Result<Run>>>> = Mutex::new(planned.iter().map(|_| None).collect());
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = command.threads.map_or(cores, NonZeroUsize::get).min(planned.len());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((index, plan)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    planned.get(index).map(|plan| (index, plan))
-                } {
-                    let result = run_one(plan, &progress);
-                    done.lock().expect("no run panics while it holds the lock")[index] = Some(result);
-                }
-            });
-        }
-    });
+    let results = spread(planned, threads(command.threads), |plan| run_one(plan, &progress))?;
     progress.finish();
-    let done = done.into_inner().expect("all threads have ended");
-    done.into_iter().map(|result| result.expect("every plan was run")).collect()
+    results.into_iter().collect()
 }
 
 fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Run> {

@@ -11,9 +11,11 @@ use crate::input::InputError;
 
 mod arguments;
 mod compare;
+mod parallel;
 mod progress;
 mod run;
 mod simulate;
+mod sweep;
 mod trace;
 
 pub use run::Prepared;
@@ -22,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   modm compare scenarios/quickstart.toml --out results/quickstart
   modm simulate scenarios/quickstart.toml --set system.policy=vanilla --out results/vanilla
+  modm sweep scenarios/quickstart.toml --vary cache.capacity=500,2000 --out results/sweep
   modm trace import --prompts prompts.txt --arrivals azure.csv --rate-per-min 20 --out traces/mine
   modm trace inspect traces/mine/requests.csv
 
@@ -39,6 +42,7 @@ struct Arguments {
 enum Command {
     Simulate(simulate::Simulate),
     Compare(compare::Compare),
+    Sweep(sweep::Sweep),
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
@@ -56,6 +60,7 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Simulate(command) => simulate::run(command),
         Command::Compare(command) => compare::run(command),
+        Command::Sweep(command) => sweep::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut std::io::stdout());

@@ -1,4 +1,4 @@
-//! One run against the simulated clock and its files: what `simulate` does once and `compare` often.
+//! One run against the simulated clock and its files: what `simulate` does once, `compare` and `sweep` often.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,6 +11,7 @@ use serde_json::json;
 use super::progress::Progress;
 use crate::input::InputError;
 use crate::journal::{Journal, Record, Writer};
+use crate::metrics::summary::Summary;
 use crate::metrics::{Metrics, Results, Settings};
 use crate::output::write_atomic;
 use crate::replay::{Known, RunError, replay};
@@ -124,7 +125,7 @@ impl Prepared {
     }
 
     fn inputs_by_name(&self) -> Vec<serde_json::Value> {
-        self.files().map(|print| json!({ "file": print.file, "sha256": print.sha256 })).collect()
+        by_name(self.files())
     }
 
     /// Writes the files of a finished run into `folder`.
@@ -150,6 +151,33 @@ impl Prepared {
         let types = self.scenario.gpu_types();
         self.scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect()
     }
+}
+
+/// The measures of an earlier run in `folder`, if it ran with this program, these settings and these inputs to its end.
+///
+/// # Errors
+/// Its measures cannot be read although the run ended.
+pub(super) fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> anyhow::Result<Option<Summary>> {
+    // `run.json` is written last: with it, the run ended.
+    let Ok(text) = std::fs::read_to_string(folder.join("run.json")) else { return Ok(None) };
+    let Ok(run) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
+    let settings = std::fs::read_to_string(folder.join("scenario.toml")).unwrap_or_default();
+    let same = run["modm"] == env!("CARGO_PKG_VERSION")
+        && run["commit"] == env!("MODM_COMMIT")
+        && run["inputs"] == json!(by_name(files))
+        && settings == toml::to_string_pretty(&scenario.resolved()).context("the scenario as TOML")?;
+    if !same {
+        return Ok(None);
+    }
+    let file = folder.join("summary.json");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    let summary =
+        serde_json::from_str(&text).with_context(|| format!("{}: is not what a run writes", file.display()))?;
+    Ok(Some(summary))
+}
+
+fn by_name<'a>(files: impl IntoIterator<Item = &'a Fingerprint>) -> Vec<serde_json::Value> {
+    files.into_iter().map(|print| json!({ "file": print.file, "sha256": print.sha256 })).collect()
 }
 
 /// `run.json`: the one file that may differ between equal runs.

@@ -15,12 +15,14 @@ pub mod run_files;
 pub mod saturation;
 pub mod statistics;
 
+mod sweep_csv;
 mod table;
 mod verdict;
 
 pub use comparison_csv::comparison_csv;
 pub use figures::DrawError;
-pub use table::{markdown, terminal};
+pub use sweep_csv::{SweepRow, sweep_csv};
+pub use table::{markdown, sweep_table, terminal};
 pub use verdict::{Verdict, verdict};
 
 use statistics::Estimate;

@@ -1,9 +1,11 @@
 //! The table of variants: one grid of cells, shown in a terminal, as Markdown or as HTML.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::verdict::Verdict;
-use super::{Comparison, attainment_at, saturation};
+use super::{Comparison, SweepRow, attainment_at, saturation};
 use crate::metrics::summary::Summary;
 
 /// A measure's cell for a variant.
@@ -220,6 +222,47 @@ pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
         rows = &rows[most.unwrap_or(1)..];
     }
     text + grid.footnote()
+}
+
+/// What a table of a sweep shows of a run, by the names that `sweep.csv` has; it has the rest.
+const OF_SWEEP: [(&str, &str, Unit); 6] = [
+    ("throughput_per_min", "req/min", Unit::Number),
+    ("hit_rate", "hit rate", Unit::Share),
+    ("latency_s.mean", "mean s", Unit::Number),
+    ("latency_s.p99", "p99 s", Unit::Number),
+    ("serving_gpu_s_per_request", "GPU s/req", Unit::Number),
+    ("model_loads", "loads", Unit::Count),
+];
+
+/// Rows of a sweep that a terminal shows.
+const MOST_ROWS: usize = 60;
+
+/// The table of a sweep for a terminal: the varied keys and the measures most asked for.
+#[must_use]
+pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> String {
+    let flat: Vec<BTreeMap<String, f64>> =
+        rows.iter().map(|row| super::measures::flatten(&row.summary).into_iter().collect()).collect();
+    let attainments = super::measures::columns(rows.iter().map(|row| &row.summary));
+    let attainments = attainments.into_iter().filter_map(|name| {
+        let multiple = name.strip_prefix("slo.")?.strip_suffix(".attainment")?.to_owned();
+        Some((name, format!("≤ {multiple}"), Unit::Share))
+    });
+    let fixed = OF_SWEEP.iter().map(|&(name, title, unit)| (name.to_owned(), title.to_owned(), unit));
+    let columns: Vec<_> =
+        fixed.chain(attainments).filter(|(name, ..)| flat.iter().any(|values| values.contains_key(name))).collect();
+    let widest = |name: &String| {
+        flat.iter().filter_map(|values| values.get(name)).fold(0.0, |most: f64, value| most.max(value.abs()))
+    };
+    let titles: Vec<String> = keys.iter().cloned().chain(columns.iter().map(|(_, title, _)| title.clone())).collect();
+    let shown = rows.iter().zip(&flat).take(MOST_ROWS).map(|(row, values)| {
+        let cells = columns.iter().map(|(name, _, unit)| {
+            values.get(name).map_or_else(|| "–".to_owned(), |value| unit.show(*value, unit.decimals(widest(name))))
+        });
+        row.values.iter().cloned().chain(cells).collect()
+    });
+    let table = plain_table(&titles, &shown.collect::<Vec<_>>(), width);
+    let rest = rows.len().saturating_sub(MOST_ROWS);
+    if rest > 0 { format!("{table}\nand {rest} more, in the table's file\n") } else { format!("{table}\n") }
 }
 
 /// The table as Markdown, for a pull request.

@@ -64,7 +64,6 @@ impl TraceInputs {
     /// # Errors
     /// What is wrong with a file, or what is missing.
     pub fn load(scenario: &Scenario, file: &Path, retrieves: bool) -> Result<Self, InputError> {
-        let mut files = Vec::new();
         let section = &scenario.trace;
         let trace = if let Some(synthetic) = &section.synthetic {
             let generated = synthetic.generate(scenario.seed, file, "trace.synthetic")?;
@@ -81,16 +80,23 @@ impl TraceInputs {
                 warm_images: section.warm_images.as_ref().map(place),
             })?
         };
-        let named = [&section.requests, &section.prompt_embeddings, &section.image_embeddings, &section.warm_images];
-        for path in named.into_iter().flatten() {
-            files.push(fingerprint(&Scenario::resolve(file, path), path)?);
-        }
+        let files = Self::fingerprints(scenario, file)?;
         let mut inputs = Self { trace, warm_images: None, warm_prompts: None, stand_ins: Vec::new(), files };
         if retrieves {
             inputs.embed(scenario, file)?;
         }
         inputs.warm(scenario, file)?;
         Ok(inputs)
+    }
+
+    /// The files of the scenario's trace.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn fingerprints(scenario: &Scenario, file: &Path) -> Result<Vec<Fingerprint>, InputError> {
+        let section = &scenario.trace;
+        let named = [&section.requests, &section.prompt_embeddings, &section.image_embeddings, &section.warm_images];
+        named.into_iter().flatten().map(|path| fingerprint(&Scenario::resolve(file, path), path)).collect()
     }
 
     /// Makes the embeddings that the trace lacks.

@@ -67,11 +67,11 @@ impl Scheduler {
         if let Route::Queue(decision, _) | Route::Return(decision) = &route {
             self.monitor.observe(now, decision);
         }
-        self.follow(now, id, route, actions);
+        self.follow(id, route, actions);
     }
 
     /// Carries out a route.
-    fn follow(&mut self, now: Time, id: RequestId, route: Route, actions: &mut Vec<Action>) {
+    fn follow(&mut self, id: RequestId, route: Route, actions: &mut Vec<Action>) {
         let (decision, lane) = match route {
             Route::Queue(decision, lane) => (decision, Some(lane)),
             Route::Return(decision) => (decision, None),
@@ -121,14 +121,7 @@ impl Scheduler {
         matches!(phase, Some(Phase::Running(_, running)) if running == job)
     }
 
-    pub(super) fn completed(
-        &mut self,
-        now: Time,
-        worker: WorkerId,
-        job: JobId,
-        outputs: &[Output],
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn completed(&mut self, worker: WorkerId, job: JobId, outputs: &[Output], actions: &mut Vec<Action>) {
         let model = self.workers.get(worker).and_then(|worker| worker.loaded);
         let Some(requests) = self.end_job(worker, job) else { return };
         for request in requests {
@@ -200,7 +193,7 @@ impl Scheduler {
             self.let_go(Some(source), actions);
             let load = Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() };
             let route = self.routing.route(&request_data, None, &load);
-            self.follow(now, request, route, actions);
+            self.follow(request, route, actions);
         }
     }
 

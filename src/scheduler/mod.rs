@@ -139,7 +139,7 @@ impl Scheduler {
         match event {
             Event::Arrived(request) => self.arrive(request, actions),
             Event::Encoded { request, embedding } => self.encoded(now, request, embedding, actions),
-            Event::JobCompleted { worker, job, outputs } => self.completed(now, worker, job, &outputs, actions),
+            Event::JobCompleted { worker, job, outputs } => self.completed(worker, job, &outputs, actions),
             Event::JobFailed { worker, job, reason } => self.job_failed(worker, job, &reason, actions),
             Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
             Event::ModelLoaded { worker } => self.model_loaded(worker),

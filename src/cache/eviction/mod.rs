@@ -125,8 +125,12 @@ mod tests {
     /// Inserts images `0..n`, uses some of them, and evicts all.
     fn order(eviction: Eviction, capacity: usize, n: u32, hits: &[(u32, u32)]) -> Vec<u32> {
         let mut policy = eviction.build(&settings(capacity));
-        (0..n).for_each(|row| policy.on_insert(&entry(row), &key(row)));
-        hits.iter().for_each(|&(row, skipped)| policy.on_hit(item(row), skipped));
+        for row in 0..n {
+            policy.on_insert(&entry(row), &key(row));
+        }
+        for &(row, skipped) in hits {
+            policy.on_hit(item(row), skipped);
+        }
         let rows: BTreeMap<ImageId, u32> = (0..n).map(|row| (image(row), row)).collect();
         std::iter::from_fn(|| policy.pop()).map(|item| rows[&item.image]).collect()
     }
@@ -180,7 +184,9 @@ mod tests {
         let mut firsts = [0_u32; 4];
         for seed in 0..4_000 {
             let mut policy = Eviction::Random.build(&EvictionSettings { seed, ..settings(4) });
-            (0..4).for_each(|row| policy.on_insert(&entry(row), &key(row)));
+            for row in 0..4 {
+                policy.on_insert(&entry(row), &key(row));
+            }
             let first = policy.pop().expect("four items");
             firsts[(0..4).position(|row| image(row) == first.image).expect("one of them")] += 1;
         }

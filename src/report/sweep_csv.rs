@@ -1,0 +1,59 @@
+//! `sweep.csv`: a row a combination, tidy enough for a data frame: the varied keys, the measures of
+//! [`super::measures`], and the folder with everything else of the run. Empty where there is no value.
+
+use std::collections::BTreeMap;
+
+use super::measures;
+use crate::metrics::summary::Summary;
+
+/// One combination that has run.
+#[derive(Clone, Debug, Default)]
+pub struct SweepRow {
+    /// A value for each varied key.
+    pub values: Vec<String>,
+    /// Its measures.
+    pub summary: Summary,
+    /// Its folder's name.
+    pub folder: String,
+}
+
+/// The text of `sweep.csv`.
+///
+/// # Panics
+/// Never: the rows have one length, and memory takes what is written to it.
+#[must_use]
+pub fn sweep_csv(keys: &[String], rows: &[SweepRow]) -> String {
+    let columns = measures::columns(rows.iter().map(|row| &row.summary));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut write = |record: Vec<&str>| writer.write_record(record).expect("rows of one length, written to memory");
+    write(keys.iter().chain(&columns).map(String::as_str).chain(["folder"]).collect());
+    for row in rows {
+        let flat: BTreeMap<String, f64> = measures::flatten(&row.summary).into_iter().collect();
+        let cells: Vec<String> =
+            columns.iter().map(|column| flat.get(column).map(f64::to_string).unwrap_or_default()).collect();
+        write(row.values.iter().chain(&cells).map(String::as_str).chain([row.folder.as_str()]).collect());
+    }
+    String::from_utf8(writer.into_inner().expect("memory takes what is written to it"))
+        .expect("CSV of strings is UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn keys_come_first_and_what_a_run_lacks_is_empty() {
+        let row =
+            |value: &str, summary: Summary| SweepRow { values: vec![value.into()], summary, folder: value.into() };
+        let rows = [row("1", sample::vanilla().summary), row("2", sample::modm().summary)];
+        let text = sweep_csv(&["cache.capacity".into()], &rows);
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let header: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+        assert_eq!((header[0].as_str(), header[header.len() - 1].as_str()), ("cache.capacity", "folder"));
+        let hit_rate = header.iter().position(|column| column == "hit_rate").unwrap();
+        let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
+        assert_eq!((&records[0][0], &records[0][hit_rate]), ("1", ""));
+        assert_eq!((&records[1][0], &records[1][hit_rate]), ("2", "0.71"));
+    }
+}
