@@ -235,7 +235,7 @@ def main():
                     out = folder / f"{policy}-{capacity}"
                     settings = [f"cache.eviction={policy}", f"cache.capacity={capacity}"]
                     flags = [flag for setting in settings for flag in ("--set", setting)]
-                    subprocess.run([binary, "simulate", folder / "scenario.toml", "--out", out, "--quiet", *flags], check=True, stdout=subprocess.DEVNULL)
+                    subprocess.run([binary, "simulate", folder / "scenario.toml", "--out", out, "--quiet", *flags], check=True, capture_output=True)
                     with open(out / "requests.csv") as file:
                         ours = [row["decision"] == "hit" for row in csv.DictReader(file)]
                     model = cache(capacity)

@@ -68,6 +68,7 @@ pub(crate) const SYNTHETIC: &str = r#"name = "made"
 requests = 20
 arrivals = { process = "poisson", rate_per_min = 20 }
 [trace.synthetic.prompts]
+vocabulary = "art"
 topics = 100
 topic_exponent = 1.0
 new_topics_per_1000 = 10

@@ -73,7 +73,7 @@ fn keys() {
         made(
             "repeats",
             "repeat",
-            ":11: trace.synthetic.prompts.repeat = 0.3: is not a key here: expected one of topics, *",
+            ":12: trace.synthetic.prompts.repeat = 0.3: is not a key here: expected one of vocabulary, *",
         ),
         made(
             "rate_per_min",

@@ -213,6 +213,8 @@ trace.synthetic.arrivals = { process = "steps", steps = [[60, 5], [30, 5]] } => 
 trace.synthetic.arrivals = { process = "steps", steps = [[60, -5]] } => trace.synthetic.arrivals.steps.0 = -5: expected requests per minute from 0 to 1e9
 trace.synthetic.arrivals = { process = "steps", steps = [[60, 0]] } => trace.synthetic.arrivals.steps = 0: expected a last rate above 0: it holds to the end
 trace.synthetic.arrivals = { process = "steps", steps = [["x", 5]] } => trace.synthetic.arrivals: expected a number, found string "x"
+trace.synthetic.prompts.vocabulary = 5: expected a word in quotes
+trace.synthetic.prompts.vocabulary = "photos": expected "art" or "shapes"
 trace.synthetic.prompts.topics = "x": expected a whole number from 0 to 4294967295
 trace.synthetic.prompts.topics = 0: expected a count from 1 to 10 million
 trace.synthetic.prompts.topics = -1: expected a whole number from 0 to 4294967295
