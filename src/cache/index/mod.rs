@@ -6,6 +6,7 @@ use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::request::{RequestId, TenantId};
 
+mod codes;
 mod exact;
 
 pub use exact::ExactIndex;

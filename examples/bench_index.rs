@@ -1,0 +1,75 @@
+//! Times the default index on vectors from files, for `scripts/bench_index`, which does the same with FAISS.
+//!
+//! `bench_index VECTORS.npy QUERIES.npy`: inserts all vectors, then each query alone, then a sliding window (insert a
+//! query's vector, remove the oldest, search). Prints one JSON object. One thread.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use modm::cache::index::{ExactIndex, Query, RetrievalIndex, Scope};
+use modm::embedding::Embedding;
+use modm::image::ImageId;
+use modm::request::{RequestId, TenantId};
+use modm::trace::npy;
+
+fn main() -> Result<()> {
+    let paths: Vec<String> = std::env::args().skip(1).collect();
+    let [vectors, queries] = paths.as_slice() else { anyhow::bail!("usage: bench_index VECTORS.npy QUERIES.npy") };
+    let (vectors, queries) = (npy::read(Path::new(vectors))?, npy::read(Path::new(queries))?);
+    let mut index = ExactIndex::new();
+    for row in 0..vectors.rows() {
+        index.insert(ImageId::of_request(RequestId(row as u32)), TenantId(0), &vectors.embedding(row));
+    }
+    let queries: Vec<Embedding> = (0..queries.rows()).map(|row| queries.embedding(row)).collect();
+    let (mut seconds, mut found) = (Vec::new(), Vec::new());
+    for query in &queries {
+        let begun = now();
+        let nearest = index.nearest(&Query { request: RequestId(0), embedding: query, scope: Scope::Shared });
+        seconds.push(begun.elapsed().as_secs_f64());
+        let nearest = nearest.context("an index that holds something")?;
+        found.push((nearest.image.to_string(), nearest.similarity));
+    }
+    let mut churn = Vec::new();
+    for (row, query) in queries.iter().enumerate() {
+        let begun = now();
+        index.insert(ImageId::of_request(RequestId((vectors.rows() + row) as u32)), TenantId(0), query);
+        index.remove(ImageId::of_request(RequestId(row as u32)));
+        index.nearest(&Query { request: RequestId(0), embedding: query, scope: Scope::Shared });
+        churn.push(begun.elapsed().as_secs_f64());
+    }
+    println!(
+        "{}",
+        serde_json::json!({
+            "ms": median(&mut seconds) * 1e3,
+            "churn_ms": median(&mut churn) * 1e3,
+            "ids": found.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+            "similarities": found.iter().map(|(_, similarity)| similarity).collect::<Vec<_>>(),
+            "bandwidth_gb_s": bandwidth(vectors.rows() * vectors.dimension()),
+        })
+    );
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// What this machine reads from as many bytes as a query does, in sequence, on one thread.
+fn bandwidth(bytes: usize) -> f64 {
+    let data: Vec<u64> = (0..=bytes as u64 / 8).collect();
+    let mut best = f64::MAX;
+    for _ in 0..10 {
+        let begun = now();
+        let sum = data.iter().fold(0_u64, |sum, value| sum ^ value);
+        std::hint::black_box(sum);
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    bytes as f64 / best / 1e9
+}
