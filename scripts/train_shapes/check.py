@@ -20,14 +20,11 @@ import world
 
 FOLDER = world.FOLDER
 MOST_BYTES = 25_000_000
-GENERATORS = ("large", "small", "tiny")
 
 
 def right(images, scenes):
     """Whether the shipped judge finds all of each caption in its picture."""
-    logits = sample.session(FOLDER / "judge" / "model.onnx").run(world.ATTRIBUTES, {"pixel_values": images})
-    said = np.stack([logit.argmax(1) for logit in logits], 1)
-    return ((said == scenes) | ~world.relevant(scenes)).all(1)
+    return sample.Judge().right(images, scenes).all(1)
 
 
 def read_png(path):
@@ -78,7 +75,7 @@ class World(unittest.TestCase):
 
 class Shipped(unittest.TestCase):
     def test_tokenizers_have_the_words_of_the_world(self):
-        lengths = {"encoder": world.ENCODER_LENGTH} | {f"{name}/tokenizer": world.GENERATOR_LENGTH for name in GENERATORS}
+        lengths = {"encoder": world.ENCODER_LENGTH} | {f"{name}/tokenizer": world.GENERATOR_LENGTH for name in sample.GENERATORS}
         for folder, length in lengths.items():
             tokenizer = json.loads((FOLDER / folder / "tokenizer.json").read_text())
             self.assertEqual(tokenizer["model"]["vocab"], world.VOCABULARY)
@@ -87,7 +84,7 @@ class Shipped(unittest.TestCase):
     def test_pictures_are_those_of_pytorch(self):
         golden = np.load(FOLDER / "golden.npz")
         texts = [str(text) for text in golden["texts"]]
-        for name in GENERATORS:
+        for name in sample.GENERATORS:
             generator = sample.Shipped(FOLDER / name)
             for skipped in (0, 25):
                 sources = golden["others"] if skipped else None
@@ -115,10 +112,8 @@ class Shipped(unittest.TestCase):
         scenes = world.draw_scenes(rng, 200, held=True)
         images = world.pictures(rng, scenes)
         self.assertGreaterEqual(right(images, scenes).sum(), 198)
-        text, vision = (sample.session(FOLDER / "encoder" / f"{name}_model.onnx") for name in ("text", "vision"))
-        ids = world.tokens([world.caption(scene) for scene in scenes], world.ENCODER_LENGTH)
-        unit = lambda vectors: vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        texts, pictures = unit(text.run(["text_embeds"], {"input_ids": ids})[0]), unit(vision.run(["image_embeds"], {"pixel_values": images})[0])
+        encoder = sample.Encoder()
+        texts, pictures = encoder.texts([world.caption(scene) for scene in scenes]), encoder.images(images)
         self.assertGreaterEqual(((texts @ pictures.T).argmax(1) == np.arange(200)).sum(), 180)
 
     def test_weights_stay_within_their_bound(self):

@@ -1,5 +1,5 @@
-"""Measures the shipped models (ONNX files, not checkpoints) and writes what it finds into the model card
-`models/shapes/README.md`, its sheets and `quality.json`. Nothing here trains.
+"""Measures the shipped models (ONNX files, not checkpoints) and writes `models/shapes/quality.json` and the sheets of the
+model card, whose tables `card.py` writes. Nothing here trains.
 
 Captions are unseen ones: held out from every model. The judge says what is in a picture; a picture is
 right if everything its caption says is.
@@ -16,43 +16,14 @@ from PIL import Image
 
 import sample
 import world
+from sample import GENERATORS, Encoder, Judge
 
 FOLDER = world.FOLDER
-GENERATORS, REFINERS = ("large", "small", "tiny"), ("small", "tiny")
+REFINERS = ("small", "tiny")
 GUIDANCE = [1.0, 1.5, 2.0, 3.0, 4.5]
 SKIPPED = [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 49]
 KINDS = {"one object": 0.0, "two objects": 1.0}
 SOURCES = {"same caption": 0, "1 attribute differs": 1, "2 attributes differ": 2, "unrelated": None}
-
-
-class Judge:
-    """The shipped judge, and what it says of pictures."""
-
-    def __init__(self):
-        self.network = sample.session(FOLDER / "judge" / "model.onnx")
-
-    def right(self, images, scenes):
-        """Whether each attribute is as its scene says, bool [n, attributes]; true for those it lacks."""
-        logits = self.network.run(world.ATTRIBUTES, {"pixel_values": images.clip(-1.5, 1.5).astype(np.float32)})
-        said = np.stack([logit.argmax(1) for logit in logits], 1)
-        return (said == scenes) | ~world.relevant(scenes)
-
-
-class Encoder:
-    """The shipped dual encoder: unit vectors."""
-
-    def __init__(self):
-        self.text, self.image = (sample.session(FOLDER / "encoder" / f"{name}_model.onnx") for name in ("text", "vision"))
-
-    def texts(self, texts):
-        return unit(self.text.run(["text_embeds"], {"input_ids": world.tokens(texts, world.ENCODER_LENGTH)})[0])
-
-    def images(self, images):
-        return unit(self.image.run(["image_embeds"], {"pixel_values": images.clip(-1, 1).astype(np.float32)})[0])
-
-
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def captions(scenes):

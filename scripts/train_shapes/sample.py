@@ -1,5 +1,6 @@
 """Draws pictures: Euler's steps along the flow, with guidance; from noise, or from a picture after so many
-skipped steps. In NumPy, over a generator in PyTorch (`Trained`) or as shipped, in ONNX Runtime (`Shipped`).
+skipped steps. In NumPy, over a generator in PyTorch (`Trained`) or as shipped, in ONNX Runtime (`Shipped`); with what
+else is shipped to look at pictures with (`Judge`, `Encoder`).
 
 `models/shapes/draw.py` is the least program that does the same with the shipped files alone.
 """
@@ -11,6 +12,7 @@ import numpy as np
 import world
 
 STEPS = 50
+GENERATORS = ("large", "small", "tiny")
 
 
 def sigmas(steps, shift):
@@ -56,6 +58,37 @@ class Shipped:
     def velocity(self, pictures, states, pooled, timestep):
         inputs = {"hidden_states": pictures, "encoder_hidden_states": states, "pooled_projections": pooled, "timestep": timestep}
         return self.transformer.run(["out_hidden_states"], inputs)[0]
+
+
+class Judge:
+    """The shipped judge, and what it says of pictures."""
+
+    def __init__(self):
+        self.network = session(world.FOLDER / "judge" / "model.onnx")
+
+    def right(self, images, scenes):
+        """Whether each attribute is as its scene says, bool [n, attributes]; true for those it lacks."""
+        logits = self.network.run(world.ATTRIBUTES, {"pixel_values": images.clip(-1.5, 1.5).astype(np.float32)})
+        said = np.stack([logit.argmax(1) for logit in logits], 1)
+        return (said == scenes) | ~world.relevant(scenes)
+
+
+class Encoder:
+    """The shipped dual encoder: unit vectors."""
+
+    def __init__(self):
+        self.text, self.image = (session(world.FOLDER / "encoder" / f"{name}_model.onnx") for name in ("text", "vision"))
+
+    def texts(self, texts):
+        return unit(self.text.run(["text_embeds"], {"input_ids": world.tokens(texts, world.ENCODER_LENGTH)})[0])
+
+    def images(self, images):
+        return unit(self.image.run(["image_embeds"], {"pixel_values": images.clip(-1, 1).astype(np.float32)})[0])
+
+
+def unit(vectors):
+    """Rows of length 1."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def session(path):

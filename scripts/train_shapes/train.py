@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import networks
+import sample
 import world
 
 CHECKPOINTS = world.ROOT / "target" / "shapes"
@@ -208,8 +209,6 @@ class GeneratorTask:
         said = " ".join(f"{level}:{error:.4f}" for level, error in zip(levels, errors))
         judge = CHECKPOINTS / "judge.pt"
         if judge.exists():
-            import sample
-
             network = networks.Judge()
             network.load_state_dict(torch.load(judge)["average"])
             drawn = sample.draw(sample.Trained(model, self.SHIFT, self.GUIDANCE), texts, range(128), steps=20)
@@ -281,7 +280,7 @@ def train(name, minutes):
     task = TASKS[name]()
     model, average = task.model, copy.deepcopy(task.model).requires_grad_(False)
     updates = optimizers(model, plan.rate)
-    checkpoint, step, images_per_s, seconds = CHECKPOINTS / f"{name}.pt", 0, 0.0, 0.0
+    checkpoint, step, seconds = CHECKPOINTS / f"{name}.pt", 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint)
         step, seconds = state["step"], state["seconds"]
@@ -295,9 +294,9 @@ def train(name, minutes):
     total, count = 0.0, 0
     while step < plan.steps and time.monotonic() - begin < 60 * minutes:
         rng = np.random.default_rng([SEED, step])
-        for update, base in zip(updates, [plan.rate] * len(updates)):
+        for update in updates:
             for group in update.param_groups:
-                group["lr"] = base * share_of_rate(plan, step)
+                group["lr"] = plan.rate * share_of_rate(plan, step)
         loss = task.loss(rng, plan.batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
