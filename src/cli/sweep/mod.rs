@@ -29,7 +29,7 @@ const DESCRIPTION: &str = "sweep.json";
 /// Run every combination of some keys' values, in parallel, and write one table
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A combination that has run with the same program, inputs and settings is not run again: stop a sweep and give the
+A combination that has run with the same program, inputs and settings is not run again: stop a sweep and give the \
 same command to go on. Shards may share --out; the same command without --shard then writes the one sweep.csv.
 
   modm sweep scenarios/quickstart.toml --vary cache.capacity=500,1000,2000 --vary cache.eviction=fifo,lru --out results/sweep
