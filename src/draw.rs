@@ -25,6 +25,10 @@ pub enum Purpose {
     Picture = 7,
     /// Test workloads.
     Test = 8,
+    /// The noise that a picture is drawn from.
+    Noise = 9,
+    /// The sample from what an autoencoder says of a source picture.
+    SourceNoise = 10,
 }
 
 /// The stream of a purpose and row under a seed: a counter-based generator, so streams cost nothing to open.

@@ -59,6 +59,14 @@ impl Embedding {
         Ok(Self(row.iter().map(|&x| (f64::from(x) / norm) as f32).collect()))
     }
 
+    /// A row that was a unit vector when it was written, bit by bit; `None` if it is none.
+    #[must_use]
+    pub fn stored(matrix: &EmbeddingMatrix, row: usize) -> Option<Self> {
+        let mut values = Vec::with_capacity(matrix.dimension());
+        matrix.read(row, &mut values);
+        norm(&values).is_ok_and(|norm| (norm - 1.0).abs() < 1e-3).then(|| Self(values.into()))
+    }
+
     /// The components.
     #[must_use]
     pub fn as_slice(&self) -> &[f32] {

@@ -11,6 +11,7 @@ pub mod encoder;
 pub mod image;
 pub mod input;
 pub mod journal;
+pub mod live;
 pub mod metrics;
 pub mod model;
 pub mod output;

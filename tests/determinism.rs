@@ -185,6 +185,14 @@ impl AllocationPolicy for Slow<Box<dyn AllocationPolicy>> {
         self.0.next_decision()
     }
 
+    fn needs_demand(&self) -> bool {
+        self.0.needs_demand()
+    }
+
+    fn pass_over(&mut self, now: Time) -> Time {
+        self.0.pass_over(now)
+    }
+
     fn decide(&mut self, now: Time, demand: Option<&Demand>) -> Option<Decided> {
         burn();
         self.0.decide(now, demand)
@@ -197,6 +205,7 @@ fn run(world: &World, mut core: Scheduler) -> (Vec<Line>, Results) {
         latency: ProfileLatency::new(world.profile.clone(), world.seed),
         gpus: vec![GpuId(0); world.workers],
         retrieval: world.retrieval,
+        image_encoding: world.image_encoding,
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
     });

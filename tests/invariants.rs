@@ -137,6 +137,7 @@ fn round(seed: u64) {
         latency: ProfileLatency::new(world.profile.clone(), seed),
         gpus: vec![GpuId(0); world.workers],
         retrieval: world.retrieval,
+        image_encoding: world.image_encoding,
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
     });

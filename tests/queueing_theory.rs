@@ -86,6 +86,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
         admission: modm::cache::Admission::All,
         max_attempts: 1,
         tenants_apart: false,
+        measures_images: false,
     };
     let allocation = StaticSplit::new(Allocation::split(workers, workers, ModelId::LARGE));
     let mut core = Scheduler::new(config, System::Vanilla.build(&[], 50), None, Box::new(allocation));
@@ -93,6 +94,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
         latency: service,
         gpus: vec![GpuId(0); workers],
         retrieval: Duration::ZERO,
+        image_encoding: Duration::ZERO,
         prompts: None,
         images: None,
     });

@@ -56,6 +56,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         warmup: Time::ZERO,
         window: Duration::from_nanoseconds(60_000_000_000),
         keep_requests: false,
+        real_time: false,
     });
     let config = Config {
         models: 1,
@@ -63,6 +64,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         admission: Admission::default(),
         max_attempts: 3,
         tenants_apart: false,
+        measures_images: false,
     };
     let routing = System::Vanilla.build(&[], STEPS);
     let mut core = Scheduler::new(config, routing, None, Box::new(StaticSplit::new(allocation)));
@@ -70,6 +72,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         latency: ProfileLatency::new(profile, 42),
         gpus: vec![GpuId(0); WORKERS],
         retrieval: Duration::ZERO,
+        image_encoding: Duration::ZERO,
         prompts: None,
         images: None,
     });

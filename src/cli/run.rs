@@ -79,6 +79,7 @@ impl Prepared {
             warmup: Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default(),
             window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
             keep_requests,
+            real_time: false,
         }
     }
 

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::aggregate::Aggregate;
 use super::cluster::{ClusterWork, State};
+use super::real_time::RealTime;
 use super::windows::{Mark, Waiting, Windows};
 use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub window: Duration,
     /// Whether to keep a row for each request.
     pub keep_requests: bool,
+    /// Whether the clock is a real one: delays of the loop are measured, and images as the encoder sees them.
+    pub real_time: bool,
 }
 
 /// A request that has ended: a row of `requests.csv`.
@@ -65,6 +68,8 @@ pub struct RequestRow {
     pub attempts: u32,
     /// How.
     pub outcome: Outcome,
+    /// What the encoder says of its image and prompt, in a live run.
+    pub similarity_to_prompt: Option<f64>,
 }
 
 impl RequestRow {
@@ -137,6 +142,7 @@ pub struct Metrics {
     /// if no request follows, that is not part of the run.
     pub(super) at_end: Option<(ClusterWork, Mark)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
+    pub(super) real_time: Option<RealTime>,
 }
 
 impl Metrics {
@@ -161,6 +167,7 @@ impl Metrics {
             completed: 0,
             at_end: None,
             made: Vec::new(),
+            real_time: settings.real_time.then(RealTime::default),
             settings,
         }
     }
@@ -220,6 +227,7 @@ impl Metrics {
             }
             Action::Finish { request, outcome } => self.finish(now, *request, outcome),
             Action::Encode(_)
+            | Action::EncodeImage(_)
             | Action::Return { .. }
             | Action::Keep { .. }
             | Action::Release(_)
@@ -272,6 +280,7 @@ impl Metrics {
             finish: now,
             attempts: open.attempts,
             outcome: outcome.clone(),
+            similarity_to_prompt: None,
         };
         self.end = now;
         self.at_end = None;
@@ -313,8 +322,14 @@ impl Journal for Metrics {
         }
         self.windows.advance(time, self.cluster.counts(), self.waiting);
         match record {
-            Record::Event(event) => self.event(time, event),
-            Record::Action(action) => self.action(time, action),
+            Record::Event(event) => {
+                self.event(time, event);
+                self.real_time.iter_mut().for_each(|fold| fold.event(time, event));
+            }
+            Record::Action(action) => {
+                self.action(time, action);
+                self.real_time.iter_mut().for_each(|fold| fold.action(time, action));
+            }
         }
     }
 }

@@ -39,6 +39,15 @@ impl Metrics {
         let mut summary = self.summarise();
         summary.latency_s = self.aggregate.latency();
         self.requests.sort_by_key(|row| row.id);
+        if let Some(real_time) = &self.real_time {
+            for row in &mut self.requests {
+                row.similarity_to_prompt = real_time.quality.get(&row.id).copied();
+            }
+            let decisions = self.requests.iter().filter_map(|row| Some((row.id, row.decision?)));
+            summary.image_quality = real_time.by_decision(decisions);
+            summary.quality.extend(real_time.mean_quality().map(|mean| ("similarity".to_owned(), mean)));
+            summary.delays = Some(real_time.delays());
+        }
         let timeline = Timeline {
             models: self.settings.models,
             slo_multiples: self.settings.slo_multiples,
@@ -79,6 +88,8 @@ impl Metrics {
             energy_j: self.energy_j(),
             cost_usd: self.cost_usd(),
             quality: self.quality(),
+            image_quality: Vec::new(),
+            delays: None,
         }
     }
 

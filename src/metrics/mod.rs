@@ -6,6 +6,7 @@ mod cluster;
 mod fold;
 mod measures;
 pub mod percentile;
+pub mod real_time;
 pub mod summary;
 pub mod timeline;
 mod windows;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::real_time::{Delays, ImageQuality};
+
 /// The measures of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -58,9 +60,16 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
     /// Mean quality of the completed images by measure, from the profile's `[[quality]]` rows; only
-    /// measures with a row for everything that was made.
+    /// measures with a row for everything that was made. In a live run also `similarity`: what the encoder
+    /// says of each image and its prompt.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quality: BTreeMap<String, f64>,
+    /// Of a live run: that similarity by decision and steps skipped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_quality: Vec<ImageQuality>,
+    /// Of a live run: what its loop and its encoder cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delays: Option<Delays>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

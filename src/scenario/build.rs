@@ -4,6 +4,7 @@
 use crate::cache::ImageCache;
 use crate::cache::eviction::{Eviction, EvictionSettings};
 use crate::cache::index::ExactIndex;
+use crate::embedding::Embedding;
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::scheduler::action::Action;
@@ -89,27 +90,41 @@ impl Scenario {
     /// The core at time zero, its cache warm; `actions` are what warming leads to.
     #[must_use]
     pub fn core(&self, inputs: &Inputs, actions: &mut Vec<Action>) -> Scheduler {
+        let warm = match self.routing().storage() {
+            Storage::None => None,
+            Storage::ByImage => inputs.trace.warm_images.as_ref(),
+            Storage::ByPrompt(_) => inputs.trace.warm_prompts.as_ref(),
+        };
+        let mut core = self.empty_core(inputs, false);
+        if let Some(warm) = warm {
+            core.warm((0..warm.rows()).map(|row| warm.embedding(row)), actions);
+        }
+        core
+    }
+
+    /// The core of a run on real sessions: warm with what its store holds, oldest first; every image is measured.
+    #[must_use]
+    pub fn live_core(&self, inputs: &Inputs, warm: &[Embedding], actions: &mut Vec<Action>) -> Scheduler {
+        let mut core = self.empty_core(inputs, true);
+        if self.routing().storage() != Storage::None {
+            core.warm(warm.iter().cloned(), actions);
+        }
+        core
+    }
+
+    fn empty_core(&self, inputs: &Inputs, measures_images: bool) -> Scheduler {
         let config = Config {
             models: self.model_names().len(),
             total_steps: self.models.steps,
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
             tenants_apart: false,
-        };
-        let routing = self.routing();
-        let warm = match routing.storage() {
-            Storage::None => None,
-            Storage::ByImage => inputs.trace.warm_images.as_ref(),
-            Storage::ByPrompt(_) => inputs.trace.warm_prompts.as_ref(),
+            measures_images,
         };
         let capacity = self.cache.capacity as usize;
         let settings = EvictionSettings { capacity, seed: self.seed, saved_s: self.saved_s(&inputs.profile) };
         let cache = ImageCache::new(Box::new(ExactIndex::new()), self.eviction().build(&settings), capacity);
-        let mut core = Scheduler::new(config, routing, Some(cache), self.allocation_policy(&inputs.profile));
-        if let Some(warm) = warm {
-            core.warm((0..warm.rows()).map(|row| warm.embedding(row)), actions);
-        }
-        core
+        Scheduler::new(config, self.routing(), Some(cache), self.allocation_policy(&inputs.profile))
     }
 
     /// The simulated executor at time zero.
@@ -121,6 +136,7 @@ impl Scenario {
             latency: ProfileLatency::new(inputs.profile.clone(), self.seed),
             gpus: self.gpus(),
             retrieval: Duration::from_seconds_saturating(self.retrieval.latency_s),
+            image_encoding: Duration::from_seconds_saturating(self.retrieval.image_latency_s),
             prompts: trace.prompt_embeddings().filter(|_| storage != Storage::None).cloned(),
             images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
         })

@@ -46,6 +46,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     }
     check_bounds(scenario, file)?;
     seconds(file, "retrieval.latency_s", scenario.retrieval.latency_s)?;
+    seconds(file, "retrieval.image_latency_s", scenario.retrieval.image_latency_s)?;
     seconds(file, "metrics.warmup_s", scenario.metrics.warmup_s)?;
     positive_seconds(file, "metrics.window_s", scenario.metrics.window_s)?;
     check_cache(scenario, file)?;
@@ -61,6 +62,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     }
     scenario.encoder.check(file, "encoder")?;
     scenario.image_model.check(file, "image_model")?;
+    scenario.live.check(file, scenario.workers())?;
     check_variants(scenario, file)
 }
 

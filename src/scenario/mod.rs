@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::cache::Admission;
 use crate::cache::eviction::Eviction;
 use crate::encoder::{EncoderSettings, ImageModel};
+use crate::live::settings::LiveSettings;
 use crate::model::GpuId;
 use crate::scheduler::allocation::{Mode, Pid};
 use crate::scheduler::routing::System;
@@ -65,6 +66,9 @@ pub struct Scenario {
     /// Makes image embeddings where the trace has none.
     #[serde(default)]
     pub image_model: ImageModel,
+    /// Which files and devices a run on real sessions uses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub live: LiveSettings,
     /// What `compare` runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variant: Vec<Variant>,
@@ -93,6 +97,10 @@ pub struct TraceSection {
     /// A generated trace in place of files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<Synthetic>,
+}
+
+fn is_default(settings: &LiveSettings) -> bool {
+    *settings == LiveSettings::default()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -153,6 +161,8 @@ pub struct SystemSection {
 pub struct Retrieval {
     /// From arrival to routing: encoder and index look-up, seconds.
     pub latency_s: f64,
+    /// From an image's completion to when it can be found, for systems that retrieve by image, seconds.
+    pub image_latency_s: f64,
 }
 
 /// `[cache]`.

@@ -9,7 +9,7 @@ use super::Scenario;
 use crate::input::{self, InputError};
 
 /// Where a scenario has tables and nothing else will do.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 18] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -24,6 +24,9 @@ const TABLES: [&str; 15] = [
     "metrics",
     "encoder",
     "image_model",
+    "live",
+    "live.models",
+    "live.guidance",
     "variant.*",
 ];
 

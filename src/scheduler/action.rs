@@ -56,7 +56,7 @@ impl Decision {
 }
 
 /// What a request is served by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
     /// A full generation.
@@ -138,6 +138,8 @@ pub enum Action {
         /// Which.
         model: ModelId,
     },
+    /// Compute the embedding of the image made for this request; answered by [`super::Event::ImageEncoded`].
+    EncodeImage(RequestId),
     /// Give a cached image back as it is.
     Return {
         /// To whom.

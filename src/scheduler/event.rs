@@ -29,7 +29,8 @@ pub struct JobId(pub u64);
 pub struct Output {
     /// For whom.
     pub request: RequestId,
-    /// The image's embedding, where images are retrieved by it.
+    /// The image's embedding, where images are retrieved by it and it takes no time; otherwise it is
+    /// asked for by [`super::Action::EncodeImage`].
     pub embedding: Option<Embedding>,
 }
 
@@ -54,6 +55,13 @@ pub enum Event {
         job: JobId,
         /// One for each of its requests.
         outputs: SmallVec<[Output; 1]>,
+    },
+    /// An image's embedding is ready; `None` if it could not be computed.
+    ImageEncoded {
+        /// For whom the image was made.
+        request: RequestId,
+        /// Its embedding.
+        embedding: Option<Embedding>,
     },
     /// A job ended without images. Its requests are tried again, a bounded number of times.
     JobFailed {

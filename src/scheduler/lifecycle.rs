@@ -130,24 +130,46 @@ impl Scheduler {
                 continue;
             }
             let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
-            let image = output.and_then(|output| output.embedding.clone());
-            if let Some(key) = self.admitted_key(&pending, model, image) {
-                self.store(ImageId::of_request(request), pending.request.tenant, &key, actions);
-            }
+            let embedding = output.and_then(|output| output.embedding.clone());
+            self.keep_or_encode(request, &pending, model, embedding, actions);
         }
     }
 
-    /// Under what the image of a completed request is stored, if it is.
-    fn admitted_key(&self, pending: &Pending, model: Option<ModelId>, image: Option<Embedding>) -> Option<Embedding> {
+    /// Stores the image of a completed request if it is admitted, at once or when its embedding is there.
+    fn keep_or_encode(
+        &mut self,
+        request: RequestId,
+        pending: &Pending,
+        model: Option<ModelId>,
+        embedding: Option<Embedding>,
+        actions: &mut Vec<Action>,
+    ) {
         let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
-        match self.storage {
-            Storage::None => None,
-            Storage::ByPrompt(_) => pending.key.clone().filter(|_| miss),
-            Storage::ByImage => image.filter(|_| match self.config.admission {
+        let tenant = pending.request.tenant;
+        let by_image = self.storage == Storage::ByImage
+            && match self.config.admission {
                 Admission::All => true,
                 Admission::Large => model.is_some_and(ModelId::is_large),
                 Admission::Miss => miss,
-            }),
+            };
+        let key = match self.storage {
+            Storage::None => None,
+            Storage::ByPrompt(_) => pending.key.as_ref().filter(|_| miss),
+            Storage::ByImage => embedding.as_ref().filter(|_| by_image),
+        };
+        if let Some(key) = key {
+            self.store(ImageId::of_request(request), tenant, key, actions);
+        }
+        if embedding.is_none() && (by_image || self.config.measures_images) {
+            self.encoding.insert(request, by_image.then_some(tenant));
+            actions.push(Action::EncodeImage(request));
+        }
+    }
+
+    /// An image can be found from now on. One that could not be embedded is let go.
+    pub(super) fn image_encoded(&mut self, request: RequestId, key: Option<Embedding>, actions: &mut Vec<Action>) {
+        if let (Some(Some(tenant)), Some(key)) = (self.encoding.remove(&request), key) {
+            self.store(ImageId::of_request(request), tenant, &key, actions);
         }
     }
 

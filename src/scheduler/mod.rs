@@ -3,6 +3,8 @@
 //!
 //! What each event leads to is in `lifecycle`; who gets which worker is in `dispatcher`.
 
+use std::collections::BTreeMap;
+
 use smallvec::SmallVec;
 
 use crate::cache::index::Scope;
@@ -47,6 +49,8 @@ pub struct Config {
     pub max_attempts: u32,
     /// Whether a request may only find its own tenant's entries.
     pub tenants_apart: bool,
+    /// Whether every image is embedded, and not only those that are kept by it: its quality is measured.
+    pub measures_images: bool,
 }
 
 /// The core. There is one; its policies and its executor vary.
@@ -66,6 +70,8 @@ pub struct Scheduler {
     /// Requests routed so far; a request's place in its queue.
     routed: u32,
     jobs: u64,
+    /// Images whose embedding is to come, by request; with their tenants, if they are to be kept.
+    encoding: BTreeMap<RequestId, Option<TenantId>>,
     draining: bool,
     /// Scratch for images the cache lets go.
     released: Vec<ImageId>,
@@ -120,6 +126,7 @@ impl Scheduler {
             hits: Queue::default(),
             routed: 0,
             jobs: 0,
+            encoding: BTreeMap::new(),
             draining: false,
             released: Vec::new(),
         }
@@ -140,6 +147,7 @@ impl Scheduler {
             Event::Arrived(request) => self.arrive(request, actions),
             Event::Encoded { request, embedding } => self.encoded(now, request, embedding, actions),
             Event::JobCompleted { worker, job, outputs } => self.completed(worker, job, &outputs, actions),
+            Event::ImageEncoded { request, embedding } => self.image_encoded(request, embedding, actions),
             Event::JobFailed { worker, job, reason } => self.job_failed(worker, job, &reason, actions),
             Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
             Event::ModelLoaded { worker } => self.model_loaded(worker),
@@ -159,9 +167,9 @@ impl Scheduler {
         self.monitor.next_decision()
     }
 
-    /// Requests that have arrived and not ended.
-    pub const fn outstanding(&self) -> usize {
-        self.requests.len()
+    /// Requests that have arrived and not ended, and images whose embedding is to come.
+    pub fn outstanding(&self) -> usize {
+        self.requests.len() + self.encoding.len()
     }
 
     /// Misses and hits that wait for a worker.

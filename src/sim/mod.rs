@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 
 use smallvec::SmallVec;
 
-use crate::embedding::EmbeddingMatrix;
+use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::model::GpuId;
 use crate::replay::{Executor, Step};
 use crate::request::RequestId;
@@ -26,6 +26,8 @@ pub struct Settings<L> {
     pub gpus: Vec<GpuId>,
     /// From arrival to routing.
     pub retrieval: Duration,
+    /// From an image's completion to when it can be found.
+    pub image_encoding: Duration,
     /// Prompt embeddings by row, where the system looks something up.
     pub prompts: Option<EmbeddingMatrix>,
     /// Embeddings of the images that requests would produce, by row, where images are found by them.
@@ -56,6 +58,7 @@ enum Answer {
     Stopped { worker: WorkerId, job: JobId },
     Loaded { worker: WorkerId, load: u64 },
     Encoded(RequestId),
+    ImageEncoded(RequestId),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,6 +93,11 @@ impl<L: LatencyModel> Simulated<L> {
         self.push(stop, Rank::Job, Answer::Stopped { worker: WorkerId(index as u16), job });
     }
 
+    /// The embedding of the image that a request produces.
+    fn image(&self, request: RequestId) -> Option<Embedding> {
+        self.settings.images.as_ref().map(|images| images.embedding(request.row()))
+    }
+
     /// The event of an answer; `None` if it is out of date.
     fn event(&mut self, answer: Answer) -> Option<Event> {
         match answer {
@@ -97,10 +105,12 @@ impl<L: LatencyModel> Simulated<L> {
                 let embedding = self.settings.prompts.as_ref().map(|prompts| prompts.embedding(request.row()));
                 Some(Event::Encoded { request, embedding })
             }
+            Answer::ImageEncoded(request) => Some(Event::ImageEncoded { request, embedding: self.image(request) }),
             Answer::Completed { worker, job, request } => {
                 let doing = &mut self.workers[worker.index()];
                 doing.job.take_if(|(running, _)| *running == job)?;
-                let embedding = self.settings.images.as_ref().map(|images| images.embedding(request.row()));
+                let at_once = self.settings.image_encoding == Duration::ZERO;
+                let embedding = if at_once { self.image(request) } else { None };
                 let outputs = SmallVec::from_buf([Output { request, embedding }]);
                 Some(Event::JobCompleted { worker, job, outputs })
             }
@@ -122,6 +132,9 @@ impl<L: LatencyModel> Executor for Simulated<L> {
     fn submit(&mut self, now: Time, action: Action) -> Result<(), Self::Error> {
         match action {
             Action::Encode(request) => self.push(now + self.settings.retrieval, Rank::Route, Answer::Encoded(request)),
+            Action::EncodeImage(request) => {
+                self.push(now + self.settings.image_encoding, Rank::Outside, Answer::ImageEncoded(request));
+            }
             Action::Start { job, worker, work, parts } => {
                 let gpu = self.settings.gpus[worker.index()];
                 // One request a job: batches need a profile of batches.

@@ -57,6 +57,8 @@ struct Shadow {
     /// By order of routing.
     misses: BTreeMap<usize, RequestId>,
     hits: BTreeMap<usize, RequestId>,
+    /// Images whose embedding is to come, and whether they are kept then.
+    encoding: BTreeMap<RequestId, bool>,
     kept: BTreeSet<ImageId>,
     /// Found unreadable; never a source again.
     missing: BTreeSet<ImageId>,
@@ -105,6 +107,7 @@ impl Shadow {
             ended: BTreeMap::new(),
             misses: BTreeMap::new(),
             hits: BTreeMap::new(),
+            encoding: BTreeMap::new(),
             kept: BTreeSet::new(),
             missing: BTreeSet::new(),
             routed: 0,
@@ -127,7 +130,7 @@ impl Shadow {
         assert_eq!(done, self.expected.iter().collect::<Vec<_>>(), "at {now} after {event:?}");
         self.expected.clear();
         self.images(actions);
-        assert_eq!(core.outstanding(), self.live.len());
+        assert_eq!(core.outstanding(), self.live.len() + self.encoding.len());
         assert_eq!(core.waiting(), (self.misses.len(), self.hits.len()));
         if *event == Event::WokeUp {
             assert!(core.next_wakeup().is_none_or(|next| next > now), "the next wake-up lies ahead");
@@ -149,6 +152,7 @@ impl Shadow {
 
     /// At the end of a run: every request ended once, every worker second is counted once.
     fn finish(&self, results: &Results) {
+        assert!(self.encoding.is_empty(), "images wait for their embeddings: {:?}", self.encoding.keys());
         assert!(self.live.is_empty(), "these never ended: {:?}", self.live.keys());
         assert_eq!(self.ended.len(), self.world.requests.len());
         let rows = results.requests.iter().map(|row| (row.id, row.outcome.clone()));
@@ -178,10 +182,20 @@ impl Shadow {
                 let model = self.workers.get(worker.index()).and_then(|worker| worker.loaded);
                 if let Some(request) = self.job_ended(*worker, *job) {
                     let embedded = outputs.iter().any(|output| output.request == request && output.embedding.is_some());
-                    let keep = self.admits(request, model, embedded);
+                    let (keep, by_image) = (self.admits(request, model), self.world.system == System::Modm);
                     self.end(request, Outcome::Completed);
-                    let image = ImageId::of_request(request);
-                    self.expected.extend(keep.then_some(Action::Keep { image }));
+                    if keep && (embedded || !by_image) {
+                        self.expected.push(Action::Keep { image: ImageId::of_request(request) });
+                    }
+                    if !embedded && (keep && by_image || self.world.config.measures_images) {
+                        self.encoding.insert(request, keep && by_image);
+                        self.expected.push(Action::EncodeImage(request));
+                    }
+                }
+            }
+            Event::ImageEncoded { request, embedding } => {
+                if self.encoding.remove(request) == Some(true) && embedding.is_some() {
+                    self.expected.push(Action::Keep { image: ImageId::of_request(*request) });
                 }
             }
             Event::JobFailed { worker, job, reason } => {
@@ -273,14 +287,14 @@ impl Shadow {
     }
 
     /// Whether the image of a request that completes is kept.
-    fn admits(&self, request: RequestId, model: Option<ModelId>, embedded: bool) -> bool {
+    fn admits(&self, request: RequestId, model: Option<ModelId>) -> bool {
         let miss = self.live[&request].decision.unwrap().kind == DecisionKind::Miss;
         match (self.world.system, self.world.config.admission) {
             (System::Vanilla, _) => false,
             (System::Nirvana | System::Pinecone, _) => miss,
-            (System::Modm, Admission::All) => embedded,
-            (System::Modm, Admission::Large) => embedded && model == Some(ModelId::LARGE),
-            (System::Modm, Admission::Miss) => embedded && miss,
+            (System::Modm, Admission::All) => true,
+            (System::Modm, Admission::Large) => model == Some(ModelId::LARGE),
+            (System::Modm, Admission::Miss) => miss,
         }
     }
 

@@ -46,11 +46,17 @@ enum Order {
     Load { number: u64, model: ModelId },
 }
 
+/// What is to be embedded.
+enum Ask {
+    Prompt(RequestId),
+    Image(RequestId),
+}
+
 /// The executor; its threads end when it is dropped.
 pub(crate) struct Threads {
     begun: Instant,
     orders: Vec<Sender<Order>>,
-    prompts: Sender<RequestId>,
+    embeddings: Sender<Ask>,
     answers: Receiver<Answer>,
     to_answers: Sender<Answer>,
     cancelled: Arc<Mutex<BTreeSet<JobId>>>,
@@ -66,26 +72,34 @@ impl Threads {
         let cancelled = Arc::<Mutex<BTreeSet<JobId>>>::default();
         let worker = |worker| {
             let (order, orders) = channel();
-            let (answers, images, cancelled) = (to_answers.clone(), world.images.clone(), cancelled.clone());
-            std::thread::spawn(move || work(WorkerId(worker), seed, &orders, &answers, &images, &cancelled));
+            let (answers, cancelled) = (to_answers.clone(), cancelled.clone());
+            let images = (world.image_encoding == Duration::ZERO).then(|| world.images.clone());
+            std::thread::spawn(move || work(WorkerId(worker), seed, &orders, &answers, images.as_ref(), &cancelled));
             order
         };
         let orders = (0..world.workers as u16).map(worker).collect();
-        let (ask, asked) = channel::<RequestId>();
-        let (encoded, prompts) = (to_answers.clone(), world.prompts.clone());
+        let (ask, asked) = channel();
+        let (encoded, prompts, images) = (to_answers.clone(), world.prompts.clone(), world.images.clone());
         let encoding_ms = u64::from(world.retrieval > Duration::ZERO);
         std::thread::spawn(move || {
-            for request in asked {
+            for ask in asked {
                 sleep_ms(encoding_ms);
-                let embedding = Some(prompts.embedding(request.row()));
-                if encoded.send(Answer::Event(Event::Encoded { request, embedding })).is_err() {
+                let event = match ask {
+                    Ask::Prompt(request) => {
+                        Event::Encoded { request, embedding: Some(prompts.embedding(request.row())) }
+                    }
+                    Ask::Image(request) => {
+                        Event::ImageEncoded { request, embedding: Some(images.embedding(request.row())) }
+                    }
+                };
+                if encoded.send(Answer::Event(event)).is_err() {
                     return;
                 }
             }
         });
         let loads = BTreeMap::new();
         let (begun, in_flight, closed) = (clock(), 0, false);
-        Self { begun, orders, prompts: ask, answers, to_answers, cancelled, loads, in_flight, closed }
+        Self { begun, orders, embeddings: ask, answers, to_answers, cancelled, loads, in_flight, closed }
     }
 
     /// Where an inbox says that it has something new.
@@ -130,7 +144,8 @@ impl Executor for Threads {
     fn submit(&mut self, _: Time, action: Action) -> Result<(), Infallible> {
         let alive = "threads live as long as the executor";
         match action {
-            Action::Encode(request) => self.prompts.send(request).expect(alive),
+            Action::Encode(request) => self.embeddings.send(Ask::Prompt(request)).expect(alive),
+            Action::EncodeImage(request) => self.embeddings.send(Ask::Image(request)).expect(alive),
             Action::Start { job, worker, parts, .. } => {
                 self.orders[worker.index()].send(Order::Run { job, parts }).expect(alive);
             }
@@ -182,7 +197,7 @@ fn work(
     seed: u64,
     orders: &Receiver<Order>,
     answers: &Sender<Answer>,
-    images: &EmbeddingMatrix,
+    images: Option<&EmbeddingMatrix>,
     cancelled: &Mutex<BTreeSet<JobId>>,
 ) {
     let mut draws = stream(seed, Purpose::Test, 100 + u64::from(worker.0));
@@ -198,7 +213,7 @@ fn work(
                 let luck: f64 = draws.random();
                 let output = |part: &Part| Output {
                     request: part.request,
-                    embedding: Some(images.embedding(part.request.row())),
+                    embedding: images.map(|images| images.embedding(part.request.row())),
                 };
                 Answer::Event(if stopped {
                     Event::JobFailed { worker, job, reason: "cancelled".into() }

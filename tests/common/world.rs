@@ -49,6 +49,7 @@ pub(crate) struct World {
     pub(crate) workers: usize,
     pub(crate) requests: Vec<Request>,
     pub(crate) retrieval: Duration,
+    pub(crate) image_encoding: Duration,
     pub(crate) profile: Arc<Profile>,
     pub(crate) prompts: EmbeddingMatrix,
     pub(crate) images: EmbeddingMatrix,
@@ -105,6 +106,7 @@ impl World {
                 admission: *[Admission::All, Admission::Large, Admission::Miss].choose(&mut draws).unwrap(),
                 max_attempts: draws.random_range(1..=4),
                 tenants_apart: draws.random(),
+                measures_images: draws.random(),
             },
             workers,
             retrieval: *[Duration::ZERO, seconds(0.7), seconds(3.0)].choose(&mut draws).unwrap(),
@@ -116,6 +118,7 @@ impl World {
             initial_large: draws.random_range(1..=workers),
             period: seconds(f64::from(period)),
             warm: draws.random_range(0..8),
+            image_encoding: *[Duration::ZERO, seconds(1.0), seconds(5.5)].choose(&mut draws).unwrap(),
         }
     }
 
@@ -182,6 +185,7 @@ impl World {
             warmup: Time::ZERO,
             window: self.period,
             keep_requests: true,
+            real_time: false,
         })
     }
 }

@@ -1,0 +1,90 @@
+"""Builds, exports, runs and stores: `make.py sdxl|sd3|clip|tables SCRATCH STORED`.
+
+What was stored before under that name is replaced when everything is ready.
+"""
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+import arrays
+import cases
+import clip_cases
+import export
+import pipelines
+import schedules
+import tokens
+
+
+def replace(made, stored):
+    """The new folder in place of the old one."""
+    shutil.rmtree(stored, ignore_errors=True)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, stored)
+
+
+def folder(scratch, name):
+    made = scratch / "made" / name
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    return made
+
+
+def head(pipeline):
+    """What a reader of the cases needs beside the model's own files."""
+    return {
+        "pipeline": type(pipeline).__name__, "made_by": f"diffusers {cases.version()}, PyTorch on the CPU, float32",
+        "empty_token_ids": cases.token_ids(pipeline, "")}
+
+
+def store_pipeline(name, build, scratch, stored):
+    made = folder(scratch, name)
+    pipeline = build(scratch / "tables")
+    source = scratch / "saved" / name
+    shutil.rmtree(source, ignore_errors=True)
+    pipeline.save_pretrained(source)
+    export.export(source, "text-to-image", made / "model")
+    arrays.write_cases(made / "cases.json", head(pipeline), cases.run_all(pipeline, made / "cases"))
+    # Saved in half precision, too: what was saved in single precision is loaded as such for some of the models.
+    halves = scratch / "saved" / f"{name}-fp16"
+    shutil.rmtree(halves, ignore_errors=True)
+    build(scratch / "tables").to(torch.float16).save_pretrained(halves)
+    export.export(halves, "text-to-image", made / "model-fp16", half=True)
+    replace(made, stored / name)
+    return pipeline
+
+
+def sdxl(scratch, stored):
+    store_pipeline("sdxl", pipelines.sdxl, scratch, stored)
+
+
+def sd3(scratch, stored):
+    pipeline = pipelines.without_t5(store_pipeline("sd3", pipelines.sd3, scratch, stored))
+    made = folder(scratch, "sd3-no-t5")
+    index = json.loads((stored / "sd3" / "model" / "model_index.json").read_text()) | {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}
+    (made / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    entries = cases.run_all(pipeline, made / "cases", cases.WITHOUT_T5, seed=2000)
+    arrays.write_cases(made / "cases.json", head(pipeline), entries)
+    replace(made, stored / "sd3-no-t5")
+
+
+def clip(scratch, stored):
+    made = folder(scratch, "clip")
+    clip_cases.make(scratch, made)
+    replace(made, stored / "clip")
+
+
+def tables(scratch, stored):
+    schedules.write(stored / "schedules.json")
+    tokens.write(stored / "tokens.json", scratch / "tables")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    name, scratch, stored = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    globals()[name](scratch, stored)

@@ -1,0 +1,80 @@
+//! The thread that embeds: prompts before routing, pictures after completion. Prompts go first, since people
+//! wait for them; pictures are on nobody's way.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::encoder::DualEncoder;
+use super::executor::Answer;
+use super::picture::Picture;
+use crate::embedding::Embedding;
+use crate::request::RequestId;
+
+/// What embeds: the real one is [`DualEncoder`], tests have others.
+pub trait Embed: Send {
+    /// A prompt's embedding.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn prompt(&mut self, prompt: &str) -> Result<Embedding, String>;
+
+    /// A picture's embedding, in the same space.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn picture(&mut self, picture: &Picture) -> Result<Embedding, String>;
+}
+
+impl Embed for DualEncoder {
+    fn prompt(&mut self, prompt: &str) -> Result<Embedding, String> {
+        self.texts(&[prompt]).map(|mut rows| rows.remove(0)).map_err(|error| error.to_string())
+    }
+
+    fn picture(&mut self, picture: &Picture) -> Result<Embedding, String> {
+        self.images(&[picture]).map(|mut rows| rows.remove(0)).map_err(|error| error.to_string())
+    }
+}
+
+pub(super) enum Ask {
+    Prompt(RequestId, Arc<str>),
+    Picture(RequestId, Arc<Picture>),
+}
+
+/// Starts the thread; it ends when the sender is dropped.
+pub(super) fn start(embed: Box<dyn Embed>, answers: UnboundedSender<Answer>) -> std::io::Result<Sender<Ask>> {
+    let (ask, asked) = channel();
+    std::thread::Builder::new().name("embedder".into()).spawn(move || run(embed, &asked, &answers))?;
+    Ok(ask)
+}
+
+fn run(mut embed: Box<dyn Embed>, asked: &Receiver<Ask>, answers: &UnboundedSender<Answer>) {
+    let (mut prompts, mut pictures) = (VecDeque::new(), VecDeque::new());
+    loop {
+        let first = if prompts.is_empty() && pictures.is_empty() { asked.recv().ok() } else { None };
+        let mut sort = |ask| match ask {
+            Ask::Prompt(request, prompt) => prompts.push_back((request, prompt)),
+            Ask::Picture(request, picture) => pictures.push_back((request, picture)),
+        };
+        first.into_iter().for_each(&mut sort);
+        asked.try_iter().for_each(&mut sort);
+        let answer = if let Some((request, prompt)) = prompts.pop_front() {
+            Answer::Prompt { request, embedding: guarded(|| embed.prompt(&prompt)) }
+        } else if let Some((request, picture)) = pictures.pop_front() {
+            Answer::Picture { request, embedding: guarded(|| embed.picture(&picture)) }
+        } else {
+            return; // Nothing is left and nobody asks any more.
+        };
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// A panic is one picture's misfortune, not the end of embedding.
+fn guarded(work: impl FnOnce() -> Result<Embedding, String>) -> Result<Embedding, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the encoder panicked".to_owned()))
+}

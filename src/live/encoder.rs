@@ -1,0 +1,214 @@
+//! A dual encoder: prompts and pictures to embeddings in one space. CLIP's layout as Optimum exports it, in one
+//! file (`model.onnx`) or one for each side (`text_model.onnx`, `vision_model.onnx`); preparation of pictures
+//! as `preprocessor_config.json` says.
+
+use std::path::{Path, PathBuf};
+
+use ort::value::TensorElementType;
+
+use super::error::Error;
+use super::library::Library;
+use super::onnx::{Onnx, floats, numbers, tokens};
+use super::picture::Picture;
+use super::pipeline::Json;
+use super::settings::Device;
+use super::words::Words;
+use crate::embedding::Embedding;
+use crate::input::InputError;
+
+const TEXT: &str = "text_embeds";
+const IMAGE: &str = "image_embeds";
+const IDS: &str = "input_ids";
+const MASK: &str = "attention_mask";
+const PIXELS: &str = "pixel_values";
+
+/// A dual encoder on a device.
+#[derive(Debug)]
+pub struct DualEncoder {
+    folder: PathBuf,
+    words: Words,
+    preparation: Preparation,
+    sides: Sides,
+}
+
+#[derive(Debug)]
+enum Sides {
+    /// A file for each side.
+    Two { text: Box<Onnx>, image: Box<Onnx> },
+    /// One file that wants both whatever is asked.
+    One(Box<Onnx>),
+}
+
+impl DualEncoder {
+    /// Loads an encoder's folder onto a device.
+    ///
+    /// # Errors
+    /// A file is missing, is not what it should be, or does not load.
+    pub fn open(library: &Library, folder: &Path, device: Device) -> Result<Self, Error> {
+        let (text, image, both) = (folder.join("text_model.onnx"), folder.join("vision_model.onnx"), folder.join("model.onnx"));
+        let sides = if text.is_file() && image.is_file() {
+            let (text, image) = (Onnx::open(library, &text, device)?, Onnx::open(library, &image, device)?);
+            text.output_type(TEXT)?;
+            image.output_type(IMAGE)?;
+            Sides::Two { text: Box::new(text), image: Box::new(image) }
+        } else if both.is_file() {
+            let both = Onnx::open(library, &both, device)?;
+            both.output_type(TEXT)?;
+            both.output_type(IMAGE)?;
+            Sides::One(Box::new(both))
+        } else {
+            let message = "holds no dual encoder: expected text_model.onnx and vision_model.onnx, or model.onnx";
+            return Err(InputError::new(folder, message).into());
+        };
+        let preparation = Preparation::read(&Json::read(&folder.join("preprocessor_config.json"))?)?;
+        Ok(Self { folder: folder.to_owned(), words: Words::read(folder, None)?, preparation, sides })
+    }
+
+    /// Embeddings of prompts, in one run of the model.
+    ///
+    /// # Errors
+    /// ONNX Runtime refuses, or a row has no direction.
+    pub fn texts(&mut self, texts: &[&str]) -> Result<Vec<Embedding>, Error> {
+        let shape = [texts.len(), self.words.length];
+        let (model, both) = match &mut self.sides {
+            Sides::Two { text, .. } => (&mut **text, false),
+            Sides::One(model) => (&mut **model, true),
+        };
+        let ids = tokens(model.input_type(IDS)?, &shape, &self.words.rows(texts)?)?;
+        let mask = match model.has_input(MASK) {
+            true => Some(tokens(model.input_type(MASK)?, &shape, &self.words.masks(texts)?)?),
+            false => None,
+        };
+        let mut inputs = vec![(IDS, &ids)];
+        inputs.extend(mask.as_ref().map(|mask| (MASK, mask)));
+        let [width, height] = self.preparation.size();
+        let nothing = if both { vec![0.0; (3 * width * height) as usize] } else { Vec::new() };
+        let element = if both { model.input_type(PIXELS)? } else { TensorElementType::Float32 };
+        let nothing = both.then(|| floats(element, &[1, 3, height as usize, width as usize], nothing)).transpose()?;
+        inputs.extend(nothing.as_ref().map(|nothing| (PIXELS, nothing)));
+        let rows = numbers(&model.run(&inputs, &[TEXT], true)?[0])?;
+        rows_of(&self.folder, &rows, texts.len())
+    }
+
+    /// Embeddings of pictures, in one run of the model.
+    ///
+    /// # Errors
+    /// ONNX Runtime refuses, or a row has no direction.
+    pub fn images(&mut self, pictures: &[&Picture]) -> Result<Vec<Embedding>, Error> {
+        let [width, height] = self.preparation.size();
+        let shape = [pictures.len(), 3, height as usize, width as usize];
+        let values = pictures.iter().flat_map(|picture| self.preparation.values(picture)).collect();
+        let (model, both) = match &mut self.sides {
+            Sides::Two { image, .. } => (&mut **image, false),
+            Sides::One(model) => (&mut **model, true),
+        };
+        let pixels = floats(model.input_type(PIXELS)?, &shape, values)?;
+        let mut inputs = vec![(PIXELS, &pixels)];
+        let (ids, mask);
+        if both {
+            ids = tokens(model.input_type(IDS)?, &[1, self.words.length], &self.words.rows(&[""])?)?;
+            inputs.push((IDS, &ids));
+            if model.has_input(MASK) {
+                mask = tokens(model.input_type(MASK)?, &[1, self.words.length], &self.words.masks(&[""])?)?;
+                inputs.push((MASK, &mask));
+            }
+        }
+        let rows = numbers(&model.run(&inputs, &[IMAGE], true)?[0])?;
+        rows_of(&self.folder, &rows, pictures.len())
+    }
+
+    /// Prepared pixels of a picture, `[3, height, width]`: for checks.
+    #[must_use]
+    pub fn prepared(&self, picture: &Picture) -> Vec<f32> {
+        self.preparation.values(picture)
+    }
+}
+
+fn rows_of(folder: &Path, values: &[f32], rows: usize) -> Result<Vec<Embedding>, Error> {
+    let bad = |bad| Error::from(InputError::new(folder, format!("gave an embedding that cannot be used: {bad}")));
+    values.chunks_exact(values.len() / rows.max(1)).map(|row| Embedding::normalised(row).map_err(bad)).collect()
+}
+
+/// What is done to a picture before it is looked at.
+#[derive(Clone, Debug, PartialEq)]
+struct Preparation {
+    resize: Option<Resize>,
+    crop: Option<[u32; 2]>,
+    rescale: f32,
+    mean: [f32; 3],
+    deviation: [f32; 3],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Resize {
+    /// The shorter side to this, the other in proportion.
+    Shortest(u32),
+    /// To this width and height.
+    Exactly([u32; 2]),
+}
+
+impl Preparation {
+    fn read(config: &Json) -> Result<Self, Error> {
+        let wrong = |key: &str, accepted: &str| {
+            Error::from(InputError::new(&config.file, format!("expected {accepted}")).value(key, config.get(key)))
+        };
+        let on = |key: &str| config.get(key).as_bool().unwrap_or(true);
+        let side = |key: &str, name: &str| config.get(key)[name].as_u64().map(|side| side as u32);
+        let sides = |key: &str| Some([side(key, "width")?, side(key, "height")?]);
+        // Older files have a number where newer ones have a table.
+        let number = |key: &str| config.get(key).as_u64().map(|side| side as u32);
+        let resize = match (side("size", "shortest_edge").or_else(|| number("size")), sides("size")) {
+            _ if !on("do_resize") => None,
+            (Some(shortest), _) => Some(Resize::Shortest(shortest)),
+            (_, Some(exactly)) => Some(Resize::Exactly(exactly)),
+            _ => return Err(wrong("size", "shortest_edge, or width and height")),
+        };
+        // 3 is cubic interpolation, PIL's number for it; a resize to the size it has is none.
+        if resize.is_some() && config.get("resample").as_u64().unwrap_or(3) != 3 {
+            return Err(wrong("resample", "3 (cubic interpolation)"));
+        }
+        let crop = sides("crop_size").or_else(|| number("crop_size").map(|side| [side; 2]));
+        let crop = crop.filter(|_| config.get("do_center_crop").as_bool().unwrap_or(crop.is_some()));
+        let triple = |key: &str, default: [f32; 3]| -> Result<[f32; 3], Error> {
+            let Some(values) = config.get(key).as_array() else { return Ok(default) };
+            let values: Vec<f32> = values.iter().filter_map(|value| Some(value.as_f64()? as f32)).collect();
+            values.try_into().map_err(|_| wrong(key, "three numbers"))
+        };
+        let normalize = on("do_normalize");
+        let (mean, deviation) = (triple("image_mean", [0.0; 3])?, triple("image_std", [1.0; 3])?);
+        let preparation = Self {
+            resize,
+            crop,
+            rescale: if on("do_rescale") { config.number_or("rescale_factor", 1.0 / 255.0)? as f32 } else { 1.0 },
+            mean: if normalize { mean } else { [0.0; 3] },
+            deviation: if normalize { deviation } else { [1.0; 3] },
+        };
+        match (preparation.crop, preparation.resize) {
+            (None, None | Some(Resize::Shortest(_))) => Err(wrong("crop_size", "a size: all pictures must come out alike")),
+            _ => Ok(preparation),
+        }
+    }
+
+    /// Width and height of what the model sees.
+    fn size(&self) -> [u32; 2] {
+        match (self.crop, self.resize) {
+            (Some(size), _) | (None, Some(Resize::Exactly(size))) => size,
+            (None, _) => [1, 1],
+        }
+    }
+
+    fn values(&self, picture: &Picture) -> Vec<f32> {
+        let resized = match self.resize {
+            None => picture.clone(),
+            Some(Resize::Exactly(size)) => picture.resized(size),
+            Some(Resize::Shortest(shortest)) => {
+                let [width, height] = picture.size();
+                let (short, long) = (u64::from(width.min(height)).max(1), u64::from(width.max(height)));
+                let longer = (u64::from(shortest) * long / short) as u32;
+                picture.resized(if width < height { [shortest, longer] } else { [longer, shortest] })
+            }
+        };
+        let cut = self.crop.map_or(resized.clone(), |size| resized.middle(size));
+        cut.planes_by(|channel, value| (value * self.rescale - self.mean[channel]) / self.deviation[channel])
+    }
+}

@@ -1,0 +1,525 @@
+//! The executor that draws: actions go to threads, their answers come back as events at the time they are
+//! heard. A tokio runtime waits for answers, deadlines and Ctrl-C together; it is the only clock of a run.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration as HostDuration, Instant};
+
+use smallvec::SmallVec;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::embedder::{self, Ask, Embed};
+use super::picture::Picture;
+use super::store::{Record, Store};
+use super::worker::{DrawError, Handle, Order, Paint};
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+use crate::model::{ModelId, Work};
+use crate::replay::{Executor, Step};
+use crate::request::{Outcome, RequestId};
+use crate::scheduler::{Action, Event, JobId, Output, Part, WorkerId};
+use crate::time::{Moment, Time};
+
+mod inbox;
+
+pub use inbox::Paced;
+
+/// How long a lost worker stays away before its thread is started again.
+const AWAY: HostDuration = HostDuration::from_secs(1);
+/// Losses in a row, without a job done in between, after which a worker is given up.
+const MOST_LOSSES: u32 = 3;
+/// Jobs that fail in a row on a worker before its sessions are made anew.
+const MOST_FAILURES: u32 = 2;
+
+/// What threads tell the executor.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Prompt { request: RequestId, embedding: Result<Embedding, String> },
+    Picture { request: RequestId, embedding: Result<Embedding, String> },
+    Drawn { worker: WorkerId, life: u32, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, DrawError> },
+    /// A load ended, or came to nothing: with what the worker holds now.
+    Loaded { worker: WorkerId, life: u32, number: u64, outcome: Result<(), (Option<ModelId>, String)> },
+    Lost { worker: WorkerId, life: u32, why: String },
+    /// A lost worker may begin again.
+    Back(WorkerId),
+    Interrupted,
+}
+
+/// What the executor needs to know of a run.
+pub struct Setting {
+    /// By row.
+    pub prompts: Vec<Arc<str>>,
+    /// By row, where the trace has them.
+    pub tenants: Option<Vec<String>>,
+    /// Best first.
+    pub models: Vec<String>,
+    /// All noise derives from it.
+    pub seed: u64,
+    /// Steps of a full generation.
+    pub total_steps: u32,
+    /// Where the picture of a request goes.
+    pub result: Box<dyn Fn(RequestId) -> PathBuf>,
+    /// Makes the worker of a number, with nothing loaded.
+    pub paint: Box<dyn Fn(WorkerId) -> Box<dyn Paint>>,
+    /// What goes wrong on the way is told here, a sentence each.
+    pub warn: Box<dyn Fn(&str)>,
+    /// How long a lost worker stays away; [`Setting::AWAY`] but in tests.
+    pub away: HostDuration,
+}
+
+impl Setting {
+    /// How long a lost worker stays away.
+    pub const AWAY: HostDuration = AWAY;
+}
+
+/// Why a run in real time cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// A thread or the runtime cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A worker could not load what it begins with.
+    #[error("worker {}: {why}", worker.0)]
+    Load {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        why: String,
+    },
+}
+
+/// One worker as the executor sees it.
+#[derive(Debug, Default)]
+struct Worker {
+    /// `None` while it is lost.
+    handle: Option<Handle>,
+    /// Tells its answers from those of the threads before it.
+    life: u32,
+    /// Loads so far; answers of others than the latest are out of date.
+    load: u64,
+    loading: bool,
+    job: Option<JobId>,
+    /// Jobs that failed since one was done.
+    failures: u32,
+    /// Losses since a job was done.
+    losses: u32,
+}
+
+/// What is known of a request until the core has no more to say about it or its image.
+#[derive(Debug, Default)]
+struct Request {
+    prompt: Option<Embedding>,
+    work: Option<(Work, Option<ImageId>)>,
+    picture: Option<Arc<Picture>>,
+    image: Option<Embedding>,
+    encoding: bool,
+    finished: bool,
+}
+
+/// The executor.
+pub struct Live {
+    setting: Setting,
+    runtime: Runtime,
+    answers: UnboundedReceiver<Answer>,
+    to_answers: UnboundedSender<Answer>,
+    begun: Instant,
+    /// Time never runs backwards, whatever the clock says.
+    latest: Time,
+    workers: Vec<Worker>,
+    embedder: Sender<Ask>,
+    store: Store,
+    interrupted: Arc<AtomicBool>,
+    /// Answers that are to come.
+    in_flight: usize,
+    /// What follows from the answer before.
+    ahead: VecDeque<Event>,
+    requests: BTreeMap<RequestId, Request>,
+    /// Requests that may be forgotten once the core has acted.
+    settled: Vec<RequestId>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a run in real time has the host's clock")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+impl Live {
+    /// Starts all threads and loads what each worker begins with; the clock starts at the end of it.
+    ///
+    /// # Errors
+    /// A thread cannot be started, or a model cannot be loaded.
+    pub fn start(setting: Setting, store: Store, initial: &[ModelId], embed: Box<dyn Embed>) -> Result<Self, LiveError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (to_answers, answers) = unbounded_channel();
+        let embedder = embedder::start(embed, to_answers.clone())?;
+        let mut live = Self {
+            workers: initial.iter().map(|_| Worker::default()).collect(),
+            setting,
+            runtime,
+            answers,
+            to_answers,
+            begun: clock(),
+            latest: Time::ZERO,
+            embedder,
+            store,
+            interrupted: Arc::default(),
+            in_flight: 0,
+            ahead: VecDeque::new(),
+            requests: BTreeMap::new(),
+            settled: Vec::new(),
+        };
+        for (worker, model) in initial.iter().enumerate() {
+            live.start_worker(WorkerId(worker as u16))?;
+            live.load(WorkerId(worker as u16), *model);
+        }
+        while live.in_flight > 0 {
+            let Some(answer) = live.runtime.block_on(live.answers.recv()) else { break };
+            match answer {
+                Answer::Loaded { outcome: Ok(()), worker, .. } => {
+                    live.workers[worker.index()].loading = false;
+                    live.in_flight -= 1;
+                }
+                Answer::Loaded { outcome: Err((_, why)), worker, .. } | Answer::Lost { worker, why, .. } => {
+                    return Err(LiveError::Load { worker, why });
+                }
+                _ => {}
+            }
+        }
+        live.begun = clock();
+        Ok(live)
+    }
+
+    /// From now on Ctrl-C ends the intake: what has arrived is finished. A second one ends the program.
+    pub fn drain_on_interrupt(&self) {
+        let (interrupted, answers) = (self.interrupted.clone(), self.to_answers.clone());
+        self.runtime.spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if interrupted.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+                // Nobody listens once the run is over.
+                let _ = answers.send(Answer::Interrupted);
+            }
+        });
+    }
+
+    /// Whether the intake was ended.
+    #[must_use]
+    pub fn interrupted(&self) -> Arc<AtomicBool> {
+        self.interrupted.clone()
+    }
+
+    /// Ends all threads and closes the store. Returns what could not be stored.
+    #[must_use]
+    pub fn finish(self) -> Vec<String> {
+        let Self { workers, embedder, store, .. } = self;
+        drop(workers);
+        drop(embedder);
+        store.close()
+    }
+
+    fn now(&mut self) -> Time {
+        let passed = u64::try_from((clock() - self.begun).as_nanos()).unwrap_or(u64::MAX);
+        self.latest = self.latest.max(Time::from_nanoseconds(passed));
+        self.latest
+    }
+
+    fn warn(&self, message: &str) {
+        (self.setting.warn)(message);
+    }
+
+    fn start_worker(&mut self, worker: WorkerId) -> std::io::Result<()> {
+        let state = &mut self.workers[worker.index()];
+        state.life += 1;
+        let paint = (self.setting.paint)(worker);
+        let handle = Handle::start(worker, state.life, paint, self.store.sources(), self.to_answers.clone());
+        state.handle = Some(handle?);
+        Ok(())
+    }
+
+    fn load(&mut self, worker: WorkerId, model: ModelId) {
+        let state = &mut self.workers[worker.index()];
+        state.load += 1;
+        state.loading = true;
+        self.in_flight += 1;
+        if let Some(handle) = &state.handle {
+            handle.order(Order::Load { number: state.load, model });
+        }
+    }
+
+    fn run(&mut self, worker: WorkerId, job: JobId, work: Work, parts: &[Part]) {
+        let with_prompt = |part: &Part| (*part, self.setting.prompts[part.request.row()].clone());
+        let order = Order::Run { job, work, parts: parts.iter().map(with_prompt).collect() };
+        for part in parts {
+            self.requests.entry(part.request).or_default().work = Some((work, part.source));
+        }
+        let state = &mut self.workers[worker.index()];
+        state.job = Some(job);
+        self.in_flight += 1;
+        if let Some(handle) = &state.handle {
+            handle.order(order);
+        }
+    }
+
+    /// Embeds the image of a request that has completed.
+    fn encode_image(&mut self, request: RequestId) {
+        let state = self.requests.entry(request).or_default();
+        state.encoding = true;
+        self.in_flight += 1;
+        let ask = state.picture.clone().map(|picture| Ask::Picture(request, picture));
+        let sent = ask.is_some_and(|ask| self.embedder.send(ask).is_ok());
+        if !sent {
+            let embedding = Err("there is no picture".to_owned());
+            let _ = self.to_answers.send(Answer::Picture { request, embedding });
+        }
+    }
+
+    /// Puts an image's content into the store, under what the core finds it by.
+    fn keep(&mut self, image: ImageId) {
+        let Some(request) = image.request() else { return }; // It was there before the run.
+        let Some(state) = self.requests.get(&request) else { return };
+        let (Some(picture), Some((work, source))) = (&state.picture, state.work) else { return };
+        // Where images are found by their prompts, they are kept before they are embedded.
+        let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
+        let setting = &self.setting;
+        let source = source.and_then(|source| self.store.number(source));
+        let record = |file| Record {
+            file,
+            prompt: setting.prompts[request.row()].to_string(),
+            tenant: setting.tenants.as_ref().map(|tenants| tenants[request.row()].clone()),
+            model: setting.models[work.model.index()].clone(),
+            seed: (setting.seed, u64::from(request.0)),
+            steps: (work.total_steps, work.skipped_steps),
+            source,
+            key,
+        };
+        self.store.keep(image, picture.clone(), record);
+    }
+
+    /// A request has ended; its picture goes to the results.
+    fn finished(&mut self, request: RequestId, completed: bool) {
+        let file = (self.setting.result)(request);
+        let state = self.requests.entry(request).or_default();
+        state.finished = true;
+        if let Some(picture) = state.picture.clone().filter(|_| completed) {
+            self.store.write_result(file, picture);
+        }
+        self.settled.push(request);
+    }
+
+    /// Forgets requests that the core has nothing more to say about.
+    fn forget_settled(&mut self) {
+        for request in std::mem::take(&mut self.settled) {
+            if self.requests.get(&request).is_some_and(|state| state.finished && !state.encoding) {
+                self.requests.remove(&request);
+            }
+        }
+    }
+
+    /// What an answer amounts to; `None` if it is out of date.
+    fn event(&mut self, answer: Answer) -> Option<Event> {
+        match answer {
+            Answer::Prompt { request, embedding } => {
+                self.in_flight -= 1;
+                let embedding = self.embedded(request, "prompt", embedding);
+                if let Some(state) = self.requests.get_mut(&request) {
+                    state.prompt.clone_from(&embedding);
+                }
+                Some(Event::Encoded { request, embedding })
+            }
+            Answer::Picture { request, embedding } => {
+                self.in_flight -= 1;
+                let embedding = self.embedded(request, "picture", embedding);
+                if let Some(state) = self.requests.get_mut(&request) {
+                    state.encoding = false;
+                    state.image.clone_from(&embedding);
+                }
+                self.settled.push(request);
+                Some(Event::ImageEncoded { request, embedding })
+            }
+            Answer::Drawn { worker, life, job, outcome } => {
+                let state = &mut self.workers[worker.index()];
+                if state.life != life || state.handle.is_none() {
+                    return None;
+                }
+                state.job = None;
+                self.in_flight -= 1;
+                Some(self.drawn(worker, job, outcome))
+            }
+            Answer::Loaded { worker, life, number, outcome } => {
+                let state = &mut self.workers[worker.index()];
+                if state.life != life || state.load != number || state.handle.is_none() {
+                    return None;
+                }
+                state.loading = false;
+                self.in_flight -= 1;
+                Some(match outcome {
+                    Ok(()) => Event::ModelLoaded { worker },
+                    Err((loaded, reason)) => {
+                        self.warn(&format!("worker {}: {reason}", worker.0));
+                        if loaded.is_none() {
+                            self.away(worker);
+                        }
+                        Event::LoadFailed { worker, loaded, reason }
+                    }
+                })
+            }
+            Answer::Lost { worker, life, why } => {
+                let current = self.workers[worker.index()].life == life && self.workers[worker.index()].handle.is_some();
+                current.then(|| self.lost(worker, &why))
+            }
+            Answer::Back(worker) => self.back(worker),
+            Answer::Interrupted => None,
+        }
+    }
+
+    fn embedded(&self, request: RequestId, what: &str, embedding: Result<Embedding, String>) -> Option<Embedding> {
+        embedding.inspect_err(|why| self.warn(&format!("the {what} of request {request} has no embedding: {why}"))).ok()
+    }
+
+    fn drawn(&mut self, worker: WorkerId, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, DrawError>) -> Event {
+        let reason = match outcome {
+            Ok(pictures) => {
+                let state = &mut self.workers[worker.index()];
+                (state.failures, state.losses) = (0, 0);
+                let mut outputs = SmallVec::new();
+                for (request, picture) in pictures {
+                    // Nobody wants the picture of a request that was withdrawn.
+                    if let Some(state) = self.requests.get_mut(&request) {
+                        state.picture = Some(Arc::new(picture));
+                    }
+                    outputs.push(Output { request, embedding: None });
+                }
+                return Event::JobCompleted { worker, job, outputs };
+            }
+            Err(DrawError::SourceMissing(why)) => {
+                self.warn(&format!("a source cannot be read, its request becomes a miss: {why}"));
+                return Event::SourceMissing { worker, job };
+            }
+            Err(DrawError::Cancelled) => "cancelled".to_owned(),
+            Err(DrawError::Failed(why)) => {
+                self.warn(&format!("worker {}: a job failed: {why}", worker.0));
+                let state = &mut self.workers[worker.index()];
+                state.failures += 1;
+                if state.failures >= MOST_FAILURES {
+                    state.failures = 0;
+                    let down = self.lost(worker, "several jobs failed: its sessions are made anew");
+                    self.ahead.push_back(down);
+                }
+                why
+            }
+        };
+        Event::JobFailed { worker, job, reason }
+    }
+
+    /// A worker's thread is gone, or is left to end by itself.
+    fn lost(&mut self, worker: WorkerId, why: &str) -> Event {
+        self.warn(&format!("worker {} is lost: {why}", worker.0));
+        let state = &mut self.workers[worker.index()];
+        state.handle = None;
+        self.in_flight -= usize::from(state.job.take().is_some()) + usize::from(std::mem::take(&mut state.loading));
+        self.away(worker);
+        Event::WorkerDown(worker)
+    }
+
+    /// Has a lost worker come back after a while, unless it was lost too often.
+    fn away(&mut self, worker: WorkerId) {
+        let state = &mut self.workers[worker.index()];
+        state.losses += 1;
+        if state.losses > MOST_LOSSES {
+            self.warn(&format!("worker {} is given up", worker.0));
+            return;
+        }
+        let (answers, away) = (self.to_answers.clone(), self.setting.away);
+        self.in_flight += 1;
+        self.runtime.spawn(async move {
+            tokio::time::sleep(away).await;
+            // Nobody listens once the run is over.
+            let _ = answers.send(Answer::Back(worker));
+        });
+    }
+
+    fn back(&mut self, worker: WorkerId) -> Option<Event> {
+        self.in_flight -= 1;
+        if self.workers[worker.index()].handle.is_none()
+            && let Err(error) = self.start_worker(worker)
+        {
+            self.warn(&format!("worker {} stays away: {error}", worker.0));
+            return None;
+        }
+        Some(Event::WorkerUp(worker))
+    }
+}
+
+impl Executor for Live {
+    type Error = std::convert::Infallible;
+
+    fn submit(&mut self, _: Time, action: Action) -> Result<(), Self::Error> {
+        match action {
+            Action::Encode(request) => {
+                self.requests.entry(request).or_default();
+                self.in_flight += 1;
+                let prompt = self.setting.prompts[request.row()].clone();
+                // The thread lives as long as this sender, and a panic in it is caught.
+                let _ = self.embedder.send(Ask::Prompt(request, prompt));
+            }
+            Action::EncodeImage(request) => self.encode_image(request),
+            Action::Start { job, worker, work, parts } => self.run(worker, job, work, &parts),
+            Action::Load { worker, model } => self.load(worker, model),
+            Action::Return { request, image } => self.store.copy_result(image, (self.setting.result)(request)),
+            Action::Keep { image } => self.keep(image),
+            Action::Release(image) => self.store.release(image),
+            Action::CancelJob(job) => {
+                let worker = self.workers.iter().find(|worker| worker.job == Some(job));
+                if let Some(handle) = worker.and_then(|worker| worker.handle.as_ref()) {
+                    handle.stop(job);
+                }
+            }
+            Action::Finish { request, outcome } => self.finished(request, outcome == Outcome::Completed),
+            Action::Note(_) => {}
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
+        self.forget_settled();
+        if let Some(event) = self.ahead.pop_front() {
+            return Ok(Step::Completed(self.now(), event));
+        }
+        loop {
+            // What has come is handled before what is due: completions before arrivals.
+            let answer = match (self.answers.try_recv().ok(), deadline) {
+                (Some(answer), _) => Some(answer),
+                (None, None) if self.in_flight == 0 => return Ok(Step::Idle),
+                (None, None) => self.runtime.block_on(self.answers.recv()),
+                (None, Some(deadline)) => {
+                    let now = self.now();
+                    let left = HostDuration::from_nanos(deadline.time.since(now).nanoseconds());
+                    if left.is_zero() {
+                        return Ok(Step::DeadlineReached(now));
+                    }
+                    let answers = &mut self.answers;
+                    let answer = self.runtime.block_on(async { tokio::time::timeout(left, answers.recv()).await });
+                    answer.ok().flatten()
+                }
+            };
+            match answer {
+                Some(Answer::Interrupted) => return Ok(Step::Woken),
+                Some(answer) => {
+                    if let Some(event) = self.event(answer) {
+                        return Ok(Step::Completed(self.now(), event));
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+}

@@ -1,0 +1,157 @@
+//! Finds and opens ONNX Runtime, which is loaded when needed and not linked: one library for CPU and CUDA
+//! alike. Where it is looked for: `--onnxruntime`, `ORT_DYLIB_PATH`, the folder that
+//! `scripts/install_onnxruntime` fills, the system.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::input::InputError;
+
+/// The oldest minor version that works.
+pub const LEAST_MINOR_VERSION: u32 = ort::MINOR_VERSION;
+
+/// What to run where there is no library.
+pub const WAY_OUT: &str = "run scripts/install_onnxruntime (with --gpu for CUDA), or name one with --onnxruntime PATH";
+
+/// ONNX Runtime, opened.
+#[derive(Clone, Debug)]
+pub struct Library {
+    pub(super) environment: ort::environment::Environment,
+    /// Its file.
+    pub file: PathBuf,
+    /// Its version is 1.this.
+    pub minor_version: u32,
+}
+
+/// The one that this process has opened: there can be no second one.
+static OPENED: OnceLock<Library> = OnceLock::new();
+
+impl Library {
+    /// Opens the first library found; later calls return the one that is open.
+    ///
+    /// # Errors
+    /// None is found, or the one found is too old or no ONNX Runtime; what to do about it.
+    pub fn open(named: Option<&Path>) -> Result<Self, InputError> {
+        if let Some(opened) = OPENED.get() {
+            return Ok(opened.clone());
+        }
+        let file = find(named)?;
+        let minor_version = check(&file)?;
+        preload_cuda(&file);
+        let broken = |error: &dyn std::fmt::Display| InputError::new(&file, format!("cannot be opened: {error}"));
+        let builder = ort::init_from(&file).map_err(|error| broken(&error))?;
+        let environment = builder.with_name("modm").build().map_err(|error| broken(&error))?;
+        environment.set_log_level(ort::logging::LogLevel::Error);
+        Ok(OPENED.get_or_init(|| Self { environment, file, minor_version }).clone())
+    }
+
+    /// What it says of its build.
+    #[must_use]
+    pub fn build_info(&self) -> &'static str {
+        ort::info()
+    }
+}
+
+/// The folder that `scripts/install_onnxruntime` fills.
+#[must_use]
+pub fn install_folder() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = of("XDG_DATA_HOME").or_else(|| Some(of("HOME")?.join(".local/share")))?;
+    Some(data.join("modm").join("onnxruntime"))
+}
+
+/// Where a library may be, in order, and what each place is called.
+#[must_use]
+pub fn places(named: Option<&Path>) -> Vec<(&'static str, PathBuf)> {
+    let mut places = Vec::new();
+    places.extend(named.map(|path| ("--onnxruntime", path.to_owned())));
+    let variable = std::env::var_os("ORT_DYLIB_PATH").filter(|value| !value.is_empty());
+    places.extend(variable.map(|path| ("ORT_DYLIB_PATH", PathBuf::from(path))));
+    places.extend(install_folder().map(|folder| ("scripts/install_onnxruntime", folder)));
+    places.extend(SYSTEM.iter().map(|folder| ("the system", PathBuf::from(folder))));
+    places
+}
+
+const SYSTEM: [&str; 4] = ["/usr/local/lib", "/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu"];
+
+/// A library at a place: the file itself, or the newest in a folder.
+#[must_use]
+pub fn library_at(place: &Path) -> Option<PathBuf> {
+    if place.is_file() {
+        return Some(place.to_owned());
+    }
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libonnxruntime.") || name == "onnxruntime.dll"
+    };
+    let entries = std::fs::read_dir(place).ok()?;
+    let found = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_library);
+    found.max_by_key(|path| minor_of_name(path))
+}
+
+/// The minor version in a name such as `libonnxruntime.so.1.32.0`; 0 where there is none.
+fn minor_of_name(path: &Path) -> u32 {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let minor = name.split_once(".so.1.").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
+    minor.unwrap_or(0)
+}
+
+fn find(named: Option<&Path>) -> Result<PathBuf, InputError> {
+    for (what, place) in places(named) {
+        if let Some(file) = library_at(&place) {
+            return Ok(file);
+        }
+        // What somebody asked for is not silently replaced by something else.
+        if what == "--onnxruntime" || what == "ORT_DYLIB_PATH" {
+            let message = format!("there is no ONNX Runtime library: {WAY_OUT}");
+            return Err(InputError::new(what, message).value("path", place.display()));
+        }
+    }
+    Err(InputError::new("ONNX Runtime", format!("no library is installed: {WAY_OUT}")))
+}
+
+/// The version of a library; refuses what cannot be used before anything of it runs.
+pub(super) fn check(file: &Path) -> Result<u32, InputError> {
+    match ort::util::probe(file) {
+        None => Err(InputError::new(file, format!("is no ONNX Runtime library that can be loaded: {WAY_OUT}"))),
+        Some(minor) if minor < LEAST_MINOR_VERSION => {
+            let message = format!("expected 1.{LEAST_MINOR_VERSION} or newer: {WAY_OUT}");
+            Err(InputError::new(file, message).value("version", format_args!("1.{minor}")))
+        }
+        Some(minor) => Ok(minor),
+    }
+}
+
+/// Loads CUDA's libraries from beside the library, where the script puts them. Where they are missing the
+/// system's are used, and if there are none the CUDA provider says which it needs.
+fn preload_cuda(library: &Path) {
+    let Some(folder) = library.parent() else { return };
+    let (cuda, cudnn) = (folder.join("nvidia/cu13/lib"), folder.join("nvidia/cudnn/lib"));
+    if cuda.is_dir() {
+        let _ = ort::ep::cuda::preload_dylibs(Some(&cuda), cudnn.is_dir().then_some(cudnn.as_path()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_library_of_a_folder_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.32.0", "libonnxruntime_providers_shared.so", "README"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(library_at(folder.path()), Some(folder.path().join("libonnxruntime.so.1.32.0")));
+        assert_eq!(library_at(&folder.path().join("nothing")), None);
+    }
+
+    #[test]
+    fn what_is_no_library_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("libonnxruntime.so");
+        std::fs::write(&file, "not a library").unwrap();
+        assert!(check(&file).unwrap_err().to_string().contains("scripts/install_onnxruntime"));
+        assert!(find(Some(&folder.path().join("none"))).unwrap_err().to_string().starts_with("--onnxruntime: path = "));
+    }
+}

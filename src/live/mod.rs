@@ -1,0 +1,29 @@
+//! Runs on real ONNX Runtime sessions: the executor that draws pictures, and what it needs. The core, the loop
+//! and the journal are those of simulated runs. Behind the feature `live`, but for its settings.
+
+pub mod settings;
+
+#[cfg(feature = "live")]
+pub mod embedder;
+#[cfg(feature = "live")]
+pub mod encoder;
+#[cfg(feature = "live")]
+pub mod error;
+#[cfg(feature = "live")]
+pub mod executor;
+#[cfg(feature = "live")]
+pub mod library;
+#[cfg(feature = "live")]
+mod onnx;
+#[cfg(feature = "live")]
+pub mod painter;
+#[cfg(feature = "live")]
+pub mod picture;
+#[cfg(feature = "live")]
+pub mod pipeline;
+#[cfg(feature = "live")]
+pub mod store;
+#[cfg(feature = "live")]
+mod words;
+#[cfg(feature = "live")]
+pub mod worker;

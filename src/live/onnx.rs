@@ -1,0 +1,190 @@
+//! One ONNX model as a session on a device, with its inputs and outputs bound to that device's memory; and
+//! the few conversions between tensors and numbers that models need. Knows no model.
+
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use ort::ep::CUDA;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::builder::SessionBuilder;
+use ort::session::{IoBinding, Session};
+use ort::value::{DynTensor, Outlet, Tensor, TensorElementType};
+
+use super::error::Error;
+use super::library::Library;
+use super::settings::{Device, Processor};
+
+/// A session, what it came from and where it runs.
+#[derive(Debug)]
+pub(super) struct Onnx {
+    pub(super) file: PathBuf,
+    pub(super) device: Device,
+    session: Session,
+    /// What [`Onnx::run`] binds to.
+    binding: IoBinding,
+    memory: MemoryInfo<'static>,
+}
+
+impl Onnx {
+    /// Loads a model onto a device.
+    pub(super) fn open(library: &Library, file: &Path, device: Device) -> Result<Self, Error> {
+        if !file.is_file() {
+            let unreadable = std::fs::File::open(file).err().unwrap_or_else(|| std::io::ErrorKind::IsADirectory.into());
+            return Err(crate::input::InputError::unreadable(file, &unreadable).into());
+        }
+        let session = builder(library, device).and_then(|mut builder| builder.commit_from_file(file));
+        Self::over(session.map_err(Error::session(file))?, file, device)
+    }
+
+    /// A session that was made otherwise; `file` says in errors what it is.
+    pub(super) fn over(session: Session, file: &Path, device: Device) -> Result<Self, Error> {
+        let failed = Error::session(file);
+        let place = if device.processor == Processor::Cuda { AllocationDevice::CUDA } else { AllocationDevice::CPU };
+        let number = if device.processor == Processor::Cuda { i32::from(device.number) } else { 0 };
+        let memory = MemoryInfo::new(place, number, AllocatorType::Device, MemoryType::Default).map_err(&failed)?;
+        let binding = session.create_binding().map_err(&failed)?;
+        Ok(Self { file: file.to_owned(), device, session, binding, memory })
+    }
+
+    pub(super) fn has_input(&self, name: &str) -> bool {
+        outlet(self.session.inputs(), name).is_some()
+    }
+
+    /// The element type of an input.
+    pub(super) fn input_type(&self, name: &str) -> Result<TensorElementType, Error> {
+        self.type_of(self.session.inputs(), name, "input")
+    }
+
+    /// The element type of an output.
+    pub(super) fn output_type(&self, name: &str) -> Result<TensorElementType, Error> {
+        self.type_of(self.session.outputs(), name, "output")
+    }
+
+    fn type_of(&self, outlets: &[Outlet], name: &str, what: &str) -> Result<TensorElementType, Error> {
+        outlet(outlets, name).and_then(|outlet| outlet.dtype().tensor_type()).ok_or_else(|| {
+            let names: Vec<&str> = outlets.iter().map(Outlet::name).collect();
+            Error::model(&self.file, format!("has no {what} `{name}`; it has {}", names.join(", ")))
+        })
+    }
+
+    /// Dimensions of an input; -1 where it varies.
+    pub(super) fn input_shape(&self, name: &str) -> Option<Vec<i64>> {
+        Some(outlet(self.session.inputs(), name)?.dtype().tensor_shape()?.to_vec())
+    }
+
+    pub(super) fn output_names(&self) -> impl Iterator<Item = &str> {
+        self.session.outputs().iter().map(Outlet::name)
+    }
+
+    /// Memory of the device for a tensor that is written again and again.
+    pub(super) fn allocate(&self, element: TensorElementType, shape: &[usize]) -> Result<DynTensor, Error> {
+        let failed = Error::session(&self.file);
+        let allocator = Allocator::new(&self.session, self.memory.to_owned()).map_err(&failed)?;
+        DynTensor::new(&allocator, element, shape.to_vec()).map_err(&failed)
+    }
+
+    /// A binding of its own, for a loop that changes little from run to run.
+    pub(super) fn binding(&self) -> Result<IoBinding, Error> {
+        self.session.create_binding().map_err(Error::session(&self.file))
+    }
+
+    /// Runs with what is bound.
+    pub(super) fn run_bound(&mut self, binding: &IoBinding) -> Result<(), Error> {
+        self.session.run_binding(binding).map(|_| ()).map_err(Error::session(&self.file))
+    }
+
+    /// Runs once. Outputs come to the host if `to_host`, else they stay on the device.
+    pub(super) fn run(&mut self, inputs: &[(&str, &DynTensor)], outputs: &[&str], to_host: bool) -> Result<Vec<DynTensor>, Error> {
+        let failed = Error::session(&self.file);
+        let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default).map_err(&failed)?;
+        self.binding.clear();
+        for (name, value) in inputs {
+            self.binding.bind_input(*name, value).map_err(&failed)?;
+        }
+        for name in outputs {
+            self.binding.bind_output_to_device(*name, if to_host { &host } else { &self.memory }).map_err(&failed)?;
+        }
+        let mut results = self.session.run_binding(&self.binding).map_err(&failed)?;
+        let taken = outputs.iter().map(|name| {
+            let value = results.remove(name).ok_or_else(|| Error::model(&self.file, format!("gave no output `{name}`")))?;
+            value.downcast().map_err(&failed)
+        });
+        let taken = taken.collect();
+        drop(results);
+        // The binding keeps what is bound alive: nothing of one run is to outlive it.
+        self.binding.clear();
+        taken
+    }
+}
+
+fn outlet<'a>(outlets: &'a [Outlet], name: &str) -> Option<&'a Outlet> {
+    outlets.iter().find(|outlet| outlet.name() == name)
+}
+
+/// Options of every session: a CPU worker keeps to its threads and does not spin while it waits for work
+/// that other workers could use the processor for; CUDA is an error where it does not start.
+pub(super) fn builder(library: &Library, device: Device) -> Result<SessionBuilder, ort::Error> {
+    let builder = Session::builder(&library.environment)?
+        .with_intra_threads(usize::from(device.threads))?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?;
+    match device.processor {
+        Processor::Cpu => Ok(builder),
+        Processor::Cuda => {
+            let cuda = CUDA::default().with_device_id(i32::from(device.number));
+            let cuda = match device.memory_gb {
+                Some(memory) => cuda.with_memory_limit((memory * 1e9) as usize),
+                None => cuda,
+            };
+            Ok(builder.with_execution_providers([cuda.build().error_on_failure()])?)
+        }
+    }
+}
+
+/// A tensor of floats in the precision a model wants.
+pub(super) fn floats(element: TensorElementType, shape: &[usize], values: Vec<f32>) -> Result<DynTensor, Error> {
+    let made = match element {
+        TensorElementType::Float16 => {
+            let halves: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
+            Tensor::from_array((shape.to_vec(), halves)).map(Tensor::upcast)
+        }
+        TensorElementType::Int64 => {
+            let whole: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
+            Tensor::from_array((shape.to_vec(), whole)).map(Tensor::upcast)
+        }
+        _ => Tensor::from_array((shape.to_vec(), values)).map(Tensor::upcast),
+    };
+    made.map_err(Error::session(Path::new("a tensor")))
+}
+
+/// A tensor of token numbers in the width a model wants.
+pub(super) fn tokens(element: TensorElementType, shape: &[usize], values: &[u32]) -> Result<DynTensor, Error> {
+    let made = if element == TensorElementType::Int32 {
+        let values: Vec<i32> = values.iter().map(|&token| token as i32).collect();
+        Tensor::from_array((shape.to_vec(), values)).map(Tensor::upcast)
+    } else {
+        let values: Vec<i64> = values.iter().map(|&token| i64::from(token)).collect();
+        Tensor::from_array((shape.to_vec(), values)).map(Tensor::upcast)
+    };
+    made.map_err(Error::session(Path::new("a tensor")))
+}
+
+/// Dimensions of a tensor.
+pub(super) fn shape(tensor: &DynTensor) -> Vec<usize> {
+    tensor.shape().iter().map(|&side| side as usize).collect()
+}
+
+/// The numbers of a tensor of floats, copied to the host if they are not there.
+pub(super) fn numbers(tensor: &DynTensor) -> Result<Vec<f32>, Error> {
+    let failed = Error::session(Path::new("a tensor"));
+    if !tensor.memory_info().is_cpu_accessible() {
+        return numbers(&tensor.to(AllocationDevice::CPU, 0).map_err(&failed)?);
+    }
+    if *tensor.data_type() == TensorElementType::Float16 {
+        let (_, halves) = tensor.try_extract_tensor::<f16>().map_err(&failed)?;
+        return Ok(halves.iter().map(|half| half.to_f32()).collect());
+    }
+    let (_, values) = tensor.try_extract_tensor::<f32>().map_err(&failed)?;
+    Ok(values.to_vec())
+}

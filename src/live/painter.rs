@@ -1,0 +1,73 @@
+//! The real worker: one device, one pipeline at a time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::Error;
+use super::library::Library;
+use super::picture::Picture;
+use super::pipeline::noise::SeededNoise;
+use super::pipeline::{Drawing, Manner, Pipeline};
+use super::settings::Device;
+use super::worker::{DrawError, Paint, Task};
+use crate::model::ModelId;
+
+/// What all workers draw with.
+#[derive(Clone, Debug)]
+pub struct Palette {
+    /// Folder and guidance scale of each model, best first.
+    pub models: Vec<(PathBuf, Option<f32>)>,
+    /// Width and height of all pictures.
+    pub size: [u32; 2],
+    /// All noise derives from it.
+    pub seed: u64,
+}
+
+/// Draws on one device.
+#[derive(Debug)]
+pub struct Painter {
+    library: Library,
+    device: Device,
+    palette: Arc<Palette>,
+    held: Option<(ModelId, Pipeline)>,
+}
+
+impl Painter {
+    /// With nothing loaded.
+    #[must_use]
+    pub const fn new(library: Library, device: Device, palette: Arc<Palette>) -> Self {
+        Self { library, device, palette, held: None }
+    }
+}
+
+impl Paint for Painter {
+    fn load(&mut self, model: ModelId) -> Result<(), String> {
+        // Before the new one: the device may not have room for both.
+        self.held = None;
+        let (folder, _) = self.palette.models.get(model.index()).ok_or("there is no such model")?;
+        let pipeline = Pipeline::open(&self.library, folder, self.device).map_err(|error| error.to_string())?;
+        self.held = Some((model, pipeline));
+        Ok(())
+    }
+
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+        let failed = |why: String| DrawError::Failed(why);
+        let Some((_, pipeline)) = self.held.as_mut().filter(|(held, _)| *held == task.work.model) else {
+            return Err(failed("the model is not loaded".to_owned()));
+        };
+        let noise = SeededNoise { seed: self.palette.seed, row: u64::from(task.request.0) };
+        let drawing = Drawing { prompt: task.prompt, noise: &noise, source: task.source };
+        let manner = Manner {
+            steps: task.work.total_steps,
+            skipped: task.work.skipped_steps,
+            guidance: self.palette.models[task.work.model.index()].1,
+            size: Some(self.palette.size),
+            keep_going,
+        };
+        match pipeline.draw(&[drawing], &manner) {
+            Ok(mut pictures) => pictures.pop().ok_or_else(|| failed("no picture came of it".to_owned())),
+            Err(Error::Cancelled) => Err(DrawError::Cancelled),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Pictures in memory and as PNG or JPEG: eight bits a channel, red, green, blue. What models make of them is
+//! elsewhere.
+
+use std::io::Cursor;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{ImageFormat as Codec, RgbImage};
+
+use super::error::Error;
+use super::settings::ImageFormat;
+
+/// A picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pixels: RgbImage,
+}
+
+impl Picture {
+    /// From rows of red, green, blue.
+    ///
+    /// # Panics
+    /// If there are not `3 * width * height` bytes.
+    #[must_use]
+    pub fn new(width: u32, height: u32, bytes: Vec<u8>) -> Self {
+        Self { pixels: RgbImage::from_raw(width, height, bytes).expect("three bytes a pixel") }
+    }
+
+    /// From planes of red, green, blue, each from -1 to 1; what is beyond is cut off.
+    #[must_use]
+    pub fn from_planes(width: u32, height: u32, planes: &[f32]) -> Self {
+        let area = (width * height) as usize;
+        let byte = |value: f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8;
+        let bytes = (0..area).flat_map(|pixel| [0, 1, 2].map(|plane| byte(planes[plane * area + pixel])));
+        Self::new(width, height, bytes.collect())
+    }
+
+    /// Planes of red, green, blue, each from -1 to 1.
+    #[must_use]
+    pub fn planes(&self) -> Vec<f32> {
+        self.planes_by(|_, value| value / 255.0 * 2.0 - 1.0)
+    }
+
+    /// Planes of red, green, blue, of values from `scale(channel, 0 to 255)`.
+    pub(super) fn planes_by(&self, scale: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+        let plane = |channel: usize| self.pixels.pixels().map(move |pixel| f32::from(pixel.0[channel]));
+        (0..3).flat_map(|channel| plane(channel).map(move |value| (channel, value))).map(|(channel, value)| scale(channel, value)).collect()
+    }
+
+    /// Width and height.
+    #[must_use]
+    pub fn size(&self) -> [u32; 2] {
+        [self.pixels.width(), self.pixels.height()]
+    }
+
+    pub(super) const fn pixels(&self) -> &RgbImage {
+        &self.pixels
+    }
+
+    /// Another size, by cubic interpolation.
+    #[must_use]
+    pub fn resized(&self, [width, height]: [u32; 2]) -> Self {
+        if self.size() == [width, height] {
+            return self.clone();
+        }
+        Self { pixels: image::imageops::resize(&self.pixels, width, height, image::imageops::FilterType::CatmullRom) }
+    }
+
+    /// The part of this size at the middle; black where there is nothing.
+    pub(super) fn middle(&self, [width, height]: [u32; 2]) -> Self {
+        let mut part = RgbImage::new(width, height);
+        let shift = |own: u32, wanted: u32| -(i64::from(own) - i64::from(wanted)).div_euclid(2);
+        let (x, y) = (shift(self.pixels.width(), width), shift(self.pixels.height(), height));
+        image::imageops::overlay(&mut part, &self.pixels, x, y);
+        Self { pixels: part }
+    }
+
+    /// The bytes of its file.
+    ///
+    /// # Errors
+    /// The codec refuses.
+    pub fn encode(&self, format: ImageFormat) -> Result<Vec<u8>, Error> {
+        let mut bytes = Cursor::new(Vec::new());
+        match format {
+            ImageFormat::Png => self.pixels.write_to(&mut bytes, Codec::Png)?,
+            ImageFormat::Jpeg => self.pixels.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 95))?,
+        }
+        Ok(bytes.into_inner())
+    }
+
+    /// From the bytes of a file, PNG or JPEG.
+    ///
+    /// # Errors
+    /// They are no picture.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self { pixels: image::load_from_memory(bytes)?.into_rgb8() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_survive_planes_and_files() {
+        let picture = Picture::new(2, 1, vec![0, 128, 255, 7, 8, 9]);
+        assert_eq!(Picture::from_planes(2, 1, &picture.planes()), picture);
+        assert_eq!(Picture::decode(&picture.encode(ImageFormat::Png).unwrap()).unwrap(), picture);
+        assert_eq!(Picture::decode(&picture.encode(ImageFormat::Jpeg).unwrap()).unwrap().size(), [2, 1]);
+        assert!(Picture::decode(b"no picture").is_err());
+        assert_eq!(Picture::from_planes(1, 1, &[-3.0, f32::NAN, 3.0]).pixels().as_raw()[2], 255);
+    }
+
+    #[test]
+    fn the_middle_is_cut_or_framed() {
+        let picture = Picture::new(3, 1, vec![1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        assert_eq!(picture.middle([1, 1]).pixels().as_raw(), &[2, 2, 2]);
+        assert_eq!(picture.middle([3, 3]).pixels().as_raw()[9..18], picture.pixels().as_raw()[..]);
+    }
+}

@@ -1,0 +1,138 @@
+//! A model's folder as Hugging Face Optimum exports it: `model_index.json`, and a folder a part with its
+//! `config.json` and `model.onnx`. Reads what is said there; opens no session.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::super::error::Error;
+use crate::input::{self, InputError};
+
+/// What a pipeline's class is called in `model_index.json`.
+const CLASSES: [(&str, Family); 3] = [
+    ("ShapesPipeline", Family::Shapes),
+    ("StableDiffusionXLPipeline", Family::StableDiffusionXl),
+    ("StableDiffusion3Pipeline", Family::StableDiffusion3),
+];
+
+/// Models that are drawn with in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Our own small ones (models/shapes): SD3's inputs and outputs, on pixels.
+    Shapes,
+    /// SDXL: two CLIP encoders, a U-Net, Euler's method on noise levels.
+    StableDiffusionXl,
+    /// SD3 and SD3.5: two CLIP encoders and, if it is there, T5; flow matching.
+    StableDiffusion3,
+}
+
+/// A folder and what its index says.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    pub(super) family: Family,
+    index: Json,
+}
+
+/// A JSON file, for errors that name it.
+#[derive(Clone, Debug)]
+pub(in crate::live) struct Json {
+    pub(in crate::live) file: PathBuf,
+    value: Value,
+}
+
+impl Folder {
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        let index = Json::read(&path.join("model_index.json"))?;
+        let class = index.value["_class_name"].as_str().unwrap_or_default();
+        let known = CLASSES.iter().find(|(name, _)| *name == class.trim_start_matches("ORT"));
+        let Some((_, family)) = known else {
+            let names: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).collect();
+            let message = format!("expected one of {}", names.join(", "));
+            return Err(InputError::new(&index.file, message).value("_class_name", format_args!("{class:?}")).into());
+        };
+        Ok(Self { path: path.to_owned(), family: *family, index })
+    }
+
+    /// Whether the model has this part, as its index says.
+    pub(super) fn has(&self, part: &str) -> bool {
+        self.index.value[part].as_array().is_some_and(|names| names.iter().any(Value::is_string))
+    }
+
+    /// A number of the index.
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        self.index.value[key].as_f64()
+    }
+
+    /// A yes or no of the index.
+    pub(super) fn flag(&self, key: &str) -> bool {
+        self.index.value[key].as_bool().unwrap_or(false)
+    }
+
+    pub(super) fn part(&self, part: &str) -> PathBuf {
+        self.path.join(part)
+    }
+
+    pub(super) fn onnx(&self, part: &str) -> PathBuf {
+        self.path.join(part).join("model.onnx")
+    }
+
+    pub(super) fn config(&self, part: &str) -> Result<Json, Error> {
+        Json::read(&self.path.join(part).join("config.json"))
+    }
+
+    pub(super) fn scheduler(&self) -> Result<Json, Error> {
+        Json::read(&self.path.join("scheduler").join("scheduler_config.json"))
+    }
+}
+
+impl Json {
+    pub(in crate::live) fn read(file: &Path) -> Result<Self, Error> {
+        let text = input::text(file)?;
+        let value = serde_json::from_str(&text).map_err(|error| {
+            InputError::new(file, format!("expected JSON: {error}")).line(error.line())
+        })?;
+        Ok(Self { file: file.to_owned(), value })
+    }
+
+    pub(in crate::live) fn get(&self, key: &str) -> &Value {
+        &self.value[key]
+    }
+
+    /// A number, or its default where the key is absent or null.
+    pub(in crate::live) fn number_or(&self, key: &str, default: f64) -> Result<f64, Error> {
+        match &self.value[key] {
+            Value::Null => Ok(default),
+            value => value.as_f64().ok_or_else(|| self.wrong(key, "a number")),
+        }
+    }
+
+    /// A whole number above 0.
+    pub(in crate::live) fn count(&self, key: &str) -> Result<usize, Error> {
+        let count = self.value[key].as_u64().filter(|count| *count > 0);
+        count.map(|count| count as usize).ok_or_else(|| self.wrong(key, "a whole number above 0"))
+    }
+
+    /// Words that a key may have; its absence means the first of them.
+    pub(in crate::live) fn one_of(&self, key: &str, accepted: &[&'static str]) -> Result<&'static str, Error> {
+        match &self.value[key] {
+            Value::Null => Ok(accepted[0]),
+            value => {
+                let found = accepted.iter().find(|word| value.as_str() == Some(word));
+                found.copied().ok_or_else(|| self.wrong(key, &accepted.join(" or ")))
+            }
+        }
+    }
+
+    /// A key that must be off: what it asks for is not done here.
+    pub(in crate::live) fn off(&self, key: &str) -> Result<(), Error> {
+        match &self.value[key] {
+            Value::Null | Value::Bool(false) => Ok(()),
+            _ => Err(self.wrong(key, "false")),
+        }
+    }
+
+    fn wrong(&self, key: &str, accepted: &str) -> Error {
+        InputError::new(&self.file, format!("expected {accepted}")).value(key, &self.value[key]).into()
+    }
+}

@@ -1,0 +1,186 @@
+//! Text-to-image models as they are exported: prompts and, for a refinement, sources in; pictures out. One
+//! pipeline for all families; what differs is in `text`, `schedule`, `canvas` and `denoise`. A family is here
+//! only if its pictures agree with the reference implementation's (tests/parity).
+
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::library::Library;
+use super::picture::Picture;
+use super::settings::Device;
+use crate::input::InputError;
+
+mod canvas;
+mod denoise;
+mod folder;
+pub mod noise;
+pub mod schedule;
+mod step;
+mod text;
+
+pub use folder::Family;
+pub(super) use folder::Json;
+
+use canvas::Canvas;
+use denoise::{Denoiser, Walk};
+use folder::Folder;
+use noise::{Noise, NoiseFor};
+use schedule::Schedule;
+use text::{Rows, Text};
+
+/// A model on a device, ready to draw.
+#[derive(Debug)]
+pub struct Pipeline {
+    folder: PathBuf,
+    family: Family,
+    text: Text,
+    denoiser: Denoiser,
+    canvas: Canvas,
+    schedule: Schedule,
+    guidance: f32,
+    size: [u32; 2],
+}
+
+/// One picture to draw.
+pub struct Drawing<'a> {
+    /// What it shows.
+    pub prompt: &'a str,
+    /// Where its noise comes from.
+    pub noise: &'a dyn Noise,
+    /// What it starts from, if steps are skipped.
+    pub source: Option<&'a Picture>,
+}
+
+/// How pictures are drawn, the same for all of a batch.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
+    /// Steps of a full generation (T).
+    pub steps: u32,
+    /// Steps spared by sources (k).
+    pub skipped: u32,
+    /// Guidance scale; the model's own if absent. Up to 1 there is none.
+    pub guidance: Option<f32>,
+    /// Width and height; the model's own if absent.
+    pub size: Option<[u32; 2]>,
+    /// Asked before each step; `false` stops with [`Error::Cancelled`].
+    pub keep_going: &'a dyn Fn() -> bool,
+}
+
+/// Pictures as numbers: what a test compares, and what becomes [`Picture`]s.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    /// After the last step, `[pictures, channels, height, width]`.
+    pub latents: Vec<f32>,
+    /// Planes of red, green and blue of each picture, about -1 to 1.
+    pub planes: Vec<f32>,
+    /// Width and height.
+    pub size: [u32; 2],
+}
+
+impl Pipeline {
+    /// Loads a model's folder onto a device.
+    ///
+    /// # Errors
+    /// A file is missing, is not what it should be, or does not load.
+    pub fn open(library: &Library, path: &Path, device: Device) -> Result<Self, Error> {
+        let folder = Folder::read(path)?;
+        let part = Denoiser::part(folder.family);
+        let schedule = Schedule::read(&folder.scheduler()?)?;
+        let canvas = Canvas::open(library, &folder, device)?;
+        let sample = folder.config(part)?.count("sample_size")? * canvas.factor();
+        let guidance = folder.number("guidance_scale").map_or(folder.family.guidance(), |scale| scale as f32);
+        Ok(Self {
+            folder: path.to_owned(),
+            family: folder.family,
+            text: Text::open(library, &folder, device, part)?,
+            denoiser: Denoiser::open(library, &folder, device)?,
+            canvas,
+            schedule,
+            guidance,
+            size: [sample as u32; 2],
+        })
+    }
+
+    /// Width and height of its pictures, unless told otherwise.
+    #[must_use]
+    pub const fn size(&self) -> [u32; 2] {
+        self.size
+    }
+
+    /// Its family.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Draws pictures together.
+    ///
+    /// # Errors
+    /// ONNX Runtime refuses, the work is called off, or what is asked cannot be drawn.
+    pub fn draw(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Vec<Picture>, Error> {
+        let Drawn { planes, size: [width, height], .. } = self.draw_numbers(drawings, manner)?;
+        let each = planes.len() / drawings.len().max(1);
+        Ok(planes.chunks(each.max(1)).map(|planes| Picture::from_planes(width, height, planes)).collect())
+    }
+
+    /// The same, before it is rounded to eight bits.
+    ///
+    /// # Errors
+    /// As [`Pipeline::draw`].
+    pub fn draw_numbers(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Drawn, Error> {
+        let size = manner.size.unwrap_or(self.size);
+        self.check(size, manner)?;
+        let levels = self.schedule.levels(manner.steps);
+        let [channels, height, width] = self.canvas.shape(size);
+        let skipped = manner.skipped as usize;
+        let mut latents = Vec::with_capacity(drawings.len() * channels * height * width);
+        for drawing in drawings {
+            let noise = drawing.noise.draw(NoiseFor::Drawing, channels * height * width);
+            if let Some(source) = drawing.source {
+                let (of_noise, of_source) = levels.mixture(skipped);
+                let source = self.canvas.enter(&source.resized(size), drawing.noise)?;
+                latents.extend(noise.iter().zip(&source).map(|(noise, source)| of_noise * noise + of_source * source));
+            } else {
+                latents.extend(noise.iter().map(|noise| noise * levels.initial));
+            }
+        }
+        let guidance = Some(manner.guidance.unwrap_or(self.guidance)).filter(|scale| *scale > 1.0);
+        let prompts: Vec<&str> = drawings.iter().map(|drawing| drawing.prompt).collect();
+        let conditioning = self.text.condition(&prompts, guidance.is_some())?;
+        let time_ids = (self.family == Family::StableDiffusionXl).then(|| time_ids(size, conditioning.pooled.shape[0]));
+        let walk = Walk { levels: &levels, skipped, guidance, keep_going: manner.keep_going };
+        let shape = [drawings.len(), channels, height, width];
+        let latents = self.denoiser.run(latents, shape, conditioning, time_ids, &walk)?;
+        let planes = self.canvas.leave(&latents)?;
+        Ok(Drawn { latents: super::onnx::numbers(&latents)?, planes, size })
+    }
+
+    fn check(&self, size: [u32; 2], manner: &Manner<'_>) -> Result<(), Error> {
+        let factor = self.canvas.factor() as u32;
+        let wrong = |message: String, key: &str, found: String| Err(InputError::new(&self.folder, message).value(key, found).into());
+        if size.iter().any(|side| !side.is_multiple_of(factor)) {
+            return wrong(format!("expected multiples of {factor} pixels"), "size", format!("{size:?}"));
+        }
+        if manner.steps == 0 || manner.skipped >= manner.steps {
+            return wrong(format!("expected fewer than the {} steps", manner.steps), "skipped steps", manner.skipped.to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Family {
+    /// Guidance scale of its published pipeline.
+    const fn guidance(self) -> f32 {
+        match self {
+            Self::Shapes => 2.0,
+            Self::StableDiffusionXl => 5.0,
+            Self::StableDiffusion3 => 7.0,
+        }
+    }
+}
+
+/// What SDXL is told of sizes: the original, where it was cut, and the target, as height and width.
+fn time_ids([width, height]: [u32; 2], rows: usize) -> Rows {
+    let (width, height) = (width as f32, height as f32);
+    Rows { shape: vec![rows, 6], values: [height, width, 0.0, 0.0, height, width].repeat(rows) }
+}

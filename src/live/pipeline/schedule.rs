@@ -1,0 +1,160 @@
+//! The noise levels that a drawing passes through, from a scheduler's published configuration: flow matching
+//! (SD3, SD3.5, shapes) and Euler's method on noise levels (SDXL), as diffusers computes them. Arithmetic
+//! only; the steps themselves are `denoise`'s.
+
+use super::super::error::Error;
+use super::folder::Json;
+use crate::input::InputError;
+
+/// What a scheduler is configured to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    kind: Kind,
+    train_steps: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    /// A picture and noise are mixed; the model says their difference.
+    FlowMatch { shift: f64 },
+    /// Noise is added to a picture; the model says the noise.
+    Euler { sigmas: Vec<f64>, spacing: Spacing, offset: f64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Spacing {
+    Leading,
+    Trailing,
+    Linspace,
+}
+
+/// The levels of one drawing: of T steps, T + 1, falling to 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Levels {
+    /// Noise level before each step, and 0 after the last.
+    pub sigmas: Vec<f32>,
+    /// What the model is told at each step.
+    pub timesteps: Vec<f32>,
+    /// What pure noise is scaled by at the start.
+    pub initial: f32,
+    flow: bool,
+}
+
+impl Schedule {
+    /// From `scheduler_config.json`.
+    pub(super) fn read(config: &Json) -> Result<Self, Error> {
+        let class = config.get("_class_name").as_str().unwrap_or_default();
+        let train_steps = config.number_or("num_train_timesteps", 1000.0)? as usize;
+        let kind = match class {
+            "FlowMatchEulerDiscreteScheduler" => {
+                let off = ["use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas", "stochastic_sampling"];
+                off.iter().try_for_each(|key| config.off(key))?;
+                Kind::FlowMatch { shift: config.number_or("shift", 1.0)? }
+            }
+            "EulerDiscreteScheduler" => euler(config, train_steps)?,
+            _ => {
+                let message = "expected FlowMatchEulerDiscreteScheduler or EulerDiscreteScheduler";
+                return Err(InputError::new(&config.file, message).value("_class_name", format_args!("{class:?}")).into());
+            }
+        };
+        Ok(Self { kind, train_steps })
+    }
+
+    /// The levels of a drawing of so many steps.
+    #[must_use]
+    pub fn levels(&self, steps: u32) -> Levels {
+        match &self.kind {
+            Kind::FlowMatch { shift } => self.flow_levels(steps, *shift),
+            Kind::Euler { sigmas, spacing, offset } => euler_levels(steps, sigmas, *spacing, *offset),
+        }
+    }
+
+    /// The lowest level of training is shifted twice, as diffusers does.
+    fn flow_levels(&self, steps: u32, shift: f64) -> Levels {
+        let train = self.train_steps as f64;
+        let shifted = |sigma: f64| shift * sigma / (1.0 + (shift - 1.0) * sigma);
+        // diffusers keeps the shifted ends of training in f32.
+        let (highest, lowest) = (1.0, f64::from(shifted(1.0 / train) as f32));
+        let between = f64::from(steps.max(2) - 1);
+        let level = |step: u32| {
+            let timestep = highest * train + (lowest - highest) * train * f64::from(step) / between;
+            shifted(timestep / train) as f32
+        };
+        let mut sigmas: Vec<f32> = (0..steps).map(level).collect();
+        let timesteps = sigmas.iter().map(|sigma| sigma * self.train_steps as f32).collect();
+        sigmas.push(0.0);
+        Levels { sigmas, timesteps, initial: 1.0, flow: true }
+    }
+}
+
+fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
+    for key in ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "rescale_betas_zero_snr"] {
+        config.off(key)?;
+    }
+    config.one_of("prediction_type", &["epsilon"])?;
+    config.one_of("interpolation_type", &["linear"])?;
+    config.one_of("timestep_type", &["discrete"])?;
+    config.one_of("final_sigmas_type", &["zero"])?;
+    let schedule = config.one_of("beta_schedule", &["linear", "scaled_linear"])?;
+    let spacing = match config.one_of("timestep_spacing", &["linspace", "leading", "trailing"])? {
+        "leading" => Spacing::Leading,
+        "trailing" => Spacing::Trailing,
+        _ => Spacing::Linspace,
+    };
+    let (begin, end) = (config.number_or("beta_start", 0.0001)?, config.number_or("beta_end", 0.02)?);
+    let mut kept = 1.0_f32;
+    let sigmas = (0..train_steps).map(|step| {
+        let share = step as f64 / (train_steps.max(2) - 1) as f64;
+        let beta = if schedule == "linear" {
+            begin + (end - begin) * share
+        } else {
+            let root = begin.sqrt() + (end.sqrt() - begin.sqrt()) * share;
+            root * root
+        };
+        // The product of what is kept is taken in f32, as in diffusers.
+        kept *= 1.0 - beta as f32;
+        f64::from(((1.0 - kept) / kept).sqrt())
+    });
+    Ok(Kind::Euler { sigmas: sigmas.collect(), spacing, offset: config.number_or("steps_offset", 0.0)? })
+}
+
+fn euler_levels(steps: u32, trained: &[f64], spacing: Spacing, offset: f64) -> Levels {
+    let (train, count) = (trained.len() as f64, f64::from(steps));
+    let timestep = |step: u32| match spacing {
+        Spacing::Leading => f64::from(steps - 1 - step) * (train / count).floor() + offset,
+        Spacing::Trailing => (train - f64::from(step) * train / count).round() - 1.0,
+        Spacing::Linspace => (train - 1.0) * (1.0 - f64::from(step) / f64::from(steps.max(2) - 1)),
+    };
+    let timesteps: Vec<f32> = (0..steps).map(|step| timestep(step).clamp(0.0, train - 1.0) as f32).collect();
+    let sigma = |timestep: &f32| {
+        let (below, share) = (timestep.floor() as usize, f64::from(timestep.fract()));
+        let above = (below + 1).min(trained.len() - 1);
+        (trained[below] + (trained[above] - trained[below]) * share) as f32
+    };
+    let mut sigmas: Vec<f32> = timesteps.iter().map(sigma).collect();
+    sigmas.push(0.0);
+    let highest = sigmas[0];
+    let initial = if spacing == Spacing::Leading { (highest * highest + 1.0).sqrt() } else { highest };
+    Levels { sigmas, timesteps, initial, flow: false }
+}
+
+impl Levels {
+    /// How much of (noise, picture) a picture noised to the level before step `k` has.
+    #[must_use]
+    pub fn mixture(&self, k: usize) -> (f32, f32) {
+        let sigma = self.sigmas[k];
+        (sigma, if self.flow { 1.0 - sigma } else { 1.0 })
+    }
+
+    /// What the model's input is scaled by at the level before step `k`.
+    #[must_use]
+    pub fn input_scale(&self, k: usize) -> f32 {
+        if self.flow { 1.0 } else { 1.0 / (self.sigmas[k] * self.sigmas[k] + 1.0).sqrt() }
+    }
+
+    /// How far step `k` goes along what the model says.
+    #[must_use]
+    pub fn step(&self, k: usize) -> f32 {
+        self.sigmas[k + 1] - self.sigmas[k]
+    }
+}

@@ -1,0 +1,222 @@
+//! What a family's denoiser is told of the prompts: states of their tokens and an embedding of the whole, by
+//! one, two or three text encoders. Rows without a prompt come first where there is guidance.
+
+use ort::value::{DynTensor, TensorElementType};
+
+use super::super::error::Error;
+use super::super::library::Library;
+use super::super::onnx::{Onnx, floats, numbers, shape, tokens};
+use super::super::settings::Device;
+use super::super::words::Words;
+use super::folder::{Family, Folder};
+
+/// Tokens that T5 sees of a prompt in SD3, and that stand for it where it is absent: diffusers' default.
+const T5_TOKENS: usize = 256;
+
+/// A text encoder with its tokenizer.
+#[derive(Debug)]
+struct TextEncoder {
+    words: Words,
+    model: Onnx,
+}
+
+/// The text encoders of a model.
+#[derive(Debug)]
+pub(super) struct Text {
+    family: Family,
+    encoders: Vec<TextEncoder>,
+    t5: Option<TextEncoder>,
+    /// Width of the states that the denoiser takes.
+    state_width: usize,
+    /// Without a prompt everything is zero, rather than what the empty text gives.
+    zero_without_prompt: bool,
+}
+
+/// Rows of numbers, `[rows, ...]`.
+#[derive(Clone, Debug)]
+pub(super) struct Rows {
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Vec<f32>,
+}
+
+/// What prompts are to a denoiser.
+#[derive(Clone, Debug)]
+pub(super) struct Conditioning {
+    /// `[rows, tokens, width]`.
+    pub(super) states: Rows,
+    /// `[rows, width]`.
+    pub(super) pooled: Rows,
+}
+
+impl TextEncoder {
+    fn open(library: &Library, folder: &Folder, suffix: &str, length: Option<usize>, device: Device) -> Result<Self, Error> {
+        let words = Words::read(&folder.part(&format!("tokenizer{suffix}")), length)?;
+        let model = Onnx::open(library, &folder.onnx(&format!("text_encoder{suffix}")), device)?;
+        Ok(Self { words, model })
+    }
+
+    fn run(&mut self, texts: &[&str], outputs: &[&str]) -> Result<Vec<Rows>, Error> {
+        let element = self.model.input_type("input_ids")?;
+        let ids = tokens(element, &[texts.len(), self.words.length], &self.words.rows(texts)?)?;
+        let mask;
+        let mut inputs: Vec<(&str, &DynTensor)> = vec![("input_ids", &ids)];
+        if self.model.has_input("attention_mask") {
+            let element = self.model.input_type("attention_mask")?;
+            mask = tokens(element, &[texts.len(), self.words.length], &self.words.masks(texts)?)?;
+            inputs.push(("attention_mask", &mask));
+        }
+        self.model.run(&inputs, outputs, true)?.iter().map(Rows::of).collect()
+    }
+
+    /// The name of the states before the last layer, which SDXL and SD3 condition on.
+    fn penultimate(&self) -> Result<String, Error> {
+        let layers = self.model.output_names().filter_map(|name| name.strip_prefix("hidden_states.")?.parse::<usize>().ok());
+        match layers.max() {
+            Some(last) if last > 0 => Ok(format!("hidden_states.{}", last - 1)),
+            _ => Err(Error::model(&self.model.file, "has no outputs `hidden_states.N`: export it with its hidden states")),
+        }
+    }
+}
+
+impl Text {
+    pub(super) fn open(library: &Library, folder: &Folder, device: Device, denoiser: &str) -> Result<Self, Error> {
+        let open = |suffix: &str, length| TextEncoder::open(library, folder, suffix, length, device);
+        let mut encoders = vec![open("", None)?];
+        if folder.family != Family::Shapes {
+            encoders.push(open("_2", None)?);
+        }
+        let has_t5 = folder.family == Family::StableDiffusion3 && folder.has("text_encoder_3");
+        let config = folder.config(denoiser)?;
+        let state_width = match folder.family {
+            Family::StableDiffusion3 | Family::Shapes => config.count("joint_attention_dim")?,
+            Family::StableDiffusionXl => config.count("cross_attention_dim")?,
+        };
+        Ok(Self {
+            family: folder.family,
+            encoders,
+            t5: has_t5.then(|| open("_3", Some(T5_TOKENS))).transpose()?,
+            state_width,
+            zero_without_prompt: folder.family == Family::StableDiffusionXl && folder.flag("force_zeros_for_empty_prompt"),
+        })
+    }
+
+    /// The conditioning of these prompts, after as many rows without a prompt if `guided`.
+    pub(super) fn condition(&mut self, prompts: &[&str], guided: bool) -> Result<Conditioning, Error> {
+        let before = if guided { prompts.len() } else { 0 };
+        let texts: Vec<&str> = std::iter::repeat_n("", before).chain(prompts.iter().copied()).collect();
+        let mut conditioning = match self.family {
+            Family::Shapes => self.shapes(&texts)?,
+            Family::StableDiffusionXl => self.clips(&texts)?,
+            Family::StableDiffusion3 => self.stable_diffusion_3(&texts)?,
+        };
+        if self.zero_without_prompt {
+            conditioning.states.clear_first(before);
+            conditioning.pooled.clear_first(before);
+        }
+        Ok(conditioning)
+    }
+
+    fn shapes(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
+        let [states, pooled] = two(self.encoders[0].run(texts, &["last_hidden_state", "text_embeds"])?);
+        Ok(Conditioning { states, pooled })
+    }
+
+    /// Two CLIP encoders: their penultimate states side by side, and the embeddings they have.
+    fn clips(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
+        let mut parts = Vec::new();
+        for encoder in &mut self.encoders {
+            let penultimate = encoder.penultimate()?;
+            let embeds = encoder.model.output_names().any(|name| name == "text_embeds");
+            let outputs: &[&str] = if embeds { &[&penultimate, "text_embeds"] } else { &[&penultimate] };
+            parts.push(encoder.run(texts, outputs)?);
+        }
+        let pooled: Vec<&Rows> = parts.iter().filter_map(|part| part.get(1)).collect();
+        // SDXL's first encoder may be exported with an embedding that its U-Net does not take.
+        let pooled = if self.family == Family::StableDiffusionXl { &pooled[pooled.len().saturating_sub(1)..] } else { &pooled[..] };
+        let states: Vec<&Rows> = parts.iter().map(|part| &part[0]).collect();
+        Ok(Conditioning { states: Rows::beside(&states), pooled: Rows::beside(pooled) })
+    }
+
+    /// CLIP's states padded to T5's width, T5's tokens after CLIP's.
+    fn stable_diffusion_3(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
+        let Conditioning { states, pooled } = self.clips(texts)?;
+        let t5 = match &mut self.t5 {
+            Some(t5) => t5.run(texts, &["last_hidden_state"])?.remove(0),
+            None => Rows::zeros(vec![texts.len(), T5_TOKENS, self.state_width]),
+        };
+        let states = Rows::after(&states.padded(self.state_width), &t5);
+        Ok(Conditioning { states, pooled })
+    }
+}
+
+impl Rows {
+    fn of(tensor: &DynTensor) -> Result<Self, Error> {
+        Ok(Self { shape: shape(tensor), values: numbers(tensor)? })
+    }
+
+    fn zeros(shape: Vec<usize>) -> Self {
+        Self { values: vec![0.0; shape.iter().product()], shape }
+    }
+
+    /// As a tensor in the precision a model wants.
+    pub(super) fn tensor(self, element: TensorElementType) -> Result<DynTensor, Error> {
+        floats(element, &self.shape, self.values)
+    }
+
+    fn clear_first(&mut self, rows: usize) {
+        let each = self.values.len() / self.shape[0].max(1);
+        self.values[..rows * each].fill(0.0);
+    }
+
+    /// Side by side along the last dimension.
+    fn beside(parts: &[&Self]) -> Self {
+        let width = |part: &Self| part.shape.last().copied().unwrap_or(1);
+        let total: usize = parts.iter().map(|part| width(part)).sum();
+        let mut shape = parts.first().map_or_else(|| vec![0, 0], |part| part.shape.clone());
+        if let Some(last) = shape.last_mut() {
+            *last = total;
+        }
+        let lines = parts.first().map_or(0, |part| part.values.len() / width(part));
+        let mut values = Vec::with_capacity(lines * total);
+        for line in 0..lines {
+            for part in parts {
+                values.extend_from_slice(&part.values[line * width(part)..(line + 1) * width(part)]);
+            }
+        }
+        Self { shape, values }
+    }
+
+    /// Zeros after each line of the last dimension, up to `width`.
+    fn padded(&self, width: usize) -> Self {
+        let own = self.shape.last().copied().unwrap_or(width).min(width);
+        let mut shape = self.shape.clone();
+        if let Some(last) = shape.last_mut() {
+            *last = width;
+        }
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for line in self.values.chunks(own.max(1)) {
+            values.extend_from_slice(line);
+            values.resize(values.len() + width - own, 0.0);
+        }
+        Self { shape, values }
+    }
+
+    /// One after the other along the second dimension.
+    fn after(first: &Self, second: &Self) -> Self {
+        let rows = first.shape[0];
+        let mut shape = first.shape.clone();
+        shape[1] += second.shape[1];
+        let each = |part: &Self| part.values.len() / rows.max(1);
+        let mut values = Vec::with_capacity(first.values.len() + second.values.len());
+        for row in 0..rows {
+            for part in [first, second] {
+                values.extend_from_slice(&part.values[row * each(part)..(row + 1) * each(part)]);
+            }
+        }
+        Self { shape, values }
+    }
+}
+
+fn two(parts: Vec<Rows>) -> [Rows; 2] {
+    parts.try_into().unwrap_or_else(|_| unreachable!("as many outputs as were asked for"))
+}

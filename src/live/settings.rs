@@ -1,0 +1,213 @@
+//! `[live]`: which files and devices a run on real sessions uses. Plain data, read also where the program was
+//! built without live mode, so that a scenario means the same everywhere. Nothing is opened here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde::{Deserializer, Serializer};
+
+use crate::input::InputError;
+
+/// `[live]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LiveSettings {
+    /// Folder of a model as Optimum exports it, by the name that `[models]` has for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, PathBuf>,
+    /// Guidance scale by model; the model's own where it is absent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub guidance: BTreeMap<String, f32>,
+    /// Folder of the dual encoder: embeds prompts and images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<PathBuf>,
+    /// One for each worker, in order; CPUs with a thread each where it is absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Where the encoder runs.
+    pub encoder_device: Device,
+    /// Width and height of the pictures, pixels; the large model's own where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<[u32; 2]>,
+    /// Folder of the image cache's content; kept and found again by the next run. Within `--out`, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
+    /// How pictures are stored.
+    pub images: ImageFormat,
+}
+
+/// How pictures are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// Exact.
+    #[default]
+    Png,
+    /// A tenth of the bytes, at quality 95: a source is then not quite what was drawn.
+    Jpeg,
+}
+
+impl ImageFormat {
+    /// Extension of its files.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+        }
+    }
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Processor {
+    /// The host.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// Where sessions run: `cpu:0`, `cpu:0,threads=2`, `cuda:1`, `cuda:1,memory_gb=20`. The number of a CPU only
+/// tells workers apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Device {
+    /// CPU or CUDA.
+    pub processor: Processor,
+    /// Which one.
+    pub number: u16,
+    /// Threads of a session, on a CPU.
+    pub threads: u16,
+    /// What ONNX Runtime may take of the GPU's memory, in GB (10^9 bytes).
+    pub memory_gb: Option<f64>,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self::cpu(0)
+    }
+}
+
+impl Device {
+    /// A CPU with one thread.
+    #[must_use]
+    pub const fn cpu(number: u16) -> Self {
+        Self { processor: Processor::Cpu, number, threads: 1, memory_gb: None }
+    }
+
+    /// `cpu:0` or `cuda:0`, without its limits.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let processor = if self.processor == Processor::Cpu { "cpu" } else { "cuda" };
+        format!("{processor}:{}", self.number)
+    }
+}
+
+/// What a device is written as.
+const ACCEPTED: &str = "expected a device such as \"cpu:0\", \"cpu:0,threads=2\", \"cuda:0\" or \"cuda:0,memory_gb=20\"";
+
+impl FromStr for Device {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split(',');
+        let name = parts.next().unwrap_or_default().trim();
+        let (processor, number) = name.split_once(':').unwrap_or((name, "0"));
+        let processor = match processor {
+            "cpu" => Processor::Cpu,
+            "cuda" => Processor::Cuda,
+            _ => return Err(ACCEPTED),
+        };
+        let mut device = Self { processor, number: number.parse().map_err(|_| ACCEPTED)?, ..Self::default() };
+        for part in parts {
+            let (key, value) = part.split_once('=').ok_or(ACCEPTED)?;
+            match (key.trim(), processor) {
+                ("threads", Processor::Cpu) => {
+                    let threads = value.trim().parse().ok().filter(|threads| (1..=1024).contains(threads));
+                    device.threads = threads.ok_or("expected threads from 1 to 1024")?;
+                }
+                ("memory_gb", Processor::Cuda) => {
+                    let memory = value.trim().parse().ok().filter(|memory| *memory > 0.0 && *memory <= 1e6);
+                    device.memory_gb = Some(memory.ok_or("expected memory_gb above 0, at most 1000000")?);
+                }
+                _ => return Err(ACCEPTED),
+            }
+        }
+        Ok(device)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
+        if self.threads != 1 {
+            write!(f, ",threads={}", self.threads)?;
+        }
+        self.memory_gb.map_or(Ok(()), |memory| write!(f, ",memory_gb={memory}"))
+    }
+}
+
+impl Serialize for Device {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Device {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::invalid_value(serde::de::Unexpected::Str(&text), &Accepted))
+    }
+}
+
+struct Accepted;
+
+impl serde::de::Expected for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(ACCEPTED.trim_start_matches("expected "))
+    }
+}
+
+impl LiveSettings {
+    /// The devices of so many workers.
+    #[must_use]
+    pub fn devices_of(&self, workers: usize) -> Vec<Device> {
+        if self.devices.is_empty() { (0..workers as u16).map(Device::cpu).collect() } else { self.devices.clone() }
+    }
+
+    /// The first value that cannot be used, whatever is run.
+    ///
+    /// # Errors
+    /// Which, and what is accepted.
+    pub fn check(&self, file: &Path, workers: usize) -> Result<(), InputError> {
+        if !self.devices.is_empty() && self.devices.len() != workers {
+            let message = format!("expected {workers}, one for each worker of the cluster, in order");
+            return Err(InputError::new(file, message).value("live.devices", format_args!("{} devices", self.devices.len())));
+        }
+        if let Some((name, scale)) = self.guidance.iter().find(|(_, scale)| !(0.0..=1000.0).contains(*scale)) {
+            return Err(InputError::new(file, "expected a scale from 0 to 1000").value(format!("live.guidance.{name}"), scale));
+        }
+        if let Some(size) = self.size.filter(|size| !size.iter().all(|side| (1..=16_384).contains(side))) {
+            return Err(InputError::new(file, "expected [width, height] from 1 to 16384 pixels").value("live.size", format_args!("{size:?}")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_read_as_written() {
+        for text in ["cpu:0", "cpu:3,threads=2", "cuda:1", "cuda:0,memory_gb=20", "cuda:0,memory_gb=7.5"] {
+            assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse::<Device>().unwrap().name(), "cuda:0");
+        for bad in ["", "gpu:0", "cpu:x", "cpu:0,threads=0", "cpu:0,memory_gb=1", "cuda:0,threads=1", "cuda:0,memory_gb=nan", "cpu:70000"] {
+            assert!(bad.parse::<Device>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The image cache's content on disk, by number: a picture and, beside it, a record of what it shows and how it
+//! came about. What is there is whole, whenever the program was killed: a picture is written before its
+//! record, and an entry is there if its record is. Which images are cached is the core's business, not this.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use super::picture::Picture;
+use super::settings::ImageFormat;
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+use crate::input::InputError;
+
+mod disk;
+mod open;
+
+pub use disk::{Disk, RealDisk};
+
+/// What stands beside a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its file, in the same folder.
+    pub file: String,
+    /// What was asked for.
+    pub prompt: String,
+    /// Who asked, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// What drew it.
+    pub model: String,
+    /// Of its noise: seed and row.
+    pub seed: (u64, u64),
+    /// Steps of a full generation, and steps spared.
+    pub steps: (u32, u32),
+    /// The number of the picture it started from, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<u64>,
+    /// What it is found by.
+    pub key: Embedding,
+}
+
+/// An entry that an earlier run left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its number in the store.
+    pub number: u64,
+    /// What it is found by.
+    pub key: Embedding,
+}
+
+/// What the disk thread is to do, in order.
+enum Order {
+    Keep { image: ImageId, number: u64, picture: Arc<Picture>, record: Box<Record> },
+    Remove { number: u64 },
+    /// A picture of the results: not an entry.
+    Result { file: PathBuf, picture: Arc<Picture> },
+    /// An entry's picture as a result.
+    Copy { file: PathBuf, number: u64 },
+}
+
+/// What is known of the content by all who read it.
+#[derive(Debug, Default)]
+struct Known {
+    /// Numbers of the images of this run.
+    numbers: BTreeMap<ImageId, u64>,
+    /// Not on disk yet.
+    unwritten: BTreeMap<ImageId, Arc<Picture>>,
+    /// What could not be written or removed.
+    failures: Vec<String>,
+}
+
+/// Reads pictures; shared by the workers.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    folder: PathBuf,
+    known: Arc<Mutex<Known>>,
+}
+
+/// The store of one run. Nobody else may open its folder meanwhile.
+#[derive(Debug)]
+pub struct Store {
+    sources: Sources,
+    format: ImageFormat,
+    next: u64,
+    orders: Option<Sender<Order>>,
+    writer: Option<JoinHandle<()>>,
+    _lock: File,
+}
+
+/// A store as it was found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// Its entries, oldest first.
+    pub found: Vec<Found>,
+    /// What was wrong with it and has been left out.
+    pub warnings: Vec<String>,
+}
+
+impl Sources {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A thread that died while it held the lock left a map that is still a map.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An image's picture, from memory if it is not on disk yet.
+    ///
+    /// # Errors
+    /// It is not there or cannot be read: why.
+    pub fn read(&self, image: ImageId) -> Result<Arc<Picture>, String> {
+        let number = {
+            let known = self.known();
+            if let Some(picture) = known.unwritten.get(&image) {
+                return Ok(picture.clone());
+            }
+            known.numbers.get(&image).copied()
+        };
+        self.read_number(number.ok_or_else(|| format!("image {image} is not in the store"))?)
+    }
+
+    fn read_number(&self, number: u64) -> Result<Arc<Picture>, String> {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let file = self.folder.join(picture_name(number, format));
+            match fs::read(&file) {
+                Ok(bytes) => {
+                    let picture = Picture::decode(&bytes);
+                    return picture.map(Arc::new).map_err(|error| format!("{}: {error}", file.display()));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("{}: {error}", file.display())),
+            }
+        }
+        Err(format!("{}: there is no picture", self.folder.join(picture_name(number, ImageFormat::Png)).display()))
+    }
+}
+
+impl Store {
+    /// Opens a store, or begins one.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or somebody else uses it.
+    pub fn open(folder: &Path, format: ImageFormat, disk: impl Disk) -> Result<Opened, InputError> {
+        fs::create_dir_all(folder).map_err(|error| InputError::new(folder, format!("cannot be made: {error}")))?;
+        let lock = open::lock(folder)?;
+        let (found, next, warnings) = open::entries(folder)?;
+        let sources = Sources { folder: folder.to_owned(), known: Arc::default() };
+        let (orders, work) = channel();
+        let (own, place) = (sources.clone(), folder.to_owned());
+        let writer = std::thread::Builder::new().name("store".into()).spawn(move || write(&work, &place, format, &own, &disk));
+        let writer = writer.map_err(|error| InputError::new(folder, format!("no thread can be started: {error}")))?;
+        let store = Self { sources, format, next, orders: Some(orders), writer: Some(writer), _lock: lock };
+        Ok(Opened { store, found, warnings })
+    }
+
+    /// Who reads from it.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        self.sources.clone()
+    }
+
+    /// An entry of an earlier run is called so in this one.
+    pub fn adopt(&self, image: ImageId, number: u64) {
+        self.sources.known().numbers.insert(image, number);
+    }
+
+    /// The number of an image.
+    #[must_use]
+    pub fn number(&self, image: ImageId) -> Option<u64> {
+        self.sources.known().numbers.get(&image).copied()
+    }
+
+    /// Keeps a picture: it can be read from now on, and is on disk soon.
+    pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) {
+        let number = self.next;
+        self.next += 1;
+        {
+            let mut known = self.sources.known();
+            known.numbers.insert(image, number);
+            known.unwritten.insert(image, picture.clone());
+        }
+        let record = Box::new(record(picture_name(number, self.format)));
+        self.order(Order::Keep { image, number, picture, record });
+    }
+
+    /// Lets an image go.
+    pub fn release(&mut self, image: ImageId) {
+        let number = {
+            let mut known = self.sources.known();
+            known.unwritten.remove(&image);
+            known.numbers.remove(&image)
+        };
+        if let Some(number) = number {
+            self.order(Order::Remove { number });
+        }
+    }
+
+    /// Writes a picture of the results to a file of its own.
+    pub fn write_result(&mut self, file: PathBuf, picture: Arc<Picture>) {
+        self.order(Order::Result { file, picture });
+    }
+
+    /// Writes an entry's picture to a file of the results.
+    pub fn copy_result(&mut self, image: ImageId, file: PathBuf) {
+        if let Some(number) = self.number(image) {
+            self.order(Order::Copy { file, number });
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // Without its thread nothing is written, and `close` says so.
+            let _ = orders.send(order);
+        }
+    }
+
+    /// Waits until everything is on disk and writes the index. Returns what could not be done.
+    #[must_use]
+    pub fn close(mut self) -> Vec<String> {
+        self.orders = None;
+        let ended = self.writer.take().is_none_or(|writer| writer.join().is_ok());
+        let mut failures = std::mem::take(&mut self.sources.known().failures);
+        if !ended {
+            failures.push("the thread that writes pictures died".to_owned());
+        }
+        if let Err(error) = open::write_index(&self.sources.folder) {
+            failures.push(format!("{}: the index cannot be written: {error}", self.sources.folder.display()));
+        }
+        failures
+    }
+}
+
+/// The disk thread: does everything in order.
+fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
+    for order in orders {
+        let (what, done) = match order {
+            Order::Keep { image, number, picture, record } => {
+                let file = folder.join(picture_name(number, format));
+                let done = keep(disk, &file, &folder.join(record_name(number)), &picture, format, &record);
+                if done.is_err() {
+                    // What is not on disk is not kept: whoever needs it later is told that it is missing.
+                    let _ = disk.remove(&file);
+                }
+                sources.known().unwritten.remove(&image);
+                (file, done)
+            }
+            Order::Remove { number } => {
+                let record = folder.join(record_name(number));
+                let pictures = [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
+                let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
+                (record, done.map_err(|error| error.to_string()))
+            }
+            Order::Result { file, picture } => {
+                let done = result(disk, &file, &picture, format);
+                (file, done)
+            }
+            Order::Copy { file, number } => {
+                let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));
+                (file, done)
+            }
+        };
+        if let Err(error) = done {
+            sources.known().failures.push(format!("{}: {error}", what.display()));
+        }
+    }
+}
+
+fn keep(disk: &impl Disk, file: &Path, beside: &Path, picture: &Picture, format: ImageFormat, record: &Record) -> Result<(), String> {
+    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
+    disk.write(file, &bytes).map_err(|error| error.to_string())?;
+    let record = serde_json::to_vec_pretty(record).map_err(|error| error.to_string())?;
+    disk.write(beside, &record).map_err(|error| error.to_string())
+}
+
+fn result(disk: &impl Disk, file: &Path, picture: &Picture, format: ImageFormat) -> Result<(), String> {
+    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
+    disk.write(file, &bytes).map_err(|error| error.to_string())
+}
+
+fn picture_name(number: u64, format: ImageFormat) -> String {
+    format!("{number:012}.{}", format.extension())
+}
+
+fn record_name(number: u64) -> String {
+    format!("{number:012}.json")
+}

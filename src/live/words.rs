@@ -1,0 +1,155 @@
+//! Tokenizers: `tokenizer.json` where there is one, else CLIP's from `vocab.json` and `merges.txt`, as the
+//! folders of SDXL have them. Padding and length are what the folder's configuration says.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
+
+use super::error::Error;
+use crate::input::{self, InputError};
+
+/// What stands in a `tokenizer_config.json` for "as long as you like".
+const LONGEST: u64 = 1 << 20;
+
+/// Text to token numbers, always as many.
+#[derive(Clone, Debug)]
+pub(super) struct Words {
+    file: PathBuf,
+    tokenizer: Tokenizer,
+    pub(super) length: usize,
+}
+
+impl Words {
+    /// Reads a tokenizer's folder. Without `length`, the longest text is as the folder says.
+    pub(super) fn read(folder: &Path, length: Option<usize>) -> Result<Self, Error> {
+        let file = folder.join("tokenizer.json");
+        let config = optional(&folder.join("tokenizer_config.json"))?;
+        let specials = optional(&folder.join("special_tokens_map.json"))?;
+        let (file, mut tokenizer) = if file.is_file() {
+            let tokenizer = Tokenizer::from_file(&file).map_err(|error| unusable(&file, &*error))?;
+            (file, tokenizer)
+        } else {
+            let file = folder.join("vocab.json");
+            let tokenizer = clip(folder, &file, &config, &specials)?;
+            (file, tokenizer)
+        };
+        let said = config["model_max_length"].as_u64().filter(|length| (1..LONGEST).contains(length));
+        let own = tokenizer.get_padding().and_then(|padding| match padding.strategy {
+            PaddingStrategy::Fixed(length) => Some(length),
+            PaddingStrategy::BatchLongest => None,
+        });
+        let length = length.or(said.map(|length| length as usize)).or(own).unwrap_or(77);
+        let named = |source: &Value| {
+            let token = &source["pad_token"];
+            token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+        };
+        let own = tokenizer.get_padding().map(|padding| padding.pad_token.clone());
+        let pad_token = named(&config).or_else(|| named(&specials)).or(own).unwrap_or_else(|| "<|endoftext|>".to_owned());
+        let pad_id = tokenizer.token_to_id(&pad_token).ok_or_else(|| {
+            Error::from(InputError::new(&file, "is not in the vocabulary").value("pad_token", format_args!("{pad_token:?}")))
+        })?;
+        let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
+        tokenizer.with_truncation(Some(truncation)).map_err(|error| unusable(&file, &*error))?;
+        tokenizer.with_padding(Some(PaddingParams {
+            strategy: PaddingStrategy::Fixed(length),
+            direction: PaddingDirection::Right,
+            pad_id,
+            pad_token,
+            ..PaddingParams::default()
+        }));
+        Ok(Self { file, tokenizer, length })
+    }
+
+    /// Token numbers of these texts, one row after the other.
+    pub(super) fn rows(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
+        let mut rows = Vec::with_capacity(texts.len() * self.length);
+        for text in texts {
+            let encoding = self.tokenizer.encode(*text, true).map_err(|error| unusable(&self.file, &*error))?;
+            rows.extend_from_slice(encoding.get_ids());
+        }
+        Ok(rows)
+    }
+
+    /// 1 for each token of these texts, 0 for padding.
+    pub(super) fn masks(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
+        let mut rows = Vec::with_capacity(texts.len() * self.length);
+        for text in texts {
+            let encoding = self.tokenizer.encode(*text, true).map_err(|error| unusable(&self.file, &*error))?;
+            rows.extend_from_slice(encoding.get_attention_mask());
+        }
+        Ok(rows)
+    }
+}
+
+fn unusable(file: &Path, error: &dyn std::error::Error) -> Error {
+    InputError::new(file, format!("is no tokenizer that can be used: {error}")).into()
+}
+
+/// A JSON file that may be missing: then nothing is in it.
+fn optional(file: &Path) -> Result<Value, Error> {
+    if !file.is_file() {
+        return Ok(Value::Null);
+    }
+    let text = input::text(file)?;
+    Ok(serde_json::from_str(&text).map_err(|error| InputError::new(file, format!("expected JSON: {error}")))?)
+}
+
+/// CLIP's tokenizer from its vocabulary and merges: lower case, words split by its pattern, pairs of bytes
+/// merged, and a token before and after each text.
+fn clip(folder: &Path, vocabulary: &Path, config: &Value, specials: &Value) -> Result<Tokenizer, Error> {
+    let vocab: Value = serde_json::from_str(&input::text(vocabulary)?)
+        .map_err(|error| InputError::new(vocabulary, format!("expected JSON: {error}")))?;
+    let merges = input::text(folder.join("merges.txt"))?;
+    let merges: Vec<&str> = merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
+    let id = |token: &str| {
+        vocab[token].as_u64().ok_or_else(|| InputError::new(vocabulary, "is missing from the vocabulary").key(token))
+    };
+    let (begin, end) = ("<|startoftext|>", "<|endoftext|>");
+    let (begin_id, end_id) = (id(begin)?, id(end)?);
+    // Padding with a word makes a special token of it, wherever it stands in a text: SDXL's second tokenizer
+    // pads with "!".
+    let mut added = vec![added_token(begin_id, &json!(begin)), added_token(end_id, &json!(end))];
+    if let Some(tokens) = config["added_tokens_decoder"].as_object() {
+        added = tokens.iter().filter_map(|(id, token)| Some(added_token(id.parse().ok()?, token))).collect();
+    } else if let Some(pad) = specials["pad_token"].as_str().or_else(|| specials["pad_token"]["content"].as_str())
+        && pad != begin
+        && pad != end
+    {
+        added.push(added_token(id(pad)?, &specials["pad_token"]));
+    }
+    let pattern = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+    let description = json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": { "type": "Sequence", "normalizers": [
+            { "type": "NFC" },
+            { "type": "Replace", "pattern": { "Regex": "\\s+" }, "content": " " },
+            { "type": "Lowercase" },
+        ]},
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Removed", "invert": true },
+            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+        ]},
+        "post_processor": {
+            "type": "RobertaProcessing", "sep": [end, end_id], "cls": [begin, begin_id], "trim_offsets": false, "add_prefix_space": false,
+        },
+        "decoder": null,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": end, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges,
+        },
+    });
+    let bytes = serde_json::to_vec(&description).map_err(|error| unusable(vocabulary, &error))?;
+    Tokenizer::from_bytes(bytes).map_err(|error| unusable(vocabulary, &*error))
+}
+
+/// A token that is one wherever it stands, as a word or with its properties.
+fn added_token(id: u64, token: &Value) -> Value {
+    let flag = |key: &str, default: bool| token[key].as_bool().unwrap_or(default);
+    let content = token.as_str().or_else(|| token["content"].as_str()).unwrap_or_default();
+    json!({
+        "id": id, "content": content, "single_word": flag("single_word", false), "lstrip": flag("lstrip", false),
+        "rstrip": flag("rstrip", false), "normalized": flag("normalized", true), "special": true,
+    })
+}
