@@ -13,7 +13,6 @@ use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, write_run_json};
 use crate::input::InputError;
-use crate::output::write_atomic;
 use crate::report::{self, Comparison, Run};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 
@@ -59,15 +58,8 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         versions: versions(&planned, &base, &sets),
         runs,
     };
-    for file in report::files(&comparison).context("the report's figures")? {
-        let path = common.out.join(&file.path);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-        }
-        write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
-    }
-    write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.elapsed().as_secs_f64())?;
+    super::write_report(&comparison, &common.out)?;
+    write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         let rows: Vec<_> = comparison
             .runs
@@ -87,7 +79,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
 }
 
 /// The variants to run, in the order asked for.
-fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec<Variant>, InputError> {
+pub(super) fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec<Variant>, InputError> {
     let names: Vec<&str> = base.variant.iter().map(|variant| variant.name.as_str()).collect();
     if names.is_empty() {
         let way_out = "has no [[variant]] to compare: add some, or run it with `modm simulate`";
@@ -164,7 +156,7 @@ fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Run> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
-    plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64())?;
+    plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
     Ok(Run {
         variant: plan.variant.clone(),
         seed: plan.prepared.scenario.seed,

@@ -3,14 +3,20 @@
 //!
 //! Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::input::InputError;
+use crate::output::write_atomic;
+use crate::report;
 
 mod arguments;
 mod compare;
+#[cfg(feature = "live")]
+mod live;
 mod parallel;
 mod progress;
 mod run;
@@ -43,6 +49,8 @@ enum Command {
     Simulate(simulate::Simulate),
     Compare(compare::Compare),
     Sweep(sweep::Sweep),
+    #[cfg(feature = "live")]
+    Live(live::Live),
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
@@ -61,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Simulate(command) => simulate::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Sweep(command) => sweep::run(command),
+        #[cfg(feature = "live")]
+        Command::Live(command) => live::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut std::io::stdout());
@@ -75,6 +85,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(if input { 2 } else { 1 })
         }
     }
+}
+
+/// Writes a report's files into a folder.
+fn write_report(comparison: &report::Comparison, folder: &Path) -> anyhow::Result<()> {
+    for file in report::files(comparison).context("the report's figures")? {
+        let path = folder.join(&file.path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+        }
+        write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
+    }
+    Ok(())
 }
 
 /// Columns of the terminal that results go to; `None` where they go elsewhere.

@@ -17,6 +17,8 @@ pub struct Progress {
     total: u64,
     /// Not a terminal: a line each tenth.
     plain: bool,
+    /// Requests between two updates of the bar.
+    stride: u64,
 }
 
 /// Requests between two updates of the bar.
@@ -32,16 +34,31 @@ impl Progress {
         let style = "{bar:30} {percent:>3}%  {human_pos} of {human_len} requests  {per_sec}  ETA {eta}";
         // A template that does not parse would be a slip of ours; the default style will do then.
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, ended: AtomicU64::new(0), total, plain: !quiet && !terminal }
+        Self { bar, ended: AtomicU64::new(0), total, plain: !quiet && !terminal, stride: STRIDE }
+    }
+
+    /// For `total` requests in real time: every one of them is seen.
+    #[cfg(feature = "live")]
+    #[must_use]
+    pub fn real_time(total: u64, quiet: bool) -> Self {
+        let progress = Self { stride: 1, ..Self::new(total, quiet) };
+        progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
+        progress
+    }
+
+    /// A line above the bar.
+    #[cfg(feature = "live")]
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
     }
 
     fn end_one(&self) {
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
-        if ended.is_multiple_of(STRIDE) || ended == self.total {
+        if ended.is_multiple_of(self.stride) || ended == self.total {
             self.bar.set_position(ended);
         }
         let tenth = (self.total / 10).max(1);
-        if self.plain && self.total >= 10_000 && ended.is_multiple_of(tenth) {
+        if self.plain && (self.total >= 10_000 || self.stride == 1) && ended.is_multiple_of(tenth) {
             eprintln!("{ended} of {} requests", self.total);
         }
     }

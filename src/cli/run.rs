@@ -13,7 +13,7 @@ use crate::input::InputError;
 use crate::journal::{Journal, Record, Writer};
 use crate::metrics::summary::Summary;
 use crate::metrics::{Metrics, Results, Settings};
-use crate::output::write_atomic;
+use crate::output::{OutputError, write_atomic};
 use crate::replay::{Known, RunError, replay};
 use crate::report::run_files::{self, Names};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, arrivals, initial_allocation};
@@ -65,7 +65,7 @@ impl Prepared {
         self.inputs.trace.files.iter().chain(&self.inputs.files)
     }
 
-    fn settings(&self, keep_requests: bool) -> Settings {
+    pub(super) fn settings(&self, keep_requests: bool, real_time: bool) -> Settings {
         let scenario = &self.scenario;
         Settings {
             models: scenario.model_names(),
@@ -79,7 +79,7 @@ impl Prepared {
             warmup: Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default(),
             window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
             keep_requests,
-            real_time: false,
+            real_time,
         }
     }
 
@@ -88,7 +88,7 @@ impl Prepared {
     /// # Errors
     /// The run cannot come to an end.
     pub fn run(&self, keep_requests: bool, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
-        let mut journal = (Metrics::new(self.settings(keep_requests)), also);
+        let mut journal = (Metrics::new(self.settings(keep_requests, false)), also);
         let mut actions = Vec::new();
         let mut core = self.scenario.core(&self.inputs, &mut actions);
         for action in &actions {
@@ -105,18 +105,31 @@ impl Prepared {
     /// # Errors
     /// The run cannot come to an end, or the journal cannot be written.
     pub fn run_with_journal(&self, file: &Path, progress: &Progress) -> anyhow::Result<Results> {
-        let mut results = None;
+        Ok(self.with_journal(file, |journal| self.run(true, (progress, journal)))??)
+    }
+
+    /// Writes a journal of what `run` records.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn with_journal<T>(
+        &self,
+        file: &Path,
+        run: impl FnOnce(&mut dyn Journal) -> T,
+    ) -> Result<T, OutputError> {
+        let mut result = None;
         write_atomic(file, |to| {
             // No name and no time in the header: equal runs give equal bytes.
             let zip = GzBuilder::new().write(to, flate2::Compression::default());
             let mut journal = Writer::new(zip, &self.header())?;
-            results = Some(self.run(true, (progress, &mut journal)));
+            result = Some(run(&mut journal));
             journal.finish()?.finish()?.flush()
         })?;
-        Ok(results.expect("the journal was written around a run")?)
+        Ok(result.expect("a journal is written around a run"))
     }
 
-    fn header(&self) -> serde_json::Value {
+    /// What a journal begins with.
+    pub(super) fn header(&self) -> serde_json::Value {
         json!({
             "modm": env!("CARGO_PKG_VERSION"),
             "scenario": self.scenario.resolved(),
@@ -133,7 +146,7 @@ impl Prepared {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn write(&self, folder: &Path, results: &Results, wall_s: f64) -> anyhow::Result<()> {
+    pub fn write(&self, folder: &Path, results: &Results, wall_s: f64, warnings: &[String]) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
         let gpus: Vec<String> = self.worker_gpus();
         let names = Names {
@@ -145,7 +158,7 @@ impl Prepared {
         let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
         write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
         run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
-        write_run_json(folder, &self.scenario, &self.inputs_by_name(), self.stand_ins(), wall_s)
+        write_run_json(folder, &self.scenario, &self.inputs_by_name(), self.stand_ins(), wall_s, warnings)
     }
 
     fn worker_gpus(&self) -> Vec<String> {
@@ -191,8 +204,9 @@ pub(super) fn write_run_json(
     inputs: &[serde_json::Value],
     stand_ins: &[String],
     wall_s: f64,
+    warnings: &[String],
 ) -> anyhow::Result<()> {
-    let run = json!({
+    let mut run = json!({
         "modm": env!("CARGO_PKG_VERSION"),
         "commit": env!("MODM_COMMIT"),
         "scenario": scenario.name,
@@ -201,6 +215,9 @@ pub(super) fn write_run_json(
         "stand_ins": stand_ins,
         "wall_s": wall_s,
     });
+    if !warnings.is_empty() {
+        run["warnings"] = json!(warnings);
+    }
     write_atomic(&folder.join("run.json"), |to| {
         serde_json::to_writer_pretty(&mut *to, &run).map_err(io::Error::from)?;
         to.write_all(b"\n")

@@ -33,7 +33,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
         prepared.run(true, &progress)?
     };
     progress.finish();
-    prepared.write(&common.out, &results, begun.elapsed().as_secs_f64())?;
+    prepared.write(&common.out, &results, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&results.summary)?);
         return Ok(());

@@ -45,10 +45,10 @@ impl Library {
         Ok(OPENED.get_or_init(|| Self { environment, file, minor_version }).clone())
     }
 
-    /// What it says of its build.
+    /// Its name and version, in words.
     #[must_use]
-    pub fn build_info(&self) -> &'static str {
-        ort::info()
+    pub fn build(&self) -> String {
+        format!("ONNX Runtime 1.{}", self.minor_version)
     }
 }
 

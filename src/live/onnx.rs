@@ -18,7 +18,6 @@ use super::settings::{Device, Processor};
 #[derive(Debug)]
 pub(super) struct Onnx {
     pub(super) file: PathBuf,
-    pub(super) device: Device,
     session: Session,
     /// What [`Onnx::run`] binds to.
     binding: IoBinding,
@@ -43,7 +42,7 @@ impl Onnx {
         let number = if device.processor == Processor::Cuda { i32::from(device.number) } else { 0 };
         let memory = MemoryInfo::new(place, number, AllocatorType::Device, MemoryType::Default).map_err(&failed)?;
         let binding = session.create_binding().map_err(&failed)?;
-        Ok(Self { file: file.to_owned(), device, session, binding, memory })
+        Ok(Self { file: file.to_owned(), session, binding, memory })
     }
 
     pub(super) fn has_input(&self, name: &str) -> bool {

@@ -52,8 +52,10 @@ impl Picture {
         [self.pixels.width(), self.pixels.height()]
     }
 
-    pub(super) const fn pixels(&self) -> &RgbImage {
-        &self.pixels
+    /// Rows of red, green, blue.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.pixels.as_raw()
     }
 
     /// Another size, by cubic interpolation.
@@ -96,6 +98,27 @@ impl Picture {
     }
 }
 
+/// A sheet of pairs, each side by side and enlarged by whole numbers if small; so many pairs a line.
+#[must_use]
+pub fn sheet(pairs: &[[Picture; 2]], across: usize) -> Picture {
+    let [width, height] = pairs.first().map_or([1, 1], |[first, _]| first.size());
+    let zoom = (96 / width.max(height)).clamp(1, 8);
+    let (width, height, gap) = (width * zoom, height * zoom, 6);
+    let lines = pairs.len().div_ceil(across) as u32;
+    let columns = pairs.len().min(across) as u32;
+    let cell = [2 * width + 3 * gap, height + 2 * gap];
+    let mut sheet = RgbImage::from_pixel(columns * cell[0], lines * cell[1], image::Rgb([255; 3]));
+    for (index, pair) in pairs.iter().enumerate() {
+        let (column, line) = ((index % across) as u32, (index / across) as u32);
+        for (side, picture) in (0..).zip(pair) {
+            let enlarged = image::imageops::resize(&picture.pixels, width, height, image::imageops::FilterType::Nearest);
+            let x = column * cell[0] + gap + side * (width + gap / 2);
+            image::imageops::overlay(&mut sheet, &enlarged, i64::from(x), i64::from(line * cell[1] + gap));
+        }
+    }
+    Picture { pixels: sheet }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,13 +130,13 @@ mod tests {
         assert_eq!(Picture::decode(&picture.encode(ImageFormat::Png).unwrap()).unwrap(), picture);
         assert_eq!(Picture::decode(&picture.encode(ImageFormat::Jpeg).unwrap()).unwrap().size(), [2, 1]);
         assert!(Picture::decode(b"no picture").is_err());
-        assert_eq!(Picture::from_planes(1, 1, &[-3.0, f32::NAN, 3.0]).pixels().as_raw()[2], 255);
+        assert_eq!(Picture::from_planes(1, 1, &[-3.0, f32::NAN, 3.0]).bytes()[2], 255);
     }
 
     #[test]
     fn the_middle_is_cut_or_framed() {
         let picture = Picture::new(3, 1, vec![1, 1, 1, 2, 2, 2, 3, 3, 3]);
-        assert_eq!(picture.middle([1, 1]).pixels().as_raw(), &[2, 2, 2]);
-        assert_eq!(picture.middle([3, 3]).pixels().as_raw()[9..18], picture.pixels().as_raw()[..]);
+        assert_eq!(picture.middle([1, 1]).bytes(), &[2, 2, 2]);
+        assert_eq!(picture.middle([3, 3]).bytes()[9..18], *picture.bytes());
     }
 }

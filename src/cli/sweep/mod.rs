@@ -280,7 +280,7 @@ fn run_one(plan: &Planned, source: &Source, traces: &[Shared], progress: &Progre
     let trace = shared.take(source)?;
     let prepared = Prepared::with_trace(plan.scenario.clone(), source, &plan.overrides, trace)?;
     let results = prepared.run(true, progress).with_context(|| format!("combination {}", plan.combination.folder()))?;
-    prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64())?;
+    prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
     drop(prepared);
     shared.leave();
     Ok(plan.row(results.summary))

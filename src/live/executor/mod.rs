@@ -59,8 +59,6 @@ pub struct Setting {
     pub models: Vec<String>,
     /// All noise derives from it.
     pub seed: u64,
-    /// Steps of a full generation.
-    pub total_steps: u32,
     /// Where the picture of a request goes.
     pub result: Box<dyn Fn(RequestId) -> PathBuf>,
     /// Makes the worker of a number, with nothing loaded.

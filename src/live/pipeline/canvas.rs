@@ -31,20 +31,28 @@ pub(super) struct Autoencoder {
     factor: usize,
 }
 
+/// Pixels that a unit of a model's canvas is across.
+pub(super) fn factor(folder: &Folder) -> Result<usize, Error> {
+    if !folder.part("vae_decoder").is_dir() {
+        return Ok(1);
+    }
+    let blocks = folder.config("vae_decoder")?.get("block_out_channels").as_array().map_or(1, Vec::len).max(1);
+    Ok(1 << (blocks - 1).min(16))
+}
+
 impl Canvas {
     pub(super) fn open(library: &Library, folder: &Folder, device: Device) -> Result<Self, Error> {
         if !folder.part("vae_decoder").is_dir() {
             return Ok(Self::Pixels);
         }
         let config = folder.config("vae_decoder")?;
-        let blocks = config.get("block_out_channels").as_array().map_or(1, Vec::len).max(1);
         Ok(Self::Latents(Box::new(Autoencoder {
             encoder: Onnx::open(library, &folder.onnx("vae_encoder"), device)?,
             decoder: Onnx::open(library, &folder.onnx("vae_decoder"), device)?,
             scale: config.number_or("scaling_factor", 0.18215)? as f32,
             shift: config.number_or("shift_factor", 0.0)? as f32,
             channels: config.count("latent_channels")?,
-            factor: 1 << (blocks - 1),
+            factor: factor(folder)?,
         })))
     }
 

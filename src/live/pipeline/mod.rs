@@ -87,7 +87,6 @@ impl Pipeline {
         let part = Denoiser::part(folder.family);
         let schedule = Schedule::read(&folder.scheduler()?)?;
         let canvas = Canvas::open(library, &folder, device)?;
-        let sample = folder.config(part)?.count("sample_size")? * canvas.factor();
         let guidance = folder.number("guidance_scale").map_or(folder.family.guidance(), |scale| scale as f32);
         Ok(Self {
             folder: path.to_owned(),
@@ -97,7 +96,7 @@ impl Pipeline {
             canvas,
             schedule,
             guidance,
-            size: [sample as u32; 2],
+            size: picture_size(path)?,
         })
     }
 
@@ -166,6 +165,25 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// Width and height of a model's pictures, from its folder alone.
+///
+/// # Errors
+/// A file is missing or is not what it should be.
+pub fn picture_size(path: &Path) -> Result<[u32; 2], Error> {
+    let folder = Folder::read(path)?;
+    let sample = folder.config(Denoiser::part(folder.family))?.count("sample_size")?;
+    Ok([(sample * canvas::factor(&folder)?) as u32; 2])
+}
+
+/// Whether sessions run on a device at all.
+///
+/// # Errors
+/// Its provider cannot start: why.
+pub fn probe(library: &Library, device: Device) -> Result<(), Error> {
+    let element = ort::value::TensorElementType::Float32;
+    step::open(library, device, false, element, element).map(|_| ())
 }
 
 impl Family {

@@ -1,0 +1,196 @@
+//! `modm live`: a trace replayed in real time against real sessions. Reads and checks all it needs, runs one
+//! variant or several in turn, and reports as `simulate` and `compare` do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::arguments::ScenarioArguments;
+use super::run::Prepared;
+use crate::input::InputError;
+use crate::live::library::Library;
+use crate::live::pipeline::probe;
+use crate::live::settings::{Device, Processor};
+use crate::output::write_atomic;
+use crate::report::{self, Comparison, Run};
+use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
+use crate::scheduler::routing::System;
+
+mod gallery;
+mod recorded;
+mod run;
+
+pub(super) use run::Equipment;
+
+/// Where ONNX Runtime is, and what may stand in for a GPU.
+#[derive(Debug, Args)]
+pub(super) struct LibraryArguments {
+    /// ONNX Runtime's library, or the folder it is in; else ORT_DYLIB_PATH, what scripts/install_onnxruntime installed, or the system's
+    #[arg(long, value_name = "PATH")]
+    pub(super) onnxruntime: Option<PathBuf>,
+    /// Run on the CPU where a CUDA device cannot start, in place of refusing
+    #[arg(long)]
+    pub(super) allow_cpu: bool,
+}
+
+/// Replay a trace in real time against real ONNX Runtime sessions
+///
+/// Latency counts from when a request was due in the trace, however late the program was. Ctrl-C ends the
+/// intake, finishes what has arrived and writes the results; a second Ctrl-C ends the program at once.
+/// The scenario's [live] section says which models, encoder and devices to use.
+#[derive(Debug, Args)]
+pub(super) struct Live {
+    #[command(flatten)]
+    common: ScenarioArguments,
+    #[command(flatten)]
+    library: LibraryArguments,
+    /// Run these [[variant]]s one after the other on the same trace and compare them; without it, the scenario as it is
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    variants: Vec<String>,
+}
+
+impl LibraryArguments {
+    /// Opens the library.
+    pub(super) fn open(&self) -> Result<Library, InputError> {
+        Library::open(self.onnxruntime.as_deref())
+    }
+
+    /// The devices as they can be had: a CUDA device that cannot start is refused, or replaced if that is allowed.
+    pub(super) fn devices(&self, library: &Library, wanted: &[Device]) -> Result<Vec<Device>, InputError> {
+        let one = |device: &Device| {
+            if device.processor == Processor::Cpu {
+                return Ok(*device);
+            }
+            match probe(library, *device) {
+                Ok(()) => Ok(*device),
+                Err(error) if self.allow_cpu => {
+                    eprintln!("warning: {} cannot start, the CPU is used in its place: {error}", device.name());
+                    Ok(Device::cpu(device.number))
+                }
+                Err(error) => {
+                    let way_out = format!("cannot start: {error}. `modm doctor` says more; --allow-cpu runs on the CPU");
+                    Err(InputError::new("live.devices", way_out).key(device.name()))
+                }
+            }
+        };
+        wanted.iter().map(one).collect()
+    }
+}
+
+pub(super) fn run(command: &Live) -> anyhow::Result<()> {
+    let common = &command.common;
+    let (source, sets) = common.read()?;
+    let base = source.scenario(&sets)?;
+    let chosen: Vec<Option<_>> = if command.variants.is_empty() {
+        vec![None]
+    } else {
+        super::compare::chosen(&base, &command.variants, &source)?.into_iter().map(Some).collect()
+    };
+    let library = command.library.open()?;
+    let mut planned = Vec::new();
+    let mut trace: Option<(Scenario, Arc<TraceInputs>)> = None;
+    for variant in &chosen {
+        let own = variant.iter().flat_map(Source::variant_overrides);
+        let overrides: Vec<Override> = sets.iter().cloned().chain(own).collect();
+        let scenario = source.scenario(&overrides)?;
+        let known = trace.as_ref().filter(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
+        let prepared = prepare(&source, &overrides, scenario.clone(), known)?;
+        trace = Some((scenario, prepared.inputs.trace.clone()));
+        let equipment = Equipment::of(&prepared, source.file(), &library, &command.library);
+        let equipment = equipment.map_err(|error| source.place(error, &overrides))?;
+        let name = variant.as_ref().map_or(&base.name, |variant| &variant.name).clone();
+        let folder = if variant.is_some() { common.out.join(&name) } else { common.out.clone() };
+        planned.push((name, folder, prepared, equipment));
+    }
+    common.prepare_output()?;
+    let mut runs = Vec::new();
+    let mut stand_ins = Vec::new();
+    for (name, folder, prepared, equipment) in planned {
+        if !common.quiet && chosen.len() > 1 {
+            eprintln!("{name}:");
+        }
+        let summary = run::run(&prepared, &folder, source.file(), equipment, common.quiet).with_context(|| name.clone())?;
+        stand_ins.extend(prepared.stand_ins().iter().cloned());
+        let (summary, timeline, latencies) = summary;
+        runs.push(Run { variant: name, seed: prepared.scenario.seed, summary, timeline, latencies });
+    }
+    let comparison = Comparison {
+        name: base.name.clone(),
+        notes: vec![format!("measured in real time on {}", library.build())],
+        stand_ins,
+        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        versions: vec![
+            ("modm".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("commit".to_owned(), env!("MODM_COMMIT").to_owned()),
+            ("ONNX Runtime".to_owned(), format!("1.{}", library.minor_version)),
+            ("seed".to_owned(), base.seed.to_string()),
+        ],
+        runs,
+    };
+    tell(common, &base, &comparison)
+}
+
+/// Writes the report and prints its table.
+fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison) -> anyhow::Result<()> {
+    super::write_report(comparison, &common.out)?;
+    if comparison.variants().len() > 1 {
+        super::run::write_run_json(&common.out, base, &[], &comparison.stand_ins, 0.0, &[])?;
+    }
+    if common.json {
+        let summaries: Vec<_> = comparison.runs.iter().map(|run| &run.summary).collect();
+        println!("{}", serde_json::to_string_pretty(&summaries)?);
+        return Ok(());
+    }
+    print!("{}", report::terminal(comparison, super::width()));
+    super::print_notes(comparison.grounds());
+    eprintln!("report: {}", common.out.join("report.html").display());
+    Ok(())
+}
+
+/// Reads what a live run needs: a trace with prompts, and nothing made up.
+fn prepare(
+    source: &Source,
+    overrides: &[Override],
+    scenario: Scenario,
+    known: Option<Arc<TraceInputs>>,
+) -> Result<Prepared, InputError> {
+    let file = source.file();
+    let wrong = |error: InputError| Err(source.place(error, overrides));
+    if scenario.system.policy == System::Nirvana {
+        let way_out = "is not run live: it keeps intermediate states, and live mode final images; expected vanilla, pinecone or modm";
+        return wrong(InputError::new(file, way_out).value("system.policy", "\"nirvana\""));
+    }
+    if scenario.trace.warm_requests > 0 || scenario.trace.warm_images.is_some() {
+        let key = if scenario.trace.warm_requests > 0 { "trace.warm_requests" } else { "trace.warm_images" };
+        let way_out = "has embeddings without pictures: a live run is warm with what live.store holds from an earlier one";
+        return wrong(InputError::new(file, way_out).key(key));
+    }
+    let trace = match known {
+        Some(trace) => trace,
+        None => {
+            let read = TraceInputs::load(&scenario, file, false).map_err(|error| source.place(error, overrides))?;
+            Arc::new(read)
+        }
+    };
+    if trace.trace.columns().prompts.is_none() {
+        return wrong(InputError::new(file, "has no `prompt` column: a live run draws prompts").key("trace.requests"));
+    }
+    let inputs = Inputs::new(&scenario, file, trace).map_err(|error| source.place(error, overrides))?;
+    Ok(Prepared { scenario, inputs })
+}
+
+/// A folder that the scenario must name.
+fn named<'a>(file: &Path, key: &str, folder: Option<&'a PathBuf>) -> Result<&'a PathBuf, InputError> {
+    folder.ok_or_else(|| InputError::new(file, "is needed for a live run: the folder of the exported model").key(key))
+}
+
+/// Writes a file whole, with the folder it is in.
+fn write_into(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+    }
+    write_atomic(file, |to| std::io::Write::write_all(to, bytes))?;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What a live run measured, as a trace that the simulator takes as it is: its requests, the embeddings of
+//! their prompts and of the images that came of them, and what was cached before.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::embedding::Embedding;
+use crate::journal::{Journal, Record};
+use crate::output::write_atomic;
+use crate::scheduler::Event;
+use crate::time::Time;
+use crate::trace::{Trace, npy, write_requests};
+
+/// Embeddings by row, as they came.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    prompts: Vec<Option<Embedding>>,
+    images: Vec<Option<Embedding>>,
+    warm: Vec<Embedding>,
+}
+
+impl Recorded {
+    pub(super) fn new(rows: usize, warm: &[Embedding]) -> Self {
+        Self { prompts: vec![None; rows], images: vec![None; rows], warm: warm.to_vec() }
+    }
+
+    /// Writes `trace/`: requests and what embeddings are complete.
+    pub(super) fn write(&self, folder: &Path, trace: &Trace) -> anyhow::Result<()> {
+        let folder = folder.join("trace");
+        std::fs::create_dir_all(&folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+        write_atomic(&folder.join("requests.csv"), |to| write_requests(to, trace))?;
+        let warm: Vec<Option<Embedding>> = self.warm.iter().cloned().map(Some).collect();
+        let files = [("prompt_embeddings", &self.prompts), ("image_embeddings", &self.images), ("warm_images", &warm)];
+        for (name, rows) in files {
+            let Some(rows) = rows.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else { continue };
+            let Some(dimension) = rows.first().map(|row| row.as_slice().len()) else { continue };
+            let values = rows.iter().flat_map(|row| row.as_slice().iter().copied());
+            write_atomic(&folder.join(format!("{name}.npy")), |to| npy::write(to, rows.len(), dimension, values))?;
+        }
+        Ok(())
+    }
+}
+
+impl Journal for Recorded {
+    fn record(&mut self, _: Time, record: Record<'_>) {
+        match record {
+            Record::Event(Event::Encoded { request, embedding }) => self.prompts[request.row()].clone_from(embedding),
+            Record::Event(Event::ImageEncoded { request, embedding }) => self.images[request.row()].clone_from(embedding),
+            _ => {}
+        }
+    }
+}

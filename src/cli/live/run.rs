@@ -1,0 +1,205 @@
+//! One run in real time and its files.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use super::super::progress::Progress;
+use super::super::run::Prepared;
+use super::recorded::Recorded;
+use super::{LibraryArguments, gallery, named};
+use crate::image::ImageId;
+use crate::input::InputError;
+use crate::journal::{Journal, Record};
+use crate::live::embedder::Embed;
+use crate::live::encoder::DualEncoder;
+use crate::live::executor::{Live, Paced, Setting};
+use crate::live::library::Library;
+use crate::live::painter::{Painter, Palette};
+use crate::live::pipeline::picture_size;
+use crate::live::settings::{Device, ImageFormat};
+use crate::live::store::{Opened, RealDisk, Store};
+use crate::live::worker::Paint;
+use crate::metrics::Metrics;
+use crate::metrics::summary::Summary;
+use crate::metrics::timeline::Timeline;
+use crate::replay::{Executor, replay};
+use crate::request::RequestId;
+use crate::scenario::{Scenario, arrivals, initial_allocation};
+use crate::time::{Duration, Time};
+use crate::trace::Trace;
+
+/// The models, the encoder and the devices of a run, found and checked.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Equipment {
+    pub(in crate::cli) library: Library,
+    pub(in crate::cli) devices: Vec<Device>,
+    pub(in crate::cli) palette: Arc<Palette>,
+    encoder: PathBuf,
+    encoder_device: Device,
+}
+
+impl Equipment {
+    /// What the scenario in `file` names.
+    pub(in crate::cli) fn of(
+        prepared: &Prepared,
+        file: &Path,
+        library: &Library,
+        arguments: &LibraryArguments,
+    ) -> Result<Self, InputError> {
+        let scenario = &prepared.scenario;
+        let encoder = named(file, "live.encoder", scenario.live.encoder.as_ref())?;
+        let palette = palette(scenario, file)?;
+        let devices = arguments.devices(library, &scenario.live.devices_of(scenario.workers()))?;
+        let encoder_device = arguments.devices(library, &[scenario.live.encoder_device])?[0];
+        let encoder = Scenario::resolve(file, encoder);
+        Ok(Self { library: library.clone(), devices, palette: Arc::new(palette), encoder, encoder_device })
+    }
+}
+
+/// Folders of the models in use, and the size of all pictures.
+fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
+    let model = |name: &String| {
+        let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
+        let folder = Scenario::resolve(file, folder);
+        picture_size(&folder).map_err(|error| match error {
+            crate::live::error::Error::Input(error) => error,
+            other => InputError::new(&folder, other.to_string()),
+        })?;
+        Ok((folder, scenario.live.guidance.get(name).copied()))
+    };
+    let models: Vec<(PathBuf, Option<f32>)> = scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;
+    let own = models.first().and_then(|(folder, _)| picture_size(folder).ok());
+    Ok(Palette { size: scenario.live.size.or(own).unwrap_or([1024; 2]), models, seed: scenario.seed })
+}
+
+/// Runs to the end, or until Ctrl-C and what was in is done; writes everything.
+pub(super) fn run(
+    prepared: &Prepared,
+    folder: &Path,
+    file: &Path,
+    equipment: Equipment,
+    quiet: bool,
+) -> anyhow::Result<(Summary, Timeline, Vec<Duration>)> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
+    let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
+    let images = folder.join("images");
+    std::fs::create_dir_all(&images).with_context(|| format!("{}: the folder cannot be made", images.display()))?;
+    let place = scenario.live.store.as_ref().map_or_else(|| folder.join("store"), |store| Scenario::resolve(file, store));
+    let Opened { store, found, warnings } = Store::open(&place, scenario.live.images, RealDisk)?;
+    for (row, entry) in (0..).zip(&found) {
+        store.adopt(ImageId::warm(row), entry.number);
+    }
+    let progress = Rc::new(Progress::real_time(trace.len() as u64, quiet));
+    let said = Rc::new(RefCell::new(warnings.clone()));
+    for warning in &warnings {
+        progress.say(&format!("warning: {warning}"));
+    }
+    if !quiet {
+        progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
+    }
+    let encoder = encoder(&equipment, &found, &place)?;
+    let setting = setting(scenario, trace, &images, &equipment, &progress, &said);
+    let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
+    live.drain_on_interrupt();
+    let warm: Vec<_> = found.into_iter().map(|entry| entry.key).collect();
+    let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
+    let ended = prepared.with_journal(&folder.join("journal.jsonl.gz"), |journal| {
+        let mut actions = Vec::new();
+        let mut core = scenario.live_core(&prepared.inputs, &warm, &mut actions);
+        let mut journal = ((&mut records, &*progress), journal);
+        for action in actions {
+            journal.record(Time::ZERO, Record::Action(&action));
+            let Ok(()) = live.submit(Time::ZERO, action);
+        }
+        let mut inbox = Paced::new(arrivals(trace), live.interrupted());
+        replay(&mut core, &mut live, &mut inbox, &mut journal)
+    })?;
+    progress.finish();
+    let failures = live.finish();
+    for failure in &failures {
+        eprintln!("warning: {failure}");
+    }
+    said.borrow_mut().extend(failures);
+    let (metrics, recorded) = records;
+    let results = metrics.finish_run();
+    prepared.write(folder, &results, begun.elapsed().as_secs_f64(), &said.borrow())?;
+    recorded.write(folder, trace)?;
+    gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
+    ended?;
+    Ok((results.summary, results.timeline, results.latencies))
+}
+
+fn names(devices: &[Device]) -> String {
+    let names: BTreeSet<String> = devices.iter().map(Device::to_string).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// The encoder, if its embeddings are of the same space as those of the store.
+fn encoder(equipment: &Equipment, found: &[crate::live::store::Found], place: &Path) -> anyhow::Result<Box<dyn Embed>> {
+    let mut encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
+    let dimension = encoder.texts(&[""])?[0].as_slice().len();
+    if let Some(entry) = found.first().filter(|entry| entry.key.as_slice().len() != dimension) {
+        let message = format!("its keys have {} components, the encoder's {dimension}: another store, or the encoder it was made with", entry.key.as_slice().len());
+        return Err(InputError::new(place, message).into());
+    }
+    Ok(Box::new(encoder))
+}
+
+fn setting(
+    scenario: &Scenario,
+    trace: &Trace,
+    images: &Path,
+    equipment: &Equipment,
+    progress: &Rc<Progress>,
+    said: &Rc<RefCell<Vec<String>>>,
+) -> Setting {
+    let (library, devices, palette) = (equipment.library.clone(), equipment.devices.clone(), equipment.palette.clone());
+    let paint = move |worker: crate::scheduler::WorkerId| -> Box<dyn Paint> {
+        Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone()))
+    };
+    let (progress, said) = (progress.clone(), said.clone());
+    let tenants = trace.columns().tenants.is_some();
+    let tenant = |row| trace.tenant_name(trace.tenant(row)).unwrap_or_default().to_owned();
+    let (labels, format) = (file_names(trace), scenario.live.images);
+    let images = images.to_owned();
+    Setting {
+        prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap_or_default().into()).collect(),
+        tenants: tenants.then(|| (0..trace.len()).map(tenant).collect()),
+        models: scenario.model_names(),
+        seed: scenario.seed,
+        result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
+        paint: Box::new(paint),
+        warn: Box::new(move |message| {
+            progress.say(&format!("warning: {message}"));
+            said.borrow_mut().push(message.to_owned());
+        }),
+        away: Setting::AWAY,
+    }
+}
+
+pub(super) fn picture_name(label: &str, format: ImageFormat) -> String {
+    format!("{label}.{}", format.extension())
+}
+
+/// What the picture of each row is called: its request id, if that is a plain file name on any system.
+pub(super) fn file_names(trace: &Trace) -> Vec<String> {
+    let plain = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 100
+            && !label.starts_with(['.', '-'])
+            && label.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))
+    };
+    // A made-up name must not be another request's.
+    let name = |row| {
+        let label = trace.label(row);
+        if plain(&label) { label.into_owned() } else { format!("row~{row}") }
+    };
+    (0..trace.len()).map(name).collect()
+}
