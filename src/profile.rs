@@ -19,6 +19,9 @@ pub struct ProfileFile {
     pub source: String,
     /// A row for each GPU type and model.
     pub service: Vec<Service>,
+    /// What the service rows were taken from; for readers, nothing is computed from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurement: Vec<Measurement>,
     /// Measured quality of images by what made them; optional.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality: Vec<Quality>,
@@ -51,6 +54,59 @@ pub struct Service {
     /// Watts while idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_w: Option<f64>,
+}
+
+/// One measured point of a model on a GPU type: medians over jobs, and their spread.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurement {
+    /// GPU type.
+    pub gpu: String,
+    /// Model name.
+    pub model: String,
+    /// Images drawn together.
+    pub batch: u32,
+    /// What the other workers did.
+    pub neighbours: Neighbourhood,
+    /// Seconds of one denoising step of the batch.
+    pub step_s: f64,
+    /// Seconds of the model alone in its session: what of a step is not the pipeline around it.
+    pub bare_step_s: f64,
+    /// Coefficient of variation of steps.
+    pub step_cv: f64,
+    /// Seconds of the rest of a job.
+    pub overhead_s: f64,
+    /// Coefficient of variation of jobs.
+    pub job_cv: f64,
+    /// Seconds of a load, its files cached by the system.
+    pub load_s: f64,
+    /// Coefficient of variation of loads.
+    pub load_cv: f64,
+    /// Growth of the process, MB (10^6 bytes), where it can be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<f64>,
+    /// Jobs measured.
+    pub jobs: u32,
+}
+
+/// What the other workers did while one was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Neighbourhood {
+    /// Nothing.
+    Idle,
+    /// They drew with the large model.
+    Busy,
+}
+
+impl Neighbourhood {
+    /// As it is written.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// Measured quality of images by what made them.

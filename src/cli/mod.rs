@@ -18,6 +18,8 @@ mod compare;
 #[cfg(feature = "live")]
 mod live;
 mod parallel;
+#[cfg(feature = "live")]
+mod profile;
 mod progress;
 mod run;
 mod simulate;
@@ -51,6 +53,8 @@ enum Command {
     Sweep(sweep::Sweep),
     #[cfg(feature = "live")]
     Live(live::Live),
+    #[cfg(feature = "live")]
+    Profile(profile::Profile),
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
@@ -71,6 +75,8 @@ pub fn main() -> ExitCode {
         Command::Sweep(command) => sweep::run(command),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
+        #[cfg(feature = "live")]
+        Command::Profile(command) => profile::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut std::io::stdout());

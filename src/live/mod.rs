@@ -14,6 +14,8 @@ pub mod executor;
 #[cfg(feature = "live")]
 pub mod library;
 #[cfg(feature = "live")]
+pub mod measure;
+#[cfg(feature = "live")]
 mod onnx;
 #[cfg(feature = "live")]
 pub mod painter;

@@ -98,7 +98,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         let known = trace.as_ref().filter(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
         let prepared = prepare(&source, &overrides, scenario.clone(), known)?;
         trace = Some((scenario, prepared.inputs.trace.clone()));
-        let equipment = Equipment::of(&prepared, source.file(), &library, &command.library);
+        let equipment = Equipment::of(&prepared.scenario, source.file(), &library, &command.library);
         let equipment = equipment.map_err(|error| source.place(error, &overrides))?;
         let name = variant.as_ref().map_or(&base.name, |variant| &variant.name).clone();
         let folder = if variant.is_some() { common.out.join(&name) } else { common.out.clone() };

@@ -47,12 +47,11 @@ pub(in crate::cli) struct Equipment {
 impl Equipment {
     /// What the scenario in `file` names.
     pub(in crate::cli) fn of(
-        prepared: &Prepared,
+        scenario: &Scenario,
         file: &Path,
         library: &Library,
         arguments: &LibraryArguments,
     ) -> Result<Self, InputError> {
-        let scenario = &prepared.scenario;
         let encoder = named(file, "live.encoder", scenario.live.encoder.as_ref())?;
         let palette = palette(scenario, file)?;
         let devices = arguments.devices(library, &scenario.live.devices_of(scenario.workers()))?;

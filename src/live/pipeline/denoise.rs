@@ -154,6 +154,44 @@ impl Denoiser {
     }
 }
 
+impl Denoiser {
+    /// Runs the model alone so often, its inputs bound once: what a step costs without anything of ours.
+    /// `tick` is called before each run and after the last.
+    pub(super) fn bare(
+        &mut self,
+        shape: [usize; 4],
+        conditioning: Conditioning,
+        time_ids: Option<Rows>,
+        runs: usize,
+        tick: &dyn Fn(),
+    ) -> Result<(), Error> {
+        let rows = conditioning.pooled.shape[0];
+        let wide = [rows, shape[1], shape[2], shape[3]];
+        let mut prediction = self.model.allocate(self.output, &wide)?;
+        let mut model = self.model.binding()?;
+        let file = self.model.file.clone();
+        let failed = Error::session(&file);
+        let canvas = floats(self.input, &wide, vec![0.5; wide.iter().product()])?;
+        let dimensions = if self.timestep_by_row { vec![rows] } else { Vec::new() };
+        let timestep = floats(self.model.input_type(TIMESTEP)?, &dimensions, vec![500.0; dimensions.iter().product()])?;
+        let states = conditioning.states.tensor(self.model.input_type(STATES)?)?;
+        let pooled = conditioning.pooled.tensor(self.model.input_type(self.names.pooled)?)?;
+        if let Some(time_ids) = time_ids {
+            model.bind_input(TIME_IDS, &time_ids.tensor(self.model.input_type(TIME_IDS)?)?).map_err(&failed)?;
+        }
+        for (name, value) in [(self.names.canvas, &canvas), (TIMESTEP, &timestep), (STATES, &states), (self.names.pooled, &pooled)] {
+            model.bind_input(name, value).map_err(&failed)?;
+        }
+        model.bind_output(self.names.prediction, &mut prediction).map_err(&failed)?;
+        for _ in 0..runs {
+            tick();
+            self.model.run_bound(&model)?;
+        }
+        tick();
+        Ok(())
+    }
+}
+
 /// A step from the latents of the other turn to those of this one.
 fn bind_step(step: &Onnx, buffers: &mut Buffers, turn: usize, guidance: Option<f32>) -> Result<IoBinding, Error> {
     let failed = Error::session(&step.file);

@@ -154,6 +154,22 @@ impl Pipeline {
         Ok(Drawn { latents: super::onnx::numbers(&latents)?, planes, size })
     }
 
+    /// Runs the denoiser alone, as often as a drawing of these prompts has steps, its inputs bound once: what to
+    /// measure a pipeline against. `tick` is called before each run and after the last.
+    ///
+    /// # Errors
+    /// As [`Pipeline::draw`].
+    pub fn run_bare(&mut self, prompts: &[&str], manner: &Manner<'_>, tick: &dyn Fn()) -> Result<(), Error> {
+        let size = manner.size.unwrap_or(self.size);
+        self.check(size, manner)?;
+        let [channels, height, width] = self.canvas.shape(size);
+        let guided = manner.guidance.unwrap_or(self.guidance) > 1.0;
+        let conditioning = self.text.condition(prompts, guided)?;
+        let time_ids = (self.family == Family::StableDiffusionXl).then(|| time_ids(size, conditioning.pooled.shape[0]));
+        let runs = (manner.steps - manner.skipped) as usize;
+        self.denoiser.bare([prompts.len(), channels, height, width], conditioning, time_ids, runs, tick)
+    }
+
     fn check(&self, size: [u32; 2], manner: &Manner<'_>) -> Result<(), Error> {
         let factor = self.canvas.factor() as u32;
         let wrong = |message: String, key: &str, found: String| Err(InputError::new(&self.folder, message).value(key, found).into());

@@ -1,0 +1,238 @@
+//! Measures a model on a device: time of a step, of what comes around the steps, of loading, their spread, and
+//! memory; alone and while other workers draw. What is measured first on a fresh session is left out.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::error::Error;
+use super::library::Library;
+use super::painter::Palette;
+use super::picture::Picture;
+use super::pipeline::noise::SeededNoise;
+use super::pipeline::{Drawing, Manner, Pipeline};
+use super::settings::{Device, ImageFormat, Processor};
+
+/// What is measured, and how often.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Steps of a full generation.
+    pub steps: u32,
+    /// Jobs after the warm-up.
+    pub jobs: u32,
+    /// Loads after the first.
+    pub loads: u32,
+    /// Prompts that are drawn, in turns.
+    pub prompts: Vec<String>,
+}
+
+/// One point of a model on a device. Times are medians.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Pictures drawn together.
+    pub batch: u32,
+    /// Seconds of a denoising step of the batch.
+    pub step_s: f64,
+    /// Its coefficient of variation.
+    pub step_cv: f64,
+    /// Seconds of the model alone in its session, run as often in turns with the jobs: what of a step is not ours.
+    pub bare_step_s: f64,
+    /// Seconds of a job beyond its steps: reading a source, texts, noise, autoencoder.
+    pub overhead_s: f64,
+    /// Coefficient of variation of whole jobs.
+    pub job_cv: f64,
+}
+
+/// A model on a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Seconds of a load, files cached by the system.
+    pub load_s: f64,
+    /// Coefficient of variation of loads.
+    pub load_cv: f64,
+    /// What the process grew by, MB (10^6 bytes): `None` on a GPU, whose memory is not seen from here.
+    pub memory_mb: Option<f64>,
+    /// By batch size.
+    pub points: Vec<Point>,
+}
+
+/// A whole job, told before each of its steps, or its model alone.
+enum Draw<'a> {
+    Job(&'a dyn Fn() -> bool),
+    Bare(&'a dyn Fn()),
+}
+
+#[expect(clippy::disallowed_methods, reason = "time is what is measured")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+/// Measures the model in `folder`. A `refiner` starts from pictures, which costs it their reading.
+///
+/// # Errors
+/// A model does not load or does not draw.
+pub fn model(
+    library: &Library,
+    device: Device,
+    (folder, guidance): (&PathBuf, Option<f32>),
+    size: [u32; 2],
+    refiner: bool,
+    batches: &[u32],
+    plan: &Plan,
+) -> Result<Measured, Error> {
+    let before = resident_mb();
+    let mut pipeline = Pipeline::open(library, folder, device)?;
+    let mut loads = Vec::new();
+    let source = Picture::new(size[0], size[1], vec![128; (3 * size[0] * size[1]) as usize]).encode(ImageFormat::Png)?;
+    let mut points = Vec::new();
+    for &batch in batches {
+        let skipped = if refiner { plan.steps / 2 } else { 0 };
+        let mut draw = |work: Draw<'_>, job: u32| -> Result<(), Error> {
+            let source = if refiner { Some(Picture::decode(&source)?) } else { None };
+            let noises: Vec<SeededNoise> = (0..batch).map(|row| SeededNoise { seed: 0, row: u64::from(job * batch + row) }).collect();
+            let drawings = noises.iter().zip(plan.prompts.iter().cycle().skip(job as usize % plan.prompts.len()));
+            let drawings: Vec<Drawing<'_>> =
+                drawings.map(|(noise, prompt)| Drawing { prompt, noise, source: source.as_ref() }).collect();
+            let manner = |keep_going| Manner { steps: plan.steps, skipped, guidance, size: Some(size), keep_going };
+            match work {
+                Draw::Job(keep_going) => pipeline.draw(&drawings, &manner(keep_going)).map(drop),
+                Draw::Bare(tick) => {
+                    let prompts: Vec<&str> = drawings.iter().map(|drawing| drawing.prompt).collect();
+                    pipeline.run_bare(&prompts, &manner(&|| true), tick)
+                }
+            }
+        };
+        points.push(point(batch, plan.jobs, plan.steps - skipped, &mut draw)?);
+    }
+    let memory = resident_mb().zip(before).map(|(after, before)| (after - before).max(0.0));
+    drop(pipeline);
+    for _ in 0..plan.loads {
+        let begun = clock();
+        let loaded = Pipeline::open(library, folder, device)?;
+        loads.push(begun.elapsed().as_secs_f64());
+        drop(loaded);
+    }
+    Ok(Measured {
+        load_s: median(&mut loads.clone()),
+        load_cv: variation(&loads),
+        memory_mb: memory.filter(|grown| *grown >= 1.0 && device.processor == Processor::Cpu),
+        points,
+    })
+}
+
+/// Measures jobs of one batch size; each tells when its steps begin.
+fn point(
+    batch: u32,
+    jobs: u32,
+    steps: u32,
+    draw: &mut dyn FnMut(Draw<'_>, u32) -> Result<(), Error>,
+) -> Result<Point, Error> {
+    let (mut every, mut totals, mut means, mut overheads, mut bare) = (vec![], vec![], vec![], vec![], vec![]);
+    // The first two jobs of a session find its memory and choose its algorithms.
+    for job in 0..jobs + 2 {
+        let ticks = RefCell::new(Vec::with_capacity(steps as usize + 1));
+        let tick = || ticks.borrow_mut().push(clock());
+        draw(Draw::Bare(&tick), job)?;
+        let alone = spans(&ticks.take());
+        let begun = clock();
+        draw(Draw::Job(&|| { tick(); true }), job)?;
+        let total = begun.elapsed().as_secs_f64();
+        if job >= 2 {
+            let spans = spans(&ticks.take());
+            // By job, so that steps and overhead add up to what it took.
+            let mean = mean(&spans);
+            overheads.push(total - mean * f64::from(steps));
+            bare.push(self::mean(&alone));
+            means.push(mean);
+            totals.push(total);
+            every.extend(spans);
+        }
+    }
+    Ok(Point {
+        batch,
+        step_s: median(&mut means),
+        step_cv: variation(&every),
+        bare_step_s: median(&mut bare),
+        overhead_s: median(&mut overheads).max(0.0),
+        job_cv: variation(&totals),
+    })
+}
+
+/// Seconds between successive ticks.
+fn spans(ticks: &[Instant]) -> Vec<f64> {
+    ticks.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Other workers, drawing one picture after the other until they are dropped.
+#[derive(Debug)]
+pub struct Neighbours {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Neighbours {
+    /// Has each of these devices draw with the first model; returns when all do.
+    ///
+    /// # Errors
+    /// A model does not load.
+    pub fn start(library: &Library, devices: &[Device], palette: &Palette, plan: &Plan) -> Result<Self, Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut neighbours = Self { stop: stop.clone(), threads: Vec::new() };
+        for device in devices {
+            let (folder, guidance) = palette.models[0].clone();
+            let mut pipeline = Pipeline::open(library, &folder, *device)?;
+            let (stop, plan, size) = (stop.clone(), plan.clone(), palette.size);
+            neighbours.threads.push(std::thread::spawn(move || {
+                let noise = SeededNoise { seed: 1, row: 0 };
+                let go = || !stop.load(Ordering::Relaxed);
+                while go() {
+                    let drawing = Drawing { prompt: &plan.prompts[0], noise: &noise, source: None };
+                    let manner = Manner { steps: plan.steps, skipped: 0, guidance, size: Some(size), keep_going: &go };
+                    // A neighbour only keeps its device busy.
+                    let _ = pipeline.draw(&[drawing], &manner);
+                }
+            }));
+        }
+        Ok(neighbours)
+    }
+}
+
+impl Drop for Neighbours {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Memory of this process, MB (10^6 bytes); `None` where the system does not say.
+#[must_use]
+pub fn resident_mb() -> Option<f64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: f64 = pages.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4096.0 / 1e6)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Standard deviation over mean, without the tenth of the values that is farthest above: one stop of the
+/// host's is not the model's.
+fn variation(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted.truncate(sorted.len() - sorted.len() / 10);
+    let count = sorted.len().max(1) as f64;
+    let mean = sorted.iter().sum::<f64>() / count;
+    let squares: f64 = sorted.iter().map(|value| (value - mean) * (value - mean)).sum();
+    if mean > 0.0 { (squares / count).sqrt() / mean } else { 0.0 }
+}
