@@ -16,6 +16,10 @@ use crate::report;
 mod arguments;
 mod compare;
 #[cfg(feature = "live")]
+mod doctor;
+#[cfg(feature = "live")]
+mod embed;
+#[cfg(feature = "live")]
 mod live;
 mod parallel;
 #[cfg(feature = "live")]
@@ -54,7 +58,11 @@ enum Command {
     #[cfg(feature = "live")]
     Live(live::Live),
     #[cfg(feature = "live")]
+    Embed(embed::Embed),
+    #[cfg(feature = "live")]
     Profile(profile::Profile),
+    #[cfg(feature = "live")]
+    Doctor(doctor::Doctor),
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
@@ -75,6 +83,10 @@ pub fn main() -> ExitCode {
         Command::Sweep(command) => sweep::run(command),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
+        #[cfg(feature = "live")]
+        Command::Embed(command) => embed::run(command),
+        #[cfg(feature = "live")]
+        Command::Doctor(command) => doctor::run(command),
         #[cfg(feature = "live")]
         Command::Profile(command) => profile::run(command),
         Command::Trace(command) => trace::run(command),

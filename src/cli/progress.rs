@@ -52,6 +52,12 @@ impl Progress {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
+    /// So many more are done.
+    #[cfg(feature = "live")]
+    pub fn advance(&self, count: u64) {
+        self.bar.set_position(self.ended.fetch_add(count, Ordering::Relaxed) + count);
+    }
+
     fn end_one(&self) {
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         if ended.is_multiple_of(self.stride) || ended == self.total {

@@ -39,26 +39,45 @@ enum Sides {
     One(Box<Onnx>),
 }
 
+/// The files of the sides: two, or one for both.
+fn files(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), InputError> {
+    let (text, image, both) = (folder.join("text_model.onnx"), folder.join("vision_model.onnx"), folder.join("model.onnx"));
+    if text.is_file() && image.is_file() {
+        return Ok((text, Some(image)));
+    }
+    if both.is_file() {
+        return Ok((both, None));
+    }
+    let message = "holds no dual encoder: expected text_model.onnx and vision_model.onnx, or model.onnx";
+    Err(InputError::new(folder, message))
+}
+
 impl DualEncoder {
+    /// Whether a folder holds an encoder, without loading it.
+    ///
+    /// # Errors
+    /// A file is missing or is not what it should be.
+    pub fn check(folder: &Path) -> Result<(), Error> {
+        files(folder)?;
+        Preparation::read(&Json::read(&folder.join("preprocessor_config.json"))?)?;
+        Words::read(folder, None).map(drop)
+    }
+
     /// Loads an encoder's folder onto a device.
     ///
     /// # Errors
     /// A file is missing, is not what it should be, or does not load.
     pub fn open(library: &Library, folder: &Path, device: Device) -> Result<Self, Error> {
-        let (text, image, both) = (folder.join("text_model.onnx"), folder.join("vision_model.onnx"), folder.join("model.onnx"));
-        let sides = if text.is_file() && image.is_file() {
-            let (text, image) = (Onnx::open(library, &text, device)?, Onnx::open(library, &image, device)?);
-            text.output_type(TEXT)?;
+        let (first, second) = files(folder)?;
+        let text = Onnx::open(library, &first, device)?;
+        text.output_type(TEXT)?;
+        let sides = if let Some(second) = second {
+            let image = Onnx::open(library, &second, device)?;
             image.output_type(IMAGE)?;
             Sides::Two { text: Box::new(text), image: Box::new(image) }
-        } else if both.is_file() {
-            let both = Onnx::open(library, &both, device)?;
-            both.output_type(TEXT)?;
-            both.output_type(IMAGE)?;
-            Sides::One(Box::new(both))
         } else {
-            let message = "holds no dual encoder: expected text_model.onnx and vision_model.onnx, or model.onnx";
-            return Err(InputError::new(folder, message).into());
+            text.output_type(IMAGE)?;
+            Sides::One(Box::new(text))
         };
         let preparation = Preparation::read(&Json::read(&folder.join("preprocessor_config.json"))?)?;
         Ok(Self { folder: folder.to_owned(), words: Words::read(folder, None)?, preparation, sides })

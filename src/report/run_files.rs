@@ -36,7 +36,9 @@ fn writer(to: impl Write) -> csv::Writer<impl Write> {
 /// Writing failed; likewise below.
 pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::Result<()> {
     let mut csv = writer(to);
-    csv.write_record([
+    // A live run has one column more; a measure that does not apply is absent.
+    let measured = rows.iter().any(|row| row.similarity_to_prompt.is_some());
+    let mut header = vec![
         "request_id",
         "arrival_s",
         "decision",
@@ -53,9 +55,12 @@ pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::R
         "reason",
         "attempts",
         "tenant",
-    ])?;
+    ];
+    header.extend(measured.then_some("similarity_to_prompt"));
+    csv.write_record(header)?;
     for row in rows {
-        csv.write_record(request(row, names))?;
+        let similarity = optional(row.similarity_to_prompt.map(|similarity| format!("{similarity:.6}")));
+        csv.write_record(request(row, names).into_iter().chain(measured.then_some(similarity)))?;
     }
     csv.flush()
 }

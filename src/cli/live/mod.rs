@@ -22,7 +22,7 @@ mod gallery;
 mod recorded;
 mod run;
 
-pub(super) use run::Equipment;
+pub(super) use run::{Equipment, file_names};
 
 /// Where ONNX Runtime is, and what may stand in for a GPU.
 #[derive(Debug, Args)]

@@ -18,6 +18,7 @@ use crate::input::InputError;
 use crate::journal::{Journal, Record};
 use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
+use crate::live::error::Error;
 use crate::live::executor::{Live, Paced, Setting};
 use crate::live::library::Library;
 use crate::live::painter::{Painter, Palette};
@@ -57,7 +58,16 @@ impl Equipment {
         let devices = arguments.devices(library, &scenario.live.devices_of(scenario.workers()))?;
         let encoder_device = arguments.devices(library, &[scenario.live.encoder_device])?[0];
         let encoder = Scenario::resolve(file, encoder);
+        DualEncoder::check(&encoder).map_err(|error| input(&encoder, error))?;
         Ok(Self { library: library.clone(), devices, palette: Arc::new(palette), encoder, encoder_device })
+    }
+}
+
+/// What is wrong with a model's folder.
+fn input(folder: &Path, error: Error) -> InputError {
+    match error {
+        Error::Input(error) => error,
+        other => InputError::new(folder, other.to_string()),
     }
 }
 
@@ -66,10 +76,7 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
     let model = |name: &String| {
         let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
         let folder = Scenario::resolve(file, folder);
-        picture_size(&folder).map_err(|error| match error {
-            crate::live::error::Error::Input(error) => error,
-            other => InputError::new(&folder, other.to_string()),
-        })?;
+        picture_size(&folder).map_err(|error| input(&folder, error))?;
         Ok((folder, scenario.live.guidance.get(name).copied()))
     };
     let models: Vec<(PathBuf, Option<f32>)> = scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;
@@ -188,7 +195,7 @@ pub(super) fn picture_name(label: &str, format: ImageFormat) -> String {
 }
 
 /// What the picture of each row is called: its request id, if that is a plain file name on any system.
-pub(super) fn file_names(trace: &Trace) -> Vec<String> {
+pub(in crate::cli) fn file_names(trace: &Trace) -> Vec<String> {
     let plain = |label: &str| {
         !label.is_empty()
             && label.len() <= 100

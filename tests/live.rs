@@ -1,0 +1,268 @@
+//! Live mode through the program: a run on the models of shapes, its files, Ctrl-C, a second run on the first
+//! one's pictures; embedding, profiling, the doctor; and what is refused, with exit code 2 and the way out.
+
+#![cfg(feature = "live")]
+#![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
+
+#[path = "common/onnxruntime.rs"]
+mod onnxruntime;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use modm::live::picture::Picture;
+use modm::profile::ProfileFile;
+use modm::trace::npy;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn modm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_modm"));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    onnxruntime::library();
+    modm(arguments).output().unwrap()
+}
+
+/// Runs what must work.
+fn works(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A short run: few requests, fast.
+const SHORT: [&str; 8] = [
+    "--set",
+    "trace.synthetic.requests=60",
+    "--set",
+    "trace.synthetic.arrivals={process=\"poisson\",rate_per_min=1200}",
+    "--set",
+    "models.steps=26",
+    "--set",
+    "allocation.period_s=0.5",
+];
+
+fn live<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["live", "scenarios/live-shapes.toml", "--out", out];
+    arguments.extend(SHORT);
+    arguments.extend(more);
+    arguments
+}
+
+/// Rows of a CSV by column.
+fn table(file: &Path) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(file).unwrap();
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+fn json(file: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn out(folder: &tempfile::TempDir) -> (PathBuf, String) {
+    let out = folder.path().join("out");
+    (out.clone(), out.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, name) = out(&folder);
+    works(&live(&name, &[]));
+    let rows = table(&path.join("requests.csv"));
+    assert_eq!(rows.len(), 60);
+    for row in &rows {
+        assert_eq!(row["outcome"], "completed");
+        let picture = Picture::decode(&fs::read(path.join("images").join(format!("{}.png", row["request_id"]))).unwrap()).unwrap();
+        assert_eq!(picture.size(), [32, 32]);
+        let similarity: f64 = row["similarity_to_prompt"].parse().unwrap();
+        assert!(similarity > 0.5, "{row:?}");
+    }
+    let hits = rows.iter().filter(|row| row["decision"] == "hit").count();
+    assert!(hits > 5, "{hits} hits");
+    let summary = json(&path.join("summary.json"));
+    assert_eq!(summary["completed"], 60);
+    assert!(summary["delays"]["image_encoding_s"]["mean"].as_f64().unwrap() > 0.0);
+    let kinds = summary["image_quality"].as_array().unwrap();
+    let of = |kind: &str| kinds.iter().find(|row| row["decision"] == kind).unwrap()["images"].as_u64().unwrap();
+    assert_eq!((of("hit") as usize, of("miss") as usize), (hits, 60 - hits));
+    for file in ["journal.jsonl.gz", "report.html", "report.md", "pictures.html", "hits.png", "run.json", "scenario.toml", "trace/requests.csv"] {
+        assert!(path.join(file).is_file(), "{file}");
+    }
+    // What was embedded on the way is what `embed` says of prompts and pictures.
+    let (requests, prompts) = (format!("{name}/trace/requests.csv"), format!("{name}/prompts.npy"));
+    works(&["embed", &requests, "--model", "models/shapes/encoder", "--out", &prompts, "--batch", "1"]);
+    assert_eq!(fs::read(&prompts).unwrap(), fs::read(path.join("trace/prompt_embeddings.npy")).unwrap());
+    let (pictures, images) = (format!("{name}/pictures.npy"), format!("{name}/images"));
+    works(&["embed", &requests, "--model", "models/shapes/encoder", "--images", &images, "--out", &pictures, "--batch", "1"]);
+    assert_eq!(fs::read(&pictures).unwrap(), fs::read(path.join("trace/image_embeddings.npy")).unwrap());
+    // The recorded trace is one that the simulator takes as it is.
+    let scenario = format!(
+        "name = \"again\"\n[trace]\nrequests = \"out/trace/requests.csv\"\nprompt_embeddings = \"out/trace/prompt_embeddings.npy\"\n\
+         image_embeddings = \"out/trace/image_embeddings.npy\"\n[cluster]\ngpus = [{{ type = \"cpu\", count = 2 }}]\n[models]\nprofile = \"{}\"\n\
+         large = \"shapes-large\"\nsmall = [\"shapes-small\"]\nsteps = 26\n[system]\nbounds = [[0.90, 25]]\n[retrieval]\nimage_latency_s = 0.01\n",
+        root().join("scenarios/profiles/shapes-cpu.toml").display()
+    );
+    fs::write(folder.path().join("again.toml"), scenario).unwrap();
+    let (again, simulated) = (folder.path().join("again.toml"), folder.path().join("simulated"));
+    works(&["simulate", again.to_str().unwrap(), "--out", simulated.to_str().unwrap()]);
+    let rows = table(&simulated.join("requests.csv"));
+    assert!(rows.iter().filter(|row| row["decision"] == "hit").count().abs_diff(hits) <= 5);
+}
+
+#[test]
+fn a_picture_does_not_depend_on_who_drew_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["one", "two"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let few = ["--set", "trace.synthetic.requests=8", "--set", "system.policy=vanilla"];
+    let one = [few.as_slice(), &["--set", "cluster.gpus=[{type=\"cpu\",count=1}]", "--set", "allocation.initial_large=1"]].concat();
+    works(&live(&names[0], &one));
+    works(&live(&names[1], &few));
+    for row in 0..8 {
+        let read = |name: &String| fs::read(Path::new(name).join(format!("images/{row}.png"))).unwrap();
+        assert_eq!(read(&names[0]), read(&names[1]), "picture {row}");
+    }
+}
+
+#[test]
+fn a_second_run_is_warm_with_the_pictures_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("live.store={:?}", folder.path().join("store"));
+    let (path, name) = out(&folder);
+    let few = ["--set", "trace.synthetic.requests=20", "--set", store.as_str()];
+    works(&live(&name, &few));
+    works(&live(&name, &[few.as_slice(), &["--force"]].concat()));
+    let rows = table(&path.join("requests.csv"));
+    let warm = rows.iter().filter(|row| row["source"].starts_with('-')).count();
+    assert!(warm >= 10, "{warm} of 20 hits on pictures of the first run");
+    assert!(path.join("trace/warm_images.npy").is_file());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_finishes_what_is_in_and_writes_the_results() {
+    onnxruntime::library();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, name) = out(&folder);
+    let slow = ["--set", "trace.synthetic.requests=100000"];
+    let mut child = modm(&live(&name, &slow)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // It runs once a picture is there.
+    let images = path.join("images");
+    let drawn = || fs::read_dir(&images).is_ok_and(|mut entries| entries.next().is_some());
+    while !drawn() {
+        pause();
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(status.success(), "{said}");
+    let rows = table(&path.join("requests.csv"));
+    assert!(!rows.is_empty() && rows.len() < 100_000);
+    assert!(rows.iter().all(|row| row["outcome"] == "completed"));
+    assert_eq!(json(&path.join("summary.json"))["completed"], rows.len());
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(20));
+}
+
+#[test]
+fn a_profile_is_measured_and_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("profile.toml");
+    let name = file.to_str().unwrap();
+    works(&["profile", "scenarios/live-shapes.toml", "--out", name, "--jobs", "2", "--batch", "1,2", "--set", "models.steps=5"]);
+    let profile = ProfileFile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
+    assert_eq!(profile.service.len(), 2);
+    assert_eq!(profile.measurement.len(), 8, "two models, two batch sizes, others idle and busy");
+    assert!(profile.measurement.iter().all(|row| row.step_s > 0.0 && row.bare_step_s > 0.0 && row.load_s > 0.0));
+    let refused = run(&["profile", "scenarios/live-shapes.toml", "--out", name]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn an_interrupted_embedding_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = folder.path().join("requests.csv");
+    fs::write(&requests, "arrival_s,prompt\n0,a red star\n1,a blue circle\n2,a green heart\n").unwrap();
+    let (whole, part) = (folder.path().join("whole.npy"), folder.path().join("part.npy"));
+    let embed = |out: &Path| {
+        let names = [requests.to_str().unwrap(), out.to_str().unwrap()];
+        run(&["embed", names[0], "--model", "models/shapes/encoder", "--out", names[1], "--batch", "2"])
+    };
+    assert!(embed(&whole).status.success());
+    let bytes = fs::read(&whole).unwrap();
+    // As if it had been killed in the middle of the second row.
+    let about = r#"{"requests_sha256":"HASH","model":"models/shapes/encoder","images":null,"dimension":128}"#;
+    let hash = modm::input::sha256(&requests).unwrap();
+    fs::write(folder.path().join("part.npy.unfinished.json"), about.replace("HASH", &hash)).unwrap();
+    fs::write(folder.path().join("part.npy.unfinished"), &bytes[bytes.len() - 3 * 512..][..700]).unwrap();
+    let output = embed(&part);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("going on after row 1 of 3"), "{output:?}");
+    assert_eq!(npy::read(&part).unwrap().rows(), 3);
+    let left = fs::read_dir(folder.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("unfinished"));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn the_doctor_says_what_works_and_what_is_missing() {
+    let said = works(&["doctor", "scenarios/live-shapes.toml"]);
+    assert!(said.contains("ok       library") && said.contains("ok       cpu") && said.contains("ok       encoder"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let missing = modm(&["doctor", "--onnxruntime", folder.path().to_str().unwrap()]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stdout).contains("next: run scripts/install_onnxruntime"));
+    let cuda = folder.path().join("cuda.toml");
+    let text = fs::read_to_string(root().join("scenarios/live-shapes.toml")).unwrap();
+    fs::write(&cuda, text.replace("[live]\n", "[live]\ndevices = [\"cuda:97\", \"cuda:98\"]\n")).unwrap();
+    let refused = run(&["doctor", cuda.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("missing  cuda"));
+}
+
+/// Refused with exit code 2, these words, and nothing written.
+fn refused(more: &[&str], words: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, name) = out(&folder);
+    let output = run(&live(&name, more));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{more:?}: {said}");
+    assert!(words.iter().all(|words| said.contains(words)), "{more:?}: {said}");
+    assert!(!path.exists(), "{more:?} wrote something");
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_before_anything_is_written() {
+    refused(&["--set", "live.devices=[\"cuda:97\",\"cuda:98\"]"], &["live.devices", "cuda:97", "--allow-cpu"]);
+    refused(&["--set", "live.devices=[\"cpu:0\"]"], &["live.devices = 1 devices: expected 2"]);
+    refused(&["--set", "live.devices=[\"cpu:0\",\"gpu:0\"]"], &["live.devices.1 = \"gpu:0\"", "cuda:0"]);
+    refused(&["--set", "live.models.shapes-large=nowhere"], &["nowhere/model_index.json", "cannot be read"]);
+    refused(&["--set", "models.small=[\"sdxl\"]", "--set", "models.profile=profiles/paper.toml"], &["GPU \"cpu\" with model"]);
+    refused(&["--set", "live.encoder=../models/shapes/judge"], &["models/shapes/judge: holds no dual encoder"]);
+    refused(&["--set", "live.size=[0,5]"], &["live.size", "expected [width, height]"]);
+    refused(&["--set", "live.guidance.shapes-large=-1"], &["live.guidance.shapes-large = -1"]);
+    refused(&["--set", "live.images=gif"], &["live.images", "png"]);
+    refused(&["--set", "system.policy=nirvana"], &["system.policy", "final images"]);
+    refused(&["--set", "trace.warm_requests=10"], &["trace.warm_requests", "live.store"]);
+    refused(&["--onnxruntime", "/nowhere"], &["--onnxruntime", "scripts/install_onnxruntime"]);
+}
+
+#[test]
+fn a_library_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("libonnxruntime.so");
+    fs::write(&file, "not a library").unwrap();
+    refused(&["--onnxruntime", file.to_str().unwrap()], &["is no ONNX Runtime library", "scripts/install_onnxruntime"]);
+}
