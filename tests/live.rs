@@ -83,7 +83,9 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     assert_eq!(rows.len(), 60);
     for row in &rows {
         assert_eq!(row["outcome"], "completed");
-        let picture = Picture::decode(&fs::read(path.join("images").join(format!("{}.png", row["request_id"]))).unwrap()).unwrap();
+        let picture =
+            Picture::decode(&fs::read(path.join("images").join(format!("{}.png", row["request_id"]))).unwrap())
+                .unwrap();
         assert_eq!(picture.size(), [32, 32]);
         let similarity: f64 = row["similarity_to_prompt"].parse().unwrap();
         assert!(similarity > 0.5, "{row:?}");
@@ -96,7 +98,16 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     let kinds = summary["image_quality"].as_array().unwrap();
     let of = |kind: &str| kinds.iter().find(|row| row["decision"] == kind).unwrap()["images"].as_u64().unwrap();
     assert_eq!((of("hit") as usize, of("miss") as usize), (hits, 60 - hits));
-    for file in ["journal.jsonl.gz", "report.html", "report.md", "pictures.html", "hits.png", "run.json", "scenario.toml", "trace/requests.csv"] {
+    for file in [
+        "journal.jsonl.gz",
+        "report.html",
+        "report.md",
+        "pictures.html",
+        "hits.png",
+        "run.json",
+        "scenario.toml",
+        "trace/requests.csv",
+    ] {
         assert!(path.join(file).is_file(), "{file}");
     }
     // What was embedded on the way is what `embed` says of prompts and pictures.
@@ -104,7 +115,18 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     works(&["embed", &requests, "--model", "models/shapes/encoder", "--out", &prompts, "--batch", "1"]);
     assert_eq!(fs::read(&prompts).unwrap(), fs::read(path.join("trace/prompt_embeddings.npy")).unwrap());
     let (pictures, images) = (format!("{name}/pictures.npy"), format!("{name}/images"));
-    works(&["embed", &requests, "--model", "models/shapes/encoder", "--images", &images, "--out", &pictures, "--batch", "1"]);
+    works(&[
+        "embed",
+        &requests,
+        "--model",
+        "models/shapes/encoder",
+        "--images",
+        &images,
+        "--out",
+        &pictures,
+        "--batch",
+        "1",
+    ]);
     assert_eq!(fs::read(&pictures).unwrap(), fs::read(path.join("trace/image_embeddings.npy")).unwrap());
     // The recorded trace is one that the simulator takes as it is.
     let scenario = format!(
@@ -125,7 +147,9 @@ fn a_picture_does_not_depend_on_who_drew_it() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["one", "two"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     let few = ["--set", "trace.synthetic.requests=8", "--set", "system.policy=vanilla"];
-    let one = [few.as_slice(), &["--set", "cluster.gpus=[{type=\"cpu\",count=1}]", "--set", "allocation.initial_large=1"]].concat();
+    let one =
+        [few.as_slice(), &["--set", "cluster.gpus=[{type=\"cpu\",count=1}]", "--set", "allocation.initial_large=1"]]
+            .concat();
     works(&live(&names[0], &one));
     works(&live(&names[1], &few));
     for row in 0..8 {
@@ -183,7 +207,18 @@ fn a_profile_is_measured_and_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("profile.toml");
     let name = file.to_str().unwrap();
-    works(&["profile", "scenarios/live-shapes.toml", "--out", name, "--jobs", "2", "--batch", "1,2", "--set", "models.steps=5"]);
+    works(&[
+        "profile",
+        "scenarios/live-shapes.toml",
+        "--out",
+        name,
+        "--jobs",
+        "2",
+        "--batch",
+        "1,2",
+        "--set",
+        "models.steps=26",
+    ]);
     let profile = ProfileFile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
     assert_eq!(profile.service.len(), 2);
     assert_eq!(profile.measurement.len(), 8, "two models, two batch sizes, others idle and busy");
@@ -212,14 +247,19 @@ fn an_interrupted_embedding_goes_on_where_it_was() {
     let output = embed(&part);
     assert!(String::from_utf8_lossy(&output.stderr).contains("going on after row 1 of 3"), "{output:?}");
     assert_eq!(npy::read(&part).unwrap().rows(), 3);
-    let left = fs::read_dir(folder.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("unfinished"));
+    let left = fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("unfinished"));
     assert_eq!(left.count(), 0);
 }
 
 #[test]
 fn the_doctor_says_what_works_and_what_is_missing() {
     let said = works(&["doctor", "scenarios/live-shapes.toml"]);
-    assert!(said.contains("ok       library") && said.contains("ok       cpu") && said.contains("ok       encoder"), "{said}");
+    assert!(
+        said.contains("ok       library") && said.contains("ok       cpu") && said.contains("ok       encoder"),
+        "{said}"
+    );
     let folder = tempfile::tempdir().unwrap();
     let missing = modm(&["doctor", "--onnxruntime", folder.path().to_str().unwrap()]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
@@ -249,8 +289,14 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     refused(&["--set", "live.devices=[\"cpu:0\"]"], &["live.devices = 1 devices: expected 2"]);
     refused(&["--set", "live.devices=[\"cpu:0\",\"gpu:0\"]"], &["live.devices.1 = \"gpu:0\"", "cuda:0"]);
     refused(&["--set", "live.models.shapes-large=nowhere"], &["nowhere/model_index.json", "cannot be read"]);
-    refused(&["--set", "models.small=[\"sdxl\"]", "--set", "models.profile=profiles/paper.toml"], &["GPU \"cpu\" with model"]);
-    refused(&["--set", "live.encoder=../models/shapes/judge"], &["models/shapes/judge: holds no dual encoder"]);
+    refused(
+        &["--set", "models.small=[\"sdxl\"]", "--set", "models.profile=profiles/paper.toml"],
+        &["GPU \"cpu\" with model"],
+    );
+    refused(
+        &["--set", "live.encoder=../models/shapes/judge"],
+        &["models/shapes/judge/preprocessor_config.json", "cannot be read"],
+    );
     refused(&["--set", "live.size=[0,5]"], &["live.size", "expected [width, height]"]);
     refused(&["--set", "live.guidance.shapes-large=-1"], &["live.guidance.shapes-large = -1"]);
     refused(&["--set", "live.images=gif"], &["live.images", "png"]);

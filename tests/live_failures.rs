@@ -127,7 +127,8 @@ impl Disk for BadDisk {
         if count >= self.trouble.room {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let spoilt = stream(self.trouble.seed, Purpose::Test, u64::from(count)).random_range(0..100) < self.trouble.bad_files;
+        let spoilt =
+            stream(self.trouble.seed, Purpose::Test, u64::from(count)).random_range(0..100) < self.trouble.bad_files;
         let whole = file.extension().is_some_and(|extension| extension == "json");
         RealDisk.write(file, if spoilt && !whole { &bytes[..bytes.len() / 2] } else { bytes })
     }
@@ -156,7 +157,9 @@ fn scenario(workers: usize) -> (Scenario, Inputs) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("scenario.toml");
     // Said to be slower than it is, so that the monitor has reason to switch models.
-    let row = |(model, step_s)| format!("[[service]]\ngpu = \"cpu\"\nmodel = \"{model}\"\nstep_s = {step_s}\nload_s = 0.001\n");
+    let row = |(model, step_s)| {
+        format!("[[service]]\ngpu = \"cpu\"\nmodel = \"{model}\"\nstep_s = {step_s}\nload_s = 0.001\n")
+    };
     let rows = [("sd3.5-large", 0.01), ("sdxl", 0.001)].map(row);
     std::fs::write(folder.path().join("profile.toml"), format!("source = \"test\"\n{}", rows.concat())).unwrap();
     let source = Source::new(&file, text).unwrap();
@@ -267,7 +270,8 @@ fn check(run: &Run, folder: &Path, trouble: Trouble, workers: usize) {
     assert_eq!(warnings, Vec::<String>::new(), "the store opens clean");
     assert!(found.len() <= 12, "no more than the cache held");
     drop(store);
-    let partial = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().contains("partial");
+    let partial =
+        |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().contains("partial");
     assert!(!std::fs::read_dir(folder).unwrap().any(partial), "nothing half written stays");
 }
 
@@ -287,7 +291,9 @@ fn whatever_fails_every_request_ends_once_and_the_journal_replays() {
         let folder = tempfile::tempdir().unwrap();
         let run = run(folder.path(), trouble, 2 + seed as usize % 2);
         check(&run, folder.path(), trouble, 2 + seed as usize % 2);
-        let count = |what: fn(&Event) -> bool| run.lines.iter().filter(|line| matches!(&line.what, What::Event(event) if what(event))).count();
+        let count = |what: fn(&Event) -> bool| {
+            run.lines.iter().filter(|line| matches!(&line.what, What::Event(event) if what(event))).count()
+        };
         lost += count(|event| matches!(event, Event::WorkerDown(_)));
         missing += count(|event| matches!(event, Event::SourceMissing { .. }));
         bad_loads += count(|event| matches!(event, Event::LoadFailed { .. }));
@@ -300,12 +306,15 @@ fn a_restart_finds_the_cache_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let first = run(folder.path(), NONE, 2);
     assert!(first.warm.is_empty() && first.warnings == 0);
-    let hits = |run: &Run| run.results.requests.iter().filter(|row| row.decision.is_some_and(|decision| decision.source.is_some())).count();
+    let hits = |run: &Run| {
+        run.results.requests.iter().filter(|row| row.decision.is_some_and(|decision| decision.source.is_some())).count()
+    };
     assert!(hits(&first) > 0);
     let second = run(folder.path(), NONE, 2);
     assert_eq!(second.warm.len(), 12, "what the cache held");
     assert!(hits(&second) > hits(&first), "the second run is warm");
-    let warm = second.results.requests.iter().filter_map(|row| row.decision?.source).any(|source| source.request().is_none());
+    let warm =
+        second.results.requests.iter().filter_map(|row| row.decision?.source).any(|source| source.request().is_none());
     assert!(warm, "some hits are on pictures of the first run");
     check_journal(&second, 2);
 }
@@ -329,7 +338,9 @@ fn a_store_is_found_again_without_its_index_and_after_a_crash() {
     let (after, warnings) = open();
     assert_eq!(after, found[1..]);
     assert!(warnings.len() == 1 && warnings[0].contains("its picture is missing"), "{warnings:?}");
-    assert!(!folder.path().join("000000009999.png").exists() && !folder.path().join("000000009998.png.partial").exists());
+    assert!(
+        !folder.path().join("000000009999.png").exists() && !folder.path().join("000000009998.png.partial").exists()
+    );
     assert_eq!(open(), (after, Vec::new()));
 }
 

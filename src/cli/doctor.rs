@@ -95,7 +95,8 @@ fn machine() {
         Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0 / 1e9)
     };
     let memory = gigabytes("MemTotal:").zip(gigabytes("MemAvailable:"));
-    let memory = memory.map_or_else(String::new, |(total, free)| format!(", {total:.1} GB of memory, {free:.1} GB free"));
+    let memory =
+        memory.map_or_else(String::new, |(total, free)| format!(", {total:.1} GB of memory, {free:.1} GB free"));
     Findings::good("machine", format_args!("{threads} threads{memory}"));
     let query = ["--query-gpu=index,name,memory.total,memory.free,driver_version", "--format=csv,noheader"];
     match Command::new("nvidia-smi").args(query).output() {
@@ -104,7 +105,10 @@ fn machine() {
                 Findings::good("gpu", line);
             }
         }
-        _ => Findings::absent("gpu", "nvidia-smi sees none", "nothing, for the CPU; for CUDA a GPU and NVIDIA's driver"),
+        _ => {
+            let next = "nothing, for the CPU; for CUDA a GPU and NVIDIA's driver";
+            Findings::absent("gpu", "nvidia-smi sees none", next);
+        }
     }
 }
 
@@ -142,7 +146,10 @@ fn models(library: &Library, scenario: &Scenario, file: &Path, findings: &mut Fi
         match scenario.live.models.get(&name) {
             None => findings.bad("model", format_args!("{name}: live.models has no folder for it"), next),
             Some(folder) => match Pipeline::open(library, &Scenario::resolve(file, folder), cpu) {
-                Ok(pipeline) => Findings::good("model", format_args!("{name}: {:?}, {:?} pixels", pipeline.family(), pipeline.size())),
+                Ok(pipeline) => Findings::good(
+                    "model",
+                    format_args!("{name}: {:?}, {:?} pixels", pipeline.family(), pipeline.size()),
+                ),
                 Err(error) => findings.bad("model", format_args!("{name}: {error}"), next),
             },
         }

@@ -73,7 +73,9 @@ pub(super) fn run(command: &Embed) -> anyhow::Result<()> {
     let trace = crate::trace::read(&TraceFiles { requests: command.requests.clone(), ..TraceFiles::default() })?;
     let pictures = command.images.as_ref().map(|folder| pictures(&trace, folder, &command.requests)).transpose()?;
     if pictures.is_none() && trace.columns().prompts.is_none() {
-        return Err(InputError::new(&command.requests, "has no `prompt` column; with --images pictures are embedded").into());
+        return Err(
+            InputError::new(&command.requests, "has no `prompt` column; with --images pictures are embedded").into()
+        );
     }
     let library = command.library.open()?;
     let device = command.library.devices(&library, &[command.device])?[0];
@@ -95,10 +97,13 @@ pub(super) fn run(command: &Embed) -> anyhow::Result<()> {
         let batch = rows.done..(rows.done + command.batch as usize).min(trace.len());
         let embeddings = match &pictures {
             Some(files) => {
-                let read: Vec<Picture> = files[batch.clone()].iter().map(|file| picture(file)).collect::<Result<_, _>>()?;
+                let read: Vec<Picture> =
+                    files[batch.clone()].iter().map(|file| picture(file)).collect::<Result<_, _>>()?;
                 encoder.images(&read.iter().collect::<Vec<_>>())?
             }
-            None => encoder.texts(&batch.clone().map(|row| trace.prompt(row).unwrap_or_default()).collect::<Vec<_>>())?,
+            None => {
+                encoder.texts(&batch.clone().map(|row| trace.prompt(row).unwrap_or_default()).collect::<Vec<_>>())?
+            }
         };
         rows.append(&embeddings)?;
         progress.advance(batch.len() as u64);
@@ -160,7 +165,7 @@ impl Rows {
     }
 
     fn append(&mut self, rows: &[Embedding]) -> anyhow::Result<()> {
-        let bytes: Vec<u8> = rows.iter().flat_map(|row| row.as_slice()).flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> = rows.iter().flat_map(Embedding::as_slice).flat_map(|value| value.to_le_bytes()).collect();
         self.to.write_all(&bytes).with_context(|| format!("{}: cannot be written", self.file.display()))?;
         self.done += rows.len();
         Ok(())

@@ -49,13 +49,24 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     let source = Source::read(&command.scenario)?;
     let scenario = source.scenario(&sets)?;
     if command.out.exists() && !command.force {
-        return Err(InputError::new(&command.out, "is there already: choose another file, or overwrite it with --force").key("--out").into());
+        return Err(InputError::new(
+            &command.out,
+            "is there already: choose another file, or overwrite it with --force",
+        )
+        .key("--out")
+        .into());
     }
     let library = command.library.open()?;
     let equipment = Equipment::of(&scenario, source.file(), &library, &command.library);
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
-    let plan = Plan { steps: scenario.models.steps, jobs: command.jobs, loads: 5, prompts: PROMPTS.map(str::to_owned).to_vec() };
-    let mut profile = ProfileFile { source: String::new(), service: Vec::new(), measurement: Vec::new(), quality: Vec::new() };
+    let plan = Plan {
+        steps: scenario.models.steps,
+        jobs: command.jobs,
+        loads: 5,
+        prompts: PROMPTS.map(str::to_owned).to_vec(),
+    };
+    let mut profile =
+        ProfileFile { source: String::new(), service: Vec::new(), measurement: Vec::new(), quality: Vec::new() };
     let mut warnings = Vec::new();
     let (gpus, types) = (scenario.gpus(), scenario.gpu_types());
     let mut batches = command.batch.clone();
@@ -65,7 +76,13 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     for (number, gpu) in types.iter().enumerate() {
         let worker = gpus.iter().position(|id| id.index() == number).unwrap_or(0);
         let device = equipment.devices[worker];
-        let others: Vec<_> = equipment.devices.iter().enumerate().filter(|(other, _)| *other != worker).map(|(_, device)| *device).collect();
+        let others: Vec<_> = equipment
+            .devices
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != worker)
+            .map(|(_, device)| *device)
+            .collect();
         for around in [Neighbourhood::Idle, Neighbourhood::Busy] {
             if around == Neighbourhood::Busy && others.is_empty() {
                 continue;
@@ -75,7 +92,8 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
             for (index, name) in scenario.model_names().iter().enumerate() {
                 eprintln!("{gpu} ({device}), {name}, others {}", around.word());
                 let (folder, guidance) = &equipment.palette.models[index];
-                let measured = model(&library, device, (folder, *guidance), equipment.palette.size, index > 0, &batches, &plan)?;
+                let measured =
+                    model(&library, device, (folder, *guidance), equipment.palette.size, index > 0, &batches, &plan)?;
                 warnings.extend(complaints(gpu, name, around, &measured));
                 add(&mut profile, gpu, name, around, &measured, command.jobs);
             }
@@ -163,7 +181,19 @@ fn rounded(value: f64) -> f64 {
 fn print(profile: &ProfileFile) {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["gpu", "model", "others", "batch", "step ms", "cv", "alone", "overhead ms", "job cv", "load ms", "MB"]);
+    table.set_header([
+        "gpu",
+        "model",
+        "others",
+        "batch",
+        "step ms",
+        "cv",
+        "alone",
+        "overhead ms",
+        "job cv",
+        "load ms",
+        "MB",
+    ]);
     for row in &profile.measurement {
         table.add_row([
             row.gpu.clone(),
@@ -185,7 +215,9 @@ fn print(profile: &ProfileFile) {
 /// Processor and number of threads, as far as the system says.
 fn host() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()));
+    let name = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{} with {threads} threads", name.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))
 }

@@ -41,7 +41,8 @@ enum Sides {
 
 /// The files of the sides: two, or one for both.
 fn files(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), InputError> {
-    let (text, image, both) = (folder.join("text_model.onnx"), folder.join("vision_model.onnx"), folder.join("model.onnx"));
+    let (text, image, both) =
+        (folder.join("text_model.onnx"), folder.join("vision_model.onnx"), folder.join("model.onnx"));
     if text.is_file() && image.is_file() {
         return Ok((text, Some(image)));
     }
@@ -94,9 +95,10 @@ impl DualEncoder {
             Sides::One(model) => (&mut **model, true),
         };
         let ids = tokens(model.input_type(IDS)?, &shape, &self.words.rows(texts)?)?;
-        let mask = match model.has_input(MASK) {
-            true => Some(tokens(model.input_type(MASK)?, &shape, &self.words.masks(texts)?)?),
-            false => None,
+        let mask = if model.has_input(MASK) {
+            Some(tokens(model.input_type(MASK)?, &shape, &self.words.masks(texts)?)?)
+        } else {
+            None
         };
         let mut inputs = vec![(IDS, &ids)];
         inputs.extend(mask.as_ref().map(|mask| (MASK, mask)));
@@ -203,7 +205,9 @@ impl Preparation {
             deviation: if normalize { deviation } else { [1.0; 3] },
         };
         match (preparation.crop, preparation.resize) {
-            (None, None | Some(Resize::Shortest(_))) => Err(wrong("crop_size", "a size: all pictures must come out alike")),
+            (None, None | Some(Resize::Shortest(_))) => {
+                Err(wrong("crop_size", "a size: all pictures must come out alike"))
+            }
             _ => Ok(preparation),
         }
     }

@@ -30,7 +30,10 @@ impl Error {
     /// ONNX Runtime's error, with the file it is about.
     pub(super) fn session<R>(file: &Path) -> impl Fn(ort::Error<R>) -> Self + use<'_, R> {
         // Its message may have several lines and end with one.
-        move |error| Self::Session { file: file.to_owned(), message: error.to_string().trim().trim_end_matches('.').replace('\n', " ") }
+        move |error| Self::Session {
+            file: file.to_owned(),
+            message: error.to_string().trim().trim_end_matches('.').replace('\n', " "),
+        }
     }
 
     /// A model whose file is sound but not what this program knows.

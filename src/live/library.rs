@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use ort::ep::cuda::{CUDA_DYLIBS, CUDNN_DYLIBS};
+
 use crate::input::InputError;
 
 /// The oldest minor version that works.
@@ -37,9 +39,9 @@ impl Library {
         }
         let file = find(named)?;
         let minor_version = check(&file)?;
-        preload_cuda(&file);
         let broken = |error: &dyn std::fmt::Display| InputError::new(&file, format!("cannot be opened: {error}"));
         let builder = ort::init_from(&file).map_err(|error| broken(&error))?;
+        preload_cuda(&file);
         let environment = builder.with_name("modm").build().map_err(|error| broken(&error))?;
         environment.set_log_level(ort::logging::LogLevel::Error);
         Ok(OPENED.get_or_init(|| Self { environment, file, minor_version }).clone())
@@ -127,8 +129,10 @@ pub(super) fn check(file: &Path) -> Result<u32, InputError> {
 fn preload_cuda(library: &Path) {
     let Some(folder) = library.parent() else { return };
     let (cuda, cudnn) = (folder.join("nvidia/cu13/lib"), folder.join("nvidia/cudnn/lib"));
-    if cuda.is_dir() {
-        let _ = ort::ep::cuda::preload_dylibs(Some(&cuda), cudnn.is_dir().then_some(cudnn.as_path()));
+    let cuda = CUDA_DYLIBS.iter().map(|name| cuda.join(name));
+    let cudnn = CUDNN_DYLIBS.iter().map(|name| cudnn.join(name));
+    for file in cuda.chain(cudnn).filter(|file| file.is_file()) {
+        let _ = ort::util::preload_dylib(file);
     }
 }
 
@@ -139,7 +143,9 @@ mod tests {
     #[test]
     fn the_newest_library_of_a_folder_is_taken() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.32.0", "libonnxruntime_providers_shared.so", "README"] {
+        for name in
+            ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.32.0", "libonnxruntime_providers_shared.so", "README"]
+        {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         assert_eq!(library_at(folder.path()), Some(folder.path().join("libonnxruntime.so.1.32.0")));

@@ -85,13 +85,15 @@ pub fn model(
     let before = resident_mb();
     let mut pipeline = Pipeline::open(library, folder, device)?;
     let mut loads = Vec::new();
-    let source = Picture::new(size[0], size[1], vec![128; (3 * size[0] * size[1]) as usize]).encode(ImageFormat::Png)?;
+    let source =
+        Picture::new(size[0], size[1], vec![128; (3 * size[0] * size[1]) as usize]).encode(ImageFormat::Png)?;
     let mut points = Vec::new();
     for &batch in batches {
         let skipped = if refiner { plan.steps / 2 } else { 0 };
         let mut draw = |work: Draw<'_>, job: u32| -> Result<(), Error> {
             let source = if refiner { Some(Picture::decode(&source)?) } else { None };
-            let noises: Vec<SeededNoise> = (0..batch).map(|row| SeededNoise { seed: 0, row: u64::from(job * batch + row) }).collect();
+            let noises: Vec<SeededNoise> =
+                (0..batch).map(|row| SeededNoise { seed: 0, row: u64::from(job * batch + row) }).collect();
             let drawings = noises.iter().zip(plan.prompts.iter().cycle().skip(job as usize % plan.prompts.len()));
             let drawings: Vec<Drawing<'_>> =
                 drawings.map(|(noise, prompt)| Drawing { prompt, noise, source: source.as_ref() }).collect();
@@ -137,7 +139,13 @@ fn point(
         draw(Draw::Bare(&tick), job)?;
         let alone = spans(&ticks.take());
         let begun = clock();
-        draw(Draw::Job(&|| { tick(); true }), job)?;
+        draw(
+            Draw::Job(&|| {
+                tick();
+                true
+            }),
+            job,
+        )?;
         let total = begun.elapsed().as_secs_f64();
         if job >= 2 {
             let spans = spans(&ticks.take());

@@ -24,6 +24,8 @@ pub mod picture;
 #[cfg(feature = "live")]
 pub mod pipeline;
 #[cfg(feature = "live")]
+mod resize;
+#[cfg(feature = "live")]
 pub mod store;
 #[cfg(feature = "live")]
 mod words;

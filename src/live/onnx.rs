@@ -93,9 +93,15 @@ impl Onnx {
     }
 
     /// Runs once. Outputs come to the host if `to_host`, else they stay on the device.
-    pub(super) fn run(&mut self, inputs: &[(&str, &DynTensor)], outputs: &[&str], to_host: bool) -> Result<Vec<DynTensor>, Error> {
+    pub(super) fn run(
+        &mut self,
+        inputs: &[(&str, &DynTensor)],
+        outputs: &[&str],
+        to_host: bool,
+    ) -> Result<Vec<DynTensor>, Error> {
         let failed = Error::session(&self.file);
-        let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default).map_err(&failed)?;
+        let host =
+            MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default).map_err(&failed)?;
         self.binding.clear();
         for (name, value) in inputs {
             self.binding.bind_input(*name, value).map_err(&failed)?;
@@ -105,7 +111,8 @@ impl Onnx {
         }
         let mut results = self.session.run_binding(&self.binding).map_err(&failed)?;
         let taken = outputs.iter().map(|name| {
-            let value = results.remove(name).ok_or_else(|| Error::model(&self.file, format!("gave no output `{name}`")))?;
+            let value =
+                results.remove(name).ok_or_else(|| Error::model(&self.file, format!("gave no output `{name}`")))?;
             value.downcast().map_err(&failed)
         });
         let taken = taken.collect();
@@ -160,7 +167,7 @@ pub(super) fn floats(element: TensorElementType, shape: &[usize], values: Vec<f3
 /// A tensor of token numbers in the width a model wants.
 pub(super) fn tokens(element: TensorElementType, shape: &[usize], values: &[u32]) -> Result<DynTensor, Error> {
     let made = if element == TensorElementType::Int32 {
-        let values: Vec<i32> = values.iter().map(|&token| token as i32).collect();
+        let values: Vec<i32> = values.iter().map(|&token| token.cast_signed()).collect();
         Tensor::from_array((shape.to_vec(), values)).map(Tensor::upcast)
     } else {
         let values: Vec<i64> = values.iter().map(|&token| i64::from(token)).collect();

@@ -7,6 +7,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat as Codec, RgbImage};
 
 use super::error::Error;
+use super::resize::cubic_resize;
 use super::settings::ImageFormat;
 
 /// A picture.
@@ -43,7 +44,10 @@ impl Picture {
     /// Planes of red, green, blue, of values from `scale(channel, 0 to 255)`.
     pub(super) fn planes_by(&self, scale: impl Fn(usize, f32) -> f32) -> Vec<f32> {
         let plane = |channel: usize| self.pixels.pixels().map(move |pixel| f32::from(pixel.0[channel]));
-        (0..3).flat_map(|channel| plane(channel).map(move |value| (channel, value))).map(|(channel, value)| scale(channel, value)).collect()
+        (0..3)
+            .flat_map(|channel| plane(channel).map(move |value| (channel, value)))
+            .map(|(channel, value)| scale(channel, value))
+            .collect()
     }
 
     /// Width and height.
@@ -58,13 +62,15 @@ impl Picture {
         self.pixels.as_raw()
     }
 
-    /// Another size, by cubic interpolation.
+    /// Another size, by cubic interpolation as Pillow does it, which models' preparations are defined by.
     #[must_use]
     pub fn resized(&self, [width, height]: [u32; 2]) -> Self {
-        if self.size() == [width, height] {
+        let (from, to) = (self.size(), [width.max(1), height.max(1)]);
+        if from == to || from.contains(&0) {
             return self.clone();
         }
-        Self { pixels: image::imageops::resize(&self.pixels, width, height, image::imageops::FilterType::CatmullRom) }
+        let sides = |size: [u32; 2]| size.map(|side| side as usize);
+        Self::new(to[0], to[1], cubic_resize(self.bytes(), sides(from), sides(to)))
     }
 
     /// The part of this size at the middle; black where there is nothing.
@@ -111,7 +117,8 @@ pub fn sheet(pairs: &[[Picture; 2]], across: usize) -> Picture {
     for (index, pair) in pairs.iter().enumerate() {
         let (column, line) = ((index % across) as u32, (index / across) as u32);
         for (side, picture) in (0..).zip(pair) {
-            let enlarged = image::imageops::resize(&picture.pixels, width, height, image::imageops::FilterType::Nearest);
+            let enlarged =
+                image::imageops::resize(&picture.pixels, width, height, image::imageops::FilterType::Nearest);
             let x = column * cell[0] + gap + side * (width + gap / 2);
             image::imageops::overlay(&mut sheet, &enlarged, i64::from(x), i64::from(line * cell[1] + gap));
         }

@@ -106,7 +106,8 @@ impl Device {
 }
 
 /// What a device is written as.
-const ACCEPTED: &str = "expected a device such as \"cpu:0\", \"cpu:0,threads=2\", \"cuda:0\" or \"cuda:0,memory_gb=20\"";
+const ACCEPTED: &str =
+    "expected a device such as \"cpu:0\", \"cpu:0,threads=2\", \"cuda:0\" or \"cuda:0,memory_gb=20\"";
 
 impl FromStr for Device {
     type Err = &'static str;
@@ -184,13 +185,18 @@ impl LiveSettings {
     pub fn check(&self, file: &Path, workers: usize) -> Result<(), InputError> {
         if !self.devices.is_empty() && self.devices.len() != workers {
             let message = format!("expected {workers}, one for each worker of the cluster, in order");
-            return Err(InputError::new(file, message).value("live.devices", format_args!("{} devices", self.devices.len())));
+            return Err(
+                InputError::new(file, message).value("live.devices", format_args!("{} devices", self.devices.len()))
+            );
         }
         if let Some((name, scale)) = self.guidance.iter().find(|(_, scale)| !(0.0..=1000.0).contains(*scale)) {
-            return Err(InputError::new(file, "expected a scale from 0 to 1000").value(format!("live.guidance.{name}"), scale));
+            return Err(
+                InputError::new(file, "expected a scale from 0 to 1000").value(format!("live.guidance.{name}"), scale)
+            );
         }
         if let Some(size) = self.size.filter(|size| !size.iter().all(|side| (1..=16_384).contains(side))) {
-            return Err(InputError::new(file, "expected [width, height] from 1 to 16384 pixels").value("live.size", format_args!("{size:?}")));
+            return Err(InputError::new(file, "expected [width, height] from 1 to 16384 pixels")
+                .value("live.size", format_args!("{size:?}")));
         }
         Ok(())
     }
@@ -206,7 +212,16 @@ mod tests {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse::<Device>().unwrap().name(), "cuda:0");
-        for bad in ["", "gpu:0", "cpu:x", "cpu:0,threads=0", "cpu:0,memory_gb=1", "cuda:0,threads=1", "cuda:0,memory_gb=nan", "cpu:70000"] {
+        for bad in [
+            "",
+            "gpu:0",
+            "cpu:x",
+            "cpu:0,threads=0",
+            "cpu:0,memory_gb=1",
+            "cuda:0,threads=1",
+            "cuda:0,memory_gb=nan",
+            "cpu:70000",
+        ] {
             assert!(bad.parse::<Device>().is_err(), "{bad}");
         }
     }

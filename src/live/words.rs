@@ -45,9 +45,12 @@ impl Words {
             token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
         };
         let own = tokenizer.get_padding().map(|padding| padding.pad_token.clone());
-        let pad_token = named(&config).or_else(|| named(&specials)).or(own).unwrap_or_else(|| "<|endoftext|>".to_owned());
+        let pad_token =
+            named(&config).or_else(|| named(&specials)).or(own).unwrap_or_else(|| "<|endoftext|>".to_owned());
         let pad_id = tokenizer.token_to_id(&pad_token).ok_or_else(|| {
-            Error::from(InputError::new(&file, "is not in the vocabulary").value("pad_token", format_args!("{pad_token:?}")))
+            Error::from(
+                InputError::new(&file, "is not in the vocabulary").value("pad_token", format_args!("{pad_token:?}")),
+            )
         })?;
         let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|error| unusable(&file, &*error))?;
@@ -152,4 +155,35 @@ fn added_token(id: u64, token: &Value) -> Value {
         "id": id, "content": content, "single_word": flag("single_word", false), "lstrip": flag("lstrip", false),
         "rstrip": flag("rstrip", false), "normalized": flag("normalized", true), "special": true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts that are hard to take apart, and what the reference implementation makes of them.
+    #[test]
+    fn texts_become_the_tokens_of_the_reference() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+        let cases: Value = serde_json::from_str(&input::text(folder.join("tokens.json")).unwrap()).unwrap();
+        let tokenizers = [
+            ("clip", "sdxl/model/tokenizer", None),
+            ("clip", "sd3/model/tokenizer", None),
+            ("clip_2", "sdxl/model/tokenizer_2", None),
+            ("clip_2", "sd3/model/tokenizer_2", None),
+            ("t5", "sd3/model/tokenizer_3", Some(256)),
+        ];
+        for (name, place, length) in tokenizers {
+            let words = Words::read(&folder.join(place), length).unwrap();
+            for case in cases.as_array().unwrap() {
+                let text = case["text"].as_str().unwrap();
+                let expected: Vec<u32> = serde_json::from_value(case[name].clone()).unwrap();
+                let rows = words.rows(&[text]).unwrap();
+                assert_eq!(rows.len(), length.unwrap_or(77));
+                assert_eq!(rows[..expected.len()], expected, "{place}: {text:?}");
+                let mask = words.masks(&[text]).unwrap();
+                assert_eq!(mask.iter().sum::<u32>() as usize, expected.len(), "{place}: {text:?}");
+            }
+        }
+    }
 }

@@ -126,7 +126,9 @@ impl Thread {
         for order in orders {
             let answer = match order {
                 Order::Load { number, model } => Answer::Loaded { worker, life, number, outcome: self.load(model) },
-                Order::Run { job, work, parts } => Answer::Drawn { worker, life, job, outcome: self.draw(job, work, &parts) },
+                Order::Run { job, work, parts } => {
+                    Answer::Drawn { worker, life, job, outcome: self.draw(job, work, &parts) }
+                }
             };
             if self.answers.send(answer).is_err() {
                 return;
@@ -145,11 +147,17 @@ impl Thread {
         Err((self.held, why))
     }
 
-    fn draw(&mut self, job: JobId, work: Work, parts: &[(Part, Arc<str>)]) -> Result<Vec<(RequestId, Picture)>, DrawError> {
+    fn draw(
+        &mut self,
+        job: JobId,
+        work: Work,
+        parts: &[(Part, Arc<str>)],
+    ) -> Result<Vec<(RequestId, Picture)>, DrawError> {
         let stop = self.stop.clone();
         let keep_going = move || stop.load(Ordering::Relaxed) != job.0;
         let one = |(part, prompt): &(Part, Arc<str>)| {
-            let source = part.source.map(|image| self.sources.read(image)).transpose().map_err(DrawError::SourceMissing)?;
+            let source =
+                part.source.map(|image| self.sources.read(image)).transpose().map_err(DrawError::SourceMissing)?;
             let task = Task { request: part.request, prompt, work, source: source.as_deref() };
             Ok((part.request, self.paint.draw(&task, &keep_going)?))
         };

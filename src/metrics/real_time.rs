@@ -38,7 +38,7 @@ pub struct Delay {
     pub max: f64,
 }
 
-/// Quality of the images of one kind: cosine of the prompt's embedding and the image's (a CLIPScore
+/// Quality of the images of one kind: cosine of the prompt's embedding and the image's (a `CLIPScore`
 /// where the encoder is CLIP's), clamped below at 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageQuality {

@@ -130,7 +130,7 @@ impl Scheduler {
                 continue;
             }
             let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
-            let embedding = output.and_then(|output| output.embedding.clone());
+            let embedding = output.and_then(|output| output.embedding.as_ref());
             self.keep_or_encode(request, &pending, model, embedding, actions);
         }
     }
@@ -141,7 +141,7 @@ impl Scheduler {
         request: RequestId,
         pending: &Pending,
         model: Option<ModelId>,
-        embedding: Option<Embedding>,
+        embedding: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) {
         let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
@@ -155,7 +155,7 @@ impl Scheduler {
         let key = match self.storage {
             Storage::None => None,
             Storage::ByPrompt(_) => pending.key.as_ref().filter(|_| miss),
-            Storage::ByImage => embedding.as_ref().filter(|_| by_image),
+            Storage::ByImage => embedding.filter(|_| by_image),
         };
         if let Some(key) = key {
             self.store(ImageId::of_request(request), tenant, key, actions);

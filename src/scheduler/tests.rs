@@ -114,7 +114,14 @@ impl Bench {
 }
 
 fn config() -> Config {
-    Config { models: 3, total_steps: 20, admission: Admission::All, max_attempts: 2, tenants_apart: false, measures_images: false }
+    Config {
+        models: 3,
+        total_steps: 20,
+        admission: Admission::All,
+        max_attempts: 2,
+        tenants_apart: false,
+        measures_images: false,
+    }
 }
 
 fn start(job: u64, worker: u16, model: ModelId, row: u32, source: Option<ImageId>) -> Action {

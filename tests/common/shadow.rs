@@ -291,10 +291,9 @@ impl Shadow {
         let miss = self.live[&request].decision.unwrap().kind == DecisionKind::Miss;
         match (self.world.system, self.world.config.admission) {
             (System::Vanilla, _) => false,
-            (System::Nirvana | System::Pinecone, _) => miss,
+            (System::Nirvana | System::Pinecone, _) | (System::Modm, Admission::Miss) => miss,
             (System::Modm, Admission::All) => true,
             (System::Modm, Admission::Large) => model == Some(ModelId::LARGE),
-            (System::Modm, Admission::Miss) => miss,
         }
     }
 

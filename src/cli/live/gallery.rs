@@ -33,13 +33,20 @@ pub(super) fn write(
 ) -> anyhow::Result<()> {
     let names = file_names(trace);
     let source = |row: &RequestRow| row.decision.and_then(|decision| decision.source?.request());
-    let mut page = format!("<!doctype html><html lang=en><meta charset=utf-8><title>Pictures</title><style>{STYLE}</style><h1>Pictures</h1><p>Each picture, and beside a hit the cached one it was made from.</p><main>");
+    let mut page = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Pictures</title><style>{STYLE}</style><h1>Pictures</h1><p>Each picture, and beside a hit the cached one it was made from.</p><main>"
+    );
     let mut pairs = Vec::new();
     for row in rows.iter().filter(|row| row.completed()) {
         let (Some(decision), index) = (row.decision, row.id.row()) else { continue };
         let picture = |row: usize| format!("images/{}", picture_name(&names[row], format));
         let model = row.run.map_or("returned as it is", |(_, model, _)| &models[model.index()]);
-        let _ = write!(page, "<figure><img loading=lazy src=\"{}\" alt=\"{}\">", picture(index), escaped(trace.prompt(index).unwrap_or_default()));
+        let _ = write!(
+            page,
+            "<figure><img loading=lazy src=\"{}\" alt=\"{}\">",
+            picture(index),
+            escaped(trace.prompt(index).unwrap_or_default())
+        );
         if let Some(source) = source(row) {
             let _ = write!(page, " <img loading=lazy src=\"{}\" alt=\"its source\">", picture(source.row()));
             if decision.kind == DecisionKind::Hit && pairs.len() < PAIRS {
@@ -65,7 +72,8 @@ pub(super) fn write(
         let bytes = std::fs::read(folder.join("images").join(picture_name(&names[row], format))).ok()?;
         Picture::decode(&bytes).ok()
     };
-    let pairs: Vec<[Picture; 2]> = pairs.into_iter().filter_map(|[source, own]| Some([read(source)?, read(own)?])).collect();
+    let pairs: Vec<[Picture; 2]> =
+        pairs.into_iter().filter_map(|[source, own]| Some([read(source)?, read(own)?])).collect();
     if !pairs.is_empty() {
         write_into(&folder.join("hits.png"), &sheet(&pairs, ACROSS).encode(ImageFormat::Png)?)?;
     }

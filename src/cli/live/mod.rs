@@ -27,7 +27,7 @@ pub(super) use run::{Equipment, file_names};
 /// Where ONNX Runtime is, and what may stand in for a GPU.
 #[derive(Debug, Args)]
 pub(super) struct LibraryArguments {
-    /// ONNX Runtime's library, or the folder it is in; else ORT_DYLIB_PATH, what scripts/install_onnxruntime installed, or the system's
+    /// ONNX Runtime's library, or its folder; else `ORT_DYLIB_PATH`, what `scripts/install_onnxruntime` installed, or the system's
     #[arg(long, value_name = "PATH")]
     pub(super) onnxruntime: Option<PathBuf>,
     /// Run on the CPU where a CUDA device cannot start, in place of refusing
@@ -70,7 +70,8 @@ impl LibraryArguments {
                     Ok(Device::cpu(device.number))
                 }
                 Err(error) => {
-                    let way_out = format!("cannot start: {error}. `modm doctor` says more; --allow-cpu runs on the CPU");
+                    let way_out =
+                        format!("cannot start: {error}. `modm doctor` says more; --allow-cpu runs on the CPU");
                     Err(InputError::new("live.devices", way_out).key(device.name()))
                 }
             }
@@ -111,7 +112,8 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         if !common.quiet && chosen.len() > 1 {
             eprintln!("{name}:");
         }
-        let summary = run::run(&prepared, &folder, source.file(), equipment, common.quiet).with_context(|| name.clone())?;
+        let summary =
+            run::run(&prepared, &folder, source.file(), &equipment, common.quiet).with_context(|| name.clone())?;
         stand_ins.extend(prepared.stand_ins().iter().cloned());
         let (summary, timeline, latencies) = summary;
         runs.push(Run { variant: name, seed: prepared.scenario.seed, summary, timeline, latencies });
@@ -164,15 +166,15 @@ fn prepare(
     }
     if scenario.trace.warm_requests > 0 || scenario.trace.warm_images.is_some() {
         let key = if scenario.trace.warm_requests > 0 { "trace.warm_requests" } else { "trace.warm_images" };
-        let way_out = "has embeddings without pictures: a live run is warm with what live.store holds from an earlier one";
+        let way_out =
+            "has embeddings without pictures: a live run is warm with what live.store holds from an earlier one";
         return wrong(InputError::new(file, way_out).key(key));
     }
-    let trace = match known {
-        Some(trace) => trace,
-        None => {
-            let read = TraceInputs::load(&scenario, file, false).map_err(|error| source.place(error, overrides))?;
-            Arc::new(read)
-        }
+    let trace = if let Some(trace) = known {
+        trace
+    } else {
+        let read = TraceInputs::load(&scenario, file, false).map_err(|error| source.place(error, overrides))?;
+        Arc::new(read)
     };
     if trace.trace.columns().prompts.is_none() {
         return wrong(InputError::new(file, "has no `prompt` column: a live run draws prompts").key("trace.requests"));

@@ -46,7 +46,9 @@ impl Journal for Recorded {
     fn record(&mut self, _: Time, record: Record<'_>) {
         match record {
             Record::Event(Event::Encoded { request, embedding }) => self.prompts[request.row()].clone_from(embedding),
-            Record::Event(Event::ImageEncoded { request, embedding }) => self.images[request.row()].clone_from(embedding),
+            Record::Event(Event::ImageEncoded { request, embedding }) => {
+                self.images[request.row()].clone_from(embedding);
+            }
             _ => {}
         }
     }

@@ -79,7 +79,8 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
         picture_size(&folder).map_err(|error| input(&folder, error))?;
         Ok((folder, scenario.live.guidance.get(name).copied()))
     };
-    let models: Vec<(PathBuf, Option<f32>)> = scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;
+    let models: Vec<(PathBuf, Option<f32>)> =
+        scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;
     let own = models.first().and_then(|(folder, _)| picture_size(folder).ok());
     Ok(Palette { size: scenario.live.size.or(own).unwrap_or([1024; 2]), models, seed: scenario.seed })
 }
@@ -89,7 +90,7 @@ pub(super) fn run(
     prepared: &Prepared,
     folder: &Path,
     file: &Path,
-    equipment: Equipment,
+    equipment: &Equipment,
     quiet: bool,
 ) -> anyhow::Result<(Summary, Timeline, Vec<Duration>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
@@ -97,7 +98,8 @@ pub(super) fn run(
     let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
     let images = folder.join("images");
     std::fs::create_dir_all(&images).with_context(|| format!("{}: the folder cannot be made", images.display()))?;
-    let place = scenario.live.store.as_ref().map_or_else(|| folder.join("store"), |store| Scenario::resolve(file, store));
+    let place =
+        scenario.live.store.as_ref().map_or_else(|| folder.join("store"), |store| Scenario::resolve(file, store));
     let Opened { store, found, warnings } = Store::open(&place, scenario.live.images, RealDisk)?;
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry.number);
@@ -110,8 +112,8 @@ pub(super) fn run(
     if !quiet {
         progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
     }
-    let encoder = encoder(&equipment, &found, &place)?;
-    let setting = setting(scenario, trace, &images, &equipment, &progress, &said);
+    let encoder = encoder(equipment, &found, &place)?;
+    let setting = setting(scenario, trace, &images, equipment, &progress, &said);
     let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
     live.drain_on_interrupt();
     let warm: Vec<_> = found.into_iter().map(|entry| entry.key).collect();
@@ -152,7 +154,10 @@ fn encoder(equipment: &Equipment, found: &[crate::live::store::Found], place: &P
     let mut encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
     let dimension = encoder.texts(&[""])?[0].as_slice().len();
     if let Some(entry) = found.first().filter(|entry| entry.key.as_slice().len() != dimension) {
-        let message = format!("its keys have {} components, the encoder's {dimension}: another store, or the encoder it was made with", entry.key.as_slice().len());
+        let message = format!(
+            "its keys have {} components, the encoder's {dimension}: another store, or the encoder it was made with",
+            entry.key.as_slice().len()
+        );
         return Err(InputError::new(place, message).into());
     }
     Ok(Box::new(encoder))

@@ -38,12 +38,32 @@ const MOST_FAILURES: u32 = 2;
 /// What threads tell the executor.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Prompt { request: RequestId, embedding: Result<Embedding, String> },
-    Picture { request: RequestId, embedding: Result<Embedding, String> },
-    Drawn { worker: WorkerId, life: u32, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, DrawError> },
+    Prompt {
+        request: RequestId,
+        embedding: Result<Embedding, String>,
+    },
+    Picture {
+        request: RequestId,
+        embedding: Result<Embedding, String>,
+    },
+    Drawn {
+        worker: WorkerId,
+        life: u32,
+        job: JobId,
+        outcome: Result<Vec<(RequestId, Picture)>, DrawError>,
+    },
     /// A load ended, or came to nothing: with what the worker holds now.
-    Loaded { worker: WorkerId, life: u32, number: u64, outcome: Result<(), (Option<ModelId>, String)> },
-    Lost { worker: WorkerId, life: u32, why: String },
+    Loaded {
+        worker: WorkerId,
+        life: u32,
+        number: u64,
+        outcome: Result<(), (Option<ModelId>, String)>,
+    },
+    Lost {
+        worker: WorkerId,
+        life: u32,
+        why: String,
+    },
     /// A lost worker may begin again.
     Back(WorkerId),
     Interrupted,
@@ -150,7 +170,12 @@ impl Live {
     ///
     /// # Errors
     /// A thread cannot be started, or a model cannot be loaded.
-    pub fn start(setting: Setting, store: Store, initial: &[ModelId], embed: Box<dyn Embed>) -> Result<Self, LiveError> {
+    pub fn start(
+        setting: Setting,
+        store: Store,
+        initial: &[ModelId],
+        embed: Box<dyn Embed>,
+    ) -> Result<Self, LiveError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (to_answers, answers) = unbounded_channel();
         let embedder = embedder::start(embed, to_answers.clone())?;
@@ -367,7 +392,8 @@ impl Live {
                 })
             }
             Answer::Lost { worker, life, why } => {
-                let current = self.workers[worker.index()].life == life && self.workers[worker.index()].handle.is_some();
+                let current =
+                    self.workers[worker.index()].life == life && self.workers[worker.index()].handle.is_some();
                 current.then(|| self.lost(worker, &why))
             }
             Answer::Back(worker) => self.back(worker),

@@ -107,7 +107,10 @@ impl Denoiser {
         let step_file = step.file.clone();
         let step_failed = Error::session(&step_file);
         let mut buffers = Buffers {
-            latents: [step.allocate(TensorElementType::Float32, &shape)?, step.allocate(TensorElementType::Float32, &shape)?],
+            latents: [
+                step.allocate(TensorElementType::Float32, &shape)?,
+                step.allocate(TensorElementType::Float32, &shape)?,
+            ],
             model_input: step.allocate(self.input, &wide)?,
             prediction: self.model.allocate(self.output, &wide)?,
         };
@@ -179,7 +182,9 @@ impl Denoiser {
         if let Some(time_ids) = time_ids {
             model.bind_input(TIME_IDS, &time_ids.tensor(self.model.input_type(TIME_IDS)?)?).map_err(&failed)?;
         }
-        for (name, value) in [(self.names.canvas, &canvas), (TIMESTEP, &timestep), (STATES, &states), (self.names.pooled, &pooled)] {
+        for (name, value) in
+            [(self.names.canvas, &canvas), (TIMESTEP, &timestep), (STATES, &states), (self.names.pooled, &pooled)]
+        {
             model.bind_input(name, value).map_err(&failed)?;
         }
         model.bind_output(self.names.prediction, &mut prediction).map_err(&failed)?;

@@ -89,10 +89,14 @@ impl Folder {
 impl Json {
     pub(in crate::live) fn read(file: &Path) -> Result<Self, Error> {
         let text = input::text(file)?;
-        let value = serde_json::from_str(&text).map_err(|error| {
-            InputError::new(file, format!("expected JSON: {error}")).line(error.line())
-        })?;
-        Ok(Self { file: file.to_owned(), value })
+        let value = serde_json::from_str(&text)
+            .map_err(|error| InputError::new(file, format!("expected JSON: {error}")).line(error.line()))?;
+        Ok(Self::of(file, value))
+    }
+
+    /// A value that was read otherwise; `file` is what errors name.
+    pub(in crate::live) fn of(file: &Path, value: Value) -> Self {
+        Self { file: file.to_owned(), value }
     }
 
     pub(in crate::live) fn get(&self, key: &str) -> &Value {

@@ -172,12 +172,18 @@ impl Pipeline {
 
     fn check(&self, size: [u32; 2], manner: &Manner<'_>) -> Result<(), Error> {
         let factor = self.canvas.factor() as u32;
-        let wrong = |message: String, key: &str, found: String| Err(InputError::new(&self.folder, message).value(key, found).into());
+        let wrong = |message: String, key: &str, found: String| {
+            Err(InputError::new(&self.folder, message).value(key, found).into())
+        };
         if size.iter().any(|side| !side.is_multiple_of(factor)) {
             return wrong(format!("expected multiples of {factor} pixels"), "size", format!("{size:?}"));
         }
         if manner.steps == 0 || manner.skipped >= manner.steps {
-            return wrong(format!("expected fewer than the {} steps", manner.steps), "skipped steps", manner.skipped.to_string());
+            return wrong(
+                format!("expected fewer than the {} steps", manner.steps),
+                "skipped steps",
+                manner.skipped.to_string(),
+            );
         }
         Ok(())
     }

@@ -41,20 +41,37 @@ pub struct Levels {
 }
 
 impl Schedule {
+    /// From the content of a `scheduler_config.json`.
+    ///
+    /// # Errors
+    /// It asks for what is not done here.
+    pub fn parse(config: &serde_json::Value) -> Result<Self, Error> {
+        Self::read(&Json::of("scheduler_config.json".as_ref(), config.clone()))
+    }
+
     /// From `scheduler_config.json`.
     pub(super) fn read(config: &Json) -> Result<Self, Error> {
         let class = config.get("_class_name").as_str().unwrap_or_default();
         let train_steps = config.number_or("num_train_timesteps", 1000.0)? as usize;
         let kind = match class {
             "FlowMatchEulerDiscreteScheduler" => {
-                let off = ["use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas", "stochastic_sampling"];
+                let off = [
+                    "use_dynamic_shifting",
+                    "use_karras_sigmas",
+                    "use_exponential_sigmas",
+                    "use_beta_sigmas",
+                    "invert_sigmas",
+                    "stochastic_sampling",
+                ];
                 off.iter().try_for_each(|key| config.off(key))?;
                 Kind::FlowMatch { shift: config.number_or("shift", 1.0)? }
             }
             "EulerDiscreteScheduler" => euler(config, train_steps)?,
             _ => {
                 let message = "expected FlowMatchEulerDiscreteScheduler or EulerDiscreteScheduler";
-                return Err(InputError::new(&config.file, message).value("_class_name", format_args!("{class:?}")).into());
+                return Err(InputError::new(&config.file, message)
+                    .value("_class_name", format_args!("{class:?}"))
+                    .into());
             }
         };
         Ok(Self { kind, train_steps })

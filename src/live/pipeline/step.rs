@@ -66,7 +66,12 @@ fn graph(guided: bool, prediction: TensorElementType, model_input: TensorElement
     let cast = |to: TensorElementType| Ok::<_, ort::Error>(vec![Attribute::new("to", i64::from(onnx_type(to)))?]);
     node("Cast", &[PREDICTION], &["said"], cast(TensorElementType::Float32)?)?;
     let velocity = if guided {
-        node("Split", &["said"], &["free", "told"], vec![Attribute::new("axis", 0_i64)?, Attribute::new("num_outputs", 2_i64)?])?;
+        node(
+            "Split",
+            &["said"],
+            &["free", "told"],
+            vec![Attribute::new("axis", 0_i64)?, Attribute::new("num_outputs", 2_i64)?],
+        )?;
         node("Sub", &["told", "free"], &["difference"], vec![])?;
         node("Mul", &["difference", GUIDANCE], &["pull"], vec![])?;
         node("Add", &["free", "pull"], &["velocity"], vec![])?;

@@ -49,7 +49,13 @@ pub(super) struct Conditioning {
 }
 
 impl TextEncoder {
-    fn open(library: &Library, folder: &Folder, suffix: &str, length: Option<usize>, device: Device) -> Result<Self, Error> {
+    fn open(
+        library: &Library,
+        folder: &Folder,
+        suffix: &str,
+        length: Option<usize>,
+        device: Device,
+    ) -> Result<Self, Error> {
         let words = Words::read(&folder.part(&format!("tokenizer{suffix}")), length)?;
         let model = Onnx::open(library, &folder.onnx(&format!("text_encoder{suffix}")), device)?;
         Ok(Self { words, model })
@@ -70,10 +76,14 @@ impl TextEncoder {
 
     /// The name of the states before the last layer, which SDXL and SD3 condition on.
     fn penultimate(&self) -> Result<String, Error> {
-        let layers = self.model.output_names().filter_map(|name| name.strip_prefix("hidden_states.")?.parse::<usize>().ok());
+        let layers =
+            self.model.output_names().filter_map(|name| name.strip_prefix("hidden_states.")?.parse::<usize>().ok());
         match layers.max() {
             Some(last) if last > 0 => Ok(format!("hidden_states.{}", last - 1)),
-            _ => Err(Error::model(&self.model.file, "has no outputs `hidden_states.N`: export it with its hidden states")),
+            _ => Err(Error::model(
+                &self.model.file,
+                "has no outputs `hidden_states.N`: export it with its hidden states",
+            )),
         }
     }
 }
@@ -96,7 +106,8 @@ impl Text {
             encoders,
             t5: has_t5.then(|| open("_3", Some(T5_TOKENS))).transpose()?,
             state_width,
-            zero_without_prompt: folder.family == Family::StableDiffusionXl && folder.flag("force_zeros_for_empty_prompt"),
+            zero_without_prompt: folder.family == Family::StableDiffusionXl
+                && folder.flag("force_zeros_for_empty_prompt"),
         })
     }
 
@@ -132,7 +143,11 @@ impl Text {
         }
         let pooled: Vec<&Rows> = parts.iter().filter_map(|part| part.get(1)).collect();
         // SDXL's first encoder may be exported with an embedding that its U-Net does not take.
-        let pooled = if self.family == Family::StableDiffusionXl { &pooled[pooled.len().saturating_sub(1)..] } else { &pooled[..] };
+        let pooled = if self.family == Family::StableDiffusionXl {
+            &pooled[pooled.len().saturating_sub(1)..]
+        } else {
+            &pooled[..]
+        };
         let states: Vec<&Rows> = parts.iter().map(|part| &part[0]).collect();
         Ok(Conditioning { states: Rows::beside(&states), pooled: Rows::beside(pooled) })
     }

@@ -56,12 +56,25 @@ pub struct Found {
 
 /// What the disk thread is to do, in order.
 enum Order {
-    Keep { image: ImageId, number: u64, picture: Arc<Picture>, record: Box<Record> },
-    Remove { number: u64 },
+    Keep {
+        image: ImageId,
+        number: u64,
+        picture: Arc<Picture>,
+        record: Box<Record>,
+    },
+    Remove {
+        number: u64,
+    },
     /// A picture of the results: not an entry.
-    Result { file: PathBuf, picture: Arc<Picture> },
+    Result {
+        file: PathBuf,
+        picture: Arc<Picture>,
+    },
     /// An entry's picture as a result.
-    Copy { file: PathBuf, number: u64 },
+    Copy {
+        file: PathBuf,
+        number: u64,
+    },
 }
 
 /// What is known of the content by all who read it.
@@ -153,7 +166,8 @@ impl Store {
         let sources = Sources { folder: folder.to_owned(), known: Arc::default() };
         let (orders, work) = channel();
         let (own, place) = (sources.clone(), folder.to_owned());
-        let writer = std::thread::Builder::new().name("store".into()).spawn(move || write(&work, &place, format, &own, &disk));
+        let writer =
+            std::thread::Builder::new().name("store".into()).spawn(move || write(&work, &place, format, &own, &disk));
         let writer = writer.map_err(|error| InputError::new(folder, format!("no thread can be started: {error}")))?;
         let store = Self { sources, format, next, orders: Some(orders), writer: Some(writer), _lock: lock };
         Ok(Opened { store, found, warnings })
@@ -252,7 +266,8 @@ fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: 
             }
             Order::Remove { number } => {
                 let record = folder.join(record_name(number));
-                let pictures = [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
+                let pictures =
+                    [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
                 let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
                 (record, done.map_err(|error| error.to_string()))
             }
@@ -271,7 +286,14 @@ fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: 
     }
 }
 
-fn keep(disk: &impl Disk, file: &Path, beside: &Path, picture: &Picture, format: ImageFormat, record: &Record) -> Result<(), String> {
+fn keep(
+    disk: &impl Disk,
+    file: &Path,
+    beside: &Path,
+    picture: &Picture,
+    format: ImageFormat,
+    record: &Record,
+) -> Result<(), String> {
     let bytes = picture.encode(format).map_err(|error| error.to_string())?;
     disk.write(file, &bytes).map_err(|error| error.to_string())?;
     let record = serde_json::to_vec_pretty(record).map_err(|error| error.to_string())?;

@@ -97,7 +97,8 @@ fn read_index(folder: &Path) -> BTreeMap<u64, Embedding> {
         let index: Index = serde_json::from_str(&text).ok()?;
         let keys = npy::read(&folder.join(KEYS)).ok()?;
         let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row));
-        (keys.rows() == index.numbers.len()).then(|| index.numbers.into_iter().zip(rows).filter_map(|(number, key)| Some((number, key?))).collect())
+        (keys.rows() == index.numbers.len())
+            .then(|| index.numbers.into_iter().zip(rows).filter_map(|(number, key)| Some((number, key?))).collect())
     };
     read().unwrap_or_default()
 }
