@@ -9,12 +9,15 @@ mod onnxruntime;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
+use modm::journal::{self, What};
 use modm::live::picture::Picture;
 use modm::profile::ProfileFile;
+use modm::scenario::{Inputs, Override, Source, TraceInputs};
 use modm::trace::npy;
 use serde_json::Value;
 
@@ -110,6 +113,7 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     ] {
         assert!(path.join(file).is_file(), "{file}");
     }
+    replays(&path, &[SHORT[1], SHORT[3], SHORT[5], SHORT[7]]);
     // What was embedded on the way is what `embed` says of prompts and pictures.
     let (requests, prompts) = (format!("{name}/trace/requests.csv"), format!("{name}/prompts.npy"));
     works(&["embed", &requests, "--model", "models/shapes/encoder", "--out", &prompts, "--batch", "1"]);
@@ -140,6 +144,52 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     works(&["simulate", again.to_str().unwrap(), "--out", simulated.to_str().unwrap()]);
     let rows = table(&simulated.join("requests.csv"));
     assert!(rows.iter().filter(|row| row["decision"] == "hit").count().abs_diff(hits) <= 5);
+}
+
+/// The journal of a run fed into a fresh core: the same actions.
+fn replays(out: &Path, overrides: &[&str]) {
+    let file = root().join("scenarios/live-shapes.toml");
+    let source = Source::read(&file).unwrap();
+    let sets: Vec<Override> = overrides.iter().map(|set| Override::parse(set).unwrap()).collect();
+    let scenario = source.scenario(&sets).unwrap();
+    let inputs = Inputs::new(&scenario, &file, Arc::new(TraceInputs::load(&scenario, &file, false).unwrap())).unwrap();
+    let packed = fs::File::open(out.join("journal.jsonl.gz")).unwrap();
+    let (_, lines) = journal::read::<Value>(BufReader::new(flate2::read::GzDecoder::new(packed))).unwrap();
+    let mut core = scenario.live_core(&inputs, &[], &mut Vec::new());
+    let mut expected = Vec::new();
+    for line in &lines {
+        match &line.what {
+            What::Event(event) => {
+                assert_eq!(expected, []);
+                core.handle(line.time, event.clone(), &mut expected);
+            }
+            What::Action(action) => assert_eq!(expected.remove(0), *action),
+        }
+    }
+    assert!(expected.is_empty() && core.outstanding() == 0 && lines.len() > 500);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_killed_leaves_a_store_that_opens() {
+    onnxruntime::library();
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let set = format!("live.store={store:?}");
+    let (_, name) = out(&folder);
+    let mut child =
+        modm(&live(&name, &["--set", "trace.synthetic.requests=100000", "--set", &set, "--quiet"])).spawn().unwrap();
+    let kept = || fs::read_dir(&store).is_ok_and(|entries| entries.count() > 10);
+    while !kept() {
+        pause();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let again = folder.path().join("again");
+    works(&live(again.to_str().unwrap(), &["--set", "trace.synthetic.requests=20", "--set", &set]));
+    let rows = table(&again.join("requests.csv"));
+    assert!(rows.iter().any(|row| row["source"].starts_with('-')), "pictures of the killed run are found");
+    assert!(rows.iter().all(|row| row["outcome"] == "completed"));
 }
 
 #[test]

@@ -37,6 +37,11 @@ fn json(file: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
+/// The CPU, or the device that `scripts/gpu_acceptance` names.
+fn device() -> Device {
+    std::env::var("MODM_TEST_DEVICE").map_or_else(|_| Device::default(), |name| name.parse().unwrap())
+}
+
 /// All values of a stored array.
 fn array(folder: &Path, name: &Value) -> Vec<f32> {
     let matrix = npy::read(&folder.join("cases").join(name.as_str().unwrap())).unwrap();
@@ -96,7 +101,7 @@ fn run(pipeline: &mut Pipeline, folder: &Path, case: &Value) -> [f32; 2] {
 
 fn check(name: &str, model: &Path, tolerance: f32) {
     let folder = folder().join(name);
-    let mut pipeline = Pipeline::open(&onnxruntime::library(), model, Device::default()).unwrap();
+    let mut pipeline = Pipeline::open(&onnxruntime::library(), model, device()).unwrap();
     let cases = json(&folder.join("cases.json"));
     let cases = cases["cases"].as_array().unwrap();
     assert!(cases.len() >= 7);
@@ -149,7 +154,7 @@ fn half_precision_draws_nearly_the_same() {
 #[test]
 fn pictures_drawn_together_are_those_drawn_alone() {
     let folder = folder().join("sd3");
-    let mut pipeline = Pipeline::open(&onnxruntime::library(), &folder.join("model"), Device::default()).unwrap();
+    let mut pipeline = Pipeline::open(&onnxruntime::library(), &folder.join("model"), device()).unwrap();
     let noises = [1, 2, 3].map(|row| SeededNoise { seed: 5, row });
     let drawings = || {
         noises.iter().zip(["a red cube", "", "a castle on a hill"]).map(|(noise, prompt)| Drawing {
@@ -169,7 +174,7 @@ fn pictures_drawn_together_are_those_drawn_alone() {
 #[test]
 fn a_drawing_stops_at_the_next_step() {
     let folder = folder().join("sdxl/model");
-    let mut pipeline = Pipeline::open(&onnxruntime::library(), &folder, Device::default()).unwrap();
+    let mut pipeline = Pipeline::open(&onnxruntime::library(), &folder, device()).unwrap();
     let asked = Cell::new(0);
     let keep_going = || asked.replace(asked.get() + 1) < 3;
     let noise = SeededNoise { seed: 5, row: 0 };
@@ -205,7 +210,7 @@ fn noise_levels_are_those_of_the_published_schedulers() {
 #[test]
 fn a_dual_encoder_sees_what_transformers_sees() {
     let folder = folder().join("clip");
-    let mut encoder = DualEncoder::open(&onnxruntime::library(), &folder.join("model"), Device::default()).unwrap();
+    let mut encoder = DualEncoder::open(&onnxruntime::library(), &folder.join("model"), device()).unwrap();
     let cases = json(&folder.join("cases.json"));
     let words = |list: &str, key: &str| -> Vec<String> {
         cases[list].as_array().unwrap().iter().map(|case| case[key].as_str().unwrap().to_owned()).collect()

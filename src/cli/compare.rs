@@ -61,12 +61,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     super::write_report(&comparison, &common.out)?;
     write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
-        let rows: Vec<_> = comparison
-            .runs
-            .iter()
-            .map(|run| serde_json::json!({ "variant": run.variant, "seed": run.seed, "summary": run.summary }))
-            .collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        println!("{}", serde_json::to_string_pretty(&rows(&comparison.runs))?);
         return Ok(());
     }
     print!("{}", report::terminal(&comparison, super::width()));
@@ -76,6 +71,12 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     super::print_notes(comparison.grounds());
     eprintln!("report: {}", common.out.join("report.html").display());
     Ok(())
+}
+
+/// Runs for programs: variant, seed and measures of each.
+pub(super) fn rows(runs: &[Run]) -> Vec<serde_json::Value> {
+    let row = |run: &Run| serde_json::json!({ "variant": run.variant, "seed": run.seed, "summary": run.summary });
+    runs.iter().map(row).collect()
 }
 
 /// The variants to run, in the order asked for.

@@ -2,7 +2,7 @@
 //! memory; alone and while other workers draw. What is measured first on a fresh session is left out.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -122,6 +122,33 @@ pub fn model(
         memory_mb: memory.filter(|grown| *grown >= 1.0 && device.processor == Processor::Cpu),
         points,
     })
+}
+
+/// Seconds of a run of the model alone and of a step of a drawing, job by job in turns: what the loop around
+/// the model costs.
+///
+/// # Errors
+/// A model does not load or does not draw.
+pub fn pairs(library: &Library, device: Device, folder: &Path, plan: &Plan) -> Result<Vec<(f64, f64)>, Error> {
+    let mut pipeline = Pipeline::open(library, folder, device)?;
+    let prompt = plan.prompts[0].as_str();
+    let ticks = RefCell::new(Vec::new());
+    let tick = || ticks.borrow_mut().push(clock());
+    let go = || {
+        tick();
+        true
+    };
+    let manner = Manner { steps: plan.steps, skipped: 0, guidance: None, size: None, keep_going: &go };
+    let mut pairs = Vec::new();
+    for job in 0..plan.jobs + 2 {
+        let noise = SeededNoise { seed: 0, row: u64::from(job) };
+        pipeline.run_bare(&[prompt], &manner, &tick)?;
+        let bare = mean(&spans(&ticks.take()));
+        pipeline.draw(&[Drawing { prompt, noise: &noise, source: None }], &manner)?;
+        let step = mean(&spans(&ticks.take()));
+        pairs.extend((job >= 2).then_some((bare, step)));
+    }
+    Ok(pairs)
 }
 
 /// Measures jobs of one batch size; each tells when its steps begin.

@@ -29,6 +29,7 @@ policy = "modm"
 bounds = [[0.25, 5], [0.3, 30]]
 [retrieval]
 latency_s = 0.05
+image_latency_s = 0.01
 [cache]
 capacity = 10
 admission = "all"
@@ -55,6 +56,18 @@ character_share = 0.2
 own_similarity = 0.2855
 own_similarity_deviation = 0.02
 dimension = 16
+[live]
+encoder = "encoder"
+devices = ["cpu:0", "cuda:1,memory_gb=20"]
+encoder_device = "cpu:0"
+size = [64, 32]
+store = "store"
+images = "png"
+[live.models]
+large = "large"
+small = "small"
+[live.guidance]
+large = 2.0
 [[variant]]
 name = "one"
 [[variant]]
@@ -99,6 +112,20 @@ gpu = "gpu"
 model = "small"
 step_s = 0.5
 load_s = 10
+[[measurement]]
+gpu = "gpu"
+model = "small"
+batch = 1
+neighbours = "idle"
+step_s = 0.5
+bare_step_s = 0.5
+step_cv = 0.01
+overhead_s = 0.1
+job_cv = 0.01
+load_s = 10
+load_cv = 0.1
+memory_mb = 100
+jobs = 20
 [[quality]]
 model = "small"
 skipped_steps = 10

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
@@ -81,6 +82,8 @@ impl LibraryArguments {
 }
 
 pub(super) fn run(command: &Live) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
     let common = &command.common;
     let (source, sets) = common.read()?;
     let base = source.scenario(&sets)?;
@@ -131,18 +134,20 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         ],
         runs,
     };
-    tell(common, &base, &comparison)
+    tell(common, &base, &comparison, begun.elapsed().as_secs_f64())
 }
 
 /// Writes the report and prints its table.
-fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison) -> anyhow::Result<()> {
+fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison, wall_s: f64) -> anyhow::Result<()> {
     super::write_report(comparison, &common.out)?;
     if comparison.variants().len() > 1 {
-        super::run::write_run_json(&common.out, base, &[], &comparison.stand_ins, 0.0, &[])?;
+        super::run::write_run_json(&common.out, base, &[], &comparison.stand_ins, wall_s, &[])?;
     }
     if common.json {
-        let summaries: Vec<_> = comparison.runs.iter().map(|run| &run.summary).collect();
-        println!("{}", serde_json::to_string_pretty(&summaries)?);
+        match comparison.runs.as_slice() {
+            [run] => println!("{}", serde_json::to_string_pretty(&run.summary)?),
+            runs => println!("{}", serde_json::to_string_pretty(&super::compare::rows(runs))?),
+        }
         return Ok(());
     }
     print!("{}", report::terminal(comparison, super::width()));

@@ -1,14 +1,13 @@
 //! The executor that draws: actions go to threads, their answers come back as events at the time they are
 //! heard. A tokio runtime waits for answers, deadlines and Ctrl-C together; it is the only clock of a run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration as HostDuration, Instant};
 
-use smallvec::SmallVec;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -21,19 +20,16 @@ use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::{Outcome, RequestId};
-use crate::scheduler::{Action, Event, JobId, Output, Part, WorkerId};
+use crate::scheduler::{Action, JobId, Part, WorkerId};
 use crate::time::{Moment, Time};
 
+mod answers;
 mod inbox;
 
 pub use inbox::Paced;
 
 /// How long a lost worker stays away before its thread is started again.
 const AWAY: HostDuration = HostDuration::from_secs(1);
-/// Losses in a row, without a job done in between, after which a worker is given up.
-const MOST_LOSSES: u32 = 3;
-/// Jobs that fail in a row on a worker before its sessions are made anew.
-const MOST_FAILURES: u32 = 2;
 
 /// What threads tell the executor.
 #[derive(Debug)]
@@ -153,8 +149,6 @@ pub struct Live {
     interrupted: Arc<AtomicBool>,
     /// Answers that are to come.
     in_flight: usize,
-    /// What follows from the answer before.
-    ahead: VecDeque<Event>,
     requests: BTreeMap<RequestId, Request>,
     /// Requests that may be forgotten once the core has acted.
     settled: Vec<RequestId>,
@@ -191,7 +185,6 @@ impl Live {
             store,
             interrupted: Arc::default(),
             in_flight: 0,
-            ahead: VecDeque::new(),
             requests: BTreeMap::new(),
             settled: Vec::new(),
         };
@@ -342,141 +335,6 @@ impl Live {
             }
         }
     }
-
-    /// What an answer amounts to; `None` if it is out of date.
-    fn event(&mut self, answer: Answer) -> Option<Event> {
-        match answer {
-            Answer::Prompt { request, embedding } => {
-                self.in_flight -= 1;
-                let embedding = self.embedded(request, "prompt", embedding);
-                if let Some(state) = self.requests.get_mut(&request) {
-                    state.prompt.clone_from(&embedding);
-                }
-                Some(Event::Encoded { request, embedding })
-            }
-            Answer::Picture { request, embedding } => {
-                self.in_flight -= 1;
-                let embedding = self.embedded(request, "picture", embedding);
-                if let Some(state) = self.requests.get_mut(&request) {
-                    state.encoding = false;
-                    state.image.clone_from(&embedding);
-                }
-                self.settled.push(request);
-                Some(Event::ImageEncoded { request, embedding })
-            }
-            Answer::Drawn { worker, life, job, outcome } => {
-                let state = &mut self.workers[worker.index()];
-                if state.life != life || state.handle.is_none() {
-                    return None;
-                }
-                state.job = None;
-                self.in_flight -= 1;
-                Some(self.drawn(worker, job, outcome))
-            }
-            Answer::Loaded { worker, life, number, outcome } => {
-                let state = &mut self.workers[worker.index()];
-                if state.life != life || state.load != number || state.handle.is_none() {
-                    return None;
-                }
-                state.loading = false;
-                self.in_flight -= 1;
-                Some(match outcome {
-                    Ok(()) => Event::ModelLoaded { worker },
-                    Err((loaded, reason)) => {
-                        self.warn(&format!("worker {}: {reason}", worker.0));
-                        if loaded.is_none() {
-                            self.away(worker);
-                        }
-                        Event::LoadFailed { worker, loaded, reason }
-                    }
-                })
-            }
-            Answer::Lost { worker, life, why } => {
-                let current =
-                    self.workers[worker.index()].life == life && self.workers[worker.index()].handle.is_some();
-                current.then(|| self.lost(worker, &why))
-            }
-            Answer::Back(worker) => self.back(worker),
-            Answer::Interrupted => None,
-        }
-    }
-
-    fn embedded(&self, request: RequestId, what: &str, embedding: Result<Embedding, String>) -> Option<Embedding> {
-        embedding.inspect_err(|why| self.warn(&format!("the {what} of request {request} has no embedding: {why}"))).ok()
-    }
-
-    fn drawn(&mut self, worker: WorkerId, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, DrawError>) -> Event {
-        let reason = match outcome {
-            Ok(pictures) => {
-                let state = &mut self.workers[worker.index()];
-                (state.failures, state.losses) = (0, 0);
-                let mut outputs = SmallVec::new();
-                for (request, picture) in pictures {
-                    // Nobody wants the picture of a request that was withdrawn.
-                    if let Some(state) = self.requests.get_mut(&request) {
-                        state.picture = Some(Arc::new(picture));
-                    }
-                    outputs.push(Output { request, embedding: None });
-                }
-                return Event::JobCompleted { worker, job, outputs };
-            }
-            Err(DrawError::SourceMissing(why)) => {
-                self.warn(&format!("a source cannot be read, its request becomes a miss: {why}"));
-                return Event::SourceMissing { worker, job };
-            }
-            Err(DrawError::Cancelled) => "cancelled".to_owned(),
-            Err(DrawError::Failed(why)) => {
-                self.warn(&format!("worker {}: a job failed: {why}", worker.0));
-                let state = &mut self.workers[worker.index()];
-                state.failures += 1;
-                if state.failures >= MOST_FAILURES {
-                    state.failures = 0;
-                    let down = self.lost(worker, "several jobs failed: its sessions are made anew");
-                    self.ahead.push_back(down);
-                }
-                why
-            }
-        };
-        Event::JobFailed { worker, job, reason }
-    }
-
-    /// A worker's thread is gone, or is left to end by itself.
-    fn lost(&mut self, worker: WorkerId, why: &str) -> Event {
-        self.warn(&format!("worker {} is lost: {why}", worker.0));
-        let state = &mut self.workers[worker.index()];
-        state.handle = None;
-        self.in_flight -= usize::from(state.job.take().is_some()) + usize::from(std::mem::take(&mut state.loading));
-        self.away(worker);
-        Event::WorkerDown(worker)
-    }
-
-    /// Has a lost worker come back after a while, unless it was lost too often.
-    fn away(&mut self, worker: WorkerId) {
-        let state = &mut self.workers[worker.index()];
-        state.losses += 1;
-        if state.losses > MOST_LOSSES {
-            self.warn(&format!("worker {} is given up", worker.0));
-            return;
-        }
-        let (answers, away) = (self.to_answers.clone(), self.setting.away);
-        self.in_flight += 1;
-        self.runtime.spawn(async move {
-            tokio::time::sleep(away).await;
-            // Nobody listens once the run is over.
-            let _ = answers.send(Answer::Back(worker));
-        });
-    }
-
-    fn back(&mut self, worker: WorkerId) -> Option<Event> {
-        self.in_flight -= 1;
-        if self.workers[worker.index()].handle.is_none()
-            && let Err(error) = self.start_worker(worker)
-        {
-            self.warn(&format!("worker {} stays away: {error}", worker.0));
-            return None;
-        }
-        Some(Event::WorkerUp(worker))
-    }
 }
 
 impl Executor for Live {
@@ -511,9 +369,6 @@ impl Executor for Live {
 
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
         self.forget_settled();
-        if let Some(event) = self.ahead.pop_front() {
-            return Ok(Step::Completed(self.now(), event));
-        }
         loop {
             // What has come is handled before what is due: completions before arrivals.
             let answer = match (self.answers.try_recv().ok(), deadline) {

@@ -11,7 +11,7 @@ use super::super::onnx::{Onnx, floats};
 use super::super::settings::Device;
 use super::folder::{Family, Folder};
 use super::schedule::Levels;
-use super::step::{self, DELTA, GUIDANCE, LATENTS, MODEL_INPUT, NEXT, PREDICTION, SCALE};
+use super::step::{self, FREE, Form, LATENTS, MODEL_INPUT, NEXT, PREDICTION, SCALE, TOLD};
 use super::text::{Conditioning, Rows};
 
 /// Names of a denoiser's inputs and its output.
@@ -22,6 +22,7 @@ struct Names {
     prediction: &'static str,
 }
 
+const SINGLE: TensorElementType = TensorElementType::Float32;
 const STATES: &str = "encoder_hidden_states";
 const TIMESTEP: &str = "timestep";
 const TIME_IDS: &str = "time_ids";
@@ -33,6 +34,7 @@ pub(super) struct Denoiser {
     model: Onnx,
     /// Without guidance and with it.
     steps: [Onnx; 2],
+    scaled: bool,
     input: TensorElementType,
     output: TensorElementType,
     /// Whether the model wants a timestep for each row, or one for all.
@@ -59,6 +61,13 @@ struct Buffers {
     prediction: DynTensor,
 }
 
+/// What changes from step to step.
+struct Numbers {
+    timestep: DynTensor,
+    /// Inputs of the graph after the model.
+    of_step: Vec<(&'static str, DynTensor)>,
+}
+
 impl Denoiser {
     /// Which part of a family's folder it is.
     pub(super) const fn part(family: Family) -> &'static str {
@@ -68,7 +77,8 @@ impl Denoiser {
         }
     }
 
-    pub(super) fn open(library: &Library, folder: &Folder, device: Device) -> Result<Self, Error> {
+    /// `scaled` says whether the schedule scales the model's input.
+    pub(super) fn open(library: &Library, folder: &Folder, device: Device, scaled: bool) -> Result<Self, Error> {
         let names = match folder.family {
             Family::Shapes | Family::StableDiffusion3 => {
                 Names { canvas: "hidden_states", pooled: "pooled_projections", prediction: "out_hidden_states" }
@@ -81,9 +91,10 @@ impl Denoiser {
         model.input_type(names.pooled)?;
         model.input_type(TIMESTEP)?;
         let timestep_by_row = model.input_shape(TIMESTEP).is_some_and(|shape| !shape.is_empty());
-        let steps = [false, true].map(|guided| step::open(library, device, guided, output, input));
+        let form = |guided| Form { guided, scaled, prediction: output, model_input: input };
+        let steps = [false, true].map(|guided| step::open(library, device, form(guided)));
         let [plain, guided] = steps;
-        Ok(Self { names, model, steps: [plain?, guided?], input, output, timestep_by_row })
+        Ok(Self { names, model, steps: [plain?, guided?], scaled, input, output, timestep_by_row })
     }
 
     /// Denoises `latents`, `[pictures, channels, height, width]` of numbers already noised to the first level.
@@ -96,68 +107,83 @@ impl Denoiser {
         walk: &Walk<'_>,
     ) -> Result<DynTensor, Error> {
         let guided = walk.guidance.is_some();
-        let rows = if guided { 2 * shape[0] } else { shape[0] };
-        let wide = [rows, shape[1], shape[2], shape[3]];
+        let wide = [if guided { 2 } else { 1 } * shape[0], shape[1], shape[2], shape[3]];
+        let numbers = self.numbers(walk, wide[0])?;
         let scale = walk.levels.input_scale(walk.skipped);
         let first: Vec<f32> = latents.iter().map(|value| value * scale).collect();
-        let first = if guided { first.repeat(2) } else { first };
-        let first = floats(self.input, &wide, first)?;
-        let start = floats(TensorElementType::Float32, &shape, latents)?;
-        let step = &mut self.steps[usize::from(guided)];
-        let step_file = step.file.clone();
-        let step_failed = Error::session(&step_file);
+        let first = floats(self.input, &wide, if guided { first.repeat(2) } else { first })?;
+        let start = floats(SINGLE, &shape, latents)?;
+        let mut prediction = self.model.allocate(self.output, &wide)?;
+        let mut model = self.bind(conditioning, time_ids, &mut prediction)?;
+        let step = &self.steps[usize::from(guided)];
         let mut buffers = Buffers {
-            latents: [
-                step.allocate(TensorElementType::Float32, &shape)?,
-                step.allocate(TensorElementType::Float32, &shape)?,
-            ],
+            latents: [step.allocate(SINGLE, &shape)?, step.allocate(SINGLE, &shape)?],
             model_input: step.allocate(self.input, &wide)?,
-            prediction: self.model.allocate(self.output, &wide)?,
+            prediction,
         };
-        let mut model = self.model.binding()?;
-        let model_file = self.model.file.clone();
-        let failed = Error::session(&model_file);
-        let states = conditioning.states.tensor(self.model.input_type(STATES)?)?;
-        let pooled = conditioning.pooled.tensor(self.model.input_type(self.names.pooled)?)?;
-        model.bind_input(STATES, &states).map_err(&failed)?;
-        model.bind_input(self.names.pooled, &pooled).map_err(&failed)?;
-        if let Some(time_ids) = time_ids {
-            model.bind_input(TIME_IDS, &time_ids.tensor(self.model.input_type(TIME_IDS)?)?).map_err(&failed)?;
-        }
-        model.bind_input(self.names.canvas, &first).map_err(&failed)?;
-        model.bind_output(self.names.prediction, &mut buffers.prediction).map_err(&failed)?;
-        let mut turns = [0, 1].map(|turn| bind_step(step, &mut buffers, turn, walk.guidance));
-        let last = walk.levels.timesteps.len();
-        let mut turn = 0;
-        for at in walk.skipped..last {
+        let mut turns = [bind_step(step, &mut buffers, 0)?, bind_step(step, &mut buffers, 1)?];
+        bind(&mut model, &self.model, self.names.canvas, &first)?;
+        bind(&mut turns[0], step, LATENTS, &start)?;
+        for (at, numbers) in numbers.iter().enumerate() {
             if !(walk.keep_going)() {
                 return Err(Error::Cancelled);
             }
-            let timestep = vec![walk.levels.timesteps[at]; if self.timestep_by_row { rows } else { 1 }];
-            let dimensions = if self.timestep_by_row { vec![rows] } else { Vec::new() };
-            let timestep = floats(self.model.input_type(TIMESTEP)?, &dimensions, timestep)?;
-            model.bind_input(TIMESTEP, &timestep).map_err(&failed)?;
+            bind(&mut model, &self.model, TIMESTEP, &numbers.timestep)?;
             self.model.run_bound(&model)?;
-            let binding = turns[turn].as_mut().map_err(|error| std::mem::replace(error, Error::Cancelled))?;
-            if at == walk.skipped {
-                binding.bind_input(LATENTS, &start).map_err(&step_failed)?;
+            let (step, turn) = (&mut self.steps[usize::from(guided)], at % 2);
+            for (name, number) in &numbers.of_step {
+                bind(&mut turns[turn], step, name, number)?;
             }
-            binding.bind_input(DELTA, &scalar(walk.levels.step(at))?).map_err(&step_failed)?;
-            binding.bind_input(SCALE, &scalar(walk.levels.input_scale(at + 1))?).map_err(&step_failed)?;
-            step.run_bound(binding)?;
-            if at == walk.skipped {
+            step.run_bound(&turns[turn])?;
+            if at == 0 {
                 // From now on both graphs read what the other has left on the device.
-                binding.bind_input(LATENTS, &buffers.latents[turn]).map_err(&step_failed)?;
-                model.bind_input(self.names.canvas, &buffers.model_input).map_err(&failed)?;
+                bind(&mut turns[0], step, LATENTS, &buffers.latents[0])?;
+                bind(&mut model, &self.model, self.names.canvas, &buffers.model_input)?;
             }
-            turn = 1 - turn;
         }
         let [even, odd] = buffers.latents;
-        Ok(if turn == 1 { odd } else { even })
+        Ok(if numbers.len() % 2 == 1 { odd } else { even })
     }
-}
 
-impl Denoiser {
+    /// Everything that changes from step to step, made before the first.
+    fn numbers(&self, walk: &Walk<'_>, rows: usize) -> Result<Vec<Numbers>, Error> {
+        let one = |at: usize| {
+            let (delta, told) = (walk.levels.step(at), walk.guidance.unwrap_or(1.0));
+            let mut of_step = vec![(TOLD, scalar(delta * told)?)];
+            if walk.guidance.is_some() {
+                of_step.push((FREE, scalar(delta * (1.0 - told))?));
+            }
+            if self.scaled {
+                of_step.push((SCALE, scalar(walk.levels.input_scale(at + 1))?));
+            }
+            Ok(Numbers { timestep: self.timestep(walk.levels.timesteps[at], rows)?, of_step })
+        };
+        (walk.skipped..walk.levels.timesteps.len()).map(one).collect()
+    }
+
+    fn timestep(&self, value: f32, rows: usize) -> Result<DynTensor, Error> {
+        let shape: &[usize] = if self.timestep_by_row { &[rows] } else { &[] };
+        floats(self.model.input_type(TIMESTEP)?, shape, vec![value; shape.iter().product()])
+    }
+
+    /// Binds what stays the same over the steps.
+    fn bind(
+        &self,
+        conditioning: Conditioning,
+        time_ids: Option<Rows>,
+        prediction: &mut DynTensor,
+    ) -> Result<IoBinding, Error> {
+        let mut model = self.model.binding()?;
+        let pooled = self.names.pooled;
+        bind(&mut model, &self.model, STATES, &conditioning.states.tensor(self.model.input_type(STATES)?)?)?;
+        bind(&mut model, &self.model, pooled, &conditioning.pooled.tensor(self.model.input_type(pooled)?)?)?;
+        if let Some(time_ids) = time_ids {
+            bind(&mut model, &self.model, TIME_IDS, &time_ids.tensor(self.model.input_type(TIME_IDS)?)?)?;
+        }
+        model.bind_output(self.names.prediction, prediction).map_err(Error::session(&self.model.file))?;
+        Ok(model)
+    }
+
     /// Runs the model alone so often, its inputs bound once: what a step costs without anything of ours.
     /// `tick` is called before each run and after the last.
     pub(super) fn bare(
@@ -171,23 +197,10 @@ impl Denoiser {
         let rows = conditioning.pooled.shape[0];
         let wide = [rows, shape[1], shape[2], shape[3]];
         let mut prediction = self.model.allocate(self.output, &wide)?;
-        let mut model = self.model.binding()?;
-        let file = self.model.file.clone();
-        let failed = Error::session(&file);
+        let mut model = self.bind(conditioning, time_ids, &mut prediction)?;
         let canvas = floats(self.input, &wide, vec![0.5; wide.iter().product()])?;
-        let dimensions = if self.timestep_by_row { vec![rows] } else { Vec::new() };
-        let timestep = floats(self.model.input_type(TIMESTEP)?, &dimensions, vec![500.0; dimensions.iter().product()])?;
-        let states = conditioning.states.tensor(self.model.input_type(STATES)?)?;
-        let pooled = conditioning.pooled.tensor(self.model.input_type(self.names.pooled)?)?;
-        if let Some(time_ids) = time_ids {
-            model.bind_input(TIME_IDS, &time_ids.tensor(self.model.input_type(TIME_IDS)?)?).map_err(&failed)?;
-        }
-        for (name, value) in
-            [(self.names.canvas, &canvas), (TIMESTEP, &timestep), (STATES, &states), (self.names.pooled, &pooled)]
-        {
-            model.bind_input(name, value).map_err(&failed)?;
-        }
-        model.bind_output(self.names.prediction, &mut prediction).map_err(&failed)?;
+        bind(&mut model, &self.model, self.names.canvas, &canvas)?;
+        bind(&mut model, &self.model, TIMESTEP, &self.timestep(500.0, rows)?)?;
         for _ in 0..runs {
             tick();
             self.model.run_bound(&model)?;
@@ -197,15 +210,15 @@ impl Denoiser {
     }
 }
 
-/// A step from the latents of the other turn to those of this one.
-fn bind_step(step: &Onnx, buffers: &mut Buffers, turn: usize, guidance: Option<f32>) -> Result<IoBinding, Error> {
+fn bind(binding: &mut IoBinding, model: &Onnx, name: &str, value: &DynTensor) -> Result<(), Error> {
+    binding.bind_input(name, value).map_err(Error::session(&model.file))
+}
+
+/// A step from the latents of one turn to those of the other: turn 0 writes the second buffer, turn 1 the first.
+fn bind_step(step: &Onnx, buffers: &mut Buffers, turn: usize) -> Result<IoBinding, Error> {
     let failed = Error::session(&step.file);
     let mut binding = step.binding()?;
     binding.bind_input(PREDICTION, &buffers.prediction).map_err(&failed)?;
-    if let Some(guidance) = guidance {
-        binding.bind_input(GUIDANCE, &scalar(guidance)?).map_err(&failed)?;
-    }
-    // Turn 0 writes the second buffer, turn 1 the first.
     binding.bind_input(LATENTS, &buffers.latents[turn]).map_err(&failed)?;
     binding.bind_output(NEXT, &mut buffers.latents[1 - turn]).map_err(&failed)?;
     binding.bind_output(MODEL_INPUT, &mut buffers.model_input).map_err(&failed)?;
@@ -213,5 +226,5 @@ fn bind_step(step: &Onnx, buffers: &mut Buffers, turn: usize, guidance: Option<f
 }
 
 fn scalar(value: f32) -> Result<DynTensor, Error> {
-    floats(TensorElementType::Float32, &[], vec![value])
+    floats(SINGLE, &[], vec![value])
 }

@@ -92,7 +92,7 @@ impl Pipeline {
             folder: path.to_owned(),
             family: folder.family,
             text: Text::open(library, &folder, device, part)?,
-            denoiser: Denoiser::open(library, &folder, device)?,
+            denoiser: Denoiser::open(library, &folder, device, schedule.scales_input())?,
             canvas,
             schedule,
             guidance,
@@ -205,7 +205,8 @@ pub fn picture_size(path: &Path) -> Result<[u32; 2], Error> {
 /// Its provider cannot start: why.
 pub fn probe(library: &Library, device: Device) -> Result<(), Error> {
     let element = ort::value::TensorElementType::Float32;
-    step::open(library, device, false, element, element).map(|_| ())
+    let form = step::Form { guided: false, scaled: false, prediction: element, model_input: element };
+    step::open(library, device, form).map(|_| ())
 }
 
 impl Family {

@@ -77,6 +77,12 @@ impl Schedule {
         Ok(Self { kind, train_steps })
     }
 
+    /// Whether the model's input is scaled by its noise level.
+    #[must_use]
+    pub const fn scales_input(&self) -> bool {
+        matches!(self.kind, Kind::Euler { .. })
+    }
+
     /// The levels of a drawing of so many steps.
     #[must_use]
     pub fn levels(&self, steps: u32) -> Levels {
