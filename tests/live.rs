@@ -290,9 +290,11 @@ fn an_interrupted_embedding_goes_on_where_it_was() {
     assert!(embed(&whole).status.success());
     let bytes = fs::read(&whole).unwrap();
     // As if it had been killed in the middle of the second row.
-    let about = r#"{"requests_sha256":"HASH","model":"models/shapes/encoder","images":null,"dimension":128}"#;
+    let about = r#"{"requests_sha256":"HASH","model_sha256":"MODEL","images":null,"dimension":128}"#;
     let hash = modm::input::sha256(&requests).unwrap();
-    fs::write(folder.path().join("part.npy.unfinished.json"), about.replace("HASH", &hash)).unwrap();
+    let model = modm::live::encoder::DualEncoder::fingerprint(&root().join("models/shapes/encoder")).unwrap();
+    fs::write(folder.path().join("part.npy.unfinished.json"), about.replace("HASH", &hash).replace("MODEL", &model))
+        .unwrap();
     fs::write(folder.path().join("part.npy.unfinished"), &bytes[bytes.len() - 3 * 512..][..700]).unwrap();
     let output = embed(&part);
     assert!(String::from_utf8_lossy(&output.stderr).contains("going on after row 1 of 3"), "{output:?}");
@@ -352,6 +354,15 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     refused(&["--set", "live.images=gif"], &["live.images", "png"]);
     refused(&["--set", "system.policy=nirvana"], &["system.policy", "final images"]);
     refused(&["--set", "trace.warm_requests=10"], &["trace.warm_requests", "live.store"]);
+    refused(&["--set", "live.size=[30,32]"], &["live.size = [30, 32]", "multiples of 4"]);
+    let foreign = tempfile::tempdir().unwrap();
+    fs::write(foreign.path().join("000000000001.png"), "somebody else's").unwrap();
+    let output = run(&live(
+        foreign.path().join("out").to_str().unwrap(),
+        &["--set", &format!("live.store={:?}", foreign.path())],
+    ));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(foreign.path().join("000000000001.png").is_file(), "what is not ours is left alone");
     refused(&["--onnxruntime", "/nowhere"], &["--onnxruntime", "scripts/install_onnxruntime"]);
 }
 

@@ -198,7 +198,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     let (scenario, inputs) = scenario(workers);
     let trace = &inputs.trace.trace;
     let disk = BadDisk { trouble, written: AtomicU32::new(0) };
-    let Opened { store, found, .. } = Store::open(store_folder, ImageFormat::Png, disk).unwrap();
+    let Opened { store, found, .. } = Store::open(store_folder, ImageFormat::Png, "test", disk).unwrap();
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry.number);
     }
@@ -229,7 +229,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     for action in actions {
         let Ok(()) = live.submit(Time::ZERO, action);
     }
-    let mut inbox = Paced::new(arrivals(trace), live.interrupted());
+    let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
     replay(&mut core, &mut live, &mut inbox, &mut journal).unwrap();
     let failures = live.finish();
     assert_eq!(failures.is_empty(), trouble.room == u32::MAX, "{failures:?}");
@@ -266,7 +266,7 @@ fn check(run: &Run, folder: &Path, trouble: Trouble, workers: usize) {
         assert!(drawn.clone().all(|row| folder.join(format!("results/{}.png", row.id)).is_file()));
         assert_eq!(std::fs::read_dir(folder.join("results")).unwrap().count(), drawn.count());
     }
-    let Opened { store, warnings, found } = Store::open(folder, ImageFormat::Png, RealDisk).unwrap();
+    let Opened { store, warnings, found } = Store::open(folder, ImageFormat::Png, "test", RealDisk).unwrap();
     assert_eq!(warnings, Vec::<String>::new(), "the store opens clean");
     assert!(found.len() <= 12, "no more than the cache held");
     drop(store);
@@ -324,7 +324,7 @@ fn a_store_is_found_again_without_its_index_and_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), NONE, 2);
     let open = || {
-        let opened = Store::open(folder.path(), ImageFormat::Png, RealDisk).unwrap();
+        let opened = Store::open(folder.path(), ImageFormat::Png, "test", RealDisk).unwrap();
         (opened.found, opened.warnings)
     };
     let (found, _) = open();
@@ -345,10 +345,24 @@ fn a_store_is_found_again_without_its_index_and_after_a_crash() {
 }
 
 #[test]
+fn a_folder_of_somebody_else_or_of_another_encoder_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = folder.path().join("000000000001.png");
+    std::fs::write(&theirs, "a picture of a data set").unwrap();
+    let refused = Store::open(folder.path(), ImageFormat::Png, "test", RealDisk).unwrap_err();
+    assert!(refused.to_string().contains("is not empty and no store"), "{refused}");
+    assert!(theirs.is_file() && std::fs::read_dir(folder.path()).unwrap().count() == 1);
+    let store = tempfile::tempdir().unwrap();
+    run(store.path(), NONE, 2);
+    let refused = Store::open(store.path(), ImageFormat::Png, "another", RealDisk).unwrap_err();
+    assert!(refused.to_string().contains("another encoder"), "{refused}");
+}
+
+#[test]
 fn two_runs_cannot_share_a_store() {
     let folder = tempfile::tempdir().unwrap();
-    let opened = Store::open(folder.path(), ImageFormat::Png, RealDisk).unwrap();
-    let refused = Store::open(folder.path(), ImageFormat::Png, RealDisk).unwrap_err();
+    let opened = Store::open(folder.path(), ImageFormat::Png, "test", RealDisk).unwrap();
+    let refused = Store::open(folder.path(), ImageFormat::Png, "test", RealDisk).unwrap_err();
     assert!(refused.to_string().contains("in use by another run"), "{refused}");
     drop(opened);
 }

@@ -10,7 +10,7 @@ use crate::live::encoder::DualEncoder;
 use crate::live::library::{self, Library, WAY_OUT};
 use crate::live::pipeline::{Pipeline, probe};
 use crate::live::settings::{Device, Processor};
-use crate::scenario::{Scenario, Source};
+use crate::scenario::{Override, Scenario, Source};
 
 /// Say what of live mode works here: library, providers, devices, memory, models; and what to do about the rest
 ///
@@ -19,6 +19,9 @@ use crate::scenario::{Scenario, Source};
 pub(super) struct Doctor {
     /// Also open the models, the encoder and the devices that this scenario names
     scenario: Option<PathBuf>,
+    /// Override a scenario key (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
     #[command(flatten)]
     library: LibraryArguments,
 }
@@ -54,8 +57,8 @@ struct Broken;
 
 pub(super) fn run(command: &Doctor) -> anyhow::Result<()> {
     let scenario = command.scenario.as_ref().map(|file| {
-        let source = Source::read(file)?;
-        source.scenario(&[]).map(|scenario| (scenario, file.clone()))
+        let sets: Vec<Override> = command.sets.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
+        Source::read(file)?.scenario(&sets).map(|scenario| (scenario, file.clone()))
     });
     let scenario = scenario.transpose()?;
     let mut findings = Findings::default();
@@ -119,7 +122,7 @@ fn devices(library: &Library, scenario: Option<&Scenario>, allow_cpu: bool, find
         Err(error) => findings.bad("cpu", error, WAY_OUT),
     }
     let cuda = Device { processor: Processor::Cuda, ..cpu };
-    let mut wanted = scenario.map_or_else(Vec::new, |scenario| scenario.live.devices_of(scenario.workers()));
+    let mut wanted = scenario.map_or_else(Vec::new, |scenario| scenario.live.devices.clone());
     wanted.extend(scenario.map(|scenario| scenario.live.encoder_device));
     wanted.retain(|device| device.processor == Processor::Cuda);
     wanted.dedup();
@@ -140,15 +143,16 @@ fn devices(library: &Library, scenario: Option<&Scenario>, allow_cpu: bool, find
 }
 
 fn models(library: &Library, scenario: &Scenario, file: &Path, findings: &mut Findings) {
-    let cpu = Device::default();
+    let wanted = scenario.live.devices.first().copied().unwrap_or_default();
+    let device = if probe(library, wanted).is_ok() { wanted } else { Device::default() };
     let next = "export it with `optimum-cli export onnx` and name its folder in [live]: docs/live.md";
     for name in scenario.model_names() {
         match scenario.live.models.get(&name) {
             None => findings.bad("model", format_args!("{name}: live.models has no folder for it"), next),
-            Some(folder) => match Pipeline::open(library, &Scenario::resolve(file, folder), cpu) {
+            Some(folder) => match Pipeline::open(library, &Scenario::resolve(file, folder), device) {
                 Ok(pipeline) => Findings::good(
                     "model",
-                    format_args!("{name}: {:?}, {:?} pixels", pipeline.family(), pipeline.size()),
+                    format_args!("{name}: {:?}, {:?} pixels, on {}", pipeline.family(), pipeline.size(), device.name()),
                 ),
                 Err(error) => findings.bad("model", format_args!("{name}: {error}"), next),
             },
@@ -156,9 +160,11 @@ fn models(library: &Library, scenario: &Scenario, file: &Path, findings: &mut Fi
     }
     match &scenario.live.encoder {
         None => findings.bad("encoder", "live.encoder names none", next),
-        Some(folder) => match DualEncoder::open(library, &Scenario::resolve(file, folder), cpu) {
-            Ok(_) => Findings::good("encoder", folder.display()),
-            Err(error) => findings.bad("encoder", error, next),
-        },
+        Some(folder) => {
+            match DualEncoder::open(library, &Scenario::resolve(file, folder), scenario.live.encoder_device) {
+                Ok(_) => Findings::good("encoder", folder.display()),
+                Err(error) => findings.bad("encoder", error, next),
+            }
+        }
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Embed {
     /// The .npy file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Embed pictures in place of prompts: a folder with one file a request, named by its id (or its row)
+    /// Embed pictures in place of prompts: a folder with one file a request, named by its id as `modm live` names them
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Rows at a time
@@ -60,7 +60,7 @@ fn device(text: &str) -> Result<Device, &'static str> {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Unfinished {
     requests_sha256: String,
-    model: PathBuf,
+    model_sha256: String,
     images: Option<PathBuf>,
     dimension: usize,
 }
@@ -78,12 +78,12 @@ pub(super) fn run(command: &Embed) -> anyhow::Result<()> {
         );
     }
     let library = command.library.open()?;
-    let device = command.library.devices(&library, &[command.device])?[0];
+    let device = command.library.devices(&library, &[command.device], ("the command line".as_ref(), "--device"))?[0];
     let mut encoder = DualEncoder::open(&library, &command.model, device)?;
     let dimension = encoder.texts(&[""])?[0].as_slice().len();
     let unfinished = Unfinished {
         requests_sha256: sha256(&command.requests)?,
-        model: command.model.clone(),
+        model_sha256: DualEncoder::fingerprint(&command.model)?,
         images: command.images.clone(),
         dimension,
     };

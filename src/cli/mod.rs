@@ -99,10 +99,19 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let input = error.chain().any(<dyn std::error::Error>::is::<InputError>);
+            let input = error.chain().any(is_input);
             ExitCode::from(if input { 2 } else { 1 })
         }
     }
+}
+
+/// Whether an error is about an input: a model's folder counts as one.
+fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
+    #[cfg(feature = "live")]
+    if matches!(error.downcast_ref(), Some(crate::live::error::Error::Input(_))) {
+        return true;
+    }
+    error.is::<InputError>()
 }
 
 /// Writes a report's files into a folder.

@@ -11,10 +11,12 @@ use crate::input::InputError;
 use crate::live::measure::{Measured, Neighbours, Plan, model};
 use crate::output::write_atomic;
 use crate::profile::{Measurement, Neighbourhood, ProfileFile, Service};
-use crate::scenario::{Override, Source};
+use crate::scenario::{Override, Scenario, Source};
 
 /// A step or a job that varies by more than this was disturbed.
 const NOISY: f64 = 0.05;
+/// Of which a refiner runs half.
+const LEAST_STEPS: u32 = 4;
 
 /// Measure ONNX models on the devices of a scenario; writes a profile
 ///
@@ -48,14 +50,7 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     let sets: Vec<Override> = command.sets.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
     let source = Source::read(&command.scenario)?;
     let scenario = source.scenario(&sets)?;
-    if command.out.exists() && !command.force {
-        return Err(InputError::new(
-            &command.out,
-            "is there already: choose another file, or overwrite it with --force",
-        )
-        .key("--out")
-        .into());
-    }
+    check(command, &scenario, &source).map_err(|error| source.place(error, &sets))?;
     let library = command.library.open()?;
     let equipment = Equipment::of(&scenario, source.file(), &library, &command.library);
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
@@ -117,6 +112,23 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What would only be found out after minutes of measuring.
+fn check(command: &Profile, scenario: &Scenario, source: &Source) -> Result<(), InputError> {
+    if command.out.exists() && !command.force {
+        let message = "is there already: choose another file, or overwrite it with --force";
+        return Err(InputError::new(&command.out, message).key("--out"));
+    }
+    let folder = command.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(InputError::new(folder, "is no folder: make it, or choose another").key("--out"));
+    }
+    if scenario.models.steps < LEAST_STEPS {
+        let message = format!("expected at least {LEAST_STEPS}: a step is measured between two");
+        return Err(InputError::new(source.file(), message).value("models.steps", scenario.models.steps));
+    }
+    Ok(())
+}
+
 /// Prompts that any of the models can draw.
 const PROMPTS: [&str; 3] = [
     "a large red star at the center on a blue background",
@@ -151,7 +163,8 @@ fn add(profile: &mut ProfileFile, gpu: &str, name: &str, around: Neighbourhood, 
             job_cv: rounded(point.job_cv),
             load_s: rounded(measured.load_s),
             load_cv: rounded(measured.load_cv),
-            memory_mb: measured.memory_mb.map(rounded),
+            // What grows while others draw may be theirs.
+            memory_mb: measured.memory_mb.filter(|_| around == Neighbourhood::Idle).map(rounded),
             jobs,
         });
     }

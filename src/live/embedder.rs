@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -45,10 +46,13 @@ pub(super) enum Ask {
 }
 
 /// Starts the thread; it ends when the sender is dropped.
-pub(super) fn start(embed: Box<dyn Embed>, answers: UnboundedSender<Answer>) -> std::io::Result<Sender<Ask>> {
+pub(super) fn start(
+    embed: Box<dyn Embed>,
+    answers: UnboundedSender<Answer>,
+) -> std::io::Result<(Sender<Ask>, JoinHandle<()>)> {
     let (ask, asked) = channel();
-    std::thread::Builder::new().name("embedder".into()).spawn(move || run(embed, &asked, &answers))?;
-    Ok(ask)
+    let run = move || run(embed, &asked, &answers);
+    Ok((ask, std::thread::Builder::new().name("embedder".into()).spawn(run)?))
 }
 
 fn run(mut embed: Box<dyn Embed>, asked: &Receiver<Ask>, answers: &UnboundedSender<Answer>) {

@@ -14,7 +14,7 @@ use super::pipeline::Json;
 use super::settings::Device;
 use super::words::Words;
 use crate::embedding::Embedding;
-use crate::input::InputError;
+use crate::input::{InputError, sha256};
 
 const TEXT: &str = "text_embeds";
 const IMAGE: &str = "image_embeds";
@@ -54,6 +54,16 @@ fn files(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), InputError> {
 }
 
 impl DualEncoder {
+    /// What tells an encoder from others: SHA-256 over its files' own.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be read.
+    pub fn fingerprint(folder: &Path) -> Result<String, InputError> {
+        let (first, second) = files(folder)?;
+        let second = second.map(|second| sha256(&second)).transpose()?;
+        Ok(sha256(&first)? + &second.unwrap_or_default())
+    }
+
     /// Whether a folder holds an encoder, without loading it.
     ///
     /// # Errors
@@ -147,7 +157,10 @@ impl DualEncoder {
 
 fn rows_of(folder: &Path, values: &[f32], rows: usize) -> Result<Vec<Embedding>, Error> {
     let bad = |bad| Error::from(InputError::new(folder, format!("gave an embedding that cannot be used: {bad}")));
-    values.chunks_exact(values.len() / rows.max(1)).map(|row| Embedding::normalised(row).map_err(bad)).collect()
+    if rows == 0 || values.len() < rows {
+        return Err(Error::model(folder, "gave fewer embeddings than it was asked for"));
+    }
+    values.chunks_exact(values.len() / rows).map(|row| Embedding::normalised(row).map_err(bad)).collect()
 }
 
 /// What is done to a picture before it is looked at.
@@ -174,10 +187,11 @@ impl Preparation {
             Error::from(InputError::new(&config.file, format!("expected {accepted}")).value(key, config.get(key)))
         };
         let on = |key: &str| config.get(key).as_bool().unwrap_or(true);
-        let side = |key: &str, name: &str| config.get(key)[name].as_u64().map(|side| side as u32);
+        let narrowed = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
+        let side = |key: &str, name: &str| config.get(key)[name].as_u64().map(narrowed);
         let sides = |key: &str| Some([side(key, "width")?, side(key, "height")?]);
         // Older files have a number where newer ones have a table.
-        let number = |key: &str| config.get(key).as_u64().map(|side| side as u32);
+        let number = |key: &str| config.get(key).as_u64().map(narrowed);
         let resize = match (side("size", "shortest_edge").or_else(|| number("size")), sides("size")) {
             _ if !on("do_resize") => None,
             (Some(shortest), _) => Some(Resize::Shortest(shortest)),
@@ -204,6 +218,19 @@ impl Preparation {
             mean: if normalize { mean } else { [0.0; 3] },
             deviation: if normalize { deviation } else { [1.0; 3] },
         };
+        if preparation.deviation.contains(&0.0) {
+            return Err(wrong("image_std", "numbers other than 0"));
+        }
+        let asked = [
+            resize.map_or([1; 2], |resize| match resize {
+                Resize::Shortest(side) => [side; 2],
+                Resize::Exactly(size) => size,
+            }),
+            crop.unwrap_or([1; 2]),
+        ];
+        if !asked.iter().flatten().all(|side| (1..=4096).contains(side)) {
+            return Err(wrong("size", "sides from 1 to 4096"));
+        }
         match (preparation.crop, preparation.resize) {
             (None, None | Some(Resize::Shortest(_))) => {
                 Err(wrong("crop_size", "a size: all pictures must come out alike"))

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use super::error::Error;
@@ -219,20 +220,30 @@ impl Neighbours {
     pub fn start(library: &Library, devices: &[Device], palette: &Palette, plan: &Plan) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut neighbours = Self { stop: stop.clone(), threads: Vec::new() };
+        let (first, drawn) = channel();
         for device in devices {
             let (folder, guidance) = palette.models[0].clone();
             let mut pipeline = Pipeline::open(library, &folder, *device)?;
-            let (stop, plan, size) = (stop.clone(), plan.clone(), palette.size);
+            let (stop, plan, size, first) = (stop.clone(), plan.clone(), palette.size, first.clone());
             neighbours.threads.push(std::thread::spawn(move || {
                 let noise = SeededNoise { seed: 1, row: 0 };
                 let go = || !stop.load(Ordering::Relaxed);
                 while go() {
                     let drawing = Drawing { prompt: &plan.prompts[0], noise: &noise, source: None };
                     let manner = Manner { steps: plan.steps, skipped: 0, guidance, size: Some(size), keep_going: &go };
-                    // A neighbour only keeps its device busy.
-                    let _ = pipeline.draw(&[drawing], &manner);
+                    let done = pipeline.draw(&[drawing], &manner).map(drop);
+                    let failed = done.is_err();
+                    // Only the first answer is waited for.
+                    let _ = first.send(done);
+                    if failed {
+                        return;
+                    }
                 }
             }));
+        }
+        drop(first);
+        for answer in drawn.iter().take(devices.len()) {
+            answer?;
         }
         Ok(neighbours)
     }

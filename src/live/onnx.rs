@@ -138,7 +138,8 @@ pub(super) fn builder(library: &Library, device: Device) -> Result<SessionBuilde
     match device.processor {
         Processor::Cpu => Ok(builder),
         Processor::Cuda => {
-            let cuda = CUDA::default().with_device_id(i32::from(device.number));
+            // Without TF32, so that a GPU draws what the CPU draws.
+            let cuda = CUDA::default().with_device_id(i32::from(device.number)).with_tf32(false);
             let cuda = match device.memory_gb {
                 Some(memory) => cuda.with_memory_limit((memory * 1e9) as usize),
                 None => cuda,

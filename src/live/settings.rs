@@ -80,7 +80,7 @@ pub struct Device {
     pub number: u16,
     /// Threads of a session, on a CPU.
     pub threads: u16,
-    /// What ONNX Runtime may take of the GPU's memory, in GB (10^9 bytes).
+    /// What the memory arena of each of a model's sessions may take of a GPU, in GB (10^9 bytes).
     pub memory_gb: Option<f64>,
 }
 
@@ -172,23 +172,28 @@ impl serde::de::Expected for Accepted {
 }
 
 impl LiveSettings {
-    /// The devices of so many workers.
-    #[must_use]
-    pub fn devices_of(&self, workers: usize) -> Vec<Device> {
-        if self.devices.is_empty() { (0..workers as u16).map(Device::cpu).collect() } else { self.devices.clone() }
+    /// The devices of so many workers. Their number is checked here and not when a scenario is read: the same
+    /// scenario may be simulated on another cluster.
+    ///
+    /// # Errors
+    /// There are not as many.
+    pub fn devices_of(&self, file: &Path, workers: usize) -> Result<Vec<Device>, InputError> {
+        if self.devices.is_empty() {
+            return Ok((0..workers as u16).map(Device::cpu).collect());
+        }
+        if self.devices.len() != workers {
+            let message = format!("expected {workers}, one for each worker of the cluster, in order");
+            let found = format!("{} devices", self.devices.len());
+            return Err(InputError::new(file, message).value("live.devices", found));
+        }
+        Ok(self.devices.clone())
     }
 
     /// The first value that cannot be used, whatever is run.
     ///
     /// # Errors
     /// Which, and what is accepted.
-    pub fn check(&self, file: &Path, workers: usize) -> Result<(), InputError> {
-        if !self.devices.is_empty() && self.devices.len() != workers {
-            let message = format!("expected {workers}, one for each worker of the cluster, in order");
-            return Err(
-                InputError::new(file, message).value("live.devices", format_args!("{} devices", self.devices.len()))
-            );
-        }
+    pub fn check(&self, file: &Path) -> Result<(), InputError> {
         if let Some((name, scale)) = self.guidance.iter().find(|(_, scale)| !(0.0..=1000.0).contains(*scale)) {
             return Err(
                 InputError::new(file, "expected a scale from 0 to 1000").value(format!("live.guidance.{name}"), scale)

@@ -4,13 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
+use tokenizers::{Encoding, PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
 
 use super::error::Error;
 use crate::input::{self, InputError};
 
 /// What stands in a `tokenizer_config.json` for "as long as you like".
 const LONGEST: u64 = 1 << 20;
+/// Begin, end and something in between.
+const SHORTEST: usize = 4;
 
 /// Text to token numbers, always as many.
 #[derive(Clone, Debug)]
@@ -40,6 +42,10 @@ impl Words {
             PaddingStrategy::BatchLongest => None,
         });
         let length = length.or(said.map(|length| length as usize)).or(own).unwrap_or(77);
+        if !(SHORTEST..=4096).contains(&length) {
+            let message = format!("expected from {SHORTEST} to 4096 tokens");
+            return Err(InputError::new(folder, message).value("model_max_length", length).into());
+        }
         let named = |source: &Value| {
             let token = &source["pad_token"];
             token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
@@ -66,20 +72,19 @@ impl Words {
 
     /// Token numbers of these texts, one row after the other.
     pub(super) fn rows(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
-        let mut rows = Vec::with_capacity(texts.len() * self.length);
-        for text in texts {
-            let encoding = self.tokenizer.encode(*text, true).map_err(|error| unusable(&self.file, &*error))?;
-            rows.extend_from_slice(encoding.get_ids());
-        }
-        Ok(rows)
+        self.encode(texts, Encoding::get_ids)
     }
 
     /// 1 for each token of these texts, 0 for padding.
     pub(super) fn masks(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
+        self.encode(texts, Encoding::get_attention_mask)
+    }
+
+    fn encode(&self, texts: &[&str], of: fn(&Encoding) -> &[u32]) -> Result<Vec<u32>, Error> {
         let mut rows = Vec::with_capacity(texts.len() * self.length);
         for text in texts {
             let encoding = self.tokenizer.encode(*text, true).map_err(|error| unusable(&self.file, &*error))?;
-            rows.extend_from_slice(encoding.get_attention_mask());
+            rows.extend_from_slice(of(&encoding));
         }
         Ok(rows)
     }

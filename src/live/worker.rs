@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -66,6 +67,7 @@ pub(super) struct Handle {
     orders: Sender<Order>,
     /// The job to stop, or `NONE`.
     stop: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
 }
 
 const NONE: u64 = u64::MAX;
@@ -92,8 +94,8 @@ impl Handle {
                 let _ = thread.answers.send(Answer::Lost { worker, life, why });
             }
         };
-        std::thread::Builder::new().name(format!("worker {}", worker.0)).spawn(run)?;
-        Ok(Self { orders, stop })
+        let thread = std::thread::Builder::new().name(format!("worker {}", worker.0)).spawn(run)?;
+        Ok(Self { orders, stop, thread })
     }
 
     /// Tells the thread what to do next. A dead thread has said that it is dead.
@@ -102,6 +104,11 @@ impl Handle {
             self.stop.store(NONE, Ordering::Relaxed);
         }
         let _ = self.orders.send(order);
+    }
+
+    /// Nothing more is ordered: the thread ends when it is through with what it has.
+    pub(super) fn leave(self) -> JoinHandle<()> {
+        self.thread
     }
 
     /// Stops a job at its next step.

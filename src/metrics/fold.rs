@@ -324,7 +324,8 @@ impl Journal for Metrics {
         match record {
             Record::Event(event) => {
                 self.event(time, event);
-                self.real_time.iter_mut().for_each(|fold| fold.event(time, event));
+                let warmup = self.settings.warmup;
+                self.real_time.iter_mut().for_each(|fold| fold.event(time, event, warmup));
             }
             Record::Action(action) => {
                 self.action(time, action);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cluster::WorkerRow;
 use super::fold::{Metrics, RequestRow, TickRow};
+use super::real_time::overall;
 use super::summary::Summary;
 use super::timeline::Timeline;
 use crate::model::ModelId;
@@ -43,9 +44,10 @@ impl Metrics {
             for row in &mut self.requests {
                 row.similarity_to_prompt = real_time.quality.get(&row.id).copied();
             }
-            let decisions = self.requests.iter().filter_map(|row| Some((row.id, row.decision?)));
+            let counted = self.requests.iter().filter(|row| row.arrival >= self.settings.warmup);
+            let decisions = counted.filter_map(|row| Some((row.id, row.decision?)));
             summary.image_quality = real_time.by_decision(decisions);
-            summary.quality.extend(real_time.mean_quality().map(|mean| ("similarity".to_owned(), mean)));
+            summary.quality.extend(overall(&summary.image_quality).map(|mean| ("similarity".to_owned(), mean)));
             summary.delays = Some(real_time.delays());
         }
         let timeline = Timeline {

@@ -1,7 +1,7 @@
 //! What only a run in real time has: how late the loop was, how long embeddings took, and how well each
 //! image fits its prompt in the eyes of the encoder. A fold beside the others; simulated runs leave it empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,8 @@ pub struct ImageQuality {
 #[derive(Clone, Debug, Default)]
 pub(super) struct RealTime {
     taken: BTreeMap<RequestId, Time>,
+    /// Requests whose images' delays count.
+    counted: BTreeSet<RequestId>,
     prompts: BTreeMap<RequestId, Embedding>,
     completed: BTreeMap<RequestId, Time>,
     lags: Vec<Duration>,
@@ -67,11 +69,13 @@ pub(super) struct RealTime {
 }
 
 impl RealTime {
-    pub(super) fn event(&mut self, now: Time, event: &Event) {
+    /// Delays are counted from `warmup` on, like every measure; quality is kept for every image.
+    pub(super) fn event(&mut self, now: Time, event: &Event, warmup: Time) {
         match event {
-            Event::Arrived(request) => {
+            Event::Arrived(request) if request.arrival >= warmup => {
                 self.lags.push(now.since(request.arrival));
                 self.taken.insert(request.id, now);
+                self.counted.insert(request.id);
             }
             Event::Encoded { request, embedding } => {
                 if let Some(taken) = self.taken.remove(request) {
@@ -82,7 +86,9 @@ impl RealTime {
                 }
             }
             Event::ImageEncoded { request, embedding: Some(image) } => {
-                if let Some(completed) = self.completed.remove(request) {
+                if let Some(completed) = self.completed.remove(request)
+                    && self.counted.remove(request)
+                {
                     self.image_encoding.push(now.since(completed));
                 }
                 if let Some(prompt) = self.prompts.remove(request) {
@@ -123,12 +129,13 @@ impl RealTime {
         };
         groups.into_iter().map(group).collect()
     }
+}
 
-    /// Mean quality of all images.
-    pub(super) fn mean_quality(&self) -> Option<f64> {
-        let values: Vec<f64> = self.quality.values().copied().collect();
-        (!values.is_empty()).then(|| mean(&values))
-    }
+/// Mean over all images of these groups.
+pub(super) fn overall(groups: &[ImageQuality]) -> Option<f64> {
+    let images: u64 = groups.iter().map(|group| group.images).sum();
+    let sum: f64 = groups.iter().map(|group| group.mean * group.images as f64).sum();
+    (images > 0).then(|| sum / images as f64)
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -62,7 +62,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     }
     scenario.encoder.check(file, "encoder")?;
     scenario.image_model.check(file, "image_model")?;
-    scenario.live.check(file, scenario.workers())?;
+    scenario.live.check(file)?;
     check_variants(scenario, file)
 }
 

@@ -56,6 +56,11 @@ character_share = 0.2
 own_similarity = 0.2855
 own_similarity_deviation = 0.02
 dimension = 16
+[[variant]]
+name = "one"
+[[variant]]
+name = "two"
+set = { "system.policy" = "vanilla" }
 [live]
 encoder = "encoder"
 devices = ["cpu:0", "cuda:1,memory_gb=20"]
@@ -68,11 +73,6 @@ large = "large"
 small = "small"
 [live.guidance]
 large = 2.0
-[[variant]]
-name = "one"
-[[variant]]
-name = "two"
-set = { "system.policy" = "vanilla" }
 "#;
 
 /// A scenario whose trace is made rather than read.
@@ -112,6 +112,12 @@ gpu = "gpu"
 model = "small"
 step_s = 0.5
 load_s = 10
+[[quality]]
+model = "small"
+skipped_steps = 10
+measure = "clip"
+value = 28.7
+source = "paper"
 [[measurement]]
 gpu = "gpu"
 model = "small"
@@ -126,12 +132,6 @@ load_s = 10
 load_cv = 0.1
 memory_mb = 100
 jobs = 20
-[[quality]]
-model = "small"
-skipped_steps = 10
-measure = "clip"
-value = 28.7
-source = "paper"
 "#;
 
 pub(crate) const REQUESTS: &str = "request_id,arrival_s,prompt,tenant,deadline_s\n\

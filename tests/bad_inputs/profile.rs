@@ -77,10 +77,10 @@ fn rows_and_keys() {
             PROFILE.replacen("step_s", "step_ms", 1),
             ":5: service.0.step_ms = 1.0: is not a key here: expected one of gpu, model, *",
         ),
-        (format!("{PROFILE}colour = 1\n"), ":23: quality.0.colour = 1: is not a key here: expected one of model, *"),
+        (format!("{PROFILE}colour = 1\n"), ":37: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
         (
             format!("colour = 1\n{PROFILE}"),
-            ":1: colour = 1: is not a key here: expected one of source, service, quality",
+            ":1: colour = 1: is not a key here: expected one of source, service, measurement, quality",
         ),
         (
             PROFILE.replacen("gpu = \"gpu\"", "gpu = \"other\"", 1),

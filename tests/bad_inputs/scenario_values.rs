@@ -88,14 +88,13 @@ retrieval.latency_s = true: expected a number
 retrieval.image_latency_s = "x": expected a number
 retrieval.image_latency_s = nan: expected seconds from 0 to ten years
 retrieval.image_latency_s = -1: expected seconds from 0 to ten years
-live.encoder = 5: expected a word in quotes
+live.encoder = 5: expected a path in quotes
 live.devices = "cpu:0": expected an array: [ ... ]
-live.devices = ["cpu:0"] => live.devices = 1 devices: expected 2, one for each worker of the cluster, in order
-live.devices = ["cpu:0", 5] => live.devices.1 = 5: expected a word in quotes
+live.devices = ["cpu:0", 5] => live.devices.1 = 5: expected text in quotes
 live.devices = ["cpu:0", "gpu:0"] => live.devices.1 = "gpu:0": expected a device such as "cpu:0", "cpu:0,threads=2", "cuda:0" or "cuda:0,memory_gb=20"
 live.devices = ["cpu:0", "cuda:0,threads=2"] => live.devices.1 = "cuda:0,threads=2": expected a device such as "cpu:0", "cpu:0,threads=2", "cuda:0" or "cuda:0,memory_gb=20"
 live.encoder_device = "cpu:0,threads=0": expected a device such as "cpu:0", "cpu:0,threads=2", "cuda:0" or "cuda:0,memory_gb=20"
-live.size = [64] => live.size = [64]: expected a pair: [number, number]
+live.size = [64]: expected an array of length 2
 live.size = [0, 64] => live.size = [0, 64]: expected [width, height] from 1 to 16384 pixels
 live.images = "gif": expected "png" or "jpeg"
 live.guidance.large = -1: expected a scale from 0 to 1000

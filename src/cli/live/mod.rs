@@ -20,9 +20,11 @@ use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
 use crate::scheduler::routing::System;
 
 mod gallery;
+mod interrupts;
 mod recorded;
 mod run;
 
+use interrupts::Interrupts;
 pub(super) use run::{Equipment, file_names};
 
 /// Where ONNX Runtime is, and what may stand in for a GPU.
@@ -59,7 +61,13 @@ impl LibraryArguments {
     }
 
     /// The devices as they can be had: a CUDA device that cannot start is refused, or replaced if that is allowed.
-    pub(super) fn devices(&self, library: &Library, wanted: &[Device]) -> Result<Vec<Device>, InputError> {
+    /// `(file, key)` is where they are named.
+    pub(super) fn devices(
+        &self,
+        library: &Library,
+        wanted: &[Device],
+        (file, key): (&Path, &str),
+    ) -> Result<Vec<Device>, InputError> {
         let one = |device: &Device| {
             if device.processor == Processor::Cpu {
                 return Ok(*device);
@@ -73,7 +81,7 @@ impl LibraryArguments {
                 Err(error) => {
                     let way_out =
                         format!("cannot start: {error}. `modm doctor` says more; --allow-cpu runs on the CPU");
-                    Err(InputError::new("live.devices", way_out).key(device.name()))
+                    Err(InputError::new(file, way_out).value(key, device.name()))
                 }
             }
         };
@@ -100,7 +108,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         let overrides: Vec<Override> = sets.iter().cloned().chain(own).collect();
         let scenario = source.scenario(&overrides)?;
         let known = trace.as_ref().filter(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
-        let prepared = prepare(&source, &overrides, scenario.clone(), known)?;
+        let prepared = prepare(&source, &overrides, scenario.clone(), known, chosen.len() > 1)?;
         trace = Some((scenario, prepared.inputs.trace.clone()));
         let equipment = Equipment::of(&prepared.scenario, source.file(), &library, &command.library);
         let equipment = equipment.map_err(|error| source.place(error, &overrides))?;
@@ -109,14 +117,19 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         planned.push((name, folder, prepared, equipment));
     }
     common.prepare_output()?;
+    let interrupts = Interrupts::listen().context("Ctrl-C cannot be listened for")?;
     let mut runs = Vec::new();
     let mut stand_ins = Vec::new();
     for (name, folder, prepared, equipment) in planned {
+        if interrupts.heard() {
+            eprintln!("warning: {name} was not begun");
+            continue;
+        }
         if !common.quiet && chosen.len() > 1 {
             eprintln!("{name}:");
         }
-        let summary =
-            run::run(&prepared, &folder, source.file(), &equipment, common.quiet).with_context(|| name.clone())?;
+        let summary = run::run(&prepared, &folder, source.file(), &equipment, &interrupts, common.quiet)
+            .with_context(|| name.clone())?;
         stand_ins.extend(prepared.stand_ins().iter().cloned());
         let (summary, timeline, latencies) = summary;
         runs.push(Run { variant: name, seed: prepared.scenario.seed, summary, timeline, latencies });
@@ -162,6 +175,7 @@ fn prepare(
     overrides: &[Override],
     scenario: Scenario,
     known: Option<Arc<TraceInputs>>,
+    several: bool,
 ) -> Result<Prepared, InputError> {
     let file = source.file();
     let wrong = |error: InputError| Err(source.place(error, overrides));
@@ -181,6 +195,10 @@ fn prepare(
         let read = TraceInputs::load(&scenario, file, false).map_err(|error| source.place(error, overrides))?;
         Arc::new(read)
     };
+    if several && scenario.live.store.is_some() {
+        let way_out = "goes without --variants: each would begin with the pictures of the one before";
+        return wrong(InputError::new(file, way_out).key("live.store"));
+    }
     if trace.trace.columns().prompts.is_none() {
         return wrong(InputError::new(file, "has no `prompt` column: a live run draws prompts").key("trace.requests"));
     }

@@ -11,18 +11,18 @@ use anyhow::Context;
 
 use super::super::progress::Progress;
 use super::super::run::Prepared;
+use super::interrupts::Interrupts;
 use super::recorded::Recorded;
 use super::{LibraryArguments, gallery, named};
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
-use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
 use crate::live::executor::{Live, Paced, Setting};
 use crate::live::library::Library;
 use crate::live::painter::{Painter, Palette};
-use crate::live::pipeline::picture_size;
+use crate::live::pipeline::{check, picture_size, size_multiple};
 use crate::live::settings::{Device, ImageFormat};
 use crate::live::store::{Opened, RealDisk, Store};
 use crate::live::worker::Paint;
@@ -55,8 +55,10 @@ impl Equipment {
     ) -> Result<Self, InputError> {
         let encoder = named(file, "live.encoder", scenario.live.encoder.as_ref())?;
         let palette = palette(scenario, file)?;
-        let devices = arguments.devices(library, &scenario.live.devices_of(scenario.workers()))?;
-        let encoder_device = arguments.devices(library, &[scenario.live.encoder_device])?[0];
+        let wanted = scenario.live.devices_of(file, scenario.workers())?;
+        let devices = arguments.devices(library, &wanted, (file, "live.devices"))?;
+        let encoder_device = [scenario.live.encoder_device];
+        let encoder_device = arguments.devices(library, &encoder_device, (file, "live.encoder_device"))?[0];
         let encoder = Scenario::resolve(file, encoder);
         DualEncoder::check(&encoder).map_err(|error| input(&encoder, error))?;
         Ok(Self { library: library.clone(), devices, palette: Arc::new(palette), encoder, encoder_device })
@@ -76,13 +78,22 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
     let model = |name: &String| {
         let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
         let folder = Scenario::resolve(file, folder);
-        picture_size(&folder).map_err(|error| input(&folder, error))?;
+        check(&folder).map_err(|error| input(&folder, error))?;
         Ok((folder, scenario.live.guidance.get(name).copied()))
     };
     let models: Vec<(PathBuf, Option<f32>)> =
         scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;
-    let own = models.first().and_then(|(folder, _)| picture_size(folder).ok());
-    Ok(Palette { size: scenario.live.size.or(own).unwrap_or([1024; 2]), models, seed: scenario.seed })
+    let large = &models[0].0;
+    let own = picture_size(large).map_err(|error| input(large, error))?;
+    let size = scenario.live.size.unwrap_or(own);
+    for (folder, _) in &models {
+        let multiple = size_multiple(folder).map_err(|error| input(folder, error))?;
+        if size.iter().any(|side| !side.is_multiple_of(multiple)) {
+            let message = format!("expected multiples of {multiple}, for {}", folder.display());
+            return Err(InputError::new(file, message).value("live.size", format_args!("{size:?}")));
+        }
+    }
+    Ok(Palette { size, models, seed: scenario.seed })
 }
 
 /// Runs to the end, or until Ctrl-C and what was in is done; writes everything.
@@ -91,16 +102,24 @@ pub(super) fn run(
     folder: &Path,
     file: &Path,
     equipment: &Equipment,
+    interrupts: &Interrupts,
     quiet: bool,
 ) -> anyhow::Result<(Summary, Timeline, Vec<Duration>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
     let images = folder.join("images");
+    let own_store = folder.join("store");
+    // What an earlier run left there would be taken for this one's.
+    for old in [&images, &folder.join("trace"), &own_store] {
+        if old.is_dir() {
+            std::fs::remove_dir_all(old).with_context(|| format!("{}: cannot be removed", old.display()))?;
+        }
+    }
     std::fs::create_dir_all(&images).with_context(|| format!("{}: the folder cannot be made", images.display()))?;
-    let place =
-        scenario.live.store.as_ref().map_or_else(|| folder.join("store"), |store| Scenario::resolve(file, store));
-    let Opened { store, found, warnings } = Store::open(&place, scenario.live.images, RealDisk)?;
+    let place = scenario.live.store.as_ref().map_or(own_store, |store| Scenario::resolve(file, store));
+    let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
+    let Opened { store, found, warnings } = Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry.number);
     }
@@ -112,10 +131,10 @@ pub(super) fn run(
     if !quiet {
         progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
     }
-    let encoder = encoder(equipment, &found, &place)?;
+    let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
     let setting = setting(scenario, trace, &images, equipment, &progress, &said);
-    let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
-    live.drain_on_interrupt();
+    let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, Box::new(encoder))?;
+    interrupts.end(live.intake());
     let warm: Vec<_> = found.into_iter().map(|entry| entry.key).collect();
     let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
     let ended = prepared.with_journal(&folder.join("journal.jsonl.gz"), |journal| {
@@ -126,7 +145,7 @@ pub(super) fn run(
             journal.record(Time::ZERO, Record::Action(&action));
             let Ok(()) = live.submit(Time::ZERO, action);
         }
-        let mut inbox = Paced::new(arrivals(trace), live.interrupted());
+        let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
         replay(&mut core, &mut live, &mut inbox, &mut journal)
     })?;
     progress.finish();
@@ -147,20 +166,6 @@ pub(super) fn run(
 fn names(devices: &[Device]) -> String {
     let names: BTreeSet<String> = devices.iter().map(Device::to_string).collect();
     names.into_iter().collect::<Vec<_>>().join(", ")
-}
-
-/// The encoder, if its embeddings are of the same space as those of the store.
-fn encoder(equipment: &Equipment, found: &[crate::live::store::Found], place: &Path) -> anyhow::Result<Box<dyn Embed>> {
-    let mut encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
-    let dimension = encoder.texts(&[""])?[0].as_slice().len();
-    if let Some(entry) = found.first().filter(|entry| entry.key.as_slice().len() != dimension) {
-        let message = format!(
-            "its keys have {} components, the encoder's {dimension}: another store, or the encoder it was made with",
-            entry.key.as_slice().len()
-        );
-        return Err(InputError::new(place, message).into());
-    }
-    Ok(Box::new(encoder))
 }
 
 fn setting(

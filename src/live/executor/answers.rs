@@ -71,7 +71,7 @@ impl Live {
                 current.then(|| self.lost(worker, &why))
             }
             Answer::Back(worker) => self.back(worker),
-            Answer::Interrupted => None,
+            Answer::IntakeEnded => None,
         }
     }
 
@@ -120,7 +120,7 @@ impl Live {
     fn lost(&mut self, worker: WorkerId, why: &str) -> Event {
         self.warn(&format!("worker {} is lost: {why}", worker.0));
         let state = &mut self.workers[worker.index()];
-        state.handle = None;
+        state.leave();
         self.in_flight -= usize::from(state.job.take().is_some()) + usize::from(std::mem::take(&mut state.loading));
         self.away(worker);
         Event::WorkerDown(worker)
@@ -130,10 +130,15 @@ impl Live {
     fn away(&mut self, worker: WorkerId) {
         let state = &mut self.workers[worker.index()];
         state.losses += 1;
-        if state.losses > MOST_LOSSES {
+        if state.losses >= MOST_LOSSES {
             self.warn(&format!("worker {} is given up", worker.0));
             return;
         }
+        self.announce(worker);
+    }
+
+    /// Has a worker come back after a while.
+    fn announce(&mut self, worker: WorkerId) {
         let (answers, away) = (self.to_answers.clone(), self.setting.away);
         self.in_flight += 1;
         self.runtime.spawn(async move {
@@ -145,7 +150,13 @@ impl Live {
 
     fn back(&mut self, worker: WorkerId) -> Option<Event> {
         self.in_flight -= 1;
-        if self.workers[worker.index()].handle.is_none()
+        let state = &mut self.workers[worker.index()];
+        state.leaving.retain(|thread| !thread.is_finished());
+        if !state.leaving.is_empty() {
+            self.announce(worker); // Its device is not free yet.
+            return None;
+        }
+        if state.handle.is_none()
             && let Err(error) = self.start_worker(worker)
         {
             self.warn(&format!("worker {} stays away: {error}", worker.0));

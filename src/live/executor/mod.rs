@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
 use std::time::{Duration as HostDuration, Instant};
 
 use tokio::runtime::Runtime;
@@ -62,7 +63,7 @@ pub(super) enum Answer {
     },
     /// A lost worker may begin again.
     Back(WorkerId),
-    Interrupted,
+    IntakeEnded,
 }
 
 /// What the executor needs to know of a run.
@@ -106,11 +107,30 @@ pub enum LiveError {
     },
 }
 
+/// Ends a run's intake from anywhere.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// Whether it has ended.
+    pub ended: Arc<AtomicBool>,
+    answers: UnboundedSender<Answer>,
+}
+
+impl Intake {
+    /// Takes nothing more.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // Nobody listens once the run is over.
+        let _ = self.answers.send(Answer::IntakeEnded);
+    }
+}
+
 /// One worker as the executor sees it.
 #[derive(Debug, Default)]
 struct Worker {
     /// `None` while it is lost.
     handle: Option<Handle>,
+    /// Threads before it that have not ended: they still hold their device.
+    leaving: Vec<JoinHandle<()>>,
     /// Tells its answers from those of the threads before it.
     life: u32,
     /// Loads so far; answers of others than the latest are out of date.
@@ -144,14 +164,29 @@ pub struct Live {
     /// Time never runs backwards, whatever the clock says.
     latest: Time,
     workers: Vec<Worker>,
-    embedder: Sender<Ask>,
+    embedder: (Sender<Ask>, JoinHandle<()>),
     store: Store,
-    interrupted: Arc<AtomicBool>,
+    intake: Intake,
     /// Answers that are to come.
     in_flight: usize,
     requests: BTreeMap<RequestId, Request>,
     /// Requests that may be forgotten once the core has acted.
     settled: Vec<RequestId>,
+}
+
+impl Worker {
+    /// Leaves its thread to end by itself.
+    fn leave(&mut self) {
+        self.leaving.extend(self.handle.take().map(Handle::leave));
+    }
+
+    /// Ends its threads.
+    fn join(mut self) {
+        self.leave();
+        for thread in self.leaving {
+            let _ = thread.join();
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a run in real time has the host's clock")]
@@ -173,6 +208,7 @@ impl Live {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (to_answers, answers) = unbounded_channel();
         let embedder = embedder::start(embed, to_answers.clone())?;
+        let intake = Intake { ended: Arc::default(), answers: to_answers.clone() };
         let mut live = Self {
             workers: initial.iter().map(|_| Worker::default()).collect(),
             setting,
@@ -183,7 +219,7 @@ impl Live {
             latest: Time::ZERO,
             embedder,
             store,
-            interrupted: Arc::default(),
+            intake,
             in_flight: 0,
             requests: BTreeMap::new(),
             settled: Vec::new(),
@@ -209,32 +245,20 @@ impl Live {
         Ok(live)
     }
 
-    /// From now on Ctrl-C ends the intake: what has arrived is finished. A second one ends the program.
-    pub fn drain_on_interrupt(&self) {
-        let (interrupted, answers) = (self.interrupted.clone(), self.to_answers.clone());
-        self.runtime.spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if interrupted.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-                // Nobody listens once the run is over.
-                let _ = answers.send(Answer::Interrupted);
-            }
-        });
-    }
-
-    /// Whether the intake was ended.
+    /// What ends the intake: what has arrived is finished, and nothing more is taken.
     #[must_use]
-    pub fn interrupted(&self) -> Arc<AtomicBool> {
-        self.interrupted.clone()
+    pub fn intake(&self) -> Intake {
+        self.intake.clone()
     }
 
     /// Ends all threads and closes the store. Returns what could not be stored.
     #[must_use]
     pub fn finish(self) -> Vec<String> {
-        let Self { workers, embedder, store, .. } = self;
-        drop(workers);
-        drop(embedder);
+        let Self { workers, embedder: (ask, embedder), store, .. } = self;
+        drop(ask);
+        // Their sessions are gone when this returns: the next run may need the devices.
+        workers.into_iter().for_each(Worker::join);
+        let _ = embedder.join();
         store.close()
     }
 
@@ -287,7 +311,7 @@ impl Live {
         state.encoding = true;
         self.in_flight += 1;
         let ask = state.picture.clone().map(|picture| Ask::Picture(request, picture));
-        let sent = ask.is_some_and(|ask| self.embedder.send(ask).is_ok());
+        let sent = ask.is_some_and(|ask| self.embedder.0.send(ask).is_ok());
         if !sent {
             let embedding = Err("there is no picture".to_owned());
             let _ = self.to_answers.send(Answer::Picture { request, embedding });
@@ -347,7 +371,7 @@ impl Executor for Live {
                 self.in_flight += 1;
                 let prompt = self.setting.prompts[request.row()].clone();
                 // The thread lives as long as this sender, and a panic in it is caught.
-                let _ = self.embedder.send(Ask::Prompt(request, prompt));
+                let _ = self.embedder.0.send(Ask::Prompt(request, prompt));
             }
             Action::EncodeImage(request) => self.encode_image(request),
             Action::Start { job, worker, work, parts } => self.run(worker, job, work, &parts),
@@ -387,7 +411,7 @@ impl Executor for Live {
                 }
             };
             match answer {
-                Some(Answer::Interrupted) => return Ok(Step::Woken),
+                Some(Answer::IntakeEnded) => return Ok(Step::Woken),
                 Some(answer) => {
                     if let Some(event) = self.event(answer) {
                         return Ok(Step::Completed(self.now(), event));

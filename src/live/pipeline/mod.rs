@@ -2,12 +2,14 @@
 //! pipeline for all families; what differs is in `text`, `schedule`, `canvas` and `denoise`. A family is here
 //! only if its pictures agree with the reference implementation's (tests/parity).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::library::Library;
 use super::picture::Picture;
 use super::settings::Device;
+use super::words::Words;
 use crate::input::InputError;
 
 mod canvas;
@@ -27,6 +29,9 @@ use folder::Folder;
 use noise::{Noise, NoiseFor};
 use schedule::Schedule;
 use text::{Rows, Text};
+
+/// The largest picture, pixels a side.
+const LARGEST_SIDE: u32 = 16_384;
 
 /// A model on a device, ready to draw.
 #[derive(Debug)]
@@ -118,8 +123,12 @@ impl Pipeline {
     /// ONNX Runtime refuses, the work is called off, or what is asked cannot be drawn.
     pub fn draw(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Vec<Picture>, Error> {
         let Drawn { planes, size: [width, height], .. } = self.draw_numbers(drawings, manner)?;
-        let each = planes.len() / drawings.len().max(1);
-        Ok(planes.chunks(each.max(1)).map(|planes| Picture::from_planes(width, height, planes)).collect())
+        let each = 3 * width as usize * height as usize;
+        if planes.len() != each * drawings.len() {
+            let message = format!("its pictures have not the size that was asked for, {width} x {height} pixels");
+            return Err(Error::model(&self.folder, message));
+        }
+        Ok(planes.chunks(each).map(|planes| Picture::from_planes(width, height, planes)).collect())
     }
 
     /// The same, before it is rounded to eight bits.
@@ -195,8 +204,52 @@ impl Pipeline {
 /// A file is missing or is not what it should be.
 pub fn picture_size(path: &Path) -> Result<[u32; 2], Error> {
     let folder = Folder::read(path)?;
-    let sample = folder.config(Denoiser::part(folder.family))?.count("sample_size")?;
-    Ok([(sample * canvas::factor(&folder)?) as u32; 2])
+    let config = folder.config(Denoiser::part(folder.family))?;
+    let side = config.count("sample_size")?.checked_mul(canvas::factor(&folder)?);
+    let side = side.and_then(|side| u32::try_from(side).ok()).filter(|side| *side <= LARGEST_SIDE);
+    let message = format!("expected pictures of at most {LARGEST_SIDE} pixels");
+    let wrong = || InputError::new(&config.file, message).value("sample_size", config.get("sample_size"));
+    Ok([side.ok_or_else(wrong)?; 2])
+}
+
+/// Of what both sides of a model's pictures are multiples: what a canvas and its denoiser's parts divide by.
+///
+/// # Errors
+/// A file is missing or is not what it should be.
+pub fn size_multiple(path: &Path) -> Result<u32, Error> {
+    let folder = Folder::read(path)?;
+    let config = folder.config(Denoiser::part(folder.family))?;
+    let parts = match folder.family {
+        Family::Shapes | Family::StableDiffusion3 => config.count("patch_size")?,
+        Family::StableDiffusionXl => {
+            1 << (config.get("block_out_channels").as_array().map_or(1, Vec::len).clamp(1, 17) - 1)
+        }
+    };
+    Ok(u32::try_from(canvas::factor(&folder)? * parts).unwrap_or(u32::MAX))
+}
+
+/// Whether a folder holds a model that is known here, all its files in place, without loading it.
+///
+/// # Errors
+/// The first file that is missing or is not what it should be.
+pub fn check(path: &Path) -> Result<(), Error> {
+    picture_size(path)?;
+    size_multiple(path)?;
+    let folder = Folder::read(path)?;
+    Schedule::read(&folder.scheduler()?)?;
+    let mut parts = vec![Denoiser::part(folder.family)];
+    if folder.part("vae_decoder").is_dir() {
+        parts.extend(["vae_encoder", "vae_decoder"]);
+    }
+    for suffix in text::suffixes(&folder) {
+        Words::read(&folder.part(&format!("tokenizer{suffix}")), None)?;
+        readable(&folder.onnx(&format!("text_encoder{suffix}")))?;
+    }
+    parts.into_iter().try_for_each(|part| readable(&folder.onnx(part)))
+}
+
+fn readable(file: &Path) -> Result<(), Error> {
+    File::open(file).map(drop).map_err(|error| InputError::unreadable(file, &error).into())
 }
 
 /// Whether sessions run on a device at all.

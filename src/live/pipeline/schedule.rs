@@ -52,7 +52,12 @@ impl Schedule {
     /// From `scheduler_config.json`.
     pub(super) fn read(config: &Json) -> Result<Self, Error> {
         let class = config.get("_class_name").as_str().unwrap_or_default();
-        let train_steps = config.number_or("num_train_timesteps", 1000.0)? as usize;
+        let train_steps = config.number_or("num_train_timesteps", 1000.0)?;
+        if !(1.0..=100_000.0).contains(&train_steps) {
+            let message = "expected a number of steps from 1 to 100000";
+            return Err(InputError::new(&config.file, message).value("num_train_timesteps", train_steps).into());
+        }
+        let train_steps = train_steps as usize;
         let kind = match class {
             "FlowMatchEulerDiscreteScheduler" => {
                 let off = [

@@ -88,14 +88,24 @@ impl TextEncoder {
     }
 }
 
+/// What the folders of a model's text encoders and tokenizers end with.
+pub(super) fn suffixes(folder: &Folder) -> Vec<&'static str> {
+    let mut suffixes = vec![""];
+    if folder.family != Family::Shapes {
+        suffixes.push("_2");
+    }
+    if folder.family == Family::StableDiffusion3 && folder.has("text_encoder_3") {
+        suffixes.push("_3");
+    }
+    suffixes
+}
+
 impl Text {
     pub(super) fn open(library: &Library, folder: &Folder, device: Device, denoiser: &str) -> Result<Self, Error> {
         let open = |suffix: &str, length| TextEncoder::open(library, folder, suffix, length, device);
-        let mut encoders = vec![open("", None)?];
-        if folder.family != Family::Shapes {
-            encoders.push(open("_2", None)?);
-        }
-        let has_t5 = folder.family == Family::StableDiffusion3 && folder.has("text_encoder_3");
+        let mut suffixes = suffixes(folder);
+        let has_t5 = suffixes.pop_if(|suffix| *suffix == "_3").is_some();
+        let encoders = suffixes.into_iter().map(|suffix| open(suffix, None)).collect::<Result<_, _>>()?;
         let config = folder.config(denoiser)?;
         let state_width = match folder.family {
             Family::StableDiffusion3 | Family::Shapes => config.count("joint_attention_dim")?,
@@ -127,6 +137,11 @@ impl Text {
         Ok(conditioning)
     }
 
+    /// Encoders that do not go together.
+    fn mismatch(&self, expected: &str) -> Error {
+        Error::model(&self.encoders[0].model.file, format!("its text encoders do not go together: {expected}"))
+    }
+
     fn shapes(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
         let [states, pooled] = two(self.encoders[0].run(texts, &["last_hidden_state", "text_embeds"])?);
         Ok(Conditioning { states, pooled })
@@ -149,7 +164,10 @@ impl Text {
             &pooled[..]
         };
         let states: Vec<&Rows> = parts.iter().map(|part| &part[0]).collect();
-        Ok(Conditioning { states: Rows::beside(&states), pooled: Rows::beside(pooled) })
+        let joined = Rows::beside(&states).zip(Rows::beside(pooled));
+        let (states, pooled) =
+            joined.ok_or_else(|| self.mismatch("expected as many tokens of each, and `text_embeds`"))?;
+        Ok(Conditioning { states, pooled })
     }
 
     /// CLIP's states padded to T5's width, T5's tokens after CLIP's.
@@ -159,7 +177,8 @@ impl Text {
             Some(t5) => t5.run(texts, &["last_hidden_state"])?.remove(0),
             None => Rows::zeros(vec![texts.len(), T5_TOKENS, self.state_width]),
         };
-        let states = Rows::after(&states.padded(self.state_width), &t5);
+        let states = states.padded(self.state_width).and_then(|states| Rows::after(&states, &t5));
+        let states = states.ok_or_else(|| self.mismatch("expected states as wide as the transformer's"))?;
         Ok(Conditioning { states, pooled })
     }
 }
@@ -183,52 +202,65 @@ impl Rows {
         self.values[..rows * each].fill(0.0);
     }
 
-    /// Side by side along the last dimension.
-    fn beside(parts: &[&Self]) -> Self {
-        let width = |part: &Self| part.shape.last().copied().unwrap_or(1);
-        let total: usize = parts.iter().map(|part| width(part)).sum();
-        let mut shape = parts.first().map_or_else(|| vec![0, 0], |part| part.shape.clone());
-        if let Some(last) = shape.last_mut() {
-            *last = total;
+    /// Components of the last dimension, and how many lines of them.
+    fn lines(&self) -> (usize, usize) {
+        let width = self.shape.last().copied().unwrap_or(0);
+        (width, self.values.len().checked_div(width).unwrap_or(0))
+    }
+
+    /// Side by side along the last dimension; `None` if they have not the same lines, or are none.
+    fn beside(parts: &[&Self]) -> Option<Self> {
+        let lines = parts.first()?.lines().1;
+        if lines == 0 || parts.iter().any(|part| part.lines().1 != lines) {
+            return None;
         }
-        let lines = parts.first().map_or(0, |part| part.values.len() / width(part));
+        let total: usize = parts.iter().map(|part| part.lines().0).sum();
+        let mut shape = parts[0].shape.clone();
+        *shape.last_mut()? = total;
         let mut values = Vec::with_capacity(lines * total);
         for line in 0..lines {
             for part in parts {
-                values.extend_from_slice(&part.values[line * width(part)..(line + 1) * width(part)]);
+                let width = part.lines().0;
+                values.extend_from_slice(&part.values[line * width..(line + 1) * width]);
             }
         }
-        Self { shape, values }
+        Some(Self { shape, values })
     }
 
-    /// Zeros after each line of the last dimension, up to `width`.
-    fn padded(&self, width: usize) -> Self {
-        let own = self.shape.last().copied().unwrap_or(width).min(width);
-        let mut shape = self.shape.clone();
-        if let Some(last) = shape.last_mut() {
-            *last = width;
+    /// Zeros after each line of the last dimension, up to `width`; `None` if it is wider.
+    fn padded(&self, width: usize) -> Option<Self> {
+        let (own, lines) = self.lines();
+        if lines == 0 || own > width {
+            return None;
         }
-        let mut values = Vec::with_capacity(shape.iter().product());
-        for line in self.values.chunks(own.max(1)) {
+        let mut shape = self.shape.clone();
+        *shape.last_mut()? = width;
+        let mut values = Vec::with_capacity(lines * width);
+        for line in self.values.chunks(own) {
             values.extend_from_slice(line);
             values.resize(values.len() + width - own, 0.0);
         }
-        Self { shape, values }
+        Some(Self { shape, values })
     }
 
-    /// One after the other along the second dimension.
-    fn after(first: &Self, second: &Self) -> Self {
-        let rows = first.shape[0];
-        let mut shape = first.shape.clone();
-        shape[1] += second.shape[1];
-        let each = |part: &Self| part.values.len() / rows.max(1);
+    /// One after the other along the second dimension; `None` if the others differ.
+    fn after(first: &Self, second: &Self) -> Option<Self> {
+        let ([rows, tokens, width], [other_rows, other_tokens, other_width]) = (first.three()?, second.three()?);
+        if (rows, width) != (other_rows, other_width) || rows == 0 {
+            return None;
+        }
+        let each = |part: &Self| part.values.len() / rows;
         let mut values = Vec::with_capacity(first.values.len() + second.values.len());
         for row in 0..rows {
             for part in [first, second] {
                 values.extend_from_slice(&part.values[row * each(part)..(row + 1) * each(part)]);
             }
         }
-        Self { shape, values }
+        Some(Self { shape: vec![rows, tokens + other_tokens, width], values })
+    }
+
+    fn three(&self) -> Option<[usize; 3]> {
+        self.shape.as_slice().try_into().ok()
     }
 }
 

@@ -21,6 +21,10 @@ mod disk;
 mod open;
 
 pub use disk::{Disk, RealDisk};
+use open::Entries;
+
+/// Digits of a number in a file's name.
+const DIGITS: usize = 12;
 
 /// What stands beside a picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,14 +159,18 @@ impl Sources {
 }
 
 impl Store {
-    /// Opens a store, or begins one.
+    /// Opens a store, or begins one in an empty folder; `encoder` is the fingerprint of what makes its keys.
     ///
     /// # Errors
-    /// The folder cannot be used, or somebody else uses it.
-    pub fn open(folder: &Path, format: ImageFormat, disk: impl Disk) -> Result<Opened, InputError> {
+    /// The folder cannot be used, is no store, is of another encoder, or somebody else uses it.
+    pub fn open(folder: &Path, format: ImageFormat, encoder: &str, disk: impl Disk) -> Result<Opened, InputError> {
         fs::create_dir_all(folder).map_err(|error| InputError::new(folder, format!("cannot be made: {error}")))?;
+        if open::is_foreign(folder) {
+            open::mark(folder, encoder)?; // Refuses it.
+        }
         let lock = open::lock(folder)?;
-        let (found, next, warnings) = open::entries(folder)?;
+        open::mark(folder, encoder)?;
+        let Entries { found, next, warnings } = open::entries(folder)?;
         let sources = Sources { folder: folder.to_owned(), known: Arc::default() };
         let (orders, work) = channel();
         let (own, place) = (sources.clone(), folder.to_owned());
@@ -243,8 +251,11 @@ impl Store {
         if !ended {
             failures.push("the thread that writes pictures died".to_owned());
         }
-        if let Err(error) = open::write_index(&self.sources.folder) {
-            failures.push(format!("{}: the index cannot be written: {error}", self.sources.folder.display()));
+        match open::write_index(&self.sources.folder) {
+            Ok(warnings) => failures.extend(warnings),
+            Err(error) => {
+                failures.push(format!("{}: the index cannot be written: {error}", self.sources.folder.display()));
+            }
         }
         failures
     }
@@ -306,9 +317,9 @@ fn result(disk: &impl Disk, file: &Path, picture: &Picture, format: ImageFormat)
 }
 
 fn picture_name(number: u64, format: ImageFormat) -> String {
-    format!("{number:012}.{}", format.extension())
+    format!("{number:0DIGITS$}.{}", format.extension())
 }
 
 fn record_name(number: u64) -> String {
-    format!("{number:012}.json")
+    format!("{number:0DIGITS$}.json")
 }

@@ -1,5 +1,5 @@
-//! How a store is found again: its lock, its records, and the index that spares reading each of them. The index
-//! is a copy: without it, or with one that is out of date, the records say the same.
+//! How a store is found again: its lock, its mark, its records, and the index that spares reading each of them. The
+//! index is a copy: without it, or with one that is out of date, the records say the same.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -8,20 +8,38 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Record};
+use super::{DIGITS, Found, Record};
 use crate::embedding::Embedding;
 use crate::input::InputError;
 use crate::output::write_atomic;
 use crate::trace::npy;
 
 const LOCK: &str = "lock";
+const MARK: &str = "modm-store.json";
 const INDEX: &str = "index.json";
-const KEYS: &str = "index.npy";
 
-/// Which entries the rows of `index.npy` are of.
+/// What makes a folder a store: nothing is ever removed from one that lacks it.
 #[derive(Serialize, Deserialize)]
+struct Mark {
+    /// Of the encoder's files: keys of another one are of another space.
+    encoder: String,
+}
+
+/// Which entries the rows of `keys` are of.
+#[derive(Default, Serialize, Deserialize)]
 struct Index {
+    keys: String,
     numbers: Vec<u64>,
+}
+
+/// What a folder holds.
+pub(super) struct Entries {
+    /// Oldest first.
+    pub(super) found: Vec<Found>,
+    /// A number that no entry has had, as far as can be told.
+    pub(super) next: u64,
+    /// What was wrong and is left out.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Takes the folder for this process; the lock ends with it, however it ends.
@@ -36,29 +54,61 @@ pub(super) fn lock(folder: &Path) -> Result<File, InputError> {
     }
 }
 
-/// Entries, oldest first; the next number; what was wrong and is left out.
-pub(super) fn entries(folder: &Path) -> Result<(Vec<Found>, u64, Vec<String>), InputError> {
-    let listed = fs::read_dir(folder).map_err(|error| InputError::unreadable(folder, &error))?;
+/// Whether a folder is there and is somebody else's.
+pub(super) fn is_foreign(folder: &Path) -> bool {
+    let others = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != LOCK);
+    !folder.join(MARK).is_file() && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(others))
+}
+
+/// Makes an empty folder a store of this encoder, or sees that it is one.
+pub(super) fn mark(folder: &Path, encoder: &str) -> Result<(), InputError> {
+    let file = folder.join(MARK);
+    if is_foreign(folder) {
+        let message = "is not empty and no store: expected a new folder, or one that an earlier run has written";
+        return Err(InputError::new(folder, message).key("live.store"));
+    }
+    if file.is_file() {
+        let text = crate::input::text(&file)?;
+        let mark: Mark = serde_json::from_str(&text)
+            .map_err(|error| InputError::new(&file, format!("is not what a run writes: {error}")))?;
+        if mark.encoder != encoder {
+            let message = "its pictures were embedded by another encoder: expected that one, or another store";
+            return Err(InputError::new(folder, message).key("live.store"));
+        }
+        return Ok(());
+    }
+    let written = write_atomic(&file, |to| Ok(serde_json::to_writer(to, &Mark { encoder: encoder.to_owned() })?));
+    written.map_err(|error| InputError::new(folder, error.to_string()).key("live.store"))
+}
+
+/// Number and extension of a file of ours.
+fn ours(name: &str) -> Option<(u64, &str)> {
+    let (stem, extension) = name.split_once('.')?;
+    let plain = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| stem.parse().ok()).flatten().map(|number| (number, extension))
+}
+
+pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
+    let unreadable = |error: &io::Error| InputError::unreadable(folder, error);
     let (mut records, mut pictures, mut warnings) = (Vec::new(), BTreeMap::new(), Vec::new());
-    for entry in listed {
-        let entry = entry.map_err(|error| InputError::unreadable(folder, &error))?;
+    for entry in fs::read_dir(folder).map_err(|error| unreadable(&error))? {
+        let entry = entry.map_err(|error| unreadable(&error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some((stem, extension)) = name.split_once('.') else { continue };
-        match (stem.parse::<u64>(), extension) {
-            (Ok(number), "json") => records.push(number),
-            (Ok(number), "png" | "jpg") => {
+        match ours(&name) {
+            Some((number, "json")) => records.push(number),
+            Some((number, "png" | "jpg")) => {
                 pictures.insert(number, entry.path());
             }
             // What a killed run was writing.
-            (Ok(_), _) if extension.ends_with("partial") => {
+            Some((_, extension)) if extension.ends_with("partial") => {
                 let _ = fs::remove_file(entry.path());
             }
             _ => {}
         }
     }
     records.sort_unstable();
-    let next = records.last().copied().max(pictures.keys().last().copied()).map_or(0, |last| last + 1);
     let mut keys = read_index(folder);
+    let last = [records.last(), pictures.keys().last(), keys.keys().last()].into_iter().flatten().max().copied();
     let mut found = Vec::with_capacity(records.len());
     for number in records {
         let record = folder.join(super::record_name(number));
@@ -72,17 +122,17 @@ pub(super) fn entries(folder: &Path) -> Result<(Vec<Found>, u64, Vec<String>), I
             Err(error) => warnings.push(format!("{}: {error}: left out", record.display())),
         }
     }
-    // Written, but its record never came.
+    // Written, but their records never came.
     for picture in pictures.values() {
         let _ = fs::remove_file(picture);
     }
-    let dimension = found.last().map(|entry: &Found| entry.key.as_slice().len());
+    let dimension = found.first().map(|entry: &Found| entry.key.as_slice().len());
     let before = found.len();
     found.retain(|entry| Some(entry.key.as_slice().len()) == dimension);
     if found.len() < before {
-        warnings.push(format!("{} entries have another encoder's keys: left out", before - found.len()));
+        warnings.push(format!("{} entries have keys of another dimension: left out", before - found.len()));
     }
-    Ok((found, next, warnings))
+    Ok(Entries { found, next: last.map_or(0, |last| last + 1), warnings })
 }
 
 fn read_record(file: &Path) -> Result<Record, String> {
@@ -95,22 +145,30 @@ fn read_index(folder: &Path) -> BTreeMap<u64, Embedding> {
     let read = || {
         let text = fs::read_to_string(folder.join(INDEX)).ok()?;
         let index: Index = serde_json::from_str(&text).ok()?;
-        let keys = npy::read(&folder.join(KEYS)).ok()?;
+        let keys = npy::read(&folder.join(&index.keys)).ok()?;
+        if keys.rows() != index.numbers.len() {
+            return None;
+        }
         let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row));
-        (keys.rows() == index.numbers.len())
-            .then(|| index.numbers.into_iter().zip(rows).filter_map(|(number, key)| Some((number, key?))).collect())
+        Some(index.numbers.into_iter().zip(rows).filter_map(|(number, key)| Some((number, key?))).collect())
     };
     read().unwrap_or_default()
 }
 
-/// Writes the index of what is there.
-pub(super) fn write_index(folder: &Path) -> io::Result<()> {
-    // The old index must not be taken for the new one if this is interrupted in between.
-    let _ = fs::remove_file(folder.join(INDEX));
-    let (found, ..) = entries(folder).map_err(io::Error::other)?;
-    let Some(dimension) = found.first().map(|entry| entry.key.as_slice().len()) else { return Ok(()) };
+/// Writes the index of what is there: keys under a new name, then the index that names them, so that no index
+/// ever goes with the keys of another.
+pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
+    let Entries { found, next, warnings } = entries(folder).map_err(io::Error::other)?;
+    let before: Option<Index> =
+        fs::read_to_string(folder.join(INDEX)).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let Some(dimension) = found.first().map(|entry| entry.key.as_slice().len()) else { return Ok(warnings) };
+    let index = Index { keys: format!("index-{next}.npy"), numbers: found.iter().map(|entry| entry.number).collect() };
     let values = found.iter().flat_map(|entry| entry.key.as_slice().iter().copied());
-    write_atomic(&folder.join(KEYS), |to| npy::write(to, found.len(), dimension, values)).map_err(io::Error::other)?;
-    let index = Index { numbers: found.iter().map(|entry| entry.number).collect() };
-    write_atomic(&folder.join(INDEX), |to| Ok(serde_json::to_writer(to, &index)?)).map_err(io::Error::other)
+    write_atomic(&folder.join(&index.keys), |to| npy::write(to, found.len(), dimension, values))
+        .map_err(io::Error::other)?;
+    write_atomic(&folder.join(INDEX), |to| Ok(serde_json::to_writer(to, &index)?)).map_err(io::Error::other)?;
+    if let Some(before) = before.filter(|before| before.keys != index.keys) {
+        let _ = fs::remove_file(folder.join(before.keys));
+    }
+    Ok(warnings)
 }
