@@ -12,7 +12,7 @@ use crate::request::RequestId;
 use crate::scheduler::{Event, JobId, Output, WorkerId};
 
 /// Losses in a row, without a job done in between, after which a worker is given up.
-const MOST_LOSSES: u32 = 3;
+const MOST_LOSSES: u32 = 6;
 /// Jobs that fail in a row on a worker before its sessions are made anew.
 const MOST_FAILURES: u32 = 2;
 
@@ -139,7 +139,9 @@ impl Live {
 
     /// Has a worker come back after a while.
     fn announce(&mut self, worker: WorkerId) {
-        let (answers, away) = (self.to_answers.clone(), self.setting.away);
+        // Longer each time: what is wrong may pass.
+        let doubled = 1 << self.workers[worker.index()].losses.clamp(1, MOST_LOSSES).saturating_sub(1);
+        let (answers, away) = (self.to_answers.clone(), self.setting.away * doubled);
         self.in_flight += 1;
         self.runtime.spawn(async move {
             tokio::time::sleep(away).await;
