@@ -25,6 +25,22 @@ pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), OutputError> {
+    write_whole(path, write, false).map_err(|source| OutputError { path: path.to_owned(), source })
+}
+
+/// The same, and when it returns the file survives a loss of power.
+///
+/// # Errors
+/// What `write` or the system says; no file is left behind then.
+pub fn write_durable(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    write_whole(path, write, true)
+}
+
+fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    durable: bool,
+) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
@@ -32,13 +48,20 @@ pub fn write_atomic(
         let mut writer = BufWriter::with_capacity(1 << 16, File::create(&partial)?);
         write(&mut writer)?;
         writer.flush()?;
+        if durable {
+            writer.get_ref().sync_all()?;
+        }
         drop(writer);
-        fs::rename(&partial, path)
+        fs::rename(&partial, path)?;
+        match path.parent() {
+            // The name is in the folder's own data.
+            Some(folder) if durable => File::open(folder)?.sync_all(),
+            _ => Ok(()),
+        }
     };
-    attempt().map_err(|source| {
+    attempt().inspect_err(|_| {
         // It may not exist; the first error is the one worth telling.
         let _ = fs::remove_file(&partial);
-        OutputError { path: path.to_owned(), source }
     })
 }
 

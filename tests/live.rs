@@ -364,6 +364,12 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     ));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(foreign.path().join("000000000001.png").is_file(), "what is not ours is left alone");
+    let theirs = tempfile::tempdir().unwrap();
+    fs::create_dir(theirs.path().join("images")).unwrap();
+    fs::write(theirs.path().join("images/holiday.png"), "somebody else's").unwrap();
+    let output = run(&live(theirs.path().to_str().unwrap(), &["--force"]));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(theirs.path().join("images/holiday.png").is_file(), "not even with --force");
     refused(&["--onnxruntime", "/nowhere"], &["--onnxruntime", "scripts/install_onnxruntime"]);
 }
 

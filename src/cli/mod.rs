@@ -118,13 +118,15 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
 fn write_report(comparison: &report::Comparison, folder: &Path) -> anyhow::Result<()> {
     for file in report::files(comparison).context("the report's figures")? {
         let path = folder.join(&file.path);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-        }
+        path.parent().map_or(Ok(()), make_folder)?;
         write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
     }
     Ok(())
+}
+
+/// Makes a folder, unless it is there.
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))
 }
 
 /// Columns of the terminal that results go to; `None` where they go elsewhere.

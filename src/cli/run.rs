@@ -147,7 +147,7 @@ impl Prepared {
     /// # Errors
     /// A file cannot be written.
     pub fn write(&self, folder: &Path, results: &Results, wall_s: f64, warnings: &[String]) -> anyhow::Result<()> {
-        std::fs::create_dir_all(folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+        super::make_folder(folder)?;
         let gpus: Vec<String> = self.worker_gpus();
         let names = Names {
             trace: &self.inputs.trace.trace,

@@ -2,7 +2,7 @@
 //! memory; alone and while other workers draw. What is measured first on a fresh session is left out.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -40,6 +40,8 @@ pub struct Point {
     pub step_cv: f64,
     /// Seconds of the model alone in its session, run as often in turns with the jobs: what of a step is not ours.
     pub bare_step_s: f64,
+    /// A step over that, job by job: what the loop around the model costs.
+    pub step_ratio: f64,
     /// Seconds of a job beyond its steps: reading a source, texts, noise, autoencoder.
     pub overhead_s: f64,
     /// Coefficient of variation of whole jobs.
@@ -77,7 +79,7 @@ fn clock() -> Instant {
 pub fn model(
     library: &Library,
     device: Device,
-    (folder, guidance): (&PathBuf, Option<f32>),
+    (folder, guidance): (&Path, Option<f32>),
     size: [u32; 2],
     refiner: bool,
     batches: &[u32],
@@ -118,38 +120,11 @@ pub fn model(
         drop(loaded);
     }
     Ok(Measured {
-        load_s: median(&mut loads.clone()),
         load_cv: variation(&loads),
+        load_s: median(loads),
         memory_mb: memory.filter(|grown| *grown >= 1.0 && device.processor == Processor::Cpu),
         points,
     })
-}
-
-/// Seconds of a run of the model alone and of a step of a drawing, job by job in turns: what the loop around
-/// the model costs.
-///
-/// # Errors
-/// A model does not load or does not draw.
-pub fn pairs(library: &Library, device: Device, folder: &Path, plan: &Plan) -> Result<Vec<(f64, f64)>, Error> {
-    let mut pipeline = Pipeline::open(library, folder, device)?;
-    let prompt = plan.prompts[0].as_str();
-    let ticks = RefCell::new(Vec::new());
-    let tick = || ticks.borrow_mut().push(clock());
-    let go = || {
-        tick();
-        true
-    };
-    let manner = Manner { steps: plan.steps, skipped: 0, guidance: None, size: None, keep_going: &go };
-    let mut pairs = Vec::new();
-    for job in 0..plan.jobs + 2 {
-        let noise = SeededNoise { seed: 0, row: u64::from(job) };
-        pipeline.run_bare(&[prompt], &manner, &tick)?;
-        let bare = mean(&spans(&ticks.take()));
-        pipeline.draw(&[Drawing { prompt, noise: &noise, source: None }], &manner)?;
-        let step = mean(&spans(&ticks.take()));
-        pairs.extend((job >= 2).then_some((bare, step)));
-    }
-    Ok(pairs)
 }
 
 /// Measures jobs of one batch size; each tells when its steps begin.
@@ -159,13 +134,14 @@ fn point(
     steps: u32,
     draw: &mut dyn FnMut(Draw<'_>, u32) -> Result<(), Error>,
 ) -> Result<Point, Error> {
-    let (mut every, mut totals, mut means, mut overheads, mut bare) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut every, mut totals, mut means, mut overheads) = (vec![], vec![], vec![], vec![]);
+    let (mut bare, mut ratios) = (vec![], vec![]);
     // The first two jobs of a session find its memory and choose its algorithms.
     for job in 0..jobs + 2 {
         let ticks = RefCell::new(Vec::with_capacity(steps as usize + 1));
         let tick = || ticks.borrow_mut().push(clock());
         draw(Draw::Bare(&tick), job)?;
-        let alone = spans(&ticks.take());
+        let alone = mean(&spans(&ticks.take()));
         let begun = clock();
         draw(
             Draw::Job(&|| {
@@ -178,20 +154,22 @@ fn point(
         if job >= 2 {
             let spans = spans(&ticks.take());
             // By job, so that steps and overhead add up to what it took.
-            let mean = mean(&spans);
-            overheads.push(total - mean * f64::from(steps));
-            bare.push(self::mean(&alone));
-            means.push(mean);
+            let step = mean(&spans);
+            overheads.push(total - step * f64::from(steps));
+            bare.push(alone);
+            ratios.push(step / alone);
+            means.push(step);
             totals.push(total);
             every.extend(spans);
         }
     }
     Ok(Point {
         batch,
-        step_s: median(&mut means),
+        step_s: median(means),
         step_cv: variation(&every),
-        bare_step_s: median(&mut bare),
-        overhead_s: median(&mut overheads).max(0.0),
+        bare_step_s: median(bare),
+        step_ratio: median(ratios),
+        overhead_s: median(overheads).max(0.0),
         job_cv: variation(&totals),
     })
 }
@@ -266,7 +244,7 @@ pub fn resident_mb() -> Option<f64> {
     Some(pages * 4096.0 / 1e6)
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokenizers::{Encoding, PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
 
 use super::error::Error;
+use super::pipeline::Json;
 use crate::input::{self, InputError};
 
 /// What stands in a `tokenizer_config.json` for "as long as you like".
@@ -96,18 +97,13 @@ fn unusable(file: &Path, error: &dyn std::error::Error) -> Error {
 
 /// A JSON file that may be missing: then nothing is in it.
 fn optional(file: &Path) -> Result<Value, Error> {
-    if !file.is_file() {
-        return Ok(Value::Null);
-    }
-    let text = input::text(file)?;
-    Ok(serde_json::from_str(&text).map_err(|error| InputError::new(file, format!("expected JSON: {error}")))?)
+    if file.is_file() { Ok(Json::read(file)?.into_value()) } else { Ok(Value::Null) }
 }
 
 /// CLIP's tokenizer from its vocabulary and merges: lower case, words split by its pattern, pairs of bytes
 /// merged, and a token before and after each text.
 fn clip(folder: &Path, vocabulary: &Path, config: &Value, specials: &Value) -> Result<Tokenizer, Error> {
-    let vocab: Value = serde_json::from_str(&input::text(vocabulary)?)
-        .map_err(|error| InputError::new(vocabulary, format!("expected JSON: {error}")))?;
+    let vocab = Json::read(vocabulary)?.into_value();
     let merges = input::text(folder.join("merges.txt"))?;
     let merges: Vec<&str> = merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
     let id = |token: &str| {

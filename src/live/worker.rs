@@ -57,7 +57,7 @@ pub enum DrawError {
 
 /// What a worker is told.
 pub(super) enum Order {
-    Load { number: u64, model: ModelId },
+    Load(ModelId),
     Run { job: JobId, work: Work, parts: Vec<(Part, Arc<str>)> },
 }
 
@@ -132,7 +132,7 @@ impl Thread {
         let (worker, life) = (self.worker, self.life);
         for order in orders {
             let answer = match order {
-                Order::Load { number, model } => Answer::Loaded { worker, life, number, outcome: self.load(model) },
+                Order::Load(model) => Answer::Loaded { worker, life, outcome: self.load(model) },
                 Order::Run { job, work, parts } => {
                     Answer::Drawn { worker, life, job, outcome: self.draw(job, work, &parts) }
                 }

@@ -2,13 +2,14 @@
 //! hits, each beside the picture it was refined from.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use super::run::{file_names, picture_name};
-use super::write_into;
 use crate::live::picture::{Picture, sheet};
 use crate::live::settings::ImageFormat;
 use crate::metrics::RequestRow;
+use crate::output::write_atomic;
 use crate::scheduler::DecisionKind;
 use crate::trace::Trace;
 
@@ -67,7 +68,7 @@ pub(super) fn write(
         page.push_str("</small></figcaption></figure>");
     }
     page.push_str("</main></html>\n");
-    write_into(&folder.join("pictures.html"), page.as_bytes())?;
+    write_atomic(&folder.join("pictures.html"), |to| to.write_all(page.as_bytes()))?;
     let read = |row: usize| {
         let bytes = std::fs::read(folder.join("images").join(picture_name(&names[row], format))).ok()?;
         Picture::decode(&bytes).ok()
@@ -75,7 +76,8 @@ pub(super) fn write(
     let pairs: Vec<[Picture; 2]> =
         pairs.into_iter().filter_map(|[source, own]| Some([read(source)?, read(own)?])).collect();
     if !pairs.is_empty() {
-        write_into(&folder.join("hits.png"), &sheet(&pairs, ACROSS).encode(ImageFormat::Png)?)?;
+        let bytes = sheet(&pairs, ACROSS).encode(ImageFormat::Png)?;
+        write_atomic(&folder.join("hits.png"), |to| to.write_all(&bytes))?;
     }
     Ok(())
 }

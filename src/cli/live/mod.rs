@@ -14,7 +14,6 @@ use crate::input::InputError;
 use crate::live::library::Library;
 use crate::live::pipeline::probe;
 use crate::live::settings::{Device, Processor};
-use crate::output::write_atomic;
 use crate::report::{self, Comparison, Run};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
 use crate::scheduler::routing::System;
@@ -116,6 +115,9 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         let folder = if variant.is_some() { common.out.join(&name) } else { common.out.clone() };
         planned.push((name, folder, prepared, equipment));
     }
+    for (_, folder, ..) in &planned {
+        run::refuse_foreign(folder)?;
+    }
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("Ctrl-C cannot be listened for")?;
     let mut runs = Vec::new();
@@ -209,13 +211,4 @@ fn prepare(
 /// A folder that the scenario must name.
 fn named<'a>(file: &Path, key: &str, folder: Option<&'a PathBuf>) -> Result<&'a PathBuf, InputError> {
     folder.ok_or_else(|| InputError::new(file, "is needed for a live run: the folder of the exported model").key(key))
-}
-
-/// Writes a file whole, with the folder it is in.
-fn write_into(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-    }
-    write_atomic(file, |to| std::io::Write::write_all(to, bytes))?;
-    Ok(())
 }

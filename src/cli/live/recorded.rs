@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
-
+use super::super::make_folder;
 use crate::embedding::Embedding;
 use crate::journal::{Journal, Record};
 use crate::output::write_atomic;
@@ -28,7 +27,7 @@ impl Recorded {
     /// Writes `trace/`: requests and what embeddings are complete.
     pub(super) fn write(&self, folder: &Path, trace: &Trace) -> anyhow::Result<()> {
         let folder = folder.join("trace");
-        std::fs::create_dir_all(&folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+        make_folder(&folder)?;
         write_atomic(&folder.join("requests.csv"), |to| write_requests(to, trace))?;
         let warm: Vec<Option<Embedding>> = self.warm.iter().cloned().map(Some).collect();
         let files = [("prompt_embeddings", &self.prompts), ("image_embeddings", &self.images), ("warm_images", &warm)];

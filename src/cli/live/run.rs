@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use super::super::make_folder;
 use super::super::progress::Progress;
 use super::super::run::Prepared;
 use super::interrupts::Interrupts;
@@ -96,6 +97,23 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
     Ok(Palette { size, models, seed: scenario.seed })
 }
 
+/// Folders of a live run that the next one in the same place begins anew.
+const OWN: [&str; 3] = ["images", "trace", "store"];
+const JOURNAL: &str = "journal.jsonl.gz";
+
+/// Refuses a folder that has folders of these names and no live run's journal: they are somebody else's, and
+/// would be replaced.
+pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
+    let ours = [JOURNAL.to_owned(), format!("{JOURNAL}.partial")].iter().any(|name| folder.join(name).is_file());
+    match OWN.iter().find(|name| folder.join(name).is_dir()) {
+        Some(name) if !ours => {
+            let message = format!("holds a folder `{name}` that no live run has left: choose another folder");
+            Err(InputError::new(folder, message).key("--out"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Runs to the end, or until Ctrl-C and what was in is done; writes everything.
 pub(super) fn run(
     prepared: &Prepared,
@@ -108,15 +126,14 @@ pub(super) fn run(
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
-    let images = folder.join("images");
-    let own_store = folder.join("store");
-    // What an earlier run left there would be taken for this one's.
-    for old in [&images, &folder.join("trace"), &own_store] {
+    let (images, own_store) = (folder.join("images"), folder.join("store"));
+    // What an earlier run left there would be taken for this one's; `refuse_foreign` has seen to it that it is one's.
+    for old in OWN.map(|name| folder.join(name)) {
         if old.is_dir() {
-            std::fs::remove_dir_all(old).with_context(|| format!("{}: cannot be removed", old.display()))?;
+            std::fs::remove_dir_all(&old).with_context(|| format!("{}: cannot be removed", old.display()))?;
         }
     }
-    std::fs::create_dir_all(&images).with_context(|| format!("{}: the folder cannot be made", images.display()))?;
+    make_folder(&images)?;
     let place = scenario.live.store.as_ref().map_or(own_store, |store| Scenario::resolve(file, store));
     let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
     let Opened { store, found, warnings } = Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
@@ -137,7 +154,7 @@ pub(super) fn run(
     interrupts.end(live.intake());
     let warm: Vec<_> = found.into_iter().map(|entry| entry.key).collect();
     let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
-    let ended = prepared.with_journal(&folder.join("journal.jsonl.gz"), |journal| {
+    let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
         let mut actions = Vec::new();
         let mut core = scenario.live_core(&prepared.inputs, &warm, &mut actions);
         let mut journal = ((&mut records, &*progress), journal);

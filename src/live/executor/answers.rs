@@ -40,16 +40,16 @@ impl Live {
             }
             Answer::Drawn { worker, life, job, outcome } => {
                 let state = &mut self.workers[worker.index()];
-                if state.life != life || state.handle.is_none() {
+                if !state.is_in(life) {
                     return None;
                 }
                 state.job = None;
                 self.in_flight -= 1;
                 Some(self.drawn(worker, job, outcome))
             }
-            Answer::Loaded { worker, life, number, outcome } => {
+            Answer::Loaded { worker, life, outcome } => {
                 let state = &mut self.workers[worker.index()];
-                if state.life != life || state.load != number || state.handle.is_none() {
+                if !state.is_in(life) {
                     return None;
                 }
                 state.loading = false;
@@ -66,9 +66,7 @@ impl Live {
                 })
             }
             Answer::Lost { worker, life, why } => {
-                let current =
-                    self.workers[worker.index()].life == life && self.workers[worker.index()].handle.is_some();
-                current.then(|| self.lost(worker, &why))
+                self.workers[worker.index()].is_in(life).then(|| self.lost(worker, &why))
             }
             Answer::Back(worker) => self.back(worker),
             Answer::IntakeEnded => None,

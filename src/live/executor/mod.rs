@@ -29,9 +29,6 @@ mod inbox;
 
 pub use inbox::Paced;
 
-/// How long a lost worker stays away before its thread is started again.
-const AWAY: HostDuration = HostDuration::from_secs(1);
-
 /// What threads tell the executor.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -53,7 +50,6 @@ pub(super) enum Answer {
     Loaded {
         worker: WorkerId,
         life: u32,
-        number: u64,
         outcome: Result<(), (Option<ModelId>, String)>,
     },
     Lost {
@@ -87,8 +83,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// How long a lost worker stays away.
-    pub const AWAY: HostDuration = AWAY;
+    /// How long a lost worker stays away before its thread is started again.
+    pub const AWAY: HostDuration = HostDuration::from_secs(1);
 }
 
 /// Why a run in real time cannot go on.
@@ -133,8 +129,6 @@ struct Worker {
     leaving: Vec<JoinHandle<()>>,
     /// Tells its answers from those of the threads before it.
     life: u32,
-    /// Loads so far; answers of others than the latest are out of date.
-    load: u64,
     loading: bool,
     job: Option<JobId>,
     /// Jobs that failed since one was done.
@@ -175,6 +169,11 @@ pub struct Live {
 }
 
 impl Worker {
+    /// Whether an answer is of the thread it has now: others are out of date.
+    fn is_in(&self, life: u32) -> bool {
+        self.life == life && self.handle.is_some()
+    }
+
     /// Leaves its thread to end by itself.
     fn leave(&mut self) {
         self.leaving.extend(self.handle.take().map(Handle::leave));
@@ -283,11 +282,10 @@ impl Live {
 
     fn load(&mut self, worker: WorkerId, model: ModelId) {
         let state = &mut self.workers[worker.index()];
-        state.load += 1;
         state.loading = true;
         self.in_flight += 1;
         if let Some(handle) = &state.handle {
-            handle.order(Order::Load { number: state.load, model });
+            handle.order(Order::Load(model));
         }
     }
 

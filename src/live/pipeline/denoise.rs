@@ -12,7 +12,7 @@ use super::super::settings::Device;
 use super::folder::{Family, Folder};
 use super::schedule::Levels;
 use super::step::{self, FREE, Form, LATENTS, MODEL_INPUT, NEXT, PREDICTION, SCALE, TOLD};
-use super::text::{Conditioning, Rows};
+use super::text::Conditioning;
 
 /// Names of a denoiser's inputs and its output.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +103,6 @@ impl Denoiser {
         latents: Vec<f32>,
         shape: [usize; 4],
         conditioning: Conditioning,
-        time_ids: Option<Rows>,
         walk: &Walk<'_>,
     ) -> Result<DynTensor, Error> {
         let guided = walk.guidance.is_some();
@@ -114,7 +113,7 @@ impl Denoiser {
         let first = floats(self.input, &wide, if guided { first.repeat(2) } else { first })?;
         let start = floats(SINGLE, &shape, latents)?;
         let mut prediction = self.model.allocate(self.output, &wide)?;
-        let mut model = self.bind(conditioning, time_ids, &mut prediction)?;
+        let mut model = self.bind(conditioning, &mut prediction)?;
         let step = &self.steps[usize::from(guided)];
         let mut buffers = Buffers {
             latents: [step.allocate(SINGLE, &shape)?, step.allocate(SINGLE, &shape)?],
@@ -167,17 +166,12 @@ impl Denoiser {
     }
 
     /// Binds what stays the same over the steps.
-    fn bind(
-        &self,
-        conditioning: Conditioning,
-        time_ids: Option<Rows>,
-        prediction: &mut DynTensor,
-    ) -> Result<IoBinding, Error> {
+    fn bind(&self, conditioning: Conditioning, prediction: &mut DynTensor) -> Result<IoBinding, Error> {
         let mut model = self.model.binding()?;
         let pooled = self.names.pooled;
         bind(&mut model, &self.model, STATES, &conditioning.states.tensor(self.model.input_type(STATES)?)?)?;
         bind(&mut model, &self.model, pooled, &conditioning.pooled.tensor(self.model.input_type(pooled)?)?)?;
-        if let Some(time_ids) = time_ids {
+        if let Some(time_ids) = conditioning.time_ids {
             bind(&mut model, &self.model, TIME_IDS, &time_ids.tensor(self.model.input_type(TIME_IDS)?)?)?;
         }
         model.bind_output(self.names.prediction, prediction).map_err(Error::session(&self.model.file))?;
@@ -190,14 +184,13 @@ impl Denoiser {
         &mut self,
         shape: [usize; 4],
         conditioning: Conditioning,
-        time_ids: Option<Rows>,
         runs: usize,
         tick: &dyn Fn(),
     ) -> Result<(), Error> {
         let rows = conditioning.pooled.shape[0];
         let wide = [rows, shape[1], shape[2], shape[3]];
         let mut prediction = self.model.allocate(self.output, &wide)?;
-        let mut model = self.bind(conditioning, time_ids, &mut prediction)?;
+        let mut model = self.bind(conditioning, &mut prediction)?;
         let canvas = floats(self.input, &wide, vec![0.5; wide.iter().product()])?;
         bind(&mut model, &self.model, self.names.canvas, &canvas)?;
         bind(&mut model, &self.model, TIMESTEP, &self.timestep(500.0, rows)?)?;

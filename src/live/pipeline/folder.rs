@@ -99,6 +99,11 @@ impl Json {
         Self { file: file.to_owned(), value }
     }
 
+    /// All of it.
+    pub(in crate::live) fn into_value(self) -> Value {
+        self.value
+    }
+
     pub(in crate::live) fn get(&self, key: &str) -> &Value {
         &self.value[key]
     }

@@ -28,7 +28,7 @@ use denoise::{Denoiser, Walk};
 use folder::Folder;
 use noise::{Noise, NoiseFor};
 use schedule::Schedule;
-use text::{Rows, Text};
+use text::Text;
 
 /// The largest picture, pixels a side.
 const LARGEST_SIDE: u32 = 16_384;
@@ -152,13 +152,12 @@ impl Pipeline {
                 latents.extend(noise.iter().map(|noise| noise * levels.initial));
             }
         }
-        let guidance = Some(manner.guidance.unwrap_or(self.guidance)).filter(|scale| *scale > 1.0);
+        let guidance = self.guidance(manner);
         let prompts: Vec<&str> = drawings.iter().map(|drawing| drawing.prompt).collect();
-        let conditioning = self.text.condition(&prompts, guidance.is_some())?;
-        let time_ids = (self.family == Family::StableDiffusionXl).then(|| time_ids(size, conditioning.pooled.shape[0]));
+        let conditioning = self.text.condition(&prompts, guidance.is_some(), size)?;
         let walk = Walk { levels: &levels, skipped, guidance, keep_going: manner.keep_going };
         let shape = [drawings.len(), channels, height, width];
-        let latents = self.denoiser.run(latents, shape, conditioning, time_ids, &walk)?;
+        let latents = self.denoiser.run(latents, shape, conditioning, &walk)?;
         let planes = self.canvas.leave(&latents)?;
         Ok(Drawn { latents: super::onnx::numbers(&latents)?, planes, size })
     }
@@ -172,11 +171,14 @@ impl Pipeline {
         let size = manner.size.unwrap_or(self.size);
         self.check(size, manner)?;
         let [channels, height, width] = self.canvas.shape(size);
-        let guided = manner.guidance.unwrap_or(self.guidance) > 1.0;
-        let conditioning = self.text.condition(prompts, guided)?;
-        let time_ids = (self.family == Family::StableDiffusionXl).then(|| time_ids(size, conditioning.pooled.shape[0]));
+        let conditioning = self.text.condition(prompts, self.guidance(manner).is_some(), size)?;
         let runs = (manner.steps - manner.skipped) as usize;
-        self.denoiser.bare([prompts.len(), channels, height, width], conditioning, time_ids, runs, tick)
+        self.denoiser.bare([prompts.len(), channels, height, width], conditioning, runs, tick)
+    }
+
+    /// The guidance scale, if there is any.
+    fn guidance(&self, manner: &Manner<'_>) -> Option<f32> {
+        Some(manner.guidance.unwrap_or(self.guidance)).filter(|scale| *scale > 1.0)
     }
 
     fn check(&self, size: [u32; 2], manner: &Manner<'_>) -> Result<(), Error> {
@@ -271,10 +273,4 @@ impl Family {
             Self::StableDiffusion3 => 7.0,
         }
     }
-}
-
-/// What SDXL is told of sizes: the original, where it was cut, and the target, as height and width.
-fn time_ids([width, height]: [u32; 2], rows: usize) -> Rows {
-    let (width, height) = (width as f32, height as f32);
-    Rows { shape: vec![rows, 6], values: [height, width, 0.0, 0.0, height, width].repeat(rows) }
 }

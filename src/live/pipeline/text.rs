@@ -46,6 +46,8 @@ pub(super) struct Conditioning {
     pub(super) states: Rows,
     /// `[rows, width]`.
     pub(super) pooled: Rows,
+    /// `[rows, 6]`, for a denoiser that is told of sizes.
+    pub(super) time_ids: Option<Rows>,
 }
 
 impl TextEncoder {
@@ -121,8 +123,8 @@ impl Text {
         })
     }
 
-    /// The conditioning of these prompts, after as many rows without a prompt if `guided`.
-    pub(super) fn condition(&mut self, prompts: &[&str], guided: bool) -> Result<Conditioning, Error> {
+    /// The conditioning of these prompts for pictures of this size, after as many rows without a prompt if `guided`.
+    pub(super) fn condition(&mut self, prompts: &[&str], guided: bool, size: [u32; 2]) -> Result<Conditioning, Error> {
         let before = if guided { prompts.len() } else { 0 };
         let texts: Vec<&str> = std::iter::repeat_n("", before).chain(prompts.iter().copied()).collect();
         let mut conditioning = match self.family {
@@ -130,6 +132,9 @@ impl Text {
             Family::StableDiffusionXl => self.clips(&texts)?,
             Family::StableDiffusion3 => self.stable_diffusion_3(&texts)?,
         };
+        if self.family == Family::StableDiffusionXl {
+            conditioning.time_ids = Some(time_ids(size, texts.len()));
+        }
         if self.zero_without_prompt {
             conditioning.states.clear_first(before);
             conditioning.pooled.clear_first(before);
@@ -144,7 +149,7 @@ impl Text {
 
     fn shapes(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
         let [states, pooled] = two(self.encoders[0].run(texts, &["last_hidden_state", "text_embeds"])?);
-        Ok(Conditioning { states, pooled })
+        Ok(Conditioning { states, pooled, time_ids: None })
     }
 
     /// Two CLIP encoders: their penultimate states side by side, and the embeddings they have.
@@ -167,19 +172,19 @@ impl Text {
         let joined = Rows::beside(&states).zip(Rows::beside(pooled));
         let (states, pooled) =
             joined.ok_or_else(|| self.mismatch("expected as many tokens of each, and `text_embeds`"))?;
-        Ok(Conditioning { states, pooled })
+        Ok(Conditioning { states, pooled, time_ids: None })
     }
 
     /// CLIP's states padded to T5's width, T5's tokens after CLIP's.
     fn stable_diffusion_3(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
-        let Conditioning { states, pooled } = self.clips(texts)?;
+        let Conditioning { states, pooled, .. } = self.clips(texts)?;
         let t5 = match &mut self.t5 {
             Some(t5) => t5.run(texts, &["last_hidden_state"])?.remove(0),
             None => Rows::zeros(vec![texts.len(), T5_TOKENS, self.state_width]),
         };
         let states = states.padded(self.state_width).and_then(|states| Rows::after(&states, &t5));
         let states = states.ok_or_else(|| self.mismatch("expected states as wide as the transformer's"))?;
-        Ok(Conditioning { states, pooled })
+        Ok(Conditioning { states, pooled, time_ids: None })
     }
 }
 
@@ -262,6 +267,12 @@ impl Rows {
     fn three(&self) -> Option<[usize; 3]> {
         self.shape.as_slice().try_into().ok()
     }
+}
+
+/// What SDXL is told of sizes: the original, where it was cut, and the target, as height and width.
+fn time_ids([width, height]: [u32; 2], rows: usize) -> Rows {
+    let (width, height) = (width as f32, height as f32);
+    Rows { shape: vec![rows, 6], values: [height, width, 0.0, 0.0, height, width].repeat(rows) }
 }
 
 fn two(parts: Vec<Rows>) -> [Rows; 2] {

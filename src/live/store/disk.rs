@@ -1,9 +1,11 @@
 //! Writing to a disk so that a file is whole or not there, whatever happens. A trait, so that tests can have a
 //! disk that is full.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+
+use crate::output::write_durable;
 
 /// Where files go.
 pub trait Disk: Send + 'static {
@@ -30,21 +32,7 @@ pub trait Disk: Send + 'static {
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    /// Under another name, to the platters, then by its name.
     fn write(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut name = file.file_name().unwrap_or_default().to_owned();
-        name.push(".partial");
-        let partial = file.with_file_name(name);
-        let attempt = || {
-            let mut to = File::create(&partial)?;
-            to.write_all(bytes)?;
-            to.sync_all()?;
-            fs::rename(&partial, file)?;
-            // The name is in the folder's own data.
-            file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-        };
-        attempt().inspect_err(|_| {
-            let _ = fs::remove_file(&partial);
-        })
+        write_durable(file, |to| to.write_all(bytes))
     }
 }

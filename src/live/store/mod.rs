@@ -105,9 +105,9 @@ pub struct Store {
     sources: Sources,
     format: ImageFormat,
     next: u64,
-    orders: Option<Sender<Order>>,
-    writer: Option<JoinHandle<()>>,
-    _lock: File,
+    orders: Sender<Order>,
+    writer: JoinHandle<()>,
+    lock: File,
 }
 
 /// A store as it was found.
@@ -165,9 +165,7 @@ impl Store {
     /// The folder cannot be used, is no store, is of another encoder, or somebody else uses it.
     pub fn open(folder: &Path, format: ImageFormat, encoder: &str, disk: impl Disk) -> Result<Opened, InputError> {
         fs::create_dir_all(folder).map_err(|error| InputError::new(folder, format!("cannot be made: {error}")))?;
-        if open::is_foreign(folder) {
-            open::mark(folder, encoder)?; // Refuses it.
-        }
+        open::refuse_foreign(folder)?;
         let lock = open::lock(folder)?;
         open::mark(folder, encoder)?;
         let Entries { found, next, warnings } = open::entries(folder)?;
@@ -177,7 +175,7 @@ impl Store {
         let writer =
             std::thread::Builder::new().name("store".into()).spawn(move || write(&work, &place, format, &own, &disk));
         let writer = writer.map_err(|error| InputError::new(folder, format!("no thread can be started: {error}")))?;
-        let store = Self { sources, format, next, orders: Some(orders), writer: Some(writer), _lock: lock };
+        let store = Self { sources, format, next, orders, writer, lock };
         Ok(Opened { store, found, warnings })
     }
 
@@ -236,27 +234,27 @@ impl Store {
     }
 
     fn order(&mut self, order: Order) {
-        if let Some(orders) = &self.orders {
-            // Without its thread nothing is written, and `close` says so.
-            let _ = orders.send(order);
-        }
+        // Without its thread nothing is written, and `close` says so.
+        let _ = self.orders.send(order);
     }
 
     /// Waits until everything is on disk and writes the index. Returns what could not be done.
     #[must_use]
-    pub fn close(mut self) -> Vec<String> {
-        self.orders = None;
-        let ended = self.writer.take().is_none_or(|writer| writer.join().is_ok());
-        let mut failures = std::mem::take(&mut self.sources.known().failures);
+    pub fn close(self) -> Vec<String> {
+        let Self { sources, orders, writer, lock, .. } = self;
+        drop(orders);
+        let ended = writer.join().is_ok();
+        let mut failures = std::mem::take(&mut sources.known().failures);
         if !ended {
             failures.push("the thread that writes pictures died".to_owned());
         }
-        match open::write_index(&self.sources.folder) {
+        match open::write_index(&sources.folder) {
             Ok(warnings) => failures.extend(warnings),
             Err(error) => {
-                failures.push(format!("{}: the index cannot be written: {error}", self.sources.folder.display()));
+                failures.push(format!("{}: the index cannot be written: {error}", sources.folder.display()));
             }
         }
+        drop(lock); // Not before the index is whole.
         failures
     }
 }

@@ -54,19 +54,19 @@ pub(super) fn lock(folder: &Path) -> Result<File, InputError> {
     }
 }
 
-/// Whether a folder is there and is somebody else's.
-pub(super) fn is_foreign(folder: &Path) -> bool {
+/// Refuses a folder that holds something and is no store.
+pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
     let others = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != LOCK);
-    !folder.join(MARK).is_file() && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(others))
-}
-
-/// Makes an empty folder a store of this encoder, or sees that it is one.
-pub(super) fn mark(folder: &Path, encoder: &str) -> Result<(), InputError> {
-    let file = folder.join(MARK);
-    if is_foreign(folder) {
+    if !folder.join(MARK).is_file() && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(others)) {
         let message = "is not empty and no store: expected a new folder, or one that an earlier run has written";
         return Err(InputError::new(folder, message).key("live.store"));
     }
+    Ok(())
+}
+
+/// Makes a new store one of this encoder, or sees that it is.
+pub(super) fn mark(folder: &Path, encoder: &str) -> Result<(), InputError> {
+    let file = folder.join(MARK);
     if file.is_file() {
         let text = crate::input::text(&file)?;
         let mark: Mark = serde_json::from_str(&text)
