@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use modm::cache::index::{ExactIndex, Query, RetrievalIndex, Scope};
+use modm::cache::index::{ExactIndex, Query, RetrievalIndex};
 use modm::embedding::Embedding;
 use modm::image::ImageId;
-use modm::request::{RequestId, TenantId};
+use modm::request::RequestId;
 use modm::trace::npy;
 
 fn main() -> Result<()> {
@@ -19,13 +19,13 @@ fn main() -> Result<()> {
     let (vectors, queries) = (npy::read(Path::new(vectors))?, npy::read(Path::new(queries))?);
     let mut index = ExactIndex::new();
     for row in 0..vectors.rows() {
-        index.insert(ImageId::of_request(RequestId(row as u32)), TenantId(0), &vectors.embedding(row));
+        index.insert(ImageId::of_request(RequestId(row as u32)), &vectors.embedding(row));
     }
     let queries: Vec<Embedding> = (0..queries.rows()).map(|row| queries.embedding(row)).collect();
     let (mut seconds, mut found) = (Vec::new(), Vec::new());
     for query in &queries {
         let begun = now();
-        let nearest = index.nearest(&Query { request: RequestId(0), embedding: query, scope: Scope::Shared });
+        let nearest = index.nearest(&Query { request: None, embedding: query });
         seconds.push(begun.elapsed().as_secs_f64());
         let nearest = nearest.context("an index that holds something")?;
         found.push((nearest.image.to_string(), nearest.similarity));
@@ -33,9 +33,9 @@ fn main() -> Result<()> {
     let mut churn = Vec::new();
     for (row, query) in queries.iter().enumerate() {
         let begun = now();
-        index.insert(ImageId::of_request(RequestId((vectors.rows() + row) as u32)), TenantId(0), query);
+        index.insert(ImageId::of_request(RequestId((vectors.rows() + row) as u32)), query);
         index.remove(ImageId::of_request(RequestId(row as u32)));
-        index.nearest(&Query { request: RequestId(0), embedding: query, scope: Scope::Shared });
+        index.nearest(&Query { request: None, embedding: query });
         churn.push(begun.elapsed().as_secs_f64());
     }
     println!(

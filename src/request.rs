@@ -29,6 +29,17 @@ impl fmt::Display for RequestId {
 #[serde(transparent)]
 pub struct TenantId(pub u32);
 
+/// Whose a cached image is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// Everybody's.
+    #[default]
+    Public,
+    /// Of the tenant whose request it was made for.
+    Tenant(TenantId),
+}
+
 /// What the scheduler knows of a request when it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {

@@ -14,18 +14,18 @@ use std::path::Path;
 use std::process::Command;
 
 use modm::cache::Candidate;
-use modm::cache::index::{Match, Query, RetrievalIndex};
+use modm::cache::index::{ExactIndex, Match, NewIndex, Query, RetrievalIndex};
 use modm::embedding::Embedding;
 use modm::image::ImageId;
 use modm::journal::{Line, What};
 use modm::metrics::Results;
 use modm::model::GpuId;
 use modm::replay::{Known, replay};
-use modm::request::{Request, TenantId};
+use modm::request::Request;
 use modm::scheduler::allocation::{Allocation, AllocationPolicy, Decided, Demand};
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage, System};
 use modm::scheduler::{Event, Scheduler};
-use modm::sim::{ProfileLatency, Settings, Simulated};
+use modm::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
 use modm::time::{Duration, Time};
 
 use world::{Parts, World};
@@ -143,10 +143,10 @@ fn burn() {
 #[derive(Debug)]
 struct Slow<T>(T);
 
-impl RetrievalIndex for Slow<Box<dyn RetrievalIndex>> {
-    fn insert(&mut self, image: ImageId, owner: TenantId, embedding: &Embedding) {
+impl RetrievalIndex for Slow<ExactIndex> {
+    fn insert(&mut self, image: ImageId, embedding: &Embedding) {
         burn();
-        self.0.insert(image, owner, embedding);
+        self.0.insert(image, embedding);
     }
 
     fn remove(&mut self, image: ImageId) {
@@ -208,6 +208,7 @@ fn run(world: &World, mut core: Scheduler) -> (Vec<Line>, Results) {
         image_encoding: world.image_encoding,
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
+        sizes: ImageSizes::default(),
     });
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));
     let mut journal = (Vec::<Line>::new(), world.metrics());
@@ -220,10 +221,10 @@ fn a_slow_index_or_policy_changes_nothing() {
     let mut ticks = 0;
     for seed in 0..10 {
         let world = World::draw(seed, 60, Duration::from_nanoseconds(1_000_000_000));
-        let Parts { routing, index, allocation } = world.parts();
+        let Parts { routing, allocation, .. } = world.parts();
         let parts = Parts {
             routing: Box::new(Slow(routing)),
-            index: Box::new(Slow(index)),
+            index: NewIndex::new(|| Slow(ExactIndex::new())),
             allocation: Box::new(Slow(allocation)),
         };
         let (fast, slow) = (run(&world, world.core().0), run(&world, world.assemble(parts).0));

@@ -20,7 +20,7 @@ use modm::replay::{Executor, Known, Step, replay};
 use modm::request::RequestId;
 use modm::scheduler::routing::System;
 use modm::scheduler::{Action, Event, JobId, WorkerId};
-use modm::sim::{ProfileLatency, Settings, Simulated};
+use modm::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
 use modm::time::{Duration, Moment, Time};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -140,6 +140,7 @@ fn round(seed: u64) {
         image_encoding: world.image_encoding,
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
+        sizes: ImageSizes::default(),
     });
     let models = world.initial().targets.iter().map(|&model| (Some(model), model)).collect();
     let mut executor = Faulty { inner, draws, until, refining: BTreeMap::new(), models };

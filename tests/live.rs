@@ -156,7 +156,7 @@ fn replays(out: &Path, overrides: &[&str]) {
     let inputs = Inputs::new(&scenario, &file, Arc::new(TraceInputs::load(&scenario, &file, false).unwrap())).unwrap();
     let packed = fs::File::open(out.join("journal.jsonl.gz")).unwrap();
     let (_, lines) = journal::read::<Value>(BufReader::new(flate2::read::GzDecoder::new(packed))).unwrap();
-    let mut core = scenario.live_core(&inputs, &[], &mut Vec::new());
+    let mut core = scenario.live_core(&inputs, Vec::new(), &mut Vec::new());
     let mut expected = Vec::new();
     for line in &lines {
         match &line.what {

@@ -19,14 +19,14 @@ use modm::live::embedder::Embed;
 use modm::live::executor::{Live, Paced, Setting};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
-use modm::live::store::{Disk, Opened, RealDisk, Store};
+use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
 use modm::live::worker::{DrawError, Paint, Task};
 use modm::metrics::{Metrics, Results, Settings};
 use modm::model::ModelId;
 use modm::replay::{Executor, replay};
-use modm::request::Outcome;
+use modm::request::{Outcome, Owner};
 use modm::scenario::{Inputs, Scenario, Source, TraceInputs, arrivals, initial_allocation};
-use modm::scheduler::{Action, Event, Scheduler};
+use modm::scheduler::{Action, Event, Scheduler, WarmImage};
 use modm::time::{Duration as Length, Time};
 use rand::RngExt;
 
@@ -190,7 +190,7 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
 struct Run {
     lines: Vec<Line>,
     results: Results,
-    warm: Vec<Embedding>,
+    warm: Vec<WarmImage>,
     warnings: usize,
 }
 
@@ -202,7 +202,8 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry.number);
     }
-    let warm: Vec<Embedding> = found.into_iter().map(|entry| entry.key).collect();
+    let public = |entry: Found| WarmImage { key: entry.key, owner: Owner::Public, bytes: None };
+    let warm: Vec<WarmImage> = found.into_iter().map(public).collect();
     let (warnings, lives, results) = (Arc::new(AtomicU32::new(0)), Mutex::new(0), store_folder.join("results"));
     std::fs::create_dir_all(&results).unwrap();
     let told = warnings.clone();
@@ -225,7 +226,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     let mut live = Live::start(setting, store, &initial_allocation(&scenario).targets, Box::new(Encoder)).unwrap();
     let mut journal = (Vec::<Line>::new(), metrics(&scenario, &inputs));
     let mut actions = Vec::new();
-    let mut core = scenario.live_core(&inputs, &warm, &mut actions);
+    let mut core = scenario.live_core(&inputs, warm.clone(), &mut actions);
     for action in actions {
         let Ok(()) = live.submit(Time::ZERO, action);
     }
@@ -240,7 +241,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
 /// A fresh core does the same.
 fn check_journal(run: &Run, workers: usize) {
     let (scenario, inputs) = scenario(workers);
-    let mut core: Scheduler = scenario.live_core(&inputs, &run.warm, &mut Vec::new());
+    let mut core: Scheduler = scenario.live_core(&inputs, run.warm.clone(), &mut Vec::new());
     let mut lines = run.lines.iter().peekable();
     while let Some(line) = lines.next() {
         let What::Event(event) = &line.what else { panic!("actions follow events") };

@@ -48,6 +48,8 @@ fn every_scenario_and_variant_checks() {
         trace: Trace::new(Columns::default()),
         warm_images: None,
         warm_prompts: None,
+        warm_rows: Vec::new(),
+        image_bytes: None,
         stand_ins: Vec::new(),
         files: Vec::new(),
     };

@@ -11,8 +11,8 @@ use modm::replay::{Known, replay};
 use modm::request::{Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
 use modm::scheduler::routing::System;
-use modm::scheduler::{Action, Config, Event, Scheduler};
-use modm::sim::{LatencyModel, Settings, Simulated};
+use modm::scheduler::{Action, Config, Event, Scheduler, Weight};
+use modm::sim::{ImageSizes, LatencyModel, Settings, Simulated};
 use modm::time::{Duration, Time};
 
 const TOLERANCE: f64 = 0.02;
@@ -85,7 +85,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
         total_steps: 50,
         admission: modm::cache::Admission::All,
         max_attempts: 1,
-        tenants_apart: false,
+        weight: Weight::One,
         measures_images: false,
     };
     let allocation = StaticSplit::new(Allocation::split(workers, workers, ModelId::LARGE));
@@ -97,6 +97,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
         image_encoding: Duration::ZERO,
         prompts: None,
         images: None,
+        sizes: ImageSizes::default(),
     });
     let request = |(row, &arrival)| {
         let request = Request { id: RequestId(row), arrival, tenant: TenantId(0), deadline: None };

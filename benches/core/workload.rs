@@ -12,8 +12,8 @@ use modm::replay::{Known, replay};
 use modm::request::{Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
 use modm::scheduler::routing::System;
-use modm::scheduler::{Config, Event, Scheduler};
-use modm::sim::{self, ProfileLatency, Simulated};
+use modm::scheduler::{Config, Event, Scheduler, Weight};
+use modm::sim::{self, ImageSizes, ProfileLatency, Simulated};
 use modm::time::{Duration, Time};
 
 const WORKERS: usize = 16;
@@ -63,7 +63,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         total_steps: STEPS,
         admission: Admission::default(),
         max_attempts: 3,
-        tenants_apart: false,
+        weight: Weight::One,
         measures_images: false,
     };
     let routing = System::Vanilla.build(&[], STEPS);
@@ -75,6 +75,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         image_encoding: Duration::ZERO,
         prompts: None,
         images: None,
+        sizes: ImageSizes::default(),
     });
     let events = arrivals.iter().enumerate().map(|(row, &arrival)| {
         let id = RequestId(row as u32);

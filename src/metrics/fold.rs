@@ -226,7 +226,8 @@ impl Metrics {
                 self.cluster.change(now, worker.index(), State::Loading, Some(*model));
             }
             Action::Finish { request, outcome } => self.finish(now, *request, outcome),
-            Action::Encode(_)
+            Action::Note(Note::Left { .. } | Note::Audited { .. })
+            | Action::Encode(_)
             | Action::EncodeImage(_)
             | Action::Return { .. }
             | Action::Keep { .. }

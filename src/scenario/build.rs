@@ -1,17 +1,17 @@
 //! What runs: a scenario's settings as core, simulated executor and inbox. The registry of policies is
 //! read here and nowhere else.
 
-use crate::cache::ImageCache;
 use crate::cache::eviction::{Eviction, EvictionSettings};
-use crate::cache::index::ExactIndex;
-use crate::embedding::Embedding;
+use crate::cache::index::{ExactIndex, NewIndex};
+use crate::cache::{CacheSettings, ImageCache};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
+use crate::request::Owner;
 use crate::scheduler::action::Action;
 use crate::scheduler::allocation::{Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit};
 use crate::scheduler::routing::{RoutingPolicy, Storage, System};
-use crate::scheduler::{Config, Event, Scheduler};
-use crate::sim::{ProfileLatency, Settings, Simulated};
+use crate::scheduler::{Config, Event, Scheduler, WarmImage, Weight};
+use crate::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
 use crate::time::{Duration, Time};
 use crate::trace::Trace;
 
@@ -97,17 +97,23 @@ impl Scenario {
         };
         let mut core = self.empty_core(inputs, false);
         if let Some(warm) = warm {
-            core.warm((0..warm.rows()).map(|row| warm.embedding(row)), actions);
+            let image = |row: usize| {
+                let known = inputs.trace.warm_rows.get(row);
+                let (owner, bytes) =
+                    known.map_or((Owner::Public, None), |(tenant, bytes)| (Owner::Tenant(*tenant), *bytes));
+                WarmImage { key: warm.embedding(row), owner, bytes }
+            };
+            core.warm((0..warm.rows()).map(image), actions);
         }
         core
     }
 
     /// The core of a run on real sessions: warm with what its store holds, oldest first; every image is measured.
     #[must_use]
-    pub fn live_core(&self, inputs: &Inputs, warm: &[Embedding], actions: &mut Vec<Action>) -> Scheduler {
+    pub fn live_core(&self, inputs: &Inputs, warm: Vec<WarmImage>, actions: &mut Vec<Action>) -> Scheduler {
         let mut core = self.empty_core(inputs, true);
         if self.routing().storage() != Storage::None {
-            core.warm(warm.iter().cloned(), actions);
+            core.warm(warm.into_iter(), actions);
         }
         core
     }
@@ -118,12 +124,25 @@ impl Scenario {
             total_steps: self.models.steps,
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
-            tenants_apart: false,
+            weight: self
+                .cache
+                .capacity_bytes
+                .map_or(Weight::One, |_| Weight::Bytes(self.cache.image_bytes.unwrap_or(1))),
             measures_images,
         };
-        let capacity = self.cache.capacity as usize;
-        let settings = EvictionSettings { capacity, seed: self.seed, saved_s: self.saved_s(&inputs.profile) };
-        let cache = ImageCache::new(Box::new(ExactIndex::new()), self.eviction().build(&settings), capacity);
+        let cache = ImageCache::new(CacheSettings {
+            capacity: self.cache.total(),
+            tenancy: inputs.tenancy.clone(),
+            near_duplicate: self.cache.near_duplicate,
+            max_age: self.cache.max_age_s.map(Duration::from_seconds_saturating),
+            eviction: self.eviction(),
+            eviction_settings: EvictionSettings {
+                seed: self.seed,
+                saved_s: self.saved_s(&inputs.profile),
+                ..EvictionSettings::default()
+            },
+            index: NewIndex::new(ExactIndex::new),
+        });
         Scheduler::new(config, self.routing(), Some(cache), self.allocation_policy(&inputs.profile))
     }
 
@@ -139,6 +158,7 @@ impl Scenario {
             image_encoding: Duration::from_seconds_saturating(self.retrieval.image_latency_s),
             prompts: trace.prompt_embeddings().filter(|_| storage != Storage::None).cloned(),
             images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
+            sizes: ImageSizes { by_row: inputs.trace.image_bytes.clone(), usual: self.cache.image_bytes },
         })
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     seconds(file, "metrics.warmup_s", scenario.metrics.warmup_s)?;
     positive_seconds(file, "metrics.window_s", scenario.metrics.window_s)?;
     check_cache(scenario, file)?;
+    scenario.tenants.check(file)?;
     check_allocation(scenario, file)?;
     for (index, multiple) in scenario.slo.multiples.iter().enumerate() {
         if !(*multiple > 0.0 && *multiple <= 1e6) {
@@ -155,14 +156,33 @@ fn check_bounds(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
 }
 
 fn check_cache(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let cache = &scenario.cache;
     let least = scenario.states_per_entry().max(1) as u32;
-    if scenario.cache.capacity < least {
+    if cache.capacity < least {
         let message = if least == 1 {
             "expected at least 1".to_owned()
         } else {
             format!("expected at least {least}, the states of one entry: capacity counts states for nirvana")
         };
-        return Err(InputError::new(file, message).value("cache.capacity", scenario.cache.capacity));
+        return Err(InputError::new(file, message).value("cache.capacity", cache.capacity));
+    }
+    for (key, bytes) in [("capacity_bytes", cache.capacity_bytes), ("image_bytes", cache.image_bytes)] {
+        if let Some(bytes) = bytes.filter(|bytes| !(1..=LARGEST_SEED).contains(bytes)) {
+            let accepted = "expected bytes from 1 to 9007199254740992 (2^53)";
+            return Err(InputError::new(file, accepted).value(format!("cache.{key}"), bytes));
+        }
+    }
+    if let Some(bytes) = cache.capacity_bytes.filter(|_| least > 1) {
+        let way_out = "is for systems that keep final images: give nirvana a `capacity`, in states";
+        return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
+    }
+    if let Some(age) = cache.max_age_s {
+        positive_seconds(file, "cache.max_age_s", age)?;
+    }
+    if let Some(limit) = cache.near_duplicate.filter(|limit| !(*limit > 0.0 && *limit <= 1.0)) {
+        return Err(
+            InputError::new(file, "expected a similarity above 0, at most 1").value("cache.near_duplicate", limit)
+        );
     }
     Ok(())
 }

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Scenario;
+use crate::cache::Tenancy;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
 use crate::input::{InputError, sha256, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
+use crate::request::TenantId;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
-use crate::trace::{Embeddings, Trace, TraceFiles};
+use crate::trace::{Embeddings, IMAGE_BYTES, Trace, TraceFiles};
 
 const PAPER_PROFILE: &str = include_str!("../../scenarios/profiles/paper.toml");
 
@@ -34,6 +36,10 @@ pub struct TraceInputs {
     pub warm_images: Option<EmbeddingMatrix>,
     /// As above, for text-to-text systems.
     pub warm_prompts: Option<EmbeddingMatrix>,
+    /// Whose those are and how large, by row; nothing is known of those from a file.
+    pub warm_rows: Vec<(TenantId, Option<u64>)>,
+    /// Size of the image that each request would produce, if the trace has a column `image_bytes`.
+    pub image_bytes: Option<Arc<[u64]>>,
     /// What is not what it would be in a real system, in words for every output.
     pub stand_ins: Vec<String>,
     /// The files it came from.
@@ -51,6 +57,8 @@ pub struct Inputs {
     pub quality: Vec<(ModelId, u32, String, f64)>,
     /// The profile's file, if it has one.
     pub files: Vec<Fingerprint>,
+    /// How tenants share the cache.
+    pub tenancy: Tenancy,
 }
 
 fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
@@ -81,7 +89,15 @@ impl TraceInputs {
             })?
         };
         let files = Self::fingerprints(scenario, file)?;
-        let mut inputs = Self { trace, warm_images: None, warm_prompts: None, stand_ins: Vec::new(), files };
+        let mut inputs = Self {
+            image_bytes: image_bytes(&trace, section.requests.as_deref().unwrap_or(file))?,
+            trace,
+            warm_images: None,
+            warm_prompts: None,
+            warm_rows: Vec::new(),
+            stand_ins: Vec::new(),
+            files,
+        };
         if retrieves {
             inputs.embed(scenario, file)?;
         }
@@ -154,6 +170,9 @@ impl TraceInputs {
         let rows: Vec<u32> = (0..count as u32).collect();
         self.warm_images = self.trace.image_embeddings().map(|matrix| matrix.select(&rows));
         self.warm_prompts = self.trace.prompt_embeddings().map(|matrix| matrix.select(&rows));
+        let size = |row: usize| self.image_bytes.as_ref().map(|bytes| bytes[row]);
+        self.warm_rows = (0..count).map(|row| (self.trace.tenant(row), size(row))).collect();
+        self.image_bytes = self.image_bytes.as_ref().map(|bytes| bytes[count..].into());
         self.trace = self.trace.after(count);
         Ok(())
     }
@@ -161,8 +180,24 @@ impl TraceInputs {
     /// The same with the trace resampled by blocks of time.
     #[must_use]
     pub fn resampled(&self, seed: u64) -> Self {
-        Self { trace: self.trace.resampled(seed), ..self.clone() }
+        let trace = self.trace.resampled(seed);
+        let sizes = image_bytes(&trace, Path::new("requests.csv")).expect("the same values in another order");
+        Self { trace, image_bytes: sizes, ..self.clone() }
     }
+}
+
+/// The column `image_bytes`, checked.
+fn image_bytes(trace: &Trace, file: &Path) -> Result<Option<Arc<[u64]>>, InputError> {
+    let Some((name, column)) = trace.columns().extra.iter().find(|(name, _)| name == IMAGE_BYTES) else {
+        return Ok(None);
+    };
+    let read = |(row, text): (usize, &str)| {
+        text.trim().parse().ok().filter(|bytes| (1..=1 << 53).contains(bytes)).ok_or_else(|| {
+            let message = format!("row {} (from 1, below the header): expected a whole number of bytes", row + 1);
+            InputError::new(file, message).value(name, format_args!("{text:?}"))
+        })
+    };
+    Ok(Some(column.iter().enumerate().map(read).collect::<Result<_, _>>()?))
 }
 
 impl Inputs {
@@ -185,7 +220,13 @@ impl Inputs {
             let model = models.iter().position(|name| *name == row.model)?;
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
         });
-        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files })
+        let tenancy = scenario.tenancy(&trace.trace, file)?;
+        let by_bytes = scenario.cache.capacity_bytes.filter(|_| scenario.system.policy != System::Vanilla);
+        if let Some(bytes) = by_bytes.filter(|_| trace.image_bytes.is_none() && scenario.cache.image_bytes.is_none()) {
+            let way_out = "needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes";
+            return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
+        }
+        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files, tenancy })
     }
 
     /// Whether a system looks anything up.

@@ -19,10 +19,12 @@ mod build;
 mod check;
 mod inputs;
 mod source;
+mod tenants;
 
 pub use build::{arrivals, initial_allocation};
 pub use inputs::{Fingerprint, Inputs, TraceInputs};
 pub use source::{Override, Source};
+pub use tenants::Tenants;
 
 /// Everything a run depends on, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +53,9 @@ pub struct Scenario {
     /// What is kept.
     #[serde(default)]
     pub cache: Cache,
+    /// Whose images a request may find.
+    #[serde(default)]
+    pub tenants: Tenants,
     /// Which model each worker holds.
     #[serde(default)]
     pub allocation: AllocationSection,
@@ -171,6 +176,18 @@ pub struct Retrieval {
 pub struct Cache {
     /// Images, or states for `nirvana`.
     pub capacity: u32,
+    /// Bytes of images, in place of their number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_bytes: Option<u64>,
+    /// Size of an image where the trace has no column `image_bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<u64>,
+    /// Entries leave at this age, seconds; never if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_s: Option<f64>,
+    /// An image is not inserted if one as similar to it as this is there; all are if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_duplicate: Option<f64>,
     /// Which images are inserted; `nirvana` and `pinecone` insert those of misses, whatever it says.
     pub admission: Admission,
     /// What leaves when it is full; `nirvana` evicts by LCBFU and `pinecone` first in first out, whatever it says.
@@ -294,7 +311,22 @@ impl Default for Models {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { capacity: 10_000, admission: Admission::default(), eviction: Eviction::default() }
+        Self {
+            capacity: 10_000,
+            capacity_bytes: None,
+            image_bytes: None,
+            max_age_s: None,
+            near_duplicate: None,
+            admission: Admission::default(),
+            eviction: Eviction::default(),
+        }
+    }
+}
+
+impl Cache {
+    /// The capacity in its unit: items, or bytes.
+    pub(super) fn total(&self) -> u64 {
+        self.capacity_bytes.unwrap_or(u64::from(self.capacity))
     }
 }
 

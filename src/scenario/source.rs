@@ -9,7 +9,7 @@ use super::Scenario;
 use crate::input::{self, InputError};
 
 /// Where a scenario has tables and nothing else will do.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -19,6 +19,8 @@ const TABLES: [&str; 18] = [
     "system",
     "retrieval",
     "cache",
+    "tenants",
+    "tenants.quotas",
     "allocation",
     "slo",
     "metrics",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::event::{JobId, WorkerId};
-use crate::cache::Candidate;
+use crate::cache::{Candidate, Cause};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::request::{Outcome, RequestId};
@@ -112,6 +112,20 @@ pub enum Note {
     },
     /// The monitor decided.
     Ticked(Tick),
+    /// An image is no longer in the cache; a request may still need it.
+    Left {
+        /// Which.
+        image: ImageId,
+        /// Why.
+        cause: Cause,
+    },
+    /// An index that may miss the nearest entry was checked, once for each request that is routed.
+    Audited {
+        /// Whose search.
+        request: RequestId,
+        /// The similarity of the truly nearest entry.
+        nearest: f64,
+    },
 }
 
 /// A consequence of an event.
@@ -151,6 +165,9 @@ pub enum Action {
     Keep {
         /// Which.
         image: ImageId,
+        /// Its size, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
     },
     /// Nothing needs this image any more.
     Release(ImageId),

@@ -32,6 +32,9 @@ pub struct Output {
     /// The image's embedding, where images are retrieved by it and it takes no time; otherwise it is
     /// asked for by [`super::Action::EncodeImage`].
     pub embedding: Option<Embedding>,
+    /// The image's size, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// Something that happened.

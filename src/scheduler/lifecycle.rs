@@ -8,12 +8,12 @@ use super::event::{JobId, Output, WorkerId};
 use super::routing::{Lane, Load, Route, Storage};
 use super::worker::Activity;
 use super::{Pending, Phase, Scheduler};
-use crate::cache::Admission;
 use crate::cache::index::Query;
+use crate::cache::{Admission, Candidate};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::ModelId;
-use crate::request::{Outcome, Request, RequestId};
+use crate::request::{Outcome, Owner, Request, RequestId, TenantId};
 use crate::time::Time;
 
 impl Scheduler {
@@ -52,13 +52,7 @@ impl Scheduler {
         pending.order = self.routed;
         self.routed += 1;
         let request = pending.request;
-        let scope = self.scope(request.tenant);
-        let nearest = match (&self.cache, &embedding) {
-            (Some(cache), Some(embedding)) => cache.nearest(&Query { request: id, embedding, scope }),
-            _ => None,
-        };
-        let load = Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() };
-        let route = self.routing.route(&request, nearest, &load);
+        let route = self.look_up(now, &request, embedding.as_ref(), actions);
         if matches!(self.storage, Storage::ByPrompt(_))
             && let Some(pending) = self.requests.get_mut(id.0)
         {
@@ -68,6 +62,45 @@ impl Scheduler {
             self.monitor.observe(now, decision);
         }
         self.follow(id, route, actions);
+    }
+
+    /// Searches where the request may look, in turn until something is found that is of use, and decides.
+    fn look_up(
+        &mut self,
+        now: Time,
+        request: &Request,
+        embedding: Option<&Embedding>,
+        actions: &mut Vec<Action>,
+    ) -> Route {
+        let load = self.load(now);
+        let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
+            return self.routing.route(request, None, &load);
+        };
+        cache.expire(now, &mut self.departures);
+        cache.routing(request.id);
+        let query = Query { request: Some(request.id), embedding };
+        let (mut nearest, mut truly_nearest) = (None, None::<f64>);
+        let mut found = None;
+        for place in cache.places(request.tenant) {
+            truly_nearest = cache.audit(place, &query).or(truly_nearest);
+            let candidate = cache.nearest(place, &query);
+            let route = self.routing.route(request, candidate, &load);
+            if !route.is_miss() {
+                found = Some(route);
+                break;
+            }
+            nearest = [nearest, candidate].into_iter().flatten().reduce(Candidate::nearer);
+        }
+        let route = found.unwrap_or_else(|| self.routing.route(request, nearest, &load));
+        self.depart(actions);
+        if let Some(nearest) = truly_nearest {
+            actions.push(Action::Note(Note::Audited { request: request.id, nearest }));
+        }
+        route
+    }
+
+    fn load(&self, now: Time) -> Load {
+        Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() }
     }
 
     /// Carries out a route.
@@ -121,7 +154,14 @@ impl Scheduler {
         matches!(phase, Some(Phase::Running(_, running)) if running == job)
     }
 
-    pub(super) fn completed(&mut self, worker: WorkerId, job: JobId, outputs: &[Output], actions: &mut Vec<Action>) {
+    pub(super) fn completed(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        job: JobId,
+        outputs: &[Output],
+        actions: &mut Vec<Action>,
+    ) {
         let model = self.workers.get(worker).and_then(|worker| worker.loaded);
         let Some(requests) = self.end_job(worker, job) else { return };
         for request in requests {
@@ -130,20 +170,22 @@ impl Scheduler {
                 continue;
             }
             let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
-            let embedding = output.and_then(|output| output.embedding.as_ref());
-            self.keep_or_encode(request, &pending, model, embedding, actions);
+            self.keep_or_encode(now, request, &pending, model, output, actions);
         }
     }
 
     /// Stores the image of a completed request if it is admitted, at once or when its embedding is there.
     fn keep_or_encode(
         &mut self,
+        now: Time,
         request: RequestId,
         pending: &Pending,
         model: Option<ModelId>,
-        embedding: Option<&Embedding>,
+        output: Option<&Output>,
         actions: &mut Vec<Action>,
     ) {
+        let embedding = output.and_then(|output| output.embedding.as_ref());
+        let bytes = output.and_then(|output| output.bytes);
         let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
         let tenant = pending.request.tenant;
         let by_image = self.storage == Storage::ByImage
@@ -158,19 +200,39 @@ impl Scheduler {
             Storage::ByImage => embedding.filter(|_| by_image),
         };
         if let Some(key) = key {
-            self.store(ImageId::of_request(request), tenant, key, actions);
+            self.keep(now, request, tenant, bytes, key, actions);
         }
         if embedding.is_none() && (by_image || self.config.measures_images) {
-            self.encoding.insert(request, by_image.then_some(tenant));
+            self.encoding.insert(request, by_image.then_some((tenant, bytes)));
             actions.push(Action::EncodeImage(request));
         }
     }
 
     /// An image can be found from now on. One that could not be embedded is let go.
-    pub(super) fn image_encoded(&mut self, request: RequestId, key: Option<Embedding>, actions: &mut Vec<Action>) {
-        if let (Some(Some(tenant)), Some(key)) = (self.encoding.remove(&request), key) {
-            self.store(ImageId::of_request(request), tenant, &key, actions);
+    pub(super) fn image_encoded(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        key: Option<Embedding>,
+        actions: &mut Vec<Action>,
+    ) {
+        if let (Some(Some((tenant, bytes))), Some(key)) = (self.encoding.remove(&request), key) {
+            self.keep(now, request, tenant, bytes, &key, actions);
         }
+    }
+
+    /// Puts the image made for a tenant's request into the cache.
+    fn keep(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        tenant: TenantId,
+        bytes: Option<u64>,
+        key: &Embedding,
+        actions: &mut Vec<Action>,
+    ) {
+        let owner = self.cache.as_ref().map_or(Owner::Tenant(tenant), |cache| cache.owner(tenant));
+        self.store(now, ImageId::of_request(request), owner, bytes, key, actions);
     }
 
     pub(super) fn job_failed(&mut self, worker: WorkerId, job: JobId, reason: &str, actions: &mut Vec<Action>) {
@@ -210,10 +272,11 @@ impl Scheduler {
             pending.decision = None;
             let request_data = pending.request;
             if let Some(cache) = &mut self.cache {
-                cache.forget(source);
+                cache.forget(source, &mut self.departures);
             }
+            self.depart(actions);
             self.let_go(Some(source), actions);
-            let load = Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() };
+            let load = self.load(now);
             let route = self.routing.route(&request_data, None, &load);
             self.follow(request, route, actions);
         }

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
-use crate::cache::index::Scope;
-use crate::cache::{Admission, ImageCache};
+use crate::cache::{Admission, Departures, Entry, ImageCache};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
-use crate::request::{Outcome, Request, RequestId, TenantId};
+use crate::request::{Outcome, Owner, Request, RequestId, TenantId};
 use crate::time::Time;
 use crate::window::Window;
 
@@ -47,10 +46,30 @@ pub struct Config {
     pub admission: Admission,
     /// How often a request is tried before it has failed, at least 1.
     pub max_attempts: u32,
-    /// Whether a request may only find its own tenant's entries.
-    pub tenants_apart: bool,
+    /// What an image counts for against the capacity.
+    pub weight: Weight,
     /// Whether every image is embedded, and not only those that are kept by it: its quality is measured.
     pub measures_images: bool,
+}
+
+/// What an image counts for against the capacity of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// One, as each of Nirvana's states does.
+    One,
+    /// Its bytes; so many where they are not known.
+    Bytes(u64),
+}
+
+/// An image that is cached before time zero.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WarmImage {
+    /// What it is found by: the image's embedding for text-to-image systems, its prompt's for text-to-text ones.
+    pub key: Embedding,
+    /// Whose.
+    pub owner: Owner,
+    /// Its size, where it is known.
+    pub bytes: Option<u64>,
 }
 
 /// The core. There is one; its policies and its executor vary.
@@ -70,11 +89,11 @@ pub struct Scheduler {
     /// Requests routed so far; a request's place in its queue.
     routed: u32,
     jobs: u64,
-    /// Images whose embedding is to come, by request; with their tenants, if they are to be kept.
-    encoding: BTreeMap<RequestId, Option<TenantId>>,
+    /// Images whose embedding is to come, by request; with their tenants and sizes, if they are to be kept.
+    encoding: BTreeMap<RequestId, Option<(TenantId, Option<u64>)>>,
     draining: bool,
-    /// Scratch for images the cache lets go.
-    released: Vec<ImageId>,
+    /// Scratch for what the cache lets go.
+    departures: Departures,
 }
 
 /// A request that has not ended.
@@ -128,15 +147,18 @@ impl Scheduler {
             jobs: 0,
             encoding: BTreeMap::new(),
             draining: false,
-            released: Vec::new(),
+            departures: Departures::default(),
         }
     }
 
-    /// Puts images into the cache before time zero, oldest first; the keys are image embeddings for
-    /// text-to-image systems, prompt embeddings for text-to-text ones.
-    pub fn warm(&mut self, keys: impl Iterator<Item = Embedding>, actions: &mut Vec<Action>) {
-        for (row, key) in (0..).zip(keys) {
-            self.store(ImageId::warm(row), TenantId::default(), &key, actions);
+    /// Puts images into the cache before time zero, oldest first.
+    pub fn warm(&mut self, images: impl Iterator<Item = WarmImage>, actions: &mut Vec<Action>) {
+        for (row, image) in (0..).zip(images) {
+            let owner = match (image.owner, &self.cache) {
+                (Owner::Tenant(tenant), Some(cache)) => cache.owner(tenant),
+                (owner, _) => owner,
+            };
+            self.store(Time::ZERO, ImageId::warm(row), owner, image.bytes, &image.key, actions);
         }
     }
 
@@ -146,8 +168,8 @@ impl Scheduler {
         match event {
             Event::Arrived(request) => self.arrive(request, actions),
             Event::Encoded { request, embedding } => self.encoded(now, request, embedding, actions),
-            Event::JobCompleted { worker, job, outputs } => self.completed(worker, job, &outputs, actions),
-            Event::ImageEncoded { request, embedding } => self.image_encoded(request, embedding, actions),
+            Event::JobCompleted { worker, job, outputs } => self.completed(now, worker, job, &outputs, actions),
+            Event::ImageEncoded { request, embedding } => self.image_encoded(now, request, embedding, actions),
             Event::JobFailed { worker, job, reason } => self.job_failed(worker, job, &reason, actions),
             Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
             Event::ModelLoaded { worker } => self.model_loaded(worker),
@@ -180,10 +202,6 @@ impl Scheduler {
     /// The image cache, for checks; `None` where the system keeps nothing.
     pub const fn cache(&self) -> Option<&ImageCache> {
         self.cache.as_ref()
-    }
-
-    fn scope(&self, tenant: TenantId) -> Scope {
-        if self.config.tenants_apart { Scope::Tenant(tenant) } else { Scope::Shared }
     }
 
     fn queue(&mut self, lane: Lane) -> &mut Queue {
@@ -220,14 +238,36 @@ impl Scheduler {
     }
 
     /// Puts an image into the cache.
-    fn store(&mut self, image: ImageId, owner: TenantId, key: &Embedding, actions: &mut Vec<Action>) {
+    fn store(
+        &mut self,
+        now: Time,
+        image: ImageId,
+        owner: Owner,
+        bytes: Option<u64>,
+        key: &Embedding,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(cache) = &mut self.cache else { return };
         let states = match &self.storage {
             Storage::ByPrompt(states) => SmallVec::from_slice(states),
             Storage::ByImage | Storage::None => SmallVec::new(),
         };
-        cache.insert(crate::cache::Entry { image, owner, states }, key, &mut self.released);
-        actions.push(Action::Keep { image });
-        actions.extend(self.released.drain(..).map(Action::Release));
+        let (weight, bytes) = match self.config.weight {
+            Weight::One => (1, bytes),
+            Weight::Bytes(usual) => (bytes.unwrap_or(usual).max(1), Some(bytes.unwrap_or(usual))),
+        };
+        cache.expire(now, &mut self.departures);
+        let entry = Entry { image, owner, states, weight, inserted: now };
+        if cache.insert(entry, key, &mut self.departures) {
+            actions.push(Action::Keep { image, bytes });
+        }
+        self.depart(actions);
+    }
+
+    /// Says what the cache has let go.
+    fn depart(&mut self, actions: &mut Vec<Action>) {
+        let left = self.departures.left.drain(..).map(|(image, cause)| Action::Note(Note::Left { image, cause }));
+        actions.extend(left);
+        actions.extend(self.departures.released.drain(..).map(Action::Release));
     }
 }

@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::allocation::{Allocation, Decided, Demand, StaticSplit};
 use super::routing::{Load, Route, System};
 use super::*;
-use crate::cache::Candidate;
-use crate::cache::eviction::{Eviction, EvictionSettings};
-use crate::cache::index::ExactIndex;
+use crate::cache::{CacheSettings, Candidate, Cause, Scope, Tenancy};
 use crate::model::{ModelId, Work};
 
 const LARGE: ModelId = ModelId(0);
@@ -62,7 +60,7 @@ fn image(row: u32) -> ImageId {
 
 impl Bench {
     fn with(config: Config, routing: Box<dyn RoutingPolicy>, allocation: Box<dyn AllocationPolicy>) -> Self {
-        let cache = ImageCache::new(Box::new(ExactIndex::new()), Eviction::Fifo.build(&EvictionSettings::default()), 2);
+        let cache = ImageCache::new(CacheSettings { capacity: 2, ..CacheSettings::default() });
         let core = Scheduler::new(config, routing, Some(cache), allocation);
         Self { core, actions: Vec::new(), now: 0 }
     }
@@ -71,7 +69,8 @@ impl Bench {
     fn new(initial: &[ModelId], ticks: Vec<Option<Vec<ModelId>>>) -> Self {
         let allocation = Script { initial: initial.to_vec(), ticks, next: 100 };
         let mut bench = Self::with(config(), System::Modm.build(&[(0.5, 10)], 20), Box::new(allocation));
-        bench.core.warm(std::iter::once(axis(0)), &mut Vec::new());
+        let warm = WarmImage { key: axis(0), owner: Owner::Public, bytes: None };
+        bench.core.warm(std::iter::once(warm), &mut Vec::new());
         bench
     }
 
@@ -95,7 +94,7 @@ impl Bench {
     }
 
     fn complete(&mut self, worker: u16, job: u64, row: u32, on: usize) -> &[Action] {
-        let outputs = SmallVec::from_buf([Output { request: RequestId(row), embedding: Some(axis(on)) }]);
+        let outputs = SmallVec::from_buf([Output { request: RequestId(row), embedding: Some(axis(on)), bytes: None }]);
         self.tell(Event::JobCompleted { worker: WorkerId(worker), job: JobId(job), outputs })
     }
 
@@ -119,7 +118,7 @@ fn config() -> Config {
         total_steps: 20,
         admission: Admission::All,
         max_attempts: 2,
-        tenants_apart: false,
+        weight: Weight::One,
         measures_images: false,
     }
 }
@@ -150,9 +149,10 @@ fn a_missing_source_makes_a_miss_at_its_old_place_and_is_not_found_again() {
     bench.ask(2, 1); // waits there
     let actions = bench.tell(Event::SourceMissing { worker: WorkerId(1), job: JobId(0) });
     assert_eq!(without_notes(actions), [Action::Release(ImageId::warm(0))]);
-    assert!(
-        matches!(actions[1], Action::Note(Note::Routed { request: RequestId(0), decision }) if decision.kind == DecisionKind::Miss)
-    );
+    let left = Note::Left { image: ImageId::warm(0), cause: Cause::Unreadable };
+    assert_eq!(actions[0], Action::Note(left));
+    let routed = &actions[2];
+    assert!(matches!(routed, Action::Note(Note::Routed { decision, .. }) if decision.kind == DecisionKind::Miss));
     assert_eq!(bench.core.waiting(), (2, 0));
     let actions = without_notes(bench.complete(0, 1, 1, 1));
     assert_eq!(actions[2], start(2, 0, LARGE, 0, None), "before request 2, which was routed after it");
@@ -313,25 +313,39 @@ fn every_model_but_the_first_serves_hits_and_only_the_first_serves_misses() {
 }
 
 #[test]
-fn tenants_apart_find_only_their_own_images() {
-    let routing = || System::Modm.build(&[(0.5, 10)], 20);
-    for apart in [false, true] {
-        let targets = vec![LARGE; 4];
+fn tenants_find_what_their_scope_says() {
+    let public = || [TenantId(3)].into_iter().collect();
+    // Tenant 1 asks, then tenants 2 and 1 ask for the same, and the public tenant; then 2 asks again.
+    for (scope, expected) in [
+        (Scope::Shared, [Some(0), Some(0), Some(0), Some(0)]),
+        (Scope::Tenant, [None, Some(0), None, Some(1)]),
+        (Scope::TenantThenPublic, [None, Some(0), None, Some(1)]),
+    ] {
+        let targets = vec![LARGE; 8];
         let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutMisses };
-        let config = Config { tenants_apart: apart, ..config() };
-        let mut bench = Bench::with(config, routing(), Box::new(StaticSplit::new(allocation)));
-        let ask = |bench: &mut Bench, row, tenant| {
+        let tenancy = Tenancy { scope, public: public(), ..Tenancy::default() };
+        let settings = CacheSettings { capacity: 8, tenancy, ..CacheSettings::default() };
+        let routing = System::Modm.build(&[(0.5, 10)], 20);
+        let cache = Some(ImageCache::new(settings));
+        let core = Scheduler::new(config(), routing, cache, Box::new(StaticSplit::new(allocation)));
+        let mut bench = Bench { core, actions: Vec::new(), now: 0 };
+        let ask = |bench: &mut Bench, row: u32, tenant, on| {
             bench.arrive(row, tenant);
-            let event = Event::Encoded { request: RequestId(row), embedding: Some(axis(0)) };
-            match bench.tell(event)[0] {
+            let event = Event::Encoded { request: RequestId(row), embedding: Some(axis(on)) };
+            let source = match bench.tell(event)[0] {
                 Action::Note(Note::Routed { decision, .. }) => decision.source,
                 _ => panic!("a request is routed at once"),
-            }
+            };
+            bench.complete(0, u64::from(row), row, on);
+            source
         };
-        assert_eq!(ask(&mut bench, 0, 1), None);
-        bench.complete(0, 0, 0, 0);
-        assert_eq!(ask(&mut bench, 1, 2), (!apart).then_some(image(0)));
-        assert_eq!(ask(&mut bench, 2, 1), Some(image(0)));
+        assert_eq!(ask(&mut bench, 0, 1, 0), None);
+        for (row, (tenant, source)) in (1..).zip([2, 1, 3, 2].into_iter().zip(expected)) {
+            assert_eq!(ask(&mut bench, row, tenant, 0), source.map(image), "{scope:?}: tenant {tenant}");
+        }
+        ask(&mut bench, 5, 3, 1);
+        let of_public = if scope == Scope::Tenant { None } else { Some(image(5)) };
+        assert_eq!(ask(&mut bench, 6, 1, 1), of_public, "{scope:?}");
     }
 }
 
@@ -378,13 +392,13 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
     let requests = SmallVec::from_slice(&[RequestId(0), RequestId(1)]);
     let running = worker::Activity::Running { job: JobId(0), requests };
     bench.core.workers.update(WorkerId(0), |worker| worker.activity = running);
-    let output = |row, on| Output { request: RequestId(row), embedding: Some(axis(on)) };
+    let output = |row, on| Output { request: RequestId(row), embedding: Some(axis(on)), bytes: None };
     let outputs = SmallVec::from_vec(vec![output(1, 2), output(0, 3)]);
     bench.tell(Event::JobCompleted { worker: WorkerId(0), job: JobId(0), outputs });
     let cache = bench.core.cache().expect("MoDM keeps images");
     for (row, on) in [(0, 3), (1, 2)] {
         let embedding = axis(on);
-        let query = crate::cache::index::Query { request: RequestId(9), embedding: &embedding, scope: Scope::Shared };
-        assert_eq!(cache.nearest(&query).map(|found| found.image), Some(image(row)));
+        let query = crate::cache::index::Query { request: None, embedding: &embedding };
+        assert_eq!(cache.nearest(Owner::Public, &query).map(|found| found.image), Some(image(row)));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -32,6 +33,23 @@ pub struct Settings<L> {
     pub prompts: Option<EmbeddingMatrix>,
     /// Embeddings of the images that requests would produce, by row, where images are found by them.
     pub images: Option<EmbeddingMatrix>,
+    /// How large those images are.
+    pub sizes: ImageSizes,
+}
+
+/// Sizes of images in bytes, as far as anything is known of them.
+#[derive(Clone, Debug, Default)]
+pub struct ImageSizes {
+    /// By row.
+    pub by_row: Option<Arc<[u64]>>,
+    /// Of the others, if one is assumed.
+    pub usual: Option<u64>,
+}
+
+impl ImageSizes {
+    fn of(&self, request: RequestId) -> Option<u64> {
+        self.by_row.as_ref().map(|bytes| bytes[request.row()]).or(self.usual)
+    }
 }
 
 /// Answers every action at its time.
@@ -111,7 +129,8 @@ impl<L: LatencyModel> Simulated<L> {
                 doing.job.take_if(|(running, _)| *running == job)?;
                 let at_once = self.settings.image_encoding == Duration::ZERO;
                 let embedding = if at_once { self.image(request) } else { None };
-                let outputs = SmallVec::from_buf([Output { request, embedding }]);
+                let bytes = self.settings.sizes.of(request);
+                let outputs = SmallVec::from_buf([Output { request, embedding, bytes }]);
                 Some(Event::JobCompleted { worker, job, outputs })
             }
             Answer::Stopped { worker, job } => {

@@ -98,6 +98,12 @@ impl TenantColumn {
         self.rows[row]
     }
 
+    /// These rows, in this order; tenants keep their numbers, those without a row too.
+    #[must_use]
+    pub fn select(&self, rows: &[u32]) -> Self {
+        Self { rows: rows.iter().map(|&row| self.get(row as usize)).collect(), ..self.clone() }
+    }
+
     /// Names in order of first appearance: a tenant's number is its index here.
     pub fn names(&self) -> &[String] {
         &self.names

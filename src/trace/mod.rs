@@ -23,7 +23,10 @@ pub use read::{TraceFiles, read};
 pub use write::write_requests;
 
 /// Columns that travel with a trace beside those with a meaning here; others are left out when read.
-pub const EXTRA_COLUMNS: [&str; 3] = ["steps", "images", "exec_s"];
+pub const EXTRA_COLUMNS: [&str; 4] = ["steps", "images", "exec_s", IMAGE_BYTES];
+
+/// The column with the size of the image that each request would produce.
+pub const IMAGE_BYTES: &str = "image_bytes";
 
 /// Requests in order of arrival, a column each for what is known of them. Without optional columns it
 /// takes 8 bytes a request.

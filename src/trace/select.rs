@@ -2,7 +2,7 @@
 
 use rand::seq::SliceRandom;
 
-use super::{Columns, Embeddings, TenantColumn, TextColumn, Trace};
+use super::{Columns, Embeddings, TextColumn, Trace};
 use crate::draw::{Purpose, stream};
 use crate::time::{Duration, Time};
 
@@ -22,10 +22,6 @@ impl Trace {
         assert_eq!(rows.len(), arrivals.len(), "a time for every row");
         let text = |column: &TextColumn| rows.iter().map(|&row| column.get(row as usize)).collect::<TextColumn>();
         let own = &self.columns;
-        let tenants = own.tenants.as_ref().map(|column| {
-            let name = |row: u32| &column.names()[column.get(row as usize).0 as usize];
-            rows.iter().map(|&row| name(row)).collect::<TenantColumn>()
-        });
         let deadline = |deadlines: &Vec<Time>, row: u32, arrival: Time| match deadlines[row as usize] {
             Time::MAX => Time::MAX,
             deadline => arrival + deadline.since(own.arrivals[row as usize]),
@@ -36,7 +32,7 @@ impl Trace {
         let columns = Columns {
             request_ids: own.request_ids.as_ref().map(text),
             prompts: own.prompts.as_ref().map(text),
-            tenants,
+            tenants: own.tenants.as_ref().map(|column| column.select(rows)),
             deadlines,
             extra: own.extra.iter().map(|(name, column)| (name.clone(), text(column))).collect(),
             ignored: own.ignored.clone(),

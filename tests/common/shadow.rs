@@ -4,18 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use modm::cache::Admission;
+use modm::cache::{Admission, Scope};
 use modm::image::ImageId;
 use modm::journal::{Line, What};
 use modm::metrics::Results;
 use modm::model::{ModelId, Work};
-use modm::request::{Outcome, Request, RequestId, TenantId};
+use modm::request::{Outcome, Owner, Request, RequestId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{Action, Decision, DecisionKind, Event, JobId, Note, Part, Scheduler, WorkerId};
 use modm::time::{Duration, Time};
 
-use crate::world::{Monitor, World, targets};
+use crate::world::{Monitor, World, targets, warm_owner};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
@@ -147,7 +147,7 @@ impl Shadow {
         for image in &sources {
             assert!(self.kept.contains(image), "source {image} is kept while a request needs it");
         }
-        assert!(self.kept.len() <= cache.held() + sources.len(), "nothing else is kept");
+        assert!(self.kept.len() <= cache.held() as usize + sources.len(), "nothing else is kept");
     }
 
     /// At the end of a run: every request ended once, every worker second is counted once.
@@ -185,7 +185,7 @@ impl Shadow {
                     let (keep, by_image) = (self.admits(request, model), self.world.system == System::Modm);
                     self.end(request, Outcome::Completed);
                     if keep && (embedded || !by_image) {
-                        self.expected.push(Action::Keep { image: ImageId::of_request(request) });
+                        self.expected.push(Action::Keep { image: ImageId::of_request(request), bytes: None });
                     }
                     if !embedded && (keep && by_image || self.world.config.measures_images) {
                         self.encoding.insert(request, keep && by_image);
@@ -195,7 +195,7 @@ impl Shadow {
             }
             Event::ImageEncoded { request, embedding } => {
                 if self.encoding.remove(request) == Some(true) && embedding.is_some() {
-                    self.expected.push(Action::Keep { image: ImageId::of_request(*request) });
+                    self.expected.push(Action::Keep { image: ImageId::of_request(*request), bytes: None });
                 }
             }
             Event::JobFailed { worker, job, reason } => {
@@ -247,8 +247,19 @@ impl Shadow {
         if let Some(source) = decision.source {
             assert!(self.kept.contains(&source), "the source is there when it is chosen");
             assert!(!self.missing.contains(&source), "a source that was missing is not chosen again");
-            let owner = source.request().map_or(TenantId(0), |owner| tenant_of(owner.row()));
-            assert!(!self.world.config.tenants_apart || owner == live.request.tenant, "tenants are apart");
+            let warm = || warm_owner(source.to_string().parse::<i64>().unwrap().unsigned_abs() as usize - 1);
+            let owner = source.request().map_or_else(warm, |owner| Owner::Tenant(tenant_of(owner.row())));
+            let tenancy = &self.world.tenancy;
+            let public = match owner {
+                Owner::Public => true,
+                Owner::Tenant(tenant) => tenancy.public.contains(&tenant),
+            };
+            let may = match tenancy.scope {
+                Scope::Shared => true,
+                Scope::Tenant => owner == Owner::Tenant(live.request.tenant),
+                Scope::TenantThenPublic => public || owner == Owner::Tenant(live.request.tenant),
+            };
+            assert!(may, "{request} finds an image of {owner:?}");
         }
         live.decision = Some(decision);
         if decision.kind == DecisionKind::Return {
@@ -408,7 +419,7 @@ impl Shadow {
     fn images(&mut self, actions: &[Action]) {
         for action in actions {
             match action {
-                Action::Keep { image } => assert!(self.kept.insert(*image), "image {image} is kept twice"),
+                Action::Keep { image, .. } => assert!(self.kept.insert(*image), "image {image} is kept twice"),
                 Action::Release(image) => assert!(self.kept.remove(image), "image {image} was not kept"),
                 _ => {}
             }

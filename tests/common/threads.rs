@@ -214,6 +214,7 @@ fn work(
                 let output = |part: &Part| Output {
                     request: part.request,
                     embedding: images.map(|images| images.embedding(part.request.row())),
+                    bytes: None,
                 };
                 Answer::Event(if stopped {
                     Event::JobFailed { worker, job, reason: "cancelled".into() }

@@ -1,24 +1,25 @@
 //! Seeded random set-ups: a small cluster with three models, a workload with locality, any system and
 //! policy. Two cores of the same world do the same.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use modm::cache::eviction::{Eviction, EvictionSettings};
-use modm::cache::index::{ExactIndex, RetrievalIndex};
-use modm::cache::{Admission, ImageCache};
+use modm::cache::index::{ExactIndex, NewIndex};
+use modm::cache::{Admission, CacheSettings, ImageCache, Scope, Tenancy};
 use modm::draw::{Purpose, normal, stream};
 use modm::embedding::EmbeddingMatrix;
 use modm::metrics::{Metrics, Settings};
 use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
-use modm::request::{Request, RequestId, TenantId};
+use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
     Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits, Mode, ModmAllocation, ModmSettings, Pid, Rates,
     StaticSplit,
 };
 use modm::scheduler::routing::{RoutingPolicy, System};
-use modm::scheduler::{Action, Config, Scheduler};
+use modm::scheduler::{Action, Config, Scheduler, WarmImage, Weight};
 use modm::time::{Duration, Time};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -53,7 +54,10 @@ pub(crate) struct World {
     pub(crate) profile: Arc<Profile>,
     pub(crate) prompts: EmbeddingMatrix,
     pub(crate) images: EmbeddingMatrix,
-    capacity: usize,
+    pub(crate) tenancy: Tenancy,
+    eviction: Eviction,
+    max_age: Option<Duration>,
+    capacity: u64,
     initial_large: usize,
     period: Duration,
     warm: u32,
@@ -62,7 +66,7 @@ pub(crate) struct World {
 /// The policies of a world, to be wrapped by those who want to.
 pub(crate) struct Parts {
     pub(crate) routing: Box<dyn RoutingPolicy>,
-    pub(crate) index: Box<dyn RetrievalIndex>,
+    pub(crate) index: NewIndex,
     pub(crate) allocation: Box<dyn AllocationPolicy>,
 }
 
@@ -105,7 +109,7 @@ impl World {
                 total_steps: TOTAL_STEPS,
                 admission: *[Admission::All, Admission::Large, Admission::Miss].choose(&mut draws).unwrap(),
                 max_attempts: draws.random_range(1..=4),
-                tenants_apart: draws.random(),
+                weight: Weight::One,
                 measures_images: draws.random(),
             },
             workers,
@@ -114,6 +118,9 @@ impl World {
             prompts: embeddings(seed, 1, requests.len()),
             images: embeddings(seed, 2, requests.len()),
             requests,
+            tenancy: tenancy(&mut draws, tenants),
+            eviction: *EVICTIONS.choose(&mut draws).unwrap(),
+            max_age: draws.random_bool(0.3).then(|| seconds(40.0)),
             capacity: draws.random_range(5..25),
             initial_large: draws.random_range(1..=workers),
             period: seconds(f64::from(period)),
@@ -154,17 +161,29 @@ impl World {
                 Box::new(Rotating { initial: self.initial(), period: self.period, ticks: 0, large_takes_hits })
             }
         };
-        Parts { routing: self.system.build(self.bounds(), TOTAL_STEPS), index: Box::new(ExactIndex::new()), allocation }
+        Parts {
+            routing: self.system.build(self.bounds(), TOTAL_STEPS),
+            index: NewIndex::new(ExactIndex::new),
+            allocation,
+        }
     }
 
     /// A core at time zero with a warm cache, and what warming it leads to.
     pub(crate) fn assemble(&self, parts: Parts) -> (Scheduler, Vec<Action>) {
-        let eviction = if self.system == System::Nirvana { Eviction::Lcbfu } else { Eviction::Fifo };
-        let cache = ImageCache::new(parts.index, eviction.build(&EvictionSettings::default()), self.capacity);
+        let cache = ImageCache::new(CacheSettings {
+            capacity: if self.tenancy.shares.is_empty() { self.capacity } else { self.tenancy.shares.values().sum() },
+            tenancy: self.tenancy.clone(),
+            near_duplicate: None,
+            max_age: self.max_age,
+            eviction: if self.system == System::Nirvana { Eviction::Lcbfu } else { self.eviction },
+            eviction_settings: EvictionSettings { saved_s: vec![1.0; 21], ..EvictionSettings::default() },
+            index: parts.index,
+        });
         let mut core = Scheduler::new(self.config.clone(), parts.routing, Some(cache), parts.allocation);
         let mut actions = Vec::new();
         let warm = embeddings(self.seed, 3, self.warm.max(1) as usize);
-        core.warm((0..self.warm as usize).map(|row| warm.embedding(row)), &mut actions);
+        let image = |row| WarmImage { key: warm.embedding(row), owner: warm_owner(row), bytes: None };
+        core.warm((0..self.warm as usize).map(image), &mut actions);
         (core, actions)
     }
 
@@ -188,6 +207,32 @@ impl World {
             real_time: false,
         })
     }
+}
+
+/// Half of the warm images are a tenant's.
+pub(crate) const fn warm_owner(row: usize) -> Owner {
+    if row.is_multiple_of(2) { Owner::Public } else { Owner::Tenant(TenantId(0)) }
+}
+
+const EVICTIONS: [Eviction; 8] = [
+    Eviction::Fifo,
+    Eviction::Lru,
+    Eviction::Lfu,
+    Eviction::Lcbfu,
+    Eviction::Sieve,
+    Eviction::S3Fifo,
+    Eviction::Gdsf,
+    Eviction::Random,
+];
+
+/// Any scope; each tenant and the public part with room of their own, or all with one.
+fn tenancy(draws: &mut impl rand::Rng, tenants: u32) -> Tenancy {
+    let scope = *[Scope::Shared, Scope::Tenant, Scope::TenantThenPublic].choose(draws).unwrap();
+    let owners = std::iter::once(Owner::Public).chain((0..tenants).map(|tenant| Owner::Tenant(TenantId(tenant))));
+    let shares = owners.map(|owner| (owner, draws.random_range(4..12))).collect();
+    let public = (scope == Scope::TenantThenPublic && draws.random()).then_some(TenantId(0));
+    let shares = if scope == Scope::Shared && draws.random() { BTreeMap::new() } else { shares };
+    Tenancy { scope, shares, public: public.into_iter().collect() }
 }
 
 /// Full generations take 20, 5 and 2.5 seconds.

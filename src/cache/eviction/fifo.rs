@@ -21,7 +21,12 @@ impl EvictionPolicy for Fifo {
     fn on_hit(&mut self, _: Item, _: u32) {}
 
     fn on_remove(&mut self, entry: &Entry) {
-        self.items.retain(|item| item.image != entry.image);
+        // What expires is the oldest: no need to look further.
+        if self.items.front().is_some_and(|item| item.image == entry.image) {
+            self.items.drain(..entry.items().count());
+        } else {
+            self.items.retain(|item| item.image != entry.image);
+        }
     }
 
     fn pop(&mut self) -> Option<Item> {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, Item};
 use crate::embedding::Embedding;
+use crate::request::RequestId;
 
 mod fifo;
 mod gdsf;
@@ -21,6 +22,8 @@ pub trait EvictionPolicy: std::fmt::Debug + Send {
     fn on_insert(&mut self, entry: &Entry, key: &Embedding);
     /// An item was chosen as a source and spares so many steps.
     fn on_hit(&mut self, item: Item, skipped_steps: u32);
+    /// A request is about to be routed.
+    fn on_request(&mut self, _: RequestId) {}
     /// An entry left for another reason than eviction.
     fn on_remove(&mut self, entry: &Entry);
     /// Takes the item to evict, if there is one.
@@ -30,10 +33,12 @@ pub trait EvictionPolicy: std::fmt::Debug + Send {
 /// What a policy may know beside what happens to the items.
 #[derive(Clone, Debug, Default)]
 pub struct EvictionSettings {
-    /// Items the cache may hold.
-    pub capacity: usize,
-    /// What draws derive from.
+    /// What the part of the cache that it is for may hold: items, or bytes.
+    pub capacity: u64,
+    /// What draws derive from, and which stream of them: each part of a cache has its own.
     pub seed: u64,
+    /// See `seed`.
+    pub stream: u64,
     /// GPU seconds that a hit saves of a full generation on the large model, by skipped steps.
     pub saved_s: Vec<f64>,
 }
@@ -79,6 +84,19 @@ impl Eviction {
     }
 }
 
+/// All of them.
+#[cfg(test)]
+pub(super) const ALL: [Eviction; 8] = [
+    Eviction::Fifo,
+    Eviction::Lru,
+    Eviction::Lfu,
+    Eviction::Lcbfu,
+    Eviction::Sieve,
+    Eviction::S3Fifo,
+    Eviction::Gdsf,
+    Eviction::Random,
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -89,25 +107,15 @@ mod tests {
     use super::*;
     use crate::draw::{self, Purpose};
     use crate::image::ImageId;
-    use crate::request::{RequestId, TenantId};
-
-    const ALL: [Eviction; 8] = [
-        Eviction::Fifo,
-        Eviction::Lru,
-        Eviction::Lfu,
-        Eviction::Lcbfu,
-        Eviction::Sieve,
-        Eviction::S3Fifo,
-        Eviction::Gdsf,
-        Eviction::Random,
-    ];
+    use crate::request::{Owner, RequestId};
+    use crate::time::Time;
 
     pub(super) fn image(row: u32) -> ImageId {
         ImageId::of_request(RequestId(row))
     }
 
     pub(super) fn entry(row: u32) -> Entry {
-        Entry { image: image(row), owner: TenantId(0), states: SmallVec::new() }
+        Entry { image: image(row), owner: Owner::Public, states: SmallVec::new(), weight: 1, inserted: Time::ZERO }
     }
 
     pub(super) fn key(row: u32) -> Embedding {
@@ -118,12 +126,12 @@ mod tests {
         Item { image: image(row), skipped_steps: 0 }
     }
 
-    fn settings(capacity: usize) -> EvictionSettings {
-        EvictionSettings { capacity, seed: 1, saved_s: (0..=50).map(f64::from).collect() }
+    fn settings(capacity: u64) -> EvictionSettings {
+        EvictionSettings { capacity, seed: 1, stream: 0, saved_s: (0..=50).map(f64::from).collect() }
     }
 
     /// Inserts images `0..n`, uses some of them, and evicts all.
-    fn order(eviction: Eviction, capacity: usize, n: u32, hits: &[(u32, u32)]) -> Vec<u32> {
+    fn order(eviction: Eviction, capacity: u64, n: u32, hits: &[(u32, u32)]) -> Vec<u32> {
         let mut policy = eviction.build(&settings(capacity));
         for row in 0..n {
             policy.on_insert(&entry(row), &key(row));

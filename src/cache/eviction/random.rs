@@ -9,18 +9,19 @@ use crate::cache::Entry;
 use crate::draw::{self, Purpose};
 use crate::embedding::Embedding;
 
-/// Uniform over the items held; the n-th eviction is the n-th stream of its purpose.
+/// Uniform over the items held; each eviction draws from a stream of its own.
 #[derive(Debug)]
 pub(super) struct Random {
     items: Vec<Item>,
     places: BTreeMap<Item, usize>,
     seed: u64,
-    evicted: u64,
+    /// The next stream: a part of the cache has 2^40 of them.
+    next: u64,
 }
 
 impl Random {
     pub(super) fn new(settings: &EvictionSettings) -> Self {
-        Self { items: Vec::new(), places: BTreeMap::new(), seed: settings.seed, evicted: 0 }
+        Self { items: Vec::new(), places: BTreeMap::new(), seed: settings.seed, next: settings.stream << 40 }
     }
 
     fn take(&mut self, place: usize) -> Item {
@@ -55,8 +56,8 @@ impl EvictionPolicy for Random {
         if self.items.is_empty() {
             return None;
         }
-        let place = draw::stream(self.seed, Purpose::Eviction, self.evicted).random_range(0..self.items.len());
-        self.evicted += 1;
+        let place = draw::stream(self.seed, Purpose::Eviction, self.next).random_range(0..self.items.len());
+        self.next += 1;
         Some(self.take(place))
     }
 }

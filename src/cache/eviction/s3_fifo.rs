@@ -18,14 +18,26 @@ const MOST_USES: u8 = 3;
 pub(super) struct S3Fifo {
     small: VecDeque<Item>,
     main: VecDeque<Item>,
-    items: BTreeMap<Item, (u8, Fingerprint)>,
+    items: BTreeMap<Item, Known>,
     /// What left the small queue, in that order, and where in it each is.
-    ghosts: BTreeMap<u64, Fingerprint>,
+    ghosts: BTreeMap<u64, (Fingerprint, u64)>,
     places: BTreeMap<Fingerprint, u64>,
     left: u64,
-    /// Items of the small queue, a tenth of the capacity; ghosts are as many as the main queue's.
-    small_capacity: usize,
-    most_ghosts: usize,
+    /// What the small queue's items and the ghosts count for, and may count for: a tenth of the capacity, and
+    /// as much as the main queue.
+    small_held: u64,
+    small_capacity: u64,
+    ghosts_held: u64,
+    most_ghosts: u64,
+}
+
+/// What is known of an item.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    uses: u8,
+    fingerprint: Fingerprint,
+    weight: u64,
+    in_small: bool,
 }
 
 /// Of an embedding's bits (FNV-1a over words).
@@ -47,71 +59,93 @@ impl S3Fifo {
             ghosts: BTreeMap::new(),
             places: BTreeMap::new(),
             left: 0,
+            small_held: 0,
             small_capacity,
+            ghosts_held: 0,
             most_ghosts: settings.capacity.saturating_sub(small_capacity),
         }
     }
 
-    fn remember(&mut self, fingerprint: Fingerprint) {
+    fn remember(&mut self, fingerprint: Fingerprint, weight: u64) {
         self.recall(fingerprint);
         self.left += 1;
-        self.ghosts.insert(self.left, fingerprint);
+        self.ghosts.insert(self.left, (fingerprint, weight));
         self.places.insert(fingerprint, self.left);
-        if self.ghosts.len() > self.most_ghosts
-            && let Some((_, oldest)) = self.ghosts.pop_first()
+        self.ghosts_held += weight;
+        while self.ghosts_held > self.most_ghosts
+            && let Some((_, (oldest, weight))) = self.ghosts.pop_first()
         {
             self.places.remove(&oldest);
+            self.ghosts_held -= weight;
         }
     }
 
     /// Whether it is remembered; no longer afterwards.
     fn recall(&mut self, fingerprint: Fingerprint) -> bool {
-        self.places.remove(&fingerprint).is_some_and(|place| self.ghosts.remove(&place).is_some())
+        let ghost = self.places.remove(&fingerprint).and_then(|place| self.ghosts.remove(&place));
+        self.ghosts_held -= ghost.map_or(0, |(_, weight)| weight);
+        ghost.is_some()
+    }
+
+    /// Forgets an item that is taken out of its queue.
+    fn forget(&mut self, item: Item) -> Option<Known> {
+        let known = self.items.remove(&item)?;
+        self.small_held -= if known.in_small { known.weight } else { 0 };
+        Some(known)
     }
 }
 
 impl EvictionPolicy for S3Fifo {
     fn on_insert(&mut self, entry: &Entry, key: &Embedding) {
-        let fingerprint = fingerprint(key);
-        let returns = self.recall(fingerprint);
+        let (fingerprint, weight) = (fingerprint(key), entry.weight);
+        let in_small = !self.recall(fingerprint);
         for item in entry.items() {
-            let queue = if returns { &mut self.main } else { &mut self.small };
+            let queue = if in_small { &mut self.small } else { &mut self.main };
             queue.push_back(item);
-            self.items.insert(item, (0, fingerprint));
+            self.small_held += if in_small { weight } else { 0 };
+            self.items.insert(item, Known { uses: 0, fingerprint, weight, in_small });
         }
     }
 
     fn on_hit(&mut self, item: Item, _: u32) {
-        if let Some((uses, _)) = self.items.get_mut(&item) {
-            *uses = MOST_USES.min(*uses + 1);
+        if let Some(known) = self.items.get_mut(&item) {
+            known.uses = MOST_USES.min(known.uses + 1);
         }
     }
 
     fn on_remove(&mut self, entry: &Entry) {
         for item in entry.items() {
-            self.items.remove(&item);
+            self.forget(item);
         }
-        self.small.retain(|item| item.image != entry.image);
-        self.main.retain(|item| item.image != entry.image);
+        // What expires is mostly at the front; the rest of what is gone is passed over when it gets there.
+        for queue in [&mut self.small, &mut self.main] {
+            while queue.front().is_some_and(|item| !self.items.contains_key(item)) {
+                queue.pop_front();
+            }
+        }
     }
 
     fn pop(&mut self) -> Option<Item> {
-        loop {
-            let from_small = self.small.len() >= self.small_capacity || self.main.is_empty();
-            let item = if from_small { self.small.pop_front() } else { self.main.pop_front() }?;
-            let (uses, fingerprint) = self.items.get_mut(&item)?;
-            let stays = if from_small { *uses > 1 } else { *uses > 0 };
+        while !self.items.is_empty() {
+            let from_small = self.small_held >= self.small_capacity || self.small_held > 0 && self.main.is_empty();
+            let queue = if from_small { &mut self.small } else { &mut self.main };
+            // What is gone is passed over; only that may be left of the main queue.
+            let Some(item) = queue.pop_front() else { continue };
+            let Some(known) = self.items.get_mut(&item) else { continue };
+            let stays = if from_small { known.uses > 1 } else { known.uses > 0 };
             if stays {
-                *uses = if from_small { 0 } else { *uses - 1 };
+                known.uses = if from_small { 0 } else { known.uses - 1 };
+                known.in_small = false;
+                self.small_held -= if from_small { known.weight } else { 0 };
                 self.main.push_back(item);
                 continue;
             }
-            let fingerprint = *fingerprint;
-            self.items.remove(&item);
+            let known = self.forget(item)?;
             if from_small {
-                self.remember(fingerprint);
+                self.remember(known.fingerprint, known.weight);
             }
             return Some(item);
         }
+        None
     }
 }

@@ -10,7 +10,6 @@ use super::codes::{self, QueryCodes, Scale};
 use super::{Match, Query, RetrievalIndex};
 use crate::embedding::{Embedding, similarity};
 use crate::image::ImageId;
-use crate::request::TenantId;
 
 /// Rows whose scores are held at a time.
 const BLOCK: usize = 256;
@@ -31,7 +30,6 @@ pub struct ExactIndex {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     image: ImageId,
-    owner: TenantId,
     /// Order of insertion: lower is older.
     age: u64,
     scale: Scale,
@@ -48,13 +46,12 @@ impl ExactIndex {
         &self.values[row * self.dimension..(row + 1) * self.dimension]
     }
 
-    /// The oldest entry in scope: what is nearest when everything is at similarity 0.
-    fn oldest(&self, query: &Query<'_>) -> Option<Match> {
-        let rows = self.rows.iter().filter(|row| query.scope.admits(row.owner));
-        rows.min_by_key(|row| row.age).map(|row| Match { image: row.image, similarity: 0.0 })
+    /// The oldest entry: what is nearest when everything is at similarity 0.
+    fn oldest(&self) -> Option<Match> {
+        self.rows.iter().min_by_key(|row| row.age).map(|row| Match { image: row.image, similarity: 0.0 })
     }
 
-    /// Rows in scope that may be nearest, with the most that their similarity can be, highest first.
+    /// Rows that may be nearest, with the most that their similarity can be, highest first.
     fn candidates(&self, query: &Query<'_>) -> Vec<(usize, f64)> {
         let coded = QueryCodes::new(query.embedding.as_slice());
         let (mut found, mut least) = (Vec::new(), f64::NEG_INFINITY);
@@ -67,7 +64,7 @@ impl ExactIndex {
             );
             for (at, (row, &dot)) in rows.iter().zip(&dots).enumerate() {
                 let (low, high) = coded.bounds(dot, row.scale);
-                if high >= least && query.scope.admits(row.owner) {
+                if high >= least {
                     least = least.max(low);
                     found.push((first + at, high));
                 }
@@ -106,7 +103,7 @@ fn scan_score(a: &[f32], b: &[f32]) -> f32 {
 }
 
 impl RetrievalIndex for ExactIndex {
-    fn insert(&mut self, image: ImageId, owner: TenantId, embedding: &Embedding) {
+    fn insert(&mut self, image: ImageId, embedding: &Embedding) {
         let vector = embedding.as_slice();
         if self.rows.is_empty() {
             self.dimension = vector.len();
@@ -118,7 +115,7 @@ impl RetrievalIndex for ExactIndex {
         assert!(before.is_none(), "image {image} is in the index already");
         self.values.extend_from_slice(vector);
         let scale = codes::append(vector, &mut self.codes);
-        self.rows.push(Row { image, owner, age: self.inserted, scale });
+        self.rows.push(Row { image, age: self.inserted, scale });
         self.inserted += 1;
     }
 
@@ -153,7 +150,7 @@ impl RetrievalIndex for ExactIndex {
             }
         }
         let (top, row) = best?;
-        if top > 0.0 { Some(Match { image: row.image, similarity: top }) } else { self.oldest(query) }
+        if top > 0.0 { Some(Match { image: row.image, similarity: top }) } else { self.oldest() }
     }
 
     fn len(&self) -> usize {
@@ -166,7 +163,6 @@ mod tests {
     use rand::RngExt;
 
     use super::*;
-    use crate::cache::index::Scope;
     use crate::draw::{Purpose, normal, stream};
     use crate::request::RequestId;
 
@@ -178,8 +174,8 @@ mod tests {
         Embedding::normalised(values).expect("a good row")
     }
 
-    fn nearest(index: &ExactIndex, embedding: &Embedding, scope: Scope) -> Option<Match> {
-        index.nearest(&Query { request: RequestId(0), embedding, scope })
+    fn nearest(index: &ExactIndex, embedding: &Embedding) -> Option<Match> {
+        index.nearest(&Query { request: None, embedding })
     }
 
     #[test]
@@ -187,32 +183,21 @@ mod tests {
         let mut index = ExactIndex::new();
         let axis = unit(&[1.0, 0.0]);
         for row in 0..4 {
-            index.insert(id(row), TenantId(0), &axis);
+            index.insert(id(row), &axis);
         }
-        assert_eq!(nearest(&index, &axis, Scope::Shared).map(|found| found.image), Some(id(0)));
+        assert_eq!(nearest(&index, &axis).map(|found| found.image), Some(id(0)));
         index.remove(id(0)); // row 3 moves to its place
-        assert_eq!(nearest(&index, &axis, Scope::Shared).map(|found| found.image), Some(id(1)));
+        assert_eq!(nearest(&index, &axis).map(|found| found.image), Some(id(1)));
     }
 
     #[test]
     fn everything_at_zero_is_a_tie() {
         let mut index = ExactIndex::new();
-        index.insert(id(7), TenantId(0), &unit(&[-1.0, 0.0]));
-        index.insert(id(8), TenantId(0), &unit(&[-0.1, 1.0]));
-        let found = nearest(&index, &unit(&[1.0, 0.0]), Scope::Shared);
+        index.insert(id(7), &unit(&[-1.0, 0.0]));
+        index.insert(id(8), &unit(&[-0.1, 1.0]));
+        let found = nearest(&index, &unit(&[1.0, 0.0]));
         assert_eq!(found, Some(Match { image: id(7), similarity: 0.0 }));
-        assert_eq!(nearest(&ExactIndex::new(), &unit(&[1.0]), Scope::Shared), None);
-    }
-
-    #[test]
-    fn a_scope_hides_other_tenants() {
-        let mut index = ExactIndex::new();
-        let axis = unit(&[1.0, 0.0]);
-        index.insert(id(0), TenantId(1), &axis);
-        index.insert(id(1), TenantId(2), &unit(&[0.5, 1.0]));
-        let found = nearest(&index, &axis, Scope::Tenant(TenantId(2)));
-        assert_eq!(found.map(|found| found.image), Some(id(1)));
-        assert_eq!(nearest(&index, &axis, Scope::Tenant(TenantId(3))), None);
+        assert_eq!(nearest(&ExactIndex::new(), &unit(&[1.0])), None);
     }
 
     /// Brute force in f64 over a shadow copy, on vectors so close together that f32 cannot tell them apart.
@@ -232,7 +217,7 @@ mod tests {
         for round in 0..3000_u32 {
             let spread = if round % 2 == 0 { 1e-6 } else { 0.3 };
             let embedding = vector(spread);
-            index.insert(id(round), TenantId(0), &embedding);
+            index.insert(id(round), &embedding);
             shadow.push((id(round), embedding));
             if shadow.len() > 200 {
                 let (gone, _) = shadow.remove(pick.random_range(0..shadow.len()));
@@ -246,7 +231,7 @@ mod tests {
                     expected = Some(Match { image: *image, similarity });
                 }
             }
-            assert_eq!(nearest(&index, &query, Scope::Shared), expected, "round {round}");
+            assert_eq!(nearest(&index, &query), expected, "round {round}");
             assert_eq!(index.len(), shadow.len());
         }
     }

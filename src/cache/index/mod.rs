@@ -1,45 +1,21 @@
 //! Finding the most similar entry: the trait, what is asked and what is answered. One file a backend.
 
-use serde::{Deserialize, Serialize};
-
 use crate::embedding::Embedding;
 use crate::image::ImageId;
-use crate::request::{RequestId, TenantId};
+use crate::request::RequestId;
 
 mod codes;
 mod exact;
 
 pub use exact::ExactIndex;
 
-/// Whose entries a query may find.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Scope {
-    /// Everybody's.
-    #[default]
-    Shared,
-    /// Only this tenant's.
-    Tenant(TenantId),
-}
-
-impl Scope {
-    /// Whether an entry of this owner may be found.
-    pub fn admits(self, owner: TenantId) -> bool {
-        match self {
-            Self::Shared => true,
-            Self::Tenant(tenant) => tenant == owner,
-        }
-    }
-}
-
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// On whose behalf; lets a backend that searched ahead find its answer.
-    pub request: RequestId,
-    /// The prompt's embedding.
+    /// The request whose prompt it is, if it is one's; lets a backend that searched ahead find its answer.
+    pub request: Option<RequestId>,
+    /// The embedding.
     pub embedding: &'a Embedding,
-    /// Whose entries count.
-    pub scope: Scope,
 }
 
 /// The most similar entry.
@@ -51,20 +27,45 @@ pub struct Match {
     pub similarity: f64,
 }
 
-/// A set of embeddings that can be searched. Entries inserted later are younger; among equally
-/// similar ones the oldest is the nearest. A search may use any precision as long as it provably
-/// finds the same entry.
+/// A set of embeddings that can be searched, all of which a query may find: whose entries those are is the
+/// cache's business. Entries inserted later are younger; among equally similar ones the oldest is the nearest.
+/// A search may use any precision as long as it provably finds the same entry.
 pub trait RetrievalIndex: std::fmt::Debug + Send {
     /// Adds an entry; its image is not in the index yet.
-    fn insert(&mut self, image: ImageId, owner: TenantId, embedding: &Embedding);
+    fn insert(&mut self, image: ImageId, embedding: &Embedding);
     /// Removes an entry, if it is there.
     fn remove(&mut self, image: ImageId);
-    /// The most similar entry in scope.
+    /// The most similar entry.
     fn nearest(&self, query: &Query<'_>) -> Option<Match>;
+    /// How similar the most similar entry really is, where an index that may miss it is checked.
+    fn audit(&self, _: &Query<'_>) -> Option<f64> {
+        None
+    }
     /// Number of entries.
     fn len(&self) -> usize;
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Makes the indexes of a cache, one for each set of entries that is searched apart.
+pub struct NewIndex(Box<dyn Fn() -> Box<dyn RetrievalIndex> + Send>);
+
+impl NewIndex {
+    /// Made by this.
+    pub fn new<I: RetrievalIndex + 'static>(make: impl Fn() -> I + Send + 'static) -> Self {
+        Self(Box::new(move || Box::new(make())))
+    }
+
+    /// An empty index.
+    pub fn make(&self) -> Box<dyn RetrievalIndex> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for NewIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewIndex")
     }
 }

@@ -185,6 +185,11 @@ fn prepare(
         let way_out = "is not run live: it keeps intermediate states, and live mode final images; expected vanilla, pinecone or modm";
         return wrong(InputError::new(file, way_out).value("system.policy", "\"nirvana\""));
     }
+    if let Some(bytes) = scenario.cache.capacity_bytes {
+        let way_out =
+            "is for simulated runs: a live run learns a picture's size after it is in the cache; give `capacity`";
+        return wrong(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
+    }
     if scenario.trace.warm_requests > 0 || scenario.trace.warm_images.is_some() {
         let key = if scenario.trace.warm_requests > 0 { "trace.warm_requests" } else { "trace.warm_images" };
         let way_out =

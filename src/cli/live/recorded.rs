@@ -7,7 +7,7 @@ use super::super::make_folder;
 use crate::embedding::Embedding;
 use crate::journal::{Journal, Record};
 use crate::output::write_atomic;
-use crate::scheduler::Event;
+use crate::scheduler::{Event, WarmImage};
 use crate::time::Time;
 use crate::trace::{Trace, npy, write_requests};
 
@@ -20,8 +20,12 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    pub(super) fn new(rows: usize, warm: &[Embedding]) -> Self {
-        Self { prompts: vec![None; rows], images: vec![None; rows], warm: warm.to_vec() }
+    pub(super) fn new(rows: usize, warm: &[WarmImage]) -> Self {
+        Self {
+            prompts: vec![None; rows],
+            images: vec![None; rows],
+            warm: warm.iter().map(|image| image.key.clone()).collect(),
+        }
     }
 
     /// Writes `trace/`: requests and what embeddings are complete.

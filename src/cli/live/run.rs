@@ -15,6 +15,7 @@ use super::super::run::Prepared;
 use super::interrupts::Interrupts;
 use super::recorded::Recorded;
 use super::{LibraryArguments, gallery, named};
+use crate::cache::Scope;
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
@@ -25,14 +26,15 @@ use crate::live::library::Library;
 use crate::live::painter::{Painter, Palette};
 use crate::live::pipeline::{check, picture_size, size_multiple};
 use crate::live::settings::{Device, ImageFormat};
-use crate::live::store::{Opened, RealDisk, Store};
+use crate::live::store::{Found, Opened, RealDisk, Store};
 use crate::live::worker::Paint;
 use crate::metrics::Metrics;
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
 use crate::replay::{Executor, replay};
-use crate::request::RequestId;
+use crate::request::{Owner, RequestId, TenantId};
 use crate::scenario::{Scenario, arrivals, initial_allocation};
+use crate::scheduler::WarmImage;
 use crate::time::{Duration, Time};
 use crate::trace::Trace;
 
@@ -136,7 +138,9 @@ pub(super) fn run(
     make_folder(&images)?;
     let place = scenario.live.store.as_ref().map_or(own_store, |store| Scenario::resolve(file, store));
     let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
-    let Opened { store, found, warnings } = Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
+    let Opened { store, mut found, mut warnings } = Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
+    let strangers = set_strangers_aside(&mut found, scenario, trace);
+    warnings.extend(strangers);
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry.number);
     }
@@ -152,11 +156,11 @@ pub(super) fn run(
     let setting = setting(scenario, trace, &images, equipment, &progress, &said);
     let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, Box::new(encoder))?;
     interrupts.end(live.intake());
-    let warm: Vec<_> = found.into_iter().map(|entry| entry.key).collect();
+    let warm: Vec<WarmImage> = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
     let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
     let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
         let mut actions = Vec::new();
-        let mut core = scenario.live_core(&prepared.inputs, &warm, &mut actions);
+        let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
         let mut journal = ((&mut records, &*progress), journal);
         for action in actions {
             journal.record(Time::ZERO, Record::Action(&action));
@@ -178,6 +182,28 @@ pub(super) fn run(
     gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
     ended?;
     Ok((results.summary, results.timeline, results.latencies))
+}
+
+/// The tenant of an entry, if the trace names it.
+fn tenant(trace: &Trace, name: &str) -> Option<TenantId> {
+    let names = trace.columns().tenants.as_ref()?.names();
+    names.iter().position(|known| known == name).map(|at| TenantId(at as u32))
+}
+
+/// Where tenants are apart, entries of those that this trace does not name stay in the store, and nobody finds them.
+fn set_strangers_aside(found: &mut Vec<Found>, scenario: &Scenario, trace: &Trace) -> Option<String> {
+    if scenario.tenants.scope == Scope::Shared {
+        return None;
+    }
+    let before = found.len();
+    found.retain(|entry| entry.tenant.as_ref().is_none_or(|name| tenant(trace, name).is_some()));
+    let aside = before - found.len();
+    (aside > 0).then(|| format!("{aside} entries of the store are of tenants that the trace does not name: set aside"))
+}
+
+fn warm_image(entry: Found, trace: &Trace) -> WarmImage {
+    let tenant = entry.tenant.and_then(|name| tenant(trace, &name));
+    WarmImage { key: entry.key, owner: tenant.map_or(Owner::Public, Owner::Tenant), bytes: None }
 }
 
 fn names(devices: &[Device]) -> String {

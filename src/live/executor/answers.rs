@@ -88,7 +88,7 @@ impl Live {
                     if let Some(state) = self.requests.get_mut(&request) {
                         state.picture = Some(Arc::new(picture));
                     }
-                    outputs.push(Output { request, embedding: None });
+                    outputs.push(Output { request, embedding: None, bytes: None });
                 }
                 return Event::JobCompleted { worker, job, outputs };
             }

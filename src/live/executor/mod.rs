@@ -375,7 +375,7 @@ impl Executor for Live {
             Action::Start { job, worker, work, parts } => self.run(worker, job, work, &parts),
             Action::Load { worker, model } => self.load(worker, model),
             Action::Return { request, image } => self.store.copy_result(image, (self.setting.result)(request)),
-            Action::Keep { image } => self.keep(image),
+            Action::Keep { image, .. } => self.keep(image),
             Action::Release(image) => self.store.release(image),
             Action::CancelJob(job) => {
                 let worker = self.workers.iter().find(|worker| worker.job == Some(job));

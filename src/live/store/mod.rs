@@ -56,6 +56,8 @@ pub struct Found {
     pub number: u64,
     /// What it is found by.
     pub key: Embedding,
+    /// Who asked for it, where that is known.
+    pub tenant: Option<String>,
 }
 
 /// What the disk thread is to do, in order.

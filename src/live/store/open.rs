@@ -30,6 +30,9 @@ struct Mark {
 struct Index {
     keys: String,
     numbers: Vec<u64>,
+    /// Who asked; an index without them, as older versions wrote it, is not used.
+    #[serde(default)]
+    tenants: Vec<Option<String>>,
 }
 
 /// What a folder holds.
@@ -117,8 +120,9 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
             let _ = fs::remove_file(&record);
             continue;
         }
-        match keys.remove(&number).map_or_else(|| read_record(&record).map(|record| record.key), Ok) {
-            Ok(key) => found.push(Found { number, key }),
+        let known = keys.remove(&number);
+        match known.map_or_else(|| read_record(&record).map(|record| (record.key, record.tenant)), Ok) {
+            Ok((key, tenant)) => found.push(Found { number, key, tenant }),
             Err(error) => warnings.push(format!("{}: {error}: left out", record.display())),
         }
     }
@@ -140,17 +144,18 @@ fn read_record(file: &Path) -> Result<Record, String> {
     serde_json::from_str(&text).map_err(|error| error.to_string())
 }
 
-/// Keys by number; none where the index is missing or damaged.
-fn read_index(folder: &Path) -> BTreeMap<u64, Embedding> {
+/// Keys and tenants by number; none where the index is missing or damaged.
+fn read_index(folder: &Path) -> BTreeMap<u64, (Embedding, Option<String>)> {
     let read = || {
         let text = fs::read_to_string(folder.join(INDEX)).ok()?;
         let index: Index = serde_json::from_str(&text).ok()?;
         let keys = npy::read(&folder.join(&index.keys)).ok()?;
-        if keys.rows() != index.numbers.len() {
+        if keys.rows() != index.numbers.len() || keys.rows() != index.tenants.len() {
             return None;
         }
-        let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row));
-        Some(index.numbers.into_iter().zip(rows).filter_map(|(number, key)| Some((number, key?))).collect())
+        let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row)).zip(index.tenants);
+        let known = index.numbers.into_iter().zip(rows);
+        Some(known.filter_map(|(number, (key, tenant))| Some((number, (key?, tenant)))).collect())
     };
     read().unwrap_or_default()
 }
@@ -162,7 +167,11 @@ pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
     let before: Option<Index> =
         fs::read_to_string(folder.join(INDEX)).ok().and_then(|text| serde_json::from_str(&text).ok());
     let Some(dimension) = found.first().map(|entry| entry.key.as_slice().len()) else { return Ok(warnings) };
-    let index = Index { keys: format!("index-{next}.npy"), numbers: found.iter().map(|entry| entry.number).collect() };
+    let index = Index {
+        keys: format!("index-{next}.npy"),
+        numbers: found.iter().map(|entry| entry.number).collect(),
+        tenants: found.iter().map(|entry| entry.tenant.clone()).collect(),
+    };
     let values = found.iter().flat_map(|entry| entry.key.as_slice().iter().copied());
     write_atomic(&folder.join(&index.keys), |to| npy::write(to, found.len(), dimension, values))
         .map_err(io::Error::other)?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::Decision;
+use super::action::{Decision, DecisionKind};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::time::Time;
@@ -48,6 +48,13 @@ pub enum Route {
     Return(Decision),
     /// It is not accepted, and why.
     Reject(String),
+}
+
+impl Route {
+    /// Whether nothing that was found is of use.
+    pub fn is_miss(&self) -> bool {
+        matches!(self, Self::Queue(decision, _) if decision.kind == DecisionKind::Miss)
+    }
 }
 
 /// What a system keeps of the images it makes, and how it finds them again.

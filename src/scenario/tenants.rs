@@ -1,0 +1,165 @@
+//! `[tenants]`: whose entries a request may find, and how much of the cache each tenant has. What that means while
+//! the cache runs is `cache::tenancy`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Scenario;
+use crate::cache::{Scope, Tenancy};
+use crate::input::InputError;
+use crate::request::{Owner, TenantId};
+use crate::trace::Trace;
+
+/// `[tenants]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tenants {
+    /// Whose entries a request may find.
+    pub scope: Scope,
+    /// What each tenant may hold, in the unit of the capacity; unless tenants share everything, equal parts of
+    /// the capacity if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u64>,
+    /// The same for single tenants, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub quotas: BTreeMap<String, u64>,
+    /// Tenants whose images are everybody's, with `tenant-then-public`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub public: Vec<String>,
+}
+
+impl Tenants {
+    /// What can be said without a trace.
+    pub(super) fn check(&self, file: &Path) -> Result<(), InputError> {
+        if !self.public.is_empty() && self.scope != Scope::TenantThenPublic {
+            let way_out = "goes with scope = \"tenant-then-public\"";
+            return Err(InputError::new(file, way_out).value("tenants.public", format_args!("{:?}", self.public)));
+        }
+        Ok(())
+    }
+}
+
+/// A tenant's number, by name.
+fn number(trace: &Trace, file: &Path, key: String, name: &str) -> Result<TenantId, InputError> {
+    let names = trace.columns().tenants.as_ref().map_or(&[][..], |column| column.names());
+    let found = names.iter().position(|known| known == name);
+    found.map(|at| TenantId(at as u32)).ok_or_else(|| {
+        let shown: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
+        let more = if names.len() > shown.len() { ", ..." } else { "" };
+        let accepted = match shown.as_slice() {
+            [] => "the trace names no tenants: give requests.csv a column `tenant`".to_owned(),
+            shown => format!("expected a tenant of the trace: {}{more}", shown.join(", ")),
+        };
+        InputError::new(file, accepted).value(key, format_args!("{name:?}"))
+    })
+}
+
+impl Scenario {
+    /// How the tenants of a trace share the cache.
+    ///
+    /// # Errors
+    /// A name that the trace does not know, or parts that do not fit the capacity.
+    pub(super) fn tenancy(&self, trace: &Trace, file: &Path) -> Result<Tenancy, InputError> {
+        let section = &self.tenants;
+        let mut tenancy = Tenancy { scope: section.scope, ..Tenancy::default() };
+        for (at, name) in section.public.iter().enumerate() {
+            tenancy.public.insert(number(trace, file, format!("tenants.public.{at}"), name)?);
+        }
+        if section.scope == Scope::Shared && section.quota.is_none() && section.quotas.is_empty() {
+            return Ok(tenancy);
+        }
+        let count = trace.columns().tenants.as_ref().map_or(1, |column| column.names().len());
+        let private = (0..count as u32).map(TenantId).filter(|tenant| !tenancy.public.contains(tenant));
+        let mut parts: BTreeMap<Owner, Option<u64>> =
+            private.map(|tenant| (Owner::Tenant(tenant), section.quota)).collect();
+        for (name, quota) in &section.quotas {
+            let key = format!("tenants.quotas.{name}");
+            let owner = tenancy.owner(number(trace, file, key.clone(), name)?);
+            if owner == Owner::Public {
+                return Err(InputError::new(file, "is a public tenant: what is public has the rest").key(key));
+            }
+            parts.insert(owner, Some(*quota));
+        }
+        if section.scope != Scope::Tenant {
+            parts.insert(Owner::Public, None);
+        }
+        tenancy.shares = self.shares(&parts, file)?;
+        Ok(tenancy)
+    }
+
+    /// What is left of the capacity, in equal parts to those without a quota. Where all have one, the public part
+    /// has what is left.
+    fn shares(&self, parts: &BTreeMap<Owner, Option<u64>>, file: &Path) -> Result<BTreeMap<Owner, u64>, InputError> {
+        let capacity = self.cache.total();
+        let given = parts.values().flatten().try_fold(0_u64, |sum, quota| sum.checked_add(*quota));
+        let given = given.filter(|given| *given <= capacity).ok_or_else(|| {
+            let message = format!("the quotas of {} tenants are more than the capacity of {capacity}", parts.len());
+            InputError::new(file, message).key("tenants.quota")
+        })?;
+        let open = parts.values().filter(|quota| quota.is_none()).count() as u64;
+        let equal = (capacity - given).checked_div(open).unwrap_or(0);
+        let least = self.cache.capacity_bytes.map_or(self.states_per_entry() as u64, |_| 1);
+        let shares: BTreeMap<Owner, u64> =
+            parts.iter().map(|(owner, quota)| (*owner, quota.unwrap_or(equal))).collect();
+        if let Some((_, share)) = shares.iter().find(|(owner, share)| **owner != Owner::Public && **share < least) {
+            let message = format!(
+                "{} parts of a capacity of {capacity}: expected at least {least} for each tenant",
+                shares.len()
+            );
+            return Err(InputError::new(file, message).value("tenants.quota", share));
+        }
+        Ok(shares)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Source;
+    use crate::trace::{Columns, TenantColumn};
+
+    fn tenancy(settings: &str) -> Result<Tenancy, String> {
+        let text =
+            format!("name = \"a\"\ntrace = {{ requests = \"r.csv\" }}\ncache.capacity = 100\n[tenants]\n{settings}");
+        let file = Path::new("s.toml");
+        let scenario = Source::new(file, text).and_then(|source| source.scenario(&[]));
+        let tenants: TenantColumn = ["a", "b", "c"].into_iter().collect();
+        let arrivals = vec![crate::time::Time::ZERO; 3];
+        let trace = Trace::new(Columns { arrivals, tenants: Some(tenants), ..Columns::default() });
+        scenario.and_then(|scenario| scenario.tenancy(&trace, file)).map_err(|error| error.to_string())
+    }
+
+    fn shares(settings: &str) -> Vec<u64> {
+        tenancy(settings).unwrap().shares.into_values().collect()
+    }
+
+    #[test]
+    fn parts_of_the_capacity() {
+        assert_eq!(shares(""), [] as [u64; 0]);
+        assert_eq!(shares("scope = \"tenant\""), [33, 33, 33]);
+        assert_eq!(shares("scope = \"tenant-then-public\""), [25, 25, 25, 25], "the public part comes first");
+        assert_eq!(shares("scope = \"tenant-then-public\"\npublic = [\"b\"]"), [33, 33, 33]);
+        assert_eq!(shares("scope = \"tenant-then-public\"\nquota = 10"), [70, 10, 10, 10]);
+        assert_eq!(shares("scope = \"tenant\"\nquotas = { a = 40 }"), [40, 30, 30]);
+        assert_eq!(shares("quota = 20"), [40, 20, 20, 20]);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let error = |settings: &str| tenancy(settings).unwrap_err();
+        assert!(
+            error("quota = 40").contains("tenants.quota: the quotas of 4 tenants are more than the capacity of 100")
+        );
+        assert!(error("scope = \"tenant\"\nquota = 0").contains("expected at least 1 for each tenant"));
+        assert!(
+            error("quotas = { d = 1 }").contains("tenants.quotas.d = \"d\": expected a tenant of the trace: a, b, c")
+        );
+        assert!(error("public = [\"a\"]").contains("goes with scope = \"tenant-then-public\""));
+        assert!(
+            error("scope = \"tenant-then-public\"\npublic = [\"a\"]\nquotas = { a = 1 }")
+                .contains("is a public tenant")
+        );
+    }
+}
