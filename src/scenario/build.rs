@@ -45,6 +45,16 @@ impl Scenario {
         }
     }
 
+    /// The capacity in bytes, where it is: Nirvana counts states.
+    pub(super) fn capacity_bytes(&self) -> Option<u64> {
+        self.cache.capacity_bytes.filter(|_| self.states_per_entry() == 1)
+    }
+
+    /// The capacity in its unit: items, or bytes.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity_bytes().unwrap_or(u64::from(self.cache.capacity))
+    }
+
     /// The eviction in force: Nirvana and Pinecone bring their own.
     pub(super) fn eviction(&self) -> Eviction {
         match self.system.policy {
@@ -124,14 +134,11 @@ impl Scenario {
             total_steps: self.models.steps,
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
-            weight: self
-                .cache
-                .capacity_bytes
-                .map_or(Weight::One, |_| Weight::Bytes(self.cache.image_bytes.unwrap_or(1))),
+            weight: self.capacity_bytes().map_or(Weight::One, |_| Weight::Bytes(self.cache.image_bytes.unwrap_or(1))),
             measures_images,
         };
         let cache = ImageCache::new(CacheSettings {
-            capacity: self.cache.total(),
+            capacity: self.capacity(),
             tenancy: inputs.tenancy.clone(),
             near_duplicate: self.cache.near_duplicate,
             max_age: self.cache.max_age_s.map(Duration::from_seconds_saturating),

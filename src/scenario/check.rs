@@ -172,10 +172,6 @@ fn check_cache(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
             return Err(InputError::new(file, accepted).value(format!("cache.{key}"), bytes));
         }
     }
-    if let Some(bytes) = cache.capacity_bytes.filter(|_| least > 1) {
-        let way_out = "is for systems that keep final images: give nirvana a `capacity`, in states";
-        return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
-    }
     if let Some(age) = cache.max_age_s {
         positive_seconds(file, "cache.max_age_s", age)?;
     }

@@ -221,7 +221,7 @@ impl Inputs {
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
         });
         let tenancy = scenario.tenancy(&trace.trace, file)?;
-        let by_bytes = scenario.cache.capacity_bytes.filter(|_| scenario.system.policy != System::Vanilla);
+        let by_bytes = scenario.capacity_bytes().filter(|_| scenario.system.policy != System::Vanilla);
         if let Some(bytes) = by_bytes.filter(|_| trace.image_bytes.is_none() && scenario.cache.image_bytes.is_none()) {
             let way_out = "needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes";
             return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));

@@ -176,7 +176,7 @@ pub struct Retrieval {
 pub struct Cache {
     /// Images, or states for `nirvana`.
     pub capacity: u32,
-    /// Bytes of images, in place of their number.
+    /// Bytes of images, in place of their number; `nirvana` counts states, whatever it says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity_bytes: Option<u64>,
     /// Size of an image where the trace has no column `image_bytes`.
@@ -320,13 +320,6 @@ impl Default for Cache {
             admission: Admission::default(),
             eviction: Eviction::default(),
         }
-    }
-}
-
-impl Cache {
-    /// The capacity in its unit: items, or bytes.
-    pub(super) fn total(&self) -> u64 {
-        self.capacity_bytes.unwrap_or(u64::from(self.capacity))
     }
 }
 

@@ -92,15 +92,16 @@ impl Scenario {
     /// What is left of the capacity, in equal parts to those without a quota. Where all have one, the public part
     /// has what is left.
     fn shares(&self, parts: &BTreeMap<Owner, Option<u64>>, file: &Path) -> Result<BTreeMap<Owner, u64>, InputError> {
-        let capacity = self.cache.total();
+        let capacity = self.capacity();
         let given = parts.values().flatten().try_fold(0_u64, |sum, quota| sum.checked_add(*quota));
         let given = given.filter(|given| *given <= capacity).ok_or_else(|| {
-            let message = format!("the quotas of {} tenants are more than the capacity of {capacity}", parts.len());
+            let tenants = parts.values().flatten().count();
+            let message = format!("the quotas of {tenants} tenants are more than the capacity of {capacity}");
             InputError::new(file, message).key("tenants.quota")
         })?;
         let open = parts.values().filter(|quota| quota.is_none()).count() as u64;
         let equal = (capacity - given).checked_div(open).unwrap_or(0);
-        let least = self.cache.capacity_bytes.map_or(self.states_per_entry() as u64, |_| 1);
+        let least = self.states_per_entry() as u64;
         let shares: BTreeMap<Owner, u64> =
             parts.iter().map(|(owner, quota)| (*owner, quota.unwrap_or(equal))).collect();
         if let Some((_, share)) = shares.iter().find(|(owner, share)| **owner != Owner::Public && **share < least) {
@@ -150,7 +151,7 @@ mod tests {
     fn says_what_is_wrong() {
         let error = |settings: &str| tenancy(settings).unwrap_err();
         assert!(
-            error("quota = 40").contains("tenants.quota: the quotas of 4 tenants are more than the capacity of 100")
+            error("quota = 40").contains("tenants.quota: the quotas of 3 tenants are more than the capacity of 100")
         );
         assert!(error("scope = \"tenant\"\nquota = 0").contains("expected at least 1 for each tenant"));
         assert!(

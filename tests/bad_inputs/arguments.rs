@@ -22,10 +22,7 @@ fn set() {
         refused("cache.=5", &no_key("cache.")),
         refused(".cache=5", &no_key(".cache")),
         refused("cache.capacity=", "--set: cache.capacity = \"\": expected a whole number from 0 to 4294967295"),
-        refused(
-            "cache.capacitty=5",
-            "--set: cache.capacitty = 5: is not a key here: expected one of capacity, *",
-        ),
+        refused("cache.capacitty=5", "--set: cache.capacitty = 5: is not a key here: expected one of capacity, *"),
         refused("cahce.capacity=5", "--set: cahce: is not a key here: expected one of name, seed, *"),
         refused(
             "cache.capacity.x=5",

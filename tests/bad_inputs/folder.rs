@@ -34,6 +34,10 @@ image_latency_s = 0.01
 capacity = 10
 admission = "all"
 eviction = "fifo"
+capacity_bytes = 1000000
+image_bytes = 1000
+max_age_s = 3600
+near_duplicate = 0.99
 [allocation]
 policy = "modm"
 mode = "quality"
@@ -73,6 +77,11 @@ large = "large"
 small = "small"
 [live.guidance]
 large = 2.0
+[tenants]
+scope = "shared"
+quota = 3
+quotas = {}
+public = []
 "#;
 
 /// A scenario whose trace is made rather than read.

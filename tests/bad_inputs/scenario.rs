@@ -51,11 +51,11 @@ fn keys() {
         refused(replaced("[cache]", "[cahce]"), &format!(":21: cahce: is not a key here: {TOP}")),
         refused(
             replaced("period_s", "perod_s"),
-            ":29: allocation.perod_s = 180: is not a key here: expected one of policy, *",
+            ":33: allocation.perod_s = 180: is not a key here: expected one of policy, *",
         ),
         refused(
             replaced("kp = ", "kpp = "),
-            ":31: allocation.pid.kpp = 0.6: is not a key here: expected one of kp, ki, kd, dt",
+            ":35: allocation.pid.kpp = 0.6: is not a key here: expected one of kp, ki, kd, dt",
         ),
         refused(
             replaced("usd_per_hour", "usd"),
@@ -89,7 +89,7 @@ fn keys_that_go_together() {
     all([
         refused("name = \"a\"\n", ": trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
         refused(without("requests = \"requests.csv\"\n"), ":3: trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
-        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":64: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
+        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":73: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
         refused(replaced("requests = \"requests.csv\"", "synthetic = {}"), ":5: trace.prompt_embeddings = \"prompts.npy\": goes with `requests`; *"),
         refused(without("prompt_embeddings = \"prompts.npy\"\n"), ":3: trace.prompt_embeddings: is needed: *"),
         refused(replaced("warm_images", "warm_requests = 2\nwarm_images"), ":7: trace.warm_requests = 2: goes without `warm_images`: *"),
@@ -97,7 +97,7 @@ fn keys_that_go_together() {
         refused(replaced("steps = 50", "steps = 30"), ":17: system.bounds.1 = [0.3, 30]: expected skipped steps from 0 to 29 (models.steps - 1)"),
         refused(replaced("steps = 50", "steps = 10").replace(bounds, ""), ":15: system.bounds.1 = [0.27, 10]: expected skipped steps from 0 to 9 (models.steps - 1) (the policy's own *"),
         refused(replaced("policy = \"modm\"", "policy = \"nirvana\"").replace("capacity = 10", "capacity = 1"), ":22: cache.capacity = 1: expected at least 2, the states of one entry: *"),
-        refused(replaced("count = 2", "count = 1"), ":28: allocation.initial_large = 2: expected from 1 to 1, the number of workers"),
+        refused(replaced("count = 2", "count = 1"), ":32: allocation.initial_large = 2: expected from 1 to 1, the number of workers"),
         spoiled("scenario.toml", replaced("large = \"large\"", "large = \"nix\"")).refusal(&simulate("scenario.toml", &[]), "profile.toml: GPU \"gpu\" with model \"nix\": has no [[service]] row for it; it has (gpu, large), (gpu, small)"),
         spoiled("made.toml", SYNTHETIC.replace("rate_per_min = 20", "rate_per_min = 1e-9")).refusal(&simulate("made.toml", &[]), "made.toml:3: trace.synthetic.requests = 20: the trace would last longer than ten years: *"),
     ]);
@@ -108,19 +108,19 @@ fn variants() {
     let variant = |lines: &str, message: &str| refused(format!("{SCENARIO}[[variant]]\n{lines}\n"), message);
     let folder = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
     all([
-        variant("set = {}", ":64: variant.2.name: is missing"),
-        variant("name = 5", ":65: variant.2.name = 5: expected text in quotes"),
-        variant("name = \"\"", &format!(":65: variant.2.name = \"\": {folder}")),
-        variant("name = \"a/b\"", &format!(":65: variant.2.name = \"a/b\": {folder}")),
-        variant("name = \"..\"", &format!(":65: variant.2.name = \"..\": {folder}")),
-        variant("name = \"one\"", ":65: variant.2.name = \"one\": names are unique"),
+        variant("set = {}", ":73: variant.2.name: is missing"),
+        variant("name = 5", ":74: variant.2.name = 5: expected text in quotes"),
+        variant("name = \"\"", &format!(":74: variant.2.name = \"\": {folder}")),
+        variant("name = \"a/b\"", &format!(":74: variant.2.name = \"a/b\": {folder}")),
+        variant("name = \"..\"", &format!(":74: variant.2.name = \"..\": {folder}")),
+        variant("name = \"one\"", ":74: variant.2.name = \"one\": names are unique"),
         variant(
             "name = \"run.json\"",
-            ":65: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
+            ":74: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
         ),
-        variant("name = \"x\"\nst = {}", ":66: variant.2.st: is not a key here: expected name or set"),
-        variant("name = \"x\"\nset = 5", ":66: variant.2.set = 5: expected a table of keys"),
-        variant("name = \"x\"\nset = { variant = [] }", ":66: variant.2.set.variant: a variant cannot set variants"),
+        variant("name = \"x\"\nst = {}", ":75: variant.2.st: is not a key here: expected name or set"),
+        variant("name = \"x\"\nset = 5", ":75: variant.2.set = 5: expected a table of keys"),
+        variant("name = \"x\"\nset = { variant = [] }", ":75: variant.2.set.variant: a variant cannot set variants"),
     ]);
     let compare = ["compare", "scenario.toml", "--out", "results", "--quiet"];
     let set = |setting: &str, message: &str| {

@@ -105,7 +105,6 @@ cache.capacity = -1: expected a whole number from 0 to 4294967295
 cache.capacity = 1.5: expected a whole number from 0 to 4294967295
 cache.capacity = 4294967296: expected a whole number from 0 to 4294967295
 cache.capacity_bytes = 0: expected bytes from 1 to 9007199254740992 (2^53)
-cache.capacity_bytes = 1000: needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes
 cache.image_bytes = 0: expected bytes from 1 to 9007199254740992 (2^53)
 cache.max_age_s = 0: expected seconds above 0 (at least a nanosecond) to ten years
 cache.max_age_s = "x": expected a number
@@ -113,9 +112,10 @@ cache.near_duplicate = 0: expected a similarity above 0, at most 1
 cache.near_duplicate = 1.5: expected a similarity above 0, at most 1
 tenants.scope = "mine": expected one of "shared", "tenant", "tenant-then-public"
 tenants.scope = 5: expected a word in quotes
-tenants.quota = -1: expected a whole number from 0 to *
-tenants.quota = 11: the quotas of *
-tenants.quotas = { nobody = 1 }: *
+tenants.quota = -1: expected a whole number from 0
+tenants.quota = 1000001: the quotas of 2 tenants are more than the capacity of 1000000
+tenants.quota = 0: 3 parts of a capacity of 1000000: expected at least 1 for each tenant
+tenants.quotas = { nobody = 1 } => tenants.quotas.nobody = 1: expected a tenant of the trace: t, u
 tenants.public = ["nobody"]: goes with scope = "tenant-then-public"
 cache.admission = 5: expected a word in quotes
 cache.admission = "some": expected one of "all", "large", "miss"
