@@ -79,7 +79,7 @@ small = "small"
 large = 2.0
 [tenants]
 scope = "shared"
-quota = 3
+quota = 5
 quotas = {}
 public = []
 "#;
