@@ -180,6 +180,18 @@ impl EmbeddingMatrix {
         }
     }
 
+    /// Copies a row, normalised, into `buffer`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn read_unit(&self, row: usize, buffer: &mut Vec<f32>) {
+        self.read(row, buffer);
+        let norm = norm(buffer).expect("rows were checked when the matrix was made");
+        for x in buffer.iter_mut() {
+            *x = (f64::from(*x) / norm) as f32;
+        }
+    }
+
     /// A row, normalised.
     ///
     /// # Panics
@@ -187,8 +199,8 @@ impl EmbeddingMatrix {
     #[must_use]
     pub fn embedding(&self, row: usize) -> Embedding {
         let mut buffer = Vec::with_capacity(self.dimension);
-        self.read(row, &mut buffer);
-        Embedding::normalised(&buffer).expect("rows were checked when the matrix was made")
+        self.read_unit(row, &mut buffer);
+        Embedding(buffer.into())
     }
 }
 

@@ -24,6 +24,12 @@ impl ImageId {
         Self(-1 - row as i64)
     }
 
+    /// The row among the warm images; `None` for a request's.
+    #[must_use]
+    pub fn warm_row(self) -> Option<u32> {
+        u32::try_from(-1 - self.0).ok()
+    }
+
     /// The request it was made for; `None` for a warm image.
     #[must_use]
     pub fn request(self) -> Option<RequestId> {

@@ -4,8 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::search::Search;
 use crate::input::InputError;
 use crate::scenario::{Override, Source};
+
+/// How a command's runs look up similar images.
+#[derive(Debug, Args)]
+pub(super) struct SearchArguments {
+    /// How similar images are looked up; the results are the same
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(super) search: Search,
+}
 
 /// A scenario, what to change in it and where results go.
 #[derive(Debug, Args)]

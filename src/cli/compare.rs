@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::ScenarioArguments;
+use super::arguments::{ScenarioArguments, SearchArguments};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, write_run_json};
@@ -21,6 +21,8 @@ use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 pub(super) struct Compare {
     #[command(flatten)]
     common: ScenarioArguments,
+    #[command(flatten)]
+    search: SearchArguments,
     /// Only these variants, the first one the baseline
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
@@ -49,6 +51,8 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let variants = chosen(&base, &command.variants, &source)?;
     let planned = plan(command, &source, &sets, &variants)?;
     common.prepare_output()?;
+    let prepared = planned.iter().map(|plan| (&plan.prepared.inputs.trace, &plan.prepared.scenario));
+    command.search.search.prepare_all(prepared, source.file(), common.quiet);
     let runs = run_all(&planned, command)?;
     let comparison = Comparison {
         name: base.name.clone(),

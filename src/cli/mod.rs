@@ -26,6 +26,7 @@ mod parallel;
 mod profile;
 mod progress;
 mod run;
+mod search;
 mod simulate;
 mod sweep;
 mod trace;

@@ -46,14 +46,21 @@ impl Progress {
         progress
     }
 
+    /// For a search ahead for `total` requests.
+    #[must_use]
+    pub fn searching(total: u64, quiet: bool) -> Self {
+        let progress = Self::new(total, quiet);
+        let style = "{bar:30} {percent:>3}%  searched ahead for {human_pos} of {human_len} requests  ETA {eta}";
+        progress.bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        progress
+    }
+
     /// A line above the bar.
-    #[cfg(feature = "live")]
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
     /// So many more are done.
-    #[cfg(feature = "live")]
     pub fn advance(&self, count: u64) {
         self.bar.set_position(self.ended.fetch_add(count, Ordering::Relaxed) + count);
     }

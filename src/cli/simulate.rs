@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::arguments::ScenarioArguments;
+use super::arguments::{ScenarioArguments, SearchArguments};
 use super::progress::Progress;
 use super::run::Prepared;
 use crate::report::{self, Comparison, Run};
@@ -14,6 +14,8 @@ use crate::report::{self, Comparison, Run};
 pub(super) struct Simulate {
     #[command(flatten)]
     common: ScenarioArguments,
+    #[command(flatten)]
+    search: SearchArguments,
     /// Also write journal.jsonl.gz: every event and action
     #[arg(long)]
     journal: bool,
@@ -26,6 +28,8 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     let (source, overrides) = common.read()?;
     let prepared = Prepared::load(&source, &overrides)?;
     common.prepare_output()?;
+    let runs = std::iter::once((&prepared.inputs.trace, &prepared.scenario));
+    command.search.search.prepare_all(runs, source.file(), common.quiet);
     let progress = Progress::new(prepared.inputs.trace.trace.len() as u64, common.quiet);
     let results = if command.journal {
         prepared.run_with_journal(&common.out.join("journal.jsonl.gz"), &progress)?

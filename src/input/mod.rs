@@ -100,13 +100,14 @@ pub fn map(file: impl AsRef<Path>) -> Result<memmap2::Mmap, InputError> {
 /// A file that cannot be read.
 pub fn sha256(file: impl AsRef<Path>) -> Result<String, InputError> {
     use sha2::Digest;
-    let mut hexadecimal = String::with_capacity(64);
-    for byte in sha2::Sha256::digest(&map(file)?) {
-        for digit in [byte >> 4, byte & 15] {
-            hexadecimal.push(char::from_digit(digit.into(), 16).expect("four bits are a digit"));
-        }
-    }
-    Ok(hexadecimal)
+    Ok(hexadecimal(&sha2::Sha256::digest(&map(file)?)))
+}
+
+/// Bytes as digits.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).expect("four bits are a digit")).collect()
 }
 
 /// A message is one line, and a pasted megabyte in it helps nobody.

@@ -3,7 +3,7 @@
 
 use crate::cache::eviction::{Eviction, EvictionSettings};
 use crate::cache::index::{ExactIndex, NewIndex};
-use crate::cache::{CacheSettings, ImageCache};
+use crate::cache::{CacheSettings, ImageCache, Scope};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::Owner;
@@ -15,7 +15,7 @@ use crate::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
 use crate::time::{Duration, Time};
 use crate::trace::Trace;
 
-use super::{AllocationKind, Inputs, Scenario};
+use super::{AllocationKind, Inputs, LookedUp, Scenario};
 
 /// How often a request is tried before it has failed.
 const MAX_ATTEMPTS: u32 = 3;
@@ -148,9 +148,28 @@ impl Scenario {
                 saved_s: self.saved_s(&inputs.profile),
                 ..EvictionSettings::default()
             },
-            index: NewIndex::new(ExactIndex::new),
+            index: self.index(inputs),
         });
         Scheduler::new(config, self.routing(), Some(cache), self.allocation_policy(&inputs.profile))
+    }
+
+    fn index(&self, inputs: &Inputs) -> NewIndex {
+        let searched = self.looks_up().and_then(|what| inputs.trace.searched.get(what)).cloned();
+        // Nobody searched for the pictures that live mode draws; its traces have no such search.
+        match searched {
+            Some(ahead) => NewIndex::new(move || ahead.index()),
+            None => NewIndex::new(ExactIndex::new),
+        }
+    }
+
+    /// What its runs look up, if that can be searched ahead: where tenants are apart, each has little to search.
+    pub fn looks_up(&self) -> Option<LookedUp> {
+        match self.routing().storage() {
+            _ if self.tenants.scope != Scope::Shared => None,
+            Storage::None => None,
+            Storage::ByImage => Some(LookedUp::Images),
+            Storage::ByPrompt(_) => Some(LookedUp::Prompts),
+        }
     }
 
     /// The simulated executor at time zero.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Scenario;
+use super::{Scenario, Searched};
 use crate::cache::Tenancy;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
@@ -38,6 +38,8 @@ pub struct TraceInputs {
     pub warm_prompts: Option<EmbeddingMatrix>,
     /// Whose those are and how large, by row; nothing is known of those from a file.
     pub warm_rows: Vec<(TenantId, Option<u64>)>,
+    /// What was searched ahead, for runs that look up the same.
+    pub searched: Searched,
     /// Size of the image that each request would produce, if the trace has a column `image_bytes`.
     pub image_bytes: Option<Arc<[u64]>>,
     /// What is not what it would be in a real system, in words for every output.
@@ -95,6 +97,7 @@ impl TraceInputs {
             warm_images: None,
             warm_prompts: None,
             warm_rows: Vec::new(),
+            searched: Searched::default(),
             stand_ins: Vec::new(),
             files,
         };
@@ -182,7 +185,7 @@ impl TraceInputs {
     pub fn resampled(&self, seed: u64) -> Self {
         let trace = self.trace.resampled(seed);
         let sizes = image_bytes(&trace, Path::new("requests.csv")).expect("the same values in another order");
-        Self { trace, image_bytes: sizes, ..self.clone() }
+        Self { trace, image_bytes: sizes, searched: Searched::default(), ..self.clone() }
     }
 }
 

@@ -18,11 +18,13 @@ use crate::trace::synthetic::Synthetic;
 mod build;
 mod check;
 mod inputs;
+mod searched;
 mod source;
 mod tenants;
 
 pub use build::{arrivals, initial_allocation};
 pub use inputs::{Fingerprint, Inputs, TraceInputs};
+pub use searched::{LookedUp, Searched};
 pub use source::{Override, Source};
 pub use tenants::Tenants;
 
@@ -403,6 +405,15 @@ impl Scenario {
             && self.trace == other.trace
             && self.encoder == other.encoder
             && self.image_model == other.image_model
+    }
+
+    /// What [`Self::same_trace`] compares, as a text to look traces up by.
+    ///
+    /// # Panics
+    /// Never: settings that were read can be written.
+    pub fn trace_settings(&self) -> String {
+        let settings = (self.seed, &self.trace, &self.encoder, &self.image_model);
+        serde_json::to_string(&settings).expect("settings that were read can be written")
     }
 
     /// With everything that is in force written out, and no variants.

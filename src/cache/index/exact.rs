@@ -78,7 +78,7 @@ impl ExactIndex {
 
 /// How far an f32 score may be from the f64 similarity: the error bounds of both sums, n u / (1 - n u) for any order
 /// of summation and norms of at most 1 + 1e-6 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
-fn margin(dimension: usize) -> f64 {
+pub(super) fn margin(dimension: usize) -> f64 {
     let gamma = |unit: f64| {
         let error = (dimension + 2) as f64 * unit;
         error / (1.0 - error)

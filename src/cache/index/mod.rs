@@ -4,6 +4,7 @@ use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::request::RequestId;
 
+pub mod ahead;
 mod codes;
 mod exact;
 

@@ -1,6 +1,7 @@
 //! `modm sweep`: every combination of some keys' values, each a run of its own, and one table. What has run is not run
 //! again, so that a sweep that was stopped goes on, and shards are put together by running it without `--shard`.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,10 +11,11 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::ScenarioArguments;
+use super::arguments::{ScenarioArguments, SearchArguments};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, finished};
+use super::search::Search;
 use crate::input::InputError;
 use crate::output::write_atomic;
 use crate::report::{SweepRow, sweep_csv, sweep_table};
@@ -38,6 +40,8 @@ same command to go on. Shards may share --out; the same command without --shard 
 pub(super) struct Sweep {
     #[command(flatten)]
     common: ScenarioArguments,
+    #[command(flatten)]
+    search: SearchArguments,
     /// A scenario key and its values (repeatable); a comma inside brackets or quotes belongs to a value
     #[arg(long, value_name = "KEY=V1,V2", required = true)]
     vary: Vec<String>,
@@ -69,12 +73,16 @@ struct Shared {
     /// Whether any of them looks anything up.
     retrieves: bool,
     files: Vec<Fingerprint>,
+    /// What is still to be run.
+    runs: Vec<Scenario>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     trace: Option<Arc<TraceInputs>>,
+    /// Whether it has been seen to that its runs find what they look up.
+    searched: bool,
     left: usize,
 }
 
@@ -84,7 +92,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let varied: Vec<Vary> = command.vary.iter().map(|text| Vary::parse(text)).collect::<Result<_, _>>()?;
     let mut combinations = Vary::combinations(&varied)?;
     combinations.retain(|combination| command.shard.is_none_or(|shard| shard.has(combination)));
-    let (planned, traces) = plan(&source, &sets, combinations, &common.out)?;
+    let (planned, mut traces) = plan(&source, &sets, combinations, &common.out)?;
     let ready = check_inputs(&source, &planned, &traces)?;
     prepare_output(command, &source, &varied)?;
 
@@ -92,11 +100,18 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     if !rows.is_empty() && !common.quiet {
         eprintln!("{} of {} combinations have run already", rows.len(), planned.len());
     }
-    for plan in &waiting {
-        traces[plan.trace].state.lock().expect("no thread yet").left += 1;
-    }
     let progress = Progress::new(waiting.iter().map(|plan| requests(plan, &traces)).sum(), common.quiet);
-    let results = spread(&waiting, threads(command.threads), |plan| run_one(plan, &source, &traces, &progress))?;
+    for plan in &waiting {
+        traces[plan.trace].runs.push(plan.scenario.clone());
+    }
+    for shared in &mut traces {
+        let state = shared.state.get_mut().expect("no thread yet");
+        state.left = shared.runs.len();
+        state.trace.take_if(|_| state.left == 0);
+    }
+    let search = command.search.search;
+    let run = |plan: &&Planned| run_one(plan, &source, &traces, search, &progress);
+    let results = spread(&waiting, threads(command.threads), run)?;
     progress.finish();
     for result in results {
         rows.push(result?);
@@ -135,15 +150,15 @@ fn plan(
     out: &Path,
 ) -> Result<(Vec<Planned>, Vec<Shared>), InputError> {
     let mut traces: Vec<Shared> = Vec::new();
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
     let mut planned = Vec::with_capacity(combinations.len());
     for combination in combinations {
         let overrides: Vec<Override> = sets.iter().chain(&combination.overrides).cloned().collect();
         let scenario = source.scenario(&overrides)?;
         let retrieves = Inputs::retrieves(scenario.system.policy);
-        let known = traces.iter().position(|shared| shared.scenario.same_trace(&scenario));
-        let trace = if let Some(known) = known {
-            traces[known].retrieves |= retrieves;
-            known
+        let trace = *known.entry(scenario.trace_settings()).or_insert(traces.len());
+        if let Some(shared) = traces.get_mut(trace) {
+            shared.retrieves |= retrieves;
         } else {
             let same_files = traces.iter().find(|shared| shared.scenario.trace == scenario.trace);
             let files = match same_files {
@@ -152,9 +167,8 @@ fn plan(
                     .map_err(|error| source.place(error, &overrides))?,
             };
             let (scenario, overrides) = (scenario.clone(), overrides.clone());
-            traces.push(Shared { scenario, overrides, retrieves, files, state: Mutex::default() });
-            traces.len() - 1
-        };
+            traces.push(Shared { scenario, overrides, retrieves, files, runs: Vec::new(), state: Mutex::default() });
+        }
         let folder = out.join(combination.folder());
         planned.push(Planned { combination, scenario, overrides, folder, trace });
     }
@@ -252,14 +266,18 @@ impl Shared {
         Ok(Arc::new(trace.map_err(|error| source.place(error, &self.overrides))?))
     }
 
-    /// The trace, made now if nobody has yet.
-    fn take(&self, source: &Source) -> Result<Arc<TraceInputs>, InputError> {
+    /// The trace, made and searched now if nobody has yet.
+    fn take(&self, source: &Source, search: Search, progress: &Progress) -> Result<Arc<TraceInputs>, InputError> {
         let mut state = self.state.lock().expect("no run panics while it holds the lock");
-        if let Some(trace) = &state.trace {
-            return Ok(trace.clone());
+        let trace = match &state.trace {
+            Some(trace) => trace.clone(),
+            None => self.load(source)?,
+        };
+        if !state.searched {
+            let runs: Vec<&Scenario> = self.runs.iter().collect();
+            search.prepare(&trace, &runs, source.file(), &|line| progress.say(line), true);
         }
-        let trace = self.load(source)?;
-        state.trace = Some(trace.clone());
+        (state.trace, state.searched) = (Some(trace.clone()), true);
         Ok(trace)
     }
 
@@ -273,11 +291,17 @@ impl Shared {
     }
 }
 
-fn run_one(plan: &Planned, source: &Source, traces: &[Shared], progress: &Progress) -> anyhow::Result<Row> {
+fn run_one(
+    plan: &Planned,
+    source: &Source,
+    traces: &[Shared],
+    search: Search,
+    progress: &Progress,
+) -> anyhow::Result<Row> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let shared = &traces[plan.trace];
-    let trace = shared.take(source)?;
+    let trace = shared.take(source, search, progress)?;
     let prepared = Prepared::with_trace(plan.scenario.clone(), source, &plan.overrides, trace)?;
     let results = prepared.run(true, progress).with_context(|| format!("combination {}", plan.combination.folder()))?;
     prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;

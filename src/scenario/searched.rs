@@ -1,0 +1,125 @@
+//! Searches that several runs over one trace share: when they are worth it, and where they are kept. How they are done
+//! is `cache::index::ahead`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::{Scenario, TraceInputs};
+use crate::cache::index::ahead::{Ahead, History, SearchFile};
+use crate::embedding::EmbeddingMatrix;
+use crate::output::OutputError;
+
+/// What prompts are looked up among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LookedUp {
+    /// Images, by their own embeddings.
+    Images,
+    /// Images, by the embeddings of their prompts.
+    Prompts,
+}
+
+impl LookedUp {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Images, Self::Prompts];
+}
+
+/// Searches that have been done.
+#[derive(Clone, Debug, Default)]
+pub struct Searched {
+    images: OnceLock<Arc<Ahead>>,
+    prompts: OnceLock<Arc<Ahead>>,
+}
+
+impl Searched {
+    const fn of(&self, what: LookedUp) -> &OnceLock<Arc<Ahead>> {
+        match what {
+            LookedUp::Images => &self.images,
+            LookedUp::Prompts => &self.prompts,
+        }
+    }
+
+    /// A search, if it has been done.
+    pub fn get(&self, what: LookedUp) -> Option<&Arc<Ahead>> {
+        self.of(what).get()
+    }
+}
+
+/// Products of embeddings, below which nobody would notice the time: a tenth of a second or two.
+const UNNOTICED: u64 = 1 << 32;
+
+/// A product of a search ahead takes so much less than one of a direct search: those are one by one, through memory,
+/// and these in tiles, on all cores (`docs/performance.md`).
+const QUICKER: u64 = 4;
+
+impl TraceInputs {
+    /// What prompts are looked up among, if the trace has it.
+    fn history(&self, what: LookedUp) -> Option<(&EmbeddingMatrix, History)> {
+        let prompts = self.trace.prompt_embeddings()?;
+        let (rows, warm) = match what {
+            LookedUp::Images => (self.trace.image_embeddings()?, &self.warm_images),
+            LookedUp::Prompts => (prompts, &self.warm_prompts),
+        };
+        Some((prompts, History { warm: warm.clone(), rows: rows.clone() }))
+    }
+
+    /// Whether runs of these scenarios over this trace are done sooner if it is searched ahead.
+    pub fn is_worth_searching<'a>(&self, what: LookedUp, runs: impl Iterator<Item = &'a Scenario>) -> bool {
+        let Some((prompts, history)) = self.history(what) else { return false };
+        let warm = history.warm.as_ref().map_or(0, EmbeddingMatrix::rows) as u64;
+        let rows = prompts.rows() as u64;
+        let compared = |scenario: &Scenario| {
+            let entries = scenario.capacity_entries(self);
+            (0..rows).map(|row| (warm + row).min(entries)).sum::<u64>()
+        };
+        let direct: u64 = runs.filter(|run| run.looks_up() == Some(what)).map(compared).sum();
+        let ahead = rows * warm + rows * rows / 2;
+        direct * prompts.dimension() as u64 > UNNOTICED && direct * QUICKER >= ahead
+    }
+
+    /// Searches ahead, unless that has been done, and keeps it in the folder of `requests` if there is one.
+    ///
+    /// # Errors
+    /// It could not be stored; it has been done.
+    pub fn search_ahead(
+        &self,
+        what: LookedUp,
+        requests: Option<&Path>,
+        threads: usize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), OutputError> {
+        let Some((prompts, history)) = self.history(what) else { return Ok(()) };
+        let mut stored = Ok(());
+        self.searched.of(what).get_or_init(|| {
+            Arc::new(match requests {
+                Some(requests) => {
+                    let file = SearchFile::beside(requests, prompts, &history);
+                    let (ahead, result) = file.search(prompts, history, threads, progress);
+                    stored = result;
+                    ahead
+                }
+                None => Ahead::search(prompts, history, threads, progress),
+            })
+        });
+        stored
+    }
+}
+
+impl Scenario {
+    /// Entries that its cache may hold, about.
+    fn capacity_entries(&self, inputs: &TraceInputs) -> u64 {
+        match self.capacity_bytes() {
+            None => self.capacity() / self.states_per_entry() as u64,
+            Some(bytes) => {
+                let sizes = inputs.image_bytes.as_deref().filter(|sizes| !sizes.is_empty());
+                let mean = sizes.map(|sizes| sizes.iter().sum::<u64>() / sizes.len() as u64);
+                bytes / mean.or(self.cache.image_bytes).unwrap_or(1).max(1)
+            }
+        }
+    }
+
+    /// The file of its requests, if it has one, found from the scenario's `file`.
+    #[must_use]
+    pub fn requests_file(&self, file: &Path) -> Option<PathBuf> {
+        self.trace.requests.as_ref().map(|requests| Self::resolve(file, requests))
+    }
+}
