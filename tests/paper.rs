@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use modm::cli::Prepared;
 use modm::metrics::summary::Summary;
-use modm::scenario::{Inputs, Override, Source, TraceInputs};
+use modm::scenario::{Inputs, Override, Searched, Source, TraceInputs};
 use modm::trace::{Columns, Trace};
 
 fn folder() -> PathBuf {
@@ -49,6 +49,7 @@ fn every_scenario_and_variant_checks() {
         warm_images: None,
         warm_prompts: None,
         warm_rows: Vec::new(),
+        searched: Searched::default(),
         image_bytes: None,
         stand_ins: Vec::new(),
         files: Vec::new(),

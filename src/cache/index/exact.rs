@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::codes::{self, QueryCodes, Scale};
+use super::vectors::{Search, Vectors};
 use super::{Match, Query, RetrievalIndex};
-use crate::embedding::{Embedding, similarity};
+use crate::embedding::Embedding;
 use crate::image::ImageId;
 
 /// Rows whose scores are held at a time.
@@ -17,11 +17,8 @@ const BLOCK: usize = 256;
 /// The default index.
 #[derive(Debug, Default)]
 pub struct ExactIndex {
-    dimension: usize,
-    /// Row-major, in no particular order: a removed row's place is taken by the last.
-    codes: Vec<i8>,
-    /// The vectors themselves, likewise.
-    values: Vec<f32>,
+    /// In no particular order: a removed row's place is taken by the last.
+    vectors: Vectors,
     rows: Vec<Row>,
     places: BTreeMap<ImageId, usize>,
     inserted: u64,
@@ -32,7 +29,6 @@ struct Row {
     image: ImageId,
     /// Order of insertion: lower is older.
     age: u64,
-    scale: Scale,
 }
 
 impl ExactIndex {
@@ -42,115 +38,45 @@ impl ExactIndex {
         Self::default()
     }
 
-    fn vector(&self, row: usize) -> &[f32] {
-        &self.values[row * self.dimension..(row + 1) * self.dimension]
-    }
-
     /// The oldest entry: what is nearest when everything is at similarity 0.
     fn oldest(&self) -> Option<Match> {
         self.rows.iter().min_by_key(|row| row.age).map(|row| Match { image: row.image, similarity: 0.0 })
     }
-
-    /// Rows that may be nearest, with the most that their similarity can be, highest first.
-    fn candidates(&self, query: &Query<'_>) -> Vec<(usize, f64)> {
-        let coded = QueryCodes::new(query.embedding.as_slice());
-        let (mut found, mut least) = (Vec::new(), f64::NEG_INFINITY);
-        let mut dots = [0_i32; BLOCK];
-        for (block, rows) in self.rows.chunks(BLOCK).enumerate() {
-            let first = block * BLOCK;
-            coded.dots(
-                &self.codes[first * self.dimension..(first + rows.len()) * self.dimension],
-                &mut dots[..rows.len()],
-            );
-            for (at, (row, &dot)) in rows.iter().zip(&dots).enumerate() {
-                let (low, high) = coded.bounds(dot, row.scale);
-                if high >= least {
-                    least = least.max(low);
-                    found.push((first + at, high));
-                }
-            }
-        }
-        found.retain(|&(_, high)| high >= least);
-        found.sort_unstable_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
-        found
-    }
-}
-
-/// How far an f32 score may be from the f64 similarity: the error bounds of both sums, n u / (1 - n u) for any order
-/// of summation and norms of at most 1 + 1e-6 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
-pub(super) fn margin(dimension: usize) -> f64 {
-    let gamma = |unit: f64| {
-        let error = (dimension + 2) as f64 * unit;
-        error / (1.0 - error)
-    };
-    // The last term covers underflow.
-    (gamma(f64::from(f32::EPSILON) / 2.0) + gamma(f64::EPSILON / 2.0)) * (1.0 + 4e-6) + 1e-30
-}
-
-/// Dot product in f32 over independent lanes, which the compiler turns into SIMD.
-fn scan_score(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut lanes = [0.0_f32; LANES];
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f32>() + rest
 }
 
 impl RetrievalIndex for ExactIndex {
     fn insert(&mut self, image: ImageId, embedding: &Embedding) {
         let vector = embedding.as_slice();
-        if self.rows.is_empty() {
-            self.dimension = vector.len();
-            self.values.clear();
-            self.codes.clear();
+        if self.rows.is_empty() && self.vectors.dimension() != vector.len() {
+            self.vectors = Vectors::new(vector.len());
         }
-        assert_eq!(vector.len(), self.dimension, "one dimension for all embeddings was checked on load");
         let before = self.places.insert(image, self.rows.len());
         assert!(before.is_none(), "image {image} is in the index already");
-        self.values.extend_from_slice(vector);
-        let scale = codes::append(vector, &mut self.codes);
-        self.rows.push(Row { image, age: self.inserted, scale });
+        self.vectors.push(vector);
+        self.rows.push(Row { image, age: self.inserted });
         self.inserted += 1;
     }
 
     fn remove(&mut self, image: ImageId) {
         let Some(row) = self.places.remove(&image) else { return };
-        let last = self.rows.len() - 1;
         self.rows.swap_remove(row);
-        if row != last {
-            self.places.insert(self.rows[row].image, row);
-            self.values.copy_within(last * self.dimension.., row * self.dimension);
-            self.codes.copy_within(last * self.dimension.., row * self.dimension);
+        self.vectors.swap_remove(row);
+        if let Some(moved) = self.rows.get(row) {
+            self.places.insert(moved.image, row);
         }
-        self.values.truncate(last * self.dimension);
-        self.codes.truncate(last * self.dimension);
     }
 
     fn nearest(&self, query: &Query<'_>) -> Option<Match> {
-        let (wanted, margin) = (query.embedding.as_slice(), margin(self.dimension));
-        let mut best: Option<(f64, Row)> = None;
-        for (row, high) in self.candidates(query) {
-            let top = best.map_or(f64::NEG_INFINITY, |(top, _)| top);
-            if high < top {
-                break;
-            }
-            if f64::from(scan_score(wanted, self.vector(row))) + margin < top {
-                continue;
-            }
-            let (found, row) = (similarity(wanted, self.vector(row)), self.rows[row]);
-            let nearer = |(top, other): (f64, Row)| found.total_cmp(&top).then(other.age.cmp(&row.age)).is_gt();
-            if best.is_none_or(nearer) {
-                best = Some((found, row));
-            }
+        let mut search = Search::new(query.embedding.as_slice());
+        for first in (0..self.rows.len()).step_by(BLOCK) {
+            let last = (first + BLOCK).min(self.rows.len());
+            self.vectors.scan(first..last, true, |_| true, &mut search);
         }
-        let (top, row) = best?;
-        if top > 0.0 { Some(Match { image: row.image, similarity: top }) } else { self.oldest() }
+        self.vectors.settle(|row| self.rows[row].age, &mut search);
+        match search.best {
+            Some(best) => Some(Match { image: self.rows[best.row].image, similarity: best.similarity }),
+            None => self.oldest(),
+        }
     }
 
     fn len(&self) -> usize {
@@ -164,6 +90,7 @@ mod tests {
 
     use super::*;
     use crate::draw::{Purpose, normal, stream};
+    use crate::embedding::similarity;
     use crate::request::RequestId;
 
     fn id(row: u32) -> ImageId {

@@ -7,6 +7,7 @@ use crate::request::RequestId;
 pub mod ahead;
 mod codes;
 mod exact;
+mod vectors;
 
 pub use exact::ExactIndex;
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::super::codes::QueryCodes;
+use super::super::vectors::Search;
 use super::super::{Match, Query, RetrievalIndex};
 use super::{Ahead, most_under};
-use crate::embedding::{Embedding, similarity};
+use crate::embedding::Embedding;
 use crate::image::ImageId;
 
 /// Exact, for images of the history that was searched.
@@ -14,36 +14,11 @@ use crate::image::ImageId;
 pub struct AheadIndex {
     ahead: Arc<Ahead>,
     /// By place in the history: order of insertion, from 1; 0 where it is not cached.
-    ages: Vec<u32>,
+    ages: Vec<u64>,
     /// Cached places of each block.
     held: Vec<u32>,
-    inserted: u32,
+    inserted: u64,
     len: usize,
-}
-
-/// The nearest so far.
-#[derive(Clone, Copy)]
-struct Best {
-    similarity: f64,
-    age: u32,
-    place: usize,
-}
-
-/// What is looked for, and scratch.
-struct Search<'a> {
-    wanted: &'a [f32],
-    coded: QueryCodes,
-    best: Option<Best>,
-    dots: Vec<i32>,
-    candidates: Vec<(f64, usize)>,
-    vector: Vec<f32>,
-}
-
-impl Search<'_> {
-    /// What beats nothing: at a similarity of 0 everything is equal.
-    fn least(&self) -> f64 {
-        self.best.map_or(0.0, |best| best.similarity)
-    }
 }
 
 impl AheadIndex {
@@ -54,42 +29,10 @@ impl AheadIndex {
 
     /// Looks into a block: all that can be as near as the nearest so far is compared exactly.
     fn look_into(&self, block: usize, search: &mut Search<'_>) {
-        let Ahead { history, codes, scales, .. } = &*self.ahead;
-        let dimension = history.dimension();
-        let places = block * self.ahead.block..((block + 1) * self.ahead.block).min(history.len());
-        search.candidates.clear();
-        search.dots.clear();
-        search.dots.resize(places.len(), 0);
-        // One pass over all is quicker than single ones where most are cached.
-        let dense = self.held[block] as usize * 2 >= places.len();
-        if dense {
-            search.coded.dots(&codes[places.start * dimension..places.end * dimension], &mut search.dots);
-        }
-        let mut least = search.least();
-        for (at, place) in places.enumerate().filter(|(_, place)| self.ages[*place] > 0) {
-            if !dense {
-                let row = &codes[place * dimension..(place + 1) * dimension];
-                search.coded.dots(row, &mut search.dots[at..=at]);
-            }
-            let (low, high) = search.coded.bounds(search.dots[at], scales[place]);
-            if high >= least {
-                least = least.max(low);
-                search.candidates.push((high, place));
-            }
-        }
-        search.candidates.sort_unstable_by(|(x, a), (y, b)| y.total_cmp(x).then(a.cmp(b)));
-        for at in 0..search.candidates.len() {
-            let (high, place) = search.candidates[at];
-            if high < least.max(search.least()) {
-                break;
-            }
-            history.read(place, &mut search.vector);
-            let (similarity, age) = (similarity(search.wanted, &search.vector), self.ages[place]);
-            let nearer = |best: Best| similarity.total_cmp(&best.similarity).then(best.age.cmp(&age)).is_gt();
-            if search.best.is_none_or(nearer) {
-                search.best = Some(Best { similarity, age, place });
-            }
-        }
+        let places = block * self.ahead.block..((block + 1) * self.ahead.block).min(self.ages.len());
+        let most = self.held[block] as usize * 2 >= places.len();
+        self.ahead.vectors.scan(places, most, |place| self.ages[place] > 0, search);
+        self.ahead.vectors.settle(|place| self.ages[place], search);
     }
 
     /// The oldest entry: what is nearest when everything is at similarity 0.
@@ -122,15 +65,7 @@ impl RetrievalIndex for AheadIndex {
     fn nearest(&self, query: &Query<'_>) -> Option<Match> {
         let row = query.request.map(crate::request::RequestId::row).filter(|row| *row < self.ahead.requests());
         let bounds = row.map(|row| self.ahead.bounds_of(row)).unwrap_or_default();
-        let wanted = query.embedding.as_slice();
-        let mut search = Search {
-            wanted,
-            coded: QueryCodes::new(wanted),
-            best: None,
-            dots: Vec::with_capacity(self.ahead.block),
-            candidates: Vec::new(),
-            vector: Vec::with_capacity(wanted.len()),
-        };
+        let mut search = Search::new(query.embedding.as_slice());
         let cached = || bounds.iter().zip(&self.held).enumerate().filter(|(_, (_, held))| **held > 0);
         // The most promising first, so that few others are left to look into; then what has no bound.
         let promising = cached().max_by_key(|(_, (bound, _))| **bound).map(|(block, _)| block);
@@ -149,8 +84,8 @@ impl RetrievalIndex for AheadIndex {
             }
             self.look_into(block, &mut search);
         }
-        match search.best.filter(|best| best.similarity > 0.0) {
-            Some(best) => Some(Match { image: self.ahead.history.image(best.place), similarity: best.similarity }),
+        match search.best {
+            Some(best) => Some(Match { image: self.ahead.history.image(best.row), similarity: best.similarity }),
             None => self.oldest(),
         }
     }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::codes::{self, Scale};
+use super::vectors::Vectors;
 use crate::embedding::EmbeddingMatrix;
 use crate::image::ImageId;
 
@@ -89,9 +89,8 @@ pub struct Ahead {
     /// By request: where its bounds begin. One more at the end.
     begins: Vec<usize>,
     bounds: Bounds,
-    /// The history in eight bits a component.
-    codes: Vec<i8>,
-    scales: Vec<Scale>,
+    /// The history's unit vectors, by place.
+    vectors: Vectors,
 }
 
 /// In memory, or in a file, little-endian.
@@ -131,16 +130,14 @@ fn block_of(history: usize) -> usize {
 
 impl Ahead {
     fn new(history: History, bounds: Bounds) -> Self {
-        let dimension = history.dimension();
         let (block, begins) = layout(&history);
-        let mut codes = Vec::with_capacity(history.len() * dimension);
-        let mut vector = Vec::with_capacity(dimension);
-        let mut scale = |place| {
+        let mut vectors = Vectors::new(history.dimension());
+        let mut vector = Vec::with_capacity(history.dimension());
+        for place in 0..history.len() {
             history.read(place, &mut vector);
-            codes::append(&vector, &mut codes)
-        };
-        let scales = (0..history.len()).map(&mut scale).collect();
-        Self { history, block, begins, bounds, codes, scales }
+            vectors.push(&vector);
+        }
+        Self { history, block, begins, bounds, vectors }
     }
 
     /// Requests that were searched for.

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::super::exact::margin;
+use super::super::vectors::margin;
 use super::{Ahead, Bounds, History, bound_of, layout};
 use crate::embedding::EmbeddingMatrix;
 

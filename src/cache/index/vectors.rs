@@ -1,0 +1,173 @@
+//! Unit vectors in rows, in eight bits a component and as they are, and how the nearest of some rows is found among
+//! them exactly: bounds from eight bits, then f32 where the bounds allow it to win, then f64. Which rows those are is
+//! the business of the indexes.
+
+use super::codes::{self, QueryCodes, Scale};
+use crate::embedding::similarity;
+
+/// Rows of one dimension.
+#[derive(Debug, Default)]
+pub(super) struct Vectors {
+    dimension: usize,
+    /// Row-major.
+    codes: Vec<i8>,
+    /// The vectors themselves, likewise.
+    values: Vec<f32>,
+    scales: Vec<Scale>,
+}
+
+/// The nearest row so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nearest {
+    pub(super) similarity: f64,
+    /// Lower is older.
+    pub(super) age: u64,
+    pub(super) row: usize,
+}
+
+/// What is looked for, what has been found, and scratch.
+#[derive(Debug)]
+pub(super) struct Search<'a> {
+    wanted: &'a [f32],
+    coded: QueryCodes,
+    margin: f64,
+    dots: Vec<i32>,
+    /// Rows that may be nearest, and the most that their similarity can be.
+    candidates: Vec<(f64, usize)>,
+    /// What the similarity of the nearest is at least, by the bounds seen so far.
+    least: f64,
+    pub(super) best: Option<Nearest>,
+}
+
+impl<'a> Search<'a> {
+    /// For a unit vector.
+    pub(super) fn new(wanted: &'a [f32]) -> Self {
+        Self {
+            wanted,
+            coded: QueryCodes::new(wanted),
+            margin: margin(wanted.len()),
+            dots: Vec::new(),
+            candidates: Vec::new(),
+            // Below 0 everything is equal: what is there is not looked at, and nothing is found.
+            least: 0.0,
+            best: None,
+        }
+    }
+
+    /// What the similarity of the nearest is at least.
+    pub(super) const fn least(&self) -> f64 {
+        self.least
+    }
+}
+
+impl Vectors {
+    /// For vectors of this dimension.
+    pub(super) const fn new(dimension: usize) -> Self {
+        Self { dimension, codes: Vec::new(), values: Vec::new(), scales: Vec::new() }
+    }
+
+    /// Components of a row.
+    pub(super) const fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Appends a unit vector.
+    pub(super) fn push(&mut self, vector: &[f32]) {
+        assert_eq!(vector.len(), self.dimension, "one dimension for all embeddings was checked on load");
+        self.values.extend_from_slice(vector);
+        self.scales.push(codes::append(vector, &mut self.codes));
+    }
+
+    /// Removes a row; the last one takes its place.
+    pub(super) fn swap_remove(&mut self, row: usize) {
+        self.scales.swap_remove(row);
+        let last = self.scales.len();
+        if row != last {
+            self.values.copy_within(last * self.dimension.., row * self.dimension);
+            self.codes.copy_within(last * self.dimension.., row * self.dimension);
+        }
+        self.values.truncate(last * self.dimension);
+        self.codes.truncate(last * self.dimension);
+    }
+
+    fn vector(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dimension..(row + 1) * self.dimension]
+    }
+
+    /// Notes which of these rows may be nearest. `all` says that most are of interest; then they are compared in one go.
+    pub(super) fn scan(
+        &self,
+        rows: std::ops::Range<usize>,
+        all: bool,
+        of_interest: impl Fn(usize) -> bool,
+        search: &mut Search<'_>,
+    ) {
+        let Search { coded, dots, candidates, least, .. } = search;
+        let codes = |from: usize, to: usize| &self.codes[from * self.dimension..to * self.dimension];
+        dots.clear();
+        dots.resize(rows.len(), 0);
+        if all {
+            coded.dots(codes(rows.start, rows.end), dots);
+        }
+        for (at, row) in rows.enumerate().filter(|(_, row)| of_interest(*row)) {
+            if !all {
+                coded.dots(codes(row, row + 1), &mut dots[at..=at]);
+            }
+            let (low, high) = coded.bounds(dots[at], self.scales[row]);
+            if high >= *least {
+                *least = least.max(low);
+                candidates.push((high, row));
+            }
+        }
+    }
+
+    /// Compares what may be nearest exactly, the most promising first.
+    pub(super) fn settle(&self, age: impl Fn(usize) -> u64, search: &mut Search<'_>) {
+        let Search { wanted, margin, candidates, least, best, .. } = search;
+        candidates.retain(|(high, _)| high >= least);
+        candidates.sort_unstable_by(|(x, a), (y, b)| y.total_cmp(x).then(a.cmp(b)));
+        for (high, row) in candidates.drain(..) {
+            if high < *least {
+                break;
+            }
+            let vector = self.vector(row);
+            if f64::from(scan_score(wanted, vector)) + *margin < *least {
+                continue;
+            }
+            let (similarity, age) = (similarity(wanted, vector), age(row));
+            *least = least.max(similarity);
+            let nearer = |best: Nearest| similarity.total_cmp(&best.similarity).then(best.age.cmp(&age)).is_gt();
+            if best.is_none_or(nearer) {
+                *best = Some(Nearest { similarity, age, row });
+            }
+        }
+        // Nothing nearer than what was clamped at 0 is nothing found.
+        *best = best.filter(|best| best.similarity > 0.0);
+    }
+}
+
+/// How far an f32 score may be from the f64 similarity: the error bounds of both sums, n u / (1 - n u) for any order
+/// of summation and norms of at most 1 + 1e-6 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+pub(super) fn margin(dimension: usize) -> f64 {
+    let gamma = |unit: f64| {
+        let error = (dimension + 2) as f64 * unit;
+        error / (1.0 - error)
+    };
+    // The last term covers underflow.
+    (gamma(f64::from(f32::EPSILON) / 2.0) + gamma(f64::EPSILON / 2.0)) * (1.0 + 4e-6) + 1e-30
+}
+
+/// Dot product in f32 over independent lanes, which the compiler turns into SIMD.
+fn scan_score(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    lanes.iter().sum::<f32>() + rest
+}
