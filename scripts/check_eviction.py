@@ -7,8 +7,10 @@ eviction policy with caches written here from the papers alone, request by reque
 Not a benchmark. Requests come far enough apart that each has ended before the next.
 """
 
+import bisect
 import collections
 import csv
+import math
 import subprocess
 import sys
 import tempfile
@@ -167,7 +169,31 @@ class S3Fifo:
             return
 
 
-POLICIES = {"fifo": Fifo, "lru": Lru, "lfu": Lfu, "lcbfu": Lcbfu, "sieve": Sieve, "s3-fifo": S3Fifo, "gdsf": Gdsf}
+class Farthest(Fifo):
+    """Belady: that whose next request lies farthest ahead. Needs the trace."""
+
+    def __init__(self, capacity):
+        super().__init__(capacity)
+        self.at, self.places = -1, collections.defaultdict(list)
+
+    def foresee(self, keys):
+        for at, key in enumerate(keys):
+            self.places[key].append(at)
+
+    def request(self, key):
+        self.at += 1
+        return super().request(key)
+
+    def next_use(self, key):
+        places = self.places[key]
+        place = bisect.bisect_right(places, self.at)
+        return places[place] if place < len(places) else math.inf
+
+    def evict(self):
+        del self.held[max(self.held, key=self.next_use)]
+
+
+POLICIES = {"fifo": Fifo, "lru": Lru, "lfu": Lfu, "lcbfu": Lcbfu, "sieve": Sieve, "s3-fifo": S3Fifo, "gdsf": Gdsf, "farthest": Farthest}
 
 SCENARIO = f"""
 name = "exact-keys"
@@ -230,6 +256,7 @@ def main():
             (folder / "profile.toml").write_text(PROFILE)
             (folder / "requests.csv").write_text("arrival_s\n" + "".join(f"{100 * row}\n" for row in range(REQUESTS)))
             np.save(folder / "keys.npy", vectors[keys])
+            most = collections.Counter()
             for policy, cache in POLICIES.items():
                 for capacity in CAPACITIES:
                     out = folder / f"{policy}-{capacity}"
@@ -239,10 +266,15 @@ def main():
                     with open(out / "requests.csv") as file:
                         ours = [row["decision"] == "hit" for row in csv.DictReader(file)]
                     model = cache(capacity)
+                    if policy == "farthest":
+                        model.foresee(keys)
+                    most[capacity] = max(most[capacity], sum(ours))
                     theirs = [model.request(key) for key in keys]
                     if ours != theirs:
                         row = next(row for row in range(REQUESTS) if ours[row] != theirs[row])
                         sys.exit(f"{name}, {policy}, capacity {capacity}: differs at row {row}; hits {sum(ours)} against {sum(theirs)}")
+                    if policy == "farthest" and sum(ours) < most[capacity]:
+                        sys.exit(f"{name}, capacity {capacity}: {most[capacity]} hits are more than those of who knows the future")
                     checked += 1
                     print(f"{name:9} {policy:8} capacity {capacity:4}: {sum(ours):4} hits of {REQUESTS}, equal")
     print(f"{checked} passed, 0 failed")

@@ -28,8 +28,14 @@ impl Search {
         let Some(first) = runs.first() else { return };
         for what in LookedUp::ALL {
             let wanted = runs.iter().any(|run| run.looks_up() == Some(what));
+            let needed = || what == LookedUp::Images && runs.iter().any(|run| run.foresees());
             let worth = || trace.is_worth_searching(what, runs.iter().copied());
-            if !wanted || self == Self::Direct || (self == Self::Auto && !worth()) {
+            let ahead = match self {
+                Self::Auto => needed() || worth(),
+                Self::Ahead => true,
+                Self::Direct => needed(),
+            };
+            if !wanted || !ahead {
                 continue;
             }
             let progress = Progress::searching(trace.trace.len() as u64, quiet);

@@ -146,6 +146,7 @@ impl Scenario {
             eviction_settings: EvictionSettings {
                 seed: self.seed,
                 saved_s: self.saved_s(&inputs.profile),
+                uses: self.uses(&inputs.trace),
                 ..EvictionSettings::default()
             },
             index: self.index(inputs),
@@ -162,10 +163,11 @@ impl Scenario {
         }
     }
 
-    /// What its runs look up, if that can be searched ahead: where tenants are apart, each has little to search.
+    /// What its runs look up, if that is to be searched ahead.
     pub fn looks_up(&self) -> Option<LookedUp> {
         match self.routing().storage() {
-            _ if self.tenants.scope != Scope::Shared => None,
+            // Where tenants are apart, each has little to search.
+            _ if self.tenants.scope != Scope::Shared && !self.foresees() => None,
             Storage::None => None,
             Storage::ByImage => Some(LookedUp::Images),
             Storage::ByPrompt(_) => Some(LookedUp::Prompts),

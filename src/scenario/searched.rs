@@ -1,10 +1,12 @@
 //! Searches that several runs over one trace share: when they are worth it, and where they are kept. How they are done
 //! is `cache::index::ahead`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::{Scenario, TraceInputs};
+use crate::cache::eviction::{Eviction, Uses};
 use crate::cache::index::ahead::{Ahead, History, SearchFile};
 use crate::embedding::EmbeddingMatrix;
 use crate::output::OutputError;
@@ -28,6 +30,8 @@ impl LookedUp {
 pub struct Searched {
     images: OnceLock<Arc<Ahead>>,
     prompts: OnceLock<Arc<Ahead>>,
+    /// By lowest bound (its bits), which requests each image could serve.
+    uses: Arc<Mutex<BTreeMap<u64, Arc<Uses>>>>,
 }
 
 impl Searched {
@@ -115,6 +119,20 @@ impl Scenario {
                 bytes / mean.or(self.cache.image_bytes).unwrap_or(1).max(1)
             }
         }
+    }
+
+    /// Whether it evicts by knowledge of the future, and so needs a search ahead.
+    pub fn foresees(&self) -> bool {
+        self.eviction() == Eviction::Farthest
+    }
+
+    /// What each image will be of use for, where eviction knows that; it has been searched ahead.
+    pub(super) fn uses(&self, inputs: &TraceInputs) -> Option<Arc<Uses>> {
+        let lowest = self.bounds().first().map(|(bound, _)| *bound).filter(|_| self.foresees())?;
+        let (prompts, _) = inputs.history(LookedUp::Images)?;
+        let ahead = inputs.searched.get(LookedUp::Images)?;
+        let mut known = inputs.searched.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(known.entry(lowest.to_bits()).or_insert_with(|| Arc::new(ahead.uses(prompts, lowest))).clone())
     }
 
     /// The file of its requests, if it has one, found from the scenario's `file`.

@@ -120,7 +120,7 @@ tenants.public = ["nobody"]: goes with scope = "tenant-then-public"
 cache.admission = 5: expected a word in quotes
 cache.admission = "some": expected one of "all", "large", "miss"
 cache.eviction = 5: expected a word in quotes
-cache.eviction = "mru": expected one of "fifo", "lru", "lfu", "lcbfu", "sieve", "s3-fifo", "gdsf", "random"
+cache.eviction = "mru": expected one of "fifo", "lru", "lfu", "lcbfu", "sieve", "s3-fifo", "gdsf", "random", "farthest"
 allocation.policy = 5: expected a word in quotes
 allocation.policy = "pid": expected "static" or "modm"
 allocation.mode = 5: expected a word in quotes

@@ -1,11 +1,14 @@
 //! Which item leaves a full cache. One file a policy; each says where it comes from.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Item};
 use crate::embedding::Embedding;
 use crate::request::RequestId;
 
+mod farthest;
 mod fifo;
 mod gdsf;
 mod lcbfu;
@@ -15,6 +18,8 @@ mod random;
 mod ranking;
 mod s3_fifo;
 mod sieve;
+
+pub use farthest::Uses;
 
 /// Chooses what leaves a full cache. Items are what capacity counts: images, or one state of an entry.
 pub trait EvictionPolicy: std::fmt::Debug + Send {
@@ -41,6 +46,8 @@ pub struct EvictionSettings {
     pub stream: u64,
     /// GPU seconds that a hit saves of a full generation on the large model, by skipped steps.
     pub saved_s: Vec<f64>,
+    /// What each image will be of use for, where that is to be known.
+    pub uses: Option<Arc<Uses>>,
 }
 
 /// The policies by name, as `cache.eviction` has them.
@@ -65,6 +72,8 @@ pub enum Eviction {
     Gdsf,
     /// Any.
     Random,
+    /// That whose next use lies farthest ahead: knows the future.
+    Farthest,
 }
 
 impl Eviction {
@@ -80,13 +89,14 @@ impl Eviction {
             Self::S3Fifo => Box::new(s3_fifo::S3Fifo::new(settings)),
             Self::Gdsf => Box::new(gdsf::Gdsf::new(settings)),
             Self::Random => Box::new(random::Random::new(settings)),
+            Self::Farthest => Box::new(farthest::Farthest::new(settings)),
         }
     }
 }
 
 /// All of them.
 #[cfg(test)]
-pub(super) const ALL: [Eviction; 8] = [
+pub(super) const ALL: [Eviction; 9] = [
     Eviction::Fifo,
     Eviction::Lru,
     Eviction::Lfu,
@@ -95,6 +105,7 @@ pub(super) const ALL: [Eviction; 8] = [
     Eviction::S3Fifo,
     Eviction::Gdsf,
     Eviction::Random,
+    Eviction::Farthest,
 ];
 
 #[cfg(test)]
@@ -127,7 +138,7 @@ mod tests {
     }
 
     fn settings(capacity: u64) -> EvictionSettings {
-        EvictionSettings { capacity, seed: 1, stream: 0, saved_s: (0..=50).map(f64::from).collect() }
+        EvictionSettings { capacity, seed: 1, stream: 0, saved_s: (0..=50).map(f64::from).collect(), uses: None }
     }
 
     /// Inserts images `0..n`, uses some of them, and evicts all.

@@ -41,13 +41,19 @@ fn rounding(terms: usize) -> f64 {
     (terms + 8) as f64 * f64::EPSILON
 }
 
+/// The nearest whole number, or one as near: any will do, the bounds are computed from what was chosen. Quicker than
+/// `round`, which is a call on many processors.
+fn whole(value: f64) -> f64 {
+    f64::from((value + 0.5_f64.copysign(value)) as i32)
+}
+
 /// Appends the codes of a unit vector.
 pub(super) fn append(vector: &[f32], codes: &mut Vec<i8>) -> Scale {
     let largest = vector.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
     let scale = (f64::from(largest) / MOST).max(f64::from(f32::MIN_POSITIVE)) as f32;
     let mut squares = 0.0_f64;
     codes.extend(vector.iter().map(|&value| {
-        let code = (f64::from(value) / f64::from(scale)).round().clamp(-MOST, MOST);
+        let code = whole(f64::from(value) / f64::from(scale)).clamp(-MOST, MOST);
         squares += (f64::from(value) - f64::from(scale) * code).powi(2);
         code as i8
     }));
@@ -64,7 +70,7 @@ impl QueryCodes {
         let scale = (f64::from(largest) / most).max(f64::MIN_POSITIVE);
         let (mut squares, mut residual) = (0.0_f64, 0.0_f64);
         let codes = vector.iter().map(|&value| {
-            let code = (f64::from(value) / scale).round().clamp(-most, most);
+            let code = whole(f64::from(value) / scale).clamp(-most, most);
             squares += (scale * code).powi(2);
             residual += (f64::from(value) - scale * code).powi(2);
             code as i16

@@ -94,6 +94,14 @@ impl Vectors {
         &self.values[row * self.dimension..(row + 1) * self.dimension]
     }
 
+    /// Whether a row is at least this similar.
+    pub(super) fn reaches(&self, row: usize, wanted: &[f32], coded: &QueryCodes, lowest: f64) -> bool {
+        let mut dot = [0];
+        coded.dots(&self.codes[row * self.dimension..(row + 1) * self.dimension], &mut dot);
+        let (low, high) = coded.bounds(dot[0], self.scales[row]);
+        low >= lowest || lowest <= 0.0 || high >= lowest && similarity(wanted, self.vector(row)) >= lowest
+    }
+
     /// Notes which of these rows may be nearest. `all` says that most are of interest; then they are compared in one go.
     pub(super) fn scan(
         &self,

@@ -185,6 +185,10 @@ fn prepare(
         let way_out = "is not run live: it keeps intermediate states, and live mode final images; expected vanilla, pinecone or modm";
         return wrong(InputError::new(file, way_out).value("system.policy", "\"nirvana\""));
     }
+    if scenario.foresees() {
+        let way_out = "knows the future: expected any other eviction for a live run";
+        return wrong(InputError::new(file, way_out).value("cache.eviction", "\"farthest\""));
+    }
     if let Some(bytes) = scenario.cache.capacity_bytes {
         let way_out =
             "is for simulated runs: a live run learns a picture's size after it is in the cache; give `capacity`";

@@ -15,6 +15,7 @@ use crate::image::ImageId;
 mod file;
 mod index;
 mod search;
+mod uses;
 
 pub use file::SearchFile;
 pub use index::AheadIndex;

@@ -7,7 +7,7 @@ use rand::RngExt;
 use super::super::{ExactIndex, Query, RetrievalIndex};
 use super::*;
 use crate::draw::{Purpose, normal, stream};
-use crate::embedding::Embedding;
+use crate::embedding::{Embedding, similarity};
 use crate::request::RequestId;
 
 const DIMENSION: usize = 24;
@@ -130,4 +130,25 @@ fn a_file_is_found_again_for_the_same_embeddings_only() {
         search(&file, &history);
         assert!(std::fs::read(file.path()).expect("it is there") == whole);
     }
+}
+
+#[test]
+fn uses_are_the_requests_that_an_image_could_serve() {
+    let prompts = matrix(13, 150);
+    let history = History { warm: Some(matrix(14, 21)), rows: matrix(15, 150) };
+    let ahead = Ahead::search(&prompts, history.clone(), 1, &|_| ());
+    let (mut vector, mut some) = (Vec::new(), 0);
+    for lowest in [0.0, 0.3, 0.9] {
+        let uses = ahead.uses(&prompts, lowest).0;
+        for place in 0..history.len() {
+            history.read(place, &mut vector);
+            let after = place.saturating_sub(20)..150;
+            let after = if place < 21 { 0..150 } else { after };
+            let serves = |row: &usize| similarity(prompts.embedding(*row).as_slice(), &vector) >= lowest;
+            let expected: Vec<u32> = after.filter(serves).map(|row| row as u32).collect();
+            some += expected.len();
+            assert_eq!(uses.get(&history.image(place)).cloned().unwrap_or_default(), expected, "{place} at {lowest}");
+        }
+    }
+    assert!(some > 100);
 }
