@@ -30,6 +30,8 @@ impl LookedUp {
 pub struct Searched {
     images: OnceLock<Arc<Ahead>>,
     prompts: OnceLock<Arc<Ahead>>,
+    /// Whether they are of a trace that is made anew each time, and so not worth a file.
+    passing: bool,
     /// By lowest bound (its bits), which requests each image could serve.
     uses: Arc<Mutex<BTreeMap<u64, Arc<Uses>>>>,
 }
@@ -40,6 +42,12 @@ impl Searched {
             LookedUp::Images => &self.images,
             LookedUp::Prompts => &self.prompts,
         }
+    }
+
+    /// None yet, and none that is to be stored.
+    #[must_use]
+    pub fn passing() -> Self {
+        Self { passing: true, ..Self::default() }
     }
 
     /// A search, if it has been done.
@@ -94,7 +102,7 @@ impl TraceInputs {
         let Some((prompts, history)) = self.history(what) else { return Ok(()) };
         let mut stored = Ok(());
         self.searched.of(what).get_or_init(|| {
-            Arc::new(match requests {
+            Arc::new(match requests.filter(|_| !self.searched.passing) {
                 Some(requests) => {
                     let file = SearchFile::beside(requests, prompts, &history);
                     let (ahead, result) = file.search(prompts, history, threads, progress);
