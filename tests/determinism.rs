@@ -114,6 +114,8 @@ fn a_comparison_does_not_depend_on_threads_or_on_when_it_runs() {
         for file in ["requests.csv", "allocation.csv", "workers.csv", "timeline.csv", "summary.json"] {
             assert!(one.contains_key(&format!("{variant}/{file}")), "{variant}/{file}");
         }
+        let keeps = one.contains_key(&format!("{variant}/cache.csv"));
+        assert_eq!(keeps, variant != "vanilla", "{variant}/cache.csv");
     }
     assert!(one["modm/summary.json"] != one["vanilla/summary.json"], "the variants do differ");
     assert_equal(&one, &output(&["compare", "--threads", "2"]));

@@ -9,17 +9,18 @@ mod shadow;
 #[path = "common/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use modm::draw::{Purpose, stream};
-use modm::journal::Line;
+use modm::journal::{Line, What};
+use modm::metrics::Results;
 use modm::model::{GpuId, ModelId};
 use modm::replay::{Executor, Known, Step, replay};
 use modm::request::RequestId;
 use modm::scheduler::routing::System;
-use modm::scheduler::{Action, Event, JobId, WorkerId};
+use modm::scheduler::{Action, Event, JobId, Note, WorkerId};
 use modm::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
 use modm::time::{Duration, Moment, Time};
 use rand::RngExt;
@@ -148,7 +149,27 @@ fn round(seed: u64) {
     let (mut core, _) = world.core();
     replay(&mut core, &mut executor, &mut Known::new(events.into_iter()), &mut journal).unwrap();
     let (lines, metrics) = journal;
-    shadow::check(&world, &lines, &metrics.finish_run());
+    let results = metrics.finish_run();
+    shadow::check(&world, &lines, &results);
+    check_cache(&lines, &results);
+}
+
+/// What came and did not leave is there, and every request that is routed is a miss or a hit.
+fn check_cache(lines: &[Line], results: &Results) {
+    let Some(cache) = &results.cache else { return };
+    let mut held = 0;
+    for row in &cache.rows {
+        held = held + row.inserts - row.evictions - row.expiries - row.unreadable;
+        assert_eq!(row.entries, held, "{row:?}");
+        assert_eq!(row.searches, row.misses + row.hits_by_skipped_steps.iter().sum::<u64>(), "{row:?}");
+        assert!(row.near_misses <= row.misses && row.hits_by_age.iter().sum::<u64>() <= row.searches - row.misses);
+    }
+    let routed = lines.iter().filter_map(|line| match &line.what {
+        What::Action(Action::Note(Note::Routed { request, .. })) => Some(*request),
+        _ => None,
+    });
+    let routed: BTreeSet<RequestId> = routed.collect();
+    assert_eq!(cache.rows.iter().map(|row| row.searches).sum::<u64>(), routed.len() as u64);
 }
 
 #[test]

@@ -77,6 +77,21 @@ fn out(folder: &tempfile::TempDir) -> (PathBuf, String) {
     (out.clone(), out.to_str().unwrap().to_owned())
 }
 
+/// `cache.csv` beside requests and summary: every request is a search, and false hits are those of the definition.
+fn cache_adds_up(folder: &Path, requests: &[BTreeMap<String, String>], summary: &Value) {
+    let cache = table(&folder.join("cache.csv"));
+    let sum = |column: &str| cache.iter().map(|row| row[column].parse::<usize>().unwrap()).sum::<usize>();
+    let of = |decision: &str| {
+        let rows = requests.iter().filter(|row| row["decision"] == decision);
+        rows.map(|row| row["similarity_to_prompt"].parse().unwrap()).collect::<Vec<f64>>()
+    };
+    let (hits, misses) = (of("hit"), of("miss"));
+    assert_eq!((sum("searches"), sum("misses")), (requests.len(), misses.len()));
+    let bound = 0.95 * misses.iter().sum::<f64>() / misses.len() as f64;
+    assert_eq!(sum("false_hits"), hits.iter().filter(|similarity| **similarity < bound).count());
+    assert_eq!(summary["cache"]["false_hits"], sum("false_hits"));
+}
+
 #[test]
 fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     let folder = tempfile::tempdir().unwrap();
@@ -101,6 +116,7 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     let kinds = summary["image_quality"].as_array().unwrap();
     let of = |kind: &str| kinds.iter().find(|row| row["decision"] == kind).unwrap()["images"].as_u64().unwrap();
     assert_eq!((of("hit") as usize, of("miss") as usize), (hits, 60 - hits));
+    cache_adds_up(&path, &rows, &summary);
     for file in [
         "journal.jsonl.gz",
         "report.html",

@@ -181,6 +181,7 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         slo_multiples: vec![2.0],
         warmup: Time::ZERO,
         window: Length::from_nanoseconds(1_000_000_000),
+        cache: None,
         keep_requests: true,
         real_time: true,
     })

@@ -24,8 +24,8 @@ gpus = [{ type = "mi210", count = 4 }]
 const VARY: [&str; 4] = ["--vary", "cache.capacity=20,100", "--vary", "cache.eviction=fifo,lru,random"];
 
 /// Files that a run writes and that depend on nothing but its inputs.
-const FILES: [&str; 6] =
-    ["scenario.toml", "requests.csv", "allocation.csv", "workers.csv", "timeline.csv", "summary.json"];
+const FILES: [&str; 7] =
+    ["scenario.toml", "requests.csv", "allocation.csv", "workers.csv", "timeline.csv", "cache.csv", "summary.json"];
 
 struct Folder(TempDir);
 

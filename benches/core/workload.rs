@@ -55,6 +55,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         slo_multiples: vec![2.0, 4.0],
         warmup: Time::ZERO,
         window: Duration::from_nanoseconds(60_000_000_000),
+        cache: None,
         keep_requests: false,
         real_time: false,
     });

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use crate::input::InputError;
 use crate::journal::{Journal, Record, Writer};
 use crate::metrics::summary::Summary;
-use crate::metrics::{Metrics, Results, Settings};
+use crate::metrics::{HitCriteria, Metrics, Results, Settings};
 use crate::output::{OutputError, write_atomic};
 use crate::replay::{Known, RunError, replay};
 use crate::report::run_files::{self, Names};
@@ -78,9 +78,23 @@ impl Prepared {
             slo_multiples: scenario.slo.multiples.clone(),
             warmup: Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default(),
             window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
+            cache: self.hit_criteria(),
             keep_requests,
             real_time,
         }
+    }
+
+    /// `None` for a system that keeps nothing.
+    fn hit_criteria(&self) -> Option<HitCriteria> {
+        let scenario = &self.scenario;
+        let system = scenario.system.policy;
+        let (lowest_bound, _) = scenario.bounds().first().filter(|_| Inputs::retrieves(system))?;
+        Some(HitCriteria {
+            skipped_steps: system.skipped_steps(scenario.bounds(), scenario.models.steps),
+            lowest_bound: *lowest_bound,
+            near_miss: scenario.metrics.near_miss,
+            false_hit: scenario.metrics.false_hit,
+        })
     }
 
     /// Runs to the end.

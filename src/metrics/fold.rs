@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::aggregate::Aggregate;
+use super::cache::{CacheFold, CacheMark, HitCriteria};
 use super::cluster::{ClusterWork, State};
 use super::real_time::RealTime;
 use super::windows::{Mark, Waiting, Windows};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub warmup: Time,
     /// Length of a window of the timeline.
     pub window: Duration,
+    /// What a hit is; `None` for a system that keeps nothing.
+    pub cache: Option<HitCriteria>,
     /// Whether to keep a row for each request.
     pub keep_requests: bool,
     /// Whether the clock is a real one: delays of the loop are measured, and images as the encoder sees them.
@@ -140,8 +143,10 @@ pub struct Metrics {
     pub(super) completed: u64,
     /// What was counted when it ended, once something else happens after that and before the next arrival:
     /// if no request follows, that is not part of the run.
-    pub(super) at_end: Option<(ClusterWork, Mark)>,
+    pub(super) at_end: Option<(ClusterWork, Mark, Option<CacheMark>)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
+    /// `None` where nothing is kept: such a run pays nothing for it.
+    pub(super) cache: Option<CacheFold>,
     pub(super) real_time: Option<RealTime>,
 }
 
@@ -167,6 +172,7 @@ impl Metrics {
             completed: 0,
             at_end: None,
             made: Vec::new(),
+            cache: settings.cache.clone().map(|criteria| CacheFold::new(criteria, settings.real_time)),
             real_time: settings.real_time.then(RealTime::default),
             settings,
         }
@@ -215,8 +221,17 @@ impl Metrics {
             Action::Note(Note::Routed { request, decision }) => {
                 let Some(open) = self.open.get_mut(request.0) else { return };
                 // Routed again, if its source was missing; that is not another routed request.
-                if open.decision.replace(*decision).is_none() {
+                let first = open.decision.replace(*decision).is_none();
+                if first {
                     self.windows.routed(decision.kind != DecisionKind::Miss);
+                }
+                if let Some(cache) = &mut self.cache {
+                    let counts = open.request.arrival >= self.settings.warmup;
+                    if first {
+                        cache.routed(now, self.windows.start(), &open.request, decision, counts);
+                    } else {
+                        cache.routed_again(*request);
+                    }
                 }
                 open.wait_as(Some(decision.kind), &mut self.waiting);
             }
@@ -226,11 +241,20 @@ impl Metrics {
                 self.cluster.change(now, worker.index(), State::Loading, Some(*model));
             }
             Action::Finish { request, outcome } => self.finish(now, *request, outcome),
-            Action::Note(Note::Left { .. } | Note::Audited { .. })
+            Action::Keep { image, bytes } => {
+                if let Some(cache) = &mut self.cache {
+                    cache.kept(now, self.windows.start(), *image, *bytes);
+                }
+            }
+            Action::Note(Note::Left { image, cause }) => {
+                if let Some(cache) = &mut self.cache {
+                    cache.left(self.windows.start(), *image, *cause);
+                }
+            }
+            Action::Note(Note::Audited { .. })
             | Action::Encode(_)
             | Action::EncodeImage(_)
             | Action::Return { .. }
-            | Action::Keep { .. }
             | Action::Release(_)
             | Action::CancelJob(_) => {}
         }
@@ -319,7 +343,7 @@ impl Journal for Metrics {
     fn record(&mut self, time: Time, record: Record<'_>) {
         let idle = self.open.is_empty() && time > self.end;
         if idle && self.at_end.is_none() && !matches!(record, Record::Event(Event::Arrived(_))) {
-            self.at_end = Some((self.cluster.clone(), self.windows.mark()));
+            self.at_end = Some((self.cluster.clone(), self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
         }
         self.windows.advance(time, self.cluster.counts(), self.waiting);
         match record {

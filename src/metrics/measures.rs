@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::cache::CacheTimeline;
 use super::cluster::WorkerRow;
 use super::fold::{Metrics, RequestRow, TickRow};
-use super::real_time::overall;
+use super::real_time::{mean_of_misses, overall};
 use super::summary::Summary;
 use super::timeline::Timeline;
 use crate::model::ModelId;
@@ -17,6 +18,8 @@ pub struct Results {
     pub summary: Summary,
     /// What happened when.
     pub timeline: Timeline,
+    /// What became of the cache when; `None` for a system that keeps nothing.
+    pub cache: Option<CacheTimeline>,
     /// By worker.
     pub workers: Vec<WorkerRow>,
     /// Decisions of the monitor.
@@ -31,9 +34,10 @@ impl Metrics {
     /// The results, once the run has ended.
     #[must_use]
     pub fn finish_run(mut self) -> Results {
-        if let Some((cluster, mark)) = self.at_end.take() {
+        if let Some((cluster, mark, cache_mark)) = self.at_end.take() {
             self.cluster = cluster;
             self.windows.back_to(mark);
+            self.cache.iter_mut().zip(cache_mark).for_each(|(cache, mark)| cache.back_to(mark));
         }
         self.cluster.settle(self.end);
         self.ticks.retain(|row| row.time <= self.end);
@@ -50,6 +54,10 @@ impl Metrics {
             summary.quality.extend(overall(&summary.image_quality).map(|mean| ("similarity".to_owned(), mean)));
             summary.delays = Some(real_time.delays());
         }
+        let misses = mean_of_misses(&summary.image_quality);
+        let measured = self.real_time.as_ref().zip(misses).map(|(real_time, mean)| (&real_time.quality, mean));
+        let (cache, cache_summary) = self.cache.take().map(|cache| cache.finish(measured)).unzip();
+        summary.cache = cache_summary;
         let timeline = Timeline {
             models: self.settings.models,
             slo_multiples: self.settings.slo_multiples,
@@ -59,6 +67,7 @@ impl Metrics {
         Results {
             summary,
             timeline,
+            cache,
             workers: self.cluster.rows(),
             ticks: self.ticks,
             requests: self.requests,
@@ -81,6 +90,7 @@ impl Metrics {
             hit_rate: sums.hit_rate(),
             hits_by_skipped_steps: sums.hits_by_skipped_steps.clone(),
             mean_refine_fraction: sums.mean_refine_fraction(self.settings.total_steps),
+            cache: None,
             latency_s: None,
             slo: sums.slo(&self.thresholds),
             deadline_attainment: sums.deadline_attainment(),

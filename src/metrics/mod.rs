@@ -2,15 +2,19 @@
 //! docs/semantics.md, section 7. Nothing here formats or draws; that is `report`.
 
 mod aggregate;
+mod cache;
 mod cluster;
 mod fold;
 mod measures;
 pub mod percentile;
 pub mod real_time;
 pub mod summary;
+#[cfg(test)]
+mod tests;
 pub mod timeline;
 mod windows;
 
+pub use cache::{AGE_BOUNDS_S, CacheRow, CacheTimeline, HitCriteria};
 pub use cluster::WorkerRow;
 pub use fold::{Metrics, RequestRow, Settings, TickRow};
 pub use measures::Results;

@@ -138,6 +138,11 @@ pub(super) fn overall(groups: &[ImageQuality]) -> Option<f64> {
     (images > 0).then(|| sum / images as f64)
 }
 
+/// Mean over the images of misses, where there are any.
+pub(super) fn mean_of_misses(groups: &[ImageQuality]) -> Option<f64> {
+    groups.iter().find(|group| group.decision == DecisionKind::Miss.word()).map(|group| group.mean)
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

@@ -39,6 +39,9 @@ pub struct Summary {
     /// Mean of 1 - k/T over the hits that ran; returns are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_refine_fraction: Option<f64>,
+    /// What became of the cache; absent for a system that keeps nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSummary>,
     /// Latency of completed requests, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_s: Option<Latency>,
@@ -75,6 +78,31 @@ pub struct Summary {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+/// What came into the cache and left it over the whole run, and what requests found there: docs/semantics.md,
+/// section 8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CacheSummary {
+    /// Entries that came, those before time zero included.
+    pub inserts: u64,
+    /// Entries that left since the capacity was full.
+    pub evictions: u64,
+    /// Entries that left since they were too old.
+    pub expiries: u64,
+    /// Misses whose nearest entry was just below the lowest bound.
+    pub near_misses: u64,
+    /// Of a live run: hits whose pictures are far less similar to their prompts than misses' are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_hits: Option<u64>,
+    /// Mean age of the hits' sources at routing, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_hit_age_s: Option<f64>,
+    /// Entries held when the last request had ended.
+    pub entries_at_end: u64,
+    /// Bytes held then, if the size of every entry is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_at_end: Option<u64>,
 }
 
 /// Latency in seconds: finish - arrival. Percentiles interpolate linearly between closest ranks.

@@ -84,6 +84,11 @@ impl Windows {
         self.open.touched = true;
     }
 
+    /// Start of the open window.
+    pub(super) const fn start(&self) -> Time {
+        self.start
+    }
+
     /// Where it is now, to come back to.
     pub(super) fn mark(&self) -> Mark {
         Mark { rows: self.rows.len(), start: self.start, reached: self.reached, open: self.open.clone() }

@@ -26,6 +26,16 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push(&format!("hits_by_skipped_steps.{skipped_steps}"), count(*hits));
     }
     push("mean_refine_fraction", summary.mean_refine_fraction);
+    if let Some(cache) = summary.cache {
+        push("cache.inserts", count(cache.inserts));
+        push("cache.evictions", count(cache.evictions));
+        push("cache.expiries", count(cache.expiries));
+        push("cache.near_misses", count(cache.near_misses));
+        push("cache.false_hits", cache.false_hits.and_then(count));
+        push("cache.mean_hit_age_s", cache.mean_hit_age_s);
+        push("cache.entries_at_end", count(cache.entries_at_end));
+        push("cache.bytes_at_end", cache.bytes_at_end.and_then(count));
+    }
     if let Some(latency) = summary.latency_s {
         push("latency_s.mean", Some(latency.mean));
         push("latency_s.p50", Some(latency.p50));

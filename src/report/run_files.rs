@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
-use crate::metrics::{RequestRow, Results, TickRow, WorkerRow};
+use crate::metrics::{AGE_BOUNDS_S, CacheTimeline, RequestRow, Results, TickRow, WorkerRow};
 use crate::trace::Trace;
 
 /// Names that the rows refer to by number.
@@ -187,6 +187,31 @@ pub fn timeline(to: impl Write, timeline: &Timeline) -> io::Result<()> {
     csv.flush()
 }
 
+/// `cache.csv`: a row a window in which an entry came or left, or a request was routed.
+///
+/// # Errors
+/// Writing failed.
+pub fn cache(to: impl Write, cache: &CacheTimeline) -> io::Result<()> {
+    let mut csv = writer(to);
+    let names = ["time_s", "entries", "bytes", "inserts", "evictions", "expiries", "unreadable"];
+    let mut header: Vec<String> = names.map(str::to_owned).to_vec();
+    header.extend(["searches", "misses", "near_misses"].map(str::to_owned));
+    header.extend(cache.skipped_steps.iter().map(|k| format!("hits_k{k}")));
+    header.extend(AGE_BOUNDS_S.map(|bound| format!("hits_age_{bound}s")));
+    header.extend(["hits_age_older", "false_hits"].map(str::to_owned));
+    csv.write_record(&header)?;
+    for row in &cache.rows {
+        let mut record = vec![row.time.to_string(), row.entries.to_string(), optional(row.bytes)];
+        let changes = [row.inserts, row.evictions, row.expiries, row.unreadable];
+        let counts = changes.into_iter().chain([row.searches, row.misses, row.near_misses]);
+        let hits = row.hits_by_skipped_steps.iter().chain(&row.hits_by_age).copied();
+        record.extend(counts.chain(hits).map(|count| count.to_string()));
+        record.push(optional(row.false_hits));
+        csv.write_record(&record)?;
+    }
+    csv.flush()
+}
+
 /// `summary.json`.
 ///
 /// # Errors
@@ -196,7 +221,7 @@ pub fn summary(mut to: impl Write, summary: &Summary) -> io::Result<()> {
     to.write_all(b"\n")
 }
 
-/// All of them, by name, each through `write(name, content)`.
+/// All that the run has, by name, each through `write(name, content)`.
 ///
 /// # Errors
 /// The first that `write` returns.
@@ -209,5 +234,8 @@ pub fn all<E>(
     write("allocation.csv", &|to| allocation(to, &results.ticks, names.models))?;
     write("workers.csv", &|to| workers(to, &results.workers, names.gpus))?;
     write("timeline.csv", &|to| timeline(to, &results.timeline))?;
+    if let Some(rows) = &results.cache {
+        write("cache.csv", &|to| cache(to, rows))?;
+    }
     write("summary.json", &|to| summary(to, &results.summary))
 }

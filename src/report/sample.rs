@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Comparison, Run};
-use crate::metrics::summary::{Latency, Slo, Summary};
+use crate::metrics::summary::{CacheSummary, Latency, Slo, Summary};
 use crate::metrics::timeline::{Row, Timeline};
 use crate::time::Duration;
 
@@ -64,6 +64,16 @@ pub(crate) fn modm() -> Run {
         hit_rate: Some(0.71),
         hits_by_skipped_steps: BTreeMap::from([(5, 100), (25, 127)]),
         mean_refine_fraction: Some(0.7),
+        cache: Some(CacheSummary {
+            inserts: 320,
+            evictions: 20,
+            near_misses: 11,
+            false_hits: Some(3),
+            mean_hit_age_s: Some(95.0),
+            entries_at_end: 300,
+            bytes_at_end: Some(450_000_000),
+            ..CacheSummary::default()
+        }),
         latency_s: Some(Latency { mean: 60.0, p50: 58.0, p90: 90.0, p95: 110.0, p99: 190.0, max: 200.0 }),
         slo: slo([0.98, 1.0]),
         serving_gpu_s_per_request: Some(38.0),

@@ -49,6 +49,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     seconds(file, "retrieval.image_latency_s", scenario.retrieval.image_latency_s)?;
     seconds(file, "metrics.warmup_s", scenario.metrics.warmup_s)?;
     positive_seconds(file, "metrics.window_s", scenario.metrics.window_s)?;
+    check_hits(scenario, file)?;
     check_cache(scenario, file)?;
     scenario.tenants.check(file)?;
     check_allocation(scenario, file)?;
@@ -181,6 +182,17 @@ fn check_cache(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         );
     }
     Ok(())
+}
+
+fn check_hits(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let keys = [
+        ("near_miss", scenario.metrics.near_miss, "expected a similarity from 0 to 1"),
+        ("false_hit", scenario.metrics.false_hit, "expected a share from 0 to 1"),
+    ];
+    match keys.iter().find(|(_, value, _)| !(0.0..=1.0).contains(value)) {
+        Some((key, value, accepted)) => Err(InputError::new(file, *accepted).value(format!("metrics.{key}"), value)),
+        None => Ok(()),
+    }
 }
 
 fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> {

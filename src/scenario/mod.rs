@@ -277,8 +277,13 @@ pub struct SloSection {
 pub struct MetricsSection {
     /// Requests that arrive earlier are left out of the measures, seconds.
     pub warmup_s: f64,
-    /// Window of the timeline, seconds.
+    /// Window of the timeline and of what is said of the cache, seconds.
     pub window_s: f64,
+    /// A miss is a near one if its nearest entry is below the lowest bound by no more than this.
+    pub near_miss: f64,
+    /// A hit is false if its picture is less similar to its prompt than this share of the misses' mean; the default is
+    /// the paper's alpha.
+    pub false_hit: f64,
 }
 
 /// `[[variant]]`: a name and what it sets.
@@ -346,7 +351,7 @@ impl Default for SloSection {
 
 impl Default for MetricsSection {
     fn default() -> Self {
-        Self { warmup_s: 0.0, window_s: 60.0 }
+        Self { warmup_s: 0.0, window_s: 60.0, near_miss: 0.01, false_hit: 0.95 }
     }
 }
 

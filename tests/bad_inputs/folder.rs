@@ -50,6 +50,8 @@ multiples = [2.0, 4.0]
 [metrics]
 warmup_s = 0.0
 window_s = 60.0
+near_miss = 0.01
+false_hit = 0.95
 [encoder]
 dimension = 64
 background = 0.5

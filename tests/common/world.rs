@@ -10,7 +10,7 @@ use modm::cache::index::{ExactIndex, NewIndex};
 use modm::cache::{Admission, CacheSettings, ImageCache, Scope, Tenancy};
 use modm::draw::{Purpose, normal, stream};
 use modm::embedding::EmbeddingMatrix;
-use modm::metrics::{Metrics, Settings};
+use modm::metrics::{HitCriteria, Metrics, Settings};
 use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
 use modm::request::{Owner, Request, RequestId, TenantId};
@@ -138,6 +138,16 @@ impl World {
         }
     }
 
+    fn hit_criteria(&self) -> Option<HitCriteria> {
+        let (lowest_bound, _) = self.bounds().first()?;
+        Some(HitCriteria {
+            skipped_steps: self.system.skipped_steps(self.bounds(), TOTAL_STEPS),
+            lowest_bound: *lowest_bound,
+            near_miss: 0.1,
+            false_hit: 0.95,
+        })
+    }
+
     pub(crate) fn initial(&self) -> Allocation {
         let large = if self.system == System::Modm { self.initial_large } else { self.workers };
         Allocation::split(self.workers, large, ModelId(1))
@@ -203,6 +213,7 @@ impl World {
             slo_multiples: vec![2.0],
             warmup: Time::ZERO,
             window: self.period,
+            cache: self.hit_criteria(),
             keep_requests: true,
             real_time: false,
         })

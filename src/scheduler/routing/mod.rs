@@ -116,6 +116,15 @@ impl System {
         }
     }
 
+    /// The steps that its hits may skip with these bounds, rising: all of them where images are returned as they are.
+    #[must_use]
+    pub fn skipped_steps(self, bounds: &[(f64, u32)], total_steps: u32) -> Vec<u32> {
+        match self {
+            Self::Pinecone => vec![total_steps],
+            Self::Vanilla | Self::Nirvana | Self::Modm => Bounds::at_or_above(bounds).distinct_steps(),
+        }
+    }
+
     /// Whether small models and a monitor have a place in it.
     #[must_use]
     pub const fn has_small_models(self) -> bool {
