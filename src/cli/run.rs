@@ -162,6 +162,10 @@ impl Prepared {
     /// A file cannot be written.
     pub fn write(&self, folder: &Path, results: &Results, wall_s: f64, warnings: &[String]) -> anyhow::Result<()> {
         super::make_folder(folder)?;
+        if results.cache.is_none() {
+            // With --force, an earlier run's would be taken for this one's.
+            let _ = std::fs::remove_file(folder.join("cache.csv"));
+        }
         let gpus: Vec<String> = self.worker_gpus();
         let names = Names {
             trace: &self.inputs.trace.trace,
