@@ -47,18 +47,15 @@ fn whole(value: f64) -> f64 {
     f64::from((value + 0.5_f64.copysign(value)) as i32)
 }
 
-/// Appends the codes of a unit vector.
-pub(super) fn append(vector: &[f32], codes: &mut Vec<i8>) -> Scale {
+/// The codes of a unit vector, as the bytes that they are stored in.
+pub(super) fn of(vector: &[f32]) -> (Scale, impl ExactSizeIterator<Item = u8>) {
     let largest = vector.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
     let scale = (f64::from(largest) / MOST).max(f64::from(f32::MIN_POSITIVE)) as f32;
-    let mut squares = 0.0_f64;
-    codes.extend(vector.iter().map(|&value| {
-        let code = whole(f64::from(value) / f64::from(scale)).clamp(-MOST, MOST);
-        squares += (f64::from(value) - f64::from(scale) * code).powi(2);
-        code as i8
-    }));
+    let code = move |value: f32| whole(f64::from(value) / f64::from(scale)).clamp(-MOST, MOST);
+    let squares: f64 = vector.iter().map(|&value| (f64::from(value) - f64::from(scale) * code(value)).powi(2)).sum();
     let residual = squares.sqrt() * (1.0 + rounding(vector.len()));
-    Scale { scale, residual: (residual as f32).next_up() }
+    let scale_of = Scale { scale, residual: (residual as f32).next_up() };
+    (scale_of, vector.iter().map(move |&value| (code(value) as i8).cast_unsigned()))
 }
 
 impl QueryCodes {
@@ -82,8 +79,8 @@ impl QueryCodes {
         Self { codes, scale, norm: squares.sqrt() * more, residual }
     }
 
-    /// Dot products of the codes with those of `rows`, as many as `dots` has.
-    pub(super) fn dots(&self, rows: &[i8], dots: &mut [i32]) {
+    /// Dot products of the codes with those of `rows`, as many as `dots` has; what comes after them is asked for ahead.
+    pub(super) fn dots(&self, rows: &[u8], dots: &mut [i32]) {
         dot_products(&self.codes, rows, dots);
     }
 
@@ -95,11 +92,38 @@ impl QueryCodes {
     }
 }
 
+/// How far ahead of itself a scan asks for what it will read, in bytes: measured, `docs/performance.md`.
+const AHEAD: usize = 8192;
+
+/// Bytes that memory hands over together.
+const LINE: usize = 64;
+
+/// Asks for some bytes from here on, if there are so many, so that they are near when they are read. The processor does
+/// so by itself, but stops at the end of each page.
+#[cfg(target_arch = "x86_64")]
+fn fetch_ahead(rows: &[u8], from: usize, count: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    let Some(bytes) = rows.get(from..(from + count).min(rows.len())) else { return };
+    for line in bytes.iter().step_by(LINE) {
+        #[expect(unsafe_code, reason = "a hint: it reads nothing")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
+        }
+    }
+}
+
+/// Elsewhere there is no stable way to ask.
+#[cfg(not(target_arch = "x86_64"))]
+const fn fetch_ahead(_: &[u8], _: usize, _: usize) {
+    _ = LINE;
+}
+
 /// The inner loop of every search; the compiler makes SIMD of it, for the processor that it runs on.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
-fn dot_products(query: &[i16], rows: &[i8], dots: &mut [i32]) {
-    for (row, dot) in rows.chunks_exact(query.len()).zip(dots) {
-        let products = row.iter().zip(query).map(|(&a, &b)| i32::from(i16::from(a)) * i32::from(b));
+fn dot_products(query: &[i16], rows: &[u8], dots: &mut [i32]) {
+    for (at, (row, dot)) in rows.chunks_exact(query.len()).zip(dots).enumerate() {
+        fetch_ahead(rows, at * query.len() + AHEAD, query.len());
+        let products = row.iter().zip(query).map(|(&a, &b)| i32::from(i16::from(a.cast_signed())) * i32::from(b));
         *dot = products.sum();
     }
 }
@@ -132,12 +156,18 @@ mod tests {
         found
     }
 
+    fn coded(vector: &[f32]) -> (Scale, Vec<u8>) {
+        let (scale, codes) = of(vector);
+        (scale, codes.collect())
+    }
+
     #[test]
     fn the_exact_dot_product_lies_within_the_bounds() {
         for dimension in [1, 2, 3, 16, 37, 768, 5000] {
             let vectors = vectors(dimension);
-            let mut codes = Vec::new();
-            let scales: Vec<Scale> = vectors.iter().map(|vector| append(vector.as_slice(), &mut codes)).collect();
+            let coded: Vec<(Scale, Vec<u8>)> = vectors.iter().map(|vector| coded(vector.as_slice())).collect();
+            let (scales, codes): (Vec<Scale>, Vec<Vec<u8>>) = coded.into_iter().unzip();
+            let codes = codes.concat();
             let mut widest = 0.0_f64;
             for query in &vectors {
                 let coded = QueryCodes::new(query.as_slice());
@@ -159,8 +189,7 @@ mod tests {
     fn sums_fit_whatever_the_dimension() {
         for dimension in [1, 100, 4096, 100_000] {
             let row = Embedding::normalised(&vec![1.0; dimension]).expect("a direction");
-            let mut codes = Vec::new();
-            let scale = append(row.as_slice(), &mut codes);
+            let (scale, codes) = coded(row.as_slice());
             let query = QueryCodes::new(row.as_slice());
             let mut dots = [0];
             query.dots(&codes, &mut dots);

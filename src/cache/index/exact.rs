@@ -67,16 +67,27 @@ impl RetrievalIndex for ExactIndex {
     }
 
     fn nearest(&self, query: &Query<'_>) -> Option<Match> {
-        let mut search = Search::new(query.embedding.as_slice());
+        self.nearest_of_each(std::slice::from_ref(query)).pop().flatten()
+    }
+
+    /// Each block is read from memory once for all queries.
+    fn nearest_of_each(&self, queries: &[Query<'_>]) -> Vec<Option<Match>> {
+        let mut searches: Vec<Search<'_>> =
+            queries.iter().map(|query| Search::new(query.embedding.as_slice())).collect();
         for first in (0..self.rows.len()).step_by(BLOCK) {
             let last = (first + BLOCK).min(self.rows.len());
-            self.vectors.scan(first..last, true, |_| true, &mut search);
+            for search in &mut searches {
+                self.vectors.scan(first..last, true, |_| true, search);
+            }
         }
-        self.vectors.settle(|row| self.rows[row].age, &mut search);
-        match search.best {
-            Some(best) => Some(Match { image: self.rows[best.row].image, similarity: best.similarity }),
-            None => self.oldest(),
-        }
+        let settled = searches.into_iter().map(|mut search| {
+            self.vectors.settle(|row| self.rows[row].age, &mut search);
+            match search.best {
+                Some(best) => Some(Match { image: self.rows[best.row].image, similarity: best.similarity }),
+                None => self.oldest(),
+            }
+        });
+        settled.collect()
     }
 
     fn len(&self) -> usize {
@@ -159,6 +170,9 @@ mod tests {
                 }
             }
             assert_eq!(nearest(&index, &query), expected, "round {round}");
+            let other = vector(0.3);
+            let both = [&query, &other].map(|embedding| Query { request: None, embedding });
+            assert_eq!(index.nearest_of_each(&both), [expected, nearest(&index, &other)]);
             assert_eq!(index.len(), shadow.len());
         }
     }

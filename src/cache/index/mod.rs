@@ -7,6 +7,7 @@ use crate::request::RequestId;
 pub mod ahead;
 mod codes;
 mod exact;
+mod pages;
 mod vectors;
 
 pub use exact::ExactIndex;
@@ -39,6 +40,10 @@ pub trait RetrievalIndex: std::fmt::Debug + Send {
     fn remove(&mut self, image: ImageId);
     /// The most similar entry.
     fn nearest(&self, query: &Query<'_>) -> Option<Match>;
+    /// The most similar entry for each of several queries; quicker than one by one where the index can share work.
+    fn nearest_of_each(&self, queries: &[Query<'_>]) -> Vec<Option<Match>> {
+        queries.iter().map(|query| self.nearest(query)).collect()
+    }
     /// How similar the most similar entry really is, where an index that may miss it is checked.
     fn audit(&self, _: &Query<'_>) -> Option<f64> {
         None

@@ -3,14 +3,18 @@
 //! the business of the indexes.
 
 use super::codes::{self, QueryCodes, Scale};
+use super::pages::Pages;
 use crate::embedding::similarity;
+
+/// Codes of up to so many bytes stay in the cache of most processors from one search to the next.
+const CACHED: usize = 1 << 24;
 
 /// Rows of one dimension.
 #[derive(Debug, Default)]
 pub(super) struct Vectors {
     dimension: usize,
     /// Row-major.
-    codes: Vec<i8>,
+    codes: Pages,
     /// The vectors themselves, likewise.
     values: Vec<f32>,
     scales: Vec<Scale>,
@@ -62,8 +66,8 @@ impl<'a> Search<'a> {
 
 impl Vectors {
     /// For vectors of this dimension.
-    pub(super) const fn new(dimension: usize) -> Self {
-        Self { dimension, codes: Vec::new(), values: Vec::new(), scales: Vec::new() }
+    pub(super) fn new(dimension: usize) -> Self {
+        Self { dimension, ..Self::default() }
     }
 
     /// Components of a row.
@@ -75,7 +79,9 @@ impl Vectors {
     pub(super) fn push(&mut self, vector: &[f32]) {
         assert_eq!(vector.len(), self.dimension, "one dimension for all embeddings was checked on load");
         self.values.extend_from_slice(vector);
-        self.scales.push(codes::append(vector, &mut self.codes));
+        let (scale, codes) = codes::of(vector);
+        self.codes.extend(codes);
+        self.scales.push(scale);
     }
 
     /// Removes a row; the last one takes its place.
@@ -84,10 +90,14 @@ impl Vectors {
         let last = self.scales.len();
         if row != last {
             self.values.copy_within(last * self.dimension.., row * self.dimension);
-            self.codes.copy_within(last * self.dimension.., row * self.dimension);
+            self.codes.as_mut_slice().copy_within(last * self.dimension.., row * self.dimension);
         }
         self.values.truncate(last * self.dimension);
         self.codes.truncate(last * self.dimension);
+    }
+
+    fn codes_of(&self, from: usize, to: usize) -> &[u8] {
+        &self.codes.as_slice()[from * self.dimension..to * self.dimension]
     }
 
     fn vector(&self, row: usize) -> &[f32] {
@@ -97,7 +107,7 @@ impl Vectors {
     /// Whether a row is at least this similar.
     pub(super) fn reaches(&self, row: usize, wanted: &[f32], coded: &QueryCodes, lowest: f64) -> bool {
         let mut dot = [0];
-        coded.dots(&self.codes[row * self.dimension..(row + 1) * self.dimension], &mut dot);
+        coded.dots(self.codes_of(row, row + 1), &mut dot);
         let (low, high) = coded.bounds(dot[0], self.scales[row]);
         low >= lowest || lowest <= 0.0 || high >= lowest && similarity(wanted, self.vector(row)) >= lowest
     }
@@ -111,15 +121,16 @@ impl Vectors {
         search: &mut Search<'_>,
     ) {
         let Search { coded, dots, candidates, least, .. } = search;
-        let codes = |from: usize, to: usize| &self.codes[from * self.dimension..to * self.dimension];
         dots.clear();
         dots.resize(rows.len(), 0);
         if all {
-            coded.dots(codes(rows.start, rows.end), dots);
+            // Where the rest is not in the processor's cache anyway, it is asked for while this is compared.
+            let far = self.codes.as_slice().len() > CACHED;
+            coded.dots(self.codes_of(rows.start, if far { self.scales.len() } else { rows.end }), dots);
         }
         for (at, row) in rows.enumerate().filter(|(_, row)| of_interest(*row)) {
             if !all {
-                coded.dots(codes(row, row + 1), &mut dots[at..=at]);
+                coded.dots(self.codes_of(row, row + 1), &mut dots[at..=at]);
             }
             let (low, high) = coded.bounds(dots[at], self.scales[row]);
             if high >= *least {
