@@ -1,13 +1,13 @@
-//! Times the default index on vectors from files, for `scripts/bench_index`, which does the same with FAISS.
+//! Times an index on vectors from files, for `scripts/bench_index`, which does the same with FAISS' wheel.
 //!
-//! `bench_index VECTORS.npy QUERIES.npy`: inserts all vectors, then each query alone, then a sliding window (insert a
-//! query's vector, remove the oldest, search). Prints one JSON object. One thread.
+//! `bench_index VECTORS.npy QUERIES.npy [--index KIND]`: inserts all vectors, then each query alone, then a sliding
+//! window (insert a query's vector, remove the oldest, search). Prints one JSON object. One thread.
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use modm::cache::index::{ExactIndex, Query, RetrievalIndex};
+use modm::cache::index::{IndexKind, Query};
 use modm::embedding::Embedding;
 use modm::image::ImageId;
 use modm::request::RequestId;
@@ -15,12 +15,21 @@ use modm::trace::npy;
 
 fn main() -> Result<()> {
     let paths: Vec<String> = std::env::args().skip(1).collect();
-    let [vectors, queries] = paths.as_slice() else { anyhow::bail!("usage: bench_index VECTORS.npy QUERIES.npy") };
+    let (vectors, queries, kind) = match paths.as_slice() {
+        [vectors, queries] => (vectors, queries, IndexKind::default()),
+        [vectors, queries, flag, kind] if flag == "--index" => {
+            (vectors, queries, serde_json::from_value(kind[..].into())?)
+        }
+        _ => anyhow::bail!("usage: bench_index VECTORS.npy QUERIES.npy [--index KIND]"),
+    };
     let (vectors, queries) = (npy::read(Path::new(vectors))?, npy::read(Path::new(queries))?);
-    let mut index = ExactIndex::new();
-    for row in 0..vectors.rows() {
-        index.insert(ImageId::of_request(RequestId(row as u32)), &vectors.embedding(row));
+    let mut index = kind.build(false).context("build with --features faiss")?.make();
+    let embeddings: Vec<Embedding> = (0..vectors.rows()).map(|row| vectors.embedding(row)).collect();
+    let begun = now();
+    for (row, embedding) in (0..).zip(&embeddings) {
+        index.insert(ImageId::of_request(RequestId(row)), embedding);
     }
+    let insert_s = begun.elapsed().as_secs_f64();
     let queries: Vec<Embedding> = (0..queries.rows()).map(|row| queries.embedding(row)).collect();
     let (mut seconds, mut found) = (Vec::new(), Vec::new());
     for query in &queries {
@@ -43,6 +52,7 @@ fn main() -> Result<()> {
         serde_json::json!({
             "ms": median(&mut seconds) * 1e3,
             "churn_ms": median(&mut churn) * 1e3,
+            "insert_s": insert_s,
             "ids": found.iter().map(|(id, _)| id).collect::<Vec<_>>(),
             "similarities": found.iter().map(|(_, similarity)| similarity).collect::<Vec<_>>(),
             "bandwidth_gb_s": bandwidth(vectors.rows() * vectors.dimension()),

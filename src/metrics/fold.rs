@@ -10,6 +10,7 @@ use super::aggregate::Aggregate;
 use super::cache::{CacheFold, CacheMark, HitCriteria};
 use super::cluster::{ClusterWork, State};
 use super::real_time::RealTime;
+use super::retrieval::Retrieval;
 use super::windows::{Mark, Waiting, Windows};
 use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
@@ -148,6 +149,7 @@ pub struct Metrics {
     /// `None` where nothing is kept: such a run pays nothing for it.
     pub(super) cache: Option<CacheFold>,
     pub(super) real_time: Option<RealTime>,
+    pub(super) retrieval: Retrieval,
 }
 
 impl Metrics {
@@ -174,6 +176,7 @@ impl Metrics {
             made: Vec::new(),
             cache: settings.cache.clone().map(|criteria| CacheFold::new(criteria, settings.real_time)),
             real_time: settings.real_time.then(RealTime::default),
+            retrieval: Retrieval::default(),
             settings,
         }
     }
@@ -234,7 +237,10 @@ impl Metrics {
                     }
                 }
                 open.wait_as(Some(decision.kind), &mut self.waiting);
+                let counts = open.request.arrival >= self.settings.warmup;
+                self.retrieval.routed(*request, decision.similarity, counts);
             }
+            Action::Note(Note::Audited { request, nearest }) => self.retrieval.audited(*request, *nearest),
             Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: tick.clone() }),
             Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
             Action::Load { worker, model } => {
@@ -251,7 +257,6 @@ impl Metrics {
                     cache.left(self.windows.start(), *image, *cause);
                 }
             }
-            Action::Note(Note::Audited { .. })
             | Action::Encode(_)
             | Action::EncodeImage(_)
             | Action::Return { .. }

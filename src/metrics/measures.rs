@@ -100,6 +100,7 @@ impl Metrics {
             energy_j: self.energy_j(),
             cost_usd: self.cost_usd(),
             quality: self.quality(),
+            retrieval: self.retrieval.quality(),
             image_quality: Vec::new(),
             delays: None,
         }

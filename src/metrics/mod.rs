@@ -8,6 +8,7 @@ mod fold;
 mod measures;
 pub mod percentile;
 pub mod real_time;
+pub mod retrieval;
 pub mod summary;
 #[cfg(test)]
 mod tests;

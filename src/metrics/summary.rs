@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::real_time::{Delays, ImageQuality};
+use super::retrieval::RetrievalQuality;
 
 /// The measures of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,9 @@ pub struct Summary {
     /// says of each image and its prompt.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quality: BTreeMap<String, f64>,
+    /// How well the index finds what is nearest, where it may miss it and is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<RetrievalQuality>,
     /// Of a live run: that similarity by decision and steps skipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_quality: Vec<ImageQuality>,

@@ -58,6 +58,11 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     for (measure, value) in &summary.quality {
         push(&format!("quality.{measure}"), Some(*value));
     }
+    if let Some(retrieval) = summary.retrieval {
+        push("retrieval.searches", count(retrieval.searches));
+        push("retrieval.recall", Some(retrieval.recall));
+        push("retrieval.mean_similarity_lost", Some(retrieval.mean_similarity_lost));
+    }
     flat
 }
 
@@ -119,6 +124,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::metrics::retrieval::RetrievalQuality;
     use crate::report::sample;
 
     /// Leaves of the JSON, so that a measure added to the summary is not forgotten here.
@@ -137,6 +143,7 @@ mod tests {
             deadline_attainment: Some(0.5),
             cost_usd: Some(1.0),
             quality: BTreeMap::from([("clip".into(), 28.7)]),
+            retrieval: Some(RetrievalQuality::default()),
             ..sample::modm().summary
         };
         let json = serde_json::to_value(&summary).expect("a summary is JSON");

@@ -2,7 +2,6 @@
 //! read here and nowhere else.
 
 use crate::cache::eviction::{Eviction, EvictionSettings};
-use crate::cache::index::{ExactIndex, NewIndex};
 use crate::cache::{CacheSettings, ImageCache, Scope};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
@@ -158,17 +157,19 @@ impl Scenario {
         let searched = self.looks_up().and_then(|what| inputs.trace.searched.get(what)).cloned();
         // Nobody searched for the pictures that live mode draws; its traces have no such search.
         match searched {
-            Some(ahead) => NewIndex::new(move || ahead.index()),
-            None => NewIndex::new(ExactIndex::new),
+            Some(ahead) if self.retrieval.index == IndexKind::Exact => NewIndex::new(move || ahead.index()),
+            _ => (self.retrieval.index.build(self.retrieval.measure_recall))
+                .expect("an index that is not built in was refused by `check`"),
         }
     }
 
     /// What its runs look up, if that is to be searched ahead.
     pub fn looks_up(&self) -> Option<LookedUp> {
         match self.routing().storage() {
-            // Where tenants are apart, each has little to search.
-            _ if self.tenants.scope != Scope::Shared && !self.foresees() => None,
             Storage::None => None,
+            // Where tenants are apart, each has little to search.
+            _ if !self.foresees() && self.tenants.scope != Scope::Shared => None,
+            _ if !self.foresees() && self.retrieval.index != IndexKind::Exact => None,
             Storage::ByImage => Some(LookedUp::Images),
             Storage::ByPrompt(_) => Some(LookedUp::Prompts),
         }

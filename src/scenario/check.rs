@@ -47,6 +47,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     check_bounds(scenario, file)?;
     seconds(file, "retrieval.latency_s", scenario.retrieval.latency_s)?;
     seconds(file, "retrieval.image_latency_s", scenario.retrieval.image_latency_s)?;
+    check_index(scenario, file)?;
     seconds(file, "metrics.warmup_s", scenario.metrics.warmup_s)?;
     positive_seconds(file, "metrics.window_s", scenario.metrics.window_s)?;
     check_hits(scenario, file)?;
@@ -66,6 +67,17 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     scenario.image_model.check(file, "image_model")?;
     scenario.live.check(file)?;
     check_variants(scenario, file)
+}
+
+fn check_index(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let retrieval = &scenario.retrieval;
+    if retrieval.index.build(retrieval.measure_recall).is_some() {
+        return Ok(());
+    }
+    let name = toml::Value::try_from(retrieval.index).map_or_else(|_| String::new(), |name| name.to_string());
+    let way_out = "this modm was built without FAISS: build with --features faiss (docs/retrieval.md says what it \
+                   needs), or use \"exact\"";
+    Err(InputError::new(file, way_out).value("retrieval.index", name))
 }
 
 fn seconds(file: &Path, key: &str, value: f64) -> Result<(), InputError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::cache::Admission;
 use crate::cache::eviction::Eviction;
+use crate::cache::index::IndexKind;
 use crate::encoder::{EncoderSettings, ImageModel};
 use crate::live::settings::LiveSettings;
 use crate::model::GpuId;
@@ -49,7 +50,7 @@ pub struct Scenario {
     /// By which system.
     #[serde(default)]
     pub system: SystemSection,
-    /// How long encoding and look-up take.
+    /// How the cache is searched, and how long that takes.
     #[serde(default)]
     pub retrieval: Retrieval,
     /// What is kept.
@@ -163,13 +164,17 @@ pub struct SystemSection {
 }
 
 /// `[retrieval]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retrieval {
     /// From arrival to routing: encoder and index look-up, seconds.
     pub latency_s: f64,
     /// From an image's completion to when it can be found, for systems that retrieve by image, seconds.
     pub image_latency_s: f64,
+    /// What finds the nearest entry.
+    pub index: IndexKind,
+    /// Whether an index that may miss it is checked by an exact one; the exact index needs no check.
+    pub measure_recall: bool,
 }
 
 /// `[cache]`.
@@ -313,6 +318,12 @@ impl Default for Cluster {
 impl Default for Models {
     fn default() -> Self {
         Self { profile: None, large: "sd3.5-large".into(), small: vec!["sdxl".into()], steps: 50 }
+    }
+}
+
+impl Default for Retrieval {
+    fn default() -> Self {
+        Self { latency_s: 0.0, image_latency_s: 0.0, index: IndexKind::default(), measure_recall: true }
     }
 }
 

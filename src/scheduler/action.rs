@@ -123,7 +123,7 @@ pub enum Note {
     Audited {
         /// Whose search.
         request: RequestId,
-        /// The similarity of the truly nearest entry.
+        /// The similarity of the truly nearest entry in the places that were searched.
         nearest: f64,
     },
 }

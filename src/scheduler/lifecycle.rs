@@ -82,7 +82,7 @@ impl Scheduler {
         let (mut nearest, mut truly_nearest) = (None, None::<f64>);
         let mut found = None;
         for place in cache.places(request.tenant) {
-            truly_nearest = cache.audit(place, &query).or(truly_nearest);
+            truly_nearest = cache.audit(place, &query).into_iter().chain(truly_nearest).reduce(f64::max);
             let candidate = cache.nearest(place, &query);
             let route = self.routing.route(request, candidate, &load);
             if !route.is_miss() {

@@ -30,6 +30,8 @@ bounds = [[0.25, 5], [0.3, 30]]
 [retrieval]
 latency_s = 0.05
 image_latency_s = 0.01
+index = "exact"
+measure_recall = true
 [cache]
 capacity = 10
 admission = "all"

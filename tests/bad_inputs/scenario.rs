@@ -48,14 +48,14 @@ fn keys() {
             format!("\"cache.capacity\" = 5\n{SCENARIO}"),
             &format!(":1: cache.capacity = 5: is not a key here: {TOP}"),
         ),
-        refused(replaced("[cache]", "[cahce]"), &format!(":21: cahce: is not a key here: {TOP}")),
+        refused(replaced("[cache]", "[cahce]"), &format!(":23: cahce: is not a key here: {TOP}")),
         refused(
             replaced("period_s", "perod_s"),
-            ":33: allocation.perod_s = 180: is not a key here: expected one of policy, *",
+            ":35: allocation.perod_s = 180: is not a key here: expected one of policy, *",
         ),
         refused(
             replaced("kp = ", "kpp = "),
-            ":35: allocation.pid.kpp = 0.6: is not a key here: expected one of kp, ki, kd, dt",
+            ":37: allocation.pid.kpp = 0.6: is not a key here: expected one of kp, ki, kd, dt",
         ),
         refused(
             replaced("usd_per_hour", "usd"),
@@ -96,8 +96,8 @@ fn keys_that_go_together() {
         refused(replaced("warm_images = \"warm.npy\"", "warm_requests = 3"), ":7: trace.warm_requests = 3: expected fewer than the trace's 3 requests"),
         refused(replaced("steps = 50", "steps = 30"), ":17: system.bounds.1 = [0.3, 30]: expected skipped steps from 0 to 29 (models.steps - 1)"),
         refused(replaced("steps = 50", "steps = 10").replace(bounds, ""), ":15: system.bounds.1 = [0.27, 10]: expected skipped steps from 0 to 9 (models.steps - 1) (the policy's own *"),
-        refused(replaced("policy = \"modm\"", "policy = \"nirvana\"").replace("capacity = 10", "capacity = 1"), ":22: cache.capacity = 1: expected at least 2, the states of one entry: *"),
-        refused(replaced("count = 2", "count = 1"), ":32: allocation.initial_large = 2: expected from 1 to 1, the number of workers"),
+        refused(replaced("policy = \"modm\"", "policy = \"nirvana\"").replace("capacity = 10", "capacity = 1"), ":24: cache.capacity = 1: expected at least 2, the states of one entry: *"),
+        refused(replaced("count = 2", "count = 1"), ":34: allocation.initial_large = 2: expected from 1 to 1, the number of workers"),
         spoiled("scenario.toml", replaced("large = \"large\"", "large = \"nix\"")).refusal(&simulate("scenario.toml", &[]), "profile.toml: GPU \"gpu\" with model \"nix\": has no [[service]] row for it; it has (gpu, large), (gpu, small)"),
         spoiled("made.toml", SYNTHETIC.replace("rate_per_min = 20", "rate_per_min = 1e-9")).refusal(&simulate("made.toml", &[]), "made.toml:3: trace.synthetic.requests = 20: the trace would last longer than ten years: *"),
     ]);
@@ -148,5 +148,5 @@ fn unusual_files_work() {
     let cases = [SCENARIO.replace('\n', "\r\n"), format!("\u{feff}{SCENARIO}"), SCENARIO.trim_end().to_owned()];
     all(cases.map(|text| spoiled("scenario.toml", text).success(&simulate("scenario.toml", &[]))));
     let later = format!("\u{feff}{}", replaced("capacity = 10", "capacity = 0").replace('\n', "\r\n"));
-    all([refused(later, ":22: cache.capacity = 0: expected at least 1")]);
+    all([refused(later, ":24: cache.capacity = 0: expected at least 1")]);
 }

@@ -88,6 +88,9 @@ retrieval.latency_s = true: expected a number
 retrieval.image_latency_s = "x": expected a number
 retrieval.image_latency_s = nan: expected seconds from 0 to ten years
 retrieval.image_latency_s = -1: expected seconds from 0 to ten years
+retrieval.index = 5: expected a word in quotes
+retrieval.index = "faiss": expected one of "exact", "faiss-flat", "faiss-ivf", "faiss-ivf-sq8", "faiss-hnsw"
+retrieval.measure_recall = 5: expected true or false
 live.encoder = 5: expected a path in quotes
 live.devices = "cpu:0": expected an array: [ ... ]
 live.devices = ["cpu:0", 5] => live.devices.1 = 5: expected text in quotes
@@ -316,6 +319,17 @@ fn what_is_served_by_what() {
 #[test]
 fn how_it_is_served_and_measured() {
     wherever(SCENARIO, "scenario.toml", SERVING);
+}
+
+/// Where the program was built without FAISS.
+#[cfg(not(feature = "faiss"))]
+#[test]
+fn an_index_that_is_not_built_in() {
+    let table = r#"
+retrieval.index = "faiss-flat": this modm was built without FAISS: build with --features faiss (docs/retrieval.md says what it needs), or use "exact"
+retrieval.index = "faiss-ivf-sq8": this modm was built without FAISS: build with --features faiss (docs/retrieval.md says what it needs), or use "exact"
+"#;
+    wherever(SCENARIO, "scenario.toml", table);
 }
 
 #[test]

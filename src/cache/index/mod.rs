@@ -1,16 +1,71 @@
 //! Finding the most similar entry: the trait, what is asked and what is answered. One file a backend.
+//! `docs/retrieval.md` says when to use which.
+
+use serde::{Deserialize, Serialize};
 
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::request::RequestId;
 
 pub mod ahead;
+mod audited;
 mod codes;
 mod exact;
+#[cfg(feature = "faiss")]
+mod faiss;
 mod pages;
 mod vectors;
 
+pub use audited::Audited;
 pub use exact::ExactIndex;
+#[cfg(feature = "faiss")]
+pub use faiss::{FaissFlat, FaissHnsw, FaissIvf, FaissIvfSq8};
+
+/// Which index a cache is searched with. The FAISS ones need the cargo feature `faiss`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IndexKind {
+    /// Ours: what brute force finds, from eight bits a component.
+    #[default]
+    Exact,
+    /// FAISS' flat index: what brute force finds, from 32 bits a component.
+    FaissFlat,
+    /// FAISS' inverted lists of vectors as they are: a quarter of the lists is searched.
+    FaissIvf,
+    /// FAISS' inverted lists of vectors in eight bits a component.
+    FaissIvfSq8,
+    /// FAISS' graph of near neighbours (Malkov and Yashunin, arXiv:1603.09320).
+    FaissHnsw,
+}
+
+impl IndexKind {
+    /// What makes such indexes, with `measures_recall` each beside an exact one that checks it (the exact index is
+    /// not checked); `None` for those of FAISS in a program built without it.
+    #[must_use]
+    pub fn build(self, measures_recall: bool) -> Option<NewIndex> {
+        match self {
+            Self::Exact => Some(NewIndex::new(ExactIndex::new)),
+            #[cfg(feature = "faiss")]
+            Self::FaissFlat => Some(checked(FaissFlat::new, measures_recall)),
+            #[cfg(feature = "faiss")]
+            Self::FaissIvf => Some(checked(FaissIvf::new, measures_recall)),
+            #[cfg(feature = "faiss")]
+            Self::FaissIvfSq8 => Some(checked(FaissIvfSq8::new, measures_recall)),
+            #[cfg(feature = "faiss")]
+            Self::FaissHnsw => Some(checked(FaissHnsw::new, measures_recall)),
+            #[cfg(not(feature = "faiss"))]
+            Self::FaissFlat | Self::FaissIvf | Self::FaissIvfSq8 | Self::FaissHnsw => {
+                let _ = measures_recall;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(feature = "faiss")]
+fn checked<I: RetrievalIndex + 'static>(make: fn() -> I, measures_recall: bool) -> NewIndex {
+    if measures_recall { NewIndex::new(move || Audited::new(make())) } else { NewIndex::new(make) }
+}
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +87,8 @@ pub struct Match {
 
 /// A set of embeddings that can be searched, all of which a query may find: whose entries those are is the
 /// cache's business. Entries inserted later are younger; among equally similar ones the oldest is the nearest.
-/// A search may use any precision as long as it provably finds the same entry.
+/// An exact index may use any precision as long as it provably finds the same entry; an approximate one may miss
+/// it, but what it returns is there, with its own similarity.
 pub trait RetrievalIndex: std::fmt::Debug + Send {
     /// Adds an entry; its image is not in the index yet.
     fn insert(&mut self, image: ImageId, embedding: &Embedding);
@@ -76,3 +132,6 @@ impl std::fmt::Debug for NewIndex {
         f.write_str("NewIndex")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! An index that may miss the nearest entry, beside an exact one that says how near that was. Decisions are those
+//! of the checked index; what becomes of the two answers is `metrics::retrieval`'s business.
+
+use super::{ExactIndex, Match, Query, RetrievalIndex};
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+
+/// An index and its check; costs what an exact search costs besides.
+#[derive(Debug)]
+pub struct Audited<I> {
+    inner: I,
+    exact: ExactIndex,
+}
+
+impl<I: RetrievalIndex> Audited<I> {
+    /// Checks an index that is empty.
+    pub fn new(inner: I) -> Self {
+        debug_assert!(inner.is_empty(), "what it holds already could not be checked");
+        Self { inner, exact: ExactIndex::new() }
+    }
+}
+
+impl<I: RetrievalIndex> RetrievalIndex for Audited<I> {
+    fn insert(&mut self, image: ImageId, embedding: &Embedding) {
+        self.inner.insert(image, embedding);
+        self.exact.insert(image, embedding);
+    }
+
+    fn remove(&mut self, image: ImageId) {
+        self.inner.remove(image);
+        self.exact.remove(image);
+    }
+
+    fn nearest(&self, query: &Query<'_>) -> Option<Match> {
+        self.inner.nearest(query)
+    }
+
+    fn audit(&self, query: &Query<'_>) -> Option<f64> {
+        self.exact.nearest(query).map(|found| found.similarity)
+    }
+
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+}

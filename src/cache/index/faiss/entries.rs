@@ -1,0 +1,55 @@
+//! Our copy of what is in an index: images and vectors by age. FAISS' copy may be coarser, and may hold entries that
+//! left; what is not here is not in the index.
+
+use std::collections::BTreeMap;
+
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+
+/// Entries by age, the number of entries inserted before: lower is older, and none comes twice.
+#[derive(Debug, Default)]
+pub struct Entries {
+    ages: BTreeMap<ImageId, u64>,
+    by_age: BTreeMap<u64, (ImageId, Embedding)>,
+    inserted: u64,
+}
+
+impl Entries {
+    /// Adds an entry and returns its age.
+    pub(super) fn insert(&mut self, image: ImageId, embedding: &Embedding) -> u64 {
+        let age = self.inserted;
+        self.inserted += 1;
+        let before = self.ages.insert(image, age);
+        assert!(before.is_none(), "image {image} is in the index already");
+        self.by_age.insert(age, (image, embedding.clone()));
+        age
+    }
+
+    /// Takes an entry out and returns its age.
+    pub(super) fn remove(&mut self, image: ImageId) -> Option<u64> {
+        let age = self.ages.remove(&image)?;
+        self.by_age.remove(&age);
+        Some(age)
+    }
+
+    pub(super) fn image(&self, age: u64) -> Option<ImageId> {
+        self.by_age.get(&age).map(|(image, _)| *image)
+    }
+
+    pub(super) fn vector(&self, age: u64) -> Option<&[f32]> {
+        self.by_age.get(&age).map(|(_, embedding)| embedding.as_slice())
+    }
+
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.by_age.first_key_value().map(|(age, _)| *age)
+    }
+
+    /// Ages and vectors, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
+        self.by_age.iter().map(|(age, (_, embedding))| (*age, embedding.as_slice()))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_age.len()
+    }
+}

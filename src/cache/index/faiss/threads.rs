@@ -1,0 +1,16 @@
+//! How many threads FAISS uses: one, since with several its training, and so its answers, would depend on timing, and
+//! single queries get no faster.
+
+#[expect(unsafe_code, reason = "neither FAISS' C interface nor the crate has it; a number goes in, nothing comes out")]
+unsafe extern "C" {
+    /// Sets the number of threads of the calling thread's next parallel region; OpenMP, section 3.2.1.
+    safe fn omp_set_num_threads(threads: std::ffi::c_int);
+}
+
+/// FAISS calls from this thread use no other. The setting is each thread's own, and an index may move between them.
+pub(super) fn use_one() {
+    thread_local! {
+        static SET: () = omp_set_num_threads(1);
+    }
+    SET.with(|()| ());
+}
