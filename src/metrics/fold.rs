@@ -257,7 +257,7 @@ impl Metrics {
                     cache.left(self.windows.start(), *image, *cause);
                 }
             }
-            | Action::Encode(_)
+            Action::Encode(_)
             | Action::EncodeImage(_)
             | Action::Return { .. }
             | Action::Release(_)

@@ -2,6 +2,7 @@
 //! read here and nowhere else.
 
 use crate::cache::eviction::{Eviction, EvictionSettings};
+use crate::cache::index::{IndexKind, NewIndex};
 use crate::cache::{CacheSettings, ImageCache, Scope};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;

@@ -134,6 +134,9 @@ fn exact_kinds_agree_with_brute_force_on_clustered_vectors_under_churn() {
                 }
             }
             assert_eq!(nearest(&*index, &query), expected, "{kind:?}, round {round}");
+            let other = vectors.next(0.3);
+            let both = [&query, &other].map(|embedding| Query { request: None, embedding });
+            assert_eq!(index.nearest_of_each(&both), [expected, nearest(&*index, &other)], "{kind:?}, round {round}");
             assert_eq!(index.len(), shadow.len());
         }
     }
