@@ -1,17 +1,15 @@
 //! Vectors in eight bits a component, dot products of them, and a proven bound of how far those are from the
 //! exact ones. Not an index: which rows are there is `super::exact`'s business.
 //!
-//! A row v is stored as v' = s q, q whole numbers from -127 to 127, a query w likewise as w' with thirteen bits or
-//! fewer, so that sums of products fit 32 bits whatever the vectors. Then
+//! A row v is stored as v' = s q, q whole numbers from -127 to 127, a query w likewise as w'. Then
 //! |w.v - w'.v'| <= |w'| |v - v'| + |w - w'| |v| (Cauchy-Schwarz), and each norm on the right is known.
 
 use multiversion::multiversion;
 
-/// Codes of rows go from minus this to this.
-const MOST: f64 = 127.0;
+use super::dot::dot_products;
 
-/// Codes of queries go no further than this, and no further than 32 bits allow.
-const MOST_OF_QUERY: i32 = 8191;
+/// Codes go from minus this to this; those of queries no further than sums of 32 bits allow.
+const MOST: f64 = 127.0;
 
 /// Unit vectors are rounded to f32: their norms are at most this.
 const NORM: f64 = 1.0 + 1e-6;
@@ -28,7 +26,7 @@ pub(super) struct Scale {
 /// A query ready to be compared with rows.
 #[derive(Clone, Debug)]
 pub(super) struct QueryCodes {
-    codes: Vec<i16>,
+    codes: Vec<i8>,
     scale: f64,
     /// At least |w'|.
     norm: f64,
@@ -62,7 +60,7 @@ impl QueryCodes {
     /// Of a unit vector.
     pub(super) fn new(vector: &[f32]) -> Self {
         let fits = i32::MAX / (MOST as i32 * i32::try_from(vector.len().max(1)).unwrap_or(i32::MAX / 127));
-        let most = f64::from(MOST_OF_QUERY.min(fits).max(1));
+        let most = MOST.min(f64::from(fits)).max(1.0);
         let largest = vector.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let scale = (f64::from(largest) / most).max(f64::MIN_POSITIVE);
         let (mut squares, mut residual) = (0.0_f64, 0.0_f64);
@@ -70,7 +68,7 @@ impl QueryCodes {
             let code = whole(f64::from(value) / scale).clamp(-most, most);
             squares += (scale * code).powi(2);
             residual += (f64::from(value) - scale * code).powi(2);
-            code as i16
+            code as i8
         });
         let codes = codes.collect();
         let more = 1.0 + rounding(vector.len());
@@ -79,9 +77,15 @@ impl QueryCodes {
         Self { codes, scale, norm: squares.sqrt() * more, residual }
     }
 
-    /// Dot products of the codes with those of `rows`, as many as `dots` has; what comes after them is asked for ahead.
-    pub(super) fn dots(&self, rows: &[u8], dots: &mut [i32]) {
-        dot_products(&self.codes, rows, dots);
+    /// Dot products of the codes with those of `rows`, as many as `dots` has; if those are `far`, what comes after them is
+    /// asked for ahead.
+    pub(super) fn dots(&self, rows: &[u8], far: bool, dots: &mut [i32]) {
+        dot_products(&self.codes, rows, far, dots);
+    }
+
+    /// From dot products of codes: what each similarity is at most, before it is clamped at 0.
+    pub(super) fn at_most(&self, dots: &[i32], rows: &[Scale], most: &mut [f64]) {
+        at_most(self, dots, rows, most);
     }
 
     /// From a dot product of codes: what the similarity is at least and at most, before it is clamped at 0.
@@ -92,39 +96,13 @@ impl QueryCodes {
     }
 }
 
-/// How far ahead of itself a scan asks for what it will read, in bytes: measured, `docs/performance.md`.
-const AHEAD: usize = 8192;
-
-/// Bytes that memory hands over together.
-const LINE: usize = 64;
-
-/// Asks for some bytes from here on, if there are so many, so that they are near when they are read. The processor does
-/// so by itself, but stops at the end of each page.
-#[cfg(target_arch = "x86_64")]
-fn fetch_ahead(rows: &[u8], from: usize, count: usize) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let Some(bytes) = rows.get(from..(from + count).min(rows.len())) else { return };
-    for line in bytes.iter().step_by(LINE) {
-        #[expect(unsafe_code, reason = "a hint: it reads nothing")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
-        }
-    }
-}
-
-/// Elsewhere there is no stable way to ask.
-#[cfg(not(target_arch = "x86_64"))]
-const fn fetch_ahead(_: &[u8], _: usize, _: usize) {
-    _ = LINE;
-}
-
-/// The inner loop of every search; the compiler makes SIMD of it, for the processor that it runs on.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2+fma", "aarch64+neon"))]
-fn dot_products(query: &[i16], rows: &[u8], dots: &mut [i32]) {
-    for (at, (row, dot)) in rows.chunks_exact(query.len()).zip(dots).enumerate() {
-        fetch_ahead(rows, at * query.len() + AHEAD, query.len());
-        let products = row.iter().zip(query).map(|(&a, &b)| i32::from(i16::from(a.cast_signed())) * i32::from(b));
-        *dot = products.sum();
+/// What each similarity is at most, as [`QueryCodes::bounds`] says.
+#[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+fn at_most(query: &QueryCodes, dots: &[i32], rows: &[Scale], most: &mut [f64]) {
+    let (scale, norm, residual) = (query.scale, query.norm, query.residual);
+    for ((most, &dot), row) in most.iter_mut().zip(dots).zip(rows) {
+        let score = scale * f64::from(row.scale) * f64::from(dot);
+        *most = score + (norm * f64::from(row.residual) + residual);
     }
 }
 
@@ -172,7 +150,7 @@ mod tests {
             for query in &vectors {
                 let coded = QueryCodes::new(query.as_slice());
                 let mut dots = vec![0; vectors.len()];
-                coded.dots(&codes, &mut dots);
+                coded.dots(&codes, false, &mut dots);
                 for ((vector, &dot), &scale) in vectors.iter().zip(&dots).zip(&scales) {
                     let pairs = query.as_slice().iter().zip(vector.as_slice());
                     let exact: f64 = pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
@@ -192,7 +170,7 @@ mod tests {
             let (scale, codes) = coded(row.as_slice());
             let query = QueryCodes::new(row.as_slice());
             let mut dots = [0];
-            query.dots(&codes, &mut dots);
+            query.dots(&codes, true, &mut dots);
             let (low, high) = query.bounds(dots[0], scale);
             assert!(low <= 1.0 && high >= 1.0 - 1e-6 && high - low < 0.05, "{dimension}: {low} {high}");
         }

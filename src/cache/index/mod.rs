@@ -10,6 +10,7 @@ use crate::request::RequestId;
 pub mod ahead;
 mod audited;
 mod codes;
+mod dot;
 mod exact;
 #[cfg(feature = "faiss")]
 mod faiss;

@@ -36,6 +36,7 @@ pub(super) struct Search<'a> {
     coded: QueryCodes,
     margin: f64,
     dots: Vec<i32>,
+    most: Vec<f64>,
     /// Rows that may be nearest, and the most that their similarity can be.
     candidates: Vec<(f64, usize)>,
     /// What the similarity of the nearest is at least, by the bounds seen so far.
@@ -51,6 +52,7 @@ impl<'a> Search<'a> {
             coded: QueryCodes::new(wanted),
             margin: margin(wanted.len()),
             dots: Vec::new(),
+            most: Vec::new(),
             candidates: Vec::new(),
             // Below 0 everything is equal: what is there is not looked at, and nothing is found.
             least: 0.0,
@@ -107,7 +109,7 @@ impl Vectors {
     /// Whether a row is at least this similar.
     pub(super) fn reaches(&self, row: usize, wanted: &[f32], coded: &QueryCodes, lowest: f64) -> bool {
         let mut dot = [0];
-        coded.dots(self.codes_of(row, row + 1), &mut dot);
+        coded.dots(self.codes_of(row, row + 1), false, &mut dot);
         let (low, high) = coded.bounds(dot[0], self.scales[row]);
         low >= lowest || lowest <= 0.0 || high >= lowest && similarity(wanted, self.vector(row)) >= lowest
     }
@@ -120,17 +122,21 @@ impl Vectors {
         of_interest: impl Fn(usize) -> bool,
         search: &mut Search<'_>,
     ) {
-        let Search { coded, dots, candidates, least, .. } = search;
-        dots.clear();
+        let Search { coded, dots, most, candidates, least, .. } = search;
         dots.resize(rows.len(), 0);
+        most.resize(rows.len(), 0.0);
         if all {
             // Where the rest is not in the processor's cache anyway, it is asked for while this is compared.
             let far = self.codes.as_slice().len() > CACHED;
-            coded.dots(self.codes_of(rows.start, if far { self.scales.len() } else { rows.end }), dots);
+            coded.dots(self.codes_of(rows.start, if far { self.scales.len() } else { rows.end }), far, dots);
+            coded.at_most(dots, &self.scales[rows.clone()], most);
         }
-        for (at, row) in rows.enumerate().filter(|(_, row)| of_interest(*row)) {
+        for (at, row) in rows.enumerate() {
+            if all && most[at] < *least || !of_interest(row) {
+                continue;
+            }
             if !all {
-                coded.dots(self.codes_of(row, row + 1), &mut dots[at..=at]);
+                coded.dots(self.codes_of(row, row + 1), false, &mut dots[at..=at]);
             }
             let (low, high) = coded.bounds(dots[at], self.scales[row]);
             if high >= *least {
