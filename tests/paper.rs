@@ -45,7 +45,12 @@ fn scenarios() -> Vec<PathBuf> {
 fn every_scenario_and_variant_checks() {
     assert!(scenarios().len() >= 9, "{:?}", scenarios());
     let no_trace = || TraceInputs {
-        trace: Trace::new(Columns::default()),
+        // Nothing of a trace but the tenant that a scenario names.
+        trace: Trace::new(Columns {
+            arrivals: vec![modm::time::Time::ZERO],
+            tenants: Some(["tenant-0"].into_iter().collect()),
+            ..Columns::default()
+        }),
         warm_images: None,
         warm_prompts: None,
         warm_rows: Vec::new(),

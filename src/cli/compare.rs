@@ -1,7 +1,7 @@
 //! `modm compare`: the same trace under each variant of a scenario, then one report.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::arguments::{ScenarioArguments, SearchArguments};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, write_run_json};
+use super::search::Shared;
 use crate::input::InputError;
 use crate::report::{self, Comparison, Run};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
@@ -51,9 +52,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let variants = chosen(&base, &command.variants, &source)?;
     let planned = plan(command, &source, &sets, &variants)?;
     common.prepare_output()?;
-    let prepared = planned.iter().map(|plan| (&plan.prepared.inputs.trace, &plan.prepared.scenario));
-    command.search.search.prepare_all(prepared, source.file(), common.quiet);
-    let runs = run_all(&planned, command)?;
+    let runs = run_all(&planned, command, source.file())?;
     let comparison = Comparison {
         name: base.name.clone(),
         notes: notes(&planned, command.seeds.get(), &base),
@@ -149,12 +148,21 @@ fn plan(
 }
 
 /// Runs everything planned; results in the order of the plan.
-fn run_all(planned: &[Planned], command: &Compare) -> anyhow::Result<Vec<Run>> {
+fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Result<Vec<Run>> {
+    let quiet = command.common.quiet;
     let total = planned.iter().map(|run| run.prepared.inputs.trace.trace.len() as u64).sum();
-    let progress = Progress::new(total, command.common.quiet);
-    let results = spread(planned, threads(command.threads), |plan| run_one(plan, &progress))?;
+    let progress = Progress::new(total, quiet);
+    let runs = planned.iter().map(|plan| (&plan.prepared.inputs.trace, &plan.prepared.scenario));
+    let shared = Shared::new(command.search.search, file, runs);
+    let mut results = spread(&shared.order(), threads(command.threads), |&at| {
+        shared.begin(at, &progress, quiet);
+        let run = run_one(&planned[at], &progress);
+        shared.end(at);
+        (at, run)
+    })?;
     progress.finish();
-    results.into_iter().collect()
+    results.sort_unstable_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, run)| run).collect()
 }
 
 fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Run> {

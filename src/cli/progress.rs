@@ -19,6 +19,7 @@ pub struct Progress {
     plain: bool,
     /// Requests between two updates of the bar.
     stride: u64,
+    quiet: bool,
 }
 
 /// Requests between two updates of the bar.
@@ -34,7 +35,7 @@ impl Progress {
         let style = "{bar:30} {percent:>3}%  {human_pos} of {human_len} requests  {per_sec}  ETA {eta}";
         // A template that does not parse would be a slip of ours; the default style will do then.
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, ended: AtomicU64::new(0), total, plain: !quiet && !terminal, stride: STRIDE }
+        Self { bar, ended: AtomicU64::new(0), total, plain: !quiet && !terminal, stride: STRIDE, quiet }
     }
 
     /// For `total` requests in real time: every one of them is seen.
@@ -44,6 +45,11 @@ impl Progress {
         let progress = Self { stride: 1, ..Self::new(total, quiet) };
         progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
         progress
+    }
+
+    /// Whether nothing is shown.
+    pub const fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// For a search ahead for `total` requests.

@@ -28,8 +28,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     let (source, overrides) = common.read()?;
     let prepared = Prepared::load(&source, &overrides)?;
     common.prepare_output()?;
-    let runs = std::iter::once((&prepared.inputs.trace, &prepared.scenario));
-    command.search.search.prepare_all(runs, source.file(), common.quiet);
+    command.search.search.prepare(&prepared.inputs.trace, &[&prepared.scenario], source.file(), None, common.quiet);
     let progress = Progress::new(prepared.inputs.trace.trace.len() as u64, common.quiet);
     let results = if command.journal {
         prepared.run_with_journal(&common.out.join("journal.jsonl.gz"), &progress)?

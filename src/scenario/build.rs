@@ -155,7 +155,7 @@ impl Scenario {
     }
 
     fn index(&self, inputs: &Inputs) -> NewIndex {
-        let searched = self.looks_up().and_then(|what| inputs.trace.searched.get(what)).cloned();
+        let searched = self.looks_up().and_then(|what| inputs.trace.searched.get(what));
         // Nobody searched for the pictures that live mode draws; its traces have no such search.
         match searched {
             Some(ahead) if self.retrieval.index == IndexKind::Exact => NewIndex::new(move || ahead.index()),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Scenario, TraceInputs};
 use crate::cache::eviction::{Eviction, Uses};
@@ -25,23 +25,34 @@ impl LookedUp {
     pub const ALL: [Self; 2] = [Self::Images, Self::Prompts];
 }
 
-/// Searches that have been done.
-#[derive(Clone, Debug, Default)]
+/// Searches that have been done, while some run needs them: each takes five bytes a component of the history.
+#[derive(Debug, Default)]
 pub struct Searched {
-    images: OnceLock<Arc<Ahead>>,
-    prompts: OnceLock<Arc<Ahead>>,
+    images: Mutex<Option<Arc<Ahead>>>,
+    prompts: Mutex<Option<Arc<Ahead>>>,
     /// Whether they are of a trace that is made anew each time, and so not worth a file.
     passing: bool,
     /// By lowest bound (its bits), which requests each image could serve.
-    uses: Arc<Mutex<BTreeMap<u64, Arc<Uses>>>>,
+    uses: Mutex<BTreeMap<u64, Arc<Uses>>>,
+}
+
+/// Of another copy of the trace nothing has been searched.
+impl Clone for Searched {
+    fn clone(&self) -> Self {
+        Self { passing: self.passing, ..Self::default() }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Searched {
-    const fn of(&self, what: LookedUp) -> &OnceLock<Arc<Ahead>> {
-        match what {
+    fn of(&self, what: LookedUp) -> MutexGuard<'_, Option<Arc<Ahead>>> {
+        lock(match what {
             LookedUp::Images => &self.images,
             LookedUp::Prompts => &self.prompts,
-        }
+        })
     }
 
     /// None yet, and none that is to be stored.
@@ -51,8 +62,16 @@ impl Searched {
     }
 
     /// A search, if it has been done.
-    pub fn get(&self, what: LookedUp) -> Option<&Arc<Ahead>> {
-        self.of(what).get()
+    pub fn get(&self, what: LookedUp) -> Option<Arc<Ahead>> {
+        self.of(what).clone()
+    }
+
+    /// No run needs them any more.
+    pub fn forget(&self) {
+        for what in LookedUp::ALL {
+            *self.of(what) = None;
+        }
+        lock(&self.uses).clear();
     }
 }
 
@@ -100,18 +119,18 @@ impl TraceInputs {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), OutputError> {
         let Some((prompts, history)) = self.history(what) else { return Ok(()) };
-        let mut stored = Ok(());
-        self.searched.of(what).get_or_init(|| {
-            Arc::new(match requests.filter(|_| !self.searched.passing) {
-                Some(requests) => {
-                    let file = SearchFile::beside(requests, prompts, &history);
-                    let (ahead, result) = file.search(prompts, history, threads, progress);
-                    stored = result;
-                    ahead
-                }
-                None => Ahead::search(prompts, history, threads, progress),
-            })
-        });
+        let mut searched = self.searched.of(what);
+        if searched.is_some() {
+            return Ok(());
+        }
+        let requests = requests.filter(|_| !self.searched.passing);
+        let Some(requests) = requests else {
+            *searched = Some(Arc::new(Ahead::search(prompts, history, threads, progress)));
+            return Ok(());
+        };
+        let file = SearchFile::beside(requests, prompts, &history);
+        let (ahead, stored) = file.search(prompts, history, threads, progress);
+        *searched = Some(Arc::new(ahead));
         stored
     }
 }
@@ -139,7 +158,7 @@ impl Scenario {
         let lowest = self.bounds().first().map(|(bound, _)| *bound).filter(|_| self.foresees())?;
         let (prompts, _) = inputs.history(LookedUp::Images)?;
         let ahead = inputs.searched.get(LookedUp::Images)?;
-        let mut known = inputs.searched.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&inputs.searched.uses);
         Some(known.entry(lowest.to_bits()).or_insert_with(|| Arc::new(ahead.uses(prompts, lowest))).clone())
     }
 

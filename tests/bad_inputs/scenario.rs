@@ -89,7 +89,7 @@ fn keys_that_go_together() {
     all([
         refused("name = \"a\"\n", ": trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
         refused(without("requests = \"requests.csv\"\n"), ":3: trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
-        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":75: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
+        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":77: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
         refused(replaced("requests = \"requests.csv\"", "synthetic = {}"), ":5: trace.prompt_embeddings = \"prompts.npy\": goes with `requests`; *"),
         refused(without("prompt_embeddings = \"prompts.npy\"\n"), ":3: trace.prompt_embeddings: is needed: *"),
         refused(replaced("warm_images", "warm_requests = 2\nwarm_images"), ":7: trace.warm_requests = 2: goes without `warm_images`: *"),
@@ -108,19 +108,19 @@ fn variants() {
     let variant = |lines: &str, message: &str| refused(format!("{SCENARIO}[[variant]]\n{lines}\n"), message);
     let folder = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
     all([
-        variant("set = {}", ":75: variant.2.name: is missing"),
-        variant("name = 5", ":76: variant.2.name = 5: expected text in quotes"),
-        variant("name = \"\"", &format!(":76: variant.2.name = \"\": {folder}")),
-        variant("name = \"a/b\"", &format!(":76: variant.2.name = \"a/b\": {folder}")),
-        variant("name = \"..\"", &format!(":76: variant.2.name = \"..\": {folder}")),
-        variant("name = \"one\"", ":76: variant.2.name = \"one\": names are unique"),
+        variant("set = {}", ":77: variant.2.name: is missing"),
+        variant("name = 5", ":78: variant.2.name = 5: expected text in quotes"),
+        variant("name = \"\"", &format!(":78: variant.2.name = \"\": {folder}")),
+        variant("name = \"a/b\"", &format!(":78: variant.2.name = \"a/b\": {folder}")),
+        variant("name = \"..\"", &format!(":78: variant.2.name = \"..\": {folder}")),
+        variant("name = \"one\"", ":78: variant.2.name = \"one\": names are unique"),
         variant(
             "name = \"run.json\"",
-            ":76: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
+            ":78: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
         ),
-        variant("name = \"x\"\nst = {}", ":77: variant.2.st: is not a key here: expected name or set"),
-        variant("name = \"x\"\nset = 5", ":77: variant.2.set = 5: expected a table of keys"),
-        variant("name = \"x\"\nset = { variant = [] }", ":77: variant.2.set.variant: a variant cannot set variants"),
+        variant("name = \"x\"\nst = {}", ":79: variant.2.st: is not a key here: expected name or set"),
+        variant("name = \"x\"\nset = 5", ":79: variant.2.set = 5: expected a table of keys"),
+        variant("name = \"x\"\nset = { variant = [] }", ":79: variant.2.set.variant: a variant cannot set variants"),
     ]);
     let compare = ["compare", "scenario.toml", "--out", "results", "--quiet"];
     let set = |setting: &str, message: &str| {

@@ -275,7 +275,7 @@ impl Shared {
         };
         if !state.searched {
             let runs: Vec<&Scenario> = self.runs.iter().collect();
-            search.prepare(&trace, &runs, source.file(), &|line| progress.say(line), true);
+            search.prepare(&trace, &runs, source.file(), Some(progress), progress.is_quiet());
         }
         (state.trace, state.searched) = (Some(trace.clone()), true);
         Ok(trace)
