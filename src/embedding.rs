@@ -91,6 +91,8 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
 pub struct EmbeddingMatrix {
     dimension: usize,
     values: Values,
+    /// Of each row of `values`: taken once, since it takes longer than all else that is done with a row.
+    norms: Arc<[f64]>,
     /// Rows of `values` in the matrix's order; all of them if absent.
     order: Option<Arc<[u32]>>,
 }
@@ -111,7 +113,7 @@ impl EmbeddingMatrix {
     /// If `dimension` is 0 or does not divide the number of values.
     pub fn from_values(dimension: usize, values: Vec<f32>) -> Result<Self, (usize, BadRow)> {
         assert!(dimension > 0 && values.len().is_multiple_of(dimension));
-        Self { dimension, values: Values::Owned(values.into()), order: None }.checked()
+        Self::checked(dimension, Values::Owned(values.into()))
     }
 
     /// From little-endian row-major f32 values at `offset` of a mapped file.
@@ -123,16 +125,23 @@ impl EmbeddingMatrix {
     /// If the map is too short for `rows` rows, or `dimension` is 0.
     pub fn from_map(map: memmap2::Mmap, offset: usize, rows: usize, dimension: usize) -> Result<Self, (usize, BadRow)> {
         assert!(dimension > 0 && map.len() >= offset + rows * dimension * size_of::<f32>());
-        Self { dimension, values: Values::Mapped { map: Arc::new(map), offset, rows }, order: None }.checked()
+        Self::checked(dimension, Values::Mapped { map: Arc::new(map), offset, rows })
     }
 
-    fn checked(self) -> Result<Self, (usize, BadRow)> {
+    fn checked(dimension: usize, values: Values) -> Result<Self, (usize, BadRow)> {
+        let mut matrix = Self { dimension, values, norms: Arc::default(), order: None };
         let mut buffer = Vec::new();
-        for row in 0..self.rows() {
-            self.read(row, &mut buffer);
-            norm(&buffer).map_err(|bad| (row, bad))?;
-        }
-        Ok(self)
+        let norms = (0..matrix.rows()).map(|row| {
+            matrix.read(row, &mut buffer);
+            norm(&buffer).map_err(|bad| (row, bad))
+        });
+        matrix.norms = norms.collect::<Result<_, _>>()?;
+        Ok(matrix)
+    }
+
+    /// Where a row stands among the values.
+    fn place(&self, row: usize) -> usize {
+        self.order.as_ref().map_or(row, |order| order[row] as usize)
     }
 
     /// Number of rows.
@@ -153,9 +162,8 @@ impl EmbeddingMatrix {
     /// If there is no such row.
     #[must_use]
     pub fn select(&self, rows: &[u32]) -> Self {
-        let place = |row: u32| self.order.as_ref().map_or(row, |order| order[row as usize]);
         assert!(rows.iter().all(|&row| (row as usize) < self.rows()), "no such row");
-        Self { order: Some(rows.iter().map(|&row| place(row)).collect()), ..self.clone() }
+        Self { order: Some(rows.iter().map(|&row| self.place(row as usize) as u32).collect()), ..self.clone() }
     }
 
     /// Components of a row.
@@ -165,7 +173,7 @@ impl EmbeddingMatrix {
 
     /// Copies a row as stored, not normalised, into `buffer`.
     pub fn read(&self, row: usize, buffer: &mut Vec<f32>) {
-        let row = self.order.as_ref().map_or(row, |order| order[row] as usize);
+        let row = self.place(row);
         buffer.clear();
         match &self.values {
             Values::Owned(values) => {
@@ -186,7 +194,7 @@ impl EmbeddingMatrix {
     /// If there is no such row.
     pub fn read_unit(&self, row: usize, buffer: &mut Vec<f32>) {
         self.read(row, buffer);
-        let norm = norm(buffer).expect("rows were checked when the matrix was made");
+        let norm = self.norms[self.place(row)];
         for x in buffer.iter_mut() {
             *x = (f64::from(*x) / norm) as f32;
         }

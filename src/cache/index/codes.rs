@@ -45,15 +45,44 @@ fn whole(value: f64) -> f64 {
     f64::from((value + 0.5_f64.copysign(value)) as i32)
 }
 
-/// The codes of a unit vector, as the bytes that they are stored in.
-pub(super) fn of(vector: &[f32]) -> (Scale, impl ExactSizeIterator<Item = u8>) {
-    let largest = vector.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-    let scale = (f64::from(largest) / MOST).max(f64::from(f32::MIN_POSITIVE)) as f32;
-    let code = move |value: f32| whole(f64::from(value) / f64::from(scale)).clamp(-MOST, MOST);
-    let squares: f64 = vector.iter().map(|&value| (f64::from(value) - f64::from(scale) * code(value)).powi(2)).sum();
+/// Sums that go on beside each other, so that none waits for the one before it.
+const LANES: usize = 8;
+
+/// The largest component, in absolute value.
+fn largest(vector: &[f32]) -> f32 {
+    let (chunks, rest) = vector.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(value.abs());
+        }
+    }
+    lanes.iter().chain(rest).fold(0.0, |most, value| most.max(value.abs()))
+}
+
+/// Codes of a vector in steps of `scale`, at most `most` of them; |v'|^2 and |v - v'|^2.
+fn quantise(vector: &[f32], scale: f64, most: f64) -> (Vec<i8>, f64, f64) {
+    let per_step = 1.0 / scale;
+    let mut codes = vec![0_i8; vector.len()];
+    let (mut squares, mut residuals) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+    for (codes, values) in codes.chunks_mut(LANES).zip(vector.chunks(LANES)) {
+        let lanes = squares.iter_mut().zip(&mut residuals);
+        for ((code, &value), (square, residual)) in codes.iter_mut().zip(values).zip(lanes) {
+            let whole = whole(f64::from(value) * per_step).clamp(-most, most);
+            *code = whole as i8;
+            *square += (scale * whole) * (scale * whole);
+            *residual += (f64::from(value) - scale * whole) * (f64::from(value) - scale * whole);
+        }
+    }
+    (codes, squares.iter().sum(), residuals.iter().sum())
+}
+
+/// The codes of a unit vector.
+pub(super) fn of(vector: &[f32]) -> (Scale, Vec<i8>) {
+    let scale = (f64::from(largest(vector)) / MOST).max(f64::from(f32::MIN_POSITIVE)) as f32;
+    let (codes, _, squares) = quantise(vector, f64::from(scale), MOST);
     let residual = squares.sqrt() * (1.0 + rounding(vector.len()));
-    let scale_of = Scale { scale, residual: (residual as f32).next_up() };
-    (scale_of, vector.iter().map(move |&value| (code(value) as i8).cast_unsigned()))
+    (Scale { scale, residual: (residual as f32).next_up() }, codes)
 }
 
 impl QueryCodes {
@@ -61,16 +90,9 @@ impl QueryCodes {
     pub(super) fn new(vector: &[f32]) -> Self {
         let fits = i32::MAX / (MOST as i32 * i32::try_from(vector.len().max(1)).unwrap_or(i32::MAX / 127));
         let most = MOST.min(f64::from(fits)).max(1.0);
-        let largest = vector.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-        let scale = (f64::from(largest) / most).max(f64::MIN_POSITIVE);
-        let (mut squares, mut residual) = (0.0_f64, 0.0_f64);
-        let codes = vector.iter().map(|&value| {
-            let code = whole(f64::from(value) / scale).clamp(-most, most);
-            squares += (scale * code).powi(2);
-            residual += (f64::from(value) - scale * code).powi(2);
-            code as i8
-        });
-        let codes = codes.collect();
+        // Not below what a step's inverse can be.
+        let scale = (f64::from(largest(vector)) / most).max(1e-300);
+        let (codes, squares, residual) = quantise(vector, scale, most);
         let more = 1.0 + rounding(vector.len());
         // The last term covers the rounding of the similarity itself, of the score, and of their bounds.
         let residual = residual.sqrt() * more * NORM + 4.0 * rounding(vector.len());
@@ -136,7 +158,7 @@ mod tests {
 
     fn coded(vector: &[f32]) -> (Scale, Vec<u8>) {
         let (scale, codes) = of(vector);
-        (scale, codes.collect())
+        (scale, codes.into_iter().map(i8::cast_unsigned).collect())
     }
 
     #[test]

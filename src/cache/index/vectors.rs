@@ -82,7 +82,7 @@ impl Vectors {
         assert_eq!(vector.len(), self.dimension, "one dimension for all embeddings was checked on load");
         self.values.extend_from_slice(vector);
         let (scale, codes) = codes::of(vector);
-        self.codes.extend(codes);
+        self.codes.extend(codes.into_iter().map(i8::cast_unsigned));
         self.scales.push(scale);
     }
 
