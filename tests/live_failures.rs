@@ -51,6 +51,11 @@ fn topic(prompt: &str) -> u8 {
 }
 
 /// Nearly the axis of a topic.
+/// Whose a row is.
+fn tenant(row: usize) -> String {
+    format!("tenant {}", row % 2)
+}
+
 fn key(topic: u8, turn: f32) -> Embedding {
     let mut row = [turn; TOPICS as usize];
     row[usize::from(topic)] = 1.0;
@@ -210,7 +215,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     let told = warnings.clone();
     let setting = Setting {
         prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap().into()).collect(),
-        tenants: None,
+        tenants: Some((0..trace.len()).map(tenant).collect()),
         models: scenario.model_names(),
         seed: 1,
         result: Box::new(move |request| results.join(format!("{request}.png"))),
@@ -332,6 +337,7 @@ fn a_store_is_found_again_without_its_index_and_after_a_crash() {
     let (found, _) = open();
     std::fs::remove_file(folder.path().join("index.json")).unwrap();
     assert_eq!(open().0, found, "the records say the same as the index, bit by bit");
+    assert!(found.iter().any(|entry| entry.tenant == Some(tenant(0))), "and whose each is");
     // Killed between a picture and its record, in the middle of a file, and by somebody who deletes pictures.
     std::fs::write(folder.path().join("000000009999.png"), "half").unwrap();
     std::fs::write(folder.path().join("000000009998.png.partial"), "half").unwrap();

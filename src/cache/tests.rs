@@ -186,7 +186,7 @@ fn seen_by(tenant: u32, tenancy: &Tenancy, eviction: Eviction, others: impl Fn(u
 fn tenants_with_parts_of_their_own_learn_nothing_of_each_other() {
     let shares = [(Owner::Tenant(TenantId(0)), 10), (Owner::Tenant(TenantId(1)), 20), (Owner::Tenant(TenantId(2)), 10)];
     let apart = Tenancy { scope: Scope::Tenant, shares: shares.into_iter().collect(), public: BTreeSet::new() };
-    for eviction in eviction::ALL {
+    for eviction in Eviction::ALL {
         for tenant in 0..3 {
             let alone = seen_by(tenant, &apart, eviction, |_| false);
             assert!(alone.iter().any(|line| line.contains("Some")), "it has hits of its own");

@@ -119,7 +119,7 @@ impl World {
             images: embeddings(seed, 2, requests.len()),
             requests,
             tenancy: tenancy(&mut draws, tenants),
-            eviction: *EVICTIONS.choose(&mut draws).unwrap(),
+            eviction: *Eviction::ALL.choose(&mut draws).unwrap(),
             max_age: draws.random_bool(0.3).then(|| seconds(40.0)),
             capacity: draws.random_range(5..25),
             initial_large: draws.random_range(1..=workers),
@@ -224,17 +224,6 @@ impl World {
 pub(crate) const fn warm_owner(row: usize) -> Owner {
     if row.is_multiple_of(2) { Owner::Public } else { Owner::Tenant(TenantId(0)) }
 }
-
-const EVICTIONS: [Eviction; 8] = [
-    Eviction::Fifo,
-    Eviction::Lru,
-    Eviction::Lfu,
-    Eviction::Lcbfu,
-    Eviction::Sieve,
-    Eviction::S3Fifo,
-    Eviction::Gdsf,
-    Eviction::Random,
-];
 
 /// Any scope; each tenant and the public part with room of their own, or all with one.
 fn tenancy(draws: &mut impl rand::Rng, tenants: u32) -> Tenancy {

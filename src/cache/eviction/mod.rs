@@ -77,6 +77,19 @@ pub enum Eviction {
 }
 
 impl Eviction {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Fifo,
+        Self::Lru,
+        Self::Lfu,
+        Self::Lcbfu,
+        Self::Sieve,
+        Self::S3Fifo,
+        Self::Gdsf,
+        Self::Random,
+        Self::Farthest,
+    ];
+
     /// A fresh policy.
     #[must_use]
     pub fn build(self, settings: &EvictionSettings) -> Box<dyn EvictionPolicy> {
@@ -93,20 +106,6 @@ impl Eviction {
         }
     }
 }
-
-/// All of them.
-#[cfg(test)]
-pub(super) const ALL: [Eviction; 9] = [
-    Eviction::Fifo,
-    Eviction::Lru,
-    Eviction::Lfu,
-    Eviction::Lcbfu,
-    Eviction::Sieve,
-    Eviction::S3Fifo,
-    Eviction::Gdsf,
-    Eviction::Random,
-    Eviction::Farthest,
-];
 
 #[cfg(test)]
 mod tests {
@@ -214,7 +213,7 @@ mod tests {
 
     #[test]
     fn whatever_happens_each_item_leaves_once() {
-        for eviction in ALL {
+        for eviction in Eviction::ALL {
             let mut policy = eviction.build(&settings(20));
             let mut generator = draw::stream(9, Purpose::Test, eviction as u64);
             let mut held: Vec<u32> = Vec::new();

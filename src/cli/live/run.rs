@@ -262,3 +262,35 @@ pub(in crate::cli) fn file_names(trace: &Trace) -> Vec<String> {
     };
     (0..trace.len()).map(name).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedding::Embedding;
+    use crate::scenario::Source;
+    use crate::trace::Columns;
+
+    #[test]
+    fn where_tenants_are_apart_strangers_stay_in_the_store() {
+        let entry = |number, tenant: Option<&str>| Found {
+            number,
+            key: Embedding::normalised(&[1.0]).expect("a direction"),
+            tenant: tenant.map(str::to_owned),
+        };
+        let all = || vec![entry(1, Some("a")), entry(2, Some("x")), entry(3, None), entry(4, Some("b"))];
+        let (arrivals, tenants) = (vec![Time::ZERO; 2], Some(["b", "a"].into_iter().collect()));
+        let trace = Trace::new(Columns { arrivals, tenants, ..Columns::default() });
+        let numbers = |found: &[Found]| found.iter().map(|entry| entry.number).collect::<Vec<_>>();
+        for (scope, kept) in [("shared", vec![1, 2, 3, 4]), ("tenant", vec![1, 3, 4])] {
+            let text = format!("name = \"a\"\ntrace = {{ requests = \"r.csv\" }}\ntenants.scope = \"{scope}\"\n");
+            let scenario = Source::new(Path::new("s.toml"), text).and_then(|source| source.scenario(&[]));
+            let mut found = all();
+            let said = set_strangers_aside(&mut found, &scenario.expect("a scenario"), &trace);
+            assert_eq!(numbers(&found), kept);
+            assert_eq!(said.is_some(), scope == "tenant");
+        }
+        let owners: Vec<Owner> = all().into_iter().map(|entry| warm_image(entry, &trace).owner).collect();
+        let [a, b] = [1, 0].map(|number| Owner::Tenant(TenantId(number)));
+        assert_eq!(owners, [a, Owner::Public, Owner::Public, b], "whom the trace does not name, nobody is");
+    }
+}
