@@ -1,6 +1,6 @@
 //! Equal inputs give equal bytes: twice, with one and two threads, with the journal; and host time
 //! never reaches the simulated clock: a slow index or policy changes nothing. Debug against release is
-//! `scripts/check_profiles`.
+//! `scripts/nightly profiles`.
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 

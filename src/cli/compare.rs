@@ -12,7 +12,7 @@ use super::arguments::{ScenarioArguments, SearchArguments};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, write_run_json};
-use super::search::Shared;
+use super::search::SharedSearches;
 use crate::input::InputError;
 use crate::report::{self, Comparison, Run};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
@@ -153,7 +153,7 @@ fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Resul
     let total = planned.iter().map(|run| run.prepared.inputs.trace.trace.len() as u64).sum();
     let progress = Progress::new(total, quiet);
     let runs = planned.iter().map(|plan| (&plan.prepared.inputs.trace, &plan.prepared.scenario));
-    let shared = Shared::new(command.search.search, file, runs);
+    let shared = SharedSearches::new(command.search.search, file, runs);
     let mut results = spread(&shared.order(), threads(command.threads), |&at| {
         shared.begin(at, &progress, quiet);
         let run = run_one(&planned[at], &progress);

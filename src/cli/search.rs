@@ -72,7 +72,7 @@ impl Search {
 /// Runs over several traces, some over the same one: what they look up is searched when the first of them begins, and
 /// let go when the last has ended.
 #[derive(Debug)]
-pub(super) struct Shared<'a> {
+pub(super) struct SharedSearches<'a> {
     search: Search,
     /// The scenario's file.
     file: &'a Path,
@@ -94,7 +94,7 @@ struct State {
     ended: usize,
 }
 
-impl<'a> Shared<'a> {
+impl<'a> SharedSearches<'a> {
     pub(super) fn new(
         search: Search,
         file: &'a Path,
