@@ -165,6 +165,8 @@ pub struct ImageCache {
     ages: VecDeque<(Time, ImageId)>,
     /// Sources of requests that have not ended, with how many need them.
     pins: BTreeMap<ImageId, u32>,
+    /// The last request that was routed: a part hears of it before it evicts.
+    routed: Option<RequestId>,
 }
 
 impl ImageCache {
@@ -178,6 +180,7 @@ impl ImageCache {
             entries: BTreeMap::new(),
             ages: VecDeque::new(),
             pins: BTreeMap::new(),
+            routed: None,
         }
     }
 
@@ -204,8 +207,8 @@ impl ImageCache {
     }
 
     /// A request is about to be routed.
-    pub fn routing(&mut self, request: RequestId) {
-        self.parts.values_mut().for_each(|part| part.eviction.on_request(request));
+    pub const fn routing(&mut self, request: RequestId) {
+        self.routed = Some(request);
     }
 
     /// Counts a use of an image, which spares so many steps, and keeps it readable until [`Self::unpin`].
@@ -241,10 +244,14 @@ impl ImageCache {
     pub fn insert(&mut self, entry: Entry, key: &Embedding, departures: &mut Departures) -> bool {
         let (shelf, part) = (self.settings.tenancy.index(entry.owner), self.settings.tenancy.part(entry.owner));
         let weight = entry.total_weight();
-        if weight > self.share(part) || self.has_near_duplicate(shelf, key) {
+        let share = self.share(part);
+        if weight > share || self.has_near_duplicate(shelf, key) {
             return false;
         }
-        self.parts.entry(part).or_insert_with(|| Part::new(&self.settings, part));
+        let room = self.parts.entry(part).or_insert_with(|| Part::new(&self.settings, part, share));
+        if let Some(request) = self.routed {
+            room.eviction.on_request(request);
+        }
         if entry.states.is_empty() {
             self.evict(part, weight, departures);
         }
@@ -361,12 +368,7 @@ impl ImageCache {
 }
 
 impl Part {
-    fn new(settings: &CacheSettings, owner: Owner) -> Self {
-        let capacity = if settings.tenancy.shares.is_empty() {
-            settings.capacity
-        } else {
-            settings.tenancy.shares.get(&owner).copied().unwrap_or(0)
-        };
+    fn new(settings: &CacheSettings, owner: Owner, capacity: u64) -> Self {
         // Parts draw apart: what one evicts says nothing of what another does.
         let stream = match owner {
             Owner::Public => 0,

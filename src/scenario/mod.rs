@@ -415,12 +415,14 @@ impl Scenario {
         file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 
+    /// What its trace and embeddings come from.
+    const fn trace_sources(&self) -> (u64, &TraceSection, &EncoderSettings, &ImageModel) {
+        (self.seed, &self.trace, &self.encoder, &self.image_model)
+    }
+
     /// Whether another scenario reads or generates the same trace with the same embeddings.
     pub fn same_trace(&self, other: &Self) -> bool {
-        self.seed == other.seed
-            && self.trace == other.trace
-            && self.encoder == other.encoder
-            && self.image_model == other.image_model
+        self.trace_sources() == other.trace_sources()
     }
 
     /// What [`Self::same_trace`] compares, as a text to look traces up by.
@@ -428,8 +430,7 @@ impl Scenario {
     /// # Panics
     /// Never: settings that were read can be written.
     pub fn trace_settings(&self) -> String {
-        let settings = (self.seed, &self.trace, &self.encoder, &self.image_model);
-        serde_json::to_string(&settings).expect("settings that were read can be written")
+        serde_json::to_string(&self.trace_sources()).expect("settings that were read can be written")
     }
 
     /// With everything that is in force written out, and no variants.

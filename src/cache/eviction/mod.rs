@@ -27,7 +27,7 @@ pub trait EvictionPolicy: std::fmt::Debug + Send {
     fn on_insert(&mut self, entry: &Entry, key: &Embedding);
     /// An item was chosen as a source and spares so many steps.
     fn on_hit(&mut self, item: Item, skipped_steps: u32);
-    /// A request is about to be routed.
+    /// The last request that was routed; said before an insertion and what that evicts.
     fn on_request(&mut self, _: RequestId) {}
     /// An entry left for another reason than eviction.
     fn on_remove(&mut self, entry: &Entry);

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 
+/// Rows that are copied at a time.
+const BATCH: usize = 1024;
+
 /// Entries by age, the number of entries inserted before: lower is older, and none comes twice.
 #[derive(Debug, Default)]
 pub struct Entries {
@@ -47,6 +50,23 @@ impl Entries {
     /// Ages and vectors, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
         self.by_age.iter().map(|(age, (_, embedding))| (*age, embedding.as_slice()))
+    }
+
+    /// Ages and vectors, oldest first, a thousand or so at a time: what FAISS takes them in.
+    pub(super) fn in_batches(&self, mut visit: impl FnMut(&[u64], &[f32])) {
+        let (mut ages, mut vectors) = (Vec::new(), Vec::new());
+        for (age, vector) in self.iter() {
+            ages.push(age);
+            vectors.extend_from_slice(vector);
+            if ages.len() == BATCH {
+                visit(&ages, &vectors);
+                ages.clear();
+                vectors.clear();
+            }
+        }
+        if !ages.is_empty() {
+            visit(&ages, &vectors);
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -28,8 +28,6 @@ const LISTS_PER_ROOT: f64 = 2.0;
 const LISTS_PER_PROBE: u32 = 4;
 /// Lists that a query looks into at least.
 const LEAST_PROBES: u32 = 16;
-/// Rows that are added at a time.
-const ADDED_ROWS: usize = 1024;
 
 /// Inverted lists of vectors in eight bits a component, of what is left after subtracting the centre.
 pub(super) type EightBits = IVFScalarQuantizerIndex<FlatIndex>;
@@ -101,22 +99,13 @@ impl<L: Lists> Trained<L> {
         let mut index = L::untrained(dimension as u32, lists as u32);
         index.train(&sample).expect(OUT_OF_MEMORY);
         let mut trained = Self { lists: index, rows: entries.len(), inserted: 0 };
-        let (mut ages, mut vectors) = (Vec::new(), Vec::new());
-        for (age, vector) in entries.iter() {
-            ages.push(Idx::new(age));
-            vectors.extend_from_slice(vector);
-            if ages.len() == ADDED_ROWS {
-                trained.add(&ages, &vectors);
-                ages.clear();
-                vectors.clear();
-            }
-        }
-        trained.add(&ages, &vectors);
+        entries.in_batches(|ages, vectors| trained.add(ages, vectors));
         trained
     }
 
-    fn add(&mut self, ages: &[Idx], vectors: &[f32]) {
-        self.lists.add_with_ids(vectors, ages).expect(OUT_OF_MEMORY);
+    fn add(&mut self, ages: &[u64], vectors: &[f32]) {
+        let ids: Vec<Idx> = ages.iter().map(|age| Idx::new(*age)).collect();
+        self.lists.add_with_ids(vectors, &ids).expect(OUT_OF_MEMORY);
     }
 }
 
@@ -140,7 +129,7 @@ impl<L: Lists> Structure for InvertedLists<L> {
     fn insert(&mut self, age: u64, entries: &Entries) {
         if let Some(trained) = &mut self.trained {
             let vector = entries.vector(age).expect("what is inserted is among the entries");
-            trained.add(&[Idx::new(age)], vector);
+            trained.add(&[age], vector);
             trained.inserted += 1;
             if trained.inserted >= trained.rows.min(entries.len()) {
                 *self = Self::of(entries);

@@ -14,8 +14,6 @@ use super::{Nearest, Structure};
 
 /// Rows that the newest segment takes at least before another begins.
 const LEAST_ROWS: usize = 1024;
-/// Rows that are copied at a time.
-const COPIED_ROWS: usize = 1024;
 
 /// A FAISS index that only grows, its rows numbered from 0.
 pub trait Part: Debug + Send {
@@ -67,17 +65,7 @@ impl<P: Part> Segments<P> {
     pub(super) fn compact(entries: &Entries) -> Self {
         let Some((_, first)) = entries.iter().next() else { return Self::default() };
         let mut segment = Segment::new(first.len());
-        let (mut ages, mut vectors) = (Vec::new(), Vec::new());
-        for (age, vector) in entries.iter() {
-            ages.push(age);
-            vectors.extend_from_slice(vector);
-            if ages.len() == COPIED_ROWS {
-                segment.append(&ages, &vectors);
-                ages.clear();
-                vectors.clear();
-            }
-        }
-        segment.append(&ages, &vectors);
+        entries.in_batches(|ages, vectors| segment.append(ages, vectors));
         Self { segments: vec![segment] }
     }
 
