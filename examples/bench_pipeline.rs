@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use modm::live::library::Library;
-use modm::live::measure::{Plan, model};
+use modm::live::measure::{Plan, median, model};
 use modm::live::pipeline::picture_size;
 use modm::live::settings::Device;
 
@@ -18,8 +18,8 @@ fn main() -> anyhow::Result<()> {
         let size = picture_size(&folder)?;
         let measured = model(&library, Device::default(), (&folder, None), size, false, &[1], &plan)?;
         for point in measured.points {
-            let [bare, step] = [point.bare_step_s, point.step_s].map(|seconds| seconds * 1e3);
-            println!("{:44} {bare:9.4} {step:9.4} {:8.4}", folder.display(), point.step_ratio);
+            let [bare, step] = [&point.bare, &point.steps].map(|seconds| median(seconds) * 1e3);
+            println!("{:44} {bare:9.4} {step:9.4} {:8.4}", folder.display(), point.step_ratio());
         }
     }
     Ok(())

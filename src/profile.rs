@@ -19,6 +19,9 @@ pub struct ProfileFile {
     pub source: String,
     /// A row for each GPU type and model.
     pub service: Vec<Service>,
+    /// What the encoder takes, for scenarios to name in `retrieval.latency_s` and `retrieval.image_latency_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<EncodingTimes>,
     /// What the service rows were taken from; for readers, nothing is computed from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measurement: Vec<Measurement>,
@@ -45,6 +48,10 @@ pub struct Service {
     /// Coefficient of variation of a job's time; 0 for none.
     #[serde(default)]
     pub jitter_cv: f64,
+    /// The part of a job's time that it takes while no other worker of the cluster draws; `step_s` and `overhead_s`
+    /// are those with all of them drawing, and in between it is in proportion.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub alone: f64,
     /// Watts while denoising.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_w: Option<f64>,
@@ -54,6 +61,29 @@ pub struct Service {
     /// Watts while idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_w: Option<f64>,
+}
+
+const fn whole() -> f64 {
+    1.0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::float_cmp,
+    reason = "serde passes a reference; the default itself"
+)]
+fn is_whole(part: &f64) -> bool {
+    *part == whole()
+}
+
+/// Mean seconds of embedding, there and back, while the workers draw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodingTimes {
+    /// A prompt.
+    pub prompt_s: f64,
+    /// A picture.
+    pub image_s: f64,
 }
 
 /// One measured point of a model on a GPU type: medians over jobs, and their spread.
@@ -90,7 +120,7 @@ pub struct Measurement {
 }
 
 /// What the other workers did while one was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Neighbourhood {
     /// Nothing.
@@ -140,6 +170,9 @@ impl Service {
         }
         if !(0.0..=10.0).contains(&self.jitter_cv) {
             return Some(("jitter_cv", self.jitter_cv, "expected a coefficient of variation from 0 to 10"));
+        }
+        if !(0.01..=1.0).contains(&self.alone) {
+            return Some(("alone", self.alone, "expected a part of a job's time, from 0.01 to 1"));
         }
         let powers = [("active_w", self.active_w), ("load_w", self.load_w), ("idle_w", self.idle_w)];
         powers

@@ -204,10 +204,13 @@ impl AllocationPolicy for Slow<Box<dyn AllocationPolicy>> {
 fn run(world: &World, mut core: Scheduler) -> (Vec<Line>, Results) {
     let looks_up = world.system != System::Vanilla;
     let mut executor = Simulated::new(Settings {
-        latency: ProfileLatency::new(world.profile.clone(), world.seed),
+        latency: ProfileLatency {
+            profile: world.profile.clone(),
+            seed: world.seed,
+            retrieval: world.retrieval,
+            image_encoding: world.image_encoding,
+        },
         gpus: vec![GpuId(0); world.workers],
-        retrieval: world.retrieval,
-        image_encoding: world.image_encoding,
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),

@@ -135,10 +135,13 @@ fn round(seed: u64) {
     let (events, until) = outside(&world, &mut draws);
     let looks_up = world.system != System::Vanilla;
     let inner = Simulated::new(Settings {
-        latency: ProfileLatency::new(world.profile.clone(), seed),
+        latency: ProfileLatency {
+            profile: world.profile.clone(),
+            seed,
+            retrieval: world.retrieval,
+            image_encoding: world.image_encoding,
+        },
         gpus: vec![GpuId(0); world.workers],
-        retrieval: world.retrieval,
-        image_encoding: world.image_encoding,
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),

@@ -12,22 +12,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use modm::draw::{Purpose, stream};
-use modm::embedding::Embedding;
+use modm::embedding::{Embedding, EmbeddingMatrix};
 use modm::image::ImageId;
-use modm::journal::{Line, What};
+use modm::journal::{Journal, Line, Record as Told, What};
 use modm::live::embedder::Embed;
 use modm::live::executor::{Live, Paced, Setting};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
 use modm::live::worker::{DrawError, Paint, Task};
-use modm::metrics::{Metrics, Results, Settings};
+use modm::metrics::{Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
-use modm::replay::{Executor, replay};
+use modm::replay::{Executor, Known, replay};
 use modm::request::{Outcome, Owner};
 use modm::scenario::{Inputs, Scenario, Source, TraceInputs, arrivals, initial_allocation};
 use modm::scheduler::{Action, Event, Scheduler, WarmImage};
+use modm::sim::Measured;
 use modm::time::{Duration as Length, Time};
+use modm::trace::Embeddings;
 use rand::RngExt;
 
 const REQUESTS: usize = 80;
@@ -50,12 +52,12 @@ fn topic(prompt: &str) -> u8 {
     prompt.bytes().fold(0, u8::wrapping_add) % TOPICS
 }
 
-/// Nearly the axis of a topic.
 /// Whose a row is.
 fn tenant(row: usize) -> String {
     format!("tenant {}", row % 2)
 }
 
+/// Nearly the axis of a topic.
 fn key(topic: u8, turn: f32) -> Embedding {
     let mut row = [turn; TOPICS as usize];
     row[usize::from(topic)] = 1.0;
@@ -238,7 +240,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     }
     let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
     replay(&mut core, &mut live, &mut inbox, &mut journal).unwrap();
-    let failures = live.finish();
+    let (failures, _) = live.finish();
     assert_eq!(failures.is_empty(), trouble.room == u32::MAX, "{failures:?}");
     let warnings = warnings.load(Ordering::Relaxed) as usize;
     Run { lines: journal.0, results: journal.1.finish_run(), warm, warnings }
@@ -373,4 +375,57 @@ fn two_runs_cannot_share_a_store() {
     let refused = Store::open(folder.path(), ImageFormat::Png, "test", RealDisk).unwrap_err();
     assert!(refused.to_string().contains("in use by another run"), "{refused}");
     drop(opened);
+}
+
+/// The run's requests with the embeddings that came of them.
+fn embedded(inputs: &Inputs, lines: &[Line]) -> Inputs {
+    let (mut prompts, mut images) = (vec![Vec::new(); REQUESTS], vec![Vec::new(); REQUESTS]);
+    for line in lines {
+        match &line.what {
+            What::Event(Event::Encoded { request, embedding: Some(key) }) => {
+                prompts[request.row()] = key.as_slice().into()
+            }
+            What::Event(Event::ImageEncoded { request, embedding: Some(key) }) => {
+                images[request.row()] = key.as_slice().into();
+            }
+            _ => {}
+        }
+    }
+    let matrix = |rows: Vec<Vec<f32>>| EmbeddingMatrix::from_values(usize::from(TOPICS), rows.concat()).ok();
+    let trace = &inputs.trace;
+    let embeddings = Embeddings { prompts: matrix(prompts), images: matrix(images), warm: None };
+    let trace = TraceInputs { trace: trace.trace.clone().with_embeddings(embeddings), ..TraceInputs::clone(trace) };
+    Inputs { trace: Arc::new(trace), ..inputs.clone() }
+}
+
+#[test]
+fn fed_with_its_durations_the_simulator_repeats_a_live_run() {
+    let (mut loads, mut hits) = (0, 0);
+    for workers in 1..4 {
+        let folder = tempfile::tempdir().unwrap();
+        let live = run(folder.path(), NONE, workers);
+        let mut durations = Measured::default();
+        for line in &live.lines {
+            match &line.what {
+                What::Event(event) => durations.record(line.time, Told::Event(event)),
+                What::Action(action) => durations.record(line.time, Told::Action(action)),
+            }
+        }
+        assert_eq!(durations.mishaps(), 0);
+        let (scenario, inputs) = scenario(workers);
+        let inputs = embedded(&inputs, &live.lines);
+        let mut fold = metrics(&scenario, &inputs);
+        let mut executor = scenario.executor(&inputs, durations);
+        let mut inbox = Known::new(arrivals(&inputs.trace.trace));
+        replay(&mut scenario.core(&inputs, &mut Vec::new()), &mut executor, &mut inbox, &mut fold).unwrap();
+        let simulated = fold.finish_run();
+        assert_eq!(live.results.ticks, simulated.ticks, "the monitor decided the same");
+        for (real, simulated) in live.results.requests.iter().zip(&simulated.requests) {
+            let simulated = RequestRow { similarity_to_prompt: real.similarity_to_prompt, ..simulated.clone() };
+            assert_eq!(*real, simulated, "to the nanosecond, however late the loop was");
+        }
+        loads += simulated.summary.model_loads;
+        hits += simulated.summary.hits_by_skipped_steps.values().sum::<u64>();
+    }
+    assert!(loads > 0 && hits > 0, "{loads} loads, {hits} hits: there was something to get wrong");
 }

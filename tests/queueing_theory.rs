@@ -11,7 +11,7 @@ use modm::replay::{Known, replay};
 use modm::request::{Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
 use modm::scheduler::routing::System;
-use modm::scheduler::{Action, Config, Event, Scheduler, Weight};
+use modm::scheduler::{Action, Config, Event, Scheduler, Weight, WorkerId};
 use modm::sim::{ImageSizes, LatencyModel, Settings, Simulated};
 use modm::time::{Duration, Time};
 
@@ -39,11 +39,19 @@ impl Service {
 }
 
 impl LatencyModel for Service {
-    fn duration(&self, _: GpuId, _: Work, request: RequestId) -> Duration {
+    fn retrieval(&mut self, _: RequestId) -> Duration {
+        Duration::ZERO
+    }
+
+    fn job(&mut self, _: GpuId, _: Work, request: RequestId) -> Duration {
         self.of(request.0)
     }
 
-    fn load(&self, _: GpuId, _: ModelId) -> Duration {
+    fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {
+        Duration::ZERO
+    }
+
+    fn image_encoding(&mut self, _: RequestId) -> Duration {
         Duration::ZERO
     }
 }
@@ -93,8 +101,6 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
     let mut executor = Simulated::new(Settings {
         latency: service,
         gpus: vec![GpuId(0); workers],
-        retrieval: Duration::ZERO,
-        image_encoding: Duration::ZERO,
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),

@@ -70,10 +70,8 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
     let routing = System::Vanilla.build(&[], STEPS);
     let mut core = Scheduler::new(config, routing, None, Box::new(StaticSplit::new(allocation)));
     let mut executor = Simulated::new(sim::Settings {
-        latency: ProfileLatency::new(profile, 42),
+        latency: ProfileLatency { profile, seed: 42, retrieval: Duration::ZERO, image_encoding: Duration::ZERO },
         gpus: vec![GpuId(0); WORKERS],
-        retrieval: Duration::ZERO,
-        image_encoding: Duration::ZERO,
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),

@@ -30,6 +30,8 @@ mod search;
 mod simulate;
 mod sweep;
 mod trace;
+#[cfg(feature = "live")]
+mod validate;
 
 pub use run::Prepared;
 
@@ -59,6 +61,8 @@ enum Command {
     #[cfg(feature = "live")]
     Live(live::Live),
     #[cfg(feature = "live")]
+    Validate(validate::Validate),
+    #[cfg(feature = "live")]
     Embed(embed::Embed),
     #[cfg(feature = "live")]
     Profile(profile::Profile),
@@ -84,6 +88,8 @@ pub fn main() -> ExitCode {
         Command::Sweep(command) => sweep::run(command),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
+        #[cfg(feature = "live")]
+        Command::Validate(command) => validate::run(command),
         #[cfg(feature = "live")]
         Command::Embed(command) => embed::run(command),
         #[cfg(feature = "live")]

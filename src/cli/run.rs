@@ -17,6 +17,7 @@ use crate::output::{OutputError, write_atomic};
 use crate::replay::{Known, RunError, replay};
 use crate::report::run_files::{self, Names};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, arrivals, initial_allocation};
+use crate::sim::LatencyModel;
 use crate::time::{Duration, Time};
 
 /// A scenario and all it reads, ready to run as often as needed.
@@ -102,13 +103,26 @@ impl Prepared {
     /// # Errors
     /// The run cannot come to an end.
     pub fn run(&self, keep_requests: bool, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
+        self.run_with(self.scenario.latency(&self.inputs), keep_requests, also)
+    }
+
+    /// Runs to the end with other durations than the profile's.
+    ///
+    /// # Errors
+    /// The run cannot come to an end.
+    pub fn run_with(
+        &self,
+        latency: impl LatencyModel,
+        keep_requests: bool,
+        also: impl Journal,
+    ) -> Result<Results, RunError<std::convert::Infallible>> {
         let mut journal = (Metrics::new(self.settings(keep_requests, false)), also);
         let mut actions = Vec::new();
         let mut core = self.scenario.core(&self.inputs, &mut actions);
         for action in &actions {
             journal.record(Time::ZERO, Record::Action(action));
         }
-        let mut executor = self.scenario.executor(&self.inputs);
+        let mut executor = self.scenario.executor(&self.inputs, latency);
         let mut inbox = Known::new(arrivals(&self.inputs.trace.trace));
         replay(&mut core, &mut executor, &mut inbox, &mut journal)?;
         Ok(journal.0.finish_run())

@@ -4,6 +4,7 @@
 mod aggregate;
 mod cache;
 mod cluster;
+pub mod fidelity;
 mod fold;
 mod measures;
 pub mod percentile;

@@ -14,10 +14,11 @@ use crate::time::{Duration, Time};
 /// Delays of one run in real time, in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delays {
-    /// From when a request was due to when the loop took it: what latency includes and no model caused.
+    /// From when a request was due to when the loop took it: what latency includes and no model caused. The journal
+    /// has each request at the time it was due, so this comes from the executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_lag_s: Option<Delay>,
-    /// From then to when its prompt's embedding was there.
+    /// From when a request was due to when its prompt's embedding was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_encoding_s: Option<Delay>,
     /// From an image's completion to when it could be found.
@@ -61,7 +62,6 @@ pub(super) struct RealTime {
     counted: BTreeSet<RequestId>,
     prompts: BTreeMap<RequestId, Embedding>,
     completed: BTreeMap<RequestId, Time>,
-    lags: Vec<Duration>,
     prompt_encoding: Vec<Duration>,
     image_encoding: Vec<Duration>,
     /// Of every image that was embedded.
@@ -73,7 +73,6 @@ impl RealTime {
     pub(super) fn event(&mut self, now: Time, event: &Event, warmup: Time) {
         match event {
             Event::Arrived(request) if request.arrival >= warmup => {
-                self.lags.push(now.since(request.arrival));
                 self.taken.insert(request.id, now);
                 self.counted.insert(request.id);
             }
@@ -107,7 +106,7 @@ impl RealTime {
 
     pub(super) fn delays(&self) -> Delays {
         Delays {
-            arrival_lag_s: delay(&self.lags),
+            arrival_lag_s: None,
             prompt_encoding_s: delay(&self.prompt_encoding),
             image_encoding_s: delay(&self.image_encoding),
         }
@@ -147,7 +146,9 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn delay(times: &[Duration]) -> Option<Delay> {
+/// What these times amount to; `None` of none.
+#[must_use]
+pub fn delay(times: &[Duration]) -> Option<Delay> {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let max = sorted.last()?.seconds();

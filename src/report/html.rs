@@ -19,42 +19,66 @@ pub(super) fn page(comparison: &Comparison, verdict: &Verdict, figures: &[Figure
 }
 
 fn write(page: &mut String, comparison: &Comparison, verdict: &Verdict, figures: &[String]) -> fmt::Result {
-    let name = escaped(&comparison.name);
+    write_head(page, &comparison.name)?;
     write!(
         page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{name} – modm</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1>Comparison: {name}</h1>\n<p class=\"verdict\">{}</p>\n",
+        "<h1>Comparison: {}</h1>\n<p class=\"verdict\">{}</p>\n",
+        escaped(&comparison.name),
         escaped(&verdict.sentence)
     )?;
     write_list(page, "caveats", &verdict.caveats)?;
     write_table(page, &Grid::new(comparison))?;
     page.push_str("<h2>Figures</h2>\n");
-    for element in figures {
-        // A region that scrolls must be reachable by keyboard.
-        write!(page, "<figure class=\"scroll\" tabindex=\"0\">\n{element}</figure>\n")?;
-    }
+    write_figures(page, figures)?;
     let grounds: Vec<String> = comparison.grounds().cloned().collect();
     if !grounds.is_empty() {
         page.push_str("<h2>What this rests on</h2>\n");
         write_list(page, "notes", &grounds)?;
     }
-    write!(
-        page,
-        "<h2>Scenario</h2>\n<pre tabindex=\"0\" aria-label=\"Scenario as resolved\">{}</pre>\n",
-        escaped(&comparison.scenario_toml)
-    )?;
+    write_scenario(page, &comparison.scenario_toml)?;
     write_versions(page, &comparison.versions)?;
-    page.push_str("<h2>What the measures mean</h2>\n<dl>\n");
-    for (term, meaning) in measures::DEFINITIONS {
-        writeln!(page, "<dt>{}</dt><dd>{}</dd>", escaped(term), escaped(meaning))?;
-    }
-    page.push_str("</dl>\n</main>\n</body>\n</html>\n");
+    write_definitions(page, "What the measures mean", measures::DEFINITIONS)?;
+    page.push_str(END);
     Ok(())
 }
 
-fn write_list(page: &mut String, class: &str, items: &[String]) -> fmt::Result {
+/// Closes what [`write_head`] opens.
+pub(super) const END: &str = "</main>\n</body>\n</html>\n";
+
+/// Everything before the first heading.
+pub(super) fn write_head(page: &mut String, name: &str) -> fmt::Result {
+    write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{} – modm</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+        escaped(name)
+    )
+}
+
+/// SVG elements.
+pub(super) fn write_figures(page: &mut String, elements: &[String]) -> fmt::Result {
+    for element in elements {
+        // A region that scrolls must be reachable by keyboard.
+        write!(page, "<figure class=\"scroll\" tabindex=\"0\">\n{element}</figure>\n")?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_scenario(page: &mut String, toml: &str) -> fmt::Result {
+    writeln!(page, "<h2>Scenario</h2>\n<pre tabindex=\"0\" aria-label=\"Scenario as resolved\">{}</pre>", escaped(toml))
+}
+
+/// Terms and what they mean.
+pub(super) fn write_definitions(page: &mut String, title: &str, definitions: &[(&str, &str)]) -> fmt::Result {
+    writeln!(page, "<h2>{title}</h2>\n<dl>")?;
+    for (term, meaning) in definitions {
+        writeln!(page, "<dt>{}</dt><dd>{}</dd>", escaped(term), escaped(meaning))?;
+    }
+    page.write_str("</dl>\n")
+}
+
+pub(super) fn write_list(page: &mut String, class: &str, items: &[String]) -> fmt::Result {
     if items.is_empty() {
         return Ok(());
     }
@@ -100,7 +124,7 @@ fn write_cell(page: &mut String, grid: &Grid, column: &Column, row: usize) -> fm
     page.write_str("</td>")
 }
 
-fn write_versions(page: &mut String, versions: &[(String, String)]) -> fmt::Result {
+pub(super) fn write_versions(page: &mut String, versions: &[(String, String)]) -> fmt::Result {
     if versions.is_empty() {
         return Ok(());
     }

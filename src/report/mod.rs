@@ -17,6 +17,7 @@ pub mod statistics;
 
 mod sweep_csv;
 mod table;
+pub mod validation;
 mod verdict;
 
 pub use comparison_csv::comparison_csv;

@@ -11,7 +11,7 @@ use crate::scheduler::action::Action;
 use crate::scheduler::allocation::{Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit};
 use crate::scheduler::routing::{RoutingPolicy, Storage, System};
 use crate::scheduler::{Config, Event, Scheduler, WarmImage, Weight};
-use crate::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
+use crate::sim::{ImageSizes, LatencyModel, ProfileLatency, Settings, Simulated};
 use crate::time::{Duration, Time};
 use crate::trace::Trace;
 
@@ -176,16 +176,25 @@ impl Scenario {
         }
     }
 
+    /// How long things take by the profile.
+    #[must_use]
+    pub fn latency(&self, inputs: &Inputs) -> ProfileLatency {
+        ProfileLatency {
+            profile: inputs.profile.clone(),
+            seed: self.seed,
+            retrieval: Duration::from_seconds_saturating(self.retrieval.latency_s),
+            image_encoding: Duration::from_seconds_saturating(self.retrieval.image_latency_s),
+        }
+    }
+
     /// The simulated executor at time zero.
     #[must_use]
-    pub fn executor(&self, inputs: &Inputs) -> Simulated<ProfileLatency> {
+    pub fn executor<L: LatencyModel>(&self, inputs: &Inputs, latency: L) -> Simulated<L> {
         let trace = &inputs.trace.trace;
         let storage = self.routing().storage();
         Simulated::new(Settings {
-            latency: ProfileLatency::new(inputs.profile.clone(), self.seed),
+            latency,
             gpus: self.gpus(),
-            retrieval: Duration::from_seconds_saturating(self.retrieval.latency_s),
-            image_encoding: Duration::from_seconds_saturating(self.retrieval.image_latency_s),
             prompts: trace.prompt_embeddings().filter(|_| storage != Storage::None).cloned(),
             images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
             sizes: ImageSizes { by_row: inputs.trace.image_bytes.clone(), usual: self.cache.image_bytes },

@@ -180,6 +180,12 @@ impl TraceInputs {
         Ok(())
     }
 
+    /// The same requests, each arriving after `factor` times as long.
+    #[must_use]
+    pub fn stretched(&self, factor: f64) -> Self {
+        Self { trace: self.trace.stretched(factor), searched: Searched::passing(), ..self.clone() }
+    }
+
     /// The same with the trace resampled by blocks of time.
     #[must_use]
     pub fn resampled(&self, seed: u64) -> Self {

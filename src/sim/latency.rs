@@ -1,4 +1,5 @@
-//! How long simulated work takes: the profile's times, with jitter drawn per request. Policies never see this.
+//! How long simulated work takes: by the profile, with jitter drawn per request, or as long as it took in a run
+//! that was measured (`measured`). Policies never see this.
 
 use std::sync::Arc;
 
@@ -6,33 +7,44 @@ use crate::draw::{Purpose, lognormal, stream};
 use crate::model::{GpuId, ModelId, Work};
 use crate::profile::Profile;
 use crate::request::RequestId;
+use crate::scheduler::WorkerId;
 use crate::time::Duration;
 
 /// How long work takes. Draws come from (seed, request), never from the order of events.
 pub trait LatencyModel {
-    /// Of a job.
-    fn duration(&self, gpu: GpuId, work: Work, request: RequestId) -> Duration;
-    /// Of bringing a model onto a GPU.
-    fn load(&self, gpu: GpuId, model: ModelId) -> Duration;
+    /// From a request's arrival to its routing: embedding and search.
+    fn retrieval(&mut self, request: RequestId) -> Duration;
+    /// Of a job, with every other worker drawing.
+    fn job(&mut self, gpu: GpuId, work: Work, request: RequestId) -> Duration;
+    /// The part of that time that it takes while no other worker draws; in between, in proportion.
+    fn alone(&self, _gpu: GpuId, _model: ModelId) -> f64 {
+        1.0
+    }
+    /// Of bringing a model onto a worker's GPU.
+    fn load(&mut self, worker: WorkerId, gpu: GpuId, model: ModelId) -> Duration;
+    /// From an image's completion to when it can be found.
+    fn image_encoding(&mut self, request: RequestId) -> Duration;
 }
 
 /// The profile's times: `(overhead_s + step_s * (T - k)) * jitter`, converted once.
 #[derive(Clone, Debug)]
 pub struct ProfileLatency {
-    profile: Arc<Profile>,
-    seed: u64,
-}
-
-impl ProfileLatency {
-    /// With the jitter of this seed.
-    #[must_use]
-    pub const fn new(profile: Arc<Profile>, seed: u64) -> Self {
-        Self { profile, seed }
-    }
+    /// Service times.
+    pub profile: Arc<Profile>,
+    /// Of the jitter.
+    pub seed: u64,
+    /// From arrival to routing.
+    pub retrieval: Duration,
+    /// From an image's completion to when it can be found.
+    pub image_encoding: Duration,
 }
 
 impl LatencyModel for ProfileLatency {
-    fn duration(&self, gpu: GpuId, work: Work, request: RequestId) -> Duration {
+    fn retrieval(&mut self, _: RequestId) -> Duration {
+        self.retrieval
+    }
+
+    fn job(&mut self, gpu: GpuId, work: Work, request: RequestId) -> Duration {
         let service = self.profile.service(gpu, work.model);
         let seconds = service.job_s(work);
         if service.jitter_cv == 0.0 {
@@ -42,7 +54,15 @@ impl LatencyModel for ProfileLatency {
         Duration::from_seconds_saturating(seconds * lognormal(&mut draws, service.jitter_cv))
     }
 
-    fn load(&self, gpu: GpuId, model: ModelId) -> Duration {
+    fn alone(&self, gpu: GpuId, model: ModelId) -> f64 {
+        self.profile.service(gpu, model).alone
+    }
+
+    fn load(&mut self, _: WorkerId, gpu: GpuId, model: ModelId) -> Duration {
         self.profile.load(gpu, model)
+    }
+
+    fn image_encoding(&mut self, _: RequestId) -> Duration {
+        self.image_encoding
     }
 }

@@ -8,27 +8,28 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::embedding::{Embedding, EmbeddingMatrix};
-use crate::model::GpuId;
+use crate::model::{GpuId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::RequestId;
 use crate::scheduler::{Action, Event, JobId, Output, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
+mod contention;
 mod latency;
+mod measured;
 
 pub use latency::{LatencyModel, ProfileLatency};
+pub use measured::Measured;
+
+use contention::Pace;
 
 /// What the executor needs to know of a run.
 #[derive(Debug)]
 pub struct Settings<L> {
-    /// How long jobs and loads take.
+    /// How long everything takes.
     pub latency: L,
     /// GPU type by worker.
     pub gpus: Vec<GpuId>,
-    /// From arrival to routing.
-    pub retrieval: Duration,
-    /// From an image's completion to when it can be found.
-    pub image_encoding: Duration,
     /// Prompt embeddings by row, where the system looks something up.
     pub prompts: Option<EmbeddingMatrix>,
     /// Embeddings of the images that requests would produce, by row, where images are found by them.
@@ -60,6 +61,8 @@ pub struct Simulated<L> {
     sequence: u64,
     /// What each worker does; an answer that does not belong to it is out of date.
     workers: Vec<Doing>,
+    /// Whether workers slow each other down.
+    contended: bool,
 }
 
 /// An answer and when it is due, in the order of docs/semantics.md, section 2.
@@ -72,7 +75,7 @@ struct Due {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Answer {
-    Completed { worker: WorkerId, job: JobId, request: RequestId },
+    Completed { worker: WorkerId, job: JobId, request: RequestId, pace: u32 },
     Stopped { worker: WorkerId, job: JobId },
     Loaded { worker: WorkerId, load: u64 },
     Encoded(RequestId),
@@ -84,6 +87,7 @@ struct Doing {
     job: Option<(JobId, RequestId)>,
     begun: Time,
     step: Duration,
+    pace: Pace,
     /// The latest load, by sequence number.
     load: u64,
 }
@@ -93,7 +97,7 @@ impl<L: LatencyModel> Simulated<L> {
     #[must_use]
     pub fn new(settings: Settings<L>) -> Self {
         let workers = vec![Doing::default(); settings.gpus.len()];
-        Self { settings, due: BinaryHeap::new(), sequence: 0, workers }
+        Self { settings, due: BinaryHeap::new(), sequence: 0, workers, contended: false }
     }
 
     fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
@@ -111,23 +115,61 @@ impl<L: LatencyModel> Simulated<L> {
         self.push(stop, Rank::Job, Answer::Stopped { worker: WorkerId(index as u16), job });
     }
 
+    /// A worker begins or ends a job: those that it slows down get on at another pace.
+    fn repace(&mut self, now: Time) {
+        if !self.contended {
+            return;
+        }
+        let busy = self.workers.iter().filter(|doing| doing.job.is_some()).count();
+        let others = contention::share(busy.saturating_sub(1), self.workers.len());
+        for index in 0..self.workers.len() {
+            let doing = &mut self.workers[index];
+            if let Some((job, request)) = doing.job
+                && !doing.pace.is_steady()
+            {
+                let due = now + doing.pace.change(now, others);
+                let pace = doing.pace.number;
+                self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), job, request, pace });
+            }
+        }
+    }
+
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, request: RequestId) {
+        let gpu = self.settings.gpus[worker.index()];
+        let duration = self.settings.latency.job(gpu, work, request);
+        let doing = &mut self.workers[worker.index()];
+        doing.job = Some((job, request));
+        doing.begun = now;
+        doing.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
+        doing.pace.begin(now, duration, self.settings.latency.alone(gpu, work.model));
+        if doing.pace.is_steady() {
+            let pace = doing.pace.number;
+            self.push(now + duration, Rank::Job, Answer::Completed { worker, job, request, pace });
+        } else {
+            self.contended = true;
+        }
+        self.repace(now);
+    }
+
     /// The embedding of the image that a request produces.
     fn image(&self, request: RequestId) -> Option<Embedding> {
         self.settings.images.as_ref().map(|images| images.embedding(request.row()))
     }
 
     /// The event of an answer; `None` if it is out of date.
-    fn event(&mut self, answer: Answer) -> Option<Event> {
+    fn event(&mut self, now: Time, answer: Answer) -> Option<Event> {
         match answer {
             Answer::Encoded(request) => {
                 let embedding = self.settings.prompts.as_ref().map(|prompts| prompts.embedding(request.row()));
                 Some(Event::Encoded { request, embedding })
             }
             Answer::ImageEncoded(request) => Some(Event::ImageEncoded { request, embedding: self.image(request) }),
-            Answer::Completed { worker, job, request } => {
+            Answer::Completed { worker, job, request, pace } => {
                 let doing = &mut self.workers[worker.index()];
-                doing.job.take_if(|(running, _)| *running == job)?;
-                let at_once = self.settings.image_encoding == Duration::ZERO;
+                let current = doing.pace.number == pace;
+                doing.job.take_if(|(running, _)| current && *running == job)?;
+                self.repace(now);
+                let at_once = self.settings.latency.image_encoding(request) == Duration::ZERO;
                 let embedding = if at_once { self.image(request) } else { None };
                 let bytes = self.settings.sizes.of(request);
                 let outputs = SmallVec::from_buf([Output { request, embedding, bytes }]);
@@ -136,6 +178,7 @@ impl<L: LatencyModel> Simulated<L> {
             Answer::Stopped { worker, job } => {
                 let doing = &mut self.workers[worker.index()];
                 doing.job.take_if(|(running, _)| *running == job)?;
+                self.repace(now);
                 Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
             }
             Answer::Loaded { worker, load } => {
@@ -150,22 +193,18 @@ impl<L: LatencyModel> Executor for Simulated<L> {
 
     fn submit(&mut self, now: Time, action: Action) -> Result<(), Self::Error> {
         match action {
-            Action::Encode(request) => self.push(now + self.settings.retrieval, Rank::Route, Answer::Encoded(request)),
+            Action::Encode(request) => {
+                let due = now + self.settings.latency.retrieval(request);
+                self.push(due, Rank::Route, Answer::Encoded(request));
+            }
             Action::EncodeImage(request) => {
-                self.push(now + self.settings.image_encoding, Rank::Outside, Answer::ImageEncoded(request));
+                let due = now + self.settings.latency.image_encoding(request);
+                self.push(due, Rank::Outside, Answer::ImageEncoded(request));
             }
-            Action::Start { job, worker, work, parts } => {
-                let gpu = self.settings.gpus[worker.index()];
-                // One request a job: batches need a profile of batches.
-                let request = parts[0].request;
-                let duration = self.settings.latency.duration(gpu, work, request);
-                let step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
-                self.workers[worker.index()] =
-                    Doing { job: Some((job, request)), begun: now, step, ..self.workers[worker.index()] };
-                self.push(now + duration, Rank::Job, Answer::Completed { worker, job, request });
-            }
+            // One request a job: batches need a profile of batches.
+            Action::Start { job, worker, work, parts } => self.start(now, job, worker, work, parts[0].request),
             Action::Load { worker, model } => {
-                let duration = self.settings.latency.load(self.settings.gpus[worker.index()], model);
+                let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], model);
                 self.workers[worker.index()].load = self.sequence + 1;
                 self.push(now + duration, Rank::Load, Answer::Loaded { worker, load: self.sequence + 1 });
             }
@@ -187,7 +226,7 @@ impl<L: LatencyModel> Executor for Simulated<L> {
             }
             let due = *due;
             self.due.pop();
-            if let Some(event) = self.event(due.answer) {
+            if let Some(event) = self.event(due.moment.time, due.answer) {
                 return Ok(Step::Completed(due.moment.time, event));
             }
         }

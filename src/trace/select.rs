@@ -54,6 +54,14 @@ impl Trace {
         self.select(&rows, arrivals)
     }
 
+    /// The same requests, each arriving after `factor` times as long. Deadlines keep their distance.
+    #[must_use]
+    pub fn stretched(&self, factor: f64) -> Self {
+        let rows: Vec<u32> = (0..self.len() as u32).collect();
+        let stretch = |arrival: &Time| Time::from_nanoseconds((arrival.nanoseconds() as f64 * factor).round() as u64);
+        self.select(&rows, self.columns.arrivals.iter().map(stretch).collect())
+    }
+
     /// Another trace like this one: its blocks of ten minutes (at least ten blocks) in a seeded order.
     /// Each appears once, since a block drawn twice would hit its own images.
     #[must_use]
@@ -109,6 +117,15 @@ mod tests {
         let request = other.request(17);
         assert_eq!(request.deadline.map(|deadline| deadline.since(request.arrival).nanoseconds()), Some(7));
         assert_eq!(trace.resampled(3).arrivals(), other.arrivals());
+    }
+
+    #[test]
+    fn stretching_keeps_order_and_deadlines() {
+        let twice = trace(&[5, 10, 30]).stretched(2.0);
+        let at = |row: usize| twice.arrivals()[row].nanoseconds() / 1_000_000_000;
+        assert_eq!([at(0), at(1), at(2)], [10, 20, 60]);
+        let request = twice.request(2);
+        assert_eq!(request.deadline.map(|deadline| deadline.since(request.arrival).nanoseconds()), Some(7));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::live::executor::Intake;
 
 /// Listens on a thread of its own, so that it is heard whatever the command does.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Interrupts {
+pub(in crate::cli) struct Interrupts {
     heard: Arc<AtomicBool>,
     /// Of the run at hand.
     intake: Arc<Mutex<Option<Intake>>>,
@@ -16,7 +16,7 @@ pub(super) struct Interrupts {
 
 impl Interrupts {
     /// Begins to listen.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(in crate::cli) fn listen() -> std::io::Result<Self> {
         let interrupts = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let own = interrupts.clone();
@@ -36,7 +36,7 @@ impl Interrupts {
     }
 
     /// Whether there was one.
-    pub(super) fn heard(&self) -> bool {
+    pub(in crate::cli) fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
     }
 

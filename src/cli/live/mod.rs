@@ -14,6 +14,7 @@ use crate::input::InputError;
 use crate::live::library::Library;
 use crate::live::pipeline::probe;
 use crate::live::settings::{Device, Processor};
+use crate::metrics::Results;
 use crate::report::{self, Comparison, Run};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
 use crate::scheduler::routing::System;
@@ -23,8 +24,8 @@ mod interrupts;
 mod recorded;
 mod run;
 
-use interrupts::Interrupts;
-pub(super) use run::{Equipment, file_names};
+pub(super) use interrupts::Interrupts;
+pub(super) use run::{Equipment, LiveRun, file_names, refuse_foreign};
 
 /// Where ONNX Runtime is, and what may stand in for a GPU.
 #[derive(Debug, Args)]
@@ -116,7 +117,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         planned.push((name, folder, prepared, equipment));
     }
     for (_, folder, ..) in &planned {
-        run::refuse_foreign(folder)?;
+        refuse_foreign(folder)?;
     }
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("Ctrl-C cannot be listened for")?;
@@ -130,10 +131,18 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         if !common.quiet && chosen.len() > 1 {
             eprintln!("{name}:");
         }
-        let summary = run::run(&prepared, &folder, source.file(), &equipment, &interrupts, common.quiet)
-            .with_context(|| name.clone())?;
+        let mut run = LiveRun {
+            prepared: &prepared,
+            folder: &folder,
+            file: source.file(),
+            equipment: &equipment,
+            interrupts: &interrupts,
+            quiet: common.quiet,
+            also: &mut (),
+        };
+        let results = run.run().with_context(|| name.clone())?;
         stand_ins.extend(prepared.stand_ins().iter().cloned());
-        let (summary, timeline, latencies) = summary;
+        let Results { summary, timeline, latencies, .. } = results;
         runs.push(Run { variant: name, seed: prepared.scenario.seed, summary, timeline, latencies });
     }
     let comparison = Comparison {
@@ -141,15 +150,20 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         notes: vec![format!("measured in real time on {}", library.build())],
         stand_ins,
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
-        versions: vec![
-            ("modm".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("commit".to_owned(), env!("MODM_COMMIT").to_owned()),
-            ("ONNX Runtime".to_owned(), format!("1.{}", library.minor_version)),
-            ("seed".to_owned(), base.seed.to_string()),
-        ],
+        versions: versions(&base, &library),
         runs,
     };
     tell(common, &base, &comparison, begun.elapsed().as_secs_f64())
+}
+
+/// What a report on real time names.
+pub(super) fn versions(base: &Scenario, library: &Library) -> Vec<(String, String)> {
+    vec![
+        ("modm".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit".to_owned(), env!("MODM_COMMIT").to_owned()),
+        ("ONNX Runtime".to_owned(), format!("1.{}", library.minor_version)),
+        ("seed".to_owned(), base.seed.to_string()),
+    ]
 }
 
 /// Writes the report and prints its table.
@@ -172,7 +186,7 @@ fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison, wa
 }
 
 /// Reads what a live run needs: a trace with prompts, and nothing made up.
-fn prepare(
+pub(super) fn prepare(
     source: &Source,
     overrides: &[Override],
     scenario: Scenario,

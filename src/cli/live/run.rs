@@ -28,14 +28,13 @@ use crate::live::pipeline::{check, picture_size, size_multiple};
 use crate::live::settings::{Device, ImageFormat};
 use crate::live::store::{Found, Opened, RealDisk, Store};
 use crate::live::worker::Paint;
-use crate::metrics::Metrics;
-use crate::metrics::summary::Summary;
-use crate::metrics::timeline::Timeline;
+use crate::metrics::real_time::delay;
+use crate::metrics::{Metrics, Results};
 use crate::replay::{Executor, replay};
 use crate::request::{Owner, RequestId, TenantId};
 use crate::scenario::{Scenario, arrivals, initial_allocation};
 use crate::scheduler::WarmImage;
-use crate::time::{Duration, Time};
+use crate::time::Time;
 use crate::trace::Trace;
 
 /// The models, the encoder and the devices of a run, found and checked.
@@ -44,8 +43,15 @@ pub(in crate::cli) struct Equipment {
     pub(in crate::cli) library: Library,
     pub(in crate::cli) devices: Vec<Device>,
     pub(in crate::cli) palette: Arc<Palette>,
-    encoder: PathBuf,
-    encoder_device: Device,
+    pub(in crate::cli) encoder: PathBuf,
+    pub(in crate::cli) encoder_device: Device,
+}
+
+impl LiveRun<'_> {
+    /// See [`run`].
+    pub(in crate::cli) fn run(&mut self) -> anyhow::Result<Results> {
+        run(self)
+    }
 }
 
 impl Equipment {
@@ -105,7 +111,7 @@ const JOURNAL: &str = "journal.jsonl.gz";
 
 /// Refuses a folder that has folders of these names and no live run's journal: they are somebody else's, and
 /// would be replaced.
-pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
+pub(in crate::cli) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
     let ours = [JOURNAL.to_owned(), format!("{JOURNAL}.partial")].iter().any(|name| folder.join(name).is_file());
     match OWN.iter().find(|name| folder.join(name).is_dir()) {
         Some(name) if !ours => {
@@ -116,17 +122,26 @@ pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
     }
 }
 
+/// A run in real time.
+pub(in crate::cli) struct LiveRun<'a> {
+    pub(in crate::cli) prepared: &'a Prepared,
+    /// Where its files go.
+    pub(in crate::cli) folder: &'a Path,
+    /// The scenario's.
+    pub(in crate::cli) file: &'a Path,
+    pub(in crate::cli) equipment: &'a Equipment,
+    pub(in crate::cli) interrupts: &'a Interrupts,
+    pub(in crate::cli) quiet: bool,
+    /// Who else is told of everything.
+    pub(in crate::cli) also: &'a mut dyn Journal,
+}
+
 /// Runs to the end, or until Ctrl-C and what was in is done; writes everything.
-pub(super) fn run(
-    prepared: &Prepared,
-    folder: &Path,
-    file: &Path,
-    equipment: &Equipment,
-    interrupts: &Interrupts,
-    quiet: bool,
-) -> anyhow::Result<(Summary, Timeline, Vec<Duration>)> {
+pub(super) fn run(live_run: &mut LiveRun<'_>) -> anyhow::Result<Results> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
+    let LiveRun { prepared, folder, file, equipment, interrupts, quiet, also } = live_run;
+    let (folder, quiet) = (*folder, *quiet);
     let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
     let (images, own_store) = (folder.join("images"), folder.join("store"));
     // What an earlier run left there would be taken for this one's; `refuse_foreign` has seen to it that it is one's.
@@ -161,7 +176,7 @@ pub(super) fn run(
     let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
         let mut actions = Vec::new();
         let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
-        let mut journal = ((&mut records, &*progress), journal);
+        let mut journal = ((&mut records, &*progress), (&mut **also, journal));
         for action in actions {
             journal.record(Time::ZERO, Record::Action(&action));
             let Ok(()) = live.submit(Time::ZERO, action);
@@ -170,18 +185,21 @@ pub(super) fn run(
         replay(&mut core, &mut live, &mut inbox, &mut journal)
     })?;
     progress.finish();
-    let failures = live.finish();
+    let (failures, lags) = live.finish();
     for failure in &failures {
         eprintln!("warning: {failure}");
     }
     said.borrow_mut().extend(failures);
     let (metrics, recorded) = records;
-    let results = metrics.finish_run();
+    let mut results = metrics.finish_run();
+    if let Some(delays) = &mut results.summary.delays {
+        delays.arrival_lag_s = delay(&lags);
+    }
     prepared.write(folder, &results, begun.elapsed().as_secs_f64(), &said.borrow())?;
     recorded.write(folder, trace)?;
     gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
     ended?;
-    Ok((results.summary, results.timeline, results.latencies))
+    Ok(results)
 }
 
 /// The tenant of an entry, if the trace names it.

@@ -22,12 +22,16 @@ use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::{Outcome, RequestId};
 use crate::scheduler::{Action, JobId, Part, WorkerId};
-use crate::time::{Moment, Time};
+use crate::time::{Duration, Moment, Rank, Time};
 
 mod answers;
 mod inbox;
 
 pub use inbox::Paced;
+
+/// Timers are coarse: the last stretch to a deadline is waited for in naps.
+const TIMER: HostDuration = HostDuration::from_millis(2);
+const NAP: HostDuration = HostDuration::from_micros(50);
 
 /// What threads tell the executor.
 #[derive(Debug)]
@@ -60,6 +64,16 @@ pub(super) enum Answer {
     /// A lost worker may begin again.
     Back(WorkerId),
     IntakeEnded,
+}
+
+impl Answer {
+    /// What was asked of the encoder.
+    pub(super) fn embedding(self) -> Option<Result<Embedding, String>> {
+        match self {
+            Self::Prompt { embedding, .. } | Self::Picture { embedding, .. } => Some(embedding),
+            _ => None,
+        }
+    }
 }
 
 /// What the executor needs to know of a run.
@@ -155,8 +169,12 @@ pub struct Live {
     answers: UnboundedReceiver<Answer>,
     to_answers: UnboundedSender<Answer>,
     begun: Instant,
-    /// Time never runs backwards, whatever the clock says.
+    /// Of the latest event: time never runs backwards, whatever the clock says.
     latest: Time,
+    /// An answer that was heard after something else had fallen due.
+    held: Option<Answer>,
+    /// How late each request was taken.
+    lags: Vec<Duration>,
     workers: Vec<Worker>,
     embedder: (Sender<Ask>, JoinHandle<()>),
     store: Store,
@@ -193,6 +211,11 @@ fn clock() -> Instant {
     Instant::now()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the loop of a run in real time waits")]
+fn nap(time: HostDuration) {
+    std::thread::sleep(time);
+}
+
 impl Live {
     /// Starts all threads and loads what each worker begins with; the clock starts at the end of it.
     ///
@@ -216,6 +239,8 @@ impl Live {
             to_answers,
             begun: clock(),
             latest: Time::ZERO,
+            held: None,
+            lags: Vec::new(),
             embedder,
             store,
             intake,
@@ -250,21 +275,46 @@ impl Live {
         self.intake.clone()
     }
 
-    /// Ends all threads and closes the store. Returns what could not be stored.
+    /// Ends all threads and closes the store. Returns what could not be stored, and how late each request was taken.
     #[must_use]
-    pub fn finish(self) -> Vec<String> {
-        let Self { workers, embedder: (ask, embedder), store, .. } = self;
+    pub fn finish(self) -> (Vec<String>, Vec<Duration>) {
+        let Self { workers, embedder: (ask, embedder), store, lags, .. } = self;
         drop(ask);
         // Their sessions are gone when this returns: the next run may need the devices.
         workers.into_iter().for_each(Worker::join);
         let _ = embedder.join();
-        store.close()
+        (store.close(), lags)
     }
 
-    fn now(&mut self) -> Time {
+    fn now(&self) -> Time {
         let passed = u64::try_from((clock() - self.begun).as_nanos()).unwrap_or(u64::MAX);
-        self.latest = self.latest.max(Time::from_nanoseconds(passed));
-        self.latest
+        self.latest.max(Time::from_nanoseconds(passed))
+    }
+
+    /// Something has fallen due. It is recorded for then, whatever the time is now: how late the loop was counts into
+    /// what follows from it, the embedding of a prompt or the loads of a tick, and is told apart.
+    fn reached(&mut self, deadline: Moment) -> Step {
+        if deadline.rank == Rank::Outside && !self.intake.ended.load(Ordering::Relaxed) {
+            self.lags.push(self.now().since(deadline.time));
+        }
+        self.latest = self.latest.max(deadline.time);
+        Step::DeadlineReached(self.latest)
+    }
+
+    /// The next answer, unless the deadline comes first.
+    fn answer_by(&mut self, deadline: Option<Moment>) -> Option<Answer> {
+        if let Some(answer) = self.held.take().or_else(|| self.answers.try_recv().ok()) {
+            return Some(answer);
+        }
+        let Some(deadline) = deadline else { return self.runtime.block_on(self.answers.recv()) };
+        let left = HostDuration::from_nanos(deadline.time.since(self.now()).nanoseconds());
+        if let Some(most) = left.checked_sub(TIMER) {
+            let answers = &mut self.answers;
+            let answer = async { tokio::time::timeout(most, answers.recv()).await };
+            return self.runtime.block_on(answer).ok().flatten();
+        }
+        nap(left.min(NAP));
+        None
     }
 
     fn warn(&self, message: &str) {
@@ -392,27 +442,25 @@ impl Executor for Live {
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
         self.forget_settled();
         loop {
-            // What has come is handled before what is due: completions before arrivals.
-            let answer = match (self.answers.try_recv().ok(), deadline) {
-                (Some(answer), _) => Some(answer),
-                (None, None) if self.in_flight == 0 => return Ok(Step::Idle),
-                (None, None) => self.runtime.block_on(self.answers.recv()),
-                (None, Some(deadline)) => {
-                    let now = self.now();
-                    let left = HostDuration::from_nanos(deadline.time.since(now).nanoseconds());
-                    if left.is_zero() {
-                        return Ok(Step::DeadlineReached(now));
-                    }
-                    let answers = &mut self.answers;
-                    let answer = self.runtime.block_on(async { tokio::time::timeout(left, answers.recv()).await });
-                    answer.ok().flatten()
+            if deadline.is_none() && self.in_flight == 0 && self.held.is_none() {
+                match self.answers.try_recv() {
+                    Ok(answer) => self.held = Some(answer),
+                    Err(_) => return Ok(Step::Idle),
                 }
-            };
+            }
+            let answer = self.answer_by(deadline);
+            // In the order of time, as the loop sees it: what fell due before an answer was heard goes first.
+            let now = self.now();
+            if let Some(deadline) = deadline.filter(|deadline| deadline.time <= now) {
+                self.held = answer;
+                return Ok(self.reached(deadline));
+            }
             match answer {
                 Some(Answer::IntakeEnded) => return Ok(Step::Woken),
                 Some(answer) => {
                     if let Some(event) = self.event(answer) {
-                        return Ok(Step::Completed(self.now(), event));
+                        self.latest = now;
+                        return Ok(Step::Completed(now, event));
                     }
                 }
                 None => {}

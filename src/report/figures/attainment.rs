@@ -28,7 +28,7 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
     x.high = end_s / unit_s;
     x.ticks.retain(|(value, _)| *value <= x.high);
     Some(Figure {
-        name: "slo-attainment",
+        name: "slo-attainment".to_owned(),
         description: format!(
             "Share of the requests that ended in each window of time within {} seconds, a curve a variant.",
             slo.threshold_s

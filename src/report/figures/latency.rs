@@ -12,6 +12,11 @@ const POINTS: u32 = 400;
 
 /// A curve a variant, all its seeds together, with the first run's SLO thresholds.
 pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
+    titled(comparison, "latency".to_owned(), "Latency distribution".to_owned())
+}
+
+/// The same under another name and title.
+pub(super) fn titled(comparison: &Comparison, name: String, title: String) -> Option<Figure> {
     let first = comparison.runs.first()?;
     let thresholds = first.summary.slo.iter().map(|slo| slo.threshold_s).filter(|threshold_s| *threshold_s > 0.0);
     let (low, high) = range(comparison.runs.iter(), thresholds);
@@ -23,9 +28,8 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
         .collect();
     let marks = first.summary.slo.iter().filter(|slo| slo.threshold_s > 0.0);
     let mark = |slo: &Slo| Mark { at: libm::log10(slo.threshold_s), label: format!("{}x", slo.multiple) };
-    let title = "Latency distribution".to_owned();
     Some(Figure {
-        name: "latency",
+        name,
         description:
             "Share of all requests finished within a latency, a curve a variant; the further left, the faster."
                 .to_owned(),

@@ -24,7 +24,7 @@ pub struct DrawError(String);
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// Stem of its files' names.
-    pub name: &'static str,
+    pub name: String,
     /// What it shows, in a line.
     pub title: String,
     /// What a reader who cannot see it should know.
@@ -64,7 +64,7 @@ impl Figure {
     /// # Errors
     /// See [`DrawError`].
     pub fn element(&self) -> Result<String, DrawError> {
-        let name = self.name;
+        let name = &self.name;
         let labels = format!(" aria-labelledby=\"{name}-title {name}-description\"");
         canvas::svg_element(&self.chart, &labels, &self.words(name))
     }
@@ -89,6 +89,12 @@ impl Figure {
 pub fn figures(comparison: &Comparison) -> Vec<Figure> {
     let made = [throughput::figure(comparison), attainment::figure(comparison), latency::figure(comparison)];
     made.into_iter().flatten().collect()
+}
+
+/// The distribution of latency alone, under another name and title.
+#[must_use]
+pub fn latencies(comparison: &Comparison, name: String, title: String) -> Option<Figure> {
+    latency::titled(comparison, name, title)
 }
 
 /// "sample, 3 seeds; stand-in embeddings": what every figure says of where its numbers come from.

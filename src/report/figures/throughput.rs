@@ -17,7 +17,7 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
     let values: Vec<String> = bars.iter().map(|bar| format!("{}: {}", bar.name, bar.label)).collect();
     let title = "Throughput".to_owned();
     Some(Figure {
-        name: "throughput",
+        name: "throughput".to_owned(),
         description: format!(
             "Requests served per minute between first and last arrival{ratios}. {}.",
             values.join("; ")

@@ -16,6 +16,12 @@ use super::pipeline::noise::SeededNoise;
 use super::pipeline::{Drawing, Manner, Pipeline};
 use super::settings::{Device, ImageFormat, Processor};
 
+mod encoding;
+mod samples;
+
+pub use encoding::{Encoding, encoding};
+pub use samples::{Measured, Samples, mean, median, usual_variation, variation};
+
 /// What is measured, and how often.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -27,38 +33,6 @@ pub struct Plan {
     pub loads: u32,
     /// Prompts that are drawn, in turns.
     pub prompts: Vec<String>,
-}
-
-/// One point of a model on a device. Times are medians.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
-    /// Pictures drawn together.
-    pub batch: u32,
-    /// Seconds of a denoising step of the batch.
-    pub step_s: f64,
-    /// Its coefficient of variation.
-    pub step_cv: f64,
-    /// Seconds of the model alone in its session, run as often in turns with the jobs: what of a step is not ours.
-    pub bare_step_s: f64,
-    /// A step over that, job by job: what the loop around the model costs.
-    pub step_ratio: f64,
-    /// Seconds of a job beyond its steps: reading a source, texts, noise, autoencoder.
-    pub overhead_s: f64,
-    /// Coefficient of variation of whole jobs.
-    pub job_cv: f64,
-}
-
-/// A model on a device.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
-    /// Seconds of a load, files cached by the system.
-    pub load_s: f64,
-    /// Coefficient of variation of loads.
-    pub load_cv: f64,
-    /// What the process grew by, MB (10^6 bytes): `None` on a GPU, whose memory is not seen from here.
-    pub memory_mb: Option<f64>,
-    /// By batch size.
-    pub points: Vec<Point>,
 }
 
 /// A whole job, told before each of its steps, or its model alone.
@@ -120,8 +94,7 @@ pub fn model(
         drop(loaded);
     }
     Ok(Measured {
-        load_cv: variation(&loads),
-        load_s: median(loads),
+        loads,
         memory_mb: memory.filter(|grown| *grown >= 1.0 && device.processor == Processor::Cpu),
         points,
     })
@@ -133,9 +106,8 @@ fn point(
     jobs: u32,
     steps: u32,
     draw: &mut dyn FnMut(Draw<'_>, u32) -> Result<(), Error>,
-) -> Result<Point, Error> {
-    let (mut every, mut totals, mut means, mut overheads) = (vec![], vec![], vec![], vec![]);
-    let (mut bare, mut ratios) = (vec![], vec![]);
+) -> Result<Samples, Error> {
+    let mut samples = Samples { batch, ..Samples::default() };
     // The first two jobs of a session find its memory and choose its algorithms.
     for job in 0..jobs + 2 {
         let ticks = RefCell::new(Vec::with_capacity(steps as usize + 1));
@@ -155,32 +127,19 @@ fn point(
             let spans = spans(&ticks.take());
             // By job, so that steps and overhead add up to what it took.
             let step = mean(&spans);
-            overheads.push(total - step * f64::from(steps));
-            bare.push(alone);
-            ratios.push(step / alone);
-            means.push(step);
-            totals.push(total);
-            every.extend(spans);
+            samples.overheads.push((total - step * f64::from(steps)).max(0.0));
+            samples.bare.push(alone);
+            samples.steps.push(step);
+            samples.totals.push(total);
+            samples.spans.extend(spans);
         }
     }
-    Ok(Point {
-        batch,
-        step_s: median(means),
-        step_cv: variation(&every),
-        bare_step_s: median(bare),
-        step_ratio: median(ratios),
-        overhead_s: median(overheads).max(0.0),
-        job_cv: variation(&totals),
-    })
+    Ok(samples)
 }
 
 /// Seconds between successive ticks.
 fn spans(ticks: &[Instant]) -> Vec<f64> {
     ticks.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Other workers, drawing one picture after the other until they are dropped.
@@ -242,21 +201,4 @@ pub fn resident_mb() -> Option<f64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: f64 = pages.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * 4096.0 / 1e6)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
-/// Standard deviation over mean, without the tenth of the values that is farthest above: one stop of the
-/// host's is not the model's.
-fn variation(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted.truncate(sorted.len() - sorted.len() / 10);
-    let count = sorted.len().max(1) as f64;
-    let mean = sorted.iter().sum::<f64>() / count;
-    let squares: f64 = sorted.iter().map(|value| (value - mean) * (value - mean)).sum();
-    if mean > 0.0 { (squares / count).sqrt() / mean } else { 0.0 }
 }

@@ -8,21 +8,25 @@ use clap::Args;
 
 use super::live::{Equipment, LibraryArguments};
 use crate::input::InputError;
-use crate::live::measure::{Measured, Neighbours, Plan, model};
+use crate::live::library::Library;
+use crate::live::measure::Plan;
 use crate::output::write_atomic;
-use crate::profile::{Measurement, Neighbourhood, ProfileFile, Service};
+use crate::profile::ProfileFile;
 use crate::scenario::{Override, Scenario, Source};
 
-/// A step or a job that varies by more than this was disturbed.
-const NOISY: f64 = 0.05;
+mod measurements;
+
+pub(super) use measurements::Measurements;
+
 /// Of which a refiner runs half.
 const LEAST_STEPS: u32 = 4;
 
 /// Measure ONNX models on the devices of a scenario; writes a profile
 ///
 /// For each GPU type and model: the time of a denoising step and of the rest of a job, of a load, their
-/// coefficients of variation and the memory, at several batch sizes, with the other workers idle and busy. The
-/// [[service]] rows, which the simulator and the policies use, are those of batch 1 with the others busy.
+/// coefficients of variation and the memory, at several batch sizes, with the other workers idle and busy; and the
+/// encoder. The [[service]] rows, which the simulator and the policies use, are means of batch 1 with the others busy,
+/// and the part of it that a job takes alone.
 #[derive(Debug, Args)]
 pub(super) struct Profile {
     /// Scenario file (TOML); its [live] section names models and devices
@@ -41,6 +45,9 @@ pub(super) struct Profile {
     /// Jobs of each kind to measure
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     jobs: u32,
+    /// Rounds over which the jobs are spread, so that a slow minute of the machine falls on all kinds alike
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Overwrite an earlier profile
     #[arg(long)]
     force: bool,
@@ -56,52 +63,20 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
     let plan = Plan {
         steps: scenario.models.steps,
-        jobs: command.jobs,
-        loads: 5,
+        jobs: command.jobs.div_ceil(command.rounds),
+        loads: 5_u32.div_ceil(command.rounds).max(2),
         prompts: PROMPTS.map(str::to_owned).to_vec(),
     };
-    let mut profile =
-        ProfileFile { source: String::new(), service: Vec::new(), measurement: Vec::new(), quality: Vec::new() };
-    let mut warnings = Vec::new();
-    let (gpus, types) = (scenario.gpus(), scenario.gpu_types());
     let mut batches = command.batch.clone();
     batches.push(1);
     batches.sort_unstable();
     batches.dedup();
-    for (number, gpu) in types.iter().enumerate() {
-        let worker = gpus.iter().position(|id| id.index() == number).unwrap_or(0);
-        let device = equipment.devices[worker];
-        let others: Vec<_> = equipment
-            .devices
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != worker)
-            .map(|(_, device)| *device)
-            .collect();
-        for around in [Neighbourhood::Idle, Neighbourhood::Busy] {
-            if around == Neighbourhood::Busy && others.is_empty() {
-                continue;
-            }
-            let busy = if around == Neighbourhood::Busy { others.as_slice() } else { &[] };
-            let _neighbours = Neighbours::start(&library, busy, &equipment.palette, &plan)?;
-            for (index, name) in scenario.model_names().iter().enumerate() {
-                eprintln!("{gpu} ({device}), {name}, others {}", around.word());
-                let (folder, guidance) = &equipment.palette.models[index];
-                let measured =
-                    model(&library, device, (folder, *guidance), equipment.palette.size, index > 0, &batches, &plan)?;
-                warnings.extend(complaints(gpu, name, around, &measured));
-                add(&mut profile, gpu, name, around, &measured, command.jobs);
-            }
-        }
+    let mut measured = Measurements::default();
+    for round in 1..=command.rounds {
+        let say = |what: &str| eprintln!("round {round} of {}: {what}", command.rounds);
+        measured.round(&scenario, &equipment, &batches, &plan, &say)?;
     }
-    profile.source = format!(
-        "modm {} profile, commit {}, {}, {}{}",
-        env!("CARGO_PKG_VERSION"),
-        env!("MODM_COMMIT"),
-        library.build(),
-        host(),
-        if warnings.is_empty() { "" } else { "; noisy" },
-    );
+    let (profile, warnings) = measured.profile(&scenario, &source_of(&library));
     let text = toml::to_string_pretty(&profile).context("the profile as TOML")?;
     write_atomic(&command.out, |to| std::io::Write::write_all(to, text.as_bytes()))?;
     print(&profile);
@@ -129,67 +104,23 @@ fn check(command: &Profile, scenario: &Scenario, source: &Source) -> Result<(), 
     Ok(())
 }
 
+/// Who measured, with what, on what.
+pub(in crate::cli) fn source_of(library: &Library) -> String {
+    format!(
+        "modm {} profile, commit {}, {}, {}",
+        env!("CARGO_PKG_VERSION"),
+        env!("MODM_COMMIT"),
+        library.build(),
+        host()
+    )
+}
+
 /// Prompts that any of the models can draw.
-const PROMPTS: [&str; 3] = [
+pub(in crate::cli) const PROMPTS: [&str; 3] = [
     "a large red star at the center on a blue background",
     "a green square above a yellow circle on a white background",
     "a small blue heart at the top left on a gray background",
 ];
-
-fn complaints(gpu: &str, name: &str, around: Neighbourhood, measured: &Measured) -> Option<String> {
-    let first = measured.points.first()?;
-    (first.step_cv > NOISY || first.job_cv > NOISY).then(|| {
-        format!(
-            "{name} on {gpu}, others {}: steps vary by {:.0} %, jobs by {:.0} %: something else used the machine, or it shares its cores; measure again when it is quiet",
-            around.word(),
-            first.step_cv * 100.0,
-            first.job_cv * 100.0
-        )
-    })
-}
-
-/// Rows of the profile: every point, and the service row of what the simulator is to take.
-fn add(profile: &mut ProfileFile, gpu: &str, name: &str, around: Neighbourhood, measured: &Measured, jobs: u32) {
-    for point in &measured.points {
-        profile.measurement.push(Measurement {
-            gpu: gpu.to_owned(),
-            model: name.to_owned(),
-            batch: point.batch,
-            neighbours: around,
-            step_s: rounded(point.step_s),
-            bare_step_s: rounded(point.bare_step_s),
-            step_cv: rounded(point.step_cv),
-            overhead_s: rounded(point.overhead_s),
-            job_cv: rounded(point.job_cv),
-            load_s: rounded(measured.load_s),
-            load_cv: rounded(measured.load_cv),
-            // What grows while others draw may be theirs.
-            memory_mb: measured.memory_mb.filter(|_| around == Neighbourhood::Idle).map(rounded),
-            jobs,
-        });
-    }
-    let Some(first) = measured.points.first() else { return };
-    let service = Service {
-        gpu: gpu.to_owned(),
-        model: name.to_owned(),
-        step_s: rounded(first.step_s),
-        overhead_s: rounded(first.overhead_s),
-        load_s: rounded(measured.load_s),
-        jitter_cv: rounded(first.job_cv),
-        active_w: None,
-        load_w: None,
-        idle_w: None,
-    };
-    match profile.service.iter_mut().find(|row| row.gpu == gpu && row.model == name) {
-        Some(row) => *row = service,
-        None => profile.service.push(service),
-    }
-}
-
-/// Six significant digits: no clock is better.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.5e}").parse().unwrap_or(value)
-}
 
 fn print(profile: &ProfileFile) {
     let mut table = comfy_table::Table::new();

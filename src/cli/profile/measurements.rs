@@ -1,0 +1,160 @@
+//! Everything that is measured on a scenario's devices, over several rounds, and the profile that it amounts to.
+
+use std::collections::BTreeMap;
+
+use crate::cli::live::Equipment;
+use crate::live::encoder::DualEncoder;
+use crate::live::error::Error;
+use crate::live::measure::{
+    Encoding, Measured, Neighbours, Plan, Samples, encoding, mean, median, model, usual_variation, variation,
+};
+use crate::profile::{EncodingTimes, Measurement, Neighbourhood, ProfileFile, Service};
+use crate::scenario::Scenario;
+
+/// A step or a job that varies by more than this was disturbed.
+const NOISY: f64 = 0.05;
+
+/// By GPU type, model and what the other workers did.
+type Cell = (usize, usize, Neighbourhood);
+
+/// What was measured so far.
+#[derive(Clone, Debug, Default)]
+pub(in crate::cli) struct Measurements {
+    cells: BTreeMap<Cell, Measured>,
+    encoding: Encoding,
+}
+
+impl Measurements {
+    /// One round more: every model on every GPU type, the others idle and busy, and the encoder. Rounds follow each
+    /// other so that a slow minute of the machine's falls on all of them alike.
+    ///
+    /// # Errors
+    /// A model does not load or does not draw.
+    pub(in crate::cli) fn round(
+        &mut self,
+        scenario: &Scenario,
+        equipment: &Equipment,
+        batches: &[u32],
+        plan: &Plan,
+        say: &dyn Fn(&str),
+    ) -> Result<(), Error> {
+        let gpus = scenario.gpus();
+        for (gpu, gpu_name) in scenario.gpu_types().iter().enumerate() {
+            let worker = gpus.iter().position(|id| id.index() == gpu).unwrap_or(0);
+            let device = equipment.devices[worker];
+            let others = equipment.devices.iter().enumerate().filter(|(other, _)| *other != worker);
+            let others: Vec<_> = others.map(|(_, device)| *device).collect();
+            for around in [Neighbourhood::Idle, Neighbourhood::Busy] {
+                if around == Neighbourhood::Busy && others.is_empty() {
+                    continue;
+                }
+                let busy = if around == Neighbourhood::Busy { others.as_slice() } else { &[] };
+                let _neighbours = Neighbours::start(&equipment.library, busy, &equipment.palette, plan)?;
+                for (index, name) in scenario.model_names().iter().enumerate() {
+                    say(&format!("{gpu_name} ({device}), {name}, others {}", around.word()));
+                    let (folder, guidance) = &equipment.palette.models[index];
+                    let (what, size) = ((folder.as_path(), *guidance), equipment.palette.size);
+                    let measured = model(&equipment.library, device, what, size, index > 0, batches, plan)?;
+                    self.cells.entry((gpu, index, around)).or_default().extend(measured);
+                }
+            }
+        }
+        say("the encoder, all workers busy");
+        let _neighbours = Neighbours::start(&equipment.library, &equipment.devices, &equipment.palette, plan)?;
+        let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
+        let measured = encoding(encoder, &equipment.encoder, equipment.palette.size, plan)?;
+        self.encoding.prompts.extend(measured.prompts);
+        self.encoding.pictures.extend(measured.pictures);
+        Ok(())
+    }
+
+    /// The profile, and what a reader should be warned of.
+    pub(in crate::cli) fn profile(&self, scenario: &Scenario, source: &str) -> (ProfileFile, Vec<String>) {
+        let (gpus, models) = (scenario.gpu_types(), scenario.model_names());
+        let mut profile = ProfileFile {
+            source: source.to_owned(),
+            service: Vec::new(),
+            encoding: Some(EncodingTimes {
+                prompt_s: rounded(mean(&self.encoding.prompts)),
+                image_s: rounded(mean(&self.encoding.pictures)),
+            }),
+            measurement: Vec::new(),
+            quality: Vec::new(),
+        };
+        let mut warnings = Vec::new();
+        for (&(gpu, model, around), measured) in &self.cells {
+            let names = (gpus[gpu].as_str(), models[model].as_str(), around);
+            profile.measurement.extend(measured.points.iter().map(|point| row(names, measured, point)));
+            warnings.extend(complaint(names, measured));
+        }
+        for (gpu, gpu_name) in gpus.iter().enumerate() {
+            for (model, name) in models.iter().enumerate() {
+                let of = |around| self.cells.get(&(gpu, model, around));
+                let idle = of(Neighbourhood::Idle);
+                let busy = of(Neighbourhood::Busy).or(idle);
+                profile.service.extend(idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, idle, busy)));
+            }
+        }
+        if !warnings.is_empty() {
+            profile.source.push_str("; noisy");
+        }
+        (profile, warnings)
+    }
+}
+
+/// What the simulator and the policies take: means, since queues are made of those, of batch 1 with the others busy.
+fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<Service> {
+    let (alone, point) = (idle.points.first()?, busy.points.first()?);
+    let part = mean(&alone.totals) / mean(&point.totals);
+    Some(Service {
+        gpu: gpu.to_owned(),
+        model: model.to_owned(),
+        step_s: rounded(mean(&point.steps)),
+        overhead_s: rounded(mean(&point.overheads)),
+        load_s: rounded(mean(&busy.loads)),
+        jitter_cv: rounded(variation(&point.totals)),
+        // Nobody is slower alone; what says so is noise.
+        alone: rounded(part.clamp(0.01, 1.0)),
+        active_w: None,
+        load_w: None,
+        idle_w: None,
+    })
+}
+
+/// One measured point: medians.
+fn row((gpu, name, around): (&str, &str, Neighbourhood), measured: &Measured, point: &Samples) -> Measurement {
+    Measurement {
+        gpu: gpu.to_owned(),
+        model: name.to_owned(),
+        batch: point.batch,
+        neighbours: around,
+        step_s: rounded(median(&point.steps)),
+        bare_step_s: rounded(median(&point.bare)),
+        step_cv: rounded(usual_variation(&point.spans)),
+        overhead_s: rounded(median(&point.overheads)),
+        job_cv: rounded(usual_variation(&point.totals)),
+        load_s: rounded(median(&measured.loads)),
+        load_cv: rounded(usual_variation(&measured.loads)),
+        // What grows while others draw may be theirs.
+        memory_mb: measured.memory_mb.filter(|_| around == Neighbourhood::Idle).map(rounded),
+        jobs: point.totals.len() as u32,
+    }
+}
+
+fn complaint((gpu, name, around): (&str, &str, Neighbourhood), measured: &Measured) -> Option<String> {
+    let first = measured.points.first()?;
+    let (steps, jobs) = (usual_variation(&first.spans), usual_variation(&first.totals));
+    (steps > NOISY || jobs > NOISY).then(|| {
+        format!(
+            "{name} on {gpu}, others {}: steps vary by {:.0} %, jobs by {:.0} %: something else used the machine, or it shares its cores; measure again when it is quiet",
+            around.word(),
+            steps * 100.0,
+            jobs * 100.0
+        )
+    })
+}
+
+/// Six significant digits: no clock is better.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}

@@ -1,0 +1,211 @@
+//! The live side: rounds of profiling with live runs between them, each on a profile of its own time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::Validate;
+use super::load::stretch_for;
+use crate::cli::live::{Equipment, Interrupts, LiveRun, prepare};
+use crate::cli::profile::{Measurements, PROMPTS, source_of};
+use crate::cli::run::Prepared;
+use crate::live::measure::Plan;
+use crate::metrics::Results;
+use crate::output::write_atomic;
+use crate::profile::ProfileFile;
+use crate::scenario::{Override, Scenario, Source, TraceInputs};
+use crate::sim::Measured;
+
+/// What all runs share.
+pub(super) struct Experiment<'a> {
+    command: &'a Validate,
+    source: &'a Source,
+    sets: &'a [Override],
+    equipment: Equipment,
+    interrupts: Interrupts,
+    measurements: Measurements,
+    scenario: Scenario,
+    plan: Plan,
+    /// As an absolute path: scenarios that are read back name it.
+    out: PathBuf,
+}
+
+/// A live run that came to its end.
+pub(super) struct Lived {
+    /// Offered, as a share of the workers' time; `None` for the trace as it is.
+    pub(super) load: Option<f64>,
+    pub(super) seed: u64,
+    /// Holds `live/`, its files, and `profile.toml`, what its policies went by.
+    pub(super) folder: PathBuf,
+    /// What was set to run it.
+    pub(super) sets: Vec<Override>,
+    pub(super) results: Results,
+    pub(super) durations: Measured,
+}
+
+impl Lived {
+    pub(super) fn name(&self) -> String {
+        let load = self.load.map_or_else(|| "as it is".to_owned(), |load| format!("load {load}"));
+        format!("{load}, seed {}", self.seed)
+    }
+}
+
+impl<'a> Experiment<'a> {
+    pub(super) fn new(
+        command: &'a Validate,
+        source: &'a Source,
+        sets: &'a [Override],
+        equipment: Equipment,
+        interrupts: Interrupts,
+    ) -> anyhow::Result<Self> {
+        let scenario = source.scenario(sets)?;
+        let plan = Plan {
+            steps: scenario.models.steps,
+            jobs: command.jobs,
+            loads: 2,
+            prompts: PROMPTS.map(str::to_owned).to_vec(),
+        };
+        let out = std::fs::canonicalize(&command.common.out)
+            .with_context(|| format!("{}: cannot be read", command.common.out.display()))?;
+        Ok(Self {
+            command,
+            source,
+            sets,
+            equipment,
+            interrupts,
+            measurements: Measurements::default(),
+            scenario,
+            plan,
+            out,
+        })
+    }
+
+    fn say(&self, line: &str) {
+        if !self.command.common.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// One round more of profiling.
+    pub(super) fn profile(&mut self) -> anyhow::Result<()> {
+        self.say("profiling");
+        self.measurements.round(&self.scenario, &self.equipment, &[1], &self.plan, &|_| {})?;
+        Ok(())
+    }
+
+    /// Writes what was measured so far.
+    pub(super) fn write_profile(&self, file: &Path) -> anyhow::Result<ProfileFile> {
+        let (profile, _) = self.measurements.profile(&self.scenario, &source_of(&self.equipment.library));
+        let text = toml::to_string_pretty(&profile).context("the profile as TOML")?;
+        write_atomic(file, |to| std::io::Write::write_all(to, text.as_bytes()))?;
+        Ok(profile)
+    }
+
+    /// All live runs, as far as nobody interrupts them.
+    pub(super) fn live_runs(&mut self, first: Prepared, base: &Scenario) -> anyhow::Result<Vec<Lived>> {
+        let trace = first.inputs.trace;
+        let mut offered = None;
+        if !self.command.loads.is_empty() {
+            // Vanilla would be busy for seven tenths of the time: no queue grows, whatever the hits.
+            self.say("rehearsal: how much work the requests are");
+            let full_s = self.full_generation_s()?;
+            let gap_s = full_s / (0.7 * base.workers() as f64);
+            let rehearsal = self.live(None, base.seed, &at_gap(&trace, gap_s), &self.out.join("rehearsal"))?;
+            let Some(rehearsal) = rehearsal else { return Ok(Vec::new()) };
+            self.profile()?;
+            offered = Some(rehearsal);
+        }
+        let mut lived = Vec::new();
+        for index in 0..u64::from(self.command.seeds.get()) {
+            let seed = base.seed.wrapping_add(index);
+            let own = if index == 0 { trace.clone() } else { self.trace_of(seed, &trace)? };
+            let loads: Vec<Option<f64>> = match self.command.loads.as_slice() {
+                [] => vec![None],
+                loads => loads.iter().copied().map(Some).collect(),
+            };
+            for load in loads {
+                let trace = match load.zip(offered.as_ref()) {
+                    Some((load, rehearsal)) => at_gap(&own, self.gap_for(load, rehearsal)?),
+                    None => own.clone(),
+                };
+                let name = load.map_or_else(|| "as-it-is".to_owned(), |load| format!("load-{load}"));
+                let folder = self.out.join(name).join(format!("seed-{seed}"));
+                let Some(run) = self.live(load, seed, &trace, &folder)? else { return Ok(lived) };
+                lived.push(run);
+                self.profile()?;
+            }
+        }
+        Ok(lived)
+    }
+
+    /// Seconds of a full generation on the large model, as measured so far.
+    fn full_generation_s(&self) -> anyhow::Result<f64> {
+        let (profile, _) = self.measurements.profile(&self.scenario, "");
+        let row = profile.service.first().context("nothing was measured")?;
+        Ok(row.overhead_s + row.step_s * f64::from(self.scenario.models.steps))
+    }
+
+    /// Mean seconds between arrivals that offer this load.
+    fn gap_for(&self, load: f64, rehearsal: &Lived) -> anyhow::Result<f64> {
+        let profile = self.write_profile(&rehearsal.folder.join("profile.toml"))?;
+        let gap_s = stretch_for(load, rehearsal, &profile, self.source)?;
+        self.say(&format!("load {load}: a request each {gap_s:.4} s in the mean"));
+        Ok(gap_s)
+    }
+
+    /// The trace of another seed.
+    fn trace_of(&self, seed: u64, first: &Arc<TraceInputs>) -> anyhow::Result<Arc<TraceInputs>> {
+        if self.scenario.trace.synthetic.is_none() {
+            return Ok(Arc::new(first.resampled(seed)));
+        }
+        let scenario = Scenario { seed, ..self.scenario.clone() };
+        let trace = TraceInputs::load(&scenario, self.source.file(), false);
+        Ok(Arc::new(trace.map_err(|error| self.source.place(error, self.sets))?))
+    }
+
+    /// One live run; `None` if it was interrupted.
+    fn live(
+        &self,
+        load: Option<f64>,
+        seed: u64,
+        trace: &Arc<TraceInputs>,
+        folder: &Path,
+    ) -> anyhow::Result<Option<Lived>> {
+        if self.interrupts.heard() {
+            return Ok(None);
+        }
+        crate::cli::make_folder(folder)?;
+        let profile = folder.join("profile.toml");
+        self.write_profile(&profile)?;
+        let set =
+            |key: &str, value: toml::Value| Override { key: key.to_owned(), value, origin: "modm validate".to_owned() };
+        let mut sets = self.sets.to_vec();
+        sets.push(set("models.profile", toml::Value::String(profile.display().to_string())));
+        sets.push(set("seed", toml::Value::Integer(seed.cast_signed())));
+        let scenario = self.source.scenario(&sets)?;
+        let prepared = prepare(self.source, &sets, scenario, Some(trace.clone()), false)?;
+        let mut durations = Measured::default();
+        let mut run = LiveRun {
+            prepared: &prepared,
+            folder: &folder.join("live"),
+            file: self.source.file(),
+            equipment: &self.equipment,
+            interrupts: &self.interrupts,
+            quiet: self.command.common.quiet,
+            also: &mut durations,
+        };
+        let lived =
+            Lived { load, seed, folder: folder.to_owned(), sets, results: run.run()?, durations: Measured::default() };
+        self.say(&lived.name());
+        Ok((!self.interrupts.heard()).then_some(Lived { durations, ..lived }))
+    }
+}
+
+/// The trace with this mean time between arrivals.
+fn at_gap(trace: &TraceInputs, gap_s: f64) -> Arc<TraceInputs> {
+    let arrivals = trace.trace.arrivals();
+    let span_s = arrivals.last().map_or(0.0, |last| last.seconds());
+    let factor = if span_s > 0.0 { gap_s * arrivals.len() as f64 / span_s } else { 1.0 };
+    Arc::new(trace.stretched(factor))
+}

@@ -1,0 +1,151 @@
+//! `modm validate`: how far the simulator is from live runs of the same requests, on this machine. Measures a profile,
+//! runs live, simulates each run fed with its own durations and fed with the profile alone, and compares.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::arguments::ScenarioArguments;
+use super::live::{Equipment, Interrupts, LibraryArguments, prepare, refuse_foreign};
+use super::run::write_run_json;
+use crate::input::InputError;
+use crate::report::validation::{self, Validation};
+use crate::scenario::{Override, Scenario, Source};
+
+mod experiment;
+mod load;
+mod simulated;
+
+use experiment::{Experiment, Lived};
+
+/// Measure on this machine how far the simulator is from live runs
+///
+/// Measures a profile, replays the trace in real time, and simulates it twice: fed with the durations of the live run
+/// itself (what is left is the model of the loop), and fed with the profile alone (what a prediction is worth). Writes
+/// validation.csv and a report: each measure live and simulated, with its error and how much of that a service
+/// time that is 1 % off would explain.
+///
+/// With --loads, arrivals are stretched so that the workers are offered these shares of their time; the first run is
+/// then a rehearsal that finds out how much work the requests are.
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    #[command(flatten)]
+    common: ScenarioArguments,
+    #[command(flatten)]
+    library: LibraryArguments,
+    /// Loads to offer, as shares of the workers' time, e.g. 0.6,0.95,1.2; without it, the trace as it is
+    #[arg(long, value_name = "SHARE,SHARE", value_delimiter = ',')]
+    loads: Vec<f64>,
+    /// Repeat on so many traces: a synthetic one is generated anew, a real one is resampled by blocks of time
+    #[arg(long, value_name = "N", default_value = "1")]
+    seeds: NonZeroU32,
+    /// Jobs of each kind in a round of profiling; there are rounds before, between and after the live runs
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    jobs: u32,
+    /// Rounds of profiling before the first live run
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Simulations of each live run from the profile, each with jitter of its own
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    draws: u32,
+}
+
+pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
+    let common = &command.common;
+    let (source, sets) = common.read()?;
+    let base = source.scenario(&sets)?;
+    check(command, &base, &source).map_err(|error| source.place(error, &sets))?;
+    let library = command.library.open()?;
+    let first = prepare(&source, &sets, base.clone(), None, false)?;
+    let equipment = Equipment::of(&base, source.file(), &library, &command.library);
+    let equipment = equipment.map_err(|error| source.place(error, &sets))?;
+    refuse_foreign(&common.out)?;
+    common.prepare_output()?;
+    let interrupts = Interrupts::listen().context("Ctrl-C cannot be listened for")?;
+    let mut experiment = Experiment::new(command, &source, &sets, equipment, interrupts)?;
+    for _ in 0..command.rounds {
+        experiment.profile()?;
+    }
+    let lived = experiment.live_runs(first, &base)?;
+    let profile = experiment.write_profile(&common.out.join("profile.toml"))?;
+    let runs = lived.iter().map(|lived| simulated::compare(lived, &profile, command.draws, &source));
+    let runs = runs.collect::<anyhow::Result<Vec<_>>>()?.concat();
+    anyhow::ensure!(!runs.is_empty(), "nothing was run to its end");
+    let validation = Validation {
+        name: base.name.clone(),
+        runs,
+        notes: notes(command, &profile.source, &lived),
+        versions: super::live::versions(&base, &library),
+        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+    };
+    tell(command, &base, &validation, begun.elapsed().as_secs_f64())
+}
+
+fn check(command: &Validate, base: &Scenario, source: &Source) -> Result<(), InputError> {
+    if let Some(load) = command.loads.iter().find(|load| !(0.01..=10.0).contains(*load)) {
+        let message = "expected shares of the workers' time from 0.01 to 10";
+        return Err(InputError::new("the command line", message).value("--loads", load));
+    }
+    if base.live.store.is_some() {
+        let way_out = "is not for validation: each run would begin with the pictures of the one before";
+        return Err(InputError::new(source.file(), way_out).key("live.store"));
+    }
+    Ok(())
+}
+
+fn notes(command: &Validate, profile: &str, lived: &[Lived]) -> Vec<String> {
+    let mut notes = vec![
+        format!(
+            "profile: {profile}; {} jobs of each kind a round, rounds before, between and after the live runs",
+            command.jobs
+        ),
+        format!("from the profile: means over {} simulations, each with jitter of its own", command.draws),
+    ];
+    notes.extend(lived.iter().filter(|lived| lived.durations.mishaps() > 0).map(|lived| {
+        format!(
+            "{}: {} failures or lost workers, which the simulations know nothing of",
+            lived.name(),
+            lived.durations.mishaps()
+        )
+    }));
+    notes
+}
+
+fn tell(command: &Validate, base: &Scenario, validation: &Validation, wall_s: f64) -> anyhow::Result<()> {
+    let common = &command.common;
+    for (name, bytes) in validation::files(validation).context("the report's figures")? {
+        let path = common.out.join(name);
+        path.parent().map_or(Ok(()), super::make_folder)?;
+        crate::output::write_atomic(&path, |to| std::io::Write::write_all(to, &bytes))?;
+    }
+    write_run_json(&common.out, base, &[], &[], wall_s, &[])?;
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&validation::json(validation))?);
+        return Ok(());
+    }
+    print!("{}", validation::terminal(validation, super::width()));
+    super::print_notes(&validation.notes);
+    eprintln!("report: {}", common.out.join("report.html").display());
+    Ok(())
+}
+
+/// Overrides that make a scenario take these files.
+fn files_of(run: &Path, profile: &Path) -> Vec<Override> {
+    let set =
+        |key: &str, value: toml::Value| Override { key: key.to_owned(), value, origin: "modm validate".to_owned() };
+    let text = |path: std::path::PathBuf| toml::Value::String(path.display().to_string());
+    let trace: toml::Table = [
+        ("requests", "requests.csv"),
+        ("prompt_embeddings", "prompt_embeddings.npy"),
+        ("image_embeddings", "image_embeddings.npy"),
+    ]
+    .into_iter()
+    .map(|(key, name)| (key.to_owned(), text(run.join("trace").join(name))))
+    .collect();
+    vec![set("trace", toml::Value::Table(trace)), set("models.profile", text(profile.to_owned()))]
+}

@@ -1,0 +1,107 @@
+//! The simulated side: a live run's own requests and embeddings, with its durations or the profile's.
+
+use std::sync::Arc;
+
+use super::experiment::Lived;
+use crate::cli::run::Prepared;
+use crate::metrics::Results;
+use crate::metrics::fidelity::{self, Compared};
+use crate::profile::{Profile, ProfileFile, Service};
+use crate::report::validation::{Level, ValidatedRun};
+use crate::scenario::Source;
+use crate::sim::ProfileLatency;
+use crate::time::Duration;
+
+/// What a simulation needs to repeat a live run.
+pub(super) fn prepared(lived: &Lived, source: &Source) -> anyhow::Result<Prepared> {
+    let files = super::files_of(&lived.folder.join("live"), &lived.folder.join("profile.toml"));
+    let sets: Vec<_> = lived.sets.iter().cloned().chain(files).collect();
+    Ok(Prepared::load(source, &sets)?)
+}
+
+/// Durations by a profile, all service times `factor` times as long. Policies go by the run's own profile.
+pub(super) struct Prediction {
+    base: ProfileLatency,
+}
+
+impl Prediction {
+    pub(super) fn new(run: &Prepared, file: &ProfileFile, factor: f64) -> anyhow::Result<Self> {
+        let scale =
+            |row: &Service| Service { step_s: row.step_s * factor, overhead_s: row.overhead_s * factor, ..row.clone() };
+        let scaled = ProfileFile { service: file.service.iter().map(scale).collect(), ..file.clone() };
+        let scenario = &run.scenario;
+        let profile = Profile::select(&scaled, &scenario.gpu_types(), &scenario.model_names())
+            .map_err(|(gpu, model)| anyhow::anyhow!("{model} was not measured on {gpu}"))?;
+        let encoding = file.encoding.unwrap_or_default();
+        let base = ProfileLatency {
+            profile: Arc::new(profile),
+            seed: scenario.seed,
+            retrieval: Duration::from_seconds_saturating(encoding.prompt_s),
+            image_encoding: Duration::from_seconds_saturating(encoding.image_s),
+        };
+        Ok(Self { base })
+    }
+
+    /// With the jitter of this draw.
+    pub(super) fn latency(&self, draw: u32) -> ProfileLatency {
+        ProfileLatency { seed: self.base.seed.wrapping_add(u64::from(draw)), ..self.base.clone() }
+    }
+}
+
+/// A hundredth, for the sensitivity.
+const HUNDREDTH: f64 = 0.01;
+
+/// Rounds in which the factor of [`Level::Rescaled`] settles.
+const SETTLING: u32 = 4;
+
+/// A live run beside its simulations at every level.
+pub(super) fn compare(
+    lived: &Lived,
+    profile: &ProfileFile,
+    draws: u32,
+    source: &Source,
+) -> anyhow::Result<Vec<ValidatedRun>> {
+    let run = prepared(lived, source)?;
+    let models = run.scenario.model_names();
+    let live = &lived.results;
+    let level = |level: Level, simulated: &[Results], rows: Vec<Compared>| ValidatedRun {
+        load: lived.load,
+        seed: lived.seed,
+        level,
+        rows,
+        greatest_difference_s: fidelity::greatest_difference_s(live, &simulated[0]),
+        latencies: simulated.iter().flat_map(|run| run.latencies.iter().copied()).collect(),
+        live_latencies: live.latencies.clone(),
+        live: live.summary.clone(),
+    };
+    let repeated = vec![run.run_with(lived.durations.clone(), true, ())?];
+    run.write(&lived.folder.join("measured"), &repeated[0], 0.0, &[])?;
+    let predict = |factor: f64| -> anyhow::Result<Vec<Results>> {
+        let prediction = Prediction::new(&run, profile, factor)?;
+        (0..draws).map(|draw| Ok(run.run_with(prediction.latency(draw), true, ())?)).collect()
+    };
+    let with_sensitivity = |factor: f64| -> anyhow::Result<(Vec<Results>, Vec<Compared>)> {
+        let simulated = predict(factor)?;
+        let mut rows = fidelity::compare(live, &simulated, &models);
+        let (slower, faster) = (predict(factor * (1.0 + HUNDREDTH))?, predict(factor * (1.0 - HUNDREDTH))?);
+        fidelity::sensitivity(&mut rows, live, &slower, &faster, &models);
+        Ok((simulated, rows))
+    };
+    let (predicted, rows) = with_sensitivity(1.0)?;
+    run.write(&lived.folder.join("predicted"), &predicted[0], 0.0, &[])?;
+    // How much longer work took in the run than by the profile: one number, the machine's of that minute. Work that
+    // takes longer overlaps more, and takes longer for that; a few rounds settle it.
+    let mut factor = 1.0;
+    for _ in 0..SETTLING {
+        let own = |results: &Results| results.summary.serving_gpu_s_per_request;
+        let simulated: Vec<f64> = predict(factor)?.iter().filter_map(own).collect();
+        let mean = simulated.iter().sum::<f64>() / simulated.len() as f64;
+        factor *= own(live).map_or(1.0, |live| live / mean);
+    }
+    let (rescaled, rescaled_rows) = with_sensitivity(factor)?;
+    Ok(vec![
+        level(Level::Measured, &repeated, fidelity::compare(live, &repeated, &models)),
+        level(Level::Profile, &predicted, rows),
+        level(Level::Rescaled(factor), &rescaled, rescaled_rows),
+    ])
+}

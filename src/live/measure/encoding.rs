@@ -1,0 +1,72 @@
+//! Measures how long a run waits for the encoder: a prompt or a picture there and back, through the thread that
+//! embeds, while the workers draw.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::{Plan, clock};
+use crate::live::embedder::{self, Ask};
+use crate::live::encoder::DualEncoder;
+use crate::live::error::Error;
+use crate::live::picture::Picture;
+use crate::request::RequestId;
+
+/// Seconds of each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Encoding {
+    /// Of a prompt.
+    pub prompts: Vec<f64>,
+    /// Of a picture.
+    pub pictures: Vec<f64>,
+}
+
+/// Between two measurements: the thread is found asleep, as it mostly is.
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[expect(clippy::disallowed_methods, reason = "time is what is measured")]
+fn pause() {
+    std::thread::sleep(PAUSE);
+}
+
+/// Measures an encoder.
+///
+/// # Errors
+/// Its thread does not start, or it does not embed.
+pub fn encoding(encoder: DualEncoder, folder: &Path, size: [u32; 2], plan: &Plan) -> Result<Encoding, Error> {
+    let failed = |message: String| Error::Session { file: folder.to_owned(), message };
+    let (to_answers, mut answers) = unbounded_channel();
+    let (ask, thread) = embedder::start(Box::new(encoder), to_answers).map_err(|error| failed(error.to_string()))?;
+    let [width, height] = size;
+    let picture = Arc::new(Picture::new(width, height, vec![128; (3 * width * height) as usize]));
+    let mut timed = |asked: Ask| {
+        pause();
+        let begun = clock();
+        // A thread that is gone gives no answer.
+        let _ = ask.send(asked);
+        let answer = answers.blocking_recv().and_then(crate::live::executor::Answer::embedding);
+        let seconds = begun.elapsed().as_secs_f64();
+        match answer {
+            Some(Ok(_)) => Ok(seconds),
+            Some(Err(why)) => Err(failed(why)),
+            None => Err(failed("the thread that embeds is gone".to_owned())),
+        }
+    };
+    let mut measured = Encoding::default();
+    // The first two find memory and choose algorithms.
+    for job in 0..plan.jobs + 2 {
+        let request = RequestId(job);
+        let prompt = plan.prompts[job as usize % plan.prompts.len()].as_str().into();
+        let (prompt, picture) = (timed(Ask::Prompt(request, prompt))?, timed(Ask::Picture(request, picture.clone()))?);
+        if job >= 2 {
+            measured.prompts.push(prompt);
+            measured.pictures.push(picture);
+        }
+    }
+    drop(ask);
+    // It ends with its sender.
+    let _ = thread.join();
+    Ok(measured)
+}

@@ -1,0 +1,217 @@
+//! How far a simulation is from the run that it is of, measure by measure. Nothing here runs anything.
+
+use std::collections::BTreeMap;
+
+use super::fold::RequestRow;
+use super::measures::Results;
+
+/// What a measure counts in, and so how its error is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds; the error is relative.
+    Seconds,
+    /// Requests a minute; the error is relative.
+    PerMinute,
+    /// A share from 0 to 1; the error is the difference in points (hundredths).
+    Share,
+    /// A number of things; the error is the difference.
+    Count,
+}
+
+impl Unit {
+    /// As files have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::PerMinute => "1/min",
+            Self::Share => "share",
+            Self::Count => "count",
+        }
+    }
+
+    /// How far `value` is from `truth`.
+    #[must_use]
+    pub fn error(self, value: f64, truth: f64) -> f64 {
+        match self {
+            // Of nothing there is no share: equal, or infinitely far off.
+            Self::Seconds | Self::PerMinute if truth == 0.0 => {
+                if value == 0.0 {
+                    0.0
+                } else {
+                    f64::INFINITY
+                }
+            }
+            Self::Seconds | Self::PerMinute => (value - truth) / truth,
+            Self::Share => (value - truth) * 100.0,
+            Self::Count => value - truth,
+        }
+    }
+}
+
+/// A measure of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measure {
+    /// What it is called.
+    pub name: String,
+    /// What it counts in.
+    pub unit: Unit,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A measure of a live run beside that of its simulations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// What it is called.
+    pub name: String,
+    /// What it counts in.
+    pub unit: Unit,
+    /// Of the live run.
+    pub live: f64,
+    /// The mean of the simulations.
+    pub simulated: f64,
+    /// [`Unit::error`] of that mean.
+    pub error: f64,
+    /// Standard deviation of that error over the simulations, where there are several: what chance makes of it.
+    pub spread: Option<f64>,
+    /// By how much the error changes if every service time is a hundredth longer, where that was simulated.
+    pub per_percent: Option<f64>,
+}
+
+/// A request is served alike if its latency is within this share ...
+pub const CLOSE: f64 = 0.01;
+/// ... or within so many seconds.
+pub const CLOSE_S: f64 = 0.005;
+
+/// The measures of one run by themselves, in the order of a report. `models` are named best first.
+#[must_use]
+pub fn measures(results: &Results, models: &[String]) -> Vec<Measure> {
+    let summary = &results.summary;
+    let mut all = Vec::new();
+    let mut add = |name: String, unit, value: Option<f64>| all.extend(value.map(|value| Measure { name, unit, value }));
+    add("hit_rate".into(), Unit::Share, summary.hit_rate);
+    let routed = results.requests.iter().filter(|row| row.decision.is_some()).count().max(1) as f64;
+    for (skipped, count) in &summary.hits_by_skipped_steps {
+        add(format!("hits_k{skipped}"), Unit::Share, Some(*count as f64 / routed));
+    }
+    if let Some(latency) = &summary.latency_s {
+        let named = [("mean", latency.mean), ("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99)];
+        for (name, value) in named {
+            add(format!("latency_{name}"), Unit::Seconds, Some(value));
+        }
+    }
+    add("throughput".into(), Unit::PerMinute, summary.throughput_per_min);
+    for slo in &summary.slo {
+        add(format!("slo_{}x", slo.multiple), Unit::Share, Some(slo.attainment));
+    }
+    add("model_loads".into(), Unit::Count, Some(summary.model_loads as f64));
+    let busy: f64 = results.workers.iter().map(|worker| worker.busy.seconds()).sum();
+    let held = results.workers.len() as f64 * summary.makespan_s;
+    add("busy_share".into(), Unit::Share, (held > 0.0).then(|| busy / held));
+    add("service_per_request".into(), Unit::Seconds, summary.serving_gpu_s_per_request);
+    for ((model, skipped), mut seconds) in services(&results.requests) {
+        seconds.sort_unstable_by(f64::total_cmp);
+        let name = &models[model];
+        add(format!("service_median {name} k={skipped}"), Unit::Seconds, Some(seconds[seconds.len() / 2]));
+        let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+        add(format!("service_mean {name} k={skipped}"), Unit::Seconds, Some(mean));
+    }
+    all
+}
+
+/// Seconds of each job by model and skipped steps.
+fn services(rows: &[RequestRow]) -> BTreeMap<(usize, u32), Vec<f64>> {
+    let mut found: BTreeMap<(usize, u32), Vec<f64>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.completed()) {
+        if let (Some((_, model, start)), Some(decision)) = (row.run, row.decision) {
+            let seconds = row.finish.since(start).seconds();
+            found.entry((model.index(), decision.skipped_steps)).or_default().push(seconds);
+        }
+    }
+    found
+}
+
+/// What two runs of the same requests agree on; the live run agrees with itself.
+#[must_use]
+pub fn agreement(live: &Results, simulated: &Results) -> Vec<Measure> {
+    let pairs: Vec<(&RequestRow, &RequestRow)> = live.requests.iter().zip(&simulated.requests).collect();
+    let share = |same: &dyn Fn(&RequestRow, &RequestRow) -> bool| {
+        pairs.iter().filter(|(a, b)| same(a, b)).count() as f64 / pairs.len().max(1) as f64
+    };
+    let kind = |row: &RequestRow| row.decision.map(|decision| (decision.kind, decision.skipped_steps));
+    let source = |row: &RequestRow| row.decision.map(|decision| decision.source);
+    let mut all = vec![
+        ("same_decision", share(&|a, b| kind(a) == kind(b))),
+        ("same_source", share(&|a, b| kind(a) == kind(b) && source(a) == source(b))),
+        ("same_worker", share(&|a, b| a.run.map(|run| run.0) == b.run.map(|run| run.0))),
+        ("same_latency", share(&alike)),
+    ];
+    if !live.ticks.is_empty() {
+        let same = live.ticks.iter().zip(&simulated.ticks).filter(|(a, b)| a.tick.targets == b.tick.targets).count();
+        let ticks = live.ticks.len().max(simulated.ticks.len());
+        all.push(("same_allocation", same as f64 / ticks as f64));
+    }
+    all.into_iter().map(|(name, value)| Measure { name: name.to_owned(), unit: Unit::Share, value }).collect()
+}
+
+fn latency_s(row: &RequestRow) -> f64 {
+    row.finish.since(row.arrival).seconds()
+}
+
+/// Whether a request took as long in both runs, but for [`CLOSE`] or [`CLOSE_S`].
+fn alike(a: &RequestRow, b: &RequestRow) -> bool {
+    let (a_s, b_s) = (latency_s(a), latency_s(b));
+    (a_s - b_s).abs() <= CLOSE_S.max(CLOSE * a_s)
+}
+
+/// Seconds by which the latency of the request that differs most differs.
+#[must_use]
+pub fn greatest_difference_s(live: &Results, simulated: &Results) -> f64 {
+    let pairs = live.requests.iter().zip(&simulated.requests);
+    pairs.map(|(a, b)| (latency_s(a) - latency_s(b)).abs()).fold(0.0, f64::max)
+}
+
+/// A live run beside simulations of it, in the order of the live run's measures: those that all of them have.
+#[must_use]
+pub fn compare(live: &Results, simulated: &[Results], models: &[String]) -> Vec<Compared> {
+    let own = measures(live, models).into_iter().chain(agreement(live, live));
+    let theirs: Vec<BTreeMap<String, f64>> = simulated
+        .iter()
+        .map(|results| {
+            let all = measures(results, models).into_iter().chain(agreement(live, results));
+            all.map(|measure| (measure.name, measure.value)).collect()
+        })
+        .collect();
+    own.filter_map(|measure| {
+        let values: Vec<f64> = theirs.iter().filter_map(|run| run.get(&measure.name).copied()).collect();
+        (!values.is_empty() && values.len() == theirs.len()).then(|| compared(measure, &values))
+    })
+    .collect()
+}
+
+fn compared(measure: Measure, values: &[f64]) -> Compared {
+    let Measure { name, unit, value: live } = measure;
+    let n = values.len() as f64;
+    let simulated = values.iter().sum::<f64>() / n;
+    let errors = values.iter().map(|value| unit.error(*value, live));
+    let error = unit.error(simulated, live);
+    let spread = (values.len() > 1).then(|| {
+        let squares: f64 = errors.map(|own| (own - error) * (own - error)).sum();
+        (squares / (n - 1.0)).sqrt()
+    });
+    Compared { name, unit, live, simulated, error, spread, per_percent: None }
+}
+
+/// Sets by how much each error changes with the service time: half the difference between runs a hundredth slower
+/// and a hundredth faster, of the live run's value as the error is.
+pub fn sensitivity(of: &mut [Compared], live: &Results, slower: &[Results], faster: &[Results], models: &[String]) {
+    let by_name = |runs: &[Results]| -> BTreeMap<String, f64> {
+        compare(live, runs, models).into_iter().map(|row| (row.name, row.error)).collect()
+    };
+    let (slower, faster) = (by_name(slower), by_name(faster));
+    for row in of {
+        row.per_percent =
+            slower.get(&row.name).zip(faster.get(&row.name)).map(|(slower, faster)| (slower - faster) / 2.0);
+    }
+}

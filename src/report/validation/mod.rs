@@ -1,0 +1,244 @@
+//! What `modm validate` found, for people and for programs: a live run beside its simulations, measure by measure.
+
+use serde_json::json;
+
+use super::figures::{DrawError, Figure};
+use super::{Comparison, Run, figures, html};
+use crate::metrics::fidelity::{CLOSE, CLOSE_S, Compared, Unit};
+use crate::metrics::summary::Summary;
+use crate::time::Duration;
+
+mod page;
+mod tables;
+
+pub use tables::terminal;
+
+/// What a simulation was fed with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Level {
+    /// The durations of the live run itself: what is left is the model of the loop.
+    Measured,
+    /// The profile alone: a prediction.
+    Profile,
+    /// The profile with every service time this many times as long, as the run's own were in the mean: what is left
+    /// of the prediction's error once the machine was as fast as it was.
+    Rescaled(f64),
+}
+
+/// A live run beside its simulations at one level.
+#[derive(Clone, Debug)]
+pub struct ValidatedRun {
+    /// Offered load as a share of the workers' time; `None` for the trace as it is.
+    pub load: Option<f64>,
+    /// The trace's.
+    pub seed: u64,
+    /// What the simulations were fed with.
+    pub level: Level,
+    /// Measure by measure.
+    pub rows: Vec<Compared>,
+    /// Seconds by which the request that differs most differs.
+    pub greatest_difference_s: f64,
+    /// Of the simulations, all together.
+    pub latencies: Vec<Duration>,
+    /// Of the live run, rising.
+    pub live_latencies: Vec<Duration>,
+    /// Of the live run.
+    pub live: Summary,
+}
+
+/// Everything that was validated, and what a reader must know of it.
+#[derive(Clone, Debug, Default)]
+pub struct Validation {
+    /// The scenario's name.
+    pub name: String,
+    /// Every live run at every level, a run's levels together.
+    pub runs: Vec<ValidatedRun>,
+    /// Where the profile comes from and what was repeated: one sentence each.
+    pub notes: Vec<String>,
+    /// Program version, commit, library: name and value.
+    pub versions: Vec<(String, String)>,
+    /// The scenario.
+    pub scenario_toml: String,
+}
+
+impl Level {
+    /// As files have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Profile => "profile",
+            Self::Rescaled(_) => "rescaled",
+        }
+    }
+}
+
+impl ValidatedRun {
+    /// A measure.
+    #[must_use]
+    pub fn row(&self, name: &str) -> Option<&Compared> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+}
+
+impl Validation {
+    /// The loads, as they were run.
+    fn loads(&self) -> Vec<Option<f64>> {
+        let mut loads = Vec::new();
+        for run in &self.runs {
+            if !loads.contains(&run.load) {
+                loads.push(run.load);
+            }
+        }
+        loads
+    }
+
+    /// Runs at a load and level, a seed each.
+    fn at(&self, load: Option<f64>, level: &'static str) -> Vec<&ValidatedRun> {
+        self.runs.iter().filter(|run| run.load == load && run.level.word() == level).collect()
+    }
+
+    /// What there is to say, a sentence each: about the loop, then about predictions at each load.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let fed: Vec<&ValidatedRun> = self.runs.iter().filter(|run| run.level == Level::Measured).collect();
+        let lowest = |name: &str| {
+            let values = fed.iter().filter_map(|run| run.row(name)).map(|row| row.simulated);
+            values.fold(1.0, f64::min) * 100.0
+        };
+        let worst_ms = fed.iter().map(|run| run.greatest_difference_s).fold(0.0, f64::max) * 1e3;
+        sentences.push(format!(
+            "Fed with the durations of the live run, the simulator repeats it: at least {:.1} % of the decisions, {:.1} % of the allocation, {:.1} % of the latencies within {:.0} % or {:.0} ms; the greatest difference is {worst_ms:.3} ms.",
+            lowest("same_source"),
+            lowest("same_allocation"),
+            lowest("same_latency"),
+            CLOSE * 100.0,
+            CLOSE_S * 1e3,
+        ));
+        for load in self.loads() {
+            let runs = self.at(load, Level::Profile.word());
+            let errors = |name: &str| {
+                let shown = runs.iter().filter_map(|run| run.row(name)).map(|row| error_text(row.unit, row.error));
+                shown.collect::<Vec<_>>().join(", ")
+            };
+            sentences.push(format!(
+                "From the profile, {}: service time off by {}, mean latency by {}, p95 by {}, throughput by {} (a figure a seed).",
+                load_text(load),
+                errors("service_per_request"),
+                errors("latency_mean"),
+                errors("latency_p95"),
+                errors("throughput"),
+            ));
+        }
+        sentences
+    }
+
+    /// Latencies live and simulated, a figure a load.
+    fn figures(&self) -> Vec<Figure> {
+        let figure = |load: Option<f64>| {
+            let live = self.at(load, Level::Measured.word());
+            let mut runs: Vec<Run> = live.iter().map(|run| latencies_of("live", run, &run.live_latencies)).collect();
+            for (name, level) in [("from the profile", "profile"), ("the same, rescaled", "rescaled")] {
+                runs.extend(self.at(load, level).iter().map(|run| latencies_of(name, run, &run.latencies)));
+            }
+            let name = load.map_or_else(|| "latency".to_owned(), |load| format!("latency-{load}"));
+            let title = format!("Latency live and simulated, {}", load_text(load));
+            figures::latencies(&Comparison { name: self.name.clone(), runs, ..Comparison::default() }, name, title)
+        };
+        self.loads().into_iter().filter_map(figure).collect()
+    }
+}
+
+/// A curve's requests. Several simulations have several times as many.
+fn latencies_of(name: &str, run: &ValidatedRun, latencies: &[Duration]) -> Run {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    let times = (sorted.len() as u64).div_ceil(run.live.completed.max(1));
+    let summary = Summary { requests: run.live.requests * times, slo: run.live.slo.clone(), ..Summary::default() };
+    Run { variant: name.to_owned(), seed: run.seed, summary, latencies: sorted, ..Run::default() }
+}
+
+fn load_text(load: Option<f64>) -> String {
+    load.map_or_else(|| "the trace as it is".to_owned(), |load| format!("at {} % load", (load * 1e4).round() / 1e2))
+}
+
+/// An error as a reader takes it: "+1.2 %", "-0.4 points".
+fn error_text(unit: Unit, error: f64) -> String {
+    match unit {
+        Unit::Seconds | Unit::PerMinute => format!("{:+.1} %", error * 100.0),
+        Unit::Share => format!("{error:+.1} points"),
+        Unit::Count => format!("{error:+.1}"),
+    }
+}
+
+const MEMORY: &str = "memory takes what is written to it";
+
+/// `validation.csv`: a row a measure of every live run and level. Errors are relative where the unit is seconds or a
+/// rate, in points for shares, differences for counts; `per_percent` is what a service time 1 % longer adds to it.
+#[must_use]
+pub fn csv(validation: &Validation) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let header =
+        ["measure", "unit", "live", "simulated", "error", "level", "load", "seed", "factor", "spread", "per_percent"];
+    let number = |value: f64| format!("{value:.9}");
+    let maybe = |value: Option<f64>| value.map(number).unwrap_or_default();
+    writer.write_record(header).expect(MEMORY);
+    for run in &validation.runs {
+        for row in &run.rows {
+            let factor = if let Level::Rescaled(factor) = run.level { Some(factor) } else { None };
+            let cells = [
+                row.name.clone(),
+                row.unit.word().to_owned(),
+                number(row.live),
+                number(row.simulated),
+                number(row.error),
+                run.level.word().to_owned(),
+                run.load.map(|load| load.to_string()).unwrap_or_default(),
+                run.seed.to_string(),
+                maybe(factor),
+                maybe(row.spread),
+                maybe(row.per_percent),
+            ];
+            writer.write_record(cells).expect(MEMORY);
+        }
+    }
+    String::from_utf8(writer.into_inner().expect(MEMORY)).expect("text was written")
+}
+
+/// The same for programs.
+#[must_use]
+pub fn json(validation: &Validation) -> serde_json::Value {
+    let row = |row: &Compared| {
+        json!({
+            "measure": row.name, "unit": row.unit.word(), "live": row.live, "simulated": row.simulated,
+            "error": row.error, "spread": row.spread, "per_percent": row.per_percent,
+        })
+    };
+    let run = |run: &ValidatedRun| {
+        json!({
+            "load": run.load, "seed": run.seed, "level": run.level.word(),
+            "greatest_difference_s": run.greatest_difference_s,
+            "rows": run.rows.iter().map(row).collect::<Vec<_>>(),
+        })
+    };
+    json!(validation.runs.iter().map(run).collect::<Vec<_>>())
+}
+
+/// All files of the report, by path: `validation.csv`, `report.html`, `report.md` and the figures.
+///
+/// # Errors
+/// See [`DrawError`].
+pub fn files(validation: &Validation) -> Result<Vec<(String, Vec<u8>)>, DrawError> {
+    let figures = validation.figures();
+    let mut files = vec![
+        ("validation.csv".to_owned(), csv(validation).into_bytes()),
+        ("report.html".to_owned(), page::html(validation, &figures)?.into_bytes()),
+        ("report.md".to_owned(), page::markdown(validation).into_bytes()),
+    ];
+    for figure in &figures {
+        files.push((format!("figures/{}.svg", figure.name), figure.svg()?.into_bytes()));
+        files.push((format!("figures/{}.png", figure.name), figure.png()?));
+    }
+    Ok(files)
+}

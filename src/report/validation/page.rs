@@ -1,0 +1,107 @@
+//! The report of a validation as one page, and as Markdown for a pull request.
+
+use std::fmt::{self, Write};
+
+use super::tables::{LoadTable, tables};
+use super::{DrawError, Figure, Validation, html};
+
+/// What the columns mean, and how to read a miss.
+const READING: [(&str, &str); 6] = [
+    ("live", "what was measured in real time; figures of several seeds stand side by side"),
+    (
+        "fed durations",
+        "the error of a simulation that is fed with the durations of the live run itself: jobs, loads, embeddings, each from when it could begin. What is left is the model of the loop",
+    ),
+    (
+        "from profile, error",
+        "the mean of simulations fed with the profile alone, and how far that is off: relative for seconds and rates, in points for shares",
+    ),
+    (
+        "rescaled",
+        "the same error with every service time times one factor, that by which the run's own work took longer than the profile says in the mean: what is left when the machine's speed of that minute is known",
+    ),
+    (
+        "per 1 % service",
+        "by how much the error changes if every service time is 1 % longer: near saturation a small error of the service time is a large one of the queue",
+    ),
+    (
+        "same ...",
+        "the share of requests, or of the monitor's ticks, that went the same way in both; same latency: within 1 % or 5 ms",
+    ),
+];
+
+pub(super) fn html(validation: &Validation, figures: &[Figure]) -> Result<String, DrawError> {
+    let elements = figures.iter().map(Figure::element).collect::<Result<Vec<_>, _>>()?;
+    let mut page = String::new();
+    write_html(&mut page, validation, &elements).expect("a string takes what is written to it");
+    Ok(page)
+}
+
+fn write_html(page: &mut String, validation: &Validation, figures: &[String]) -> fmt::Result {
+    html::write_head(page, &validation.name)?;
+    writeln!(page, "<h1>Validation: {}</h1>", html::escaped(&validation.name))?;
+    for sentence in validation.verdicts() {
+        writeln!(page, "<p class=\"verdict\">{}</p>", html::escaped(&sentence))?;
+    }
+    for table in tables(validation) {
+        write_table(page, &table)?;
+    }
+    page.push_str(
+        "<p class=\"foot\">Every figure: <a href=\"validation.csv\">validation.csv</a>.</p>\n<h2>Figures</h2>\n",
+    );
+    html::write_figures(page, figures)?;
+    page.push_str("<h2>What this rests on</h2>\n");
+    html::write_list(page, "notes", &validation.notes)?;
+    html::write_scenario(page, &validation.scenario_toml)?;
+    html::write_versions(page, &validation.versions)?;
+    html::write_definitions(page, "How to read it", &READING)?;
+    page.push_str(html::END);
+    Ok(())
+}
+
+fn write_table(page: &mut String, table: &LoadTable) -> fmt::Result {
+    let title = html::escaped(&table.title);
+    write!(
+        page,
+        "<h2>{title}</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n<table>\n<thead><tr>"
+    )?;
+    for name in table.header {
+        write!(page, "<th scope=\"col\">{name}</th>")?;
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for [name, values @ ..] in &table.rows {
+        write!(page, "<tr><th scope=\"row\">{}</th>", html::escaped(name))?;
+        for value in values {
+            write!(page, "<td>{}</td>", html::escaped(value))?;
+        }
+        page.push_str("</tr>\n");
+    }
+    page.write_str("</tbody>\n</table>\n</div>\n")
+}
+
+/// Verdict, tables and grounds.
+pub(super) fn markdown(validation: &Validation) -> String {
+    let mut page = String::new();
+    write_markdown(&mut page, validation).expect("a string takes what is written to it");
+    page
+}
+
+fn write_markdown(page: &mut String, validation: &Validation) -> fmt::Result {
+    write!(page, "# Validation: {}\n\n", validation.name)?;
+    for sentence in validation.verdicts() {
+        write!(page, "{sentence}\n\n")?;
+    }
+    for table in tables(validation) {
+        let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
+        write!(page, "## {}\n\n{}\n", table.title, line(&table.header.map(str::to_owned)))?;
+        page.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+        for row in &table.rows {
+            writeln!(page, "{}", line(row))?;
+        }
+        page.push('\n');
+    }
+    for note in &validation.notes {
+        writeln!(page, "- {note}")?;
+    }
+    Ok(())
+}
