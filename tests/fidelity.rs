@@ -98,7 +98,7 @@ fn row<'a>(rows: &'a [Compared], name: &str) -> &'a Compared {
 #[test]
 fn errors_are_told_in_the_unit_of_their_measure() {
     let names = ["large", "medium", "small"].map(str::to_owned);
-    let world = (0..).map(|seed| World::draw(seed, 200, SECOND)).find(|world| world.workers == 3).unwrap();
+    let world = (0..100).map(|seed| World::draw(seed, 200, SECOND)).find(|world| world.workers == 3).unwrap();
     let (live, _) = run(&world, latency(&world, 1.0));
     let scaled = |factor: f64| {
         let mut profile = serde_json::to_value(&*world.profile).unwrap();

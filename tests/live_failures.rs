@@ -383,7 +383,7 @@ fn embedded(inputs: &Inputs, lines: &[Line]) -> Inputs {
     for line in lines {
         match &line.what {
             What::Event(Event::Encoded { request, embedding: Some(key) }) => {
-                prompts[request.row()] = key.as_slice().into()
+                prompts[request.row()] = key.as_slice().into();
             }
             What::Event(Event::ImageEncoded { request, embedding: Some(key) }) => {
                 images[request.row()] = key.as_slice().into();

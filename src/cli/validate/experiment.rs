@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::Validate;
-use super::load::stretch_for;
+use super::load::gap_for;
+use super::{Validate, set};
 use crate::cli::live::{Equipment, Interrupts, LiveRun, prepare};
 use crate::cli::profile::{Measurements, PROMPTS, source_of};
 use crate::cli::run::Prepared;
@@ -105,19 +105,14 @@ impl<'a> Experiment<'a> {
     /// All live runs, as far as nobody interrupts them.
     pub(super) fn live_runs(&mut self, first: Prepared, base: &Scenario) -> anyhow::Result<Vec<Lived>> {
         let trace = first.inputs.trace;
-        let mut offered = None;
+        let seeds = u64::from(self.command.seeds.get());
+        let mut rehearsal = None;
         if !self.command.loads.is_empty() {
-            // Vanilla would be busy for seven tenths of the time: no queue grows, whatever the hits.
-            self.say("rehearsal: how much work the requests are");
-            let full_s = self.full_generation_s()?;
-            let gap_s = full_s / (0.7 * base.workers() as f64);
-            let rehearsal = self.live(None, base.seed, &at_gap(&trace, gap_s), &self.out.join("rehearsal"))?;
-            let Some(rehearsal) = rehearsal else { return Ok(Vec::new()) };
-            self.profile()?;
-            offered = Some(rehearsal);
+            let Some(run) = self.rehearse(base, seeds, &trace)? else { return Ok(Vec::new()) };
+            rehearsal = Some(run);
         }
         let mut lived = Vec::new();
-        for index in 0..u64::from(self.command.seeds.get()) {
+        for index in 0..seeds {
             let seed = base.seed.wrapping_add(index);
             let own = if index == 0 { trace.clone() } else { self.trace_of(seed, &trace)? };
             let loads: Vec<Option<f64>> = match self.command.loads.as_slice() {
@@ -125,18 +120,54 @@ impl<'a> Experiment<'a> {
                 loads => loads.iter().copied().map(Some).collect(),
             };
             for load in loads {
-                let trace = match load.zip(offered.as_ref()) {
-                    Some((load, rehearsal)) => at_gap(&own, self.gap_for(load, rehearsal)?),
-                    None => own.clone(),
-                };
                 let name = load.map_or_else(|| "as-it-is".to_owned(), |load| format!("load-{load}"));
                 let folder = self.out.join(name).join(format!("seed-{seed}"));
-                let Some(run) = self.live(load, seed, &trace, &folder)? else { return Ok(lived) };
+                let (mut trace, mut warm) = (own.clone(), None);
+                if let Some((load, rehearsal)) = load.zip(rehearsal.as_ref()) {
+                    trace = at_gap(&own, self.gap_for(load, rehearsal)?);
+                    warm = self.warm_store(rehearsal, &folder)?;
+                }
+                let run = self.live(load, seed, &trace, &folder, warm.as_deref())?;
+                if let Some(warm) = warm {
+                    std::fs::remove_dir_all(&warm).with_context(|| format!("{}: cannot be removed", warm.display()))?;
+                }
+                let Some(run) = run else { return Ok(lived) };
                 lived.push(run);
                 self.profile()?;
             }
         }
         Ok(lived)
+    }
+
+    /// A live run of other requests, which says how much work such requests are and leaves a warm cache: with a cold
+    /// one, any run begins with a queue. Real traces have no others, and are run cold.
+    fn rehearse(&mut self, base: &Scenario, seeds: u64, trace: &Arc<TraceInputs>) -> anyhow::Result<Option<Lived>> {
+        // Vanilla would be busy for seven tenths of the time: no queue grows, whatever the hits.
+        let gap_s = self.full_generation_s()? / (0.7 * base.workers() as f64);
+        let seed = base.seed.wrapping_add(seeds);
+        let other = self.trace_of(seed, trace)?;
+        self.say("rehearsal: how much work the requests are");
+        let run = self.live(None, seed, &at_gap(&other, gap_s), &self.out.join("rehearsal"), None)?;
+        self.profile()?;
+        Ok(run)
+    }
+
+    /// A copy of the pictures that the rehearsal left, if its requests were others.
+    fn warm_store(&self, rehearsal: &Lived, folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+        if self.scenario.trace.synthetic.is_none() {
+            return Ok(None);
+        }
+        let (from, to) = (rehearsal.folder.join("live/store"), folder.join("warm"));
+        if to.is_dir() {
+            std::fs::remove_dir_all(&to).with_context(|| format!("{}: cannot be removed", to.display()))?;
+        }
+        crate::cli::make_folder(&to)?;
+        for entry in std::fs::read_dir(&from).with_context(|| format!("{}: cannot be read", from.display()))? {
+            let file = entry?.path();
+            let copy = to.join(file.file_name().unwrap_or_default());
+            std::fs::copy(&file, &copy).with_context(|| format!("{}: cannot be copied", file.display()))?;
+        }
+        Ok(Some(to))
     }
 
     /// Seconds of a full generation on the large model, as measured so far.
@@ -149,7 +180,8 @@ impl<'a> Experiment<'a> {
     /// Mean seconds between arrivals that offer this load.
     fn gap_for(&self, load: f64, rehearsal: &Lived) -> anyhow::Result<f64> {
         let profile = self.write_profile(&rehearsal.folder.join("profile.toml"))?;
-        let gap_s = stretch_for(load, rehearsal, &profile, self.source)?;
+        let warm = self.scenario.trace.synthetic.is_some();
+        let gap_s = gap_for(load, rehearsal, warm, &profile, self.source)?;
         self.say(&format!("load {load}: a request each {gap_s:.4} s in the mean"));
         Ok(gap_s)
     }
@@ -171,6 +203,7 @@ impl<'a> Experiment<'a> {
         seed: u64,
         trace: &Arc<TraceInputs>,
         folder: &Path,
+        warm: Option<&Path>,
     ) -> anyhow::Result<Option<Lived>> {
         if self.interrupts.heard() {
             return Ok(None);
@@ -178,11 +211,11 @@ impl<'a> Experiment<'a> {
         crate::cli::make_folder(folder)?;
         let profile = folder.join("profile.toml");
         self.write_profile(&profile)?;
-        let set =
-            |key: &str, value: toml::Value| Override { key: key.to_owned(), value, origin: "modm validate".to_owned() };
+        let text = |path: &Path| toml::Value::String(path.display().to_string());
         let mut sets = self.sets.to_vec();
-        sets.push(set("models.profile", toml::Value::String(profile.display().to_string())));
+        sets.push(set("models.profile", text(&profile)));
         sets.push(set("seed", toml::Value::Integer(seed.cast_signed())));
+        sets.extend(warm.map(|store| set("live.store", text(store))));
         let scenario = self.source.scenario(&sets)?;
         let prepared = prepare(self.source, &sets, scenario, Some(trace.clone()), false)?;
         let mut durations = Measured::default();

@@ -8,9 +8,17 @@ use crate::scenario::Source;
 /// Halvings of the range in which the gap is looked for: it is then known to a thousandth.
 const HALVINGS: u32 = 24;
 
-/// Mean seconds between arrivals at which the rehearsal's requests ask for this share of the workers' time.
-pub(super) fn stretch_for(load: f64, rehearsal: &Lived, profile: &ProfileFile, source: &Source) -> anyhow::Result<f64> {
-    let base = prepared(rehearsal, source)?;
+/// Mean seconds between arrivals at which the rehearsal's requests ask for this share of the workers' time; if it is
+/// to be `warm`, its second half after its first.
+pub(super) fn gap_for(
+    load: f64,
+    rehearsal: &Lived,
+    warm: bool,
+    profile: &ProfileFile,
+    source: &Source,
+) -> anyhow::Result<f64> {
+    let before = if warm { rehearsal.results.requests.len() as u32 / 2 } else { 0 };
+    let base = prepared(rehearsal, before, source)?;
     let prediction = Prediction::new(&base, profile, 1.0)?;
     let arrivals = base.inputs.trace.trace.arrivals();
     let mean_gap_s = arrivals.last().map_or(0.0, |last| last.seconds()) / arrivals.len() as f64;

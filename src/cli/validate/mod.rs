@@ -29,7 +29,7 @@ use experiment::{Experiment, Lived};
 /// time that is 1 % off would explain.
 ///
 /// With --loads, arrivals are stretched so that the workers are offered these shares of their time; the first run is
-/// then a rehearsal that finds out how much work the requests are.
+/// then a rehearsal on other requests that finds out how much work they are and leaves a warm cache to the others.
 #[derive(Debug, Args)]
 pub(super) struct Validate {
     #[command(flatten)]
@@ -134,18 +134,26 @@ fn tell(command: &Validate, base: &Scenario, validation: &Validation, wall_s: f6
     Ok(())
 }
 
-/// Overrides that make a scenario take these files.
-fn files_of(run: &Path, profile: &Path) -> Vec<Override> {
-    let set =
-        |key: &str, value: toml::Value| Override { key: key.to_owned(), value, origin: "modm validate".to_owned() };
-    let text = |path: std::path::PathBuf| toml::Value::String(path.display().to_string());
-    let trace: toml::Table = [
+/// A key that this command sets.
+fn set(key: &str, value: toml::Value) -> Override {
+    Override { key: key.to_owned(), value, origin: "modm validate".to_owned() }
+}
+
+/// Overrides that make a scenario take what a live run left, its first requests as what was before.
+fn files_of(run: &Path, profile: &Path, before: u32) -> Vec<Override> {
+    let text = |path: &Path| toml::Value::String(path.display().to_string());
+    let files = [
         ("requests", "requests.csv"),
         ("prompt_embeddings", "prompt_embeddings.npy"),
         ("image_embeddings", "image_embeddings.npy"),
-    ]
-    .into_iter()
-    .map(|(key, name)| (key.to_owned(), text(run.join("trace").join(name))))
-    .collect();
-    vec![set("trace", toml::Value::Table(trace)), set("models.profile", text(profile.to_owned()))]
+        // There if the run was warm.
+        ("warm_images", "warm_images.npy"),
+    ];
+    let files = files.map(|(key, name)| (key, run.join("trace").join(name)));
+    let there = files.iter().filter(|(key, file)| *key != "warm_images" || file.is_file());
+    let mut trace: toml::Table = there.map(|(key, file)| ((*key).to_owned(), text(file))).collect();
+    if before > 0 {
+        trace.insert("warm_requests".to_owned(), toml::Value::Integer(before.into()));
+    }
+    vec![set("trace", toml::Value::Table(trace)), set("models.profile", text(profile))]
 }

@@ -12,9 +12,9 @@ use crate::scenario::Source;
 use crate::sim::ProfileLatency;
 use crate::time::Duration;
 
-/// What a simulation needs to repeat a live run.
-pub(super) fn prepared(lived: &Lived, source: &Source) -> anyhow::Result<Prepared> {
-    let files = super::files_of(&lived.folder.join("live"), &lived.folder.join("profile.toml"));
+/// What a simulation needs to repeat a live run, after its first `before` requests.
+pub(super) fn prepared(lived: &Lived, before: u32, source: &Source) -> anyhow::Result<Prepared> {
+    let files = super::files_of(&lived.folder.join("live"), &lived.folder.join("profile.toml"), before);
     let sets: Vec<_> = lived.sets.iter().cloned().chain(files).collect();
     Ok(Prepared::load(source, &sets)?)
 }
@@ -61,7 +61,7 @@ pub(super) fn compare(
     draws: u32,
     source: &Source,
 ) -> anyhow::Result<Vec<ValidatedRun>> {
-    let run = prepared(lived, source)?;
+    let run = prepared(lived, 0, source)?;
     let models = run.scenario.model_names();
     let live = &lived.results;
     let level = |level: Level, simulated: &[Results], rows: Vec<Compared>| ValidatedRun {
