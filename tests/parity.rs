@@ -5,6 +5,8 @@
 #![cfg(feature = "live")]
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
+#[path = "parity/mutations.rs"]
+mod mutations;
 #[path = "common/onnxruntime.rs"]
 mod onnxruntime;
 
@@ -76,27 +78,44 @@ fn difference(ours: &[f32], expected: &[f32]) -> f32 {
     if worst.is_nan() { f32::INFINITY } else { worst / range }
 }
 
-/// What one case gives: differences of latents and of the picture.
-fn run(pipeline: &mut Pipeline, folder: &Path, case: &Value) -> [f32; 2] {
-    let number = |key: &str| case[key].as_u64().unwrap() as u32;
-    let source = case["source"]
-        .as_str()
-        .map(|name| Picture::decode(&fs::read(folder.join("cases").join(name)).unwrap()).unwrap());
-    let noise = Stored {
-        drawing: array(folder, &case["noise"]),
-        source: if source.is_some() { array(folder, &case["vae_noise"]) } else { Vec::new() },
-    };
-    let drawing = Drawing { prompt: case["prompt"].as_str().unwrap(), noise: &noise, source: source.as_ref() };
-    let manner = Manner {
-        steps: number("steps"),
-        skipped: number("skipped"),
-        guidance: Some(case["guidance"].as_f64().unwrap() as f32),
-        size: Some([number("width"), number("height")]),
-        keep_going: &|| true,
-    };
-    let drawn = pipeline.draw_numbers(&[drawing], &manner).unwrap();
-    let picture: Vec<f32> = drawn.planes.iter().map(|value| (value / 2.0 + 0.5).clamp(0.0, 1.0)).collect();
-    [difference(&drawn.latents, &array(folder, &case["latents"])), difference(&picture, &array(folder, &case["image"]))]
+/// What one run is given.
+struct Case {
+    prompt: String,
+    source: Option<Picture>,
+    noise: Stored,
+    manner: Manner<'static>,
+}
+
+impl Case {
+    fn read(folder: &Path, case: &Value) -> Self {
+        let number = |key: &str| case[key].as_u64().unwrap() as u32;
+        let source = case["source"]
+            .as_str()
+            .map(|name| Picture::decode(&fs::read(folder.join("cases").join(name)).unwrap()).unwrap());
+        let noise = Stored {
+            drawing: array(folder, &case["noise"]),
+            source: if source.is_some() { array(folder, &case["vae_noise"]) } else { Vec::new() },
+        };
+        let manner = Manner {
+            steps: number("steps"),
+            skipped: number("skipped"),
+            guidance: Some(case["guidance"].as_f64().unwrap() as f32),
+            size: Some([number("width"), number("height")]),
+            keep_going: &|| true,
+        };
+        Self { prompt: case["prompt"].as_str().unwrap().to_owned(), source, noise, manner }
+    }
+
+    /// Differences of latents and of the picture from what is stored.
+    fn run(&self, pipeline: &mut Pipeline, folder: &Path, case: &Value) -> [f32; 2] {
+        let drawing = Drawing { prompt: &self.prompt, noise: &self.noise, source: self.source.as_ref() };
+        let drawn = pipeline.draw_numbers(&[drawing], &self.manner).unwrap();
+        let picture: Vec<f32> = drawn.planes.iter().map(|value| (value / 2.0 + 0.5).clamp(0.0, 1.0)).collect();
+        [
+            difference(&drawn.latents, &array(folder, &case["latents"])),
+            difference(&picture, &array(folder, &case["image"])),
+        ]
+    }
 }
 
 fn check(name: &str, model: &Path, tolerance: f32) {
@@ -106,18 +125,20 @@ fn check(name: &str, model: &Path, tolerance: f32) {
     let cases = cases["cases"].as_array().unwrap();
     assert!(cases.len() >= 7);
     let differences: Vec<(&Value, [f32; 2])> =
-        cases.iter().map(|case| (&case["name"], run(&mut pipeline, &folder, case))).collect();
+        cases.iter().map(|case| (&case["name"], Case::read(&folder, case).run(&mut pipeline, &folder, case))).collect();
     let bad = differences.iter().filter(|(_, both)| both.iter().any(|difference| *difference > tolerance));
     assert_eq!(bad.collect::<Vec<_>>(), Vec::<&(&Value, [f32; 2])>::new(), "of {differences:#?}");
 }
 
-/// SD3 without its third encoder: the same files, another index.
-fn without_t5(model: &str) -> tempfile::TempDir {
+/// A copy of a model's folder, without some of its parts.
+fn copied(model: &Path, with: impl Fn(&str) -> bool) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(folder().join("sd3").join(model)).unwrap() {
+    for entry in fs::read_dir(model).unwrap() {
         let from = entry.unwrap().path();
         let name = from.file_name().unwrap().to_string_lossy().into_owned();
-        if from.is_dir() && !name.ends_with("_3") {
+        if from.is_file() {
+            fs::copy(&from, to.path().join(&name)).unwrap();
+        } else if with(&name) {
             fs::create_dir(to.path().join(&name)).unwrap();
             for file in fs::read_dir(&from).unwrap() {
                 let file = file.unwrap();
@@ -125,6 +146,12 @@ fn without_t5(model: &str) -> tempfile::TempDir {
             }
         }
     }
+    to
+}
+
+/// SD3 without its third encoder: the same files, another index.
+fn without_t5(model: &str) -> tempfile::TempDir {
+    let to = copied(&folder().join("sd3").join(model), |part| !part.ends_with("_3"));
     fs::copy(folder().join("sd3-no-t5/model_index.json"), to.path().join("model_index.json")).unwrap();
     to
 }
