@@ -29,6 +29,8 @@ pub enum Purpose {
     Noise = 9,
     /// The sample from what an autoencoder says of a source picture.
     SourceNoise = 10,
+    /// Requests of a resampled calibration.
+    Bootstrap = 11,
 }
 
 /// The stream of a purpose and row under a seed: a counter-based generator, so streams cost nothing to open.

@@ -4,6 +4,7 @@
 //! Start at [`replay`], the only loop; `ARCHITECTURE.md` has the map.
 
 pub mod cache;
+pub mod calibration;
 pub mod cli;
 pub mod draw;
 pub mod embedding;

@@ -13,6 +13,7 @@ const VOCABULARY: &[&str] = &["draw", "embedding", "image", "input", "model", "o
 const LAYERS: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("profile", &[]),
+    ("calibration", &[]),
     ("encoder", &[]),
     ("cache", &["trace", "profile", "encoder"]),
     ("scheduler", &["trace", "profile", "encoder", "cache"]),
@@ -22,12 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("live", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
     ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live"]),
     ("metrics", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
-    ("report", &["trace", "profile", "metrics"]),
+    ("report", &["trace", "profile", "calibration", "metrics"]),
     (
         "cli",
         &[
             "trace",
             "profile",
+            "calibration",
             "encoder",
             "cache",
             "scheduler",

@@ -7,6 +7,7 @@ use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
 use crate::time::Duration;
 
+pub mod calibration;
 mod comparison_csv;
 pub mod figures;
 mod html;

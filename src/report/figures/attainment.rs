@@ -21,6 +21,7 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
         .map(|variant| Curve {
             name: variant.to_owned(),
             points: attainment(comparison.runs_of(variant), slo.multiple, step_s, unit_s),
+            dots: Vec::new(),
         })
         .collect();
     let title = format!("Requests finished within {}x", slo.multiple);
@@ -44,6 +45,7 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
             y: Axis::shares(""),
             curves,
             marks: last_arrival(comparison, unit_s).into_iter().collect(),
+            level: None,
             if_empty: "No request ended.",
         }),
         title,

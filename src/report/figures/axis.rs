@@ -27,6 +27,21 @@ impl Axis {
         }
     }
 
+    /// From the last round value below `lowest` to the first above `highest`, with about `count` ticks.
+    pub(super) fn between(label: &str, lowest: f64, highest: f64, count: f64) -> Self {
+        let (low, high) = if highest > lowest { (lowest, highest) } else { (lowest - 0.5, lowest + 0.5) };
+        let step = round_step((high - low) / count);
+        let (from, to) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
+        let decimals = if step < 1.0 { -libm::floor(libm::log10(step) + 1e-9) } else { 0.0 } as usize;
+        let tick = |n: i32| ((from + f64::from(n)) * step, format!("{:.decimals$}", (from + f64::from(n)) * step));
+        Self {
+            label: label.to_owned(),
+            low: from * step,
+            high: to * step,
+            ticks: (0..=(to - from) as i32).map(tick).collect(),
+        }
+    }
+
     /// Shares, in per cent.
     pub(super) fn shares(label: &str) -> Self {
         let tick = |n: u32| (f64::from(n) / 4.0, format!("{} %", n * 25));
@@ -84,6 +99,8 @@ mod tests {
         assert_eq!(texts(&Axis::from_zero("", 0.9, 5.0)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts(&Axis::from_zero("", 0.0, 5.0)).last(), Some(&"1.0"));
         assert_eq!(texts(&Axis::from_zero("", f64::NAN, 5.0)).last(), Some(&"1.0"));
+        assert_eq!(texts(&Axis::between("", 0.71, 0.93, 4.0)), ["0.7", "0.8", "0.9", "1.0"]);
+        assert_eq!(texts(&Axis::between("", 1.0, 1.0, 2.0)), ["0.5", "1.0", "1.5"]);
         assert_eq!(texts(&Axis::logarithmic("", 9.0, 210.0)), ["10", "20", "50", "100", "200"]);
         assert_eq!(texts(&Axis::logarithmic("", 0.01, 1000.0)), ["0.01", "0.1", "1", "10", "100", "1000"]);
         assert_eq!(texts(&Axis::logarithmic("", 10.0, 10.0)), ["5", "10", "20"]);

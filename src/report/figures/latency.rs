@@ -24,7 +24,11 @@ pub(super) fn titled(comparison: &Comparison, name: String, title: String) -> Op
     let curves: Vec<Curve> = comparison
         .variants()
         .into_iter()
-        .map(|variant| Curve { name: variant.to_owned(), points: curve(comparison.runs_of(variant), &x) })
+        .map(|variant| Curve {
+            name: variant.to_owned(),
+            points: curve(comparison.runs_of(variant), &x),
+            dots: Vec::new(),
+        })
         .collect();
     let marks = first.summary.slo.iter().filter(|slo| slo.threshold_s > 0.0);
     let mark = |slo: &Slo| Mark { at: libm::log10(slo.threshold_s), label: format!("{}x", slo.multiple) };
@@ -43,6 +47,7 @@ pub(super) fn titled(comparison: &Comparison, name: String, title: String) -> Op
             y: Axis::shares(""),
             curves,
             marks: marks.map(mark).collect(),
+            level: None,
             if_empty: "No request was completed.",
             x,
         }),

@@ -1,7 +1,7 @@
 //! Curves over one x axis, with vertical marks named above the plot, where no curve runs.
 
 use plotters::coord::Shift;
-use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Text};
+use plotters::prelude::{Circle, DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Text};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, ShapeStyle};
 
@@ -22,6 +22,8 @@ pub(super) struct Lines {
     pub(super) y: Axis,
     pub(super) curves: Vec<Curve>,
     pub(super) marks: Vec<Mark>,
+    /// A horizontal line.
+    pub(super) level: Option<f64>,
     /// What to say where no curve has a point.
     pub(super) if_empty: &'static str,
 }
@@ -31,6 +33,8 @@ pub(super) struct Lines {
 pub(super) struct Curve {
     pub(super) name: String,
     pub(super) points: Vec<(f64, f64)>,
+    /// What it was fitted to, if anything.
+    pub(super) dots: Vec<(f64, f64)>,
 }
 
 /// A vertical line at a value of x.
@@ -76,6 +80,8 @@ impl Lines {
         };
         self.draw_axes(area, theme, &frame)?;
         self.draw_marks(area, theme, &frame)?;
+        self.draw_dots(area, &frame)?;
+        self.draw_level(area, theme, &frame)?;
         self.draw_curves(area, theme, &frame)
     }
 
@@ -104,13 +110,7 @@ impl Lines {
         let mut free_from = frame.left;
         for mark in &self.marks {
             let x = self.x.place(mark.at, frame.left, frame.right);
-            let style = ShapeStyle { color: theme.ink(0.55), filled: false, stroke_width: FINE.unsigned_abs() };
-            let (dash, gap) = (4 * FINE, 4 * FINE);
-            let mut y = frame.top;
-            while y < frame.bottom {
-                area.draw(&PathElement::new(vec![(x, y), (x, (y + dash).min(frame.bottom))], style))?;
-                y += dash + gap;
-            }
+            dashed(area, theme, [(x, frame.top), (x, frame.bottom)])?;
             // A name that would run into the one before, or out of the figure, moves or is left out.
             let half = text_width(&mark.label, LABEL - 1) / 2;
             let middle = x.min((WIDTH - 4) * FINE - half);
@@ -118,6 +118,23 @@ impl Lines {
                 let text = theme.text(LABEL - 1, 0.8, HPos::Center, VPos::Bottom);
                 area.draw(&Text::new(mark.label.as_str(), (middle, frame.top - 3 * FINE), text))?;
                 free_from = middle + half + 4 * FINE;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_level<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+        let Some(level) = self.level else { return Ok(()) };
+        let y = self.y.place(level, frame.bottom, frame.top);
+        dashed(area, theme, [(frame.left, y), (frame.right, y)])
+    }
+
+    fn draw_dots<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, frame: &Frame) -> Drawn<DB> {
+        for (variant, curve) in self.curves.iter().enumerate() {
+            let style = ShapeStyle { color: colour(variant).mix(0.45), filled: true, stroke_width: 0 };
+            for (x, y) in &curve.dots {
+                let place = (self.x.place(*x, frame.left, frame.right), self.y.place(*y, frame.bottom, frame.top));
+                area.draw(&Circle::new(place, 2 * FINE, style))?;
             }
         }
         Ok(())
@@ -147,4 +164,17 @@ impl Lines {
         }
         Ok(())
     }
+}
+
+/// A dashed line, down or to the right.
+fn dashed<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, theme: Theme, [from, to]: [(i32, i32); 2]) -> Drawn<DB> {
+    let style = ShapeStyle { color: theme.ink(0.55), filled: false, stroke_width: FINE.unsigned_abs() };
+    let (dash, gap) = (4 * FINE, 4 * FINE);
+    let mut at = from;
+    while at.0 < to.0 || at.1 < to.1 {
+        let end = ((at.0 + dash).min(to.0), (at.1 + dash).min(to.1));
+        area.draw(&PathElement::new(vec![at, end], style))?;
+        at = ((at.0 + dash + gap).min(to.0), (at.1 + dash + gap).min(to.1));
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use crate::report::Comparison;
 mod attainment;
 mod axis;
 mod bars;
+mod calibration;
 mod canvas;
 mod header;
 mod latency;
@@ -13,6 +14,7 @@ mod lines;
 mod throughput;
 
 use bars::Bars;
+pub use calibration::calibration;
 use lines::Lines;
 
 /// A figure that could not be drawn: a defect of the program, not of what it was given.

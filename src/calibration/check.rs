@@ -1,0 +1,179 @@
+//! Bounds on requests that they were not fitted on: which would be hits, and how good those are beside the large
+//! model's pictures for the same requests. Intervals are a bootstrap over requests: what pictures of one
+//! trace have in common beyond that (users who come back) they do not see.
+
+use super::{Grades, Half, mean};
+use crate::draw::{Purpose, stream, uniform};
+
+/// Draws of the bootstrap.
+pub const DRAWS: usize = 1_000;
+
+/// Hits of one kind beside the large model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Checked {
+    /// Steps that were skipped; `None` for all hits.
+    pub skipped_steps: Option<u32>,
+    /// Held-out requests that would be such hits.
+    pub hits: usize,
+    /// What they are worth; `None` without hits.
+    pub worth: Option<Worth>,
+}
+
+/// Quality of hits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Worth {
+    /// Their mean quality.
+    pub quality: f64,
+    /// The large model's on the same requests.
+    pub large: f64,
+    /// The first over the second.
+    pub ratio: f64,
+    /// Its 95 % interval.
+    pub interval: (f64, f64),
+}
+
+/// What held-out requests say of a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Alpha is held, also at the lower end of the interval.
+    Holds,
+    /// The interval has alpha in it.
+    Open,
+    /// Alpha is not held, even at the upper end of the interval.
+    Fails,
+}
+
+impl Worth {
+    /// Whether a share of the large model's quality is kept.
+    #[must_use]
+    pub fn verdict(&self, alpha: f64) -> Verdict {
+        match self.interval {
+            (low, _) if low >= alpha => Verdict::Holds,
+            (_, high) if high < alpha => Verdict::Fails,
+            _ => Verdict::Open,
+        }
+    }
+}
+
+impl Verdict {
+    /// The word in the `holds` column.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Holds => "yes",
+            Self::Open => "open",
+            Self::Fails => "no",
+        }
+    }
+}
+
+/// All held-out requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Requests of the half.
+    pub requests: usize,
+    /// Mean quality of the large model, and of the small one drawn in full, on all of them.
+    pub models: [f64; 2],
+    /// By bound, in their order.
+    pub by_bound: Vec<Checked>,
+    /// All hits together.
+    pub all: Checked,
+}
+
+/// Decides for each held-out request as the router does: the most skipped steps whose bound its similarity
+/// reaches.
+#[must_use]
+pub fn check(grades: &Grades, bounds: &[(f64, u32)], seed: u64) -> Check {
+    let held_out = || grades.requests.iter().filter(|request| Half::of(request.row) == Half::Check);
+    let mut hits: Vec<(u32, f64, f64)> = Vec::new();
+    for (request, refined) in grades.with_source(Half::Check) {
+        let reached = bounds.iter().rev().find(|(bound, _)| refined.similarity >= *bound);
+        let at = reached.and_then(|(_, k)| Some((*k, grades.skips.iter().position(|skip| skip == k)?)));
+        hits.extend(at.map(|(k, at)| (k, refined.quality[at], request.large)));
+    }
+    let of = |skipped_steps: Option<u32>| {
+        let chosen = hits.iter().filter(|(k, ..)| skipped_steps.is_none_or(|skipped| skipped == *k));
+        let chosen: Vec<(f64, f64)> = chosen.map(|(_, quality, large)| (*quality, *large)).collect();
+        Checked { skipped_steps, hits: chosen.len(), worth: worth(&chosen, seed, skipped_steps.unwrap_or(0)) }
+    };
+    Check {
+        requests: held_out().count(),
+        models: [mean(held_out().map(|request| request.large)), mean(held_out().map(|request| request.small))],
+        by_bound: bounds.iter().map(|(_, k)| of(Some(*k))).collect(),
+        all: of(None),
+    }
+}
+
+/// Pairs of (hit, large model), and the stream of the bootstrap; `None` without pairs, or where the large model's
+/// quality is 0.
+fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
+    let (quality, large) = (mean(pairs.iter().map(|pair| pair.0)), mean(pairs.iter().map(|pair| pair.1)));
+    if large <= 0.0 {
+        return None;
+    }
+    let mut draws = stream(seed, Purpose::Bootstrap, u64::from(row));
+    let count = pairs.len();
+    let mut ratios: Vec<f64> = (0..DRAWS)
+        .map(|_| {
+            let drawn = (0..count).map(|_| pairs[((uniform(&mut draws) * count as f64) as usize).min(count - 1)]);
+            let (hits, large) = drawn.fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
+            // Of draws in which the large model is worth nothing nothing can be said.
+            if large > 0.0 { hits / large } else { f64::INFINITY }
+        })
+        .collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    let interval = (ratios[DRAWS / 40], ratios[DRAWS - 1 - DRAWS / 40]);
+    Some(Worth { quality, large, ratio: quality / large, interval })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Graded, Refined};
+    use super::*;
+
+    fn request(row: u32, similarity: f64, quality: [f64; 2]) -> Graded {
+        let refined = Some(Refined { similarity, quality: quality.to_vec() });
+        Graded { row, large: 1.0, small: 0.5, refined }
+    }
+
+    #[test]
+    fn hits_are_those_of_the_router_and_of_one_half() {
+        let requests = vec![
+            Graded { row: 0, large: 1.0, small: 0.5, refined: None },
+            request(1, 0.95, [0.0, 0.0]), // of the other half
+            request(2, 0.7, [0.0, 0.0]),  // below all bounds
+            request(4, 0.8, [0.9, 0.0]),
+            request(6, 0.89, [1.0, 0.0]),
+            request(8, 0.9, [0.0, 0.8]),
+        ];
+        let grades = Grades { skips: vec![10, 20], requests };
+        let check = check(&grades, &[(0.8, 10), (0.9, 20)], 1);
+        assert_eq!((check.requests, check.models), (5, [1.0, 0.5]));
+        let worth = |at: usize| check.by_bound[at].worth.expect("hits");
+        assert_eq!([check.by_bound[0].hits, check.by_bound[1].hits, check.all.hits], [2, 1, 3]);
+        assert!((worth(0).ratio - 0.95).abs() < 1e-12 && (worth(1).ratio - 0.8).abs() < 1e-12);
+        assert!((check.all.worth.expect("hits").ratio - 0.9).abs() < 1e-12);
+        assert_eq!(worth(0).interval, (0.9, 1.0));
+        assert_eq!(
+            [worth(0).verdict(0.95), worth(0).verdict(0.9), worth(1).verdict(0.95)],
+            [Verdict::Open, Verdict::Holds, Verdict::Fails]
+        );
+    }
+
+    #[test]
+    fn an_interval_has_the_width_of_the_mean_s_error() {
+        // Half of the hits are right: a deviation of 0.5, over 400 of them 0.025.
+        let requests = (0..400).map(|at| request(2 * at, 1.0, [f64::from(at % 2), 0.0])).collect();
+        let grades = Grades { skips: vec![10, 20], requests };
+        let worth = check(&grades, &[(0.5, 10)], 1).all.worth.expect("hits");
+        assert!((worth.interval.0 - 0.451).abs() < 0.01 && (worth.interval.1 - 0.549).abs() < 0.01, "{worth:?}");
+        assert_eq!(check(&grades, &[(0.5, 10)], 1), check(&grades, &[(0.5, 10)], 1));
+    }
+
+    #[test]
+    fn without_hits_nothing_is_said() {
+        let grades = Grades { skips: vec![10, 20], requests: vec![request(2, 0.5, [1.0, 1.0])] };
+        let check = check(&grades, &[(0.8, 10)], 1);
+        assert_eq!((check.all.hits, check.all.worth), (0, None));
+    }
+}
