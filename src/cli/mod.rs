@@ -14,6 +14,8 @@ use crate::output::write_atomic;
 use crate::report;
 
 mod arguments;
+#[cfg(feature = "live")]
+mod calibrate;
 mod compare;
 #[cfg(feature = "live")]
 mod doctor;
@@ -67,6 +69,8 @@ enum Command {
     #[cfg(feature = "live")]
     Profile(profile::Profile),
     #[cfg(feature = "live")]
+    Calibrate(calibrate::Calibrate),
+    #[cfg(feature = "live")]
     Doctor(doctor::Doctor),
     /// Make, import or describe request traces
     #[command(subcommand)]
@@ -92,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Validate(command) => validate::run(command),
         #[cfg(feature = "live")]
         Command::Embed(command) => embed::run(command),
+        #[cfg(feature = "live")]
+        Command::Calibrate(command) => calibrate::run(command),
         #[cfg(feature = "live")]
         Command::Doctor(command) => doctor::run(command),
         #[cfg(feature = "live")]

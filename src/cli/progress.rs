@@ -20,6 +20,8 @@ pub struct Progress {
     /// Requests between two updates of the bar.
     stride: u64,
     quiet: bool,
+    /// What is counted.
+    what: &'static str,
 }
 
 /// Requests between two updates of the bar.
@@ -35,7 +37,15 @@ impl Progress {
         let style = "{bar:30} {percent:>3}%  {human_pos} of {human_len} requests  {per_sec}  ETA {eta}";
         // A template that does not parse would be a slip of ours; the default style will do then.
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, ended: AtomicU64::new(0), total, plain: !quiet && !terminal, stride: STRIDE, quiet }
+        Self {
+            bar,
+            ended: AtomicU64::new(0),
+            total,
+            plain: !quiet && !terminal,
+            stride: STRIDE,
+            quiet,
+            what: "requests",
+        }
     }
 
     /// For `total` requests in real time: every one of them is seen.
@@ -44,6 +54,16 @@ impl Progress {
     pub fn real_time(total: u64, quiet: bool) -> Self {
         let progress = Self { stride: 1, ..Self::new(total, quiet) };
         progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
+        progress
+    }
+
+    /// For `total` pictures, drawn one after the other.
+    #[cfg(feature = "live")]
+    #[must_use]
+    pub fn pictures(total: u64, quiet: bool) -> Self {
+        let progress = Self { what: "pictures", ..Self::real_time(total, quiet) };
+        let style = "{bar:30} {percent:>3}%  {human_pos} of {human_len} pictures  {per_sec}  ETA {eta}";
+        progress.bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         progress
     }
 
@@ -71,14 +91,15 @@ impl Progress {
         self.bar.set_position(self.ended.fetch_add(count, Ordering::Relaxed) + count);
     }
 
-    fn end_one(&self) {
+    /// One more is done.
+    pub fn end_one(&self) {
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         if ended.is_multiple_of(self.stride) || ended == self.total {
             self.bar.set_position(ended);
         }
         let tenth = (self.total / 10).max(1);
         if self.plain && (self.total >= 10_000 || self.stride == 1) && ended.is_multiple_of(tenth) {
-            eprintln!("{ended} of {} requests", self.total);
+            eprintln!("{ended} of {} {}", self.total, self.what);
         }
     }
 

@@ -245,8 +245,11 @@ impl Inputs {
     }
 }
 
-/// The profile, what to call it in errors, and its file.
-fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBuf, Vec<Fingerprint>), InputError> {
+/// A scenario's profile with all its rows, what to call it in errors, and its file.
+///
+/// # Errors
+/// It cannot be read, or what is wrong with it.
+pub fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBuf, Vec<Fingerprint>), InputError> {
     let Some(path) = &scenario.models.profile else {
         let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
         return Ok((ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new()));

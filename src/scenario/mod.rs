@@ -24,7 +24,7 @@ mod source;
 mod tenants;
 
 pub use build::{arrivals, initial_allocation};
-pub use inputs::{Fingerprint, Inputs, TraceInputs};
+pub use inputs::{Fingerprint, Inputs, TraceInputs, read_profile};
 pub use searched::{LookedUp, Searched};
 pub use source::{Override, Source};
 pub use tenants::Tenants;

@@ -1,0 +1,148 @@
+//! A list of pictures drawn on several devices, each by whoever is free: for measurements, where nobody waits
+//! for one in particular. A picture is what a run would draw; which device drew it makes no difference.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use super::picture::Picture;
+use super::settings::ImageFormat;
+use super::worker::{DrawError, Paint, Task};
+use crate::model::{ModelId, Work};
+use crate::output::write_atomic;
+use crate::request::RequestId;
+
+/// A picture to draw, and where to.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// For whom; its noise is this request's.
+    pub request: RequestId,
+    /// What it shows.
+    pub prompt: Arc<str>,
+    /// Model and steps.
+    pub work: Work,
+    /// File of what it starts from, if steps are skipped.
+    pub source: Option<PathBuf>,
+    /// Its file, PNG.
+    pub to: PathBuf,
+}
+
+/// Draws all of them; best in order of models, since each device loads one at a time. `drawn` is called after each.
+///
+/// # Errors
+/// The first in the list that could not be drawn, read or written: which and why. The others are given up then.
+pub fn draw_all(devices: &mut [Box<dyn Paint>], wanted: &[Wanted], drawn: &(dyn Fn() + Sync)) -> Result<(), String> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = |paint: &mut dyn Paint| {
+        let mut held = None;
+        while !stop.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(one) = wanted.get(at) else { break };
+            match draw(paint, &mut held, one, &stop) {
+                Ok(()) => drawn(),
+                Err(why) => {
+                    // What this one called off is not what went wrong.
+                    let first = !stop.swap(true, Ordering::Relaxed);
+                    return if first { Err(format!("{}: {why}", one.to.display())) } else { Ok(()) };
+                }
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = devices.iter_mut().map(|paint| scope.spawn(|| work(paint.as_mut()))).collect();
+        let ended =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a worker's thread died".into())));
+        ended.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+fn draw(paint: &mut dyn Paint, held: &mut Option<ModelId>, one: &Wanted, stop: &AtomicBool) -> Result<(), String> {
+    if *held != Some(one.work.model) {
+        paint.load(one.work.model)?;
+        *held = Some(one.work.model);
+    }
+    let source = one.source.as_ref().map(|file| read(file)).transpose()?;
+    let task = Task { request: one.request, prompt: &one.prompt, work: one.work, source: source.as_ref() };
+    let picture = paint.draw(&task, &|| !stop.load(Ordering::Relaxed)).map_err(|error| match error {
+        DrawError::Cancelled => "called off".to_owned(),
+        DrawError::SourceMissing(why) | DrawError::Failed(why) => why,
+    })?;
+    let bytes = picture.encode(ImageFormat::Png).map_err(|error| error.to_string())?;
+    write_atomic(&one.to, |to| to.write_all(&bytes)).map_err(|error| error.to_string())
+}
+
+/// A picture's file.
+///
+/// # Errors
+/// It cannot be read, or is none: which and why.
+pub fn read(file: &Path) -> Result<Picture, String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
+    Picture::decode(&bytes).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Draws one pixel that tells model, steps and source; fails at one request.
+    struct Fake {
+        held: Option<ModelId>,
+        fails: u32,
+    }
+
+    impl Paint for Fake {
+        fn load(&mut self, model: ModelId) -> Result<(), String> {
+            self.held = Some(model);
+            Ok(())
+        }
+
+        fn draw(&mut self, task: &Task<'_>, _: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+            assert_eq!(self.held, Some(task.work.model));
+            if task.request.0 == self.fails {
+                return Err(DrawError::Failed("no paint".to_owned()));
+            }
+            let source = task.source.map_or(255, |source| source.bytes()[0]);
+            Ok(Picture::new(1, 1, vec![task.request.0 as u8, task.work.skipped_steps as u8, source]))
+        }
+    }
+
+    fn drawn(folder: &Path, devices: usize, fails: u32) -> Result<Vec<Vec<u8>>, String> {
+        let mut devices: Vec<Box<dyn Paint>> =
+            (0..devices).map(|_| Box::new(Fake { held: None, fails }) as Box<dyn Paint>).collect();
+        let one = |row: u32, skipped_steps: u32, source: Option<PathBuf>| Wanted {
+            request: RequestId(row),
+            prompt: "a cat".into(),
+            work: Work { model: ModelId(u16::from(skipped_steps > 0)), total_steps: 9, skipped_steps },
+            source,
+            to: folder.join(format!("{row}-{skipped_steps}.png")),
+        };
+        let large: Vec<Wanted> = (0..20).map(|row| one(row, 0, None)).collect();
+        let small: Vec<Wanted> = (1..20).map(|row| one(row, 5, Some(large[row as usize - 1].to.clone()))).collect();
+        let count = AtomicUsize::new(0);
+        let tick = || {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        draw_all(&mut devices, &large, &tick)?;
+        draw_all(&mut devices, &small, &tick)?;
+        assert_eq!(count.load(Ordering::Relaxed), 39);
+        large.iter().chain(&small).map(|one| Ok(read(&one.to)?.bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn pictures_do_not_depend_on_the_number_of_devices() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = drawn(folder.path(), 1, 99).unwrap();
+        assert_eq!((&one[7], &one[20 + 6]), (&vec![7, 0, 255], &vec![7, 5, 6]));
+        assert_eq!(drawn(folder.path(), 3, 99).unwrap(), one);
+    }
+
+    #[test]
+    fn the_first_failure_ends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let why = drawn(folder.path(), 2, 4).unwrap_err();
+        assert!(why.ends_with("4-0.png: no paint"), "{why}");
+    }
+}
