@@ -3,6 +3,11 @@
     python scripts/train_shapes/judge.py results/live-shapes/vanilla results/live-shapes/modm
 
 Needs onnxruntime and numpy. A table of shares with 95 % intervals, by what made the pictures; `all` is the whole run.
+
+    python scripts/train_shapes/judge.py --scores scores.csv results/calibration
+
+writes a score for every picture of a calibration's samples.csv: 1 if everything that the caption says is so, else 0. It is
+what `modm calibrate --from results/calibration --scores scores.csv --measure right` takes.
 """
 
 import csv
@@ -63,23 +68,38 @@ def read_png(path):
     return pixels[:, 3:].reshape(height, width, 3).astype(np.uint8)
 
 
+def right(files, captions):
+    """Whether everything that each caption says is so in its picture."""
+    images = np.stack([read_png(file) for file in files]).transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+    return sample.Judge().right(images, np.stack([scene(caption) for caption in captions])).all(1)
+
+
 def judge(folder):
     """Whether each completed picture of a run is all right, by what made it."""
     prompts = [row["prompt"] for row in csv.DictReader(open(folder / "trace" / "requests.csv"))]
     groups = defaultdict(list)
     rows = list(csv.DictReader(open(folder / "requests.csv")))
     done = [(row, prompt) for row, prompt in zip(rows, prompts) if row["outcome"] == "completed"]
-    images = np.stack([read_png(folder / "images" / f"{row['request_id']}.png") for row, _ in done])
-    images = images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
-    right = sample.Judge().right(images, np.stack([scene(prompt) for _, prompt in done])).all(1)
-    for (row, _), good in zip(done, right):
+    files = [folder / "images" / f"{row['request_id']}.png" for row, _ in done]
+    for (row, _), good in zip(done, right(files, [prompt for _, prompt in done])):
         made = f"{row['decision']}, {row['model']}" + (f", k = {row['skipped_steps']}" if row["decision"] == "hit" else "")
         for group in (made, "all"):
             groups[group].append(good)
     return groups
 
 
+def write_scores(file, folder):
+    """Scores of a calibration's pictures."""
+    samples = list(csv.DictReader(open(folder / "samples.csv", encoding="utf-8")))
+    good = right([folder / "pictures" / s["picture"] for s in samples], [s["prompt"] for s in samples])
+    with open(file, "w", encoding="utf-8", newline="") as to:
+        csv.writer(to).writerows([("picture", "score"), *((s["picture"], int(g)) for s, g in zip(samples, good))])
+
+
 def main():
+    if sys.argv[1:2] == ["--scores"]:
+        file, folder = sys.argv[2:]
+        return write_scores(file, Path(folder))
     print("| run | made by | pictures | all right |\n| --- | --- | ---: | ---: |")
     for folder in map(Path, sys.argv[1:]):
         for group, good in sorted(judge(folder).items()):
