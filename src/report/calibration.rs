@@ -122,3 +122,49 @@ fn line(k: String, bound: String, pairs: String, checked: Option<&Checked>, alph
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found() -> (Vec<Fit>, Check) {
+        let pairs = vec![(0.7, 0.5), (0.8, 0.9), (0.9, 1.0)];
+        let fit = |skipped_steps, bound, kept| Fit {
+            skipped_steps,
+            pairs: pairs.clone(),
+            steps: Vec::new(),
+            target: 0.9,
+            bound,
+            kept,
+        };
+        let worth = Worth { quality: 0.9, large: 1.0, ratio: 0.9, interval: (0.8, 0.92) };
+        let checked = |skipped_steps, hits, worth| Checked { skipped_steps, hits, worth };
+        let fits =
+            vec![fit(5, Some(0.8), false), fit(10, Some(0.8), true), fit(20, Some(0.95), true), fit(30, None, false)];
+        let check = Check {
+            requests: 9,
+            models: [1.0, 0.8],
+            by_bound: vec![checked(Some(10), 4, Some(worth)), checked(Some(20), 0, None)],
+            all: checked(None, 4, Some(worth)),
+        };
+        (fits, check)
+    }
+
+    #[test]
+    fn what_there_is_not_stays_empty() {
+        let (fits, check) = found();
+        let expected = "skipped_steps,bound,kept,pairs,pairs_above,hits,quality,large_quality,ratio,low,high,holds\n\
+                        5,0.8,no,3,2,,,,,,,\n10,0.8,yes,3,2,4,0.9,1,0.9,0.8,0.92,no\n20,0.95,yes,3,0,0,,,,,,\n30,,no,3,0,,,,,,,\n\
+                        all,,,,,4,0.9,1,0.9,0.8,0.92,no\n";
+        assert_eq!(csv(&fits, &check, 0.95), expected);
+    }
+
+    #[test]
+    fn people_read_the_same() {
+        let (fits, check) = found();
+        let text = terminal(&fits, &check, 0.95);
+        for words in ["holds 95.0 %", "0.8000, of no use", "2 of 3", "90.0 %", "80.0 % to 92.0 %", "none"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+}
