@@ -63,6 +63,8 @@ pub struct Service {
     pub idle_w: Option<f64>,
 }
 
+const TIME: &str = "expected seconds from 0 to ten years";
+
 const fn whole() -> f64 {
     1.0
 }
@@ -163,7 +165,6 @@ impl Service {
     }
 
     fn complaint(&self) -> Option<(&'static str, f64, &'static str)> {
-        const TIME: &str = "expected seconds from 0 to ten years";
         let times = [("step_s", self.step_s), ("overhead_s", self.overhead_s), ("load_s", self.load_s)];
         if let Some((key, value)) = times.into_iter().find(|(_, value)| !(0.0..=MAX_INPUT_S).contains(value)) {
             return Some((key, value, TIME));
@@ -197,7 +198,8 @@ impl ProfileFile {
                 None => placed,
             }
         };
-        let profile: Self = input::toml::settings(&table, &["service.*", "quality.*"], file).map_err(place)?;
+        let profile: Self =
+            input::toml::settings(&table, &["service.*", "encoding", "quality.*"], file).map_err(place)?;
         if profile.service.is_empty() {
             return Err(place(InputError::new(file, "expected at least one row").value("service", "[]")));
         }
@@ -210,6 +212,11 @@ impl ProfileFile {
                 let message = format!("GPU {:?} with model {:?} has a row already", service.gpu, service.model);
                 return Err(place(InputError::new(file, message).key(format!("service.{index}"))));
             }
+        }
+        let encoding = profile.encoding.unwrap_or_default();
+        let times = [("encoding.prompt_s", encoding.prompt_s), ("encoding.image_s", encoding.image_s)];
+        if let Some((key, value)) = times.into_iter().find(|(_, seconds)| !(0.0..=MAX_INPUT_S).contains(seconds)) {
+            return Err(place(InputError::new(file, TIME).value(key, value)));
         }
         let bad = profile.quality.iter().enumerate().find(|(_, quality)| !quality.value.is_finite());
         if let Some((index, quality)) = bad {

@@ -79,6 +79,15 @@ pub struct Compared {
     pub per_percent: Option<f64>,
 }
 
+impl Compared {
+    /// A measure of which there is one value each.
+    #[must_use]
+    pub fn of(name: &str, unit: Unit, live: f64, simulated: f64) -> Self {
+        let error = unit.error(simulated, live);
+        Self { name: name.to_owned(), unit, live, simulated, error, spread: None, per_percent: None }
+    }
+}
+
 /// A request is served alike if its latency is within this share ...
 pub const CLOSE: f64 = 0.01;
 /// ... or within so many seconds.
@@ -195,12 +204,12 @@ fn compared(measure: Measure, values: &[f64]) -> Compared {
     let n = values.len() as f64;
     let simulated = values.iter().sum::<f64>() / n;
     let errors = values.iter().map(|value| unit.error(*value, live));
-    let error = unit.error(simulated, live);
+    let mean = Compared::of(&name, unit, live, simulated);
     let spread = (values.len() > 1).then(|| {
-        let squares: f64 = errors.map(|own| (own - error) * (own - error)).sum();
+        let squares: f64 = errors.map(|own| (own - mean.error) * (own - mean.error)).sum();
         (squares / (n - 1.0)).sqrt()
     });
-    Compared { name, unit, live, simulated, error, spread, per_percent: None }
+    Compared { spread, ..mean }
 }
 
 /// Sets by how much each error changes with the service time: half the difference between runs a hundredth slower

@@ -31,6 +31,15 @@ impl Measured {
         self.mishaps
     }
 
+    /// Mean seconds from arrival to routing, and from an image's completion to when it could be found.
+    #[must_use]
+    pub fn delays_s(&self) -> [Option<f64>; 2] {
+        [&self.retrieval, &self.encoding].map(|times| {
+            let sum: f64 = times.values().map(|time| time.seconds()).sum();
+            (!times.is_empty()).then(|| sum / times.len() as f64)
+        })
+    }
+
     fn event(&mut self, now: Time, event: &Event) {
         match event {
             Event::Arrived(request) => {

@@ -117,6 +117,7 @@ step_s = 1.0
 overhead_s = 0.1
 load_s = 20
 jitter_cv = 0.1
+alone = 0.9
 active_w = 300
 load_w = 100
 idle_w = 50
@@ -125,6 +126,9 @@ gpu = "gpu"
 model = "small"
 step_s = 0.5
 load_s = 10
+[encoding]
+prompt_s = 0.1
+image_s = 0.1
 [[quality]]
 model = "small"
 skipped_steps = 10

@@ -24,6 +24,10 @@ service.0.jitter_cv = "x": expected a number
 service.0.jitter_cv = nan: expected a coefficient of variation from 0 to 10
 service.0.jitter_cv = -1: expected a coefficient of variation from 0 to 10
 service.0.jitter_cv = 11: expected a coefficient of variation from 0 to 10
+service.0.alone = "x": expected a number
+service.0.alone = nan: expected a part of a job's time, from 0.01 to 1
+service.0.alone = 0: expected a part of a job's time, from 0.01 to 1
+service.0.alone = 1.5: expected a part of a job's time, from 0.01 to 1
 service.0.active_w = "x": expected a number
 service.0.active_w = nan: expected watts from 0 to 1000000
 service.0.active_w = -1: expected watts from 0 to 1000000
@@ -34,6 +38,10 @@ service.0.load_w = -1: expected watts from 0 to 1000000
 service.0.idle_w = "x": expected a number
 service.0.idle_w = nan: expected watts from 0 to 1000000
 service.0.idle_w = -1: expected watts from 0 to 1000000
+encoding.prompt_s = "x": expected a number
+encoding.prompt_s = -1: expected seconds from 0 to ten years
+encoding.image_s = "x": expected a number
+encoding.image_s = nan: expected seconds from 0 to ten years
 quality.0.model = 5: expected text in quotes
 quality.0.skipped_steps = "x": expected a whole number from 0 to 4294967295
 quality.0.skipped_steps = -1: expected a whole number from 0 to 4294967295
@@ -64,23 +72,23 @@ fn rows_and_keys() {
         (without("source = \"test\"\n"), ": source: is missing"),
         (without("step_s = 1.0\n"), ":2: service.0.step_s: is missing"),
         (without("load_s = 20\n"), ":2: service.0.load_s: is missing"),
-        (without("measure = \"clip\"\n"), ":17: quality.0.measure: is missing"),
+        (without("measure = \"clip\"\n"), ":21: quality.0.measure: is missing"),
         ("source = \"x\"\n".into(), ": service: is missing"),
         ("source = \"x\"\nservice = []\n".into(), ":2: service = []: expected at least one row"),
         ("source = \"x\"\nservice = [5]\n".into(), ":2: service.0 = 5: expected a table of keys"),
         ("source = \"x\"\n[service]\ngpu = \"a\"\n".into(), ":2: service: expected an array of tables, [[service]]"),
         (
             PROFILE.replacen("\"small\"", "\"large\"", 1),
-            ":12: service.1: GPU \"gpu\" with model \"large\" has a row already",
+            ":13: service.1: GPU \"gpu\" with model \"large\" has a row already",
         ),
         (
             PROFILE.replacen("step_s", "step_ms", 1),
             ":5: service.0.step_ms = 1.0: is not a key here: expected one of gpu, model, *",
         ),
-        (format!("{PROFILE}colour = 1\n"), ":37: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
+        (format!("{PROFILE}colour = 1\n"), ":41: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
         (
             format!("colour = 1\n{PROFILE}"),
-            ":1: colour = 1: is not a key here: expected one of source, service, measurement, quality",
+            ":1: colour = 1: is not a key here: expected one of source, service, encoding, measurement, quality",
         ),
         (
             PROFILE.replacen("gpu = \"gpu\"", "gpu = \"other\"", 1),

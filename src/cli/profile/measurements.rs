@@ -1,7 +1,11 @@
 //! Everything that is measured on a scenario's devices, over several rounds, and the profile that it amounts to.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use anyhow::Context;
+
+use super::under_load;
 use crate::cli::live::Equipment;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
@@ -22,6 +26,8 @@ type Cell = (usize, usize, Neighbourhood);
 pub(in crate::cli) struct Measurements {
     cells: BTreeMap<Cell, Measured>,
     encoding: Encoding,
+    /// By GPU type, model and skipped steps: seconds of jobs while all of a live run goes on.
+    loaded: BTreeMap<(usize, usize, u32), Vec<f64>>,
 }
 
 impl Measurements {
@@ -68,6 +74,35 @@ impl Measurements {
         Ok(())
     }
 
+    /// Jobs while all of a live run goes on, at least so many a worker and model. Their pictures go into a folder in
+    /// `place`, which is taken away again.
+    ///
+    /// # Errors
+    /// A model does not load or does not draw, a picture cannot be written.
+    pub(in crate::cli) fn under_load(
+        &mut self,
+        scenario: &Scenario,
+        equipment: &Equipment,
+        jobs: u32,
+        place: &Path,
+    ) -> anyhow::Result<()> {
+        let gpus = scenario.gpus();
+        // Nobody else's: it must not be there yet.
+        let folder = place.join(format!("profiling-{}", std::process::id()));
+        std::fs::create_dir(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+        for ((worker, model, skipped), seconds) in under_load::measure(scenario, equipment, jobs, &folder)? {
+            let key = (gpus[worker.index()].index(), model.index(), skipped);
+            self.loaded.entry(key).or_default().extend(seconds);
+        }
+        std::fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot be removed", folder.display()))
+    }
+
+    /// Jobs of a model on a GPU type under load: steps that ran, and seconds.
+    fn loaded(&self, gpu: usize, model: usize, steps: u32) -> Vec<(u32, f64)> {
+        let of = self.loaded.iter().filter(|((on, of, _), _)| (*on, *of) == (gpu, model));
+        of.flat_map(|((.., skipped), seconds)| seconds.iter().map(move |seconds| (steps - skipped, *seconds))).collect()
+    }
+
     /// The profile, and what a reader should be warned of.
     pub(in crate::cli) fn profile(&self, scenario: &Scenario, source: &str) -> (ProfileFile, Vec<String>) {
         let (gpus, models) = (scenario.gpu_types(), scenario.model_names());
@@ -92,7 +127,9 @@ impl Measurements {
                 let of = |around| self.cells.get(&(gpu, model, around));
                 let idle = of(Neighbourhood::Idle);
                 let busy = of(Neighbourhood::Busy).or(idle);
-                profile.service.extend(idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, idle, busy)));
+                let row = idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, idle, busy));
+                let loaded = self.loaded(gpu, model, scenario.models.steps);
+                profile.service.extend(row.map(|row| under_load_row(row, &loaded)));
             }
         }
         if !warnings.is_empty() {
@@ -102,7 +139,8 @@ impl Measurements {
     }
 }
 
-/// What the simulator and the policies take: means, since queues are made of those, of batch 1 with the others busy.
+/// What the simulator and the policies take: means, since queues are made of those, of batch 1 with the others busy;
+/// what of it a job takes alone.
 fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<Service> {
     let (alone, point) = (idle.points.first()?, busy.points.first()?);
     let part = mean(&alone.totals) / mean(&point.totals);
@@ -119,6 +157,19 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
         load_w: None,
         idle_w: None,
     })
+}
+
+/// The same with the step and the spread of jobs under load, where there are any.
+fn under_load_row(row: Service, jobs: &[(u32, f64)]) -> Service {
+    if jobs.is_empty() {
+        return row;
+    }
+    let steps: f64 = jobs.iter().map(|(steps, _)| f64::from(*steps)).sum();
+    let seconds: f64 = jobs.iter().map(|(_, seconds)| seconds - row.overhead_s).sum();
+    let step_s = seconds / steps;
+    let relative = jobs.iter().map(|(steps, seconds)| seconds / (row.overhead_s + step_s * f64::from(*steps)));
+    let jitter_cv = rounded(variation(&relative.collect::<Vec<_>>()));
+    Service { step_s: rounded(step_s), jitter_cv, ..row }
 }
 
 /// One measured point: medians.

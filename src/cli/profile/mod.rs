@@ -1,7 +1,7 @@
 //! `modm profile`: measures a scenario's models on its devices and writes what the simulator and the policies
 //! read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -15,6 +15,7 @@ use crate::profile::ProfileFile;
 use crate::scenario::{Override, Scenario, Source};
 
 mod measurements;
+mod under_load;
 
 pub(super) use measurements::Measurements;
 
@@ -25,8 +26,8 @@ const LEAST_STEPS: u32 = 4;
 ///
 /// For each GPU type and model: the time of a denoising step and of the rest of a job, of a load, their
 /// coefficients of variation and the memory, at several batch sizes, with the other workers idle and busy; and the
-/// encoder. The [[service]] rows, which the simulator and the policies use, are means of batch 1 with the others busy,
-/// and the part of it that a job takes alone.
+/// encoder. The [[service]] rows, which the simulator and the policies use, are means of batch 1 while everything goes on
+/// that a live run does, and the part of it that a job takes while the others are idle.
 #[derive(Debug, Args)]
 pub(super) struct Profile {
     /// Scenario file (TOML); its [live] section names models and devices
@@ -75,6 +76,9 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     for round in 1..=command.rounds {
         let say = |what: &str| eprintln!("round {round} of {}: {what}", command.rounds);
         measured.round(&scenario, &equipment, &batches, &plan, &say)?;
+        say("all that a live run does");
+        let place = command.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+        measured.under_load(&scenario, &equipment, plan.jobs, place.unwrap_or_else(|| Path::new(".")))?;
     }
     let (profile, warnings) = measured.profile(&scenario, &source_of(&library));
     let text = toml::to_string_pretty(&profile).context("the profile as TOML")?;

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::load::gap_for;
 use super::{Validate, set};
-use crate::cli::live::{Equipment, Interrupts, LiveRun, prepare};
+use crate::cli::live::{Equipment, Interrupts, LiveRun, prepare, refuse_foreign};
 use crate::cli::profile::{Measurements, PROMPTS, source_of};
 use crate::cli::run::Prepared;
 use crate::live::measure::Plan;
@@ -16,6 +16,9 @@ use crate::output::write_atomic;
 use crate::profile::ProfileFile;
 use crate::scenario::{Override, Scenario, Source, TraceInputs};
 use crate::sim::Measured;
+
+/// Jobs under load to one of a model by itself: they are what predictions rest on.
+const LOADED: u32 = 4;
 
 /// What all runs share.
 pub(super) struct Experiment<'a> {
@@ -87,11 +90,17 @@ impl<'a> Experiment<'a> {
         }
     }
 
-    /// One round more of profiling.
+    /// One round of profiling, of models by themselves and of all that a live run does.
     pub(super) fn profile(&mut self) -> anyhow::Result<()> {
         self.say("profiling");
         self.measurements.round(&self.scenario, &self.equipment, &[1], &self.plan, &|_| {})?;
-        Ok(())
+        self.profile_under_load()
+    }
+
+    /// One round more of all that a live run does.
+    fn profile_under_load(&mut self) -> anyhow::Result<()> {
+        let jobs = LOADED * self.command.jobs;
+        self.measurements.under_load(&self.scenario, &self.equipment, jobs, &self.out)
     }
 
     /// Writes what was measured so far.
@@ -133,7 +142,8 @@ impl<'a> Experiment<'a> {
                 }
                 let Some(run) = run else { return Ok(lived) };
                 lived.push(run);
-                self.profile()?;
+                self.say("profiling");
+                self.profile_under_load()?;
             }
         }
         Ok(lived)
@@ -148,7 +158,8 @@ impl<'a> Experiment<'a> {
         let other = self.trace_of(seed, trace)?;
         self.say("rehearsal: how much work the requests are");
         let run = self.live(None, seed, &at_gap(&other, gap_s), &self.out.join("rehearsal"), None)?;
-        self.profile()?;
+        self.say("profiling");
+        self.profile_under_load()?;
         Ok(run)
     }
 
@@ -208,6 +219,7 @@ impl<'a> Experiment<'a> {
         if self.interrupts.heard() {
             return Ok(None);
         }
+        refuse_foreign(&folder.join("live"))?;
         crate::cli::make_folder(folder)?;
         let profile = folder.join("profile.toml");
         self.write_profile(&profile)?;

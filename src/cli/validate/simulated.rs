@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::experiment::Lived;
+use crate::cli::parallel::{spread, threads};
 use crate::cli::run::Prepared;
 use crate::metrics::Results;
-use crate::metrics::fidelity::{self, Compared};
+use crate::metrics::fidelity::{self, Compared, Unit};
 use crate::profile::{Profile, ProfileFile, Service};
 use crate::report::validation::{Level, ValidatedRun};
 use crate::scenario::Source;
@@ -48,6 +49,18 @@ impl Prediction {
     }
 }
 
+/// What came before routing and after completion: fed with the run's durations, the same.
+fn delays(lived: &Lived, level: Level, profile: &ProfileFile) -> Vec<Compared> {
+    let encoding = profile.encoding.unwrap_or_default();
+    let named = [("retrieval_mean", encoding.prompt_s), ("image_encoding_mean", encoding.image_s)];
+    let row = |((name, simulated), live): ((&str, f64), Option<f64>)| {
+        let live = live?;
+        let simulated = if level == Level::Measured { live } else { simulated };
+        Some(Compared::of(name, Unit::Seconds, live, simulated))
+    };
+    named.into_iter().zip(lived.durations.delays_s()).filter_map(row).collect()
+}
+
 /// A hundredth, for the sensitivity.
 const HUNDREDTH: f64 = 0.01;
 
@@ -68,7 +81,7 @@ pub(super) fn compare(
         load: lived.load,
         seed: lived.seed,
         level,
-        rows,
+        rows: [rows, delays(lived, level, profile)].concat(),
         greatest_difference_s: fidelity::greatest_difference_s(live, &simulated[0]),
         latencies: simulated.iter().flat_map(|run| run.latencies.iter().copied()).collect(),
         live_latencies: live.latencies.clone(),
@@ -78,7 +91,9 @@ pub(super) fn compare(
     run.write(&lived.folder.join("measured"), &repeated[0], 0.0, &[])?;
     let predict = |factor: f64| -> anyhow::Result<Vec<Results>> {
         let prediction = Prediction::new(&run, profile, factor)?;
-        (0..draws).map(|draw| Ok(run.run_with(prediction.latency(draw), true, ())?)).collect()
+        let all: Vec<u32> = (0..draws).collect();
+        let runs = spread(&all, threads(None), |draw| run.run_with(prediction.latency(*draw), true, ()))?;
+        Ok(runs.into_iter().collect::<Result<_, _>>()?)
     };
     let with_sensitivity = |factor: f64| -> anyhow::Result<(Vec<Results>, Vec<Compared>)> {
         let simulated = predict(factor)?;

@@ -10,6 +10,8 @@ use crate::time::Duration;
 
 mod page;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use tables::terminal;
 
@@ -71,6 +73,15 @@ impl Level {
             Self::Rescaled(_) => "rescaled",
         }
     }
+
+    /// What the service times are multiplied by, where they are.
+    #[must_use]
+    pub const fn factor(self) -> Option<f64> {
+        match self {
+            Self::Rescaled(factor) => Some(factor),
+            Self::Measured | Self::Profile => None,
+        }
+    }
 }
 
 impl ValidatedRun {
@@ -108,14 +119,15 @@ impl Validation {
             values.fold(1.0, f64::min) * 100.0
         };
         let worst_ms = fed.iter().map(|run| run.greatest_difference_s).fold(0.0, f64::max) * 1e3;
-        sentences.push(format!(
+        let fed_text = format!(
             "Fed with the durations of the live run, the simulator repeats it: at least {:.1} % of the decisions, {:.1} % of the allocation, {:.1} % of the latencies within {:.0} % or {:.0} ms; the greatest difference is {worst_ms:.3} ms.",
             lowest("same_source"),
             lowest("same_allocation"),
             lowest("same_latency"),
             CLOSE * 100.0,
             CLOSE_S * 1e3,
-        ));
+        );
+        sentences.extend((!fed.is_empty()).then_some(fed_text));
         for load in self.loads() {
             let runs = self.at(load, Level::Profile.word());
             let errors = |name: &str| {
@@ -186,7 +198,6 @@ pub fn csv(validation: &Validation) -> String {
     writer.write_record(header).expect(MEMORY);
     for run in &validation.runs {
         for row in &run.rows {
-            let factor = if let Level::Rescaled(factor) = run.level { Some(factor) } else { None };
             let cells = [
                 row.name.clone(),
                 row.unit.word().to_owned(),
@@ -196,7 +207,7 @@ pub fn csv(validation: &Validation) -> String {
                 run.level.word().to_owned(),
                 run.load.map(|load| load.to_string()).unwrap_or_default(),
                 run.seed.to_string(),
-                maybe(factor),
+                maybe(run.level.factor()),
                 maybe(row.spread),
                 maybe(row.per_percent),
             ];
@@ -218,6 +229,7 @@ pub fn json(validation: &Validation) -> serde_json::Value {
     let run = |run: &ValidatedRun| {
         json!({
             "load": run.load, "seed": run.seed, "level": run.level.word(),
+            "factor": run.level.factor(),
             "greatest_difference_s": run.greatest_difference_s,
             "rows": run.rows.iter().map(row).collect::<Vec<_>>(),
         })

@@ -47,15 +47,12 @@ fn table(validation: &Validation, load: Option<f64>) -> LoadTable {
         ]
     };
     let seeds: Vec<String> = predicted.iter().map(|run| run.seed.to_string()).collect();
-    let factors: Vec<String> = rescaled
-        .iter()
-        .filter_map(|run| if let Level::Rescaled(factor) = run.level { Some(format!("{factor:.3}")) } else { None })
-        .collect();
+    let factors = rescaled.iter().filter_map(|run| run.level.factor()).map(|factor| format!("{factor:.3}"));
     let title = format!(
         "{} (seed {}; rescaled: service times x {})",
         capital(&load_text(load)),
         seeds.join(" / "),
-        factors.join(" / ")
+        factors.collect::<Vec<_>>().join(" / ")
     );
     LoadTable { title, header: HEADER, rows: names.iter().map(row).collect() }
 }

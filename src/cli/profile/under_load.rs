@@ -1,0 +1,205 @@
+//! Times of jobs while everything that a live run does goes on: all workers draw, prompts and pictures are embedded,
+//! pictures are stored. A closed loop on the live executor: another request comes when one has ended. What a model
+//! takes by itself is `live::measure`'s business.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::PROMPTS;
+use crate::cache::{CacheSettings, Candidate, ImageCache};
+use crate::cli::live::Equipment;
+use crate::cli::make_folder;
+use crate::image::ImageId;
+use crate::journal::{Journal, Record};
+use crate::live::encoder::DualEncoder;
+use crate::live::executor::{Live, Setting};
+use crate::live::painter::Painter;
+use crate::live::settings::ImageFormat;
+use crate::live::store::{Opened, RealDisk, Store};
+use crate::live::worker::Paint;
+use crate::model::{ModelId, Work};
+use crate::replay::{Executor, Inbox, Next, replay};
+use crate::request::{Owner, Request, RequestId, TenantId};
+use crate::scenario::Scenario;
+use crate::scheduler::allocation::{Allocation, LargeTakesHits, StaticSplit};
+use crate::scheduler::routing::{Lane, Load, Route, RoutingPolicy, Storage};
+use crate::scheduler::{Action, Config, Decision, Event, JobId, Scheduler, WarmImage, Weight, WorkerId};
+use crate::time::Time;
+
+/// Requests at most: the loop ends long before.
+const MOST: u32 = 100_000;
+/// Pictures that hits may start from.
+const SOURCES: u64 = 64;
+
+/// Seconds of jobs, by worker, model and skipped steps.
+pub(super) type Loaded = BTreeMap<(WorkerId, ModelId, u32), Vec<f64>>;
+
+/// As many passes as there are models: in each, workers hold models in turn, and draw at least `jobs` pictures each.
+/// Their pictures go into `folder`.
+pub(super) fn measure(scenario: &Scenario, equipment: &Equipment, jobs: u32, folder: &Path) -> anyhow::Result<Loaded> {
+    make_folder(&folder.join("images"))?;
+    let models = scenario.model_names().len();
+    let mut loaded = Loaded::new();
+    for pass in 0..models {
+        let target = |worker: usize| ModelId(((worker + pass) % models) as u16);
+        let targets = (0..scenario.workers()).map(target).collect();
+        for (key, seconds) in one_pass(scenario, equipment, targets, jobs, folder)? {
+            loaded.entry(key).or_default().extend(seconds);
+        }
+    }
+    Ok(loaded)
+}
+
+fn one_pass(
+    scenario: &Scenario,
+    equipment: &Equipment,
+    targets: Vec<ModelId>,
+    jobs: u32,
+    folder: &Path,
+) -> anyhow::Result<Loaded> {
+    let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
+    let place = folder.join("store");
+    let Opened { store, found, .. } = Store::open(&place, ImageFormat::Png, &fingerprint, RealDisk)?;
+    for (row, entry) in (0..).zip(&found) {
+        store.adopt(ImageId::warm(row), entry.number);
+    }
+    let warm: Vec<WarmImage> =
+        found.into_iter().map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None }).collect();
+    let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
+    let mut live = Live::start(setting(scenario, equipment, folder), store, &targets, Box::new(encoder))?;
+    let has = |large: bool| targets.iter().any(|model| model.is_large() == large);
+    let skips = scenario.system.policy.skipped_steps(scenario.bounds(), scenario.models.steps);
+    let routing = Saturating { skips, hits: 0, has_large: has(true), has_small: has(false) };
+    let workers = targets.len();
+    let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutSmall };
+    let config = Config {
+        models: scenario.model_names().len(),
+        total_steps: scenario.models.steps,
+        admission: crate::cache::Admission::All,
+        max_attempts: 1,
+        weight: Weight::One,
+        measures_images: true,
+    };
+    let cache = ImageCache::new(CacheSettings { capacity: SOURCES, ..CacheSettings::default() });
+    let mut core = Scheduler::new(config, Box::new(routing), Some(cache), Box::new(StaticSplit::new(allocation)));
+    let mut actions = Vec::new();
+    core.warm(warm.into_iter(), &mut actions);
+    for action in actions {
+        let Ok(()) = live.submit(Time::ZERO, action);
+    }
+    let state = Rc::new(RefCell::new(State { jobs: vec![0; workers], least: jobs, ..State::default() }));
+    let mut inbox = Loop { state: state.clone(), next: 0, most: 2 * workers as u32 + 4 };
+    replay(&mut core, &mut live, &mut inbox, &mut Clocked(state.clone()))?;
+    let (failures, _) = live.finish();
+    if let Some(failure) = failures.first() {
+        anyhow::bail!("{failure}");
+    }
+    Ok(state.take().seconds)
+}
+
+fn setting(scenario: &Scenario, equipment: &Equipment, folder: &Path) -> Setting {
+    let (library, devices, palette) = (equipment.library.clone(), equipment.devices.clone(), equipment.palette.clone());
+    let images = folder.join("images");
+    Setting {
+        prompts: (0..MOST as usize).map(|row| PROMPTS[row % PROMPTS.len()].into()).collect(),
+        tenants: None,
+        models: scenario.model_names(),
+        seed: scenario.seed,
+        result: Box::new(move |request| images.join(format!("{request}.png"))),
+        paint: Box::new(move |worker| -> Box<dyn Paint> {
+            Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone()))
+        }),
+        warn: Box::new(|message| eprintln!("warning: {message}")),
+        away: Setting::AWAY,
+    }
+}
+
+/// Keeps a miss and many hits waiting; hits skip what the scenario's do, in turn.
+#[derive(Clone, Debug)]
+struct Saturating {
+    skips: Vec<u32>,
+    hits: usize,
+    has_large: bool,
+    has_small: bool,
+}
+
+impl RoutingPolicy for Saturating {
+    fn storage(&self) -> Storage {
+        Storage::ByImage
+    }
+
+    fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, load: &Load) -> Route {
+        let may_hit = self.has_small && !self.skips.is_empty() && (load.waiting_misses > 0 || !self.has_large);
+        match nearest.filter(|_| may_hit) {
+            Some(found) => {
+                self.hits += 1;
+                Route::Queue(Decision::hit(found, self.skips[self.hits % self.skips.len()]), Lane::Hits)
+            }
+            None => Route::Queue(Decision::miss(nearest), Lane::Misses),
+        }
+    }
+}
+
+/// What the loop and its journal share.
+#[derive(Debug, Default)]
+struct State {
+    outstanding: u32,
+    /// Done by each worker.
+    jobs: Vec<u32>,
+    /// To be done by each.
+    least: u32,
+    started: BTreeMap<JobId, (Time, Work)>,
+    seconds: Loaded,
+}
+
+/// Another request whenever there are too few, until every worker has done enough.
+struct Loop {
+    state: Rc<RefCell<State>>,
+    next: u32,
+    most: u32,
+}
+
+impl Inbox for Loop {
+    fn next(&mut self) -> Next {
+        let state = self.state.borrow();
+        if self.next == MOST || state.jobs.iter().all(|jobs| *jobs >= state.least) {
+            Next::Closed
+        } else if state.outstanding < self.most {
+            Next::At(Time::ZERO) // At once.
+        } else {
+            Next::Later
+        }
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        let id = RequestId(self.next);
+        self.next += 1;
+        Some(Event::Arrived(Request { id, arrival: Time::ZERO, tenant: TenantId(0), deadline: None }))
+    }
+}
+
+/// Takes down how long jobs take.
+struct Clocked(Rc<RefCell<State>>);
+
+impl Journal for Clocked {
+    fn record(&mut self, time: Time, record: Record<'_>) {
+        let mut state = self.0.borrow_mut();
+        match record {
+            Record::Event(Event::Arrived(_)) => state.outstanding += 1,
+            Record::Event(Event::JobCompleted { worker, job, .. }) => {
+                if let Some((since, work)) = state.started.remove(job) {
+                    state.jobs[worker.index()] += 1;
+                    let key = (*worker, work.model, work.skipped_steps);
+                    state.seconds.entry(key).or_default().push(time.since(since).seconds());
+                }
+            }
+            Record::Action(Action::Start { job, work, .. }) => {
+                state.started.insert(*job, (time, *work));
+            }
+            Record::Action(Action::Finish { .. }) => state.outstanding -= 1,
+            _ => {}
+        }
+    }
+}
