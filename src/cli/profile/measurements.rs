@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::under_load;
+use super::under_load::{self, Jobs};
 use crate::cli::live::Equipment;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
@@ -26,8 +26,8 @@ type Cell = (usize, usize, Neighbourhood);
 pub(in crate::cli) struct Measurements {
     cells: BTreeMap<Cell, Measured>,
     encoding: Encoding,
-    /// By GPU type, model and skipped steps: seconds of jobs while all of a live run goes on.
-    loaded: BTreeMap<(usize, usize, u32), Vec<f64>>,
+    /// By GPU type, model and skipped steps: while all of a live run goes on.
+    loaded: BTreeMap<(usize, usize, u32), Jobs>,
 }
 
 impl Measurements {
@@ -90,17 +90,19 @@ impl Measurements {
         // Nobody else's: it must not be there yet.
         let folder = place.join(format!("profiling-{}", std::process::id()));
         std::fs::create_dir(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
-        for ((worker, model, skipped), seconds) in under_load::measure(scenario, equipment, jobs, &folder)? {
+        for ((worker, model, skipped), jobs) in under_load::measure(scenario, equipment, jobs, &folder)? {
             let key = (gpus[worker.index()].index(), model.index(), skipped);
-            self.loaded.entry(key).or_default().extend(seconds);
+            let of = self.loaded.entry(key).or_default();
+            of.loaded.extend(jobs.loaded);
+            of.alone.extend(jobs.alone);
         }
         std::fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot be removed", folder.display()))
     }
 
-    /// Jobs of a model on a GPU type under load: steps that ran, and seconds.
-    fn loaded(&self, gpu: usize, model: usize, steps: u32) -> Vec<(u32, f64)> {
+    /// Jobs of a model on a GPU type, by steps that ran.
+    fn loaded(&self, gpu: usize, model: usize, steps: u32) -> Vec<(u32, &Jobs)> {
         let of = self.loaded.iter().filter(|((on, of, _), _)| (*on, *of) == (gpu, model));
-        of.flat_map(|((.., skipped), seconds)| seconds.iter().map(move |seconds| (steps - skipped, *seconds))).collect()
+        of.map(|((.., skipped), jobs)| (steps - skipped, jobs)).collect()
     }
 
     /// The profile, and what a reader should be warned of.
@@ -159,17 +161,25 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
     })
 }
 
-/// The same with the step and the spread of jobs under load, where there are any.
-fn under_load_row(row: Service, jobs: &[(u32, f64)]) -> Service {
-    if jobs.is_empty() {
+/// The same with the step and the spread of jobs under load, and the part of it that they take alone, measured in turns.
+fn under_load_row(row: Service, jobs: &[(u32, &Jobs)]) -> Service {
+    let flat = |of: fn(&Jobs) -> &Vec<f64>| -> Vec<(f64, f64)> {
+        jobs.iter().flat_map(|(steps, jobs)| of(jobs).iter().map(|seconds| (f64::from(*steps), *seconds))).collect()
+    };
+    let step = |jobs: &[(f64, f64)]| {
+        let steps: f64 = jobs.iter().map(|(steps, _)| steps).sum();
+        jobs.iter().map(|(_, seconds)| seconds - row.overhead_s).sum::<f64>() / steps
+    };
+    let (loaded, alone) = (flat(|jobs| &jobs.loaded), flat(|jobs| &jobs.alone));
+    if loaded.is_empty() {
         return row;
     }
-    let steps: f64 = jobs.iter().map(|(steps, _)| f64::from(*steps)).sum();
-    let seconds: f64 = jobs.iter().map(|(_, seconds)| seconds - row.overhead_s).sum();
-    let step_s = seconds / steps;
-    let relative = jobs.iter().map(|(steps, seconds)| seconds / (row.overhead_s + step_s * f64::from(*steps)));
+    let step_s = step(&loaded);
+    let part = if alone.is_empty() { row.alone } else { step(&alone) / step_s };
+    let relative = loaded.iter().map(|(steps, seconds)| seconds / (row.overhead_s + step_s * steps));
     let jitter_cv = rounded(variation(&relative.collect::<Vec<_>>()));
-    Service { step_s: rounded(step_s), jitter_cv, ..row }
+    // Nobody is slower alone; what says so is noise.
+    Service { step_s: rounded(step_s), jitter_cv, alone: rounded(part.clamp(0.01, 1.0)), ..row }
 }
 
 /// One measured point: medians.

@@ -1,11 +1,14 @@
-//! Times of jobs while everything that a live run does goes on: all workers draw, prompts and pictures are embedded,
-//! pictures are stored. A closed loop on the live executor: another request comes when one has ended. What a model
-//! takes by itself is `live::measure`'s business.
+//! Times of jobs while everything that a live run does goes on: workers draw, prompts and pictures are embedded,
+//! pictures are stored. A closed loop on the live executor: for some seconds another request comes when one has ended, so
+//! that all workers draw, then one request is there at a time, and so on in turns. Not `live::measure`, which takes a
+//! model by itself.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::PROMPTS;
 use crate::cache::{CacheSettings, Candidate, ImageCache};
@@ -32,9 +35,20 @@ use crate::time::Time;
 const MOST: u32 = 100_000;
 /// Pictures that hits may start from.
 const SOURCES: u64 = 64;
+/// Seconds of a spell in which all workers draw, and of one in which one does.
+const SPELLS: [f64; 2] = [5.0, 3.0];
 
-/// Seconds of jobs, by worker, model and skipped steps.
-pub(super) type Loaded = BTreeMap<(WorkerId, ModelId, u32), Vec<f64>>;
+/// Seconds of jobs of one kind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Jobs {
+    /// While every other worker drew.
+    pub(super) loaded: Vec<f64>,
+    /// While no other worker drew.
+    pub(super) alone: Vec<f64>,
+}
+
+/// By worker, model and skipped steps.
+pub(super) type Loaded = BTreeMap<(WorkerId, ModelId, u32), Jobs>;
 
 /// As many passes as there are models: in each, workers hold models in turn, and draw at least `jobs` pictures each.
 /// Their pictures go into `folder`.
@@ -45,8 +59,10 @@ pub(super) fn measure(scenario: &Scenario, equipment: &Equipment, jobs: u32, fol
     for pass in 0..models {
         let target = |worker: usize| ModelId(((worker + pass) % models) as u16);
         let targets = (0..scenario.workers()).map(target).collect();
-        for (key, seconds) in one_pass(scenario, equipment, targets, jobs, folder)? {
-            loaded.entry(key).or_default().extend(seconds);
+        for (key, more) in one_pass(scenario, equipment, targets, jobs, folder)? {
+            let of: &mut Jobs = loaded.entry(key).or_default();
+            of.loaded.extend(more.loaded);
+            of.alone.extend(more.alone);
         }
     }
     Ok(loaded)
@@ -71,7 +87,8 @@ fn one_pass(
     let mut live = Live::start(setting(scenario, equipment, folder), store, &targets, Box::new(encoder))?;
     let has = |large: bool| targets.iter().any(|model| model.is_large() == large);
     let skips = scenario.system.policy.skipped_steps(scenario.bounds(), scenario.models.steps);
-    let routing = Saturating { skips, hits: 0, has_large: has(true), has_small: has(false) };
+    let single = Arc::new(AtomicBool::new(false));
+    let routing = Turns { skips, routed: 0, has_large: has(true), has_small: has(false), single: single.clone() };
     let workers = targets.len();
     let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutSmall };
     let config = Config {
@@ -89,8 +106,9 @@ fn one_pass(
     for action in actions {
         let Ok(()) = live.submit(Time::ZERO, action);
     }
-    let state = Rc::new(RefCell::new(State { jobs: vec![0; workers], least: jobs, ..State::default() }));
-    let mut inbox = Loop { state: state.clone(), next: 0, most: 2 * workers as u32 + 4 };
+    let running = vec![None; workers];
+    let state = Rc::new(RefCell::new(State { jobs: vec![0; workers], least: jobs, running, ..State::default() }));
+    let mut inbox = Loop { state: state.clone(), next: 0, most: 2 * workers as u32 + 4, single };
     replay(&mut core, &mut live, &mut inbox, &mut Clocked(state.clone()))?;
     let (failures, _) = live.finish();
     if let Some(failure) = failures.first() {
@@ -116,30 +134,45 @@ fn setting(scenario: &Scenario, equipment: &Equipment, folder: &Path) -> Setting
     }
 }
 
-/// Keeps a miss and many hits waiting; hits skip what the scenario's do, in turn.
+/// Keeps a miss and many hits waiting, or alternates where one request is there at a time. Hits skip what the
+/// scenario's do, in turn.
 #[derive(Clone, Debug)]
-struct Saturating {
+struct Turns {
     skips: Vec<u32>,
-    hits: usize,
+    routed: usize,
     has_large: bool,
     has_small: bool,
+    single: Arc<AtomicBool>,
 }
 
-impl RoutingPolicy for Saturating {
+impl RoutingPolicy for Turns {
     fn storage(&self) -> Storage {
         Storage::ByImage
     }
 
     fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, load: &Load) -> Route {
-        let may_hit = self.has_small && !self.skips.is_empty() && (load.waiting_misses > 0 || !self.has_large);
+        self.routed += 1;
+        let turn =
+            if self.single.load(Ordering::Relaxed) { self.routed.is_multiple_of(2) } else { load.waiting_misses > 0 };
+        let may_hit = self.has_small && !self.skips.is_empty() && (turn || !self.has_large);
         match nearest.filter(|_| may_hit) {
             Some(found) => {
-                self.hits += 1;
-                Route::Queue(Decision::hit(found, self.skips[self.hits % self.skips.len()]), Lane::Hits)
+                let skipped = self.skips[self.routed / 2 % self.skips.len()];
+                Route::Queue(Decision::hit(found, skipped), Lane::Hits)
             }
             None => Route::Queue(Decision::miss(nearest), Lane::Misses),
         }
     }
+}
+
+/// A job that runs.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    job: JobId,
+    work: Work,
+    since: Time,
+    /// Seconds of other workers' jobs meanwhile, all together.
+    others_s: f64,
 }
 
 /// What the loop and its journal share.
@@ -150,8 +183,36 @@ struct State {
     jobs: Vec<u32>,
     /// To be done by each.
     least: u32,
-    started: BTreeMap<JobId, (Time, Work)>,
+    now: Time,
+    running: Vec<Option<Running>>,
     seconds: Loaded,
+}
+
+impl State {
+    /// Time passes for those who run.
+    fn advance(&mut self, now: Time) {
+        let passed_s = now.since(self.now).seconds();
+        self.now = now;
+        let busy = self.running.iter().flatten().count();
+        for running in self.running.iter_mut().flatten() {
+            running.others_s += passed_s * (busy - 1) as f64;
+        }
+    }
+
+    fn ended(&mut self, worker: WorkerId, job: JobId) {
+        let Some(running) = self.running[worker.index()].take_if(|running| running.job == job) else { return };
+        self.jobs[worker.index()] += 1;
+        let seconds = self.now.since(running.since).seconds();
+        let others = self.running.len() - 1;
+        let share = if others == 0 { 1.0 } else { running.others_s / (others as f64 * seconds) };
+        let of = self.seconds.entry((worker, running.work.model, running.work.skipped_steps)).or_default();
+        // What ran beside others for a part of its time says little of either.
+        if share > 0.99 {
+            of.loaded.push(seconds);
+        } else if share < 0.01 {
+            of.alone.push(seconds);
+        }
+    }
 }
 
 /// Another request whenever there are too few, until every worker has done enough.
@@ -159,14 +220,18 @@ struct Loop {
     state: Rc<RefCell<State>>,
     next: u32,
     most: u32,
+    single: Arc<AtomicBool>,
 }
 
 impl Inbox for Loop {
     fn next(&mut self) -> Next {
         let state = self.state.borrow();
+        let single = state.now.seconds() % SPELLS.iter().sum::<f64>() > SPELLS[0];
+        self.single.store(single, Ordering::Relaxed);
+        let most = if single { 1 } else { self.most };
         if self.next == MOST || state.jobs.iter().all(|jobs| *jobs >= state.least) {
             Next::Closed
-        } else if state.outstanding < self.most {
+        } else if state.outstanding < most {
             Next::At(Time::ZERO) // At once.
         } else {
             Next::Later
@@ -180,23 +245,19 @@ impl Inbox for Loop {
     }
 }
 
-/// Takes down how long jobs take.
+/// Takes down how long jobs take, and beside whom.
 struct Clocked(Rc<RefCell<State>>);
 
 impl Journal for Clocked {
     fn record(&mut self, time: Time, record: Record<'_>) {
         let mut state = self.0.borrow_mut();
+        state.advance(time);
         match record {
             Record::Event(Event::Arrived(_)) => state.outstanding += 1,
-            Record::Event(Event::JobCompleted { worker, job, .. }) => {
-                if let Some((since, work)) = state.started.remove(job) {
-                    state.jobs[worker.index()] += 1;
-                    let key = (*worker, work.model, work.skipped_steps);
-                    state.seconds.entry(key).or_default().push(time.since(since).seconds());
-                }
-            }
-            Record::Action(Action::Start { job, work, .. }) => {
-                state.started.insert(*job, (time, *work));
+            Record::Event(Event::JobCompleted { worker, job, .. }) => state.ended(*worker, *job),
+            Record::Action(Action::Start { job, worker, work, .. }) => {
+                let running = Running { job: *job, work: *work, since: time, others_s: 0.0 };
+                state.running[worker.index()] = Some(running);
             }
             Record::Action(Action::Finish { .. }) => state.outstanding -= 1,
             _ => {}
