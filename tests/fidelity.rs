@@ -123,6 +123,8 @@ fn errors_are_told_in_the_unit_of_their_measure() {
         assert!((row.error - 0.2).abs() < 0.02, "{row:?}");
         assert!(row.per_percent.is_some_and(|change| (change - 0.01).abs() < 0.002), "{row:?}");
     }
+    let ratio = fidelity::service_ratio(&live, &twice);
+    assert!((ratio - 1.0 / 1.2).abs() < 0.02, "jobs of one kind are compared, whatever there is more of: {ratio}");
     let latency = row(&rows, "latency_mean");
     assert!(latency.error > 0.2 && latency.per_percent.is_some_and(|change| change > 0.005), "queues add to it");
 }

@@ -141,6 +141,26 @@ fn services(rows: &[RequestRow]) -> BTreeMap<(usize, u32), Vec<f64>> {
     found
 }
 
+/// How many times as long the jobs of the live run took as simulated ones of the same model and skipped steps in the
+/// mean; 1 where nothing compares.
+#[must_use]
+pub fn service_ratio(live: &Results, simulated: &[Results]) -> f64 {
+    let mut theirs: BTreeMap<(usize, u32), (f64, usize)> = BTreeMap::new();
+    for (kind, seconds) in simulated.iter().flat_map(|results| services(&results.requests)) {
+        let (sum, count) = theirs.entry(kind).or_default();
+        *sum += seconds.iter().sum::<f64>();
+        *count += seconds.len();
+    }
+    let (mut own_s, mut their_s) = (0.0, 0.0);
+    for (kind, seconds) in services(&live.requests) {
+        if let Some((sum, count)) = theirs.get(&kind) {
+            own_s += seconds.iter().sum::<f64>();
+            their_s += sum / *count as f64 * seconds.len() as f64;
+        }
+    }
+    if their_s > 0.0 { own_s / their_s } else { 1.0 }
+}
+
 /// What two runs of the same requests agree on; the live run agrees with itself.
 #[must_use]
 pub fn agreement(live: &Results, simulated: &Results) -> Vec<Measure> {

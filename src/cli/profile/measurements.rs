@@ -1,6 +1,7 @@
 //! Everything that is measured on a scenario's devices, over several rounds, and the profile that it amounts to.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Context;
@@ -26,9 +27,12 @@ type Cell = (usize, usize, Neighbourhood);
 pub(in crate::cli) struct Measurements {
     cells: BTreeMap<Cell, Measured>,
     encoding: Encoding,
-    /// By GPU type, model and skipped steps: while all of a live run goes on.
-    loaded: BTreeMap<(usize, usize, u32), Jobs>,
+    /// While all of a live run goes on, by round.
+    loaded: Vec<Loaded>,
 }
+
+/// Jobs by GPU type, model and skipped steps.
+type Loaded = BTreeMap<(usize, usize, u32), Jobs>;
 
 impl Measurements {
     /// One round more: every model on every GPU type, the others idle and busy, and the encoder. Rounds follow each
@@ -90,19 +94,32 @@ impl Measurements {
         // Nobody else's: it must not be there yet.
         let folder = place.join(format!("profiling-{}", std::process::id()));
         std::fs::create_dir(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+        let mut round = Loaded::new();
         for ((worker, model, skipped), jobs) in under_load::measure(scenario, equipment, jobs, &folder)? {
             let key = (gpus[worker.index()].index(), model.index(), skipped);
-            let of = self.loaded.entry(key).or_default();
+            let of = round.entry(key).or_default();
             of.loaded.extend(jobs.loaded);
             of.alone.extend(jobs.alone);
         }
+        self.loaded.push(round);
         std::fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot be removed", folder.display()))
+    }
+
+    /// Rounds under load so far.
+    pub(in crate::cli) fn rounds(&self) -> usize {
+        self.loaded.len()
+    }
+
+    /// The same without the rounds under load that are not among these: what was measured near a time.
+    pub(in crate::cli) fn near(&self, rounds: Range<usize>) -> Self {
+        let (from, to) = (rounds.start.min(self.loaded.len()), rounds.end.min(self.loaded.len()));
+        Self { loaded: self.loaded[from..to].to_vec(), ..self.clone() }
     }
 
     /// Jobs of a model on a GPU type, by steps that ran.
     fn loaded(&self, gpu: usize, model: usize, steps: u32) -> Vec<(u32, &Jobs)> {
-        let of = self.loaded.iter().filter(|((on, of, _), _)| (*on, *of) == (gpu, model));
-        of.map(|((.., skipped), jobs)| (steps - skipped, jobs)).collect()
+        let all = self.loaded.iter().flatten().filter(|((on, of, _), _)| (*on, *of) == (gpu, model));
+        all.map(|((.., skipped), jobs)| (steps - skipped, jobs)).collect()
     }
 
     /// The profile, and what a reader should be warned of.
@@ -161,25 +178,43 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
     })
 }
 
-/// The same with the step and the spread of jobs under load, and the part of it that they take alone, measured in turns.
+/// The same with the times and the spread of jobs under load, and the part of it that they take alone, measured in turns.
 fn under_load_row(row: Service, jobs: &[(u32, &Jobs)]) -> Service {
     let flat = |of: fn(&Jobs) -> &Vec<f64>| -> Vec<(f64, f64)> {
         jobs.iter().flat_map(|(steps, jobs)| of(jobs).iter().map(|seconds| (f64::from(*steps), *seconds))).collect()
-    };
-    let step = |jobs: &[(f64, f64)]| {
-        let steps: f64 = jobs.iter().map(|(steps, _)| steps).sum();
-        jobs.iter().map(|(_, seconds)| seconds - row.overhead_s).sum::<f64>() / steps
     };
     let (loaded, alone) = (flat(|jobs| &jobs.loaded), flat(|jobs| &jobs.alone));
     if loaded.is_empty() {
         return row;
     }
-    let step_s = step(&loaded);
-    let part = if alone.is_empty() { row.alone } else { step(&alone) / step_s };
-    let relative = loaded.iter().map(|(steps, seconds)| seconds / (row.overhead_s + step_s * steps));
-    let jitter_cv = rounded(variation(&relative.collect::<Vec<_>>()));
-    // Nobody is slower alone; what says so is noise.
-    Service { step_s: rounded(step_s), jitter_cv, alone: rounded(part.clamp(0.01, 1.0)), ..row }
+    let (overhead_s, step_s) = line(&loaded).unwrap_or_else(|| {
+        let steps: f64 = loaded.iter().map(|(steps, _)| steps).sum();
+        (row.overhead_s, loaded.iter().map(|(_, seconds)| seconds - row.overhead_s).sum::<f64>() / steps)
+    });
+    let relative = |jobs: &[(f64, f64)]| -> Vec<f64> {
+        jobs.iter().map(|(steps, seconds)| seconds / (overhead_s + step_s * steps)).collect()
+    };
+    let part = if alone.is_empty() { row.alone } else { mean(&relative(&alone)) };
+    Service {
+        step_s: rounded(step_s),
+        overhead_s: rounded(overhead_s),
+        jitter_cv: rounded(variation(&relative(&loaded))),
+        // Nobody is slower alone; what says so is noise.
+        alone: rounded(part.clamp(0.01, 1.0)),
+        ..row
+    }
+}
+
+/// Least squares of seconds over steps: what a job takes beyond its steps, and a step. `None` where all jobs have as many
+/// steps, or what comes out is no time.
+fn line(jobs: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let n = jobs.len() as f64;
+    let mean_of = |of: fn(&(f64, f64)) -> f64| jobs.iter().map(of).sum::<f64>() / n;
+    let (steps, seconds) = (mean_of(|job| job.0), mean_of(|job| job.1));
+    let spread: f64 = jobs.iter().map(|job| (job.0 - steps) * (job.0 - steps)).sum();
+    let together: f64 = jobs.iter().map(|job| (job.0 - steps) * (job.1 - seconds)).sum();
+    let step = together / spread;
+    (spread > 0.0 && step > 0.0 && seconds >= step * steps).then_some((seconds - step * steps, step))
 }
 
 /// One measured point: medians.
@@ -218,4 +253,41 @@ fn complaint((gpu, name, around): (&str, &str, Neighbourhood), measured: &Measur
 /// Six significant digits: no clock is better.
 fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_what_jobs_took_under_load() {
+        let row = Service {
+            gpu: "a".into(),
+            model: "m".into(),
+            step_s: 9.0,
+            overhead_s: 1.0,
+            load_s: 3.0,
+            jitter_cv: 0.0,
+            alone: 0.9,
+            active_w: None,
+            load_w: None,
+            idle_w: None,
+        };
+        let [long, short] = [50, 25].map(f64::from).map(|steps| Jobs {
+            loaded: vec![1.0 + 0.18 * steps, 1.0 + 0.22 * steps],
+            alone: vec![0.8 * (1.0 + 0.2 * steps)],
+        });
+        let measured = under_load_row(row.clone(), &[(50, &long), (25, &short)]);
+        assert!((measured.step_s - 0.2).abs() < 1e-6 && (measured.alone - 0.8).abs() < 1e-5, "{measured:?}");
+        assert!(measured.jitter_cv > 0.05 && measured.jitter_cv < 0.1, "{measured:?}");
+        assert!((measured.overhead_s - 1.0).abs() < 1e-5 && (measured.load_s - 3.0).abs() < 1e-12, "{measured:?}");
+        assert_eq!(under_load_row(row.clone(), &[]), row, "without such jobs it stays");
+        let one_length = under_load_row(row.clone(), &[(50, &long)]);
+        assert!(
+            (one_length.step_s - 0.2).abs() < 1e-6 && (one_length.overhead_s - 1.0).abs() < 1e-12,
+            "{one_length:?}"
+        );
+        let slower = Jobs { loaded: vec![11.0], alone: vec![12.0] };
+        assert!((under_load_row(row, &[(50, &slower)]).alone - 1.0).abs() < 1e-12, "nobody is slower alone");
+    }
 }

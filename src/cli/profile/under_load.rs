@@ -35,6 +35,8 @@ use crate::time::Time;
 const MOST: u32 = 100_000;
 /// Pictures that hits may start from.
 const SOURCES: u64 = 64;
+/// Requests of which one is a miss while all workers draw.
+const MISS_EACH: usize = 8;
 /// Seconds of a spell in which all workers draw, and of one in which one does.
 const SPELLS: [f64; 2] = [5.0, 3.0];
 
@@ -85,12 +87,12 @@ fn one_pass(
         found.into_iter().map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None }).collect();
     let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
     let mut live = Live::start(setting(scenario, equipment, folder), store, &targets, Box::new(encoder))?;
-    let has = |large: bool| targets.iter().any(|model| model.is_large() == large);
     let skips = scenario.system.policy.skipped_steps(scenario.bounds(), scenario.models.steps);
     let single = Arc::new(AtomicBool::new(false));
-    let routing = Turns { skips, routed: 0, has_large: has(true), has_small: has(false), single: single.clone() };
+    let has_large = targets.iter().any(|model| model.is_large());
+    let routing = Turns { skips, routed: 0, has_large, single: single.clone() };
     let workers = targets.len();
-    let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutSmall };
+    let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutMisses };
     let config = Config {
         models: scenario.model_names().len(),
         total_steps: scenario.models.steps,
@@ -134,14 +136,13 @@ fn setting(scenario: &Scenario, equipment: &Equipment, folder: &Path) -> Setting
     }
 }
 
-/// Keeps a miss and many hits waiting, or alternates where one request is there at a time. Hits skip what the
-/// scenario's do, in turn.
+/// Mostly hits, so that large workers have some of both, or in turns where one request is there at a time. Hits skip
+/// what the scenario's do, in turn.
 #[derive(Clone, Debug)]
 struct Turns {
     skips: Vec<u32>,
     routed: usize,
     has_large: bool,
-    has_small: bool,
     single: Arc<AtomicBool>,
 }
 
@@ -150,14 +151,13 @@ impl RoutingPolicy for Turns {
         Storage::ByImage
     }
 
-    fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, load: &Load) -> Route {
+    fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
         self.routed += 1;
-        let turn =
-            if self.single.load(Ordering::Relaxed) { self.routed.is_multiple_of(2) } else { load.waiting_misses > 0 };
-        let may_hit = self.has_small && !self.skips.is_empty() && (turn || !self.has_large);
+        let each = if self.single.load(Ordering::Relaxed) { 2 } else { MISS_EACH };
+        let may_hit = !self.skips.is_empty() && (!self.routed.is_multiple_of(each) || !self.has_large);
         match nearest.filter(|_| may_hit) {
             Some(found) => {
-                let skipped = self.skips[self.routed / 2 % self.skips.len()];
+                let skipped = self.skips[(self.routed / 2 + self.routed) % self.skips.len()];
                 Route::Queue(Decision::hit(found, skipped), Lane::Hits)
             }
             None => Route::Queue(Decision::miss(nearest), Lane::Misses),
@@ -262,5 +262,67 @@ impl Journal for Clocked {
             Record::Action(Action::Finish { .. }) => state.outstanding -= 1,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::SmallVec;
+
+    use super::*;
+    use crate::request::Outcome;
+    use crate::scheduler::Part;
+
+    fn start(job: u64, worker: u16, model: u16, skipped_steps: u32) -> Action {
+        let parts = SmallVec::from_buf([Part { request: RequestId(job as u32), source: None }]);
+        let work = Work { model: ModelId(model), total_steps: 50, skipped_steps };
+        Action::Start { job: JobId(job), worker: WorkerId(worker), work, parts }
+    }
+
+    fn done(job: u64, worker: u16) -> Event {
+        Event::JobCompleted { worker: WorkerId(worker), job: JobId(job), outputs: SmallVec::new() }
+    }
+
+    #[test]
+    fn jobs_are_told_apart_by_what_ran_beside_them() {
+        let state = State { jobs: vec![0; 2], running: vec![None; 2], least: 1, ..State::default() };
+        let state = Rc::new(RefCell::new(state));
+        let mut clocked = Clocked(state.clone());
+        let at = |tenths: u64| Time::from_nanoseconds(tenths * 100_000_000);
+        clocked.record(at(0), Record::Action(&start(0, 0, 0, 0)));
+        clocked.record(at(5), Record::Event(&done(0, 0))); // alone
+        clocked.record(at(5), Record::Action(&start(1, 0, 0, 0)));
+        clocked.record(at(6), Record::Action(&start(2, 1, 1, 25)));
+        clocked.record(at(8), Record::Event(&done(2, 1))); // beside the other, all of it
+        clocked.record(at(8), Record::Action(&start(3, 1, 1, 25)));
+        clocked.record(at(10), Record::Event(&done(1, 0))); // beside others for four fifths
+        clocked.record(at(12), Record::Event(&done(3, 1))); // for half
+        let state = state.borrow();
+        assert_eq!(state.jobs, [2, 2]);
+        let of = |worker, model, skipped| &state.seconds[&(WorkerId(worker), ModelId(model), skipped)];
+        assert_eq!((of(0, 0, 0).alone.as_slice(), of(0, 0, 0).loaded.len()), ([0.5].as_slice(), 0));
+        assert_eq!(of(1, 1, 25).alone.len(), 0);
+        assert!(matches!(of(1, 1, 25).loaded[..], [seconds] if (seconds - 0.2).abs() < 1e-9));
+    }
+
+    #[test]
+    fn another_comes_when_one_has_ended_until_all_workers_have_done_enough() {
+        let state = State { jobs: vec![0; 2], running: vec![None; 2], least: 1, ..State::default() };
+        let state = Rc::new(RefCell::new(state));
+        let mut clocked = Clocked(state.clone());
+        let mut inbox = Loop { state: state.clone(), next: 0, most: 2, single: Arc::default() };
+        for _ in 0..2 {
+            assert_eq!(inbox.next(), Next::At(Time::ZERO));
+            let event = inbox.take().expect("a request");
+            clocked.record(Time::ZERO, Record::Event(&event));
+        }
+        assert_eq!(inbox.next(), Next::Later);
+        let finish = Action::Finish { request: RequestId(0), outcome: Outcome::Completed };
+        clocked.record(Time::ZERO, Record::Action(&finish));
+        assert_eq!(inbox.next(), Next::At(Time::ZERO));
+        state.borrow_mut().now = Time::from_nanoseconds(6_000_000_000);
+        assert_eq!(inbox.next(), Next::Later, "in the spell of single requests there is one");
+        state.borrow_mut().jobs = vec![1, 1];
+        assert_eq!(inbox.next(), Next::Closed);
     }
 }

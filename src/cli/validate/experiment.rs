@@ -20,6 +20,9 @@ use crate::sim::Measured;
 /// Jobs under load to one of a model by itself: they are what predictions rest on.
 const LOADED: u32 = 4;
 
+/// Rounds under load before and after a run that it is predicted from.
+const NEAR: usize = 2;
+
 /// What all runs share.
 pub(super) struct Experiment<'a> {
     command: &'a Validate,
@@ -45,6 +48,8 @@ pub(super) struct Lived {
     pub(super) sets: Vec<Override>,
     pub(super) results: Results,
     pub(super) durations: Measured,
+    /// Rounds of profiling under load that were over when it began.
+    rounds: usize,
 }
 
 impl Lived {
@@ -109,6 +114,12 @@ impl<'a> Experiment<'a> {
         let text = toml::to_string_pretty(&profile).context("the profile as TOML")?;
         write_atomic(file, |to| std::io::Write::write_all(to, text.as_bytes()))?;
         Ok(profile)
+    }
+
+    /// What was measured near a run: the machine's speed drifts.
+    pub(super) fn profile_near(&self, run: &Lived) -> ProfileFile {
+        let near = self.measurements.near(run.rounds.saturating_sub(NEAR)..run.rounds + NEAR);
+        near.profile(&self.scenario, &source_of(&self.equipment.library)).0
     }
 
     /// All live runs, as far as nobody interrupts them.
@@ -240,8 +251,15 @@ impl<'a> Experiment<'a> {
             quiet: self.command.common.quiet,
             also: &mut durations,
         };
-        let lived =
-            Lived { load, seed, folder: folder.to_owned(), sets, results: run.run()?, durations: Measured::default() };
+        let lived = Lived {
+            load,
+            seed,
+            folder: folder.to_owned(),
+            sets,
+            results: run.run()?,
+            durations: Measured::default(),
+            rounds: self.measurements.rounds(),
+        };
         self.say(&lived.name());
         Ok((!self.interrupts.heard()).then_some(Lived { durations, ..lived }))
     }

@@ -73,7 +73,8 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     }
     let lived = experiment.live_runs(first, &base)?;
     let profile = experiment.write_profile(&common.out.join("profile.toml"))?;
-    let runs = lived.iter().map(|lived| simulated::compare(lived, &profile, command.draws, &source));
+    let compare = |run: &Lived| simulated::compare(run, &experiment.profile_near(run), command.draws, &source);
+    let runs = lived.iter().map(compare);
     let runs = runs.collect::<anyhow::Result<Vec<_>>>()?.concat();
     anyhow::ensure!(!runs.is_empty(), "nothing was run to its end");
     let validation = Validation {
@@ -101,7 +102,7 @@ fn check(command: &Validate, base: &Scenario, source: &Source) -> Result<(), Inp
 fn notes(command: &Validate, profile: &str, lived: &[Lived]) -> Vec<String> {
     let mut notes = vec![
         format!(
-            "profile: {profile}; {} jobs of each kind a round, rounds before, between and after the live runs",
+            "profile: {profile}; {} jobs of each kind a round, rounds before, between and after the live runs, each of which is predicted from the two before it and the two after it",
             command.jobs
         ),
         format!("from the profile: means over {} simulations, each with jitter of its own", command.draws),

@@ -65,7 +65,7 @@ fn delays(lived: &Lived, level: Level, profile: &ProfileFile) -> Vec<Compared> {
 const HUNDREDTH: f64 = 0.01;
 
 /// Rounds in which the factor of [`Level::Rescaled`] settles.
-const SETTLING: u32 = 4;
+const SETTLING: u32 = 3;
 
 /// A live run beside its simulations at every level.
 pub(super) fn compare(
@@ -104,14 +104,11 @@ pub(super) fn compare(
     };
     let (predicted, rows) = with_sensitivity(1.0)?;
     run.write(&lived.folder.join("predicted"), &predicted[0], 0.0, &[])?;
-    // How much longer work took in the run than by the profile: one number, the machine's of that minute. Work that
-    // takes longer overlaps more, and takes longer for that; a few rounds settle it.
+    // How much longer jobs took in the run than by the profile, kind by kind: one number, the machine's of that minute.
+    // Work that takes longer overlaps more, and takes longer for that; a few rounds settle it.
     let mut factor = 1.0;
     for _ in 0..SETTLING {
-        let own = |results: &Results| results.summary.serving_gpu_s_per_request;
-        let simulated: Vec<f64> = predict(factor)?.iter().filter_map(own).collect();
-        let mean = simulated.iter().sum::<f64>() / simulated.len() as f64;
-        factor *= own(live).map_or(1.0, |live| live / mean);
+        factor *= fidelity::service_ratio(live, &predict(factor)?);
     }
     let (rescaled, rescaled_rows) = with_sensitivity(factor)?;
     Ok(vec![
