@@ -58,7 +58,7 @@ pub(super) fn write(plan: &Plan<'_>, drawn: &[Sample], fits: &[Fit], check: &Che
     if !bounds.is_empty() {
         let (mut profile, _, _) = read_profile(&plan.scenario, plan.source.file())?;
         add_quality(&mut profile, plan, check);
-        text(PROFILE, &toml::to_string_pretty(&profile).context("the profile as TOML")?)?;
+        crate::cli::profile::write(&profile, &out.join(PROFILE))?;
         let mut scenario = rooted::rooted(&plan.scenario, plan.source.file(), out);
         scenario.system.bounds = Some(bounds);
         scenario.models.profile = Some(PROFILE.into());

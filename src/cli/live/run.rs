@@ -47,13 +47,6 @@ pub(in crate::cli) struct Equipment {
     pub(in crate::cli) encoder_device: Device,
 }
 
-impl LiveRun<'_> {
-    /// See [`run`].
-    pub(in crate::cli) fn run(&mut self) -> anyhow::Result<Results> {
-        run(self)
-    }
-}
-
 impl Equipment {
     /// What the scenario in `file` names.
     pub(in crate::cli) fn of(
@@ -136,70 +129,73 @@ pub(in crate::cli) struct LiveRun<'a> {
     pub(in crate::cli) also: &'a mut dyn Journal,
 }
 
-/// Runs to the end, or until Ctrl-C and what was in is done; writes everything.
-pub(super) fn run(live_run: &mut LiveRun<'_>) -> anyhow::Result<Results> {
-    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-    let begun = Instant::now();
-    let LiveRun { prepared, folder, file, equipment, interrupts, quiet, also } = live_run;
-    let (folder, quiet) = (*folder, *quiet);
-    let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
-    let (images, own_store) = (folder.join("images"), folder.join("store"));
-    // What an earlier run left there would be taken for this one's; `refuse_foreign` has seen to it that it is one's.
-    for old in OWN.map(|name| folder.join(name)) {
-        if old.is_dir() {
-            std::fs::remove_dir_all(&old).with_context(|| format!("{}: cannot be removed", old.display()))?;
+impl LiveRun<'_> {
+    /// Runs to the end, or until Ctrl-C and what was in is done; writes everything.
+    pub(in crate::cli) fn run(&mut self) -> anyhow::Result<Results> {
+        #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+        let begun = Instant::now();
+        let LiveRun { prepared, folder, file, equipment, interrupts, quiet, also } = self;
+        let (folder, quiet) = (*folder, *quiet);
+        let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
+        let (images, own_store) = (folder.join("images"), folder.join("store"));
+        // What an earlier run left there would be taken for this one's; `refuse_foreign` has seen to it that it is one's.
+        for old in OWN.map(|name| folder.join(name)) {
+            if old.is_dir() {
+                std::fs::remove_dir_all(&old).with_context(|| format!("{}: cannot be removed", old.display()))?;
+            }
         }
-    }
-    make_folder(&images)?;
-    let place = scenario.live.store.as_ref().map_or(own_store, |store| Scenario::resolve(file, store));
-    let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
-    let Opened { store, mut found, mut warnings } = Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
-    let strangers = set_strangers_aside(&mut found, scenario, trace);
-    warnings.extend(strangers);
-    for (row, entry) in (0..).zip(&found) {
-        store.adopt(ImageId::warm(row), entry.number);
-    }
-    let progress = Rc::new(Progress::real_time(trace.len() as u64, quiet));
-    let said = Rc::new(RefCell::new(warnings.clone()));
-    for warning in &warnings {
-        progress.say(&format!("warning: {warning}"));
-    }
-    if !quiet {
-        progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
-    }
-    let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
-    let setting = setting(scenario, trace, &images, equipment, &progress, &said);
-    let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, Box::new(encoder))?;
-    interrupts.end(live.intake());
-    let warm: Vec<WarmImage> = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
-    let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
-    let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
-        let mut actions = Vec::new();
-        let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
-        let mut journal = ((&mut records, &*progress), (&mut **also, journal));
-        for action in actions {
-            journal.record(Time::ZERO, Record::Action(&action));
-            let Ok(()) = live.submit(Time::ZERO, action);
+        make_folder(&images)?;
+        let place = scenario.live.store.as_ref().map_or(own_store, |store| Scenario::resolve(file, store));
+        let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
+        let Opened { store, mut found, mut warnings } =
+            Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
+        let strangers = set_strangers_aside(&mut found, scenario, trace);
+        warnings.extend(strangers);
+        for (row, entry) in (0..).zip(&found) {
+            store.adopt(ImageId::warm(row), entry.number);
         }
-        let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
-        replay(&mut core, &mut live, &mut inbox, &mut journal)
-    })?;
-    progress.finish();
-    let (failures, lags) = live.finish();
-    for failure in &failures {
-        eprintln!("warning: {failure}");
+        let progress = Rc::new(Progress::real_time(trace.len() as u64, quiet));
+        let said = Rc::new(RefCell::new(warnings.clone()));
+        for warning in &warnings {
+            progress.say(&format!("warning: {warning}"));
+        }
+        if !quiet {
+            progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
+        }
+        let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
+        let setting = setting(scenario, trace, &images, equipment, &progress, &said);
+        let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, Box::new(encoder))?;
+        interrupts.end(live.intake());
+        let warm: Vec<WarmImage> = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
+        let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
+        let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
+            let mut actions = Vec::new();
+            let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
+            let mut journal = ((&mut records, &*progress), (&mut **also, journal));
+            for action in actions {
+                journal.record(Time::ZERO, Record::Action(&action));
+                let Ok(()) = live.submit(Time::ZERO, action);
+            }
+            let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
+            replay(&mut core, &mut live, &mut inbox, &mut journal)
+        })?;
+        progress.finish();
+        let (failures, lags) = live.finish();
+        for failure in &failures {
+            eprintln!("warning: {failure}");
+        }
+        said.borrow_mut().extend(failures);
+        let (metrics, recorded) = records;
+        let mut results = metrics.finish_run();
+        if let Some(delays) = &mut results.summary.delays {
+            delays.arrival_lag_s = delay(&lags);
+        }
+        prepared.write(folder, &results, begun.elapsed().as_secs_f64(), &said.borrow())?;
+        recorded.write(folder, trace)?;
+        gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
+        ended?;
+        Ok(results)
     }
-    said.borrow_mut().extend(failures);
-    let (metrics, recorded) = records;
-    let mut results = metrics.finish_run();
-    if let Some(delays) = &mut results.summary.delays {
-        delays.arrival_lag_s = delay(&lags);
-    }
-    prepared.write(folder, &results, begun.elapsed().as_secs_f64(), &said.borrow())?;
-    recorded.write(folder, trace)?;
-    gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
-    ended?;
-    Ok(results)
 }
 
 /// The tenant of an entry, if the trace names it.

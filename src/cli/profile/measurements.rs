@@ -97,9 +97,7 @@ impl Measurements {
         let mut round = Loaded::new();
         for ((worker, model, skipped), jobs) in under_load::measure(scenario, equipment, jobs, &folder)? {
             let key = (gpus[worker.index()].index(), model.index(), skipped);
-            let of = round.entry(key).or_default();
-            of.loaded.extend(jobs.loaded);
-            of.alone.extend(jobs.alone);
+            round.entry(key).or_default().extend(jobs);
         }
         self.loaded.push(round);
         std::fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot be removed", folder.display()))

@@ -81,8 +81,7 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
         measured.under_load(&scenario, &equipment, plan.jobs, place.unwrap_or_else(|| Path::new(".")))?;
     }
     let (profile, warnings) = measured.profile(&scenario, &source_of(&library));
-    let text = toml::to_string_pretty(&profile).context("the profile as TOML")?;
-    write_atomic(&command.out, |to| std::io::Write::write_all(to, text.as_bytes()))?;
+    write(&profile, &command.out)?;
     print(&profile);
     for warning in &warnings {
         println!("warning: {warning}");
@@ -106,6 +105,12 @@ fn check(command: &Profile, scenario: &Scenario, source: &Source) -> Result<(), 
         return Err(InputError::new(source.file(), message).value("models.steps", scenario.models.steps));
     }
     Ok(())
+}
+
+/// Writes a profile's file.
+pub(in crate::cli) fn write(profile: &ProfileFile, file: &Path) -> anyhow::Result<()> {
+    let text = toml::to_string_pretty(profile).context("the profile as TOML")?;
+    Ok(write_atomic(file, |to| std::io::Write::write_all(to, text.as_bytes()))?)
 }
 
 /// Who measured, with what, on what.

@@ -49,6 +49,14 @@ pub(super) struct Jobs {
     pub(super) alone: Vec<f64>,
 }
 
+impl Jobs {
+    /// More of the same kind.
+    pub(super) fn extend(&mut self, more: Self) {
+        self.loaded.extend(more.loaded);
+        self.alone.extend(more.alone);
+    }
+}
+
 /// By worker, model and skipped steps.
 pub(super) type Loaded = BTreeMap<(WorkerId, ModelId, u32), Jobs>;
 
@@ -62,9 +70,7 @@ pub(super) fn measure(scenario: &Scenario, equipment: &Equipment, jobs: u32, fol
         let target = |worker: usize| ModelId(((worker + pass) % models) as u16);
         let targets = (0..scenario.workers()).map(target).collect();
         for (key, more) in one_pass(scenario, equipment, targets, jobs, folder)? {
-            let of: &mut Jobs = loaded.entry(key).or_default();
-            of.loaded.extend(more.loaded);
-            of.alone.extend(more.alone);
+            loaded.entry(key).or_default().extend(more);
         }
     }
     Ok(loaded)

@@ -8,11 +8,10 @@ use anyhow::Context;
 use super::load::gap_for;
 use super::{Validate, set};
 use crate::cli::live::{Equipment, Interrupts, LiveRun, prepare, refuse_foreign};
-use crate::cli::profile::{Measurements, PROMPTS, source_of};
+use crate::cli::profile::{self, Measurements, PROMPTS, source_of};
 use crate::cli::run::Prepared;
 use crate::live::measure::Plan;
 use crate::metrics::Results;
-use crate::output::write_atomic;
 use crate::profile::ProfileFile;
 use crate::scenario::{Override, Scenario, Source, TraceInputs};
 use crate::sim::Measured;
@@ -111,8 +110,7 @@ impl<'a> Experiment<'a> {
     /// Writes what was measured so far.
     pub(super) fn write_profile(&self, file: &Path) -> anyhow::Result<ProfileFile> {
         let (profile, _) = self.measurements.profile(&self.scenario, &source_of(&self.equipment.library));
-        let text = toml::to_string_pretty(&profile).context("the profile as TOML")?;
-        write_atomic(file, |to| std::io::Write::write_all(to, text.as_bytes()))?;
+        profile::write(&profile, file)?;
         Ok(profile)
     }
 

@@ -106,8 +106,8 @@ pub(super) fn compare(
     run.write(&lived.folder.join("predicted"), &predicted[0], 0.0, &[])?;
     // How much longer jobs took in the run than by the profile, kind by kind: one number, the machine's of that minute.
     // Work that takes longer overlaps more, and takes longer for that; a few rounds settle it.
-    let mut factor = 1.0;
-    for _ in 0..SETTLING {
+    let mut factor = fidelity::service_ratio(live, &predicted);
+    for _ in 1..SETTLING {
         factor *= fidelity::service_ratio(live, &predict(factor)?);
     }
     let (rescaled, rescaled_rows) = with_sensitivity(factor)?;
