@@ -22,6 +22,57 @@ impl ModelId {
     }
 }
 
+/// Some of a scenario's models: at most [`ModelSet::MOST`] are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelSet(u16);
+
+impl ModelSet {
+    /// Models a scenario may have.
+    pub const MOST: usize = 16;
+
+    /// None.
+    pub const EMPTY: Self = Self(0);
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this model is among them.
+    pub const fn contains(self, model: ModelId) -> bool {
+        self.0 >> model.0 & 1 == 1
+    }
+
+    /// With this model.
+    #[must_use]
+    pub const fn with(self, model: ModelId) -> Self {
+        Self(self.0 | 1 << model.0)
+    }
+
+    /// Those that are not among the others.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Those that are among the others too.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
+    /// Best first.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = ModelId> {
+        (0..Self::MOST as u16).map(ModelId).filter(move |model| self.contains(*model))
+    }
+}
+
+impl FromIterator<ModelId> for ModelSet {
+    fn from_iter<I: IntoIterator<Item = ModelId>>(models: I) -> Self {
+        models.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
 /// A GPU type of the cluster, in order of first appearance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

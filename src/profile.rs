@@ -254,6 +254,24 @@ impl Profile {
         Ok(Self { source: file.source.clone(), models: models.len(), service })
     }
 
+    /// One GPU type on which nothing takes time, for runs in which nothing is expected: those that measure.
+    #[must_use]
+    pub fn unmeasured(models: usize) -> Self {
+        let row = Service {
+            gpu: String::new(),
+            model: String::new(),
+            step_s: 0.0,
+            overhead_s: 0.0,
+            load_s: 0.0,
+            jitter_cv: 0.0,
+            alone: whole(),
+            active_w: None,
+            load_w: None,
+            idle_w: None,
+        };
+        Self { source: "nothing was measured".into(), models, service: vec![row; models] }
+    }
+
     /// The row of a model on a GPU type.
     #[must_use]
     pub fn service(&self, gpu: GpuId, model: ModelId) -> &Service {

@@ -19,13 +19,12 @@ use modm::embedding::Embedding;
 use modm::image::ImageId;
 use modm::journal::{Line, What};
 use modm::metrics::Results;
-use modm::model::GpuId;
 use modm::replay::{Known, replay};
 use modm::request::Request;
-use modm::scheduler::allocation::{Allocation, AllocationPolicy, Decided, Demand};
+use modm::scheduler::allocation::{Allocation, AllocationPolicy, Decided, Situation};
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage, System};
 use modm::scheduler::{Event, Scheduler};
-use modm::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
+use modm::sim::{Faults, ImageSizes, ProfileLatency, Settings, Simulated};
 use modm::time::{Duration, Time};
 
 use world::{Parts, World};
@@ -191,13 +190,22 @@ impl AllocationPolicy for Slow<Box<dyn AllocationPolicy>> {
         self.0.needs_demand()
     }
 
+    fn observe(&mut self, now: Time, class: usize, left: Duration) {
+        burn();
+        self.0.observe(now, class, left);
+    }
+
+    fn happened(&mut self, now: Time) -> bool {
+        self.0.happened(now)
+    }
+
     fn pass_over(&mut self, now: Time) -> Time {
         self.0.pass_over(now)
     }
 
-    fn decide(&mut self, now: Time, demand: Option<&Demand>) -> Option<Decided> {
+    fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided> {
         burn();
-        self.0.decide(now, demand)
+        self.0.decide(now, situation)
     }
 }
 
@@ -210,10 +218,11 @@ fn run(world: &World, mut core: Scheduler) -> (Vec<Line>, Results) {
             retrieval: world.retrieval,
             image_encoding: world.image_encoding,
         },
-        gpus: vec![GpuId(0); world.workers],
+        gpus: world.config.hardware.gpus.clone(),
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),
+        faults: Faults::default(),
     });
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));
     let mut journal = (Vec::<Line>::new(), world.metrics());

@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use modm::metrics::Results;
 use modm::metrics::fidelity::{self, Compared};
-use modm::model::GpuId;
 use modm::profile::Profile;
 use modm::replay::{Known, replay};
 use modm::scheduler::Event;
 use modm::scheduler::routing::System;
-use modm::sim::{ImageSizes, LatencyModel, Measured, ProfileLatency, Settings, Simulated};
+use modm::sim::{Faults, ImageSizes, LatencyModel, Measured, ProfileLatency, Settings, Simulated};
 use modm::time::Duration;
 
 use world::World;
@@ -26,10 +25,11 @@ fn run(world: &World, latency: impl LatencyModel) -> (Results, Measured) {
     let looks_up = world.system != System::Vanilla;
     let mut executor = Simulated::new(Settings {
         latency,
-        gpus: vec![GpuId(0); world.workers],
+        gpus: world.config.hardware.gpus.clone(),
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),
+        faults: Faults::default(),
     });
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));
     let mut journal = (world.metrics(), Measured::default());
@@ -69,7 +69,7 @@ fn a_run_fed_with_its_own_durations_is_the_same_run() {
 
 #[test]
 fn workers_that_slow_each_other_down_are_repeated_too_and_alone_they_are_faster() {
-    let (mut faster, mut alike) = (0, 0);
+    let (mut faster, mut alike, mut several) = (0, 0, 0);
     for seed in 0..60 {
         let world = World::draw(seed, 80, SECOND);
         let (steady, _) = run(&world, latency(&world, 1.0));
@@ -84,11 +84,15 @@ fn workers_that_slow_each_other_down_are_repeated_too_and_alone_they_are_faster(
         if world.workers == 1 {
             assert!(steady.requests == first.requests, "seed {seed}: nobody is there to slow it down");
         } else {
+            several += 1;
             faster += usize::from(makespan_s(&first) <= makespan_s(&steady));
         }
     }
     assert!(alike >= 50, "{alike} of 60 are the same to the nanosecond");
-    assert!(faster >= 40, "{faster} end sooner: a queue that is served sooner may decide otherwise");
+    assert!(
+        4 * faster >= 3 * several,
+        "{faster} of {several} end sooner: a queue that is served sooner may decide otherwise"
+    );
 }
 
 fn row<'a>(rows: &'a [Compared], name: &str) -> &'a Compared {

@@ -16,12 +16,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use modm::draw::{Purpose, stream};
 use modm::journal::{Line, What};
 use modm::metrics::Results;
-use modm::model::{GpuId, ModelId};
+use modm::model::ModelId;
 use modm::replay::{Executor, Known, Step, replay};
 use modm::request::RequestId;
 use modm::scheduler::routing::System;
 use modm::scheduler::{Action, Event, JobId, Note, WorkerId};
-use modm::sim::{ImageSizes, ProfileLatency, Settings, Simulated};
+use modm::sim::{Faults, ImageSizes, ProfileLatency, Settings, Simulated};
 use modm::time::{Duration, Moment, Time};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -141,10 +141,11 @@ fn round(seed: u64) {
             retrieval: world.retrieval,
             image_encoding: world.image_encoding,
         },
-        gpus: vec![GpuId(0); world.workers],
+        gpus: world.config.hardware.gpus.clone(),
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),
+        faults: Faults::default(),
     });
     let models = world.initial().targets.iter().map(|&model| (Some(model), model)).collect();
     let mut executor = Faulty { inner, draws, until, refining: BTreeMap::new(), models };

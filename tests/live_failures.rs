@@ -179,6 +179,7 @@ fn scenario(workers: usize) -> (Scenario, Inputs) {
 fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
     Metrics::new(Settings {
         models: scenario.model_names(),
+        serving: scenario.serving(),
         total_steps: scenario.models.steps,
         gpus: scenario.gpus(),
         usd_per_hour: scenario.usd_per_hour(),

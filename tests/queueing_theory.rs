@@ -11,8 +11,8 @@ use modm::replay::{Known, replay};
 use modm::request::{Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
 use modm::scheduler::routing::System;
-use modm::scheduler::{Action, Config, Event, Scheduler, Weight, WorkerId};
-use modm::sim::{ImageSizes, LatencyModel, Settings, Simulated};
+use modm::scheduler::{Action, Config, Event, Hardware, Scheduler, WorkerId};
+use modm::sim::{Faults, ImageSizes, LatencyModel, Settings, Simulated};
 use modm::time::{Duration, Time};
 
 const TOLERANCE: f64 = 0.02;
@@ -88,14 +88,7 @@ impl Journal for Waits<'_> {
 /// Total wait in nanoseconds as the core has it.
 fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
     let workers = servers as usize;
-    let config = Config {
-        models: 1,
-        total_steps: 50,
-        admission: modm::cache::Admission::All,
-        max_attempts: 1,
-        weight: Weight::One,
-        measures_images: false,
-    };
+    let config = Config::paper(1, Hardware::unmeasured(workers, 1), 50);
     let allocation = StaticSplit::new(Allocation::split(workers, workers, ModelId::LARGE));
     let mut core = Scheduler::new(config, System::Vanilla.build(&[], 50), None, Box::new(allocation));
     let mut executor = Simulated::new(Settings {
@@ -104,6 +97,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),
+        faults: Faults::default(),
     });
     let request = |(row, &arrival)| {
         let request = Request { id: RequestId(row), arrival, tenant: TenantId(0), deadline: None };

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use modm::cache::Admission;
 use modm::draw::{Purpose, exponential, stream};
 use modm::metrics::summary::Summary;
 use modm::metrics::{Metrics, Settings};
@@ -12,8 +11,8 @@ use modm::replay::{Known, replay};
 use modm::request::{Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
 use modm::scheduler::routing::System;
-use modm::scheduler::{Config, Event, Scheduler, Weight};
-use modm::sim::{self, ImageSizes, ProfileLatency, Simulated};
+use modm::scheduler::{Config, Event, Hardware, Scheduler, Serving};
+use modm::sim::{self, Faults, ImageSizes, ProfileLatency, Simulated};
 use modm::time::{Duration, Time};
 
 const WORKERS: usize = 16;
@@ -46,6 +45,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
     let allocation = Allocation::split(WORKERS, WORKERS, ModelId::LARGE);
     let mut metrics = Metrics::new(Settings {
         models: vec!["large".into()],
+        serving: Serving::large_and_small(1),
         total_steps: STEPS,
         gpus: vec![GpuId(0); WORKERS],
         usd_per_hour: vec![None; WORKERS],
@@ -59,14 +59,8 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         keep_requests: false,
         real_time: false,
     });
-    let config = Config {
-        models: 1,
-        total_steps: STEPS,
-        admission: Admission::default(),
-        max_attempts: 3,
-        weight: Weight::One,
-        measures_images: false,
-    };
+    let hardware = Hardware { gpus: vec![GpuId(0); WORKERS], profile: profile.clone() };
+    let config = Config::paper(1, hardware, STEPS);
     let routing = System::Vanilla.build(&[], STEPS);
     let mut core = Scheduler::new(config, routing, None, Box::new(StaticSplit::new(allocation)));
     let mut executor = Simulated::new(sim::Settings {
@@ -75,6 +69,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),
+        faults: Faults::default(),
     });
     let events = arrivals.iter().enumerate().map(|(row, &arrival)| {
         let id = RequestId(row as u32);

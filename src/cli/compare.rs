@@ -11,7 +11,7 @@ use clap::Args;
 use super::arguments::{ScenarioArguments, SearchArguments};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
-use super::run::{Prepared, write_run_json};
+use super::run::{Prepared, of_seed, write_run_json};
 use super::search::SharedSearches;
 use crate::input::InputError;
 use crate::report::{self, Comparison, Run};
@@ -128,11 +128,7 @@ fn plan(
             let trace = if let Some(trace) = known(&traces, &scenario) {
                 trace
             } else {
-                let fresh = match known(&traces, &itself) {
-                    // From files: the trace of the first seed in another order, and nothing else differs.
-                    Some(first) if scenario.trace.synthetic.is_none() => Ok(first.resampled(scenario.seed)),
-                    _ => TraceInputs::load(&scenario, source.file(), retrieves),
-                };
+                let fresh = of_seed(&itself, index, known(&traces, &itself).as_ref(), source, retrieves);
                 let fresh = Arc::new(fresh.map_err(|error| source.place(error, &overrides))?);
                 traces.push((scenario.clone(), fresh.clone()));
                 fresh

@@ -24,6 +24,7 @@ mod embed;
 #[cfg(feature = "live")]
 mod live;
 mod parallel;
+mod plan;
 #[cfg(feature = "live")]
 mod profile;
 mod progress;
@@ -42,6 +43,7 @@ Examples:
   modm compare scenarios/quickstart.toml --out results/quickstart
   modm simulate scenarios/quickstart.toml --set system.policy=vanilla --out results/vanilla
   modm sweep scenarios/quickstart.toml --vary cache.capacity=500,2000 --out results/sweep
+  modm plan scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/plan
   modm trace import --prompts prompts.txt --arrivals azure.csv --rate-per-min 20 --out traces/mine
   modm trace inspect traces/mine/requests.csv
 
@@ -60,6 +62,7 @@ enum Command {
     Simulate(simulate::Simulate),
     Compare(compare::Compare),
     Sweep(sweep::Sweep),
+    Plan(plan::Plan),
     #[cfg(feature = "live")]
     Live(live::Live),
     #[cfg(feature = "live")]
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(command) => simulate::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Sweep(command) => sweep::run(command),
+        Command::Plan(command) => plan::run(command),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
         #[cfg(feature = "live")]

@@ -14,9 +14,9 @@ use crate::journal::{Journal, Record, Writer};
 use crate::metrics::summary::Summary;
 use crate::metrics::{HitCriteria, Metrics, Results, Settings};
 use crate::output::{OutputError, write_atomic};
-use crate::replay::{Known, RunError, replay};
+use crate::replay::{Inbox, Known, RunError, replay};
 use crate::report::run_files::{self, Names};
-use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, arrivals, initial_allocation};
+use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::sim::LatencyModel;
 use crate::time::{Duration, Time};
 
@@ -70,6 +70,7 @@ impl Prepared {
         let scenario = &self.scenario;
         Settings {
             models: scenario.model_names(),
+            serving: scenario.serving(),
             total_steps: scenario.models.steps,
             gpus: scenario.gpus(),
             usd_per_hour: scenario.usd_per_hour(),
@@ -116,6 +117,20 @@ impl Prepared {
         keep_requests: bool,
         also: impl Journal,
     ) -> Result<Results, RunError<std::convert::Infallible>> {
+        self.run_on(latency, keep_requests, Known::new(self.scenario.outside(&self.inputs.trace.trace)), also)
+    }
+
+    /// Runs to the end on what an inbox has.
+    ///
+    /// # Errors
+    /// The run cannot come to an end.
+    pub(super) fn run_on(
+        &self,
+        latency: impl LatencyModel,
+        keep_requests: bool,
+        mut inbox: impl Inbox,
+        also: impl Journal,
+    ) -> Result<Results, RunError<std::convert::Infallible>> {
         let mut journal = (Metrics::new(self.settings(keep_requests, false)), also);
         let mut actions = Vec::new();
         let mut core = self.scenario.core(&self.inputs, &mut actions);
@@ -123,7 +138,6 @@ impl Prepared {
             journal.record(Time::ZERO, Record::Action(action));
         }
         let mut executor = self.scenario.executor(&self.inputs, latency);
-        let mut inbox = Known::new(arrivals(&self.inputs.trace.trace));
         replay(&mut core, &mut executor, &mut inbox, &mut journal)?;
         Ok(journal.0.finish_run())
     }
@@ -196,6 +210,25 @@ impl Prepared {
     fn worker_gpus(&self) -> Vec<String> {
         let types = self.scenario.gpu_types();
         self.scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect()
+    }
+}
+
+/// The trace of a seed, counted from a scenario's own: a synthetic one is generated anew, one from files is the first
+/// one in another order, and nothing else differs.
+///
+/// # Errors
+/// What is wrong with a file.
+pub(super) fn of_seed(
+    scenario: &Scenario,
+    seed: u64,
+    first: Option<&Arc<TraceInputs>>,
+    source: &Source,
+    retrieves: bool,
+) -> Result<TraceInputs, InputError> {
+    let scenario = Scenario { seed: scenario.seed.wrapping_add(seed), ..scenario.clone() };
+    match first {
+        Some(first) if scenario.trace.synthetic.is_none() => Ok(first.resampled(scenario.seed)),
+        _ => TraceInputs::load(&scenario, source.file(), retrieves),
     }
 }
 

@@ -108,7 +108,7 @@ impl Aggregate {
         }
         let row = |(&(multiple, threshold_s), &met): (&(f64, f64), &u64)| {
             let attainment = met as f64 / self.requests as f64;
-            Slo { multiple, threshold_s, attainment, violation_rate: 1.0 - attainment }
+            Slo { multiple, threshold_s, attainment, violation_rate: 1.0 - attainment, least_violation_rate: None }
         };
         thresholds.iter().zip(&self.met).map(row).collect()
     }

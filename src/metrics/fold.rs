@@ -16,7 +16,7 @@ use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::{Outcome, Request, RequestId, TenantId};
-use crate::scheduler::{Action, Decision, DecisionKind, Event, JobId, Note, Part, Tick, WorkerId};
+use crate::scheduler::{Action, Decision, DecisionKind, Event, JobId, Note, Part, Serving, Tick, WorkerId};
 use crate::time::{Duration, Time};
 use crate::window::Window;
 
@@ -25,6 +25,8 @@ use crate::window::Window;
 pub struct Settings {
     /// Models, best first.
     pub models: Vec<String>,
+    /// What each may serve.
+    pub serving: Serving,
     /// Denoising steps of a full generation (T).
     pub total_steps: u32,
     /// GPU type by worker.
@@ -128,7 +130,7 @@ type Job = (JobId, SmallVec<[RequestId; 2]>);
 pub struct Metrics {
     pub(super) settings: Settings,
     pub(super) thresholds: Vec<(f64, f64)>,
-    limits: Vec<Duration>,
+    pub(super) limits: Vec<Duration>,
     open: Window<Open>,
     /// By worker.
     jobs: Vec<Option<Job>>,
@@ -240,6 +242,10 @@ impl Metrics {
                 let counts = open.request.arrival >= self.settings.warmup;
                 self.retrieval.routed(*request, decision.similarity, counts);
             }
+            Action::Note(Note::Eased { request, skipped_steps }) => {
+                let decision = self.open.get_mut(request.0).and_then(|open| open.decision.as_mut());
+                decision.into_iter().for_each(|decision| decision.skipped_steps = *skipped_steps);
+            }
             Action::Note(Note::Audited { request, nearest }) => self.retrieval.audited(*request, *nearest),
             Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: tick.clone() }),
             Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
@@ -330,11 +336,8 @@ impl Metrics {
         }
     }
 
-    /// Counts a completed image by what made it, for quality; a returned one by its full model.
+    /// Counts a completed image by what made it; a returned one by its full model.
     fn count_made(&mut self, row: &RequestRow) {
-        if self.settings.quality.is_empty() {
-            return;
-        }
         let model = row.run.map_or(ModelId::LARGE, |(_, model, _)| model);
         let skipped = row.decision.map_or(0, |decision| decision.skipped_steps);
         match self.made.iter_mut().find(|(what, _)| *what == (model, skipped)) {

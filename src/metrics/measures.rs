@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::bound::fewest_violations;
 use super::cache::CacheTimeline;
 use super::cluster::WorkerRow;
 use super::fold::{Metrics, RequestRow, TickRow};
@@ -44,6 +45,11 @@ impl Metrics {
         let mut summary = self.summarise();
         summary.latency_s = self.aggregate.latency();
         self.requests.sort_by_key(|row| row.id);
+        if !self.requests.is_empty() {
+            for (slo, limit) in summary.slo.iter_mut().zip(&self.limits) {
+                slo.least_violation_rate = fewest_violations(&self.settings, &self.requests, *limit);
+            }
+        }
         if let Some(real_time) = &self.real_time {
             for row in &mut self.requests {
                 row.similarity_to_prompt = real_time.quality.get(&row.id).copied();
@@ -91,6 +97,7 @@ impl Metrics {
             hits_by_skipped_steps: sums.hits_by_skipped_steps.clone(),
             mean_refine_fraction: sums.mean_refine_fraction(self.settings.total_steps),
             cache: None,
+            completed_by_model: self.completed_by_model(),
             latency_s: None,
             slo: sums.slo(&self.thresholds),
             deadline_attainment: sums.deadline_attainment(),
@@ -98,12 +105,23 @@ impl Metrics {
                 .then(|| self.cluster.busy().seconds() / self.completed as f64),
             model_loads: self.cluster.loads(),
             energy_j: self.energy_j(),
+            energy_j_per_image: self.energy_j().and_then(|joules| self.per_image(joules)),
             cost_usd: self.cost_usd(),
+            cost_usd_per_image: self.cost_usd().and_then(|dollars| self.per_image(dollars)),
             quality: self.quality(),
             retrieval: self.retrieval.quality(),
             image_quality: Vec::new(),
             delays: None,
         }
+    }
+
+    fn completed_by_model(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        let drawn = self.made.iter().filter(|((_, skipped), _)| *skipped < self.settings.total_steps);
+        for ((model, _), count) in drawn {
+            *counts.entry(self.settings.models[model.index()].clone()).or_insert(0) += count;
+        }
+        counts
     }
 
     /// Sum over workers of (busy s x active W + loading s x load W + idle s x idle W).
@@ -124,6 +142,11 @@ impl Metrics {
     fn cost_usd(&self) -> Option<f64> {
         let per_hour: Option<f64> = self.settings.usd_per_hour.iter().copied().sum();
         per_hour.map(|dollars| dollars * self.end.seconds() / 3600.0)
+    }
+
+    /// Of the whole run, for each completed request of the whole run.
+    fn per_image(&self, total: f64) -> Option<f64> {
+        (self.completed > 0).then(|| total / self.completed as f64)
     }
 
     /// The mean of each measure that has a row for everything that was made.

@@ -2,6 +2,7 @@
 //! docs/semantics.md, section 7. Nothing here formats or draws; that is `report`.
 
 mod aggregate;
+pub mod bound;
 mod cache;
 mod cluster;
 pub mod fidelity;

@@ -43,6 +43,9 @@ pub struct Summary {
     /// What became of the cache; absent for a system that keeps nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSummary>,
+    /// Completed requests by the model that made their images.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub completed_by_model: BTreeMap<String, u64>,
     /// Latency of completed requests, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_s: Option<Latency>,
@@ -60,9 +63,15 @@ pub struct Summary {
     /// Joules; only if the profile has every power.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_j: Option<f64>,
+    /// Joules per completed request, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_j_per_image: Option<f64>,
     /// Dollars; only if every GPU type has a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
+    /// Dollars per completed request, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd_per_image: Option<f64>,
     /// Mean quality of the completed images by measure, from the profile's `[[quality]]` rows; only
     /// measures with a row for everything that was made. In a live run also `similarity`: what the encoder
     /// says of each image and its prompt.
@@ -137,4 +146,8 @@ pub struct Slo {
     pub attainment: f64,
     /// 1 - attainment.
     pub violation_rate: f64,
+    /// No policy that knew all arrivals could have had less, with the decisions of this run (docs/policies.md); only
+    /// where requests were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_violation_rate: Option<f64>,
 }

@@ -12,7 +12,7 @@ use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
 use crate::request::{Outcome, Request, RequestId, TenantId};
-use crate::scheduler::{Action, Decision, DecisionKind, Event, Note, WorkerId};
+use crate::scheduler::{Action, Decision, DecisionKind, Event, Note, Serving, WorkerId};
 use crate::time::{Duration, Time};
 
 const PROFILE: &str = "source = \"test\"\n[[service]]\ngpu = \"gpu\"\nmodel = \"large\"\nstep_s = 1.0\nload_s = 1.0\n";
@@ -30,6 +30,7 @@ impl Story {
         let profile = Profile::select(&file, &["gpu".into()], &["large".into()]).expect("its rows");
         Self(Metrics::new(Settings {
             models: vec!["large".into()],
+            serving: Serving::large_and_small(1),
             total_steps: 50,
             gpus: vec![GpuId(0)],
             usd_per_hour: vec![None],

@@ -26,6 +26,9 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push(&format!("hits_by_skipped_steps.{skipped_steps}"), count(*hits));
     }
     push("mean_refine_fraction", summary.mean_refine_fraction);
+    for (model, count) in &summary.completed_by_model {
+        push(&format!("completed_by_model.{model}"), Some(*count as f64));
+    }
     if let Some(cache) = summary.cache {
         push("cache.inserts", count(cache.inserts));
         push("cache.evictions", count(cache.evictions));
@@ -49,12 +52,15 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push(&format!("slo.{multiple}x.threshold_s"), Some(slo.threshold_s));
         push(&format!("slo.{multiple}x.attainment"), Some(slo.attainment));
         push(&format!("slo.{multiple}x.violation_rate"), Some(slo.violation_rate));
+        push(&format!("slo.{multiple}x.least_violation_rate"), slo.least_violation_rate);
     }
     push("deadline_attainment", summary.deadline_attainment);
     push("serving_gpu_s_per_request", summary.serving_gpu_s_per_request);
     push("model_loads", count(summary.model_loads));
     push("energy_j", summary.energy_j);
+    push("energy_j_per_image", summary.energy_j_per_image);
     push("cost_usd", summary.cost_usd);
+    push("cost_usd_per_image", summary.cost_usd_per_image);
     for (measure, value) in &summary.quality {
         push(&format!("quality.{measure}"), Some(*value));
     }

@@ -12,6 +12,7 @@ mod comparison_csv;
 pub mod figures;
 mod html;
 pub mod measures;
+mod plan;
 pub mod run_files;
 pub mod saturation;
 pub mod statistics;
@@ -23,6 +24,7 @@ mod verdict;
 
 pub use comparison_csv::comparison_csv;
 pub use figures::DrawError;
+pub use plan::{PlanRow, plan_csv, plan_table};
 pub use sweep_csv::{SweepRow, sweep_csv};
 pub use table::{markdown, sweep_table, terminal};
 pub use verdict::{Verdict, verdict};

@@ -13,6 +13,7 @@ fn slo(attainments: [f64; 2]) -> Vec<Slo> {
         threshold_s: multiple * 96.0,
         attainment,
         violation_rate: 1.0 - attainment,
+        least_violation_rate: None,
     };
     [2.0, 4.0].into_iter().zip(attainments).map(row).collect()
 }

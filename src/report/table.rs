@@ -299,7 +299,7 @@ pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
 }
 
 /// Columns aligned on the right; within `width`, if given, cells wrap.
-fn plain_table(titles: &[String], rows: &[Vec<String>], width: Option<u16>) -> String {
+pub(super) fn plain_table(titles: &[String], rows: &[Vec<String>], width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(comfy_table::LineStyle::none()));
     match width {

@@ -1,6 +1,8 @@
 //! What runs: a scenario's settings as core, simulated executor and inbox. The registry of policies is
 //! read here and nowhere else.
 
+use std::sync::Arc;
+
 use crate::cache::eviction::{Eviction, EvictionSettings};
 use crate::cache::index::{IndexKind, NewIndex};
 use crate::cache::{CacheSettings, ImageCache, Scope};
@@ -8,9 +10,11 @@ use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::Owner;
 use crate::scheduler::action::Action;
-use crate::scheduler::allocation::{Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit};
+use crate::scheduler::allocation::{Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit, WhatIf, WhatIfSettings};
 use crate::scheduler::routing::{RoutingPolicy, Storage, System};
-use crate::scheduler::{Config, Event, Scheduler, WarmImage, Weight};
+use crate::scheduler::{
+    Config, Event, Hardware, Hits, Order, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
+};
 use crate::sim::{ImageSizes, LatencyModel, ProfileLatency, Settings, Simulated};
 use crate::time::{Duration, Time};
 use crate::trace::Trace;
@@ -35,6 +39,37 @@ impl Scenario {
 
     fn routing(&self) -> Box<dyn RoutingPolicy> {
         self.system.policy.build(self.bounds(), self.models.steps)
+    }
+
+    /// Which model may serve what.
+    #[must_use]
+    pub fn serving(&self) -> Serving {
+        let serves = |(place, name): (usize, &String)| {
+            let own = self.models.serves.get(name).cloned().unwrap_or_default();
+            Serves { misses: own.misses.unwrap_or(place == 0), hits: own.hits.map_or(Hits::All, Hits::Skipping) }
+        };
+        // A system without small models has one model for everything.
+        if !self.system.policy.has_small_models() {
+            return Serving::large_and_small(1);
+        }
+        Serving::new(self.model_names().iter().enumerate().map(serves).collect())
+    }
+
+    /// Who goes first, by when, and what tenants are entitled to.
+    fn queue_settings(&self, inputs: &Inputs) -> QueueSettings {
+        let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
+        QueueSettings {
+            order: self.order(),
+            late: self.queue.late,
+            due: Duration::from_seconds_saturating(self.queue.deadline_multiple * full),
+            least_skipped: self.bounds().iter().map(|(_, skipped)| *skipped).min().unwrap_or(0),
+            terms: inputs.terms.clone(),
+        }
+    }
+
+    /// The order in force.
+    pub(super) fn order(&self) -> Order {
+        self.queue.order.unwrap_or_else(|| self.system.policy.default_order())
     }
 
     /// Items that one entry of the cache counts for.
@@ -76,10 +111,26 @@ impl Scenario {
         saved.chain([full]).collect()
     }
 
-    fn allocation_policy(&self, profile: &Profile) -> Box<dyn AllocationPolicy> {
+    fn what_if(&self, profile: &Arc<Profile>) -> WhatIfSettings {
+        let full = profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
+        let section = &self.allocation;
+        let seconds = |given: Option<f64>, else_: f64| Duration::from_seconds_saturating(given.unwrap_or(else_));
+        WhatIfSettings {
+            initial: initial_allocation(self).targets,
+            models: self.model_names().len(),
+            hardware: Hardware { gpus: self.gpus(), profile: profile.clone() },
+            window: seconds(section.window_s, 2.0 * full),
+            gap: seconds(section.gap_s, full / 20.0),
+            cushion: seconds(section.cushion_s, full / 10.0),
+            load_price: section.load_price,
+        }
+    }
+
+    fn allocation_policy(&self, profile: &Arc<Profile>) -> Box<dyn AllocationPolicy> {
         let kind = if self.system.policy.has_small_models() { self.allocation.policy } else { AllocationKind::Static };
         match kind {
             AllocationKind::Static => Box::new(StaticSplit::new(initial_allocation(self))),
+            AllocationKind::WhatIf => Box::new(WhatIf::new(self.what_if(profile))),
             AllocationKind::Modm => {
                 let rate = |model| profile.images_per_minute(GpuId(0), model, self.models.steps);
                 let small = self.first_small();
@@ -129,8 +180,11 @@ impl Scenario {
     }
 
     fn empty_core(&self, inputs: &Inputs, measures_images: bool) -> Scheduler {
+        let hardware = Hardware { gpus: self.gpus(), profile: inputs.profile.clone() };
         let config = Config {
-            models: self.model_names().len(),
+            serving: self.serving(),
+            hardware,
+            queue: self.queue_settings(inputs),
             total_steps: self.models.steps,
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
@@ -197,6 +251,7 @@ impl Scenario {
             gpus: self.gpus(),
             prompts: trace.prompt_embeddings().filter(|_| storage != Storage::None).cloned(),
             images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
+            faults: self.spells(),
             sizes: ImageSizes { by_row: inputs.trace.image_bytes.clone(), usual: self.cache.image_bytes },
         })
     }
@@ -206,6 +261,18 @@ impl Scenario {
 #[must_use]
 pub fn initial_allocation(scenario: &Scenario) -> Allocation {
     Allocation::split(scenario.workers(), scenario.initial_large(), scenario.first_small())
+}
+
+impl Scenario {
+    /// Everything that comes from outside: a trace's arrivals, and workers lost and back; at one instant arrivals first.
+    pub fn outside(&self, trace: &Trace) -> impl Iterator<Item = (Time, Event)> {
+        let (mut arrivals, mut losses) = (arrivals(trace).peekable(), self.losses().into_iter().peekable());
+        std::iter::from_fn(move || match (arrivals.peek(), losses.peek()) {
+            (Some((arrival, _)), Some((loss, _))) if loss < arrival => losses.next(),
+            (None, _) => losses.next(),
+            (Some(_), _) => arrivals.next(),
+        })
+    }
 }
 
 /// A trace's arrivals as the loop takes them.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Scenario;
 use crate::input::InputError;
+use crate::model::ModelSet;
 use crate::time::{Duration, MAX_INPUT_S};
 
 /// Workers are numbered by u16.
@@ -53,7 +54,10 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     check_hits(scenario, file)?;
     check_cache(scenario, file)?;
     scenario.tenants.check(file)?;
+    scenario.queue.check(file)?;
     check_allocation(scenario, file)?;
+    check_serving(scenario, file)?;
+    scenario.check_faults(file)?;
     for (index, multiple) in scenario.slo.multiples.iter().enumerate() {
         if !(*multiple > 0.0 && *multiple <= 1e6) {
             return complaint(
@@ -234,7 +238,7 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
             );
         }
     }
-    let monitored = scenario.allocation.policy == super::AllocationKind::Modm;
+    let monitored = scenario.allocation.policy != super::AllocationKind::Static;
     if scenario.system.policy.has_small_models() && scenario.models.small.is_empty() && monitored {
         let way_out = "the monitor needs a small model: name one, or set allocation.policy = \"static\"";
         return Err(InputError::new(file, way_out).value("models.small", "[]"));
@@ -246,6 +250,43 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
         );
     }
     Ok(())
+}
+
+/// Every model of the list has a place, and everything has a model that may serve it.
+fn check_serving(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let names = scenario.model_names();
+    if names.len() > ModelSet::MOST {
+        let message = format!("expected at most {} models in all", ModelSet::MOST);
+        return Err(InputError::new(file, message).value("models.small", format_args!("{} models", names.len() - 1)));
+    }
+    if !scenario.system.policy.has_small_models() {
+        return Ok(());
+    }
+    let steps = scenario.system.policy.skipped_steps(scenario.bounds(), scenario.models.steps);
+    for (name, serves) in &scenario.models.serves {
+        let key = format!("models.serves.{name}");
+        if !names.contains(name) {
+            let message = format!("is not a model of this scenario: expected one of {}", names.join(", "));
+            return Err(InputError::new(file, message).key(key));
+        }
+        let unknown = serves.hits.iter().flatten().find(|skipped| !steps.contains(skipped));
+        if let Some(skipped) = unknown {
+            let message = format!("no hit skips so many steps: expected some of {steps:?}, as in system.bounds");
+            return Err(InputError::new(file, message).value(format!("{key}.hits"), skipped));
+        }
+    }
+    let serving = scenario.serving();
+    if serving.of_misses().is_empty() {
+        return Err(InputError::new(file, "no model may serve misses: one must").key("models.serves"));
+    }
+    let unserved = steps.iter().find(|skipped| serving.of_hits(**skipped).is_empty());
+    match unserved {
+        Some(skipped) => {
+            let message = format!("no model may serve hits that skip {skipped} steps: one must");
+            Err(InputError::new(file, message).key("models.serves"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {

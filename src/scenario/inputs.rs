@@ -12,6 +12,7 @@ use crate::input::{InputError, sha256, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
 use crate::request::TenantId;
+use crate::scheduler::Terms;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 use crate::trace::{Embeddings, IMAGE_BYTES, Trace, TraceFiles};
@@ -61,6 +62,8 @@ pub struct Inputs {
     pub files: Vec<Fingerprint>,
     /// How tenants share the cache.
     pub tenancy: Tenancy,
+    /// What tenants are entitled to in the queues, by number.
+    pub terms: Vec<Terms>,
 }
 
 fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
@@ -230,12 +233,13 @@ impl Inputs {
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
         });
         let tenancy = scenario.tenancy(&trace.trace, file)?;
+        let terms = scenario.terms(&trace.trace, file)?;
         let by_bytes = scenario.capacity_bytes().filter(|_| scenario.system.policy != System::Vanilla);
         if let Some(bytes) = by_bytes.filter(|_| trace.image_bytes.is_none() && scenario.cache.image_bytes.is_none()) {
             let way_out = "needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes";
             return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
         }
-        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files, tenancy })
+        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files, tenancy, terms })
     }
 
     /// Whether a system looks anything up.

@@ -2,6 +2,7 @@
 //! scenario need only say what it changes. How text and overrides become this is `source`; what is
 //! refused is `check`; what is read besides is `inputs`; what runs is `build`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,13 +19,17 @@ use crate::trace::synthetic::Synthetic;
 
 mod build;
 mod check;
+mod faults;
 mod inputs;
+mod queue;
 mod searched;
 mod source;
 mod tenants;
 
 pub use build::{arrivals, initial_allocation};
+pub use faults::{Fault, FaultEvent, FaultsSection};
 pub use inputs::{Fingerprint, Inputs, TraceInputs, read_profile};
+pub use queue::QueueSection;
 pub use searched::{LookedUp, Searched};
 pub use source::{Override, Source};
 pub use tenants::Tenants;
@@ -59,9 +64,15 @@ pub struct Scenario {
     /// Whose images a request may find.
     #[serde(default)]
     pub tenants: Tenants,
+    /// Who goes first.
+    #[serde(default)]
+    pub queue: QueueSection,
     /// Which model each worker holds.
     #[serde(default)]
     pub allocation: AllocationSection,
+    /// What goes wrong.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub faults: FaultsSection,
     /// What counts as in time.
     #[serde(default)]
     pub slo: SloSection,
@@ -107,8 +118,8 @@ pub struct TraceSection {
     pub synthetic: Option<Synthetic>,
 }
 
-fn is_default(settings: &LiveSettings) -> bool {
-    *settings == LiveSettings::default()
+fn is_default<T: Default + PartialEq>(settings: &T) -> bool {
+    *settings == T::default()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -132,6 +143,9 @@ pub struct GpuGroup {
     pub r#type: String,
     /// How many.
     pub count: u32,
+    /// The node they are in, for what befalls a node as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Dollars an hour of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usd_per_hour: Option<f64>,
@@ -148,8 +162,23 @@ pub struct Models {
     pub large: String,
     /// Refine hits, best first.
     pub small: Vec<String>,
+    /// What single models of these may serve, where it is not that, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub serves: BTreeMap<String, ServesSetting>,
     /// Denoising steps of a full generation (T).
     pub steps: u32,
+}
+
+/// What one model may serve; what is absent is as for any model in its place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServesSetting {
+    /// Whether it may serve misses; the large model alone if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub misses: Option<bool>,
+    /// The hits it may serve, by the steps they skip; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hits: Option<Vec<u32>>,
 }
 
 /// `[system]`.
@@ -210,6 +239,8 @@ pub enum AllocationKind {
     /// The paper's monitor.
     #[default]
     Modm,
+    /// Ours: tries splits on what waits and what came lately.
+    WhatIf,
 }
 
 /// `[allocation]`; only `modm` has small models to allocate, the other systems leave it unused.
@@ -229,6 +260,18 @@ pub struct AllocationSection {
     pub headroom: f64,
     /// The controller, or `"off"`.
     pub pid: PidSetting,
+    /// Of `what_if`: the recent past that is expected to come again, seconds; two full generations if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_s: Option<f64>,
+    /// Of `what_if`: the least time between two decisions, seconds; a twentieth of a full generation if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap_s: Option<f64>,
+    /// Of `what_if`: what is expected to be done less than this before it is due counts as late, seconds; a tenth of a
+    /// full generation if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cushion_s: Option<f64>,
+    /// Of `what_if`: images by the best instead of the worst model that pay for one load.
+    pub load_price: f64,
 }
 
 /// A controller's gains, or none.
@@ -311,13 +354,19 @@ mod defaults {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { gpus: vec![GpuGroup { r#type: "mi210".into(), count: 16, usd_per_hour: None }] }
+        Self { gpus: vec![GpuGroup { r#type: "mi210".into(), count: 16, node: None, usd_per_hour: None }] }
     }
 }
 
 impl Default for Models {
     fn default() -> Self {
-        Self { profile: None, large: "sd3.5-large".into(), small: vec!["sdxl".into()], steps: 50 }
+        Self {
+            profile: None,
+            large: "sd3.5-large".into(),
+            small: vec!["sdxl".into()],
+            serves: BTreeMap::new(),
+            steps: 50,
+        }
     }
 }
 
@@ -350,6 +399,10 @@ impl Default for AllocationSection {
             period_s: 180.0,
             headroom: 0.9,
             pid: PidSetting(Some(Pid::default())),
+            window_s: None,
+            gap_s: None,
+            cushion_s: None,
+            load_price: 1.0,
         }
     }
 }
@@ -443,6 +496,7 @@ impl Scenario {
         }
         resolved.allocation.initial_large = Some(self.initial_large() as u32);
         resolved.cache.eviction = self.eviction();
+        resolved.queue.order = Some(self.order());
         resolved
     }
 }

@@ -10,6 +10,7 @@ use super::Scenario;
 use crate::cache::{Scope, Tenancy};
 use crate::input::InputError;
 use crate::request::{Owner, TenantId};
+use crate::scheduler::Terms;
 use crate::trace::Trace;
 
 /// `[tenants]`.
@@ -25,6 +26,12 @@ pub struct Tenants {
     /// The same for single tenants, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quotas: BTreeMap<String, u64>,
+    /// Shares of the service in relation to each other, with queue.order = "fair", by name; 1 for the others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, f64>,
+    /// Who goes first, whatever else: the higher, by name; 0 for the others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub priorities: BTreeMap<String, u32>,
     /// Tenants whose images are everybody's, with `tenant-then-public`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub public: Vec<String>,
@@ -36,6 +43,10 @@ impl Tenants {
         if !self.public.is_empty() && self.scope != Scope::TenantThenPublic {
             let way_out = "goes with scope = \"tenant-then-public\"";
             return Err(InputError::new(file, way_out).value("tenants.public", format_args!("{:?}", self.public)));
+        }
+        if let Some((name, weight)) = self.weights.iter().find(|(_, weight)| !(1e-6..=1e6).contains(*weight)) {
+            let accepted = "expected a weight from 0.000001 to 1000000";
+            return Err(InputError::new(file, accepted).value(format!("tenants.weights.{name}"), weight));
         }
         Ok(())
     }
@@ -87,6 +98,26 @@ impl Scenario {
         }
         tenancy.shares = self.shares(&parts, file)?;
         Ok(tenancy)
+    }
+
+    /// What the tenants of a trace are entitled to in its queues, by number.
+    ///
+    /// # Errors
+    /// A name that the trace does not know.
+    pub(super) fn terms(&self, trace: &Trace, file: &Path) -> Result<Vec<Terms>, InputError> {
+        let mut terms: Vec<Terms> = Vec::new();
+        let mut of = |map: &str, name: &String| {
+            let tenant = number(trace, file, format!("tenants.{map}.{name}"), name)?.0 as usize;
+            terms.resize(terms.len().max(tenant + 1), Terms::default());
+            Ok(tenant)
+        };
+        let weights = self.tenants.weights.iter().map(|(name, weight)| Ok((of("weights", name)?, *weight)));
+        let weights = weights.collect::<Result<Vec<(usize, f64)>, InputError>>()?;
+        let priorities = self.tenants.priorities.iter().map(|(name, level)| Ok((of("priorities", name)?, *level)));
+        let priorities = priorities.collect::<Result<Vec<(usize, u32)>, InputError>>()?;
+        weights.into_iter().for_each(|(tenant, weight)| terms[tenant].weight = weight);
+        priorities.into_iter().for_each(|(tenant, priority)| terms[tenant].priority = priority);
+        Ok(terms)
     }
 
     /// What is left of the capacity, in equal parts to those without a quota. Where all have one, the public part

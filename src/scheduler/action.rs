@@ -110,6 +110,13 @@ pub enum Note {
         /// To what.
         decision: Decision,
     },
+    /// A hit that is late skips fewer steps than it was to.
+    Eased {
+        /// Which.
+        request: RequestId,
+        /// So many.
+        skipped_steps: u32,
+    },
     /// The monitor decided.
     Ticked(Tick),
     /// An image is no longer in the cache; a request may still need it.

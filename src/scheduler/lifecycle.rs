@@ -5,8 +5,9 @@ use smallvec::SmallVec;
 
 use super::action::{Action, Decision, DecisionKind, Note};
 use super::event::{JobId, Output, WorkerId};
-use super::routing::{Lane, Load, Route, Storage};
+use super::routing::{Load, Route, Storage};
 use super::worker::Activity;
+use super::situation::situation;
 use super::{Pending, Phase, Scheduler};
 use crate::cache::index::Query;
 use crate::cache::{Admission, Candidate};
@@ -22,8 +23,8 @@ impl Scheduler {
             request,
             phase: Phase::Encoding,
             decision: None,
-            lane: Lane::Misses,
             order: 0,
+            waits: None,
             failures: 0,
             key: None,
         };
@@ -58,10 +59,10 @@ impl Scheduler {
         {
             pending.key = embedding;
         }
-        if let Route::Queue(decision, _) | Route::Return(decision) = &route {
+        if let Route::Queue(decision) | Route::Return(decision) = &route {
             self.monitor.observe(now, decision);
         }
-        self.follow(id, route, actions);
+        self.follow(now, id, route, actions);
     }
 
     /// Searches where the request may look, in turn until something is found that is of use, and decides.
@@ -100,14 +101,15 @@ impl Scheduler {
     }
 
     fn load(&self, now: Time) -> Load {
-        Load { now, waiting_misses: self.misses.len(), waiting_hits: self.hits.len() }
+        let (waiting_misses, waiting_hits) = self.waiting();
+        Load { now, waiting_misses, waiting_hits }
     }
 
     /// Carries out a route.
-    fn follow(&mut self, id: RequestId, route: Route, actions: &mut Vec<Action>) {
-        let (decision, lane) = match route {
-            Route::Queue(decision, lane) => (decision, Some(lane)),
-            Route::Return(decision) => (decision, None),
+    fn follow(&mut self, now: Time, id: RequestId, route: Route, actions: &mut Vec<Action>) {
+        let (decision, waits) = match route {
+            Route::Queue(decision) => (decision, true),
+            Route::Return(decision) => (decision, false),
             Route::Reject(reason) => {
                 self.finish(id, Outcome::Rejected(reason), actions);
                 return;
@@ -115,9 +117,11 @@ impl Scheduler {
         };
         actions.push(Action::Note(Note::Routed { request: id, decision }));
         self.take_source(id, decision);
-        if let Some(lane) = lane {
+        if waits {
             if let Some(pending) = self.requests.get_mut(id.0) {
-                pending.lane = lane;
+                let waits = self.backlog.place(&pending.request, &decision, pending.order);
+                self.monitor.waits(now, waits.class, waits.due.since(now));
+                pending.waits = Some(waits);
             }
             self.enqueue(id);
         } else {
@@ -278,7 +282,7 @@ impl Scheduler {
             self.let_go(Some(source), actions);
             let load = self.load(now);
             let route = self.routing.route(&request_data, None, &load);
-            self.follow(request, route, actions);
+            self.follow(now, request, route, actions);
         }
     }
 
@@ -325,11 +329,11 @@ impl Scheduler {
 
     pub(super) fn cancel(&mut self, request: RequestId, actions: &mut Vec<Action>) {
         let Some(pending) = self.requests.get(request.0) else { return };
-        let (phase, lane, order) = (pending.phase, pending.lane, pending.order);
+        let (phase, waits) = (pending.phase, pending.waits);
         self.finish(request, Outcome::Cancelled, actions);
         match phase {
             Phase::Encoding => {}
-            Phase::Waiting => self.queue(lane).remove(order),
+            Phase::Waiting => waits.iter().for_each(|waits| self.backlog.remove(waits)),
             Phase::Running(worker, job) => {
                 let nobody_left = match self.workers.get(worker).map(|worker| &worker.activity) {
                     Some(Activity::Running { requests, .. }) => requests.iter().all(|&other| !self.runs_in(other, job)),
@@ -343,7 +347,8 @@ impl Scheduler {
     }
 
     pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if let Some((allocation, tick)) = self.monitor.tick(now) {
+        let Self { monitor, workers, backlog, config, .. } = self;
+        if let Some((allocation, tick)) = monitor.tick(now, || situation(now, workers, backlog, &config.hardware)) {
             self.large_takes_hits = allocation.large_takes_hits;
             self.workers.set_targets(&allocation.targets);
             actions.push(Action::Note(Note::Ticked(tick)));

@@ -16,30 +16,40 @@ use crate::window::Window;
 
 pub mod action;
 pub mod allocation;
+mod backlog;
 mod dispatcher;
 pub mod event;
+pub mod hardware;
 mod lifecycle;
 mod monitor;
-mod queue;
 pub mod routing;
+pub mod serving;
+mod situation;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub use action::{Action, Decision, DecisionKind, Note, Part, Tick};
+pub use backlog::{Late, Order, QueueSettings, Terms};
 pub use event::{Event, JobId, Output, WorkerId};
+pub use hardware::Hardware;
+pub use serving::{Hits, Serves, Serving};
 
 use allocation::{AllocationPolicy, LargeTakesHits};
+use backlog::{Backlog, Waits};
 use monitor::Monitor;
-use queue::Queue;
-use routing::{Lane, RoutingPolicy, Storage};
+use routing::{RoutingPolicy, Storage};
 use worker::Workers;
 
 /// What does not change during a run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Models of the scenario, best first.
-    pub models: usize,
+    /// Which models there are, best first, and what each may serve.
+    pub serving: Serving,
+    /// What the workers are, and how long things are expected to take on them.
+    pub hardware: Hardware,
+    /// Who goes first.
+    pub queue: QueueSettings,
     /// Denoising steps of a full generation (T).
     pub total_steps: u32,
     /// Which images are kept, for systems that retrieve by image.
@@ -50,6 +60,24 @@ pub struct Config {
     pub weight: Weight,
     /// Whether every image is embedded, and not only those that are kept by it: its quality is measured.
     pub measures_images: bool,
+}
+
+impl Config {
+    /// The paper's: every image of `total_steps` is kept and counts for one, a large model and smaller ones, misses
+    /// first, three attempts.
+    #[must_use]
+    pub fn paper(models: usize, hardware: Hardware, total_steps: u32) -> Self {
+        Self {
+            serving: Serving::large_and_small(models),
+            hardware,
+            queue: QueueSettings::paper(),
+            total_steps,
+            admission: Admission::All,
+            max_attempts: 3,
+            weight: Weight::One,
+            measures_images: false,
+        }
+    }
 }
 
 /// What an image counts for against the capacity of the cache.
@@ -84,9 +112,10 @@ pub struct Scheduler {
     large_takes_hits: LargeTakesHits,
     workers: Workers,
     requests: Window<Pending>,
-    misses: Queue,
-    hits: Queue,
-    /// Requests routed so far; a request's place in its queue.
+    backlog: Backlog,
+    /// Starts since a late request was last given one although others went first.
+    passed_by: u32,
+    /// Requests routed so far.
     routed: u32,
     jobs: u64,
     /// Images whose embedding is to come, by request; with their tenants and sizes, if they are to be kept.
@@ -103,10 +132,10 @@ struct Pending {
     phase: Phase,
     /// Set when routed.
     decision: Option<Decision>,
-    /// Its queue, once routed.
-    lane: Lane,
-    /// Its place there.
+    /// The how-manieth it was routed.
     order: u32,
+    /// Where it waits, or waited last.
+    waits: Option<Waits>,
     failures: u32,
     /// The prompt's embedding, where the image will be stored under it.
     key: Option<Embedding>,
@@ -130,10 +159,12 @@ impl Scheduler {
     ) -> Self {
         let storage = routing.storage();
         let cache = if storage == Storage::None { None } else { cache };
-        let monitor = Monitor::new(allocation, config.models, config.total_steps);
+        let monitor = Monitor::new(allocation, config.serving.models(), config.total_steps);
         let initial = monitor.initial();
+        let Config { serving, hardware, queue, total_steps, .. } = &config;
         Self {
-            workers: Workers::new(&initial),
+            workers: Workers::new(&initial.targets, &hardware.gpus, serving.models()),
+            backlog: Backlog::new(queue.clone(), serving.clone(), hardware.clone(), *total_steps),
             config,
             routing,
             storage,
@@ -141,8 +172,7 @@ impl Scheduler {
             monitor,
             large_takes_hits: initial.large_takes_hits,
             requests: Window::default(),
-            misses: Queue::default(),
-            hits: Queue::default(),
+            passed_by: 0,
             routed: 0,
             jobs: 0,
             encoding: BTreeMap::new(),
@@ -165,6 +195,7 @@ impl Scheduler {
     /// Takes one event and appends all its consequences to `actions`. Events come in order of time;
     /// those about requests, jobs or workers that are gone are ignored.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        let eventful = !matches!(event, Event::Arrived(_) | Event::ImageEncoded { .. } | Event::WokeUp);
         match event {
             Event::Arrived(request) => self.arrive(request, actions),
             Event::Encoded { request, embedding } => self.encoded(now, request, embedding, actions),
@@ -180,7 +211,10 @@ impl Scheduler {
             Event::Drain => self.draining = true,
             Event::WokeUp => self.tick(now, actions),
         }
-        self.dispatch(actions);
+        if eventful && self.monitor.happened(now) {
+            self.tick(now, actions);
+        }
+        self.dispatch(now, actions);
     }
 
     /// When to send [`Event::WokeUp`]: later than the last event handled once it has been.
@@ -196,7 +230,7 @@ impl Scheduler {
 
     /// Misses and hits that wait for a worker.
     pub fn waiting(&self) -> (usize, usize) {
-        (self.misses.len(), self.hits.len())
+        (self.backlog.waiting(DecisionKind::Miss), self.backlog.waiting(DecisionKind::Hit))
     }
 
     /// The image cache, for checks; `None` where the system keeps nothing.
@@ -204,19 +238,13 @@ impl Scheduler {
         self.cache.as_ref()
     }
 
-    fn queue(&mut self, lane: Lane) -> &mut Queue {
-        match lane {
-            Lane::Misses => &mut self.misses,
-            Lane::Hits => &mut self.hits,
-        }
-    }
-
-    /// Puts a routed request at its place in its queue.
+    /// Puts a routed request at its place.
     fn enqueue(&mut self, request: RequestId) {
-        if let Some(pending) = self.requests.get_mut(request.0) {
+        if let Some(pending) = self.requests.get_mut(request.0)
+            && let Some(waits) = &pending.waits
+        {
             pending.phase = Phase::Waiting;
-            let (order, lane) = (pending.order, pending.lane);
-            self.queue(lane).add(order, request);
+            self.backlog.add(waits);
         }
     }
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::action::{Decision, DecisionKind, Tick};
-use super::allocation::{Allocation, AllocationPolicy, Demand};
+use super::allocation::{Allocation, AllocationPolicy, Demand, Situation};
 use crate::model::refine_fraction;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// Demand since the previous decision, and who decides.
 #[derive(Debug)]
@@ -61,17 +61,30 @@ impl Monitor {
         }
     }
 
-    /// Decides if it is time to.
-    pub(super) fn tick(&mut self, now: Time) -> Option<(Allocation, Tick)> {
+    /// What was routed waits in a class, and has so much time left.
+    pub(super) fn waits(&mut self, now: Time, class: usize, left: Duration) {
+        self.policy.observe(now, class, left);
+    }
+
+    /// Something has happened; whether a decision is due.
+    pub(super) fn happened(&mut self, now: Time) -> bool {
+        self.policy.happened(now)
+    }
+
+    /// Decides if it is time to. The rest of the situation is looked at only then.
+    pub(super) fn tick(&mut self, now: Time, rest: impl FnOnce() -> Situation) -> Option<(Allocation, Tick)> {
         if self.next_decision().is_none_or(|due| due > now) {
             return None;
         }
         let demand = self.demand(now);
-        self.previous = now;
-        self.routed = 0;
+        let decided = self.policy.decide(now, &Situation { demand, ..rest() });
+        if decided.is_some() || self.policy.needs_demand() {
+            self.previous = now;
+            self.routed = 0;
+            self.hits_by_steps.clear();
+        }
         self.awaited = false;
-        self.hits_by_steps.clear();
-        let decided = self.policy.decide(now, demand.as_ref())?;
+        let decided = decided?;
         let targets = decided.allocation.counts(self.models);
         let tick = Tick {
             wanted_large: decided.wanted_large,
@@ -105,7 +118,6 @@ mod tests {
     use super::*;
     use crate::model::ModelId;
     use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Rates};
-    use crate::time::Duration;
 
     fn at(nanoseconds: u64) -> Time {
         Time::from_nanoseconds(nanoseconds)
@@ -130,16 +142,16 @@ mod tests {
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_100)));
         let window = monitor.demand(at(10_000_000_000_000_100)).map(|demand| demand.window);
         assert_eq!(window, Some(Duration::from_nanoseconds(100)), "one period, however long the silence before");
-        assert!(monitor.tick(at(10_000_000_000_000_100)).is_some());
+        assert!(monitor.tick(at(10_000_000_000_000_100), Situation::default).is_some());
         assert_eq!(monitor.next_decision(), None);
         // At a tick's own time the tick is over: it comes before what is routed.
         monitor.observe(at(10_000_000_000_000_300), &miss);
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_400)));
-        assert!(monitor.tick(at(10_000_000_000_000_400)).is_some());
+        assert!(monitor.tick(at(10_000_000_000_000_400), Situation::default).is_some());
         // A failed load waits for the next tick as well.
         monitor.await_tick(at(10_000_000_000_000_401));
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_500)));
-        assert!(monitor.tick(at(10_000_000_000_000_500)).is_none(), "no demand, no decision");
+        assert!(monitor.tick(at(10_000_000_000_000_500), Situation::default).is_none(), "no demand, no decision");
         assert_eq!(monitor.next_decision(), None);
     }
 }

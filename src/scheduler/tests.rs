@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::allocation::{Allocation, Decided, Demand, StaticSplit};
+use super::allocation::{Allocation, Decided, Situation, StaticSplit};
 use super::routing::{Load, Route, System};
 use super::*;
 use crate::cache::{CacheSettings, Candidate, Cause, Scope, Tenancy};
@@ -29,7 +29,7 @@ impl AllocationPolicy for Script {
         Some(second(self.next))
     }
 
-    fn decide(&mut self, _: Time, _: Option<&Demand>) -> Option<Decided> {
+    fn decide(&mut self, _: Time, _: &Situation) -> Option<Decided> {
         let targets = self.ticks.get(self.next as usize / 100 - 1)?.clone();
         self.next += 100;
         let allocation = Allocation { targets: targets?, large_takes_hits: LargeTakesHits::WithoutMisses };
@@ -113,14 +113,7 @@ impl Bench {
 }
 
 fn config() -> Config {
-    Config {
-        models: 3,
-        total_steps: 20,
-        admission: Admission::All,
-        max_attempts: 2,
-        weight: Weight::One,
-        measures_images: false,
-    }
+    Config { max_attempts: 2, ..Config::paper(3, Hardware::unmeasured(8, 3), 20) }
 }
 
 fn start(job: u64, worker: u16, model: ModelId, row: u32, source: Option<ImageId>) -> Action {
@@ -363,7 +356,7 @@ impl RoutingPolicy for Watch {
         if request.id.0 == 1 {
             Route::Reject("not today".into())
         } else {
-            Route::Queue(Decision::miss(nearest), Lane::Misses)
+            Route::Queue(Decision::miss(nearest))
         }
     }
 }
@@ -387,8 +380,10 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
     bench.ask(0, 1);
     bench.ask(1, 1);
     // The dispatcher forms jobs of one request; batching will not.
-    bench.core.requests.get_mut(1).expect("it waits").phase = Phase::Running(WorkerId(0), JobId(0));
-    bench.core.misses.remove(1);
+    let second = bench.core.requests.get_mut(1).expect("it waits");
+    second.phase = Phase::Running(WorkerId(0), JobId(0));
+    let waits = second.waits.expect("it was routed");
+    bench.core.backlog.remove(&waits);
     let requests = SmallVec::from_slice(&[RequestId(0), RequestId(1)]);
     let running = worker::Activity::Running { job: JobId(0), requests };
     bench.core.workers.update(WorkerId(0), |worker| worker.activity = running);

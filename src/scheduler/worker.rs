@@ -1,12 +1,12 @@
 //! The workers: what each holds and does, and which are ready for what, kept so that finding the
-//! lowest ready worker does not get slower with the cluster. No decisions here.
+//! lowest ready worker of a GPU type does not get slower with the cluster. No decisions here.
 
 use smallvec::SmallVec;
 
-use super::allocation::Allocation;
 use super::event::{JobId, WorkerId};
-use crate::model::ModelId;
+use crate::model::{GpuId, ModelId, ModelSet};
 use crate::request::RequestId;
+use crate::time::Time;
 
 /// What a worker does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,32 +26,49 @@ pub(super) struct Worker {
     /// What the monitor wants here; the target, unless its load failed.
     pub(super) wanted: ModelId,
     pub(super) activity: Activity,
+    /// When what it runs or loads is expected to end.
+    pub(super) until: Time,
 }
 
 /// All workers, and the sets the dispatcher asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Workers {
     all: Vec<Worker>,
-    ready_large: WorkerSet,
-    ready_small: WorkerSet,
+    /// GPU type by worker.
+    gpus: Vec<GpuId>,
+    types: usize,
+    models: usize,
+    /// By GPU type, then model.
+    ready: Vec<WorkerSet>,
+    ready_count: usize,
     due_to_load: WorkerSet,
-    /// Workers, not down, whose target is a small model.
-    small_targets: usize,
+    /// Workers, not down, by target.
+    targets: Vec<usize>,
 }
 
 impl Workers {
     /// Every worker has its target loaded.
-    pub(super) fn new(allocation: &Allocation) -> Self {
-        let worker =
-            |&target| Worker { loaded: Some(target), loading: None, target, wanted: target, activity: Activity::Idle };
-        let workers: Vec<Worker> = allocation.targets.iter().map(worker).collect();
+    pub(super) fn new(targets: &[ModelId], gpus: &[GpuId], models: usize) -> Self {
+        let worker = |&target| Worker {
+            loaded: Some(target),
+            loading: None,
+            target,
+            wanted: target,
+            activity: Activity::Idle,
+            until: Time::ZERO,
+        };
+        let workers: Vec<Worker> = targets.iter().map(worker).collect();
+        let types = gpus.iter().map(|gpu| gpu.index() + 1).max().unwrap_or(0);
         let empty = WorkerSet::new(workers.len());
         let mut listed = Self {
             all: workers,
-            ready_large: empty.clone(),
-            ready_small: empty.clone(),
+            gpus: gpus.to_vec(),
+            types,
+            models,
+            ready: vec![empty.clone(); types * models],
+            ready_count: 0,
             due_to_load: empty,
-            small_targets: 0,
+            targets: vec![0; models],
         };
         for index in 0..listed.all.len() {
             listed.list(index);
@@ -61,6 +78,10 @@ impl Workers {
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Worker> {
         self.all.get(worker.index())
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
+        (0..).map(WorkerId).zip(&self.all)
     }
 
     /// Changes a worker and its places in the sets. Unknown workers are ignored.
@@ -91,49 +112,59 @@ impl Workers {
         }
     }
 
-    pub(super) fn ready_large(&self) -> Option<WorkerId> {
-        self.ready_large.first()
+    /// GPU types that there are.
+    pub(super) const fn types(&self) -> usize {
+        self.types
     }
 
-    pub(super) fn ready_small(&self) -> Option<WorkerId> {
-        self.ready_small.first()
+    /// Whether any worker could begin a job.
+    pub(super) const fn any_ready(&self) -> bool {
+        self.ready_count > 0
+    }
+
+    /// The lowest worker of a GPU type that holds a model and could begin a job with it.
+    pub(super) fn ready(&self, gpu: usize, model: ModelId) -> Option<WorkerId> {
+        self.ready[gpu * self.models + model.index()].first()
     }
 
     pub(super) fn due_to_load(&self) -> Option<WorkerId> {
         self.due_to_load.first()
     }
 
-    pub(super) const fn any_small_target(&self) -> bool {
-        self.small_targets > 0
+    /// Whether any worker that is not down has one of these models as its target.
+    pub(super) fn any_target(&self, models: ModelSet) -> bool {
+        models.iter().any(|model| self.targets[model.index()] > 0)
     }
 
-    /// The set a worker belongs to.
-    fn set(&mut self, index: usize) -> Option<&mut WorkerSet> {
+    /// The set a worker belongs to, and whether it is one of the ready ones.
+    fn set(&mut self, index: usize) -> Option<(&mut WorkerSet, bool)> {
         let worker = &self.all[index];
         match worker.activity {
-            Activity::Idle if worker.loaded != Some(worker.target) => Some(&mut self.due_to_load),
-            Activity::Idle if worker.target.is_large() => Some(&mut self.ready_large),
-            Activity::Idle => Some(&mut self.ready_small),
+            Activity::Idle if worker.loaded != Some(worker.target) => Some((&mut self.due_to_load, false)),
+            Activity::Idle => {
+                let ready = self.gpus[index].index() * self.models + worker.target.index();
+                Some((&mut self.ready[ready], true))
+            }
             Activity::Running { .. } | Activity::Loading | Activity::Down => None,
         }
     }
 
-    fn counts_as_small(&self, index: usize) -> usize {
-        let worker = &self.all[index];
-        usize::from(!worker.target.is_large() && worker.activity != Activity::Down)
-    }
 
     fn list(&mut self, index: usize) {
-        self.small_targets += self.counts_as_small(index);
-        if let Some(set) = self.set(index) {
+        let worker = &self.all[index];
+        self.targets[worker.target.index()] += usize::from(worker.activity != Activity::Down);
+        if let Some((set, ready)) = self.set(index) {
             set.insert(index);
+            self.ready_count += usize::from(ready);
         }
     }
 
     fn unlist(&mut self, index: usize) {
-        self.small_targets -= self.counts_as_small(index);
-        if let Some(set) = self.set(index) {
+        let worker = &self.all[index];
+        self.targets[worker.target.index()] -= usize::from(worker.activity != Activity::Down);
+        if let Some((set, ready)) = self.set(index) {
             set.remove(index);
+            self.ready_count -= usize::from(ready);
         }
     }
 }
@@ -167,21 +198,25 @@ mod tests {
 
     #[test]
     fn the_lowest_ready_worker_comes_first_on_large_clusters() {
-        let mut workers = Workers::new(&Allocation::split(200, 130, ModelId(1)));
-        assert_eq!(workers.ready_large(), Some(WorkerId(0)));
-        assert_eq!(workers.ready_small(), Some(WorkerId(130)));
+        let (large, small) = (ModelId::LARGE, ModelId(1));
+        let mut targets = vec![large; 130];
+        targets.resize(200, small);
+        let mut workers = Workers::new(&targets, &[GpuId(0); 200], 2);
+        assert_eq!(workers.ready(0, large), Some(WorkerId(0)));
+        assert_eq!(workers.ready(0, small), Some(WorkerId(130)));
         for index in 0..130 {
             workers.update(WorkerId(index), |worker| worker.activity = Activity::Down);
         }
-        assert_eq!(workers.ready_large(), None);
+        assert_eq!(workers.ready(0, large), None);
         workers.update(WorkerId(129), |worker| worker.activity = Activity::Idle);
-        assert_eq!(workers.ready_large(), Some(WorkerId(129)));
-        let mut targets = vec![ModelId::LARGE; 200];
-        targets[150] = ModelId(1);
+        assert_eq!(workers.ready(0, large), Some(WorkerId(129)));
+        targets.fill(large);
+        targets[150] = small;
         workers.set_targets(&targets);
         assert_eq!(workers.due_to_load(), Some(WorkerId(130)));
-        assert!(workers.any_small_target());
+        let smalls = ModelSet::EMPTY.with(small);
+        assert!(workers.any_target(smalls) && workers.any_ready());
         workers.update(WorkerId(150), |worker| worker.activity = Activity::Down);
-        assert!(!workers.any_small_target());
+        assert!(!workers.any_target(smalls));
     }
 }

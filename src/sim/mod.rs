@@ -8,16 +8,18 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::embedding::{Embedding, EmbeddingMatrix};
-use crate::model::{GpuId, Work};
+use crate::model::{GpuId, ModelId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::RequestId;
 use crate::scheduler::{Action, Event, JobId, Output, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
 mod contention;
+mod faults;
 mod latency;
 mod measured;
 
+pub use faults::{Faults, Spell};
 pub use latency::{LatencyModel, ProfileLatency};
 pub use measured::Measured;
 
@@ -36,6 +38,8 @@ pub struct Settings<L> {
     pub images: Option<EmbeddingMatrix>,
     /// How large those images are.
     pub sizes: ImageSizes,
+    /// What goes wrong.
+    pub faults: Faults,
 }
 
 /// Sizes of images in bytes, as far as anything is known of them.
@@ -77,7 +81,7 @@ struct Due {
 enum Answer {
     Completed { worker: WorkerId, job: JobId, request: RequestId, pace: u32 },
     Stopped { worker: WorkerId, job: JobId },
-    Loaded { worker: WorkerId, load: u64 },
+    Loaded { worker: WorkerId, load: u64, fails: bool },
     Encoded(RequestId),
     ImageEncoded(RequestId),
 }
@@ -90,6 +94,8 @@ struct Doing {
     pace: Pace,
     /// The latest load, by sequence number.
     load: u64,
+    /// What it last loaded, and since when.
+    holds: Option<(Time, ModelId)>,
 }
 
 impl<L: LatencyModel> Simulated<L> {
@@ -136,7 +142,11 @@ impl<L: LatencyModel> Simulated<L> {
 
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, request: RequestId) {
         let gpu = self.settings.gpus[worker.index()];
-        let duration = self.settings.latency.job(gpu, work, request);
+        let mut duration = self.settings.latency.job(gpu, work, request);
+        let slowdown = self.settings.faults.slowdown(worker, now);
+        if slowdown != 1.0 {
+            duration = Duration::from_seconds_saturating(duration.seconds() * slowdown);
+        }
         let doing = &mut self.workers[worker.index()];
         doing.job = Some((job, request));
         doing.begun = now;
@@ -181,8 +191,16 @@ impl<L: LatencyModel> Simulated<L> {
                 self.repace(now);
                 Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
             }
-            Answer::Loaded { worker, load } => {
-                (self.workers[worker.index()].load == load).then_some(Event::ModelLoaded { worker })
+            Answer::Loaded { worker, load, fails } => {
+                let doing = &self.workers[worker.index()];
+                if doing.load != load {
+                    return None;
+                }
+                if !fails {
+                    return Some(Event::ModelLoaded { worker });
+                }
+                let loaded = self.settings.faults.held(worker, doing.holds, now);
+                Some(Event::LoadFailed { worker, loaded, reason: "the scenario says so".into() })
             }
         }
     }
@@ -205,8 +223,12 @@ impl<L: LatencyModel> Executor for Simulated<L> {
             Action::Start { job, worker, work, parts } => self.start(now, job, worker, work, parts[0].request),
             Action::Load { worker, model } => {
                 let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], model);
-                self.workers[worker.index()].load = self.sequence + 1;
-                self.push(now + duration, Rank::Load, Answer::Loaded { worker, load: self.sequence + 1 });
+                let fails = self.settings.faults.load_fails(worker, now);
+                let doing = &mut self.workers[worker.index()];
+                let held = doing.holds;
+                doing.load = self.sequence + 1;
+                doing.holds = if fails { held } else { Some((now, model)) };
+                self.push(now + duration, Rank::Load, Answer::Loaded { worker, load: self.sequence + 1, fails });
             }
             Action::CancelJob(job) => self.cancel(now, job),
             // Images are only names here, and the rest is for the journal.

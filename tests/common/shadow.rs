@@ -8,11 +8,13 @@ use modm::cache::{Admission, Scope};
 use modm::image::ImageId;
 use modm::journal::{Line, What};
 use modm::metrics::Results;
-use modm::model::{ModelId, Work};
-use modm::request::{Outcome, Owner, Request, RequestId};
+use modm::model::{GpuId, ModelId, Work};
+use modm::request::{Outcome, Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
-use modm::scheduler::{Action, Decision, DecisionKind, Event, JobId, Note, Part, Scheduler, WorkerId};
+use modm::scheduler::{
+    Action, Decision, DecisionKind, Event, JobId, Late, Note, Order, Part, Scheduler, Terms, WorkerId,
+};
 use modm::time::{Duration, Time};
 
 use crate::world::{Monitor, World, targets, warm_owner};
@@ -41,6 +43,10 @@ struct Live {
     request: Request,
     decision: Option<Decision>,
     order: usize,
+    /// What the discipline goes by.
+    key: u64,
+    /// Whether it was found to be late.
+    late: bool,
     runs: Option<JobId>,
     failures: u32,
     starts: u32,
@@ -54,9 +60,14 @@ struct Shadow {
     workers: Vec<Worker>,
     live: BTreeMap<RequestId, Live>,
     ended: BTreeMap<RequestId, Outcome>,
-    /// By order of routing.
-    misses: BTreeMap<usize, RequestId>,
-    hits: BTreeMap<usize, RequestId>,
+    waiting: BTreeSet<RequestId>,
+    /// What requests are decided to be, in order of first appearance.
+    classes: Vec<(DecisionKind, u32)>,
+    /// Starts since a late request that could have been started last was.
+    passed_by: u32,
+    /// Virtual time of fair queueing, and where each tenant's latest request ends.
+    virtual_now: u64,
+    ends: BTreeMap<TenantId, u64>,
     /// Images whose embedding is to come, and whether they are kept then.
     encoding: BTreeMap<RequestId, bool>,
     kept: BTreeSet<ImageId>,
@@ -105,8 +116,11 @@ impl Shadow {
             workers: initial.iter().map(worker).collect(),
             live: BTreeMap::new(),
             ended: BTreeMap::new(),
-            misses: BTreeMap::new(),
-            hits: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            classes: Vec::new(),
+            passed_by: 0,
+            virtual_now: 0,
+            ends: BTreeMap::new(),
             encoding: BTreeMap::new(),
             kept: BTreeSet::new(),
             missing: BTreeSet::new(),
@@ -131,7 +145,8 @@ impl Shadow {
         self.expected.clear();
         self.images(actions);
         assert_eq!(core.outstanding(), self.live.len() + self.encoding.len());
-        assert_eq!(core.waiting(), (self.misses.len(), self.hits.len()));
+        let hits = self.waiting.iter().filter(|request| self.kind(**request) == DecisionKind::Hit).count();
+        assert_eq!(core.waiting(), (self.waiting.len() - hits, hits));
         if *event == Event::WokeUp {
             assert!(core.next_wakeup().is_none_or(|next| next > now), "the next wake-up lies ahead");
         }
@@ -232,7 +247,8 @@ impl Shadow {
     }
 
     fn arrived(&mut self, request: Request) {
-        let live = Live { request, decision: None, order: 0, runs: None, failures: 0, starts: 0 };
+        let live =
+            Live { request, decision: None, order: 0, key: 0, late: false, runs: None, failures: 0, starts: 0 };
         assert!(self.live.insert(request.id, live).is_none() && !self.ended.contains_key(&request.id));
         if self.draining {
             self.end(request.id, Outcome::Rejected("draining".into()));
@@ -267,17 +283,91 @@ impl Shadow {
             self.expected.push(Action::Return { request, image });
             self.end(request, Outcome::Completed);
         } else {
+            let (key, class) = (self.key(request), self.class(request));
+            self.live.get_mut(&request).unwrap().key = key;
+            if !self.classes.contains(&class) {
+                self.classes.push(class);
+            }
             self.wait(request);
         }
     }
 
-    /// Puts a request at its place in its queue.
+    /// What the discipline goes by.
+    fn key(&mut self, request: RequestId) -> u64 {
+        let tenant = self.live[&request].request.tenant;
+        match self.world.config.queue.order {
+            Order::MissesFirst | Order::Oldest => 0,
+            Order::Deadline => self.due(request).nanoseconds(),
+            Order::Slack => self.due(request).nanoseconds().saturating_sub(self.usual(request).nanoseconds()),
+            Order::Fair => {
+                let start = self.virtual_now.max(self.ends.get(&tenant).copied().unwrap_or(0));
+                let service = self.usual(request).nanoseconds() as f64 / self.terms(tenant).weight;
+                self.ends.insert(tenant, start + service as u64);
+                start
+            }
+        }
+    }
+
+    fn terms(&self, tenant: TenantId) -> Terms {
+        self.world.config.queue.terms.get(tenant.0 as usize).copied().unwrap_or_default()
+    }
+
+    fn due(&self, request: RequestId) -> Time {
+        let request = &self.live[&request].request;
+        request.deadline.unwrap_or(request.arrival + self.world.config.queue.due)
+    }
+
+    fn kind(&self, request: RequestId) -> DecisionKind {
+        self.live[&request].decision.unwrap().kind
+    }
+
+    fn class(&self, request: RequestId) -> (DecisionKind, u32) {
+        let decision = self.live[&request].decision.unwrap();
+        (decision.kind, decision.skipped_steps)
+    }
+
+    fn may_serve(&self, model: ModelId, request: RequestId) -> bool {
+        self.world.config.serving.of(&self.live[&request].decision.unwrap()).contains(model)
+    }
+
+    /// Expected time of a request.
+    fn time(&self, request: RequestId, gpu: GpuId, model: ModelId) -> Duration {
+        let skipped_steps = self.live[&request].decision.unwrap().skipped_steps;
+        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps };
+        self.world.config.hardware.job(gpu, work)
+    }
+
+    /// The models that may serve a request: those asked first in front.
+    fn choices(&self, request: RequestId) -> Vec<Vec<ModelId>> {
+        let models: Vec<ModelId> = (0..3).map(ModelId).filter(|model| self.may_serve(*model, request)).collect();
+        if self.kind(request) == DecisionKind::Miss {
+            return models.into_iter().map(|model| vec![model]).collect();
+        }
+        let (large, small): (Vec<ModelId>, Vec<ModelId>) = models.into_iter().partition(|model| self.is_large(*model));
+        vec![small, large]
+    }
+
+    /// The best model that may serve a request.
+    fn best(&self, request: RequestId) -> ModelId {
+        (0..3).map(ModelId).find(|model| self.may_serve(*model, request)).unwrap()
+    }
+
+    /// Expected time where it is served first, on the first GPU type.
+    fn usual(&self, request: RequestId) -> Duration {
+        let first = self.choices(request).into_iter().flatten().next().unwrap();
+        self.time(request, GpuId(0), first)
+    }
+
+    fn is_large(&self, model: ModelId) -> bool {
+        self.world.config.serving.of_misses().contains(model)
+    }
+
+    /// Puts a request among those that wait.
     fn wait(&mut self, request: RequestId) {
         let live = self.live.get_mut(&request).unwrap();
         live.runs = None;
-        let refined = live.decision.unwrap().kind == DecisionKind::Hit && self.world.system == System::Modm;
-        let queue = if refined { &mut self.hits } else { &mut self.misses };
-        assert!(queue.insert(live.order, request).is_none());
+        live.late = false;
+        assert!(self.waiting.insert(request));
     }
 
     fn failed(&mut self, request: RequestId, reason: &str) {
@@ -343,11 +433,8 @@ impl Shadow {
 
     fn cancelled(&mut self, request: RequestId) {
         let Some(live) = self.live.get(&request) else { return };
-        let (order, runs) = (live.order, live.runs);
-        if live.decision.is_some() && runs.is_none() {
-            self.misses.retain(|at, _| *at != order);
-            self.hits.retain(|at, _| *at != order);
-        }
+        let runs = live.runs;
+        self.waiting.remove(&request);
         self.end(request, Outcome::Cancelled);
         self.expected.extend(runs.map(Action::CancelJob));
     }
@@ -367,25 +454,100 @@ impl Shadow {
             self.now_does(worker, Does::Loads(model));
             self.expected.push(Action::Load { worker, model });
         }
-        let ready = |worker: &Worker| worker.does == Does::Idle && worker.loaded == Some(worker.target);
-        for worker in self.where_workers(|worker| ready(worker) && worker.target.is_large()) {
-            if let Some((_, request)) = self.misses.pop_first() {
-                self.start(worker, request);
+        self.sort_out();
+        loop {
+            let (in_time, late) = (self.next(false), self.next(true));
+            let late_goes = late.is_some() && (in_time.is_none() || self.passed_by == 9);
+            let Some((request, worker)) = (if late_goes { late } else { in_time }) else { break };
+            self.passed_by = if late_goes { 0 } else { self.passed_by + u32::from(late.is_some()) };
+            if !late_goes && self.world.config.queue.order == Order::Fair {
+                self.virtual_now = self.virtual_now.max(self.live[&request].key);
             }
+            self.start(worker, request);
         }
-        for worker in self.where_workers(|worker| ready(worker) && !worker.target.is_large()) {
-            if let Some((_, request)) = self.hits.pop_first() {
-                self.start(worker, request);
-            }
+    }
+
+    /// Finds out which requests are late: of equal work, those that would go first.
+    fn sort_out(&mut self) {
+        if self.world.config.queue.late == Late::InTurn {
+            return;
         }
-        let any_small = self.workers.iter().any(|worker| !worker.target.is_large() && worker.does != Does::Down);
-        if self.misses.is_empty() && !(self.throughput() && any_small) {
-            for worker in self.where_workers(|worker| ready(worker) && worker.target.is_large()) {
-                if let Some((_, request)) = self.hits.pop_first() {
-                    self.start(worker, request);
+        for class in self.classes.clone() {
+            loop {
+                let of_class = |request: &&RequestId| self.class(**request) == class && !self.live[*request].late;
+                let first = self.waiting.iter().filter(of_class).min_by_key(|request| self.rank(**request)).copied();
+                let Some(request) = first.filter(|request| self.now + self.shortest(*request) > self.due(*request))
+                else {
+                    break;
+                };
+                if self.world.config.queue.late == Late::Reject {
+                    self.waiting.remove(&request);
+                    self.end(request, Outcome::Rejected("cannot be in time any more".into()));
+                    continue;
+                }
+                let live = self.live.get_mut(&request).unwrap();
+                live.late = true;
+                let decision = live.decision.as_mut().unwrap();
+                if self.world.config.queue.late == Late::Best && decision.kind == DecisionKind::Hit {
+                    decision.skipped_steps = decision.skipped_steps.min(self.world.config.queue.least_skipped);
+                    let class = self.class(request);
+                    if !self.classes.contains(&class) {
+                        self.classes.push(class);
+                    }
                 }
             }
         }
+    }
+
+    fn shortest(&self, request: RequestId) -> Duration {
+        let models = self.choices(request).into_iter().flatten();
+        let gpus: BTreeSet<GpuId> = self.world.config.hardware.gpus.iter().copied().collect();
+        models.flat_map(|model| gpus.iter().map(move |gpu| (*gpu, model))).map(|(g, m)| self.time(request, g, m)).min().unwrap()
+    }
+
+    /// Who goes first, apart from being late.
+    fn rank(&self, request: RequestId) -> (u32, bool, u64, usize) {
+        let live = &self.live[&request];
+        let misses_first = self.world.config.queue.order == Order::MissesFirst;
+        let key = if live.late { 0 } else { live.key };
+        let priority = u32::MAX - self.terms(live.request.tenant).priority;
+        (priority, misses_first && self.kind(request) != DecisionKind::Miss, key, live.order)
+    }
+
+    /// The next start among those that are late or those that are not, with its worker.
+    fn next(&self, late: bool) -> Option<(RequestId, WorkerId)> {
+        let of_these = self.waiting.iter().filter(|request| self.live[*request].late == late);
+        let able = of_these.filter_map(|request| Some((self.rank(*request), *request, self.worker_for(*request)?)));
+        able.min_by_key(|(rank, ..)| *rank).map(|(_, request, worker)| (request, worker))
+    }
+
+    fn worker_for(&self, request: RequestId) -> Option<WorkerId> {
+        let misses_first = self.world.config.queue.order == Order::MissesFirst;
+        let hit = self.kind(request) == DecisionKind::Hit;
+        let late = self.live[&request].late;
+        let miss_waits = self.waiting.iter().any(|other| {
+            self.kind(*other) == DecisionKind::Miss && (late || !self.live[other].late)
+        });
+        let small = |worker: &Worker| !self.is_large(worker.target) && self.may_serve(worker.target, request);
+        let any_small = self.workers.iter().any(|worker| small(worker) && worker.does != Does::Down);
+        let large_may = !(misses_first && miss_waits || self.throughput() && any_small);
+        let (best, mut choices, mut large_may) = (self.best(request), self.choices(request), large_may);
+        let best_is_there = self.workers.iter().any(|worker| worker.target == best && worker.does != Does::Down);
+        if late && self.world.config.queue.late == Late::Best && best_is_there {
+            (choices, large_may) = (vec![vec![best]], true);
+        }
+        choices.into_iter().find_map(|models| {
+            let ready = |worker: &Worker| worker.does == Does::Idle && worker.loaded == Some(worker.target);
+            let suits = |worker: &Worker| {
+                ready(worker) && models.contains(&worker.target) && (!hit || !self.is_large(worker.target) || large_may)
+            };
+            let soonest = |worker: &WorkerId| {
+                let gpu = self.world.config.hardware.gpus[worker.index()];
+                let time = self.time(request, gpu, self.workers[worker.index()].target);
+                if misses_first { Duration::ZERO } else { time }
+            };
+            self.where_workers(suits).into_iter().min_by_key(|worker| (soonest(worker), *worker))
+        })
     }
 
     fn throughput(&self) -> bool {
@@ -404,6 +566,7 @@ impl Shadow {
         let job = JobId(self.jobs);
         self.jobs += 1;
         self.now_does(worker, Does::Runs(job, request));
+        self.waiting.remove(&request);
         let live = self.live.get_mut(&request).unwrap();
         live.runs = Some(job);
         live.starts += 1;

@@ -15,11 +15,13 @@ use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
 use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
-    Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits, Mode, ModmAllocation, ModmSettings, Pid, Rates,
+    Allocation, AllocationPolicy, Decided, LargeTakesHits, Mode, ModmAllocation, ModmSettings, Pid, Rates, Situation,
     StaticSplit,
 };
 use modm::scheduler::routing::{RoutingPolicy, System};
-use modm::scheduler::{Action, Config, Scheduler, WarmImage, Weight};
+use modm::scheduler::{
+    Action, Config, Hardware, Hits, Late, Order, QueueSettings, Scheduler, Serves, Serving, Terms, WarmImage,
+};
 use modm::time::{Duration, Time};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -100,21 +102,25 @@ impl World {
             Request { id: RequestId(row), arrival, tenant: TenantId(draws.random_range(0..tenants)), deadline }
         });
         let requests: Vec<Request> = requests.collect();
+        let profile = profile(second.seconds(), load, jitter);
+        let two_types = draws.random_bool(0.3);
+        let gpus = (0..workers as u16).map(|worker| GpuId(if two_types { worker % 2 } else { 0 }));
+        let hardware = Hardware { gpus: gpus.collect(), profile: profile.clone() };
         Self {
             seed,
             system,
             monitor,
             config: Config {
-                models: MODELS,
-                total_steps: TOTAL_STEPS,
                 admission: *[Admission::All, Admission::Large, Admission::Miss].choose(&mut draws).unwrap(),
                 max_attempts: draws.random_range(1..=4),
-                weight: Weight::One,
                 measures_images: draws.random(),
+                queue: queue(&mut draws, system, tenants, seconds(30.0)),
+                serving: serving(&mut draws),
+                ..Config::paper(MODELS, hardware, TOTAL_STEPS)
             },
             workers,
             retrieval: *[Duration::ZERO, seconds(0.7), seconds(3.0)].choose(&mut draws).unwrap(),
-            profile: profile(second.seconds(), load, jitter),
+            profile,
             prompts: embeddings(seed, 1, requests.len()),
             images: embeddings(seed, 2, requests.len()),
             requests,
@@ -204,8 +210,9 @@ impl World {
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics::new(Settings {
             models: ["large", "medium", "small"].map(str::to_owned).to_vec(),
+            serving: self.config.serving.clone(),
             total_steps: TOTAL_STEPS,
-            gpus: vec![GpuId(0); self.workers],
+            gpus: self.config.hardware.gpus.clone(),
             usd_per_hour: vec![None; self.workers],
             initial: self.initial().targets,
             profile: self.profile.clone(),
@@ -218,6 +225,36 @@ impl World {
             real_time: false,
         })
     }
+}
+
+/// The paper's discipline for half of the worlds, or any.
+fn queue(draws: &mut impl rand::Rng, system: System, tenants: u32, due: Duration) -> QueueSettings {
+    if draws.random() {
+        return QueueSettings { order: system.default_order(), ..QueueSettings::paper() };
+    }
+    let orders = [Order::MissesFirst, Order::Oldest, Order::Deadline, Order::Slack, Order::Fair];
+    let terms = (0..draws.random_range(0..=tenants))
+        .map(|_| Terms { weight: draws.random_range(0.5..4.0), priority: draws.random_range(0..3) })
+        .collect();
+    QueueSettings {
+        order: *orders.choose(draws).unwrap(),
+        late: *[Late::InTurn, Late::Last, Late::Best, Late::Reject].choose(draws).unwrap(),
+        due,
+        least_skipped: 5,
+        terms,
+    }
+}
+
+/// The paper's models, or a mixture in which the medium one serves misses too and the others refine some hits only.
+fn serving(draws: &mut impl rand::Rng) -> Serving {
+    if draws.random_bool(0.7) {
+        return Serving::large_and_small(MODELS);
+    }
+    Serving::new(vec![
+        Serves { misses: true, hits: Hits::All },
+        Serves { misses: true, hits: Hits::All },
+        Serves { misses: false, hits: Hits::Skipping(vec![10, 15]) },
+    ])
 }
 
 /// Half of the warm images are a tenant's.
@@ -235,17 +272,19 @@ fn tenancy(draws: &mut impl rand::Rng, tenants: u32) -> Tenancy {
     Tenancy { scope, shares, public: public.into_iter().collect() }
 }
 
-/// Full generations take 20, 5 and 2.5 seconds.
+/// Full generations take 20, 5 and 2.5 seconds, half as long again on the second GPU type.
 fn profile(second: f64, load_s: f64, jitter_cv: f64) -> Arc<Profile> {
     let mut text = "source = \"test\"\n".to_owned();
-    for (model, step) in [("large", 1.0), ("medium", 0.25), ("small", 0.125)] {
-        let step_s = step * second;
-        write!(text, "[[service]]\ngpu = \"gpu\"\nmodel = \"{model}\"\nstep_s = {step_s:?}\n").unwrap();
-        write!(text, "load_s = {load_s:?}\njitter_cv = {jitter_cv:?}\n").unwrap();
+    for (gpu, slower) in [("fast", 1.0), ("slow", 1.5)] {
+        for (model, step) in [("large", 1.0), ("medium", 0.25), ("small", 0.125)] {
+            let step_s = step * second * slower;
+            write!(text, "[[service]]\ngpu = \"{gpu}\"\nmodel = \"{model}\"\nstep_s = {step_s:?}\n").unwrap();
+            write!(text, "load_s = {load_s:?}\njitter_cv = {jitter_cv:?}\n").unwrap();
+        }
     }
     let file = ProfileFile::parse(&text, "test".as_ref()).unwrap();
-    let models = ["large", "medium", "small"].map(str::to_owned);
-    Arc::new(Profile::select(&file, &["gpu".to_owned()], &models).unwrap())
+    let (gpus, models) = (["fast", "slow"].map(str::to_owned), ["large", "medium", "small"].map(str::to_owned));
+    Arc::new(Profile::select(&file, &gpus, &models).unwrap())
 }
 
 /// Rows around a few topics, the same ones for prompts and images.
@@ -285,7 +324,7 @@ impl AllocationPolicy for Rotating {
         Some(Time::from_nanoseconds(self.period.nanoseconds() * (self.ticks + 1)))
     }
 
-    fn decide(&mut self, now: Time, _: Option<&Demand>) -> Option<Decided> {
+    fn decide(&mut self, now: Time, _: &Situation) -> Option<Decided> {
         self.ticks = now.nanoseconds() / self.period.nanoseconds();
         let workers = self.initial.targets.len() as u32;
         let mut draws = stream(self.ticks, Purpose::Test, 20);

@@ -27,8 +27,8 @@ use crate::replay::{Executor, Inbox, Next, replay};
 use crate::request::{Owner, Request, RequestId, TenantId};
 use crate::scenario::Scenario;
 use crate::scheduler::allocation::{Allocation, LargeTakesHits, StaticSplit};
-use crate::scheduler::routing::{Lane, Load, Route, RoutingPolicy, Storage};
-use crate::scheduler::{Action, Config, Decision, Event, JobId, Scheduler, WarmImage, Weight, WorkerId};
+use crate::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
+use crate::scheduler::{Action, Config, Decision, Event, Hardware, JobId, Scheduler, WarmImage, WorkerId};
 use crate::time::Time;
 
 /// Requests at most: the loop ends long before.
@@ -99,14 +99,10 @@ fn one_pass(
     let routing = Turns { skips, routed: 0, has_large, single: single.clone() };
     let workers = targets.len();
     let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutMisses };
-    let config = Config {
-        models: scenario.model_names().len(),
-        total_steps: scenario.models.steps,
-        admission: crate::cache::Admission::All,
-        max_attempts: 1,
-        weight: Weight::One,
-        measures_images: true,
-    };
+    let models = scenario.model_names().len();
+    let hardware = Hardware::unmeasured(workers, models);
+    let paper = Config::paper(models, hardware, scenario.models.steps);
+    let config = Config { max_attempts: 1, measures_images: true, ..paper };
     let cache = ImageCache::new(CacheSettings { capacity: SOURCES, ..CacheSettings::default() });
     let mut core = Scheduler::new(config, Box::new(routing), Some(cache), Box::new(StaticSplit::new(allocation)));
     let mut actions = Vec::new();
@@ -164,9 +160,9 @@ impl RoutingPolicy for Turns {
         match nearest.filter(|_| may_hit) {
             Some(found) => {
                 let skipped = self.skips[(self.routed / 2 + self.routed) % self.skips.len()];
-                Route::Queue(Decision::hit(found, skipped), Lane::Hits)
+                Route::Queue(Decision::hit(found, skipped))
             }
-            None => Route::Queue(Decision::miss(nearest), Lane::Misses),
+            None => Route::Queue(Decision::miss(nearest)),
         }
     }
 }

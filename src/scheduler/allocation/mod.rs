@@ -1,15 +1,22 @@
 //! Which model each worker should hold. One file a policy; the null one sits beside the clever one.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use crate::model::ModelId;
+use super::action::DecisionKind;
+use super::event::WorkerId;
+use crate::model::{GpuId, ModelId};
 use crate::time::{Duration, Time};
 
 pub mod modm;
+mod outlook;
 mod static_split;
+mod what_if;
 
 pub use modm::{Mode, ModmAllocation, ModmSettings, Pid, Rates};
 pub use static_split::StaticSplit;
+pub use what_if::{WhatIf, WhatIfSettings};
 
 /// When idle large workers may take hits although no miss is waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +81,55 @@ impl Demand {
     }
 }
 
+/// A worker that is not down, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Which.
+    pub worker: WorkerId,
+    /// What it is.
+    pub gpu: GpuId,
+    /// What it holds once it is done with what it does; `None` for a worker that is back without a model.
+    pub holds: Option<ModelId>,
+    /// What it should hold.
+    pub target: ModelId,
+    /// When it is expected to be done with what it does, by the profile; not before now.
+    pub free: Time,
+}
+
+/// Requests of equal work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Class {
+    /// Miss or hit.
+    pub kind: DecisionKind,
+    /// Steps skipped.
+    pub skipped_steps: u32,
+    /// Expected time by GPU type, then model; `None` for models that may not serve it.
+    pub times: Arc<[Option<Duration>]>,
+}
+
+/// A request that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it is, as a place in the list of classes.
+    pub class: usize,
+    /// When it should be finished.
+    pub due: Time,
+}
+
+/// What a policy may know when it decides: nothing of what is to come, and of what runs only what the profile expects.
+#[derive(Clone, Debug, Default)]
+pub struct Situation {
+    /// `None` if nothing was routed since the previous decision.
+    pub demand: Option<Demand>,
+    /// The workers that are not down, in order.
+    pub seats: Vec<Seat>,
+    /// The classes there were so far; the list only grows.
+    pub classes: Vec<Class>,
+    /// What waits, in the order in which it would be served: the first of it, so many for each worker that what is
+    /// left out does not matter to anything near.
+    pub waiting: Vec<Waiting>,
+}
+
 /// A policy's decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
@@ -94,12 +150,18 @@ pub trait AllocationPolicy: std::fmt::Debug + Send {
     fn initial(&self) -> Allocation;
     /// When it wants to decide next; `None` for never.
     fn next_decision(&self) -> Option<Time>;
-    /// Decides, at or after [`Self::next_decision`], which then lies after `now`. `demand` is `None` if
-    /// nothing was routed since the previous decision.
-    fn decide(&mut self, now: Time, demand: Option<&Demand>) -> Option<Decided>;
+    /// Decides, at or after [`Self::next_decision`], which then lies after `now`.
+    fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided>;
     /// Whether a decision without demand changes nothing: then nobody asks for one, however short the
     /// period and long the silence.
     fn needs_demand(&self) -> bool {
+        false
+    }
+    /// A request was routed: its class, and the time that it has left.
+    fn observe(&mut self, _now: Time, _class: usize, _left: Duration) {}
+    /// Something has happened that may call for a decision, now if this returns true. For policies that decide at
+    /// events; others keep to [`Self::next_decision`].
+    fn happened(&mut self, _now: Time) -> bool {
         false
     }
     /// Passes over the decisions due by `now`, none of which had any demand, and says when the last was

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits};
+use super::{Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits, Situation};
 use crate::model::ModelId;
 use crate::time::{Duration, Time};
 
@@ -155,9 +155,9 @@ impl AllocationPolicy for ModmAllocation {
         last
     }
 
-    fn decide(&mut self, now: Time, demand: Option<&Demand>) -> Option<Decided> {
+    fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided> {
         self.pass_over(now); // a live loop may be late; the ticks stay multiples of the period
-        let demand = demand?;
+        let demand = situation.demand.as_ref()?;
         let workers = self.settings.workers as f64;
         let (wanted, overloaded) = match self.settings.mode {
             Mode::Quality => {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn step(policy: &mut ModmAllocation, demand: Option<&Demand>) -> Option<Decided> {
-        policy.decide(policy.next, demand)
+        policy.decide(policy.next, &Situation { demand: demand.copied(), ..Situation::default() })
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn a_late_tick_keeps_the_grid() {
         let mut policy = ModmAllocation::new(settings(Mode::Quality, None));
-        policy.decide(Time::from_nanoseconds(541_000_000_000), None);
+        policy.decide(Time::from_nanoseconds(541_000_000_000), &Situation::default());
         assert_eq!(policy.next_decision(), Some(Time::from_nanoseconds(720_000_000_000)));
     }
 }

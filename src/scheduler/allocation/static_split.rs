@@ -1,7 +1,7 @@
 //! The null policy: what the cluster starts with is what it keeps. The baseline for any monitor, and
 //! what systems without small models run on.
 
-use super::{Allocation, AllocationPolicy, Decided, Demand};
+use super::{Allocation, AllocationPolicy, Decided, Situation};
 use crate::time::Time;
 
 /// Never changes anything.
@@ -27,7 +27,7 @@ impl AllocationPolicy for StaticSplit {
         None
     }
 
-    fn decide(&mut self, _: Time, _: Option<&Demand>) -> Option<Decided> {
+    fn decide(&mut self, _: Time, _: &Situation) -> Option<Decided> {
         None
     }
 }

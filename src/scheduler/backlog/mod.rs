@@ -1,61 +1,245 @@
-//! A first-in-first-out queue by order of routing. A request that must be tried again goes back to its
-//! place, so that order holds whatever fails.
+//! Requests that wait for a worker, in classes of equal work: misses, and hits by the steps they skip. Each class is in
+//! the order of the discipline (`order`), and keeps what can no longer be in time behind what can. Which class goes
+//! first, and on which worker, is the dispatcher's business.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::request::RequestId;
+use smallvec::SmallVec;
 
-/// Requests in the order they were routed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Queue {
-    waiting: VecDeque<(u32, RequestId)>,
+use super::action::{Decision, DecisionKind};
+use super::hardware::Hardware;
+use super::serving::Serving;
+use crate::model::{GpuId, ModelId, ModelSet, Work};
+use crate::request::{Request, RequestId};
+use crate::time::{Duration, Time};
+
+mod fair;
+mod order;
+
+pub use fair::Terms;
+pub use order::{Late, Order, QueueSettings};
+
+use fair::Fair;
+
+/// Where a request waits: first by priority, then by the discipline, then by routing. A request that must be tried
+/// again goes back to its place, so that order holds whatever fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Of its tenant, the first one 0.
+    pub(super) priority: u32,
+    /// What the discipline goes by.
+    pub(super) key: u64,
+    /// The how-manieth it was routed.
+    pub(super) order: u32,
+    pub(super) request: RequestId,
 }
 
-impl Queue {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// Adds a request routed as the `order`th; usually the last, else at its place.
-    pub(super) fn add(&mut self, order: u32, request: RequestId) {
-        if self.waiting.back().is_none_or(|(last, _)| *last < order) {
-            self.waiting.push_back((order, request));
-        } else {
-            let place = self.waiting.partition_point(|(other, _)| *other < order);
-            self.waiting.insert(place, (order, request));
-        }
-    }
-
-    pub(super) fn take_first(&mut self) -> Option<RequestId> {
-        self.waiting.pop_front().map(|(_, request)| request)
-    }
-
-    /// Takes out a request routed as the `order`th.
-    pub(super) fn remove(&mut self, order: u32) {
-        if let Ok(place) = self.waiting.binary_search_by_key(&order, |(other, _)| *other) {
-            self.waiting.remove(place);
-        }
+impl Place {
+    /// Among what is late: nothing but priority and routing counts there.
+    const fn behind(self) -> Self {
+        Self { key: 0, ..self }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A class and a place in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub(super) class: usize,
+    pub(super) place: Place,
+    /// When it should be finished.
+    pub(super) due: Time,
+}
 
-    #[test]
-    fn what_comes_back_takes_its_old_place() {
-        let mut queue = Queue::default();
-        for order in [1, 2, 4, 5] {
-            queue.add(order, RequestId(order));
+/// Requests of equal work.
+#[derive(Clone, Debug)]
+pub(super) struct Class {
+    pub(super) kind: DecisionKind,
+    pub(super) skipped_steps: u32,
+    /// The models that may serve it, those asked first in front: for misses the best, for hits those that serve no
+    /// misses.
+    pub(super) choices: SmallVec<[ModelSet; 2]>,
+    /// Expected time by GPU type, then model; `None` for models that may not serve it.
+    pub(super) times: Arc<[Option<Duration>]>,
+    /// The best model that may serve it.
+    pub(super) best: ModelSet,
+    /// The shortest of these: what cannot be done in that time is late.
+    pub(super) shortest: Duration,
+    in_time: BTreeSet<(Place, Time)>,
+    late: BTreeSet<(Place, Time)>,
+}
+
+/// Everything that waits.
+#[derive(Clone, Debug)]
+pub(super) struct Backlog {
+    settings: QueueSettings,
+    serving: Serving,
+    hardware: Hardware,
+    total_steps: u32,
+    /// In order of first appearance; a few.
+    classes: Vec<Class>,
+    fair: Fair,
+    waiting: usize,
+}
+
+impl Class {
+    /// What goes first of what can be in time, or else of the rest; and whether it can.
+    pub(super) fn first(&self, in_time: bool) -> Option<&Place> {
+        let line = if in_time { &self.in_time } else { &self.late };
+        line.first().map(|(place, _)| place)
+    }
+
+    /// What waits, in order, with when it is due: first what can be in time.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Place, Time, bool)> {
+        let in_time = self.in_time.iter().map(|(place, due)| (place, *due, true));
+        in_time.chain(self.late.iter().map(|(place, due)| (place, *due, false)))
+    }
+
+    fn len(&self) -> usize {
+        self.in_time.len() + self.late.len()
+    }
+}
+
+impl Backlog {
+    pub(super) fn new(settings: QueueSettings, serving: Serving, hardware: Hardware, total_steps: u32) -> Self {
+        Self { settings, serving, hardware, total_steps, classes: Vec::new(), fair: Fair::default(), waiting: 0 }
+    }
+
+    pub(super) const fn settings(&self) -> &QueueSettings {
+        &self.settings
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// What waits of a kind.
+    pub(super) fn waiting(&self, kind: DecisionKind) -> usize {
+        self.classes.iter().filter(|class| class.kind == kind).map(Class::len).sum()
+    }
+
+    pub(super) fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// Whether a miss waits that goes before late requests, or any at all.
+    pub(super) fn a_miss_waits(&self, in_time: bool) -> bool {
+        let misses = self.classes.iter().filter(|class| class.kind == DecisionKind::Miss);
+        misses.fold(false, |waits, class| waits || !class.in_time.is_empty() || !in_time && !class.late.is_empty())
+    }
+
+    /// When a request should be finished.
+    pub(super) fn due(&self, request: &Request) -> Time {
+        request.deadline.unwrap_or(request.arrival + self.settings.due)
+    }
+
+    /// Where a request is to wait that was routed as the `order`th.
+    pub(super) fn place(&mut self, request: &Request, decision: &Decision, order: u32) -> Waits {
+        let class = self.class(decision);
+        let due = self.due(request);
+        let terms = self.settings.terms(request.tenant);
+        let key = match self.settings.order {
+            Order::MissesFirst | Order::Oldest => 0,
+            Order::Deadline => due.nanoseconds(),
+            Order::Slack => due.nanoseconds().saturating_sub(self.usual_time(class).nanoseconds()),
+            Order::Fair => self.fair.tag(request.tenant, self.usual_time(class), terms.weight),
+        };
+        let place = Place { priority: terms.rank(), key, order, request: request.id };
+        Waits { class, place, due }
+    }
+
+    /// Expected time of a class where it is served first: on the first GPU type.
+    fn usual_time(&self, class: usize) -> Duration {
+        let class = &self.classes[class];
+        let first = class.choices.iter().flat_map(|choice| choice.iter()).next();
+        first.and_then(|model| class.times[model.index()]).unwrap_or(class.shortest)
+    }
+
+    pub(super) fn add(&mut self, waits: &Waits) {
+        let class = &mut self.classes[waits.class];
+        self.waiting += usize::from(class.in_time.insert((waits.place, waits.due)));
+    }
+
+    /// Takes a request out.
+    pub(super) fn remove(&mut self, waits: &Waits) {
+        let class = &mut self.classes[waits.class];
+        let was_there = class.in_time.remove(&(waits.place, waits.due))
+            || class.late.remove(&(waits.place.behind(), waits.due));
+        self.waiting -= usize::from(was_there);
+    }
+
+    /// Takes out what goes first, to be served.
+    pub(super) fn take_first(&mut self, class: usize, in_time: bool) -> Option<RequestId> {
+        let class = &mut self.classes[class];
+        let line = if in_time { &mut class.in_time } else { &mut class.late };
+        let (place, _) = line.pop_first()?;
+        self.waiting -= 1;
+        if in_time {
+            self.fair.started(place.key);
         }
-        queue.add(3, RequestId(3));
-        queue.add(0, RequestId(0));
-        queue.remove(4);
-        let order: Vec<u32> = std::iter::from_fn(|| queue.take_first()).map(|request| request.0).collect();
-        assert_eq!(order, [0, 1, 2, 3, 5]);
+        Some(place.request)
+    }
+
+    /// Takes out what can no longer be in time.
+    pub(super) fn take_late(&mut self, now: Time) -> SmallVec<[RequestId; 2]> {
+        let mut late = SmallVec::new();
+        if self.settings.late == Late::InTurn || self.waiting == 0 {
+            return late;
+        }
+        for class in &mut self.classes {
+            while let Some((place, due)) = class.in_time.first().copied()
+                && now + class.shortest > due
+            {
+                class.in_time.pop_first();
+                self.waiting -= 1;
+                late.push(place.request);
+            }
+        }
+        late
+    }
+
+    /// Puts a request behind those that can be in time, with what is decided for it now. Returns where that is.
+    pub(super) fn put_behind(&mut self, waits: &Waits, decision: &Decision) -> Waits {
+        let waits = Waits { class: self.class(decision), ..*waits };
+        self.classes[waits.class].late.insert((waits.place.behind(), waits.due));
+        self.waiting += 1;
+        waits
+    }
+
+    /// The class of a decision.
+    fn class(&mut self, decision: &Decision) -> usize {
+        let same = |class: &Class| (class.kind, class.skipped_steps) == (decision.kind, decision.skipped_steps);
+        self.classes.iter().position(same).unwrap_or_else(|| {
+            self.classes.push(self.new_class(decision));
+            self.classes.len() - 1
+        })
+    }
+
+    fn new_class(&self, decision: &Decision) -> Class {
+        let models = self.serving.of(decision);
+        let of_misses = self.serving.of_misses();
+        let choices: SmallVec<[ModelSet; 2]> = match decision.kind {
+            DecisionKind::Miss => models.iter().map(|model| ModelSet::EMPTY.with(model)).collect(),
+            _ => [models.without(of_misses), models.and(of_misses)].into_iter().filter(|set| !set.is_empty()).collect(),
+        };
+        let (total_steps, skipped_steps) = (self.total_steps, decision.skipped_steps);
+        let time = |gpu: usize, model: usize| {
+            let model = ModelId(model as u16);
+            let work = Work { model, total_steps, skipped_steps };
+            models.contains(model).then(|| self.hardware.job(GpuId(gpu as u16), work))
+        };
+        let gpus = 0..self.hardware.types();
+        let times: Arc<[Option<Duration>]> =
+            gpus.flat_map(|gpu| (0..self.serving.models()).map(move |model| (gpu, model))).map(|(g, m)| time(g, m)).collect();
+        Class {
+            kind: decision.kind,
+            skipped_steps,
+            choices,
+            best: models.iter().take(1).collect(),
+            shortest: times.iter().flatten().min().copied().unwrap_or_default(),
+            times,
+            in_time: BTreeSet::new(),
+            late: BTreeSet::new(),
+        }
     }
 }

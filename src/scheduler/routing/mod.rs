@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::action::{Decision, DecisionKind};
+use super::backlog::Order;
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::time::Time;
@@ -30,20 +31,11 @@ pub struct Load {
     pub waiting_hits: usize,
 }
 
-/// Which queue a request waits in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// Served by the large model alone.
-    Misses,
-    /// Served by a small model, or by an idle large one.
-    Hits,
-}
-
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
     /// It waits for a worker.
-    Queue(Decision, Lane),
+    Queue(Decision),
     /// It is answered from the cache at once.
     Return(Decision),
     /// It is not accepted, and why.
@@ -53,7 +45,7 @@ pub enum Route {
 impl Route {
     /// Whether nothing that was found is of use.
     pub fn is_miss(&self) -> bool {
-        matches!(self, Self::Queue(decision, _) if decision.kind == DecisionKind::Miss)
+        matches!(self, Self::Queue(decision) if decision.kind == DecisionKind::Miss)
     }
 }
 
@@ -122,6 +114,15 @@ impl System {
         match self {
             Self::Pinecone => vec![total_steps],
             Self::Vanilla | Self::Nirvana | Self::Modm => Bounds::at_or_above(bounds).distinct_steps(),
+        }
+    }
+
+    /// Who goes first in it unless the scenario says otherwise: the paper's two queues for `MoDM`, one for the others.
+    #[must_use]
+    pub const fn default_order(self) -> Order {
+        match self {
+            Self::Vanilla | Self::Nirvana | Self::Pinecone => Order::Oldest,
+            Self::Modm => Order::MissesFirst,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `MoDM` (ASPLOS '26, arXiv 2503.11972): a hit is refined by a small model from a final image that is
 //! similar to the prompt. Not for prompts without locality: then every image is made by the large model.
 
-use super::{Bounds, Lane, Load, Route, RoutingPolicy, Storage};
+use super::{Bounds, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
@@ -30,8 +30,8 @@ impl RoutingPolicy for Modm {
 
     fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
         match nearest.and_then(|found| Some((found, self.bounds.skipped(found.similarity)?))) {
-            Some((found, skipped)) => Route::Queue(Decision::hit(found, skipped), Lane::Hits),
-            None => Route::Queue(Decision::miss(nearest), Lane::Misses),
+            Some((found, skipped)) => Route::Queue(Decision::hit(found, skipped)),
+            None => Route::Queue(Decision::miss(nearest)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Nirvana (NSDI '24): intermediate states of the large model, found by the prompt that made them, save
 //! their first k steps. The large model serves hits too, so it saves less than a small model would.
 
-use super::{Bounds, Lane, Load, Route, RoutingPolicy, Storage};
+use super::{Bounds, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
@@ -35,6 +35,6 @@ impl RoutingPolicy for Nirvana {
             Some((found, stored))
         });
         let decision = usable.map_or_else(|| Decision::miss(nearest), |(found, stored)| Decision::hit(found, stored));
-        Route::Queue(decision, Lane::Misses)
+        Route::Queue(decision)
     }
 }

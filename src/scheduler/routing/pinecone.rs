@@ -1,7 +1,7 @@
 //! Pinecone: a vector database in front of the large model. The image of a similar enough prompt is
 //! returned as it is. Fast and cheap, and wrong wherever two prompts look alike but mean different things.
 
-use super::{Bounds, Lane, Load, Route, RoutingPolicy, Storage};
+use super::{Bounds, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
@@ -32,7 +32,7 @@ impl RoutingPolicy for Pinecone {
     fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
         match nearest.filter(|found| self.bounds.skipped(found.similarity).is_some()) {
             Some(found) => Route::Return(Decision::returned(found, self.total_steps)),
-            None => Route::Queue(Decision::miss(nearest), Lane::Misses),
+            None => Route::Queue(Decision::miss(nearest)),
         }
     }
 }

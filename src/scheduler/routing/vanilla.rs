@@ -1,6 +1,6 @@
 //! The large model for every request, nothing reused: the baseline that every other system is held against.
 
-use super::{Lane, Load, Route, RoutingPolicy, Storage};
+use super::{Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
@@ -15,6 +15,6 @@ impl RoutingPolicy for Vanilla {
     }
 
     fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
-        Route::Queue(Decision::miss(nearest), Lane::Misses)
+        Route::Queue(Decision::miss(nearest))
     }
 }

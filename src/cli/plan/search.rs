@@ -1,0 +1,133 @@
+//! The search for the cheapest cluster that holds. It takes for granted that more GPUs never hold less, so that one that
+//! fails speaks for all that are no larger, and one that holds for all that are no smaller; the plan shows what was tried.
+
+/// GPUs of each group.
+pub(super) type Mix = Vec<u32>;
+
+/// What is known so far.
+#[derive(Clone, Debug)]
+pub(super) struct Search {
+    /// All mixes by price, then by GPUs, then by the first groups' counts.
+    candidates: Vec<(f64, Mix)>,
+    failed: Vec<Mix>,
+    held: Vec<Mix>,
+}
+
+/// Whether a mix has no less of anything than another.
+fn covers(mix: &[u32], other: &[u32]) -> bool {
+    mix.iter().zip(other).all(|(a, b)| a >= b)
+}
+
+impl Search {
+    /// Over all mixes of up to so many GPUs of each group, but the empty one.
+    pub(super) fn new(most: &[u32], price: impl Fn(&[u32]) -> f64) -> Self {
+        let mut mixes: Vec<Mix> = vec![Vec::new()];
+        for most in most {
+            mixes = mixes.iter().flat_map(|mix| (0..=*most).map(|count| [mix.as_slice(), &[count]].concat())).collect();
+        }
+        let gpus = |mix: &Mix| mix.iter().sum::<u32>();
+        let mut candidates: Vec<(f64, Mix)> =
+            mixes.into_iter().filter(|mix| gpus(mix) > 0).map(|mix| (price(&mix), mix)).collect();
+        candidates.sort_by(|(a, a_mix), (b, b_mix)| a.total_cmp(b).then(gpus(a_mix).cmp(&gpus(b_mix))).then(b_mix.cmp(a_mix)));
+        Self { candidates, failed: Vec::new(), held: Vec::new() }
+    }
+
+    fn is_open(&self, mix: &Mix) -> bool {
+        !self.failed.iter().any(|failed| covers(failed, mix)) && !self.held.contains(mix)
+    }
+
+    /// What to try next; `None` once the cheapest is known. A third of the way up in price: what fails is known to fail
+    /// before the trace is over, what holds costs a whole run.
+    pub(super) fn next(&self) -> Option<Mix> {
+        let open: Vec<&Mix> = self.cheaper().filter(|mix| self.is_open(mix)).collect();
+        open.get(open.len() / 3).map(|mix| (*mix).clone())
+    }
+
+    /// Mixes that are cheaper than the cheapest that holds.
+    fn cheaper(&self) -> impl Iterator<Item = &Mix> {
+        let mixes = self.candidates.iter().map(|(_, mix)| mix);
+        mixes.take_while(|mix| !self.held.contains(mix))
+    }
+
+    /// Leaves out what is known to fail without having been tried. Returns how much that is.
+    pub(super) fn rule_out(&mut self, fails: impl Fn(&[u32]) -> bool) -> usize {
+        let before = self.candidates.len();
+        self.candidates.retain(|(_, mix)| !fails(mix));
+        before - self.candidates.len()
+    }
+
+    /// A mix was tried.
+    pub(super) fn tell(&mut self, mix: Mix, holds: bool) {
+        if holds { self.held.push(mix) } else { self.failed.push(mix) }
+    }
+
+    /// The cheapest mix that holds, of those tried.
+    pub(super) fn cheapest(&self) -> Option<&Mix> {
+        self.candidates.iter().map(|(_, mix)| mix).find(|mix| self.held.contains(mix))
+    }
+
+    /// What to try for a plan's next-best choices: the cheapest mixes, from there on, of which nothing is known but
+    /// that they cost more.
+    pub(super) fn alternatives(&self, count: usize) -> Vec<Mix> {
+        let dearer = self.candidates.iter().map(|(_, mix)| mix).skip_while(|mix| !self.held.contains(mix));
+        dearer.filter(|mix| self.is_open(mix)).take(count).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+
+    use super::*;
+    use crate::draw::{Purpose, stream};
+
+    /// Searches; returns the choice and how much was tried.
+    fn find(most: &[u32], price: impl Fn(&[u32]) -> f64, holds: impl Fn(&[u32]) -> bool) -> (Option<Mix>, usize) {
+        let mut search = Search::new(most, price);
+        let mut tried = 0;
+        while let Some(mix) = search.next() {
+            tried += 1;
+            let held = holds(&mix);
+            search.tell(mix, held);
+        }
+        (search.cheapest().cloned(), tried)
+    }
+
+    #[test]
+    fn finds_the_smallest_cluster_in_a_few_tries() {
+        for least in 1..=64 {
+            let (found, tried) = find(&[64], |mix| f64::from(mix[0]), |mix| mix[0] >= least);
+            assert_eq!(found, Some(vec![least]));
+            assert!(tried <= 12, "{tried} tries for {least}");
+        }
+        assert_eq!(find(&[64], |mix| f64::from(mix[0]), |_| false).0, None);
+    }
+
+    #[test]
+    fn finds_the_cheapest_mix_of_all() {
+        for seed in 0..200 {
+            let mut draws = stream(seed, Purpose::Test, 60);
+            let speeds: Vec<f64> = (0..3).map(|_| draws.random_range(0.2..3.0)).collect();
+            let prices: Vec<f64> = (0..3).map(|_| draws.random_range(0.2..3.0)).collect();
+            let needed = draws.random_range(1.0..20.0);
+            let sum = |mix: &[u32], of: &[f64]| mix.iter().zip(of).map(|(count, each)| f64::from(*count) * each).sum::<f64>();
+            let holds = |mix: &[u32]| sum(mix, &speeds) >= needed;
+            let (found, tried) = find(&[8, 8, 8], |mix| sum(mix, &prices), holds);
+            let all = Search::new(&[8, 8, 8], |mix| sum(mix, &prices)).candidates;
+            let best = all.iter().find(|(_, mix)| holds(mix));
+            assert_eq!(found.as_ref(), best.map(|(_, mix)| mix), "seed {seed}");
+            assert!(tried < all.len() / 4, "{tried} tries of {}", all.len());
+        }
+    }
+
+    #[test]
+    fn what_is_ruled_out_is_not_tried() {
+        let mut search = Search::new(&[9], |mix| f64::from(mix[0]));
+        search.rule_out(|mix| mix[0] < 5);
+        assert_eq!(search.next(), Some(vec![6]));
+        search.tell(vec![6], true);
+        assert_eq!(search.next(), Some(vec![5]));
+        search.tell(vec![5], false);
+        assert_eq!((search.next(), search.cheapest(), search.alternatives(2)), (None, Some(&vec![6]), vec![vec![7], vec![8]]));
+    }
+}

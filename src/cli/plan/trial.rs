@@ -1,0 +1,221 @@
+//! One cluster tried on all traces of a plan. What a trace has left to say is not asked once it is known that the
+//! cluster does not hold.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Plan;
+use super::search::Mix;
+use crate::cli::run::{Prepared, of_seed};
+use crate::input::InputError;
+use crate::journal::{Journal, Record};
+use crate::metrics::Results;
+use crate::metrics::bound::{Job, fewest_late, jobs, speed};
+use crate::model::{GpuId, ModelId};
+use crate::replay::{Inbox, Next};
+use crate::report::PlanRow;
+use crate::request::Outcome;
+use crate::scenario::{Fault, FaultEvent, Inputs, Override, Scenario, Source, TraceInputs};
+use crate::scheduler::{Action, Event};
+use crate::time::{Duration, Time};
+use crate::window::Window;
+
+/// The traces, and what holding means.
+pub(super) struct Trials<'a> {
+    command: &'a Plan,
+    base: Scenario,
+    source: &'a Source,
+    sets: &'a [Override],
+    /// By seed.
+    traces: Vec<Arc<TraceInputs>>,
+    threshold_s: f64,
+    /// Requests over all traces that may be late.
+    allowed: u64,
+    /// Requests simulated so far.
+    simulated: u64,
+}
+
+impl<'a> Trials<'a> {
+    /// Reads everything.
+    pub(super) fn load(command: &'a Plan, source: &'a Source, sets: &'a [Override]) -> Result<Self, InputError> {
+        let base = source.scenario(sets)?;
+        let retrieves = Inputs::retrieves(base.system.policy);
+        let mut traces: Vec<Arc<TraceInputs>> = Vec::new();
+        for seed in 0..command.seeds.get() as u64 {
+            let trace = of_seed(&base, seed, traces.first(), source, retrieves);
+            traces.push(Arc::new(trace.map_err(|error| source.place(error, sets))?));
+        }
+        let inputs = Inputs::new(&base, source.file(), traces[0].clone()).map_err(|error| source.place(error, sets))?;
+        let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.steps);
+        let requests: u64 = traces.iter().map(|trace| trace.trace.len() as u64).sum();
+        if command.load != 1.0 {
+            traces = traces.into_iter().map(|trace| Arc::new(trace.stretched(1.0 / command.load))).collect();
+        }
+        // The largest number of late requests with which the share that is in time is still no less.
+        let allowed = (0..=requests).rev().find(|late| {
+            (requests - late) as f64 / requests as f64 >= command.attainment
+        });
+        let threshold_s = command.slo * full;
+        Ok(Self { command, base, source, sets, traces, threshold_s, allowed: allowed.unwrap_or(0), simulated: 0 })
+    }
+
+    pub(super) const fn threshold_s(&self) -> f64 {
+        self.threshold_s
+    }
+
+    pub(super) const fn simulated(&self) -> u64 {
+        self.simulated
+    }
+
+    pub(super) fn stand_ins(&self) -> &[String] {
+        let retrieves = Inputs::retrieves(self.base.system.policy);
+        if retrieves { &self.traces[0].stand_ins } else { &[] }
+    }
+
+    /// The scenario with this cluster.
+    fn scenario(&self, mix: &[u32]) -> Scenario {
+        let mut scenario = self.base.clone();
+        let groups = scenario.cluster.gpus.into_iter().zip(mix).filter(|(_, count)| **count > 0);
+        scenario.cluster.gpus = groups.map(|(mut group, count)| {
+            group.count = *count;
+            group
+        }).collect();
+        let workers = scenario.workers() as u32;
+        scenario.allocation.initial_large = scenario.allocation.initial_large.map(|large| large.min(workers));
+        let down = (0..self.command.spare.min(workers) as u16).collect::<Vec<_>>();
+        if !down.is_empty() {
+            let event = FaultEvent { at_s: 0.0, for_s: None, what: Fault::Down, workers: down, node: None, factor: None };
+            scenario.faults.events.push(event);
+        }
+        scenario
+    }
+
+    fn prepared(&self, mix: &[u32], seed: usize) -> Result<Prepared, InputError> {
+        let mut scenario = self.scenario(mix);
+        scenario.seed = scenario.seed.wrapping_add(seed as u64);
+        let mut prepared = Prepared::with_trace(scenario, self.source, self.sets, self.traces[seed].clone())?;
+        // The target is in seconds: what it is a multiple of may not be in this cluster.
+        let full = prepared.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.steps);
+        prepared.scenario.slo.multiples = vec![self.threshold_s / full];
+        prepared.scenario.queue.deadline_multiple = self.threshold_s / full;
+        Ok(prepared)
+    }
+
+    /// Tries a cluster; with the results of all traces if it holds.
+    pub(super) fn run(&mut self, mix: &Mix) -> anyhow::Result<(PlanRow, Vec<Results>)> {
+        let mut row = PlanRow { gpus: mix.clone(), ..PlanRow::default() };
+        let mut all = Vec::new();
+        for seed in 0..self.traces.len() {
+            let prepared = self.prepared(mix, seed)?;
+            let watch = Watch::new(Duration::from_seconds_saturating(self.threshold_s), self.allowed - row.late);
+            let events = prepared.scenario.outside(&prepared.inputs.trace.trace).peekable();
+            let inbox = Budgeted { events, watch: watch.clone() };
+            let results = prepared.run_on(prepared.scenario.latency(&prepared.inputs), true, inbox, watch.clone())?;
+            row.late += watch.late.get();
+            row.requests += watch.arrived.get();
+            self.simulated += watch.arrived.get();
+            if watch.is_over() {
+                row.stopped = true;
+                return Ok((row, Vec::new()));
+            }
+            row.add(&results, &prepared.scenario.model_names());
+            all.push(results);
+        }
+        row.holds = true;
+        Ok((row, all))
+    }
+
+    /// What no cluster may have less of, by the decisions of these runs of the largest cluster.
+    pub(super) fn bound(&self, most: &[u32], results: &[Results]) -> anyhow::Result<Bound> {
+        let prepared = self.prepared(most, 0)?;
+        let settings = prepared.settings(true, false);
+        let limit = Duration::from_seconds_saturating(self.threshold_s);
+        let asked: Vec<Vec<Job>> = results.iter().map(|results| jobs(&settings, &results.requests, limit)).collect();
+        let types = prepared.scenario.gpu_types();
+        let speed = |group: &str| types.iter().position(|name| name == group).map_or(0, |gpu| speed(&settings, GpuId(gpu as u16)));
+        let speeds: Vec<u64> = self.base.cluster.gpus.iter().map(|group| speed(&group.r#type)).collect();
+        let all: u64 = speeds.iter().zip(most).map(|(speed, count)| speed * u64::from(*count)).sum();
+        let (mut fails, mut may) = (0, all);
+        while fails + 1 < may {
+            let middle = u64::midpoint(fails, may);
+            let late: u64 = asked.iter().map(|jobs| fewest_late(jobs, middle)).sum();
+            if late > self.allowed { fails = middle } else { may = middle }
+        }
+        let down = u64::from(self.command.spare) * speeds.iter().min().copied().unwrap_or(0);
+        Ok(Bound { speeds, least: may + down })
+    }
+}
+
+/// The least that a cluster must be able to do, whatever its policy.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    /// What a GPU of each group can do.
+    speeds: Vec<u64>,
+    least: u64,
+}
+
+impl Bound {
+    /// Whether a cluster can do too little.
+    pub(super) fn rules_out(&self, mix: &[u32]) -> bool {
+        self.speeds.iter().zip(mix).map(|(speed, count)| speed * u64::from(*count)).sum::<u64>() < self.least
+    }
+}
+
+/// Counts what comes and what is late; shared by what records a run and what feeds it.
+#[derive(Clone, Debug)]
+struct Watch {
+    limit: Duration,
+    /// How many may be late.
+    allowed: u64,
+    arrived: Rc<Cell<u64>>,
+    late: Rc<Cell<u64>>,
+    arrivals: Rc<RefCell<Window<Time>>>,
+}
+
+impl Watch {
+    fn new(limit: Duration, allowed: u64) -> Self {
+        Self { limit, allowed, arrived: Rc::default(), late: Rc::default(), arrivals: Rc::default() }
+    }
+
+    /// Whether too many have been late.
+    fn is_over(&self) -> bool {
+        self.late.get() > self.allowed
+    }
+}
+
+impl Journal for Watch {
+    fn record(&mut self, time: Time, record: Record<'_>) {
+        match record {
+            Record::Event(Event::Arrived(request)) => {
+                self.arrived.set(self.arrived.get() + 1);
+                self.arrivals.borrow_mut().insert(request.id.0, request.arrival);
+            }
+            Record::Action(Action::Finish { request, outcome }) => {
+                let arrival = self.arrivals.borrow_mut().remove(request.0);
+                let met = *outcome == Outcome::Completed && arrival.is_some_and(|at| time.since(at) <= self.limit);
+                self.late.set(self.late.get() + u64::from(!met));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A trace that ends when too much of it was late.
+struct Budgeted<I: Iterator<Item = (Time, Event)>> {
+    events: std::iter::Peekable<I>,
+    watch: Watch,
+}
+
+impl<I: Iterator<Item = (Time, Event)>> Inbox for Budgeted<I> {
+    fn next(&mut self) -> Next {
+        match self.events.peek() {
+            Some((time, _)) if !self.watch.is_over() => Next::At(*time),
+            _ => Next::Closed,
+        }
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        self.events.next().map(|(_, event)| event)
+    }
+}

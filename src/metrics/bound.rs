@@ -1,0 +1,189 @@
+//! How few requests any policy could have been late with, had it known all arrivals: a bound that is proven and a
+//! little too good to be true. The decisions of the run stand (who hit, and what it skips); everything else is free.
+//!
+//! Every worker is taken for the fastest, with the model that is fastest for the request at hand, and all of them
+//! together for one machine as fast as their sum, that may interrupt its work: whatever they did, it could do. No loads.
+//! On one machine, with deadlines in the order of arrivals, fewest late is solved exactly (Kise, Ibaraki and Mine,
+//! Operations Research 26, 1978): in order of arrival, whenever one would be late, that one is left out without which the
+//! others are done first.
+
+use super::fold::{RequestRow, Settings};
+use crate::model::{GpuId, ModelId, Work};
+use crate::scheduler::DecisionKind;
+use crate::time::{Duration, Time};
+
+/// A request and the least that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// When it arrives.
+    pub arrival: Time,
+    /// When it should be finished; in the order of arrivals.
+    pub due: Time,
+    /// Nanoseconds on one worker.
+    pub work: u64,
+}
+
+/// A job that is not left out, in units of 1/speed nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    arrival: u128,
+    work: u128,
+}
+
+/// The jobs that are kept since the machine was last idle.
+#[derive(Debug, Default)]
+struct Busy {
+    jobs: Vec<Kept>,
+    /// When all before them are done.
+    before: u128,
+    /// When all are done.
+    done: u128,
+}
+
+impl Busy {
+    /// Adds a job behind the others.
+    fn add(&mut self, job: Kept) {
+        if job.arrival >= self.done {
+            self.before = self.done;
+            self.jobs.clear();
+            self.done = job.arrival;
+        }
+        self.jobs.push(job);
+        self.done += job.work;
+    }
+
+    /// Leaves out the job without which the others are done first.
+    fn leave_one_out(&mut self) {
+        // Done = the latest, over all jobs, of its arrival plus the work from it on. `early` and `late` are that over
+        // the jobs before and behind the one that is left out.
+        let mut late = vec![0_u128; self.jobs.len() + 1];
+        let mut behind = 0;
+        for (place, job) in self.jobs.iter().enumerate().rev() {
+            behind += job.work;
+            late[place] = late[place + 1].max(job.arrival + behind);
+        }
+        let mut early = self.before + behind;
+        let mut best = (u128::MAX, 0);
+        for (place, job) in self.jobs.iter().enumerate() {
+            let done = (early - job.work).max(late[place + 1]);
+            best = best.min((done, place));
+            early = early.max(job.arrival + behind);
+            behind -= job.work;
+        }
+        let (done, place) = best;
+        self.jobs.remove(place);
+        self.done = done;
+    }
+}
+
+/// The least number of late jobs on a machine as fast as so many thousandths of a worker. Jobs are in order of arrival
+/// and of when they are due.
+#[must_use]
+pub fn fewest_late(jobs: &[Job], thousandths: u64) -> u64 {
+    let scaled = |time: Time| u128::from(time.nanoseconds()) * u128::from(thousandths);
+    let (mut busy, mut late) = (Busy::default(), 0);
+    for job in jobs {
+        busy.add(Kept { arrival: scaled(job.arrival), work: u128::from(job.work) * 1000 });
+        if busy.done > scaled(job.due) {
+            busy.leave_one_out();
+            late += 1;
+        }
+    }
+    late
+}
+
+/// The least share of a run's requests that could have been late, each being due so long after its arrival.
+pub(super) fn fewest_violations(settings: &Settings, rows: &[RequestRow], limit: Duration) -> Option<f64> {
+    let jobs = jobs(settings, rows, limit);
+    let thousandths = settings.gpus.iter().map(|gpu| speed(settings, *gpu)).sum();
+    (!jobs.is_empty()).then(|| fewest_late(&jobs, thousandths) as f64 / jobs.len() as f64)
+}
+
+/// What a run's requests took at least, each being due so long after its arrival.
+#[must_use]
+pub fn jobs(settings: &Settings, rows: &[RequestRow], limit: Duration) -> Vec<Job> {
+    let counted = rows.iter().filter(|row| row.arrival >= settings.warmup);
+    let job = |row: &RequestRow| Job { arrival: row.arrival, due: row.arrival + limit, work: least_work(settings, row) };
+    let mut jobs: Vec<Job> = counted.map(job).collect();
+    jobs.sort_by_key(|job| job.arrival);
+    jobs
+}
+
+/// The seconds that a request takes on a GPU type, by model.
+fn seconds(settings: &Settings, gpu: GpuId, model: ModelId, skipped_steps: u32) -> f64 {
+    let work = Work { model, total_steps: settings.total_steps, skipped_steps };
+    settings.profile.service(gpu, model).job_s(work)
+}
+
+/// Thousandths by which a GPU type is as fast as the first one, with what it is best at; rounded up.
+#[must_use]
+pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
+    let models = (0..settings.models.len() as u16).map(ModelId);
+    // A ratio of two sums lies between its ends.
+    let ends = models.flat_map(|model| [(model, 0), (model, settings.total_steps.saturating_sub(1))]);
+    let ratio = ends.map(|(model, skipped)| {
+        seconds(settings, GpuId(0), model, skipped) / seconds(settings, gpu, model, skipped)
+    });
+    (ratio.fold(0.0, f64::max) * 1000.0).ceil() as u64
+}
+
+/// What a request takes at least, on the first GPU type: with the model that is fastest for it, and as much above or
+/// below the profile as its job was.
+fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
+    let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };
+    let skipped = decision.skipped_steps;
+    let models = settings.serving.of(&decision);
+    let fastest = models.iter().map(|model| seconds(settings, GpuId(0), model, skipped)).fold(f64::INFINITY, f64::min);
+    let alone = models.iter().map(|model| settings.profile.service(GpuId(0), model).alone).fold(1.0, f64::min);
+    let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |(worker, model, start)| {
+        row.finish.since(start).seconds() / seconds(settings, settings.gpus[worker.index()], model, skipped)
+    });
+    Duration::from_seconds_saturating(fastest * alone * drawn).nanoseconds().saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+
+    use super::*;
+    use crate::draw::{Purpose, stream};
+
+    /// Whether one machine of this speed can do all of them in time, by earliest deadline.
+    fn feasible<'a>(jobs: impl Iterator<Item = &'a Job>, speed: u128) -> bool {
+        let mut done = 0;
+        jobs.into_iter().all(|job| {
+            done = (u128::from(job.arrival.nanoseconds()) * speed).max(done) + u128::from(job.work);
+            done <= u128::from(job.due.nanoseconds()) * speed
+        })
+    }
+
+    #[test]
+    fn is_the_best_of_all_choices() {
+        for seed in 0..400 {
+            let mut draws = stream(seed, Purpose::Test, 40);
+            let (mut arrival, mut due) = (0_u64, 0_u64);
+            let jobs: Vec<Job> = (0..9)
+                .map(|_| {
+                    arrival += draws.random_range(0..8);
+                    due = due.max(arrival + draws.random_range(2..20));
+                    let at = Time::from_nanoseconds;
+                    Job { arrival: at(arrival), due: at(due), work: draws.random_range(1..25) }
+                })
+                .collect();
+            for speed in 1..=3 {
+                let chosen = |choice: u32| (0..9).filter(move |job| choice >> job & 1 == 1);
+                let possible = (0..1_u32 << 9).filter(|choice| feasible(chosen(*choice).map(|job| &jobs[job]), speed));
+                let most = possible.map(u32::count_ones).max().unwrap();
+                assert_eq!(fewest_late(&jobs, 1000 * speed as u64), u64::from(9 - most), "seed {seed}, speed {speed}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_machine_forgets() {
+        let at = Time::from_nanoseconds;
+        let job = |arrival, due, work| Job { arrival: at(arrival), due: at(due), work };
+        assert_eq!(fewest_late(&[job(0, 10, 10), job(100, 110, 11), job(200, 210, 10)], 1000), 1);
+        assert_eq!(fewest_late(&[job(0, 10, 40); 3], 4000), 2);
+    }
+}

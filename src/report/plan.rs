@@ -1,0 +1,134 @@
+//! A plan: `plan.csv` and its table, a row for each cluster that was tried.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::statistics::{Estimate, estimate};
+use super::table::plain_table;
+use crate::metrics::Results;
+
+/// A cluster that was tried.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PlanRow {
+    /// GPUs of each group.
+    pub gpus: Vec<u32>,
+    /// Whether enough of the requests were in time.
+    pub holds: bool,
+    /// Whether its runs were stopped once that was known not to be: what follows is then of a part of the requests.
+    pub stopped: bool,
+    /// Requests that came, over all traces.
+    pub requests: u64,
+    /// Of these, late.
+    pub late: u64,
+    /// Share in time, by trace that was run to its end.
+    pub attainments: Vec<f64>,
+    /// Mean workers by model, over those traces.
+    pub split: BTreeMap<String, f64>,
+    /// Dollars an hour, where every group has a price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_hour: Option<f64>,
+    /// Dollars of a thousand images, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_1000_images: Option<f64>,
+    /// Joules an image, if the profile has every power.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy_j_per_image: Option<f64>,
+    /// 99th percentile of latency, seconds, the mean over those traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_s: Option<f64>,
+}
+
+impl PlanRow {
+    /// Takes in a trace that was run to its end, after so many others.
+    pub fn add(&mut self, results: &Results, models: &[String]) {
+        let summary = &results.summary;
+        let before = self.attainments.len() as f64;
+        let mean = |sum: Option<f64>, value: f64| (sum.unwrap_or(0.0) * before + value) / (before + 1.0);
+        self.attainments.extend(summary.slo.first().map(|slo| slo.attainment));
+        let rows = &results.timeline.rows;
+        for (at, model) in models.iter().enumerate() {
+            let sum: f64 = rows.iter().filter_map(|row| row.workers_by_model.get(at)).sum();
+            let workers = self.split.entry(model.clone()).or_insert(0.0);
+            *workers = mean(Some(*workers), sum / rows.len().max(1) as f64);
+        }
+        self.p99_s = summary.latency_s.map(|latency| mean(self.p99_s, latency.p99));
+        self.energy_j_per_image = summary.energy_j_per_image.map(|joules| mean(self.energy_j_per_image, joules));
+        let dollars = summary.cost_usd_per_image.map(|dollars| 1000.0 * dollars);
+        self.usd_per_1000_images = dollars.map(|dollars| mean(self.usd_per_1000_images, dollars));
+    }
+
+    /// Share in time with its 95 % interval; of runs that were stopped, what it is at most.
+    fn attainment(&self) -> Option<Estimate> {
+        if self.stopped { None } else { estimate(self.attainments.iter().copied()) }
+    }
+}
+
+/// The text of `plan.csv`.
+///
+/// # Panics
+/// Never: the rows have one length, and memory takes what is written to it.
+#[must_use]
+pub fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut write = |record: Vec<String>| writer.write_record(record).expect("rows of one length, written to memory");
+    let models: Vec<&String> = rows.iter().flat_map(|row| row.split.keys()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let split = models.iter().map(|model| format!("workers_{model}"));
+    let fixed = [
+        "holds", "stopped", "requests", "late", "attainment", "attainment_low", "attainment_high", "p99_s",
+        "usd_per_hour", "usd_per_1000_images", "energy_j_per_image",
+    ];
+    write(groups.iter().map(|group| format!("gpus_{group}")).chain(fixed.map(str::to_owned)).chain(split).collect());
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    for row in rows {
+        let attainment = row.attainment();
+        let interval = attainment.and_then(|estimate| estimate.interval());
+        let cells = [
+            row.holds.to_string(),
+            row.stopped.to_string(),
+            row.requests.to_string(),
+            row.late.to_string(),
+            number(attainment.map(|estimate| estimate.mean)),
+            number(interval.map(|(low, _)| low)),
+            number(interval.map(|(_, high)| high)),
+            number(row.p99_s),
+            number(row.usd_per_hour),
+            number(row.usd_per_1000_images),
+            number(row.energy_j_per_image),
+        ];
+        let split = models.iter().map(|model| number(row.split.get(*model).copied()));
+        write(row.gpus.iter().map(u32::to_string).chain(cells).chain(split).collect());
+    }
+    String::from_utf8(writer.into_inner().expect("memory takes what is written to it")).expect("CSV of strings is UTF-8")
+}
+
+/// The table of a plan for a terminal.
+#[must_use]
+pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> String {
+    let models: std::collections::BTreeSet<&String> = rows.iter().flat_map(|row| row.split.keys()).collect();
+    let priced = rows.iter().any(|row| row.usd_per_hour.is_some());
+    let mut titles: Vec<String> = groups.to_vec();
+    titles.extend(["holds", "in time", "p99 s"].map(str::to_owned));
+    titles.extend(models.iter().map(|model| format!("on {model}")));
+    titles.extend(["$/h", "$/1000"].into_iter().filter(|_| priced).map(str::to_owned));
+    titles.push("Wh/image".into());
+    let number = |value: Option<f64>, decimals: usize| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"));
+    let shown = rows.iter().map(|row| {
+        let in_time = row.attainment().map_or_else(
+            || format!("stopped after {} of {}", row.late, row.requests),
+            |estimate| {
+                let half = estimate.half_width.map(|half| format!(" ± {:.2}", 100.0 * half)).unwrap_or_default();
+                format!("{:.2}{half} %", 100.0 * estimate.mean)
+            },
+        );
+        let mut cells: Vec<String> = row.gpus.iter().map(u32::to_string).collect();
+        cells.extend([if row.holds { "yes" } else { "no" }.to_owned(), in_time, number(row.p99_s, 0)]);
+        cells.extend(models.iter().map(|model| number(row.split.get(*model).copied().filter(|_| !row.stopped), 1)));
+        if priced {
+            cells.extend([number(row.usd_per_hour, 2), number(row.usd_per_1000_images, 2)]);
+        }
+        cells.push(number(row.energy_j_per_image.map(|joules| joules / 3600.0), 2));
+        cells
+    });
+    format!("{}\n", plain_table(&titles, &shown.collect::<Vec<_>>(), width))
+}
