@@ -139,7 +139,7 @@ fn run(tasks: &[Task], workers: usize, queue: QueueSettings) -> Vec<Done> {
 }
 
 fn queue(order: Order, late: Late) -> QueueSettings {
-    QueueSettings { order, late, due: seconds(1e6), least_skipped: 0, terms: Vec::new() }
+    QueueSettings { order, late, due: seconds(1e6), fall_back: None, ease: false, least_skipped: 0, terms: Vec::new() }
 }
 
 /// A Poisson stream: its rate, and what it asks for, with a draw of mean 1.

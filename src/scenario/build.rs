@@ -13,12 +13,13 @@ use crate::scheduler::action::Action;
 use crate::scheduler::allocation::{Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit, WhatIf, WhatIfSettings};
 use crate::scheduler::routing::{RoutingPolicy, Storage, System};
 use crate::scheduler::{
-    Config, Event, Hardware, Hits, Order, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
+    Config, Event, Hardware, Hits, Late, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
 };
 use crate::sim::{ImageSizes, LatencyModel, ProfileLatency, Settings, Simulated};
 use crate::time::{Duration, Time};
 use crate::trace::Trace;
 
+use super::queue::InForce;
 use super::{AllocationKind, Inputs, LookedUp, Scenario};
 
 /// How often a request is tried before it has failed.
@@ -58,18 +59,16 @@ impl Scenario {
     /// Who goes first, by when, and what tenants are entitled to.
     fn queue_settings(&self, inputs: &Inputs) -> QueueSettings {
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
+        let InForce { order, late, fall_back, ease } = self.discipline();
         QueueSettings {
-            order: self.order(),
-            late: self.queue.late,
+            order,
+            late,
             due: Duration::from_seconds_saturating(self.queue.deadline_multiple * full),
+            fall_back: (late == Late::Best).then_some(fall_back),
+            ease,
             least_skipped: self.bounds().iter().map(|(_, skipped)| *skipped).min().unwrap_or(0),
             terms: inputs.terms.clone(),
         }
-    }
-
-    /// The order in force.
-    pub(super) fn order(&self) -> Order {
-        self.queue.order.unwrap_or_else(|| self.system.policy.default_order())
     }
 
     /// Items that one entry of the cache counts for.
@@ -120,8 +119,10 @@ impl Scenario {
             models: self.model_names().len(),
             hardware: Hardware { gpus: self.gpus(), profile: profile.clone() },
             window: seconds(section.window_s, 2.0 * full),
-            gap: seconds(section.gap_s, full / 20.0),
+            calm: seconds(section.calm_s, 4.0 * full),
+            gap: seconds(section.gap_s, full / 2.0),
             cushion: seconds(section.cushion_s, full / 10.0),
+            best_first: self.discipline().late == Late::Best,
             load_price: section.load_price,
         }
     }

@@ -13,6 +13,7 @@ use crate::cache::index::IndexKind;
 use crate::encoder::{EncoderSettings, ImageModel};
 use crate::live::settings::LiveSettings;
 use crate::model::GpuId;
+use crate::scheduler::Late;
 use crate::scheduler::allocation::{Mode, Pid};
 use crate::scheduler::routing::System;
 use crate::trace::synthetic::Synthetic;
@@ -263,7 +264,11 @@ pub struct AllocationSection {
     /// Of `what_if`: the recent past that is expected to come again, seconds; two full generations if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_s: Option<f64>,
-    /// Of `what_if`: the least time between two decisions, seconds; a twentieth of a full generation if absent.
+    /// Of `what_if`: so long after a change the split is left as it is, unless fewer requests are late with another,
+    /// seconds; four full generations if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calm_s: Option<f64>,
+    /// Of `what_if`: the least time between two decisions, seconds; half a full generation if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_s: Option<f64>,
     /// Of `what_if`: what is expected to be done less than this before it is due counts as late, seconds; a tenth of a
@@ -400,6 +405,7 @@ impl Default for AllocationSection {
             headroom: 0.9,
             pid: PidSetting(Some(Pid::default())),
             window_s: None,
+            calm_s: None,
             gap_s: None,
             cushion_s: None,
             load_price: 1.0,
@@ -496,7 +502,11 @@ impl Scenario {
         }
         resolved.allocation.initial_large = Some(self.initial_large() as u32);
         resolved.cache.eviction = self.eviction();
-        resolved.queue.order = Some(self.order());
+        let discipline = self.discipline();
+        resolved.queue.order = Some(discipline.order);
+        resolved.queue.late = Some(discipline.late);
+        resolved.queue.ease = Some(discipline.ease);
+        resolved.queue.fall_back = (discipline.late == Late::Best).then_some(discipline.fall_back);
         resolved
     }
 }

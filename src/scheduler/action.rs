@@ -97,6 +97,9 @@ pub struct Tick {
     pub overloaded: Option<bool>,
     /// Workers by target model.
     pub targets: SmallVec<[u32; 3]>,
+    /// Target by worker, unless the first workers have the best model, the next ones the second, and so on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_worker: Vec<ModelId>,
 }
 
 /// Something only the journal needs.

@@ -3,13 +3,14 @@
 
 use smallvec::SmallVec;
 
-use super::action::{Action, DecisionKind, Note, Part};
+use super::action::{Action, Decision, DecisionKind, Note, Part};
 use super::allocation::LargeTakesHits;
 use super::backlog::{Class, Late, Order, QueueSettings};
 use super::event::{JobId, WorkerId};
+use super::routing::Storage;
 use super::worker::Activity;
 use super::{Phase, Scheduler};
-use crate::model::{ModelSet, Work};
+use crate::model::{ModelId, ModelSet, Work};
 use crate::request::{Outcome, RequestId};
 use crate::time::{Duration, Time};
 
@@ -41,7 +42,7 @@ impl Scheduler {
         for request in self.backlog.take_late(now) {
             self.be_late(request, actions);
         }
-        while let Some(start) = self.next_start() {
+        while let Some(start) = self.next_start(now) {
             let request = self.backlog.take_first(start.class, start.in_time);
             self.start(now, start, request, actions);
         }
@@ -56,21 +57,20 @@ impl Scheduler {
         }
         let pending = self.requests.get_mut(request.0).expect("what waits has not ended");
         let decision = pending.decision.as_mut().expect("what waits was routed");
-        if late == Late::Best && decision.kind == DecisionKind::Hit && decision.skipped_steps > least_skipped {
-            decision.skipped_steps = least_skipped;
+        if late == Late::Best && self.storage == Storage::ByImage && ease(decision, least_skipped) {
             actions.push(Action::Note(Note::Eased { request, skipped_steps: least_skipped }));
         }
         pending.waits = pending.waits.map(|waits| self.backlog.put_behind(&waits, decision));
     }
 
     /// The next start, if a worker is ready for anything that waits.
-    fn next_start(&mut self) -> Option<Start> {
+    fn next_start(&mut self, now: Time) -> Option<Start> {
         if self.backlog.is_empty() || !self.workers.any_ready() {
             return None;
         }
-        let in_time = self.first_start(true);
+        let in_time = self.first_start(now, true);
         // Without late requests set apart, all are in time as far as the lines go.
-        let late = self.first_start(false);
+        let late = self.first_start(now, false);
         match (in_time, late) {
             (Some(_), Some(late)) if self.passed_by + 1 >= LATE_SHARE => {
                 self.passed_by = 0;
@@ -89,10 +89,10 @@ impl Scheduler {
     }
 
     /// What goes first of what can be in time, or of the rest, among what a worker is ready for.
-    fn first_start(&self, in_time: bool) -> Option<Start> {
+    fn first_start(&self, now: Time, in_time: bool) -> Option<Start> {
         let candidates = self.backlog.classes().iter().enumerate().filter_map(|(index, class)| {
             let place = class.first(in_time)?;
-            let worker = self.worker_for(class, in_time)?;
+            let worker = self.worker_for(now, class, in_time)?;
             let behind_misses = self.order() == Order::MissesFirst && class.kind != DecisionKind::Miss;
             let rank = (place.priority, behind_misses, place.key, place.order);
             Some(Start { class: index, in_time, worker, rank })
@@ -105,7 +105,7 @@ impl Scheduler {
     }
 
     /// The ready worker that suits a class best: of the models asked first, if one of theirs is ready.
-    fn worker_for(&self, class: &Class, in_time: bool) -> Option<WorkerId> {
+    fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
         if !in_time && self.backlog.settings().late == Late::Best && self.workers.any_target(class.best) {
             return self.soonest(class.best, class);
         }
@@ -113,7 +113,34 @@ impl Scheduler {
             let serve_misses = !models.and(self.config.serving.of_misses()).is_empty();
             class.kind == DecisionKind::Miss || !serve_misses || self.large_may_take(class, in_time)
         };
-        class.choices.iter().filter(may).find_map(|models| self.soonest(*models, class))
+        let mut choices = class.choices.iter().filter(may);
+        match class.falls_back().filter(|_| in_time && self.may_wait(class)) {
+            None => choices.find_map(|models| self.soonest(*models, class)),
+            Some(time) => choices.rev().find_map(|models| {
+                let small = models.and(self.config.serving.of_misses()).is_empty();
+                self.soonest(*models, class).filter(|_| !small || time <= now)
+            }),
+        }
+    }
+
+    /// Whether any worker has what these hits wait for as its target.
+    fn may_wait(&self, hits: &Class) -> bool {
+        let of_misses = self.config.serving.of_misses();
+        self.backlog.is_overrun() && hits.choices.iter().any(|models| self.workers.any_target(models.and(of_misses)))
+    }
+
+    /// When a hit that waits for a large model falls back on a small one that is ready for it.
+    pub(super) fn next_fall_back(&self) -> Option<Time> {
+        if self.backlog.is_empty() || !self.workers.any_ready() {
+            return None;
+        }
+        let held = self.backlog.classes().iter().filter_map(|class| {
+            let time = class.falls_back().filter(|_| self.may_wait(class))?;
+            let of_misses = self.config.serving.of_misses();
+            let small = class.choices.iter().map(|models| models.without(of_misses));
+            small.filter_map(|models| self.soonest(models, class)).next().map(|_| time)
+        });
+        held.min()
     }
 
     /// Whether workers whose model serves misses may take these hits.
@@ -146,25 +173,52 @@ impl Scheduler {
     fn start(&mut self, now: Time, start: Start, request: Option<RequestId>, actions: &mut Vec<Action>) {
         let request = request.expect("a start is of what waits");
         let worker = start.worker;
-        let gpu = self.config.hardware.gpus[worker.index()].index();
-        let times = &self.backlog.classes()[start.class].times;
-        let models = self.config.serving.models();
         let job = JobId(self.jobs);
         self.jobs += 1;
         let model = self
             .workers
             .update(worker, |state| {
                 state.activity = Activity::Running { job, requests: SmallVec::from_slice(&[request]) };
-                let expected = times[gpu * models + state.target.index()];
-                state.until = now + expected.unwrap_or_default();
                 state.target
             })
             .expect("a ready worker exists");
+        if start.in_time && self.backlog.settings().ease {
+            self.ease(now, start, model, request, actions);
+        }
         let pending = self.requests.get_mut(request.0).expect("what waits has not ended");
         pending.phase = Phase::Running(worker, job);
         let decision = pending.decision.expect("what waits was routed");
         let work = Work { model, total_steps: self.config.total_steps, skipped_steps: decision.skipped_steps };
+        let expected = self.config.hardware.job(self.config.hardware.gpus[worker.index()], work);
+        self.workers.update(worker, |state| state.until = now + expected);
         let parts = SmallVec::from_slice(&[Part { request, source: decision.source }]);
         actions.push(Action::Start { job, worker, work, parts });
     }
+
+    /// With a worker to spare, a hit skips the fewest steps with which it is in time.
+    fn ease(&mut self, now: Time, start: Start, model: ModelId, request: RequestId, actions: &mut Vec<Action>) {
+        let least_skipped = self.backlog.settings().least_skipped;
+        let class = &self.backlog.classes()[start.class];
+        let spare = class.choices.iter().any(|models| self.soonest(*models, class).is_some());
+        if !spare || self.storage != Storage::ByImage || !self.config.serving.of_hits(least_skipped).contains(model) {
+            return;
+        }
+        let work = Work { model, total_steps: self.config.total_steps, skipped_steps: least_skipped };
+        let time = self.config.hardware.job(self.config.hardware.gpus[start.worker.index()], work);
+        let pending = self.requests.get_mut(request.0).expect("what waits has not ended");
+        let due = pending.waits.expect("what waits has a place").due;
+        let decision = pending.decision.as_mut().expect("what waits was routed");
+        if now + time <= due && ease(decision, least_skipped) {
+            actions.push(Action::Note(Note::Eased { request, skipped_steps: least_skipped }));
+        }
+    }
+}
+
+/// Lets a hit skip no more steps than these. Returns whether it was to skip more.
+fn ease(decision: &mut Decision, least_skipped: u32) -> bool {
+    let more = decision.kind == DecisionKind::Hit && decision.skipped_steps > least_skipped;
+    if more {
+        decision.skipped_steps = least_skipped;
+    }
+    more
 }

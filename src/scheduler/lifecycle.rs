@@ -346,15 +346,22 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let Self { monitor, workers, backlog, config, .. } = self;
-        if let Some((allocation, tick)) = monitor.tick(now, || situation(now, workers, backlog, &config.hardware)) {
-            self.large_takes_hits = allocation.large_takes_hits;
-            self.workers.set_targets(&allocation.targets);
-            actions.push(Action::Note(Note::Ticked(tick)));
-        } else {
+    /// The core was woken: for the monitor, or for a hit that has waited long enough.
+    pub(super) fn woke_up(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if !self.tick(now, actions) {
             // A load that failed is tried again, or what waits for that model would wait for ever.
             self.workers.want_again();
         }
+    }
+
+    /// Lets the monitor decide if it is time to. Returns whether it has.
+    pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) -> bool {
+        let Self { monitor, workers, backlog, config, .. } = self;
+        let decided = monitor.tick(now, || situation(now, workers, backlog, &config.hardware));
+        let Some((allocation, tick)) = decided else { return false };
+        self.large_takes_hits = allocation.large_takes_hits;
+        self.workers.set_targets(&allocation.targets);
+        actions.push(Action::Note(Note::Ticked(tick)));
+        true
     }
 }

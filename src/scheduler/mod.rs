@@ -209,7 +209,7 @@ impl Scheduler {
             Event::WorkerUp(worker) => self.worker_up(worker),
             Event::Cancelled(request) => self.cancel(request, actions),
             Event::Drain => self.draining = true,
-            Event::WokeUp => self.tick(now, actions),
+            Event::WokeUp => self.woke_up(now, actions),
         }
         if eventful && self.monitor.happened(now) {
             self.tick(now, actions);
@@ -220,7 +220,7 @@ impl Scheduler {
     /// When to send [`Event::WokeUp`]: later than the last event handled once it has been.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
-        self.monitor.next_decision()
+        [self.monitor.next_decision(), self.next_fall_back()].into_iter().flatten().min()
     }
 
     /// Requests that have arrived and not ended, and images whose embedding is to come.

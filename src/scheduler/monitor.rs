@@ -95,6 +95,11 @@ impl Monitor {
             refine_fraction: demand.map_or(0.0, |demand| demand.refine_fraction),
             overloaded: decided.overloaded,
             targets,
+            by_worker: if decided.allocation.targets.is_sorted() {
+                Vec::new()
+            } else {
+                decided.allocation.targets.clone()
+            },
         };
         Some((decided.allocation, tick))
     }

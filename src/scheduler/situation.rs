@@ -30,6 +30,7 @@ pub(super) fn situation(now: Time, workers: &Workers, backlog: &Backlog, hardwar
     };
     Situation {
         demand: None,
+        overrun: backlog.is_overrun(),
         classes: backlog.classes().iter().map(class).collect(),
         waiting: waiting(backlog, SHOWN_PER_WORKER * seats.len()),
         seats,

@@ -13,7 +13,7 @@ use modm::request::{Outcome, Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{
-    Action, Decision, DecisionKind, Event, JobId, Late, Note, Order, Part, Scheduler, Terms, WorkerId,
+    Action, Decision, DecisionKind, Event, JobId, Late, Note, Order, Part, Scheduler, Terms, Tick, WorkerId,
 };
 use modm::time::{Duration, Time};
 
@@ -236,12 +236,12 @@ impl Shadow {
             }
             Event::Cancelled(request) => self.cancelled(*request),
             Event::Drain => self.draining = true,
-            Event::WokeUp => {
-                if let Some(tick) = actions.iter().find_map(ticked) {
-                    let wanted = targets(tick);
-                    self.workers.iter_mut().zip(wanted).for_each(|(worker, wanted)| worker.wanted = wanted);
-                }
-                self.workers.iter_mut().for_each(|worker| worker.target = worker.wanted);
+            Event::WokeUp => self.workers.iter_mut().for_each(|worker| worker.target = worker.wanted),
+        }
+        if let Some(tick) = actions.iter().find_map(ticked) {
+            let wanted = if tick.by_worker.is_empty() { targets(&tick.targets) } else { tick.by_worker.clone() };
+            for (worker, wanted) in self.workers.iter_mut().zip(wanted) {
+                (worker.wanted, worker.target) = (wanted, wanted);
             }
         }
     }
@@ -345,6 +345,44 @@ impl Shadow {
         }
         let (large, small): (Vec<ModelId>, Vec<ModelId>) = models.into_iter().partition(|model| self.is_large(*model));
         vec![small, large]
+    }
+
+    /// Until when a hit in time waits for a large model, if it is the one of its class that goes first and so many are
+    /// late that time is lost for long.
+    fn waits_for_large(&self, request: RequestId) -> Option<Time> {
+        let late = self.waiting.iter().filter(|request| self.live[*request].late).count();
+        let large = |worker: &Worker| self.is_large(worker.target) && self.may_serve(worker.target, request);
+        let any_large = self.workers.iter().any(|worker| large(worker) && worker.does != Does::Down);
+        let times = self.world.config.queue.fall_back?;
+        let [small, large] = self.choices(request).try_into().ok()?;
+        let on_small = self.time(request, GpuId(0), *small.first()?);
+        let waits = !large.is_empty() && any_large && late >= 4 * self.workers.len() && !self.live[&request].late;
+        // Of equal work, who goes first speaks for all.
+        let of_class = self.waiting.iter().filter(|other| self.class(**other) == self.class(request));
+        let first = of_class.filter(|other| !self.live[*other].late).min_by_key(|other| self.rank(**other))?;
+        let before = Duration::from_seconds_saturating(times * on_small.seconds()).nanoseconds();
+        let until = Time::from_nanoseconds(self.due(*first).nanoseconds().saturating_sub(before));
+        (waits && self.kind(request) == DecisionKind::Hit).then_some(until)
+    }
+
+    /// With a worker to spare, a hit skips the fewest steps with which it is in time.
+    fn ease(&mut self, worker: WorkerId, request: RequestId) {
+        let queue = &self.world.config.queue;
+        let (live, least) = (&self.live[&request], queue.least_skipped);
+        let model = self.workers[worker.index()].loaded.unwrap();
+        let may = self.world.config.serving.of_hits(least).contains(model);
+        let decision = live.decision.unwrap();
+        let able = |other: &Worker| {
+            other.does == Does::Idle && other.loaded == Some(other.target) && self.may_serve(other.target, request)
+        };
+        let spare = !self.where_workers(able).is_empty();
+        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps: least };
+        let time = self.world.config.hardware.job(self.world.config.hardware.gpus[worker.index()], work);
+        let eases = queue.ease && !live.late && may && spare && self.world.system == System::Modm;
+        if eases && decision.kind == DecisionKind::Hit && self.now + time <= self.due(request) {
+            let live = self.live.get_mut(&request).unwrap();
+            live.decision = Some(Decision { skipped_steps: decision.skipped_steps.min(least), ..decision });
+        }
     }
 
     /// The best model that may serve a request.
@@ -488,7 +526,8 @@ impl Shadow {
                 let live = self.live.get_mut(&request).unwrap();
                 live.late = true;
                 let decision = live.decision.as_mut().unwrap();
-                if self.world.config.queue.late == Late::Best && decision.kind == DecisionKind::Hit {
+                let eases = self.world.config.queue.late == Late::Best && self.world.system == System::Modm;
+                if eases && decision.kind == DecisionKind::Hit {
                     decision.skipped_steps = decision.skipped_steps.min(self.world.config.queue.least_skipped);
                     let class = self.class(request);
                     if !self.classes.contains(&class) {
@@ -536,7 +575,15 @@ impl Shadow {
         if late && self.world.config.queue.late == Late::Best && best_is_there {
             (choices, large_may) = (vec![vec![best]], true);
         }
+        let waits_for_large = self.waits_for_large(request);
+        if waits_for_large.is_some() {
+            choices.reverse();
+        }
+        let held = waits_for_large.is_some_and(|until| until > self.now);
         choices.into_iter().find_map(|models| {
+            if held && !models.iter().any(|model| self.is_large(*model)) {
+                return None;
+            }
             let ready = |worker: &Worker| worker.does == Does::Idle && worker.loaded == Some(worker.target);
             let suits = |worker: &Worker| {
                 ready(worker) && models.contains(&worker.target) && (!hit || !self.is_large(worker.target) || large_may)
@@ -567,6 +614,7 @@ impl Shadow {
         self.jobs += 1;
         self.now_does(worker, Does::Runs(job, request));
         self.waiting.remove(&request);
+        self.ease(worker, request);
         let live = self.live.get_mut(&request).unwrap();
         live.runs = Some(job);
         live.starts += 1;
@@ -611,9 +659,9 @@ fn decision_for(request: RequestId, actions: &[Action]) -> Decision {
     routed.unwrap_or_else(|| panic!("{request} is routed"))
 }
 
-fn ticked(action: &Action) -> Option<&[u32]> {
+fn ticked(action: &Action) -> Option<&Tick> {
     match action {
-        Action::Note(Note::Ticked(tick)) => Some(&tick.targets),
+        Action::Note(Note::Ticked(tick)) => Some(tick),
         _ => None,
     }
 }

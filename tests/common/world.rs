@@ -16,7 +16,7 @@ use modm::profile::{Profile, ProfileFile};
 use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
     Allocation, AllocationPolicy, Decided, LargeTakesHits, Mode, ModmAllocation, ModmSettings, Pid, Rates, Situation,
-    StaticSplit,
+    StaticSplit, WhatIf, WhatIfSettings,
 };
 use modm::scheduler::routing::{RoutingPolicy, System};
 use modm::scheduler::{
@@ -38,6 +38,8 @@ pub(crate) enum Monitor {
         mode: Mode,
         pid: bool,
     },
+    /// Ours.
+    WhatIf,
     /// Another split over all three models at every tick, whatever the demand.
     Rotating(LargeTakesHits),
 }
@@ -86,6 +88,7 @@ impl World {
             Monitor::Static,
             Monitor::Modm { mode: Mode::Quality, pid: draws.random() },
             Monitor::Modm { mode: Mode::Throughput, pid: draws.random() },
+            Monitor::WhatIf,
             Monitor::Rotating(LargeTakesHits::WithoutMisses),
             Monitor::Rotating(LargeTakesHits::WithoutSmall),
         ];
@@ -173,6 +176,17 @@ impl World {
                 small: ModelId(1),
                 rates: Rates { large: rate(ModelId::LARGE), small: rate(ModelId(1)) },
             })),
+            Monitor::WhatIf => Box::new(WhatIf::new(WhatIfSettings {
+                initial: self.initial().targets,
+                models: MODELS,
+                hardware: self.config.hardware.clone(),
+                window: self.period,
+                gap: self.period,
+                calm: self.period,
+                cushion: Duration::ZERO,
+                best_first: true,
+                load_price: 0.5,
+            })),
             Monitor::Rotating(large_takes_hits) => {
                 Box::new(Rotating { initial: self.initial(), period: self.period, ticks: 0, large_takes_hits })
             }
@@ -240,6 +254,8 @@ fn queue(draws: &mut impl rand::Rng, system: System, tenants: u32, due: Duration
         order: *orders.choose(draws).unwrap(),
         late: *[Late::InTurn, Late::Last, Late::Best, Late::Reject].choose(draws).unwrap(),
         due,
+        fall_back: draws.random_bool(0.5).then(|| draws.random_range(1.0..4.0)),
+        ease: draws.random(),
         least_skipped: 5,
         terms,
     }

@@ -125,6 +125,8 @@ pub struct Situation {
     pub seats: Vec<Seat>,
     /// The classes there were so far; the list only grows.
     pub classes: Vec<Class>,
+    /// Whether so many late requests wait that time is lost for long.
+    pub overrun: bool,
     /// What waits, in the order in which it would be served: the first of it, so many for each worker that what is
     /// left out does not matter to anything near.
     pub waiting: Vec<Waiting>,

@@ -28,6 +28,8 @@ pub(super) struct Outlook<'a> {
     tasks: &'a [Task],
     /// Requests done less than this before they are due count as late.
     pub(super) cushion: Duration,
+    /// Whether requests wait for the best model that would have them done in time.
+    pub(super) best_first: bool,
     /// When the workers of a GPU type with a model are free, by type, then model.
     pools: Vec<BinaryHeap<Reverse<Time>>>,
 }
@@ -35,7 +37,7 @@ pub(super) struct Outlook<'a> {
 impl<'a> Outlook<'a> {
     pub(super) fn new(hardware: &'a Hardware, models: usize, classes: &'a [Class], tasks: &'a [Task]) -> Self {
         let pools = vec![BinaryHeap::new(); hardware.types() * models];
-        Self { hardware, models, classes, tasks, cushion: Duration::ZERO, pools }
+        Self { hardware, models, classes, tasks, cushion: Duration::ZERO, best_first: false, pools }
     }
 
     /// Whether every class has a worker that may serve it.
@@ -78,8 +80,10 @@ impl<'a> Outlook<'a> {
         let candidates = self.pools.iter().zip(times.iter()).enumerate().filter_map(|(pool, (free, time))| {
             let start = free.peek()?.0.max(task.ready);
             let finish = start + (*time)?;
-            (finish + self.cushion <= task.due).then_some((start, finish, pool))
+            let model = pool % self.models;
+            let rank = if self.best_first { (model, start) } else { (0, start) };
+            (finish + self.cushion <= task.due).then_some((rank.0, rank.1, finish, pool))
         });
-        candidates.min().map(|(_, finish, pool)| (pool, finish))
+        candidates.min().map(|(_, _, finish, pool)| (pool, finish))
     }
 }

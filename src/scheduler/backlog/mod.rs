@@ -22,6 +22,9 @@ pub use order::{Late, Order, QueueSettings};
 
 use fair::Fair;
 
+/// Late requests for each worker from which on time is lost for long.
+const OVERRUN: usize = 4;
+
 /// Where a request waits: first by priority, then by the discipline, then by routing. A request that must be tried
 /// again goes back to its place, so that order holds whatever fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +64,8 @@ pub(super) struct Class {
     pub(super) choices: SmallVec<[ModelSet; 2]>,
     /// Expected time by GPU type, then model; `None` for models that may not serve it.
     pub(super) times: Arc<[Option<Duration>]>,
+    /// So long before they are due, hits that wait for large models fall back on small ones; `None` if they do not wait.
+    pub(super) fall_back: Option<Duration>,
     /// The best model that may serve it.
     pub(super) best: ModelSet,
     /// The shortest of these: what cannot be done in that time is late.
@@ -87,6 +92,13 @@ impl Class {
     pub(super) fn first(&self, in_time: bool) -> Option<&Place> {
         let line = if in_time { &self.in_time } else { &self.late };
         line.first().map(|(place, _)| place)
+    }
+
+    /// When the one that goes first falls back on small models.
+    pub(super) fn falls_back(&self) -> Option<Time> {
+        let (_, due) = self.in_time.first()?;
+        let before = self.fall_back?;
+        Some(Time::from_nanoseconds(due.nanoseconds().saturating_sub(before.nanoseconds())))
     }
 
     /// What waits, in order, with when it is due: first what can be in time.
@@ -120,6 +132,12 @@ impl Backlog {
 
     pub(super) fn classes(&self) -> &[Class] {
         &self.classes
+    }
+
+    /// Whether so many late requests wait that time is lost for long.
+    pub(super) fn is_overrun(&self) -> bool {
+        let late: usize = self.classes.iter().map(|class| class.late.len()).sum();
+        late >= OVERRUN * self.hardware.workers()
     }
 
     /// Whether a miss waits that goes before late requests, or any at all.
@@ -218,9 +236,10 @@ impl Backlog {
     fn new_class(&self, decision: &Decision) -> Class {
         let models = self.serving.of(decision);
         let of_misses = self.serving.of_misses();
+        let (small, large) = (models.without(of_misses), models.and(of_misses));
         let choices: SmallVec<[ModelSet; 2]> = match decision.kind {
             DecisionKind::Miss => models.iter().map(|model| ModelSet::EMPTY.with(model)).collect(),
-            _ => [models.without(of_misses), models.and(of_misses)].into_iter().filter(|set| !set.is_empty()).collect(),
+            _ => [small, large].into_iter().filter(|set| !set.is_empty()).collect(),
         };
         let (total_steps, skipped_steps) = (self.total_steps, decision.skipped_steps);
         let time = |gpu: usize, model: usize| {
@@ -231,7 +250,11 @@ impl Backlog {
         let gpus = 0..self.hardware.types();
         let times: Arc<[Option<Duration>]> =
             gpus.flat_map(|gpu| (0..self.serving.models()).map(move |model| (gpu, model))).map(|(g, m)| time(g, m)).collect();
+        let waits = decision.kind == DecisionKind::Hit && !small.is_empty() && !large.is_empty();
+        let on_small = small.iter().next().and_then(|model| times[model.index()]).unwrap_or_default();
+        let before = |factor: f64| Duration::from_seconds_saturating(factor * on_small.seconds());
         Class {
+            fall_back: self.settings.fall_back.filter(|_| waits).map(before),
             kind: decision.kind,
             skipped_steps,
             choices,

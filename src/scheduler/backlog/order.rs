@@ -49,6 +49,12 @@ pub struct QueueSettings {
     pub late: Late,
     /// From arrival to when a request without a deadline of its own should be finished.
     pub due: Duration,
+    /// If given, hits wait for a model that serves misses, and fall back on smaller ones so many times their own time
+    /// there before they are due.
+    pub fall_back: Option<f64>,
+    /// Whether a hit that starts while another worker is ready for it too skips the fewest steps that hits skip, if it is
+    /// in time all the same.
+    pub ease: bool,
     /// The fewest steps that a hit skips.
     pub least_skipped: u32,
     /// By tenant; those beyond the end have the usual terms.
@@ -59,7 +65,7 @@ impl QueueSettings {
     /// The paper's: misses first, nobody looks at deadlines.
     #[must_use]
     pub const fn paper() -> Self {
-        Self { order: Order::MissesFirst, late: Late::InTurn, due: Duration::ZERO, least_skipped: 0, terms: Vec::new() }
+        Self { order: Order::MissesFirst, late: Late::InTurn, due: Duration::ZERO, fall_back: None, ease: false, least_skipped: 0, terms: Vec::new() }
     }
 
     /// Of a tenant.
