@@ -279,7 +279,8 @@ fn fair_shares_are_off_by_no_more_than_a_request_of_each() {
     let tasks: Vec<Task> = (0..400).map(|row| Task { tenant: row % 2, ..Task::new(0.0, 1.0) }).collect();
     let terms = weights.map(|weight| Terms { weight, ..Terms::default() }).to_vec();
     let done = run(&tasks, 1, QueueSettings { terms, ..queue(Order::Fair, Late::InTurn) });
-    let mut starts: Vec<(Time, u32)> = done.iter().zip(&tasks).map(|(done, task)| (done.start.unwrap(), task.tenant)).collect();
+    let mut starts: Vec<(Time, u32)> =
+        done.iter().zip(&tasks).map(|(done, task)| (done.start.unwrap(), task.tenant)).collect();
     starts.sort_unstable();
     let mut served = [0.0; 2];
     for (_, tenant) in starts {
@@ -308,24 +309,27 @@ fn who_comes_after_a_pause_gets_no_credit_for_it() {
 #[test]
 fn late_requests_go_last_but_do_not_starve() {
     // Twice what one worker can do, for a long time: half of them are late at some time.
-    let tasks: Vec<Task> = (0..2_000).map(|row| Task { deadline: Some(5.0), ..Task::new(f64::from(row) / 2.0, 1.0) }).collect();
+    let tasks: Vec<Task> =
+        (0..2_000).map(|row| Task { deadline: Some(5.0), ..Task::new(f64::from(row) / 2.0, 1.0) }).collect();
     let in_time = |done: &[Done]| {
-        let met = |(done, task): &(&Done, &Task)| done.outcome == Outcome::Completed && done.finish.seconds() <= task.arrival + 5.0;
+        let met = |(done, task): &(&Done, &Task)| {
+            done.outcome == Outcome::Completed && done.finish.seconds() <= task.arrival + 5.0
+        };
         done.iter().zip(&tasks).filter(met).count()
     };
     let fifo = run(&tasks, 1, queue(Order::Oldest, Late::InTurn));
     let last = run(&tasks, 1, queue(Order::Oldest, Late::Last));
     let reject = run(&tasks, 1, queue(Order::Oldest, Late::Reject));
     assert!(in_time(&fifo) < 20, "{}", in_time(&fifo));
-    // A worker can do 1,000 while they come; one start in ten is of a late one.
-    assert!((880..=910).contains(&in_time(&last)), "{}", in_time(&last));
+    // A worker can do 1,000 while they come; one start in thirty is of a late one.
+    assert!((955..=975).contains(&in_time(&last)), "{}", in_time(&last));
     assert!((990..=1_010).contains(&in_time(&reject)), "{}", in_time(&reject));
     assert!(last.iter().all(|done| done.outcome == Outcome::Completed), "all are served in the end");
     let late_starts = last.iter().zip(&tasks).filter(|(done, task)| {
         let start = done.start.unwrap().seconds();
         start < 1_000.0 && start > task.arrival + 4.0
     });
-    assert!((90..=110).contains(&late_starts.count()), "while others are in time, one start in ten");
+    assert!((30..=40).contains(&late_starts.count()), "while others are in time, one start in thirty");
     let rejected = reject.iter().filter(|done| matches!(done.outcome, Outcome::Rejected(_)));
     assert_eq!(rejected.count() + in_time(&reject), tasks.len());
 }

@@ -11,7 +11,9 @@ use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
 use modm::replay::{Known, replay};
 use modm::request::{Outcome, Request, RequestId, TenantId};
-use modm::scheduler::allocation::{AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, Rates, WhatIf, WhatIfSettings};
+use modm::scheduler::allocation::{
+    AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, Rates, WhatIf, WhatIfSettings,
+};
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use modm::scheduler::{
     Action, Config, Decision, DecisionKind, Event, Hardware, Late, Note, Order, QueueSettings, Scheduler,

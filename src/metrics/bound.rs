@@ -103,7 +103,8 @@ pub(super) fn fewest_violations(settings: &Settings, rows: &[RequestRow], limit:
 #[must_use]
 pub fn jobs(settings: &Settings, rows: &[RequestRow], limit: Duration) -> Vec<Job> {
     let counted = rows.iter().filter(|row| row.arrival >= settings.warmup);
-    let job = |row: &RequestRow| Job { arrival: row.arrival, due: row.arrival + limit, work: least_work(settings, row) };
+    let job =
+        |row: &RequestRow| Job { arrival: row.arrival, due: row.arrival + limit, work: least_work(settings, row) };
     let mut jobs: Vec<Job> = counted.map(job).collect();
     jobs.sort_by_key(|job| job.arrival);
     jobs
@@ -121,9 +122,8 @@ pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
     let models = (0..settings.models.len() as u16).map(ModelId);
     // A ratio of two sums lies between its ends.
     let ends = models.flat_map(|model| [(model, 0), (model, settings.total_steps.saturating_sub(1))]);
-    let ratio = ends.map(|(model, skipped)| {
-        seconds(settings, GpuId(0), model, skipped) / seconds(settings, gpu, model, skipped)
-    });
+    let ratio = ends
+        .map(|(model, skipped)| seconds(settings, GpuId(0), model, skipped) / seconds(settings, gpu, model, skipped));
     (ratio.fold(0.0, f64::max) * 1000.0).ceil() as u64
 }
 

@@ -243,8 +243,10 @@ impl Metrics {
                 self.retrieval.routed(*request, decision.similarity, counts);
             }
             Action::Note(Note::Eased { request, skipped_steps }) => {
-                let decision = self.open.get_mut(request.0).and_then(|open| open.decision.as_mut());
-                decision.into_iter().for_each(|decision| decision.skipped_steps = *skipped_steps);
+                let open = self.open.get_mut(request.0);
+                if let Some(decision) = open.and_then(|open| open.decision.as_mut()) {
+                    decision.skipped_steps = *skipped_steps;
+                }
             }
             Action::Note(Note::Audited { request, nearest }) => self.retrieval.audited(*request, *nearest),
             Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: tick.clone() }),

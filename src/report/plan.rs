@@ -72,11 +72,21 @@ impl PlanRow {
 pub fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |record: Vec<String>| writer.write_record(record).expect("rows of one length, written to memory");
-    let models: Vec<&String> = rows.iter().flat_map(|row| row.split.keys()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let models: Vec<&String> =
+        rows.iter().flat_map(|row| row.split.keys()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     let split = models.iter().map(|model| format!("workers_{model}"));
     let fixed = [
-        "holds", "stopped", "requests", "late", "attainment", "attainment_low", "attainment_high", "p99_s",
-        "usd_per_hour", "usd_per_1000_images", "energy_j_per_image",
+        "holds",
+        "stopped",
+        "requests",
+        "late",
+        "attainment",
+        "attainment_low",
+        "attainment_high",
+        "p99_s",
+        "usd_per_hour",
+        "usd_per_1000_images",
+        "energy_j_per_image",
     ];
     write(groups.iter().map(|group| format!("gpus_{group}")).chain(fixed.map(str::to_owned)).chain(split).collect());
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -99,7 +109,8 @@ pub fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
         let split = models.iter().map(|model| number(row.split.get(*model).copied()));
         write(row.gpus.iter().map(u32::to_string).chain(cells).chain(split).collect());
     }
-    String::from_utf8(writer.into_inner().expect("memory takes what is written to it")).expect("CSV of strings is UTF-8")
+    String::from_utf8(writer.into_inner().expect("memory takes what is written to it"))
+        .expect("CSV of strings is UTF-8")
 }
 
 /// The table of a plan for a terminal.
@@ -112,7 +123,9 @@ pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> St
     titles.extend(models.iter().map(|model| format!("on {model}")));
     titles.extend(["$/h", "$/1000"].into_iter().filter(|_| priced).map(str::to_owned));
     titles.push("Wh/image".into());
-    let number = |value: Option<f64>, decimals: usize| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"));
+    let number = |value: Option<f64>, decimals: usize| {
+        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
+    };
     let shown = rows.iter().map(|row| {
         let in_time = row.attainment().map_or_else(
             || format!("stopped after {} of {}", row.late, row.requests),
@@ -122,12 +135,12 @@ pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> St
             },
         );
         let mut cells: Vec<String> = row.gpus.iter().map(u32::to_string).collect();
-        cells.extend([if row.holds { "yes" } else { "no" }.to_owned(), in_time, number(row.p99_s, 0)]);
+        cells.extend([if row.holds { "yes" } else { "no" }.to_owned(), in_time, number(row.p99_s.filter(|_| !row.stopped), 0)]);
         cells.extend(models.iter().map(|model| number(row.split.get(*model).copied().filter(|_| !row.stopped), 1)));
         if priced {
             cells.extend([number(row.usd_per_hour, 2), number(row.usd_per_1000_images, 2)]);
         }
-        cells.push(number(row.energy_j_per_image.map(|joules| joules / 3600.0), 2));
+        cells.push(number(row.energy_j_per_image.filter(|_| !row.stopped).map(|joules| joules / 3600.0), 2));
         cells
     });
     format!("{}\n", plain_table(&titles, &shown.collect::<Vec<_>>(), width))

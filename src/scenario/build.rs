@@ -10,7 +10,9 @@ use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::Owner;
 use crate::scheduler::action::Action;
-use crate::scheduler::allocation::{Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit, WhatIf, WhatIfSettings};
+use crate::scheduler::allocation::{
+    Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit, WhatIf, WhatIfSettings,
+};
 use crate::scheduler::routing::{RoutingPolicy, Storage, System};
 use crate::scheduler::{
     Config, Event, Hardware, Hits, Late, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,

@@ -103,9 +103,11 @@ impl Scenario {
 
     /// The workers of a node.
     fn of_node(&self, name: &str) -> Vec<u16> {
-        let nodes = self.cluster.gpus.iter().flat_map(|group| {
-            std::iter::repeat_n(group.node.as_deref() == Some(name), group.count as usize)
-        });
+        let nodes = self
+            .cluster
+            .gpus
+            .iter()
+            .flat_map(|group| std::iter::repeat_n(group.node.as_deref() == Some(name), group.count as usize));
         (0..).zip(nodes).filter(|(_, is_in)| *is_in).map(|(worker, _)| worker).collect()
     }
 

@@ -115,8 +115,12 @@ impl Scenario {
         let weights = weights.collect::<Result<Vec<(usize, f64)>, InputError>>()?;
         let priorities = self.tenants.priorities.iter().map(|(name, level)| Ok((of("priorities", name)?, *level)));
         let priorities = priorities.collect::<Result<Vec<(usize, u32)>, InputError>>()?;
-        weights.into_iter().for_each(|(tenant, weight)| terms[tenant].weight = weight);
-        priorities.into_iter().for_each(|(tenant, priority)| terms[tenant].priority = priority);
+        for (tenant, weight) in weights {
+            terms[tenant].weight = weight;
+        }
+        for (tenant, priority) in priorities {
+            terms[tenant].priority = priority;
+        }
         Ok(terms)
     }
 

@@ -15,7 +15,7 @@ use crate::request::{Outcome, RequestId};
 use crate::time::{Duration, Time};
 
 /// Of the starts that could be of a late request, one in so many is.
-const LATE_SHARE: u32 = 10;
+const LATE_SHARE: u32 = 30;
 
 /// A start that could be next: what waits first in a class, and the worker for it.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,8 @@ impl Scheduler {
         }
         let pending = self.requests.get_mut(request.0).expect("what waits has not ended");
         let decision = pending.decision.as_mut().expect("what waits was routed");
-        if late == Late::Best && self.storage == Storage::ByImage && ease(decision, least_skipped) {
+        let best = late == Late::Best && self.backlog.hits_are_few() && self.storage == Storage::ByImage;
+        if best && ease(decision, least_skipped) {
             actions.push(Action::Note(Note::Eased { request, skipped_steps: least_skipped }));
         }
         pending.waits = pending.waits.map(|waits| self.backlog.put_behind(&waits, decision));
@@ -106,7 +107,7 @@ impl Scheduler {
 
     /// The ready worker that suits a class best: of the models asked first, if one of theirs is ready.
     fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
-        if !in_time && self.backlog.settings().late == Late::Best && self.workers.any_target(class.best) {
+        if !in_time && self.makes_the_best_of_it() && self.workers.any_target(class.best) {
             return self.soonest(class.best, class);
         }
         let may = |models: &&ModelSet| {
@@ -138,9 +139,14 @@ impl Scheduler {
             let time = class.falls_back().filter(|_| self.may_wait(class))?;
             let of_misses = self.config.serving.of_misses();
             let small = class.choices.iter().map(|models| models.without(of_misses));
-            small.filter_map(|models| self.soonest(models, class)).next().map(|_| time)
+            small.filter(|models| !models.is_empty()).find_map(|models| self.soonest(models, class)).map(|_| time)
         });
         held.min()
+    }
+
+    /// Whether what is late waits for the best model.
+    fn makes_the_best_of_it(&self) -> bool {
+        self.backlog.settings().late == Late::Best && self.backlog.hits_are_few()
     }
 
     /// Whether workers whose model serves misses may take these hits.

@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use super::action::{Action, Decision, DecisionKind, Note};
 use super::event::{JobId, Output, WorkerId};
 use super::routing::{Load, Route, Storage};
-use super::worker::Activity;
 use super::situation::situation;
+use super::worker::Activity;
 use super::{Pending, Phase, Scheduler};
 use crate::cache::index::Query;
 use crate::cache::{Admission, Candidate};
@@ -19,15 +19,8 @@ use crate::time::Time;
 
 impl Scheduler {
     pub(super) fn arrive(&mut self, request: Request, actions: &mut Vec<Action>) {
-        let pending = Pending {
-            request,
-            phase: Phase::Encoding,
-            decision: None,
-            order: 0,
-            waits: None,
-            failures: 0,
-            key: None,
-        };
+        let pending =
+            Pending { request, phase: Phase::Encoding, decision: None, order: 0, waits: None, failures: 0, key: None };
         if !self.requests.insert(request.id.0, pending) {
             return; // A number that was seen before: the inbox broke its contract, the run goes on.
         }

@@ -353,11 +353,7 @@ impl RoutingPolicy for Watch {
 
     fn route(&mut self, request: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
         self.0.lock().expect("one thread").push(*request);
-        if request.id.0 == 1 {
-            Route::Reject("not today".into())
-        } else {
-            Route::Queue(Decision::miss(nearest))
-        }
+        if request.id.0 == 1 { Route::Reject("not today".into()) } else { Route::Queue(Decision::miss(nearest)) }
     }
 }
 

@@ -81,7 +81,7 @@ impl Workers {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
-        (0..).map(WorkerId).zip(&self.all)
+        self.all.iter().enumerate().map(|(index, worker)| (WorkerId(index as u16), worker))
     }
 
     /// Changes a worker and its places in the sets. Unknown workers are ignored.
@@ -148,7 +148,6 @@ impl Workers {
             Activity::Running { .. } | Activity::Loading | Activity::Down => None,
         }
     }
-
 
     fn list(&mut self, index: usize) {
         let worker = &self.all[index];

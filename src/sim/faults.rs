@@ -22,10 +22,10 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// How many times as long a job takes that begins now.
-    pub(super) fn slowdown(&self, worker: WorkerId, now: Time) -> f64 {
+    /// How many times as long a job takes that begins now, if it is not as ever.
+    pub(super) fn slowdown(&self, worker: WorkerId, now: Time) -> Option<f64> {
         let spells = self.slow.iter().filter(|(slow, spell, _)| *slow == worker && spell.contains(&now));
-        spells.map(|(.., factor)| factor).product()
+        spells.map(|(.., factor)| *factor).reduce(|a, b| a * b)
     }
 
     /// What a worker still holds that loaded this last.

@@ -142,11 +142,9 @@ impl<L: LatencyModel> Simulated<L> {
 
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, request: RequestId) {
         let gpu = self.settings.gpus[worker.index()];
-        let mut duration = self.settings.latency.job(gpu, work, request);
-        let slowdown = self.settings.faults.slowdown(worker, now);
-        if slowdown != 1.0 {
-            duration = Duration::from_seconds_saturating(duration.seconds() * slowdown);
-        }
+        let usual = self.settings.latency.job(gpu, work, request);
+        let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
+        let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
         let doing = &mut self.workers[worker.index()];
         doing.job = Some((job, request));
         doing.begun = now;

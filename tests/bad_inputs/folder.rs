@@ -47,6 +47,11 @@ initial_large = 2
 period_s = 180
 headroom = 0.9
 pid = { kp = 0.6, ki = 0.05, kd = 0.05, dt = 3.0 }
+window_s = 100
+calm_s = 200
+gap_s = 10
+cushion_s = 5
+load_price = 1.0
 [slo]
 multiples = [2.0, 4.0]
 [metrics]
@@ -85,7 +90,19 @@ large = 2.0
 scope = "shared"
 quota = 5
 quotas = {}
+weights = {}
+priorities = {}
 public = []
+[models.serves]
+small = { misses = false, hits = [5, 30] }
+[queue]
+order = "slack"
+late = "best"
+fall_back = 1.5
+ease = true
+deadline_multiple = 2.0
+[faults]
+events = [{ at_s = 1, for_s = 2, what = "slow", workers = [0], factor = 2.0 }]
 "#;
 
 /// A scenario whose trace is made rather than read.

@@ -37,7 +37,7 @@ cluster.gpus = [{ type = "gpu", count = 4294967295 }, { type = "gpu", count = 42
 cluster.gpus = [{ type = "gpu", count = 1, usd_per_hour = nan }] => cluster.gpus.0.usd_per_hour = nan: expected dollars from 0 to 1000000
 cluster.gpus = [{ type = "gpu", count = 1, usd_per_hour = -1 }] => cluster.gpus.0.usd_per_hour = -1: expected dollars from 0 to 1000000
 cluster.gpus = [{ type = "gpu", count = 1, usd_per_hour = "x" }] => cluster.gpus.0.usd_per_hour = "x": expected a number
-cluster.gpus = [{ type = "gpu", count = 1, colour = 1 }] => cluster.gpus.0.colour = 1: is not a key here: expected one of type, count, usd_per_hour
+cluster.gpus = [{ type = "gpu", count = 1, colour = 1 }] => cluster.gpus.0.colour = 1: is not a key here: expected one of type, count, node, usd_per_hour
 models.profile = 5: expected a path in quotes
 models.large = 5: expected text in quotes
 models.large = ["large"]: expected text in quotes
@@ -125,7 +125,7 @@ cache.admission = "some": expected one of "all", "large", "miss"
 cache.eviction = 5: expected a word in quotes
 cache.eviction = "mru": expected one of "fifo", "lru", "lfu", "lcbfu", "sieve", "s3-fifo", "gdsf", "random", "farthest"
 allocation.policy = 5: expected a word in quotes
-allocation.policy = "pid": expected "static" or "modm"
+allocation.policy = "pid": expected one of "static", "modm", "what_if"
 allocation.mode = 5: expected a word in quotes
 allocation.mode = "fast": expected "quality" or "throughput"
 allocation.initial_large = "x": expected a whole number from 0 to 4294967295
@@ -144,6 +144,37 @@ allocation.headroom = "x": expected a number
 allocation.headroom = nan: expected a share from 0 to 10
 allocation.headroom = -1: expected a share from 0 to 10
 allocation.headroom = 11: expected a share from 0 to 10
+allocation.window_s = "x": expected a number
+allocation.window_s = 0: expected seconds above 0 (at least a nanosecond) to ten years
+allocation.calm_s = nan: expected seconds above 0 (at least a nanosecond) to ten years
+allocation.gap_s = -1: expected seconds above 0 (at least a nanosecond) to ten years
+allocation.cushion_s = -1: expected seconds from 0 to ten years
+allocation.load_price = inf: expected a number from 0 to 1000000
+allocation.load_price = "x": expected a number
+models.serves.small = { misses = 5 } => models.serves.small.misses = 5: expected true or false
+models.serves.small = { hits = 5 } => models.serves.small.hits = 5: expected an array: [ ... ]
+queue.order = "fifo": expected one of "misses_first", "oldest", "deadline", "slack", "fair"
+queue.order = 5: expected a word in quotes
+queue.late = "never": expected one of "in_turn", "last", "best", "reject"
+queue.fall_back = -1: expected a multiple from 0 to 1000000
+queue.fall_back = "x": expected a number
+queue.ease = 1: expected true or false
+queue.deadline_multiple = 0: expected a multiple above 0, at most 1000000
+queue.deadline_multiple = "x": expected a number
+tenants.weights = { t = 0 } => tenants.weights.t = 0: expected a weight from 0.000001 to 1000000
+tenants.weights = { x = 1 } => tenants.weights.x = 1: expected a tenant of the trace: t, u
+tenants.priorities = { t = -1 } => tenants.priorities.t = -1: expected a whole number from 0 to 4294967295
+tenants.priorities = { x = 1 } => tenants.priorities.x = 1: expected a tenant of the trace: t, u
+faults.events = 5: expected an array: [ ... ]
+faults.events = [{ what = "down", workers = [0] }] => faults.events.0.at_s: is missing
+faults.events = [{ at_s = 1, what = "gone", workers = [0] }] => faults.events.0.what = "gone": expected one of "down", "slow", "load_fails"
+faults.events = [{ at_s = -1, what = "down", workers = [0] }] => faults.events.0.at_s = -1: expected seconds from 0 to ten years
+faults.events = [{ at_s = 1, for_s = nan, what = "down", workers = [0] }] => faults.events.0.for_s = nan: expected seconds from 0 to ten years
+faults.events = [{ at_s = 1, what = "down", workers = [2] }] => faults.events.0.workers = 2: expected a worker from 0 to 1
+faults.events = [{ at_s = 1, what = "down", node = "a" }] => faults.events.0.node = "a": is no node of cluster.gpus: give a group `node = "..."`
+faults.events = [{ at_s = 1, what = "down" }] => faults.events.0: expected either `workers = [...]` or `node = "..."`
+faults.events = [{ at_s = 1, what = "slow", workers = [0] }] => faults.events.0.factor: is needed with what = "slow": how many times as long jobs take
+faults.events = [{ at_s = 1, what = "down", workers = [0], factor = 2 }] => faults.events.0.factor = 2: expected a factor from 0.01 to 1000000, with what = "slow"
 allocation.pid = 5: expected "off" or a table { kp, ki, kd, dt }
 allocation.pid = "on": expected "off" or a table { kp, ki, kd, dt }
 allocation.pid = true: expected "off" or a table { kp, ki, kd, dt }

@@ -65,6 +65,8 @@ struct Shadow {
     classes: Vec<(DecisionKind, u32)>,
     /// Starts since a late request that could have been started last was.
     passed_by: u32,
+    /// The share of hits among what was routed lately.
+    hits: f64,
     /// Virtual time of fair queueing, and where each tenant's latest request ends.
     virtual_now: u64,
     ends: BTreeMap<TenantId, u64>,
@@ -119,6 +121,7 @@ impl Shadow {
             waiting: BTreeSet::new(),
             classes: Vec::new(),
             passed_by: 0,
+            hits: 0.0,
             virtual_now: 0,
             ends: BTreeMap::new(),
             encoding: BTreeMap::new(),
@@ -247,8 +250,7 @@ impl Shadow {
     }
 
     fn arrived(&mut self, request: Request) {
-        let live =
-            Live { request, decision: None, order: 0, key: 0, late: false, runs: None, failures: 0, starts: 0 };
+        let live = Live { request, decision: None, order: 0, key: 0, late: false, runs: None, failures: 0, starts: 0 };
         assert!(self.live.insert(request.id, live).is_none() && !self.ended.contains_key(&request.id));
         if self.draining {
             self.end(request.id, Outcome::Rejected("draining".into()));
@@ -283,6 +285,8 @@ impl Shadow {
             self.expected.push(Action::Return { request, image });
             self.end(request, Outcome::Completed);
         } else {
+            let hit = if self.kind(request) == DecisionKind::Hit { 1.0 } else { 0.0 };
+            self.hits += (hit - self.hits) / 128.0;
             let (key, class) = (self.key(request), self.class(request));
             self.live.get_mut(&request).unwrap().key = key;
             if !self.classes.contains(&class) {
@@ -356,7 +360,8 @@ impl Shadow {
         let times = self.world.config.queue.fall_back?;
         let [small, large] = self.choices(request).try_into().ok()?;
         let on_small = self.time(request, GpuId(0), *small.first()?);
-        let waits = !large.is_empty() && any_large && late >= 4 * self.workers.len() && !self.live[&request].late;
+        let overrun = late >= 4 * self.workers.len() && self.hits < 0.5;
+        let waits = !large.is_empty() && any_large && overrun && !self.live[&request].late;
         // Of equal work, who goes first speaks for all.
         let of_class = self.waiting.iter().filter(|other| self.class(**other) == self.class(request));
         let first = of_class.filter(|other| !self.live[*other].late).min_by_key(|other| self.rank(**other))?;
@@ -495,7 +500,7 @@ impl Shadow {
         self.sort_out();
         loop {
             let (in_time, late) = (self.next(false), self.next(true));
-            let late_goes = late.is_some() && (in_time.is_none() || self.passed_by == 9);
+            let late_goes = late.is_some() && (in_time.is_none() || self.passed_by == 29);
             let Some((request, worker)) = (if late_goes { late } else { in_time }) else { break };
             self.passed_by = if late_goes { 0 } else { self.passed_by + u32::from(late.is_some()) };
             if !late_goes && self.world.config.queue.order == Order::Fair {
@@ -526,7 +531,8 @@ impl Shadow {
                 let live = self.live.get_mut(&request).unwrap();
                 live.late = true;
                 let decision = live.decision.as_mut().unwrap();
-                let eases = self.world.config.queue.late == Late::Best && self.world.system == System::Modm;
+                let best = self.world.config.queue.late == Late::Best && self.hits < 0.5;
+                let eases = best && self.world.system == System::Modm;
                 if eases && decision.kind == DecisionKind::Hit {
                     decision.skipped_steps = decision.skipped_steps.min(self.world.config.queue.least_skipped);
                     let class = self.class(request);
@@ -541,7 +547,11 @@ impl Shadow {
     fn shortest(&self, request: RequestId) -> Duration {
         let models = self.choices(request).into_iter().flatten();
         let gpus: BTreeSet<GpuId> = self.world.config.hardware.gpus.iter().copied().collect();
-        models.flat_map(|model| gpus.iter().map(move |gpu| (*gpu, model))).map(|(g, m)| self.time(request, g, m)).min().unwrap()
+        models
+            .flat_map(|model| gpus.iter().map(move |gpu| (*gpu, model)))
+            .map(|(g, m)| self.time(request, g, m))
+            .min()
+            .unwrap()
     }
 
     /// Who goes first, apart from being late.
@@ -564,15 +574,16 @@ impl Shadow {
         let misses_first = self.world.config.queue.order == Order::MissesFirst;
         let hit = self.kind(request) == DecisionKind::Hit;
         let late = self.live[&request].late;
-        let miss_waits = self.waiting.iter().any(|other| {
-            self.kind(*other) == DecisionKind::Miss && (late || !self.live[other].late)
-        });
+        let miss_waits = self
+            .waiting
+            .iter()
+            .any(|other| self.kind(*other) == DecisionKind::Miss && (late || !self.live[other].late));
         let small = |worker: &Worker| !self.is_large(worker.target) && self.may_serve(worker.target, request);
         let any_small = self.workers.iter().any(|worker| small(worker) && worker.does != Does::Down);
         let large_may = !(misses_first && miss_waits || self.throughput() && any_small);
         let (best, mut choices, mut large_may) = (self.best(request), self.choices(request), large_may);
         let best_is_there = self.workers.iter().any(|worker| worker.target == best && worker.does != Does::Down);
-        if late && self.world.config.queue.late == Late::Best && best_is_there {
+        if late && self.world.config.queue.late == Late::Best && self.hits < 0.5 && best_is_there {
             (choices, large_may) = (vec![vec![best]], true);
         }
         let waits_for_large = self.waits_for_large(request);

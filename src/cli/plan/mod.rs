@@ -11,7 +11,6 @@ use super::arguments::{ScenarioArguments, SearchArguments};
 use super::parallel::count;
 use super::run::write_run_json;
 use crate::input::InputError;
-use crate::metrics::Results;
 use crate::output::write_atomic;
 use crate::report::{PlanRow, plan_csv, plan_table};
 use crate::scenario::Scenario;
@@ -151,20 +150,18 @@ fn find(
     let groups: Vec<String> = base.cluster.gpus.iter().map(|group| group.r#type.clone()).collect();
     let mut search = Search::new(most, price);
     let mut rows = Vec::new();
-    let mut attempt = |search: &mut Search, mix: Mix, trials: &mut Trials<'_>| -> anyhow::Result<Vec<Results>> {
+    let mut attempt = |search: &mut Search, mix: Mix, trials: &mut Trials<'_>| -> anyhow::Result<()> {
         if !command.common.quiet {
             eprintln!("trying {}", shown(&groups, &mix));
         }
-        let (row, results) = trials.run(&mix)?;
+        let row = trials.run(&mix)?;
         let usd_per_hour = prices.is_some().then(|| price(&mix));
         search.tell(mix, row.holds);
         rows.push(PlanRow { usd_per_hour, ..row });
-        Ok(results)
+        Ok(())
     };
-    let largest = attempt(&mut search, most.to_vec(), trials)?;
     let mut ruled_out = 0;
-    if !largest.is_empty() {
-        let bound = trials.bound(most, &largest)?;
+    if let Some(bound) = trials.bound(most)? {
         ruled_out = search.rule_out(|mix| bound.rules_out(mix));
         while let Some(mix) = search.next() {
             attempt(&mut search, mix, trials)?;
@@ -191,6 +188,10 @@ fn sentence(command: &Plan, groups: &[String], most: &[u32], choice: Option<&Mix
             shown(groups, mix),
             command.slo
         ),
-        None => format!("not even {} hold {share} % within {}x: allow more with --max-gpus", shown(groups, most), command.slo),
+        None => format!(
+            "not even {} hold {share} % within {}x: allow more with --max-gpus",
+            shown(groups, most),
+            command.slo
+        ),
     }
 }

@@ -21,6 +21,9 @@ use crate::scheduler::{Action, Event};
 use crate::time::{Duration, Time};
 use crate::window::Window;
 
+/// Clusters that are usually tried.
+const LIKELY_TRIES: usize = 5;
+
 /// The traces, and what holding means.
 pub(super) struct Trials<'a> {
     command: &'a Plan,
@@ -49,13 +52,17 @@ impl<'a> Trials<'a> {
         let inputs = Inputs::new(&base, source.file(), traces[0].clone()).map_err(|error| source.place(error, sets))?;
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.steps);
         let requests: u64 = traces.iter().map(|trace| trace.trace.len() as u64).sum();
-        if command.load != 1.0 {
-            traces = traces.into_iter().map(|trace| Arc::new(trace.stretched(1.0 / command.load))).collect();
+        let faster = |trace: Arc<TraceInputs>| Arc::new(trace.stretched(1.0 / command.load));
+        let as_it_is = (command.load - 1.0).abs() < f64::EPSILON;
+        let traces: Vec<Arc<TraceInputs>> = if as_it_is { traces } else { traces.into_iter().map(faster).collect() };
+        // Several clusters will be tried on each of them.
+        let runs = [&base; LIKELY_TRIES];
+        for trace in &traces {
+            command.search.search.prepare(trace, &runs, source.file(), None, command.common.quiet);
         }
         // The largest number of late requests with which the share that is in time is still no less.
-        let allowed = (0..=requests).rev().find(|late| {
-            (requests - late) as f64 / requests as f64 >= command.attainment
-        });
+        let allowed =
+            (0..=requests).rev().find(|late| (requests - late) as f64 / requests as f64 >= command.attainment);
         let threshold_s = command.slo * full;
         Ok(Self { command, base, source, sets, traces, threshold_s, allowed: allowed.unwrap_or(0), simulated: 0 })
     }
@@ -77,15 +84,18 @@ impl<'a> Trials<'a> {
     fn scenario(&self, mix: &[u32]) -> Scenario {
         let mut scenario = self.base.clone();
         let groups = scenario.cluster.gpus.into_iter().zip(mix).filter(|(_, count)| **count > 0);
-        scenario.cluster.gpus = groups.map(|(mut group, count)| {
-            group.count = *count;
-            group
-        }).collect();
+        scenario.cluster.gpus = groups
+            .map(|(mut group, count)| {
+                group.count = *count;
+                group
+            })
+            .collect();
         let workers = scenario.workers() as u32;
         scenario.allocation.initial_large = scenario.allocation.initial_large.map(|large| large.min(workers));
         let down = (0..self.command.spare.min(workers) as u16).collect::<Vec<_>>();
         if !down.is_empty() {
-            let event = FaultEvent { at_s: 0.0, for_s: None, what: Fault::Down, workers: down, node: None, factor: None };
+            let event =
+                FaultEvent { at_s: 0.0, for_s: None, what: Fault::Down, workers: down, node: None, factor: None };
             scenario.faults.events.push(event);
         }
         scenario
@@ -102,48 +112,61 @@ impl<'a> Trials<'a> {
         Ok(prepared)
     }
 
-    /// Tries a cluster; with the results of all traces if it holds.
-    pub(super) fn run(&mut self, mix: &Mix) -> anyhow::Result<(PlanRow, Vec<Results>)> {
+    /// Tries a cluster on all traces, until it is known that it does not hold.
+    pub(super) fn run(&mut self, mix: &Mix) -> anyhow::Result<PlanRow> {
         let mut row = PlanRow { gpus: mix.clone(), ..PlanRow::default() };
-        let mut all = Vec::new();
         for seed in 0..self.traces.len() {
-            let prepared = self.prepared(mix, seed)?;
-            let watch = Watch::new(Duration::from_seconds_saturating(self.threshold_s), self.allowed - row.late);
-            let events = prepared.scenario.outside(&prepared.inputs.trace.trace).peekable();
-            let inbox = Budgeted { events, watch: watch.clone() };
-            let results = prepared.run_on(prepared.scenario.latency(&prepared.inputs), true, inbox, watch.clone())?;
+            let (prepared, watch, results) = self.run_on(mix, seed, row.late)?;
             row.late += watch.late.get();
             row.requests += watch.arrived.get();
-            self.simulated += watch.arrived.get();
             if watch.is_over() {
                 row.stopped = true;
-                return Ok((row, Vec::new()));
+                return Ok(row);
             }
             row.add(&results, &prepared.scenario.model_names());
-            all.push(results);
         }
         row.holds = true;
-        Ok((row, all))
+        Ok(row)
     }
 
-    /// What no cluster may have less of, by the decisions of these runs of the largest cluster.
-    pub(super) fn bound(&self, most: &[u32], results: &[Results]) -> anyhow::Result<Bound> {
-        let prepared = self.prepared(most, 0)?;
+    /// Tries a cluster on one trace, after so many late requests on others.
+    fn run_on(&mut self, mix: &[u32], seed: usize, late: u64) -> anyhow::Result<(Prepared, Watch, Results)> {
+        let prepared = self.prepared(mix, seed)?;
+        let watch = Watch::new(Duration::from_seconds_saturating(self.threshold_s), self.allowed - late);
+        let events = prepared.scenario.outside(&prepared.inputs.trace.trace).peekable();
+        let inbox = Budgeted { events, watch: watch.clone() };
+        let results = prepared.run_on(prepared.scenario.latency(&prepared.inputs), true, inbox, watch.clone())?;
+        self.simulated += watch.arrived.get();
+        Ok((prepared, watch, results))
+    }
+
+    /// What no cluster may have less of, by the decisions of the largest cluster on the first trace; `None` if not even
+    /// that holds there.
+    pub(super) fn bound(&mut self, most: &[u32]) -> anyhow::Result<Option<Bound>> {
+        let (prepared, watch, results) = self.run_on(most, 0, 0)?;
+        if watch.is_over() {
+            return Ok(None);
+        }
         let settings = prepared.settings(true, false);
         let limit = Duration::from_seconds_saturating(self.threshold_s);
-        let asked: Vec<Vec<Job>> = results.iter().map(|results| jobs(&settings, &results.requests, limit)).collect();
+        let asked: Vec<Job> = jobs(&settings, &results.requests, limit);
         let types = prepared.scenario.gpu_types();
-        let speed = |group: &str| types.iter().position(|name| name == group).map_or(0, |gpu| speed(&settings, GpuId(gpu as u16)));
-        let speeds: Vec<u64> = self.base.cluster.gpus.iter().map(|group| speed(&group.r#type)).collect();
+        let of_group = |group: &String| types.iter().position(|name| name == group).unwrap_or(0);
+        let groups = self.base.cluster.gpus.iter().map(|group| GpuId(of_group(&group.r#type) as u16));
+        let speeds: Vec<u64> = groups.map(|gpu| speed(&settings, gpu)).collect();
         let all: u64 = speeds.iter().zip(most).map(|(speed, count)| speed * u64::from(*count)).sum();
         let (mut fails, mut may) = (0, all);
         while fails + 1 < may {
             let middle = u64::midpoint(fails, may);
-            let late: u64 = asked.iter().map(|jobs| fewest_late(jobs, middle)).sum();
-            if late > self.allowed { fails = middle } else { may = middle }
+            if fewest_late(&asked, middle) > self.allowed {
+                fails = middle;
+            } else {
+                may = middle;
+            }
         }
+        // Without those that are down it must be enough; they may be the slowest.
         let down = u64::from(self.command.spare) * speeds.iter().min().copied().unwrap_or(0);
-        Ok(Bound { speeds, least: may + down })
+        Ok(Some(Bound { speeds, least: may + down }))
     }
 }
 

@@ -41,8 +41,13 @@ pub struct WhatIfSettings {
 }
 
 impl WhatIfSettings {
+    /// What is remembered: the far future is like that.
+    fn memory(&self) -> Duration {
+        self.window.max(Duration::from_nanoseconds(self.calm.nanoseconds().saturating_mul(3)))
+    }
+
     const fn most_patience(&self) -> Duration {
-        Duration::from_nanoseconds(self.calm.nanoseconds().saturating_mul(16))
+        Duration::from_nanoseconds(self.calm.nanoseconds().saturating_mul(4))
     }
 }
 
@@ -75,12 +80,21 @@ impl WhatIf {
     #[must_use]
     pub const fn new(settings: WhatIfSettings) -> Self {
         let patience = settings.calm;
-        Self { patience, for_quality: false, settings, recent: VecDeque::new(), last: Time::ZERO, changed: Time::ZERO, next: None }
+        Self {
+            patience,
+            for_quality: false,
+            settings,
+            recent: VecDeque::new(),
+            last: Time::ZERO,
+            changed: Time::ZERO,
+            next: None,
+        }
     }
 
     /// What is expected to need a worker: what waits, then what came lately once more.
     fn tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
-        let waiting = situation.waiting.iter().map(|waiting| Task { ready: now, due: waiting.due, class: waiting.class });
+        let waiting =
+            situation.waiting.iter().map(|waiting| Task { ready: now, due: waiting.due, class: waiting.class });
         waiting.chain(self.near_future(now)).collect()
     }
 
@@ -112,8 +126,9 @@ impl WhatIf {
 
     /// The far future: what waits, then all that is remembered once more.
     fn far_tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
-        let waiting = situation.waiting.iter().map(|waiting| Task { ready: now, due: waiting.due, class: waiting.class });
-        let length = self.settings.calm.nanoseconds().min(now.nanoseconds());
+        let waiting =
+            situation.waiting.iter().map(|waiting| Task { ready: now, due: waiting.due, class: waiting.class });
+        let length = self.settings.memory().nanoseconds().min(now.nanoseconds());
         waiting.chain(self.again(now, 0, length, 1)).collect()
     }
 
@@ -217,7 +232,7 @@ impl AllocationPolicy for WhatIf {
 
     fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided> {
         (self.last, self.next) = (now, None);
-        let memory = self.settings.window.max(self.settings.calm);
+        let memory = self.settings.memory();
         while self.recent.front().is_some_and(|(time, ..)| *time + memory <= now) {
             self.recent.pop_front();
         }
@@ -316,10 +331,8 @@ mod tests {
         for time in times {
             policy.observe(Time::ZERO + seconds(begin + time), draws.random_range(0..3), seconds(183.0));
         }
-        let waiting = (0..draws.random_range(0..2 * workers)).map(|_| Waiting {
-            class: draws.random_range(0..3),
-            due: now + seconds(draws.random_range(5.0..180.0)),
-        });
+        let waiting = (0..draws.random_range(0..2 * workers))
+            .map(|_| Waiting { class: draws.random_range(0..3), due: now + seconds(draws.random_range(5.0..180.0)) });
         let waiting = waiting.collect();
         let seats = (0..workers).map(|worker| {
             let held = ModelId(draws.random_range(0..3));

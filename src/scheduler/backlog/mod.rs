@@ -22,6 +22,9 @@ pub use order::{Late, Order, QueueSettings};
 
 use fair::Fair;
 
+/// Requests by which the share of hits is smoothed.
+const LATELY: f64 = 128.0;
+
 /// Late requests for each worker from which on time is lost for long.
 const OVERRUN: usize = 4;
 
@@ -85,6 +88,8 @@ pub(super) struct Backlog {
     classes: Vec<Class>,
     fair: Fair,
     waiting: usize,
+    /// The share of hits among what was placed lately.
+    hits: f64,
 }
 
 impl Class {
@@ -114,7 +119,16 @@ impl Class {
 
 impl Backlog {
     pub(super) fn new(settings: QueueSettings, serving: Serving, hardware: Hardware, total_steps: u32) -> Self {
-        Self { settings, serving, hardware, total_steps, classes: Vec::new(), fair: Fair::default(), waiting: 0 }
+        Self {
+            settings,
+            serving,
+            hardware,
+            total_steps,
+            classes: Vec::new(),
+            fair: Fair::default(),
+            waiting: 0,
+            hits: 0.0,
+        }
     }
 
     pub(super) const fn settings(&self) -> &QueueSettings {
@@ -134,8 +148,16 @@ impl Backlog {
         &self.classes
     }
 
-    /// Whether so many late requests wait that time is lost for long.
+    /// Whether hits are the smaller part of what comes: then large models can make theirs too, at little cost.
+    pub(super) fn hits_are_few(&self) -> bool {
+        self.hits < 0.5
+    }
+
+    /// Whether so many late requests wait that time is lost for long, and hits are few.
     pub(super) fn is_overrun(&self) -> bool {
+        if !self.hits_are_few() {
+            return false;
+        }
         let late: usize = self.classes.iter().map(|class| class.late.len()).sum();
         late >= OVERRUN * self.hardware.workers()
     }
@@ -154,6 +176,7 @@ impl Backlog {
     /// Where a request is to wait that was routed as the `order`th.
     pub(super) fn place(&mut self, request: &Request, decision: &Decision, order: u32) -> Waits {
         let class = self.class(decision);
+        self.hits += (f64::from(u8::from(decision.kind == DecisionKind::Hit)) - self.hits) / LATELY;
         let due = self.due(request);
         let terms = self.settings.terms(request.tenant);
         let key = match self.settings.order {
@@ -181,8 +204,8 @@ impl Backlog {
     /// Takes a request out.
     pub(super) fn remove(&mut self, waits: &Waits) {
         let class = &mut self.classes[waits.class];
-        let was_there = class.in_time.remove(&(waits.place, waits.due))
-            || class.late.remove(&(waits.place.behind(), waits.due));
+        let was_there =
+            class.in_time.remove(&(waits.place, waits.due)) || class.late.remove(&(waits.place.behind(), waits.due));
         self.waiting -= usize::from(was_there);
     }
 
@@ -248,8 +271,10 @@ impl Backlog {
             models.contains(model).then(|| self.hardware.job(GpuId(gpu as u16), work))
         };
         let gpus = 0..self.hardware.types();
-        let times: Arc<[Option<Duration>]> =
-            gpus.flat_map(|gpu| (0..self.serving.models()).map(move |model| (gpu, model))).map(|(g, m)| time(g, m)).collect();
+        let times: Arc<[Option<Duration>]> = gpus
+            .flat_map(|gpu| (0..self.serving.models()).map(move |model| (gpu, model)))
+            .map(|(g, m)| time(g, m))
+            .collect();
         let waits = decision.kind == DecisionKind::Hit && !small.is_empty() && !large.is_empty();
         let on_small = small.iter().next().and_then(|model| times[model.index()]).unwrap_or_default();
         let before = |factor: f64| Duration::from_seconds_saturating(factor * on_small.seconds());

@@ -31,7 +31,7 @@ pub enum Late {
     /// It keeps its place.
     #[default]
     InTurn,
-    /// It goes behind all that can be in time; one start in ten is for those, so that they do not starve.
+    /// It goes behind all that can be in time; one start in thirty is for those, so that they do not starve.
     Last,
     /// As `last`; and now that time is lost, its picture is to be as good as can be: a hit skips the fewest steps that
     /// hits skip, and waits for the best model that may serve it.
@@ -65,7 +65,15 @@ impl QueueSettings {
     /// The paper's: misses first, nobody looks at deadlines.
     #[must_use]
     pub const fn paper() -> Self {
-        Self { order: Order::MissesFirst, late: Late::InTurn, due: Duration::ZERO, fall_back: None, ease: false, least_skipped: 0, terms: Vec::new() }
+        Self {
+            order: Order::MissesFirst,
+            late: Late::InTurn,
+            due: Duration::ZERO,
+            fall_back: None,
+            ease: false,
+            least_skipped: 0,
+            terms: Vec::new(),
+        }
     }
 
     /// Of a tenant.
