@@ -369,6 +369,8 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     refused(&["--set", "live.size=[0,5]"], &["live.size", "expected [width, height]"]);
     refused(&["--set", "live.guidance.shapes-large=-1"], &["live.guidance.shapes-large = -1"]);
     refused(&["--set", "live.images=gif"], &["live.images", "png"]);
+    let down = "faults.events=[{at_s=1,what=\"down\",workers=[0]}]";
+    refused(&["--set", down], &["faults.events", "simulated runs"]);
     refused(&["--set", "system.policy=nirvana"], &["system.policy", "final images"]);
     refused(&["--set", "trace.warm_requests=10"], &["trace.warm_requests", "live.store"]);
     refused(&["--set", "live.size=[30,32]"], &["live.size = [30, 32]", "multiples of 4"]);

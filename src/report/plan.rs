@@ -135,7 +135,11 @@ pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> St
             },
         );
         let mut cells: Vec<String> = row.gpus.iter().map(u32::to_string).collect();
-        cells.extend([if row.holds { "yes" } else { "no" }.to_owned(), in_time, number(row.p99_s.filter(|_| !row.stopped), 0)]);
+        cells.extend([
+            if row.holds { "yes" } else { "no" }.to_owned(),
+            in_time,
+            number(row.p99_s.filter(|_| !row.stopped), 0),
+        ]);
         cells.extend(models.iter().map(|model| number(row.split.get(*model).copied().filter(|_| !row.stopped), 1)));
         if priced {
             cells.extend([number(row.usd_per_hour, 2), number(row.usd_per_1000_images, 2)]);

@@ -208,6 +208,10 @@ pub(super) fn prepare(
             "is for simulated runs: a live run learns a picture's size after it is in the cache; give `capacity`";
         return wrong(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
     }
+    if !scenario.faults.events.is_empty() {
+        let way_out = "are for simulated runs: a live run has faults of its own";
+        return wrong(InputError::new(file, way_out).key("faults.events"));
+    }
     if scenario.trace.warm_requests > 0 || scenario.trace.warm_images.is_some() {
         let key = if scenario.trace.warm_requests > 0 { "trace.warm_requests" } else { "trace.warm_images" };
         let way_out =
