@@ -15,6 +15,7 @@ use modm::draw::{Purpose, stream};
 use modm::embedding::Embedding;
 use modm::journal::{self, Journal, Line, Record, What, Writer};
 use modm::metrics::Results;
+use modm::model::GpuId;
 use modm::replay::{Inbox, Known, replay};
 use modm::request::{Outcome, RequestId};
 use modm::scheduler::routing::System;
@@ -100,6 +101,7 @@ fn a_real_time_run_fed_into_a_fresh_core_gives_the_same_actions() {
         println!("seed {seed}");
         let mut world = World::draw(seed, REQUESTS, SECOND);
         world.workers = world.workers.max(2);
+        world.config.hardware.gpus.resize(world.workers, GpuId(0));
         let events = outside(&mut world);
         let executor = Threads::new(&world);
         let mut inbox = Channel::feed(events, &executor);

@@ -33,8 +33,9 @@ pub enum Late {
     InTurn,
     /// It goes behind all that can be in time; one start in thirty is for those, so that they do not starve.
     Last,
-    /// As `last`; and now that time is lost, its picture is to be as good as can be: a hit skips the fewest steps that
-    /// hits skip, and waits for the best model that may serve it.
+    /// As `last`; and while hits are the smaller part of what comes, its picture is to be as good as can be, now that
+    /// time is lost: a hit skips the fewest steps that hits skip, and what is late waits for the best model that may serve
+    /// it.
     Best,
     /// It is rejected.
     Reject,
@@ -49,8 +50,8 @@ pub struct QueueSettings {
     pub late: Late,
     /// From arrival to when a request without a deadline of its own should be finished.
     pub due: Duration,
-    /// If given, hits wait for a model that serves misses, and fall back on smaller ones so many times their own time
-    /// there before they are due.
+    /// If given, while the cluster is overrun hits wait for a model that serves misses, and fall back on smaller ones so
+    /// many times their own time there before they are due.
     pub fall_back: Option<f64>,
     /// Whether a hit that starts while another worker is ready for it too skips the fewest steps that hits skip, if it is
     /// in time all the same.
