@@ -92,7 +92,9 @@ pub fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     for row in rows {
         let attainment = row.attainment();
+        let share = |share: f64| share.clamp(0.0, 1.0);
         let interval = attainment.and_then(|estimate| estimate.interval());
+        let interval = interval.map(|(low, high)| (share(low), share(high)));
         let cells = [
             row.holds.to_string(),
             row.stopped.to_string(),
