@@ -70,8 +70,7 @@ impl Scheduler {
             return None;
         }
         let in_time = self.first_start(now, true);
-        // Without late requests set apart, all are in time as far as the lines go.
-        let late = self.first_start(now, false);
+        let late = if self.backlog.any_late() { self.first_start(now, false) } else { None };
         match (in_time, late) {
             (Some(_), Some(late)) if self.passed_by + 1 >= LATE_SHARE => {
                 self.passed_by = 0;

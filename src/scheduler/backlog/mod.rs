@@ -148,6 +148,11 @@ impl Backlog {
         &self.classes
     }
 
+    /// Whether anything late waits.
+    pub(super) fn any_late(&self) -> bool {
+        self.classes.iter().any(|class| !class.late.is_empty())
+    }
+
     /// Whether hits are the smaller part of what comes: then large models can make theirs too, at little cost.
     pub(super) fn hits_are_few(&self) -> bool {
         self.hits < 0.5
