@@ -195,7 +195,7 @@ impl Scheduler {
         let decision = pending.decision.expect("what waits was routed");
         let work = Work { model, total_steps: self.config.total_steps, skipped_steps: decision.skipped_steps };
         let expected = self.config.hardware.job(self.config.hardware.gpus[worker.index()], work);
-        self.workers.update(worker, |state| state.until = now + expected);
+        self.workers.expect(worker, now + expected);
         let parts = SmallVec::from_slice(&[Part { request, source: decision.source }]);
         actions.push(Action::Start { job, worker, work, parts });
     }

@@ -96,6 +96,11 @@ impl Workers {
         Some(result)
     }
 
+    /// When what a worker does is expected to end; that changes none of the sets.
+    pub(super) fn expect(&mut self, worker: WorkerId, until: Time) {
+        self.all[worker.index()].until = until;
+    }
+
     pub(super) fn set_targets(&mut self, targets: &[ModelId]) {
         for (worker, &target) in self.all.iter_mut().zip(targets) {
             worker.wanted = target;

@@ -81,7 +81,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
     let mut trials = Trials::load(command, &source, &sets)?;
     common.prepare_output()?;
     let groups: Vec<String> = base.cluster.gpus.iter().map(|group| group.r#type.clone()).collect();
-    let (choice, mut rows, ruled_out) = find(command, &base, &most, &mut trials)?;
+    let (choice, mut rows, ruled_out) = find(command, &base, &groups, &most, &mut trials)?;
     let dollars = |row: &PlanRow| row.usd_per_hour.unwrap_or(0.0);
     rows.sort_by(|a, b| dollars(a).total_cmp(&dollars(b)).then(a.gpus.cmp(&b.gpus)));
     let plan = json!({
@@ -139,6 +139,7 @@ fn most(command: &Plan, base: &Scenario) -> Result<Vec<u32>, InputError> {
 fn find(
     command: &Plan,
     base: &Scenario,
+    groups: &[String],
     most: &[u32],
     trials: &mut Trials<'_>,
 ) -> anyhow::Result<(Option<Mix>, Vec<PlanRow>, usize)> {
@@ -147,12 +148,11 @@ fn find(
         let each = |(at, count): (usize, &u32)| f64::from(*count) * prices.as_ref().map_or(1.0, |prices| prices[at]);
         mix.iter().enumerate().map(each).sum()
     };
-    let groups: Vec<String> = base.cluster.gpus.iter().map(|group| group.r#type.clone()).collect();
     let mut search = Search::new(most, price);
     let mut rows = Vec::new();
     let mut attempt = |search: &mut Search, mix: Mix, trials: &mut Trials<'_>| -> anyhow::Result<()> {
         if !command.common.quiet {
-            eprintln!("trying {}", shown(&groups, &mix));
+            eprintln!("trying {}", shown(groups, &mix));
         }
         let row = trials.run(&mix)?;
         let usd_per_hour = prices.is_some().then(|| price(&mix));

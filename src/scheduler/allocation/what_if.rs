@@ -93,9 +93,7 @@ impl WhatIf {
 
     /// What is expected to need a worker: what waits, then what came lately once more.
     fn tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
-        let waiting =
-            situation.waiting.iter().map(|waiting| Task { ready: now, due: waiting.due, class: waiting.class });
-        waiting.chain(self.near_future(now)).collect()
+        waiting(now, situation).chain(self.near_future(now)).collect()
     }
 
     /// The window again and again; if its last part is busier than chance would have it, that part.
@@ -126,10 +124,8 @@ impl WhatIf {
 
     /// The far future: what waits, then all that is remembered once more.
     fn far_tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
-        let waiting =
-            situation.waiting.iter().map(|waiting| Task { ready: now, due: waiting.due, class: waiting.class });
         let length = self.settings.memory().nanoseconds().min(now.nanoseconds());
-        waiting.chain(self.again(now, 0, length, 1)).collect()
+        waiting(now, situation).chain(self.again(now, 0, length, 1)).collect()
     }
 
     fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat]) -> Judgement {
@@ -202,6 +198,11 @@ impl WhatIf {
         }
         best
     }
+}
+
+/// What waits could start now.
+fn waiting(now: Time, situation: &Situation) -> impl Iterator<Item = Task> + '_ {
+    situation.waiting.iter().map(move |waiting| Task { ready: now, due: waiting.due, class: waiting.class })
 }
 
 /// Every model and another one.

@@ -169,12 +169,12 @@ impl Backlog {
 
     /// Whether a miss waits that goes before late requests, or any at all.
     pub(super) fn a_miss_waits(&self, in_time: bool) -> bool {
-        let misses = self.classes.iter().filter(|class| class.kind == DecisionKind::Miss);
-        misses.fold(false, |waits, class| waits || !class.in_time.is_empty() || !in_time && !class.late.is_empty())
+        let mut misses = self.classes.iter().filter(|class| class.kind == DecisionKind::Miss);
+        misses.any(|class| !class.in_time.is_empty() || !in_time && !class.late.is_empty())
     }
 
     /// When a request should be finished.
-    pub(super) fn due(&self, request: &Request) -> Time {
+    fn due(&self, request: &Request) -> Time {
         request.deadline.unwrap_or(request.arrival + self.settings.due)
     }
 
