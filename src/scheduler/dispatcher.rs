@@ -131,7 +131,8 @@ impl Scheduler {
 
     /// When a hit that waits for a large model falls back on a small one that is ready for it.
     pub(super) fn next_fall_back(&self) -> Option<Time> {
-        if self.backlog.is_empty() || !self.workers.any_ready() {
+        let never = self.backlog.settings().fall_back.is_none();
+        if never || self.backlog.is_empty() || !self.workers.any_ready() {
             return None;
         }
         let held = self.backlog.classes().iter().filter_map(|class| {
@@ -163,15 +164,17 @@ impl Scheduler {
     /// Of the ready workers with one of these models, the one that is expected to be done first, then the lowest; by
     /// the paper's rule simply the lowest.
     fn soonest(&self, models: ModelSet, class: &Class) -> Option<WorkerId> {
-        let count = self.config.serving.models();
-        let ready = (0..self.workers.types()).flat_map(|gpu| models.iter().map(move |model| (gpu, model)));
-        let ready = ready.filter_map(|(gpu, model)| {
-            let worker = self.workers.ready(gpu, model)?;
-            let time = class.times[gpu * count + model.index()]?;
-            let time = if self.order() == Order::MissesFirst { Duration::ZERO } else { time };
-            Some((time, worker))
-        });
-        ready.min().map(|(_, worker)| worker)
+        let (count, by_time) = (self.config.serving.models(), self.order() != Order::MissesFirst);
+        let mut soonest: Option<(Duration, WorkerId)> = None;
+        for gpu in 0..self.workers.types() {
+            for model in models.iter() {
+                let Some(worker) = self.workers.ready(gpu, model) else { continue };
+                let Some(time) = class.times[gpu * count + model.index()] else { continue };
+                let found = (if by_time { time } else { Duration::ZERO }, worker);
+                soonest = Some(soonest.map_or(found, |other| other.min(found)));
+            }
+        }
+        soonest.map(|(_, worker)| worker)
     }
 
     /// Starts a job of one request. (A job is a list; forming larger ones is batching's business.)
