@@ -31,6 +31,8 @@ pub enum Purpose {
     SourceNoise = 10,
     /// Requests of a resampled calibration.
     Bootstrap = 11,
+    /// The confidence in a cascade's draft.
+    Confidence = 12,
 }
 
 /// The stream of a purpose and row under a seed: a counter-based generator, so streams cost nothing to open.

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod calibration;
 pub mod cli;
+pub mod confidence;
 pub mod draw;
 pub mod embedding;
 pub mod encoder;

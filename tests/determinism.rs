@@ -23,7 +23,7 @@ use modm::replay::{Known, replay};
 use modm::request::Request;
 use modm::scheduler::allocation::{Allocation, AllocationPolicy, Decided, Situation};
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage, System};
-use modm::scheduler::{Event, Scheduler};
+use modm::scheduler::{Decision, Event, Scheduler};
 use modm::sim::{Faults, ImageSizes, ProfileLatency, Settings, Simulated};
 use modm::time::{Duration, Time};
 
@@ -174,6 +174,14 @@ impl RoutingPolicy for Slow<Box<dyn RoutingPolicy>> {
         burn();
         self.0.route(request, nearest, load)
     }
+
+    fn routed(&mut self, decision: &Decision, load: &Load) {
+        self.0.routed(decision, load);
+    }
+
+    fn again(&mut self, made: &Decision, confidence: Option<f64>, threshold: f64) -> Option<Decision> {
+        self.0.again(made, confidence, threshold)
+    }
 }
 
 impl AllocationPolicy for Slow<Box<dyn AllocationPolicy>> {
@@ -210,7 +218,7 @@ impl AllocationPolicy for Slow<Box<dyn AllocationPolicy>> {
 }
 
 fn run(world: &World, mut core: Scheduler) -> (Vec<Line>, Results) {
-    let looks_up = world.system != System::Vanilla;
+    let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);
     let mut executor = Simulated::new(Settings {
         latency: ProfileLatency {
             profile: world.profile.clone(),
@@ -222,6 +230,7 @@ fn run(world: &World, mut core: Scheduler) -> (Vec<Line>, Results) {
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),
+        confidences: world.confidences.clone(),
         faults: Faults::default(),
     });
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));

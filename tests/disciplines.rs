@@ -63,7 +63,7 @@ impl RoutingPolicy for Script {
     fn route(&mut self, request: &Request, _: Option<Candidate<'_>>, _: &Load) -> Route {
         let skipped_steps = self.0[request.id.row()].skipped;
         let kind = if skipped_steps == 0 { DecisionKind::Miss } else { DecisionKind::Hit };
-        Route::Queue(Decision { kind, skipped_steps, similarity: None, source: None })
+        Route::Queue(Decision { skipped_steps, ..Decision::of(kind) })
     }
 }
 
@@ -72,8 +72,8 @@ impl LatencyModel for Script {
         Duration::ZERO
     }
 
-    fn job(&mut self, _: GpuId, _: Work, request: RequestId) -> Duration {
-        seconds(self.0[request.row()].service)
+    fn job(&mut self, _: GpuId, _: Work, requests: &[RequestId]) -> Duration {
+        seconds(self.0[requests[0].row()].service)
     }
 
     fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {
@@ -125,6 +125,7 @@ fn run(tasks: &[Task], workers: usize, queue: QueueSettings) -> Vec<Done> {
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),
+        confidences: None,
         faults: Faults::default(),
     });
     let request = |(row, task): (u32, &Task)| {
@@ -139,7 +140,16 @@ fn run(tasks: &[Task], workers: usize, queue: QueueSettings) -> Vec<Done> {
 }
 
 fn queue(order: Order, late: Late) -> QueueSettings {
-    QueueSettings { order, late, due: seconds(1e6), fall_back: None, ease: false, least_skipped: 0, terms: Vec::new() }
+    QueueSettings {
+        order,
+        late,
+        due: seconds(1e6),
+        fall_back: None,
+        ease: false,
+        least_skipped: 0,
+        admission: false,
+        terms: Vec::new(),
+    }
 }
 
 /// A Poisson stream: its rate, and what it asks for, with a draw of mean 1.

@@ -30,6 +30,7 @@ fn run(world: &World, latency: impl LatencyModel) -> (Results, Measured) {
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),
+        confidences: None,
         faults: Faults::default(),
     });
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));

@@ -133,7 +133,7 @@ fn round(seed: u64) {
     let world = World::draw(seed, REQUESTS, SECOND);
     let mut draws = stream(seed, Purpose::Test, 1);
     let (events, until) = outside(&world, &mut draws);
-    let looks_up = world.system != System::Vanilla;
+    let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);
     let inner = Simulated::new(Settings {
         latency: ProfileLatency {
             profile: world.profile.clone(),
@@ -145,6 +145,7 @@ fn round(seed: u64) {
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),
+        confidences: world.confidences.clone(),
         faults: Faults::default(),
     });
     let models = world.initial().targets.iter().map(|&model| (Some(model), model)).collect();

@@ -186,6 +186,8 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         initial: initial_allocation(scenario).targets,
         profile: inputs.profile.clone(),
         quality: Vec::new(),
+        most_together: 1,
+        kept_quality: Vec::new(),
         slo_multiples: vec![2.0],
         warmup: Time::ZERO,
         window: Length::from_nanoseconds(1_000_000_000),

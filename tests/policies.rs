@@ -45,7 +45,7 @@ impl RoutingPolicy for Turns {
             2 | 6 => (DecisionKind::Hit, 15),
             _ => (DecisionKind::Hit, 25),
         };
-        Route::Queue(Decision { kind, skipped_steps, similarity: None, source: None })
+        Route::Queue(Decision { skipped_steps, ..Decision::of(kind) })
     }
 }
 
@@ -142,6 +142,7 @@ fn run(policy: Box<dyn AllocationPolicy>, ours: bool, stretches: &[(f64, f64)]) 
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),
+        confidences: None,
         faults: Faults::default(),
     });
     let request = |(row, at): (u32, &f64)| {

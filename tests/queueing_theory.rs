@@ -43,8 +43,8 @@ impl LatencyModel for Service {
         Duration::ZERO
     }
 
-    fn job(&mut self, _: GpuId, _: Work, request: RequestId) -> Duration {
-        self.of(request.0)
+    fn job(&mut self, _: GpuId, _: Work, requests: &[RequestId]) -> Duration {
+        self.of(requests[0].0)
     }
 
     fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {
@@ -97,6 +97,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),
+        confidences: None,
         faults: Faults::default(),
     });
     let request = |(row, &arrival)| {

@@ -52,6 +52,8 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         initial: allocation.targets.clone(),
         profile: profile.clone(),
         quality: Vec::new(),
+        most_together: 1,
+        kept_quality: Vec::new(),
         slo_multiples: vec![2.0, 4.0],
         warmup: Time::ZERO,
         window: Duration::from_nanoseconds(60_000_000_000),
@@ -69,6 +71,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         prompts: None,
         images: None,
         sizes: ImageSizes::default(),
+        confidences: None,
         faults: Faults::default(),
     });
     let events = arrivals.iter().enumerate().map(|(row, &arrival)| {

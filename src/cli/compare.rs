@@ -176,7 +176,7 @@ fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Run> {
 }
 
 fn stand_ins(planned: &[Planned]) -> Vec<String> {
-    let mut all: Vec<String> = planned.iter().flat_map(|run| run.prepared.stand_ins().to_vec()).collect();
+    let mut all: Vec<String> = planned.iter().flat_map(|run| run.prepared.stand_ins()).collect();
     all.sort();
     all.dedup();
     all

@@ -21,6 +21,7 @@ mod compare;
 mod doctor;
 #[cfg(feature = "live")]
 mod embed;
+mod import_profile;
 #[cfg(feature = "live")]
 mod live;
 mod parallel;
@@ -71,6 +72,7 @@ enum Command {
     Embed(embed::Embed),
     #[cfg(feature = "live")]
     Profile(profile::Profile),
+    ImportProfile(import_profile::ImportProfile),
     #[cfg(feature = "live")]
     Calibrate(calibrate::Calibrate),
     #[cfg(feature = "live")]
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => doctor::run(command),
         #[cfg(feature = "live")]
         Command::Profile(command) => profile::run(command),
+        Command::ImportProfile(command) => import_profile::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut std::io::stdout());

@@ -57,8 +57,8 @@ impl Prepared {
     }
 
     /// The stand-ins that this run uses.
-    pub fn stand_ins(&self) -> &[String] {
-        if Inputs::retrieves(self.scenario.system.policy) { &self.inputs.trace.stand_ins } else { &[] }
+    pub fn stand_ins(&self) -> Vec<String> {
+        self.inputs.trace.stand_ins_of(&self.scenario)
     }
 
     /// The files it depends on.
@@ -77,6 +77,8 @@ impl Prepared {
             initial: initial_allocation(scenario).targets,
             profile: self.inputs.profile.clone(),
             quality: self.inputs.quality.clone(),
+            most_together: scenario.batching.size,
+            kept_quality: scenario.kept_quality(),
             slo_multiples: scenario.slo.multiples.clone(),
             warmup: Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default(),
             window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
@@ -92,7 +94,7 @@ impl Prepared {
         let system = scenario.system.policy;
         let (lowest_bound, _) = scenario.bounds().first().filter(|_| Inputs::retrieves(system))?;
         Some(HitCriteria {
-            skipped_steps: system.skipped_steps(scenario.bounds(), scenario.models.steps),
+            skipped_steps: scenario.skipped_steps(),
             lowest_bound: *lowest_bound,
             near_miss: scenario.metrics.near_miss,
             false_hit: scenario.metrics.false_hit,
@@ -204,7 +206,7 @@ impl Prepared {
         let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
         write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
         run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
-        write_run_json(folder, &self.scenario, &self.inputs_by_name(), self.stand_ins(), wall_s, warnings)
+        write_run_json(folder, &self.scenario, &self.inputs_by_name(), &self.stand_ins(), wall_s, warnings)
     }
 
     fn worker_gpus(&self) -> Vec<String> {

@@ -50,7 +50,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
             timeline: results.timeline,
             latencies: results.latencies,
         }],
-        stand_ins: prepared.stand_ins().to_vec(),
+        stand_ins: prepared.stand_ins(),
         ..Comparison::default()
     };
     print!("{}", report::terminal(&comparison, super::width()));

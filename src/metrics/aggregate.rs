@@ -58,7 +58,7 @@ impl Aggregate {
         self.last_finish = self.last_finish.max(row.finish);
         if let Some(decision) = row.decision {
             self.routed += 1;
-            if decision.kind != DecisionKind::Miss {
+            if decision.kind.is_hit() {
                 *self.hits_by_skipped_steps.entry(decision.skipped_steps).or_insert(0) += 1;
             }
             if decision.kind == DecisionKind::Hit && decision.skipped_steps < total_steps {

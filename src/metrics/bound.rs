@@ -1,7 +1,7 @@
 //! How few requests any policy could have been late with, had it known all arrivals: a bound that is proven and a
 //! little too good to be true. The decisions of the run stand (who hit, and what it skips); everything else is free.
 //!
-//! Every worker is taken for the fastest, with the model that is fastest for the request at hand, and all of them
+//! Every worker is taken for the fastest, with jobs of the size in which a request takes least, with the model that is fastest for the request at hand, and all of them
 //! together for one machine as fast as their sum, that may interrupt its work: whatever they did, it could do. No loads.
 //! On one machine, with deadlines in the order of arrivals, fewest late is solved exactly (Kise, Ibaraki and Mine,
 //! Operations Research 26, 1978): in order of arrival, whenever one would be late, that one is left out without which the
@@ -122,9 +122,16 @@ pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
     let models = (0..settings.models.len() as u16).map(ModelId);
     // A ratio of two sums lies between its ends.
     let ends = models.flat_map(|model| [(model, 0), (model, settings.total_steps.saturating_sub(1))]);
-    let ratio = ends
-        .map(|(model, skipped)| seconds(settings, GpuId(0), model, skipped) / seconds(settings, gpu, model, skipped));
+    let least = |gpu, model, skipped| seconds(settings, gpu, model, skipped) * least_part(settings, gpu, model);
+    let ratio = ends.map(|(model, skipped)| least(GpuId(0), model, skipped) / least(gpu, model, skipped));
     (ratio.fold(0.0, f64::max) * 1000.0).ceil() as u64
+}
+
+/// A request's part of the job in which it takes least, in times of a job of its own.
+fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
+    let service = settings.profile.service(gpu, model);
+    let sizes = 1..=service.most().min(settings.most_together);
+    sizes.map(|size| service.batch_factor(size) / f64::from(size)).fold(1.0, f64::min)
 }
 
 /// What a request takes at least, on the first GPU type: with the model that is fastest for it, and as much above or
@@ -133,10 +140,13 @@ fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };
     let skipped = decision.skipped_steps;
     let models = settings.serving.of(&decision);
-    let fastest = models.iter().map(|model| seconds(settings, GpuId(0), model, skipped)).fold(f64::INFINITY, f64::min);
+    let least = |model| seconds(settings, GpuId(0), model, skipped) * least_part(settings, GpuId(0), model);
+    let fastest = models.iter().map(least).fold(f64::INFINITY, f64::min);
     let alone = models.iter().map(|model| settings.profile.service(GpuId(0), model).alone).fold(1.0, f64::min);
     let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |(worker, model, start)| {
-        row.finish.since(start).seconds() / seconds(settings, settings.gpus[worker.index()], model, skipped)
+        let gpu = settings.gpus[worker.index()];
+        let together = settings.profile.service(gpu, model).batch_factor(row.together);
+        row.finish.since(start).seconds() / (seconds(settings, gpu, model, skipped) * together)
     });
     Duration::from_seconds_saturating(fastest * alone * drawn).nanoseconds().saturating_sub(1)
 }

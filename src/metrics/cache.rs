@@ -8,7 +8,7 @@ use super::summary::CacheSummary;
 use crate::cache::Cause;
 use crate::image::ImageId;
 use crate::request::{Request, RequestId};
-use crate::scheduler::{Decision, DecisionKind};
+use crate::scheduler::Decision;
 use crate::time::{Duration, Time};
 
 /// Ages that part the columns `hits_age_<s>s`, in seconds: a hit counts under the first that its source is younger
@@ -151,7 +151,7 @@ impl CacheFold {
 
     /// A request was routed for the first time; `counts` says whether it arrived at or after the warm-up.
     pub(super) fn routed(&mut self, now: Time, window: Time, request: &Request, decision: &Decision, counts: bool) {
-        let hit = decision.kind != DecisionKind::Miss;
+        let hit = decision.kind.is_hit();
         let near_miss = !hit && decision.similarity.is_some_and(|similarity| self.is_near(similarity));
         let place = self.criteria.skipped_steps.iter().position(|k| hit && *k == decision.skipped_steps);
         let inserted = decision.source.and_then(|source| self.entries.get(&source)).map(|(inserted, _)| *inserted);

@@ -39,6 +39,10 @@ pub struct Settings {
     pub profile: Arc<Profile>,
     /// Measured quality: (model, skipped steps, measure, value).
     pub quality: Vec<(ModelId, u32, String, f64)>,
+    /// The most requests of a job.
+    pub most_together: u32,
+    /// What hits keep of the large model's quality, by level of approximation; empty where there are no levels.
+    pub kept_quality: Vec<f64>,
     /// Multiples of a full generation on the large model.
     pub slo_multiples: Vec<f64>,
     /// Requests that arrive earlier are left out of the measures.
@@ -72,6 +76,8 @@ pub struct RequestRow {
     pub finish: Time,
     /// Jobs it was part of.
     pub attempts: u32,
+    /// Requests of the last of these.
+    pub together: u32,
     /// How.
     pub outcome: Outcome,
     /// What the encoder says of its image and prompt, in a live run.
@@ -107,6 +113,7 @@ struct Open {
     run: Option<(WorkerId, ModelId, Time)>,
     waits_as: Option<DecisionKind>,
     attempts: u32,
+    together: u32,
 }
 
 impl Open {
@@ -148,6 +155,10 @@ pub struct Metrics {
     /// if no request follows, that is not part of the run.
     pub(super) at_end: Option<(ClusterWork, Mark, Option<CacheMark>)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
+    /// Jobs begun, and the requests of all of them.
+    pub(super) jobs_begun: (u64, u64),
+    /// Completed hits by level of approximation.
+    pub(super) hits_by_level: Vec<u64>,
     /// `None` where nothing is kept: such a run pays nothing for it.
     pub(super) cache: Option<CacheFold>,
     pub(super) real_time: Option<RealTime>,
@@ -176,6 +187,8 @@ impl Metrics {
             completed: 0,
             at_end: None,
             made: Vec::new(),
+            jobs_begun: (0, 0),
+            hits_by_level: vec![0; settings.kept_quality.len()],
             cache: settings.cache.clone().map(|criteria| CacheFold::new(criteria, settings.real_time)),
             real_time: settings.real_time.then(RealTime::default),
             retrieval: Retrieval::default(),
@@ -186,7 +199,8 @@ impl Metrics {
     fn event(&mut self, now: Time, event: &Event) {
         match event {
             Event::Arrived(request) => {
-                let open = Open { request: *request, decision: None, run: None, waits_as: None, attempts: 0 };
+                let (decision, run, waits_as) = (None, None, None);
+                let open = Open { request: *request, decision, run, waits_as, attempts: 0, together: 0 };
                 if self.open.insert(request.id.0, open) {
                     self.windows.arrived();
                     if request.arrival >= self.settings.warmup {
@@ -228,7 +242,7 @@ impl Metrics {
                 // Routed again, if its source was missing; that is not another routed request.
                 let first = open.decision.replace(*decision).is_none();
                 if first {
-                    self.windows.routed(decision.kind != DecisionKind::Miss);
+                    self.windows.routed(decision.kind.is_hit());
                 }
                 if let Some(cache) = &mut self.cache {
                     let counts = open.request.arrival >= self.settings.warmup;
@@ -254,6 +268,9 @@ impl Metrics {
             Action::Load { worker, model } => {
                 self.cluster.change(now, worker.index(), State::Loading, Some(*model));
             }
+            Action::Note(Note::Switched { worker, model }) => {
+                self.cluster.change(now, worker.index(), State::Idle, Some(*model));
+            }
             Action::Finish { request, outcome } => self.finish(now, *request, outcome),
             Action::Keep { image, bytes } => {
                 if let Some(cache) = &mut self.cache {
@@ -275,12 +292,14 @@ impl Metrics {
 
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
         self.cluster.change(now, worker.index(), State::Busy, Some(model));
+        self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
         self.jobs[worker.index()] = Some((job, parts.iter().map(|part| part.request).collect()));
         for part in parts {
             if let Some(open) = self.open.get_mut(part.request.0) {
                 open.wait_as(None, &mut self.waiting);
                 open.run = Some((worker, model, now));
                 open.attempts += 1;
+                open.together = parts.len() as u32;
             }
         }
     }
@@ -317,6 +336,7 @@ impl Metrics {
             run: open.run,
             finish: now,
             attempts: open.attempts,
+            together: open.together,
             outcome: outcome.clone(),
             similarity_to_prompt: None,
         };
@@ -331,6 +351,10 @@ impl Metrics {
             self.aggregate.ended(&row, self.settings.total_steps, met);
             if completed {
                 self.count_made(&row);
+                let level = row.decision.filter(|decision| decision.kind.is_hit()).map(|hit| usize::from(hit.level));
+                if let Some(count) = level.and_then(|level| self.hits_by_level.get_mut(level)) {
+                    *count += 1;
+                }
             }
         }
         if self.settings.keep_requests {

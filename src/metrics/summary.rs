@@ -46,6 +46,16 @@ pub struct Summary {
     /// Completed requests by the model that made their images.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub completed_by_model: BTreeMap<String, u64>,
+    /// Requests of a job, on average over the whole run; absent where jobs are of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_job: Option<f64>,
+    /// What completed images keep of the large model's quality on average, by what the scenario says of its levels of
+    /// approximation and counting 1 for misses; absent where there are no levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_quality: Option<f64>,
+    /// Completed hits by level of approximation, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hits_by_level: Vec<u64>,
     /// Latency of completed requests, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_s: Option<Latency>,

@@ -37,6 +37,8 @@ impl Story {
             initial: vec![ModelId::LARGE],
             profile: Arc::new(profile),
             quality: Vec::new(),
+            most_together: 1,
+            kept_quality: Vec::new(),
             slo_multiples: vec![2.0],
             warmup,
             window: Duration::from_nanoseconds(60_000_000_000),
@@ -110,11 +112,12 @@ fn story() -> Story {
 }
 
 fn miss(similarity: Option<f64>) -> Decision {
-    Decision { kind: DecisionKind::Miss, skipped_steps: 0, similarity, source: None }
+    Decision { similarity, ..Decision::of(DecisionKind::Miss) }
 }
 
 fn hit(source: i64, skipped_steps: u32) -> Decision {
-    Decision { kind: DecisionKind::Hit, skipped_steps, similarity: Some(0.3), source: Some(id(source)) }
+    let (similarity, source) = (Some(0.3), Some(id(source)));
+    Decision { skipped_steps, similarity, source, ..Decision::of(DecisionKind::Hit) }
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Waiting {
     /// The count of a kind; returns wait for nothing, so theirs goes nowhere that is shown.
     pub(super) fn of(&mut self, kind: DecisionKind) -> &mut u64 {
         match kind {
-            DecisionKind::Miss => &mut self.misses,
+            DecisionKind::Miss | DecisionKind::Draft => &mut self.misses,
             DecisionKind::Hit => &mut self.hits,
             DecisionKind::Return => &mut self.returns,
         }

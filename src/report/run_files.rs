@@ -114,6 +114,9 @@ pub fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) -> io::Re
     if several {
         header.extend(models.iter().map(|model| format!("target_{model}")));
     }
+    // A cascade's monitor decides on a threshold too.
+    let thresholds = rows.iter().any(|row| row.tick.threshold.is_some());
+    header.extend(thresholds.then(|| "threshold".to_owned()));
     csv.write_record(&header)?;
     for TickRow { time, tick } in rows {
         let mut record = vec![
@@ -128,6 +131,9 @@ pub fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) -> io::Re
         ];
         if several {
             record.extend(tick.targets.iter().map(ToString::to_string));
+        }
+        if thresholds {
+            record.push(tick.threshold.map_or_else(String::new, |threshold| format!("{threshold:.9}")));
         }
         csv.write_record(&record)?;
     }

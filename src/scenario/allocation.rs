@@ -13,11 +13,13 @@ pub enum AllocationKind {
     /// The paper's monitor.
     #[default]
     Modm,
+    /// `DiffServe`'s, for cascades: solves its integer program.
+    Cascade,
     /// Ours: tries splits on what waits and what came lately.
     WhatIf,
 }
 
-/// `[allocation]`; only `modm` has small models to allocate, the other systems leave it unused.
+/// `[allocation]`; only `modm` and `cascade` have small models to allocate, the other systems leave it unused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AllocationSection {

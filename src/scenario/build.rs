@@ -10,10 +10,13 @@ use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::Owner;
 use crate::scheduler::action::Action;
+use smallvec::SmallVec;
+
 use crate::scheduler::allocation::{
-    Allocation, AllocationPolicy, ModmAllocation, ModmSettings, Rates, StaticSplit, WhatIf, WhatIfSettings,
+    Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, ModmAllocation, ModmSettings, Rates,
+    StaticSplit, WhatIf, WhatIfSettings,
 };
-use crate::scheduler::routing::{RoutingPolicy, Storage, System};
+use crate::scheduler::routing::{Modm, RoutingPolicy, Storage, System};
 use crate::scheduler::{
     Config, Event, Hardware, Hits, Late, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
 };
@@ -36,12 +39,17 @@ impl Scenario {
     /// Large workers at time zero.
     pub(super) fn initial_large(&self) -> usize {
         let workers = self.workers();
-        let given = self.allocation.initial_large.map_or(workers, |large| large as usize);
+        // A cascade has both from the start.
+        let usual = if self.drafts() { workers.div_ceil(2) } else { workers };
+        let given = self.allocation.initial_large.map_or(usual, |large| large as usize);
         if self.system.policy.has_small_models() { given } else { workers }
     }
 
     fn routing(&self) -> Box<dyn RoutingPolicy> {
-        self.system.policy.build(self.bounds(), self.models.steps)
+        match self.system.policy {
+            System::Modm => Box::new(Modm::new(self.levels())),
+            other => other.build(self.bounds(), self.models.steps),
+        }
     }
 
     /// Which model may serve what.
@@ -69,6 +77,7 @@ impl Scenario {
             fall_back: (late == Late::Best).then_some(fall_back),
             ease,
             least_skipped: self.bounds().iter().map(|(_, skipped)| *skipped).min().unwrap_or(0),
+            admission: self.queue.admission,
             terms: inputs.terms.clone(),
         }
     }
@@ -96,7 +105,7 @@ impl Scenario {
         match self.system.policy {
             System::Nirvana => Eviction::Lcbfu,
             System::Pinecone => Eviction::Fifo,
-            System::Vanilla | System::Modm => self.cache.eviction,
+            System::Vanilla | System::Cascade | System::Modm => self.cache.eviction,
         }
     }
 
@@ -129,9 +138,30 @@ impl Scenario {
         }
     }
 
-    fn allocation_policy(&self, profile: &Arc<Profile>) -> Box<dyn AllocationPolicy> {
+    fn cascade(&self, inputs: &Inputs) -> Option<CascadeSettings> {
+        let (profile, confidences) = (inputs.profile.clone(), inputs.confidences.clone()?);
+        let due = self.queue_settings(inputs).due;
+        Some(CascadeSettings {
+            initial: initial_allocation(self),
+            period: Duration::from_seconds_saturating(self.allocation.period_s),
+            headroom: self.allocation.headroom,
+            due,
+            light: self.first_small(),
+            most: self.batching.size,
+            total_steps: self.models.steps,
+            profile,
+            confidences,
+        })
+    }
+
+    fn allocation_policy(&self, inputs: &Inputs) -> Box<dyn AllocationPolicy> {
+        let profile = &inputs.profile;
         let kind = if self.system.policy.has_small_models() { self.allocation.policy } else { AllocationKind::Static };
         match kind {
+            AllocationKind::Cascade => match self.cascade(inputs) {
+                Some(settings) => Box::new(CascadeAllocation::new(settings)),
+                None => Box::new(StaticSplit::new(initial_allocation(self))),
+            },
             AllocationKind::Static => Box::new(StaticSplit::new(initial_allocation(self))),
             AllocationKind::WhatIf => Box::new(WhatIf::new(self.what_if(profile))),
             AllocationKind::Modm => {
@@ -188,6 +218,7 @@ impl Scenario {
             serving: self.serving(),
             hardware,
             queue: self.queue_settings(inputs),
+            batching: self.batching.settings(self.allocation.policy == AllocationKind::Cascade),
             total_steps: self.models.steps,
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
@@ -208,7 +239,7 @@ impl Scenario {
             },
             index: self.index(inputs),
         });
-        Scheduler::new(config, self.routing(), Some(cache), self.allocation_policy(&inputs.profile))
+        Scheduler::new(config, self.routing(), Some(cache), self.allocation_policy(inputs))
     }
 
     fn index(&self, inputs: &Inputs) -> NewIndex {
@@ -254,6 +285,7 @@ impl Scenario {
             gpus: self.gpus(),
             prompts: trace.prompt_embeddings().filter(|_| storage != Storage::None).cloned(),
             images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
+            confidences: inputs.confidences.clone(),
             faults: self.spells(),
             sizes: ImageSizes { by_row: inputs.trace.image_bytes.clone(), usual: self.cache.image_bytes },
         })
@@ -263,7 +295,10 @@ impl Scenario {
 /// Which model each worker holds at time zero.
 #[must_use]
 pub fn initial_allocation(scenario: &Scenario) -> Allocation {
-    Allocation::split(scenario.workers(), scenario.initial_large(), scenario.first_small())
+    let split = Allocation::split(scenario.workers(), scenario.initial_large(), scenario.first_small());
+    let threshold = scenario.cascade.threshold;
+    let cascade = scenario.drafts().then(|| Cascade { threshold, batches: SmallVec::new() });
+    Allocation { cascade, ..split }
 }
 
 impl Scenario {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::Scenario;
 use crate::input::InputError;
-use crate::model::ModelSet;
+use crate::model::{ModelId, ModelSet};
+use crate::scheduler::routing::System;
 use crate::time::{Duration, MAX_INPUT_S};
 
 /// Workers are numbered by u16.
@@ -46,6 +47,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
         );
     }
     check_bounds(scenario, file)?;
+    scenario.check_approximation(file)?;
     seconds(file, "retrieval.latency_s", scenario.retrieval.latency_s)?;
     seconds(file, "retrieval.image_latency_s", scenario.retrieval.image_latency_s)?;
     check_index(scenario, file)?;
@@ -55,6 +57,8 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     check_cache(scenario, file)?;
     scenario.tenants.check(file)?;
     scenario.queue.check(file)?;
+    scenario.batching.check(file)?;
+    scenario.check_cascade(file)?;
     check_allocation(scenario, file)?;
     check_serving(scenario, file)?;
     scenario.check_faults(file)?;
@@ -84,7 +88,7 @@ fn check_index(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     Err(InputError::new(file, way_out).value("retrieval.index", name))
 }
 
-fn seconds(file: &Path, key: &str, value: f64) -> Result<(), InputError> {
+pub(super) fn seconds(file: &Path, key: &str, value: f64) -> Result<(), InputError> {
     if (0.0..=MAX_INPUT_S).contains(&value) {
         return Ok(());
     }
@@ -141,17 +145,27 @@ fn check_cluster(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
 }
 
 fn check_bounds(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
-    let steps = scenario.models.steps;
-    let mut previous: Option<f64> = None;
-    if scenario.system.bounds.as_ref().is_some_and(Vec::is_empty) {
-        return Err(
-            InputError::new(file, "expected at least one [similarity, skipped steps]").value("system.bounds", "[]")
-        );
+    let own = match scenario.system.bounds {
+        None => " (the policy's own bounds are for 50 steps: give `system.bounds`)",
+        Some(_) => "",
+    };
+    // Systems without bounds have none of their own.
+    if scenario.bounds().is_empty() && scenario.system.bounds.is_none() {
+        return Ok(());
     }
-    for (index, &(bound, skipped)) in scenario.bounds().iter().enumerate() {
+    bounds(file, "system.bounds", scenario.bounds(), scenario.models.steps, own)
+}
+
+/// A decision table: `key` is where it stands, `own` what to say of one that is not the scenario's.
+pub(super) fn bounds(file: &Path, key: &str, rows: &[(f64, u32)], steps: u32, own: &str) -> Result<(), InputError> {
+    let mut previous: Option<f64> = None;
+    if rows.is_empty() {
+        return Err(InputError::new(file, "expected at least one [similarity, skipped steps]").value(key, "[]"));
+    }
+    for (index, &(bound, skipped)) in rows.iter().enumerate() {
         let row = |accepted: String| {
-            let error = InputError::new(file, accepted).value("system.bounds", format!("[{bound}, {skipped}]"));
-            InputError { key: Some(format!("system.bounds.{index}")), ..error }
+            let error = InputError::new(file, accepted).value(key, format!("[{bound}, {skipped}]"));
+            InputError { key: Some(format!("{key}.{index}")), ..error }
         };
         if !bound.is_finite() || !(-1.0..=1.0).contains(&bound) {
             return Err(row("expected a similarity from -1 to 1".into()));
@@ -160,11 +174,6 @@ fn check_bounds(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
             return Err(row("bounds rise strictly: expected more than the one before".into()));
         }
         if skipped >= steps {
-            let own = if scenario.system.bounds.is_none() {
-                " (the policy's own bounds are for 50 steps: give `system.bounds`)"
-            } else {
-                ""
-            };
             return Err(row(format!("expected skipped steps from 0 to {} (models.steps - 1){own}", steps - 1)));
         }
         previous = Some(bound);
@@ -252,6 +261,19 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
             );
         }
     }
+    let cascade = scenario.allocation.policy == super::AllocationKind::Cascade;
+    if scenario.drafts() && !(cascade || scenario.allocation.policy == super::AllocationKind::Static) {
+        let message = "expected \"cascade\" or \"static\" for system.policy = \"cascade\"";
+        return Err(InputError::new(file, message).key("allocation.policy"));
+    }
+    if cascade && scenario.system.policy == System::Modm {
+        let message = "is for system.policy = \"cascade\": it decides on drafts";
+        return Err(InputError::new(file, message).value("allocation.policy", "\"cascade\""));
+    }
+    if scenario.drafts() && (scenario.models.small.is_empty() || scenario.workers() < 2) {
+        let message = "a cascade needs a light model (models.small) and a GPU for each of the two";
+        return Err(InputError::new(file, message).value("cluster.gpus", format_args!("{} in all", scenario.workers())));
+    }
     let monitored = scenario.allocation.policy != super::AllocationKind::Static;
     if scenario.system.policy.has_small_models() && scenario.models.small.is_empty() && monitored {
         let way_out = "the monitor needs a small model: name one, or set allocation.policy = \"static\"";
@@ -276,7 +298,7 @@ fn check_serving(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     if !scenario.system.policy.has_small_models() {
         return Ok(());
     }
-    let steps = scenario.system.policy.skipped_steps(scenario.bounds(), scenario.models.steps);
+    let steps = if scenario.drafts() { Vec::new() } else { scenario.skipped_steps() };
     for name in scenario.models.serves.keys() {
         let key = format!("models.serves.{name}");
         if !names.contains(name) {
@@ -285,6 +307,9 @@ fn check_serving(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         }
     }
     let serving = scenario.serving();
+    if scenario.drafts() && serving.of_misses() != ModelSet::EMPTY.with(ModelId::LARGE) {
+        return Err(InputError::new(file, "a cascade's large model alone makes drafts again").key("models.serves"));
+    }
     if serving.of_misses().is_empty() {
         return Err(InputError::new(file, "no model may serve misses: one must").key("models.serves"));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Scenario, Searched};
 use crate::cache::Tenancy;
+use crate::confidence::Confidences;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::{TextEncoder, hashed, picture};
 use crate::input::{InputError, sha256, text};
@@ -64,9 +65,11 @@ pub struct Inputs {
     pub tenancy: Tenancy,
     /// What tenants are entitled to in the queues, by number.
     pub terms: Vec<Terms>,
+    /// The confidences in a cascade's drafts.
+    pub confidences: Option<Confidences>,
 }
 
-fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
+pub(super) fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
     Ok(Fingerprint { file: as_named.to_owned(), sha256: sha256(file)? })
 }
 
@@ -183,6 +186,13 @@ impl TraceInputs {
         Ok(())
     }
 
+    /// What is not what it would be in a real system in a run of a scenario, in words for every output.
+    #[must_use]
+    pub fn stand_ins_of(&self, scenario: &Scenario) -> Vec<String> {
+        let retrieves = Inputs::retrieves(scenario.system.policy);
+        self.stand_ins.iter().filter(|_| retrieves).cloned().chain(scenario.assumption()).collect()
+    }
+
     /// The same requests, each arriving after `factor` times as long.
     #[must_use]
     pub fn stretched(&self, factor: f64) -> Self {
@@ -218,7 +228,7 @@ impl Inputs {
     /// # Errors
     /// What is wrong with the profile, or what it lacks.
     pub fn new(scenario: &Scenario, file: &Path, trace: Arc<TraceInputs>) -> Result<Self, InputError> {
-        let (profile, name, files) = read_profile(scenario, file)?;
+        let (profile, name, mut files) = read_profile(scenario, file)?;
         let models = scenario.model_names();
         let gpus = scenario.gpu_types();
         let selected = Profile::select(&profile, &gpus, &models).map_err(|(gpu, model)| {
@@ -228,24 +238,29 @@ impl Inputs {
             InputError::new(&name, message).key(format!("GPU {gpu:?} with model {model:?}"))
         })?;
         check_generations(&selected, &gpus, &models, scenario.models.steps, &name)?;
+        check_memory(&selected, &gpus, &models, &name)?;
+        let confidences = scenario.confidences(file)?.map(|(confidences, read)| {
+            files.extend(read);
+            confidences
+        });
         let quality = profile.quality.iter().filter_map(|row| {
             let model = models.iter().position(|name| *name == row.model)?;
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
         });
         let tenancy = scenario.tenancy(&trace.trace, file)?;
         let terms = scenario.terms(&trace.trace, file)?;
-        let by_bytes = scenario.capacity_bytes().filter(|_| scenario.system.policy != System::Vanilla);
+        let by_bytes = scenario.capacity_bytes().filter(|_| Self::retrieves(scenario.system.policy));
         if let Some(bytes) = by_bytes.filter(|_| trace.image_bytes.is_none() && scenario.cache.image_bytes.is_none()) {
             let way_out = "needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes";
             return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
         }
-        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files, tenancy, terms })
+        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files, tenancy, terms, confidences })
     }
 
     /// Whether a system looks anything up.
     #[must_use]
     pub fn retrieves(system: System) -> bool {
-        system != System::Vanilla
+        !matches!(system, System::Vanilla | System::Cascade)
     }
 }
 
@@ -261,6 +276,22 @@ pub fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, Pa
     let place = Scenario::resolve(file, path);
     let text = text(&place)?;
     Ok((ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))
+}
+
+/// Every model has room on every GPU type, as far as that is known.
+fn check_memory(profile: &Profile, gpus: &[String], models: &[String], name: &Path) -> Result<(), InputError> {
+    for (gpu, gpu_name) in gpus.iter().enumerate() {
+        for (model, model_name) in models.iter().enumerate() {
+            let (gpu, model) = (GpuId(gpu as u16), ModelId(model as u16));
+            let (room, takes) = (profile.memory_gb(gpu), profile.service(gpu, model).memory_gb);
+            if let Some((room, takes)) = room.zip(takes).filter(|(room, takes)| takes > room) {
+                let message = format!("does not fit: {gpu_name} has {room} GB; leave the model or the GPU type out");
+                let key = format!("service ({gpu_name}, {model_name}).memory_gb");
+                return Err(InputError::new(name, message).value(key, takes));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A full generation takes time, on every GPU type with every model.

@@ -18,7 +18,10 @@ use crate::scheduler::routing::System;
 use crate::trace::synthetic::Synthetic;
 
 mod allocation;
+mod approximation;
+mod batching;
 mod build;
+mod cascade;
 mod check;
 mod faults;
 mod inputs;
@@ -28,7 +31,10 @@ mod source;
 mod tenants;
 
 pub use allocation::{AllocationKind, AllocationSection, PidSetting};
+pub use approximation::{ApproximationSection, LevelSection};
+pub use batching::BatchingSection;
 pub use build::{arrivals, initial_allocation};
+pub use cascade::CascadeSection;
 pub use faults::{Fault, FaultEvent, FaultsSection};
 pub use inputs::{Fingerprint, Inputs, TraceInputs, read_profile};
 pub use queue::QueueSection;
@@ -69,9 +75,18 @@ pub struct Scenario {
     /// Who goes first.
     #[serde(default)]
     pub queue: QueueSection,
+    /// How many requests make a job.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub batching: BatchingSection,
     /// Which model each worker holds.
     #[serde(default)]
     pub allocation: AllocationSection,
+    /// How much further hits may go under load.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approximation: ApproximationSection,
+    /// How sure of its drafts a cascade is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cascade: CascadeSection,
     /// What goes wrong.
     #[serde(default, skip_serializing_if = "is_default")]
     pub faults: FaultsSection,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AllocationKind, Scenario};
 use crate::input::InputError;
+use crate::scheduler::routing::System;
 use crate::scheduler::{Late, Order};
 
 /// `[queue]`.
@@ -27,14 +28,22 @@ pub struct QueueSection {
     /// in time all the same; if absent, only with `what_if`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ease: Option<bool>,
+    /// Whether a request is rejected at once that cannot be in time behind what goes before it.
+    #[serde(skip_serializing_if = "is_off")]
+    pub admission: bool,
     /// When a request without a deadline of its own should be finished: so many full generations on the large model
     /// (first GPU type) after its arrival.
     pub deadline_multiple: f64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_off(setting: &bool) -> bool {
+    !*setting
+}
+
 impl Default for QueueSection {
     fn default() -> Self {
-        Self { order: None, late: None, fall_back: None, ease: None, deadline_multiple: 2.0 }
+        Self { order: None, late: None, fall_back: None, ease: None, admission: false, deadline_multiple: 2.0 }
     }
 }
 
@@ -50,7 +59,7 @@ pub(super) struct InForce {
 impl Scenario {
     /// The discipline in force.
     pub(super) fn discipline(&self) -> InForce {
-        let ours = self.allocation.policy == AllocationKind::WhatIf && self.system.policy.has_small_models();
+        let ours = self.allocation.policy == AllocationKind::WhatIf && self.system.policy == System::Modm;
         let (order, late) =
             if ours { (Order::Slack, Late::Best) } else { (self.system.policy.default_order(), Late::InTurn) };
         InForce {

@@ -155,7 +155,7 @@ impl Scenario {
 
     /// What each image will be of use for, where eviction knows that; it has been searched ahead.
     pub(super) fn uses(&self, inputs: &TraceInputs) -> Option<Arc<Uses>> {
-        let lowest = self.bounds().first().map(|(bound, _)| *bound).filter(|_| self.foresees())?;
+        let lowest = self.lowest_bound().filter(|_| self.foresees())?;
         let (prompts, _) = inputs.history(LookedUp::Images)?;
         let ahead = inputs.searched.get(LookedUp::Images)?;
         let mut known = lock(&inputs.searched.uses);

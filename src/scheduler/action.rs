@@ -22,7 +22,7 @@ pub struct Part {
 /// What was decided for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Miss, hit or return.
+    /// Miss, draft, hit or return.
     pub kind: DecisionKind,
     /// Steps spared (k): 0 for a miss, T for a return.
     pub skipped_steps: u32,
@@ -30,28 +30,43 @@ pub struct Decision {
     pub similarity: Option<f64>,
     /// The image a hit starts from or a return gives back.
     pub source: Option<ImageId>,
+    /// How far it goes under load; 0 for as usual (`routing::levels`).
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub level: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_usual(level: &u8) -> bool {
+    *level == 0
 }
 
 impl Decision {
+    /// Without a look at what is cached.
+    #[must_use]
+    pub const fn of(kind: DecisionKind) -> Self {
+        Self { kind, skipped_steps: 0, similarity: None, source: None, level: 0 }
+    }
+
     /// A full generation, whatever is nearest.
     #[must_use]
     pub fn miss(nearest: Option<Candidate<'_>>) -> Self {
         let similarity = nearest.map(|found| found.similarity);
-        Self { kind: DecisionKind::Miss, skipped_steps: 0, similarity, source: None }
+        Self { similarity, ..Self::of(DecisionKind::Miss) }
     }
 
     /// A refinement of this entry.
     #[must_use]
     pub fn hit(found: Candidate<'_>, skipped_steps: u32) -> Self {
         let similarity = Some(found.similarity);
-        Self { kind: DecisionKind::Hit, skipped_steps, similarity, source: Some(found.image) }
+        Self { skipped_steps, similarity, source: Some(found.image), ..Self::of(DecisionKind::Hit) }
     }
 
     /// This entry's image as it is, all steps spared.
     #[must_use]
     pub fn returned(found: Candidate<'_>, total_steps: u32) -> Self {
         let similarity = Some(found.similarity);
-        Self { kind: DecisionKind::Return, skipped_steps: total_steps, similarity, source: Some(found.image) }
+        let skipped_steps = total_steps;
+        Self { skipped_steps, similarity, source: Some(found.image), ..Self::of(DecisionKind::Return) }
     }
 }
 
@@ -61,6 +76,8 @@ impl Decision {
 pub enum DecisionKind {
     /// A full generation.
     Miss,
+    /// A full generation by a light model, to be judged.
+    Draft,
     /// A refinement of a retrieved image.
     Hit,
     /// A retrieved image as it is.
@@ -68,10 +85,16 @@ pub enum DecisionKind {
 }
 
 impl DecisionKind {
+    /// Whether something cached was of use.
+    pub const fn is_hit(self) -> bool {
+        matches!(self, Self::Hit | Self::Return)
+    }
+
     /// The word in the `decision` column.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Miss => "miss",
+            Self::Draft => "draft",
             Self::Hit => "hit",
             Self::Return => "return",
         }
@@ -97,6 +120,12 @@ pub struct Tick {
     pub overloaded: Option<bool>,
     /// Workers by target model.
     pub targets: SmallVec<[u32; 3]>,
+    /// A draft is made again if the confidence in it is below this; of a cascade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// The most requests of a job by model, likewise.
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub batches: SmallVec<[u32; 3]>,
     /// Target by worker, unless the first workers have the best model, the next ones the second, and so on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_worker: Vec<ModelId>,
@@ -122,6 +151,13 @@ pub enum Note {
     },
     /// The monitor decided.
     Ticked(Tick),
+    /// A worker went on to another of the models in its memory.
+    Switched {
+        /// Which.
+        worker: WorkerId,
+        /// What it would run with now.
+        model: ModelId,
+    },
     /// An image is no longer in the cache; a request may still need it.
     Left {
         /// Which.

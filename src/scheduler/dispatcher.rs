@@ -29,22 +29,18 @@ struct Start {
 
 impl Scheduler {
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let switched = self.workers.switched().into_iter();
+        actions.extend(switched.map(|(worker, model)| Action::Note(Note::Switched { worker, model })));
         while let Some(worker) = self.workers.due_to_load() {
-            let hardware = &self.config.hardware;
-            let model = self.workers.update(worker, |state| {
-                state.activity = Activity::Loading;
-                state.loading = Some(state.target);
-                state.until = now + hardware.load(worker, state.target);
-                state.target
-            });
+            let model = self.workers.begin_load(worker, now);
             actions.extend(model.map(|model| Action::Load { worker, model }));
         }
         for request in self.backlog.take_late(now) {
             self.be_late(request, actions);
         }
         while let Some(start) = self.next_start(now) {
-            let request = self.backlog.take_first(start.class, start.in_time);
-            self.start(now, start, request, actions);
+            let requests = self.form(start.class, start.in_time, start.worker);
+            self.start(now, start, requests, actions);
         }
     }
 
@@ -91,8 +87,11 @@ impl Scheduler {
     /// What goes first of what can be in time, or of the rest, among what a worker is ready for.
     fn first_start(&self, now: Time, in_time: bool) -> Option<Start> {
         let candidates = self.backlog.classes().iter().enumerate().filter_map(|(index, class)| {
-            let place = class.first(in_time)?;
+            let place = class.first(in_time)?.place;
             let worker = self.worker_for(now, class, in_time)?;
+            if in_time && self.ripens(class, worker).is_some() {
+                return None;
+            }
             let behind_misses = self.order() == Order::MissesFirst && class.kind != DecisionKind::Miss;
             let rank = (place.priority, behind_misses, place.key, place.order);
             Some(Start { class: index, in_time, worker, rank })
@@ -105,7 +104,7 @@ impl Scheduler {
     }
 
     /// The ready worker that suits a class best: of the models asked first, if one of theirs is ready.
-    fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
+    pub(super) fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
         if !in_time && self.makes_the_best_of_it() && self.workers.any_target(class.best) {
             return self.soonest(class.best, class);
         }
@@ -141,7 +140,8 @@ impl Scheduler {
             let small = class.choices.iter().map(|models| models.without(of_misses));
             small.filter(|models| !models.is_empty()).find_map(|models| self.soonest(models, class)).map(|_| time)
         });
-        held.min()
+        // One that has come is of a job that waits for company.
+        held.filter(|time| *time > self.now).min()
     }
 
     /// Whether what is late waits for the best model.
@@ -177,29 +177,35 @@ impl Scheduler {
         soonest.map(|(_, worker)| worker)
     }
 
-    /// Starts a job of one request. (A job is a list; forming larger ones is batching's business.)
-    fn start(&mut self, now: Time, start: Start, request: Option<RequestId>, actions: &mut Vec<Action>) {
-        let request = request.expect("a start is of what waits");
+    /// Starts a job.
+    fn start(&mut self, now: Time, start: Start, requests: SmallVec<[RequestId; 2]>, actions: &mut Vec<Action>) {
         let worker = start.worker;
         let job = JobId(self.jobs);
         self.jobs += 1;
         let model = self
             .workers
             .update(worker, |state| {
-                state.activity = Activity::Running { job, requests: SmallVec::from_slice(&[request]) };
+                state.activity = Activity::Running { job, requests: requests.clone() };
                 state.target
             })
             .expect("a ready worker exists");
-        if start.in_time && self.backlog.settings().ease {
-            self.ease(now, start, model, request, actions);
+        if start.in_time
+            && self.backlog.settings().ease
+            && let [request] = requests.as_slice()
+        {
+            self.ease(now, start, model, *request, actions);
         }
-        let pending = self.requests.get_mut(request.0).expect("what waits has not ended");
-        pending.phase = Phase::Running(worker, job);
-        let decision = pending.decision.expect("what waits was routed");
-        let work = Work { model, total_steps: self.config.total_steps, skipped_steps: decision.skipped_steps };
-        let expected = self.config.hardware.job(self.config.hardware.gpus[worker.index()], work);
+        let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
+        for request in requests {
+            let pending = self.requests.get_mut(request.0).expect("what waits has not ended");
+            pending.phase = Phase::Running(worker, job);
+            let decision = pending.decision.expect("what waits was routed");
+            skipped_steps = decision.skipped_steps;
+            parts.push(Part { request, source: decision.source });
+        }
+        let work = Work { model, total_steps: self.config.total_steps, skipped_steps };
+        let expected = self.expected(worker, work, parts.len());
         self.workers.expect(worker, now + expected);
-        let parts = SmallVec::from_slice(&[Part { request, source: decision.source }]);
         actions.push(Action::Start { job, worker, work, parts });
     }
 
@@ -212,7 +218,7 @@ impl Scheduler {
             return;
         }
         let work = Work { model, total_steps: self.config.total_steps, skipped_steps: least_skipped };
-        let time = self.config.hardware.job(self.config.hardware.gpus[start.worker.index()], work);
+        let time = self.expected(start.worker, work, 1);
         let pending = self.requests.get_mut(request.0).expect("what waits has not ended");
         let due = pending.waits.expect("what waits has a place").due;
         let decision = pending.decision.as_mut().expect("what waits was routed");

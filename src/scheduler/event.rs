@@ -7,7 +7,7 @@ use crate::embedding::Embedding;
 use crate::model::ModelId;
 use crate::request::{Request, RequestId};
 
-/// A GPU with one model on it at a time.
+/// A GPU, which runs one model at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WorkerId(pub u16);
@@ -35,6 +35,17 @@ pub struct Output {
     /// The image's size, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// How sure it is that the image will do, from 0 to 1, where a cascade asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+}
+
+impl Output {
+    /// An image of which nothing is known.
+    #[must_use]
+    pub const fn of(request: RequestId) -> Self {
+        Self { request, embedding: None, bytes: None, confidence: None }
+    }
 }
 
 /// Something that happened.

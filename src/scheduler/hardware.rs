@@ -35,9 +35,25 @@ impl Hardware {
         self.gpus.iter().map(|gpu| gpu.index() + 1).max().unwrap_or(0)
     }
 
-    /// Of one job, batch 1.
+    /// Of a job of one request.
     pub fn job(&self, gpu: GpuId, work: Work) -> Duration {
-        Duration::from_seconds_saturating(self.profile.service(gpu, work.model).job_s(work))
+        self.batch(gpu, work, 1)
+    }
+
+    /// Of a job of so many requests.
+    pub fn batch(&self, gpu: GpuId, work: Work, requests: usize) -> Duration {
+        let service = self.profile.service(gpu, work.model);
+        Duration::from_seconds_saturating(service.job_s(work) * service.batch_factor(requests as u32))
+    }
+
+    /// GPU type of a worker.
+    pub fn gpu(&self, worker: WorkerId) -> GpuId {
+        self.gpus[worker.index()]
+    }
+
+    /// Whether a GPU has room for these models at once.
+    pub fn fits(&self, gpu: GpuId, models: impl Iterator<Item = ModelId>) -> bool {
+        self.profile.fits(gpu, models)
     }
 
     /// Of bringing a model onto a worker.

@@ -4,9 +4,10 @@
 use smallvec::SmallVec;
 
 use super::action::{Action, Decision, DecisionKind, Note};
+use super::allocation::Situation;
 use super::event::{JobId, Output, WorkerId};
 use super::routing::{Load, Route, Storage};
-use super::situation::situation;
+use super::situation::{SHOWN_PER_WORKER, situation};
 use super::worker::Activity;
 use super::{Pending, Phase, Scheduler};
 use crate::cache::index::Query;
@@ -46,7 +47,8 @@ impl Scheduler {
         pending.order = self.routed;
         self.routed += 1;
         let request = pending.request;
-        let route = self.look_up(now, &request, embedding.as_ref(), actions);
+        let load = self.load(now);
+        let route = self.look_up(&load, &request, embedding.as_ref(), actions);
         if matches!(self.storage, Storage::ByPrompt(_))
             && let Some(pending) = self.requests.get_mut(id.0)
         {
@@ -54,23 +56,24 @@ impl Scheduler {
         }
         if let Route::Queue(decision) | Route::Return(decision) = &route {
             self.monitor.observe(now, decision);
+            self.routing.routed(decision, &load);
         }
         self.follow(now, id, route, actions);
+        self.admit(now, id, actions);
     }
 
     /// Searches where the request may look, in turn until something is found that is of use, and decides.
     fn look_up(
         &mut self,
-        now: Time,
+        load: &Load,
         request: &Request,
         embedding: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) -> Route {
-        let load = self.load(now);
         let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
-            return self.routing.route(request, None, &load);
+            return self.routing.route(request, None, load);
         };
-        cache.expire(now, &mut self.departures);
+        cache.expire(load.now, &mut self.departures);
         cache.routing(request.id);
         let query = Query { request: Some(request.id), embedding };
         let (mut nearest, mut truly_nearest) = (None, None::<f64>);
@@ -78,14 +81,14 @@ impl Scheduler {
         for place in cache.places(request.tenant) {
             truly_nearest = cache.audit(place, &query).into_iter().chain(truly_nearest).reduce(f64::max);
             let candidate = cache.nearest(place, &query);
-            let route = self.routing.route(request, candidate, &load);
+            let route = self.routing.route(request, candidate, load);
             if !route.is_miss() {
                 found = Some(route);
                 break;
             }
             nearest = [nearest, candidate].into_iter().flatten().reduce(Candidate::nearer);
         }
-        let route = found.unwrap_or_else(|| self.routing.route(request, nearest, &load));
+        let route = found.unwrap_or_else(|| self.routing.route(request, nearest, load));
         self.depart(actions);
         if let Some(nearest) = truly_nearest {
             actions.push(Action::Note(Note::Audited { request: request.id, nearest }));
@@ -95,7 +98,7 @@ impl Scheduler {
 
     fn load(&self, now: Time) -> Load {
         let (waiting_misses, waiting_hits) = self.waiting();
-        Load { now, waiting_misses, waiting_hits }
+        Load { now, waiting_misses, waiting_hits, workers: self.config.hardware.workers() }
     }
 
     /// Carries out a route.
@@ -112,7 +115,7 @@ impl Scheduler {
         self.take_source(id, decision);
         if waits {
             if let Some(pending) = self.requests.get_mut(id.0) {
-                let waits = self.backlog.place(&pending.request, &decision, pending.order);
+                let waits = self.backlog.place(now, &pending.request, &decision, pending.order);
                 self.monitor.waits(now, waits.class, waits.due.since(now));
                 pending.waits = Some(waits);
             }
@@ -164,6 +167,13 @@ impl Scheduler {
         for request in requests {
             let output = outputs.iter().find(|output| output.request == request);
             if !self.runs_in(request, job) {
+                continue;
+            }
+            let made = self.requests.get(request.0).and_then(|pending| pending.decision);
+            let confidence = output.and_then(|output| output.confidence);
+            let again = made.and_then(|made| self.routing.again(&made, confidence, self.threshold));
+            if let Some(decision) = again {
+                self.follow(now, request, Route::Queue(decision), actions);
                 continue;
             }
             let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
@@ -284,6 +294,7 @@ impl Scheduler {
             if state.activity == Activity::Loading {
                 state.activity = Activity::Idle;
                 state.loaded = state.loading.take();
+                state.resident.extend(state.loaded);
             }
         });
     }
@@ -295,6 +306,8 @@ impl Scheduler {
             if state.activity == Activity::Loading {
                 state.loading = None;
                 state.loaded = loaded;
+                // What else it had may be lost too: nobody says.
+                state.resident = loaded.into_iter().collect();
                 state.target = loaded.unwrap_or(state.target);
                 state.activity = if loaded.is_some() { Activity::Idle } else { Activity::Down };
             }
@@ -304,6 +317,7 @@ impl Scheduler {
     pub(super) fn worker_down(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
         let before = self.workers.update(worker, |state| {
             state.loaded = None;
+            state.resident.clear();
             state.loading = None;
             std::mem::replace(&mut state.activity, Activity::Down)
         });
@@ -350,9 +364,17 @@ impl Scheduler {
     /// Lets the monitor decide if it is time to. Returns whether it has.
     pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) -> bool {
         let Self { monitor, workers, backlog, config, .. } = self;
-        let decided = monitor.tick(now, || situation(now, workers, backlog, &config.hardware));
+        let shown = SHOWN_PER_WORKER * config.hardware.workers();
+        let look = || Situation {
+            most_together: config.batching.most,
+            ..situation(now, workers, backlog, &config.hardware, shown)
+        };
+        let decided = monitor.tick(now, look);
         let Some((allocation, tick)) = decided else { return false };
         self.large_takes_hits = allocation.large_takes_hits;
+        if let Some(cascade) = allocation.cascade {
+            (self.threshold, self.batches) = (cascade.threshold, cascade.batches);
+        }
         self.workers.set_targets(&allocation.targets);
         actions.push(Action::Note(Note::Ticked(tick)));
         true

@@ -15,8 +15,10 @@ use crate::time::Time;
 use crate::window::Window;
 
 pub mod action;
+mod admission;
 pub mod allocation;
 mod backlog;
+mod batching;
 mod dispatcher;
 pub mod event;
 pub mod hardware;
@@ -31,6 +33,7 @@ mod worker;
 
 pub use action::{Action, Decision, DecisionKind, Note, Part, Tick};
 pub use backlog::{Late, Order, QueueSettings, Terms};
+pub use batching::Batching;
 pub use event::{Event, JobId, Output, WorkerId};
 pub use hardware::Hardware;
 pub use serving::{Hits, Serves, Serving};
@@ -50,6 +53,8 @@ pub struct Config {
     pub hardware: Hardware,
     /// Who goes first.
     pub queue: QueueSettings,
+    /// How jobs are formed.
+    pub batching: Batching,
     /// Denoising steps of a full generation (T).
     pub total_steps: u32,
     /// Which images are kept, for systems that retrieve by image.
@@ -71,6 +76,7 @@ impl Config {
             serving: Serving::large_and_small(models),
             hardware,
             queue: QueueSettings::paper(),
+            batching: Batching::OFF,
             total_steps,
             admission: Admission::All,
             max_attempts: 3,
@@ -110,7 +116,13 @@ pub struct Scheduler {
     cache: Option<ImageCache>,
     monitor: Monitor,
     large_takes_hits: LargeTakesHits,
+    /// Drafts in which the confidence is below this are made again.
+    threshold: f64,
+    /// The most requests of a job by model, where the allocation says so.
+    batches: SmallVec<[u32; 3]>,
     workers: Workers,
+    /// The time of the event at hand, or of the latest.
+    now: Time,
     requests: Window<Pending>,
     backlog: Backlog,
     /// Starts since a late request was last given one although others went first.
@@ -162,8 +174,12 @@ impl Scheduler {
         let monitor = Monitor::new(allocation, config.serving.models(), config.total_steps);
         let initial = monitor.initial();
         let Config { serving, hardware, queue, total_steps, .. } = &config;
+        let (threshold, batches) = initial.cascade.map_or((0.0, SmallVec::new()), |own| (own.threshold, own.batches));
         Self {
-            workers: Workers::new(&initial.targets, &hardware.gpus, serving.models()),
+            workers: Workers::new(&initial.targets, hardware, serving.models()),
+            threshold,
+            batches,
+            now: Time::ZERO,
             backlog: Backlog::new(queue.clone(), serving.clone(), hardware.clone(), *total_steps),
             config,
             routing,
@@ -195,6 +211,7 @@ impl Scheduler {
     /// Takes one event and appends all its consequences to `actions`. Events come in order of time;
     /// those about requests, jobs or workers that are gone are ignored.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        self.now = now;
         let eventful = !matches!(event, Event::Arrived(_) | Event::ImageEncoded { .. } | Event::WokeUp);
         match event {
             Event::Arrived(request) => self.arrive(request, actions),
@@ -220,7 +237,7 @@ impl Scheduler {
     /// When to send [`Event::WokeUp`]: later than the last event handled once it has been.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
-        [self.monitor.next_decision(), self.next_fall_back()].into_iter().flatten().min()
+        [self.monitor.next_decision(), self.next_fall_back(), self.next_ripe()].into_iter().flatten().min()
     }
 
     /// Requests that have arrived and not ended, and images whose embedding is to come.
@@ -228,9 +245,10 @@ impl Scheduler {
         self.requests.len() + self.encoding.len()
     }
 
-    /// Misses and hits that wait for a worker.
+    /// Full generations and refinements that wait for a worker.
     pub fn waiting(&self) -> (usize, usize) {
-        (self.backlog.waiting(DecisionKind::Miss), self.backlog.waiting(DecisionKind::Hit))
+        let hits = self.backlog.waiting(DecisionKind::Hit);
+        (self.backlog.len() - hits, hits)
     }
 
     /// The image cache, for checks; `None` where the system keeps nothing.
@@ -241,9 +259,11 @@ impl Scheduler {
     /// Puts a routed request at its place.
     fn enqueue(&mut self, request: RequestId) {
         if let Some(pending) = self.requests.get_mut(request.0)
-            && let Some(waits) = &pending.waits
+            && let (Some(waits), Some(decision)) = (&mut pending.waits, &pending.decision)
         {
             pending.phase = Phase::Waiting;
+            // It may have been eased since it was placed.
+            waits.class = self.backlog.class(decision);
             self.backlog.add(waits);
         }
     }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::action::{Decision, DecisionKind, Tick};
+use smallvec::SmallVec;
+
+use super::action::{Decision, Tick};
 use super::allocation::{Allocation, AllocationPolicy, Demand, Situation};
 use crate::model::refine_fraction;
 use crate::time::{Duration, Time};
@@ -56,7 +58,7 @@ impl Monitor {
     pub(super) fn observe(&mut self, now: Time, decision: &Decision) {
         self.await_tick(now);
         self.routed += 1;
-        if decision.kind != DecisionKind::Miss {
+        if decision.kind.is_hit() {
             *self.hits_by_steps.entry(decision.skipped_steps).or_insert(0) += 1;
         }
     }
@@ -94,6 +96,8 @@ impl Monitor {
             hit_rate: demand.map_or(0.0, |demand| demand.hit_rate()),
             refine_fraction: demand.map_or(0.0, |demand| demand.refine_fraction),
             overloaded: decided.overloaded,
+            threshold: decided.allocation.cascade.as_ref().map(|cascade| cascade.threshold),
+            batches: decided.allocation.cascade.as_ref().map_or_else(SmallVec::new, |cascade| cascade.batches.clone()),
             targets,
             by_worker: if decided.allocation.targets.is_sorted() {
                 Vec::new()
@@ -122,6 +126,7 @@ impl Monitor {
 mod tests {
     use super::*;
     use crate::model::ModelId;
+    use crate::scheduler::DecisionKind;
     use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Rates};
 
     fn at(nanoseconds: u64) -> Time {
@@ -141,7 +146,7 @@ mod tests {
             rates: Rates { large: 1.0, small: 2.0 },
         };
         let mut monitor = Monitor::new(Box::new(ModmAllocation::new(settings)), 2, 50);
-        let miss = Decision { kind: DecisionKind::Miss, skipped_steps: 0, similarity: None, source: None };
+        let miss = Decision::of(DecisionKind::Miss);
         assert_eq!(monitor.next_decision(), None);
         monitor.observe(at(10_000_000_000_000_030), &miss);
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_100)));

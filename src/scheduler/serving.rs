@@ -58,6 +58,7 @@ impl Serving {
     pub fn of(&self, decision: &Decision) -> ModelSet {
         match decision.kind {
             DecisionKind::Miss => self.of_misses(),
+            DecisionKind::Draft => self.whose(|serves| !serves.misses),
             DecisionKind::Hit => self.of_hits(decision.skipped_steps),
             DecisionKind::Return => ModelSet::EMPTY,
         }
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     fn decision(kind: DecisionKind, skipped_steps: u32) -> Decision {
-        Decision { kind, skipped_steps, similarity: None, source: None }
+        Decision { skipped_steps, ..Decision::of(kind) }
     }
 
     #[test]

@@ -2,25 +2,31 @@
 
 use super::action::DecisionKind;
 use super::allocation::{Class, Seat, Situation, Waiting};
-use super::backlog::{Backlog, Order};
+use super::backlog::{Backlog, Order, Waits};
 use super::hardware::Hardware;
 use super::worker::{Activity, Workers};
 use crate::time::Time;
 
 /// Waiting requests that a policy is shown for each worker: what is behind them starts long after any decision of now
 /// has been taken again.
-const SHOWN_PER_WORKER: usize = 16;
+pub(super) const SHOWN_PER_WORKER: usize = 16;
 
-/// The situation but for the demand, which the monitor counts.
-pub(super) fn situation(now: Time, workers: &Workers, backlog: &Backlog, hardware: &Hardware) -> Situation {
+/// The situation but for the demand, which the monitor counts, with so many of the waiting requests at most.
+pub(super) fn situation(
+    now: Time,
+    workers: &Workers,
+    backlog: &Backlog,
+    hardware: &Hardware,
+    shown: usize,
+) -> Situation {
     let seats = workers.all().filter_map(|(worker, state)| {
-        let (holds, free) = match state.activity {
-            Activity::Idle => (state.loaded, now),
-            Activity::Running { .. } => (state.loaded, state.until.max(now)),
-            Activity::Loading => (state.loading, state.until.max(now)),
+        let free = match state.activity {
+            Activity::Idle => now,
+            Activity::Running { .. } | Activity::Loading => state.until.max(now),
             Activity::Down => return None,
         };
-        Some(Seat { worker, gpu: hardware.gpus[worker.index()], holds, target: state.target, free })
+        let holds = state.resident.iter().copied().chain(state.loading).collect();
+        Some(Seat { worker, gpu: hardware.gpu(worker), holds, target: state.target, free })
     });
     let seats: Vec<Seat> = seats.collect();
     let class = |class: &super::backlog::Class| Class {
@@ -30,9 +36,10 @@ pub(super) fn situation(now: Time, workers: &Workers, backlog: &Backlog, hardwar
     };
     Situation {
         demand: None,
+        most_together: 1,
         overrun: backlog.is_overrun(),
         classes: backlog.classes().iter().map(class).collect(),
-        waiting: waiting(backlog, SHOWN_PER_WORKER * seats.len()),
+        waiting: waiting(backlog, shown),
         seats,
     }
 }
@@ -44,9 +51,9 @@ fn waiting(backlog: &Backlog, most: usize) -> Vec<Waiting> {
         .flat_map(|class| {
             let behind = order == Order::MissesFirst && backlog.classes()[class].kind != DecisionKind::Miss;
             let shown = backlog.classes()[class].waiting().take(most);
-            shown.map(move |(place, due, in_time)| {
+            shown.map(move |(Waits { place, due, .. }, in_time)| {
                 let rank = (!in_time, place.priority, behind, place.key, place.order);
-                (rank, Waiting { class, due })
+                (rank, Waiting { class, due: *due })
             })
         })
         .collect();

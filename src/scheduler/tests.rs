@@ -22,7 +22,7 @@ struct Script {
 
 impl AllocationPolicy for Script {
     fn initial(&self) -> Allocation {
-        Allocation { targets: self.initial.clone(), large_takes_hits: LargeTakesHits::WithoutMisses }
+        Allocation::of(self.initial.clone())
     }
 
     fn next_decision(&self) -> Option<Time> {
@@ -32,7 +32,7 @@ impl AllocationPolicy for Script {
     fn decide(&mut self, _: Time, _: &Situation) -> Option<Decided> {
         let targets = self.ticks.get(self.next as usize / 100 - 1)?.clone();
         self.next += 100;
-        let allocation = Allocation { targets: targets?, large_takes_hits: LargeTakesHits::WithoutMisses };
+        let allocation = Allocation::of(targets?);
         Some(Decided { allocation, wanted_large: 0, controller_state: 0.0, overloaded: None })
     }
 }
@@ -94,7 +94,7 @@ impl Bench {
     }
 
     fn complete(&mut self, worker: u16, job: u64, row: u32, on: usize) -> &[Action] {
-        let outputs = SmallVec::from_buf([Output { request: RequestId(row), embedding: Some(axis(on)), bytes: None }]);
+        let outputs = SmallVec::from_buf([Output { embedding: Some(axis(on)), ..Output::of(RequestId(row)) }]);
         self.tell(Event::JobCompleted { worker: WorkerId(worker), job: JobId(job), outputs })
     }
 
@@ -315,7 +315,7 @@ fn tenants_find_what_their_scope_says() {
         (Scope::TenantThenPublic, [None, Some(0), None, Some(1)]),
     ] {
         let targets = vec![LARGE; 8];
-        let allocation = Allocation { targets, large_takes_hits: LargeTakesHits::WithoutMisses };
+        let allocation = Allocation::of(targets);
         let tenancy = Tenancy { scope, public: public(), ..Tenancy::default() };
         let settings = CacheSettings { capacity: 8, tenancy, ..CacheSettings::default() };
         let routing = System::Modm.build(&[(0.5, 10)], 20);
@@ -383,7 +383,7 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
     let requests = SmallVec::from_slice(&[RequestId(0), RequestId(1)]);
     let running = worker::Activity::Running { job: JobId(0), requests };
     bench.core.workers.update(WorkerId(0), |worker| worker.activity = running);
-    let output = |row, on| Output { request: RequestId(row), embedding: Some(axis(on)), bytes: None };
+    let output = |row, on| Output { embedding: Some(axis(on)), ..Output::of(RequestId(row)) };
     let outputs = SmallVec::from_vec(vec![output(1, 2), output(0, 3)]);
     bench.tell(Event::JobCompleted { worker: WorkerId(0), job: JobId(0), outputs });
     let cache = bench.core.cache().expect("MoDM keeps images");

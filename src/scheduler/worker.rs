@@ -4,7 +4,8 @@
 use smallvec::SmallVec;
 
 use super::event::{JobId, WorkerId};
-use crate::model::{GpuId, ModelId, ModelSet};
+use super::hardware::Hardware;
+use crate::model::{ModelId, ModelSet};
 use crate::request::RequestId;
 use crate::time::Time;
 
@@ -19,7 +20,10 @@ pub(super) enum Activity {
 
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
+    /// What it would run with.
     pub(super) loaded: Option<ModelId>,
+    /// All that is in its GPU's memory, `loaded` last.
+    pub(super) resident: SmallVec<[ModelId; 2]>,
     /// What it is loading; the target may change meanwhile.
     pub(super) loading: Option<ModelId>,
     pub(super) target: ModelId,
@@ -34,8 +38,7 @@ pub(super) struct Worker {
 #[derive(Clone, Debug)]
 pub(super) struct Workers {
     all: Vec<Worker>,
-    /// GPU type by worker.
-    gpus: Vec<GpuId>,
+    hardware: Hardware,
     types: usize,
     models: usize,
     /// By GPU type, then model.
@@ -44,13 +47,16 @@ pub(super) struct Workers {
     due_to_load: WorkerSet,
     /// Workers, not down, by target.
     targets: Vec<usize>,
+    /// Workers that went on to another of the models they hold, not yet told.
+    switched: Vec<(WorkerId, ModelId)>,
 }
 
 impl Workers {
     /// Every worker has its target loaded.
-    pub(super) fn new(targets: &[ModelId], gpus: &[GpuId], models: usize) -> Self {
+    pub(super) fn new(targets: &[ModelId], hardware: &Hardware, models: usize) -> Self {
         let worker = |&target| Worker {
             loaded: Some(target),
+            resident: SmallVec::from_slice(&[target]),
             loading: None,
             target,
             wanted: target,
@@ -58,17 +64,18 @@ impl Workers {
             until: Time::ZERO,
         };
         let workers: Vec<Worker> = targets.iter().map(worker).collect();
-        let types = gpus.iter().map(|gpu| gpu.index() + 1).max().unwrap_or(0);
+        let types = hardware.types();
         let empty = WorkerSet::new(workers.len());
         let mut listed = Self {
             all: workers,
-            gpus: gpus.to_vec(),
+            hardware: hardware.clone(),
             types,
             models,
             ready: vec![empty.clone(); types * models],
             ready_count: 0,
             due_to_load: empty,
             targets: vec![0; models],
+            switched: Vec::new(),
         };
         for index in 0..listed.all.len() {
             listed.list(index);
@@ -92,8 +99,42 @@ impl Workers {
         }
         self.unlist(index);
         let result = change(&mut self.all[index]);
+        self.switch(index);
         self.list(index);
         Some(result)
+    }
+
+    /// An idle worker goes on to its target if that is in its memory.
+    fn switch(&mut self, index: usize) {
+        let worker = &mut self.all[index];
+        let (target, held) = (worker.target, &mut worker.resident);
+        if worker.activity == Activity::Idle && worker.loaded != Some(target) && held.contains(&target) {
+            held.retain(|model| *model != target);
+            held.push(target);
+            worker.loaded = Some(target);
+            self.switched.push((WorkerId(index as u16), target));
+        }
+    }
+
+    /// Workers that went on to another model without a load since this was asked last.
+    pub(super) fn switched(&mut self) -> Vec<(WorkerId, ModelId)> {
+        std::mem::take(&mut self.switched)
+    }
+
+    /// Begins the load of a worker's target: what has been used longest ago leaves until there is room. Returns it.
+    pub(super) fn begin_load(&mut self, worker: WorkerId, now: Time) -> Option<ModelId> {
+        let (gpu, hardware) = (self.hardware.gpu(worker), self.hardware.clone());
+        self.update(worker, |state| {
+            let target = state.target;
+            let fits = |held: &[ModelId]| hardware.fits(gpu, held.iter().copied().chain([target]));
+            while !state.resident.is_empty() && !fits(&state.resident) {
+                state.resident.remove(0);
+            }
+            state.activity = Activity::Loading;
+            state.loading = Some(target);
+            state.until = now + hardware.load(worker, target);
+            target
+        })
     }
 
     /// When what a worker does is expected to end; that changes none of the sets.
@@ -147,7 +188,7 @@ impl Workers {
         match worker.activity {
             Activity::Idle if worker.loaded != Some(worker.target) => Some((&mut self.due_to_load, false)),
             Activity::Idle => {
-                let ready = self.gpus[index].index() * self.models + worker.target.index();
+                let ready = self.hardware.gpus[index].index() * self.models + worker.target.index();
                 Some((&mut self.ready[ready], true))
             }
             Activity::Running { .. } | Activity::Loading | Activity::Down => None,
@@ -205,7 +246,7 @@ mod tests {
         let (large, small) = (ModelId::LARGE, ModelId(1));
         let mut targets = vec![large; 130];
         targets.resize(200, small);
-        let mut workers = Workers::new(&targets, &[GpuId(0); 200], 2);
+        let mut workers = Workers::new(&targets, &Hardware::unmeasured(200, 2), 2);
         assert_eq!(workers.ready(0, large), Some(WorkerId(0)));
         assert_eq!(workers.ready(0, small), Some(WorkerId(130)));
         for index in 0..130 {

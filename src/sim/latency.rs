@@ -14,8 +14,8 @@ use crate::time::Duration;
 pub trait LatencyModel {
     /// From a request's arrival to its routing: embedding and search.
     fn retrieval(&mut self, request: RequestId) -> Duration;
-    /// Of a job, with every other worker drawing.
-    fn job(&mut self, gpu: GpuId, work: Work, request: RequestId) -> Duration;
+    /// Of a job of at least one request, with every other worker drawing.
+    fn job(&mut self, gpu: GpuId, work: Work, requests: &[RequestId]) -> Duration;
     /// The part of that time that it takes while no other worker draws; in between, in proportion.
     fn alone(&self, _gpu: GpuId, _model: ModelId) -> f64 {
         1.0
@@ -26,7 +26,8 @@ pub trait LatencyModel {
     fn image_encoding(&mut self, request: RequestId) -> Duration;
 }
 
-/// The profile's times: `(overhead_s + step_s * (T - k)) * jitter`, converted once.
+/// The profile's times: `(overhead_s + step_s * (T - k)) * batch * jitter`, converted once; the jitter of a job is its
+/// first request's.
 #[derive(Clone, Debug)]
 pub struct ProfileLatency {
     /// Service times.
@@ -44,13 +45,13 @@ impl LatencyModel for ProfileLatency {
         self.retrieval
     }
 
-    fn job(&mut self, gpu: GpuId, work: Work, request: RequestId) -> Duration {
+    fn job(&mut self, gpu: GpuId, work: Work, requests: &[RequestId]) -> Duration {
         let service = self.profile.service(gpu, work.model);
-        let seconds = service.job_s(work);
+        let seconds = service.job_s(work) * service.batch_factor(requests.len() as u32);
         if service.jitter_cv == 0.0 {
             return Duration::from_seconds_saturating(seconds);
         }
-        let mut draws = stream(self.seed, Purpose::Jitter, u64::from(request.0));
+        let mut draws = stream(self.seed, Purpose::Jitter, u64::from(requests[0].0));
         Duration::from_seconds_saturating(seconds * lognormal(&mut draws, service.jitter_cv))
     }
 

@@ -98,8 +98,8 @@ impl LatencyModel for Measured {
         self.retrieval.get(&request).copied().unwrap_or_default()
     }
 
-    fn job(&mut self, _: GpuId, _: Work, request: RequestId) -> Duration {
-        self.jobs.get(&request).copied().unwrap_or_default()
+    fn job(&mut self, _: GpuId, _: Work, requests: &[RequestId]) -> Duration {
+        self.jobs.get(&requests[0]).copied().unwrap_or_default()
     }
 
     fn load(&mut self, worker: WorkerId, _: GpuId, _: ModelId) -> Duration {

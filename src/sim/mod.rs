@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::confidence::Confidences;
 use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::model::{GpuId, ModelId, Work};
 use crate::replay::{Executor, Step};
@@ -38,6 +39,8 @@ pub struct Settings<L> {
     pub images: Option<EmbeddingMatrix>,
     /// How large those images are.
     pub sizes: ImageSizes,
+    /// How sure it is that a light model's image will do, where a cascade asks.
+    pub confidences: Option<Confidences>,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -79,16 +82,16 @@ struct Due {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Answer {
-    Completed { worker: WorkerId, job: JobId, request: RequestId, pace: u32 },
+    Completed { worker: WorkerId, job: JobId, pace: u32 },
     Stopped { worker: WorkerId, job: JobId },
     Loaded { worker: WorkerId, load: u64, fails: bool },
     Encoded(RequestId),
     ImageEncoded(RequestId),
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Doing {
-    job: Option<(JobId, RequestId)>,
+    job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
     begun: Time,
     step: Duration,
     pace: Pace,
@@ -112,9 +115,9 @@ impl<L: LatencyModel> Simulated<L> {
     }
 
     fn cancel(&mut self, now: Time, job: JobId) {
-        let running = |doing: &Doing| doing.job.is_some_and(|(running, _)| running == job);
+        let running = |doing: &Doing| doing.job.as_ref().is_some_and(|(running, _)| *running == job);
         let Some(index) = self.workers.iter().position(running) else { return };
-        let doing = self.workers[index];
+        let doing = &self.workers[index];
         let step = doing.step.nanoseconds().max(1);
         let steps = now.since(doing.begun).nanoseconds().div_ceil(step);
         let stop = doing.begun + Duration::from_nanoseconds(steps.saturating_mul(step));
@@ -130,29 +133,30 @@ impl<L: LatencyModel> Simulated<L> {
         let others = contention::share(busy.saturating_sub(1), self.workers.len());
         for index in 0..self.workers.len() {
             let doing = &mut self.workers[index];
-            if let Some((job, request)) = doing.job
+            if let Some((job, _)) = &doing.job
                 && !doing.pace.is_steady()
             {
+                let job = *job;
                 let due = now + doing.pace.change(now, others);
                 let pace = doing.pace.number;
-                self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), job, request, pace });
+                self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), job, pace });
             }
         }
     }
 
-    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, request: RequestId) {
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, requests: SmallVec<[RequestId; 2]>) {
         let gpu = self.settings.gpus[worker.index()];
-        let usual = self.settings.latency.job(gpu, work, request);
+        let usual = self.settings.latency.job(gpu, work, &requests);
         let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
         let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
         let doing = &mut self.workers[worker.index()];
-        doing.job = Some((job, request));
+        doing.job = Some((job, requests));
         doing.begun = now;
         doing.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
         doing.pace.begin(now, duration, self.settings.latency.alone(gpu, work.model));
         if doing.pace.is_steady() {
             let pace = doing.pace.number;
-            self.push(now + duration, Rank::Job, Answer::Completed { worker, job, request, pace });
+            self.push(now + duration, Rank::Job, Answer::Completed { worker, job, pace });
         } else {
             self.contended = true;
         }
@@ -164,6 +168,17 @@ impl<L: LatencyModel> Simulated<L> {
         self.settings.images.as_ref().map(|images| images.embedding(request.row()))
     }
 
+    /// What a job made for a request.
+    fn output(&mut self, request: RequestId) -> Output {
+        let at_once = self.settings.latency.image_encoding(request) == Duration::ZERO;
+        Output {
+            request,
+            embedding: if at_once { self.image(request) } else { None },
+            bytes: self.settings.sizes.of(request),
+            confidence: self.settings.confidences.as_ref().map(|confidences| confidences.of(request)),
+        }
+    }
+
     /// The event of an answer; `None` if it is out of date.
     fn event(&mut self, now: Time, answer: Answer) -> Option<Event> {
         match answer {
@@ -172,15 +187,12 @@ impl<L: LatencyModel> Simulated<L> {
                 Some(Event::Encoded { request, embedding })
             }
             Answer::ImageEncoded(request) => Some(Event::ImageEncoded { request, embedding: self.image(request) }),
-            Answer::Completed { worker, job, request, pace } => {
+            Answer::Completed { worker, job, pace } => {
                 let doing = &mut self.workers[worker.index()];
                 let current = doing.pace.number == pace;
-                doing.job.take_if(|(running, _)| current && *running == job)?;
+                let (_, requests) = doing.job.take_if(|(running, _)| current && *running == job)?;
                 self.repace(now);
-                let at_once = self.settings.latency.image_encoding(request) == Duration::ZERO;
-                let embedding = if at_once { self.image(request) } else { None };
-                let bytes = self.settings.sizes.of(request);
-                let outputs = SmallVec::from_buf([Output { request, embedding, bytes }]);
+                let outputs = requests.into_iter().map(|request| self.output(request)).collect();
                 Some(Event::JobCompleted { worker, job, outputs })
             }
             Answer::Stopped { worker, job } => {
@@ -217,8 +229,9 @@ impl<L: LatencyModel> Executor for Simulated<L> {
                 let due = now + self.settings.latency.image_encoding(request);
                 self.push(due, Rank::Outside, Answer::ImageEncoded(request));
             }
-            // One request a job: batches need a profile of batches.
-            Action::Start { job, worker, work, parts } => self.start(now, job, worker, work, parts[0].request),
+            Action::Start { job, worker, work, parts } => {
+                self.start(now, job, worker, work, parts.iter().map(|part| part.request).collect());
+            }
             Action::Load { worker, model } => {
                 let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], model);
                 let fails = self.settings.faults.load_fails(worker, now);

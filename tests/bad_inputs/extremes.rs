@@ -45,7 +45,7 @@ fn clusters_caches_and_bounds() {
         &["cluster.gpus=[{type=\"gpu\",count=1}]", "allocation.initial_large=1"],
         &["cache.capacity=4294967295"],
         &["cache.capacity=1"],
-        &["models.steps=1", "system.bounds=[[0.2, 0]]"],
+        &["approximation.level=[]", "models.steps=1", "system.bounds=[[0.2, 0]]"],
         &["models.steps=100000"],
         &["system.bounds=[[0, 5]]"],
         &["system.bounds=[[1, 5]]"],

@@ -94,13 +94,28 @@ weights = {}
 priorities = {}
 public = []
 [models.serves]
-small = { misses = false, hits = [5, 30] }
+small = { misses = false, hits = [5, 10, 30] }
 [queue]
 order = "slack"
 late = "best"
 fall_back = 1.5
 ease = true
 deadline_multiple = 2.0
+admission = false
+[batching]
+size = 4
+wait_s = 0.5
+by_deadline = true
+[cascade]
+threshold = 0.8
+confidences = "confidences.csv"
+column = "light"
+shape = [1.0, 1.0]
+[approximation]
+quality = 0.95
+floor = 0.9
+memory = 100
+level = [{ from = 1.0, quality = 0.85, bounds = [[0.2, 10]] }]
 [faults]
 events = [{ at_s = 1, for_s = 2, what = "slow", workers = [0], factor = 2.0 }]
 "#;
@@ -135,6 +150,8 @@ overhead_s = 0.1
 load_s = 20
 jitter_cv = 0.1
 alone = 0.9
+batches = [[2, 1.5], [4, 2.5]]
+memory_gb = 30
 active_w = 300
 load_w = 100
 idle_w = 50
@@ -143,6 +160,9 @@ gpu = "gpu"
 model = "small"
 step_s = 0.5
 load_s = 10
+[[gpu]]
+type = "gpu"
+memory_gb = 48
 [encoding]
 prompt_s = 0.1
 image_s = 0.1
@@ -198,6 +218,7 @@ impl Folder {
         folder.write("requests.csv", REQUESTS);
         folder.write("prompts.npy", embeddings(3, 4));
         folder.write("images.npy", embeddings(3, 4));
+        folder.write("confidences.csv", "id,light\n1,0.5\n2,0.9\n");
         folder.write("warm.npy", embeddings(2, 4));
         folder
     }

@@ -28,6 +28,14 @@ service.0.alone = "x": expected a number
 service.0.alone = nan: expected a part of a job's time, from 0.01 to 1
 service.0.alone = 0: expected a part of a job's time, from 0.01 to 1
 service.0.alone = 1.5: expected a part of a job's time, from 0.01 to 1
+service.0.batches = 5: expected an array: [ ... ]
+service.0.batches = [[1, 1.0]] => service.0.batches = 1: expected rising numbers of requests, from 2 to 1024
+service.0.batches = [[2, 0.5]] => service.0.batches = 0.5: expected no less time than for fewer requests, and no more than one after the other
+service.0.memory_gb = 0: expected GB above 0, at most 1000000
+service.0.memory_gb = "x": expected a number
+gpu.0.type = 5: expected text in quotes
+gpu.0.memory_gb = -1: expected GB above 0, at most 1000000
+gpu.0.memory_gb = "x": expected a number
 service.0.active_w = "x": expected a number
 service.0.active_w = nan: expected watts from 0 to 1000000
 service.0.active_w = -1: expected watts from 0 to 1000000
@@ -72,23 +80,23 @@ fn rows_and_keys() {
         (without("source = \"test\"\n"), ": source: is missing"),
         (without("step_s = 1.0\n"), ":2: service.0.step_s: is missing"),
         (without("load_s = 20\n"), ":2: service.0.load_s: is missing"),
-        (without("measure = \"clip\"\n"), ":21: quality.0.measure: is missing"),
+        (without("measure = \"clip\"\n"), ":26: quality.0.measure: is missing"),
         ("source = \"x\"\n".into(), ": service: is missing"),
         ("source = \"x\"\nservice = []\n".into(), ":2: service = []: expected at least one row"),
         ("source = \"x\"\nservice = [5]\n".into(), ":2: service.0 = 5: expected a table of keys"),
         ("source = \"x\"\n[service]\ngpu = \"a\"\n".into(), ":2: service: expected an array of tables, [[service]]"),
         (
             PROFILE.replacen("\"small\"", "\"large\"", 1),
-            ":13: service.1: GPU \"gpu\" with model \"large\" has a row already",
+            ":15: service.1: GPU \"gpu\" with model \"large\" has a row already",
         ),
         (
             PROFILE.replacen("step_s", "step_ms", 1),
             ":5: service.0.step_ms = 1.0: is not a key here: expected one of gpu, model, *",
         ),
-        (format!("{PROFILE}colour = 1\n"), ":41: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
+        (format!("{PROFILE}colour = 1\n"), ":46: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
         (
             format!("colour = 1\n{PROFILE}"),
-            ":1: colour = 1: is not a key here: expected one of source, service, encoding, measurement, quality",
+            ":1: colour = 1: is not a key here: expected one of source, service, gpu, encoding, measurement, quality",
         ),
         (
             PROFILE.replacen("gpu = \"gpu\"", "gpu = \"other\"", 1),
@@ -102,7 +110,7 @@ fn rows_and_keys() {
             PROFILE.replace("step_s = 1.0\noverhead_s = 0.1", "step_s = 1e-12"),
             ": service (gpu, large) = 0.00000000005: a full generation *",
         ),
-        (PROFILE[..150].into(), ":11: is not TOML: *"),
+        (PROFILE[..150].into(), ":10: is not TOML: *"),
     ];
     all(cases.iter().map(|(text, message)| {
         spoiled("profile.toml", text).refusal(&simulate("scenario.toml", &[]), &format!("profile.toml{message}"))

@@ -55,9 +55,9 @@ models.steps = 100001: expected a number of denoising steps from 1 to 100000
 models.steps = 4294967296: expected a whole number from 0 to 4294967295
 models.steps = nan: expected a whole number from 0 to 4294967295
 system.policy = 5: expected a word in quotes
-system.policy = "modn": expected one of "vanilla", "nirvana", "pinecone", "modm"
-system.policy = "MODM": expected one of "vanilla", "nirvana", "pinecone", "modm"
-system.policy = "": expected one of "vanilla", "nirvana", "pinecone", "modm"
+system.policy = "modn": expected one of "vanilla", "nirvana", "pinecone", "cascade", "modm"
+system.policy = "MODM": expected one of "vanilla", "nirvana", "pinecone", "cascade", "modm"
+system.policy = "": expected one of "vanilla", "nirvana", "pinecone", "cascade", "modm"
 system.bounds = 5: expected an array: [ ... ]
 system.bounds = "x": expected an array: [ ... ]
 system.bounds = []: expected at least one [similarity, skipped steps]
@@ -125,7 +125,7 @@ cache.admission = "some": expected one of "all", "large", "miss"
 cache.eviction = 5: expected a word in quotes
 cache.eviction = "mru": expected one of "fifo", "lru", "lfu", "lcbfu", "sieve", "s3-fifo", "gdsf", "random", "farthest"
 allocation.policy = 5: expected a word in quotes
-allocation.policy = "pid": expected one of "static", "modm", "what_if"
+allocation.policy = "pid": expected one of "static", "modm", "cascade", "what_if"
 allocation.mode = 5: expected a word in quotes
 allocation.mode = "fast": expected "quality" or "throughput"
 allocation.initial_large = "x": expected a whole number from 0 to 4294967295
@@ -161,6 +161,27 @@ queue.fall_back = "x": expected a number
 queue.ease = 1: expected true or false
 queue.deadline_multiple = 0: expected a multiple above 0, at most 1000000
 queue.deadline_multiple = "x": expected a number
+queue.admission = 1: expected true or false
+batching.size = 0: expected a number of requests from 1 to 1024
+batching.size = 2000: expected a number of requests from 1 to 1024
+batching.size = "x": expected a whole number from 0 to 4294967295
+batching.wait_s = -1: expected seconds from 0 to ten years
+batching.by_deadline = 5: expected true or false
+cascade.threshold = 1.5: expected a confidence from 0 to 1
+cascade.threshold = "x": expected a number
+cascade.confidences = 5: expected a path in quotes
+cascade.column = 5: expected text in quotes
+cascade.shape = [0.0, 1.0] => cascade.shape = [0, 1]: expected two numbers from 0.001 to 1000
+cascade.shape = 5: expected a pair: [number, number]
+approximation.quality = 2: expected a share from 0 to 1
+approximation.floor = -1: expected a share from 0 to 1
+approximation.floor = 0.97: expected at most approximation.quality = 0.95, or no hit could be served
+approximation.memory = -1: expected a whole number from 0 to 4294967295
+approximation.level = 5: expected an array: [ ... ]
+approximation.level = [{ from = 0, quality = 0.9, bounds = [[0.2, 5]] }] => approximation.level.0.from = 0: expected rising numbers of requests for each worker, above 0
+approximation.level = [{ from = 1, quality = 2, bounds = [[0.2, 5]] }] => approximation.level.0.quality = 2: expected a share from 0 to 1
+approximation.level = [{ from = 1, quality = 0.9, bounds = [] }] => approximation.level.0.bounds = []: expected at least one [similarity, skipped steps]
+approximation.level = [{ from = 1, quality = 0.9, bounds = [[0.2, 50]] }] => approximation.level.0.bounds.0 = [0.2, 50]: expected skipped steps from 0 to 49 (models.steps - 1)
 tenants.weights = { t = 0 } => tenants.weights.t = 0: expected a weight from 0.000001 to 1000000
 tenants.weights = { x = 1 } => tenants.weights.x = 1: expected a tenant of the trace: t, u
 tenants.priorities = { t = -1 } => tenants.priorities.t = -1: expected a whole number from 0 to 4294967295

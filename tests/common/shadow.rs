@@ -13,16 +13,17 @@ use modm::request::{Outcome, Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{
-    Action, Decision, DecisionKind, Event, JobId, Late, Note, Order, Part, Scheduler, Terms, Tick, WorkerId,
+    Action, Decision, DecisionKind, Event, JobId, Late, Note, Order, Output, Part, Scheduler, Terms, Tick, WorkerId,
 };
 use modm::time::{Duration, Time};
+use smallvec::SmallVec;
 
-use crate::world::{Monitor, World, targets, warm_owner};
+use crate::world::{Monitor, THRESHOLD, World, targets, warm_owner};
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Does {
     Idle,
-    Runs(JobId, RequestId),
+    Runs(JobId, Vec<RequestId>),
     Loads(ModelId),
     Down,
 }
@@ -31,6 +32,8 @@ enum Does {
 struct Worker {
     does: Does,
     loaded: Option<ModelId>,
+    /// What its memory holds, used longest ago first.
+    resident: Vec<ModelId>,
     target: ModelId,
     wanted: ModelId,
     since: Time,
@@ -43,6 +46,7 @@ struct Live {
     request: Request,
     decision: Option<Decision>,
     order: usize,
+    routed: Time,
     /// What the discipline goes by.
     key: u64,
     /// Whether it was found to be late.
@@ -77,6 +81,9 @@ struct Shadow {
     missing: BTreeSet<ImageId>,
     routed: usize,
     jobs: u64,
+    /// Of a cascade, and what its allocation says of jobs.
+    threshold: f64,
+    batches: Vec<u32>,
     draining: bool,
     /// What the actions of the event at hand must be, `Note` and `Release` apart.
     expected: Vec<Action>,
@@ -106,6 +113,7 @@ impl Shadow {
         let worker = |&model: &ModelId| Worker {
             does: Does::Idle,
             loaded: Some(model),
+            resident: vec![model],
             target: model,
             wanted: model,
             since: Time::ZERO,
@@ -129,6 +137,8 @@ impl Shadow {
             missing: BTreeSet::new(),
             routed: 0,
             jobs: 0,
+            threshold: THRESHOLD,
+            batches: Vec::new(),
             draining: false,
             expected: Vec::new(),
         };
@@ -194,35 +204,22 @@ impl Shadow {
                     self.live.get_mut(request).unwrap().order = self.routed;
                     self.routed += 1;
                     self.route(*request, decision_for(*request, actions));
+                    self.admit(*request, actions);
                 }
             }
-            Event::JobCompleted { worker, job, outputs } => {
-                let model = self.workers.get(worker.index()).and_then(|worker| worker.loaded);
-                if let Some(request) = self.job_ended(*worker, *job) {
-                    let embedded = outputs.iter().any(|output| output.request == request && output.embedding.is_some());
-                    let (keep, by_image) = (self.admits(request, model), self.world.system == System::Modm);
-                    self.end(request, Outcome::Completed);
-                    if keep && (embedded || !by_image) {
-                        self.expected.push(Action::Keep { image: ImageId::of_request(request), bytes: None });
-                    }
-                    if !embedded && (keep && by_image || self.world.config.measures_images) {
-                        self.encoding.insert(request, keep && by_image);
-                        self.expected.push(Action::EncodeImage(request));
-                    }
-                }
-            }
+            Event::JobCompleted { worker, job, outputs } => self.job_completed(*worker, *job, outputs, actions),
             Event::ImageEncoded { request, embedding } => {
                 if self.encoding.remove(request) == Some(true) && embedding.is_some() {
                     self.expected.push(Action::Keep { image: ImageId::of_request(*request), bytes: None });
                 }
             }
             Event::JobFailed { worker, job, reason } => {
-                if let Some(request) = self.job_ended(*worker, *job) {
+                for request in self.job_ended(*worker, *job) {
                     self.failed(request, reason);
                 }
             }
             Event::SourceMissing { worker, job } => {
-                if let Some(request) = self.job_ended(*worker, *job) {
+                for request in self.job_ended(*worker, *job) {
                     self.missing.extend(self.live[&request].decision.unwrap().source);
                     let decision = decision_for(request, actions);
                     assert_eq!((decision.kind, decision.source), (DecisionKind::Miss, None), "it becomes a miss");
@@ -246,11 +243,48 @@ impl Shadow {
             for (worker, wanted) in self.workers.iter_mut().zip(wanted) {
                 (worker.wanted, worker.target) = (wanted, wanted);
             }
+            if let Some(threshold) = tick.threshold {
+                (self.threshold, self.batches) = (threshold, tick.batches.to_vec());
+            }
+        }
+    }
+
+    fn job_completed(&mut self, worker: WorkerId, job: JobId, outputs: &[Output], actions: &[Action]) {
+        let model = self.workers.get(worker.index()).and_then(|worker| worker.loaded);
+        for request in self.job_ended(worker, job) {
+            let output = outputs.iter().find(|output| output.request == request).unwrap();
+            let unsure = output.confidence.is_none_or(|confidence| confidence < self.threshold);
+            if self.kind(request) == DecisionKind::Draft && unsure {
+                let decision = decision_for(request, actions);
+                assert_eq!(decision, Decision::of(DecisionKind::Miss), "it is made again");
+                self.route(request, decision);
+                continue;
+            }
+            let embedded = outputs.iter().any(|output| output.request == request && output.embedding.is_some());
+            let (keep, by_image) = (self.admits(request, model), self.world.system == System::Modm);
+            self.end(request, Outcome::Completed);
+            if keep && (embedded || !by_image) {
+                self.expected.push(Action::Keep { image: ImageId::of_request(request), bytes: None });
+            }
+            if !embedded && (keep && by_image || self.world.config.measures_images) {
+                self.encoding.insert(request, keep && by_image);
+                self.expected.push(Action::EncodeImage(request));
+            }
         }
     }
 
     fn arrived(&mut self, request: Request) {
-        let live = Live { request, decision: None, order: 0, key: 0, late: false, runs: None, failures: 0, starts: 0 };
+        let live = Live {
+            request,
+            decision: None,
+            order: 0,
+            routed: Time::ZERO,
+            key: 0,
+            late: false,
+            runs: None,
+            failures: 0,
+            starts: 0,
+        };
         assert!(self.live.insert(request.id, live).is_none() && !self.ended.contains_key(&request.id));
         if self.draining {
             self.end(request.id, Outcome::Rejected("draining".into()));
@@ -287,11 +321,9 @@ impl Shadow {
         } else {
             let hit = if self.kind(request) == DecisionKind::Hit { 1.0 } else { 0.0 };
             self.hits += (hit - self.hits) / 128.0;
-            let (key, class) = (self.key(request), self.class(request));
-            self.live.get_mut(&request).unwrap().key = key;
-            if !self.classes.contains(&class) {
-                self.classes.push(class);
-            }
+            let key = self.key(request);
+            let live = self.live.get_mut(&request).unwrap();
+            (live.key, live.routed) = (key, self.now);
             self.wait(request);
         }
     }
@@ -341,10 +373,77 @@ impl Shadow {
         self.world.config.hardware.job(gpu, work)
     }
 
+    /// A request may be rejected as soon as it waits, if that is asked for.
+    fn admit(&mut self, request: RequestId, actions: &[Action]) {
+        let rejected = actions.iter().find_map(|action| match action {
+            Action::Finish { request: ended, outcome: Outcome::Rejected(reason) } if *ended == request => Some(reason),
+            _ => None,
+        });
+        let Some(reason) = rejected.filter(|reason| reason.contains("behind")) else { return };
+        assert!(self.world.config.queue.admission, "nobody is to be rejected at once");
+        let in_time = self.waiting.iter().filter(|other| !self.live[*other].late);
+        let before = in_time.filter(|other| self.rank(**other) < self.rank(request)).count();
+        assert_eq!(*reason, format!("cannot be in time behind {before} others"));
+        self.waiting.remove(&request);
+        self.end(request, Outcome::Rejected(reason.clone()));
+    }
+
+    /// The most requests of a worker's job.
+    fn most(&self, worker: WorkerId) -> usize {
+        let model = self.workers[worker.index()].target;
+        let profile = &self.world.config.hardware.profile;
+        let measured = profile.service(self.world.config.hardware.gpus[worker.index()], model).most();
+        let decided = self.batches.get(model.index()).copied().unwrap_or(u32::MAX);
+        self.world.config.batching.most.min(measured).min(decided) as usize
+    }
+
+    /// Expected end of a job of so many requests like this one, if it begins now.
+    fn ends(&self, worker: WorkerId, like: RequestId, requests: usize) -> Time {
+        let (model, hardware) = (self.workers[worker.index()].target, &self.world.config.hardware);
+        let skipped_steps = self.live[&like].decision.unwrap().skipped_steps;
+        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps };
+        self.now + hardware.batch(hardware.gpus[worker.index()], work, requests)
+    }
+
+    /// Of equal work with this one, what is as late as it is, in order.
+    fn its_line(&self, request: RequestId) -> Vec<RequestId> {
+        let equal = |other: &&RequestId| {
+            self.class(**other) == self.class(request) && self.live[*other].late == self.live[&request].late
+        };
+        let mut line: Vec<RequestId> = self.waiting.iter().filter(equal).copied().collect();
+        line.sort_by_key(|request| self.rank(*request));
+        line
+    }
+
+    /// Whether a job of what is like this request should wait for more of it.
+    fn waits_for_company(&self, request: RequestId, worker: WorkerId) -> bool {
+        let (line, wait) = (self.its_line(request), self.world.config.batching.wait);
+        if self.live[&request].late || line.len() >= self.most(worker) {
+            return false;
+        }
+        let would_be_late = self.ends(worker, line[0], line.len()) >= self.due(line[0]);
+        !would_be_late && self.now < self.live[&line[0]].routed + wait
+    }
+
+    /// The requests of a job that begins with this one.
+    fn company(&self, request: RequestId, worker: WorkerId) -> Vec<RequestId> {
+        let (line, most) = (self.its_line(request), self.most(worker));
+        assert_eq!(line[0], request);
+        let could = |request: &RequestId| self.ends(worker, *request, 1) <= self.due(*request);
+        let none_late_for_it = |count: usize| {
+            let end = self.ends(worker, request, count);
+            line[..count].iter().filter(|request| could(request)).all(|request| end <= self.due(*request))
+        };
+        let late = self.live[&request].late || !self.world.config.batching.by_deadline;
+        let count =
+            (1..=most.min(line.len())).take_while(|count| *count == 1 || late || none_late_for_it(*count)).last();
+        line[..count.unwrap()].to_vec()
+    }
+
     /// The models that may serve a request: those asked first in front.
     fn choices(&self, request: RequestId) -> Vec<Vec<ModelId>> {
         let models: Vec<ModelId> = (0..3).map(ModelId).filter(|model| self.may_serve(*model, request)).collect();
-        if self.kind(request) == DecisionKind::Miss {
+        if self.kind(request) != DecisionKind::Hit {
             return models.into_iter().map(|model| vec![model]).collect();
         }
         let (large, small): (Vec<ModelId>, Vec<ModelId>) = models.into_iter().partition(|model| self.is_large(*model));
@@ -410,6 +509,10 @@ impl Shadow {
         let live = self.live.get_mut(&request).unwrap();
         live.runs = None;
         live.late = false;
+        let class = self.class(request);
+        if !self.classes.contains(&class) {
+            self.classes.push(class);
+        }
         assert!(self.waiting.insert(request));
     }
 
@@ -434,44 +537,53 @@ impl Shadow {
     fn admits(&self, request: RequestId, model: Option<ModelId>) -> bool {
         let miss = self.live[&request].decision.unwrap().kind == DecisionKind::Miss;
         match (self.world.system, self.world.config.admission) {
-            (System::Vanilla, _) => false,
+            (System::Vanilla | System::Cascade, _) => false,
             (System::Nirvana | System::Pinecone, _) | (System::Modm, Admission::Miss) => miss,
             (System::Modm, Admission::All) => true,
             (System::Modm, Admission::Large) => model == Some(ModelId::LARGE),
         }
     }
 
-    /// The request of a job that ended, unless the job is out of date or nobody wants it any more.
-    fn job_ended(&mut self, worker: WorkerId, job: JobId) -> Option<RequestId> {
-        let Does::Runs(running, request) = self.workers.get(worker.index())?.does else { return None };
+    /// The requests of a job that ended, unless the job is out of date, but for those that nobody wants any more.
+    fn job_ended(&mut self, worker: WorkerId, job: JobId) -> Vec<RequestId> {
+        let does = self.workers.get(worker.index()).map(|worker| worker.does.clone());
+        let Some(Does::Runs(running, mut requests)) = does else { return Vec::new() };
         if running != job {
-            return None;
+            return Vec::new();
         }
         self.now_does(worker, Does::Idle);
-        self.live.get(&request).is_some_and(|live| live.runs == Some(job)).then_some(request)
+        requests.retain(|request| self.live.get(request).is_some_and(|live| live.runs == Some(job)));
+        requests
     }
 
     /// A load ended with its model, or with what the worker holds after its failure.
     fn load_ended(&mut self, worker: WorkerId, outcome: Result<(), Option<ModelId>>) {
-        let Some(Does::Loads(model)) = self.workers.get(worker.index()).map(|worker| worker.does) else { return };
+        let Some(Does::Loads(model)) = self.workers.get(worker.index()).map(|worker| worker.does.clone()) else {
+            return;
+        };
         let loaded = outcome.map_or_else(|held| held, |()| Some(model));
         self.now_does(worker, if loaded.is_some() { Does::Idle } else { Does::Down });
         let worker = &mut self.workers[worker.index()];
         worker.loaded = loaded;
+        match outcome {
+            Ok(()) => worker.resident.push(model),
+            Err(held) => worker.resident = held.into_iter().collect(),
+        }
         if let Err(Some(before)) = outcome {
             worker.target = before;
         }
     }
 
     fn worker_down(&mut self, worker: WorkerId) {
-        let Some(does) = self.workers.get(worker.index()).map(|worker| worker.does) else { return };
-        if let Does::Runs(job, _) = does
-            && let Some(request) = self.job_ended(worker, job)
-        {
-            self.failed(request, "worker lost");
+        let Some(does) = self.workers.get(worker.index()).map(|worker| worker.does.clone()) else { return };
+        if let Does::Runs(job, _) = does {
+            for request in self.job_ended(worker, job) {
+                self.failed(request, "worker lost");
+            }
         }
         self.now_does(worker, Does::Down);
         self.workers[worker.index()].loaded = None;
+        self.workers[worker.index()].resident.clear();
     }
 
     fn cancelled(&mut self, request: RequestId) {
@@ -479,7 +591,9 @@ impl Shadow {
         let runs = live.runs;
         self.waiting.remove(&request);
         self.end(request, Outcome::Cancelled);
-        self.expected.extend(runs.map(Action::CancelJob));
+        // Others of its job may still want theirs.
+        let wanted = |job: &JobId| self.live.values().any(|live| live.runs == Some(*job));
+        self.expected.extend(runs.filter(|job| !wanted(job)).map(Action::CancelJob));
     }
 
     fn now_does(&mut self, worker: WorkerId, does: Does) {
@@ -493,7 +607,18 @@ impl Shadow {
     /// The dispatcher, rule by rule.
     fn dispatch(&mut self) {
         for worker in self.where_workers(|worker| worker.does == Does::Idle && worker.loaded != Some(worker.target)) {
-            let model = self.workers[worker.index()].target;
+            let (gpu, hardware) = (self.world.config.hardware.gpus[worker.index()], &self.world.config.hardware);
+            let state = &mut self.workers[worker.index()];
+            let model = state.target;
+            if state.resident.contains(&model) {
+                state.resident.retain(|held| *held != model);
+                state.resident.push(model);
+                state.loaded = Some(model);
+                continue;
+            }
+            while !state.resident.is_empty() && !hardware.fits(gpu, state.resident.iter().copied().chain([model])) {
+                state.resident.remove(0);
+            }
             self.now_does(worker, Does::Loads(model));
             self.expected.push(Action::Load { worker, model });
         }
@@ -503,10 +628,12 @@ impl Shadow {
             let late_goes = late.is_some() && (in_time.is_none() || self.passed_by == 29);
             let Some((request, worker)) = (if late_goes { late } else { in_time }) else { break };
             self.passed_by = if late_goes { 0 } else { self.passed_by + u32::from(late.is_some()) };
+            let requests = self.company(request, worker);
             if !late_goes && self.world.config.queue.order == Order::Fair {
-                self.virtual_now = self.virtual_now.max(self.live[&request].key);
+                let keys = requests.iter().map(|request| self.live[request].key);
+                self.virtual_now = keys.fold(self.virtual_now, u64::max);
             }
-            self.start(worker, request);
+            self.start(worker, &requests);
         }
     }
 
@@ -567,6 +694,7 @@ impl Shadow {
     fn next(&self, late: bool) -> Option<(RequestId, WorkerId)> {
         let of_these = self.waiting.iter().filter(|request| self.live[*request].late == late);
         let able = of_these.filter_map(|request| Some((self.rank(*request), *request, self.worker_for(*request)?)));
+        let able = able.filter(|(_, request, worker)| !self.waits_for_company(*request, *worker));
         able.min_by_key(|(rank, ..)| *rank).map(|(_, request, worker)| (request, worker))
     }
 
@@ -620,20 +748,28 @@ impl Shadow {
         ids.filter(|(_, worker)| holds(worker)).map(|(id, _)| id).collect()
     }
 
-    fn start(&mut self, worker: WorkerId, request: RequestId) {
+    fn start(&mut self, worker: WorkerId, requests: &[RequestId]) {
         let job = JobId(self.jobs);
         self.jobs += 1;
-        self.now_does(worker, Does::Runs(job, request));
-        self.waiting.remove(&request);
-        self.ease(worker, request);
-        let live = self.live.get_mut(&request).unwrap();
-        live.runs = Some(job);
-        live.starts += 1;
-        assert!(live.starts <= self.world.config.max_attempts + 1, "attempts are bounded");
-        let decision = live.decision.unwrap();
+        self.now_does(worker, Does::Runs(job, requests.to_vec()));
+        if let [request] = requests {
+            self.waiting.remove(request);
+            self.ease(worker, *request);
+        }
+        let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
+        for request in requests {
+            self.waiting.remove(request);
+            let again = u32::from(self.world.system == System::Cascade);
+            let live = self.live.get_mut(request).unwrap();
+            live.runs = Some(job);
+            live.starts += 1;
+            assert!(live.starts <= self.world.config.max_attempts + 1 + again, "attempts are bounded");
+            let decision = live.decision.unwrap();
+            parts.push(Part { request: *request, source: decision.source });
+            skipped_steps = decision.skipped_steps;
+        }
         let model = self.workers[worker.index()].loaded.unwrap();
-        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps: decision.skipped_steps };
-        let parts = std::iter::once(Part { request, source: decision.source }).collect();
+        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps };
         self.expected.push(Action::Start { job, worker, work, parts });
     }
 

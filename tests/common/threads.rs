@@ -215,6 +215,7 @@ fn work(
                     request: part.request,
                     embedding: images.map(|images| images.embedding(part.request.row())),
                     bytes: None,
+                    confidence: None,
                 };
                 Answer::Event(if stopped {
                     Event::JobFailed { worker, job, reason: "cancelled".into() }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use modm::cache::eviction::{Eviction, EvictionSettings};
 use modm::cache::index::{ExactIndex, NewIndex};
 use modm::cache::{Admission, CacheSettings, ImageCache, Scope, Tenancy};
+use modm::confidence::Confidences;
 use modm::draw::{Purpose, normal, stream};
 use modm::embedding::EmbeddingMatrix;
 use modm::metrics::{HitCriteria, Metrics, Settings};
@@ -15,20 +16,24 @@ use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
 use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
-    Allocation, AllocationPolicy, Decided, LargeTakesHits, Mode, ModmAllocation, ModmSettings, Pid, Rates, Situation,
-    StaticSplit, WhatIf, WhatIfSettings,
+    Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, Decided, LargeTakesHits, Mode,
+    ModmAllocation, ModmSettings, Pid, Rates, Situation, StaticSplit, WhatIf, WhatIfSettings,
 };
-use modm::scheduler::routing::{RoutingPolicy, System};
+use modm::scheduler::routing::{Bounds, Level, Levels, Modm, RoutingPolicy, System};
 use modm::scheduler::{
-    Action, Config, Hardware, Hits, Late, Order, QueueSettings, Scheduler, Serves, Serving, Terms, WarmImage,
+    Action, Batching, Config, Hardware, Hits, Late, Order, QueueSettings, Scheduler, Serves, Serving, Terms, WarmImage,
 };
 use modm::time::{Duration, Time};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
+use smallvec::SmallVec;
 
 const MODELS: usize = 3;
 const DIMENSION: usize = 8;
 const TOTAL_STEPS: u32 = 20;
+
+/// Until a cascade's allocation decides.
+pub(crate) const THRESHOLD: f64 = 0.6;
 
 /// Who decides which model each worker holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +45,8 @@ pub(crate) enum Monitor {
     },
     /// Ours.
     WhatIf,
+    /// A cascade's.
+    Cascade,
     /// Another split over all three models at every tick, whatever the demand.
     Rotating(LargeTakesHits),
 }
@@ -59,6 +66,9 @@ pub(crate) struct World {
     pub(crate) prompts: EmbeddingMatrix,
     pub(crate) images: EmbeddingMatrix,
     pub(crate) tenancy: Tenancy,
+    pub(crate) confidences: Option<Confidences>,
+    /// Whether hits go further under load.
+    levels: bool,
     eviction: Eviction,
     max_age: Option<Duration>,
     capacity: u64,
@@ -80,9 +90,9 @@ impl World {
     pub(crate) fn draw(seed: u64, requests: u32, second: Duration) -> Self {
         let mut draws = stream(seed, Purpose::Test, 0);
         let seconds = |count: f64| Duration::from_nanoseconds((count * second.nanoseconds() as f64) as u64);
-        let systems = [System::Modm, System::Modm, System::Modm, System::Vanilla, System::Nirvana, System::Pinecone];
-        let system = *systems.choose(&mut draws).unwrap();
-        let workers = draws.random_range(1..=6);
+        let others = [System::Vanilla, System::Nirvana, System::Pinecone, System::Cascade];
+        let system = if draws.random() { System::Modm } else { *others.choose(&mut draws).unwrap() };
+        let workers = draws.random_range(if system == System::Cascade { 2 } else { 1 }..=6);
         let period = draws.random_range(10..120);
         let monitors = [
             Monitor::Static,
@@ -92,7 +102,11 @@ impl World {
             Monitor::Rotating(LargeTakesHits::WithoutMisses),
             Monitor::Rotating(LargeTakesHits::WithoutSmall),
         ];
-        let monitor = if system == System::Modm { *monitors.choose(&mut draws).unwrap() } else { Monitor::Static };
+        let monitor = match system {
+            System::Modm => *monitors.choose(&mut draws).unwrap(),
+            System::Cascade => *[Monitor::Static, Monitor::Cascade].choose(&mut draws).unwrap(),
+            _ => Monitor::Static,
+        };
         let load = f64::from(draws.random_range(0..3 * period)) * second.seconds();
         // Whole seconds make ties of completions, ticks and arrivals.
         let jitter = if draws.random() { 0.0 } else { 0.4 };
@@ -105,7 +119,7 @@ impl World {
             Request { id: RequestId(row), arrival, tenant: TenantId(draws.random_range(0..tenants)), deadline }
         });
         let requests: Vec<Request> = requests.collect();
-        let profile = profile(second.seconds(), load, jitter);
+        let profile = profile(second.seconds(), load, jitter, draws.random());
         let two_types = draws.random_bool(0.3);
         let gpus = (0..workers as u16).map(|worker| GpuId(if two_types { worker % 2 } else { 0 }));
         let hardware = Hardware { gpus: gpus.collect(), profile: profile.clone() };
@@ -118,7 +132,12 @@ impl World {
                 max_attempts: draws.random_range(1..=4),
                 measures_images: draws.random(),
                 queue: queue(&mut draws, system, tenants, seconds(30.0)),
-                serving: serving(&mut draws),
+                serving: if system == System::Cascade { Serving::large_and_small(MODELS) } else { serving(&mut draws) },
+                batching: Batching {
+                    most: *[1, 1, 2, 4].choose(&mut draws).unwrap(),
+                    wait: *[Duration::ZERO, seconds(2.0), seconds(15.0)].choose(&mut draws).unwrap(),
+                    by_deadline: draws.random(),
+                },
                 ..Config::paper(MODELS, hardware, TOTAL_STEPS)
             },
             workers,
@@ -128,6 +147,8 @@ impl World {
             images: embeddings(seed, 2, requests.len()),
             requests,
             tenancy: tenancy(&mut draws, tenants),
+            confidences: (system == System::Cascade).then_some(Confidences::Kumaraswamy { a: 2.0, b: 1.0, seed }),
+            levels: draws.random_bool(0.3),
             eviction: *Eviction::ALL.choose(&mut draws).unwrap(),
             max_age: draws.random_bool(0.3).then(|| seconds(40.0)),
             capacity: draws.random_range(5..25),
@@ -140,7 +161,7 @@ impl World {
 
     fn bounds(&self) -> &'static [(f64, u32)] {
         match self.system {
-            System::Vanilla => &[],
+            System::Vanilla | System::Cascade => &[],
             System::Nirvana => &[(0.5, 5), (0.7, 10), (0.9, 15)],
             System::Pinecone => &[(0.9, 0)],
             System::Modm => &[(0.4, 5), (0.7, 10), (0.9, 15)],
@@ -158,8 +179,14 @@ impl World {
     }
 
     pub(crate) fn initial(&self) -> Allocation {
-        let large = if self.system == System::Modm { self.initial_large } else { self.workers };
-        Allocation::split(self.workers, large, ModelId(1))
+        let large = match self.system {
+            System::Modm => self.initial_large,
+            System::Cascade => self.initial_large.min(self.workers - 1),
+            _ => self.workers,
+        };
+        let cascade = Cascade { threshold: THRESHOLD, batches: SmallVec::new() };
+        let cascade = (self.system == System::Cascade).then_some(cascade);
+        Allocation { cascade, ..Allocation::split(self.workers, large, ModelId(1)) }
     }
 
     pub(crate) fn parts(&self) -> Parts {
@@ -187,12 +214,32 @@ impl World {
                 best_first: true,
                 load_price: 0.5,
             })),
+            Monitor::Cascade => Box::new(CascadeAllocation::new(CascadeSettings {
+                initial: self.initial(),
+                period: self.period,
+                headroom: 0.9,
+                due: self.config.queue.due,
+                light: ModelId(1),
+                most: self.config.batching.most,
+                total_steps: TOTAL_STEPS,
+                profile: self.profile.clone(),
+                confidences: self.confidences.clone().unwrap(),
+            })),
             Monitor::Rotating(large_takes_hits) => {
                 Box::new(Rotating { initial: self.initial(), period: self.period, ticks: 0, large_takes_hits })
             }
         };
+        let levels = [(0.0, 0.9, [0.4, 0.7, 0.9]), (0.5, 0.8, [0.3, 0.6, 0.8]), (2.0, 0.7, [0.2, 0.4, 0.6])];
+        let level = |(from, quality, [a, b, c]): (f64, f64, [f64; 3])| Level {
+            from,
+            quality,
+            bounds: Bounds::at_or_above(&[(a, 5), (b, 10), (c, 15)]),
+        };
+        let levels = Levels::new(levels.into_iter().map(level).collect(), 0.85, 50);
+        let by_levels = self.levels && self.system == System::Modm;
+        let usual = || self.system.build(self.bounds(), TOTAL_STEPS);
         Parts {
-            routing: self.system.build(self.bounds(), TOTAL_STEPS),
+            routing: if by_levels { Box::new(Modm::new(levels)) } else { usual() },
             index: NewIndex::new(ExactIndex::new),
             allocation,
         }
@@ -231,6 +278,8 @@ impl World {
             initial: self.initial().targets,
             profile: self.profile.clone(),
             quality: Vec::new(),
+            most_together: self.config.batching.most,
+            kept_quality: Vec::new(),
             slo_multiples: vec![2.0],
             warmup: Time::ZERO,
             window: self.period,
@@ -252,6 +301,7 @@ fn queue(draws: &mut impl rand::Rng, system: System, tenants: u32, due: Duration
         .collect();
     QueueSettings {
         order: *orders.choose(draws).unwrap(),
+        admission: draws.random_bool(0.2),
         late: *[Late::InTurn, Late::Last, Late::Best, Late::Reject].choose(draws).unwrap(),
         due,
         fall_back: draws.random_bool(0.5).then(|| draws.random_range(1.0..4.0)),
@@ -288,14 +338,19 @@ fn tenancy(draws: &mut impl rand::Rng, tenants: u32) -> Tenancy {
     Tenancy { scope, shares, public: public.into_iter().collect() }
 }
 
-/// Full generations take 20, 5 and 2.5 seconds, half as long again on the second GPU type.
-fn profile(second: f64, load_s: f64, jitter_cv: f64) -> Arc<Profile> {
+/// Full generations take 20, 5 and 2.5 seconds, half as long again on the second GPU type. The first has room for the
+/// large or the small model beside the medium one, the second for the two lesser ones.
+fn profile(second: f64, load_s: f64, jitter_cv: f64, memory: bool) -> Arc<Profile> {
     let mut text = "source = \"test\"\n".to_owned();
-    for (gpu, slower) in [("fast", 1.0), ("slow", 1.5)] {
-        for (model, step) in [("large", 1.0), ("medium", 0.25), ("small", 0.125)] {
+    for (gpu, slower, room) in [("fast", 1.0, 45), ("slow", 1.5, 32)] {
+        if memory {
+            write!(text, "[[gpu]]\ntype = \"{gpu}\"\nmemory_gb = {room}\n").unwrap();
+        }
+        for (model, step, takes) in [("large", 1.0, 30), ("medium", 0.25, 14), ("small", 0.125, 8)] {
             let step_s = step * second * slower;
             write!(text, "[[service]]\ngpu = \"{gpu}\"\nmodel = \"{model}\"\nstep_s = {step_s:?}\n").unwrap();
             write!(text, "load_s = {load_s:?}\njitter_cv = {jitter_cv:?}\n").unwrap();
+            write!(text, "batches = [[2, 1.5], [4, 2.5]]\nmemory_gb = {takes}\n").unwrap();
         }
     }
     let file = ProfileFile::parse(&text, "test".as_ref()).unwrap();
@@ -347,7 +402,7 @@ impl AllocationPolicy for Rotating {
         let large = draws.random_range(1..=workers);
         let medium = draws.random_range(0..=workers - large);
         let targets = targets(&[large, medium, workers - large - medium]);
-        let allocation = Allocation { targets, large_takes_hits: self.large_takes_hits };
+        let allocation = Allocation { large_takes_hits: self.large_takes_hits, ..Allocation::of(targets) };
         Some(Decided { allocation, wanted_large: large, controller_state: f64::from(large), overloaded: None })
     }
 }

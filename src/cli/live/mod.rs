@@ -141,7 +141,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
             also: &mut (),
         };
         let results = run.run().with_context(|| name.clone())?;
-        stand_ins.extend(prepared.stand_ins().iter().cloned());
+        stand_ins.extend(prepared.stand_ins());
         let Results { summary, timeline, latencies, .. } = results;
         runs.push(Run { variant: name, seed: prepared.scenario.seed, summary, timeline, latencies });
     }
@@ -198,6 +198,14 @@ pub(super) fn prepare(
     if scenario.system.policy == System::Nirvana {
         let way_out = "is not run live: it keeps intermediate states, and live mode final images; expected vanilla, pinecone or modm";
         return wrong(InputError::new(file, way_out).value("system.policy", "\"nirvana\""));
+    }
+    if scenario.drafts() {
+        let way_out = "is for simulated runs: nobody judges drafts here; expected vanilla, pinecone or modm";
+        return wrong(InputError::new(file, way_out).value("system.policy", "\"cascade\""));
+    }
+    if scenario.batching.size > 1 {
+        let way_out = "is for simulated runs: a live worker draws its pictures one after the other";
+        return wrong(InputError::new(file, way_out).value("batching.size", scenario.batching.size));
     }
     if scenario.foresees() {
         let way_out = "knows the future: expected any other eviction for a live run";

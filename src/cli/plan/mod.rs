@@ -103,13 +103,13 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         std::io::Write::write_all(to, plan_csv(&groups, &rows).as_bytes())
     })?;
     write_atomic(&common.out.join("plan.json"), |to| std::io::Write::write_all(to, text.as_bytes()))?;
-    write_run_json(&common.out, &base, &[], trials.stand_ins(), begun.elapsed().as_secs_f64(), &[])?;
+    write_run_json(&common.out, &base, &[], &trials.stand_ins(), begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         print!("{text}");
     } else {
         print!("{}", plan_table(&groups, &rows, super::width()));
         println!("{}", sentence(command, &groups, &most, choice.as_ref(), ruled_out));
-        super::print_notes(trials.stand_ins());
+        super::print_notes(&trials.stand_ins());
     }
     Ok(())
 }

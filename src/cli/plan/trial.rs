@@ -75,9 +75,8 @@ impl<'a> Trials<'a> {
         self.simulated
     }
 
-    pub(super) fn stand_ins(&self) -> &[String] {
-        let retrieves = Inputs::retrieves(self.base.system.policy);
-        if retrieves { &self.traces[0].stand_ins } else { &[] }
+    pub(super) fn stand_ins(&self) -> Vec<String> {
+        self.traces[0].stand_ins_of(&self.base)
     }
 
     /// The scenario with this cluster.

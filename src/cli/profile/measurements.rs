@@ -130,6 +130,7 @@ impl Measurements {
                 prompt_s: rounded(mean(&self.encoding.prompts)),
                 image_s: rounded(mean(&self.encoding.pictures)),
             }),
+            gpu: Vec::new(),
             measurement: Vec::new(),
             quality: Vec::new(),
         };
@@ -162,17 +163,13 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
     let (alone, point) = (idle.points.first()?, busy.points.first()?);
     let part = mean(&alone.totals) / mean(&point.totals);
     Some(Service {
-        gpu: gpu.to_owned(),
-        model: model.to_owned(),
         step_s: rounded(mean(&point.steps)),
         overhead_s: rounded(mean(&point.overheads)),
         load_s: rounded(mean(&busy.loads)),
         jitter_cv: rounded(variation(&point.totals)),
         // Nobody is slower alone; what says so is noise.
         alone: rounded(part.clamp(0.01, 1.0)),
-        active_w: None,
-        load_w: None,
-        idle_w: None,
+        ..Service::of(gpu, model)
     })
 }
 
@@ -259,18 +256,7 @@ mod tests {
 
     #[test]
     fn a_row_is_what_jobs_took_under_load() {
-        let row = Service {
-            gpu: "a".into(),
-            model: "m".into(),
-            step_s: 9.0,
-            overhead_s: 1.0,
-            load_s: 3.0,
-            jitter_cv: 0.0,
-            alone: 0.9,
-            active_w: None,
-            load_w: None,
-            idle_w: None,
-        };
+        let row = Service { step_s: 9.0, overhead_s: 1.0, load_s: 3.0, alone: 0.9, ..Service::of("a", "m") };
         let [long, short] = [50, 25].map(f64::from).map(|steps| Jobs {
             loaded: vec![1.0 + 0.18 * steps, 1.0 + 0.22 * steps],
             alone: vec![0.8 * (1.0 + 0.2 * steps)],

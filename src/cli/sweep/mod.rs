@@ -195,12 +195,15 @@ fn check_inputs(source: &Source, planned: &[Planned], traces: &[Shared]) -> Resu
     }
     let any = traces.iter().find_map(|shared| shared.state.lock().expect("no thread yet").trace.clone());
     let any = any.expect("the first trace was loaded");
+    let mut stand_ins: Vec<String> = planned.iter().flat_map(|plan| any.stand_ins_of(&plan.scenario)).collect();
+    stand_ins.sort();
+    stand_ins.dedup();
     let files = planned.iter().map(|plan| {
         let inputs = Inputs::new(&plan.scenario, source.file(), any.clone());
         let inputs = inputs.map_err(|error| source.place(error, &plan.overrides))?;
         Ok(traces[plan.trace].files.iter().cloned().chain(inputs.files).collect())
     });
-    Ok(Ready { files: files.collect::<Result<_, InputError>>()?, stand_ins: any.stand_ins.clone() })
+    Ok(Ready { files: files.collect::<Result<_, InputError>>()?, stand_ins })
 }
 
 /// Refuses a folder that holds anything but this very sweep.

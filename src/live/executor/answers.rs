@@ -88,7 +88,7 @@ impl Live {
                     if let Some(state) = self.requests.get_mut(&request) {
                         state.picture = Some(Arc::new(picture));
                     }
-                    outputs.push(Output { request, embedding: None, bytes: None });
+                    outputs.push(Output::of(request));
                 }
                 return Event::JobCompleted { worker, job, outputs };
             }

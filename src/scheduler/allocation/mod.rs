@@ -6,15 +6,18 @@ use smallvec::SmallVec;
 
 use super::action::DecisionKind;
 use super::event::WorkerId;
-use crate::model::{GpuId, ModelId};
+use crate::model::{GpuId, ModelId, ModelSet};
 use crate::time::{Duration, Time};
 
+mod cascade;
 pub mod modm;
 mod outlook;
 mod static_split;
 mod what_if;
 
+pub use cascade::{Asked, CascadeAllocation, CascadeSettings, Choice};
 pub use modm::{Mode, ModmAllocation, ModmSettings, Pid, Rates};
+pub(super) use outlook::{Outlook, Task};
 pub use static_split::StaticSplit;
 pub use what_if::{WhatIf, WhatIfSettings};
 
@@ -29,20 +32,37 @@ pub enum LargeTakesHits {
 }
 
 /// Target model of every worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Allocation {
     /// By worker.
     pub targets: Vec<ModelId>,
     /// What large workers do when no miss is waiting.
     pub large_takes_hits: LargeTakesHits,
+    /// What else a cascade's allocation decides.
+    pub cascade: Option<Cascade>,
+}
+
+/// What a cascade's allocation decides besides who holds what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cascade {
+    /// A draft is made again by a large model if the confidence in it is below this.
+    pub threshold: f64,
+    /// The most requests of a job, by model; what the scenario allows if empty.
+    pub batches: SmallVec<[u32; 3]>,
 }
 
 impl Allocation {
+    /// These targets; large workers take hits whenever no miss is waiting.
+    #[must_use]
+    pub const fn of(targets: Vec<ModelId>) -> Self {
+        Self { targets, large_takes_hits: LargeTakesHits::WithoutMisses, cascade: None }
+    }
+
     /// The first `n_large` of `workers` hold the large model, the others `small`.
     #[must_use]
     pub fn split(workers: usize, n_large: usize, small: ModelId) -> Self {
         let target = |worker| if worker < n_large { ModelId::LARGE } else { small };
-        Self { targets: (0..workers).map(target).collect(), large_takes_hits: LargeTakesHits::default() }
+        Self::of((0..workers).map(target).collect())
     }
 
     /// Workers by target model, for `models` models.
@@ -88,8 +108,8 @@ pub struct Seat {
     pub worker: WorkerId,
     /// What it is.
     pub gpu: GpuId,
-    /// What it holds once it is done with what it does; `None` for a worker that is back without a model.
-    pub holds: Option<ModelId>,
+    /// What it holds once it is done with what it does; nothing for a worker that is back without a model.
+    pub holds: ModelSet,
     /// What it should hold.
     pub target: ModelId,
     /// When it is expected to be done with what it does, by the profile; not before now.
@@ -123,6 +143,8 @@ pub struct Situation {
     pub demand: Option<Demand>,
     /// The workers that are not down, in order.
     pub seats: Vec<Seat>,
+    /// The most requests of a job.
+    pub most_together: u32,
     /// The classes there were so far; the list only grows.
     pub classes: Vec<Class>,
     /// Whether so many late requests wait that time is lost for long.
@@ -130,6 +152,28 @@ pub struct Situation {
     /// What waits, in the order in which it would be served: the first of it, so many for each worker that what is
     /// left out does not matter to anything near.
     pub waiting: Vec<Waiting>,
+}
+
+/// Decisions at multiples of a period.
+#[derive(Clone, Copy, Debug)]
+struct Ticks {
+    period: Duration,
+    next: Time,
+}
+
+impl Ticks {
+    /// The first is one period after zero.
+    fn new(period: Duration) -> Self {
+        assert!(period > Duration::ZERO, "a period of zero was refused with the scenario");
+        Self { period, next: Time::ZERO + period }
+    }
+
+    /// Passes over those due by now, and says when the last was due. A live loop may be late; the ticks stay multiples.
+    fn pass_over(&mut self, now: Time) -> Time {
+        let last = Time::from_nanoseconds(now.nanoseconds() / self.period.nanoseconds() * self.period.nanoseconds());
+        self.next = last + self.period;
+        last
+    }
 }
 
 /// A policy's decision.

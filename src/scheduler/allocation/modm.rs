@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits, Situation};
+use super::{Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits, Situation, Ticks};
 use crate::model::ModelId;
 use crate::time::{Duration, Time};
 
@@ -74,7 +74,7 @@ pub struct ModmSettings {
 #[derive(Clone, Debug)]
 pub struct ModmAllocation {
     settings: ModmSettings,
-    next: Time,
+    ticks: Ticks,
     state: f64,
     integral: f64,
     previous_error: f64,
@@ -84,9 +84,8 @@ impl ModmAllocation {
     /// A monitor that first decides one period after zero.
     #[must_use]
     pub fn new(settings: ModmSettings) -> Self {
-        assert!(settings.period > Duration::ZERO, "a period of zero was refused with the scenario");
         let state = settings.initial_large as f64;
-        Self { settings, next: Time::ZERO + settings.period, state, integral: 0.0, previous_error: 0.0 }
+        Self { settings, ticks: Ticks::new(settings.period), state, integral: 0.0, previous_error: 0.0 }
     }
 
     fn allocation(&self, n_large: usize) -> Allocation {
@@ -141,7 +140,7 @@ impl AllocationPolicy for ModmAllocation {
     }
 
     fn next_decision(&self) -> Option<Time> {
-        Some(self.next)
+        Some(self.ticks.next)
     }
 
     fn needs_demand(&self) -> bool {
@@ -149,14 +148,11 @@ impl AllocationPolicy for ModmAllocation {
     }
 
     fn pass_over(&mut self, now: Time) -> Time {
-        let period = self.settings.period.nanoseconds();
-        let last = Time::from_nanoseconds(now.nanoseconds() / period * period);
-        self.next = last + self.settings.period;
-        last
+        self.ticks.pass_over(now)
     }
 
     fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided> {
-        self.pass_over(now); // a live loop may be late; the ticks stay multiples of the period
+        self.ticks.pass_over(now);
         let demand = situation.demand.as_ref()?;
         let workers = self.settings.workers as f64;
         let (wanted, overloaded) = match self.settings.mode {
@@ -204,7 +200,7 @@ mod tests {
     }
 
     fn step(policy: &mut ModmAllocation, demand: Option<&Demand>) -> Option<Decided> {
-        policy.decide(policy.next, &Situation { demand: demand.copied(), ..Situation::default() })
+        policy.decide(policy.ticks.next, &Situation { demand: demand.copied(), ..Situation::default() })
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::outlook::{Outlook, Task};
-use super::{Allocation, AllocationPolicy, Decided, LargeTakesHits, Seat, Situation};
+use super::{Allocation, AllocationPolicy, Decided, Seat, Situation};
 use crate::model::ModelId;
 use crate::scheduler::hardware::Hardware;
 use crate::time::{Duration, Time};
@@ -140,7 +140,8 @@ impl WhatIf {
 
     /// The split after the best moves for these tasks, and whether any of them were late without.
     fn improve(&self, situation: &Situation, tasks: &[Task], quality: bool) -> (Vec<Seat>, bool) {
-        let mut outlook = Outlook::new(&self.settings.hardware, self.settings.models, &situation.classes, tasks);
+        let Situation { classes, most_together, .. } = situation;
+        let mut outlook = Outlook::new(&self.settings.hardware, self.settings.models, classes, tasks, *most_together);
         outlook.cushion = self.settings.cushion;
         outlook.best_first = self.settings.best_first && situation.overrun;
         let mut seats = situation.seats.clone();
@@ -180,14 +181,14 @@ impl WhatIf {
                     .filter(|seat| seats[*seat].gpu.index() == gpu && seats[*seat].target == from)
                     .collect();
                 // Those that have the model already, then those that are free first: least work is delayed.
-                able.sort_by_key(|seat| (seats[*seat].holds != Some(to), seats[*seat].free, seats[*seat].worker));
+                able.sort_by_key(|seat| (!seats[*seat].holds.contains(to), seats[*seat].free, seats[*seat].worker));
                 for count in std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|c| *c <= able.len()) {
                     let mut changed = seats.to_vec();
                     able[..count].iter().for_each(|seat| changed[*seat].target = to);
                     if !outlook.serves_all(&changed) {
                         continue;
                     }
-                    let loads = able[..count].iter().filter(|seat| seats[**seat].holds != Some(to)).count();
+                    let loads = able[..count].iter().filter(|seat| !seats[**seat].holds.contains(to)).count();
                     let judgement = self.judge(outlook, &changed);
                     let beats = |(_, best): &(Vec<Seat>, Judgement)| self.better(judgement, *best, 0, true);
                     if self.better(judgement, now, loads, quality) && best.as_ref().is_none_or(beats) {
@@ -214,7 +215,7 @@ fn pairs(models: usize) -> impl Iterator<Item = (ModelId, ModelId)> {
 
 impl AllocationPolicy for WhatIf {
     fn initial(&self) -> Allocation {
-        Allocation { targets: self.settings.initial.clone(), large_takes_hits: LargeTakesHits::WithoutMisses }
+        Allocation::of(self.settings.initial.clone())
     }
 
     fn next_decision(&self) -> Option<Time> {
@@ -261,7 +262,7 @@ impl AllocationPolicy for WhatIf {
         self.settings.initial.clone_from(&targets);
         let large = targets.iter().filter(|model| model.is_large()).count() as u32;
         Some(Decided {
-            allocation: Allocation { targets, large_takes_hits: LargeTakesHits::WithoutMisses },
+            allocation: Allocation::of(targets),
             wanted_large: large,
             controller_state: f64::from(large),
             overloaded: Some(late),
@@ -277,7 +278,7 @@ mod tests {
 
     use super::*;
     use crate::draw::{Purpose, stream};
-    use crate::model::GpuId;
+    use crate::model::{GpuId, ModelSet};
     use crate::profile::{Profile, ProfileFile};
     use crate::scheduler::allocation::{Class, Waiting};
     use crate::scheduler::{DecisionKind, WorkerId};
@@ -338,7 +339,7 @@ mod tests {
         let seats = (0..workers).map(|worker| {
             let held = ModelId(draws.random_range(0..3));
             let free = now + seconds(draws.random_range(0.0..60.0));
-            Seat { worker: WorkerId(worker), gpu: GpuId(0), holds: Some(held), target: held, free }
+            Seat { worker: WorkerId(worker), gpu: GpuId(0), holds: ModelSet::EMPTY.with(held), target: held, free }
         });
         Situation { seats: seats.collect(), classes, waiting, ..Situation::default() }
     }
@@ -346,7 +347,7 @@ mod tests {
     /// The fewest late over all splits, each made with the workers that the policy would take, tried by hand.
     fn fewest_late(policy: &WhatIf, situation: &Situation, now: Time) -> f64 {
         let tasks = policy.tasks(now, situation);
-        let mut outlook = Outlook::new(&policy.settings.hardware, MODELS, &situation.classes, &tasks);
+        let mut outlook = Outlook::new(&policy.settings.hardware, MODELS, &situation.classes, &tasks, 1);
         let mut fewest = f64::INFINITY;
         for choice in 0..MODELS.pow(situation.seats.len() as u32) {
             let mut seats = situation.seats.clone();
@@ -372,7 +373,7 @@ mod tests {
             let fewest = fewest_late(&policy, &situation, now);
             let decided = policy.decide(now, &situation);
             let tasks = policy.tasks(now, &situation);
-            let mut outlook = Outlook::new(&policy.settings.hardware, MODELS, &situation.classes, &tasks);
+            let mut outlook = Outlook::new(&policy.settings.hardware, MODELS, &situation.classes, &tasks, 1);
             let mut seats = situation.seats.clone();
             let was = policy.judge(&mut outlook, &seats).late;
             if let Some(decided) = &decided {
@@ -398,7 +399,7 @@ mod tests {
         let seat = |worker| Seat {
             worker: WorkerId(worker),
             gpu: GpuId(0),
-            holds: Some(ModelId::LARGE),
+            holds: ModelSet::EMPTY.with(ModelId::LARGE),
             target: ModelId::LARGE,
             free: now,
         };

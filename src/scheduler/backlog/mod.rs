@@ -41,20 +41,22 @@ pub(super) struct Place {
     pub(super) request: RequestId,
 }
 
-impl Place {
-    /// Among what is late: nothing but priority and routing counts there.
-    const fn behind(self) -> Self {
-        Self { key: 0, ..self }
-    }
-}
-
-/// A class and a place in it.
-#[derive(Clone, Copy, Debug)]
+/// A place, in a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Waits {
-    pub(super) class: usize,
     pub(super) place: Place,
+    pub(super) class: usize,
     /// When it should be finished.
     pub(super) due: Time,
+    /// When it was routed.
+    pub(super) since: Time,
+}
+
+impl Waits {
+    /// Among what is late: nothing but priority and routing counts there.
+    const fn behind(self) -> Self {
+        Self { place: Place { key: 0, ..self.place }, ..self }
+    }
 }
 
 /// Requests of equal work.
@@ -73,8 +75,8 @@ pub(super) struct Class {
     pub(super) best: ModelSet,
     /// The shortest of these: what cannot be done in that time is late.
     pub(super) shortest: Duration,
-    in_time: BTreeSet<(Place, Time)>,
-    late: BTreeSet<(Place, Time)>,
+    in_time: BTreeSet<Waits>,
+    late: BTreeSet<Waits>,
 }
 
 /// Everything that waits.
@@ -94,22 +96,31 @@ pub(super) struct Backlog {
 
 impl Class {
     /// What goes first of what can be in time, or else of the rest; and whether it can.
-    pub(super) fn first(&self, in_time: bool) -> Option<&Place> {
-        let line = if in_time { &self.in_time } else { &self.late };
-        line.first().map(|(place, _)| place)
+    pub(super) fn first(&self, in_time: bool) -> Option<&Waits> {
+        self.line(in_time).first()
+    }
+
+    /// What can be in time, or the rest, in order.
+    pub(super) const fn line(&self, in_time: bool) -> &BTreeSet<Waits> {
+        if in_time { &self.in_time } else { &self.late }
+    }
+
+    /// What its requests need of a model.
+    pub(super) const fn work(&self, model: ModelId, total_steps: u32) -> Work {
+        Work { model, total_steps, skipped_steps: self.skipped_steps }
     }
 
     /// When the one that goes first falls back on small models.
     pub(super) fn falls_back(&self) -> Option<Time> {
-        let (_, due) = self.in_time.first()?;
+        let first = self.in_time.first()?;
         let before = self.fall_back?;
-        Some(Time::from_nanoseconds(due.nanoseconds().saturating_sub(before.nanoseconds())))
+        Some(Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(before.nanoseconds())))
     }
 
-    /// What waits, in order, with when it is due: first what can be in time.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Place, Time, bool)> {
-        let in_time = self.in_time.iter().map(|(place, due)| (place, *due, true));
-        in_time.chain(self.late.iter().map(|(place, due)| (place, *due, false)))
+    /// What waits, in order, and whether it can be in time: first what can.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Waits, bool)> {
+        let in_time = self.in_time.iter().map(|waits| (waits, true));
+        in_time.chain(self.late.iter().map(|waits| (waits, false)))
     }
 
     fn len(&self) -> usize {
@@ -133,6 +144,11 @@ impl Backlog {
 
     pub(super) const fn settings(&self) -> &QueueSettings {
         &self.settings
+    }
+
+    /// What waits.
+    pub(super) const fn len(&self) -> usize {
+        self.waiting
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -179,7 +195,7 @@ impl Backlog {
     }
 
     /// Where a request is to wait that was routed as the `order`th.
-    pub(super) fn place(&mut self, request: &Request, decision: &Decision, order: u32) -> Waits {
+    pub(super) fn place(&mut self, now: Time, request: &Request, decision: &Decision, order: u32) -> Waits {
         let class = self.class(decision);
         self.hits += (f64::from(u8::from(decision.kind == DecisionKind::Hit)) - self.hits) / LATELY;
         let due = self.due(request);
@@ -191,7 +207,7 @@ impl Backlog {
             Order::Fair => self.fair.tag(request.tenant, self.usual_time(class), terms.weight),
         };
         let place = Place { priority: terms.rank(), key, order, request: request.id };
-        Waits { class, place, due }
+        Waits { place, class, due, since: now }
     }
 
     /// Expected time of a class where it is served first: on the first GPU type.
@@ -203,14 +219,13 @@ impl Backlog {
 
     pub(super) fn add(&mut self, waits: &Waits) {
         let class = &mut self.classes[waits.class];
-        self.waiting += usize::from(class.in_time.insert((waits.place, waits.due)));
+        self.waiting += usize::from(class.in_time.insert(*waits));
     }
 
     /// Takes a request out.
     pub(super) fn remove(&mut self, waits: &Waits) {
         let class = &mut self.classes[waits.class];
-        let was_there =
-            class.in_time.remove(&(waits.place, waits.due)) || class.late.remove(&(waits.place.behind(), waits.due));
+        let was_there = class.in_time.remove(waits) || class.late.remove(&waits.behind());
         self.waiting -= usize::from(was_there);
     }
 
@@ -218,12 +233,12 @@ impl Backlog {
     pub(super) fn take_first(&mut self, class: usize, in_time: bool) -> Option<RequestId> {
         let class = &mut self.classes[class];
         let line = if in_time { &mut class.in_time } else { &mut class.late };
-        let (place, _) = line.pop_first()?;
+        let first = line.pop_first()?;
         self.waiting -= 1;
         if in_time {
-            self.fair.started(place.key);
+            self.fair.started(first.place.key);
         }
-        Some(place.request)
+        Some(first.place.request)
     }
 
     /// Takes out what can no longer be in time.
@@ -233,12 +248,12 @@ impl Backlog {
             return late;
         }
         for class in &mut self.classes {
-            while let Some((place, due)) = class.in_time.first().copied()
-                && now + class.shortest > due
+            while let Some(first) = class.in_time.first().copied()
+                && now + class.shortest > first.due
             {
                 class.in_time.pop_first();
                 self.waiting -= 1;
-                late.push(place.request);
+                late.push(first.place.request);
             }
         }
         late
@@ -247,13 +262,13 @@ impl Backlog {
     /// Puts a request behind those that can be in time, with what is decided for it now. Returns where that is.
     pub(super) fn put_behind(&mut self, waits: &Waits, decision: &Decision) -> Waits {
         let waits = Waits { class: self.class(decision), ..*waits };
-        self.classes[waits.class].late.insert((waits.place.behind(), waits.due));
+        self.classes[waits.class].late.insert(waits.behind());
         self.waiting += 1;
         waits
     }
 
     /// The class of a decision.
-    fn class(&mut self, decision: &Decision) -> usize {
+    pub(super) fn class(&mut self, decision: &Decision) -> usize {
         let same = |class: &Class| (class.kind, class.skipped_steps) == (decision.kind, decision.skipped_steps);
         self.classes.iter().position(same).unwrap_or_else(|| {
             self.classes.push(self.new_class(decision));
@@ -266,14 +281,18 @@ impl Backlog {
         let of_misses = self.serving.of_misses();
         let (small, large) = (models.without(of_misses), models.and(of_misses));
         let choices: SmallVec<[ModelSet; 2]> = match decision.kind {
-            DecisionKind::Miss => models.iter().map(|model| ModelSet::EMPTY.with(model)).collect(),
+            DecisionKind::Miss | DecisionKind::Draft => {
+                models.iter().map(|model| ModelSet::EMPTY.with(model)).collect()
+            }
             _ => [small, large].into_iter().filter(|set| !set.is_empty()).collect(),
         };
         let (total_steps, skipped_steps) = (self.total_steps, decision.skipped_steps);
         let time = |gpu: usize, model: usize| {
             let model = ModelId(model as u16);
             let work = Work { model, total_steps, skipped_steps };
-            models.contains(model).then(|| self.hardware.job(GpuId(gpu as u16), work))
+            let gpu = GpuId(gpu as u16);
+            let able = models.contains(model) && self.hardware.fits(gpu, std::iter::once(model));
+            able.then(|| self.hardware.job(gpu, work))
         };
         let gpus = 0..self.hardware.types();
         let times: Arc<[Option<Duration>]> = gpus

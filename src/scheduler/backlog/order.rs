@@ -58,6 +58,8 @@ pub struct QueueSettings {
     pub ease: bool,
     /// The fewest steps that a hit skips.
     pub least_skipped: u32,
+    /// Whether a request is rejected at once that cannot be in time behind what goes before it.
+    pub admission: bool,
     /// By tenant; those beyond the end have the usual terms.
     pub terms: Vec<Terms>,
 }
@@ -73,6 +75,7 @@ impl QueueSettings {
             fall_back: None,
             ease: false,
             least_skipped: 0,
+            admission: false,
             terms: Vec::new(),
         }
     }

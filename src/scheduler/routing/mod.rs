@@ -9,12 +9,16 @@ use crate::request::Request;
 use crate::time::Time;
 
 pub mod bounds;
+mod cascade;
+pub mod levels;
 mod modm;
 mod nirvana;
 mod pinecone;
 mod vanilla;
 
 pub use bounds::Bounds;
+pub use cascade::Cascade;
+pub use levels::{Level, Levels};
 pub use modm::Modm;
 pub use nirvana::Nirvana;
 pub use pinecone::Pinecone;
@@ -29,6 +33,8 @@ pub struct Load {
     pub waiting_misses: usize,
     /// Hits that wait for a worker.
     pub waiting_hits: usize,
+    /// Workers of the cluster.
+    pub workers: usize,
 }
 
 /// What becomes of a request.
@@ -61,13 +67,19 @@ pub enum Storage {
     ByPrompt(Vec<u32>),
 }
 
-/// Routes requests. Pure: same inputs, same route.
+/// Routes requests. Same history and inputs, same route.
 pub trait RoutingPolicy: std::fmt::Debug + Send {
     /// What it keeps and looks up.
     fn storage(&self) -> Storage;
     /// Decides for a request whose nearest entry is `nearest`. Tried again with `None` if its source
     /// turns out to be unreadable.
     fn route(&mut self, request: &Request, nearest: Option<Candidate<'_>>, load: &Load) -> Route;
+    /// A request was routed for the first time, to this.
+    fn routed(&mut self, _decision: &Decision, _load: &Load) {}
+    /// Decides again once an image is there, with the confidence in it; `None` if it will do.
+    fn again(&mut self, _made: &Decision, _confidence: Option<f64>, _threshold: f64) -> Option<Decision> {
+        None
+    }
 }
 
 /// The systems by name, as `system.policy` has them.
@@ -80,6 +92,8 @@ pub enum System {
     Nirvana,
     /// Whole images, text to text.
     Pinecone,
+    /// A light model first, a heavy one where the confidence in its draft is low.
+    Cascade,
     /// Final images refined by small models, text to image.
     #[default]
     Modm,
@@ -90,7 +104,7 @@ impl System {
     #[must_use]
     pub const fn default_bounds(self) -> Option<&'static [(f64, u32)]> {
         match self {
-            Self::Vanilla => None,
+            Self::Vanilla | Self::Cascade => None,
             Self::Nirvana => Some(nirvana::BOUNDS),
             Self::Pinecone => Some(pinecone::BOUNDS),
             Self::Modm => Some(modm::BOUNDS),
@@ -102,9 +116,10 @@ impl System {
     pub fn build(self, bounds: &[(f64, u32)], total_steps: u32) -> Box<dyn RoutingPolicy> {
         match self {
             Self::Vanilla => Box::new(Vanilla),
+            Self::Cascade => Box::new(Cascade),
             Self::Nirvana => Box::new(Nirvana::new(Bounds::above(bounds))),
             Self::Pinecone => Box::new(Pinecone::new(Bounds::at_or_above(bounds), total_steps)),
-            Self::Modm => Box::new(Modm::new(Bounds::at_or_above(bounds))),
+            Self::Modm => Box::new(Modm::new(Levels::always(Bounds::at_or_above(bounds)))),
         }
     }
 
@@ -113,7 +128,7 @@ impl System {
     pub fn skipped_steps(self, bounds: &[(f64, u32)], total_steps: u32) -> Vec<u32> {
         match self {
             Self::Pinecone => vec![total_steps],
-            Self::Vanilla | Self::Nirvana | Self::Modm => Bounds::at_or_above(bounds).distinct_steps(),
+            Self::Vanilla | Self::Cascade | Self::Nirvana | Self::Modm => Bounds::at_or_above(bounds).distinct_steps(),
         }
     }
 
@@ -121,7 +136,7 @@ impl System {
     #[must_use]
     pub const fn default_order(self) -> Order {
         match self {
-            Self::Vanilla | Self::Nirvana | Self::Pinecone => Order::Oldest,
+            Self::Vanilla | Self::Nirvana | Self::Pinecone | Self::Cascade => Order::Oldest,
             Self::Modm => Order::MissesFirst,
         }
     }
@@ -129,6 +144,6 @@ impl System {
     /// Whether small models and a monitor have a place in it.
     #[must_use]
     pub const fn has_small_models(self) -> bool {
-        matches!(self, Self::Modm)
+        matches!(self, Self::Modm | Self::Cascade)
     }
 }

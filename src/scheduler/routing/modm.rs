@@ -1,7 +1,7 @@
 //! `MoDM` (ASPLOS '26, arXiv 2503.11972): a hit is refined by a small model from a final image that is
 //! similar to the prompt. Not for prompts without locality: then every image is made by the large model.
 
-use super::{Bounds, Load, Route, RoutingPolicy, Storage};
+use super::{Levels, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
@@ -12,14 +12,14 @@ pub(super) const BOUNDS: &[(f64, u32)] = &[(0.25, 5), (0.27, 10), (0.28, 15), (0
 /// Text-to-image retrieval over final images.
 #[derive(Clone, Debug)]
 pub struct Modm {
-    bounds: Bounds,
+    levels: Levels,
 }
 
 impl Modm {
-    /// With these bounds.
+    /// With these bounds; the paper has one level.
     #[must_use]
-    pub const fn new(bounds: Bounds) -> Self {
-        Self { bounds }
+    pub const fn new(levels: Levels) -> Self {
+        Self { levels }
     }
 }
 
@@ -29,9 +29,15 @@ impl RoutingPolicy for Modm {
     }
 
     fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
-        match nearest.and_then(|found| Some((found, self.bounds.skipped(found.similarity)?))) {
-            Some((found, skipped)) => Route::Queue(Decision::hit(found, skipped)),
+        let level = self.levels.level();
+        let bounds = self.levels.bounds(level);
+        match nearest.and_then(|found| Some((found, bounds.skipped(found.similarity)?))) {
+            Some((found, skipped)) => Route::Queue(Decision { level, ..Decision::hit(found, skipped) }),
             None => Route::Queue(Decision::miss(nearest)),
         }
+    }
+
+    fn routed(&mut self, decision: &Decision, load: &Load) {
+        self.levels.routed(decision.kind.is_hit().then_some(decision.level), load);
     }
 }

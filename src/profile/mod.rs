@@ -11,6 +11,8 @@ use crate::input::{self, InputError};
 use crate::model::{GpuId, ModelId, Work};
 use crate::time::{Duration, MAX_INPUT_S};
 
+pub mod import;
+
 /// A profile as its TOML file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,9 @@ pub struct ProfileFile {
     pub source: String,
     /// A row for each GPU type and model.
     pub service: Vec<Service>,
+    /// What is known of GPU types beside that; optional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<Gpu>,
     /// What the encoder takes, for scenarios to name in `retrieval.latency_s` and `retrieval.image_latency_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<EncodingTimes>,
@@ -52,6 +57,13 @@ pub struct Service {
     /// are those with all of them drawing, and in between it is in proportion.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub alone: f64,
+    /// (requests, what their job takes in times of a job of one), rising; in between it is in proportion. Without any,
+    /// or beyond the last, requests are served one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batches: Vec<(u32, f64)>,
+    /// What the model takes of the GPU's memory, GB (10^9 bytes), its work included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_gb: Option<f64>,
     /// Watts while denoising.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_w: Option<f64>,
@@ -63,7 +75,22 @@ pub struct Service {
     pub idle_w: Option<f64>,
 }
 
+/// What is known of a GPU type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// GPU type.
+    pub r#type: String,
+    /// Its memory, GB (10^9 bytes).
+    pub memory_gb: f64,
+}
+
 const TIME: &str = "expected seconds from 0 to ten years";
+
+const MEMORY: &str = "expected GB above 0, at most 1000000";
+
+/// Requests that a job may have at most.
+const MOST_BATCH: u32 = 1024;
 
 const fn whole() -> f64 {
     1.0
@@ -159,9 +186,46 @@ pub struct Quality {
 }
 
 impl Service {
+    /// A row in which nothing takes time, to be filled in.
+    #[must_use]
+    pub fn of(gpu: &str, model: &str) -> Self {
+        Self {
+            gpu: gpu.to_owned(),
+            model: model.to_owned(),
+            step_s: 0.0,
+            overhead_s: 0.0,
+            load_s: 0.0,
+            jitter_cv: 0.0,
+            alone: whole(),
+            batches: Vec::new(),
+            memory_gb: None,
+            active_w: None,
+            load_w: None,
+            idle_w: None,
+        }
+    }
+
     /// Seconds of a job: `overhead_s + step_s * (T - k)`, without jitter.
     pub fn job_s(&self, work: Work) -> f64 {
         self.overhead_s + self.step_s * f64::from(work.steps_run())
+    }
+
+    /// The most requests that a job may have.
+    pub fn most(&self) -> u32 {
+        self.batches.last().map_or(1, |(size, _)| *size)
+    }
+
+    /// What a job of so many requests takes, in times of a job of one.
+    pub fn batch_factor(&self, requests: u32) -> f64 {
+        let (mut below, mut factor) = (1, 1.0);
+        for &(size, its) in &self.batches {
+            if requests <= below {
+                break;
+            }
+            let share = f64::from(requests.min(size) - below) / f64::from(size.max(below + 1) - below);
+            (below, factor) = (size.min(requests), factor + share * (its - factor));
+        }
+        factor * f64::from(requests.max(1)) / f64::from(below)
     }
 
     fn complaint(&self) -> Option<(&'static str, f64, &'static str)> {
@@ -174,6 +238,20 @@ impl Service {
         }
         if !(0.01..=1.0).contains(&self.alone) {
             return Some(("alone", self.alone, "expected a part of a job's time, from 0.01 to 1"));
+        }
+        let (mut size, mut factor) = (1, 1.0);
+        for &(next, its) in &self.batches {
+            if !(size < next && next <= MOST_BATCH) {
+                return Some(("batches", f64::from(next), "expected rising numbers of requests, from 2 to 1024"));
+            }
+            if !(factor..=f64::from(next)).contains(&its) {
+                let accepted = "expected no less time than for fewer requests, and no more than one after the other";
+                return Some(("batches", its, accepted));
+            }
+            (size, factor) = (next, its);
+        }
+        if let Some(memory) = self.memory_gb.filter(|memory| !(*memory > 0.0 && *memory <= 1e6)) {
+            return Some(("memory_gb", memory, MEMORY));
         }
         let powers = [("active_w", self.active_w), ("load_w", self.load_w), ("idle_w", self.idle_w)];
         powers
@@ -199,7 +277,7 @@ impl ProfileFile {
             }
         };
         let profile: Self =
-            input::toml::settings(&table, &["service.*", "encoding", "quality.*"], file).map_err(place)?;
+            input::toml::settings(&table, &["service.*", "gpu.*", "encoding", "quality.*"], file).map_err(place)?;
         if profile.service.is_empty() {
             return Err(place(InputError::new(file, "expected at least one row").value("service", "[]")));
         }
@@ -211,6 +289,16 @@ impl ProfileFile {
             if profile.service[..index].iter().any(same) {
                 let message = format!("GPU {:?} with model {:?} has a row already", service.gpu, service.model);
                 return Err(place(InputError::new(file, message).key(format!("service.{index}"))));
+            }
+        }
+        for (index, gpu) in profile.gpu.iter().enumerate() {
+            if !(gpu.memory_gb > 0.0 && gpu.memory_gb <= 1e6) {
+                let key = format!("gpu.{index}.memory_gb");
+                return Err(place(InputError::new(file, MEMORY).value(key, gpu.memory_gb)));
+            }
+            if profile.gpu[..index].iter().any(|other| other.r#type == gpu.r#type) {
+                let message = format!("GPU {:?} is there already", gpu.r#type);
+                return Err(place(InputError::new(file, message).key(format!("gpu.{index}"))));
             }
         }
         let encoding = profile.encoding.unwrap_or_default();
@@ -236,6 +324,9 @@ pub struct Profile {
     models: usize,
     /// By GPU type, then model.
     service: Vec<Service>,
+    /// Memory by GPU type, GB, where it is known.
+    #[serde(default)]
+    memory_gb: Vec<Option<f64>>,
 }
 
 impl Profile {
@@ -251,31 +342,37 @@ impl Profile {
                 service.push(row.ok_or_else(|| (gpu.clone(), model.clone()))?.clone());
             }
         }
-        Ok(Self { source: file.source.clone(), models: models.len(), service })
+        let memory = |gpu: &String| file.gpu.iter().find(|row| row.r#type == *gpu).map(|row| row.memory_gb);
+        let memory_gb = gpus.iter().map(memory).collect();
+        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb })
     }
 
     /// One GPU type on which nothing takes time, for runs in which nothing is expected: those that measure.
     #[must_use]
     pub fn unmeasured(models: usize) -> Self {
-        let row = Service {
-            gpu: String::new(),
-            model: String::new(),
-            step_s: 0.0,
-            overhead_s: 0.0,
-            load_s: 0.0,
-            jitter_cv: 0.0,
-            alone: whole(),
-            active_w: None,
-            load_w: None,
-            idle_w: None,
-        };
-        Self { source: "nothing was measured".into(), models, service: vec![row; models] }
+        let service = vec![Service::of("", ""); models];
+        Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new() }
     }
 
     /// The row of a model on a GPU type.
     #[must_use]
     pub fn service(&self, gpu: GpuId, model: ModelId) -> &Service {
         &self.service[gpu.index() * self.models + model.index()]
+    }
+
+    /// Memory of a GPU type, GB, where it is known.
+    pub fn memory_gb(&self, gpu: GpuId) -> Option<f64> {
+        self.memory_gb.get(gpu.index()).copied().flatten()
+    }
+
+    /// Whether a GPU has room for these models at once. Where it is not known what they take, for one.
+    pub fn fits(&self, gpu: GpuId, models: impl Iterator<Item = ModelId>) -> bool {
+        let (mut count, mut sum) = (0, Some(0.0));
+        for model in models {
+            count += 1;
+            sum = sum.zip(self.service(gpu, model).memory_gb).map(|(sum, memory)| sum + memory);
+        }
+        self.memory_gb(gpu).zip(sum).map_or(count <= 1, |(room, sum)| sum <= room)
     }
 
     /// Number of models.
@@ -315,6 +412,44 @@ mod tests {
         let profile = Profile::select(&file, &["a".into()], &["m".into()]).expect("the row is there");
         assert!((profile.full_generation_s(GpuId(0), ModelId(0), 50) - 25.0).abs() < 1e-12);
         assert_eq!(Profile::select(&file, &["a".into()], &["x".into()]), Err(("a".into(), "x".into())));
+    }
+
+    #[test]
+    fn batches_are_in_proportion_between_what_was_measured() {
+        let with = |batches: &[(u32, f64)]| {
+            let text = format!("{ROW}batches = {batches:?}\n").replace('(', "[").replace(')', "]");
+            parse(&text).map(|file| file.service[0].clone())
+        };
+        let service = with(&[(2, 1.5), (4, 2.5), (8, 4.1)]).expect("good batches");
+        let factors = [1, 2, 3, 4, 6, 8].map(|size| service.batch_factor(size));
+        for (factor, expected) in factors.into_iter().zip([1.0, 1.5, 2.0, 2.5, 3.3, 4.1]) {
+            assert!((factor - expected).abs() < 1e-12, "{factor} {expected}");
+        }
+        assert_eq!((service.most(), service.batch_factor(1).to_bits()), (8, 1.0_f64.to_bits()));
+        assert!((with(&[]).expect("none").batch_factor(3) - 3.0).abs() < 1e-12, "one after the other");
+        assert!(with(&[(1, 1.0)]).is_err() && with(&[(4, 2.0), (2, 2.0)]).is_err());
+        assert!(with(&[(4, 0.5)]).is_err() && with(&[(4, 4.5)]).is_err());
+    }
+
+    #[test]
+    fn a_gpu_has_room_for_what_fits() {
+        let row = |model: &str, memory: f64| {
+            format!("[[service]]\ngpu = \"a\"\nmodel = \"{model}\"\nstep_s = 1\nload_s = 1\nmemory_gb = {memory:?}\n")
+        };
+        let gpu = "[[gpu]]\ntype = \"a\"\nmemory_gb = 48\n";
+        let text = format!("source = \"test\"\n{gpu}{}{}{}", row("l", 30.0), row("m", 18.0), row("s", 10.0));
+        let models = ["l", "m", "s"].map(str::to_owned);
+        let file = parse(&text).expect("a good profile");
+        let profile = Profile::select(&file, &["a".into()], &models).expect("its rows are there");
+        let fits = |models: &[u16]| profile.fits(GpuId(0), models.iter().copied().map(ModelId));
+        assert!(fits(&[0]) && fits(&[0, 1]) && fits(&[1, 2]) && !fits(&[0, 1, 2]));
+        let unknown = parse(&text.replace("memory_gb = 48", "memory_gb = 20")).expect("a good profile");
+        let profile = Profile::select(&unknown, &["a".into()], &models).expect("its rows are there");
+        assert!(!profile.fits(GpuId(0), [ModelId(0)].into_iter()), "too large by itself");
+        let file = parse(&text.replace(gpu, "")).expect("a good profile");
+        let profile = Profile::select(&file, &["a".into()], &models).expect("its rows are there");
+        let two = [ModelId(1), ModelId(2)];
+        assert!(profile.fits(GpuId(0), [ModelId(0)].into_iter()) && !profile.fits(GpuId(0), two.into_iter()));
     }
 
     #[test]

@@ -1,0 +1,60 @@
+//! `modm import-profile`: a table of measured runtimes as a profile.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::input::{InputError, text};
+use crate::output::write_atomic;
+use crate::profile::import::{Imported, runtimes};
+use crate::time::MAX_INPUT_S;
+
+/// Make a profile from a table of measured runtimes with batches (CSV, as DiffServe publishes them)
+///
+/// The table has columns Model, Accel, batchsize and avg_runtime (milliseconds of a whole job). The profile's [[service]]
+/// rows have that time as overhead_s, none for single steps, and what larger batches take in times of a batch of one.
+#[expect(clippy::doc_markdown, reason = "clap prints it as help")]
+#[derive(Debug, Args)]
+pub(super) struct ImportProfile {
+    /// The table (CSV)
+    table: PathBuf,
+    /// The profile to write (TOML)
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What a model of the table is called in the profile (repeatable)
+    #[arg(long = "rename", value_name = "THERE=HERE", value_parser = pair)]
+    renamed: Vec<(String, String)>,
+    /// Seconds of a model load, which the table does not say
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    load_s: f64,
+    /// Overwrite an earlier profile
+    #[arg(long)]
+    force: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(there, here)| !there.is_empty() && !here.is_empty());
+    pair.map(|(there, here)| (there.to_owned(), here.to_owned())).ok_or_else(|| "expected THERE=HERE".to_owned())
+}
+
+pub(super) fn run(command: &ImportProfile) -> anyhow::Result<()> {
+    if command.out.exists() && !command.force {
+        let message = "is there already: choose another file, or overwrite it with --force";
+        return Err(InputError::new(&command.out, message).key("--out").into());
+    }
+    if !(0.0..=MAX_INPUT_S).contains(&command.load_s) {
+        let message = "expected seconds from 0 to ten years";
+        return Err(InputError::new(&command.table, message).value("--load-s", command.load_s).into());
+    }
+    let table = text(&command.table)?;
+    let Imported { profile, notes } = runtimes(&table, &command.table, &command.renamed, command.load_s)?;
+    let written = toml::to_string(&profile).context("the profile as TOML")?;
+    write_atomic(&command.out, |to| std::io::Write::write_all(to, written.as_bytes()))?;
+    for service in &profile.service {
+        println!("{}, {}: {} s, jobs of up to {}", service.gpu, service.model, service.overhead_s, service.most());
+    }
+    super::print_notes(&notes);
+    eprintln!("profile: {}", command.out.display());
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! `[approximation]`: how much further hits may go under load, and what quality must be left. How levels are entered, left
+//! and paid for is `scheduler::routing::levels`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Scenario;
+use super::check::bounds;
+use crate::input::InputError;
+use crate::scheduler::routing::{Bounds, Level, Levels, System};
+
+/// `[approximation]`; only `modm` has levels, the other systems leave it unused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApproximationSection {
+    /// What hits by `system.bounds` keep of the large model's quality; the default is the paper's alpha.
+    pub quality: f64,
+    /// What the mean of all images never falls below, counting 1 for the large model's.
+    pub floor: f64,
+    /// What so many of the large model's images save is saved up at most, to be spent under load.
+    pub memory: u32,
+    /// Levels beyond the usual one, in rising order of load.
+    pub level: Vec<LevelSection>,
+}
+
+/// `[[approximation.level]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelSection {
+    /// Requests waiting for each worker from which it is entered; it is left at less than half of that.
+    pub from: f64,
+    /// What its hits keep of the large model's quality.
+    pub quality: f64,
+    /// As `system.bounds`.
+    pub bounds: Vec<(f64, u32)>,
+}
+
+impl Default for ApproximationSection {
+    fn default() -> Self {
+        Self { quality: 0.95, floor: 0.95, memory: 1000, level: Vec::new() }
+    }
+}
+
+impl Scenario {
+    /// The levels in force beyond the usual one.
+    fn further(&self) -> &[LevelSection] {
+        if self.system.policy == System::Modm { &self.approximation.level } else { &[] }
+    }
+
+    /// Levels of approximation, the usual one first.
+    pub(super) fn levels(&self) -> Levels {
+        let section = &self.approximation;
+        let usual = Bounds::at_or_above(self.bounds());
+        if self.further().is_empty() {
+            return Levels::always(usual);
+        }
+        let first = Level { from: 0.0, quality: section.quality, bounds: usual };
+        let level = |own: &LevelSection| Level {
+            from: own.from,
+            quality: own.quality,
+            bounds: Bounds::at_or_above(&own.bounds),
+        };
+        let levels = std::iter::once(first).chain(self.further().iter().map(level));
+        Levels::new(levels.collect(), section.floor, section.memory)
+    }
+
+    /// What hits keep of the large model's quality by level; empty without levels.
+    pub fn kept_quality(&self) -> Vec<f64> {
+        let usual = (!self.further().is_empty()).then_some(self.approximation.quality);
+        usual.into_iter().chain(self.further().iter().map(|level| level.quality)).collect()
+    }
+
+    /// The bounds in force, and those of the levels beyond.
+    pub(super) fn all_bounds(&self) -> impl Iterator<Item = &[(f64, u32)]> {
+        std::iter::once(self.bounds()).chain(self.further().iter().map(|level| level.bounds.as_slice()))
+    }
+
+    /// The steps that hits may skip, rising.
+    pub fn skipped_steps(&self) -> Vec<u32> {
+        let rows: Vec<(f64, u32)> = self.all_bounds().flatten().copied().collect();
+        self.system.policy.skipped_steps(&rows, self.models.steps)
+    }
+
+    /// The similarity from which an image is of use at any level.
+    pub(super) fn lowest_bound(&self) -> Option<f64> {
+        self.all_bounds().filter_map(|rows| rows.first()).map(|(bound, _)| *bound).reduce(f64::min)
+    }
+
+    pub(super) fn check_approximation(&self, file: &Path) -> Result<(), InputError> {
+        let section = &self.approximation;
+        let share = "expected a share from 0 to 1";
+        for (key, value) in [("quality", section.quality), ("floor", section.floor)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(InputError::new(file, share).value(format!("approximation.{key}"), value));
+            }
+        }
+        if section.level.is_empty() {
+            return Ok(());
+        }
+        if section.floor > section.quality {
+            let message =
+                format!("expected at most approximation.quality = {}, or no hit could be served", section.quality);
+            return Err(InputError::new(file, message).value("approximation.floor", section.floor));
+        }
+        let mut before = 0.0;
+        for (index, level) in section.level.iter().enumerate() {
+            let key = |name: &str| format!("approximation.level.{index}.{name}");
+            if !(level.from > before && level.from <= 1e6) {
+                let accepted = "expected rising numbers of requests for each worker, above 0";
+                return Err(InputError::new(file, accepted).value(key("from"), level.from));
+            }
+            before = level.from;
+            if !(0.0..=1.0).contains(&level.quality) {
+                return Err(InputError::new(file, share).value(key("quality"), level.quality));
+            }
+            bounds(file, &key("bounds"), &level.bounds, self.models.steps, "")?;
+        }
+        Ok(())
+    }
+}
