@@ -23,14 +23,14 @@ use world::World;
 const SECOND: Duration = Duration::from_nanoseconds(1_000_000_000);
 
 fn run(world: &World, latency: impl LatencyModel) -> (Results, Measured) {
-    let looks_up = world.system != System::Vanilla;
+    let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);
     let mut executor = Simulated::new(Settings {
         latency,
         gpus: world.config.hardware.gpus.clone(),
         prompts: looks_up.then(|| world.prompts.clone()),
         images: (world.system == System::Modm).then(|| world.images.clone()),
         sizes: ImageSizes::default(),
-        confidences: None,
+        confidences: world.confidences.clone(),
         faults: Faults::default(),
     });
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));
@@ -104,10 +104,14 @@ fn row<'a>(rows: &'a [Compared], name: &str) -> &'a Compared {
 #[test]
 fn errors_are_told_in_the_unit_of_their_measure() {
     let names = ["large", "medium", "small"].map(str::to_owned);
-    let world = (0..100)
+    // One model for everything: what takes longer does so in proportion.
+    let world = (0..500)
         .map(|seed| World::draw(seed, 200, SECOND))
-        .filter(|world| world.workers == 3 && world.config.hardware.types() == 1)
-        .find(|world| world.config.queue == QueueSettings::paper());
+        .filter(|world| world.workers == 3 && world.config.hardware.types() == 1 && world.config.batching.most == 1)
+        .find(|world| {
+            let queue = QueueSettings { order: world.system.default_order(), ..QueueSettings::paper() };
+            world.system == System::Vanilla && world.config.queue == queue
+        });
     let world = world.unwrap();
     let (live, _) = run(&world, latency(&world, 1.0));
     let scaled = |factor: f64| {

@@ -95,7 +95,8 @@ fn a_validation_compares_live_runs_with_simulations_of_them() {
     }
     assert!(!run.join("warm").exists(), "the copy of the rehearsal's pictures is gone");
     let page = fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(!page.contains("<script") && !page.contains("NaN") && page.contains("validation.csv"));
+    let (content, _) = page.split_once("<script>").unwrap();
+    assert!(!content.contains("NaN") && content.contains("validation.csv"));
     // Latencies are equal to the nanosecond, so the files have the same digits.
     let column = |folder: &str| -> Vec<String> {
         let file = run.join(folder).join("requests.csv");

@@ -14,7 +14,8 @@ use super::progress::Progress;
 use super::run::{Prepared, of_seed, write_run_json};
 use super::search::SharedSearches;
 use crate::input::InputError;
-use crate::report::{self, Comparison, Run};
+use crate::report::Run;
+use crate::report::read::{Index, Place};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 
 /// Run each [[variant]] of a scenario on the same trace and report the differences
@@ -52,26 +53,29 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let variants = chosen(&base, &command.variants, &source)?;
     let planned = plan(command, &source, &sets, &variants)?;
     common.prepare_output()?;
-    let runs = run_all(&planned, command, source.file())?;
-    let comparison = Comparison {
+    run_all(&planned, command, source.file())?;
+    let place = |plan: &Planned| Place {
+        variant: plan.variant.clone(),
+        seed: plan.prepared.scenario.seed,
+        folder: plan.folder.strip_prefix(&common.out).unwrap_or(&plan.folder).to_owned(),
+    };
+    let index = Index {
         name: base.name.clone(),
+        runs: planned.iter().map(place).collect(),
         notes: notes(&planned, command.seeds.get(), &base),
         stand_ins: stand_ins(&planned),
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         versions: versions(&planned, &base, &sets),
-        runs,
     };
+    // What was written is read again, so that `modm report` makes the same of it.
+    let comparison = super::write_index(&index, &common.out)?;
     super::write_report(&comparison, &common.out)?;
     write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&rows(&comparison.runs))?);
         return Ok(());
     }
-    print!("{}", report::terminal(&comparison, super::width()));
-    let verdict = report::verdict(&comparison);
-    println!("{}", verdict.sentence);
-    super::print_notes(&verdict.caveats);
-    super::print_notes(comparison.grounds());
+    super::print_comparison(&comparison);
     eprintln!("report: {}", common.out.join("report.html").display());
     Ok(())
 }
@@ -143,36 +147,28 @@ fn plan(
     Ok(planned)
 }
 
-/// Runs everything planned; results in the order of the plan.
-fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Result<Vec<Run>> {
+/// Runs everything planned, and writes what each run has.
+fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Result<()> {
     let quiet = command.common.quiet;
     let total = planned.iter().map(|run| run.prepared.inputs.trace.trace.len() as u64).sum();
     let progress = Progress::new(total, quiet);
     let runs = planned.iter().map(|plan| (&plan.prepared.inputs.trace, &plan.prepared.scenario));
     let shared = SharedSearches::new(command.search.search, file, runs);
-    let mut results = spread(&shared.order(), threads(command.threads), |&at| {
+    let results = spread(&shared.order(), threads(command.threads), |&at| {
         shared.begin(at, &progress, quiet);
         let run = run_one(&planned[at], &progress);
         shared.end(at);
-        (at, run)
+        run
     })?;
     progress.finish();
-    results.sort_unstable_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, run)| run).collect()
+    results.into_iter().collect()
 }
 
-fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Run> {
+fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
-    plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
-    Ok(Run {
-        variant: plan.variant.clone(),
-        seed: plan.prepared.scenario.seed,
-        summary: results.summary,
-        timeline: results.timeline,
-        latencies: results.latencies,
-    })
+    plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])
 }
 
 fn stand_ins(planned: &[Planned]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand. What the user typed becomes a checked struct before
 //! anything runs; standard output carries results, standard error everything else.
 //!
-//! Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong.
+//! Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong, 3 two results differ.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::input::InputError;
 use crate::output::write_atomic;
-use crate::report;
+use crate::report::{self as reports, Comparison};
 
 mod arguments;
 #[cfg(feature = "live")]
@@ -29,6 +29,7 @@ mod plan;
 #[cfg(feature = "live")]
 mod profile;
 mod progress;
+mod report;
 mod run;
 mod search;
 mod simulate;
@@ -45,11 +46,12 @@ Examples:
   modm simulate scenarios/quickstart.toml --set system.policy=vanilla --out results/vanilla
   modm sweep scenarios/quickstart.toml --vary cache.capacity=500,2000 --out results/sweep
   modm plan scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/plan
+  modm report results/quickstart --against results/before
   modm trace import --prompts prompts.txt --arrivals azure.csv --rate-per-min 20 --out traces/mine
   modm trace inspect traces/mine/requests.csv
 
 Any key of a scenario can be set from the command line: --set cache.capacity=5000.
-Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong.";
+Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong, 3 (report --against) two results differ.";
 
 #[derive(Debug, Parser)]
 #[command(name = "modm", version, about, propagate_version = true, after_help = EXAMPLES)]
@@ -64,6 +66,7 @@ enum Command {
     Compare(compare::Compare),
     Sweep(sweep::Sweep),
     Plan(plan::Plan),
+    Report(report::Report),
     #[cfg(feature = "live")]
     Live(live::Live),
     #[cfg(feature = "live")]
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Compare(command) => compare::run(command),
         Command::Sweep(command) => sweep::run(command),
         Command::Plan(command) => plan::run(command),
+        Command::Report(command) => report::run(command),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
         #[cfg(feature = "live")]
@@ -119,8 +123,12 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let input = error.chain().any(is_input);
-            ExitCode::from(if input { 2 } else { 1 })
+            let code = match () {
+                () if error.chain().any(is_input) => 2,
+                () if error.is::<report::Differ>() => 3,
+                () => 1,
+            };
+            ExitCode::from(code)
         }
     }
 }
@@ -135,13 +143,34 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Writes a report's files into a folder.
-fn write_report(comparison: &report::Comparison, folder: &Path) -> anyhow::Result<()> {
-    for file in report::files(comparison).context("the report's figures")? {
+fn write_report(comparison: &Comparison, folder: &Path) -> anyhow::Result<()> {
+    write_files(&reports::files(comparison).context("the report's figures")?, folder)
+}
+
+/// Writes files into a folder and those within it.
+fn write_files(files: &[reports::ReportFile], folder: &Path) -> anyhow::Result<()> {
+    for file in files {
         let path = folder.join(&file.path);
         path.parent().map_or(Ok(()), make_folder)?;
         write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
     }
     Ok(())
+}
+
+/// Prints a comparison's table, its verdict and what it rests on.
+fn print_comparison(comparison: &Comparison) {
+    print!("{}", reports::terminal(comparison, width()));
+    let verdict = reports::verdict(comparison);
+    println!("{}", verdict.sentence);
+    print_notes(&verdict.caveats);
+    print_notes(comparison.grounds());
+}
+
+/// Says which folders in `folder` hold the runs of a comparison, and returns it with them.
+fn write_index(index: &reports::read::Index, folder: &Path) -> anyhow::Result<Comparison> {
+    let text = serde_json::to_string_pretty(index).context("the comparison as JSON")?;
+    write_atomic(&folder.join(reports::read::INDEX), |to| std::io::Write::write_all(to, text.as_bytes()))?;
+    Ok(reports::read::comparison(folder)?)
 }
 
 /// Makes a folder, unless it is there.

@@ -49,6 +49,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
             summary: results.summary,
             timeline: results.timeline,
             latencies: results.latencies,
+            ..Run::default()
         }],
         stand_ins: prepared.stand_ins(),
         ..Comparison::default()

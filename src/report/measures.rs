@@ -15,6 +15,7 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     let count = |value: u64| Some(value as f64);
     push("requests", count(summary.requests));
     push("completed", count(summary.completed));
+    push("returned", Some(summary.returned as f64).filter(|returned| *returned > 0.0));
     push("rejected", count(summary.rejected));
     push("failed", count(summary.failed));
     push("cancelled", count(summary.cancelled));
@@ -28,6 +29,11 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     push("mean_refine_fraction", summary.mean_refine_fraction);
     for (model, count) in &summary.completed_by_model {
         push(&format!("completed_by_model.{model}"), Some(*count as f64));
+    }
+    push("requests_per_job", summary.requests_per_job);
+    push("kept_quality", summary.kept_quality);
+    for (level, hits) in summary.hits_by_level.iter().enumerate() {
+        push(&format!("hits_by_level.{level}"), count(*hits));
     }
     if let Some(cache) = summary.cache {
         push("cache.inserts", count(cache.inserts));

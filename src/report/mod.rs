@@ -7,16 +7,18 @@ use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
 use crate::time::Duration;
 
+pub mod against;
 pub mod calibration;
 mod comparison_csv;
 pub mod figures;
 mod html;
 pub mod measures;
 mod plan;
+pub mod read;
 pub mod run_files;
 pub mod saturation;
 pub mod statistics;
-
+mod sweep;
 mod sweep_csv;
 mod table;
 pub mod validation;
@@ -25,6 +27,7 @@ mod verdict;
 pub use comparison_csv::comparison_csv;
 pub use figures::DrawError;
 pub use plan::{PlanRow, plan_csv, plan_table};
+pub use sweep::Sweep;
 pub use sweep_csv::{SweepRow, sweep_csv};
 pub use table::{markdown, sweep_table, terminal};
 pub use verdict::{Verdict, verdict};
@@ -44,6 +47,10 @@ pub struct Run {
     pub timeline: Timeline,
     /// Latencies of its completed requests, sorted.
     pub latencies: Vec<Duration>,
+    /// Large workers that its monitor wanted: seconds and number.
+    pub wanted: Vec<(f64, u32)>,
+    /// Its hits by the age of what they started from, youngest first: what an age is called, and how many.
+    pub ages: Vec<(String, u64)>,
 }
 
 /// Runs of the same trace under different variants, and what a reader must know of them.
@@ -126,7 +133,7 @@ pub struct ReportFile {
 }
 
 /// All files of a comparison's report: `comparison.csv`, `report.html`, `report.md` and, for each figure,
-/// `figures/NAME.svg` and `figures/NAME.png`.
+/// `figures/NAME.svg`, `.png` and `.csv`.
 ///
 /// # Errors
 /// See [`DrawError`].
@@ -140,8 +147,7 @@ pub fn files(comparison: &Comparison) -> Result<Vec<ReportFile>, DrawError> {
         file("report.md", table::page(comparison, &verdict).into_bytes()),
     ];
     for figure in &figures {
-        files.push(file(&format!("figures/{}.svg", figure.name), figure.svg()?.into_bytes()));
-        files.push(file(&format!("figures/{}.png", figure.name), figure.png()?));
+        files.extend(figure.files()?);
     }
     Ok(files)
 }

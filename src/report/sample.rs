@@ -34,7 +34,7 @@ fn timeline(growth: u64) -> Timeline {
 
 fn run(variant: &str, summary: Summary, growth: u64) -> Run {
     let latencies = (1..=320).map(|n| Duration::from_nanoseconds(n * 1_000_000_000)).collect();
-    Run { variant: variant.into(), seed: 42, summary, timeline: timeline(growth), latencies }
+    Run { variant: variant.into(), seed: 42, summary, timeline: timeline(growth), latencies, ..Run::default() }
 }
 
 /// A baseline whose queue grows.

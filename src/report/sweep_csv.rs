@@ -1,5 +1,6 @@
 //! `sweep.csv`: a row a combination, tidy enough for a data frame: the varied keys, the measures of
-//! [`super::measures`], and the folder with everything else of the run. Empty where there is no value.
+//! [`super::measures`], and whether the queue was still growing
+//! at the last arrival, and the folder with everything else of the run. Empty where there is no value.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ pub struct SweepRow {
     pub summary: Summary,
     /// Its folder's name.
     pub folder: String,
+    /// Whether its queue was still growing at the last arrival: its latencies then depend on how long the trace is.
+    pub growing: bool,
 }
 
 /// The text of `sweep.csv`.
@@ -26,12 +29,13 @@ pub fn sweep_csv(keys: &[String], rows: &[SweepRow]) -> String {
     let columns = measures::columns(rows.iter().map(|row| &row.summary));
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |record: Vec<&str>| writer.write_record(record).expect("rows of one length, written to memory");
-    write(keys.iter().chain(&columns).map(String::as_str).chain(["folder"]).collect());
+    write(keys.iter().chain(&columns).map(String::as_str).chain(["queue_growing", "folder"]).collect());
     for row in rows {
         let flat: BTreeMap<String, f64> = measures::flatten(&row.summary).into_iter().collect();
         let cells: Vec<String> =
             columns.iter().map(|column| flat.get(column).map(f64::to_string).unwrap_or_default()).collect();
-        write(row.values.iter().chain(&cells).map(String::as_str).chain([row.folder.as_str()]).collect());
+        let growing = if row.growing { "true" } else { "false" };
+        write(row.values.iter().chain(&cells).map(String::as_str).chain([growing, row.folder.as_str()]).collect());
     }
     String::from_utf8(writer.into_inner().expect("memory takes what is written to it"))
         .expect("CSV of strings is UTF-8")
@@ -44,8 +48,12 @@ mod tests {
 
     #[test]
     fn keys_come_first_and_what_a_run_lacks_is_empty() {
-        let row =
-            |value: &str, summary: Summary| SweepRow { values: vec![value.into()], summary, folder: value.into() };
+        let row = |value: &str, summary: Summary| SweepRow {
+            values: vec![value.into()],
+            summary,
+            folder: value.into(),
+            growing: false,
+        };
         let rows = [row("1", sample::vanilla().summary), row("2", sample::modm().summary)];
         let text = sweep_csv(&["cache.capacity".into()], &rows);
         let mut reader = csv::Reader::from_reader(text.as_bytes());

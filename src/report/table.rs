@@ -158,11 +158,16 @@ impl Grid {
     }
 
     pub(super) fn footnote(&self) -> &'static str {
-        if self.saturated.contains(&true) {
-            "* The queue was still growing at the last arrival: this value depends on how long the trace is.\n"
-        } else {
-            ""
-        }
+        growing_footnote(self.saturated.contains(&true))
+    }
+}
+
+/// What a star says.
+pub(super) const fn growing_footnote(any: bool) -> &'static str {
+    if any {
+        "* The queue was still growing at the last arrival: this value depends on how long the trace is.\n"
+    } else {
+        ""
     }
 }
 
@@ -240,6 +245,16 @@ const MOST_ROWS: usize = 60;
 /// The table of a sweep for a terminal: the varied keys and the measures most asked for.
 #[must_use]
 pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> String {
+    let (titles, mut cells) = sweep_cells(keys, rows);
+    cells.truncate(MOST_ROWS);
+    let table = plain_table(&titles, &cells, width);
+    let rest = rows.len().saturating_sub(MOST_ROWS);
+    let rest = if rest > 0 { format!("and {rest} more, in the table's file\n") } else { String::new() };
+    format!("{table}\n{rest}{}", growing_footnote(rows.iter().any(|row| row.growing)))
+}
+
+/// Titles and rows of a sweep's table; what depends on how long a saturated trace is carries a star.
+pub(super) fn sweep_cells(keys: &[String], rows: &[SweepRow]) -> (Vec<String>, Vec<Vec<String>>) {
     let flat: Vec<BTreeMap<String, f64>> =
         rows.iter().map(|row| super::measures::flatten(&row.summary).into_iter().collect()).collect();
     let attainments = super::measures::columns(rows.iter().map(|row| &row.summary));
@@ -254,15 +269,16 @@ pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> St
         flat.iter().filter_map(|values| values.get(name)).fold(0.0, |most: f64, value| most.max(value.abs()))
     };
     let titles: Vec<String> = keys.iter().cloned().chain(columns.iter().map(|(_, title, _)| title.clone())).collect();
-    let shown = rows.iter().zip(&flat).take(MOST_ROWS).map(|(row, values)| {
+    let shown = rows.iter().zip(&flat).map(|(row, values)| {
         let cells = columns.iter().map(|(name, _, unit)| {
-            values.get(name).map_or_else(|| "–".to_owned(), |value| unit.show(*value, unit.decimals(widest(name))))
+            let star = if row.growing && (name.starts_with("latency_s") || name.starts_with("slo")) { "*" } else { "" };
+            let shown = |value: &f64| format!("{}{star}", unit.show(*value, unit.decimals(widest(name))));
+            values.get(name).map_or_else(|| "–".to_owned(), shown)
         });
         row.values.iter().cloned().chain(cells).collect()
     });
-    let table = plain_table(&titles, &shown.collect::<Vec<_>>(), width);
-    let rest = rows.len().saturating_sub(MOST_ROWS);
-    if rest > 0 { format!("{table}\nand {rest} more, in the table's file\n") } else { format!("{table}\n") }
+    let shown = shown.collect();
+    (titles, shown)
 }
 
 /// The table as Markdown, for a pull request.
@@ -270,19 +286,25 @@ pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> St
 pub fn markdown(comparison: &Comparison) -> String {
     let grid = Grid::new(comparison);
     let (titles, rows) = grid.rows();
+    let mut text = markdown_table(&titles, &rows);
+    if !grid.footnote().is_empty() {
+        text.extend(["\n\\", grid.footnote()]);
+    }
+    text
+}
+
+/// A table as Markdown, numbers to the right.
+pub(super) fn markdown_table(titles: &[String], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut line = |cells: &[String]| {
         let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('*', "\\*")).collect();
         text.extend(["| ", &cells.join(" | "), " |\n"]);
     };
-    line(&titles);
+    line(titles);
     let rule: Vec<String> = (0..titles.len()).map(|column| if column == 0 { "---" } else { "---:" }.into()).collect();
     line(&rule);
-    for row in &rows {
+    for row in rows {
         line(row);
-    }
-    if !grid.footnote().is_empty() {
-        text.extend(["\n\\", grid.footnote()]);
     }
     text
 }

@@ -15,7 +15,8 @@ const MOST_STEPS: u32 = 100_000;
 /// Every reader of JSON keeps whole numbers exact up to here, and `--seeds` counts on from it.
 const LARGEST_SEED: u64 = 1 << 53;
 /// What a folder of results holds beside the folders of variants.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
+    "comparison.json",
     "comparison.csv",
     "figures",
     "report.html",

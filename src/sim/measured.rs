@@ -10,7 +10,8 @@ use crate::request::RequestId;
 use crate::scheduler::{Action, Event, JobId, WorkerId};
 use crate::time::{Duration, Time};
 
-/// How long each piece of work took. Fed back, each request has its own; the loads of a worker come in their order.
+/// How long each piece of work took. Fed back, each request has its own (a job that of its first), in their order where
+/// it has several; the loads of a worker come in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     due: BTreeMap<RequestId, Time>,
@@ -18,7 +19,7 @@ pub struct Measured {
     loading: BTreeMap<WorkerId, Time>,
     ended: BTreeMap<RequestId, Time>,
     retrieval: BTreeMap<RequestId, Duration>,
-    jobs: BTreeMap<RequestId, Duration>,
+    jobs: BTreeMap<RequestId, VecDeque<Duration>>,
     loads: BTreeMap<WorkerId, VecDeque<Duration>>,
     encoding: BTreeMap<RequestId, Duration>,
     /// What a run without mishap has none of: such work has no duration of its own.
@@ -52,7 +53,7 @@ impl Measured {
             }
             Event::JobCompleted { job, .. } => {
                 if let Some((since, request)) = self.started.remove(job) {
-                    self.jobs.insert(request, now.since(since));
+                    self.jobs.entry(request).or_default().push_back(now.since(since));
                 }
             }
             Event::ImageEncoded { request, .. } => {
@@ -99,7 +100,7 @@ impl LatencyModel for Measured {
     }
 
     fn job(&mut self, _: GpuId, _: Work, requests: &[RequestId]) -> Duration {
-        self.jobs.get(&requests[0]).copied().unwrap_or_default()
+        self.jobs.get_mut(&requests[0]).and_then(VecDeque::pop_front).unwrap_or_default()
     }
 
     fn load(&mut self, worker: WorkerId, _: GpuId, _: ModelId) -> Duration {

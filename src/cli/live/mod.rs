@@ -14,8 +14,8 @@ use crate::input::InputError;
 use crate::live::library::Library;
 use crate::live::pipeline::probe;
 use crate::live::settings::{Device, Processor};
-use crate::metrics::Results;
-use crate::report::{self, Comparison, Run};
+use crate::report::read::{Index, Place};
+use crate::report::{self, Comparison};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
 use crate::scheduler::routing::System;
 
@@ -140,12 +140,12 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
             quiet: common.quiet,
             also: &mut (),
         };
-        let results = run.run().with_context(|| name.clone())?;
+        run.run().with_context(|| name.clone())?;
         stand_ins.extend(prepared.stand_ins());
-        let Results { summary, timeline, latencies, .. } = results;
-        runs.push(Run { variant: name, seed: prepared.scenario.seed, summary, timeline, latencies });
+        let within = folder.strip_prefix(&common.out).unwrap_or(&folder).to_owned();
+        runs.push(Place { variant: name, seed: prepared.scenario.seed, folder: within });
     }
-    let comparison = Comparison {
+    let index = Index {
         name: base.name.clone(),
         notes: vec![format!("measured in real time on {}", library.build())],
         stand_ins,
@@ -153,6 +153,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         versions: versions(&base, &library),
         runs,
     };
+    let comparison = super::write_index(&index, &common.out)?;
     tell(common, &base, &comparison, begun.elapsed().as_secs_f64())
 }
 

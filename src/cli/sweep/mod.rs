@@ -18,7 +18,7 @@ use super::run::{Prepared, finished};
 use super::search::Search;
 use crate::input::InputError;
 use crate::output::write_atomic;
-use crate::report::{SweepRow, sweep_csv, sweep_table};
+use crate::report::{Sweep as Report, SweepRow, read, saturation, sweep_csv, sweep_table};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
 
 mod vary;
@@ -138,7 +138,20 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     }
     print!("{}", sweep_table(&keys, &rows, super::width()));
     super::print_notes(&ready.stand_ins);
-    eprintln!("table: {}", table.display());
+    if command.shard.is_some() {
+        // A part is no picture of the whole: without --shard a sweep that has run is only reported.
+        eprintln!("table: {}", table.display());
+        return Ok(());
+    }
+    let sweep = Report {
+        name: source.scenario(&sets)?.name,
+        keys,
+        rows,
+        notes: ready.stand_ins,
+        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+    };
+    super::write_files(&sweep.files().context("the report's figures")?, &common.out)?;
+    eprintln!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
     Ok(())
 }
 
@@ -238,7 +251,7 @@ fn split_finished<'a>(planned: &'a [Planned], ready: &Ready) -> anyhow::Result<(
     let (mut rows, mut waiting) = (Vec::new(), Vec::new());
     for (plan, files) in planned.iter().zip(&ready.files) {
         match finished(&plan.folder, &plan.scenario, files)? {
-            Some(summary) => rows.push(plan.row(summary)),
+            Some(_) => rows.push(plan.row()?),
             None => waiting.push(plan),
         }
     }
@@ -257,9 +270,13 @@ fn requests(plan: &Planned, traces: &[Shared]) -> u64 {
 }
 
 impl Planned {
-    fn row(&self, summary: crate::metrics::summary::Summary) -> Row {
+    /// What has been written of it.
+    fn row(&self) -> anyhow::Result<Row> {
         let folder = self.combination.folder();
-        (self.combination.index, SweepRow { values: self.combination.values.clone(), summary, folder })
+        let run = read::run(&self.folder, &folder, self.scenario.seed)?;
+        let growing = saturation::still_growing(&run);
+        let values = self.combination.values.clone();
+        Ok((self.combination.index, SweepRow { values, summary: run.summary, folder, growing }))
     }
 }
 
@@ -310,5 +327,5 @@ fn run_one(
     prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
     drop(prepared);
     shared.leave();
-    Ok(plan.row(results.summary))
+    plan.row()
 }

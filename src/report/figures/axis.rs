@@ -2,9 +2,11 @@
 //! logarithms, taken with `libm` so that a figure is the same on every machine.
 
 /// An axis of a chart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Axis {
     pub(super) label: String,
+    /// Whether places are decimal logarithms of values.
+    pub(super) logarithmic: bool,
     pub(super) low: f64,
     pub(super) high: f64,
     /// Value and text, within the range.
@@ -21,6 +23,7 @@ impl Axis {
         let tick = |n: u32| (f64::from(n) * step, format!("{:.decimals$}", f64::from(n) * step));
         Self {
             label: label.to_owned(),
+            logarithmic: false,
             low: 0.0,
             high: f64::from(steps) * step,
             ticks: (0..=steps).map(tick).collect(),
@@ -36,6 +39,7 @@ impl Axis {
         let tick = |n: i32| ((from + f64::from(n)) * step, format!("{:.decimals$}", (from + f64::from(n)) * step));
         Self {
             label: label.to_owned(),
+            logarithmic: false,
             low: from * step,
             high: to * step,
             ticks: (0..=(to - from) as i32).map(tick).collect(),
@@ -45,7 +49,7 @@ impl Axis {
     /// Shares, in per cent.
     pub(super) fn shares(label: &str) -> Self {
         let tick = |n: u32| (f64::from(n) / 4.0, format!("{} %", n * 25));
-        Self { label: label.to_owned(), low: 0.0, high: 1.0, ticks: (0..=4).map(tick).collect() }
+        Self { label: label.to_owned(), logarithmic: false, low: 0.0, high: 1.0, ticks: (0..=4).map(tick).collect() }
     }
 
     /// Decimal logarithms of `low..high` (both above 0), with ticks at 1, 2 and 5 or only at powers of ten.
@@ -60,10 +64,16 @@ impl Axis {
         let ticks = values.map(|value| (libm::log10(value), plain(value)));
         Self {
             label: label.to_owned(),
+            logarithmic: true,
             low: from,
             high: to,
             ticks: ticks.filter(|(at, _)| (from..=to).contains(at)).collect(),
         }
+    }
+
+    /// What stands at a place.
+    pub(super) fn value(&self, place: f64) -> f64 {
+        if self.logarithmic { libm::exp10(place) } else { place }
     }
 
     /// Where a value lies between two pixels; values beyond the range lie on its ends.

@@ -15,16 +15,18 @@ const AXIS: i32 = 52;
 const LONGEST_NAME: i32 = 220;
 
 /// A chart of bars.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bars {
     pub(super) title: String,
     pub(super) subtitle: String,
     pub(super) axis: Axis,
     pub(super) rows: Vec<Bar>,
+    /// Names of the parts that bars are made of, where they are; each has its colour.
+    pub(super) parts: Vec<String>,
 }
 
 /// One bar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bar {
     pub(super) name: String,
     /// Its length; none where nothing was measured.
@@ -32,15 +34,54 @@ pub(super) struct Bar {
     pub(super) interval: Option<(f64, f64)>,
     /// What stands at its end.
     pub(super) label: String,
+    /// Something to hold it against, as a line across it.
+    pub(super) mark: Option<f64>,
+    /// Its parts, from the left; they add up to its value.
+    pub(super) parts: Vec<f64>,
 }
 
 impl Bars {
     fn header(&self) -> Header {
-        Header::new(&self.title, &self.subtitle, [])
+        Header::new(&self.title, &self.subtitle, self.parts.iter().map(String::as_str))
     }
 
     pub(super) fn size(&self) -> (i32, i32) {
         (WIDTH, self.header().height + 12 + rows(self.rows.len().max(1)) * STEP + AXIS)
+    }
+
+    /// Drawing pixels of the plot's left, right and upper edge.
+    fn frame(&self, names: &[String]) -> (i32, i32, i32) {
+        let widest =
+            |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text_width(text, LABEL)).max().unwrap_or(0);
+        let left = MARGIN * FINE + widest(&mut names.iter().map(String::as_str)) + 8 * FINE;
+        let right = (WIDTH - MARGIN) * FINE - widest(&mut self.rows.iter().map(|bar| bar.label.as_str())) - 8 * FINE;
+        (left, right, (self.header().height + 12) * FINE)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.rows.iter().map(|bar| shortened(&bar.name, LONGEST_NAME)).collect()
+    }
+
+    /// The ends of bars and of their parts, with what stands there.
+    pub(super) fn points(&self) -> serde_json::Value {
+        let (left, right, top) = self.frame(&self.names());
+        let series = self.rows.iter().enumerate().map(|(row, bar)| {
+            let middle = top + (rows(row) * STEP + STEP / 2) * FINE;
+            let mut before = 0.0;
+            let ends: Vec<_> = if bar.parts.is_empty() {
+                let at = self.axis.place(bar.value.unwrap_or(0.0), left, right);
+                vec![serde_json::json!([at, middle, "", bar.label])]
+            } else {
+                let part = |(name, value): (&String, &f64)| {
+                    before += value;
+                    let at = self.axis.place(before - value / 2.0, left, right);
+                    serde_json::json!([at, middle, name, format!("{value:.1} %")])
+                };
+                self.parts.iter().zip(&bar.parts).map(part).collect()
+            };
+            serde_json::json!({ "name": bar.name, "points": ends })
+        });
+        serde_json::json!({ "x": "", "series": series.collect::<Vec<_>>() })
     }
 
     pub(super) fn draw<DB: DrawingBackend>(
@@ -48,14 +89,9 @@ impl Bars {
         area: &DrawingArea<DB, Shift>,
         theme: Theme,
     ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
-        let header = self.header();
-        header.draw(area, theme)?;
-        let names: Vec<String> = self.rows.iter().map(|bar| shortened(&bar.name, LONGEST_NAME)).collect();
-        let widest =
-            |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text_width(text, LABEL)).max().unwrap_or(0);
-        let left = MARGIN * FINE + widest(&mut names.iter().map(String::as_str)) + 8 * FINE;
-        let right = (WIDTH - MARGIN) * FINE - widest(&mut self.rows.iter().map(|bar| bar.label.as_str())) - 8 * FINE;
-        let top = (header.height + 12) * FINE;
+        self.header().draw(area, theme)?;
+        let names = self.names();
+        let (left, right, top) = self.frame(&names);
         let bottom = top + rows(self.rows.len().max(1)) * STEP * FINE;
         let x = |value: f64| self.axis.place(value, left, right);
 
@@ -76,7 +112,20 @@ impl Bars {
             area.draw(&Text::new(name.as_str(), (left - 8 * FINE, middle), style))?;
             let half = THICK / 2 * FINE;
             let end = bar.value.map_or(left, x);
-            area.draw(&Rectangle::new([(left, middle - half), (end, middle + half)], colour(row).filled()))?;
+            if self.parts.is_empty() {
+                area.draw(&Rectangle::new([(left, middle - half), (end, middle + half)], colour(row).filled()))?;
+            }
+            let mut before = 0.0;
+            for (part, value) in bar.parts.iter().enumerate() {
+                let corners = [(x(before), middle - half), (x(before + value), middle + half)];
+                area.draw(&Rectangle::new(corners, colour(part).filled()))?;
+                before += value;
+            }
+            if let Some(mark) = bar.mark {
+                let line = ShapeStyle { color: theme.ink(0.9), filled: false, stroke_width: 2 * FINE.unsigned_abs() };
+                let reach = half + 4 * FINE;
+                area.draw(&PathElement::new(vec![(x(mark), middle - reach), (x(mark), middle + reach)], line))?;
+            }
             let mut label_at = end;
             if let Some((low, high)) = bar.interval {
                 let (low, high, cap) = (x(low), x(high), 5 * FINE);

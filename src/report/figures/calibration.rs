@@ -48,6 +48,7 @@ pub fn calibration(name: &str, measure: &str, alpha: f64, fits: &[Fit]) -> Figur
             level: target,
             if_empty: "No request has a source.",
             x,
+            ..Lines::default()
         }),
         title,
     }

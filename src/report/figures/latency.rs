@@ -1,8 +1,8 @@
 //! Figure: the distribution of latency, as the share of all requests finished within a time.
 
-use super::attainment::rounded;
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
+use super::over_time::rounded;
 use super::{Chart, Figure, origin};
 use crate::metrics::summary::Slo;
 use crate::report::{Comparison, Run};
@@ -50,6 +50,7 @@ pub(super) fn titled(comparison: &Comparison, name: String, title: String) -> Op
             level: None,
             if_empty: "No request was completed.",
             x,
+            ..Lines::default()
         }),
         title,
     })

@@ -1,20 +1,20 @@
 //! Curves over one x axis, with vertical marks named above the plot, where no curve runs.
 
 use plotters::coord::Shift;
-use plotters::prelude::{Circle, DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Text};
+use plotters::prelude::{Circle, DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Polygon, Text};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, ShapeStyle};
 
 use super::axis::Axis;
 use super::canvas::{FINE, Theme, text_width};
-use super::header::{Header, LABEL, MARGIN, WIDTH, colour};
+use super::header::{Header, LABEL, MARGIN, WIDTH, colour, shortened};
 
 const PLOT: i32 = 280;
 const MARKS: i32 = 24;
 const AXIS: i32 = 52;
 
 /// A chart of curves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lines {
     pub(super) title: String,
     pub(super) subtitle: String,
@@ -26,10 +26,14 @@ pub(super) struct Lines {
     pub(super) level: Option<f64>,
     /// What to say where no curve has a point.
     pub(super) if_empty: &'static str,
+    /// Whether curves stand on top of each other, as areas.
+    pub(super) stacked: bool,
+    /// Whether dots carry their curve's name: where there is no line.
+    pub(super) named_dots: bool,
 }
 
 /// A variant's curve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Curve {
     pub(super) name: String,
     pub(super) points: Vec<(f64, f64)>,
@@ -45,11 +49,11 @@ pub(super) struct Mark {
 }
 
 /// Drawing pixels of the plot's edges.
-struct Frame {
-    left: i32,
-    right: i32,
-    top: i32,
-    bottom: i32,
+pub(super) struct Frame {
+    pub(super) left: i32,
+    pub(super) right: i32,
+    pub(super) top: i32,
+    pub(super) bottom: i32,
 }
 
 type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
@@ -68,21 +72,55 @@ impl Lines {
     }
 
     pub(super) fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme) -> Drawn<DB> {
-        let header = self.header();
-        header.draw(area, theme)?;
+        self.header().draw(area, theme)?;
+        let frame = self.frame();
+        if self.stacked {
+            self.draw_areas(area, &frame)?;
+        }
+        self.draw_axes(area, theme, &frame)?;
+        self.draw_marks(area, theme, &frame)?;
+        self.draw_dots(area, theme, &frame)?;
+        self.draw_level(area, theme, &frame)?;
+        self.draw_curves(area, theme, &frame)
+    }
+
+    /// Where the plot lies.
+    pub(super) fn frame(&self) -> Frame {
         let labels = self.y.ticks.iter().map(|(_, text)| text_width(text, LABEL - 1)).max().unwrap_or(0);
-        let top = (header.height + self.marks_height()) * FINE;
-        let frame = Frame {
+        let top = (self.header().height + self.marks_height()) * FINE;
+        Frame {
             left: MARGIN * FINE + labels + 8 * FINE,
             right: (WIDTH - MARGIN) * FINE,
             top,
             bottom: top + PLOT * FINE,
-        };
-        self.draw_axes(area, theme, &frame)?;
-        self.draw_marks(area, theme, &frame)?;
-        self.draw_dots(area, &frame)?;
-        self.draw_level(area, theme, &frame)?;
-        self.draw_curves(area, theme, &frame)
+        }
+    }
+
+    /// The curves as they are drawn: each on those before it, if they are stacked.
+    pub(super) fn drawn(&self) -> Vec<Vec<(f64, f64)>> {
+        let mut drawn: Vec<Vec<(f64, f64)>> = Vec::new();
+        for curve in &self.curves {
+            let below = drawn.last().filter(|_| self.stacked);
+            let base = |place: usize| below.and_then(|below| below.get(place)).map_or(0.0, |(_, y)| *y);
+            drawn.push(curve.points.iter().enumerate().map(|(place, (x, y))| (*x, y + base(place))).collect());
+        }
+        drawn
+    }
+
+    fn draw_areas<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, frame: &Frame) -> Drawn<DB> {
+        let place =
+            |(x, y): (f64, f64)| (self.x.place(x, frame.left, frame.right), self.y.place(y, frame.bottom, frame.top));
+        let drawn = self.drawn();
+        for (series, points) in drawn.iter().enumerate() {
+            let ground = || points.iter().map(|(x, _)| (*x, 0.0)).collect::<Vec<_>>();
+            let below = series.checked_sub(1).map_or_else(ground, |before| drawn[before].clone());
+            let outline: Vec<(i32, i32)> = points.iter().copied().chain(below.into_iter().rev()).map(place).collect();
+            if points.len() > 1 {
+                let style = ShapeStyle { color: colour(series).mix(0.5), filled: true, stroke_width: 0 };
+                area.draw(&Polygon::new(outline, style))?;
+            }
+        }
+        Ok(())
     }
 
     fn draw_axes<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
@@ -129,12 +167,19 @@ impl Lines {
         dashed(area, theme, [(frame.left, y), (frame.right, y)])
     }
 
-    fn draw_dots<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, frame: &Frame) -> Drawn<DB> {
+    fn draw_dots<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+        let (strength, size) = if self.named_dots { (1.0, 5) } else { (0.45, 2) };
         for (variant, curve) in self.curves.iter().enumerate() {
-            let style = ShapeStyle { color: colour(variant).mix(0.45), filled: true, stroke_width: 0 };
+            let style = ShapeStyle { color: colour(variant).mix(strength), filled: true, stroke_width: 0 };
             for (x, y) in &curve.dots {
                 let place = (self.x.place(*x, frame.left, frame.right), self.y.place(*y, frame.bottom, frame.top));
-                area.draw(&Circle::new(place, 2 * FINE, style))?;
+                area.draw(&Circle::new(place, size * FINE, style))?;
+                if self.named_dots {
+                    let right = place.0 < i32::midpoint(frame.left, frame.right);
+                    let (side, away) = if right { (HPos::Left, 9) } else { (HPos::Right, -9) };
+                    let text = theme.text(LABEL - 1, 0.9, side, VPos::Center);
+                    area.draw(&Text::new(shortened(&curve.name, 200), (place.0 + away * FINE, place.1), text))?;
+                }
             }
         }
         Ok(())
@@ -142,7 +187,7 @@ impl Lines {
 
     fn draw_curves<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
         let Frame { left, right, top, bottom } = *frame;
-        if self.curves.iter().all(|curve| curve.points.is_empty()) {
+        if self.curves.iter().all(|curve| curve.points.is_empty() && curve.dots.is_empty()) {
             let style = theme.text(LABEL, 0.7, HPos::Center, VPos::Center);
             return area.draw(&Text::new(
                 self.if_empty,
@@ -150,9 +195,9 @@ impl Lines {
                 style,
             ));
         }
-        for (variant, curve) in self.curves.iter().enumerate() {
+        for (variant, curve) in self.drawn().iter().enumerate() {
             let place = |&(x, y): &(f64, f64)| (self.x.place(x, left, right), self.y.place(y, bottom, top));
-            let mut points: Vec<(i32, i32)> = curve.points.iter().map(place).collect();
+            let mut points: Vec<(i32, i32)> = curve.iter().map(place).collect();
             points.dedup();
             if let [only] = points[..] {
                 points.push((only.0 + FINE, only.1)); // a single window is still seen

@@ -1,21 +1,25 @@
 //! Figures of a comparison. A figure holds what it shows; how it is drawn is `bars` and `lines`, and
 //! where to is `canvas`.
 
-use crate::report::Comparison;
+use crate::report::{Comparison, ReportFile};
 
-mod attainment;
 mod axis;
 mod bars;
 mod calibration;
 mod canvas;
+mod data;
 mod header;
 mod latency;
 mod lines;
+mod over_time;
+mod swept;
 mod throughput;
+mod totals;
 
 use bars::Bars;
 pub use calibration::calibration;
 use lines::Lines;
+pub use swept::swept;
 
 /// A figure that could not be drawn: a defect of the program, not of what it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +83,15 @@ impl Figure {
         canvas::png_file(&self.chart)
     }
 
+    /// Its files: `figures/NAME.svg`, `.png` and `.csv`.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    pub(super) fn files(&self) -> Result<[ReportFile; 3], DrawError> {
+        let file = |ending: &str, bytes| ReportFile { path: format!("figures/{}.{ending}", self.name), bytes };
+        Ok([file("svg", self.svg()?.into_bytes()), file("png", self.png()?), file("csv", self.csv().into_bytes())])
+    }
+
     fn words(&self, id: &str) -> String {
         let id = |part: &str| if id.is_empty() { String::new() } else { format!(" id=\"{id}-{part}\"") };
         let (title, description) = (super::html::escaped(&self.title), super::html::escaped(&self.description));
@@ -89,8 +102,8 @@ impl Figure {
 /// The figures of a comparison.
 #[must_use]
 pub fn figures(comparison: &Comparison) -> Vec<Figure> {
-    let made = [throughput::figure(comparison), attainment::figure(comparison), latency::figure(comparison)];
-    made.into_iter().flatten().collect()
+    let made = throughput::figure(comparison).into_iter().chain(latency::figure(comparison));
+    made.chain(totals::figures(comparison)).chain(over_time::figures(comparison)).collect()
 }
 
 /// The distribution of latency alone, under another name and title.
@@ -122,7 +135,7 @@ mod tests {
     #[test]
     fn figures_repeat_byte_for_byte() {
         let comparison = sample::comparison();
-        assert_eq!(drawn(&comparison).len(), 3);
+        assert_eq!(drawn(&comparison).len(), 10);
         assert!(drawn(&comparison) == drawn(&comparison));
     }
 

@@ -30,6 +30,7 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
             ),
             axis,
             rows: bars,
+            ..Bars::default()
         }),
         title,
     })
@@ -44,5 +45,6 @@ fn bar(comparison: &Comparison, row: usize, variant: &str) -> Bar {
         value: rate.map(|rate| rate.mean),
         interval: rate.and_then(|rate| rate.interval()).map(|(low, high)| (low.max(0.0), high)),
         label: rate.map_or_else(|| "none completed".into(), |rate| format!("{:.1}{ratio}", rate.mean)),
+        ..Bar::default()
     }
 }

@@ -251,6 +251,7 @@ pub fn files(validation: &Validation) -> Result<Vec<(String, Vec<u8>)>, DrawErro
     for figure in &figures {
         files.push((format!("figures/{}.svg", figure.name), figure.svg()?.into_bytes()));
         files.push((format!("figures/{}.png", figure.name), figure.png()?));
+        files.push((format!("figures/{}.csv", figure.name), figure.csv().into_bytes()));
     }
     Ok(files)
 }

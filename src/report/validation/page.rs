@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::html::Drawn;
 use super::tables::{LoadTable, tables};
 use super::{DrawError, Figure, Validation, html};
 
@@ -31,13 +32,13 @@ const READING: [(&str, &str); 6] = [
 ];
 
 pub(super) fn html(validation: &Validation, figures: &[Figure]) -> Result<String, DrawError> {
-    let elements = figures.iter().map(Figure::element).collect::<Result<Vec<_>, _>>()?;
+    let elements = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
     let mut page = String::new();
     write_html(&mut page, validation, &elements).expect("a string takes what is written to it");
     Ok(page)
 }
 
-fn write_html(page: &mut String, validation: &Validation, figures: &[String]) -> fmt::Result {
+fn write_html(page: &mut String, validation: &Validation, figures: &[Drawn]) -> fmt::Result {
     html::write_head(page, &validation.name)?;
     writeln!(page, "<h1>Validation: {}</h1>", html::escaped(&validation.name))?;
     for sentence in validation.verdicts() {
@@ -55,8 +56,7 @@ fn write_html(page: &mut String, validation: &Validation, figures: &[String]) ->
     html::write_scenario(page, &validation.scenario_toml)?;
     html::write_versions(page, &validation.versions)?;
     html::write_definitions(page, "How to read it", &READING)?;
-    page.push_str(html::END);
-    Ok(())
+    html::write_end(page)
 }
 
 fn write_table(page: &mut String, table: &LoadTable) -> fmt::Result {

@@ -81,7 +81,15 @@ pub enum Arrivals {
     Steps {
         /// Rows `[until_s, rate_per_min]`, times rising; a rate of 0 is a pause.
         steps: Vec<(f64, f64)>,
+        /// Whether gaps are even in place of random.
+        #[serde(default, skip_serializing_if = "is_random")]
+        even: bool,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_random(even: &bool) -> bool {
+    !*even
 }
 
 /// Serde takes defaults by function.
@@ -149,7 +157,7 @@ impl Arrivals {
             Self::Sigmoid { min_rate_per_min, max_rate_per_min } => {
                 rate("min_rate_per_min", *min_rate_per_min).or_else(|| rate("max_rate_per_min", *max_rate_per_min))
             }
-            Self::Steps { steps } => steps_complaint(steps),
+            Self::Steps { steps, .. } => steps_complaint(steps),
         }
     }
 
@@ -209,7 +217,10 @@ impl Arrivals {
             }),
             // Not a sum: row times gap keeps the rate exact however long the trace.
             Self::Constant { rate_per_min } => Box::new(move |_, row, _| f64::from(row) * gap_s(rate_per_min)),
-            Self::Steps { ref steps } => Box::new(move |generator, _, now| stepped(generator, now, steps)),
+            Self::Steps { ref steps, even } => Box::new(move |generator, _, now| {
+                let hazard = if even { 1.0 } else { draw::exponential(generator) };
+                stepped(hazard, now, steps)
+            }),
         }
     }
 }
@@ -248,9 +259,8 @@ fn modulated(generator: &mut ChaCha8Rng, mut now: f64, spell: &mut Spell, rates:
     }
 }
 
-/// The next arrival under a rate that changes at given times.
-fn stepped(generator: &mut ChaCha8Rng, mut now: f64, steps: &[(f64, f64)]) -> f64 {
-    let mut hazard = draw::exponential(generator); // the integral of the rate up to the next arrival
+/// The next arrival under a rate that changes at given times; `hazard` is the integral of the rate up to it.
+fn stepped(mut hazard: f64, mut now: f64, steps: &[(f64, f64)]) -> f64 {
     for (index, &(until, rate_per_min)) in steps.iter().enumerate() {
         let last = index + 1 == steps.len();
         if !last && now >= until {
@@ -419,12 +429,15 @@ mod tests {
 
     #[test]
     fn steps_have_the_rate_of_each_step() {
-        let times = times(&Arrivals::Steps { steps: vec![(60_000.0, 10.0), (90_000.0, 0.0), (120_000.0, 40.0)] });
-        let count = |from: f64, to: f64| times.iter().filter(|time| (from..to).contains(*time)).count() as f64;
+        let drawn =
+            times(&Arrivals::Steps { steps: vec![(60_000.0, 10.0), (90_000.0, 0.0), (120_000.0, 40.0)], even: false });
+        let count = |from: f64, to: f64| drawn.iter().filter(|time| (from..to).contains(*time)).count() as f64;
         assert!((count(0.0, 60_000.0) / 10_000.0 - 1.0).abs() < 0.03);
         assert!(count(60_000.0, 90_000.0) < 0.5);
         assert!((count(90_000.0, 120_000.0) / 20_000.0 - 1.0).abs() < 0.03);
         assert!((count(120_000.0, 150_000.0) / 20_000.0 - 1.0).abs() < 0.03, "the last rate holds");
+        let even = times(&Arrivals::Steps { steps: vec![(60.0, 10.0), (120.0, 40.0)], even: true });
+        assert!((even[0] - 6.0).abs() < 1e-6 && (even[9] - 60.0).abs() < 1e-6 && (even[10] - 61.5).abs() < 1e-6);
     }
 
     #[test]
@@ -439,8 +452,11 @@ mod tests {
         let key = |arrivals: Arrivals| arrivals.complaint().map(|complaint| complaint.key);
         assert_eq!(key(Arrivals::Poisson { rate_per_min: f64::NAN }).as_deref(), Some("rate_per_min"));
         assert_eq!(key(Arrivals::Gamma { rate_per_min: 1.0, cv: 0.0 }).as_deref(), Some("cv"));
-        assert_eq!(key(Arrivals::Steps { steps: vec![] }).as_deref(), Some("steps"));
-        assert_eq!(key(Arrivals::Steps { steps: vec![(2.0, 1.0), (1.0, 1.0)] }).as_deref(), Some("steps.1"));
-        assert_eq!(key(Arrivals::Steps { steps: vec![(2.0, 0.0)] }).as_deref(), Some("steps"));
+        assert_eq!(key(Arrivals::Steps { steps: vec![], even: false }).as_deref(), Some("steps"));
+        assert_eq!(
+            key(Arrivals::Steps { steps: vec![(2.0, 1.0), (1.0, 1.0)], even: false }).as_deref(),
+            Some("steps.1")
+        );
+        assert_eq!(key(Arrivals::Steps { steps: vec![(2.0, 0.0)], even: false }).as_deref(), Some("steps"));
     }
 }

@@ -169,7 +169,7 @@ mod tests {
         }
         let steps: Synthetic =
             toml::from_str("arrivals = { process = \"steps\", steps = [[60, 5], [120, 10.5]] }").expect("good TOML");
-        assert_eq!(steps.arrivals, Arrivals::Steps { steps: vec![(60.0, 5.0), (120.0, 10.5)] });
+        assert_eq!(steps.arrivals, Arrivals::Steps { steps: vec![(60.0, 5.0), (120.0, 10.5)], even: false });
     }
 
     #[test]

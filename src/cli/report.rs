@@ -1,0 +1,111 @@
+//! `modm report`: the report of results that are there already, of one folder or of several at once, and whether two
+//! results differ.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::input::InputError;
+use crate::report::against::{self, differences};
+use crate::report::{self, Comparison, Run};
+
+/// Make a report of results again, or one of several results; with --against, compare two results
+///
+/// DIR is a folder that compare, live or simulate wrote. One folder gets its report anew; several are merged, their
+/// variants named after their folders, into --out. --against exits with 3 if a measure of any variant (its mean over
+/// seeds) differs by more than --bound: for use in CI.
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    /// Folders with results
+    #[arg(required = true, value_name = "DIR")]
+    folders: Vec<PathBuf>,
+    /// Folder for the report; needed for several results, else the results' own
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Hold the result against this one, in place of writing a report
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    against: Option<PathBuf>,
+    /// Largest difference, as a share of the value there
+    #[arg(long, value_name = "SHARE", default_value = "0.01")]
+    bound: f64,
+    /// Print the differences as JSON, or the measures
+    #[arg(long)]
+    json: bool,
+}
+
+/// Two results differ: exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} measures differ by more than the bound")]
+pub(super) struct Differ(usize);
+
+pub(super) fn run(command: &Report) -> anyhow::Result<()> {
+    if let Some(there) = &command.against {
+        return hold_against(command, there);
+    }
+    let (comparison, out) = match (command.folders.as_slice(), &command.out) {
+        ([folder], out) => (report::read::comparison(folder)?, out.as_ref().unwrap_or(folder).clone()),
+        (_, Some(out)) => (merged(&command.folders)?, out.clone()),
+        (_, None) => {
+            let message = "is needed for several results: the folder for their report";
+            return Err(InputError::new("the command line", message).key("--out").into());
+        }
+    };
+    super::make_folder(&out)?;
+    super::write_report(&comparison, &out)?;
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&super::compare::rows(&comparison.runs))?);
+    } else {
+        super::print_comparison(&comparison);
+    }
+    eprintln!("report: {}", out.join("report.html").display());
+    Ok(())
+}
+
+fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
+    let [here] = command.folders.as_slice() else {
+        let message = "goes with one result";
+        return Err(InputError::new("the command line", message).key("--against").into());
+    };
+    if !(0.0..=1e6).contains(&command.bound) {
+        let message = "expected a share from 0 to 1000000";
+        return Err(InputError::new("the command line", message).value("--bound", command.bound).into());
+    }
+    let found = differences(&report::read::comparison(here)?, &report::read::comparison(there)?, command.bound);
+    if command.json {
+        let row = |row: &against::Difference| serde_json::json!({ "variant": row.variant, "measure": row.measure, "here": row.here, "there": row.there });
+        println!("{}", serde_json::to_string_pretty(&found.iter().map(row).collect::<Vec<_>>())?);
+    } else if found.is_empty() {
+        println!("no measure differs by more than {} %", 100.0 * command.bound);
+    } else {
+        print!("{}", against::table(&found));
+    }
+    if found.is_empty() { Ok(()) } else { Err(Differ(found.len()).into()) }
+}
+
+/// Several results as one: variants are named after their folders.
+fn merged(folders: &[PathBuf]) -> Result<Comparison, InputError> {
+    let mut all = Comparison::default();
+    let mut names: Vec<String> = Vec::new();
+    for folder in folders {
+        let name = folder.file_name().map_or_else(|| "results".to_owned(), |name| name.to_string_lossy().into_owned());
+        if names.contains(&name) {
+            let message = format!("another folder is called {name:?} too: variants are named after their folders");
+            return Err(InputError::new(folder, message));
+        }
+        let one = report::read::comparison(folder)?;
+        let single = one.variants().len() == 1 && one.variants()[0] == one.name;
+        let renamed = |run: Run| {
+            let variant = if single { name.clone() } else { format!("{name}: {}", run.variant) };
+            Run { variant, ..run }
+        };
+        all.notes.extend(one.notes.iter().map(|note| format!("{name}: {note}")));
+        all.stand_ins
+            .extend(one.stand_ins.iter().filter(|text| !all.stand_ins.contains(text)).cloned().collect::<Vec<_>>());
+        all.versions.extend(one.versions.into_iter().map(|(key, value)| (format!("{name}: {key}"), value)));
+        all.scenario_toml.extend(["# ", &name, "\n", &one.scenario_toml, "\n"]);
+        all.runs.extend(one.runs.into_iter().map(renamed));
+        names.push(name);
+    }
+    all.name = names.join(" and ");
+    Ok(all)
+}

@@ -1,0 +1,300 @@
+//! Figures against time: what was asked and served, what waited, who held which model, hits, SLO attainment. A curve a
+//! variant, all its seeds together, from the windows of `timeline.csv`.
+
+use super::axis::Axis;
+use super::lines::{Curve, Lines, Mark};
+use super::{Chart, Figure, origin};
+use crate::metrics::timeline::Row;
+use crate::report::{Comparison, Run};
+
+/// Windows are drawn in at most so many steps: more than this is noise.
+const STEPS: usize = 60;
+
+/// Variants whose workers are drawn: each has a figure of its own.
+const MOST_STACKED: usize = 8;
+
+/// A window's value, and what it weighs among those of one step.
+type Measure<'a> = &'a dyn Fn(&Run, &Row) -> Option<(f64, f64)>;
+
+/// Time as the figures of a comparison have it.
+struct Clock {
+    end_s: f64,
+    unit_s: f64,
+    unit: &'static str,
+}
+
+impl Clock {
+    fn of(comparison: &Comparison) -> Self {
+        let end_s = comparison.runs.iter().map(end_s).fold(0.0, f64::max).max(1.0);
+        let (unit_s, unit) = time_unit(end_s);
+        Self { end_s, unit_s, unit }
+    }
+
+    fn axis(&self, what: &str) -> Axis {
+        let mut x = Axis::from_zero(&format!("{what}, {}", self.unit), self.end_s / self.unit_s, 8.0);
+        x.high = self.end_s / self.unit_s;
+        x.ticks.retain(|(value, _)| *value <= x.high);
+        x
+    }
+
+    fn step_s(&self) -> f64 {
+        self.end_s / STEPS as f64
+    }
+
+    /// A measure in steps of time: windows by their weights.
+    fn steps<'a>(&self, runs: impl Iterator<Item = &'a Run>, measure: Measure<'_>) -> Vec<(f64, f64)> {
+        let mut sums = vec![(0.0, 0.0); STEPS + 1];
+        for run in runs {
+            for row in &run.timeline.rows {
+                if let Some((value, weight)) = measure(run, row) {
+                    let step = ((middle_s(run, row) / self.step_s()) as usize).min(STEPS);
+                    sums[step].0 += value * weight;
+                    sums[step].1 += weight;
+                }
+            }
+        }
+        let steps = sums.into_iter().enumerate().filter(|(_, (_, weight))| *weight > 0.0);
+        let middle = |step: usize| ((step as f64 + 0.5) * self.step_s()).min(self.end_s) / self.unit_s;
+        steps.map(|(step, (sum, weight))| (middle(step), sum / weight)).collect()
+    }
+
+    fn curves(&self, comparison: &Comparison, measure: Measure<'_>) -> Vec<Curve> {
+        let curve = |variant: &str| Curve {
+            name: variant.to_owned(),
+            points: self.steps(comparison.runs_of(variant), measure),
+            dots: Vec::new(),
+        };
+        comparison.variants().into_iter().map(curve).collect()
+    }
+}
+
+/// All of them; none that has nothing to show.
+pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
+    let clock = Clock::of(comparison);
+    let single = [served(comparison, &clock), queue(comparison, &clock), hits(comparison, &clock)];
+    let mut figures: Vec<Figure> = single.into_iter().chain([attainment(comparison, &clock)]).flatten().collect();
+    figures.extend(held(comparison, &clock));
+    figures.extend(comparison.variants().into_iter().take(MOST_STACKED).filter_map(|variant| {
+        let several = comparison.variants().len() > 1;
+        workers(
+            comparison,
+            &clock,
+            variant,
+            if several { format!("workers-{}", plain(variant)) } else { "workers".into() },
+        )
+    }));
+    figures
+}
+
+/// A variant's name as part of a file's.
+fn plain(variant: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+') { c } else { '-' };
+    variant.chars().map(safe).collect()
+}
+
+/// Requests offered and completed a minute.
+fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
+    let a_minute = |count: u64, run: &Run| (count as f64 / (run.timeline.window_s / 60.0), 1.0);
+    let first = comparison.variants().first().copied()?;
+    let offered = Curve {
+        name: "offered".to_owned(),
+        points: clock.steps(comparison.runs_of(first), &|run, row| Some(a_minute(row.arrivals, run))),
+        dots: Vec::new(),
+    };
+    let completed: Vec<Curve> = clock.curves(comparison, &|run, row| Some(a_minute(row.completions, run)));
+    // Last, so that variants have the colours they have elsewhere.
+    let curves: Vec<Curve> = completed.into_iter().chain([offered]).collect();
+    let title = "Requests offered and completed".to_owned();
+    Some(Figure {
+        name: "served-over-time".to_owned(),
+        description: "Requests that arrived, and that each variant completed, per minute against time.".to_owned(),
+        chart: Chart::Lines(Lines {
+            title: title.clone(),
+            subtitle: format!("Per minute, in windows of time.\n{}", origin(comparison)),
+            x: clock.axis("time"),
+            y: upwards("", &curves),
+            curves,
+            if_empty: "Nothing arrived.",
+            ..Lines::default()
+        }),
+        title,
+    })
+}
+
+/// What waits.
+fn queue(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
+    let curves = clock.curves(comparison, &|_, row| Some(((row.queued_misses + row.queued_hits) as f64, 1.0)));
+    let waited = curves.iter().flat_map(|curve| &curve.points).any(|(_, waiting)| *waiting > 0.0);
+    let title = "Requests waiting".to_owned();
+    waited.then(|| Figure {
+        name: "queue-over-time".to_owned(),
+        description: "Requests that wait for a worker at the end of each window of time, a curve a variant.".to_owned(),
+        chart: Chart::Lines(Lines {
+            title: title.clone(),
+            subtitle: format!("Misses and hits at the end of windows of time.\n{}", origin(comparison)),
+            x: clock.axis("time"),
+            y: upwards("", &curves),
+            curves,
+            marks: last_arrival(comparison, clock.unit_s).into_iter().collect(),
+            if_empty: "Nothing waited.",
+            ..Lines::default()
+        }),
+        title,
+    })
+}
+
+/// Hits among what was routed.
+fn hits(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
+    let curves = clock.curves(comparison, &|_, row| Some((row.hit_rate?, row.arrivals.max(1) as f64)));
+    let any = comparison.runs.iter().any(|run| run.summary.hit_rate.is_some_and(|rate| rate > 0.0));
+    let title = "Hit rate".to_owned();
+    any.then(|| Figure {
+        name: "hits-over-time".to_owned(),
+        description: "Share of the requests routed in each window of time that were hits, a curve a variant."
+            .to_owned(),
+        chart: Chart::Lines(Lines {
+            title: title.clone(),
+            subtitle: format!("Share of the requests routed in a window of time.\n{}", origin(comparison)),
+            x: clock.axis("time"),
+            y: Axis::shares(""),
+            curves,
+            if_empty: "Nothing was routed.",
+            ..Lines::default()
+        }),
+        title,
+    })
+}
+
+/// SLO attainment at the scenario's first multiple; none if no run has an SLO.
+fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
+    let slo = *comparison.runs.iter().find_map(|run| run.summary.slo.first())?;
+    let within = |run: &Run, row: &Row| {
+        let column = run.timeline.slo_multiples.iter().position(|m| m.total_cmp(&slo.multiple).is_eq())?;
+        // A window in which requests only failed still counts.
+        Some(((*row.slo_attainment.get(column)?)?, row.completions.max(1) as f64))
+    };
+    let title = format!("Requests finished within {}x", slo.multiple);
+    Some(Figure {
+        name: "slo-attainment".to_owned(),
+        description: format!(
+            "Share of the requests that ended in each window of time within {} seconds, a curve a variant.",
+            slo.threshold_s
+        ),
+        chart: Chart::Lines(Lines {
+            title: title.clone(),
+            subtitle: format!(
+                "Share of the requests that ended in a window of time with a latency of at most {} s.\n{}",
+                rounded(slo.threshold_s),
+                origin(comparison)
+            ),
+            x: clock.axis("time of finish"),
+            y: Axis::shares(""),
+            curves: clock.curves(comparison, &within),
+            marks: last_arrival(comparison, clock.unit_s).into_iter().collect(),
+            if_empty: "No request ended.",
+            ..Lines::default()
+        }),
+        title,
+    })
+}
+
+/// Workers that hold the large model; none where there is one model or they never change.
+fn held(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
+    let changes = comparison.runs.iter().any(|run| run.summary.model_loads > 0);
+    let curves = clock.curves(comparison, &|_, row| Some((*row.workers_by_model.first()?, 1.0)));
+    let title = "Workers with the large model".to_owned();
+    (changes && comparison.variants().len() > 1).then(|| Figure {
+        name: "allocation".to_owned(),
+        description: "Workers that hold the large model against time, a curve a variant.".to_owned(),
+        chart: Chart::Lines(Lines {
+            title: title.clone(),
+            subtitle: format!(
+                "Means over windows of time and seeds; loading workers hold none.\n{}",
+                origin(comparison)
+            ),
+            x: clock.axis("time"),
+            y: upwards("", &curves),
+            curves,
+            if_empty: "Nobody held anything.",
+            ..Lines::default()
+        }),
+        title,
+    })
+}
+
+/// Workers by the model that they hold, stacked, of a variant; with what its monitor wanted for the large model.
+fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: String) -> Option<Figure> {
+    let first = comparison.runs_of(variant).next()?;
+    let changes = comparison.runs_of(variant).any(|run| run.summary.model_loads > 0);
+    if !changes || first.timeline.models.len() < 2 {
+        return None;
+    }
+    let by_model = |model: usize| {
+        clock.steps(comparison.runs_of(variant), &move |_, row| Some((*row.workers_by_model.get(model)?, 1.0)))
+    };
+    let loading = clock.steps(comparison.runs_of(variant), &|_, row| Some((row.workers_loading, 1.0)));
+    let models = first.timeline.models.iter().enumerate();
+    let mut curves: Vec<Curve> = models
+        .map(|(model, name)| Curve { name: name.clone(), points: by_model(model), dots: Vec::new() })
+        .chain([Curve { name: "loading".to_owned(), points: loading, dots: Vec::new() }])
+        .collect();
+    let all: f64 = curves.iter().filter_map(|curve| curve.points.first()).map(|(_, y)| *y).sum();
+    let wanted = first.wanted.iter().filter(|(time_s, _)| *time_s <= clock.end_s);
+    curves[0].dots = wanted.map(|(time_s, wanted)| (time_s / clock.unit_s, f64::from(*wanted))).collect();
+    let title = format!("Workers by model: {variant}");
+    let dots =
+        if curves[0].dots.is_empty() { "" } else { " Dots: large workers that the monitor wanted (first seed)." };
+    Some(Figure {
+        name,
+        description: format!("Workers of {variant} by the model that they hold against time, stacked."),
+        chart: Chart::Lines(Lines {
+            title: title.clone(),
+            subtitle: format!("Means over windows of time, stacked.{dots}\n{}", origin(comparison)),
+            x: clock.axis("time"),
+            y: Axis::from_zero("", all.max(1.0), 5.0),
+            curves,
+            stacked: true,
+            if_empty: "Nobody held anything.",
+            ..Lines::default()
+        }),
+        title,
+    })
+}
+
+/// An axis from 0 to the highest point.
+fn upwards(label: &str, curves: &[Curve]) -> Axis {
+    let highest = curves.iter().flat_map(|curve| &curve.points).map(|(_, y)| *y).fold(0.0, f64::max);
+    Axis::from_zero(label, highest, 5.0)
+}
+
+fn middle_s(run: &Run, row: &Row) -> f64 {
+    row.time_s + run.timeline.window_s / 2.0
+}
+
+fn end_s(run: &Run) -> f64 {
+    run.timeline.rows.last().map_or(0.0, |row| row.time_s + run.timeline.window_s)
+}
+
+/// Where the trace ends, if it does so at the same window for all.
+fn last_arrival(comparison: &Comparison, unit_s: f64) -> Option<Mark> {
+    let mut ends = comparison.runs.iter().filter_map(|run| {
+        let row = run.timeline.rows.iter().rfind(|row| row.arrivals > 0)?;
+        Some(row.time_s + run.timeline.window_s)
+    });
+    let first = ends.next()?;
+    ends.all(|end| end.total_cmp(&first).is_eq()).then(|| Mark { at: first / unit_s, label: "last arrival".into() })
+}
+
+fn time_unit(span_s: f64) -> (f64, &'static str) {
+    match span_s {
+        span_s if span_s > 4.0 * 86_400.0 => (86_400.0, "days"),
+        span_s if span_s > 3.0 * 3600.0 => (3600.0, "hours"),
+        span_s if span_s > 300.0 => (60.0, "minutes"),
+        _ => (1.0, "seconds"),
+    }
+}
+
+/// Seconds without needless decimals.
+pub(super) fn rounded(seconds: f64) -> String {
+    if seconds >= 10.0 { format!("{seconds:.0}") } else { format!("{seconds:.2}") }
+}

@@ -1,0 +1,248 @@
+//! Figures of whole runs, a bar a variant: violations beside the bound, what hits skipped, how old their sources were,
+//! energy and cost of an image; and what violations cost, a point a variant.
+
+use super::axis::Axis;
+use super::bars::{Bar, Bars};
+use super::lines::{Curve, Lines};
+use super::{Chart, Figure, origin};
+use crate::metrics::summary::{Slo, Summary};
+use crate::report::Comparison;
+
+/// All of them; none that has nothing to show.
+pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
+    let made = [violations(comparison), steps(comparison), ages(comparison), energy(comparison), cost(comparison)];
+    made.into_iter().chain([pareto(comparison)]).flatten().collect()
+}
+
+fn first_slo(summary: &Summary) -> Option<&Slo> {
+    summary.slo.first()
+}
+
+/// A bar a variant of one measure, with intervals.
+fn bars(
+    comparison: &Comparison,
+    measure: impl Fn(&Summary) -> Option<f64> + Copy,
+    text: impl Fn(f64) -> String,
+) -> Vec<Bar> {
+    let bar = |variant: &str| {
+        let estimate = comparison.estimate(variant, measure);
+        Bar {
+            name: variant.to_owned(),
+            value: estimate.map(|estimate| estimate.mean),
+            interval: estimate.and_then(|estimate| estimate.interval()).map(|(low, high)| (low.max(0.0), high)),
+            label: estimate.map_or_else(|| "not known".to_owned(), |estimate| text(estimate.mean)),
+            ..Bar::default()
+        }
+    };
+    comparison.variants().into_iter().map(bar).collect()
+}
+
+fn highest(bars: &[Bar]) -> f64 {
+    let ends = bars.iter().flat_map(|bar| [bar.interval.map(|(_, high)| high), bar.value, bar.mark]);
+    ends.flatten().fold(0.0, f64::max)
+}
+
+/// What a reader who cannot see bars should know.
+fn spoken(bars: &[Bar]) -> String {
+    bars.iter().map(|bar| format!("{}: {}", bar.name, bar.label)).collect::<Vec<_>>().join("; ")
+}
+
+fn bar_figure(comparison: &Comparison, name: &str, title: &str, what: &str, axis: Axis, rows: Vec<Bar>) -> Figure {
+    let whiskers = if comparison.seeds() > 1 { " Whiskers: 95 % interval." } else { "" };
+    Figure {
+        name: name.to_owned(),
+        description: format!("{what} {}.", spoken(&rows)),
+        chart: Chart::Bars(Bars {
+            title: title.to_owned(),
+            subtitle: format!("{what}{whiskers}\n{}", origin(comparison)),
+            axis,
+            rows,
+            ..Bars::default()
+        }),
+        title: title.to_owned(),
+    }
+}
+
+/// Violations of the first SLO, with the bound below which no policy could have gone.
+fn violations(comparison: &Comparison) -> Option<Figure> {
+    let slo = *comparison.runs.iter().find_map(|run| first_slo(&run.summary))?;
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut rows =
+        bars(comparison, |summary| Some(100.0 * first_slo(summary)?.violation_rate), |value| percent(value / 100.0));
+    for bar in &mut rows {
+        let bound = comparison.estimate(&bar.name, |summary| first_slo(summary)?.least_violation_rate);
+        bar.mark = bound.map(|bound| 100.0 * bound.mean);
+        if let Some(bound) = bound {
+            bar.label = format!("{} (bound {})", bar.label, percent(bound.mean));
+        }
+    }
+    let title = format!("SLO violations at {}x", slo.multiple);
+    let what = "Requests not finished in time, per cent; the line across a bar is what no policy that knew all arrivals could have gone below.";
+    let axis = Axis::from_zero("per cent of all requests", highest(&rows), 5.0);
+    Some(bar_figure(comparison, "violations", &title, what, axis, rows))
+}
+
+/// Hits by the steps they skipped, and misses.
+fn steps(comparison: &Comparison) -> Option<Figure> {
+    let all = comparison.runs.iter().flat_map(|run| run.summary.hits_by_skipped_steps.keys().copied());
+    let steps: std::collections::BTreeSet<u32> = all.collect();
+    let steps: Vec<u32> = steps.into_iter().collect();
+    let parts: Vec<String> =
+        std::iter::once("miss".to_owned()).chain(steps.iter().map(|k| format!("k = {k}"))).collect();
+    let counts = |summary: &Summary| -> Vec<f64> {
+        let hits: Vec<f64> = steps.iter().map(|k| *summary.hits_by_skipped_steps.get(k).unwrap_or(&0) as f64).collect();
+        let rate = summary.hit_rate.unwrap_or(0.0);
+        let routed = if rate > 0.0 { hits.iter().sum::<f64>() / rate } else { summary.requests as f64 };
+        std::iter::once(routed - hits.iter().sum::<f64>()).chain(hits).collect()
+    };
+    stacked(
+        comparison,
+        parts,
+        counts,
+        "k-mix",
+        "What was skipped",
+        "Share of the routed requests: misses, and hits by the steps they skipped.",
+    )
+    .filter(|_| !steps.is_empty())
+}
+
+/// Hits by the age of their source.
+fn ages(comparison: &Comparison) -> Option<Figure> {
+    let names = &comparison.runs.iter().find(|run| !run.ages.is_empty())?.ages;
+    let parts: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
+    let rows = comparison.variants().into_iter().filter_map(|variant| {
+        let mut sums = vec![0.0; parts.len()];
+        for run in comparison.runs_of(variant) {
+            sums.iter_mut().zip(&run.ages).for_each(|(sum, (_, hits))| *sum += *hits as f64);
+        }
+        share_bar(variant, &sums)
+    });
+    let rows: Vec<Bar> = rows.collect();
+    let what = "Share of the hits by the age of the image they started from.";
+    (!rows.is_empty()).then(|| stacked_figure(comparison, "hit-ages", "Age of the retrieved image", what, parts, rows))
+}
+
+fn stacked(
+    comparison: &Comparison,
+    parts: Vec<String>,
+    counts: impl Fn(&Summary) -> Vec<f64>,
+    name: &str,
+    title: &str,
+    what: &str,
+) -> Option<Figure> {
+    let rows = comparison.variants().into_iter().filter_map(|variant| {
+        let mut sums = vec![0.0; parts.len()];
+        for run in comparison.runs_of(variant) {
+            sums.iter_mut().zip(counts(&run.summary)).for_each(|(sum, count)| *sum += count);
+        }
+        share_bar(variant, &sums)
+    });
+    let rows: Vec<Bar> = rows.collect();
+    (!rows.is_empty()).then(|| stacked_figure(comparison, name, title, what, parts, rows))
+}
+
+/// A bar of shares; none of nothing.
+fn share_bar(variant: &str, counts: &[f64]) -> Option<Bar> {
+    let all: f64 = counts.iter().sum();
+    (all > 0.0).then(|| Bar {
+        name: variant.to_owned(),
+        value: Some(100.0),
+        label: String::new(),
+        parts: counts.iter().map(|count| 100.0 * count / all).collect(),
+        ..Bar::default()
+    })
+}
+
+fn stacked_figure(
+    comparison: &Comparison,
+    name: &str,
+    title: &str,
+    what: &str,
+    parts: Vec<String>,
+    rows: Vec<Bar>,
+) -> Figure {
+    let percent = |bar: &Bar| {
+        let shares = parts.iter().zip(&bar.parts).map(|(part, share)| format!("{part} {share:.0} %"));
+        format!("{}: {}", bar.name, shares.collect::<Vec<_>>().join(", "))
+    };
+    let spoken: Vec<String> = rows.iter().map(percent).collect();
+    Figure {
+        name: name.to_owned(),
+        description: format!("{what} {}.", spoken.join("; ")),
+        chart: Chart::Bars(Bars {
+            title: title.to_owned(),
+            subtitle: format!("{what}\n{}", origin(comparison)),
+            axis: Axis::from_zero("per cent", 100.0, 5.0),
+            rows,
+            parts,
+        }),
+        title: title.to_owned(),
+    }
+}
+
+fn energy(comparison: &Comparison) -> Option<Figure> {
+    let rows = bars(comparison, |summary| Some(summary.energy_j_per_image? / 1000.0), |kj| format!("{kj:.2} kJ"));
+    let axis = Axis::from_zero("kilojoules", highest(&rows), 5.0);
+    let known = rows.iter().any(|bar| bar.value.is_some());
+    known.then(|| {
+        bar_figure(comparison, "energy", "Energy of an image", "Energy of the cluster per completed image.", axis, rows)
+    })
+}
+
+fn cost(comparison: &Comparison) -> Option<Figure> {
+    let rows = bars(comparison, |summary| Some(1000.0 * summary.cost_usd_per_image?), |usd| format!("${usd:.2}"));
+    let axis = Axis::from_zero("dollars", highest(&rows), 5.0);
+    let known = rows.iter().any(|bar| bar.value.is_some());
+    known.then(|| {
+        bar_figure(
+            comparison,
+            "cost",
+            "Cost of a thousand images",
+            "Price of the cluster per thousand completed images.",
+            axis,
+            rows,
+        )
+    })
+}
+
+/// Violations against the GPU seconds of an image: left and low is good.
+fn pareto(comparison: &Comparison) -> Option<Figure> {
+    let slo = *comparison.runs.iter().find_map(|run| first_slo(&run.summary))?;
+    let point = |variant: &str| {
+        let x = comparison.estimate(variant, |summary| summary.serving_gpu_s_per_request)?.mean;
+        let y = comparison.estimate(variant, |summary| Some(100.0 * first_slo(summary)?.violation_rate))?.mean;
+        Some((x, y))
+    };
+    let curves: Vec<Curve> = comparison
+        .variants()
+        .into_iter()
+        .map(|variant| Curve {
+            name: variant.to_owned(),
+            dots: point(variant).into_iter().collect(),
+            ..Curve::default()
+        })
+        .collect();
+    let ends = |of: fn(&(f64, f64)) -> f64| curves.iter().flat_map(|curve| &curve.dots).map(of).fold(0.0, f64::max);
+    let (right, top) = (ends(|point| point.0), ends(|point| point.1));
+    let title = format!("Violations at {}x against GPU time", slo.multiple);
+    (curves.len() > 1).then(|| Figure {
+        name: "pareto".to_owned(),
+        description:
+            "Violations of the first SLO against GPU seconds per image, a point a variant; left and low is good."
+                .to_owned(),
+        chart: Chart::Lines(Lines {
+            title: title.clone(),
+            subtitle: format!(
+                "Per cent of all requests, against busy GPU seconds per image; left and low is good.\n{}",
+                origin(comparison)
+            ),
+            x: Axis::from_zero("GPU seconds per completed image", right, 6.0),
+            y: Axis::from_zero("", top, 5.0),
+            curves,
+            named_dots: true,
+            if_empty: "Nothing was completed.",
+            ..Lines::default()
+        }),
+        title,
+    })
+}
