@@ -263,7 +263,7 @@ impl Metrics {
                 }
             }
             Action::Note(Note::Audited { request, nearest }) => self.retrieval.audited(*request, *nearest),
-            Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: tick.clone() }),
+            Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
             Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
             Action::Load { worker, model } => {
                 self.cluster.change(now, worker.index(), State::Loading, Some(*model));

@@ -150,7 +150,7 @@ pub enum Note {
         skipped_steps: u32,
     },
     /// The monitor decided.
-    Ticked(Tick),
+    Ticked(Box<Tick>),
     /// A worker went on to another of the models in its memory.
     Switched {
         /// Which.

@@ -36,7 +36,7 @@ impl Scheduler {
             let behind = misses_first && classes[waits.class].kind != DecisionKind::Miss;
             (waits.place.priority, behind, waits.place.key, waits.place.order)
         };
-        let waiting = classes.iter().flat_map(|class| class.line(true));
+        let waiting = classes.iter().flat_map(|class| class.line(true).iter());
         let mut before: Vec<Waits> = waiting.filter(|waits| rank(waits) < rank(own)).copied().collect();
         before.sort_unstable_by_key(rank);
         before

@@ -67,6 +67,10 @@ impl Scheduler {
         let mut requests = SmallVec::new();
         let Some(model) = self.workers.get(worker).map(|worker| worker.target) else { return requests };
         let most = self.most(worker, model);
+        if most == 1 {
+            requests.extend(self.backlog.take_first(class, in_time));
+            return requests;
+        }
         let work = self.backlog.classes()[class].work(model, self.config.total_steps);
         let alone = self.now + self.expected(worker, work, 1);
         let mut tightest = Time::MAX;

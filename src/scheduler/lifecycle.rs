@@ -376,7 +376,7 @@ impl Scheduler {
             (self.threshold, self.batches) = (cascade.threshold, cascade.batches);
         }
         self.workers.set_targets(&allocation.targets);
-        actions.push(Action::Note(Note::Ticked(tick)));
+        actions.push(Action::Note(Note::Ticked(Box::new(tick))));
         true
     }
 }

@@ -2,7 +2,6 @@
 //! the order of the discipline (`order`), and keeps what can no longer be in time behind what can. Which class goes
 //! first, and on which worker, is the dispatcher's business.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -15,12 +14,14 @@ use crate::request::{Request, RequestId};
 use crate::time::{Duration, Time};
 
 mod fair;
+mod line;
 mod order;
 
 pub use fair::Terms;
 pub use order::{Late, Order, QueueSettings};
 
 use fair::Fair;
+use line::Line;
 
 /// Requests by which the share of hits is smoothed.
 const LATELY: f64 = 128.0;
@@ -75,8 +76,8 @@ pub(super) struct Class {
     pub(super) best: ModelSet,
     /// The shortest of these: what cannot be done in that time is late.
     pub(super) shortest: Duration,
-    in_time: BTreeSet<Waits>,
-    late: BTreeSet<Waits>,
+    in_time: Line,
+    late: Line,
 }
 
 /// Everything that waits.
@@ -101,7 +102,7 @@ impl Class {
     }
 
     /// What can be in time, or the rest, in order.
-    pub(super) const fn line(&self, in_time: bool) -> &BTreeSet<Waits> {
+    pub(super) const fn line(&self, in_time: bool) -> &Line {
         if in_time { &self.in_time } else { &self.late }
     }
 
@@ -310,8 +311,8 @@ impl Backlog {
             best: models.iter().take(1).collect(),
             shortest: times.iter().flatten().min().copied().unwrap_or_default(),
             times,
-            in_time: BTreeSet::new(),
-            late: BTreeSet::new(),
+            in_time: Line::default(),
+            late: Line::default(),
         }
     }
 }
