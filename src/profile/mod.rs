@@ -375,6 +375,12 @@ impl Profile {
         self.memory_gb(gpu).zip(sum).map_or(count <= 1, |(room, sum)| sum <= room)
     }
 
+    /// The same where a GPU holds one model at a time, whatever it has room for: as live workers do.
+    #[must_use]
+    pub fn one_at_a_time(&self) -> Self {
+        Self { memory_gb: Vec::new(), ..self.clone() }
+    }
+
     /// Number of models.
     pub const fn models(&self) -> usize {
         self.models
@@ -442,6 +448,8 @@ mod tests {
         let file = parse(&text).expect("a good profile");
         let profile = Profile::select(&file, &["a".into()], &models).expect("its rows are there");
         let fits = |models: &[u16]| profile.fits(GpuId(0), models.iter().copied().map(ModelId));
+        let alone = profile.one_at_a_time();
+        assert!(!alone.fits(GpuId(0), [ModelId(1), ModelId(2)].into_iter()), "whatever there is room for");
         assert!(fits(&[0]) && fits(&[0, 1]) && fits(&[1, 2]) && !fits(&[0, 1, 2]));
         let unknown = parse(&text.replace("memory_gb = 48", "memory_gb = 20")).expect("a good profile");
         let profile = Profile::select(&unknown, &["a".into()], &models).expect("its rows are there");

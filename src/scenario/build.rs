@@ -213,7 +213,9 @@ impl Scenario {
     }
 
     fn empty_core(&self, inputs: &Inputs, measures_images: bool) -> Scheduler {
-        let hardware = Hardware { gpus: self.gpus(), profile: inputs.profile.clone() };
+        let live = measures_images;
+        let profile = if live { Arc::new(inputs.profile.one_at_a_time()) } else { inputs.profile.clone() };
+        let hardware = Hardware { gpus: self.gpus(), profile };
         let config = Config {
             serving: self.serving(),
             hardware,
