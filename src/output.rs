@@ -65,6 +65,18 @@ fn write_whole(
     })
 }
 
+/// Refuses an output file that is there already, unless `force` is given.
+///
+/// # Errors
+/// It is there.
+pub fn refuse_file(file: &Path, force: bool) -> Result<(), InputError> {
+    if force || !file.exists() {
+        return Ok(());
+    }
+    let message = "is there already: choose another file, or overwrite it with --force";
+    Err(InputError::new(file, message).key("--out"))
+}
+
 /// Refuses an output folder that holds one of `names` from an earlier run, unless `force` is given.
 ///
 /// # Errors

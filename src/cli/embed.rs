@@ -16,7 +16,7 @@ use crate::input::{InputError, sha256};
 use crate::live::encoder::DualEncoder;
 use crate::live::picture::Picture;
 use crate::live::settings::Device;
-use crate::output::write_atomic;
+use crate::output::{refuse_file, write_atomic};
 use crate::trace::{Trace, TraceFiles, npy};
 
 /// Embed a trace's prompts, or its pictures, with an ONNX dual encoder (CLIP as Optimum exports it, models/shapes/encoder)
@@ -66,10 +66,7 @@ struct Unfinished {
 }
 
 pub(super) fn run(command: &Embed) -> anyhow::Result<()> {
-    if command.out.exists() && !command.force {
-        let message = "is there already: choose another file, or overwrite it with --force";
-        return Err(InputError::new(&command.out, message).key("--out").into());
-    }
+    refuse_file(&command.out, command.force)?;
     let trace = crate::trace::read(&TraceFiles { requests: command.requests.clone(), ..TraceFiles::default() })?;
     let pictures = command.images.as_ref().map(|folder| pictures(&trace, folder, &command.requests)).transpose()?;
     if pictures.is_none() && trace.columns().prompts.is_none() {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::input::{InputError, text};
-use crate::output::write_atomic;
+use crate::output::{refuse_file, write_atomic};
 use crate::profile::import::{Imported, runtimes};
 use crate::time::MAX_INPUT_S;
 
@@ -39,10 +39,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(command: &ImportProfile) -> anyhow::Result<()> {
-    if command.out.exists() && !command.force {
-        let message = "is there already: choose another file, or overwrite it with --force";
-        return Err(InputError::new(&command.out, message).key("--out").into());
-    }
+    refuse_file(&command.out, command.force)?;
     if !(0.0..=MAX_INPUT_S).contains(&command.load_s) {
         let message = "expected seconds from 0 to ten years";
         return Err(InputError::new(&command.table, message).value("--load-s", command.load_s).into());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{ProfileFile, Service};
+use super::{MOST_BATCH, ProfileFile, Service};
 use crate::input::InputError;
 
 /// Longest runtime taken for a measurement, milliseconds: those tables give it to batches that were not run.
@@ -53,7 +53,7 @@ pub fn runtimes(text: &str, file: &Path, renamed: &[(String, String)], load_s: f
         let size: u32 = size
             .parse()
             .ok()
-            .filter(|size| (1..=1024).contains(size))
+            .filter(|size| (1..=MOST_BATCH).contains(size))
             .ok_or_else(|| wrong(COLUMNS[2], size, "expected a number of requests from 1 to 1024"))?;
         let runtime: f64 = runtime
             .parse()

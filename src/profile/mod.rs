@@ -90,7 +90,7 @@ const TIME: &str = "expected seconds from 0 to ten years";
 const MEMORY: &str = "expected GB above 0, at most 1000000";
 
 /// Requests that a job may have at most.
-const MOST_BATCH: u32 = 1024;
+pub const MOST_BATCH: u32 = 1024;
 
 const fn whole() -> f64 {
     1.0

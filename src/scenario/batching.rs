@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::seconds;
 use crate::input::InputError;
+use crate::profile::MOST_BATCH;
 use crate::scheduler::Batching;
 use crate::time::Duration;
 
@@ -39,7 +40,7 @@ impl BatchingSection {
 
     /// What is out of range.
     pub(super) fn check(&self, file: &Path) -> Result<(), InputError> {
-        if !(1..=1024).contains(&self.size) {
+        if !(1..=MOST_BATCH).contains(&self.size) {
             return Err(
                 InputError::new(file, "expected a number of requests from 1 to 1024").value("batching.size", self.size)
             );

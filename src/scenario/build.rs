@@ -212,8 +212,7 @@ impl Scenario {
         core
     }
 
-    fn empty_core(&self, inputs: &Inputs, measures_images: bool) -> Scheduler {
-        let live = measures_images;
+    fn empty_core(&self, inputs: &Inputs, live: bool) -> Scheduler {
         let profile = if live { Arc::new(inputs.profile.one_at_a_time()) } else { inputs.profile.clone() };
         let hardware = Hardware { gpus: self.gpus(), profile };
         let config = Config {
@@ -225,7 +224,7 @@ impl Scenario {
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
             weight: self.capacity_bytes().map_or(Weight::One, |_| Weight::Bytes(self.cache.image_bytes.unwrap_or(1))),
-            measures_images,
+            measures_images: live,
         };
         let cache = ImageCache::new(CacheSettings {
             capacity: self.capacity(),

@@ -81,8 +81,7 @@ impl Scenario {
 /// A column of confidences.
 fn read(file: &Path, column: Option<&str>) -> Result<Vec<f64>, InputError> {
     let text = crate::input::text(file)?;
-    let mut rows =
-        csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let mut rows = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let broken = |error: &csv::Error| InputError::new(file, error.to_string());
     let header = rows.headers().map_err(|error| broken(&error))?.clone();
     let place =

@@ -29,16 +29,11 @@ pub struct QueueSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ease: Option<bool>,
     /// Whether a request is rejected at once that cannot be in time behind what goes before it.
-    #[serde(skip_serializing_if = "is_off")]
+    #[serde(skip_serializing_if = "super::is_default")]
     pub admission: bool,
     /// When a request without a deadline of its own should be finished: so many full generations on the large model
     /// (first GPU type) after its arrival.
     pub deadline_multiple: f64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_off(setting: &bool) -> bool {
-    !*setting
 }
 
 impl Default for QueueSection {

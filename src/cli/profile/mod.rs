@@ -10,7 +10,7 @@ use super::live::{Equipment, LibraryArguments};
 use crate::input::InputError;
 use crate::live::library::Library;
 use crate::live::measure::Plan;
-use crate::output::write_atomic;
+use crate::output::{refuse_file, write_atomic};
 use crate::profile::ProfileFile;
 use crate::scenario::{Override, Scenario, Source};
 
@@ -92,10 +92,7 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
 
 /// What would only be found out after minutes of measuring.
 fn check(command: &Profile, scenario: &Scenario, source: &Source) -> Result<(), InputError> {
-    if command.out.exists() && !command.force {
-        let message = "is there already: choose another file, or overwrite it with --force";
-        return Err(InputError::new(&command.out, message).key("--out"));
-    }
+    refuse_file(&command.out, command.force)?;
     let folder = command.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(InputError::new(folder, "is no folder: make it, or choose another").key("--out"));

@@ -1,8 +1,8 @@
 //! Figure: quality of refinements against the similarity of their sources, with what was fitted and the bounds.
 
+use super::Figure;
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
-use super::{Chart, Figure};
 use crate::calibration::fit::Fit;
 
 /// A colour a number of skipped steps: dots are pairs, steps the fit, and dashed are the quality to reach and the
@@ -32,13 +32,13 @@ pub fn calibration(name: &str, measure: &str, alpha: f64, fits: &[Fit]) -> Figur
         .filter_map(|fit| fit.bound.map(|at| Mark { at, label: fit.skipped_steps.to_string() }));
     let title = "Quality of refinements by similarity of their sources".to_owned();
     let percent = (alpha * 1000.0).round() / 10.0;
-    Figure {
-        name: "calibration".to_owned(),
-        description: "Quality of each refined picture against the similarity of prompt and source, a colour a number \
+    Figure::lines(
+        "calibration",
+        "Quality of each refined picture against the similarity of prompt and source, a colour a number \
                       of skipped steps, with the rising steps fitted to it and the bounds."
             .to_owned(),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
+        Lines {
+            title,
             subtitle: format!(
                 "Quality: {measure}; {name}, half of the requests. Dashed: {percent} % of the large model's mean, and the bounds."
             ),
@@ -49,9 +49,8 @@ pub fn calibration(name: &str, measure: &str, alpha: f64, fits: &[Fit]) -> Figur
             if_empty: "No request has a source.",
             x,
             ..Lines::default()
-        }),
-        title,
-    }
+        },
+    )
 }
 
 /// The corners of the fitted steps.

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
 use super::over_time::rounded;
-use super::{Chart, Figure, origin};
+use super::{Figure, origin};
 use crate::metrics::summary::Slo;
 use crate::report::{Comparison, Run};
 
@@ -12,11 +12,11 @@ const POINTS: u32 = 400;
 
 /// A curve a variant, all its seeds together, with the first run's SLO thresholds.
 pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
-    titled(comparison, "latency".to_owned(), "Latency distribution".to_owned())
+    titled(comparison, "latency", "Latency distribution".to_owned())
 }
 
 /// The same under another name and title.
-pub(super) fn titled(comparison: &Comparison, name: String, title: String) -> Option<Figure> {
+pub(super) fn titled(comparison: &Comparison, name: &str, title: String) -> Option<Figure> {
     let first = comparison.runs.first()?;
     let thresholds = first.summary.slo.iter().map(|slo| slo.threshold_s).filter(|threshold_s| *threshold_s > 0.0);
     let (low, high) = range(comparison.runs.iter(), thresholds);
@@ -32,13 +32,11 @@ pub(super) fn titled(comparison: &Comparison, name: String, title: String) -> Op
         .collect();
     let marks = first.summary.slo.iter().filter(|slo| slo.threshold_s > 0.0);
     let mark = |slo: &Slo| Mark { at: libm::log10(slo.threshold_s), label: format!("{}x", slo.multiple) };
-    Some(Figure {
+    Some(Figure::lines(
         name,
-        description:
-            "Share of all requests finished within a latency, a curve a variant; the further left, the faster."
-                .to_owned(),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
+        "Share of all requests finished within a latency, a curve a variant; the further left, the faster.".to_owned(),
+        Lines {
+            title,
             subtitle: format!(
                 "Share of all requests finished within a time.{}\n{}",
                 dashed(&first.summary.slo),
@@ -51,9 +49,8 @@ pub(super) fn titled(comparison: &Comparison, name: String, title: String) -> Op
             if_empty: "No request was completed.",
             x,
             ..Lines::default()
-        }),
-        title,
-    })
+        },
+    ))
 }
 
 /// " Dashed: 2x (192 s), 4x (384 s) of a full generation."

@@ -57,6 +57,16 @@ impl Chart {
 }
 
 impl Figure {
+    /// Of curves; its title is the chart's.
+    fn lines(name: &str, description: String, chart: Lines) -> Self {
+        Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Lines(chart) }
+    }
+
+    /// Of bars, likewise.
+    fn bars(name: &str, description: String, chart: Bars) -> Self {
+        Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Bars(chart) }
+    }
+
     /// Its SVG file, dark on white.
     ///
     /// # Errors
@@ -87,7 +97,7 @@ impl Figure {
     ///
     /// # Errors
     /// See [`DrawError`].
-    pub(super) fn files(&self) -> Result<[ReportFile; 3], DrawError> {
+    pub(in crate::report) fn files(&self) -> Result<[ReportFile; 3], DrawError> {
         let file = |ending: &str, bytes| ReportFile { path: format!("figures/{}.{ending}", self.name), bytes };
         Ok([file("svg", self.svg()?.into_bytes()), file("png", self.png()?), file("csv", self.csv().into_bytes())])
     }
@@ -108,7 +118,7 @@ pub fn figures(comparison: &Comparison) -> Vec<Figure> {
 
 /// The distribution of latency alone, under another name and title.
 #[must_use]
-pub fn latencies(comparison: &Comparison, name: String, title: String) -> Option<Figure> {
+pub fn latencies(comparison: &Comparison, name: &str, title: String) -> Option<Figure> {
     latency::titled(comparison, name, title)
 }
 

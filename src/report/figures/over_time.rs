@@ -3,7 +3,7 @@
 
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
-use super::{Chart, Figure, origin};
+use super::{Figure, origin};
 use crate::metrics::timeline::Row;
 use crate::report::{Comparison, Run};
 
@@ -76,12 +76,8 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     figures.extend(held(comparison, &clock));
     figures.extend(comparison.variants().into_iter().take(MOST_STACKED).filter_map(|variant| {
         let several = comparison.variants().len() > 1;
-        workers(
-            comparison,
-            &clock,
-            variant,
-            if several { format!("workers-{}", plain(variant)) } else { "workers".into() },
-        )
+        let name = if several { format!("workers-{}", plain(variant)) } else { "workers".to_owned() };
+        workers(comparison, &clock, variant, &name)
     }));
     figures
 }
@@ -105,20 +101,19 @@ fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     // Last, so that variants have the colours they have elsewhere.
     let curves: Vec<Curve> = completed.into_iter().chain([offered]).collect();
     let title = "Requests offered and completed".to_owned();
-    Some(Figure {
-        name: "served-over-time".to_owned(),
-        description: "Requests that arrived, and that each variant completed, per minute against time.".to_owned(),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
+    Some(Figure::lines(
+        "served-over-time",
+        "Requests that arrived, and that each variant completed, per minute against time.".to_owned(),
+        Lines {
+            title,
             subtitle: format!("Per minute, in windows of time.\n{}", origin(comparison)),
             x: clock.axis("time"),
             y: upwards("", &curves),
             curves,
             if_empty: "Nothing arrived.",
             ..Lines::default()
-        }),
-        title,
-    })
+        },
+    ))
 }
 
 /// What waits.
@@ -126,20 +121,21 @@ fn queue(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let curves = clock.curves(comparison, &|_, row| Some(((row.queued_misses + row.queued_hits) as f64, 1.0)));
     let waited = curves.iter().flat_map(|curve| &curve.points).any(|(_, waiting)| *waiting > 0.0);
     let title = "Requests waiting".to_owned();
-    waited.then(|| Figure {
-        name: "queue-over-time".to_owned(),
-        description: "Requests that wait for a worker at the end of each window of time, a curve a variant.".to_owned(),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
-            subtitle: format!("Misses and hits at the end of windows of time.\n{}", origin(comparison)),
-            x: clock.axis("time"),
-            y: upwards("", &curves),
-            curves,
-            marks: last_arrival(comparison, clock.unit_s).into_iter().collect(),
-            if_empty: "Nothing waited.",
-            ..Lines::default()
-        }),
-        title,
+    waited.then(|| {
+        Figure::lines(
+            "queue-over-time",
+            "Requests that wait for a worker at the end of each window of time, a curve a variant.".to_owned(),
+            Lines {
+                title,
+                subtitle: format!("Misses and hits at the end of windows of time.\n{}", origin(comparison)),
+                x: clock.axis("time"),
+                y: upwards("", &curves),
+                curves,
+                marks: last_arrival(comparison, clock.unit_s).into_iter().collect(),
+                if_empty: "Nothing waited.",
+                ..Lines::default()
+            },
+        )
     })
 }
 
@@ -148,20 +144,20 @@ fn hits(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let curves = clock.curves(comparison, &|_, row| Some((row.hit_rate?, row.arrivals.max(1) as f64)));
     let any = comparison.runs.iter().any(|run| run.summary.hit_rate.is_some_and(|rate| rate > 0.0));
     let title = "Hit rate".to_owned();
-    any.then(|| Figure {
-        name: "hits-over-time".to_owned(),
-        description: "Share of the requests routed in each window of time that were hits, a curve a variant."
-            .to_owned(),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
-            subtitle: format!("Share of the requests routed in a window of time.\n{}", origin(comparison)),
-            x: clock.axis("time"),
-            y: Axis::shares(""),
-            curves,
-            if_empty: "Nothing was routed.",
-            ..Lines::default()
-        }),
-        title,
+    any.then(|| {
+        Figure::lines(
+            "hits-over-time",
+            "Share of the requests routed in each window of time that were hits, a curve a variant.".to_owned(),
+            Lines {
+                title,
+                subtitle: format!("Share of the requests routed in a window of time.\n{}", origin(comparison)),
+                x: clock.axis("time"),
+                y: Axis::shares(""),
+                curves,
+                if_empty: "Nothing was routed.",
+                ..Lines::default()
+            },
+        )
     })
 }
 
@@ -174,14 +170,14 @@ fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
         Some(((*row.slo_attainment.get(column)?)?, row.completions.max(1) as f64))
     };
     let title = format!("Requests finished within {}x", slo.multiple);
-    Some(Figure {
-        name: "slo-attainment".to_owned(),
-        description: format!(
+    Some(Figure::lines(
+        "slo-attainment",
+        format!(
             "Share of the requests that ended in each window of time within {} seconds, a curve a variant.",
             slo.threshold_s
         ),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
+        Lines {
+            title,
             subtitle: format!(
                 "Share of the requests that ended in a window of time with a latency of at most {} s.\n{}",
                 rounded(slo.threshold_s),
@@ -193,9 +189,8 @@ fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
             marks: last_arrival(comparison, clock.unit_s).into_iter().collect(),
             if_empty: "No request ended.",
             ..Lines::default()
-        }),
-        title,
-    })
+        },
+    ))
 }
 
 /// Workers that hold the large model; none where there is one model or they never change.
@@ -203,27 +198,28 @@ fn held(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let changes = comparison.runs.iter().any(|run| run.summary.model_loads > 0);
     let curves = clock.curves(comparison, &|_, row| Some((*row.workers_by_model.first()?, 1.0)));
     let title = "Workers with the large model".to_owned();
-    (changes && comparison.variants().len() > 1).then(|| Figure {
-        name: "allocation".to_owned(),
-        description: "Workers that hold the large model against time, a curve a variant.".to_owned(),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
-            subtitle: format!(
-                "Means over windows of time and seeds; loading workers hold none.\n{}",
-                origin(comparison)
-            ),
-            x: clock.axis("time"),
-            y: upwards("", &curves),
-            curves,
-            if_empty: "Nobody held anything.",
-            ..Lines::default()
-        }),
-        title,
+    (changes && comparison.variants().len() > 1).then(|| {
+        Figure::lines(
+            "allocation",
+            "Workers that hold the large model against time, a curve a variant.".to_owned(),
+            Lines {
+                title,
+                subtitle: format!(
+                    "Means over windows of time and seeds; loading workers hold none.\n{}",
+                    origin(comparison)
+                ),
+                x: clock.axis("time"),
+                y: upwards("", &curves),
+                curves,
+                if_empty: "Nobody held anything.",
+                ..Lines::default()
+            },
+        )
     })
 }
 
 /// Workers by the model that they hold, stacked, of a variant; with what its monitor wanted for the large model.
-fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: String) -> Option<Figure> {
+fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) -> Option<Figure> {
     let first = comparison.runs_of(variant).next()?;
     let changes = comparison.runs_of(variant).any(|run| run.summary.model_loads > 0);
     if !changes || first.timeline.models.len() < 2 {
@@ -244,11 +240,11 @@ fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: String) 
     let title = format!("Workers by model: {variant}");
     let dots =
         if curves[0].dots.is_empty() { "" } else { " Dots: large workers that the monitor wanted (first seed)." };
-    Some(Figure {
+    Some(Figure::lines(
         name,
-        description: format!("Workers of {variant} by the model that they hold against time, stacked."),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
+        format!("Workers of {variant} by the model that they hold against time, stacked."),
+        Lines {
+            title,
             subtitle: format!("Means over windows of time, stacked.{dots}\n{}", origin(comparison)),
             x: clock.axis("time"),
             y: Axis::from_zero("", all.max(1.0), 5.0),
@@ -256,9 +252,8 @@ fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: String) 
             stacked: true,
             if_empty: "Nobody held anything.",
             ..Lines::default()
-        }),
-        title,
-    })
+        },
+    ))
 }
 
 /// An axis from 0 to the highest point.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Figure;
 use super::axis::Axis;
 use super::lines::{Curve, Lines};
-use super::{Chart, Figure};
 use crate::metrics::summary::Summary;
 use crate::report::SweepRow;
 
@@ -99,20 +99,19 @@ fn figure(
         format!(", a curve for each {}", names.join(", "))
     };
     let title = (*what).to_owned();
-    Some(Figure {
-        name: (*stem).to_owned(),
-        description: format!("{what} against {}{over}.", keys[across]),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
+    Some(Figure::lines(
+        stem,
+        format!("{what} against {}{over}.", keys[across]),
+        Lines {
+            title,
             subtitle: format!("Against {}{over}; means over seeds.{growing}\n{name}", keys[across]),
             x: Axis::between(&keys[across], left, right, 6.0),
             y: Axis::from_zero("", top, 5.0),
             curves,
             if_empty: "Nothing was measured.",
             ..Lines::default()
-        }),
-        title,
-    })
+        },
+    ))
 }
 
 /// A key in the order of finite numbers.

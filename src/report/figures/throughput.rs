@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::bars::{Bar, Bars};
-use super::{Chart, Figure, origin};
+use super::{Figure, origin};
 use crate::report::{Comparison, steady};
 
 /// Bars of steady throughput, with intervals over seeds.
@@ -16,14 +16,11 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
     let ratios = if variants.len() > 1 { format!(" (and over {baseline})") } else { String::new() };
     let values: Vec<String> = bars.iter().map(|bar| format!("{}: {}", bar.name, bar.label)).collect();
     let title = "Throughput".to_owned();
-    Some(Figure {
-        name: "throughput".to_owned(),
-        description: format!(
-            "Requests served per minute between first and last arrival{ratios}. {}.",
-            values.join("; ")
-        ),
-        chart: Chart::Bars(Bars {
-            title: title.clone(),
+    Some(Figure::bars(
+        "throughput",
+        format!("Requests served per minute between first and last arrival{ratios}. {}.", values.join("; ")),
+        Bars {
+            title,
             subtitle: format!(
                 "Requests served per minute between first and last arrival{ratios}{whiskers}.\n{}",
                 origin(comparison)
@@ -31,9 +28,8 @@ pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
             axis,
             rows: bars,
             ..Bars::default()
-        }),
-        title,
-    })
+        },
+    ))
 }
 
 fn bar(comparison: &Comparison, row: usize, variant: &str) -> Bar {

@@ -4,9 +4,9 @@
 use super::axis::Axis;
 use super::bars::{Bar, Bars};
 use super::lines::{Curve, Lines};
-use super::{Chart, Figure, origin};
+use super::{Figure, origin};
 use crate::metrics::summary::{Slo, Summary};
-use crate::report::Comparison;
+use crate::report::{Comparison, Run};
 
 /// All of them; none that has nothing to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
@@ -49,18 +49,17 @@ fn spoken(bars: &[Bar]) -> String {
 
 fn bar_figure(comparison: &Comparison, name: &str, title: &str, what: &str, axis: Axis, rows: Vec<Bar>) -> Figure {
     let whiskers = if comparison.seeds() > 1 { " Whiskers: 95 % interval." } else { "" };
-    Figure {
-        name: name.to_owned(),
-        description: format!("{what} {}.", spoken(&rows)),
-        chart: Chart::Bars(Bars {
+    Figure::bars(
+        name,
+        format!("{what} {}.", spoken(&rows)),
+        Bars {
             title: title.to_owned(),
             subtitle: format!("{what}{whiskers}\n{}", origin(comparison)),
             axis,
             rows,
             ..Bars::default()
-        }),
-        title: title.to_owned(),
-    }
+        },
+    )
 }
 
 /// Violations of the first SLO, with the bound below which no policy could have gone.
@@ -89,7 +88,8 @@ fn steps(comparison: &Comparison) -> Option<Figure> {
     let steps: Vec<u32> = steps.into_iter().collect();
     let parts: Vec<String> =
         std::iter::once("miss".to_owned()).chain(steps.iter().map(|k| format!("k = {k}"))).collect();
-    let counts = |summary: &Summary| -> Vec<f64> {
+    let counts = |run: &Run| -> Vec<f64> {
+        let summary = &run.summary;
         let hits: Vec<f64> = steps.iter().map(|k| *summary.hits_by_skipped_steps.get(k).unwrap_or(&0) as f64).collect();
         let rate = summary.hit_rate.unwrap_or(0.0);
         let routed = if rate > 0.0 { hits.iter().sum::<f64>() / rate } else { summary.requests as f64 };
@@ -110,22 +110,15 @@ fn steps(comparison: &Comparison) -> Option<Figure> {
 fn ages(comparison: &Comparison) -> Option<Figure> {
     let names = &comparison.runs.iter().find(|run| !run.ages.is_empty())?.ages;
     let parts: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
-    let rows = comparison.variants().into_iter().filter_map(|variant| {
-        let mut sums = vec![0.0; parts.len()];
-        for run in comparison.runs_of(variant) {
-            sums.iter_mut().zip(&run.ages).for_each(|(sum, (_, hits))| *sum += *hits as f64);
-        }
-        share_bar(variant, &sums)
-    });
-    let rows: Vec<Bar> = rows.collect();
+    let hits = |run: &Run| run.ages.iter().map(|(_, hits)| *hits as f64).collect();
     let what = "Share of the hits by the age of the image they started from.";
-    (!rows.is_empty()).then(|| stacked_figure(comparison, "hit-ages", "Age of the retrieved image", what, parts, rows))
+    stacked(comparison, parts, hits, "hit-ages", "Age of the retrieved image", what)
 }
 
 fn stacked(
     comparison: &Comparison,
     parts: Vec<String>,
-    counts: impl Fn(&Summary) -> Vec<f64>,
+    counts: impl Fn(&Run) -> Vec<f64>,
     name: &str,
     title: &str,
     what: &str,
@@ -133,7 +126,7 @@ fn stacked(
     let rows = comparison.variants().into_iter().filter_map(|variant| {
         let mut sums = vec![0.0; parts.len()];
         for run in comparison.runs_of(variant) {
-            sums.iter_mut().zip(counts(&run.summary)).for_each(|(sum, count)| *sum += count);
+            sums.iter_mut().zip(counts(run)).for_each(|(sum, count)| *sum += count);
         }
         share_bar(variant, &sums)
     });
@@ -166,18 +159,17 @@ fn stacked_figure(
         format!("{}: {}", bar.name, shares.collect::<Vec<_>>().join(", "))
     };
     let spoken: Vec<String> = rows.iter().map(percent).collect();
-    Figure {
-        name: name.to_owned(),
-        description: format!("{what} {}.", spoken.join("; ")),
-        chart: Chart::Bars(Bars {
+    Figure::bars(
+        name,
+        format!("{what} {}.", spoken.join("; ")),
+        Bars {
             title: title.to_owned(),
             subtitle: format!("{what}\n{}", origin(comparison)),
             axis: Axis::from_zero("per cent", 100.0, 5.0),
             rows,
             parts,
-        }),
-        title: title.to_owned(),
-    }
+        },
+    )
 }
 
 fn energy(comparison: &Comparison) -> Option<Figure> {
@@ -225,24 +217,24 @@ fn pareto(comparison: &Comparison) -> Option<Figure> {
     let ends = |of: fn(&(f64, f64)) -> f64| curves.iter().flat_map(|curve| &curve.dots).map(of).fold(0.0, f64::max);
     let (right, top) = (ends(|point| point.0), ends(|point| point.1));
     let title = format!("Violations at {}x against GPU time", slo.multiple);
-    (curves.len() > 1).then(|| Figure {
-        name: "pareto".to_owned(),
-        description:
+    (curves.len() > 1).then(|| {
+        Figure::lines(
+            "pareto",
             "Violations of the first SLO against GPU seconds per image, a point a variant; left and low is good."
                 .to_owned(),
-        chart: Chart::Lines(Lines {
-            title: title.clone(),
-            subtitle: format!(
-                "Per cent of all requests, against busy GPU seconds per image; left and low is good.\n{}",
-                origin(comparison)
-            ),
-            x: Axis::from_zero("GPU seconds per completed image", right, 6.0),
-            y: Axis::from_zero("", top, 5.0),
-            curves,
-            named_dots: true,
-            if_empty: "Nothing was completed.",
-            ..Lines::default()
-        }),
-        title,
+            Lines {
+                title,
+                subtitle: format!(
+                    "Per cent of all requests, against busy GPU seconds per image; left and low is good.\n{}",
+                    origin(comparison)
+                ),
+                x: Axis::from_zero("GPU seconds per completed image", right, 6.0),
+                y: Axis::from_zero("", top, 5.0),
+                curves,
+                named_dots: true,
+                if_empty: "Nothing was completed.",
+                ..Lines::default()
+            },
+        )
     })
 }

@@ -156,7 +156,7 @@ impl Validation {
             }
             let name = load.map_or_else(|| "latency".to_owned(), |load| format!("latency-{load}"));
             let title = format!("Latency live and simulated, {}", load_text(load));
-            figures::latencies(&Comparison { name: self.name.clone(), runs, ..Comparison::default() }, name, title)
+            figures::latencies(&Comparison { name: self.name.clone(), runs, ..Comparison::default() }, &name, title)
         };
         self.loads().into_iter().filter_map(figure).collect()
     }
@@ -249,9 +249,7 @@ pub fn files(validation: &Validation) -> Result<Vec<(String, Vec<u8>)>, DrawErro
         ("report.md".to_owned(), page::markdown(validation).into_bytes()),
     ];
     for figure in &figures {
-        files.push((format!("figures/{}.svg", figure.name), figure.svg()?.into_bytes()));
-        files.push((format!("figures/{}.png", figure.name), figure.png()?));
-        files.push((format!("figures/{}.csv", figure.name), figure.csv().into_bytes()));
+        files.extend(figure.files()?.map(|file| (file.path, file.bytes)));
     }
     Ok(files)
 }

@@ -88,8 +88,7 @@ impl CascadeSettings {
             for light_batch in 1..=self.largest(self.light) {
                 for heavy_batch in 1..=self.largest(ModelId::LARGE) {
                     let batches = (light_batch, heavy_batch);
-                    let Some(threshold) = self.highest(asked, light, batches) else { continue };
-                    let latency = self.latency(asked, light, batches);
+                    let Some((threshold, latency)) = self.highest(asked, light, batches) else { continue };
                     let choice = Choice { light, batches, threshold, feasible: true };
                     let changes = light.abs_diff(asked.light);
                     let beats = |(other, its_changes, its_latency, _): (f64, u32, f64, Choice)| {
@@ -105,19 +104,20 @@ impl CascadeSettings {
         best.map(|(.., choice)| choice)
     }
 
-    /// The highest threshold with which this split and these batches do; `None` if none does.
-    #[must_use]
-    pub fn highest(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> Option<f64> {
+    /// The highest threshold with which this split and these batches do, and the seconds that both stages take; `None` if
+    /// none does.
+    fn highest(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> Option<(f64, f64)> {
         let workers = self.initial.targets.len() as u32;
         let drafted = f64::from(light) * self.rate(self.light, batches.0) * self.headroom;
         let again = f64::from(workers - light) * self.rate(ModelId::LARGE, batches.1) * self.headroom;
-        let does = drafted >= asked.rate && self.latency(asked, light, batches) <= self.due.seconds();
-        does.then(|| self.confidences.highest(if asked.rate > 0.0 { again / asked.rate } else { 1.0 }))
+        let latency = self.latency(asked, light, batches);
+        let does = drafted >= asked.rate && latency <= self.due.seconds();
+        let share = if asked.rate > 0.0 { again / asked.rate } else { 1.0 };
+        does.then(|| (self.confidences.highest(share), latency))
     }
 
     /// Seconds from arrival to the second image: both jobs, and until what waits has been served.
-    #[must_use]
-    pub fn latency(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> f64 {
+    fn latency(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> f64 {
         let heavy = self.initial.targets.len() as u32 - light;
         let waits = |waiting: usize, workers: u32, model, batch| {
             waiting as f64 / (f64::from(workers) * self.rate(model, batch))
@@ -140,8 +140,7 @@ impl CascadeSettings {
     }
 
     /// The most requests of a job with a model.
-    #[must_use]
-    pub fn largest(&self, model: ModelId) -> u32 {
+    fn largest(&self, model: ModelId) -> u32 {
         self.profile.service(GpuId(0), model).most().min(self.most)
     }
 
