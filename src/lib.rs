@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod output;
 pub mod profile;
+pub mod published;
 pub mod replay;
 pub mod report;
 pub mod request;

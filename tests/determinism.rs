@@ -110,7 +110,7 @@ fn assert_equal(one: &BTreeMap<String, Vec<u8>>, other: &BTreeMap<String, Vec<u8
 fn a_comparison_does_not_depend_on_threads_or_on_when_it_runs() {
     let one = output(&["compare", "--threads", "1"]);
     for variant in ["vanilla", "nirvana", "pinecone", "modm"] {
-        for file in ["requests.csv", "allocation.csv", "workers.csv", "timeline.csv", "summary.json"] {
+        for file in ["requests.csv", "allocation.csv", "workers.csv", "absences.csv", "timeline.csv", "summary.json"] {
             assert!(one.contains_key(&format!("{variant}/{file}")), "{variant}/{file}");
         }
         let keeps = one.contains_key(&format!("{variant}/cache.csv"));

@@ -1,5 +1,6 @@
-//! `modm report` through the program: a report made again is the same, results are merged, and two results are held against
-//! each other. What a page does in a browser is tests/browser.
+//! Reports through the program: what they say is as it was (tests/snapshots; `MODM_UPDATE_SNAPSHOTS=1` writes them anew), a
+//! report made again is the same, results are merged, and two results are held against each other. What a page does in a
+//! browser is tests/browser.
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
@@ -25,8 +26,10 @@ mode = "throughput"
 [[variant]]
 name = "vanilla"
 set = { "system.policy" = "vanilla" }
+published = { throughput_per_min = 4.0 }
 [[variant]]
 name = "modm"
+published = { throughput_ratio = 2.5 }
 "#;
 
 fn modm(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
@@ -62,6 +65,132 @@ fn a_report_made_again_is_the_same_byte_for_byte() {
     let (code, out, err) = modm(folder.path(), &["report", "results"]);
     assert!(code == 0 && out.contains("req/min"), "{err}");
     assert!(report(&place) == before);
+}
+
+/// Holds a result's tables and text, and the data of its figures, against a snapshot.
+fn assert_as_it_was(result: &Path, snapshot: &str, tables: &[&str]) {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(snapshot);
+    let figures = fs::read_dir(result.join("figures")).unwrap().map(|entry| entry.unwrap().path());
+    let figures = figures.filter(|path| path.extension().is_some_and(|extension| extension == "csv"));
+    let mut files: Vec<_> = tables.iter().map(|name| result.join(name)).chain(figures).collect();
+    files.sort();
+    let now: BTreeMap<String, String> = files
+        .iter()
+        .map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(file).unwrap()))
+        .collect();
+    if std::env::var_os("MODM_UPDATE_SNAPSHOTS").is_some() {
+        let _ = fs::remove_dir_all(&kept);
+        fs::create_dir_all(&kept).unwrap();
+        for (name, text) in &now {
+            fs::write(kept.join(name), text).unwrap();
+        }
+    }
+    let names = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    assert_eq!(now.keys().cloned().collect::<Vec<_>>(), names, "{snapshot}: files");
+    for (name, text) in &now {
+        let before = fs::read_to_string(kept.join(name)).unwrap();
+        let differs = text.lines().zip(before.lines()).find(|(now, before)| now != before);
+        assert!(*text == before, "{snapshot}/{name}: {differs:?}");
+    }
+}
+
+#[test]
+fn what_reports_say_is_as_it_was() {
+    let folder = results();
+    assert_as_it_was(&folder.path().join("results"), "compare", &["comparison.csv", "report.md"]);
+    let sweep = [
+        "sweep",
+        "scenario.toml",
+        "--vary",
+        "variant=vanilla,modm",
+        "--vary",
+        "trace.synthetic.arrivals.rate_per_min=2,8",
+        "--out",
+        "sweep",
+        "--quiet",
+    ];
+    let (code, out, err) = modm(folder.path(), &sweep);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.lines().any(|line| line.trim_start().starts_with("modm ") && line.contains('%')), "{out}");
+    assert_as_it_was(&folder.path().join("sweep"), "sweep", &["sweep.csv", "report.md"]);
+    let plan = [
+        "plan",
+        "scenario.toml",
+        "--attainment",
+        "0.9",
+        "--seeds",
+        "2",
+        "--max-gpus",
+        "12",
+        "--alternatives",
+        "0",
+        "--out",
+        "plan",
+        "--quiet",
+    ];
+    let (code, out, err) = modm(folder.path(), &plan);
+    assert!(code == 0 && out.contains("hold 90 % within 2x"), "{out}{err}");
+    assert_as_it_was(&folder.path().join("plan"), "plan", &["plan.csv"]);
+    let page = fs::read_to_string(folder.path().join("plan/report.html")).unwrap();
+    assert!(page.contains("hold 90 % within 2x") && page.contains("name = &quot;small&quot;"));
+}
+
+#[test]
+fn the_quickstart_gives_what_is_kept_of_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = root.join("scenarios/quickstart.toml").display().to_string();
+    let (code, _, err) = modm(folder.path(), &["compare", &scenario, "--out", "results", "--quiet"]);
+    assert_eq!(code, 0, "{err}");
+    for file in ["comparison.csv", "report.md"] {
+        let now = fs::read_to_string(folder.path().join("results").join(file)).unwrap();
+        let kept = fs::read_to_string(root.join("results/reference/quickstart").join(file)).unwrap();
+        assert!(now == kept, "{file} is not that of results/reference: scripts/reproduce writes it anew");
+    }
+}
+
+#[test]
+fn workers_are_shown_in_the_window_that_is_asked_for() {
+    let folder = results();
+    let rows = |name: &str| -> Vec<csv::StringRecord> {
+        let mut table = csv::Reader::from_path(folder.path().join("results/figures").join(name)).unwrap();
+        table.records().map(Result::unwrap).collect()
+    };
+    let number = |row: &csv::StringRecord, at: usize| row[at].parse::<f64>().unwrap();
+    assert!(rows("gantt-modm.csv").iter().any(|row| &row[1] == "loading"), "shown from the first load on");
+    let (code, _, err) = modm(folder.path(), &["report", "results", "--window", "600..700.5"]);
+    assert_eq!(code, 0, "{err}");
+    for variant in ["vanilla", "modm"] {
+        let drawn = rows(&format!("gantt-{variant}.csv"));
+        assert!(drawn.iter().all(|row| number(row, 2) < 700.5 && number(row, 3) > 600.0));
+        // Every job of the first seed that touches the window is there, and no other.
+        let requests = folder.path().join(format!("results/{variant}/seed-42/requests.csv"));
+        let mut requests = csv::Reader::from_path(requests).unwrap();
+        let header = requests.headers().unwrap().clone();
+        let at = |name: &str| header.iter().position(|column| column == name).unwrap();
+        let (start, finish) = (at("start_s"), at("finish_s"));
+        let jobs = requests.records().map(Result::unwrap).filter(|row| !row[start].is_empty());
+        let jobs = jobs.filter(|row| number(row, start) < 700.5 && number(row, finish) > 600.0).count();
+        assert_eq!(drawn.iter().filter(|row| row[4].contains(" on ")).count(), jobs, "{variant}");
+    }
+    for bad in ["600", "700..600", "a..b", "-1..5"] {
+        assert_eq!(modm(folder.path(), &["report", "results", &format!("--window={bad}")]).0, 2, "{bad}");
+    }
+}
+
+#[test]
+fn what_was_published_is_shown_beside() {
+    let folder = results();
+    let mut table = csv::Reader::from_path(folder.path().join("results/figures/throughput.csv")).unwrap();
+    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    assert_eq!(table.headers().unwrap().iter().next_back(), Some("published"));
+    let number = |row: usize, column: usize| rows[row][column].parse::<f64>().unwrap();
+    assert!((number(0, 4) - 4.0).abs() < 1e-9);
+    assert!((number(1, 4) - 2.5 * number(0, 1)).abs() < 1e-9, "a ratio, of what the first variant has here");
+    let page = fs::read_to_string(folder.path().join("results/report.html")).unwrap();
+    assert!(page.contains("published 2.5x"));
 }
 
 #[test]

@@ -24,8 +24,16 @@ gpus = [{ type = "mi210", count = 4 }]
 const VARY: [&str; 4] = ["--vary", "cache.capacity=20,100", "--vary", "cache.eviction=fifo,lru,random"];
 
 /// Files that a run writes and that depend on nothing but its inputs.
-const FILES: [&str; 7] =
-    ["scenario.toml", "requests.csv", "allocation.csv", "workers.csv", "timeline.csv", "cache.csv", "summary.json"];
+const FILES: [&str; 8] = [
+    "scenario.toml",
+    "requests.csv",
+    "allocation.csv",
+    "workers.csv",
+    "absences.csv",
+    "timeline.csv",
+    "cache.csv",
+    "summary.json",
+];
 
 struct Folder(TempDir);
 
@@ -154,6 +162,7 @@ fn what_is_wrong_is_said_before_anything_is_written() {
         assert!(error.contains(message), "{error}");
         assert!(!folder.path("none").exists(), "{arguments:?} wrote something");
     };
+    refused(&["--vary", "variant=nix"], "--vary = variant=nix: expected some of ");
     refused(&["--vary", "cache.capacity"], "--vary = cache.capacity: expected KEY=V1,V2,...");
     refused(&["--vary", "cache.capacity=5,5"], "expected each value once: 5 stands there twice");
     refused(&["--vary", "cache.capacity=5,0"], "--vary: cache.capacity = 0: expected at least 1");

@@ -30,8 +30,9 @@ const LARGE_WHY: &str = "the stand-in makes the small model's images as good a s
 const SPLIT_WHY: &str = "the monitor wants 3.6 of 4 large workers, rounds to 4 more often than not, and then no \
     worker is small: hits wait behind every miss.";
 
-fn ratio(runs: &Runs, folder: &str, variant: &str, row: (f64, Kind, &'static str)) -> anyhow::Result<Row> {
-    let (published, kind, why) = row;
+fn ratio(runs: &Runs, folder: &str, variant: &str, row: (Kind, &'static str)) -> anyhow::Result<Row> {
+    let (kind, why) = row;
+    let published = runs.published(folder, variant)?.throughput_ratio.context("no ratio")?;
     let ours = runs.ratio(folder, variant, "vanilla", steady)?;
     Ok(Row { what: format!("{variant} / vanilla"), published, ours, decimals: 2, kind, why })
 }
@@ -45,18 +46,19 @@ pub(crate) fn throughput(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     page.against(&[
         Row {
             what: "vanilla, requests a minute".into(),
-            published: 10.5,
+            published: runs.published(MI210, "vanilla")?.throughput_per_min.context("no throughput")?,
             ours: runs.measure(MI210, "vanilla", steady)?,
             decimals: 2,
             kind: Kind::Derived,
             why: "16 x 60 / 91.5 = 10.49; the rest is the first 91.5 s, in which nothing finishes.",
         },
-        ratio("modm-sdxl", (2.5, Kind::Fitted, ""))?,
-        ratio("modm-sana", (3.2, Kind::Predicted, ""))?,
-        ratio("nirvana", (1.2, Kind::Predicted, NIRVANA_WHY))?,
-        ratio("pinecone", (1.8, Kind::Predicted, PINECONE_WHY))?,
-        ratio("modm-sdxl-cache-large", (2.3, Kind::Predicted, LARGE_WHY))?,
+        ratio("modm-sdxl", (Kind::Fitted, ""))?,
+        ratio("modm-sana", (Kind::Predicted, ""))?,
+        ratio("nirvana", (Kind::Predicted, NIRVANA_WHY))?,
+        ratio("pinecone", (Kind::Predicted, PINECONE_WHY))?,
+        ratio("modm-sdxl-cache-large", (Kind::Predicted, LARGE_WHY))?,
     ]);
+    page.figure("throughput-mi210/figures/throughput", "Throughput of each variant, with what was published")?;
     Ok(())
 }
 
@@ -118,20 +120,20 @@ pub(crate) fn energy(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
          assumed and are alike for all models on one GPU, so this is close to GPU seconds saved: read no more into it.",
     );
     let per_request = |summary: &Summary| Some(summary.energy_j? / summary.completed as f64);
-    let row = |variant: &str, published: f64, why| -> anyhow::Result<Row> {
+    let row = |variant: &str, why| -> anyhow::Result<Row> {
+        let published = 100.0 * (1.0 - runs.published(MI210, variant)?.energy_ratio.context("no energy")?);
         let ratio = runs.ratio(MI210, variant, "vanilla", per_request)?;
         let ours = Measured(ratio.0.iter().map(|ratio| (1.0 - ratio) * 100.0).collect());
         Ok(Row { what: variant.into(), published, ours, decimals: 1, kind: Kind::Predicted, why })
     };
     page.against(&[
-        row("nirvana", 23.9, "as for its throughput: too many hits.")?,
+        row("nirvana", "as for its throughput: too many hits.")?,
         row(
             "modm-sdxl",
-            46.7,
             "2.5 times the throughput at equal power is 60 % less energy; the published 46.7 % may be of a lower \
              load, or of powers that differ by model: we do not know.",
         )?,
-        row("modm-sana", 66.3, "")?,
+        row("modm-sana", "")?,
     ]);
     Ok(())
 }
@@ -144,10 +146,10 @@ pub(crate) fn throughput_a40(runs: &Runs, page: &mut Page) -> anyhow::Result<()>
     );
     let ratio = |variant: &str, row| ratio(runs, A40, variant, row);
     page.against(&[
-        ratio("modm-sdxl", (2.5, Kind::Predicted, ""))?,
-        ratio("modm-sana", (3.2, Kind::Predicted, SPLIT_WHY))?,
-        ratio("nirvana", (1.2, Kind::Predicted, "as on 16 MI210."))?,
-        ratio("pinecone", (1.8, Kind::Predicted, "as on 16 MI210."))?,
+        ratio("modm-sdxl", (Kind::Predicted, ""))?,
+        ratio("modm-sana", (Kind::Predicted, SPLIT_WHY))?,
+        ratio("nirvana", (Kind::Predicted, "as on 16 MI210."))?,
+        ratio("pinecone", (Kind::Predicted, "as on 16 MI210."))?,
     ]);
     Ok(())
 }
@@ -182,25 +184,35 @@ pub(crate) fn rising(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
         ]);
     }
     page.table(&["", "P99, s", "within 2x", "within 4x", "loads"], &rows);
+    let figures = [
+        ("served-over-time", "Requests offered and completed against time"),
+        ("queue-over-time", "Requests waiting against time"),
+        ("hits-over-time", "Hit rate against time"),
+        ("workers-modm-sdxl", "Workers of modm-sdxl by model against time"),
+    ];
+    for (name, what) in figures {
+        page.figure(&format!("rising-mi210/figures/{name}"), what)?;
+    }
     Ok(())
 }
 
 pub(crate) fn scaling(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     page.heading("Scaling, MoDM-SDXL on MI210");
     page.paragraph("`scenarios/paper/scaling-mi210.toml`: steady throughput over that of 4 GPUs.");
-    let published = [(8, 2.3), (12, 3.3), (16, 4.2), (20, 5.7), (24, 7.2), (28, 8.1), (32, 9.3)];
     let mut rows = Vec::new();
-    for (gpus, published) in published {
+    for gpus in [8, 12, 16, 20, 24, 28, 32] {
+        let variant = format!("gpus-{gpus}");
         rows.push(Row {
             what: format!("{gpus} GPUs"),
-            published,
-            ours: runs.ratio("scaling-mi210", &format!("gpus-{gpus}"), "gpus-4", steady)?,
+            published: runs.published("scaling-mi210", &variant)?.throughput_ratio.context("no ratio")?,
+            ours: runs.ratio("scaling-mi210", &variant, "gpus-4", steady)?,
             decimals: 2,
             kind: Kind::Predicted,
             why: "",
         });
     }
     page.against(&rows);
+    page.figure("scaling-mi210/figures/throughput", "Throughput by number of GPUs, with what was published")?;
     page.paragraph(
         "The published curve rises faster than the number of GPUs: 9.3 with 8 times as many. Ours cannot: the load is \
          in proportion, so the hit rate is alike everywhere, and so is the share of the fluid optimum. It stays below \

@@ -71,6 +71,14 @@ impl Page {
         let _ = write!(self.0, "\n{text}\n");
     }
 
+    /// A figure of the runs, which `scripts/reproduce` keeps under `results/reference`.
+    pub(crate) fn figure(&mut self, stem: &str, what: &str) -> anyhow::Result<()> {
+        let file = format!("results/reference/{stem}.png");
+        anyhow::ensure!(std::path::Path::new(&file).is_file(), "{file}: scripts/reproduce keeps no such figure");
+        write!(self.0, "\n![{what}](../{file})\n")?;
+        Ok(())
+    }
+
     /// A table: first column left, the rest right.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
         let rule = std::iter::once("---").chain(std::iter::repeat_n("---:", head.len() - 1));

@@ -1,9 +1,11 @@
-//! Finished runs on disk: folders of `modm compare`, with one seed or several.
+//! Finished runs on disk: folders of `modm compare`, with one seed or several, and of `modm sweep`.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use modm::metrics::summary::Summary;
+use modm::published::Published;
+use modm::report::read::{INDEX, Index};
 
 use crate::page::Measured;
 
@@ -18,6 +20,26 @@ impl Runs {
     /// A file of a run with one seed.
     pub(crate) fn file(&self, experiment: &str, variant: &str, name: &str) -> PathBuf {
         self.0.join(experiment).join(variant).join(name)
+    }
+
+    /// What was published of a variant, as the scenario says.
+    pub(crate) fn published(&self, experiment: &str, variant: &str) -> anyhow::Result<Published> {
+        let index: Index = read(&self.0.join(experiment).join(INDEX))?;
+        let known = index.published.get(variant).copied();
+        known.with_context(|| format!("{experiment}, {variant}: the scenario states nothing published"))
+    }
+
+    /// The runs of a sweep over variants and one number: each with its variant and that number as written.
+    pub(crate) fn swept(&self, experiment: &str) -> anyhow::Result<Vec<(String, String, Summary)>> {
+        let folder = self.0.join(experiment);
+        let mut table = csv::Reader::from_path(folder.join("sweep.csv"))?;
+        let at = table.headers()?.iter().position(|name| name == "folder").context("sweep.csv names no folders")?;
+        let rows = table.records().map(|record| {
+            let record = record?;
+            let summary = read(&folder.join(&record[at]).join("summary.json"))?;
+            Ok((record[0].to_owned(), record[1].to_owned(), summary))
+        });
+        rows.collect()
     }
 
     /// The summaries of a variant, in order of seeds.
@@ -65,7 +87,7 @@ impl Runs {
     }
 }
 
-fn read(file: &PathBuf) -> anyhow::Result<Summary> {
+fn read<T: serde::de::DeserializeOwned>(file: &PathBuf) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     serde_json::from_str(&text).with_context(|| file.display().to_string())
 }

@@ -1,5 +1,6 @@
 //! `modm compare`: the same trace under each variant of a scenario, then one report.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::progress::Progress;
 use super::run::{Prepared, of_seed, write_run_json};
 use super::search::SharedSearches;
 use crate::input::InputError;
+use crate::published::Published;
 use crate::report::Run;
 use crate::report::read::{Index, Place};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
@@ -63,6 +65,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         name: base.name.clone(),
         runs: planned.iter().map(place).collect(),
         notes: notes(&planned, command.seeds.get(), &base),
+        published: published(&variants),
         stand_ins: stand_ins(&planned),
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         versions: versions(&planned, &base, &sets),
@@ -84,6 +87,12 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
 pub(super) fn rows(runs: &[Run]) -> Vec<serde_json::Value> {
     let row = |run: &Run| serde_json::json!({ "variant": run.variant, "seed": run.seed, "summary": run.summary });
     runs.iter().map(row).collect()
+}
+
+/// What others published of variants.
+pub(super) fn published<'a>(variants: impl IntoIterator<Item = &'a Variant>) -> BTreeMap<String, Published> {
+    let known = variants.into_iter().filter(|variant| !variant.published.is_empty());
+    known.map(|variant| (variant.name.clone(), variant.published)).collect()
 }
 
 /// The variants to run, in the order asked for.

@@ -170,7 +170,7 @@ fn print_comparison(comparison: &Comparison) {
 fn write_index(index: &reports::read::Index, folder: &Path) -> anyhow::Result<Comparison> {
     let text = serde_json::to_string_pretty(index).context("the comparison as JSON")?;
     write_atomic(&folder.join(reports::read::INDEX), |to| std::io::Write::write_all(to, text.as_bytes()))?;
-    Ok(reports::read::comparison(folder)?)
+    Ok(reports::read::comparison(folder, None)?)
 }
 
 /// Makes a folder, unless it is there.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::input::InputError;
 use crate::report::against::{self, differences};
+use crate::report::read::WindowS;
 use crate::report::{self, Comparison, Run};
 
 /// Make a report of results again, or one of several results; with --against, compare two results
@@ -28,9 +29,18 @@ pub(super) struct Report {
     /// Largest difference, as a share of the value there
     #[arg(long, value_name = "SHARE", default_value = "0.01")]
     bound: f64,
+    /// Show what workers did between these seconds, in place of when something changed first
+    #[arg(long, value_name = "FROM..TO", value_parser = window)]
+    window: Option<WindowS>,
     /// Print the differences as JSON, or the measures
     #[arg(long)]
     json: bool,
+}
+
+fn window(text: &str) -> Result<WindowS, String> {
+    let ends = text.split_once("..").and_then(|(from, to)| Some((from.parse::<f64>().ok()?, to.parse::<f64>().ok()?)));
+    let ends = ends.filter(|(from, to)| *from >= 0.0 && from < to && to.is_finite());
+    ends.ok_or_else(|| "expected two numbers of seconds, the first one smaller, e.g. 600..1200".to_owned())
 }
 
 /// Two results differ: exit code 3.
@@ -43,8 +53,8 @@ pub(super) fn run(command: &Report) -> anyhow::Result<()> {
         return hold_against(command, there);
     }
     let (comparison, out) = match (command.folders.as_slice(), &command.out) {
-        ([folder], out) => (report::read::comparison(folder)?, out.as_ref().unwrap_or(folder).clone()),
-        (_, Some(out)) => (merged(&command.folders)?, out.clone()),
+        ([folder], out) => (report::read::comparison(folder, command.window)?, out.as_ref().unwrap_or(folder).clone()),
+        (_, Some(out)) => (merged(&command.folders, command.window)?, out.clone()),
         (_, None) => {
             let message = "is needed for several results: the folder for their report";
             return Err(InputError::new("the command line", message).key("--out").into());
@@ -70,7 +80,8 @@ fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
         let message = "expected a share from 0 to 1000000";
         return Err(InputError::new("the command line", message).value("--bound", command.bound).into());
     }
-    let found = differences(&report::read::comparison(here)?, &report::read::comparison(there)?, command.bound);
+    let found =
+        differences(&report::read::comparison(here, None)?, &report::read::comparison(there, None)?, command.bound);
     if command.json {
         let row = |row: &against::Difference| serde_json::json!({ "variant": row.variant, "measure": row.measure, "here": row.here, "there": row.there });
         println!("{}", serde_json::to_string_pretty(&found.iter().map(row).collect::<Vec<_>>())?);
@@ -83,7 +94,7 @@ fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
 }
 
 /// Several results as one: variants are named after their folders.
-fn merged(folders: &[PathBuf]) -> Result<Comparison, InputError> {
+fn merged(folders: &[PathBuf], window: Option<WindowS>) -> Result<Comparison, InputError> {
     let mut all = Comparison::default();
     let mut names: Vec<String> = Vec::new();
     for folder in folders {
@@ -92,18 +103,19 @@ fn merged(folders: &[PathBuf]) -> Result<Comparison, InputError> {
             let message = format!("another folder is called {name:?} too: variants are named after their folders");
             return Err(InputError::new(folder, message));
         }
-        let one = report::read::comparison(folder)?;
+        let one = report::read::comparison(folder, window)?;
         let single = one.variants().len() == 1 && one.variants()[0] == one.name;
-        let renamed = |run: Run| {
-            let variant = if single { name.clone() } else { format!("{name}: {}", run.variant) };
-            Run { variant, ..run }
-        };
+        let renamed = |variant: &str| if single { name.clone() } else { format!("{name}: {variant}") };
+        // Ratios were published over the first variant of their own comparison.
+        if all.runs.is_empty() {
+            all.published = one.published.iter().map(|(variant, what)| (renamed(variant), *what)).collect();
+        }
         all.notes.extend(one.notes.iter().map(|note| format!("{name}: {note}")));
         all.stand_ins
             .extend(one.stand_ins.iter().filter(|text| !all.stand_ins.contains(text)).cloned().collect::<Vec<_>>());
         all.versions.extend(one.versions.into_iter().map(|(key, value)| (format!("{name}: {key}"), value)));
         all.scenario_toml.extend(["# ", &name, "\n", &one.scenario_toml, "\n"]);
-        all.runs.extend(one.runs.into_iter().map(renamed));
+        all.runs.extend(one.runs.into_iter().map(|run| Run { variant: renamed(&run.variant), ..run }));
         names.push(name);
     }
     all.name = names.join(" and ");

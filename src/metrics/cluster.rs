@@ -5,11 +5,30 @@ use crate::time::{Duration, Time};
 
 /// What a worker's time goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
+    /// Denoising.
     Busy,
+    /// Bringing a model onto the GPU.
     Loading,
+    /// Neither.
     Idle,
+    /// Lost.
     Down,
+}
+
+/// A row of `absences.csv`: when a worker could serve nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbsenceRow {
+    /// Which worker.
+    pub worker: u16,
+    /// Loading or down.
+    pub state: State,
+    /// What it loaded.
+    pub model: Option<ModelId>,
+    /// From when.
+    pub start: Time,
+    /// Until when.
+    pub end: Time,
 }
 
 /// A row of `workers.csv`.
@@ -85,6 +104,18 @@ impl ClusterWork {
     /// What it does; `None` for a worker that the cluster does not have.
     pub(super) fn state(&self, worker: usize) -> Option<State> {
         self.workers.get(worker).map(|worker| worker.state)
+    }
+
+    /// What it would have to account for until `now`; `None` while it can serve.
+    pub(super) fn absence(&self, now: Time, worker: usize) -> Option<AbsenceRow> {
+        let Worker { state, model, since, .. } = self.workers[worker];
+        let away = matches!(state, State::Loading | State::Down) && since < now;
+        away.then_some(AbsenceRow { worker: worker as u16, state, model, start: since, end: now })
+    }
+
+    /// Number of workers.
+    pub(super) const fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// A worker changes state; `model` is what it holds from now on (or will, once loaded).

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::aggregate::Aggregate;
 use super::cache::{CacheFold, CacheMark, HitCriteria};
-use super::cluster::{ClusterWork, State};
+use super::cluster::{AbsenceRow, ClusterWork, State};
 use super::real_time::RealTime;
 use super::retrieval::Retrieval;
 use super::windows::{Mark, Waiting, Windows};
@@ -146,6 +146,8 @@ pub struct Metrics {
     pub(super) windows: Windows,
     pub(super) aggregate: Aggregate,
     pub(super) ticks: Vec<TickRow>,
+    /// If requests are kept.
+    pub(super) absences: Vec<AbsenceRow>,
     pub(super) requests: Vec<RequestRow>,
     /// When the last request so far ended.
     pub(super) end: Time,
@@ -182,6 +184,7 @@ impl Metrics {
             open: Window::default(),
             waiting: Waiting::default(),
             ticks: Vec::new(),
+            absences: Vec::new(),
             requests: Vec::new(),
             end: Time::ZERO,
             completed: 0,
@@ -217,19 +220,19 @@ impl Metrics {
             }
             Event::ModelLoaded { worker } if self.cluster.state(worker.index()) == Some(State::Loading) => {
                 let model = self.cluster.model(worker.index());
-                self.cluster.change(now, worker.index(), State::Idle, model);
+                self.change(now, worker.index(), State::Idle, model);
             }
             Event::LoadFailed { worker, loaded, .. } if self.cluster.state(worker.index()) == Some(State::Loading) => {
                 let state = if loaded.is_some() { State::Idle } else { State::Down };
-                self.cluster.change(now, worker.index(), state, *loaded);
+                self.change(now, worker.index(), state, *loaded);
             }
             Event::WorkerDown(worker) if self.cluster.state(worker.index()).is_some() => {
                 let requests = self.end_job(now, *worker, None);
                 self.wait_again(&requests);
-                self.cluster.change(now, worker.index(), State::Down, None);
+                self.change(now, worker.index(), State::Down, None);
             }
             Event::WorkerUp(worker) if self.cluster.state(worker.index()) == Some(State::Down) => {
-                self.cluster.change(now, worker.index(), State::Idle, None);
+                self.change(now, worker.index(), State::Idle, None);
             }
             _ => {}
         }
@@ -266,10 +269,10 @@ impl Metrics {
             Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
             Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
             Action::Load { worker, model } => {
-                self.cluster.change(now, worker.index(), State::Loading, Some(*model));
+                self.change(now, worker.index(), State::Loading, Some(*model));
             }
             Action::Note(Note::Switched { worker, model }) => {
-                self.cluster.change(now, worker.index(), State::Idle, Some(*model));
+                self.change(now, worker.index(), State::Idle, Some(*model));
             }
             Action::Finish { request, outcome } => self.finish(now, *request, outcome),
             Action::Keep { image, bytes } => {
@@ -290,8 +293,16 @@ impl Metrics {
         }
     }
 
+    /// A worker changes state; `model` is what it holds from now on (or will, once loaded).
+    fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
+        if self.settings.keep_requests {
+            self.absences.extend(self.cluster.absence(now, worker));
+        }
+        self.cluster.change(now, worker, state, model);
+    }
+
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
-        self.cluster.change(now, worker.index(), State::Busy, Some(model));
+        self.change(now, worker.index(), State::Busy, Some(model));
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
         self.jobs[worker.index()] = Some((job, parts.iter().map(|part| part.request).collect()));
         for part in parts {
@@ -310,7 +321,7 @@ impl Metrics {
         let ended = running.take_if(|(running, _)| job.is_none_or(|job| job == *running));
         let Some((_, requests)) = ended else { return SmallVec::new() };
         let model = self.cluster.model(worker.index());
-        self.cluster.change(now, worker.index(), State::Idle, model);
+        self.change(now, worker.index(), State::Idle, model);
         requests
     }
 

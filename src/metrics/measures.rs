@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::bound::fewest_violations;
 use super::cache::CacheTimeline;
-use super::cluster::WorkerRow;
+use super::cluster::{AbsenceRow, WorkerRow};
 use super::fold::{Metrics, RequestRow, TickRow};
 use super::real_time::{mean_of_misses, overall};
 use super::summary::Summary;
@@ -23,6 +23,8 @@ pub struct Results {
     pub cache: Option<CacheTimeline>,
     /// By worker.
     pub workers: Vec<WorkerRow>,
+    /// When workers could serve nobody, in the order of time, if requests were kept.
+    pub absences: Vec<AbsenceRow>,
     /// Decisions of the monitor.
     pub ticks: Vec<TickRow>,
     /// Requests in the order of the trace's rows, if they were kept.
@@ -39,6 +41,12 @@ impl Metrics {
             self.cluster = cluster;
             self.windows.back_to(mark);
             self.cache.iter_mut().zip(cache_mark).for_each(|(cache, mark)| cache.back_to(mark));
+        }
+        if self.settings.keep_requests {
+            self.absences.retain(|row| row.end <= self.end);
+            self.absences
+                .extend((0..self.cluster.workers()).filter_map(|worker| self.cluster.absence(self.end, worker)));
+            self.absences.sort_by_key(|row| (row.start, row.worker));
         }
         self.cluster.settle(self.end);
         self.ticks.retain(|row| row.time <= self.end);
@@ -75,6 +83,7 @@ impl Metrics {
             timeline,
             cache,
             workers: self.cluster.rows(),
+            absences: self.absences,
             ticks: self.ticks,
             requests: self.requests,
             latencies: self.aggregate.latencies,

@@ -18,6 +18,6 @@ pub mod timeline;
 mod windows;
 
 pub use cache::{AGE_BOUNDS_S, CacheRow, CacheTimeline, HitCriteria};
-pub use cluster::WorkerRow;
+pub use cluster::{AbsenceRow, State, WorkerRow};
 pub use fold::{Metrics, RequestRow, Settings, TickRow};
 pub use measures::Results;

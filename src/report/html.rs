@@ -93,6 +93,39 @@ pub(super) fn write_figures(page: &mut String, figures: &[Drawn]) -> fmt::Result
     Ok(())
 }
 
+/// A table of text that sorts, with a sentence below it.
+pub(super) fn write_table_of(
+    page: &mut String,
+    name: &str,
+    (titles, rows): &(Vec<String>, Vec<Vec<String>>),
+    footnote: &str,
+    file: &str,
+) -> fmt::Result {
+    begin_table(page, name)?;
+    for title in titles {
+        write!(page, "<th scope=\"col\">{}</th>", escaped(title))?;
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        page.push_str("<tr>");
+        for cell in row {
+            write!(page, "<td>{}</td>", escaped(cell))?;
+        }
+        page.push_str("</tr>\n");
+    }
+    write!(page, "</tbody>\n</table>\n</div>\n<p class=\"foot\">{}", escaped(footnote))?;
+    writeln!(page, "All measures: <a href=\"{file}\">{file}</a>.</p>")
+}
+
+/// Up to its first title.
+fn begin_table(page: &mut String, name: &str) -> fmt::Result {
+    write!(
+        page,
+        "<h2>{name}</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">\n\
+         <table class=\"sorts\">\n<thead><tr>"
+    )
+}
+
 pub(super) fn write_scenario(page: &mut String, toml: &str) -> fmt::Result {
     writeln!(page, "<h2>Scenario</h2>\n<pre tabindex=\"0\" aria-label=\"Scenario as resolved\">{}</pre>", escaped(toml))
 }
@@ -118,10 +151,8 @@ pub(super) fn write_list(page: &mut String, class: &str, items: &[String]) -> fm
 }
 
 fn write_table(page: &mut String, grid: &Grid) -> fmt::Result {
-    page.push_str(
-        "<h2>Variants</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Variants\">\n\
-         <table class=\"sorts\">\n<thead><tr><th scope=\"col\">variant</th>",
-    );
+    begin_table(page, "Variants")?;
+    page.push_str("<th scope=\"col\">variant</th>");
     for column in &grid.columns {
         write!(page, "<th scope=\"col\">{}</th>", escaped(&column.title))?;
     }
@@ -153,11 +184,16 @@ fn write_cell(page: &mut String, grid: &Grid, column: &Column, row: usize) -> fm
 }
 
 pub(super) fn write_versions(page: &mut String, versions: &[(String, String)]) -> fmt::Result {
-    if versions.is_empty() {
+    write_pairs(page, "Versions and inputs", versions)
+}
+
+/// Names and values, as a table; nothing of nothing.
+pub(super) fn write_pairs(page: &mut String, title: &str, pairs: &[(String, String)]) -> fmt::Result {
+    if pairs.is_empty() {
         return Ok(());
     }
-    page.push_str("<h2>Versions and inputs</h2>\n<table class=\"versions\">\n<tbody>\n");
-    for (name, value) in versions {
+    writeln!(page, "<h2>{title}</h2>\n<table class=\"versions\">\n<tbody>")?;
+    for (name, value) in pairs {
         writeln!(page, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escaped(name), escaped(value))?;
     }
     page.write_str("</tbody>\n</table>\n")

@@ -3,8 +3,11 @@
 //! Everything is rendered in memory and is a function of its input, byte for byte; writing files is
 //! the command line's business. Nothing here computes a measure of a run: that is `metrics`.
 
+use std::collections::BTreeMap;
+
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
+use crate::published::Published;
 use crate::time::Duration;
 
 pub mod against;
@@ -26,7 +29,7 @@ mod verdict;
 
 pub use comparison_csv::comparison_csv;
 pub use figures::DrawError;
-pub use plan::{PlanRow, plan_csv, plan_table};
+pub use plan::{PlanReport, PlanRow, mix_name, plan_table};
 pub use sweep::Sweep;
 pub use sweep_csv::{SweepRow, sweep_csv};
 pub use table::{markdown, sweep_table, terminal};
@@ -51,6 +54,10 @@ pub struct Run {
     pub wanted: Vec<(f64, u32)>,
     /// Its hits by the age of what they started from, youngest first: what an age is called, and how many.
     pub ages: Vec<(String, u64)>,
+    /// A window of time, and what its workers did there; of a variant's first seed only.
+    pub window: Option<read::WindowS>,
+    /// By worker and time; loads and losses after the jobs.
+    pub spans: Vec<read::Span>,
 }
 
 /// Runs of the same trace under different variants, and what a reader must know of them.
@@ -62,6 +69,8 @@ pub struct Comparison {
     pub runs: Vec<Run>,
     /// What seeds vary, where service times come from: one sentence each.
     pub notes: Vec<String>,
+    /// What others published of its variants.
+    pub published: BTreeMap<String, Published>,
     /// Stand-ins that were used, in words; figures carry a mark of them.
     pub stand_ins: Vec<String>,
     /// The scenario as resolved.
@@ -93,6 +102,11 @@ impl Comparison {
         self.stand_ins.iter().chain(&self.notes)
     }
 
+    /// Where its numbers come from, in short.
+    fn origin(&self) -> String {
+        figures::origin(&self.name, self.seeds(), &self.stand_ins)
+    }
+
     /// Number of different seeds.
     #[must_use]
     pub fn seeds(&self) -> usize {
@@ -105,6 +119,19 @@ impl Comparison {
     pub fn baseline_of(&self, run: &Run) -> Option<&Run> {
         let baseline = &self.runs.first()?.variant;
         self.runs.iter().find(|other| other.variant == *baseline && other.seed == run.seed)
+    }
+
+    /// What was published of a variant: of a ratio, times what the baseline has here.
+    fn published(
+        &self,
+        variant: &str,
+        value: impl Fn(&Published) -> Option<f64>,
+        ratio: impl Fn(&Published) -> Option<f64>,
+        measure: impl Fn(&Summary) -> Option<f64>,
+    ) -> Option<f64> {
+        let published = self.published.get(variant)?;
+        let baseline = self.variants().first().and_then(|first| Some(self.estimate(first, measure)?.mean));
+        value(published).or_else(|| Some(ratio(published)? * baseline?))
     }
 
     /// A measure of a variant over its seeds.

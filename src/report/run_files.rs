@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
-use crate::metrics::{AGE_BOUNDS_S, CacheTimeline, RequestRow, Results, TickRow, WorkerRow};
+use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, RequestRow, Results, State, TickRow, WorkerRow};
 use crate::trace::Trace;
 
 /// Names that the rows refer to by number.
@@ -156,6 +156,22 @@ pub fn workers(to: impl Write, rows: &[WorkerRow], gpus: &[String]) -> io::Resul
     csv.flush()
 }
 
+/// `absences.csv`: a row each time a worker loaded a model or was down.
+///
+/// # Errors
+/// Writing failed.
+pub fn absences(to: impl Write, rows: &[AbsenceRow], models: &[String]) -> io::Result<()> {
+    let mut csv = writer(to);
+    csv.write_record(["worker", "state", "model", "start_s", "end_s"])?;
+    for row in rows {
+        let model = row.model.map_or("", |model| &models[model.index()]);
+        let state = if row.state == State::Loading { "loading" } else { "down" };
+        let (worker, start, end) = (row.worker.to_string(), row.start.to_string(), row.end.to_string());
+        csv.write_record([worker.as_str(), state, model, &start, &end])?;
+    }
+    csv.flush()
+}
+
 /// `timeline.csv`: a row a window in which something happened.
 ///
 /// # Errors
@@ -239,6 +255,7 @@ pub fn all<E>(
     write("requests.csv", &|to| requests(to, &results.requests, names))?;
     write("allocation.csv", &|to| allocation(to, &results.ticks, names.models))?;
     write("workers.csv", &|to| workers(to, &results.workers, names.gpus))?;
+    write("absences.csv", &|to| absences(to, &results.absences, names.models))?;
     write("timeline.csv", &|to| timeline(to, &results.timeline))?;
     if let Some(rows) = &results.cache {
         write("cache.csv", &|to| cache(to, rows))?;

@@ -93,6 +93,7 @@ pub(crate) fn comparison() -> Comparison {
         stand_ins: vec!["prompt embeddings: stand-in".into()],
         notes: vec!["Made up for tests.".into()],
         scenario_toml: "name = \"sample\"\n".into(),
+        published: BTreeMap::new(),
         versions: vec![("modm".into(), "0.1.0".into())],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::figures::{DrawError, swept};
+use super::figures::{DrawError, origin, swept};
 use super::html::{self, Drawn};
 use super::{ReportFile, SweepRow, measures, table};
 
@@ -15,8 +15,8 @@ pub struct Sweep {
     pub keys: Vec<String>,
     /// A row a combination.
     pub rows: Vec<SweepRow>,
-    /// What the numbers rest on.
-    pub notes: Vec<String>,
+    /// Stand-ins that were used, in words.
+    pub stand_ins: Vec<String>,
     /// The scenario.
     pub scenario_toml: String,
 }
@@ -33,6 +33,14 @@ impl Sweep {
         format!("{} combinations of {}.", self.rows.len(), keys.collect::<Vec<_>>().join(" and "))
     }
 
+    /// Where its numbers come from, in short.
+    fn origin(&self) -> String {
+        let key = self.keys.iter().position(|key| key == "seed");
+        let seeds: std::collections::BTreeSet<&str> =
+            self.rows.iter().filter_map(|row| Some(row.values[key?].as_str())).collect();
+        origin(&self.name, seeds.len().max(1), &self.stand_ins)
+    }
+
     /// `report.html`, `report.md` and the figures.
     ///
     /// # Errors
@@ -41,7 +49,7 @@ impl Sweep {
     /// # Panics
     /// Never: a string takes what is written to it.
     pub fn files(&self) -> Result<Vec<ReportFile>, DrawError> {
-        let figures = swept(&self.name, &self.keys, &self.rows);
+        let figures = swept(&self.origin(), &self.keys, &self.rows);
         let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
         let mut page = String::new();
         self.write(&mut page, &drawn).expect("a string takes what is written to it");
@@ -64,36 +72,15 @@ impl Sweep {
             page.push_str("<h2>Figures</h2>\n");
             html::write_figures(page, figures)?;
         }
-        self.write_table(page)?;
-        if !self.notes.is_empty() {
+        let cells = table::sweep_cells(&self.keys, &self.rows);
+        html::write_table_of(page, "Combinations", &cells, self.footnote(), "sweep.csv")?;
+        if !self.stand_ins.is_empty() {
             page.push_str("<h2>What this rests on</h2>\n");
-            html::write_list(page, "notes", &self.notes)?;
+            html::write_list(page, "notes", &self.stand_ins)?;
         }
         html::write_scenario(page, &self.scenario_toml)?;
         html::write_definitions(page, "What the measures mean", measures::DEFINITIONS)?;
         html::write_end(page)
-    }
-
-    fn write_table(&self, page: &mut String) -> fmt::Result {
-        let (titles, rows) = table::sweep_cells(&self.keys, &self.rows);
-        page.push_str(
-            "<h2>Combinations</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Combinations\">\n\
-             <table class=\"sorts\">\n<thead><tr>",
-        );
-        for title in &titles {
-            write!(page, "<th scope=\"col\">{}</th>", html::escaped(title))?;
-        }
-        page.push_str("</tr></thead>\n<tbody>\n");
-        for row in &rows {
-            page.push_str("<tr>");
-            for cell in row {
-                write!(page, "<td>{}</td>", html::escaped(cell))?;
-            }
-            page.push_str("</tr>\n");
-        }
-        page.push_str("</tbody>\n</table>\n</div>\n<p class=\"foot\">");
-        page.push_str(&html::escaped(self.footnote()));
-        page.write_str("All measures: <a href=\"sweep.csv\">sweep.csv</a>.</p>\n")
     }
 
     fn footnote(&self) -> &'static str {
@@ -107,7 +94,7 @@ impl Sweep {
             text.extend(["\n\\", self.footnote(), "\n"]);
         }
         text.push('\n');
-        for note in &self.notes {
+        for note in &self.stand_ins {
             text.extend(["- ", note, "\n"]);
         }
         text

@@ -340,6 +340,12 @@ fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         if scenario.variant[..index].iter().any(|other| other.name == *name) {
             return Err(InputError::new(file, "names are unique").value(key, format!("{name:?}")));
         }
+        for (measure, value) in variant.published.values() {
+            if let Some(value) = value.filter(|value| !(1e-9..=1e9).contains(value)) {
+                let key = format!("variant.{index}.published.{measure}");
+                return Err(InputError::new(file, "expected a number above 0, at most 1e9").value(key, value));
+            }
+        }
         if let Some(own) = variant.set.keys().find(|key| key.starts_with("variant")) {
             return Err(
                 InputError::new(file, "a variant cannot set variants").key(format!("variant.{index}.set.{own}"))

@@ -13,6 +13,7 @@ use crate::cache::index::IndexKind;
 use crate::encoder::{EncoderSettings, ImageModel};
 use crate::live::settings::LiveSettings;
 use crate::model::GpuId;
+use crate::published::Published;
 use crate::scheduler::Late;
 use crate::scheduler::routing::System;
 use crate::trace::synthetic::Synthetic;
@@ -279,6 +280,9 @@ pub struct Variant {
     /// Scenario keys and their values: dotted keys in quotes, or tables.
     #[serde(default)]
     pub set: toml::Table,
+    /// What others published of it, for figures to show beside what is measured.
+    #[serde(default, skip_serializing_if = "Published::is_empty")]
+    pub published: Published,
 }
 
 /// Values that several sections' defaults are made of.

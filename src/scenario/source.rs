@@ -9,7 +9,7 @@ use super::Scenario;
 use crate::input::{self, InputError};
 
 /// Where a scenario has tables and nothing else will do.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -30,6 +30,7 @@ const TABLES: [&str; 20] = [
     "live.models",
     "live.guidance",
     "variant.*",
+    "variant.*.published",
 ];
 
 /// A scenario's text.

@@ -122,7 +122,12 @@ fn variants() {
             "name = \"run.json\"",
             ":110: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
         ),
-        variant("name = \"x\"\nst = {}", ":111: variant.2.st: is not a key here: expected name or set"),
+        variant("name = \"x\"\nst = {}", ":111: variant.2.st: is not a key here: expected one of name, set, published"),
+        variant("name = \"x\"\npublished = { speed = 2 }", ":111: variant.2.published.speed = 2: is not a key here: *"),
+        variant(
+            "name = \"x\"\npublished = { throughput_ratio = 0 }",
+            ":111: variant.2.published.throughput_ratio = 0: expected a number above 0, at most 1e9",
+        ),
         variant("name = \"x\"\nset = 5", ":111: variant.2.set = 5: expected a table of keys"),
         variant("name = \"x\"\nset = { variant = [] }", ":111: variant.2.set.variant: a variant cannot set variants"),
     ]);

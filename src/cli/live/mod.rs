@@ -148,6 +148,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let index = Index {
         name: base.name.clone(),
         notes: vec![format!("measured in real time on {}", library.build())],
+        published: super::compare::published(chosen.iter().flatten()),
         stand_ins,
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         versions: versions(&base, &library),

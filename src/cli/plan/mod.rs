@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use super::parallel::count;
 use super::run::write_run_json;
 use crate::input::InputError;
 use crate::output::write_atomic;
-use crate::report::{PlanRow, plan_csv, plan_table};
+use crate::report::{PlanReport, PlanRow, mix_name, plan_table};
 use crate::scenario::Scenario;
 
 mod search;
@@ -99,17 +100,27 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         "tried": rows,
     });
     let text = serde_json::to_string_pretty(&plan)? + "\n";
-    write_atomic(&common.out.join("plan.csv"), |to| {
-        std::io::Write::write_all(to, plan_csv(&groups, &rows).as_bytes())
-    })?;
     write_atomic(&common.out.join("plan.json"), |to| std::io::Write::write_all(to, text.as_bytes()))?;
-    write_run_json(&common.out, &base, &[], &trials.stand_ins(), begun.elapsed().as_secs_f64(), &[])?;
+    let report = PlanReport {
+        name: base.name.clone(),
+        sentence: sentence(command, &groups, &most, choice.as_ref(), ruled_out),
+        asked: asked(command, &trials, &groups, &most),
+        attainment: command.attainment,
+        seeds: command.seeds.get(),
+        stand_ins: trials.stand_ins(),
+        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        groups,
+        rows,
+    };
+    super::write_files(&report.files().context("the report's figures")?, &common.out)?;
+    write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         print!("{text}");
     } else {
-        print!("{}", plan_table(&groups, &rows, super::width()));
-        println!("{}", sentence(command, &groups, &most, choice.as_ref(), ruled_out));
-        super::print_notes(&trials.stand_ins());
+        print!("{}", plan_table(&report.groups, &report.rows, super::width()));
+        println!("{}", report.sentence);
+        super::print_notes(&report.stand_ins);
+        eprintln!("report: {}", common.out.join("report.html").display());
     }
     Ok(())
 }
@@ -152,7 +163,7 @@ fn find(
     let mut rows = Vec::new();
     let mut attempt = |search: &mut Search, mix: Mix, trials: &mut Trials<'_>| -> anyhow::Result<()> {
         if !command.common.quiet {
-            eprintln!("trying {}", shown(groups, &mix));
+            eprintln!("trying {}", mix_name(groups, &mix));
         }
         let row = trials.run(&mix)?;
         let usd_per_hour = prices.is_some().then(|| price(&mix));
@@ -173,10 +184,19 @@ fn find(
     Ok((search.cheapest().cloned(), rows, ruled_out))
 }
 
-/// A mix in words.
-fn shown(groups: &[String], mix: &[u32]) -> String {
-    let parts = groups.iter().zip(mix).filter(|(_, count)| **count > 0);
-    parts.map(|(group, count)| format!("{count} x {group}")).collect::<Vec<_>>().join(" + ")
+/// What was asked for, for the report.
+fn asked(command: &Plan, trials: &Trials<'_>, groups: &[String], most: &[u32]) -> Vec<(String, String)> {
+    let pairs = [
+        ("in time within", format!("{} s ({} full generations)", trials.threshold_s(), command.slo)),
+        ("share in time", format!("{} %", 100.0 * command.attainment)),
+        ("traces", command.seeds.to_string()),
+        ("times the traffic", command.load.to_string()),
+        ("GPUs down from the start", command.spare.to_string()),
+        ("to choose from, at most", mix_name(groups, most)),
+        ("requests simulated", trials.simulated().to_string()),
+        ("modm", format!("{}, commit {}", env!("CARGO_PKG_VERSION"), env!("MODM_COMMIT"))),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 /// What it comes to.
@@ -185,12 +205,12 @@ fn sentence(command: &Plan, groups: &[String], most: &[u32], choice: Option<&Mix
     match choice {
         Some(mix) => format!(
             "{} hold {share} % within {}x; {ruled_out} smaller clusters could not, whatever their policy",
-            shown(groups, mix),
+            mix_name(groups, mix),
             command.slo
         ),
         None => format!(
             "not even {} hold {share} % within {}x: allow more with --max-gpus",
-            shown(groups, most),
+            mix_name(groups, most),
             command.slo
         ),
     }

@@ -35,6 +35,7 @@ A combination that has run with the same program, inputs and settings is not run
 same command to go on. Shards may share --out; the same command without --shard then writes the one sweep.csv.
 
   modm sweep scenarios/quickstart.toml --vary cache.capacity=500,1000,2000 --vary cache.eviction=fifo,lru --out results/sweep
+  modm sweep scenarios/paper/slo-mi210.toml --vary variant=vanilla,modm-sdxl --vary trace.synthetic.arrivals.rate_per_min=6,14,22
   modm sweep ... --shard $SLURM_ARRAY_TASK_ID/8 --out results/sweep        # sbatch --array=1-8
   modm sweep ... --shard $((JOB_COMPLETION_INDEX + 1))/8 --out /shared/sweep  # an indexed Kubernetes job")]
 pub(super) struct Sweep {
@@ -42,7 +43,7 @@ pub(super) struct Sweep {
     common: ScenarioArguments,
     #[command(flatten)]
     search: SearchArguments,
-    /// A scenario key and its values (repeatable); a comma inside brackets or quotes belongs to a value
+    /// A scenario key, or `variant`, and its values (repeatable); a comma inside brackets or quotes belongs to a value
     #[arg(long, value_name = "KEY=V1,V2", required = true)]
     vary: Vec<String>,
     /// Only combinations I, I + N, I + 2 N, ... of them all
@@ -92,6 +93,10 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let varied: Vec<Vary> = command.vary.iter().map(|text| Vary::parse(text)).collect::<Result<_, _>>()?;
     let mut combinations = Vary::combinations(&varied)?;
     combinations.retain(|combination| command.shard.is_none_or(|shard| shard.has(combination)));
+    let base = source.scenario(&sets)?;
+    for combination in &mut combinations {
+        combination.expand_variant(&base.variant)?;
+    }
     let (planned, mut traces) = plan(&source, &sets, combinations, &common.out)?;
     let ready = check_inputs(&source, &planned, &traces)?;
     prepare_output(command, &source, &varied)?;
@@ -144,10 +149,10 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         return Ok(());
     }
     let sweep = Report {
-        name: source.scenario(&sets)?.name,
+        name: base.name,
         keys,
         rows,
-        notes: ready.stand_ins,
+        stand_ins: ready.stand_ins,
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
     };
     super::write_files(&sweep.files().context("the report's figures")?, &common.out)?;
@@ -273,7 +278,7 @@ impl Planned {
     /// What has been written of it.
     fn row(&self) -> anyhow::Result<Row> {
         let folder = self.combination.folder();
-        let run = read::run(&self.folder, &folder, self.scenario.seed)?;
+        let run = read::run(&self.folder, &folder, self.scenario.seed, None)?;
         let growing = saturation::still_growing(&run);
         let values = self.combination.values.clone();
         Ok((self.combination.index, SweepRow { values, summary: run.summary, folder, growing }))

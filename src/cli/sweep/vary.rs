@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 
 use crate::input::InputError;
-use crate::scenario::Override;
+use crate::scenario::{Override, Source, Variant};
+
+/// In place of a key: the names of variants are the values, what they set is set.
+const VARIANT: &str = "variant";
 
 /// More combinations than anybody waits for; a slip in `--vary` rather.
 const MOST: usize = 100_000;
@@ -28,8 +31,10 @@ pub(super) struct Combination {
     pub(super) index: usize,
     /// A value for each key, in the order of `--vary`.
     pub(super) values: Vec<String>,
-    /// The same as a scenario takes them.
+    /// The same as a scenario takes them; for [`VARIANT`] its name, until it is replaced by what the variant sets.
     pub(super) overrides: Vec<Override>,
+    /// The last part of each key, and its value without quotes.
+    written: Vec<(String, String)>,
 }
 
 /// `--shard I/N`: every N-th combination from the I-th.
@@ -91,12 +96,20 @@ impl Vary {
         let overrides = varied.iter().zip(&values).map(|(vary, value)| {
             Ok(Override { origin: "--vary".to_owned(), ..Override::parse(&format!("{}={value}", vary.key))? })
         });
+        let overrides = overrides.collect::<Result<Vec<_>, _>>()?;
+        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
         Ok(Combination {
             index,
-            overrides: overrides.collect::<Result<_, _>>()?,
+            written: overrides.iter().map(|set| (last(&set.key), text_of(&set.value))).collect(),
+            overrides,
             values: values.into_iter().cloned().collect(),
         })
     }
+}
+
+/// A value without the quotes of a string.
+fn text_of(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Splits at commas outside brackets, braces and quotes.
@@ -123,16 +136,26 @@ fn split(text: &str) -> Vec<&str> {
 }
 
 impl Combination {
+    /// Puts what the variant sets, if variants are varied, in place of its name, before the other keys.
+    ///
+    /// # Errors
+    /// The scenario has no such variant.
+    pub(super) fn expand_variant(&mut self, variants: &[Variant]) -> Result<(), InputError> {
+        let Some(at) = self.overrides.iter().position(|set| set.key == VARIANT) else { return Ok(()) };
+        let name = self.overrides.remove(at).value;
+        let variant = variants.iter().find(|variant| name.as_str() == Some(&variant.name)).ok_or_else(|| {
+            let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+            refused(&format!("{VARIANT}={}", text_of(&name)), format!("expected some of {}", names.join(", ")))
+        })?;
+        self.overrides.splice(0..0, Source::variant_overrides(variant));
+        Ok(())
+    }
+
     /// The name of its folder: its number, then its values as far as a file system takes them.
     pub(super) fn folder(&self) -> String {
         let mut name = format!("{:05}", self.index);
-        for set in &self.overrides {
-            let value = match &set.value {
-                toml::Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let last = set.key.rsplit('.').next().unwrap_or_default();
-            let _ = write!(name, "_{last}={value}"); // memory takes what is written to it
+        for (key, value) in &self.written {
+            let _ = write!(name, "_{key}={value}"); // memory takes what is written to it
         }
         let safe = |character: char| {
             if character.is_ascii_alphanumeric() || "._=-".contains(character) { character } else { '-' }

@@ -3,7 +3,7 @@
 
 /// An axis of a chart.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Axis {
+pub(in crate::report) struct Axis {
     pub(super) label: String,
     /// Whether places are decimal logarithms of values.
     pub(super) logarithmic: bool,
@@ -15,7 +15,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From 0 to the first round value at or above `highest`, with about `count` ticks.
-    pub(super) fn from_zero(label: &str, highest: f64, count: f64) -> Self {
+    pub(in crate::report) fn from_zero(label: &str, highest: f64, count: f64) -> Self {
         let highest = if highest > 0.0 && highest.is_finite() { highest } else { 1.0 };
         let step = round_step(highest / count);
         let steps = (highest / step - 1e-9).ceil().max(1.0) as u32;

@@ -14,30 +14,41 @@ const THICK: i32 = 22;
 const AXIS: i32 = 52;
 const LONGEST_NAME: i32 = 220;
 
+/// What a mark is where others published a figure.
+pub(in crate::report) const PUBLISHED: &str = "published";
+
 /// A chart of bars.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bars {
-    pub(super) title: String,
-    pub(super) subtitle: String,
-    pub(super) axis: Axis,
-    pub(super) rows: Vec<Bar>,
+pub(in crate::report) struct Bars {
+    pub(in crate::report) title: String,
+    pub(in crate::report) subtitle: String,
+    pub(in crate::report) axis: Axis,
+    pub(in crate::report) rows: Vec<Bar>,
+    /// What the lines across bars are, in a word.
+    pub(in crate::report) mark: &'static str,
     /// Names of the parts that bars are made of, where they are; each has its colour.
-    pub(super) parts: Vec<String>,
+    pub(in crate::report) parts: Vec<String>,
 }
 
 /// One bar.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bar {
-    pub(super) name: String,
+pub(in crate::report) struct Bar {
+    pub(in crate::report) name: String,
     /// Its length; none where nothing was measured.
-    pub(super) value: Option<f64>,
-    pub(super) interval: Option<(f64, f64)>,
+    pub(in crate::report) value: Option<f64>,
+    pub(in crate::report) interval: Option<(f64, f64)>,
     /// What stands at its end.
-    pub(super) label: String,
+    pub(in crate::report) label: String,
     /// Something to hold it against, as a line across it.
-    pub(super) mark: Option<f64>,
+    pub(in crate::report) mark: Option<f64>,
     /// Its parts, from the left; they add up to its value.
-    pub(super) parts: Vec<f64>,
+    pub(in crate::report) parts: Vec<f64>,
+}
+
+/// The highest value that must find room.
+pub(in crate::report) fn highest(bars: &[Bar]) -> f64 {
+    let ends = bars.iter().flat_map(|bar| [bar.interval.map(|(_, high)| high), bar.value, bar.mark]);
+    ends.flatten().fold(0.0, f64::max)
 }
 
 impl Bars {

@@ -87,6 +87,7 @@ fn draw<DB: DrawingBackend>(chart: &Chart, backend: DB, theme: Theme) -> Result<
     let drawn = drawn.and_then(|()| match chart {
         Chart::Bars(bars) => bars.draw(&area, theme),
         Chart::Lines(lines) => lines.draw(&area, theme),
+        Chart::Spans(spans) => spans.draw(&area, theme),
     });
     drawn.and_then(|()| area.present()).map_err(|error| DrawError(error.to_string()))
 }

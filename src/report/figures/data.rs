@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::lines::Lines;
+use super::spans::Spans;
 use super::{Chart, Figure};
 
 impl Figure {
@@ -16,6 +17,7 @@ impl Figure {
         let (header, rows) = match &self.chart {
             Chart::Bars(bars) => of_bars(bars),
             Chart::Lines(lines) => of_lines(lines),
+            Chart::Spans(spans) => of_spans(spans),
         };
         let mut writer = csv::Writer::from_writer(Vec::new());
         let mut write = |record: &Vec<String>| writer.write_record(record).expect("rows of one length, to memory");
@@ -29,6 +31,7 @@ impl Figure {
     pub fn points(&self) -> Value {
         match &self.chart {
             Chart::Bars(bars) => bars.points(),
+            Chart::Spans(spans) => spans.points(),
             Chart::Lines(lines) => {
                 let frame = lines.frame();
                 let place = |(x, y): (f64, f64)| {
@@ -61,11 +64,12 @@ fn number(value: Option<f64>) -> String {
 }
 
 fn of_bars(bars: &Bars) -> (Vec<String>, Vec<Vec<String>>) {
-    let header = ["series", "value", "ci95_low", "ci95_high", "bound"].map(str::to_owned);
-    let header = header.into_iter().chain(bars.parts.iter().cloned()).collect();
+    let marked = !bars.mark.is_empty();
+    let header = ["series", "value", "ci95_low", "ci95_high"].map(str::to_owned).into_iter();
+    let header = header.chain(marked.then(|| bars.mark.to_owned())).chain(bars.parts.iter().cloned()).collect();
     let row = |bar: &super::bars::Bar| {
         let (low, high) = bar.interval.unzip();
-        let numbers = [bar.value, low, high, bar.mark].map(number);
+        let numbers = [bar.value, low, high].map(number).into_iter().chain(marked.then(|| number(bar.mark)));
         std::iter::once(bar.name.clone()).chain(numbers).chain(bar.parts.iter().map(f64::to_string)).collect()
     };
     (header, bars.rows.iter().map(row).collect())
@@ -82,8 +86,17 @@ fn of_lines(lines: &Lines) -> (Vec<String>, Vec<Vec<String>>) {
     (["series", "kind", "x", "y"].map(str::to_owned).to_vec(), rows.collect())
 }
 
+fn of_spans(spans: &Spans) -> (Vec<String>, Vec<Vec<String>>) {
+    let row = |span: &super::spans::Span| {
+        let (from, to) = (span.from.to_string(), span.to.to_string());
+        vec![spans.rows[span.row].clone(), spans.kinds[span.kind].clone(), from, to, span.what.clone()]
+    };
+    (["row", "kind", "from", "to", "what"].map(str::to_owned).to_vec(), spans.bars.iter().map(row).collect())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::report::figures::figures;
     use crate::report::sample;
 
@@ -100,12 +113,14 @@ mod tests {
                 .iter()
                 .map(|series| series["points"].as_array().expect("points").len())
                 .sum();
-            let parts = text.lines().next().map_or(0, |header| header.split(',').count().saturating_sub(5));
-            let per_row = if text.starts_with("series,value") { parts.max(1) } else { 1 };
+            let per_row = match &figure.chart {
+                Chart::Bars(bars) => bars.parts.len().max(1),
+                Chart::Lines(_) | Chart::Spans(_) => 1,
+            };
             assert_eq!(rows * per_row, shown, "{}", figure.name);
         }
         let violations = figures(&comparison).into_iter().find(|figure| figure.name == "violations").expect("a figure");
-        assert_eq!(violations.csv().lines().nth(1), Some("vanilla,90,,,"));
+        assert_eq!(violations.csv().lines().nth(1), Some("vanilla,90,,"));
         let latency = figures(&comparison).into_iter().find(|figure| figure.name == "latency").expect("a figure");
         let last = latency.csv().lines().last().expect("rows").split(',').map(str::to_owned).collect::<Vec<_>>();
         let seconds: f64 = last[2].parse().expect("seconds, not their logarithm");

@@ -1,9 +1,9 @@
 //! Figure: the distribution of latency, as the share of all requests finished within a time.
 
+use super::Figure;
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
 use super::over_time::rounded;
-use super::{Figure, origin};
 use crate::metrics::summary::Slo;
 use crate::report::{Comparison, Run};
 
@@ -40,7 +40,7 @@ pub(super) fn titled(comparison: &Comparison, name: &str, title: String) -> Opti
             subtitle: format!(
                 "Share of all requests finished within a time.{}\n{}",
                 dashed(&first.summary.slo),
-                origin(comparison)
+                comparison.origin()
             ),
             y: Axis::shares(""),
             curves,

@@ -30,6 +30,8 @@ pub(super) struct Lines {
     pub(super) stacked: bool,
     /// Whether dots carry their curve's name: where there is no line.
     pub(super) named_dots: bool,
+    /// Whether dots are seen on lines: where they mark some of a curve's points.
+    pub(super) bold_dots: bool,
 }
 
 /// A variant's curve.
@@ -168,7 +170,11 @@ impl Lines {
     }
 
     fn draw_dots<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
-        let (strength, size) = if self.named_dots { (1.0, 5) } else { (0.45, 2) };
+        let (strength, size) = match (self.named_dots, self.bold_dots) {
+            (true, _) => (1.0, 5),
+            (_, true) => (1.0, 4),
+            _ => (0.45, 2),
+        };
         for (variant, curve) in self.curves.iter().enumerate() {
             let style = ShapeStyle { color: colour(variant).mix(strength), filled: true, stroke_width: 0 };
             for (x, y) in &curve.dots {

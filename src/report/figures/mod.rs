@@ -4,21 +4,26 @@
 use crate::report::{Comparison, ReportFile};
 
 mod axis;
-mod bars;
+pub(super) mod bars;
 mod calibration;
 mod canvas;
 mod data;
+mod gantt;
 mod header;
 mod latency;
 mod lines;
 mod over_time;
+mod pareto;
+mod spans;
 mod swept;
 mod throughput;
 mod totals;
 
+pub(super) use axis::Axis;
 use bars::Bars;
 pub use calibration::calibration;
 use lines::Lines;
+use spans::Spans;
 pub use swept::swept;
 
 /// A figure that could not be drawn: a defect of the program, not of what it was given.
@@ -45,6 +50,8 @@ enum Chart {
     Bars(Bars),
     /// A curve a variant.
     Lines(Lines),
+    /// Rows against time.
+    Spans(Spans),
 }
 
 impl Chart {
@@ -52,6 +59,7 @@ impl Chart {
         match self {
             Self::Bars(bars) => bars.size(),
             Self::Lines(lines) => lines.size(),
+            Self::Spans(spans) => spans.size(),
         }
     }
 }
@@ -63,8 +71,13 @@ impl Figure {
     }
 
     /// Of bars, likewise.
-    fn bars(name: &str, description: String, chart: Bars) -> Self {
+    pub(super) fn bars(name: &str, description: String, chart: Bars) -> Self {
         Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Bars(chart) }
+    }
+
+    /// Of rows against time, likewise.
+    fn spans(name: &str, description: String, chart: Spans) -> Self {
+        Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Spans(chart) }
     }
 
     /// Its SVG file, dark on white.
@@ -113,7 +126,11 @@ impl Figure {
 #[must_use]
 pub fn figures(comparison: &Comparison) -> Vec<Figure> {
     let made = throughput::figure(comparison).into_iter().chain(latency::figure(comparison));
-    made.chain(totals::figures(comparison)).chain(over_time::figures(comparison)).collect()
+    made.chain(totals::figures(comparison))
+        .chain(pareto::figures(comparison))
+        .chain(over_time::figures(comparison))
+        .chain(gantt::figures(comparison))
+        .collect()
 }
 
 /// The distribution of latency alone, under another name and title.
@@ -123,13 +140,10 @@ pub fn latencies(comparison: &Comparison, name: &str, title: String) -> Option<F
 }
 
 /// "sample, 3 seeds; stand-in embeddings": what every figure says of where its numbers come from.
-fn origin(comparison: &Comparison) -> String {
-    let seeds = match comparison.seeds() {
-        1 => "one seed".to_owned(),
-        seeds => format!("{seeds} seeds"),
-    };
-    let stand_ins = if comparison.stand_ins.is_empty() { "" } else { "; stand-in embeddings" };
-    format!("{}, {seeds}{stand_ins}", comparison.name)
+pub(super) fn origin(name: &str, seeds: usize, stand_ins: &[String]) -> String {
+    let seeds = if seeds == 1 { "one seed".to_owned() } else { format!("{seeds} seeds") };
+    let stand_ins = if stand_ins.is_empty() { "" } else { "; stand-in embeddings" };
+    format!("{name}, {seeds}{stand_ins}")
 }
 
 #[cfg(test)]

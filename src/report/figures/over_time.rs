@@ -1,9 +1,9 @@
 //! Figures against time: what was asked and served, what waited, who held which model, hits, SLO attainment. A curve a
 //! variant, all its seeds together, from the windows of `timeline.csv`.
 
+use super::Figure;
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
-use super::{Figure, origin};
 use crate::metrics::timeline::Row;
 use crate::report::{Comparison, Run};
 
@@ -11,7 +11,7 @@ use crate::report::{Comparison, Run};
 const STEPS: usize = 60;
 
 /// Variants whose workers are drawn: each has a figure of its own.
-const MOST_STACKED: usize = 8;
+pub(super) const MOST_STACKED: usize = 8;
 
 /// A window's value, and what it weighs among those of one step.
 type Measure<'a> = &'a dyn Fn(&Run, &Row) -> Option<(f64, f64)>;
@@ -76,14 +76,14 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     figures.extend(held(comparison, &clock));
     figures.extend(comparison.variants().into_iter().take(MOST_STACKED).filter_map(|variant| {
         let several = comparison.variants().len() > 1;
-        let name = if several { format!("workers-{}", plain(variant)) } else { "workers".to_owned() };
+        let name = if several { format!("workers-{}", file_name(variant)) } else { "workers".to_owned() };
         workers(comparison, &clock, variant, &name)
     }));
     figures
 }
 
 /// A variant's name as part of a file's.
-fn plain(variant: &str) -> String {
+pub(super) fn file_name(variant: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+') { c } else { '-' };
     variant.chars().map(safe).collect()
 }
@@ -106,7 +106,7 @@ fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
         "Requests that arrived, and that each variant completed, per minute against time.".to_owned(),
         Lines {
             title,
-            subtitle: format!("Per minute, in windows of time.\n{}", origin(comparison)),
+            subtitle: format!("Per minute, in windows of time.\n{}", comparison.origin()),
             x: clock.axis("time"),
             y: upwards("", &curves),
             curves,
@@ -127,7 +127,7 @@ fn queue(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
             "Requests that wait for a worker at the end of each window of time, a curve a variant.".to_owned(),
             Lines {
                 title,
-                subtitle: format!("Misses and hits at the end of windows of time.\n{}", origin(comparison)),
+                subtitle: format!("Misses and hits at the end of windows of time.\n{}", comparison.origin()),
                 x: clock.axis("time"),
                 y: upwards("", &curves),
                 curves,
@@ -150,7 +150,7 @@ fn hits(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
             "Share of the requests routed in each window of time that were hits, a curve a variant.".to_owned(),
             Lines {
                 title,
-                subtitle: format!("Share of the requests routed in a window of time.\n{}", origin(comparison)),
+                subtitle: format!("Share of the requests routed in a window of time.\n{}", comparison.origin()),
                 x: clock.axis("time"),
                 y: Axis::shares(""),
                 curves,
@@ -181,7 +181,7 @@ fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
             subtitle: format!(
                 "Share of the requests that ended in a window of time with a latency of at most {} s.\n{}",
                 rounded(slo.threshold_s),
-                origin(comparison)
+                comparison.origin()
             ),
             x: clock.axis("time of finish"),
             y: Axis::shares(""),
@@ -206,7 +206,7 @@ fn held(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
                 title,
                 subtitle: format!(
                     "Means over windows of time and seeds; loading workers hold none.\n{}",
-                    origin(comparison)
+                    comparison.origin()
                 ),
                 x: clock.axis("time"),
                 y: upwards("", &curves),
@@ -245,7 +245,7 @@ fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) ->
         format!("Workers of {variant} by the model that they hold against time, stacked."),
         Lines {
             title,
-            subtitle: format!("Means over windows of time, stacked.{dots}\n{}", origin(comparison)),
+            subtitle: format!("Means over windows of time, stacked.{dots}\n{}", comparison.origin()),
             x: clock.axis("time"),
             y: Axis::from_zero("", all.max(1.0), 5.0),
             curves,

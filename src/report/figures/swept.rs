@@ -28,11 +28,11 @@ const MEASURES: [(&str, &str, Measure); 7] = [
 /// Curves beyond these would hide each other.
 const MOST_CURVES: usize = 16;
 
-/// The figures of a sweep called `name`; none if no key has two numbers among its values.
+/// The figures of a sweep that comes from there; none if no key has two numbers among its values.
 #[must_use]
-pub fn swept(name: &str, keys: &[String], rows: &[SweepRow]) -> Vec<Figure> {
+pub fn swept(origin: &str, keys: &[String], rows: &[SweepRow]) -> Vec<Figure> {
     let Some(across) = axis_key(keys, rows) else { return Vec::new() };
-    MEASURES.iter().filter_map(|measure| figure(name, keys, rows, across, measure)).collect()
+    MEASURES.iter().filter_map(|measure| figure(origin, keys, rows, across, measure)).collect()
 }
 
 /// The key whose values are numbers, and most of them; seeds are no axis.
@@ -47,7 +47,7 @@ fn axis_key(keys: &[String], rows: &[SweepRow]) -> Option<usize> {
 }
 
 fn figure(
-    name: &str,
+    origin: &str,
     keys: &[String],
     rows: &[SweepRow],
     across: usize,
@@ -75,7 +75,7 @@ fn figure(
         .map(|(place, own)| {
             let mine = || sums.iter().filter(|((curve, _), _)| *curve == place).map(|(_, sum)| sum);
             Curve {
-                name: if own.is_empty() { name.to_owned() } else { own },
+                name: if own.is_empty() { what.to_lowercase() } else { own },
                 points: mine().map(|(x, sum, count, _)| (*x, sum / count)).collect(),
                 dots: mine().filter(|sum| sum.3).map(|(x, sum, count, _)| (*x, sum / count)).collect(),
             }
@@ -104,10 +104,11 @@ fn figure(
         format!("{what} against {}{over}.", keys[across]),
         Lines {
             title,
-            subtitle: format!("Against {}{over}; means over seeds.{growing}\n{name}", keys[across]),
+            subtitle: format!("Against {}{over}; means over seeds.{growing}\n{origin}", keys[across]),
             x: Axis::between(&keys[across], left, right, 6.0),
             y: Axis::from_zero("", top, 5.0),
             curves,
+            bold_dots: true,
             if_empty: "Nothing was measured.",
             ..Lines::default()
         },

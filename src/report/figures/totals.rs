@@ -1,20 +1,19 @@
 //! Figures of whole runs, a bar a variant: violations beside the bound, what hits skipped, how old their sources were,
-//! energy and cost of an image; and what violations cost, a point a variant.
+//! energy and cost of an image.
 
+use super::Figure;
 use super::axis::Axis;
-use super::bars::{Bar, Bars};
-use super::lines::{Curve, Lines};
-use super::{Figure, origin};
+use super::bars::{Bar, Bars, PUBLISHED, highest};
 use crate::metrics::summary::{Slo, Summary};
 use crate::report::{Comparison, Run};
 
 /// All of them; none that has nothing to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     let made = [violations(comparison), steps(comparison), ages(comparison), energy(comparison), cost(comparison)];
-    made.into_iter().chain([pareto(comparison)]).flatten().collect()
+    made.into_iter().flatten().collect()
 }
 
-fn first_slo(summary: &Summary) -> Option<&Slo> {
+pub(super) fn first_slo(summary: &Summary) -> Option<&Slo> {
     summary.slo.first()
 }
 
@@ -37,26 +36,29 @@ fn bars(
     comparison.variants().into_iter().map(bar).collect()
 }
 
-fn highest(bars: &[Bar]) -> f64 {
-    let ends = bars.iter().flat_map(|bar| [bar.interval.map(|(_, high)| high), bar.value, bar.mark]);
-    ends.flatten().fold(0.0, f64::max)
-}
-
 /// What a reader who cannot see bars should know.
 fn spoken(bars: &[Bar]) -> String {
     bars.iter().map(|bar| format!("{}: {}", bar.name, bar.label)).collect::<Vec<_>>().join("; ")
 }
 
-fn bar_figure(comparison: &Comparison, name: &str, title: &str, what: &str, axis: Axis, rows: Vec<Bar>) -> Figure {
+fn bar_figure(
+    comparison: &Comparison,
+    [name, title, what]: [&str; 3],
+    axis: Axis,
+    rows: Vec<Bar>,
+    mark: &'static str,
+) -> Figure {
     let whiskers = if comparison.seeds() > 1 { " Whiskers: 95 % interval." } else { "" };
+    let marked = rows.iter().any(|bar| bar.mark.is_some());
     Figure::bars(
         name,
         format!("{what} {}.", spoken(&rows)),
         Bars {
             title: title.to_owned(),
-            subtitle: format!("{what}{whiskers}\n{}", origin(comparison)),
+            subtitle: format!("{what}{whiskers}\n{}", comparison.origin()),
             axis,
             rows,
+            mark: if marked { mark } else { "" },
             ..Bars::default()
         },
     )
@@ -78,7 +80,7 @@ fn violations(comparison: &Comparison) -> Option<Figure> {
     let title = format!("SLO violations at {}x", slo.multiple);
     let what = "Requests not finished in time, per cent; the line across a bar is what no policy that knew all arrivals could have gone below.";
     let axis = Axis::from_zero("per cent of all requests", highest(&rows), 5.0);
-    Some(bar_figure(comparison, "violations", &title, what, axis, rows))
+    Some(bar_figure(comparison, ["violations", &title, what], axis, rows, "bound"))
 }
 
 /// Hits by the steps they skipped, and misses.
@@ -164,77 +166,33 @@ fn stacked_figure(
         format!("{what} {}.", spoken.join("; ")),
         Bars {
             title: title.to_owned(),
-            subtitle: format!("{what}\n{}", origin(comparison)),
+            subtitle: format!("{what}\n{}", comparison.origin()),
             axis: Axis::from_zero("per cent", 100.0, 5.0),
             rows,
             parts,
+            ..Bars::default()
         },
     )
 }
 
 fn energy(comparison: &Comparison) -> Option<Figure> {
-    let rows = bars(comparison, |summary| Some(summary.energy_j_per_image? / 1000.0), |kj| format!("{kj:.2} kJ"));
+    let kilojoules = |summary: &Summary| Some(summary.energy_j_per_image? / 1000.0);
+    let mut rows = bars(comparison, kilojoules, |kj| format!("{kj:.2} kJ"));
+    for bar in &mut rows {
+        bar.mark = comparison.published(&bar.name, |_| None, |known| known.energy_ratio, kilojoules);
+    }
+    let marked = rows.iter().any(|bar| bar.mark.is_some());
+    let lines = if marked { "; lines across: the published share of the first variant's" } else { "" };
     let axis = Axis::from_zero("kilojoules", highest(&rows), 5.0);
     let known = rows.iter().any(|bar| bar.value.is_some());
-    known.then(|| {
-        bar_figure(comparison, "energy", "Energy of an image", "Energy of the cluster per completed image.", axis, rows)
-    })
+    let what = format!("Energy of the cluster per completed image{lines}.");
+    known.then(|| bar_figure(comparison, ["energy", "Energy of an image", &what], axis, rows, PUBLISHED))
 }
 
 fn cost(comparison: &Comparison) -> Option<Figure> {
     let rows = bars(comparison, |summary| Some(1000.0 * summary.cost_usd_per_image?), |usd| format!("${usd:.2}"));
     let axis = Axis::from_zero("dollars", highest(&rows), 5.0);
     let known = rows.iter().any(|bar| bar.value.is_some());
-    known.then(|| {
-        bar_figure(
-            comparison,
-            "cost",
-            "Cost of a thousand images",
-            "Price of the cluster per thousand completed images.",
-            axis,
-            rows,
-        )
-    })
-}
-
-/// Violations against the GPU seconds of an image: left and low is good.
-fn pareto(comparison: &Comparison) -> Option<Figure> {
-    let slo = *comparison.runs.iter().find_map(|run| first_slo(&run.summary))?;
-    let point = |variant: &str| {
-        let x = comparison.estimate(variant, |summary| summary.serving_gpu_s_per_request)?.mean;
-        let y = comparison.estimate(variant, |summary| Some(100.0 * first_slo(summary)?.violation_rate))?.mean;
-        Some((x, y))
-    };
-    let curves: Vec<Curve> = comparison
-        .variants()
-        .into_iter()
-        .map(|variant| Curve {
-            name: variant.to_owned(),
-            dots: point(variant).into_iter().collect(),
-            ..Curve::default()
-        })
-        .collect();
-    let ends = |of: fn(&(f64, f64)) -> f64| curves.iter().flat_map(|curve| &curve.dots).map(of).fold(0.0, f64::max);
-    let (right, top) = (ends(|point| point.0), ends(|point| point.1));
-    let title = format!("Violations at {}x against GPU time", slo.multiple);
-    (curves.len() > 1).then(|| {
-        Figure::lines(
-            "pareto",
-            "Violations of the first SLO against GPU seconds per image, a point a variant; left and low is good."
-                .to_owned(),
-            Lines {
-                title,
-                subtitle: format!(
-                    "Per cent of all requests, against busy GPU seconds per image; left and low is good.\n{}",
-                    origin(comparison)
-                ),
-                x: Axis::from_zero("GPU seconds per completed image", right, 6.0),
-                y: Axis::from_zero("", top, 5.0),
-                curves,
-                named_dots: true,
-                if_empty: "Nothing was completed.",
-                ..Lines::default()
-            },
-        )
-    })
+    let what = "Price of the cluster per thousand completed images.";
+    known.then(|| bar_figure(comparison, ["cost", "Cost of a thousand images", what], axis, rows, ""))
 }

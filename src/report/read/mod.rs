@@ -1,8 +1,7 @@
 //! Results read back from their folders, so that a report can be made again, and of several results at once. The files
 //! are those of [`super::run_files`]; what no run has alone is in `comparison.json`.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,17 @@ use super::{Comparison, Run};
 use crate::input::{InputError, text};
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::{Row, Timeline};
+use crate::published::Published;
 use crate::time::Duration;
+
+mod spans;
+mod table;
+
+pub use spans::{Span, SpanKind};
+use table::Table;
+
+/// From when until when, in seconds of the run.
+pub type WindowS = (f64, f64);
 
 /// The name of the file that says which folders hold the runs of a comparison.
 pub const INDEX: &str = "comparison.json";
@@ -25,6 +34,9 @@ pub struct Index {
     pub runs: Vec<Place>,
     /// As [`Comparison::notes`].
     pub notes: Vec<String>,
+    /// As [`Comparison::published`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub published: BTreeMap<String, Published>,
     /// As [`Comparison::stand_ins`].
     pub stand_ins: Vec<String>,
     /// As [`Comparison::scenario_toml`].
@@ -44,22 +56,32 @@ pub struct Place {
     pub folder: PathBuf,
 }
 
-/// The comparison in a folder, or the single run.
+/// The comparison in a folder, or the single run; what workers did is read of a window, by default one in which something
+/// changes.
 ///
 /// # Errors
 /// What is wrong with a file.
-pub fn comparison(folder: &Path) -> Result<Comparison, InputError> {
+pub fn comparison(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputError> {
     if !folder.join(INDEX).is_file() {
-        return single(folder);
+        return single(folder, window);
     }
     let file = folder.join(INDEX);
     let index: Index = serde_json::from_str(&text(&file)?)
         .map_err(|error| InputError::new(&file, format!("is not what a comparison writes: {error}")))?;
-    let runs = index.runs.iter().map(|place| run(&folder.join(&place.folder), &place.variant, place.seed));
+    // What workers did is shown of the first seed of each variant.
+    let is_first = |at: usize| index.runs[..at].iter().all(|before| before.variant != index.runs[at].variant);
+    let firsts = index.runs.iter().enumerate().filter(|(at, _)| is_first(*at));
+    let firsts: Vec<PathBuf> = firsts.map(|(_, place)| folder.join(&place.folder)).collect();
+    let window = window.map_or_else(|| spans::where_something_changes(&firsts), |window| Ok(Some(window)))?;
+    let runs = index.runs.iter().enumerate().map(|(at, place)| {
+        let window = window.filter(|_| is_first(at));
+        run(&folder.join(&place.folder), &place.variant, place.seed, window)
+    });
     Ok(Comparison {
         runs: runs.collect::<Result<_, _>>()?,
         name: index.name,
         notes: index.notes,
+        published: index.published,
         stand_ins: index.stand_ins,
         scenario_toml: index.scenario_toml,
         versions: index.versions,
@@ -67,7 +89,7 @@ pub fn comparison(folder: &Path) -> Result<Comparison, InputError> {
 }
 
 /// A folder with one run.
-fn single(folder: &Path) -> Result<Comparison, InputError> {
+fn single(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputError> {
     if !folder.join("summary.json").is_file() {
         let message =
             format!("holds no results: expected {INDEX} or summary.json, as modm compare, live or simulate write");
@@ -79,81 +101,43 @@ fn single(folder: &Path) -> Result<Comparison, InputError> {
     let word = |key: &str| known[key].as_str().unwrap_or_default().to_owned();
     let (name, seed) = (word("scenario"), known["seed"].as_u64().unwrap_or_default());
     let stand_ins = known["stand_ins"].as_array().into_iter().flatten();
+    let window =
+        window.map_or_else(|| spans::where_something_changes(&[folder.to_owned()]), |window| Ok(Some(window)))?;
     Ok(Comparison {
-        runs: vec![run(folder, &name, seed)?],
+        runs: vec![run(folder, &name, seed, window)?],
         name,
         notes: Vec::new(),
+        published: BTreeMap::new(),
         stand_ins: stand_ins.filter_map(|text| text.as_str().map(str::to_owned)).collect(),
         scenario_toml: text(folder.join("scenario.toml"))?,
         versions: ["modm", "commit"].map(|key| (key.to_owned(), word(key))).to_vec(),
     })
 }
 
-/// The results of a run.
+/// The results of a run, and what its workers did in a window.
 ///
 /// # Errors
 /// What is wrong with a file.
-pub fn run(folder: &Path, variant: &str, seed: u64) -> Result<Run, InputError> {
+pub fn run(folder: &Path, variant: &str, seed: u64, window: Option<WindowS>) -> Result<Run, InputError> {
     let file = folder.join("summary.json");
     let summary: Summary = serde_json::from_str(&text(&file)?)
         .map_err(|error| InputError::new(&file, format!("is not what a run writes: {error}")))?;
     let settings = text(folder.join("scenario.toml"))?.parse::<toml::Table>().unwrap_or_default();
     let metrics = settings.get("metrics");
     let setting = |key: &str| metrics.and_then(|metrics| metrics.get(key)).and_then(toml::Value::as_float);
+    let (latencies, spans) = requests(&folder.join("requests.csv"), setting("warmup_s").unwrap_or(0.0), window)?;
+    let absences = window.map_or_else(|| Ok(Vec::new()), |window| spans::absences(folder, window))?;
     Ok(Run {
         variant: variant.to_owned(),
         seed,
         summary,
+        latencies,
+        window,
+        spans: spans.into_iter().chain(absences).collect(),
         timeline: timeline(&folder.join("timeline.csv"), setting("window_s").unwrap_or(60.0))?,
-        latencies: latencies(&folder.join("requests.csv"), setting("warmup_s").unwrap_or(0.0))?,
         wanted: wanted(&folder.join("allocation.csv"))?,
         ages: ages(&folder.join("cache.csv"))?,
     })
-}
-
-/// A CSV file, read row by row.
-struct Table {
-    file: PathBuf,
-    header: csv::StringRecord,
-    rows: csv::Reader<BufReader<File>>,
-}
-
-impl Table {
-    fn open(file: &Path) -> Result<Self, InputError> {
-        let opened = File::open(file).map_err(|error| InputError::unreadable(file, &error))?;
-        let mut rows = csv::Reader::from_reader(BufReader::new(opened));
-        let header = rows.headers().map_err(|error| InputError::new(file, error.to_string()))?.clone();
-        Ok(Self { file: file.to_owned(), header, rows })
-    }
-
-    fn place(&self, column: &str) -> Result<usize, InputError> {
-        let place = self.header.iter().position(|name| name == column);
-        place.ok_or_else(|| InputError::new(&self.file, format!("has no column {column:?}: a run writes one")))
-    }
-
-    /// Columns whose names begin with this, and how they go on.
-    fn like(&self, prefix: &str) -> Vec<(usize, String)> {
-        let like = self.header.iter().enumerate();
-        like.filter_map(|(place, name)| Some((place, name.strip_prefix(prefix)?.to_owned()))).collect()
-    }
-
-    /// The next row.
-    fn read(&mut self, record: &mut csv::StringRecord) -> Result<bool, InputError> {
-        self.rows.read_record(record).map_err(|error| InputError::new(&self.file, error.to_string()))
-    }
-
-    /// A number of a row; `None` where there is none.
-    fn number(&self, record: &csv::StringRecord, place: usize) -> Result<Option<f64>, InputError> {
-        let text = record.get(place).unwrap_or_default();
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let number = text.parse().ok().filter(|number: &f64| number.is_finite());
-        let line = record.position().map(|position| position.line() as usize);
-        let wrong =
-            || InputError::new(&self.file, "expected a number").value(&self.header[place], format_args!("{text:?}"));
-        number.map(Some).ok_or_else(|| InputError { line, ..wrong() })
-    }
 }
 
 fn timeline(file: &Path, window_s: f64) -> Result<Timeline, InputError> {
@@ -192,19 +176,23 @@ fn timeline(file: &Path, window_s: f64) -> Result<Timeline, InputError> {
     Ok(Timeline { models: models.into_iter().map(|(_, name)| name).collect(), slo_multiples, window_s, rows })
 }
 
-/// Rising, of requests that completed and arrived no earlier than this.
-fn latencies(file: &Path, from_s: f64) -> Result<Vec<Duration>, InputError> {
+/// Latencies, rising, of requests that completed and arrived no earlier than this; and what the window has of jobs.
+fn requests(file: &Path, from_s: f64, window: Option<WindowS>) -> Result<(Vec<Duration>, Vec<Span>), InputError> {
     let mut table = Table::open(file)?;
     let [arrival, latency, outcome] = [table.place("arrival_s")?, table.place("latency_s")?, table.place("outcome")?];
-    let (mut latencies, mut record) = (Vec::new(), csv::StringRecord::new());
+    let jobs = spans::Columns::of(&table)?;
+    let (mut latencies, mut spans, mut record) = (Vec::new(), Vec::new(), csv::StringRecord::new());
     while table.read(&mut record)? {
         let counts = table.number(&record, arrival)?.is_some_and(|arrival| arrival >= from_s);
         if counts && record.get(outcome) == Some("completed") {
             latencies.extend(table.number(&record, latency)?.map(Duration::from_seconds_saturating));
         }
+        if let Some(window) = window {
+            spans.extend(jobs.span(&table, &record, window)?);
+        }
     }
     latencies.sort_unstable();
-    Ok(latencies)
+    Ok((latencies, spans::together(spans)))
 }
 
 fn wanted(file: &Path) -> Result<Vec<(f64, u32)>, InputError> {

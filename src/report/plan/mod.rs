@@ -1,4 +1,4 @@
-//! A plan: `plan.csv` and its table, a row for each cluster that was tried.
+//! A plan: `plan.csv` and its table, a row for each cluster that was tried. Its report is `page`.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,11 @@ use serde::Serialize;
 use super::statistics::{Estimate, estimate};
 use super::table::plain_table;
 use crate::metrics::Results;
+
+mod figures;
+mod page;
+
+pub use page::PlanReport;
 
 /// A cluster that was tried.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -58,18 +63,27 @@ impl PlanRow {
         self.usd_per_1000_images = dollars.map(|dollars| mean(self.usd_per_1000_images, dollars));
     }
 
+    /// What it is made of: "8 x mi210 + 2 x a40".
+    #[must_use]
+    pub fn name(&self, groups: &[String]) -> String {
+        mix_name(groups, &self.gpus)
+    }
+
     /// Share in time with its 95 % interval; of runs that were stopped, what it is at most.
     fn attainment(&self) -> Option<Estimate> {
         if self.stopped { None } else { estimate(self.attainments.iter().copied()) }
     }
 }
 
-/// The text of `plan.csv`.
-///
-/// # Panics
-/// Never: the rows have one length, and memory takes what is written to it.
+/// GPUs of each group in words.
 #[must_use]
-pub fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
+pub fn mix_name(groups: &[String], gpus: &[u32]) -> String {
+    let parts = groups.iter().zip(gpus).filter(|(_, count)| **count > 0);
+    parts.map(|(group, count)| format!("{count} x {group}")).collect::<Vec<_>>().join(" + ")
+}
+
+/// The text of `plan.csv`.
+fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |record: Vec<String>| writer.write_record(record).expect("rows of one length, written to memory");
     let models: Vec<&String> =
@@ -118,6 +132,12 @@ pub fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
 /// The table of a plan for a terminal.
 #[must_use]
 pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> String {
+    let (titles, rows) = cells(groups, rows);
+    format!("{}\n", plain_table(&titles, &rows, width))
+}
+
+/// Titles and rows of a plan's table.
+fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>) {
     let models: std::collections::BTreeSet<&String> = rows.iter().flat_map(|row| row.split.keys()).collect();
     let priced = rows.iter().any(|row| row.usd_per_hour.is_some());
     let mut titles: Vec<String> = groups.to_vec();
@@ -149,5 +169,6 @@ pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> St
         cells.push(number(row.energy_j_per_image.filter(|_| !row.stopped).map(|joules| joules / 3600.0), 2));
         cells
     });
-    format!("{}\n", plain_table(&titles, &shown.collect::<Vec<_>>(), width))
+    let shown = shown.collect();
+    (titles, shown)
 }

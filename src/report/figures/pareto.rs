@@ -1,0 +1,119 @@
+//! Figures of whole runs, a point a variant: what is gained against what it takes.
+
+use super::Figure;
+use super::axis::Axis;
+use super::lines::{Curve, Lines};
+use super::totals::first_slo;
+use crate::metrics::summary::Summary;
+use crate::report::Comparison;
+
+/// Measures of quality that are drawn, at most.
+const MOST_QUALITIES: usize = 3;
+
+/// All of them; none that has nothing to show.
+pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
+    if comparison.variants().len() < 2 {
+        return Vec::new();
+    }
+    violations(comparison).into_iter().chain(qualities(comparison)).collect()
+}
+
+/// What is drawn.
+struct Scatter<'a> {
+    name: &'a str,
+    title: String,
+    what: &'a str,
+    x_label: &'a str,
+    /// Whether the vertical axis begins at zero.
+    from_zero: bool,
+}
+
+/// Violations against the GPU seconds of an image: left and low is good.
+fn violations(comparison: &Comparison) -> Option<Figure> {
+    let slo = *comparison.runs.iter().find_map(|run| first_slo(&run.summary))?;
+    let scatter = Scatter {
+        name: "pareto",
+        title: format!("Violations at {}x against GPU time", slo.multiple),
+        what: "Per cent of all requests, against busy GPU seconds per image; left and low is good.",
+        x_label: "GPU seconds per completed image",
+        from_zero: true,
+    };
+    let violations = |summary: &Summary| Some(100.0 * first_slo(summary)?.violation_rate);
+    scatter.figure(comparison, |summary| summary.serving_gpu_s_per_request, violations)
+}
+
+/// Mean quality, by whatever measures there are, against mean latency: left and high is good, where high is.
+fn qualities(comparison: &Comparison) -> Vec<Figure> {
+    let names = comparison.runs.iter().flat_map(|run| run.summary.quality.keys());
+    let names: std::collections::BTreeSet<&String> = names.collect();
+    let figure = |measure: &String| {
+        let name = format!("quality-{}", super::over_time::file_name(measure));
+        let scatter = Scatter {
+            name: &name,
+            title: format!("Quality ({measure}) against latency"),
+            what: "Mean of the completed images: in simulated runs what the profile says of each model and step, in live runs what was measured.",
+            x_label: "mean latency, seconds",
+            from_zero: false,
+        };
+        let latency = |summary: &Summary| Some(summary.latency_s?.mean);
+        scatter.figure(comparison, latency, |summary| summary.quality.get(measure).copied())
+    };
+    names.into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
+}
+
+impl Scatter<'_> {
+    /// A point for each variant that has both measures; `None` of fewer than two.
+    fn figure(
+        &self,
+        comparison: &Comparison,
+        x: impl Fn(&Summary) -> Option<f64> + Copy,
+        y: impl Fn(&Summary) -> Option<f64> + Copy,
+    ) -> Option<Figure> {
+        let point =
+            |variant: &str| Some((comparison.estimate(variant, x)?.mean, comparison.estimate(variant, y)?.mean));
+        let curve = |variant: &str| Curve {
+            name: variant.to_owned(),
+            dots: point(variant).into_iter().collect(),
+            ..Curve::default()
+        };
+        let curves: Vec<Curve> = comparison.variants().into_iter().map(curve).collect();
+        let dots = || curves.iter().flat_map(|curve| &curve.dots);
+        if dots().count() < 2 {
+            return None;
+        }
+        let right = dots().map(|(x, _)| *x).fold(0.0, f64::max);
+        let (low, high) = dots().fold((f64::MAX, f64::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
+        let y = if self.from_zero { Axis::from_zero("", high, 5.0) } else { Axis::between("", low, high, 5.0) };
+        let chart = Lines {
+            title: self.title.clone(),
+            subtitle: format!("{}\n{}", self.what, comparison.origin()),
+            x: Axis::from_zero(self.x_label, right, 6.0),
+            y,
+            curves,
+            named_dots: true,
+            if_empty: "Nothing was completed.",
+            ..Lines::default()
+        };
+        Some(Figure::lines(self.name, format!("{} A point a variant.", self.what), chart))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn quality_is_drawn_where_it_is_known() {
+        let mut comparison = sample::comparison();
+        assert_eq!(figures(&comparison).len(), 1);
+        for (run, quality) in comparison.runs.iter_mut().zip([0.30, 0.29]) {
+            run.summary.quality.insert("clip score".into(), quality);
+        }
+        let figures = figures(&comparison);
+        assert_eq!(figures.len(), 2);
+        assert_eq!(figures[1].name, "quality-clip-score");
+        let text = figures[1].csv();
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), ["vanilla,dot,480,0.3", "modm-sdxl,dot,60,0.29"]);
+    }
+}

@@ -1,0 +1,119 @@
+//! What went on in rows against time: a bar from begin to end for each thing, a colour a kind.
+
+use plotters::coord::Shift;
+use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Rectangle, Text};
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, ShapeStyle};
+use serde_json::{Value, json};
+
+use super::axis::Axis;
+use super::canvas::{FINE, Theme, text_width};
+use super::header::{Header, LABEL, MARGIN, WIDTH, colour, rows};
+
+const STEP: i32 = 18;
+const THICK: i32 = 12;
+const AXIS: i32 = 52;
+
+/// A chart of rows against time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spans {
+    pub(super) title: String,
+    pub(super) subtitle: String,
+    pub(super) x: Axis,
+    /// Names of the rows.
+    pub(super) rows: Vec<String>,
+    /// Names of the kinds; each has its colour.
+    pub(super) kinds: Vec<String>,
+    pub(super) bars: Vec<Span>,
+}
+
+/// One thing that went on.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    pub(super) row: usize,
+    pub(super) kind: usize,
+    /// Paler than others of its kind.
+    pub(super) pale: bool,
+    pub(super) from: f64,
+    pub(super) to: f64,
+    /// What it was, in words.
+    pub(super) what: String,
+}
+
+/// Drawing pixels of the plot's edges.
+struct Frame {
+    left: i32,
+    right: i32,
+    top: i32,
+    bottom: i32,
+}
+
+impl Spans {
+    fn header(&self) -> Header {
+        Header::new(&self.title, &self.subtitle, self.kinds.iter().map(String::as_str))
+    }
+
+    pub(super) fn size(&self) -> (i32, i32) {
+        (WIDTH, self.header().height + 12 + rows(self.rows.len().max(1)) * STEP + AXIS)
+    }
+
+    fn frame(&self) -> Frame {
+        let widest = self.rows.iter().map(|row| text_width(row, LABEL - 1)).max().unwrap_or(0);
+        let top = (self.header().height + 12) * FINE;
+        Frame {
+            left: MARGIN * FINE + widest + 8 * FINE,
+            right: (WIDTH - MARGIN) * FINE,
+            top,
+            bottom: top + rows(self.rows.len().max(1)) * STEP * FINE,
+        }
+    }
+
+    /// The middle of each span with what it was, a series a row.
+    pub(super) fn points(&self) -> Value {
+        let Frame { left, right, top, .. } = self.frame();
+        let series = self.rows.iter().enumerate().map(|(row, name)| {
+            let middle = top + (rows(row) * STEP + STEP / 2) * FINE;
+            let own = self.bars.iter().filter(|span| span.row == row).map(|span| {
+                let seen = (span.from.max(self.x.low), span.to.min(self.x.high));
+                let at = self.x.place(f64::midpoint(seen.0, seen.1), left, right);
+                json!([at, middle, format!("{:.1} to {:.1}", span.from, span.to), span.what])
+            });
+            json!({ "name": name, "points": own.collect::<Vec<_>>() })
+        });
+        json!({ "x": "", "series": series.collect::<Vec<_>>() })
+    }
+
+    pub(super) fn draw<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+        self.header().draw(area, theme)?;
+        let Frame { left, right, top, bottom } = self.frame();
+        let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
+        area.draw(&PathElement::new(vec![(left, top), (left, bottom), (right, bottom)], line))?;
+        for (value, text) in &self.x.ticks {
+            let x = self.x.place(*value, left, right);
+            area.draw(&PathElement::new(vec![(x, bottom), (x, bottom + 4 * FINE)], line))?;
+            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+            area.draw(&Text::new(text.as_str(), (x, bottom + 7 * FINE), style))?;
+        }
+        let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+        area.draw(&Text::new(self.x.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))?;
+        let middle = |row: usize| top + (rows(row) * STEP + STEP / 2) * FINE;
+        for (row, name) in self.rows.iter().enumerate() {
+            let style = theme.text(LABEL - 1, 0.8, HPos::Right, VPos::Center);
+            area.draw(&Text::new(name.as_str(), (left - 8 * FINE, middle(row)), style))?;
+        }
+        for span in &self.bars {
+            let (from, to) = (self.x.place(span.from, left, right), self.x.place(span.to, left, right));
+            let half = THICK / 2 * FINE;
+            let strength = if span.pale { 0.5 } else { 1.0 };
+            let style = ShapeStyle { color: colour(span.kind).mix(strength), filled: true, stroke_width: 0 };
+            // A gap, so that one thing after another is seen as two.
+            let corners = [(from, middle(span.row) - half), ((to - FINE).max(from + 1), middle(span.row) + half)];
+            area.draw(&Rectangle::new(corners, style))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! The report of a plan: what to buy in a sentence, the clusters that were tried, and what was asked for.
+
+use std::fmt::{self, Write};
+
+use super::{PlanRow, cells, figures, plan_csv};
+use crate::report::figures::{DrawError, origin};
+use crate::report::html::{self, Drawn};
+use crate::report::{ReportFile, table};
+
+/// A plan that was made.
+#[derive(Clone, Debug, Default)]
+pub struct PlanReport {
+    /// The scenario's name.
+    pub name: String,
+    /// What it comes to.
+    pub sentence: String,
+    /// GPU groups to choose from.
+    pub groups: Vec<String>,
+    /// Clusters that were tried, cheapest first.
+    pub rows: Vec<PlanRow>,
+    /// What was asked for: name and value.
+    pub asked: Vec<(String, String)>,
+    /// The share of the requests that must be in time.
+    pub attainment: f64,
+    /// Traces that it must hold for.
+    pub seeds: usize,
+    /// Stand-ins that were used, in words.
+    pub stand_ins: Vec<String>,
+    /// The scenario.
+    pub scenario_toml: String,
+}
+
+const TERMS: [(&str, &str); 6] = [
+    ("holds", "at least the wanted share of the requests was in time, over all traces together"),
+    (
+        "in time",
+        "share of the requests finished within the target, with a 95 % interval over the traces; a cluster is stopped as soon as it is known to fail, and then has no share",
+    ),
+    ("p99 s", "99th percentile of latency, mean over the traces"),
+    ("on MODEL", "workers that hold a model, mean over time and traces"),
+    ("$/h, $/1000", "what the cluster costs an hour, and for a thousand completed images"),
+    ("Wh/image", "energy of the cluster per completed image"),
+];
+
+impl PlanReport {
+    /// `plan.csv`, `report.html`, `report.md` and the figures.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    ///
+    /// # Panics
+    /// Never: a string takes what is written to it.
+    pub fn files(&self) -> Result<Vec<ReportFile>, DrawError> {
+        let origin = origin(&self.name, self.seeds, &self.stand_ins);
+        let figures = figures::figures(&self.groups, &self.rows, self.attainment, &origin);
+        let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
+        let mut page = String::new();
+        self.write(&mut page, &drawn).expect("a string takes what is written to it");
+        let file = |path: &str, text: String| ReportFile { path: path.to_owned(), bytes: text.into_bytes() };
+        let mut files = vec![
+            file("plan.csv", plan_csv(&self.groups, &self.rows)),
+            file("report.html", page),
+            file("report.md", self.markdown()),
+        ];
+        for figure in &figures {
+            files.extend(figure.files()?);
+        }
+        Ok(files)
+    }
+
+    fn write(&self, page: &mut String, figures: &[Drawn]) -> fmt::Result {
+        html::write_head(page, &self.name)?;
+        let (name, sentence) = (html::escaped(&self.name), html::escaped(&self.sentence));
+        write!(page, "<h1>Plan: {name}</h1>\n<p class=\"verdict\">{sentence}.</p>\n")?;
+        html::write_table_of(page, "Clusters tried", &cells(&self.groups, &self.rows), "", "plan.csv")?;
+        page.push_str("<h2>Figures</h2>\n");
+        html::write_figures(page, figures)?;
+        html::write_pairs(page, "What was asked for", &self.asked)?;
+        if !self.stand_ins.is_empty() {
+            page.push_str("<h2>What this rests on</h2>\n");
+            html::write_list(page, "notes", &self.stand_ins)?;
+        }
+        html::write_scenario(page, &self.scenario_toml)?;
+        html::write_definitions(page, "What the measures mean", &TERMS)?;
+        html::write_end(page)
+    }
+
+    fn markdown(&self) -> String {
+        let (titles, rows) = cells(&self.groups, &self.rows);
+        let mut text = format!("{}.\n\n{}\n", self.sentence, table::markdown_table(&titles, &rows));
+        for (name, value) in &self.asked {
+            text.extend(["- ", name, ": ", value, "\n"]);
+        }
+        for note in &self.stand_ins {
+            text.extend(["- ", note, "\n"]);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn row(gpus: u32, holds: bool) -> PlanRow {
+        PlanRow {
+            gpus: vec![gpus],
+            holds,
+            stopped: !holds,
+            requests: 1000,
+            late: if holds { 4 } else { 11 },
+            attainments: if holds { vec![0.996, 0.994] } else { Vec::new() },
+            split: BTreeMap::from([("large".to_owned(), f64::from(gpus) - 1.5), ("small".to_owned(), 1.5)]),
+            usd_per_hour: Some(2.0 * f64::from(gpus)),
+            ..PlanRow::default()
+        }
+    }
+
+    #[test]
+    fn clusters_are_shown_with_what_they_hold() {
+        let report = PlanReport {
+            name: "plan".into(),
+            sentence: "9 x mi210 hold <99> % within 2x".into(),
+            groups: vec!["mi210".into()],
+            rows: vec![row(8, false), row(9, true)],
+            attainment: 0.99,
+            seeds: 2,
+            ..PlanReport::default()
+        };
+        let files = report.files().expect("a report");
+        let text = |name: &str| {
+            let file = files.iter().find(|file| file.path == name).expect(name);
+            String::from_utf8_lossy(&file.bytes).into_owned()
+        };
+        let page = text("report.html");
+        assert!(page.contains("hold &lt;99&gt; %") && page.contains("stopped after 11 of 1000"), "{page}");
+        assert_eq!(
+            text("figures/in-time.csv").lines().nth(2).map(|line| line.split(',').next()),
+            Some(Some("9 x mi210"))
+        );
+        assert!(
+            text("figures/split.csv").starts_with("series,value,ci95_low,ci95_high,large,small\n9 x mi210,9,,,7.5,1.5")
+        );
+        assert!(text("report.md").contains("| 9 | yes |"), "{}", text("report.md"));
+    }
+}
