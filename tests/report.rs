@@ -241,3 +241,18 @@ fn a_difference_beyond_the_bound_ends_with_3() {
     let (code, _, err) = modm(folder.path(), &["report", "again"]);
     assert!(code == 2 && err.contains("timeline.csv: has no column \"arrivals\""), "{err}");
 }
+
+#[test]
+fn colours_are_for_terminals() {
+    let folder = results();
+    let printed = |variables: &[(&str, &str)]| {
+        let mut command = Command::cargo_bin("modm").unwrap();
+        let command = command.args(["report", "results"]).current_dir(folder.path());
+        let command = variables.iter().fold(command, |command, (name, value)| command.env(name, value));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let plain = printed(&[]);
+    assert!(plain.contains("note:") && !plain.contains('\u{1b}'), "{plain}");
+    assert!(printed(&[("CLICOLOR_FORCE", "1")]).contains('\u{1b}'), "as on a terminal");
+    assert_eq!(printed(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), plain);
+}

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -122,7 +123,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            anstream::eprintln!("{RED}error:{RED:#} {error:#}");
             let code = match () {
                 () if error.chain().any(is_input) => 2,
                 () if error.is::<report::Differ>() => 3,
@@ -132,6 +133,12 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+/// Colours of words, on a terminal and unless `NO_COLOR` is set; `anstream` leaves them out elsewhere.
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Whether an error is about an input: a model's folder counts as one.
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -161,8 +168,10 @@ fn write_files(files: &[reports::ReportFile], folder: &Path) -> anyhow::Result<(
 fn print_comparison(comparison: &Comparison) {
     print!("{}", reports::terminal(comparison, width()));
     let verdict = reports::verdict(comparison);
-    println!("{}", verdict.sentence);
-    print_notes(&verdict.caveats);
+    print_verdict(&verdict.sentence);
+    for caveat in &verdict.caveats {
+        anstream::println!("{YELLOW}note:{YELLOW:#} {caveat}");
+    }
     print_notes(comparison.grounds());
 }
 
@@ -183,9 +192,14 @@ fn width() -> Option<u16> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0)
 }
 
+/// What it comes to, under a table.
+fn print_verdict(sentence: &str) {
+    anstream::println!("{BOLD}{sentence}{BOLD:#}");
+}
+
 /// Notes under a table.
 fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
     for note in notes {
-        println!("note: {note}");
+        anstream::println!("{DIM}note:{DIM:#} {note}");
     }
 }

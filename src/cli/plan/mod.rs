@@ -118,7 +118,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         print!("{text}");
     } else {
         print!("{}", plan_table(&report.groups, &report.rows, super::width()));
-        println!("{}", report.sentence);
+        super::print_verdict(&report.sentence);
         super::print_notes(&report.stand_ins);
         eprintln!("report: {}", common.out.join("report.html").display());
     }
