@@ -24,6 +24,7 @@ pub mod report;
 pub mod request;
 pub mod scenario;
 pub mod scheduler;
+pub mod serve;
 pub mod sim;
 pub mod time;
 pub mod trace;

@@ -22,7 +22,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("replay", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
     ("sim", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
     ("live", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
-    ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live"]),
+    ("serve", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "live"]),
+    ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live", "serve"]),
     ("metrics", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
     ("report", &["trace", "profile", "calibration", "metrics"]),
     (
@@ -38,6 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "replay",
             "sim",
             "live",
+            "serve",
             "scenario",
             "metrics",
             "report",

@@ -16,7 +16,7 @@ use modm::embedding::{Embedding, EmbeddingMatrix};
 use modm::image::ImageId;
 use modm::journal::{Journal, Line, Record as Told, What};
 use modm::live::embedder::Embed;
-use modm::live::executor::{Live, Paced, Setting};
+use modm::live::executor::{KnownRequests, Live, Paced, Setting};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
@@ -218,12 +218,16 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     let (warnings, lives, results) = (Arc::new(AtomicU32::new(0)), Mutex::new(0), store_folder.join("results"));
     std::fs::create_dir_all(&results).unwrap();
     let told = warnings.clone();
-    let setting = Setting {
+    let book = KnownRequests {
         prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap().into()).collect(),
         tenants: Some((0..trace.len()).map(tenant).collect()),
-        models: scenario.model_names(),
         seed: 1,
         result: Box::new(move |request| results.join(format!("{request}.png"))),
+    };
+    let setting = Setting {
+        book: Box::new(book),
+        models: scenario.model_names(),
+        stepped: None,
         paint: Box::new(move |_| {
             let mut lives = lives.lock().unwrap();
             *lives += 1;

@@ -33,6 +33,8 @@ mod progress;
 mod report;
 mod run;
 mod search;
+#[cfg(feature = "serve")]
+mod serve;
 mod simulate;
 mod sweep;
 mod trace;
@@ -70,6 +72,10 @@ enum Command {
     Report(report::Report),
     #[cfg(feature = "live")]
     Live(live::Live),
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
+    #[cfg(feature = "serve")]
+    Key(serve::Key),
     #[cfg(feature = "live")]
     Validate(validate::Validate),
     #[cfg(feature = "live")]
@@ -103,6 +109,13 @@ pub fn main() -> ExitCode {
         Command::Report(command) => report::run(command),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
+        #[cfg(feature = "serve")]
+        Command::Serve(command) => serve::run(command),
+        #[cfg(feature = "serve")]
+        Command::Key(command) => {
+            serve::key(command);
+            Ok(())
+        }
         #[cfg(feature = "live")]
         Command::Validate(command) => validate::run(command),
         #[cfg(feature = "live")]

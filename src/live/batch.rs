@@ -17,8 +17,10 @@ use crate::request::RequestId;
 /// A picture to draw, and where to.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// For whom; its noise is this request's.
+    /// For whom.
     pub request: RequestId,
+    /// What its noise derives from, with the request's row.
+    pub seed: u64,
     /// What it shows.
     pub prompt: Arc<str>,
     /// Model and steps.
@@ -65,7 +67,8 @@ fn draw(paint: &mut dyn Paint, held: &mut Option<ModelId>, one: &Wanted, stop: &
         *held = Some(one.work.model);
     }
     let source = one.source.as_ref().map(|file| read(file)).transpose()?;
-    let task = Task { request: one.request, prompt: &one.prompt, work: one.work, source: source.as_ref() };
+    let noise = (one.seed, u64::from(one.request.0));
+    let task = Task { request: one.request, noise, prompt: &one.prompt, work: one.work, source: source.as_ref() };
     let picture = paint.draw(&task, &|| !stop.load(Ordering::Relaxed)).map_err(|error| match error {
         DrawError::Cancelled => "called off".to_owned(),
         DrawError::SourceMissing(why) | DrawError::Failed(why) => why,
@@ -114,6 +117,7 @@ mod tests {
             (0..devices).map(|_| Box::new(Fake { held: None, fails }) as Box<dyn Paint>).collect();
         let one = |row: u32, skipped_steps: u32, source: Option<PathBuf>| Wanted {
             request: RequestId(row),
+            seed: 1,
             prompt: "a cat".into(),
             work: Work { model: ModelId(u16::from(skipped_steps > 0)), total_steps: 9, skipped_steps },
             source,

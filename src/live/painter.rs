@@ -19,8 +19,6 @@ pub struct Palette {
     pub models: Vec<(PathBuf, Option<f32>)>,
     /// Width and height of all pictures.
     pub size: [u32; 2],
-    /// All noise derives from it.
-    pub seed: u64,
 }
 
 /// Draws on one device.
@@ -55,7 +53,8 @@ impl Paint for Painter {
         let Some((_, pipeline)) = self.held.as_mut().filter(|(held, _)| *held == task.work.model) else {
             return Err(failed("the model is not loaded".to_owned()));
         };
-        let noise = SeededNoise { seed: self.palette.seed, row: u64::from(task.request.0) };
+        let (seed, row) = task.noise;
+        let noise = SeededNoise { seed, row };
         let drawing = Drawing { prompt: task.prompt, noise: &noise, source: task.source };
         let manner = Manner {
             steps: task.work.total_steps,

@@ -1,6 +1,7 @@
 //! A worker's thread: it owns the sessions of its device and does what it is told, one thing after the other.
 //! Whatever goes wrong there is an answer; a thread that dies says so with its last breath.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +13,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::executor::Answer;
 use super::picture::Picture;
 use super::store::Sources;
+use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::request::RequestId;
-use crate::scheduler::{JobId, Part, WorkerId};
+use crate::scheduler::{JobId, WorkerId};
 
 /// What a worker does with its device: the real one is [`super::painter::Painter`], tests have others.
 pub trait Paint: Send {
@@ -34,8 +36,10 @@ pub trait Paint: Send {
 /// A picture to draw.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// For whom; its noise is this request's.
+    /// For whom.
     pub request: RequestId,
+    /// What its noise derives from: seed and row.
+    pub noise: (u64, u64),
     /// What it shows.
     pub prompt: &'a str,
     /// Model and steps.
@@ -58,8 +62,19 @@ pub enum DrawError {
 /// What a worker is told.
 pub(super) enum Order {
     Load(ModelId),
-    Run { job: JobId, work: Work, parts: Vec<(Part, Arc<str>)> },
+    Run { job: JobId, work: Work, parts: Vec<Drawing> },
 }
+
+/// One picture of a job.
+pub(super) struct Drawing {
+    pub(super) request: RequestId,
+    pub(super) source: Option<ImageId>,
+    pub(super) prompt: Arc<str>,
+    pub(super) noise: (u64, u64),
+}
+
+/// Told of each step of a request's job.
+type Stepped = Option<Arc<dyn Fn(RequestId, u32) + Send + Sync>>;
 
 /// The executor's end of a worker's thread.
 #[derive(Debug)]
@@ -78,12 +93,13 @@ impl Handle {
         worker: WorkerId,
         life: u32,
         paint: Box<dyn Paint>,
+        stepped: Stepped,
         sources: Sources,
         answers: UnboundedSender<Answer>,
     ) -> std::io::Result<Self> {
         let (orders, work) = channel();
         let stop = Arc::new(AtomicU64::new(NONE));
-        let mut thread = Thread { worker, life, paint, sources, answers, stop: stop.clone(), held: None };
+        let mut thread = Thread { worker, life, paint, stepped, sources, answers, stop: stop.clone(), held: None };
         let run = move || {
             let ended = catch_unwind(AssertUnwindSafe(|| thread.run(&work)));
             if let Err(panic) = ended {
@@ -121,6 +137,7 @@ struct Thread {
     worker: WorkerId,
     life: u32,
     paint: Box<dyn Paint>,
+    stepped: Stepped,
     sources: Sources,
     answers: UnboundedSender<Answer>,
     stop: Arc<AtomicU64>,
@@ -154,19 +171,23 @@ impl Thread {
         Err((self.held, why))
     }
 
-    fn draw(
-        &mut self,
-        job: JobId,
-        work: Work,
-        parts: &[(Part, Arc<str>)],
-    ) -> Result<Vec<(RequestId, Picture)>, DrawError> {
-        let stop = self.stop.clone();
-        let keep_going = move || stop.load(Ordering::Relaxed) != job.0;
-        let one = |(part, prompt): &(Part, Arc<str>)| {
+    fn draw(&mut self, job: JobId, work: Work, parts: &[Drawing]) -> Result<Vec<(RequestId, Picture)>, DrawError> {
+        let (stop, stepped) = (self.stop.clone(), self.stepped.clone());
+        let one = |part: &Drawing| {
             let source =
                 part.source.map(|image| self.sources.read(image)).transpose().map_err(DrawError::SourceMissing)?;
-            let task = Task { request: part.request, prompt, work, source: source.as_deref() };
-            Ok((part.request, self.paint.draw(&task, &keep_going)?))
+            let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
+            let task = Task { request, noise, prompt, work, source: source.as_deref() };
+            // It is asked before each step: what was asked before is done.
+            let done = Cell::new(0);
+            let keep_going = || {
+                if let Some(stepped) = stepped.as_ref().filter(|_| done.get() > 0) {
+                    stepped(request, done.get());
+                }
+                done.set(done.get() + 1);
+                stop.load(Ordering::Relaxed) != job.0
+            };
+            Ok((request, self.paint.draw(&task, &keep_going)?))
         };
         parts.iter().map(one).collect()
     }

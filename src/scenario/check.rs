@@ -75,6 +75,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     scenario.encoder.check(file, "encoder")?;
     scenario.image_model.check(file, "image_model")?;
     scenario.live.check(file)?;
+    scenario.serve.check(file)?;
     check_variants(scenario, file)
 }
 

@@ -74,6 +74,21 @@ pub(super) fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, I
 }
 
 impl TraceInputs {
+    /// A trace without embeddings, and nothing besides.
+    #[must_use]
+    pub fn of(trace: Trace) -> Self {
+        Self {
+            trace,
+            warm_images: None,
+            warm_prompts: None,
+            warm_rows: Vec::new(),
+            searched: Searched::default(),
+            image_bytes: None,
+            stand_ins: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
     /// Reads or generates the trace of a scenario whose file is `file`. Embeddings are made only if
     /// `retrieves`, since they cost time.
     ///
@@ -96,16 +111,10 @@ impl TraceInputs {
                 warm_images: section.warm_images.as_ref().map(place),
             })?
         };
-        let files = Self::fingerprints(scenario, file)?;
         let mut inputs = Self {
             image_bytes: image_bytes(&trace, section.requests.as_deref().unwrap_or(file))?,
-            trace,
-            warm_images: None,
-            warm_prompts: None,
-            warm_rows: Vec::new(),
-            searched: Searched::default(),
-            stand_ins: Vec::new(),
-            files,
+            files: Self::fingerprints(scenario, file)?,
+            ..Self::of(trace)
         };
         if retrieves {
             inputs.embed(scenario, file)?;

@@ -16,6 +16,7 @@ use crate::model::GpuId;
 use crate::published::Published;
 use crate::scheduler::Late;
 use crate::scheduler::routing::System;
+use crate::serve::settings::ServeSettings;
 use crate::trace::synthetic::Synthetic;
 
 mod allocation;
@@ -106,6 +107,9 @@ pub struct Scenario {
     /// Which files and devices a run on real sessions uses.
     #[serde(default, skip_serializing_if = "is_default")]
     pub live: LiveSettings,
+    /// What the network may ask for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub serve: ServeSettings,
     /// What `compare` runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variant: Vec<Variant>,

@@ -9,7 +9,7 @@ use super::Scenario;
 use crate::input::{self, InputError};
 
 /// Where a scenario has tables and nothing else will do.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -29,6 +29,7 @@ const TABLES: [&str; 21] = [
     "live",
     "live.models",
     "live.guidance",
+    "serve",
     "variant.*",
     "variant.*.published",
 ];

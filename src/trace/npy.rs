@@ -1,7 +1,7 @@
 //! Embeddings in `.npy` files: two-dimensional, little-endian f32, in C order; mapped when read.
 //! Not a general reader: anything else is an input error that says what was found.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use crate::embedding::EmbeddingMatrix;
@@ -87,6 +87,19 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     Some(value[..end].trim_end())
 }
 
+/// What a file of so many rows begins with.
+fn header(rows: usize, dimension: usize) -> Vec<u8> {
+    // Values begin at a multiple of 64 bytes, as numpy aligns them.
+    const ALIGNMENT: usize = 64;
+    const BEFORE: usize = 10;
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}");
+    let padding = (BEFORE + text.len() + 1).next_multiple_of(ALIGNMENT) - BEFORE - text.len() - 1;
+    text.extend(std::iter::repeat_n(' ', padding));
+    text.push('\n');
+    let length = (text.len() as u16).to_le_bytes();
+    b"\x93NUMPY\x01\x00".iter().copied().chain(length).chain(text.into_bytes()).collect()
+}
+
 /// Writes rows of one dimension.
 ///
 /// # Errors
@@ -100,16 +113,7 @@ pub fn write(
     dimension: usize,
     values: impl IntoIterator<Item = f32>,
 ) -> io::Result<()> {
-    // Values begin at a multiple of 64 bytes, as numpy aligns them.
-    const ALIGNMENT: usize = 64;
-    const BEFORE: usize = 10;
-    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}");
-    let padding = (BEFORE + text.len() + 1).next_multiple_of(ALIGNMENT) - BEFORE - text.len() - 1;
-    text.extend(std::iter::repeat_n(' ', padding));
-    text.push('\n');
-    writer.write_all(b"\x93NUMPY\x01\x00")?;
-    writer.write_all(&(text.len() as u16).to_le_bytes())?;
-    writer.write_all(text.as_bytes())?;
+    writer.write_all(&header(rows, dimension))?;
     let mut count = 0;
     for value in values {
         writer.write_all(&value.to_le_bytes())?;
@@ -117,6 +121,66 @@ pub fn write(
     }
     assert_eq!(count, rows * dimension, "values must fill the shape");
     Ok(())
+}
+
+/// A file that rows are added to; after each it is whole.
+#[derive(Debug)]
+pub struct Rows {
+    file: std::fs::File,
+    count: usize,
+    dimension: usize,
+}
+
+/// Bytes of the header, which holds any number of rows that a file can have.
+const HEADER: u64 = 128;
+
+impl Rows {
+    /// Begins a file without rows.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(path: &Path, dimension: usize) -> io::Result<Self> {
+        let mut file = std::fs::File::create(path)?;
+        file.write_all(&header(0, dimension))?;
+        Ok(Self { file, count: 0, dimension })
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// What the system says, or that the row has another dimension.
+    pub fn push(&mut self, row: &[f32]) -> io::Result<()> {
+        if row.len() != self.dimension {
+            return Err(io::Error::other(format!("a row of {} numbers among rows of {}", row.len(), self.dimension)));
+        }
+        let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.file.seek(io::SeekFrom::End(0))?;
+        self.file.write_all(&bytes)?;
+        self.count += 1;
+        self.file.seek(io::SeekFrom::Start(0))?;
+        self.file.write_all(&header(self.count, self.dimension))
+    }
+
+    /// Leaves the first rows of such a file.
+    ///
+    /// # Errors
+    /// It is no such file, or has fewer; what the system says.
+    pub fn cut(path: &Path, rows: usize) -> io::Result<()> {
+        let mut file = std::fs::File::options().read(true).write(true).open(path)?;
+        let mut text = vec![0; HEADER as usize];
+        file.read_exact(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        let shape = text.rsplit_once("), }").and_then(|(before, _)| before.rsplit_once(", "));
+        let dimension: Option<usize> = shape.and_then(|(_, dimension)| dimension.parse().ok());
+        let dimension = dimension.ok_or_else(|| io::Error::other(format!("{}: is no such file", path.display())))?;
+        let length = HEADER + (rows * dimension * size_of::<f32>()) as u64;
+        if file.metadata()?.len() < length {
+            return Err(io::Error::other(format!("{}: has fewer than {rows} rows", path.display())));
+        }
+        file.set_len(length)?;
+        file.seek(io::SeekFrom::Start(0))?;
+        file.write_all(&header(rows, dimension))
+    }
 }
 
 #[cfg(test)]

@@ -118,6 +118,20 @@ memory = 100
 level = [{ from = 1.0, quality = 0.85, bounds = [[0.2, 10]] }]
 [faults]
 events = [{ at_s = 1, for_s = 2, what = "slow", workers = [0], factor = 2.0 }]
+[serve]
+listen = "127.0.0.1:8080"
+keys = "keys.toml"
+max_queue = 1000
+rate_per_min = 600
+images_per_day = 5000
+max_prompt = 4000
+max_body = 65536
+max_connections = 20000
+read_timeout_s = 10.0
+timeout_s = 600.0
+keep_results_s = 86400.0
+record = true
+record_prompts = false
 "#;
 
 /// A scenario whose trace is made rather than read.

@@ -102,6 +102,17 @@ live.size = [0, 64] => live.size = [0, 64]: expected [width, height] from 1 to 1
 live.images = "gif": expected "png" or "jpeg"
 live.guidance.large = -1: expected a scale from 0 to 1000
 live.guidance.large = nan: expected a scale from 0 to 1000
+serve.listen = "nowhere": invalid socket address syntax
+serve.max_queue = 0: expected a whole number from 1 to 1000000
+serve.rate_per_min = "x": expected a whole number from 0 to 4294967295
+serve.images_per_day = 0: expected a whole number from 1 to 9007199254740992
+serve.max_prompt = 0: expected a whole number from 1 to 100000
+serve.max_body = 99999999: expected a whole number from 1 to 16777216
+serve.max_connections = 0: expected a whole number from 1 to 1000000
+serve.read_timeout_s = 0: expected seconds, from 0.1 to 1e9
+serve.timeout_s = nan: expected seconds, from 0.1 to 1e9
+serve.keep_results_s = -1: expected seconds, from 0.1 to 1e9
+serve.record = 1: expected true or false
 cache.capacity = "x": expected a whole number from 0 to 4294967295
 cache.capacity = 0: expected at least 1
 cache.capacity = -1: expected a whole number from 0 to 4294967295

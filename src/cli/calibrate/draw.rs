@@ -27,6 +27,8 @@ pub(super) struct Wishes {
     pub(super) skips: Vec<u32>,
     /// Steps of a full generation.
     pub(super) steps: u32,
+    /// All noise derives from it.
+    pub(super) seed: u64,
     /// Where the pictures go.
     pub(super) folder: PathBuf,
 }
@@ -47,6 +49,7 @@ impl Wishes {
         let source = sample.source.map(|(row, _)| self.sample(row, ModelId::LARGE, None, 0).picture);
         Wanted {
             request: RequestId(sample.row),
+            seed: self.seed,
             prompt: self.prompts[sample.row as usize].clone(),
             work: Work { model, total_steps: self.steps, skipped_steps: sample.skipped_steps },
             source: source.map(|name| self.folder.join(name)),

@@ -160,8 +160,13 @@ impl Plan<'_> {
         let trace = &inputs.trace.trace;
         let prompts: Vec<_> = (0..count).map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
         let out = &self.command.common.out;
-        let wanted =
-            draw::Wishes { prompts, skips, steps: self.scenario.models.steps, folder: out.join(results::PICTURES) };
+        let wanted = draw::Wishes {
+            prompts,
+            skips,
+            steps: self.scenario.models.steps,
+            seed: self.scenario.seed,
+            folder: out.join(results::PICTURES),
+        };
         Ok((draw::samples(&wanted, &equipment, self.command.common.quiet)?, out.join("samples.csv")))
     }
 

@@ -25,6 +25,8 @@ mod recorded;
 mod run;
 
 pub(super) use interrupts::Interrupts;
+#[cfg(feature = "serve")]
+pub(super) use run::Cached;
 pub(super) use run::{Equipment, LiveRun, file_names, refuse_foreign};
 
 /// Where ONNX Runtime is, and what may stand in for a GPU.

@@ -21,7 +21,7 @@ use crate::input::InputError;
 use crate::journal::{Journal, Record};
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
-use crate::live::executor::{Live, Paced, Setting};
+use crate::live::executor::{KnownRequests, Live, Paced, Setting};
 use crate::live::library::Library;
 use crate::live::painter::{Painter, Palette};
 use crate::live::pipeline::{check, picture_size, size_multiple};
@@ -33,7 +33,7 @@ use crate::metrics::{Metrics, Results};
 use crate::replay::{Executor, replay};
 use crate::request::{Owner, RequestId, TenantId};
 use crate::scenario::{Scenario, arrivals, initial_allocation};
-use crate::scheduler::WarmImage;
+use crate::scheduler::{WarmImage, WorkerId};
 use crate::time::Time;
 use crate::trace::Trace;
 
@@ -65,6 +65,12 @@ impl Equipment {
         DualEncoder::check(&encoder).map_err(|error| input(&encoder, error))?;
         Ok(Self { library: library.clone(), devices, palette: Arc::new(palette), encoder, encoder_device })
     }
+
+    /// Makes the workers.
+    pub(in crate::cli) fn paint(&self) -> Box<dyn Fn(WorkerId) -> Box<dyn Paint>> {
+        let (library, devices, palette) = (self.library.clone(), self.devices.clone(), self.palette.clone());
+        Box::new(move |worker| Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone())))
+    }
 }
 
 /// What is wrong with a model's folder.
@@ -95,7 +101,7 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
             return Err(InputError::new(file, message).value("live.size", format_args!("{size:?}")));
         }
     }
-    Ok(Palette { size, models, seed: scenario.seed })
+    Ok(Palette { models, size })
 }
 
 /// Folders of a live run that the next one in the same place begins anew.
@@ -145,15 +151,7 @@ impl LiveRun<'_> {
             }
         }
         make_folder(&images)?;
-        let place = scenario.live.store.as_ref().map_or(own_store, |store| Scenario::resolve(file, store));
-        let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
-        let Opened { store, mut found, mut warnings } =
-            Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
-        let strangers = set_strangers_aside(&mut found, scenario, trace);
-        warnings.extend(strangers);
-        for (row, entry) in (0..).zip(&found) {
-            store.adopt(ImageId::warm(row), entry.number);
-        }
+        let Cached { store, warm, warnings, .. } = Cached::open(prepared, equipment, file, &own_store)?;
         let progress = Rc::new(Progress::real_time(trace.len() as u64, quiet));
         let said = Rc::new(RefCell::new(warnings.clone()));
         for warning in &warnings {
@@ -166,7 +164,6 @@ impl LiveRun<'_> {
         let setting = setting(scenario, trace, &images, equipment, &progress, &said);
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, Box::new(encoder))?;
         interrupts.end(live.intake());
-        let warm: Vec<WarmImage> = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
         let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
         let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
             let mut actions = Vec::new();
@@ -195,6 +192,40 @@ impl LiveRun<'_> {
         gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
         ended?;
         Ok(results)
+    }
+}
+
+/// The image cache's content as an earlier run left it.
+pub(in crate::cli) struct Cached {
+    pub(in crate::cli) store: Store,
+    /// What the core is to know of it, oldest first.
+    pub(in crate::cli) warm: Vec<WarmImage>,
+    /// Their numbers in the store.
+    pub(in crate::cli) numbers: Vec<u64>,
+    /// What was wrong and is left out.
+    pub(in crate::cli) warnings: Vec<String>,
+}
+
+impl Cached {
+    /// Opens the store that the scenario in `file` names, or else `own`.
+    pub(in crate::cli) fn open(
+        prepared: &Prepared,
+        equipment: &Equipment,
+        file: &Path,
+        own: &Path,
+    ) -> Result<Self, InputError> {
+        let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
+        let place = scenario.live.store.as_ref().map_or(own.to_owned(), |store| Scenario::resolve(file, store));
+        let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
+        let Opened { store, mut found, mut warnings } =
+            Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
+        warnings.extend(set_strangers_aside(&mut found, scenario, trace));
+        let numbers: Vec<u64> = found.iter().map(|entry| entry.number).collect();
+        for (row, number) in (0..).zip(&numbers) {
+            store.adopt(ImageId::warm(row), *number);
+        }
+        let warm = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
+        Ok(Self { store, warm, numbers, warnings })
     }
 }
 
@@ -233,22 +264,22 @@ fn setting(
     progress: &Rc<Progress>,
     said: &Rc<RefCell<Vec<String>>>,
 ) -> Setting {
-    let (library, devices, palette) = (equipment.library.clone(), equipment.devices.clone(), equipment.palette.clone());
-    let paint = move |worker: crate::scheduler::WorkerId| -> Box<dyn Paint> {
-        Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone()))
-    };
     let (progress, said) = (progress.clone(), said.clone());
     let tenants = trace.columns().tenants.is_some();
     let tenant = |row| trace.tenant_name(trace.tenant(row)).unwrap_or_default().to_owned();
     let (labels, format) = (file_names(trace), scenario.live.images);
     let images = images.to_owned();
-    Setting {
+    let book = KnownRequests {
         prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap_or_default().into()).collect(),
         tenants: tenants.then(|| (0..trace.len()).map(tenant).collect()),
-        models: scenario.model_names(),
         seed: scenario.seed,
         result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
-        paint: Box::new(paint),
+    };
+    Setting {
+        book: Box::new(book),
+        models: scenario.model_names(),
+        paint: equipment.paint(),
+        stepped: None,
         warn: Box::new(move |message| {
             progress.say(&format!("warning: {message}"));
             said.borrow_mut().push(message.to_owned());

@@ -17,11 +17,9 @@ use crate::cli::make_folder;
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::encoder::DualEncoder;
-use crate::live::executor::{Live, Setting};
-use crate::live::painter::Painter;
+use crate::live::executor::{KnownRequests, Live, Setting};
 use crate::live::settings::ImageFormat;
 use crate::live::store::{Opened, RealDisk, Store};
-use crate::live::worker::Paint;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Inbox, Next, replay};
 use crate::request::{Owner, Request, RequestId, TenantId};
@@ -122,17 +120,18 @@ fn one_pass(
 }
 
 fn setting(scenario: &Scenario, equipment: &Equipment, folder: &Path) -> Setting {
-    let (library, devices, palette) = (equipment.library.clone(), equipment.devices.clone(), equipment.palette.clone());
     let images = folder.join("images");
-    Setting {
+    let book = KnownRequests {
         prompts: (0..MOST as usize).map(|row| PROMPTS[row % PROMPTS.len()].into()).collect(),
         tenants: None,
-        models: scenario.model_names(),
         seed: scenario.seed,
         result: Box::new(move |request| images.join(format!("{request}.png"))),
-        paint: Box::new(move |worker| -> Box<dyn Paint> {
-            Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone()))
-        }),
+    };
+    Setting {
+        book: Box::new(book),
+        models: scenario.model_names(),
+        paint: equipment.paint(),
+        stepped: None,
         warn: Box::new(|message| eprintln!("warning: {message}")),
         away: Setting::AWAY,
     }

@@ -69,7 +69,7 @@ impl Live {
                 self.workers[worker.index()].is_in(life).then(|| self.lost(worker, &why))
             }
             Answer::Back(worker) => self.back(worker),
-            Answer::IntakeEnded => None,
+            Answer::Woken => None,
         }
     }
 

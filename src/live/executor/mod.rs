@@ -2,12 +2,11 @@
 //! heard. A tokio runtime waits for answers, deadlines and Ctrl-C together; it is the only clock of a run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::{Duration as HostDuration, Instant};
+use std::time::Duration as HostDuration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -15,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::embedder::{self, Ask, Embed};
 use super::picture::Picture;
 use super::store::{Record, Store};
-use super::worker::{DrawError, Handle, Order, Paint};
+use super::worker::{DrawError, Drawing, Handle, Order, Paint};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
@@ -25,9 +24,13 @@ use crate::scheduler::{Action, JobId, Part, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
 mod answers;
+mod book;
 mod inbox;
+mod intake;
 
+pub use book::{Book, Known as KnownRequests};
 pub use inbox::Paced;
+pub use intake::{Clock, Intake};
 
 /// Timers are coarse: the last stretch to a deadline is waited for in naps.
 const TIMER: HostDuration = HostDuration::from_millis(2);
@@ -63,7 +66,8 @@ pub(super) enum Answer {
     },
     /// A lost worker may begin again.
     Back(WorkerId),
-    IntakeEnded,
+    /// The inbox may have something new, or nothing any more.
+    Woken,
 }
 
 impl Answer {
@@ -78,18 +82,14 @@ impl Answer {
 
 /// What the executor needs to know of a run.
 pub struct Setting {
-    /// By row.
-    pub prompts: Vec<Arc<str>>,
-    /// By row, where the trace has them.
-    pub tenants: Option<Vec<String>>,
+    /// What is known of its requests.
+    pub book: Box<dyn Book>,
     /// Best first.
     pub models: Vec<String>,
-    /// All noise derives from it.
-    pub seed: u64,
-    /// Where the picture of a request goes.
-    pub result: Box<dyn Fn(RequestId) -> PathBuf>,
     /// Makes the worker of a number, with nothing loaded.
     pub paint: Box<dyn Fn(WorkerId) -> Box<dyn Paint>>,
+    /// Told by workers of each step of a request's job, by its number from 1.
+    pub stepped: Option<Arc<dyn Fn(RequestId, u32) + Send + Sync>>,
     /// What goes wrong on the way is told here, a sentence each.
     pub warn: Box<dyn Fn(&str)>,
     /// How long a lost worker stays away; [`Setting::AWAY`] but in tests.
@@ -115,23 +115,6 @@ pub enum LiveError {
         /// Why.
         why: String,
     },
-}
-
-/// Ends a run's intake from anywhere.
-#[derive(Clone, Debug)]
-pub struct Intake {
-    /// Whether it has ended.
-    pub ended: Arc<AtomicBool>,
-    answers: UnboundedSender<Answer>,
-}
-
-impl Intake {
-    /// Takes nothing more.
-    pub fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-        // Nobody listens once the run is over.
-        let _ = self.answers.send(Answer::IntakeEnded);
-    }
 }
 
 /// One worker as the executor sees it.
@@ -168,7 +151,7 @@ pub struct Live {
     runtime: Runtime,
     answers: UnboundedReceiver<Answer>,
     to_answers: UnboundedSender<Answer>,
-    begun: Instant,
+    begun: Clock,
     /// Of the latest event: time never runs backwards, whatever the clock says.
     latest: Time,
     /// An answer that was heard after something else had fallen due.
@@ -206,11 +189,6 @@ impl Worker {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a run in real time has the host's clock")]
-fn clock() -> Instant {
-    Instant::now()
-}
-
 #[expect(clippy::disallowed_methods, reason = "the loop of a run in real time waits")]
 fn nap(time: HostDuration) {
     std::thread::sleep(time);
@@ -230,14 +208,14 @@ impl Live {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (to_answers, answers) = unbounded_channel();
         let embedder = embedder::start(embed, to_answers.clone())?;
-        let intake = Intake { ended: Arc::default(), answers: to_answers.clone() };
+        let intake = Intake::new(to_answers.clone());
         let mut live = Self {
             workers: initial.iter().map(|_| Worker::default()).collect(),
             setting,
             runtime,
             answers,
             to_answers,
-            begun: clock(),
+            begun: Clock::start(),
             latest: Time::ZERO,
             held: None,
             lags: Vec::new(),
@@ -265,8 +243,14 @@ impl Live {
                 _ => {}
             }
         }
-        live.begun = clock();
+        live.begun = Clock::start();
         Ok(live)
+    }
+
+    /// Its clock.
+    #[must_use]
+    pub const fn clock(&self) -> Clock {
+        self.begun
     }
 
     /// What ends the intake: what has arrived is finished, and nothing more is taken.
@@ -287,14 +271,15 @@ impl Live {
     }
 
     fn now(&self) -> Time {
-        let passed = u64::try_from((clock() - self.begun).as_nanos()).unwrap_or(u64::MAX);
-        self.latest.max(Time::from_nanoseconds(passed))
+        self.latest.max(self.begun.now())
     }
 
     /// Something has fallen due. It is recorded for then, whatever the time is now: how late the loop was counts into
     /// what follows from it, the embedding of a prompt or the loads of a tick, and is told apart.
     fn reached(&mut self, deadline: Moment) -> Step {
-        if deadline.rank == Rank::Outside && !self.intake.ended.load(Ordering::Relaxed) {
+        // A run that goes on for ever would remember them for ever.
+        let counts = !self.intake.ended.load(Ordering::Relaxed) && !self.setting.book.is_open();
+        if deadline.rank == Rank::Outside && counts {
             self.lags.push(self.now().since(deadline.time));
         }
         self.latest = self.latest.max(deadline.time);
@@ -325,7 +310,8 @@ impl Live {
         let state = &mut self.workers[worker.index()];
         state.life += 1;
         let paint = (self.setting.paint)(worker);
-        let handle = Handle::start(worker, state.life, paint, self.store.sources(), self.to_answers.clone());
+        let stepped = self.setting.stepped.clone();
+        let handle = Handle::start(worker, state.life, paint, stepped, self.store.sources(), self.to_answers.clone());
         state.handle = Some(handle?);
         Ok(())
     }
@@ -340,7 +326,13 @@ impl Live {
     }
 
     fn run(&mut self, worker: WorkerId, job: JobId, work: Work, parts: &[Part]) {
-        let with_prompt = |part: &Part| (*part, self.setting.prompts[part.request.row()].clone());
+        let book = &self.setting.book;
+        let with_prompt = |part: &Part| Drawing {
+            request: part.request,
+            source: part.source,
+            prompt: book.prompt(part.request),
+            noise: book.noise(part.request),
+        };
         let order = Order::Run { job, work, parts: parts.iter().map(with_prompt).collect() };
         for part in parts {
             self.requests.entry(part.request).or_default().work = Some((work, part.source));
@@ -373,29 +365,46 @@ impl Live {
         let (Some(picture), Some((work, source))) = (&state.picture, state.work) else { return };
         // Where images are found by their prompts, they are kept before they are embedded.
         let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
-        let setting = &self.setting;
+        let Setting { book, models, .. } = &mut self.setting;
         let source = source.and_then(|source| self.store.number(source));
         let record = |file| Record {
             file,
-            prompt: setting.prompts[request.row()].to_string(),
-            tenant: setting.tenants.as_ref().map(|tenants| tenants[request.row()].clone()),
-            model: setting.models[work.model.index()].clone(),
-            seed: (setting.seed, u64::from(request.0)),
+            prompt: book.prompt(request).to_string(),
+            tenant: book.tenant(request),
+            model: models[work.model.index()].clone(),
+            seed: book.noise(request),
             steps: (work.total_steps, work.skipped_steps),
             source,
             key,
         };
         self.store.keep(image, picture.clone(), record);
+        if let Some(number) = self.store.number(image) {
+            book.kept(image, number);
+        }
+    }
+
+    /// A request gets a cached image as it is.
+    fn give_back(&mut self, request: RequestId, image: ImageId) {
+        if let Some(file) = self.setting.book.result(request) {
+            self.store.copy_result(image, file);
+        }
+        if self.setting.book.wants_pictures() {
+            match self.store.sources().read(image) {
+                Ok(picture) => self.requests.entry(request).or_default().picture = Some(picture),
+                Err(why) => self.warn(&format!("an image that is given back cannot be read: {why}")),
+            }
+        }
     }
 
     /// A request has ended; its picture goes to the results.
-    fn finished(&mut self, request: RequestId, completed: bool) {
-        let file = (self.setting.result)(request);
+    fn finished(&mut self, request: RequestId, outcome: &Outcome) {
         let state = self.requests.entry(request).or_default();
         state.finished = true;
-        if let Some(picture) = state.picture.clone().filter(|_| completed) {
+        let picture = state.picture.clone().filter(|_| *outcome == Outcome::Completed);
+        if let Some((file, picture)) = self.setting.book.result(request).zip(picture.clone()) {
             self.store.write_result(file, picture);
         }
+        self.setting.book.ended(request, outcome, picture);
         self.settled.push(request);
     }
 
@@ -404,6 +413,7 @@ impl Live {
         for request in std::mem::take(&mut self.settled) {
             if self.requests.get(&request).is_some_and(|state| state.finished && !state.encoding) {
                 self.requests.remove(&request);
+                self.setting.book.forget(request);
             }
         }
     }
@@ -417,14 +427,14 @@ impl Executor for Live {
             Action::Encode(request) => {
                 self.requests.entry(request).or_default();
                 self.in_flight += 1;
-                let prompt = self.setting.prompts[request.row()].clone();
+                let prompt = self.setting.book.prompt(request);
                 // The thread lives as long as this sender, and a panic in it is caught.
                 let _ = self.embedder.0.send(Ask::Prompt(request, prompt));
             }
             Action::EncodeImage(request) => self.encode_image(request),
             Action::Start { job, worker, work, parts } => self.run(worker, job, work, &parts),
             Action::Load { worker, model } => self.load(worker, model),
-            Action::Return { request, image } => self.store.copy_result(image, (self.setting.result)(request)),
+            Action::Return { request, image } => self.give_back(request, image),
             Action::Keep { image, .. } => self.keep(image),
             Action::Release(image) => self.store.release(image),
             Action::CancelJob(job) => {
@@ -433,7 +443,7 @@ impl Executor for Live {
                     handle.stop(job);
                 }
             }
-            Action::Finish { request, outcome } => self.finished(request, outcome == Outcome::Completed),
+            Action::Finish { request, outcome } => self.finished(request, &outcome),
             Action::Note(_) => {}
         }
         Ok(())
@@ -442,7 +452,7 @@ impl Executor for Live {
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
         self.forget_settled();
         loop {
-            if deadline.is_none() && self.in_flight == 0 && self.held.is_none() {
+            if deadline.is_none() && self.in_flight == 0 && self.held.is_none() && !self.setting.book.is_open() {
                 match self.answers.try_recv() {
                     Ok(answer) => self.held = Some(answer),
                     Err(_) => return Ok(Step::Idle),
@@ -456,7 +466,7 @@ impl Executor for Live {
                 return Ok(self.reached(deadline));
             }
             match answer {
-                Some(Answer::IntakeEnded) => return Ok(Step::Woken),
+                Some(Answer::Woken) => return Ok(Step::Woken),
                 Some(answer) => {
                     if let Some(event) = self.event(answer) {
                         self.latest = now;

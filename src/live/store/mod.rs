@@ -144,6 +144,46 @@ impl Sources {
         self.read_number(number.ok_or_else(|| format!("image {image} is not in the store"))?)
     }
 
+    /// An entry's record and the bytes of its picture, as they are on disk.
+    ///
+    /// # Errors
+    /// It is not there (yet, or any more) or cannot be read: why.
+    pub fn entry(&self, number: u64) -> Result<(Record, Vec<u8>), String> {
+        let record = self.record(number)?;
+        // Only this store's own names: a record is not believed about where its picture is.
+        let formats =
+            [ImageFormat::Png, ImageFormat::Jpeg].map(|format| self.folder.join(picture_name(number, format)));
+        let bytes = formats.iter().find_map(|file| fs::read(file).ok());
+        bytes.map(|bytes| (record, bytes)).ok_or_else(|| format!("{}: there is no picture", formats[0].display()))
+    }
+
+    /// An entry's record.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn record(&self, number: u64) -> Result<Record, String> {
+        let file = self.folder.join(record_name(number));
+        let text = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
+    }
+
+    /// Numbers of what is cached, below `before`, newest first.
+    #[must_use]
+    pub fn numbers(&self, before: Option<u64>) -> Vec<u64> {
+        let known = self.known();
+        let mut numbers: Vec<u64> =
+            known.numbers.values().copied().filter(|number| before.is_none_or(|before| *number < before)).collect();
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers
+    }
+
+    /// Bytes of all files of the store.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    }
+
     fn read_number(&self, number: u64) -> Result<Arc<Picture>, String> {
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {
             let file = self.folder.join(picture_name(number, format));

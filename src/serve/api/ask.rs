@@ -1,0 +1,184 @@
+//! What is asked for: the body that OpenAI's clients send, checked key by key.
+
+use std::time::Duration as HostDuration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use serde_json::{Map, Value};
+
+use super::{ApiError, Caller, Server};
+use crate::serve::desk::Ask;
+use crate::time::Duration;
+
+/// Pictures of a request.
+const MOST: u64 = 10;
+/// JSON's numbers are whole up to here.
+const LARGEST: u64 = 1 << 53;
+
+/// How pictures come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// In the answer.
+    Base64,
+    /// As an address.
+    Url,
+}
+
+/// A request that can be served.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) prompt: String,
+    pub(super) pictures: u32,
+    pub(super) seed: Option<u64>,
+    pub(super) deadline_s: Option<f64>,
+    pub(super) format: Format,
+}
+
+/// Keys that may only ask for what there is: name and accepted values.
+const FIXED: [(&str, &[&str]); 5] = [
+    ("quality", &["auto", "standard"]),
+    ("style", &["natural"]),
+    ("background", &["auto", "opaque"]),
+    ("moderation", &["auto", "low"]),
+    ("output_format", &["png"]),
+];
+
+impl Wanted {
+    /// Reads a body of JSON in time and checks it.
+    pub(super) async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::not_json());
+        }
+        let most = server.settings.max_body;
+        let reading =
+            tokio::time::timeout(HostDuration::from_secs_f64(server.settings.read_timeout_s), to_bytes(body, most));
+        let bytes = match reading.await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => return Err(ApiError::too_large(most)),
+            Err(_) => return Err(ApiError::unreadable("the body took too long to come")),
+        };
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::unreadable(format!("the body is no JSON: {error}")))?;
+        let Value::Object(keys) = value else { return Err(ApiError::unreadable("expected an object of keys")) };
+        Self::of(&keys, server)
+    }
+
+    fn of(keys: &Map<String, Value>, server: &Server) -> Result<Self, ApiError> {
+        let mut wanted =
+            Self { prompt: String::new(), pictures: 1, seed: None, deadline_s: None, format: Format::Base64 };
+        let [width, height] = server.size;
+        for (key, value) in keys {
+            let wrong = |accepted: &str| Err(ApiError::wrong(key, format!("{key}: expected {accepted}")));
+            let one_of = |accepted: &[&str]| value.as_str().is_some_and(|value| accepted.contains(&value));
+            match key.as_str() {
+                "prompt" => match value.as_str() {
+                    Some(prompt) => prompt.clone_into(&mut wanted.prompt),
+                    None => return wrong("text"),
+                },
+                // What follows may be null, as clients send it for what is not said.
+                _ if value.is_null() && KNOWN.contains(&key.as_str()) => {}
+                "n" => match count(value).filter(|n| (1..=MOST).contains(n)) {
+                    Some(n) => wanted.pictures = n as u32,
+                    None => return wrong(&format!("a whole number from 1 to {MOST}")),
+                },
+                "size" => {
+                    let own = format!("{width}x{height}");
+                    if !one_of(&["auto", &own]) {
+                        return wrong(&format!("\"{own}\" or \"auto\": the models here draw no other size"));
+                    }
+                }
+                "response_format" => match value.as_str() {
+                    Some("b64_json") => wanted.format = Format::Base64,
+                    Some("url") => wanted.format = Format::Url,
+                    _ => return wrong("\"b64_json\" or \"url\""),
+                },
+                "model" => {
+                    let models = &server.desk.facts().models;
+                    let known = |name: &str| name == super::info::OWN || models.iter().any(|model| model == name);
+                    if !value.as_str().is_some_and(known) {
+                        return wrong(&format!("\"{}\" or one of GET /v1/models", super::info::OWN));
+                    }
+                }
+                "seed" => match count(value).filter(|seed| *seed <= LARGEST) {
+                    Some(seed) => wanted.seed = Some(seed),
+                    None => return wrong("a whole number from 0 to 2^53"),
+                },
+                "deadline_s" => match value.as_f64().filter(|seconds| (1e-3..=1e7).contains(seconds)) {
+                    Some(seconds) => wanted.deadline_s = Some(seconds),
+                    None => return wrong("seconds, from 0.001 to 10000000"),
+                },
+                "user" => {
+                    if !value.is_string() {
+                        return wrong("text");
+                    }
+                }
+                "stream" => {
+                    if value != &Value::Bool(false) {
+                        return wrong("false: POST /v1/jobs has events");
+                    }
+                }
+                "output_compression" => {
+                    if count(value) != Some(100) {
+                        return wrong("100");
+                    }
+                }
+                other => match FIXED.iter().find(|(name, _)| *name == other) {
+                    Some((_, accepted)) if one_of(accepted) => {}
+                    Some((_, accepted)) => return wrong(&format!("one of {}", accepted.join(", "))),
+                    None => return Err(ApiError::wrong(key, format!("{key}: is not known here"))),
+                },
+            }
+        }
+        wanted.check_prompt(server)
+    }
+
+    fn check_prompt(self, server: &Server) -> Result<Self, ApiError> {
+        let most = server.settings.max_prompt;
+        let length = self.prompt.chars().count();
+        if self.prompt.trim().is_empty() || length > most {
+            let message = format!("prompt: expected text of 1 to {most} characters, found {length}");
+            return Err(ApiError::wrong("prompt", message));
+        }
+        Ok(self)
+    }
+
+    /// What the desk takes: one for each picture.
+    pub(super) fn asks(&self, caller: &Caller) -> Vec<Ask> {
+        let prompt: std::sync::Arc<str> = self.prompt.as_str().into();
+        let ask = |picture: u32| Ask {
+            prompt: prompt.clone(),
+            tenant: caller.id,
+            seed: self.seed.map(|seed| (seed, u64::from(picture))),
+            deadline: self.deadline_s.map(Duration::from_seconds_saturating),
+        };
+        (0..self.pictures).map(ask).collect()
+    }
+}
+
+/// A whole number, however it is written.
+fn count(value: &Value) -> Option<u64> {
+    let whole =
+        |number: f64| (number.fract() == 0.0 && (0.0..=LARGEST as f64).contains(&number)).then_some(number as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(whole))
+}
+
+/// Keys that may be null.
+const KNOWN: [&str; 14] = [
+    "n",
+    "size",
+    "response_format",
+    "model",
+    "seed",
+    "deadline_s",
+    "user",
+    "stream",
+    "output_compression",
+    "quality",
+    "style",
+    "background",
+    "moderation",
+    "output_format",
+];

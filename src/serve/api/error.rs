@@ -1,0 +1,112 @@
+//! Errors in the shape that OpenAI's clients know.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    param: Option<String>,
+    code: Option<&'static str>,
+    retry_after_s: Option<u64>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), param: None, code, retry_after_s: None }
+    }
+
+    /// A value that is not accepted.
+    pub(super) fn wrong(param: &str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let wrong = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message);
+        Self { param: Some(param.to_owned()), ..wrong }
+    }
+
+    /// A body that cannot be read.
+    pub(super) fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message)
+    }
+
+    /// A body that says it is not JSON.
+    pub(super) fn not_json() -> Self {
+        let message = "expected a body of JSON, with the header Content-Type: application/json";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, message)
+    }
+
+    pub(super) fn too_large(most: usize) -> Self {
+        let message = format!("the body is larger than {most} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", Some("request_too_large"), message)
+    }
+
+    pub(super) fn not_found(message: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("not_found"), message)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "the address takes other methods";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", None, message)
+    }
+
+    pub(super) fn no_key(given: bool) -> Self {
+        let message = if given {
+            "the key is not known here"
+        } else {
+            "expected a key, with the header Authorization: Bearer KEY"
+        };
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key"), message)
+    }
+
+    fn later(code: &'static str, message: &str, retry_after_s: u64) -> Self {
+        let later = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some(code), message);
+        Self { retry_after_s: Some(retry_after_s), ..later }
+    }
+
+    pub(super) fn rate_limited(retry_after_s: u64) -> Self {
+        Self::later("rate_limit_exceeded", "more images a minute than this key may ask for", retry_after_s)
+    }
+
+    pub(super) fn quota_exceeded(retry_after_s: u64) -> Self {
+        Self::later("quota_exceeded", "more images today than this key may ask for", retry_after_s)
+    }
+
+    pub(super) fn queue_full(retry_after_s: u64) -> Self {
+        Self::later("queue_full", "as many requests wait as there is room for", retry_after_s)
+    }
+
+    pub(super) fn draining() -> Self {
+        let message = "the server takes nothing more in: it is being shut down";
+        let draining = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("shutting_down"), message);
+        Self { retry_after_s: Some(30), ..draining }
+    }
+
+    pub(super) fn timed_out(seconds: f64) -> Self {
+        let message = format!("no image within {seconds} s; POST /v1/jobs does not wait");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", Some("timeout"), message)
+    }
+
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("generation_failed"), message)
+    }
+
+    /// What clients see.
+    pub(super) fn body(&self) -> Value {
+        json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = self.body().to_string();
+        let mut response = (self.status, [(CONTENT_TYPE, "application/json")], body).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

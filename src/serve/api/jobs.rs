@@ -1,0 +1,361 @@
+//! Asynchronous jobs: on disk before they are acknowledged, followed by events, withdrawn at any time; what had not ended when
+//! the program did is begun again.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration as HostDuration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{Stream, unfold};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::ask::{Format, Wanted};
+use super::pictures::{self, Made, RESULT};
+use super::{ApiError, Caller, Id, Server, Shared, fresh_name, seconds_since_1970};
+use crate::request::{Outcome, RequestId};
+use crate::serve::desk::{Ticket, View};
+use crate::serve::ledger::{Entry, Job, Status};
+
+/// Comments that keep a silent stream open.
+const KEEP_ALIVE: HostDuration = HostDuration::from_secs(15);
+
+/// A job that has not ended.
+pub(super) struct Running {
+    job: Job,
+    requests: Vec<RequestId>,
+    now: watch::Receiver<Now>,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, Default)]
+struct Now {
+    /// Of the first picture that has not ended.
+    view: View,
+    /// At its end: what is on disk.
+    ended: Option<Box<Job>>,
+}
+
+/// `POST /v1/jobs`.
+pub(super) async fn submit(
+    State(server): Shared,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let wanted = Wanted::read(&server, &headers, body).await?;
+    let job = Job {
+        id: fresh_name("job"),
+        tenant: caller.name.clone(),
+        created: seconds_since_1970(),
+        prompt: wanted.prompt.clone(),
+        pictures: wanted.pictures,
+        seed: wanted.seed,
+        deadline_s: wanted.deadline_s,
+        status: Status::Queued,
+        made: Vec::new(),
+        error: None,
+    };
+    // Taken in first, so that what is refused leaves nothing behind; acknowledged once it is on disk.
+    let tickets = server.submit(&caller, wanted.asks(&caller))?;
+    let ids: Vec<RequestId> = tickets.iter().map(|ticket| ticket.id).collect();
+    if let Err(error) = server.ledger.write(vec![Entry::Job(Box::new(job.clone()))]).await {
+        for id in ids {
+            server.desk.cancel(id);
+        }
+        return Err(ApiError::failed(error.to_string()));
+    }
+    let answer = described(&server, &job, None);
+    let place = format!("/v1/jobs/{}", job.id);
+    follow(&server, job, tickets);
+    let mut response = super::json(StatusCode::ACCEPTED, &answer);
+    if let Ok(place) = HeaderValue::from_str(&place) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// Follows a job to its end, whoever else does.
+fn follow(server: &Arc<Server>, job: Job, tickets: Vec<Ticket>) {
+    let (to, now) = watch::channel(Now {
+        view: tickets.first().map(|ticket| ticket.view.borrow().clone()).unwrap_or_default(),
+        ended: None,
+    });
+    let requests = tickets.iter().map(|ticket| ticket.id).collect();
+    server.running().insert(job.id.clone(), Running { job: job.clone(), requests, now });
+    let server = server.clone();
+    tokio::spawn(async move {
+        let id = job.id.clone();
+        let ended = end(&server, job, tickets, &to).await;
+        to.send_modify(|now| now.ended = Some(Box::new(ended)));
+        server.running().remove(&id);
+    });
+}
+
+async fn end(server: &Arc<Server>, mut job: Job, tickets: Vec<Ticket>, to: &watch::Sender<Now>) -> Job {
+    let mut views = Vec::with_capacity(tickets.len());
+    for mut ticket in tickets {
+        loop {
+            let view = ticket.view.borrow_and_update().clone();
+            let ended = view.ended.is_some();
+            to.send_modify(|now| now.view = view.clone());
+            if ended {
+                views.push(view);
+                break;
+            }
+            if ticket.view.changed().await.is_err() {
+                views.push(ticket.view.borrow().clone());
+                break;
+            }
+        }
+    }
+    let cancelled = views.iter().any(|view| matches!(view.ended, Some((_, Outcome::Cancelled))));
+    let mut files = Vec::new();
+    for view in &views {
+        let made = async { pictures::png(pictures::of(view)?).await };
+        match made.await {
+            Ok(bytes) => {
+                let id = fresh_name(RESULT);
+                let made = Made::of(server, id.clone(), view);
+                job.made.extend(serde_json::to_value(made));
+                files.push((id, bytes));
+            }
+            Err(error) => job.error = Some(error.body()["error"]["message"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
+    job.status = match (cancelled, &job.error) {
+        (true, _) => Status::Cancelled,
+        (false, None) => Status::Completed,
+        (false, Some(_)) => Status::Failed,
+    };
+    if job.status != Status::Completed {
+        files.clear();
+        job.made.clear();
+    }
+    if job.status == Status::Cancelled {
+        job.error = None;
+    }
+    // One transaction for pictures and end: a crash before it begins the job again, one after it changes nothing.
+    let kept = pictures::keep(server, job.tenant.clone(), files, Some(Entry::Job(Box::new(job.clone())))).await;
+    if let Err(error) = kept {
+        tracing::error!(job = job.id, error = %error.body(), "the end of a job cannot be kept");
+        job.status = Status::Failed;
+        job.made.clear();
+        job.error = Some("its pictures cannot be kept".to_owned());
+    }
+    job
+}
+
+/// Begins what had not ended when the program did.
+///
+/// # Errors
+/// The ledger cannot be read.
+pub fn resume(server: &Arc<Server>) -> Result<usize, crate::serve::ledger::LedgerError> {
+    let jobs = server.ledger.open_jobs()?;
+    let count = jobs.len();
+    for job in jobs {
+        let known = |name: &String| server.limits.iter().position(|limits| limits.tenant == *name);
+        let id = job.tenant.as_ref().and_then(known).unwrap_or(0);
+        let caller = Caller { id: crate::request::TenantId(id as u32), name: job.tenant.clone() };
+        let wanted = Wanted {
+            prompt: job.prompt.clone(),
+            pictures: job.pictures,
+            seed: job.seed,
+            deadline_s: job.deadline_s,
+            format: Format::Url,
+        };
+        let server = server.clone();
+        tokio::spawn(async move {
+            loop {
+                // They were acknowledged: they wait for room, and count against no limit again.
+                match server.desk.submit(wanted.asks(&caller)) {
+                    Ok(tickets) => return follow(&server, job, tickets),
+                    Err(crate::serve::desk::Refused::Draining) if server.desk.is_draining() => return,
+                    Err(_) => tokio::time::sleep(HostDuration::from_millis(200)).await,
+                }
+            }
+        });
+    }
+    Ok(count)
+}
+
+/// A job as it is answered.
+fn described(server: &Server, job: &Job, view: Option<&View>) -> Value {
+    let status = match (job.status, view) {
+        (Status::Queued, Some(view)) if view.started.is_some() => "running",
+        (Status::Queued, _) => "queued",
+        (Status::Completed, _) => "completed",
+        (Status::Failed, _) => "failed",
+        (Status::Cancelled, _) => "cancelled",
+    };
+    let total = server.desk.facts().total_steps;
+    let step = if job.status == Status::Completed { total } else { view.map_or(0, |view| view.step) };
+    let picture = |made: &Value| {
+        let id = made["id"].as_str().unwrap_or_default();
+        json!({ "url": pictures::url(server, id), "modm": made })
+    };
+    let error = job.error.as_ref().map(|why| ApiError::failed(why.clone()).body()["error"].clone());
+    json!({
+        "id": job.id,
+        "object": "image.job",
+        "created": job.created,
+        "status": status,
+        "step": step,
+        "steps": total,
+        "data": job.made.iter().map(picture).collect::<Vec<_>>(),
+        "error": error,
+    })
+}
+
+/// A job that this caller may see, as it stands on disk or in memory.
+enum Found {
+    Running(Job, watch::Receiver<Now>, Vec<RequestId>),
+    Ended(Job),
+}
+
+fn find(server: &Server, caller: &Caller, id: &str) -> Result<Found, ApiError> {
+    let missing = || ApiError::not_found("there is no such job for this key");
+    let mine = |job: &Job| server.keys.is_none() || job.tenant == caller.name;
+    let running = server
+        .running()
+        .get(id)
+        .map(|running| Found::Running(running.job.clone(), running.now.clone(), running.requests.clone()));
+    let found = if let Some(found) = running {
+        found
+    } else {
+        let job = server.ledger.job(id).map_err(|error| ApiError::failed(error.to_string()))?;
+        Found::Ended(job.ok_or_else(missing)?)
+    };
+    let (Found::Running(job, ..) | Found::Ended(job)) = &found;
+    if mine(job) { Ok(found) } else { Err(missing()) }
+}
+
+impl Found {
+    fn described(&self, server: &Server) -> Value {
+        match self {
+            Self::Ended(job) => described(server, job, None),
+            Self::Running(job, now, _) => {
+                let now = now.borrow();
+                described(server, now.ended.as_deref().unwrap_or(job), Some(&now.view))
+            }
+        }
+    }
+}
+
+/// `GET /v1/jobs/{id}`.
+pub(super) async fn job(
+    State(server): Shared,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Response, ApiError> {
+    let found = find(&server, &caller, &id)?;
+    Ok(super::json(StatusCode::OK, &found.described(&server)))
+}
+
+/// `DELETE /v1/jobs/{id}`.
+pub(super) async fn cancel(
+    State(server): Shared,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Response, ApiError> {
+    let found = find(&server, &caller, &id)?;
+    if let Found::Running(_, mut now, requests) = found {
+        for request in requests {
+            server.desk.cancel(request);
+        }
+        // Soon: a job stops at its next step.
+        let _ = now.wait_for(|now| now.ended.is_some()).await;
+    }
+    let found = find(&server, &caller, &id)?;
+    Ok(super::json(StatusCode::OK, &found.described(&server)))
+}
+
+/// `GET /v1/jobs/{id}/events`.
+pub(super) async fn events(
+    State(server): Shared,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let found = find(&server, &caller, &id)?;
+    let told = Told { server, found, said: BTreeSet::new(), step: 0, over: false };
+    let stream = unfold(told, |mut told| async { told.next().await.map(|event| (Ok(event), told)) });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// What a stream has told so far.
+struct Told {
+    server: Arc<Server>,
+    found: Found,
+    /// Of `queued`, `routed` and `started`.
+    said: BTreeSet<&'static str>,
+    step: u32,
+    over: bool,
+}
+
+impl Told {
+    /// The next event; none after the last.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if self.over {
+                return None;
+            }
+            if let Some(event) = self.now() {
+                return Some(event);
+            }
+            let Found::Running(_, now, _) = &mut self.found else { return None };
+            if now.changed().await.is_err() {
+                // It ended, and whoever followed it is gone: what is on disk is how.
+                let (Found::Running(job, ..) | Found::Ended(job)) = &self.found;
+                let ended = self.server.ledger.job(&job.id).ok().flatten()?;
+                self.found = Found::Ended(ended);
+            }
+        }
+    }
+
+    fn now(&mut self) -> Option<Event> {
+        let event = |name: &str, data: &Value| Event::default().event(name).data(data.to_string());
+        let facts = self.server.desk.facts();
+        let (view, ended) = match &mut self.found {
+            Found::Running(_, now, _) => {
+                let now = now.borrow_and_update();
+                (now.view.clone(), now.ended.clone())
+            }
+            Found::Ended(job) => (View::default(), Some(Box::new(job.clone()))),
+        };
+        if self.said.insert("queued") {
+            return Some(event("queued", &json!({})));
+        }
+        if let Some(decision) = view.decision.filter(|_| self.said.insert("routed")) {
+            let skipped = decision.skipped_steps;
+            let (kind, similarity) = (decision.kind.word(), decision.similarity);
+            return Some(event(
+                "routed",
+                &json!({ "decision": kind, "skipped_steps": skipped, "similarity": similarity }),
+            ));
+        }
+        if let Some((_, model)) = view.started.filter(|_| self.said.insert("started")) {
+            return Some(event("started", &json!({ "model": facts.models[model.index()] })));
+        }
+        if let Some(job) = ended {
+            self.over = true;
+            let described = described(&self.server, &job, None);
+            return Some(event(described["status"].as_str().unwrap_or("failed"), &described));
+        }
+        if view.step > self.step {
+            self.step = view.step;
+            return Some(event("step", &json!({ "step": view.step, "steps": facts.total_steps })));
+        }
+        // Another picture of the same job begins anew.
+        if view.step < self.step {
+            self.step = view.step;
+        }
+        None
+    }
+}

@@ -1,0 +1,177 @@
+//! The last minutes in windows of time, and what each worker does now: for the page's charts.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use super::Facts;
+use crate::scheduler::{Action, Event, Note, WorkerId};
+use crate::time::{Duration, Time};
+
+const WINDOW_S: u64 = 5;
+/// A quarter of an hour.
+const WINDOWS: usize = 180;
+
+/// A window of time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Window {
+    /// Seconds from the start of the run to its beginning.
+    pub t: u64,
+    /// Requests that came.
+    pub arrivals: u64,
+    /// Requests that completed.
+    pub completions: u64,
+    /// Requests that were routed, and hits among them.
+    pub routed: u64,
+    /// Likewise.
+    pub hits: u64,
+    /// Completions in time.
+    pub within_slo: u64,
+    /// Requests that waited at its end, or now.
+    pub queued: u64,
+    /// Workers that held each model at its end, or now.
+    pub workers_by_model: Vec<u32>,
+}
+
+/// What a worker does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerNow {
+    /// Its number.
+    pub worker: usize,
+    /// The GPU's type.
+    pub gpu: String,
+    /// The model that it holds.
+    pub model: Option<String>,
+    /// `idle`, `busy`, `loading` or `down`.
+    pub state: &'static str,
+}
+
+/// The last windows.
+#[derive(Debug)]
+pub struct History {
+    models: Vec<String>,
+    windows: VecDeque<Window>,
+    workers: Vec<WorkerNow>,
+}
+
+impl History {
+    pub(super) fn new(facts: &Facts) -> Self {
+        let worker = |(worker, model): (usize, &crate::model::ModelId)| WorkerNow {
+            worker,
+            gpu: facts.gpus[worker].clone(),
+            model: Some(facts.models[model.index()].clone()),
+            state: "idle",
+        };
+        let workers = facts.initial.iter().enumerate().map(worker).collect();
+        let mut history = Self { models: facts.models.clone(), windows: VecDeque::new(), workers };
+        history.windows.push_back(Window { workers_by_model: history.by_model(), ..Window::default() });
+        history
+    }
+
+    fn by_model(&self) -> Vec<u32> {
+        let held = |model: &String| self.workers.iter().filter(|worker| worker.model.as_ref() == Some(model)).count();
+        self.models.iter().map(|model| held(model) as u32).collect()
+    }
+
+    fn last(&mut self) -> &mut Window {
+        self.windows.back_mut().expect("there is always one")
+    }
+
+    /// Brings the windows up to now.
+    pub(super) fn advance(&mut self, now: Time, waiting: usize) {
+        let begins = now.nanoseconds() / 1_000_000_000 / WINDOW_S * WINDOW_S;
+        if begins < self.last().t + WINDOW_S {
+            return;
+        }
+        self.settle(waiting);
+        // After a long silence only what is shown is made up.
+        let mut next = (self.last().t + WINDOW_S).max(begins.saturating_sub(WINDOW_S * WINDOWS as u64));
+        while next <= begins {
+            self.windows.push_back(Window { t: next, ..Window::default() });
+            self.settle(waiting);
+            if self.windows.len() > WINDOWS {
+                self.windows.pop_front();
+            }
+            next += WINDOW_S;
+        }
+    }
+
+    /// How things stand, in the last window.
+    fn settle(&mut self, waiting: usize) {
+        let by_model = self.by_model();
+        let last = self.last();
+        (last.queued, last.workers_by_model) = (waiting as u64, by_model);
+    }
+
+    pub(super) fn routed(&mut self, hit: bool) {
+        self.last().routed += 1;
+        self.last().hits += u64::from(hit);
+    }
+
+    pub(super) fn ended(&mut self, completed: bool, within: bool) {
+        self.last().completions += u64::from(completed);
+        self.last().within_slo += u64::from(within);
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Arrived(_) => self.last().arrivals += 1,
+            Event::JobCompleted { worker, .. }
+            | Event::JobFailed { worker, .. }
+            | Event::SourceMissing { worker, .. }
+            | Event::ModelLoaded { worker }
+            | Event::WorkerUp(worker) => self.is(*worker, "idle"),
+            Event::LoadFailed { worker, loaded, .. } => {
+                let model = loaded.map(|model| self.models[model.index()].clone());
+                self.is(*worker, if model.is_some() { "idle" } else { "down" });
+                self.workers[worker.index()].model = model;
+            }
+            Event::WorkerDown(worker) => {
+                self.is(*worker, "down");
+                self.workers[worker.index()].model = None;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn action(&mut self, action: &Action) {
+        match action {
+            Action::Start { worker, work, .. } => {
+                self.is(*worker, "busy");
+                self.workers[worker.index()].model = Some(self.models[work.model.index()].clone());
+            }
+            Action::Load { worker, model } | Action::Note(Note::Switched { worker, model }) => {
+                let loads = matches!(action, Action::Load { .. });
+                self.is(*worker, if loads { "loading" } else { "idle" });
+                self.workers[worker.index()].model = Some(self.models[model.index()].clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn is(&mut self, worker: WorkerId, state: &'static str) {
+        self.workers[worker.index()].state = state;
+    }
+
+    /// The windows up to now, oldest first.
+    pub(super) fn windows(&mut self, now: Time, waiting: usize) -> Vec<Window> {
+        self.advance(now, waiting);
+        self.settle(waiting);
+        self.windows.iter().cloned().collect()
+    }
+
+    /// The workers.
+    #[must_use]
+    pub fn workers(&self) -> &[WorkerNow] {
+        &self.workers
+    }
+
+    /// Whole seconds in which so many requests were served lately; at least one, at most a minute.
+    pub(super) fn seconds_for(&self, now: Time, requests: usize) -> u64 {
+        let minute = now.nanoseconds().saturating_sub(Duration::from_seconds_saturating(60.0).nanoseconds());
+        let recent = self.windows.iter().filter(|window| window.t * 1_000_000_000 >= minute);
+        let (completed, windows) = recent.fold((0, 0), |(sum, count), window| (sum + window.completions, count + 1));
+        let a_second = completed as f64 / (f64::from(windows.max(1)) * WINDOW_S as f64);
+        if a_second > 0.0 { ((requests as f64 / a_second).ceil() as u64).clamp(1, 60) } else { 60 }
+    }
+}

@@ -1,0 +1,281 @@
+//! What must outlive a crash: asynchronous jobs, each on disk before it is acknowledged, and whose the pictures of results
+//! are. An embedded database (redb); what comes at the same time is written in one transaction, so that a sync is shared.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
+const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pictures");
+const FILE: &str = "ledger.redb";
+/// Writes of one transaction at most.
+const TOGETHER: usize = 256;
+
+/// How a job stands on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Taken in; whether it has begun is not written down.
+    Queued,
+    /// Its pictures are there.
+    Completed,
+    /// None will come.
+    Failed,
+    /// Withdrawn.
+    Cancelled,
+}
+
+/// An asynchronous job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub id: String,
+    /// Whose it is; none without keys.
+    pub tenant: Option<String>,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// What is wanted.
+    pub prompt: String,
+    /// How many pictures.
+    pub pictures: u32,
+    /// What their noise derives from, if that was said.
+    pub seed: Option<u64>,
+    /// Seconds from its arrival in which it should be done.
+    pub deadline_s: Option<f64>,
+    /// How it stands.
+    pub status: Status,
+    /// Of each picture: how it came about, as it is answered.
+    pub made: Vec<serde_json::Value>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Whose a picture is, and since when it is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Picture {
+    /// None without keys.
+    pub tenant: Option<String>,
+    /// Seconds since 1970.
+    pub created: u64,
+}
+
+/// Something to write.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A job as it stands now.
+    Job(Box<Job>),
+    /// A picture of the results.
+    Picture(String, Picture),
+    /// Jobs and pictures of before this time are forgotten; answered when the pictures' files may go.
+    Forget(u64),
+}
+
+/// The ledger cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{file}: {why}")]
+pub struct LedgerError {
+    file: String,
+    why: String,
+}
+
+type Answer = oneshot::Sender<Result<Vec<String>, LedgerError>>;
+
+/// The ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    database: Arc<Database>,
+    file: PathBuf,
+    entries: Option<Sender<(Vec<Entry>, Answer)>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Ledger {
+    /// Opens the ledger of a folder, or begins one.
+    ///
+    /// # Errors
+    /// It cannot be written, is no ledger, or another program has it.
+    pub fn open(folder: &Path) -> Result<Self, LedgerError> {
+        let file = folder.join(FILE);
+        let wrong = wrong(&file);
+        let database = Database::create(&file).map_err(|error| wrong(&error))?;
+        let begun = database.begin_write().map_err(|error| wrong(&error))?;
+        begun.open_table(JOBS).map_err(|error| wrong(&error))?;
+        begun.open_table(PICTURES).map_err(|error| wrong(&error))?;
+        begun.commit().map_err(|error| wrong(&error))?;
+        let database = Arc::new(database);
+        let (entries, work) = channel();
+        let (own, place) = (database.clone(), file.clone());
+        let writer = std::thread::Builder::new().name("ledger".into()).spawn(move || write(&work, &own, &place));
+        let writer = writer.map_err(|error| wrong(&error))?;
+        Ok(Self { database, file, entries: Some(entries), writer: Some(writer) })
+    }
+
+    /// Writes, and returns once it is on disk; what was forgotten comes back.
+    ///
+    /// # Errors
+    /// It is not on disk.
+    pub async fn write(&self, entries: Vec<Entry>) -> Result<Vec<String>, LedgerError> {
+        let gone = || LedgerError { file: self.file.display().to_string(), why: "its thread has ended".to_owned() };
+        let (answer, heard) = oneshot::channel();
+        let sent = self.entries.as_ref().map(|to| to.send((entries, answer)));
+        sent.ok_or_else(gone)?.map_err(|_| gone())?;
+        heard.await.map_err(|_| gone())?
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn job(&self, id: &str) -> Result<Option<Job>, LedgerError> {
+        self.read(JOBS, id)
+    }
+
+    /// Whose a picture is.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn picture(&self, id: &str) -> Result<Option<Picture>, LedgerError> {
+        self.read(PICTURES, id)
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        table: TableDefinition<'static, &str, &[u8]>,
+        id: &str,
+    ) -> Result<Option<T>, LedgerError> {
+        let wrong = wrong(&self.file);
+        let reading = self.database.begin_read().map_err(|error| wrong(&error))?;
+        let table = reading.open_table(table).map_err(|error| wrong(&error))?;
+        let found = table.get(id).map_err(|error| wrong(&error))?;
+        found.map(|found| serde_json::from_slice(found.value()).map_err(|error| wrong(&error))).transpose()
+    }
+
+    /// Jobs that were taken in and have not ended, in the order of their names: to be begun again.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn open_jobs(&self) -> Result<Vec<Job>, LedgerError> {
+        let wrong = wrong(&self.file);
+        let reading = self.database.begin_read().map_err(|error| wrong(&error))?;
+        let table = reading.open_table(JOBS).map_err(|error| wrong(&error))?;
+        let mut jobs = Vec::new();
+        for row in table.iter().map_err(|error| wrong(&error))? {
+            let (_, value) = row.map_err(|error| wrong(&error))?;
+            let job: Job = serde_json::from_slice(value.value()).map_err(|error| wrong(&error))?;
+            if job.status == Status::Queued {
+                jobs.push(job);
+            }
+        }
+        jobs.sort_by(|a, b| a.created.cmp(&b.created).then_with(|| a.id.cmp(&b.id)));
+        Ok(jobs)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        drop(self.entries.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn wrong(file: &Path) -> impl Fn(&dyn std::fmt::Display) -> LedgerError + use<> {
+    let file = file.display().to_string();
+    move |why| LedgerError { file: file.clone(), why: why.to_string() }
+}
+
+/// The thread that writes: whatever waits is one transaction.
+fn write(entries: &Receiver<(Vec<Entry>, Answer)>, database: &Database, file: &Path) {
+    while let Ok(first) = entries.recv() {
+        let mut together = vec![first];
+        together.extend(entries.try_iter().take(TOGETHER));
+        let written = commit(database, together.iter().flat_map(|(entries, _)| entries), file);
+        for (_, answer) in together {
+            // Nobody may wait any more.
+            let _ = answer.send(written.clone());
+        }
+    }
+}
+
+fn commit<'a>(
+    database: &Database,
+    entries: impl Iterator<Item = &'a Entry>,
+    file: &Path,
+) -> Result<Vec<String>, LedgerError> {
+    let wrong = wrong(file);
+    let writing = database.begin_write().map_err(|error| wrong(&error))?;
+    let mut forgotten = Vec::new();
+    {
+        let mut jobs = writing.open_table(JOBS).map_err(|error| wrong(&error))?;
+        let mut pictures = writing.open_table(PICTURES).map_err(|error| wrong(&error))?;
+        for entry in entries {
+            match entry {
+                Entry::Job(job) => {
+                    let bytes = serde_json::to_vec(job).map_err(|error| wrong(&error))?;
+                    jobs.insert(job.id.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
+                }
+                Entry::Picture(id, picture) => {
+                    let bytes = serde_json::to_vec(picture).map_err(|error| wrong(&error))?;
+                    pictures.insert(id.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
+                }
+                Entry::Forget(before) => {
+                    let old = |bytes: &[u8]| {
+                        let entry = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
+                        entry["created"].as_u64().unwrap_or(0) < *before && entry["status"] != "queued"
+                    };
+                    jobs.retain(|_, bytes| !old(bytes)).map_err(|error| wrong(&error))?;
+                    let gone = pictures.extract_if(|_, bytes| old(bytes)).map_err(|error| wrong(&error))?;
+                    for row in gone {
+                        forgotten.push(row.map_err(|error| wrong(&error))?.0.value().to_owned());
+                    }
+                }
+            }
+        }
+    }
+    writing.commit().map_err(|error| wrong(&error))?;
+    Ok(forgotten)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(id: &str, created: u64, status: Status) -> Job {
+        let (prompt, made) = ("a circle".to_owned(), Vec::new());
+        let (tenant, seed, deadline_s, error) = (None, Some(5), None, None);
+        Job { id: id.to_owned(), tenant, created, prompt, pictures: 1, seed, deadline_s, status, made, error }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_there_again_and_what_is_old_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        {
+            let ledger = Ledger::open(folder.path()).expect("a ledger");
+            let picture = Picture { tenant: Some("a".to_owned()), created: 5 };
+            let entries = vec![
+                Entry::Job(Box::new(job("b", 7, Status::Queued))),
+                Entry::Job(Box::new(job("a", 7, Status::Queued))),
+                Entry::Job(Box::new(job("c", 6, Status::Completed))),
+                Entry::Picture("p".to_owned(), picture),
+            ];
+            ledger.write(entries).await.expect("written");
+            assert!(Ledger::open(folder.path()).is_err(), "one program at a time");
+        }
+        let ledger = Ledger::open(folder.path()).expect("a ledger");
+        let open: Vec<String> = ledger.open_jobs().expect("jobs").into_iter().map(|job| job.id).collect();
+        assert_eq!(open, ["a", "b"]);
+        assert_eq!(ledger.picture("p").expect("read").and_then(|picture| picture.tenant), Some("a".to_owned()));
+        assert_eq!(ledger.job("none").expect("read"), None);
+        assert_eq!(ledger.write(vec![Entry::Forget(100)]).await.expect("written"), ["p"]);
+        assert!(
+            ledger.job("c").expect("read").is_none() && ledger.job("a").expect("read").is_some(),
+            "not what is open"
+        );
+    }
+}

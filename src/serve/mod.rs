@@ -1,0 +1,19 @@
+//! Requests over HTTP, on the core, loop and executor of live runs: the inbox is the network. `desk` stands between the two;
+//! everything that knows of HTTP is in `api`. docs/serve.md says how it is run, docs/openapi.json what it answers.
+
+pub mod settings;
+
+#[cfg(feature = "serve")]
+pub mod api;
+#[cfg(feature = "serve")]
+pub mod desk;
+#[cfg(feature = "serve")]
+pub mod keys;
+#[cfg(feature = "serve")]
+pub mod ledger;
+#[cfg(feature = "serve")]
+pub mod listen;
+#[cfg(feature = "serve")]
+pub mod meter;
+#[cfg(feature = "serve")]
+pub mod traffic;

@@ -1,0 +1,239 @@
+//! What came in, as a trace that `simulate`, `compare` and `plan` take as it is: `requests.csv` and the embeddings of prompts
+//! and images, a row for each request that was drawn, in the order of arrival. Written as it comes, so that a crash costs no
+//! more than what had not ended.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::embedding::Embedding;
+use crate::request::{Request, RequestId};
+use crate::scheduler::Event;
+use crate::time::{Duration, Time};
+use crate::trace::npy::Rows;
+
+const REQUESTS: &str = "requests.csv";
+const EMBEDDINGS: [&str; 2] = ["prompt_embeddings.npy", "image_embeddings.npy"];
+
+/// A request of which something is still to come.
+#[derive(Debug)]
+struct Pending {
+    arrival: Time,
+    deadline: Option<Duration>,
+    tenant: u32,
+    /// Empty where prompts are not recorded.
+    prompt: Arc<str>,
+    prompt_embedding: Option<Embedding>,
+    image_embedding: Option<Embedding>,
+    drawn: bool,
+    settled: bool,
+}
+
+/// A trace under way.
+#[derive(Debug)]
+pub struct Traffic {
+    folder: PathBuf,
+    tenants: Vec<String>,
+    prompts: bool,
+    requests: csv::Writer<File>,
+    embeddings: Option<[Rows; 2]>,
+    pending: BTreeMap<RequestId, Pending>,
+    /// The first thing that went wrong: nothing more is written then.
+    broken: Option<io::Error>,
+    /// Requests that no image came of: they are not in the trace.
+    left_out: u64,
+}
+
+impl Traffic {
+    /// Begins a trace in a new folder; `warm` is what is cached before it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn begin(folder: &Path, tenants: &[String], prompts: bool, warm: &[Embedding]) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let mut requests = csv::WriterBuilder::new().has_headers(false).from_path(folder.join(REQUESTS))?;
+        let tenant = (!tenants.is_empty()).then_some("tenant");
+        let columns = ["request_id", "arrival_s", "deadline_s"].into_iter().chain(tenant);
+        requests.write_record(columns.chain(prompts.then_some("prompt")))?;
+        requests.flush()?;
+        if let Some(first) = warm.first() {
+            let mut rows = Rows::create(&folder.join("warm_images.npy"), first.as_slice().len())?;
+            warm.iter().try_for_each(|row| rows.push(row.as_slice()))?;
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            tenants: tenants.to_vec(),
+            prompts,
+            requests,
+            embeddings: None,
+            pending: BTreeMap::new(),
+            broken: None,
+            left_out: 0,
+        })
+    }
+
+    pub(super) fn arrived(&mut self, request: &Request, prompt: &Arc<str>, deadline: Option<Duration>) {
+        let pending = Pending {
+            arrival: request.arrival,
+            deadline,
+            tenant: request.tenant.0,
+            prompt: if self.prompts { prompt.clone() } else { "".into() },
+            prompt_embedding: None,
+            image_embedding: None,
+            drawn: false,
+            settled: false,
+        };
+        self.pending.insert(request.id, pending);
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Encoded { request, embedding } => {
+                if let Some(pending) = self.pending.get_mut(request) {
+                    pending.prompt_embedding.clone_from(embedding);
+                }
+            }
+            Event::ImageEncoded { request, embedding } => {
+                if let Some(pending) = self.pending.get_mut(request) {
+                    pending.image_embedding.clone_from(embedding);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn ended(&mut self, request: RequestId, drawn: bool) {
+        if let Some(pending) = self.pending.get_mut(&request) {
+            pending.drawn = drawn;
+        }
+    }
+
+    /// Nothing more is to come of a request.
+    pub(super) fn settled(&mut self, request: RequestId) {
+        if let Some(pending) = self.pending.get_mut(&request) {
+            pending.settled = true;
+        }
+        while let Some(first) = self.pending.first_entry().filter(|first| first.get().settled) {
+            let (id, pending) = first.remove_entry();
+            if self.broken.is_none()
+                && let Err(error) = self.write(id, &pending)
+            {
+                self.broken = Some(error);
+            }
+        }
+    }
+
+    fn write(&mut self, id: RequestId, pending: &Pending) -> io::Result<()> {
+        let Pending { prompt_embedding: Some(prompt), image_embedding: Some(image), drawn: true, .. } = pending else {
+            self.left_out += 1;
+            return Ok(());
+        };
+        if self.embeddings.is_none() {
+            let begin = |name: &str, row: &Embedding| Rows::create(&self.folder.join(name), row.as_slice().len());
+            self.embeddings = Some([begin(EMBEDDINGS[0], prompt)?, begin(EMBEDDINGS[1], image)?]);
+        }
+        for (rows, row) in self.embeddings.iter_mut().flatten().zip([prompt, image]) {
+            rows.push(row.as_slice())?;
+        }
+        let deadline = pending.deadline.map_or_else(String::new, |deadline| deadline.to_string());
+        let tenant = self.tenants.get(pending.tenant as usize);
+        let mut record = vec![format!("live-{}", id.0), pending.arrival.to_string(), deadline];
+        record.extend(tenant.cloned());
+        record.extend(self.prompts.then(|| pending.prompt.to_string()));
+        self.requests.write_record(&record)?;
+        self.requests.flush()
+    }
+
+    /// Ends the trace.
+    ///
+    /// # Errors
+    /// The first thing that could not be written.
+    pub fn close(mut self) -> io::Result<()> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let said = serde_json::json!({ "left_out": self.left_out, "still_open": self.pending.len() });
+        fs::write(self.folder.join("traffic.json"), format!("{said:#}\n"))?;
+        self.requests.flush()
+    }
+}
+
+/// Makes the traces of a folder whole again: one that was cut off by a crash may have embeddings of a request whose row was
+/// not written.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn repair(folder: &Path) -> io::Result<()> {
+    let Ok(traces) = fs::read_dir(folder) else { return Ok(()) };
+    for trace in traces {
+        let trace = trace?.path();
+        let Ok(text) = fs::read_to_string(trace.join(REQUESTS)) else { continue };
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            File::options().write(true).open(trace.join(REQUESTS))?.set_len(whole as u64)?;
+        }
+        let rows = csv::Reader::from_reader(&text.as_bytes()[..whole]).records().count();
+        for name in EMBEDDINGS.map(|name| trace.join(name)) {
+            if name.is_file() {
+                Rows::cut(&name, rows)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::TenantId;
+    use crate::trace::{TraceFiles, read};
+
+    fn request(id: u32, seconds: f64) -> Request {
+        let arrival = Time::from_seconds(seconds).expect("a time");
+        Request { id: RequestId(id), arrival, tenant: TenantId(1), deadline: None }
+    }
+
+    fn embedding(turn: f32) -> Option<Embedding> {
+        Embedding::normalised(&[1.0, turn]).ok()
+    }
+
+    fn read_back(folder: &Path) -> crate::trace::Trace {
+        let files = TraceFiles {
+            requests: folder.join(REQUESTS),
+            prompt_embeddings: Some(folder.join(EMBEDDINGS[0])),
+            image_embeddings: Some(folder.join(EMBEDDINGS[1])),
+            warm_images: Some(folder.join("warm_images.npy")),
+        };
+        read(&files).expect("a trace")
+    }
+
+    #[test]
+    fn what_was_drawn_is_a_trace_in_the_order_of_arrival() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("one");
+        let tenants = ["a, b".to_owned(), "c".to_owned()];
+        let warm = [embedding(0.3).expect("an embedding")];
+        let mut traffic = Traffic::begin(&place, &tenants, true, &warm).expect("begun");
+        for id in 0..4 {
+            traffic.arrived(&request(id, f64::from(id)), &"two, \"words\"".into(), None);
+            traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
+        }
+        // They end in another order; one comes to nothing, and one is still open.
+        for id in [2, 0, 1] {
+            traffic.event(&Event::ImageEncoded { request: RequestId(id), embedding: embedding(id as f32) });
+            traffic.ended(RequestId(id), id != 1);
+            traffic.settled(RequestId(id));
+        }
+        // Cut off here; a row of embeddings too many.
+        traffic.embeddings.as_mut().expect("begun")[0].push(&[1.0, 0.0]).expect("written");
+        drop(traffic);
+        repair(folder.path()).expect("repaired");
+        let trace = read_back(&place);
+        assert_eq!(trace.len(), 2);
+        assert_eq!((trace.label(1).as_ref(), trace.prompt(1)), ("live-2", Some("two, \"words\"")));
+        assert_eq!(trace.tenant_name(trace.tenant(0)), Some("c"));
+        assert!(trace.image_embeddings().is_some_and(|rows| rows.rows() == 2) && trace.warm_images().is_some());
+    }
+}
