@@ -279,6 +279,23 @@ fn a_client_that_does_not_finish_is_not_waited_for() {
     heard("GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
     let answer = heard("POST /v1/jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{").unwrap();
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("took too long"), "{answer}");
+    // Who goes away has withdrawn the request.
+    let body = json!({ "prompt": PROMPT, "n": 10 }).to_string();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let metrics = || String::from_utf8(server.answer("GET", "/metrics", None).2).unwrap();
+    while !metrics().contains("modm_waiting 8") {
+        pause(5);
+    }
+    drop(stream);
+    while !metrics().contains("modm_requests_total{outcome=\"cancelled\"}") {
+        pause(5);
+    }
     assert!(server.terminate().success());
 }
 

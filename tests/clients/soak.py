@@ -1,7 +1,8 @@
 """A server under 120 % of what it can serve, for a long time: memory stays flat, the queue within its bound, what does not fit is
 refused with 429 and counted, and every job that was acknowledged ends.
 
-  soak.py MODM SECONDS    from the repository's root, with requirements.txt; ORT_DYLIB_PATH says where ONNX Runtime is
+  soak.py MODM SECONDS [DATA]    from the repository's root, with requirements.txt; ORT_DYLIB_PATH says where ONNX Runtime is;
+                                 DATA keeps what the server leaves, its recorded traffic among it
 
 scripts/nightly runs it for half an hour.
 """
@@ -59,6 +60,14 @@ async def capacity(client, draws, seconds=10):
     return sum(await asyncio.gather(*(one(until) for _ in range(8)))) / seconds
 
 
+def hit_rate(metrics):
+    counts = {"hit": 0.0, "miss": 0.0}
+    for line in metrics.splitlines():
+        if line.startswith("modm_decisions_total{"):
+            counts[line.split('decision="')[1].split('"')[0]] += float(line.split()[-1])
+    return counts["hit"] / sum(counts.values())
+
+
 async def soak(server, address, seconds):
     draws = random.Random(1)
     async with httpx.AsyncClient(base_url=address, timeout=120, limits=httpx.Limits(max_connections=64)) as client:
@@ -107,13 +116,15 @@ async def soak(server, address, seconds):
         most = max(memory[len(memory) // 5:])
         print(f"{ended} jobs ended, {refused} refused with 429, at most {queued} waiting of {QUEUE}, "
               f"{warm:.0f} MB after a fifth of the time, {most:.0f} MB at most")
+        print(f"hit rate {hit_rate((await client.get('/metrics')).text):.4f}")
         assert refused > 0 and queued <= QUEUE
         assert most - warm <= SLACK_MB, f"memory grew by {most - warm:.0f} MB"
 
 
 def main():
     modm, seconds = sys.argv[1], float(sys.argv[2])
-    with tempfile.TemporaryDirectory() as data:
+    with tempfile.TemporaryDirectory() as passing:
+        data = sys.argv[3] if len(sys.argv) > 3 else passing
         server, address = start(modm, data)
         try:
             asyncio.run(soak(server, address, seconds))

@@ -28,18 +28,29 @@ struct Scatter<'a> {
     from_zero: bool,
 }
 
-/// Violations against the GPU seconds of an image: left and low is good.
-fn violations(comparison: &Comparison) -> Option<Figure> {
-    let slo = *comparison.runs.iter().find_map(|run| first_slo(&run.summary))?;
-    let scatter = Scatter {
+/// Violations against the GPU seconds of an image, and against its price where GPUs have one: left and low is good.
+fn violations(comparison: &Comparison) -> Vec<Figure> {
+    let Some(slo) = comparison.runs.iter().find_map(|run| first_slo(&run.summary)).copied() else { return Vec::new() };
+    let violations = |summary: &Summary| Some(100.0 * first_slo(summary)?.violation_rate);
+    let by_time = Scatter {
         name: "pareto",
         title: format!("Violations at {}x against GPU time", slo.multiple),
         what: "Per cent of all requests, against busy GPU seconds per image; left and low is good.",
         x_label: "GPU seconds per completed image",
         from_zero: true,
     };
-    let violations = |summary: &Summary| Some(100.0 * first_slo(summary)?.violation_rate);
-    scatter.figure(comparison, |summary| summary.serving_gpu_s_per_request, violations)
+    let by_cost = Scatter {
+        name: "pareto-cost",
+        title: format!("Violations at {}x against cost", slo.multiple),
+        what: "Per cent of all requests, against the price of the cluster per thousand images; left and low is good.",
+        x_label: "dollars per thousand completed images",
+        from_zero: true,
+    };
+    let figures = [
+        by_time.figure(comparison, |summary| summary.serving_gpu_s_per_request, violations),
+        by_cost.figure(comparison, |summary| Some(1000.0 * summary.cost_usd_per_image?), violations),
+    ];
+    figures.into_iter().flatten().collect()
 }
 
 /// Mean quality, by whatever measures there are, against mean latency: left and high is good, where high is.

@@ -177,14 +177,24 @@ impl Server {
         if !limits.take(u64::from(count.get())) {
             return refused(ApiError::quota_exceeded(seconds_to_midnight()), "quota");
         }
-        self.desk.submit(asks).or_else(|refusal| match refusal {
-            Refused::Full { retry_after_s } => refused(ApiError::queue_full(retry_after_s), "queue"),
-            Refused::Draining => refused(ApiError::draining(), "draining"),
+        self.desk.submit(asks).or_else(|refusal| {
+            limits.give_back(u64::from(count.get()));
+            match refusal {
+                Refused::Full { retry_after_s } => refused(ApiError::queue_full(retry_after_s), "queue"),
+                Refused::Draining => refused(ApiError::draining(), "draining"),
+            }
         })
     }
 }
 
 impl Limits {
+    /// Images that were taken from the quota and then not taken in.
+    fn give_back(&self, count: u64) {
+        if self.a_day.is_some() {
+            self.used.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
     /// Takes so many images from the day's quota.
     fn take(&self, count: u64) -> bool {
         const BITS: u32 = 40;
