@@ -32,7 +32,7 @@ use modm::replay::{Executor, Step, replay};
 use modm::request::RequestId;
 use modm::scenario::{Inputs, Scenario, Source, TraceInputs, initial_allocation};
 use modm::scheduler::{Action, Event, Output};
-use modm::serve::api::{Belongings, Server, router};
+use modm::serve::api::{Server, Usage, router};
 use modm::serve::desk::{Desk, Facts};
 use modm::serve::ledger::Ledger;
 use modm::serve::listen::listen;
@@ -246,7 +246,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, connections: usize,
     let scenario = Source::new(Path::new("instant.toml"), SCENARIO.to_owned())?.scenario(&[])?;
     let results = folder.join("results");
     std::fs::create_dir_all(&results)?;
-    let server = Arc::new(Server::new(Belongings {
+    let server = Arc::new(Server {
         desk: desk.clone(),
         sources: Store::open(&folder.join("other"), ImageFormat::Png, "none", RealDisk)?.store.sources(),
         ledger: Ledger::open(folder)?,
@@ -257,7 +257,8 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, connections: usize,
         public: Vec::new(),
         size: [SIZE, SIZE],
         origin: "http://localhost".to_owned(),
-    }));
+        usage: Usage::none(&scenario.serve, None, &[]),
+    });
     let address = serve(router(server)).await?;
     let ask = |path: &str, prompt: &str| {
         let body = format!(r#"{{"prompt": "{prompt}"}}"#);

@@ -145,7 +145,8 @@ fn a_prompt_is_a_miss_then_a_hit_and_traffic_is_a_trace() {
     let [width, height] = picture(&first["data"][0]).size();
     assert_eq!(first["size"], format!("{width}x{height}"));
     let second = loop {
-        // Its picture can be found once it is embedded.
+        // Its picture can be found once it is embedded; as long after it that it is there in the simulation below, too.
+        pause(700);
         let (status, second) = server.draw(&json!({ "prompt": PROMPT, "response_format": "url" }));
         assert_eq!(status, 200, "{second}");
         if second["modm"][0]["decision"] == "hit" {

@@ -23,7 +23,7 @@ use crate::model::{GpuId, ModelId};
 use crate::replay::{Executor, replay};
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::WarmImage;
-use crate::serve::api::{Belongings, Server, resume, router};
+use crate::serve::api::{Server, Usage, resume, router};
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::keys::{Keys, fresh};
 use crate::serve::ledger::Ledger;
@@ -136,8 +136,9 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let (size, scope, listen) = (equipment.palette.size, prepared.scenario.tenants.scope, settings.listen);
     let public = prepared.scenario.tenants.public.clone();
     let work = Loop { prepared, equipment, cached, desk: desk.clone() };
-    let parts = |origin| Belongings { desk, sources, ledger, results, settings, keys, scope, public, size, origin };
-    serve(command, listen, work, parts)
+    let usage = Usage::none(&settings, keys.as_ref(), &tenants);
+    let server = |origin| Server { desk, sources, ledger, results, settings, keys, scope, public, size, origin, usage };
+    serve(command, listen, work, server)
 }
 
 fn sets(command: &Serve) -> Result<Vec<Override>, InputError> {
@@ -213,12 +214,7 @@ fn traffic(
 }
 
 /// Runs loop and network until both have ended.
-fn serve(
-    command: &Serve,
-    listen: SocketAddr,
-    work: Loop,
-    parts: impl FnOnce(String) -> Belongings,
-) -> anyhow::Result<()> {
+fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(String) -> Server) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|error| {
         InputError::new("the command line", format!("cannot be listened on: {error}")).value("--listen", listen)
@@ -235,7 +231,7 @@ fn serve(
     })?;
     let answered = runtime.block_on(async {
         match opened.await {
-            Ok(()) => network(command, listener, desk.clone(), parts, ended).await,
+            Ok(()) => network(command, listener, desk.clone(), server, ended).await,
             Err(_) => Ok(()), // The loop says why.
         }
     });
@@ -292,7 +288,7 @@ async fn network(
     command: &Serve,
     listener: TcpListener,
     desk: Desk,
-    parts: impl FnOnce(String) -> Belongings,
+    server: impl FnOnce(String) -> Server,
     mut ended: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
@@ -300,7 +296,7 @@ async fn network(
         .origin
         .as_deref()
         .map_or_else(|| format!("http://{address}"), |origin| origin.trim_end_matches('/').to_owned());
-    let server = Arc::new(Server::new(parts(origin)));
+    let server = Arc::new(server(origin));
     let again = resume(&server)?;
     if again > 0 {
         tracing::info!(jobs = again, "begun again: they had not ended");

@@ -122,7 +122,7 @@ impl Comparison {
     }
 
     /// What was published of a variant: of a ratio, times what the baseline has here.
-    fn published(
+    fn published_value(
         &self,
         variant: &str,
         value: impl Fn(&Published) -> Option<f64>,

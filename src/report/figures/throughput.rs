@@ -45,7 +45,12 @@ fn bar(comparison: &Comparison, row: usize, variant: &str) -> Bar {
         value: rate.map(|rate| rate.mean),
         interval: rate.and_then(|rate| rate.interval()).map(|(low, high)| (low.max(0.0), high)),
         label: rate.map_or_else(|| "none completed".into(), |rate| format!("{:.1}{ratio}", rate.mean)),
-        mark: comparison.published(variant, |known| known.throughput_per_min, |known| known.throughput_ratio, steady),
+        mark: comparison.published_value(
+            variant,
+            |known| known.throughput_per_min,
+            |known| known.throughput_ratio,
+            steady,
+        ),
         ..Bar::default()
     }
 }

@@ -179,7 +179,7 @@ fn energy(comparison: &Comparison) -> Option<Figure> {
     let kilojoules = |summary: &Summary| Some(summary.energy_j_per_image? / 1000.0);
     let mut rows = bars(comparison, kilojoules, |kj| format!("{kj:.2} kJ"));
     for bar in &mut rows {
-        bar.mark = comparison.published(&bar.name, |_| None, |known| known.energy_ratio, kilojoules);
+        bar.mark = comparison.published_value(&bar.name, |_| None, |known| known.energy_ratio, kilojoules);
     }
     let marked = rows.iter().any(|bar| bar.mark.is_some());
     let lines = if marked { "; lines across: the published share of the first variant's" } else { "" };

@@ -57,11 +57,48 @@ pub struct Server {
     pub size: [u32; 2],
     /// As the server is called from outside: `http://127.0.0.1:8080`, unless a request names its host.
     pub origin: String,
+    /// What has been asked for.
+    pub usage: Usage,
+}
+
+/// What the server remembers of those who ask.
+pub struct Usage {
     /// Of this start of the program, and how many answers it has given: requests are told apart by both.
     name: String,
     answers: AtomicU64,
+    /// By tenant; one for everybody without keys.
     limits: Vec<Limits>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
+}
+
+impl Usage {
+    /// Of tenants that have asked for nothing.
+    #[must_use]
+    pub fn none(settings: &ServeSettings, keys: Option<&Keys>, tenants: &[String]) -> Self {
+        let limits = |tenant: &str, rate: Option<u32>, a_day: Option<u64>| {
+            let rate = NonZeroU32::new(rate.unwrap_or(settings.rate_per_min)).unwrap_or(NonZeroU32::MIN);
+            Limits {
+                tenant: tenant.to_owned(),
+                rate: RateLimiter::direct(Quota::per_minute(rate)),
+                a_day: a_day.or(settings.images_per_day),
+                used: AtomicU64::new(0),
+            }
+        };
+        let own = |name: &String| {
+            let key = keys.and_then(|keys| keys.tenants().find(|key| key.tenant == *name));
+            limits(name, key.and_then(|key| key.rate_per_min), key.and_then(|key| key.images_per_day))
+        };
+        let mut all: Vec<Limits> = tenants.iter().map(own).collect();
+        if all.is_empty() {
+            all.push(limits("", None, None));
+        }
+        Self {
+            name: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
+            answers: AtomicU64::new(0),
+            limits: all,
+            jobs: Mutex::default(),
+        }
+    }
 }
 
 /// What a tenant has left.
@@ -81,71 +118,7 @@ pub(super) struct Caller {
     name: Option<String>,
 }
 
-/// What is needed for a server but its limits.
-pub struct Belongings {
-    /// See [`Server`]; likewise below.
-    pub desk: Desk,
-    /// The cache's pictures.
-    pub sources: Sources,
-    /// On disk.
-    pub ledger: Ledger,
-    /// Folder of results.
-    pub results: PathBuf,
-    /// Allowed.
-    pub settings: ServeSettings,
-    /// Keys.
-    pub keys: Option<Keys>,
-    /// Scope.
-    pub scope: Scope,
-    /// Public tenants.
-    pub public: Vec<String>,
-    /// Size.
-    pub size: [u32; 2],
-    /// Origin.
-    pub origin: String,
-}
-
 impl Server {
-    /// With nothing used up.
-    #[must_use]
-    pub fn new(parts: Belongings) -> Self {
-        let Belongings { desk, sources, ledger, results, settings, keys, scope, public, size, origin } = parts;
-        let limits = |tenant: &str, rate: Option<u32>, a_day: Option<u64>| {
-            let rate = NonZeroU32::new(rate.unwrap_or(settings.rate_per_min)).unwrap_or(NonZeroU32::MIN);
-            Limits {
-                tenant: tenant.to_owned(),
-                rate: RateLimiter::direct(Quota::per_minute(rate)),
-                a_day: a_day.or(settings.images_per_day),
-                used: AtomicU64::new(0),
-            }
-        };
-        let names = desk.facts().tenants.clone();
-        let own = |name: &String| {
-            let key = keys.as_ref().and_then(|keys| keys.tenants().find(|key| key.tenant == *name));
-            limits(name, key.and_then(|key| key.rate_per_min), key.and_then(|key| key.images_per_day))
-        };
-        let mut all: Vec<Limits> = names.iter().map(own).collect();
-        if all.is_empty() {
-            all.push(limits("", None, None));
-        }
-        Self {
-            desk,
-            sources,
-            ledger,
-            results,
-            settings,
-            keys,
-            scope,
-            public,
-            size,
-            origin,
-            name: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
-            answers: AtomicU64::new(0),
-            limits: all,
-            jobs: Mutex::default(),
-        }
-    }
-
     /// Whether somebody may see what another one's request made.
     fn may_see(&self, caller: &Caller, owner: Option<&str>) -> bool {
         let Some(owner) = owner.filter(|_| self.keys.is_some()) else { return true };
@@ -163,7 +136,7 @@ impl Server {
             self.desk.meter().refused(reason);
             Err(error)
         };
-        let limits = &self.limits[caller.id.0 as usize];
+        let limits = &self.usage.limits[caller.id.0 as usize];
         let count = NonZeroU32::new(asks.len() as u32).unwrap_or(NonZeroU32::MIN);
         match limits.rate.check_n(count) {
             Ok(Ok(())) => {}
@@ -283,7 +256,7 @@ async fn authenticated(State(server): Shared, mut request: Request, next: Next) 
                 refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 return refused;
             };
-            let id = server.limits.iter().position(|limits| limits.tenant == tenant.tenant).unwrap_or(0);
+            let id = server.usage.limits.iter().position(|limits| limits.tenant == tenant.tenant).unwrap_or(0);
             Caller { id: TenantId(id as u32), name: Some(tenant.tenant.clone()) }
         }
     };
@@ -295,7 +268,7 @@ async fn authenticated(State(server): Shared, mut request: Request, next: Next) 
 async fn told(State(server): Shared, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let id = format!("{}-{}", server.name, server.answers.fetch_add(1, Ordering::Relaxed));
+    let id = format!("{}-{}", server.usage.name, server.usage.answers.fetch_add(1, Ordering::Relaxed));
     #[expect(clippy::disallowed_methods, reason = "logs have the host's time")]
     let begun = std::time::Instant::now();
     let mut response = next.run(request).await;
@@ -334,7 +307,7 @@ impl Server {
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, jobs::Running>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.usage.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
