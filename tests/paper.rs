@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use modm::cli::Prepared;
 use modm::metrics::summary::Summary;
-use modm::scenario::{Inputs, Override, Searched, Source, TraceInputs};
+use modm::scenario::{Inputs, Override, Source, TraceInputs};
 use modm::trace::{Columns, Trace};
 
 fn folder() -> PathBuf {
@@ -44,20 +44,13 @@ fn scenarios() -> Vec<PathBuf> {
 #[test]
 fn every_scenario_and_variant_checks() {
     assert!(scenarios().len() >= 9, "{:?}", scenarios());
-    let no_trace = || TraceInputs {
-        // Nothing of a trace but the tenant that a scenario names.
-        trace: Trace::new(Columns {
+    let no_trace = || {
+        TraceInputs::of(Trace::new(Columns {
+            // Nothing of a trace but the tenant that a scenario names.
             arrivals: vec![modm::time::Time::ZERO],
             tenants: Some(["tenant-0"].into_iter().collect()),
             ..Columns::default()
-        }),
-        warm_images: None,
-        warm_prompts: None,
-        warm_rows: Vec::new(),
-        searched: Searched::default(),
-        image_bytes: None,
-        stand_ins: Vec::new(),
-        files: Vec::new(),
+        }))
     };
     for file in scenarios() {
         let source = Source::read(&file).unwrap();

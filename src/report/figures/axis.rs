@@ -1,6 +1,14 @@
 //! Axes: ranges, round ticks and where a value lies. Linear only; a logarithmic axis is a linear one of
 //! logarithms, taken with `libm` so that a figure is the same on every machine.
 
+use plotters::coord::Shift;
+use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Text};
+use plotters::style::ShapeStyle;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::canvas::{FINE, Theme};
+use super::header::LABEL;
+
 /// An axis of a chart.
 #[derive(Clone, Debug, Default)]
 pub(in crate::report) struct Axis {
@@ -69,6 +77,24 @@ impl Axis {
             high: to,
             ticks: ticks.filter(|(at, _)| (from..=to).contains(at)).collect(),
         }
+    }
+
+    /// Draws ticks, their texts and the label below a plot whose lower edge lies so.
+    pub(super) fn draw_below<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+        (left, right, bottom): (i32, i32, i32),
+    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+        let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
+        for (value, text) in &self.ticks {
+            let x = self.place(*value, left, right);
+            area.draw(&PathElement::new(vec![(x, bottom), (x, bottom + 4 * FINE)], line))?;
+            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+            area.draw(&Text::new(text.as_str(), (x, bottom + 7 * FINE), style))?;
+        }
+        let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+        area.draw(&Text::new(self.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))
     }
 
     /// What stands at a place.

@@ -109,13 +109,7 @@ impl Bars {
         // No grid: every bar says its value.
         let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
         area.draw(&PathElement::new(vec![(left, top), (left, bottom), (right, bottom)], line))?;
-        for (value, text) in &self.axis.ticks {
-            area.draw(&PathElement::new(vec![(x(*value), bottom), (x(*value), bottom + 4 * FINE)], line))?;
-            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-            area.draw(&Text::new(text.as_str(), (x(*value), bottom + 7 * FINE), style))?;
-        }
-        let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-        area.draw(&Text::new(self.axis.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))?;
+        self.axis.draw_below(area, theme, (left, right, bottom))?;
 
         for (row, (bar, name)) in self.rows.iter().zip(&names).enumerate() {
             let middle = top + (rows(row) * STEP + STEP / 2) * FINE;

@@ -136,14 +136,7 @@ impl Lines {
             let style = theme.text(LABEL - 1, 0.7, HPos::Right, VPos::Center);
             area.draw(&Text::new(text.as_str(), (left - 8 * FINE, y), style))?;
         }
-        for (value, text) in &self.x.ticks {
-            let x = self.x.place(*value, left, right);
-            area.draw(&PathElement::new(vec![(x, bottom), (x, bottom + 4 * FINE)], line(0.5)))?;
-            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-            area.draw(&Text::new(text.as_str(), (x, bottom + 7 * FINE), style))?;
-        }
-        let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-        area.draw(&Text::new(self.x.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))
+        self.x.draw_below(area, theme, (left, right, bottom))
     }
 
     fn draw_marks<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {

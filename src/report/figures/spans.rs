@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::axis::Axis;
 use super::canvas::{FINE, Theme, text_width};
 use super::header::{Header, LABEL, MARGIN, WIDTH, colour, rows};
+use super::lines::Frame;
 
 const STEP: i32 = 18;
 const THICK: i32 = 12;
@@ -38,14 +39,6 @@ pub(super) struct Span {
     pub(super) to: f64,
     /// What it was, in words.
     pub(super) what: String,
-}
-
-/// Drawing pixels of the plot's edges.
-struct Frame {
-    left: i32,
-    right: i32,
-    top: i32,
-    bottom: i32,
 }
 
 impl Spans {
@@ -92,14 +85,7 @@ impl Spans {
         let Frame { left, right, top, bottom } = self.frame();
         let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
         area.draw(&PathElement::new(vec![(left, top), (left, bottom), (right, bottom)], line))?;
-        for (value, text) in &self.x.ticks {
-            let x = self.x.place(*value, left, right);
-            area.draw(&PathElement::new(vec![(x, bottom), (x, bottom + 4 * FINE)], line))?;
-            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-            area.draw(&Text::new(text.as_str(), (x, bottom + 7 * FINE), style))?;
-        }
-        let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-        area.draw(&Text::new(self.x.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))?;
+        self.x.draw_below(area, theme, (left, right, bottom))?;
         let middle = |row: usize| top + (rows(row) * STEP + STEP / 2) * FINE;
         for (row, name) in self.rows.iter().enumerate() {
             let style = theme.text(LABEL - 1, 0.8, HPos::Right, VPos::Center);

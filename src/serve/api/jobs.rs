@@ -65,21 +65,28 @@ pub(super) async fn submit(
     };
     // Taken in first, so that what is refused leaves nothing behind; acknowledged once it is on disk.
     let tickets = server.submit(&caller, wanted.asks(&caller))?;
-    let ids: Vec<RequestId> = tickets.iter().map(|ticket| ticket.id).collect();
-    if let Err(error) = server.ledger.write(vec![Entry::Job(Box::new(job.clone()))]).await {
-        for id in ids {
-            server.desk.cancel(id);
-        }
-        return Err(ApiError::failed(error.to_string()));
-    }
     let answer = described(&server, &job, None);
     let place = format!("/v1/jobs/{}", job.id);
-    follow(&server, job, tickets);
+    // On a task of its own: a client that goes away meanwhile must not leave a job on disk that nobody follows.
+    let kept = tokio::spawn(keep_and_follow(server, job, tickets)).await;
+    kept.map_err(|error| ApiError::failed(error.to_string()))??;
     let mut response = super::json(StatusCode::ACCEPTED, &answer);
     if let Ok(place) = HeaderValue::from_str(&place) {
         response.headers_mut().insert(LOCATION, place);
     }
     Ok(response)
+}
+
+/// Puts a job on disk and follows it from then on; one that cannot be kept is withdrawn.
+async fn keep_and_follow(server: Arc<Server>, job: Job, tickets: Vec<Ticket>) -> Result<(), ApiError> {
+    if let Err(error) = server.ledger.write(vec![Entry::Job(Box::new(job.clone()))]).await {
+        for ticket in tickets {
+            server.desk.cancel(ticket.id);
+        }
+        return Err(ApiError::failed(error.to_string()));
+    }
+    follow(&server, job, tickets);
+    Ok(())
 }
 
 /// Follows a job to its end, whoever else does.
