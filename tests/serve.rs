@@ -310,6 +310,20 @@ fn key(tenant: &str, more: &str) -> (String, String) {
     )
 }
 
+/// Every method and path of the description, and whether it needs no key.
+fn described_addresses(server: &Served) -> Vec<(String, String, bool)> {
+    let (_, described) = server.json("GET", "/openapi.json", None);
+    let mut addresses = Vec::new();
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap().iter().filter(|(_, value)| value.is_object()) {
+            let open = operation["security"].as_array().is_some_and(Vec::is_empty);
+            addresses.push((method.to_uppercase(), path.replace("{id}", "some-1"), open));
+        }
+    }
+    assert!(addresses.len() > 15 && addresses.iter().any(|(_, _, open)| *open));
+    addresses
+}
+
 #[test]
 fn tenants_see_their_own_and_ask_for_what_they_may() {
     let folder = tempfile::tempdir().unwrap();
@@ -325,10 +339,11 @@ fn tenants_see_their_own_and_ask_for_what_they_may() {
     let mut server = Served::start(&data, &flags);
     for wrong in [None, Some("modm-wrong".to_owned())] {
         server.key = wrong;
-        let (status, headers, body) = server.answer("GET", "/v1/models", None);
-        assert!(status == 401 && headers["www-authenticate"] == "Bearer", "{body:?}");
-        assert_eq!(server.answer("GET", "/metrics", None).0, 401);
-        assert_eq!(server.answer("GET", "/healthz", None).0, 200);
+        for (method, path, open) in described_addresses(&server) {
+            let (status, headers, body) = server.answer(&method, &path, Some(&json!({ "prompt": PROMPT })));
+            let refused = status == 401 && headers.get("www-authenticate").is_some_and(|kind| kind == "Bearer");
+            assert_eq!(refused, !open, "{method} {path}: {status} {body:?}");
+        }
     }
     let mut server = server.with_key(&alice);
     let (status, made) = server.draw(&json!({ "prompt": PROMPT, "response_format": "url" }));

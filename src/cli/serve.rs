@@ -23,7 +23,7 @@ use crate::model::{GpuId, ModelId};
 use crate::replay::{Executor, replay};
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::WarmImage;
-use crate::serve::api::{Server, Usage, resume, router};
+use crate::serve::api::{Server, Usage, answers, resume};
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::keys::{Keys, fresh};
 use crate::serve::ledger::Ledger;
@@ -182,7 +182,7 @@ fn facts(prepared: &Prepared, tenants: &[String], max_queue: usize) -> Facts {
     let multiple = scenario.slo.multiples.first().copied().unwrap_or(2.0);
     let types = scenario.gpu_types();
     Facts {
-        models: scenario.model_names(),
+        models: scenario.model_names().into_iter().map(Into::into).collect(),
         gpus: scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect(),
         initial: initial_allocation(scenario).targets,
         tenants: tenants.to_vec(),
@@ -273,7 +273,7 @@ impl Loop {
         desk.opens(live.clock(), move || intake.wake());
         // Nobody waits for it if the network is gone already.
         let _ = ready.send(());
-        let (mut inbox, mut journal) = (desk.clone(), desk);
+        let (mut inbox, mut journal) = (desk.arrivals(), desk);
         let ended = replay(&mut core, &mut live, &mut inbox, &mut journal);
         let (failures, _) = live.finish();
         for failure in failures {
@@ -322,7 +322,7 @@ async fn network(
         told.settled().await;
     };
     let (connections, header) = (server.settings.max_connections, server.settings.read_timeout_s);
-    listen(listener, router(server), connections, HostDuration::from_secs_f64(header), ends).await;
+    listen(listener, answers(server), connections, HostDuration::from_secs_f64(header), ends).await;
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! Connections: so many at a time, none that sends its header for ever, and all of them brought to an end when the server is.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -15,13 +18,16 @@ const GRACE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers until `ends` does, then brings what is under way to its end.
-pub async fn listen(
+pub async fn listen<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     connections: usize,
     header_timeout: Duration,
     ends: impl Future<Output = ()>,
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    S::Future: 'static,
+{
     let room = std::sync::Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -38,8 +44,7 @@ pub async fn listen(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service.clone()));
         tokio::spawn(async move {
             // A client that goes away is not our error.
             let _ = connection.await;

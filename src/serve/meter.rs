@@ -1,7 +1,7 @@
 //! Counters for Prometheus: what came, what became of it and how long it took, by model and decision; gauges are set when
 //! somebody looks.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use super::desk::WorkerNow;
 use crate::request::Outcome;
@@ -22,41 +22,41 @@ const BUCKETS: [f64; 16] =
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct One {
-    outcome: String,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Decided {
-    decision: String,
+    decision: &'static str,
     skipped_steps: u32,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Made {
-    model: String,
-    decision: String,
+    model: Arc<str>,
+    decision: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Of {
-    model: String,
+    model: Arc<str>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Held {
-    model: String,
-    state: String,
+    model: Arc<str>,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Answered {
-    route: String,
+    route: &'static str,
     status: u16,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Why {
-    reason: String,
+    reason: &'static str,
 }
 
 type Histograms = Family<Made, Histogram, fn() -> Histogram>;
@@ -81,66 +81,65 @@ pub struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
-        let meter = Self {
-            registry: Mutex::default(),
-            requests: Family::default(),
-            decisions: Family::default(),
-            latency: Family::new_with_constructor(histogram),
-            queue: Family::new_with_constructor(histogram),
-            loads: Family::default(),
-            within: Counter::default(),
-            answers: Family::default(),
-            refused: Family::default(),
-            waiting: Gauge::default(),
-            running: Gauge::default(),
-            cached: Gauge::default(),
-            cache_bytes: Gauge::default(),
-            workers: Family::default(),
-        };
-        {
-            let mut registry = meter.registry.lock().expect("nobody else has it yet");
-            let to = &mut *registry;
-            to.register("modm_requests", "Pictures asked for, by how they ended", meter.requests.clone());
-            to.register("modm_decisions", "Decisions, by kind and steps skipped", meter.decisions.clone());
-            to.register("modm_latency_seconds", "From arrival to end, of completed pictures", meter.latency.clone());
-            to.register("modm_queue_seconds", "From arrival to begin, of completed pictures", meter.queue.clone());
-            to.register("modm_model_loads", "Models brought onto workers", meter.loads.clone());
-            to.register("modm_within_slo", "Pictures completed in time", meter.within.clone());
-            to.register("modm_http_answers", "Answers, by route and status", meter.answers.clone());
-            to.register("modm_refused", "Requests not taken in, by why", meter.refused.clone());
-            to.register("modm_waiting", "Pictures that wait for a worker", meter.waiting.clone());
-            to.register("modm_running", "Pictures being drawn", meter.running.clone());
-            to.register("modm_cache_images", "Images in the cache", meter.cached.clone());
-            to.register("modm_cache_bytes", "Bytes of the image store on disk", meter.cache_bytes.clone());
-            to.register("modm_workers", "Workers, by the model they hold and what they do", meter.workers.clone());
+        let mut registry = Registry::default();
+        let to = &mut registry;
+        let histograms = || Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        Self {
+            requests: counted(to, "requests", "Pictures asked for, by how they ended"),
+            decisions: counted(to, "decisions", "Decisions, by kind and steps skipped"),
+            latency: registered(to, "latency_seconds", "From arrival to end, of completed pictures", histograms()),
+            queue: registered(to, "queue_seconds", "From arrival to begin, of completed pictures", histograms()),
+            loads: counted(to, "model_loads", "Models brought onto workers"),
+            within: counted(to, "within_slo", "Pictures completed in time"),
+            answers: counted(to, "http_answers", "Answers, by route and status"),
+            refused: counted(to, "refused", "Requests not taken in, by why"),
+            waiting: counted(to, "waiting", "Pictures that wait for a worker"),
+            running: counted(to, "running", "Pictures being drawn"),
+            cached: counted(to, "cache_images", "Images in the cache"),
+            cache_bytes: counted(to, "cache_bytes", "Bytes of the image store on disk"),
+            workers: counted(to, "workers", "Workers, by the model they hold and what they do"),
+            registry: Mutex::new(registry),
         }
-        meter
     }
+}
+
+/// A metric under its name, beginning at nothing.
+fn counted<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    registered(registry, name, help, M::default())
+}
+
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(format!("modm_{name}"), help, metric.clone());
+    metric
+}
+
+/// A model's name, if there is one.
+fn named(model: Option<&Arc<str>>) -> Arc<str> {
+    model.cloned().unwrap_or_else(|| "none".into())
 }
 
 impl Meter {
     pub(super) fn routed(&self, decision: &Decision) {
-        let labels = Decided { decision: decision.kind.word().to_owned(), skipped_steps: decision.skipped_steps };
+        let labels = Decided { decision: decision.kind.word(), skipped_steps: decision.skipped_steps };
         self.decisions.get_or_create(&labels).inc();
     }
 
-    pub(super) fn load(&self, model: &str) {
-        self.loads.get_or_create(&Of { model: model.to_owned() }).inc();
+    pub(super) fn load(&self, model: &Arc<str>) {
+        self.loads.get_or_create(&Of { model: model.clone() }).inc();
     }
 
     pub(super) fn ended(
         &self,
         outcome: &Outcome,
         kind: DecisionKind,
-        model: &str,
+        model: Option<&Arc<str>>,
         latency: Duration,
         queued: Option<Duration>,
         within: bool,
     ) {
-        self.requests.get_or_create(&One { outcome: outcome.word().to_owned() }).inc();
+        self.requests.get_or_create(&One { outcome: outcome.word() }).inc();
         if *outcome == Outcome::Completed {
-            let made = Made { model: model.to_owned(), decision: kind.word().to_owned() };
+            let made = Made { model: named(model), decision: kind.word() };
             self.latency.get_or_create(&made).observe(latency.seconds());
             if let Some(queued) = queued {
                 self.queue.get_or_create(&made).observe(queued.seconds());
@@ -150,13 +149,13 @@ impl Meter {
     }
 
     /// An answer of a route.
-    pub fn answered(&self, route: &str, status: u16) {
-        self.answers.get_or_create(&Answered { route: route.to_owned(), status }).inc();
+    pub fn answered(&self, route: &'static str, status: u16) {
+        self.answers.get_or_create(&Answered { route, status }).inc();
     }
 
     /// A request that was not taken in.
-    pub fn refused(&self, reason: &str) {
-        self.refused.get_or_create(&Why { reason: reason.to_owned() }).inc();
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Why { reason }).inc();
     }
 
     /// All of it as text, with how things stand: waiting, running and cached pictures, workers, bytes on disk.
@@ -168,8 +167,8 @@ impl Meter {
         self.cache_bytes.set(cache_bytes.cast_signed());
         self.workers.clear();
         for worker in workers {
-            let model = worker.model.clone().unwrap_or_else(|| "none".to_owned());
-            self.workers.get_or_create(&Held { model, state: worker.state.to_owned() }).inc();
+            let model = named(worker.model.as_ref());
+            self.workers.get_or_create(&Held { model, state: worker.state }).inc();
         }
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,9 +1,10 @@
 //! What is asked for: the body that OpenAI's clients send, checked key by key.
 
+use std::sync::Arc;
 use std::time::Duration as HostDuration;
 
-use axum::body::{Body, to_bytes};
-use axum::http::HeaderMap;
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
@@ -44,10 +45,13 @@ const FIXED: [(&str, &[&str]); 5] = [
     ("output_format", &["png"]),
 ];
 
-impl Wanted {
-    /// Reads a body of JSON in time and checks it.
-    pub(super) async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
-        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// Reads a body of JSON in time and checks it.
+impl FromRequest<Arc<Server>> for Wanted {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::not_json());
@@ -65,7 +69,9 @@ impl Wanted {
         let Value::Object(keys) = value else { return Err(ApiError::unreadable("expected an object of keys")) };
         Self::of(&keys, server)
     }
+}
 
+impl Wanted {
     fn of(keys: &Map<String, Value>, server: &Server) -> Result<Self, ApiError> {
         let mut wanted =
             Self { prompt: String::new(), pictures: 1, seed: None, deadline_s: None, format: Format::Base64 };
@@ -97,7 +103,7 @@ impl Wanted {
                 },
                 "model" => {
                     let models = &server.desk.facts().models;
-                    let known = |name: &str| name == super::info::OWN || models.iter().any(|model| model == name);
+                    let known = |name: &str| name == super::info::OWN || models.iter().any(|model| **model == *name);
                     if !value.as_str().is_some_and(known) {
                         return wrong(&format!("\"{}\" or one of GET /v1/models", super::info::OWN));
                     }
@@ -147,12 +153,13 @@ impl Wanted {
 
     /// What the desk takes: one for each picture.
     pub(super) fn asks(&self, caller: &Caller) -> Vec<Ask> {
-        let prompt: std::sync::Arc<str> = self.prompt.as_str().into();
+        let prompt: Arc<str> = self.prompt.as_str().into();
         let ask = |picture: u32| Ask {
             prompt: prompt.clone(),
             tenant: caller.id,
             seed: self.seed.map(|seed| (seed, u64::from(picture))),
             deadline: self.deadline_s.map(Duration::from_seconds_saturating),
+            progress: None,
         };
         (0..self.pictures).map(ask).collect()
     }

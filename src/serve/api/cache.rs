@@ -1,6 +1,5 @@
 //! `GET /v1/cache`: what this caller may find, newest first.
 
-use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -14,7 +13,7 @@ const MOST: usize = 200;
 
 pub(super) async fn list(
     State(server): Shared,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let (limit, before) = asked(&query.unwrap_or_default())?;

@@ -2,15 +2,13 @@
 
 use std::time::Duration as HostDuration;
 
-use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::ask::{Format, Wanted};
 use super::pictures::{self, Made, RESULT};
@@ -25,7 +23,7 @@ struct Generated<'a> {
     data: Vec<Datum<'a>>,
     size: String,
     output_format: &'static str,
-    modm: &'a [Made],
+    modm: &'a [Box<RawValue>],
 }
 
 /// A picture of it, in one form or the other.
@@ -35,10 +33,10 @@ struct Datum<'a> {
     b64_json: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    modm: &'a Made,
+    modm: &'a RawValue,
 }
 
-/// Withdraws requests when it is dropped before they have ended.
+/// Withdraws what it has when it is dropped.
 struct Withdraws(Desk, Vec<RequestId>);
 
 impl Drop for Withdraws {
@@ -49,15 +47,9 @@ impl Drop for Withdraws {
     }
 }
 
-pub(super) async fn generate(
-    State(server): Shared,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let wanted = Wanted::read(&server, &headers, body).await?;
+pub(super) async fn generate(State(server): Shared, caller: Caller, wanted: Wanted) -> Result<Response, ApiError> {
     let mut tickets = server.submit(&caller, wanted.asks(&caller))?;
-    let withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());
+    let mut withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());
     let seconds = server.settings.timeout_s;
     let all = async {
         let mut views = Vec::with_capacity(tickets.len());
@@ -68,16 +60,17 @@ pub(super) async fn generate(
     };
     let views = tokio::time::timeout(HostDuration::from_secs_f64(seconds), all).await;
     let views = views.map_err(|_| ApiError::timed_out(seconds))?;
-    drop(withdraws);
-    let (mut bytes, mut made) = (Vec::with_capacity(views.len()), Vec::with_capacity(views.len()));
+    withdraws.1.clear();
+    let wrong = |error: serde_json::Error| ApiError::failed(error.to_string());
+    let (mut files, mut made) = (Vec::with_capacity(views.len()), Vec::with_capacity(views.len()));
     for view in &views {
-        bytes.push(pictures::png(pictures::of(view)?).await?);
-        made.push(Made::of(&server, fresh_name(RESULT), view));
+        let (id, bytes) = (fresh_name(RESULT), pictures::png(pictures::of(view)?).await?);
+        made.push(to_raw_value(&Made::of(&server, &id, view)).map_err(wrong)?);
+        files.push((id, bytes));
     }
-    let url = |made: &Made| (wanted.format == Format::Url).then(|| pictures::url(&server, &made.id));
+    let url = |id| (wanted.format == Format::Url).then(|| pictures::url(&server, id));
     let base64 = |bytes| (wanted.format == Format::Base64).then(|| STANDARD.encode(bytes));
-    let data =
-        made.iter().zip(&bytes).map(|(made, bytes)| Datum { b64_json: base64(bytes), url: url(made), modm: made });
+    let data = files.iter().zip(&made).map(|((id, bytes), modm)| Datum { b64_json: base64(bytes), url: url(id), modm });
     let [width, height] = server.size;
     let answer = Generated {
         created: seconds_since_1970(),
@@ -86,9 +79,8 @@ pub(super) async fn generate(
         output_format: "png",
         modm: &made,
     };
-    let answer = serde_json::to_vec(&answer).map_err(|error| ApiError::failed(error.to_string()))?;
+    let answer = serde_json::to_vec(&answer).map_err(wrong)?;
     if wanted.format == Format::Url {
-        let files = made.into_iter().map(|made| made.id).zip(bytes).collect();
         pictures::keep(&server, caller.name, files, None).await?;
     }
     Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())

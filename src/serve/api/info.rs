@@ -6,7 +6,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{ApiError, Id, Shared};
+use super::{ApiError, Caller, Id, Shared};
 use crate::serve::desk::Window;
 
 /// The name of the whole: whichever model serves.
@@ -19,19 +19,19 @@ fn described(id: &str) -> Value {
     json!({ "id": id, "object": "model", "created": 0, "owned_by": OWN })
 }
 
-pub(super) async fn models(State(server): Shared) -> Response {
-    let own = server.desk.facts().models.iter().map(String::as_str);
+pub(super) async fn models(State(server): Shared, _: Caller) -> Response {
+    let own = server.desk.facts().models.iter().map(AsRef::as_ref);
     let data: Vec<Value> = std::iter::once(OWN).chain(own).map(described).collect();
     super::json(StatusCode::OK, &json!({ "object": "list", "data": data }))
 }
 
-pub(super) async fn model(State(server): Shared, Id(id): Id) -> Result<Response, ApiError> {
-    let known = id == OWN || server.desk.facts().models.contains(&id);
+pub(super) async fn model(State(server): Shared, _: Caller, Id(id): Id) -> Result<Response, ApiError> {
+    let known = id == OWN || server.desk.facts().models.iter().any(|model| **model == id);
     let missing = || ApiError::not_found("there is no such model here");
     known.then(|| super::json(StatusCode::OK, &described(&id))).ok_or_else(missing)
 }
 
-pub(super) async fn status(State(server): Shared) -> Response {
+pub(super) async fn status(State(server): Shared, _: Caller) -> Response {
     let (windows, workers, [queued, running, cached]) = server.desk.lately();
     let facts = server.desk.facts();
     let sum = |of: fn(&Window) -> u64| windows.iter().map(of).sum::<u64>();
@@ -53,7 +53,7 @@ pub(super) async fn status(State(server): Shared) -> Response {
     super::json(StatusCode::OK, &status)
 }
 
-pub(super) async fn metrics(State(server): Shared) -> Response {
+pub(super) async fn metrics(State(server): Shared, _: Caller) -> Response {
     let (_, workers, counts) = server.desk.lately();
     let sources = server.sources.clone();
     let bytes = tokio::task::spawn_blocking(move || sources.bytes()).await.unwrap_or(0);

@@ -6,11 +6,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration as HostDuration;
 
-use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{Stream, unfold};
@@ -21,7 +19,7 @@ use super::ask::{Format, Wanted};
 use super::pictures::{self, Made, RESULT};
 use super::{ApiError, Caller, Id, Server, Shared, fresh_name, seconds_since_1970};
 use crate::request::{Outcome, RequestId};
-use crate::serve::desk::{Ticket, View};
+use crate::serve::desk::{Ask, Ticket, View};
 use crate::serve::ledger::{Entry, Job, Status};
 
 /// Comments that keep a silent stream open.
@@ -44,13 +42,7 @@ struct Now {
 }
 
 /// `POST /v1/jobs`.
-pub(super) async fn submit(
-    State(server): Shared,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let wanted = Wanted::read(&server, &headers, body).await?;
+pub(super) async fn submit(State(server): Shared, caller: Caller, wanted: Wanted) -> Result<Response, ApiError> {
     let job = Job {
         id: fresh_name("job"),
         tenant: caller.name.clone(),
@@ -64,11 +56,12 @@ pub(super) async fn submit(
         error: None,
     };
     // Taken in first, so that what is refused leaves nothing behind; acknowledged once it is on disk.
-    let tickets = server.submit(&caller, wanted.asks(&caller))?;
+    let (asks, views) = followed(wanted.asks(&caller));
+    let tickets = server.submit(&caller, asks)?;
     let answer = described(&server, &job, None);
     let place = format!("/v1/jobs/{}", job.id);
     // On a task of its own: a client that goes away meanwhile must not leave a job on disk that nobody follows.
-    let kept = tokio::spawn(keep_and_follow(server, job, tickets)).await;
+    let kept = tokio::spawn(keep_and_follow(server, job, tickets, views)).await;
     kept.map_err(|error| ApiError::failed(error.to_string()))??;
     let mut response = super::json(StatusCode::ACCEPTED, &answer);
     if let Ok(place) = HeaderValue::from_str(&place) {
@@ -77,51 +70,68 @@ pub(super) async fn submit(
     Ok(response)
 }
 
+/// Asks whose progress is told, and what tells it.
+fn followed(mut asks: Vec<Ask>) -> (Vec<Ask>, Vec<watch::Receiver<View>>) {
+    let follow = |ask: &mut Ask| {
+        let (progress, view) = watch::channel(View::default());
+        ask.progress = Some(progress);
+        view
+    };
+    let views = asks.iter_mut().map(follow).collect();
+    (asks, views)
+}
+
 /// Puts a job on disk and follows it from then on; one that cannot be kept is withdrawn.
-async fn keep_and_follow(server: Arc<Server>, job: Job, tickets: Vec<Ticket>) -> Result<(), ApiError> {
+async fn keep_and_follow(
+    server: Arc<Server>,
+    job: Job,
+    tickets: Vec<Ticket>,
+    views: Vec<watch::Receiver<View>>,
+) -> Result<(), ApiError> {
     if let Err(error) = server.ledger.write(vec![Entry::Job(Box::new(job.clone()))]).await {
         for ticket in tickets {
             server.desk.cancel(ticket.id);
         }
         return Err(ApiError::failed(error.to_string()));
     }
-    follow(&server, job, tickets);
+    follow(&server, job, tickets, views);
     Ok(())
 }
 
 /// Follows a job to its end, whoever else does.
-fn follow(server: &Arc<Server>, job: Job, tickets: Vec<Ticket>) {
-    let (to, now) = watch::channel(Now {
-        view: tickets.first().map(|ticket| ticket.view.borrow().clone()).unwrap_or_default(),
-        ended: None,
-    });
+fn follow(server: &Arc<Server>, job: Job, tickets: Vec<Ticket>, views: Vec<watch::Receiver<View>>) {
+    let (to, now) = watch::channel(Now::default());
     let requests = tickets.iter().map(|ticket| ticket.id).collect();
     server.running().insert(job.id.clone(), Running { job: job.clone(), requests, now });
     let server = server.clone();
     tokio::spawn(async move {
         let id = job.id.clone();
-        let ended = end(&server, job, tickets, &to).await;
+        let ended = end(&server, job, tickets, views, &to).await;
         to.send_modify(|now| now.ended = Some(Box::new(ended)));
         server.running().remove(&id);
     });
 }
 
-async fn end(server: &Arc<Server>, mut job: Job, tickets: Vec<Ticket>, to: &watch::Sender<Now>) -> Job {
+async fn end(
+    server: &Arc<Server>,
+    mut job: Job,
+    tickets: Vec<Ticket>,
+    progress: Vec<watch::Receiver<View>>,
+    to: &watch::Sender<Now>,
+) -> Job {
     let mut views = Vec::with_capacity(tickets.len());
-    for mut ticket in tickets {
-        loop {
-            let view = ticket.view.borrow_and_update().clone();
-            let ended = view.ended.is_some();
-            to.send_modify(|now| now.view = view.clone());
-            if ended {
-                views.push(view);
-                break;
+    for (mut ticket, mut progress) in tickets.into_iter().zip(progress) {
+        let view = loop {
+            tokio::select! {
+                view = ticket.ended() => break view,
+                Ok(()) = progress.changed() => {
+                    let view = progress.borrow_and_update().clone();
+                    to.send_modify(|now| now.view = view);
+                }
             }
-            if ticket.view.changed().await.is_err() {
-                views.push(ticket.view.borrow().clone());
-                break;
-            }
-        }
+        };
+        to.send_modify(|now| now.view = view.clone());
+        views.push(view);
     }
     let cancelled = views.iter().any(|view| matches!(view.ended, Some((_, Outcome::Cancelled))));
     let mut files = Vec::new();
@@ -130,8 +140,7 @@ async fn end(server: &Arc<Server>, mut job: Job, tickets: Vec<Ticket>, to: &watc
         match made.await {
             Ok(bytes) => {
                 let id = fresh_name(RESULT);
-                let made = Made::of(server, id.clone(), view);
-                job.made.extend(serde_json::to_value(made));
+                job.made.extend(serde_json::to_value(Made::of(server, &id, view)));
                 files.push((id, bytes));
             }
             Err(error) => job.error = Some(error.body()["error"]["message"].as_str().unwrap_or_default().to_owned()),
@@ -182,8 +191,9 @@ pub fn resume(server: &Arc<Server>) -> Result<usize, crate::serve::ledger::Ledge
         tokio::spawn(async move {
             loop {
                 // They were acknowledged: they wait for room, and count against no limit again.
-                match server.desk.submit(wanted.asks(&caller)) {
-                    Ok(tickets) => return follow(&server, job, tickets),
+                let (asks, views) = followed(wanted.asks(&caller));
+                match server.desk.submit(asks) {
+                    Ok(tickets) => return follow(&server, job, tickets, views),
                     Err(crate::serve::desk::Refused::Draining) if server.desk.is_draining() => return,
                     Err(_) => tokio::time::sleep(HostDuration::from_millis(200)).await,
                 }
@@ -257,21 +267,13 @@ impl Found {
 }
 
 /// `GET /v1/jobs/{id}`.
-pub(super) async fn job(
-    State(server): Shared,
-    Extension(caller): Extension<Caller>,
-    Id(id): Id,
-) -> Result<Response, ApiError> {
+pub(super) async fn job(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
     let found = find(&server, &caller, &id)?;
     Ok(super::json(StatusCode::OK, &found.described(&server)))
 }
 
 /// `DELETE /v1/jobs/{id}`.
-pub(super) async fn cancel(
-    State(server): Shared,
-    Extension(caller): Extension<Caller>,
-    Id(id): Id,
-) -> Result<Response, ApiError> {
+pub(super) async fn cancel(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
     let found = find(&server, &caller, &id)?;
     if let Found::Running(_, mut now, requests) = found {
         for request in requests {
@@ -287,7 +289,7 @@ pub(super) async fn cancel(
 /// `GET /v1/jobs/{id}/events`.
 pub(super) async fn events(
     State(server): Shared,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Id(id): Id,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let found = find(&server, &caller, &id)?;

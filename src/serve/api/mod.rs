@@ -6,14 +6,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::desk::{Ask, Desk, Refused, Ticket};
@@ -24,6 +21,7 @@ use crate::cache::Scope;
 use crate::live::store::Sources;
 use crate::request::TenantId;
 
+mod answers;
 mod ask;
 mod cache;
 mod error;
@@ -32,6 +30,7 @@ mod info;
 mod jobs;
 mod pictures;
 
+pub use answers::answers;
 pub use error::ApiError;
 pub use jobs::resume;
 
@@ -110,12 +109,26 @@ struct Limits {
     used: AtomicU64,
 }
 
-/// Who asks.
+/// Who asks: a handler that takes one is not reached without a key, where there are keys.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     id: TenantId,
     /// None without keys.
     name: Option<String>,
+}
+
+impl FromRequestParts<Arc<Server>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, ApiError> {
+        let Some(keys) = &server.keys else { return Ok(Self { id: TenantId(0), name: None }) };
+        let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+        let tenant = key.and_then(|(_, key)| keys.tenant(key.trim()));
+        let tenant = tenant.ok_or_else(|| ApiError::no_key(given.is_some()))?;
+        let id = server.usage.limits.iter().position(|limits| limits.tenant == tenant.tenant).unwrap_or(0);
+        Ok(Self { id: TenantId(id as u32), name: Some(tenant.tenant.clone()) })
+    }
 }
 
 impl Server {
@@ -132,30 +145,35 @@ impl Server {
 
     /// Takes a request's pictures in, if its tenant has as many left.
     fn submit(&self, caller: &Caller, asks: Vec<Ask>) -> Result<Vec<Ticket>, ApiError> {
-        let refused = |error: ApiError, reason: &str| {
+        let refused = |error: ApiError, reason: &'static str| {
             self.desk.meter().refused(reason);
-            Err(error)
+            error
         };
+        let no_room = |refusal| match refusal {
+            Refused::Full { retry_after_s } => refused(ApiError::queue_full(retry_after_s), "queue"),
+            Refused::Draining => refused(ApiError::draining(), "draining"),
+        };
+        // First, so that what finds no room does not count against its tenant.
+        self.desk.has_room(asks.len()).map_err(no_room)?;
         let limits = &self.usage.limits[caller.id.0 as usize];
         let count = NonZeroU32::new(asks.len() as u32).unwrap_or(NonZeroU32::MIN);
-        match limits.rate.check_n(count) {
-            Ok(Ok(())) => {}
+        let wait = match limits.rate.check_n(count) {
+            Ok(Ok(())) => None,
             Ok(Err(wait)) => {
                 use governor::clock::{Clock, DefaultClock};
-                let wait = wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
-                return refused(ApiError::rate_limited(wait), "rate");
+                Some(wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
             }
-            Err(_) => return refused(ApiError::rate_limited(60), "rate"),
+            Err(_) => Some(60),
+        };
+        if let Some(wait) = wait {
+            return Err(refused(ApiError::rate_limited(wait), "rate"));
         }
         if !limits.take(u64::from(count.get())) {
-            return refused(ApiError::quota_exceeded(seconds_to_midnight()), "quota");
+            return Err(refused(ApiError::quota_exceeded(seconds_to_midnight()), "quota"));
         }
-        self.desk.submit(asks).or_else(|refusal| {
+        self.desk.submit(asks).map_err(|refusal| {
             limits.give_back(u64::from(count.get()));
-            match refusal {
-                Refused::Full { retry_after_s } => refused(ApiError::queue_full(retry_after_s), "queue"),
-                Refused::Draining => refused(ApiError::draining(), "draining"),
-            }
+            no_room(refusal)
         })
     }
 }
@@ -213,76 +231,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 /// A number as it is written, without signs.
 fn whole(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// All routes.
-pub fn router(server: Arc<Server>) -> Router {
-    let guarded = Router::new()
-        .route("/v1/images/generations", post(generations::generate))
-        .route("/v1/images/{id}", get(pictures::picture))
-        .route("/v1/jobs", post(jobs::submit))
-        .route("/v1/jobs/{id}", get(jobs::job).delete(jobs::cancel))
-        .route("/v1/jobs/{id}/events", get(jobs::events))
-        .route("/v1/models", get(info::models))
-        .route("/v1/models/{id}", get(info::model))
-        .route("/v1/cache", get(cache::list))
-        .route("/v1/status", get(info::status))
-        .route("/metrics", get(info::metrics))
-        .route_layer(from_fn_with_state(server.clone(), authenticated));
-    Router::new()
-        .merge(guarded)
-        .route("/", get(info::page))
-        .route("/page.js", get(info::script))
-        .route("/page.css", get(info::style))
-        .route("/openapi.json", get(info::openapi))
-        .route("/healthz", get(info::healthy))
-        .route("/readyz", get(info::ready))
-        .fallback(|| async { ApiError::not_found("there is no such address") })
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        .layer(from_fn_with_state(server.clone(), told))
-        .with_state(server)
-}
-
-/// Lets in who has a key, and says who it is.
-async fn authenticated(State(server): Shared, mut request: Request, next: Next) -> Response {
-    let caller = match &server.keys {
-        None => Caller { id: TenantId(0), name: None },
-        Some(keys) => {
-            let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let key =
-                given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-            let Some(tenant) = key.and_then(|(_, key)| keys.tenant(key.trim())) else {
-                let mut refused = ApiError::no_key(given.is_some()).into_response();
-                refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return refused;
-            };
-            let id = server.usage.limits.iter().position(|limits| limits.tenant == tenant.tenant).unwrap_or(0);
-            Caller { id: TenantId(id as u32), name: Some(tenant.tenant.clone()) }
-        }
-    };
-    request.extensions_mut().insert(caller);
-    next.run(request).await
-}
-
-/// A line and a count for each answer; what a browser may do with it.
-async fn told(State(server): Shared, request: Request, next: Next) -> Response {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let id = format!("{}-{}", server.usage.name, server.usage.answers.fetch_add(1, Ordering::Relaxed));
-    #[expect(clippy::disallowed_methods, reason = "logs have the host's time")]
-    let begun = std::time::Instant::now();
-    let mut response = next.run(request).await;
-    let status = response.status();
-    server.desk.meter().answered(route.as_ref().map_or("none", MatchedPath::as_str), status.as_u16());
-    let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
-    tracing::info!(request = id, %method, path = uri.path(), status = status.as_u16(), milliseconds, "answered");
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
-    }
-    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
-    response
 }
 
 impl Server {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -28,12 +27,12 @@ const SMALL: usize = 64 * 64 * 3;
 
 /// How a picture came about, as it is answered.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Made {
-    pub(super) id: String,
+pub(super) struct Made<'a> {
+    id: &'a str,
     decision: Option<&'static str>,
     skipped_steps: u32,
     total_steps: u32,
-    model: Option<String>,
+    model: Option<&'a str>,
     similarity: Option<f64>,
     source: Option<String>,
     queue_s: Option<f64>,
@@ -41,8 +40,8 @@ pub(super) struct Made {
     latency_s: Option<f64>,
 }
 
-impl Made {
-    pub(super) fn of(server: &Server, id: String, view: &View) -> Self {
+impl<'a> Made<'a> {
+    pub(super) fn of(server: &'a Server, id: &'a str, view: &View) -> Self {
         let facts = server.desk.facts();
         let decision = view.decision;
         let seconds = |from: Option<Time>, to: Option<Time>| from.zip(to).map(|(from, to)| to.since(from).seconds());
@@ -52,7 +51,7 @@ impl Made {
             decision: decision.map(|decision| decision.kind.word()),
             skipped_steps: decision.map_or(0, |decision| decision.skipped_steps),
             total_steps: facts.total_steps,
-            model: view.started.map(|(_, model)| facts.models[model.index()].clone()),
+            model: view.started.map(|(_, model)| &*facts.models[model.index()]),
             similarity: decision.and_then(|decision| decision.similarity),
             source: view.source.map(|number| format!("{CACHED}{number}")),
             queue_s: seconds(Some(view.arrived), started.or(ended)),
@@ -118,11 +117,7 @@ pub(super) fn url(server: &Server, id: &str) -> String {
 }
 
 /// `GET /v1/images/{id}`.
-pub(super) async fn picture(
-    State(server): Shared,
-    Extension(caller): Extension<Caller>,
-    Id(id): Id,
-) -> Result<Response, ApiError> {
+pub(super) async fn picture(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
     let missing = || ApiError::not_found("there is no such image for this key");
     let kept = id.strip_prefix(CACHED).map(whole);
     let bytes = if let Some(number) = kept {

@@ -1,6 +1,7 @@
 //! The last minutes in windows of time, and what each worker does now: for the page's charts.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -41,15 +42,15 @@ pub struct WorkerNow {
     /// The GPU's type.
     pub gpu: String,
     /// The model that it holds.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// `idle`, `busy`, `loading` or `down`.
     pub state: &'static str,
 }
 
 /// The last windows.
 #[derive(Debug)]
-pub struct History {
-    models: Vec<String>,
+pub(super) struct History {
+    models: Vec<Arc<str>>,
     windows: VecDeque<Window>,
     workers: Vec<WorkerNow>,
 }
@@ -69,7 +70,7 @@ impl History {
     }
 
     fn by_model(&self) -> Vec<u32> {
-        let held = |model: &String| self.workers.iter().filter(|worker| worker.model.as_ref() == Some(model)).count();
+        let held = |model: &Arc<str>| self.workers.iter().filter(|worker| worker.model.as_ref() == Some(model)).count();
         self.models.iter().map(|model| held(model) as u32).collect()
     }
 
@@ -162,7 +163,7 @@ impl History {
 
     /// The workers.
     #[must_use]
-    pub fn workers(&self) -> &[WorkerNow] {
+    pub(super) fn workers(&self) -> &[WorkerNow] {
         &self.workers
     }
 

@@ -1,0 +1,112 @@
+//! Every answer, whatever becomes of its request: which handler gives it, its name, its line in the log and its count.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::HeaderValue;
+use axum::http::{HeaderName, Request};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use tower::ServiceExt;
+
+use super::{ApiError, Server, cache, generations, info, jobs, pictures};
+
+/// Addresses and who answers there; where two lead to the same one, the first does.
+fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
+    [
+        ("/v1/images/generations", post(generations::generate)),
+        ("/v1/images/{id}", get(pictures::picture)),
+        ("/v1/jobs", post(jobs::submit)),
+        ("/v1/jobs/{id}", get(jobs::job).delete(jobs::cancel)),
+        ("/v1/jobs/{id}/events", get(jobs::events)),
+        ("/v1/models", get(info::models)),
+        ("/v1/models/{id}", get(info::model)),
+        ("/v1/cache", get(cache::list)),
+        ("/v1/status", get(info::status)),
+        ("/metrics", get(info::metrics)),
+        ("/", get(info::page)),
+        ("/page.js", get(info::script)),
+        ("/page.css", get(info::style)),
+        ("/openapi.json", get(info::openapi)),
+        ("/healthz", get(info::healthy)),
+        ("/readyz", get(info::ready)),
+    ]
+}
+
+/// The server as a service of connections.
+///
+/// # Errors
+/// None: what goes wrong is an answer, too.
+pub fn answers(
+    server: Arc<Server>,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+    let all: Arc<[&'static str]> = routes().into_iter().map(|(route, _)| route).collect();
+    let routed = routes().into_iter().fold(Router::new(), |router, (route, methods)| router.route(route, methods));
+    let router = routed
+        .fallback(|| async { ApiError::not_found("there is no such address") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .with_state(server.clone());
+    // Not as middleware of the router: each would box the request's future once more.
+    service_fn(move |request| told(server.clone(), all.clone(), router.clone(), request))
+}
+
+/// A line and a count for each answer; what a browser may do with it.
+async fn told(
+    server: Arc<Server>,
+    all: Arc<[&'static str]>,
+    router: Router,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let id = format!("{}-{}", server.usage.name, server.usage.answers.fetch_add(1, Ordering::Relaxed));
+    #[expect(clippy::disallowed_methods, reason = "logs have the host's time")]
+    let begun = std::time::Instant::now();
+    let mut response = router.oneshot(request.map(Body::new)).await?;
+    let status = response.status();
+    let route = all.iter().find(|route| leads(route, uri.path())).unwrap_or(&"none");
+    server.desk.meter().answered(route, status.as_u16());
+    let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
+    tracing::info!(request = id, %method, path = uri.path(), status = status.as_u16(), milliseconds, "answered");
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    Ok(response)
+}
+
+/// Whether a route is that of a path.
+fn leads(route: &str, path: &str) -> bool {
+    let (mut own, mut given) = (route.split('/'), path.split('/'));
+    loop {
+        match (own.next(), given.next()) {
+            (None, None) => return true,
+            (Some("{id}"), Some(id)) if !id.is_empty() => {}
+            (Some(own), Some(given)) if own == given => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_is_counted_as_its_own_route() {
+        let all = routes().map(|(route, _)| route);
+        for route in all {
+            let path = route.replace("{id}", "some.thing-1");
+            assert_eq!(all.iter().find(|all| leads(all, &path)), Some(&route));
+        }
+        for path in ["/v1", "/v1/jobs/", "/v1/jobs/a/b", "/v1/jobs//events", "", "/v1/models/a/"] {
+            assert!(!all.iter().any(|route| leads(route, path)), "{path}");
+        }
+    }
+}

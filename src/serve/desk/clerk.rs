@@ -1,0 +1,269 @@
+//! The loop's side of the desk: its inbox, what the executor asks about requests, and what the journal's records change of
+//! how each stands. One thread uses it; its lock is there for those who look on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::history::{History, Window, WorkerNow};
+use super::{Ask, Came, Desk, Facts, Inner, View, lock};
+use crate::image::ImageId;
+use crate::journal::{Journal, Record};
+use crate::live::executor::Book;
+use crate::live::picture::Picture;
+use crate::replay::{Inbox, Next};
+use crate::request::{Outcome, Request, RequestId};
+use crate::scheduler::{Action, DecisionKind, Event, Note};
+use crate::serve::traffic::Traffic;
+use crate::time::Time;
+
+/// What the loop has heard of and not forgotten.
+pub(super) struct State {
+    open: BTreeMap<RequestId, Open>,
+    running: usize,
+    history: History,
+    cached: u64,
+    /// Numbers in the store of what is cached: what a decision's source is called outside.
+    numbers: BTreeMap<ImageId, u64>,
+    pub(super) traffic: Option<Traffic>,
+}
+
+/// A request, from its arrival until nothing more is to come of it.
+pub(super) struct Open {
+    pub(super) request: Request,
+    pub(super) ask: Ask,
+    pub(super) view: View,
+    /// Who waits for its end.
+    pub(super) over: Option<oneshot::Sender<View>>,
+}
+
+impl State {
+    pub(super) fn new(facts: &Facts, traffic: Option<Traffic>) -> Self {
+        let history = History::new(facts);
+        Self { open: BTreeMap::new(), running: 0, history, cached: 0, numbers: BTreeMap::new(), traffic }
+    }
+
+    fn arrived(&mut self, open: Open) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.arrived(&open.request, &open.ask.prompt, open.ask.deadline);
+        }
+        self.open.insert(open.request.id, open);
+    }
+
+    /// Changes how a request stands, and tells who follows it.
+    pub(super) fn update(&mut self, id: RequestId, change: impl FnOnce(&mut View)) {
+        if let Some(open) = self.open.get_mut(&id) {
+            change(&mut open.view);
+            if let Some(progress) = &open.ask.progress {
+                progress.send_replace(open.view.clone());
+            }
+        }
+    }
+
+    /// Whole seconds after which there may be room for so many requests.
+    pub(super) fn seconds_for(&self, now: Time, requests: usize) -> u64 {
+        self.history.seconds_for(now, requests)
+    }
+
+    pub(super) fn lately(&mut self, now: Time, waiting: usize) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
+        let counts = [waiting as u64, self.running as u64, self.cached];
+        (self.history.windows(now, waiting), self.history.workers().to_vec(), counts)
+    }
+}
+
+/// What comes in, as the loop's inbox: all that has come since is taken at once.
+pub struct Arrivals {
+    desk: Desk,
+    came: Vec<Came>,
+    taken: VecDeque<(Time, Event)>,
+}
+
+impl Desk {
+    /// The loop's inbox; there is one loop.
+    #[must_use]
+    pub fn arrivals(&self) -> Arrivals {
+        Arrivals { desk: self.clone(), came: Vec::new(), taken: VecDeque::new() }
+    }
+}
+
+impl Arrivals {
+    /// Takes the queue over. Returns whether nothing will follow it.
+    fn hear(&mut self) -> bool {
+        let inner = &self.desk.0;
+        let draining = {
+            let mut queue = lock(&inner.queue);
+            std::mem::swap(&mut queue.incoming, &mut self.came);
+            self.desk.is_draining()
+        };
+        if !self.came.is_empty() {
+            let mut state = lock(&inner.state);
+            for came in self.came.drain(..) {
+                came.open.into_iter().for_each(|open| state.arrived(open));
+                self.taken.push_back((came.time, came.event));
+            }
+        }
+        draining
+    }
+}
+
+impl Inbox for Arrivals {
+    fn next(&mut self) -> Next {
+        let draining = self.taken.is_empty() && self.hear();
+        match self.taken.front() {
+            Some((time, _)) => Next::At(*time),
+            None if !draining => Next::Later,
+            None if !self.desk.0.drained.load(Ordering::Relaxed) => Next::At(Time::ZERO),
+            None => Next::Closed,
+        }
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        if let Some((_, event)) = self.taken.pop_front() {
+            return Some(event);
+        }
+        let ends = self.desk.is_draining() && !self.desk.0.drained.swap(true, Ordering::Relaxed);
+        ends.then_some(Event::Drain)
+    }
+}
+
+/// The desk as what the executor asks about requests.
+impl Book for Desk {
+    fn prompt(&self, request: RequestId) -> Arc<str> {
+        lock(&self.0.state).open.get(&request).map_or_else(|| "".into(), |open| open.ask.prompt.clone())
+    }
+
+    fn tenant(&self, request: RequestId) -> Option<String> {
+        let tenant = lock(&self.0.state).open.get(&request)?.ask.tenant;
+        self.0.facts.tenants.get(tenant.0 as usize).cloned()
+    }
+
+    fn noise(&self, request: RequestId) -> (u64, u64) {
+        let asked = lock(&self.0.state).open.get(&request).and_then(|open| open.ask.seed);
+        asked.unwrap_or((self.0.facts.seed, u64::from(request.0)))
+    }
+
+    fn result(&self, _: RequestId) -> Option<PathBuf> {
+        None
+    }
+
+    fn kept(&mut self, image: ImageId, number: u64) {
+        lock(&self.0.state).numbers.insert(image, number);
+    }
+
+    fn ended(&mut self, request: RequestId, outcome: &Outcome, picture: Option<Arc<Picture>>) {
+        let (now, mut over) = (self.now(), None);
+        let mut state = lock(&self.0.state);
+        state.update(request, |view| {
+            // A picture is handed over with the end, or not at all.
+            view.picture = picture.filter(|_| *outcome == Outcome::Completed);
+            view.ended = Some((now.max(view.arrived), outcome.clone()));
+        });
+        if let Some(open) = state.open.get_mut(&request) {
+            over = open.over.take().map(|over| (over, open.view.clone()));
+        }
+        // Nobody is woken while the desk is locked.
+        drop(state);
+        if let Some((over, view)) = over {
+            let _ = over.send(view);
+        }
+    }
+
+    fn forget(&mut self, request: RequestId) {
+        let mut state = lock(&self.0.state);
+        state.open.remove(&request);
+        if let Some(traffic) = &mut state.traffic {
+            traffic.settled(request);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.0.drained.load(Ordering::Relaxed)
+    }
+
+    fn wants_pictures(&self) -> bool {
+        true
+    }
+}
+
+/// The desk as a journal: what happens to requests, workers and the cache.
+impl Journal for Desk {
+    fn record(&mut self, time: Time, record: Record<'_>) {
+        let mut state = lock(&self.0.state);
+        state.history.advance(time, self.0.waiting.load(Ordering::Relaxed));
+        match record {
+            Record::Event(event) => {
+                state.history.event(event);
+                if let Some(traffic) = &mut state.traffic {
+                    traffic.event(event);
+                }
+            }
+            Record::Action(action) => {
+                state.history.action(action);
+                self.0.follow(&mut state, time, action);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn follow(&self, state: &mut State, time: Time, action: &Action) {
+        match action {
+            Action::Note(Note::Routed { request, decision }) => {
+                let source = decision.source.and_then(|image| state.numbers.get(&image).copied());
+                state.history.routed(decision.kind.is_hit());
+                self.meter.routed(decision);
+                state.update(*request, |view| (view.decision, view.source) = (Some(*decision), source));
+            }
+            Action::Note(Note::Eased { request, skipped_steps }) => state.update(*request, |view| {
+                if let Some(decision) = &mut view.decision {
+                    decision.skipped_steps = *skipped_steps;
+                }
+            }),
+            Action::Start { work, parts, .. } => {
+                for part in parts {
+                    let mut first = false;
+                    state.update(part.request, |view| {
+                        first = view.started.is_none();
+                        view.started = Some((time, work.model));
+                        view.step = work.skipped_steps;
+                    });
+                    state.running += usize::from(first);
+                    self.waiting.fetch_sub(usize::from(first), Ordering::Relaxed);
+                }
+            }
+            Action::Load { model, .. } => self.meter.load(&self.facts.models[model.index()]),
+            Action::Keep { .. } => state.cached += 1,
+            Action::Note(Note::Left { image, .. }) => {
+                state.cached = state.cached.saturating_sub(1);
+                state.numbers.remove(image);
+            }
+            Action::Finish { request, outcome } => self.finished(state, time, *request, outcome),
+            _ => {}
+        }
+    }
+
+    fn finished(&self, state: &mut State, time: Time, request: RequestId, outcome: &Outcome) {
+        let Some(View { arrived, decision, started, .. }) = state.open.get(&request).map(|open| &open.view) else {
+            return;
+        };
+        if started.is_some() {
+            state.running -= 1;
+        } else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        let latency = time.since(*arrived);
+        let completed = *outcome == Outcome::Completed;
+        let within = completed && latency <= self.facts.slo;
+        state.history.ended(completed, within);
+        let model = started.map(|(_, model)| &self.facts.models[model.index()]);
+        let kind = decision.map_or(DecisionKind::Miss, |decision| decision.kind);
+        let queued = started.map(|(start, _)| start.since(*arrived));
+        self.meter.ended(outcome, kind, model, latency, queued, within);
+        if let Some(traffic) = &mut state.traffic {
+            traffic.ended(request, completed && started.is_some());
+        }
+    }
+}
