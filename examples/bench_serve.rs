@@ -54,6 +54,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Connections that ask at a time: the few leave both waiting for hand-overs, the many for nothing but the processor.
 const CONNECTIONS: [usize; 2] = [32, 128];
+/// Turns of each, the two side by side in each: the machine's mood changes from second to second.
+const TURNS: usize = 9;
 const SIZE: u32 = 32;
 const PROMPT: &str = "a small red circle at the top left on white";
 const SCENARIO: &str = r#"
@@ -169,7 +171,7 @@ impl Embed for Alike {
 fn main() -> anyhow::Result<()> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let mut next = |usual| numbers.next().unwrap_or(Ok(usual));
-    let (seconds, streams) = (next(3)?, next(10_000)?);
+    let (seconds, streams) = (next(1)?, next(10_000)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let time = Duration::from_secs(seconds);
     for executor in [start_at_once, start_live] {
@@ -289,7 +291,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
     println!("{} bytes an answer, {} s a turn", answer.len(), time.as_secs());
     for connections in CONNECTIONS {
         let mut ratios = Vec::new();
-        for turn in 1..=3 {
+        for turn in 1..=TURNS {
             let least = load(bare, &ask("/v1/images/generations", PROMPT), connections, time).await?;
             let own = load(address, &ask("/v1/images/generations", PROMPT), connections, time).await?;
             ratios.push(own / least);
@@ -299,7 +301,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
             );
         }
         ratios.sort_by(f64::total_cmp);
-        println!("{connections} connections: median ratio {:.2}", ratios[1]);
+        println!("{connections} connections: median ratio {:.2}, from {:.2} to {:.2}", ratios[TURNS / 2], ratios[0], ratios[TURNS - 1]);
     }
     let jobs = load(address, &ask("/v1/jobs", PROMPT), CONNECTIONS[0], time).await?;
     println!("asynchronous, each synced to disk before its answer: {jobs:.0}/s");
