@@ -262,10 +262,12 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
     let scenario = Source::new(Path::new("instant.toml"), SCENARIO.to_owned())?.scenario(&[])?;
     let results = folder.join("results");
     std::fs::create_dir_all(&results)?;
+    let ledger = Ledger::open(folder)?;
+    let usage = Usage::of(&scenario.serve, None, &[], &ledger)?;
     let server = Arc::new(Server {
         desk: desk.clone(),
         sources: Store::open(&folder.join("other"), ImageFormat::Png, "none", RealDisk)?.store.sources(),
-        ledger: Ledger::open(folder)?,
+        ledger,
         results,
         settings: scenario.serve.clone(),
         keys: None,
@@ -273,7 +275,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
         public: Vec::new(),
         size: [SIZE, SIZE],
         origin: "http://localhost".to_owned(),
-        usage: Usage::none(&scenario.serve, None, &[]),
+        usage,
     });
     let address = serve(answers(server)).await?;
     let ask = |path: &str, prompt: &str| {
@@ -301,7 +303,12 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
             );
         }
         ratios.sort_by(f64::total_cmp);
-        println!("{connections} connections: median ratio {:.2}, from {:.2} to {:.2}", ratios[TURNS / 2], ratios[0], ratios[TURNS - 1]);
+        println!(
+            "{connections} connections: median ratio {:.2}, from {:.2} to {:.2}",
+            ratios[TURNS / 2],
+            ratios[0],
+            ratios[TURNS - 1]
+        );
     }
     let jobs = load(address, &ask("/v1/jobs", PROMPT), CONNECTIONS[0], time).await?;
     println!("asynchronous, each synced to disk before its answer: {jobs:.0}/s");

@@ -33,6 +33,8 @@ fn modm(arguments: &[&str]) -> Command {
 struct Served {
     child: Child,
     address: String,
+    /// Before it listened.
+    said: String,
     agent: ureq::Agent,
     key: Option<String>,
 }
@@ -55,7 +57,7 @@ impl Served {
         // Nobody reads on: but the pipe must not fill.
         std::thread::spawn(move || lines.for_each(drop));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        Self { child, address, agent, key: None }
+        Self { child, address, said, agent, key: None }
     }
 
     fn with_key(mut self, key: &str) -> Self {
@@ -355,6 +357,7 @@ fn tenants_see_their_own_and_ask_for_what_they_may() {
     let cached = loop {
         let (_, listed) = server.json("GET", "/v1/cache", None);
         if let Some(id) = listed["data"][0]["id"].as_str() {
+            assert!(listed["data"][0]["created"].as_u64().is_some_and(|created| created > 1_700_000_000), "{listed}");
             break id.to_owned();
         }
     };
@@ -379,7 +382,11 @@ fn tenants_see_their_own_and_ask_for_what_they_may() {
     let (status, answer) = server.draw(&json!({ "prompt": PROMPT }));
     assert_eq!((status, &answer["error"]["code"]), (429, &json!("quota_exceeded")));
     assert!(server.terminate().success());
-    let traffic = fs::read_dir(data.join("traffic")).unwrap().next().unwrap().unwrap().path();
+    // The same on the next start, unless midnight has come.
+    let again = Served::start(&data, &flags).with_key(&carol);
+    assert_eq!(again.draw(&json!({ "prompt": PROMPT })).0, 429);
+    assert!(again.terminate().success());
+    let traffic = fs::read_dir(data.join("traffic")).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
     let rows = fs::read_to_string(traffic.join("requests.csv")).unwrap();
     assert!(rows.contains(",alice") && !rows.contains("circle"), "prompts are not recorded unless asked: {rows}");
 
@@ -420,6 +427,25 @@ fn the_queue_has_an_end_and_what_is_cancelled_makes_room() {
     for id in &jobs[..jobs.len() - 1] {
         assert_eq!(server.ended(id)["status"], "completed");
     }
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn jobs_of_clients_that_go_away_end_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path(), &["--rate-per-min", "100000"]);
+    let body = json!({ "prompt": PROMPT }).to_string();
+    for turn in 0..30 {
+        let mut stream = TcpStream::connect(server.address.strip_prefix("http://").unwrap()).unwrap();
+        let head = "POST /v1/jobs HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length:";
+        write!(stream, "{head} {}\r\n\r\n{body}", body.len()).unwrap();
+        // Before the job is on disk, while it is written, and after.
+        pause(turn % 6);
+    }
+    assert!(server.terminate().success());
+    assert!(fs::read_dir(folder.path().join("results")).unwrap().count() > 0, "some were taken in");
+    let server = Served::start(folder.path(), &[]);
+    assert!(!server.said.contains("begun again"), "all that was taken in has ended: {}", server.said);
     assert!(server.terminate().success());
 }
 

@@ -33,8 +33,10 @@ use crate::serve::traffic::{Traffic, repair};
 use crate::time::{Duration, Time};
 use crate::trace::{Columns, Trace};
 
-/// How often results that are too old are looked for.
-const SWEEP: HostDuration = HostDuration::from_secs(600);
+/// How often it is put on disk what tenants have used of their quotas.
+const MINUTE: HostDuration = HostDuration::from_secs(60);
+/// Minutes from one search for results that are too old to the next.
+const SWEEP: u32 = 10;
 
 /// Answer requests over HTTP
 ///
@@ -136,7 +138,7 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let (size, scope, listen) = (equipment.palette.size, prepared.scenario.tenants.scope, settings.listen);
     let public = prepared.scenario.tenants.public.clone();
     let work = Loop { prepared, equipment, cached, desk: desk.clone() };
-    let usage = Usage::none(&settings, keys.as_ref(), &tenants);
+    let usage = Usage::of(&settings, keys.as_ref(), &tenants, &ledger)?;
     let server = |origin| Server { desk, sources, ledger, results, settings, keys, scope, public, size, origin, usage };
     serve(command, listen, work, server)
 }
@@ -301,7 +303,7 @@ async fn network(
     if again > 0 {
         tracing::info!(jobs = again, "begun again: they had not ended");
     }
-    tokio::spawn(forget_old(server.clone()));
+    tokio::spawn(upkeep(server.clone()));
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     eprintln!("listening on http://{address}");
     let told = server.clone();
@@ -320,16 +322,20 @@ async fn network(
         });
         let _ = ended.await;
         told.settled().await;
+        told.keep_usage().await;
     };
     let (connections, header) = (server.settings.max_connections, server.settings.read_timeout_s);
     listen(listener, answers(server), connections, HostDuration::from_secs_f64(header), ends).await;
     Ok(())
 }
 
-/// Forgets results that have been kept for long enough.
-async fn forget_old(server: Arc<Server>) {
-    loop {
-        server.forget_old().await;
-        tokio::time::sleep(SWEEP).await;
+/// What has to be done from time to time.
+async fn upkeep(server: Arc<Server>) {
+    for minute in (0..SWEEP).cycle() {
+        if minute == 0 {
+            server.forget_old().await;
+        }
+        tokio::time::sleep(MINUTE).await;
+        server.keep_usage().await;
     }
 }

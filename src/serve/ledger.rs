@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
 const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pictures");
+const USED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("used");
 const FILE: &str = "ledger.redb";
 /// Writes of one transaction at most.
 const TOGETHER: usize = 256;
@@ -64,6 +65,15 @@ pub struct Picture {
     pub created: u64,
 }
 
+/// What a tenant has used of a day's quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Since 1970.
+    pub day: u64,
+    /// Images asked for on it.
+    pub images: u64,
+}
+
 /// Something to write.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -71,6 +81,8 @@ pub enum Entry {
     Job(Box<Job>),
     /// A picture of the results.
     Picture(String, Picture),
+    /// What the tenant of this name has used.
+    Used(String, Used),
     /// Jobs and pictures of before this time are forgotten; answered when the pictures' files may go.
     Forget(u64),
 }
@@ -106,6 +118,7 @@ impl Ledger {
         let begun = database.begin_write().map_err(|error| wrong(&error))?;
         begun.open_table(JOBS).map_err(|error| wrong(&error))?;
         begun.open_table(PICTURES).map_err(|error| wrong(&error))?;
+        begun.open_table(USED).map_err(|error| wrong(&error))?;
         begun.commit().map_err(|error| wrong(&error))?;
         let database = Arc::new(database);
         let (entries, work) = channel();
@@ -141,6 +154,14 @@ impl Ledger {
     /// The database fails.
     pub fn picture(&self, id: &str) -> Result<Option<Picture>, LedgerError> {
         self.read(PICTURES, id)
+    }
+
+    /// What a tenant had used of its quota when that was written last.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn used(&self, tenant: &str) -> Result<Option<Used>, LedgerError> {
+        self.read(USED, tenant)
     }
 
     fn read<T: serde::de::DeserializeOwned>(
@@ -214,6 +235,7 @@ fn commit<'a>(
     {
         let mut jobs = writing.open_table(JOBS).map_err(|error| wrong(&error))?;
         let mut pictures = writing.open_table(PICTURES).map_err(|error| wrong(&error))?;
+        let mut used = writing.open_table(USED).map_err(|error| wrong(&error))?;
         for entry in entries {
             match entry {
                 Entry::Job(job) => {
@@ -223,6 +245,10 @@ fn commit<'a>(
                 Entry::Picture(id, picture) => {
                     let bytes = serde_json::to_vec(picture).map_err(|error| wrong(&error))?;
                     pictures.insert(id.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
+                }
+                Entry::Used(tenant, images) => {
+                    let bytes = serde_json::to_vec(images).map_err(|error| wrong(&error))?;
+                    used.insert(tenant.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
                 }
                 Entry::Forget(before) => {
                     let old = |bytes: &[u8]| {
@@ -263,6 +289,7 @@ mod tests {
                 Entry::Job(Box::new(job("a", 7, Status::Queued))),
                 Entry::Job(Box::new(job("c", 6, Status::Completed))),
                 Entry::Picture("p".to_owned(), picture),
+                Entry::Used("a".to_owned(), Used { day: 3, images: 5 }),
             ];
             ledger.write(entries).await.expect("written");
             assert!(Ledger::open(folder.path()).is_err(), "one program at a time");
@@ -271,6 +298,7 @@ mod tests {
         let open: Vec<String> = ledger.open_jobs().expect("jobs").into_iter().map(|job| job.id).collect();
         assert_eq!(open, ["a", "b"]);
         assert_eq!(ledger.picture("p").expect("read").and_then(|picture| picture.tenant), Some("a".to_owned()));
+        assert_eq!(ledger.used("a").expect("read"), Some(Used { day: 3, images: 5 }));
         assert_eq!(ledger.job("none").expect("read"), None);
         assert_eq!(ledger.write(vec![Entry::Forget(100)]).await.expect("written"), ["p"]);
         assert!(

@@ -167,6 +167,12 @@ impl Sources {
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
 
+    /// When an entry was written, as its file says.
+    #[must_use]
+    pub fn written(&self, number: u64) -> Option<std::time::SystemTime> {
+        fs::metadata(self.folder.join(record_name(number))).ok()?.modified().ok()
+    }
+
     /// Numbers of what is cached, below `before`, newest first.
     #[must_use]
     pub fn numbers(&self, before: Option<u64>) -> Vec<u64> {

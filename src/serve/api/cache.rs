@@ -62,7 +62,7 @@ fn found(server: &Server, caller: &Caller, limit: usize, before: Option<u64>) ->
             "prompt": record.prompt,
             "model": record.model,
             "skipped_steps": record.steps.1,
-            "created": null,
+            "created": server.sources.written(number).map(super::since_1970),
         }));
     }
     json!({ "object": "list", "data": data, "has_more": more })

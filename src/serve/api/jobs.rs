@@ -177,9 +177,7 @@ pub fn resume(server: &Arc<Server>) -> Result<usize, crate::serve::ledger::Ledge
     let jobs = server.ledger.open_jobs()?;
     let count = jobs.len();
     for job in jobs {
-        let known = |name: &String| server.usage.limits.iter().position(|limits| limits.tenant == *name);
-        let id = job.tenant.as_ref().and_then(known).unwrap_or(0);
-        let caller = Caller { id: crate::request::TenantId(id as u32), name: job.tenant.clone() };
+        let caller = Caller { id: server.usage.number(job.tenant.as_deref()), name: job.tenant.clone() };
         let wanted = Wanted {
             prompt: job.prompt.clone(),
             pictures: job.pictures,

@@ -1,17 +1,8 @@
 //! The API as docs/openapi.json has it: who may ask, what is asked, and what is answered. One file for each kind of thing.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use axum::extract::{FromRequestParts, Path, State};
-use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use std::sync::{Arc, PoisonError};
 
 use super::desk::{Ask, Desk, Refused, Ticket};
 use super::keys::Keys;
@@ -20,6 +11,11 @@ use super::settings::ServeSettings;
 use crate::cache::Scope;
 use crate::live::store::Sources;
 use crate::request::TenantId;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 
 mod answers;
 mod ask;
@@ -29,10 +25,12 @@ mod generations;
 mod info;
 mod jobs;
 mod pictures;
+mod usage;
 
 pub use answers::answers;
 pub use error::ApiError;
 pub use jobs::resume;
+pub use usage::Usage;
 
 /// What every answer is made from.
 pub struct Server {
@@ -60,55 +58,6 @@ pub struct Server {
     pub usage: Usage,
 }
 
-/// What the server remembers of those who ask.
-pub struct Usage {
-    /// Of this start of the program, and how many answers it has given: requests are told apart by both.
-    name: String,
-    answers: AtomicU64,
-    /// By tenant; one for everybody without keys.
-    limits: Vec<Limits>,
-    jobs: Mutex<BTreeMap<String, jobs::Running>>,
-}
-
-impl Usage {
-    /// Of tenants that have asked for nothing.
-    #[must_use]
-    pub fn none(settings: &ServeSettings, keys: Option<&Keys>, tenants: &[String]) -> Self {
-        let limits = |tenant: &str, rate: Option<u32>, a_day: Option<u64>| {
-            let rate = NonZeroU32::new(rate.unwrap_or(settings.rate_per_min)).unwrap_or(NonZeroU32::MIN);
-            Limits {
-                tenant: tenant.to_owned(),
-                rate: RateLimiter::direct(Quota::per_minute(rate)),
-                a_day: a_day.or(settings.images_per_day),
-                used: AtomicU64::new(0),
-            }
-        };
-        let own = |name: &String| {
-            let key = keys.and_then(|keys| keys.tenants().find(|key| key.tenant == *name));
-            limits(name, key.and_then(|key| key.rate_per_min), key.and_then(|key| key.images_per_day))
-        };
-        let mut all: Vec<Limits> = tenants.iter().map(own).collect();
-        if all.is_empty() {
-            all.push(limits("", None, None));
-        }
-        Self {
-            name: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
-            answers: AtomicU64::new(0),
-            limits: all,
-            jobs: Mutex::default(),
-        }
-    }
-}
-
-/// What a tenant has left.
-struct Limits {
-    tenant: String,
-    rate: DefaultDirectRateLimiter,
-    a_day: Option<u64>,
-    /// Day since 1970 and images asked for on it, in one number.
-    used: AtomicU64,
-}
-
 /// Who asks: a handler that takes one is not reached without a key, where there are keys.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
@@ -126,8 +75,7 @@ impl FromRequestParts<Arc<Server>> for Caller {
         let key = given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
         let tenant = key.and_then(|(_, key)| keys.tenant(key.trim()));
         let tenant = tenant.ok_or_else(|| ApiError::no_key(given.is_some()))?;
-        let id = server.usage.limits.iter().position(|limits| limits.tenant == tenant.tenant).unwrap_or(0);
-        Ok(Self { id: TenantId(id as u32), name: Some(tenant.tenant.clone()) })
+        Ok(Self { id: server.usage.number(Some(&tenant.tenant)), name: Some(tenant.tenant.clone()) })
     }
 }
 
@@ -156,53 +104,27 @@ impl Server {
         // First, so that what finds no room does not count against its tenant.
         self.desk.has_room(asks.len()).map_err(no_room)?;
         let limits = &self.usage.limits[caller.id.0 as usize];
-        let count = NonZeroU32::new(asks.len() as u32).unwrap_or(NonZeroU32::MIN);
-        let wait = match limits.rate.check_n(count) {
-            Ok(Ok(())) => None,
-            Ok(Err(wait)) => {
-                use governor::clock::{Clock, DefaultClock};
-                Some(wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
-            }
-            Err(_) => Some(60),
-        };
-        if let Some(wait) = wait {
-            return Err(refused(ApiError::rate_limited(wait), "rate"));
-        }
-        if !limits.take(u64::from(count.get())) {
+        let count = asks.len() as u32;
+        limits.check_rate(count).map_err(|wait_s| refused(ApiError::rate_limited(wait_s), "rate"))?;
+        if !limits.take(u64::from(count)) {
             return Err(refused(ApiError::quota_exceeded(seconds_to_midnight()), "quota"));
         }
         self.desk.submit(asks).map_err(|refusal| {
-            limits.give_back(u64::from(count.get()));
+            limits.give_back(u64::from(count));
             no_room(refusal)
         })
-    }
-}
-
-impl Limits {
-    /// Images that were taken from the quota and then not taken in.
-    fn give_back(&self, count: u64) {
-        if self.a_day.is_some() {
-            self.used.fetch_sub(count, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes so many images from the day's quota.
-    fn take(&self, count: u64) -> bool {
-        const BITS: u32 = 40;
-        let Some(most) = self.a_day else { return true };
-        let today = seconds_since_1970() / 86_400;
-        let add = |before: u64| {
-            let used = if before >> BITS == today { before & ((1 << BITS) - 1) } else { 0 };
-            (used + count <= most).then_some(today << BITS | (used + count))
-        };
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 }
 
 /// The time outside: for what people read, never for what is measured.
 #[expect(clippy::disallowed_methods, reason = "dates of answers and quotas of a day are the host's")]
 fn seconds_since_1970() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+    since_1970(std::time::SystemTime::now())
+}
+
+/// Whole seconds.
+fn since_1970(time: std::time::SystemTime) -> u64 {
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
 
 fn seconds_to_midnight() -> u64 {
@@ -251,6 +173,16 @@ impl Server {
                 }
             }
             Err(error) => tracing::warn!("old results cannot be forgotten: {error}"),
+        }
+    }
+
+    /// Puts on disk what tenants have used of their quotas.
+    pub async fn keep_usage(&self) {
+        let entries = self.usage.entries();
+        if !entries.is_empty()
+            && let Err(error) = self.ledger.write(entries).await
+        {
+            tracing::warn!("what tenants have used of their quotas cannot be kept: {error}");
         }
     }
 

@@ -1,0 +1,111 @@
+//! What the server remembers of those who ask: how much, how fast, and which jobs of theirs run.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use super::{jobs, seconds_since_1970};
+use crate::request::TenantId;
+use crate::serve::keys::Keys;
+use crate::serve::ledger::{Entry, Ledger, LedgerError, Used};
+use crate::serve::settings::ServeSettings;
+
+/// Of all tenants.
+pub struct Usage {
+    /// Of this start of the program, and how many answers it has given: requests are told apart by both.
+    pub(super) name: String,
+    pub(super) answers: AtomicU64,
+    /// By tenant; one for everybody without keys.
+    pub(super) limits: Vec<Limits>,
+    pub(super) jobs: Mutex<BTreeMap<String, jobs::Running>>,
+}
+
+impl Usage {
+    /// As the ledger has it.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn of(
+        settings: &ServeSettings,
+        keys: Option<&Keys>,
+        tenants: &[String],
+        ledger: &Ledger,
+    ) -> Result<Self, LedgerError> {
+        let limits = |tenant: &str| {
+            let key = keys.and_then(|keys| keys.tenants().find(|key| key.tenant == tenant));
+            let rate = key.and_then(|key| key.rate_per_min).unwrap_or(settings.rate_per_min);
+            Ok(Limits {
+                tenant: tenant.to_owned(),
+                rate: RateLimiter::direct(Quota::per_minute(NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN))),
+                a_day: key.and_then(|key| key.images_per_day).or(settings.images_per_day),
+                used: Mutex::new(ledger.used(tenant)?.unwrap_or_default()),
+            })
+        };
+        let everybody = [String::new()];
+        let tenants = if tenants.is_empty() { &everybody } else { tenants };
+        Ok(Self {
+            name: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
+            answers: AtomicU64::new(0),
+            limits: tenants.iter().map(|tenant| limits(tenant)).collect::<Result<_, LedgerError>>()?,
+            jobs: Mutex::default(),
+        })
+    }
+
+    /// The number of a tenant; everybody has the first where there are no keys.
+    pub(super) fn number(&self, tenant: Option<&str>) -> TenantId {
+        let known = tenant.and_then(|name| self.limits.iter().position(|limits| limits.tenant == name));
+        TenantId(known.unwrap_or(0) as u32)
+    }
+
+    /// What is to be kept of it: the quotas that are used.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let counted = self.limits.iter().filter(|limits| limits.a_day.is_some());
+        counted.map(|limits| Entry::Used(limits.tenant.clone(), *limits.used())).collect()
+    }
+}
+
+/// What a tenant may ask for.
+pub(super) struct Limits {
+    tenant: String,
+    rate: DefaultDirectRateLimiter,
+    a_day: Option<u64>,
+    used: Mutex<Used>,
+}
+
+impl Limits {
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether so many images may be asked for now; else in how many seconds.
+    pub(super) fn check_rate(&self, images: u32) -> Result<(), u64> {
+        match self.rate.check_n(NonZeroU32::new(images).unwrap_or(NonZeroU32::MIN)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(wait)) => Err(wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1),
+            // More than a minute's share at a time.
+            Err(_) => Err(60),
+        }
+    }
+
+    /// Takes so many images from the day's quota, if it has them.
+    pub(super) fn take(&self, images: u64) -> bool {
+        let Some(most) = self.a_day else { return true };
+        let (today, mut used) = (seconds_since_1970() / 86_400, self.used());
+        if used.day != today {
+            *used = Used { day: today, images: 0 };
+        }
+        let fits = used.images + images <= most;
+        used.images += if fits { images } else { 0 };
+        fits
+    }
+
+    /// Images that were taken from the quota and then not taken in.
+    pub(super) fn give_back(&self, images: u64) {
+        let mut used = self.used();
+        used.images = used.images.saturating_sub(images);
+    }
+}
