@@ -33,10 +33,8 @@ use crate::serve::traffic::{Traffic, repair};
 use crate::time::{Duration, Time};
 use crate::trace::{Columns, Trace};
 
-/// How often it is put on disk what tenants have used of their quotas.
-const MINUTE: HostDuration = HostDuration::from_secs(60);
-/// Minutes from one search for results that are too old to the next.
-const SWEEP: u32 = 10;
+/// How often results that are too old are looked for, and what tenants have used of their quotas is put on disk.
+const UPKEEP: HostDuration = HostDuration::from_secs(60);
 
 /// Answer requests over HTTP
 ///
@@ -331,11 +329,9 @@ async fn network(
 
 /// What has to be done from time to time.
 async fn upkeep(server: Arc<Server>) {
-    for minute in (0..SWEEP).cycle() {
-        if minute == 0 {
-            server.forget_old().await;
-        }
-        tokio::time::sleep(MINUTE).await;
+    loop {
+        server.forget_old().await;
+        tokio::time::sleep(UPKEEP).await;
         server.keep_usage().await;
     }
 }

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
 const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pictures");
 const USED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("used");
+/// Jobs and pictures by when they came, so that to forget what is old takes no look at what is not.
+const AGES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ages");
+/// What of the file is kept in memory, bytes; the library's own choice is a gigabyte.
+const CACHE: usize = 16 << 20;
 const FILE: &str = "ledger.redb";
 /// Writes of one transaction at most.
 const TOGETHER: usize = 256;
@@ -114,11 +118,12 @@ impl Ledger {
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         let file = folder.join(FILE);
         let wrong = wrong(&file);
-        let database = Database::create(&file).map_err(|error| wrong(&error))?;
+        let database = Database::builder().set_cache_size(CACHE).create(&file).map_err(|error| wrong(&error))?;
         let begun = database.begin_write().map_err(|error| wrong(&error))?;
         begun.open_table(JOBS).map_err(|error| wrong(&error))?;
         begun.open_table(PICTURES).map_err(|error| wrong(&error))?;
         begun.open_table(USED).map_err(|error| wrong(&error))?;
+        begun.open_table(AGES).map_err(|error| wrong(&error))?;
         begun.commit().map_err(|error| wrong(&error))?;
         let database = Arc::new(database);
         let (entries, work) = channel();
@@ -236,29 +241,40 @@ fn commit<'a>(
         let mut jobs = writing.open_table(JOBS).map_err(|error| wrong(&error))?;
         let mut pictures = writing.open_table(PICTURES).map_err(|error| wrong(&error))?;
         let mut used = writing.open_table(USED).map_err(|error| wrong(&error))?;
+        let mut ages = writing.open_table(AGES).map_err(|error| wrong(&error))?;
         for entry in entries {
             match entry {
                 Entry::Job(job) => {
                     let bytes = serde_json::to_vec(job).map_err(|error| wrong(&error))?;
                     jobs.insert(job.id.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
+                    ages.insert((job.created, job.id.as_str()), ()).map_err(|error| wrong(&error))?;
                 }
                 Entry::Picture(id, picture) => {
                     let bytes = serde_json::to_vec(picture).map_err(|error| wrong(&error))?;
                     pictures.insert(id.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
+                    ages.insert((picture.created, id.as_str()), ()).map_err(|error| wrong(&error))?;
                 }
                 Entry::Used(tenant, images) => {
                     let bytes = serde_json::to_vec(images).map_err(|error| wrong(&error))?;
                     used.insert(tenant.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
                 }
                 Entry::Forget(before) => {
-                    let old = |bytes: &[u8]| {
-                        let entry = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
-                        entry["created"].as_u64().unwrap_or(0) < *before && entry["status"] != "queued"
+                    let rows = ages.range(..(*before, "")).map_err(|error| wrong(&error))?;
+                    let name = |row: Result<(AccessGuard<'_, (u64, &str)>, _), _>| {
+                        row.map(|(key, _)| (key.value().0, key.value().1.to_owned())).map_err(|error| wrong(&error))
                     };
-                    jobs.retain(|_, bytes| !old(bytes)).map_err(|error| wrong(&error))?;
-                    let gone = pictures.extract_if(|_, bytes| old(bytes)).map_err(|error| wrong(&error))?;
-                    for row in gone {
-                        forgotten.push(row.map_err(|error| wrong(&error))?.0.value().to_owned());
+                    let old: Vec<(u64, String)> = rows.map(name).collect::<Result<_, LedgerError>>()?;
+                    for (created, id) in old {
+                        let is_open = jobs.get(id.as_str()).map_err(|error| wrong(&error))?.is_some_and(|job| {
+                            serde_json::from_slice(job.value()).is_ok_and(|job: Job| job.status == Status::Queued)
+                        });
+                        if is_open {
+                            continue;
+                        }
+                        jobs.remove(id.as_str()).map_err(|error| wrong(&error))?;
+                        ages.remove((created, id.as_str())).map_err(|error| wrong(&error))?;
+                        let was_there = pictures.remove(id.as_str()).map_err(|error| wrong(&error))?.is_some();
+                        forgotten.extend(was_there.then_some(id));
                     }
                 }
             }
