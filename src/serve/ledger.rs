@@ -1,12 +1,13 @@
 //! What must outlive a crash: asynchronous jobs, each on disk before it is acknowledged, and whose the pictures of results
 //! are. An embedded database (redb); what comes at the same time is written in one transaction, so that a sync is shared.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -211,7 +212,7 @@ impl Drop for Ledger {
     }
 }
 
-fn wrong(file: &Path) -> impl Fn(&dyn std::fmt::Display) -> LedgerError + use<> {
+fn wrong(file: &Path) -> impl Fn(&dyn Display) -> LedgerError + use<> {
     let file = file.display().to_string();
     move |why| LedgerError { file: file.clone(), why: why.to_string() }
 }
@@ -245,43 +246,65 @@ fn commit<'a>(
         for entry in entries {
             match entry {
                 Entry::Job(job) => {
-                    let bytes = serde_json::to_vec(job).map_err(|error| wrong(&error))?;
-                    jobs.insert(job.id.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
+                    put(&mut jobs, &job.id, job, &wrong)?;
                     ages.insert((job.created, job.id.as_str()), ()).map_err(|error| wrong(&error))?;
                 }
                 Entry::Picture(id, picture) => {
-                    let bytes = serde_json::to_vec(picture).map_err(|error| wrong(&error))?;
-                    pictures.insert(id.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
+                    put(&mut pictures, id, picture, &wrong)?;
                     ages.insert((picture.created, id.as_str()), ()).map_err(|error| wrong(&error))?;
                 }
-                Entry::Used(tenant, images) => {
-                    let bytes = serde_json::to_vec(images).map_err(|error| wrong(&error))?;
-                    used.insert(tenant.as_str(), bytes.as_slice()).map_err(|error| wrong(&error))?;
-                }
+                Entry::Used(tenant, images) => put(&mut used, tenant, images, &wrong)?,
                 Entry::Forget(before) => {
-                    let rows = ages.range(..(*before, "")).map_err(|error| wrong(&error))?;
-                    let name = |row: Result<(AccessGuard<'_, (u64, &str)>, _), _>| {
-                        row.map(|(key, _)| (key.value().0, key.value().1.to_owned())).map_err(|error| wrong(&error))
-                    };
-                    let old: Vec<(u64, String)> = rows.map(name).collect::<Result<_, LedgerError>>()?;
-                    for (created, id) in old {
-                        let is_open = jobs.get(id.as_str()).map_err(|error| wrong(&error))?.is_some_and(|job| {
-                            serde_json::from_slice(job.value()).is_ok_and(|job: Job| job.status == Status::Queued)
-                        });
-                        if is_open {
-                            continue;
-                        }
-                        jobs.remove(id.as_str()).map_err(|error| wrong(&error))?;
-                        ages.remove((created, id.as_str())).map_err(|error| wrong(&error))?;
-                        let was_there = pictures.remove(id.as_str()).map_err(|error| wrong(&error))?.is_some();
-                        forgotten.extend(was_there.then_some(id));
-                    }
+                    forgotten.extend(forget(*before, &mut jobs, &mut pictures, &mut ages, &wrong)?);
                 }
             }
         }
     }
     writing.commit().map_err(|error| wrong(&error))?;
     Ok(forgotten)
+}
+
+type Rows<'a> = Table<'a, &'static str, &'static [u8]>;
+
+fn put(
+    table: &mut Rows<'_>,
+    id: &str,
+    value: &impl Serialize,
+    wrong: &dyn Fn(&dyn Display) -> LedgerError,
+) -> Result<(), LedgerError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| wrong(&error))?;
+    table.insert(id, bytes.as_slice()).map(drop).map_err(|error| wrong(&error))
+}
+
+/// Forgets what came before a time, except jobs that are open; the pictures among it.
+fn forget(
+    before: u64,
+    jobs: &mut Rows<'_>,
+    pictures: &mut Rows<'_>,
+    ages: &mut Table<'_, (u64, &'static str), ()>,
+    wrong: &dyn Fn(&dyn Display) -> LedgerError,
+) -> Result<Vec<String>, LedgerError> {
+    let mut old = Vec::new();
+    for row in ages.range(..(before, "")).map_err(|error| wrong(&error))? {
+        let (key, _) = row.map_err(|error| wrong(&error))?;
+        let (created, id) = key.value();
+        old.push((created, id.to_owned()));
+    }
+    let mut gone = Vec::new();
+    for (created, id) in old {
+        let is_open = jobs
+            .get(id.as_str())
+            .map_err(|error| wrong(&error))?
+            .is_some_and(|job| serde_json::from_slice(job.value()).is_ok_and(|job: Job| job.status == Status::Queued));
+        if is_open {
+            continue;
+        }
+        jobs.remove(id.as_str()).map_err(|error| wrong(&error))?;
+        ages.remove((created, id.as_str())).map_err(|error| wrong(&error))?;
+        let was_there = pictures.remove(id.as_str()).map_err(|error| wrong(&error))?.is_some();
+        gone.extend(was_there.then_some(id));
+    }
+    Ok(gone)
 }
 
 #[cfg(test)]

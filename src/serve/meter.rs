@@ -171,7 +171,7 @@ impl Meter {
             self.workers.get_or_create(&Held { model, state: worker.state }).inc();
         }
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = super::lock(&self.registry);
         // A string takes what is written to it.
         let _ = encode(&mut text, &registry);
         text

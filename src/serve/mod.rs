@@ -17,3 +17,9 @@ pub mod listen;
 pub mod meter;
 #[cfg(feature = "serve")]
 pub mod traffic;
+
+/// A thread that died while it held a lock left counters that are still counters.
+#[cfg(feature = "serve")]
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::desk::{Ask, Desk, Refused, Ticket};
 use super::keys::Keys;
@@ -187,7 +187,7 @@ impl Server {
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, jobs::Running>> {
-        self.usage.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        super::lock(&self.usage.jobs)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -12,6 +12,7 @@ use super::{jobs, seconds_since_1970};
 use crate::request::TenantId;
 use crate::serve::keys::Keys;
 use crate::serve::ledger::{Entry, Ledger, LedgerError, Used};
+use crate::serve::lock;
 use crate::serve::settings::ServeSettings;
 
 /// Of all tenants.
@@ -64,7 +65,7 @@ impl Usage {
     /// What is to be kept of it: the quotas that are used.
     pub(super) fn entries(&self) -> Vec<Entry> {
         let counted = self.limits.iter().filter(|limits| limits.a_day.is_some());
-        counted.map(|limits| Entry::Used(limits.tenant.clone(), *limits.used())).collect()
+        counted.map(|limits| Entry::Used(limits.tenant.clone(), *lock(&limits.used))).collect()
     }
 }
 
@@ -77,10 +78,6 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    fn used(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether so many images may be asked for now; else in how many seconds.
     pub(super) fn check_rate(&self, images: u32) -> Result<(), u64> {
         match self.rate.check_n(NonZeroU32::new(images).unwrap_or(NonZeroU32::MIN)) {
@@ -94,7 +91,7 @@ impl Limits {
     /// Takes so many images from the day's quota, if it has them.
     pub(super) fn take(&self, images: u64) -> bool {
         let Some(most) = self.a_day else { return true };
-        let (today, mut used) = (seconds_since_1970() / 86_400, self.used());
+        let (today, mut used) = (seconds_since_1970() / 86_400, lock(&self.used));
         if used.day != today {
             *used = Used { day: today, images: 0 };
         }
@@ -105,7 +102,7 @@ impl Limits {
 
     /// Images that were taken from the quota and then not taken in.
     pub(super) fn give_back(&self, images: u64) {
-        let mut used = self.used();
+        let mut used = lock(&self.used);
         used.images = used.images.saturating_sub(images);
     }
 }

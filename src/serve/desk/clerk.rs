@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 use super::history::{History, Window, WorkerNow};
-use super::{Ask, Came, Desk, Facts, Inner, View, lock};
+use super::{Ask, Came, Desk, Facts, Inner, View};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::executor::Book;
@@ -17,6 +17,7 @@ use crate::live::picture::Picture;
 use crate::replay::{Inbox, Next};
 use crate::request::{Outcome, Request, RequestId};
 use crate::scheduler::{Action, DecisionKind, Event, Note};
+use crate::serve::lock;
 use crate::serve::traffic::Traffic;
 use crate::time::Time;
 

@@ -3,10 +3,11 @@
 //! touches a queue and nothing else, and the loop takes it whole.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{oneshot, watch};
 
+use super::lock;
 use super::meter::Meter;
 use super::traffic::Traffic;
 use crate::live::executor::Clock;
@@ -135,11 +136,6 @@ struct Came {
     time: Time,
     event: Event,
     open: Option<Open>,
-}
-
-/// A thread that died while it held a lock left counters that are still counters.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Desk {
