@@ -192,6 +192,9 @@ fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
     let sources: std::collections::BTreeSet<&str> =
         planned.iter().map(|run| run.prepared.inputs.profile.source.as_str()).collect();
     notes.extend(sources.into_iter().map(|source| format!("service times: {source}")));
+    for run in planned.iter().filter(|run| run.prepared.scenario.seed == base.seed) {
+        notes.extend(run.prepared.scenario.notes.iter().map(|note| format!("{}: {note}", run.variant)));
+    }
     if seeds > 1 {
         let how = if base.trace.synthetic.is_some() {
             "the synthetic trace is generated anew for each seed"

@@ -45,7 +45,7 @@ impl Scenario {
         if self.system.policy.has_small_models() { given } else { workers }
     }
 
-    fn routing(&self) -> Box<dyn RoutingPolicy> {
+    pub(super) fn routing(&self) -> Box<dyn RoutingPolicy> {
         match self.system.policy {
             System::Modm => Box::new(Modm::new(self.levels())),
             other => other.build(self.bounds(), self.models.steps),

@@ -315,14 +315,32 @@ fn check_serving(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     if serving.of_misses().is_empty() {
         return Err(InputError::new(file, "no model may serve misses: one must").key("models.serves"));
     }
-    let unserved = steps.iter().find(|skipped| serving.of_hits(**skipped).is_empty());
-    match unserved {
-        Some(skipped) => {
-            let message = format!("no model may serve hits that skip {skipped} steps: one must");
-            Err(InputError::new(file, message).key("models.serves"))
-        }
-        None => Ok(()),
+    if let Some(skipped) = steps.iter().find(|skipped| serving.of_hits(**skipped).is_empty()) {
+        let message = format!("no model may serve hits that skip {skipped} steps: one must");
+        return Err(InputError::new(file, message).key("models.serves"));
     }
+    check_held(scenario, &steps, file)
+}
+
+/// Only `what_if` gives workers to more than one small model: hits of another one would wait behind every miss.
+fn check_held(scenario: &Scenario, steps: &[u32], file: &Path) -> Result<(), InputError> {
+    if scenario.allocation.policy == super::AllocationKind::WhatIf {
+        return Ok(());
+    }
+    let (names, serving) = (scenario.model_names(), scenario.serving());
+    let small = |skipped: u32| serving.of_hits(skipped).without(ModelSet::EMPTY.with(ModelId::LARGE));
+    let first = ModelId(1);
+    let left = steps.iter().find_map(|&skipped| {
+        let others = small(skipped);
+        others.iter().next().filter(|_| !others.contains(first)).map(|model| (skipped, &names[model.index()]))
+    });
+    let Some((skipped, model)) = left else { return Ok(()) };
+    let message = format!(
+        "hits that skip {skipped} steps are for {model}, and this allocation policy gives workers to the first small \
+         model, {}, alone: let that one serve them, or set allocation.policy = \"what_if\"",
+        names[first.index()]
+    );
+    Err(InputError::new(file, message).key("models.serves"))
 }
 
 fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {

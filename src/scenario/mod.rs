@@ -31,6 +31,7 @@ mod queue;
 mod searched;
 mod source;
 mod tenants;
+mod unused;
 
 pub use allocation::{AllocationKind, AllocationSection, PidSetting};
 pub use approximation::{ApproximationSection, LevelSection};
@@ -113,6 +114,9 @@ pub struct Scenario {
     /// What `compare` runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variant: Vec<Variant>,
+    /// Settings that change nothing here, to be told to the user.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// `[trace]`: files, or a synthetic trace.
@@ -418,11 +422,13 @@ impl Scenario {
     pub fn resolved(&self) -> Self {
         let mut resolved = self.clone();
         resolved.variant.clear();
+        resolved.reset_unused();
+        resolved.notes.clear();
         if !self.bounds().is_empty() {
             resolved.system.bounds = Some(self.bounds().to_vec());
         }
         resolved.allocation.initial_large = Some(self.initial_large() as u32);
-        resolved.cache.eviction = self.eviction();
+        resolved.cache.eviction = resolved.eviction();
         let discipline = self.discipline();
         resolved.queue.order = Some(discipline.order);
         resolved.queue.late = Some(discipline.late);

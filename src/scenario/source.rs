@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::Scenario;
 use crate::input::{self, InputError};
+use crate::scheduler::routing::System;
 
 /// Where a scenario has tables and nothing else will do.
 const TABLES: [&str; 22] = [
@@ -34,6 +35,11 @@ const TABLES: [&str; 22] = [
     "variant.*.published",
 ];
 
+/// Where a variant's overrides come from, up to its name.
+const VARIANT: &str = "variant \"";
+/// Where overrides of the command line come from.
+pub(super) const FLAG: &str = "--set";
+
 /// A scenario's text.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -54,6 +60,16 @@ pub struct Override {
 }
 
 impl Override {
+    /// Returns whether a variant of the scenario sets it.
+    pub(super) fn is_of_variant(&self) -> bool {
+        self.origin.starts_with(VARIANT)
+    }
+
+    /// Returns whether it chooses a system or who allocates models.
+    pub(super) fn chooses_policy(&self) -> bool {
+        ["system.policy", "allocation.policy"].iter().any(|policy| within(policy, &self.key))
+    }
+
     /// Parses `KEY=VALUE` as `--set` takes it; a value that is not TOML is a string.
     ///
     /// # Errors
@@ -68,7 +84,7 @@ impl Override {
         }
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
         let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::from(value.trim()));
-        Ok(Self { key: key.to_owned(), value, origin: "--set".into() })
+        Ok(Self { key: key.to_owned(), value, origin: FLAG.into() })
     }
 }
 
@@ -101,18 +117,21 @@ impl Source {
     /// What is wrong, with the line or the override that says so.
     pub fn scenario(&self, overrides: &[Override]) -> Result<Scenario, InputError> {
         let mut table = self.table.clone();
-        for set in overrides {
-            apply(&mut table, set)?;
+        let mut notes = Vec::new();
+        for layer in overrides.chunk_by(|one, next| one.origin == next.origin) {
+            notes.extend(apply_layer(&mut table, layer)?);
         }
-        let scenario =
-            input::toml::settings(&table, &TABLES, &self.file).map_err(|error| self.place(error, overrides))?;
-        super::check::check(&scenario, &self.file).map_err(|error| self.place(error, overrides))?;
+        let placed = |error| self.place(error, overrides);
+        let mut scenario: Scenario = input::toml::settings(&table, &TABLES, &self.file).map_err(placed)?;
+        super::check::check(&scenario, &self.file).map_err(placed)?;
+        notes.extend(super::unused::check(&scenario, &self.table, overrides, &self.file).map_err(placed)?);
+        scenario.notes = notes;
         Ok(scenario)
     }
 
     /// The overrides of a variant: its `set` table, flattened.
     pub fn variant_overrides(variant: &super::Variant) -> Vec<Override> {
-        let origin = format!("variant \"{}\"", variant.name);
+        let origin = format!("{VARIANT}{}\"", variant.name);
         let mut found = Vec::new();
         flatten(&variant.set, "", &mut |key, value| {
             found.push(Override { key, value: value.clone(), origin: origin.clone() });
@@ -147,13 +166,13 @@ impl Source {
 }
 
 /// Whether `inner` is `outer` or lies in it, as dotted keys.
-fn within(outer: &str, inner: &str) -> bool {
+pub(super) fn within(outer: &str, inner: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Calls `found` for each value with its dotted key; keys of the table may themselves be dotted. A
 /// table under a key in quotes is a value.
-fn flatten(table: &Table, prefix: &str, found: &mut impl FnMut(String, &Value)) {
+pub(super) fn flatten(table: &Table, prefix: &str, found: &mut impl FnMut(String, &Value)) {
     for (key, value) in table {
         let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
@@ -163,7 +182,31 @@ fn flatten(table: &Table, prefix: &str, found: &mut impl FnMut(String, &Value)) 
     }
 }
 
-/// Sets one key. A system's bounds are its own: changing the policy drops the bounds set for another.
+/// Sets the keys of one layer. A system's bounds are its own: a layer that changes the policy and brings no bounds drops
+/// those set for another. Returns what was dropped, as a note.
+fn apply_layer(table: &mut Table, layer: &[Override]) -> Result<Option<String>, InputError> {
+    let policy = |table: &Table| {
+        let set = input::toml::look_up(table, "system.policy").and_then(Value::as_str);
+        set.unwrap_or(System::default().name()).to_owned()
+    };
+    let before = policy(table);
+    for set in layer {
+        apply(table, set)?;
+    }
+    let after = policy(table);
+    let brings_bounds = layer
+        .iter()
+        .any(|set| within("system.bounds", &set.key) || (set.key == "system" && set.value.get("bounds").is_some()));
+    if after == before || brings_bounds {
+        return Ok(None);
+    }
+    let system = table.get_mut("system").and_then(Value::as_table_mut);
+    let dropped = system.and_then(|system| system.remove("bounds")).is_some();
+    let note = format!("system.bounds were set for system.policy = \"{before}\": \"{after}\" has its own");
+    Ok(dropped.then_some(note))
+}
+
+/// Sets one key.
 fn apply(table: &mut Table, set: &Override) -> Result<(), InputError> {
     let mut parts: Vec<&str> = set.key.split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
@@ -179,9 +222,6 @@ fn apply(table: &mut Table, set: &Override) -> Result<(), InputError> {
                 .key(&set.key)
         })?;
     }
-    let before = at.insert(last.to_owned(), set.value.clone());
-    if set.key == "system.policy" && before.as_ref() != Some(&set.value) {
-        at.remove("bounds");
-    }
+    at.insert(last.to_owned(), set.value.clone());
     Ok(())
 }

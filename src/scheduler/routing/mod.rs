@@ -100,6 +100,18 @@ pub enum System {
 }
 
 impl System {
+    /// Name in scenarios.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vanilla => "vanilla",
+            Self::Nirvana => "nirvana",
+            Self::Pinecone => "pinecone",
+            Self::Cascade => "cascade",
+            Self::Modm => "modm",
+        }
+    }
+
     /// Its default bounds for the default of 50 steps; `None` where it has none.
     #[must_use]
     pub const fn default_bounds(self) -> Option<&'static [(f64, u32)]> {
