@@ -9,7 +9,7 @@ use super::Scenario;
 use crate::input::{self, InputError};
 
 /// Where a scenario has tables and nothing else will do.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 23] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -29,6 +29,7 @@ const TABLES: [&str; 22] = [
     "live",
     "live.models",
     "live.guidance",
+    "live.limits",
     "serve",
     "variant.*",
     "variant.*.published",
