@@ -92,7 +92,10 @@ enum Command {
     Trace(trace::Trace),
     #[cfg(feature = "live")]
     #[command(name = "worker-process", hide = true)]
-    WorkerProcess,
+    WorkerProcess {
+        /// For who looks at a list of processes
+        name: String,
+    },
     /// Print a completion script, e.g. `modm completions bash > modm.bash`
     Completions {
         /// For which shell
@@ -130,7 +133,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "live")]
         Command::Profile(command) => profile::run(command),
         #[cfg(feature = "live")]
-        Command::WorkerProcess => crate::live::isolated::run().context("a worker process, started by hand?"),
+        Command::WorkerProcess { .. } => crate::live::isolated::run().context("a worker process, started by hand?"),
         Command::ImportProfile(command) => import_profile::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {

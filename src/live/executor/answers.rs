@@ -58,6 +58,8 @@ impl Live {
                     Err((loaded, reason)) => {
                         self.warn(&format!("worker {}: {reason}", worker.0));
                         if loaded.is_none() {
+                            // What could not load or draw may be spoilt: the next try has new sessions.
+                            self.workers[worker.index()].leave();
                             self.away(worker);
                         }
                         Event::LoadFailed { worker, loaded, reason }

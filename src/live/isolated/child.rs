@@ -11,9 +11,11 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::wire::{self, Message, Order, Reply};
 use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
+use crate::live::error::Error;
 use crate::live::library::Library;
 use crate::live::painter::Painter;
 use crate::live::picture::Picture;
+use crate::live::pipeline::probe;
 use crate::live::worker::{DrawError, Paint, Task};
 
 /// The pipe back.
@@ -64,7 +66,7 @@ pub fn run() -> io::Result<()> {
             Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
         },
         Order::Encode { library, device, folder } => {
-            let library = Library::open(Some(&library)).map_err(crate::live::error::Error::from);
+            let library = Library::open(Some(&library)).map_err(Error::from);
             match library.and_then(|library| DualEncoder::open(&library, &folder, device)) {
                 Ok(encoder) => {
                     answers.send(&Reply::Ready, &[])?;
@@ -72,6 +74,11 @@ pub fn run() -> io::Result<()> {
                 }
                 Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
             }
+        }
+        Order::Probe { library, device } => {
+            let library = Library::open(Some(&library)).map_err(Error::from);
+            let probed = library.and_then(|library| probe(&library, device));
+            answers.send(&probed.map_or_else(|error| Reply::Failed(error.to_string()), |()| Reply::Ready), &[])
         }
         other => Err(io::Error::other(format!("{other:?} is not what a worker process begins with"))),
     }

@@ -80,7 +80,12 @@ impl Process {
         let (child, to, from, words) = {
             let _within = runtime.enter();
             let mut command = Command::new(&launch.program);
-            command.arg0("modm").arg(COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+                .arg0("modm")
+                .args([COMMAND, &role.name()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
             // A group of its own: Ctrl-C in a terminal is for the program, which finishes what is in.
             command.process_group(0).kill_on_drop(true);
             let mut child = command.spawn().map_err(failed)?;

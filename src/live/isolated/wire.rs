@@ -30,6 +30,8 @@ pub(super) enum Order {
     Paint { library: PathBuf, device: Device, palette: Palette },
     /// First of all: be the encoder, and load it.
     Encode { library: PathBuf, device: Device, folder: PathBuf },
+    /// First of all, and nothing more: see whether sessions run on a device.
+    Probe { library: PathBuf, device: Device },
     /// Load a model.
     Load(ModelId),
     /// Draw; the pixels of the source, if it has one of this size, follow.
@@ -40,6 +42,18 @@ pub(super) enum Order {
     Prompt(String),
     /// Embed a picture of this size; its pixels follow.
     Picture([u32; 2]),
+}
+
+impl Order {
+    /// Name of the process that has this role, for who looks at a list of processes.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Paint { device, .. } => format!("worker {}", device.name()),
+            Self::Encode { device, .. } => format!("encoder {}", device.name()),
+            Self::Probe { device, .. } => format!("probe {}", device.name()),
+            _ => "unnamed".to_owned(),
+        }
+    }
 }
 
 /// What a worker process answers.
