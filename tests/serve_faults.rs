@@ -236,13 +236,17 @@ fn processes_that_crash_cost_a_job_or_an_embedding_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let server = Served::shapes(folder.path(), &[]);
     assert_eq!(server.draw(PROMPT).0, 200);
+    within(30, "its picture can be found", || (server.json("/v1/status")["cache_images"] == 1).then_some(()));
     let (workers, encoders) = (children(server.child.id(), WORKERS), children(server.child.id(), ENCODER));
     assert_eq!((workers.len(), encoders.len()), (2, 1));
     signal(encoders[0], "-KILL");
     let (status, answer) = server.draw(PROMPT);
     assert_eq!((status, &answer["modm"][0]["decision"]), (200, &json!("miss")), "it has no embedding: {answer}");
-    let (status, answer) = server.draw(PROMPT);
-    assert_eq!((status, &answer["modm"][0]["decision"]), (200, &json!("hit")), "the next one has: {answer}");
+    within(30, "the next ones have", || {
+        let (status, answer) = server.draw(PROMPT);
+        assert_eq!(status, 200, "{answer}");
+        (answer["modm"][0]["decision"] == "hit").then_some(())
+    });
     workers.iter().for_each(|worker| signal(*worker, "-KILL"));
     let (status, answer) = server.draw("a large blue square at the bottom right on white");
     assert_eq!(status, 200, "{answer}");
@@ -253,7 +257,7 @@ fn processes_that_crash_cost_a_job_or_an_embedding_and_nothing_else() {
 #[test]
 fn the_end_has_a_limit_and_jobs_are_there_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = ["--set", "live.limits={step_s=600}", "--set", "serve.drain_s=2"];
+    let limits = ["--set", "live.limits={step_s=600}", "--set", "serve.drain_s=5"];
     let mut server = Served::shapes(folder.path(), &limits);
     let workers = children(server.child.id(), "worker-process");
     children(server.child.id(), WORKERS).iter().for_each(|worker| signal(*worker, "-STOP"));
@@ -267,7 +271,7 @@ fn the_end_has_a_limit_and_jobs_are_there_at_the_next_start() {
     let ended = server.wait(30);
     assert_eq!(ended.code(), Some(1), "{}", server.log());
     println!("ended {:.1} s after SIGTERM", begun.elapsed().as_secs_f64());
-    assert!(server.log().contains("serve.drain_s = 2 s"), "{}", server.log());
+    within(5, "it says why", || server.log().contains("serve.drain_s = 5 s").then_some(()));
     all_gone(&workers);
     let again = Served::shapes(folder.path(), &[]);
     assert_eq!(again.ended(&job)["status"], "completed");
@@ -287,7 +291,7 @@ fn a_second_signal_and_a_kill_end_everything_at_once() {
         pause(500);
         assert!(server.child.try_wait().unwrap().is_none(), "it waits for what is in");
         server.signal(second);
-        let ended = server.wait(3);
+        let ended = server.wait(5);
         assert_eq!(ended.code(), (second == "-TERM").then_some(143));
         all_gone(&processes);
     }

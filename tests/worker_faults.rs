@@ -139,7 +139,7 @@ fn run(requests: usize, poison: impl Fn(usize) -> bool, broken_lives: u32, hangs
     };
     let (probes, lives) = (Arc::new(AtomicU32::new(0)), Mutex::new(BTreeMap::new()));
     let counted = probes.clone();
-    let limits = LimitSettings { step_s: 0.2, disk_s: 0.2, ..LimitSettings::default() };
+    let limits = LimitSettings { step_s: 0.6, disk_s: 0.6, ..LimitSettings::default() };
     let setting = Setting {
         book: Box::new(book),
         models: scenario.model_names(),

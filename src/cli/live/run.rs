@@ -115,7 +115,7 @@ impl Equipment {
         }
         let (library, folder) = (self.library.clone(), folder.clone());
         let encoder = IsolatedEncoder::open(Launch::own()?, library, folder, device, limits.clone());
-        Ok(Box::new(encoder.map_err(anyhow::Error::msg)?))
+        Ok(Box::new(encoder.map_err(|why| anyhow::anyhow!("the encoder does not load: {why}"))?))
     }
 }
 

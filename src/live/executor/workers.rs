@@ -87,9 +87,12 @@ impl Live {
     /// How long a worker may be silent while it loads a model and tries it, or draws with it.
     fn patience(&self, worker: WorkerId, model: ModelId) -> (HostDuration, HostDuration) {
         let limits = self.setting.limits.model(worker, model);
-        let margin = if self.setting.isolated { MARGIN } else { HostDuration::ZERO };
-        let draw = limits.around + limits.step + margin;
-        (limits.load.max(draw) + margin, draw + self.setting.limits.disk)
+        let draw = limits.around + limits.step + self.setting.limits.disk;
+        if self.setting.isolated {
+            // A process is started first, which has as long again.
+            return (2 * limits.load + MARGIN, draw + MARGIN);
+        }
+        (limits.load.max(draw), draw)
     }
 
     pub(super) fn load(&mut self, worker: WorkerId, model: ModelId) {
