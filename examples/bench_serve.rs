@@ -29,6 +29,7 @@ use hyper_util::service::TowerToHyperService;
 use modm::embedding::Embedding;
 use modm::live::embedder::Embed;
 use modm::live::executor::{Book, Clock, Live, Setting};
+use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Opened, RealDisk, Store};
@@ -198,6 +199,7 @@ fn prepared() -> anyhow::Result<(Scenario, Inputs, Desk)> {
         seed: 1,
         slo: Length::from_seconds_saturating(inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, 50)),
         max_queue: 1_000_000,
+        disk_limit: Duration::from_secs(30),
     };
     Ok((scenario, inputs, Desk::new(facts, Meter::default(), None)))
 }
@@ -244,6 +246,8 @@ fn start_live(folder: &Path) -> anyhow::Result<Desk> {
             stepped: None,
             warn: Box::new(|message| eprintln!("{message}")),
             away: Setting::AWAY,
+            limits: Limits::unmeasured(&LimitSettings::default(), scenario.workers(), scenario.model_names().len()),
+            isolated: false,
         };
         let mut live = Live::start(setting, store, &initial_allocation(&scenario).targets, Box::new(Alike))?;
         let mut actions = Vec::new();

@@ -17,6 +17,7 @@ use modm::image::ImageId;
 use modm::journal::{Journal, Line, Record as Told, What};
 use modm::live::embedder::Embed;
 use modm::live::executor::{KnownRequests, Live, Paced, Setting};
+use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
@@ -237,13 +238,15 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
             told.fetch_add(1, Ordering::Relaxed);
         }),
         away: Duration::from_millis(5),
+        limits: Limits::unmeasured(&LimitSettings::default(), workers, scenario.model_names().len()),
+        isolated: false,
     };
     let mut live = Live::start(setting, store, &initial_allocation(&scenario).targets, Box::new(Encoder)).unwrap();
     let mut journal = (Vec::<Line>::new(), metrics(&scenario, &inputs));
     let mut actions = Vec::new();
     let mut core = scenario.live_core(&inputs, warm.clone(), &mut actions);
     for action in actions {
-        let Ok(()) = live.submit(Time::ZERO, action);
+        live.submit(Time::ZERO, action).unwrap();
     }
     let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
     replay(&mut core, &mut live, &mut inbox, &mut journal).unwrap();
@@ -310,7 +313,7 @@ fn whatever_fails_every_request_ends_once_and_the_journal_replays() {
         let count = |what: fn(&Event) -> bool| {
             run.lines.iter().filter(|line| matches!(&line.what, What::Event(event) if what(event))).count()
         };
-        lost += count(|event| matches!(event, Event::WorkerDown(_)));
+        lost += count(|event| matches!(event, Event::WorkerLost { .. }));
         missing += count(|event| matches!(event, Event::SourceMissing { .. }));
         bad_loads += count(|event| matches!(event, Event::LoadFailed { .. }));
     }

@@ -90,6 +90,12 @@ enum Command {
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
+    #[cfg(feature = "live")]
+    #[command(name = "worker-process", hide = true)]
+    WorkerProcess {
+        /// For who looks at a list of processes
+        name: String,
+    },
     /// Print a completion script, e.g. `modm completions bash > modm.bash`
     Completions {
         /// For which shell
@@ -126,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => doctor::run(command),
         #[cfg(feature = "live")]
         Command::Profile(command) => profile::run(command),
+        #[cfg(feature = "live")]
+        Command::WorkerProcess { .. } => crate::live::isolated::run().context("a worker process, started by hand?"),
         Command::ImportProfile(command) => import_profile::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {

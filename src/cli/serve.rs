@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration as HostDuration;
 
 use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+
+mod ending;
 
 use super::live::{Cached, Equipment, LibraryArguments, prepare};
 use super::make_folder;
@@ -17,8 +20,7 @@ use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
-use crate::live::encoder::DualEncoder;
-use crate::live::executor::{Book, Live, Setting};
+use crate::live::executor::{Book, Intake, Live, Setting};
 use crate::model::{GpuId, ModelId};
 use crate::replay::{Executor, replay};
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
@@ -96,8 +98,13 @@ pub(super) fn key(command: &Key) {
     eprintln!("key of {}: {key}", command.tenant);
 }
 
+/// How long the loop may take to end after it was told to, or the network after the loop.
+const LOOP_END: HostDuration = HostDuration::from_secs(10);
+
 /// What the loop's thread is made of.
 struct Loop {
+    /// What ends it at once, while it runs.
+    abort: Arc<OnceLock<Intake>>,
     prepared: Prepared,
     equipment: Equipment,
     cached: Cached,
@@ -135,7 +142,7 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let desk = Desk::new(facts(&prepared, &tenants, settings.max_queue as usize), Meter::default(), traffic);
     let (size, scope, listen) = (equipment.palette.size, prepared.scenario.tenants.scope, settings.listen);
     let public = prepared.scenario.tenants.public.clone();
-    let work = Loop { prepared, equipment, cached, desk: desk.clone() };
+    let work = Loop { abort: Arc::default(), prepared, equipment, cached, desk: desk.clone() };
     let usage = Usage::of(&settings, keys.as_ref(), &tenants, &ledger)?;
     let server = |origin| Server { desk, sources, ledger, results, settings, keys, scope, public, size, origin, usage };
     serve(command, listen, work, server)
@@ -190,6 +197,7 @@ fn facts(prepared: &Prepared, tenants: &[String], max_queue: usize) -> Facts {
         seed: scenario.seed,
         slo: Duration::from_seconds_saturating(multiple * full),
         max_queue,
+        disk_limit: HostDuration::from_secs_f64(scenario.live.limits.disk_s),
     }
 }
 
@@ -220,7 +228,7 @@ fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(St
         InputError::new("the command line", format!("cannot be listened on: {error}")).value("--listen", listen)
     })?;
     tracing::info!("loading the models");
-    let desk = work.desk.clone();
+    let (desk, abort) = (work.desk.clone(), work.abort.clone());
     let (ready, opened) = oneshot::channel();
     let (over, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("loop".into()).spawn(move || {
@@ -231,35 +239,44 @@ fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(St
     })?;
     let answered = runtime.block_on(async {
         match opened.await {
-            Ok(()) => network(command, listener, desk.clone(), server, ended).await,
+            Ok(()) => network(command, listener, (desk.clone(), abort), server, ended).await,
             Err(_) => Ok(()), // The loop says why.
         }
     });
     desk.drain();
-    let looped = thread.join().map_err(|_| anyhow::anyhow!("the loop died"))?;
-    drop(runtime);
+    if answered.is_err() {
+        // What hangs is left: the program ends, and its supervisor starts it again.
+        runtime.shutdown_background();
+    } else {
+        // Threads that wait for a disk are not waited for.
+        runtime.shutdown_timeout(LOOP_END);
+    }
     if let Some(Err(error)) = desk.close_traffic() {
         tracing::warn!("recorded traffic is not whole: {error}");
     }
-    looped.and(answered)
+    answered?;
+    thread.join().map_err(|_| anyhow::anyhow!("the scheduler's loop ended by a panic"))?
 }
 
 impl Loop {
     /// The loop, from the loading of models to the end of the last request.
     fn run(self, ready: oneshot::Sender<()>) -> anyhow::Result<()> {
-        let Self { prepared, equipment, cached: Cached { store, warm, numbers, .. }, mut desk } = self;
+        let Self { abort, prepared, equipment, cached: Cached { store, warm, numbers, .. }, mut desk } = self;
         let scenario = &prepared.scenario;
-        let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
+        let limits = equipment.limits(Some((&prepared.inputs.profile, &scenario.gpus())));
+        let encoder = equipment.embed(&limits)?;
         let stepping = desk.clone();
         let setting = Setting {
             book: Box::new(desk.clone()),
             models: scenario.model_names(),
-            paint: equipment.paint(),
+            paint: equipment.paint(&limits)?,
             stepped: Some(Arc::new(move |request, steps| stepping.stepped(request, steps))),
             warn: Box::new(|message| tracing::warn!("{message}")),
             away: Setting::AWAY,
+            limits,
+            isolated: equipment.is_isolated(),
         };
-        let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, Box::new(encoder))?;
+        let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         let mut actions = Vec::new();
         let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
         for (row, number) in (0..).zip(numbers) {
@@ -267,9 +284,10 @@ impl Loop {
         }
         for action in actions {
             desk.record(Time::ZERO, Record::Action(&action));
-            let Ok(()) = live.submit(Time::ZERO, action);
+            live.submit(Time::ZERO, action)?;
         }
         let intake = live.intake();
+        let _ = abort.set(intake.clone());
         desk.opens(live.clock(), move || intake.wake());
         // Nobody waits for it if the network is gone already.
         let _ = ready.send(());
@@ -287,7 +305,7 @@ impl Loop {
 async fn network(
     command: &Serve,
     listener: TcpListener,
-    desk: Desk,
+    (desk, abort): (Desk, Arc<OnceLock<Intake>>),
     server: impl FnOnce(String) -> Server,
     mut ended: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
@@ -302,28 +320,43 @@ async fn network(
         tracing::info!(jobs = again, "begun again: they had not ended");
     }
     tokio::spawn(upkeep(server.clone()));
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let drain = HostDuration::from_secs_f64(server.settings.drain_s);
+    let signal = ending::listen(drain)?;
     eprintln!("listening on http://{address}");
-    let told = server.clone();
+    let (told, late) = (server.clone(), Arc::new(AtomicBool::new(false)));
+    let too_late = late.clone();
     let ends = async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminated.recv() => {}
-            _ = &mut ended => return,
-        }
-        tracing::info!("takes nothing more in");
+        let signalled = tokio::select! {
+            _ = signal => true,
+            _ = &mut ended => false,
+        };
         desk.drain();
-        tokio::spawn(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(130);
+        if signalled {
+            tracing::info!("takes nothing more in");
+            if tokio::time::timeout(drain, &mut ended).await.is_err() {
+                too_late.store(true, Ordering::Relaxed);
+                abort.get().into_iter().for_each(Intake::abort);
+                let _ = tokio::time::timeout(LOOP_END, &mut ended).await;
             }
-        });
-        let _ = ended.await;
-        told.settled().await;
-        told.keep_usage().await;
+        }
+        // Whoever still waits is told that nothing will come.
+        desk.abandon();
+        let settled = async {
+            told.settled().await;
+            told.keep_usage().await;
+        };
+        if tokio::time::timeout(LOOP_END, settled).await.is_err() {
+            tracing::warn!("the ends of some jobs are not on disk: they are begun again by the next start");
+        }
     };
     let (connections, header) = (server.settings.max_connections, server.settings.read_timeout_s);
     listen(listener, answers(server), connections, HostDuration::from_secs_f64(header), ends).await;
+    let late = late.load(Ordering::Relaxed);
+    anyhow::ensure!(
+        !late,
+        "not everything that was in had ended within serve.drain_s = {} s: jobs are begun again by the next start",
+        drain.as_secs_f64()
+    );
     Ok(())
 }
 

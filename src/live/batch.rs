@@ -71,7 +71,7 @@ fn draw(paint: &mut dyn Paint, held: &mut Option<ModelId>, one: &Wanted, stop: &
     let task = Task { request: one.request, noise, prompt: &one.prompt, work: one.work, source: source.as_ref() };
     let picture = paint.draw(&task, &|| !stop.load(Ordering::Relaxed)).map_err(|error| match error {
         DrawError::Cancelled => "called off".to_owned(),
-        DrawError::SourceMissing(why) | DrawError::Failed(why) => why,
+        DrawError::SourceMissing(why) | DrawError::Failed(why) | DrawError::Lost { told: why, .. } => why,
     })?;
     let bytes = picture.encode(ImageFormat::Png).map_err(|error| error.to_string())?;
     write_atomic(&one.to, |to| to.write_all(&bytes)).map_err(|error| error.to_string())

@@ -1,6 +1,7 @@
 //! Runs on real ONNX Runtime sessions: the executor that draws pictures, and what it needs. The core, the loop
 //! and the journal are those of simulated runs. Behind the feature `live`, but for its settings.
 
+pub mod limits;
 pub mod settings;
 
 #[cfg(feature = "live")]
@@ -13,6 +14,8 @@ pub mod encoder;
 pub mod error;
 #[cfg(feature = "live")]
 pub mod executor;
+#[cfg(feature = "live")]
+pub mod isolated;
 #[cfg(feature = "live")]
 pub mod library;
 #[cfg(feature = "live")]

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::Error;
 use super::library::Library;
 use super::picture::Picture;
@@ -13,7 +15,7 @@ use super::worker::{DrawError, Paint, Task};
 use crate::model::ModelId;
 
 /// What all workers draw with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Palette {
     /// Folder and guidance scale of each model, best first.
     pub models: Vec<(PathBuf, Option<f32>)>,

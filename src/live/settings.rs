@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde::{Deserializer, Serializer};
 
+use super::limits::LimitSettings;
 use crate::input::InputError;
 
 /// `[live]`.
@@ -37,6 +38,22 @@ pub struct LiveSettings {
     pub store: Option<PathBuf>,
     /// How pictures are stored.
     pub images: ImageFormat,
+    /// Where sessions run: in processes of their own, or in threads of this one.
+    pub isolation: Isolation,
+    /// How long calls may take before their worker counts as lost.
+    pub limits: LimitSettings,
+}
+
+/// Where sessions run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Each worker and the encoder in a process of its own: a call that hangs or crashes costs that worker its job and a
+    /// load, and no other worker anything.
+    #[default]
+    Process,
+    /// All in this process: a call that hangs costs its worker for good, one that crashes the whole program.
+    Thread,
 }
 
 /// How pictures are stored.
@@ -203,7 +220,7 @@ impl LiveSettings {
             return Err(InputError::new(file, "expected [width, height] from 1 to 16384 pixels")
                 .value("live.size", format_args!("{size:?}")));
         }
-        Ok(())
+        self.limits.check(file)
     }
 }
 

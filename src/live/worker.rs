@@ -3,10 +3,11 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -16,7 +17,7 @@ use super::store::Sources;
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::request::RequestId;
-use crate::scheduler::{JobId, WorkerId};
+use crate::scheduler::{JobId, LossCause, WorkerId};
 
 /// What a worker does with its device: the real one is [`super::painter::Painter`], tests have others.
 pub trait Paint: Send {
@@ -57,12 +58,44 @@ pub enum DrawError {
     SourceMissing(String),
     /// The device or the model failed: why.
     Failed(String),
+    /// The sessions are gone, with all that was loaded.
+    Lost {
+        /// Kind of the fault.
+        cause: LossCause,
+        /// Why, for whoever asked.
+        why: String,
+        /// Why, for the log.
+        told: String,
+    },
+}
+
+/// Why a job has no pictures, after it is known whose fault that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum JobError {
+    Cancelled,
+    SourceMissing(String),
+    /// The worker is sound: what was asked cannot be drawn.
+    Request(String),
+    /// The worker is lost.
+    Worker {
+        cause: LossCause,
+        why: String,
+        told: String,
+    },
 }
 
 /// What a worker is told.
 pub(super) enum Order {
-    Load(ModelId),
-    Run { job: JobId, work: Work, parts: Vec<Drawing> },
+    /// With `probe`, it is loaded once a picture could be drawn with it.
+    Load {
+        model: ModelId,
+        probe: bool,
+    },
+    Run {
+        job: JobId,
+        work: Work,
+        parts: Vec<Drawing>,
+    },
 }
 
 /// One picture of a job.
@@ -82,10 +115,41 @@ pub(super) struct Handle {
     orders: Sender<Order>,
     /// The job to stop, or `NONE`.
     stop: Arc<AtomicU64>,
+    progress: Progress,
     thread: JoinHandle<()>,
 }
 
 const NONE: u64 = u64::MAX;
+
+/// How long the trust lasts that a drawn probe earns its worker, and for how many failures.
+const TRUST: Duration = Duration::from_secs(10);
+const TRUSTED_FAILURES: u32 = 8;
+/// Prompt of a probe before any other has been drawn: every pipeline that has guidance conditions on it.
+const EMPTY_PROMPT: &str = "";
+
+#[expect(clippy::disallowed_methods, reason = "a run in real time has the host's clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// When a worker's thread last got on, for whoever watches it.
+#[derive(Clone, Debug)]
+pub(super) struct Progress(Arc<Mutex<Instant>>);
+
+impl Progress {
+    fn begin() -> Self {
+        Self(Arc::new(Mutex::new(now())))
+    }
+
+    fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now();
+    }
+
+    /// Time since then.
+    pub(super) fn silence(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
 
 impl Handle {
     /// Starts a worker's thread. `life` tells its answers from those of the threads before it.
@@ -99,7 +163,20 @@ impl Handle {
     ) -> std::io::Result<Self> {
         let (orders, work) = channel();
         let stop = Arc::new(AtomicU64::new(NONE));
-        let mut thread = Thread { worker, life, paint, stepped, sources, answers, stop: stop.clone(), held: None };
+        let progress = Progress::begin();
+        let mut thread = Thread {
+            worker,
+            life,
+            paint,
+            stepped,
+            sources,
+            answers,
+            stop: stop.clone(),
+            progress: progress.clone(),
+            held: None,
+            good_prompt: None,
+            trust: None,
+        };
         let run = move || {
             let ended = catch_unwind(AssertUnwindSafe(|| thread.run(&work)));
             if let Err(panic) = ended {
@@ -111,7 +188,7 @@ impl Handle {
             }
         };
         let thread = std::thread::Builder::new().name(format!("worker {}", worker.0)).spawn(run)?;
-        Ok(Self { orders, stop, thread })
+        Ok(Self { orders, stop, progress, thread })
     }
 
     /// Tells the thread what to do next. A dead thread has said that it is dead.
@@ -119,7 +196,13 @@ impl Handle {
         if let Order::Run { .. } = order {
             self.stop.store(NONE, Ordering::Relaxed);
         }
+        self.progress.touch();
         let _ = self.orders.send(order);
+    }
+
+    /// Time since the thread last got on with what it was told.
+    pub(super) fn silence(&self) -> Duration {
+        self.progress.silence()
     }
 
     /// Nothing more is ordered: the thread ends when it is through with what it has.
@@ -141,17 +224,25 @@ struct Thread {
     sources: Sources,
     answers: UnboundedSender<Answer>,
     stop: Arc<AtomicU64>,
+    progress: Progress,
     held: Option<ModelId>,
+    /// The last prompt that was drawn, and with which model.
+    good_prompt: Option<(ModelId, Arc<str>)>,
+    /// Until when a failed job is taken for its request's fault without a probe, and how many may fail.
+    trust: Option<(Instant, u32)>,
 }
 
 impl Thread {
     fn run(&mut self, orders: &Receiver<Order>) {
         let (worker, life) = (self.worker, self.life);
         for order in orders {
+            self.progress.touch();
             let answer = match order {
-                Order::Load(model) => Answer::Loaded { worker, life, outcome: self.load(model) },
+                Order::Load { model, probe } => Answer::Loaded { worker, life, outcome: self.load(model, probe) },
                 Order::Run { job, work, parts } => {
-                    Answer::Drawn { worker, life, job, outcome: self.draw(job, work, &parts) }
+                    let drawn = self.draw(job, work, &parts);
+                    let outcome = drawn.map_err(|error| self.judge(error, work));
+                    Answer::Drawn { worker, life, job, outcome }
                 }
             };
             if self.answers.send(answer).is_err() {
@@ -161,34 +252,99 @@ impl Thread {
     }
 
     /// A load that fails brings back what was there; says what the worker holds then, and why.
-    fn load(&mut self, model: ModelId) -> Result<(), (Option<ModelId>, String)> {
+    fn load(&mut self, model: ModelId, probe: bool) -> Result<(), (Option<ModelId>, String)> {
         let before = self.held.take();
+        self.trust = None;
         let Err(why) = self.paint.load(model) else {
             self.held = Some(model);
+            if probe && let Err(error) = self.probe(model) {
+                // What is loaded cannot draw: the worker has nothing.
+                self.held = None;
+                return Err((None, format!("the model is loaded and cannot draw: {}", error.told())));
+            }
             return Ok(());
         };
+        self.progress.touch();
         self.held = before.filter(|before| self.paint.load(*before).is_ok());
         Err((self.held, why))
     }
 
     fn draw(&mut self, job: JobId, work: Work, parts: &[Drawing]) -> Result<Vec<(RequestId, Picture)>, DrawError> {
-        let (stop, stepped) = (self.stop.clone(), self.stepped.clone());
+        let (stop, stepped, progress) = (self.stop.clone(), self.stepped.clone(), self.progress.clone());
         let one = |part: &Drawing| {
             let source =
                 part.source.map(|image| self.sources.read(image)).transpose().map_err(DrawError::SourceMissing)?;
+            progress.touch();
             let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
             let task = Task { request, noise, prompt, work, source: source.as_deref() };
             // It is asked before each step: what was asked before is done.
             let done = Cell::new(0);
             let keep_going = || {
+                progress.touch();
                 if let Some(stepped) = stepped.as_ref().filter(|_| done.get() > 0) {
                     stepped(request, done.get());
                 }
                 done.set(done.get() + 1);
                 stop.load(Ordering::Relaxed) != job.0
             };
-            Ok((request, self.paint.draw(&task, &keep_going)?))
+            let picture = self.paint.draw(&task, &keep_going)?;
+            self.good_prompt = Some((work.model, part.prompt.clone()));
+            Ok((request, picture))
         };
         parts.iter().map(one).collect()
+    }
+
+    /// Whose fault a failed job is: its request's, if the worker can draw what it could before.
+    fn judge(&mut self, error: DrawError, work: Work) -> JobError {
+        let why = match error {
+            DrawError::Cancelled => return JobError::Cancelled,
+            DrawError::SourceMissing(why) => return JobError::SourceMissing(why),
+            DrawError::Lost { cause, why, told } => return JobError::Worker { cause, why, told },
+            DrawError::Failed(why) => why,
+        };
+        if let Some((until, left)) = &mut self.trust
+            && now() < *until
+            && *left > 0
+        {
+            // Who sends a thousand bad requests does not have a thousand probes drawn.
+            *left -= 1;
+            return JobError::Request(why);
+        }
+        match self.probe(work.model) {
+            Ok(()) => {
+                self.trust = Some((now() + TRUST, TRUSTED_FAILURES));
+                JobError::Request(why)
+            }
+            Err(error) => {
+                let told = format!("a job failed ({why}), and then a prompt that is good: {}", error.told());
+                JobError::Worker { cause: LossCause::FailedProbe, why, told }
+            }
+        }
+    }
+
+    /// Draws a prompt that is known to be good, in as few steps as there can be; the picture is thrown away.
+    fn probe(&mut self, model: ModelId) -> Result<(), DrawError> {
+        self.progress.touch();
+        let good = self.good_prompt.as_ref().filter(|(with, _)| *with == model);
+        let prompt = good.map_or_else(|| EMPTY_PROMPT.into(), |(_, prompt)| prompt.clone());
+        let work = Work { model, total_steps: 1, skipped_steps: 0 };
+        let task = Task { request: RequestId(u32::MAX), noise: (0, 0), prompt: &prompt, work, source: None };
+        let progress = self.progress.clone();
+        let keep_going = || {
+            progress.touch();
+            true
+        };
+        self.paint.draw(&task, &keep_going).map(drop)
+    }
+}
+
+impl DrawError {
+    /// Why, for the log.
+    fn told(&self) -> &str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::SourceMissing(why) | Self::Failed(why) => why,
+            Self::Lost { told, .. } => told,
+        }
     }
 }

@@ -226,7 +226,9 @@ impl Metrics {
                 let state = if loaded.is_some() { State::Idle } else { State::Down };
                 self.change(now, worker.index(), state, *loaded);
             }
-            Event::WorkerDown(worker) if self.cluster.state(worker.index()).is_some() => {
+            Event::WorkerDown(worker) | Event::WorkerLost { worker, .. }
+                if self.cluster.state(worker.index()).is_some() =>
+            {
                 let requests = self.end_job(now, *worker, None);
                 self.wait_again(&requests);
                 self.change(now, worker.index(), State::Down, None);

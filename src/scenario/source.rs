@@ -10,7 +10,7 @@ use crate::input::{self, InputError};
 use crate::scheduler::routing::System;
 
 /// Where a scenario has tables and nothing else will do.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 23] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -30,6 +30,7 @@ const TABLES: [&str; 22] = [
     "live",
     "live.models",
     "live.guidance",
+    "live.limits",
     "serve",
     "variant.*",
     "variant.*.published",

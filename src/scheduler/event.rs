@@ -24,6 +24,30 @@ impl WorkerId {
 #[serde(transparent)]
 pub struct JobId(pub u64);
 
+/// Kind of fault that costs a worker its sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossCause {
+    /// A call took longer than its limit.
+    Hung,
+    /// Its process or its thread ended.
+    Crashed,
+    /// A job failed on it, and then a prompt that is known to be good.
+    FailedProbe,
+}
+
+impl LossCause {
+    /// The word of counters.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Hung => "hung",
+            Self::Crashed => "crashed",
+            Self::FailedProbe => "failed_probe",
+        }
+    }
+}
+
 /// What a job made for one of its requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Output {
@@ -109,6 +133,16 @@ pub enum Event {
     },
     /// A worker is lost, with what it ran.
     WorkerDown(WorkerId),
+    /// A worker is lost, with what it ran, and the cause is known: its requests are tried again, a bounded number of
+    /// times, and end with this reason.
+    WorkerLost {
+        /// Which worker.
+        worker: WorkerId,
+        /// Kind of the fault, for counters.
+        cause: LossCause,
+        /// Why, for people.
+        reason: String,
+    },
     /// A lost worker is back, without a model.
     WorkerUp(WorkerId),
     /// Whoever asked no longer wants the image.

@@ -314,7 +314,7 @@ impl Scheduler {
         });
     }
 
-    pub(super) fn worker_down(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+    pub(super) fn worker_down(&mut self, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
         let before = self.workers.update(worker, |state| {
             state.loaded = None;
             state.resident.clear();
@@ -322,7 +322,7 @@ impl Scheduler {
             std::mem::replace(&mut state.activity, Activity::Down)
         });
         if let Some(Activity::Running { job, requests }) = before {
-            self.retry(&requests, job, "worker lost", actions);
+            self.retry(&requests, job, reason, actions);
         }
     }
 

@@ -34,7 +34,7 @@ mod worker;
 pub use action::{Action, Decision, DecisionKind, Note, Part, Tick};
 pub use backlog::{Late, Order, QueueSettings, Terms};
 pub use batching::Batching;
-pub use event::{Event, JobId, Output, WorkerId};
+pub use event::{Event, JobId, LossCause, Output, WorkerId};
 pub use hardware::Hardware;
 pub use serving::{Hits, Serves, Serving};
 
@@ -222,7 +222,8 @@ impl Scheduler {
             Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
             Event::ModelLoaded { worker } => self.model_loaded(worker),
             Event::LoadFailed { worker, loaded, .. } => self.load_failed(now, worker, loaded),
-            Event::WorkerDown(worker) => self.worker_down(worker, actions),
+            Event::WorkerDown(worker) => self.worker_down(worker, "worker lost", actions),
+            Event::WorkerLost { worker, reason, .. } => self.worker_down(worker, &reason, actions),
             Event::WorkerUp(worker) => self.worker_up(worker),
             Event::Cancelled(request) => self.cancel(request, actions),
             Event::Drain => self.draining = true,

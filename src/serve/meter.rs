@@ -13,7 +13,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::desk::WorkerNow;
 use crate::request::Outcome;
-use crate::scheduler::{Decision, DecisionKind};
+use crate::scheduler::{Decision, DecisionKind, Event};
 use crate::time::Duration;
 
 /// Upper ends of the histograms, seconds: from small models on a CPU to queues of an hour.
@@ -69,6 +69,8 @@ pub struct Meter {
     latency: Histograms,
     queue: Histograms,
     loads: Family<Of, Counter>,
+    losses: Family<Why, Counter>,
+    failed_jobs: Counter,
     within: Counter,
     answers: Family<Answered, Counter>,
     refused: Family<Why, Counter>,
@@ -90,6 +92,8 @@ impl Default for Meter {
             latency: registered(to, "latency_seconds", "From arrival to end, of completed pictures", histograms()),
             queue: registered(to, "queue_seconds", "From arrival to begin, of completed pictures", histograms()),
             loads: counted(to, "model_loads", "Models brought onto workers"),
+            losses: counted(to, "worker_losses", "Workers lost, by why"),
+            failed_jobs: counted(to, "failed_jobs", "Jobs that failed by the fault of their request"),
             within: counted(to, "within_slo", "Pictures completed in time"),
             answers: counted(to, "http_answers", "Answers, by route and status"),
             refused: counted(to, "refused", "Requests not taken in, by why"),
@@ -126,6 +130,17 @@ impl Meter {
 
     pub(super) fn load(&self, model: &Arc<str>) {
         self.loads.get_or_create(&Of { model: model.clone() }).inc();
+    }
+
+    /// Counts what goes wrong with workers and jobs.
+    pub(super) fn event(&self, event: &Event) {
+        let lost = |reason| self.losses.get_or_create(&Why { reason }).inc();
+        match event {
+            Event::WorkerLost { cause, .. } => drop(lost(cause.word())),
+            Event::LoadFailed { loaded: None, .. } => drop(lost("failed_load")),
+            Event::JobFailed { reason, .. } if reason != "cancelled" => drop(self.failed_jobs.inc()),
+            _ => {}
+        }
     }
 
     pub(super) fn ended(

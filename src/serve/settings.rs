@@ -33,6 +33,8 @@ pub struct ServeSettings {
     pub read_timeout_s: f64,
     /// Seconds after which a synchronous request is given up.
     pub timeout_s: f64,
+    /// Seconds that finishing what is in may take once the server is told to end.
+    pub drain_s: f64,
     /// Seconds that results can be fetched.
     pub keep_results_s: f64,
     /// Whether what came in is recorded as a trace.
@@ -54,6 +56,7 @@ impl Default for ServeSettings {
             max_connections: 20_000,
             read_timeout_s: 10.0,
             timeout_s: 600.0,
+            drain_s: 300.0,
             keep_results_s: 86_400.0,
             record: true,
             record_prompts: false,
@@ -84,6 +87,7 @@ impl ServeSettings {
         let seconds = [
             ("read_timeout_s", self.read_timeout_s),
             ("timeout_s", self.timeout_s),
+            ("drain_s", self.drain_s),
             ("keep_results_s", self.keep_results_s),
         ];
         for (key, value) in seconds {

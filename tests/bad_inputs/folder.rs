@@ -81,6 +81,13 @@ encoder_device = "cpu:0"
 size = [64, 32]
 store = "store"
 images = "png"
+isolation = "process"
+[live.limits]
+factor = 20
+step_s = 30
+load_s = 120
+encode_s = 10
+disk_s = 30
 [live.models]
 large = "large"
 small = "small"
@@ -129,6 +136,7 @@ max_body = 65536
 max_connections = 20000
 read_timeout_s = 10.0
 timeout_s = 600.0
+drain_s = 300.0
 keep_results_s = 86400.0
 record = true
 record_prompts = false

@@ -100,6 +100,12 @@ live.encoder_device = "cpu:0,threads=0": expected a device such as "cpu:0", "cpu
 live.size = [64]: expected an array of length 2
 live.size = [0, 64] => live.size = [0, 64]: expected [width, height] from 1 to 16384 pixels
 live.images = "gif": expected "png" or "jpeg"
+live.isolation = "fork": expected "process" or "thread"
+live.limits.factor = 0.5: expected a factor from 1 to 1000000
+live.limits.step_s = 0: expected seconds, from 0.1 to 86400
+live.limits.load_s = nan: expected seconds, from 0.1 to 86400
+live.limits.encode_s = "x": expected a number
+live.limits.disk_s = 1e6: expected seconds, from 0.1 to 86400
 live.guidance.large = -1: expected a scale from 0 to 1000
 live.guidance.large = nan: expected a scale from 0 to 1000
 serve.listen = "nowhere": invalid socket address syntax
@@ -111,6 +117,7 @@ serve.max_body = 99999999: expected a whole number from 1 to 16777216
 serve.max_connections = 0: expected a whole number from 1 to 1000000
 serve.read_timeout_s = 0: expected seconds, from 0.1 to 1e9
 serve.timeout_s = nan: expected seconds, from 0.1 to 1e9
+serve.drain_s = 0: expected seconds, from 0.1 to 1e9
 serve.keep_results_s = -1: expected seconds, from 0.1 to 1e9
 serve.record = 1: expected true or false
 cache.capacity = "x": expected a whole number from 0 to 4294967295

@@ -228,7 +228,8 @@ impl Shadow {
             }
             Event::ModelLoaded { worker } => self.load_ended(*worker, Ok(())),
             Event::LoadFailed { worker, loaded, .. } => self.load_ended(*worker, Err(*loaded)),
-            Event::WorkerDown(worker) => self.worker_down(*worker),
+            Event::WorkerDown(worker) => self.worker_down(*worker, "worker lost"),
+            Event::WorkerLost { worker, reason, .. } => self.worker_down(*worker, reason),
             Event::WorkerUp(worker) => {
                 if self.workers.get(worker.index()).is_some_and(|worker| worker.does == Does::Down) {
                     self.now_does(*worker, Does::Idle);
@@ -574,11 +575,11 @@ impl Shadow {
         }
     }
 
-    fn worker_down(&mut self, worker: WorkerId) {
+    fn worker_down(&mut self, worker: WorkerId, reason: &str) {
         let Some(does) = self.workers.get(worker.index()).map(|worker| worker.does.clone()) else { return };
         if let Does::Runs(job, _) = does {
             for request in self.job_ended(worker, job) {
-                self.failed(request, "worker lost");
+                self.failed(request, reason);
             }
         }
         self.now_does(worker, Does::Down);

@@ -19,23 +19,31 @@ use crate::cache::Scope;
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
+use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
 use crate::live::executor::{KnownRequests, Live, Paced, Setting};
+use crate::live::isolated::{IsolatedEncoder, IsolatedPainter, Launch};
 use crate::live::library::Library;
+use crate::live::limits::{LimitSettings, Limits};
 use crate::live::painter::{Painter, Palette};
 use crate::live::pipeline::{check, picture_size, size_multiple};
-use crate::live::settings::{Device, ImageFormat};
+use crate::live::settings::{Device, ImageFormat, Isolation, LiveSettings};
 use crate::live::store::{Found, Opened, RealDisk, Store};
 use crate::live::worker::Paint;
 use crate::metrics::real_time::delay;
 use crate::metrics::{Metrics, Results};
-use crate::replay::{Executor, replay};
+use crate::model::GpuId;
+use crate::profile::Profile;
+use crate::replay::{Executor, RunError, replay};
 use crate::request::{Owner, RequestId, TenantId};
 use crate::scenario::{Scenario, arrivals, initial_allocation};
 use crate::scheduler::{WarmImage, WorkerId};
 use crate::time::Time;
 use crate::trace::Trace;
+
+/// What makes the worker of a number.
+type MakePaint = Box<dyn Fn(WorkerId) -> Box<dyn Paint>>;
 
 /// The models, the encoder and the devices of a run, found and checked.
 #[derive(Clone, Debug)]
@@ -45,6 +53,9 @@ pub(in crate::cli) struct Equipment {
     pub(in crate::cli) palette: Arc<Palette>,
     pub(in crate::cli) encoder: PathBuf,
     pub(in crate::cli) encoder_device: Device,
+    isolation: Isolation,
+    limits: LimitSettings,
+    models: usize,
 }
 
 impl Equipment {
@@ -63,13 +74,48 @@ impl Equipment {
         let encoder_device = arguments.devices(library, &encoder_device, (file, "live.encoder_device"))?[0];
         let encoder = Scenario::resolve(file, encoder);
         DualEncoder::check(&encoder).map_err(|error| input(&encoder, error))?;
-        Ok(Self { library: library.clone(), devices, palette: Arc::new(palette), encoder, encoder_device })
+        let LiveSettings { isolation, limits, .. } = scenario.live;
+        let (models, palette) = (palette.models.len(), Arc::new(palette));
+        Ok(Self { library: library.clone(), devices, palette, encoder, encoder_device, isolation, limits, models })
+    }
+
+    /// Whether workers and encoder have processes of their own.
+    pub(in crate::cli) fn is_isolated(&self) -> bool {
+        self.isolation == Isolation::Process
+    }
+
+    /// How long calls may take, with a profile of these workers if there is one.
+    pub(in crate::cli) fn limits(&self, measured: Option<(&Profile, &[GpuId])>) -> Limits {
+        match measured {
+            Some((profile, gpus)) => Limits::new(&self.limits, profile, gpus, self.models),
+            None => Limits::unmeasured(&self.limits, self.devices.len(), self.models),
+        }
     }
 
     /// Makes the workers.
-    pub(in crate::cli) fn paint(&self) -> Box<dyn Fn(WorkerId) -> Box<dyn Paint>> {
+    pub(in crate::cli) fn paint(&self, limits: &Limits) -> anyhow::Result<MakePaint> {
         let (library, devices, palette) = (self.library.clone(), self.devices.clone(), self.palette.clone());
-        Box::new(move |worker| Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone())))
+        if !self.is_isolated() {
+            return Ok(Box::new(move |worker| {
+                Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone()))
+            }));
+        }
+        let (launch, limits) = (Launch::own()?, limits.clone());
+        Ok(Box::new(move |worker| {
+            let (library, palette, limits) = (library.clone(), palette.clone(), limits.worker(worker).to_vec());
+            Box::new(IsolatedPainter::new(launch.clone(), library, devices[worker.index()], palette, limits))
+        }))
+    }
+
+    /// Loads the encoder.
+    pub(in crate::cli) fn embed(&self, limits: &Limits) -> anyhow::Result<Box<dyn Embed>> {
+        let (folder, device) = (&self.encoder, self.encoder_device);
+        if !self.is_isolated() {
+            return Ok(Box::new(DualEncoder::open(&self.library, folder, device)?));
+        }
+        let (library, folder) = (self.library.clone(), folder.clone());
+        let encoder = IsolatedEncoder::open(Launch::own()?, library, folder, device, limits.clone());
+        Ok(Box::new(encoder.map_err(|why| anyhow::anyhow!("the encoder does not load: {why}"))?))
     }
 }
 
@@ -160,9 +206,10 @@ impl LiveRun<'_> {
         if !quiet {
             progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
         }
-        let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
-        let setting = setting(scenario, trace, &images, equipment, &progress, &said);
-        let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, Box::new(encoder))?;
+        let limits = equipment.limits(Some((&prepared.inputs.profile, &scenario.gpus())));
+        let encoder = equipment.embed(&limits)?;
+        let setting = setting(scenario, trace, &images, (equipment, limits), &progress, &said)?;
+        let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         interrupts.end(live.intake());
         let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
         let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
@@ -171,7 +218,7 @@ impl LiveRun<'_> {
             let mut journal = ((&mut records, &*progress), (&mut **also, journal));
             for action in actions {
                 journal.record(Time::ZERO, Record::Action(&action));
-                let Ok(()) = live.submit(Time::ZERO, action);
+                live.submit(Time::ZERO, action).map_err(RunError::Executor)?;
             }
             let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
             replay(&mut core, &mut live, &mut inbox, &mut journal)
@@ -260,10 +307,10 @@ fn setting(
     scenario: &Scenario,
     trace: &Trace,
     images: &Path,
-    equipment: &Equipment,
+    (equipment, limits): (&Equipment, Limits),
     progress: &Rc<Progress>,
     said: &Rc<RefCell<Vec<String>>>,
-) -> Setting {
+) -> anyhow::Result<Setting> {
     let (progress, said) = (progress.clone(), said.clone());
     let tenants = trace.columns().tenants.is_some();
     let tenant = |row| trace.tenant_name(trace.tenant(row)).unwrap_or_default().to_owned();
@@ -275,17 +322,19 @@ fn setting(
         seed: scenario.seed,
         result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
     };
-    Setting {
+    Ok(Setting {
         book: Box::new(book),
         models: scenario.model_names(),
-        paint: equipment.paint(),
+        paint: equipment.paint(&limits)?,
         stepped: None,
         warn: Box::new(move |message| {
             progress.say(&format!("warning: {message}"));
             said.borrow_mut().push(message.to_owned());
         }),
         away: Setting::AWAY,
-    }
+        limits,
+        isolated: equipment.is_isolated(),
+    })
 }
 
 pub(super) fn picture_name(label: &str, format: ImageFormat) -> String {

@@ -18,6 +18,7 @@ use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::encoder::DualEncoder;
 use crate::live::executor::{KnownRequests, Live, Setting};
+use crate::live::limits::Limits;
 use crate::live::settings::ImageFormat;
 use crate::live::store::{Opened, RealDisk, Store};
 use crate::model::{ModelId, Work};
@@ -89,8 +90,9 @@ fn one_pass(
     }
     let warm: Vec<WarmImage> =
         found.into_iter().map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None }).collect();
-    let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
-    let mut live = Live::start(setting(scenario, equipment, folder), store, &targets, Box::new(encoder))?;
+    let limits = equipment.limits(None);
+    let encoder = equipment.embed(&limits)?;
+    let mut live = Live::start(setting(scenario, equipment, limits, folder)?, store, &targets, encoder)?;
     let skips = scenario.skipped_steps();
     let single = Arc::new(AtomicBool::new(false));
     let has_large = targets.iter().any(|model| model.is_large());
@@ -106,7 +108,7 @@ fn one_pass(
     let mut actions = Vec::new();
     core.warm(warm.into_iter(), &mut actions);
     for action in actions {
-        let Ok(()) = live.submit(Time::ZERO, action);
+        live.submit(Time::ZERO, action)?;
     }
     let running = vec![None; workers];
     let state = Rc::new(RefCell::new(State { jobs: vec![0; workers], least: jobs, running, ..State::default() }));
@@ -119,7 +121,7 @@ fn one_pass(
     Ok(state.take().seconds)
 }
 
-fn setting(scenario: &Scenario, equipment: &Equipment, folder: &Path) -> Setting {
+fn setting(scenario: &Scenario, equipment: &Equipment, limits: Limits, folder: &Path) -> anyhow::Result<Setting> {
     let images = folder.join("images");
     let book = KnownRequests {
         prompts: (0..MOST as usize).map(|row| PROMPTS[row % PROMPTS.len()].into()).collect(),
@@ -127,14 +129,16 @@ fn setting(scenario: &Scenario, equipment: &Equipment, folder: &Path) -> Setting
         seed: scenario.seed,
         result: Box::new(move |request| images.join(format!("{request}.png"))),
     };
-    Setting {
+    Ok(Setting {
         book: Box::new(book),
         models: scenario.model_names(),
-        paint: equipment.paint(),
+        paint: equipment.paint(&limits)?,
         stepped: None,
         warn: Box::new(|message| eprintln!("warning: {message}")),
         away: Setting::AWAY,
-    }
+        limits,
+        isolated: equipment.is_isolated(),
+    })
 }
 
 /// Mostly hits, so that large workers have some of both, or in turns where one request is there at a time. Hits skip

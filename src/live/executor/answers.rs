@@ -1,20 +1,19 @@
 //! What an answer of a thread amounts to for the core, and what becomes of workers that are lost.
 
 use std::sync::Arc;
+use std::time::Duration as HostDuration;
 
 use smallvec::SmallVec;
 
 use super::{Answer, Live};
 use crate::embedding::Embedding;
 use crate::live::picture::Picture;
-use crate::live::worker::DrawError;
+use crate::live::worker::JobError;
 use crate::request::RequestId;
-use crate::scheduler::{Event, JobId, Output, WorkerId};
+use crate::scheduler::{Event, JobId, LossCause, Output, WorkerId};
 
-/// Losses in a row, without a job done in between, after which a worker is given up.
-const MOST_LOSSES: u32 = 6;
-/// Jobs that fail in a row on a worker before its sessions are made anew.
-const MOST_FAILURES: u32 = 2;
+/// How long a worker stays away at most, however often it was lost.
+const LONGEST_AWAY: HostDuration = HostDuration::from_secs(60);
 
 impl Live {
     /// What an answer amounts to; `None` if it is out of date.
@@ -59,6 +58,8 @@ impl Live {
                     Err((loaded, reason)) => {
                         self.warn(&format!("worker {}: {reason}", worker.0));
                         if loaded.is_none() {
+                            // What could not load or draw may be spoilt: the next try has new sessions.
+                            self.workers[worker.index()].leave();
                             self.away(worker);
                         }
                         Event::LoadFailed { worker, loaded, reason }
@@ -66,10 +67,13 @@ impl Live {
                 })
             }
             Answer::Lost { worker, life, why } => {
-                self.workers[worker.index()].is_in(life).then(|| self.lost(worker, &why))
+                let told = format!("its thread died: {why}");
+                let lost = |live: &mut Self| live.lost(worker, LossCause::Crashed, &told, "worker lost".to_owned());
+                self.workers[worker.index()].is_in(life).then(|| lost(self))
             }
             Answer::Back(worker) => self.back(worker),
-            Answer::Woken => None,
+            Answer::Watch => self.look_after(),
+            Answer::Woken | Answer::Abort => None,
         }
     }
 
@@ -77,11 +81,11 @@ impl Live {
         embedding.inspect_err(|why| self.warn(&format!("the {what} of request {request} has no embedding: {why}"))).ok()
     }
 
-    fn drawn(&mut self, worker: WorkerId, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, DrawError>) -> Event {
+    fn drawn(&mut self, worker: WorkerId, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, JobError>) -> Event {
         let reason = match outcome {
             Ok(pictures) => {
                 let state = &mut self.workers[worker.index()];
-                (state.failures, state.losses) = (0, 0);
+                state.losses = 0;
                 let mut outputs = SmallVec::new();
                 for (request, picture) in pictures {
                     // Nobody wants the picture of a request that was withdrawn.
@@ -92,54 +96,48 @@ impl Live {
                 }
                 return Event::JobCompleted { worker, job, outputs };
             }
-            Err(DrawError::SourceMissing(why)) => {
+            Err(JobError::SourceMissing(why)) => {
                 self.warn(&format!("a source cannot be read, its request becomes a miss: {why}"));
                 return Event::SourceMissing { worker, job };
             }
-            Err(DrawError::Cancelled) => "cancelled".to_owned(),
-            Err(DrawError::Failed(why)) => {
-                self.warn(&format!("worker {}: a job failed: {why}", worker.0));
-                let state = &mut self.workers[worker.index()];
-                state.failures += 1;
-                if state.failures >= MOST_FAILURES {
-                    state.failures = 0;
-                    // One event for both: between two, the core would give the worker its next job.
-                    state.job = Some(job);
-                    self.in_flight += 1;
-                    return self.lost(worker, "several jobs failed: its sessions are made anew");
-                }
+            Err(JobError::Cancelled) => "cancelled".to_owned(),
+            Err(JobError::Request(why)) => {
+                self.warn(&format!("worker {}: a job failed, and the worker is sound: {why}", worker.0));
                 why
+            }
+            Err(JobError::Worker { cause, why, told }) => {
+                // One event for both: between two, the core would give the worker its next job.
+                self.workers[worker.index()].job = Some(job);
+                self.in_flight += 1;
+                return self.lost(worker, cause, &told, why);
             }
         };
         Event::JobFailed { worker, job, reason }
     }
 
-    /// A worker's thread is gone, or is left to end by itself.
-    fn lost(&mut self, worker: WorkerId, why: &str) -> Event {
-        self.warn(&format!("worker {} is lost: {why}", worker.0));
+    /// A worker's thread is gone, or is left to end by itself. `told` is for the log, `reason` for who asked.
+    pub(super) fn lost(&mut self, worker: WorkerId, cause: LossCause, told: &str, reason: String) -> Event {
+        self.warn(&format!("worker {} is lost: {told}", worker.0));
         let state = &mut self.workers[worker.index()];
         state.leave();
         self.in_flight -= usize::from(state.job.take().is_some()) + usize::from(std::mem::take(&mut state.loading));
         self.away(worker);
-        Event::WorkerDown(worker)
+        Event::WorkerLost { worker, cause, reason }
     }
 
-    /// Has a lost worker come back after a while, unless it was lost too often.
+    /// Has a lost worker come back after a while, however often it was lost.
     fn away(&mut self, worker: WorkerId) {
         let state = &mut self.workers[worker.index()];
-        state.losses += 1;
-        if state.losses >= MOST_LOSSES {
-            self.warn(&format!("worker {} is given up", worker.0));
-            return;
-        }
+        state.losses = state.losses.saturating_add(1);
         self.announce(worker);
     }
 
     /// Has a worker come back after a while.
     fn announce(&mut self, worker: WorkerId) {
         // Longer each time: what is wrong may pass.
-        let doubled = 1 << self.workers[worker.index()].losses.clamp(1, MOST_LOSSES).saturating_sub(1);
-        let (answers, away) = (self.to_answers.clone(), self.setting.away * doubled);
+        let doubled = 1 << self.workers[worker.index()].losses.clamp(1, 17).saturating_sub(1);
+        let away = (self.setting.away * doubled).min(LONGEST_AWAY);
+        let answers = self.to_answers.clone();
         self.in_flight += 1;
         self.runtime.spawn(async move {
             tokio::time::sleep(away).await;
@@ -151,15 +149,15 @@ impl Live {
     fn back(&mut self, worker: WorkerId) -> Option<Event> {
         self.in_flight -= 1;
         let state = &mut self.workers[worker.index()];
-        state.leaving.retain(|thread| !thread.is_finished());
-        if !state.leaving.is_empty() {
+        if state.is_leaving() {
             self.announce(worker); // Its device is not free yet.
             return None;
         }
         if state.handle.is_none()
             && let Err(error) = self.start_worker(worker)
         {
-            self.warn(&format!("worker {} stays away: {error}", worker.0));
+            self.warn(&format!("worker {} has no thread: {error}", worker.0));
+            self.away(worker);
             return None;
         }
         Some(Event::WorkerUp(worker))

@@ -52,6 +52,11 @@ impl Intake {
         self.wake();
     }
 
+    /// Ends the run now: what is in stays undone.
+    pub fn abort(&self) {
+        let _ = self.answers.send(Answer::Abort);
+    }
+
     /// The inbox may have something new.
     pub fn wake(&self) {
         // Nobody listens once the run is over.

@@ -12,29 +12,35 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::embedder::{self, Ask, Embed};
+use super::limits::Limits;
 use super::picture::Picture;
 use super::store::{Record, Store};
-use super::worker::{DrawError, Drawing, Handle, Order, Paint};
+use super::worker::{Drawing, Handle, JobError, Order, Paint};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::{Outcome, RequestId};
-use crate::scheduler::{Action, JobId, Part, WorkerId};
+use crate::scheduler::{Action, Event, JobId, Part, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
 mod answers;
 mod book;
 mod inbox;
 mod intake;
+mod workers;
 
 pub use book::{Book, Known as KnownRequests};
 pub use inbox::Paced;
 pub use intake::{Clock, Intake};
+use workers::{Worker, join};
 
 /// Timers are coarse: the last stretch to a deadline is waited for in naps.
 const TIMER: HostDuration = HostDuration::from_millis(2);
 const NAP: HostDuration = HostDuration::from_micros(50);
+/// How long the end of a run waits for its threads beyond what a call may take, and when it was aborted.
+const FINISHED: HostDuration = HostDuration::from_secs(30);
+const ABORTED: HostDuration = HostDuration::from_secs(2);
 
 /// What threads tell the executor.
 #[derive(Debug)]
@@ -51,7 +57,7 @@ pub(super) enum Answer {
         worker: WorkerId,
         life: u32,
         job: JobId,
-        outcome: Result<Vec<(RequestId, Picture)>, DrawError>,
+        outcome: Result<Vec<(RequestId, Picture)>, JobError>,
     },
     /// A load ended, or came to nothing: with what the worker holds now.
     Loaded {
@@ -66,8 +72,12 @@ pub(super) enum Answer {
     },
     /// A lost worker may begin again.
     Back(WorkerId),
+    /// Time to see whether a thread is stuck.
+    Watch,
     /// The inbox may have something new, or nothing any more.
     Woken,
+    /// The run ends now, whatever is in.
+    Abort,
 }
 
 impl Answer {
@@ -92,12 +102,17 @@ pub struct Setting {
     pub stepped: Option<Arc<dyn Fn(RequestId, u32) + Send + Sync>>,
     /// What goes wrong on the way is told here, a sentence each.
     pub warn: Box<dyn Fn(&str)>,
-    /// How long a lost worker stays away; [`Setting::AWAY`] but in tests.
+    /// How long a lost worker stays away at first; [`Setting::AWAY`] but in tests.
     pub away: HostDuration,
+    /// How long calls may take.
+    pub limits: Limits,
+    /// Whether workers keep their limits themselves, in processes of their own: a thread that is stuck is then one that
+    /// waits for the disk, and comes back.
+    pub isolated: bool,
 }
 
 impl Setting {
-    /// How long a lost worker stays away before its thread is started again.
+    /// How long a lost worker stays away before its thread is started again; twice as long after each further loss.
     pub const AWAY: HostDuration = HostDuration::from_secs(1);
 }
 
@@ -115,23 +130,12 @@ pub enum LiveError {
         /// Why.
         why: String,
     },
-}
-
-/// One worker as the executor sees it.
-#[derive(Debug, Default)]
-struct Worker {
-    /// `None` while it is lost.
-    handle: Option<Handle>,
-    /// Threads before it that have not ended: they still hold their device.
-    leaving: Vec<JoinHandle<()>>,
-    /// Tells its answers from those of the threads before it.
-    life: u32,
-    loading: bool,
-    job: Option<JobId>,
-    /// Jobs that failed since one was done.
-    failures: u32,
-    /// Losses since a job was done.
-    losses: u32,
+    /// No thread of a worker is left that is not stuck.
+    #[error("every worker is stuck in a call that does not return: the program has to be started again")]
+    NoWorker,
+    /// Somebody ended the run before all had ended that was in.
+    #[error("ended before everything that was in had ended")]
+    Aborted,
 }
 
 /// What is known of a request until the core has no more to say about it or its image.
@@ -167,26 +171,10 @@ pub struct Live {
     requests: BTreeMap<RequestId, Request>,
     /// Requests that may be forgotten once the core has acted.
     settled: Vec<RequestId>,
-}
-
-impl Worker {
-    /// Whether an answer is of the thread it has now: others are out of date.
-    fn is_in(&self, life: u32) -> bool {
-        self.life == life && self.handle.is_some()
-    }
-
-    /// Leaves its thread to end by itself.
-    fn leave(&mut self) {
-        self.leaving.extend(self.handle.take().map(Handle::leave));
-    }
-
-    /// Ends its threads.
-    fn join(mut self) {
-        self.leave();
-        for thread in self.leaving {
-            let _ = thread.join();
-        }
-    }
+    /// Whether it was told that pictures are not kept.
+    full: bool,
+    /// Why the run cannot go on.
+    broken: Option<LiveError>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the loop of a run in real time waits")]
@@ -225,7 +213,10 @@ impl Live {
             in_flight: 0,
             requests: BTreeMap::new(),
             settled: Vec::new(),
+            full: false,
+            broken: None,
         };
+        live.watch();
         for (worker, model) in initial.iter().enumerate() {
             live.start_worker(WorkerId(worker as u16))?;
             live.load(WorkerId(worker as u16), *model);
@@ -239,6 +230,11 @@ impl Live {
                 }
                 Answer::Loaded { outcome: Err((_, why)), worker, .. } | Answer::Lost { worker, why, .. } => {
                     return Err(LiveError::Load { worker, why });
+                }
+                Answer::Watch => {
+                    if let Some(Event::WorkerLost { worker, reason: why, .. }) = live.look_after() {
+                        return Err(LiveError::Load { worker, why });
+                    }
                 }
                 _ => {}
             }
@@ -259,15 +255,27 @@ impl Live {
         self.intake.clone()
     }
 
-    /// Ends all threads and closes the store. Returns what could not be stored, and how late each request was taken.
+    /// Ends all threads and closes the store. Returns what could not be ended or stored, and how late each request was
+    /// taken. Waits for no thread that is stuck: longer than a load may take, or hardly at all if the run was aborted.
     #[must_use]
     pub fn finish(self) -> (Vec<String>, Vec<Duration>) {
+        let patience = if self.broken.is_some() { ABORTED } else { self.setting.limits.longest() + FINISHED };
         let Self { workers, embedder: (ask, embedder), store, lags, .. } = self;
         drop(ask);
+        workers.iter().for_each(Worker::stop);
+        let mut threads = vec![embedder];
+        for mut worker in workers {
+            worker.leave();
+            threads.append(&mut worker.leaving);
+        }
         // Their sessions are gone when this returns: the next run may need the devices.
-        workers.into_iter().for_each(Worker::join);
-        let _ = embedder.join();
-        (store.close(), lags)
+        let stuck = join(threads, patience);
+        let mut failures = Vec::new();
+        if stuck > 0 {
+            failures.push(format!("{stuck} threads have not ended"));
+        }
+        failures.extend(store.close(patience));
+        (failures, lags)
     }
 
     fn now(&self) -> Time {
@@ -320,15 +328,6 @@ impl Live {
         Ok(())
     }
 
-    fn load(&mut self, worker: WorkerId, model: ModelId) {
-        let state = &mut self.workers[worker.index()];
-        state.loading = true;
-        self.in_flight += 1;
-        if let Some(handle) = &state.handle {
-            handle.order(Order::Load(model));
-        }
-    }
-
     fn run(&mut self, worker: WorkerId, job: JobId, work: Work, parts: &[Part]) {
         let book = &self.setting.book;
         let with_prompt = |part: &Part| Drawing {
@@ -341,12 +340,7 @@ impl Live {
         for part in parts {
             self.requests.entry(part.request).or_default().work = Some((work, part.source));
         }
-        let state = &mut self.workers[worker.index()];
-        state.job = Some(job);
-        self.in_flight += 1;
-        if let Some(handle) = &state.handle {
-            handle.order(order);
-        }
+        self.draw(worker, job, work.model, order);
     }
 
     /// Embeds the image of a request that has completed.
@@ -369,7 +363,7 @@ impl Live {
         let (Some(picture), Some((work, source))) = (&state.picture, state.work) else { return };
         // Where images are found by their prompts, they are kept before they are embedded.
         let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
-        let Setting { book, models, .. } = &mut self.setting;
+        let Setting { book, models, warn, .. } = &mut self.setting;
         let source = source.and_then(|source| self.store.number(source));
         let record = |file| Record {
             file,
@@ -381,7 +375,11 @@ impl Live {
             source,
             key,
         };
-        self.store.keep(image, picture.clone(), record);
+        let kept = self.store.keep(image, picture.clone(), record);
+        if !kept && !std::mem::replace(&mut self.full, true) {
+            // Once: whoever has a disk that hangs reads of it in every other place.
+            warn("too much waits for the disk: pictures are not kept until it answers");
+        }
         if let Some(number) = self.store.number(image) {
             book.kept(image, number);
         }
@@ -424,7 +422,7 @@ impl Live {
 }
 
 impl Executor for Live {
-    type Error = std::convert::Infallible;
+    type Error = LiveError;
 
     fn submit(&mut self, _: Time, action: Action) -> Result<(), Self::Error> {
         match action {
@@ -432,8 +430,10 @@ impl Executor for Live {
                 self.requests.entry(request).or_default();
                 self.in_flight += 1;
                 let prompt = self.setting.book.prompt(request);
-                // The thread lives as long as this sender, and a panic in it is caught.
-                let _ = self.embedder.0.send(Ask::Prompt(request, prompt));
+                if self.embedder.0.send(Ask::Prompt(request, prompt)).is_err() {
+                    let embedding = Err("the thread of the encoder has died".to_owned());
+                    let _ = self.to_answers.send(Answer::Prompt { request, embedding });
+                }
             }
             Action::EncodeImage(request) => self.encode_image(request),
             Action::Start { job, worker, work, parts } => self.run(worker, job, work, &parts),
@@ -455,6 +455,9 @@ impl Executor for Live {
 
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
         self.forget_settled();
+        if matches!(self.broken, Some(LiveError::NoWorker)) {
+            return Err(LiveError::NoWorker);
+        }
         loop {
             if deadline.is_none() && self.in_flight == 0 && self.held.is_none() && !self.setting.book.is_open() {
                 match self.answers.try_recv() {
@@ -471,6 +474,10 @@ impl Executor for Live {
             }
             match answer {
                 Some(Answer::Woken) => return Ok(Step::Woken),
+                Some(Answer::Abort) => {
+                    self.broken = Some(LiveError::Aborted);
+                    return Err(LiveError::Aborted);
+                }
                 Some(answer) => {
                     if let Some(event) = self.event(answer) {
                         self.latest = now;

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration as HostDuration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +94,18 @@ struct Known {
     unwritten: BTreeMap<ImageId, Arc<Picture>>,
     /// What could not be written or removed.
     failures: Vec<String>,
+    /// Bytes of pictures that wait for the disk.
+    waiting: usize,
+    /// Since when the disk has been at what it does now.
+    begun: Option<Instant>,
+}
+
+/// Bytes of pictures that may wait for the disk: what comes beyond is not kept.
+const MOST_WAITING: usize = 512 << 20;
+
+#[expect(clippy::disallowed_methods, reason = "for how long the disk has been silent")]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 /// Reads pictures; shared by the workers.
@@ -190,6 +204,19 @@ impl Sources {
         files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
+    /// Time that the disk has been at one operation.
+    #[must_use]
+    pub fn silence(&self) -> HostDuration {
+        self.known().begun.map_or(HostDuration::ZERO, |begun| begun.elapsed())
+    }
+
+    /// Takes so many bytes of a picture among those that wait for the disk, if there is room.
+    fn reserve(known: &mut Known, bytes: usize) -> bool {
+        let fits = known.waiting + bytes <= MOST_WAITING;
+        known.waiting += if fits { bytes } else { 0 };
+        fits
+    }
+
     fn read_number(&self, number: u64) -> Result<Arc<Picture>, String> {
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {
             let file = self.folder.join(picture_name(number, format));
@@ -244,17 +271,22 @@ impl Store {
         self.sources.known().numbers.get(&image).copied()
     }
 
-    /// Keeps a picture: it can be read from now on, and is on disk soon.
-    pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) {
+    /// Keeps a picture: it can be read from now on, and is on disk soon. Returns whether it is kept: it is not while too
+    /// much waits for the disk.
+    pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) -> bool {
         let number = self.next;
-        self.next += 1;
         {
             let mut known = self.sources.known();
+            if !Sources::reserve(&mut known, picture.bytes().len()) {
+                return false;
+            }
+            self.next += 1;
             known.numbers.insert(image, number);
             known.unwritten.insert(image, picture.clone());
         }
         let record = Box::new(record(picture_name(number, self.format)));
         self.order(Order::Keep { image, number, picture, record });
+        true
     }
 
     /// Lets an image go.
@@ -271,7 +303,13 @@ impl Store {
 
     /// Writes a picture of the results to a file of its own.
     pub fn write_result(&mut self, file: PathBuf, picture: Arc<Picture>) {
-        self.order(Order::Result { file, picture });
+        let fits = Sources::reserve(&mut self.sources.known(), picture.bytes().len());
+        if fits {
+            self.order(Order::Result { file, picture });
+        } else {
+            let failure = format!("{}: not written: too much waits for the disk", file.display());
+            self.sources.known().failures.push(failure);
+        }
     }
 
     /// Writes an entry's picture to a file of the results.
@@ -286,11 +324,19 @@ impl Store {
         let _ = self.orders.send(order);
     }
 
-    /// Waits until everything is on disk and writes the index. Returns what could not be done.
+    /// Waits until everything is on disk, or the disk has been silent for as long as `patience`, and writes the index.
+    /// Returns what could not be done.
     #[must_use]
-    pub fn close(self) -> Vec<String> {
+    pub fn close(self, patience: HostDuration) -> Vec<String> {
         let Self { sources, orders, writer, lock, .. } = self;
         drop(orders);
+        while !writer.is_finished() {
+            if sources.silence() > patience {
+                let folder = sources.folder.display();
+                return vec![format!("{folder}: the disk does not answer: what it has not written is not kept")];
+            }
+            pause(POLL);
+        }
         let ended = writer.join().is_ok();
         let mut failures = std::mem::take(&mut sources.known().failures);
         if !ended {
@@ -307,40 +353,63 @@ impl Store {
     }
 }
 
-/// The disk thread: does everything in order.
+/// How often the end of the disk thread is looked for.
+const POLL: HostDuration = HostDuration::from_millis(2);
+
+#[expect(clippy::disallowed_methods, reason = "the end of a run waits for its files")]
+fn pause(time: HostDuration) {
+    std::thread::sleep(time);
+}
+
+/// The disk thread: does everything in order. A panic in what it does is that picture's misfortune.
 fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
     for order in orders {
-        let (what, done) = match order {
-            Order::Keep { image, number, picture, record } => {
-                let file = folder.join(picture_name(number, format));
-                let done = keep(disk, &file, &folder.join(record_name(number)), &picture, format, &record);
-                if done.is_err() {
-                    // What is not on disk is not kept: whoever needs it later is told that it is missing.
-                    let _ = disk.remove(&file);
-                }
-                sources.known().unwritten.remove(&image);
-                (file, done)
-            }
-            Order::Remove { number } => {
-                let record = folder.join(record_name(number));
-                let pictures =
-                    [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
-                let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
-                (record, done.map_err(|error| error.to_string()))
-            }
-            Order::Result { file, picture } => {
-                let done = result(disk, &file, &picture, format);
-                (file, done)
-            }
-            Order::Copy { file, number } => {
-                let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));
-                (file, done)
-            }
+        let bytes = match &order {
+            Order::Keep { picture, .. } | Order::Result { picture, .. } => picture.bytes().len(),
+            Order::Remove { .. } | Order::Copy { .. } => 0,
         };
-        if let Err(error) = done {
-            sources.known().failures.push(format!("{}: {error}", what.display()));
+        sources.known().begun = Some(clock());
+        let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk)));
+        let mut known = sources.known();
+        (known.begun, known.waiting) = (None, known.waiting - bytes);
+        match done {
+            Ok(None) => {}
+            Ok(Some(failure)) => known.failures.push(failure),
+            Err(_) => known.failures.push(format!("{}: a picture panicked as it was written", folder.display())),
         }
     }
+}
+
+/// Does one thing. Returns what could not be done.
+fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) -> Option<String> {
+    let (what, done) = match order {
+        Order::Keep { image, number, picture, record } => {
+            let file = folder.join(picture_name(number, format));
+            let done = keep(disk, &file, &folder.join(record_name(number)), &picture, format, &record);
+            if done.is_err() {
+                // What is not on disk is not kept: whoever needs it later is told that it is missing.
+                let _ = disk.remove(&file);
+            }
+            sources.known().unwritten.remove(&image);
+            (file, done)
+        }
+        Order::Remove { number } => {
+            let record = folder.join(record_name(number));
+            let pictures =
+                [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
+            let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
+            (record, done.map_err(|error| error.to_string()))
+        }
+        Order::Result { file, picture } => {
+            let done = result(disk, &file, &picture, format);
+            (file, done)
+        }
+        Order::Copy { file, number } => {
+            let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));
+            (file, done)
+        }
+    };
+    done.err().map(|error| format!("{}: {error}", what.display()))
 }
 
 fn keep(

@@ -85,6 +85,12 @@ impl ApiError {
         Self { retry_after_s: Some(30), ..draining }
     }
 
+    pub(super) fn no_worker(retry_after_s: u64) -> Self {
+        let message = "no worker can draw: all are lost, and are started again; POST /v1/jobs does not wait";
+        let none = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("no_worker"), message);
+        Self { retry_after_s: Some(retry_after_s), ..none }
+    }
+
     pub(super) fn timed_out(seconds: f64) -> Self {
         let message = format!("no image within {seconds} s; POST /v1/jobs does not wait");
         Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", Some("timeout"), message)

@@ -36,6 +36,10 @@ struct Datum<'a> {
     modm: &'a RawValue,
 }
 
+/// How long no worker may have been able to draw before nobody is made to wait for one. A worker that is lost once is back
+/// after a second and a load.
+const PATIENCE: HostDuration = HostDuration::from_secs(10);
+
 /// Withdraws what it has when it is dropped.
 struct Withdraws(Desk, Vec<RequestId>);
 
@@ -48,6 +52,10 @@ impl Drop for Withdraws {
 }
 
 pub(super) async fn generate(State(server): Shared, caller: Caller, wanted: Wanted) -> Result<Response, ApiError> {
+    if server.desk.without_worker() > PATIENCE {
+        server.desk.meter().refused("no_worker");
+        return Err(ApiError::no_worker(PATIENCE.as_secs()));
+    }
     let mut tickets = server.submit(&caller, wanted.asks(&caller))?;
     let mut withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());
     let seconds = server.settings.timeout_s;

@@ -1,12 +1,14 @@
 //! What the server is and how it does: models, charts, counters, health, its description and its page.
 
+use std::time::Duration as HostDuration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{ApiError, Caller, Id, Shared};
+use super::{ApiError, Caller, Id, Server, Shared};
 use crate::serve::desk::Window;
 
 /// The name of the whole: whichever model serves.
@@ -14,6 +16,9 @@ pub(super) const OWN: &str = "modm";
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// How long the loop may leave what came in unheard: it takes it within a millisecond, and writes no file itself.
+const LOOP_SILENCE: HostDuration = HostDuration::from_secs(10);
 
 fn described(id: &str) -> Value {
     json!({ "id": id, "object": "model", "created": 0, "owned_by": OWN })
@@ -66,10 +71,33 @@ pub(super) async fn healthy() -> &'static str {
 }
 
 pub(super) async fn ready(State(server): Shared) -> Response {
-    if server.desk.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    let reasons = unready(&server);
+    if reasons.is_empty() {
+        return "ready\n".into_response();
     }
-    "ready\n".into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
+}
+
+/// All that keeps the server from serving, a line each; the first word says what.
+fn unready(server: &Server) -> Vec<String> {
+    let desk = &server.desk;
+    let mut reasons = Vec::new();
+    if desk.is_draining() {
+        reasons.push("draining".to_owned());
+    }
+    let since = desk.without_worker();
+    if !since.is_zero() {
+        reasons.push(format!("no worker: all have been lost or loading after a loss for {} s", since.as_secs()));
+    }
+    let unheard = desk.unheard();
+    if unheard > LOOP_SILENCE {
+        reasons.push(format!("loop: nothing has been taken in for {} s", unheard.as_secs()));
+    }
+    let silence = server.sources.silence();
+    if silence > desk.facts().disk_limit {
+        reasons.push(format!("disk: the image store has been at one picture for {} s", silence.as_secs()));
+    }
+    reasons
 }
 
 fn file(kind: &'static str, text: &'static str) -> Response {

@@ -133,6 +133,10 @@ async fn end(
         to.send_modify(|now| now.view = view.clone());
         views.push(view);
     }
+    if views.iter().any(|view| view.ended.is_none()) {
+        // The server ends first: on disk it is queued, and the next start begins it again.
+        return job;
+    }
     let cancelled = views.iter().any(|view| matches!(view.ended, Some((_, Outcome::Cancelled))));
     let mut files = Vec::new();
     for view in &views {

@@ -68,7 +68,8 @@ pub(super) fn of(view: &View) -> Result<Arc<Picture>, ApiError> {
         (Some((_, Outcome::Completed)), None) => Err(ApiError::failed("the image cannot be read any more")),
         (Some((_, Outcome::Rejected(why) | Outcome::Failed(why))), _) => Err(ApiError::failed(why.clone())),
         (Some((_, Outcome::Cancelled)), _) => Err(ApiError::failed("it was cancelled")),
-        (None, _) => Err(ApiError::failed("it has not ended")),
+        // The server ended first.
+        (None, _) => Err(ApiError::draining()),
     }
 }
 

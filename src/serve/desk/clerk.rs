@@ -47,6 +47,12 @@ impl State {
         Self { open: BTreeMap::new(), running: 0, history, cached: 0, numbers: BTreeMap::new(), traffic }
     }
 
+    /// Forgets all that has not ended; who waits for it hears that nothing will come.
+    pub(super) fn abandon(&mut self) {
+        self.open.clear();
+        self.running = 0;
+    }
+
     fn arrived(&mut self, open: Open) {
         if let Some(traffic) = &mut self.traffic {
             traffic.arrived(&open.request, &open.ask.prompt, open.ask.deadline);
@@ -71,7 +77,7 @@ impl State {
 
     pub(super) fn lately(&mut self, now: Time, waiting: usize) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
         let counts = [waiting as u64, self.running as u64, self.cached];
-        (self.history.windows(now, waiting), self.history.workers().to_vec(), counts)
+        (self.history.windows(now, waiting), self.history.workers(now), counts)
     }
 }
 
@@ -196,7 +202,12 @@ impl Journal for Desk {
         state.history.advance(time, self.0.waiting.load(Ordering::Relaxed));
         match record {
             Record::Event(event) => {
-                state.history.event(event);
+                state.history.event(time, event);
+                self.0.meter.event(event);
+                if let Some(since) = state.history.workerless() {
+                    let since = since.map_or(u64::MAX, Time::nanoseconds);
+                    self.0.workerless.store(since, Ordering::Relaxed);
+                }
                 if let Some(traffic) = &mut state.traffic {
                     traffic.event(event);
                 }
@@ -251,7 +262,7 @@ impl Inner {
             return;
         };
         if started.is_some() {
-            state.running -= 1;
+            state.running = state.running.saturating_sub(1);
         } else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }

@@ -35,7 +35,7 @@ pub struct Window {
 }
 
 /// What a worker does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WorkerNow {
     /// Its number.
     pub worker: usize,
@@ -45,6 +45,10 @@ pub struct WorkerNow {
     pub model: Option<Arc<str>>,
     /// `idle`, `busy`, `loading` or `down`.
     pub state: &'static str,
+    /// Number of times that it was lost.
+    pub losses: u32,
+    /// Seconds since it was lost, until it can draw again.
+    pub lost_s: Option<f64>,
 }
 
 /// The last windows.
@@ -53,6 +57,10 @@ pub(super) struct History {
     models: Vec<Arc<str>>,
     windows: VecDeque<Window>,
     workers: Vec<WorkerNow>,
+    /// By worker: since when it is lost.
+    lost: Vec<Option<Time>>,
+    /// Whether that has changed since it was asked.
+    changed: bool,
 }
 
 impl History {
@@ -62,9 +70,12 @@ impl History {
             gpu: facts.gpus[worker].clone(),
             model: Some(facts.models[model.index()].clone()),
             state: "idle",
+            losses: 0,
+            lost_s: None,
         };
-        let workers = facts.initial.iter().enumerate().map(worker).collect();
-        let mut history = Self { models: facts.models.clone(), windows: VecDeque::new(), workers };
+        let workers: Vec<WorkerNow> = facts.initial.iter().enumerate().map(worker).collect();
+        let (lost, models) = (vec![None; workers.len()], facts.models.clone());
+        let mut history = Self { models, windows: VecDeque::new(), workers, lost, changed: false };
         history.windows.push_back(Window { workers_by_model: history.by_model(), ..Window::default() });
         history
     }
@@ -114,25 +125,51 @@ impl History {
         self.last().within_slo += u64::from(within);
     }
 
-    pub(super) fn event(&mut self, event: &Event) {
+    pub(super) fn event(&mut self, now: Time, event: &Event) {
         match event {
             Event::Arrived(_) => self.last().arrivals += 1,
-            Event::JobCompleted { worker, .. }
-            | Event::JobFailed { worker, .. }
-            | Event::SourceMissing { worker, .. }
-            | Event::ModelLoaded { worker }
-            | Event::WorkerUp(worker) => self.is(*worker, "idle"),
+            Event::JobCompleted { worker, .. } | Event::ModelLoaded { worker } => {
+                self.is(*worker, "idle");
+                self.found(*worker);
+            }
+            Event::JobFailed { worker, .. } | Event::SourceMissing { worker, .. } | Event::WorkerUp(worker) => {
+                self.is(*worker, "idle");
+            }
             Event::LoadFailed { worker, loaded, .. } => {
                 let model = loaded.map(|model| self.models[model.index()].clone());
-                self.is(*worker, if model.is_some() { "idle" } else { "down" });
+                if model.is_some() {
+                    self.is(*worker, "idle");
+                    self.found(*worker);
+                } else {
+                    self.lose(now, *worker);
+                }
                 self.workers[worker.index()].model = model;
             }
-            Event::WorkerDown(worker) => {
-                self.is(*worker, "down");
+            Event::WorkerDown(worker) | Event::WorkerLost { worker, .. } => {
+                self.lose(now, *worker);
                 self.workers[worker.index()].model = None;
             }
             _ => {}
         }
+    }
+
+    /// A worker cannot draw.
+    fn lose(&mut self, now: Time, worker: WorkerId) {
+        self.is(worker, "down");
+        self.workers[worker.index()].losses += 1;
+        self.lost[worker.index()].get_or_insert(now);
+        self.changed = true;
+    }
+
+    /// A worker can draw.
+    fn found(&mut self, worker: WorkerId) {
+        self.changed |= self.lost[worker.index()].take().is_some();
+    }
+
+    /// Since when no worker can draw, if that is so; `None` if nothing has changed since it was asked.
+    pub(super) fn workerless(&mut self) -> Option<Option<Time>> {
+        let latest = || self.lost.iter().copied().collect::<Option<Vec<Time>>>().and_then(|all| all.into_iter().max());
+        std::mem::take(&mut self.changed).then(latest)
     }
 
     pub(super) fn action(&mut self, action: &Action) {
@@ -161,10 +198,12 @@ impl History {
         self.windows.iter().cloned().collect()
     }
 
-    /// The workers.
+    /// The workers as they are now.
     #[must_use]
-    pub(super) fn workers(&self) -> &[WorkerNow] {
-        &self.workers
+    pub(super) fn workers(&self, now: Time) -> Vec<WorkerNow> {
+        let lost_s = |lost: &Option<Time>| lost.map(|lost| now.since(lost).seconds());
+        let one = |(worker, lost): (&WorkerNow, &Option<Time>)| WorkerNow { lost_s: lost_s(lost), ..worker.clone() };
+        self.workers.iter().zip(&self.lost).map(one).collect()
     }
 
     /// Whole seconds in which so many requests were served lately; at least one, at most a minute.

@@ -2,8 +2,9 @@
 //! picture over. This file is the side of the network, `clerk` that of the loop; neither holds the other up: the network
 //! touches a queue and nothing else, and the loop takes it whole.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration as HostDuration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -105,6 +106,8 @@ pub struct Facts {
     pub slo: Duration,
     /// Requests that may wait.
     pub max_queue: usize,
+    /// How long the disk may take for one picture before the server is not ready.
+    pub disk_limit: HostDuration,
 }
 
 /// The desk; clones are the same one.
@@ -117,6 +120,8 @@ struct Inner {
     state: Mutex<State>,
     /// Taken in, not begun, not ended. Only the loop lowers it, and it is raised with the queue locked.
     waiting: AtomicUsize,
+    /// Since when no worker can draw, nanoseconds of the run; `u64::MAX` while one can.
+    workerless: AtomicU64,
     draining: AtomicBool,
     drained: AtomicBool,
     /// Of the loop, once it runs: its clock, and what wakes it.
@@ -148,6 +153,7 @@ impl Desk {
             queue: Mutex::default(),
             state,
             waiting: AtomicUsize::new(0),
+            workerless: AtomicU64::new(u64::MAX),
             draining: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             run: OnceLock::new(),
@@ -239,6 +245,28 @@ impl Desk {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Time since which every worker has been lost, or loading after a loss; zero while one can draw.
+    #[must_use]
+    pub fn without_worker(&self) -> HostDuration {
+        let since = Time::from_nanoseconds(self.0.workerless.load(Ordering::Relaxed));
+        // At least a nanosecond, so that it is not zero at the very beginning.
+        let passed = |since| self.now().since(since).nanoseconds().max(1);
+        HostDuration::from_nanos(if since == Time::MAX { 0 } else { passed(since) })
+    }
+
+    /// Time that the loop has left what came in unheard.
+    #[must_use]
+    pub fn unheard(&self) -> HostDuration {
+        let oldest = lock(&self.0.queue).incoming.first().map(|came| came.time);
+        HostDuration::from_nanos(oldest.map_or(0, |oldest| self.now().since(oldest).nanoseconds()))
+    }
+
+    /// Ends the wait for everything that has not ended: the loop is over, or is not waited for. Nobody is told an end.
+    pub fn abandon(&self) {
+        lock(&self.0.queue).incoming.clear();
+        lock(&self.0.state).abandon();
     }
 
     /// Seconds since the loop began.

@@ -1,0 +1,155 @@
+//! The worker process's side: draws or embeds as it is told on standard input, and answers on standard output. It ends
+//! when its standard input does, whatever it is doing: nobody is left to draw for.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::wire::{self, Message, Order, Reply};
+use crate::live::embedder::Embed;
+use crate::live::encoder::DualEncoder;
+use crate::live::error::Error;
+use crate::live::library::Library;
+use crate::live::painter::Painter;
+use crate::live::picture::Picture;
+use crate::live::pipeline::probe;
+use crate::live::worker::{DrawError, Paint, Task};
+
+/// The pipe back.
+struct Answers(std::fs::File);
+
+impl Answers {
+    fn send(&mut self, reply: &Reply, tail: &[u8]) -> io::Result<()> {
+        self.0.write_all(&wire::head(reply, tail)?)?;
+        self.0.write_all(tail)
+    }
+}
+
+/// Runs until standard input ends.
+///
+/// # Errors
+/// The pipes cannot be used.
+pub fn run() -> io::Result<()> {
+    let mut answers = Answers(own_output()?);
+    ignore_signals()?;
+    // The program and what else it does are worth more than one worker: where memory runs out, this process is to go.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let (to, orders) = channel();
+    let flag = cancelled.clone();
+    std::thread::Builder::new().name("orders".into()).spawn(move || {
+        let mut from = io::stdin().lock();
+        // Reads on whatever the other thread does: a native call that hangs must not hide that the program is gone.
+        while let Ok(message) = wire::read::<Order>(&mut from) {
+            match message.header {
+                Order::Cancel => flag.store(true, Ordering::Relaxed),
+                Order::Draw { .. } => flag.store(false, Ordering::Relaxed),
+                _ => {}
+            }
+            if to.send(message).is_err() {
+                break;
+            }
+        }
+        // At once: what an ordinary exit would run waits for threads that hang.
+        let _ = kill_process(getpid(), Signal::KILL);
+    })?;
+    let Ok(Message { header: role, .. }) = orders.recv() else { return Ok(()) };
+    match role {
+        Order::Paint { library, device, palette } => match Library::open(Some(&library)) {
+            Ok(library) => {
+                answers.send(&Reply::Ready, &[])?;
+                paint(Painter::new(library, device, Arc::new(palette)), &orders, &mut answers, &cancelled)
+            }
+            Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
+        },
+        Order::Encode { library, device, folder } => {
+            let library = Library::open(Some(&library)).map_err(Error::from);
+            match library.and_then(|library| DualEncoder::open(&library, &folder, device)) {
+                Ok(encoder) => {
+                    answers.send(&Reply::Ready, &[])?;
+                    embed(encoder, &orders, &mut answers)
+                }
+                Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
+            }
+        }
+        Order::Probe { library, device } => {
+            let library = Library::open(Some(&library)).map_err(Error::from);
+            let probed = library.and_then(|library| probe(&library, device));
+            answers.send(&probed.map_or_else(|error| Reply::Failed(error.to_string()), |()| Reply::Ready), &[])
+        }
+        other => Err(io::Error::other(format!("{other:?} is not what a worker process begins with"))),
+    }
+}
+
+/// Standard output for answers alone: what native code prints goes to standard error.
+fn own_output() -> io::Result<std::fs::File> {
+    let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok(output.into())
+}
+
+/// A service manager may send its signal to all processes of a service: the program then finishes what is in, and needs
+/// its workers for that.
+fn ignore_signals() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _within = runtime.enter();
+    // A signal that was listened for once is never again left to the system.
+    drop(signal(SignalKind::interrupt())?);
+    signal(SignalKind::terminate()).map(drop)
+}
+
+fn paint(
+    mut painter: Painter,
+    orders: &Receiver<Message<Order>>,
+    answers: &mut Answers,
+    cancelled: &AtomicBool,
+) -> io::Result<()> {
+    for Message { header, tail } in orders {
+        match header {
+            Order::Load(model) => {
+                let loaded = painter.load(model);
+                answers.send(&loaded.map_or_else(Reply::Failed, |()| Reply::Loaded), &[])?;
+            }
+            Order::Draw { request, noise, prompt, work, source } => {
+                let source = source.map(|size| Message::<Order>::picture(size, tail)).transpose()?;
+                let task = Task { request, noise, prompt: &prompt, work, source: source.as_ref() };
+                let told = std::cell::RefCell::new(&mut *answers);
+                let keep_going = || {
+                    // Nobody listens: the thread that reads orders ends this process.
+                    let _ = told.borrow_mut().send(&Reply::Step, &[]);
+                    !cancelled.load(Ordering::Relaxed)
+                };
+                let drawn = painter.draw(&task, &keep_going);
+                answer_drawn(drawn, answers)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn answer_drawn(drawn: Result<Picture, DrawError>, answers: &mut Answers) -> io::Result<()> {
+    match drawn {
+        Ok(picture) => answers.send(&Reply::Picture(picture.size()), picture.bytes()),
+        Err(DrawError::Cancelled) => answers.send(&Reply::Cancelled, &[]),
+        Err(DrawError::SourceMissing(why) | DrawError::Failed(why) | DrawError::Lost { why, .. }) => {
+            answers.send(&Reply::Failed(why), &[])
+        }
+    }
+}
+
+fn embed(mut encoder: DualEncoder, orders: &Receiver<Message<Order>>, answers: &mut Answers) -> io::Result<()> {
+    for Message { header, tail } in orders {
+        let embedding = match header {
+            Order::Prompt(prompt) => encoder.prompt(&prompt),
+            Order::Picture(size) => encoder.picture(&Message::<Order>::picture(size, tail)?),
+            _ => continue,
+        };
+        answers.send(&embedding.map_or_else(Reply::Failed, Reply::Embedding), &[])?;
+    }
+    Ok(())
+}

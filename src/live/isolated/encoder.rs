@@ -1,0 +1,106 @@
+//! The dual encoder in a process of its own. A call that hangs or crashes costs that embedding; the next one starts the
+//! process again.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::process::{Gone, Launch, Process};
+use super::wire::{Order, Reply};
+use crate::embedding::Embedding;
+use crate::live::embedder::Embed;
+use crate::live::library::Library;
+use crate::live::limits::Limits;
+use crate::live::picture::Picture;
+use crate::live::settings::Device;
+
+/// Embeds in another process.
+#[derive(Debug)]
+pub struct IsolatedEncoder {
+    launch: Launch,
+    library: Library,
+    folder: PathBuf,
+    device: Device,
+    limits: Limits,
+    process: Option<Process>,
+    /// Losses since it last answered.
+    losses: u32,
+    /// Until when it is not started again.
+    away: Option<Instant>,
+}
+
+/// How long an encoder that was lost twice in a row stays away, and at most, however often it is lost.
+const AWAY: Duration = Duration::from_secs(1);
+const LONGEST_AWAY: Duration = Duration::from_secs(60);
+
+#[expect(clippy::disallowed_methods, reason = "a run in real time has the host's clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl IsolatedEncoder {
+    /// Starts the process and loads the encoder of a folder.
+    ///
+    /// # Errors
+    /// It does not load, or the process cannot be started: why.
+    pub fn open(
+        launch: Launch,
+        library: Library,
+        folder: PathBuf,
+        device: Device,
+        limits: Limits,
+    ) -> Result<Self, String> {
+        let mut encoder = Self { launch, library, folder, device, limits, process: None, losses: 0, away: None };
+        encoder.process = Some(encoder.start().map_err(|gone| gone.told())?);
+        Ok(encoder)
+    }
+
+    fn start(&self) -> Result<Process, Gone> {
+        let (library, folder) = (self.library.file.clone(), self.folder.clone());
+        let role = Order::Encode { library, device: self.device, folder };
+        Process::start(&self.launch, &role, self.limits.load_encoder)
+    }
+
+    fn ask(&mut self, order: &Order, tail: &[u8]) -> Result<Embedding, String> {
+        if self.away.is_some_and(|until| now() < until) {
+            return Err("the encoder was lost, and is started again soon".to_owned());
+        }
+        match self.answer(order, tail) {
+            Ok(answer) => {
+                self.losses = 0;
+                answer
+            }
+            Err(gone) => {
+                // At once the first time: whoever asks next should not pay for one bad prompt.
+                let away = AWAY * 1_u32.checked_shl(self.losses).unwrap_or(u32::MAX);
+                self.away = (self.losses > 0).then(|| now() + away.min(LONGEST_AWAY));
+                self.losses = (self.losses + 1).min(16);
+                Err(format!("the encoder was lost: {}", gone.told()))
+            }
+        }
+    }
+
+    fn answer(&mut self, order: &Order, tail: &[u8]) -> Result<Result<Embedding, String>, Gone> {
+        let mut process = match self.process.take() {
+            Some(process) => process,
+            None => self.start()?,
+        };
+        process.send(order, tail, self.limits.encode, "an embedding")?;
+        let answer = match process.receive(self.limits.encode, "an embedding")?.header {
+            Reply::Embedding(embedding) => Ok(embedding),
+            Reply::Failed(why) => Err(why),
+            other => return Err(process.confused(&other)),
+        };
+        self.process = Some(process);
+        Ok(answer)
+    }
+}
+
+impl Embed for IsolatedEncoder {
+    fn prompt(&mut self, prompt: &str) -> Result<Embedding, String> {
+        self.ask(&Order::Prompt(prompt.to_owned()), &[])
+    }
+
+    fn picture(&mut self, picture: &Picture) -> Result<Embedding, String> {
+        self.ask(&Order::Picture(picture.size()), picture.bytes())
+    }
+}

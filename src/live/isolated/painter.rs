@@ -1,0 +1,123 @@
+//! A worker whose sessions are in a process of their own. A call that exceeds its limit ends the process; the next load
+//! starts another.
+
+use std::sync::Arc;
+
+use super::process::{Gone, Launch, Process};
+use super::wire::{Message, Order, Reply};
+use crate::live::library::Library;
+use crate::live::limits::ModelLimits;
+use crate::live::painter::Palette;
+use crate::live::picture::Picture;
+use crate::live::settings::Device;
+use crate::live::worker::{DrawError, Paint, Task};
+use crate::model::ModelId;
+
+/// Draws in another process.
+#[derive(Debug)]
+pub struct IsolatedPainter {
+    launch: Launch,
+    library: Library,
+    device: Device,
+    palette: Arc<Palette>,
+    /// By model.
+    limits: Vec<ModelLimits>,
+    process: Option<Process>,
+}
+
+impl IsolatedPainter {
+    /// A worker whose process is started by its first load. It has limits for each of the palette's models.
+    #[must_use]
+    pub const fn new(
+        launch: Launch,
+        library: Library,
+        device: Device,
+        palette: Arc<Palette>,
+        limits: Vec<ModelLimits>,
+    ) -> Self {
+        Self { launch, library, device, palette, limits, process: None }
+    }
+
+    fn load_in(&self, process: Option<Process>, model: ModelId) -> Result<(Process, Result<(), String>), Gone> {
+        let limit = self.limits[model.index()].load;
+        let start = || {
+            let (library, palette) = (self.library.file.clone(), Palette::clone(&self.palette));
+            Process::start(&self.launch, &Order::Paint { library, device: self.device, palette }, limit)
+        };
+        let mut process = process.map_or_else(start, Ok)?;
+        process.send(&Order::Load(model), &[], limit, "a load")?;
+        match process.receive(limit, "a load")?.header {
+            Reply::Loaded => Ok((process, Ok(()))),
+            Reply::Failed(why) => Ok((process, Err(why))),
+            other => Err(process.confused(&other)),
+        }
+    }
+}
+
+impl Paint for IsolatedPainter {
+    fn load(&mut self, model: ModelId) -> Result<(), String> {
+        if self.limits.get(model.index()).is_none() {
+            return Err("there is no such model".to_owned());
+        }
+        let process = self.process.take();
+        let (process, loaded) = self.load_in(process, model).map_err(|gone| gone.told())?;
+        self.process = Some(process);
+        loaded
+    }
+
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+        let limits = self.limits[task.work.model.index()];
+        let Some(process) = &mut self.process else {
+            return Err(DrawError::Failed("the model is not loaded".to_owned()));
+        };
+        let drawn = draw(process, task, limits, keep_going);
+        drawn.unwrap_or_else(|gone| {
+            self.process = None;
+            Err(DrawError::Lost { cause: gone.cause, told: gone.told(), why: gone.why })
+        })
+    }
+}
+
+fn draw(
+    process: &mut Process,
+    task: &Task<'_>,
+    limits: ModelLimits,
+    keep_going: &dyn Fn() -> bool,
+) -> Result<Result<Picture, DrawError>, Gone> {
+    let order = Order::Draw {
+        request: task.request,
+        noise: task.noise,
+        prompt: task.prompt.to_owned(),
+        work: task.work,
+        source: task.source.map(Picture::size),
+    };
+    let pixels = task.source.map_or(&[][..], Picture::bytes);
+    process.send(&order, pixels, limits.around, "the beginning of a job")?;
+    let steps = task.work.total_steps - task.work.skipped_steps;
+    let (mut begun, mut goes) = (0, true);
+    loop {
+        let (limit, what) = match begun {
+            0 => (limits.around, "what comes before the first step"),
+            begun if begun < steps => (limits.step, "a denoising step"),
+            // The last step, and what comes after it.
+            _ => (limits.step + limits.around, "the last step and the decoding"),
+        };
+        let Message { header, tail } = process.receive(limit, what)?;
+        match header {
+            Reply::Step => {
+                begun += 1;
+                if goes && !keep_going() {
+                    goes = false;
+                    process.send(&Order::Cancel, &[], limits.step, "a denoising step")?;
+                }
+            }
+            Reply::Picture(size) => {
+                let picture = Message::<Reply>::picture(size, tail);
+                return Ok(picture.map_err(|error| DrawError::Failed(error.to_string())));
+            }
+            Reply::Cancelled => return Ok(Err(DrawError::Cancelled)),
+            Reply::Failed(why) => return Ok(Err(DrawError::Failed(why))),
+            other => return Err(process.confused(&other)),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The program's end of a worker process: starts it, talks to it within limits, and ends it when it exceeds one. The
+//! process is always reaped, and what it last wrote to standard error is told when it crashes.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::wire::{COMMAND, Message, Order, Reply, head, receive};
+use crate::scheduler::LossCause;
+
+/// How long the system may take to end a process that was killed: one that waits for a device in the kernel takes its time.
+const REAP: Duration = Duration::from_secs(10);
+/// What is kept of a process's standard error, bytes.
+const LAST_WORDS: usize = 600;
+
+/// How worker processes are started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    program: PathBuf,
+}
+
+impl Launch {
+    /// Starts this same program again, even if its file has been replaced since.
+    ///
+    /// # Errors
+    /// The system does not say where the program is.
+    pub fn own() -> io::Result<Self> {
+        let own = PathBuf::from("/proc/self/exe");
+        Ok(Self { program: if own.exists() { own } else { std::env::current_exe()? } })
+    }
+}
+
+/// A process that is gone or was ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) cause: LossCause,
+    /// Why, for whoever asked for the picture.
+    pub(super) why: String,
+    /// What it last said, for the log.
+    pub(super) last_words: Option<String>,
+}
+
+impl Gone {
+    fn crashed(why: impl Into<String>) -> Self {
+        Self { cause: LossCause::Crashed, why: why.into(), last_words: None }
+    }
+
+    /// All of it, for the log.
+    pub(super) fn told(&self) -> String {
+        match &self.last_words {
+            Some(words) => format!("{}; the last that it said: {words}", self.why),
+            None => self.why.clone(),
+        }
+    }
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub(super) struct Process {
+    runtime: Runtime,
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+    words: (Arc<Mutex<Vec<u8>>>, JoinHandle<()>),
+}
+
+impl Process {
+    /// Starts a process and tells it what to be; returns once it is.
+    pub(super) fn start(launch: &Launch, role: &Order, limit: Duration) -> Result<Self, Gone> {
+        let failed = |error: io::Error| Gone::crashed(format!("its process cannot be started: {error}"));
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (child, to, from, words) = {
+            let _within = runtime.enter();
+            let mut command = Command::new(&launch.program);
+            command
+                .arg0("modm")
+                .args([COMMAND, &role.name()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            // A group of its own: Ctrl-C in a terminal is for the program, which finishes what is in.
+            command.process_group(0).kill_on_drop(true);
+            let mut child = command.spawn().map_err(failed)?;
+            let missing = || failed(io::Error::other("it has no pipes"));
+            let to = child.stdin.take().ok_or_else(missing)?;
+            let from = BufReader::new(child.stdout.take().ok_or_else(missing)?);
+            let words = Arc::<Mutex<Vec<u8>>>::default();
+            let reading = tokio::spawn(keep_last_words(child.stderr.take().ok_or_else(missing)?, words.clone()));
+            (child, to, from, (words, reading))
+        };
+        let mut process = Self { runtime, child, to, from, words };
+        process.send(role, &[], limit, "its start")?;
+        match process.receive(limit, "its start")?.header {
+            Reply::Ready => Ok(process),
+            Reply::Failed(why) => Err(Gone::crashed(why)),
+            other => Err(process.confused(&other)),
+        }
+    }
+
+    /// Tells it something. `what` is what the time is for, in the words of an error.
+    pub(super) fn send(&mut self, order: &Order, tail: &[u8], limit: Duration, what: &str) -> Result<(), Gone> {
+        let Self { runtime, to, .. } = self;
+        let sent = head(order, tail).map(|head| {
+            let write = async {
+                to.write_all(&head).await?;
+                to.write_all(tail).await?;
+                to.flush().await
+            };
+            runtime.block_on(async { timeout(limit, write).await })
+        });
+        match sent {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Err(_)) => Err(self.hung(what, limit)),
+            Ok(Ok(Err(error))) | Err(error) => Err(self.crashed(&error)),
+        }
+    }
+
+    /// Waits for its next answer.
+    pub(super) fn receive(&mut self, limit: Duration, what: &str) -> Result<Message<Reply>, Gone> {
+        let Self { runtime, from, .. } = self;
+        match runtime.block_on(async { timeout(limit, receive(from)).await }) {
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(error)) => Err(self.crashed(&error)),
+            Err(_) => Err(self.hung(what, limit)),
+        }
+    }
+
+    /// It answered what nobody asked: it is ended.
+    pub(super) fn confused(&mut self, reply: &Reply) -> Gone {
+        self.end();
+        let reply = format!("{reply:?}");
+        let name = reply.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned();
+        Gone::crashed(format!("its process answered `{name}` out of turn"))
+    }
+
+    fn hung(&mut self, what: &str, limit: Duration) -> Gone {
+        self.end();
+        let why = format!("{what} took longer than {} s", limit.as_secs_f64());
+        Gone { cause: LossCause::Hung, why, last_words: None }
+    }
+
+    fn crashed(&mut self, error: &io::Error) -> Gone {
+        let why = match self.end() {
+            Some(status) => ended(status),
+            None => format!("its process cannot be talked to: {error}"),
+        };
+        // What is still in the pipe.
+        let reading = &mut self.words.1;
+        let _ = self.runtime.block_on(async { timeout(Duration::from_secs(1), reading).await });
+        let words = String::from_utf8_lossy(&locked(&self.words.0)).split_whitespace().collect::<Vec<_>>().join(" ");
+        Gone { last_words: (!words.is_empty()).then_some(words), ..Gone::crashed(why) }
+    }
+
+    /// Ends and reaps it. Returns how it had ended by itself, if it had.
+    fn end(&mut self) -> Option<ExitStatus> {
+        let Self { runtime, child, .. } = self;
+        // One whose pipe is closed is about to end by itself.
+        let by_itself = runtime.block_on(async { timeout(Duration::from_millis(500), child.wait()).await });
+        if let Ok(Ok(status)) = by_itself {
+            return Some(status);
+        }
+        let _ = child.start_kill();
+        let _ = runtime.block_on(async { timeout(REAP, child.wait()).await });
+        None
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        let child = &mut self.child;
+        // Its device is free when this returns.
+        let _ = self.runtime.block_on(async { timeout(REAP, child.wait()).await });
+    }
+}
+
+fn locked(words: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    words.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the end of what a process writes to its standard error: ONNX Runtime says there what it also answers, for each
+/// job that fails.
+async fn keep_last_words(mut from: ChildStderr, words: Arc<Mutex<Vec<u8>>>) {
+    let mut bytes = [0; 4096];
+    while let Ok(read) = from.read(&mut bytes).await {
+        if read == 0 {
+            return;
+        }
+        let mut words = locked(&words);
+        words.extend(&bytes[..read]);
+        let surplus = words.len().saturating_sub(LAST_WORDS);
+        words.drain(..surplus);
+    }
+}
+
+/// How a process ended, in words.
+fn ended(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.signal(), status.code()) {
+        (Some(9), _) => "its process was killed (signal 9), as the system does when memory runs out".to_owned(),
+        (Some(signal), _) => format!("its process crashed (signal {signal})"),
+        (None, code) => format!("its process ended by itself (exit code {})", code.unwrap_or_default()),
+    }
+}
