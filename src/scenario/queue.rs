@@ -52,6 +52,12 @@ pub(super) struct InForce {
 }
 
 impl Scenario {
+    /// Sets the order of requests for a server that knows its tenants, unless the scenario sets one: `fair`, so that no
+    /// tenant's backlog holds another's requests up. Returns the order in force.
+    pub fn order_between_tenants(&mut self) -> Order {
+        *self.queue.order.get_or_insert(Order::Fair)
+    }
+
     /// The discipline in force.
     pub(super) fn discipline(&self) -> InForce {
         let ours = self.allocation.policy == AllocationKind::WhatIf && self.system.policy == System::Modm;

@@ -88,6 +88,8 @@ pub enum Entry {
     Picture(String, Picture),
     /// What the tenant of this name has used.
     Used(String, Used),
+    /// This picture of the results is forgotten; answered when its file may go.
+    Remove(String),
     /// Jobs and pictures of before this time are forgotten; answered when the pictures' files may go.
     Forget(u64),
 }
@@ -254,6 +256,7 @@ fn commit<'a>(
                     ages.insert((picture.created, id.as_str()), ()).map_err(|error| wrong(&error))?;
                 }
                 Entry::Used(tenant, images) => put(&mut used, tenant, images, &wrong)?,
+                Entry::Remove(id) => forgotten.extend(remove(id, &mut pictures, &mut ages, &wrong)?),
                 Entry::Forget(before) => {
                     forgotten.extend(forget(*before, &mut jobs, &mut pictures, &mut ages, &wrong)?);
                 }
@@ -274,6 +277,20 @@ fn put(
 ) -> Result<(), LedgerError> {
     let bytes = serde_json::to_vec(value).map_err(|error| wrong(&error))?;
     table.insert(id, bytes.as_slice()).map(drop).map_err(|error| wrong(&error))
+}
+
+/// Forgets a picture; its name, if it was there.
+fn remove(
+    id: &str,
+    pictures: &mut Rows<'_>,
+    ages: &mut Table<'_, (u64, &'static str), ()>,
+    wrong: &dyn Fn(&dyn Display) -> LedgerError,
+) -> Result<Option<String>, LedgerError> {
+    let Some(picture) = pictures.remove(id).map_err(|error| wrong(&error))? else { return Ok(None) };
+    let Picture { created, .. } = serde_json::from_slice(picture.value()).map_err(|error| wrong(&error))?;
+    drop(picture);
+    ages.remove((created, id)).map_err(|error| wrong(&error))?;
+    Ok(Some(id.to_owned()))
 }
 
 /// Forgets what came before a time, except jobs that are open; the pictures among it.

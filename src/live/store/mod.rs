@@ -2,7 +2,7 @@
 //! came about. What is there is whole, whenever the program was killed: a picture is written before its
 //! record, and an entry is there if its record is. Which images are cached is the core's business, not this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -88,10 +88,36 @@ enum Order {
 struct Known {
     /// Numbers of the images of this run.
     numbers: BTreeMap<ImageId, u64>,
+    /// Tenants by number; none where nobody is known to have asked.
+    owners: BTreeMap<u64, Option<Arc<str>>>,
+    /// The same the other way round, so that listing one tenant's costs nothing of the others'.
+    by_owner: BTreeMap<Option<Arc<str>>, BTreeSet<u64>>,
     /// Not on disk yet.
     unwritten: BTreeMap<ImageId, Arc<Picture>>,
     /// What could not be written or removed.
     failures: Vec<String>,
+}
+
+impl Known {
+    fn insert(&mut self, image: ImageId, number: u64, tenant: Option<&str>) {
+        let tenant: Option<Arc<str>> = tenant.map(Into::into);
+        self.numbers.insert(image, number);
+        self.owners.insert(number, tenant.clone());
+        self.by_owner.entry(tenant).or_default().insert(number);
+    }
+
+    fn remove(&mut self, image: ImageId) -> Option<u64> {
+        self.unwritten.remove(&image);
+        let number = self.numbers.remove(&image)?;
+        let tenant = self.owners.remove(&number).flatten();
+        if let Some(numbers) = self.by_owner.get_mut(&tenant) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_owner.remove(&tenant);
+            }
+        }
+        Some(number)
+    }
 }
 
 /// Reads pictures; shared by the workers.
@@ -173,13 +199,26 @@ impl Sources {
         fs::metadata(self.folder.join(record_name(number))).ok()?.modified().ok()
     }
 
-    /// Numbers of what is cached, below `before`, newest first.
+    /// The tenant of a cached picture; `None` if nobody is known to have asked for it.
+    ///
+    /// # Errors
+    /// There is no such picture in the cache.
+    pub fn owner(&self, number: u64) -> Result<Option<Arc<str>>, String> {
+        self.known().owners.get(&number).cloned().ok_or_else(|| format!("picture {number} is not cached"))
+    }
+
+    /// Numbers of at most `most` cached pictures of these tenants (of all if `None`), below `before`, newest first.
     #[must_use]
-    pub fn numbers(&self, before: Option<u64>) -> Vec<u64> {
+    pub fn newest(&self, tenants: Option<&[&str]>, before: Option<u64>, most: usize) -> Vec<u64> {
         let known = self.known();
-        let mut numbers: Vec<u64> =
-            known.numbers.values().copied().filter(|number| before.is_none_or(|before| *number < before)).collect();
+        let below = ..before.unwrap_or(u64::MAX);
+        let Some(tenants) = tenants else {
+            return known.owners.range(below).rev().take(most).map(|(number, _)| *number).collect();
+        };
+        let own = tenants.iter().filter_map(|tenant| known.by_owner.get(&Some((*tenant).into())));
+        let mut numbers: Vec<u64> = own.flat_map(|numbers| numbers.range(below).rev().take(most)).copied().collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers.truncate(most);
         numbers
     }
 
@@ -233,9 +272,9 @@ impl Store {
         self.sources.clone()
     }
 
-    /// An entry of an earlier run is called so in this one.
-    pub fn adopt(&self, image: ImageId, number: u64) {
-        self.sources.known().numbers.insert(image, number);
+    /// Takes an entry of an earlier run over as an image of this one.
+    pub fn adopt(&self, image: ImageId, entry: &Found) {
+        self.sources.known().insert(image, entry.number, entry.tenant.as_deref());
     }
 
     /// The number of an image.
@@ -248,22 +287,18 @@ impl Store {
     pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) {
         let number = self.next;
         self.next += 1;
+        let record = Box::new(record(picture_name(number, self.format)));
         {
             let mut known = self.sources.known();
-            known.numbers.insert(image, number);
+            known.insert(image, number, record.tenant.as_deref());
             known.unwritten.insert(image, picture.clone());
         }
-        let record = Box::new(record(picture_name(number, self.format)));
         self.order(Order::Keep { image, number, picture, record });
     }
 
     /// Lets an image go.
     pub fn release(&mut self, image: ImageId) {
-        let number = {
-            let mut known = self.sources.known();
-            known.unwritten.remove(&image);
-            known.numbers.remove(&image)
-        };
+        let number = self.sources.known().remove(image);
         if let Some(number) = number {
             self.order(Order::Remove { number });
         }

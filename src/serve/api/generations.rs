@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::ask::{Format, Wanted};
 use super::pictures::{self, Made, RESULT};
-use super::{ApiError, Caller, Shared, fresh_name, seconds_since_1970};
+use super::{Access, ApiError, Shared, fresh_name, seconds_since_1970};
 use crate::request::RequestId;
 use crate::serve::desk::Desk;
 
@@ -47,8 +47,9 @@ impl Drop for Withdraws {
     }
 }
 
-pub(super) async fn generate(State(server): Shared, caller: Caller, wanted: Wanted) -> Result<Response, ApiError> {
-    let mut tickets = server.submit(&caller, wanted.asks(&caller))?;
+pub(super) async fn generate(State(server): Shared, access: Access, wanted: Wanted) -> Result<Response, ApiError> {
+    let caller = access.caller()?;
+    let mut tickets = server.submit(&access, wanted.asks(caller))?;
     let mut withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());
     let seconds = server.settings.timeout_s;
     let all = async {
@@ -81,7 +82,7 @@ pub(super) async fn generate(State(server): Shared, caller: Caller, wanted: Want
     };
     let answer = serde_json::to_vec(&answer).map_err(wrong)?;
     if wanted.format == Format::Url {
-        pictures::keep(&server, caller.name, files, None).await?;
+        pictures::keep(&server, caller.name.clone(), files, None).await?;
     }
     Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())
 }

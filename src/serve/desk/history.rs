@@ -69,6 +69,11 @@ impl History {
         history
     }
 
+    /// Windows of one tenant: workers are nobody's.
+    pub(super) fn without_workers() -> Self {
+        Self { models: Vec::new(), windows: VecDeque::from([Window::default()]), workers: Vec::new() }
+    }
+
     fn by_model(&self) -> Vec<u32> {
         let held = |model: &Arc<str>| self.workers.iter().filter(|worker| worker.model.as_ref() == Some(model)).count();
         self.models.iter().map(|model| held(model) as u32).collect()
@@ -104,6 +109,10 @@ impl History {
         (last.queued, last.workers_by_model) = (waiting as u64, by_model);
     }
 
+    pub(super) fn arrived(&mut self) {
+        self.last().arrivals += 1;
+    }
+
     pub(super) fn routed(&mut self, hit: bool) {
         self.last().routed += 1;
         self.last().hits += u64::from(hit);
@@ -116,7 +125,7 @@ impl History {
 
     pub(super) fn event(&mut self, event: &Event) {
         match event {
-            Event::Arrived(_) => self.last().arrivals += 1,
+            Event::Arrived(_) => self.arrived(),
             Event::JobCompleted { worker, .. }
             | Event::JobFailed { worker, .. }
             | Event::SourceMissing { worker, .. }
