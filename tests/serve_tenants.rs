@@ -129,7 +129,7 @@ fn a_tenant_sees_its_own_and_an_operator_the_whole_server() {
     assert!(server.terminate().success());
     write_keys(folder.path(), &[&second, &third]);
     let server = Served::start(&data, &flags).with_key(&ops);
-    assert!(server.said.contains("of nobody who has a key: set aside"), "{}", server.said);
+    assert!(server.said.contains("entries of the store are of nobody who has a key: set aside"), "{}", server.said);
     let (_, listed) = server.json("GET", "/v1/cache", None);
     assert!(listed["data"].as_array().unwrap().iter().all(|entry| entry["tenant"] == "bob"), "{listed}");
     assert_eq!(server.answer("GET", &format!("/v1/images/{cached}"), None).0, 404);
@@ -150,7 +150,12 @@ fn what_was_there_before_keys_belongs_to_nobody_who_asks_by_key() {
     let (alice, first) = key("alice", "");
     let keys = write_keys(folder.path(), &[&first]);
     let server = Served::start(&data, &["--keys", keys.to_str().unwrap()]).with_key(&alice);
-    assert!(server.said.contains("of nobody who has a key: set aside"), "{}", server.said);
+    assert!(server.said.contains("entries of the store are of nobody who has a key: set aside"), "{}", server.said);
+    assert!(
+        server.said.contains("1 ended jobs, 2 results and 0 quotas are of nobody who has a key"),
+        "{}",
+        server.said
+    );
     assert_eq!(server.json("GET", "/v1/cache", None).1["data"], json!([]));
     let (result, job) = (drawn["modm"][0]["id"].as_str().unwrap(), job["id"].as_str().unwrap());
     for path in [format!("/v1/images/{result}"), format!("/v1/images/{cached}"), format!("/v1/jobs/{job}")] {

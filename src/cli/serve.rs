@@ -140,6 +140,9 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
 
     make_folder(&command.data)?;
     let ledger = Ledger::open(&command.data).map_err(|error| InputError::new(&command.data, error.to_string()))?;
+    if keys.is_some() {
+        warn_of_strangers(&ledger, &tenants)?;
+    }
     let results = command.data.join("results");
     make_folder(&results)?;
     let ids = PictureIds::open(&command.data)?;
@@ -169,6 +172,16 @@ fn start_logs(json: bool) {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Somebody may listen already, in tests.
     let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
+}
+
+/// Says what the ledger has of nobody who has a key: no key leads to it.
+fn warn_of_strangers(ledger: &Ledger, tenants: &[String]) -> anyhow::Result<()> {
+    let [jobs, pictures, quotas] = ledger.strangers(tenants)?;
+    if jobs + pictures + quotas > 0 {
+        let what = format!("{jobs} ended jobs, {pictures} results and {quotas} quotas");
+        tracing::warn!("{what} are of nobody who has a key: set aside, no key leads to them");
+    }
+    Ok(())
 }
 
 /// A trace that nobody replays: it says who the tenants are.

@@ -404,3 +404,27 @@ fn picture_name(number: u64, format: ImageFormat) -> String {
 fn record_name(number: u64) -> String {
     format!("{number:0DIGITS$}.json")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::RequestId;
+
+    #[test]
+    fn pictures_are_listed_by_tenant_a_page_at_a_time() {
+        let sources = Sources { folder: PathBuf::from("none"), known: Arc::default() };
+        let image = |number: u64| ImageId::of_request(RequestId(number as u32));
+        for number in 0..100 {
+            let tenant = [Some("a"), Some("b"), None][number as usize % 3];
+            sources.known().insert(image(number), number, tenant);
+        }
+        assert_eq!(sources.newest(Some(&["a"]), None, 3), [99, 96, 93]);
+        assert_eq!(sources.newest(Some(&["a"]), Some(93), 3), [90, 87, 84]);
+        assert_eq!(sources.newest(Some(&["b", "a"]), Some(4), 9), [3, 1, 0]);
+        assert_eq!(sources.newest(None, Some(3), 9), [2, 1, 0]);
+        assert_eq!(sources.newest(Some(&["c"]), None, 3), [] as [u64; 0]);
+        assert_eq!((sources.owner(0), sources.owner(2)), (Ok(Some("a".into())), Ok(None)));
+        assert_eq!(sources.known().remove(image(96)), Some(96));
+        assert_eq!((sources.newest(Some(&["a"]), None, 2), sources.owner(96).is_err()), (vec![99, 93], true));
+    }
+}

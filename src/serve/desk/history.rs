@@ -69,7 +69,7 @@ impl History {
         history
     }
 
-    /// Windows of one tenant: workers are nobody's.
+    /// Windows of one tenant, which has no workers of its own.
     pub(super) fn without_workers() -> Self {
         Self { models: Vec::new(), windows: VecDeque::from([Window::default()]), workers: Vec::new() }
     }

@@ -2,6 +2,7 @@
 //! picture over. This file is the side of the network, `clerk` that of the loop; neither holds the other up: the network
 //! touches a queue and nothing else, and the loop takes it whole.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -32,7 +33,7 @@ pub struct Ask {
     pub prompt: Arc<str>,
     /// Who asks.
     pub tenant: TenantId,
-    /// What its noise derives from, if whoever asks says so: a seed, and which picture of it.
+    /// What its noise derives from: a seed, and which picture of it. If whoever asks does not say, the desk does.
     pub seed: Option<(u64, u64)>,
     /// When it should be done, counted from now.
     pub deadline: Option<Duration>,
@@ -147,6 +148,9 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     next: u32,
+    /// Requests of each tenant so far. Noise goes by these: with the number over all, a picture would tell how many others
+    /// asked for.
+    asked: BTreeMap<TenantId, u64>,
     incoming: Vec<Came>,
 }
 
@@ -235,7 +239,7 @@ impl Desk {
         // Likewise, so that arrivals are in the order of time.
         let now = self.now();
         let first = queue.incoming.is_empty();
-        let tickets = asks.into_iter().map(|ask| queue.take_in(now, ask)).collect();
+        let tickets = asks.into_iter().map(|ask| queue.take_in(now, self.0.facts.seed, ask)).collect();
         drop(queue);
         // What is not the first was announced with the first.
         if first {
@@ -308,7 +312,10 @@ impl Inner {
 }
 
 impl Queue {
-    fn take_in(&mut self, now: Time, ask: Ask) -> Ticket {
+    fn take_in(&mut self, now: Time, seed: u64, mut ask: Ask) -> Ticket {
+        let asked = self.asked.entry(ask.tenant).or_default();
+        ask.seed = ask.seed.or(Some((seed, *asked)));
+        *asked += 1;
         let id = RequestId(self.next);
         self.next = self.next.wrapping_add(1);
         let deadline = ask.deadline.map(|deadline| now + deadline);
