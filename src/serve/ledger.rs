@@ -384,7 +384,7 @@ mod tests {
         }
         let ledger = Ledger::open(folder.path()).expect("a ledger");
         let counts = |tenants: &[&str]| {
-            let tenants: Vec<String> = tenants.iter().map(ToString::to_string).collect();
+            let tenants: Vec<String> = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
             ledger.strangers(&tenants).expect("read")
         };
         assert_eq!((counts(&["a", "b"]), counts(&["b"])), ([1, 0, 0], [1, 1, 1]), "the job that ended is nobody's");

@@ -10,27 +10,27 @@ use serde_json::Value;
 use crate::onnxruntime;
 
 /// Few steps, so that a picture takes some hundredths of a second.
-pub const SHORT: [&str; 4] = ["--set", "models.steps=26", "--set", "system.bounds=[[0.80, 10], [0.90, 20]]"];
-pub const PROMPT: &str = "a small red circle at the top left on white";
+pub(crate) const SHORT: [&str; 4] = ["--set", "models.steps=26", "--set", "system.bounds=[[0.80, 10], [0.90, 20]]"];
+pub(crate) const PROMPT: &str = "a small red circle at the top left on white";
 
-pub fn modm(arguments: &[&str]) -> Command {
+pub(crate) fn modm(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_modm"));
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
     command
 }
 
 /// A server on a free port.
-pub struct Served {
-    pub child: Child,
-    pub address: String,
+pub(crate) struct Served {
+    pub(crate) child: Child,
+    pub(crate) address: String,
     /// Before it listened.
-    pub said: String,
-    pub agent: ureq::Agent,
-    pub key: Option<String>,
+    pub(crate) said: String,
+    pub(crate) agent: ureq::Agent,
+    pub(crate) key: Option<String>,
 }
 
 impl Served {
-    pub fn start(data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
         onnxruntime::library();
         let data = data.display().to_string();
         let place = ["serve", "scenarios/live-shapes.toml", "--data", &data, "--listen", "127.0.0.1:0"];
@@ -50,12 +50,17 @@ impl Served {
         Self { child, address, said, agent, key: None }
     }
 
-    pub fn with_key(mut self, key: &str) -> Self {
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
         self.key = Some(key.to_owned());
         self
     }
 
-    pub fn answer(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, ureq::http::HeaderMap, Vec<u8>) {
+    pub(crate) fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (u16, ureq::http::HeaderMap, Vec<u8>) {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.address));
         let request = match &self.key {
             Some(key) => request.header("authorization", format!("Bearer {key}")),
@@ -71,17 +76,17 @@ impl Served {
         (parts.status.as_u16(), parts.headers, body.read_to_vec().unwrap())
     }
 
-    pub fn json(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) fn json(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let (status, _, bytes) = self.answer(method, path, body);
         (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{status}: {bytes:?}")))
     }
 
-    pub fn draw(&self, body: &Value) -> (u16, Value) {
+    pub(crate) fn draw(&self, body: &Value) -> (u16, Value) {
         self.json("POST", "/v1/images/generations", Some(body))
     }
 
     /// The job at its end.
-    pub fn ended(&self, id: &str) -> Value {
+    pub(crate) fn ended(&self, id: &str) -> Value {
         loop {
             let (status, job) = self.json("GET", &format!("/v1/jobs/{id}"), None);
             assert_eq!(status, 200, "{job}");
@@ -92,11 +97,11 @@ impl Served {
         }
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    pub fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal("-TERM");
         self.child.wait().unwrap()
     }
@@ -110,12 +115,12 @@ impl Drop for Served {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-pub fn pause(milliseconds: u64) {
+pub(crate) fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
 /// A tenant's key, and what the file of keys says of it.
-pub fn key(tenant: &str, more: &str) -> (String, String) {
+pub(crate) fn key(tenant: &str, more: &str) -> (String, String) {
     let made = modm(&["key", tenant]).output().unwrap();
     let said = String::from_utf8(made.stderr).unwrap();
     (
