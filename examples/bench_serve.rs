@@ -41,6 +41,7 @@ use modm::scenario::{Inputs, Scenario, Source, TraceInputs, initial_allocation};
 use modm::scheduler::{Action, Event, Output};
 use modm::serve::api::{Server, Usage, answers};
 use modm::serve::desk::{Desk, Facts};
+use modm::serve::ids::PictureIds;
 use modm::serve::ledger::Ledger;
 use modm::serve::listen::listen;
 use modm::serve::meter::Meter;
@@ -198,8 +199,10 @@ fn prepared() -> anyhow::Result<(Scenario, Inputs, Desk)> {
         total_steps: scenario.models.steps,
         seed: 1,
         slo: Length::from_seconds_saturating(inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, 50)),
+        public: Vec::new(),
         max_queue: 1_000_000,
         disk_limit: Duration::from_secs(30),
+        max_queue_per_tenant: 1_000_000,
     };
     Ok((scenario, inputs, Desk::new(facts, Meter::default(), None)))
 }
@@ -275,8 +278,8 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
         results,
         settings: scenario.serve.clone(),
         keys: None,
-        scope: scenario.tenants.scope,
         public: Vec::new(),
+        ids: PictureIds::fresh(),
         size: [SIZE, SIZE],
         origin: "http://localhost".to_owned(),
         usage,

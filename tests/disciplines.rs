@@ -305,6 +305,31 @@ fn fair_shares_are_off_by_no_more_than_a_request_of_each() {
 }
 
 #[test]
+fn within_a_fair_share_the_request_that_must_start_first_goes_first() {
+    // All there at once, two tenants: each has every second start, and its own are in order of their deadlines.
+    let deadline = |row: u32| Some(f64::from(1_000 - row / 2 * 7 % 97));
+    let tasks: Vec<Task> =
+        (0..100).map(|row| Task { tenant: row % 2, deadline: deadline(row), ..Task::new(0.0, 1.0) }).collect();
+    let done = run(&tasks, 1, queue(Order::FairSlack, Late::InTurn));
+    let mut starts: Vec<(Time, u32, f64)> = done
+        .iter()
+        .zip(&tasks)
+        .map(|(done, task)| (done.start.unwrap(), task.tenant, task.deadline.unwrap()))
+        .collect();
+    starts.sort_by_key(|(start, ..)| *start);
+    // The first two start with the lowest tags of both, and then one of each with every tag.
+    for pair in starts[2..].chunks_exact(2) {
+        assert_ne!(pair[0].1, pair[1].1, "they take turns");
+    }
+    for tenant in 0..2 {
+        // The first start of all is that of the first request, which did not wait.
+        let own: Vec<f64> =
+            starts[1..].iter().filter(|(_, of, _)| *of == tenant).map(|(.., deadline)| *deadline).collect();
+        assert!(own.is_sorted(), "{tenant}: {own:?}");
+    }
+}
+
+#[test]
 fn who_comes_after_a_pause_gets_no_credit_for_it() {
     let idle = |row: u32| Task { tenant: u32::from(row >= 50), ..Task::new(if row < 50 { 0.0 } else { 20.5 }, 1.0) };
     let tasks: Vec<Task> = (0..100).map(idle).collect();

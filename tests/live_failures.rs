@@ -212,7 +212,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     let disk = BadDisk { trouble, written: AtomicU32::new(0) };
     let Opened { store, found, .. } = Store::open(store_folder, ImageFormat::Png, "test", disk).unwrap();
     for (row, entry) in (0..).zip(&found) {
-        store.adopt(ImageId::warm(row), entry.number);
+        store.adopt(ImageId::warm(row), entry);
     }
     let public = |entry: Found| WarmImage { key: entry.key, owner: Owner::Public, bytes: None };
     let warm: Vec<WarmImage> = found.into_iter().map(public).collect();

@@ -13,24 +13,27 @@ use tokio::sync::oneshot;
 
 mod ending;
 
-use super::live::{Cached, Equipment, LibraryArguments, prepare};
+use super::live::{Cached, Equipment, LibraryArguments, Strangers, prepare};
 use super::make_folder;
 use super::run::Prepared;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
-use crate::live::executor::{Book, Intake, Live, Setting};
+use crate::live::executor::{Intake, Live, Setting};
 use crate::model::{GpuId, ModelId};
 use crate::replay::{Executor, replay};
+use crate::request::TenantId;
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::WarmImage;
 use crate::serve::api::{Server, Usage, answers, resume};
 use crate::serve::desk::{Desk, Facts};
+use crate::serve::ids::PictureIds;
 use crate::serve::keys::{Keys, fresh};
 use crate::serve::ledger::Ledger;
 use crate::serve::listen::listen;
 use crate::serve::meter::Meter;
+use crate::serve::settings::ServeSettings;
 use crate::serve::traffic::{Traffic, repair};
 use crate::time::{Duration, Time};
 use crate::trace::{Columns, Trace};
@@ -86,14 +89,21 @@ pub(super) struct Serve {
 pub(super) struct Key {
     /// The tenant's name
     tenant: String,
+    /// A key that sees the whole server: counters, status and cached pictures of all; it draws only if the tenant has
+    /// another key
+    #[arg(long)]
+    operator: bool,
 }
 
 pub(super) fn key(command: &Key) {
     let (key, sha256) = fresh();
-    let table = toml::Table::from_iter([
+    let mut table = toml::Table::from_iter([
         ("tenant".to_owned(), toml::Value::from(command.tenant.as_str())),
         ("sha256".to_owned(), toml::Value::from(sha256)),
     ]);
+    if command.operator {
+        table.insert("operator".to_owned(), toml::Value::from(true));
+    }
     print!("[[key]]\n{table}\n");
     eprintln!("key of {}: {key}", command.tenant);
 }
@@ -114,7 +124,7 @@ struct Loop {
 pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     start_logs(command.log_json);
     let (source, sets) = (Source::read(&command.scenario)?, sets(command)?);
-    let scenario = source.scenario(&sets)?;
+    let mut scenario = source.scenario(&sets)?;
     let mut settings = scenario.serve.clone();
     settings.listen = command.listen.unwrap_or(settings.listen);
     settings.rate_per_min = command.rate_per_min.unwrap_or(settings.rate_per_min);
@@ -123,7 +133,13 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     settings.keys.clone_from(&keys);
     settings.check(source.file())?;
     let keys = keys.map(|file| Keys::read(&file)).transpose()?;
-    let tenants = tenants(keys.as_ref());
+    let tenants = keys.as_ref().map(Keys::tenants).unwrap_or_default();
+    if keys.is_some() {
+        let set = scenario.queue.order.is_some();
+        let order = toml::Value::try_from(scenario.order_between_tenants())?;
+        let why = if set { "as the scenario sets it" } else { "since there are keys and the scenario sets none" };
+        tracing::info!("queue.order = {order}, {why}");
+    }
     let library = command.library.open()?;
     let trace = Arc::new(nobody(&tenants));
     let prepared = prepare(&source, &sets, scenario, Some(trace), false)?;
@@ -131,20 +147,25 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
 
     make_folder(&command.data)?;
     let ledger = Ledger::open(&command.data).map_err(|error| InputError::new(&command.data, error.to_string()))?;
+    if keys.is_some() {
+        warn_of_strangers(&ledger, &tenants)?;
+    }
     let results = command.data.join("results");
     make_folder(&results)?;
-    let cached = Cached::open(&prepared, &equipment, source.file(), &command.data.join("store"))?;
+    let ids = PictureIds::open(&command.data)?;
+    let strangers = if keys.is_some() { Strangers::WithoutKnownOwner } else { Strangers::OfOtherTenants };
+    let cached = Cached::open(&prepared, &equipment, source.file(), &command.data.join("store"), strangers)?;
     for warning in &cached.warnings {
         tracing::warn!("{warning}");
     }
     let sources = cached.store.sources();
     let traffic = traffic(command, &settings, &tenants, &cached.warm)?;
-    let desk = Desk::new(facts(&prepared, &tenants, settings.max_queue as usize), Meter::default(), traffic);
-    let (size, scope, listen) = (equipment.palette.size, prepared.scenario.tenants.scope, settings.listen);
+    let desk = Desk::new(facts(&prepared, &tenants, &settings), Meter::default(), traffic);
+    let (size, listen) = (equipment.palette.size, settings.listen);
     let public = prepared.scenario.tenants.public.clone();
     let work = Loop { abort: Arc::default(), prepared, equipment, cached, desk: desk.clone() };
     let usage = Usage::of(&settings, keys.as_ref(), &tenants, &ledger)?;
-    let server = |origin| Server { desk, sources, ledger, results, settings, keys, scope, public, size, origin, usage };
+    let server = |origin| Server { desk, sources, ledger, results, settings, keys, public, ids, size, origin, usage };
     serve(command, listen, work, server)
 }
 
@@ -160,15 +181,14 @@ fn start_logs(json: bool) {
     let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
 }
 
-/// Names of tenants, each once.
-fn tenants(keys: Option<&Keys>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for tenant in keys.into_iter().flat_map(Keys::tenants) {
-        if !names.contains(&tenant.tenant) {
-            names.push(tenant.tenant.clone());
-        }
+/// Says what the ledger has of nobody who has a key: no key leads to it.
+fn warn_of_strangers(ledger: &Ledger, tenants: &[String]) -> anyhow::Result<()> {
+    let [jobs, pictures, quotas] = ledger.strangers(tenants)?;
+    if jobs + pictures + quotas > 0 {
+        let what = format!("{jobs} ended jobs, {pictures} results and {quotas} quotas");
+        tracing::warn!("{what} are of nobody who has a key: set aside, no key leads to them");
     }
-    names
+    Ok(())
 }
 
 /// A trace that nobody replays: it says who the tenants are.
@@ -183,28 +203,31 @@ fn nobody(tenants: &[String]) -> TraceInputs {
     TraceInputs::of(Trace::new(columns))
 }
 
-fn facts(prepared: &Prepared, tenants: &[String], max_queue: usize) -> Facts {
+fn facts(prepared: &Prepared, tenants: &[String], settings: &ServeSettings) -> Facts {
     let scenario = &prepared.scenario;
     let full = prepared.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, scenario.models.steps);
     let multiple = scenario.slo.multiples.first().copied().unwrap_or(2.0);
     let types = scenario.gpu_types();
+    let number = |name: &String| tenants.iter().position(|tenant| tenant == name).map(|place| TenantId(place as u32));
     Facts {
         models: scenario.model_names().into_iter().map(Into::into).collect(),
         gpus: scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect(),
         initial: initial_allocation(scenario).targets,
         tenants: tenants.to_vec(),
+        public: scenario.tenants.public.iter().filter_map(number).collect(),
         total_steps: scenario.models.steps,
         seed: scenario.seed,
         slo: Duration::from_seconds_saturating(multiple * full),
-        max_queue,
         disk_limit: HostDuration::from_secs_f64(scenario.live.limits.disk_s),
+        max_queue: settings.max_queue as usize,
+        max_queue_per_tenant: settings.queue_share(tenants.len()),
     }
 }
 
 /// A new trace of what comes in, if it is recorded; those of earlier runs made whole.
 fn traffic(
     command: &Serve,
-    settings: &crate::serve::settings::ServeSettings,
+    settings: &ServeSettings,
     tenants: &[String],
     warm: &[WarmImage],
 ) -> anyhow::Result<Option<Traffic>> {
@@ -279,8 +302,8 @@ impl Loop {
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         let mut actions = Vec::new();
         let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
-        for (row, number) in (0..).zip(numbers) {
-            desk.kept(ImageId::warm(row), number);
+        for (row, (number, owner)) in (0..).zip(numbers) {
+            desk.adopted(ImageId::warm(row), number, owner);
         }
         for action in actions {
             desk.record(Time::ZERO, Record::Action(&action));

@@ -52,6 +52,14 @@ pub(super) struct InForce {
 }
 
 impl Scenario {
+    /// Sets the order of requests for a server that knows its tenants, unless the scenario sets one: `fair`, so that no
+    /// tenant's backlog holds another's requests up, or `fair_slack` where `slack` would be the default. Returns the order
+    /// in force.
+    pub fn order_between_tenants(&mut self) -> Order {
+        let fair = if self.discipline().order == Order::Slack { Order::FairSlack } else { Order::Fair };
+        *self.queue.order.get_or_insert(fair)
+    }
+
     /// The discipline in force.
     pub(super) fn discipline(&self) -> InForce {
         let ours = self.allocation.policy == AllocationKind::WhatIf && self.system.policy == System::Modm;

@@ -18,7 +18,7 @@ impl Scheduler {
         let Some(waits) = self.requests.get(request.0).filter(|pending| pending.phase == Phase::Waiting) else {
             return;
         };
-        let Some(waits) = waits.waits else { return };
+        let Some(waits) = waits.waits.map(|waits| self.backlog.current(&waits)) else { return };
         let before = self.before(&waits);
         if self.would_be_in_time(now, &waits, &before) {
             return;

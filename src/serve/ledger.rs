@@ -88,6 +88,8 @@ pub enum Entry {
     Picture(String, Picture),
     /// What the tenant of this name has used.
     Used(String, Used),
+    /// This picture of the results is forgotten; answered when its file may go.
+    Remove(String),
     /// Jobs and pictures of before this time are forgotten; answered when the pictures' files may go.
     Forget(u64),
 }
@@ -182,6 +184,38 @@ impl Ledger {
         found.map(|found| serde_json::from_slice(found.value()).map_err(|error| wrong(&error))).transpose()
     }
 
+    /// Numbers of ended jobs, of pictures and of quotas whose tenant is none of these.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn strangers(&self, tenants: &[String]) -> Result<[u64; 3], LedgerError> {
+        /// The part of a row that says whose it is.
+        #[derive(Deserialize)]
+        struct Owned {
+            tenant: Option<String>,
+            status: Option<Status>,
+        }
+        let wrong = wrong(&self.file);
+        let reading = self.database.begin_read().map_err(|error| wrong(&error))?;
+        let is_stranger = |tenant: Option<&str>| tenant.is_none_or(|name| !tenants.iter().any(|known| known == name));
+        let mut counts = [0; 3];
+        for (count, table) in counts.iter_mut().zip([JOBS, PICTURES]) {
+            let table = reading.open_table(table).map_err(|error| wrong(&error))?;
+            for row in table.iter().map_err(|error| wrong(&error))? {
+                let (_, value) = row.map_err(|error| wrong(&error))?;
+                let Owned { tenant, status } = serde_json::from_slice(value.value()).map_err(|error| wrong(&error))?;
+                *count += u64::from(is_stranger(tenant.as_deref()) && status != Some(Status::Queued));
+            }
+        }
+        let quotas = reading.open_table(USED).map_err(|error| wrong(&error))?;
+        for row in quotas.iter().map_err(|error| wrong(&error))? {
+            let (tenant, _) = row.map_err(|error| wrong(&error))?;
+            // The quota of a server without keys has an empty name, which no tenant has.
+            counts[2] += u64::from(is_stranger(Some(tenant.value())));
+        }
+        Ok(counts)
+    }
+
     /// Jobs that were taken in and have not ended, in the order of their names: to be begun again.
     ///
     /// # Errors
@@ -254,6 +288,7 @@ fn commit<'a>(
                     ages.insert((picture.created, id.as_str()), ()).map_err(|error| wrong(&error))?;
                 }
                 Entry::Used(tenant, images) => put(&mut used, tenant, images, &wrong)?,
+                Entry::Remove(id) => forgotten.extend(remove(id, &mut pictures, &mut ages, &wrong)?),
                 Entry::Forget(before) => {
                     forgotten.extend(forget(*before, &mut jobs, &mut pictures, &mut ages, &wrong)?);
                 }
@@ -274,6 +309,20 @@ fn put(
 ) -> Result<(), LedgerError> {
     let bytes = serde_json::to_vec(value).map_err(|error| wrong(&error))?;
     table.insert(id, bytes.as_slice()).map(drop).map_err(|error| wrong(&error))
+}
+
+/// Forgets a picture; its name, if it was there.
+fn remove(
+    id: &str,
+    pictures: &mut Rows<'_>,
+    ages: &mut Table<'_, (u64, &'static str), ()>,
+    wrong: &dyn Fn(&dyn Display) -> LedgerError,
+) -> Result<Option<String>, LedgerError> {
+    let Some(picture) = pictures.remove(id).map_err(|error| wrong(&error))? else { return Ok(None) };
+    let Picture { created, .. } = serde_json::from_slice(picture.value()).map_err(|error| wrong(&error))?;
+    drop(picture);
+    ages.remove((created, id)).map_err(|error| wrong(&error))?;
+    Ok(Some(id.to_owned()))
 }
 
 /// Forgets what came before a time, except jobs that are open; the pictures among it.
@@ -334,11 +383,21 @@ mod tests {
             assert!(Ledger::open(folder.path()).is_err(), "one program at a time");
         }
         let ledger = Ledger::open(folder.path()).expect("a ledger");
+        let counts = |tenants: &[&str]| {
+            let tenants: Vec<String> = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
+            ledger.strangers(&tenants).expect("read")
+        };
+        assert_eq!((counts(&["a", "b"]), counts(&["b"])), ([1, 0, 0], [1, 1, 1]), "the job that ended is nobody's");
         let open: Vec<String> = ledger.open_jobs().expect("jobs").into_iter().map(|job| job.id).collect();
         assert_eq!(open, ["a", "b"]);
         assert_eq!(ledger.picture("p").expect("read").and_then(|picture| picture.tenant), Some("a".to_owned()));
         assert_eq!(ledger.used("a").expect("read"), Some(Used { day: 3, images: 5 }));
         assert_eq!(ledger.job("none").expect("read"), None);
+        let other = Picture { tenant: None, created: 6 };
+        ledger.write(vec![Entry::Picture("q".to_owned(), other)]).await.expect("written");
+        assert_eq!(ledger.write(vec![Entry::Remove("q".to_owned())]).await.expect("written"), ["q"]);
+        assert_eq!(ledger.write(vec![Entry::Remove("q".to_owned())]).await.expect("written"), [] as [String; 0]);
+        assert_eq!(ledger.picture("q").expect("read"), None);
         assert_eq!(ledger.write(vec![Entry::Forget(100)]).await.expect("written"), ["p"]);
         assert!(
             ledger.job("c").expect("read").is_none() && ledger.job("a").expect("read").is_some(),

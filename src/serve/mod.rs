@@ -8,6 +8,8 @@ pub mod api;
 #[cfg(feature = "serve")]
 pub mod desk;
 #[cfg(feature = "serve")]
+pub mod ids;
+#[cfg(feature = "serve")]
 pub mod keys;
 #[cfg(feature = "serve")]
 pub mod ledger;

@@ -18,9 +18,16 @@ pub struct ServeSettings {
     pub keys: Option<PathBuf>,
     /// Requests that may wait for a worker, over all tenants.
     pub max_queue: u32,
-    /// Images a minute that a tenant may ask for, unless its key says otherwise.
+    /// Requests of one tenant that may wait; if absent, half of `max_queue` where there are several tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue_per_tenant: Option<u32>,
+    /// Images a minute that may be asked for with a key, unless the key says otherwise.
     pub rate_per_min: u32,
-    /// Images a day (UTC) likewise; none without a limit.
+    /// Images at once that may be asked for with a key, unless the key says otherwise; if absent, a tenth of the rate, but
+    /// ten where the rate allows ten a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// Images a day (UTC) that a tenant may ask for, unless its keys say otherwise; none without a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images_per_day: Option<u64>,
     /// Characters of a prompt.
@@ -49,7 +56,9 @@ impl Default for ServeSettings {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             keys: None,
             max_queue: 1000,
+            max_queue_per_tenant: None,
             rate_per_min: 600,
+            burst: None,
             images_per_day: None,
             max_prompt: 4000,
             max_body: 65_536,
@@ -72,7 +81,9 @@ impl ServeSettings {
     pub fn check(&self, file: &Path) -> Result<(), InputError> {
         let counts = [
             ("max_queue", u64::from(self.max_queue), 1_000_000),
+            ("max_queue_per_tenant", u64::from(self.max_queue_per_tenant.unwrap_or(1)), u64::from(self.max_queue)),
             ("rate_per_min", u64::from(self.rate_per_min), 1_000_000),
+            ("burst", u64::from(self.burst.unwrap_or(1)), 1_000_000),
             ("images_per_day", self.images_per_day.unwrap_or(1), 1 << 53),
             ("max_prompt", self.max_prompt as u64, 100_000),
             ("max_body", self.max_body as u64, 16 << 20),
@@ -101,5 +112,36 @@ impl ServeSettings {
             return Err(InputError::new(file, message).value("serve.listen", format!("\"{}\"", self.listen)));
         }
         Ok(())
+    }
+    /// Requests of one tenant that may wait, where there are so many tenants.
+    #[must_use]
+    pub fn queue_share(&self, tenants: usize) -> usize {
+        let all = self.max_queue as usize;
+        self.max_queue_per_tenant.map_or(if tenants > 1 { all.div_ceil(2) } else { all }, |share| share as usize)
+    }
+
+    /// Images at once with a key of this rate, unless it says otherwise: six seconds of it. A request asks for ten at
+    /// most, so a key that may have ten a minute may have them at once.
+    #[must_use]
+    pub fn burst_at(&self, rate_per_min: u32) -> u32 {
+        self.burst.unwrap_or((rate_per_min / 10).max(rate_per_min.min(10)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_bursts_follow_from_what_is_set() {
+        let mut settings = ServeSettings { max_queue: 5, ..ServeSettings::default() };
+        assert_eq!((settings.queue_share(1), settings.queue_share(2)), (5, 3));
+        assert_eq!([3, 10, 100, 600].map(|rate| settings.burst_at(rate)), [3, 10, 10, 60]);
+        (settings.max_queue_per_tenant, settings.burst) = (Some(2), Some(7));
+        assert_eq!((settings.queue_share(1), settings.burst_at(600)), (2, 7));
+        assert!(settings.check(Path::new("s.toml")).is_ok());
+        settings.max_queue_per_tenant = Some(6);
+        let refused = settings.check(Path::new("s.toml")).expect_err("more than the queue").to_string();
+        assert!(refused.contains("serve.max_queue_per_tenant = 6: expected a whole number from 1 to 5"), "{refused}");
     }
 }

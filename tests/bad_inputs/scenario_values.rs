@@ -171,7 +171,7 @@ allocation.load_price = inf: expected a number from 0 to 1000000
 allocation.load_price = "x": expected a number
 models.serves.small = { misses = 5 } => models.serves.small.misses = 5: expected true or false
 models.serves.small = { hits = 5 } => models.serves.small.hits = 5: expected an array: [ ... ]
-queue.order = "fifo": expected one of "misses_first", "oldest", "deadline", "slack", "fair"
+queue.order = "fifo": expected one of "misses_first", "oldest", "deadline", "slack", "fair", "fair_slack"
 queue.order = 5: expected a word in quotes
 queue.late = "never": expected one of "in_turn", "last", "best", "reject"
 queue.fall_back = -1: expected a multiple from 0 to 1000000

@@ -49,6 +49,10 @@ struct Live {
     routed: Time,
     /// What the discipline goes by.
     key: u64,
+    /// The key that it got when it was routed.
+    first_key: u64,
+    /// Its latest start in time, as it was when it was routed.
+    latest_start: u64,
     /// Whether it was found to be late.
     late: bool,
     runs: Option<JobId>,
@@ -281,6 +285,8 @@ impl Shadow {
             order: 0,
             routed: Time::ZERO,
             key: 0,
+            first_key: 0,
+            latest_start: 0,
             late: false,
             runs: None,
             failures: 0,
@@ -323,8 +329,9 @@ impl Shadow {
             let hit = if self.kind(request) == DecisionKind::Hit { 1.0 } else { 0.0 };
             self.hits += (hit - self.hits) / 128.0;
             let key = self.key(request);
+            let latest_start = self.due(request).nanoseconds().saturating_sub(self.usual(request).nanoseconds());
             let live = self.live.get_mut(&request).unwrap();
-            (live.key, live.routed) = (key, self.now);
+            (live.first_key, live.latest_start, live.routed) = (key, latest_start, self.now);
             self.wait(request);
         }
     }
@@ -336,7 +343,7 @@ impl Shadow {
             Order::MissesFirst | Order::Oldest => 0,
             Order::Deadline => self.due(request).nanoseconds(),
             Order::Slack => self.due(request).nanoseconds().saturating_sub(self.usual(request).nanoseconds()),
-            Order::Fair => {
+            Order::Fair | Order::FairSlack => {
                 let start = self.virtual_now.max(self.ends.get(&tenant).copied().unwrap_or(0));
                 let service = self.usual(request).nanoseconds() as f64 / self.terms(tenant).weight;
                 self.ends.insert(tenant, start + service as u64);
@@ -510,11 +517,31 @@ impl Shadow {
         let live = self.live.get_mut(&request).unwrap();
         live.runs = None;
         live.late = false;
+        live.key = live.first_key;
+        let tenant = live.request.tenant;
         let class = self.class(request);
         if !self.classes.contains(&class) {
             self.classes.push(class);
         }
         assert!(self.waiting.insert(request));
+        if self.world.config.queue.order == Order::FairSlack {
+            self.deal_tags(tenant);
+        }
+    }
+
+    /// Of a tenant's requests in time, the one that must start first has the lowest tag, and so on.
+    fn deal_tags(&mut self, tenant: TenantId) {
+        let of_tenant = |request: &&RequestId| {
+            let live = &self.live[*request];
+            live.request.tenant == tenant && !live.late
+        };
+        let mut requests: Vec<RequestId> = self.waiting.iter().filter(of_tenant).copied().collect();
+        let mut tags: Vec<u64> = requests.iter().map(|request| self.live[request].key).collect();
+        tags.sort_unstable();
+        requests.sort_unstable_by_key(|request| (self.live[request].latest_start, self.live[request].order));
+        for (request, tag) in requests.iter().zip(tags) {
+            self.live.get_mut(request).unwrap().key = tag;
+        }
     }
 
     fn failed(&mut self, request: RequestId, reason: &str) {
@@ -630,7 +657,7 @@ impl Shadow {
             let Some((request, worker)) = (if late_goes { late } else { in_time }) else { break };
             self.passed_by = if late_goes { 0 } else { self.passed_by + u32::from(late.is_some()) };
             let requests = self.company(request, worker);
-            if !late_goes && self.world.config.queue.order == Order::Fair {
+            if !late_goes && [Order::Fair, Order::FairSlack].contains(&self.world.config.queue.order) {
                 let keys = requests.iter().map(|request| self.live[request].key);
                 self.virtual_now = keys.fold(self.virtual_now, u64::max);
             }

@@ -295,7 +295,7 @@ fn queue(draws: &mut impl rand::Rng, system: System, tenants: u32, due: Duration
     if draws.random() {
         return QueueSettings { order: system.default_order(), ..QueueSettings::paper() };
     }
-    let orders = [Order::MissesFirst, Order::Oldest, Order::Deadline, Order::Slack, Order::Fair];
+    let orders = [Order::MissesFirst, Order::Oldest, Order::Deadline, Order::Slack, Order::Fair, Order::FairSlack];
     let terms = (0..draws.random_range(0..=tenants))
         .map(|_| Terms { weight: draws.random_range(0.5..4.0), priority: draws.random_range(0..3) })
         .collect();

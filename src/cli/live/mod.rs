@@ -26,7 +26,7 @@ mod run;
 
 pub(super) use interrupts::Interrupts;
 #[cfg(feature = "serve")]
-pub(super) use run::Cached;
+pub(super) use run::{Cached, Strangers};
 pub(super) use run::{Equipment, LiveRun, file_names, refuse_foreign};
 
 /// Where ONNX Runtime is, and what may stand in for a GPU.

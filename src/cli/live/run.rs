@@ -197,7 +197,8 @@ impl LiveRun<'_> {
             }
         }
         make_folder(&images)?;
-        let Cached { store, warm, warnings, .. } = Cached::open(prepared, equipment, file, &own_store)?;
+        let strangers = Strangers::OfOtherTenants;
+        let Cached { store, warm, warnings, .. } = Cached::open(prepared, equipment, file, &own_store, strangers)?;
         let progress = Rc::new(Progress::real_time(trace.len() as u64, quiet));
         let said = Rc::new(RefCell::new(warnings.clone()));
         for warning in &warnings {
@@ -247,10 +248,20 @@ pub(in crate::cli) struct Cached {
     pub(in crate::cli) store: Store,
     /// What the core is to know of it, oldest first.
     pub(in crate::cli) warm: Vec<WarmImage>,
-    /// Their numbers in the store.
-    pub(in crate::cli) numbers: Vec<u64>,
+    /// Their numbers in the store and their tenants, where known.
+    pub(in crate::cli) numbers: Vec<(u64, Option<TenantId>)>,
     /// What was wrong and is left out.
     pub(in crate::cli) warnings: Vec<String>,
+}
+
+/// Entries of the store that a run leaves aside, on disk, where nobody finds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Strangers {
+    /// Where tenants are apart, entries of tenants that the trace does not name.
+    OfOtherTenants,
+    /// In any scope, entries of tenants that the trace does not name, and entries without a tenant.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "keys are of a server"))]
+    WithoutKnownOwner,
 }
 
 impl Cached {
@@ -260,16 +271,18 @@ impl Cached {
         equipment: &Equipment,
         file: &Path,
         own: &Path,
+        strangers: Strangers,
     ) -> Result<Self, InputError> {
         let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
         let place = scenario.live.store.as_ref().map_or(own.to_owned(), |store| Scenario::resolve(file, store));
         let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
         let Opened { store, mut found, mut warnings } =
             Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
-        warnings.extend(set_strangers_aside(&mut found, scenario, trace));
-        let numbers: Vec<u64> = found.iter().map(|entry| entry.number).collect();
-        for (row, number) in (0..).zip(&numbers) {
-            store.adopt(ImageId::warm(row), *number);
+        warnings.extend(set_strangers_aside(&mut found, strangers, scenario, trace));
+        let known = |entry: &Found| entry.tenant.as_ref().and_then(|name| tenant(trace, name));
+        let numbers = found.iter().map(|entry| (entry.number, known(entry))).collect();
+        for (row, entry) in (0..).zip(&found) {
+            store.adopt(ImageId::warm(row), entry);
         }
         let warm = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
         Ok(Self { store, warm, numbers, warnings })
@@ -282,15 +295,26 @@ fn tenant(trace: &Trace, name: &str) -> Option<TenantId> {
     names.iter().position(|known| known == name).map(|at| TenantId(at as u32))
 }
 
-/// Where tenants are apart, entries of those that this trace does not name stay in the store, and nobody finds them.
-fn set_strangers_aside(found: &mut Vec<Found>, scenario: &Scenario, trace: &Trace) -> Option<String> {
-    if scenario.tenants.scope == Scope::Shared {
-        return None;
-    }
+/// Leaves strangers in the store, and says how many.
+fn set_strangers_aside(
+    found: &mut Vec<Found>,
+    strangers: Strangers,
+    scenario: &Scenario,
+    trace: &Trace,
+) -> Option<String> {
+    let named = |entry: &Found| entry.tenant.as_ref().map(|name| tenant(trace, name).is_some());
     let before = found.len();
-    found.retain(|entry| entry.tenant.as_ref().is_none_or(|name| tenant(trace, name).is_some()));
+    match strangers {
+        Strangers::OfOtherTenants if scenario.tenants.scope == Scope::Shared => return None,
+        Strangers::OfOtherTenants => found.retain(|entry| named(entry) != Some(false)),
+        Strangers::WithoutKnownOwner => found.retain(|entry| named(entry) == Some(true)),
+    }
     let aside = before - found.len();
-    (aside > 0).then(|| format!("{aside} entries of the store are of tenants that the trace does not name: set aside"))
+    let whose = match strangers {
+        Strangers::OfOtherTenants => "of tenants that the trace does not name",
+        Strangers::WithoutKnownOwner => "of nobody who has a key",
+    };
+    (aside > 0).then(|| format!("{aside} entries of the store are {whose}: set aside, nobody finds them"))
 }
 
 fn warm_image(entry: Found, trace: &Trace) -> WarmImage {
@@ -375,13 +399,19 @@ mod tests {
         let (arrivals, tenants) = (vec![Time::ZERO; 2], Some(["b", "a"].into_iter().collect()));
         let trace = Trace::new(Columns { arrivals, tenants, ..Columns::default() });
         let numbers = |found: &[Found]| found.iter().map(|entry| entry.number).collect::<Vec<_>>();
-        for (scope, kept) in [("shared", vec![1, 2, 3, 4]), ("tenant", vec![1, 3, 4])] {
+        let cases = [
+            ("shared", Strangers::OfOtherTenants, vec![1, 2, 3, 4]),
+            ("tenant", Strangers::OfOtherTenants, vec![1, 3, 4]),
+            ("shared", Strangers::WithoutKnownOwner, vec![1, 4]),
+            ("tenant", Strangers::WithoutKnownOwner, vec![1, 4]),
+        ];
+        for (scope, strangers, kept) in cases {
             let text = format!("name = \"a\"\ntrace = {{ requests = \"r.csv\" }}\ntenants.scope = \"{scope}\"\n");
             let scenario = Source::new(Path::new("s.toml"), text).and_then(|source| source.scenario(&[]));
             let mut found = all();
-            let said = set_strangers_aside(&mut found, &scenario.expect("a scenario"), &trace);
+            let said = set_strangers_aside(&mut found, strangers, &scenario.expect("a scenario"), &trace);
             assert_eq!(numbers(&found), kept);
-            assert_eq!(said.is_some(), scope == "tenant");
+            assert_eq!(said.is_some(), kept.len() < 4);
         }
         let owners: Vec<Owner> = all().into_iter().map(|entry| warm_image(entry, &trace).owner).collect();
         let [a, b] = [1, 0].map(|number| Owner::Tenant(TenantId(number)));

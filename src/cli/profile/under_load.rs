@@ -86,7 +86,7 @@ fn one_pass(
     let place = folder.join("store");
     let Opened { store, found, .. } = Store::open(&place, ImageFormat::Png, &fingerprint, RealDisk)?;
     for (row, entry) in (0..).zip(&found) {
-        store.adopt(ImageId::warm(row), entry.number);
+        store.adopt(ImageId::warm(row), entry);
     }
     let warm: Vec<WarmImage> =
         found.into_iter().map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None }).collect();

@@ -2,7 +2,7 @@
 //! came about. What is there is whole, whenever the program was killed: a picture is written before its
 //! record, and an entry is there if its record is. Which images are cached is the core's business, not this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -90,6 +90,10 @@ enum Order {
 struct Known {
     /// Numbers of the images of this run.
     numbers: BTreeMap<ImageId, u64>,
+    /// Tenants by number; none where nobody is known to have asked.
+    owners: BTreeMap<u64, Option<Arc<str>>>,
+    /// The same the other way round, so that listing one tenant's costs nothing of the others'.
+    by_owner: BTreeMap<Option<Arc<str>>, BTreeSet<u64>>,
     /// Not on disk yet.
     unwritten: BTreeMap<ImageId, Arc<Picture>>,
     /// What could not be written or removed.
@@ -106,6 +110,28 @@ const MOST_WAITING: usize = 512 << 20;
 #[expect(clippy::disallowed_methods, reason = "for how long the disk has been silent")]
 fn clock() -> Instant {
     Instant::now()
+}
+
+impl Known {
+    fn insert(&mut self, image: ImageId, number: u64, tenant: Option<&str>) {
+        let tenant: Option<Arc<str>> = tenant.map(Into::into);
+        self.numbers.insert(image, number);
+        self.owners.insert(number, tenant.clone());
+        self.by_owner.entry(tenant).or_default().insert(number);
+    }
+
+    fn remove(&mut self, image: ImageId) -> Option<u64> {
+        self.unwritten.remove(&image);
+        let number = self.numbers.remove(&image)?;
+        let tenant = self.owners.remove(&number).flatten();
+        if let Some(numbers) = self.by_owner.get_mut(&tenant) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_owner.remove(&tenant);
+            }
+        }
+        Some(number)
+    }
 }
 
 /// Reads pictures; shared by the workers.
@@ -187,13 +213,26 @@ impl Sources {
         fs::metadata(self.folder.join(record_name(number))).ok()?.modified().ok()
     }
 
-    /// Numbers of what is cached, below `before`, newest first.
+    /// The tenant of a cached picture; `None` if nobody is known to have asked for it.
+    ///
+    /// # Errors
+    /// There is no such picture in the cache.
+    pub fn owner(&self, number: u64) -> Result<Option<Arc<str>>, String> {
+        self.known().owners.get(&number).cloned().ok_or_else(|| format!("picture {number} is not cached"))
+    }
+
+    /// Numbers of at most `most` cached pictures of these tenants (of all if `None`), below `before`, newest first.
     #[must_use]
-    pub fn numbers(&self, before: Option<u64>) -> Vec<u64> {
+    pub fn newest(&self, tenants: Option<&[&str]>, before: Option<u64>, most: usize) -> Vec<u64> {
         let known = self.known();
-        let mut numbers: Vec<u64> =
-            known.numbers.values().copied().filter(|number| before.is_none_or(|before| *number < before)).collect();
+        let below = ..before.unwrap_or(u64::MAX);
+        let Some(tenants) = tenants else {
+            return known.owners.range(below).rev().take(most).map(|(number, _)| *number).collect();
+        };
+        let own = tenants.iter().filter_map(|tenant| known.by_owner.get(&Some((*tenant).into())));
+        let mut numbers: Vec<u64> = own.flat_map(|numbers| numbers.range(below).rev().take(most)).copied().collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers.truncate(most);
         numbers
     }
 
@@ -260,9 +299,9 @@ impl Store {
         self.sources.clone()
     }
 
-    /// An entry of an earlier run is called so in this one.
-    pub fn adopt(&self, image: ImageId, number: u64) {
-        self.sources.known().numbers.insert(image, number);
+    /// Takes an entry of an earlier run over as an image of this one.
+    pub fn adopt(&self, image: ImageId, entry: &Found) {
+        self.sources.known().insert(image, entry.number, entry.tenant.as_deref());
     }
 
     /// The number of an image.
@@ -275,27 +314,23 @@ impl Store {
     /// much waits for the disk.
     pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) -> bool {
         let number = self.next;
+        let record = Box::new(record(picture_name(number, self.format)));
         {
             let mut known = self.sources.known();
             if !Sources::reserve(&mut known, picture.bytes().len()) {
                 return false;
             }
             self.next += 1;
-            known.numbers.insert(image, number);
+            known.insert(image, number, record.tenant.as_deref());
             known.unwritten.insert(image, picture.clone());
         }
-        let record = Box::new(record(picture_name(number, self.format)));
         self.order(Order::Keep { image, number, picture, record });
         true
     }
 
     /// Lets an image go.
     pub fn release(&mut self, image: ImageId) {
-        let number = {
-            let mut known = self.sources.known();
-            known.unwritten.remove(&image);
-            known.numbers.remove(&image)
-        };
+        let number = self.sources.known().remove(image);
         if let Some(number) = number {
             self.order(Order::Remove { number });
         }
@@ -437,4 +472,28 @@ fn picture_name(number: u64, format: ImageFormat) -> String {
 
 fn record_name(number: u64) -> String {
     format!("{number:0DIGITS$}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::RequestId;
+
+    #[test]
+    fn pictures_are_listed_by_tenant_a_page_at_a_time() {
+        let sources = Sources { folder: PathBuf::from("none"), known: Arc::default() };
+        let image = |number: u64| ImageId::of_request(RequestId(number as u32));
+        for number in 0..100 {
+            let tenant = [Some("a"), Some("b"), None][number as usize % 3];
+            sources.known().insert(image(number), number, tenant);
+        }
+        assert_eq!(sources.newest(Some(&["a"]), None, 3), [99, 96, 93]);
+        assert_eq!(sources.newest(Some(&["a"]), Some(93), 3), [90, 87, 84]);
+        assert_eq!(sources.newest(Some(&["b", "a"]), Some(4), 9), [3, 1, 0]);
+        assert_eq!(sources.newest(None, Some(3), 9), [2, 1, 0]);
+        assert_eq!(sources.newest(Some(&["c"]), None, 3), [] as [u64; 0]);
+        assert_eq!((sources.owner(0), sources.owner(2)), (Ok(Some("a".into())), Ok(None)));
+        assert_eq!(sources.known().remove(image(96)), Some(96));
+        assert_eq!((sources.newest(Some(&["a"]), None, 2), sources.owner(96).is_err()), (vec![99, 93], true));
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Waits;
 use crate::request::TenantId;
 use crate::time::Duration;
 
@@ -49,5 +50,48 @@ impl Fair {
     /// A request with this tag began to be served: virtual time is where it starts.
     pub(super) fn started(&mut self, tag: u64) {
         self.now = self.now.max(tag);
+    }
+}
+
+/// Requests that wait in time, by tenant and slack: whichever of a tenant's must start first has the lowest of the tenant's
+/// tags. Tags change hands and nothing else, so that each tenant's share stays what the tags say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SlackShares(BTreeMap<TenantId, BTreeMap<(u64, u32), Waits>>);
+
+impl SlackShares {
+    /// Takes a request in. Returns what changes places: as it waited, and as it waits from now on.
+    pub(super) fn insert(&mut self, waits: Waits) -> Vec<(Waits, Waits)> {
+        let own = self.0.entry(waits.tenant).or_default();
+        let last = own.last_key_value().map(|(slack, last)| (*slack, last.place.key));
+        let slack = (waits.slack, waits.place.order);
+        own.insert(slack, waits);
+        // The usual case: it came last and must start last.
+        if last.is_none_or(|(before, tag)| before < slack && tag <= waits.place.key) {
+            return Vec::new();
+        }
+        let mut tags: Vec<u64> = own.values().map(|waits| waits.place.key).collect();
+        tags.sort_unstable();
+        let mut moved = Vec::new();
+        for (waits, tag) in own.values_mut().zip(tags) {
+            let before = *waits;
+            waits.place.key = tag;
+            moved.extend((before != *waits).then_some((before, *waits)));
+        }
+        moved
+    }
+
+    /// Takes a request out. Returns it as it waited, if it did.
+    pub(super) fn remove(&mut self, waits: &Waits) -> Option<Waits> {
+        let own = self.0.get_mut(&waits.tenant)?;
+        let removed = own.remove(&(waits.slack, waits.place.order));
+        if own.is_empty() {
+            self.0.remove(&waits.tenant);
+        }
+        removed
+    }
+
+    /// A request as it waits now, if it does.
+    pub(super) fn current(&self, waits: &Waits) -> Option<Waits> {
+        self.0.get(&waits.tenant)?.get(&(waits.slack, waits.place.order)).copied()
     }
 }

@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::draw::{Purpose, stream};
-    use crate::request::RequestId;
+    use crate::request::{RequestId, TenantId};
     use crate::scheduler::backlog::Place;
     use crate::time::Time;
 
@@ -86,7 +86,8 @@ mod tests {
             for order in 0..300_u32 {
                 let key = if draws.random_bool(0.7) { u64::from(order) } else { draws.random_range(0..300) };
                 let place = Place { priority: draws.random_range(0..2), key, order, request: RequestId(order) };
-                let waits = Waits { place, class: 0, due: Time::ZERO, since: Time::ZERO };
+                let (due, since, tenant) = (Time::ZERO, Time::ZERO, TenantId(0));
+                let waits = Waits { place, class: 0, due, since, tenant, slack: 0 };
                 assert_eq!(line.insert(waits), tree.insert(waits));
                 assert!(!line.insert(waits));
                 if draws.random_bool(0.4) {

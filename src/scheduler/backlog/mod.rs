@@ -10,7 +10,7 @@ use super::action::{Decision, DecisionKind};
 use super::hardware::Hardware;
 use super::serving::Serving;
 use crate::model::{GpuId, ModelId, ModelSet, Work};
-use crate::request::{Request, RequestId};
+use crate::request::{Request, RequestId, TenantId};
 use crate::time::{Duration, Time};
 
 mod fair;
@@ -20,7 +20,7 @@ mod order;
 pub use fair::Terms;
 pub use order::{Late, Order, QueueSettings};
 
-use fair::Fair;
+use fair::{Fair, SlackShares};
 use line::Line;
 
 /// Requests by which the share of hits is smoothed.
@@ -51,6 +51,9 @@ pub(super) struct Waits {
     pub(super) due: Time,
     /// When it was routed.
     pub(super) since: Time,
+    pub(super) tenant: TenantId,
+    /// Latest start in time, in nanoseconds; 0 unless the discipline is `fair_slack`.
+    pub(super) slack: u64,
 }
 
 impl Waits {
@@ -90,6 +93,8 @@ pub(super) struct Backlog {
     /// In order of first appearance; a few.
     classes: Vec<Class>,
     fair: Fair,
+    /// What waits in time, where the discipline is `fair_slack`.
+    slack_shares: SlackShares,
     waiting: usize,
     /// The share of hits among what was placed lately.
     hits: f64,
@@ -138,6 +143,7 @@ impl Backlog {
             total_steps,
             classes: Vec::new(),
             fair: Fair::default(),
+            slack_shares: SlackShares::default(),
             waiting: 0,
             hits: 0.0,
         }
@@ -201,14 +207,19 @@ impl Backlog {
         self.hits += (f64::from(u8::from(decision.kind == DecisionKind::Hit)) - self.hits) / LATELY;
         let due = self.due(request);
         let terms = self.settings.terms(request.tenant);
+        let latest_start = || due.nanoseconds().saturating_sub(self.usual_time(class).nanoseconds());
+        let slack = if self.settings.order == Order::FairSlack { latest_start() } else { 0 };
         let key = match self.settings.order {
             Order::MissesFirst | Order::Oldest => 0,
             Order::Deadline => due.nanoseconds(),
-            Order::Slack => due.nanoseconds().saturating_sub(self.usual_time(class).nanoseconds()),
-            Order::Fair => self.fair.tag(request.tenant, self.usual_time(class), terms.weight),
+            Order::Slack => latest_start(),
+            Order::Fair | Order::FairSlack => {
+                let time = self.usual_time(class);
+                self.fair.tag(request.tenant, time, terms.weight)
+            }
         };
         let place = Place { priority: terms.rank(), key, order, request: request.id };
-        Waits { place, class, due, since: now }
+        Waits { place, class, due, since: now, tenant: request.tenant, slack }
     }
 
     /// Expected time of a class where it is served first: on the first GPU type.
@@ -219,14 +230,26 @@ impl Backlog {
     }
 
     pub(super) fn add(&mut self, waits: &Waits) {
-        let class = &mut self.classes[waits.class];
-        self.waiting += usize::from(class.in_time.insert(*waits));
+        let is_new = self.classes[waits.class].in_time.insert(*waits);
+        self.waiting += usize::from(is_new);
+        if is_new && self.settings.order == Order::FairSlack {
+            for (before, after) in self.slack_shares.insert(*waits) {
+                self.classes[before.class].in_time.remove(&before);
+                self.classes[after.class].in_time.insert(after);
+            }
+        }
+    }
+
+    /// A request as it waits now: with `fair_slack` its tag may be another one than it got when it was routed.
+    pub(super) fn current(&self, waits: &Waits) -> Waits {
+        self.slack_shares.current(waits).unwrap_or(*waits)
     }
 
     /// Takes a request out.
     pub(super) fn remove(&mut self, waits: &Waits) {
-        let class = &mut self.classes[waits.class];
-        let was_there = class.in_time.remove(waits) || class.late.remove(&waits.behind());
+        let current = self.slack_shares.remove(waits).unwrap_or(*waits);
+        let was_there = self.classes[current.class].in_time.remove(&current)
+            || self.classes[waits.class].late.remove(&waits.behind());
         self.waiting -= usize::from(was_there);
     }
 
@@ -237,6 +260,7 @@ impl Backlog {
         let first = line.pop_first()?;
         self.waiting -= 1;
         if in_time {
+            self.slack_shares.remove(&first);
             self.fair.started(first.place.key);
         }
         Some(first.place.request)
@@ -253,6 +277,7 @@ impl Backlog {
                 && now + class.shortest > first.due
             {
                 class.in_time.pop_first();
+                self.slack_shares.remove(&first);
                 self.waiting -= 1;
                 late.push(first.place.request);
             }

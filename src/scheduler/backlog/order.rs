@@ -22,6 +22,8 @@ pub enum Order {
     Slack,
     /// Start-time fair queueing between tenants, by weight (Goyal et al., SIGCOMM '96).
     Fair,
+    /// The same between tenants; of one tenant's requests the one that must start first goes first, as with `slack`.
+    FairSlack,
 }
 
 /// What becomes of a request that can no longer be in time, even if it started now where it is served fastest.

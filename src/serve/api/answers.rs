@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,13 +13,13 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::ServiceExt;
 
-use super::{ApiError, Server, cache, generations, info, jobs, pictures};
+use super::{ApiError, Server, cache, fresh_name, generations, info, jobs, pictures};
 
 /// Addresses and who answers there; where two lead to the same one, the first does.
 fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
     [
         ("/v1/images/generations", post(generations::generate)),
-        ("/v1/images/{id}", get(pictures::picture)),
+        ("/v1/images/{id}", get(pictures::picture).delete(pictures::remove)),
         ("/v1/jobs", post(jobs::submit)),
         ("/v1/jobs/{id}", get(jobs::job).delete(jobs::cancel)),
         ("/v1/jobs/{id}/events", get(jobs::events)),
@@ -63,7 +62,8 @@ async fn told(
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let id = format!("{}-{}", server.usage.name, server.usage.answers.fetch_add(1, Ordering::Relaxed));
+    // Random: a counter would tell how much others ask for.
+    let id = fresh_name("req");
     #[expect(clippy::disallowed_methods, reason = "logs have the host's time")]
     let begun = std::time::Instant::now();
     let mut response = router.oneshot(request.map(Body::new)).await?;

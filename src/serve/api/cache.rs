@@ -1,29 +1,29 @@
-//! `GET /v1/cache`: what this caller may find, newest first.
+//! `GET /v1/cache`: cached pictures of this key's tenant and of public tenants, everybody's for an operator; newest first, a
+//! page at a time. It reads no more records than it lists, however many there are of others.
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::pictures::CACHED;
-use super::{ApiError, Caller, Server, Shared, whole};
+use super::{Access, ApiError, Server, Shared, whole};
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
 
 pub(super) async fn list(
     State(server): Shared,
-    caller: Caller,
+    access: Access,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (limit, before) = asked(&query.unwrap_or_default())?;
-    let listed = tokio::task::spawn_blocking(move || found(&server, &caller, limit, before)).await;
+    let (limit, before) = asked(&server, &query.unwrap_or_default())?;
+    let listed = tokio::task::spawn_blocking(move || found(&server, &access, limit, before)).await;
     let listed = listed.map_err(|error| ApiError::failed(error.to_string()))?;
     Ok(super::json(StatusCode::OK, &listed))
 }
 
 /// How many, and before which.
-fn asked(query: &str) -> Result<(usize, Option<u64>), ApiError> {
+fn asked(server: &Server, query: &str) -> Result<(usize, Option<u64>), ApiError> {
     let (mut limit, mut before) = (USUAL, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -34,7 +34,7 @@ fn asked(query: &str) -> Result<(usize, Option<u64>), ApiError> {
                 limit = number.ok_or_else(|| ApiError::wrong("limit", message))?;
             }
             "before" => {
-                let number = value.strip_prefix(CACHED).and_then(whole);
+                let number = server.ids.number(value);
                 let message = "before: expected the id of a cached image";
                 before = Some(number.ok_or_else(|| ApiError::wrong("before", message))?);
             }
@@ -44,26 +44,27 @@ fn asked(query: &str) -> Result<(usize, Option<u64>), ApiError> {
     Ok((limit, before))
 }
 
-fn found(server: &Server, caller: &Caller, limit: usize, before: Option<u64>) -> Value {
-    let mut data: Vec<Value> = Vec::new();
-    let mut more = false;
-    for number in server.sources.numbers(before) {
+fn found(server: &Server, access: &Access, limit: usize, before: Option<u64>) -> Value {
+    let tenants = server.listed(access);
+    let mut numbers = server.sources.newest(tenants.as_deref(), before, limit + 1);
+    let more = numbers.len() > limit;
+    numbers.truncate(limit);
+    let mut data: Vec<Value> = Vec::with_capacity(numbers.len());
+    for &number in &numbers {
         // What is not on disk yet is listed next time.
         let Ok(record) = server.sources.record(number) else { continue };
-        if !server.may_find(caller, record.tenant.as_deref()) {
-            continue;
-        }
-        if data.len() == limit {
-            more = true;
-            break;
-        }
-        data.push(json!({
-            "id": format!("{CACHED}{number}"),
+        let mut entry = json!({
+            "id": server.ids.name(number),
             "prompt": record.prompt,
             "model": record.model,
             "skipped_steps": record.steps.1,
             "created": server.sources.written(number).map(super::since_1970),
-        }));
+        });
+        if access.operator && server.keys.is_some() {
+            entry["tenant"] = json!(record.tenant);
+        }
+        data.push(entry);
     }
-    json!({ "object": "list", "data": data, "has_more": more })
+    let next = numbers.last().filter(|_| more).map(|last| server.ids.name(*last));
+    json!({ "object": "list", "data": data, "has_more": more, "next": next })
 }

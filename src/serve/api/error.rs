@@ -62,6 +62,20 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key"), message)
     }
 
+    fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", Some("insufficient_permissions"), message)
+    }
+
+    /// A tenant's key where an operator's is needed.
+    pub(super) fn operators_alone() -> Self {
+        Self::forbidden("expected a key of an operator: `modm key NAME --operator` makes one")
+    }
+
+    /// An operator's key where a tenant's is needed.
+    pub(super) fn looks_on() -> Self {
+        Self::forbidden("this key of an operator draws nothing: its name has no key of a tenant")
+    }
+
     fn later(code: &'static str, message: &str, retry_after_s: u64) -> Self {
         let later = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some(code), message);
         Self { retry_after_s: Some(retry_after_s), ..later }
@@ -77,6 +91,10 @@ impl ApiError {
 
     pub(super) fn queue_full(retry_after_s: u64) -> Self {
         Self::later("queue_full", "as many requests wait as there is room for", retry_after_s)
+    }
+
+    pub(super) fn share_full(retry_after_s: u64) -> Self {
+        Self::later("queue_full", "as many requests of this key's tenant wait as there is room for", retry_after_s)
     }
 
     pub(super) fn draining() -> Self {

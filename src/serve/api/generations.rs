@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::ask::{Format, Wanted};
 use super::pictures::{self, Made, RESULT};
-use super::{ApiError, Caller, Shared, fresh_name, seconds_since_1970};
+use super::{Access, ApiError, Shared, fresh_name, seconds_since_1970};
 use crate::request::RequestId;
 use crate::serve::desk::Desk;
 
@@ -51,12 +51,13 @@ impl Drop for Withdraws {
     }
 }
 
-pub(super) async fn generate(State(server): Shared, caller: Caller, wanted: Wanted) -> Result<Response, ApiError> {
+pub(super) async fn generate(State(server): Shared, access: Access, wanted: Wanted) -> Result<Response, ApiError> {
+    let caller = access.caller()?;
     if server.desk.without_worker() > PATIENCE {
         server.desk.meter().refused("no_worker");
         return Err(ApiError::no_worker(PATIENCE.as_secs()));
     }
-    let mut tickets = server.submit(&caller, wanted.asks(&caller))?;
+    let mut tickets = server.submit(&access, wanted.asks(caller))?;
     let mut withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());
     let seconds = server.settings.timeout_s;
     let all = async {
@@ -89,7 +90,7 @@ pub(super) async fn generate(State(server): Shared, caller: Caller, wanted: Want
     };
     let answer = serde_json::to_vec(&answer).map_err(wrong)?;
     if wanted.format == Format::Url {
-        pictures::keep(&server, caller.name, files, None).await?;
+        pictures::keep(&server, caller.name.clone(), files, None).await?;
     }
     Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())
 }

@@ -8,7 +8,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{ApiError, Caller, Id, Server, Shared};
+use super::{Access, ApiError, Id, Operator, Server, Shared};
 use crate::serve::desk::Window;
 
 /// The name of the whole: whichever model serves.
@@ -24,41 +24,51 @@ fn described(id: &str) -> Value {
     json!({ "id": id, "object": "model", "created": 0, "owned_by": OWN })
 }
 
-pub(super) async fn models(State(server): Shared, _: Caller) -> Response {
+pub(super) async fn models(State(server): Shared, _: Access) -> Response {
     let own = server.desk.facts().models.iter().map(AsRef::as_ref);
     let data: Vec<Value> = std::iter::once(OWN).chain(own).map(described).collect();
     super::json(StatusCode::OK, &json!({ "object": "list", "data": data }))
 }
 
-pub(super) async fn model(State(server): Shared, _: Caller, Id(id): Id) -> Result<Response, ApiError> {
+pub(super) async fn model(State(server): Shared, _: Access, Id(id): Id) -> Result<Response, ApiError> {
     let known = id == OWN || server.desk.facts().models.iter().any(|model| **model == id);
     let missing = || ApiError::not_found("there is no such model here");
     known.then(|| super::json(StatusCode::OK, &described(&id))).ok_or_else(missing)
 }
 
-pub(super) async fn status(State(server): Shared, _: Caller) -> Response {
-    let (windows, workers, [queued, running, cached]) = server.desk.lately();
+/// `GET /v1/status`: the whole server for an operator, a tenant's own figures for a tenant.
+pub(super) async fn status(State(server): Shared, access: Access) -> Result<Response, ApiError> {
+    if access.operator {
+        let (windows, workers, counts) = server.desk.lately();
+        let mut status = described_status(&server, &windows, counts);
+        status["workers"] = json!(workers);
+        return Ok(super::json(StatusCode::OK, &status));
+    }
+    // Workers draw for everybody: what they hold and do would tell of others' requests.
+    let (windows, counts) = server.desk.lately_of(access.caller()?.id);
+    Ok(super::json(StatusCode::OK, &described_status(&server, &windows, counts)))
+}
+
+fn described_status(server: &Server, windows: &[Window], [queued, running, cached]: [u64; 3]) -> Value {
     let facts = server.desk.facts();
     let sum = |of: fn(&Window) -> u64| windows.iter().map(of).sum::<u64>();
     let (hits, routed) = (sum(|window| window.hits), sum(|window| window.routed));
     let [width, height] = server.size;
-    let status = json!({
+    json!({
         "uptime_s": server.desk.uptime_s(),
         "size": format!("{width}x{height}"),
         "steps": facts.total_steps,
         "models": facts.models,
-        "workers": workers,
         "queued": queued,
         "running": running,
         "hit_rate": (routed > 0).then(|| hits as f64 / routed as f64),
         "cache_images": cached,
         "history": windows,
         "slo_s": facts.slo.seconds(),
-    });
-    super::json(StatusCode::OK, &status)
+    })
 }
 
-pub(super) async fn metrics(State(server): Shared, _: Caller) -> Response {
+pub(super) async fn metrics(State(server): Shared, _: Operator) -> Response {
     let (_, workers, counts) = server.desk.lately();
     let sources = server.sources.clone();
     let bytes = tokio::task::spawn_blocking(move || sources.bytes()).await.unwrap_or(0);

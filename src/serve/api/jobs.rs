@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::ask::{Format, Wanted};
 use super::pictures::{self, Made, RESULT};
-use super::{ApiError, Caller, Id, Server, Shared, fresh_name, seconds_since_1970};
+use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name, seconds_since_1970};
 use crate::request::{Outcome, RequestId};
 use crate::serve::desk::{Ask, Ticket, View};
 use crate::serve::ledger::{Entry, Job, Status};
@@ -42,7 +42,8 @@ struct Now {
 }
 
 /// `POST /v1/jobs`.
-pub(super) async fn submit(State(server): Shared, caller: Caller, wanted: Wanted) -> Result<Response, ApiError> {
+pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted) -> Result<Response, ApiError> {
+    let caller = access.caller()?;
     let job = Job {
         id: fresh_name("job"),
         tenant: caller.name.clone(),
@@ -56,8 +57,8 @@ pub(super) async fn submit(State(server): Shared, caller: Caller, wanted: Wanted
         error: None,
     };
     // Taken in first, so that what is refused leaves nothing behind; acknowledged once it is on disk.
-    let (asks, views) = followed(wanted.asks(&caller));
-    let tickets = server.submit(&caller, asks)?;
+    let (asks, views) = followed(wanted.asks(caller));
+    let tickets = server.submit(&access, asks)?;
     let answer = described(&server, &job, None);
     let place = format!("/v1/jobs/{}", job.id);
     // On a task of its own: a client that goes away meanwhile must not leave a job on disk that nobody follows.

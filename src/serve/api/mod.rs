@@ -5,18 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::desk::{Ask, Desk, Refused, Ticket};
+use super::ids::PictureIds;
 use super::keys::Keys;
 use super::ledger::Ledger;
 use super::settings::ServeSettings;
-use crate::cache::Scope;
 use crate::live::store::Sources;
-use crate::request::TenantId;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
+mod access;
 mod answers;
 mod ask;
 mod cache;
@@ -27,6 +26,7 @@ mod jobs;
 mod pictures;
 mod usage;
 
+use access::{Access, Caller, Operator};
 pub use answers::answers;
 pub use error::ApiError;
 pub use jobs::resume;
@@ -46,10 +46,10 @@ pub struct Server {
     pub settings: ServeSettings,
     /// Who may ask; none: everybody.
     pub keys: Option<Keys>,
-    /// Whose images a tenant may find.
-    pub scope: Scope,
     /// Tenants whose images are everybody's.
     pub public: Vec<String>,
+    /// Names of cached pictures.
+    pub ids: PictureIds,
     /// Width and height of all pictures.
     pub size: [u32; 2],
     /// As the server is called from outside: `http://127.0.0.1:8080`, unless a request names its host.
@@ -58,54 +58,25 @@ pub struct Server {
     pub usage: Usage,
 }
 
-/// Who asks: a handler that takes one is not reached without a key, where there are keys.
-#[derive(Clone, Debug)]
-pub(super) struct Caller {
-    id: TenantId,
-    /// None without keys.
-    name: Option<String>,
-}
-
-impl FromRequestParts<Arc<Server>> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, ApiError> {
-        let Some(keys) = &server.keys else { return Ok(Self { id: TenantId(0), name: None }) };
-        let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let key = given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-        let tenant = key.and_then(|(_, key)| keys.tenant(key.trim()));
-        let tenant = tenant.ok_or_else(|| ApiError::no_key(given.is_some()))?;
-        Ok(Self { id: server.usage.number(Some(&tenant.tenant)), name: Some(tenant.tenant.clone()) })
-    }
-}
-
 impl Server {
-    /// Whether somebody may see what another one's request made.
-    fn may_see(&self, caller: &Caller, owner: Option<&str>) -> bool {
-        let Some(owner) = owner.filter(|_| self.keys.is_some()) else { return true };
-        caller.name.as_deref() == Some(owner) || self.public.iter().any(|public| public == owner)
-    }
-
-    /// Whether somebody may find what is cached for another one.
-    fn may_find(&self, caller: &Caller, owner: Option<&str>) -> bool {
-        self.scope == Scope::Shared || self.may_see(caller, owner)
-    }
-
-    /// Takes a request's pictures in, if its tenant has as many left.
-    fn submit(&self, caller: &Caller, asks: Vec<Ask>) -> Result<Vec<Ticket>, ApiError> {
+    /// Takes a request's pictures in, if they fit and its key and tenant have as many left.
+    fn submit(&self, access: &Access, asks: Vec<Ask>) -> Result<Vec<Ticket>, ApiError> {
+        let caller = access.caller()?;
         let refused = |error: ApiError, reason: &'static str| {
             self.desk.meter().refused(reason);
             error
         };
         let no_room = |refusal| match refusal {
             Refused::Full { retry_after_s } => refused(ApiError::queue_full(retry_after_s), "queue"),
+            Refused::ShareFull { retry_after_s } => refused(ApiError::share_full(retry_after_s), "queue_share"),
             Refused::Draining => refused(ApiError::draining(), "draining"),
         };
-        // First, so that what finds no room does not count against its tenant.
-        self.desk.has_room(asks.len()).map_err(no_room)?;
-        let limits = &self.usage.limits[caller.id.0 as usize];
         let count = asks.len() as u32;
-        limits.check_rate(count).map_err(|wait_s| refused(ApiError::rate_limited(wait_s), "rate"))?;
+        self.fits(access, caller, count)?;
+        // Before the limits, so that what finds no room does not count against its tenant.
+        self.desk.has_room(caller.id, asks.len()).map_err(no_room)?;
+        let limits = &self.usage.limits[caller.id.0 as usize];
+        self.usage.keys[access.key].check_rate(count).map_err(|wait| refused(ApiError::rate_limited(wait), "rate"))?;
         if !limits.take(u64::from(count)) {
             return Err(refused(ApiError::quota_exceeded(seconds_to_midnight()), "quota"));
         }
@@ -113,6 +84,23 @@ impl Server {
             limits.give_back(u64::from(count));
             no_room(refusal)
         })
+    }
+
+    /// Refuses a request that is larger than a limit, so that waiting would not help; the error names the limit.
+    fn fits(&self, access: &Access, caller: &Caller, pictures: u32) -> Result<(), ApiError> {
+        let facts = self.desk.facts();
+        let limits = [
+            ("burst", u64::from(self.usage.keys[access.key].burst)),
+            ("max_queue_per_tenant", facts.max_queue_per_tenant as u64),
+            ("max_queue", facts.max_queue as u64),
+            ("images_per_day", self.usage.limits[caller.id.0 as usize].a_day.unwrap_or(u64::MAX)),
+        ];
+        match limits.into_iter().filter(|(_, most)| u64::from(pictures) > *most).min_by_key(|(_, most)| *most) {
+            None => Ok(()),
+            Some((name, most)) => {
+                Err(ApiError::wrong("n", format!("n: expected at most {most}, the limit {name}, found {pictures}")))
+            }
+        }
     }
 }
 

@@ -4,21 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 
-use super::{ApiError, Caller, Id, Server, Shared, seconds_since_1970, whole};
+use super::{Access, ApiError, Id, Server, Shared, seconds_since_1970};
 use crate::live::picture::Picture;
 use crate::live::settings::ImageFormat;
 use crate::output::write_durable;
 use crate::request::Outcome;
 use crate::serve::desk::View;
+use crate::serve::ids::PictureIds;
 use crate::serve::ledger::{self, Entry};
 use crate::time::Time;
 
-/// What cached pictures are called outside, before their number in the store.
-pub(super) const CACHED: &str = "cache-";
 /// What results are called.
 pub(super) const RESULT: &str = "img";
 
@@ -53,7 +54,7 @@ impl<'a> Made<'a> {
             total_steps: facts.total_steps,
             model: view.started.map(|(_, model)| &*facts.models[model.index()]),
             similarity: decision.and_then(|decision| decision.similarity),
-            source: view.source.map(|number| format!("{CACHED}{number}")),
+            source: view.source.map(|number| server.ids.name(number)),
             queue_s: seconds(Some(view.arrived), started.or(ended)),
             denoise_s: seconds(started, ended).unwrap_or(0.0),
             latency_s: seconds(Some(view.arrived), ended),
@@ -118,26 +119,38 @@ pub(super) fn url(server: &Server, id: &str) -> String {
 }
 
 /// `GET /v1/images/{id}`.
-pub(super) async fn picture(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
+pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -> Result<Response, ApiError> {
     let missing = || ApiError::not_found("there is no such image for this key");
-    let kept = id.strip_prefix(CACHED).map(whole);
-    let bytes = if let Some(number) = kept {
-        let number = number.ok_or_else(missing)?;
-        let owned = server.clone();
-        let found = tokio::task::spawn_blocking(move || owned.sources.entry(number)).await;
-        let (record, bytes) = found.ok().and_then(Result::ok).ok_or_else(missing)?;
-        if !server.may_find(&caller, record.tenant.as_deref()) {
+    let bytes = if PictureIds::is_cached(&id) {
+        let number = server.ids.number(&id).ok_or_else(missing)?;
+        let owner = server.sources.owner(number).map_err(|_| missing())?;
+        if !server.may_see_cached(&access, owner.as_deref()) {
             return Err(missing());
         }
-        bytes
+        let sources = server.sources.clone();
+        let found = tokio::task::spawn_blocking(move || sources.entry(number)).await;
+        found.ok().and_then(Result::ok).ok_or_else(missing)?.1
     } else {
         // Only names that were given out are looked for: no other path can be asked for.
         let known = server.ledger.picture(&id).map_err(|error| ApiError::failed(error.to_string()))?;
-        known.filter(|known| server.may_see(&caller, known.tenant.as_deref())).ok_or_else(missing)?;
+        known.filter(|known| server.may_see(&access, known.tenant.as_deref())).ok_or_else(missing)?;
         let file = file(&server.results, &id);
         tokio::task::spawn_blocking(move || std::fs::read(file)).await.ok().and_then(Result::ok).ok_or_else(missing)?
     };
     let kind = if bytes.starts_with(b"\x89PNG") { "image/png" } else { "image/jpeg" };
     let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "private, max-age=31536000, immutable")];
     Ok((headers, bytes).into_response())
+}
+
+/// `DELETE /v1/images/{id}`: removes a result of this tenant from the ledger, then its file. Cached pictures are not
+/// results.
+pub(super) async fn remove(State(server): Shared, access: Access, Id(id): Id) -> Result<Response, ApiError> {
+    let wrong = |error: ledger::LedgerError| ApiError::failed(error.to_string());
+    let known = server.ledger.picture(&id).map_err(wrong)?;
+    let own = known.filter(|known| server.owns(&access, known.tenant.as_deref()));
+    own.ok_or_else(|| ApiError::not_found("there is no such image of this key's tenant"))?;
+    for gone in server.ledger.write(vec![Entry::Remove(id.clone())]).await.map_err(wrong)? {
+        let _ = tokio::fs::remove_file(file(&server.results, &gone)).await;
+    }
+    Ok(super::json(StatusCode::OK, &json!({ "id": id, "object": "image", "deleted": true })))
 }

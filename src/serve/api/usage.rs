@@ -3,23 +3,21 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::{jobs, seconds_since_1970};
 use crate::request::TenantId;
-use crate::serve::keys::Keys;
+use crate::serve::keys::{Keys, Tenant};
 use crate::serve::ledger::{Entry, Ledger, LedgerError, Used};
 use crate::serve::lock;
 use crate::serve::settings::ServeSettings;
 
 /// Of all tenants.
 pub struct Usage {
-    /// Of this start of the program, and how many answers it has given: requests are told apart by both.
-    pub(super) name: String,
-    pub(super) answers: AtomicU64,
+    /// By key, in the order of the file; one for everybody without keys.
+    pub(super) keys: Vec<KeyLimits>,
     /// By tenant; one for everybody without keys.
     pub(super) limits: Vec<Limits>,
     pub(super) jobs: Mutex<BTreeMap<String, jobs::Running>>,
@@ -37,23 +35,22 @@ impl Usage {
         ledger: &Ledger,
     ) -> Result<Self, LedgerError> {
         let limits = |tenant: &str| {
-            let key = keys.and_then(|keys| keys.tenants().find(|key| key.tenant == tenant));
-            let rate = key.and_then(|key| key.rate_per_min).unwrap_or(settings.rate_per_min);
+            let key = keys.and_then(|keys| keys.all().find(|key| key.tenant == tenant));
             Ok(Limits {
                 tenant: tenant.to_owned(),
-                rate: RateLimiter::direct(Quota::per_minute(NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN))),
                 a_day: key.and_then(|key| key.images_per_day).or(settings.images_per_day),
                 used: Mutex::new(ledger.used(tenant)?.unwrap_or_default()),
             })
         };
+        let number = |name: &str| tenants.iter().position(|tenant| tenant == name).map(|place| TenantId(place as u32));
+        let keys = match keys {
+            Some(keys) => keys.all().map(|key| KeyLimits::new(settings, Some(key), number(&key.tenant))).collect(),
+            None => vec![KeyLimits::new(settings, None, Some(TenantId(0)))],
+        };
         let everybody = [String::new()];
         let tenants = if tenants.is_empty() { &everybody } else { tenants };
-        Ok(Self {
-            name: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
-            answers: AtomicU64::new(0),
-            limits: tenants.iter().map(|tenant| limits(tenant)).collect::<Result<_, LedgerError>>()?,
-            jobs: Mutex::default(),
-        })
+        let limits = tenants.iter().map(|tenant| limits(tenant)).collect::<Result<_, LedgerError>>()?;
+        Ok(Self { keys, limits, jobs: Mutex::default() })
     }
 
     /// The number of a tenant; everybody has the first where there are no keys.
@@ -69,25 +66,43 @@ impl Usage {
     }
 }
 
-/// What a tenant may ask for.
-pub(super) struct Limits {
-    tenant: String,
+/// How fast may be asked with a key, and for whom.
+pub(super) struct KeyLimits {
+    /// Its tenant; none for an operator's key whose tenant has no key that draws.
+    pub(super) tenant: Option<TenantId>,
+    /// Images at once.
+    pub(super) burst: u32,
     rate: DefaultDirectRateLimiter,
-    a_day: Option<u64>,
-    used: Mutex<Used>,
 }
 
-impl Limits {
-    /// Whether so many images may be asked for now; else in how many seconds.
+impl KeyLimits {
+    fn new(settings: &ServeSettings, key: Option<&Tenant>, tenant: Option<TenantId>) -> Self {
+        let rate = key.and_then(|key| key.rate_per_min).unwrap_or(settings.rate_per_min);
+        let burst = key.and_then(|key| key.burst).unwrap_or_else(|| settings.burst_at(rate));
+        let least = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        let rate = RateLimiter::direct(Quota::per_minute(least(rate)).allow_burst(least(burst)));
+        Self { tenant, burst, rate }
+    }
+
+    /// Whether so many images may be asked for now; else in how many seconds. More than the burst never may.
     pub(super) fn check_rate(&self, images: u32) -> Result<(), u64> {
         match self.rate.check_n(NonZeroU32::new(images).unwrap_or(NonZeroU32::MIN)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(wait)) => Err(wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1),
-            // More than a minute's share at a time.
             Err(_) => Err(60),
         }
     }
+}
 
+/// What a tenant may ask for.
+pub(super) struct Limits {
+    tenant: String,
+    /// Images a day; none without a limit.
+    pub(super) a_day: Option<u64>,
+    used: Mutex<Used>,
+}
+
+impl Limits {
     /// Takes so many images from the day's quota, if it has them.
     pub(super) fn take(&self, images: u64) -> bool {
         let Some(most) = self.a_day else { return true };

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
+use super::figures::{AllFigures, Figures};
 use super::history::{History, Window, WorkerNow};
 use super::{Ask, Came, Desk, Facts, Inner, View};
 use crate::image::ImageId;
@@ -15,7 +16,7 @@ use crate::journal::{Journal, Record};
 use crate::live::executor::Book;
 use crate::live::picture::Picture;
 use crate::replay::{Inbox, Next};
-use crate::request::{Outcome, Request, RequestId};
+use crate::request::{Outcome, Request, RequestId, TenantId};
 use crate::scheduler::{Action, DecisionKind, Event, Note};
 use crate::serve::lock;
 use crate::serve::traffic::Traffic;
@@ -27,9 +28,19 @@ pub(super) struct State {
     running: usize,
     history: History,
     cached: u64,
-    /// Numbers in the store of what is cached: what a decision's source is called outside.
-    numbers: BTreeMap<ImageId, u64>,
+    /// Cached pictures: what a decision's source is called outside, and to whom.
+    pictures: BTreeMap<ImageId, Cached>,
+    tenants: AllFigures,
     pub(super) traffic: Option<Traffic>,
+}
+
+/// A cached picture.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cached {
+    /// Its number in the store, once it is there.
+    number: Option<u64>,
+    /// The tenant whose request it was made for, if that is known.
+    owner: Option<TenantId>,
 }
 
 /// A request, from its arrival until nothing more is to come of it.
@@ -44,7 +55,8 @@ pub(super) struct Open {
 impl State {
     pub(super) fn new(facts: &Facts, traffic: Option<Traffic>) -> Self {
         let history = History::new(facts);
-        Self { open: BTreeMap::new(), running: 0, history, cached: 0, numbers: BTreeMap::new(), traffic }
+        let (open, pictures, tenants) = (BTreeMap::new(), BTreeMap::new(), AllFigures::new(facts));
+        Self { open, running: 0, history, cached: 0, pictures, tenants, traffic }
     }
 
     /// Forgets all that has not ended; who waits for it hears that nothing will come.
@@ -70,9 +82,25 @@ impl State {
         }
     }
 
-    /// Whole seconds after which there may be room for so many requests.
-    pub(super) fn seconds_for(&self, now: Time, requests: usize) -> u64 {
-        self.history.seconds_for(now, requests)
+    /// Whole seconds after which there may be room for so many requests: in all, or in a tenant's share.
+    pub(super) fn seconds_for(&self, now: Time, tenant: Option<TenantId>, requests: usize) -> u64 {
+        let own = tenant.and_then(|tenant| self.tenants.seconds_for(now, tenant, requests));
+        own.unwrap_or_else(|| self.history.seconds_for(now, requests))
+    }
+
+    pub(super) fn lately_of(&mut self, tenant: TenantId, now: Time, waiting: usize) -> (Vec<Window>, [u64; 3]) {
+        self.tenants.lately(now, tenant, waiting)
+    }
+
+    /// The tenant of a request that is open.
+    fn tenant(&self, request: RequestId) -> Option<TenantId> {
+        self.open.get(&request).map(|open| open.ask.tenant)
+    }
+
+    /// The tenant of a picture: that of its request, or of the entry that an earlier run left.
+    fn owner(&self, image: ImageId) -> Option<TenantId> {
+        let known = self.pictures.get(&image).and_then(|picture| picture.owner);
+        known.or_else(|| image.request().and_then(|request| self.tenant(request)))
     }
 
     pub(super) fn lately(&mut self, now: Time, waiting: usize) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
@@ -89,6 +117,11 @@ pub struct Arrivals {
 }
 
 impl Desk {
+    /// A picture of an earlier run has this number in the store, and this tenant if its owner is known.
+    pub fn adopted(&self, image: ImageId, number: u64, owner: Option<TenantId>) {
+        lock(&self.0.state).pictures.insert(image, Cached { number: Some(number), owner });
+    }
+
     /// The loop's inbox; there is one loop.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
@@ -157,7 +190,9 @@ impl Book for Desk {
     }
 
     fn kept(&mut self, image: ImageId, number: u64) {
-        lock(&self.0.state).numbers.insert(image, number);
+        let mut state = lock(&self.0.state);
+        let owner = state.owner(image);
+        state.pictures.insert(image, Cached { number: Some(number), owner });
     }
 
     fn ended(&mut self, request: RequestId, outcome: &Outcome, picture: Option<Arc<Picture>>) {
@@ -208,6 +243,11 @@ impl Journal for Desk {
                     let since = since.map_or(u64::MAX, Time::nanoseconds);
                     self.0.workerless.store(since, Ordering::Relaxed);
                 }
+                if let Event::Arrived(request) = event
+                    && let Some(figures) = self.0.figures(&mut state, time, Some(request.tenant))
+                {
+                    figures.history.arrived();
+                }
                 if let Some(traffic) = &mut state.traffic {
                     traffic.event(event);
                 }
@@ -221,11 +261,24 @@ impl Journal for Desk {
 }
 
 impl Inner {
+    /// A tenant's figures, up to now.
+    fn figures<'a>(&self, state: &'a mut State, now: Time, tenant: Option<TenantId>) -> Option<&'a mut Figures> {
+        let waiting = self.share(tenant?).load(Ordering::Relaxed);
+        state.tenants.up_to(now, tenant, waiting)
+    }
+
     fn follow(&self, state: &mut State, time: Time, action: &Action) {
         match action {
             Action::Note(Note::Routed { request, decision }) => {
-                let source = decision.source.and_then(|image| state.numbers.get(&image).copied());
+                let tenant = state.tenant(*request);
+                let picture = decision.source.and_then(|image| state.pictures.get(&image));
+                let visible =
+                    picture.filter(|picture| tenant.is_some_and(|own| self.facts.may_see(own, picture.owner)));
+                let source = visible.and_then(|picture| picture.number);
                 state.history.routed(decision.kind.is_hit());
+                if let Some(figures) = self.figures(state, time, tenant) {
+                    figures.history.routed(decision.kind.is_hit());
+                }
                 self.meter.routed(decision);
                 state.update(*request, |view| (view.decision, view.source) = (Some(*decision), source));
             }
@@ -242,37 +295,72 @@ impl Inner {
                         view.started = Some((time, work.model));
                         view.step = work.skipped_steps;
                     });
-                    state.running += usize::from(first);
-                    self.waiting.fetch_sub(usize::from(first), Ordering::Relaxed);
+                    if first {
+                        self.started(state, time, part.request);
+                    }
                 }
             }
             Action::Load { model, .. } => self.meter.load(&self.facts.models[model.index()]),
-            Action::Keep { .. } => state.cached += 1,
+            Action::Keep { image, .. } => {
+                let owner = state.owner(*image);
+                state.pictures.entry(*image).or_default().owner = owner;
+                state.cached += 1;
+                if let Some(figures) = self.figures(state, time, owner) {
+                    figures.cached += 1;
+                }
+            }
             Action::Note(Note::Left { image, .. }) => {
+                let owner = state.pictures.remove(image).and_then(|picture| picture.owner);
                 state.cached = state.cached.saturating_sub(1);
-                state.numbers.remove(image);
+                if let Some(figures) = self.figures(state, time, owner) {
+                    figures.cached = figures.cached.saturating_sub(1);
+                }
             }
             Action::Finish { request, outcome } => self.finished(state, time, *request, outcome),
             _ => {}
         }
     }
 
+    /// A request no longer waits.
+    fn left_the_queue(&self, tenant: Option<TenantId>) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Some(tenant) = tenant {
+            self.share(tenant).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request begins to be drawn, for the first time.
+    fn started(&self, state: &mut State, time: Time, request: RequestId) {
+        let tenant = state.tenant(request);
+        state.running += 1;
+        if let Some(figures) = self.figures(state, time, tenant) {
+            figures.running += 1;
+        }
+        self.left_the_queue(tenant);
+    }
+
     fn finished(&self, state: &mut State, time: Time, request: RequestId, outcome: &Outcome) {
         let Some(View { arrived, decision, started, .. }) = state.open.get(&request).map(|open| &open.view) else {
             return;
         };
-        if started.is_some() {
-            state.running = state.running.saturating_sub(1);
-        } else {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-        let latency = time.since(*arrived);
+        let (arrived, decision, started) = (*arrived, *decision, *started);
+        let tenant = state.tenant(request);
+        let latency = time.since(arrived);
         let completed = *outcome == Outcome::Completed;
         let within = completed && latency <= self.facts.slo;
         state.history.ended(completed, within);
+        if let Some(figures) = self.figures(state, time, tenant) {
+            figures.history.ended(completed, within);
+            figures.running = figures.running.saturating_sub(u64::from(started.is_some()));
+        }
+        if started.is_some() {
+            state.running = state.running.saturating_sub(1);
+        } else {
+            self.left_the_queue(tenant);
+        }
         let model = started.map(|(_, model)| &self.facts.models[model.index()]);
         let kind = decision.map_or(DecisionKind::Miss, |decision| decision.kind);
-        let queued = started.map(|(start, _)| start.since(*arrived));
+        let queued = started.map(|(start, _)| start.since(arrived));
         self.meter.ended(outcome, kind, model, latency, queued, within);
         if let Some(traffic) = &mut state.traffic {
             traffic.ended(request, completed && started.is_some());

@@ -80,6 +80,12 @@ impl History {
         history
     }
 
+    /// Windows of one tenant, which has no workers of its own.
+    pub(super) fn without_workers() -> Self {
+        let windows = VecDeque::from([Window::default()]);
+        Self { models: Vec::new(), windows, workers: Vec::new(), lost: Vec::new(), changed: false }
+    }
+
     fn by_model(&self) -> Vec<u32> {
         let held = |model: &Arc<str>| self.workers.iter().filter(|worker| worker.model.as_ref() == Some(model)).count();
         self.models.iter().map(|model| held(model) as u32).collect()
@@ -115,6 +121,10 @@ impl History {
         (last.queued, last.workers_by_model) = (waiting as u64, by_model);
     }
 
+    pub(super) fn arrived(&mut self) {
+        self.last().arrivals += 1;
+    }
+
     pub(super) fn routed(&mut self, hit: bool) {
         self.last().routed += 1;
         self.last().hits += u64::from(hit);
@@ -127,7 +137,7 @@ impl History {
 
     pub(super) fn event(&mut self, now: Time, event: &Event) {
         match event {
-            Event::Arrived(_) => self.last().arrivals += 1,
+            Event::Arrived(_) => self.arrived(),
             Event::JobCompleted { worker, .. } | Event::ModelLoaded { worker } => {
                 self.is(*worker, "idle");
                 self.found(*worker);

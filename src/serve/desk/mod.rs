@@ -2,6 +2,7 @@
 //! picture over. This file is the side of the network, `clerk` that of the loop; neither holds the other up: the network
 //! touches a queue and nothing else, and the loop takes it whole.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration as HostDuration;
@@ -19,6 +20,7 @@ use crate::scheduler::{Decision, Event};
 use crate::time::{Duration, Time};
 
 mod clerk;
+mod figures;
 mod history;
 
 pub use clerk::Arrivals;
@@ -32,7 +34,7 @@ pub struct Ask {
     pub prompt: Arc<str>,
     /// Who asks.
     pub tenant: TenantId,
-    /// What its noise derives from, if whoever asks says so: a seed, and which picture of it.
+    /// What its noise derives from: a seed, and which picture of it. If whoever asks does not say, the desk does.
     pub seed: Option<(u64, u64)>,
     /// When it should be done, counted from now.
     pub deadline: Option<Duration>,
@@ -47,7 +49,7 @@ pub struct View {
     pub arrived: Time,
     /// What was decided, once it is.
     pub decision: Option<Decision>,
-    /// What it starts from: the number in the store.
+    /// Number in the store of what it starts from, if the request's tenant may see that.
     pub source: Option<u64>,
     /// Where and when it began, with which model: the last time, if more than once.
     pub started: Option<(Time, ModelId)>,
@@ -83,6 +85,11 @@ pub enum Refused {
         /// An estimate, from how many were served lately.
         retry_after_s: u64,
     },
+    /// So many requests of this tenant wait already; there may be room after so many seconds.
+    ShareFull {
+        /// An estimate, from how many of the tenant's were served lately.
+        retry_after_s: u64,
+    },
     /// Nothing more is taken in.
     Draining,
 }
@@ -98,6 +105,8 @@ pub struct Facts {
     pub initial: Vec<ModelId>,
     /// Of tenants, by number; empty without keys.
     pub tenants: Vec<String>,
+    /// Tenants whose images everybody may see.
+    pub public: Vec<TenantId>,
     /// Denoising steps of a full generation.
     pub total_steps: u32,
     /// What noise derives from where a request does not say.
@@ -106,8 +115,17 @@ pub struct Facts {
     pub slo: Duration,
     /// Requests that may wait.
     pub max_queue: usize,
+    /// Requests of one tenant that may wait.
+    pub max_queue_per_tenant: usize,
     /// How long the disk may take for one picture before the server is not ready.
     pub disk_limit: HostDuration,
+}
+
+impl Facts {
+    /// Whether a tenant may see what another one's request made; everybody may where there are no keys.
+    fn may_see(&self, tenant: TenantId, owner: Option<TenantId>) -> bool {
+        self.tenants.is_empty() || owner.is_some_and(|owner| owner == tenant || self.public.contains(&owner))
+    }
 }
 
 /// The desk; clones are the same one.
@@ -120,6 +138,8 @@ struct Inner {
     state: Mutex<State>,
     /// Taken in, not begun, not ended. Only the loop lowers it, and it is raised with the queue locked.
     waiting: AtomicUsize,
+    /// The same by tenant.
+    shares: Vec<AtomicUsize>,
     /// Since when no worker can draw, nanoseconds of the run; `u64::MAX` while one can.
     workerless: AtomicU64,
     draining: AtomicBool,
@@ -133,6 +153,9 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     next: u32,
+    /// Requests of each tenant so far. Noise goes by these: with the number over all, a picture would tell how many others
+    /// asked for.
+    asked: BTreeMap<TenantId, u64>,
     incoming: Vec<Came>,
 }
 
@@ -148,8 +171,10 @@ impl Desk {
     #[must_use]
     pub fn new(facts: Facts, meter: Meter, traffic: Option<Traffic>) -> Self {
         let state = Mutex::new(State::new(&facts, traffic));
+        let shares = (0..facts.tenants.len().max(1)).map(|_| AtomicUsize::new(0)).collect();
         Self(Arc::new(Inner {
             facts,
+            shares,
             queue: Mutex::default(),
             state,
             waiting: AtomicUsize::new(0),
@@ -188,33 +213,39 @@ impl Desk {
         }
     }
 
-    /// Whether so many requests would be taken in now.
+    /// Whether so many requests of a tenant would be taken in now.
     ///
     /// # Errors
-    /// Too many wait, or nothing more is taken in.
-    pub fn has_room(&self, requests: usize) -> Result<(), Refused> {
+    /// Too many wait, of all or of this tenant, or nothing more is taken in.
+    pub fn has_room(&self, tenant: TenantId, requests: usize) -> Result<(), Refused> {
         if self.is_draining() || self.0.run.get().is_none() {
             return Err(Refused::Draining);
         }
+        if self.0.share(tenant).load(Ordering::Relaxed) + requests > self.0.facts.max_queue_per_tenant {
+            let retry_after_s = lock(&self.0.state).seconds_for(self.now(), Some(tenant), requests);
+            return Err(Refused::ShareFull { retry_after_s });
+        }
         if self.0.waiting.load(Ordering::Relaxed) + requests > self.0.facts.max_queue {
-            return Err(Refused::Full { retry_after_s: lock(&self.0.state).seconds_for(self.now(), requests) });
+            return Err(Refused::Full { retry_after_s: lock(&self.0.state).seconds_for(self.now(), None, requests) });
         }
         Ok(())
     }
 
-    /// Takes requests in, all or none.
+    /// Takes requests of a tenant in, all or none.
     ///
     /// # Errors
-    /// Too many wait, or nothing more is taken in.
+    /// Too many wait, of all or of this tenant, or nothing more is taken in.
     pub fn submit(&self, asks: Vec<Ask>) -> Result<Vec<Ticket>, Refused> {
         let mut queue = lock(&self.0.queue);
         // Under the lock, so that nothing comes in after the loop has seen that nothing will.
-        self.has_room(asks.len())?;
+        let Some(tenant) = asks.first().map(|ask| ask.tenant) else { return Ok(Vec::new()) };
+        self.has_room(tenant, asks.len())?;
         self.0.waiting.fetch_add(asks.len(), Ordering::Relaxed);
+        self.0.share(tenant).fetch_add(asks.len(), Ordering::Relaxed);
         // Likewise, so that arrivals are in the order of time.
         let now = self.now();
         let first = queue.incoming.is_empty();
-        let tickets = asks.into_iter().map(|ask| queue.take_in(now, ask)).collect();
+        let tickets = asks.into_iter().map(|ask| queue.take_in(now, self.0.facts.seed, ask)).collect();
         drop(queue);
         // What is not the first was announced with the first.
         if first {
@@ -288,14 +319,31 @@ impl Desk {
         lock(&self.0.state).lately(self.now(), waiting)
     }
 
+    /// The same of one tenant: (windows without workers, waiting, running, cached images).
+    #[must_use]
+    pub fn lately_of(&self, tenant: TenantId) -> (Vec<Window>, [u64; 3]) {
+        let waiting = self.0.share(tenant).load(Ordering::Relaxed);
+        lock(&self.0.state).lately_of(tenant, self.now(), waiting)
+    }
+
     /// Writes what traffic has come in so far.
     pub fn close_traffic(&self) -> Option<std::io::Result<()>> {
         lock(&self.0.state).traffic.take().map(Traffic::close)
     }
 }
 
+impl Inner {
+    /// Requests of a tenant that wait.
+    fn share(&self, tenant: TenantId) -> &AtomicUsize {
+        &self.shares[tenant.0 as usize]
+    }
+}
+
 impl Queue {
-    fn take_in(&mut self, now: Time, ask: Ask) -> Ticket {
+    fn take_in(&mut self, now: Time, seed: u64, mut ask: Ask) -> Ticket {
+        let asked = self.asked.entry(ask.tenant).or_default();
+        ask.seed = ask.seed.or(Some((seed, *asked)));
+        *asked += 1;
         let id = RequestId(self.next);
         self.next = self.next.wrapping_add(1);
         let deadline = ask.deadline.map(|deadline| now + deadline);

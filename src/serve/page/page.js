@@ -355,10 +355,16 @@ function showStatus(status) {
   const times = status.history.map(({ t }) => t);
   const now = Math.max(status.uptime_s, times.at(-1) ?? 0);
   charts(status).forEach((one, index) => chart(one, times, now, byId("charts").children[index]));
-  byId("workers").parentElement.hidden = status.workers.length === 0;
-  byId("no-workers").hidden = status.workers.length > 0;
-  byId("no-workers").textContent = "No worker is up. What the server prints says why.";
-  const rows = status.workers.map(({ worker, gpu, model, state }) => {
+  // Workers are shown to operators; a tenant sees its own requests alone.
+  const workers = status.workers ?? [];
+  byId("charts").lastElementChild.hidden = status.workers === undefined;
+  byId("workers").parentElement.hidden = workers.length === 0;
+  byId("no-workers").hidden = workers.length > 0;
+  byId("no-workers").textContent =
+    status.workers === undefined
+      ? "Workers are shown to operators. The charts are of your own requests."
+      : "No worker is up. What the server prints says why.";
+  const rows = workers.map(({ worker, gpu, model, state }) => {
     const cells = [gpu, model ?? "none"].map((text) => make("td", {}, text));
     cells.push(make("td", { class: "state", "data-state": state }, state));
     return make("tr", {}, make("th", { scope: "row" }, String(worker)), ...cells);
@@ -400,9 +406,10 @@ function tile({ id, prompt }) {
 
 /** The newest pictures in place of all that are shown, or the next older ones after them. */
 async function read(older) {
-  const last = older ? byId("cache").lastElementChild?.dataset.id : undefined;
+  const last = older ? byId("more").dataset.next : undefined;
   const page = await json(`v1/cache?limit=24${last ? `&before=${encodeURIComponent(last)}` : ""}`);
   if (!last) empty(byId("cache"));
+  byId("more").dataset.next = page.next ?? "";
   byId("cache").append(...page.data.map(tile));
   byId("more").hidden = !page.has_more;
   const hint = "Newest first. Choose a picture to use its prompt.";

@@ -1,0 +1,126 @@
+//! Names of cached pictures outside: the number in the store, encrypted with a secret of the data folder, so that a name
+//! tells nothing of how many pictures there are or whose they are, and stays the same on the next start.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::input::InputError;
+use crate::output::write_durable;
+
+/// Beginning of every name.
+const PREFIX: &str = "cache-";
+const FILE: &str = "picture-ids.secret";
+/// Rounds of the Feistel network: four make a strong permutation of a pseudorandom function (Luby, Rackoff, SIAM J. Comput.
+/// 17, 1988).
+const ROUNDS: u8 = 4;
+
+/// Names of cached pictures.
+#[derive(Clone)]
+pub struct PictureIds([u8; 32]);
+
+impl PictureIds {
+    /// Reads the secret of a data folder, or makes one.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or is no secret.
+    pub fn open(folder: &Path) -> Result<Self, InputError> {
+        let file = folder.join(FILE);
+        let wrong = |message: String| InputError::new(&file, message);
+        match fs::read(&file) {
+            Ok(bytes) => bytes.try_into().map(Self).map_err(|bytes: Vec<u8>| {
+                wrong(format!("expected 32 bytes, found {}: without the file, pictures get new names", bytes.len()))
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let ids = Self::fresh();
+                let written = write_durable(&file, |to| {
+                    to.get_ref().set_permissions(fs::Permissions::from_mode(0o600))?;
+                    to.write_all(&ids.0)
+                });
+                written.map_err(|error| wrong(format!("cannot be written: {error}")))?;
+                Ok(ids)
+            }
+            Err(error) => Err(wrong(format!("cannot be read: {error}"))),
+        }
+    }
+
+    /// Names with a new secret that is kept nowhere.
+    #[must_use]
+    pub fn fresh() -> Self {
+        let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+        Self(Sha256::digest(random.map(uuid::Uuid::into_bytes).concat()).into())
+    }
+
+    /// The name of the picture with this number.
+    #[must_use]
+    pub fn name(&self, number: u64) -> String {
+        // The other half of the block is zero, so that a made-up name is recognised.
+        let (mut left, mut right) = (number, 0);
+        for round in 0..ROUNDS {
+            (left, right) = (right, left ^ self.mask(round, right));
+        }
+        format!("{PREFIX}{left:016x}{right:016x}")
+    }
+
+    /// The number of the picture with this name; `None` for a name that was never given out.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
+        let digits = name.strip_prefix(PREFIX)?;
+        let plain = digits.len() == 32 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        let half = |digits: &str| u64::from_str_radix(digits, 16).ok();
+        let (mut left, mut right) = plain.then(|| digits.split_at(16)).and_then(|(l, r)| half(l).zip(half(r)))?;
+        for round in (0..ROUNDS).rev() {
+            (left, right) = (right ^ self.mask(round, left), left);
+        }
+        (right == 0).then_some(left)
+    }
+
+    /// Whether a name is written as those of cached pictures are.
+    #[must_use]
+    pub fn is_cached(name: &str) -> bool {
+        name.starts_with(PREFIX)
+    }
+
+    /// The network's function: SHA-256 of the secret, the round and half of the block, which are of fixed lengths.
+    fn mask(&self, round: u8, half: u64) -> u64 {
+        let hash = Sha256::new().chain_update(self.0).chain_update([round]).chain_update(half.to_le_bytes()).finalize();
+        hash.iter().take(8).fold(0, |mask, byte| mask << 8 | u64::from(*byte))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_numbers_and_tell_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ids = PictureIds::open(folder.path()).expect("a secret");
+        let again = PictureIds::open(folder.path()).expect("the same");
+        let mode = fs::metadata(folder.path().join(FILE)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for number in [0, 1, 2, 1 << 40, u64::MAX] {
+            let name = ids.name(number);
+            assert_eq!((again.number(&name), again.name(number)), (Some(number), name.clone()));
+            assert_eq!(PictureIds::fresh().number(&name), None, "of another server");
+            for wrong in
+                [name.to_uppercase(), format!("{name}0"), name.replace("cache-", "img-"), format!("cache-{number}")]
+            {
+                assert_eq!(ids.number(&wrong), None, "{wrong}");
+            }
+        }
+        // Consecutive numbers: each digit of the names takes many values.
+        let names: Vec<String> = (0..100).map(|number| ids.name(number)).collect();
+        for place in PREFIX.len()..names[0].len() {
+            let digits: std::collections::BTreeSet<u8> = names.iter().map(|name| name.as_bytes()[place]).collect();
+            assert!(digits.len() > 10, "{digits:?} at {place}");
+        }
+        fs::write(folder.path().join(FILE), "short").expect("written");
+        assert!(
+            PictureIds::open(folder.path()).err().expect("refused").to_string().contains("expected 32 bytes, found 5")
+        );
+    }
+}
