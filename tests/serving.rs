@@ -156,6 +156,36 @@ fn a_cascade_s_allocation_follows_the_load() {
     assert!(slo.least_violation_rate.unwrap() <= slo.violation_rate);
 }
 
+#[test]
+fn a_cascade_s_allocation_counts_all_that_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("profile.toml"), PROFILE).unwrap();
+    let overloaded = |burst: u32, queue_delay: &str| {
+        // One request a second, then a burst just before the decision at 60 s; four of a job take 0.2 s and 2 s.
+        let arrivals = (0..50).map(f64::from).chain((0..burst).map(|i| 59.9 + f64::from(i) * 1e-5)).chain([200.0]);
+        std::fs::write(folder.path().join("requests.csv"), trace(arrivals)).unwrap();
+        let queue_delay = format!("allocation.queue_delay={queue_delay}");
+        let sets = [
+            "system.policy=cascade",
+            "cluster.gpus=[{ type = \"g\", count = 4 }]",
+            "allocation.policy=cascade",
+            "allocation.period_s=60",
+            "batching.size=4",
+            "queue.deadline_multiple=6",
+            "cascade.threshold=0",
+            &queue_delay,
+        ];
+        let results = with(folder.path(), SCENARIO, &sets);
+        results.ticks[0].tick.overloaded.unwrap()
+    };
+    // Three light workers make 60 drafts a second and have less than 6 s for those that wait.
+    assert!(!overloaded(100, "throughput"));
+    assert!(overloaded(500, "throughput"), "16 for each worker would be made in time");
+    // By Little's law 100 drafts wait for 40 s where 150 requests came in a minute; 3 drafts for 3 s.
+    assert!(overloaded(100, "arrival_rate"));
+    assert!(!overloaded(3, "arrival_rate"));
+}
+
 /// Hits and misses in turns on one worker that both of the models fit on, or not.
 #[test]
 fn models_that_fit_together_need_no_load_between_them() {
