@@ -97,9 +97,21 @@ class Lcbfu(Lfu):
 
 
 class Gdsf(Fifo):
-    """Least clock + frequency x cost / size first (Cherkasova 1998), cost 1; of those the longest unused."""
+    """Least clock + frequency x cost / size first (Cherkasova 1998), cost 1; of those the longest unused. What comes in
+    competes with what is there."""
 
     clock = Fraction(0)
+
+    def request(self, key):
+        if key in self.held:
+            self.hit(key)
+            return True
+        if self.size(key) <= self.capacity:
+            self.occupied += self.size(key)
+            self.insert(key)
+            while self.occupied > self.capacity:
+                self.occupied -= self.size(self.evict())
+        return False
 
     def insert(self, key):
         self.held[key] = (self.clock + Fraction(1, self.size(key)), 1)
@@ -322,9 +334,8 @@ def trace(kind, rng):
         length = capacity + int(rng.integers(-3, 10))
         rows = np.where(rng.random(REQUESTS) < 0.2, rows, np.arange(REQUESTS) % length)
     elif kind == "sized":
-        # The reciprocals of powers of two are exact in libCacheSim's doubles; those of most other sizes are not.
-        dyadic = rng.random() < 0.5
-        sizes = 2 ** rng.integers(0, 5, 300) if dyadic else rng.integers(1, 21, 300)
+        # The reciprocals of powers of two are exact in doubles, those of most other sizes are not.
+        sizes = 2 ** rng.integers(0, 5, 300) if rng.random() < 0.5 else rng.integers(1, 21, 300)
         sizes = [int(size) for size in sizes]
         capacity *= 10
     return [int(key) for key in rows], sizes, capacity
@@ -369,9 +380,8 @@ def comparable(policy, sizes):
     if sizes is None:
         return True
     # Where sizes differ, its S3-FIFO evicts from the main queue only once that is larger than its share, and its Belady
-    # drops what is used no more in the order of a heap. Its GDSF sums priorities in doubles.
-    dyadic = all(size & (size - 1) == 0 for size in sizes)
-    return policy not in ("farthest", "s3-fifo") and (policy != "gdsf" or dyadic)
+    # drops what is used no more in the order of a heap.
+    return policy not in ("farthest", "s3-fifo")
 
 
 def check(job):

@@ -186,6 +186,48 @@ fn a_cascade_s_allocation_counts_all_that_waits() {
     assert!(!overloaded(3, "arrival_rate"));
 }
 
+/// Savings are compared with each other and with nothing else; requests come too far apart to meet.
+#[test]
+fn a_factor_to_all_service_times_changes_no_eviction() {
+    let scenario = r#"
+        name = "gdsf"
+        [trace.synthetic]
+        requests = 1500
+        arrivals = { process = "poisson", rate_per_min = 0.001 }
+        [trace.synthetic.prompts]
+        topics = 60
+        [cluster]
+        gpus = [{ type = "g", count = 2 }]
+        [models]
+        profile = "profile.toml"
+        large = "heavy"
+        small = ["light"]
+        [cache]
+        capacity = 100
+        eviction = "gdsf"
+        [allocation]
+        policy = "static"
+        initial_large = 1
+    "#;
+    let decisions = |factor: f64| {
+        let folder = tempfile::tempdir().unwrap();
+        let times = |line: &str| match line.split_once("step_s = ") {
+            Some(("", seconds)) => format!("step_s = {:?}", factor * seconds.parse::<f64>().unwrap()),
+            _ => line.to_owned(),
+        };
+        let profile: Vec<String> = PROFILE.lines().map(times).collect();
+        std::fs::write(folder.path().join("profile.toml"), profile.join("\n")).unwrap();
+        let results = with(folder.path(), scenario, &[]);
+        results.requests.iter().map(|row| row.decision.unwrap()).collect::<Vec<_>>()
+    };
+    let usual = decisions(1.0);
+    let skips: std::collections::BTreeSet<u32> = usual.iter().map(|decision| decision.skipped_steps).collect();
+    assert!(skips.len() > 3, "hits save differently: {skips:?}");
+    for factor in [1.832, 0.0037, 7.3] {
+        assert_eq!(decisions(factor), usual, "{factor}");
+    }
+}
+
 /// Hits and misses in turns on one worker that both of the models fit on, or not.
 #[test]
 fn models_that_fit_together_need_no_load_between_them() {

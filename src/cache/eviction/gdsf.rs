@@ -1,11 +1,11 @@
 //! Greedy dual, size and frequency (Cherkasova, HPL-98-69R1, 1998): priority = level + frequency x cost / size, where the
-//! level is the priority of what was evicted last, so that past savings fade. Ours puts what an image has saved, in GPU
-//! time, in the place of frequency x cost; a newcomer counts as if it had been of use once, at the mean saving of a hit.
-//! Ties go to the longest unused. Where every hit saves the same, it evicts what libCacheSim's `GDSF` evicts.
+//! level is the priority of what was evicted last, so that past savings fade; a newcomer competes at once. Ours puts what
+//! an image has saved, in GPU time, in the place of frequency x cost; a newcomer counts as if it had been of use once, at
+//! the mean saving of a hit. Where every hit saves the same, it evicts what libCacheSim's `GDSF` evicts.
 //!
-//! Priorities are integers and compared exactly: a sum is the same in whatever order it came about, and savings are in
-//! units of a full generation's 2^-32th part, so that the unit of service times, or a factor to all of them, changes nothing. Sizes
-//! divide exactly while their least common multiple is at most [`MOST_PARTS`]; beyond, quotients are rounded down.
+//! Priorities are integers and compared exactly: a sum is the same in whatever order it came about. Savings are in units
+//! of 2^-32 of a full generation, so that a factor to all service times changes nothing. Sizes divide exactly while their
+//! least common multiple is at most [`MOST_PARTS`]; beyond, quotients are rounded down.
 
 use std::collections::BTreeMap;
 
@@ -91,6 +91,10 @@ impl EvictionPolicy for Gdsf {
         entry.items().for_each(|item| self.place(item, 0));
     }
 
+    fn newcomers_compete(&self) -> bool {
+        true
+    }
+
     fn on_hit(&mut self, item: Item, skipped_steps: u32) {
         let saving = self.savings.get(skipped_steps as usize).copied().unwrap_or(0);
         self.total += u128::from(saving);
@@ -135,13 +139,13 @@ mod tests {
         let mut draws = draw::stream(seed, Purpose::Test, 71);
         let (mut held, mut evicted): (Vec<u32>, _) = (Vec::new(), Vec::new());
         for row in 0..2_000 {
-            if held.len() == 20 {
-                let gone = gdsf.pop().expect("20 are held");
+            gdsf.on_insert(&Entry { weight: weight(row), ..entry(row) }, &key(row));
+            held.push(row);
+            if held.len() > 20 {
+                let gone = gdsf.pop().expect("21 are held");
                 held.retain(|row| item(*row) != gone);
                 evicted.push(gone);
             }
-            gdsf.on_insert(&Entry { weight: weight(row), ..entry(row) }, &key(row));
-            held.push(row);
             for _ in 0..draws.random_range(0..4) {
                 // Mostly the same few, so that priorities are far apart.
                 let used = draws.random_range(0..held.len()).min(draws.random_range(0..held.len()));
@@ -161,15 +165,15 @@ mod tests {
             let (mut held, mut clock, mut uses): (Vec<(u32, u64, u64, u64)>, _, _) = (Vec::new(), 0, 0);
             let capacity = draws.random_range(1..30);
             for row in 0..1_000 {
-                if held.len() == capacity {
+                uses += 1;
+                held.push((row, clock + 1, uses, 1));
+                gdsf.on_insert(&entry(row), &key(row));
+                if held.len() > capacity {
                     let least = (0..held.len()).min_by_key(|at| (held[*at].1, held[*at].2)).expect("a full cache");
                     let (gone, priority, ..) = held.remove(least);
                     clock = priority;
                     assert_eq!(gdsf.pop(), Some(item(gone)), "seed {seed}, row {row}");
                 }
-                uses += 1;
-                held.push((row, clock + 1, uses, 1));
-                gdsf.on_insert(&entry(row), &key(row));
                 for _ in 0..draws.random_range(0..4) {
                     let at = draws.random_range(0..held.len());
                     let (used, _, _, frequency) = held[at];

@@ -29,6 +29,11 @@ pub trait EvictionPolicy: std::fmt::Debug + Send {
     fn on_hit(&mut self, item: Item, skipped_steps: u32);
     /// The last request that was routed; said before an insertion and what that evicts.
     fn on_request(&mut self, _: RequestId) {}
+    /// Whether an image that comes in competes with those that are there: then it is inserted before room is made, and
+    /// may leave at once. Otherwise the others make room first.
+    fn newcomers_compete(&self) -> bool {
+        false
+    }
     /// An entry left for another reason than eviction.
     fn on_remove(&mut self, entry: &Entry);
     /// Takes the item to evict, if there is one.
