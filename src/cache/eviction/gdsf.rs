@@ -186,11 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_to_all_savings_or_to_all_sizes_changes_nothing() {
-        let savings = [3, 5, 7, 10, 11];
+    fn a_factor_to_all_sizes_changes_nothing() {
+        let savings = [3, 5, 7, 10, 11].map(|saving| saving << 28);
         for seed in 0..20 {
             let usual = evicted(gdsf(&savings), seed, |_| 1, 5);
-            assert_eq!(evicted(gdsf(&savings.map(|saving| saving * 1_832)), seed, |_| 1, 5), usual);
             assert_eq!(evicted(gdsf(&savings), seed, |_| 1_500_007, 5), usual);
             let sizes = |row: u32| u64::from(1 + row % 12);
             let sized = evicted(gdsf(&savings), seed, sizes, 5);
