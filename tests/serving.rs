@@ -156,6 +156,78 @@ fn a_cascade_s_allocation_follows_the_load() {
     assert!(slo.least_violation_rate.unwrap() <= slo.violation_rate);
 }
 
+#[test]
+fn a_cascade_s_allocation_counts_all_that_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("profile.toml"), PROFILE).unwrap();
+    let overloaded = |burst: u32, queue_delay: &str| {
+        // One request a second, then a burst just before the decision at 60 s; four of a job take 0.2 s and 2 s.
+        let arrivals = (0..50).map(f64::from).chain((0..burst).map(|i| 59.9 + f64::from(i) * 1e-5)).chain([200.0]);
+        std::fs::write(folder.path().join("requests.csv"), trace(arrivals)).unwrap();
+        let queue_delay = format!("allocation.queue_delay={queue_delay}");
+        let sets = [
+            "system.policy=cascade",
+            "cluster.gpus=[{ type = \"g\", count = 4 }]",
+            "allocation.policy=cascade",
+            "allocation.period_s=60",
+            "batching.size=4",
+            "queue.deadline_multiple=6",
+            "cascade.threshold=0",
+            &queue_delay,
+        ];
+        let results = with(folder.path(), SCENARIO, &sets);
+        results.ticks[0].tick.overloaded.unwrap()
+    };
+    // Three light workers make 60 drafts a second and have less than 6 s for those that wait.
+    assert!(!overloaded(100, "throughput"));
+    assert!(overloaded(500, "throughput"), "16 for each worker would be made in time");
+    // By Little's law 100 drafts wait for 40 s where 150 requests came in a minute; 3 drafts for 3 s.
+    assert!(overloaded(100, "arrival_rate"));
+    assert!(!overloaded(3, "arrival_rate"));
+}
+
+/// Savings are compared with each other and with nothing else; requests come too far apart to meet.
+#[test]
+fn a_factor_to_all_service_times_changes_no_eviction() {
+    let scenario = r#"
+        name = "gdsf"
+        [trace.synthetic]
+        requests = 1500
+        arrivals = { process = "poisson", rate_per_min = 0.001 }
+        [trace.synthetic.prompts]
+        topics = 60
+        [cluster]
+        gpus = [{ type = "g", count = 2 }]
+        [models]
+        profile = "profile.toml"
+        large = "heavy"
+        small = ["light"]
+        [cache]
+        capacity = 100
+        eviction = "gdsf"
+        [allocation]
+        policy = "static"
+        initial_large = 1
+    "#;
+    let decisions = |factor: f64| {
+        let folder = tempfile::tempdir().unwrap();
+        let times = |line: &str| match line.split_once("step_s = ") {
+            Some(("", seconds)) => format!("step_s = {:?}", factor * seconds.parse::<f64>().unwrap()),
+            _ => line.to_owned(),
+        };
+        let profile: Vec<String> = PROFILE.lines().map(times).collect();
+        std::fs::write(folder.path().join("profile.toml"), profile.join("\n")).unwrap();
+        let results = with(folder.path(), scenario, &[]);
+        results.requests.iter().map(|row| row.decision.unwrap()).collect::<Vec<_>>()
+    };
+    let usual = decisions(1.0);
+    let skips: std::collections::BTreeSet<u32> = usual.iter().map(|decision| decision.skipped_steps).collect();
+    assert!(skips.len() > 3, "hits save differently: {skips:?}");
+    for factor in [1.832, 0.0037, 7.3] {
+        assert_eq!(decisions(factor), usual, "{factor}");
+    }
+}
+
 /// Hits and misses in turns on one worker that both of the models fit on, or not.
 #[test]
 fn models_that_fit_together_need_no_load_between_them() {

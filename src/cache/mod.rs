@@ -238,8 +238,8 @@ impl ImageCache {
     /// Inserts an entry and evicts so that the capacity holds. Returns whether it was kept: not if its owner has
     /// no room for it, nor if an image like it is there.
     ///
-    /// An image takes the place of others, which leave before it comes: it need not compete with images
-    /// that had time to be used. Nirvana's states do compete, from the start (`docs/semantics.md`, section 5).
+    /// An image takes the place of others, which leave before it comes: it need not compete with images that had time to
+    /// be used, unless the policy says so. Nirvana's states do compete, from the start (`docs/semantics.md`, section 5).
     #[must_use]
     pub fn insert(&mut self, entry: Entry, key: &Embedding, departures: &mut Departures) -> bool {
         let (shelf, part) = (self.settings.tenancy.index(entry.owner), self.settings.tenancy.part(entry.owner));
@@ -252,7 +252,7 @@ impl ImageCache {
         if let Some(request) = self.routed {
             room.eviction.on_request(request);
         }
-        if entry.states.is_empty() {
+        if entry.states.is_empty() && !room.eviction.newcomers_compete() {
             self.evict(part, weight, departures);
         }
         let index = self.indexes.entry(shelf).or_insert_with(|| self.settings.index.make());

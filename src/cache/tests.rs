@@ -141,7 +141,7 @@ fn seen_by(tenant: u32, tenancy: &Tenancy, eviction: Eviction, others: impl Fn(u
         near_duplicate: Some(0.98),
         max_age: Some(Duration::from_nanoseconds(60_000_000_000)),
         eviction,
-        eviction_settings: EvictionSettings { seed: 5, saved_s: vec![1.0; 51], ..EvictionSettings::default() },
+        eviction_settings: EvictionSettings { seed: 5, savings: vec![1; 51], ..EvictionSettings::default() },
         ..CacheSettings::default()
     };
     let mut cache = ImageCache::new(settings);

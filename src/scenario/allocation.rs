@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::scheduler::allocation::{Mode, Pid};
+use crate::scheduler::allocation::{Mode, Pid, QueueDelay};
 
 /// Who decides which model each worker holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub struct AllocationSection {
     pub headroom: f64,
     /// The controller, or `"off"`.
     pub pid: PidSetting,
+    /// Of `cascade`: estimate of the time that requests wait.
+    pub queue_delay: QueueDelay,
     /// Of `what_if`: the recent past that is expected to come again, seconds; two full generations if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_s: Option<f64>,
@@ -100,6 +102,7 @@ impl Default for AllocationSection {
             period_s: 180.0,
             headroom: 0.9,
             pid: PidSetting(Some(Pid::default())),
+            queue_delay: QueueDelay::default(),
             window_s: None,
             calm_s: None,
             gap_s: None,

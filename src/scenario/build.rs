@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::cache::eviction::{Eviction, EvictionSettings};
+use crate::cache::eviction::{Eviction, EvictionSettings, FULL_GENERATION};
 use crate::cache::index::{IndexKind, NewIndex};
 use crate::cache::{CacheSettings, ImageCache, Scope};
 use crate::model::{GpuId, ModelId};
@@ -109,15 +109,19 @@ impl Scenario {
         }
     }
 
-    /// GPU seconds that a hit saves of a full generation on the large model, by skipped steps: both on the first
-    /// GPU type, a hit that is refined on the first small model if there is one.
-    fn saved_s(&self, profile: &Profile) -> Vec<f64> {
-        let full = profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
-        let small = profile.service(GpuId(0), self.first_small());
-        let saved = (0..self.models.steps).map(|skipped| {
-            let refined = small.overhead_s + small.step_s * f64::from(self.models.steps - skipped);
-            (full - refined).max(0.0)
-        });
+    /// GPU time that a hit saves of a full generation on the large model, by skipped steps, in units of
+    /// [`FULL_GENERATION`]: both on the first GPU type, a hit that is refined on the first small model if there is one.
+    fn savings(&self, profile: &Profile) -> Vec<u64> {
+        let steps = self.models.steps;
+        let full_s = profile.full_generation_s(GpuId(0), ModelId::LARGE, steps);
+        // Steps and overheads are rounded one by one: sums of them that are equal in seconds are equal in units too.
+        let units = |seconds: f64| (seconds / full_s * FULL_GENERATION as f64).round() as u64;
+        let job = |model: ModelId, steps: u32| {
+            let service = profile.service(GpuId(0), model);
+            units(service.step_s).saturating_mul(u64::from(steps)).saturating_add(units(service.overhead_s))
+        };
+        let full = job(ModelId::LARGE, steps);
+        let saved = (0..steps).map(|skipped| full.saturating_sub(job(self.first_small(), steps - skipped)));
         saved.chain([full]).collect()
     }
 
@@ -146,6 +150,7 @@ impl Scenario {
             period: Duration::from_seconds_saturating(self.allocation.period_s),
             headroom: self.allocation.headroom,
             due,
+            queue_delay: self.allocation.queue_delay,
             light: self.first_small(),
             most: self.batching.size,
             total_steps: self.models.steps,
@@ -226,6 +231,7 @@ impl Scenario {
             weight: self.capacity_bytes().map_or(Weight::One, |_| Weight::Bytes(self.cache.image_bytes.unwrap_or(1))),
             measures_images: live,
         };
+        let (savings, lowest) = (self.savings(&inputs.profile), self.bounds().first());
         let cache = ImageCache::new(CacheSettings {
             capacity: self.capacity(),
             tenancy: inputs.tenancy.clone(),
@@ -234,7 +240,8 @@ impl Scenario {
             eviction: self.eviction(),
             eviction_settings: EvictionSettings {
                 seed: self.seed,
-                saved_s: self.saved_s(&inputs.profile),
+                expected_saving: lowest.and_then(|(_, skipped)| savings.get(*skipped as usize)).copied().unwrap_or(0),
+                savings,
                 uses: self.uses(&inputs.trace),
                 ..EvictionSettings::default()
             },

@@ -65,6 +65,7 @@ impl Scenario {
         }
         let periodic = ["allocation.period_s", "allocation.headroom"];
         let monitor = ["allocation.mode", "allocation.pid"];
+        let drafts = ["allocation.queue_delay"];
         let what_if = [
             "allocation.window_s",
             "allocation.calm_s",
@@ -73,10 +74,10 @@ impl Scenario {
             "allocation.load_price",
         ];
         let (name, unused): (&str, Vec<&'static str>) = match self.allocation.policy {
-            AllocationKind::Static => ("static", [&periodic[..], &monitor, &what_if].concat()),
-            AllocationKind::Modm => ("modm", what_if.to_vec()),
+            AllocationKind::Static => ("static", [&periodic[..], &monitor, &drafts, &what_if].concat()),
+            AllocationKind::Modm => ("modm", [&drafts[..], &what_if].concat()),
             AllocationKind::Cascade => ("cascade", [&monitor[..], &what_if].concat()),
-            AllocationKind::WhatIf => ("what_if", [&periodic[..], &monitor].concat()),
+            AllocationKind::WhatIf => ("what_if", [&periodic[..], &monitor, &drafts].concat()),
         };
         let why = format!("allocation.policy = \"{name}\" does not use it");
         let mut unused: Vec<Unused> = unused.into_iter().map(|key| (key, why.clone())).collect();
@@ -115,6 +116,7 @@ impl super::AllocationSection {
             "allocation.period_s" => self.period_s = usual.period_s,
             "allocation.headroom" => self.headroom = usual.headroom,
             "allocation.pid" => self.pid = usual.pid,
+            "allocation.queue_delay" => self.queue_delay = usual.queue_delay,
             "allocation.window_s" => self.window_s = None,
             "allocation.calm_s" => self.calm_s = None,
             "allocation.gap_s" => self.gap_s = None,

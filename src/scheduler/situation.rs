@@ -33,6 +33,7 @@ pub(super) fn situation(
         kind: class.kind,
         skipped_steps: class.skipped_steps,
         times: class.times.clone(),
+        waiting: class.len(),
     };
     Situation {
         demand: None,

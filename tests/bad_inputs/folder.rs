@@ -52,6 +52,7 @@ calm_s = 200
 gap_s = 10
 cushion_s = 5
 load_price = 1.0
+queue_delay = "throughput"
 [slo]
 multiples = [2.0, 4.0]
 [metrics]

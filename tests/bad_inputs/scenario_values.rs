@@ -167,6 +167,8 @@ allocation.window_s = 0: expected seconds above 0 (at least a nanosecond) to ten
 allocation.calm_s = nan: expected seconds above 0 (at least a nanosecond) to ten years
 allocation.gap_s = -1: expected seconds above 0 (at least a nanosecond) to ten years
 allocation.cushion_s = -1: expected seconds from 0 to ten years
+allocation.queue_delay = "little": expected one of "throughput", "arrival_rate"
+allocation.queue_delay = 1: expected a word in quotes
 allocation.load_price = inf: expected a number from 0 to 1000000
 allocation.load_price = "x": expected a number
 models.serves.small = { misses = 5 } => models.serves.small.misses = 5: expected true or false

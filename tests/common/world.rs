@@ -17,7 +17,7 @@ use modm::profile::{Profile, ProfileFile};
 use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
     Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, Decided, LargeTakesHits, Mode,
-    ModmAllocation, ModmSettings, Pid, Rates, Situation, StaticSplit, WhatIf, WhatIfSettings,
+    ModmAllocation, ModmSettings, Pid, QueueDelay, Rates, Situation, StaticSplit, WhatIf, WhatIfSettings,
 };
 use modm::scheduler::routing::{Bounds, Level, Levels, Modm, RoutingPolicy, System};
 use modm::scheduler::{
@@ -219,6 +219,10 @@ impl World {
                 period: self.period,
                 headroom: 0.9,
                 due: self.config.queue.due,
+                queue_delay: match self.config.batching.most % 2 {
+                    0 => QueueDelay::ArrivalRate,
+                    _ => QueueDelay::Throughput,
+                },
                 light: ModelId(1),
                 most: self.config.batching.most,
                 total_steps: TOTAL_STEPS,
@@ -253,7 +257,7 @@ impl World {
             near_duplicate: None,
             max_age: self.max_age,
             eviction: if self.system == System::Nirvana { Eviction::Lcbfu } else { self.eviction },
-            eviction_settings: EvictionSettings { saved_s: vec![1.0; 21], ..EvictionSettings::default() },
+            eviction_settings: EvictionSettings { savings: vec![1; 21], ..EvictionSettings::default() },
             index: parts.index,
         });
         let mut core = Scheduler::new(self.config.clone(), parts.routing, Some(cache), parts.allocation);

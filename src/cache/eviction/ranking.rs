@@ -38,6 +38,12 @@ impl<K: Copy + Ord> Ranking<K> {
         }
     }
 
+    /// Gives every item another key.
+    pub(super) fn convert_keys(&mut self, convert: impl Fn(K) -> K) {
+        self.keys.values_mut().for_each(|key| *key = convert(*key));
+        self.order = self.keys.iter().map(|(item, key)| (*key, *item)).collect();
+    }
+
     /// Takes out the item with the least key.
     pub(super) fn pop_first(&mut self) -> Option<(K, Item)> {
         let (key, item) = self.order.pop_first()?;

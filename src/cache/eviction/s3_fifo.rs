@@ -87,6 +87,39 @@ impl S3Fifo {
         ghost.is_some()
     }
 
+    /// Takes out the oldest item of the small queue that was not used more than once. All before it go to the main queue,
+    /// even if that leaves less than the small queue's share, as in the paper's pseudocode.
+    fn pop_small(&mut self) -> Option<Item> {
+        while let Some(item) = self.small.pop_front() {
+            // What is gone is passed over.
+            let Some(known) = self.items.get_mut(&item) else { continue };
+            if known.uses > 1 {
+                (known.uses, known.in_small) = (0, false);
+                self.small_held -= known.weight;
+                self.main.push_back(item);
+                continue;
+            }
+            let known = self.forget(item)?;
+            self.remember(known.fingerprint, known.weight);
+            return Some(item);
+        }
+        None
+    }
+
+    /// Takes out the oldest item of the main queue that has no use left; those before it go around, for one use each.
+    fn pop_main(&mut self) -> Option<Item> {
+        while let Some(item) = self.main.pop_front() {
+            let Some(known) = self.items.get_mut(&item) else { continue };
+            if known.uses == 0 {
+                self.forget(item);
+                return Some(item);
+            }
+            known.uses -= 1;
+            self.main.push_back(item);
+        }
+        None
+    }
+
     /// Forgets an item that is taken out of its queue.
     fn forget(&mut self, item: Item) -> Option<Known> {
         let known = self.items.remove(&item)?;
@@ -126,26 +159,9 @@ impl EvictionPolicy for S3Fifo {
     }
 
     fn pop(&mut self) -> Option<Item> {
-        while !self.items.is_empty() {
-            let from_small = self.small_held >= self.small_capacity || self.small_held > 0 && self.main.is_empty();
-            let queue = if from_small { &mut self.small } else { &mut self.main };
-            // What is gone is passed over; only that may be left of the main queue.
-            let Some(item) = queue.pop_front() else { continue };
-            let Some(known) = self.items.get_mut(&item) else { continue };
-            let stays = if from_small { known.uses > 1 } else { known.uses > 0 };
-            if stays {
-                known.uses = if from_small { 0 } else { known.uses - 1 };
-                known.in_small = false;
-                self.small_held -= if from_small { known.weight } else { 0 };
-                self.main.push_back(item);
-                continue;
-            }
-            let known = self.forget(item)?;
-            if from_small {
-                self.remember(known.fingerprint, known.weight);
-            }
-            return Some(item);
-        }
-        None
+        let small_first = self.small_held >= self.small_capacity || self.main.is_empty();
+        let popped = if small_first { self.pop_small() } else { None };
+        // The main queue may hold nothing but what is gone.
+        popped.or_else(|| self.pop_main()).or_else(|| self.pop_small())
     }
 }

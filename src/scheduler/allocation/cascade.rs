@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{Allocation, AllocationPolicy, Cascade, Decided, Demand, Situation, Ticks};
@@ -13,6 +14,18 @@ use crate::model::{GpuId, ModelId, Work};
 use crate::profile::Profile;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
+
+/// Estimate of the time that a request waits for either stage, which counts against its deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueDelay {
+    /// Ours: waiting requests over the throughput of the stage's workers in the split that is considered.
+    #[default]
+    Throughput,
+    /// That of `DiffServe`'s artifact, after Little's law: waiting requests over the stage's rate of arrivals, the same
+    /// for every split; 0 for a stage where nothing arrives.
+    ArrivalRate,
+}
 
 /// What it needs to know.
 #[derive(Clone, Debug)]
@@ -25,6 +38,8 @@ pub struct CascadeSettings {
     pub headroom: f64,
     /// A request should pass both stages within this.
     pub due: Duration,
+    /// How long what waits is expected to wait.
+    pub queue_delay: QueueDelay,
     /// The light model.
     pub light: ModelId,
     /// The most requests of a job.
@@ -42,6 +57,8 @@ pub struct CascadeSettings {
 pub struct CascadeAllocation {
     settings: CascadeSettings,
     ticks: Ticks,
+    /// When requests began to wait since the last decision, and their class.
+    placed: Vec<(Time, usize)>,
 }
 
 /// What is asked of the two stages.
@@ -49,9 +66,11 @@ pub struct CascadeAllocation {
 pub struct Asked {
     /// Requests a second.
     pub rate: f64,
-    /// Drafts that wait.
+    /// Drafts that are sent to be made again, a second.
+    pub again_rate: f64,
+    /// Number of drafts that wait.
     pub drafts: usize,
-    /// Requests that wait to be made again.
+    /// Number of requests that wait to be made again.
     pub again: usize,
     /// Workers with the light model now.
     pub light: u32,
@@ -116,16 +135,18 @@ impl CascadeSettings {
         does.then(|| (self.confidences.highest(share), latency))
     }
 
-    /// Seconds from arrival to the second image: both jobs, and until what waits has been served.
+    /// Seconds from arrival to the second image: both jobs, and the wait for each.
     fn latency(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> f64 {
         let heavy = self.initial.targets.len() as u32 - light;
-        let waits = |waiting: usize, workers: u32, model, batch| {
-            waiting as f64 / (f64::from(workers) * self.rate(model, batch))
+        let waits = |waiting: usize, arrivals: f64, workers: u32, model, batch| match self.queue_delay {
+            QueueDelay::Throughput => waiting as f64 / (f64::from(workers) * self.rate(model, batch)),
+            QueueDelay::ArrivalRate if arrivals > 0.0 => waiting as f64 / arrivals,
+            QueueDelay::ArrivalRate => 0.0,
         };
         self.seconds(self.light, batches.0)
-            + waits(asked.drafts, light, self.light, batches.0)
+            + waits(asked.drafts, asked.rate, light, self.light, batches.0)
             + self.seconds(ModelId::LARGE, batches.1)
-            + waits(asked.again, heavy, ModelId::LARGE, batches.1)
+            + waits(asked.again, asked.again_rate, heavy, ModelId::LARGE, batches.1)
     }
 
     /// When nothing does: no draft is made again, and as many as possible are made.
@@ -160,7 +181,7 @@ impl CascadeAllocation {
     /// At time zero.
     #[must_use]
     pub fn new(settings: CascadeSettings) -> Self {
-        Self { ticks: Ticks::new(settings.period), settings }
+        Self { ticks: Ticks::new(settings.period), settings, placed: Vec::new() }
     }
 }
 
@@ -181,14 +202,24 @@ impl AllocationPolicy for CascadeAllocation {
         self.ticks.pass_over(now)
     }
 
+    fn observe(&mut self, now: Time, class: usize, _left: Duration) {
+        self.placed.push((now, class));
+    }
+
     fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided> {
         self.ticks.pass_over(now);
+        let placed = std::mem::take(&mut self.placed);
         let demand: Demand = situation.demand?;
-        let waiting = |kind: DecisionKind| {
-            situation.waiting.iter().filter(|waiting| situation.classes[waiting.class].kind == kind).count()
+        // `situation.waiting` is only the first of what waits; the classes count all of it.
+        let waiting = |kind: DecisionKind| -> usize {
+            situation.classes.iter().filter(|class| class.kind == kind).map(|class| class.waiting).sum()
         };
+        // Drafts were sent on before this window too where nobody waited for the ticks.
+        let in_window = placed.iter().filter(|(placed, _)| now.since(*placed) <= demand.window);
+        let again = in_window.filter(|(_, class)| situation.classes[*class].kind == DecisionKind::Miss).count();
         let choice = self.settings.solve(&Asked {
             rate: demand.requests as f64 / demand.window.seconds(),
+            again_rate: again as f64 / demand.window.seconds(),
             drafts: waiting(DecisionKind::Draft),
             again: waiting(DecisionKind::Miss),
             light: situation.seats.iter().filter(|seat| seat.target == self.settings.light).count() as u32,
@@ -235,6 +266,7 @@ mod tests {
             period: Duration::from_seconds_saturating(5.0),
             headroom: 0.95,
             due: Duration::from_seconds_saturating(draws.random_range(3.0..9.0)),
+            queue_delay: if seed % 2 == 0 { QueueDelay::Throughput } else { QueueDelay::ArrivalRate },
             light: ModelId(1),
             most: draws.random_range(1..=4),
             total_steps: 50,
@@ -257,10 +289,14 @@ mod tests {
                 };
                 let (drafted, again) = (rate(ModelId(1), light_batch), rate(ModelId(0), heavy_batch));
                 let (x1, x2) = (f64::from(light), f64::from(workers - light));
+                let served_or_arriving = match settings.queue_delay {
+                    QueueDelay::Throughput => (x1 * drafted, x2 * again),
+                    QueueDelay::ArrivalRate => (asked.rate, asked.again_rate),
+                };
                 let latency = f64::from(light_batch) / drafted
-                    + asked.drafts as f64 / (x1 * drafted)
+                    + asked.drafts as f64 / served_or_arriving.0
                     + f64::from(heavy_batch) / again
-                    + asked.again as f64 / (x2 * again);
+                    + asked.again as f64 / served_or_arriving.1;
                 let able = light_batch <= settings.most
                     && heavy_batch <= settings.most
                     && x1 * drafted * settings.headroom >= asked.rate
@@ -282,6 +318,7 @@ mod tests {
             let mut draws = stream(seed, Purpose::Test, 91);
             let asked = Asked {
                 rate: draws.random_range(0.1..40.0),
+                again_rate: draws.random_range(0.1..10.0),
                 drafts: draws.random_range(0..20),
                 again: draws.random_range(0..6),
                 light: draws.random_range(1..6),

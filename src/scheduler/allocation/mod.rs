@@ -15,7 +15,7 @@ mod outlook;
 mod static_split;
 mod what_if;
 
-pub use cascade::{Asked, CascadeAllocation, CascadeSettings, Choice};
+pub use cascade::{Asked, CascadeAllocation, CascadeSettings, Choice, QueueDelay};
 pub use modm::{Mode, ModmAllocation, ModmSettings, Pid, Rates};
 pub(super) use outlook::{Outlook, Task};
 pub use static_split::StaticSplit;
@@ -125,6 +125,8 @@ pub struct Class {
     pub skipped_steps: u32,
     /// Expected time by GPU type, then model; `None` for models that may not serve it.
     pub times: Arc<[Option<Duration>]>,
+    /// Number of its requests that wait, all of them.
+    pub waiting: usize,
 }
 
 /// A request that waits.
@@ -150,7 +152,7 @@ pub struct Situation {
     /// Whether so many late requests wait that time is lost for long.
     pub overrun: bool,
     /// What waits, in the order in which it would be served: the first of it, so many for each worker that what is
-    /// left out does not matter to anything near.
+    /// left out does not matter to anything near. [`Class::waiting`] counts all of it.
     pub waiting: Vec<Waiting>,
 }
 

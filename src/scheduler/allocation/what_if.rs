@@ -318,7 +318,7 @@ mod tests {
     fn class(kind: DecisionKind, skipped: u32) -> Class {
         let time = |step: f64| Some(seconds(step * f64::from(50 - skipped)));
         let small = |step| if kind == DecisionKind::Miss { None } else { time(step) };
-        Class { kind, skipped_steps: skipped, times: [time(1.8), small(0.32), small(0.12)].into() }
+        Class { kind, skipped_steps: skipped, times: [time(1.8), small(0.32), small(0.12)].into(), waiting: 0 }
     }
 
     /// A cluster amid random work.

@@ -129,7 +129,8 @@ impl Class {
         in_time.chain(self.late.iter().map(|waits| (waits, false)))
     }
 
-    fn len(&self) -> usize {
+    /// Number of requests that wait.
+    pub(super) fn len(&self) -> usize {
         self.in_time.len() + self.late.len()
     }
 }
