@@ -186,7 +186,7 @@ fn now() -> Instant {
 }
 
 /// Tries until there is something.
-fn within<T>(seconds: u64, what: &str, attempt: impl Fn() -> Option<T>) -> T {
+fn within<T>(seconds: u64, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let begun = now();
     loop {
         if let Some(done) = attempt() {
@@ -209,15 +209,17 @@ fn workers_that_hang_cost_their_jobs_and_a_load_and_the_request_is_drawn() {
     let workers = children(server.child.id(), WORKERS);
     assert_eq!(workers.len(), 2, "a process each");
     workers.iter().for_each(|worker| signal(*worker, "-STOP"));
-    let job = server.job(PROMPT);
+    let jobs = [server.job(PROMPT), server.job("a large blue square at the bottom right on white")];
     let unready = within(30, "no worker is ready", || {
         let (status, text) = server.text("/readyz");
         (status == 503).then_some(text)
     });
     assert!(unready.starts_with("no worker: "), "{unready}");
     assert_eq!(server.text("/healthz").0, 200, "the process is well");
-    let ended = server.ended(&job);
-    assert_eq!(ended["status"], "completed", "{ended}");
+    for job in jobs {
+        let ended = server.ended(&job);
+        assert_eq!(ended["status"], "completed", "{ended}");
+    }
     within(60, "it is ready again", || (server.text("/readyz").0 == 200).then_some(()));
     assert_eq!(server.counter("modm_worker_losses_total{reason=\"hung\"}"), 2);
     assert!(server.log().contains("took longer than 3 s"), "{}", server.log());

@@ -2,10 +2,11 @@
 //! Whatever goes wrong there is an answer; a thread that dies says so with its last breath.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -132,6 +133,24 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// The last prompt that any worker has drawn with each model: what a probe draws.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GoodPrompts(Arc<Mutex<BTreeMap<ModelId, Arc<str>>>>);
+
+impl GoodPrompts {
+    fn drawn(&self, model: ModelId, prompt: &Arc<str>) {
+        self.known().insert(model, prompt.clone());
+    }
+
+    fn of(&self, model: ModelId) -> Arc<str> {
+        self.known().get(&model).cloned().unwrap_or_else(|| EMPTY_PROMPT.into())
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<str>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// When a worker's thread last got on, for whoever watches it.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<Mutex<Instant>>);
@@ -159,6 +178,7 @@ impl Handle {
         paint: Box<dyn Paint>,
         stepped: Stepped,
         sources: Sources,
+        good_prompts: GoodPrompts,
         answers: UnboundedSender<Answer>,
     ) -> std::io::Result<Self> {
         let (orders, work) = channel();
@@ -174,7 +194,7 @@ impl Handle {
             stop: stop.clone(),
             progress: progress.clone(),
             held: None,
-            good_prompt: None,
+            good_prompts,
             trust: None,
         };
         let run = move || {
@@ -226,8 +246,7 @@ struct Thread {
     stop: Arc<AtomicU64>,
     progress: Progress,
     held: Option<ModelId>,
-    /// The last prompt that was drawn, and with which model.
-    good_prompt: Option<(ModelId, Arc<str>)>,
+    good_prompts: GoodPrompts,
     /// Until when a failed job is taken for its request's fault without a probe, and how many may fail.
     trust: Option<(Instant, u32)>,
 }
@@ -288,7 +307,7 @@ impl Thread {
                 stop.load(Ordering::Relaxed) != job.0
             };
             let picture = self.paint.draw(&task, &keep_going)?;
-            self.good_prompt = Some((work.model, part.prompt.clone()));
+            self.good_prompts.drawn(work.model, &part.prompt);
             Ok((request, picture))
         };
         parts.iter().map(one).collect()
@@ -325,8 +344,7 @@ impl Thread {
     /// Draws a prompt that is known to be good, in as few steps as there can be; the picture is thrown away.
     fn probe(&mut self, model: ModelId) -> Result<(), DrawError> {
         self.progress.touch();
-        let good = self.good_prompt.as_ref().filter(|(with, _)| *with == model);
-        let prompt = good.map_or_else(|| EMPTY_PROMPT.into(), |(_, prompt)| prompt.clone());
+        let prompt = self.good_prompts.of(model);
         let work = Work { model, total_steps: 1, skipped_steps: 0 };
         let task = Task { request: RequestId(u32::MAX), noise: (0, 0), prompt: &prompt, work, source: None };
         let progress = self.progress.clone();

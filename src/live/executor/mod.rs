@@ -15,7 +15,7 @@ use super::embedder::{self, Ask, Embed};
 use super::limits::Limits;
 use super::picture::Picture;
 use super::store::{Record, Store};
-use super::worker::{Drawing, Handle, JobError, Order, Paint};
+use super::worker::{Drawing, GoodPrompts, Handle, JobError, Order, Paint};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
@@ -171,6 +171,7 @@ pub struct Live {
     requests: BTreeMap<RequestId, Request>,
     /// Requests that may be forgotten once the core has acted.
     settled: Vec<RequestId>,
+    good_prompts: GoodPrompts,
     /// Whether it was told that pictures are not kept.
     full: bool,
     /// Why the run cannot go on.
@@ -213,6 +214,7 @@ impl Live {
             in_flight: 0,
             requests: BTreeMap::new(),
             settled: Vec::new(),
+            good_prompts: GoodPrompts::default(),
             full: false,
             broken: None,
         };
@@ -321,9 +323,9 @@ impl Live {
     fn start_worker(&mut self, worker: WorkerId) -> std::io::Result<()> {
         let state = &mut self.workers[worker.index()];
         state.life += 1;
-        let paint = (self.setting.paint)(worker);
-        let stepped = self.setting.stepped.clone();
-        let handle = Handle::start(worker, state.life, paint, stepped, self.store.sources(), self.to_answers.clone());
+        let (paint, stepped) = ((self.setting.paint)(worker), self.setting.stepped.clone());
+        let (sources, prompts, answers) = (self.store.sources(), self.good_prompts.clone(), self.to_answers.clone());
+        let handle = Handle::start(worker, state.life, paint, stepped, sources, prompts, answers);
         state.handle = Some(handle?);
         Ok(())
     }
