@@ -221,12 +221,12 @@ impl Desk {
         if self.is_draining() || self.0.run.get().is_none() {
             return Err(Refused::Draining);
         }
+        if self.0.waiting.load(Ordering::Relaxed) + requests > self.0.facts.max_queue {
+            return Err(Refused::Full { retry_after_s: lock(&self.0.state).seconds_for(self.now(), None, requests) });
+        }
         if self.0.share(tenant).load(Ordering::Relaxed) + requests > self.0.facts.max_queue_per_tenant {
             let retry_after_s = lock(&self.0.state).seconds_for(self.now(), Some(tenant), requests);
             return Err(Refused::ShareFull { retry_after_s });
-        }
-        if self.0.waiting.load(Ordering::Relaxed) + requests > self.0.facts.max_queue {
-            return Err(Refused::Full { retry_after_s: lock(&self.0.state).seconds_for(self.now(), None, requests) });
         }
         Ok(())
     }
