@@ -126,7 +126,7 @@ impl Json {
         if number.is_finite() { Ok(number) } else { Err(self.wrong(key, "a number that single precision holds")) }
     }
 
-    /// The same for a number that values are divided by.
+    /// A number that values are divided by: as [`Json::single_or`], and not 0.
     pub(super) fn divisor_or(&self, key: &str, default: f64) -> Result<f32, Error> {
         let number = self.number_or(key, default)? as f32;
         let accepted = "a number other than 0 that single precision holds: values are divided by it";

@@ -112,7 +112,7 @@ impl Pipeline {
         })
     }
 
-    /// Loads a model's folder onto a device for service: as [`Pipeline::open`], and draws a trial picture.
+    /// Loads a model's folder onto a device for service: opens it and draws a trial picture.
     ///
     /// # Errors
     /// As [`Pipeline::open`] and [`Pipeline::try_out`].
