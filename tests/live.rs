@@ -1,4 +1,4 @@
-//! Live mode through the program: a run on the models of shapes, its files, Ctrl-C, a second run on the first
+//! Live mode through the program: a run on the models of shapes, its files, Ctrl-C and SIGTERM, a second run on the first
 //! one's pictures; embedding, profiling, the doctor; and what is refused, with exit code 2 and the way out.
 
 #![cfg(feature = "live")]
@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
-use modm::journal::{self, What};
+use modm::journal::{self, Line, What};
 use modm::live::picture::Picture;
 use modm::profile::ProfileFile;
 use modm::scenario::{Inputs, Override, Source, TraceInputs};
+use modm::scheduler::Action;
 use modm::trace::npy;
 use serde_json::Value;
 
@@ -42,6 +43,17 @@ fn works(arguments: &[&str]) -> String {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Files of a run beside those that tests read.
+const FILES: [&str; 7] = [
+    "journal.jsonl.gz",
+    "report.html",
+    "report.md",
+    "pictures.html",
+    "run.json",
+    "scenario.toml",
+    "trace/requests.csv",
+];
 
 /// A short run: few requests, fast.
 const SHORT: [&str; 8] = [
@@ -117,16 +129,7 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     let of = |kind: &str| kinds.iter().find(|row| row["decision"] == kind).unwrap()["images"].as_u64().unwrap();
     assert_eq!((of("hit") as usize, of("miss") as usize), (hits, 60 - hits));
     cache_adds_up(&path, &rows, &summary);
-    for file in [
-        "journal.jsonl.gz",
-        "report.html",
-        "report.md",
-        "pictures.html",
-        "hits.png",
-        "run.json",
-        "scenario.toml",
-        "trace/requests.csv",
-    ] {
+    for file in FILES.into_iter().chain(["hits.png"]) {
         assert!(path.join(file).is_file(), "{file}");
     }
     replays(&path, &[SHORT[1], SHORT[3], SHORT[5], SHORT[7]]);
@@ -163,6 +166,12 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     assert!(rows.len() == 60 && rows.iter().any(|row| row["decision"] == "hit"));
 }
 
+/// All lines of a run's journal.
+fn journal_lines(out: &Path) -> Vec<Line> {
+    let packed = fs::File::open(out.join("journal.jsonl.gz")).unwrap();
+    journal::read::<Value>(BufReader::new(flate2::read::GzDecoder::new(packed))).unwrap().1
+}
+
 /// The journal of a run fed into a fresh core: the same actions.
 fn replays(out: &Path, overrides: &[&str]) {
     let file = root().join("scenarios/live-shapes.toml");
@@ -170,8 +179,7 @@ fn replays(out: &Path, overrides: &[&str]) {
     let sets: Vec<Override> = overrides.iter().map(|set| Override::parse(set).unwrap()).collect();
     let scenario = source.scenario(&sets).unwrap();
     let inputs = Inputs::new(&scenario, &file, Arc::new(TraceInputs::load(&scenario, &file, false).unwrap())).unwrap();
-    let packed = fs::File::open(out.join("journal.jsonl.gz")).unwrap();
-    let (_, lines) = journal::read::<Value>(BufReader::new(flate2::read::GzDecoder::new(packed))).unwrap();
+    let lines = journal_lines(out);
     let mut core = scenario.live_core(&inputs, Vec::new(), &mut Vec::new());
     let mut expected = Vec::new();
     for line in &lines {
@@ -239,29 +247,66 @@ fn a_second_run_is_warm_with_the_pictures_of_the_first() {
     assert!(path.join("trace/warm_images.npy").is_file());
 }
 
+/// A run that goes on for hours, once it has drawn a picture.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_finishes_what_is_in_and_writes_the_results() {
+fn running(path: &Path, name: &str, more: &[&str]) -> Child {
     onnxruntime::library();
-    let folder = tempfile::tempdir().unwrap();
-    let (path, name) = out(&folder);
-    let slow = ["--set", "trace.synthetic.requests=100000"];
-    let mut child = modm(&live(&name, &slow)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    // It runs once a picture is there.
+    let long = [&["--set", "trace.synthetic.requests=100000"], more].concat();
+    let child = modm(&live(name, &long)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let images = path.join("images");
-    let drawn = || fs::read_dir(&images).is_ok_and(|mut entries| entries.next().is_some());
-    while !drawn() {
+    while !fs::read_dir(&images).is_ok_and(|mut entries| entries.next().is_some()) {
         pause();
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let status = child.wait().unwrap();
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(status.success(), "{said}");
-    let rows = table(&path.join("requests.csv"));
-    assert!(!rows.is_empty() && rows.len() < 100_000);
-    assert!(rows.iter().all(|row| row["outcome"] == "completed"));
-    assert_eq!(json(&path.join("summary.json"))["completed"], rows.len());
+    child
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_and_sigterm_finish_what_is_in_and_write_the_results() {
+    for name in ["-INT", "-TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, out) = out(&folder);
+        let mut child = running(&path, &out, &[]);
+        signal(&child, name);
+        let status = child.wait().unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(status.success(), "{name}: {said}");
+        let rows = table(&path.join("requests.csv"));
+        assert!(!rows.is_empty() && rows.len() < 100_000, "{name}");
+        assert!(rows.iter().all(|row| row["outcome"] == "completed"), "{name}");
+        assert_eq!(json(&path.join("summary.json"))["completed"], rows.len());
+        for file in FILES {
+            assert!(path.join(file).is_file(), "{name}: {file}");
+        }
+        let lines = journal_lines(&path);
+        let ends = lines.iter().filter(|line| matches!(line.what, What::Action(Action::Finish { .. })));
+        assert_eq!(ends.count(), rows.len(), "{name}: the journal is whole");
+        assert!(!path.join("journal.jsonl.gz.partial").exists(), "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    // So many have arrived that what is in would take hours.
+    let crowd = ["--set", "trace.synthetic.arrivals={process=\"poisson\",rate_per_min=1000000}"];
+    for (first, second, code) in [("-INT", "-TERM", 143), ("-TERM", "-INT", 130), ("-TERM", "-TERM", 143)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, out) = out(&folder);
+        let mut child = running(&path, &out, &crowd);
+        (0..25).for_each(|_| pause());
+        signal(&child, first);
+        (0..25).for_each(|_| pause());
+        assert!(child.try_wait().unwrap().is_none(), "{first} alone waits for what is in");
+        signal(&child, second);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{first} {second}");
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test against the real clock")]

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use clap::Args;
 
 use super::live::LibraryArguments;
 use crate::live::encoder::DualEncoder;
+use crate::live::error::Error;
 use crate::live::library::{self, Library, WAY_OUT};
 use crate::live::pipeline::{Pipeline, probe};
 use crate::live::settings::{Device, Processor};
@@ -142,6 +144,28 @@ fn devices(library: &Library, scenario: Option<&Scenario>, allow_cpu: bool, find
     }
 }
 
+/// Loads a model as a worker does; says what it is, and how long loading and the trial picture took.
+fn model(
+    library: &Library,
+    folder: &Path,
+    device: Device,
+    guidance: Option<f32>,
+    size: Option<[u32; 2]>,
+) -> Result<String, Error> {
+    #[expect(clippy::disallowed_methods, reason = "seconds for a person to read")]
+    let begun = Instant::now();
+    let mut pipeline = Pipeline::open(library, folder, device)?;
+    let opened = begun.elapsed().as_secs_f64();
+    pipeline.try_out(guidance, size)?;
+    let tried = begun.elapsed().as_secs_f64() - opened;
+    Ok(format!(
+        "{:?}, {:?} pixels, on {}; loaded in {opened:.3} s, a trial picture in {tried:.3} s",
+        pipeline.family(),
+        pipeline.size(),
+        device.name()
+    ))
+}
+
 fn models(library: &Library, scenario: &Scenario, file: &Path, findings: &mut Findings) {
     let wanted = scenario.live.devices.first().copied().unwrap_or_default();
     let device = if probe(library, wanted).is_ok() { wanted } else { Device::default() };
@@ -149,13 +173,13 @@ fn models(library: &Library, scenario: &Scenario, file: &Path, findings: &mut Fi
     for name in scenario.model_names() {
         match scenario.live.models.get(&name) {
             None => findings.bad("model", format_args!("{name}: live.models has no folder for it"), next),
-            Some(folder) => match Pipeline::open(library, &Scenario::resolve(file, folder), device) {
-                Ok(pipeline) => Findings::good(
-                    "model",
-                    format_args!("{name}: {:?}, {:?} pixels, on {}", pipeline.family(), pipeline.size(), device.name()),
-                ),
-                Err(error) => findings.bad("model", format_args!("{name}: {error}"), next),
-            },
+            Some(folder) => {
+                let guidance = scenario.live.guidance.get(&name).copied();
+                match model(library, &Scenario::resolve(file, folder), device, guidance, scenario.live.size) {
+                    Ok(found) => Findings::good("model", format_args!("{name}: {found}")),
+                    Err(error) => findings.bad("model", format_args!("{name}: {error}"), next),
+                }
+            }
         }
     }
     match &scenario.live.encoder {

@@ -164,8 +164,14 @@ const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 /// Whether an error is about an input: a model's folder counts as one.
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     #[cfg(feature = "live")]
-    if matches!(error.downcast_ref(), Some(crate::live::error::Error::Input(_))) {
-        return true;
+    {
+        use crate::live::error::Error::{Input, NotFinite};
+        use crate::live::executor::LiveError;
+        if matches!(error.downcast_ref(), Some(Input(_) | NotFinite { .. }))
+            || matches!(error.downcast_ref(), Some(LiveError::Load { .. }))
+        {
+            return true;
+        }
     }
     error.is::<InputError>()
 }

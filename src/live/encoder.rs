@@ -4,11 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ort::value::TensorElementType;
+use ort::value::{DynTensor, TensorElementType};
 
 use super::error::Error;
 use super::library::Library;
-use super::onnx::{Onnx, floats, numbers, tokens};
+use super::onnx::{Onnx, check_finite, floats, numbers, precision_advice, tokens};
 use super::picture::Picture;
 use super::pipeline::Json;
 use super::settings::Device;
@@ -20,12 +20,15 @@ const TEXT: &str = "text_embeds";
 const IMAGE: &str = "image_embeds";
 const IDS: &str = "input_ids";
 const MASK: &str = "attention_mask";
+/// Prompt that is embedded when an encoder is opened.
+const TRIAL_PROMPT: &str = "a red circle";
+/// Side of the picture that is embedded then, pixels.
+const TRIAL_SIDE: u32 = 32;
 const PIXELS: &str = "pixel_values";
 
 /// A dual encoder on a device.
 #[derive(Debug)]
 pub struct DualEncoder {
-    folder: PathBuf,
     words: Words,
     preparation: Preparation,
     sides: Sides,
@@ -74,10 +77,11 @@ impl DualEncoder {
         Words::read(folder, None).map(drop)
     }
 
-    /// Loads an encoder's folder onto a device.
+    /// Loads an encoder's folder onto a device and embeds a prompt and a picture, so that one whose values are not finite
+    /// is found before anything is searched with it.
     ///
     /// # Errors
-    /// A file is missing, is not what it should be, or does not load.
+    /// A file is missing, is not what it should be, or does not load; an embedding cannot be used.
     pub fn open(library: &Library, folder: &Path, device: Device) -> Result<Self, Error> {
         let (first, second) = files(folder)?;
         let text = Onnx::open(library, &first, device)?;
@@ -91,7 +95,12 @@ impl DualEncoder {
             Sides::One(Box::new(text))
         };
         let preparation = Preparation::read(&Json::read(&folder.join("preprocessor_config.json"))?)?;
-        Ok(Self { folder: folder.to_owned(), words: Words::read(folder, None)?, preparation, sides })
+        let mut encoder = Self { words: Words::read(folder, None)?, preparation, sides };
+        encoder.texts(&[TRIAL_PROMPT])?;
+        // Shades of gray: a picture of one colour may have no direction.
+        let shades = (0..3 * TRIAL_SIDE * TRIAL_SIDE).map(|at| (at % 256) as u8).collect();
+        encoder.images(&[&Picture::new(TRIAL_SIDE, TRIAL_SIDE, shades)])?;
+        Ok(encoder)
     }
 
     /// Embeddings of prompts, in one run of the model.
@@ -117,8 +126,8 @@ impl DualEncoder {
         let element = if both { model.input_type(PIXELS)? } else { TensorElementType::Float32 };
         let nothing = both.then(|| floats(element, &[1, 3, height as usize, width as usize], nothing)).transpose()?;
         inputs.extend(nothing.as_ref().map(|nothing| (PIXELS, nothing)));
-        let rows = numbers(&model.run(&inputs, &[TEXT], true)?[0])?;
-        rows_of(&self.folder, &rows, texts.len())
+        let outputs = model.run(&inputs, &[TEXT], true)?;
+        embeddings(&model.file, &outputs[0], texts.len())
     }
 
     /// Embeddings of pictures, in one run of the model.
@@ -144,8 +153,8 @@ impl DualEncoder {
                 inputs.push((MASK, &mask));
             }
         }
-        let rows = numbers(&model.run(&inputs, &[IMAGE], true)?[0])?;
-        rows_of(&self.folder, &rows, pictures.len())
+        let outputs = model.run(&inputs, &[IMAGE], true)?;
+        embeddings(&model.file, &outputs[0], pictures.len())
     }
 
     /// Prepared pixels of a picture, `[3, height, width]`: for checks.
@@ -155,11 +164,14 @@ impl DualEncoder {
     }
 }
 
-fn rows_of(folder: &Path, values: &[f32], rows: usize) -> Result<Vec<Embedding>, Error> {
-    let bad = |bad| Error::from(InputError::new(folder, format!("gave an embedding that cannot be used: {bad}")));
+/// The rows of what the model in `file` gave.
+fn embeddings(file: &Path, tensor: &DynTensor, rows: usize) -> Result<Vec<Embedding>, Error> {
+    let values = numbers(tensor)?;
+    let bad = |bad| Error::model(file, format!("gave an embedding that cannot be used: {bad}"));
     if rows == 0 || values.len() < rows {
-        return Err(Error::model(folder, "gave fewer embeddings than it was asked for"));
+        return Err(Error::model(file, "gave fewer embeddings than it was asked for"));
     }
+    check_finite(file, &values, precision_advice(*tensor.data_type()), || "in an embedding".to_owned())?;
     values.chunks_exact(values.len() / rows).map(|row| Embedding::normalised(row).map_err(bad)).collect()
 }
 
@@ -206,7 +218,8 @@ impl Preparation {
         let crop = crop.filter(|_| config.get("do_center_crop").as_bool().unwrap_or(crop.is_some()));
         let triple = |key: &str, default: [f32; 3]| -> Result<[f32; 3], Error> {
             let Some(values) = config.get(key).as_array() else { return Ok(default) };
-            let values: Vec<f32> = values.iter().filter_map(|value| Some(value.as_f64()? as f32)).collect();
+            let single = |value: &serde_json::Value| Some(value.as_f64()? as f32).filter(|value| value.is_finite());
+            let values: Vec<f32> = values.iter().filter_map(single).collect();
             values.try_into().map_err(|_| wrong(key, "three numbers"))
         };
         let normalize = on("do_normalize");
@@ -214,7 +227,7 @@ impl Preparation {
         let preparation = Self {
             resize,
             crop,
-            rescale: if on("do_rescale") { config.number_or("rescale_factor", 1.0 / 255.0)? as f32 } else { 1.0 },
+            rescale: if on("do_rescale") { config.single_or("rescale_factor", 1.0 / 255.0)? } else { 1.0 },
             mean: if normalize { mean } else { [0.0; 3] },
             deviation: if normalize { deviation } else { [1.0; 3] },
         };

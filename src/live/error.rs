@@ -18,6 +18,16 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// A part of a model gave values that are NaN or infinite.
+    #[error("{}: gave values that are not finite (NaN or infinite) {place}{advice}", file.display())]
+    NotFinite {
+        /// The model's file.
+        file: PathBuf,
+        /// Where in its work: an output or a step.
+        place: String,
+        /// What to do about it, after a semicolon; empty if nothing is known.
+        advice: &'static str,
+    },
     /// A picture cannot be encoded or decoded.
     #[error("a picture cannot be stored: {0}")]
     Picture(#[from] image::ImageError),

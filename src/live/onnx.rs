@@ -177,6 +177,29 @@ pub(super) fn tokens(element: TensorElementType, shape: &[usize], values: &[u32]
     made.map_err(Error::session(Path::new("a tensor")))
 }
 
+/// Refuses values that are NaN or infinite. `file` is the model's that gave them, `place` where in its work, `advice`
+/// what to do about it, after a semicolon.
+pub(super) fn check_finite(
+    file: &Path,
+    values: &[f32],
+    advice: &'static str,
+    place: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    // No early end: compilers then compare several values at once.
+    if values.iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(());
+    }
+    Err(Error::NotFinite { file: file.to_owned(), place: place(), advice })
+}
+
+/// Advice for values that are not finite, from the precision in which they were given.
+pub(super) const fn precision_advice(element: TensorElementType) -> &'static str {
+    match element {
+        TensorElementType::Float16 => "; half precision overflows: export it in fp32",
+        _ => "",
+    }
+}
+
 /// Dimensions of a tensor.
 pub(super) fn shape(tensor: &DynTensor) -> Vec<usize> {
     tensor.shape().iter().map(|&side| side as usize).collect()

@@ -44,8 +44,9 @@ impl Paint for Painter {
     fn load(&mut self, model: ModelId) -> Result<(), String> {
         // Before the new one: the device may not have room for both.
         self.held = None;
-        let (folder, _) = self.palette.models.get(model.index()).ok_or("there is no such model")?;
-        let pipeline = Pipeline::open(&self.library, folder, self.device).map_err(|error| error.to_string())?;
+        let (folder, guidance) = self.palette.models.get(model.index()).ok_or("there is no such model")?;
+        let loaded = Pipeline::load(&self.library, folder, self.device, *guidance, Some(self.palette.size));
+        let pipeline = loaded.map_err(|error| error.to_string())?;
         self.held = Some((model, pipeline));
         Ok(())
     }

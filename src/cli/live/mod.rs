@@ -42,8 +42,8 @@ pub(super) struct LibraryArguments {
 
 /// Replay a trace in real time against real ONNX Runtime sessions
 ///
-/// Latency counts from when a request was due in the trace, however late the program was. Ctrl-C ends the
-/// intake, finishes what has arrived and writes the results; a second Ctrl-C ends the program at once.
+/// Latency counts from when a request was due in the trace, however late the program was. Ctrl-C or SIGTERM ends
+/// the intake, finishes what has arrived and writes the results; a second one ends the program at once.
 /// The scenario's [live] section says which models, encoder and devices to use.
 #[derive(Debug, Args)]
 pub(super) struct Live {
@@ -122,7 +122,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         refuse_foreign(folder)?;
     }
     common.prepare_output()?;
-    let interrupts = Interrupts::listen().context("Ctrl-C cannot be listened for")?;
+    let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let mut runs = Vec::new();
     let mut stand_ins = Vec::new();
     for (name, folder, prepared, equipment) in planned {

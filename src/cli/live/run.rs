@@ -182,7 +182,7 @@ pub(in crate::cli) struct LiveRun<'a> {
 }
 
 impl LiveRun<'_> {
-    /// Runs to the end, or until Ctrl-C and what was in is done; writes everything.
+    /// Runs to the end, or until Ctrl-C or SIGTERM and what was in is done; writes everything.
     pub(in crate::cli) fn run(&mut self) -> anyhow::Result<Results> {
         #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
         let begun = Instant::now();

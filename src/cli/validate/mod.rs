@@ -66,7 +66,7 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
     refuse_foreign(&common.out)?;
     common.prepare_output()?;
-    let interrupts = Interrupts::listen().context("Ctrl-C cannot be listened for")?;
+    let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let mut experiment = Experiment::new(command, &source, &sets, equipment, interrupts)?;
     for _ in 0..command.rounds {
         experiment.profile()?;

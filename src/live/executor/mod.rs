@@ -122,9 +122,18 @@ pub enum LiveError {
     /// A thread or the runtime cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
-    /// A worker could not load what it begins with.
+    /// A worker could not load what it begins with: the fault of the model's folder, or of the device that was chosen
+    /// for it.
     #[error("worker {}: {why}", worker.0)]
     Load {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        why: String,
+    },
+    /// A worker was lost while it loaded what it begins with.
+    #[error("worker {} is lost: {why}", worker.0)]
+    Lost {
         /// Which.
         worker: WorkerId,
         /// Why.
@@ -230,12 +239,11 @@ impl Live {
                     live.workers[worker.index()].loading = false;
                     live.in_flight -= 1;
                 }
-                Answer::Loaded { outcome: Err((_, why)), worker, .. } | Answer::Lost { worker, why, .. } => {
-                    return Err(LiveError::Load { worker, why });
-                }
+                Answer::Loaded { outcome: Err((_, why)), worker, .. } => return Err(LiveError::Load { worker, why }),
+                Answer::Lost { worker, why, .. } => return Err(LiveError::Lost { worker, why }),
                 Answer::Watch => {
                     if let Some(Event::WorkerLost { worker, reason: why, .. }) = live.look_after() {
-                        return Err(LiveError::Load { worker, why });
+                        return Err(LiveError::Lost { worker, why });
                     }
                 }
                 _ => {}

@@ -60,7 +60,9 @@ pub fn model(
     plan: &Plan,
 ) -> Result<Measured, Error> {
     let before = resident_mb();
-    let mut pipeline = Pipeline::open(library, folder, device)?;
+    // As a worker loads it: with its trial picture, which is part of what a load takes.
+    let load = || Pipeline::load(library, folder, device, guidance, Some(size));
+    let mut pipeline = load()?;
     let mut loads = Vec::new();
     let source =
         Picture::new(size[0], size[1], vec![128; (3 * size[0] * size[1]) as usize]).encode(ImageFormat::Png)?;
@@ -89,7 +91,7 @@ pub fn model(
     drop(pipeline);
     for _ in 0..plan.loads {
         let begun = clock();
-        let loaded = Pipeline::open(library, folder, device)?;
+        let loaded = load()?;
         loads.push(begun.elapsed().as_secs_f64());
         drop(loaded);
     }
@@ -160,7 +162,7 @@ impl Neighbours {
         let (first, drawn) = channel();
         for device in devices {
             let (folder, guidance) = palette.models[0].clone();
-            let mut pipeline = Pipeline::open(library, &folder, *device)?;
+            let mut pipeline = Pipeline::load(library, &folder, *device, guidance, Some(palette.size))?;
             let (stop, plan, size, first) = (stop.clone(), plan.clone(), palette.size, first.clone());
             neighbours.threads.push(std::thread::spawn(move || {
                 let noise = SeededNoise { seed: 1, row: 0 };

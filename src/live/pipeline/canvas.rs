@@ -1,11 +1,11 @@
 //! Between pictures and what a denoiser works on: the latents of an autoencoder, or pixels where a model has
 //! none. Scaling is the autoencoder's configuration.
 
-use ort::value::DynTensor;
+use ort::value::{DynTensor, TensorElementType};
 
 use super::super::error::Error;
 use super::super::library::Library;
-use super::super::onnx::{Onnx, floats, numbers, shape};
+use super::super::onnx::{Onnx, check_finite, floats, numbers, precision_advice, shape};
 use super::super::picture::Picture;
 use super::super::settings::Device;
 use super::folder::Folder;
@@ -24,11 +24,44 @@ pub(super) enum Canvas {
 pub(super) struct Autoencoder {
     encoder: Onnx,
     decoder: Onnx,
-    scale: f32,
-    shift: f32,
+    scaling: Scaling,
     channels: usize,
     /// Pixels a latent is across.
     factor: usize,
+}
+
+/// What an autoencoder's configuration says of its latents.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scaling {
+    scale: f32,
+    shift: f32,
+    /// Whether it is to run in single precision, because it overflows in half.
+    force_upcast: bool,
+}
+
+impl Scaling {
+    /// Reads `vae_decoder/config.json`. Latents are divided by the scaling factor.
+    pub(super) fn read(folder: &Folder) -> Result<Self, Error> {
+        let config = folder.config("vae_decoder")?;
+        Ok(Self {
+            scale: config.divisor_or("scaling_factor", 0.18215)?,
+            shift: config.single_or("shift_factor", 0.0)?,
+            force_upcast: config.get("force_upcast").as_bool().unwrap_or(false),
+        })
+    }
+
+    /// What to do about values of the autoencoder that are not finite.
+    fn advice(self, element: TensorElementType) -> &'static str {
+        match (self.force_upcast, element) {
+            (true, TensorElementType::Float16) => {
+                "; its config.json has `force_upcast`: half precision overflows, so export vae_encoder and vae_decoder in fp32"
+            }
+            (true, _) => {
+                "; its config.json has `force_upcast`: if its weights are in half precision, export vae_encoder and vae_decoder in fp32"
+            }
+            (false, element) => precision_advice(element),
+        }
+    }
 }
 
 /// Pixels that a unit of a model's canvas is across.
@@ -49,8 +82,7 @@ impl Canvas {
         Ok(Self::Latents(Box::new(Autoencoder {
             encoder: Onnx::open(library, &folder.onnx("vae_encoder"), device)?,
             decoder: Onnx::open(library, &folder.onnx("vae_decoder"), device)?,
-            scale: config.number_or("scaling_factor", 0.18215)? as f32,
-            shift: config.number_or("shift_factor", 0.0)? as f32,
+            scaling: Scaling::read(folder)?,
             channels: config.count("latent_channels")?,
             factor: factor(folder)?,
         })))
@@ -78,17 +110,19 @@ impl Canvas {
     /// A picture on the canvas.
     pub(super) fn enter(&mut self, picture: &Picture, noise: &dyn Noise) -> Result<Vec<f32>, Error> {
         let Self::Latents(autoencoder) = self else { return Ok(picture.planes()) };
-        let Autoencoder { encoder, scale, shift, .. } = &mut **autoencoder;
+        let Autoencoder { encoder, scaling, .. } = &mut **autoencoder;
         let [width, height] = picture.size().map(|side| side as usize);
         let pixels = floats(encoder.input_type("sample")?, &[1, 3, height, width], picture.planes())?;
         let outputs = encoder.run(&[("sample", &pixels)], &["latent_parameters"], true)?;
         // Mean and logarithm of the variance, one after the other along the channels.
         let parameters = numbers(&outputs[0])?;
+        let advice = scaling.advice(*outputs[0].data_type());
+        check_finite(&encoder.file, &parameters, advice, || "where it encodes a source".to_owned())?;
         let (means, variances) = parameters.split_at(parameters.len() / 2);
         let draws = noise.draw(NoiseFor::Source, means.len());
         let sample = |((mean, variance), draw): ((&f32, &f32), f32)| {
             let deviation = libm::expf(0.5 * variance.clamp(-30.0, 20.0));
-            (mean + deviation * draw - *shift) * *scale
+            (mean + deviation * draw - scaling.shift) * scaling.scale
         };
         Ok(means.iter().zip(variances).zip(draws).map(sample).collect())
     }
@@ -96,9 +130,13 @@ impl Canvas {
     /// Planes of what is on the canvas, about -1 to 1, one picture after the other.
     pub(super) fn leave(&mut self, latents: &DynTensor) -> Result<Vec<f32>, Error> {
         let Self::Latents(autoencoder) = self else { return numbers(latents) };
-        let Autoencoder { decoder, scale, shift, .. } = &mut **autoencoder;
-        let values = numbers(latents)?.into_iter().map(|value| value / *scale + *shift).collect();
+        let Autoencoder { decoder, scaling, .. } = &mut **autoencoder;
+        let values = numbers(latents)?.into_iter().map(|value| value / scaling.scale + scaling.shift).collect();
         let input = floats(decoder.input_type("latent_sample")?, &shape(latents), values)?;
-        numbers(&decoder.run(&[("latent_sample", &input)], &["sample"], true)?[0])
+        let outputs = decoder.run(&[("latent_sample", &input)], &["sample"], true)?;
+        let planes = numbers(&outputs[0])?;
+        let advice = scaling.advice(*outputs[0].data_type());
+        check_finite(&decoder.file, &planes, advice, || "where it decodes a picture".to_owned())?;
+        Ok(planes)
     }
 }

@@ -7,7 +7,7 @@ use ort::value::{DynTensor, TensorElementType};
 
 use super::super::error::Error;
 use super::super::library::Library;
-use super::super::onnx::{Onnx, floats};
+use super::super::onnx::{Onnx, check_finite, floats, numbers, precision_advice};
 use super::super::settings::Device;
 use super::folder::{Family, Folder};
 use super::schedule::Levels;
@@ -107,7 +107,7 @@ impl Denoiser {
     ) -> Result<DynTensor, Error> {
         let guided = walk.guidance.is_some();
         let wide = [if guided { 2 } else { 1 } * shape[0], shape[1], shape[2], shape[3]];
-        let numbers = self.numbers(walk, wide[0])?;
+        let told = self.numbers(walk, wide[0])?;
         let scale = walk.levels.input_scale(walk.skipped);
         let first: Vec<f32> = latents.iter().map(|value| value * scale).collect();
         let first = floats(self.input, &wide, if guided { first.repeat(2) } else { first })?;
@@ -123,7 +123,7 @@ impl Denoiser {
         let mut turns = [bind_step(step, &mut buffers, 0)?, bind_step(step, &mut buffers, 1)?];
         bind(&mut model, &self.model, self.names.canvas, &first)?;
         bind(&mut turns[0], step, LATENTS, &start)?;
-        for (at, numbers) in numbers.iter().enumerate() {
+        for (at, numbers) in told.iter().enumerate() {
             if !(walk.keep_going)() {
                 return Err(Error::Cancelled);
             }
@@ -139,9 +139,23 @@ impl Denoiser {
                 bind(&mut turns[0], step, LATENTS, &buffers.latents[0])?;
                 bind(&mut model, &self.model, self.names.canvas, &buffers.model_input)?;
             }
+            let (done, last) = (walk.skipped + at + 1, at + 1 == told.len());
+            self.check_latents(&buffers.latents[1 - turn], done, walk.skipped + told.len(), last)?;
         }
         let [even, odd] = buffers.latents;
-        Ok(if numbers.len() % 2 == 1 { odd } else { even })
+        Ok(if told.len() % 2 == 1 { odd } else { even })
+    }
+
+    /// Refuses latents with values that are not finite after a step of so many. On the host they are looked at in place;
+    /// from a GPU only the last cross over, which is enough: what is not finite stays so, since a step adds to it.
+    fn check_latents(&self, latents: &DynTensor, step: usize, steps: usize, last: bool) -> Result<(), Error> {
+        let advice = precision_advice(self.output);
+        let place = || format!("at step {step} of {steps}");
+        if latents.memory_info().is_cpu_accessible() {
+            let (_, values) = latents.try_extract_tensor::<f32>().map_err(Error::session(&self.model.file))?;
+            return check_finite(&self.model.file, values, advice, place);
+        }
+        if last { check_finite(&self.model.file, &numbers(latents)?, advice, place) } else { Ok(()) }
     }
 
     /// Everything that changes from step to step, made before the first.

@@ -59,9 +59,13 @@ impl Folder {
         self.index.value[part].as_array().is_some_and(|names| names.iter().any(Value::is_string))
     }
 
-    /// A number of the index.
-    pub(super) fn number(&self, key: &str) -> Option<f64> {
-        self.index.value[key].as_f64()
+    /// The model's own guidance scale, if its index has one.
+    pub(super) fn guidance_scale(&self) -> Result<Option<f32>, Error> {
+        match self.index.single_or("guidance_scale", -1.0)? {
+            scale if (0.0..=1000.0).contains(&scale) => Ok(Some(scale)),
+            _ if self.index.value["guidance_scale"].is_null() => Ok(None),
+            _ => Err(self.index.wrong("guidance_scale", "a scale from 0 to 1000")),
+        }
     }
 
     /// A yes or no of the index.
@@ -114,6 +118,19 @@ impl Json {
             Value::Null => Ok(default),
             value => value.as_f64().ok_or_else(|| self.wrong(key, "a number")),
         }
+    }
+
+    /// A number that single precision holds, or its default where the key is absent or null.
+    pub(in crate::live) fn single_or(&self, key: &str, default: f64) -> Result<f32, Error> {
+        let number = self.number_or(key, default)? as f32;
+        if number.is_finite() { Ok(number) } else { Err(self.wrong(key, "a number that single precision holds")) }
+    }
+
+    /// A number that values are divided by: as [`Json::single_or`], and not 0.
+    pub(super) fn divisor_or(&self, key: &str, default: f64) -> Result<f32, Error> {
+        let number = self.number_or(key, default)? as f32;
+        let accepted = "a number other than 0 that single precision holds: values are divided by it";
+        if number.is_normal() { Ok(number) } else { Err(self.wrong(key, accepted)) }
     }
 
     /// A whole number above 0.

@@ -26,9 +26,16 @@ pub(super) use folder::Json;
 use canvas::Canvas;
 use denoise::{Denoiser, Walk};
 use folder::Folder;
-use noise::{Noise, NoiseFor};
+use noise::{Noise, NoiseFor, SeededNoise};
 use schedule::Schedule;
 use text::Text;
+
+/// Prompt of the trial picture; the models of shapes know its words, too.
+const TRIAL_PROMPT: &str = "a large red circle at the center on a blue background";
+
+/// Steps of the trial picture. One would start SDXL's schedule at its lowest noise level: the decoder would see noise, as
+/// it never does in service.
+const TRIAL_STEPS: u32 = 2;
 
 /// The largest picture, pixels a side.
 const LARGEST_SIDE: u32 = 16_384;
@@ -92,7 +99,7 @@ impl Pipeline {
         let part = Denoiser::part(folder.family);
         let schedule = Schedule::read(&folder.scheduler()?)?;
         let canvas = Canvas::open(library, &folder, device)?;
-        let guidance = folder.number("guidance_scale").map_or(folder.family.guidance(), |scale| scale as f32);
+        let guidance = folder.guidance_scale()?.unwrap_or(folder.family.guidance());
         Ok(Self {
             folder: path.to_owned(),
             family: folder.family,
@@ -103,6 +110,37 @@ impl Pipeline {
             guidance,
             size: picture_size(path)?,
         })
+    }
+
+    /// Loads a model's folder onto a device for service: opens it and draws a trial picture.
+    ///
+    /// # Errors
+    /// As [`Pipeline::open`] and [`Pipeline::try_out`].
+    pub fn load(
+        library: &Library,
+        path: &Path,
+        device: Device,
+        guidance: Option<f32>,
+        size: Option<[u32; 2]>,
+    ) -> Result<Self, Error> {
+        let mut pipeline = Self::open(library, path, device)?;
+        pipeline.try_out(guidance, size)?;
+        Ok(pipeline)
+    }
+
+    /// Draws a trial picture of two steps and encodes it as a source, so that a model whose values are not finite is
+    /// found before anybody waits for it. Costs two steps, a decoding and an encoding.
+    ///
+    /// # Errors
+    /// Values are not finite, or ONNX Runtime refuses.
+    pub fn try_out(&mut self, guidance: Option<f32>, size: Option<[u32; 2]>) -> Result<(), Error> {
+        let noise = SeededNoise { seed: 0, row: 0 };
+        let drawing = Drawing { prompt: TRIAL_PROMPT, noise: &noise, source: None };
+        let manner = Manner { steps: TRIAL_STEPS, skipped: 0, guidance, size, keep_going: &|| true };
+        for picture in self.draw(&[drawing], &manner)? {
+            self.canvas.enter(&picture, &noise)?;
+        }
+        Ok(())
     }
 
     /// Width and height of its pictures, unless told otherwise.
@@ -239,8 +277,10 @@ pub fn check(path: &Path) -> Result<(), Error> {
     size_multiple(path)?;
     let folder = Folder::read(path)?;
     Schedule::read(&folder.scheduler()?)?;
+    folder.guidance_scale()?;
     let mut parts = vec![Denoiser::part(folder.family)];
     if folder.part("vae_decoder").is_dir() {
+        canvas::Scaling::read(&folder)?;
         parts.extend(["vae_encoder", "vae_decoder"]);
     }
     for suffix in text::suffixes(&folder) {

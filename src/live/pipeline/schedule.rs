@@ -69,7 +69,13 @@ impl Schedule {
                     "stochastic_sampling",
                 ];
                 off.iter().try_for_each(|key| config.off(key))?;
-                Kind::FlowMatch { shift: config.number_or("shift", 1.0)? }
+                let shift = config.number_or("shift", 1.0)?;
+                // With 0 or less the levels are all 0, or are divided by 0.
+                if !(1e-3..=1e3).contains(&shift) {
+                    let message = "expected a shift from 0.001 to 1000";
+                    return Err(InputError::new(&config.file, message).value("shift", shift).into());
+                }
+                Kind::FlowMatch { shift }
             }
             "EulerDiscreteScheduler" => euler(config, train_steps)?,
             _ => {
@@ -129,7 +135,12 @@ fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
         "trailing" => Spacing::Trailing,
         _ => Spacing::Linspace,
     };
-    let (begin, end) = (config.number_or("beta_start", 0.0001)?, config.number_or("beta_end", 0.02)?);
+    let beta = |key: &str, default: f64| {
+        let beta = config.number_or(key, default)?;
+        let wrong = || InputError::new(&config.file, "expected a number from 0 to below 1").value(key, beta);
+        if (0.0..1.0).contains(&beta) { Ok(beta) } else { Err(Error::from(wrong())) }
+    };
+    let (begin, end) = (beta("beta_start", 0.0001)?, beta("beta_end", 0.02)?);
     let mut kept = 1.0_f32;
     let sigmas = (0..train_steps).map(|step| {
         let share = step as f64 / (train_steps.max(2) - 1) as f64;
@@ -143,7 +154,13 @@ fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
         kept *= 1.0 - beta as f32;
         f64::from(((1.0 - kept) / kept).sqrt())
     });
-    Ok(Kind::Euler { sigmas: sigmas.collect(), spacing, offset: config.number_or("steps_offset", 0.0)? })
+    let sigmas: Vec<f64> = sigmas.collect();
+    // Betas that are too large for so many steps leave nothing of a picture, and the noise level is divided by that.
+    if sigmas.iter().any(|sigma| !sigma.is_finite()) {
+        let message = format!("expected noise levels that are finite over {train_steps} steps");
+        return Err(InputError::new(&config.file, message).value("beta_end", end).into());
+    }
+    Ok(Kind::Euler { sigmas, spacing, offset: config.number_or("steps_offset", 0.0)? })
 }
 
 fn euler_levels(steps: u32, trained: &[f64], spacing: Spacing, offset: f64) -> Levels {

@@ -5,7 +5,7 @@ use ort::value::{DynTensor, TensorElementType};
 
 use super::super::error::Error;
 use super::super::library::Library;
-use super::super::onnx::{Onnx, floats, numbers, shape, tokens};
+use super::super::onnx::{Onnx, check_finite, floats, numbers, precision_advice, shape, tokens};
 use super::super::settings::Device;
 use super::super::words::Words;
 use super::folder::{Family, Folder};
@@ -73,7 +73,14 @@ impl TextEncoder {
             mask = tokens(element, &[texts.len(), self.words.length], &self.words.masks(texts)?)?;
             inputs.push(("attention_mask", &mask));
         }
-        self.model.run(&inputs, outputs, true)?.iter().map(Rows::of).collect()
+        let tensors = self.model.run(&inputs, outputs, true)?;
+        let rows = |(tensor, name): (&DynTensor, &&str)| {
+            let rows = Rows::of(tensor)?;
+            let advice = precision_advice(*tensor.data_type());
+            check_finite(&self.model.file, &rows.values, advice, || format!("in its output `{name}`"))?;
+            Ok(rows)
+        };
+        tensors.iter().zip(outputs).map(rows).collect()
     }
 
     /// The name of the states before the last layer, which SDXL and SD3 condition on.
