@@ -19,11 +19,13 @@ use crate::input::InputError;
 use crate::journal::{Journal, Record};
 use crate::live::encoder::DualEncoder;
 use crate::live::executor::{Book, Live, Setting};
+use crate::live::faults::Faults;
 use crate::model::{GpuId, ModelId};
 use crate::replay::{Executor, replay};
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::WarmImage;
 use crate::serve::api::{Server, Usage, answers, resume};
+use crate::serve::clock::HostClock;
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::keys::{Keys, fresh};
 use crate::serve::ledger::Ledger;
@@ -123,7 +125,9 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let equipment = Equipment::of(&prepared.scenario, source.file(), &library, &command.library)?;
 
     make_folder(&command.data)?;
-    let ledger = Ledger::open(&command.data).map_err(|error| InputError::new(&command.data, error.to_string()))?;
+    let clock = HostClock::new();
+    let ledger = Ledger::open(&command.data, &clock, Faults::from_environment())
+        .map_err(|error| InputError::new(&command.data, error.to_string()))?;
     let results = command.data.join("results");
     make_folder(&results)?;
     let cached = Cached::open(&prepared, &equipment, source.file(), &command.data.join("store"))?;

@@ -14,6 +14,8 @@ pub mod error;
 #[cfg(feature = "live")]
 pub mod executor;
 #[cfg(feature = "live")]
+pub mod faults;
+#[cfg(feature = "live")]
 pub mod library;
 #[cfg(feature = "live")]
 pub mod measure;

@@ -6,6 +6,8 @@ pub mod settings;
 #[cfg(feature = "serve")]
 pub mod api;
 #[cfg(feature = "serve")]
+pub mod clock;
+#[cfg(feature = "serve")]
 pub mod desk;
 #[cfg(feature = "serve")]
 pub mod keys;
@@ -15,6 +17,8 @@ pub mod ledger;
 pub mod listen;
 #[cfg(feature = "serve")]
 pub mod meter;
+#[cfg(feature = "serve")]
+mod quiet;
 #[cfg(feature = "serve")]
 pub mod traffic;
 

@@ -47,6 +47,8 @@ pub(super) async fn submit(State(server): Shared, caller: Caller, wanted: Wanted
         id: fresh_name("job"),
         tenant: caller.name.clone(),
         created: seconds_since_1970(),
+        ended: None,
+        attempts: 0,
         prompt: wanted.prompt.clone(),
         pictures: wanted.pictures,
         seed: wanted.seed,

@@ -123,7 +123,7 @@ fn seconds_since_1970() -> u64 {
 }
 
 /// Whole seconds.
-fn since_1970(time: std::time::SystemTime) -> u64 {
+pub(super) fn since_1970(time: std::time::SystemTime) -> u64 {
     time.duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
 
@@ -166,9 +166,9 @@ impl Server {
     /// Forgets results that have been kept for long enough.
     pub async fn forget_old(&self) {
         let before = seconds_since_1970().saturating_sub(self.settings.keep_results_s as u64);
-        match self.ledger.write(vec![super::ledger::Entry::Forget(before)]).await {
+        match self.ledger.write(vec![super::ledger::Entry::Forget { before, most_bytes: u64::MAX }]).await {
             Ok(gone) => {
-                for id in gone {
+                for id in gone.pictures {
                     let _ = tokio::fs::remove_file(pictures::file(&self.results, &id)).await;
                 }
             }

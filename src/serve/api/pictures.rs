@@ -91,7 +91,9 @@ pub(super) async fn keep(
     beside: Option<Entry>,
 ) -> Result<(), ApiError> {
     let created = seconds_since_1970();
-    let entry = |id: &String| Entry::Picture(id.clone(), ledger::Picture { tenant: caller.clone(), created });
+    let entry = |id: &String| {
+        Entry::Picture(id.clone(), ledger::Picture { tenant: caller.clone(), created, bytes: 0, crc: None })
+    };
     let entries: Vec<Entry> = pictures.iter().map(|(id, _)| entry(id)).chain(beside).collect();
     let folder = server.results.clone();
     let written = tokio::task::spawn_blocking(move || {
