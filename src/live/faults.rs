@@ -10,7 +10,8 @@ use rand::RngExt;
 
 use crate::draw::{Purpose, stream};
 
-/// Environment variable with the plan: `seed=3,one_in=30,until=400`, `call=17`, or `from=50,until=90`.
+/// Environment variable with the plan: `seed=3,one_in=30,from=100,until=400`, `call=17`, or
+/// `from=50,until=90`.
 const VARIABLE: &str = "MODM_TEST_FAULTS";
 /// Delay of a slow call.
 const DELAY: Duration = Duration::from_millis(20);
@@ -33,12 +34,14 @@ pub enum Plan {
     Once(u64, Fault),
     /// All calls from one to before another: a disk that is full or gone for a while.
     While(u64, u64, Fault),
-    /// One in so many, and none from `until` on.
+    /// One in so many.
     Seeded {
         /// Seed of which calls, and what happens to each.
         seed: u64,
         /// Mean number of calls for one fault.
         one_in: u64,
+        /// Call before which nothing goes wrong.
+        from: u64,
         /// Call from which on nothing goes wrong.
         until: u64,
     },
@@ -67,11 +70,11 @@ impl Faults {
             pair.and_then(|value| value.parse::<u64>().ok())
         };
         let until = number("until").unwrap_or(u64::MAX);
-        let plan = match (number("call"), number("from"), number("seed")) {
-            (Some(call), ..) => Plan::Once(call, Fault::Fails(io::ErrorKind::Other)),
-            (_, Some(from), _) => Plan::While(from, until, Fault::Fails(io::ErrorKind::StorageFull)),
-            (.., Some(seed)) => Plan::Seeded { seed, one_in: number("one_in").unwrap_or(50).max(1), until },
-            _ => return None,
+        let (from, one_in) = (number("from").unwrap_or(0), number("one_in").unwrap_or(50).max(1));
+        let plan = match (number("call"), number("seed")) {
+            (Some(call), _) => Plan::Once(call, Fault::Fails(io::ErrorKind::Other)),
+            (_, Some(seed)) => Plan::Seeded { seed, one_in, from, until },
+            _ => Plan::While(from, until, Fault::Fails(io::ErrorKind::StorageFull)),
         };
         Some(Self::new(plan))
     }
@@ -110,9 +113,9 @@ impl Plan {
         match self {
             Self::Once(at, fault) => (call == at).then_some(fault),
             Self::While(from, until, fault) => (from..until).contains(&call).then_some(fault),
-            Self::Seeded { seed, one_in, until } => {
+            Self::Seeded { seed, one_in, from, until } => {
                 let mut draws = stream(seed, Purpose::Test, call);
-                if call >= until || draws.random_range(0..one_in) > 0 {
+                if !(from..until).contains(&call) || draws.random_range(0..one_in) > 0 {
                     return None;
                 }
                 Some(match draws.random_range(0..4) {

@@ -6,6 +6,8 @@ pub mod settings;
 #[cfg(feature = "serve")]
 pub mod api;
 #[cfg(feature = "serve")]
+pub mod check;
+#[cfg(feature = "serve")]
 pub mod clock;
 #[cfg(feature = "serve")]
 pub mod desk;
@@ -19,6 +21,8 @@ pub mod listen;
 pub mod meter;
 #[cfg(feature = "serve")]
 mod quiet;
+#[cfg(feature = "serve")]
+pub mod recordings;
 #[cfg(feature = "serve")]
 pub mod traffic;
 

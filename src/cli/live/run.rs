@@ -22,11 +22,12 @@ use crate::journal::{Journal, Record};
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
 use crate::live::executor::{KnownRequests, Live, Paced, Setting};
+use crate::live::faults::Faults;
 use crate::live::library::Library;
 use crate::live::painter::{Painter, Palette};
 use crate::live::pipeline::{check, picture_size, size_multiple};
 use crate::live::settings::{Device, ImageFormat};
-use crate::live::store::{Found, Opened, RealDisk, Store};
+use crate::live::store::{Found, Opened, Store, TestableDisk};
 use crate::live::worker::Paint;
 use crate::metrics::real_time::delay;
 use crate::metrics::{Metrics, Results};
@@ -217,8 +218,8 @@ impl Cached {
         let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
         let place = scenario.live.store.as_ref().map_or(own.to_owned(), |store| Scenario::resolve(file, store));
         let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
-        let Opened { store, mut found, mut warnings } =
-            Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
+        let disk = TestableDisk::new(Faults::from_environment());
+        let Opened { store, mut found, mut warnings } = Store::open(&place, scenario.live.images, &fingerprint, disk)?;
         warnings.extend(set_strangers_aside(&mut found, scenario, trace));
         let numbers: Vec<u64> = found.iter().map(|entry| entry.number).collect();
         for (row, number) in (0..).zip(&numbers) {

@@ -57,6 +57,7 @@ pub(super) async fn metrics(State(server): Shared, _: Caller) -> Response {
     let (_, workers, counts) = server.desk.lately();
     let sources = server.sources.clone();
     let bytes = tokio::task::spawn_blocking(move || sources.bytes()).await.unwrap_or(0);
+    server.desk.meter().disk(server.desk.recording().is_some(), server.upkeep.free(), server.sources.left_out());
     let text = server.desk.meter().text(counts, &workers, bytes);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
@@ -66,10 +67,10 @@ pub(super) async fn healthy() -> &'static str {
 }
 
 pub(super) async fn ready(State(server): Shared) -> Response {
-    if server.desk.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    match server.troubles().as_slice() {
+        [] => "ready\n".into_response(),
+        troubles => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", troubles.join(", "))).into_response(),
     }
-    "ready\n".into_response()
 }
 
 fn file(kind: &'static str, text: &'static str) -> Response {

@@ -1,6 +1,6 @@
 //! Pictures: as PNG in answers, as files of results, and from the cache; only to who may see them.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,13 +8,13 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{ApiError, Caller, Id, Server, Shared, seconds_since_1970, whole};
+use super::{ApiError, Caller, Id, Server, Shared, whole};
 use crate::live::picture::Picture;
 use crate::live::settings::ImageFormat;
-use crate::output::write_durable;
+use crate::live::store::Disk;
 use crate::request::Outcome;
 use crate::serve::desk::View;
-use crate::serve::ledger::{self, Entry};
+use crate::serve::ledger::{self, Entry, LedgerError, picture_file};
 use crate::time::Time;
 
 /// What cached pictures are called outside, before their number in the store.
@@ -82,35 +82,66 @@ pub(super) async fn png(picture: Arc<Picture>) -> Result<Vec<u8>, ApiError> {
     encoded.await.map_err(|error| error.to_string()).and_then(|bytes| bytes).map_err(ApiError::failed)
 }
 
-/// Puts a picture among the results: on disk, under its name, before anybody hears of it. What is to be written beside it
+/// Why pictures are not among the results.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Keeping {
+    /// Their files cannot be written.
+    #[error("a picture cannot be written: {0}")]
+    Files(io::Error),
+    /// The ledger cannot.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl From<Keeping> for ApiError {
+    fn from(error: Keeping) -> Self {
+        match error {
+            Keeping::Ledger(error) => error.into(),
+            Keeping::Files(error) => {
+                tracing::error!("a picture cannot be written: {error}");
+                match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::insufficient_storage(),
+                    _ => Self::storage_unavailable(),
+                }
+            }
+        }
+    }
+}
+
+/// Puts pictures among the results: on disk, under their names, before anybody hears of them. What is to be written beside them
 /// goes into the same transaction.
 pub(super) async fn keep(
     server: &Server,
-    caller: Option<String>,
-    pictures: Vec<(String, Vec<u8>)>,
+    owner: Option<String>,
+    pictures: &[(String, Vec<u8>)],
     beside: Option<Entry>,
-) -> Result<(), ApiError> {
-    let created = seconds_since_1970();
-    let entry = |id: &String| {
-        Entry::Picture(id.clone(), ledger::Picture { tenant: caller.clone(), created, bytes: 0, crc: None })
+) -> Result<(), Keeping> {
+    let created = server.upkeep.clock.date();
+    let entry = |(id, bytes): &(String, Vec<u8>)| {
+        let (length, crc) = (bytes.len() as u64, Some(checksum(bytes)));
+        Entry::Picture(id.clone(), ledger::Picture { tenant: owner.clone(), created, bytes: length, crc })
     };
-    let entries: Vec<Entry> = pictures.iter().map(|(id, _)| entry(id)).chain(beside).collect();
-    let folder = server.results.clone();
-    let written = tokio::task::spawn_blocking(move || {
-        pictures
-            .iter()
-            .try_for_each(|(id, bytes)| write_durable(&file(&folder, id), |to| std::io::Write::write_all(to, bytes)))
-    });
-    written
-        .await
-        .map_err(|error| ApiError::failed(error.to_string()))?
-        .map_err(|error| ApiError::failed(error.to_string()))?;
-    server.ledger.write(entries).await.map(drop).map_err(|error| ApiError::failed(error.to_string()))
+    let entries: Vec<Entry> = pictures.iter().map(entry).chain(beside).collect();
+    if !pictures.is_empty() {
+        let files: Vec<_> =
+            pictures.iter().map(|(id, bytes)| (picture_file(&server.results, id), bytes.clone())).collect();
+        let disk = server.upkeep.disk();
+        let written =
+            tokio::task::spawn_blocking(move || files.iter().try_for_each(|(file, bytes)| disk.write(file, bytes)));
+        written.await.map_err(io::Error::other).and_then(|written| written).map_err(|error| {
+            server.upkeep.failed(&error);
+            Keeping::Files(error)
+        })?;
+    }
+    server.ledger.write(entries).await?;
+    Ok(())
 }
 
-/// The file of a result.
-pub(super) fn file(folder: &Path, id: &str) -> std::path::PathBuf {
-    folder.join(format!("{id}.png"))
+/// CRC-32 of a file's bytes.
+pub(in crate::serve) fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
 }
 
 /// The address of a picture.
@@ -127,16 +158,28 @@ pub(super) async fn picture(State(server): Shared, caller: Caller, Id(id): Id) -
         let owned = server.clone();
         let found = tokio::task::spawn_blocking(move || owned.sources.entry(number)).await;
         let (record, bytes) = found.ok().and_then(Result::ok).ok_or_else(missing)?;
+        // A file that was cut or overwritten is no answer.
+        Picture::decode(&bytes).map_err(|_| ApiError::failed("the image is damaged on the server's disk"))?;
         if !server.may_find(&caller, record.tenant.as_deref()) {
             return Err(missing());
         }
         bytes
     } else {
         // Only names that were given out are looked for: no other path can be asked for.
-        let known = server.ledger.picture(&id).map_err(|error| ApiError::failed(error.to_string()))?;
-        known.filter(|known| server.may_see(&caller, known.tenant.as_deref())).ok_or_else(missing)?;
-        let file = file(&server.results, &id);
-        tokio::task::spawn_blocking(move || std::fs::read(file)).await.ok().and_then(Result::ok).ok_or_else(missing)?
+        let known = server.ledger.picture(&id)?.filter(|known| server.may_see(&caller, known.tenant.as_deref()));
+        let known = known.ok_or_else(missing)?;
+        let file = picture_file(&server.results, &id);
+        let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await.map_err(io::Error::other);
+        let bytes = match read.and_then(|read| read) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => return Err(Keeping::Files(error).into()),
+        };
+        if known.crc.is_some_and(|crc| crc != checksum(&bytes)) {
+            tracing::error!(picture = id, "its file is damaged");
+            return Err(ApiError::failed("the image is damaged on the server's disk"));
+        }
+        bytes
     };
     let kind = if bytes.starts_with(b"\x89PNG") { "image/png" } else { "image/jpeg" };
     let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "private, max-age=31536000, immutable")];

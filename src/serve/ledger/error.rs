@@ -21,6 +21,14 @@ pub(in crate::serve) enum Fault {
 }
 
 impl Fault {
+    /// What is wrong, without the file.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Disk(why) | Self::Full(why) | Self::Damaged(why) | Self::Version(why) => why.clone(),
+            Self::InUse => "is in use by another run".to_owned(),
+        }
+    }
+
     pub(super) fn io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error.to_string()),

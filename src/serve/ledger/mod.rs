@@ -18,6 +18,7 @@ use writer::{Answer, Orders};
 mod backend;
 mod error;
 pub(in crate::serve) mod mark;
+pub(in crate::serve) mod offline;
 mod rows;
 mod shelf;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The ledger's tables, what one transaction does to them, and how rows of older versions become those of this one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use redb::{
@@ -9,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::Fault;
-use super::{Entry, Forgotten, Job, Picture, Status};
+use super::{Entry, Forgotten, Job, Picture, Status, Used};
 
 pub(super) const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
 pub(super) const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pictures");
@@ -166,6 +167,51 @@ pub(super) fn numbers(database: &Database) -> Result<Numbers, Fault> {
     })
 }
 
+/// Whether this program reads a ledger's version, and its last acknowledged transaction is there.
+pub(super) fn check_numbers(numbers: &Numbers, acknowledged: u64) -> Result<(), Fault> {
+    if numbers.version > NEWEST {
+        let found = numbers.version;
+        return Err(Fault::Version(format!(
+            "is a ledger of version {found}, of a newer modm: this one reads versions 1 to {NEWEST}"
+        )));
+    }
+    if numbers.sequence < acknowledged {
+        let missing = acknowledged - numbers.sequence;
+        return Err(Fault::Damaged(format!("its last {missing} of {acknowledged} transactions are missing")));
+    }
+    Ok(())
+}
+
+/// Writes a new ledger with rows that were saved from another.
+pub(super) fn fill(
+    file: &Path,
+    jobs: &[Job],
+    pictures: &BTreeMap<String, Picture>,
+    used: &BTreeMap<String, Used>,
+    sequence: u64,
+) -> Result<(), Fault> {
+    let database = Database::create(file)?;
+    let writing = database.begin_write()?;
+    {
+        let mut tables = Tables::open(&writing)?;
+        let mut nothing = Forgotten::default();
+        for job in jobs {
+            let ended = job.ended.or((job.status != Status::Queued).then_some(job.created));
+            tables.apply(&Entry::Job(Box::new(Job { ended, ..job.clone() })), &mut nothing)?;
+        }
+        for (id, picture) in pictures {
+            tables.apply(&Entry::Picture(id.clone(), picture.clone()), &mut nothing)?;
+        }
+        for (tenant, used) in used {
+            tables.apply(&Entry::Used(tenant.clone(), *used), &mut nothing)?;
+        }
+        tables.meta.insert(VERSION, NEWEST)?;
+        tables.meta.insert(SEQUENCE, sequence)?;
+    }
+    writing.commit()?;
+    Ok(())
+}
+
 /// Makes the tables of a new ledger, or brings one of an older version to this one. `results` has the files of pictures.
 pub(super) fn prepare(database: &Database, from: u64, results: &Path) -> Result<(), Fault> {
     let writing = database.begin_write()?;
@@ -263,7 +309,7 @@ pub(super) fn inspect(database: &Database) -> Result<Vec<String>, Fault> {
     let mut wrong = Vec::new();
     let jobs: Vec<(String, Job)> = all(&reading.open_table(JOBS)?)?;
     let pictures: Vec<(String, Picture)> = all(&reading.open_table(PICTURES)?)?;
-    let _: Vec<(String, super::Used)> = all(&reading.open_table(USED)?)?;
+    let _: Vec<(String, Used)> = all(&reading.open_table(USED)?)?;
     let ages = reading.open_table(AGES)?;
     let mut expected = pictures.len() as u64;
     for (id, job) in jobs {

@@ -34,7 +34,7 @@ pub(super) struct Shelf {
 
 /// The open database and how often it has been opened.
 struct Opened {
-    database: Option<Database>,
+    database: Option<Guarded>,
     turn: u64,
 }
 
@@ -61,18 +61,12 @@ impl Shelf {
         if mark.is_damaged {
             warnings.push(format!("{}: is no number and is written anew", super::mark::path(folder).display()));
         }
-        let (mut database, numbers) = open(folder, faults.clone(), mark.sequence).map_err(wrong)?;
-        // A file that was closed is opened without a look at its pages.
-        let checked = caught(|| Ok(database.check_integrity()?)).map_err(wrong)?;
-        if !checked {
-            warnings.push(format!("{}: has been made whole", super::file(folder).display()));
+        // In a copy: a damaged file stays as it is for a repair.
+        verify(folder, mark.sequence, faults.as_deref()).map_err(wrong)?;
+        if !super::file(folder).exists() {
+            create(folder, faults.clone()).map_err(wrong)?;
         }
-        // All rows are read once: later nobody can be told better than by an error in the middle of something.
-        let wrong_rows =
-            caught(|| if numbers.version == rows::NEWEST { rows::inspect(&database) } else { Ok(Vec::new()) });
-        if let Some(first) = wrong_rows.map_err(wrong)?.into_iter().next() {
-            return Err(wrong(Fault::Damaged(first)));
-        }
+        let (database, numbers) = open(folder, faults.clone(), mark.sequence).map_err(wrong)?;
         if numbers.version < rows::NEWEST {
             caught(|| rows::prepare(&database, numbers.version, &super::results(folder))).map_err(wrong)?;
         }
@@ -137,12 +131,7 @@ impl Shelf {
             return Err(error.clone());
         }
         // It gives up the file's lock. What it cannot write any more is not acknowledged, or is on disk.
-        if let Some(database) = opened.database.take() {
-            let _ = caught(|| {
-                drop(database);
-                Ok(())
-            });
-        }
+        drop(opened.database.take());
         let acknowledged = lock(&self.mark).sequence;
         match open(&self.folder, self.faults.clone(), acknowledged) {
             Ok((database, numbers)) => {
@@ -209,9 +198,32 @@ impl Shelf {
     }
 }
 
-impl Drop for Opened {
+/// A database whose pages may be damaged: it panics when it is closed, too.
+pub(super) struct Guarded(Option<Database>);
+
+impl Guarded {
+    pub(super) const fn new(database: Database) -> Self {
+        Self(Some(database))
+    }
+}
+
+impl std::ops::DerefMut for Guarded {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("there until it is dropped")
+    }
+}
+
+impl std::ops::Deref for Guarded {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Guarded {
     fn drop(&mut self) {
-        let database = self.database.take();
+        let database = self.0.take();
         let _ = caught(|| {
             drop(database);
             Ok(())
@@ -219,23 +231,47 @@ impl Drop for Opened {
     }
 }
 
+/// Checks every page and row of a ledger that nobody has open, in a copy in memory. `acknowledged` is as for `open`.
+fn verify(folder: &Path, acknowledged: u64, faults: Option<&Faults>) -> Result<(), Fault> {
+    let Some(bytes) = super::offline::bytes(folder, faults)? else {
+        return match acknowledged {
+            0 => Ok(()),
+            _ => Err(Fault::Damaged(format!("is missing or empty, and had {acknowledged} transactions"))),
+        };
+    };
+    let (database, numbers) = super::offline::open(&bytes)?;
+    rows::check_numbers(&numbers, acknowledged)?;
+    // Rows of version 1 are read when they are brought to this version.
+    if numbers.version == rows::NEWEST
+        && let Some(first) = caught(|| rows::inspect(&database))?.into_iter().next()
+    {
+        return Err(Fault::Damaged(first));
+    }
+    Ok(())
+}
+
+/// Makes an empty ledger under another name and gives it its own: one that was not finished is none.
+fn create(folder: &Path, faults: Option<Arc<Faults>>) -> Result<(), Fault> {
+    let (file, fresh) = (super::file(folder), super::file(folder).with_extension("new"));
+    let _ = std::fs::remove_file(&fresh);
+    let database = caught(|| {
+        let backend = Backend::open(&fresh, faults)?;
+        Ok(Guarded::new(Database::builder().set_cache_size(CACHE).create_with_backend(backend)?))
+    })?;
+    caught(|| rows::prepare(&database, 0, &super::results(folder)))?;
+    drop(database);
+    let named = std::fs::rename(&fresh, &file).and_then(|()| std::fs::File::open(folder)?.sync_all());
+    named.map_err(|error| Fault::io(&error))
+}
+
 /// Opens the file. `acknowledged` is the number of a transaction that must be in it.
-fn open(folder: &Path, faults: Option<Arc<Faults>>, acknowledged: u64) -> Result<(Database, rows::Numbers), Fault> {
+fn open(folder: &Path, faults: Option<Arc<Faults>>, acknowledged: u64) -> Result<(Guarded, rows::Numbers), Fault> {
     let database = caught(|| {
         let backend = Backend::open(&super::file(folder), faults)?;
-        Ok(Database::builder().set_cache_size(CACHE).create_with_backend(backend)?)
+        Ok(Guarded::new(Database::builder().set_cache_size(CACHE).create_with_backend(backend)?))
     })?;
     let numbers = caught(|| rows::numbers(&database))?;
-    if numbers.version > rows::NEWEST {
-        let (found, newest) = (numbers.version, rows::NEWEST);
-        return Err(Fault::Version(format!(
-            "is a ledger of version {found}, of a newer modm: this one reads versions 1 to {newest}"
-        )));
-    }
-    if numbers.sequence < acknowledged {
-        let missing = acknowledged - numbers.sequence;
-        return Err(Fault::Damaged(format!("its last {missing} of {acknowledged} transactions are missing")));
-    }
+    rows::check_numbers(&numbers, acknowledged)?;
     Ok((database, numbers))
 }
 

@@ -210,7 +210,7 @@ async fn seeded_faults_lose_nothing() {
     for seed in 0..20 {
         let folder = tempfile::tempdir().expect("a folder");
         let (clock, _) = set(1_000);
-        let faults = Faults::new(Plan::Seeded { seed, one_in: 40, until: 1000 });
+        let faults = Faults::new(Plan::Seeded { seed, one_in: 40, from: 0, until: 1000 });
         let mut acknowledged = Acknowledged::default();
         if let Ok(ledger) = Ledger::open(folder.path(), &clock, Some(faults)) {
             scripted(&ledger, &mut acknowledged).await;
@@ -243,7 +243,7 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
         let jobs = some_ledger(original.path(), is_closed).await;
         let bytes = std::fs::read(file(original.path())).expect("a file");
         let mark = std::fs::read(mark::path(original.path())).expect("a mark");
-        let mut refused = 0;
+        let (mut refused, mut saved) = (0, 0);
         for seed in 0..60 {
             let folder = tempfile::tempdir().expect("a folder");
             let mut damaged = bytes.clone();
@@ -252,7 +252,7 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
             std::fs::write(mark::path(folder.path()), &mark).expect("a mark");
             match open(folder.path()) {
                 Ok(ledger) => {
-                    let found = ledger.shelf.using(|database| rows::inspect(database)).expect("rows");
+                    let found = ledger.shelf.using(rows::inspect).expect("rows");
                     assert!(found.is_empty(), "seed {seed}: {found:?}");
                     for number in 0..60 {
                         for part in 0..5 {
@@ -263,12 +263,18 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
                 }
                 Err(error) => {
                     refused += 1;
+                    // The file is as it was, for a repair.
+                    let found = offline::read(folder.path()).expect("looked at").expect("a ledger");
+                    assert!(!found.wrong.is_empty(), "seed {seed}");
+                    saved += found.jobs.len();
+                    offline::rebuild(folder.path(), &folder.path().join("aside"), found).expect("made anew");
+                    open(folder.path()).expect("whole");
                     assert!(error.to_string().contains("modm repair"), "seed {seed}: {error}");
                 }
             }
         }
-        eprintln!("closed {is_closed}: {refused} of 60 refused; {jobs} jobs in {} bytes", bytes.len());
-        assert!(refused > 10);
+        eprintln!("closed {is_closed}: {refused} of 60 refused, {saved} of their {} jobs saved", refused * jobs);
+        assert!(refused > 10 && saved * 3 > refused * jobs, "{refused} {saved}");
     }
 }
 
@@ -314,6 +320,8 @@ async fn a_ledger_that_went_back_is_refused() {
     assert!(error.contains("its last 1 of ") && error.contains("modm repair"), "{error}");
     std::fs::write(file(folder.path()), b"").expect("emptied");
     assert!(open(folder.path()).is_err(), "an empty file is no new ledger");
+    std::fs::remove_file(file(folder.path())).expect("removed");
+    assert!(open(folder.path()).is_err(), "nor is none");
     // A damaged mark is no damaged ledger.
     let folder = tempfile::tempdir().expect("a folder");
     some_ledger(folder.path(), true).await;
