@@ -39,7 +39,8 @@ use modm::replay::{Executor, Step, replay};
 use modm::request::RequestId;
 use modm::scenario::{Inputs, Scenario, Source, TraceInputs, initial_allocation};
 use modm::scheduler::{Action, Event, Output};
-use modm::serve::api::{Server, Usage, answers};
+use modm::serve::api::{Server, Upkeep, Usage, answers};
+use modm::serve::clock::HostClock;
 use modm::serve::desk::{Desk, Facts};
 use modm::serve::ids::PictureIds;
 use modm::serve::ledger::Ledger;
@@ -269,7 +270,8 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
     let scenario = Source::new(Path::new("instant.toml"), SCENARIO.to_owned())?.scenario(&[])?;
     let results = folder.join("results");
     std::fs::create_dir_all(&results)?;
-    let ledger = Ledger::open(folder)?;
+    let clock = HostClock::new();
+    let ledger = Ledger::open(folder, &clock, None)?;
     let usage = Usage::of(&scenario.serve, None, &[], &ledger)?;
     let server = Arc::new(Server {
         desk: desk.clone(),
@@ -283,6 +285,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
         size: [SIZE, SIZE],
         origin: "http://localhost".to_owned(),
         usage,
+        upkeep: Upkeep::new(folder.to_owned(), clock, &scenario.serve, None, None),
     });
     let address = serve(answers(server)).await?;
     let ask = |path: &str, prompt: &str| {

@@ -8,6 +8,7 @@
 #[path = "common/onnxruntime.rs"]
 mod onnxruntime;
 #[path = "common/served.rs"]
+#[expect(dead_code, reason = "shared with other tests")]
 mod served;
 
 use std::collections::BTreeSet;
@@ -15,24 +16,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use modm::live::picture::Picture;
 use serde_json::{Value, json};
-
-use served::{PROMPT, SHORT, Served, key, modm, pause};
-
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// A picture that an answer has.
-fn picture(data: &Value) -> Picture {
-    use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(data["b64_json"].as_str().unwrap()).unwrap();
-    Picture::decode(&bytes).unwrap()
-}
+use served::{PROMPT, SHORT, Served, key, modm, now, pause, picture};
 
 #[test]
 fn a_prompt_is_a_miss_then_a_hit_and_traffic_is_a_trace() {

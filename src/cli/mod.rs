@@ -17,6 +17,8 @@ use crate::report::{self as reports, Comparison};
 mod arguments;
 #[cfg(feature = "live")]
 mod calibrate;
+#[cfg(feature = "serve")]
+mod check;
 mod compare;
 #[cfg(feature = "live")]
 mod doctor;
@@ -76,6 +78,10 @@ enum Command {
     Serve(serve::Serve),
     #[cfg(feature = "serve")]
     Key(serve::Key),
+    #[cfg(feature = "serve")]
+    Check(check::Check),
+    #[cfg(feature = "serve")]
+    Repair(check::Repair),
     #[cfg(feature = "live")]
     Validate(validate::Validate),
     #[cfg(feature = "live")]
@@ -122,6 +128,10 @@ pub fn main() -> ExitCode {
             serve::key(command);
             Ok(())
         }
+        #[cfg(feature = "serve")]
+        Command::Check(command) => check::check(command),
+        #[cfg(feature = "serve")]
+        Command::Repair(command) => check::repair(command),
         #[cfg(feature = "live")]
         Command::Validate(command) => validate::run(command),
         #[cfg(feature = "live")]

@@ -1,12 +1,13 @@
 //! `modm serve` and `modm key`: the live system with the network for an inbox. Puts together what `serve` and `live` have.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration as HostDuration;
 
-use anyhow::Context;
+use anyhow::bail;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -21,25 +22,25 @@ use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
 use crate::live::executor::{Intake, Live, Setting};
+use crate::live::faults::Faults;
 use crate::model::{GpuId, ModelId};
 use crate::replay::{Executor, replay};
 use crate::request::TenantId;
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::WarmImage;
-use crate::serve::api::{Server, Usage, answers, resume};
+use crate::serve::api::{Server, Upkeep, Usage, answers, resume};
+use crate::serve::clock::HostClock;
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::ids::PictureIds;
 use crate::serve::keys::{Keys, fresh};
-use crate::serve::ledger::Ledger;
+use crate::serve::ledger::{Ledger, LedgerError, results};
 use crate::serve::listen::listen;
 use crate::serve::meter::Meter;
+use crate::serve::recordings;
 use crate::serve::settings::ServeSettings;
-use crate::serve::traffic::{Traffic, repair};
+use crate::serve::traffic::Traffic;
 use crate::time::{Duration, Time};
 use crate::trace::{Columns, Trace};
-
-/// How often results that are too old are looked for, and what tenants have used of their quotas is put on disk.
-const UPKEEP: HostDuration = HostDuration::from_secs(60);
 
 /// Answer requests over HTTP
 ///
@@ -146,12 +147,14 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let equipment = Equipment::of(&prepared.scenario, source.file(), &library, &command.library)?;
 
     make_folder(&command.data)?;
-    let ledger = Ledger::open(&command.data).map_err(|error| InputError::new(&command.data, error.to_string()))?;
+    let (clock, faults) = (HostClock::new(), Faults::from_environment());
+    let ledger = open_ledger(&command.data, &clock, faults.clone())?;
     if keys.is_some() {
         warn_of_strangers(&ledger, &tenants)?;
     }
-    let results = command.data.join("results");
+    let results = results(&command.data);
     make_folder(&results)?;
+    remove_strangers(&results, &ledger)?;
     let ids = PictureIds::open(&command.data)?;
     let strangers = if keys.is_some() { Strangers::WithoutKnownOwner } else { Strangers::OfOtherTenants };
     let cached = Cached::open(&prepared, &equipment, source.file(), &command.data.join("store"), strangers)?;
@@ -159,18 +162,48 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let sources = cached.store.sources();
-    let traffic = traffic(command, &settings, &tenants, &cached.warm)?;
+    cached.store.limit(settings.max_store_bytes);
+    let traffic = traffic(command, &settings, &tenants, &cached.warm);
     let desk = Desk::new(facts(&prepared, &tenants, &settings), Meter::default(), traffic);
     let (size, listen) = (equipment.palette.size, settings.listen);
     let public = prepared.scenario.tenants.public.clone();
     let work = Loop { abort: Arc::default(), prepared, equipment, cached, desk: desk.clone() };
     let usage = Usage::of(&settings, keys.as_ref(), &tenants, &ledger)?;
-    let server = |origin| Server { desk, sources, ledger, results, settings, keys, public, ids, size, origin, usage };
+    let upkeep = Upkeep::new(command.data.clone(), clock, &settings, ledger.last_date(), faults);
+    let server =
+        |origin| Server { desk, sources, ledger, results, settings, keys, public, ids, size, origin, usage, upkeep };
     serve(command, listen, work, server)
 }
 
 fn sets(command: &Serve) -> Result<Vec<Override>, InputError> {
     command.sets.iter().map(|text| Override::parse(text)).collect()
+}
+
+/// Opens the ledger. One that is damaged, of a newer program or in use is an input that cannot be used; a disk that fails is not.
+fn open_ledger(data: &Path, clock: &HostClock, faults: Option<Arc<Faults>>) -> anyhow::Result<Ledger> {
+    let ledger = Ledger::open(data, clock, faults).map_err(|error| match error {
+        error @ LedgerError::Disk { .. } => anyhow::Error::new(error),
+        error => InputError::new(data, error.to_string()).into(),
+    })?;
+    for warning in ledger.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(ledger)
+}
+
+/// Removes pictures of results that the ledger does not know: a kill came between their files and their transaction.
+fn remove_strangers(results: &Path, ledger: &Ledger) -> anyhow::Result<()> {
+    let known: BTreeSet<String> = ledger.pictures()?.into_iter().collect();
+    for entry in std::fs::read_dir(results)?.flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(".png").or_else(|| name.strip_suffix(".png.partial")));
+        if id.is_some_and(|id| !known.contains(id) && id.starts_with("img-"))
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!("{}: cannot be removed: {error}", entry.path().display());
+        }
+    }
+    Ok(())
 }
 
 fn start_logs(json: bool) {
@@ -224,24 +257,21 @@ fn facts(prepared: &Prepared, tenants: &[String], settings: &ServeSettings) -> F
     }
 }
 
-/// A new trace of what comes in, if it is recorded; those of earlier runs made whole.
-fn traffic(
-    command: &Serve,
-    settings: &ServeSettings,
-    tenants: &[String],
-    warm: &[WarmImage],
-) -> anyhow::Result<Option<Traffic>> {
+/// A new trace of what comes in, if it is recorded; those of earlier runs made whole. Without one the server serves all the same.
+fn traffic(command: &Serve, settings: &ServeSettings, tenants: &[String], warm: &[WarmImage]) -> Option<Traffic> {
     if !settings.record {
-        return Ok(None);
+        return None;
     }
-    let folder = command.data.join("traffic");
-    let wrong = || format!("{}: recorded traffic cannot be written", folder.display());
-    repair(&folder).with_context(wrong)?;
+    let folder = recordings::folder(&command.data);
+    for warning in recordings::prepare(&folder) {
+        tracing::warn!("{warning}");
+    }
     #[expect(clippy::disallowed_methods, reason = "the name of a folder")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     let keys: Vec<Embedding> = warm.iter().map(|image| image.key.clone()).collect();
-    let begun = Traffic::begin(&folder.join(now.to_string()), tenants, settings.record_prompts, &keys);
-    Ok(Some(begun.with_context(wrong)?))
+    let (place, most) = (folder.join(now.to_string()), settings.keep_traffic_bytes);
+    let begun = Traffic::begin(&place, tenants, settings.record_prompts, &keys, most);
+    begun.inspect_err(|error| tracing::warn!("{}: nothing is recorded: {error}", place.display())).ok()
 }
 
 /// Runs loop and network until both have ended.
@@ -268,7 +298,8 @@ fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(St
     });
     desk.drain();
     if answered.is_err() {
-        // What hangs is left: the program ends, and its supervisor starts it again.
+        // What hangs, or cannot be kept any more, is left: the program ends, and a job that has not ended is begun again by
+        // the next start.
         runtime.shutdown_background();
     } else {
         // Threads that wait for a disk are not waited for.
@@ -342,21 +373,31 @@ async fn network(
     if again > 0 {
         tracing::info!(jobs = again, "begun again: they had not ended");
     }
-    tokio::spawn(upkeep(server.clone()));
+    let mut looking = tokio::spawn(server.clone().look_after());
+    let failure = Arc::new(OnceLock::new());
     let drain = HostDuration::from_secs_f64(server.settings.drain_s);
     let signal = ending::listen(drain)?;
     eprintln!("listening on http://{address}");
     let (told, late) = (server.clone(), Arc::new(AtomicBool::new(false)));
-    let too_late = late.clone();
+    let (too_late, why) = (late.clone(), failure.clone());
     let ends = async move {
+        let fails = |looked: Result<String, tokio::task::JoinError>| {
+            let _ =
+                why.set(looked.unwrap_or_else(|error| format!("the task that looks after the server died: {error}")));
+        };
         let signalled = tokio::select! {
             _ = signal => true,
             _ = &mut ended => false,
+            looked = &mut looking => return fails(looked),
         };
         desk.drain();
         if signalled {
             tracing::info!("takes nothing more in");
-            if tokio::time::timeout(drain, &mut ended).await.is_err() {
+            let drained = tokio::select! {
+                drained = tokio::time::timeout(drain, &mut ended) => drained.is_ok(),
+                looked = &mut looking => return fails(looked),
+            };
+            if !drained {
                 too_late.store(true, Ordering::Relaxed);
                 abort.get().into_iter().for_each(Intake::abort);
                 let _ = tokio::time::timeout(LOOP_END, &mut ended).await;
@@ -368,12 +409,20 @@ async fn network(
             told.settled().await;
             told.keep_usage().await;
         };
-        if tokio::time::timeout(LOOP_END, settled).await.is_err() {
-            tracing::warn!("the ends of some jobs are not on disk: they are begun again by the next start");
+        tokio::select! {
+            settled = tokio::time::timeout(LOOP_END, settled) => {
+                if settled.is_err() {
+                    tracing::warn!("the ends of some jobs are not on disk: they are begun again by the next start");
+                }
+            }
+            looked = &mut looking => fails(looked),
         }
     };
     let (connections, header) = (server.settings.max_connections, server.settings.read_timeout_s);
     listen(listener, answers(server), connections, HostDuration::from_secs_f64(header), ends).await;
+    if let Some(why) = failure.get() {
+        bail!("{why}");
+    }
     let late = late.load(Ordering::Relaxed);
     anyhow::ensure!(
         !late,
@@ -381,13 +430,4 @@ async fn network(
         drain.as_secs_f64()
     );
     Ok(())
-}
-
-/// What has to be done from time to time.
-async fn upkeep(server: Arc<Server>) {
-    loop {
-        server.forget_old().await;
-        tokio::time::sleep(UPKEEP).await;
-        server.keep_usage().await;
-    }
 }

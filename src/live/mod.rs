@@ -15,6 +15,8 @@ pub mod error;
 #[cfg(feature = "live")]
 pub mod executor;
 #[cfg(feature = "live")]
+pub mod faults;
+#[cfg(feature = "live")]
 pub mod isolated;
 #[cfg(feature = "live")]
 pub mod library;

@@ -79,6 +79,9 @@ pub struct Meter {
     cached: Gauge,
     cache_bytes: Gauge,
     workers: Family<Held, Gauge>,
+    recording: Gauge,
+    disk_free: Gauge,
+    store_left_out: Gauge,
 }
 
 impl Default for Meter {
@@ -102,6 +105,13 @@ impl Default for Meter {
             cached: counted(to, "cache_images", "Images in the cache"),
             cache_bytes: counted(to, "cache_bytes", "Bytes of the image store on disk"),
             workers: counted(to, "workers", "Workers, by the model they hold and what they do"),
+            recording: counted(to, "recording", "Whether traffic is being recorded"),
+            disk_free: counted(to, "disk_free_bytes", "Bytes free on the disk of the data folder"),
+            store_left_out: counted(
+                to,
+                "store_left_out",
+                "Pictures not written to the image store: no room, or an error",
+            ),
             registry: Mutex::new(registry),
         }
     }
@@ -171,6 +181,13 @@ impl Meter {
     /// A request that was not taken in.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Why { reason }).inc();
+    }
+
+    /// Sets how the disk does: whether traffic is recorded, bytes free, pictures that are not in the image store.
+    pub fn disk(&self, is_recording: bool, free: u64, left_out: u64) {
+        self.recording.set(i64::from(is_recording));
+        self.disk_free.set(free.min(i64::MAX as u64).cast_signed());
+        self.store_left_out.set(left_out.cast_signed());
     }
 
     /// All of it as text, with how things stand: waiting, running and cached pictures, workers, bytes on disk.

@@ -6,6 +6,10 @@ pub mod settings;
 #[cfg(feature = "serve")]
 pub mod api;
 #[cfg(feature = "serve")]
+pub mod check;
+#[cfg(feature = "serve")]
+pub mod clock;
+#[cfg(feature = "serve")]
 pub mod desk;
 #[cfg(feature = "serve")]
 pub mod ids;
@@ -17,6 +21,10 @@ pub mod ledger;
 pub mod listen;
 #[cfg(feature = "serve")]
 pub mod meter;
+#[cfg(feature = "serve")]
+mod quiet;
+#[cfg(feature = "serve")]
+pub mod recordings;
 #[cfg(feature = "serve")]
 pub mod traffic;
 

@@ -44,8 +44,20 @@ pub struct ServeSettings {
     pub drain_s: f64,
     /// Seconds that results can be fetched.
     pub keep_results_s: f64,
+    /// Bytes of all pictures of results; beyond it the oldest are forgotten.
+    pub keep_results_bytes: u64,
+    /// Bytes of the image store on disk; beyond it new pictures are not kept.
+    pub max_store_bytes: u64,
+    /// Bytes that must be free on the data folder's disk; below it nothing new is taken in.
+    pub min_free_bytes: u64,
+    /// Seconds that the disk may fail before the program ends with an error.
+    pub disk_retry_s: f64,
     /// Whether what came in is recorded as a trace.
     pub record: bool,
+    /// Seconds that finished recordings are kept.
+    pub keep_traffic_s: f64,
+    /// Bytes of all recordings; beyond it the oldest go, and one that is larger than all of it ends.
+    pub keep_traffic_bytes: u64,
     /// Whether with its prompts.
     pub record_prompts: bool,
 }
@@ -67,7 +79,13 @@ impl Default for ServeSettings {
             timeout_s: 600.0,
             drain_s: 300.0,
             keep_results_s: 86_400.0,
+            keep_results_bytes: 10 << 30,
+            max_store_bytes: 64 << 30,
+            min_free_bytes: 256 << 20,
+            disk_retry_s: 30.0,
             record: true,
+            keep_traffic_s: 30.0 * 86_400.0,
+            keep_traffic_bytes: 10 << 30,
             record_prompts: false,
         }
     }
@@ -95,11 +113,25 @@ impl ServeSettings {
                 return Err(InputError::new(file, message).value(format!("serve.{key}"), value));
             }
         }
+        let bytes = [
+            ("keep_results_bytes", self.keep_results_bytes),
+            ("max_store_bytes", self.max_store_bytes),
+            ("min_free_bytes", self.min_free_bytes),
+            ("keep_traffic_bytes", self.keep_traffic_bytes),
+        ];
+        for (key, value) in bytes {
+            if value > 1 << 53 {
+                let message = "expected a whole number of bytes, from 0 to 2^53";
+                return Err(InputError::new(file, message).value(format!("serve.{key}"), value));
+            }
+        }
         let seconds = [
             ("read_timeout_s", self.read_timeout_s),
             ("timeout_s", self.timeout_s),
             ("drain_s", self.drain_s),
             ("keep_results_s", self.keep_results_s),
+            ("disk_retry_s", self.disk_retry_s),
+            ("keep_traffic_s", self.keep_traffic_s),
         ];
         for (key, value) in seconds {
             if !(0.1..=1e9).contains(&value) {

@@ -8,14 +8,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::recordings;
 use crate::embedding::Embedding;
 use crate::request::{Request, RequestId};
 use crate::scheduler::Event;
 use crate::time::{Duration, Time};
 use crate::trace::npy::Rows;
 
-const REQUESTS: &str = "requests.csv";
-const EMBEDDINGS: [&str; 2] = ["prompt_embeddings.npy", "image_embeddings.npy"];
+pub(super) const REQUESTS: &str = "requests.csv";
+pub(super) const EMBEDDINGS: [&str; 2] = ["prompt_embeddings.npy", "image_embeddings.npy"];
 
 /// A request of which something is still to come.
 #[derive(Debug)]
@@ -40,19 +41,29 @@ pub struct Traffic {
     requests: csv::Writer<File>,
     embeddings: Option<[Rows; 2]>,
     pending: BTreeMap<RequestId, Pending>,
-    /// The first thing that went wrong: nothing more is written then.
-    broken: Option<io::Error>,
+    /// Bytes that were written, and how many may be.
+    bytes: u64,
+    most_bytes: u64,
+    /// Whether something went wrong: nothing more is written then.
+    is_broken: bool,
     /// Requests that no image came of: they are not in the trace.
     left_out: u64,
 }
 
 impl Traffic {
-    /// Begins a trace in a new folder; `warm` is what is cached before it.
+    /// Begins a trace in a new folder; `warm` is what is cached before it. It ends when it has so many bytes.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn begin(folder: &Path, tenants: &[String], prompts: bool, warm: &[Embedding]) -> io::Result<Self> {
+    pub fn begin(
+        folder: &Path,
+        tenants: &[String],
+        prompts: bool,
+        warm: &[Embedding],
+        most_bytes: u64,
+    ) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
+        recordings::mark(folder)?;
         let mut requests = csv::WriterBuilder::new().has_headers(false).from_path(folder.join(REQUESTS))?;
         let tenant = (!tenants.is_empty()).then_some("tenant");
         let columns = ["request_id", "arrival_s", "deadline_s"].into_iter().chain(tenant);
@@ -69,12 +80,22 @@ impl Traffic {
             requests,
             embeddings: None,
             pending: BTreeMap::new(),
-            broken: None,
+            bytes: 0,
+            most_bytes,
+            is_broken: false,
             left_out: 0,
         })
     }
 
+    /// Folder of the trace, while it is being written.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        (!self.is_broken).then_some(&self.folder)
+    }
+
     pub(super) fn arrived(&mut self, request: &Request, prompt: &Arc<str>, deadline: Option<Duration>) {
+        if self.is_broken {
+            return;
+        }
         let pending = Pending {
             arrival: request.arrival,
             deadline,
@@ -117,10 +138,11 @@ impl Traffic {
         }
         while let Some(first) = self.pending.first_entry().filter(|first| first.get().settled) {
             let (id, pending) = first.remove_entry();
-            if self.broken.is_none()
-                && let Err(error) = self.write(id, &pending)
-            {
-                self.broken = Some(error);
+            if let Err(error) = self.write(id, &pending) {
+                // Serving goes on without it.
+                tracing::warn!("{}: nothing more is recorded: {error}", self.folder.display());
+                self.is_broken = true;
+                self.pending.clear();
             }
         }
     }
@@ -134,6 +156,10 @@ impl Traffic {
             let begin = |name: &str, row: &Embedding| Rows::create(&self.folder.join(name), row.as_slice().len());
             self.embeddings = Some([begin(EMBEDDINGS[0], prompt)?, begin(EMBEDDINGS[1], image)?]);
         }
+        self.bytes += 4 * (prompt.as_slice().len() + image.as_slice().len()) as u64 + pending.prompt.len() as u64 + 64;
+        if self.bytes > self.most_bytes {
+            return Err(io::Error::other(format!("it has the {} bytes of serve.keep_traffic_bytes", self.most_bytes)));
+        }
         for (rows, row) in self.embeddings.iter_mut().flatten().zip([prompt, image]) {
             rows.push(row.as_slice())?;
         }
@@ -146,42 +172,20 @@ impl Traffic {
         self.requests.flush()
     }
 
-    /// Ends the trace.
+    /// Ends the trace; one that broke off is made whole at the next start.
     ///
     /// # Errors
-    /// The first thing that could not be written.
+    /// It cannot be written.
     pub fn close(mut self) -> io::Result<()> {
-        if let Some(error) = self.broken.take() {
-            return Err(error);
+        if self.is_broken {
+            return Ok(());
         }
-        let said = serde_json::json!({ "left_out": self.left_out, "still_open": self.pending.len() });
-        fs::write(self.folder.join("traffic.json"), format!("{said:#}\n"))?;
-        self.requests.flush()
+        self.requests.flush()?;
+        recordings::finish(
+            &self.folder,
+            &serde_json::json!({ "left_out": self.left_out, "still_open": self.pending.len() }),
+        )
     }
-}
-
-/// Makes the traces of a folder whole again: one that was cut off by a crash may have embeddings of a request whose row was
-/// not written.
-///
-/// # Errors
-/// A file cannot be read or written.
-pub fn repair(folder: &Path) -> io::Result<()> {
-    let Ok(traces) = fs::read_dir(folder) else { return Ok(()) };
-    for trace in traces {
-        let trace = trace?.path();
-        let Ok(text) = fs::read_to_string(trace.join(REQUESTS)) else { continue };
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        if whole < text.len() {
-            File::options().write(true).open(trace.join(REQUESTS))?.set_len(whole as u64)?;
-        }
-        let rows = csv::Reader::from_reader(&text.as_bytes()[..whole]).records().count();
-        for name in EMBEDDINGS.map(|name| trace.join(name)) {
-            if name.is_file() {
-                Rows::cut(&name, rows)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -215,7 +219,7 @@ mod tests {
         let place = folder.path().join("one");
         let tenants = ["a, b".to_owned(), "c".to_owned()];
         let warm = [embedding(0.3).expect("an embedding")];
-        let mut traffic = Traffic::begin(&place, &tenants, true, &warm).expect("begun");
+        let mut traffic = Traffic::begin(&place, &tenants, true, &warm, u64::MAX).expect("begun");
         for id in 0..4 {
             traffic.arrived(&request(id, f64::from(id)), &"two, \"words\"".into(), None);
             traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
@@ -229,11 +233,29 @@ mod tests {
         // Cut off here; a row of embeddings too many.
         traffic.embeddings.as_mut().expect("begun")[0].push(&[1.0, 0.0]).expect("written");
         drop(traffic);
-        repair(folder.path()).expect("repaired");
+        assert_eq!(recordings::prepare(folder.path()), Vec::<String>::new());
         let trace = read_back(&place);
         assert_eq!(trace.len(), 2);
         assert_eq!((trace.label(1).as_ref(), trace.prompt(1)), ("live-2", Some("two, \"words\"")));
         assert_eq!(trace.tenant_name(trace.tenant(0)), Some("c"));
         assert!(trace.image_embeddings().is_some_and(|rows| rows.rows() == 2) && trace.warm_images().is_some());
+    }
+
+    #[test]
+    fn a_trace_that_cannot_be_written_ends_and_nothing_else_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("1");
+        let mut traffic = Traffic::begin(&place, &[], true, &[], 150).expect("begun");
+        for id in 0..3 {
+            traffic.arrived(&request(id, f64::from(id)), &"x".into(), None);
+            traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
+            traffic.event(&Event::ImageEncoded { request: RequestId(id), embedding: embedding(0.2) });
+            traffic.ended(RequestId(id), true);
+            traffic.settled(RequestId(id));
+            assert_eq!(traffic.folder().is_some(), id == 0, "{id}: each has 81 bytes");
+        }
+        traffic.close().expect("nothing to do");
+        assert_eq!(recordings::prepare(folder.path()), Vec::<String>::new());
+        assert_eq!(fs::read_to_string(place.join(REQUESTS)).expect("read").lines().count(), 2);
     }
 }

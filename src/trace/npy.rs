@@ -161,18 +161,23 @@ impl Rows {
         self.file.write_all(&header(self.count, self.dimension))
     }
 
+    /// Counts the whole rows that such a file has, whatever its header says.
+    ///
+    /// # Errors
+    /// It is no such file; what the system says.
+    pub fn whole(path: &Path) -> io::Result<usize> {
+        let mut file = std::fs::File::open(path)?;
+        let row = (dimension(path, &mut file)? * size_of::<f32>()) as u64;
+        Ok((file.metadata()?.len().saturating_sub(HEADER) / row) as usize)
+    }
+
     /// Leaves the first rows of such a file.
     ///
     /// # Errors
     /// It is no such file, or has fewer; what the system says.
     pub fn cut(path: &Path, rows: usize) -> io::Result<()> {
         let mut file = std::fs::File::options().read(true).write(true).open(path)?;
-        let mut text = vec![0; HEADER as usize];
-        file.read_exact(&mut text)?;
-        let text = String::from_utf8_lossy(&text);
-        let shape = text.rsplit_once("), }").and_then(|(before, _)| before.rsplit_once(", "));
-        let dimension: Option<usize> = shape.and_then(|(_, dimension)| dimension.parse().ok());
-        let dimension = dimension.ok_or_else(|| io::Error::other(format!("{}: is no such file", path.display())))?;
+        let dimension = dimension(path, &mut file)?;
         let length = HEADER + (rows * dimension * size_of::<f32>()) as u64;
         if file.metadata()?.len() < length {
             return Err(io::Error::other(format!("{}: has fewer than {rows} rows", path.display())));
@@ -181,6 +186,18 @@ impl Rows {
         file.seek(io::SeekFrom::Start(0))?;
         file.write_all(&header(rows, dimension))
     }
+}
+
+/// Reads the numbers of a row from the header of a file of rows.
+fn dimension(path: &Path, file: &mut std::fs::File) -> io::Result<usize> {
+    let wrong = || io::Error::other(format!("{}: has no header of a file of rows", path.display()));
+    let mut text = vec![0; HEADER as usize];
+    file.read_exact(&mut text).map_err(|_| wrong())?;
+    let text = String::from_utf8_lossy(&text);
+    let shape = text.rsplit_once("), }").and_then(|(before, _)| before.rsplit_once(", "));
+    let dimension: Option<usize> = shape.and_then(|(_, dimension)| dimension.parse().ok());
+    // No encoder has more, and a damaged number must not count bytes that no file has.
+    dimension.filter(|dimension| (1..=1 << 20).contains(dimension)).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! A server of the models of shapes on a free port, and what tests ask of it.
+//! A server of the shapes on a free port, for the tests that talk to one.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use modm::live::picture::Picture;
 use serde_json::Value;
-
-use crate::onnxruntime;
 
 /// Few steps, so that a picture takes some hundredths of a second.
 pub(crate) const SHORT: [&str; 4] = ["--set", "models.steps=26", "--set", "system.bounds=[[0.80, 10], [0.90, 20]]"];
@@ -23,18 +23,31 @@ pub(crate) fn modm(arguments: &[&str]) -> Command {
 pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) address: String,
-    /// Before it listened.
+    /// What it said before it listened.
     pub(crate) said: String,
+    /// What it said since.
+    pub(crate) log: Arc<Mutex<String>>,
     pub(crate) agent: ureq::Agent,
     pub(crate) key: Option<String>,
 }
 
 impl Served {
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
-        onnxruntime::library();
+        Self::start_with(data, more, &[])
+    }
+
+    /// Starts a server with further environment variables.
+    pub(crate) fn start_with(data: &Path, more: &[&str], environment: &[(&str, &str)]) -> Self {
+        super::onnxruntime::library();
         let data = data.display().to_string();
         let place = ["serve", "scenarios/live-shapes.toml", "--data", &data, "--listen", "127.0.0.1:0"];
-        let mut child = modm(&place).args(SHORT).args(more).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = modm(&place)
+            .args(SHORT)
+            .args(more)
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         let address = loop {
@@ -44,10 +57,14 @@ impl Served {
             }
             said.extend([&line, "\n"]);
         };
-        // Nobody reads on: but the pipe must not fill.
-        std::thread::spawn(move || lines.for_each(drop));
+        // Read on, so that the pipe does not fill.
+        let log = Arc::new(Mutex::new(String::new()));
+        let own = log.clone();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| own.lock().unwrap().extend([&line, "\n"]));
+        });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        Self { child, address, said, agent, key: None }
+        Self { child, address, said, log, agent, key: None }
     }
 
     pub(crate) fn with_key(mut self, key: &str) -> Self {
@@ -101,6 +118,14 @@ impl Served {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
 
+    /// Waits for an end that nobody asked for.
+    pub(crate) fn dies(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        pause(100);
+        let said = self.log.lock().unwrap().clone();
+        (status, said)
+    }
+
     pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal("-TERM");
         self.child.wait().unwrap()
@@ -117,6 +142,18 @@ impl Drop for Served {
 #[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
 pub(crate) fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// A picture that an answer has.
+pub(crate) fn picture(data: &Value) -> Picture {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(data["b64_json"].as_str().unwrap()).unwrap();
+    Picture::decode(&bytes).unwrap()
 }
 
 /// A tenant's key, and what the file of keys says of it.

@@ -23,13 +23,14 @@ use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
 use crate::live::executor::{KnownRequests, Live, Paced, Setting};
+use crate::live::faults::Faults;
 use crate::live::isolated::{IsolatedEncoder, IsolatedPainter, Launch};
 use crate::live::library::Library;
 use crate::live::limits::{LimitSettings, Limits};
 use crate::live::painter::{Painter, Palette};
 use crate::live::pipeline::{check, picture_size, size_multiple};
 use crate::live::settings::{Device, ImageFormat, Isolation, LiveSettings};
-use crate::live::store::{Found, Opened, RealDisk, Store};
+use crate::live::store::{Found, Opened, Store, TestableDisk};
 use crate::live::worker::Paint;
 use crate::metrics::real_time::delay;
 use crate::metrics::{Metrics, Results};
@@ -276,8 +277,8 @@ impl Cached {
         let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
         let place = scenario.live.store.as_ref().map_or(own.to_owned(), |store| Scenario::resolve(file, store));
         let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
-        let Opened { store, mut found, mut warnings } =
-            Store::open(&place, scenario.live.images, &fingerprint, RealDisk)?;
+        let disk = TestableDisk::new(Faults::from_environment());
+        let Opened { store, mut found, mut warnings } = Store::open(&place, scenario.live.images, &fingerprint, disk)?;
         warnings.extend(set_strangers_aside(&mut found, strangers, scenario, trace));
         let known = |entry: &Found| entry.tenant.as_ref().and_then(|name| tenant(trace, name));
         let numbers = found.iter().map(|entry| (entry.number, known(entry))).collect();

@@ -20,9 +20,13 @@ use crate::image::ImageId;
 use crate::input::InputError;
 
 mod disk;
+mod inspect;
 mod open;
+#[cfg(test)]
+mod tests;
 
-pub use disk::{Disk, RealDisk};
+pub use disk::{Disk, RealDisk, TestableDisk};
+pub use inspect::{Repaired, inspect, repair};
 use open::Entries;
 
 /// Digits of a number in a file's name.
@@ -85,6 +89,9 @@ enum Order {
     },
 }
 
+/// Failures that are remembered at most: a disk that is full fails for every picture.
+const MOST_FAILURES: usize = 100;
+
 /// What is known of the content by all who read it.
 #[derive(Debug, Default)]
 struct Known {
@@ -96,12 +103,19 @@ struct Known {
     by_owner: BTreeMap<Option<Arc<str>>, BTreeSet<u64>>,
     /// Not on disk yet.
     unwritten: BTreeMap<ImageId, Arc<Picture>>,
-    /// What could not be written or removed.
+    /// What could not be written or removed: the first of it.
     failures: Vec<String>,
     /// Bytes of pictures that wait for the disk.
     waiting: usize,
     /// Since when the disk has been at what it does now.
     begun: Option<Instant>,
+    /// Pictures that are not on disk although they were to be kept.
+    left_out: u64,
+    /// Bytes of the entries on disk, and how many there may be.
+    bytes: u64,
+    most_bytes: u64,
+    /// Whether the thread that writes is there.
+    is_writing: bool,
 }
 
 /// Bytes of pictures that may wait for the disk: what comes beyond is not kept.
@@ -112,7 +126,22 @@ fn clock() -> Instant {
     Instant::now()
 }
 
+/// Says that the thread that writes has ended, however it does.
+struct Writing(Sources);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.known().is_writing = false;
+    }
+}
+
 impl Known {
+    fn failed(&mut self, failure: String) {
+        if self.failures.len() < MOST_FAILURES {
+            self.failures.push(failure);
+        }
+    }
+
     fn insert(&mut self, image: ImageId, number: u64, tenant: Option<&str>) {
         let tenant: Option<Arc<str>> = tenant.map(Into::into);
         self.numbers.insert(image, number);
@@ -256,6 +285,24 @@ impl Sources {
         fits
     }
 
+    /// Takes what could not be written or removed since the last call.
+    #[must_use]
+    pub fn take_failures(&self) -> Vec<String> {
+        std::mem::take(&mut self.known().failures)
+    }
+
+    /// Pictures that are not on disk although they were to be kept.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.known().left_out
+    }
+
+    /// Whether the thread that writes is there.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.known().is_writing
+    }
+
     fn read_number(&self, number: u64) -> Result<Arc<Picture>, String> {
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {
             let file = self.folder.join(picture_name(number, format));
@@ -282,8 +329,9 @@ impl Store {
         open::refuse_foreign(folder)?;
         let lock = open::lock(folder)?;
         open::mark(folder, encoder)?;
-        let Entries { found, next, warnings } = open::entries(folder)?;
-        let sources = Sources { folder: folder.to_owned(), known: Arc::default() };
+        let Entries { found, next, bytes, warnings } = open::entries(folder)?;
+        let known = Known { bytes, most_bytes: u64::MAX, is_writing: true, ..Known::default() };
+        let sources = Sources { folder: folder.to_owned(), known: Arc::new(Mutex::new(known)) };
         let (orders, work) = channel();
         let (own, place) = (sources.clone(), folder.to_owned());
         let writer =
@@ -302,6 +350,11 @@ impl Store {
     /// Takes an entry of an earlier run over as an image of this one.
     pub fn adopt(&self, image: ImageId, entry: &Found) {
         self.sources.known().insert(image, entry.number, entry.tenant.as_deref());
+    }
+
+    /// Sets the bytes that entries may have on disk: beyond them new pictures are not kept, until others have gone.
+    pub fn limit(&self, most_bytes: u64) {
+        self.sources.known().most_bytes = most_bytes;
     }
 
     /// The number of an image.
@@ -398,6 +451,7 @@ fn pause(time: HostDuration) {
 
 /// The disk thread: does everything in order. A panic in what it does is that picture's misfortune.
 fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
+    let _writing = Writing(sources.clone());
     for order in orders {
         let bytes = match &order {
             Order::Keep { picture, .. } | Order::Result { picture, .. } => picture.bytes().len(),
@@ -409,8 +463,8 @@ fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: 
         (known.begun, known.waiting) = (None, known.waiting - bytes);
         match done {
             Ok(None) => {}
-            Ok(Some(failure)) => known.failures.push(failure),
-            Err(_) => known.failures.push(format!("{}: a picture panicked as it was written", folder.display())),
+            Ok(Some(failure)) => known.failed(failure),
+            Err(_) => known.failed(format!("{}: a picture panicked as it was written", folder.display())),
         }
     }
 }
@@ -420,10 +474,12 @@ fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources
     let (what, done) = match order {
         Order::Keep { image, number, picture, record } => {
             let file = folder.join(picture_name(number, format));
-            let done = keep(disk, &file, &folder.join(record_name(number)), &picture, format, &record);
+            let beside = folder.join(record_name(number));
+            let done = keep(disk, sources, [&file, &beside], &picture, format, &record);
             if done.is_err() {
                 // What is not on disk is not kept: whoever needs it later is told that it is missing.
                 let _ = disk.remove(&file);
+                sources.known().left_out += 1;
             }
             sources.known().unwritten.remove(&image);
             (file, done)
@@ -432,7 +488,12 @@ fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources
             let record = folder.join(record_name(number));
             let pictures =
                 [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
+            let bytes = open::bytes(pictures.iter().chain([&record]));
             let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
+            if done.is_ok() {
+                let mut known = sources.known();
+                known.bytes = known.bytes.saturating_sub(bytes);
+            }
             (record, done.map_err(|error| error.to_string()))
         }
         Order::Result { file, picture } => {
@@ -449,16 +510,25 @@ fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources
 
 fn keep(
     disk: &impl Disk,
-    file: &Path,
-    beside: &Path,
+    sources: &Sources,
+    [file, beside]: [&Path; 2],
     picture: &Picture,
     format: ImageFormat,
     record: &Record,
 ) -> Result<(), String> {
     let bytes = picture.encode(format).map_err(|error| error.to_string())?;
-    disk.write(file, &bytes).map_err(|error| error.to_string())?;
     let record = serde_json::to_vec_pretty(record).map_err(|error| error.to_string())?;
-    disk.write(beside, &record).map_err(|error| error.to_string())
+    let both = (bytes.len() + record.len()) as u64;
+    {
+        let known = sources.known();
+        if known.bytes + both > known.most_bytes {
+            return Err(format!("not kept: the store has {} of {} bytes", known.bytes, known.most_bytes));
+        }
+    }
+    disk.write(file, &bytes).map_err(|error| error.to_string())?;
+    disk.write(beside, &record).map_err(|error| error.to_string())?;
+    sources.known().bytes += both;
+    Ok(())
 }
 
 fn result(disk: &impl Disk, file: &Path, picture: &Picture, format: ImageFormat) -> Result<(), String> {

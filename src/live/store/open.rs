@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +15,23 @@ use crate::output::write_atomic;
 use crate::trace::npy;
 
 const LOCK: &str = "lock";
-const MARK: &str = "modm-store.json";
-const INDEX: &str = "index.json";
+pub(super) const MARK: &str = "modm-store.json";
+pub(super) const INDEX: &str = "index.json";
+
+/// Version of the store's files that this program writes.
+const VERSION: u32 = 1;
+
+/// Version of marks that name none.
+const fn first() -> u32 {
+    1
+}
 
 /// What makes a folder a store: nothing is ever removed from one that lacks it.
 #[derive(Serialize, Deserialize)]
 struct Mark {
+    /// Version of the store's files.
+    #[serde(default = "first")]
+    version: u32,
     /// Of the encoder's files: keys of another one are of another space.
     encoder: String,
 }
@@ -30,6 +41,9 @@ struct Mark {
 struct Index {
     keys: String,
     numbers: Vec<u64>,
+    /// CRC-32 of the file of keys; none in an index that an older version wrote.
+    #[serde(default)]
+    crc: Option<u32>,
     /// Who asked; an index without them, as older versions wrote it, is not used.
     #[serde(default)]
     tenants: Vec<Option<String>>,
@@ -41,8 +55,15 @@ pub(super) struct Entries {
     pub(super) found: Vec<Found>,
     /// A number that no entry has had, as far as can be told.
     pub(super) next: u64,
+    /// Bytes of the entries' files.
+    pub(super) bytes: u64,
     /// What was wrong and is left out.
     pub(super) warnings: Vec<String>,
+}
+
+/// Bytes of the files that are there.
+pub(super) fn bytes<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> u64 {
+    files.into_iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
 }
 
 /// Takes the folder for this process; the lock ends with it, however it ends.
@@ -55,6 +76,31 @@ pub(super) fn lock(folder: &Path) -> Result<File, InputError> {
         Err(TryLockError::WouldBlock) => Err(refused("is in use by another run: choose another store".into())),
         Err(TryLockError::Error(error)) => Err(refused(format!("cannot be locked: {error}"))),
     }
+}
+
+/// Takes the folder of a store that is there, to look at it.
+pub(super) fn lock_existing(folder: &Path) -> io::Result<Option<File>> {
+    let file = match File::open(folder.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "is in use by another run")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Reads the mark of a store. Returns whether this program reads the store's version, or what is wrong with the mark.
+pub(super) fn read_mark(file: &Path) -> Result<bool, String> {
+    let text = fs::read(file).map_err(|error| error.to_string())?;
+    let mark: Mark = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    Ok(mark.version <= VERSION)
+}
+
+/// Whether there is an index that can be used.
+pub(super) fn has_index(folder: &Path) -> bool {
+    !read_index(folder).is_empty()
 }
 
 /// Refuses a folder that holds something and is no store.
@@ -72,20 +118,26 @@ pub(super) fn mark(folder: &Path, encoder: &str) -> Result<(), InputError> {
     let file = folder.join(MARK);
     if file.is_file() {
         let text = crate::input::text(&file)?;
-        let mark: Mark = serde_json::from_str(&text)
-            .map_err(|error| InputError::new(&file, format!("is not what a run writes: {error}")))?;
+        let mark: Mark = serde_json::from_str(&text).map_err(|error| {
+            InputError::new(&file, format!("is not what a run writes: {error}. `modm repair` sets such a store aside"))
+        })?;
+        if mark.version > VERSION {
+            let message = "is of a newer modm: expected a store of version 1";
+            return Err(InputError::new(&file, message).value("version", mark.version));
+        }
         if mark.encoder != encoder {
             let message = "its pictures were embedded by another encoder: expected that one, or another store";
             return Err(InputError::new(folder, message).key("live.store"));
         }
         return Ok(());
     }
-    let written = write_atomic(&file, |to| Ok(serde_json::to_writer(to, &Mark { encoder: encoder.to_owned() })?));
+    let mark = Mark { version: VERSION, encoder: encoder.to_owned() };
+    let written = write_atomic(&file, |to| Ok(serde_json::to_writer(to, &mark)?));
     written.map_err(|error| InputError::new(folder, error.to_string()).key("live.store"))
 }
 
 /// Number and extension of a file of ours.
-fn ours(name: &str) -> Option<(u64, &str)> {
+pub(super) fn ours(name: &str) -> Option<(u64, &str)> {
     let (stem, extension) = name.split_once('.')?;
     let plain = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| stem.parse().ok()).flatten().map(|number| (number, extension))
@@ -93,10 +145,13 @@ fn ours(name: &str) -> Option<(u64, &str)> {
 
 pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     let unreadable = |error: &io::Error| InputError::unreadable(folder, error);
-    let (mut records, mut pictures, mut warnings) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let (mut records, mut pictures, mut warnings, mut bytes) = (Vec::new(), BTreeMap::new(), Vec::new(), 0);
     for entry in fs::read_dir(folder).map_err(|error| unreadable(&error))? {
         let entry = entry.map_err(|error| unreadable(&error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
+        if ours(&name).is_some() {
+            bytes += entry.metadata().map_or(0, |file| file.len());
+        }
         match ours(&name) {
             Some((number, "json")) => records.push(number),
             Some((number, "png" | "jpg")) => {
@@ -136,7 +191,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     if found.len() < before {
         warnings.push(format!("{} entries have keys of another dimension: left out", before - found.len()));
     }
-    Ok(Entries { found, next: last.map_or(0, |last| last + 1), warnings })
+    Ok(Entries { found, next: last.map_or(0, |last| last + 1), bytes, warnings })
 }
 
 fn read_record(file: &Path) -> Result<Record, String> {
@@ -144,12 +199,23 @@ fn read_record(file: &Path) -> Result<Record, String> {
     serde_json::from_str(&text).map_err(|error| error.to_string())
 }
 
+/// CRC-32 of a file; none if it cannot be read.
+fn checksum(file: &Path) -> Option<u32> {
+    let mut crc = flate2::Crc::new();
+    crc.update(&fs::read(file).ok()?);
+    Some(crc.sum())
+}
+
 /// Keys and tenants by number; none where the index is missing or damaged.
 fn read_index(folder: &Path) -> BTreeMap<u64, (Embedding, Option<String>)> {
     let read = || {
         let text = fs::read_to_string(folder.join(INDEX)).ok()?;
         let index: Index = serde_json::from_str(&text).ok()?;
-        let keys = npy::read(&folder.join(&index.keys)).ok()?;
+        let file = folder.join(&index.keys);
+        if index.crc.is_some() && index.crc != checksum(&file) {
+            return None;
+        }
+        let keys = npy::read(&file).ok()?;
         if keys.rows() != index.numbers.len() || keys.rows() != index.tenants.len() {
             return None;
         }
@@ -163,18 +229,20 @@ fn read_index(folder: &Path) -> BTreeMap<u64, (Embedding, Option<String>)> {
 /// Writes the index of what is there: keys under a new name, then the index that names them, so that no index
 /// ever goes with the keys of another.
 pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
-    let Entries { found, next, warnings } = entries(folder).map_err(io::Error::other)?;
+    let Entries { found, next, warnings, .. } = entries(folder).map_err(io::Error::other)?;
     let before: Option<Index> =
         fs::read_to_string(folder.join(INDEX)).ok().and_then(|text| serde_json::from_str(&text).ok());
     let Some(dimension) = found.first().map(|entry| entry.key.as_slice().len()) else { return Ok(warnings) };
-    let index = Index {
+    let mut index = Index {
         keys: format!("index-{next}.npy"),
+        crc: None,
         numbers: found.iter().map(|entry| entry.number).collect(),
         tenants: found.iter().map(|entry| entry.tenant.clone()).collect(),
     };
     let values = found.iter().flat_map(|entry| entry.key.as_slice().iter().copied());
     write_atomic(&folder.join(&index.keys), |to| npy::write(to, found.len(), dimension, values))
         .map_err(io::Error::other)?;
+    index.crc = checksum(&folder.join(&index.keys));
     write_atomic(&folder.join(INDEX), |to| Ok(serde_json::to_writer(to, &index)?)).map_err(io::Error::other)?;
     if let Some(before) = before.filter(|before| before.keys != index.keys) {
         let _ = fs::remove_file(folder.join(before.keys));

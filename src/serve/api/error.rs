@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::serve::ledger::LedgerError;
+
 /// Why there is no answer.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -109,6 +111,22 @@ impl ApiError {
         Self { retry_after_s: Some(retry_after_s), ..none }
     }
 
+    /// There is too little room on the disk.
+    pub(super) fn insufficient_storage() -> Self {
+        let message = "there is too little room on the server's disk";
+        let code = Some("insufficient_storage");
+        let refused = Self::new(StatusCode::INSUFFICIENT_STORAGE, "server_error", code, message);
+        Self { retry_after_s: Some(60), ..refused }
+    }
+
+    /// The disk fails for now.
+    pub(super) fn storage_unavailable() -> Self {
+        let message = "the server's disk does not answer";
+        let code = Some("storage_unavailable");
+        let refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", code, message);
+        Self { retry_after_s: Some(5), ..refused }
+    }
+
     pub(super) fn timed_out(seconds: f64) -> Self {
         let message = format!("no image within {seconds} s; POST /v1/jobs does not wait");
         Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", Some("timeout"), message)
@@ -121,6 +139,17 @@ impl ApiError {
     /// What clients see.
     pub(super) fn body(&self) -> Value {
         json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+/// The text of such an error has paths: it goes into the log, and clients hear what they can do.
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        tracing::error!("{error}");
+        match error {
+            LedgerError::Disk { is_full: true, .. } => Self::insufficient_storage(),
+            _ => Self::storage_unavailable(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::ask::{Format, Wanted};
 use super::pictures::{self, Made, RESULT};
-use super::{Access, ApiError, Shared, fresh_name, seconds_since_1970};
+use super::{Access, ApiError, Shared, fresh_name};
 use crate::request::RequestId;
 use crate::serve::desk::Desk;
 
@@ -82,7 +82,7 @@ pub(super) async fn generate(State(server): Shared, access: Access, wanted: Want
     let data = files.iter().zip(&made).map(|((id, bytes), modm)| Datum { b64_json: base64(bytes), url: url(id), modm });
     let [width, height] = server.size;
     let answer = Generated {
-        created: seconds_since_1970(),
+        created: server.upkeep.clock.date(),
         data: data.collect(),
         size: format!("{width}x{height}"),
         output_format: "png",
@@ -90,7 +90,7 @@ pub(super) async fn generate(State(server): Shared, access: Access, wanted: Want
     };
     let answer = serde_json::to_vec(&answer).map_err(wrong)?;
     if wanted.format == Format::Url {
-        pictures::keep(&server, caller.name.clone(), files, None).await?;
+        pictures::keep(&server, caller.name.clone(), &files, None).await?;
     }
     Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())
 }

@@ -72,6 +72,7 @@ pub(super) async fn metrics(State(server): Shared, _: Operator) -> Response {
     let (_, workers, counts) = server.desk.lately();
     let sources = server.sources.clone();
     let bytes = tokio::task::spawn_blocking(move || sources.bytes()).await.unwrap_or(0);
+    server.desk.meter().disk(server.desk.recording().is_some(), server.upkeep.free(), server.sources.left_out());
     let text = server.desk.meter().text(counts, &workers, bytes);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
@@ -91,10 +92,7 @@ pub(super) async fn ready(State(server): Shared) -> Response {
 /// All that keeps the server from serving, a line each; the first word says what.
 fn unready(server: &Server) -> Vec<String> {
     let desk = &server.desk;
-    let mut reasons = Vec::new();
-    if desk.is_draining() {
-        reasons.push("draining".to_owned());
-    }
+    let mut reasons: Vec<String> = server.troubles().into_iter().map(str::to_owned).collect();
     let since = desk.without_worker();
     if !since.is_zero() {
         reasons.push(format!("no worker: all have been lost or loading after a loss for {} s", since.as_secs()));
@@ -105,7 +103,7 @@ fn unready(server: &Server) -> Vec<String> {
     }
     let silence = server.sources.silence();
     if silence > desk.facts().disk_limit {
-        reasons.push(format!("disk: the image store has been at one picture for {} s", silence.as_secs()));
+        reasons.push(format!("store: the image store has been at one picture for {} s", silence.as_secs()));
     }
     reasons
 }

@@ -1,5 +1,5 @@
-//! Asynchronous jobs: on disk before they are acknowledged, followed by events, withdrawn at any time; what had not ended when
-//! the program did is begun again.
+//! Asynchronous jobs: on disk before they are acknowledged, followed by events, withdrawn at any time. `resume` begins again
+//! what had not ended when the program did.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -15,30 +15,101 @@ use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::ask::{Format, Wanted};
-use super::pictures::{self, Made, RESULT};
-use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name, seconds_since_1970};
+use super::ask::Wanted;
+use super::pictures::{self, Keeping, Made, RESULT};
+use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name};
 use crate::request::{Outcome, RequestId};
 use crate::serve::desk::{Ask, Ticket, View};
 use crate::serve::ledger::{Entry, Job, Status};
 
 /// Comments that keep a silent stream open.
 const KEEP_ALIVE: HostDuration = HostDuration::from_secs(15);
+/// Time between two attempts to put a job's end on a disk that fails.
+const RETRY: HostDuration = HostDuration::from_millis(500);
 
-/// A job that has not ended.
+/// A job that has not ended, for those who ask about it.
 pub(super) struct Running {
     job: Job,
-    requests: Vec<RequestId>,
     now: watch::Receiver<Now>,
+    withdraw: watch::Sender<bool>,
 }
 
 /// How a job stands.
 #[derive(Clone, Debug, Default)]
 struct Now {
-    /// Of the first picture that has not ended.
+    /// State of the first picture that has not ended.
     view: View,
-    /// At its end: what is on disk.
+    /// The job as it is on disk, at its end.
     ended: Option<Box<Job>>,
+}
+
+/// A job that has not ended, for the task that brings it to its end.
+pub(super) struct Followed {
+    to: watch::Sender<Now>,
+    withdrawn: watch::Receiver<bool>,
+}
+
+impl Followed {
+    /// Lists a job among those that run: it is found and can be withdrawn from now on.
+    pub(super) fn begin(server: &Server, job: &Job) -> Self {
+        let (to, now) = watch::channel(Now::default());
+        let (withdraw, withdrawn) = watch::channel(false);
+        server.running().insert(job.id.clone(), Running { job: job.clone(), now, withdraw });
+        Self { to, withdrawn }
+    }
+
+    /// Waits until the job is withdrawn; for ever if it is not.
+    pub(super) async fn withdrawn(&mut self) {
+        if self.withdrawn.wait_for(|withdrawn| *withdrawn).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Puts the end of a job on disk and tells it.
+    pub(super) async fn end(self, server: &Server, job: Job, files: Vec<(String, Vec<u8>)>) {
+        let id = job.id.clone();
+        let ended = keep_end(server, job, files).await;
+        self.to.send_modify(|now| now.ended = Some(Box::new(ended)));
+        server.running().remove(&id);
+    }
+
+    /// Leaves a job that cannot begin any more to the next start of the program.
+    pub(super) fn leave(self, server: &Server, id: &str) {
+        server.running().remove(id);
+    }
+
+    /// Follows a job's requests to their end.
+    pub(super) async fn follow(
+        mut self,
+        server: &Server,
+        mut job: Job,
+        tickets: Vec<Ticket>,
+        progress: Vec<watch::Receiver<View>>,
+    ) {
+        let requests: Vec<RequestId> = tickets.iter().map(|ticket| ticket.id).collect();
+        let mut views = Vec::with_capacity(tickets.len());
+        for (mut ticket, mut progress) in tickets.into_iter().zip(progress) {
+            let view = loop {
+                tokio::select! {
+                    view = ticket.ended() => break view,
+                    Ok(()) = progress.changed() => {
+                        let view = progress.borrow_and_update().clone();
+                        self.to.send_modify(|now| now.view = view);
+                    }
+                    // Soon the tickets end: a job stops at its next step.
+                    Ok(()) = self.withdrawn.changed() => requests.iter().for_each(|id| server.desk.cancel(*id)),
+                }
+            };
+            self.to.send_modify(|now| now.view = view.clone());
+            views.push(view);
+        }
+        if views.iter().any(|view| view.ended.is_none()) {
+            // The server ends first: on disk it is queued, and the next start begins it again.
+            return self.leave(server, &job.id);
+        }
+        let files = conclude(server, &mut job, &views).await;
+        self.end(server, job, files).await;
+    }
 }
 
 /// `POST /v1/jobs`.
@@ -47,7 +118,9 @@ pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted
     let job = Job {
         id: fresh_name("job"),
         tenant: caller.name.clone(),
-        created: seconds_since_1970(),
+        created: server.upkeep.clock.date(),
+        ended: None,
+        attempts: 0,
         prompt: wanted.prompt.clone(),
         pictures: wanted.pictures,
         seed: wanted.seed,
@@ -72,7 +145,7 @@ pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted
 }
 
 /// Asks whose progress is told, and what tells it.
-fn followed(mut asks: Vec<Ask>) -> (Vec<Ask>, Vec<watch::Receiver<View>>) {
+pub(super) fn followed(mut asks: Vec<Ask>) -> (Vec<Ask>, Vec<watch::Receiver<View>>) {
     let follow = |ask: &mut Ask| {
         let (progress, view) = watch::channel(View::default());
         ask.progress = Some(progress);
@@ -93,54 +166,18 @@ async fn keep_and_follow(
         for ticket in tickets {
             server.desk.cancel(ticket.id);
         }
-        return Err(ApiError::failed(error.to_string()));
+        return Err(error.into());
     }
-    follow(&server, job, tickets, views);
+    let followed = Followed::begin(&server, &job);
+    tokio::spawn(async move { followed.follow(&server, job, tickets, views).await });
     Ok(())
 }
 
-/// Follows a job to its end, whoever else does.
-fn follow(server: &Arc<Server>, job: Job, tickets: Vec<Ticket>, views: Vec<watch::Receiver<View>>) {
-    let (to, now) = watch::channel(Now::default());
-    let requests = tickets.iter().map(|ticket| ticket.id).collect();
-    server.running().insert(job.id.clone(), Running { job: job.clone(), requests, now });
-    let server = server.clone();
-    tokio::spawn(async move {
-        let id = job.id.clone();
-        let ended = end(&server, job, tickets, views, &to).await;
-        to.send_modify(|now| now.ended = Some(Box::new(ended)));
-        server.running().remove(&id);
-    });
-}
-
-async fn end(
-    server: &Arc<Server>,
-    mut job: Job,
-    tickets: Vec<Ticket>,
-    progress: Vec<watch::Receiver<View>>,
-    to: &watch::Sender<Now>,
-) -> Job {
-    let mut views = Vec::with_capacity(tickets.len());
-    for (mut ticket, mut progress) in tickets.into_iter().zip(progress) {
-        let view = loop {
-            tokio::select! {
-                view = ticket.ended() => break view,
-                Ok(()) = progress.changed() => {
-                    let view = progress.borrow_and_update().clone();
-                    to.send_modify(|now| now.view = view);
-                }
-            }
-        };
-        to.send_modify(|now| now.view = view.clone());
-        views.push(view);
-    }
-    if views.iter().any(|view| view.ended.is_none()) {
-        // The server ends first: on disk it is queued, and the next start begins it again.
-        return job;
-    }
+/// Says in a job how its requests ended. Returns the files of its pictures, by name.
+async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String, Vec<u8>)> {
     let cancelled = views.iter().any(|view| matches!(view.ended, Some((_, Outcome::Cancelled))));
     let mut files = Vec::new();
-    for view in &views {
+    for view in views {
         let made = async { pictures::png(pictures::of(view)?).await };
         match made.await {
             Ok(bytes) => {
@@ -163,47 +200,28 @@ async fn end(
     if job.status == Status::Cancelled {
         job.error = None;
     }
-    // One transaction for pictures and end: a crash before it begins the job again, one after it changes nothing.
-    let kept = pictures::keep(server, job.tenant.clone(), files, Some(Entry::Job(Box::new(job.clone())))).await;
-    if let Err(error) = kept {
-        tracing::error!(job = job.id, error = %error.body(), "the end of a job cannot be kept");
-        job.status = Status::Failed;
-        job.made.clear();
-        job.error = Some("its pictures cannot be kept".to_owned());
-    }
-    job
+    files
 }
 
-/// Begins what had not ended when the program did.
-///
-/// # Errors
-/// The ledger cannot be read.
-pub fn resume(server: &Arc<Server>) -> Result<usize, crate::serve::ledger::LedgerError> {
-    let jobs = server.ledger.open_jobs()?;
-    let count = jobs.len();
-    for job in jobs {
-        let caller = Caller { id: server.usage.number(job.tenant.as_deref()), name: job.tenant.clone() };
-        let wanted = Wanted {
-            prompt: job.prompt.clone(),
-            pictures: job.pictures,
-            seed: job.seed,
-            deadline_s: job.deadline_s,
-            format: Format::Url,
-        };
-        let server = server.clone();
-        tokio::spawn(async move {
-            loop {
-                // They were acknowledged: they wait for room, and count against no limit again.
-                let (asks, views) = followed(wanted.asks(&caller));
-                match server.desk.submit(asks) {
-                    Ok(tickets) => return follow(&server, job, tickets, views),
-                    Err(crate::serve::desk::Refused::Draining) if server.desk.is_draining() => return,
-                    Err(_) => tokio::time::sleep(HostDuration::from_millis(200)).await,
-                }
-            }
-        });
+/// Puts a job's end on disk, in one transaction with its pictures: a crash before it begins the job again, one after it changes
+/// nothing. Tries until the disk works: a ledger that fails for too long ends the program, and pictures that cannot be written
+/// for as long fail their job.
+async fn keep_end(server: &Server, mut job: Job, mut files: Vec<(String, Vec<u8>)>) -> Job {
+    let begun = server.upkeep.clock.passed();
+    loop {
+        job.ended = Some(server.upkeep.clock.date());
+        let end = Entry::Job(Box::new(job.clone()));
+        let Err(error) = pictures::keep(server, job.tenant.clone(), &files, Some(end)).await else { return job };
+        tracing::warn!(job = job.id, %error, "the end of a job is not on disk yet");
+        let waited = server.upkeep.clock.passed().saturating_sub(begun).as_secs_f64();
+        if matches!(error, Keeping::Files(_)) && waited > server.settings.disk_retry_s {
+            job.status = Status::Failed;
+            job.error = Some("its pictures could not be written to the server's disk".to_owned());
+            job.made.clear();
+            files.clear();
+        }
+        tokio::time::sleep(RETRY).await;
     }
-    Ok(count)
 }
 
 /// A job as it is answered.
@@ -236,7 +254,7 @@ fn described(server: &Server, job: &Job, view: Option<&View>) -> Value {
 
 /// A job that this caller may see, as it stands on disk or in memory.
 enum Found {
-    Running(Job, watch::Receiver<Now>, Vec<RequestId>),
+    Running(Job, watch::Receiver<Now>, watch::Sender<bool>),
     Ended(Job),
 }
 
@@ -246,11 +264,11 @@ fn find(server: &Server, caller: &Caller, id: &str) -> Result<Found, ApiError> {
     let running = server
         .running()
         .get(id)
-        .map(|running| Found::Running(running.job.clone(), running.now.clone(), running.requests.clone()));
+        .map(|running| Found::Running(running.job.clone(), running.now.clone(), running.withdraw.clone()));
     let found = if let Some(found) = running {
         found
     } else {
-        let job = server.ledger.job(id).map_err(|error| ApiError::failed(error.to_string()))?;
+        let job = server.ledger.job(id)?;
         Found::Ended(job.ok_or_else(missing)?)
     };
     let (Found::Running(job, ..) | Found::Ended(job)) = &found;
@@ -278,11 +296,8 @@ pub(super) async fn job(State(server): Shared, caller: Caller, Id(id): Id) -> Re
 /// `DELETE /v1/jobs/{id}`.
 pub(super) async fn cancel(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
     let found = find(&server, &caller, &id)?;
-    if let Found::Running(_, mut now, requests) = found {
-        for request in requests {
-            server.desk.cancel(request);
-        }
-        // Soon: a job stops at its next step.
+    if let Found::Running(_, mut now, withdraw) = found {
+        withdraw.send_replace(true);
         let _ = now.wait_for(|now| now.ended.is_some()).await;
     }
     let found = find(&server, &caller, &id)?;
@@ -323,9 +338,12 @@ impl Told {
             }
             let Found::Running(_, now, _) = &mut self.found else { return None };
             if now.changed().await.is_err() {
-                // It ended, and whoever followed it is gone: what is on disk is how.
+                // It ended, or it is left to the next start: what is on disk says so.
                 let (Found::Running(job, ..) | Found::Ended(job)) = &self.found;
                 let ended = self.server.ledger.job(&job.id).ok().flatten()?;
+                if ended.status == Status::Queued {
+                    return None;
+                }
                 self.found = Found::Ended(ended);
             }
         }

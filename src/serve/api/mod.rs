@@ -24,12 +24,16 @@ mod generations;
 mod info;
 mod jobs;
 mod pictures;
+mod resume;
+mod upkeep;
 mod usage;
 
 use access::{Access, Caller, Operator};
 pub use answers::answers;
 pub use error::ApiError;
-pub use jobs::resume;
+pub(super) use pictures::checksum;
+pub use resume::resume;
+pub use upkeep::Upkeep;
 pub use usage::Usage;
 
 /// What every answer is made from.
@@ -56,6 +60,8 @@ pub struct Server {
     pub origin: String,
     /// What has been asked for.
     pub usage: Usage,
+    /// State of the disk and the clocks.
+    pub upkeep: Upkeep,
 }
 
 impl Server {
@@ -71,14 +77,16 @@ impl Server {
             Refused::ShareFull { retry_after_s } => refused(ApiError::share_full(retry_after_s), "queue_share"),
             Refused::Draining => refused(ApiError::draining(), "draining"),
         };
+        self.storage_fits().map_err(|error| refused(error, "disk"))?;
         let count = asks.len() as u32;
         self.fits(access, caller, count)?;
         // Before the limits, so that what finds no room does not count against its tenant.
         self.desk.has_room(caller.id, asks.len()).map_err(no_room)?;
         let limits = &self.usage.limits[caller.id.0 as usize];
         self.usage.keys[access.key].check_rate(count).map_err(|wait| refused(ApiError::rate_limited(wait), "rate"))?;
-        if !limits.take(u64::from(count)) {
-            return Err(refused(ApiError::quota_exceeded(seconds_to_midnight()), "quota"));
+        if !limits.take(u64::from(count), &self.upkeep.clock) {
+            let to_midnight = 86_400 - self.upkeep.clock.date() % 86_400;
+            return Err(refused(ApiError::quota_exceeded(to_midnight), "quota"));
         }
         self.desk.submit(asks).map_err(|refusal| {
             limits.give_back(u64::from(count));
@@ -104,19 +112,9 @@ impl Server {
     }
 }
 
-/// The time outside: for what people read, never for what is measured.
-#[expect(clippy::disallowed_methods, reason = "dates of answers and quotas of a day are the host's")]
-fn seconds_since_1970() -> u64 {
-    since_1970(std::time::SystemTime::now())
-}
-
-/// Whole seconds.
-fn since_1970(time: std::time::SystemTime) -> u64 {
+/// Whole seconds since 1970.
+pub(super) fn since_1970(time: std::time::SystemTime) -> u64 {
     time.duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
-}
-
-fn seconds_to_midnight() -> u64 {
-    86_400 - seconds_since_1970() % 86_400
 }
 
 /// A name that cannot be guessed.
@@ -144,36 +142,6 @@ fn whole(text: &str) -> Option<u64> {
 }
 
 impl Server {
-    /// Waits until the ends of all jobs are on disk.
-    pub async fn settled(&self) {
-        while !self.running().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Forgets results that have been kept for long enough.
-    pub async fn forget_old(&self) {
-        let before = seconds_since_1970().saturating_sub(self.settings.keep_results_s as u64);
-        match self.ledger.write(vec![super::ledger::Entry::Forget(before)]).await {
-            Ok(gone) => {
-                for id in gone {
-                    let _ = tokio::fs::remove_file(pictures::file(&self.results, &id)).await;
-                }
-            }
-            Err(error) => tracing::warn!("old results cannot be forgotten: {error}"),
-        }
-    }
-
-    /// Puts on disk what tenants have used of their quotas.
-    pub async fn keep_usage(&self) {
-        let entries = self.usage.entries();
-        if !entries.is_empty()
-            && let Err(error) = self.ledger.write(entries).await
-        {
-            tracing::warn!("what tenants have used of their quotas cannot be kept: {error}");
-        }
-    }
-
     fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, jobs::Running>> {
         super::lock(&self.usage.jobs)
     }

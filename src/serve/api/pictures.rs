@@ -1,6 +1,6 @@
 //! Pictures: as PNG in answers, as files of results, and from the cache; only to who may see them.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,14 +10,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Access, ApiError, Id, Server, Shared, seconds_since_1970};
+use super::{Access, ApiError, Id, Server, Shared};
 use crate::live::picture::Picture;
 use crate::live::settings::ImageFormat;
-use crate::output::write_durable;
+use crate::live::store::Disk;
 use crate::request::Outcome;
 use crate::serve::desk::View;
 use crate::serve::ids::PictureIds;
-use crate::serve::ledger::{self, Entry};
+use crate::serve::ledger::{self, Entry, LedgerError, picture_file};
 use crate::time::Time;
 
 /// What results are called.
@@ -84,33 +84,66 @@ pub(super) async fn png(picture: Arc<Picture>) -> Result<Vec<u8>, ApiError> {
     encoded.await.map_err(|error| error.to_string()).and_then(|bytes| bytes).map_err(ApiError::failed)
 }
 
-/// Puts a picture among the results: on disk, under its name, before anybody hears of it. What is to be written beside it
+/// Why pictures are not among the results.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Keeping {
+    /// Their files cannot be written.
+    #[error("a picture cannot be written: {0}")]
+    Files(io::Error),
+    /// The ledger cannot.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl From<Keeping> for ApiError {
+    fn from(error: Keeping) -> Self {
+        match error {
+            Keeping::Ledger(error) => error.into(),
+            Keeping::Files(error) => {
+                tracing::error!("a picture cannot be written: {error}");
+                match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::insufficient_storage(),
+                    _ => Self::storage_unavailable(),
+                }
+            }
+        }
+    }
+}
+
+/// Puts pictures among the results: on disk, under their names, before anybody hears of them. What is to be written beside them
 /// goes into the same transaction.
 pub(super) async fn keep(
     server: &Server,
-    caller: Option<String>,
-    pictures: Vec<(String, Vec<u8>)>,
+    owner: Option<String>,
+    pictures: &[(String, Vec<u8>)],
     beside: Option<Entry>,
-) -> Result<(), ApiError> {
-    let created = seconds_since_1970();
-    let entry = |id: &String| Entry::Picture(id.clone(), ledger::Picture { tenant: caller.clone(), created });
-    let entries: Vec<Entry> = pictures.iter().map(|(id, _)| entry(id)).chain(beside).collect();
-    let folder = server.results.clone();
-    let written = tokio::task::spawn_blocking(move || {
-        pictures
-            .iter()
-            .try_for_each(|(id, bytes)| write_durable(&file(&folder, id), |to| std::io::Write::write_all(to, bytes)))
-    });
-    written
-        .await
-        .map_err(|error| ApiError::failed(error.to_string()))?
-        .map_err(|error| ApiError::failed(error.to_string()))?;
-    server.ledger.write(entries).await.map(drop).map_err(|error| ApiError::failed(error.to_string()))
+) -> Result<(), Keeping> {
+    let created = server.upkeep.clock.date();
+    let entry = |(id, bytes): &(String, Vec<u8>)| {
+        let (length, crc) = (bytes.len() as u64, Some(checksum(bytes)));
+        Entry::Picture(id.clone(), ledger::Picture { tenant: owner.clone(), created, bytes: length, crc })
+    };
+    let entries: Vec<Entry> = pictures.iter().map(entry).chain(beside).collect();
+    if !pictures.is_empty() {
+        let files: Vec<_> =
+            pictures.iter().map(|(id, bytes)| (picture_file(&server.results, id), bytes.clone())).collect();
+        let disk = server.upkeep.disk();
+        let written =
+            tokio::task::spawn_blocking(move || files.iter().try_for_each(|(file, bytes)| disk.write(file, bytes)));
+        written.await.map_err(io::Error::other).and_then(|written| written).map_err(|error| {
+            server.upkeep.failed(&error);
+            Keeping::Files(error)
+        })?;
+    }
+    server.ledger.write(entries).await?;
+    Ok(())
 }
 
-/// The file of a result.
-pub(super) fn file(folder: &Path, id: &str) -> std::path::PathBuf {
-    folder.join(format!("{id}.png"))
+/// CRC-32 of a file's bytes.
+pub(in crate::serve) fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
 }
 
 /// The address of a picture.
@@ -129,13 +162,26 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
         }
         let sources = server.sources.clone();
         let found = tokio::task::spawn_blocking(move || sources.entry(number)).await;
-        found.ok().and_then(Result::ok).ok_or_else(missing)?.1
+        let bytes = found.ok().and_then(Result::ok).ok_or_else(missing)?.1;
+        // A file that was cut or overwritten is no answer.
+        Picture::decode(&bytes).map_err(|_| ApiError::failed("the image is damaged on the server's disk"))?;
+        bytes
     } else {
         // Only names that were given out are looked for: no other path can be asked for.
-        let known = server.ledger.picture(&id).map_err(|error| ApiError::failed(error.to_string()))?;
-        known.filter(|known| server.may_see(&access, known.tenant.as_deref())).ok_or_else(missing)?;
-        let file = file(&server.results, &id);
-        tokio::task::spawn_blocking(move || std::fs::read(file)).await.ok().and_then(Result::ok).ok_or_else(missing)?
+        let known = server.ledger.picture(&id)?.filter(|known| server.may_see(&access, known.tenant.as_deref()));
+        let known = known.ok_or_else(missing)?;
+        let file = picture_file(&server.results, &id);
+        let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await.map_err(io::Error::other);
+        let bytes = match read.and_then(|read| read) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => return Err(Keeping::Files(error).into()),
+        };
+        if known.crc.is_some_and(|crc| crc != checksum(&bytes)) {
+            tracing::error!(picture = id, "its file is damaged");
+            return Err(ApiError::failed("the image is damaged on the server's disk"));
+        }
+        bytes
     };
     let kind = if bytes.starts_with(b"\x89PNG") { "image/png" } else { "image/jpeg" };
     let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "private, max-age=31536000, immutable")];
@@ -145,12 +191,11 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
 /// `DELETE /v1/images/{id}`: removes a result of this tenant from the ledger, then its file. Cached pictures are not
 /// results.
 pub(super) async fn remove(State(server): Shared, access: Access, Id(id): Id) -> Result<Response, ApiError> {
-    let wrong = |error: ledger::LedgerError| ApiError::failed(error.to_string());
-    let known = server.ledger.picture(&id).map_err(wrong)?;
+    let known = server.ledger.picture(&id)?;
     let own = known.filter(|known| server.owns(&access, known.tenant.as_deref()));
     own.ok_or_else(|| ApiError::not_found("there is no such image of this key's tenant"))?;
-    for gone in server.ledger.write(vec![Entry::Remove(id.clone())]).await.map_err(wrong)? {
-        let _ = tokio::fs::remove_file(file(&server.results, &gone)).await;
+    for gone in server.ledger.write(vec![Entry::Remove(id.clone())]).await?.pictures {
+        let _ = tokio::fs::remove_file(picture_file(&server.results, &gone)).await;
     }
     Ok(super::json(StatusCode::OK, &json!({ "id": id, "object": "image", "deleted": true })))
 }

@@ -326,6 +326,12 @@ impl Desk {
         lock(&self.0.state).lately_of(tenant, self.now(), waiting)
     }
 
+    /// Folder of the recording, while traffic is being recorded.
+    #[must_use]
+    pub fn recording(&self) -> Option<std::path::PathBuf> {
+        lock(&self.0.state).traffic.as_ref().and_then(Traffic::folder).map(std::path::Path::to_owned)
+    }
+
     /// Writes what traffic has come in so far.
     pub fn close_traffic(&self) -> Option<std::io::Result<()>> {
         lock(&self.0.state).traffic.take().map(Traffic::close)

@@ -1,0 +1,106 @@
+//! A store that nobody has open, looked at file by file, and made whole: what is damaged is moved to another folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::open::{self, INDEX, MARK};
+use super::{Picture, Record};
+
+/// What a repair did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// A sentence for each thing that was done.
+    pub done: Vec<String>,
+}
+
+/// Files of one number.
+#[derive(Default)]
+struct Files {
+    record: Option<PathBuf>,
+    picture: Option<PathBuf>,
+}
+
+/// Looks at every entry of a store and changes nothing. Returns what is wrong, and the files at fault.
+///
+/// # Errors
+/// The folder cannot be read, or is in use.
+pub fn inspect(folder: &Path) -> io::Result<Vec<(String, Vec<PathBuf>)>> {
+    let _lock = open::lock_existing(folder)?;
+    let mut wrong = Vec::new();
+    let mark = folder.join(MARK);
+    match open::read_mark(&mark) {
+        Ok(true) => {}
+        Ok(false) => return Ok(vec![(format!("{}: is of a newer modm", mark.display()), Vec::new())]),
+        Err(why) => wrong.push((format!("{}: {why}", mark.display()), vec![mark])),
+    }
+    let mut entries: BTreeMap<u64, Files> = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match open::ours(&name) {
+            Some((number, "json")) => entries.entry(number).or_default().record = Some(path),
+            Some((number, "png" | "jpg")) => entries.entry(number).or_default().picture = Some(path),
+            _ => {}
+        }
+    }
+    for files in entries.into_values() {
+        let said = match &files {
+            // A kill leaves a picture whose record never came: the next run removes it.
+            Files { record: None, .. } => None,
+            Files { record: Some(record), picture: None } => {
+                Some(format!("{}: its picture is missing", record.display()))
+            }
+            Files { record: Some(record), picture: Some(picture) } => damage(record, picture),
+        };
+        if let Some(said) = said {
+            wrong.push((said, files.record.into_iter().chain(files.picture).collect()));
+        }
+    }
+    if folder.join(INDEX).exists() && !open::has_index(folder) {
+        wrong
+            .push((format!("{}: is damaged: it is made anew", folder.join(INDEX).display()), vec![folder.join(INDEX)]));
+    }
+    Ok(wrong)
+}
+
+fn damage(record: &Path, picture: &Path) -> Option<String> {
+    let read = fs::read(record).map_err(|error| error.to_string());
+    let read = read.and_then(|text| serde_json::from_slice::<Record>(&text).map_err(|error| error.to_string()));
+    if let Err(error) = read {
+        return Some(format!("{}: {error}", record.display()));
+    }
+    let read = fs::read(picture).map_err(|error| error.to_string());
+    let decoded = read.and_then(|bytes| Picture::decode(&bytes).map_err(|error| error.to_string()));
+    decoded.err().map(|error| format!("{}: {error}", picture.display()))
+}
+
+/// Moves what is damaged to `aside` and makes the index anew. A store without a readable mark is moved as a whole: what its keys
+/// are of is not known.
+///
+/// # Errors
+/// What the system says.
+pub fn repair(folder: &Path, aside: &Path) -> io::Result<Repaired> {
+    let mut repaired = Repaired::default();
+    let wrong = inspect(folder)?;
+    // What a newer program has written is left as it is.
+    if wrong.iter().all(|(_, files)| files.is_empty()) {
+        return Ok(repaired);
+    }
+    if let Err(why) = open::read_mark(&folder.join(MARK)) {
+        fs::create_dir_all(aside.parent().unwrap_or(aside))?;
+        fs::rename(folder, aside)?;
+        repaired.done.push(format!("{}: {why}: the whole store is in {}", folder.display(), aside.display()));
+        return Ok(repaired);
+    }
+    fs::create_dir_all(aside)?;
+    for (said, files) in wrong {
+        for file in files {
+            fs::rename(&file, aside.join(file.file_name().unwrap_or_default()))?;
+        }
+        repaired.done.push(format!("{said}: moved to {}", aside.display()));
+    }
+    repaired.done.extend(open::write_index(folder)?);
+    Ok(repaired)
+}

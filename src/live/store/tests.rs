@@ -1,0 +1,89 @@
+//! The store at its limit of bytes, and a store that is damaged.
+
+use std::fs;
+
+use super::*;
+
+fn embedding() -> Embedding {
+    Embedding::normalised(&[1.0, 2.0]).expect("an embedding")
+}
+
+fn open(folder: &Path) -> Opened {
+    Store::open(folder, ImageFormat::Png, "test", RealDisk).expect("a store")
+}
+
+fn keep(store: &mut Store, image: u32) {
+    let picture = Arc::new(Picture::new(2, 2, vec![image as u8; 12]));
+    let seed = (1, u64::from(image));
+    store.keep(ImageId::warm(image), picture, |file| Record {
+        file,
+        prompt: "x".to_owned(),
+        tenant: None,
+        model: "m".to_owned(),
+        seed,
+        steps: (1, 0),
+        source: None,
+        key: embedding(),
+    });
+}
+
+/// Waits until the disk thread has done everything.
+fn settled(store: &Store) {
+    while !store.sources().known().unwritten.is_empty() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_store_has_room_for_so_many_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Opened { mut store, .. } = open(folder.path());
+    keep(&mut store, 0);
+    settled(&store);
+    let one = store.sources().known().bytes;
+    store.limit(2 * one + one / 2);
+    (1..5).for_each(|image| keep(&mut store, image));
+    settled(&store);
+    let sources = store.sources();
+    assert_eq!((sources.left_out(), sources.take_failures().len()), (3, 3));
+    assert!(sources.read(ImageId::warm(1)).is_ok() && sources.read(ImageId::warm(4)).is_err());
+    // Whatever goes makes room.
+    store.release(ImageId::warm(0));
+    keep(&mut store, 9);
+    settled(&store);
+    assert!(sources.read(ImageId::warm(9)).is_ok() && sources.is_writing());
+    assert_eq!(store.close(), Vec::<String>::new());
+    assert!(!sources.is_writing());
+    let Opened { store, found, .. } = open(folder.path());
+    assert_eq!(found.len(), 2);
+    assert!(store.sources().known().bytes > one);
+}
+
+#[test]
+fn a_damaged_store_is_made_whole_and_one_of_a_newer_program_is_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (place, aside) = (folder.path().join("store"), folder.path().join("aside"));
+    let Opened { mut store, .. } = open(&place);
+    (0..4).for_each(|image| keep(&mut store, image));
+    assert_eq!(inspect(&place).expect_err("in use").kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(store.close(), Vec::<String>::new());
+    assert_eq!(inspect(&place).expect("looked at"), []);
+    fs::write(place.join(record_name(0)), "{").expect("damaged");
+    fs::write(place.join(picture_name(1, ImageFormat::Png)), b"\x89PNG").expect("damaged");
+    fs::remove_file(place.join(picture_name(2, ImageFormat::Png))).expect("removed");
+    fs::write(place.join(open::INDEX), "{}").expect("damaged");
+    assert_eq!(inspect(&place).expect("looked at").len(), 4);
+    assert!(repair(&place, &aside).expect("repaired").done.len() >= 4 && aside.join(record_name(0)).exists());
+    assert_eq!(inspect(&place).expect("looked at"), []);
+    let Opened { store, found, warnings } = open(&place);
+    assert_eq!((found.len(), warnings), (1, Vec::new()));
+    assert_eq!(store.close(), Vec::<String>::new());
+
+    fs::write(place.join(open::MARK), r#"{"version":7,"encoder":"test"}"#).expect("a mark");
+    let refused = Store::open(&place, ImageFormat::Png, "test", RealDisk).expect_err("refused").to_string();
+    assert!(refused.contains("version = 7: is of a newer modm"), "{refused}");
+    assert_eq!(repair(&place, &aside).expect("left").done, Vec::<String>::new());
+    fs::write(place.join(open::MARK), "").expect("damaged");
+    assert!(repair(&place, &folder.path().join("whole")).expect("moved").done[0].contains("the whole store"));
+    assert!(!place.exists());
+}

@@ -1,0 +1,182 @@
+//! The data folder of a server that is not running: whether it is whole, and how it is made whole. Nothing is deleted: what cannot
+//! be used is moved to a folder of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::api::checksum;
+use super::ledger::{self, LedgerError, Picture, offline, picture_file, results};
+use super::recordings::{self, Condition};
+use crate::input::InputError;
+use crate::live::store;
+
+/// A thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is and how it does, in a sentence.
+    pub text: String,
+    /// Whether it can be used as it is.
+    pub is_whole: bool,
+}
+
+/// Why a folder is not looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It is not what a server has written, or one is using it.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The ledger of another version, or a disk that fails.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The disk fails.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What could not be read or written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> CheckError + '_ {
+    move |source| match source.kind() {
+        io::ErrorKind::WouldBlock => InputError::new(path, source.to_string()).into(),
+        _ => CheckError::Io { path: path.to_owned(), source },
+    }
+}
+
+fn whole(text: String) -> Finding {
+    Finding { text, is_whole: true }
+}
+
+fn damaged(text: String) -> Finding {
+    Finding { text, is_whole: false }
+}
+
+fn read_ledger(data: &Path) -> Result<Option<offline::Found>, CheckError> {
+    let has = |name: &str| data.join(name).exists();
+    if !["ledger.redb", "results", "store", "traffic"].into_iter().any(has) {
+        let message = "has no data of `modm serve`: expected the folder that was given as --data";
+        return Err(InputError::new(data, message).into());
+    }
+    offline::read(data).map_err(|error| match error {
+        error @ (LedgerError::InUse { .. } | LedgerError::Version { .. }) => {
+            InputError::new(data, error.to_string()).into()
+        }
+        error => error.into(),
+    })
+}
+
+/// Looks at a data folder and changes nothing.
+///
+/// # Errors
+/// It is not one, a server uses it, it is of a newer program, or the disk fails.
+pub fn check(data: &Path) -> Result<Vec<Finding>, CheckError> {
+    let ledger = read_ledger(data)?;
+    let mut findings = Vec::new();
+    let file = ledger::file(data);
+    match &ledger {
+        None => findings.push(whole(format!("{}: there is none yet", file.display()))),
+        Some(found) if found.wrong.is_empty() => {
+            let (jobs, pictures) = (found.jobs.len(), found.pictures.len());
+            findings.push(whole(format!("{}: whole: {jobs} jobs, {pictures} pictures", file.display())));
+        }
+        Some(found) => {
+            findings.extend(found.wrong.iter().map(|wrong| damaged(format!("{}: {wrong}", file.display()))));
+        }
+    }
+    let folder = results(data);
+    let known = ledger.map(|ledger| ledger.pictures).unwrap_or_default();
+    let wrong = damaged_pictures(&folder, &known);
+    if wrong.is_empty() {
+        findings.push(whole(format!("{}: whole", folder.display())));
+    }
+    findings.extend(wrong.into_iter().map(|(_, text)| damaged(text)));
+    let store = data.join("store");
+    if store.is_dir() {
+        let wrong = store::inspect(&store).map_err(failed(&store))?;
+        if wrong.is_empty() {
+            findings.push(whole(format!("{}: whole", store.display())));
+        }
+        findings.extend(wrong.into_iter().map(|(text, _)| damaged(text)));
+    }
+    let traffic = recordings::folder(data);
+    for recording in recordings::list(&traffic).map_err(failed(&traffic))? {
+        let name = recording.display();
+        findings.push(match recordings::inspect(&recording) {
+            Condition::Whole(rows) => whole(format!("{name}: whole: {rows} requests")),
+            Condition::Cut(rows) => damaged(format!("{name}: was cut off: {rows} requests can be saved")),
+            Condition::Newer(version) => whole(format!("{name}: of a newer modm (version {version}): not looked at")),
+            Condition::Damaged(why) => damaged(format!("{name}: {why}")),
+        });
+    }
+    Ok(findings)
+}
+
+/// Pictures that the ledger knows and whose files are missing or damaged, with what is wrong.
+fn damaged_pictures(folder: &Path, known: &BTreeMap<String, Picture>) -> Vec<(String, String)> {
+    let mut wrong = Vec::new();
+    for (id, picture) in known {
+        let file = picture_file(folder, id);
+        let said = match fs::read(&file) {
+            Ok(bytes) if picture.crc.is_none_or(|crc| crc == checksum(&bytes)) => continue,
+            Ok(_) => "is not what was written".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        wrong.push((id.clone(), format!("{}: {said}", file.display())));
+    }
+    wrong
+}
+
+/// Makes a data folder whole; what cannot be used is moved to `aside`. Returns what was done.
+///
+/// # Errors
+/// As [`check`].
+pub fn repair(data: &Path, aside: &Path) -> Result<Vec<String>, CheckError> {
+    let mut done = Vec::new();
+    if let Some(mut ledger) = read_ledger(data)? {
+        let folder = results(data);
+        let wrong = damaged_pictures(&folder, &ledger.pictures);
+        for (id, said) in &wrong {
+            ledger.pictures.remove(id);
+            ledger.wrong.push(format!("knows the picture {id}"));
+            let file = picture_file(&folder, id);
+            if file.exists() {
+                move_to(&file, &aside.join("results"))?;
+                done.push(format!("{said}: moved to {}", aside.join("results").display()));
+            } else {
+                done.push(format!("{said}: it is forgotten"));
+            }
+        }
+        if !ledger.wrong.is_empty() {
+            done.extend(offline::rebuild(data, aside, ledger)?);
+        }
+    }
+    let store = data.join("store");
+    if store.is_dir() {
+        done.extend(store::repair(&store, &aside.join("store")).map_err(failed(&store))?.done);
+    }
+    let traffic = recordings::folder(data);
+    for recording in recordings::list(&traffic).map_err(failed(&traffic))? {
+        match recordings::inspect(&recording) {
+            Condition::Whole(_) | Condition::Newer(_) => {}
+            Condition::Cut(rows) => {
+                recordings::cut(&recording, rows).map_err(failed(&recording))?;
+                done.push(format!("{}: cut after {rows} requests", recording.display()));
+            }
+            Condition::Damaged(why) => {
+                move_to(&recording, &aside.join("traffic"))?;
+                let to = aside.join("traffic");
+                done.push(format!("{}: {why}: moved to {}", recording.display(), to.display()));
+            }
+        }
+    }
+    Ok(done)
+}
+
+fn move_to(file: &Path, folder: &Path) -> Result<(), CheckError> {
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    fs::rename(file, folder.join(file.file_name().unwrap_or_default())).map_err(failed(file))
+}

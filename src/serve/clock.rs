@@ -1,0 +1,187 @@
+//! The host's clocks as the server uses them: dates for people and quotas, and a clock that no one sets, which says whether the
+//! dates can be trusted. A clock that jumps ahead makes nothing old: see [`JumpGuard`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Environment variable of debug builds with seconds to add to the date: a clock that is wrong, for tests.
+const OFFSET: &str = "MODM_TEST_CLOCK_S";
+
+/// A source of dates and of passing time.
+trait Source: Send + Sync {
+    /// Seconds since 1970.
+    fn date(&self) -> u64;
+    /// Time since some moment before the first call; never set, never going back.
+    fn passed(&self) -> Duration;
+}
+
+/// The clocks; clones are the same ones.
+#[derive(Clone)]
+pub struct HostClock(Arc<dyn Source>);
+
+struct Host {
+    begun: std::time::Instant,
+    /// Seconds that the date is wrong by.
+    offset: i64,
+}
+
+impl Source for Host {
+    #[expect(clippy::disallowed_methods, reason = "dates of answers and quotas of a day are the host's")]
+    fn date(&self) -> u64 {
+        super::api::since_1970(std::time::SystemTime::now()).saturating_add_signed(self.offset)
+    }
+
+    fn passed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+impl HostClock {
+    /// The host's clocks.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "nothing of it reaches a measured result")]
+    pub fn new() -> Self {
+        let offset = std::env::var(OFFSET).ok().filter(|_| cfg!(debug_assertions));
+        let offset = offset.and_then(|text| text.parse().ok()).unwrap_or(0);
+        Self(Arc::new(Host { begun: std::time::Instant::now(), offset }))
+    }
+
+    /// Seconds since 1970.
+    #[must_use]
+    pub fn date(&self) -> u64 {
+        self.0.date()
+    }
+
+    /// Time since the program began.
+    #[must_use]
+    pub fn passed(&self) -> Duration {
+        self.0.passed()
+    }
+}
+
+impl Default for HostClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Says whether what is old by its date may be forgotten. After a jump ahead of the date, at a start or while running, by more
+/// than a tenth of the time for which things are kept, nothing is forgotten until that time has passed on the clock that no one
+/// sets. So nothing is forgotten more than a tenth early, however wrong the date is.
+#[derive(Debug)]
+pub struct JumpGuard {
+    keep: Duration,
+    /// Date and passed time when the date was last believed.
+    believed: (u64, Duration),
+    /// Passed time until which nothing is forgotten.
+    held_until: Option<Duration>,
+}
+
+impl JumpGuard {
+    /// Begins at a start of the program. `last` is the newest date that the ledger has; the text is a warning.
+    #[must_use]
+    pub fn new(clock: &HostClock, keep: Duration, last: Option<u64>) -> (Self, Option<String>) {
+        let (date, passed) = (clock.date(), clock.passed());
+        let mut guard = Self { keep, believed: (last.unwrap_or(date), passed), held_until: None };
+        let warning = guard.check(date, passed);
+        (guard, warning)
+    }
+
+    /// Looks at the clocks; the text is a warning.
+    pub fn look(&mut self, clock: &HostClock) -> Option<String> {
+        self.check(clock.date(), clock.passed())
+    }
+
+    fn check(&mut self, date: u64, passed: Duration) -> Option<String> {
+        let (believed, at) = self.believed;
+        let expected = believed.saturating_add(passed.saturating_sub(at).as_secs());
+        let most = self.keep.as_secs() / 10;
+        let ahead = date.saturating_sub(expected);
+        if ahead > most.max(1) {
+            self.believed = (date, passed);
+            self.held_until = Some(passed + self.keep);
+            let keep = self.keep.as_secs();
+            return Some(format!(
+                "the date is {ahead} s later than expected: nothing is forgotten for the next {keep} s"
+            ));
+        }
+        let back = expected.saturating_sub(date);
+        if back > most.max(1) {
+            self.believed = (date, passed);
+            return Some(format!(
+                "the date is {back} s earlier than expected: nothing is forgotten early, and no quota begins anew"
+            ));
+        }
+        None
+    }
+
+    /// Whether what is old may be forgotten now.
+    #[must_use]
+    pub fn may_forget(&self, clock: &HostClock) -> bool {
+        self.held_until.is_none_or(|until| clock.passed() >= until)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Clocks that a test sets.
+    #[derive(Default)]
+    pub(crate) struct Set {
+        pub(crate) date: AtomicU64,
+        pub(crate) passed_s: AtomicU64,
+    }
+
+    impl Source for Set {
+        fn date(&self) -> u64 {
+            self.date.load(Ordering::Relaxed)
+        }
+
+        fn passed(&self) -> Duration {
+            Duration::from_secs(self.passed_s.load(Ordering::Relaxed))
+        }
+    }
+
+    /// A clock that shows a date until it is set.
+    pub(crate) fn set(date: u64) -> (HostClock, Arc<Set>) {
+        let set = Arc::new(Set { date: date.into(), passed_s: 0.into() });
+        (HostClock(set.clone()), set)
+    }
+
+    #[test]
+    fn a_date_that_jumps_ahead_makes_nothing_old() {
+        let (clock, hands) = set(1_000_000);
+        let keep = Duration::from_secs(1000);
+        let (mut guard, warning) = JumpGuard::new(&clock, keep, Some(999_950));
+        assert!(warning.is_none() && guard.may_forget(&clock), "a short stop");
+        hands.passed_s.store(50, Ordering::Relaxed);
+        hands.date.store(1_000_050, Ordering::Relaxed);
+        assert_eq!(guard.look(&clock), None);
+        // Many small steps count as one.
+        for step in 1..=3 {
+            hands.date.store(1_000_050 + 40 * step, Ordering::Relaxed);
+            let warned = guard.look(&clock).is_some();
+            assert_eq!(warned, step == 2, "{step}");
+        }
+        assert!(!guard.may_forget(&clock));
+        hands.passed_s.store(1049, Ordering::Relaxed);
+        assert!(!guard.may_forget(&clock));
+        hands.passed_s.store(1050, Ordering::Relaxed);
+        assert!(guard.may_forget(&clock));
+    }
+
+    #[test]
+    fn a_start_far_ahead_is_held_and_one_without_a_ledger_is_not() {
+        let (clock, _) = set(1_000_000);
+        let keep = Duration::from_secs(86_400);
+        let (guard, warning) = JumpGuard::new(&clock, keep, Some(1_000_000 - 3 * 86_400));
+        assert!(!guard.may_forget(&clock) && warning.is_some_and(|text| text.contains("259200 s later")));
+        let (guard, warning) = JumpGuard::new(&clock, keep, None);
+        assert!(guard.may_forget(&clock) && warning.is_none());
+        let (guard, warning) = JumpGuard::new(&clock, keep, Some(2_000_000));
+        assert!(guard.may_forget(&clock) && warning.is_some_and(|text| text.contains("earlier")));
+    }
+}

@@ -1,0 +1,55 @@
+//! The number of the last acknowledged transaction, in a file beside the ledger. A damaged ledger can open as it was some
+//! transactions ago, or empty: this file tells. It is written after each transaction and never synced, so that it may be behind
+//! after a power cut, and is never ahead.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "ledger.mark";
+/// Bytes of the file: a number of twenty digits and a line break.
+const LENGTH: usize = 21;
+
+#[derive(Debug)]
+pub(in crate::serve) struct Mark {
+    file: File,
+    /// Number of the last acknowledged transaction; 0 where that is not known.
+    pub(in crate::serve) sequence: u64,
+    /// Whether there was something in the file that is no mark.
+    pub(in crate::serve) is_damaged: bool,
+}
+
+/// The file's path in a folder.
+pub(in crate::serve) fn path(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+/// Reads the number of a mark's text.
+pub(in crate::serve) fn parse(text: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(text).ok()?.strip_suffix('\n')?;
+    (text.len() == LENGTH - 1 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+}
+
+impl Mark {
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path(folder))?;
+        let mut text = vec![0; LENGTH];
+        let length = file.metadata()?.len();
+        let read = if length == 0 { None } else { Some(file.read_exact_at(&mut text, 0)) };
+        let sequence = read.as_ref().and_then(|read| parse(&text).filter(|_| read.is_ok() && length == LENGTH as u64));
+        Ok(Self { file, sequence: sequence.unwrap_or(0), is_damaged: read.is_some() && sequence.is_none() })
+    }
+
+    /// Notes a transaction that is about to be acknowledged.
+    pub(super) fn write(&mut self, sequence: u64) -> io::Result<()> {
+        self.sequence = sequence;
+        let text = format!("{sequence:0width$}\n", width = LENGTH - 1);
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        if self.is_damaged {
+            self.file.set_len(LENGTH as u64)?;
+            self.is_damaged = false;
+        }
+        Ok(())
+    }
+}

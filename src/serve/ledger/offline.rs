@@ -1,0 +1,203 @@
+//! A ledger that no server has open: looked at in a copy in memory, so that nothing is written, and made anew from what can still
+//! be read.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use serde::de::DeserializeOwned;
+
+use super::error::{Fault, LedgerError};
+use super::shelf::{CACHE, Guarded, caught};
+use super::{Job, Picture, Status, Used, mark, picture_file, results, rows};
+use crate::live::faults::Faults;
+use crate::serve::api::checksum;
+
+/// Bytes that the row of a job begins with.
+const JOB: &[u8] = br#"{"id":"job-"#;
+
+/// A ledger as it was found.
+pub(in crate::serve) struct Found {
+    pub(in crate::serve) jobs: Vec<Job>,
+    pub(in crate::serve) pictures: BTreeMap<String, Picture>,
+    pub(in crate::serve) used: BTreeMap<String, Used>,
+    /// What is wrong; nothing where it is whole.
+    pub(in crate::serve) wrong: Vec<String>,
+    /// Number of the last transaction that is known of.
+    sequence: u64,
+}
+
+/// Reads a ledger as far as it can be read; none if there is none.
+///
+/// # Errors
+/// It is in use, of a newer program, or the disk fails.
+pub(in crate::serve) fn read(folder: &Path) -> Result<Option<Found>, LedgerError> {
+    let failed = |fault| LedgerError::new(folder, fault);
+    let marked = fs::read(mark::path(folder)).ok().and_then(|text| mark::parse(&text)).unwrap_or(0);
+    let bytes = bytes(folder, None).map_err(failed)?;
+    if bytes.is_none() && marked == 0 {
+        return Ok(None);
+    }
+    let mut found = Found {
+        jobs: Vec::new(),
+        pictures: BTreeMap::new(),
+        used: BTreeMap::new(),
+        wrong: Vec::new(),
+        sequence: marked,
+    };
+    let Some(bytes) = bytes else {
+        found.wrong.push(format!("is missing or empty, and had {marked} transactions"));
+        return Ok(Some(found));
+    };
+    match open(&bytes) {
+        Ok((database, numbers)) => match rows::check_numbers(&numbers, marked) {
+            Err(fault @ Fault::Version(_)) => return Err(failed(fault)),
+            // One that went back is readable, and worth reading.
+            behind => {
+                found.wrong.extend(behind.err().map(|fault| fault.text()));
+                found.sequence = found.sequence.max(numbers.sequence);
+                read_tables(&database, numbers.version, &mut found);
+            }
+        },
+        Err(fault @ Fault::Version(_)) => return Err(failed(fault)),
+        Err(fault) => found.wrong.push(fault.text()),
+    }
+    if !found.wrong.is_empty() {
+        read_pages(&bytes, &mut found.jobs);
+    }
+    Ok(Some(found))
+}
+
+/// Bytes of the file; none if it is missing or empty.
+pub(super) fn bytes(folder: &Path, faults: Option<&Faults>) -> Result<Option<Vec<u8>>, Fault> {
+    let io = |error: &std::io::Error| Fault::io(error);
+    faults.map_or(Ok(()), |faults| faults.call(|| {})).map_err(|error| io(&error))?;
+    let file = match File::open(super::file(folder)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|error| io(&error))?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Fault::InUse),
+        Err(TryLockError::Error(error)) => return Err(io(&error)),
+    }
+    let bytes = fs::read(super::file(folder)).map_err(|error| io(&error))?;
+    Ok((!bytes.is_empty()).then_some(bytes))
+}
+
+/// Opens a copy in memory and checks every page.
+pub(super) fn open(bytes: &[u8]) -> Result<(Guarded, rows::Numbers), Fault> {
+    let memory = InMemoryBackend::new();
+    memory.set_len(bytes.len() as u64).map_err(|error| Fault::io(&error))?;
+    memory.write(0, bytes).map_err(|error| Fault::io(&error))?;
+    let mut database =
+        caught(|| Ok(Guarded::new(Database::builder().set_cache_size(CACHE).create_with_backend(memory)?)))?;
+    caught(|| Ok(database.check_integrity()?))?;
+    let numbers = caught(|| rows::numbers(&database))?;
+    Ok((database, numbers))
+}
+
+/// Reads every row that can be read, and notes what is wrong.
+fn read_tables(database: &Database, version: u64, found: &mut Found) {
+    let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
+    for wrong in [
+        read_table(database, rows::JOBS, &mut jobs),
+        read_table(database, rows::PICTURES, &mut found.pictures),
+        read_table(database, rows::USED, &mut found.used),
+    ] {
+        found.wrong.extend(wrong);
+    }
+    found.jobs = jobs.into_values().collect();
+    if version == rows::NEWEST && found.wrong.is_empty() {
+        match caught(|| rows::inspect(database)) {
+            Ok(wrong) => found.wrong.extend(wrong),
+            Err(fault) => found.wrong.push(fault.text()),
+        }
+    }
+}
+
+fn read_table<T: DeserializeOwned>(
+    database: &Database,
+    table: TableDefinition<'static, &'static str, &'static [u8]>,
+    found: &mut BTreeMap<String, T>,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let read = caught(|| {
+        let table = database.begin_read()?.open_table(table)?;
+        for row in table.iter()? {
+            let (id, value) = row?;
+            match serde_json::from_slice(value.value()) {
+                Ok(value) => {
+                    found.insert(id.value().to_owned(), value);
+                }
+                Err(error) => wrong.push(format!("row {:?}: {error}", id.value())),
+            }
+        }
+        Ok(())
+    });
+    wrong.extend(read.err().map(|fault| fault.text()));
+    wrong
+}
+
+/// Looks for rows of jobs in the pages themselves, whatever they belong to: of a job that is there as begun and as ended, the end
+/// counts.
+fn read_pages(bytes: &[u8], jobs: &mut Vec<Job>) {
+    let mut known: BTreeMap<String, Job> = jobs.drain(..).map(|job| (job.id.clone(), job)).collect();
+    let starts = bytes.windows(JOB.len()).enumerate().filter(|(_, window)| *window == JOB).map(|(at, _)| at);
+    for at in starts {
+        let Some(Ok(job)) = serde_json::Deserializer::from_slice(&bytes[at..]).into_iter::<Job>().next() else {
+            continue;
+        };
+        let before = known.get(&job.id);
+        if before.is_none_or(|before| before.status == Status::Queued && job.status != Status::Queued) {
+            known.insert(job.id.clone(), job);
+        }
+    }
+    jobs.extend(known.into_values());
+}
+
+/// Writes a new ledger from what was found, and puts it in place of the old one, which is moved to `aside`. Returns what was
+/// done.
+///
+/// # Errors
+/// The disk fails.
+pub(in crate::serve) fn rebuild(folder: &Path, aside: &Path, mut found: Found) -> Result<Vec<String>, LedgerError> {
+    let failed = |fault| LedgerError::new(folder, fault);
+    let io = |error: std::io::Error| failed(Fault::Disk(error.to_string()));
+    let results = results(folder);
+    // Pictures of jobs are known by their jobs, too.
+    for job in &found.jobs {
+        for id in job.made.iter().filter_map(|made| made["id"].as_str()) {
+            let Ok(bytes) = fs::read(picture_file(&results, id)) else { continue };
+            found.pictures.entry(id.to_owned()).or_insert_with(|| Picture {
+                tenant: job.tenant.clone(),
+                created: job.ended.unwrap_or(job.created),
+                bytes: bytes.len() as u64,
+                crc: Some(checksum(&bytes)),
+            });
+        }
+    }
+    found.pictures.retain(|id, _| picture_file(&results, id).exists());
+    let path = super::file(folder);
+    let fresh = path.with_extension("new");
+    let _ = fs::remove_file(&fresh);
+    caught(|| rows::fill(&fresh, &found.jobs, &found.pictures, &found.used, found.sequence + 1)).map_err(failed)?;
+    fs::create_dir_all(aside).map_err(io)?;
+    for old in [path.clone(), mark::path(folder)] {
+        if old.exists() {
+            fs::rename(&old, aside.join(old.file_name().unwrap_or_default())).map_err(io)?;
+        }
+    }
+    fs::rename(&fresh, &path).map_err(io)?;
+    let open = found.jobs.iter().filter(|job| job.status == Status::Queued).count();
+    let (jobs, pictures) = (found.jobs.len(), found.pictures.len());
+    Ok(vec![
+        format!("{}: {}: moved to {}", path.display(), found.wrong.join("; "), aside.display()),
+        format!(
+            "{}: made anew with {jobs} jobs ({open} of them are begun again) and {pictures} pictures that could be read",
+            path.display()
+        ),
+    ])
+}

@@ -1,0 +1,371 @@
+//! The ledger's tables, what one transaction does to them, and how rows of older versions become those of this one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::Fault;
+use super::{Entry, Forgotten, Job, Picture, Status, Used};
+
+pub(super) const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
+pub(super) const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pictures");
+pub(super) const USED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("used");
+/// Ended jobs by when they ended and pictures by when they were kept, so that to forget what is old takes no look at what is not.
+pub(super) const AGES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ages");
+/// Numbers of the whole ledger, by the names below.
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Version of the rows.
+const VERSION: &str = "version";
+/// Number of the last transaction.
+const SEQUENCE: &str = "sequence";
+/// Newest date that was seen, seconds since 1970.
+const DATE: &str = "date";
+/// Bytes of all pictures that the ledger knows of.
+const BYTES: &str = "bytes";
+
+/// Version that this program writes. 1 had the ages of jobs by when they were asked for, and no table of numbers.
+pub(super) const NEWEST: u64 = 2;
+
+type Rows<'a> = Table<'a, &'static str, &'static [u8]>;
+
+/// Tables of a transaction.
+struct Tables<'a> {
+    jobs: Rows<'a>,
+    pictures: Rows<'a>,
+    used: Rows<'a>,
+    ages: Table<'a, (u64, &'static str), ()>,
+    meta: Table<'a, &'static str, u64>,
+}
+
+impl<'a> Tables<'a> {
+    fn open(writing: &'a WriteTransaction) -> Result<Self, Fault> {
+        Ok(Self {
+            jobs: writing.open_table(JOBS)?,
+            pictures: writing.open_table(PICTURES)?,
+            used: writing.open_table(USED)?,
+            ages: writing.open_table(AGES)?,
+            meta: writing.open_table(META)?,
+        })
+    }
+
+    fn number(&self, name: &str) -> Result<u64, Fault> {
+        Ok(self.meta.get(name)?.map_or(0, |number| number.value()))
+    }
+
+    fn apply(&mut self, entry: &Entry, forgotten: &mut Forgotten) -> Result<(), Fault> {
+        match entry {
+            Entry::Job(job) => {
+                put(&mut self.jobs, &job.id, job)?;
+                if let Some(ended) = job.ended {
+                    self.ages.insert((ended, job.id.as_str()), ())?;
+                }
+            }
+            Entry::Picture(id, picture) => {
+                let before: Option<Picture> = parsed(self.pictures.get(id.as_str())?.map(|row| row.value().to_vec()))?;
+                put(&mut self.pictures, id, picture)?;
+                self.ages.insert((picture.created, id.as_str()), ())?;
+                let bytes = self.number(BYTES)?.saturating_sub(before.map_or(0, |before| before.bytes));
+                self.meta.insert(BYTES, bytes + picture.bytes)?;
+            }
+            Entry::Used(tenant, images) => put(&mut self.used, tenant, images)?,
+            Entry::Withdraw(id) => {
+                self.jobs.remove(id.as_str())?;
+            }
+            Entry::Remove(id) => self.remove(id, forgotten)?,
+            Entry::Forget { before, most_bytes } => self.forget(*before, *most_bytes, forgotten)?,
+        }
+        Ok(())
+    }
+
+    /// Forgets a picture, if it is known.
+    fn remove(&mut self, id: &str, forgotten: &mut Forgotten) -> Result<(), Fault> {
+        let known: Option<Picture> = parsed(self.pictures.get(id)?.map(|row| row.value().to_vec()))?;
+        let Some(picture) = known else { return Ok(()) };
+        self.pictures.remove(id)?;
+        self.ages.remove((picture.created, id))?;
+        let bytes = self.number(BYTES)?.saturating_sub(picture.bytes);
+        self.meta.insert(BYTES, bytes)?;
+        forgotten.pictures.push(id.to_owned());
+        Ok(())
+    }
+
+    /// Forgets ended jobs and pictures from before a time, and the oldest beyond so many bytes of pictures.
+    fn forget(&mut self, before: u64, most_bytes: u64, forgotten: &mut Forgotten) -> Result<(), Fault> {
+        let mut bytes = self.number(BYTES)?;
+        let mut old = Vec::new();
+        for row in self.ages.iter()? {
+            let (key, ()) = row.map(|(key, _)| (key, ()))?;
+            let (time, id) = key.value();
+            if time >= before && bytes <= most_bytes {
+                break;
+            }
+            let picture: Option<Picture> = parsed(self.pictures.get(id)?.map(|row| row.value().to_vec()))?;
+            bytes = bytes.saturating_sub(picture.as_ref().map_or(0, |picture| picture.bytes));
+            old.push((time, id.to_owned(), picture.is_some()));
+        }
+        for (time, id, is_picture) in old {
+            self.ages.remove((time, id.as_str()))?;
+            if is_picture {
+                self.pictures.remove(id.as_str())?;
+                forgotten.pictures.push(id);
+            } else {
+                self.jobs.remove(id.as_str())?;
+            }
+        }
+        self.meta.insert(BYTES, bytes)?;
+        Ok(())
+    }
+}
+
+/// What a transaction came to.
+#[derive(Clone, Debug)]
+pub(super) struct Committed {
+    pub(super) sequence: u64,
+    pub(super) forgotten: Forgotten,
+}
+
+/// Writes entries in one transaction.
+pub(super) fn commit<'a>(
+    database: &Database,
+    entries: impl Iterator<Item = &'a Entry>,
+    date: u64,
+) -> Result<Committed, Fault> {
+    let writing = database.begin_write()?;
+    let mut forgotten = Forgotten::default();
+    let sequence = {
+        let mut tables = Tables::open(&writing)?;
+        for entry in entries {
+            tables.apply(entry, &mut forgotten)?;
+        }
+        // The date as it is now, also if it went back: a date that was wrong once must not hide the next jump.
+        tables.meta.insert(DATE, date)?;
+        let sequence = tables.number(SEQUENCE)? + 1;
+        tables.meta.insert(SEQUENCE, sequence)?;
+        sequence
+    };
+    writing.commit()?;
+    Ok(Committed { sequence, forgotten })
+}
+
+/// Numbers of a ledger that was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    /// 0 in a new file.
+    pub(super) version: u64,
+    pub(super) sequence: u64,
+    pub(super) date: Option<u64>,
+}
+
+/// Reads the numbers of a ledger, new or of any version, without changing it.
+pub(super) fn numbers(database: &Database) -> Result<Numbers, Fault> {
+    let reading = database.begin_read()?;
+    let meta = match reading.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => {
+            let has_jobs = reading.list_tables()?.any(|table| redb::TableHandle::name(&table) == "jobs");
+            return Ok(Numbers { version: u64::from(has_jobs), ..Numbers::default() });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let number = |name: &str| meta.get(name).map(|row| row.map(|number| number.value()));
+    Ok(Numbers {
+        version: number(VERSION)?.unwrap_or(0),
+        sequence: number(SEQUENCE)?.unwrap_or(0),
+        date: number(DATE)?,
+    })
+}
+
+/// Whether this program reads a ledger's version, and its last acknowledged transaction is there.
+pub(super) fn check_numbers(numbers: &Numbers, acknowledged: u64) -> Result<(), Fault> {
+    if numbers.version > NEWEST {
+        let found = numbers.version;
+        return Err(Fault::Version(format!(
+            "is a ledger of version {found}, of a newer modm: this one reads versions 1 to {NEWEST}"
+        )));
+    }
+    if numbers.sequence < acknowledged {
+        let missing = acknowledged - numbers.sequence;
+        return Err(Fault::Damaged(format!("its last {missing} of {acknowledged} transactions are missing")));
+    }
+    Ok(())
+}
+
+/// Writes a new ledger with rows that were saved from another.
+pub(super) fn fill(
+    file: &Path,
+    jobs: &[Job],
+    pictures: &BTreeMap<String, Picture>,
+    used: &BTreeMap<String, Used>,
+    sequence: u64,
+) -> Result<(), Fault> {
+    let database = Database::create(file)?;
+    let writing = database.begin_write()?;
+    {
+        let mut tables = Tables::open(&writing)?;
+        let mut nothing = Forgotten::default();
+        for job in jobs {
+            let ended = job.ended.or((job.status != Status::Queued).then_some(job.created));
+            tables.apply(&Entry::Job(Box::new(Job { ended, ..job.clone() })), &mut nothing)?;
+        }
+        for (id, picture) in pictures {
+            tables.apply(&Entry::Picture(id.clone(), picture.clone()), &mut nothing)?;
+        }
+        for (tenant, used) in used {
+            tables.apply(&Entry::Used(tenant.clone(), *used), &mut nothing)?;
+        }
+        tables.meta.insert(VERSION, NEWEST)?;
+        tables.meta.insert(SEQUENCE, sequence)?;
+    }
+    writing.commit()?;
+    Ok(())
+}
+
+/// Makes the tables of a new ledger, or brings one of an older version to this one. `results` has the files of pictures.
+pub(super) fn prepare(database: &Database, from: u64, results: &Path) -> Result<(), Fault> {
+    let writing = database.begin_write()?;
+    if from == 1 {
+        // Ages of version 1 are those of when a job was asked for.
+        writing.delete_table(AGES)?;
+    }
+    {
+        let mut tables = Tables::open(&writing)?;
+        if from == 1 {
+            migrate(&mut tables, results)?;
+        }
+        tables.meta.insert(VERSION, NEWEST)?;
+        let sequence = tables.number(SEQUENCE)? + 1;
+        tables.meta.insert(SEQUENCE, sequence)?;
+    }
+    writing.commit()?;
+    Ok(())
+}
+
+/// Gives ended jobs of version 1 the time of their pictures for an end, and pictures the bytes of their files.
+fn migrate(tables: &mut Tables<'_>, results: &Path) -> Result<(), Fault> {
+    let (mut bytes, mut newest) = (0, 0);
+    let pictures: Vec<(String, Picture)> = all(&tables.pictures)?;
+    for (id, mut picture) in pictures {
+        picture.bytes = std::fs::metadata(super::picture_file(results, &id)).map_or(0, |file| file.len());
+        bytes += picture.bytes;
+        newest = newest.max(picture.created);
+        put(&mut tables.pictures, &id, &picture)?;
+        tables.ages.insert((picture.created, id.as_str()), ())?;
+    }
+    let jobs: Vec<(String, Job)> = all(&tables.jobs)?;
+    for (id, mut job) in jobs {
+        newest = newest.max(job.created);
+        if job.status == Status::Queued {
+            continue;
+        }
+        let mut ended = job.created;
+        for made in job.made.iter().filter_map(|made| made["id"].as_str()) {
+            let picture: Option<Picture> = parsed(tables.pictures.get(made)?.map(|row| row.value().to_vec()))?;
+            ended = ended.max(picture.map_or(0, |picture| picture.created));
+        }
+        job.ended = Some(ended);
+        put(&mut tables.jobs, &id, &job)?;
+        tables.ages.insert((ended, id.as_str()), ())?;
+    }
+    tables.meta.insert(BYTES, bytes)?;
+    if newest > 0 {
+        tables.meta.insert(DATE, newest)?;
+    }
+    Ok(())
+}
+
+/// Reads every row of a table.
+pub(super) fn all<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Vec<(String, T)>, Fault> {
+    let mut rows = Vec::new();
+    for row in table.iter()? {
+        let (id, value) = row?;
+        rows.push((id.value().to_owned(), serde_json::from_slice(value.value())?));
+    }
+    Ok(rows)
+}
+
+/// Reads a row.
+pub(super) fn read<T: DeserializeOwned>(
+    database: &Database,
+    table: TableDefinition<'static, &'static str, &'static [u8]>,
+    id: &str,
+) -> Result<Option<T>, Fault> {
+    let reading = database.begin_read()?;
+    let table = reading.open_table(table)?;
+    let found = table.get(id)?;
+    found.map(|found| serde_json::from_slice(found.value())).transpose().map_err(Fault::from)
+}
+
+/// Names of all pictures.
+pub(super) fn picture_names(database: &Database) -> Result<Vec<String>, Fault> {
+    let table = database.begin_read()?.open_table(PICTURES)?;
+    table.iter()?.map(|row| Ok(row?.0.value().to_owned())).collect()
+}
+
+/// Jobs that have not ended, oldest first.
+pub(super) fn open_jobs(database: &Database) -> Result<Vec<Job>, Fault> {
+    let jobs: Vec<(String, Job)> = all(&database.begin_read()?.open_table(JOBS)?)?;
+    let mut open: Vec<Job> = jobs.into_iter().map(|(_, job)| job).filter(|job| job.status == Status::Queued).collect();
+    open.sort_by(|a, b| a.created.cmp(&b.created).then_with(|| a.id.cmp(&b.id)));
+    Ok(open)
+}
+
+/// Counts ended jobs, pictures and quotas whose tenant is none of these.
+pub(super) fn strangers(database: &Database, tenants: &[String]) -> Result<[u64; 3], Fault> {
+    let reading = database.begin_read()?;
+    let is_stranger = |tenant: Option<&str>| tenant.is_none_or(|name| !tenants.iter().any(|known| known == name));
+    let jobs: Vec<(String, Job)> = all(&reading.open_table(JOBS)?)?;
+    let pictures: Vec<(String, Picture)> = all(&reading.open_table(PICTURES)?)?;
+    let used: Vec<(String, Used)> = all(&reading.open_table(USED)?)?;
+    let jobs = jobs.iter().filter(|(_, job)| job.status != Status::Queued && is_stranger(job.tenant.as_deref()));
+    let pictures = pictures.iter().filter(|(_, picture)| is_stranger(picture.tenant.as_deref()));
+    // The quota of a server without keys has an empty name, which no tenant has.
+    let used = used.iter().filter(|(tenant, _)| is_stranger(Some(tenant)));
+    Ok([jobs.count() as u64, pictures.count() as u64, used.count() as u64])
+}
+
+/// Reads every row of every table and holds them against each other. Returns what does not fit.
+pub(super) fn inspect(database: &Database) -> Result<Vec<String>, Fault> {
+    let reading = database.begin_read()?;
+    let mut wrong = Vec::new();
+    let jobs: Vec<(String, Job)> = all(&reading.open_table(JOBS)?)?;
+    let pictures: Vec<(String, Picture)> = all(&reading.open_table(PICTURES)?)?;
+    let _: Vec<(String, Used)> = all(&reading.open_table(USED)?)?;
+    let ages = reading.open_table(AGES)?;
+    let mut expected = pictures.len() as u64;
+    for (id, job) in jobs {
+        if id != job.id {
+            wrong.push(format!("job {id} has the name {}", job.id));
+        }
+        let Some(ended) = job.ended else { continue };
+        expected += 1;
+        if ages.get((ended, id.as_str()))?.is_none() {
+            wrong.push(format!("job {id} would never be forgotten"));
+        }
+    }
+    for (id, picture) in pictures {
+        if ages.get((picture.created, id.as_str()))?.is_none() {
+            wrong.push(format!("picture {id} would never be forgotten"));
+        }
+    }
+    if ages.len()? != expected {
+        wrong.push(format!("{} rows of ages: expected {expected}", ages.len()?));
+    }
+    Ok(wrong)
+}
+
+fn parsed<T: DeserializeOwned>(row: Option<Vec<u8>>) -> Result<Option<T>, Fault> {
+    Ok(row.map(|row| serde_json::from_slice(&row)).transpose()?)
+}
+
+fn put(table: &mut Rows<'_>, id: &str, value: &impl Serialize) -> Result<(), Fault> {
+    let bytes = serde_json::to_vec(value)?;
+    table.insert(id, bytes.as_slice())?;
+    Ok(())
+}

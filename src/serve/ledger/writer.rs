@@ -1,0 +1,48 @@
+//! The thread that writes: whatever waits is one transaction, so that a sync is shared.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use tokio::sync::oneshot;
+
+use super::error::LedgerError;
+use super::shelf::Shelf;
+use super::{Entry, Forgotten, Status};
+
+/// Writes of one transaction at most.
+const TOGETHER: usize = 256;
+
+pub(super) type Answer = oneshot::Sender<Result<Forgotten, LedgerError>>;
+pub(super) type Orders = Sender<(Vec<Entry>, Answer)>;
+
+pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>) {
+    // Jobs that were refused because they could not be written, and may be on disk all the same.
+    let mut owed: Vec<Entry> = Vec::new();
+    while let Ok(first) = orders.recv() {
+        let mut together = vec![first];
+        together.extend(orders.try_iter().take(TOGETHER));
+        let entries: Vec<&Entry> = owed.iter().chain(together.iter().flat_map(|(entries, _)| entries)).collect();
+        let written = shelf.commit(&entries).map(|committed| committed.forgotten);
+        if written.is_ok() {
+            owed.clear();
+        } else {
+            let refused = together.iter().flat_map(|(entries, _)| entries).filter_map(Entry::begun);
+            let refused: Vec<Entry> = refused.map(|id| Entry::Withdraw(id.to_owned())).collect();
+            owed.extend(refused);
+        }
+        for (_, answer) in together {
+            // Nobody may wait any more.
+            let _ = answer.send(written.clone());
+        }
+    }
+}
+
+impl Entry {
+    /// Name of the job that this takes in for the first time.
+    fn begun(&self) -> Option<&str> {
+        match self {
+            Self::Job(job) if job.status == Status::Queued && job.attempts == 0 => Some(&job.id),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Panics that are expected and caught: they print nothing.
+
+use std::cell::Cell;
+use std::sync::Once;
+
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+static HOOK: Once = Once::new();
+
+/// Runs something whose panics are caught inside, without the message that a panic prints.
+pub(crate) fn quietly<T>(what: impl FnOnce() -> T) -> T {
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    let before = IS_QUIET.replace(true);
+    let value = what();
+    IS_QUIET.set(before);
+    value
+}

@@ -1,0 +1,291 @@
+//! Recordings of earlier runs: made whole where a run ended without an end, set aside where that cannot be done, and removed
+//! when they are old or too many. None of it keeps the server from starting.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::traffic::{EMBEDDINGS, REQUESTS};
+use crate::output::write_atomic;
+use crate::trace::npy::Rows;
+
+/// File that a recording begins with.
+const MARK: &str = "recording.json";
+/// File that a recording ends with: one that has it is whole and is not read again.
+const END: &str = "traffic.json";
+/// Version of the files. Recordings without a mark are of the first.
+const VERSION: u32 = 1;
+/// Ending of the name of a recording that was set aside.
+const ASIDE: &str = "damaged";
+
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    version: u32,
+}
+
+/// Folder of the recordings in a data folder.
+#[must_use]
+pub fn folder(data: &Path) -> PathBuf {
+    data.join("traffic")
+}
+
+/// Writes the mark of a new recording.
+pub(super) fn mark(folder: &Path) -> io::Result<()> {
+    fs::write(folder.join(MARK), format!("{}\n", serde_json::to_string(&Mark { version: VERSION })?))
+}
+
+/// Writes the end of a recording.
+pub(super) fn finish(folder: &Path, said: &serde_json::Value) -> io::Result<()> {
+    write_atomic(&folder.join(END), |to| io::Write::write_all(to, format!("{said:#}\n").as_bytes()))
+        .map_err(io::Error::other)
+}
+
+/// How a recording stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It ended, or has nothing that is too much: this many rows.
+    Whole(usize),
+    /// It was cut off: this many rows can be saved.
+    Cut(usize),
+    /// It is of a newer program.
+    Newer(u32),
+    /// It is not even a part of one.
+    Damaged(String),
+}
+
+/// Recordings of a folder, oldest first; those that were set aside are left out.
+///
+/// # Errors
+/// The folder cannot be read; one that is not there has none.
+pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() && path.extension().is_none_or(|extension| extension != ASIDE) {
+            found.push(path);
+        }
+    }
+    found.sort_by_key(|path| (began(path), path.clone()));
+    Ok(found)
+}
+
+/// Date when a recording began, milliseconds since 1970, as its folder's name says.
+fn began(recording: &Path) -> u64 {
+    recording.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
+}
+
+/// Looks at a recording and changes nothing.
+#[must_use]
+pub fn inspect(recording: &Path) -> Condition {
+    match fs::read(recording.join(MARK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Condition::Damaged(error.to_string()),
+        Ok(text) => match serde_json::from_slice::<Mark>(&text) {
+            Ok(Mark { version }) if version > VERSION => return Condition::Newer(version),
+            // The rows say the same, and a power cut may have left an empty mark.
+            _ => {}
+        },
+    }
+    let text = match fs::read(recording.join(REQUESTS)) {
+        Ok(text) => text,
+        Err(error) => return Condition::Damaged(format!("{REQUESTS}: {error}")),
+    };
+    let (length, rows) = whole(&text);
+    if length == 0 {
+        return Condition::Damaged(format!("{REQUESTS}: has no header"));
+    }
+    let mut saved = rows;
+    let mut is_cut = length < text.len();
+    for name in EMBEDDINGS {
+        let file = recording.join(name);
+        let found = match Rows::whole(&file) {
+            Ok(found) => found,
+            // Begun with the first row.
+            Err(_) if rows == 0 && fs::metadata(&file).map_or(0, |file| file.len()) == 0 => 0,
+            Err(error) => return Condition::Damaged(error.to_string()),
+        };
+        is_cut |= found != rows;
+        saved = saved.min(found);
+    }
+    if is_cut { Condition::Cut(saved) } else { Condition::Whole(rows) }
+}
+
+/// Bytes up to the end of the last whole record, and records after the header. A line break within quotes ends no record; what a
+/// power cut left in place of text is none.
+fn whole(text: &[u8]) -> (usize, usize) {
+    let (mut is_quoted, mut length, mut records) = (false, 0, 0);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'\n' if !is_quoted => (length, records) = (at + 1, records + 1),
+            0 => break,
+            _ => {}
+        }
+    }
+    (length, records.max(1) - 1)
+}
+
+/// Bytes of the header and so many records.
+fn length(text: &[u8], rows: usize) -> usize {
+    let (mut is_quoted, mut left) = (false, rows + 1);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'\n' if !is_quoted => left -= 1,
+            _ => {}
+        }
+        if left == 0 {
+            return at + 1;
+        }
+    }
+    text.len()
+}
+
+/// Cuts a recording after so many rows.
+///
+/// # Errors
+/// What the system says.
+pub fn cut(recording: &Path, rows: usize) -> io::Result<()> {
+    let file = recording.join(REQUESTS);
+    let text = fs::read(&file)?;
+    File::options().write(true).open(&file)?.set_len(length(&text, rows) as u64)?;
+    for name in EMBEDDINGS.map(|name| recording.join(name)) {
+        if rows == 0 {
+            // A file without rows is no trace's.
+            let _ = fs::remove_file(&name);
+        } else {
+            Rows::cut(&name, rows)?;
+        }
+    }
+    finish(recording, &serde_json::json!({ "cut_to_rows": rows }))
+}
+
+/// Makes the recordings whole that have no end, and sets those aside that cannot be. Returns what to warn of.
+#[must_use]
+pub fn prepare(folder: &Path) -> Vec<String> {
+    let recordings = match list(folder) {
+        Ok(recordings) => recordings,
+        Err(error) => return vec![format!("{}: {error}", folder.display())],
+    };
+    let mut warnings = Vec::new();
+    // One that has its end was whole then: it is not read at each start.
+    for recording in recordings.into_iter().filter(|recording| !recording.join(END).exists()) {
+        let cut = match inspect(&recording) {
+            Condition::Newer(_) => continue,
+            Condition::Whole(rows) | Condition::Cut(rows) => cut(&recording, rows).map_err(|error| error.to_string()),
+            Condition::Damaged(why) => Err(why),
+        };
+        if let Err(why) = cut {
+            let aside = recording.with_extension(ASIDE);
+            let done = match fs::rename(&recording, &aside) {
+                Ok(()) => format!("set aside as {}", aside.display()),
+                Err(error) => format!("cannot be set aside: {error}"),
+            };
+            warnings.push(format!("{}: is damaged: {why}: {done}", recording.display()));
+        }
+    }
+    warnings
+}
+
+/// Removes the recordings that began before a date, and the oldest beyond so many bytes, but not the current one. Returns what
+/// could not be removed.
+#[must_use]
+pub fn forget(folder: &Path, current: Option<&Path>, before: u64, most_bytes: u64) -> Vec<String> {
+    let Ok(recordings) = list(folder) else { return Vec::new() };
+    let sizes: Vec<u64> = recordings.iter().map(|recording| bytes(recording)).collect();
+    let mut total: u64 = sizes.iter().sum();
+    let mut warnings = Vec::new();
+    for (recording, size) in recordings.iter().zip(sizes) {
+        let is_old = began(recording) / 1000 < before;
+        if current == Some(recording) || !(is_old || total > most_bytes) {
+            continue;
+        }
+        match fs::remove_dir_all(recording) {
+            Ok(()) => total -= size,
+            Err(error) => warnings.push(format!("{}: cannot be removed: {error}", recording.display())),
+        }
+    }
+    warnings
+}
+
+fn bytes(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CSV: &str = "request_id,arrival_s,deadline_s,prompt\nlive-0,0,,\"a\nb\"\nlive-1,1,,\"c\nd \"\"e\"\"\"\n";
+
+    fn recording(folder: &Path, csv: &[u8], rows: [usize; 2]) {
+        fs::create_dir_all(folder).expect("a folder");
+        mark(folder).expect("a mark");
+        fs::write(folder.join(REQUESTS), csv).expect("a file");
+        for (name, rows) in EMBEDDINGS.iter().zip(rows) {
+            let mut file = Rows::create(&folder.join(name), 3).expect("a file");
+            (0..rows).for_each(|_| file.push(&[0.0, 1.0, 0.0]).expect("a row"));
+        }
+    }
+
+    #[test]
+    fn what_was_cut_off_within_a_quoted_prompt_is_cut_after_the_last_whole_record() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let whole = CSV.find("live-1").expect("a record");
+        for at in 0..=CSV.len() {
+            let place = folder.path().join(at.to_string());
+            recording(&place, &CSV.as_bytes()[..at], [2, 2]);
+            let warnings = prepare(folder.path());
+            if at < CSV.find("live-0").expect("a record") {
+                assert!(warnings[0].contains("has no header") && !place.exists(), "{at}: {warnings:?}");
+                continue;
+            }
+            assert_eq!(warnings, Vec::<String>::new());
+            let rows = usize::from(at >= whole) + usize::from(at == CSV.len());
+            let text = fs::read_to_string(place.join(REQUESTS)).expect("read");
+            assert_eq!(csv::Reader::from_reader(text.as_bytes()).records().filter(Result::is_ok).count(), rows, "{at}");
+            let kept = EMBEDDINGS.map(|name| Rows::whole(&place.join(name)).unwrap_or(0));
+            assert_eq!((kept, inspect(&place)), ([rows, rows], Condition::Whole(rows)), "{at}");
+        }
+    }
+
+    #[test]
+    fn rows_are_as_many_as_the_shortest_file_has_and_what_is_no_recording_is_set_aside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        recording(&folder.path().join("1"), CSV.as_bytes(), [2, 1]);
+        recording(&folder.path().join("2"), CSV.as_bytes(), [2, 2]);
+        File::create(folder.path().join("2").join(EMBEDDINGS[0])).expect("an empty file");
+        recording(&folder.path().join("3"), CSV.as_bytes(), [2, 2]);
+        fs::write(folder.path().join("3").join(MARK), r#"{"version":7}"#).expect("a mark");
+        let text = [CSV.as_bytes(), &[0; 512]].concat();
+        recording(&folder.path().join("4"), &text, [2, 3]);
+        let warnings = prepare(folder.path());
+        assert!(warnings.len() == 1 && warnings[0].contains("no header of a file of rows"), "{warnings:?}");
+        assert_eq!(inspect(&folder.path().join("1")), Condition::Whole(1));
+        assert!(folder.path().join("2.damaged").is_dir());
+        assert_eq!(inspect(&folder.path().join("3")), Condition::Newer(7));
+        assert_eq!(inspect(&folder.path().join("4")), Condition::Whole(2));
+        assert_eq!(prepare(folder.path()), Vec::<String>::new(), "nothing is read again");
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_never_the_current_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let places = [1000, 2000, 3000, 4000].map(|name| folder.path().join(name.to_string()));
+        places.iter().for_each(|place| recording(place, CSV.as_bytes(), [2, 2]));
+        let size = bytes(&places[0]);
+        assert!(forget(folder.path(), Some(&places[0]), 3, u64::MAX).is_empty());
+        assert_eq!(places.each_ref().map(|place| place.exists()), [true, false, true, true]);
+        assert!(forget(folder.path(), Some(&places[0]), 0, 2 * size).is_empty());
+        assert_eq!(places.each_ref().map(|place| place.exists()), [true, false, false, true]);
+        assert!(forget(folder.path(), Some(&places[0]), 0, 0).is_empty());
+        assert_eq!(list(folder.path()).expect("read"), [places[0].clone()]);
+    }
+}
