@@ -42,13 +42,11 @@ pub(super) fn listen(drain: Duration) -> io::Result<oneshot::Receiver<()>> {
             signals.next().await;
             // Nobody listens if the loop has ended by itself.
             let _ = first.send(());
-            match timeout(drain + MARGIN, signals.next()).await {
-                Ok(code) => exit(code),
-                Err(_) => {
-                    eprintln!("error: the server does not end by itself: what hangs is left");
-                    exit(1);
-                }
+            if let Ok(code) = timeout(drain + MARGIN, signals.next()).await {
+                exit(code);
             }
+            eprintln!("error: the server does not end by itself: what hangs is left");
+            exit(1);
         });
     })?;
     Ok(heard)

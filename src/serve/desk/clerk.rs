@@ -239,8 +239,8 @@ impl Journal for Desk {
             Record::Event(event) => {
                 state.history.event(time, event);
                 self.0.meter.event(event);
-                if let Some(since) = state.history.workerless() {
-                    let since = since.map_or(u64::MAX, Time::nanoseconds);
+                if state.history.has_changed() {
+                    let since = state.history.workerless().map_or(u64::MAX, Time::nanoseconds);
                     self.0.workerless.store(since, Ordering::Relaxed);
                 }
                 if let Event::Arrived(request) = event

@@ -176,10 +176,15 @@ impl History {
         self.changed |= self.lost[worker.index()].take().is_some();
     }
 
-    /// Since when no worker can draw, if that is so; `None` if nothing has changed since it was asked.
-    pub(super) fn workerless(&mut self) -> Option<Option<Time>> {
-        let latest = || self.lost.iter().copied().collect::<Option<Vec<Time>>>().and_then(|all| all.into_iter().max());
-        std::mem::take(&mut self.changed).then(latest)
+    /// Whether a worker was lost or came back since this was asked.
+    pub(super) fn has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Since when no worker can draw, if that is so.
+    pub(super) fn workerless(&self) -> Option<Time> {
+        let all: Option<Vec<Time>> = self.lost.iter().copied().collect();
+        all?.into_iter().max()
     }
 
     pub(super) fn action(&mut self, action: &Action) {
