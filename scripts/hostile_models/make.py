@@ -99,7 +99,11 @@ def misbehaviours():
 
     error = branch(
         "error",
-        [node("Mul", ["far", "command_index"], ["row"]), node("Gather", ["own_result", "row"], ["result"])],
+        [
+            node("Mul", ["far", "command_index"], ["row"]),
+            node("Gather", ["own_result", "row"], ["nothing"]),
+            node("Add", ["own_result", "nothing"], ["result"]),
+        ],
         [value("far", [1000], np.int64)],
     )
     nan = branch("nan", [node("Mul", ["own_result", "nan"], ["result"])], [value("nan", np.nan, np.float32)])
