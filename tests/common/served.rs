@@ -46,7 +46,9 @@ impl Served {
         };
         // Nobody reads on: but the pipe must not fill.
         std::thread::spawn(move || lines.for_each(drop));
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        // A refusal may come before the body is read, and the connection ends with it: none is used twice.
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0);
+        let agent = agent.build().new_agent();
         Self { child, address, said, agent, key: None }
     }
 
