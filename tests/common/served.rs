@@ -63,7 +63,9 @@ impl Served {
         std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| own.lock().unwrap().extend([&line, "\n"]));
         });
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        // A refusal may come before the body is read, and the connection ends with it: none is used twice.
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0);
+        let agent = agent.build().new_agent();
         Self { child, address, said, log, agent, key: None }
     }
 
