@@ -7,122 +7,19 @@
 
 #[path = "common/onnxruntime.rs"]
 mod onnxruntime;
+#[path = "common/served.rs"]
+mod served;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use modm::live::picture::Picture;
 use serde_json::{Value, json};
-
-/// Few steps, so that a picture takes some hundredths of a second.
-const SHORT: [&str; 4] = ["--set", "models.steps=26", "--set", "system.bounds=[[0.80, 10], [0.90, 20]]"];
-const PROMPT: &str = "a small red circle at the top left on white";
-
-fn modm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_modm"));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
-
-/// A server on a free port.
-struct Served {
-    child: Child,
-    address: String,
-    /// Before it listened.
-    said: String,
-    agent: ureq::Agent,
-    key: Option<String>,
-}
-
-impl Served {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        onnxruntime::library();
-        let data = data.display().to_string();
-        let place = ["serve", "scenarios/live-shapes.toml", "--data", &data, "--listen", "127.0.0.1:0"];
-        let mut child = modm(&place).args(SHORT).args(more).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
-        let address = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended before it listened: {said}")).unwrap();
-            if let Some(address) = line.strip_prefix("listening on ") {
-                break address.to_owned();
-            }
-            said.extend([&line, "\n"]);
-        };
-        // Nobody reads on: but the pipe must not fill.
-        std::thread::spawn(move || lines.for_each(drop));
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        Self { child, address, said, agent, key: None }
-    }
-
-    fn with_key(mut self, key: &str) -> Self {
-        self.key = Some(key.to_owned());
-        self
-    }
-
-    fn answer(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, ureq::http::HeaderMap, Vec<u8>) {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.address));
-        let request = match &self.key {
-            Some(key) => request.header("authorization", format!("Bearer {key}")),
-            None => request,
-        };
-        let answered = match body {
-            Some(body) => {
-                self.agent.run(request.header("content-type", "application/json").body(body.to_string()).unwrap())
-            }
-            None => self.agent.run(request.body(()).unwrap()),
-        };
-        let (parts, mut body) = answered.unwrap().into_parts();
-        (parts.status.as_u16(), parts.headers, body.read_to_vec().unwrap())
-    }
-
-    fn json(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let (status, _, bytes) = self.answer(method, path, body);
-        (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{status}: {bytes:?}")))
-    }
-
-    fn draw(&self, body: &Value) -> (u16, Value) {
-        self.json("POST", "/v1/images/generations", Some(body))
-    }
-
-    /// The job at its end.
-    fn ended(&self, id: &str) -> Value {
-        loop {
-            let (status, job) = self.json("GET", &format!("/v1/jobs/{id}"), None);
-            assert_eq!(status, 200, "{job}");
-            if !["queued", "running"].contains(&job["status"].as_str().unwrap()) {
-                return job;
-            }
-            pause(20);
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    fn terminate(mut self) -> ExitStatus {
-        self.signal("-TERM");
-        self.child.wait().unwrap()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-fn pause(milliseconds: u64) {
-    std::thread::sleep(Duration::from_millis(milliseconds));
-}
+use served::{PROMPT, SHORT, Served, key, modm, pause};
 
 #[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
 fn now() -> Instant {
@@ -300,16 +197,6 @@ fn a_client_that_does_not_finish_is_not_waited_for() {
         pause(5);
     }
     assert!(server.terminate().success());
-}
-
-/// A tenant's key, and what the file of keys says of it.
-fn key(tenant: &str, more: &str) -> (String, String) {
-    let made = modm(&["key", tenant]).output().unwrap();
-    let said = String::from_utf8(made.stderr).unwrap();
-    (
-        said.trim().rsplit(' ').next().unwrap().to_owned(),
-        format!("{}{more}\n", String::from_utf8(made.stdout).unwrap().trim_end().to_owned() + "\n"),
-    )
 }
 
 /// Every method and path of the description, and whether it needs no key.

@@ -1,7 +1,7 @@
 //! `modm serve` and `modm key`: the live system with the network for an inbox. Puts together what `serve` and `live` have.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration as HostDuration;
 
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::live::{Cached, Equipment, LibraryArguments, prepare};
 use super::make_folder;
 use super::run::Prepared;
+use crate::calibration::audit;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::input::InputError;
@@ -23,7 +24,9 @@ use crate::model::{GpuId, ModelId};
 use crate::replay::{Executor, replay};
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::WarmImage;
+use crate::scheduler::routing::System;
 use crate::serve::api::{Server, Usage, answers, resume};
+use crate::serve::audit::Audits;
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::keys::{Keys, fresh};
 use crate::serve::ledger::Ledger;
@@ -132,7 +135,8 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     }
     let sources = cached.store.sources();
     let traffic = traffic(command, &settings, &tenants, &cached.warm)?;
-    let desk = Desk::new(facts(&prepared, &tenants, settings.max_queue as usize), Meter::default(), traffic);
+    let audits = audits(command, &settings, &prepared.scenario, source.file())?;
+    let desk = Desk::new(facts(&prepared, &tenants, settings.max_queue as usize), Meter::default(), traffic, audits);
     let (size, scope, listen) = (equipment.palette.size, prepared.scenario.tenants.scope, settings.listen);
     let public = prepared.scenario.tenants.public.clone();
     let work = Loop { prepared, equipment, cached, desk: desk.clone() };
@@ -211,6 +215,23 @@ fn traffic(
     let keys: Vec<Embedding> = warm.iter().map(|image| image.key.clone()).collect();
     let begun = Traffic::begin(&folder.join(now.to_string()), tenants, settings.record_prompts, &keys);
     Ok(Some(begun.with_context(wrong)?))
+}
+
+/// Opens the audits of hits, if hits are audited.
+fn audits(
+    command: &Serve,
+    settings: &crate::serve::settings::ServeSettings,
+    scenario: &Scenario,
+    file: &Path,
+) -> Result<Option<Audits>, InputError> {
+    if settings.audit_share == 0.0 {
+        return Ok(None);
+    }
+    if scenario.system.policy != System::Modm {
+        let message = "audits hits that a model refined: expected system.policy = \"modm\", or 0";
+        return Err(InputError::new(file, message).value("serve.audit_share", settings.audit_share));
+    }
+    Audits::open(&command.data.join(audit::FILE), settings.audit_share, scenario.seed).map(Some)
 }
 
 /// Runs loop and network until both have ended.

@@ -11,6 +11,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::request::Reuse;
+
 const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
 const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pictures");
 const USED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("used");
@@ -53,6 +55,9 @@ pub struct Job {
     pub seed: Option<u64>,
     /// Seconds from its arrival in which it should be done.
     pub deadline_s: Option<f64>,
+    /// Use of the image cache that it allows.
+    #[serde(default, skip_serializing_if = "Reuse::is_all")]
+    pub reuse: Reuse,
     /// How it stands.
     pub status: Status,
     /// Of each picture: how it came about, as it is answered.
@@ -313,8 +318,8 @@ mod tests {
 
     fn job(id: &str, created: u64, status: Status) -> Job {
         let (prompt, made) = ("a circle".to_owned(), Vec::new());
-        let (tenant, seed, deadline_s, error) = (None, Some(5), None, None);
-        Job { id: id.to_owned(), tenant, created, prompt, pictures: 1, seed, deadline_s, status, made, error }
+        let (tenant, seed, deadline_s, reuse, error) = (None, Some(5), None, Reuse::ALL, None);
+        Job { id: id.to_owned(), tenant, created, prompt, pictures: 1, seed, deadline_s, reuse, status, made, error }
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ struct Pending {
     arrival: Time,
     deadline: Option<Duration>,
     tenant: u32,
+    /// Whether it may hit.
+    look_up: bool,
     /// Empty where prompts are not recorded.
     prompt: Arc<str>,
     prompt_embedding: Option<Embedding>,
@@ -42,8 +44,10 @@ pub struct Traffic {
     pending: BTreeMap<RequestId, Pending>,
     /// The first thing that went wrong: nothing more is written then.
     broken: Option<io::Error>,
-    /// Requests that no image came of: they are not in the trace.
+    /// Requests that no image came of, or that must not be kept: they are not in the trace.
     left_out: u64,
+    /// Requests of the trace that must not hit: a trace cannot say so.
+    no_hit: u64,
 }
 
 impl Traffic {
@@ -71,6 +75,7 @@ impl Traffic {
             pending: BTreeMap::new(),
             broken: None,
             left_out: 0,
+            no_hit: 0,
         })
     }
 
@@ -79,7 +84,8 @@ impl Traffic {
             arrival: request.arrival,
             deadline,
             tenant: request.tenant.0,
-            prompt: if self.prompts { prompt.clone() } else { "".into() },
+            look_up: request.reuse.look_up,
+            prompt: if self.prompts && request.reuse.keep { prompt.clone() } else { "".into() },
             prompt_embedding: None,
             image_embedding: None,
             drawn: false,
@@ -143,6 +149,7 @@ impl Traffic {
         record.extend(tenant.cloned());
         record.extend(self.prompts.then(|| pending.prompt.to_string()));
         self.requests.write_record(&record)?;
+        self.no_hit += u64::from(!pending.look_up);
         self.requests.flush()
     }
 
@@ -154,7 +161,8 @@ impl Traffic {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        let said = serde_json::json!({ "left_out": self.left_out, "still_open": self.pending.len() });
+        let said =
+            serde_json::json!({ "left_out": self.left_out, "no_hit": self.no_hit, "still_open": self.pending.len() });
         fs::write(self.folder.join("traffic.json"), format!("{said:#}\n"))?;
         self.requests.flush()
     }
@@ -192,7 +200,7 @@ mod tests {
 
     fn request(id: u32, seconds: f64) -> Request {
         let arrival = Time::from_seconds(seconds).expect("a time");
-        Request { id: RequestId(id), arrival, tenant: TenantId(1), deadline: None }
+        Request::new(RequestId(id), arrival, TenantId(1))
     }
 
     fn embedding(turn: f32) -> Option<Embedding> {

@@ -132,6 +132,7 @@ timeout_s = 600.0
 keep_results_s = 86400.0
 record = true
 record_prompts = false
+audit_share = 0.1
 "#;
 
 /// A scenario whose trace is made rather than read.

@@ -2,7 +2,7 @@
 //! came about. What is there is whole, whenever the program was killed: a picture is written before its
 //! record, and an entry is there if its record is. Which images are cached is the core's business, not this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,9 +18,11 @@ use crate::image::ImageId;
 use crate::input::InputError;
 
 mod disk;
+mod lineage;
 mod open;
 
 pub use disk::{Disk, RealDisk};
+use lineage::Lineage;
 use open::Entries;
 
 /// Digits of a number in a file's name.
@@ -45,6 +47,9 @@ pub struct Record {
     /// The number of the picture it started from, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<u64>,
+    /// Numbers of the pictures that it came from, directly or not, that were cached when it was kept; nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<u64>,
     /// What it is found by.
     pub key: Embedding,
 }
@@ -58,6 +63,17 @@ pub struct Found {
     pub key: Embedding,
     /// Who asked for it, where that is known.
     pub tenant: Option<String>,
+    /// Numbers of the pictures that it came from, as its record has them.
+    pub origins: Vec<u64>,
+}
+
+/// Outcome of a deletion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Numbers of the entries that are deleted; none, if there was no such entry.
+    pub numbers: Vec<u64>,
+    /// Numbers of the entries refined from the first, directly or not, each with its tenant where that is known.
+    pub refined: Vec<(u64, Option<String>)>,
 }
 
 /// What the disk thread is to do, in order.
@@ -90,6 +106,9 @@ struct Known {
     numbers: BTreeMap<ImageId, u64>,
     /// Not on disk yet.
     unwritten: BTreeMap<ImageId, Arc<Picture>>,
+    lineage: Lineage,
+    /// Numbers of entries that are deleted and whose files are not gone yet.
+    deleted: BTreeSet<u64>,
     /// What could not be written or removed.
     failures: Vec<String>,
 }
@@ -163,6 +182,9 @@ impl Sources {
     /// Likewise.
     pub fn record(&self, number: u64) -> Result<Record, String> {
         let file = self.folder.join(record_name(number));
+        if self.known().deleted.contains(&number) {
+            return Err(format!("{}: is deleted", file.display()));
+        }
         let text = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
@@ -177,10 +199,54 @@ impl Sources {
     #[must_use]
     pub fn numbers(&self, before: Option<u64>) -> Vec<u64> {
         let known = self.known();
-        let mut numbers: Vec<u64> =
-            known.numbers.values().copied().filter(|number| before.is_none_or(|before| *number < before)).collect();
+        let listed = |number: &u64| before.is_none_or(|before| *number < before) && !known.deleted.contains(number);
+        let mut numbers: Vec<u64> = known.numbers.values().copied().filter(listed).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers
+    }
+
+    /// Tenant that asked for an entry, if that is known; `None` if there is no such entry.
+    #[must_use]
+    pub fn tenant(&self, number: u64) -> Option<Option<String>> {
+        let known = self.known();
+        let tenant = known.lineage.tenant(number).filter(|_| !known.deleted.contains(&number))?;
+        Some(tenant.map(str::to_owned))
+    }
+
+    /// Deletes an entry, and with `refined` what was refined from it: none is found or listed from now on, and what reads one
+    /// as its source still can. Returns what was deleted, and the images that the core is to let go. Their records are removed
+    /// by [`Sources::remove_records`], their pictures when the core releases them.
+    #[must_use]
+    pub fn delete(&self, number: u64, refined: bool) -> (Deleted, Vec<ImageId>) {
+        let mut known = self.known();
+        let cached: BTreeMap<u64, ImageId> = known.numbers.iter().map(|(image, number)| (*number, *image)).collect();
+        let is_there = |number: &u64| cached.contains_key(number) && !known.deleted.contains(number);
+        if !is_there(&number) {
+            return (Deleted::default(), Vec::new());
+        }
+        let came_of_it: Vec<u64> = known.lineage.refined(number).into_iter().filter(is_there).collect();
+        let tenant = |number: u64| known.lineage.tenant(number).flatten().map(str::to_owned);
+        let listed = came_of_it.iter().map(|number| (*number, tenant(*number))).collect();
+        let numbers: Vec<u64> = std::iter::once(number).chain(came_of_it.into_iter().filter(|_| refined)).collect();
+        known.deleted.extend(&numbers);
+        let images = numbers.iter().filter_map(|number| cached.get(number).copied()).collect();
+        (Deleted { numbers, refined: listed }, images)
+    }
+
+    /// Removes the records of deleted entries, so that no later run finds them.
+    ///
+    /// # Errors
+    /// A file cannot be removed: which and why.
+    pub fn remove_records(&self, numbers: &[u64]) -> Result<(), String> {
+        numbers.iter().try_for_each(|number| {
+            let file = self.folder.join(record_name(*number));
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(format!("{}: {error}", file.display()))
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     /// Bytes of all files of the store.
@@ -218,6 +284,9 @@ impl Store {
         open::mark(folder, encoder)?;
         let Entries { found, next, warnings } = open::entries(folder)?;
         let sources = Sources { folder: folder.to_owned(), known: Arc::default() };
+        for Found { number, tenant, origins, .. } in &found {
+            let _ = sources.known().lineage.insert(*number, tenant.clone(), origins);
+        }
         let (orders, work) = channel();
         let (own, place) = (sources.clone(), folder.to_owned());
         let writer =
@@ -244,16 +313,24 @@ impl Store {
         self.sources.known().numbers.get(&image).copied()
     }
 
+    /// The number of an image, and of those that it was refined from, nearest first; empty if it is not here.
+    #[must_use]
+    pub fn line(&self, image: ImageId) -> Vec<u64> {
+        let known = self.sources.known();
+        known.numbers.get(&image).map(|number| known.lineage.line(*number)).unwrap_or_default()
+    }
+
     /// Keeps a picture: it can be read from now on, and is on disk soon.
     pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) {
         let number = self.next;
         self.next += 1;
+        let mut record = Box::new(record(picture_name(number, self.format)));
         {
             let mut known = self.sources.known();
             known.numbers.insert(image, number);
             known.unwritten.insert(image, picture.clone());
+            record.origins = known.lineage.insert(number, record.tenant.clone(), &record.origins);
         }
-        let record = Box::new(record(picture_name(number, self.format)));
         self.order(Order::Keep { image, number, picture, record });
     }
 
@@ -262,7 +339,11 @@ impl Store {
         let number = {
             let mut known = self.sources.known();
             known.unwritten.remove(&image);
-            known.numbers.remove(&image)
+            let number = known.numbers.remove(&image);
+            if let Some(number) = number {
+                known.lineage.remove(number);
+            }
+            number
         };
         if let Some(number) = number {
             self.order(Order::Remove { number });
@@ -318,7 +399,13 @@ fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: 
                     // What is not on disk is not kept: whoever needs it later is told that it is missing.
                     let _ = disk.remove(&file);
                 }
-                sources.known().unwritten.remove(&image);
+                let deleted = {
+                    let mut known = sources.known();
+                    known.unwritten.remove(&image);
+                    known.deleted.contains(&number)
+                };
+                // It was deleted while it was being written: whoever deleted it found no record to remove.
+                let done = if deleted { done.and(sources.remove_records(&[number])) } else { done };
                 (file, done)
             }
             Order::Remove { number } => {
@@ -326,6 +413,7 @@ fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: 
                 let pictures =
                     [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
                 let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
+                sources.known().deleted.remove(&number);
                 (record, done.map_err(|error| error.to_string()))
             }
             Order::Result { file, picture } => {

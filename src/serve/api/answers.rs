@@ -20,7 +20,7 @@ use super::{ApiError, Server, cache, generations, info, jobs, pictures};
 fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
     [
         ("/v1/images/generations", post(generations::generate)),
-        ("/v1/images/{id}", get(pictures::picture)),
+        ("/v1/images/{id}", get(pictures::picture).delete(pictures::delete)),
         ("/v1/jobs", post(jobs::submit)),
         ("/v1/jobs/{id}", get(jobs::job).delete(jobs::cancel)),
         ("/v1/jobs/{id}/events", get(jobs::events)),

@@ -6,7 +6,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{ApiError, Caller, Id, Shared};
+use super::{ApiError, Caller, Id, Shared, audits};
 use crate::serve::desk::Window;
 
 /// The name of the whole: whichever model serves.
@@ -31,7 +31,8 @@ pub(super) async fn model(State(server): Shared, _: Caller, Id(id): Id) -> Resul
     known.then(|| super::json(StatusCode::OK, &described(&id))).ok_or_else(missing)
 }
 
-pub(super) async fn status(State(server): Shared, _: Caller) -> Response {
+pub(super) async fn status(State(server): Shared, caller: Caller) -> Response {
+    let audited = audits::seen(&server, &caller).await;
     let (windows, workers, [queued, running, cached]) = server.desk.lately();
     let facts = server.desk.facts();
     let sum = |of: fn(&Window) -> u64| windows.iter().map(of).sum::<u64>();
@@ -49,15 +50,18 @@ pub(super) async fn status(State(server): Shared, _: Caller) -> Response {
         "cache_images": cached,
         "history": windows,
         "slo_s": facts.slo.seconds(),
+        "audit": audited.map(|kept| audits::described(&server, &kept)),
     });
     super::json(StatusCode::OK, &status)
 }
 
-pub(super) async fn metrics(State(server): Shared, _: Caller) -> Response {
+pub(super) async fn metrics(State(server): Shared, caller: Caller) -> Response {
+    let audited = audits::seen(&server, &caller).await.unwrap_or_default();
+    let skipped = server.desk.audits().map(crate::serve::audit::Audits::skipped).unwrap_or_default();
     let (_, workers, counts) = server.desk.lately();
     let sources = server.sources.clone();
     let bytes = tokio::task::spawn_blocking(move || sources.bytes()).await.unwrap_or(0);
-    let text = server.desk.meter().text(counts, &workers, bytes);
+    let text = server.desk.meter().text(counts, &workers, bytes, &audited, &skipped);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

@@ -51,6 +51,7 @@ pub(super) async fn submit(State(server): Shared, caller: Caller, wanted: Wanted
         pictures: wanted.pictures,
         seed: wanted.seed,
         deadline_s: wanted.deadline_s,
+        reuse: wanted.reuse,
         status: Status::Queued,
         made: Vec::new(),
         error: None,
@@ -158,6 +159,10 @@ async fn end(
     if job.status == Status::Cancelled {
         job.error = None;
     }
+    if !job.reuse.keep {
+        // It was there to begin the job again.
+        job.prompt.clear();
+    }
     // One transaction for pictures and end: a crash before it begins the job again, one after it changes nothing.
     let kept = pictures::keep(server, job.tenant.clone(), files, Some(Entry::Job(Box::new(job.clone())))).await;
     if let Err(error) = kept {
@@ -183,6 +188,7 @@ pub fn resume(server: &Arc<Server>) -> Result<usize, crate::serve::ledger::Ledge
             pictures: job.pictures,
             seed: job.seed,
             deadline_s: job.deadline_s,
+            reuse: job.reuse,
             format: Format::Url,
         };
         let server = server.clone();

@@ -8,6 +8,7 @@ use super::desk::{Ask, Desk, Refused, Ticket};
 use super::keys::Keys;
 use super::ledger::Ledger;
 use super::settings::ServeSettings;
+use super::{seconds_since_1970, since_1970};
 use crate::cache::Scope;
 use crate::live::store::Sources;
 use crate::request::TenantId;
@@ -19,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 
 mod answers;
 mod ask;
+mod audits;
 mod cache;
 mod error;
 mod generations;
@@ -91,6 +93,11 @@ impl Server {
         self.scope == Scope::Shared || self.may_see(caller, owner)
     }
 
+    /// Whether somebody may delete what is cached for another one: nobody else's, with keys.
+    fn may_delete(&self, caller: &Caller, owner: Option<&str>) -> bool {
+        self.keys.is_none() || owner.is_some_and(|owner| caller.name.as_deref() == Some(owner))
+    }
+
     /// Takes a request's pictures in, if its tenant has as many left.
     fn submit(&self, caller: &Caller, asks: Vec<Ask>) -> Result<Vec<Ticket>, ApiError> {
         let refused = |error: ApiError, reason: &'static str| {
@@ -114,17 +121,6 @@ impl Server {
             no_room(refusal)
         })
     }
-}
-
-/// The time outside: for what people read, never for what is measured.
-#[expect(clippy::disallowed_methods, reason = "dates of answers and quotas of a day are the host's")]
-fn seconds_since_1970() -> u64 {
-    since_1970(std::time::SystemTime::now())
-}
-
-/// Whole seconds.
-fn since_1970(time: std::time::SystemTime) -> u64 {
-    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
 
 fn seconds_to_midnight() -> u64 {

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 
 use super::{ApiError, Caller, Id, Server, Shared, seconds_since_1970, whole};
 use crate::live::picture::Picture;
@@ -139,4 +141,62 @@ pub(super) async fn picture(State(server): Shared, caller: Caller, Id(id): Id) -
     let kind = if bytes.starts_with(b"\x89PNG") { "image/png" } else { "image/jpeg" };
     let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "private, max-age=31536000, immutable")];
     Ok((headers, bytes).into_response())
+}
+
+/// `DELETE /v1/images/{id}` of a cached picture: nobody finds it from now on, and its files go. Says what was refined from it, and
+/// with `?refined=remove` deletes that, too.
+pub(super) async fn delete(
+    State(server): Shared,
+    caller: Caller,
+    Id(id): Id,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let remove = removes_refined(&query.unwrap_or_default())?;
+    let missing = || ApiError::not_found("there is no such cached image for this key");
+    let number = id.strip_prefix(CACHED).and_then(whole).ok_or_else(missing)?;
+    let owner = server.sources.tenant(number).ok_or_else(missing)?;
+    if !server.may_find(&caller, owner.as_deref()) {
+        return Err(missing());
+    }
+    if !server.may_delete(&caller, owner.as_deref()) {
+        return Err(ApiError::forbidden("the image was made for another tenant: only that one may delete it"));
+    }
+    let deleted = server.desk.delete(server.sources.clone(), number, remove).await;
+    let deleted = deleted.map_err(|_| ApiError::draining())?;
+    if deleted.numbers.is_empty() {
+        return Err(missing());
+    }
+    let (sources, numbers) = (server.sources.clone(), deleted.numbers);
+    // Without its record no later start of the program finds a picture, however this one ends.
+    let removed = tokio::task::spawn_blocking(move || sources.remove_records(&numbers)).await;
+    removed.map_err(|error| error.to_string()).and_then(|removed| removed).map_err(|error| {
+        ApiError::failed(format!("the image is no longer found, but comes back with a restart of the server: {error}"))
+    })?;
+    let (seen, others): (Vec<_>, Vec<_>) =
+        deleted.refined.iter().partition(|(_, tenant)| server.may_find(&caller, tenant.as_deref()));
+    let refined: Vec<String> = seen.iter().map(|(number, _)| format!("{CACHED}{number}")).collect();
+    let answer = json!({
+        "id": id,
+        "object": "image.deleted",
+        "deleted": true,
+        "refined": refined,
+        "refined_deleted": remove,
+        // How many others have is nobody's business with keys.
+        "others": server.keys.is_none().then_some(others.len()),
+    });
+    Ok(super::json(StatusCode::OK, &answer))
+}
+
+/// Whether a query asks to delete what was refined from a picture, too.
+fn removes_refined(query: &str) -> Result<bool, ApiError> {
+    let mut removes = false;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        removes = match pair.split_once('=').unwrap_or((pair, "")) {
+            ("refined", "keep") => false,
+            ("refined", "remove") => true,
+            ("refined", _) => return Err(ApiError::wrong("refined", "refined: expected keep or remove")),
+            (other, _) => return Err(ApiError::wrong(other, format!("{other}: is not known here"))),
+        };
+    }
+    Ok(removes)
 }

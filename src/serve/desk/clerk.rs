@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
+use super::audits::{Due, Role};
 use super::history::{History, Window, WorkerNow};
-use super::{Ask, Came, Desk, Facts, Inner, View};
+use super::{Ask, Came, Deletion, Desk, Facts, Inner, View, What};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::executor::Book;
 use crate::live::picture::Picture;
+use crate::live::store::Deleted;
 use crate::replay::{Inbox, Next};
 use crate::request::{Outcome, Request, RequestId};
 use crate::scheduler::{Action, DecisionKind, Event, Note};
@@ -30,6 +32,8 @@ pub(super) struct State {
     /// Numbers in the store of what is cached: what a decision's source is called outside.
     numbers: BTreeMap<ImageId, u64>,
     pub(super) traffic: Option<Traffic>,
+    /// Audits that are asked for and have not ended.
+    pub(super) auditing: usize,
 }
 
 /// A request, from its arrival until nothing more is to come of it.
@@ -37,6 +41,7 @@ pub(super) struct Open {
     pub(super) request: Request,
     pub(super) ask: Ask,
     pub(super) view: View,
+    pub(super) role: Role,
     /// Who waits for its end.
     pub(super) over: Option<oneshot::Sender<View>>,
 }
@@ -44,14 +49,23 @@ pub(super) struct Open {
 impl State {
     pub(super) fn new(facts: &Facts, traffic: Option<Traffic>) -> Self {
         let history = History::new(facts);
-        Self { open: BTreeMap::new(), running: 0, history, cached: 0, numbers: BTreeMap::new(), traffic }
+        let (open, numbers) = (BTreeMap::new(), BTreeMap::new());
+        Self { open, running: 0, history, cached: 0, numbers, traffic, auditing: 0 }
     }
 
     fn arrived(&mut self, open: Open) {
-        if let Some(traffic) = &mut self.traffic {
+        if let Some(traffic) = self.traffic.as_mut().filter(|_| !open.role.is_audit()) {
             traffic.arrived(&open.request, &open.ask.prompt, open.ask.deadline);
         }
         self.open.insert(open.request.id, open);
+    }
+
+    pub(super) fn open(&self, id: RequestId) -> Option<&Open> {
+        self.open.get(&id)
+    }
+
+    pub(super) fn open_mut(&mut self, id: RequestId) -> Option<&mut Open> {
+        self.open.get_mut(&id)
     }
 
     /// Changes how a request stands, and tells who follows it.
@@ -79,14 +93,16 @@ impl State {
 pub struct Arrivals {
     desk: Desk,
     came: Vec<Came>,
-    taken: VecDeque<(Time, Event)>,
+    taken: VecDeque<(Time, What)>,
+    /// Deletions that the loop has taken, and what they deleted.
+    deleted: Vec<(oneshot::Sender<Deleted>, Deleted)>,
 }
 
 impl Desk {
     /// The loop's inbox; there is one loop.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
-        Arrivals { desk: self.clone(), came: Vec::new(), taken: VecDeque::new() }
+        Arrivals { desk: self.clone(), came: Vec::new(), taken: VecDeque::new(), deleted: Vec::new() }
     }
 }
 
@@ -102,8 +118,8 @@ impl Arrivals {
         if !self.came.is_empty() {
             let mut state = lock(&inner.state);
             for came in self.came.drain(..) {
-                came.open.into_iter().for_each(|open| state.arrived(open));
-                self.taken.push_back((came.time, came.event));
+                came.open.into_iter().for_each(|open| state.arrived(inner.drawn(open)));
+                self.taken.push_back((came.time, came.what));
             }
         }
         draining
@@ -112,6 +128,11 @@ impl Arrivals {
 
 impl Inbox for Arrivals {
     fn next(&mut self) -> Next {
+        // The loop is through with what it took.
+        for (done, deleted) in self.deleted.drain(..) {
+            // Nobody may wait any more.
+            let _ = done.send(deleted);
+        }
         let draining = self.taken.is_empty() && self.hear();
         match self.taken.front() {
             Some((time, _)) => Next::At(*time),
@@ -122,8 +143,15 @@ impl Inbox for Arrivals {
     }
 
     fn take(&mut self) -> Option<Event> {
-        if let Some((_, event)) = self.taken.pop_front() {
-            return Some(event);
+        match self.taken.pop_front() {
+            Some((_, What::Event(event))) => return Some(event),
+            Some((_, What::Deletion(Deletion { sources, number, refined, done }))) => {
+                // In the loop's own thread: what is kept until now is found, and nothing is kept in between.
+                let (deleted, images) = sources.delete(number, refined);
+                self.deleted.push((done, deleted));
+                return Some(Event::Withdrawn { images, refined });
+            }
+            None => {}
         }
         let ends = self.desk.is_draining() && !self.desk.0.drained.swap(true, Ordering::Relaxed);
         ends.then_some(Event::Drain)
@@ -142,8 +170,8 @@ impl Book for Desk {
     }
 
     fn noise(&self, request: RequestId) -> (u64, u64) {
-        let asked = lock(&self.0.state).open.get(&request).and_then(|open| open.ask.seed);
-        asked.unwrap_or((self.0.facts.seed, u64::from(request.0)))
+        let state = lock(&self.0.state);
+        state.open.get(&request).map_or((self.0.facts.seed, u64::from(request.0)), |open| self.0.noise(open))
     }
 
     fn result(&self, _: RequestId) -> Option<PathBuf> {
@@ -192,11 +220,13 @@ impl Book for Desk {
 /// The desk as a journal: what happens to requests, workers and the cache.
 impl Journal for Desk {
     fn record(&mut self, time: Time, record: Record<'_>) {
+        let mut due = None;
         let mut state = lock(&self.0.state);
         state.history.advance(time, self.0.waiting.load(Ordering::Relaxed));
         match record {
             Record::Event(event) => {
                 state.history.event(event);
+                due = self.0.heard(&mut state, event);
                 if let Some(traffic) = &mut state.traffic {
                     traffic.event(event);
                 }
@@ -206,6 +236,10 @@ impl Journal for Desk {
                 self.0.follow(&mut state, time, action);
             }
         }
+        drop(state);
+        if let Some(Due { ask, hit }) = due {
+            self.audit(ask, hit);
+        }
     }
 }
 
@@ -214,8 +248,10 @@ impl Inner {
         match action {
             Action::Note(Note::Routed { request, decision }) => {
                 let source = decision.source.and_then(|image| state.numbers.get(&image).copied());
-                state.history.routed(decision.kind.is_hit());
-                self.meter.routed(decision);
+                if !state.audits(*request) {
+                    state.history.routed(decision.kind.is_hit());
+                    self.meter.routed(decision);
+                }
                 state.update(*request, |view| (view.decision, view.source) = (Some(*decision), source));
             }
             Action::Note(Note::Eased { request, skipped_steps }) => state.update(*request, |view| {
@@ -231,6 +267,7 @@ impl Inner {
                         view.started = Some((time, work.model));
                         view.step = work.skipped_steps;
                     });
+                    first &= !state.audits(part.request);
                     state.running += usize::from(first);
                     self.waiting.fetch_sub(usize::from(first), Ordering::Relaxed);
                 }
@@ -247,6 +284,10 @@ impl Inner {
     }
 
     fn finished(&self, state: &mut State, time: Time, request: RequestId, outcome: &Outcome) {
+        if state.audits(request) {
+            self.audit_ended(state, outcome);
+            return;
+        }
         let Some(View { arrived, decision, started, .. }) = state.open.get(&request).map(|open| &open.view) else {
             return;
         };

@@ -116,7 +116,7 @@ impl History {
 
     pub(super) fn event(&mut self, event: &Event) {
         match event {
-            Event::Arrived(_) => self.last().arrivals += 1,
+            Event::Arrived(request) => self.last().arrivals += u64::from(!request.background),
             Event::JobCompleted { worker, .. }
             | Event::JobFailed { worker, .. }
             | Event::SourceMissing { worker, .. }
