@@ -33,6 +33,8 @@ pub enum Purpose {
     Bootstrap = 11,
     /// The confidence in a cascade's draft.
     Confidence = 12,
+    /// Whether a hit is audited.
+    Audit = 13,
 }
 
 /// The stream of a purpose and row under a seed: a counter-based generator, so streams cost nothing to open.

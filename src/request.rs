@@ -40,6 +40,41 @@ pub enum Owner {
     Tenant(TenantId),
 }
 
+/// Use of the image cache that a request allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reuse {
+    /// Whether it may be served from a cached image.
+    pub look_up: bool,
+    /// Whether its image may be cached.
+    pub keep: bool,
+}
+
+impl Reuse {
+    /// Allows both: the default.
+    pub const ALL: Self = Self { look_up: true, keep: true };
+    /// Allows neither.
+    pub const NONE: Self = Self { look_up: false, keep: false };
+
+    /// Returns whether both are allowed.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::ALL
+    }
+
+    /// Returns what both allow.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { look_up: self.look_up && other.look_up, keep: self.keep && other.keep }
+    }
+}
+
+impl Default for Reuse {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
 /// What the scheduler knows of a request when it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -51,6 +86,25 @@ pub struct Request {
     pub tenant: TenantId,
     /// When it should be finished, if it says so.
     pub deadline: Option<Time>,
+    /// Use of the image cache that it allows.
+    #[serde(default, skip_serializing_if = "Reuse::is_all")]
+    pub reuse: Reuse,
+    /// Whether it is served only while nothing else waits, on the best model, and counts in no demand or share.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub background: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Request {
+    /// Returns a request without a deadline that allows the cache to be used.
+    #[must_use]
+    pub const fn new(id: RequestId, arrival: Time, tenant: TenantId) -> Self {
+        Self { id, arrival, tenant, deadline: None, reuse: Reuse::ALL, background: false }
+    }
 }
 
 /// How a request ended. Every request ends exactly once.

@@ -75,6 +75,11 @@ impl<T> Window<T> {
         Some(value)
     }
 
+    /// Live entries.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().flatten()
+    }
+
     /// Live entries in order of key.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (self.first..).zip(&self.entries).filter_map(|(key, entry)| Some((key, entry.as_ref()?)))

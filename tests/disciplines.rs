@@ -131,7 +131,7 @@ fn run(tasks: &[Task], workers: usize, queue: QueueSettings) -> Vec<Done> {
     let request = |(row, task): (u32, &Task)| {
         let arrival = Time::ZERO + seconds(task.arrival);
         let deadline = task.deadline.map(|after| arrival + seconds(after));
-        (arrival, Event::Arrived(Request { id: RequestId(row), arrival, tenant: TenantId(task.tenant), deadline }))
+        (arrival, Event::Arrived(Request { deadline, ..Request::new(RequestId(row), arrival, TenantId(task.tenant)) }))
     };
     let nothing = Done { start: None, finish: Time::ZERO, outcome: Outcome::Cancelled };
     let mut watch = Watch(vec![nothing; tasks.len()]);

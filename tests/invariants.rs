@@ -14,7 +14,8 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use modm::draw::{Purpose, stream};
-use modm::journal::{Line, What};
+use modm::image::ImageId;
+use modm::journal::{self, Journal as _, Line, Record, What};
 use modm::metrics::Results;
 use modm::model::ModelId;
 use modm::replay::{Executor, Known, Step, replay};
@@ -115,6 +116,15 @@ fn outside(world: &World, draws: &mut ChaCha8Rng) -> (Vec<(Time, Event)>, Time) 
         let when = at((arrival + draws.random_range(-5.0..100.0)).max(0.0));
         events.push((when, Event::Cancelled(RequestId(row))));
     }
+    for _ in 0..draws.random_range(0..6) {
+        // Cached, in use, gone, to come, or never there.
+        let image = |draws: &mut ChaCha8Rng| match draws.random_range(0..10) {
+            0 | 1 => ImageId::warm(draws.random_range(0..10)),
+            _ => ImageId::of_request(RequestId(draws.random_range(0..REQUESTS))),
+        };
+        let images = (0..draws.random_range(0..10)).map(|_| image(draws)).collect();
+        events.push((at(draws.random_range(0.0..end)), Event::Withdrawn { images, refined: draws.random() }));
+    }
     if draws.random() {
         events.push((at(draws.random_range(0.8..1.1) * last.seconds()), Event::Drain));
     }
@@ -156,7 +166,21 @@ fn round(seed: u64) {
     let (lines, metrics) = journal;
     let results = metrics.finish_run();
     shadow::check(&world, &lines, &results);
+    check_file(&lines);
     check_cache(&lines, &results);
+}
+
+/// A journal is the same when it is read back from its file.
+fn check_file(lines: &[Line]) {
+    let mut writer = journal::Writer::new(Vec::new(), &"header").unwrap();
+    for Line { time, what } in lines {
+        match what {
+            What::Event(event) => writer.record(*time, Record::Event(event)),
+            What::Action(action) => writer.record(*time, Record::Action(action)),
+        }
+    }
+    let (_, read): (String, Vec<Line>) = journal::read(writer.finish().unwrap().as_slice()).unwrap();
+    assert_eq!(read, lines);
 }
 
 /// What came and did not leave is there, and every request that is routed is a miss or a hit.
@@ -164,7 +188,7 @@ fn check_cache(lines: &[Line], results: &Results) {
     let Some(cache) = &results.cache else { return };
     let mut held = 0;
     for row in &cache.rows {
-        held = held + row.inserts - row.evictions - row.expiries - row.unreadable;
+        held = held + row.inserts - row.evictions - row.expiries - row.unreadable - row.withdrawn;
         assert_eq!(row.entries, held, "{row:?}");
         assert_eq!(row.searches, row.misses + row.hits_by_skipped_steps.iter().sum::<u64>(), "{row:?}");
         assert!(row.near_misses <= row.misses && row.hits_by_age.iter().sum::<u64>() <= row.searches - row.misses);

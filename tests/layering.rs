@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("replay", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
     ("sim", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
     ("live", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
-    ("serve", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "live"]),
+    ("serve", &["trace", "profile", "calibration", "encoder", "cache", "scheduler", "journal", "replay", "live"]),
     ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live", "serve"]),
     ("metrics", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
     ("report", &["trace", "profile", "calibration", "metrics"]),

@@ -147,7 +147,7 @@ fn run(policy: Box<dyn AllocationPolicy>, ours: bool, stretches: &[(f64, f64)]) 
     });
     let request = |(row, at): (u32, &f64)| {
         let arrival = Time::from_seconds(*at).unwrap();
-        (arrival, Event::Arrived(Request { id: RequestId(row), arrival, tenant: TenantId(0), deadline: None }))
+        (arrival, Event::Arrived(Request::new(RequestId(row), arrival, TenantId(0))))
     };
     let mut watch = Watch::default();
     replay(&mut core, &mut executor, &mut Known::new((0..).zip(&arrivals).map(request)), &mut watch).unwrap();

@@ -101,7 +101,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
         faults: Faults::default(),
     });
     let request = |(row, &arrival)| {
-        let request = Request { id: RequestId(row), arrival, tenant: TenantId(0), deadline: None };
+        let request = Request::new(RequestId(row), arrival, TenantId(0));
         (arrival, Event::Arrived(request))
     };
     let mut waits = Waits { arrivals, total: 0 };

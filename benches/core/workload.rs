@@ -76,7 +76,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
     });
     let events = arrivals.iter().enumerate().map(|(row, &arrival)| {
         let id = RequestId(row as u32);
-        (arrival, Event::Arrived(Request { id, arrival, tenant: TenantId(0), deadline: None }))
+        (arrival, Event::Arrived(Request::new(id, arrival, TenantId(0))))
     });
     replay(&mut core, &mut executor, &mut Known::new(events), &mut metrics).expect("the run ends");
     metrics.finish_run().summary

@@ -100,6 +100,8 @@ pub enum Cause {
     Expired,
     /// Its image could not be read.
     Unreadable,
+    /// It was withdrawn from outside.
+    Withdrawn,
 }
 
 /// What a change of the cache led to.
@@ -332,6 +334,13 @@ impl ImageCache {
     /// Removes an entry whose image cannot be read.
     pub fn forget(&mut self, image: ImageId, departures: &mut Departures) {
         self.remove(image, Cause::Unreadable, departures);
+    }
+
+    /// Removes an entry that is no longer to be found. Returns whether it was there.
+    pub fn withdraw(&mut self, image: ImageId, departures: &mut Departures) -> bool {
+        let there = self.entries.contains_key(&image);
+        self.remove(image, Cause::Withdrawn, departures);
+        there
     }
 
     /// Removes what is too old by now.

@@ -104,9 +104,10 @@ pub fn check(grades: &Grades, bounds: &[(f64, u32)], seed: u64) -> Check {
     }
 }
 
-/// Pairs of (hit, large model), and the stream of the bootstrap; `None` without pairs, or where the large model's
-/// quality is 0.
-fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
+/// Returns what pairs of (hit, large model) say, with `row` as the stream of the bootstrap; `None` without pairs, or where
+/// the large model's quality is 0.
+#[must_use]
+pub fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
     let (quality, large) = (mean(pairs.iter().map(|pair| pair.0)), mean(pairs.iter().map(|pair| pair.1)));
     if large <= 0.0 {
         return None;

@@ -1,9 +1,10 @@
 //! Similarity bounds from measured quality: how similar a source must be for its refinement to keep a share
 //! (alpha) of the large model's quality. Fitted on one half of the requests (`fit`), checked on the other
-//! (`check`); `samples` is what both know, as a file. Draws nothing and judges nothing.
+//! (`check`); `samples` is what both know, as a file; `audit` is the check of a server's hits. Draws nothing and judges nothing.
 
 use crate::embedding::{Embedding, similarity};
 
+pub mod audit;
 pub mod check;
 pub mod fit;
 pub mod samples;

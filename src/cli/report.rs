@@ -1,18 +1,22 @@
 //! `modm report`: the report of results that are there already, of one folder or of several at once, and whether two
 //! results differ.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::calibration::audit;
 use crate::input::InputError;
+use crate::output::write_atomic;
 use crate::report::against::{self, differences};
 use crate::report::read::WindowS;
 use crate::report::{self, Comparison, Run};
 
 /// Make a report of results again, or one of several results; with --against, compare two results
 ///
-/// DIR is a folder that compare, live or simulate wrote. One folder gets its report anew; several are merged, their
+/// DIR is a folder that compare, live or simulate wrote, or the data folder of a server whose hits were audited, which gets
+/// audit.md. One folder gets its report anew; several are merged, their
 /// variants named after their folders, into --out. --against exits with 3 if a measure of any variant (its mean over
 /// seeds) differs by more than --bound: for use in CI.
 #[derive(Debug, Args)]
@@ -52,6 +56,11 @@ pub(super) fn run(command: &Report) -> anyhow::Result<()> {
     if let Some(there) = &command.against {
         return hold_against(command, there);
     }
+    if let [folder] = command.folders.as_slice()
+        && folder.join(audit::FILE).is_file()
+    {
+        return report_audits(command, folder);
+    }
     let (comparison, out) = match (command.folders.as_slice(), &command.out) {
         ([folder], out) => (report::read::comparison(folder, command.window)?, out.as_ref().unwrap_or(folder).clone()),
         (_, Some(out)) => (merged(&command.folders, command.window)?, out.clone()),
@@ -68,6 +77,26 @@ pub(super) fn run(command: &Report) -> anyhow::Result<()> {
         super::print_comparison(&comparison);
     }
     eprintln!("report: {}", out.join("report.html").display());
+    Ok(())
+}
+
+/// Reports the audits in a server's data folder.
+fn report_audits(command: &Report, folder: &Path) -> anyhow::Result<()> {
+    if command.window.is_some() {
+        let message = "goes with the results of a run: a server's audits have no workers";
+        return Err(InputError::new("the command line", message).key("--window").into());
+    }
+    let kept = audit::kept(&audit::read(&folder.join(audit::FILE))?, 1);
+    let out = command.out.as_deref().unwrap_or(folder);
+    super::make_folder(out)?;
+    let file = out.join("audit.md");
+    write_atomic(&file, |to| to.write_all(report::audit::markdown(&kept).as_bytes()))?;
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&report::audit::json(&kept))?);
+    } else {
+        println!("{}", report::audit::terminal(&kept));
+    }
+    eprintln!("report: {}", file.display());
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod ending;
 use super::live::{Cached, Equipment, LibraryArguments, Strangers, prepare};
 use super::make_folder;
 use super::run::Prepared;
+use crate::calibration::audit;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::input::InputError;
@@ -28,7 +29,9 @@ use crate::replay::{Executor, replay};
 use crate::request::TenantId;
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::WarmImage;
+use crate::scheduler::routing::System;
 use crate::serve::api::{Server, Upkeep, Usage, answers, resume};
+use crate::serve::audit::Audits;
 use crate::serve::clock::HostClock;
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::ids::PictureIds;
@@ -164,7 +167,8 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let sources = cached.store.sources();
     cached.store.limit(settings.max_store_bytes);
     let traffic = traffic(command, &settings, &tenants, &cached.warm);
-    let desk = Desk::new(facts(&prepared, &tenants, &settings), Meter::default(), traffic);
+    let audits = audits(command, &settings, &prepared.scenario, source.file())?;
+    let desk = Desk::new(facts(&prepared, &tenants, &settings), Meter::default(), traffic, audits);
     let (size, listen) = (equipment.palette.size, settings.listen);
     let public = prepared.scenario.tenants.public.clone();
     let work = Loop { abort: Arc::default(), prepared, equipment, cached, desk: desk.clone() };
@@ -272,6 +276,23 @@ fn traffic(command: &Serve, settings: &ServeSettings, tenants: &[String], warm: 
     let (place, most) = (folder.join(now.to_string()), settings.keep_traffic_bytes);
     let begun = Traffic::begin(&place, tenants, settings.record_prompts, &keys, most);
     begun.inspect_err(|error| tracing::warn!("{}: nothing is recorded: {error}", place.display())).ok()
+}
+
+/// Opens the audits of hits, if hits are audited.
+fn audits(
+    command: &Serve,
+    settings: &ServeSettings,
+    scenario: &Scenario,
+    file: &Path,
+) -> Result<Option<Audits>, InputError> {
+    if settings.audit_share == 0.0 {
+        return Ok(None);
+    }
+    if scenario.system.policy != System::Modm {
+        let message = "audits hits that a model refined: expected system.policy = \"modm\", or 0";
+        return Err(InputError::new(file, message).value("serve.audit_share", settings.audit_share));
+    }
+    Audits::open(&command.data.join(audit::FILE), settings.audit_share, scenario.seed).map(Some)
 }
 
 /// Runs loop and network until both have ended.

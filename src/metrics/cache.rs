@@ -55,6 +55,8 @@ pub struct CacheRow {
     pub expiries: u64,
     /// Entries that left since their images could not be read.
     pub unreadable: u64,
+    /// Entries that were withdrawn: only servers have them, which write no `cache.csv`.
+    pub withdrawn: u64,
     /// Requests routed.
     pub searches: u64,
     /// Of these, misses.
@@ -146,6 +148,7 @@ impl CacheFold {
             Cause::Evicted => row.evictions += 1,
             Cause::Expired => row.expiries += 1,
             Cause::Unreadable => row.unreadable += 1,
+            Cause::Withdrawn => row.withdrawn += 1,
         }
     }
 

@@ -65,7 +65,7 @@ impl Story {
     }
 
     fn arrive(&mut self, at: u64, row: u32) {
-        let request = Request { id: RequestId(row), arrival: second(at), tenant: TenantId(0), deadline: None };
+        let request = Request::new(RequestId(row), second(at), TenantId(0));
         self.event(at, &Event::Arrived(request));
     }
 

@@ -11,6 +11,7 @@ use crate::published::Published;
 use crate::time::Duration;
 
 pub mod against;
+pub mod audit;
 pub mod calibration;
 mod comparison_csv;
 pub mod figures;

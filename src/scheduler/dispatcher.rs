@@ -42,6 +42,7 @@ impl Scheduler {
             let requests = self.form(start.class, start.in_time, start.worker);
             self.start(now, start, requests, actions);
         }
+        self.dispatch_background(now, actions);
     }
 
     /// A request that waits can no longer be in time.
@@ -179,22 +180,37 @@ impl Scheduler {
 
     /// Starts a job.
     fn start(&mut self, now: Time, start: Start, requests: SmallVec<[RequestId; 2]>, actions: &mut Vec<Action>) {
-        let worker = start.worker;
-        let job = JobId(self.jobs);
-        self.jobs += 1;
-        let model = self
-            .workers
-            .update(worker, |state| {
-                state.activity = Activity::Running { job, requests: requests.clone() };
-                state.target
-            })
-            .expect("a ready worker exists");
+        let (job, model) = self.occupy(start.worker, &requests);
         if start.in_time
             && self.backlog.settings().ease
             && let [request] = requests.as_slice()
         {
             self.ease(now, start, model, *request, actions);
         }
+        self.begin(now, start.worker, job, model, requests, actions);
+    }
+
+    /// Gives a ready worker its next job. Returns the job and the model that the worker holds.
+    pub(super) fn occupy(&mut self, worker: WorkerId, requests: &SmallVec<[RequestId; 2]>) -> (JobId, ModelId) {
+        let job = JobId(self.jobs);
+        self.jobs += 1;
+        let model = self.workers.update(worker, |state| {
+            state.activity = Activity::Running { job, requests: requests.clone() };
+            state.target
+        });
+        (job, model.expect("a ready worker exists"))
+    }
+
+    /// Begins a job of requests that have been decided for.
+    pub(super) fn begin(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        job: JobId,
+        model: ModelId,
+        requests: SmallVec<[RequestId; 2]>,
+        actions: &mut Vec<Action>,
+    ) {
         let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
         for request in requests {
             let pending = self.requests.get_mut(request.0).expect("what waits has not ended");

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::embedding::Embedding;
+use crate::image::ImageId;
 use crate::model::ModelId;
 use crate::request::{Request, RequestId};
 
@@ -147,7 +148,15 @@ pub enum Event {
     WorkerUp(WorkerId),
     /// Whoever asked no longer wants the image.
     Cancelled(RequestId),
-    /// Accept no more requests; finish those that are in.
+    /// Cached images are withdrawn: no later request finds them. Requests that have one as their source keep it until
+    /// they end.
+    Withdrawn {
+        /// Which.
+        images: Vec<ImageId>,
+        /// Whether what is being made from them is not cached either.
+        refined: bool,
+    },
+    /// Accept no more requests; finish those that are in, but for background requests, which are cancelled.
     Drain,
     /// The time of [`super::Scheduler::next_wakeup`] has come.
     WokeUp,

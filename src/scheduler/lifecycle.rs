@@ -9,7 +9,7 @@ use super::event::{JobId, Output, WorkerId};
 use super::routing::{Load, Route, Storage};
 use super::situation::{SHOWN_PER_WORKER, situation};
 use super::worker::Activity;
-use super::{Pending, Phase, Scheduler};
+use super::{Admitted, Pending, Phase, Scheduler};
 use crate::cache::index::Query;
 use crate::cache::{Admission, Candidate};
 use crate::embedding::Embedding;
@@ -24,6 +24,9 @@ impl Scheduler {
             Pending { request, phase: Phase::Encoding, decision: None, order: 0, waits: None, failures: 0, key: None };
         if !self.requests.insert(request.id.0, pending) {
             return; // A number that was seen before: the inbox broke its contract, the run goes on.
+        }
+        if request.background {
+            self.background.insert(request.id);
         }
         if self.draining {
             self.finish(request.id, Outcome::Rejected("draining".into()), actions);
@@ -50,11 +53,14 @@ impl Scheduler {
         let load = self.load(now);
         let route = self.look_up(&load, &request, embedding.as_ref(), actions);
         if matches!(self.storage, Storage::ByPrompt(_))
+            && request.reuse.keep
             && let Some(pending) = self.requests.get_mut(id.0)
         {
             pending.key = embedding;
         }
-        if let Route::Queue(decision) | Route::Return(decision) = &route {
+        if let Route::Queue(decision) | Route::Return(decision) = &route
+            && !request.background
+        {
             self.monitor.observe(now, decision);
             self.routing.routed(decision, &load);
         }
@@ -73,8 +79,11 @@ impl Scheduler {
         let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
             return self.routing.route(request, None, load);
         };
-        cache.expire(load.now, &mut self.departures);
         cache.routing(request.id);
+        if !request.reuse.look_up {
+            return self.routing.route(request, None, load);
+        }
+        cache.expire(load.now, &mut self.departures);
         let query = Query { request: Some(request.id), embedding };
         let (mut nearest, mut truly_nearest) = (None, None::<f64>);
         let mut found = None;
@@ -114,7 +123,7 @@ impl Scheduler {
         actions.push(Action::Note(Note::Routed { request: id, decision }));
         self.take_source(id, decision);
         if waits {
-            if let Some(pending) = self.requests.get_mut(id.0) {
+            if let Some(pending) = self.requests.get_mut(id.0).filter(|pending| !pending.request.background) {
                 let waits = self.backlog.place(now, &pending.request, &decision, pending.order);
                 self.monitor.waits(now, waits.class, waits.due.since(now));
                 pending.waits = Some(waits);
@@ -194,8 +203,9 @@ impl Scheduler {
         let embedding = output.and_then(|output| output.embedding.as_ref());
         let bytes = output.and_then(|output| output.bytes);
         let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
-        let tenant = pending.request.tenant;
+        let Request { tenant, reuse, background, .. } = pending.request;
         let by_image = self.storage == Storage::ByImage
+            && reuse.keep
             && match self.config.admission {
                 Admission::All => true,
                 Admission::Large => model.is_some_and(ModelId::is_large),
@@ -203,14 +213,16 @@ impl Scheduler {
             };
         let key = match self.storage {
             Storage::None => None,
-            Storage::ByPrompt(_) => pending.key.as_ref().filter(|_| miss),
+            Storage::ByPrompt(_) => pending.key.as_ref().filter(|_| miss && reuse.keep),
             Storage::ByImage => embedding.filter(|_| by_image),
         };
         if let Some(key) = key {
             self.keep(now, request, tenant, bytes, key, actions);
         }
-        if embedding.is_none() && (by_image || self.config.measures_images) {
-            self.encoding.insert(request, by_image.then_some((tenant, bytes)));
+        let measured = self.config.measures_images && (reuse.keep || background);
+        if embedding.is_none() && (by_image || measured) {
+            let source = pending.decision.and_then(|decision| decision.source);
+            self.encoding.insert(request, by_image.then_some(Admitted { tenant, bytes, source }));
             actions.push(Action::EncodeImage(request));
         }
     }
@@ -223,7 +235,7 @@ impl Scheduler {
         key: Option<Embedding>,
         actions: &mut Vec<Action>,
     ) {
-        if let (Some(Some((tenant, bytes))), Some(key)) = (self.encoding.remove(&request), key) {
+        if let (Some(Some(Admitted { tenant, bytes, .. })), Some(key)) = (self.encoding.remove(&request), key) {
             self.keep(now, request, tenant, bytes, &key, actions);
         }
     }
@@ -240,6 +252,27 @@ impl Scheduler {
     ) {
         let owner = self.cache.as_ref().map_or(Owner::Tenant(tenant), |cache| cache.owner(tenant));
         self.store(now, ImageId::of_request(request), owner, bytes, key, actions);
+    }
+
+    /// Takes images out of the cache; with `refined`, what is being made from them is not cached either.
+    pub(super) fn withdraw(&mut self, images: &[ImageId], refined: bool, actions: &mut Vec<Action>) {
+        let Some(cache) = &mut self.cache else { return };
+        for image in images {
+            cache.withdraw(*image, &mut self.departures);
+        }
+        self.depart(actions);
+        if !refined {
+            return;
+        }
+        let from_these = |source: Option<ImageId>| source.is_some_and(|source| images.contains(&source));
+        for pending in self.requests.values_mut() {
+            if from_these(pending.decision.and_then(|decision| decision.source)) {
+                pending.request.reuse.keep = false;
+            }
+        }
+        for admitted in self.encoding.values_mut() {
+            *admitted = admitted.filter(|admitted| !from_these(admitted.source));
+        }
     }
 
     pub(super) fn job_failed(&mut self, worker: WorkerId, job: JobId, reason: &str, actions: &mut Vec<Action>) {

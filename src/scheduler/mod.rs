@@ -3,7 +3,7 @@
 //!
 //! What each event leads to is in `lifecycle`; who gets which worker is in `dispatcher`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
@@ -17,6 +17,7 @@ use crate::window::Window;
 pub mod action;
 mod admission;
 pub mod allocation;
+mod background;
 mod backlog;
 mod batching;
 mod dispatcher;
@@ -63,7 +64,8 @@ pub struct Config {
     pub max_attempts: u32,
     /// What an image counts for against the capacity.
     pub weight: Weight,
-    /// Whether every image is embedded, and not only those that are kept by it: its quality is measured.
+    /// Whether images are embedded that are not kept by it: their quality is measured. Images of requests that allow no
+    /// keeping are left out, unless they are background requests.
     pub measures_images: bool,
 }
 
@@ -125,13 +127,15 @@ pub struct Scheduler {
     now: Time,
     requests: Window<Pending>,
     backlog: Backlog,
+    /// Background requests that have not ended: they wait apart from the backlog.
+    background: BTreeSet<RequestId>,
     /// Starts since a late request was last given one although others went first.
     passed_by: u32,
     /// Requests routed so far.
     routed: u32,
     jobs: u64,
-    /// Images whose embedding is to come, by request; with their tenants and sizes, if they are to be kept.
-    encoding: BTreeMap<RequestId, Option<(TenantId, Option<u64>)>>,
+    /// Images whose embedding is to come, by request; `None` for those that are measured and not kept.
+    encoding: BTreeMap<RequestId, Option<Admitted>>,
     draining: bool,
     /// Scratch for what the cache lets go.
     departures: Departures,
@@ -151,6 +155,15 @@ struct Pending {
     failures: u32,
     /// The prompt's embedding, where the image will be stored under it.
     key: Option<Embedding>,
+}
+
+/// An image that is cached once its embedding is there.
+#[derive(Clone, Copy, Debug)]
+struct Admitted {
+    tenant: TenantId,
+    bytes: Option<u64>,
+    /// The image that it was made from.
+    source: Option<ImageId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +201,7 @@ impl Scheduler {
             monitor,
             large_takes_hits: initial.large_takes_hits,
             requests: Window::default(),
+            background: BTreeSet::new(),
             passed_by: 0,
             routed: 0,
             jobs: 0,
@@ -226,7 +240,8 @@ impl Scheduler {
             Event::WorkerLost { worker, reason, .. } => self.worker_down(worker, &reason, actions),
             Event::WorkerUp(worker) => self.worker_up(worker),
             Event::Cancelled(request) => self.cancel(request, actions),
-            Event::Drain => self.draining = true,
+            Event::Withdrawn { images, refined } => self.withdraw(&images, refined, actions),
+            Event::Drain => self.drain(actions),
             Event::WokeUp => self.woke_up(now, actions),
         }
         if eventful && self.monitor.happened(now) {
@@ -246,7 +261,7 @@ impl Scheduler {
         self.requests.len() + self.encoding.len()
     }
 
-    /// Full generations and refinements that wait for a worker.
+    /// Full generations and refinements that wait for a worker, without background requests.
     pub fn waiting(&self) -> (usize, usize) {
         let hits = self.backlog.waiting(DecisionKind::Hit);
         (self.backlog.len() - hits, hits)
@@ -259,9 +274,10 @@ impl Scheduler {
 
     /// Puts a routed request at its place.
     fn enqueue(&mut self, request: RequestId) {
-        if let Some(pending) = self.requests.get_mut(request.0)
-            && let (Some(waits), Some(decision)) = (&mut pending.waits, &pending.decision)
-        {
+        let Some(pending) = self.requests.get_mut(request.0) else { return };
+        if pending.request.background {
+            pending.phase = Phase::Waiting;
+        } else if let (Some(waits), Some(decision)) = (&mut pending.waits, &pending.decision) {
             pending.phase = Phase::Waiting;
             // It may have been eased since it was placed.
             waits.class = self.backlog.class(decision);
@@ -272,6 +288,9 @@ impl Scheduler {
     /// Ends a request: the one place that does.
     fn finish(&mut self, request: RequestId, outcome: Outcome, actions: &mut Vec<Action>) -> Option<Pending> {
         let pending = self.requests.remove(request.0)?;
+        if pending.request.background {
+            self.background.remove(&request);
+        }
         actions.push(Action::Finish { request, outcome });
         self.let_go(pending.decision.as_ref().and_then(|decision| decision.source), actions);
         Some(pending)

@@ -7,6 +7,7 @@ use super::routing::{Load, Route, System};
 use super::*;
 use crate::cache::{CacheSettings, Candidate, Cause, Scope, Tenancy};
 use crate::model::{ModelId, Work};
+use crate::request::Reuse;
 
 const LARGE: ModelId = ModelId(0);
 const MEDIUM: ModelId = ModelId(1);
@@ -84,12 +85,20 @@ impl Bench {
     fn arrive(&mut self, row: u32, tenant: u32) -> &[Action] {
         let arrival = second(self.now + 1);
         let deadline = Some(second(self.now + 50));
-        self.tell(Event::Arrived(Request { id: RequestId(row), arrival, tenant: TenantId(tenant), deadline }))
+        self.tell(Event::Arrived(Request { deadline, ..Request::new(RequestId(row), arrival, TenantId(tenant)) }))
     }
 
     /// A request that is routed: on axis 0 it hits the warm image.
     fn ask(&mut self, row: u32, on: usize) -> &[Action] {
         self.arrive(row, 0);
+        self.tell(Event::Encoded { request: RequestId(row), embedding: Some(axis(on)) })
+    }
+
+    /// A request that allows so much use of the cache, likewise; as a background request or not.
+    fn ask_with(&mut self, row: u32, on: usize, reuse: Reuse, background: bool) -> &[Action] {
+        let arrival = second(self.now + 1);
+        let request = Request { reuse, background, ..Request::new(RequestId(row), arrival, TenantId(0)) };
+        self.tell(Event::Arrived(request));
         self.tell(Event::Encoded { request: RequestId(row), embedding: Some(axis(on)) })
     }
 
@@ -391,5 +400,68 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
         let embedding = axis(on);
         let query = crate::cache::index::Query { request: None, embedding: &embedding };
         assert_eq!(cache.nearest(Owner::Public, &query).map(|found| found.image), Some(image(row)));
+    }
+}
+
+#[test]
+fn a_request_may_refuse_to_hit_and_to_be_kept() {
+    let mut bench = Bench::new(&[LARGE, SMALL], vec![]);
+    let no_hit = Reuse { look_up: false, keep: true };
+    assert_eq!(without_notes(bench.ask_with(0, 0, no_hit, false)), [start(0, 0, LARGE, 0, None)]);
+    let kept = Action::Keep { image: ImageId::of_request(RequestId(0)), bytes: None };
+    assert_eq!(without_notes(bench.complete(0, 0, 0, 0)), [finish(0, Outcome::Completed), kept]);
+    let no_keep = Reuse { look_up: true, keep: false };
+    assert_eq!(without_notes(bench.ask_with(1, 0, no_keep, false)), [start(1, 1, SMALL, 1, Some(ImageId::warm(0)))]);
+    assert_eq!(without_notes(bench.complete(1, 1, 1, 0)), [finish(1, Outcome::Completed)]);
+    assert_eq!(without_notes(bench.ask_with(2, 3, Reuse::NONE, false)), [start(2, 0, LARGE, 2, None)]);
+    assert_eq!(without_notes(bench.complete(0, 2, 2, 3)), [finish(2, Outcome::Completed)]);
+    assert_eq!(without_notes(bench.ask(3, 3)), [start(3, 0, LARGE, 3, None)], "nothing of the last one is found");
+}
+
+#[test]
+fn a_background_request_waits_for_everything_and_is_in_nobody_s_way() {
+    let mut bench = Bench::new(&[LARGE], vec![]);
+    assert_eq!(without_notes(bench.ask(0, 1)), [start(0, 0, LARGE, 0, None)]);
+    assert!(without_notes(bench.ask_with(1, 1, Reuse::NONE, true)).is_empty());
+    assert_eq!(bench.core.waiting(), (0, 0));
+    assert!(without_notes(bench.ask(2, 2)).is_empty());
+    let then = without_notes(bench.complete(0, 0, 0, 1));
+    assert_eq!(then.last(), Some(&start(1, 0, LARGE, 2, None)), "who came later goes first");
+    let then = without_notes(bench.complete(0, 1, 2, 2));
+    assert_eq!(then.last(), Some(&start(2, 0, LARGE, 1, None)));
+    assert_eq!(
+        without_notes(bench.ask(3, 3)),
+        [finish(1, Outcome::Cancelled), Action::CancelJob(JobId(2))],
+        "it is called off as soon as somebody waits"
+    );
+    assert_eq!(without_notes(bench.fail(0, 2)), [start(3, 0, LARGE, 3, None)]);
+    assert!(without_notes(bench.ask_with(4, 1, Reuse::NONE, true)).is_empty());
+    assert_eq!(without_notes(bench.tell(Event::Drain)), [finish(4, Outcome::Cancelled)]);
+    assert_eq!(bench.core.outstanding(), 1);
+}
+
+#[test]
+fn a_background_request_waits_for_the_best_model() {
+    let mut bench = Bench::new(&[LARGE, SMALL], vec![]);
+    assert_eq!(without_notes(bench.ask(0, 1)), [start(0, 0, LARGE, 0, None)]);
+    let hit = without_notes(bench.ask_with(1, 0, Reuse { look_up: true, keep: false }, true));
+    assert!(hit.is_empty(), "it waits for the best model: {hit:?}");
+    let then = without_notes(bench.complete(0, 0, 0, 1));
+    assert_eq!(then.last(), Some(&start(1, 0, LARGE, 1, Some(ImageId::warm(0)))));
+}
+
+#[test]
+fn what_is_withdrawn_is_found_no_more_and_what_comes_of_it_is_kept_or_not() {
+    for refined in [false, true] {
+        let mut bench = Bench::new(&[LARGE, SMALL], vec![]);
+        let warm = ImageId::warm(0);
+        assert_eq!(without_notes(bench.ask(0, 0)), [start(0, 1, SMALL, 0, Some(warm))]);
+        let left = Action::Note(Note::Left { image: warm, cause: Cause::Withdrawn });
+        assert_eq!(bench.tell(Event::Withdrawn { images: vec![warm], refined }), [left], "it is still read");
+        assert_eq!(without_notes(bench.ask(1, 0)), [start(1, 0, LARGE, 1, None)], "and not found");
+        let mut then = vec![finish(0, Outcome::Completed), Action::Release(warm)];
+        let kept = Action::Keep { image: ImageId::of_request(RequestId(0)), bytes: None };
+        then.extend((!refined).then_some(kept));
+        assert_eq!(without_notes(bench.complete(1, 0, 0, 0)), then);
     }
 }

@@ -1,6 +1,7 @@
 //! Counters for Prometheus: what came, what became of it and how long it took, by model and decision; gauges are set when
 //! somebody looks.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::desk::WorkerNow;
+use crate::calibration::audit::Kept;
 use crate::request::Outcome;
 use crate::scheduler::{Decision, DecisionKind, Event};
 use crate::time::Duration;
@@ -59,6 +61,15 @@ struct Why {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Audited {
+    skipped_steps: u32,
+    tenant: String,
+}
+
+/// A gauge that is no whole number.
+type Share = Gauge<f64, AtomicU64>;
+
 type Histograms = Family<Made, Histogram, fn() -> Histogram>;
 
 /// The counters.
@@ -82,6 +93,11 @@ pub struct Meter {
     recording: Gauge,
     disk_free: Gauge,
     store_left_out: Gauge,
+    audits: Family<Audited, Gauge>,
+    audit_kept: Family<Audited, Share>,
+    audit_kept_low: Family<Audited, Share>,
+    audit_kept_high: Family<Audited, Share>,
+    audits_skipped: Family<Why, Gauge>,
 }
 
 impl Default for Meter {
@@ -112,6 +128,15 @@ impl Default for Meter {
                 "store_left_out",
                 "Pictures not written to the image store: no room, or an error",
             ),
+            audits: counted(to, "audits", "Hits that the large model drew as well"),
+            audit_kept: counted(
+                to,
+                "audit_kept",
+                "Share of the large model's quality that hits keep, of the latest audits",
+            ),
+            audit_kept_low: counted(to, "audit_kept_low", "Lower end of its 95 % interval"),
+            audit_kept_high: counted(to, "audit_kept_high", "Upper end of its 95 % interval"),
+            audits_skipped: counted(to, "audits_skipped", "Hits that were to be audited and are not, by why"),
             registry: Mutex::new(registry),
         }
     }
@@ -173,6 +198,31 @@ impl Meter {
         self.within.inc_by(u64::from(within));
     }
 
+    fn show_audits(&self, audited: &[Kept], skipped: &[(&'static str, u64)]) {
+        self.audits.clear();
+        for family in [&self.audit_kept, &self.audit_kept_low, &self.audit_kept_high] {
+            family.clear();
+        }
+        for kept in audited {
+            let tenant = kept.tenant.clone().unwrap_or_default();
+            let labels = Audited { skipped_steps: kept.skipped_steps.unwrap_or(0), tenant };
+            self.audits.get_or_create(&labels).set(kept.audited.cast_signed());
+            let interval = kept.interval();
+            let shares =
+                [kept.worth.map(|worth| worth.ratio), interval.map(|ends| ends.0), interval.map(|ends| ends.1)];
+            for (family, share) in
+                [&self.audit_kept, &self.audit_kept_low, &self.audit_kept_high].into_iter().zip(shares)
+            {
+                if let Some(share) = share {
+                    family.get_or_create(&labels).set(share);
+                }
+            }
+        }
+        for (reason, count) in skipped {
+            self.audits_skipped.get_or_create(&Why { reason }).set(count.cast_signed());
+        }
+    }
+
     /// An answer of a route.
     pub fn answered(&self, route: &'static str, status: u16) {
         self.answers.get_or_create(&Answered { route, status }).inc();
@@ -190,9 +240,19 @@ impl Meter {
         self.store_left_out.set(left_out.cast_signed());
     }
 
-    /// All of it as text, with how things stand: waiting, running and cached pictures, workers, bytes on disk.
+    /// All of it as text, with how things stand: waiting, running and cached pictures, workers, bytes on disk, and what is to be
+    /// seen of audits.
     #[must_use]
-    pub fn text(&self, [waiting, running, cached]: [u64; 3], workers: &[WorkerNow], cache_bytes: u64) -> String {
+    pub fn text(
+        &self,
+        [waiting, running, cached]: [u64; 3],
+        workers: &[WorkerNow],
+        cache_bytes: u64,
+        audited: &[Kept],
+        skipped: &[(&'static str, u64)],
+    ) -> String {
+        // Held from here: what one looks at must not be what another may see.
+        let registry = super::lock(&self.registry);
         self.waiting.set(waiting.cast_signed());
         self.running.set(running.cast_signed());
         self.cached.set(cached.cast_signed());
@@ -202,8 +262,8 @@ impl Meter {
             let model = named(worker.model.as_ref());
             self.workers.get_or_create(&Held { model, state: worker.state }).inc();
         }
+        self.show_audits(audited, skipped);
         let mut text = String::new();
-        let registry = super::lock(&self.registry);
         // A string takes what is written to it.
         let _ = encode(&mut text, &registry);
         text

@@ -6,6 +6,8 @@ pub mod settings;
 #[cfg(feature = "serve")]
 pub mod api;
 #[cfg(feature = "serve")]
+pub mod audit;
+#[cfg(feature = "serve")]
 pub mod check;
 #[cfg(feature = "serve")]
 pub mod clock;
@@ -32,4 +34,17 @@ pub mod traffic;
 #[cfg(feature = "serve")]
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The time outside: for what people read, never for what is measured.
+#[cfg(feature = "serve")]
+#[expect(clippy::disallowed_methods, reason = "dates of answers and quotas of a day are the host's")]
+fn seconds_since_1970() -> u64 {
+    since_1970(std::time::SystemTime::now())
+}
+
+/// Whole seconds.
+#[cfg(feature = "serve")]
+fn since_1970(time: std::time::SystemTime) -> u64 {
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }

@@ -60,6 +60,8 @@ pub struct ServeSettings {
     pub keep_traffic_bytes: u64,
     /// Whether with its prompts.
     pub record_prompts: bool,
+    /// Share of the hits that the large model draws as well, to measure what hits keep of its quality.
+    pub audit_share: f64,
 }
 
 impl Default for ServeSettings {
@@ -87,6 +89,7 @@ impl Default for ServeSettings {
             keep_traffic_s: 30.0 * 86_400.0,
             keep_traffic_bytes: 10 << 30,
             record_prompts: false,
+            audit_share: 0.0,
         }
     }
 }
@@ -138,6 +141,10 @@ impl ServeSettings {
                 let message = "expected seconds, from 0.1 to 1e9";
                 return Err(InputError::new(file, message).value(format!("serve.{key}"), value));
             }
+        }
+        if !(0.0..=1.0).contains(&self.audit_share) {
+            let message = "expected a share of the hits, from 0 to 1";
+            return Err(InputError::new(file, message).value("serve.audit_share", self.audit_share));
         }
         if self.keys.is_none() && !self.listen.ip().is_loopback() {
             let message = "is reachable from elsewhere: give serve.keys, or listen on 127.0.0.1";

@@ -24,6 +24,8 @@ struct Pending {
     arrival: Time,
     deadline: Option<Duration>,
     tenant: u32,
+    /// Whether it may hit.
+    look_up: bool,
     /// Empty where prompts are not recorded.
     prompt: Arc<str>,
     prompt_embedding: Option<Embedding>,
@@ -46,8 +48,10 @@ pub struct Traffic {
     most_bytes: u64,
     /// Whether something went wrong: nothing more is written then.
     is_broken: bool,
-    /// Requests that no image came of: they are not in the trace.
+    /// Requests that no image came of, or that must not be kept: they are not in the trace.
     left_out: u64,
+    /// Requests of the trace that must not hit: a trace cannot say so.
+    no_hit: u64,
 }
 
 impl Traffic {
@@ -84,6 +88,7 @@ impl Traffic {
             most_bytes,
             is_broken: false,
             left_out: 0,
+            no_hit: 0,
         })
     }
 
@@ -100,7 +105,8 @@ impl Traffic {
             arrival: request.arrival,
             deadline,
             tenant: request.tenant.0,
-            prompt: if self.prompts { prompt.clone() } else { "".into() },
+            look_up: request.reuse.look_up,
+            prompt: if self.prompts && request.reuse.keep { prompt.clone() } else { "".into() },
             prompt_embedding: None,
             image_embedding: None,
             drawn: false,
@@ -169,6 +175,7 @@ impl Traffic {
         record.extend(tenant.cloned());
         record.extend(self.prompts.then(|| pending.prompt.to_string()));
         self.requests.write_record(&record)?;
+        self.no_hit += u64::from(!pending.look_up);
         self.requests.flush()
     }
 
@@ -183,7 +190,7 @@ impl Traffic {
         self.requests.flush()?;
         recordings::finish(
             &self.folder,
-            &serde_json::json!({ "left_out": self.left_out, "still_open": self.pending.len() }),
+            &serde_json::json!({ "left_out": self.left_out, "no_hit": self.no_hit, "still_open": self.pending.len() }),
         )
     }
 }
@@ -196,7 +203,7 @@ mod tests {
 
     fn request(id: u32, seconds: f64) -> Request {
         let arrival = Time::from_seconds(seconds).expect("a time");
-        Request { id: RequestId(id), arrival, tenant: TenantId(1), deadline: None }
+        Request::new(RequestId(id), arrival, TenantId(1))
     }
 
     fn embedding(turn: f32) -> Option<Embedding> {

@@ -116,10 +116,8 @@ impl Trace {
     pub fn request(&self, row: usize) -> Request {
         let deadline = self.columns.deadlines.as_ref().map(|deadlines| deadlines[row]);
         Request {
-            id: RequestId(row as u32),
-            arrival: self.columns.arrivals[row],
-            tenant: self.tenant(row),
             deadline: deadline.filter(|&deadline| deadline != Time::MAX),
+            ..Request::new(RequestId(row as u32), self.columns.arrivals[row], self.tenant(row))
         }
     }
 

@@ -141,6 +141,7 @@ drain_s = 300.0
 keep_results_s = 86400.0
 record = true
 record_prompts = false
+audit_share = 0.1
 "#;
 
 /// A scenario whose trace is made rather than read.

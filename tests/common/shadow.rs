@@ -69,6 +69,8 @@ struct Shadow {
     live: BTreeMap<RequestId, Live>,
     ended: BTreeMap<RequestId, Outcome>,
     waiting: BTreeSet<RequestId>,
+    /// Background requests that wait.
+    in_background: BTreeSet<RequestId>,
     /// What requests are decided to be, in order of first appearance.
     classes: Vec<(DecisionKind, u32)>,
     /// Starts since a late request that could have been started last was.
@@ -78,8 +80,8 @@ struct Shadow {
     /// Virtual time of fair queueing, and where each tenant's latest request ends.
     virtual_now: u64,
     ends: BTreeMap<TenantId, u64>,
-    /// Images whose embedding is to come, and whether they are kept then.
-    encoding: BTreeMap<RequestId, bool>,
+    /// Images whose embedding is to come, whether they are kept then, and what they were made from.
+    encoding: BTreeMap<RequestId, (bool, Option<ImageId>)>,
     kept: BTreeSet<ImageId>,
     /// Found unreadable; never a source again.
     missing: BTreeSet<ImageId>,
@@ -131,6 +133,7 @@ impl Shadow {
             live: BTreeMap::new(),
             ended: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            in_background: BTreeSet::new(),
             classes: Vec::new(),
             passed_by: 0,
             hits: 0.0,
@@ -172,6 +175,9 @@ impl Shadow {
             return;
         };
         assert!(cache.held() <= cache.capacity(), "the cache is within its capacity");
+        if let Event::Withdrawn { images, .. } = event {
+            assert!(images.iter().all(|image| cache.owner_of(*image).is_none()), "what is withdrawn is not found");
+        }
         for image in &self.kept {
             assert!(cache.readable(*image), "image {image} is kept for nothing");
         }
@@ -207,13 +213,21 @@ impl Shadow {
                 if self.live.get(request).is_some_and(|live| live.decision.is_none()) {
                     self.live.get_mut(request).unwrap().order = self.routed;
                     self.routed += 1;
-                    self.route(*request, decision_for(*request, actions));
-                    self.admit(*request, actions);
+                    let decision = decision_for(*request, actions);
+                    let Request { reuse, background, .. } = self.live[request].request;
+                    assert!(
+                        reuse.look_up || (decision.source, decision.similarity) == (None, None),
+                        "it is not searched"
+                    );
+                    self.route(*request, decision);
+                    if !background {
+                        self.admit(*request, actions);
+                    }
                 }
             }
             Event::JobCompleted { worker, job, outputs } => self.job_completed(*worker, *job, outputs, actions),
             Event::ImageEncoded { request, embedding } => {
-                if self.encoding.remove(request) == Some(true) && embedding.is_some() {
+                if self.encoding.remove(request).is_some_and(|(kept, _)| kept) && embedding.is_some() {
                     self.expected.push(Action::Keep { image: ImageId::of_request(*request), bytes: None });
                 }
             }
@@ -240,7 +254,14 @@ impl Shadow {
                 }
             }
             Event::Cancelled(request) => self.cancelled(*request),
-            Event::Drain => self.draining = true,
+            Event::Withdrawn { images, refined } => self.withdrawn(images, *refined),
+            Event::Drain => {
+                self.draining = true;
+                let background = self.live.iter().filter(|(_, live)| live.request.background);
+                for request in background.map(|(request, _)| *request).collect::<Vec<_>>() {
+                    self.cancelled(request);
+                }
+            }
             Event::WokeUp => self.workers.iter_mut().for_each(|worker| worker.target = worker.wanted),
         }
         if let Some(tick) = actions.iter().find_map(ticked) {
@@ -267,14 +288,31 @@ impl Shadow {
             }
             let embedded = outputs.iter().any(|output| output.request == request && output.embedding.is_some());
             let (keep, by_image) = (self.admits(request, model), self.world.system == System::Modm);
+            let Request { reuse, background, .. } = self.live[&request].request;
+            let source = self.live[&request].decision.unwrap().source;
+            let measured = self.world.config.measures_images && (reuse.keep || background);
             self.end(request, Outcome::Completed);
             if keep && (embedded || !by_image) {
                 self.expected.push(Action::Keep { image: ImageId::of_request(request), bytes: None });
             }
-            if !embedded && (keep && by_image || self.world.config.measures_images) {
-                self.encoding.insert(request, keep && by_image);
+            if !embedded && (keep && by_image || measured) {
+                self.encoding.insert(request, (keep && by_image, source));
                 self.expected.push(Action::EncodeImage(request));
             }
+        }
+    }
+
+    fn withdrawn(&mut self, images: &[ImageId], refined: bool) {
+        if self.world.system == System::Vanilla || self.world.system == System::Cascade {
+            return;
+        }
+        self.missing.extend(images.iter().filter(|image| self.kept.contains(image)));
+        let is_from_these = |source: Option<ImageId>| refined && source.is_some_and(|source| images.contains(&source));
+        for live in self.live.values_mut() {
+            live.request.reuse.keep &= !is_from_these(live.decision.and_then(|decision| decision.source));
+        }
+        for (kept, source) in self.encoding.values_mut() {
+            *kept &= !is_from_these(*source);
         }
     }
 
@@ -325,6 +363,8 @@ impl Shadow {
             let image = decision.source.unwrap();
             self.expected.push(Action::Return { request, image });
             self.end(request, Outcome::Completed);
+        } else if self.live[&request].request.background {
+            self.wait(request);
         } else {
             let hit = if self.kind(request) == DecisionKind::Hit { 1.0 } else { 0.0 };
             self.hits += (hit - self.hits) / 128.0;
@@ -518,6 +558,10 @@ impl Shadow {
         live.runs = None;
         live.late = false;
         live.key = live.first_key;
+        if live.request.background {
+            assert!(self.in_background.insert(request));
+            return;
+        }
         let tenant = live.request.tenant;
         let class = self.class(request);
         if !self.classes.contains(&class) {
@@ -564,6 +608,9 @@ impl Shadow {
     /// Whether the image of a request that completes is kept.
     fn admits(&self, request: RequestId, model: Option<ModelId>) -> bool {
         let miss = self.live[&request].decision.unwrap().kind == DecisionKind::Miss;
+        if !self.live[&request].request.reuse.keep {
+            return false;
+        }
         match (self.world.system, self.world.config.admission) {
             (System::Vanilla | System::Cascade, _) => false,
             (System::Nirvana | System::Pinecone, _) | (System::Modm, Admission::Miss) => miss,
@@ -618,6 +665,7 @@ impl Shadow {
         let Some(live) = self.live.get(&request) else { return };
         let runs = live.runs;
         self.waiting.remove(&request);
+        self.in_background.remove(&request);
         self.end(request, Outcome::Cancelled);
         // Others of its job may still want theirs.
         let wanted = |job: &JobId| self.live.values().any(|live| live.runs == Some(*job));
@@ -662,6 +710,44 @@ impl Shadow {
                 self.virtual_now = keys.fold(self.virtual_now, u64::max);
             }
             self.start(worker, &requests);
+        }
+        if self.waiting.is_empty() {
+            while let Some((request, worker)) = self.next_in_background() {
+                self.in_background.remove(&request);
+                self.run(worker, &[request]);
+            }
+        } else {
+            self.call_off();
+        }
+    }
+
+    /// The background request that was routed first of those whose best model an idle worker holds.
+    fn next_in_background(&self) -> Option<(RequestId, WorkerId)> {
+        let mut waiting: Vec<RequestId> = self.in_background.iter().copied().collect();
+        waiting.sort_by_key(|request| self.live[request].order);
+        waiting.into_iter().find_map(|request| {
+            let best = self.best(request);
+            let ready = |worker: &Worker| {
+                worker.does == Does::Idle && worker.loaded == Some(worker.target) && worker.target == best
+            };
+            Some((request, *self.where_workers(ready).first()?))
+        })
+    }
+
+    /// Ends background requests that run where something that waits could be served.
+    fn call_off(&mut self) {
+        let in_the_way = |worker: &Worker| {
+            let Does::Runs(job, requests) = &worker.does else { return None };
+            let request = requests.iter().find(|request| {
+                let live = self.live.get(request);
+                live.is_some_and(|live| live.request.background && live.runs == Some(*job))
+            });
+            request.filter(|_| self.waiting.iter().any(|waiting| self.may_serve(worker.target, *waiting)))
+        };
+        let mut called_off: Vec<RequestId> = self.workers.iter().filter_map(in_the_way).copied().collect();
+        called_off.sort();
+        for request in called_off {
+            self.cancelled(request);
         }
     }
 
@@ -777,13 +863,18 @@ impl Shadow {
     }
 
     fn start(&mut self, worker: WorkerId, requests: &[RequestId]) {
+        if let [request] = requests {
+            self.waiting.remove(request);
+            self.now_does(worker, Does::Runs(JobId(self.jobs), Vec::new()));
+            self.ease(worker, *request);
+        }
+        self.run(worker, requests);
+    }
+
+    fn run(&mut self, worker: WorkerId, requests: &[RequestId]) {
         let job = JobId(self.jobs);
         self.jobs += 1;
         self.now_does(worker, Does::Runs(job, requests.to_vec()));
-        if let [request] = requests {
-            self.waiting.remove(request);
-            self.ease(worker, *request);
-        }
         let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
         for request in requests {
             self.waiting.remove(request);

@@ -395,6 +395,7 @@ mod tests {
             number,
             key: Embedding::normalised(&[1.0]).expect("a direction"),
             tenant: tenant.map(str::to_owned),
+            origins: Vec::new(),
         };
         let all = || vec![entry(1, Some("a")), entry(2, Some("x")), entry(3, None), entry(4, Some("b"))];
         let (arrivals, tenants) = (vec![Time::ZERO; 2], Some(["b", "a"].into_iter().collect()));

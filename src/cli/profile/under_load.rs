@@ -246,7 +246,7 @@ impl Inbox for Loop {
     fn take(&mut self) -> Option<Event> {
         let id = RequestId(self.next);
         self.next += 1;
-        Some(Event::Arrived(Request { id, arrival: Time::ZERO, tenant: TenantId(0), deadline: None }))
+        Some(Event::Arrived(Request::new(id, Time::ZERO, TenantId(0))))
     }
 }
 

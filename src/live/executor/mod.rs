@@ -151,7 +151,8 @@ pub enum LiveError {
 #[derive(Debug, Default)]
 struct Request {
     prompt: Option<Embedding>,
-    work: Option<(Work, Option<ImageId>)>,
+    /// Model and steps, and the numbers of what it is made from, nearest first.
+    work: Option<(Work, Vec<u64>)>,
     picture: Option<Arc<Picture>>,
     image: Option<Embedding>,
     encoding: bool,
@@ -348,7 +349,9 @@ impl Live {
         };
         let order = Order::Run { job, work, parts: parts.iter().map(with_prompt).collect() };
         for part in parts {
-            self.requests.entry(part.request).or_default().work = Some((work, part.source));
+            // Now, while the source is there: it may be evicted by when the picture is kept.
+            let origins = part.source.map(|source| self.store.line(source)).unwrap_or_default();
+            self.requests.entry(part.request).or_default().work = Some((work, origins));
         }
         self.draw(worker, job, work.model, order);
     }
@@ -370,11 +373,10 @@ impl Live {
     fn keep(&mut self, image: ImageId) {
         let Some(request) = image.request() else { return }; // It was there before the run.
         let Some(state) = self.requests.get(&request) else { return };
-        let (Some(picture), Some((work, source))) = (&state.picture, state.work) else { return };
+        let (Some(picture), Some((work, origins))) = (&state.picture, &state.work) else { return };
         // Where images are found by their prompts, they are kept before they are embedded.
         let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
         let Setting { book, models, warn, .. } = &mut self.setting;
-        let source = source.and_then(|source| self.store.number(source));
         let record = |file| Record {
             file,
             prompt: book.prompt(request).to_string(),
@@ -382,7 +384,8 @@ impl Live {
             model: models[work.model.index()].clone(),
             seed: book.noise(request),
             steps: (work.total_steps, work.skipped_steps),
-            source,
+            source: origins.first().copied(),
+            origins: origins.clone(),
             key,
         };
         let kept = self.store.keep(image, picture.clone(), record);

@@ -4,9 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration as HostDuration, Instant};
@@ -21,12 +20,15 @@ use crate::input::InputError;
 
 mod disk;
 mod inspect;
+mod lineage;
 mod open;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use disk::{Disk, RealDisk, TestableDisk};
 pub use inspect::{Repaired, inspect, repair};
+use lineage::Lineage;
 use open::Entries;
 
 /// Digits of a number in a file's name.
@@ -51,6 +53,9 @@ pub struct Record {
     /// The number of the picture it started from, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<u64>,
+    /// Numbers of the pictures that it came from, directly or not, that were cached when it was kept; nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<u64>,
     /// What it is found by.
     pub key: Embedding,
 }
@@ -64,6 +69,17 @@ pub struct Found {
     pub key: Embedding,
     /// Who asked for it, where that is known.
     pub tenant: Option<String>,
+    /// Numbers of the pictures that it came from, as its record has them.
+    pub origins: Vec<u64>,
+}
+
+/// Outcome of a deletion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Numbers of the entries that are deleted; none, if there was no such entry.
+    pub numbers: Vec<u64>,
+    /// Numbers of the entries refined from the first, directly or not, each with its tenant where that is known.
+    pub refined: Vec<(u64, Option<String>)>,
 }
 
 /// What the disk thread is to do, in order.
@@ -103,6 +119,9 @@ struct Known {
     by_owner: BTreeMap<Option<Arc<str>>, BTreeSet<u64>>,
     /// Not on disk yet.
     unwritten: BTreeMap<ImageId, Arc<Picture>>,
+    lineage: Lineage,
+    /// Numbers of entries that are deleted and whose files are not gone yet.
+    deleted: BTreeSet<u64>,
     /// What could not be written or removed: the first of it.
     failures: Vec<String>,
     /// Bytes of pictures that wait for the disk.
@@ -126,15 +145,6 @@ fn clock() -> Instant {
     Instant::now()
 }
 
-/// Says that the thread that writes has ended, however it does.
-struct Writing(Sources);
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.0.known().is_writing = false;
-    }
-}
-
 impl Known {
     fn failed(&mut self, failure: String) {
         if self.failures.len() < MOST_FAILURES {
@@ -152,6 +162,7 @@ impl Known {
     fn remove(&mut self, image: ImageId) -> Option<u64> {
         self.unwritten.remove(&image);
         let number = self.numbers.remove(&image)?;
+        self.lineage.remove(number);
         let tenant = self.owners.remove(&number).flatten();
         if let Some(numbers) = self.by_owner.get_mut(&tenant) {
             numbers.remove(&number);
@@ -232,6 +243,9 @@ impl Sources {
     /// Likewise.
     pub fn record(&self, number: u64) -> Result<Record, String> {
         let file = self.folder.join(record_name(number));
+        if self.known().deleted.contains(&number) {
+            return Err(format!("{}: is deleted", file.display()));
+        }
         let text = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
@@ -255,14 +269,68 @@ impl Sources {
     pub fn newest(&self, tenants: Option<&[&str]>, before: Option<u64>, most: usize) -> Vec<u64> {
         let known = self.known();
         let below = ..before.unwrap_or(u64::MAX);
+        let listed = |number: &&u64| !known.deleted.contains(number);
         let Some(tenants) = tenants else {
-            return known.owners.range(below).rev().take(most).map(|(number, _)| *number).collect();
+            return known
+                .owners
+                .range(below)
+                .rev()
+                .map(|(number, _)| number)
+                .filter(listed)
+                .take(most)
+                .copied()
+                .collect();
         };
         let own = tenants.iter().filter_map(|tenant| known.by_owner.get(&Some((*tenant).into())));
-        let mut numbers: Vec<u64> = own.flat_map(|numbers| numbers.range(below).rev().take(most)).copied().collect();
+        let newest = own.flat_map(|numbers| numbers.range(below).rev().filter(listed).take(most));
+        let mut numbers: Vec<u64> = newest.copied().collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers.truncate(most);
         numbers
+    }
+
+    /// Tenant that asked for an entry, if that is known; `None` if there is no such entry.
+    #[must_use]
+    pub fn tenant(&self, number: u64) -> Option<Option<String>> {
+        let known = self.known();
+        let tenant = known.lineage.tenant(number).filter(|_| !known.deleted.contains(&number))?;
+        Some(tenant.map(str::to_owned))
+    }
+
+    /// Deletes an entry, and with `refined` what was refined from it: none is found or listed from now on, and what reads one
+    /// as its source still can. Returns what was deleted, and the images that the core is to let go. Their records are removed
+    /// by [`Sources::remove_records`], their pictures when the core releases them.
+    #[must_use]
+    pub fn delete(&self, number: u64, refined: bool) -> (Deleted, Vec<ImageId>) {
+        let mut known = self.known();
+        let cached: BTreeMap<u64, ImageId> = known.numbers.iter().map(|(image, number)| (*number, *image)).collect();
+        let is_there = |number: &u64| cached.contains_key(number) && !known.deleted.contains(number);
+        if !is_there(&number) {
+            return (Deleted::default(), Vec::new());
+        }
+        let came_of_it: Vec<u64> = known.lineage.refined(number).into_iter().filter(is_there).collect();
+        let tenant = |number: u64| known.lineage.tenant(number).flatten().map(str::to_owned);
+        let listed = came_of_it.iter().map(|number| (*number, tenant(*number))).collect();
+        let numbers: Vec<u64> = std::iter::once(number).chain(came_of_it.into_iter().filter(|_| refined)).collect();
+        known.deleted.extend(&numbers);
+        let images = numbers.iter().filter_map(|number| cached.get(number).copied()).collect();
+        (Deleted { numbers, refined: listed }, images)
+    }
+
+    /// Removes the records of deleted entries, so that no later run finds them.
+    ///
+    /// # Errors
+    /// A file cannot be removed: which and why.
+    pub fn remove_records(&self, numbers: &[u64]) -> Result<(), String> {
+        numbers.iter().try_for_each(|number| {
+            let file = self.folder.join(record_name(*number));
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(format!("{}: {error}", file.display()))
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     /// Bytes of all files of the store.
@@ -330,12 +398,16 @@ impl Store {
         let lock = open::lock(folder)?;
         open::mark(folder, encoder)?;
         let Entries { found, next, bytes, warnings } = open::entries(folder)?;
-        let known = Known { bytes, most_bytes: u64::MAX, is_writing: true, ..Known::default() };
+        let mut known = Known { bytes, most_bytes: u64::MAX, is_writing: true, ..Known::default() };
+        for Found { number, tenant, origins, .. } in &found {
+            let _ = known.lineage.insert(*number, tenant.clone(), origins);
+        }
         let sources = Sources { folder: folder.to_owned(), known: Arc::new(Mutex::new(known)) };
         let (orders, work) = channel();
         let (own, place) = (sources.clone(), folder.to_owned());
-        let writer =
-            std::thread::Builder::new().name("store".into()).spawn(move || write(&work, &place, format, &own, &disk));
+        let writer = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer::write(&work, &place, format, &own, &disk));
         let writer = writer.map_err(|error| InputError::new(folder, format!("no thread can be started: {error}")))?;
         let store = Self { sources, format, next, orders, writer, lock };
         Ok(Opened { store, found, warnings })
@@ -363,11 +435,18 @@ impl Store {
         self.sources.known().numbers.get(&image).copied()
     }
 
+    /// The number of an image, and of those that it was refined from, nearest first; empty if it is not here.
+    #[must_use]
+    pub fn line(&self, image: ImageId) -> Vec<u64> {
+        let known = self.sources.known();
+        known.numbers.get(&image).map(|number| known.lineage.line(*number)).unwrap_or_default()
+    }
+
     /// Keeps a picture: it can be read from now on, and is on disk soon. Returns whether it is kept: it is not while too
     /// much waits for the disk.
     pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) -> bool {
         let number = self.next;
-        let record = Box::new(record(picture_name(number, self.format)));
+        let mut record = Box::new(record(picture_name(number, self.format)));
         {
             let mut known = self.sources.known();
             if !Sources::reserve(&mut known, picture.bytes().len()) {
@@ -376,6 +455,7 @@ impl Store {
             self.next += 1;
             known.insert(image, number, record.tenant.as_deref());
             known.unwritten.insert(image, picture.clone());
+            record.origins = known.lineage.insert(number, record.tenant.clone(), &record.origins);
         }
         self.order(Order::Keep { image, number, picture, record });
         true
@@ -449,121 +529,10 @@ fn pause(time: HostDuration) {
     std::thread::sleep(time);
 }
 
-/// The disk thread: does everything in order. A panic in what it does is that picture's misfortune.
-fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
-    let _writing = Writing(sources.clone());
-    for order in orders {
-        let bytes = match &order {
-            Order::Keep { picture, .. } | Order::Result { picture, .. } => picture.bytes().len(),
-            Order::Remove { .. } | Order::Copy { .. } => 0,
-        };
-        sources.known().begun = Some(clock());
-        let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk)));
-        let mut known = sources.known();
-        (known.begun, known.waiting) = (None, known.waiting - bytes);
-        match done {
-            Ok(None) => {}
-            Ok(Some(failure)) => known.failed(failure),
-            Err(_) => known.failed(format!("{}: a picture panicked as it was written", folder.display())),
-        }
-    }
-}
-
-/// Does one thing. Returns what could not be done.
-fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) -> Option<String> {
-    let (what, done) = match order {
-        Order::Keep { image, number, picture, record } => {
-            let file = folder.join(picture_name(number, format));
-            let beside = folder.join(record_name(number));
-            let done = keep(disk, sources, [&file, &beside], &picture, format, &record);
-            if done.is_err() {
-                // What is not on disk is not kept: whoever needs it later is told that it is missing.
-                let _ = disk.remove(&file);
-                sources.known().left_out += 1;
-            }
-            sources.known().unwritten.remove(&image);
-            (file, done)
-        }
-        Order::Remove { number } => {
-            let record = folder.join(record_name(number));
-            let pictures =
-                [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
-            let bytes = open::bytes(pictures.iter().chain([&record]));
-            let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
-            if done.is_ok() {
-                let mut known = sources.known();
-                known.bytes = known.bytes.saturating_sub(bytes);
-            }
-            (record, done.map_err(|error| error.to_string()))
-        }
-        Order::Result { file, picture } => {
-            let done = result(disk, &file, &picture, format);
-            (file, done)
-        }
-        Order::Copy { file, number } => {
-            let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));
-            (file, done)
-        }
-    };
-    done.err().map(|error| format!("{}: {error}", what.display()))
-}
-
-fn keep(
-    disk: &impl Disk,
-    sources: &Sources,
-    [file, beside]: [&Path; 2],
-    picture: &Picture,
-    format: ImageFormat,
-    record: &Record,
-) -> Result<(), String> {
-    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
-    let record = serde_json::to_vec_pretty(record).map_err(|error| error.to_string())?;
-    let both = (bytes.len() + record.len()) as u64;
-    {
-        let known = sources.known();
-        if known.bytes + both > known.most_bytes {
-            return Err(format!("not kept: the store has {} of {} bytes", known.bytes, known.most_bytes));
-        }
-    }
-    disk.write(file, &bytes).map_err(|error| error.to_string())?;
-    disk.write(beside, &record).map_err(|error| error.to_string())?;
-    sources.known().bytes += both;
-    Ok(())
-}
-
-fn result(disk: &impl Disk, file: &Path, picture: &Picture, format: ImageFormat) -> Result<(), String> {
-    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
-    disk.write(file, &bytes).map_err(|error| error.to_string())
-}
-
 fn picture_name(number: u64, format: ImageFormat) -> String {
     format!("{number:0DIGITS$}.{}", format.extension())
 }
 
 fn record_name(number: u64) -> String {
     format!("{number:0DIGITS$}.json")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request::RequestId;
-
-    #[test]
-    fn pictures_are_listed_by_tenant_a_page_at_a_time() {
-        let sources = Sources { folder: PathBuf::from("none"), known: Arc::default() };
-        let image = |number: u64| ImageId::of_request(RequestId(number as u32));
-        for number in 0..100 {
-            let tenant = [Some("a"), Some("b"), None][number as usize % 3];
-            sources.known().insert(image(number), number, tenant);
-        }
-        assert_eq!(sources.newest(Some(&["a"]), None, 3), [99, 96, 93]);
-        assert_eq!(sources.newest(Some(&["a"]), Some(93), 3), [90, 87, 84]);
-        assert_eq!(sources.newest(Some(&["b", "a"]), Some(4), 9), [3, 1, 0]);
-        assert_eq!(sources.newest(None, Some(3), 9), [2, 1, 0]);
-        assert_eq!(sources.newest(Some(&["c"]), None, 3), [] as [u64; 0]);
-        assert_eq!((sources.owner(0), sources.owner(2)), (Ok(Some("a".into())), Ok(None)));
-        assert_eq!(sources.known().remove(image(96)), Some(96));
-        assert_eq!((sources.newest(Some(&["a"]), None, 2), sources.owner(96).is_err()), (vec![99, 93], true));
-    }
 }

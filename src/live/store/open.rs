@@ -47,6 +47,16 @@ struct Index {
     /// Who asked; an index without them, as older versions wrote it, is not used.
     #[serde(default)]
     tenants: Vec<Option<String>>,
+    /// Numbers of what each came from; likewise.
+    #[serde(default)]
+    origins: Vec<Vec<u64>>,
+}
+
+/// Part of a record that is needed when a store is opened.
+struct Known {
+    key: Embedding,
+    tenant: Option<String>,
+    origins: Vec<u64>,
 }
 
 /// What a folder holds.
@@ -176,8 +186,8 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
             continue;
         }
         let known = keys.remove(&number);
-        match known.map_or_else(|| read_record(&record).map(|record| (record.key, record.tenant)), Ok) {
-            Ok((key, tenant)) => found.push(Found { number, key, tenant }),
+        match known.map_or_else(|| read_record(&record), Ok) {
+            Ok(Known { key, tenant, origins }) => found.push(Found { number, key, tenant, origins }),
             Err(error) => warnings.push(format!("{}: {error}: left out", record.display())),
         }
     }
@@ -194,9 +204,15 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     Ok(Entries { found, next: last.map_or(0, |last| last + 1), bytes, warnings })
 }
 
-fn read_record(file: &Path) -> Result<Record, String> {
+fn read_record(file: &Path) -> Result<Known, String> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
-    serde_json::from_str(&text).map_err(|error| error.to_string())
+    let Record { key, tenant, source, mut origins, .. } =
+        serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    if origins.is_empty() {
+        // Older versions wrote the source alone; it may be gone.
+        origins.extend(source);
+    }
+    Ok(Known { key, tenant, origins })
 }
 
 /// CRC-32 of a file; none if it cannot be read.
@@ -206,8 +222,8 @@ fn checksum(file: &Path) -> Option<u32> {
     Some(crc.sum())
 }
 
-/// Keys and tenants by number; none where the index is missing or damaged.
-fn read_index(folder: &Path) -> BTreeMap<u64, (Embedding, Option<String>)> {
+/// What is known by number; nothing where the index is missing or damaged.
+fn read_index(folder: &Path) -> BTreeMap<u64, Known> {
     let read = || {
         let text = fs::read_to_string(folder.join(INDEX)).ok()?;
         let index: Index = serde_json::from_str(&text).ok()?;
@@ -216,12 +232,14 @@ fn read_index(folder: &Path) -> BTreeMap<u64, (Embedding, Option<String>)> {
             return None;
         }
         let keys = npy::read(&file).ok()?;
-        if keys.rows() != index.numbers.len() || keys.rows() != index.tenants.len() {
+        if [index.numbers.len(), index.tenants.len(), index.origins.len()] != [keys.rows(); 3] {
             return None;
         }
-        let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row)).zip(index.tenants);
+        let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row)).zip(index.tenants).zip(index.origins);
         let known = index.numbers.into_iter().zip(rows);
-        Some(known.filter_map(|(number, (key, tenant))| Some((number, (key?, tenant)))).collect())
+        let known =
+            known.filter_map(|(number, ((key, tenant), origins))| Some((number, Known { key: key?, tenant, origins })));
+        Some(known.collect())
     };
     read().unwrap_or_default()
 }
@@ -238,6 +256,7 @@ pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
         crc: None,
         numbers: found.iter().map(|entry| entry.number).collect(),
         tenants: found.iter().map(|entry| entry.tenant.clone()).collect(),
+        origins: found.iter().map(|entry| entry.origins.clone()).collect(),
     };
     let values = found.iter().flat_map(|entry| entry.key.as_slice().iter().copied());
     write_atomic(&folder.join(&index.keys), |to| npy::write(to, found.len(), dimension, values))

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::request::RequestId;
 
 fn embedding() -> Embedding {
     Embedding::normalised(&[1.0, 2.0]).expect("an embedding")
@@ -23,6 +24,7 @@ fn keep(store: &mut Store, image: u32) {
         seed,
         steps: (1, 0),
         source: None,
+        origins: Vec::new(),
         key: embedding(),
     });
 }
@@ -52,7 +54,7 @@ fn a_store_has_room_for_so_many_bytes() {
     keep(&mut store, 9);
     settled(&store);
     assert!(sources.read(ImageId::warm(9)).is_ok() && sources.is_writing());
-    assert_eq!(store.close(), Vec::<String>::new());
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
     assert!(!sources.is_writing());
     let Opened { store, found, .. } = open(folder.path());
     assert_eq!(found.len(), 2);
@@ -66,7 +68,7 @@ fn a_damaged_store_is_made_whole_and_one_of_a_newer_program_is_left() {
     let Opened { mut store, .. } = open(&place);
     (0..4).for_each(|image| keep(&mut store, image));
     assert_eq!(inspect(&place).expect_err("in use").kind(), std::io::ErrorKind::WouldBlock);
-    assert_eq!(store.close(), Vec::<String>::new());
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
     assert_eq!(inspect(&place).expect("looked at"), []);
     fs::write(place.join(record_name(0)), "{").expect("damaged");
     fs::write(place.join(picture_name(1, ImageFormat::Png)), b"\x89PNG").expect("damaged");
@@ -77,7 +79,7 @@ fn a_damaged_store_is_made_whole_and_one_of_a_newer_program_is_left() {
     assert_eq!(inspect(&place).expect("looked at"), []);
     let Opened { store, found, warnings } = open(&place);
     assert_eq!((found.len(), warnings), (1, Vec::new()));
-    assert_eq!(store.close(), Vec::<String>::new());
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
 
     fs::write(place.join(open::MARK), r#"{"version":7,"encoder":"test"}"#).expect("a mark");
     let refused = Store::open(&place, ImageFormat::Png, "test", RealDisk).expect_err("refused").to_string();
@@ -86,4 +88,22 @@ fn a_damaged_store_is_made_whole_and_one_of_a_newer_program_is_left() {
     fs::write(place.join(open::MARK), "").expect("damaged");
     assert!(repair(&place, &folder.path().join("whole")).expect("moved").done[0].contains("the whole store"));
     assert!(!place.exists());
+}
+
+#[test]
+fn pictures_are_listed_by_tenant_a_page_at_a_time() {
+    let sources = Sources { folder: PathBuf::from("none"), known: Arc::default() };
+    let image = |number: u64| ImageId::of_request(RequestId(number as u32));
+    for number in 0..100 {
+        let tenant = [Some("a"), Some("b"), None][number as usize % 3];
+        sources.known().insert(image(number), number, tenant);
+    }
+    assert_eq!(sources.newest(Some(&["a"]), None, 3), [99, 96, 93]);
+    assert_eq!(sources.newest(Some(&["a"]), Some(93), 3), [90, 87, 84]);
+    assert_eq!(sources.newest(Some(&["b", "a"]), Some(4), 9), [3, 1, 0]);
+    assert_eq!(sources.newest(None, Some(3), 9), [2, 1, 0]);
+    assert_eq!(sources.newest(Some(&["c"]), None, 3), [] as [u64; 0]);
+    assert_eq!((sources.owner(0), sources.owner(2)), (Ok(Some("a".into())), Ok(None)));
+    assert_eq!(sources.known().remove(image(96)), Some(96));
+    assert_eq!((sources.newest(Some(&["a"]), None, 2), sources.owner(96).is_err()), (vec![99, 93], true));
 }

@@ -98,6 +98,11 @@ impl Server {
         access.operator || self.may_see(access, owner)
     }
 
+    /// Whether a cached picture may be deleted: by an operator, or the tenant that it was made for.
+    pub(super) fn may_delete(&self, access: &Access, owner: Option<&str>) -> bool {
+        access.operator || self.owns(access, owner)
+    }
+
     /// Tenants whose cached pictures are listed; `None` for everybody's.
     pub(super) fn listed<'a>(&'a self, access: &'a Access) -> Option<Vec<&'a str>> {
         if access.operator {

@@ -19,7 +19,7 @@ use super::{ApiError, Server, cache, fresh_name, generations, info, jobs, pictur
 fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
     [
         ("/v1/images/generations", post(generations::generate)),
-        ("/v1/images/{id}", get(pictures::picture).delete(pictures::remove)),
+        ("/v1/images/{id}", get(pictures::picture).delete(pictures::delete)),
         ("/v1/jobs", post(jobs::submit)),
         ("/v1/jobs/{id}", get(jobs::job).delete(jobs::cancel)),
         ("/v1/jobs/{id}/events", get(jobs::events)),

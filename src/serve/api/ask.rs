@@ -5,10 +5,12 @@ use std::time::Duration as HostDuration;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Map, Value};
 
 use super::{ApiError, Caller, Server};
+use crate::request::Reuse;
 use crate::serve::desk::Ask;
 use crate::time::Duration;
 
@@ -33,6 +35,7 @@ pub(super) struct Wanted {
     pub(super) pictures: u32,
     pub(super) seed: Option<u64>,
     pub(super) deadline_s: Option<f64>,
+    pub(super) reuse: Reuse,
     pub(super) format: Format,
 }
 
@@ -43,6 +46,14 @@ const FIXED: [(&str, &[&str]); 5] = [
     ("background", &["auto", "opaque"]),
     ("moderation", &["auto", "low"]),
     ("output_format", &["png"]),
+];
+
+/// Values of the key `cache`.
+const CACHE: [(&str, Reuse); 4] = [
+    ("auto", Reuse::ALL),
+    ("no-hit", Reuse { look_up: false, keep: true }),
+    ("no-keep", Reuse { look_up: true, keep: false }),
+    ("off", Reuse::NONE),
 ];
 
 /// Reads a body of JSON in time and checks it.
@@ -67,14 +78,21 @@ impl FromRequest<Arc<Server>> for Wanted {
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::unreadable(format!("the body is no JSON: {error}")))?;
         let Value::Object(keys) = value else { return Err(ApiError::unreadable("expected an object of keys")) };
-        Self::of(&keys, server)
+        let wanted = Self::of(&keys, server)?;
+        Ok(Self { reuse: wanted.reuse.and(allowed(&parts.headers)), ..wanted })
     }
 }
 
 impl Wanted {
     fn of(keys: &Map<String, Value>, server: &Server) -> Result<Self, ApiError> {
-        let mut wanted =
-            Self { prompt: String::new(), pictures: 1, seed: None, deadline_s: None, format: Format::Base64 };
+        let mut wanted = Self {
+            prompt: String::new(),
+            pictures: 1,
+            seed: None,
+            deadline_s: None,
+            reuse: Reuse::ALL,
+            format: Format::Base64,
+        };
         let [width, height] = server.size;
         for (key, value) in keys {
             let wrong = |accepted: &str| Err(ApiError::wrong(key, format!("{key}: expected {accepted}")));
@@ -115,6 +133,10 @@ impl Wanted {
                 "deadline_s" => match value.as_f64().filter(|seconds| (1e-3..=1e7).contains(seconds)) {
                     Some(seconds) => wanted.deadline_s = Some(seconds),
                     None => return wrong("seconds, from 0.001 to 10000000"),
+                },
+                "cache" => match CACHE.iter().find(|(name, _)| value.as_str() == Some(*name)) {
+                    Some((_, reuse)) => wanted.reuse = *reuse,
+                    None => return wrong(&format!("one of {}", CACHE.map(|(name, _)| name).join(", "))),
                 },
                 "user" => {
                     if !value.is_string() {
@@ -159,10 +181,22 @@ impl Wanted {
             tenant: caller.id,
             seed: self.seed.map(|seed| (seed, u64::from(picture))),
             deadline: self.deadline_s.map(Duration::from_seconds_saturating),
+            reuse: self.reuse,
             progress: None,
         };
         (0..self.pictures).map(ask).collect()
     }
+}
+
+/// Use of the image cache that a request's headers allow: `no-cache` and `no-store` mean what they mean to any HTTP cache, and
+/// other directives are ignored, as HTTP has it.
+fn allowed(headers: &HeaderMap) -> Reuse {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let directives = values.flat_map(|value| value.split(',')).map(str::trim);
+    directives.fold(Reuse::ALL, |reuse, directive| Reuse {
+        look_up: reuse.look_up && !directive.eq_ignore_ascii_case("no-cache"),
+        keep: reuse.keep && !directive.eq_ignore_ascii_case("no-store"),
+    })
 }
 
 /// A whole number, however it is written.
@@ -173,7 +207,8 @@ fn count(value: &Value) -> Option<u64> {
 }
 
 /// Keys that may be null.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
+    "cache",
     "n",
     "size",
     "response_format",

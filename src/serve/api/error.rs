@@ -50,6 +50,10 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("not_found"), message)
     }
 
+    pub(super) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_error", Some("forbidden"), message)
+    }
+
     pub(super) fn method_not_allowed() -> Self {
         let message = "the address takes other methods";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", None, message)

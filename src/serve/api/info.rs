@@ -8,7 +8,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{Access, ApiError, Id, Operator, Server, Shared};
+use super::{Access, ApiError, Id, Operator, Server, Shared, audits};
 use crate::serve::desk::Window;
 
 /// The name of the whole: whichever model serves.
@@ -38,15 +38,21 @@ pub(super) async fn model(State(server): Shared, _: Access, Id(id): Id) -> Resul
 
 /// `GET /v1/status`: the whole server for an operator, a tenant's own figures for a tenant.
 pub(super) async fn status(State(server): Shared, access: Access) -> Result<Response, ApiError> {
-    if access.operator {
+    let audited = audits::seen(&server, &access).await;
+    let (windows, workers, counts) = if access.operator {
         let (windows, workers, counts) = server.desk.lately();
-        let mut status = described_status(&server, &windows, counts);
+        (windows, Some(workers), counts)
+    } else {
+        // Workers draw for everybody: what they hold and do would tell of others' requests.
+        let (windows, counts) = server.desk.lately_of(access.caller()?.id);
+        (windows, None, counts)
+    };
+    let mut status = described_status(&server, &windows, counts);
+    if let Some(workers) = workers {
         status["workers"] = json!(workers);
-        return Ok(super::json(StatusCode::OK, &status));
     }
-    // Workers draw for everybody: what they hold and do would tell of others' requests.
-    let (windows, counts) = server.desk.lately_of(access.caller()?.id);
-    Ok(super::json(StatusCode::OK, &described_status(&server, &windows, counts)))
+    status["audit"] = audited.map_or(Value::Null, |kept| audits::described(&server, &kept));
+    Ok(super::json(StatusCode::OK, &status))
 }
 
 fn described_status(server: &Server, windows: &[Window], [queued, running, cached]: [u64; 3]) -> Value {
@@ -68,12 +74,14 @@ fn described_status(server: &Server, windows: &[Window], [queued, running, cache
     })
 }
 
-pub(super) async fn metrics(State(server): Shared, _: Operator) -> Response {
+pub(super) async fn metrics(State(server): Shared, access: Access, _: Operator) -> Response {
+    let audited = audits::seen(&server, &access).await.unwrap_or_default();
+    let skipped = server.desk.audits().map(crate::serve::audit::Audits::skipped).unwrap_or_default();
     let (_, workers, counts) = server.desk.lately();
     let sources = server.sources.clone();
     let bytes = tokio::task::spawn_blocking(move || sources.bytes()).await.unwrap_or(0);
     server.desk.meter().disk(server.desk.recording().is_some(), server.upkeep.free(), server.sources.left_out());
-    let text = server.desk.meter().text(counts, &workers, bytes);
+    let text = server.desk.meter().text(counts, &workers, bytes, &audited, &skipped);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

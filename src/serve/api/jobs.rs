@@ -125,6 +125,7 @@ pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted
         pictures: wanted.pictures,
         seed: wanted.seed,
         deadline_s: wanted.deadline_s,
+        reuse: wanted.reuse,
         status: Status::Queued,
         made: Vec::new(),
         error: None,
@@ -199,6 +200,10 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
     }
     if job.status == Status::Cancelled {
         job.error = None;
+    }
+    if !job.reuse.keep {
+        // It was there to begin the job again.
+        job.prompt.clear();
     }
     files
 }

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 mod access;
 mod answers;
 mod ask;
+mod audits;
 mod cache;
 mod error;
 mod generations;

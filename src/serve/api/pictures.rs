@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -188,14 +188,75 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
     Ok((headers, bytes).into_response())
 }
 
-/// `DELETE /v1/images/{id}`: removes a result of this tenant from the ledger, then its file. Cached pictures are not
-/// results.
-pub(super) async fn remove(State(server): Shared, access: Access, Id(id): Id) -> Result<Response, ApiError> {
+/// `DELETE /v1/images/{id}`: of a result, its row in the ledger and its file; of a cached picture, its entry.
+pub(super) async fn delete(
+    State(server): Shared,
+    access: Access,
+    Id(id): Id,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = query.unwrap_or_default();
+    if PictureIds::is_cached(&id) {
+        return delete_cached(&server, &access, &id, removes_refined(&query)?).await;
+    }
     let known = server.ledger.picture(&id)?;
     let own = known.filter(|known| server.owns(&access, known.tenant.as_deref()));
     own.ok_or_else(|| ApiError::not_found("there is no such image of this key's tenant"))?;
     for gone in server.ledger.write(vec![Entry::Remove(id.clone())]).await?.pictures {
         let _ = tokio::fs::remove_file(picture_file(&server.results, &gone)).await;
     }
-    Ok(super::json(StatusCode::OK, &json!({ "id": id, "object": "image", "deleted": true })))
+    Ok(super::json(StatusCode::OK, &json!({ "id": id, "object": "image.deleted", "deleted": true })))
+}
+
+/// Deletes a cached picture: nobody finds it from now on, and its files go. Says what was refined from it, and deletes that,
+/// too, if `remove` says so.
+async fn delete_cached(server: &Arc<Server>, access: &Access, id: &str, remove: bool) -> Result<Response, ApiError> {
+    let missing = || ApiError::not_found("there is no such cached image for this key");
+    let number = server.ids.number(id).ok_or_else(missing)?;
+    let owner = server.sources.owner(number).map_err(|_| missing())?;
+    if !server.may_see_cached(access, owner.as_deref()) {
+        return Err(missing());
+    }
+    if !server.may_delete(access, owner.as_deref()) {
+        return Err(ApiError::forbidden("the image was made for another tenant: only that one may delete it"));
+    }
+    let deleted = server.desk.delete(server.sources.clone(), number, remove).await;
+    let deleted = deleted.map_err(|_| ApiError::draining())?;
+    if deleted.numbers.is_empty() {
+        return Err(missing());
+    }
+    let (sources, numbers) = (server.sources.clone(), deleted.numbers);
+    // Without its record no later start of the program finds a picture, however this one ends.
+    let removed = tokio::task::spawn_blocking(move || sources.remove_records(&numbers)).await;
+    removed.map_err(|error| error.to_string()).and_then(|removed| removed).map_err(|error| {
+        tracing::error!(picture = id, error, "the record of a deleted picture is still there");
+        ApiError::failed("the image is no longer found, but comes back with a restart of the server")
+    })?;
+    let (seen, others): (Vec<_>, Vec<_>) =
+        deleted.refined.iter().partition(|(_, tenant)| server.may_see_cached(access, tenant.as_deref()));
+    let refined: Vec<String> = seen.iter().map(|(number, _)| server.ids.name(*number)).collect();
+    let answer = json!({
+        "id": id,
+        "object": "image.deleted",
+        "deleted": true,
+        "refined": refined,
+        "refined_deleted": remove,
+        // How many others have is nobody's business with keys.
+        "others": access.operator.then_some(others.len()),
+    });
+    Ok(super::json(StatusCode::OK, &answer))
+}
+
+/// Whether a query asks to delete what was refined from a picture, too.
+fn removes_refined(query: &str) -> Result<bool, ApiError> {
+    let mut removes = false;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        removes = match pair.split_once('=').unwrap_or((pair, "")) {
+            ("refined", "keep") => false,
+            ("refined", "remove") => true,
+            ("refined", _) => return Err(ApiError::wrong("refined", "refined: expected keep or remove")),
+            (other, _) => return Err(ApiError::wrong(other, format!("{other}: is not known here"))),
+        };
+    }
+    Ok(removes)
 }

@@ -77,6 +77,7 @@ async fn bring_to_an_end(
         pictures: job.pictures,
         seed: job.seed,
         deadline_s: job.deadline_s,
+        reuse: job.reuse,
         format: Format::Url,
     };
     loop {

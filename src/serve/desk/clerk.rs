@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
+use super::audits::{Due, Role};
 use super::figures::{AllFigures, Figures};
 use super::history::{History, Window, WorkerNow};
-use super::{Ask, Came, Desk, Facts, Inner, View};
+use super::{Ask, Came, Deletion, Desk, Facts, Inner, View, What};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::executor::Book;
 use crate::live::picture::Picture;
+use crate::live::store::Deleted;
 use crate::replay::{Inbox, Next};
 use crate::request::{Outcome, Request, RequestId, TenantId};
 use crate::scheduler::{Action, DecisionKind, Event, Note};
@@ -32,6 +34,8 @@ pub(super) struct State {
     pictures: BTreeMap<ImageId, Cached>,
     tenants: AllFigures,
     pub(super) traffic: Option<Traffic>,
+    /// Audits that are asked for and have not ended.
+    pub(super) auditing: usize,
 }
 
 /// A cached picture.
@@ -48,6 +52,7 @@ pub(super) struct Open {
     pub(super) request: Request,
     pub(super) ask: Ask,
     pub(super) view: View,
+    pub(super) role: Role,
     /// Who waits for its end.
     pub(super) over: Option<oneshot::Sender<View>>,
 }
@@ -56,7 +61,7 @@ impl State {
     pub(super) fn new(facts: &Facts, traffic: Option<Traffic>) -> Self {
         let history = History::new(facts);
         let (open, pictures, tenants) = (BTreeMap::new(), BTreeMap::new(), AllFigures::new(facts));
-        Self { open, running: 0, history, cached: 0, pictures, tenants, traffic }
+        Self { open, running: 0, history, cached: 0, pictures, tenants, traffic, auditing: 0 }
     }
 
     /// Forgets all that has not ended; who waits for it hears that nothing will come.
@@ -66,10 +71,18 @@ impl State {
     }
 
     fn arrived(&mut self, open: Open) {
-        if let Some(traffic) = &mut self.traffic {
+        if let Some(traffic) = self.traffic.as_mut().filter(|_| !open.role.is_audit()) {
             traffic.arrived(&open.request, &open.ask.prompt, open.ask.deadline);
         }
         self.open.insert(open.request.id, open);
+    }
+
+    pub(super) fn open(&self, id: RequestId) -> Option<&Open> {
+        self.open.get(&id)
+    }
+
+    pub(super) fn open_mut(&mut self, id: RequestId) -> Option<&mut Open> {
+        self.open.get_mut(&id)
     }
 
     /// Changes how a request stands, and tells who follows it.
@@ -113,7 +126,9 @@ impl State {
 pub struct Arrivals {
     desk: Desk,
     came: Vec<Came>,
-    taken: VecDeque<(Time, Event)>,
+    taken: VecDeque<(Time, What)>,
+    /// Deletions that the loop has taken, and what they deleted.
+    deleted: Vec<(oneshot::Sender<Deleted>, Deleted)>,
 }
 
 impl Desk {
@@ -125,7 +140,7 @@ impl Desk {
     /// The loop's inbox; there is one loop.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
-        Arrivals { desk: self.clone(), came: Vec::new(), taken: VecDeque::new() }
+        Arrivals { desk: self.clone(), came: Vec::new(), taken: VecDeque::new(), deleted: Vec::new() }
     }
 }
 
@@ -141,8 +156,8 @@ impl Arrivals {
         if !self.came.is_empty() {
             let mut state = lock(&inner.state);
             for came in self.came.drain(..) {
-                came.open.into_iter().for_each(|open| state.arrived(open));
-                self.taken.push_back((came.time, came.event));
+                came.open.into_iter().for_each(|open| state.arrived(inner.drawn(open)));
+                self.taken.push_back((came.time, came.what));
             }
         }
         draining
@@ -151,6 +166,11 @@ impl Arrivals {
 
 impl Inbox for Arrivals {
     fn next(&mut self) -> Next {
+        // The loop is through with what it took.
+        for (done, deleted) in self.deleted.drain(..) {
+            // Nobody may wait any more.
+            let _ = done.send(deleted);
+        }
         let draining = self.taken.is_empty() && self.hear();
         match self.taken.front() {
             Some((time, _)) => Next::At(*time),
@@ -161,8 +181,15 @@ impl Inbox for Arrivals {
     }
 
     fn take(&mut self) -> Option<Event> {
-        if let Some((_, event)) = self.taken.pop_front() {
-            return Some(event);
+        match self.taken.pop_front() {
+            Some((_, What::Event(event))) => return Some(event),
+            Some((_, What::Deletion(Deletion { sources, number, refined, done }))) => {
+                // In the loop's own thread: what is kept until now is found, and nothing is kept in between.
+                let (deleted, images) = sources.delete(number, refined);
+                self.deleted.push((done, deleted));
+                return Some(Event::Withdrawn { images, refined });
+            }
+            None => {}
         }
         let ends = self.desk.is_draining() && !self.desk.0.drained.swap(true, Ordering::Relaxed);
         ends.then_some(Event::Drain)
@@ -181,8 +208,8 @@ impl Book for Desk {
     }
 
     fn noise(&self, request: RequestId) -> (u64, u64) {
-        let asked = lock(&self.0.state).open.get(&request).and_then(|open| open.ask.seed);
-        asked.unwrap_or((self.0.facts.seed, u64::from(request.0)))
+        let state = lock(&self.0.state);
+        state.open.get(&request).map_or((self.0.facts.seed, u64::from(request.0)), |open| self.0.noise(open))
     }
 
     fn result(&self, _: RequestId) -> Option<PathBuf> {
@@ -233,6 +260,7 @@ impl Book for Desk {
 /// The desk as a journal: what happens to requests, workers and the cache.
 impl Journal for Desk {
     fn record(&mut self, time: Time, record: Record<'_>) {
+        let mut due = None;
         let mut state = lock(&self.0.state);
         state.history.advance(time, self.0.waiting.load(Ordering::Relaxed));
         match record {
@@ -244,10 +272,12 @@ impl Journal for Desk {
                     self.0.workerless.store(since, Ordering::Relaxed);
                 }
                 if let Event::Arrived(request) = event
+                    && !request.background
                     && let Some(figures) = self.0.figures(&mut state, time, Some(request.tenant))
                 {
                     figures.history.arrived();
                 }
+                due = self.0.heard(&mut state, event);
                 if let Some(traffic) = &mut state.traffic {
                     traffic.event(event);
                 }
@@ -256,6 +286,10 @@ impl Journal for Desk {
                 state.history.action(action);
                 self.0.follow(&mut state, time, action);
             }
+        }
+        drop(state);
+        if let Some(Due { ask, hit }) = due {
+            self.audit(ask, hit);
         }
     }
 }
@@ -275,11 +309,13 @@ impl Inner {
                 let visible =
                     picture.filter(|picture| tenant.is_some_and(|own| self.facts.may_see(own, picture.owner)));
                 let source = visible.and_then(|picture| picture.number);
-                state.history.routed(decision.kind.is_hit());
-                if let Some(figures) = self.figures(state, time, tenant) {
-                    figures.history.routed(decision.kind.is_hit());
+                if !state.audits(*request) {
+                    state.history.routed(decision.kind.is_hit());
+                    if let Some(figures) = self.figures(state, time, tenant) {
+                        figures.history.routed(decision.kind.is_hit());
+                    }
+                    self.meter.routed(decision);
                 }
-                self.meter.routed(decision);
                 state.update(*request, |view| (view.decision, view.source) = (Some(*decision), source));
             }
             Action::Note(Note::Eased { request, skipped_steps }) => state.update(*request, |view| {
@@ -295,7 +331,7 @@ impl Inner {
                         view.started = Some((time, work.model));
                         view.step = work.skipped_steps;
                     });
-                    if first {
+                    if first && !state.audits(part.request) {
                         self.started(state, time, part.request);
                     }
                 }
@@ -340,6 +376,10 @@ impl Inner {
     }
 
     fn finished(&self, state: &mut State, time: Time, request: RequestId, outcome: &Outcome) {
+        if state.audits(request) {
+            self.audit_ended(state, outcome);
+            return;
+        }
         let Some(View { arrived, decision, started, .. }) = state.open.get(&request).map(|open| &open.view) else {
             return;
         };

@@ -137,7 +137,7 @@ impl History {
 
     pub(super) fn event(&mut self, now: Time, event: &Event) {
         match event {
-            Event::Arrived(_) => self.arrived(),
+            Event::Arrived(request) if !request.background => self.arrived(),
             Event::JobCompleted { worker, .. } | Event::ModelLoaded { worker } => {
                 self.is(*worker, "idle");
                 self.found(*worker);

@@ -9,20 +9,24 @@ use std::time::Duration as HostDuration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::audit::Audits;
 use super::lock;
 use super::meter::Meter;
 use super::traffic::Traffic;
 use crate::live::executor::Clock;
 use crate::live::picture::Picture;
+use crate::live::store::{Deleted, Sources};
 use crate::model::ModelId;
-use crate::request::{Outcome, Request, RequestId, TenantId};
+use crate::request::{Outcome, Request, RequestId, Reuse, TenantId};
 use crate::scheduler::{Decision, Event};
 use crate::time::{Duration, Time};
 
+mod audits;
 mod clerk;
 mod figures;
 mod history;
 
+use audits::Role;
 pub use clerk::Arrivals;
 use clerk::{Open, State};
 pub use history::{Window, WorkerNow};
@@ -38,6 +42,8 @@ pub struct Ask {
     pub seed: Option<(u64, u64)>,
     /// When it should be done, counted from now.
     pub deadline: Option<Duration>,
+    /// Use of the image cache that it allows.
+    pub reuse: Reuse,
     /// Who is told of every change on the way, if anybody is.
     pub progress: Option<watch::Sender<View>>,
 }
@@ -147,6 +153,8 @@ struct Inner {
     /// Of the loop, once it runs: its clock, and what wakes it.
     run: OnceLock<(Clock, Box<dyn Fn() + Send + Sync>)>,
     meter: Meter,
+    /// `None` where hits are not audited.
+    audits: Option<Audits>,
 }
 
 /// What the loop has not heard of.
@@ -162,14 +170,31 @@ struct Queue {
 /// Something that came: an arrival brings its request with it.
 struct Came {
     time: Time,
-    event: Event,
+    what: What,
     open: Option<Open>,
+}
+
+/// News for the loop.
+enum What {
+    Event(Event),
+    /// Cached pictures are deleted; the loop finds which when it takes this.
+    Deletion(Deletion),
+}
+
+/// A cached picture that is to be deleted.
+struct Deletion {
+    sources: Sources,
+    number: u64,
+    /// Whether what was refined from it is deleted, too.
+    refined: bool,
+    /// Told what was deleted.
+    done: oneshot::Sender<Deleted>,
 }
 
 impl Desk {
     /// A desk at which nobody has asked for anything.
     #[must_use]
-    pub fn new(facts: Facts, meter: Meter, traffic: Option<Traffic>) -> Self {
+    pub fn new(facts: Facts, meter: Meter, traffic: Option<Traffic>, audits: Option<Audits>) -> Self {
         let state = Mutex::new(State::new(&facts, traffic));
         let shares = (0..facts.tenants.len().max(1)).map(|_| AtomicUsize::new(0)).collect();
         Self(Arc::new(Inner {
@@ -183,6 +208,7 @@ impl Desk {
             drained: AtomicBool::new(false),
             run: OnceLock::new(),
             meter,
+            audits,
         }))
     }
 
@@ -195,6 +221,12 @@ impl Desk {
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// Its audits of hits; `None` where hits are not audited.
+    #[must_use]
+    pub fn audits(&self) -> Option<&Audits> {
+        self.0.audits.as_ref()
     }
 
     /// Its counters.
@@ -258,9 +290,29 @@ impl Desk {
     pub fn cancel(&self, id: RequestId) {
         let mut queue = lock(&self.0.queue);
         let time = self.now();
-        queue.incoming.push(Came { time, event: Event::Cancelled(id), open: None });
+        queue.incoming.push(Came { time, what: What::Event(Event::Cancelled(id)), open: None });
         drop(queue);
         self.wake();
+    }
+
+    /// Takes a cached picture out of the cache, and with `refined` what was refined from it. Returns what was deleted once
+    /// nothing can find it any more.
+    ///
+    /// # Errors
+    /// The server is being shut down.
+    pub async fn delete(&self, sources: Sources, number: u64, refined: bool) -> Result<Deleted, Refused> {
+        let (done, deleted) = oneshot::channel();
+        {
+            let mut queue = lock(&self.0.queue);
+            // Under the lock: what comes before the loop is told to end is heard by it.
+            if self.is_draining() {
+                return Err(Refused::Draining);
+            }
+            let what = What::Deletion(Deletion { sources, number, refined, done });
+            queue.incoming.push(Came { time: self.now(), what, open: None });
+        }
+        self.wake();
+        deleted.await.map_err(|_| Refused::Draining)
     }
 
     /// Takes nothing more in; the loop ends when what is in has ended.
@@ -346,18 +398,23 @@ impl Inner {
 }
 
 impl Queue {
+    fn next_id(&mut self) -> RequestId {
+        let id = RequestId(self.next);
+        self.next = self.next.wrapping_add(1);
+        id
+    }
+
     fn take_in(&mut self, now: Time, seed: u64, mut ask: Ask) -> Ticket {
         let asked = self.asked.entry(ask.tenant).or_default();
         ask.seed = ask.seed.or(Some((seed, *asked)));
         *asked += 1;
-        let id = RequestId(self.next);
-        self.next = self.next.wrapping_add(1);
+        let id = self.next_id();
         let deadline = ask.deadline.map(|deadline| now + deadline);
-        let request = Request { id, arrival: now, tenant: ask.tenant, deadline };
+        let request = Request { deadline, reuse: ask.reuse, ..Request::new(id, now, ask.tenant) };
         let (over, ended) = oneshot::channel();
         let view = View { arrived: now, ..View::default() };
-        let open = Open { request, ask, view, over: Some(over) };
-        self.incoming.push(Came { time: now, event: Event::Arrived(request), open: Some(open) });
+        let open = Open { request, ask, view, role: Role::default(), over: Some(over) };
+        self.incoming.push(Came { time: now, what: What::Event(Event::Arrived(request)), open: Some(open) });
         Ticket { id, over: ended }
     }
 }

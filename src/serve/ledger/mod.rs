@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::clock::HostClock;
 use crate::live::faults::Faults;
+use crate::request::Reuse;
 use writer::{Answer, Orders};
 
 mod backend;
@@ -84,6 +85,9 @@ pub struct Job {
     pub seed: Option<u64>,
     /// Seconds from its arrival in which it should be done.
     pub deadline_s: Option<f64>,
+    /// Use of the image cache that it allows.
+    #[serde(default, skip_serializing_if = "Reuse::is_all")]
+    pub reuse: Reuse,
     /// How it stands.
     pub status: Status,
     /// How each picture came about, as it is answered.

@@ -370,8 +370,25 @@ function showStatus(status) {
     return make("tr", {}, make("th", { scope: "row" }, String(worker)), ...cells);
   });
   byId("workers").tBodies[0].replaceChildren(...rows);
+  showAudits(status.audit);
   if (status.cache_images !== cached && byId("cache").childElementCount === 0) refresh();
   cached = status.cache_images;
+}
+
+/** What hits keep of the large model's quality; nothing where hits are not audited. */
+function showAudits(audit) {
+  byId("audit").hidden = !audit;
+  if (!audit) return;
+  const of = `The large model draws ${percent(audit.share)} of the hits as well.`;
+  byId("audit-note").textContent = audit.kept.length > 0 ? of : `${of} None has been compared yet.`;
+  byId("audits").parentElement.hidden = audit.kept.length === 0;
+  const share = (value) => `${(value * 100).toFixed(1)} %`;
+  const rows = audit.kept.map(({ tenant, skipped_steps: skipped, audited, kept, low, high }) => {
+    const interval = typeof low === "number" ? `${share(low)} to ${share(high)}` : "too few to say";
+    const cells = [tenant ?? "everybody", String(audited), typeof kept === "number" ? share(kept) : "nothing", interval];
+    return make("tr", {}, make("th", { scope: "row" }, String(skipped)), ...cells.map((text) => make("td", {}, text)));
+  });
+  byId("audits").tBodies[0].replaceChildren(...rows);
 }
 
 let cached = 0;

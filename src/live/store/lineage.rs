@@ -1,0 +1,96 @@
+//! Which cached pictures were refined from which, by their numbers in the store. Kept up as pictures come and go, so that a
+//! deletion finds what came of a picture at once, also where a picture in between has been evicted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A cached picture.
+#[derive(Debug)]
+struct Member {
+    tenant: Option<String>,
+    /// Cached pictures that it was refined from, directly or not.
+    origins: Vec<u64>,
+}
+
+/// The lineage of all cached pictures.
+#[derive(Debug, Default)]
+pub(super) struct Lineage {
+    members: BTreeMap<u64, Member>,
+    /// The members whose origins a picture is among.
+    refined: BTreeMap<u64, BTreeSet<u64>>,
+}
+
+impl Lineage {
+    /// Takes a picture in. `origins` are the numbers of what it was refined from, nearest first; the first is enough.
+    /// Returns those that are still cached, with their own origins, nearest first.
+    pub(super) fn insert(&mut self, number: u64, tenant: Option<String>, origins: &[u64]) -> Vec<u64> {
+        let mut all = Vec::with_capacity(origins.len());
+        for origin in origins {
+            let Some(member) = self.members.get(origin) else { continue };
+            for found in std::iter::once(origin).chain(&member.origins) {
+                if !all.contains(found) && self.members.contains_key(found) {
+                    all.push(*found);
+                }
+            }
+        }
+        for origin in &all {
+            self.refined.entry(*origin).or_default().insert(number);
+        }
+        self.members.insert(number, Member { tenant, origins: all.clone() });
+        all
+    }
+
+    /// A picture is gone. What was refined from it keeps its other origins.
+    pub(super) fn remove(&mut self, number: u64) {
+        self.refined.remove(&number);
+        let Some(member) = self.members.remove(&number) else { return };
+        for origin in member.origins {
+            if let Some(refined) = self.refined.get_mut(&origin) {
+                refined.remove(&number);
+                if refined.is_empty() {
+                    self.refined.remove(&origin);
+                }
+            }
+        }
+    }
+
+    /// Returns a picture and what it was refined from, nearest first.
+    pub(super) fn line(&self, number: u64) -> Vec<u64> {
+        let origins = self.members.get(&number).map_or(&[][..], |member| &member.origins);
+        let cached = |origin: &&u64| self.members.contains_key(*origin);
+        std::iter::once(number).chain(origins.iter().filter(cached).copied()).collect()
+    }
+
+    /// Returns what was refined from a picture, directly or not, oldest first.
+    pub(super) fn refined(&self, number: u64) -> Vec<u64> {
+        self.refined.get(&number).into_iter().flatten().copied().collect()
+    }
+
+    /// Returns the tenant that asked for a picture, if that is known; `None` if there is no such picture.
+    pub(super) fn tenant(&self, number: u64) -> Option<Option<&str>> {
+        self.members.get(&number).map(|member| member.tenant.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_a_picture_is_found_when_what_lies_between_is_gone() {
+        let mut lineage = Lineage::default();
+        assert!(lineage.insert(0, Some("a".to_owned()), &[]).is_empty());
+        assert_eq!(lineage.insert(1, None, &[0]), [0]);
+        assert_eq!(lineage.insert(2, None, &[1]), [1, 0]);
+        assert!(lineage.insert(3, None, &[7]).is_empty(), "what is not cached is left out");
+        assert_eq!((lineage.refined(0), lineage.line(2)), (vec![1, 2], vec![2, 1, 0]));
+        lineage.remove(1);
+        assert_eq!((lineage.refined(0), lineage.refined(1), lineage.line(2)), (vec![2], vec![], vec![2, 0]));
+        // A picture whose source left while it was drawn.
+        assert_eq!(lineage.insert(4, None, &[1, 0]), [0]);
+        assert_eq!((lineage.refined(0), lineage.tenant(0), lineage.tenant(1)), (vec![2, 4], Some(Some("a")), None));
+        for number in [0, 2, 3, 4] {
+            lineage.remove(number);
+        }
+        assert!(lineage.members.is_empty() && lineage.refined.is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! The thread that writes to the disk: what it is told, in order. What one picture meets there is no other picture's
+//! misfortune.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::Receiver;
+
+use super::{Disk, Order, Record, Sources, clock, open, picture_name, record_name};
+use crate::live::picture::Picture;
+use crate::live::settings::ImageFormat;
+
+/// Says that the thread that writes has ended, however it does.
+struct Writing(Sources);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.known().is_writing = false;
+    }
+}
+
+/// The disk thread: does everything in order. A panic in what it does is that picture's misfortune.
+pub(super) fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
+    let _writing = Writing(sources.clone());
+    for order in orders {
+        let bytes = match &order {
+            Order::Keep { picture, .. } | Order::Result { picture, .. } => picture.bytes().len(),
+            Order::Remove { .. } | Order::Copy { .. } => 0,
+        };
+        sources.known().begun = Some(clock());
+        let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk)));
+        let mut known = sources.known();
+        (known.begun, known.waiting) = (None, known.waiting - bytes);
+        match done {
+            Ok(None) => {}
+            Ok(Some(failure)) => known.failed(failure),
+            Err(_) => known.failed(format!("{}: a picture panicked as it was written", folder.display())),
+        }
+    }
+}
+
+/// Does one thing. Returns what could not be done.
+fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) -> Option<String> {
+    let (what, done) = match order {
+        Order::Keep { image, number, picture, record } => {
+            let file = folder.join(picture_name(number, format));
+            let beside = folder.join(record_name(number));
+            let done = keep(disk, sources, [&file, &beside], &picture, format, &record);
+            if done.is_err() {
+                // What is not on disk is not kept: whoever needs it later is told that it is missing.
+                let _ = disk.remove(&file);
+                sources.known().left_out += 1;
+            }
+            let deleted = {
+                let mut known = sources.known();
+                known.unwritten.remove(&image);
+                known.deleted.contains(&number)
+            };
+            // It was deleted while it was being written: whoever deleted it found no record to remove.
+            let done = if deleted { done.and(sources.remove_records(&[number])) } else { done };
+            (file, done)
+        }
+        Order::Remove { number } => {
+            let record = folder.join(record_name(number));
+            let pictures =
+                [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
+            let bytes = open::bytes(pictures.iter().chain([&record]));
+            let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
+            if done.is_ok() {
+                let mut known = sources.known();
+                known.bytes = known.bytes.saturating_sub(bytes);
+            }
+            sources.known().deleted.remove(&number);
+            (record, done.map_err(|error| error.to_string()))
+        }
+        Order::Result { file, picture } => {
+            let done = result(disk, &file, &picture, format);
+            (file, done)
+        }
+        Order::Copy { file, number } => {
+            let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));
+            (file, done)
+        }
+    };
+    done.err().map(|error| format!("{}: {error}", what.display()))
+}
+
+fn keep(
+    disk: &impl Disk,
+    sources: &Sources,
+    [file, beside]: [&Path; 2],
+    picture: &Picture,
+    format: ImageFormat,
+    record: &Record,
+) -> Result<(), String> {
+    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
+    let record = serde_json::to_vec_pretty(record).map_err(|error| error.to_string())?;
+    let both = (bytes.len() + record.len()) as u64;
+    {
+        let known = sources.known();
+        if known.bytes + both > known.most_bytes {
+            return Err(format!("not kept: the store has {} of {} bytes", known.bytes, known.most_bytes));
+        }
+    }
+    disk.write(file, &bytes).map_err(|error| error.to_string())?;
+    disk.write(beside, &record).map_err(|error| error.to_string())?;
+    sources.known().bytes += both;
+    Ok(())
+}
+
+fn result(disk: &impl Disk, file: &Path, picture: &Picture, format: ImageFormat) -> Result<(), String> {
+    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
+    disk.write(file, &bytes).map_err(|error| error.to_string())
+}

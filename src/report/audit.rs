@@ -1,0 +1,84 @@
+//! The report on a server's audits: the quality that hits keep of the large model's, by skipped steps and tenant.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::calibration::audit::{Kept, LEAST};
+
+const HEADER: [&str; 7] =
+    ["skipped steps", "tenant", "audited hits", "score of the hits", "of the large model", "kept", "95 % interval"];
+
+/// Cells of a row.
+fn cells(kept: &Kept) -> [String; 7] {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let score = |score: Option<f64>| score.map_or_else(String::new, |score| format!("{score:.4}"));
+    let interval = kept.interval().map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
+    [
+        kept.skipped_steps.map_or_else(|| "all".to_owned(), |skipped| skipped.to_string()),
+        kept.tenant.clone().unwrap_or_else(|| "all".to_owned()),
+        kept.audited.to_string(),
+        score(kept.worth.map(|worth| worth.quality)),
+        score(kept.worth.map(|worth| worth.large)),
+        kept.worth.map_or_else(String::new, |worth| percent(worth.ratio)),
+        interval.unwrap_or_else(|| format!("fewer than {LEAST}")),
+    ]
+}
+
+/// Returns the content of `audit.md`.
+#[must_use]
+pub fn markdown(kept: &[Kept]) -> String {
+    let mut text = "# What hits keep of quality\n\nThe large model drew these hits' prompts as well; scores are the encoder's \
+                    similarity of prompt and picture, and what is kept is the ratio of their means, with the interval of \
+                    1,000 draws of the hits.\n\n"
+        .to_owned();
+    // A string takes what is written to it.
+    let _ = writeln!(text, "| {} |\n|{}", HEADER.join(" | "), " ---: |".repeat(HEADER.len()));
+    for row in kept {
+        // A tenant's name may have anything in it.
+        let _ = writeln!(text, "| {} |", cells(row).map(|cell| cell.replace('|', "\\|")).join(" | "));
+    }
+    text
+}
+
+/// Returns the table for a terminal.
+#[must_use]
+pub fn terminal(kept: &[Kept]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(HEADER);
+    for row in kept {
+        table.add_row(cells(row));
+    }
+    table.to_string()
+}
+
+/// Returns the rows as JSON.
+#[must_use]
+pub fn json(kept: &[Kept]) -> Value {
+    let row = |kept: &Kept| {
+        json!({
+            "tenant": kept.tenant,
+            "skipped_steps": kept.skipped_steps,
+            "audited": kept.audited,
+            "hit_score": kept.worth.map(|worth| worth.quality),
+            "large_score": kept.worth.map(|worth| worth.large),
+            "kept": kept.worth.map(|worth| worth.ratio),
+            "low": kept.interval().map(|(low, _)| low),
+            "high": kept.interval().map(|(_, high)| high),
+        })
+    };
+    kept.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_s_name_breaks_no_table() {
+        let kept = Kept::new(Some("a|b".to_owned()), Some(20), &[(0.5, 1.0); 12], 12, 1);
+        let text = markdown(&[kept]);
+        assert!(text.ends_with("| 20 | a\\|b | 12 | 0.5000 | 1.0000 | 50.0 % | 50.0 % to 50.0 % |\n"), "{text}");
+    }
+}

@@ -1,0 +1,194 @@
+//! Audits of hits while the server runs: which hits are drawn by the large model as well, what came of it, and what hits keep
+//! of its quality. The desk asks for the pictures (`desk/audits`); the statistics are `calibration::audit`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::lock;
+use crate::calibration::audit::{self, Audit, Kept};
+use crate::draw::{Purpose, stream, uniform};
+use crate::input::InputError;
+use crate::request::RequestId;
+
+/// Latest audits of a tenant and number of skipped steps that its figures are of.
+const LATEST: usize = 1_000;
+
+/// Audits of a tenant and number of skipped steps.
+#[derive(Default)]
+struct Group {
+    /// Scores of the hit and of the large model's picture, oldest first.
+    pairs: VecDeque<(f64, f64)>,
+    audited: u64,
+    /// As of an earlier look; out of date if others have come since.
+    kept: Option<Kept>,
+}
+
+impl Group {
+    fn is_stale(&self) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.audited != self.audited)
+    }
+}
+
+#[derive(Default)]
+struct Groups {
+    by_kind: BTreeMap<(String, u32), Group>,
+    skipped: BTreeMap<&'static str, u64>,
+}
+
+/// The audits of a server.
+pub struct Audits {
+    /// Share of the hits that are audited, from 0 to 1.
+    share: f64,
+    seed: u64,
+    groups: Mutex<Groups>,
+    file: Mutex<csv::Writer<File>>,
+}
+
+impl Audits {
+    /// Opens a file of audits, or begins one. A row that a crash cut off is removed.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or is none of audits.
+    pub fn open(file: &Path, share: f64, seed: u64) -> Result<Self, InputError> {
+        let unusable = |error: std::io::Error| InputError::new(file, format!("cannot be written: {error}"));
+        let bytes = if file.is_file() { fs::read(file).map_err(unusable)? } else { Vec::new() };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let to = File::options().create(true).append(true).open(file).map_err(unusable)?;
+        if whole < bytes.len() {
+            to.set_len(whole as u64).map_err(unusable)?;
+        }
+        let mut groups = Groups::default();
+        let before = if whole == 0 { Vec::new() } else { audit::read(file)? };
+        before.into_iter().for_each(|audit| groups.add(&audit));
+        let writer = csv::WriterBuilder::new().has_headers(whole == 0).from_writer(to);
+        Ok(Self { share, seed, groups: Mutex::new(groups), file: Mutex::new(writer) })
+    }
+
+    /// Share of the hits that are audited, from 0 to 1.
+    #[must_use]
+    pub const fn share(&self) -> f64 {
+        self.share
+    }
+
+    /// Returns whether a request is audited if it is a hit.
+    #[must_use]
+    pub fn draws(&self, request: RequestId) -> bool {
+        uniform(&mut stream(self.seed, Purpose::Audit, u64::from(request.0))) <= self.share
+    }
+
+    /// Counts an audit and writes it down.
+    pub fn add(&self, audit: &Audit) {
+        lock(&self.groups).add(audit);
+        let mut file = lock(&self.file);
+        let written = file.serialize(audit).map_err(std::io::Error::other).and_then(|()| file.flush());
+        if let Err(error) = written {
+            tracing::warn!("an audit cannot be written: {error}");
+        }
+    }
+
+    /// Counts a hit that was to be audited and is not, by reason.
+    pub fn skip(&self, reason: &'static str) {
+        *lock(&self.groups).skipped.entry(reason).or_insert(0) += 1;
+    }
+
+    /// Number of hits that were to be audited and are not, by reason.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<(&'static str, u64)> {
+        lock(&self.groups).skipped.iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+
+    /// Returns the quality that hits keep, by tenant and skipped steps: of one tenant, or of all.
+    #[must_use]
+    pub fn kept(&self, tenant: Option<&str>) -> Vec<Kept> {
+        let wanted = |own: &str| tenant.is_none_or(|tenant| tenant == own);
+        let stale: Vec<((String, u32), Vec<(f64, f64)>, u64)> = {
+            let groups = lock(&self.groups);
+            let stale = groups.by_kind.iter().filter(|((own, _), group)| wanted(own) && group.is_stale());
+            let copied = |(kind, group): (&(String, u32), &Group)| {
+                (kind.clone(), group.pairs.iter().copied().collect(), group.audited)
+            };
+            stale.map(copied).collect()
+        };
+        // Resampled without the lock: the loop adds to it.
+        let found: Vec<Kept> = stale
+            .into_iter()
+            .map(|((tenant, skipped), pairs, audited)| {
+                Kept::new(Some(tenant), Some(skipped), &pairs, audited, self.seed)
+            })
+            .collect();
+        let mut groups = lock(&self.groups);
+        for kept in found {
+            let (Some(tenant), Some(skipped)) = (&kept.tenant, kept.skipped_steps) else { continue };
+            if let Some(group) = groups.by_kind.get_mut(&(tenant.clone(), skipped)) {
+                group.kept = Some(kept);
+            }
+        }
+        let all = groups.by_kind.iter().filter(|((own, _), _)| wanted(own));
+        all.filter_map(|(_, group)| group.kept.clone()).collect()
+    }
+}
+
+impl Groups {
+    fn add(&mut self, audit: &Audit) {
+        let group = self.by_kind.entry((audit.tenant.clone(), audit.skipped_steps)).or_default();
+        if group.pairs.len() == LATEST {
+            group.pairs.pop_front();
+        }
+        group.pairs.push_back((audit.hit_score, audit.large_score));
+        group.audited += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit(tenant: &str, hit_score: f64) -> Audit {
+        Audit { created: 1, tenant: tenant.to_owned(), skipped_steps: 5, similarity: 0.9, hit_score, large_score: 0.8 }
+    }
+
+    #[test]
+    fn audits_outlive_a_restart_and_tenants_see_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(audit::FILE);
+        let audits = Audits::open(&file, 1.0, 1).expect("begun");
+        for at in 0..20 {
+            audits.add(&audit(["a", "b"][at % 2], 0.8));
+        }
+        drop(audits);
+        // Cut off by a crash.
+        let mut text = fs::read_to_string(&file).expect("a file");
+        assert_eq!(text.lines().count(), 21);
+        text.push_str("1,a,5,0.");
+        fs::write(&file, text).expect("written");
+        let audits = Audits::open(&file, 1.0, 1).expect("opened");
+        audits.add(&audit("b", 0.4));
+        let kept = |tenant| {
+            let kept = audits.kept(tenant).into_iter();
+            kept.map(|kept| (kept.tenant.expect("one"), kept.audited, kept.worth.expect("some").ratio))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(Some("a")), [("a".to_owned(), 10, 1.0)]);
+        assert_eq!(kept(None).len(), 2);
+        assert_eq!(kept(Some("b"))[0].1, 11);
+        assert_eq!(audit::read(&file).expect("read").len(), 21);
+    }
+
+    #[test]
+    fn the_share_is_drawn_and_drawn_again_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let audits = |share| Audits::open(&folder.path().join(audit::FILE), share, 3).expect("opened");
+        let drawn = |share: f64| {
+            let audits = audits(share);
+            (0..10_000).filter(|row| audits.draws(RequestId(*row))).count()
+        };
+        assert_eq!([drawn(0.0), drawn(1.0)], [0, 10_000]);
+        let tenth = audits(0.1);
+        let count = (0..10_000).filter(|row| tenth.draws(RequestId(*row))).count();
+        // Binomial: a deviation of 30.
+        assert!((900..1100).contains(&count), "{count}");
+        assert_eq!(count, (0..10_000).filter(|row| tenth.draws(RequestId(*row))).count());
+    }
+}

@@ -1,0 +1,177 @@
+//! Audits at the desk: of the hits that are drawn for it, the prompt is asked for once more, as a background request that must
+//! neither hit nor be kept; its picture is scored like the hit's. No figure of users' requests has audits in it.
+
+use std::sync::Arc;
+
+use super::clerk::{Open, State};
+use super::{Ask, Came, Desk, Inner, View, What, lock};
+use crate::calibration::audit::Audit;
+use crate::embedding::{Embedding, similarity};
+use crate::model::ModelId;
+use crate::request::{Outcome, Request, RequestId, Reuse};
+use crate::scheduler::{DecisionKind, Event};
+
+/// Audits that may be under way: what comes beyond is skipped, so that none waits for long.
+const MOST: usize = 4;
+
+/// Purpose of a request.
+#[derive(Debug, Default)]
+pub(super) enum Role {
+    /// Somebody waits for its picture.
+    #[default]
+    User,
+    /// Likewise; it is audited if it is a hit. With its prompt's embedding, once that is there.
+    Drawn(Option<Embedding>),
+    /// It audits a hit. With its prompt's embedding, likewise.
+    Audit(Box<Hit>, Option<Embedding>),
+}
+
+/// A hit that is audited.
+#[derive(Debug)]
+pub(super) struct Hit {
+    tenant: String,
+    skipped_steps: u32,
+    similarity: f64,
+    score: f64,
+}
+
+/// An audit that is to be asked for.
+pub(super) struct Due {
+    pub(super) ask: Ask,
+    pub(super) hit: Hit,
+}
+
+impl Role {
+    pub(super) const fn is_audit(&self) -> bool {
+        matches!(self, Self::Audit(..))
+    }
+}
+
+impl State {
+    /// Whether a request is an audit.
+    pub(super) fn audits(&self, id: RequestId) -> bool {
+        self.open(id).is_some_and(|open| open.role.is_audit())
+    }
+}
+
+impl Desk {
+    /// Asks for the large model's picture of a hit's prompt, if there is room for another audit.
+    pub(super) fn audit(&self, ask: Ask, hit: Hit) {
+        let inner = &self.0;
+        if self.is_draining() || lock(&inner.state).auditing >= MOST {
+            inner.skip(if self.is_draining() { "draining" } else { "busy" });
+            return;
+        }
+        lock(&inner.state).auditing += 1;
+        let mut queue = lock(&inner.queue);
+        let (time, id) = (self.now(), queue.next_id());
+        let request = Request { reuse: ask.reuse, background: true, ..Request::new(id, time, ask.tenant) };
+        let view = View { arrived: time, ..View::default() };
+        let open = Open { request, ask, view, role: Role::Audit(Box::new(hit), None), over: None };
+        // The loop asks for it: it hears of it in its next turn.
+        queue.incoming.push(Came { time, what: What::Event(Event::Arrived(request)), open: Some(open) });
+    }
+}
+
+impl Inner {
+    /// Decides whether a request that came is audited if it is a hit; not if nothing of it may be kept.
+    pub(super) fn drawn(&self, mut open: Open) -> Open {
+        let drawn = self.audits.as_ref().is_some_and(|audits| audits.draws(open.request.id));
+        if matches!(open.role, Role::User) && open.request.reuse.keep && drawn {
+            open.role = Role::Drawn(None);
+        }
+        open
+    }
+
+    fn skip(&self, reason: &'static str) {
+        if let Some(audits) = &self.audits {
+            audits.skip(reason);
+        }
+    }
+
+    /// Takes embeddings that scores are computed from. Returns the audit that follows from one.
+    pub(super) fn heard(&self, state: &mut State, event: &Event) -> Option<Due> {
+        let audits = self.audits.as_ref()?;
+        let (Event::Encoded { request, embedding } | Event::ImageEncoded { request, embedding }) = event else {
+            return None;
+        };
+        let open = state.open_mut(*request)?;
+        if matches!(event, Event::Encoded { .. }) {
+            if let Role::Drawn(prompt) | Role::Audit(_, prompt) = &mut open.role {
+                prompt.clone_from(embedding);
+            }
+            return None;
+        }
+        let score = |prompt: &Option<Embedding>| {
+            let (prompt, picture) = prompt.as_ref().zip(embedding.as_ref())?;
+            Some(similarity(prompt.as_slice(), picture.as_slice()))
+        };
+        match &open.role {
+            Role::User => None,
+            Role::Drawn(prompt) => {
+                let score = score(prompt);
+                self.due(open, score)
+            }
+            Role::Audit(hit, prompt) => {
+                // Another model is no measure of what the large one would have made.
+                let by_large = open.view.started.is_some_and(|(_, model)| model == ModelId::LARGE);
+                match score(prompt).filter(|_| by_large) {
+                    Some(large_score) => audits.add(&hit.audited(large_score)),
+                    None => audits.skip("failed"),
+                }
+                None
+            }
+        }
+    }
+
+    /// Returns the audit of a request, if it was a hit.
+    fn due(&self, open: &Open, score: Option<f64>) -> Option<Due> {
+        let decision = open.view.decision.filter(|decision| decision.kind == DecisionKind::Hit)?;
+        let tenant = self.facts.tenants.get(open.request.tenant.0 as usize).cloned().unwrap_or_default();
+        let hit = Hit {
+            tenant,
+            skipped_steps: decision.skipped_steps,
+            similarity: decision.similarity.unwrap_or(0.0),
+            score: score?,
+        };
+        let ask = Ask {
+            prompt: Arc::clone(&open.ask.prompt),
+            tenant: open.request.tenant,
+            // The noise of the hit: the two pictures differ in nothing but how they were made.
+            seed: Some(self.noise(open)),
+            deadline: None,
+            reuse: Reuse::NONE,
+            progress: None,
+        };
+        Some(Due { ask, hit })
+    }
+
+    /// Returns the seed and row that a request's noise derives from.
+    pub(super) fn noise(&self, open: &Open) -> (u64, u64) {
+        open.ask.seed.unwrap_or((self.facts.seed, u64::from(open.request.id.0)))
+    }
+
+    /// An audit has ended; one that completed is counted once its picture is scored.
+    pub(super) fn audit_ended(&self, state: &mut State, outcome: &Outcome) {
+        state.auditing -= 1;
+        match outcome {
+            Outcome::Completed => {}
+            Outcome::Cancelled => self.skip("called off"),
+            Outcome::Rejected(_) => self.skip("draining"),
+            Outcome::Failed(_) => self.skip("failed"),
+        }
+    }
+}
+
+impl Hit {
+    fn audited(&self, large_score: f64) -> Audit {
+        Audit {
+            created: crate::serve::seconds_since_1970(),
+            tenant: self.tenant.clone(),
+            skipped_steps: self.skipped_steps,
+            similarity: self.similarity,
+            hit_score: self.score,
+            large_score,
+        }
+    }
+}
