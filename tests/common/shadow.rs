@@ -706,17 +706,20 @@ impl Shadow {
         })
     }
 
+    /// The background request that runs on a worker which could serve something that waits.
+    fn in_the_way(&self, worker: &Worker) -> Option<RequestId> {
+        let Does::Runs(job, requests) = &worker.does else { return None };
+        let runs = |request: &&RequestId| {
+            let live = self.live.get(*request);
+            live.is_some_and(|live| live.request.background && live.runs == Some(*job))
+        };
+        let request = requests.iter().find(runs)?;
+        self.waiting.iter().any(|waiting| self.may_serve(worker.target, *waiting)).then_some(*request)
+    }
+
     /// Ends background requests that run where something that waits could be served.
     fn call_off(&mut self) {
-        let in_the_way = |worker: &Worker| {
-            let Does::Runs(job, requests) = &worker.does else { return None };
-            let request = requests.iter().find(|request| {
-                let live = self.live.get(request);
-                live.is_some_and(|live| live.request.background && live.runs == Some(*job))
-            });
-            request.filter(|_| self.waiting.iter().any(|waiting| self.may_serve(worker.target, *waiting)))
-        };
-        let mut called_off: Vec<RequestId> = self.workers.iter().filter_map(in_the_way).copied().collect();
+        let mut called_off: Vec<RequestId> = self.workers.iter().filter_map(|worker| self.in_the_way(worker)).collect();
         called_off.sort();
         for request in called_off {
             self.cancelled(request);
