@@ -140,7 +140,7 @@ fn outside(world: &World, draws: &mut ChaCha8Rng) -> (Vec<(Time, Event)>, Time) 
 }
 
 fn round(seed: u64) {
-    let world = World::draw(seed, REQUESTS, SECOND);
+    let world = shadow::with_flags(World::draw(seed, REQUESTS, SECOND));
     let mut draws = stream(seed, Purpose::Test, 1);
     let (events, until) = outside(&world, &mut draws);
     let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);

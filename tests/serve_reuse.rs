@@ -16,6 +16,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 use served::{PROMPT, Served, key, modm, pause};
 
+/// Bounds below the similarity of any picture and its own prompt, so that the second picture of a prompt is a hit.
+const BOUNDS: [&str; 2] = ["--set", "system.bounds=[[0.50, 20]]"];
+
+fn start(data: &Path, more: &[&str]) -> Served {
+    Served::start(data, &[BOUNDS.as_slice(), more].concat())
+}
+
 /// Looks for something until it is there, for a minute at most.
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..2400 {
@@ -52,9 +59,9 @@ fn cached(server: &Served) -> Vec<String> {
 }
 
 /// Draws a picture that is kept, and waits until it is listed. Returns how it came about, and its id in the cache.
-fn draw_and_keep(server: &Served) -> (Value, String) {
+fn draw_and_keep(server: &Served, body: &Value) -> (Value, String) {
     let before = cached(server);
-    let made = draw(server, "max-age=0", &prompt());
+    let made = draw(server, "max-age=0", body);
     let id = wait_for("the picture", || cached(server).into_iter().find(|id| !before.contains(id)));
     (made, id)
 }
@@ -78,8 +85,8 @@ fn ids(list: &Value) -> BTreeSet<String> {
 #[test]
 fn a_request_may_refuse_to_hit_and_to_be_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Served::start(folder.path(), &["--set", "serve.record_prompts=true"]);
-    let (first, _) = draw_and_keep(&server);
+    let server = start(folder.path(), &["--set", "serve.record_prompts=true"]);
+    let (first, _) = draw_and_keep(&server, &prompt());
     assert_eq!(first["decision"], "miss");
     for (control, cache) in [("max-age=0, No-Cache", Value::Null), ("x", json!("no-hit")), ("no-cache", json!("off"))] {
         let made = draw(&server, control, &json!({ "prompt": PROMPT, "cache": cache }));
@@ -114,12 +121,12 @@ fn a_request_may_refuse_to_hit_and_to_be_kept() {
 #[test]
 fn a_deleted_picture_is_found_no_more_and_what_came_of_it_is_listed_and_goes() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Served::start(folder.path(), &[]);
+    let server = start(folder.path(), &[]);
     let delete = |id: &str, query: &str| server.json("DELETE", &format!("/v1/images/{id}{query}"), None);
-    let (_, first) = draw_and_keep(&server);
+    let (_, first) = draw_and_keep(&server, &prompt());
     let kept: Vec<String> = (0..3)
         .map(|_| {
-            let (made, id) = draw_and_keep(&server);
+            let (made, id) = draw_and_keep(&server, &prompt());
             assert_eq!(made["decision"], "hit", "{made}");
             id
         })
@@ -135,7 +142,7 @@ fn a_deleted_picture_is_found_no_more_and_what_came_of_it_is_listed_and_goes() {
     assert_eq!(server.answer("GET", &format!("/v1/images/{first}"), None).0, 404);
     assert_eq!(cached(&server), kept);
     assert!(records(folder.path()).iter().all(|(id, _)| *id != first));
-    let (next, last) = draw_and_keep(&server);
+    let (next, last) = draw_and_keep(&server, &prompt());
     assert!(next["decision"] == "hit" && next["source"] != json!(first), "{next}");
 
     // What came of the second, by the records.
@@ -155,7 +162,7 @@ fn a_deleted_picture_is_found_no_more_and_what_came_of_it_is_listed_and_goes() {
     // Whatever becomes of the program now, it does not come back.
     server.signal("-KILL");
     drop(server);
-    let server = Served::start(folder.path(), &[]);
+    let server = start(folder.path(), &[]);
     assert!(!server.said.contains("WARN"), "{}", server.said);
     assert_eq!(cached(&server), left);
     for id in &left {
@@ -171,10 +178,10 @@ fn a_tenant_deletes_its_own_alone() {
     let ((alice, first), (bob, second)) = (key("alice", ""), key("bob", ""));
     let keys = folder.path().join("keys.toml");
     fs::write(&keys, first + &second).unwrap();
-    let mut server = Served::start(&folder.path().join("data"), &["--keys", keys.to_str().unwrap()]).with_key(&alice);
-    let (_, of_alice) = draw_and_keep(&server);
+    let mut server = start(&folder.path().join("data"), &["--keys", keys.to_str().unwrap()]).with_key(&alice);
+    let (_, of_alice) = draw_and_keep(&server, &prompt());
     server.key = Some(bob);
-    let (made, of_bob) = draw_and_keep(&server);
+    let (made, of_bob) = draw_and_keep(&server, &prompt());
     assert_eq!(made["source"], json!(of_alice));
     let delete = |server: &Served, id: &str| server.json("DELETE", &format!("/v1/images/{id}"), None);
     let (status, refused) = delete(&server, &of_alice);
@@ -189,13 +196,13 @@ fn a_tenant_deletes_its_own_alone() {
 #[test]
 fn audits_measure_what_hits_keep_and_count_for_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Served::start(folder.path(), &["--set", "serve.audit_share=1"]);
+    let server = start(folder.path(), &["--set", "serve.audit_share=1"]);
     let audited = || server.json("GET", "/v1/status", None).1["audit"]["kept"].clone();
     assert_eq!(audited(), json!([]));
-    draw_and_keep(&server);
+    draw_and_keep(&server, &prompt());
     for count in 1..=11 {
         // Nobody waits meanwhile: an audit that somebody waits for is called off.
-        let (made, _) = draw_and_keep(&server);
+        let (made, _) = draw_and_keep(&server, &prompt());
         assert!(made["decision"] == "hit" && made["skipped_steps"] == 20, "{made}");
         wait_for("an audit", || (audited()[0]["audited"] == count).then_some(()));
     }

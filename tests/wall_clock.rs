@@ -99,7 +99,7 @@ fn written(lines: &[Line]) -> Vec<u8> {
 fn a_real_time_run_fed_into_a_fresh_core_gives_the_same_actions() {
     for seed in (0..).filter(|&seed| World::draw(seed, 1, SECOND).system == System::Modm).take(6) {
         println!("seed {seed}");
-        let mut world = World::draw(seed, REQUESTS, SECOND);
+        let mut world = shadow::with_flags(World::draw(seed, REQUESTS, SECOND));
         world.workers = world.workers.max(2);
         world.config.hardware.gpus.resize(world.workers, GpuId(0));
         let events = outside(&mut world);

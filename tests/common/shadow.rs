@@ -5,17 +5,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use modm::cache::{Admission, Scope};
+use modm::draw::{Purpose, stream};
 use modm::image::ImageId;
 use modm::journal::{Line, What};
 use modm::metrics::Results;
 use modm::model::{GpuId, ModelId, Work};
-use modm::request::{Outcome, Owner, Request, RequestId, TenantId};
+use modm::request::{Outcome, Owner, Request, RequestId, Reuse, TenantId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{
     Action, Decision, DecisionKind, Event, JobId, Late, Note, Order, Output, Part, Scheduler, Terms, Tick, WorkerId,
 };
 use modm::time::{Duration, Time};
+use rand::RngExt;
+use rand::seq::IndexedRandom;
 use smallvec::SmallVec;
 
 use crate::world::{Monitor, THRESHOLD, World, targets, warm_owner};
@@ -93,6 +96,19 @@ struct Shadow {
     draining: bool,
     /// What the actions of the event at hand must be, `Note` and `Release` apart.
     expected: Vec<Action>,
+}
+
+/// In half of the worlds some requests must not hit, or not be kept, and in half of them some are background requests.
+pub(crate) fn with_flags(mut world: World) -> World {
+    let mut draws = stream(world.seed, Purpose::Test, 21);
+    let (reuse, background) = (draws.random(), draws.random());
+    for request in &mut world.requests {
+        let some =
+            [Reuse::ALL, Reuse { look_up: false, keep: true }, Reuse { look_up: true, keep: false }, Reuse::NONE];
+        request.reuse = if reuse { *some.choose(&mut draws).unwrap() } else { Reuse::ALL };
+        request.background = background && draws.random_bool(0.2);
+    }
+    world
 }
 
 /// Feeds the events of a journal into a fresh core: it must act as recorded and as the shadow says.
@@ -734,17 +750,20 @@ impl Shadow {
         })
     }
 
+    /// The background request that runs on a worker which could serve something that waits.
+    fn in_the_way(&self, worker: &Worker) -> Option<RequestId> {
+        let Does::Runs(job, requests) = &worker.does else { return None };
+        let runs = |request: &&RequestId| {
+            let live = self.live.get(*request);
+            live.is_some_and(|live| live.request.background && live.runs == Some(*job))
+        };
+        let request = requests.iter().find(runs)?;
+        self.waiting.iter().any(|waiting| self.may_serve(worker.target, *waiting)).then_some(*request)
+    }
+
     /// Ends background requests that run where something that waits could be served.
     fn call_off(&mut self) {
-        let in_the_way = |worker: &Worker| {
-            let Does::Runs(job, requests) = &worker.does else { return None };
-            let request = requests.iter().find(|request| {
-                let live = self.live.get(request);
-                live.is_some_and(|live| live.request.background && live.runs == Some(*job))
-            });
-            request.filter(|_| self.waiting.iter().any(|waiting| self.may_serve(worker.target, *waiting)))
-        };
-        let mut called_off: Vec<RequestId> = self.workers.iter().filter_map(in_the_way).copied().collect();
+        let mut called_off: Vec<RequestId> = self.workers.iter().filter_map(|worker| self.in_the_way(worker)).collect();
         called_off.sort();
         for request in called_off {
             self.cancelled(request);

@@ -14,7 +14,7 @@ use modm::embedding::EmbeddingMatrix;
 use modm::metrics::{HitCriteria, Metrics, Settings};
 use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
-use modm::request::{Owner, Request, RequestId, Reuse, TenantId};
+use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
     Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, Decided, LargeTakesHits, Mode,
     ModmAllocation, ModmSettings, Pid, QueueDelay, Rates, Situation, StaticSplit, WhatIf, WhatIfSettings,
@@ -118,7 +118,7 @@ impl World {
             let deadline = draws.random_bool(0.5).then(|| arrival + seconds(30.0));
             Request { deadline, ..Request::new(RequestId(row), arrival, TenantId(draws.random_range(0..tenants))) }
         });
-        let requests: Vec<Request> = with_flags(seed, requests.collect());
+        let requests: Vec<Request> = requests.collect();
         let profile = profile(second.seconds(), load, jitter, draws.random());
         let two_types = draws.random_bool(0.3);
         let gpus = (0..workers as u16).map(|worker| GpuId(if two_types { worker % 2 } else { 0 }));
@@ -292,19 +292,6 @@ impl World {
             real_time: false,
         })
     }
-}
-
-/// In half of the worlds some requests must not hit, or not be kept, and in half of them some are background requests.
-fn with_flags(seed: u64, mut requests: Vec<Request>) -> Vec<Request> {
-    let mut draws = stream(seed, Purpose::Test, 21);
-    let (reuse, background) = (draws.random(), draws.random());
-    for request in &mut requests {
-        let some =
-            [Reuse::ALL, Reuse { look_up: false, keep: true }, Reuse { look_up: true, keep: false }, Reuse::NONE];
-        request.reuse = if reuse { *some.choose(&mut draws).unwrap() } else { Reuse::ALL };
-        request.background = background && draws.random_bool(0.2);
-    }
-    requests
 }
 
 /// The paper's discipline for half of the worlds, or any.
