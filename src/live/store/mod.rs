@@ -20,6 +20,7 @@ use crate::input::InputError;
 
 mod disk;
 mod inspect;
+mod known;
 mod lineage;
 mod open;
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod writer;
 
 pub use disk::{Disk, RealDisk, TestableDisk};
 pub use inspect::{Repaired, inspect, repair};
-use lineage::Lineage;
+use known::Known;
 use open::Entries;
 
 /// Digits of a number in a file's name.
@@ -105,37 +106,6 @@ enum Order {
     },
 }
 
-/// Failures that are remembered at most: a disk that is full fails for every picture.
-const MOST_FAILURES: usize = 100;
-
-/// What is known of the content by all who read it.
-#[derive(Debug, Default)]
-struct Known {
-    /// Numbers of the images of this run.
-    numbers: BTreeMap<ImageId, u64>,
-    /// Tenants by number; none where nobody is known to have asked.
-    owners: BTreeMap<u64, Option<Arc<str>>>,
-    /// The same the other way round, so that listing one tenant's costs nothing of the others'.
-    by_owner: BTreeMap<Option<Arc<str>>, BTreeSet<u64>>,
-    /// Not on disk yet.
-    unwritten: BTreeMap<ImageId, Arc<Picture>>,
-    lineage: Lineage,
-    /// Numbers of entries that are deleted and whose files are not gone yet.
-    deleted: BTreeSet<u64>,
-    /// What could not be written or removed: the first of it.
-    failures: Vec<String>,
-    /// Bytes of pictures that wait for the disk.
-    waiting: usize,
-    /// Since when the disk has been at what it does now.
-    begun: Option<Instant>,
-    /// Pictures that are not on disk although they were to be kept.
-    left_out: u64,
-    /// Bytes of the entries on disk, and how many there may be.
-    bytes: u64,
-    most_bytes: u64,
-    /// Whether the thread that writes is there.
-    is_writing: bool,
-}
 
 /// Bytes of pictures that may wait for the disk: what comes beyond is not kept.
 const MOST_WAITING: usize = 512 << 20;
@@ -143,35 +113,6 @@ const MOST_WAITING: usize = 512 << 20;
 #[expect(clippy::disallowed_methods, reason = "for how long the disk has been silent")]
 fn clock() -> Instant {
     Instant::now()
-}
-
-impl Known {
-    fn failed(&mut self, failure: String) {
-        if self.failures.len() < MOST_FAILURES {
-            self.failures.push(failure);
-        }
-    }
-
-    fn insert(&mut self, image: ImageId, number: u64, tenant: Option<&str>) {
-        let tenant: Option<Arc<str>> = tenant.map(Into::into);
-        self.numbers.insert(image, number);
-        self.owners.insert(number, tenant.clone());
-        self.by_owner.entry(tenant).or_default().insert(number);
-    }
-
-    fn remove(&mut self, image: ImageId) -> Option<u64> {
-        self.unwritten.remove(&image);
-        let number = self.numbers.remove(&image)?;
-        self.lineage.remove(number);
-        let tenant = self.owners.remove(&number).flatten();
-        if let Some(numbers) = self.by_owner.get_mut(&tenant) {
-            numbers.remove(&number);
-            if numbers.is_empty() {
-                self.by_owner.remove(&tenant);
-            }
-        }
-        Some(number)
-    }
 }
 
 /// Reads pictures; shared by the workers.

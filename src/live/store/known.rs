@@ -1,0 +1,70 @@
+//! What all readers of the store know of its content, and of how its disk does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::lineage::Lineage;
+use crate::image::ImageId;
+use crate::live::picture::Picture;
+
+/// Failures that are remembered at most: a disk that is full fails for every picture.
+const MOST_FAILURES: usize = 100;
+
+/// What is known of the content by all who read it.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Numbers of the images of this run.
+    pub(super) numbers: BTreeMap<ImageId, u64>,
+    /// Tenants by number; none where nobody is known to have asked.
+    pub(super) owners: BTreeMap<u64, Option<Arc<str>>>,
+    /// The same the other way round, so that listing one tenant's costs nothing of the others'.
+    pub(super) by_owner: BTreeMap<Option<Arc<str>>, BTreeSet<u64>>,
+    /// Not on disk yet.
+    pub(super) unwritten: BTreeMap<ImageId, Arc<Picture>>,
+    pub(super) lineage: Lineage,
+    /// Numbers of entries that are deleted and whose files are not gone yet.
+    pub(super) deleted: BTreeSet<u64>,
+    /// What could not be written or removed: the first of it.
+    pub(super) failures: Vec<String>,
+    /// Bytes of pictures that wait for the disk.
+    pub(super) waiting: usize,
+    /// Since when the disk has been at what it does now.
+    pub(super) begun: Option<Instant>,
+    /// Pictures that are not on disk although they were to be kept.
+    pub(super) left_out: u64,
+    /// Bytes of the entries on disk, and how many there may be.
+    pub(super) bytes: u64,
+    pub(super) most_bytes: u64,
+    /// Whether the thread that writes is there.
+    pub(super) is_writing: bool,
+}
+
+impl Known {
+    pub(super) fn failed(&mut self, failure: String) {
+        if self.failures.len() < MOST_FAILURES {
+            self.failures.push(failure);
+        }
+    }
+
+    pub(super) fn insert(&mut self, image: ImageId, number: u64, tenant: Option<&str>) {
+        let tenant: Option<Arc<str>> = tenant.map(Into::into);
+        self.numbers.insert(image, number);
+        self.owners.insert(number, tenant.clone());
+        self.by_owner.entry(tenant).or_default().insert(number);
+    }
+
+    pub(super) fn remove(&mut self, image: ImageId) -> Option<u64> {
+        self.unwritten.remove(&image);
+        let number = self.numbers.remove(&image)?;
+        self.lineage.remove(number);
+        let tenant = self.owners.remove(&number).flatten();
+        if let Some(numbers) = self.by_owner.get_mut(&tenant) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_owner.remove(&tenant);
+            }
+        }
+        Some(number)
+    }
+}
