@@ -26,7 +26,7 @@ pub struct Tenants {
     /// The same for single tenants, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quotas: BTreeMap<String, u64>,
-    /// Shares of the service in relation to each other, with queue.order = "fair" or "fair_slack", by name; 1 for the others.
+    /// Shares of the service in relation to each other, with `queue.order` `fair` or `fair_slack`, by name; 1 for the others.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, f64>,
     /// Who goes first, whatever else: the higher, by name; 0 for the others.

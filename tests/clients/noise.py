@@ -3,12 +3,16 @@
     python noise.py MODM [REQUESTS] [FLAG...]     MODM a built program; REQUESTS of the quiet tenant in each turn (10);
                                                   flags go to the server, e.g. --set 'queue.order="oldest"'
 
-Turns alternate: alone, beside, three times. Prints the median and the longest wait of each. Run it from the repository
-root, with ORT_DYLIB_PATH set. It needs httpx (requirements.txt)."""
+Turns alternate: alone, beside, three times. Prints medians as the quiet client measures them and as the server does
+(`latency_s`), and the ratios. Run it from the repository root, with ORT_DYLIB_PATH set. The noise is a process of its
+own, so that its connections cost the quiet client nothing but the processor."""
 
 import asyncio
+import http.client
+import json
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,86 +20,86 @@ import tempfile
 import threading
 import time
 
-import httpx
-
 CONNECTIONS = 150
 TURNS = 3
-program, requests, flags = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 10, sys.argv[3:]
 
 
-def key(tenant):
-    made = subprocess.run([program, "key", tenant], capture_output=True, text=True, check=True)
-    return made.stderr.split()[-1], made.stdout
-
-
-async def draw(client, key, prompt, **more):
-    headers = {"Authorization": f"Bearer {key}"}
-    return await client.post("/v1/images/generations", json={"prompt": prompt, **more}, headers=headers)
-
-
-async def quiet(client, key):
-    """Seconds that each of some requests took, one each second."""
-
-    async def one(number):
-        begun = time.monotonic()
-        answer = await draw(client, key, f"a small green star at the bottom right on white {number}")
-        assert answer.status_code == 200, answer.text
-        return time.monotonic() - begun
-
-    asked = []
-    for number in range(requests):
-        asked.append(asyncio.create_task(one(number)))
-        await asyncio.sleep(1)
-    return await asyncio.gather(*asked)
-
-
-async def noisy(client, key, answers):
+async def noisy(host, port, key):
+    """One connection after another: a small client, since 150 of a large one are slower than the server."""
     while True:
         prompt = f"a large red circle at the top left on black {random.randrange(99)}"
-        answer = await draw(client, key, prompt, n=10)
-        answers[answer.status_code] = answers.get(answer.status_code, 0) + 1
-        if answer.status_code == 429:
-            await asyncio.sleep(0.2)
+        body = json.dumps({"prompt": prompt, "n": 10})
+        head = (f"POST /v1/images/generations HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n")
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write((head + body).encode())
+        answer = await reader.read()
+        writer.close()
+        if answer.split()[1] == b"429":
+            await asyncio.sleep(1)
 
 
-async def measure(origin, quiet_key, noisy_key):
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=origin, limits=limits, timeout=600) as client:
-        alone, beside, answers = [], [], {}
-        await quiet(client, quiet_key)  # what it asks for is cached from here on
-        for _ in range(TURNS):
-            alone += await quiet(client, quiet_key)
-            noise = [asyncio.create_task(noisy(client, noisy_key, answers)) for _ in range(CONNECTIONS)]
-            await asyncio.sleep(8)
-            beside += await quiet(client, quiet_key)
-            for task in noise:
-                task.cancel()
-            await asyncio.gather(*noise, return_exceptions=True)
-            await asyncio.sleep(3)
-    for name, waits in [("alone", alone), ("beside", beside)]:
-        print(f"{name:7} {len(waits)} requests, median {statistics.median(waits):.3f} s, longest {max(waits):.3f} s")
-    ratio = statistics.median(beside) / statistics.median(alone)
-    print(f"medians {ratio:.2f} to 1; answers to the noisy tenant: {answers}")
+async def noise(host, port, key):
+    await asyncio.gather(*(noisy(host, port, key) for _ in range(CONNECTIONS)))
 
 
-with tempfile.TemporaryDirectory() as folder:
-    (quiet_key, first), (noisy_key, second) = key("quiet"), key("noisy")
-    with open(f"{folder}/keys.toml", "w") as keys:
-        keys.write(first + second)
-    words = [program, "serve", "scenarios/live-shapes.toml", "--data", f"{folder}/data", "--listen", "127.0.0.1:0",
-             "--keys", f"{folder}/keys.toml", *flags]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=None) as server:
-        said = []
-        for line in server.stderr:
-            said.append(line)
-            if found := re.match(r"listening on (\S+)", line):
-                break
-        else:
-            sys.exit("".join(said))
+def quiet(host, port, key, requests):
+    """(seconds as measured here, seconds as the server says) of some requests, one a second."""
+    waits = []
+    for number in range(requests):
+        begun = time.monotonic()
+        connection = http.client.HTTPConnection(host, port)
+        body = {"prompt": f"a small green star at the bottom right on white {number}"}
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        connection.request("POST", "/v1/images/generations", json.dumps(body), headers)
+        answer = connection.getresponse()
+        drawn = json.loads(answer.read())
+        assert answer.status == 200, drawn
+        waits.append((time.monotonic() - begun, drawn["modm"][0]["latency_s"]))
+        time.sleep(max(0, begun + 1 - time.monotonic()))
+    return waits
 
 
-        threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
-        try:
-            asyncio.run(measure(found[1], quiet_key, noisy_key))
-        finally:
-            server.kill()
+def tell(alone, beside):
+    for name, turn in [("alone", alone), ("beside", beside)]:
+        client, server = (statistics.median(column) for column in zip(*turn))
+        print(f"{name:7} {len(turn)} requests, median {client:.3f} s here, {server:.3f} s by the server")
+    ratios = (statistics.median(b) / statistics.median(a) for a, b in zip(zip(*alone), zip(*beside)))
+    print("beside to alone: {:.2f} here, {:.2f} by the server".format(*ratios), flush=True)
+
+
+def measure(program, requests, flags):
+    def key(tenant):
+        made = subprocess.run([program, "key", tenant], capture_output=True, text=True, check=True)
+        return made.stderr.split()[-1], made.stdout
+
+    with tempfile.TemporaryDirectory() as folder:
+        (quiet_key, first), (noisy_key, second) = key("quiet"), key("noisy")
+        with open(f"{folder}/keys.toml", "w") as keys:
+            keys.write(first + second)
+        words = [program, "serve", "scenarios/live-shapes.toml", "--data", f"{folder}/data", "--listen", "127.0.0.1:0",
+                 "--keys", f"{folder}/keys.toml", *flags]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
+            try:
+                listening = (re.match(r"listening on http://(.+):(\d+)", line) for line in server.stderr)
+                host, port = next(found for found in listening if found).groups()
+                threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
+                quiet(host, port, quiet_key, requests)  # what it asks for is cached from here on
+                alone, beside = [], []
+                for _ in range(TURNS):
+                    alone += quiet(host, port, quiet_key, requests)
+                    made = subprocess.Popen([sys.executable, __file__, "--noise", host, port, noisy_key])
+                    time.sleep(8)
+                    beside += quiet(host, port, quiet_key, requests)
+                    made.send_signal(signal.SIGKILL)
+                    made.wait()
+                    tell(alone, beside)
+                    time.sleep(3)
+            finally:
+                server.kill()
+
+
+if sys.argv[1] == "--noise":
+    asyncio.run(noise(sys.argv[2], int(sys.argv[3]), sys.argv[4]))
+else:
+    measure(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 10, sys.argv[3:])
