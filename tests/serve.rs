@@ -8,7 +8,6 @@
 #[path = "common/onnxruntime.rs"]
 mod onnxruntime;
 #[path = "common/served.rs"]
-#[expect(dead_code, reason = "shared with other tests")]
 mod served;
 
 use std::collections::BTreeSet;

@@ -6,7 +6,6 @@
 #[path = "common/onnxruntime.rs"]
 mod onnxruntime;
 #[path = "common/served.rs"]
-#[expect(dead_code, reason = "shared with other tests")]
 mod served;
 
 use std::collections::BTreeMap;

@@ -185,7 +185,7 @@ fn a_tenant_deletes_its_own_alone() {
     assert_eq!(made["source"], json!(of_alice));
     let delete = |server: &Served, id: &str| server.json("DELETE", &format!("/v1/images/{id}"), None);
     let (status, refused) = delete(&server, &of_alice);
-    assert_eq!((status, &refused["error"]["code"]), (403, &json!("forbidden")), "{refused}");
+    assert_eq!((status, &refused["error"]["code"]), (403, &json!("insufficient_permissions")), "{refused}");
     server.key = Some(alice);
     let (status, deleted) = delete(&server, &of_alice);
     assert_eq!((status, ids(&deleted["refined"])), (200, BTreeSet::from([of_bob])), "{deleted}");

@@ -1,5 +1,8 @@
 //! A server of the shapes on a free port, for the tests that talk to one.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::allow_attributes, reason = "which parts are unused differs between tests")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};

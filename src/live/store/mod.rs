@@ -2,7 +2,7 @@
 //! came about. What is there is whole, whenever the program was killed: a picture is written before its
 //! record, and an entry is there if its record is. Which images are cached is the core's business, not this.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -105,7 +105,6 @@ enum Order {
         number: u64,
     },
 }
-
 
 /// Bytes of pictures that may wait for the disk: what comes beyond is not kept.
 const MOST_WAITING: usize = 512 << 20;

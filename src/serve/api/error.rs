@@ -50,10 +50,6 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("not_found"), message)
     }
 
-    pub(super) fn forbidden(message: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "permission_error", Some("forbidden"), message)
-    }
-
     pub(super) fn method_not_allowed() -> Self {
         let message = "the address takes other methods";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", None, message)
@@ -68,7 +64,7 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key"), message)
     }
 
-    fn forbidden(message: &str) -> Self {
+    pub(super) fn forbidden(message: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "invalid_request_error", Some("insufficient_permissions"), message)
     }
 
