@@ -205,7 +205,7 @@ fn prepared() -> anyhow::Result<(Scenario, Inputs, Desk)> {
         disk_limit: Duration::from_secs(30),
         max_queue_per_tenant: 1_000_000,
     };
-    Ok((scenario, inputs, Desk::new(facts, Meter::default(), None)))
+    Ok((scenario, inputs, Desk::new(facts, Meter::default(), None, None)))
 }
 
 fn picture() -> Picture {

@@ -1,5 +1,5 @@
 //! Models that misbehave: folders whose values are not finite are refused with what to do about it, and a server on a
-//! model that fails on command (tests/hostile, made by scripts/hostile_models) answers every good prompt and keeps
+//! model that fails on command (`tests/hostile`, made by `scripts/hostile_models`) answers every good prompt and keeps
 //! nothing of a bad one.
 
 #![cfg(feature = "serve")]
@@ -345,8 +345,8 @@ fn cached(server: &Served) -> Vec<String> {
 fn stored(folder: &Path) -> Vec<String> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let records = files.filter(|file| {
-        let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        name.ends_with(".json") && name.starts_with('0')
+        let is_number = file.file_stem().unwrap().to_string_lossy().starts_with('0');
+        is_number && file.extension().is_some_and(|extension| extension == "json")
     });
     let prompt = |file: PathBuf| {
         let record: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();

@@ -133,11 +133,15 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_and_the_server_recovers() {
         assert!(codes.values().sum::<usize>() < 3000, "{codes:?}");
     }
     assert!(was_unready, "{codes:?}");
-    acknowledged.iter().for_each(|id| completed(&server, id));
+    for id in &acknowledged {
+        completed(&server, id);
+    }
     assert_eq!(server.answer("GET", "/readyz", None).0, 200);
     assert!(server.terminate().success());
     let server = Served::start(folder.path(), &[]);
-    acknowledged.iter().for_each(|id| completed(&server, id));
+    for id in &acknowledged {
+        completed(&server, id);
+    }
     assert!(!server.said.contains("begun again"), "what was refused was not drawn: {}", server.said);
     assert!(server.terminate().success());
 }
@@ -161,7 +165,9 @@ fn a_disk_that_fails_for_good_ends_the_program_with_a_sentence() {
     let (status, said) = server.dies();
     assert!(status.code() == Some(1) && said.contains("error: the ledger has failed for"), "{status}: {said}");
     let server = Served::start(folder.path(), &[]);
-    acknowledged.iter().for_each(|id| completed(&server, id));
+    for id in &acknowledged {
+        completed(&server, id);
+    }
     assert!(server.terminate().success());
 }
 
@@ -187,11 +193,15 @@ fn seeded_faults_below_a_whole_server_lose_nothing_acknowledged() {
             pause(15);
         }
         assert!(acknowledged.len() > 5, "seed {seed}: {}", acknowledged.len());
-        acknowledged.iter().for_each(|id| completed(&server, id));
+        for id in &acknowledged {
+            completed(&server, id);
+        }
         server.child.kill().unwrap();
         server.child.wait().unwrap();
         let server = Served::start(folder.path(), &[]);
-        acknowledged.iter().for_each(|id| completed(&server, id));
+        for id in &acknowledged {
+            completed(&server, id);
+        }
         assert!(server.terminate().success());
         let whole = run("check", folder.path());
         assert!(whole.status.success(), "seed {seed}: {}", text(&whole.stdout));
@@ -205,7 +215,9 @@ fn a_damaged_ledger_is_refused_and_repaired() {
     assert!(nothing.status.code() == Some(2) && text(&nothing.stderr).contains("--data"), "{}", text(&nothing.stderr));
     let server = Served::start(folder.path(), &[]);
     let jobs: Vec<String> = (0..5).map(|_| job(&server, 1)).collect();
-    jobs.iter().for_each(|id| completed(&server, id));
+    for id in &jobs {
+        completed(&server, id);
+    }
     for command in ["check", "repair"] {
         let busy = run(command, folder.path());
         assert!(busy.status.code() == Some(2) && text(&busy.stderr).contains("in use"), "{}", text(&busy.stderr));
@@ -240,7 +252,9 @@ fn a_damaged_ledger_is_refused_and_repaired() {
     let check = run("check", folder.path());
     assert!(check.status.success(), "{}", text(&check.stdout));
     let server = Served::start(folder.path(), &[]);
-    jobs.iter().for_each(|id| completed(&server, id));
+    for id in &jobs {
+        completed(&server, id);
+    }
     // A result that is damaged while the server runs is no answer.
     let result = pictures("results")[0].clone();
     fs::write(&result, b"\x89PNG").unwrap();
@@ -304,7 +318,9 @@ fn jobs_that_are_begun_again_are_found_and_withdrawn() {
     // Also one that has begun.
     let (_, withdrawn) = server.json("DELETE", &format!("/v1/jobs/{}", ids[0]), None);
     assert!(["cancelled", "completed"].contains(&withdrawn["status"].as_str().unwrap()), "{withdrawn}");
-    ids[1..5].iter().for_each(|id| completed(&server, id));
+    for id in &ids[1..5] {
+        completed(&server, id);
+    }
     assert!(server.terminate().success());
     let server = Served::start(folder.path(), &[]);
     assert_eq!(server.ended(last)["status"], "cancelled");

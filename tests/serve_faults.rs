@@ -208,7 +208,9 @@ fn workers_that_hang_cost_their_jobs_and_a_load_and_the_request_is_drawn() {
     assert_eq!(server.text("/readyz"), (200, "ready\n".to_owned()));
     let workers = children(server.child.id(), WORKERS);
     assert_eq!(workers.len(), 2, "a process each");
-    workers.iter().for_each(|worker| signal(*worker, "-STOP"));
+    for worker in &workers {
+        signal(*worker, "-STOP");
+    }
     let jobs = [server.job(PROMPT), server.job("a large blue square at the bottom right on white")];
     let unready = within(30, "no worker is ready", || {
         let (status, text) = server.text("/readyz");
@@ -249,7 +251,9 @@ fn processes_that_crash_cost_a_job_or_an_embedding_and_nothing_else() {
         assert_eq!(status, 200, "{answer}");
         (answer["modm"][0]["decision"] == "hit").then_some(())
     });
-    workers.iter().for_each(|worker| signal(*worker, "-KILL"));
+    for worker in &workers {
+        signal(*worker, "-KILL");
+    }
     let (status, answer) = server.draw("a large blue square at the bottom right on white");
     assert_eq!(status, 200, "{answer}");
     assert!(server.counter("modm_worker_losses_total{reason=\"crashed\"}") >= 1);
@@ -262,7 +266,9 @@ fn the_end_has_a_limit_and_jobs_are_there_at_the_next_start() {
     let limits = ["--set", "live.limits={step_s=600}", "--set", "serve.drain_s=5"];
     let mut server = Served::shapes(folder.path(), &limits);
     let workers = children(server.child.id(), "worker-process");
-    children(server.child.id(), WORKERS).iter().for_each(|worker| signal(*worker, "-STOP"));
+    for worker in &children(server.child.id(), WORKERS) {
+        signal(*worker, "-STOP");
+    }
     let (job, waiting) = (server.job(PROMPT), server.drawing("a large green triangle in the middle on white"));
     within(30, "both are begun", || (server.worker_states() == ["\"busy\"", "\"busy\""]).then_some(()));
     let begun = now();
@@ -286,7 +292,9 @@ fn a_second_signal_and_a_kill_end_everything_at_once() {
         let mut server = Served::shapes(folder.path(), &["--set", "live.limits={step_s=600}"]);
         let processes = children(server.child.id(), "worker-process");
         assert_eq!(processes.len(), 3, "two workers and the encoder");
-        children(server.child.id(), WORKERS).iter().for_each(|worker| signal(*worker, "-STOP"));
+        for worker in &children(server.child.id(), WORKERS) {
+            signal(*worker, "-STOP");
+        }
         server.job(PROMPT);
         within(30, "one is begun", || server.worker_states().contains(&"\"busy\"".to_owned()).then_some(()));
         server.signal("-TERM");

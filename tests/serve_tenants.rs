@@ -48,6 +48,18 @@ fn first_cached(server: &Served) -> String {
     }
 }
 
+/// Number of different pictures on pages of one, each followed from the one before.
+fn paged(server: &Served) -> usize {
+    let (mut ids, mut before) = (BTreeSet::new(), String::new());
+    loop {
+        let (_, page) = server.json("GET", &format!("/v1/cache?limit=1{before}"), None);
+        let listed = page["data"].as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap().to_owned());
+        ids.extend(listed);
+        let Some(next) = page["next"].as_str() else { return ids.len() };
+        before = format!("&before={next}");
+    }
+}
+
 #[test]
 fn a_tenant_sees_its_own_and_an_operator_the_whole_server() {
     let folder = tempfile::tempdir().unwrap();
@@ -108,15 +120,7 @@ fn a_tenant_sees_its_own_and_an_operator_the_whole_server() {
     assert!(tenants.contains("alice"), "{listed}");
     assert_eq!(server.answer("GET", &format!("/v1/images/{cached}"), None).0, 200);
     assert_eq!(server.answer("GET", "/metrics", None).0, 200);
-    // Pages follow from each other, and hold everything once.
-    let (mut ids, mut before) = (Vec::new(), String::new());
-    loop {
-        let (_, page) = server.json("GET", &format!("/v1/cache?limit=1{before}"), None);
-        ids.extend(page["data"].as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()));
-        let Some(next) = page["next"].as_str() else { break };
-        before = format!("&before={next}");
-    }
-    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), listed["data"].as_array().unwrap().len());
+    assert_eq!(paged(&server), listed["data"].as_array().unwrap().len());
 
     let server = server.with_key(&alice);
     let (status, gone) = server.json("DELETE", &format!("/v1/images/{}", results[0]), None);
@@ -327,7 +331,7 @@ fn what_a_tenant_reads_tells_nothing_of_another_ones_hits() {
     let mut draws = stream(7, Purpose::Test, 200);
     let (mut tries, mut right, mut told) = ([0_u32; 2], 0, 0);
     for turn in 0..1_000 {
-        let wanted = if tries.iter().any(|tries| *tries == EACH) { tries[0] == EACH } else { draws.random_bool(0.5) };
+        let wanted = if tries.contains(&EACH) { tries[0] == EACH } else { draws.random_bool(0.5) };
         server.key = Some(ops.clone());
         let counted_before = decided_hits(&server);
         server.key = Some(carol.clone());

@@ -1,6 +1,6 @@
 //! Faults of requests and faults of workers, told apart: bad requests among good ones never cost a worker, a worker that
 //! cannot draw comes back for ever and is given no request until it can, a thread that is stuck is left. Painters and
-//! the encoder are made up; threads, store, loop and core are the real ones. tests/serve_faults.rs has the processes.
+//! the encoder are made up; threads, store, loop and core are the real ones. `tests/serve_faults.rs` has the processes.
 
 #![cfg(feature = "live")]
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]

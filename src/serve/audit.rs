@@ -46,6 +46,9 @@ pub struct Audits {
     file: Mutex<csv::Writer<File>>,
 }
 
+/// Tenant and skipped steps of a group whose estimate is out of date, its pairs of scores, and the number of its audits.
+type Stale = ((String, u32), Vec<(f64, f64)>, u64);
+
 impl Audits {
     /// Opens a file of audits, or begins one. A row that a crash cut off is removed.
     ///
@@ -61,7 +64,9 @@ impl Audits {
         }
         let mut groups = Groups::default();
         let before = if whole == 0 { Vec::new() } else { audit::read(file)? };
-        before.into_iter().for_each(|audit| groups.add(&audit));
+        for audit in before {
+            groups.add(&audit);
+        }
         let writer = csv::WriterBuilder::new().has_headers(whole == 0).from_writer(to);
         Ok(Self { share, seed, groups: Mutex::new(groups), file: Mutex::new(writer) })
     }
@@ -103,7 +108,7 @@ impl Audits {
     #[must_use]
     pub fn kept(&self, tenant: Option<&str>) -> Vec<Kept> {
         let wanted = |own: &str| tenant.is_none_or(|tenant| tenant == own);
-        let stale: Vec<((String, u32), Vec<(f64, f64)>, u64)> = {
+        let stale: Vec<Stale> = {
             let groups = lock(&self.groups);
             let stale = groups.by_kind.iter().filter(|((own, _), group)| wanted(own) && group.is_stale());
             let copied = |(kind, group): (&(String, u32), &Group)| {

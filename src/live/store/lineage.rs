@@ -65,9 +65,9 @@ impl Lineage {
         self.refined.get(&number).into_iter().flatten().copied().collect()
     }
 
-    /// Returns the tenant that asked for a picture, if that is known; `None` if there is no such picture.
-    pub(super) fn tenant(&self, number: u64) -> Option<Option<&str>> {
-        self.members.get(&number).map(|member| member.tenant.as_deref())
+    /// Returns the tenant that asked for a picture, if that is known.
+    pub(super) fn tenant(&self, number: u64) -> Option<&str> {
+        self.members.get(&number)?.tenant.as_deref()
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!((lineage.refined(0), lineage.refined(1), lineage.line(2)), (vec![2], vec![], vec![2, 0]));
         // A picture whose source left while it was drawn.
         assert_eq!(lineage.insert(4, None, &[1, 0]), [0]);
-        assert_eq!((lineage.refined(0), lineage.tenant(0), lineage.tenant(1)), (vec![2, 4], Some(Some("a")), None));
+        assert_eq!((lineage.refined(0), lineage.tenant(0), lineage.tenant(1)), (vec![2, 4], Some("a"), None));
         for number in [0, 2, 3, 4] {
             lineage.remove(number);
         }

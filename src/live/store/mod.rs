@@ -229,14 +229,6 @@ impl Sources {
         numbers
     }
 
-    /// Tenant that asked for an entry, if that is known; `None` if there is no such entry.
-    #[must_use]
-    pub fn tenant(&self, number: u64) -> Option<Option<String>> {
-        let known = self.known();
-        let tenant = known.lineage.tenant(number).filter(|_| !known.deleted.contains(&number))?;
-        Some(tenant.map(str::to_owned))
-    }
-
     /// Deletes an entry, and with `refined` what was refined from it: none is found or listed from now on, and what reads one
     /// as its source still can. Returns what was deleted, and the images that the core is to let go. Their records are removed
     /// by [`Sources::remove_records`], their pictures when the core releases them.
@@ -249,7 +241,7 @@ impl Sources {
             return (Deleted::default(), Vec::new());
         }
         let came_of_it: Vec<u64> = known.lineage.refined(number).into_iter().filter(is_there).collect();
-        let tenant = |number: u64| known.lineage.tenant(number).flatten().map(str::to_owned);
+        let tenant = |number: u64| known.lineage.tenant(number).map(str::to_owned);
         let listed = came_of_it.iter().map(|number| (*number, tenant(*number))).collect();
         let numbers: Vec<u64> = std::iter::once(number).chain(came_of_it.into_iter().filter(|_| refined)).collect();
         known.deleted.extend(&numbers);

@@ -266,7 +266,7 @@ mod tests {
             period: Duration::from_seconds_saturating(5.0),
             headroom: 0.95,
             due: Duration::from_seconds_saturating(draws.random_range(3.0..9.0)),
-            queue_delay: if seed % 2 == 0 { QueueDelay::Throughput } else { QueueDelay::ArrivalRate },
+            queue_delay: if seed.is_multiple_of(2) { QueueDelay::Throughput } else { QueueDelay::ArrivalRate },
             light: ModelId(1),
             most: draws.random_range(1..=4),
             total_steps: 50,

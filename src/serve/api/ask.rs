@@ -138,21 +138,12 @@ impl Wanted {
                     Some((_, reuse)) => wanted.reuse = *reuse,
                     None => return wrong(&format!("one of {}", CACHE.map(|(name, _)| name).join(", "))),
                 },
-                "user" => {
-                    if !value.is_string() {
-                        return wrong("text");
-                    }
-                }
-                "stream" => {
-                    if value != &Value::Bool(false) {
-                        return wrong("false: POST /v1/jobs has events");
-                    }
-                }
-                "output_compression" => {
-                    if count(value) != Some(100) {
-                        return wrong("100");
-                    }
-                }
+                "user" if value.is_string() => {}
+                "user" => return wrong("text"),
+                "stream" if value == &Value::Bool(false) => {}
+                "stream" => return wrong("false: POST /v1/jobs has events"),
+                "output_compression" if count(value) == Some(100) => {}
+                "output_compression" => return wrong("100"),
                 other => match FIXED.iter().find(|(name, _)| *name == other) {
                     Some((_, accepted)) if one_of(accepted) => {}
                     Some((_, accepted)) => return wrong(&format!("one of {}", accepted.join(", "))),

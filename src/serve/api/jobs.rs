@@ -75,6 +75,8 @@ impl Followed {
 
     /// Leaves a job that cannot begin any more to the next start of the program.
     pub(super) fn leave(self, server: &Server, id: &str) {
+        // Whoever follows it hears that nothing more will come.
+        drop(self.to);
         server.running().remove(id);
     }
 

@@ -12,10 +12,10 @@ use crate::serve::clock::tests::set;
 
 fn job(id: &str, created: u64, status: Status) -> Job {
     let (prompt, made) = ("a circle".to_owned(), Vec::new());
-    let (tenant, seed, deadline_s, error) = (None, Some(5), None, None);
+    let (tenant, seed, deadline_s, reuse, error) = (None, Some(5), None, Reuse::ALL, None);
     let ended = (status != Status::Queued).then_some(created);
     let id = id.to_owned();
-    Job { id, tenant, created, ended, attempts: 0, prompt, pictures: 1, seed, deadline_s, status, made, error }
+    Job { id, tenant, created, ended, attempts: 0, prompt, pictures: 1, seed, deadline_s, reuse, status, made, error }
 }
 
 fn open(folder: &Path) -> Result<Ledger, LedgerError> {
@@ -201,7 +201,8 @@ async fn a_disk_that_is_full_for_a_while_refuses_and_recovers() {
     let again: Vec<String> =
         open(folder.path()).expect("a ledger").open_jobs().expect("jobs").into_iter().map(|job| job.id).collect();
     assert_eq!(known, again);
-    (known.sort(), acknowledged.sort());
+    known.sort();
+    acknowledged.sort();
     assert_eq!(known, acknowledged, "what was refused is not on disk either");
 }
 
