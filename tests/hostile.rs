@@ -402,7 +402,8 @@ fn among_prompts_that_fail_every_good_one_is_answered_and_nothing_of_a_bad_one_i
 /// A prompt that has no end or no room takes a worker, for a while, and nothing else.
 fn takes_a_worker_and_nothing_else(command: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let server = Served::start(folder.path(), &["--set", "serve.timeout_s=60"]);
+    let limits = ["--set", "serve.timeout_s=60", "--set", "live.limits.step_s=3"];
+    let server = Served::start(folder.path(), &limits);
     std::thread::scope(|scope| {
         let bad = scope.spawn(|| server.draw(&format!("a small {command} red circle")));
         for row in 0..20 {
@@ -434,13 +435,11 @@ fn pause() {
 }
 
 #[test]
-#[ignore = "needs workers as processes"]
 fn a_step_that_never_ends_takes_a_worker_for_a_while() {
     takes_a_worker_and_nothing_else("hang");
 }
 
 #[test]
-#[ignore = "needs workers as processes"]
 fn a_step_that_asks_for_more_memory_than_there_is_takes_a_worker_for_a_while() {
     takes_a_worker_and_nothing_else("huge");
 }

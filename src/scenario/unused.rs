@@ -10,16 +10,33 @@ use crate::scheduler::Late;
 use crate::scheduler::allocation::Mode;
 use crate::scheduler::routing::{Storage, System};
 
-/// Keys below one dotted key, and the reason why they change nothing.
-type Unused = (&'static str, String);
+/// Keys below one dotted key that change nothing.
+struct Unused {
+    key: &'static str,
+    /// Why they change nothing.
+    why: String,
+    /// Whether the system has no such part at all. One scenario often describes a cluster for several systems, so that
+    /// this is a note wherever it is set.
+    is_absent: bool,
+}
+
+impl Unused {
+    fn overridden(key: &'static str, why: impl Into<String>) -> Self {
+        Self { key, why: why.into(), is_absent: false }
+    }
+
+    fn absent(key: &'static str, why: impl Into<String>) -> Self {
+        Self { key, why: why.into(), is_absent: true }
+    }
+}
 
 impl Scenario {
     /// Keys that change nothing under the policies in force.
-    pub(super) fn unused(&self) -> Vec<Unused> {
+    fn unused(&self) -> Vec<Unused> {
         let mut unused = self.unused_by_system();
         unused.extend(self.unused_by_allocation());
         if self.discipline().late != Late::Best {
-            unused.push(("queue.fall_back", "is used with queue.late = \"best\" alone".to_owned()));
+            unused.push(Unused::overridden("queue.fall_back", "is used with queue.late = \"best\" alone"));
         }
         unused
     }
@@ -31,30 +48,31 @@ impl Scenario {
         let mut unused = Vec::new();
         let storage = self.routing().storage();
         if policy.default_bounds().is_none() {
-            unused.push(("system.bounds", because("looks nothing up")));
+            unused.push(Unused::overridden("system.bounds", because("looks nothing up")));
         }
         if storage == Storage::None {
-            unused.push(("cache", because("keeps no images")));
+            unused.push(Unused::absent("cache", because("keeps no images")));
         }
         if storage != Storage::ByImage {
-            unused.push(("retrieval.image_latency_s", because("does not retrieve by image")));
+            unused.push(Unused::absent("retrieval.image_latency_s", because("does not retrieve by image")));
         }
         if matches!(policy, System::Nirvana | System::Pinecone) {
-            unused.push(("cache.eviction", because("brings its own eviction")));
-            unused.push(("cache.admission", because("keeps the images of misses")));
+            unused.push(Unused::overridden("cache.eviction", because("brings its own eviction")));
+            unused.push(Unused::overridden("cache.admission", because("keeps the images of misses")));
         }
         if policy == System::Nirvana {
-            unused.push(("cache.capacity_bytes", because("counts states: set cache.capacity")));
+            unused.push(Unused::overridden("cache.capacity_bytes", because("counts states: set cache.capacity")));
         }
         if !policy.has_small_models() {
             let why = because("has the large model on every worker");
-            unused.extend(["models.small", "models.serves", "allocation"].map(|key| (key, why.clone())));
+            let keys = ["models.small", "models.serves", "allocation"];
+            unused.extend(keys.map(|key| Unused::absent(key, why.clone())));
         }
         if policy != System::Modm {
-            unused.push(("approximation", because("has no levels of approximation")));
+            unused.push(Unused::absent("approximation", because("has no levels of approximation")));
         }
         if policy != System::Cascade {
-            unused.push(("cascade", because("makes no drafts")));
+            unused.push(Unused::absent("cascade", because("makes no drafts")));
         }
         unused
     }
@@ -80,17 +98,18 @@ impl Scenario {
             AllocationKind::WhatIf => ("what_if", [&periodic[..], &monitor, &drafts].concat()),
         };
         let why = format!("allocation.policy = \"{name}\" does not use it");
-        let mut unused: Vec<Unused> = unused.into_iter().map(|key| (key, why.clone())).collect();
+        let mut unused: Vec<Unused> = unused.into_iter().map(|key| Unused::overridden(key, why.clone())).collect();
         if self.allocation.policy == AllocationKind::Modm && self.allocation.mode == Mode::Throughput {
-            unused.push(("allocation.headroom", "allocation.mode = \"throughput\" plans without headroom".to_owned()));
+            let why = "allocation.mode = \"throughput\" plans without headroom";
+            unused.push(Unused::absent("allocation.headroom", why));
         }
         unused
     }
 
     /// Sets what changes nothing back to its default, so that a resolved scenario can be read again.
     pub(super) fn reset_unused(&mut self) {
-        for (key, _) in self.unused() {
-            match key {
+        for unused in self.unused() {
+            match unused.key {
                 "system.bounds" => self.system.bounds = None,
                 "cache" => self.cache = super::Cache::default(),
                 "retrieval.image_latency_s" => self.retrieval.image_latency_s = 0.0,
@@ -101,7 +120,7 @@ impl Scenario {
                 "approximation" => self.approximation = super::ApproximationSection::default(),
                 "cascade" => self.cascade = super::CascadeSection::default(),
                 "queue.fall_back" => self.queue.fall_back = None,
-                _ => self.allocation.reset(key),
+                key => self.allocation.reset(key),
             }
         }
     }
@@ -161,18 +180,21 @@ pub(super) fn check(
     let mut inherited: Vec<(String, String)> = Vec::new();
     let in_force = in_force(scenario);
     let of_variant = overrides.iter().any(Override::is_of_variant);
+    // Flags that choose another policy go with what was set for the one before.
+    let chosen_by_flag = overrides.iter().any(Override::chooses_policy);
     // A scenario with variants is a template: its own keys are there for some of them.
-    let template = of_variant || !scenario.variant.is_empty() || overrides.iter().any(Override::chooses_policy);
+    let template = of_variant || !scenario.variant.is_empty() || chosen_by_flag;
     for (key, value, layer) in leaves(file, overrides) {
-        let found = scenario.unused().into_iter().find(|(unused, _)| within(unused, &key));
-        let Some((_, why)) = found.filter(|_| !is_in_force(&in_force, &key, &value)) else { continue };
+        let found = scenario.unused().into_iter().find(|unused| within(unused.key, &key));
+        let found = found.filter(|_| !is_in_force(&in_force, &key, &value));
+        let Some(Unused { why, is_absent, .. }) = found else { continue };
         let chosen_here = match layer {
             Layer::Variant => true,
-            Layer::Flag => !of_variant,
+            Layer::Flag => !of_variant && !chosen_by_flag,
             Layer::File => !template,
             Layer::Grid => false,
         };
-        if chosen_here {
+        if chosen_here && !is_absent {
             let message = format!("changes nothing: {why}");
             return Err(InputError::new(source, message).value(key, input::toml::written(&value)));
         }
@@ -289,8 +311,10 @@ mod tests {
         assert!(error.contains("variant \"own\"") && error.contains("cache.admission = \"large\""), "{error}");
         assert!(shared.scenario(&[]).expect("modm uses it").notes.is_empty());
 
+        let what_if = source("[allocation]\npolicy = \"what_if\"\n").scenario(&[set("allocation.mode=throughput")]);
+        assert!(what_if.expect_err("refused").to_string().contains("allocation.policy = \"what_if\" does not use it"));
         let flags = source("").scenario(&[set("allocation.policy=what_if"), set("allocation.mode=throughput")]);
-        assert!(flags.expect_err("refused").to_string().contains("allocation.policy = \"what_if\" does not use it"));
+        assert_eq!(flags.expect("a scenario").notes.len(), 1);
         // Saying what counts anyway misleads nobody.
         let same = source("").scenario(&[set("system.policy=pinecone"), set("cache.eviction=fifo")]);
         assert!(same.expect("a scenario").notes.is_empty());

@@ -1,0 +1,86 @@
+//! The picture of a request, from its completion on: embedded, kept in the store, given back, handed to who asked.
+
+use super::{Answer, Live, Setting};
+use crate::image::ImageId;
+use crate::live::embedder::Ask;
+use crate::live::store::Record;
+use crate::request::{Outcome, RequestId};
+
+impl Live {
+    /// Embeds the image of a request that has completed.
+    pub(super) fn encode_image(&mut self, request: RequestId) {
+        let state = self.requests.entry(request).or_default();
+        state.encoding = true;
+        self.in_flight += 1;
+        let ask = state.picture.clone().map(|picture| Ask::Picture(request, picture));
+        let sent = ask.is_some_and(|ask| self.embedder.0.send(ask).is_ok());
+        if !sent {
+            let embedding = Err("there is no picture".to_owned());
+            let _ = self.to_answers.send(Answer::Picture { request, embedding });
+        }
+    }
+
+    /// Puts an image's content into the store, under what the core finds it by.
+    pub(super) fn keep(&mut self, image: ImageId) {
+        let Some(request) = image.request() else { return }; // It was there before the run.
+        let Some(state) = self.requests.get(&request) else { return };
+        let (Some(picture), Some((work, origins))) = (&state.picture, &state.work) else { return };
+        // Where images are found by their prompts, they are kept before they are embedded.
+        let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
+        let Setting { book, models, warn, .. } = &mut self.setting;
+        let record = |file| Record {
+            file,
+            prompt: book.prompt(request).to_string(),
+            tenant: book.tenant(request),
+            model: models[work.model.index()].clone(),
+            seed: book.noise(request),
+            steps: (work.total_steps, work.skipped_steps),
+            source: origins.first().copied(),
+            origins: origins.clone(),
+            key,
+        };
+        let kept = self.store.keep(image, picture.clone(), record);
+        if !kept && !std::mem::replace(&mut self.full, true) {
+            // Once: whoever has a disk that hangs reads of it in every other place.
+            warn("too much waits for the disk: pictures are not kept until it answers");
+        }
+        if let Some(number) = self.store.number(image) {
+            book.kept(image, number);
+        }
+    }
+
+    /// A request gets a cached image as it is.
+    pub(super) fn give_back(&mut self, request: RequestId, image: ImageId) {
+        if let Some(file) = self.setting.book.result(request) {
+            self.store.copy_result(image, file);
+        }
+        if self.setting.book.wants_pictures() {
+            match self.store.sources().read(image) {
+                Ok(picture) => self.requests.entry(request).or_default().picture = Some(picture),
+                Err(why) => self.warn(&format!("an image that is given back cannot be read: {why}")),
+            }
+        }
+    }
+
+    /// A request has ended; its picture goes to the results.
+    pub(super) fn finished(&mut self, request: RequestId, outcome: &Outcome) {
+        let state = self.requests.entry(request).or_default();
+        state.finished = true;
+        let picture = state.picture.clone().filter(|_| *outcome == Outcome::Completed);
+        if let Some((file, picture)) = self.setting.book.result(request).zip(picture.clone()) {
+            self.store.write_result(file, picture);
+        }
+        self.setting.book.ended(request, outcome, picture);
+        self.settled.push(request);
+    }
+
+    /// Forgets requests that the core has nothing more to say about.
+    pub(super) fn forget_settled(&mut self) {
+        for request in std::mem::take(&mut self.settled) {
+            if self.requests.get(&request).is_some_and(|state| state.finished && !state.encoding) {
+                self.requests.remove(&request);
+                self.setting.book.forget(request);
+            }
+        }
+    }
+}
