@@ -48,6 +48,17 @@ fn first_cached(server: &Served) -> String {
     }
 }
 
+/// Draws until there is a hit. Returns how it came about.
+fn hit(server: &Served) -> Value {
+    loop {
+        let (status, drawn) = server.draw(&json!({ "prompt": PROMPT }));
+        assert_eq!(status, 200, "{drawn}");
+        if drawn["modm"][0]["decision"] == "hit" {
+            return drawn["modm"][0].clone();
+        }
+    }
+}
+
 /// Number of different pictures on pages of one, each followed from the one before.
 fn paged(server: &Served) -> usize {
     let (mut ids, mut before) = (BTreeSet::new(), String::new());
@@ -95,13 +106,7 @@ fn a_tenant_sees_its_own_and_an_operator_the_whole_server() {
             assert_eq!((status, code(&answer)), (404, "not_found"), "{method} {id}");
         }
     }
-    let found = loop {
-        let (status, drawn) = server.draw(&json!({ "prompt": PROMPT }));
-        assert_eq!(status, 200, "{drawn}");
-        if drawn["modm"][0]["decision"] == "hit" {
-            break drawn["modm"][0].clone();
-        }
-    };
+    let found = hit(&server);
     assert!(
         found["source"].is_null() || found["source"] != json!(cached),
         "a hit on alice's picture, not its name: {found}"

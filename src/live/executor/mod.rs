@@ -17,7 +17,6 @@ use super::picture::Picture;
 use super::store::Store;
 use super::worker::{Drawing, GoodPrompts, Handle, JobError, Order, Paint};
 use crate::embedding::Embedding;
-use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::RequestId;
@@ -270,7 +269,9 @@ impl Live {
     /// Ends all threads and closes the store. Returns what could not be ended or stored, and how late each request was
     /// taken. Waits for no thread that is stuck: longer than a load may take, or hardly at all if the run was aborted.
     #[must_use]
-    pub fn finish(self) -> (Vec<String>, Vec<Duration>) {
+    pub fn finish(mut self) -> (Vec<String>, Vec<Duration>) {
+        // The last event of a run is followed by no other wait.
+        self.forget_settled();
         let patience = if self.broken.is_some() { ABORTED } else { self.setting.limits.longest() + FINISHED };
         let Self { workers, embedder: (ask, embedder), store, lags, .. } = self;
         drop(ask);
