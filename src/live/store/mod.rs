@@ -2,7 +2,7 @@
 //! came about. What is there is whole, whenever the program was killed: a picture is written before its
 //! record, and an entry is there if its record is. Which images are cached is the core's business, not this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -209,7 +209,10 @@ impl Sources {
     pub fn newest(&self, tenants: Option<&[&str]>, before: Option<u64>, most: usize) -> Vec<u64> {
         let known = self.known();
         let below = ..before.unwrap_or(u64::MAX);
-        let listed = |number: &&u64| !known.deleted.contains(number);
+        // What is not on disk yet is listed next time.
+        let unwritten: BTreeSet<u64> =
+            known.unwritten.keys().filter_map(|image| known.numbers.get(image)).copied().collect();
+        let listed = |number: &&u64| !known.deleted.contains(number) && !unwritten.contains(number);
         let Some(tenants) = tenants else {
             return known
                 .owners

@@ -51,7 +51,7 @@ fn found(server: &Server, access: &Access, limit: usize, before: Option<u64>) ->
     numbers.truncate(limit);
     let mut data: Vec<Value> = Vec::with_capacity(numbers.len());
     for &number in &numbers {
-        // What is not on disk yet is listed next time.
+        // One may go between the two looks.
         let Ok(record) = server.sources.record(number) else { continue };
         let mut entry = json!({
             "id": server.ids.name(number),
