@@ -227,7 +227,7 @@ struct Served {
     child: Child,
     address: String,
     agent: ureq::Agent,
-    /// What it said after it listened.
+    /// Log since it listened.
     log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }

@@ -35,7 +35,7 @@ struct Served {
     child: Child,
     address: String,
     agent: ureq::Agent,
-    /// What it says while it serves.
+    /// Log while it serves.
     log: Arc<Mutex<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! What operators of a shared cache need of `modm serve`: requests that must not hit or not be kept, deletion with what was
+//! Needs of a shared cache's operators: requests that must not hit or not be kept, deletion with what was
 //! refined from a picture, and audits of hits. Through the program, on the models of shapes.
 
 #![cfg(feature = "serve")]

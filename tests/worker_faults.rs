@@ -117,7 +117,7 @@ fn scenario(requests: usize) -> (Scenario, Inputs) {
     (scenario, inputs)
 }
 
-/// What a run left.
+/// Files that a run left.
 struct Run {
     lines: Vec<Line>,
     ended: Result<(), RunError<LiveError>>,

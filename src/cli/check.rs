@@ -31,7 +31,7 @@ pub(super) struct Repair {
     data: PathBuf,
 }
 
-/// What is no data, or in use, is an input that cannot be used.
+/// Turns missing data, or data in use, into an input error.
 fn explained(error: CheckError) -> anyhow::Error {
     match error {
         CheckError::Input(error) => error.into(),

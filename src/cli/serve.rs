@@ -117,7 +117,7 @@ const LOOP_END: HostDuration = HostDuration::from_secs(10);
 
 /// What the loop's thread is made of.
 struct Loop {
-    /// What ends it at once, while it runs.
+    /// Handle that ends it at once, while it runs.
     abort: Arc<OnceLock<Intake>>,
     prepared: Prepared,
     equipment: Equipment,

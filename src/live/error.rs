@@ -23,9 +23,9 @@ pub enum Error {
     NotFinite {
         /// The model's file.
         file: PathBuf,
-        /// Where in its work: an output or a step.
+        /// Place in its work: an output or a step.
         place: String,
-        /// What to do about it, after a semicolon; empty if nothing is known.
+        /// Advice, after a semicolon; empty if there is none.
         advice: &'static str,
     },
     /// A picture cannot be encoded or decoded.

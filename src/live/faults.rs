@@ -16,7 +16,7 @@ const VARIABLE: &str = "MODM_TEST_FAULTS";
 /// Delay of a slow call.
 const DELAY: Duration = Duration::from_millis(20);
 
-/// What happens to one call.
+/// Fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It does nothing and fails.
@@ -27,7 +27,7 @@ pub enum Fault {
     Slow,
 }
 
-/// Which calls go wrong, counted from 0.
+/// Calls that go wrong, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// One call.

@@ -68,7 +68,7 @@ pub struct ModelLimits {
 /// Limits of all calls of a run.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// By worker, then model.
+    /// Limits by worker, then model.
     models: Vec<Vec<ModelLimits>>,
     /// Loading the dual encoder.
     pub load_encoder: Duration,

@@ -38,13 +38,13 @@ pub struct LiveSettings {
     pub store: Option<PathBuf>,
     /// How pictures are stored.
     pub images: ImageFormat,
-    /// Where sessions run: in processes of their own, or in threads of this one.
+    /// Place of the sessions: processes of their own, or threads of this one.
     pub isolation: Isolation,
     /// How long calls may take before their worker counts as lost.
     pub limits: LimitSettings,
 }
 
-/// Where sessions run.
+/// Place of the sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {

@@ -151,7 +151,7 @@ impl GoodPrompts {
     }
 }
 
-/// When a worker's thread last got on, for whoever watches it.
+/// Time of a worker thread's last progress, for the watchdog.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<Mutex<Instant>>);
 
@@ -313,7 +313,7 @@ impl Thread {
         parts.iter().map(one).collect()
     }
 
-    /// Whose fault a failed job is: its request's, if the worker can draw what it could before.
+    /// Tells whose fault a failed job is: its request's, if the worker can still draw what it could before.
     fn judge(&mut self, error: DrawError, work: Work) -> JobError {
         let why = match error {
             DrawError::Cancelled => return JobError::Cancelled,

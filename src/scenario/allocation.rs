@@ -36,7 +36,7 @@ pub struct AllocationSection {
     pub headroom: f64,
     /// The controller, or `"off"`.
     pub pid: PidSetting,
-    /// Of `cascade`: estimate of the time that requests wait.
+    /// Estimate of the time that requests wait, for `cascade`.
     pub queue_delay: QueueDelay,
     /// Of `what_if`: the recent past that is expected to come again, seconds; two full generations if absent.
     #[serde(skip_serializing_if = "Option::is_none")]

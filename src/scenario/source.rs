@@ -36,9 +36,9 @@ const TABLES: [&str; 23] = [
     "variant.*.published",
 ];
 
-/// Where a variant's overrides come from, up to its name.
+/// Origin of a variant's overrides, up to its name.
 const VARIANT: &str = "variant \"";
-/// Where overrides of the command line come from.
+/// Origin of overrides of the command line.
 pub(super) const FLAG: &str = "--set";
 
 /// A scenario's text.

@@ -120,12 +120,12 @@ pub enum Event {
     },
     /// A worker has its new model.
     ModelLoaded {
-        /// Which worker.
+        /// Lost worker.
         worker: WorkerId,
     },
     /// A worker could not load its new model.
     LoadFailed {
-        /// Which worker.
+        /// Lost worker.
         worker: WorkerId,
         /// What it holds now; nothing means that it cannot serve.
         loaded: Option<ModelId>,
@@ -137,7 +137,7 @@ pub enum Event {
     /// A worker is lost, with what it ran, and the cause is known: its requests are tried again, a bounded number of
     /// times, and end with this reason.
     WorkerLost {
-        /// Which worker.
+        /// Lost worker.
         worker: WorkerId,
         /// Kind of the fault, for counters.
         cause: LossCause,

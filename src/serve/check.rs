@@ -15,7 +15,7 @@ use crate::live::store;
 /// A thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is and how it does, in a sentence.
+    /// State of the part, in a sentence.
     pub text: String,
     /// Whether it can be used as it is.
     pub is_whole: bool,
@@ -33,9 +33,9 @@ pub enum CheckError {
     /// The disk fails.
     #[error("{}: {source}", path.display())]
     Io {
-        /// What could not be read or written.
+        /// File that could not be read or written.
         path: PathBuf,
-        /// What the system said.
+        /// Message of the system.
         source: io::Error,
     },
 }

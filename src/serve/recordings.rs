@@ -150,7 +150,7 @@ fn length(text: &[u8], rows: usize) -> usize {
 /// Cuts a recording after so many rows.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn cut(recording: &Path, rows: usize) -> io::Result<()> {
     let file = recording.join(REQUESTS);
     let text = fs::read(&file)?;

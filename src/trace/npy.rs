@@ -138,7 +138,7 @@ impl Rows {
     /// Begins a file without rows.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn create(path: &Path, dimension: usize) -> io::Result<Self> {
         let mut file = std::fs::File::create(path)?;
         file.write_all(&header(0, dimension))?;

@@ -26,9 +26,9 @@ pub(crate) fn modm(arguments: &[&str]) -> Command {
 pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) address: String,
-    /// What it said before it listened.
+    /// Log up to when it listened.
     pub(crate) said: String,
-    /// What it said since.
+    /// Log since then.
     pub(crate) log: Arc<Mutex<String>>,
     pub(crate) agent: ureq::Agent,
     pub(crate) key: Option<String>,

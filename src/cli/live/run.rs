@@ -43,7 +43,7 @@ use crate::scheduler::{WarmImage, WorkerId};
 use crate::time::Time;
 use crate::trace::Trace;
 
-/// What makes the worker of a number.
+/// Returns the function that makes the worker of a number.
 type MakePaint = Box<dyn Fn(WorkerId) -> Box<dyn Paint>>;
 
 /// The models, the encoder and the devices of a run, found and checked.

@@ -10,10 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How much longer than the time to finish the program may take to end.
+/// Time that the program may take to end, beyond the time to finish.
 const MARGIN: Duration = Duration::from_secs(20);
 
-/// What ends the server.
+/// Signals that end the server.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

@@ -10,7 +10,7 @@ use crate::scheduler::{Event, JobId, LossCause, WorkerId};
 
 /// How often threads are looked at.
 const WATCH: HostDuration = HostDuration::from_secs(1);
-/// How much longer a thread may be silent than its process, which has limits of its own and has to be ended past them.
+/// Time that a thread may be silent beyond its process's own limits: the process is ended first.
 const MARGIN: HostDuration = HostDuration::from_secs(15);
 /// How often an ending thread is looked at.
 const POLL: HostDuration = HostDuration::from_millis(2);

@@ -18,7 +18,7 @@ use crate::scheduler::LossCause;
 
 /// How long the system may take to end a process that was killed: one that waits for a device in the kernel takes its time.
 const REAP: Duration = Duration::from_secs(10);
-/// What is kept of a process's standard error, bytes.
+/// Bytes that are kept of a process's standard error.
 const LAST_WORDS: usize = 600;
 
 /// How worker processes are started.
@@ -44,7 +44,7 @@ pub(super) struct Gone {
     pub(super) cause: LossCause,
     /// Why, for whoever asked for the picture.
     pub(super) why: String,
-    /// What it last said, for the log.
+    /// Its last words, for the log.
     pub(super) last_words: Option<String>,
 }
 

@@ -23,7 +23,7 @@ const LONGEST_HEADER: u32 = 16 << 20;
 /// Bytes after a header at most: the largest picture.
 const LONGEST_TAIL: u32 = 3 * 16_384 * 16_384;
 
-/// What a worker process is told.
+/// Order to a worker process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     /// First of all: be a worker.
@@ -56,7 +56,7 @@ impl Order {
     }
 }
 
-/// What a worker process answers.
+/// Answer of a worker process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// It is what it was told to be.

@@ -30,7 +30,7 @@ pub(super) struct Autoencoder {
     factor: usize,
 }
 
-/// What an autoencoder's configuration says of its latents.
+/// Latents of an autoencoder, by its configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scaling {
     scale: f32,
@@ -50,7 +50,7 @@ impl Scaling {
         })
     }
 
-    /// What to do about values of the autoencoder that are not finite.
+    /// Advice where the autoencoder's values are not finite.
     fn advice(self, element: TensorElementType) -> &'static str {
         match (self.force_upcast, element) {
             (true, TensorElementType::Float16) => {

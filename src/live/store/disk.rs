@@ -20,7 +20,7 @@ pub trait Disk: Send + 'static {
     /// Removes a file; one that is not there is removed.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn remove(&self, file: &Path) -> io::Result<()> {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

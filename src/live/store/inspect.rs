@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::open::{self, INDEX, MARK};
 use super::{Picture, Record};
 
-/// What a repair did.
+/// Result of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repaired {
     /// A sentence for each thing that was done.
@@ -80,7 +80,7 @@ fn damage(record: &Path, picture: &Path) -> Option<String> {
 /// are of is not known.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn repair(folder: &Path, aside: &Path) -> io::Result<Repaired> {
     let mut repaired = Repaired::default();
     let wrong = inspect(folder)?;

@@ -1,4 +1,4 @@
-//! What all readers of the store know of its content, and of how its disk does.
+//! Content of the store and state of its disk, as all its readers know them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::live::picture::Picture;
 /// Failures that are remembered at most: a disk that is full fails for every picture.
 const MOST_FAILURES: usize = 100;
 
-/// What is known of the content by all who read it.
+/// Content of the store, shared by all who read it.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Numbers of the images of this run.
@@ -25,7 +25,7 @@ pub(super) struct Known {
     pub(super) lineage: Lineage,
     /// Numbers of entries that are deleted and whose files are not gone yet.
     pub(super) deleted: BTreeSet<u64>,
-    /// What could not be written or removed: the first of it.
+    /// First failures to write or remove a file.
     pub(super) failures: Vec<String>,
     /// Bytes of pictures that wait for the disk.
     pub(super) waiting: usize,

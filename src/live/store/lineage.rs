@@ -1,4 +1,4 @@
-//! Which cached pictures were refined from which, by their numbers in the store. Kept up as pictures come and go, so that a
+//! Lineage of cached pictures: those refined from others, by their numbers in the store. Kept up as pictures come and go, so that a
 //! deletion finds what came of a picture at once, also where a picture in between has been evicted.
 
 use std::collections::{BTreeMap, BTreeSet};

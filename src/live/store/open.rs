@@ -222,7 +222,7 @@ fn checksum(file: &Path) -> Option<u32> {
     Some(crc.sum())
 }
 
-/// What is known by number; nothing where the index is missing or damaged.
+/// Reads the index: entries by number; none where it is missing or damaged.
 fn read_index(folder: &Path) -> BTreeMap<u64, Known> {
     let read = || {
         let text = fs::read_to_string(folder.join(INDEX)).ok()?;

@@ -1,4 +1,4 @@
-//! What has to be looked at while the server runs: room on the disk, the ledger, the clocks, what is old, and the threads that
+//! Upkeep while the server runs: room on the disk, the ledger, the clocks, what is old, and the threads that
 //! write. What cannot be recovered from ends the program with a sentence.
 
 use std::io;
@@ -87,7 +87,7 @@ impl Server {
     /// Refuses new work while there is no room on the disk, or the ledger does not work.
     ///
     /// # Errors
-    /// What does not work.
+    /// The part that does not work.
     pub(super) fn storage_fits(&self) -> Result<(), ApiError> {
         if self.upkeep.is_low.load(Ordering::Relaxed) {
             return Err(ApiError::insufficient_storage());

@@ -18,7 +18,7 @@ use crate::serve::settings::ServeSettings;
 
 /// Of all tenants.
 pub struct Usage {
-    /// By key, in the order of the file; one for everybody without keys.
+    /// Limits by key, in the order of the file; one for everybody without keys.
     pub(super) keys: Vec<KeyLimits>,
     /// By tenant; one for everybody without keys.
     pub(super) limits: Vec<Limits>,
@@ -103,7 +103,7 @@ impl KeyLimits {
     }
 }
 
-/// What a tenant may ask for.
+/// Limits of a tenant.
 pub(super) struct Limits {
     tenant: String,
     /// Images a day; none without a limit.

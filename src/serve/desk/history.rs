@@ -57,7 +57,7 @@ pub(super) struct History {
     models: Vec<Arc<str>>,
     windows: VecDeque<Window>,
     workers: Vec<WorkerNow>,
-    /// By worker: since when it is lost.
+    /// Time of each worker's loss, while it is lost.
     lost: Vec<Option<Time>>,
     /// Whether that has changed since it was asked.
     changed: bool,

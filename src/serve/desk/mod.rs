@@ -38,7 +38,7 @@ pub struct Ask {
     pub prompt: Arc<str>,
     /// Who asks.
     pub tenant: TenantId,
-    /// What its noise derives from: a seed, and which picture of it. If whoever asks does not say, the desk does.
+    /// Seed and row that its noise derives from. The desk chooses them if the request does not.
     pub seed: Option<(u64, u64)>,
     /// When it should be done, counted from now.
     pub deadline: Option<Duration>,
@@ -91,7 +91,7 @@ pub enum Refused {
         /// An estimate, from how many were served lately.
         retry_after_s: u64,
     },
-    /// So many requests of this tenant wait already; there may be room after so many seconds.
+    /// The tenant's share of the queue is full; there may be room after so many seconds.
     ShareFull {
         /// An estimate, from how many of the tenant's were served lately.
         retry_after_s: u64,

@@ -1,4 +1,4 @@
-//! What can be wrong with a ledger: inside, as redb says it, and outside, as callers act on it.
+//! Errors of a ledger: inside, as redb says it, and outside, as callers act on it.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub(in crate::serve) enum Fault {
     Disk(String),
     /// There is no room on the disk; likewise.
     Full(String),
-    /// What was read is not what was written.
+    /// The file does not hold what was written.
     Damaged(String),
     /// Another program has the file.
     InUse,
@@ -21,7 +21,7 @@ pub(in crate::serve) enum Fault {
 }
 
 impl Fault {
-    /// What is wrong, without the file.
+    /// The fault, without the file's name.
     pub(super) fn text(&self) -> String {
         match self {
             Self::Disk(why) | Self::Full(why) | Self::Damaged(why) | Self::Version(why) => why.clone(),
@@ -103,7 +103,7 @@ pub enum LedgerError {
     Disk {
         /// Path of the ledger.
         file: String,
-        /// What the system said.
+        /// Message of the system.
         why: String,
         /// Whether there is no room.
         is_full: bool,
@@ -115,7 +115,7 @@ pub enum LedgerError {
         file: String,
         /// Folder that it is in.
         folder: String,
-        /// What does not fit.
+        /// The rows that do not fit.
         why: String,
     },
     /// Another program has it.
@@ -129,7 +129,7 @@ pub enum LedgerError {
     Version {
         /// Path of the ledger.
         file: String,
-        /// Which version, and which are known.
+        /// Version that was found, and those that are known.
         why: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What must outlive a crash: asynchronous jobs, each on disk before it is acknowledged, and the owners of the pictures of
+//! The ledger, which must outlive a crash: asynchronous jobs, each on disk before it is acknowledged, and the owners of the pictures of
 //! results. An embedded database (redb). An error of the disk is recovered from in place; a ledger that has lost something is
 //! not used.
 
@@ -111,7 +111,7 @@ pub struct Picture {
     pub crc: Option<u32>,
 }
 
-/// What a tenant has used of a day's quota.
+/// A tenant's use of a day's quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     /// Day since 1970.
@@ -127,7 +127,7 @@ pub enum Entry {
     Job(Box<Job>),
     /// A picture of the results.
     Picture(String, Picture),
-    /// What the tenant of this name has used.
+    /// Use of the quota by the tenant of this name.
     Used(String, Used),
     /// A job that was never acknowledged is removed.
     Withdraw(String),
@@ -142,7 +142,7 @@ pub enum Entry {
     },
 }
 
-/// What a transaction has forgotten.
+/// Rows that a transaction has forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
     /// Names of pictures, whose files may go.
@@ -196,7 +196,7 @@ impl Ledger {
         self.last_date
     }
 
-    /// What was mended when it was opened.
+    /// Warnings about what was mended when it was opened.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

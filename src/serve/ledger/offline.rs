@@ -23,7 +23,7 @@ pub(in crate::serve) struct Found {
     pub(in crate::serve) jobs: Vec<Job>,
     pub(in crate::serve) pictures: BTreeMap<String, Picture>,
     pub(in crate::serve) used: BTreeMap<String, Used>,
-    /// What is wrong; nothing where it is whole.
+    /// Faults that were found; none where it is whole.
     pub(in crate::serve) wrong: Vec<String>,
     /// Number of the last transaction that is known of.
     sequence: u64,

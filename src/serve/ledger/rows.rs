@@ -122,7 +122,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// What a transaction came to.
+/// Result of a transaction.
 #[derive(Clone, Debug)]
 pub(super) struct Committed {
     pub(super) sequence: u64,

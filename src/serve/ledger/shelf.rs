@@ -38,7 +38,7 @@ struct Opened {
     turn: u64,
 }
 
-/// What does not work, for the server's health.
+/// Part of the server that does not work, for its health.
 #[derive(Default)]
 struct Trouble {
     /// Passed time when it began to fail, and when it was tried last.

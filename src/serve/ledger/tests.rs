@@ -81,7 +81,7 @@ async fn jobs_are_as_old_as_their_end_and_pictures_have_room_for_so_many_bytes()
     );
 }
 
-/// What the sequence below has acknowledged so far, and may have written without.
+/// State that the sequence below has acknowledged so far, and may have written beyond that.
 #[derive(Default)]
 struct Acknowledged {
     jobs: Vec<String>,
