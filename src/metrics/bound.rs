@@ -107,7 +107,9 @@ impl Lateness {
 #[must_use]
 pub fn fewest_late(jobs: &[Job], thousandths: u64) -> u64 {
     let mut lateness = Lateness::default();
-    jobs.iter().for_each(|job| lateness.add(*job, thousandths));
+    for job in jobs {
+        lateness.add(*job, thousandths);
+    }
     lateness.late()
 }
 

@@ -72,7 +72,9 @@ mod tests {
 
     fn spent(jobs: &[(u64, u64, usize)]) -> Spent {
         let mut spent = Spent::default();
-        jobs.iter().for_each(|&(start, end, requests)| spent.add(second(start), second(end), requests));
+        for &(start, end, requests) in jobs {
+            spent.add(second(start), second(end), requests);
+        }
         spent
     }
 

@@ -67,18 +67,26 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     push("energy_j_per_image", summary.energy_j_per_image);
     push("cost_usd", summary.cost_usd);
     push("cost_usd_per_image", summary.cost_usd_per_image);
-    for (measure, value) in &summary.quality.measures {
-        push(&format!("quality.{measure}"), Some(*value));
+    for (measure, value) in quality(summary) {
+        push(&measure, value);
     }
-    push("quality_p5", summary.quality_p5);
-    push("below_alpha", summary.below_alpha);
-    push("quality_kept", summary.quality_kept);
     if let Some(retrieval) = summary.retrieval {
         push("retrieval.searches", count(retrieval.searches));
         push("retrieval.recall", Some(retrieval.recall));
         push("retrieval.mean_similarity_lost", Some(retrieval.mean_similarity_lost));
     }
     flat
+}
+
+/// Qualities by measure, and what follows from them.
+fn quality(summary: &Summary) -> impl Iterator<Item = (String, Option<f64>)> {
+    let means = summary.quality.measures.iter().map(|(measure, value)| (format!("quality.{measure}"), Some(*value)));
+    let more = [
+        ("quality_p5", summary.quality_p5),
+        ("below_alpha", summary.below_alpha),
+        ("quality_kept", summary.quality_kept),
+    ];
+    means.chain(more.map(|(name, value)| (name.to_owned(), value)))
 }
 
 /// The columns of several runs in one order: a measure that only some runs have stands where they have it.

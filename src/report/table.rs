@@ -152,7 +152,9 @@ impl Grid {
                     .extend(quality::kind_of(comparison, variant).map(|kind| format!(" {}", quality::short(kind))));
             }
             let known = published(comparison, "published", |known| known.quality.map(|value| format!("{value:.2}")));
-            known.into_iter().for_each(|column| columns.insert(at + 1, column));
+            if let Some(column) = known {
+                columns.insert(at + 1, column);
+            }
         }
         Self { variants: variants.into_iter().map(str::to_owned).collect(), saturated, columns }
     }
@@ -334,7 +336,7 @@ pub(super) fn sweep_footnote(rows: &[SweepRow]) -> String {
 /// Footnotes as paragraphs of Markdown; a star at the beginning of one would make a list of it.
 pub(super) fn markdown_footnote(footnote: &str) -> String {
     let escape = |line: &str| if line.starts_with('*') { "\\" } else { "" };
-    footnote.lines().map(|line| format!("\n{}{line}\n", escape(line))).collect()
+    footnote.lines().flat_map(|line| ["\n", escape(line), line, "\n"]).collect()
 }
 
 /// Titles and rows of a sweep's table; what depends on how long a saturated trace is carries a star.

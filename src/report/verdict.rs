@@ -302,7 +302,9 @@ mod tests {
         let mut comparison = sample::comparison();
         comparison.runs.push(crate::report::Run { variant: "modm-sana".into(), ..sample::modm() });
         assert!(!verdict(&comparison).sentence.contains("kept up"), "98 % in time is less than what is wanted");
-        comparison.runs[1..].iter_mut().for_each(|run| run.summary.slo[0].attainment = 0.995);
+        for run in &mut comparison.runs[1..] {
+            run.summary.slo[0].attainment = 0.995;
+        }
         assert_eq!(
             verdict(&comparison).sentence,
             "On sample, modm-sdxl and modm-sana kept up with the arrivals: 2.50x the requests of vanilla, which served \
@@ -315,7 +317,9 @@ mod tests {
         let mut comparison = sample::comparison();
         comparison.runs[0].timeline = comparison.runs[1].timeline.clone();
         assert!(verdict(&comparison).sentence.contains("no queue grew"));
-        comparison.runs.iter_mut().for_each(|run| run.summary.slo[0].attainment = 0.995);
+        for run in &mut comparison.runs {
+            run.summary.slo[0].attainment = 0.995;
+        }
         let sentence = verdict(&comparison).sentence;
         assert!(
             sentence.contains("every variant kept up") && sentence.contains("within 190 s, against 960 s with vanilla")

@@ -118,16 +118,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let run = |plan: &&Planned| run_one(plan, &source, &traces, search, &progress);
     let results = spread(&waiting, threads(command.threads), run)?;
     progress.finish();
-    let mut notes: Vec<String> = Vec::new();
-    for result in results {
-        let (row, warnings) = result?;
-        rows.push(row);
-        for warning in warnings {
-            if !notes.contains(&warning) {
-                notes.push(warning);
-            }
-        }
-    }
+    let notes = take_rows(results, &mut rows)?;
     rows.sort_unstable_by_key(|(index, _)| *index);
     let rows: Vec<SweepRow> = rows.into_iter().map(|(_, row)| row).collect();
 
@@ -166,6 +157,21 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     super::write_files(&sweep.files().context("the report's figures")?, &common.out)?;
     eprintln!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
     Ok(())
+}
+
+/// Takes the rows of what has run. Returns what a reader must be warned of, each sentence once.
+fn take_rows(results: Vec<anyhow::Result<(Row, Vec<String>)>>, rows: &mut Vec<Row>) -> anyhow::Result<Vec<String>> {
+    let mut notes: Vec<String> = Vec::new();
+    for result in results {
+        let (row, warnings) = result?;
+        rows.push(row);
+        for warning in warnings {
+            if !notes.contains(&warning) {
+                notes.push(warning);
+            }
+        }
+    }
+    Ok(notes)
 }
 
 /// Checks every combination and finds the traces that they share; those of one trace stand together.
