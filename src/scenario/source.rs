@@ -34,6 +34,12 @@ const TABLES: [&str; 22] = [
     "variant.*.published",
 ];
 
+/// Keys that scenarios had once, and what takes their place.
+const REPLACED: [(&str, &str); 1] = [(
+    "image_model.dimension",
+    "was replaced by image_model.noise_dimension: the components of a similarity's chance part (256 is fitted)",
+)];
+
 /// A scenario's text.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -103,6 +109,12 @@ impl Source {
         let mut table = self.table.clone();
         for set in overrides {
             apply(&mut table, set)?;
+        }
+        for (key, way_out) in REPLACED {
+            if let Some(value) = input::toml::look_up(&table, key) {
+                let error = InputError::new(&self.file, way_out).value(key, input::toml::written(value));
+                return Err(self.place(error, overrides));
+            }
         }
         let scenario =
             input::toml::settings(&table, &TABLES, &self.file).map_err(|error| self.place(error, overrides))?;

@@ -68,7 +68,7 @@ character_share = 0.2
 [image_model]
 own_similarity = 0.2855
 own_similarity_deviation = 0.02
-dimension = 16
+noise_dimension = 16
 [[variant]]
 name = "one"
 [[variant]]

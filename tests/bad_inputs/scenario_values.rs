@@ -275,9 +275,9 @@ image_model.own_similarity_deviation = "x": expected a number
 image_model.own_similarity_deviation = nan: expected a standard deviation from 0 to 1
 image_model.own_similarity_deviation = -1: expected a standard deviation from 0 to 1
 image_model.own_similarity_deviation = 2: expected a standard deviation from 0 to 1
-image_model.dimension = "x": expected a whole number from 0 to 4294967295
-image_model.dimension = 0: expected a number of components from 1 to 4096
-image_model.dimension = 4097: expected a number of components from 1 to 4096
+image_model.noise_dimension = "x": expected a whole number from 0 to 4294967295
+image_model.noise_dimension = 0: expected a number of components from 1 to 4096
+image_model.noise_dimension = 4097: expected a number of components from 1 to 4096
 "#;
 
 /// As above.
