@@ -84,6 +84,21 @@ fn fitted_prompts_are_repeated_as_they_are() {
     same("prompts_window_100k.toml", &["locality.toml"]);
 }
 
+/// The paper does not print Pinecone's bound: the fitted one goes with the fitted embeddings, in every scenario.
+#[test]
+fn pinecone_has_its_fitted_bound() {
+    for file in scenarios() {
+        let source = Source::read(&file).unwrap();
+        let Some(variant) = source.scenario(&[]).unwrap().variant.into_iter().find(|other| other.name == "pinecone") else {
+            continue;
+        };
+        if file.starts_with(folder().join("paper")) {
+            let scenario = source.scenario(&Source::variant_overrides(&variant)).unwrap();
+            assert_eq!(scenario.bounds(), [(0.785, 0)], "{}", file.display());
+        }
+    }
+}
+
 fn run(variant: &str, sets: &[&str]) -> Summary {
     let source = Source::read(&folder().join("paper/throughput-mi210.toml")).unwrap();
     let base = source.scenario(&[]).unwrap();

@@ -30,7 +30,8 @@ const LARGE_WHY: &str = "the stand-in makes the small model's images as good a s
 const SPLIT_WHY: &str = "the monitor wants 3.6 of 4 large workers, rounds to 4 more often than not, and then no \
     worker is small: hits wait behind every miss.";
 
-fn ratio(runs: &Runs, folder: &str, variant: &str, row: (Kind, &'static str)) -> anyhow::Result<Row> {
+/// Throughput over vanilla's, as published and here.
+pub(crate) fn ratio(runs: &Runs, folder: &str, variant: &str, row: (Kind, &'static str)) -> anyhow::Result<Row> {
     let (kind, why) = row;
     let published = runs.published(folder, variant)?.throughput_ratio.context("no ratio")?;
     let ours = runs.ratio(folder, variant, "vanilla", steady)?;

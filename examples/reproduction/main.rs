@@ -11,6 +11,7 @@ mod locality;
 mod page;
 mod runs;
 mod slo;
+mod variants;
 
 use std::path::PathBuf;
 
@@ -66,6 +67,24 @@ synthetic prompts do not stand for), image quality (it needs the models), and th
 the paper describes and its scripts do not have.
 ";
 
+/// Writes one section.
+type Section = fn(&Runs, &mut Page) -> anyhow::Result<()>;
+
+/// Sections in their order: the experiment that each needs, the part of `scripts/reproduce` that runs it.
+const SECTIONS: [(&str, &str, Section); 11] = [
+    ("throughput-mi210", "throughput", experiments::throughput),
+    ("throughput-mi210", "throughput", experiments::fluid_optimum),
+    ("throughput-mi210", "throughput", experiments::energy),
+    ("throughput-a40", "throughput-a40", experiments::throughput_a40),
+    ("throughput-flux", "flux", variants::flux),
+    ("artifact", "artifact", variants::artifact),
+    ("slo-mi210", "slo-mi210", slo::mi210),
+    ("slo-a40", "slo-a40", slo::a40),
+    ("rising-mi210", "rising", experiments::rising),
+    ("scaling-mi210", "scaling", experiments::scaling),
+    ("locality", "locality", locality::locality),
+];
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let runs = Runs::new(arguments.runs);
@@ -75,15 +94,17 @@ fn main() -> anyhow::Result<()> {
          comparisons it read are under `results/reference/`.",
         arguments.commit, arguments.machine, arguments.date
     ));
-    experiments::throughput(&runs, &mut page)?;
-    experiments::fluid_optimum(&runs, &mut page)?;
-    experiments::energy(&runs, &mut page)?;
-    experiments::throughput_a40(&runs, &mut page)?;
-    slo::mi210(&runs, &mut page)?;
-    slo::a40(&runs, &mut page)?;
-    experiments::rising(&runs, &mut page)?;
-    experiments::scaling(&runs, &mut page)?;
-    locality::locality(&runs, &mut page)?;
+    variants::stand_ins(&mut page);
+    variants::real_prompts(&runs, &mut page)?;
+    for (experiment, part, section) in SECTIONS {
+        if runs.has(experiment) {
+            section(&runs, &mut page)?;
+        } else {
+            page.heading(experiment);
+            page.not_run(part);
+        }
+    }
+    variants::cache_size(&runs, &mut page)?;
     page.paragraph(OMITTED.trim_end());
     std::fs::write(&arguments.out, page.text())?;
     Ok(())
