@@ -21,6 +21,7 @@ use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
 use modm::live::worker::{DrawError, Paint, Task};
+use modm::metrics::quality::QualitySettings;
 use modm::metrics::{Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
 use modm::replay::{Executor, Known, replay};
@@ -185,7 +186,7 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         usd_per_hour: scenario.usd_per_hour(),
         initial: initial_allocation(scenario).targets,
         profile: inputs.profile.clone(),
-        quality: Vec::new(),
+        quality: QualitySettings::default(),
         most_together: 1,
         kept_quality: Vec::new(),
         slo_multiples: vec![2.0],

@@ -67,9 +67,12 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     push("energy_j_per_image", summary.energy_j_per_image);
     push("cost_usd", summary.cost_usd);
     push("cost_usd_per_image", summary.cost_usd_per_image);
-    for (measure, value) in &summary.quality {
+    for (measure, value) in &summary.quality.measures {
         push(&format!("quality.{measure}"), Some(*value));
     }
+    push("quality_p5", summary.quality_p5);
+    push("below_alpha", summary.below_alpha);
+    push("quality_kept", summary.quality_kept);
     if let Some(retrieval) = summary.retrieval {
         push("retrieval.searches", count(retrieval.searches));
         push("retrieval.recall", Some(retrieval.recall));
@@ -137,6 +140,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::retrieval::RetrievalQuality;
+    use crate::metrics::summary::Quality;
     use crate::report::sample;
 
     /// Leaves of the JSON, so that a measure added to the summary is not forgotten here.
@@ -154,13 +158,17 @@ mod tests {
         let summary = Summary {
             deadline_attainment: Some(0.5),
             cost_usd: Some(1.0),
-            quality: BTreeMap::from([("clip".into(), 28.7)]),
+            quality: Quality { kind: None, measures: BTreeMap::from([("clip".into(), 28.7)]) },
+            quality_p5: Some(26.0),
+            below_alpha: Some(0.1),
+            quality_kept: Some(1.0),
             retrieval: Some(RetrievalQuality::default()),
             ..sample::modm().summary
         };
         let json = serde_json::to_value(&summary).expect("a summary is JSON");
         let multiples = summary.slo.len(); // these are in the names
-        assert_eq!(flatten(&summary).len(), numbers(&json) - multiples);
+        let definitions = 1; // the version of all of them, not a measure
+        assert_eq!(flatten(&summary).len(), numbers(&json) - multiples - definitions);
     }
 
     #[test]
