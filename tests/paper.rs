@@ -89,7 +89,8 @@ fn fitted_prompts_are_repeated_as_they_are() {
 fn pinecone_has_its_fitted_bound() {
     for file in scenarios() {
         let source = Source::read(&file).unwrap();
-        let Some(variant) = source.scenario(&[]).unwrap().variant.into_iter().find(|other| other.name == "pinecone") else {
+        let Some(variant) = source.scenario(&[]).unwrap().variant.into_iter().find(|other| other.name == "pinecone")
+        else {
             continue;
         };
         if file.starts_with(folder().join("paper")) {

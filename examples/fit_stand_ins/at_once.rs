@@ -135,7 +135,8 @@ impl Parts {
         let [background, common, deviation, noise] =
             [values.background, values.common_share, values.own_deviation, values.noise].map(|value| value as f32);
         let texts: Vec<f32> = self.cosine.iter().map(|cosine| background + (1.0 - background) * cosine).collect();
-        let own: Vec<f32> = self.own.iter().map(|own| ImageModel::default().own_similarity as f32 + deviation * own).collect();
+        let own: Vec<f32> =
+            self.own.iter().map(|own| ImageModel::default().own_similarity as f32 + deviation * own).collect();
         let mut images = Vec::with_capacity(texts.len());
         for row in 0..own.len() {
             let start = Pairs::start(row);

@@ -72,8 +72,11 @@ fn fit(arguments: &Arguments, prompts: &[String], start: Values) -> Values {
                 *mean += figure / parts_count(arguments);
             }
         }
-        let cost: f64 =
-            TARGETS.iter().zip(means).map(|(target, mean)| ((mean - target.published) / target.tolerance).powi(2)).sum();
+        let cost: f64 = TARGETS
+            .iter()
+            .zip(means)
+            .map(|(target, mean)| ((mean - target.published) / target.tolerance).powi(2))
+            .sum();
         println!("{trial:4}  {cost:8.3}  {values:?}");
         cost
     };
@@ -116,7 +119,8 @@ fn judge(arguments: &Arguments, prompts: &[String], values: &Values) -> anyhow::
     for (at, target) in TARGETS.iter().enumerate() {
         let own: Vec<f64> = figures.iter().map(|figures| figures[at]).collect();
         let mean = own.iter().sum::<f64>() / own.len() as f64;
-        let (low, high) = own.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
+        let (low, high) =
+            own.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
         let (from, to) = target.accepted;
         let verdict = if from <= low && high <= to { "" } else { ", missed" };
         println!(

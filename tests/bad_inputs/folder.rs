@@ -149,6 +149,7 @@ session_requests = 6
 repeats = 0.3
 variation = 0.1
 word_exponent = 0.7
+own_words = 1
 tenants = 2
 tenant_exponent = 1
 [cluster]

@@ -29,6 +29,14 @@ const FIRST_TOPIC: u64 = 1 << 40;
 /// Rows of [`Purpose::Prompts`] from here on are topics; those below are requests.
 const TOPIC_ROWS: u64 = 1 << 63;
 
+/// Rows of [`Purpose::Prompts`] from here on are the words of topics.
+const OWN_WORD_ROWS: u64 = TOPIC_ROWS + (1 << 62);
+
+/// A topic's own words are made of these: 343,000 words, so that two topics seldom share one.
+const CONSONANTS: &[u8] = b"bdfgklmnprstvz";
+const VOWELS: &[u8] = b"aeiou";
+const OWN_WORD_SYLLABLES: usize = 3;
+
 /// Sessions, topics and edits. Counts of requests, not seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -51,6 +59,8 @@ pub struct Prompts {
     pub variation: f64,
     /// Zipf exponent of words within each list of the vocabulary.
     pub word_exponent: f64,
+    /// Words at the end of a prompt that no other topic has, as names are: they keep prompts of different topics apart.
+    pub own_words: u32,
     /// Tenants that sessions belong to.
     pub tenants: u32,
     /// Zipf exponent of the tenants' shares of the sessions.
@@ -71,6 +81,7 @@ impl Default for Prompts {
             repeats: 0.3,
             variation: 0.07,
             word_exponent: 0.7,
+            own_words: 0,
             tenants: 1,
             tenant_exponent: 1.0,
         }
@@ -101,6 +112,9 @@ impl Prompts {
             .or_else(|| within("repeats", self.repeats, 0.0..=1.0, CHANCE))
             .or_else(|| within("variation", self.variation, 0.0..=1.0, CHANCE))
             .or_else(|| within("word_exponent", self.word_exponent, 0.0..=10.0, EXPONENT))
+            .or_else(|| {
+                within("own_words", f64::from(self.own_words), 0.0..=20.0, "expected a number of words from 0 to 20")
+            })
             .or_else(|| count("tenants", self.tenants))
             .or_else(|| within("tenant_exponent", self.tenant_exponent, 0.0..=10.0, EXPONENT))
     }
@@ -125,7 +139,9 @@ impl Prompts {
             };
             topics.insert(current.topic, current.attributes);
             *session = Some(current);
-            prompts.push(self.vocabulary.text(&current.attributes));
+            let mut prompt = self.vocabulary.text(&current.attributes);
+            users.append_own_words(current.topic, &mut prompt);
+            prompts.push(prompt);
             tenants.push(*seen[current.tenant as usize].get_or_insert_with(|| {
                 next_tenant += 1;
                 next_tenant - 1
@@ -196,6 +212,19 @@ impl<'a> Users<'a> {
             self.choose(&mut generator, &mut attributes, slot);
         }
         attributes
+    }
+
+    /// Adds the words that only this topic has.
+    fn append_own_words(&self, topic: u64, prompt: &mut String) {
+        let mut generator = draw::stream(self.seed, Purpose::Prompts, OWN_WORD_ROWS + topic);
+        for place in 0..self.settings.own_words {
+            prompt.push_str(if place == 0 { ", " } else { " " });
+            for _ in 0..OWN_WORD_SYLLABLES {
+                for letters in [CONSONANTS, VOWELS] {
+                    prompt.push(char::from(letters[generator.random_range(0..letters.len())]));
+                }
+            }
+        }
     }
 
     /// Draws a word that goes with the others. Where the draws insist on one that does not, the next that does.
@@ -315,6 +344,20 @@ mod tests {
             }
             assert!((edits as f64 / 1000.0 - (1.0 - settings.repeats)).abs() < 0.05, "{edits}");
         }
+    }
+
+    #[test]
+    fn own_words_are_those_of_the_topic_and_change_nothing_else() {
+        let settings = Prompts { topics: 50, new_topics_per_1000: 0.0, ..Prompts::default() };
+        let plain = settings.generate(2_000, 1).0;
+        let own = Prompts { own_words: 2, ..settings }.generate(2_000, 1).0;
+        let mut endings = BTreeSet::new();
+        for (plain, own) in plain.iter().zip(&own) {
+            let ending = own.strip_prefix(plain.as_str()).expect("the rest is the same");
+            assert_eq!(ending.split_whitespace().count(), 3, "a comma and two words: {ending}");
+            endings.insert(ending);
+        }
+        assert_eq!(endings.len(), 50, "one ending a topic");
     }
 
     #[test]
