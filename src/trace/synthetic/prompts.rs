@@ -32,10 +32,15 @@ const TOPIC_ROWS: u64 = 1 << 63;
 /// Rows of [`Purpose::Prompts`] from here on are the words of topics.
 const OWN_WORD_ROWS: u64 = TOPIC_ROWS + (1 << 62);
 
-/// A topic's own words are made of these: 343,000 words, so that two topics seldom share one.
-const CONSONANTS: &[u8] = b"bdfgklmnprstvz";
-const VOWELS: &[u8] = b"aeiou";
-const OWN_WORD_SYLLABLES: usize = 3;
+/// Parts of a syllable of a topic's own words. There are 20 million words of two, so that topics seldom share one, and many
+/// groups of three letters: with few, words that differ would be alike to an encoder that sees these.
+const ONSETS: &[&str] = &[
+    "b", "br", "c", "ch", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pr", "qu", "r",
+    "s", "sh", "st", "t", "th", "v", "w", "y", "z",
+];
+const VOWELS: &[&str] = &["a", "e", "i", "o", "u", "ai", "ea", "oo", "y", "io"];
+const CODAS: &[&str] = &["", "b", "ck", "d", "g", "l", "m", "n", "nd", "p", "r", "rk", "s", "t", "x"];
+const OWN_WORD_SYLLABLES: usize = 2;
 
 /// Sessions, topics and edits. Counts of requests, not seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -220,8 +225,8 @@ impl<'a> Users<'a> {
         for place in 0..self.settings.own_words {
             prompt.push_str(if place == 0 { ", " } else { " " });
             for _ in 0..OWN_WORD_SYLLABLES {
-                for letters in [CONSONANTS, VOWELS] {
-                    prompt.push(char::from(letters[generator.random_range(0..letters.len())]));
+                for parts in [ONSETS, VOWELS, CODAS] {
+                    prompt.push_str(parts[generator.random_range(0..parts.len())]);
                 }
             }
         }
