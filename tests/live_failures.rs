@@ -188,7 +188,7 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         profile: inputs.profile.clone(),
         quality: QualitySettings::default(),
         most_together: 1,
-        kept_quality: Vec::new(),
+        assumed_quality: Vec::new(),
         slo_multiples: vec![2.0],
         warmup: Time::ZERO,
         window: Length::from_nanoseconds(1_000_000_000),

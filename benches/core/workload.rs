@@ -54,7 +54,7 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         profile: profile.clone(),
         quality: QualitySettings::default(),
         most_together: 1,
-        kept_quality: Vec::new(),
+        assumed_quality: Vec::new(),
         slo_multiples: vec![2.0, 4.0],
         warmup: Time::ZERO,
         window: Duration::from_nanoseconds(60_000_000_000),

@@ -63,16 +63,19 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         capacity::check(&planned, &source)?;
     }
     common.prepare_output()?;
-    let warnings = run_all(&planned, command, source.file())?;
     if command.capacity {
+        // Before the runs, which let go of the searches that both need.
         let question = Question::of_scenario(&base);
         capacity::prepare_searches(&planned, command.search.search, source.file(), common.quiet);
         let found = capacity::search_all(&planned, question, &source, threads(command.threads), common.quiet)?;
         capacity::write(&found, &common.out)?;
     } else {
         // With --force, an earlier comparison's would be taken for this one's.
-        let _ = std::fs::remove_file(common.out.join(CAPACITIES));
+        for name in [CAPACITIES, "capacity.csv"] {
+            let _ = std::fs::remove_file(common.out.join(name));
+        }
     }
+    let warnings = run_all(&planned, command, source.file())?;
     let place = |plan: &Planned| Place {
         variant: plan.variant.clone(),
         seed: plan.prepared.scenario.seed,

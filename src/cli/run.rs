@@ -81,7 +81,7 @@ impl Prepared {
             profile: self.inputs.profile.clone(),
             quality: self.quality(real_time),
             most_together: scenario.batching.size,
-            kept_quality: scenario.kept_quality(),
+            assumed_quality: scenario.assumed_quality(),
             slo_multiples: scenario.slo.multiples.clone(),
             warmup: self.warmup(),
             window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
@@ -121,7 +121,7 @@ impl Prepared {
             skipped_steps: scenario.skipped_steps(),
             lowest_bound: *lowest_bound,
             near_miss: scenario.metrics.near_miss,
-            false_hit: scenario.metrics.false_hit,
+            false_hit: scenario.metrics.false_hit_similarity,
         })
     }
 

@@ -52,6 +52,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
             ..Run::default()
         }],
         stand_ins: prepared.stand_ins(),
+        notes: results.warnings,
         ..Comparison::default()
     };
     print!("{}", report::terminal(&comparison, super::width()));

@@ -43,8 +43,8 @@ pub struct Settings {
     pub quality: QualitySettings,
     /// The most requests of a job.
     pub most_together: u32,
-    /// What hits keep of the large model's quality, by level of approximation; empty where there are no levels.
-    pub kept_quality: Vec<f64>,
+    /// Share of the large model's quality that hits are assumed to keep, by level of approximation; empty without levels.
+    pub assumed_quality: Vec<f64>,
     /// Multiples of a full generation on the large model.
     pub slo_multiples: Vec<f64>,
     /// Requests that arrive earlier are left out of the measures.
@@ -199,7 +199,7 @@ impl Metrics {
             made: Vec::new(),
             quality: QualityFold::default(),
             jobs_begun: (0, 0),
-            hits_by_level: vec![0; settings.kept_quality.len()],
+            hits_by_level: vec![0; settings.assumed_quality.len()],
             cache: settings.cache.clone().map(|criteria| CacheFold::new(criteria, settings.real_time)),
             real_time: settings.real_time.then(RealTime::default),
             retrieval: Retrieval::default(),

@@ -114,7 +114,7 @@ impl Metrics {
             completed_by_model: self.completed_by_model(),
             requests_per_job: (self.settings.most_together > 1 && self.jobs_begun.0 > 0)
                 .then(|| self.jobs_begun.1 as f64 / self.jobs_begun.0 as f64),
-            kept_quality: self.kept_quality(),
+            assumed_quality: self.assumed_quality(),
             hits_by_level: self.hits_by_level.clone(),
             latency_s: None,
             slo: sums.slo(&self.thresholds),
@@ -137,12 +137,12 @@ impl Metrics {
         }
     }
 
-    fn kept_quality(&self) -> Option<f64> {
+    fn assumed_quality(&self) -> Option<f64> {
         let completed = self.aggregate.completed;
         let hits: u64 = self.hits_by_level.iter().sum();
-        let levels = self.settings.kept_quality.iter().zip(&self.hits_by_level);
+        let levels = self.settings.assumed_quality.iter().zip(&self.hits_by_level);
         let sum = levels.fold(completed.saturating_sub(hits) as f64, |sum, (kept, hits)| sum + kept * *hits as f64);
-        (!self.settings.kept_quality.is_empty() && completed > 0).then(|| sum / completed as f64)
+        (!self.settings.assumed_quality.is_empty() && completed > 0).then(|| sum / completed as f64)
     }
 
     fn completed_by_model(&self) -> BTreeMap<String, u64> {

@@ -186,7 +186,7 @@ impl QualityFold {
         }
         self.values.sort_unstable_by(f64::total_cmp);
         let count = self.values.len() as f64;
-        let mean = self.values.iter().sum::<f64>() / count;
+        let mean = sum(&self.values) / count;
         to.quality.measures.insert(CLIP.to_owned(), mean);
         to.quality.kind = self.kind;
         to.quality_p5 = quantile_of_numbers(&self.values, 0.05);
@@ -255,6 +255,18 @@ impl QualityFold {
     }
 }
 
+/// Sum with the error of each addition carried on (Neumaier): a million equal scores have exactly their mean, so that a share
+/// of 1 is reached.
+fn sum(values: &[f64]) -> f64 {
+    let (mut sum, mut carried) = (0.0_f64, 0.0);
+    for &value in values {
+        let next = sum + value;
+        carried += if sum.abs() >= value.abs() { (sum - next) + value } else { (value - next) + sum };
+        sum = next;
+    }
+    sum + carried
+}
+
 /// Mean of each measure that has a row for everything that was made.
 fn means(settings: &QualitySettings, made: &[((ModelId, u32), u64)]) -> BTreeMap<String, f64> {
     let total: u64 = made.iter().map(|(_, count)| count).sum();
@@ -266,4 +278,83 @@ fn means(settings: &QualitySettings, made: &[((ModelId, u32), u64)]) -> BTreeMap
         (total > 0).then(|| sum / total as f64)
     };
     settings.measures().into_iter().filter_map(|measure| Some((measure.to_owned(), mean(measure)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Outcome, TenantId};
+    use crate::scheduler::WorkerId;
+    use crate::time::Time;
+
+    fn settings() -> QualitySettings {
+        let measured = vec![(ModelId(1), 25, CLIP.to_owned(), 27.0), (ModelId(1), 25, "fid".to_owned(), 9.0)];
+        QualitySettings { measured, own: vec![Some(28.0), Some(30.0)], cosine: SourceCosine::Decision }
+    }
+
+    fn row(kind: DecisionKind, skipped_steps: u32, model: u16) -> RequestRow {
+        let hit = kind.is_hit().then_some(0.3);
+        let decision = Decision { skipped_steps, similarity: hit, ..Decision::of(kind) };
+        RequestRow {
+            id: RequestId(0),
+            arrival: Time::ZERO,
+            deadline: None,
+            tenant: TenantId(0),
+            decision: Some(decision),
+            run: (kind != DecisionKind::Return).then_some((WorkerId(0), ModelId(model), Time::ZERO)),
+            finish: Time::ZERO,
+            attempts: 1,
+            together: 1,
+            outcome: Outcome::Completed,
+            similarity_to_prompt: None,
+            quality: None,
+        }
+    }
+
+    #[test]
+    fn quality_is_measured_published_or_estimated() {
+        let of = |kind, skipped, model| settings().of_request(&row(kind, skipped, model), 50).expect("a quality");
+        assert_eq!(of(DecisionKind::Miss, 0, 0), (28.0, QualityKind::Published));
+        assert_eq!(of(DecisionKind::Hit, 25, 1), (27.0, QualityKind::Measured));
+        let (value, kind) = of(DecisionKind::Hit, 10, 1);
+        assert!((value - (0.8 * 30.0 + 0.2 * 26.0)).abs() < 1e-12 && kind == QualityKind::Estimated);
+        let (value, kind) = of(DecisionKind::Return, 50, 0);
+        assert!((value - 26.0).abs() < 1e-12 && kind == QualityKind::Estimated);
+        let unknown = QualitySettings { own: vec![Some(28.0), None], ..settings() };
+        assert_eq!(unknown.of_request(&row(DecisionKind::Hit, 10, 1), 50), None);
+    }
+
+    #[test]
+    fn what_the_profile_lacks_is_named_and_no_mean_is_of_the_rest_alone() {
+        let unknown = QualitySettings { own: vec![Some(28.0), None], ..settings() };
+        let (mut fold, mut summary) = (QualityFold::default(), Summary::default());
+        let mut made_counts = Vec::new();
+        for (kind, skipped, model) in [(DecisionKind::Miss, 0, 0), (DecisionKind::Hit, 10, 1)] {
+            let mut row = row(kind, skipped, model);
+            row.quality = unknown.of_request(&row, 50);
+            fold.completed(&row);
+            made_counts.push((made(&row), 1));
+        }
+        fold.summarise(&unknown, &made_counts, &mut summary);
+        assert_eq!((summary.quality.clip(), summary.quality_p5, summary.quality_kept), (None, None, None));
+        let models = ["large".to_owned(), "small".to_owned()];
+        let warnings = fold.warnings(&unknown, &made_counts, &models, 50);
+        assert!(warnings.iter().any(|text| text.contains("(clip)") && text.contains("small with 10 steps skipped")));
+        assert!(warnings.iter().any(|text| text.contains("(fid)") && text.contains("this measure has no mean")));
+        assert!(warnings.iter().any(|text| text.contains("no [[own_quality]] row")), "{warnings:?}");
+    }
+
+    #[test]
+    fn equal_scores_keep_everything() {
+        let (mut fold, mut summary) = (QualityFold::default(), Summary::default());
+        let settings = QualitySettings { own: vec![Some(28.55)], ..QualitySettings::default() };
+        for _ in 0..1000 {
+            let mut row = row(DecisionKind::Miss, 0, 0);
+            row.quality = settings.of_request(&row, 50);
+            fold.completed(&row);
+        }
+        fold.summarise(&settings, &[((ModelId::LARGE, 0), 1000)], &mut summary);
+        assert_eq!((summary.quality_kept, summary.below_alpha), (Some(1.0), Some(0.0)));
+        assert_eq!(summary.quality.kind, Some(QualityKind::Published));
+    }
 }

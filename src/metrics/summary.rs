@@ -54,10 +54,10 @@ pub struct Summary {
     /// Requests of a job, on average over the whole run; absent where jobs are of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_job: Option<f64>,
-    /// What completed images keep of the large model's quality on average, by what the scenario says of its levels of
-    /// approximation and counting 1 for misses; absent where there are no levels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept_quality: Option<f64>,
+    /// Mean share of the large model's quality that completed images keep, as the scenario assumes for its levels of
+    /// approximation and counting 1 for misses; absent where there are no levels. Results have [`Self::quality_kept`].
+    #[serde(default, alias = "kept_quality", skip_serializing_if = "Option::is_none")]
+    pub assumed_quality: Option<f64>,
     /// Completed hits by level of approximation, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hits_by_level: Vec<u64>,

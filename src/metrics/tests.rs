@@ -39,7 +39,7 @@ impl Story {
             profile: Arc::new(profile),
             quality: QualitySettings::default(),
             most_together: 1,
-            kept_quality: Vec::new(),
+            assumed_quality: Vec::new(),
             slo_multiples: vec![2.0],
             warmup,
             window: Duration::from_nanoseconds(60_000_000_000),

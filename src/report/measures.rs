@@ -31,7 +31,7 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push(&format!("completed_by_model.{model}"), Some(*count as f64));
     }
     push("requests_per_job", summary.requests_per_job);
-    push("kept_quality", summary.kept_quality);
+    push("assumed_quality", summary.assumed_quality);
     for (level, hits) in summary.hits_by_level.iter().enumerate() {
         push(&format!("hits_by_level.{level}"), count(*hits));
     }
@@ -105,8 +105,20 @@ pub const DEFINITIONS: &[(&str, &str)] = &[
     ("Requests per minute", "Completed requests / (last finish − first arrival)."),
     (
         "Steady requests per minute",
-        "Requests finished between the first and the last arrival / that time. In a saturated run it leaves out the \
-         tail, in which the queue drains and nothing arrives.",
+        "Completed requests × the share of their GPU seconds that was spent between the first and the last arrival / \
+         that time. Requests weigh by their work, so that cheap ones that overtake dear ones are no gain.",
+    ),
+    (
+        "Capacity",
+        "Highest rate of arrivals at which the wanted share of the requests is in time, found by bisection to 1 %. Only \
+         the gaps between arrivals are scaled.",
+    ),
+    (
+        "Quality",
+        "Mean over the completed images in points of CLIPScore (100 × cosine of prompt and image). Of a model's own \
+         images the published or measured score; of a returned image 100 × cosine − 4; of a refined one a mean of the \
+         two by the steps that ran and were skipped. Measured rows of the profile replace it. Kept: mean / the large \
+         model's own score.",
     ),
     ("Hit rate", "Requests served from a cached image / requests routed."),
     (

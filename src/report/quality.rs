@@ -1,5 +1,7 @@
 //! Quality in tables and sentences: values with how they are known, and what made the images.
 
+use std::collections::BTreeMap;
+
 use super::Comparison;
 use crate::metrics::quality::QualityKind;
 use crate::metrics::summary::Summary;
@@ -35,18 +37,27 @@ pub(super) fn kind_of(comparison: &Comparison, variant: &str) -> Option<QualityK
 
 /// Share of the completed images by what drew them, the largest first: "64% sdxl, 31% sd3.5-large, 5% returned".
 pub(super) fn images_by_model<'a>(summaries: impl Iterator<Item = &'a Summary>) -> Option<String> {
-    let (mut counts, mut completed) = (std::collections::BTreeMap::<&str, u64>::new(), 0);
+    let mut counts = BTreeMap::new();
     for summary in summaries {
-        completed += summary.completed;
-        for (model, count) in &summary.completed_by_model {
-            *counts.entry(model).or_insert(0) += count;
-        }
-        if summary.returned > 0 {
-            *counts.entry("returned").or_insert(0) += summary.returned;
-        }
+        add_images(&mut counts, summary);
     }
-    let mut counts: Vec<(&str, u64)> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let part = |(name, count): &(&str, u64)| format!("{:.0}% {name}", 100.0 * *count as f64 / completed as f64);
-    (completed > 0 && !counts.is_empty()).then(|| counts.iter().map(part).collect::<Vec<_>>().join(", "))
+    shares(&counts)
+}
+
+/// Adds a run's completed images by what drew them.
+pub(super) fn add_images(counts: &mut BTreeMap<String, u64>, summary: &Summary) {
+    let returned = Some(("returned", summary.returned)).filter(|(_, count)| *count > 0);
+    let drawn = summary.completed_by_model.iter().map(|(model, count)| (model.as_str(), *count));
+    for (by, count) in drawn.chain(returned) {
+        *counts.entry(by.to_owned()).or_insert(0) += count;
+    }
+}
+
+/// Shares of counts in words, the largest first; `None` of nothing.
+pub(super) fn shares(counts: &BTreeMap<String, u64>) -> Option<String> {
+    let total: u64 = counts.values().sum();
+    let mut counts: Vec<(&String, &u64)> = counts.iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let part = |(name, count): &(&String, &u64)| format!("{:.0}% {name}", 100.0 * **count as f64 / total as f64);
+    (total > 0).then(|| counts.iter().map(part).collect::<Vec<_>>().join(", "))
 }

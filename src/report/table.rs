@@ -55,6 +55,9 @@ enum Unit {
 /// Title of the column of mean qualities.
 const QUALITY: &str = "quality";
 
+/// Title of the column of shares of images by model.
+const DRAWN_BY: &str = "images drawn by";
+
 type Measure<'a> = Box<dyn Fn(&Summary) -> Option<f64> + 'a>;
 
 fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
@@ -222,7 +225,7 @@ fn drawn_by(comparison: &Comparison, variants: &[&str]) -> Option<Column> {
     let drawn = |variant: &&str| quality::images_by_model(comparison.runs_of(variant).map(|run| &run.summary));
     let cell = |text: Option<String>| Cell { text: text.unwrap_or_else(|| "–".into()), ..Cell::default() };
     let drawn: Vec<Option<String>> = variants.iter().map(drawn).collect();
-    let title = "images drawn by".to_owned();
+    let title = DRAWN_BY.to_owned();
     let any = drawn.iter().any(Option::is_some);
     any.then(|| Column { title, cells: drawn.into_iter().map(cell).collect(), of_waiting: false, ratios: None })
 }
@@ -319,7 +322,19 @@ pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> St
     let table = plain_table(&titles, &cells, width);
     let rest = rows.len().saturating_sub(MOST_ROWS);
     let rest = if rest > 0 { format!("and {rest} more, in the table's file\n") } else { String::new() };
-    format!("{table}\n{rest}{}", growing_footnote(rows.iter().any(|row| row.growing)))
+    format!("{table}\n{rest}{}", sweep_footnote(rows))
+}
+
+/// Footnotes of a sweep's table.
+pub(super) fn sweep_footnote(rows: &[SweepRow]) -> String {
+    let quality = if rows.iter().any(|row| quality::kind(&row.summary).is_some()) { quality::FOOTNOTE } else { "" };
+    format!("{}{quality}", growing_footnote(rows.iter().any(|row| row.growing)))
+}
+
+/// Footnotes as paragraphs of Markdown; a star at the beginning of one would make a list of it.
+pub(super) fn markdown_footnote(footnote: &str) -> String {
+    let escape = |line: &str| if line.starts_with('*') { "\\" } else { "" };
+    footnote.lines().map(|line| format!("\n{}{line}\n", escape(line))).collect()
 }
 
 /// Titles and rows of a sweep's table; what depends on how long a saturated trace is carries a star.
@@ -337,8 +352,13 @@ pub(super) fn sweep_cells(keys: &[String], rows: &[SweepRow]) -> (Vec<String>, V
     let widest = |name: &String| {
         flat.iter().filter_map(|values| values.get(name)).fold(0.0, |most: f64, value| most.max(value.abs()))
     };
-    let titles: Vec<String> = keys.iter().cloned().chain(columns.iter().map(|(_, title, _)| title.clone())).collect();
-    let shown = rows.iter().zip(&flat).map(|(row, values)| {
+    let drawn = rows.iter().map(|row| quality::images_by_model(std::iter::once(&row.summary)));
+    let drawn: Vec<Option<String>> = drawn.collect();
+    let has_drawn = drawn.iter().any(Option::is_some);
+    let last = has_drawn.then(|| DRAWN_BY.to_owned());
+    let titles = columns.iter().map(|(_, title, _)| title.clone());
+    let titles: Vec<String> = keys.iter().cloned().chain(titles).chain(last).collect();
+    let shown = rows.iter().zip(&flat).zip(drawn).map(|((row, values), drawn)| {
         let cells = columns.iter().map(|(name, _, unit)| {
             let star = if row.growing && (name.starts_with("latency_s") || name.starts_with("slo")) { "*" } else { "" };
             let kind = quality::kind(&row.summary).filter(|_| name == "quality.clip").map(quality::short);
@@ -346,7 +366,8 @@ pub(super) fn sweep_cells(keys: &[String], rows: &[SweepRow]) -> (Vec<String>, V
             let shown = |value: &f64| format!("{}{star}{kind}", unit.show(*value, unit.decimals(widest(name))));
             values.get(name).map_or_else(|| "–".to_owned(), shown)
         });
-        row.values.iter().cloned().chain(cells).collect()
+        let drawn = has_drawn.then(|| drawn.unwrap_or_else(|| "–".to_owned()));
+        row.values.iter().cloned().chain(cells).chain(drawn).collect()
     });
     let shown = shown.collect();
     (titles, shown)
@@ -358,11 +379,7 @@ pub fn markdown(comparison: &Comparison) -> String {
     let grid = Grid::new(comparison);
     let (titles, rows) = grid.rows();
     let mut text = markdown_table(&titles, &rows);
-    if !grid.footnote().is_empty() {
-        for line in grid.footnote().lines() {
-            text.extend(["\n\\", line, "\n"]);
-        }
-    }
+    text.push_str(&markdown_footnote(&grid.footnote()));
     text
 }
 

@@ -136,9 +136,13 @@ fn several_keep_up(comparison: &Comparison, baseline: &str, keep_up: &[&str]) ->
         .filter_map(|variant| Some(format!("{} with {variant}", seconds(comparison.estimate(variant, p99)?.mean))))
         .collect();
     let latencies: Vec<&str> = latencies.iter().map(String::as_str).collect();
+    let words = |variant: &&str| Some(format!("{} with {variant}", quality_words(comparison, variant)?));
+    let qualities: Vec<String> = keep_up.iter().filter_map(words).collect();
+    let qualities: Vec<&str> = qualities.iter().map(String::as_str).collect();
+    let qualities = if qualities.is_empty() { String::new() } else { format!(" Images keep {}.", listed(&qualities)) };
     Some(format!(
         "On {}, {} kept up with the arrivals: {}{} the requests of {baseline}, which served {:.1} per minute. 99 % of \
-         requests finished within {}.",
+         requests finished within {}.{qualities}",
         comparison.name,
         listed(keep_up),
         times(ratio),

@@ -107,8 +107,13 @@ impl Source {
     /// What is wrong, with the line or the override that says so.
     pub fn scenario(&self, overrides: &[Override]) -> Result<Scenario, InputError> {
         let mut table = self.table.clone();
-        for set in overrides {
-            apply(&mut table, set)?;
+        for layer in overrides.chunk_by(|one, next| one.origin == next.origin) {
+            // A change of the policy drops the bounds that were set for another one, but not those that the same layer
+            // sets for it: the keys of a table have no order.
+            let (policy, rest): (Vec<_>, Vec<_>) = layer.iter().partition(|set| set.key == "system.policy");
+            for set in policy.into_iter().chain(rest) {
+                apply(&mut table, set)?;
+            }
         }
         for (key, way_out) in REPLACED {
             if let Some(value) = input::toml::look_up(&table, key) {

@@ -280,7 +280,7 @@ impl World {
             profile: self.profile.clone(),
             quality: QualitySettings::default(),
             most_together: self.config.batching.most,
-            kept_quality: Vec::new(),
+            assumed_quality: Vec::new(),
             slo_multiples: vec![2.0],
             warmup: Time::ZERO,
             window: self.period,

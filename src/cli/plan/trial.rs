@@ -10,6 +10,7 @@ use crate::experiments::budget::{Budgeted, Watch, allowed_late};
 use crate::input::InputError;
 use crate::metrics::Results;
 use crate::metrics::bound::{Job, fewest_late, jobs, speed};
+use crate::metrics::quality::CLIP;
 use crate::model::{GpuId, ModelId};
 use crate::report::PlanRow;
 use crate::scenario::{Fault, FaultEvent, Inputs, Override, Scenario, Source, TraceInputs};
@@ -44,6 +45,9 @@ impl<'a> Trials<'a> {
             traces.push(Arc::new(trace.map_err(|error| source.place(error, sets))?));
         }
         let inputs = Inputs::new(&base, source.file(), traces[0].clone()).map_err(|error| source.place(error, sets))?;
+        if let Some(least) = command.quality {
+            check_scores(&inputs, &base, least)?;
+        }
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.steps);
         let faster = |trace: Arc<TraceInputs>| Arc::new(trace.stretched(1.0 / command.load));
         let as_it_is = (command.load - 1.0).abs() < f64::EPSILON;
@@ -115,9 +119,21 @@ impl<'a> Trials<'a> {
                 return Ok(row);
             }
             row.add(&results, &prepared.scenario.model_names());
+            self.check_quality(&row)?;
         }
-        row.holds = true;
+        row.holds = self.command.quality.is_none_or(|least| row.quality_kept.is_some_and(|kept| kept >= least));
         Ok(row)
+    }
+
+    /// Checks that the quality that is asked for is known.
+    fn check_quality(&self, row: &PlanRow) -> Result<(), InputError> {
+        let Some(least) = self.command.quality.filter(|_| row.quality_kept.is_none()) else { return Ok(()) };
+        let message = format!(
+            "needs scores in the profile of {}: [[own_quality]] rows of measure clip for every model, or [[quality]] rows \
+             for everything that is made",
+            self.source.file().display()
+        );
+        Err(InputError::new("the command line", message).value("--quality", least))
     }
 
     /// Tries a cluster on one trace, after so many late requests on others.
@@ -159,6 +175,21 @@ impl<'a> Trials<'a> {
         let down = u64::from(self.command.spare) * speeds.iter().min().copied().unwrap_or(0);
         Ok(Some(Bound { speeds, least: may + down }))
     }
+}
+
+/// Checks that the profile has what a quality is estimated from: a score of each model's own images.
+fn check_scores(inputs: &Inputs, base: &Scenario, least: f64) -> Result<(), InputError> {
+    for (place, model) in base.model_names().iter().enumerate() {
+        let own = inputs.own_quality[place].iter().any(|(measure, _)| measure == CLIP);
+        let measured = inputs.quality.iter().any(|(id, .., measure, _)| id.index() == place && measure == CLIP);
+        if !own && !measured {
+            let message = format!(
+                "needs a score of {model:?} in the profile: an [[own_quality]] row, or [[quality]] rows, of measure {CLIP:?}"
+            );
+            return Err(InputError::new("the command line", message).value("--quality", least));
+        }
+    }
+    Ok(())
 }
 
 /// The least that a cluster must be able to do, whatever its policy.

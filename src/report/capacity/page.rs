@@ -107,7 +107,7 @@ impl CapacityReport {
     fn markdown(&self) -> String {
         let (titles, rows) = cells(&self.capacities, &self.published);
         let table = table::markdown_table(&titles, &rows);
-        let mut text = format!("{}\n\n{table}\n\\{}\n", self.sentence(), quality::FOOTNOTE);
+        let mut text = format!("{}\n\n{table}\n{}\n", self.sentence(), quality::FOOTNOTE);
         for note in self.caveats() {
             text.extend(["- ", &note, "\n"]);
         }
