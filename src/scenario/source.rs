@@ -127,15 +127,13 @@ impl Source {
         Ok(scenario)
     }
 
-    /// The overrides of a variant: its `set` table, flattened. A table has no order, so that bounds beside a policy are
-    /// that policy's: it is set first, since that drops the bounds set before it.
+    /// The overrides of a variant: its `set` table, flattened.
     pub fn variant_overrides(variant: &super::Variant) -> Vec<Override> {
         let origin = format!("variant \"{}\"", variant.name);
         let mut found = Vec::new();
         flatten(&variant.set, "", &mut |key, value| {
             found.push(Override { key, value: value.clone(), origin: origin.clone() });
         });
-        found.sort_by_key(|set| set.key != "system.policy");
         found
     }
 

@@ -29,10 +29,10 @@ const FIRST_TOPIC: u64 = 1 << 40;
 /// Rows of [`Purpose::Prompts`] from here on are topics; those below are requests.
 const TOPIC_ROWS: u64 = 1 << 63;
 
-/// Rows of [`Purpose::Prompts`] from here on are the words of topics.
+/// Rows of [`Purpose::Prompts`] from here on are the words of first phrases.
 const OWN_WORD_ROWS: u64 = TOPIC_ROWS + (1 << 62);
 
-/// Parts of a syllable of a topic's own words. There are 20 million words of two, so that topics seldom share one, and many
+/// Parts of a syllable of own words. There are 20 million words of two, so that phrases seldom share one, and many
 /// groups of three letters: with few, words that differ would be alike to an encoder that sees these.
 const ONSETS: &[&str] = &[
     "b", "br", "c", "ch", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pr", "qu", "r",
@@ -64,7 +64,8 @@ pub struct Prompts {
     pub variation: f64,
     /// Zipf exponent of words within each list of the vocabulary.
     pub word_exponent: f64,
-    /// Words at the end of a prompt that no other topic has, as names are: they keep prompts of different topics apart.
+    /// Words at the end of a prompt that go with its first phrase and with no other, as names do: they keep prompts about
+    /// different things apart.
     pub own_words: u32,
     /// Tenants that sessions belong to.
     pub tenants: u32,
@@ -145,7 +146,7 @@ impl Prompts {
             topics.insert(current.topic, current.attributes);
             *session = Some(current);
             let mut prompt = self.vocabulary.text(&current.attributes);
-            users.append_own_words(current.topic, &mut prompt);
+            users.append_own_words(&mut prompt);
             prompts.push(prompt);
             tenants.push(*seen[current.tenant as usize].get_or_insert_with(|| {
                 next_tenant += 1;
@@ -219,9 +220,14 @@ impl<'a> Users<'a> {
         attributes
     }
 
-    /// Adds the words that only this topic has.
-    fn append_own_words(&self, topic: u64, prompt: &mut String) {
-        let mut generator = draw::stream(self.seed, Purpose::Prompts, OWN_WORD_ROWS + topic);
+    /// Adds the words that go with the first phrase.
+    fn append_own_words(&self, prompt: &mut String) {
+        let phrase = prompt.split(',').next().unwrap_or_default();
+        // FNV-1a.
+        let hash = phrase.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        let mut generator = draw::stream(self.seed, Purpose::Prompts, OWN_WORD_ROWS | hash);
         for place in 0..self.settings.own_words {
             prompt.push_str(if place == 0 { ", " } else { " " });
             for _ in 0..OWN_WORD_SYLLABLES {
@@ -352,17 +358,20 @@ mod tests {
     }
 
     #[test]
-    fn own_words_are_those_of_the_topic_and_change_nothing_else() {
-        let settings = Prompts { topics: 50, new_topics_per_1000: 0.0, ..Prompts::default() };
+    fn own_words_are_those_of_the_first_phrase_and_change_nothing_else() {
+        let settings = Prompts::default();
         let plain = settings.generate(2_000, 1).0;
         let own = Prompts { own_words: 2, ..settings }.generate(2_000, 1).0;
-        let mut endings = BTreeSet::new();
+        let (mut phrases, mut endings, mut both) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (plain, own) in plain.iter().zip(&own) {
             let ending = own.strip_prefix(plain.as_str()).expect("the rest is the same");
             assert_eq!(ending.split_whitespace().count(), 3, "a comma and two words: {ending}");
+            let phrase = plain.split(',').next().expect("a first phrase");
+            phrases.insert(phrase);
             endings.insert(ending);
+            both.insert((phrase, ending));
         }
-        assert_eq!(endings.len(), 50, "one ending a topic");
+        assert!(phrases.len() > 100 && phrases.len() == both.len() && endings.len() == both.len(), "one a phrase");
     }
 
     #[test]
