@@ -224,9 +224,9 @@ impl<'a> Users<'a> {
     fn append_own_words(&self, prompt: &mut String) {
         let phrase = prompt.split(',').next().unwrap_or_default();
         // FNV-1a.
-        let hash = phrase.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = phrase
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         let mut generator = draw::stream(self.seed, Purpose::Prompts, OWN_WORD_ROWS | hash);
         for place in 0..self.settings.own_words {
             prompt.push_str(if place == 0 { ", " } else { " " });
