@@ -250,6 +250,7 @@ pub(in crate::cli) struct Cached {
     /// What the core is to know of it, oldest first.
     pub(in crate::cli) warm: Vec<WarmImage>,
     /// Their numbers in the store and their tenants, where known.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "the server alone names pictures outside"))]
     pub(in crate::cli) numbers: Vec<(u64, Option<TenantId>)>,
     /// What was wrong and is left out.
     pub(in crate::cli) warnings: Vec<String>,
