@@ -184,8 +184,9 @@ pub(super) fn check(
     let chosen_by_flag = overrides.iter().any(Override::chooses_policy);
     // A scenario with variants is a template: its own keys are there for some of them.
     let template = of_variant || !scenario.variant.is_empty() || chosen_by_flag;
+    let unused = scenario.unused();
     for (key, value, layer) in leaves(file, overrides) {
-        let found = scenario.unused().into_iter().find(|unused| within(unused.key, &key));
+        let found = unused.iter().find(|unused| within(unused.key, &key));
         let found = found.filter(|_| !is_in_force(&in_force, &key, &value));
         let Some(Unused { why, is_absent, .. }) = found else { continue };
         let chosen_here = match layer {
@@ -194,12 +195,12 @@ pub(super) fn check(
             Layer::File => !template,
             Layer::Grid => false,
         };
-        if chosen_here && !is_absent {
+        if chosen_here && !*is_absent {
             let message = format!("changes nothing: {why}");
             return Err(InputError::new(source, message).value(key, input::toml::written(&value)));
         }
         inherited.retain(|(other, _)| *other != key);
-        inherited.push((key, why));
+        inherited.push((key, why.clone()));
     }
     let mut notes: Vec<String> = Vec::new();
     while let Some((_, why)) = inherited.first().cloned() {

@@ -589,7 +589,7 @@ impl Shadow {
         }
     }
 
-    /// Of a tenant's requests in time, the one that must start first has the lowest tag, and so on.
+    /// Gives the lowest tag of a tenant to its request in time that must start first, and so on.
     fn deal_tags(&mut self, tenant: TenantId) {
         let of_tenant = |request: &&RequestId| {
             let live = &self.live[*request];

@@ -22,7 +22,7 @@ const MOST_PARTS: u128 = 1 << 40;
 /// Least priority first; ties to the longest unused, an insertion being a use.
 #[derive(Debug)]
 pub(super) struct Gdsf {
-    /// By priority in parts of a unit, then by last use; and units saved so far.
+    /// Order by priority in parts of a unit, then by last use; and units saved so far.
     items: Ranking<(u128, u64, u64)>,
     sizes: BTreeMap<ImageId, u64>,
     /// Units that a hit saves, by skipped steps.

@@ -259,7 +259,7 @@ pub(in crate::cli) struct Cached {
 /// Entries of the store that a run leaves aside, on disk, where nobody finds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Strangers {
-    /// Where tenants are apart, entries of tenants that the trace does not name.
+    /// Entries of tenants that the trace does not name, where tenants are apart.
     OfOtherTenants,
     /// In any scope, entries of tenants that the trace does not name, and entries without a tenant.
     #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "keys are of a server"))]

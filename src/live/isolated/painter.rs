@@ -20,7 +20,7 @@ pub struct IsolatedPainter {
     library: Library,
     device: Device,
     palette: Arc<Palette>,
-    /// By model.
+    /// Limits by model.
     limits: Vec<ModelLimits>,
     process: Option<Process>,
 }

@@ -57,7 +57,7 @@ pub struct CascadeSettings {
 pub struct CascadeAllocation {
     settings: CascadeSettings,
     ticks: Ticks,
-    /// When requests began to wait since the last decision, and their class.
+    /// Times when requests began to wait since the last decision, and their class.
     placed: Vec<(Time, usize)>,
 }
 

@@ -93,7 +93,7 @@ pub(super) struct Backlog {
     /// In order of first appearance; a few.
     classes: Vec<Class>,
     fair: Fair,
-    /// What waits in time, where the discipline is `fair_slack`.
+    /// Requests that wait in time, where the discipline is `fair_slack`.
     slack_shares: SlackShares,
     waiting: usize,
     /// The share of hits among what was placed lately.
