@@ -60,6 +60,7 @@ impl<'a> Tables<'a> {
     fn apply(&mut self, entry: &Entry, forgotten: &mut Forgotten) -> Result<(), Fault> {
         match entry {
             Entry::Job(job) => {
+                self.forget_end(&job.id)?;
                 put(&mut self.jobs, &job.id, job)?;
                 if let Some(ended) = job.ended {
                     self.ages.insert((ended, job.id.as_str()), ())?;
@@ -67,6 +68,9 @@ impl<'a> Tables<'a> {
             }
             Entry::Picture(id, picture) => {
                 let before: Option<Picture> = parsed(self.pictures.get(id.as_str())?.map(|row| row.value().to_vec()))?;
+                if let Some(before) = &before {
+                    self.ages.remove((before.created, id.as_str()))?;
+                }
                 put(&mut self.pictures, id, picture)?;
                 self.ages.insert((picture.created, id.as_str()), ())?;
                 let bytes = self.number(BYTES)?.saturating_sub(before.map_or(0, |before| before.bytes));
@@ -74,10 +78,21 @@ impl<'a> Tables<'a> {
             }
             Entry::Used(tenant, images) => put(&mut self.used, tenant, images)?,
             Entry::Withdraw(id) => {
+                self.forget_end(id)?;
                 self.jobs.remove(id.as_str())?;
             }
             Entry::Remove(id) => self.remove(id, forgotten)?,
             Entry::Forget { before, most_bytes } => self.forget(*before, *most_bytes, forgotten)?,
+        }
+        Ok(())
+    }
+
+    /// Forgets when a job ended, where a row says so. A commit that was reported as failed may be on disk all the same: its job
+    /// is then written again, with a later end.
+    fn forget_end(&mut self, id: &str) -> Result<(), Fault> {
+        let before: Option<Job> = parsed(self.jobs.get(id)?.map(|row| row.value().to_vec()))?;
+        if let Some(ended) = before.and_then(|job| job.ended) {
+            self.ages.remove((ended, id))?;
         }
         Ok(())
     }

@@ -81,6 +81,27 @@ async fn jobs_are_as_old_as_their_end_and_pictures_have_room_for_so_many_bytes()
     );
 }
 
+#[tokio::test]
+async fn rows_written_again_at_a_later_time_have_one_age() {
+    let folder = tempfile::tempdir().expect("a folder");
+    {
+        let ledger = open(folder.path()).expect("a ledger");
+        for time in [500, 501, 502] {
+            let job = Job { ended: Some(time), ..job("job", 10, Status::Completed) };
+            let entries = vec![Entry::Picture("p".to_owned(), picture(time, 100)), Entry::Job(Box::new(job))];
+            ledger.write(entries).await.expect("written");
+        }
+        ledger.write(forget(502)).await.expect("written");
+        assert!(ledger.job("job").expect("read").is_some() && ledger.picture("p").expect("read").is_some());
+        ledger.write(vec![Entry::Job(Box::new(job("gone", 503, Status::Failed)))]).await.expect("written");
+        ledger.write(vec![Entry::Withdraw("gone".to_owned())]).await.expect("written");
+    }
+    // It opens only where each age belongs to a row.
+    let ledger = open(folder.path()).expect("a ledger");
+    ledger.write(forget(503)).await.expect("written");
+    assert!(ledger.job("job").expect("read").is_none() && ledger.picture("p").expect("read").is_none());
+}
+
 /// State that the sequence below has acknowledged so far, and may have written beyond that.
 #[derive(Default)]
 struct Acknowledged {
