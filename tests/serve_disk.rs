@@ -1,4 +1,5 @@
-//! `modm serve` on disks that fail, are full, or hold damaged files, with clocks that jump, and with jobs that are begun again.
+//! `modm serve` on disks that fail, hang, are full, or hold damaged files, with threads that panic, clocks that jump, and jobs that
+//! are begun again.
 
 #![cfg(feature = "serve")]
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
@@ -181,6 +182,176 @@ fn a_disk_that_fails_for_good_ends_the_program_with_a_sentence() {
     for id in &acknowledged {
         completed(&server, id);
     }
+    assert!(server.terminate().success());
+}
+
+/// Lines that say why the server should not be sent requests.
+fn unready(server: &Served) -> Vec<String> {
+    let (status, _, body) = server.answer("GET", "/readyz", None);
+    assert_eq!(server.answer("GET", "/healthz", None).0, 200, "it is about the process");
+    if status == 200 { Vec::new() } else { text(&body).lines().map(str::to_owned).collect() }
+}
+
+/// Waits until the server is not ready for such a reason.
+fn becomes_unready(server: &Served, reason: &str) {
+    for _ in 0..1000 {
+        if unready(server).iter().any(|line| line.starts_with(reason)) {
+            return;
+        }
+        pause(20);
+    }
+    panic!("{reason}: {:?}", unready(server));
+}
+
+/// A server whose disk hangs while a file is there.
+fn hanging(folder: &Path, disk_retry_s: &str) -> (Served, std::path::PathBuf) {
+    let hangs = folder.join("hangs");
+    let retry = format!("serve.disk_retry_s={disk_retry_s}");
+    let flags = ["--rate-per-min", "100000", "--set", "live.limits.disk_s=1", "--set", &retry];
+    let plan = format!("hang_while={}", hangs.display());
+    (Served::start_with(&folder.join("data"), &flags, &[(FAULTS, &plan)]), hangs)
+}
+
+#[test]
+fn a_disk_that_hangs_makes_the_server_unready_acknowledges_nothing_and_is_recovered_from() {
+    if !cfg!(debug_assertions) {
+        return eprintln!("skipped: faults are for programs with debug assertions");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (server, hangs) = hanging(folder.path(), "600");
+    let before = job(&server, 2);
+    completed(&server, &before);
+    assert!(unready(&server).is_empty());
+    fs::write(&hangs, "").unwrap();
+    // Under way when the disk stops: drawn, and its picture waits for the store; the recording waits, too.
+    assert_eq!(server.draw(&json!({ "prompt": PROMPT })).0, 200, "a picture that needs no disk");
+    let (status, answer) = submit(&server, 1);
+    assert!(status == 503 && answer["error"]["code"] == "storage_unavailable", "{status}: {answer}");
+    let (status, answer) = server.draw(&json!({ "prompt": PROMPT, "response_format": "url" }));
+    assert_eq!(status, 503, "{answer}");
+    becomes_unready(&server, "ledger: the disk has not answered");
+    becomes_unready(&server, "store: ");
+    becomes_unready(&server, "disk: ");
+    for path in ["/v1/jobs", &format!("/v1/jobs/{before}"), "/v1/cache", "/v1/status", "/metrics"] {
+        let begun = served::now();
+        let (status, _, _) = server.answer("GET", path, None);
+        assert!([200, 503].contains(&status), "{path}: {status}");
+        assert!(begun.elapsed().as_secs() < 10, "{path}: {:?}", begun.elapsed());
+    }
+    let begun = served::now();
+    assert_eq!((submit(&server, 1).0, server.draw(&json!({ "prompt": PROMPT })).0), (503, 503));
+    assert!(begun.elapsed().as_millis() < 900, "refused at once: {:?}", begun.elapsed());
+
+    fs::remove_file(&hangs).unwrap();
+    for _ in 0..1000 {
+        if unready(&server).is_empty() {
+            break;
+        }
+        pause(20);
+    }
+    assert!(unready(&server).is_empty(), "{:?}", unready(&server));
+    completed(&server, &before);
+    let after = job(&server, 1);
+    completed(&server, &after);
+    let (_, listed) = server.json("GET", "/v1/jobs", None);
+    let names: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
+    assert_eq!(names, [after.as_str(), before.as_str()], "nothing that was refused is there");
+    let metrics = text(&server.answer("GET", "/metrics", None).2);
+    assert!(metrics.contains("modm_recording 1"), "{metrics}");
+    assert!(server.terminate().success());
+    let server = Served::start(&folder.path().join("data"), &[]);
+    assert!(!server.said.contains("begun again"), "what was refused was not drawn: {}", server.said);
+    assert!(server.terminate().success());
+    assert!(run("check", &folder.path().join("data")).status.success());
+}
+
+#[test]
+fn a_disk_that_hangs_for_good_ends_the_program_with_a_sentence() {
+    if !cfg!(debug_assertions) {
+        return eprintln!("skipped: faults are for programs with debug assertions");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (server, hangs) = hanging(folder.path(), "2");
+    let acknowledged = job(&server, 2);
+    // Its end cannot be written any more.
+    fs::write(&hangs, "").unwrap();
+    assert_eq!(submit(&server, 1).0, 503);
+    let (status, said) = server.dies();
+    assert!(
+        status.code() == Some(1) && said.contains("error: the disk has not answered the ledger"),
+        "{status}: {said}"
+    );
+    let server = Served::start(&folder.path().join("data"), &[]);
+    completed(&server, &acknowledged);
+    let (_, listed) = server.json("GET", "/v1/jobs", None);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
+    assert!(server.terminate().success());
+
+    // And one that hangs at the end keeps the program from ending no longer than the limits say.
+    let (mut server, hangs) = hanging(&folder.path().join("second"), "600");
+    let acknowledged = job(&server, 1);
+    completed(&server, &acknowledged);
+    fs::write(&hangs, "").unwrap();
+    let (status, _) = server.draw(&json!({ "prompt": PROMPT }));
+    assert_eq!(status, 200);
+    let begun = served::now();
+    server.signal("-TERM");
+    let _ = server.child.wait().unwrap();
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_part_of_the_server_that_panics_ends_the_program_and_never_stays_dead_behind_an_answer() {
+    if !cfg!(debug_assertions) {
+        return eprintln!("skipped: panics are injected into programs with debug assertions");
+    }
+    let parts = [
+        ("ledger", "error: the thread that writes the ledger has ended"),
+        ("store", "error: the thread that writes cached pictures has ended"),
+        ("loop", "error: the scheduler's loop ended by a panic"),
+        ("upkeep", "error: the task that looks after the server died"),
+    ];
+    for (part, sentence) in parts {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, trigger) = (folder.path().join("data"), folder.path().join("panics"));
+        let plan = format!("{part}={}", trigger.display());
+        let server = Served::start_with(&data, &[], &[("MODM_TEST_PANIC", &plan)]);
+        let acknowledged = job(&server, 1);
+        completed(&server, &acknowledged);
+        fs::write(&trigger, "").unwrap();
+        let body = json!({ "prompt": PROMPT }).to_string();
+        let asked = server.agent.post(format!("{}/v1/jobs", server.address)).content_type("application/json");
+        // Whatever it answers, if it does: what it acknowledges must end.
+        let answered = asked.send(body).ok().filter(|answer| answer.status() == 202);
+        let second =
+            answered.map(|mut answer| serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap());
+        let second: Option<Value> = second;
+        let (status, said) = server.dies();
+        assert!(status.code() == Some(1) && said.contains(sentence), "{part}: {status}: {said}");
+        let server = Served::start(&data, &[]);
+        completed(&server, &acknowledged);
+        if let Some(second) = second {
+            completed(&server, second["id"].as_str().unwrap());
+        }
+        assert!(server.terminate().success());
+    }
+}
+
+#[test]
+fn a_panic_at_a_job_ends_that_job_with_a_reason_and_no_other() {
+    if !cfg!(debug_assertions) {
+        return eprintln!("skipped: panics are injected into programs with debug assertions");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, trigger) = (folder.path().join("data"), folder.path().join("panics"));
+    let plan = format!("job={}", trigger.display());
+    let server = Served::start_with(&data, &[], &[("MODM_TEST_PANIC", &plan)]);
+    fs::write(&trigger, "").unwrap();
+    let bad = server.ended(&job(&server, 1));
+    let why = bad["error"]["message"].as_str().unwrap_or_default();
+    assert!(bad["status"] == "failed" && why.contains("server failed"), "{bad}");
+    completed(&server, &job(&server, 1));
+    assert_eq!(server.answer("GET", "/readyz", None).0, 200);
     assert!(server.terminate().success());
 }
 

@@ -259,8 +259,8 @@ fn a_backlog_fills_its_share_and_holds_nobody_else_up() {
 /// Everything that a key can read, without what is time or random.
 fn reading(server: &Served, own: &[String]) -> String {
     let mut read = Vec::new();
-    let more =
-        ["/v1/status", "/v1/cache", "/metrics", "/v1/models", "/v1/images/cache-00000000000000000000000000000000"];
+    let made_up = "/v1/images/cache-00000000000000000000000000000000";
+    let more = ["/v1/status", "/v1/cache", "/v1/jobs", "/metrics", "/v1/models", made_up];
     let asked = json!({ "prompt": PROMPT, "n": 2 });
     let gets = more.iter().map(|path| (*path).to_owned()).chain(own.iter().cloned()).map(|path| ("GET", path, None));
     for (method, path, body) in gets.chain([("POST", "/v1/jobs".to_owned(), Some(&asked))]) {
@@ -286,6 +286,121 @@ fn reading(server: &Served, own: &[String]) -> String {
         read.push(format!("{method} {path} {status} {headers:?} {text}"));
     }
     read.join("\n")
+}
+
+/// Names of the jobs on all pages of this size, and the number of pages.
+fn jobs_in_pages(server: &Served, limit: usize) -> (Vec<String>, usize) {
+    let (mut names, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let (status, page) = server.json("GET", &format!("/v1/jobs?limit={limit}{after}"), None);
+        assert_eq!((status, page["object"].as_str()), (200, Some("list")), "{page}");
+        let listed = page["data"].as_array().unwrap();
+        assert!(listed.len() == limit || page["has_more"] == false, "{page}");
+        names.extend(listed.iter().map(|job| job["id"].as_str().unwrap().to_owned()));
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { return (names, pages) };
+        assert_eq!(page["has_more"], true);
+        after = format!("&after={next}");
+    }
+}
+
+#[test]
+fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let ((alice, first), (bob, second), (ops, third)) = (key("alice", ""), key("bob", ""), operator("ops"));
+    let keys = write_keys(folder.path(), &[&first, &second, &third]);
+    let data = folder.path().join("data");
+    let flags = ["--keys", keys.to_str().unwrap()];
+    let mut server = Served::start(&data, &flags).with_key(&alice);
+    let (status, empty) = server.json("GET", "/v1/jobs", None);
+    assert_eq!((status, empty), (200, json!({ "object": "list", "data": [], "has_more": false, "next": null })));
+    let submit = |server: &Served| {
+        let (status, job) = server.json("POST", "/v1/jobs", Some(&json!({ "prompt": PROMPT })));
+        assert_eq!(status, 202, "{job}");
+        let id = job["id"].as_str().unwrap().to_owned();
+        server.ended(&id);
+        id
+    };
+    let mut hers = Vec::new();
+    for _ in 0..4 {
+        hers.push(submit(&server));
+        server.key = Some(bob.clone());
+        let his = submit(&server);
+        server.key = Some(alice.clone());
+        assert_eq!(server.json("GET", &format!("/v1/jobs/{his}"), None).0, 404);
+        // Dates are whole seconds.
+        pause(1100);
+    }
+    hers.reverse();
+    for (limit, pages) in [(1, 4), (2, 2), (3, 2), (4, 1), (200, 1)] {
+        assert_eq!(jobs_in_pages(&server, limit), (hers.clone(), pages), "{limit}");
+    }
+    let (_, all) = server.json("GET", "/v1/jobs", None);
+    let (_, one) = server.json("GET", &format!("/v1/jobs/{}", hers[0]), None);
+    assert_eq!(all["data"][0], one, "the same as one by one");
+    assert_eq!(one["status"], "completed");
+
+    // A place of another tenant's job is no more than a date.
+    server.key = Some(bob.clone());
+    let (_, his) = server.json("GET", "/v1/jobs?limit=1", None);
+    let next = his["next"].as_str().unwrap().to_owned();
+    server.key = Some(alice.clone());
+    let (_, listed) = server.json("GET", &format!("/v1/jobs?after={next}"), None);
+    assert!(
+        listed["data"].as_array().unwrap().iter().all(|job| hers.contains(&job["id"].as_str().unwrap().to_owned()))
+    );
+
+    let id = &hers[0];
+    for (query, param) in [
+        ("limit=0".to_owned(), "limit"),
+        ("limit=201".to_owned(), "limit"),
+        ("limit=-1".to_owned(), "limit"),
+        ("after=".to_owned(), "after"),
+        (format!("after={id}"), "after"),
+        (format!("after=x-{id}"), "after"),
+        (format!("after=1-{id}0"), "after"),
+        (format!("before=1-{id}"), "before"),
+    ] {
+        let (status, answer) = server.json("GET", &format!("/v1/jobs?{query}"), None);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && answer["error"]["param"] == param && message.starts_with(param), "{query}: {answer}");
+    }
+    server.key = Some(ops);
+    assert_eq!(server.json("GET", "/v1/jobs", None).0, 403, "a key that draws nothing has no jobs");
+    server.key = Some("modm-nobody".to_owned());
+    assert_eq!(server.json("GET", "/v1/jobs", None).0, 401);
+    assert!(server.terminate().success());
+
+    // One that is under way is in the list, as it stands; what is old leaves it, also between two pages.
+    let server =
+        Served::start(&data, &["--keys", keys.to_str().unwrap(), "--set", "models.steps=400"]).with_key(&alice);
+    let (_, asked) = server.json("POST", "/v1/jobs", Some(&json!({ "prompt": PROMPT, "n": 5 })));
+    let (_, listed) = server.json("GET", "/v1/jobs?limit=2", None);
+    assert_eq!(listed["data"][0]["id"], asked["id"]);
+    assert!(["queued", "running"].contains(&listed["data"][0]["status"].as_str().unwrap()), "{listed}");
+    let next = listed["next"].as_str().unwrap().to_owned();
+    let (status, _) = server.json("DELETE", &format!("/v1/jobs/{}", asked["id"].as_str().unwrap()), None);
+    assert_eq!(status, 200);
+    assert_eq!(server.json("GET", "/v1/jobs?limit=1", None).1["data"][0]["status"], "cancelled");
+    assert!(server.terminate().success());
+    // The oldest go until there is room.
+    let flags = ["--keys", keys.to_str().unwrap(), "--set", "serve.keep_results_bytes=1"];
+    let server = Served::start(&data, &flags).with_key(&alice);
+    for _ in 0..200 {
+        if server.json("GET", "/v1/jobs", None).1["data"].as_array().unwrap().len() < 5 {
+            break;
+        }
+        pause(50);
+    }
+    let (status, page) = server.json("GET", &format!("/v1/jobs?after={next}"), None);
+    assert!(status == 200 && page["data"] == json!([]), "{page}");
+    assert!(server.terminate().success());
+
+    // Without keys there is one user, to whom all of it belongs.
+    let server = Served::start(&data, &[]);
+    let (_, job) = server.json("POST", "/v1/jobs", Some(&json!({ "prompt": PROMPT })));
+    assert_eq!(jobs_in_pages(&server, 50).0[0], job["id"].as_str().unwrap());
+    assert!(server.terminate().success());
 }
 
 /// Tries with hits, and as many with misses.

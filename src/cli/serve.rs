@@ -151,7 +151,8 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
 
     make_folder(&command.data)?;
     let (clock, faults) = (HostClock::new(), Faults::from_environment());
-    let ledger = open_ledger(&command.data, &clock, faults.clone())?;
+    let disk_limit = HostDuration::from_secs_f64(prepared.scenario.live.limits.disk_s);
+    let ledger = open_ledger(&command.data, &clock, faults.clone())?.with_limit(disk_limit);
     if keys.is_some() {
         warn_of_strangers(&ledger, &tenants)?;
     }
@@ -166,7 +167,7 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     }
     let sources = cached.store.sources();
     cached.store.limit(settings.max_store_bytes);
-    let traffic = traffic(command, &settings, &tenants, &cached.warm);
+    let traffic = traffic(command, &settings, &tenants, &cached.warm, faults.clone());
     let audits = audits(command, &settings, &prepared.scenario, source.file())?;
     let desk = Desk::new(facts(&prepared, &tenants, &settings), Meter::default(), traffic, audits);
     let (size, listen) = (equipment.palette.size, settings.listen);
@@ -262,7 +263,13 @@ fn facts(prepared: &Prepared, tenants: &[String], settings: &ServeSettings) -> F
 }
 
 /// A new trace of what comes in, if it is recorded; those of earlier runs made whole. Without one the server serves all the same.
-fn traffic(command: &Serve, settings: &ServeSettings, tenants: &[String], warm: &[WarmImage]) -> Option<Traffic> {
+fn traffic(
+    command: &Serve,
+    settings: &ServeSettings,
+    tenants: &[String],
+    warm: &[WarmImage],
+    faults: Option<Arc<Faults>>,
+) -> Option<Traffic> {
     if !settings.record {
         return None;
     }
@@ -274,7 +281,7 @@ fn traffic(command: &Serve, settings: &ServeSettings, tenants: &[String], warm: 
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     let keys: Vec<Embedding> = warm.iter().map(|image| image.key.clone()).collect();
     let (place, most) = (folder.join(now.to_string()), settings.keep_traffic_bytes);
-    let begun = Traffic::begin(&place, tenants, settings.record_prompts, &keys, most);
+    let begun = Traffic::begin(&place, tenants, settings.record_prompts, &keys, most, faults);
     begun.inspect_err(|error| tracing::warn!("{}: nothing is recorded: {error}", place.display())).ok()
 }
 
@@ -326,7 +333,7 @@ fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(St
         // Threads that wait for a disk are not waited for.
         runtime.shutdown_timeout(LOOP_END);
     }
-    if let Some(Err(error)) = desk.close_traffic() {
+    if let Some(Err(error)) = desk.close_files(LOOP_END) {
         tracing::warn!("recorded traffic is not whole: {error}");
     }
     answered?;
@@ -433,7 +440,7 @@ async fn network(
         tokio::select! {
             settled = tokio::time::timeout(LOOP_END, settled) => {
                 if settled.is_err() {
-                    tracing::warn!("the ends of some jobs are not on disk: they are begun again by the next start");
+                    let _ = why.set("the ends of some jobs are not on disk: they are begun again by the next start".into());
                 }
             }
             looked = &mut looking => fails(looked),

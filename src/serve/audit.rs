@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::lock;
+use super::scribe::Scribe;
 use crate::calibration::audit::{self, Audit, Kept};
 use crate::draw::{Purpose, stream, uniform};
 use crate::input::InputError;
@@ -43,7 +45,7 @@ pub struct Audits {
     share: f64,
     seed: u64,
     groups: Mutex<Groups>,
-    file: Mutex<csv::Writer<File>>,
+    rows: Mutex<Scribe<Audit>>,
 }
 
 /// Tenant and skipped steps of a group whose estimate is out of date, its pairs of scores, and the number of its audits.
@@ -67,8 +69,16 @@ impl Audits {
         for audit in before {
             groups.add(&audit);
         }
-        let writer = csv::WriterBuilder::new().has_headers(whole == 0).from_writer(to);
-        Ok(Self { share, seed, groups: Mutex::new(groups), file: Mutex::new(writer) })
+        let mut writer = csv::WriterBuilder::new().has_headers(whole == 0).from_writer(to);
+        let write = move |audit: Audit| {
+            let written = writer.serialize(&audit).map_err(std::io::Error::other).and_then(|()| writer.flush());
+            if let Err(error) = written {
+                tracing::warn!("an audit cannot be written: {error}");
+            }
+            Ok(())
+        };
+        let rows = Scribe::start(file.display().to_string(), write).map_err(unusable)?;
+        Ok(Self { share, seed, groups: Mutex::new(groups), rows: Mutex::new(rows) })
     }
 
     /// Share of the hits that are audited, from 0 to 1.
@@ -83,13 +93,16 @@ impl Audits {
         uniform(&mut stream(self.seed, Purpose::Audit, u64::from(request.0))) <= self.share
     }
 
-    /// Counts an audit and writes it down.
+    /// Counts an audit and has it written down.
     pub fn add(&self, audit: &Audit) {
         lock(&self.groups).add(audit);
-        let mut file = lock(&self.file);
-        let written = file.serialize(audit).map_err(std::io::Error::other).and_then(|()| file.flush());
-        if let Err(error) = written {
-            tracing::warn!("an audit cannot be written: {error}");
+        lock(&self.rows).write(audit.clone());
+    }
+
+    /// Waits until all audits are on disk, or `patience` has passed.
+    pub fn close(&self, patience: Duration) {
+        if !lock(&self.rows).close(patience) {
+            tracing::warn!("the last audits are not on disk");
         }
     }
 
@@ -162,7 +175,7 @@ mod tests {
         for at in 0..20 {
             audits.add(&audit(["a", "b"][at % 2], 0.8));
         }
-        drop(audits);
+        audits.close(Duration::from_secs(10));
         // Cut off by a crash.
         let mut text = fs::read_to_string(&file).expect("a file");
         assert_eq!(text.lines().count(), 21);
@@ -178,6 +191,7 @@ mod tests {
         assert_eq!(kept(Some("a")), [("a".to_owned(), 10, 1.0)]);
         assert_eq!(kept(None).len(), 2);
         assert_eq!(kept(Some("b"))[0].1, 11);
+        audits.close(Duration::from_secs(10));
         assert_eq!(audit::read(&file).expect("read").len(), 21);
     }
 

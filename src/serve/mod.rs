@@ -28,7 +28,16 @@ mod quiet;
 #[cfg(feature = "serve")]
 pub mod recordings;
 #[cfg(feature = "serve")]
+mod scribe;
+#[cfg(feature = "serve")]
 pub mod traffic;
+
+/// Waits a moment for a thread that writes, at the end of a run.
+#[cfg(feature = "serve")]
+#[expect(clippy::disallowed_methods, reason = "the end of a run waits for its files")]
+fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
+}
 
 /// A thread that died while it held a lock left counters that are still counters.
 #[cfg(feature = "serve")]

@@ -1,6 +1,7 @@
 //! Recordings of earlier runs: made whole where a run ended without an end, set aside where that cannot be done, and removed
 //! when they are old or too many. None of it keeps the server from starting.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::trace::npy::Rows;
 
 /// File that a recording begins with.
 const MARK: &str = "recording.json";
-/// File that a recording ends with: one that has it is whole and is not read again.
+/// File that a recording ends with: one that has it, and files as long as it says, is whole and is not read again.
 const END: &str = "traffic.json";
 /// Version of the files. Recordings without a mark are of the first.
 const VERSION: u32 = 1;
@@ -36,10 +37,36 @@ pub(super) fn mark(folder: &Path) -> io::Result<()> {
     fs::write(folder.join(MARK), format!("{}\n", serde_json::to_string(&Mark { version: VERSION })?))
 }
 
-/// Writes the end of a recording.
-pub(super) fn finish(folder: &Path, said: &serde_json::Value) -> io::Result<()> {
+/// Bytes of a recording's files, by name; those that are not there are left out.
+fn lengths(recording: &Path) -> BTreeMap<String, u64> {
+    let names = EMBEDDINGS.into_iter().chain([REQUESTS]);
+    names.filter_map(|name| Some((name.to_owned(), fs::metadata(recording.join(name)).ok()?.len()))).collect()
+}
+
+/// Writes the end of a recording: what is said of it, and how long its files are.
+pub(super) fn finish(folder: &Path, mut said: serde_json::Value) -> io::Result<()> {
+    said["bytes"] = serde_json::json!(lengths(folder));
     write_atomic(&folder.join(END), |to| io::Write::write_all(to, format!("{said:#}\n").as_bytes()))
         .map_err(io::Error::other)
+}
+
+/// State of a recording's end.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// There is none: the run that wrote it was killed.
+    Missing,
+    /// The files are as long as they were then.
+    Fits,
+    /// They are not, or it cannot be read.
+    Differs,
+}
+
+fn end(recording: &Path) -> End {
+    let Ok(text) = fs::read(recording.join(END)) else { return End::Missing };
+    let Ok(said) = serde_json::from_slice::<serde_json::Value>(&text) else { return End::Differs };
+    // Earlier programs wrote none.
+    let fits = said.get("bytes").is_none_or(|bytes| *bytes == serde_json::json!(lengths(recording)));
+    if fits { End::Fits } else { End::Differs }
 }
 
 /// How a recording stands.
@@ -163,7 +190,7 @@ pub fn cut(recording: &Path, rows: usize) -> io::Result<()> {
             Rows::cut(&name, rows)?;
         }
     }
-    finish(recording, &serde_json::json!({ "cut_to_rows": rows }))
+    finish(recording, serde_json::json!({ "cut_to_rows": rows }))
 }
 
 /// Makes the recordings whole that have no end, and sets those aside that cannot be. Returns what to warn of.
@@ -174,13 +201,20 @@ pub fn prepare(folder: &Path) -> Vec<String> {
         Err(error) => return vec![format!("{}: {error}", folder.display())],
     };
     let mut warnings = Vec::new();
-    // One that has its end was whole then: it is not read at each start.
-    for recording in recordings.into_iter().filter(|recording| !recording.join(END).exists()) {
+    for recording in recordings {
+        let end = end(&recording);
+        if end == End::Fits {
+            // It was whole then: it is not read at each start.
+            continue;
+        }
         let cut = match inspect(&recording) {
             Condition::Newer(_) => continue,
             Condition::Whole(rows) | Condition::Cut(rows) => cut(&recording, rows).map_err(|error| error.to_string()),
             Condition::Damaged(why) => Err(why),
         };
+        if cut.is_ok() && end == End::Differs {
+            warnings.push(format!("{}: is not as it was when it ended: made whole", recording.display()));
+        }
         if let Err(why) = cut {
             let aside = recording.with_extension(ASIDE);
             let done = match fs::rename(&recording, &aside) {
@@ -273,6 +307,28 @@ mod tests {
         assert_eq!(inspect(&folder.path().join("3")), Condition::Newer(7));
         assert_eq!(inspect(&folder.path().join("4")), Condition::Whole(2));
         assert_eq!(prepare(folder.path()), Vec::<String>::new(), "nothing is read again");
+    }
+
+    #[test]
+    fn what_is_damaged_after_its_end_is_made_whole_or_set_aside_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = |name: &str| folder.path().join(name);
+        for name in ["1", "2", "3", "4"] {
+            recording(&place(name), CSV.as_bytes(), [2, 2]);
+        }
+        assert_eq!(prepare(folder.path()), Vec::<String>::new());
+        assert_eq!(prepare(folder.path()), Vec::<String>::new(), "all have their ends");
+        let open = |name: &str, file: &str| File::options().write(true).open(place(name).join(file)).expect("a file");
+        open("1", REQUESTS).set_len(CSV.len() as u64 - 3).expect("cut within a prompt");
+        open("2", EMBEDDINGS[1]).set_len(0).expect("emptied");
+        open("3", END).set_len(5).expect("cut");
+        let mut warnings = prepare(folder.path());
+        warnings.sort();
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert_eq!(inspect(&place("1")), Condition::Whole(1));
+        assert!(place("2.damaged").is_dir() && warnings[1].contains("is damaged"), "{warnings:?}");
+        assert_eq!(inspect(&place("3")), Condition::Whole(2));
+        assert_eq!(prepare(folder.path()), Vec::<String>::new());
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! What came in, as a trace that `simulate`, `compare` and `plan` take as it is: `requests.csv` and the embeddings of prompts
-//! and images, a row for each request that was drawn, in the order of arrival. Written as it comes, so that a crash costs no
-//! more than what had not ended.
+//! and images, a row for each request that was drawn, in the order of arrival. Written as it comes, by a thread of its own, so
+//! that a crash costs no more than what had not ended, and a disk that hangs holds nobody up.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration as HostDuration;
 
 use super::recordings;
+use super::scribe::Scribe;
 use crate::embedding::Embedding;
+use crate::live::faults::Faults;
 use crate::request::{Request, RequestId};
 use crate::scheduler::Event;
 use crate::time::{Duration, Time};
@@ -34,20 +37,48 @@ struct Pending {
     settled: bool,
 }
 
+/// A request as it is written.
+#[derive(Debug)]
+struct Row {
+    record: Vec<String>,
+    embeddings: [Embedding; 2],
+}
+
+/// Files of a trace.
+struct Files {
+    folder: PathBuf,
+    requests: csv::Writer<File>,
+    embeddings: Option<[Rows; 2]>,
+}
+
+impl Files {
+    fn write(&mut self, Row { record, embeddings }: &Row) -> io::Result<()> {
+        if self.embeddings.is_none() {
+            let begin = |name: &str, row: &Embedding| Rows::create(&self.folder.join(name), row.as_slice().len());
+            let [prompt, image] = embeddings;
+            self.embeddings = Some([begin(EMBEDDINGS[0], prompt)?, begin(EMBEDDINGS[1], image)?]);
+        }
+        for (rows, row) in self.embeddings.iter_mut().flatten().zip(embeddings) {
+            rows.push(row.as_slice())?;
+        }
+        self.requests.write_record(record)?;
+        self.requests.flush()
+    }
+}
+
 /// A trace under way.
 #[derive(Debug)]
 pub struct Traffic {
     folder: PathBuf,
     tenants: Vec<String>,
     prompts: bool,
-    requests: csv::Writer<File>,
-    embeddings: Option<[Rows; 2]>,
+    rows: Scribe<Row>,
     pending: BTreeMap<RequestId, Pending>,
     /// Bytes that were written, and how many may be.
     bytes: u64,
     most_bytes: u64,
-    /// Whether something went wrong: nothing more is written then.
-    is_broken: bool,
+    /// Whether it has as many bytes as it may: nothing more is written then.
+    is_full: bool,
     /// Requests that no image came of, or that must not be kept: they are not in the trace.
     left_out: u64,
     /// Requests of the trace that must not hit: a trace cannot say so.
@@ -65,6 +96,7 @@ impl Traffic {
         prompts: bool,
         warm: &[Embedding],
         most_bytes: u64,
+        faults: Option<Arc<Faults>>,
     ) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         recordings::mark(folder)?;
@@ -77,16 +109,20 @@ impl Traffic {
             let mut rows = Rows::create(&folder.join("warm_images.npy"), first.as_slice().len())?;
             warm.iter().try_for_each(|row| rows.push(row.as_slice()))?;
         }
+        let mut files = Files { folder: folder.to_owned(), requests, embeddings: None };
+        let rows = Scribe::start(folder.display().to_string(), move |row| {
+            faults.iter().for_each(|faults| faults.hang());
+            files.write(&row)
+        })?;
         Ok(Self {
             folder: folder.to_owned(),
             tenants: tenants.to_vec(),
             prompts,
-            requests,
-            embeddings: None,
+            rows,
             pending: BTreeMap::new(),
             bytes: 0,
             most_bytes,
-            is_broken: false,
+            is_full: false,
             left_out: 0,
             no_hit: 0,
         })
@@ -94,11 +130,17 @@ impl Traffic {
 
     /// Folder of the trace, while it is being written.
     pub(super) fn folder(&self) -> Option<&Path> {
-        (!self.is_broken).then_some(&self.folder)
+        (!self.has_ended()).then_some(&self.folder)
+    }
+
+    /// Whether nothing more is written.
+    fn has_ended(&self) -> bool {
+        self.is_full || self.rows.has_ended()
     }
 
     pub(super) fn arrived(&mut self, request: &Request, prompt: &Arc<str>, deadline: Option<Duration>) {
-        if self.is_broken {
+        if self.has_ended() {
+            self.pending.clear();
             return;
         }
         let pending = Pending {
@@ -144,62 +186,59 @@ impl Traffic {
         }
         while let Some(first) = self.pending.first_entry().filter(|first| first.get().settled) {
             let (id, pending) = first.remove_entry();
-            if let Err(error) = self.write(id, &pending) {
-                // Serving goes on without it.
-                tracing::warn!("{}: nothing more is recorded: {error}", self.folder.display());
-                self.is_broken = true;
-                self.pending.clear();
-            }
+            self.write(id, pending);
         }
     }
 
-    fn write(&mut self, id: RequestId, pending: &Pending) -> io::Result<()> {
+    fn write(&mut self, id: RequestId, pending: Pending) {
         let Pending { prompt_embedding: Some(prompt), image_embedding: Some(image), drawn: true, .. } = pending else {
             self.left_out += 1;
-            return Ok(());
+            return;
         };
-        if self.embeddings.is_none() {
-            let begin = |name: &str, row: &Embedding| Rows::create(&self.folder.join(name), row.as_slice().len());
-            self.embeddings = Some([begin(EMBEDDINGS[0], prompt)?, begin(EMBEDDINGS[1], image)?]);
-        }
         self.bytes += 4 * (prompt.as_slice().len() + image.as_slice().len()) as u64 + pending.prompt.len() as u64 + 64;
         if self.bytes > self.most_bytes {
-            return Err(io::Error::other(format!("it has the {} bytes of serve.keep_traffic_bytes", self.most_bytes)));
-        }
-        for (rows, row) in self.embeddings.iter_mut().flatten().zip([prompt, image]) {
-            rows.push(row.as_slice())?;
+            // Serving goes on without it.
+            let why = format!("it has the {} bytes of serve.keep_traffic_bytes", self.most_bytes);
+            tracing::warn!("{}: nothing more is recorded: {why}", self.folder.display());
+            self.is_full = true;
+            self.pending.clear();
+            return;
         }
         let deadline = pending.deadline.map_or_else(String::new, |deadline| deadline.to_string());
         let tenant = self.tenants.get(pending.tenant as usize);
         let mut record = vec![format!("live-{}", id.0), pending.arrival.to_string(), deadline];
         record.extend(tenant.cloned());
         record.extend(self.prompts.then(|| pending.prompt.to_string()));
-        self.requests.write_record(&record)?;
         self.no_hit += u64::from(!pending.look_up);
-        self.requests.flush()
+        self.rows.write(Row { record, embeddings: [prompt, image] });
     }
 
-    /// Ends the trace; one that broke off is made whole at the next start.
+    /// Ends the trace, once what waits for the disk is written; one that broke off, or whose disk does not answer within
+    /// `patience`, is made whole at the next start.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn close(mut self) -> io::Result<()> {
-        if self.is_broken {
+    pub fn close(mut self, patience: HostDuration) -> io::Result<()> {
+        let is_full = self.is_full;
+        if !self.rows.close(patience) || is_full {
             return Ok(());
         }
-        self.requests.flush()?;
         recordings::finish(
             &self.folder,
-            &serde_json::json!({ "left_out": self.left_out, "no_hit": self.no_hit, "still_open": self.pending.len() }),
+            serde_json::json!({ "left_out": self.left_out, "no_hit": self.no_hit, "still_open": self.pending.len() }),
         )
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use crate::request::TenantId;
     use crate::trace::{TraceFiles, read};
+
+    const PATIENCE: HostDuration = HostDuration::from_secs(10);
 
     fn request(id: u32, seconds: f64) -> Request {
         let arrival = Time::from_seconds(seconds).expect("a time");
@@ -226,7 +265,7 @@ mod tests {
         let place = folder.path().join("one");
         let tenants = ["a, b".to_owned(), "c".to_owned()];
         let warm = [embedding(0.3).expect("an embedding")];
-        let mut traffic = Traffic::begin(&place, &tenants, true, &warm, u64::MAX).expect("begun");
+        let mut traffic = Traffic::begin(&place, &tenants, true, &warm, u64::MAX, None).expect("begun");
         for id in 0..4 {
             traffic.arrived(&request(id, f64::from(id)), &"two, \"words\"".into(), None);
             traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
@@ -238,8 +277,10 @@ mod tests {
             traffic.settled(RequestId(id));
         }
         // Cut off here; a row of embeddings too many.
-        traffic.embeddings.as_mut().expect("begun")[0].push(&[1.0, 0.0]).expect("written");
-        drop(traffic);
+        let last = place.join(EMBEDDINGS[0]);
+        assert!(traffic.rows.close(PATIENCE), "all is written");
+        let mut file = File::options().append(true).open(last).expect("begun");
+        file.write_all(&[0; 8]).expect("written");
         assert_eq!(recordings::prepare(folder.path()), Vec::<String>::new());
         let trace = read_back(&place);
         assert_eq!(trace.len(), 2);
@@ -252,7 +293,7 @@ mod tests {
     fn a_trace_that_cannot_be_written_ends_and_nothing_else_does() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().join("1");
-        let mut traffic = Traffic::begin(&place, &[], true, &[], 150).expect("begun");
+        let mut traffic = Traffic::begin(&place, &[], true, &[], 150, None).expect("begun");
         for id in 0..3 {
             traffic.arrived(&request(id, f64::from(id)), &"x".into(), None);
             traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
@@ -261,7 +302,7 @@ mod tests {
             traffic.settled(RequestId(id));
             assert_eq!(traffic.folder().is_some(), id == 0, "{id}: each has 81 bytes");
         }
-        traffic.close().expect("nothing to do");
+        traffic.close(PATIENCE).expect("nothing to do");
         assert_eq!(recordings::prepare(folder.path()), Vec::<String>::new());
         assert_eq!(fs::read_to_string(place.join(REQUESTS)).expect("read").lines().count(), 2);
     }

@@ -273,6 +273,7 @@ impl Live {
         // The last event of a run is followed by no other wait.
         self.forget_settled();
         let patience = if self.broken.is_some() { ABORTED } else { self.setting.limits.longest() + FINISHED };
+        let disk = patience.min(self.setting.limits.disk);
         let Self { workers, embedder: (ask, embedder), store, lags, .. } = self;
         drop(ask);
         workers.iter().for_each(Worker::stop);
@@ -287,7 +288,8 @@ impl Live {
         if stuck > 0 {
             failures.push(format!("{stuck} threads have not ended"));
         }
-        failures.extend(store.close(patience));
+        // Of the disk, one operation is waited for.
+        failures.extend(store.close(disk));
         (failures, lags)
     }
 

@@ -50,6 +50,18 @@ impl TestableDisk {
         Self(faults)
     }
 
+    /// Looks at the file system of a path.
+    ///
+    /// # Errors
+    /// The system's error.
+    #[cfg(feature = "serve")]
+    pub fn free(&self, path: &Path) -> rustix::io::Result<rustix::fs::StatVfs> {
+        if let Some(faults) = &self.0 {
+            faults.hang();
+        }
+        rustix::fs::statvfs(path)
+    }
+
     fn call(&self, short: impl FnOnce()) -> io::Result<()> {
         self.0.as_ref().map_or(Ok(()), |faults| faults.call(short))
     }

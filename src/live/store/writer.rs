@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 
 use super::{Disk, Order, Record, Sources, clock, open, picture_name, record_name};
+use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
 use crate::live::settings::ImageFormat;
 
@@ -22,6 +23,7 @@ impl Drop for Writing {
 pub(super) fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
     let _writing = Writing(sources.clone());
     for order in orders {
+        may_panic("store");
         let bytes = match &order {
             Order::Keep { picture, .. } | Order::Result { picture, .. } => picture.bytes().len(),
             Order::Remove { .. } | Order::Copy { .. } => 0,

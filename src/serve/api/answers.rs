@@ -1,26 +1,28 @@
 //! Every answer, whatever becomes of its request: which handler gives it, its name, its line in the log and its count.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::HeaderValue;
 use axum::http::{HeaderName, Request};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use tower::ServiceExt;
+use tower::ServiceExt as _;
 
-use super::{ApiError, Server, cache, fresh_name, generations, info, jobs, pictures};
+use super::{ApiError, Server, cache, fresh_name, generations, info, jobs, listing, pictures};
 
 /// Addresses and who answers there; where two lead to the same one, the first does.
 fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
     [
         ("/v1/images/generations", post(generations::generate)),
         ("/v1/images/{id}", get(pictures::picture).delete(pictures::delete)),
-        ("/v1/jobs", post(jobs::submit)),
+        ("/v1/jobs", post(jobs::submit).get(listing::list)),
         ("/v1/jobs/{id}", get(jobs::job).delete(jobs::cancel)),
         ("/v1/jobs/{id}/events", get(jobs::events)),
         ("/v1/models", get(info::models)),
@@ -66,7 +68,12 @@ async fn told(
     let id = fresh_name("req");
     #[expect(clippy::disallowed_methods, reason = "logs have the host's time")]
     let begun = std::time::Instant::now();
-    let mut response = router.oneshot(request.map(Body::new)).await?;
+    // A panic is the misfortune of one answer: without one, its client would find the connection closed.
+    let answered = AssertUnwindSafe(router.oneshot(request.map(Body::new))).catch_unwind().await;
+    let mut response = match answered {
+        Ok(answered) => answered?,
+        Err(_) => ApiError::failed("the server failed at this request").into_response(),
+    };
     let status = response.status();
     let route = all.iter().find(|route| leads(route, uri.path())).unwrap_or(&"none");
     server.desk.meter().answered(route, status.as_u16());

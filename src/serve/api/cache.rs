@@ -6,42 +6,19 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{Access, ApiError, Server, Shared, whole};
-
-const USUAL: usize = 50;
-const MOST: usize = 200;
+use super::paging::paged;
+use super::{Access, ApiError, Server, Shared};
 
 pub(super) async fn list(
     State(server): Shared,
     access: Access,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (limit, before) = asked(&server, &query.unwrap_or_default())?;
-    let listed = tokio::task::spawn_blocking(move || found(&server, &access, limit, before)).await;
-    let listed = listed.map_err(|error| ApiError::failed(error.to_string()))?;
+    let (limit, before) =
+        paged(&query.unwrap_or_default(), "before", "the id of a cached image", |id| server.ids.number(id))?;
+    let own = server.clone();
+    let listed = server.on_disk(move || found(&own, &access, limit, before)).await?;
     Ok(super::json(StatusCode::OK, &listed))
-}
-
-/// How many, and before which.
-fn asked(server: &Server, query: &str) -> Result<(usize, Option<u64>), ApiError> {
-    let (mut limit, mut before) = (USUAL, None);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match key {
-            "limit" => {
-                let number = whole(value).map(|limit| limit as usize).filter(|limit| (1..=MOST).contains(limit));
-                let message = format!("limit: expected a whole number from 1 to {MOST}");
-                limit = number.ok_or_else(|| ApiError::wrong("limit", message))?;
-            }
-            "before" => {
-                let number = server.ids.number(value);
-                let message = "before: expected the id of a cached image";
-                before = Some(number.ok_or_else(|| ApiError::wrong("before", message))?);
-            }
-            other => return Err(ApiError::wrong(other, format!("{other}: is not known here"))),
-        }
-    }
-    Ok((limit, before))
 }
 
 fn found(server: &Server, access: &Access, limit: usize, before: Option<u64>) -> Value {

@@ -79,7 +79,7 @@ pub(super) async fn metrics(State(server): Shared, access: Access, _: Operator) 
     let skipped = server.desk.audits().map(crate::serve::audit::Audits::skipped).unwrap_or_default();
     let (_, workers, counts) = server.desk.lately();
     let sources = server.sources.clone();
-    let bytes = tokio::task::spawn_blocking(move || sources.bytes()).await.unwrap_or(0);
+    let bytes = server.on_disk(move || sources.bytes()).await.unwrap_or(0);
     server.desk.meter().disk(server.desk.recording().is_some(), server.upkeep.free(), server.sources.left_out());
     let text = server.desk.meter().text(counts, &workers, bytes, &audited, &skipped);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
@@ -100,7 +100,7 @@ pub(super) async fn ready(State(server): Shared) -> Response {
 /// All that keeps the server from serving, a line each; the first word says what.
 fn unready(server: &Server) -> Vec<String> {
     let desk = &server.desk;
-    let mut reasons: Vec<String> = server.troubles().into_iter().map(str::to_owned).collect();
+    let mut reasons = server.troubles();
     let since = desk.without_worker();
     if !since.is_zero() {
         reasons.push(format!("no worker: all have been lost or loading after a loss for {} s", since.as_secs()));

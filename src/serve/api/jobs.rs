@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration as HostDuration;
 
@@ -11,6 +12,7 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::FutureExt as _;
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,6 +20,7 @@ use tokio::sync::watch;
 use super::ask::Wanted;
 use super::pictures::{self, Keeping, Made, RESULT};
 use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name};
+use crate::live::faults::may_panic;
 use crate::request::{Outcome, RequestId};
 use crate::serve::desk::{Ask, Ticket, View};
 use crate::serve::ledger::{Entry, Job, Status};
@@ -88,6 +91,7 @@ impl Followed {
         tickets: Vec<Ticket>,
         progress: Vec<watch::Receiver<View>>,
     ) {
+        may_panic("job");
         let requests: Vec<RequestId> = tickets.iter().map(|ticket| ticket.id).collect();
         let mut views = Vec::with_capacity(tickets.len());
         for (mut ticket, mut progress) in tickets.into_iter().zip(progress) {
@@ -171,9 +175,24 @@ async fn keep_and_follow(
         }
         return Err(error.into());
     }
-    let followed = Followed::begin(&server, &job);
-    tokio::spawn(async move { followed.follow(&server, job, tickets, views).await });
+    let (followed, own) = (Followed::begin(&server, &job), server.clone());
+    let copy = job.clone();
+    tokio::spawn(watched(server, copy, async move { followed.follow(&own, job, tickets, views).await }));
     Ok(())
+}
+
+/// Runs what follows a job. A panic there ends the job with a reason: it would never end otherwise.
+pub(super) async fn watched(server: Arc<Server>, mut job: Job, follows: impl Future<Output = ()>) {
+    if AssertUnwindSafe(follows).catch_unwind().await.is_ok() {
+        return;
+    }
+    tracing::error!(job = job.id, "the task that follows a job panicked: the job ends as failed");
+    (job.status, job.error) = (Status::Failed, Some("the server failed while the job was under way".to_owned()));
+    if !job.reuse.keep {
+        job.prompt.clear();
+    }
+    let job = keep_end(&server, job, Vec::new()).await;
+    server.running().remove(&job.id);
 }
 
 /// Says in a job how its requests ended. Returns the files of its pictures, by name.
@@ -265,21 +284,35 @@ enum Found {
     Ended(Job),
 }
 
-fn find(server: &Server, caller: &Caller, id: &str) -> Result<Found, ApiError> {
+async fn find(server: &Arc<Server>, caller: &Caller, id: &str) -> Result<Found, ApiError> {
     let missing = || ApiError::not_found("there is no such job for this key");
     let mine = |job: &Job| server.keys.is_none() || job.tenant == caller.name;
     let running = server
         .running()
         .get(id)
         .map(|running| Found::Running(running.job.clone(), running.now.clone(), running.withdraw.clone()));
-    let found = if let Some(found) = running {
-        found
-    } else {
-        let job = server.ledger.job(id)?;
-        Found::Ended(job.ok_or_else(missing)?)
-    };
+    let found =
+        if let Some(found) = running { found } else { Found::Ended(read(server, id).await?.ok_or_else(missing)?) };
     let (Found::Running(job, ..) | Found::Ended(job)) = &found;
     if mine(job) { Ok(found) } else { Err(missing()) }
+}
+
+/// Reads a job as it is on disk.
+async fn read(server: &Arc<Server>, id: &str) -> Result<Option<Job>, ApiError> {
+    let (own, id) = (server.clone(), id.to_owned());
+    Ok(server.on_disk(move || own.ledger.job(&id)).await??)
+}
+
+/// Describes a job of which there is the row on disk, as it stands now.
+pub(super) fn as_it_stands(server: &Server, job: &Job) -> Value {
+    let running = server.running().get(&job.id).map(|running| running.now.clone());
+    match running {
+        None => described(server, job, None),
+        Some(now) => {
+            let now = now.borrow();
+            described(server, now.ended.as_deref().unwrap_or(job), Some(&now.view))
+        }
+    }
 }
 
 impl Found {
@@ -296,18 +329,18 @@ impl Found {
 
 /// `GET /v1/jobs/{id}`.
 pub(super) async fn job(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
-    let found = find(&server, &caller, &id)?;
+    let found = find(&server, &caller, &id).await?;
     Ok(super::json(StatusCode::OK, &found.described(&server)))
 }
 
 /// `DELETE /v1/jobs/{id}`.
 pub(super) async fn cancel(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
-    let found = find(&server, &caller, &id)?;
+    let found = find(&server, &caller, &id).await?;
     if let Found::Running(_, mut now, withdraw) = found {
         withdraw.send_replace(true);
         let _ = now.wait_for(|now| now.ended.is_some()).await;
     }
-    let found = find(&server, &caller, &id)?;
+    let found = find(&server, &caller, &id).await?;
     Ok(super::json(StatusCode::OK, &found.described(&server)))
 }
 
@@ -317,7 +350,7 @@ pub(super) async fn events(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let found = find(&server, &caller, &id)?;
+    let found = find(&server, &caller, &id).await?;
     let told = Told { server, found, said: BTreeSet::new(), step: 0, over: false };
     let stream = unfold(told, |mut told| async { told.next().await.map(|event| (Ok(event), told)) });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
@@ -347,7 +380,7 @@ impl Told {
             if now.changed().await.is_err() {
                 // It ended, or it is left to the next start: what is on disk says so.
                 let (Found::Running(job, ..) | Found::Ended(job)) = &self.found;
-                let ended = self.server.ledger.job(&job.id).ok().flatten()?;
+                let ended = read(&self.server, &job.id).await.ok().flatten()?;
                 if ended.status == Status::Queued {
                     return None;
                 }

@@ -24,6 +24,8 @@ mod error;
 mod generations;
 mod info;
 mod jobs;
+mod listing;
+mod paging;
 mod pictures;
 mod resume;
 mod upkeep;

@@ -128,9 +128,9 @@ pub(super) async fn keep(
         let files: Vec<_> =
             pictures.iter().map(|(id, bytes)| (picture_file(&server.results, id), bytes.clone())).collect();
         let disk = server.upkeep.disk();
-        let written =
-            tokio::task::spawn_blocking(move || files.iter().try_for_each(|(file, bytes)| disk.write(file, bytes)));
-        written.await.map_err(io::Error::other).and_then(|written| written).map_err(|error| {
+        let written = server.on_disk(move || files.iter().try_for_each(|(file, bytes)| disk.write(file, bytes)));
+        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
+        written.await.map_err(silent).and_then(|written| written).map_err(|error| {
             server.upkeep.failed(&error);
             Keeping::Files(error)
         })?;
@@ -161,18 +161,17 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
             return Err(missing());
         }
         let sources = server.sources.clone();
-        let found = tokio::task::spawn_blocking(move || sources.entry(number)).await;
-        let bytes = found.ok().and_then(Result::ok).ok_or_else(missing)?.1;
+        let found = server.on_disk(move || sources.entry(number)).await?;
+        let bytes = found.map_err(|_| missing())?.1;
         // A file that was cut or overwritten is no answer.
         Picture::decode(&bytes).map_err(|_| ApiError::failed("the image is damaged on the server's disk"))?;
         bytes
     } else {
         // Only names that were given out are looked for: no other path can be asked for.
-        let known = server.ledger.picture(&id)?.filter(|known| server.may_see(&access, known.tenant.as_deref()));
+        let known = known(&server, &id).await?.filter(|known| server.may_see(&access, known.tenant.as_deref()));
         let known = known.ok_or_else(missing)?;
         let file = picture_file(&server.results, &id);
-        let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await.map_err(io::Error::other);
-        let bytes = match read.and_then(|read| read) {
+        let bytes = match server.on_disk(move || std::fs::read(file)).await? {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
             Err(error) => return Err(Keeping::Files(error).into()),
@@ -188,6 +187,12 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
     Ok((headers, bytes).into_response())
 }
 
+/// Reads what the ledger has of a result.
+async fn known(server: &Arc<Server>, id: &str) -> Result<Option<ledger::Picture>, ApiError> {
+    let (own, id) = (server.clone(), id.to_owned());
+    Ok(server.on_disk(move || own.ledger.picture(&id)).await??)
+}
+
 /// `DELETE /v1/images/{id}`: of a result, its row in the ledger and its file; of a cached picture, its entry.
 pub(super) async fn delete(
     State(server): Shared,
@@ -199,12 +204,10 @@ pub(super) async fn delete(
     if PictureIds::is_cached(&id) {
         return delete_cached(&server, &access, &id, removes_refined(&query)?).await;
     }
-    let known = server.ledger.picture(&id)?;
-    let own = known.filter(|known| server.owns(&access, known.tenant.as_deref()));
+    let own = known(&server, &id).await?.filter(|known| server.owns(&access, known.tenant.as_deref()));
     own.ok_or_else(|| ApiError::not_found("there is no such image of this key's tenant"))?;
-    for gone in server.ledger.write(vec![Entry::Remove(id.clone())]).await?.pictures {
-        let _ = tokio::fs::remove_file(picture_file(&server.results, &gone)).await;
-    }
+    let gone = server.ledger.write(vec![Entry::Remove(id.clone())]).await?;
+    server.remove_files(&gone.pictures).await;
     Ok(super::json(StatusCode::OK, &json!({ "id": id, "object": "image.deleted", "deleted": true })))
 }
 
@@ -227,8 +230,9 @@ async fn delete_cached(server: &Arc<Server>, access: &Access, id: &str, remove: 
     }
     let (sources, numbers) = (server.sources.clone(), deleted.numbers);
     // Without its record no later start of the program finds a picture, however this one ends.
-    let removed = tokio::task::spawn_blocking(move || sources.remove_records(&numbers)).await;
-    removed.map_err(|error| error.to_string()).and_then(|removed| removed).map_err(|error| {
+    let removed = server.on_disk(move || sources.remove_records(&numbers)).await;
+    let silent = |_| "the disk does not answer".to_owned();
+    removed.map_err(silent).and_then(|removed| removed).map_err(|error| {
         tracing::error!(picture = id, error, "the record of a deleted picture is still there");
         ApiError::failed("the image is no longer found, but comes back with a restart of the server")
     })?;

@@ -32,8 +32,9 @@ pub fn resume(server: &Arc<Server>) -> Result<usize, LedgerError> {
         let (turn, comes) = oneshot::channel();
         turns.push(turn);
         let followed = Followed::begin(server, &job);
-        let server = server.clone();
-        tokio::spawn(async move { bring_to_an_end(&server, job, followed, comes).await });
+        let (own, copy) = (server.clone(), job.clone());
+        let ends = async move { bring_to_an_end(&own, job, followed, comes).await };
+        tokio::spawn(jobs::watched(server.clone(), copy, ends));
     }
     // In the order in which they were taken in.
     tokio::spawn(async move {

@@ -1,14 +1,18 @@
 //! Upkeep while the server runs: room on the disk, the ledger, the clocks, what is old, and the threads that
-//! write. What cannot be recovered from ends the program with a sentence.
+//! write. What cannot be recovered from ends the program with a sentence. A disk that hangs holds up what waits for it, within a
+//! limit, and nothing else.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::{ApiError, Server};
-use crate::live::faults::Faults;
+use crate::live::faults::{Faults, may_panic};
 use crate::live::store::TestableDisk;
 use crate::serve::clock::{HostClock, JumpGuard};
 use crate::serve::ledger::{Entry, Health, picture_file};
@@ -20,6 +24,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Looks between two times that what is old is forgotten and what tenants have used of their quotas is put on disk.
 const SELDOM: u64 = 60;
 
+/// Uses of the disk at a time, beside the ledger's: as many threads hang at most where the disk does.
+const MOST_WAITING: usize = 64;
+
 /// State of the disk and the clocks.
 pub struct Upkeep {
     /// The host's clocks.
@@ -29,8 +36,13 @@ pub struct Upkeep {
     disk: TestableDisk,
     /// Whether there is too little room for anything new.
     is_low: AtomicBool,
+    /// Whether the last look at the disk has not come back in time.
+    is_silent: AtomicBool,
+    /// One look at a time: one that hangs is waited for.
+    looks: Arc<Semaphore>,
     /// Bytes that are free, as they were at the last look.
     free: AtomicU64,
+    room: Arc<Semaphore>,
 }
 
 impl Upkeep {
@@ -48,8 +60,10 @@ impl Upkeep {
             tracing::warn!("{warning}");
         }
         let (guard, disk) = (Mutex::new(guard), TestableDisk::new(faults));
-        let upkeep = Self { clock, data, guard, disk, is_low: AtomicBool::new(false), free: AtomicU64::new(u64::MAX) };
-        upkeep.look_at_disk(settings.min_free_bytes);
+        let (is_low, is_silent, free) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        let (room, looks) = (Arc::new(Semaphore::new(MOST_WAITING)), Arc::new(Semaphore::new(1)));
+        let upkeep = Self { clock, data, guard, disk, is_low, is_silent, looks, free, room };
+        upkeep.found_free(rustix::fs::statvfs(&upkeep.data), settings.min_free_bytes);
         upkeep
     }
 
@@ -69,8 +83,9 @@ impl Upkeep {
         }
     }
 
-    fn look_at_disk(&self, floor: u64) {
-        let free = match rustix::fs::statvfs(&self.data) {
+    /// Notes what a look at the disk has found.
+    fn found_free(&self, found: Result<rustix::fs::StatVfs, rustix::io::Errno>, floor: u64) {
+        let free = match found {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
             Err(error) => return tracing::warn!("{}: its disk cannot be looked at: {error}", self.data.display()),
         };
@@ -84,6 +99,30 @@ impl Upkeep {
 }
 
 impl Server {
+    /// Does what waits for the disk, on a thread that may. Past `live.limits.disk_s` the disk counts as hanging.
+    ///
+    /// # Errors
+    /// The disk does not answer, or the work panicked.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let room = self.upkeep.room.clone();
+        let done = async {
+            let slot = room.acquire_owned().await;
+            let work = move || {
+                let done = work();
+                drop(slot);
+                done
+            };
+            tokio::task::spawn_blocking(work).await
+        };
+        match tokio::time::timeout(self.desk.facts().disk_limit, done).await {
+            Ok(done) => done.map_err(|error| ApiError::failed(error.to_string())),
+            Err(_) => Err(ApiError::storage_unavailable()),
+        }
+    }
+
     /// Refuses new work while there is no room on the disk, or the ledger does not work.
     ///
     /// # Errors
@@ -95,19 +134,23 @@ impl Server {
         match self.ledger.health() {
             Health::Well => Ok(()),
             Health::Failing { is_full: true, .. } => Err(ApiError::insufficient_storage()),
-            Health::Failing { .. } | Health::Lost(_) => Err(ApiError::storage_unavailable()),
+            Health::Failing { .. } | Health::Silent { .. } | Health::Lost(_) => Err(ApiError::storage_unavailable()),
         }
     }
 
-    /// Why the server should not be sent requests: `draining`, `disk`, `ledger`.
-    pub(super) fn troubles(&self) -> Vec<&'static str> {
-        let is_failing = !matches!(self.ledger.health(), Health::Well);
-        let all = [
-            (self.desk.is_draining(), "draining"),
-            (self.upkeep.is_low.load(Ordering::Relaxed), "disk"),
-            (is_failing, "ledger"),
-        ];
-        all.into_iter().filter_map(|(is_so, what)| is_so.then_some(what)).collect()
+    /// Why the server should not be sent requests, a line each: `draining`, `disk`, `ledger`.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        let ledger = match self.ledger.health() {
+            Health::Well => None,
+            Health::Silent { since } => {
+                Some(format!("ledger: the disk has not answered one call for {} s", since.as_secs()))
+            }
+            Health::Failing { .. } | Health::Lost(_) => Some("ledger".to_owned()),
+        };
+        let is_silent = self.upkeep.is_silent.load(Ordering::Relaxed).then(|| "disk: it does not answer".to_owned());
+        let is_low = self.upkeep.is_low.load(Ordering::Relaxed).then(|| "disk".to_owned());
+        let is_draining = self.desk.is_draining().then(|| "draining".to_owned());
+        [is_draining, is_low, is_silent, ledger].into_iter().flatten().collect()
     }
 
     /// Waits until the ends of all jobs are on disk.
@@ -119,6 +162,15 @@ impl Server {
 
     /// Looks after the server for as long as it runs. Returns why it cannot go on.
     pub async fn look_after(self: Arc<Self>) -> String {
+        // Apart: what waits for the disk must not keep the rest from being looked at.
+        tokio::select! {
+            why = self.watch() => why,
+            never = self.keep_up() => match never {},
+        }
+    }
+
+    /// Does again and again what waits for the disk.
+    async fn keep_up(&self) -> Infallible {
         let mut looks: u64 = 0;
         loop {
             if looks.is_multiple_of(SELDOM) {
@@ -130,7 +182,29 @@ impl Server {
             }
             looks += 1;
             tokio::time::sleep(LOOK).await;
-            self.upkeep.look_at_disk(self.settings.min_free_bytes);
+            let Ok(look) = self.upkeep.looks.clone().try_acquire_owned() else { continue };
+            let (data, disk) = (self.upkeep.data.clone(), self.upkeep.disk());
+            let looks = move || {
+                let found = disk.free(&data);
+                drop(look);
+                found
+            };
+            let found = self.on_disk(looks).await;
+            if self.upkeep.is_silent.swap(found.is_err(), Ordering::Relaxed) != found.is_err() {
+                let does = if found.is_err() { "does not answer" } else { "answers again" };
+                tracing::warn!("{}: the disk {does}", self.upkeep.data.display());
+            }
+            if let Ok(found) = found {
+                self.upkeep.found_free(found, self.settings.min_free_bytes);
+            }
+        }
+    }
+
+    /// Looks at clocks, threads and the ledger. Returns why the server cannot go on.
+    async fn watch(self: &Arc<Self>) -> String {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            may_panic("upkeep");
             if let Some(warning) = lock(&self.upkeep.guard).look(&self.upkeep.clock) {
                 tracing::warn!("{warning}");
             }
@@ -150,14 +224,21 @@ impl Server {
         if !self.sources.is_writing() {
             return (!self.desk.is_draining()).then(|| "the thread that writes cached pictures has ended".to_owned());
         }
+        let patience = Duration::from_secs_f64(self.settings.disk_retry_s);
         match self.ledger.health() {
             Health::Well => None,
             Health::Lost(error) => Some(error.to_string()),
+            Health::Silent { since } => (since > self.desk.facts().disk_limit + patience).then(|| {
+                let seconds = since.as_secs();
+                format!(
+                    "the disk has not answered the ledger for {seconds} s: see live.limits.disk_s, serve.disk_retry_s"
+                )
+            }),
             Health::Failing { since, .. } => {
                 let own = self.clone();
-                let works = tokio::task::spawn_blocking(move || own.ledger.probe()).await.unwrap_or(false);
+                let works = self.on_disk(move || own.ledger.probe()).await.unwrap_or(false);
                 let seconds = since.as_secs_f64();
-                (!works && seconds > self.settings.disk_retry_s)
+                (!works && since > patience)
                     .then(|| format!("the ledger has failed for {seconds:.0} s: see serve.disk_retry_s"))
             }
         }
@@ -170,11 +251,18 @@ impl Server {
         let before = if may { before } else { 0 };
         match self.ledger.write(vec![Entry::Forget { before, most_bytes: self.settings.keep_results_bytes }]).await {
             Ok(gone) => {
-                for id in gone.pictures {
-                    let _ = tokio::fs::remove_file(picture_file(&self.results, &id)).await;
-                }
+                self.remove_files(&gone.pictures).await;
             }
             Err(error) => tracing::warn!("old results cannot be forgotten: {error}"),
+        }
+    }
+
+    /// Removes the files of results that are forgotten; what the disk does not remove now goes at the next start.
+    pub(super) async fn remove_files(&self, pictures: &[String]) {
+        let files: Vec<PathBuf> = pictures.iter().map(|id| picture_file(&self.results, id)).collect();
+        let removed = self.on_disk(move || files.iter().for_each(|file| drop(std::fs::remove_file(file)))).await;
+        if removed.is_err() {
+            tracing::warn!("files of old results are still there: the disk does not answer");
         }
     }
 
@@ -184,11 +272,10 @@ impl Server {
         let before = self.upkeep.clock.date().saturating_sub(self.settings.keep_traffic_s as u64);
         let (folder, before) = (recordings::folder(&self.upkeep.data), if may { before } else { 0 });
         let (current, most) = (self.desk.recording(), self.settings.keep_traffic_bytes);
-        let forgotten =
-            tokio::task::spawn_blocking(move || recordings::forget(&folder, current.as_deref(), before, most));
+        let forgotten = self.on_disk(move || recordings::forget(&folder, current.as_deref(), before, most));
         match forgotten.await {
             Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
-            Err(error) => tracing::warn!("old recordings cannot be removed: {error}"),
+            Err(_) => tracing::warn!("old recordings cannot be removed: the disk does not answer"),
         }
     }
 

@@ -15,6 +15,7 @@ use super::{Ask, Came, Deletion, Desk, Facts, Inner, View, What};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::executor::Book;
+use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
 use crate::live::store::Deleted;
 use crate::replay::{Inbox, Next};
@@ -181,6 +182,7 @@ impl Inbox for Arrivals {
     }
 
     fn take(&mut self) -> Option<Event> {
+        may_panic("loop");
         match self.taken.pop_front() {
             Some((_, What::Event(event))) => return Some(event),
             Some((_, What::Deletion(Deletion { sources, number, refined, done }))) => {

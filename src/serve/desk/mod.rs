@@ -384,9 +384,13 @@ impl Desk {
         lock(&self.0.state).traffic.as_ref().and_then(Traffic::folder).map(std::path::Path::to_owned)
     }
 
-    /// Writes what traffic has come in so far.
-    pub fn close_traffic(&self) -> Option<std::io::Result<()>> {
-        lock(&self.0.state).traffic.take().map(Traffic::close)
+    /// Writes the traffic and audits that have come in so far, as far as the disk does within `patience`.
+    pub fn close_files(&self, patience: HostDuration) -> Option<std::io::Result<()>> {
+        if let Some(audits) = &self.0.audits {
+            audits.close(patience);
+        }
+        let traffic = lock(&self.0.state).traffic.take();
+        traffic.map(|traffic| traffic.close(patience))
     }
 }
 

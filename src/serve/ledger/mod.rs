@@ -27,6 +27,7 @@ mod tests;
 mod writer;
 
 pub use error::LedgerError;
+pub use rows::Place;
 use shelf::Shelf;
 
 const FILE: &str = "ledger.redb";
@@ -161,9 +162,19 @@ pub enum Health {
         /// Whether there is no room.
         is_full: bool,
     },
+    /// The disk has not answered a call for longer than it may take.
+    Silent {
+        /// Time since the call began.
+        since: Duration,
+    },
     /// It cannot be used any more.
     Lost(LedgerError),
 }
+
+/// Time that a use of the disk may take unless it is said otherwise.
+const USUAL_LIMIT: Duration = Duration::from_secs(30);
+/// How often the end of the thread that writes is looked for.
+const POLL: Duration = Duration::from_millis(2);
 
 /// The ledger.
 pub struct Ledger {
@@ -171,6 +182,8 @@ pub struct Ledger {
     /// Newest date of the ledger when it was opened.
     last_date: Option<u64>,
     warnings: Vec<String>,
+    /// Time that one use of the disk may take.
+    limit: Duration,
     orders: Option<Orders>,
     writer: Option<JoinHandle<()>>,
 }
@@ -187,7 +200,15 @@ impl Ledger {
         let own = shelf.clone();
         let writer = std::thread::Builder::new().name("ledger".into()).spawn(move || writer::write(&work, &own));
         let writer = writer.map_err(|error| LedgerError::new(folder, error::Fault::io(&error)))?;
-        Ok(Self { shelf, last_date, warnings, orders: Some(orders), writer: Some(writer) })
+        let limit = USUAL_LIMIT;
+        Ok(Self { shelf, last_date, warnings, limit, orders: Some(orders), writer: Some(writer) })
+    }
+
+    /// Sets the time that one use of the disk may take: past it the disk counts as hanging, and nothing is acknowledged.
+    #[must_use]
+    pub const fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Newest date that the ledger had when it was opened, seconds since 1970.
@@ -205,7 +226,7 @@ impl Ledger {
     /// How it does. Asks nothing of the disk.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.shelf.health()
+        self.shelf.health(self.limit)
     }
 
     /// Whether the thread that writes is there.
@@ -223,13 +244,21 @@ impl Ledger {
     /// Writes, and returns once it is on disk; what was forgotten comes back.
     ///
     /// # Errors
-    /// It is not on disk.
+    /// It is not on disk, or the disk has not answered in time: what is written later was not acknowledged, and a job that it
+    /// takes in is withdrawn.
     pub async fn write(&self, entries: Vec<Entry>) -> Result<Forgotten, LedgerError> {
         let gone = || self.shelf.without_writer();
-        let (answer, heard): (Answer, _) = oneshot::channel();
+        let (answer, mut heard): (Answer, _) = oneshot::channel();
         let sent = self.orders.as_ref().map(|to| to.send((entries, answer)));
         sent.ok_or_else(gone)?.map_err(|_| gone())?;
-        heard.await.map_err(|_| gone())?
+        match tokio::time::timeout(self.limit, &mut heard).await {
+            Ok(answer) => answer.map_err(|_| gone())?,
+            Err(_) => {
+                // An answer that came meanwhile counts; after this the writer knows that nobody hears it.
+                heard.close();
+                heard.try_recv().unwrap_or_else(|_| Err(self.shelf.is_silent(self.limit)))
+            }
+        }
     }
 
     /// Reads a job.
@@ -238,6 +267,19 @@ impl Ledger {
     /// The database fails.
     pub fn job(&self, id: &str) -> Result<Option<Job>, LedgerError> {
         self.shelf.using(|database| rows::read(database, rows::JOBS, id))
+    }
+
+    /// Reads at most so many jobs of a tenant, of all if `None`, newest first; with a place those after it.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub fn newest_jobs(
+        &self,
+        tenant: Option<&str>,
+        after: Option<&Place>,
+        most: usize,
+    ) -> Result<Vec<Job>, LedgerError> {
+        self.shelf.using(|database| rows::newest_jobs(database, tenant, after, most))
     }
 
     /// Reads what is known of a picture.
@@ -284,8 +326,14 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         drop(self.orders.take());
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        let Some(writer) = self.writer.take() else { return };
+        while !writer.is_finished() {
+            if self.shelf.silence() > self.limit {
+                // The program must end although the disk hangs.
+                return;
+            }
+            super::pause(POLL);
         }
+        let _ = writer.join();
     }
 }

@@ -110,8 +110,8 @@ fn read_tables(database: &Database, version: u64, found: &mut Found) {
         found.wrong.extend(wrong);
     }
     found.jobs = jobs.into_values().collect();
-    if version == rows::NEWEST && found.wrong.is_empty() {
-        match caught(|| rows::inspect(database)) {
+    if found.wrong.is_empty() {
+        match caught(|| rows::inspect(database, version)) {
             Ok(wrong) => found.wrong.extend(wrong),
             Err(fault) => found.wrong.push(fault.text()),
         }

@@ -17,6 +17,8 @@ pub(super) const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::n
 pub(super) const USED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("used");
 /// Ended jobs by when they ended and pictures by when they were kept, so that to forget what is old takes no look at what is not.
 pub(super) const AGES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ages");
+/// Jobs by tenant (empty without keys), when they were asked for, and name: so that a page of a tenant's jobs takes no look at others.
+pub(super) const JOBS_OF_TENANTS: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("jobs_of_tenants");
 /// Numbers of the whole ledger, by the names below.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Version of the rows.
@@ -28,8 +30,13 @@ const DATE: &str = "date";
 /// Bytes of all pictures that the ledger knows of.
 const BYTES: &str = "bytes";
 
-/// Version that this program writes. 1 had the ages of jobs by when they were asked for, and no table of numbers.
-pub(super) const NEWEST: u64 = 2;
+/// Version that this program writes. 1 had the ages of jobs by when they were asked for, and no table of numbers; 2 had no
+/// jobs of tenants.
+pub(super) const NEWEST: u64 = 3;
+/// Version since which the ages are those of ends.
+const AGES_OF_ENDS: u64 = 2;
+/// Text after every name of a job.
+const AFTER_NAMES: &str = "~";
 
 type Rows<'a> = Table<'a, &'static str, &'static [u8]>;
 
@@ -39,6 +46,7 @@ struct Tables<'a> {
     pictures: Rows<'a>,
     used: Rows<'a>,
     ages: Table<'a, (u64, &'static str), ()>,
+    of_tenants: Table<'a, (&'static str, u64, &'static str), ()>,
     meta: Table<'a, &'static str, u64>,
 }
 
@@ -49,6 +57,7 @@ impl<'a> Tables<'a> {
             pictures: writing.open_table(PICTURES)?,
             used: writing.open_table(USED)?,
             ages: writing.open_table(AGES)?,
+            of_tenants: writing.open_table(JOBS_OF_TENANTS)?,
             meta: writing.open_table(META)?,
         })
     }
@@ -60,7 +69,9 @@ impl<'a> Tables<'a> {
     fn apply(&mut self, entry: &Entry, forgotten: &mut Forgotten) -> Result<(), Fault> {
         match entry {
             Entry::Job(job) => {
-                self.forget_end(&job.id)?;
+                if self.forget_end(&job.id)?.is_none() {
+                    self.of_tenants.insert((tenant(job), job.created, job.id.as_str()), ())?;
+                }
                 put(&mut self.jobs, &job.id, job)?;
                 if let Some(ended) = job.ended {
                     self.ages.insert((ended, job.id.as_str()), ())?;
@@ -79,7 +90,7 @@ impl<'a> Tables<'a> {
             Entry::Used(tenant, images) => put(&mut self.used, tenant, images)?,
             Entry::Withdraw(id) => {
                 self.forget_end(id)?;
-                self.jobs.remove(id.as_str())?;
+                self.remove_job(id)?;
             }
             Entry::Remove(id) => self.remove(id, forgotten)?,
             Entry::Forget { before, most_bytes } => self.forget(*before, *most_bytes, forgotten)?,
@@ -88,11 +99,20 @@ impl<'a> Tables<'a> {
     }
 
     /// Forgets when a job ended, where a row says so. A commit that was reported as failed may be on disk all the same: its job
-    /// is then written again, with a later end.
-    fn forget_end(&mut self, id: &str) -> Result<(), Fault> {
+    /// is then written again, with a later end. Returns the job's row.
+    fn forget_end(&mut self, id: &str) -> Result<Option<Job>, Fault> {
         let before: Option<Job> = parsed(self.jobs.get(id)?.map(|row| row.value().to_vec()))?;
-        if let Some(ended) = before.and_then(|job| job.ended) {
+        if let Some(ended) = before.as_ref().and_then(|job| job.ended) {
             self.ages.remove((ended, id))?;
+        }
+        Ok(before)
+    }
+
+    /// Removes the row of a job, if there is one, and its place among those of its tenant.
+    fn remove_job(&mut self, id: &str) -> Result<(), Fault> {
+        let before: Option<Job> = parsed(self.jobs.remove(id)?.map(|row| row.value().to_vec()))?;
+        if let Some(job) = before {
+            self.of_tenants.remove((tenant(&job), job.created, id))?;
         }
         Ok(())
     }
@@ -129,7 +149,7 @@ impl<'a> Tables<'a> {
                 self.pictures.remove(id.as_str())?;
                 forgotten.pictures.push(id);
             } else {
-                self.jobs.remove(id.as_str())?;
+                self.remove_job(&id)?;
             }
         }
         self.meta.insert(BYTES, bytes)?;
@@ -252,6 +272,10 @@ pub(super) fn prepare(database: &Database, from: u64, results: &Path) -> Result<
         if from == 1 {
             migrate(&mut tables, results)?;
         }
+        for row in tables.jobs.iter()? {
+            let job: Job = serde_json::from_slice(row?.1.value())?;
+            tables.of_tenants.insert((tenant(&job), job.created, job.id.as_str()), ())?;
+        }
         tables.meta.insert(VERSION, NEWEST)?;
         let sequence = tables.number(SEQUENCE)? + 1;
         tables.meta.insert(SEQUENCE, sequence)?;
@@ -331,6 +355,51 @@ pub(super) fn open_jobs(database: &Database) -> Result<Vec<Job>, Fault> {
     Ok(open)
 }
 
+/// A place in the list of jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Date when the job was asked for, seconds since 1970.
+    pub created: u64,
+    /// The job's name.
+    pub id: String,
+}
+
+/// At most so many jobs of a tenant, of all if `None`, newest first, after a place. Reads `most` rows for each tenant.
+pub(super) fn newest_jobs(
+    database: &Database,
+    tenant: Option<&str>,
+    after: Option<&Place>,
+    most: usize,
+) -> Result<Vec<Job>, Fault> {
+    let reading = database.begin_read()?;
+    let (jobs, of_tenants) = (reading.open_table(JOBS)?, reading.open_table(JOBS_OF_TENANTS)?);
+    let mut tenants: Vec<String> = tenant.map(str::to_owned).into_iter().collect();
+    if tenant.is_none() {
+        // From one tenant's first job to the next one's: no look at those between.
+        let mut first = of_tenants.first()?.map(|(key, _)| key.value().0.to_owned());
+        while let Some(name) = first {
+            let end = (name.as_str(), u64::MAX, AFTER_NAMES);
+            let next = of_tenants.range::<(&str, u64, &str)>(end..)?.next().transpose()?;
+            first = next.map(|(key, _)| key.value().0.to_owned());
+            tenants.push(name);
+        }
+    }
+    let mut places = Vec::new();
+    for tenant in &tenants {
+        let end = after.map_or((u64::MAX, AFTER_NAMES), |after| (after.created, after.id.as_str()));
+        let own = of_tenants.range::<(&str, u64, &str)>((tenant.as_str(), 0, "")..(tenant.as_str(), end.0, end.1))?;
+        for row in own.rev().take(most) {
+            let (key, _) = row?;
+            let (_, created, id) = key.value();
+            places.push((created, id.to_owned()));
+        }
+    }
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    places.truncate(most);
+    let read = |id: &str| parsed(jobs.get(id)?.map(|row| row.value().to_vec()));
+    places.iter().filter_map(|(_, id)| read(id).transpose()).collect()
+}
+
 /// Counts ended jobs, pictures and quotas whose tenant is none of these.
 pub(super) fn strangers(database: &Database, tenants: &[String]) -> Result<[u64; 3], Fault> {
     let reading = database.begin_read()?;
@@ -345,8 +414,12 @@ pub(super) fn strangers(database: &Database, tenants: &[String]) -> Result<[u64;
     Ok([jobs.count() as u64, pictures.count() as u64, used.count() as u64])
 }
 
-/// Reads every row of every table and holds them against each other. Returns what does not fit.
-pub(super) fn inspect(database: &Database) -> Result<Vec<String>, Fault> {
+/// Reads every row of every table and holds them against each other. Returns what does not fit; rows of version 1 are read
+/// when they are brought to a later one.
+pub(super) fn inspect(database: &Database, version: u64) -> Result<Vec<String>, Fault> {
+    if version < AGES_OF_ENDS {
+        return Ok(Vec::new());
+    }
     let reading = database.begin_read()?;
     let mut wrong = Vec::new();
     let jobs: Vec<(String, Job)> = all(&reading.open_table(JOBS)?)?;
@@ -354,6 +427,17 @@ pub(super) fn inspect(database: &Database) -> Result<Vec<String>, Fault> {
     let _: Vec<(String, Used)> = all(&reading.open_table(USED)?)?;
     let ages = reading.open_table(AGES)?;
     let mut expected = pictures.len() as u64;
+    if version == NEWEST {
+        let of_tenants = reading.open_table(JOBS_OF_TENANTS)?;
+        for (id, job) in &jobs {
+            if of_tenants.get((tenant(job), job.created, id.as_str()))?.is_none() {
+                wrong.push(format!("job {id} would never be listed"));
+            }
+        }
+        if of_tenants.len()? != jobs.len() as u64 {
+            wrong.push(format!("{} rows of jobs by tenant: expected {}", of_tenants.len()?, jobs.len()));
+        }
+    }
     for (id, job) in jobs {
         if id != job.id {
             wrong.push(format!("job {id} has the name {}", job.id));
@@ -373,6 +457,11 @@ pub(super) fn inspect(database: &Database) -> Result<Vec<String>, Fault> {
         wrong.push(format!("{} rows of ages: expected {expected}", ages.len()?));
     }
     Ok(wrong)
+}
+
+/// Name of a job's tenant in the list; no tenant with a key has an empty one.
+fn tenant(job: &Job) -> &str {
+    job.tenant.as_deref().unwrap_or_default()
 }
 
 fn parsed<T: DeserializeOwned>(row: Option<Vec<u8>>) -> Result<Option<T>, Fault> {

@@ -1,6 +1,7 @@
 //! The open database, and how it is opened again after an error: redb answers nothing more once a call to the disk has failed.
 //! Whatever was acknowledged is there again afterwards, or the ledger is lost and says so.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -30,6 +31,27 @@ pub(super) struct Shelf {
     database: RwLock<Opened>,
     mark: Mutex<Mark>,
     trouble: Mutex<Trouble>,
+    calls: Mutex<Calls>,
+}
+
+/// Uses of the database that have not returned.
+#[derive(Default)]
+struct Calls {
+    next: u64,
+    /// Passed time when each began, in their order.
+    begun: BTreeMap<u64, Duration>,
+}
+
+/// A use of the database, until it returns.
+struct Call<'a> {
+    calls: &'a Mutex<Calls>,
+    number: u64,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        lock(self.calls).begun.remove(&self.number);
+    }
 }
 
 /// The open database and how often it has been opened.
@@ -79,6 +101,7 @@ impl Shelf {
             database: RwLock::new(Opened { database: Some(database), turn: 0 }),
             mark: Mutex::new(mark),
             trouble: Mutex::default(),
+            calls: Mutex::default(),
         };
         Ok((shelf, numbers.date, warnings))
     }
@@ -88,8 +111,24 @@ impl Shelf {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn begin(&self) -> Call<'_> {
+        let begun = self.clock.passed();
+        let mut calls = lock(&self.calls);
+        let number = calls.next;
+        calls.next += 1;
+        calls.begun.insert(number, begun);
+        Call { calls: &self.calls, number }
+    }
+
+    /// Time that the disk has been at one use of the database.
+    pub(super) fn silence(&self) -> Duration {
+        let first = lock(&self.calls).begun.first_key_value().map(|(_, begun)| *begun);
+        first.map_or(Duration::ZERO, |begun| self.clock.passed().saturating_sub(begun))
+    }
+
     /// Uses the database, and once more where it had to be opened again.
     pub(super) fn using<T>(&self, what: impl Fn(&Database) -> Result<T, Fault>) -> Result<T, LedgerError> {
+        let _call = self.begin();
         let mut is_second = false;
         loop {
             if let Some(lost) = &lock(&self.trouble).lost {
@@ -152,13 +191,19 @@ impl Shelf {
 
     /// Writes entries in one transaction.
     pub(super) fn commit(&self, entries: &[&Entry]) -> Result<Committed, LedgerError> {
-        let date = self.clock.date();
+        let (date, _call) = (self.clock.date(), self.begin());
         let committed = self.using(|database| rows::commit(database, entries.iter().copied(), date))?;
         if let Err(error) = lock(&self.mark).write(committed.sequence) {
             // The transaction is on disk; without the mark a later loss is not noticed.
             tracing::warn!("{}: {error}", super::mark::path(&self.folder).display());
         }
         Ok(committed)
+    }
+
+    /// The disk has not answered for as long as it may take.
+    pub(super) fn is_silent(&self, limit: Duration) -> LedgerError {
+        let why = format!("the disk has not answered within {} s", limit.as_secs_f64());
+        LedgerError::new(&self.folder, Fault::Disk(why))
     }
 
     /// The thread that writes has ended: nothing is acknowledged any more.
@@ -186,8 +231,13 @@ impl Shelf {
         lock(&self.trouble).lost.get_or_insert(error).clone()
     }
 
-    pub(super) fn health(&self) -> Health {
+    /// How the ledger does; a use that takes longer than `limit` counts as hanging.
+    pub(super) fn health(&self, limit: Duration) -> Health {
+        let silence = self.silence();
         let trouble = lock(&self.trouble);
+        if trouble.lost.is_none() && silence > limit {
+            return Health::Silent { since: silence };
+        }
         match (&trouble.lost, trouble.failing) {
             (Some(error), _) => Health::Lost(error.clone()),
             (None, Some((since, _))) => {
@@ -241,13 +291,10 @@ fn verify(folder: &Path, acknowledged: u64, faults: Option<&Faults>) -> Result<(
     };
     let (database, numbers) = super::offline::open(&bytes)?;
     rows::check_numbers(&numbers, acknowledged)?;
-    // Rows of version 1 are read when they are brought to this version.
-    if numbers.version == rows::NEWEST
-        && let Some(first) = caught(|| rows::inspect(&database))?.into_iter().next()
-    {
-        return Err(Fault::Damaged(first));
+    match caught(|| rows::inspect(&database, numbers.version))?.into_iter().next() {
+        Some(first) => Err(Fault::Damaged(first)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Makes an empty ledger under another name and gives it its own: one that was not finished is none.

@@ -102,6 +102,96 @@ async fn rows_written_again_at_a_later_time_have_one_age() {
     assert!(ledger.job("job").expect("read").is_none() && ledger.picture("p").expect("read").is_none());
 }
 
+/// A job of a tenant.
+fn of(tenant: &str, id: &str, created: u64, status: Status) -> Entry {
+    let tenant = (!tenant.is_empty()).then(|| tenant.to_owned());
+    Entry::Job(Box::new(Job { tenant, ..job(id, created, status) }))
+}
+
+/// Names of all jobs, read in pages.
+fn listed(ledger: &Ledger, tenant: Option<&str>, page: usize) -> Vec<String> {
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let jobs = ledger.newest_jobs(tenant, after.as_ref(), page).expect("read");
+        let Some(last) = jobs.last() else { return names };
+        after = Some(Place { created: last.created, id: last.id.clone() });
+        names.extend(jobs.into_iter().map(|job| job.id));
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_tenant_newest_first_a_page_at_a_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    {
+        let ledger = open(folder.path()).expect("a ledger");
+        assert!(ledger.newest_jobs(None, None, 5).expect("read").is_empty());
+        let entries = vec![
+            of("b", "job-4", 7, Status::Completed),
+            of("a", "job-1", 5, Status::Queued),
+            of("a", "job-3", 7, Status::Completed),
+            of("a", "job-2", 7, Status::Completed),
+            of("", "job-5", 6, Status::Failed),
+            of("ab", "job-6", 9, Status::Completed),
+        ];
+        ledger.write(entries).await.expect("written");
+        // An end does not move a job.
+        let ended = Job { tenant: Some("a".to_owned()), ended: Some(20), ..job("job-1", 5, Status::Completed) };
+        ledger.write(vec![Entry::Job(Box::new(ended))]).await.expect("written");
+        for page in 1..8 {
+            assert_eq!(listed(&ledger, Some("a"), page), ["job-3", "job-2", "job-1"], "{page}");
+            assert_eq!(listed(&ledger, Some("b"), page), ["job-4"]);
+            assert!(listed(&ledger, Some("c"), page).is_empty());
+            let all = ["job-6", "job-4", "job-3", "job-2", "job-5", "job-1"];
+            assert_eq!(listed(&ledger, None, page), all, "{page}");
+        }
+        // A place stays good after its job has gone.
+        let after = Place { created: 7, id: "job-3".to_owned() };
+        ledger.write(vec![Entry::Withdraw("job-3".to_owned())]).await.expect("written");
+        let rest: Vec<Job> = ledger.newest_jobs(Some("a"), Some(&after), 9).expect("read");
+        assert_eq!(rest.iter().map(|job| &*job.id).collect::<Vec<_>>(), ["job-2", "job-1"]);
+        ledger.write(forget(8)).await.expect("written");
+        assert_eq!(listed(&ledger, None, 9), ["job-6", "job-1"]);
+    }
+    // It opens only where each place belongs to a row.
+    assert_eq!(listed(&open(folder.path()).expect("a ledger"), None, 9), ["job-6", "job-1"]);
+    // Version 2 had no list.
+    let before = Database::create(file(folder.path())).expect("a database");
+    let writing = before.begin_write().expect("begun");
+    writing.delete_table(rows::JOBS_OF_TENANTS).expect("deleted");
+    writing.open_table(rows::META).expect("a table").insert("version", 2).expect("a row");
+    writing.commit().expect("committed");
+    drop(before);
+    assert_eq!(listed(&open(folder.path()).expect("a ledger"), Some("a"), 9), ["job-1"]);
+}
+
+#[tokio::test]
+async fn a_write_that_hangs_is_not_acknowledged_and_its_job_is_withdrawn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hangs = folder.path().join("hangs");
+    let faults = Faults::hang_while(hangs.clone());
+    let limit = Duration::from_millis(200);
+    let ledger = Ledger::open(folder.path(), &HostClock::new(), Some(faults)).expect("a ledger").with_limit(limit);
+    ledger.write(vec![of("a", "job-1", 1, Status::Queued)]).await.expect("written");
+    std::fs::write(&hangs, "").expect("a file");
+    for id in ["job-2", "job-3"] {
+        let error = ledger.write(vec![of("a", id, 2, Status::Queued)]).await.expect_err("it hangs");
+        assert!(error.is_disk() && error.to_string().contains("has not answered within 0.2 s"), "{error}");
+    }
+    let health = ledger.health();
+    assert!(matches!(health, Health::Silent { since } if since > limit), "{health:?}");
+    std::fs::remove_file(&hangs).expect("removed");
+    ledger.write(vec![of("a", "job-4", 4, Status::Queued)]).await.expect("written");
+    assert!(matches!(ledger.health(), Health::Well));
+    // The withdrawal may still be under way.
+    ledger.write(Vec::new()).await.expect("written");
+    assert_eq!(listed(&ledger, None, 9), ["job-4", "job-1"], "what was refused is not begun again");
+    // A ledger whose disk hangs does not keep the program from ending.
+    std::fs::write(&hangs, "").expect("a file");
+    assert!(ledger.write(vec![of("a", "job-5", 5, Status::Queued)]).await.is_err());
+    drop(ledger);
+    std::fs::remove_file(&hangs).expect("removed");
+}
+
 /// State that the sequence below has acknowledged so far, and may have written beyond that.
 #[derive(Default)]
 struct Acknowledged {
@@ -274,7 +364,7 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
             std::fs::write(mark::path(folder.path()), &mark).expect("a mark");
             match open(folder.path()) {
                 Ok(ledger) => {
-                    let found = ledger.shelf.using(rows::inspect).expect("rows");
+                    let found = ledger.shelf.using(|database| rows::inspect(database, rows::NEWEST)).expect("rows");
                     assert!(found.is_empty(), "seed {seed}: {found:?}");
                     for number in 0..60 {
                         for part in 0..5 {
@@ -397,5 +487,5 @@ async fn rows_of_version_1_get_the_ages_of_their_ends_and_newer_versions_are_ref
     writing.commit().expect("committed");
     drop(newer);
     let error = open(folder.path()).err().expect("refused").to_string();
-    assert!(error.contains("version 99") && error.contains("reads versions 1 to 2"), "{error}");
+    assert!(error.contains("version 99") && error.contains("reads versions 1 to 3"), "{error}");
 }

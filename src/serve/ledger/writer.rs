@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::error::LedgerError;
 use super::shelf::Shelf;
 use super::{Entry, Forgotten, Status};
+use crate::live::faults::may_panic;
 
 /// Writes of one transaction at most.
 const TOGETHER: usize = 256;
@@ -21,18 +22,22 @@ pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>)
     while let Ok(first) = orders.recv() {
         let mut together = vec![first];
         together.extend(orders.try_iter().take(TOGETHER));
+        may_panic("ledger");
         let entries: Vec<&Entry> = owed.iter().chain(together.iter().flat_map(|(entries, _)| entries)).collect();
         let written = shelf.commit(&entries).map(|committed| committed.forgotten);
         if written.is_ok() {
             owed.clear();
-        } else {
-            let refused = together.iter().flat_map(|(entries, _)| entries).filter_map(Entry::begun);
-            let refused: Vec<Entry> = refused.map(|id| Entry::Withdraw(id.to_owned())).collect();
-            owed.extend(refused);
         }
-        for (_, answer) in together {
-            // Nobody may wait any more.
-            let _ = answer.send(written.clone());
+        for (entries, answer) in together {
+            // Whoever waits no longer was told that it is not on disk.
+            let is_unheard = answer.send(written.clone()).is_err();
+            if written.is_err() || is_unheard {
+                let refused = entries.iter().filter_map(Entry::begun);
+                owed.extend(refused.map(|id| Entry::Withdraw(id.to_owned())));
+            }
+        }
+        if written.is_ok() && !owed.is_empty() && shelf.commit(&owed.iter().collect::<Vec<_>>()).is_ok() {
+            owed.clear();
         }
     }
 }
