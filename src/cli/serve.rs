@@ -299,7 +299,9 @@ fn audits(
         let message = "audits hits that a model refined: expected system.policy = \"modm\", or 0";
         return Err(InputError::new(file, message).value("serve.audit_share", settings.audit_share));
     }
-    Audits::open(&command.data.join(audit::FILE), settings.audit_share, scenario.seed).map(Some)
+    // Serving goes on without them.
+    let opened = Audits::open(&command.data.join(audit::FILE), settings.audit_share, scenario.seed);
+    Ok(opened.inspect_err(|error| tracing::warn!("no hit is audited: {error}")).ok())
 }
 
 /// Runs loop and network until both have ended.

@@ -52,24 +52,32 @@ pub struct Audits {
 type Stale = ((String, u32), Vec<(f64, f64)>, u64);
 
 impl Audits {
-    /// Opens a file of audits, or begins one. A row that a crash cut off is removed.
+    /// Opens a file of audits, or begins one. A row that a crash cut off is removed; a file that cannot be read is set aside with
+    /// a warning.
     ///
     /// # Errors
-    /// The file cannot be read or written, or is none of audits.
+    /// The file cannot be written.
     pub fn open(file: &Path, share: f64, seed: u64) -> Result<Self, InputError> {
         let unusable = |error: std::io::Error| InputError::new(file, format!("cannot be written: {error}"));
-        let bytes = if file.is_file() { fs::read(file).map_err(unusable)? } else { Vec::new() };
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let to = File::options().create(true).append(true).open(file).map_err(unusable)?;
-        if whole < bytes.len() {
-            to.set_len(whole as u64).map_err(unusable)?;
+        let mut before = Vec::new();
+        if file.is_file() {
+            cut(file).map_err(unusable)?;
+            match audit::read(file) {
+                Ok(audits) => before = audits,
+                Err(error) => {
+                    let aside = file.with_extension(format!("damaged-{}.csv", super::seconds_since_1970()));
+                    fs::rename(file, &aside).map_err(unusable)?;
+                    tracing::warn!("{error}: set aside as {}", aside.display());
+                }
+            }
         }
+        let to = File::options().create(true).append(true).open(file).map_err(unusable)?;
+        let is_new = to.metadata().map_err(unusable)?.len() == 0;
         let mut groups = Groups::default();
-        let before = if whole == 0 { Vec::new() } else { audit::read(file)? };
         for audit in before {
             groups.add(&audit);
         }
-        let mut writer = csv::WriterBuilder::new().has_headers(whole == 0).from_writer(to);
+        let mut writer = csv::WriterBuilder::new().has_headers(is_new).from_writer(to);
         let write = move |audit: Audit| {
             let written = writer.serialize(&audit).map_err(std::io::Error::other).and_then(|()| writer.flush());
             if let Err(error) = written {
@@ -148,6 +156,16 @@ impl Audits {
     }
 }
 
+/// Removes what comes after the last whole row.
+fn cut(file: &Path) -> std::io::Result<()> {
+    let bytes = fs::read(file)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if whole < bytes.len() {
+        File::options().write(true).open(file)?.set_len(whole as u64)?;
+    }
+    Ok(())
+}
+
 impl Groups {
     fn add(&mut self, audit: &Audit) {
         let group = self.by_kind.entry((audit.tenant.clone(), audit.skipped_steps)).or_default();
@@ -193,6 +211,13 @@ mod tests {
         assert_eq!(kept(Some("b"))[0].1, 11);
         audits.close(Duration::from_secs(10));
         assert_eq!(audit::read(&file).expect("read").len(), 21);
+        // One that is none of audits does not keep the server from starting.
+        fs::write(&file, "\0\0\0\n1,2\n").expect("written");
+        let audits = Audits::open(&file, 1.0, 1).expect("begun anew");
+        audits.add(&audit("b", 0.4));
+        audits.close(Duration::from_secs(10));
+        assert_eq!(audit::read(&file).expect("read").len(), 1);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2, "the old one is set aside");
     }
 
     #[test]
