@@ -207,7 +207,7 @@ fn becomes_unready(server: &Served, reason: &str) {
 fn hanging(folder: &Path, disk_retry_s: &str) -> (Served, std::path::PathBuf) {
     let hangs = folder.join("hangs");
     let retry = format!("serve.disk_retry_s={disk_retry_s}");
-    let flags = ["--rate-per-min", "100000", "--set", "live.limits.disk_s=1", "--set", &retry];
+    let flags = ["--rate-per-min", "100000", "--set", "live.limits.disk_s=4", "--set", &retry];
     let plan = format!("hang_while={}", hangs.display());
     (Served::start_with(&folder.join("data"), &flags, &[(FAULTS, &plan)]), hangs)
 }
@@ -236,11 +236,11 @@ fn a_disk_that_hangs_makes_the_server_unready_acknowledges_nothing_and_is_recove
         let begun = served::now();
         let (status, _, _) = server.answer("GET", path, None);
         assert!([200, 503].contains(&status), "{path}: {status}");
-        assert!(begun.elapsed().as_secs() < 10, "{path}: {:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 30, "{path}: {:?}", begun.elapsed());
     }
     let begun = served::now();
     assert_eq!((submit(&server, 1).0, server.draw(&json!({ "prompt": PROMPT })).0), (503, 503));
-    assert!(begun.elapsed().as_millis() < 900, "refused at once: {:?}", begun.elapsed());
+    assert!(begun.elapsed().as_millis() < 3500, "refused at once: {:?}", begun.elapsed());
 
     fs::remove_file(&hangs).unwrap();
     for _ in 0..1000 {
