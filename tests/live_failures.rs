@@ -22,6 +22,7 @@ use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
 use modm::live::worker::{DrawError, Paint, Task};
+use modm::metrics::quality::QualitySettings;
 use modm::metrics::{Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
 use modm::replay::{Executor, Known, replay};
@@ -186,9 +187,9 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         usd_per_hour: scenario.usd_per_hour(),
         initial: initial_allocation(scenario).targets,
         profile: inputs.profile.clone(),
-        quality: Vec::new(),
+        quality: QualitySettings::default(),
         most_together: 1,
-        kept_quality: Vec::new(),
+        assumed_quality: Vec::new(),
         slo_multiples: vec![2.0],
         warmup: Time::ZERO,
         window: Length::from_nanoseconds(1_000_000_000),

@@ -59,6 +59,8 @@ pub struct Inputs {
     pub profile: Arc<Profile>,
     /// Measured quality: (model, skipped steps, measure, value).
     pub quality: Vec<(ModelId, u32, String, f64)>,
+    /// Own scores by model: (measure, value) of images made without a cache.
+    pub own_quality: Vec<Vec<(String, f64)>>,
     /// The profile's file, if it has one.
     pub files: Vec<Fingerprint>,
     /// How tenants share the cache.
@@ -208,6 +210,12 @@ impl TraceInputs {
         Self { trace: self.trace.stretched(factor), searched: Searched::passing(), ..self.clone() }
     }
 
+    /// The same requests at so many times the rate. Searches that were done stay: what is similar does not depend on time.
+    #[must_use]
+    pub fn at_rate(&self, factor: f64) -> Self {
+        Self { trace: self.trace.stretched(1.0 / factor), searched: self.searched.shared(), ..self.clone() }
+    }
+
     /// The same with the trace resampled by blocks of time.
     #[must_use]
     pub fn resampled(&self, seed: u64) -> Self {
@@ -256,6 +264,11 @@ impl Inputs {
             let model = models.iter().position(|name| *name == row.model)?;
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
         });
+        let own_quality = models.iter().map(|model| {
+            let rows = profile.own_quality.iter().filter(|row| row.model == *model);
+            rows.map(|row| (row.measure.clone(), row.value)).collect()
+        });
+        let own_quality = own_quality.collect();
         let tenancy = scenario.tenancy(&trace.trace, file)?;
         let terms = scenario.terms(&trace.trace, file)?;
         let by_bytes = scenario.capacity_bytes().filter(|_| Self::retrieves(scenario.system.policy));
@@ -263,7 +276,16 @@ impl Inputs {
             let way_out = "needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes";
             return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
         }
-        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files, tenancy, terms, confidences })
+        Ok(Self {
+            trace,
+            quality: quality.collect(),
+            own_quality,
+            profile: Arc::new(selected),
+            files,
+            tenancy,
+            terms,
+            confidences,
+        })
     }
 
     /// Whether a system looks anything up.

@@ -61,6 +61,17 @@ impl Searched {
         Self { passing: true, ..Self::default() }
     }
 
+    /// The same searches, for a trace that differs in times alone.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self {
+            images: Mutex::new(lock(&self.images).clone()),
+            prompts: Mutex::new(lock(&self.prompts).clone()),
+            passing: self.passing,
+            uses: Mutex::new(lock(&self.uses).clone()),
+        }
+    }
+
     /// A search, if it has been done.
     pub fn get(&self, what: LookedUp) -> Option<Arc<Ahead>> {
         self.of(what).clone()
