@@ -96,10 +96,9 @@ const QUICKER: u64 = 4;
 impl TraceInputs {
     /// What prompts are looked up among, if the trace has it.
     fn history(&self, what: LookedUp) -> Option<(&EmbeddingMatrix, History)> {
-        let prompts = self.trace.prompt_embeddings()?;
-        let (rows, warm) = match what {
-            LookedUp::Images => (self.trace.image_embeddings()?, &self.warm_images),
-            LookedUp::Prompts => (prompts, &self.warm_prompts),
+        let (prompts, rows, warm) = match what {
+            LookedUp::Images => (self.trace.prompt_embeddings()?, self.trace.image_embeddings()?, &self.warm_images),
+            LookedUp::Prompts => (self.trace.text_embeddings()?, self.trace.text_embeddings()?, &self.warm_prompts),
         };
         Some((prompts, History { warm: warm.clone(), rows: rows.clone() }))
     }

@@ -69,7 +69,7 @@ character_share = 0.2
 [image_model]
 own_similarity = 0.2855
 own_similarity_deviation = 0.02
-dimension = 16
+noise_dimension = 16
 [[variant]]
 name = "one"
 [[variant]]
@@ -159,6 +159,7 @@ session_requests = 6
 repeats = 0.3
 variation = 0.1
 word_exponent = 0.7
+own_words = 1
 tenants = 2
 tenant_exponent = 1
 [cluster]

@@ -286,9 +286,9 @@ image_model.own_similarity_deviation = "x": expected a number
 image_model.own_similarity_deviation = nan: expected a standard deviation from 0 to 1
 image_model.own_similarity_deviation = -1: expected a standard deviation from 0 to 1
 image_model.own_similarity_deviation = 2: expected a standard deviation from 0 to 1
-image_model.dimension = "x": expected a whole number from 0 to 4294967295
-image_model.dimension = 0: expected a number of components from 1 to 4096
-image_model.dimension = 4097: expected a number of components from 1 to 4096
+image_model.noise_dimension = "x": expected a whole number from 0 to 4294967295
+image_model.noise_dimension = 0: expected a number of components from 1 to 4096
+image_model.noise_dimension = 4097: expected a number of components from 1 to 4096
 "#;
 
 /// As above.
@@ -359,6 +359,8 @@ trace.synthetic.prompts.variation = 2: expected a chance from 0 to 1
 trace.synthetic.prompts.word_exponent = nan: expected an exponent from 0 to 10
 trace.synthetic.prompts.word_exponent = -1: expected an exponent from 0 to 10
 trace.synthetic.prompts.word_exponent = 11: expected an exponent from 0 to 10
+trace.synthetic.prompts.own_words = 21: expected a number of words from 0 to 20
+trace.synthetic.prompts.own_words = -1: expected a whole number from 0 to 4294967295
 trace.synthetic.prompts.tenants = 0: expected a count from 1 to 10 million
 trace.synthetic.prompts.tenants = "x": expected a whole number from 0 to 4294967295
 trace.synthetic.prompts.tenants = 10000001: expected a count from 1 to 10 million
