@@ -230,7 +230,8 @@ fn old_definitions(comparison: &Comparison) -> Option<String> {
     let oldest = comparison.runs.iter().map(|run| run.summary.definitions).min()?;
     (oldest != Definitions::default()).then(|| {
         format!(
-            "These results follow version {oldest} of the definitions (now {}): their steady throughput counts what              finished while requests arrived. Run them again before comparing them with newer ones.",
+            "These results follow version {oldest} of the definitions (now {}): their steady throughput counts what \
+             finished while requests arrived. Run them again before comparing them with newer ones.",
             Definitions::default()
         )
     })
