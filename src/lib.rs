@@ -10,6 +10,7 @@ pub mod confidence;
 pub mod draw;
 pub mod embedding;
 pub mod encoder;
+pub mod experiments;
 pub mod image;
 pub mod input;
 pub mod journal;

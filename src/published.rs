@@ -16,16 +16,20 @@ pub struct Published {
     /// Energy of an image over that of the first variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_ratio: Option<f64>,
+    /// Mean quality of its images in points of `CLIPScore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<f64>,
 }
 
 impl Published {
     /// Its keys and values.
     #[must_use]
-    pub const fn values(&self) -> [(&'static str, Option<f64>); 3] {
+    pub const fn values(&self) -> [(&'static str, Option<f64>); 4] {
         [
             ("throughput_per_min", self.throughput_per_min),
             ("throughput_ratio", self.throughput_ratio),
             ("energy_ratio", self.energy_ratio),
+            ("quality", self.quality),
         ]
     }
 

@@ -1,5 +1,5 @@
 //! The documents against the repository: links lead somewhere, the README's table is the one that
-//! `scripts/reproduce` wrote, and no path of a machine has slipped in.
+//! `scripts/quickstart` wrote, and no path of a machine has slipped in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn the_readme_shows_the_table_that_was_written() -> Result<()> {
     let (shown, _) = rest.split_once("<!-- end of quickstart").context("where it ends")?;
     let written = fs::read_to_string(root().join("results/reference/quickstart/report.md"))?;
     ensure!(!table(&written).is_empty(), "the report has a table");
-    ensure!(table(shown) == table(&written), "run scripts/reproduce and put the new table into README.md");
+    ensure!(table(shown) == table(&written), "run scripts/quickstart");
     Ok(())
 }
 

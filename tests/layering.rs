@@ -25,7 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("serve", &["trace", "profile", "calibration", "encoder", "cache", "scheduler", "journal", "replay", "live"]),
     ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live", "serve"]),
     ("metrics", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
-    ("report", &["trace", "profile", "calibration", "metrics"]),
+    ("experiments", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "metrics"]),
+    ("report", &["trace", "profile", "calibration", "metrics", "experiments"]),
     (
         "cli",
         &[
@@ -42,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "serve",
             "scenario",
             "metrics",
+            "experiments",
             "report",
         ],
     ),

@@ -22,6 +22,7 @@ use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
 use modm::live::worker::{DrawError, Paint, Task};
+use modm::metrics::quality::QualitySettings;
 use modm::metrics::{Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
 use modm::replay::{Executor, Known, replay};
@@ -186,9 +187,9 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         usd_per_hour: scenario.usd_per_hour(),
         initial: initial_allocation(scenario).targets,
         profile: inputs.profile.clone(),
-        quality: Vec::new(),
+        quality: QualitySettings::default(),
         most_together: 1,
-        kept_quality: Vec::new(),
+        assumed_quality: Vec::new(),
         slo_multiples: vec![2.0],
         warmup: Time::ZERO,
         window: Length::from_nanoseconds(1_000_000_000),
@@ -403,7 +404,7 @@ fn embedded(inputs: &Inputs, lines: &[Line]) -> Inputs {
     }
     let matrix = |rows: Vec<Vec<f32>>| EmbeddingMatrix::from_values(usize::from(TOPICS), rows.concat()).ok();
     let trace = &inputs.trace;
-    let embeddings = Embeddings { prompts: matrix(prompts), images: matrix(images), warm: None };
+    let embeddings = Embeddings { prompts: matrix(prompts), images: matrix(images), texts: None, warm: None };
     let trace = TraceInputs { trace: trace.trace.clone().with_embeddings(embeddings), ..TraceInputs::clone(trace) };
     Inputs { trace: Arc::new(trace), ..inputs.clone() }
 }

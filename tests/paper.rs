@@ -66,10 +66,12 @@ fn every_scenario_and_variant_checks() {
 
 #[test]
 fn fitted_prompts_are_repeated_as_they_are() {
-    let synthetic = |name: &str| table(&folder().join("paper").join(name))["trace"]["synthetic"].clone();
+    let of_file = |name: &str| table(&folder().join("paper").join(name));
+    let synthetic = |name: &str| of_file(name)["trace"]["synthetic"].clone();
     let same = |fragment: &str, users: &[&str]| {
         for user in users {
             assert_eq!(synthetic(user)["prompts"], synthetic(fragment)["prompts"], "{user} and {fragment}");
+            assert_eq!(of_file(user).get("image_model"), of_file(fragment).get("image_model"), "{user} and {fragment}");
         }
     };
     let saturated = [
@@ -79,9 +81,28 @@ fn fitted_prompts_are_repeated_as_they_are() {
         "slo-a40.toml",
         "rising-mi210.toml",
         "scaling-mi210.toml",
+        "artifact.toml",
+        "throughput-flux.toml",
+        "cache-size.toml",
     ];
     same("prompts_saturated.toml", &saturated);
     same("prompts_window_100k.toml", &["locality.toml"]);
+}
+
+/// The paper does not print Pinecone's bound: the fitted one goes with the fitted embeddings, in every scenario.
+#[test]
+fn pinecone_has_its_fitted_bound() {
+    for file in scenarios() {
+        let source = Source::read(&file).unwrap();
+        let Some(variant) = source.scenario(&[]).unwrap().variant.into_iter().find(|other| other.name == "pinecone")
+        else {
+            continue;
+        };
+        if file.starts_with(folder().join("paper")) {
+            let scenario = source.scenario(&Source::variant_overrides(&variant)).unwrap();
+            assert_eq!(scenario.bounds(), [(0.785, 0)], "{}", file.display());
+        }
+    }
 }
 
 fn run(variant: &str, sets: &[&str]) -> Summary {
@@ -106,7 +127,7 @@ fn modm_comes_near_the_fluid_optimum() {
         "trace.synthetic.requests=6000",
         "trace.warm_requests=3000",
         "cache.capacity=3000",
-        "trace.synthetic.prompts.topics=1590",
+        "trace.synthetic.prompts.topics=2250",
     ];
     for (variant, small_s) in [("modm-sdxl", 16.5), ("modm-sana", 6.5)] {
         let summary = run(variant, &small);

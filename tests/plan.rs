@@ -105,6 +105,27 @@ fn more_load_and_spare_workers_need_more() {
 }
 
 #[test]
+fn a_quality_that_is_wanted_is_held_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let usual = ["--max-gpus", "12", "--attainment", "0.95"];
+    let found = |least: &str| plan(folder.path(), SCENARIO, &[&usual[..], &["--quality", least]].concat());
+    let low = found("0.5");
+    let kept = low["choice"]["quality_kept"].as_f64().unwrap();
+    assert!(kept > 0.9 && low["choice"]["quality_kind"] == "estimated", "{:#}", low["choice"]);
+    assert!(low["choice"]["images"]["sdxl"].as_u64().unwrap() > 0);
+    assert!(found("5")["choice"].is_null(), "no cluster keeps five times the quality");
+    let profile = "source = \"test\"\n[[service]]\ngpu = \"mi210\"\nmodel = \"sd3.5-large\"\nstep_s = 1.83\nload_s = 20\n[[service]]\ngpu = \"mi210\"\nmodel = \"sdxl\"\nstep_s = 0.33\nload_s = 20\n";
+    std::fs::write(folder.path().join("profile.toml"), profile).unwrap();
+    let scenario = SCENARIO.replace("[models]", "[models]\nprofile = \"profile.toml\"");
+    std::fs::write(folder.path().join("scenario.toml"), scenario).unwrap();
+    let (file, out) = (folder.path().join("scenario.toml"), folder.path().join("none"));
+    let done = modm(&["plan", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--quality", "0.95"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(said.contains("--quality = 0.95: needs a score of \"sd3.5-large\" in the profile"), "{said}");
+}
+
+#[test]
 fn says_when_nothing_holds_and_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path(), SCENARIO, &["--max-gpus", "2"]);

@@ -310,9 +310,9 @@ fn hits_go_further_under_load_within_the_floor() {
     let folder = tempfile::tempdir().unwrap();
     let usual = with(folder.path(), scenario, &["approximation.level=[]"]);
     let results = with(folder.path(), scenario, &[]);
-    let (kept, levels) = (results.summary.kept_quality.unwrap(), &results.summary.hits_by_level);
+    let (kept, levels) = (results.summary.assumed_quality.unwrap(), &results.summary.hits_by_level);
     assert!(kept >= 0.95 && levels[1] > 100, "{kept} {levels:?}");
-    assert_eq!(usual.summary.kept_quality, None);
+    assert_eq!(usual.summary.assumed_quality, None);
     let late = |results: &Results| results.summary.slo[0].violation_rate;
     assert!(late(&results) < 0.8 * late(&usual), "{} {}", late(&results), late(&usual));
     let last = results.requests.iter().rev().take(300);

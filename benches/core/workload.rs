@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use modm::draw::{Purpose, exponential, stream};
+use modm::metrics::quality::QualitySettings;
 use modm::metrics::summary::Summary;
 use modm::metrics::{Metrics, Settings};
 use modm::model::{GpuId, ModelId};
@@ -51,9 +52,9 @@ pub(crate) fn run(arrivals: &[Time]) -> Summary {
         usd_per_hour: vec![None; WORKERS],
         initial: allocation.targets.clone(),
         profile: profile.clone(),
-        quality: Vec::new(),
+        quality: QualitySettings::default(),
         most_together: 1,
-        kept_quality: Vec::new(),
+        assumed_quality: Vec::new(),
         slo_multiples: vec![2.0, 4.0],
         warmup: Time::ZERO,
         window: Duration::from_nanoseconds(60_000_000_000),

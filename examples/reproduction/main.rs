@@ -11,6 +11,7 @@ mod locality;
 mod page;
 mod runs;
 mod slo;
+mod variants;
 
 use std::path::PathBuf;
 
@@ -43,28 +44,43 @@ const INTRODUCTION: &str = "\
 
 Written by `scripts/reproduce`; do not edit. Published figures are those of the MoDM paper (arXiv 2503.11972).
 
-- *fitted*: the trace was set so that this figure comes out; it proves nothing. One set of prompts serves all
-  experiments but the last. A window model gave its shape, and the simulator the number of topics: MoDM-SDXL's
-  throughput, over the seeds below, is the one figure it was fitted to. `prompts_window_10k.toml`, fitted to the same
-  figure as if images were cached at once, was tried for the latency experiments and dropped: its users come back
-  within a hundred requests, before the image is there, and MoDM then falls behind at 22 a minute on 16 MI210.
+- *fitted*: embeddings or prompts were set so that this figure comes out; it proves nothing. Embeddings are fitted on real
+  prompts with images cached at once (the next section). One set of synthetic prompts, `prompts_saturated.toml`, serves
+  all experiments but the one on locality: it is fitted to the throughputs of MoDM-SDXL and Pinecone in full simulations.
 - *predicted*: follows from that, the published service times and the published rules.
 - *derived*: follows from the published service times alone.
 
-Stand-ins: prompts are synthetic, and embeddings are made without a neural model (hashed n-grams; an image is its
-prompt's embedding plus noise, at the published mean CLIPScore). Assumed: all powers, every A40 time but
-SD3.5-Large's, times to load a model on these GPUs, Pinecone's bound of 0.80, the arrival rate of the throughput
-experiment (40 a minute on 16 MI210). The scenarios say so line by line. Over several seeds, `a (b to c)` is the mean
-and the range.
+Assumed: all powers, every A40 time but SD3.5-Large's, times to load a model on these GPUs, the arrival rate of the
+throughput experiment (40 a minute on 16 MI210). The scenarios say so line by line. Over several seeds, `a (b to c)` is
+the mean and the range.
 ";
 
 const OMITTED: &str = "\
 ## Not reproduced
 
-MJHQ and FLUX (no service times published for FLUX; the MJHQ experiment shuffles a list of prompts, which the
-synthetic prompts do not stand for), image quality (it needs the models), and the choice of small model by load, which
-the paper describes and its scripts do not have.
+MJHQ (the experiment shuffles a list of prompts, which neither the synthetic prompts nor the fitted embeddings stand
+for), FID, IS and Pick scores (they need the models and their images), and the choice of small model by load, which the
+paper describes and its scripts do not have.
 ";
+
+/// Writes one section.
+type Section = fn(&Runs, &mut Page) -> anyhow::Result<()>;
+
+/// Sections in their order: the experiment that each needs, the part of `scripts/reproduce` that runs it.
+const SECTIONS: [(&str, &str, Section); 12] = [
+    ("throughput-mi210", "throughput", experiments::throughput),
+    ("throughput-mi210", "throughput", experiments::fluid_optimum),
+    ("throughput-mi210", "throughput", experiments::energy),
+    ("throughput-mi210", "throughput", variants::quality),
+    ("throughput-a40", "throughput-a40", experiments::throughput_a40),
+    ("throughput-flux", "flux", variants::flux),
+    ("artifact", "artifact", variants::artifact),
+    ("slo-mi210", "slo-mi210", slo::mi210),
+    ("slo-a40", "slo-a40", slo::a40),
+    ("rising-mi210", "rising", experiments::rising),
+    ("scaling-mi210", "scaling", experiments::scaling),
+    ("locality", "locality", locality::locality),
+];
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
@@ -75,15 +91,17 @@ fn main() -> anyhow::Result<()> {
          comparisons it read are under `results/reference/`.",
         arguments.commit, arguments.machine, arguments.date
     ));
-    experiments::throughput(&runs, &mut page)?;
-    experiments::fluid_optimum(&runs, &mut page)?;
-    experiments::energy(&runs, &mut page)?;
-    experiments::throughput_a40(&runs, &mut page)?;
-    slo::mi210(&runs, &mut page)?;
-    slo::a40(&runs, &mut page)?;
-    experiments::rising(&runs, &mut page)?;
-    experiments::scaling(&runs, &mut page)?;
-    locality::locality(&runs, &mut page)?;
+    variants::stand_ins(&mut page);
+    variants::real_prompts(&runs, &mut page)?;
+    for (experiment, part, section) in SECTIONS {
+        if runs.has(experiment) {
+            section(&runs, &mut page)?;
+        } else {
+            page.heading(experiment);
+            page.not_run(part);
+        }
+    }
+    variants::cache_size(&runs, &mut page)?;
     page.paragraph(OMITTED.trim_end());
     std::fs::write(&arguments.out, page.text())?;
     Ok(())

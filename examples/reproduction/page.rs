@@ -71,6 +71,11 @@ impl Page {
         let _ = write!(self.0, "\n{text}\n");
     }
 
+    /// Says that a part was not run, and what runs it.
+    pub(crate) fn not_run(&mut self, part: &str) {
+        self.paragraph(&format!("Not run here; `scripts/reproduce {part}` runs it."));
+    }
+
     /// A figure of the runs, which `scripts/reproduce` keeps under `results/reference`.
     pub(crate) fn figure(&mut self, stem: &str, what: &str) -> anyhow::Result<()> {
         let file = format!("results/reference/{stem}.png");

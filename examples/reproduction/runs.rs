@@ -17,6 +17,11 @@ impl Runs {
         Self(folder)
     }
 
+    /// Whether an experiment was run.
+    pub(crate) fn has(&self, experiment: &str) -> bool {
+        self.0.join(experiment).is_dir()
+    }
+
     /// A file of a run with one seed.
     pub(crate) fn file(&self, experiment: &str, variant: &str, name: &str) -> PathBuf {
         self.0.join(experiment).join(variant).join(name)
@@ -38,6 +43,18 @@ impl Runs {
             let record = record?;
             let summary = read(&folder.join(&record[at]).join("summary.json"))?;
             Ok((record[0].to_owned(), record[1].to_owned(), summary))
+        });
+        rows.collect()
+    }
+
+    /// The runs of a sweep over one number: each with that number as written.
+    pub(crate) fn swept_by_one(&self, experiment: &str) -> anyhow::Result<Vec<(String, Summary)>> {
+        let folder = self.0.join(experiment);
+        let mut table = csv::Reader::from_path(folder.join("sweep.csv"))?;
+        let at = table.headers()?.iter().position(|name| name == "folder").context("sweep.csv names no folders")?;
+        let rows = table.records().map(|record| {
+            let record = record?;
+            Ok((record[0].to_owned(), read(&folder.join(&record[at]).join("summary.json"))?))
         });
         rows.collect()
     }

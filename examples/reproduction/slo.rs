@@ -102,10 +102,7 @@ pub(crate) fn mi210(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     rates.table(page, 4.0)?;
     page.figure("slo-mi210/figures/violations", "Violations of 2x against the rate of requests")?;
     page.figure("slo-mi210/figures/p99", "99th percentile of latency against the rate of requests")?;
-    page.paragraph(
-        "Vanilla cannot hold the published 14: 16 x 60 / 91.5 is 10.5 a minute. Pinecone holds all rates because of \
-         its too many returns (see Throughput); for the same reason Nirvana holds more than published.",
-    );
+    page.paragraph("Vanilla cannot hold the published 14: 16 x 60 / 91.5 is 10.5 a minute.");
     Ok(())
 }
 
@@ -121,7 +118,7 @@ pub(crate) fn a40(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     rates.p99(page)?;
     page.paragraph(
         "Four GPUs at 60 s serve 4.0 a minute, so vanilla's queue has no bound at 4: the published \"about 60 s\" \
-         must be less, or the published run too short for the queue to grow. Pinecone as above. \
+         must be less, or the published run too short for the queue to grow. \
          MoDM-SDXL falls short of 10 a minute because 4 GPUs split only in quarters: misses need 2.2 of them, hits one. \
          With 3 large workers the one small worker is full, with 2 the misses are too many, and with 4, as in one tick \
          of eight, hits wait behind every miss.",

@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::arguments::{ScenarioArguments, SearchArguments};
+use super::capacity::{self, Question};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, of_seed, write_run_json};
@@ -17,7 +18,7 @@ use super::search::SharedSearches;
 use crate::input::InputError;
 use crate::published::Published;
 use crate::report::Run;
-use crate::report::read::{Index, Place};
+use crate::report::read::{CAPACITIES, Index, Place};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 
 /// Run each [[variant]] of a scenario on the same trace and report the differences
@@ -33,6 +34,10 @@ pub(super) struct Compare {
     /// Repeat each variant on this many traces: a synthetic one is generated anew, a real one resampled by blocks of time
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     seeds: NonZeroUsize,
+    /// Also find the highest rate of arrivals that each variant holds, and report by it (as `modm capacity` does, up to
+    /// 10 times the trace's rate, 99 % within the first of slo.multiples)
+    #[arg(long)]
+    capacity: bool,
     /// Runs at a time
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
@@ -40,10 +45,10 @@ pub(super) struct Compare {
 
 /// One run to do: which variant on which trace, and where its files go.
 #[derive(Debug)]
-struct Planned {
-    variant: String,
+pub(super) struct Planned {
+    pub(super) variant: String,
     folder: PathBuf,
-    prepared: Prepared,
+    pub(super) prepared: Prepared,
 }
 
 pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
@@ -53,9 +58,24 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let (source, sets) = common.read()?;
     let base = source.scenario(&sets)?;
     let variants = chosen(&base, &command.variants, &source)?;
-    let planned = plan(command, &source, &sets, &variants)?;
+    let planned = plan(common, command.seeds, &source, &sets, &variants)?;
+    if command.capacity {
+        capacity::check(&planned, &source)?;
+    }
     common.prepare_output()?;
-    run_all(&planned, command, source.file())?;
+    if command.capacity {
+        // Before the runs, which let go of the searches that both need.
+        let question = Question::of_scenario(&base);
+        capacity::prepare_searches(&planned, command.search.search, source.file(), common.quiet);
+        let found = capacity::search_all(&planned, question, &source, threads(command.threads), common.quiet)?;
+        capacity::write(&found, &common.out)?;
+    } else {
+        // With --force, an earlier comparison's would be taken for this one's.
+        for name in [CAPACITIES, "capacity.csv"] {
+            let _ = std::fs::remove_file(common.out.join(name));
+        }
+    }
+    let warnings = run_all(&planned, command, source.file())?;
     let place = |plan: &Planned| Place {
         variant: plan.variant.clone(),
         seed: plan.prepared.scenario.seed,
@@ -64,7 +84,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let index = Index {
         name: base.name.clone(),
         runs: planned.iter().map(place).collect(),
-        notes: notes(&planned, command.seeds.get(), &base),
+        notes: notes(&planned, command.seeds.get(), &base).into_iter().chain(warnings).collect(),
         published: published(&variants),
         stand_ins: stand_ins(&planned),
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
@@ -117,8 +137,9 @@ pub(super) fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Res
 }
 
 /// Reads everything for every run; traces that several runs share are read once.
-fn plan(
-    command: &Compare,
+pub(super) fn plan(
+    common: &ScenarioArguments,
+    seeds: NonZeroUsize,
     source: &Source,
     sets: &[Override],
     variants: &[Variant],
@@ -135,7 +156,7 @@ fn plan(
         traces.iter().find(|(other, _)| other.same_trace(wanted)).map(|(_, trace)| trace.clone())
     };
     for (variant, itself, overrides) in scenarios {
-        for index in 0..command.seeds.get() as u64 {
+        for index in 0..seeds.get() as u64 {
             let mut scenario = itself.clone();
             scenario.seed = scenario.seed.wrapping_add(index);
             let trace = if let Some(trace) = known(&traces, &scenario) {
@@ -147,8 +168,8 @@ fn plan(
                 fresh
             };
             let seed = format!("seed-{}", scenario.seed);
-            let folder = command.common.out.join(&variant.name);
-            let folder = if command.seeds.get() > 1 { folder.join(seed) } else { folder };
+            let folder = common.out.join(&variant.name);
+            let folder = if seeds.get() > 1 { folder.join(seed) } else { folder };
             let prepared = Prepared::with_trace(scenario, source, &overrides, trace)?;
             planned.push(Planned { variant: variant.name.clone(), folder, prepared });
         }
@@ -156,8 +177,8 @@ fn plan(
     Ok(planned)
 }
 
-/// Runs everything planned, and writes what each run has.
-fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Result<()> {
+/// Runs everything planned, and writes what each run has. Returns what a reader must be warned of.
+fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Result<Vec<String>> {
     let quiet = command.common.quiet;
     let total = planned.iter().map(|run| run.prepared.inputs.trace.trace.len() as u64).sum();
     let progress = Progress::new(total, quiet);
@@ -170,24 +191,32 @@ fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Resul
         run
     })?;
     progress.finish();
-    results.into_iter().collect()
+    let mut warnings: Vec<String> = Vec::new();
+    for warning in results.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten() {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    Ok(warnings)
 }
 
-fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<()> {
+/// Runs once and writes the files. Returns what a reader must be warned of.
+fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Vec<String>> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
-    plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])
+    plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
+    Ok(results.warnings.into_iter().map(|warning| format!("{}: {warning}", plan.variant)).collect())
 }
 
-fn stand_ins(planned: &[Planned]) -> Vec<String> {
+pub(super) fn stand_ins(planned: &[Planned]) -> Vec<String> {
     let mut all: Vec<String> = planned.iter().flat_map(|run| run.prepared.stand_ins()).collect();
     all.sort();
     all.dedup();
     all
 }
 
-fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
+pub(super) fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
     let mut notes = Vec::new();
     let sources: std::collections::BTreeSet<&str> =
         planned.iter().map(|run| run.prepared.inputs.profile.source.as_str()).collect();
@@ -206,7 +235,7 @@ fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
     notes
 }
 
-fn versions(planned: &[Planned], base: &Scenario, sets: &[Override]) -> Vec<(String, String)> {
+pub(super) fn versions(planned: &[Planned], base: &Scenario, sets: &[Override]) -> Vec<(String, String)> {
     let mut versions = vec![
         ("modm".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("commit".to_owned(), env!("MODM_COMMIT").to_owned()),

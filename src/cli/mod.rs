@@ -17,6 +17,7 @@ use crate::report::{self as reports, Comparison};
 mod arguments;
 #[cfg(feature = "live")]
 mod calibrate;
+mod capacity;
 #[cfg(feature = "serve")]
 mod check;
 mod compare;
@@ -50,6 +51,7 @@ Examples:
   modm compare scenarios/quickstart.toml --out results/quickstart
   modm simulate scenarios/quickstart.toml --set system.policy=vanilla --out results/vanilla
   modm sweep scenarios/quickstart.toml --vary cache.capacity=500,2000 --out results/sweep
+  modm capacity scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/capacity
   modm plan scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/plan
   modm report results/quickstart --against results/before
   modm trace import --prompts prompts.txt --arrivals azure.csv --rate-per-min 20 --out traces/mine
@@ -70,6 +72,7 @@ enum Command {
     Simulate(simulate::Simulate),
     Compare(compare::Compare),
     Sweep(sweep::Sweep),
+    Capacity(capacity::CapacityCommand),
     Plan(plan::Plan),
     Report(report::Report),
     #[cfg(feature = "live")]
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(command) => simulate::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Sweep(command) => sweep::run(command),
+        Command::Capacity(command) => capacity::run(command),
         Command::Plan(command) => plan::run(command),
         Command::Report(command) => report::run(command),
         #[cfg(feature = "live")]

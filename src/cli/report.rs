@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::calibration::audit;
 use crate::input::InputError;
+use crate::metrics::summary::Definitions;
 use crate::output::write_atomic;
 use crate::report::against::{self, differences};
 use crate::report::read::WindowS;
@@ -109,8 +110,11 @@ fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
         let message = "expected a share from 0 to 1000000";
         return Err(InputError::new("the command line", message).value("--bound", command.bound).into());
     }
-    let found =
-        differences(&report::read::comparison(here, None)?, &report::read::comparison(there, None)?, command.bound);
+    let (mine, theirs) = (report::read::comparison(here, None)?, report::read::comparison(there, None)?);
+    let mut definitions = None;
+    same_definitions(&mut definitions, here, &mine)?;
+    same_definitions(&mut definitions, there, &theirs)?;
+    let found = differences(&mine, &theirs, command.bound);
     if command.json {
         let row = |row: &against::Difference| serde_json::json!({ "variant": row.variant, "measure": row.measure, "here": row.here, "there": row.there });
         println!("{}", serde_json::to_string_pretty(&found.iter().map(row).collect::<Vec<_>>())?);
@@ -122,10 +126,34 @@ fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
     if found.is_empty() { Ok(()) } else { Err(Differ(found.len()).into()) }
 }
 
+/// Checks that a result follows the version of the definitions of measures that those before it follow.
+///
+/// # Errors
+/// It does not: what is called the same in them is not the same.
+fn same_definitions<'a>(
+    before: &mut Option<(&'a Path, Definitions)>,
+    folder: &'a Path,
+    comparison: &Comparison,
+) -> Result<(), InputError> {
+    for own in comparison.runs.iter().map(|run| run.summary.definitions) {
+        let (first, version) = *before.get_or_insert((folder, own));
+        if own != version {
+            let message = format!(
+                "follows version {own} of the definitions of measures, {} version {version}: steady throughput is not the \
+                 same measure in them; run the older one again",
+                first.display()
+            );
+            return Err(InputError::new(folder, message));
+        }
+    }
+    Ok(())
+}
+
 /// Several results as one: variants are named after their folders.
 fn merged(folders: &[PathBuf], window: Option<WindowS>) -> Result<Comparison, InputError> {
     let mut all = Comparison::default();
     let mut names: Vec<String> = Vec::new();
+    let mut definitions: Option<(&Path, Definitions)> = None;
     for folder in folders {
         let name = folder.file_name().map_or_else(|| "results".to_owned(), |name| name.to_string_lossy().into_owned());
         if names.contains(&name) {
@@ -133,6 +161,7 @@ fn merged(folders: &[PathBuf], window: Option<WindowS>) -> Result<Comparison, In
             return Err(InputError::new(folder, message));
         }
         let one = report::read::comparison(folder, window)?;
+        same_definitions(&mut definitions, folder, &one)?;
         let single = one.variants().len() == 1 && one.variants()[0] == one.name;
         let renamed = |variant: &str| if single { name.clone() } else { format!("{name}: {variant}") };
         // Ratios were published over the first variant of their own comparison.

@@ -9,14 +9,17 @@ use flate2::GzBuilder;
 use serde_json::json;
 
 use super::progress::Progress;
+use crate::experiments::budget::Budget;
 use crate::input::InputError;
 use crate::journal::{Journal, Record, Writer};
+use crate::metrics::quality::{CLIP, QualitySettings, SourceCosine};
 use crate::metrics::summary::Summary;
 use crate::metrics::{HitCriteria, Metrics, Results, Settings};
 use crate::output::{OutputError, write_atomic};
 use crate::replay::{Inbox, Known, RunError, replay};
 use crate::report::run_files::{self, Names};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, initial_allocation};
+use crate::scheduler::routing::System;
 use crate::sim::LatencyModel;
 use crate::time::{Duration, Time};
 
@@ -76,16 +79,37 @@ impl Prepared {
             usd_per_hour: scenario.usd_per_hour(),
             initial: initial_allocation(scenario).targets,
             profile: self.inputs.profile.clone(),
-            quality: self.inputs.quality.clone(),
+            quality: self.quality(real_time),
             most_together: scenario.batching.size,
-            kept_quality: scenario.kept_quality(),
+            assumed_quality: scenario.assumed_quality(),
             slo_multiples: scenario.slo.multiples.clone(),
-            warmup: Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default(),
+            warmup: self.warmup(),
             window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
             cache: self.hit_criteria(),
             keep_requests,
             real_time,
         }
+    }
+
+    /// Scores and similarities that qualities follow from.
+    fn quality(&self, real_time: bool) -> QualitySettings {
+        let inputs = &self.inputs;
+        let trace = &inputs.trace;
+        let of_prompts = || {
+            let (prompts, images) = (trace.trace.prompt_embeddings()?.clone(), trace.trace.image_embeddings()?.clone());
+            // A file of what is cached before the trace holds prompts in these systems: their images are unknown.
+            let warm = trace.warm_images.clone().filter(|_| self.scenario.trace.warm_requests > 0);
+            Some(SourceCosine::Embeddings { prompts, images, warm })
+        };
+        let cosine = match self.scenario.system.policy {
+            System::Modm => SourceCosine::Decision,
+            // The images of a live run are not those of its trace.
+            System::Nirvana | System::Pinecone if !real_time => of_prompts().unwrap_or_default(),
+            _ => SourceCosine::Unknown,
+        };
+        let clip =
+            |rows: &Vec<(String, f64)>| rows.iter().find(|(measure, _)| measure == CLIP).map(|(_, value)| *value);
+        QualitySettings { measured: inputs.quality.clone(), own: inputs.own_quality.iter().map(clip).collect(), cosine }
     }
 
     /// `None` for a system that keeps nothing.
@@ -97,8 +121,23 @@ impl Prepared {
             skipped_steps: scenario.skipped_steps(),
             lowest_bound: *lowest_bound,
             near_miss: scenario.metrics.near_miss,
-            false_hit: scenario.metrics.false_hit,
+            false_hit: scenario.metrics.false_hit_similarity,
         })
+    }
+
+    /// Budget of late requests: those that take longer than `limit` are late, and so many may be.
+    pub(super) fn budget(&self, limit: Duration, allowed: u64) -> Budget {
+        let slow = self.scenario.faults.events.iter().filter_map(|event| event.factor);
+        Budget {
+            limit,
+            allowed,
+            warmup: self.warmup(),
+            bound: Budget::bounded(self.settings(false, false), slow.fold(1.0, f64::min)),
+        }
+    }
+
+    fn warmup(&self) -> Time {
+        Time::from_seconds(self.scenario.metrics.warmup_s).unwrap_or_default()
     }
 
     /// Runs to the end.
@@ -206,7 +245,8 @@ impl Prepared {
         let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
         write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
         run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
-        write_run_json(folder, &self.scenario, &self.inputs_by_name(), &self.stand_ins(), wall_s, warnings)
+        let warnings: Vec<String> = results.warnings.iter().chain(warnings).cloned().collect();
+        write_run_json(folder, &self.scenario, &self.inputs_by_name(), &self.stand_ins(), wall_s, &warnings)
     }
 
     fn worker_gpus(&self) -> Vec<String> {
@@ -255,6 +295,22 @@ pub(super) fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]
     let summary =
         serde_json::from_str(&text).with_context(|| format!("{}: is not what a run writes", file.display()))?;
     Ok(Some(summary))
+}
+
+/// Number of requests that count: those that arrive during the warm-up do not.
+///
+/// # Errors
+/// There are none.
+pub(super) fn counted(trace: &TraceInputs, scenario: &Scenario, source: &Source) -> Result<u64, InputError> {
+    let warmup = Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default();
+    let arrivals = &trace.trace.columns().arrivals;
+    let count = arrivals.len() - arrivals.partition_point(|arrival| *arrival < warmup);
+    let none = || {
+        let last = arrivals.last().map_or(0.0, |last| last.seconds());
+        let message = format!("leaves no request to count: the last one arrives after {last} s");
+        InputError::new(source.file(), message).value("metrics.warmup_s", scenario.metrics.warmup_s)
+    };
+    if count == 0 { Err(none()) } else { Ok(count as u64) }
 }
 
 fn by_name<'a>(files: impl IntoIterator<Item = &'a Fingerprint>) -> Vec<serde_json::Value> {

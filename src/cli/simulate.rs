@@ -52,7 +52,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
             ..Run::default()
         }],
         stand_ins: prepared.stand_ins(),
-        notes: prepared.scenario.notes.clone(),
+        notes: [prepared.scenario.notes.clone(), results.warnings].concat(),
         ..Comparison::default()
     };
     print!("{}", report::terminal(&comparison, super::width()));

@@ -1,8 +1,8 @@
 //! A text encoder without a neural model: TF-IDF of hashed words, pairs of words and character
 //! trigrams, randomly projected. Two prompts are close if they share words, rare ones above all.
 //!
-//! A stand-in for CLIP's text encoder: it knows no synonyms. What it borrows from CLIP is that its
-//! embeddings lie in a cone, so that unrelated prompts have a cosine well above 0; how far is assumed.
+//! A stand-in for CLIP's text encoder: it knows no synonyms. The similarity of two prompts is
+//! t = background + (1 - background) x (cosine of their features), and 1 for equal prompts.
 
 use std::path::Path;
 
@@ -11,19 +11,17 @@ use serde::{Deserialize, Serialize};
 use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::input::InputError;
 
-/// The label of outputs made with this encoder.
-pub const STAND_IN: &str = "prompt embeddings: stand-in (hashed n-grams, not CLIP)";
-
 /// Document frequencies are counted by hash in this many buckets; two features that share one share a weight.
 const BUCKETS: usize = 1 << 18;
 
-/// The scenario section `[encoder]`.
+/// The scenario section `[encoder]`. The defaults are fitted, together with those of `[image_model]`, to published
+/// figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except for the shares and the dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EncoderSettings {
     /// Components of an embedding. Random projection blurs a cosine by about `(1 - background) / sqrt(dimension)`.
     pub dimension: u32,
-    /// Cosine of two prompts that share nothing: the width of the cone. Assumed.
+    /// Cosine of two prompts that share nothing.
     pub background: f64,
     /// Share of words in the rest of the cosine; the three shares are scaled to sum to 1.
     pub word_share: f64,
@@ -35,11 +33,17 @@ pub struct EncoderSettings {
 
 impl Default for EncoderSettings {
     fn default() -> Self {
-        Self { dimension: 112, background: 0.5, word_share: 0.6, pair_share: 0.2, character_share: 0.2 }
+        Self { dimension: 112, background: 0.1006, word_share: 0.6, pair_share: 0.2, character_share: 0.2 }
     }
 }
 
 impl EncoderSettings {
+    /// The label of outputs made with this encoder.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("prompt embeddings: stand-in (hashed n-grams, {})", super::origin(*self == Self::default(), "encoder"))
+    }
+
     /// Checks every value; `file` and `section` name them in errors.
     ///
     /// # Errors
@@ -203,7 +207,7 @@ impl TextEncoder {
 
 /// Adds `weight` in the direction of a feature: a sign for each component, from the hash alone, so that
 /// no matrix is stored.
-fn add_signs(hash: u64, weight: f32, content: &mut [f32]) {
+pub(super) fn add_signs(hash: u64, weight: f32, content: &mut [f32]) {
     for (block, components) in content.chunks_mut(64).enumerate() {
         let signs = mixed(hash.wrapping_add((block as u64 + 1).wrapping_mul(GOLDEN)));
         for (components, byte) in components.chunks_mut(8).zip(signs.to_le_bytes()) {
@@ -236,7 +240,7 @@ fn bucket(hash: u64) -> usize {
 }
 
 /// FNV-1a over whole items, mixed at the end; `kind` keeps a word and a trigram of the same letters apart.
-fn hashed(kind: u64, items: impl IntoIterator<Item = u64>) -> u64 {
+pub(super) fn hashed(kind: u64, items: impl IntoIterator<Item = u64>) -> u64 {
     let step = |hash: u64, item: u64| (hash ^ item).wrapping_mul(0x0000_0100_0000_01b3);
     mixed(items.into_iter().fold(step(0xcbf2_9ce4_8422_2325, kind), step))
 }
@@ -297,8 +301,8 @@ mod tests {
         let encoder = encoder();
         let [edited, related, unrelated] = [1, 2, 3].map(|other| cosine(&encoder, PROMPTS[0], PROMPTS[other]));
         assert!(edited > related + 0.05 && related > unrelated + 0.05, "{edited} {related} {unrelated}");
-        assert!(edited > 0.85, "{edited}");
-        assert!((unrelated - 0.5).abs() < 0.15, "unrelated prompts lie near the background: {unrelated}");
+        assert!(edited > 0.7, "{edited}");
+        assert!((unrelated - 0.1).abs() < 0.2, "unrelated prompts lie near the background: {unrelated}");
         assert!(cosine(&encoder, PROMPTS[0], &PROMPTS[0].to_uppercase()) > 0.999);
     }
 
@@ -308,8 +312,8 @@ mod tests {
         let encoder = TextEncoder::fit(&EncoderSettings::default(), &prompts);
         let cosines: Vec<f64> = prompts.windows(2).map(|pair| cosine(&encoder, &pair[0], &pair[1])).collect();
         let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-        assert!((mean - 0.5).abs() < 0.02, "{mean}");
-        assert!(cosines.iter().all(|&cosine| cosine < 0.75));
+        assert!((mean - 0.1006).abs() < 0.03, "{mean}");
+        assert!(cosines.iter().all(|&cosine| cosine < 0.6));
     }
 
     #[test]

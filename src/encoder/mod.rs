@@ -1,6 +1,6 @@
 //! Prompt to embedding, and prompt to the embedding of the picture it would produce, without a neural
 //! model: stand-ins for CLIP so that any list of prompts runs at once. Outputs made with them carry
-//! [`hashed::STAND_IN`] and [`picture::STAND_IN`].
+//! [`EncoderSettings::label`] and [`ImageModel::label`].
 
 use std::path::Path;
 
@@ -11,6 +11,15 @@ pub mod picture;
 
 pub use hashed::{EncoderSettings, TextEncoder};
 pub use picture::{ImageModel, Pictures};
+
+/// Where the values of a stand-in's settings come from, for its label.
+fn origin(defaults: bool, section: &str) -> String {
+    if defaults {
+        "fitted to published figures of CLIP on DiffusionDB".to_owned()
+    } else {
+        format!("not fitted: [{section}] has values of its own")
+    }
+}
 
 /// The first value outside its range, as an input error: (key, value, lowest, highest, what it is).
 fn check_ranges(file: &Path, section: &str, values: &[(&str, f64, f64, f64, &str)]) -> Result<(), InputError> {

@@ -1,55 +1,87 @@
 //! The embedding of the picture a prompt would produce, without producing it.
 //!
-//! image = c t + sqrt(1 - c^2) n, where t is the prompt's embedding and n a random unit vector in
-//! components of its own, in which prompts are 0. So the similarity of any prompt t' and the image is
-//! exactly c (t' . t): that of the image and its own prompt, times how alike the prompts are.
-//! A stand-in for CLIP's image encoder applied to real pictures: the mean of c is published, its spread
-//! is an assumption, and no picture fits another prompt better than its own would at the same c.
+//! The similarity of prompt i and image j is x = c (q + (1 - q) t) + tau e. c is the similarity of image j to its own
+//! prompt, drawn for each image; t is the similarity of the two prompts; q is the share that any prompt has of it (the
+//! gap between texts and images); e is noise with deviation 1 that two prompts share only if they are equal. Image and
+//! prompt are unit vectors with this inner product. With tau as large as published figures ask for, such prompts are
+//! too far from each other for text-to-text retrieval, which compares the prompts' own embeddings.
+//! A stand-in for CLIP's image encoder applied to real pictures: it has never seen one.
 
 use std::path::Path;
 
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::hashed::{add_signs, hashed};
 use crate::draw::{self, Purpose};
 use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::input::InputError;
 
-/// The label of outputs made with this model.
-pub const STAND_IN: &str = "image embeddings: stand-in (made from prompts, not from pictures)";
+/// Draws of an image's own similarity further from the mean than this many deviations are brought back to it.
+const FURTHEST: f64 = 3.5;
 
-/// Draws of c further from the mean than this many deviations are brought back to it.
-const FURTHEST: f64 = 4.0;
+/// Kind of the hash that the noise of a prompt is made from; the encoder's features have other kinds.
+const NOISE: u64 = 4;
 
-/// The scenario section `[image_model]`.
+/// The scenario section `[image_model]`. The defaults are fitted, together with those of `[encoder]`, to published
+/// figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except where another source is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageModel {
     /// Mean similarity of an image and its own prompt: `CLIPScore` 28.55 of SD3.5-Large on `DiffusionDB`
     /// (arXiv 2503.11972).
     pub own_similarity: f64,
-    /// Its standard deviation over images. Assumed: small enough that mostly the prompts decide which
-    /// image is nearest, large enough that the paper's highest bound, 0.30, is met now and then.
+    /// Its standard deviation over images.
     pub own_similarity_deviation: f64,
-    /// Components added for what is in the picture and not in the prompt.
-    pub dimension: u32,
+    /// Share of an image's own similarity that it has with a prompt of nothing in common: the gap between the
+    /// embeddings of texts and of images.
+    pub common_share: f64,
+    /// Standard deviation of the chance part of a similarity, drawn for each pair of a text and an image.
+    pub noise: f64,
+    /// Components that the chance part is made of. The fewer, the more alike it is for different texts.
+    pub noise_dimension: u32,
 }
 
 impl Default for ImageModel {
     fn default() -> Self {
-        Self { own_similarity: 0.2855, own_similarity_deviation: 0.0125, dimension: 16 }
+        Self {
+            own_similarity: 0.2855,
+            own_similarity_deviation: 0.0078,
+            common_share: 0.2036,
+            noise: 0.0401,
+            noise_dimension: 256,
+        }
     }
 }
 
 /// Prompts and images in one space.
 #[derive(Clone, Debug)]
 pub struct Pictures {
-    /// The prompts' embeddings, with zeros in the components added.
+    /// The prompts as they are compared with images.
     pub prompts: EmbeddingMatrix,
     /// Row i is the image that prompt i would produce.
     pub images: EmbeddingMatrix,
 }
 
+/// How long the parts of a prompt are; an image's parts are divided by them, so that the product stays.
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    /// The part that all prompts share.
+    common: f64,
+    /// The prompt's own embedding.
+    text: f64,
+    /// The prompt's noise.
+    noise: f64,
+}
+
 impl ImageModel {
+    /// The label of outputs made with this model.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let origin = super::origin(*self == Self::default(), "image_model");
+        format!("image embeddings: stand-in (made from prompts, not from pictures; {origin})")
+    }
+
     /// Checks every value; `file` and `section` name them in errors.
     ///
     /// # Errors
@@ -61,52 +93,122 @@ impl ImageModel {
             &[
                 ("own_similarity", self.own_similarity, 0.0, 1.0, "a cosine"),
                 ("own_similarity_deviation", self.own_similarity_deviation, 0.0, 1.0, "a standard deviation"),
-                ("dimension", f64::from(self.dimension), 1.0, 4096.0, "a number of components"),
+                ("common_share", self.common_share, 0.0, 1.0, "a share"),
+                ("noise", self.noise, 0.0, 1.0, "a standard deviation"),
+                ("noise_dimension", f64::from(self.noise_dimension), 1.0, 4096.0, "a number of components"),
             ],
-        )
+        )?;
+        let room = 1.0 - self.highest_own_similarity();
+        if self.noise_length() > room {
+            let most = room / f64::from(self.noise_dimension).sqrt();
+            let message = format!(
+                "expected at most {most:.4}: images are unit vectors, and noise * sqrt(noise_dimension) beside \
+                 own_similarity + {FURTHEST} * own_similarity_deviation would be longer"
+            );
+            return Err(InputError::new(file, message).value(format!("{section}.noise"), self.noise));
+        }
+        Ok(())
     }
 
-    /// The images that prompts would produce. Each row is drawn on its own, so that two images of one
-    /// prompt differ and a row does not depend on the rows before it.
+    fn highest_own_similarity(&self) -> f64 {
+        (self.own_similarity + FURTHEST * self.own_similarity_deviation).min(1.0)
+    }
+
+    /// Length of an image's noise, for prompts whose noise has length 1.
+    fn noise_length(&self) -> f64 {
+        self.noise * libm::sqrt(f64::from(self.noise_dimension))
+    }
+
+    /// Shares a prompt's length between its parts so that the longest image is as short as can be: then it is as long
+    /// as the sum of the two factors, which `check` has found to be 1 at most.
+    fn lengths(&self) -> Lengths {
+        let (own, noise) = (self.highest_own_similarity(), self.noise_length());
+        let share = if own + noise > 0.0 { noise / (own + noise) } else { 0.0 };
+        Lengths {
+            common: libm::sqrt((1.0 - share) * self.common_share),
+            text: libm::sqrt((1.0 - share) * (1.0 - self.common_share)),
+            noise: libm::sqrt(share),
+        }
+    }
+
+    /// Components of a prompt or an image where prompts' embeddings have so many.
+    const fn width(&self, dimension: usize) -> usize {
+        1 + dimension + self.noise_dimension as usize + 1
+    }
+
+    /// The images that prompts would produce, and the prompts beside them. Each row is drawn on its own, so that two
+    /// images of one prompt differ and a row does not depend on the rows before it.
     #[must_use]
     pub fn pictures(&self, prompts: &EmbeddingMatrix, seed: u64) -> Pictures {
-        let width = prompts.dimension() + self.dimension as usize;
+        let width = self.width(prompts.dimension());
+        let lengths = self.lengths();
+        let mut texts = Vec::with_capacity(prompts.rows() * width);
         let mut images = Vec::with_capacity(prompts.rows() * width);
+        let mut text = Vec::new();
         for row in 0..prompts.rows() {
-            self.append(prompts.embedding(row).as_slice(), seed, row as u64, &mut images);
+            prompts.read_unit(row, &mut text);
+            self.append_prompt(&text, lengths, &mut texts);
+            self.append_image(&text, lengths, (seed, row as u64), &mut images);
         }
-        Pictures { prompts: self.padded(prompts), images: matrix(width, images) }
+        Pictures { prompts: matrix(width, texts), images: matrix(width, images) }
     }
 
-    /// The image that this prompt, not yet padded, would produce as row `row`.
+    /// A prompt as it is compared with images.
     #[must_use]
-    pub fn image(&self, prompt: &Embedding, seed: u64, row: u64) -> Embedding {
-        let mut image = Vec::with_capacity(prompt.as_slice().len() + self.dimension as usize);
-        self.append(prompt.as_slice(), seed, row, &mut image);
-        Embedding::normalised(&image).expect("a sum of two orthogonal vectors, not both 0")
+    pub fn prompt(&self, text: &Embedding) -> Embedding {
+        let mut prompt = Vec::with_capacity(self.width(text.as_slice().len()));
+        self.append_prompt(text.as_slice(), self.lengths(), &mut prompt);
+        Embedding::normalised(&prompt).expect("parts whose squared lengths sum to 1")
     }
 
-    /// Embeddings in the space of the images: zeros in the components added.
+    /// The image that a prompt, given by its own embedding, would produce as row `row`.
     #[must_use]
-    pub fn padded(&self, embeddings: &EmbeddingMatrix) -> EmbeddingMatrix {
-        let width = embeddings.dimension() + self.dimension as usize;
-        let mut values = Vec::with_capacity(embeddings.rows() * width);
-        for row in 0..embeddings.rows() {
-            values.extend_from_slice(embeddings.embedding(row).as_slice());
-            values.resize((row + 1) * width, 0.0);
-        }
-        matrix(width, values)
+    pub fn image(&self, text: &Embedding, seed: u64, row: u64) -> Embedding {
+        let mut image = Vec::with_capacity(self.width(text.as_slice().len()));
+        self.append_image(text.as_slice(), self.lengths(), (seed, row), &mut image);
+        Embedding::normalised(&image).expect("filled up to length 1")
     }
 
-    fn append(&self, prompt: &[f32], seed: u64, row: u64, values: &mut Vec<f32>) {
+    /// Adds a prompt: what all share, its own embedding, a sign a component for its noise, and nothing where images are
+    /// filled up. Equal prompts have equal embeddings, so these give the signs.
+    fn append_prompt(&self, text: &[f32], lengths: Lengths, values: &mut Vec<f32>) {
+        values.push(lengths.common as f32);
+        values.extend(text.iter().map(|&x| (lengths.text * f64::from(x)) as f32));
+        let start = values.len();
+        values.resize(start + self.noise_dimension as usize, 0.0);
+        let component = lengths.noise / libm::sqrt(f64::from(self.noise_dimension));
+        let hash = hashed(NOISE, text.iter().map(|x| u64::from(x.to_bits())));
+        add_signs(hash, component as f32, &mut values[start..]);
+        values.push(0.0);
+    }
+
+    /// Adds an image: the parts of its prompt scaled so that the products come out, noise in a random direction, and one
+    /// component that fills it up to length 1.
+    fn append_image(&self, text: &[f32], lengths: Lengths, (seed, row): (u64, u64), values: &mut Vec<f32>) {
         let mut generator = draw::stream(seed, Purpose::Picture, row);
         let deviations = draw::normal(&mut generator).clamp(-FURTHEST, FURTHEST);
         let own = (self.own_similarity + self.own_similarity_deviation * deviations).clamp(0.0, 1.0);
-        let rest: Vec<f64> = (0..self.dimension).map(|_| draw::normal(&mut generator)).collect();
-        let squares: f64 = rest.iter().map(|x| x * x).sum();
-        let scale = libm::sqrt((1.0 - own * own) / squares.max(f64::MIN_POSITIVE));
-        values.extend(prompt.iter().map(|&x| (own * f64::from(x)) as f32));
-        values.extend(rest.iter().map(|x| (x * scale) as f32));
+        let scaled = |share: f64, length: f64| if length > 0.0 { own * share / length } else { 0.0 };
+        let common = scaled(self.common_share, lengths.common);
+        let content = scaled(1.0 - self.common_share, lengths.text);
+        let noise = if lengths.noise > 0.0 { self.noise_length() / lengths.noise } else { 0.0 };
+        values.push(common as f32);
+        values.extend(text.iter().map(|&x| (content * f64::from(x)) as f32));
+        append_direction(&mut generator, noise, self.noise_dimension as usize, values);
+        let squares = common * common + content * content + noise * noise;
+        values.push(libm::sqrt((1.0 - squares).max(0.0)) as f32);
+    }
+}
+
+/// Adds a vector of this length in a random direction. Its length is not drawn: with 256 components a normal vector's
+/// would vary by 4 %, and some images would be too long to be unit vectors.
+fn append_direction(generator: &mut impl Rng, length: f64, dimension: usize, values: &mut Vec<f32>) {
+    let start = values.len();
+    values.extend((0..dimension).map(|_| draw::normal(generator) as f32));
+    let squares: f64 = values[start..].iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let scale = length / libm::sqrt(squares).max(f64::MIN_POSITIVE);
+    for value in &mut values[start..] {
+        *value = (f64::from(*value) * scale) as f32;
     }
 }
 
@@ -120,35 +222,78 @@ mod tests {
     use crate::embedding::{norm, similarity};
     use crate::encoder::{EncoderSettings, TextEncoder};
 
-    fn pictures(rows: u32, seed: u64) -> Pictures {
+    fn texts(rows: u32) -> EmbeddingMatrix {
         let prompts: Vec<String> = (0..rows).map(|i| format!("a{i} b{} c{}", i * 7, i * 13)).collect();
-        let encoder = TextEncoder::fit(&EncoderSettings::default(), &prompts);
-        ImageModel::default().pictures(&encoder.encode_all(&prompts), seed)
+        TextEncoder::fit(&EncoderSettings::default(), &prompts).encode_all(&prompts)
+    }
+
+    fn pictures(rows: u32, seed: u64) -> Pictures {
+        ImageModel::default().pictures(&texts(rows), seed)
+    }
+
+    /// The similarity before it is clamped.
+    fn product(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
+    }
+
+    /// Mean and standard deviation.
+    fn moments(values: &[f64]) -> (f64, f64) {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        (mean, variance.sqrt())
     }
 
     #[test]
-    fn own_images_have_the_published_mean_and_the_assumed_spread() {
+    fn own_images_have_the_published_mean_and_the_spread_of_the_settings() {
         let Pictures { prompts, images } = pictures(20_000, 4);
         let own: Vec<f64> = (0..prompts.rows())
             .map(|row| similarity(prompts.embedding(row).as_slice(), images.embedding(row).as_slice()))
             .collect();
-        let mean = own.iter().sum::<f64>() / own.len() as f64;
-        let variance = own.iter().map(|own| (own - mean).powi(2)).sum::<f64>() / own.len() as f64;
+        let (mean, deviation) = moments(&own);
         assert!((mean - 0.2855).abs() < 0.001, "mean {mean}");
-        assert!((variance.sqrt() - 0.0125).abs() < 0.001, "deviation {}", variance.sqrt());
+        let model = ImageModel::default();
+        let expected = model.own_similarity_deviation.hypot(model.noise);
+        assert!((deviation - expected).abs() < 0.001, "deviation {deviation}, expected {expected}");
+    }
+
+    /// The formula of the module's header: what is left when its first part is taken away is noise of the stated
+    /// deviation, and without noise the similarity is the first part.
+    #[test]
+    fn similarity_is_that_of_the_formula() {
+        let own = texts(300);
+        let check = |model: &ImageModel| -> Vec<f64> {
+            let Pictures { prompts, images } = model.pictures(&own, 4);
+            let mut rest = Vec::new();
+            for row in 1..300 {
+                let t = product(own.embedding(row - 1).as_slice(), own.embedding(row).as_slice());
+                let expected = model.own_similarity * (model.common_share + (1.0 - model.common_share) * t);
+                let image = images.embedding(row);
+                rest.push(product(prompts.embedding(row - 1).as_slice(), image.as_slice()) - expected);
+                for unit in [image, prompts.embedding(row)] {
+                    assert!((norm(unit.as_slice()).expect("a direction") - 1.0).abs() < 1e-6);
+                }
+            }
+            rest
+        };
+        let alike = ImageModel { own_similarity_deviation: 0.0, ..ImageModel::default() };
+        let (mean, deviation) = moments(&check(&alike));
+        assert!(mean.abs() < 0.008 && (deviation - alike.noise).abs() < 0.006, "{mean}, {deviation}");
+        assert!(check(&ImageModel { noise: 0.0, ..alike }).iter().all(|rest| rest.abs() < 1e-6));
     }
 
     #[test]
-    fn similarity_to_an_image_is_that_to_its_prompt_times_the_images_own() {
-        let Pictures { prompts, images } = pictures(300, 4);
-        for row in 1..300 {
-            let (other, prompt, image) = (prompts.embedding(row - 1), prompts.embedding(row), images.embedding(row));
-            let own = similarity(prompt.as_slice(), image.as_slice());
-            let expected = own * similarity(other.as_slice(), prompt.as_slice());
-            let found = similarity(other.as_slice(), image.as_slice());
-            assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
-            assert!(found < 0.25, "unrelated: {found}");
-            assert!((norm(image.as_slice()).expect("a direction") - 1.0).abs() < 1e-6);
+    fn equal_prompts_share_their_noise_and_others_do_not() {
+        let prompts = ["a red fox", "a red fox", "a red fox in snow"];
+        let encoder = TextEncoder::fit(&EncoderSettings::default(), &prompts);
+        let model = ImageModel { common_share: 1.0, own_similarity_deviation: 0.0, ..ImageModel::default() };
+        let Pictures { prompts, images } = model.pictures(&encoder.encode_all(&prompts), 4);
+        // With nothing of the prompt's own in it, a similarity is constant but for the noise.
+        let noise = |text: usize, image: usize| {
+            similarity(prompts.embedding(text).as_slice(), images.embedding(image).as_slice())
+        };
+        for image in 0..3 {
+            assert!((noise(0, image) - noise(1, image)).abs() < 1e-12);
+            assert!((noise(0, image) - noise(2, image)).abs() > 1e-3);
         }
     }
 
@@ -172,6 +317,9 @@ mod tests {
         assert_eq!(check(ImageModel::default()), Ok(()));
         let error = check(ImageModel { own_similarity: 1.5, ..ImageModel::default() }).expect_err("too high");
         assert_eq!(error.to_string(), "a.toml: image_model.own_similarity = 1.5: expected a cosine from 0 to 1");
+        let error = check(ImageModel { noise: 0.05, ..ImageModel::default() }).expect_err("no room");
+        assert_eq!(error.key.as_deref(), Some("image_model.noise"));
+        assert!(error.to_string().contains("= 0.05: expected at most 0.04"), "{error}");
         assert!(toml::from_str::<ImageModel>("mean = 3").is_err());
     }
 }

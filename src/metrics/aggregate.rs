@@ -1,9 +1,10 @@
-//! Sums over requests that have ended: what `summary.json` is made of. 8 bytes a completed request.
+//! Sums over requests that have ended: what `summary.json` is made of. 16 bytes a completed request with its quality.
 
 use std::collections::BTreeMap;
 
 use super::fold::RequestRow;
 use super::percentile::quantile;
+use super::steady::Steady;
 use super::summary::{Latency, Slo};
 use crate::model::refine_fraction;
 use crate::request::Outcome;
@@ -28,10 +29,8 @@ pub(super) struct Aggregate {
     with_deadline: u64,
     deadlines_met: u64,
     first_arrival: Option<Time>,
-    last_arrival: Time,
     pub(super) last_finish: Time,
-    /// Completed up to the last arrival so far.
-    steady: u64,
+    pub(super) steady: Steady,
 }
 
 impl Aggregate {
@@ -39,13 +38,12 @@ impl Aggregate {
         Self { met: vec![0; multiples], ..Self::default() }
     }
 
-    /// A request arrived at `due`. Everything that has finished by now counts as steady.
+    /// A request arrived at `due`.
     pub(super) fn arrived(&mut self, due: Time, has_deadline: bool) {
         self.requests += 1;
         self.with_deadline += u64::from(has_deadline);
         self.first_arrival.get_or_insert(due);
-        self.last_arrival = self.last_arrival.max(due);
-        self.steady = self.completed;
+        self.steady.arrived(due);
     }
 
     pub(super) fn ended(&mut self, row: &RequestRow, total_steps: u32, met: impl Iterator<Item = bool>) {
@@ -68,9 +66,6 @@ impl Aggregate {
         if row.outcome != Outcome::Completed {
             return;
         }
-        if row.finish <= self.last_arrival {
-            self.steady = self.completed;
-        }
         self.returned += u64::from(row.returned());
         self.latencies.push(row.finish.since(row.arrival));
         self.deadlines_met += u64::from(row.deadline.is_some_and(|deadline| row.finish <= deadline));
@@ -92,10 +87,6 @@ impl Aggregate {
 
     pub(super) fn throughput_per_min(&self) -> Option<f64> {
         per_minute(self.completed, self.last_finish.since(self.first_arrival?))
-    }
-
-    pub(super) fn throughput_steady_per_min(&self) -> Option<f64> {
-        per_minute(self.steady, self.last_arrival.since(self.first_arrival?))
     }
 
     pub(super) fn deadline_attainment(&self) -> Option<f64> {

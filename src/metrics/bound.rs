@@ -9,7 +9,7 @@
 
 use super::fold::{RequestRow, Settings};
 use crate::model::{GpuId, ModelId, Work};
-use crate::scheduler::DecisionKind;
+use crate::scheduler::{Decision, DecisionKind};
 use crate::time::{Duration, Time};
 
 /// A request and the least that it takes.
@@ -76,20 +76,41 @@ impl Busy {
     }
 }
 
+/// Least number of late jobs among those that were added so far.
+#[derive(Debug, Default)]
+pub struct Lateness {
+    busy: Busy,
+    late: u64,
+}
+
+impl Lateness {
+    /// Adds a job on a machine as fast as so many thousandths of a worker. Jobs are in order of arrival and of when they
+    /// are due.
+    pub fn add(&mut self, job: Job, thousandths: u64) {
+        let scaled = |time: Time| u128::from(time.nanoseconds()) * u128::from(thousandths);
+        self.busy.add(Kept { arrival: scaled(job.arrival), work: u128::from(job.work) * 1000 });
+        if self.busy.done > scaled(job.due) {
+            self.busy.leave_one_out();
+            self.late += 1;
+        }
+    }
+
+    /// Jobs that are late at least.
+    #[must_use]
+    pub const fn late(&self) -> u64 {
+        self.late
+    }
+}
+
 /// The least number of late jobs on a machine as fast as so many thousandths of a worker. Jobs are in order of arrival
 /// and of when they are due.
 #[must_use]
 pub fn fewest_late(jobs: &[Job], thousandths: u64) -> u64 {
-    let scaled = |time: Time| u128::from(time.nanoseconds()) * u128::from(thousandths);
-    let (mut busy, mut late) = (Busy::default(), 0);
+    let mut lateness = Lateness::default();
     for job in jobs {
-        busy.add(Kept { arrival: scaled(job.arrival), work: u128::from(job.work) * 1000 });
-        if busy.done > scaled(job.due) {
-            busy.leave_one_out();
-            late += 1;
-        }
+        lateness.add(*job, thousandths);
     }
-    late
+    lateness.late()
 }
 
 /// The least share of a run's requests that could have been late, each being due so long after its arrival.
@@ -139,16 +160,31 @@ fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
 fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };
     let skipped = decision.skipped_steps;
-    let models = settings.serving.of(&decision);
-    let least = |model| seconds(settings, GpuId(0), model, skipped) * least_part(settings, GpuId(0), model);
-    let fastest = models.iter().map(least).fold(f64::INFINITY, f64::min);
-    let alone = models.iter().map(|model| settings.profile.service(GpuId(0), model).alone).fold(1.0, f64::min);
     let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |(worker, model, start)| {
         let gpu = settings.gpus[worker.index()];
         let together = settings.profile.service(gpu, model).batch_factor(row.together);
         row.finish.since(start).seconds() / (seconds(settings, gpu, model, skipped) * together)
     });
-    Duration::from_seconds_saturating(fastest * alone * drawn).nanoseconds().saturating_sub(1)
+    Duration::from_seconds_saturating(least_seconds(settings, &decision) * drawn).nanoseconds().saturating_sub(1)
+}
+
+/// Nanoseconds that a decision takes at least on the first GPU type, by the profile; 0 for a return.
+#[must_use]
+pub fn least_work_of(settings: &Settings, decision: &Decision) -> u64 {
+    if decision.kind == DecisionKind::Return {
+        return 0;
+    }
+    Duration::from_seconds_saturating(least_seconds(settings, decision)).nanoseconds().saturating_sub(1)
+}
+
+/// Seconds with the model that is fastest for a decision, on the first GPU type, in the job in which that is least.
+fn least_seconds(settings: &Settings, decision: &Decision) -> f64 {
+    let models = settings.serving.of(decision);
+    let least =
+        |model| seconds(settings, GpuId(0), model, decision.skipped_steps) * least_part(settings, GpuId(0), model);
+    let fastest = models.iter().map(least).fold(f64::INFINITY, f64::min);
+    let alone = models.iter().map(|model| settings.profile.service(GpuId(0), model).alone).fold(1.0, f64::min);
+    fastest * alone
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ use smallvec::SmallVec;
 use super::aggregate::Aggregate;
 use super::cache::{CacheFold, CacheMark, HitCriteria};
 use super::cluster::{AbsenceRow, ClusterWork, State};
+use super::quality::{QualityFold, QualityKind, QualitySettings, made};
 use super::real_time::RealTime;
 use super::retrieval::Retrieval;
+use super::steady::Spent;
 use super::windows::{Mark, Waiting, Windows};
 use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
@@ -37,12 +39,12 @@ pub struct Settings {
     pub initial: Vec<ModelId>,
     /// Service times and power.
     pub profile: Arc<Profile>,
-    /// Measured quality: (model, skipped steps, measure, value).
-    pub quality: Vec<(ModelId, u32, String, f64)>,
+    /// Scores and similarities that qualities follow from.
+    pub quality: QualitySettings,
     /// The most requests of a job.
     pub most_together: u32,
-    /// What hits keep of the large model's quality, by level of approximation; empty where there are no levels.
-    pub kept_quality: Vec<f64>,
+    /// Share of the large model's quality that hits are assumed to keep, by level of approximation; empty without levels.
+    pub assumed_quality: Vec<f64>,
     /// Multiples of a full generation on the large model.
     pub slo_multiples: Vec<f64>,
     /// Requests that arrive earlier are left out of the measures.
@@ -82,6 +84,8 @@ pub struct RequestRow {
     pub outcome: Outcome,
     /// What the encoder says of its image and prompt, in a live run.
     pub similarity_to_prompt: Option<f64>,
+    /// Quality of its image in points of `CLIPScore`, and how the value is known; `None` if it is not, or without an image.
+    pub quality: Option<(f64, QualityKind)>,
 }
 
 impl RequestRow {
@@ -114,6 +118,8 @@ struct Open {
     waits_as: Option<DecisionKind>,
     attempts: u32,
     together: u32,
+    /// GPU time of its jobs so far.
+    spent: Spent,
 }
 
 impl Open {
@@ -129,8 +135,8 @@ impl Open {
     }
 }
 
-/// The job a worker runs.
-type Job = (JobId, SmallVec<[RequestId; 2]>);
+/// The job a worker runs, and since when.
+type Job = (JobId, Time, SmallVec<[RequestId; 2]>);
 
 /// The fold.
 #[derive(Debug)]
@@ -157,6 +163,7 @@ pub struct Metrics {
     /// if no request follows, that is not part of the run.
     pub(super) at_end: Option<(ClusterWork, Mark, Option<CacheMark>)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
+    pub(super) quality: QualityFold,
     /// Jobs begun, and the requests of all of them.
     pub(super) jobs_begun: (u64, u64),
     /// Completed hits by level of approximation.
@@ -190,8 +197,9 @@ impl Metrics {
             completed: 0,
             at_end: None,
             made: Vec::new(),
+            quality: QualityFold::default(),
             jobs_begun: (0, 0),
-            hits_by_level: vec![0; settings.kept_quality.len()],
+            hits_by_level: vec![0; settings.assumed_quality.len()],
             cache: settings.cache.clone().map(|criteria| CacheFold::new(criteria, settings.real_time)),
             real_time: settings.real_time.then(RealTime::default),
             retrieval: Retrieval::default(),
@@ -202,8 +210,8 @@ impl Metrics {
     fn event(&mut self, now: Time, event: &Event) {
         match event {
             Event::Arrived(request) => {
-                let (decision, run, waits_as) = (None, None, None);
-                let open = Open { request: *request, decision, run, waits_as, attempts: 0, together: 0 };
+                let (decision, run, waits_as, spent) = (None, None, None, Spent::default());
+                let open = Open { request: *request, decision, run, waits_as, attempts: 0, together: 0, spent };
                 if self.open.insert(request.id.0, open) {
                     self.windows.arrived();
                     if request.arrival >= self.settings.warmup {
@@ -306,7 +314,7 @@ impl Metrics {
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
         self.change(now, worker.index(), State::Busy, Some(model));
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
-        self.jobs[worker.index()] = Some((job, parts.iter().map(|part| part.request).collect()));
+        self.jobs[worker.index()] = Some((job, now, parts.iter().map(|part| part.request).collect()));
         for part in parts {
             if let Some(open) = self.open.get_mut(part.request.0) {
                 open.wait_as(None, &mut self.waiting);
@@ -320,8 +328,13 @@ impl Metrics {
     /// The requests of the job a worker runs (of this job, if one is named), and the worker idle.
     fn end_job(&mut self, now: Time, worker: WorkerId, job: Option<JobId>) -> SmallVec<[RequestId; 2]> {
         let Some(running) = self.jobs.get_mut(worker.index()) else { return SmallVec::new() };
-        let ended = running.take_if(|(running, _)| job.is_none_or(|job| job == *running));
-        let Some((_, requests)) = ended else { return SmallVec::new() };
+        let ended = running.take_if(|(running, ..)| job.is_none_or(|job| job == *running));
+        let Some((_, start, requests)) = ended else { return SmallVec::new() };
+        for request in &requests {
+            if let Some(open) = self.open.get_mut(request.0) {
+                open.spent.add(start, now, requests.len());
+            }
+        }
         let model = self.cluster.model(worker.index());
         self.change(now, worker.index(), State::Idle, model);
         requests
@@ -340,7 +353,7 @@ impl Metrics {
     fn finish(&mut self, now: Time, request: RequestId, outcome: &Outcome) {
         let Some(mut open) = self.open.remove(request.0) else { return };
         open.wait_as(None, &mut self.waiting);
-        let row = RequestRow {
+        let mut row = RequestRow {
             id: request,
             arrival: open.request.arrival,
             deadline: open.request.deadline,
@@ -352,7 +365,11 @@ impl Metrics {
             together: open.together,
             outcome: outcome.clone(),
             similarity_to_prompt: None,
+            quality: None,
         };
+        if row.completed() {
+            row.quality = self.settings.quality.of_request(&row, self.settings.total_steps);
+        }
         self.end = now;
         self.at_end = None;
         let completed = *outcome == Outcome::Completed;
@@ -363,6 +380,8 @@ impl Metrics {
         if row.arrival >= self.settings.warmup {
             self.aggregate.ended(&row, self.settings.total_steps, met);
             if completed {
+                self.aggregate.steady.completed(&open.spent);
+                self.quality.completed(&row);
                 self.count_made(&row);
                 let level = row.decision.filter(|decision| decision.kind.is_hit()).map(|hit| usize::from(hit.level));
                 if let Some(count) = level.and_then(|level| self.hits_by_level.get_mut(level)) {
@@ -375,13 +394,12 @@ impl Metrics {
         }
     }
 
-    /// Counts a completed image by what made it; a returned one by its full model.
+    /// Counts a completed image by what made it.
     fn count_made(&mut self, row: &RequestRow) {
-        let model = row.run.map_or(ModelId::LARGE, |(_, model, _)| model);
-        let skipped = row.decision.map_or(0, |decision| decision.skipped_steps);
-        match self.made.iter_mut().find(|(what, _)| *what == (model, skipped)) {
+        let made = made(row);
+        match self.made.iter_mut().find(|(what, _)| *what == made) {
             Some((_, count)) => *count += 1,
-            None => self.made.push(((model, skipped), 1)),
+            None => self.made.push((made, 1)),
         }
     }
 }

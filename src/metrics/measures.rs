@@ -7,9 +7,8 @@ use super::cache::CacheTimeline;
 use super::cluster::{AbsenceRow, WorkerRow};
 use super::fold::{Metrics, RequestRow, TickRow};
 use super::real_time::{mean_of_misses, overall};
-use super::summary::Summary;
+use super::summary::{Definitions, Quality, Summary};
 use super::timeline::Timeline;
-use crate::model::ModelId;
 use crate::time::Duration;
 
 /// Everything a run amounts to.
@@ -31,6 +30,8 @@ pub struct Results {
     pub requests: Vec<RequestRow>,
     /// Latencies of completed requests, rising.
     pub latencies: Vec<Duration>,
+    /// Sentences on what a reader must be warned of: rows that the profile lacks.
+    pub warnings: Vec<String>,
 }
 
 impl Metrics {
@@ -52,6 +53,9 @@ impl Metrics {
         self.ticks.retain(|row| row.time <= self.end);
         let mut summary = self.summarise();
         summary.latency_s = self.aggregate.latency();
+        self.quality.summarise(&self.settings.quality, &self.made, &mut summary);
+        let (models, total_steps) = (&self.settings.models, self.settings.total_steps);
+        let warnings = self.quality.warnings(&self.settings.quality, &self.made, models, total_steps);
         self.requests.sort_by_key(|row| row.id);
         if !self.requests.is_empty() {
             for (slo, limit) in summary.slo.iter_mut().zip(&self.limits) {
@@ -65,7 +69,7 @@ impl Metrics {
             let counted = self.requests.iter().filter(|row| row.arrival >= self.settings.warmup);
             let decisions = counted.filter_map(|row| Some((row.id, row.decision?)));
             summary.image_quality = real_time.by_decision(decisions);
-            summary.quality.extend(overall(&summary.image_quality).map(|mean| ("similarity".to_owned(), mean)));
+            summary.quality.measured("similarity", overall(&summary.image_quality));
             summary.delays = Some(real_time.delays());
         }
         let misses = mean_of_misses(&summary.image_quality);
@@ -87,6 +91,7 @@ impl Metrics {
             ticks: self.ticks,
             requests: self.requests,
             latencies: self.aggregate.latencies,
+            warnings,
         }
     }
 
@@ -101,7 +106,7 @@ impl Metrics {
             cancelled: sums.cancelled,
             makespan_s: self.end.seconds(),
             throughput_per_min: sums.throughput_per_min(),
-            throughput_steady_per_min: sums.throughput_steady_per_min(),
+            throughput_steady_per_min: sums.steady.per_min(),
             hit_rate: sums.hit_rate(),
             hits_by_skipped_steps: sums.hits_by_skipped_steps.clone(),
             mean_refine_fraction: sums.mean_refine_fraction(self.settings.total_steps),
@@ -109,7 +114,7 @@ impl Metrics {
             completed_by_model: self.completed_by_model(),
             requests_per_job: (self.settings.most_together > 1 && self.jobs_begun.0 > 0)
                 .then(|| self.jobs_begun.1 as f64 / self.jobs_begun.0 as f64),
-            kept_quality: self.kept_quality(),
+            assumed_quality: self.assumed_quality(),
             hits_by_level: self.hits_by_level.clone(),
             latency_s: None,
             slo: sums.slo(&self.thresholds),
@@ -121,19 +126,23 @@ impl Metrics {
             energy_j_per_image: self.energy_j().and_then(|joules| self.per_image(joules)),
             cost_usd: self.cost_usd(),
             cost_usd_per_image: self.cost_usd().and_then(|dollars| self.per_image(dollars)),
-            quality: self.quality(),
+            quality: Quality::default(),
+            quality_p5: None,
+            below_alpha: None,
+            quality_kept: None,
+            definitions: Definitions::default(),
             retrieval: self.retrieval.quality(),
             image_quality: Vec::new(),
             delays: None,
         }
     }
 
-    fn kept_quality(&self) -> Option<f64> {
+    fn assumed_quality(&self) -> Option<f64> {
         let completed = self.aggregate.completed;
         let hits: u64 = self.hits_by_level.iter().sum();
-        let levels = self.settings.kept_quality.iter().zip(&self.hits_by_level);
+        let levels = self.settings.assumed_quality.iter().zip(&self.hits_by_level);
         let sum = levels.fold(completed.saturating_sub(hits) as f64, |sum, (kept, hits)| sum + kept * *hits as f64);
-        (!self.settings.kept_quality.is_empty() && completed > 0).then(|| sum / completed as f64)
+        (!self.settings.assumed_quality.is_empty() && completed > 0).then(|| sum / completed as f64)
     }
 
     fn completed_by_model(&self) -> BTreeMap<String, u64> {
@@ -168,22 +177,5 @@ impl Metrics {
     /// Of the whole run, for each completed request of the whole run.
     fn per_image(&self, total: f64) -> Option<f64> {
         (self.completed > 0).then(|| total / self.completed as f64)
-    }
-
-    /// The mean of each measure that has a row for everything that was made.
-    fn quality(&self) -> BTreeMap<String, f64> {
-        let total: u64 = self.made.iter().map(|(_, count)| count).sum();
-        let mut measures: Vec<&String> = self.settings.quality.iter().map(|(_, _, measure, _)| measure).collect();
-        measures.sort();
-        measures.dedup();
-        let mean = |measure: &String| -> Option<f64> {
-            let value = |what: (ModelId, u32)| {
-                let row = |row: &&(ModelId, u32, String, f64)| (row.0, row.1) == what && row.2 == *measure;
-                self.settings.quality.iter().find(row).map(|row| row.3)
-            };
-            let sum = self.made.iter().try_fold(0.0, |sum, (what, count)| Some(sum + value(*what)? * *count as f64))?;
-            (total > 0).then(|| sum / total as f64)
-        };
-        measures.into_iter().filter_map(|measure| Some((measure.clone(), mean(measure)?))).collect()
     }
 }

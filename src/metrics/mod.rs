@@ -9,8 +9,10 @@ pub mod fidelity;
 mod fold;
 mod measures;
 pub mod percentile;
+pub mod quality;
 pub mod real_time;
 pub mod retrieval;
+mod steady;
 pub mod summary;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,14 @@ pub fn quantile(sorted: &[Duration], q: f64) -> Option<f64> {
     Some(below + (above - below) * (place - place.floor()))
 }
 
+/// The `q` quantile (0 to 1) of numbers in rising order; `None` of none.
+#[must_use]
+pub fn quantile_of_numbers(sorted: &[f64], q: f64) -> Option<f64> {
+    let place = q * (sorted.len().checked_sub(1)? as f64);
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(below + (above - below) * (place - place.floor()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

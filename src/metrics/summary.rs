@@ -1,15 +1,20 @@
 //! The measures of one run, as `summary.json` has them. A measure that does not apply is absent, never 0.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::quality::{CLIP, QualityKind};
 use super::real_time::{Delays, ImageQuality};
 use super::retrieval::RetrievalQuality;
 
 /// The measures of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
+    /// Version of the definitions that these measures follow.
+    #[serde(default = "Definitions::first")]
+    pub definitions: Definitions,
     /// Requests counted: those that arrived at or after the warm-up.
     pub requests: u64,
     /// Of these, completed.
@@ -28,7 +33,7 @@ pub struct Summary {
     /// Completed / (last finish - first arrival).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_per_min: Option<f64>,
-    /// Completed from the first to the last arrival / that time.
+    /// Completed requests weighed by their work, while requests arrive (docs/semantics.md, section 7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_steady_per_min: Option<f64>,
     /// Hits and returns / routed requests.
@@ -49,10 +54,10 @@ pub struct Summary {
     /// Requests of a job, on average over the whole run; absent where jobs are of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_job: Option<f64>,
-    /// What completed images keep of the large model's quality on average, by what the scenario says of its levels of
-    /// approximation and counting 1 for misses; absent where there are no levels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept_quality: Option<f64>,
+    /// Mean share of the large model's quality that completed images keep, as the scenario assumes for its levels of
+    /// approximation and counting 1 for misses; absent where there are no levels. Results have [`Self::quality_kept`].
+    #[serde(default, alias = "kept_quality", skip_serializing_if = "Option::is_none")]
+    pub assumed_quality: Option<f64>,
     /// Completed hits by level of approximation, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hits_by_level: Vec<u64>,
@@ -82,11 +87,18 @@ pub struct Summary {
     /// Dollars per completed request, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd_per_image: Option<f64>,
-    /// Mean quality of the completed images by measure, from the profile's `[[quality]]` rows; only
-    /// measures with a row for everything that was made. In a live run also `similarity`: what the encoder
-    /// says of each image and its prompt.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub quality: BTreeMap<String, f64>,
+    /// Mean quality of the completed images.
+    #[serde(default, skip_serializing_if = "Quality::is_empty")]
+    pub quality: Quality,
+    /// 5th percentile of the quality of the completed images, points of `CLIPScore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality_p5: Option<f64>,
+    /// Share of the completed images whose quality is below 0.95 of the large model's own score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below_alpha: Option<f64>,
+    /// Mean quality of the completed images / the large model's own score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality_kept: Option<f64>,
     /// How well the index finds what is nearest, where it may miss it and is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalQuality>,
@@ -96,6 +108,67 @@ pub struct Summary {
     /// Of a live run: what its loop and its encoder cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delays: Option<Delays>,
+}
+
+/// Version of the definitions of measures. Results under different ones are not compared: since the second, steady
+/// throughput weighs requests by their work, and hits have a quality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Definitions(u32);
+
+impl Definitions {
+    /// Version of results that name none.
+    #[must_use]
+    pub const fn first() -> Self {
+        Self(1)
+    }
+}
+
+impl Default for Definitions {
+    fn default() -> Self {
+        Self(2)
+    }
+}
+
+impl fmt::Display for Definitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Mean quality of the completed images by measure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Weakest kind of the values that the first of these means is of: `clip` where it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<QualityKind>,
+    /// Means by measure: `clip` (points of `CLIPScore`: measured, published or estimated), other measures of the profile's
+    /// `[[quality]]` rows where there is a row for everything that was made, and in a live run `similarity`: the mean
+    /// cosine of each image and its prompt, as the encoder has them.
+    #[serde(flatten)]
+    pub measures: BTreeMap<String, f64>,
+}
+
+impl Quality {
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.measures.is_empty()
+    }
+
+    /// Mean in points of `CLIPScore`.
+    #[must_use]
+    pub fn clip(&self) -> Option<f64> {
+        self.measures.get(CLIP).copied()
+    }
+
+    /// Adds a mean that was measured.
+    pub(super) fn measured(&mut self, measure: &str, mean: Option<f64>) {
+        if let Some(mean) = mean {
+            self.measures.insert(measure.to_owned(), mean);
+            self.kind.get_or_insert(QualityKind::Measured);
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

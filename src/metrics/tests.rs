@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::quality::QualitySettings;
 use super::summary::CacheSummary;
 use super::{CacheRow, HitCriteria, Metrics, Results, Settings};
 use crate::cache::Cause;
@@ -36,9 +37,9 @@ impl Story {
             usd_per_hour: vec![None],
             initial: vec![ModelId::LARGE],
             profile: Arc::new(profile),
-            quality: Vec::new(),
+            quality: QualitySettings::default(),
             most_together: 1,
-            kept_quality: Vec::new(),
+            assumed_quality: Vec::new(),
             slo_multiples: vec![2.0],
             warmup,
             window: Duration::from_nanoseconds(60_000_000_000),

@@ -89,8 +89,15 @@ pub fn runtimes(text: &str, file: &Path, renamed: &[(String, String)], load_s: f
     }
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let source = format!("mean runtimes of whole jobs from {name}; loads of {load_s} s are assumed");
-    let profile =
-        ProfileFile { source, service, gpu: Vec::new(), encoding: None, measurement: Vec::new(), quality: Vec::new() };
+    let profile = ProfileFile {
+        source,
+        service,
+        gpu: Vec::new(),
+        encoding: None,
+        measurement: Vec::new(),
+        quality: Vec::new(),
+        own_quality: Vec::new(),
+    };
     Ok(Imported { profile, notes })
 }
 

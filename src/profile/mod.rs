@@ -12,6 +12,9 @@ use crate::model::{GpuId, ModelId, Work};
 use crate::time::{Duration, MAX_INPUT_S};
 
 pub mod import;
+mod quality;
+
+pub use quality::{OwnQuality, Quality};
 
 /// A profile as its TOML file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub struct ProfileFile {
     /// Measured quality of images by what made them; optional.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality: Vec<Quality>,
+    /// Score of each model's own images, made without a cache; optional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_quality: Vec<OwnQuality>,
 }
 
 /// Times and power of one model on one GPU type.
@@ -168,23 +174,6 @@ impl Neighbourhood {
     }
 }
 
-/// Measured quality of images by what made them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quality {
-    /// Model name.
-    pub model: String,
-    /// Steps skipped from a source image.
-    pub skipped_steps: u32,
-    /// What was measured, e.g. `clip`.
-    pub measure: String,
-    /// Its value.
-    pub value: f64,
-    /// Who measured it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-}
-
 impl Service {
     /// A row in which nothing takes time, to be filled in.
     #[must_use]
@@ -277,7 +266,8 @@ impl ProfileFile {
             }
         };
         let profile: Self =
-            input::toml::settings(&table, &["service.*", "gpu.*", "encoding", "quality.*"], file).map_err(place)?;
+            input::toml::settings(&table, &["service.*", "gpu.*", "encoding", "quality.*", "own_quality.*"], file)
+                .map_err(place)?;
         if profile.service.is_empty() {
             return Err(place(InputError::new(file, "expected at least one row").value("service", "[]")));
         }
@@ -306,11 +296,7 @@ impl ProfileFile {
         if let Some((key, value)) = times.into_iter().find(|(_, seconds)| !(0.0..=MAX_INPUT_S).contains(seconds)) {
             return Err(place(InputError::new(file, TIME).value(key, value)));
         }
-        let bad = profile.quality.iter().enumerate().find(|(_, quality)| !quality.value.is_finite());
-        if let Some((index, quality)) = bad {
-            let key = format!("quality.{index}.value");
-            return Err(place(InputError::new(file, "expected a finite number").value(key, quality.value)));
-        }
+        profile.check_quality(file).map_err(place)?;
         Ok(profile)
     }
 }

@@ -169,7 +169,7 @@ fn write_table(page: &mut String, grid: &Grid) -> fmt::Result {
     if let [baseline, _, ..] = grid.variants.as_slice() {
         write!(page, "x: ratio to {}. ", escaped(baseline))?;
     }
-    page.push_str(&escaped(grid.footnote()));
+    page.push_str(&escaped(&grid.footnote()));
     page.push_str("All measures by variant and seed: <a href=\"comparison.csv\">comparison.csv</a>.</p>\n");
     Ok(())
 }

@@ -31,7 +31,7 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push(&format!("completed_by_model.{model}"), Some(*count as f64));
     }
     push("requests_per_job", summary.requests_per_job);
-    push("kept_quality", summary.kept_quality);
+    push("assumed_quality", summary.assumed_quality);
     for (level, hits) in summary.hits_by_level.iter().enumerate() {
         push(&format!("hits_by_level.{level}"), count(*hits));
     }
@@ -67,8 +67,8 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     push("energy_j_per_image", summary.energy_j_per_image);
     push("cost_usd", summary.cost_usd);
     push("cost_usd_per_image", summary.cost_usd_per_image);
-    for (measure, value) in &summary.quality {
-        push(&format!("quality.{measure}"), Some(*value));
+    for (measure, value) in quality(summary) {
+        push(&measure, value);
     }
     if let Some(retrieval) = summary.retrieval {
         push("retrieval.searches", count(retrieval.searches));
@@ -76,6 +76,17 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push("retrieval.mean_similarity_lost", Some(retrieval.mean_similarity_lost));
     }
     flat
+}
+
+/// Qualities by measure, and what follows from them.
+fn quality(summary: &Summary) -> impl Iterator<Item = (String, Option<f64>)> {
+    let means = summary.quality.measures.iter().map(|(measure, value)| (format!("quality.{measure}"), Some(*value)));
+    let more = [
+        ("quality_p5", summary.quality_p5),
+        ("below_alpha", summary.below_alpha),
+        ("quality_kept", summary.quality_kept),
+    ];
+    means.chain(more.map(|(name, value)| (name.to_owned(), value)))
 }
 
 /// The columns of several runs in one order: a measure that only some runs have stands where they have it.
@@ -102,8 +113,20 @@ pub const DEFINITIONS: &[(&str, &str)] = &[
     ("Requests per minute", "Completed requests / (last finish − first arrival)."),
     (
         "Steady requests per minute",
-        "Requests finished between the first and the last arrival / that time. In a saturated run it leaves out the \
-         tail, in which the queue drains and nothing arrives.",
+        "Completed requests × the share of their GPU seconds that was spent between the first and the last arrival / \
+         that time. Requests weigh by their work, so that cheap ones that overtake dear ones are no gain.",
+    ),
+    (
+        "Capacity",
+        "Highest rate of arrivals at which the wanted share of the requests is in time, found by bisection to 1 %. Only \
+         the gaps between arrivals are scaled.",
+    ),
+    (
+        "Quality",
+        "Mean over the completed images in points of CLIPScore (100 × cosine of prompt and image). Of a model's own \
+         images the published or measured score; of a returned image 100 × cosine − 4; of a refined one a mean of the \
+         two by the steps that ran and were skipped. Measured rows of the profile replace it. Kept: mean / the large \
+         model's own score.",
     ),
     ("Hit rate", "Requests served from a cached image / requests routed."),
     (
@@ -137,6 +160,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::retrieval::RetrievalQuality;
+    use crate::metrics::summary::Quality;
     use crate::report::sample;
 
     /// Leaves of the JSON, so that a measure added to the summary is not forgotten here.
@@ -154,13 +178,17 @@ mod tests {
         let summary = Summary {
             deadline_attainment: Some(0.5),
             cost_usd: Some(1.0),
-            quality: BTreeMap::from([("clip".into(), 28.7)]),
+            quality: Quality { kind: None, measures: BTreeMap::from([("clip".into(), 28.7)]) },
+            quality_p5: Some(26.0),
+            below_alpha: Some(0.1),
+            quality_kept: Some(1.0),
             retrieval: Some(RetrievalQuality::default()),
             ..sample::modm().summary
         };
         let json = serde_json::to_value(&summary).expect("a summary is JSON");
         let multiples = summary.slo.len(); // these are in the names
-        assert_eq!(flatten(&summary).len(), numbers(&json) - multiples);
+        let definitions = 1; // the version of all of them, not a measure
+        assert_eq!(flatten(&summary).len(), numbers(&json) - multiples - definitions);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::experiments::capacity::Capacities;
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
 use crate::published::Published;
@@ -13,11 +14,13 @@ use crate::time::Duration;
 pub mod against;
 pub mod audit;
 pub mod calibration;
+mod capacity;
 mod comparison_csv;
 pub mod figures;
 mod html;
 pub mod measures;
 mod plan;
+mod quality;
 pub mod read;
 pub mod run_files;
 pub mod saturation;
@@ -28,6 +31,7 @@ mod table;
 pub mod validation;
 mod verdict;
 
+pub use capacity::{CapacityReport, capacity_table};
 pub use comparison_csv::comparison_csv;
 pub use figures::DrawError;
 pub use plan::{PlanReport, PlanRow, mix_name, plan_table};
@@ -72,6 +76,8 @@ pub struct Comparison {
     pub notes: Vec<String>,
     /// What others published of its variants.
     pub published: BTreeMap<String, Published>,
+    /// Capacities of its variants, where they were searched.
+    pub capacities: Option<Capacities>,
     /// Stand-ins that were used, in words; figures carry a mark of them.
     pub stand_ins: Vec<String>,
     /// The scenario as resolved.
@@ -174,6 +180,7 @@ pub fn files(comparison: &Comparison) -> Result<Vec<ReportFile>, DrawError> {
         file("report.html", html::page(comparison, &verdict, &figures)?.into_bytes()),
         file("report.md", table::page(comparison, &verdict).into_bytes()),
     ];
+    files.extend(comparison.capacities.as_ref().map(capacity::csv_file));
     for figure in &figures {
         files.extend(figure.files()?);
     }

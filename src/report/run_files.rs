@@ -36,7 +36,7 @@ fn writer(to: impl Write) -> csv::Writer<impl Write> {
 /// Writing failed; likewise below.
 pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::Result<()> {
     let mut csv = writer(to);
-    // A live run has one column more; a measure that does not apply is absent.
+    // A live run has one column more, and qualities may be unknown; a measure that does not apply is absent.
     let measured = rows.iter().any(|row| row.similarity_to_prompt.is_some());
     let mut header = vec![
         "request_id",
@@ -57,10 +57,15 @@ pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::R
         "tenant",
     ];
     header.extend(measured.then_some("similarity_to_prompt"));
+    let scored = rows.iter().any(|row| row.quality.is_some());
+    header.extend(["quality_estimate", "quality_kind"].into_iter().filter(|_| scored));
     csv.write_record(header)?;
     for row in rows {
         let similarity = optional(row.similarity_to_prompt.map(|similarity| format!("{similarity:.6}")));
-        csv.write_record(request(row, names).into_iter().chain(measured.then_some(similarity)))?;
+        let value = optional(row.quality.map(|(value, _)| format!("{value:.4}")));
+        let kind = row.quality.map_or("", |(_, kind)| kind.word());
+        let quality = [value, kind.to_owned()].into_iter().filter(|_| scored);
+        csv.write_record(request(row, names).into_iter().chain(measured.then_some(similarity)).chain(quality))?;
     }
     csv.flush()
 }

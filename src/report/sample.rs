@@ -94,6 +94,7 @@ pub(crate) fn comparison() -> Comparison {
         notes: vec!["Made up for tests.".into()],
         scenario_toml: "name = \"sample\"\n".into(),
         published: BTreeMap::new(),
+        capacities: None,
         versions: vec![("modm".into(), "0.1.0".into())],
     }
 }

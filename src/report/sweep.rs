@@ -17,6 +17,8 @@ pub struct Sweep {
     pub rows: Vec<SweepRow>,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
+    /// Further sentences: what the profile lacks.
+    pub notes: Vec<String>,
     /// The scenario.
     pub scenario_toml: String,
 }
@@ -73,28 +75,27 @@ impl Sweep {
             html::write_figures(page, figures)?;
         }
         let cells = table::sweep_cells(&self.keys, &self.rows);
-        html::write_table_of(page, "Combinations", &cells, self.footnote(), "sweep.csv")?;
-        if !self.stand_ins.is_empty() {
+        html::write_table_of(page, "Combinations", &cells, &self.footnote(), "sweep.csv")?;
+        let notes = [self.stand_ins.as_slice(), self.notes.as_slice()].concat();
+        if !notes.is_empty() {
             page.push_str("<h2>What this rests on</h2>\n");
-            html::write_list(page, "notes", &self.stand_ins)?;
+            html::write_list(page, "notes", &notes)?;
         }
         html::write_scenario(page, &self.scenario_toml)?;
         html::write_definitions(page, "What the measures mean", measures::DEFINITIONS)?;
         html::write_end(page)
     }
 
-    fn footnote(&self) -> &'static str {
-        table::growing_footnote(self.rows.iter().any(|row| row.growing))
+    fn footnote(&self) -> String {
+        table::sweep_footnote(&self.rows)
     }
 
     fn markdown(&self) -> String {
         let (titles, rows) = table::sweep_cells(&self.keys, &self.rows);
         let mut text = format!("{}\n\n{}", self.sentence(), table::markdown_table(&titles, &rows));
-        if !self.footnote().is_empty() {
-            text.extend(["\n\\", self.footnote(), "\n"]);
-        }
+        text.push_str(&table::markdown_footnote(&self.footnote()));
         text.push('\n');
-        for note in &self.stand_ins {
+        for note in self.stand_ins.iter().chain(&self.notes) {
             text.extend(["- ", note, "\n"]);
         }
         text

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::verdict::Verdict;
-use super::{Comparison, SweepRow, attainment_at, saturation};
+use super::{Comparison, SweepRow, attainment_at, capacity, quality, saturation};
 use crate::metrics::summary::Summary;
+use crate::published::Published;
 
 /// A measure's cell for a variant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +27,8 @@ pub(super) struct Column {
     pub(super) cells: Vec<Cell>,
     /// Whether the value depends on how long a saturated trace is.
     pub(super) of_waiting: bool,
+    /// Title of the column that a plain table has for the ratios to the baseline.
+    ratios: Option<&'static str>,
 }
 
 /// All measures of all variants.
@@ -43,7 +46,17 @@ enum Unit {
     /// A share, shown in per cent.
     Share,
     Count,
+    /// Points of `CLIPScore`.
+    Points,
+    /// Cosine of two embeddings.
+    Cosine,
 }
+
+/// Title of the column of mean qualities.
+const QUALITY: &str = "quality";
+
+/// Title of the column of shares of images by model.
+const DRAWN_BY: &str = "images drawn by";
 
 type Measure<'a> = Box<dyn Fn(&Summary) -> Option<f64> + 'a>;
 
@@ -63,6 +76,10 @@ fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
             Box::new(move |summary| attainment_at(summary, multiple)),
         ));
     }
+    measures.push((QUALITY.into(), Unit::Points, false, Box::new(quality::clip)));
+    measures.push(("kept".into(), Unit::Share, false, Box::new(|summary| summary.quality_kept)));
+    let similarity = |summary: &Summary| summary.quality.measures.get("similarity").copied();
+    measures.push(("similarity (measured)".into(), Unit::Cosine, false, Box::new(similarity)));
     measures.push(("GPU s/req".into(), Unit::Number, false, Box::new(|summary| summary.serving_gpu_s_per_request)));
     measures.push(("loads".into(), Unit::Count, false, Box::new(|summary| Some(summary.model_loads as f64))));
     measures.push((
@@ -105,27 +122,40 @@ impl Grid {
         let variants = comparison.variants();
         let saturated: Vec<bool> =
             variants.iter().map(|v| comparison.runs_of(v).any(saturation::still_growing)).collect();
-        let columns = measures(comparison)
+        let has_capacity = comparison.capacities.is_some();
+        let columns = measures(comparison).into_iter().filter_map(|(title, unit, of_waiting, measure)| {
+            let estimates: Vec<_> = variants.iter().map(|v| comparison.estimate(v, &measure)).collect();
+            let widest = estimates.iter().flatten().map(|e| e.mean.abs()).max_by(f64::total_cmp)?;
+            let decimals = unit.decimals(widest);
+            let cells = variants.iter().zip(&estimates).enumerate().map(|(row, (variant, estimate))| {
+                // Of waiting times that depend on the trace's length a ratio says nothing.
+                let means_something = row > 0 && !(of_waiting && (saturated[0] || saturated[row]));
+                let ratio =
+                    (unit == Unit::Number && means_something).then(|| comparison.ratio(variant, &measure)).flatten();
+                Cell {
+                    text: estimate.map_or_else(|| "–".into(), |estimate| unit.show(estimate.mean, decimals)),
+                    plus_minus: estimate.and_then(|e| e.half_width).map(|half| unit.plus_minus(half, decimals)),
+                    ratio: ratio.map(|ratio| format!("{:.2}x", ratio.mean)),
+                }
+            });
+            let ratios = (title == "steady/min").then_some(if has_capacity { "steady ratio" } else { "ratio" });
+            Some(Column { title, cells: cells.collect(), of_waiting, ratios })
+        });
+        let mut columns: Vec<Column> = capacity_columns(comparison, &variants)
             .into_iter()
-            .filter_map(|(title, unit, of_waiting, measure)| {
-                let estimates: Vec<_> = variants.iter().map(|v| comparison.estimate(v, &measure)).collect();
-                let widest = estimates.iter().flatten().map(|e| e.mean.abs()).max_by(f64::total_cmp)?;
-                let decimals = unit.decimals(widest);
-                let cells = variants.iter().zip(&estimates).enumerate().map(|(row, (variant, estimate))| {
-                    // Of waiting times that depend on the trace's length a ratio says nothing.
-                    let means_something = row > 0 && !(of_waiting && (saturated[0] || saturated[row]));
-                    let ratio = (unit == Unit::Number && means_something)
-                        .then(|| comparison.ratio(variant, &measure))
-                        .flatten();
-                    Cell {
-                        text: estimate.map_or_else(|| "–".into(), |estimate| unit.show(estimate.mean, decimals)),
-                        plus_minus: estimate.and_then(|e| e.half_width).map(|half| unit.plus_minus(half, decimals)),
-                        ratio: ratio.map(|ratio| format!("{:.2}x", ratio.mean)),
-                    }
-                });
-                Some(Column { title, cells: cells.collect(), of_waiting })
-            })
+            .chain(columns)
+            .chain(drawn_by(comparison, &variants))
             .collect();
+        if let Some(at) = columns.iter().position(|column| column.title == QUALITY) {
+            for (cell, variant) in columns[at].cells.iter_mut().zip(&variants) {
+                cell.text
+                    .extend(quality::kind_of(comparison, variant).map(|kind| format!(" {}", quality::short(kind))));
+            }
+            let known = published(comparison, "published", |known| known.quality.map(|value| format!("{value:.2}")));
+            if let Some(column) = known {
+                columns.insert(at + 1, column);
+            }
+        }
         Self { variants: variants.into_iter().map(str::to_owned).collect(), saturated, columns }
     }
 
@@ -147,19 +177,59 @@ impl Grid {
                 let plus_minus = column.cells[row].plus_minus.as_ref();
                 cells.push(plus_minus.map_or_else(|| value.clone(), |half| format!("{value} {half}")));
             }
-            if column.title == "steady/min" && self.variants.len() > 1 {
-                titles.push("ratio".to_owned());
-                for (cells, cell) in rows.iter_mut().zip(&column.cells) {
-                    cells.push(cell.ratio.clone().unwrap_or_else(|| "1".into()));
+            if let Some(title) = column.ratios.filter(|_| self.variants.len() > 1) {
+                titles.push(title.to_owned());
+                for (row, (cells, cell)) in rows.iter_mut().zip(&column.cells).enumerate() {
+                    let none = if row == 0 { "1" } else { "–" };
+                    cells.push(cell.ratio.clone().unwrap_or_else(|| none.into()));
                 }
             }
         }
         (titles, rows)
     }
 
-    pub(super) fn footnote(&self) -> &'static str {
-        growing_footnote(self.saturated.contains(&true))
+    pub(super) fn footnote(&self) -> String {
+        let quality = if self.columns.iter().any(|column| column.title == QUALITY) { quality::FOOTNOTE } else { "" };
+        format!("{}{quality}", growing_footnote(self.saturated.contains(&true)))
     }
+}
+
+/// The columns of capacities, and what was published of their ratios.
+fn capacity_columns(comparison: &Comparison, variants: &[&str]) -> Vec<Column> {
+    let Some(capacities) = &comparison.capacities else { return Vec::new() };
+    let cell = |(row, variant): (usize, &&str)| Cell {
+        text: capacity::rate_cell(capacities, variant),
+        plus_minus: capacity::rate(capacities, variant)
+            .and_then(|rate| rate.half_width)
+            .map(|half| Unit::Number.plus_minus(half, 2)),
+        ratio: (row > 0).then(|| capacity::ratio_cell(capacities, variant)),
+    };
+    let cells = variants.iter().enumerate().map(cell).collect();
+    let title = "capacity/min".to_owned();
+    let ratio = |known: &Published| known.throughput_ratio.map(|ratio| format!("{ratio}x"));
+    let own = Column { title, cells, of_waiting: false, ratios: Some("ratio") };
+    std::iter::once(own).chain(published(comparison, "published ratio", ratio)).collect()
+}
+
+/// A column of published values, behind what they are to be compared with; `None` of nothing.
+fn published(comparison: &Comparison, title: &str, value: impl Fn(&Published) -> Option<String>) -> Option<Column> {
+    let cell = |variant: &&str| comparison.published.get(*variant).and_then(&value);
+    let variants = comparison.variants();
+    let cells: Vec<Option<String>> = variants.iter().map(cell).collect();
+    let any = cells.iter().any(Option::is_some);
+    let cell = |text: Option<String>| Cell { text: text.unwrap_or_else(|| "–".into()), ..Cell::default() };
+    let title = title.to_owned();
+    any.then(|| Column { title, cells: cells.into_iter().map(cell).collect(), of_waiting: false, ratios: None })
+}
+
+/// The column of what drew the images, where there are models to tell apart.
+fn drawn_by(comparison: &Comparison, variants: &[&str]) -> Option<Column> {
+    let drawn = |variant: &&str| quality::images_by_model(comparison.runs_of(variant).map(|run| &run.summary));
+    let cell = |text: Option<String>| Cell { text: text.unwrap_or_else(|| "–".into()), ..Cell::default() };
+    let drawn: Vec<Option<String>> = variants.iter().map(drawn).collect();
+    let title = DRAWN_BY.to_owned();
+    let any = drawn.iter().any(Option::is_some);
+    any.then(|| Column { title, cells: drawn.into_iter().map(cell).collect(), of_waiting: false, ratios: None })
 }
 
 /// What a star says.
@@ -176,6 +246,8 @@ impl Unit {
         match self {
             Self::Count => 0,
             Self::Share => 1,
+            Self::Points => 2,
+            Self::Cosine => 3,
             Self::Number if widest >= 1000.0 => 0,
             Self::Number if widest >= 100.0 => 1,
             Self::Number if widest >= 0.1 => 2,
@@ -186,7 +258,7 @@ impl Unit {
     fn show(self, value: f64, decimals: usize) -> String {
         match self {
             Self::Share => format!("{:.decimals$}%", value * 100.0),
-            Self::Number | Self::Count => format!("{value:.decimals$}"),
+            Self::Number | Self::Count | Self::Points | Self::Cosine => format!("{value:.decimals$}"),
         }
     }
 
@@ -226,13 +298,15 @@ pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
         text.extend([&table, "\n"]);
         rows = &rows[most.unwrap_or(1)..];
     }
-    text + grid.footnote()
+    text + &grid.footnote()
 }
 
 /// What a table of a sweep shows of a run, by the names that `sweep.csv` has; it has the rest.
-const OF_SWEEP: [(&str, &str, Unit); 6] = [
+const OF_SWEEP: [(&str, &str, Unit); 8] = [
     ("throughput_per_min", "req/min", Unit::Number),
     ("hit_rate", "hit rate", Unit::Share),
+    ("quality.clip", QUALITY, Unit::Points),
+    ("quality_kept", "kept", Unit::Share),
     ("latency_s.mean", "mean s", Unit::Number),
     ("latency_s.p99", "p99 s", Unit::Number),
     ("serving_gpu_s_per_request", "GPU s/req", Unit::Number),
@@ -250,7 +324,19 @@ pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> St
     let table = plain_table(&titles, &cells, width);
     let rest = rows.len().saturating_sub(MOST_ROWS);
     let rest = if rest > 0 { format!("and {rest} more, in the table's file\n") } else { String::new() };
-    format!("{table}\n{rest}{}", growing_footnote(rows.iter().any(|row| row.growing)))
+    format!("{table}\n{rest}{}", sweep_footnote(rows))
+}
+
+/// Footnotes of a sweep's table.
+pub(super) fn sweep_footnote(rows: &[SweepRow]) -> String {
+    let quality = if rows.iter().any(|row| quality::kind(&row.summary).is_some()) { quality::FOOTNOTE } else { "" };
+    format!("{}{quality}", growing_footnote(rows.iter().any(|row| row.growing)))
+}
+
+/// Footnotes as paragraphs of Markdown; a star at the beginning of one would make a list of it.
+pub(super) fn markdown_footnote(footnote: &str) -> String {
+    let escape = |line: &str| if line.starts_with('*') { "\\" } else { "" };
+    footnote.lines().flat_map(|line| ["\n", escape(line), line, "\n"]).collect()
 }
 
 /// Titles and rows of a sweep's table; what depends on how long a saturated trace is carries a star.
@@ -268,14 +354,22 @@ pub(super) fn sweep_cells(keys: &[String], rows: &[SweepRow]) -> (Vec<String>, V
     let widest = |name: &String| {
         flat.iter().filter_map(|values| values.get(name)).fold(0.0, |most: f64, value| most.max(value.abs()))
     };
-    let titles: Vec<String> = keys.iter().cloned().chain(columns.iter().map(|(_, title, _)| title.clone())).collect();
-    let shown = rows.iter().zip(&flat).map(|(row, values)| {
+    let drawn = rows.iter().map(|row| quality::images_by_model(std::iter::once(&row.summary)));
+    let drawn: Vec<Option<String>> = drawn.collect();
+    let has_drawn = drawn.iter().any(Option::is_some);
+    let last = has_drawn.then(|| DRAWN_BY.to_owned());
+    let titles = columns.iter().map(|(_, title, _)| title.clone());
+    let titles: Vec<String> = keys.iter().cloned().chain(titles).chain(last).collect();
+    let shown = rows.iter().zip(&flat).zip(drawn).map(|((row, values), drawn)| {
         let cells = columns.iter().map(|(name, _, unit)| {
             let star = if row.growing && (name.starts_with("latency_s") || name.starts_with("slo")) { "*" } else { "" };
-            let shown = |value: &f64| format!("{}{star}", unit.show(*value, unit.decimals(widest(name))));
+            let kind = quality::kind(&row.summary).filter(|_| name == "quality.clip").map(quality::short);
+            let kind = kind.map(|kind| format!(" {kind}")).unwrap_or_default();
+            let shown = |value: &f64| format!("{}{star}{kind}", unit.show(*value, unit.decimals(widest(name))));
             values.get(name).map_or_else(|| "–".to_owned(), shown)
         });
-        row.values.iter().cloned().chain(cells).collect()
+        let drawn = has_drawn.then(|| drawn.unwrap_or_else(|| "–".to_owned()));
+        row.values.iter().cloned().chain(cells).chain(drawn).collect()
     });
     let shown = shown.collect();
     (titles, shown)
@@ -287,9 +381,7 @@ pub fn markdown(comparison: &Comparison) -> String {
     let grid = Grid::new(comparison);
     let (titles, rows) = grid.rows();
     let mut text = markdown_table(&titles, &rows);
-    if !grid.footnote().is_empty() {
-        text.extend(["\n\\", grid.footnote()]);
-    }
+    text.push_str(&markdown_footnote(&grid.footnote()));
     text
 }
 

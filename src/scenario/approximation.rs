@@ -14,8 +14,10 @@ use crate::scheduler::routing::{Bounds, Level, Levels, System};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApproximationSection {
-    /// What hits by `system.bounds` keep of the large model's quality; the default is the paper's alpha.
-    pub quality: f64,
+    /// Share of the large model's quality that hits by `system.bounds` are assumed to keep; the default is the paper's
+    /// alpha. It steers the levels. It is not the quality of docs/semantics.md, section 7, that results report.
+    #[serde(alias = "quality")]
+    pub assumed_quality: f64,
     /// What the mean of all images never falls below, counting 1 for the large model's.
     pub floor: f64,
     /// What so many of the large model's images save is saved up at most, to be spent under load.
@@ -30,15 +32,16 @@ pub struct ApproximationSection {
 pub struct LevelSection {
     /// Requests waiting for each worker from which it is entered; it is left at less than half of that.
     pub from: f64,
-    /// What its hits keep of the large model's quality.
-    pub quality: f64,
+    /// Share of the large model's quality that its hits are assumed to keep.
+    #[serde(alias = "quality")]
+    pub assumed_quality: f64,
     /// As `system.bounds`.
     pub bounds: Vec<(f64, u32)>,
 }
 
 impl Default for ApproximationSection {
     fn default() -> Self {
-        Self { quality: 0.95, floor: 0.95, memory: 1000, level: Vec::new() }
+        Self { assumed_quality: 0.95, floor: 0.95, memory: 1000, level: Vec::new() }
     }
 }
 
@@ -55,20 +58,20 @@ impl Scenario {
         if self.further().is_empty() {
             return Levels::always(usual);
         }
-        let first = Level { from: 0.0, quality: section.quality, bounds: usual };
+        let first = Level { from: 0.0, quality: section.assumed_quality, bounds: usual };
         let level = |own: &LevelSection| Level {
             from: own.from,
-            quality: own.quality,
+            quality: own.assumed_quality,
             bounds: Bounds::at_or_above(&own.bounds),
         };
         let levels = std::iter::once(first).chain(self.further().iter().map(level));
         Levels::new(levels.collect(), section.floor, section.memory)
     }
 
-    /// What hits keep of the large model's quality by level; empty without levels.
-    pub fn kept_quality(&self) -> Vec<f64> {
-        let usual = (!self.further().is_empty()).then_some(self.approximation.quality);
-        usual.into_iter().chain(self.further().iter().map(|level| level.quality)).collect()
+    /// Share of the large model's quality that hits are assumed to keep, by level; empty without levels.
+    pub fn assumed_quality(&self) -> Vec<f64> {
+        let usual = (!self.further().is_empty()).then_some(self.approximation.assumed_quality);
+        usual.into_iter().chain(self.further().iter().map(|level| level.assumed_quality)).collect()
     }
 
     /// The bounds in force, and those of the levels beyond.
@@ -90,7 +93,7 @@ impl Scenario {
     pub(super) fn check_approximation(&self, file: &Path) -> Result<(), InputError> {
         let section = &self.approximation;
         let share = "expected a share from 0 to 1";
-        for (key, value) in [("quality", section.quality), ("floor", section.floor)] {
+        for (key, value) in [("assumed_quality", section.assumed_quality), ("floor", section.floor)] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(InputError::new(file, share).value(format!("approximation.{key}"), value));
             }
@@ -98,9 +101,11 @@ impl Scenario {
         if section.level.is_empty() {
             return Ok(());
         }
-        if section.floor > section.quality {
-            let message =
-                format!("expected at most approximation.quality = {}, or no hit could be served", section.quality);
+        if section.floor > section.assumed_quality {
+            let message = format!(
+                "expected at most approximation.assumed_quality = {}, or no hit could be served",
+                section.assumed_quality
+            );
             return Err(InputError::new(file, message).value("approximation.floor", section.floor));
         }
         let mut before = 0.0;
@@ -111,8 +116,8 @@ impl Scenario {
                 return Err(InputError::new(file, accepted).value(key("from"), level.from));
             }
             before = level.from;
-            if !(0.0..=1.0).contains(&level.quality) {
-                return Err(InputError::new(file, share).value(key("quality"), level.quality));
+            if !(0.0..=1.0).contains(&level.assumed_quality) {
+                return Err(InputError::new(file, share).value(key("assumed_quality"), level.assumed_quality));
             }
             bounds(file, &key("bounds"), &level.bounds, self.models.steps, "")?;
         }

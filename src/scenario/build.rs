@@ -291,7 +291,11 @@ impl Scenario {
         Simulated::new(Settings {
             latency,
             gpus: self.gpus(),
-            prompts: trace.prompt_embeddings().filter(|_| storage != Storage::None).cloned(),
+            prompts: match storage {
+                Storage::None => None,
+                Storage::ByImage => trace.prompt_embeddings().cloned(),
+                Storage::ByPrompt(_) => trace.text_embeddings().cloned(),
+            },
             images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
             confidences: inputs.confidences.clone(),
             faults: self.spells(),

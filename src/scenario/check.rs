@@ -214,7 +214,7 @@ fn check_cache(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
 fn check_hits(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     let keys = [
         ("near_miss", scenario.metrics.near_miss, "expected a similarity from 0 to 1"),
-        ("false_hit", scenario.metrics.false_hit, "expected a share from 0 to 1"),
+        ("false_hit_similarity", scenario.metrics.false_hit_similarity, "expected a share from 0 to 1"),
     ];
     match keys.iter().find(|(_, value, _)| !(0.0..=1.0).contains(value)) {
         Some((key, value, accepted)) => Err(InputError::new(file, *accepted).value(format!("metrics.{key}"), value)),

@@ -8,7 +8,7 @@ use super::{Scenario, Searched};
 use crate::cache::Tenancy;
 use crate::confidence::Confidences;
 use crate::embedding::EmbeddingMatrix;
-use crate::encoder::{TextEncoder, hashed, picture};
+use crate::encoder::TextEncoder;
 use crate::input::{InputError, sha256, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
@@ -59,6 +59,8 @@ pub struct Inputs {
     pub profile: Arc<Profile>,
     /// Measured quality: (model, skipped steps, measure, value).
     pub quality: Vec<(ModelId, u32, String, f64)>,
+    /// Own scores by model: (measure, value) of images made without a cache.
+    pub own_quality: Vec<Vec<(String, f64)>>,
     /// The profile's file, if it has one.
     pub files: Vec<Fingerprint>,
     /// How tenants share the cache.
@@ -154,16 +156,19 @@ impl TraceInputs {
                 return Err(InputError::new(file, way_out.to_lowercase()).key("trace.prompt_embeddings"));
             };
             let prompts: Vec<&str> = column.iter().collect();
-            self.stand_ins.push(hashed::STAND_IN.to_owned());
+            self.stand_ins.push(scenario.encoder.label());
             TextEncoder::fit(&scenario.encoder, &prompts).encode_all(&prompts)
         };
         let embeddings = if let Some(images) = own.images {
-            Embeddings { prompts: Some(prompts), images: Some(images), warm: own.warm }
+            Embeddings { prompts: Some(prompts), texts: None, images: Some(images), warm: own.warm }
+        } else if own.warm.is_some() {
+            // No stand-in would be in the space of what is cached; systems that compare prompts need none.
+            Embeddings { prompts: Some(prompts), texts: None, images: None, warm: own.warm }
         } else {
-            self.stand_ins.push(picture::STAND_IN.to_owned());
+            self.stand_ins.push(scenario.image_model.label());
             let pictures = scenario.image_model.pictures(&prompts, scenario.seed);
-            let warm = own.warm.map(|warm| scenario.image_model.padded(&warm));
-            Embeddings { prompts: Some(pictures.prompts), images: Some(pictures.images), warm }
+            let (texts, images) = (Some(prompts), Some(pictures.images));
+            Embeddings { prompts: Some(pictures.prompts), texts, images, warm: None }
         };
         self.trace = std::mem::take(&mut self.trace).with_embeddings(embeddings);
         Ok(())
@@ -187,7 +192,7 @@ impl TraceInputs {
         }
         let rows: Vec<u32> = (0..count as u32).collect();
         self.warm_images = self.trace.image_embeddings().map(|matrix| matrix.select(&rows));
-        self.warm_prompts = self.trace.prompt_embeddings().map(|matrix| matrix.select(&rows));
+        self.warm_prompts = self.trace.text_embeddings().map(|matrix| matrix.select(&rows));
         let size = |row: usize| self.image_bytes.as_ref().map(|bytes| bytes[row]);
         self.warm_rows = (0..count).map(|row| (self.trace.tenant(row), size(row))).collect();
         self.image_bytes = self.image_bytes.as_ref().map(|bytes| bytes[count..].into());
@@ -206,6 +211,12 @@ impl TraceInputs {
     #[must_use]
     pub fn stretched(&self, factor: f64) -> Self {
         Self { trace: self.trace.stretched(factor), searched: Searched::passing(), ..self.clone() }
+    }
+
+    /// The same requests at so many times the rate. Searches that were done stay: what is similar does not depend on time.
+    #[must_use]
+    pub fn at_rate(&self, factor: f64) -> Self {
+        Self { trace: self.trace.stretched(1.0 / factor), searched: self.searched.shared(), ..self.clone() }
     }
 
     /// The same with the trace resampled by blocks of time.
@@ -252,10 +263,21 @@ impl Inputs {
             files.extend(read);
             confidences
         });
+        let own = trace.trace.embeddings();
+        let lacks_images = own.prompts.is_some() && own.warm.is_some() && own.images.is_none();
+        if scenario.system.policy == System::Modm && lacks_images {
+            let way_out = "is needed: stand-ins for images would not be in the space of trace.warm_images";
+            return Err(InputError::new(file, way_out).key("trace.image_embeddings"));
+        }
         let quality = profile.quality.iter().filter_map(|row| {
             let model = models.iter().position(|name| *name == row.model)?;
             Some((ModelId(model as u16), row.skipped_steps, row.measure.clone(), row.value))
         });
+        let own_quality = models.iter().map(|model| {
+            let rows = profile.own_quality.iter().filter(|row| row.model == *model);
+            rows.map(|row| (row.measure.clone(), row.value)).collect()
+        });
+        let own_quality = own_quality.collect();
         let tenancy = scenario.tenancy(&trace.trace, file)?;
         let terms = scenario.terms(&trace.trace, file)?;
         let by_bytes = scenario.capacity_bytes().filter(|_| Self::retrieves(scenario.system.policy));
@@ -263,7 +285,16 @@ impl Inputs {
             let way_out = "needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes";
             return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
         }
-        Ok(Self { trace, quality: quality.collect(), profile: Arc::new(selected), files, tenancy, terms, confidences })
+        Ok(Self {
+            trace,
+            quality: quality.collect(),
+            own_quality,
+            profile: Arc::new(selected),
+            files,
+            tenancy,
+            terms,
+            confidences,
+        })
     }
 
     /// Whether a system looks anything up.

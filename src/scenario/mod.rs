@@ -274,9 +274,10 @@ pub struct MetricsSection {
     pub window_s: f64,
     /// A miss is a near one if its nearest entry is below the lowest bound by no more than this.
     pub near_miss: f64,
-    /// A hit is false if its picture is less similar to its prompt than this share of the misses' mean; the default is
-    /// the paper's alpha.
-    pub false_hit: f64,
+    /// A hit is false if the similarity of its picture to its prompt, as the encoder of a live run has it, is below this
+    /// share of the misses' mean; the default is the paper's alpha. It is not the quality of docs/semantics.md, section 7.
+    #[serde(alias = "false_hit")]
+    pub false_hit_similarity: f64,
 }
 
 /// `[[variant]]`: a name and what it sets.
@@ -346,7 +347,7 @@ impl Default for SloSection {
 
 impl Default for MetricsSection {
     fn default() -> Self {
-        Self { warmup_s: 0.0, window_s: 60.0, near_miss: 0.01, false_hit: 0.95 }
+        Self { warmup_s: 0.0, window_s: 60.0, near_miss: 0.01, false_hit_similarity: 0.95 }
     }
 }
 

@@ -61,6 +61,17 @@ impl Searched {
         Self { passing: true, ..Self::default() }
     }
 
+    /// The same searches, for a trace that differs in times alone.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self {
+            images: Mutex::new(lock(&self.images).clone()),
+            prompts: Mutex::new(lock(&self.prompts).clone()),
+            passing: self.passing,
+            uses: Mutex::new(lock(&self.uses).clone()),
+        }
+    }
+
     /// A search, if it has been done.
     pub fn get(&self, what: LookedUp) -> Option<Arc<Ahead>> {
         self.of(what).clone()
@@ -85,10 +96,9 @@ const QUICKER: u64 = 4;
 impl TraceInputs {
     /// What prompts are looked up among, if the trace has it.
     fn history(&self, what: LookedUp) -> Option<(&EmbeddingMatrix, History)> {
-        let prompts = self.trace.prompt_embeddings()?;
-        let (rows, warm) = match what {
-            LookedUp::Images => (self.trace.image_embeddings()?, &self.warm_images),
-            LookedUp::Prompts => (prompts, &self.warm_prompts),
+        let (prompts, rows, warm) = match what {
+            LookedUp::Images => (self.trace.prompt_embeddings()?, self.trace.image_embeddings()?, &self.warm_images),
+            LookedUp::Prompts => (self.trace.text_embeddings()?, self.trace.text_embeddings()?, &self.warm_prompts),
         };
         Some((prompts, History { warm: warm.clone(), rows: rows.clone() }))
     }

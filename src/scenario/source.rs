@@ -36,6 +36,12 @@ const TABLES: [&str; 23] = [
     "variant.*.published",
 ];
 
+/// Keys that scenarios had once, and what takes their place.
+const REPLACED: [(&str, &str); 1] = [(
+    "image_model.dimension",
+    "was replaced by image_model.noise_dimension: the components of a similarity's chance part (256 is fitted)",
+)];
+
 /// Origin of a variant's overrides, up to its name.
 const VARIANT: &str = "variant \"";
 /// Origin of overrides of the command line.
@@ -121,6 +127,12 @@ impl Source {
         let mut notes = Vec::new();
         for layer in overrides.chunk_by(|one, next| one.origin == next.origin) {
             notes.extend(apply_layer(&mut table, layer)?);
+        }
+        for (key, way_out) in REPLACED {
+            if let Some(value) = input::toml::look_up(&table, key) {
+                let error = InputError::new(&self.file, way_out).value(key, input::toml::written(value));
+                return Err(self.place(error, overrides));
+            }
         }
         let placed = |error| self.place(error, overrides);
         let mut scenario: Scenario = input::toml::settings(&table, &TABLES, &self.file).map_err(placed)?;

@@ -60,6 +60,8 @@ pub struct Columns {
 pub struct Embeddings {
     /// Of each request's prompt.
     pub prompts: Option<EmbeddingMatrix>,
+    /// Of each request's prompt where prompts are compared with each other; `prompts` if absent. May have another dimension.
+    pub texts: Option<EmbeddingMatrix>,
     /// Of the image each request would produce.
     pub images: Option<EmbeddingMatrix>,
     /// What is cached before the first request, oldest first.
@@ -90,7 +92,7 @@ impl Trace {
     /// If a matrix has not a row a request, or the dimensions differ.
     #[must_use]
     pub fn with_embeddings(mut self, embeddings: Embeddings) -> Self {
-        let rowwise = [&embeddings.prompts, &embeddings.images];
+        let rowwise = [&embeddings.prompts, &embeddings.texts, &embeddings.images];
         assert!(rowwise.into_iter().flatten().all(|matrix| matrix.rows() == self.len()));
         let all = [&embeddings.prompts, &embeddings.images, &embeddings.warm];
         let dimension = |matrix: &EmbeddingMatrix| matrix.dimension();
@@ -162,6 +164,11 @@ impl Trace {
     /// Of each request's prompt.
     pub const fn prompt_embeddings(&self) -> Option<&EmbeddingMatrix> {
         self.embeddings.prompts.as_ref()
+    }
+
+    /// Of each request's prompt where prompts are compared with each other.
+    pub fn text_embeddings(&self) -> Option<&EmbeddingMatrix> {
+        self.embeddings.texts.as_ref().or_else(|| self.prompt_embeddings())
     }
 
     /// Of the image each request would produce.

@@ -56,7 +56,7 @@ fn read_embeddings(files: &TraceFiles, requests: usize) -> Result<Embeddings, In
         *slot = Some(matrix);
     }
     let [prompts, images, warm] = matrices;
-    Ok(Embeddings { prompts, images, warm })
+    Ok(Embeddings { prompts, texts: None, images, warm })
 }
 
 /// Whether rows must be in order of arrival.

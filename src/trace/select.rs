@@ -40,6 +40,7 @@ impl Trace {
         };
         Self::new(columns).with_embeddings(Embeddings {
             prompts: self.embeddings.prompts.as_ref().map(|matrix| matrix.select(rows)),
+            texts: self.embeddings.texts.as_ref().map(|matrix| matrix.select(rows)),
             images: self.embeddings.images.as_ref().map(|matrix| matrix.select(rows)),
             warm: self.embeddings.warm.clone(),
         })

@@ -75,6 +75,28 @@ fn compare() {
 }
 
 #[test]
+fn capacity() {
+    let folder = Folder::new();
+    let start = ["capacity", "scenario.toml", "--out", "results", "--quiet"];
+    let with = |flags: &[&'static str]| [&start, flags].concat();
+    let number = "expected a number above 0, at most 1000000";
+    let usage = |flag: &str, value: &str, part: &str| {
+        let joined = format!("{flag}={value}");
+        folder.usage_error(&[&start[..], &[joined.as_str()]].concat(), part)
+    };
+    for flag in ["--slo", "--slo-s", "--up-to"] {
+        all(["0", "-1", "x", "nan", "inf"].map(|value| usage(flag, value, number)));
+    }
+    all(["0", "-0.1", "1.01", "x", "nan"]
+        .map(|value| usage("--attainment", value, "expected a share above 0, at most 1")));
+    all([
+        folder.usage_error(&with(&["--slo", "2", "--slo-s", "100"]), "cannot be used with"),
+        folder.usage_error(&with(&["--seeds", "0"]), "expected a whole number from 1 to 1000"),
+        folder.refusal(&with(&["--variants", "x"]), "the command line: --variants = x: expected some of one, two"),
+    ]);
+}
+
+#[test]
 fn generate() {
     let folder = Folder::new();
     let start = ["trace", "generate", "--out", "results"];

@@ -78,7 +78,11 @@ fn traces() {
         works(&spoiled("requests.csv", "arrival_s,deadline_s\n0,0\n1,0\n315360000,315360000\n"), "scenario.toml", &[]),
         works(&folder, "made.toml", &["trace.synthetic.arrivals={process=\"diurnal\",amplitude=1,period_s=1e-9}"]),
         works(&folder, "made.toml", &["trace.synthetic.arrivals={process=\"constant\",rate_per_min=1e9}"]),
-        works(&folder, "made.toml", &["encoder.dimension=4096", "image_model.dimension=4096"]),
+        works(
+            &folder,
+            "made.toml",
+            &["encoder.dimension=4096", "image_model.noise_dimension=4096", "image_model.noise=0.01"],
+        ),
     ]);
     all([folder.success(&[
         "compare",

@@ -59,7 +59,7 @@ multiples = [2.0, 4.0]
 warmup_s = 0.0
 window_s = 60.0
 near_miss = 0.01
-false_hit = 0.95
+false_hit_similarity = 0.95
 [encoder]
 dimension = 64
 background = 0.5
@@ -69,7 +69,7 @@ character_share = 0.2
 [image_model]
 own_similarity = 0.2855
 own_similarity_deviation = 0.02
-dimension = 16
+noise_dimension = 16
 [[variant]]
 name = "one"
 [[variant]]
@@ -120,10 +120,10 @@ confidences = "confidences.csv"
 column = "light"
 shape = [1.0, 1.0]
 [approximation]
-quality = 0.95
+assumed_quality = 0.95
 floor = 0.9
 memory = 100
-level = [{ from = 1.0, quality = 0.85, bounds = [[0.2, 10]] }]
+level = [{ from = 1.0, assumed_quality = 0.85, bounds = [[0.2, 10]] }]
 [faults]
 events = [{ at_s = 1, for_s = 2, what = "slow", workers = [0], factor = 2.0 }]
 [serve]
@@ -159,6 +159,7 @@ session_requests = 6
 repeats = 0.3
 variation = 0.1
 word_exponent = 0.7
+own_words = 1
 tenants = 2
 tenant_exponent = 1
 [cluster]

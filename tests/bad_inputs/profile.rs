@@ -96,7 +96,7 @@ fn rows_and_keys() {
         (format!("{PROFILE}colour = 1\n"), ":46: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
         (
             format!("colour = 1\n{PROFILE}"),
-            ":1: colour = 1: is not a key here: expected one of source, service, gpu, encoding, measurement, quality",
+            ":1: colour = 1: is not a key here: expected one of source, service, gpu, encoding, measurement, quality, own_quality",
         ),
         (
             PROFILE.replacen("gpu = \"gpu\"", "gpu = \"other\"", 1),

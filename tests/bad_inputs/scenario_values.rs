@@ -195,15 +195,15 @@ cascade.confidences = 5: expected a path in quotes
 cascade.column = 5: expected text in quotes
 cascade.shape = [0.0, 1.0] => cascade.shape = [0, 1]: expected two numbers from 0.001 to 1000
 cascade.shape = 5: expected a pair: [number, number]
-approximation.quality = 2: expected a share from 0 to 1
+approximation.assumed_quality = 2: expected a share from 0 to 1
 approximation.floor = -1: expected a share from 0 to 1
-approximation.floor = 0.97: expected at most approximation.quality = 0.95, or no hit could be served
+approximation.floor = 0.97: expected at most approximation.assumed_quality = 0.95, or no hit could be served
 approximation.memory = -1: expected a whole number from 0 to 4294967295
 approximation.level = 5: expected an array: [ ... ]
-approximation.level = [{ from = 0, quality = 0.9, bounds = [[0.2, 5]] }] => approximation.level.0.from = 0: expected rising numbers of requests for each worker, above 0
-approximation.level = [{ from = 1, quality = 2, bounds = [[0.2, 5]] }] => approximation.level.0.quality = 2: expected a share from 0 to 1
-approximation.level = [{ from = 1, quality = 0.9, bounds = [] }] => approximation.level.0.bounds = []: expected at least one [similarity, skipped steps]
-approximation.level = [{ from = 1, quality = 0.9, bounds = [[0.2, 50]] }] => approximation.level.0.bounds.0 = [0.2, 50]: expected skipped steps from 0 to 49 (models.steps - 1)
+approximation.level = [{ from = 0, assumed_quality = 0.9, bounds = [[0.2, 5]] }] => approximation.level.0.from = 0: expected rising numbers of requests for each worker, above 0
+approximation.level = [{ from = 1, assumed_quality = 2, bounds = [[0.2, 5]] }] => approximation.level.0.assumed_quality = 2: expected a share from 0 to 1
+approximation.level = [{ from = 1, assumed_quality = 0.9, bounds = [] }] => approximation.level.0.bounds = []: expected at least one [similarity, skipped steps]
+approximation.level = [{ from = 1, assumed_quality = 0.9, bounds = [[0.2, 50]] }] => approximation.level.0.bounds.0 = [0.2, 50]: expected skipped steps from 0 to 49 (models.steps - 1)
 tenants.weights = { t = 0 } => tenants.weights.t = 0: expected a weight from 0.000001 to 1000000
 tenants.weights = { x = 1 } => tenants.weights.x = 1: expected a tenant of the trace: t, u
 tenants.priorities = { t = -1 } => tenants.priorities.t = -1: expected a whole number from 0 to 4294967295
@@ -252,11 +252,11 @@ metrics.near_miss = nan: expected a similarity from 0 to 1
 metrics.near_miss = -0.01: expected a similarity from 0 to 1
 metrics.near_miss = 1.5: expected a similarity from 0 to 1
 metrics.near_miss = 1e300: expected a similarity from 0 to 1
-metrics.false_hit = "x": expected a number
-metrics.false_hit = nan: expected a share from 0 to 1
-metrics.false_hit = -0.95: expected a share from 0 to 1
-metrics.false_hit = 1.5: expected a share from 0 to 1
-metrics.false_hit = 1e300: expected a share from 0 to 1
+metrics.false_hit_similarity = "x": expected a number
+metrics.false_hit_similarity = nan: expected a share from 0 to 1
+metrics.false_hit_similarity = -0.95: expected a share from 0 to 1
+metrics.false_hit_similarity = 1.5: expected a share from 0 to 1
+metrics.false_hit_similarity = 1e300: expected a share from 0 to 1
 encoder.dimension = "x": expected a whole number from 0 to 4294967295
 encoder.dimension = 7: expected a number of components from 8 to 4096
 encoder.dimension = 4097: expected a number of components from 8 to 4096
@@ -286,9 +286,9 @@ image_model.own_similarity_deviation = "x": expected a number
 image_model.own_similarity_deviation = nan: expected a standard deviation from 0 to 1
 image_model.own_similarity_deviation = -1: expected a standard deviation from 0 to 1
 image_model.own_similarity_deviation = 2: expected a standard deviation from 0 to 1
-image_model.dimension = "x": expected a whole number from 0 to 4294967295
-image_model.dimension = 0: expected a number of components from 1 to 4096
-image_model.dimension = 4097: expected a number of components from 1 to 4096
+image_model.noise_dimension = "x": expected a whole number from 0 to 4294967295
+image_model.noise_dimension = 0: expected a number of components from 1 to 4096
+image_model.noise_dimension = 4097: expected a number of components from 1 to 4096
 "#;
 
 /// As above.
@@ -359,6 +359,8 @@ trace.synthetic.prompts.variation = 2: expected a chance from 0 to 1
 trace.synthetic.prompts.word_exponent = nan: expected an exponent from 0 to 10
 trace.synthetic.prompts.word_exponent = -1: expected an exponent from 0 to 10
 trace.synthetic.prompts.word_exponent = 11: expected an exponent from 0 to 10
+trace.synthetic.prompts.own_words = 21: expected a number of words from 0 to 20
+trace.synthetic.prompts.own_words = -1: expected a whole number from 0 to 4294967295
 trace.synthetic.prompts.tenants = 0: expected a count from 1 to 10 million
 trace.synthetic.prompts.tenants = "x": expected a whole number from 0 to 4294967295
 trace.synthetic.prompts.tenants = 10000001: expected a count from 1 to 10 million

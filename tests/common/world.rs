@@ -11,6 +11,7 @@ use modm::cache::{Admission, CacheSettings, ImageCache, Scope, Tenancy};
 use modm::confidence::Confidences;
 use modm::draw::{Purpose, normal, stream};
 use modm::embedding::EmbeddingMatrix;
+use modm::metrics::quality::QualitySettings;
 use modm::metrics::{HitCriteria, Metrics, Settings};
 use modm::model::{GpuId, ModelId};
 use modm::profile::{Profile, ProfileFile};
@@ -281,9 +282,9 @@ impl World {
             usd_per_hour: vec![None; self.workers],
             initial: self.initial().targets,
             profile: self.profile.clone(),
-            quality: Vec::new(),
+            quality: QualitySettings::default(),
             most_together: self.config.batching.most,
-            kept_quality: Vec::new(),
+            assumed_quality: Vec::new(),
             slo_multiples: vec![2.0],
             warmup: Time::ZERO,
             window: self.period,

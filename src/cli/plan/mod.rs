@@ -45,6 +45,9 @@ pub(super) struct Plan {
     /// Share of the requests that must be in time, over all seeds
     #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
     attainment: f64,
+    /// Share of the large model's own quality that the mean image must keep, over all seeds (docs/semantics.md, section 7)
+    #[arg(long, value_name = "SHARE", value_parser = kept)]
+    quality: Option<f64>,
     /// Traces that it must hold for: a synthetic one is generated anew, a real one resampled by blocks of time
     #[arg(long, value_name = "N", default_value = "3", value_parser = count)]
     seeds: NonZeroUsize,
@@ -65,6 +68,11 @@ pub(super) struct Plan {
 fn multiple(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| (1e-6..=1e6).contains(number));
     number.ok_or_else(|| "expected a number above 0, at most 1000000".to_owned())
+}
+
+fn kept(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 10.0);
+    number.ok_or_else(|| "expected a share of the large model's quality, above 0, at most 10".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -89,6 +97,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         "slo_multiple": command.slo,
         "threshold_s": trials.threshold_s(),
         "attainment": command.attainment,
+        "quality": command.quality,
         "load": command.load,
         "spare": command.spare,
         "seeds": command.seeds,
@@ -186,7 +195,12 @@ fn find(
 
 /// What was asked for, for the report.
 fn asked(command: &Plan, trials: &Trials<'_>, groups: &[String], most: &[u32]) -> Vec<(String, String)> {
+    let quality = command.quality.map_or_else(
+        || "any".to_owned(),
+        |share| format!("at least {} % of the large model's own on average", 100.0 * share),
+    );
     let pairs = [
+        ("quality", quality),
         ("in time within", format!("{} s ({} full generations)", trials.threshold_s(), command.slo)),
         ("share in time", format!("{} %", 100.0 * command.attainment)),
         ("traces", command.seeds.to_string()),
@@ -202,14 +216,15 @@ fn asked(command: &Plan, trials: &Trials<'_>, groups: &[String], most: &[u32]) -
 /// What it comes to.
 fn sentence(command: &Plan, groups: &[String], most: &[u32], choice: Option<&Mix>, ruled_out: usize) -> String {
     let share = 100.0 * command.attainment;
+    let quality = command.quality.map_or_else(String::new, |kept| format!(" with {} % of the quality", 100.0 * kept));
     match choice {
         Some(mix) => format!(
-            "{} hold {share} % within {}x; {ruled_out} smaller clusters could not, whatever their policy",
+            "{} hold {share} % within {}x{quality}; {ruled_out} smaller clusters could not, whatever their policy",
             mix_name(groups, mix),
             command.slo
         ),
         None => format!(
-            "not even {} hold {share} % within {}x: allow more with --max-gpus",
+            "not even {} hold {share} % within {}x{quality}: allow more with --max-gpus, or ask for less",
             mix_name(groups, most),
             command.slo
         ),

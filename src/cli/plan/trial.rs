@@ -1,25 +1,20 @@
 //! One cluster tried on all traces of a plan. What a trace has left to say is not asked once it is known that the
 //! cluster does not hold.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Plan;
 use super::search::Mix;
-use crate::cli::run::{Prepared, of_seed};
+use crate::cli::run::{Prepared, counted, of_seed};
+use crate::experiments::budget::{Budgeted, Watch, allowed_late};
 use crate::input::InputError;
-use crate::journal::{Journal, Record};
 use crate::metrics::Results;
 use crate::metrics::bound::{Job, fewest_late, jobs, speed};
+use crate::metrics::quality::CLIP;
 use crate::model::{GpuId, ModelId};
-use crate::replay::{Inbox, Next};
 use crate::report::PlanRow;
-use crate::request::Outcome;
 use crate::scenario::{Fault, FaultEvent, Inputs, Override, Scenario, Source, TraceInputs};
-use crate::scheduler::{Action, Event};
-use crate::time::{Duration, Time};
-use crate::window::Window;
+use crate::time::Duration;
 
 /// Clusters that are usually tried.
 const LIKELY_TRIES: usize = 5;
@@ -50,21 +45,22 @@ impl<'a> Trials<'a> {
             traces.push(Arc::new(trace.map_err(|error| source.place(error, sets))?));
         }
         let inputs = Inputs::new(&base, source.file(), traces[0].clone()).map_err(|error| source.place(error, sets))?;
+        if let Some(least) = command.quality {
+            check_scores(&inputs, &base, least)?;
+        }
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.steps);
-        let requests: u64 = traces.iter().map(|trace| trace.trace.len() as u64).sum();
         let faster = |trace: Arc<TraceInputs>| Arc::new(trace.stretched(1.0 / command.load));
         let as_it_is = (command.load - 1.0).abs() < f64::EPSILON;
         let traces: Vec<Arc<TraceInputs>> = if as_it_is { traces } else { traces.into_iter().map(faster).collect() };
+        let requests = traces.iter().map(|trace| counted(trace, &base, source)).sum::<Result<u64, _>>()?;
         // Several clusters will be tried on each of them.
         let runs = [&base; LIKELY_TRIES];
         for trace in &traces {
             command.search.search.prepare(trace, &runs, source.file(), None, command.common.quiet);
         }
-        // The largest number of late requests with which the share that is in time is still no less.
-        let allowed =
-            (0..=requests).rev().find(|late| (requests - late) as f64 / requests as f64 >= command.attainment);
+        let allowed = allowed_late(requests, command.attainment);
         let threshold_s = command.slo * full;
-        Ok(Self { command, base, source, sets, traces, threshold_s, allowed: allowed.unwrap_or(0), simulated: 0 })
+        Ok(Self { command, base, source, sets, traces, threshold_s, allowed, simulated: 0 })
     }
 
     pub(super) const fn threshold_s(&self) -> f64 {
@@ -116,26 +112,38 @@ impl<'a> Trials<'a> {
         let mut row = PlanRow { gpus: mix.clone(), ..PlanRow::default() };
         for seed in 0..self.traces.len() {
             let (prepared, watch, results) = self.run_on(mix, seed, row.late)?;
-            row.late += watch.late.get();
-            row.requests += watch.arrived.get();
+            row.late += watch.late();
+            row.requests += watch.arrived();
             if watch.is_over() {
                 row.stopped = true;
                 return Ok(row);
             }
             row.add(&results, &prepared.scenario.model_names());
+            self.check_quality(&row)?;
         }
-        row.holds = true;
+        row.holds = self.command.quality.is_none_or(|least| row.quality_kept.is_some_and(|kept| kept >= least));
         Ok(row)
+    }
+
+    /// Checks that the quality that is asked for is known.
+    fn check_quality(&self, row: &PlanRow) -> Result<(), InputError> {
+        let Some(least) = self.command.quality.filter(|_| row.quality_kept.is_none()) else { return Ok(()) };
+        let message = format!(
+            "needs scores in the profile of {}: [[own_quality]] rows of measure clip for every model, or [[quality]] rows \
+             for everything that is made",
+            self.source.file().display()
+        );
+        Err(InputError::new("the command line", message).value("--quality", least))
     }
 
     /// Tries a cluster on one trace, after so many late requests on others.
     fn run_on(&mut self, mix: &[u32], seed: usize, late: u64) -> anyhow::Result<(Prepared, Watch, Results)> {
         let prepared = self.prepared(mix, seed)?;
-        let watch = Watch::new(Duration::from_seconds_saturating(self.threshold_s), self.allowed - late);
-        let events = prepared.scenario.outside(&prepared.inputs.trace.trace).peekable();
-        let inbox = Budgeted { events, watch: watch.clone() };
+        let limit = Duration::from_seconds_saturating(self.threshold_s);
+        let watch = Watch::new(prepared.budget(limit, self.allowed - late));
+        let inbox = Budgeted::new(prepared.scenario.outside(&prepared.inputs.trace.trace), watch.clone());
         let results = prepared.run_on(prepared.scenario.latency(&prepared.inputs), true, inbox, watch.clone())?;
-        self.simulated += watch.arrived.get();
+        self.simulated += watch.arrived();
         Ok((prepared, watch, results))
     }
 
@@ -169,6 +177,21 @@ impl<'a> Trials<'a> {
     }
 }
 
+/// Checks that the profile has what a quality is estimated from: a score of each model's own images.
+fn check_scores(inputs: &Inputs, base: &Scenario, least: f64) -> Result<(), InputError> {
+    for (place, model) in base.model_names().iter().enumerate() {
+        let own = inputs.own_quality[place].iter().any(|(measure, _)| measure == CLIP);
+        let measured = inputs.quality.iter().any(|(id, .., measure, _)| id.index() == place && measure == CLIP);
+        if !own && !measured {
+            let message = format!(
+                "needs a score of {model:?} in the profile: an [[own_quality]] row, or [[quality]] rows, of measure {CLIP:?}"
+            );
+            return Err(InputError::new("the command line", message).value("--quality", least));
+        }
+    }
+    Ok(())
+}
+
 /// The least that a cluster must be able to do, whatever its policy.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
@@ -181,63 +204,5 @@ impl Bound {
     /// Whether a cluster can do too little.
     pub(super) fn rules_out(&self, mix: &[u32]) -> bool {
         self.speeds.iter().zip(mix).map(|(speed, count)| speed * u64::from(*count)).sum::<u64>() < self.least
-    }
-}
-
-/// Counts what comes and what is late; shared by what records a run and what feeds it.
-#[derive(Clone, Debug)]
-struct Watch {
-    limit: Duration,
-    /// How many may be late.
-    allowed: u64,
-    arrived: Rc<Cell<u64>>,
-    late: Rc<Cell<u64>>,
-    arrivals: Rc<RefCell<Window<Time>>>,
-}
-
-impl Watch {
-    fn new(limit: Duration, allowed: u64) -> Self {
-        Self { limit, allowed, arrived: Rc::default(), late: Rc::default(), arrivals: Rc::default() }
-    }
-
-    /// Whether too many have been late.
-    fn is_over(&self) -> bool {
-        self.late.get() > self.allowed
-    }
-}
-
-impl Journal for Watch {
-    fn record(&mut self, time: Time, record: Record<'_>) {
-        match record {
-            Record::Event(Event::Arrived(request)) => {
-                self.arrived.set(self.arrived.get() + 1);
-                self.arrivals.borrow_mut().insert(request.id.0, request.arrival);
-            }
-            Record::Action(Action::Finish { request, outcome }) => {
-                let arrival = self.arrivals.borrow_mut().remove(request.0);
-                let met = *outcome == Outcome::Completed && arrival.is_some_and(|at| time.since(at) <= self.limit);
-                self.late.set(self.late.get() + u64::from(!met));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A trace that ends when too much of it was late.
-struct Budgeted<I: Iterator<Item = (Time, Event)>> {
-    events: std::iter::Peekable<I>,
-    watch: Watch,
-}
-
-impl<I: Iterator<Item = (Time, Event)>> Inbox for Budgeted<I> {
-    fn next(&mut self) -> Next {
-        match self.events.peek() {
-            Some((time, _)) if !self.watch.is_over() => Next::At(*time),
-            _ => Next::Closed,
-        }
-    }
-
-    fn take(&mut self) -> Option<Event> {
-        self.events.next().map(|(_, event)| event)
     }
 }

@@ -133,6 +133,7 @@ impl Measurements {
             gpu: Vec::new(),
             measurement: Vec::new(),
             quality: Vec::new(),
+            own_quality: Vec::new(),
         };
         let mut warnings = Vec::new();
         for (&(gpu, model, around), measured) in &self.cells {

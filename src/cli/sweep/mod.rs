@@ -118,9 +118,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let run = |plan: &&Planned| run_one(plan, &source, &traces, search, &progress);
     let results = spread(&waiting, threads(command.threads), run)?;
     progress.finish();
-    for result in results {
-        rows.push(result?);
-    }
+    let notes = take_rows(results, &mut rows)?;
     rows.sort_unstable_by_key(|(index, _)| *index);
     let rows: Vec<SweepRow> = rows.into_iter().map(|(_, row)| row).collect();
 
@@ -142,7 +140,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         return Ok(());
     }
     print!("{}", sweep_table(&keys, &rows, super::width()));
-    super::print_notes(&ready.stand_ins);
+    super::print_notes(ready.stand_ins.iter().chain(&notes));
     if command.shard.is_some() {
         // A part is no picture of the whole: without --shard a sweep that has run is only reported.
         eprintln!("table: {}", table.display());
@@ -153,11 +151,27 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         keys,
         rows,
         stand_ins: ready.stand_ins,
+        notes,
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
     };
     super::write_files(&sweep.files().context("the report's figures")?, &common.out)?;
     eprintln!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
     Ok(())
+}
+
+/// Takes the rows of what has run. Returns what a reader must be warned of, each sentence once.
+fn take_rows(results: Vec<anyhow::Result<(Row, Vec<String>)>>, rows: &mut Vec<Row>) -> anyhow::Result<Vec<String>> {
+    let mut notes: Vec<String> = Vec::new();
+    for result in results {
+        let (row, warnings) = result?;
+        rows.push(row);
+        for warning in warnings {
+            if !notes.contains(&warning) {
+                notes.push(warning);
+            }
+        }
+    }
+    Ok(notes)
 }
 
 /// Checks every combination and finds the traces that they share; those of one trace stand together.
@@ -322,7 +336,7 @@ fn run_one(
     traces: &[Shared],
     search: Search,
     progress: &Progress,
-) -> anyhow::Result<Row> {
+) -> anyhow::Result<(Row, Vec<String>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let shared = &traces[plan.trace];
@@ -332,5 +346,5 @@ fn run_one(
     prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
     drop(prepared);
     shared.leave();
-    plan.row()
+    Ok((plan.row()?, results.warnings))
 }

@@ -39,7 +39,7 @@ impl Axis {
     }
 
     /// From the last round value below `lowest` to the first above `highest`, with about `count` ticks.
-    pub(super) fn between(label: &str, lowest: f64, highest: f64, count: f64) -> Self {
+    pub(in crate::report) fn between(label: &str, lowest: f64, highest: f64, count: f64) -> Self {
         let (low, high) = if highest > lowest { (lowest, highest) } else { (lowest - 0.5, lowest + 0.5) };
         let step = round_step((high - low) / count);
         let (from, to) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());

@@ -15,37 +15,37 @@ const AXIS: i32 = 52;
 
 /// A chart of curves.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines {
-    pub(super) title: String,
-    pub(super) subtitle: String,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) curves: Vec<Curve>,
-    pub(super) marks: Vec<Mark>,
+pub(in crate::report) struct Lines {
+    pub(in crate::report) title: String,
+    pub(in crate::report) subtitle: String,
+    pub(in crate::report) x: Axis,
+    pub(in crate::report) y: Axis,
+    pub(in crate::report) curves: Vec<Curve>,
+    pub(in crate::report) marks: Vec<Mark>,
     /// A horizontal line.
-    pub(super) level: Option<f64>,
+    pub(in crate::report) level: Option<f64>,
     /// What to say where no curve has a point.
-    pub(super) if_empty: &'static str,
+    pub(in crate::report) if_empty: &'static str,
     /// Whether curves stand on top of each other, as areas.
-    pub(super) stacked: bool,
+    pub(in crate::report) stacked: bool,
     /// Whether dots carry their curve's name: where there is no line.
-    pub(super) named_dots: bool,
+    pub(in crate::report) named_dots: bool,
     /// Whether dots are seen on lines: where they mark some of a curve's points.
-    pub(super) bold_dots: bool,
+    pub(in crate::report) bold_dots: bool,
 }
 
 /// A variant's curve.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Curve {
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, f64)>,
+pub(in crate::report) struct Curve {
+    pub(in crate::report) name: String,
+    pub(in crate::report) points: Vec<(f64, f64)>,
     /// What it was fitted to, if anything.
-    pub(super) dots: Vec<(f64, f64)>,
+    pub(in crate::report) dots: Vec<(f64, f64)>,
 }
 
 /// A vertical line at a value of x.
 #[derive(Clone, Debug)]
-pub(super) struct Mark {
+pub(in crate::report) struct Mark {
     pub(super) at: f64,
     pub(super) label: String,
 }

@@ -1,6 +1,7 @@
 //! Figures of a comparison. A figure holds what it shows; how it is drawn is `bars` and `lines`, and
 //! where to is `canvas`.
 
+use crate::report::capacity::figures as capacity_figures;
 use crate::report::{Comparison, ReportFile};
 
 mod axis;
@@ -22,7 +23,7 @@ mod totals;
 pub(super) use axis::Axis;
 use bars::Bars;
 pub use calibration::calibration;
-use lines::Lines;
+pub(super) use lines::{Curve, Lines};
 use spans::Spans;
 pub use swept::swept;
 
@@ -66,7 +67,7 @@ impl Chart {
 
 impl Figure {
     /// Of curves; its title is the chart's.
-    fn lines(name: &str, description: String, chart: Lines) -> Self {
+    pub(super) fn lines(name: &str, description: String, chart: Lines) -> Self {
         Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Lines(chart) }
     }
 
@@ -125,8 +126,13 @@ impl Figure {
 /// The figures of a comparison.
 #[must_use]
 pub fn figures(comparison: &Comparison) -> Vec<Figure> {
-    let made = throughput::figure(comparison).into_iter().chain(latency::figure(comparison));
-    made.chain(totals::figures(comparison))
+    let capacities = comparison.capacities.as_ref();
+    let origin = comparison.origin();
+    let made = throughput::figure(comparison).into_iter();
+    made.chain(capacities.and_then(|found| capacity_figures::quality(found, &origin)))
+        .chain(capacities.and_then(|found| capacity_figures::attainment(found, &origin)))
+        .chain(latency::figure(comparison))
+        .chain(totals::figures(comparison))
         .chain(pareto::figures(comparison))
         .chain(over_time::figures(comparison))
         .chain(gantt::figures(comparison))

@@ -55,7 +55,7 @@ fn violations(comparison: &Comparison) -> Vec<Figure> {
 
 /// Mean quality, by whatever measures there are, against mean latency: left and high is good, where high is.
 fn qualities(comparison: &Comparison) -> Vec<Figure> {
-    let names = comparison.runs.iter().flat_map(|run| run.summary.quality.keys());
+    let names = comparison.runs.iter().flat_map(|run| run.summary.quality.measures.keys());
     let names: std::collections::BTreeSet<&String> = names.collect();
     let figure = |measure: &String| {
         let name = format!("quality-{}", super::over_time::file_name(measure));
@@ -67,7 +67,7 @@ fn qualities(comparison: &Comparison) -> Vec<Figure> {
             from_zero: false,
         };
         let latency = |summary: &Summary| Some(summary.latency_s?.mean);
-        scatter.figure(comparison, latency, |summary| summary.quality.get(measure).copied())
+        scatter.figure(comparison, latency, |summary| summary.quality.measures.get(measure).copied())
     };
     names.into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
 }
@@ -119,7 +119,7 @@ mod tests {
         let mut comparison = sample::comparison();
         assert_eq!(figures(&comparison).len(), 1);
         for (run, quality) in comparison.runs.iter_mut().zip([0.30, 0.29]) {
-            run.summary.quality.insert("clip score".into(), quality);
+            run.summary.quality.measures.insert("clip score".into(), quality);
         }
         let figures = figures(&comparison);
         assert_eq!(figures.len(), 2);

@@ -13,13 +13,14 @@ use crate::report::SweepRow;
 type Measure = fn(&Summary) -> Option<f64>;
 
 /// Names of figures, what they show, and the measure.
-const MEASURES: [(&str, &str, Measure); 7] = [
+const MEASURES: [(&str, &str, Measure); 8] = [
     ("throughput", "Requests completed a minute", |summary| summary.throughput_steady_per_min),
     ("violations", "Violations of the first SLO, per cent", |summary| {
         Some(100.0 * summary.slo.first()?.violation_rate)
     }),
     ("p99", "99th percentile of latency, seconds", |summary| Some(summary.latency_s?.p99)),
     ("hit-rate", "Hit rate, per cent", |summary| Some(100.0 * summary.hit_rate?)),
+    ("quality", "Mean quality of the images, points of CLIPScore", |summary| summary.quality.clip()),
     ("gpu-seconds", "GPU seconds per completed image", |summary| summary.serving_gpu_s_per_request),
     ("energy", "Kilojoules per completed image", |summary| Some(summary.energy_j_per_image? / 1000.0)),
     ("cost", "Dollars per thousand completed images", |summary| Some(1000.0 * summary.cost_usd_per_image?)),

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::quality;
 use super::statistics::{Estimate, estimate};
 use super::table::plain_table;
 use crate::metrics::Results;
+use crate::metrics::quality::QualityKind;
 
 mod figures;
 mod page;
@@ -39,6 +41,17 @@ pub struct PlanRow {
     /// Joules an image, if the profile has every power.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_j_per_image: Option<f64>,
+    /// Mean quality of the images in points of `CLIPScore`, the mean over those traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<f64>,
+    /// How it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality_kind: Option<QualityKind>,
+    /// That over the large model's own score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality_kept: Option<f64>,
+    /// Completed images by the model that drew them, and returned ones.
+    pub images: BTreeMap<String, u64>,
     /// 99th percentile of latency, seconds, the mean over those traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_s: Option<f64>,
@@ -57,6 +70,11 @@ impl PlanRow {
             let workers = self.split.entry(model.clone()).or_insert(0.0);
             *workers = mean(Some(*workers), sum / rows.len().max(1) as f64);
         }
+        let kind = quality::kind(summary);
+        self.quality_kind = if before > 0.0 { self.quality_kind.min(kind) } else { kind };
+        self.quality = quality::clip(summary).map(|value| mean(self.quality, value));
+        self.quality_kept = summary.quality_kept.map(|share| mean(self.quality_kept, share));
+        quality::add_images(&mut self.images, summary);
         self.p99_s = summary.latency_s.map(|latency| mean(self.p99_s, latency.p99));
         self.energy_j_per_image = summary.energy_j_per_image.map(|joules| mean(self.energy_j_per_image, joules));
         let dollars = summary.cost_usd_per_image.map(|dollars| 1000.0 * dollars);
@@ -97,6 +115,10 @@ fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
         "attainment",
         "attainment_low",
         "attainment_high",
+        "quality",
+        "quality_kind",
+        "quality_kept",
+        "images_by_model",
         "p99_s",
         "usd_per_hour",
         "usd_per_1000_images",
@@ -117,6 +139,10 @@ fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
             number(attainment.map(|estimate| estimate.mean)),
             number(interval.map(|(low, _)| low)),
             number(interval.map(|(_, high)| high)),
+            number(row.quality),
+            row.quality_kind.map_or("", QualityKind::word).to_owned(),
+            number(row.quality_kept),
+            quality::shares(&row.images).unwrap_or_default(),
             number(row.p99_s),
             number(row.usd_per_hour),
             number(row.usd_per_1000_images),
@@ -136,12 +162,18 @@ pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> St
     format!("{}\n", plain_table(&titles, &rows, width))
 }
 
+/// Mean quality of a row and how it is known.
+fn shown_quality(row: &PlanRow) -> String {
+    let known = row.quality.zip(row.quality_kind).filter(|_| !row.stopped);
+    known.map_or_else(|| "–".to_owned(), |(value, kind)| format!("{value:.2} {}", quality::short(kind)))
+}
+
 /// Titles and rows of a plan's table.
 fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>) {
     let models: std::collections::BTreeSet<&String> = rows.iter().flat_map(|row| row.split.keys()).collect();
     let priced = rows.iter().any(|row| row.usd_per_hour.is_some());
     let mut titles: Vec<String> = groups.to_vec();
-    titles.extend(["holds", "in time", "p99 s"].map(str::to_owned));
+    titles.extend(["holds", "in time", "quality", "kept", "images drawn by", "p99 s"].map(str::to_owned));
     titles.extend(models.iter().map(|model| format!("on {model}")));
     titles.extend(["$/h", "$/1000"].into_iter().filter(|_| priced).map(str::to_owned));
     titles.push("Wh/image".into());
@@ -160,6 +192,9 @@ fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>)
         cells.extend([
             if row.holds { "yes" } else { "no" }.to_owned(),
             in_time,
+            shown_quality(row),
+            row.quality_kept.filter(|_| !row.stopped).map_or("–".to_owned(), |kept| format!("{:.1}%", 100.0 * kept)),
+            quality::shares(&row.images).filter(|_| !row.stopped).unwrap_or_else(|| "–".to_owned()),
             number(row.p99_s.filter(|_| !row.stopped), 0),
         ]);
         cells.extend(models.iter().map(|model| number(row.split.get(*model).copied().filter(|_| !row.stopped), 1)));

@@ -30,12 +30,18 @@ pub struct PlanReport {
     pub scenario_toml: String,
 }
 
-const TERMS: [(&str, &str); 6] = [
+const TERMS: [(&str, &str); 8] = [
     ("holds", "at least the wanted share of the requests was in time, over all traces together"),
     (
         "in time",
         "share of the requests finished within the target, with a 95 % interval over the traces; a cluster is stopped as soon as it is known to fail, and then has no share",
     ),
+    (
+        "quality, kept",
+        "mean CLIPScore (100 x cosine) of the images (est.: estimated, pub.: published, meas.: measured), and that over the \
+         large model's own score; means over the traces",
+    ),
+    ("images drawn by", "share of the completed images by the model that drew them last"),
     ("p99 s", "99th percentile of latency, mean over the traces"),
     ("on MODEL", "workers that hold a model, mean over time and traces"),
     ("$/h, $/1000", "what the cluster costs an hour, and for a thousand completed images"),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, Run};
+use crate::experiments::capacity::Capacities;
 use crate::input::{InputError, text};
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::{Row, Timeline};
@@ -24,6 +25,9 @@ pub type WindowS = (f64, f64);
 
 /// The name of the file that says which folders hold the runs of a comparison.
 pub const INDEX: &str = "comparison.json";
+
+/// The name of the file with the capacities of a comparison's variants.
+pub const CAPACITIES: &str = "capacity.json";
 
 /// A comparison without its runs' measures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,10 +86,22 @@ pub fn comparison(folder: &Path, window: Option<WindowS>) -> Result<Comparison, 
         name: index.name,
         notes: index.notes,
         published: index.published,
+        capacities: capacities(folder)?,
         stand_ins: index.stand_ins,
         scenario_toml: index.scenario_toml,
         versions: index.versions,
     })
+}
+
+/// Capacities that were searched for a comparison; `None` if they were not.
+fn capacities(folder: &Path) -> Result<Option<Capacities>, InputError> {
+    let file = folder.join(CAPACITIES);
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let read = serde_json::from_str(&text(&file)?);
+    read.map(Some)
+        .map_err(|error| InputError::new(&file, format!("is not what a search of capacities writes: {error}")))
 }
 
 /// A folder with one run.
@@ -100,15 +116,18 @@ fn single(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputErr
         .map_err(|error| InputError::new(&file, format!("is not what a run writes: {error}")))?;
     let word = |key: &str| known[key].as_str().unwrap_or_default().to_owned();
     let (name, seed) = (word("scenario"), known["seed"].as_u64().unwrap_or_default());
-    let stand_ins = known["stand_ins"].as_array().into_iter().flatten();
+    let words = |list: &serde_json::Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
     let window =
         window.map_or_else(|| spans::where_something_changes(&[folder.to_owned()]), |window| Ok(Some(window)))?;
     Ok(Comparison {
         runs: vec![run(folder, &name, seed, window)?],
         name,
-        notes: Vec::new(),
+        notes: words(&known["warnings"]),
         published: BTreeMap::new(),
-        stand_ins: stand_ins.filter_map(|text| text.as_str().map(str::to_owned)).collect(),
+        capacities: None,
+        stand_ins: words(&known["stand_ins"]),
         scenario_toml: text(folder.join("scenario.toml"))?,
         versions: ["modm", "commit"].map(|key| (key.to_owned(), word(key))).to_vec(),
     })

@@ -29,6 +29,19 @@ const FIRST_TOPIC: u64 = 1 << 40;
 /// Rows of [`Purpose::Prompts`] from here on are topics; those below are requests.
 const TOPIC_ROWS: u64 = 1 << 63;
 
+/// Rows of [`Purpose::Prompts`] from here on are the words of first phrases.
+const OWN_WORD_ROWS: u64 = TOPIC_ROWS + (1 << 62);
+
+/// Parts of a syllable of own words. There are 20 million words of two, so that phrases seldom share one, and many
+/// groups of three letters: with few, words that differ would be alike to an encoder that sees these.
+const ONSETS: &[&str] = &[
+    "b", "br", "c", "ch", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pr", "qu", "r",
+    "s", "sh", "st", "t", "th", "v", "w", "y", "z",
+];
+const VOWELS: &[&str] = &["a", "e", "i", "o", "u", "ai", "ea", "oo", "y", "io"];
+const CODAS: &[&str] = &["", "b", "ck", "d", "g", "l", "m", "n", "nd", "p", "r", "rk", "s", "t", "x"];
+const OWN_WORD_SYLLABLES: usize = 2;
+
 /// Sessions, topics and edits. Counts of requests, not seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -51,6 +64,9 @@ pub struct Prompts {
     pub variation: f64,
     /// Zipf exponent of words within each list of the vocabulary.
     pub word_exponent: f64,
+    /// Words at the end of a prompt that go with its first phrase and with no other, as names do: they keep prompts about
+    /// different things apart.
+    pub own_words: u32,
     /// Tenants that sessions belong to.
     pub tenants: u32,
     /// Zipf exponent of the tenants' shares of the sessions.
@@ -71,6 +87,7 @@ impl Default for Prompts {
             repeats: 0.3,
             variation: 0.07,
             word_exponent: 0.7,
+            own_words: 0,
             tenants: 1,
             tenant_exponent: 1.0,
         }
@@ -101,6 +118,9 @@ impl Prompts {
             .or_else(|| within("repeats", self.repeats, 0.0..=1.0, CHANCE))
             .or_else(|| within("variation", self.variation, 0.0..=1.0, CHANCE))
             .or_else(|| within("word_exponent", self.word_exponent, 0.0..=10.0, EXPONENT))
+            .or_else(|| {
+                within("own_words", f64::from(self.own_words), 0.0..=20.0, "expected a number of words from 0 to 20")
+            })
             .or_else(|| count("tenants", self.tenants))
             .or_else(|| within("tenant_exponent", self.tenant_exponent, 0.0..=10.0, EXPONENT))
     }
@@ -125,7 +145,9 @@ impl Prompts {
             };
             topics.insert(current.topic, current.attributes);
             *session = Some(current);
-            prompts.push(self.vocabulary.text(&current.attributes));
+            let mut prompt = self.vocabulary.text(&current.attributes);
+            users.append_own_words(&mut prompt);
+            prompts.push(prompt);
             tenants.push(*seen[current.tenant as usize].get_or_insert_with(|| {
                 next_tenant += 1;
                 next_tenant - 1
@@ -196,6 +218,24 @@ impl<'a> Users<'a> {
             self.choose(&mut generator, &mut attributes, slot);
         }
         attributes
+    }
+
+    /// Adds the words that go with the first phrase.
+    fn append_own_words(&self, prompt: &mut String) {
+        let phrase = prompt.split(',').next().unwrap_or_default();
+        // FNV-1a.
+        let hash = phrase
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let mut generator = draw::stream(self.seed, Purpose::Prompts, OWN_WORD_ROWS | hash);
+        for place in 0..self.settings.own_words {
+            prompt.push_str(if place == 0 { ", " } else { " " });
+            for _ in 0..OWN_WORD_SYLLABLES {
+                for parts in [ONSETS, VOWELS, CODAS] {
+                    prompt.push_str(parts[generator.random_range(0..parts.len())]);
+                }
+            }
+        }
     }
 
     /// Draws a word that goes with the others. Where the draws insist on one that does not, the next that does.
@@ -315,6 +355,23 @@ mod tests {
             }
             assert!((edits as f64 / 1000.0 - (1.0 - settings.repeats)).abs() < 0.05, "{edits}");
         }
+    }
+
+    #[test]
+    fn own_words_are_those_of_the_first_phrase_and_change_nothing_else() {
+        let settings = Prompts::default();
+        let plain = settings.generate(2_000, 1).0;
+        let own = Prompts { own_words: 2, ..settings }.generate(2_000, 1).0;
+        let (mut phrases, mut endings, mut both) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (plain, own) in plain.iter().zip(&own) {
+            let ending = own.strip_prefix(plain.as_str()).expect("the rest is the same");
+            assert_eq!(ending.split_whitespace().count(), 3, "a comma and two words: {ending}");
+            let phrase = plain.split(',').next().expect("a first phrase");
+            phrases.insert(phrase);
+            endings.insert(ending);
+            both.insert((phrase, ending));
+        }
+        assert!(phrases.len() > 100 && phrases.len() == both.len() && endings.len() == both.len(), "one a phrase");
     }
 
     #[test]

@@ -1,0 +1,262 @@
+//! Capacity: the highest rate of arrivals that a system holds, by bisection. docs/semantics.md, section 7, defines it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::summary::{Definitions, Summary};
+
+/// Ratio of the lowest factor that fails to the highest that holds, at which the search ends.
+pub const PRECISION: f64 = 1.01;
+
+/// Halvings of the largest factor after which nothing is taken to hold.
+const MOST_HALVINGS: u32 = 10;
+
+/// Multiples of the capacity that are tried beyond the search: for the curve of attainment, and since a higher factor may
+/// hold again.
+const BEYOND: [f64; 3] = [0.5, 1.2, 1.6];
+
+/// A factor that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Times the trace's rate.
+    pub factor: f64,
+    /// Share of the requests in time; absent if the run was stopped, once too many were known to be late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attainment: Option<f64>,
+    /// Whether enough requests were in time.
+    pub holds: bool,
+}
+
+/// Outcome of one trial.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Whether enough requests were in time.
+    pub holds: bool,
+    /// Share of the requests in time; `None` if the run was stopped.
+    pub attainment: Option<f64>,
+    /// Measures of a run that came to its end.
+    pub summary: Option<Summary>,
+}
+
+/// Capacity of a variant on one trace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Variant.
+    pub variant: String,
+    /// Seed of the trace.
+    pub seed: u64,
+    /// Latency up to which a request is in time, seconds.
+    pub threshold_s: f64,
+    /// Highest factor that holds; absent if none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// The trace's rate times that, requests a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_min: Option<f64>,
+    /// Share of the requests in time there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attainment: Option<f64>,
+    /// Whether the largest factor that was allowed holds.
+    pub no_limit: bool,
+    /// Lowest factor that fails and highest that holds, where the former is below the latter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_monotone: Option<(f64, f64)>,
+    /// Runs that it took, stopped ones included.
+    pub runs: u32,
+    /// The trace's own rate, requests a minute.
+    pub trace_rate_per_min: f64,
+    /// Factors that were tried, rising.
+    pub points: Vec<Point>,
+    /// Measures at the highest factor that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+/// Target that capacities are held against.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Multiple of a full generation on the large model, on the first GPU type of the cluster.
+    SloMultiple(f64),
+    /// Latency in seconds.
+    SloS(f64),
+}
+
+/// Capacities of several variants, and what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Capacities {
+    /// Version of the definitions that these follow.
+    pub definitions: Definitions,
+    /// Latency that a request is to be finished within.
+    pub target: Target,
+    /// Share of the requests that must be.
+    pub attainment: f64,
+    /// Largest factor on the trace's rate that was tried.
+    pub up_to: f64,
+    /// Ratio of the lowest factor that fails to the highest that holds is at most this.
+    pub precision: f64,
+    /// A row for each variant and seed; the first variant is the baseline.
+    pub rows: Vec<Capacity>,
+}
+
+impl Capacities {
+    /// Variants, the baseline first.
+    #[must_use]
+    pub fn variants(&self) -> Vec<&str> {
+        let mut variants: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !variants.contains(&row.variant.as_str()) {
+                variants.push(&row.variant);
+            }
+        }
+        variants
+    }
+
+    /// Rows of a variant, one for each seed.
+    pub fn of_variant<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Capacity> {
+        self.rows.iter().filter(move |row| row.variant == variant)
+    }
+
+    /// Ratio of a row's capacity to the baseline's on the same trace; none where the baseline has no limit.
+    #[must_use]
+    pub fn ratio(&self, row: &Capacity) -> Option<f64> {
+        let baseline = &self.rows.first()?.variant;
+        let base = self.rows.iter().find(|other| other.variant == *baseline && other.seed == row.seed)?;
+        let ratio = row.rate_per_min? / base.rate_per_min.filter(|_| !base.no_limit)?;
+        ratio.is_finite().then_some(ratio)
+    }
+}
+
+/// Factors tried so far, and the measures of the highest that holds.
+struct Search<F> {
+    trial: F,
+    points: Vec<Point>,
+    best: Option<(f64, Summary)>,
+    runs: u32,
+}
+
+impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
+    /// Tries a factor, to the end if `whole`; returns whether it holds.
+    fn attempt(&mut self, factor: f64, whole: bool) -> Result<bool, E> {
+        let known = self.points.iter().position(|point| point.factor.total_cmp(&factor).is_eq());
+        if let Some(point) = known.map(|at| &self.points[at]).filter(|point| point.attainment.is_some() || !whole) {
+            return Ok(point.holds);
+        }
+        let Trial { holds, attainment, summary } = (self.trial)(factor, whole)?;
+        self.runs += 1;
+        let point = Point { factor, attainment, holds };
+        match known {
+            Some(at) => self.points[at] = point,
+            None => self.points.push(point),
+        }
+        self.points.sort_by(|a, b| a.factor.total_cmp(&b.factor));
+        let higher = holds && self.best.as_ref().is_none_or(|(best, _)| factor > *best);
+        if let Some(summary) = summary.filter(|_| higher) {
+            self.best = Some((factor, summary));
+        }
+        Ok(holds)
+    }
+
+    fn highest_that_holds(&self) -> Option<f64> {
+        self.points.iter().rev().find(|point| point.holds).map(|point| point.factor)
+    }
+
+    fn lowest_that_fails_above(&self, factor: f64) -> Option<f64> {
+        self.points.iter().find(|point| !point.holds && point.factor > factor).map(|point| point.factor)
+    }
+
+    /// Narrows down the highest factor that holds.
+    fn bisect(&mut self) -> Result<Option<f64>, E> {
+        loop {
+            let Some(holds) = self.highest_that_holds() else { return Ok(None) };
+            let fails = self.lowest_that_fails_above(holds);
+            match fails.filter(|fails| fails / holds > PRECISION) {
+                Some(fails) => self.attempt((holds * fails).sqrt(), false)?,
+                None => return Ok(Some(holds)),
+            };
+        }
+    }
+}
+
+/// Searches the capacity up to a largest factor. `trial` runs at a factor, to the end if its second argument says so, or
+/// else until it is known not to hold.
+///
+/// # Errors
+/// The first of `trial`.
+pub fn search<E>(up_to: f64, trial: impl FnMut(f64, bool) -> Result<Trial, E>) -> Result<Capacity, E> {
+    let mut search = Search { trial, points: Vec::new(), best: None, runs: 0 };
+    let mut factor = up_to;
+    for _ in 0..=MOST_HALVINGS {
+        if search.attempt(factor, false)? {
+            break;
+        }
+        factor /= 2.0;
+    }
+    if let Some(found) = search.bisect()? {
+        for multiple in BEYOND {
+            if found * multiple < up_to {
+                search.attempt(found * multiple, true)?;
+            }
+        }
+    }
+    let factor = search.bisect()?;
+    let not_monotone = factor.and_then(|holds| {
+        let fails = search.points.iter().find(|point| !point.holds).map(|point| point.factor)?;
+        (fails < holds).then_some((fails, holds))
+    });
+    let at = |factor: f64| search.points.iter().find(|point| point.factor.total_cmp(&factor).is_eq());
+    Ok(Capacity {
+        factor,
+        attainment: factor.and_then(|factor| at(factor)?.attainment),
+        no_limit: factor.is_some_and(|factor| factor.total_cmp(&up_to).is_eq()),
+        not_monotone,
+        runs: search.runs,
+        summary: search.best.map(|(_, summary)| summary),
+        points: search.points,
+        ..Capacity::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn found(up_to: f64, holds: impl Fn(f64) -> bool) -> Capacity {
+        let trial = |factor: f64, _: bool| {
+            Ok::<_, Infallible>(Trial { holds: holds(factor), attainment: Some(1.0), summary: None })
+        };
+        match search(up_to, trial) {
+            Ok(capacity) => capacity,
+            Err(never) => match never {},
+        }
+    }
+
+    #[test]
+    fn finds_a_limit_to_one_per_cent_in_a_few_runs() {
+        for limit in [0.013, 0.3, 0.999, 1.0, 1.7, 6.4, 9.95] {
+            let capacity = found(10.0, |factor| factor <= limit);
+            let factor = capacity.factor.expect("something holds");
+            assert!(factor <= limit && factor * PRECISION >= limit, "{factor} for {limit}");
+            assert!(capacity.runs <= 22, "{} runs for {limit}", capacity.runs);
+            assert_eq!((capacity.no_limit, capacity.not_monotone), (false, None));
+        }
+    }
+
+    #[test]
+    fn says_when_there_is_no_limit_or_nothing_holds() {
+        let free = found(8.0, |_| true);
+        assert_eq!((free.factor, free.no_limit), (Some(8.0), true));
+        let none = found(8.0, |_| false);
+        assert_eq!((none.factor, none.no_limit), (None, false));
+    }
+
+    #[test]
+    fn attainment_that_is_not_monotone_is_said() {
+        // The half of what the bisection finds lies in the gap.
+        let capacity = found(8.0, |factor| factor < 0.6 || (1.6..3.0).contains(&factor));
+        let (fails, holds) = capacity.not_monotone.expect("a gap");
+        assert!(fails < 1.6 && (2.9..3.0).contains(&holds), "{fails} {holds}");
+        assert_eq!(capacity.factor, Some(holds));
+    }
+}

@@ -1,0 +1,184 @@
+//! Capacities in words and cells: `capacity.csv`, the table and the sentence. The page is `page`, the curves `figures`.
+
+use std::collections::BTreeMap;
+
+use super::quality::{self, images_by_model};
+use super::statistics::{Estimate, estimate};
+use super::table::plain_table;
+use crate::experiments::capacity::{Capacities, Capacity, Target};
+use crate::published::Published;
+
+pub(super) mod figures;
+mod page;
+pub(super) mod sentence;
+
+pub use page::CapacityReport;
+pub(super) use page::csv_file;
+
+/// What others published, by variant.
+type PublishedBy = BTreeMap<String, Published>;
+
+/// Target in words: "99 % within 2x of a full generation".
+pub(super) fn target(capacities: &Capacities) -> String {
+    let share = 100.0 * capacities.attainment;
+    match capacities.target {
+        Target::SloMultiple(multiple) => format!("{share} % within {multiple}x of a full generation"),
+        Target::SloS(seconds) => format!("{share} % within {seconds} s"),
+    }
+}
+
+/// Capacity of a variant over its seeds, requests a minute.
+pub(super) fn rate(capacities: &Capacities, variant: &str) -> Option<Estimate> {
+    estimate(capacities.of_variant(variant).filter_map(|row| row.rate_per_min))
+}
+
+/// Ratio of a variant's capacity to the baseline's, trace by trace.
+pub(super) fn ratio(capacities: &Capacities, variant: &str) -> Option<Estimate> {
+    estimate(capacities.of_variant(variant).filter_map(|row| capacities.ratio(row)))
+}
+
+/// Whether a variant has no limit up to the largest factor, on some trace.
+pub(super) fn no_limit(capacities: &Capacities, variant: &str) -> bool {
+    capacities.of_variant(variant).any(|row| row.no_limit)
+}
+
+/// Capacity of a variant as a cell; a value that is only a lower bound says so.
+pub(super) fn rate_cell(capacities: &Capacities, variant: &str) -> String {
+    let more = if no_limit(capacities, variant) { "≥ " } else { "" };
+    rate(capacities, variant).map_or_else(|| "none".to_owned(), |rate| format!("{more}{:.2}", rate.mean))
+}
+
+/// Ratio to the baseline as a cell, with its interval over seeds.
+pub(super) fn ratio_cell(capacities: &Capacities, variant: &str) -> String {
+    let more = if no_limit(capacities, variant) { "≥ " } else { "" };
+    ratio(capacities, variant).map_or_else(
+        || "–".to_owned(),
+        |ratio| {
+            let half = ratio.half_width.map(|half| format!(" ± {half:.2}")).unwrap_or_default();
+            format!("{more}{:.2}x{half}", ratio.mean)
+        },
+    )
+}
+
+/// Sentences on what a reader must know of single rows: no limit, nothing that holds, attainment that is not monotone.
+pub(super) fn caveats(capacities: &Capacities) -> Vec<String> {
+    let caveat = |row: &Capacity| {
+        let who = format!("{} (seed {})", row.variant, row.seed);
+        if row.no_limit {
+            return Some(format!("{who}: no limit up to {} times the trace's rate.", capacities.up_to));
+        }
+        if row.factor.is_none() {
+            let least = row.points.first().map_or(0.0, |point| point.factor);
+            return Some(format!("{who}: nothing holds, down to {least:.4} times the trace's rate."));
+        }
+        row.not_monotone.map(|(fails, holds)| {
+            let rate = row.trace_rate_per_min;
+            format!(
+                "{who}: attainment is not monotone in the rate. {:.2} a minute fails, {:.2} holds; the capacity lies \
+                 between them, depending on what is wanted.",
+                fails * rate,
+                holds * rate
+            )
+        })
+    };
+    capacities.rows.iter().filter_map(caveat).collect()
+}
+
+/// The text of `capacity.csv`.
+fn capacity_csv(capacities: &Capacities) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut write = |record: Vec<String>| writer.write_record(record).expect("rows of one length, written to memory");
+    let header = [
+        "variant",
+        "seed",
+        "rate_per_min",
+        "factor",
+        "attainment",
+        "runs",
+        "no_limit",
+        "fails_from_factor",
+        "threshold_s",
+        "ratio",
+        "quality",
+        "quality_kind",
+        "quality_kept",
+    ];
+    write(header.map(str::to_owned).to_vec());
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    for row in &capacities.rows {
+        let summary = row.summary.as_ref();
+        write(vec![
+            row.variant.clone(),
+            row.seed.to_string(),
+            number(row.rate_per_min),
+            number(row.factor),
+            number(row.attainment),
+            row.runs.to_string(),
+            row.no_limit.to_string(),
+            number(row.not_monotone.map(|(fails, _)| fails)),
+            row.threshold_s.to_string(),
+            number(capacities.ratio(row)),
+            number(summary.and_then(quality::clip)),
+            summary.and_then(quality::kind).map_or("", |kind| kind.word()).to_owned(),
+            number(summary.and_then(|summary| summary.quality_kept)),
+        ]);
+    }
+    String::from_utf8(writer.into_inner().expect("memory takes what is written to it"))
+        .expect("CSV of strings is UTF-8")
+}
+
+/// The table of capacities for a terminal.
+#[must_use]
+pub fn capacity_table(capacities: &Capacities, published: &BTreeMap<String, Published>, width: Option<u16>) -> String {
+    let (titles, rows) = cells(capacities, published);
+    format!("{}\n{}", plain_table(&titles, &rows, width), quality::FOOTNOTE)
+}
+
+/// Titles and rows, a row for each variant; measures are those at its capacity.
+fn cells(capacities: &Capacities, published: &PublishedBy) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut titles: Vec<String> = [
+        "variant",
+        "capacity/min",
+        "ratio",
+        "published",
+        "quality",
+        "published",
+        "kept",
+        "hit rate",
+        "images drawn by",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let any = |value: fn(&Published) -> Option<f64>| published.values().any(|known| value(known).is_some());
+    let (ratios, qualities) = (any(|known| known.throughput_ratio), any(|known| known.quality));
+    let rows = capacities.variants().into_iter().map(|variant| {
+        let summaries = || capacities.of_variant(variant).filter_map(|row| row.summary.as_ref());
+        let mean = |measure: fn(&crate::metrics::summary::Summary) -> Option<f64>| {
+            estimate(summaries().filter_map(measure)).map(|estimate| estimate.mean)
+        };
+        let percent = |share: Option<f64>| share.map_or("–".to_owned(), |share| format!("{:.1}%", 100.0 * share));
+        let kind = summaries().filter_map(quality::kind).min().map(quality::short).unwrap_or_default();
+        let known = published.get(variant);
+        let mut row = vec![variant.to_owned(), rate_cell(capacities, variant), ratio_cell(capacities, variant)];
+        if ratios {
+            let ratio = known.and_then(|known| known.throughput_ratio);
+            row.push(ratio.map_or("–".to_owned(), |ratio| format!("{ratio}x")));
+        }
+        row.push(mean(quality::clip).map_or("–".to_owned(), |value| format!("{value:.2} {kind}")));
+        if qualities {
+            row.push(known.and_then(|known| known.quality).map_or("–".to_owned(), |value| format!("{value:.2}")));
+        }
+        row.push(percent(mean(|summary| summary.quality_kept)));
+        row.push(percent(mean(|summary| summary.hit_rate)));
+        row.push(images_by_model(summaries()).unwrap_or_else(|| "–".into()));
+        row
+    });
+    let rows = rows.collect();
+    if !qualities {
+        titles.remove(5);
+    }
+    if !ratios {
+        titles.remove(3);
+    }
+    (titles, rows)
+}

@@ -1,0 +1,63 @@
+//! Quality in tables and sentences: values with how they are known, and what made the images.
+
+use std::collections::BTreeMap;
+
+use super::Comparison;
+use crate::metrics::quality::QualityKind;
+use crate::metrics::summary::Summary;
+
+/// Footnote of a table with qualities.
+pub(super) const FOOTNOTE: &str = "quality: mean CLIPScore (100 x cosine) of the images, est.: estimated, pub.: \
+    published, meas.: measured. kept: that over the large model's own score. CLIPScore ranks SDXL above SD3.5-Large, so \
+    look at what drew the images as well.\n";
+
+/// Mean quality in points of `CLIPScore`.
+pub(super) fn clip(summary: &Summary) -> Option<f64> {
+    summary.quality.clip()
+}
+
+/// Abbreviation of a kind in a cell.
+pub(super) const fn short(kind: QualityKind) -> &'static str {
+    match kind {
+        QualityKind::Estimated => "est.",
+        QualityKind::Published => "pub.",
+        QualityKind::Measured => "meas.",
+    }
+}
+
+/// Kind of a run's mean quality.
+pub(super) fn kind(summary: &Summary) -> Option<QualityKind> {
+    summary.quality.kind.filter(|_| clip(summary).is_some())
+}
+
+/// Weakest kind of the mean qualities of a variant's runs.
+pub(super) fn kind_of(comparison: &Comparison, variant: &str) -> Option<QualityKind> {
+    comparison.runs_of(variant).filter_map(|run| kind(&run.summary)).min()
+}
+
+/// Share of the completed images by what drew them, the largest first: "64% sdxl, 31% sd3.5-large, 5% returned".
+pub(super) fn images_by_model<'a>(summaries: impl Iterator<Item = &'a Summary>) -> Option<String> {
+    let mut counts = BTreeMap::new();
+    for summary in summaries {
+        add_images(&mut counts, summary);
+    }
+    shares(&counts)
+}
+
+/// Adds a run's completed images by what drew them.
+pub(super) fn add_images(counts: &mut BTreeMap<String, u64>, summary: &Summary) {
+    let returned = Some(("returned", summary.returned)).filter(|(_, count)| *count > 0);
+    let drawn = summary.completed_by_model.iter().map(|(model, count)| (model.as_str(), *count));
+    for (by, count) in drawn.chain(returned) {
+        *counts.entry(by.to_owned()).or_insert(0) += count;
+    }
+}
+
+/// Shares of counts in words, the largest first; `None` of nothing.
+pub(super) fn shares(counts: &BTreeMap<String, u64>) -> Option<String> {
+    let total: u64 = counts.values().sum();
+    let mut counts: Vec<(&String, &u64)> = counts.iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let part = |(name, count): &(&String, &u64)| format!("{:.0}% {name}", 100.0 * **count as f64 / total as f64);
+    (total > 0).then(|| counts.iter().map(part).collect::<Vec<_>>().join(", "))
+}
