@@ -120,14 +120,14 @@ fn vanilla_serves_what_its_service_time_allows() {
     assert!((steady - 10.5).abs() <= 0.1, "{steady} requests a minute");
 }
 
-/// The scenario at three tenths of its size, topics and cache with it.
+/// The scenario at three tenths of its size. A smaller cache finds less by chance, so that fewer topics give the same hit rate.
 #[test]
 fn modm_comes_near_the_fluid_optimum() {
     let small = [
         "trace.synthetic.requests=6000",
         "trace.warm_requests=3000",
         "cache.capacity=3000",
-        "trace.synthetic.prompts.topics=2250",
+        "trace.synthetic.prompts.topics=1200",
     ];
     for (variant, small_s) in [("modm-sdxl", 16.5), ("modm-sana", 6.5)] {
         let summary = run(variant, &small);

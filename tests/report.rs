@@ -142,12 +142,12 @@ fn the_quickstart_gives_what_is_kept_of_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let scenario = root.join("scenarios/quickstart.toml").display().to_string();
-    let (code, _, err) = modm(folder.path(), &["compare", &scenario, "--out", "results", "--quiet"]);
+    let (code, _, err) = modm(folder.path(), &["compare", &scenario, "--capacity", "--out", "results", "--quiet"]);
     assert_eq!(code, 0, "{err}");
-    for file in ["comparison.csv", "report.md"] {
+    for file in ["comparison.csv", "capacity.csv", "report.md"] {
         let now = fs::read_to_string(folder.path().join("results").join(file)).unwrap();
         let kept = fs::read_to_string(root.join("results/reference/quickstart").join(file)).unwrap();
-        assert!(now == kept, "{file} is not that of results/reference: scripts/reproduce writes it anew");
+        assert!(now == kept, "{file} is not that of results/reference: scripts/quickstart writes it anew");
     }
 }
 

@@ -291,7 +291,7 @@ fn hits_go_further_under_load_within_the_floor() {
         requests = 6000
         arrivals = { process = "steps", steps = [[18000.0, 12.0], [20000.0, 30.0], [30000.0, 8.0]] }
         [trace.synthetic.prompts]
-        topics = 800
+        topics = 5000
         [cluster]
         gpus = [{ type = "mi210", count = 10 }]
         [models]

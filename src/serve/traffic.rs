@@ -111,7 +111,9 @@ impl Traffic {
         }
         let mut files = Files { folder: folder.to_owned(), requests, embeddings: None };
         let rows = Scribe::start(folder.display().to_string(), move |row| {
-            faults.iter().for_each(|faults| faults.hang());
+            if let Some(faults) = &faults {
+                faults.hang();
+            }
             files.write(&row)
         })?;
         Ok(Self {

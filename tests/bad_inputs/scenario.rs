@@ -89,10 +89,10 @@ fn keys_that_go_together() {
     let bounds = "bounds = [[0.25, 5], [0.3, 30]]\n";
     all([
         refused("name = \"a\"\n", ": trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
-        refused(replaced("noise_dimension = 16", "dimension = 16"), ":71: image_model.dimension = 16: was replaced by image_model.noise_dimension: *"),
-        refused(replaced("noise_dimension = 16", "noise = 2"), ":71: image_model.noise = 2: expected a standard deviation from 0 to 1"),
-        refused(replaced("noise_dimension = 16", "common_share = -1"), ":71: image_model.common_share = -1: expected a share from 0 to 1"),
-        refused(replaced("noise_dimension = 16", "noise = 0.05"), ":71: image_model.noise = 0.05: expected at most *"),
+        refused(replaced("noise_dimension = 16", "dimension = 16"), ":60: image_model.dimension = 16: was replaced by image_model.noise_dimension: *"),
+        refused(replaced("noise_dimension = 16", "noise = 2"), ":60: image_model.noise = 2: expected a standard deviation from 0 to 1"),
+        refused(replaced("noise_dimension = 16", "common_share = -1"), ":60: image_model.common_share = -1: expected a share from 0 to 1"),
+        refused(replaced("noise_dimension = 16", "noise = 0.05"), ":60: image_model.noise = 0.05: expected at most *"),
         refused(without("image_embeddings = \"images.npy\"\n"), ":3: trace.image_embeddings: is needed: *"),
         refused(without("requests = \"requests.csv\"\n"), ":3: trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
         refused(replaced(SERVES, "medium = {}"), ":93: models.serves.medium: is not a model of this scenario: expected one of large, small"),

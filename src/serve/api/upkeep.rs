@@ -273,9 +273,10 @@ impl Server {
         let (folder, before) = (recordings::folder(&self.upkeep.data), if may { before } else { 0 });
         let (current, most) = (self.desk.recording(), self.settings.keep_traffic_bytes);
         let forgotten = self.on_disk(move || recordings::forget(&folder, current.as_deref(), before, most));
-        match forgotten.await {
-            Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
-            Err(_) => tracing::warn!("old recordings cannot be removed: the disk does not answer"),
+        if let Ok(warnings) = forgotten.await {
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        } else {
+            tracing::warn!("old recordings cannot be removed: the disk does not answer");
         }
     }
 

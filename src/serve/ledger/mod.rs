@@ -251,14 +251,12 @@ impl Ledger {
         let (answer, mut heard): (Answer, _) = oneshot::channel();
         let sent = self.orders.as_ref().map(|to| to.send((entries, answer)));
         sent.ok_or_else(gone)?.map_err(|_| gone())?;
-        match tokio::time::timeout(self.limit, &mut heard).await {
-            Ok(answer) => answer.map_err(|_| gone())?,
-            Err(_) => {
-                // An answer that came meanwhile counts; after this the writer knows that nobody hears it.
-                heard.close();
-                heard.try_recv().unwrap_or_else(|_| Err(self.shelf.is_silent(self.limit)))
-            }
+        if let Ok(answer) = tokio::time::timeout(self.limit, &mut heard).await {
+            return answer.map_err(|_| gone())?;
         }
+        // An answer that came meanwhile counts; after this the writer knows that nobody hears it.
+        heard.close();
+        heard.try_recv().unwrap_or_else(|_| Err(self.shelf.is_silent(self.limit)))
     }
 
     /// Reads a job.

@@ -261,7 +261,7 @@ async fn each_call_to_the_disk_fails_once_and_nothing_acknowledged_is_lost() {
             match Ledger::open(folder.path(), &clock, Some(faults.clone())) {
                 Ok(ledger) => match scripted(&ledger, &mut acknowledged).await {
                     Health::Well => recovered += 1,
-                    Health::Failing { .. } => panic!("{fault:?} {call}: one failure is over"),
+                    Health::Failing { .. } | Health::Silent { .. } => panic!("{fault:?} {call}: one failure is over"),
                     // The process ends with this sentence.
                     Health::Lost(error) => {
                         eprintln!("{fault:?} {call}: {error}");
