@@ -5,10 +5,10 @@
 use super::{Grades, Half, mean};
 use crate::draw::{Purpose, stream, uniform};
 
-/// Held-out hits below which nothing is said of alpha. If a hit is right or wrong, 3 / n is the highest share of wrong ones that
-/// n right ones leave possible at 95 %: 60 of them leave the 5 % that an alpha of 0.95 allows (the rule of three; Hanley and
-/// Lippman-Hand, JAMA 1983). With fewer, resampling n right ones gives an interval without width that says "holds".
-pub const LEAST_HITS: usize = 60;
+/// Held-out hits below which nothing is said of alpha. Where a judge says right or wrong, resampling n right ones gives an
+/// interval without width, so that one right hit would say "holds". 3 / n is the highest share of wrong ones that n right ones
+/// leave possible at 95 % (the rule of three; Hanley and Lippman-Hand, JAMA 1983): 30 rule out that one in ten is wrong.
+pub const LEAST_HITS: usize = 30;
 
 /// Draws of the bootstrap.
 pub const DRAWS: usize = 1_000;

@@ -263,7 +263,8 @@ impl Prepared {
         let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
         write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
         run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
-        let warnings: Vec<String> = Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
+        let warnings: Vec<String> =
+            Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
         write_run_json(folder, &self.scenario, &self.inputs_by_name(), &self.stand_ins(), wall_s, &warnings)
     }
 

@@ -24,8 +24,7 @@ mod tests {
 
     #[test]
     fn what_was_not_reached_is_said() {
-        let reached =
-            Shift { usual_hit_rate: 0.7, wanted_hit_rate: 0.8, by: -0.00431, hit_rate: 0.803, reached: true };
+        let reached = Shift { usual_hit_rate: 0.7, wanted_hit_rate: 0.8, by: -0.00431, hit_rate: 0.803, reached: true };
         assert_eq!(words(&reached), "80.3 % (bounds - 0.0043)");
         let short = Shift { hit_rate: 0.75, reached: false, ..reached };
         assert_eq!(words(&short), "75.0 % (bounds - 0.0043, as near to 80.0 % as any bounds come)");

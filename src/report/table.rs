@@ -406,7 +406,8 @@ pub fn markdown(comparison: &Comparison) -> String {
 pub(super) fn markdown_table(titles: &[String], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('*', "\\*").replace('~', "\\~")).collect();
+        let cells: Vec<String> =
+            cells.iter().map(|cell| cell.replace('|', "\\|").replace('*', "\\*").replace('~', "\\~")).collect();
         text.extend(["| ", &cells.join(" | "), " |\n"]);
     };
     line(titles);
@@ -491,7 +492,8 @@ mod tests {
             comparison.runs.extend(first.iter().cloned().map(|mut run| {
                 let latency = run.summary.latency_s.as_mut().expect("a latency");
                 // The baseline's vary by a tenth of a per cent, the other's by a third.
-                latency.p99 *= if run.variant == "vanilla" { 1.0 + 0.001 * seed as f64 } else { 1.0 + 0.2 * seed as f64 };
+                latency.p99 *=
+                    if run.variant == "vanilla" { 1.0 + 0.001 * seed as f64 } else { 1.0 + 0.2 * seed as f64 };
                 run.seed += seed;
                 run
             }));

@@ -25,7 +25,7 @@ impl Prepared {
             image_encoding: Duration::from_seconds_saturating(scenario.retrieval.image_latency_s),
             warmup: self.warmup(),
         };
-        self.warnings_of(results, self.compared(queries, keys, self.origin()), timing)
+        self.warnings_of(results, self.compared(queries, keys, self.origin(), "trace.warm_requests"), timing)
     }
 
     /// Returns the same of a live run, whose embeddings are those that its encoder gave.
@@ -39,7 +39,7 @@ impl Prepared {
         let encoder = self.scenario.live.encoder.as_ref();
         let origin = encoder.map_or_else(|| "the encoder".to_owned(), |path| format!("the encoder {}", path.display()));
         let timing = Timing { warmup: self.warmup(), ..Timing::default() };
-        self.warnings_of(results, self.compared(prompts, keys, origin), timing)
+        self.warnings_of(results, self.compared(prompts, keys, origin, "live.store"), timing)
     }
 
     fn warnings_of(&self, results: &Results, compared: Option<Compared>, timing: Timing) -> Vec<Warning> {
@@ -52,7 +52,7 @@ impl Prepared {
         bounds_warning(&compared, looked(results)).into_iter().chain(hidden(&results.requests)).collect()
     }
 
-    fn compared(&self, queries: Rows, keys: Rows, origin: String) -> Option<Compared> {
+    fn compared(&self, queries: Rows, keys: Rows, origin: String, warmed_by: &'static str) -> Option<Compared> {
         let scenario = &self.scenario;
         let system = scenario.system.policy;
         let (lowest_bound, _) = *scenario.bounds().first()?;
@@ -63,6 +63,7 @@ impl Prepared {
             strict: system == System::Nirvana,
             keys_are: if system == System::Modm { "image" } else { "prompt" },
             origin,
+            warmed_by,
             seed: scenario.seed,
         })
     }
@@ -70,7 +71,9 @@ impl Prepared {
     /// Source of the embeddings in words: which encoder made those of a file, the file does not say.
     fn origin(&self) -> String {
         let section = &self.scenario.trace;
-        let Some(prompts) = &section.prompt_embeddings else { return "the stand-in embeddings".to_owned() };
+        let Some(prompts) = &section.prompt_embeddings else {
+            return "the stand-in embeddings (hashed n-grams)".to_owned();
+        };
         let prompts = format!("the embeddings of {}", prompts.display());
         if self.scenario.system.policy != System::Modm {
             return prompts;

@@ -120,7 +120,16 @@ mod tests {
         let values = (0..rows * dimension).map(|at| value(at % dimension, &mut draws) as f32).collect();
         let rows = Rows::Matrix(EmbeddingMatrix::from_values(dimension, values).expect("rows"));
         let (queries, keys) = (rows.clone(), rows);
-        Compared { queries, keys, lowest_bound, strict: false, keys_are: "image", origin: "the encoder e".into(), seed: 3 }
+        Compared {
+            queries,
+            keys,
+            lowest_bound,
+            strict: false,
+            keys_are: "image",
+            origin: "the encoder e".into(),
+            warmed_by: "trace.warm_requests",
+            seed: 3,
+        }
     }
 
     fn said(compared: &Compared, hit_rate: f64, cached: u64) -> Option<String> {

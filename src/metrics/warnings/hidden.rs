@@ -131,9 +131,10 @@ pub fn hidden_hits(
         topic: Topic::HiddenHits,
         text: format!(
             "{} of the requests ({sample}) missed although the image of an earlier request matches that was still waiting or \
-             being drawn: a cold cache or an overloaded cluster hides hits; trace.warm_requests (cold), or more GPUs or a \
-             lower rate (overloaded) shows them",
-            percent(share)
+             being drawn: a cold cache or an overloaded cluster hides hits; {} (cold), or more GPUs or a lower rate (overloaded) \
+             shows them",
+            percent(share),
+            compared.warmed_by
         ),
     })
 }
@@ -174,7 +175,16 @@ mod tests {
         let values = (0..rows).flat_map(|row| (0..topics).map(move |at| if row % topics == at { 1.0 } else { 0.0 }));
         let rows = Rows::Matrix(EmbeddingMatrix::from_values(topics as usize, values.collect()).expect("rows"));
         let (queries, keys) = (rows.clone(), rows);
-        Compared { queries, keys, lowest_bound: 0.5, strict: false, keys_are: "image", origin: String::new(), seed: 3 }
+        Compared {
+            queries,
+            keys,
+            lowest_bound: 0.5,
+            strict: false,
+            keys_are: "image",
+            origin: String::new(),
+            warmed_by: "trace.warm_requests",
+            seed: 3,
+        }
     }
 
     const ALL: Kept = Kept::Images(Admission::All);

@@ -149,6 +149,8 @@ pub struct Compared {
     pub keys_are: &'static str,
     /// Source of the embeddings, in words.
     pub origin: String,
+    /// Key of the scenario that gives a run images from before its first request.
+    pub warmed_by: &'static str,
     /// Seed of the samples.
     pub seed: u64,
 }
@@ -243,6 +245,7 @@ mod tests {
                     strict,
                     keys_are: "image",
                     origin: String::new(),
+                    warmed_by: "trace.warm_requests",
                     seed: 1,
                 };
                 let met = if strict { exact > bound } else { exact >= bound };

@@ -89,8 +89,7 @@ pub(super) fn caveats(capacities: &Capacities) -> Vec<String> {
 /// the prompts that they were fitted on.
 pub(super) fn other_hit_rates(capacities: &Capacities) -> Vec<String> {
     let sentence = |variant: &str| {
-        let rows: Vec<&AtHitRate> =
-            capacities.at_other_hit_rates.iter().filter(|row| row.variant == variant).collect();
+        let rows: Vec<&AtHitRate> = capacities.at_other_hit_rates.iter().filter(|row| row.variant == variant).collect();
         let usual = rows.first()?.shift.usual_hit_rate;
         let one = |row: &&AtHitRate| {
             let ratio = row.ratio.map(|ratio| format!(" ({ratio:.2}x)")).unwrap_or_default();
