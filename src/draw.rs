@@ -35,6 +35,10 @@ pub enum Purpose {
     Confidence = 12,
     /// Whether a hit is audited.
     Audit = 13,
+    /// Random pairs of a prompt and an image that bounds are checked on.
+    Pairs = 14,
+    /// Order in which misses are looked at for images that came too late.
+    Misses = 15,
 }
 
 /// The stream of a purpose and row under a seed: a counter-based generator, so streams cost nothing to open.

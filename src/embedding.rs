@@ -200,6 +200,15 @@ impl EmbeddingMatrix {
         }
     }
 
+    /// Returns the norm of a row as stored.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn norm(&self, row: usize) -> f64 {
+        self.norms[self.place(row)]
+    }
+
     /// A row, normalised.
     ///
     /// # Panics

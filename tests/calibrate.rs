@@ -71,6 +71,10 @@ fn adds_up(out: &Path, summary: &Value) {
     };
     assert_eq!(hits(&|k| k != "all"), hits(&|k| k == "all"));
     assert_eq!(summary["held_out"]["all"]["hits"], hits(&|k| k == "all"));
+    // Six held-out requests say nothing of a share.
+    assert_eq!(summary["held_out"]["all"]["holds"], "too few");
+    let judged: Vec<&str> = rows.iter().map(|row| row["holds"].as_str()).filter(|word| !word.is_empty()).collect();
+    assert!(!judged.is_empty() && judged.iter().all(|word| *word == "too few"), "{rows:?}");
     let scenario = Source::read(&out.join("scenario.toml")).unwrap().scenario(&[]).unwrap();
     assert_eq!(scenario.system.bounds, Some(kept));
     assert_eq!(scenario.models.profile.as_deref(), Some("profile.toml".as_ref()));

@@ -202,3 +202,55 @@ fn steady_throughput_credits_no_more_than_the_work_that_is_spared() {
     }
     assert!(returned_some > 8, "there is something to credit");
 }
+
+#[test]
+fn capacities_at_other_hit_rates_are_those_of_shifted_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = capacity(folder.path(), SMALL, &["--attainment", "0.95"]);
+    let other = found["at_other_hit_rates"].as_array().unwrap();
+    let variants: Vec<&str> = other.iter().map(|row| row["variant"].as_str().unwrap()).collect();
+    assert_eq!(variants, ["pinecone", "pinecone", "modm", "modm"], "vanilla retrieves nothing");
+    for pair in other.chunks(2) {
+        let number = |row: &serde_json::Value, key: &str| row[key].as_f64().unwrap();
+        let (lower, higher) = (&pair[0], &pair[1]);
+        let name = lower["variant"].as_str().unwrap();
+        assert!(number(lower, "by") >= 0.0 && number(higher, "by") <= 0.0, "{pair:?}");
+        let usual = number(lower, "usual_hit_rate");
+        for (row, wanted) in [(lower, usual - 0.1), (higher, usual + 0.1)] {
+            let near = (number(row, "hit_rate") - wanted).abs() <= 0.0100001;
+            assert_eq!(row["reached"].as_bool().unwrap(), near, "{row}");
+        }
+        let own = found["rows"].as_array().unwrap().iter().find(|row| row["variant"] == name).unwrap();
+        let own = number(own, "rate_per_min");
+        let (low, high) = (number(lower, "rate_per_min"), number(higher, "rate_per_min"));
+        assert!(low <= 1.02 * own && own <= 1.02 * high && low < high, "{name}: {low} {own} {high}");
+    }
+    // One of MoDM's is what the program gives with these bounds.
+    let modm = &other[2];
+    assert_eq!(modm["reached"], true, "{modm}");
+    let by = modm["by"].as_f64().unwrap();
+    let bounds = [(0.25, 5), (0.27, 10), (0.28, 15), (0.29, 25), (0.30, 30)];
+    let rows: Vec<String> = bounds.iter().map(|(bound, skipped)| format!("[{},{skipped}]", bound + by)).collect();
+    let set = format!("system.bounds=[{}]", rows.join(","));
+    let set = ["--attainment", "0.95", "--variants", "modm", "--set", &set];
+    let again = capacity(folder.path(), SMALL, &set);
+    assert_eq!(again["rows"][0]["rate_per_min"], modm["rate_per_min"]);
+}
+
+#[test]
+fn the_report_says_what_other_hit_rates_give_and_a_comparison_leaves_it_out() {
+    let folder = tempfile::tempdir().unwrap();
+    capacity(folder.path(), SMALL, &["--variants", "vanilla,modm"]);
+    let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    assert!(
+        page.contains("- modm, hit rate ") && page.contains(" % (bounds + ") && page.contains(" % (bounds - "),
+        "{page}"
+    );
+    let file = folder.path().join("scenario.toml");
+    let out = folder.path().join("compared");
+    let names = [file.to_str().unwrap(), out.to_str().unwrap()];
+    let done = modm(&["compare", names[0], "--out", names[1], "--capacity", "--variants", "vanilla,modm", "--quiet"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let compared = std::fs::read_to_string(out.join("capacity.json")).unwrap();
+    assert!(!compared.contains("at_other_hit_rates"), "{compared}");
+}

@@ -141,3 +141,23 @@ fn says_when_nothing_holds_and_what_is_wrong() {
         assert!(said.contains(argument) && !out.exists(), "{said}");
     }
 }
+
+#[test]
+fn a_plan_says_what_it_would_be_at_other_hit_rates() {
+    let folder = tempfile::tempdir().unwrap();
+    let usual = ["--max-gpus", "12", "--attainment", "0.95"];
+    let found = plan(folder.path(), SCENARIO, &usual);
+    let gpus = |row: &serde_json::Value| row["choice"]["gpus"][0].as_u64().unwrap();
+    let other = found["at_other_hit_rates"].as_array().unwrap();
+    let (lower, higher) = (&other[0], &other[1]);
+    assert_eq!(other.len(), 2);
+    for (row, points) in [(lower, -0.1), (higher, 0.1)] {
+        let moved = row["hit_rate"].as_f64().unwrap() - row["usual_hit_rate"].as_f64().unwrap();
+        assert!(row["reached"].as_bool().unwrap() && (moved - points).abs() <= 0.0100001, "{row}");
+    }
+    assert!(gpus(higher) <= gpus(&found) && gpus(&found) <= gpus(lower) && gpus(higher) < gpus(lower), "{found:#}");
+    let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    assert!(page.contains(&format!("{} x mi210; at ", gpus(lower))), "{page}");
+    let vanilla = plan(folder.path(), SCENARIO, &[&usual[..2], &["--set", "system.policy=vanilla"]].concat());
+    assert_eq!(vanilla["at_other_hit_rates"], serde_json::json!([]));
+}

@@ -40,6 +40,12 @@ impl Tenancy {
         if self.public.contains(&tenant) { Owner::Public } else { Owner::Tenant(tenant) }
     }
 
+    /// Returns whether a tenant's request may find an image made for another request.
+    #[must_use]
+    pub fn may_find(&self, tenant: TenantId, made_for: TenantId) -> bool {
+        self.places(tenant).contains(&self.index(self.owner(made_for)))
+    }
+
     /// Which index an owner's entries stand in, by the owner it is named after.
     pub(super) fn index(&self, owner: Owner) -> Owner {
         if self.scope == Scope::Shared { Owner::Public } else { owner }

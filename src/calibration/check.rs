@@ -5,6 +5,11 @@
 use super::{Grades, Half, mean};
 use crate::draw::{Purpose, stream, uniform};
 
+/// Held-out hits below which nothing is said of alpha. Where a judge says right or wrong, resampling n right ones gives an
+/// interval without width, so that one right hit would say "holds". 3 / n is the highest share of wrong ones that n right ones
+/// leave possible at 95 % (the rule of three; Hanley and Lippman-Hand, JAMA 1983): 30 rule out that one in ten is wrong.
+pub const LEAST_HITS: usize = 30;
+
 /// Draws of the bootstrap.
 pub const DRAWS: usize = 1_000;
 
@@ -41,17 +46,21 @@ pub enum Verdict {
     Open,
     /// Alpha is not held, even at the upper end of the interval.
     Fails,
+    /// There are fewer than [`LEAST_HITS`] hits.
+    TooFew,
 }
 
-impl Worth {
-    /// Whether a share of the large model's quality is kept.
+impl Checked {
+    /// Whether a share of the large model's quality is kept; `None` without hits.
     #[must_use]
-    pub fn verdict(&self, alpha: f64) -> Verdict {
-        match self.interval {
+    pub fn verdict(&self, alpha: f64) -> Option<Verdict> {
+        let worth = self.worth?;
+        Some(match worth.interval {
+            _ if self.hits < LEAST_HITS => Verdict::TooFew,
             (low, _) if low >= alpha => Verdict::Holds,
             (_, high) if high < alpha => Verdict::Fails,
             _ => Verdict::Open,
-        }
+        })
     }
 }
 
@@ -63,6 +72,7 @@ impl Verdict {
             Self::Holds => "yes",
             Self::Open => "open",
             Self::Fails => "no",
+            Self::TooFew => "too few",
         }
     }
 }
@@ -155,10 +165,23 @@ mod tests {
         assert!((worth(0).ratio - 0.95).abs() < 1e-12 && (worth(1).ratio - 0.8).abs() < 1e-12);
         assert!((check.all.worth.expect("hits").ratio - 0.9).abs() < 1e-12);
         assert_eq!(worth(0).interval, (0.9, 1.0));
-        assert_eq!(
-            [worth(0).verdict(0.95), worth(0).verdict(0.9), worth(1).verdict(0.95)],
-            [Verdict::Open, Verdict::Holds, Verdict::Fails]
-        );
+        let verdicts = check.by_bound.iter().chain([&check.all]).map(|checked| checked.verdict(0.5));
+        assert!(verdicts.into_iter().all(|verdict| verdict == Some(Verdict::TooFew)), "of one, two and three hits");
+    }
+
+    #[test]
+    fn enough_hits_are_judged_and_fewer_are_not() {
+        let judged = |hits: usize, alpha: f64| {
+            let worth = worth(&vec![(0.9, 1.0); hits], 1, 0);
+            Checked { skipped_steps: None, hits, worth }.verdict(alpha)
+        };
+        assert_eq!(judged(LEAST_HITS, 0.9), Some(Verdict::Holds));
+        assert_eq!(judged(LEAST_HITS, 0.95), Some(Verdict::Fails));
+        assert_eq!(judged(LEAST_HITS - 1, 0.9), Some(Verdict::TooFew));
+        assert_eq!(judged(0, 0.9), None);
+        let mixed: Vec<(f64, f64)> = (0..100).map(|at| (f64::from(at % 10 != 0), 1.0)).collect();
+        let worth = worth(&mixed, 1, 0);
+        assert_eq!(Checked { skipped_steps: None, hits: 100, worth }.verdict(0.9), Some(Verdict::Open));
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::report::{CapacityReport, capacity_table};
 use crate::scenario::{Inputs, Scenario, Source, TraceInputs, Variant};
 use crate::time::Duration;
 
+mod at_capacity;
+
 /// Multiple of a full generation that requests are held against where a scenario has none.
 const USUAL_MULTIPLE: f64 = 2.0;
 
@@ -123,20 +125,22 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
     check(&planned, &source)?;
     common.prepare_output()?;
     prepare_searches(&planned, command.search.search, source.file(), common.quiet);
-    let capacities = search_all(&planned, question, &source, threads(command.threads), common.quiet)?;
+    let mut capacities = search_all(&planned, question, &source, threads(command.threads), common.quiet)?;
+    let more = at_capacity::examine_all(&planned, &capacities, question, &source, threads(command.threads))?;
+    capacities.at_other_hit_rates = more.at_other_hit_rates;
     let text = write(&capacities, &common.out)?;
     let report = CapacityReport {
         name: base.name.clone(),
         published: compare::published(&variants),
         seeds: command.seeds.get(),
         stand_ins: compare::stand_ins(&planned),
-        notes: compare::notes(&planned, command.seeds.get(), &base),
+        notes: compare::notes(&planned, command.seeds.get(), &base).into_iter().chain(more.warnings.clone()).collect(),
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         versions: compare::versions(&planned, &base, &sets),
         capacities,
     };
     super::write_files(&report.files().context("the report's figures")?, &common.out)?;
-    write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
+    write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &more.warnings)?;
     if common.json {
         print!("{text}");
         return Ok(());
@@ -219,6 +223,7 @@ pub(super) fn search_all(
         up_to: question.up_to,
         precision: PRECISION,
         rows: found.into_iter().collect::<anyhow::Result<_>>()?,
+        at_other_hit_rates: Vec::new(),
     })
 }
 
@@ -228,7 +233,13 @@ fn progress(found: &Capacity) -> String {
 }
 
 fn search_one(plan: &Planned, question: Question, source: &Source) -> anyhow::Result<Capacity> {
-    let prepared = &plan.prepared;
+    let found = search_capacity(&plan.prepared, question, source);
+    let found = found.with_context(|| format!("variant {}", plan.variant))?;
+    Ok(Capacity { variant: plan.variant.clone(), ..found })
+}
+
+/// Searches the capacity of one system on one trace.
+fn search_capacity(prepared: &Prepared, question: Question, source: &Source) -> anyhow::Result<Capacity> {
     let steps = prepared.scenario.models.steps;
     let threshold_s = match question.target {
         Target::SloMultiple(multiple) => {
@@ -239,18 +250,23 @@ fn search_one(plan: &Planned, question: Question, source: &Source) -> anyhow::Re
     let limit = Duration::from_seconds_saturating(threshold_s);
     let trial = |factor: f64, whole: bool| {
         try_rate(prepared, question.attainment, limit, factor, whole, source)
-            .with_context(|| format!("variant {} at {factor} times the trace's rate", plan.variant))
+            .with_context(|| format!("at {factor} times the trace's rate"))
     };
     let found = capacity::search(question.up_to, trial)?;
     let rate = rate_per_min(&prepared.inputs.trace).unwrap_or_default();
     Ok(Capacity {
-        variant: plan.variant.clone(),
         seed: prepared.scenario.seed,
         threshold_s,
         rate_per_min: found.factor.map(|factor| factor * rate),
         trace_rate_per_min: rate,
         ..found
     })
+}
+
+/// Returns the same run at a multiple of the trace's rate.
+fn at_rate(prepared: &Prepared, factor: f64) -> Prepared {
+    let trace = Arc::new(prepared.inputs.trace.at_rate(factor));
+    Prepared { scenario: prepared.scenario.clone(), inputs: Inputs { trace, ..prepared.inputs.clone() } }
 }
 
 /// Runs at a multiple of the trace's rate: to the end, or until too many requests are late.
@@ -262,10 +278,8 @@ fn try_rate(
     whole: bool,
     source: &Source,
 ) -> anyhow::Result<Trial> {
-    let trace = Arc::new(prepared.inputs.trace.at_rate(factor));
-    let requests = counted(&trace, &prepared.scenario, source)?;
-    let inputs = Inputs { trace, ..prepared.inputs.clone() };
-    let prepared = Prepared { scenario: prepared.scenario.clone(), inputs };
+    let prepared = at_rate(prepared, factor);
+    let requests = counted(&prepared.inputs.trace, &prepared.scenario, source)?;
     let allowed = allowed_late(requests, attainment);
     let watch = Watch::new(prepared.budget(limit, if whole { requests } else { allowed }));
     let inbox = Budgeted::new(prepared.scenario.outside(&prepared.inputs.trace.trace), watch.clone());

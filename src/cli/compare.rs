@@ -16,6 +16,7 @@ use super::progress::Progress;
 use super::run::{Prepared, of_seed, write_run_json};
 use super::search::SharedSearches;
 use crate::input::InputError;
+use crate::metrics::warnings::{self, Warning};
 use crate::published::Published;
 use crate::report::Run;
 use crate::report::read::{CAPACITIES, Index, Place};
@@ -191,22 +192,17 @@ fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Resul
         run
     })?;
     progress.finish();
-    let mut warnings: Vec<String> = Vec::new();
-    for warning in results.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten() {
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
-    }
-    Ok(warnings)
+    let warned: Vec<(String, Vec<Warning>)> = results.into_iter().collect::<anyhow::Result<_>>()?;
+    Ok(warnings::merged(&warned))
 }
 
-/// Runs once and writes the files. Returns what a reader must be warned of.
-fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<Vec<String>> {
+/// Runs once and writes the files. Returns the variant and what a reader must be warned of.
+fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<(String, Vec<Warning>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
     plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
-    Ok(results.warnings.into_iter().map(|warning| format!("{}: {warning}", plan.variant)).collect())
+    Ok((plan.variant.clone(), results.warnings))
 }
 
 pub(super) fn stand_ins(planned: &[Planned]) -> Vec<String> {

@@ -14,6 +14,7 @@ use crate::input::InputError;
 use crate::journal::{Journal, Record, Writer};
 use crate::metrics::quality::{CLIP, QualitySettings, SourceCosine};
 use crate::metrics::summary::Summary;
+use crate::metrics::warnings::Warning;
 use crate::metrics::{HitCriteria, Metrics, Results, Settings};
 use crate::output::{OutputError, write_atomic};
 use crate::replay::{Inbox, Known, RunError, replay};
@@ -22,6 +23,8 @@ use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInpu
 use crate::scheduler::routing::System;
 use crate::sim::LatencyModel;
 use crate::time::{Duration, Time};
+
+mod warnings;
 
 /// A scenario and all it reads, ready to run as often as needed.
 #[derive(Clone, Debug)]
@@ -158,10 +161,25 @@ impl Prepared {
         keep_requests: bool,
         also: impl Journal,
     ) -> Result<Results, RunError<std::convert::Infallible>> {
-        self.run_on(latency, keep_requests, Known::new(self.scenario.outside(&self.inputs.trace.trace)), also)
+        let mut results = self.run_on(latency, keep_requests, self.trace_inbox(), also)?;
+        results.warnings.extend(self.warnings(&results));
+        Ok(results)
     }
 
-    /// Runs to the end on what an inbox has.
+    /// Runs to the end for its measures alone: no rows of requests, no warnings but the metrics'.
+    ///
+    /// # Errors
+    /// The run cannot come to an end.
+    pub(super) fn run_once(&self) -> Result<Results, RunError<std::convert::Infallible>> {
+        self.run_on(self.scenario.latency(&self.inputs), false, self.trace_inbox(), ())
+    }
+
+    fn trace_inbox(&self) -> impl Inbox {
+        Known::new(self.scenario.outside(&self.inputs.trace.trace))
+    }
+
+    /// Runs to the end on what an inbox has. Warnings are those of the metrics alone: a search makes many runs, and warns
+    /// once.
     ///
     /// # Errors
     /// The run cannot come to an end.
@@ -245,7 +263,8 @@ impl Prepared {
         let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
         write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
         run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
-        let warnings: Vec<String> = results.warnings.iter().chain(warnings).cloned().collect();
+        let warnings: Vec<String> =
+            Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
         write_run_json(folder, &self.scenario, &self.inputs_by_name(), &self.stand_ins(), wall_s, &warnings)
     }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use super::arguments::{ScenarioArguments, SearchArguments};
 use super::progress::Progress;
 use super::run::Prepared;
+use crate::metrics::warnings::Warning;
 use crate::report::{self, Comparison, Run};
 
 /// Run a scenario against the simulated clock
@@ -52,7 +53,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
             ..Run::default()
         }],
         stand_ins: prepared.stand_ins(),
-        notes: [prepared.scenario.notes.clone(), results.warnings].concat(),
+        notes: [prepared.scenario.notes.clone(), Warning::texts(&results.warnings)].concat(),
         ..Comparison::default()
     };
     print!("{}", report::terminal(&comparison, super::width()));

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hit_rate::Shift;
 use crate::metrics::summary::{Definitions, Summary};
 
 /// Ratio of the lowest factor that fails to the highest that holds, at which the search ends.
@@ -71,6 +72,26 @@ pub struct Capacity {
     pub summary: Option<Summary>,
 }
 
+/// Capacity of a variant on its first trace, had it a hit rate some points lower or higher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AtHitRate {
+    /// Variant.
+    pub variant: String,
+    /// Seed of the trace.
+    pub seed: u64,
+    /// Bounds that bring it about.
+    #[serde(flatten)]
+    pub shift: Shift,
+    /// Capacity with these bounds, requests a minute; absent if nothing holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_min: Option<f64>,
+    /// Whether the largest factor that was allowed holds.
+    pub no_limit: bool,
+    /// Capacity over the first variant's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+}
+
 /// Target that capacities are held against.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +117,9 @@ pub struct Capacities {
     pub precision: f64,
     /// A row for each variant and seed; the first variant is the baseline.
     pub rows: Vec<Capacity>,
+    /// Capacities at other hit rates, where they were searched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at_other_hit_rates: Vec<AtHitRate>,
 }
 
 impl Capacities {
@@ -119,9 +143,15 @@ impl Capacities {
     /// Ratio of a row's capacity to the baseline's on the same trace; none where the baseline has no limit.
     #[must_use]
     pub fn ratio(&self, row: &Capacity) -> Option<f64> {
+        self.ratio_of(row.rate_per_min?, row.seed)
+    }
+
+    /// Ratio of a rate, requests a minute, to the baseline's capacity on the trace of a seed.
+    #[must_use]
+    pub fn ratio_of(&self, rate_per_min: f64, seed: u64) -> Option<f64> {
         let baseline = &self.rows.first()?.variant;
-        let base = self.rows.iter().find(|other| other.variant == *baseline && other.seed == row.seed)?;
-        let ratio = row.rate_per_min? / base.rate_per_min.filter(|_| !base.no_limit)?;
+        let base = self.rows.iter().find(|other| other.variant == *baseline && other.seed == seed)?;
+        let ratio = rate_per_min / base.rate_per_min.filter(|_| !base.no_limit)?;
         ratio.is_finite().then_some(ratio)
     }
 }

@@ -3,3 +3,4 @@
 
 pub mod budget;
 pub mod capacity;
+pub mod hit_rate;

@@ -9,6 +9,7 @@ use super::fold::{Metrics, RequestRow, TickRow};
 use super::real_time::{mean_of_misses, overall};
 use super::summary::{Definitions, Quality, Summary};
 use super::timeline::Timeline;
+use super::warnings::{Topic, Warning};
 use crate::time::Duration;
 
 /// Everything a run amounts to.
@@ -30,8 +31,9 @@ pub struct Results {
     pub requests: Vec<RequestRow>,
     /// Latencies of completed requests, rising.
     pub latencies: Vec<Duration>,
-    /// Sentences on what a reader must be warned of: rows that the profile lacks.
-    pub warnings: Vec<String>,
+    /// Sentences on what a reader must be warned of: rows that the profile lacks, and what whoever ran it adds of bounds
+    /// and hidden hits.
+    pub warnings: Vec<Warning>,
 }
 
 impl Metrics {
@@ -56,6 +58,7 @@ impl Metrics {
         self.quality.summarise(&self.settings.quality, &self.made, &mut summary);
         let (models, total_steps) = (&self.settings.models, self.settings.total_steps);
         let warnings = self.quality.warnings(&self.settings.quality, &self.made, models, total_steps);
+        let warnings = warnings.into_iter().map(|text| Warning { topic: Topic::Quality, text }).collect();
         self.requests.sort_by_key(|row| row.id);
         if !self.requests.is_empty() {
             for (slo, limit) in summary.slo.iter_mut().zip(&self.limits) {

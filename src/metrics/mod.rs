@@ -17,6 +17,7 @@ pub mod summary;
 #[cfg(test)]
 mod tests;
 pub mod timeline;
+pub mod warnings;
 mod windows;
 
 pub use cache::{AGE_BOUNDS_S, CacheRow, CacheTimeline, HitCriteria};

@@ -1,6 +1,6 @@
 //! What people read after a calibration: `calibration.csv` and a table. Its figure is among the figures.
 
-use crate::calibration::check::{Check, Checked, Worth};
+use crate::calibration::check::{Check, Checked, Verdict, Worth};
 use crate::calibration::fit::Fit;
 
 /// `calibration.csv`: a row a number of skipped steps, then one for all hits.
@@ -61,7 +61,7 @@ fn found(checked: Option<&Checked>, alpha: f64) -> [String; 7] {
         number(|worth| worth.ratio),
         number(|worth| worth.interval.0),
         number(|worth| worth.interval.1),
-        checked.worth.map_or("", |worth| worth.verdict(alpha).word()).to_owned(),
+        checked.verdict(alpha).map_or("", Verdict::word).to_owned(),
     ]
 }
 
@@ -113,7 +113,7 @@ fn line(k: String, bound: String, pairs: String, checked: Option<&Checked>, alph
         shown(|worth| format!("{:.3}", worth.large)),
         shown(|worth| percent(worth.ratio)),
         shown(|worth| format!("{} to {}", percent(worth.interval.0), percent(worth.interval.1))),
-        worth.map_or("", |worth| worth.verdict(alpha).word()).to_owned(),
+        checked.and_then(|checked| checked.verdict(alpha)).map_or("", Verdict::word).to_owned(),
     ]
 }
 
@@ -145,7 +145,7 @@ mod tests {
             requests: 9,
             models: [1.0, 0.8],
             by_bound: vec![checked(Some(10), 4, Some(worth)), checked(Some(20), 0, None)],
-            all: checked(None, 4, Some(worth)),
+            all: checked(None, 80, Some(worth)),
         };
         (fits, check)
     }
@@ -154,8 +154,8 @@ mod tests {
     fn what_there_is_not_stays_empty() {
         let (fits, check) = found();
         let expected = "skipped_steps,bound,kept,pairs,pairs_above,hits,quality,large_quality,ratio,low,high,holds\n\
-                        5,0.8,no,3,2,,,,,,,\n10,0.8,yes,3,2,4,0.9,1,0.9,0.8,0.92,no\n20,0.95,yes,3,0,0,,,,,,\n30,,no,3,0,,,,,,,\n\
-                        all,,,,,4,0.9,1,0.9,0.8,0.92,no\n";
+                        5,0.8,no,3,2,,,,,,,\n10,0.8,yes,3,2,4,0.9,1,0.9,0.8,0.92,too few\n20,0.95,yes,3,0,0,,,,,,\n30,,no,3,0,,,,,,,\n\
+                        all,,,,,80,0.9,1,0.9,0.8,0.92,no\n";
         assert_eq!(csv(&fits, &check, 0.95), expected);
     }
 

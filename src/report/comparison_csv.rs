@@ -3,13 +3,17 @@
 //! Columns: `variant`, `seed`, then for each measure `m` of [`super::measures`] `m` and `m_ratio` (to the
 //! first variant on the same seed); with more than one seed also `m_ci95_low`, `m_ci95_high` and
 //! `m_ratio_ci95_low`, `m_ratio_ci95_high`, the 95 % interval of the variant's mean over its seeds,
-//! repeated in each of its rows. Empty where there is no value.
+//! repeated in each of its rows. Percentiles of latency from p90 on then also have `m_ci95_reliable`: "no" where the
+//! interval is not to be relied on. Empty where there is no value.
 
 use std::collections::BTreeMap;
 
 use super::measures;
 use super::statistics::{self, Estimate};
 use super::{Comparison, Run};
+
+/// Measures that rest on a few requests of each run, so that their intervals over seeds may say too little.
+const TAILS: [&str; 4] = ["latency_s.p90", "latency_s.p95", "latency_s.p99", "latency_s.max"];
 
 type Flat = BTreeMap<String, f64>;
 
@@ -41,6 +45,11 @@ pub fn comparison_csv(comparison: &Comparison) -> String {
                 );
                 let ratios = siblings().filter_map(|(run, values)| ratio(comparison, &flat, run, values, column));
                 push_interval(&mut record, statistics::estimate(ratios));
+                if TAILS.contains(&column.as_str()) {
+                    let values = siblings().filter_map(|(_, flat)| flat.get(column).copied());
+                    let reliable = if statistics::tail_is_reliable(values) { "yes" } else { "no" };
+                    record.push(if value.is_some() { reliable.to_owned() } else { String::new() });
+                }
             }
         }
         write(record);
@@ -55,7 +64,10 @@ fn header(columns: &[String], intervals: bool) -> Vec<String> {
     } else {
         &["", "_ratio"]
     };
-    let measures = columns.iter().flat_map(|column| suffixes.iter().map(move |suffix| format!("{column}{suffix}")));
+    let measures = columns.iter().flat_map(|column| {
+        let reliable = (intervals && TAILS.contains(&column.as_str())).then_some(&"_ci95_reliable");
+        suffixes.iter().chain(reliable).map(move |suffix| format!("{column}{suffix}"))
+    });
     ["variant".to_owned(), "seed".to_owned()].into_iter().chain(measures).collect()
 }
 
@@ -122,6 +134,8 @@ mod tests {
         let low: f64 = rows[1]["throughput_per_min_ci95_low"].parse().expect("a number");
         assert!((low - (25.5 - 12.706 * 0.5)).abs() < 1e-9, "{low}");
         assert_eq!(rows[1]["throughput_per_min_ci95_low"], rows[3]["throughput_per_min_ci95_low"]);
+        assert_eq!(rows[1]["latency_s.p99_ci95_reliable"], "no", "two seeds");
+        assert!(!rows[1].contains_key("latency_s.mean_ci95_reliable"));
         let ratio: f64 = rows[3]["throughput_per_min_ratio"].parse().expect("a number");
         assert!((ratio - 26.0 / 11.0).abs() < 1e-12, "the baseline of the same seed");
     }

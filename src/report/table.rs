@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use super::statistics::tail_is_reliable;
 use super::verdict::Verdict;
 use super::{Comparison, SweepRow, attainment_at, capacity, quality, saturation};
 use crate::metrics::summary::Summary;
@@ -55,6 +56,12 @@ enum Unit {
 /// Title of the column of mean qualities.
 const QUALITY: &str = "quality";
 
+/// Title of the column of 99th percentiles.
+const P99: &str = "p99 s";
+
+/// Sign of an interval that cannot be believed.
+const UNRELIABLE: &str = "~";
+
 /// Title of the column of shares of images by model.
 const DRAWN_BY: &str = "images drawn by";
 
@@ -66,7 +73,7 @@ fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
         ("steady/min".into(), Unit::Number, false, Box::new(|summary| summary.throughput_steady_per_min)),
         ("hit rate".into(), Unit::Share, false, Box::new(|summary| summary.hit_rate)),
         ("mean s".into(), Unit::Number, true, Box::new(|summary| Some(summary.latency_s?.mean))),
-        ("p99 s".into(), Unit::Number, true, Box::new(|summary| Some(summary.latency_s?.p99))),
+        (P99.into(), Unit::Number, true, Box::new(|summary| Some(summary.latency_s?.p99))),
     ];
     for multiple in slo_multiples(comparison) {
         measures.push((
@@ -132,9 +139,12 @@ impl Grid {
                 let means_something = row > 0 && !(of_waiting && (saturated[0] || saturated[row]));
                 let ratio =
                     (unit == Unit::Number && means_something).then(|| comparison.ratio(variant, &measure)).flatten();
+                let values = || comparison.runs_of(variant).filter_map(|run| measure(&run.summary));
+                let sign = if title == P99 && !tail_is_reliable(values()) { UNRELIABLE } else { "" };
+                let plus_minus = |half: f64| format!("{}{sign}", unit.plus_minus(half, decimals));
                 Cell {
                     text: estimate.map_or_else(|| "–".into(), |estimate| unit.show(estimate.mean, decimals)),
-                    plus_minus: estimate.and_then(|e| e.half_width).map(|half| unit.plus_minus(half, decimals)),
+                    plus_minus: estimate.and_then(|e| e.half_width).map(plus_minus),
                     ratio: ratio.map(|ratio| format!("{:.2}x", ratio.mean)),
                 }
             });
@@ -190,7 +200,10 @@ impl Grid {
 
     pub(super) fn footnote(&self) -> String {
         let quality = if self.columns.iter().any(|column| column.title == QUALITY) { quality::FOOTNOTE } else { "" };
-        format!("{}{quality}", growing_footnote(self.saturated.contains(&true)))
+        let cells = self.columns.iter().flat_map(|column| &column.cells);
+        let tilde = cells.filter_map(|cell| cell.plus_minus.as_ref()).any(|text| text.ends_with(UNRELIABLE));
+        let tail = if tilde { UNRELIABLE_FOOTNOTE } else { "" };
+        format!("{}{tail}{quality}", growing_footnote(self.saturated.contains(&true)))
     }
 }
 
@@ -231,6 +244,10 @@ fn drawn_by(comparison: &Comparison, variants: &[&str]) -> Option<Column> {
     let any = drawn.iter().any(Option::is_some);
     any.then(|| Column { title, cells: drawn.into_iter().map(cell).collect(), of_waiting: false, ratios: None })
 }
+
+/// What a tilde says.
+const UNRELIABLE_FOOTNOTE: &str = "~ Do not rely on this interval: fewer than 5 seeds, or percentiles that differ too much \
+                                   from seed to seed, as heavy tails do.\n";
 
 /// What a star says.
 pub(super) const fn growing_footnote(any: bool) -> &'static str {
@@ -333,9 +350,9 @@ pub(super) fn sweep_footnote(rows: &[SweepRow]) -> String {
     format!("{}{quality}", growing_footnote(rows.iter().any(|row| row.growing)))
 }
 
-/// Footnotes as paragraphs of Markdown; a star at the beginning of one would make a list of it.
+/// Footnotes as paragraphs of Markdown; a star at the beginning of one would make a list of it, two tildes strike out.
 pub(super) fn markdown_footnote(footnote: &str) -> String {
-    let escape = |line: &str| if line.starts_with('*') { "\\" } else { "" };
+    let escape = |line: &str| if line.starts_with(['*', '~']) { "\\" } else { "" };
     footnote.lines().flat_map(|line| ["\n", escape(line), line, "\n"]).collect()
 }
 
@@ -389,7 +406,8 @@ pub fn markdown(comparison: &Comparison) -> String {
 pub(super) fn markdown_table(titles: &[String], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('*', "\\*")).collect();
+        let cells: Vec<String> =
+            cells.iter().map(|cell| cell.replace('|', "\\|").replace('*', "\\*").replace('~', "\\~")).collect();
         text.extend(["| ", &cells.join(" | "), " |\n"]);
     };
     line(titles);
@@ -463,6 +481,29 @@ mod tests {
         comparison.runs[0].variant = "a|b".into();
         let text = markdown(&comparison);
         assert!(text.lines().nth(2).is_some_and(|row| row.starts_with("| a\\|b | 10.00 |")), "{text}");
+    }
+
+    #[test]
+    fn a_p99_over_few_seeds_carries_a_tilde() {
+        let mut comparison = sample::comparison();
+        assert!(!terminal(&comparison, None).contains('~'), "no interval, no sign");
+        let first = comparison.runs.clone();
+        for seed in 1..6_u64 {
+            comparison.runs.extend(first.iter().cloned().map(|mut run| {
+                let latency = run.summary.latency_s.as_mut().expect("a latency");
+                // The baseline's vary by a tenth of a per cent, the other's by a third.
+                latency.p99 *=
+                    if run.variant == "vanilla" { 1.0 + 0.001 * seed as f64 } else { 1.0 + 0.2 * seed as f64 };
+                run.seed += seed;
+                run
+            }));
+        }
+        let text = markdown(&comparison);
+        assert_eq!(text.matches("\\~").count(), 2, "a cell and the footnote: {text}");
+        let row = text.lines().find(|line| line.contains("modm-sdxl")).expect("a row");
+        assert!(row.contains("\\~ |"), "{row}");
+        comparison.runs.retain(|run| run.seed < first[0].seed + 4);
+        assert_eq!(markdown(&comparison).matches("\\~").count(), 3, "both, of four seeds");
     }
 
     #[test]

@@ -51,6 +51,18 @@ impl Scenario {
         if self.system.policy == System::Modm { &self.approximation.level } else { &[] }
     }
 
+    /// Returns the same scenario with this much added to every bound of every level.
+    #[must_use]
+    pub fn with_shifted_bounds(&self, by: f64) -> Self {
+        let shifted = |rows: &[(f64, u32)]| rows.iter().map(|(bound, skipped)| (bound + by, *skipped)).collect();
+        let mut scenario = self.clone();
+        scenario.system.bounds = Some(shifted(self.bounds()));
+        for level in &mut scenario.approximation.level {
+            level.bounds = shifted(&level.bounds);
+        }
+        scenario
+    }
+
     /// Levels of approximation, the usual one first.
     pub(super) fn levels(&self) -> Levels {
         let section = &self.approximation;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{Plan, SIMILARITY, rooted};
-use crate::calibration::check::{Check, Checked, Verdict};
+use crate::calibration::check::{Check, Checked, LEAST_HITS, Verdict};
 use crate::calibration::fit::{self, Fit};
 use crate::calibration::samples::{self, Sample};
 use crate::input::{self, InputError};
@@ -147,9 +147,9 @@ fn said(plan: &Plan<'_>, check: &Check) -> Vec<String> {
     }
     let share = check.all.hits as f64 / check.requests.max(1) as f64;
     lines.push(format!("hits among them: {} ({})", check.all.hits, percent(share)));
-    lines.push(match check.all.worth {
+    lines.push(match check.all.worth.zip(check.all.verdict(alpha)) {
         None => "note: none of them would be a hit: the bounds are not checked".to_owned(),
-        Some(worth) => {
+        Some((worth, verdict)) => {
             let (low, high) = worth.interval;
             let of = format!(
                 "{} of the large model's quality ({} to {})",
@@ -157,7 +157,10 @@ fn said(plan: &Plan<'_>, check: &Check) -> Vec<String> {
                 percent(low),
                 percent(high)
             );
-            match worth.verdict(alpha) {
+            match verdict {
+                Verdict::TooFew => {
+                    format!("note: hits keep {of}: too few to say whether alpha holds, expected {LEAST_HITS} or more (--prompts)")
+                }
                 Verdict::Holds => format!("hits keep {of}: alpha holds"),
                 Verdict::Open => format!("note: hits keep {of}: whether alpha holds, so few do not say"),
                 Verdict::Fails => format!("note: hits keep {of}: alpha does not hold"),
@@ -171,12 +174,12 @@ fn summary(plan: &Plan<'_>, fits: &[Fit], check: &Check) -> Value {
     let alpha = plan.command.alpha;
     let checked = |checked: &Checked| {
         let mut found = json!({ "hits": checked.hits });
-        if let Some(worth) = &checked.worth {
+        if let Some((worth, verdict)) = checked.worth.as_ref().zip(checked.verdict(alpha)) {
             found["quality"] = json!(worth.quality);
             found["large_quality"] = json!(worth.large);
             found["ratio"] = json!(worth.ratio);
             found["ratio_95"] = json!([worth.interval.0, worth.interval.1]);
-            found["holds"] = json!(worth.verdict(alpha).word());
+            found["holds"] = json!(verdict.word());
         }
         found
     };

@@ -14,6 +14,7 @@ use crate::input::InputError;
 use crate::live::isolated::probe;
 use crate::live::library::Library;
 use crate::live::settings::{Device, Processor};
+use crate::metrics::warnings;
 use crate::report::read::{Index, Place};
 use crate::report::{self, Comparison};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
@@ -123,7 +124,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     }
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
-    let mut runs = Vec::new();
+    let (mut runs, mut warned) = (Vec::new(), Vec::new());
     let mut stand_ins = Vec::new();
     for (name, folder, prepared, equipment) in planned {
         if interrupts.heard() {
@@ -142,14 +143,17 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
             quiet: common.quiet,
             also: &mut (),
         };
-        run.run().with_context(|| name.clone())?;
+        let results = run.run().with_context(|| name.clone())?;
+        warned.push((name.clone(), results.warnings));
         stand_ins.extend(prepared.stand_ins());
         let within = folder.strip_prefix(&common.out).unwrap_or(&folder).to_owned();
         runs.push(Place { variant: name, seed: prepared.scenario.seed, folder: within });
     }
     let index = Index {
         name: base.name.clone(),
-        notes: vec![format!("measured in real time on {}", library.build())],
+        notes: std::iter::once(format!("measured in real time on {}", library.build()))
+            .chain(warnings::merged(&warned))
+            .collect(),
         published: super::compare::published(chosen.iter().flatten()),
         stand_ins,
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),

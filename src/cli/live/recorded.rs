@@ -6,6 +6,7 @@ use std::path::Path;
 use super::super::make_folder;
 use crate::embedding::Embedding;
 use crate::journal::{Journal, Record};
+use crate::metrics::warnings::Rows;
 use crate::output::write_atomic;
 use crate::scheduler::{Event, WarmImage};
 use crate::time::Time;
@@ -26,6 +27,11 @@ impl Recorded {
             images: vec![None; rows],
             warm: warm.iter().map(|image| image.key.clone()).collect(),
         }
+    }
+
+    /// Returns the embeddings of prompts and images by row.
+    pub(super) fn rows(&self) -> (Rows, Rows) {
+        (Rows::Recorded(self.prompts.clone().into()), Rows::Recorded(self.images.clone().into()))
     }
 
     /// Writes `trace/`: requests and what embeddings are complete.

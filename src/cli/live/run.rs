@@ -236,6 +236,8 @@ impl LiveRun<'_> {
         if let Some(delays) = &mut results.summary.delays {
             delays.arrival_lag_s = delay(&lags);
         }
+        let (prompts, images) = recorded.rows();
+        results.warnings.extend(prepared.live_warnings(&results, prompts, images));
         prepared.write(folder, &results, begun.elapsed().as_secs_f64(), &said.borrow())?;
         recorded.write(folder, trace)?;
         gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;

@@ -16,6 +16,7 @@ use crate::output::write_atomic;
 use crate::report::{PlanReport, PlanRow, mix_name, plan_table};
 use crate::scenario::Scenario;
 
+mod at_choice;
 mod search;
 mod trial;
 
@@ -93,6 +94,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
     let (choice, mut rows, ruled_out) = find(command, &base, &groups, &most, &mut trials)?;
     let dollars = |row: &PlanRow| row.usd_per_hour.unwrap_or(0.0);
     rows.sort_by(|a, b| dollars(a).total_cmp(&dollars(b)).then(a.gpus.cmp(&b.gpus)));
+    let more = at_choice::examine(command, &base, &groups, &most, choice.as_ref(), &trials)?;
     let plan = json!({
         "slo_multiple": command.slo,
         "threshold_s": trials.threshold_s(),
@@ -107,6 +109,8 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         "ruled_out_by_the_bound": ruled_out,
         "simulated_requests": trials.simulated(),
         "tried": rows,
+        "at_other_hit_rates": more.at_other_hit_rates,
+        "warnings": more.warnings,
     });
     let text = serde_json::to_string_pretty(&plan)? + "\n";
     write_atomic(&common.out.join("plan.json"), |to| std::io::Write::write_all(to, text.as_bytes()))?;
@@ -117,18 +121,20 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         attainment: command.attainment,
         seeds: command.seeds.get(),
         stand_ins: trials.stand_ins(),
+        at_other_hit_rates: more.at_other_hit_rates,
+        warnings: more.warnings,
         scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
         groups,
         rows,
     };
     super::write_files(&report.files().context("the report's figures")?, &common.out)?;
-    write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
+    write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &report.warnings)?;
     if common.json {
         print!("{text}");
     } else {
         print!("{}", plan_table(&report.groups, &report.rows, super::width()));
         super::print_verdict(&report.sentence);
-        super::print_notes(&report.stand_ins);
+        super::print_notes(&report.notes());
         eprintln!("report: {}", common.out.join("report.html").display());
     }
     Ok(())

@@ -75,6 +75,18 @@ impl<'a> Trials<'a> {
         self.traces[0].stand_ins_of(&self.base)
     }
 
+    /// Returns the same trials with so much added to all bounds, and nothing simulated yet.
+    pub(super) fn with_bounds(&self, by: f64) -> Self {
+        let (base, traces) = (self.base.with_shifted_bounds(by), self.traces.clone());
+        let Self { command, source, sets, threshold_s, allowed, .. } = *self;
+        Self { command, base, source, sets, traces, threshold_s, allowed, simulated: 0 }
+    }
+
+    /// Returns a cluster's run on the first trace.
+    pub(super) fn first_prepared(&self, mix: &[u32]) -> Result<Prepared, InputError> {
+        self.prepared(mix, 0)
+    }
+
     /// The scenario with this cluster.
     fn scenario(&self, mix: &[u32]) -> Scenario {
         let mut scenario = self.base.clone();

@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::run::{Prepared, finished};
 use super::search::Search;
 use crate::input::InputError;
+use crate::metrics::warnings::{self, Warning};
 use crate::output::write_atomic;
 use crate::report::{Sweep as Report, SweepRow, read, saturation, sweep_csv, sweep_table};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
@@ -118,7 +119,8 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let run = |plan: &&Planned| run_one(plan, &source, &traces, search, &progress);
     let results = spread(&waiting, threads(command.threads), run)?;
     progress.finish();
-    let notes = take_rows(results, &mut rows)?;
+    let names: Vec<String> = waiting.iter().map(|plan| plan.combination.name()).collect();
+    let notes = take_rows(results, &names, &mut rows)?;
     rows.sort_unstable_by_key(|(index, _)| *index);
     let rows: Vec<SweepRow> = rows.into_iter().map(|(_, row)| row).collect();
 
@@ -159,19 +161,19 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the rows of what has run. Returns what a reader must be warned of, each sentence once.
-fn take_rows(results: Vec<anyhow::Result<(Row, Vec<String>)>>, rows: &mut Vec<Row>) -> anyhow::Result<Vec<String>> {
-    let mut notes: Vec<String> = Vec::new();
-    for result in results {
+/// Takes the rows of what has run; `names` are those of the combinations. Returns what a reader must be warned of.
+fn take_rows(
+    results: Vec<anyhow::Result<(Row, Vec<Warning>)>>,
+    names: &[String],
+    rows: &mut Vec<Row>,
+) -> anyhow::Result<Vec<String>> {
+    let mut warned = Vec::new();
+    for (result, name) in results.into_iter().zip(names) {
         let (row, warnings) = result?;
         rows.push(row);
-        for warning in warnings {
-            if !notes.contains(&warning) {
-                notes.push(warning);
-            }
-        }
+        warned.push((name.clone(), warnings));
     }
-    Ok(notes)
+    Ok(warnings::of_many(&warned))
 }
 
 /// Checks every combination and finds the traces that they share; those of one trace stand together.
@@ -336,7 +338,7 @@ fn run_one(
     traces: &[Shared],
     search: Search,
     progress: &Progress,
-) -> anyhow::Result<(Row, Vec<String>)> {
+) -> anyhow::Result<(Row, Vec<Warning>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let shared = &traces[plan.trace];

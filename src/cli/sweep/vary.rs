@@ -151,6 +151,12 @@ impl Combination {
         Ok(())
     }
 
+    /// Returns its values in words: "capacity=100, eviction=lru".
+    pub(super) fn name(&self) -> String {
+        let values: Vec<String> = self.written.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        values.join(", ")
+    }
+
     /// The name of its folder: its number, then its values as far as a file system takes them.
     pub(super) fn folder(&self) -> String {
         let mut name = format!("{:05}", self.index);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::hit_rate;
 use super::quality::{self, images_by_model};
 use super::statistics::{Estimate, estimate};
 use super::table::plain_table;
-use crate::experiments::capacity::{Capacities, Capacity, Target};
+use crate::experiments::capacity::{AtHitRate, Capacities, Capacity, Target};
 use crate::published::Published;
 
 pub(super) mod figures;
@@ -82,6 +83,24 @@ pub(super) fn caveats(capacities: &Capacities) -> Vec<String> {
         })
     };
     capacities.rows.iter().filter_map(caveat).collect()
+}
+
+/// Sentences on capacities at other hit rates, one for each variant: stand-in embeddings have the hit rate of those who wrote
+/// the prompts that they were fitted on.
+pub(super) fn other_hit_rates(capacities: &Capacities) -> Vec<String> {
+    let sentence = |variant: &str| {
+        let rows: Vec<&AtHitRate> = capacities.at_other_hit_rates.iter().filter(|row| row.variant == variant).collect();
+        let usual = rows.first()?.shift.usual_hit_rate;
+        let one = |row: &&AtHitRate| {
+            let ratio = row.ratio.map(|ratio| format!(" ({ratio:.2}x)")).unwrap_or_default();
+            let rate = row.rate_per_min.map_or_else(|| "none".to_owned(), |rate| format!("{rate:.2}"));
+            let more = if row.no_limit { "at least " } else { "" };
+            format!("at {} {more}{rate} per minute{ratio}", hit_rate::words(&row.shift))
+        };
+        let all: Vec<String> = rows.iter().map(one).collect();
+        Some(format!("{variant}, hit rate {}: {}.", hit_rate::percent(usual), all.join("; ")))
+    };
+    capacities.variants().into_iter().filter_map(sentence).collect()
 }
 
 /// The text of `capacity.csv`.

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{PublishedBy, capacity_csv, caveats, cells, figures, sentence, target};
+use super::{PublishedBy, capacity_csv, cells, figures, other_hit_rates, sentence, target};
 use crate::experiments::capacity::Capacities;
 use crate::report::figures::{DrawError, Figure, origin};
 use crate::report::html::{self, Drawn};
@@ -51,7 +51,8 @@ impl CapacityReport {
     /// Sentences that qualify the answer.
     #[must_use]
     pub fn caveats(&self) -> Vec<String> {
-        let mut caveats = caveats(&self.capacities);
+        let mut caveats = other_hit_rates(&self.capacities);
+        caveats.extend(super::caveats(&self.capacities));
         caveats.extend(self.stand_ins.iter().chain(&self.notes).cloned());
         caveats
     }

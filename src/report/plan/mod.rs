@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::hit_rate;
 use super::quality;
 use super::statistics::{Estimate, estimate};
 use super::table::plain_table;
+use crate::experiments::hit_rate::Shift;
 use crate::metrics::Results;
 use crate::metrics::quality::QualityKind;
 
@@ -14,6 +16,16 @@ mod figures;
 mod page;
 
 pub use page::PlanReport;
+
+/// The choice, had the system a hit rate some points lower or higher.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanAtHitRate {
+    /// Bounds that bring it about, found on the first trace.
+    #[serde(flatten)]
+    pub shift: Shift,
+    /// Cheapest cluster that holds with these bounds; `None` if none does.
+    pub choice: Option<PlanRow>,
+}
 
 /// A cluster that was tried.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -91,6 +103,18 @@ impl PlanRow {
     fn attainment(&self) -> Option<Estimate> {
         if self.stopped { None } else { estimate(self.attainments.iter().copied()) }
     }
+}
+
+/// Sentence on the choice at other hit rates: stand-in embeddings have the hit rate of those who wrote the prompts that they
+/// were fitted on. `None` for a system that does not retrieve.
+fn other_hit_rates(groups: &[String], rows: &[PlanAtHitRate]) -> Option<String> {
+    let usual = rows.first()?.shift.usual_hit_rate;
+    let one = |row: &PlanAtHitRate| {
+        let choice = row.choice.as_ref().map_or_else(|| "none of these clusters".to_owned(), |row| row.name(groups));
+        format!("at {} {choice}", hit_rate::words(&row.shift))
+    };
+    let all: Vec<String> = rows.iter().map(one).collect();
+    Some(format!("hit rate {}: {}", hit_rate::percent(usual), all.join("; ")))
 }
 
 /// GPUs of each group in words.

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{PlanRow, cells, figures, plan_csv};
+use super::{PlanAtHitRate, PlanRow, cells, figures, other_hit_rates, plan_csv};
 use crate::report::figures::{DrawError, origin};
 use crate::report::html::{self, Drawn};
 use crate::report::{ReportFile, table};
@@ -26,6 +26,10 @@ pub struct PlanReport {
     pub seeds: usize,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
+    /// The choice at other hit rates; empty for a system that does not retrieve, or where nothing holds.
+    pub at_other_hit_rates: Vec<PlanAtHitRate>,
+    /// Sentences on what a reader must be warned of.
+    pub warnings: Vec<String>,
     /// The scenario.
     pub scenario_toml: String,
 }
@@ -49,6 +53,13 @@ const TERMS: [(&str, &str); 8] = [
 ];
 
 impl PlanReport {
+    /// Sentences that qualify the answer: the choice at other hit rates, warnings, stand-ins.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let other = other_hit_rates(&self.groups, &self.at_other_hit_rates);
+        other.into_iter().chain(self.warnings.iter().chain(&self.stand_ins).cloned()).collect()
+    }
+
     /// `plan.csv`, `report.html`, `report.md` and the figures.
     ///
     /// # Errors
@@ -82,9 +93,10 @@ impl PlanReport {
         page.push_str("<h2>Figures</h2>\n");
         html::write_figures(page, figures)?;
         html::write_pairs(page, "What was asked for", &self.asked)?;
-        if !self.stand_ins.is_empty() {
+        let notes = self.notes();
+        if !notes.is_empty() {
             page.push_str("<h2>What this rests on</h2>\n");
-            html::write_list(page, "notes", &self.stand_ins)?;
+            html::write_list(page, "notes", &notes)?;
         }
         html::write_scenario(page, &self.scenario_toml)?;
         html::write_definitions(page, "What the measures mean", &TERMS)?;
@@ -97,8 +109,8 @@ impl PlanReport {
         for (name, value) in &self.asked {
             text.extend(["- ", name, ": ", value, "\n"]);
         }
-        for note in &self.stand_ins {
-            text.extend(["- ", note, "\n"]);
+        for note in self.notes() {
+            text.extend(["- ", &note, "\n"]);
         }
         text
     }

@@ -1,0 +1,50 @@
+//! Runs of the chosen cluster beside the search: what a reader must be warned of, and the choice at a hit rate some points
+//! lower and higher. The bounds that bring it about are those of the first trace; each choice holds for all of them.
+
+use super::search::Mix;
+use super::trial::Trials;
+use super::{Plan, find};
+use crate::experiments::hit_rate::{POINTS, shift};
+use crate::metrics::warnings::Warning;
+use crate::report::PlanAtHitRate;
+use crate::scenario::Scenario;
+
+/// What runs of the chosen cluster say.
+pub(super) struct Examined {
+    pub(super) at_other_hit_rates: Vec<PlanAtHitRate>,
+    /// Sentences on what a reader must be warned of.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Examines the choice; of the largest cluster only the warnings, where nothing holds.
+///
+/// # Errors
+/// A run cannot come to an end.
+pub(super) fn examine(
+    command: &Plan,
+    base: &Scenario,
+    groups: &[String],
+    most: &[u32],
+    choice: Option<&Mix>,
+    trials: &Trials<'_>,
+) -> anyhow::Result<Examined> {
+    let results = trials.first_prepared(choice.map_or(most, Vec::as_slice))?.run(true, ())?;
+    let warnings = Warning::texts(&results.warnings);
+    let lowest_bound = base.bounds().first().map(|(bound, _)| *bound);
+    let known = results.summary.hit_rate.zip(lowest_bound).zip(choice);
+    let Some(((usual, lowest_bound), choice)) = known else {
+        return Ok(Examined { at_other_hit_rates: Vec::new(), warnings });
+    };
+    let hit_rate = |by: f64| -> anyhow::Result<f64> {
+        let results = trials.with_bounds(by).first_prepared(choice)?.run_once()?;
+        Ok(results.summary.hit_rate.unwrap_or(0.0))
+    };
+    let mut at_other_hit_rates = Vec::new();
+    for points in [-POINTS, POINTS] {
+        let shift = shift(usual, points, lowest_bound, hit_rate)?;
+        let (choice, rows, _) = find(command, base, groups, most, &mut trials.with_bounds(shift.by))?;
+        let choice = rows.into_iter().find(|row| choice.as_ref() == Some(&row.gpus));
+        at_other_hit_rates.push(PlanAtHitRate { shift, choice });
+    }
+    Ok(Examined { at_other_hit_rates, warnings })
+}

@@ -1,0 +1,92 @@
+//! Inputs of a run's warnings (`metrics::warnings`): which embeddings its system compares, and where they come from.
+
+use super::Prepared;
+use crate::metrics::warnings::{Compared, Kept, Looked, Rows, Timing, Warning, bounds_warning, hidden_hits};
+use crate::metrics::{RequestRow, Results};
+use crate::scheduler::routing::System;
+use crate::time::Duration;
+
+impl Prepared {
+    /// Returns what a reader of a simulated run must be warned of beside what its metrics say. Without rows of requests,
+    /// nothing is said of hidden hits.
+    #[must_use]
+    pub fn warnings(&self, results: &Results) -> Vec<Warning> {
+        let trace = &self.inputs.trace.trace;
+        let rows = |matrix: Option<&crate::embedding::EmbeddingMatrix>| matrix.cloned().map(Rows::Matrix);
+        let (queries, keys) = match self.scenario.system.policy {
+            System::Modm => (rows(trace.prompt_embeddings()), rows(trace.image_embeddings())),
+            System::Nirvana | System::Pinecone => (rows(trace.text_embeddings()), rows(trace.text_embeddings())),
+            System::Vanilla | System::Cascade => return Vec::new(),
+        };
+        let Some((queries, keys)) = queries.zip(keys) else { return Vec::new() };
+        let scenario = &self.scenario;
+        let timing = Timing {
+            retrieval: Duration::from_seconds_saturating(scenario.retrieval.latency_s),
+            image_encoding: Duration::from_seconds_saturating(scenario.retrieval.image_latency_s),
+            warmup: self.warmup(),
+        };
+        self.warnings_of(results, self.compared(queries, keys, self.origin(), "trace.warm_requests"), timing)
+    }
+
+    /// Returns the same of a live run, whose embeddings are those that its encoder gave.
+    #[cfg(feature = "live")]
+    pub(in crate::cli) fn live_warnings(&self, results: &Results, prompts: Rows, images: Rows) -> Vec<Warning> {
+        let keys = match self.scenario.system.policy {
+            System::Modm => images,
+            System::Nirvana | System::Pinecone => prompts.clone(),
+            System::Vanilla | System::Cascade => return Vec::new(),
+        };
+        let encoder = self.scenario.live.encoder.as_ref();
+        let origin = encoder.map_or_else(|| "the encoder".to_owned(), |path| format!("the encoder {}", path.display()));
+        let timing = Timing { warmup: self.warmup(), ..Timing::default() };
+        self.warnings_of(results, self.compared(prompts, keys, origin, "live.store"), timing)
+    }
+
+    fn warnings_of(&self, results: &Results, compared: Option<Compared>, timing: Timing) -> Vec<Warning> {
+        let Some(compared) = compared else { return Vec::new() };
+        let kept = match self.scenario.system.policy {
+            System::Modm => Kept::Images(self.scenario.cache.admission),
+            _ => Kept::Misses,
+        };
+        let hidden = |rows: &[RequestRow]| hidden_hits(rows, &compared, kept, timing, &self.inputs.tenancy);
+        bounds_warning(&compared, looked(results)).into_iter().chain(hidden(&results.requests)).collect()
+    }
+
+    fn compared(&self, queries: Rows, keys: Rows, origin: String, warmed_by: &'static str) -> Option<Compared> {
+        let scenario = &self.scenario;
+        let system = scenario.system.policy;
+        let (lowest_bound, _) = *scenario.bounds().first()?;
+        Some(Compared {
+            queries,
+            keys,
+            lowest_bound,
+            strict: system == System::Nirvana,
+            keys_are: if system == System::Modm { "image" } else { "prompt" },
+            origin,
+            warmed_by,
+            seed: scenario.seed,
+        })
+    }
+
+    /// Source of the embeddings in words: which encoder made those of a file, the file does not say.
+    fn origin(&self) -> String {
+        let section = &self.scenario.trace;
+        let Some(prompts) = &section.prompt_embeddings else {
+            return "the stand-in embeddings (hashed n-grams)".to_owned();
+        };
+        let prompts = format!("the embeddings of {}", prompts.display());
+        if self.scenario.system.policy != System::Modm {
+            return prompts;
+        }
+        match &section.image_embeddings {
+            Some(images) => format!("{prompts} and {}", images.display()),
+            None => format!("{prompts} and the stand-ins for images made of them"),
+        }
+    }
+}
+
+fn looked(results: &Results) -> Looked {
+    let summary = &results.summary;
+    let cached = summary.cache.map_or(0, |cache| cache.inserts);
+    Looked { hit_rate: summary.hit_rate, requests: summary.requests, cached }
+}
