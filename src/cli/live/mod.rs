@@ -14,6 +14,7 @@ use crate::input::InputError;
 use crate::live::isolated::probe;
 use crate::live::library::Library;
 use crate::live::settings::{Device, Processor};
+use crate::report::figures::Look;
 use crate::report::read::{Index, Place};
 use crate::report::{self, Comparison};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
@@ -125,6 +126,11 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let mut runs = Vec::new();
     let mut stand_ins = Vec::new();
+    let provenance = {
+        let runs = planned.iter().map(|(name, _, prepared, _)| (name.clone(), &prepared.scenario));
+        let files = planned.iter().flat_map(|(_, _, prepared, _)| prepared.files());
+        super::provenance::of_runs((&source, &sets), runs, files, [])
+    };
     for (name, folder, prepared, equipment) in planned {
         if interrupts.heard() {
             eprintln!("warning: {name} was not begun");
@@ -149,10 +155,11 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     }
     let index = Index {
         name: base.name.clone(),
+        provenance,
         notes: vec![format!("measured in real time on {}", library.build())],
         published: super::compare::published(chosen.iter().flatten()),
         stand_ins,
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        scenario_toml: source.text().to_owned(),
         versions: versions(&base, &library),
         runs,
     };
@@ -172,7 +179,7 @@ pub(super) fn versions(base: &Scenario, library: &Library) -> Vec<(String, Strin
 
 /// Writes the report and prints its table.
 fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison, wall_s: f64) -> anyhow::Result<()> {
-    super::write_report(comparison, &common.out)?;
+    super::write_report(comparison, Look::default(), &common.out)?;
     if comparison.variants().len() > 1 {
         super::run::write_run_json(&common.out, base, &[], &comparison.stand_ins, wall_s, &[])?;
     }

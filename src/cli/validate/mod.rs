@@ -67,6 +67,8 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     refuse_foreign(&common.out)?;
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
+    let runs = [("every run".to_owned(), &base)];
+    let provenance = super::provenance::of_runs((&source, &sets), runs, first.files(), []);
     let mut experiment = Experiment::new(command, &source, &sets, equipment, interrupts)?;
     for _ in 0..command.rounds {
         experiment.profile()?;
@@ -80,9 +82,10 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     let validation = Validation {
         name: base.name.clone(),
         runs,
+        provenance,
         notes: notes(command, &profile.source, &lived),
         versions: super::live::versions(&base, &library),
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        scenario_toml: source.text().to_owned(),
     };
     tell(command, &base, &validation, begun.elapsed().as_secs_f64())
 }
