@@ -21,13 +21,14 @@ pub(super) fn of_runs<'a>(
     let mut read: Vec<(String, String)> = files.into_iter().map(input).collect();
     read.sort();
     read.dedup();
-    let built_in = built_in.then(built_in_profile).map(|print| (format!("{} (built in)", print.file.display()), print.sha256));
+    let built_in =
+        built_in.then(built_in_profile).map(|print| (format!("{} (built in)", print.file.display()), print.sha256));
     let mut sources: Vec<String> = service_times.into_iter().map(str::to_owned).collect();
     sources.sort();
     sources.dedup();
     let mut provenance = Provenance {
         policies: Vec::new(),
-        sets: sets.iter().map(|set| (set.key.clone(), set.value.to_string())).collect(),
+        sets: Some(sets.iter().map(|set| (set.key.clone(), set.value.to_string())).collect()),
         inputs: std::iter::once(input(&source.fingerprint())).chain(built_in).chain(read).collect(),
         service_times: sources,
     };

@@ -5,8 +5,8 @@
 use std::fmt::{self, Write};
 
 use super::figures::{DrawError, Figure};
-use super::table::{Column, Grid};
 use super::provenance::Provenance;
+use super::table::{Column, Grid};
 use super::verdict::Verdict;
 use super::{Comparison, measures};
 
@@ -129,16 +129,20 @@ pub(super) struct Grounds<'a> {
 pub(super) fn write_grounds(page: &mut Page, grounds: &Grounds<'_>) -> fmt::Result {
     let Grounds { provenance, stand_ins, notes, versions, scenario_toml } = *grounds;
     page.section("What this rests on")?;
-    let none = |page: &mut Page, title: &str, what: &str| {
-        writeln!(page, "<h3>{title}</h3>\n<p class=\"foot\">{what}</p>")
-    };
+    let none =
+        |page: &mut Page, title: &str, what: &str| writeln!(page, "<h3>{title}</h3>\n<p class=\"foot\">{what}</p>");
     write_pairs(page, "Policies", &provenance.policies)?;
-    if provenance.sets.is_empty() {
-        none(page, "Settings of the command line", "None: the scenario is as its file says.")?;
+    match &provenance.sets {
+        Some(sets) if sets.is_empty() => {
+            none(page, "Settings of the command line", "None: the scenario is as its file says.")?;
+        }
+        Some(sets) => write_pairs(page, "Settings of the command line", sets)?,
+        None => {
+            none(page, "Settings of the command line", "Not recorded apart: what was in force is in the scenario.")?
+        }
     }
-    write_pairs(page, "Settings of the command line", &provenance.sets)?;
     if provenance.inputs.is_empty() {
-        none(page, "Inputs", "No hashes are known.")?;
+        none(page, "Inputs", "None but the scenario and what is built in.")?;
     }
     let inputs = provenance.inputs.iter().map(|(name, sha256)| (name.clone(), format!("SHA-256 {sha256}")));
     write_pairs(page, "Inputs", &inputs.collect::<Vec<_>>())?;
@@ -352,6 +356,7 @@ mod tests {
 
     #[test]
     fn nothing_makes_a_page() {
-        assert!(of(&Comparison::default()).contains("Nothing was run."));
+        let page = of(&Comparison::default());
+        assert!(page.contains("Nothing was run.") && page.contains("Not recorded apart"), "{page}");
     }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Provenance {
     /// Policies by variant, in words.
     pub policies: Vec<(String, String)>,
-    /// Settings of the command line: key and value.
-    pub sets: Vec<(String, String)>,
+    /// Settings of the command line: key and value; `None` where a result does not say which there were.
+    pub sets: Option<Vec<(String, String)>>,
     /// Input files, with their SHA-256.
     pub inputs: Vec<(String, String)>,
     /// Sources of service times and powers.
@@ -93,7 +93,7 @@ impl Provenance {
     /// Its sentences, as a list has them; not those of service times, which notes on a terminal have as well.
     pub(super) fn lines(&self) -> Vec<String> {
         let policies = self.policies.iter().map(|(name, words)| format!("policies of {name}: {words}"));
-        let sets = self.sets.iter().map(|(key, value)| format!("set on the command line: {key} = {value}"));
+        let sets = self.sets.iter().flatten().map(|(key, value)| format!("set on the command line: {key} = {value}"));
         let inputs = self.inputs.iter().map(|(name, sha256)| format!("input {name}: SHA-256 {sha256}"));
         policies.chain(sets).chain(inputs).collect()
     }
@@ -105,9 +105,12 @@ impl Provenance {
 
     /// Takes in another report's, whose variants and files are called `name: ...` here.
     pub fn merge(&mut self, name: &str, other: Self) {
-        let named = |pairs: Vec<(String, String)>| pairs.into_iter().map(|(key, value)| (format!("{name}: {key}"), value));
+        let named =
+            |pairs: Vec<(String, String)>| pairs.into_iter().map(|(key, value)| (format!("{name}: {key}"), value));
         self.policies.extend(named(other.policies));
-        self.sets.extend(named(other.sets));
+        if let Some(sets) = other.sets {
+            self.sets.get_or_insert_default().extend(named(sets));
+        }
         self.inputs.extend(named(other.inputs));
         self.service_times.extend(other.service_times.into_iter().map(|source| format!("{name}: {source}")));
     }
@@ -139,7 +142,8 @@ mod tests {
     fn runs_with_equal_policies_share_a_line() {
         let mut provenance = Provenance::default();
         let run = |name: &str, words: &str| (name.to_owned(), words.to_owned());
-        provenance.add_policies((0..7).map(|n| run(&format!("modm, {n}"), "system modm")).chain([run("v", "system v")]));
+        provenance
+            .add_policies((0..7).map(|n| run(&format!("modm, {n}"), "system modm")).chain([run("v", "system v")]));
         let first = "modm, 0; modm, 1; modm, 2; modm, 3 and 3 more";
         assert_eq!(provenance.policies, [run(first, "system modm"), run("v", "system v")]);
     }

@@ -126,10 +126,11 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let mut runs = Vec::new();
     let mut stand_ins = Vec::new();
+    let measured = format!("measured in real time on {}", library.build());
     let provenance = {
         let runs = planned.iter().map(|(name, _, prepared, _)| (name.clone(), &prepared.scenario));
         let files = planned.iter().flat_map(|(_, _, prepared, _)| prepared.files());
-        super::provenance::of_runs((&source, &sets), runs, files, [])
+        super::provenance::of_runs((&source, &sets), runs, files, [measured.as_str()])
     };
     for (name, folder, prepared, equipment) in planned {
         if interrupts.heard() {
@@ -156,7 +157,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let index = Index {
         name: base.name.clone(),
         provenance,
-        notes: vec![format!("measured in real time on {}", library.build())],
+        notes: Vec::new(),
         published: super::compare::published(chosen.iter().flatten()),
         stand_ins,
         scenario_toml: source.text().to_owned(),

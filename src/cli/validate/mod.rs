@@ -68,13 +68,14 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let runs = [("every run".to_owned(), &base)];
-    let provenance = super::provenance::of_runs((&source, &sets), runs, first.files(), []);
+    let mut provenance = super::provenance::of_runs((&source, &sets), runs, first.files(), []);
     let mut experiment = Experiment::new(command, &source, &sets, equipment, interrupts)?;
     for _ in 0..command.rounds {
         experiment.profile()?;
     }
     let lived = experiment.live_runs(first, &base)?;
     let profile = experiment.write_profile(&common.out.join("profile.toml"))?;
+    provenance.service_times.push(profile.source.clone());
     let compare = |run: &Lived| simulated::compare(run, &experiment.profile_near(run), command.draws, &source);
     let runs = lived.iter().map(compare);
     let runs = runs.collect::<anyhow::Result<Vec<_>>>()?.concat();

@@ -84,7 +84,8 @@ impl CapacityReport {
         let mut page = Page::new(&self.name);
         self.write(&mut page, &drawn).expect("a string takes what is written to it");
         let file = |path: &str, text: String| ReportFile { path: path.to_owned(), bytes: text.into_bytes() };
-        let mut files = vec![csv_file(&self.capacities), file("report.html", page.finish()), file("report.md", self.markdown())];
+        let mut files =
+            vec![csv_file(&self.capacities), file("report.html", page.finish()), file("report.md", self.markdown())];
         for figure in &figures {
             files.extend(figure.files(look)?);
         }

@@ -73,6 +73,8 @@ mod tests {
         let svg = calibration("<a>", "similarity", 0.95, &[fit]).svg(Look::default()).expect("a figure");
         assert!(svg.contains("k = 25 from 0.95") && svg.matches("<circle").count() == 4, "{svg}");
         assert!(svg.contains("&lt;a&gt;") && !svg.contains("NaN"));
-        assert!(calibration("a", "similarity", 0.95, &[]).svg(Look::default()).expect("a figure").contains("No request"));
+        assert!(
+            calibration("a", "similarity", 0.95, &[]).svg(Look::default()).expect("a figure").contains("No request")
+        );
     }
 }

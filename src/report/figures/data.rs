@@ -40,8 +40,9 @@ impl Figure {
                 };
                 let series = lines.curves.iter().zip(lines.drawn()).map(|(curve, drawn)| {
                     let on_curve = curve.points.iter().zip(drawn).map(|((x, y), at)| (*x, *y, place(at)));
-                    let points = on_curve
-                        .chain(curve.dots.iter().filter(|_| lines.dots == Dots::Named).map(|(x, y)| (*x, *y, place((*x, *y)))));
+                    let points = on_curve.chain(
+                        curve.dots.iter().filter(|_| lines.dots == Dots::Named).map(|(x, y)| (*x, *y, place((*x, *y)))),
+                    );
                     let points = points.map(|(x, y, (left, top))| {
                         json!([left, top, short(lines.x.value(x)), short(lines.y.value(y))])
                     });

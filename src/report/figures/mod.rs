@@ -231,7 +231,12 @@ mod tests {
                 // The words for those who cannot see stay in any case.
                 let (_, seen) = svg.split_once("</desc>").expect("a description");
                 let texts: Vec<&str> = seen.lines().filter(|line| !line.contains(['<', '>'])).collect();
-                assert_eq!(texts.iter().any(|text| text.contains("sample, one seed")), !look.untitled, "{}", figure.name);
+                assert_eq!(
+                    texts.iter().any(|text| text.contains("sample, one seed")),
+                    !look.untitled,
+                    "{}",
+                    figure.name
+                );
                 let width = ["width=\"760\"", "width=\"84.00mm\"", "width=\"178.00mm\""][look.width as usize];
                 assert!(svg.contains(width) && texts.len() > 3, "{}: {texts:?}", figure.name);
             }

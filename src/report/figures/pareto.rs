@@ -98,7 +98,11 @@ impl Scatter<'_> {
         }
         let right = dots().map(|(x, _)| *x).fold(0.0, f64::max);
         let (low, high) = dots().fold((f64::MAX, f64::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
-        let y = if self.from_zero { Axis::from_zero(self.y_label, high, 5.0) } else { Axis::between(self.y_label, low, high, 5.0) };
+        let y = if self.from_zero {
+            Axis::from_zero(self.y_label, high, 5.0)
+        } else {
+            Axis::between(self.y_label, low, high, 5.0)
+        };
         let chart = Lines {
             title: self.title.clone(),
             subtitle: format!("{}\n{}", self.what, comparison.origin()),

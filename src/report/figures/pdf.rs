@@ -135,7 +135,9 @@ impl Page {
         let mut states = resources.ext_g_states();
         for hundredths in &self.opacities {
             let opacity = f32::from(*hundredths) / 100.0;
-            let mut state = states.insert(Name(format!("G{hundredths}").as_bytes())).start::<pdf_writer::writers::ExtGraphicsState<'_>>();
+            let mut state = states
+                .insert(Name(format!("G{hundredths}").as_bytes()))
+                .start::<pdf_writer::writers::ExtGraphicsState<'_>>();
             state.stroking_alpha(opacity).non_stroking_alpha(opacity);
         }
         states.finish();

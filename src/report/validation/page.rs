@@ -54,10 +54,7 @@ fn write_html(page: &mut Page, validation: &Validation, figures: &[Drawn]) -> fm
 fn write_table(page: &mut Page, table: &LoadTable) -> fmt::Result {
     let title = html::escaped(&table.title);
     page.section(&table.title)?;
-    write!(
-        page,
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n<table>\n<thead><tr>"
-    )?;
+    write!(page, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n<table>\n<thead><tr>")?;
     for name in table.header {
         write!(page, "<th scope=\"col\">{name}</th>")?;
     }
