@@ -66,3 +66,16 @@ fn no_document_or_scenario_names_a_path_of_a_machine() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_citation_is_of_this_version_and_of_the_paper() -> Result<()> {
+    let citation = fs::read_to_string(root().join("CITATION.cff"))?;
+    let version = format!("\nversion: {}\n", env!("CARGO_PKG_VERSION"));
+    ensure!(citation.starts_with("cff-version: 1.2.0\n") && citation.contains(&version), "CITATION.cff: {version}");
+    let licences = env!("CARGO_PKG_LICENSE").split(" OR ");
+    for licence in licences {
+        ensure!(citation.contains(&format!("\n  - {licence}\n")), "CITATION.cff: {licence}");
+    }
+    ensure!(citation.contains("arXiv:2503.11972") && citation.contains("Mixture-of-Diffusion Models"), "the paper");
+    Ok(())
+}

@@ -122,6 +122,11 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     }
     let hits = rows.iter().filter(|row| row["decision"] == "hit").count();
     assert!(hits > 0, "what is asked again is found");
+    let page = fs::read_to_string(path.join("report.html")).unwrap();
+    let set = "<th scope=\"row\">models.steps</th><td>26</td>";
+    for said in ["<nav aria-label=\"Contents\">", "system modm", set, "SHA-256 ", "measured in real time on "] {
+        assert!(page.contains(said), "{said}");
+    }
     let summary = json(&path.join("summary.json"));
     assert_eq!(summary["completed"], 60);
     assert!(summary["delays"]["image_encoding_s"]["mean"].as_f64().unwrap() > 0.0);

@@ -256,3 +256,111 @@ fn colours_are_for_terminals() {
     assert!(printed(&[("CLICOLOR_FORCE", "1")]).contains('\u{1b}'), "as on a terminal");
     assert_eq!(printed(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), plain);
 }
+
+/// Runs every command that simulates and ends in a report, with a setting of the command line; returns their folders.
+fn every_report(folder: &Path) -> Vec<&'static str> {
+    let runs: [(&str, &[&str]); 4] = [
+        ("compare", &["--seeds", "2"]),
+        ("sweep", &["--vary", "variant=vanilla,modm", "--vary", "allocation.period_s=30,60"]),
+        ("plan", &["--attainment", "0.5", "--seeds", "1", "--max-gpus", "12", "--alternatives", "0"]),
+        ("capacity", &["--attainment", "0.9", "--up-to", "2"]),
+    ];
+    for (command, more) in runs {
+        let fixed = [command, "scenario.toml", "--set", "cache.capacity=77", "--out", command, "--quiet"];
+        let (code, _, err) = modm(folder, &[&fixed, more].concat());
+        assert_eq!(code, 0, "{command}: {err}");
+    }
+    runs.map(|(command, _)| command).to_vec()
+}
+
+#[test]
+fn every_report_says_what_it_rests_on_and_lists_its_sections() {
+    let folder = tempfile::tempdir().unwrap();
+    // No variant of its own capacity: what the command line sets is in force.
+    fs::write(folder.path().join("scenario.toml"), SCENARIO).unwrap();
+    let hash = modm::input::sha256_of(SCENARIO.as_bytes());
+    for command in every_report(folder.path()) {
+        let read = |name: &str| fs::read_to_string(folder.path().join(command).join(name)).unwrap();
+        let (page, text) = (read("report.html"), read("report.md"));
+        for said in [hash.as_str(), "system modm", "cache.capacity", "scenario.toml", "prompt embeddings: stand-in"] {
+            assert!(page.contains(said) && text.contains(said), "{command}: {said}");
+        }
+        assert_eq!(page.contains("system vanilla"), command != "plan", "{command}: a policy for each variant");
+        for said in [
+            "<td>77</td>",
+            "authors&#39; scripts",
+            "scenarios/profiles/paper.toml (built in)",
+            "<th scope=\"row\">commit</th>",
+        ] {
+            assert!(page.contains(said), "{command}: {said}");
+        }
+        assert!(
+            text.contains("- service times: MoDM") && text.contains("set on the command line: cache.capacity = 77")
+        );
+        // Every section is in the list of contents, which stands before them and leads to them in their order.
+        let (before, after) = page.split_once("<nav aria-label=\"Contents\">").unwrap();
+        let (contents, rest) = after.split_once("</nav>").unwrap();
+        let ends = |text: &str, from: &str| -> Vec<String> {
+            text.split(from).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+        };
+        assert!(!before.contains("<h2") && before.contains("class=\"verdict\""), "{command}: the answer comes first");
+        let sections = ends(rest, "<h2 id=\"");
+        assert!(sections.len() > 4 && sections.len() == rest.matches("<h2").count(), "{command}: {sections:?}");
+        assert_eq!(ends(contents, "href=\"#"), sections, "{command}");
+    }
+}
+
+#[test]
+fn figures_are_made_for_columns_of_papers() {
+    let folder = results();
+    let place = folder.path().join("results/figures");
+    let (before, data) = (fs::read(place.join("latency.svg")).unwrap(), fs::read(place.join("latency.csv")).unwrap());
+    let remade = |out: &str, flags: &[&str]| {
+        let (code, _, err) = modm(folder.path(), &[&["report", "results", "--out", out], flags].concat());
+        assert_eq!(code, 0, "{err}");
+        folder.path().join(out).join("figures")
+    };
+    let column = remade("column", &["--width", "column", "--no-title"]);
+    let svg = fs::read_to_string(column.join("latency.svg")).unwrap();
+    assert!(svg.contains("width=\"84.00mm\"") && !svg.contains("stand-in embeddings\n"), "{svg}");
+    assert!(svg.contains("latency, seconds") && svg.contains("share of all requests"), "the axes keep their names");
+    let pdf = fs::read(column.join("latency.pdf")).unwrap();
+    assert!(pdf.starts_with(b"%PDF-") && String::from_utf8_lossy(&pdf).contains("/MediaBox [0 0 238.11"));
+    let png = fs::read(column.join("latency.png")).unwrap();
+    assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 2 * 396, "pixels");
+    assert_eq!(fs::read(column.join("latency.csv")).unwrap(), data, "what is shown is the same");
+    let page = remade("page", &["--width", "page"]);
+    let svg = fs::read_to_string(page.join("latency.svg")).unwrap();
+    assert!(svg.contains("width=\"178.00mm\"") && svg.contains("stand-in embeddings\n"));
+    let html = |out: &str| fs::read(folder.path().join(out).join("report.html")).unwrap();
+    assert!(html("column") == html("page") && html("page") == html("results"), "figures in the page stay as they are");
+    let again = remade("column", &["--width", "column", "--no-title"]);
+    assert_eq!(fs::read(again.join("latency.pdf")).unwrap(), pdf, "the same bytes");
+    assert_eq!(fs::read(place.join("latency.svg")).unwrap(), before);
+    assert_eq!(modm(folder.path(), &["report", "results", "--width", "narrow"]).0, 2);
+}
+
+#[test]
+fn a_sweep_over_variants_and_clusters_is_drawn_with_the_throughput_of_its_table() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("scenario.toml"), SCENARIO).unwrap();
+    let clusters = "cluster.gpus=[{type=\"mi210\",count=4}],[{type=\"mi210\",count=6}],[{type=\"mi210\",count=8}]";
+    let sweep = ["sweep", "scenario.toml", "--vary", "variant=vanilla,modm", "--vary", clusters, "--out", "sweep"];
+    let (code, out, err) = modm(folder.path(), &[&sweep[..], &["--quiet"]].concat());
+    assert!(code == 0 && out.contains("steady/min") && !out.contains("req/min"), "{out}{err}");
+    let rows = |name: &str| -> Vec<BTreeMap<String, String>> {
+        let mut table = csv::Reader::from_path(folder.path().join("sweep").join(name)).unwrap();
+        table.deserialize().map(Result::unwrap).collect()
+    };
+    let drawn = rows("figures/throughput.csv");
+    let points = drawn.iter().filter(|row| row["kind"] == "curve");
+    let points: Vec<[&str; 3]> = points.map(|row| ["series", "x", "y"].map(|name| row[name].as_str())).collect();
+    let table = rows("sweep.csv");
+    let steady = table.iter().map(|row| row["throughput_steady_per_min"].as_str());
+    assert_eq!(points.iter().map(|[.., y]| *y).collect::<Vec<_>>(), steady.collect::<Vec<_>>());
+    let places: Vec<[&str; 2]> = points.iter().map(|[series, x, _]| [*series, *x]).collect();
+    let expected = ["vanilla", "modm"].map(|variant| ["4", "6", "8"].map(|gpus| [variant, gpus])).concat();
+    assert_eq!(places, expected, "a line for each variant");
+    let svg = fs::read_to_string(folder.path().join("sweep/figures/throughput.svg")).unwrap();
+    assert!(svg.contains("GPUs (cluster.gpus)") && svg.contains("Steady throughput"), "{svg}");
+}

@@ -97,6 +97,11 @@ fn a_validation_compares_live_runs_with_simulations_of_them() {
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     let (content, _) = page.split_once("<script>").unwrap();
     assert!(!content.contains("NaN") && content.contains("validation.csv"));
+    for said in
+        ["<nav aria-label=\"Contents\">", "system ", "Settings of the command line", "SHA-256 ", "Service times"]
+    {
+        assert!(content.contains(said), "{said}");
+    }
     // Latencies are equal to the nanosecond, so the files have the same digits.
     let column = |folder: &str| -> Vec<String> {
         let file = run.join(folder).join("requests.csv");

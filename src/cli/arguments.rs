@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::search::Search;
 use crate::input::InputError;
+use crate::report::figures::{Look, Width};
 use crate::scenario::{Override, Source};
 
 /// How a command's runs look up similar images.
@@ -14,6 +15,38 @@ pub(super) struct SearchArguments {
     /// How similar images are looked up; the results are the same
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub(super) search: Search,
+}
+
+/// Widths of a paper's figures.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrintWidth {
+    /// One column of two: 84 mm
+    Column,
+    /// The whole width of the text: 178 mm
+    Page,
+}
+
+/// How a report's figures look in their files.
+#[derive(Debug, Args)]
+pub(super) struct FigureArguments {
+    /// Width of the figures' files in a paper; 760 pixels for a screen if absent. Figures within report.html stay as they are
+    #[arg(long, value_name = "WIDTH", value_enum)]
+    width: Option<PrintWidth>,
+    /// Leave title, subtitle and origin out of the figures' files, for papers that have them in a caption
+    #[arg(long)]
+    no_title: bool,
+}
+
+impl FigureArguments {
+    /// The look that was asked for.
+    pub(super) const fn look(&self) -> Look {
+        let width = match self.width {
+            None => Width::Screen,
+            Some(PrintWidth::Column) => Width::Column,
+            Some(PrintWidth::Page) => Width::Page,
+        };
+        Look { width, untitled: self.no_title }
+    }
 }
 
 /// A scenario, what to change in it and where results go.

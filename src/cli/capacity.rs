@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{ScenarioArguments, SearchArguments};
+use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments};
 use super::compare::{self, Planned};
 use super::parallel::{count, spread, threads};
 use super::run::{Prepared, counted, write_run_json};
@@ -50,6 +50,8 @@ pub(super) struct CapacityCommand {
     common: ScenarioArguments,
     #[command(flatten)]
     search: SearchArguments,
+    #[command(flatten)]
+    figures: FigureArguments,
     /// A request is in time within so many full generations on the large model (first GPU type); the first of
     /// slo.multiples if absent
     #[arg(long, value_name = "MULTIPLE", value_parser = positive, conflicts_with = "slo_s")]
@@ -134,12 +136,13 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
         published: compare::published(&variants),
         seeds: command.seeds.get(),
         stand_ins: compare::stand_ins(&planned),
+        provenance: compare::provenance(&planned, &source, &sets),
         notes: compare::notes(&planned, command.seeds.get(), &base).into_iter().chain(more.warnings.clone()).collect(),
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
-        versions: compare::versions(&planned, &base, &sets),
+        scenario_toml: source.text().to_owned(),
+        versions: compare::versions(&base),
         capacities,
     };
-    super::write_files(&report.files().context("the report's figures")?, &common.out)?;
+    super::write_files(&report.files(command.figures.look()).context("the report's figures")?, &common.out)?;
     write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &more.warnings)?;
     if common.json {
         print!("{text}");

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{ScenarioArguments, SearchArguments};
+use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments};
 use super::capacity::{self, Question};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
@@ -19,6 +19,7 @@ use crate::input::InputError;
 use crate::metrics::warnings::{self, Warning};
 use crate::published::Published;
 use crate::report::Run;
+use crate::report::provenance::Provenance;
 use crate::report::read::{CAPACITIES, Index, Place};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 
@@ -29,6 +30,8 @@ pub(super) struct Compare {
     common: ScenarioArguments,
     #[command(flatten)]
     search: SearchArguments,
+    #[command(flatten)]
+    figures: FigureArguments,
     /// Only these variants, the first one the baseline
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
@@ -85,15 +88,16 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     let index = Index {
         name: base.name.clone(),
         runs: planned.iter().map(place).collect(),
+        provenance: provenance(&planned, &source, &sets),
         notes: notes(&planned, command.seeds.get(), &base).into_iter().chain(warnings).collect(),
         published: published(&variants),
         stand_ins: stand_ins(&planned),
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
-        versions: versions(&planned, &base, &sets),
+        scenario_toml: source.text().to_owned(),
+        versions: versions(&base),
     };
     // What was written is read again, so that `modm report` makes the same of it.
     let comparison = super::write_index(&index, &common.out)?;
-    super::write_report(&comparison, &common.out)?;
+    super::write_report(&comparison, command.figures.look(), &common.out)?;
     write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&rows(&comparison.runs))?);
@@ -214,9 +218,6 @@ pub(super) fn stand_ins(planned: &[Planned]) -> Vec<String> {
 
 pub(super) fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<String> {
     let mut notes = Vec::new();
-    let sources: std::collections::BTreeSet<&str> =
-        planned.iter().map(|run| run.prepared.inputs.profile.source.as_str()).collect();
-    notes.extend(sources.into_iter().map(|source| format!("service times: {source}")));
     for run in planned.iter().filter(|run| run.prepared.scenario.seed == base.seed) {
         notes.extend(run.prepared.scenario.notes.iter().map(|note| format!("{}: {note}", run.variant)));
     }
@@ -231,20 +232,20 @@ pub(super) fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<S
     notes
 }
 
-pub(super) fn versions(planned: &[Planned], base: &Scenario, sets: &[Override]) -> Vec<(String, String)> {
-    let mut versions = vec![
-        ("modm".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("commit".to_owned(), env!("MODM_COMMIT").to_owned()),
-        ("seed".to_owned(), base.seed.to_string()),
+/// Where the numbers of runs come from.
+pub(super) fn provenance(planned: &[Planned], source: &Source, sets: &[Override]) -> Provenance {
+    let runs = planned.iter().map(|run| (run.variant.clone(), &run.prepared.scenario));
+    let files = planned.iter().flat_map(|run| run.prepared.files());
+    let service_times = planned.iter().map(|run| run.prepared.inputs.profile.source.as_str());
+    super::provenance::of_runs((source, sets), runs, files, service_times)
+}
+
+/// Versions and seed, for a report.
+pub(super) fn versions(base: &Scenario) -> Vec<(String, String)> {
+    let versions = [
+        ("modm", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", env!("MODM_COMMIT").to_owned()),
+        ("seed", base.seed.to_string()),
     ];
-    versions.extend(sets.iter().map(|set| (format!("--set {}", set.key), set.value.to_string())));
-    let mut files: Vec<(String, String)> = planned
-        .iter()
-        .flat_map(|run| run.prepared.files())
-        .map(|print| (print.file.display().to_string(), format!("SHA-256 {}", print.sha256)))
-        .collect();
-    files.sort();
-    files.dedup();
-    versions.extend(files);
-    versions
+    versions.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }

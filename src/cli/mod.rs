@@ -33,6 +33,7 @@ mod plan;
 #[cfg(feature = "live")]
 mod profile;
 mod progress;
+mod provenance;
 mod report;
 mod run;
 mod search;
@@ -191,8 +192,8 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Writes a report's files into a folder.
-fn write_report(comparison: &Comparison, folder: &Path) -> anyhow::Result<()> {
-    write_files(&reports::files(comparison).context("the report's figures")?, folder)
+fn write_report(comparison: &Comparison, look: reports::figures::Look, folder: &Path) -> anyhow::Result<()> {
+    write_files(&reports::files(comparison, look).context("the report's figures")?, folder)
 }
 
 /// Writes files into a folder and those within it.
@@ -239,7 +240,7 @@ fn print_verdict(sentence: &str) {
 }
 
 /// Notes under a table.
-fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
+fn print_notes(notes: impl IntoIterator<Item = impl std::fmt::Display>) {
     for note in notes {
         anstream::println!("{DIM}note:{DIM:#} {note}");
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::arguments::FigureArguments;
 use crate::calibration::audit;
 use crate::input::InputError;
 use crate::metrics::summary::Definitions;
@@ -37,6 +38,8 @@ pub(super) struct Report {
     /// Show what workers did between these seconds, in place of when something changed first
     #[arg(long, value_name = "FROM..TO", value_parser = window)]
     window: Option<WindowS>,
+    #[command(flatten)]
+    figures: FigureArguments,
     /// Print the differences as JSON, or the measures
     #[arg(long)]
     json: bool,
@@ -71,7 +74,7 @@ pub(super) fn run(command: &Report) -> anyhow::Result<()> {
         }
     };
     super::make_folder(&out)?;
-    super::write_report(&comparison, &out)?;
+    super::write_report(&comparison, command.figures.look(), &out)?;
     if command.json {
         println!("{}", serde_json::to_string_pretty(&super::compare::rows(&comparison.runs))?);
     } else {
@@ -168,6 +171,7 @@ fn merged(folders: &[PathBuf], window: Option<WindowS>) -> Result<Comparison, In
         if all.runs.is_empty() {
             all.published = one.published.iter().map(|(variant, what)| (renamed(variant), *what)).collect();
         }
+        all.provenance.merge(&name, one.provenance);
         all.notes.extend(one.notes.iter().map(|note| format!("{name}: {note}")));
         all.stand_ins
             .extend(one.stand_ins.iter().filter(|text| !all.stand_ins.contains(text)).cloned().collect::<Vec<_>>());

@@ -99,8 +99,14 @@ pub fn map(file: impl AsRef<Path>) -> Result<memmap2::Mmap, InputError> {
 /// # Errors
 /// A file that cannot be read.
 pub fn sha256(file: impl AsRef<Path>) -> Result<String, InputError> {
+    Ok(sha256_of(&map(file)?))
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+#[must_use]
+pub fn sha256_of(bytes: &[u8]) -> String {
     use sha2::Digest;
-    Ok(hexadecimal(&sha2::Sha256::digest(&map(file)?)))
+    hexadecimal(&sha2::Sha256::digest(bytes))
 }
 
 /// Bytes as digits.

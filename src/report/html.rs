@@ -5,6 +5,7 @@
 use std::fmt::{self, Write};
 
 use super::figures::{DrawError, Figure};
+use super::provenance::Provenance;
 use super::table::{Column, Grid};
 use super::verdict::Verdict;
 use super::{Comparison, measures};
@@ -15,9 +16,76 @@ const SCRIPT: &str = include_str!("page.js");
 /// The page of a comparison.
 pub(super) fn page(comparison: &Comparison, verdict: &Verdict, figures: &[Figure]) -> Result<String, DrawError> {
     let elements = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-    let mut page = String::new();
+    let mut page = Page::new(&comparison.name);
     write(&mut page, comparison, verdict, &elements).expect("a string takes what is written to it");
-    Ok(page)
+    Ok(page.finish())
+}
+
+/// A page while it is written. It knows its sections, so that they can be listed above them.
+pub(super) struct Page {
+    text: String,
+    /// Identifiers and titles.
+    sections: Vec<(String, String)>,
+    /// Where the list of sections goes.
+    contents_at: usize,
+}
+
+impl Write for Page {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text.push_str(text);
+        Ok(())
+    }
+}
+
+impl Page {
+    /// Everything before the first heading.
+    pub(super) fn new(name: &str) -> Self {
+        let text = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{} – modm</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+            escaped(name)
+        );
+        Self { text, sections: Vec::new(), contents_at: 0 }
+    }
+
+    /// Writes what the report is of and the answer, in a sentence or several; the list of sections follows it and what
+    /// qualifies it.
+    pub(super) fn begin(&mut self, title: &str, sentences: &[&str], caveats: &[String]) -> fmt::Result {
+        writeln!(self, "<h1>{}</h1>", escaped(title))?;
+        for sentence in sentences {
+            writeln!(self, "<p class=\"verdict\">{}</p>", escaped(sentence))?;
+        }
+        write_list(self, "caveats", caveats)?;
+        self.contents_at = self.text.len();
+        Ok(())
+    }
+
+    /// Begins a section.
+    pub(super) fn section(&mut self, title: &str) -> fmt::Result {
+        let words: Vec<String> = title
+            .split(|letter: char| !letter.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect();
+        // Figures have identifiers of their own.
+        let mut id = format!("section-{}", words.join("-"));
+        while self.sections.iter().any(|(other, _)| *other == id) {
+            id.push_str("-more");
+        }
+        writeln!(self, "<h2 id=\"{id}\">{}</h2>", escaped(title))?;
+        self.sections.push((id, title.to_owned()));
+        Ok(())
+    }
+
+    /// The whole page.
+    pub(super) fn finish(mut self) -> String {
+        let entry = |(id, title): &(String, String)| format!("<li><a href=\"#{id}\">{}</a></li>\n", escaped(title));
+        let entries: String = self.sections.iter().map(entry).collect();
+        let contents = format!("<nav aria-label=\"Contents\">\n<ul>\n{entries}</ul>\n</nav>\n");
+        self.text.insert_str(self.contents_at, &contents);
+        self.text + &format!("</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n")
+    }
 }
 
 /// A figure for a page: its element and what stands where.
@@ -37,47 +105,75 @@ impl Drawn {
     }
 }
 
-fn write(page: &mut String, comparison: &Comparison, verdict: &Verdict, figures: &[Drawn]) -> fmt::Result {
-    write_head(page, &comparison.name)?;
-    write!(
-        page,
-        "<h1>Comparison: {}</h1>\n<p class=\"verdict\">{}</p>\n",
-        escaped(&comparison.name),
-        escaped(&verdict.sentence)
-    )?;
-    write_list(page, "caveats", &verdict.caveats)?;
+fn write(page: &mut Page, comparison: &Comparison, verdict: &Verdict, figures: &[Drawn]) -> fmt::Result {
+    page.begin(&format!("Comparison: {}", comparison.name), &[&verdict.sentence], &verdict.caveats)?;
     write_table(page, &Grid::new(comparison))?;
-    page.push_str("<h2>Figures</h2>\n");
     write_figures(page, figures)?;
-    let grounds: Vec<String> = comparison.grounds().cloned().collect();
-    if !grounds.is_empty() {
-        page.push_str("<h2>What this rests on</h2>\n");
-        write_list(page, "notes", &grounds)?;
+    write_grounds(page, &comparison.all_grounds())?;
+    write_definitions(page, "What the measures mean", measures::DEFINITIONS)
+}
+
+/// What a report's numbers rest on.
+#[derive(Clone, Copy)]
+pub(super) struct Grounds<'a> {
+    pub(super) provenance: &'a Provenance,
+    /// Stand-ins and assumptions, in words.
+    pub(super) stand_ins: &'a [String],
+    pub(super) notes: &'a [String],
+    /// Name and value of the program's version and of what else it ran with.
+    pub(super) versions: &'a [(String, String)],
+    pub(super) scenario_toml: &'a str,
+}
+
+/// The section on what numbers rest on, the same in every report, and the scenario.
+pub(super) fn write_grounds(page: &mut Page, grounds: &Grounds<'_>) -> fmt::Result {
+    let Grounds { provenance, stand_ins, notes, versions, scenario_toml } = *grounds;
+    page.section("What this rests on")?;
+    let none =
+        |page: &mut Page, title: &str, what: &str| writeln!(page, "<h3>{title}</h3>\n<p class=\"foot\">{what}</p>");
+    write_pairs(page, "Policies", &provenance.policies)?;
+    match &provenance.sets {
+        Some(sets) if sets.is_empty() => {
+            none(page, "Settings of the command line", "None: the scenario is as its file says.")?;
+        }
+        Some(sets) => write_pairs(page, "Settings of the command line", sets)?,
+        None => {
+            none(page, "Settings of the command line", "Not recorded apart: what was in force is in the scenario.")?
+        }
     }
-    write_scenario(page, &comparison.scenario_toml)?;
-    write_versions(page, &comparison.versions)?;
-    write_definitions(page, "What the measures mean", measures::DEFINITIONS)?;
-    write_end(page)
+    if provenance.inputs.is_empty() {
+        none(page, "Inputs", "None but the scenario and what is built in.")?;
+    }
+    let inputs = provenance.inputs.iter().map(|(name, sha256)| (name.clone(), format!("SHA-256 {sha256}")));
+    write_pairs(page, "Inputs", &inputs.collect::<Vec<_>>())?;
+    let lists = [("Service times", &provenance.service_times[..]), ("Stand-ins and assumptions", stand_ins)];
+    for (title, lines) in lists.into_iter().chain([("Notes", notes)]) {
+        if !lines.is_empty() {
+            writeln!(page, "<h3>{title}</h3>")?;
+            write_list(page, "notes", lines)?;
+        }
+    }
+    if stand_ins.is_empty() {
+        none(page, "Stand-ins and assumptions", "None that the program knows of.")?;
+    }
+    write_pairs(page, "Versions", versions)?;
+    page.section("Scenario")?;
+    writeln!(page, "<pre tabindex=\"0\" aria-label=\"Scenario\">{}</pre>", escaped(scenario_toml))
 }
 
-/// Closes what [`write_head`] opens.
-pub(super) fn write_end(page: &mut String) -> fmt::Result {
-    write!(page, "</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n")
+/// The same as a list of Markdown.
+pub(super) fn grounds_as_markdown(grounds: &Grounds<'_>) -> String {
+    let lines = grounds.provenance.lines().into_iter().chain(grounds.provenance.sources());
+    let lines = lines.chain(grounds.stand_ins.iter().chain(grounds.notes).cloned());
+    lines.map(|line| format!("- {line}\n")).collect()
 }
 
-/// Everything before the first heading.
-pub(super) fn write_head(page: &mut String, name: &str) -> fmt::Result {
-    write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{} – modm</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
-        escaped(name)
-    )
-}
-
-/// SVG elements, with their points, and their files.
-pub(super) fn write_figures(page: &mut String, figures: &[Drawn]) -> fmt::Result {
+/// The section of figures: SVG elements, with their points, and their files; nothing of none.
+pub(super) fn write_figures(page: &mut Page, figures: &[Drawn]) -> fmt::Result {
+    if figures.is_empty() {
+        return Ok(());
+    }
+    page.section("Figures")?;
     for Drawn { name, element, points } in figures {
         let name = escaped(name);
         // A region that scrolls must be reachable by keyboard; arrow keys go from point to point.
@@ -87,7 +183,8 @@ pub(super) fn write_figures(page: &mut String, figures: &[Drawn]) -> fmt::Result
              <script type=\"application/json\" id=\"points-{name}\">{points}</script></figure>\n\
              <p class=\"foot\">Data: <a href=\"figures/{name}.csv\">{name}.csv</a>. Figure: \
              <a href=\"figures/{name}.svg\">SVG<span class=\"unseen\"> of {name}</span></a>, \
-             <a href=\"figures/{name}.png\">PNG<span class=\"unseen\"> of {name}</span></a>.</p>\n"
+             <a href=\"figures/{name}.png\">PNG<span class=\"unseen\"> of {name}</span></a>, \
+             <a href=\"figures/{name}.pdf\">PDF<span class=\"unseen\"> of {name}</span></a>.</p>\n"
         )?;
     }
     Ok(())
@@ -95,7 +192,7 @@ pub(super) fn write_figures(page: &mut String, figures: &[Drawn]) -> fmt::Result
 
 /// A table of text that sorts, with a sentence below it.
 pub(super) fn write_table_of(
-    page: &mut String,
+    page: &mut Page,
     name: &str,
     (titles, rows): &(Vec<String>, Vec<Vec<String>>),
     footnote: &str,
@@ -105,41 +202,39 @@ pub(super) fn write_table_of(
     for title in titles {
         write!(page, "<th scope=\"col\">{}</th>", escaped(title))?;
     }
-    page.push_str("</tr></thead>\n<tbody>\n");
+    page.write_str("</tr></thead>\n<tbody>\n")?;
     for row in rows {
-        page.push_str("<tr>");
+        page.write_str("<tr>")?;
         for cell in row {
             write!(page, "<td>{}</td>", escaped(cell))?;
         }
-        page.push_str("</tr>\n");
+        page.write_str("</tr>\n")?;
     }
     write!(page, "</tbody>\n</table>\n</div>\n<p class=\"foot\">{}", escaped(footnote))?;
     writeln!(page, "All measures: <a href=\"{file}\">{file}</a>.</p>")
 }
 
 /// Up to its first title.
-fn begin_table(page: &mut String, name: &str) -> fmt::Result {
+fn begin_table(page: &mut Page, name: &str) -> fmt::Result {
+    page.section(name)?;
     write!(
         page,
-        "<h2>{name}</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">\n\
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">\n\
          <table class=\"sorts\">\n<thead><tr>"
     )
 }
 
-pub(super) fn write_scenario(page: &mut String, toml: &str) -> fmt::Result {
-    writeln!(page, "<h2>Scenario</h2>\n<pre tabindex=\"0\" aria-label=\"Scenario as resolved\">{}</pre>", escaped(toml))
-}
-
 /// Terms and what they mean.
-pub(super) fn write_definitions(page: &mut String, title: &str, definitions: &[(&str, &str)]) -> fmt::Result {
-    writeln!(page, "<h2>{title}</h2>\n<dl>")?;
+pub(super) fn write_definitions(page: &mut Page, title: &str, definitions: &[(&str, &str)]) -> fmt::Result {
+    page.section(title)?;
+    writeln!(page, "<dl>")?;
     for (term, meaning) in definitions {
         writeln!(page, "<dt>{}</dt><dd>{}</dd>", escaped(term), escaped(meaning))?;
     }
     page.write_str("</dl>\n")
 }
 
-pub(super) fn write_list(page: &mut String, class: &str, items: &[String]) -> fmt::Result {
+fn write_list(page: &mut Page, class: &str, items: &[String]) -> fmt::Result {
     if items.is_empty() {
         return Ok(());
     }
@@ -150,31 +245,30 @@ pub(super) fn write_list(page: &mut String, class: &str, items: &[String]) -> fm
     page.write_str("</ul>\n")
 }
 
-fn write_table(page: &mut String, grid: &Grid) -> fmt::Result {
+fn write_table(page: &mut Page, grid: &Grid) -> fmt::Result {
     begin_table(page, "Variants")?;
-    page.push_str("<th scope=\"col\">variant</th>");
+    page.write_str("<th scope=\"col\">variant</th>")?;
     for column in &grid.columns {
         write!(page, "<th scope=\"col\">{}</th>", escaped(&column.title))?;
     }
-    page.push_str("</tr></thead>\n<tbody>\n");
+    page.write_str("</tr></thead>\n<tbody>\n")?;
     for (row, variant) in grid.variants.iter().enumerate() {
         write!(page, "<tr><th scope=\"row\">{}</th>", escaped(variant))?;
         for column in &grid.columns {
             write_cell(page, grid, column, row)?;
         }
-        page.push_str("</tr>\n");
+        page.write_str("</tr>\n")?;
     }
-    page.push_str("</tbody>\n</table>\n</div>\n");
+    page.write_str("</tbody>\n</table>\n</div>\n")?;
     write!(page, "<p class=\"foot\">")?;
     if let [baseline, _, ..] = grid.variants.as_slice() {
         write!(page, "x: ratio to {}. ", escaped(baseline))?;
     }
-    page.push_str(&escaped(&grid.footnote()));
-    page.push_str("All measures by variant and seed: <a href=\"comparison.csv\">comparison.csv</a>.</p>\n");
-    Ok(())
+    page.write_str(&escaped(&grid.footnote()))?;
+    page.write_str("All measures by variant and seed: <a href=\"comparison.csv\">comparison.csv</a>.</p>\n")
 }
 
-fn write_cell(page: &mut String, grid: &Grid, column: &Column, row: usize) -> fmt::Result {
+fn write_cell(page: &mut Page, grid: &Grid, column: &Column, row: usize) -> fmt::Result {
     write!(page, "<td>{}", escaped(&grid.value(column, row)))?;
     let cell = &column.cells[row];
     for small in cell.plus_minus.iter().chain(&cell.ratio) {
@@ -183,16 +277,18 @@ fn write_cell(page: &mut String, grid: &Grid, column: &Column, row: usize) -> fm
     page.write_str("</td>")
 }
 
-pub(super) fn write_versions(page: &mut String, versions: &[(String, String)]) -> fmt::Result {
-    write_pairs(page, "Versions and inputs", versions)
-}
-
 /// Names and values, as a table; nothing of nothing.
-pub(super) fn write_pairs(page: &mut String, title: &str, pairs: &[(String, String)]) -> fmt::Result {
+fn write_pairs(page: &mut Page, title: &str, pairs: &[(String, String)]) -> fmt::Result {
     if pairs.is_empty() {
         return Ok(());
     }
-    writeln!(page, "<h2>{title}</h2>\n<table class=\"versions\">\n<tbody>")?;
+    writeln!(page, "<h3>{title}</h3>")?;
+    write_pair_rows(page, pairs)
+}
+
+/// Names and values as a table without a title.
+pub(super) fn write_pair_rows(page: &mut Page, pairs: &[(String, String)]) -> fmt::Result {
+    page.write_str("<table class=\"versions\">\n<tbody>\n")?;
     for (name, value) in pairs {
         writeln!(page, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escaped(name), escaped(value))?;
     }
@@ -260,6 +356,7 @@ mod tests {
 
     #[test]
     fn nothing_makes_a_page() {
-        assert!(of(&Comparison::default()).contains("Nothing was run."));
+        let page = of(&Comparison::default());
+        assert!(page.contains("Nothing was run.") && page.contains("Not recorded apart"), "{page}");
     }
 }

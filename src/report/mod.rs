@@ -21,6 +21,7 @@ mod hit_rate;
 mod html;
 pub mod measures;
 mod plan;
+pub mod provenance;
 mod quality;
 pub mod read;
 pub mod run_files;
@@ -41,6 +42,8 @@ pub use sweep_csv::{SweepRow, sweep_csv};
 pub use table::{markdown, sweep_table, terminal};
 pub use verdict::{Verdict, verdict};
 
+use figures::Look;
+use provenance::Provenance;
 use statistics::Estimate;
 
 /// One run: a variant under a seed.
@@ -73,7 +76,9 @@ pub struct Comparison {
     pub name: String,
     /// Runs, a variant's together; the first run's variant is the baseline.
     pub runs: Vec<Run>,
-    /// What seeds vary, where service times come from: one sentence each.
+    /// Policies, settings of the command line, inputs and service times.
+    pub provenance: Provenance,
+    /// What seeds vary, what the profile lacks: one sentence each.
     pub notes: Vec<String>,
     /// What others published of its variants.
     pub published: BTreeMap<String, Published>,
@@ -83,7 +88,7 @@ pub struct Comparison {
     pub stand_ins: Vec<String>,
     /// The scenario as resolved.
     pub scenario_toml: String,
-    /// Program version, commit, hashes of the inputs: name and value.
+    /// Program version, commit, seed: name and value.
     pub versions: Vec<(String, String)>,
 }
 
@@ -105,9 +110,20 @@ impl Comparison {
         self.runs.iter().filter(move |run| run.variant == variant)
     }
 
-    /// What the numbers rest on: stand-ins, then notes.
-    pub fn grounds(&self) -> impl Iterator<Item = &String> {
-        self.stand_ins.iter().chain(&self.notes)
+    /// Notes on what the numbers rest on: sources of service times, stand-ins, then notes.
+    pub fn grounds(&self) -> impl Iterator<Item = String> {
+        self.provenance.sources().chain(self.stand_ins.iter().chain(&self.notes).cloned())
+    }
+
+    /// All that the numbers rest on.
+    fn all_grounds(&self) -> html::Grounds<'_> {
+        html::Grounds {
+            provenance: &self.provenance,
+            stand_ins: &self.stand_ins,
+            notes: &self.notes,
+            versions: &self.versions,
+            scenario_toml: &self.scenario_toml,
+        }
     }
 
     /// Where its numbers come from, in short.
@@ -168,11 +184,11 @@ pub struct ReportFile {
 }
 
 /// All files of a comparison's report: `comparison.csv`, `report.html`, `report.md` and, for each figure,
-/// `figures/NAME.svg`, `.png` and `.csv`.
+/// `figures/NAME.svg`, `.png`, `.pdf` and `.csv`; the figures' files have that look.
 ///
 /// # Errors
 /// See [`DrawError`].
-pub fn files(comparison: &Comparison) -> Result<Vec<ReportFile>, DrawError> {
+pub fn files(comparison: &Comparison, look: Look) -> Result<Vec<ReportFile>, DrawError> {
     let file = |path: &str, bytes: Vec<u8>| ReportFile { path: path.to_owned(), bytes };
     let verdict = verdict(comparison);
     let figures = figures::figures(comparison);
@@ -183,7 +199,7 @@ pub fn files(comparison: &Comparison) -> Result<Vec<ReportFile>, DrawError> {
     ];
     files.extend(comparison.capacities.as_ref().map(capacity::csv_file));
     for figure in &figures {
-        files.extend(figure.files()?);
+        files.extend(figure.files(look)?);
     }
     Ok(files)
 }

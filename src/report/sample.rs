@@ -91,6 +91,7 @@ pub(crate) fn comparison() -> Comparison {
         name: "sample".into(),
         runs: vec![vanilla(), modm()],
         stand_ins: vec!["prompt embeddings: stand-in".into()],
+        provenance: super::provenance::Provenance::default(),
         notes: vec!["Made up for tests.".into()],
         scenario_toml: "name = \"sample\"\n".into(),
         published: BTreeMap::new(),

@@ -1,9 +1,10 @@
 //! The report of a sweep: a table a combination, and what it says against the keys that were varied.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
-use super::figures::{DrawError, origin, swept};
-use super::html::{self, Drawn};
+use super::figures::{DrawError, Look, origin, swept};
+use super::html::{self, Drawn, Grounds, Page};
+use super::provenance::Provenance;
 use super::{ReportFile, SweepRow, measures, table};
 
 /// A sweep that has run.
@@ -15,12 +16,16 @@ pub struct Sweep {
     pub keys: Vec<String>,
     /// A row a combination.
     pub rows: Vec<SweepRow>,
+    /// Policies, settings of the command line, inputs and service times.
+    pub provenance: Provenance,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
     /// Further sentences: what the profile lacks.
     pub notes: Vec<String>,
     /// The scenario.
     pub scenario_toml: String,
+    /// Program version, commit, seed: name and value.
+    pub versions: Vec<(String, String)>,
 }
 
 impl Sweep {
@@ -43,47 +48,46 @@ impl Sweep {
         origin(&self.name, seeds.len().max(1), &self.stand_ins)
     }
 
-    /// `report.html`, `report.md` and the figures.
+    fn grounds(&self) -> Grounds<'_> {
+        Grounds {
+            provenance: &self.provenance,
+            stand_ins: &self.stand_ins,
+            notes: &self.notes,
+            versions: &self.versions,
+            scenario_toml: &self.scenario_toml,
+        }
+    }
+
+    /// `report.html`, `report.md` and the figures, whose files have that look.
     ///
     /// # Errors
     /// See [`DrawError`].
     ///
     /// # Panics
     /// Never: a string takes what is written to it.
-    pub fn files(&self) -> Result<Vec<ReportFile>, DrawError> {
+    pub fn files(&self, look: Look) -> Result<Vec<ReportFile>, DrawError> {
         let figures = swept(&self.origin(), &self.keys, &self.rows);
         let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-        let mut page = String::new();
+        let mut page = Page::new(&self.name);
         self.write(&mut page, &drawn).expect("a string takes what is written to it");
         let file = |path: String, bytes: Vec<u8>| ReportFile { path, bytes };
         let mut files = vec![
-            file("report.html".to_owned(), page.into_bytes()),
+            file("report.html".to_owned(), page.finish().into_bytes()),
             file("report.md".to_owned(), self.markdown().into_bytes()),
         ];
         for figure in &figures {
-            files.extend(figure.files()?);
+            files.extend(figure.files(look)?);
         }
         Ok(files)
     }
 
-    fn write(&self, page: &mut String, figures: &[Drawn]) -> fmt::Result {
-        html::write_head(page, &self.name)?;
-        let (name, sentence) = (html::escaped(&self.name), html::escaped(&self.sentence()));
-        write!(page, "<h1>Sweep: {name}</h1>\n<p class=\"verdict\">{sentence}</p>\n")?;
-        if !figures.is_empty() {
-            page.push_str("<h2>Figures</h2>\n");
-            html::write_figures(page, figures)?;
-        }
+    fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {
+        page.begin(&format!("Sweep: {}", self.name), &[&self.sentence()], &[])?;
+        html::write_figures(page, figures)?;
         let cells = table::sweep_cells(&self.keys, &self.rows);
         html::write_table_of(page, "Combinations", &cells, &self.footnote(), "sweep.csv")?;
-        let notes = [self.stand_ins.as_slice(), self.notes.as_slice()].concat();
-        if !notes.is_empty() {
-            page.push_str("<h2>What this rests on</h2>\n");
-            html::write_list(page, "notes", &notes)?;
-        }
-        html::write_scenario(page, &self.scenario_toml)?;
-        html::write_definitions(page, "What the measures mean", measures::DEFINITIONS)?;
-        html::write_end(page)
+        html::write_grounds(page, &self.grounds())?;
+        html::write_definitions(page, "What the measures mean", measures::DEFINITIONS)
     }
 
     fn footnote(&self) -> String {
@@ -95,9 +99,6 @@ impl Sweep {
         let mut text = format!("{}\n\n{}", self.sentence(), table::markdown_table(&titles, &rows));
         text.push_str(&table::markdown_footnote(&self.footnote()));
         text.push('\n');
-        for note in self.stand_ins.iter().chain(&self.notes) {
-            text.extend(["- ", note, "\n"]);
-        }
-        text
+        text + &html::grounds_as_markdown(&self.grounds())
     }
 }

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::statistics::tail_is_reliable;
 use super::verdict::Verdict;
-use super::{Comparison, SweepRow, attainment_at, capacity, quality, saturation};
+use super::{Comparison, SweepRow, attainment_at, capacity, html, quality, saturation};
 use crate::metrics::summary::Summary;
 use crate::published::Published;
 
@@ -90,7 +90,7 @@ fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
     measures.push(("GPU s/req".into(), Unit::Number, false, Box::new(|summary| summary.serving_gpu_s_per_request)));
     measures.push(("loads".into(), Unit::Count, false, Box::new(|summary| Some(summary.model_loads as f64))));
     measures.push((
-        "kJ/req".into(),
+        "kJ/image".into(),
         Unit::Number,
         false,
         Box::new(|summary| per_request(summary, summary.energy_j? / 1e3)),
@@ -318,9 +318,12 @@ pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
     text + &grid.footnote()
 }
 
+/// Name of the throughput of a table of a sweep, the same as in its figure.
+const STEADY: &str = "throughput_steady_per_min";
+
 /// What a table of a sweep shows of a run, by the names that `sweep.csv` has; it has the rest.
 const OF_SWEEP: [(&str, &str, Unit); 8] = [
-    ("throughput_per_min", "req/min", Unit::Number),
+    (STEADY, "steady/min", Unit::Number),
     ("hit_rate", "hit rate", Unit::Share),
     ("quality.clip", QUALITY, Unit::Points),
     ("quality_kept", "kept", Unit::Share),
@@ -358,8 +361,11 @@ pub(super) fn markdown_footnote(footnote: &str) -> String {
 
 /// Titles and rows of a sweep's table; what depends on how long a saturated trace is carries a star.
 pub(super) fn sweep_cells(keys: &[String], rows: &[SweepRow]) -> (Vec<String>, Vec<Vec<String>>) {
-    let flat: Vec<BTreeMap<String, f64>> =
-        rows.iter().map(|row| super::measures::flatten(&row.summary).into_iter().collect()).collect();
+    let flat = rows.iter().map(|row| {
+        let throughput = super::steady(&row.summary).map(|value| (STEADY.to_owned(), value));
+        super::measures::flatten(&row.summary).into_iter().chain(throughput).collect()
+    });
+    let flat: Vec<BTreeMap<String, f64>> = flat.collect();
     let attainments = super::measures::columns(rows.iter().map(|row| &row.summary));
     let attainments = attainments.into_iter().filter_map(|name| {
         let multiple = name.strip_prefix("slo.")?.strip_suffix(".attainment")?.to_owned();
@@ -422,12 +428,11 @@ pub(super) fn markdown_table(titles: &[String], rows: &[Vec<String>]) -> String 
 /// `report.md`: the verdict, the table and what they rest on.
 pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
     let mut text = format!("{}\n\n{}", verdict.sentence, markdown(comparison));
-    let notes = verdict.caveats.iter().chain(comparison.grounds());
     text.push('\n');
-    for note in notes {
-        text.extend(["- ", note, "\n"]);
+    for caveat in &verdict.caveats {
+        text.extend(["- ", caveat, "\n"]);
     }
-    text
+    text + &html::grounds_as_markdown(&comparison.all_grounds())
 }
 
 /// Columns aligned on the right; within `width`, if given, cells wrap.

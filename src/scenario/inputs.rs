@@ -9,7 +9,7 @@ use crate::cache::Tenancy;
 use crate::confidence::Confidences;
 use crate::embedding::EmbeddingMatrix;
 use crate::encoder::TextEncoder;
-use crate::input::{InputError, sha256, text};
+use crate::input::{InputError, sha256, sha256_of, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{Profile, ProfileFile};
 use crate::request::TenantId;
@@ -69,6 +69,12 @@ pub struct Inputs {
     pub terms: Vec<Terms>,
     /// The confidences in a cascade's drafts.
     pub confidences: Option<Confidences>,
+}
+
+/// Fingerprint of the built-in profile, which is no file.
+#[must_use]
+pub fn built_in_profile() -> Fingerprint {
+    Fingerprint { file: "scenarios/profiles/paper.toml".into(), sha256: sha256_of(PAPER_PROFILE.as_bytes()) }
 }
 
 pub(super) fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {

@@ -39,7 +39,7 @@ pub use batching::BatchingSection;
 pub use build::{arrivals, initial_allocation};
 pub use cascade::CascadeSection;
 pub use faults::{Fault, FaultEvent, FaultsSection};
-pub use inputs::{Fingerprint, Inputs, TraceInputs, read_profile};
+pub use inputs::{Fingerprint, Inputs, TraceInputs, built_in_profile, read_profile};
 pub use queue::QueueSection;
 pub use searched::{LookedUp, Searched};
 pub use source::{Override, Source};

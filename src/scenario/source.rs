@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::Scenario;
+use super::{Fingerprint, Scenario};
 use crate::input::{self, InputError};
 use crate::scheduler::routing::System;
 
@@ -116,6 +116,19 @@ impl Source {
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Its name without folders, and its hash.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let name = self.file.file_name().map_or_else(|| self.file.clone(), PathBuf::from);
+        Fingerprint { file: name, sha256: input::sha256_of(self.text.as_bytes()) }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The scenario with these overrides, the later ones over the earlier; checked.

@@ -1,4 +1,4 @@
-// Reports of every command opened in headless Chromium: they ask nothing of the network, say nothing on the console, sort, show
+// Reports of every command opened in headless Chromium: they list their sections, ask nothing of the network, say nothing on the console, sort, show
 // values by mouse and keys, are legible in light, dark and print, fit a phone, and have no accessibility violation that
 // axe-core knows.
 //
@@ -73,6 +73,19 @@ async function showsValues(page, folder) {
   }
 }
 
+/** The list of contents has every section, and leads there by keyboard. */
+async function leadsToItsSections(page, name) {
+  const titles = await page.$$eval("main h2", (heads) => heads.map((head) => head.innerText));
+  const links = page.locator("nav[aria-label=Contents] a");
+  assert.deepEqual(await links.allInnerTexts(), titles, `${name}: contents`);
+  assert.ok(titles.includes("What this rests on"), `${name}: ${titles}`);
+  await links.last().focus();
+  await page.keyboard.press("Enter");
+  const seen = await page.locator("main h2").last().evaluate((head) => head.getBoundingClientRect().top < window.innerHeight);
+  assert.ok(seen, `${name}: the last section is on the screen`);
+  await page.evaluate(() => window.scrollTo(0, 0));
+}
+
 /** A value that is shown is the value of the file. */
 async function showsWhatTheFileSays(page, folder) {
   const points = JSON.parse(await page.locator("#points-throughput").textContent());
@@ -109,10 +122,11 @@ function results(folder) {
   const quickstart = path.join("scenarios", "quickstart.toml");
   run("compare", quickstart, "--seeds", "2", "--quiet", "--out", at("compare"));
   run("sweep", quickstart, "--vary", "variant=vanilla,modm-sdxl", "--vary", "cache.capacity=100,1000", "--quiet", "--out", at("sweep"));
+  run("capacity", quickstart, "--variants", "vanilla,modm-sdxl", "--quiet", "--out", at("capacity"));
   run("plan", quickstart, "--attainment", "0.9", "--seeds", "1", "--max-gpus", "24", "--quiet", "--out", at("plan"));
   run("simulate", quickstart, "--quiet", "--out", at("alone"));
   run("report", at("compare"), at("alone"), "--out", at("merged"));
-  const names = ["compare", "sweep", "plan", "merged"];
+  const names = ["compare", "sweep", "capacity", "plan", "merged"];
   if (run("--help").toString().includes("validate")) {
     // Small and short: what it finds does not matter here.
     const sets = ["trace.synthetic.requests=40", "models.steps=26", "allocation.period_s=1", "system.bounds=[[0.80, 10], [0.90, 20]]"];
@@ -139,6 +153,7 @@ async function check(browser, folder, name) {
           await showsWhatTheFileSays(page, path.join(folder, name));
         }
         if (name !== "validate") await showsValues(page, path.join(folder, name));
+        await leadsToItsSections(page, name);
       }
       if (shots !== undefined) {
         await page.evaluate(() => {

@@ -53,7 +53,7 @@ pub(super) fn write(plan: &Plan<'_>, drawn: &[Sample], fits: &[Fit], check: &Che
     write_atomic(&out.join("samples.csv"), |to| samples::write(to, drawn, &plan.models))?;
     text("calibration.csv", &report::calibration::csv(fits, check, alpha))?;
     let figure = report::figures::calibration(&plan.scenario.name, &plan.measure, alpha, fits);
-    text("calibration.svg", &figure.svg()?)?;
+    text("calibration.svg", &figure.svg(report::figures::Look::default())?)?;
     let bounds = fit::bounds(fits);
     if !bounds.is_empty() {
         let (mut profile, _, _) = read_profile(&plan.scenario, plan.source.file())?;

@@ -15,6 +15,7 @@ use crate::live::isolated::probe;
 use crate::live::library::Library;
 use crate::live::settings::{Device, Processor};
 use crate::metrics::warnings;
+use crate::report::figures::Look;
 use crate::report::read::{Index, Place};
 use crate::report::{self, Comparison};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
@@ -126,6 +127,12 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let (mut runs, mut warned) = (Vec::new(), Vec::new());
     let mut stand_ins = Vec::new();
+    let measured = format!("measured in real time on {}", library.build());
+    let provenance = {
+        let runs = planned.iter().map(|(name, _, prepared, _)| (name.clone(), &prepared.scenario));
+        let files = planned.iter().flat_map(|(_, _, prepared, _)| prepared.files());
+        super::provenance::of_runs((&source, &sets), runs, files, [measured.as_str()])
+    };
     for (name, folder, prepared, equipment) in planned {
         if interrupts.heard() {
             eprintln!("warning: {name} was not begun");
@@ -151,12 +158,11 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     }
     let index = Index {
         name: base.name.clone(),
-        notes: std::iter::once(format!("measured in real time on {}", library.build()))
-            .chain(warnings::merged(&warned))
-            .collect(),
+        provenance,
+        notes: warnings::merged(&warned),
         published: super::compare::published(chosen.iter().flatten()),
         stand_ins,
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        scenario_toml: source.text().to_owned(),
         versions: versions(&base, &library),
         runs,
     };
@@ -176,7 +182,7 @@ pub(super) fn versions(base: &Scenario, library: &Library) -> Vec<(String, Strin
 
 /// Writes the report and prints its table.
 fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison, wall_s: f64) -> anyhow::Result<()> {
-    super::write_report(comparison, &common.out)?;
+    super::write_report(comparison, Look::default(), &common.out)?;
     if comparison.variants().len() > 1 {
         super::run::write_run_json(&common.out, base, &[], &comparison.stand_ins, wall_s, &[])?;
     }

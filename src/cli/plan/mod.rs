@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{ScenarioArguments, SearchArguments};
+use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments};
 use super::parallel::count;
 use super::run::write_run_json;
 use crate::input::InputError;
@@ -40,6 +40,8 @@ pub(super) struct Plan {
     common: ScenarioArguments,
     #[command(flatten)]
     search: SearchArguments,
+    #[command(flatten)]
+    figures: FigureArguments,
     /// A request is in time within so many full generations on the large model (first GPU type of the scenario)
     #[arg(long, value_name = "MULTIPLE", default_value = "2", value_parser = multiple)]
     slo: f64,
@@ -120,14 +122,16 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         asked: asked(command, &trials, &groups, &most),
         attainment: command.attainment,
         seeds: command.seeds.get(),
+        provenance: trials.provenance(),
         stand_ins: trials.stand_ins(),
         at_other_hit_rates: more.at_other_hit_rates,
         warnings: more.warnings,
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        scenario_toml: source.text().to_owned(),
+        versions: super::compare::versions(&base),
         groups,
         rows,
     };
-    super::write_files(&report.files().context("the report's figures")?, &common.out)?;
+    super::write_files(&report.files(command.figures.look()).context("the report's figures")?, &common.out)?;
     write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &report.warnings)?;
     if common.json {
         print!("{text}");
@@ -214,7 +218,6 @@ fn asked(command: &Plan, trials: &Trials<'_>, groups: &[String], most: &[u32]) -
         ("GPUs down from the start", command.spare.to_string()),
         ("to choose from, at most", mix_name(groups, most)),
         ("requests simulated", trials.simulated().to_string()),
-        ("modm", format!("{}, commit {}", env!("CARGO_PKG_VERSION"), env!("MODM_COMMIT"))),
     ];
     pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Plan;
 use super::search::Mix;
+use crate::cli::provenance;
 use crate::cli::run::{Prepared, counted, of_seed};
 use crate::experiments::budget::{Budgeted, Watch, allowed_late};
 use crate::input::InputError;
@@ -13,7 +14,8 @@ use crate::metrics::bound::{Job, fewest_late, jobs, speed};
 use crate::metrics::quality::CLIP;
 use crate::model::{GpuId, ModelId};
 use crate::report::PlanRow;
-use crate::scenario::{Fault, FaultEvent, Inputs, Override, Scenario, Source, TraceInputs};
+use crate::report::provenance::Provenance;
+use crate::scenario::{Fault, FaultEvent, Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
 use crate::time::Duration;
 
 /// Clusters that are usually tried.
@@ -27,6 +29,9 @@ pub(super) struct Trials<'a> {
     sets: &'a [Override],
     /// By seed.
     traces: Vec<Arc<TraceInputs>>,
+    /// Files besides the traces', and the source of service times.
+    files: Vec<Fingerprint>,
+    service_times: String,
     threshold_s: f64,
     /// Requests over all traces that may be late.
     allowed: u64,
@@ -60,7 +65,8 @@ impl<'a> Trials<'a> {
         }
         let allowed = allowed_late(requests, command.attainment);
         let threshold_s = command.slo * full;
-        Ok(Self { command, base, source, sets, traces, threshold_s, allowed, simulated: 0 })
+        let (files, service_times) = (inputs.files, inputs.profile.source.clone());
+        Ok(Self { command, base, source, sets, traces, files, service_times, threshold_s, allowed, simulated: 0 })
     }
 
     pub(super) const fn threshold_s(&self) -> f64 {
@@ -69,6 +75,13 @@ impl<'a> Trials<'a> {
 
     pub(super) const fn simulated(&self) -> u64 {
         self.simulated
+    }
+
+    /// Where the plan's numbers come from.
+    pub(super) fn provenance(&self) -> Provenance {
+        let runs = [("every cluster".to_owned(), &self.base)];
+        let files = self.traces[0].files.iter().chain(&self.files);
+        provenance::of_runs((self.source, self.sets), runs, files, [self.service_times.as_str()])
     }
 
     pub(super) fn stand_ins(&self) -> Vec<String> {

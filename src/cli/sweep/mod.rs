@@ -1,7 +1,7 @@
 //! `modm sweep`: every combination of some keys' values, each a run of its own, and one table. What has run is not run
 //! again, so that a sweep that was stopped goes on, and shards are put together by running it without `--shard`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{ScenarioArguments, SearchArguments};
+use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
 use super::run::{Prepared, finished};
@@ -44,6 +44,8 @@ pub(super) struct Sweep {
     common: ScenarioArguments,
     #[command(flatten)]
     search: SearchArguments,
+    #[command(flatten)]
+    figures: FigureArguments,
     /// A scenario key, or `variant`, and its values (repeatable); a comma inside brackets or quotes belongs to a value
     #[arg(long, value_name = "KEY=V1,V2", required = true)]
     vary: Vec<String>,
@@ -148,15 +150,19 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         eprintln!("table: {}", table.display());
         return Ok(());
     }
+    let named = planned.iter().map(|plan| (plan.combination.values.join(", "), &plan.scenario));
+    let sources = ready.service_times.iter().map(String::as_str);
     let sweep = Report {
+        provenance: super::provenance::of_runs((&source, &sets), named, ready.files.iter().flatten(), sources),
+        versions: super::compare::versions(&base),
         name: base.name,
         keys,
         rows,
         stand_ins: ready.stand_ins,
         notes,
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        scenario_toml: source.text().to_owned(),
     };
-    super::write_files(&sweep.files().context("the report's figures")?, &common.out)?;
+    super::write_files(&sweep.files(command.figures.look()).context("the report's figures")?, &common.out)?;
     eprintln!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
     Ok(())
 }
@@ -215,6 +221,8 @@ struct Ready {
     /// By combination planned: the files it depends on.
     files: Vec<Vec<Fingerprint>>,
     stand_ins: Vec<String>,
+    /// Sources of service times.
+    service_times: BTreeSet<String>,
 }
 
 /// Reads each trace file once and every profile, so that what is wrong with them is said before anything runs.
@@ -232,12 +240,15 @@ fn check_inputs(source: &Source, planned: &[Planned], traces: &[Shared]) -> Resu
     let mut stand_ins: Vec<String> = planned.iter().flat_map(|plan| any.stand_ins_of(&plan.scenario)).collect();
     stand_ins.sort();
     stand_ins.dedup();
+    let mut service_times = BTreeSet::new();
     let files = planned.iter().map(|plan| {
         let inputs = Inputs::new(&plan.scenario, source.file(), any.clone());
         let inputs = inputs.map_err(|error| source.place(error, &plan.overrides))?;
+        service_times.insert(inputs.profile.source.clone());
         Ok(traces[plan.trace].files.iter().cloned().chain(inputs.files).collect())
     });
-    Ok(Ready { files: files.collect::<Result<_, InputError>>()?, stand_ins })
+    let files = files.collect::<Result<_, InputError>>()?;
+    Ok(Ready { files, stand_ins, service_times })
 }
 
 /// Refuses a folder that holds anything but this very sweep.

@@ -67,12 +67,15 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     refuse_foreign(&common.out)?;
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
+    let runs = [("every run".to_owned(), &base)];
+    let mut provenance = super::provenance::of_runs((&source, &sets), runs, first.files(), []);
     let mut experiment = Experiment::new(command, &source, &sets, equipment, interrupts)?;
     for _ in 0..command.rounds {
         experiment.profile()?;
     }
     let lived = experiment.live_runs(first, &base)?;
     let profile = experiment.write_profile(&common.out.join("profile.toml"))?;
+    provenance.service_times.push(profile.source.clone());
     let compare = |run: &Lived| simulated::compare(run, &experiment.profile_near(run), command.draws, &source);
     let runs = lived.iter().map(compare);
     let runs = runs.collect::<anyhow::Result<Vec<_>>>()?.concat();
@@ -80,9 +83,10 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     let validation = Validation {
         name: base.name.clone(),
         runs,
+        provenance,
         notes: notes(command, &profile.source, &lived),
         versions: super::live::versions(&base, &library),
-        scenario_toml: std::fs::read_to_string(source.file()).unwrap_or_default(),
+        scenario_toml: source.text().to_owned(),
     };
     tell(command, &base, &validation, begun.elapsed().as_secs_f64())
 }

@@ -2,7 +2,7 @@
 
 use super::{rate, target};
 use crate::experiments::capacity::{Capacities, Capacity};
-use crate::report::figures::{Axis, Curve, Figure, Lines};
+use crate::report::figures::{Axis, Curve, Dots, Figure, Lines};
 
 /// Rates beyond so many times the largest capacity are left out: there is nothing to see but zero.
 const WIDEST: f64 = 2.0;
@@ -30,8 +30,8 @@ pub(in crate::report) fn attainment(capacities: &Capacities, origin: &str) -> Op
     let chart = Lines {
         title: "Share in time against the rate of arrivals".to_owned(),
         subtitle: format!("{what}\n{origin}"),
-        x: Axis::from_zero("requests per minute", right, 6.0),
-        y: Axis::from_zero("", 100.0, 5.0),
+        x: Axis::from_zero("requests per minute that arrive", right, 6.0),
+        y: Axis::from_zero("per cent of the requests in time", 100.0, 5.0),
         curves,
         level: Some(100.0 * capacities.attainment),
         if_empty: "Nothing was run to its end.",
@@ -65,9 +65,9 @@ pub(in crate::report) fn quality(capacities: &Capacities, origin: &str) -> Optio
         title: "Quality against capacity".to_owned(),
         subtitle: format!("{what}\n{origin}"),
         x: Axis::from_zero("capacity, requests per minute", right, 6.0),
-        y: Axis::between("", low, high, 5.0),
+        y: Axis::between("mean quality, points of CLIPScore", low, high, 5.0),
         curves,
-        named_dots: true,
+        dots: Dots::Named,
         if_empty: "Nothing holds.",
         ..Lines::default()
     };

@@ -1,11 +1,12 @@
 //! The report of capacities: the answer in a sentence, a row for each variant, and what was asked for.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
-use super::{PublishedBy, capacity_csv, cells, figures, other_hit_rates, sentence, target};
+use super::{PublishedBy, capacity_csv, caveats, cells, figures, other_hit_rates, sentence, target};
 use crate::experiments::capacity::Capacities;
-use crate::report::figures::{DrawError, Figure, origin};
-use crate::report::html::{self, Drawn};
+use crate::report::figures::{DrawError, Figure, Look, origin};
+use crate::report::html::{self, Drawn, Grounds, Page};
+use crate::report::provenance::Provenance;
 use crate::report::{ReportFile, quality, table};
 
 /// Capacities that were searched, and what a reader must know of them.
@@ -19,13 +20,15 @@ pub struct CapacityReport {
     pub published: PublishedBy,
     /// Number of seeds.
     pub seeds: usize,
+    /// Policies, settings of the command line, inputs and service times.
+    pub provenance: Provenance,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
-    /// Further sentences: where service times come from, what seeds vary, what the profile lacks.
+    /// Further sentences: what seeds vary, what the profile lacks.
     pub notes: Vec<String>,
     /// Scenario.
     pub scenario_toml: String,
-    /// Program version, commit, hashes of the inputs: name and value.
+    /// Program version, commit, seed: name and value.
     pub versions: Vec<(String, String)>,
 }
 
@@ -51,49 +54,58 @@ impl CapacityReport {
     /// Sentences that qualify the answer.
     #[must_use]
     pub fn caveats(&self) -> Vec<String> {
-        let mut caveats = other_hit_rates(&self.capacities);
-        caveats.extend(super::caveats(&self.capacities));
-        caveats.extend(self.stand_ins.iter().chain(&self.notes).cloned());
+        let mut caveats = self.limits();
+        caveats.extend(self.provenance.sources().chain(self.stand_ins.iter().chain(&self.notes).cloned()));
         caveats
     }
 
-    /// `capacity.csv`, `report.html`, `report.md` and the figures.
+    /// The same but for what the numbers rest on.
+    fn limits(&self) -> Vec<String> {
+        other_hit_rates(&self.capacities).into_iter().chain(caveats(&self.capacities)).collect()
+    }
+
+    fn grounds(&self) -> Grounds<'_> {
+        Grounds {
+            provenance: &self.provenance,
+            stand_ins: &self.stand_ins,
+            notes: &self.notes,
+            versions: &self.versions,
+            scenario_toml: &self.scenario_toml,
+        }
+    }
+
+    /// `capacity.csv`, `report.html`, `report.md` and the figures, whose files have that look.
     ///
     /// # Errors
     /// See [`DrawError`].
     ///
     /// # Panics
     /// Never: a string takes what is written to it.
-    pub fn files(&self) -> Result<Vec<ReportFile>, DrawError> {
+    pub fn files(&self, look: Look) -> Result<Vec<ReportFile>, DrawError> {
         let origin = origin(&self.name, self.seeds, &self.stand_ins);
         let figures = [figures::attainment(&self.capacities, &origin), figures::quality(&self.capacities, &origin)];
         let figures: Vec<Figure> = figures.into_iter().flatten().collect();
         let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-        let mut page = String::new();
+        let mut page = Page::new(&self.name);
         self.write(&mut page, &drawn).expect("a string takes what is written to it");
         let file = |path: &str, text: String| ReportFile { path: path.to_owned(), bytes: text.into_bytes() };
-        let mut files = vec![csv_file(&self.capacities), file("report.html", page), file("report.md", self.markdown())];
+        let mut files =
+            vec![csv_file(&self.capacities), file("report.html", page.finish()), file("report.md", self.markdown())];
         for figure in &figures {
-            files.extend(figure.files()?);
+            files.extend(figure.files(look)?);
         }
         Ok(files)
     }
 
-    fn write(&self, page: &mut String, figures: &[Drawn]) -> fmt::Result {
-        html::write_head(page, &self.name)?;
-        let (name, sentence) = (html::escaped(&self.name), html::escaped(&self.sentence()));
-        write!(page, "<h1>Capacity: {name}</h1>\n<p class=\"verdict\">{sentence}</p>\n")?;
+    fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {
+        page.begin(&format!("Capacity: {}", self.name), &[&self.sentence()], &self.limits())?;
         let cells = cells(&self.capacities, &self.published);
         html::write_table_of(page, "Variants", &cells, quality::FOOTNOTE, "capacity.csv")?;
-        page.push_str("<h2>Figures</h2>\n");
         html::write_figures(page, figures)?;
-        html::write_pairs(page, "What was asked for", &self.asked())?;
-        page.push_str("<h2>What this rests on</h2>\n");
-        html::write_list(page, "notes", &self.caveats())?;
-        html::write_scenario(page, &self.scenario_toml)?;
-        html::write_versions(page, &self.versions)?;
-        html::write_definitions(page, "What the measures mean", &TERMS)?;
-        html::write_end(page)
+        page.section("What was asked for")?;
+        html::write_pair_rows(page, &self.asked())?;
+        html::write_grounds(page, &self.grounds())?;
+        html::write_definitions(page, "What the measures mean", &TERMS)
     }
 
     fn asked(&self) -> Vec<(String, String)> {
@@ -109,10 +121,10 @@ impl CapacityReport {
         let (titles, rows) = cells(&self.capacities, &self.published);
         let table = table::markdown_table(&titles, &rows);
         let mut text = format!("{}\n\n{table}\n{}\n", self.sentence(), quality::FOOTNOTE);
-        for note in self.caveats() {
-            text.extend(["- ", &note, "\n"]);
+        for caveat in self.limits() {
+            text.extend(["- ", &caveat, "\n"]);
         }
-        text
+        text + &html::grounds_as_markdown(&self.grounds())
     }
 }
 

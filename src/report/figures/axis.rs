@@ -6,8 +6,8 @@ use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathE
 use plotters::style::ShapeStyle;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::canvas::{FINE, Theme};
-use super::header::LABEL;
+use super::canvas::{FINE, Theme, text_width};
+use super::header::{LABEL, shortened};
 
 /// An axis of a chart.
 #[derive(Clone, Debug, Default)]
@@ -79,22 +79,60 @@ impl Axis {
         }
     }
 
-    /// Draws ticks, their texts and the label below a plot whose lower edge lies so.
+    /// Label as it is drawn, within a width in pixels: an axis that does not start at zero says so.
+    pub(super) fn words(&self, width: i32) -> String {
+        let starts_at_zero = self.low.abs() < 1e-9 * (self.high - self.low);
+        if self.logarithmic || starts_at_zero {
+            return shortened(&self.label, width);
+        }
+        let first = self.ticks.first().map_or_else(|| self.low.to_string(), |(_, text)| text.clone());
+        let note = format!("(axis starts at {first})");
+        let room = width - text_width(&format!("{note} "), LABEL) / FINE;
+        format!("{} {note}", shortened(&self.label, room)).trim_start().to_owned()
+    }
+
+    /// Every so many ticks have a text, so that none runs into the next one between two drawing pixels.
+    fn stride(&self, left: i32, right: i32) -> usize {
+        let ends = |(value, text): &(f64, String)| {
+            let (at, half) = (self.place(*value, left, right), text_width(text, LABEL - 1) / 2);
+            (at - half, at + half)
+        };
+        let apart = |stride: &usize| {
+            let shown: Vec<(i32, i32)> = self.ticks.iter().step_by(*stride).map(ends).collect();
+            shown.windows(2).all(|pair| pair[0].1 + 4 * FINE <= pair[1].0)
+        };
+        (1..self.ticks.len().max(2)).find(apart).unwrap_or(self.ticks.len().max(1))
+    }
+
+    /// Half the width of the last tick's text, in drawing pixels: it stands so far beyond the plot.
+    pub(super) fn beyond(&self) -> i32 {
+        self.ticks.last().map_or(0, |(_, text)| text_width(text, LABEL - 1) / 2)
+    }
+
+    /// Draws ticks, their texts and the label below a plot whose lower edge lies so; the label stays within `width`
+    /// drawing pixels of the figure.
     pub(super) fn draw_below<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
         theme: Theme,
         (left, right, bottom): (i32, i32, i32),
+        width: i32,
     ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
         let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
-        for (value, text) in &self.ticks {
+        let stride = self.stride(left, right);
+        for (tick, (value, text)) in self.ticks.iter().enumerate() {
             let x = self.place(*value, left, right);
             area.draw(&PathElement::new(vec![(x, bottom), (x, bottom + 4 * FINE)], line))?;
-            let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-            area.draw(&Text::new(text.as_str(), (x, bottom + 7 * FINE), style))?;
+            if tick % stride == 0 {
+                let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
+                area.draw(&Text::new(text.as_str(), (x, bottom + 7 * FINE), style))?;
+            }
         }
+        let words = self.words(width / FINE);
+        let half = text_width(&words, LABEL - 1) / 2;
+        let middle = i32::midpoint(left, right).min(width - half).max(half);
         let style = theme.text(LABEL - 1, 0.7, HPos::Center, VPos::Top);
-        area.draw(&Text::new(self.label.as_str(), (i32::midpoint(left, right), bottom + 26 * FINE), style))
+        area.draw(&Text::new(words, (middle, bottom + 26 * FINE), style))
     }
 
     /// What stands at a place.
@@ -140,6 +178,25 @@ mod tests {
         assert_eq!(texts(&Axis::logarithmic("", 9.0, 210.0)), ["10", "20", "50", "100", "200"]);
         assert_eq!(texts(&Axis::logarithmic("", 0.01, 1000.0)), ["0.01", "0.1", "1", "10", "100", "1000"]);
         assert_eq!(texts(&Axis::logarithmic("", 10.0, 10.0)), ["5", "10", "20"]);
+    }
+
+    #[test]
+    fn an_axis_that_does_not_start_at_zero_says_so() {
+        assert_eq!(Axis::from_zero("seconds", 9.0, 5.0).words(400), "seconds");
+        assert_eq!(Axis::between("GPUs", 4.0, 16.0, 4.0).words(400), "GPUs");
+        assert_eq!(Axis::between("quality", 26.1, 28.9, 4.0).words(400), "quality (axis starts at 26)");
+        assert_eq!(Axis::between("", 26.1, 28.9, 4.0).words(400), "(axis starts at 26)");
+        assert_eq!(Axis::between("difference", -0.3, 0.4, 4.0).words(400), "difference (axis starts at -0.4)");
+        assert_eq!(Axis::logarithmic("seconds (logarithmic)", 5.0, 50.0).words(400), "seconds (logarithmic)");
+        let cut = Axis::between("a label that is far too long for a column", 26.1, 28.9, 4.0).words(200);
+        assert!(cut.ends_with("… (axis starts at 26)"), "the note stays: {cut}");
+    }
+
+    #[test]
+    fn ticks_leave_texts_out_before_they_meet() {
+        let axis = Axis::from_zero("", 10_000.0, 10.0);
+        assert_eq!(axis.stride(0, 4000), 1);
+        assert!(axis.stride(0, 1000) > 1 && axis.stride(0, 10) > 3);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Horizontal bars, a variant each, so that long names stay readable; whiskers are 95 % intervals.
+//! Horizontal bars, a variant each, so that long names stay readable; whiskers are 95 % intervals. Names and values stand
+//! beside the bars, or above them in a narrow figure.
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Rectangle, Text};
@@ -7,12 +8,16 @@ use plotters::style::{Color, ShapeStyle};
 
 use super::axis::Axis;
 use super::canvas::{FINE, Theme, text_width};
-use super::header::{Header, LABEL, MARGIN, WIDTH, colour, rows, shortened};
+use super::header::{Header, LABEL, Legend, colour, rows, shortened};
+use super::lines::Frame;
+use super::look::Look;
 
-const STEP: i32 = 38;
-const THICK: i32 = 22;
-const AXIS: i32 = 52;
+const AXIS: i32 = 48;
 const LONGEST_NAME: i32 = 220;
+/// Space between what stands above and the plot.
+const GAP: i32 = 8;
+/// Space between a name or value and a bar.
+const BESIDE: i32 = 8;
 
 /// What a mark is where others published a figure.
 pub(in crate::report) const PUBLISHED: &str = "published";
@@ -51,33 +56,72 @@ pub(in crate::report) fn highest(bars: &[Bar]) -> f64 {
     ends.flatten().fold(0.0, f64::max)
 }
 
+type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+
+/// Heights of a row and its parts, in pixels.
+#[derive(Clone, Copy)]
+struct RowHeights {
+    /// Of a row, with the space to the next.
+    step: i32,
+    /// From the top of a row to the middle of its name and value.
+    text: i32,
+    /// From there to the middle of its bar.
+    bar: i32,
+    /// Half the thickness of a bar.
+    half: i32,
+}
+
+impl RowHeights {
+    const fn of(look: Look) -> Self {
+        if look.is_narrow() {
+            Self { step: 44, text: 12, bar: 30, half: 7 }
+        } else {
+            Self { step: 38, text: 19, bar: 19, half: 11 }
+        }
+    }
+}
+
 impl Bars {
-    fn header(&self) -> Header {
-        Header::new(&self.title, &self.subtitle, self.parts.iter().map(String::as_str))
+    fn header(&self, look: Look) -> Header {
+        Header::new(look, &self.title, &self.subtitle, (Legend::Fills, self.parts.iter().map(String::as_str)))
     }
 
-    pub(super) fn size(&self) -> (i32, i32) {
-        (WIDTH, self.header().height + 12 + rows(self.rows.len().max(1)) * STEP + AXIS)
+    pub(super) fn size(&self, look: Look) -> (i32, i32) {
+        let step = RowHeights::of(look).step;
+        (look.pixels(), self.header(look).height + GAP + rows(self.rows.len().max(1)) * step + AXIS)
     }
 
-    /// Drawing pixels of the plot's left, right and upper edge.
-    fn frame(&self, names: &[String]) -> (i32, i32, i32) {
+    fn frame(&self, look: Look) -> Frame {
+        let top = (self.header(look).height + GAP) * FINE;
+        let bottom = top + rows(self.rows.len().max(1)) * RowHeights::of(look).step * FINE;
+        let margin = look.margin() * FINE;
+        let beyond = margin.max(self.axis.beyond() + FINE);
+        if look.is_narrow() {
+            return Frame { left: margin, right: look.pixels() * FINE - beyond, top, bottom };
+        }
         let widest =
             |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text_width(text, LABEL)).max().unwrap_or(0);
-        let left = MARGIN * FINE + widest(&mut names.iter().map(String::as_str)) + 8 * FINE;
-        let right = (WIDTH - MARGIN) * FINE - widest(&mut self.rows.iter().map(|bar| bar.label.as_str())) - 8 * FINE;
-        (left, right, (self.header().height + 12) * FINE)
+        let names = self.names(look);
+        let left = margin + widest(&mut names.iter().map(String::as_str)) + BESIDE * FINE;
+        let values = widest(&mut self.rows.iter().map(|bar| bar.label.as_str()));
+        Frame { left, right: look.pixels() * FINE - (margin + values + BESIDE * FINE).max(beyond), top, bottom }
     }
 
-    fn names(&self) -> Vec<String> {
-        self.rows.iter().map(|bar| shortened(&bar.name, LONGEST_NAME)).collect()
+    /// Names as they find room: beside the bars, or above them before the value.
+    fn names(&self, look: Look) -> Vec<String> {
+        let room = |bar: &Bar| {
+            let value = text_width(&bar.label, LABEL) / FINE;
+            if look.is_narrow() { look.pixels() - 2 * look.margin() - value - 12 } else { LONGEST_NAME }
+        };
+        self.rows.iter().map(|bar| shortened(&bar.name, room(bar))).collect()
     }
 
-    /// The ends of bars and of their parts, with what stands there.
+    /// The ends of bars and of their parts in a page, with what stands there.
     pub(super) fn points(&self) -> serde_json::Value {
-        let (left, right, top) = self.frame(&self.names());
+        let look = Look::default();
+        let (Frame { left, right, top, .. }, heights) = (self.frame(look), RowHeights::of(look));
         let series = self.rows.iter().enumerate().map(|(row, bar)| {
-            let middle = top + (rows(row) * STEP + STEP / 2) * FINE;
+            let middle = top + (rows(row) * heights.step + heights.bar) * FINE;
             let mut before = 0.0;
             let ends: Vec<_> = if bar.parts.is_empty() {
                 let at = self.axis.place(bar.value.unwrap_or(0.0), left, right);
@@ -99,51 +143,72 @@ impl Bars {
         &self,
         area: &DrawingArea<DB, Shift>,
         theme: Theme,
-    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
-        self.header().draw(area, theme)?;
-        let names = self.names();
-        let (left, right, top) = self.frame(&names);
-        let bottom = top + rows(self.rows.len().max(1)) * STEP * FINE;
-        let x = |value: f64| self.axis.place(value, left, right);
-
+        look: Look,
+    ) -> Drawn<DB> {
+        self.header(look).draw(area, theme)?;
+        let (frame, heights) = (self.frame(look), RowHeights::of(look));
+        let Frame { left, right, top, bottom } = frame;
         // No grid: every bar says its value.
         let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
-        area.draw(&PathElement::new(vec![(left, top), (left, bottom), (right, bottom)], line))?;
-        self.axis.draw_below(area, theme, (left, right, bottom))?;
+        let axis = vec![(left, bottom), (right, bottom)];
+        let axis = if look.is_narrow() { axis } else { [vec![(left, top)], axis].concat() };
+        area.draw(&PathElement::new(axis, line))?;
+        self.axis.draw_below(area, theme, (left, right, bottom), look.pixels() * FINE)?;
+        for (row, (bar, name)) in self.rows.iter().zip(&self.names(look)).enumerate() {
+            let above = top + rows(row) * heights.step * FINE;
+            self.draw_bar(area, theme, row, (frame, above + heights.bar * FINE, heights.half * FINE))?;
+            let middle = above + heights.text * FINE;
+            let (name_at, value_at) = if look.is_narrow() {
+                ((HPos::Left, left), (HPos::Right, (look.pixels() - look.margin()) * FINE))
+            } else {
+                ((HPos::Right, left - BESIDE * FINE), (HPos::Left, self.end(bar, frame) + BESIDE * FINE))
+            };
+            for ((side, x), text) in [(name_at, name), (value_at, &bar.label)] {
+                let style = theme.text(LABEL, 0.95, side, VPos::Center);
+                area.draw(&Text::new(text.as_str(), (x, middle), style))?;
+            }
+        }
+        Ok(())
+    }
 
-        for (row, (bar, name)) in self.rows.iter().zip(&names).enumerate() {
-            let middle = top + (rows(row) * STEP + STEP / 2) * FINE;
-            let style = theme.text(LABEL, 0.95, HPos::Right, VPos::Center);
-            area.draw(&Text::new(name.as_str(), (left - 8 * FINE, middle), style))?;
-            let half = THICK / 2 * FINE;
-            let end = bar.value.map_or(left, x);
-            if self.parts.is_empty() {
-                area.draw(&Rectangle::new([(left, middle - half), (end, middle + half)], colour(row).filled()))?;
+    /// Right end of a bar with its whisker and mark, in drawing pixels.
+    fn end(&self, bar: &Bar, frame: Frame) -> i32 {
+        let ends = [bar.value, bar.interval.map(|(_, high)| high), bar.mark].into_iter().flatten();
+        ends.map(|value| self.axis.place(value, frame.left, frame.right)).fold(frame.left, i32::max)
+    }
+
+    fn draw_bar<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+        row: usize,
+        (frame, middle, half): (Frame, i32, i32),
+    ) -> Drawn<DB> {
+        let bar = &self.rows[row];
+        let x = |value: f64| self.axis.place(value, frame.left, frame.right);
+        if self.parts.is_empty() {
+            let end = bar.value.map_or(frame.left, x);
+            area.draw(&Rectangle::new([(frame.left, middle - half), (end, middle + half)], colour(row).filled()))?;
+        }
+        let mut before = 0.0;
+        for (part, value) in bar.parts.iter().enumerate() {
+            let corners = [(x(before), middle - half), (x(before + value), middle + half)];
+            area.draw(&Rectangle::new(corners, colour(part).filled()))?;
+            before += value;
+        }
+        if let Some(mark) = bar.mark {
+            let line = ShapeStyle { color: theme.ink(0.9), filled: false, stroke_width: 2 * FINE.unsigned_abs() };
+            let reach = half + 4 * FINE;
+            area.draw(&PathElement::new(vec![(x(mark), middle - reach), (x(mark), middle + reach)], line))?;
+        }
+        if let Some((low, high)) = bar.interval {
+            let (low, high, cap) = (x(low), x(high), half / 2);
+            let whisker =
+                ShapeStyle { color: theme.ink(0.8), filled: false, stroke_width: 3 * FINE.unsigned_abs() / 2 };
+            area.draw(&PathElement::new(vec![(low, middle), (high, middle)], whisker))?;
+            for end in [low, high] {
+                area.draw(&PathElement::new(vec![(end, middle - cap), (end, middle + cap)], whisker))?;
             }
-            let mut before = 0.0;
-            for (part, value) in bar.parts.iter().enumerate() {
-                let corners = [(x(before), middle - half), (x(before + value), middle + half)];
-                area.draw(&Rectangle::new(corners, colour(part).filled()))?;
-                before += value;
-            }
-            if let Some(mark) = bar.mark {
-                let line = ShapeStyle { color: theme.ink(0.9), filled: false, stroke_width: 2 * FINE.unsigned_abs() };
-                let reach = half + 4 * FINE;
-                area.draw(&PathElement::new(vec![(x(mark), middle - reach), (x(mark), middle + reach)], line))?;
-            }
-            let mut label_at = end;
-            if let Some((low, high)) = bar.interval {
-                let (low, high, cap) = (x(low), x(high), 5 * FINE);
-                let whisker =
-                    ShapeStyle { color: theme.ink(0.8), filled: false, stroke_width: 3 * FINE.unsigned_abs() / 2 };
-                area.draw(&PathElement::new(vec![(low, middle), (high, middle)], whisker))?;
-                for end in [low, high] {
-                    area.draw(&PathElement::new(vec![(end, middle - cap), (end, middle + cap)], whisker))?;
-                }
-                label_at = label_at.max(high);
-            }
-            let style = theme.text(LABEL, 0.95, HPos::Left, VPos::Center);
-            area.draw(&Text::new(bar.label.as_str(), (label_at + 8 * FINE, middle), style))?;
         }
         Ok(())
     }

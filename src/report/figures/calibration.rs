@@ -42,7 +42,7 @@ pub fn calibration(name: &str, measure: &str, alpha: f64, fits: &[Fit]) -> Figur
             subtitle: format!(
                 "Quality: {measure}; {name}, half of the requests. Dashed: {percent} % of the large model's mean, and the bounds."
             ),
-            y: Axis::between("", low, high, 5.0),
+            y: Axis::between(measure, low, high, 5.0),
             curves: curves.collect(),
             marks: marks.collect(),
             level: target,
@@ -63,15 +63,18 @@ fn steps(fit: &Fit, end: f64) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
     use crate::calibration::fit::isotonic;
+    use crate::report::figures::Look;
 
     #[test]
     fn what_is_fitted_is_drawn() {
         let pairs = vec![(0.7, 0.5), (0.8, 0.9), (0.9, 0.8), (0.95, 1.0)];
         let steps = isotonic(&pairs);
         let fit = Fit { skipped_steps: 25, pairs, steps, target: 0.9, bound: Some(0.95), kept: true };
-        let svg = calibration("<a>", "similarity", 0.95, &[fit]).svg().expect("a figure");
+        let svg = calibration("<a>", "similarity", 0.95, &[fit]).svg(Look::default()).expect("a figure");
         assert!(svg.contains("k = 25 from 0.95") && svg.matches("<circle").count() == 4, "{svg}");
         assert!(svg.contains("&lt;a&gt;") && !svg.contains("NaN"));
-        assert!(calibration("a", "similarity", 0.95, &[]).svg().expect("a figure").contains("No request"));
+        assert!(
+            calibration("a", "similarity", 0.95, &[]).svg(Look::default()).expect("a figure").contains("No request")
+        );
     }
 }

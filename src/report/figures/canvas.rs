@@ -1,4 +1,4 @@
-//! From a chart to SVG text or PNG bytes. One drawing serves both: it is made on a grid four times finer
+//! From a chart to SVG text, PNG or PDF bytes. One drawing serves all: it is made on a grid four times finer
 //! than the figure, since the drawing library places everything on whole pixels.
 
 use std::sync::OnceLock;
@@ -9,7 +9,8 @@ use plotters::prelude::{DrawingArea, DrawingBackend, IntoDrawingArea, RGBAColor,
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontDesc, FontStyle, TextStyle, register_font};
 
-use super::{Chart, DrawError};
+use super::look::Look;
+use super::{Chart, DrawError, pdf};
 
 /// Drawing pixels for each pixel of the figure.
 pub(super) const FINE: i32 = 4;
@@ -56,7 +57,7 @@ impl Theme {
 
 /// The library's sizes are of a line, those of figures of the em, as in CSS. An SVG's line is 1.24 em to the
 /// library; in a bitmap it is what the bundled font says.
-const SVG_LINE: f64 = 1.24;
+pub(super) const SVG_LINE: f64 = 1.24;
 const FONT_LINE: f64 = 1.362;
 
 fn font(size: i32, line: f64, style: FontStyle) -> FontDesc<'static> {
@@ -69,11 +70,13 @@ pub(super) fn text_width(text: &str, size: i32) -> i32 {
     (measured + measured / 8).cast_signed()
 }
 
+/// The bundled fonts.
+pub(super) const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
+pub(super) const SEMIBOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Semibold.ttf");
+
 /// Makes the bundled fonts known to the drawing library, once.
 fn register_fonts() -> Result<(), DrawError> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
-    const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
-    const SEMIBOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Semibold.ttf");
     let registered = *REGISTERED.get_or_init(|| {
         register_font("sans-serif", FontStyle::Normal, REGULAR).is_ok()
             && register_font("sans-serif", FontStyle::Bold, SEMIBOLD).is_ok()
@@ -81,30 +84,31 @@ fn register_fonts() -> Result<(), DrawError> {
     if registered { Ok(()) } else { Err(DrawError("the bundled font cannot be read".into())) }
 }
 
-fn draw<DB: DrawingBackend>(chart: &Chart, backend: DB, theme: Theme) -> Result<(), DrawError> {
+fn draw<DB: DrawingBackend>(chart: &Chart, backend: DB, theme: Theme, look: Look) -> Result<(), DrawError> {
     let area: DrawingArea<DB, Shift> = backend.into_drawing_area();
     let drawn = theme.background.map_or(Ok(()), |colour| area.fill(&colour));
     let drawn = drawn.and_then(|()| match chart {
-        Chart::Bars(bars) => bars.draw(&area, theme),
-        Chart::Lines(lines) => lines.draw(&area, theme),
-        Chart::Spans(spans) => spans.draw(&area, theme),
+        Chart::Bars(bars) => bars.draw(&area, theme, look),
+        Chart::Lines(lines) => lines.draw(&area, theme, look),
+        Chart::Spans(spans) => spans.draw(&area, theme, look),
     });
     drawn.and_then(|()| area.present()).map_err(|error| DrawError(error.to_string()))
 }
 
-fn fine_size(chart: &Chart) -> (u32, u32) {
-    let (width, height) = chart.size();
+fn fine_size(chart: &Chart, look: Look) -> (u32, u32) {
+    let (width, height) = chart.size(look);
     ((width * FINE).unsigned_abs(), (height * FINE).unsigned_abs())
 }
 
-fn svg_text(chart: &Chart, theme: Theme, attributes: &str, inner: &str) -> Result<String, DrawError> {
+fn svg_text(chart: &Chart, theme: Theme, look: Look, attributes: &str, inner: &str) -> Result<String, DrawError> {
     register_fonts()?;
     let mut text = String::new();
-    draw(chart, SVGBackend::with_string(&mut text, fine_size(chart)), theme)?;
+    draw(chart, SVGBackend::with_string(&mut text, fine_size(chart, look)), theme, look)?;
     // The opening tag is ours: the library knows only one size, and no words for those who cannot see.
     let (_, body) = text.split_once(">\n").ok_or_else(|| DrawError("the SVG has no body".into()))?;
-    let (width, height) = chart.size();
-    let (fine_width, fine_height) = fine_size(chart);
+    let (width, height) = chart.size(look);
+    let (width, height) = (look.svg_length(width), look.svg_length(height));
+    let (fine_width, fine_height) = fine_size(chart, look);
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {fine_width} {fine_height}\" role=\"img\" stroke-linejoin=\"round\"{attributes}>\n{inner}{body}"
@@ -112,21 +116,32 @@ fn svg_text(chart: &Chart, theme: Theme, attributes: &str, inner: &str) -> Resul
 }
 
 /// An SVG file.
-pub(super) fn svg_file(chart: &Chart, inner: &str) -> Result<String, DrawError> {
-    svg_text(chart, Theme::SVG, "", inner)
+pub(super) fn svg_file(chart: &Chart, look: Look, inner: &str) -> Result<String, DrawError> {
+    svg_text(chart, Theme::SVG, look, "", inner)
 }
 
 /// An SVG element of a page that is light or dark.
 pub(super) fn svg_element(chart: &Chart, attributes: &str, inner: &str) -> Result<String, DrawError> {
-    Ok(svg_text(chart, Theme::PAGE, attributes, inner)?.replace(PAGE_INK_TEXT, "currentColor"))
+    Ok(svg_text(chart, Theme::PAGE, Look::default(), attributes, inner)?.replace(PAGE_INK_TEXT, "currentColor"))
+}
+
+/// A PDF file, of vectors and text.
+pub(super) fn pdf_file(chart: &Chart, look: Look, title: &str) -> Result<Vec<u8>, DrawError> {
+    register_fonts()?;
+    let (width, height) = chart.size(look);
+    let points = (look.points(width), look.points(height));
+    let fine = fine_size(chart, look);
+    let mut page = pdf::Page::new(fine, points.0 / fine.0 as f32)?;
+    draw(chart, pdf::Canvas(&mut page), Theme::SVG, look)?;
+    page.finish(title, points)
 }
 
 /// A PNG file of twice the figure's size.
-pub(super) fn png_file(chart: &Chart) -> Result<Vec<u8>, DrawError> {
+pub(super) fn png_file(chart: &Chart, look: Look) -> Result<Vec<u8>, DrawError> {
     register_fonts()?;
-    let (fine_width, fine_height) = fine_size(chart);
+    let (fine_width, fine_height) = fine_size(chart, look);
     let mut fine = vec![0; fine_width as usize * fine_height as usize * 3];
-    draw(chart, BitMapBackend::with_buffer(&mut fine, (fine_width, fine_height)), Theme::PNG)?;
+    draw(chart, BitMapBackend::with_buffer(&mut fine, (fine_width, fine_height)), Theme::PNG, look)?;
     let shrink = (FINE / FINE_PNG) as usize;
     let pixels = shrunk(&fine, fine_width as usize, shrink);
 

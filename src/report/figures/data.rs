@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::bars::Bars;
-use super::lines::Lines;
+use super::lines::{Dots, Lines};
+use super::look::Look;
 use super::spans::Spans;
 use super::{Chart, Figure};
 
@@ -33,14 +34,15 @@ impl Figure {
             Chart::Bars(bars) => bars.points(),
             Chart::Spans(spans) => spans.points(),
             Chart::Lines(lines) => {
-                let frame = lines.frame();
+                let frame = lines.frame(Look::default());
                 let place = |(x, y): (f64, f64)| {
                     (lines.x.place(x, frame.left, frame.right), lines.y.place(y, frame.bottom, frame.top))
                 };
                 let series = lines.curves.iter().zip(lines.drawn()).map(|(curve, drawn)| {
                     let on_curve = curve.points.iter().zip(drawn).map(|((x, y), at)| (*x, *y, place(at)));
-                    let points = on_curve
-                        .chain(curve.dots.iter().filter(|_| lines.named_dots).map(|(x, y)| (*x, *y, place((*x, *y)))));
+                    let points = on_curve.chain(
+                        curve.dots.iter().filter(|_| lines.dots == Dots::Named).map(|(x, y)| (*x, *y, place((*x, *y)))),
+                    );
                     let points = points.map(|(x, y, (left, top))| {
                         json!([left, top, short(lines.x.value(x)), short(lines.y.value(y))])
                     });

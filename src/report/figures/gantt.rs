@@ -77,6 +77,7 @@ fn what(span: &crate::report::read::Span) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::figures::Look;
     use crate::report::read::Span;
     use crate::report::sample;
 
@@ -98,7 +99,7 @@ mod tests {
         let text = figures[0].csv();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines, ["row,kind,from,to,what", "worker 0,large,90,120,hit on large"]);
-        let svg = figures[0].svg().expect("a figure");
+        let svg = figures[0].svg(Look::default()).expect("a figure");
         assert!(figures[0].name == "gantt-modm-sdxl" && svg.contains("The first 48 of 61."), "{svg}");
     }
 }

@@ -1,22 +1,20 @@
 //! What stands above a chart: title, subtitle and, for curves, a legend that wraps.
 
 use plotters::coord::Shift;
-use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Text};
+use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle};
+use plotters::style::{Color, RGBColor};
 
 use super::canvas::{FINE, Theme, text_width};
+use super::look::Look;
+use super::symbols::{draw_line, draw_symbol};
 
-/// Width of every figure, in pixels.
-pub(super) const WIDTH: i32 = 760;
-/// Empty border, in pixels.
-pub(super) const MARGIN: i32 = 20;
 /// Text size of labels, in pixels.
 pub(super) const LABEL: i32 = 13;
 
 const TITLE: i32 = 17;
+const TITLE_LINE: i32 = 24;
 const LINE: i32 = 20;
-const SWATCH: i32 = 22;
 
 /// Distinct to colour-blind readers (after Okabe and Ito), and legible on white and on near-black. The
 /// first variant, the baseline, is grey.
@@ -36,34 +34,71 @@ pub(super) fn colour(variant: usize) -> RGBColor {
     COLOURS[variant % COLOURS.len()]
 }
 
-/// Title, subtitle and legend, laid out for [`WIDTH`].
+/// How a legend shows its series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Legend {
+    /// Lines with their dashes and, if so, their symbols.
+    Lines {
+        /// Whether points of the curves have symbols.
+        symbols: bool,
+    },
+    /// Areas.
+    Fills,
+}
+
+impl Legend {
+    /// Width of what stands before a name, in pixels.
+    const fn swatch(self) -> i32 {
+        match self {
+            Self::Lines { .. } => 32,
+            Self::Fills => 16,
+        }
+    }
+}
+
+/// Title, subtitle and legend, laid out for a look.
 #[derive(Debug)]
 pub(super) struct Header {
-    title: String,
+    titles: Vec<String>,
     lines: Vec<String>,
     /// Name, left end and row of each entry.
     entries: Vec<(String, i32, i32)>,
+    legend: Legend,
+    margin: i32,
     /// Pixels it takes.
     pub(super) height: i32,
 }
 
 impl Header {
-    pub(super) fn new<'a>(title: &str, subtitle: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let lines = wrapped(subtitle);
-        let (mut x, mut row) = (MARGIN, 0);
+    pub(super) fn new<'a>(
+        look: Look,
+        title: &str,
+        subtitle: &str,
+        (legend, names): (Legend, impl IntoIterator<Item = &'a str>),
+    ) -> Self {
+        let margin = look.margin();
+        let room = look.pixels() - 2 * margin;
+        let (titles, lines) = if look.untitled {
+            (Vec::new(), Vec::new())
+        } else {
+            // Semibold is a tenth wider than what is measured.
+            (wrapped(title, room * 9 / 10, TITLE), wrapped(subtitle, room, LABEL))
+        };
+        let (mut x, mut row) = (margin, 0);
         let mut entries = Vec::new();
         for name in names {
-            let name = shortened(name, WIDTH / 3);
-            let width = SWATCH + 8 + text_width(&name, LABEL) / FINE + 10;
-            if x > MARGIN && x + width > WIDTH - MARGIN {
-                (x, row) = (MARGIN, row + 1);
+            let name = shortened(name, look.pixels() / 3);
+            let width = legend.swatch() + 6 + text_width(&name, LABEL) / FINE + 12;
+            if x > margin && x + width > look.pixels() - margin {
+                (x, row) = (margin, row + 1);
             }
             entries.push((name, x, row));
             x += width;
         }
-        let legend = if entries.is_empty() { 0 } else { (row + 1) * LINE + 6 };
-        let height = MARGIN + TITLE + 10 + rows(lines.len()) * LINE + legend;
-        Self { title: title.to_owned(), lines, entries, height }
+        let legend_height = if entries.is_empty() { 0 } else { (row + 1) * LINE + 6 };
+        let titles_height = if titles.is_empty() { 0 } else { 3 + rows(titles.len()) * TITLE_LINE };
+        let height = margin + titles_height + rows(lines.len()) * LINE + legend_height;
+        Self { titles, lines, entries, legend, margin, height }
     }
 
     pub(super) fn draw<DB: DrawingBackend>(
@@ -72,20 +107,30 @@ impl Header {
         theme: Theme,
     ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
         let at = |x: i32, y: i32| (x * FINE, y * FINE);
-        area.draw(&Text::new(self.title.as_str(), at(MARGIN, MARGIN - 4), theme.title(TITLE)))?;
-        let mut y = MARGIN + TITLE + 6;
+        let mut y = self.margin - 4;
+        for title in &self.titles {
+            area.draw(&Text::new(title.as_str(), at(self.margin, y), theme.title(TITLE)))?;
+            y += TITLE_LINE;
+        }
+        y += if self.titles.is_empty() { 4 } else { 3 };
         for line in &self.lines {
-            area.draw(&Text::new(line.as_str(), at(MARGIN, y), theme.text(LABEL, 0.7, HPos::Left, VPos::Top)))?;
+            area.draw(&Text::new(line.as_str(), at(self.margin, y), theme.text(LABEL, 0.7, HPos::Left, VPos::Top)))?;
             y += LINE;
         }
         y += LINE / 2 + 2;
         for (variant, (name, x, row)) in self.entries.iter().enumerate() {
             let y = y + row * LINE;
-            let stroke =
-                ShapeStyle { color: colour(variant).to_rgba(), filled: false, stroke_width: 3 * FINE.unsigned_abs() };
-            area.draw(&PathElement::new(vec![at(*x, y), at(x + SWATCH, y)], stroke))?;
+            let (ink, swatch) = (colour(variant).to_rgba(), self.legend.swatch());
+            if let Legend::Lines { symbols } = self.legend {
+                draw_line(area, variant, vec![at(*x, y), at(x + swatch, y)], ink, 9)?;
+                if symbols {
+                    draw_symbol(area, variant, at(x + swatch / 2, y), 4 * FINE, ink)?;
+                }
+            } else {
+                area.draw(&Rectangle::new([at(*x, y - 6), at(x + swatch, y + 6)], ink.filled()))?;
+            }
             let text = theme.text(LABEL, 0.9, HPos::Left, VPos::Center);
-            area.draw(&Text::new(name.as_str(), at(x + SWATCH + 8, y), text))?;
+            area.draw(&Text::new(name.as_str(), at(x + swatch + 6, y), text))?;
         }
         Ok(())
     }
@@ -106,14 +151,14 @@ pub(super) fn shortened(name: &str, width: i32) -> String {
     format!("{}…", short.trim_end())
 }
 
-/// Lines of words that fit the figure; a line break in the text is kept.
-fn wrapped(text: &str) -> Vec<String> {
+/// Lines of words of a size that fit a width in pixels; a line break in the text is kept.
+fn wrapped(text: &str, width: i32, size: i32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for paragraph in text.lines() {
         let mut line = String::new();
         for word in paragraph.split_whitespace() {
             let longer = format!("{line}{}{word}", if line.is_empty() { "" } else { " " });
-            if line.is_empty() || text_width(&longer, LABEL) <= (WIDTH - 2 * MARGIN) * FINE {
+            if line.is_empty() || text_width(&longer, size) <= width * FINE {
                 line = longer;
             } else {
                 lines.push(std::mem::replace(&mut line, word.to_owned()));
@@ -121,7 +166,7 @@ fn wrapped(text: &str) -> Vec<String> {
         }
         lines.push(line);
     }
-    lines.iter().map(|line| shortened(line, WIDTH - 2 * MARGIN)).collect()
+    lines.iter().map(|line| shortened(line, width * LABEL / size)).collect()
 }
 
 /// A number of rows as pixels count: no figure has more than fit.

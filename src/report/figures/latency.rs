@@ -42,7 +42,7 @@ pub(super) fn titled(comparison: &Comparison, name: &str, title: String) -> Opti
                 dashed(&first.summary.slo),
                 comparison.origin()
             ),
-            y: Axis::shares(""),
+            y: Axis::shares("share of all requests"),
             curves,
             marks: marks.map(mark).collect(),
             level: None,

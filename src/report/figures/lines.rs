@@ -7,11 +7,21 @@ use plotters::style::{Color, ShapeStyle};
 
 use super::axis::Axis;
 use super::canvas::{FINE, Theme, text_width};
-use super::header::{Header, LABEL, MARGIN, WIDTH, colour, shortened};
+use super::header::{Header, LABEL, Legend, colour, shortened};
+use super::labels::{self, LED};
+use super::look::Look;
+use super::symbols::{Place, draw_line, draw_symbol, marked};
 
-const PLOT: i32 = 280;
-const MARKS: i32 = 24;
-const AXIS: i32 = 52;
+const MARKS: i32 = 20;
+/// Row of the label of the y axis.
+const LABEL_ROW: i32 = 20;
+/// Space between what stands above and the plot.
+const GAP: i32 = 8;
+const AXIS: i32 = 48;
+/// Width of a curve in drawing pixels.
+const STROKE: u32 = 9;
+/// Longest name at a dot, in pixels.
+const LONGEST_NAME: i32 = 200;
 
 /// A chart of curves.
 #[derive(Clone, Debug, Default)]
@@ -28,10 +38,20 @@ pub(in crate::report) struct Lines {
     pub(in crate::report) if_empty: &'static str,
     /// Whether curves stand on top of each other, as areas.
     pub(in crate::report) stacked: bool,
-    /// Whether dots carry their curve's name: where there is no line.
-    pub(in crate::report) named_dots: bool,
-    /// Whether dots are seen on lines: where they mark some of a curve's points.
-    pub(in crate::report) bold_dots: bool,
+    /// What dots are.
+    pub(in crate::report) dots: Dots,
+}
+
+/// Meaning of a chart's dots, which decides how they are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::report) enum Dots {
+    /// Values behind a curve that was fitted to them: small and pale.
+    #[default]
+    Faint,
+    /// Points of a scatter figure: symbols with their curve's name beside them.
+    Named,
+    /// Points of the curve that something is to be said of: rings round their symbols.
+    Ringed,
 }
 
 /// A variant's curve.
@@ -51,6 +71,7 @@ pub(in crate::report) struct Mark {
 }
 
 /// Drawing pixels of the plot's edges.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) left: i32,
     pub(super) right: i32,
@@ -61,41 +82,72 @@ pub(super) struct Frame {
 type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 impl Lines {
-    fn header(&self) -> Header {
-        Header::new(&self.title, &self.subtitle, self.curves.iter().map(|curve| curve.name.as_str()))
+    fn header(&self, look: Look) -> Header {
+        let legend = if self.stacked { Legend::Fills } else { Legend::Lines { symbols: self.has_symbols() } };
+        // A name at each dot says what a legend would.
+        let named = self.curves.iter().filter(|_| self.dots != Dots::Named);
+        Header::new(look, &self.title, &self.subtitle, (legend, named.map(|curve| curve.name.as_str())))
     }
 
-    fn marks_height(&self) -> i32 {
-        if self.marks.is_empty() { 10 } else { MARKS }
+    /// Whether points of curves have symbols: not where they are pale values beside a fit, nor on areas.
+    fn has_symbols(&self) -> bool {
+        let fitted = self.dots == Dots::Faint && self.curves.iter().any(|curve| !curve.dots.is_empty());
+        !self.stacked && !fitted
     }
 
-    pub(super) fn size(&self) -> (i32, i32) {
-        (WIDTH, self.header().height + self.marks_height() + PLOT + AXIS)
+    /// Pixels between header and plot, and among them those above the marks' names.
+    fn above(&self) -> i32 {
+        let label = if self.y.words(LONGEST_NAME).is_empty() { 0 } else { LABEL_ROW };
+        label + if self.marks.is_empty() { GAP } else { MARKS }
     }
 
-    pub(super) fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme) -> Drawn<DB> {
-        self.header().draw(area, theme)?;
-        let frame = self.frame();
+    pub(super) fn size(&self, look: Look) -> (i32, i32) {
+        (look.pixels(), self.header(look).height + self.above() + look.plot() + AXIS)
+    }
+
+    pub(super) fn draw<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+        look: Look,
+    ) -> Drawn<DB> {
+        let header = self.header(look);
+        header.draw(area, theme)?;
+        let frame = self.frame(look);
         if self.stacked {
             self.draw_areas(area, &frame)?;
         }
-        self.draw_axes(area, theme, &frame)?;
-        self.draw_marks(area, theme, &frame)?;
-        self.draw_dots(area, theme, &frame)?;
+        self.draw_axes(area, theme, &frame, look)?;
+        let words = self.y.words(look.pixels() - 2 * look.margin());
+        let style = theme.text(LABEL - 1, 0.7, HPos::Left, VPos::Top);
+        area.draw(&Text::new(words, (look.margin() * FINE, (header.height + 2) * FINE), style))?;
+        self.draw_marks(area, theme, &frame, look)?;
+        if self.dots == Dots::Faint {
+            self.draw_faint_dots(area, &frame)?;
+        }
         self.draw_level(area, theme, &frame)?;
-        self.draw_curves(area, theme, &frame)
+        self.draw_curves(area, theme, &frame)?;
+        match self.dots {
+            Dots::Faint => Ok(()),
+            Dots::Ringed => self.draw_rings(area, theme, &frame),
+            Dots::Named => self.draw_named_dots(area, theme, &frame),
+        }
     }
 
     /// Where the plot lies.
-    pub(super) fn frame(&self) -> Frame {
+    pub(super) fn frame(&self, look: Look) -> Frame {
         let labels = self.y.ticks.iter().map(|(_, text)| text_width(text, LABEL - 1)).max().unwrap_or(0);
-        let top = (self.header().height + self.marks_height()) * FINE;
+        let top = (self.header(look).height + self.above()) * FINE;
         Frame {
-            left: MARGIN * FINE + labels + 8 * FINE,
-            right: (WIDTH - MARGIN) * FINE,
+            left: look.margin() * FINE + labels + 8 * FINE,
+            right: look.pixels() * FINE - (look.margin() * FINE).max(self.x.beyond() + FINE),
             top,
-            bottom: top + PLOT * FINE,
+            bottom: top + look.plot() * FINE,
         }
+    }
+
+    fn place(&self, frame: &Frame, (x, y): (f64, f64)) -> Place {
+        (self.x.place(x, frame.left, frame.right), self.y.place(y, frame.bottom, frame.top))
     }
 
     /// The curves as they are drawn: each on those before it, if they are stacked.
@@ -110,22 +162,26 @@ impl Lines {
     }
 
     fn draw_areas<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, frame: &Frame) -> Drawn<DB> {
-        let place =
-            |(x, y): (f64, f64)| (self.x.place(x, frame.left, frame.right), self.y.place(y, frame.bottom, frame.top));
         let drawn = self.drawn();
         for (series, points) in drawn.iter().enumerate() {
             let ground = || points.iter().map(|(x, _)| (*x, 0.0)).collect::<Vec<_>>();
             let below = series.checked_sub(1).map_or_else(ground, |before| drawn[before].clone());
-            let outline: Vec<(i32, i32)> = points.iter().copied().chain(below.into_iter().rev()).map(place).collect();
+            let outline = points.iter().copied().chain(below.into_iter().rev()).map(|at| self.place(frame, at));
             if points.len() > 1 {
                 let style = ShapeStyle { color: colour(series).mix(0.5), filled: true, stroke_width: 0 };
-                area.draw(&Polygon::new(outline, style))?;
+                area.draw(&Polygon::new(outline.collect::<Vec<_>>(), style))?;
             }
         }
         Ok(())
     }
 
-    fn draw_axes<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+    fn draw_axes<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+        frame: &Frame,
+        look: Look,
+    ) -> Drawn<DB> {
         let Frame { left, right, top, bottom } = *frame;
         let line =
             |strength: f64| ShapeStyle { color: theme.ink(strength), filled: false, stroke_width: FINE.unsigned_abs() };
@@ -136,17 +192,23 @@ impl Lines {
             let style = theme.text(LABEL - 1, 0.7, HPos::Right, VPos::Center);
             area.draw(&Text::new(text.as_str(), (left - 8 * FINE, y), style))?;
         }
-        self.x.draw_below(area, theme, (left, right, bottom))
+        self.x.draw_below(area, theme, (left, right, bottom), look.pixels() * FINE)
     }
 
-    fn draw_marks<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+    fn draw_marks<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+        frame: &Frame,
+        look: Look,
+    ) -> Drawn<DB> {
         let mut free_from = frame.left;
         for mark in &self.marks {
             let x = self.x.place(mark.at, frame.left, frame.right);
             dashed(area, theme, [(x, frame.top), (x, frame.bottom)])?;
             // A name that would run into the one before, or out of the figure, moves or is left out.
             let half = text_width(&mark.label, LABEL - 1) / 2;
-            let middle = x.min((WIDTH - 4) * FINE - half);
+            let middle = x.min((look.pixels() - 4) * FINE - half);
             if middle - half >= free_from {
                 let text = theme.text(LABEL - 1, 0.8, HPos::Center, VPos::Bottom);
                 area.draw(&Text::new(mark.label.as_str(), (middle, frame.top - 3 * FINE), text))?;
@@ -162,24 +224,47 @@ impl Lines {
         dashed(area, theme, [(frame.left, y), (frame.right, y)])
     }
 
-    fn draw_dots<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
-        let (strength, size) = match (self.named_dots, self.bold_dots) {
-            (true, _) => (1.0, 5),
-            (_, true) => (1.0, 4),
-            _ => (0.45, 2),
-        };
+    fn draw_faint_dots<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, frame: &Frame) -> Drawn<DB> {
         for (variant, curve) in self.curves.iter().enumerate() {
-            let style = ShapeStyle { color: colour(variant).mix(strength), filled: true, stroke_width: 0 };
-            for (x, y) in &curve.dots {
-                let place = (self.x.place(*x, frame.left, frame.right), self.y.place(*y, frame.bottom, frame.top));
-                area.draw(&Circle::new(place, size * FINE, style))?;
-                if self.named_dots {
-                    let right = place.0 < i32::midpoint(frame.left, frame.right);
-                    let (side, away) = if right { (HPos::Left, 9) } else { (HPos::Right, -9) };
-                    let text = theme.text(LABEL - 1, 0.9, side, VPos::Center);
-                    area.draw(&Text::new(shortened(&curve.name, 200), (place.0 + away * FINE, place.1), text))?;
-                }
+            let pale = colour(variant).mix(0.45);
+            for dot in &curve.dots {
+                draw_symbol(area, variant, self.place(frame, *dot), 2 * FINE, pale)?;
             }
+        }
+        Ok(())
+    }
+
+    fn draw_rings<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, theme: Theme, frame: &Frame) -> Drawn<DB> {
+        let style = ShapeStyle { color: theme.ink(0.8), filled: false, stroke_width: 5 };
+        for dot in self.curves.iter().flat_map(|curve| &curve.dots) {
+            area.draw(&Circle::new(self.place(frame, *dot), 8 * FINE, style))?;
+        }
+        Ok(())
+    }
+
+    fn draw_named_dots<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        theme: Theme,
+        frame: &Frame,
+    ) -> Drawn<DB> {
+        let longest = LONGEST_NAME.min((frame.right - frame.left) / FINE / 2);
+        let dots = self.curves.iter().enumerate().flat_map(|(series, curve)| {
+            curve.dots.iter().map(move |dot| (series, self.place(frame, *dot), shortened(&curve.name, longest)))
+        });
+        let dots: Vec<(usize, Place, String)> = dots.collect();
+        let points: Vec<Place> = dots.iter().map(|(_, place, _)| *place).collect();
+        let sizes: Vec<Place> = dots.iter().map(|(.., name)| (text_width(name, LABEL - 1), LABEL * FINE)).collect();
+        let names = labels::placed(&points, &sizes, frame);
+        for ((series, at, name), place) in dots.iter().zip(&names) {
+            let end = place.nearest(*at);
+            if libm::hypot(f64::from(end.0 - at.0), f64::from(end.1 - at.1)) > f64::from(LED) {
+                let line = ShapeStyle { color: theme.ink(0.4), filled: false, stroke_width: FINE.unsigned_abs() };
+                area.draw(&PathElement::new(vec![*at, end], line))?;
+            }
+            draw_symbol(area, *series, *at, 5 * FINE, colour(*series).to_rgba())?;
+            let text = theme.text(LABEL - 1, 0.9, HPos::Left, VPos::Center);
+            area.draw(&Text::new(name.as_str(), (place.left, i32::midpoint(place.top, place.bottom)), text))?;
         }
         Ok(())
     }
@@ -194,16 +279,25 @@ impl Lines {
                 style,
             ));
         }
-        for (variant, curve) in self.drawn().iter().enumerate() {
-            let place = |&(x, y): &(f64, f64)| (self.x.place(x, left, right), self.y.place(y, bottom, top));
-            let mut points: Vec<(i32, i32)> = curve.iter().map(place).collect();
+        let drawn = self.drawn();
+        for (variant, curve) in drawn.iter().enumerate() {
+            let mut points: Vec<Place> = curve.iter().map(|point| self.place(frame, *point)).collect();
             points.dedup();
             if let [only] = points[..] {
                 points.push((only.0 + FINE, only.1)); // a single window is still seen
             }
-            let stroke = ShapeStyle { color: colour(variant).to_rgba(), filled: false, stroke_width: 9 };
             if points.len() > 1 {
-                area.draw(&PathElement::new(points, stroke))?;
+                // The edges of areas are seen anyway.
+                let dashes = if self.stacked { 0 } else { variant };
+                draw_line(area, dashes, points, colour(variant).to_rgba(), STROKE)?;
+            }
+        }
+        if !self.has_symbols() {
+            return Ok(());
+        }
+        for (variant, curve) in drawn.iter().enumerate() {
+            for at in marked(curve.len(), variant, drawn.len()) {
+                draw_symbol(area, variant, self.place(frame, curve[at]), 4 * FINE, colour(variant).to_rgba())?;
             }
         }
         Ok(())

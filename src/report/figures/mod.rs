@@ -11,19 +11,24 @@ mod canvas;
 mod data;
 mod gantt;
 mod header;
+mod labels;
 mod latency;
 mod lines;
+mod look;
 mod over_time;
 mod pareto;
+mod pdf;
 mod spans;
 mod swept;
+mod symbols;
 mod throughput;
 mod totals;
 
 pub(super) use axis::Axis;
 use bars::Bars;
 pub use calibration::calibration;
-pub(super) use lines::{Curve, Lines};
+pub(super) use lines::{Curve, Dots, Lines};
+pub use look::{Look, Width};
 use spans::Spans;
 pub use swept::swept;
 
@@ -56,11 +61,11 @@ enum Chart {
 }
 
 impl Chart {
-    fn size(&self) -> (i32, i32) {
+    fn size(&self, look: Look) -> (i32, i32) {
         match self {
-            Self::Bars(bars) => bars.size(),
-            Self::Lines(lines) => lines.size(),
-            Self::Spans(spans) => spans.size(),
+            Self::Bars(bars) => bars.size(look),
+            Self::Lines(lines) => lines.size(look),
+            Self::Spans(spans) => spans.size(look),
         }
     }
 }
@@ -85,8 +90,8 @@ impl Figure {
     ///
     /// # Errors
     /// See [`DrawError`].
-    pub fn svg(&self) -> Result<String, DrawError> {
-        canvas::svg_file(&self.chart, &self.words(""))
+    pub fn svg(&self, look: Look) -> Result<String, DrawError> {
+        canvas::svg_file(&self.chart, look, &self.words(""))
     }
 
     /// Its SVG element for a page: transparent, in the page's text colour.
@@ -103,17 +108,30 @@ impl Figure {
     ///
     /// # Errors
     /// See [`DrawError`].
-    pub fn png(&self) -> Result<Vec<u8>, DrawError> {
-        canvas::png_file(&self.chart)
+    pub fn png(&self, look: Look) -> Result<Vec<u8>, DrawError> {
+        canvas::png_file(&self.chart, look)
     }
 
-    /// Its files: `figures/NAME.svg`, `.png` and `.csv`.
+    /// Its PDF file, dark on white: vectors, and text that stays text.
     ///
     /// # Errors
     /// See [`DrawError`].
-    pub(in crate::report) fn files(&self) -> Result<[ReportFile; 3], DrawError> {
+    pub fn pdf(&self, look: Look) -> Result<Vec<u8>, DrawError> {
+        canvas::pdf_file(&self.chart, look, &self.title)
+    }
+
+    /// Its files: `figures/NAME.svg`, `.png`, `.pdf` and `.csv`.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    pub(in crate::report) fn files(&self, look: Look) -> Result<[ReportFile; 4], DrawError> {
         let file = |ending: &str, bytes| ReportFile { path: format!("figures/{}.{ending}", self.name), bytes };
-        Ok([file("svg", self.svg()?.into_bytes()), file("png", self.png()?), file("csv", self.csv().into_bytes())])
+        Ok([
+            file("svg", self.svg(look)?.into_bytes()),
+            file("png", self.png(look)?),
+            file("pdf", self.pdf(look)?),
+            file("csv", self.csv().into_bytes()),
+        ])
     }
 
     fn words(&self, id: &str) -> String {
@@ -157,8 +175,15 @@ mod tests {
     use super::*;
     use crate::report::{Run, sample};
 
-    fn drawn(comparison: &Comparison) -> Vec<(String, String, Vec<u8>)> {
-        let draw = |figure: &Figure| Ok((figure.svg()?, figure.element()?, figure.png()?));
+    /// Every form that files can have.
+    fn looks() -> impl Iterator<Item = Look> {
+        let widths = [Width::Screen, Width::Column, Width::Page].into_iter();
+        widths.flat_map(|width| [false, true].map(|untitled| Look { width, untitled }))
+    }
+
+    fn drawn(comparison: &Comparison) -> Vec<(String, String, Vec<u8>, Vec<u8>)> {
+        let look = Look::default();
+        let draw = |figure: &Figure| Ok((figure.svg(look)?, figure.element()?, figure.png(look)?, figure.pdf(look)?));
         figures(comparison).iter().map(draw).collect::<Result<_, DrawError>>().expect("figures are drawn")
     }
 
@@ -173,7 +198,7 @@ mod tests {
     fn names_are_escaped_and_numbers_finite() {
         let mut comparison = sample::comparison();
         comparison.runs[1].variant = "<b>&".into();
-        for (file, element, _) in drawn(&comparison) {
+        for (file, element, ..) in drawn(&comparison) {
             for text in [file, element] {
                 assert!(!text.contains("<b>") && text.contains("&lt;b&gt;&amp;"), "{text}");
                 assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
@@ -183,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_page_gives_the_colour_of_text() {
-        for (file, element, _) in drawn(&sample::comparison()) {
+        for (file, element, ..) in drawn(&sample::comparison()) {
             assert!(element.contains("currentColor") && !element.contains("#010203") && !element.contains("#FFFFFF"));
             assert!(!file.contains("currentColor"));
         }
@@ -196,5 +221,77 @@ mod tests {
         drawn(&Comparison { runs: vec![empty.clone()], ..Comparison::default() });
         let long = Run { variant: "a very long name ".repeat(20), ..sample::modm() };
         drawn(&Comparison { runs: vec![empty, long], ..Comparison::default() });
+    }
+
+    #[test]
+    fn titles_and_origin_are_left_out_for_papers_and_axes_stay() {
+        for figure in figures(&sample::comparison()) {
+            for look in looks() {
+                let svg = figure.svg(look).expect("a figure");
+                // The words for those who cannot see stay in any case.
+                let (_, seen) = svg.split_once("</desc>").expect("a description");
+                let texts: Vec<&str> = seen.lines().filter(|line| !line.contains(['<', '>'])).collect();
+                assert_eq!(
+                    texts.iter().any(|text| text.contains("sample, one seed")),
+                    !look.untitled,
+                    "{}",
+                    figure.name
+                );
+                let width = ["width=\"760\"", "width=\"84.00mm\"", "width=\"178.00mm\""][look.width as usize];
+                assert!(svg.contains(width) && texts.len() > 3, "{}: {texts:?}", figure.name);
+            }
+        }
+    }
+
+    /// Left and right ends of texts that stand on one line, as wide as the bundled font has them.
+    fn texts(svg: &str) -> Vec<(i32, i32, i32)> {
+        let attribute = |tag: &str, name: &str| {
+            let (_, rest) = tag.split_once(&format!(" {name}=\"")).expect("an attribute");
+            rest.split_once('"').expect("its end").0.to_owned()
+        };
+        let mut found = Vec::new();
+        for text in svg.split("<text").skip(1) {
+            let (tag, rest) = text.split_once(">\n").expect("a tag");
+            let words = rest.split_once("\n</text>").expect("its end").0;
+            let words = words.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+            let [x, y] = ["x", "y"].map(|name| attribute(tag, name).parse::<i32>().expect("a place"));
+            let size: f64 = attribute(tag, "font-size").parse().expect("a size");
+            let width = canvas::text_width(&words, (size / f64::from(canvas::FINE)).round() as i32);
+            let left = match attribute(tag, "text-anchor").as_str() {
+                "start" => x,
+                "middle" => x - width / 2,
+                _ => x - width,
+            };
+            found.push((y, left, left + width));
+        }
+        found
+    }
+
+    #[test]
+    fn no_text_runs_into_another_on_its_line_or_out_of_the_figure() {
+        let mut comparison = sample::comparison();
+        for (name, seconds) in [("modm-sana", 37.0), ("pinecone", 38.5), ("nirvana-with-a-long-name", 90.0)] {
+            let mut run = sample::modm();
+            run.variant = name.into();
+            run.summary.serving_gpu_s_per_request = Some(seconds);
+            comparison.runs.push(run);
+        }
+        comparison.published.insert(
+            "modm-sdxl".into(),
+            crate::published::Published { throughput_ratio: Some(2.5), ..crate::published::Published::default() },
+        );
+        for figure in figures(&comparison) {
+            for look in looks() {
+                let mut found = texts(&figure.svg(look).expect("a figure"));
+                found.sort_unstable();
+                let right = look.pixels() * canvas::FINE;
+                for (_, from, to) in &found {
+                    assert!(*from >= 0 && *to <= right, "{} {look:?}: {from}..{to} of {right}", figure.name);
+                }
+                for pair in found.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+                    assert!(pair[0].2 <= pair[1].1, "{} {look:?}: {pair:?}", figure.name);
+                }
+            }
+        }
     }
 }

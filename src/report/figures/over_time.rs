@@ -108,7 +108,7 @@ fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
             title,
             subtitle: format!("Per minute, in windows of time.\n{}", comparison.origin()),
             x: clock.axis("time"),
-            y: upwards("", &curves),
+            y: upwards("requests per minute", &curves),
             curves,
             if_empty: "Nothing arrived.",
             ..Lines::default()
@@ -129,7 +129,7 @@ fn queue(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
                 title,
                 subtitle: format!("Misses and hits at the end of windows of time.\n{}", comparison.origin()),
                 x: clock.axis("time"),
-                y: upwards("", &curves),
+                y: upwards("requests waiting", &curves),
                 curves,
                 marks: last_arrival(comparison, clock.unit_s).into_iter().collect(),
                 if_empty: "Nothing waited.",
@@ -152,7 +152,7 @@ fn hits(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
                 title,
                 subtitle: format!("Share of the requests routed in a window of time.\n{}", comparison.origin()),
                 x: clock.axis("time"),
-                y: Axis::shares(""),
+                y: Axis::shares("share of the routed requests"),
                 curves,
                 if_empty: "Nothing was routed.",
                 ..Lines::default()
@@ -184,7 +184,7 @@ fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
                 comparison.origin()
             ),
             x: clock.axis("time of finish"),
-            y: Axis::shares(""),
+            y: Axis::shares("share of the requests that ended"),
             curves: clock.curves(comparison, &within),
             marks: last_arrival(comparison, clock.unit_s).into_iter().collect(),
             if_empty: "No request ended.",
@@ -209,7 +209,7 @@ fn held(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
                     comparison.origin()
                 ),
                 x: clock.axis("time"),
-                y: upwards("", &curves),
+                y: upwards("workers", &curves),
                 curves,
                 if_empty: "Nobody held anything.",
                 ..Lines::default()
@@ -247,7 +247,7 @@ fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) ->
             title,
             subtitle: format!("Means over windows of time, stacked.{dots}\n{}", comparison.origin()),
             x: clock.axis("time"),
-            y: Axis::from_zero("", all.max(1.0), 5.0),
+            y: Axis::from_zero("workers", all.max(1.0), 5.0),
             curves,
             stacked: true,
             if_empty: "Nobody held anything.",

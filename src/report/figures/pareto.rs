@@ -2,7 +2,7 @@
 
 use super::Figure;
 use super::axis::Axis;
-use super::lines::{Curve, Lines};
+use super::lines::{Curve, Dots, Lines};
 use super::totals::first_slo;
 use crate::metrics::summary::Summary;
 use crate::report::Comparison;
@@ -24,6 +24,7 @@ struct Scatter<'a> {
     title: String,
     what: &'a str,
     x_label: &'a str,
+    y_label: &'a str,
     /// Whether the vertical axis begins at zero.
     from_zero: bool,
 }
@@ -37,6 +38,7 @@ fn violations(comparison: &Comparison) -> Vec<Figure> {
         title: format!("Violations at {}x against GPU time", slo.multiple),
         what: "Per cent of all requests, against busy GPU seconds per image; left and low is good.",
         x_label: "GPU seconds per completed image",
+        y_label: "violations, per cent of all requests",
         from_zero: true,
     };
     let by_cost = Scatter {
@@ -44,6 +46,7 @@ fn violations(comparison: &Comparison) -> Vec<Figure> {
         title: format!("Violations at {}x against cost", slo.multiple),
         what: "Per cent of all requests, against the price of the cluster per thousand images; left and low is good.",
         x_label: "dollars per thousand completed images",
+        y_label: "violations, per cent of all requests",
         from_zero: true,
     };
     let figures = [
@@ -64,6 +67,7 @@ fn qualities(comparison: &Comparison) -> Vec<Figure> {
             title: format!("Quality ({measure}) against latency"),
             what: "Mean of the completed images: in simulated runs what the profile says of each model and step, in live runs what was measured.",
             x_label: "mean latency, seconds",
+            y_label: &format!("mean {measure}"),
             from_zero: false,
         };
         let latency = |summary: &Summary| Some(summary.latency_s?.mean);
@@ -94,14 +98,18 @@ impl Scatter<'_> {
         }
         let right = dots().map(|(x, _)| *x).fold(0.0, f64::max);
         let (low, high) = dots().fold((f64::MAX, f64::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
-        let y = if self.from_zero { Axis::from_zero("", high, 5.0) } else { Axis::between("", low, high, 5.0) };
+        let y = if self.from_zero {
+            Axis::from_zero(self.y_label, high, 5.0)
+        } else {
+            Axis::between(self.y_label, low, high, 5.0)
+        };
         let chart = Lines {
             title: self.title.clone(),
             subtitle: format!("{}\n{}", self.what, comparison.origin()),
             x: Axis::from_zero(self.x_label, right, 6.0),
             y,
             curves,
-            named_dots: true,
+            dots: Dots::Named,
             if_empty: "Nothing was completed.",
             ..Lines::default()
         };

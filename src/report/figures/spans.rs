@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 
 use super::axis::Axis;
 use super::canvas::{FINE, Theme, text_width};
-use super::header::{Header, LABEL, MARGIN, WIDTH, colour, rows};
+use super::header::{Header, LABEL, Legend, colour, rows};
 use super::lines::Frame;
+use super::look::Look;
 
 const STEP: i32 = 18;
 const THICK: i32 = 12;
-const AXIS: i32 = 52;
+const AXIS: i32 = 48;
+/// Space between what stands above and the plot.
+const GAP: i32 = 8;
 
 /// A chart of rows against time.
 #[derive(Clone, Debug, Default)]
@@ -42,28 +45,28 @@ pub(super) struct Span {
 }
 
 impl Spans {
-    fn header(&self) -> Header {
-        Header::new(&self.title, &self.subtitle, self.kinds.iter().map(String::as_str))
+    fn header(&self, look: Look) -> Header {
+        Header::new(look, &self.title, &self.subtitle, (Legend::Fills, self.kinds.iter().map(String::as_str)))
     }
 
-    pub(super) fn size(&self) -> (i32, i32) {
-        (WIDTH, self.header().height + 12 + rows(self.rows.len().max(1)) * STEP + AXIS)
+    pub(super) fn size(&self, look: Look) -> (i32, i32) {
+        (look.pixels(), self.header(look).height + GAP + rows(self.rows.len().max(1)) * STEP + AXIS)
     }
 
-    fn frame(&self) -> Frame {
+    fn frame(&self, look: Look) -> Frame {
         let widest = self.rows.iter().map(|row| text_width(row, LABEL - 1)).max().unwrap_or(0);
-        let top = (self.header().height + 12) * FINE;
+        let top = (self.header(look).height + GAP) * FINE;
         Frame {
-            left: MARGIN * FINE + widest + 8 * FINE,
-            right: (WIDTH - MARGIN) * FINE,
+            left: look.margin() * FINE + widest + 8 * FINE,
+            right: look.pixels() * FINE - (look.margin() * FINE).max(self.x.beyond() + FINE),
             top,
             bottom: top + rows(self.rows.len().max(1)) * STEP * FINE,
         }
     }
 
-    /// The middle of each span with what it was, a series a row.
+    /// The middle of each span in a page with what it was, a series a row.
     pub(super) fn points(&self) -> Value {
-        let Frame { left, right, top, .. } = self.frame();
+        let Frame { left, right, top, .. } = self.frame(Look::default());
         let series = self.rows.iter().enumerate().map(|(row, name)| {
             let middle = top + (rows(row) * STEP + STEP / 2) * FINE;
             let own = self.bars.iter().filter(|span| span.row == row).map(|span| {
@@ -80,12 +83,13 @@ impl Spans {
         &self,
         area: &DrawingArea<DB, Shift>,
         theme: Theme,
+        look: Look,
     ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
-        self.header().draw(area, theme)?;
-        let Frame { left, right, top, bottom } = self.frame();
+        self.header(look).draw(area, theme)?;
+        let Frame { left, right, top, bottom } = self.frame(look);
         let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
         area.draw(&PathElement::new(vec![(left, top), (left, bottom), (right, bottom)], line))?;
-        self.x.draw_below(area, theme, (left, right, bottom))?;
+        self.x.draw_below(area, theme, (left, right, bottom), look.pixels() * FINE)?;
         let middle = |row: usize| top + (rows(row) * STEP + STEP / 2) * FINE;
         for (row, name) in self.rows.iter().enumerate() {
             let style = theme.text(LABEL - 1, 0.8, HPos::Right, VPos::Center);

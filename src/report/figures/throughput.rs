@@ -9,14 +9,14 @@ use crate::report::{Comparison, steady};
 pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
     let variants = comparison.variants();
     let bars: Vec<Bar> = variants.iter().enumerate().map(|(row, variant)| bar(comparison, row, variant)).collect();
-    let axis = Axis::from_zero("requests per minute", highest(&bars), 5.0);
+    let axis = Axis::from_zero("completed requests per minute while requests arrive", highest(&bars), 5.0);
     let marked = bars.iter().any(|bar| bar.mark.is_some());
     let baseline = variants.first()?;
     let whiskers = if comparison.seeds() > 1 { "; whiskers: 95 % interval" } else { "" };
     let lines = if marked { "; lines across: as published" } else { "" };
     let ratios = if variants.len() > 1 { format!(" (and over {baseline})") } else { String::new() };
     let values: Vec<String> = bars.iter().map(|bar| format!("{}: {}", bar.name, bar.label)).collect();
-    let title = "Throughput".to_owned();
+    let title = "Steady throughput".to_owned();
     Some(Figure::bars(
         "throughput",
         format!("Requests served per minute between first and last arrival{ratios}. {}.", values.join("; ")),

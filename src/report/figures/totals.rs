@@ -183,7 +183,7 @@ fn energy(comparison: &Comparison) -> Option<Figure> {
     }
     let marked = rows.iter().any(|bar| bar.mark.is_some());
     let lines = if marked { "; lines across: the published share of the first variant's" } else { "" };
-    let axis = Axis::from_zero("kilojoules", highest(&rows), 5.0);
+    let axis = Axis::from_zero("kJ per completed image", highest(&rows), 5.0);
     let known = rows.iter().any(|bar| bar.value.is_some());
     let what = format!("Energy of the cluster per completed image{lines}.");
     known.then(|| bar_figure(comparison, ["energy", "Energy of an image", &what], axis, rows, PUBLISHED))
@@ -191,7 +191,7 @@ fn energy(comparison: &Comparison) -> Option<Figure> {
 
 fn cost(comparison: &Comparison) -> Option<Figure> {
     let rows = bars(comparison, |summary| Some(1000.0 * summary.cost_usd_per_image?), |usd| format!("${usd:.2}"));
-    let axis = Axis::from_zero("dollars", highest(&rows), 5.0);
+    let axis = Axis::from_zero("dollars per thousand completed images", highest(&rows), 5.0);
     let known = rows.iter().any(|bar| bar.value.is_some());
     let what = "Price of the cluster per thousand completed images.";
     known.then(|| bar_figure(comparison, ["cost", "Cost of a thousand images", what], axis, rows, ""))

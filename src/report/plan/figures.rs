@@ -19,8 +19,13 @@ pub(super) fn figures(groups: &[String], rows: &[PlanRow], wanted: f64, origin: 
     let made = [
         in_time(&rows, wanted, origin),
         measured(&held, ["p99", "99th percentile of latency", "seconds"], origin, p99),
-        measured(&held, ["cost", "Dollars for a thousand images", "dollars"], origin, dollars),
-        measured(&held, ["energy", "Energy of an image", "kilojoules"], origin, energy),
+        measured(
+            &held,
+            ["cost", "Dollars for a thousand images", "dollars per thousand completed images"],
+            origin,
+            dollars,
+        ),
+        measured(&held, ["energy", "Energy of an image", "kJ per completed image"], origin, energy),
         split(&held, origin),
     ];
     made.into_iter().flatten().collect()

@@ -200,7 +200,7 @@ fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>)
     titles.extend(["holds", "in time", "quality", "kept", "images drawn by", "p99 s"].map(str::to_owned));
     titles.extend(models.iter().map(|model| format!("on {model}")));
     titles.extend(["$/h", "$/1000"].into_iter().filter(|_| priced).map(str::to_owned));
-    titles.push("Wh/image".into());
+    titles.push("kJ/image".into());
     let number = |value: Option<f64>, decimals: usize| {
         value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
     };
@@ -225,7 +225,7 @@ fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>)
         if priced {
             cells.extend([number(row.usd_per_hour, 2), number(row.usd_per_1000_images, 2)]);
         }
-        cells.push(number(row.energy_j_per_image.filter(|_| !row.stopped).map(|joules| joules / 3600.0), 2));
+        cells.push(number(row.energy_j_per_image.filter(|_| !row.stopped).map(|joules| joules / 1000.0), 2));
         cells
     });
     let shown = shown.collect();

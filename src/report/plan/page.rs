@@ -1,10 +1,11 @@
 //! The report of a plan: what to buy in a sentence, the clusters that were tried, and what was asked for.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use super::{PlanAtHitRate, PlanRow, cells, figures, other_hit_rates, plan_csv};
-use crate::report::figures::{DrawError, origin};
-use crate::report::html::{self, Drawn};
+use crate::report::figures::{DrawError, Look, origin};
+use crate::report::html::{self, Drawn, Grounds, Page};
+use crate::report::provenance::Provenance;
 use crate::report::{ReportFile, table};
 
 /// A plan that was made.
@@ -24,6 +25,8 @@ pub struct PlanReport {
     pub attainment: f64,
     /// Traces that it must hold for.
     pub seeds: usize,
+    /// Policies, settings of the command line, inputs and service times.
+    pub provenance: Provenance,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
     /// The choice at other hit rates; empty for a system that does not retrieve, or where nothing holds.
@@ -32,6 +35,8 @@ pub struct PlanReport {
     pub warnings: Vec<String>,
     /// The scenario.
     pub scenario_toml: String,
+    /// Program version, commit, seed: name and value.
+    pub versions: Vec<(String, String)>,
 }
 
 const TERMS: [(&str, &str); 8] = [
@@ -49,7 +54,7 @@ const TERMS: [(&str, &str); 8] = [
     ("p99 s", "99th percentile of latency, mean over the traces"),
     ("on MODEL", "workers that hold a model, mean over time and traces"),
     ("$/h, $/1000", "what the cluster costs an hour, and for a thousand completed images"),
-    ("Wh/image", "energy of the cluster per completed image"),
+    ("kJ/image", "energy of the cluster per completed image, kilojoules"),
 ];
 
 impl PlanReport {
@@ -60,47 +65,50 @@ impl PlanReport {
         other.into_iter().chain(self.warnings.iter().chain(&self.stand_ins).cloned()).collect()
     }
 
-    /// `plan.csv`, `report.html`, `report.md` and the figures.
+    fn grounds(&self) -> Grounds<'_> {
+        Grounds {
+            provenance: &self.provenance,
+            stand_ins: &self.stand_ins,
+            notes: &self.warnings,
+            versions: &self.versions,
+            scenario_toml: &self.scenario_toml,
+        }
+    }
+
+    /// `plan.csv`, `report.html`, `report.md` and the figures, whose files have that look.
     ///
     /// # Errors
     /// See [`DrawError`].
     ///
     /// # Panics
     /// Never: a string takes what is written to it.
-    pub fn files(&self) -> Result<Vec<ReportFile>, DrawError> {
+    pub fn files(&self, look: Look) -> Result<Vec<ReportFile>, DrawError> {
         let origin = origin(&self.name, self.seeds, &self.stand_ins);
         let figures = figures::figures(&self.groups, &self.rows, self.attainment, &origin);
         let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-        let mut page = String::new();
+        let mut page = Page::new(&self.name);
         self.write(&mut page, &drawn).expect("a string takes what is written to it");
         let file = |path: &str, text: String| ReportFile { path: path.to_owned(), bytes: text.into_bytes() };
         let mut files = vec![
             file("plan.csv", plan_csv(&self.groups, &self.rows)),
-            file("report.html", page),
+            file("report.html", page.finish()),
             file("report.md", self.markdown()),
         ];
         for figure in &figures {
-            files.extend(figure.files()?);
+            files.extend(figure.files(look)?);
         }
         Ok(files)
     }
 
-    fn write(&self, page: &mut String, figures: &[Drawn]) -> fmt::Result {
-        html::write_head(page, &self.name)?;
-        let (name, sentence) = (html::escaped(&self.name), html::escaped(&self.sentence));
-        write!(page, "<h1>Plan: {name}</h1>\n<p class=\"verdict\">{sentence}.</p>\n")?;
+    fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {
+        let other = other_hit_rates(&self.groups, &self.at_other_hit_rates);
+        page.begin(&format!("Plan: {}", self.name), &[&format!("{}.", self.sentence)], &other)?;
         html::write_table_of(page, "Clusters tried", &cells(&self.groups, &self.rows), "", "plan.csv")?;
-        page.push_str("<h2>Figures</h2>\n");
         html::write_figures(page, figures)?;
-        html::write_pairs(page, "What was asked for", &self.asked)?;
-        let notes = self.notes();
-        if !notes.is_empty() {
-            page.push_str("<h2>What this rests on</h2>\n");
-            html::write_list(page, "notes", &notes)?;
-        }
-        html::write_scenario(page, &self.scenario_toml)?;
-        html::write_definitions(page, "What the measures mean", &TERMS)?;
-        html::write_end(page)
+        page.section("What was asked for")?;
+        html::write_pair_rows(page, &self.asked)?;
+        html::write_grounds(page, &self.grounds())?;
+        html::write_definitions(page, "What the measures mean", &TERMS)
     }
 
     fn markdown(&self) -> String {
@@ -109,10 +117,10 @@ impl PlanReport {
         for (name, value) in &self.asked {
             text.extend(["- ", name, ": ", value, "\n"]);
         }
-        for note in self.notes() {
-            text.extend(["- ", &note, "\n"]);
+        for sentence in other_hit_rates(&self.groups, &self.at_other_hit_rates) {
+            text.extend(["- ", &sentence, "\n"]);
         }
-        text
+        text + &html::grounds_as_markdown(&self.grounds())
     }
 }
 
@@ -147,7 +155,7 @@ mod tests {
             seeds: 2,
             ..PlanReport::default()
         };
-        let files = report.files().expect("a report");
+        let files = report.files(Look::default()).expect("a report");
         let text = |name: &str| {
             let file = files.iter().find(|file| file.path == name).expect(name);
             String::from_utf8_lossy(&file.bytes).into_owned()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::provenance::{self, Provenance};
 use super::{Comparison, Run};
 use crate::experiments::capacity::Capacities;
 use crate::input::{InputError, text};
@@ -36,6 +37,9 @@ pub struct Index {
     pub name: String,
     /// Its runs, a variant's together, the baseline first.
     pub runs: Vec<Place>,
+    /// As [`Comparison::provenance`].
+    #[serde(default)]
+    pub provenance: Provenance,
     /// As [`Comparison::notes`].
     pub notes: Vec<String>,
     /// As [`Comparison::published`].
@@ -84,6 +88,7 @@ pub fn comparison(folder: &Path, window: Option<WindowS>) -> Result<Comparison, 
     Ok(Comparison {
         runs: runs.collect::<Result<_, _>>()?,
         name: index.name,
+        provenance: index.provenance,
         notes: index.notes,
         published: index.published,
         capacities: capacities(folder)?,
@@ -121,16 +126,30 @@ fn single(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputErr
     };
     let window =
         window.map_or_else(|| spans::where_something_changes(&[folder.to_owned()]), |window| Ok(Some(window)))?;
+    let settings = text(folder.join("scenario.toml"))?;
     Ok(Comparison {
         runs: vec![run(folder, &name, seed, window)?],
+        provenance: of_single(&name, &settings, &known["inputs"]),
         name,
         notes: words(&known["warnings"]),
         published: BTreeMap::new(),
         capacities: None,
         stand_ins: words(&known["stand_ins"]),
-        scenario_toml: text(folder.join("scenario.toml"))?,
+        scenario_toml: settings,
         versions: ["modm", "commit"].map(|key| (key.to_owned(), word(key))).to_vec(),
     })
+}
+
+/// What is known of where a single run's numbers come from; its settings are those in force, wherever they were set.
+fn of_single(name: &str, settings: &str, inputs: &serde_json::Value) -> Provenance {
+    let word = |input: &serde_json::Value, key: &str| input[key].as_str().unwrap_or_default().to_owned();
+    let inputs = inputs.as_array().into_iter().flatten();
+    let settings = settings.parse::<toml::Table>().unwrap_or_default();
+    Provenance {
+        policies: vec![(name.to_owned(), provenance::policies(&settings))],
+        inputs: inputs.map(|input| (word(input, "file"), word(input, "sha256"))).collect(),
+        ..Provenance::default()
+    }
 }
 
 /// The results of a run, and what its workers did in a window.

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::figures::{DrawError, Figure};
+use super::figures::{DrawError, Figure, Look};
+use super::provenance::Provenance;
 use super::{Comparison, Run, figures, html};
 use crate::metrics::fidelity::{CLOSE, CLOSE_S, Compared, Unit};
 use crate::metrics::summary::Summary;
@@ -55,6 +56,8 @@ pub struct Validation {
     pub name: String,
     /// Every live run at every level, a run's levels together.
     pub runs: Vec<ValidatedRun>,
+    /// Policies, settings of the command line and inputs.
+    pub provenance: Provenance,
     /// Where the profile comes from and what was repeated: one sentence each.
     pub notes: Vec<String>,
     /// Program version, commit, library: name and value.
@@ -93,6 +96,16 @@ impl ValidatedRun {
 }
 
 impl Validation {
+    fn grounds(&self) -> html::Grounds<'_> {
+        html::Grounds {
+            provenance: &self.provenance,
+            stand_ins: &[],
+            notes: &self.notes,
+            versions: &self.versions,
+            scenario_toml: &self.scenario_toml,
+        }
+    }
+
     /// The loads, as they were run.
     fn loads(&self) -> Vec<Option<f64>> {
         let mut loads = Vec::new();
@@ -249,7 +262,7 @@ pub fn files(validation: &Validation) -> Result<Vec<(String, Vec<u8>)>, DrawErro
         ("report.md".to_owned(), page::markdown(validation).into_bytes()),
     ];
     for figure in &figures {
-        files.extend(figure.files()?.map(|file| (file.path, file.bytes)));
+        files.extend(figure.files(Look::default())?.map(|file| (file.path, file.bytes)));
     }
     Ok(files)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::html::Drawn;
+use super::html::{Drawn, Page};
 use super::tables::{LoadTable, tables};
 use super::{DrawError, Figure, Validation, html};
 
@@ -33,48 +33,38 @@ const READING: [(&str, &str); 6] = [
 
 pub(super) fn html(validation: &Validation, figures: &[Figure]) -> Result<String, DrawError> {
     let elements = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-    let mut page = String::new();
+    let mut page = Page::new(&validation.name);
     write_html(&mut page, validation, &elements).expect("a string takes what is written to it");
-    Ok(page)
+    Ok(page.finish())
 }
 
-fn write_html(page: &mut String, validation: &Validation, figures: &[Drawn]) -> fmt::Result {
-    html::write_head(page, &validation.name)?;
-    writeln!(page, "<h1>Validation: {}</h1>", html::escaped(&validation.name))?;
-    for sentence in validation.verdicts() {
-        writeln!(page, "<p class=\"verdict\">{}</p>", html::escaped(&sentence))?;
-    }
+fn write_html(page: &mut Page, validation: &Validation, figures: &[Drawn]) -> fmt::Result {
+    let verdicts = validation.verdicts();
+    let sentences: Vec<&str> = verdicts.iter().map(String::as_str).collect();
+    page.begin(&format!("Validation: {}", validation.name), &sentences, &[])?;
     for table in tables(validation) {
         write_table(page, &table)?;
     }
-    page.push_str(
-        "<p class=\"foot\">Every figure: <a href=\"validation.csv\">validation.csv</a>.</p>\n<h2>Figures</h2>\n",
-    );
+    page.write_str("<p class=\"foot\">Every figure: <a href=\"validation.csv\">validation.csv</a>.</p>\n")?;
     html::write_figures(page, figures)?;
-    page.push_str("<h2>What this rests on</h2>\n");
-    html::write_list(page, "notes", &validation.notes)?;
-    html::write_scenario(page, &validation.scenario_toml)?;
-    html::write_versions(page, &validation.versions)?;
-    html::write_definitions(page, "How to read it", &READING)?;
-    html::write_end(page)
+    html::write_grounds(page, &validation.grounds())?;
+    html::write_definitions(page, "How to read it", &READING)
 }
 
-fn write_table(page: &mut String, table: &LoadTable) -> fmt::Result {
+fn write_table(page: &mut Page, table: &LoadTable) -> fmt::Result {
     let title = html::escaped(&table.title);
-    write!(
-        page,
-        "<h2>{title}</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n<table>\n<thead><tr>"
-    )?;
+    page.section(&table.title)?;
+    write!(page, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n<table>\n<thead><tr>")?;
     for name in table.header {
         write!(page, "<th scope=\"col\">{name}</th>")?;
     }
-    page.push_str("</tr></thead>\n<tbody>\n");
+    page.write_str("</tr></thead>\n<tbody>\n")?;
     for [name, values @ ..] in &table.rows {
         write!(page, "<tr><th scope=\"row\">{}</th>", html::escaped(name))?;
         for value in values {
             write!(page, "<td>{}</td>", html::escaped(value))?;
         }
-        page.push_str("</tr>\n");
+        page.write_str("</tr>\n")?;
     }
     page.write_str("</tbody>\n</table>\n</div>\n")
 }
@@ -100,8 +90,5 @@ fn write_markdown(page: &mut String, validation: &Validation) -> fmt::Result {
         }
         page.push('\n');
     }
-    for note in &validation.notes {
-        writeln!(page, "- {note}")?;
-    }
-    Ok(())
+    page.write_str(&html::grounds_as_markdown(&validation.grounds()))
 }

@@ -1,0 +1,150 @@
+//! What the numbers of a report come from: policies, settings of the command line, inputs and their hashes, service times.
+//! Every report says it in the same words, in `report.html` as a section, in `report.md` as a list.
+
+use serde::{Deserialize, Serialize};
+
+/// What numbers come from, beside the scenario itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Provenance {
+    /// Policies by variant, in words.
+    pub policies: Vec<(String, String)>,
+    /// Settings of the command line: key and value; `None` where a result does not say which there were.
+    pub sets: Option<Vec<(String, String)>>,
+    /// Input files, with their SHA-256.
+    pub inputs: Vec<(String, String)>,
+    /// Sources of service times and powers.
+    pub service_times: Vec<String>,
+}
+
+/// Combinations named before policies that they share.
+const MOST_NAMED: usize = 4;
+
+/// Settings that are policies: what to call each, and its keys in a resolved scenario.
+const POLICIES: [(&str, &[&str]); 7] = [
+    ("system", &["system.policy"]),
+    ("models", &["models.large", "models.small"]),
+    ("allocation", &["allocation.policy", "allocation.mode"]),
+    ("queue", &["queue.order", "queue.late"]),
+    ("eviction", &["cache.eviction"]),
+    ("admission", &["cache.admission"]),
+    ("bounds", &["system.bounds"]),
+];
+
+/// Systems that keep nothing, so that settings of the cache say nothing of them.
+const WITHOUT_CACHE: [&str; 2] = ["vanilla", "cascade"];
+
+/// Policies of a resolved scenario in words: "system modm; models sd3.5-large, sdxl; allocation modm, ...".
+#[must_use]
+pub fn policies(settings: &toml::Table) -> String {
+    let system = look_up(settings, "system.policy").map(written).unwrap_or_default();
+    let keeps = !WITHOUT_CACHE.contains(&system.as_str());
+    let used = POLICIES.iter().filter(|(name, _)| keeps || !["eviction", "admission", "bounds"].contains(name));
+    let words = used.filter_map(|(name, keys)| {
+        let keys = keys.iter().filter(|key| **key != "models.small" || system != "vanilla");
+        let values: Vec<String> = keys.filter_map(|key| look_up(settings, key)).map(written).collect();
+        (!values.is_empty()).then(|| format!("{name} {}", values.join(", ")))
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
+fn look_up<'a>(settings: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
+    let (section, key) = key.split_once('.')?;
+    settings.get(section)?.get(key)
+}
+
+/// A value as people write it: text without quotes, lists without brackets, a tagged table by its tag and what it sets.
+fn written(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(values) if values.iter().all(toml::Value::is_str) => {
+            values.iter().map(written).collect::<Vec<_>>().join(", ")
+        }
+        toml::Value::Table(table) => {
+            let pair = |(key, value): (&String, &toml::Value)| match value {
+                toml::Value::Table(inner) if inner.is_empty() => key.clone(),
+                value => format!("{key} {}", written(value)),
+            };
+            table.iter().map(pair).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+impl Provenance {
+    /// Takes in the policies of what has a name; runs with equal policies share a line.
+    pub fn add_policies(&mut self, runs: impl IntoIterator<Item = (String, String)>) {
+        let mut found: Vec<(Vec<String>, String)> = Vec::new();
+        for (name, words) in runs {
+            match found.iter_mut().find(|(_, other)| *other == words) {
+                Some((names, _)) if names.contains(&name) => {}
+                Some((names, _)) => names.push(name),
+                None => found.push((vec![name], words)),
+            }
+        }
+        let joined = |names: Vec<String>| {
+            let more = names.len().saturating_sub(MOST_NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{}{more}", names.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join("; "))
+        };
+        self.policies.extend(found.into_iter().map(|(names, words)| (joined(names), words)));
+    }
+
+    /// Its sentences, as a list has them; not those of service times, which notes on a terminal have as well.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let policies = self.policies.iter().map(|(name, words)| format!("policies of {name}: {words}"));
+        let sets = self.sets.iter().flatten().map(|(key, value)| format!("set on the command line: {key} = {value}"));
+        let inputs = self.inputs.iter().map(|(name, sha256)| format!("input {name}: SHA-256 {sha256}"));
+        policies.chain(sets).chain(inputs).collect()
+    }
+
+    /// Sources of service times as sentences.
+    pub(super) fn sources(&self) -> impl Iterator<Item = String> {
+        self.service_times.iter().map(|source| format!("service times: {source}"))
+    }
+
+    /// Takes in another report's, whose variants and files are called `name: ...` here.
+    pub fn merge(&mut self, name: &str, other: Self) {
+        let named =
+            |pairs: Vec<(String, String)>| pairs.into_iter().map(|(key, value)| (format!("{name}: {key}"), value));
+        self.policies.extend(named(other.policies));
+        if let Some(sets) = other.sets {
+            self.sets.get_or_insert_default().extend(named(sets));
+        }
+        self.inputs.extend(named(other.inputs));
+        self.service_times.extend(other.service_times.into_iter().map(|source| format!("{name}: {source}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> toml::Table {
+        text.parse().expect("TOML")
+    }
+
+    #[test]
+    fn policies_are_those_in_force() {
+        let text = "[system]\npolicy = \"modm\"\nbounds = [[0.25, 5], [0.3, 25]]\n[models]\nlarge = \"sd3.5-large\"\n\
+                    small = [\"sdxl\", \"sana\"]\n[allocation]\npolicy = \"modm\"\nmode = \"quality\"\n\
+                    [cache]\neviction = { lru = {} }\nadmission = \"all\"\n";
+        assert_eq!(
+            policies(&settings(text)),
+            "system modm; models sd3.5-large, sdxl, sana; allocation modm, quality; eviction lru; admission all; \
+             bounds [[0.25, 5], [0.3, 25]]"
+        );
+        let vanilla = policies(&settings(&text.replace("policy = \"modm\"\nbounds", "policy = \"vanilla\"\nbounds")));
+        assert!(!vanilla.contains("eviction") && !vanilla.contains("sdxl"), "{vanilla}");
+    }
+
+    #[test]
+    fn runs_with_equal_policies_share_a_line() {
+        let mut provenance = Provenance::default();
+        let run = |name: &str, words: &str| (name.to_owned(), words.to_owned());
+        provenance
+            .add_policies((0..7).map(|n| run(&format!("modm, {n}"), "system modm")).chain([run("v", "system v")]));
+        let first = "modm, 0; modm, 1; modm, 2; modm, 3 and 3 more";
+        assert_eq!(provenance.policies, [run(first, "system modm"), run("v", "system v")]);
+    }
+}
