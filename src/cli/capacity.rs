@@ -150,7 +150,7 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
     }
     print!("{}", capacity_table(&report.capacities, &report.published, super::width()));
     super::print_verdict(&report.sentence());
-    super::print_notes(&report.caveats());
+    super::print_notes(report.caveats());
     eprintln!("report: {}", common.out.join("report.html").display());
     Ok(())
 }

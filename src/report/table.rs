@@ -148,8 +148,9 @@ impl Grid {
                     ratio: ratio.map(|ratio| format!("{:.2}x", ratio.mean)),
                 }
             });
+            let cells = cells.collect();
             let ratios = (title == "steady/min").then_some(if has_capacity { "steady ratio" } else { "ratio" });
-            Some(Column { title, cells: cells.collect(), of_waiting, ratios })
+            Some(Column { title, cells, of_waiting, ratios })
         });
         let mut columns: Vec<Column> = capacity_columns(comparison, &variants)
             .into_iter()

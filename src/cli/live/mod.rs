@@ -18,7 +18,7 @@ use crate::metrics::warnings;
 use crate::report::figures::Look;
 use crate::report::read::{Index, Place};
 use crate::report::{self, Comparison};
-use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
+use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 use crate::scheduler::routing::System;
 
 mod gallery;
@@ -99,11 +99,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let common = &command.common;
     let (source, sets) = common.read()?;
     let base = source.scenario(&sets)?;
-    let chosen: Vec<Option<_>> = if command.variants.is_empty() {
-        vec![None]
-    } else {
-        super::compare::chosen(&base, &command.variants, &source)?.into_iter().map(Some).collect()
-    };
+    let chosen = chosen(command, &base, &source)?;
     let library = command.library.open()?;
     let mut planned = Vec::new();
     let mut trace: Option<(Scenario, Arc<TraceInputs>)> = None;
@@ -168,6 +164,14 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     };
     let comparison = super::write_index(&index, &common.out)?;
     tell(common, &base, &comparison, begun.elapsed().as_secs_f64())
+}
+
+/// Variants that are run; `None` for the scenario itself.
+fn chosen(command: &Live, base: &Scenario, source: &Source) -> Result<Vec<Option<Variant>>, InputError> {
+    if command.variants.is_empty() {
+        return Ok(vec![None]);
+    }
+    Ok(super::compare::chosen(base, &command.variants, source)?.into_iter().map(Some).collect())
 }
 
 /// What a report on real time names.

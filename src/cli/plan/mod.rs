@@ -138,7 +138,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
     } else {
         print!("{}", plan_table(&report.groups, &report.rows, super::width()));
         super::print_verdict(&report.sentence);
-        super::print_notes(&report.notes());
+        super::print_notes(report.notes());
         eprintln!("report: {}", common.out.join("report.html").display());
     }
     Ok(())

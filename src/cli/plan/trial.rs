@@ -91,8 +91,9 @@ impl<'a> Trials<'a> {
     /// Returns the same trials with so much added to all bounds, and nothing simulated yet.
     pub(super) fn with_bounds(&self, by: f64) -> Self {
         let (base, traces) = (self.base.with_shifted_bounds(by), self.traces.clone());
+        let (files, service_times) = (self.files.clone(), self.service_times.clone());
         let Self { command, source, sets, threshold_s, allowed, .. } = *self;
-        Self { command, base, source, sets, traces, threshold_s, allowed, simulated: 0 }
+        Self { command, base, source, sets, traces, files, service_times, threshold_s, allowed, simulated: 0 }
     }
 
     /// Returns a cluster's run on the first trace.

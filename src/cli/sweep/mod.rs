@@ -109,14 +109,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         eprintln!("{} of {} combinations have run already", rows.len(), planned.len());
     }
     let progress = Progress::new(waiting.iter().map(|plan| requests(plan, &traces)).sum(), common.quiet);
-    for plan in &waiting {
-        traces[plan.trace].runs.push(plan.scenario.clone());
-    }
-    for shared in &mut traces {
-        let state = shared.state.get_mut().expect("no thread yet");
-        state.left = shared.runs.len();
-        state.trace.take_if(|_| state.left == 0);
-    }
+    share(&waiting, &mut traces);
     let search = command.search.search;
     let run = |plan: &&Planned| run_one(plan, &source, &traces, search, &progress);
     let results = spread(&waiting, threads(command.threads), run)?;
@@ -165,6 +158,18 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     super::write_files(&sweep.files(command.figures.look()).context("the report's figures")?, &common.out)?;
     eprintln!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
     Ok(())
+}
+
+/// Tells each trace which runs it waits for; one that nothing waits for is given up.
+fn share(waiting: &[&Planned], traces: &mut [Shared]) {
+    for plan in waiting {
+        traces[plan.trace].runs.push(plan.scenario.clone());
+    }
+    for shared in traces {
+        let state = shared.state.get_mut().expect("no thread yet");
+        state.left = shared.runs.len();
+        state.trace.take_if(|_| state.left == 0);
+    }
 }
 
 /// Takes the rows of what has run; `names` are those of the combinations. Returns what a reader must be warned of.

@@ -102,7 +102,7 @@ impl PlanReport {
 
     fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {
         let other = other_hit_rates(&self.groups, &self.at_other_hit_rates);
-        page.begin(&format!("Plan: {}", self.name), &[&format!("{}.", self.sentence)], &other)?;
+        page.begin(&format!("Plan: {}", self.name), &[&format!("{}.", self.sentence)], other.as_slice())?;
         html::write_table_of(page, "Clusters tried", &cells(&self.groups, &self.rows), "", "plan.csv")?;
         html::write_figures(page, figures)?;
         page.section("What was asked for")?;

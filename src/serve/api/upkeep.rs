@@ -274,7 +274,9 @@ impl Server {
         let (current, most) = (self.desk.recording(), self.settings.keep_traffic_bytes);
         let forgotten = self.on_disk(move || recordings::forget(&folder, current.as_deref(), before, most));
         if let Ok(warnings) = forgotten.await {
-            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
         } else {
             tracing::warn!("old recordings cannot be removed: the disk does not answer");
         }
