@@ -153,7 +153,7 @@ fn a_plan_says_what_it_would_be_at_other_hit_rates() {
     assert_eq!(other.len(), 2);
     for (row, points) in [(lower, -0.1), (higher, 0.1)] {
         let moved = row["hit_rate"].as_f64().unwrap() - row["usual_hit_rate"].as_f64().unwrap();
-        assert!(row["reached"].as_bool().unwrap() && (moved - points).abs() <= 0.0100001, "{row}");
+        assert!(row["reached"].as_bool().unwrap() && (moved - points).abs() <= 0.010_000_1, "{row}");
     }
     assert!(gpus(higher) <= gpus(&found) && gpus(&found) <= gpus(lower) && gpus(higher) < gpus(lower), "{found:#}");
     let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();

@@ -304,6 +304,33 @@ fn jobs_in_pages(server: &Served, limit: usize) -> (Vec<String>, usize) {
     }
 }
 
+/// Draws a picture as a job. Returns the job's name once it has ended.
+fn drawn(server: &Served) -> String {
+    let (status, job) = server.json("POST", "/v1/jobs", Some(&json!({ "prompt": PROMPT })));
+    assert_eq!(status, 202, "{job}");
+    let id = job["id"].as_str().unwrap().to_owned();
+    server.ended(&id);
+    id
+}
+
+/// Queries of pages that are refused, each naming its key.
+fn assert_bad_pages(server: &Served, id: &str) {
+    for (query, param) in [
+        ("limit=0".to_owned(), "limit"),
+        ("limit=201".to_owned(), "limit"),
+        ("limit=-1".to_owned(), "limit"),
+        ("after=".to_owned(), "after"),
+        (format!("after={id}"), "after"),
+        (format!("after=x-{id}"), "after"),
+        (format!("after=1-{id}0"), "after"),
+        (format!("before=1-{id}"), "before"),
+    ] {
+        let (status, answer) = server.json("GET", &format!("/v1/jobs?{query}"), None);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && answer["error"]["param"] == param && message.starts_with(param), "{query}: {answer}");
+    }
+}
+
 #[test]
 fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
     let folder = tempfile::tempdir().unwrap();
@@ -314,18 +341,11 @@ fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
     let mut server = Served::start(&data, &flags).with_key(&alice);
     let (status, empty) = server.json("GET", "/v1/jobs", None);
     assert_eq!((status, empty), (200, json!({ "object": "list", "data": [], "has_more": false, "next": null })));
-    let submit = |server: &Served| {
-        let (status, job) = server.json("POST", "/v1/jobs", Some(&json!({ "prompt": PROMPT })));
-        assert_eq!(status, 202, "{job}");
-        let id = job["id"].as_str().unwrap().to_owned();
-        server.ended(&id);
-        id
-    };
     let mut hers = Vec::new();
     for _ in 0..4 {
-        hers.push(submit(&server));
+        hers.push(drawn(&server));
         server.key = Some(bob.clone());
-        let his = submit(&server);
+        let his = drawn(&server);
         server.key = Some(alice.clone());
         assert_eq!(server.json("GET", &format!("/v1/jobs/{his}"), None).0, 404);
         // Dates are whole seconds.
@@ -350,21 +370,7 @@ fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
         listed["data"].as_array().unwrap().iter().all(|job| hers.contains(&job["id"].as_str().unwrap().to_owned()))
     );
 
-    let id = &hers[0];
-    for (query, param) in [
-        ("limit=0".to_owned(), "limit"),
-        ("limit=201".to_owned(), "limit"),
-        ("limit=-1".to_owned(), "limit"),
-        ("after=".to_owned(), "after"),
-        (format!("after={id}"), "after"),
-        (format!("after=x-{id}"), "after"),
-        (format!("after=1-{id}0"), "after"),
-        (format!("before=1-{id}"), "before"),
-    ] {
-        let (status, answer) = server.json("GET", &format!("/v1/jobs?{query}"), None);
-        let message = answer["error"]["message"].as_str().unwrap();
-        assert!(status == 400 && answer["error"]["param"] == param && message.starts_with(param), "{query}: {answer}");
-    }
+    assert_bad_pages(&server, &hers[0]);
     server.key = Some(ops);
     assert_eq!(server.json("GET", "/v1/jobs", None).0, 403, "a key that draws nothing has no jobs");
     server.key = Some("modm-nobody".to_owned());

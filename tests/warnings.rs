@@ -39,7 +39,8 @@ fn warnings(run: &Path) -> Vec<String> {
 /// 300 requests and embeddings of another encoder: `common` is what all texts and images share.
 fn another_encoder(folder: &Path, common: f32) {
     let rows = 300;
-    let requests: String = (0..rows).map(|row| format!("{},prompt {row}\n", 30 * row)).collect();
+    let requests: Vec<String> = (0..rows).map(|row| format!("{},prompt {row}\n", 30 * row)).collect();
+    let requests = requests.concat();
     fs::write(folder.join("requests.csv"), format!("arrival_s,prompt\n{requests}")).unwrap();
     let dimension = 16;
     for (name, salt) in [("prompts.npy", 7_919_u64), ("images.npy", 104_729)] {
@@ -48,7 +49,7 @@ fn another_encoder(folder: &Path, common: f32) {
         let mut value = |at: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let noise = (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0;
-            if at % dimension == 0 { common } else { noise }
+            if at.is_multiple_of(dimension) { common } else { noise }
         };
         let values: Vec<f32> = (0..rows * dimension).map(&mut value).collect();
         npy::write(fs::File::create(folder.join(name)).unwrap(), rows, dimension, values).unwrap();

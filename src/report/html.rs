@@ -138,7 +138,7 @@ pub(super) fn write_grounds(page: &mut Page, grounds: &Grounds<'_>) -> fmt::Resu
         }
         Some(sets) => write_pairs(page, "Settings of the command line", sets)?,
         None => {
-            none(page, "Settings of the command line", "Not recorded apart: what was in force is in the scenario.")?
+            none(page, "Settings of the command line", "Not recorded apart: what was in force is in the scenario.")?;
         }
     }
     if provenance.inputs.is_empty() {
@@ -165,7 +165,11 @@ pub(super) fn write_grounds(page: &mut Page, grounds: &Grounds<'_>) -> fmt::Resu
 pub(super) fn grounds_as_markdown(grounds: &Grounds<'_>) -> String {
     let lines = grounds.provenance.lines().into_iter().chain(grounds.provenance.sources());
     let lines = lines.chain(grounds.stand_ins.iter().chain(grounds.notes).cloned());
-    lines.map(|line| format!("- {line}\n")).collect()
+    let mut text = String::new();
+    for line in lines {
+        text.extend(["- ", &line, "\n"]);
+    }
+    text
 }
 
 /// The section of figures: SVG elements, with their points, and their files; nothing of none.

@@ -104,7 +104,7 @@ mod tests {
     fn tails_over_few_or_scattered_seeds_are_not_believed() {
         let spread = |count: usize, cv: f64| {
             // Half of them a deviation above the mean, half below.
-            let one = |at: usize| 100.0 * if at % 2 == 0 { 1.0 + cv } else { 1.0 - cv };
+            let one = |at: usize| 100.0 * if at.is_multiple_of(2) { 1.0 + cv } else { 1.0 - cv };
             tail_is_reliable((0..count).map(one))
         };
         assert!(!spread(4, 0.0) && spread(6, 0.05) && !spread(6, 0.12) && !spread(28, 0.12));

@@ -221,12 +221,14 @@ mod tests {
         let shared = counted(&rows(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Shared);
         assert_eq!((once.matched, shared.matched), (0, 9));
         // Every first row of ten hits; its image is by the small model.
-        let some = |id: u32| if id % 10 == 0 { DecisionKind::Hit } else { DecisionKind::Miss };
+        let some = |id: u32| if id.is_multiple_of(10) { DecisionKind::Hit } else { DecisionKind::Miss };
         let matched = |kept| counted(&rows(100, 15.0, some), 5, kept, Timing::default(), Scope::Shared).matched;
         let (all, large) = (matched(ALL), matched(Kept::Images(Admission::Large)));
         assert!(large < all && large == matched(Kept::Misses), "{all} {large}");
         let mut failed = rows(200, 10.5, miss);
-        failed.iter_mut().for_each(|row| row.outcome = Outcome::Failed("x".into()));
+        for row in &mut failed {
+            row.outcome = Outcome::Failed("x".into());
+        }
         assert_eq!(counted(&failed, 10, ALL, Timing::default(), Scope::Shared).matched, 0);
     }
 

@@ -128,7 +128,7 @@ impl Page {
         own.media_box(Rect::new(0.0, 0.0, points.0, points.1)).parent(pages).contents(content);
         let mut resources = own.resources();
         let mut fonts = resources.fonts();
-        for (at, _) in self.fonts.iter().enumerate().filter(|(_, font)| !font.letters.is_empty()) {
+        for (at, _) in (0_u8..).zip(&self.fonts).filter(|(_, font)| !font.letters.is_empty()) {
             fonts.pair(Name(font_name(at)), font_refs(at)[0]);
         }
         fonts.finish();
@@ -146,7 +146,7 @@ impl Page {
         let drawn = deflated(self.content.finish().as_slice());
         pdf.stream(content, &drawn).filter(Filter::FlateDecode);
         pdf.document_info(info).title(TextStr(title)).creator(TextStr("modm"));
-        for (at, font) in self.fonts.iter().enumerate().filter(|(_, font)| !font.letters.is_empty()) {
+        for (at, font) in (0_u8..).zip(&self.fonts).filter(|(_, font)| !font.letters.is_empty()) {
             write_font(&mut pdf, at, font)?;
         }
         Ok(pdf.finish())
@@ -158,18 +158,18 @@ fn parts(colour: BackendColor) -> [f32; 3] {
     [red, green, blue].map(|part| f32::from(part) / 255.0)
 }
 
-const fn font_name(at: usize) -> &'static [u8] {
+const fn font_name(at: u8) -> &'static [u8] {
     if at == 0 { b"F0" } else { b"F1" }
 }
 
 /// Objects of a font: itself, its descendant, its descriptor, its file and its letters.
-fn font_refs(at: usize) -> [Ref; 5] {
-    let first = 6 + 5 * at as i32;
+fn font_refs(at: u8) -> [Ref; 5] {
+    let first = 6 + 5 * i32::from(at);
     [0, 1, 2, 3, 4].map(|own| Ref::new(first + own))
 }
 
 /// Writes the part of a font that was used.
-fn write_font(pdf: &mut Pdf, at: usize, font: &Font) -> Result<(), DrawError> {
+fn write_font(pdf: &mut Pdf, at: u8, font: &Font) -> Result<(), DrawError> {
     let [itself, descendant, descriptor, file, letters] = font_refs(at);
     // A subset is named by six letters before the font's name.
     let name = Name(if at == 0 { b"MODMAA+OpenSans-Regular" } else { b"MODMAB+OpenSans-Semibold" });
@@ -290,11 +290,11 @@ impl DrawingBackend for Canvas<'_> {
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, (x, y): BackendCoord) -> Drawn {
         debug_assert!(matches!(style.transform(), FontTransform::None), "no text of ours is turned");
         self.0.set_fill(style.color());
-        let at = usize::from(matches!(style.style(), FontStyle::Bold));
+        let at = u8::from(matches!(style.style(), FontStyle::Bold));
         let em = (style.size() / SVG_LINE) as f32;
-        let face = &self.0.fonts[at].face;
+        let face = &self.0.fonts[usize::from(at)].face;
         let x_height = face.x_height().map_or(0.5, |units| f32::from(units) / f32::from(face.units_per_em()));
-        let (letters, thousandths) = self.0.fonts[at].encoded(text);
+        let (letters, thousandths) = self.0.fonts[usize::from(at)].encoded(text);
         let width = thousandths / 1000.0 * em;
         let left = match style.anchor().h_pos {
             HPos::Left => 0.0,

@@ -79,6 +79,9 @@ fn number(value: &str) -> Option<f64> {
     counts.filter(|counts| !counts.is_empty()).map(|counts| counts.iter().sum::<i64>() as f64)
 }
 
+/// Place on the axis and mean over seeds, by series and place.
+type Means = BTreeMap<(usize, u64), (f64, Mean)>;
+
 /// A number of summands, their sum, and whether the queue of any was still growing.
 #[derive(Clone, Copy, Default)]
 struct Mean {
@@ -120,7 +123,7 @@ impl Swept<'_> {
     }
 
     /// Series in the order of rows, and means over seeds by series and place on the axis.
-    fn means(&self, across: usize, measure: Measure) -> (Vec<String>, BTreeMap<(usize, u64), (f64, Mean)>) {
+    fn means(&self, across: usize, measure: Measure) -> (Vec<String>, Means) {
         let (mut names, mut means) = (Vec::new(), BTreeMap::new());
         for row in self.rows {
             let Some((x, value)) = number(&row.values[across]).zip(measure(&row.summary)) else { continue };

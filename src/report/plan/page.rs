@@ -117,7 +117,7 @@ impl PlanReport {
         for (name, value) in &self.asked {
             text.extend(["- ", name, ": ", value, "\n"]);
         }
-        for sentence in other_hit_rates(&self.groups, &self.at_other_hit_rates) {
+        if let Some(sentence) = other_hit_rates(&self.groups, &self.at_other_hit_rates) {
             text.extend(["- ", &sentence, "\n"]);
         }
         text + &html::grounds_as_markdown(&self.grounds())
