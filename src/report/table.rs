@@ -134,13 +134,14 @@ impl Grid {
             let estimates: Vec<_> = variants.iter().map(|v| comparison.estimate(v, &measure)).collect();
             let widest = estimates.iter().flatten().map(|e| e.mean.abs()).max_by(f64::total_cmp)?;
             let decimals = unit.decimals(widest);
+            let is_tail = title == P99;
             let cells = variants.iter().zip(&estimates).enumerate().map(|(row, (variant, estimate))| {
                 // Of waiting times that depend on the trace's length a ratio says nothing.
                 let means_something = row > 0 && !(of_waiting && (saturated[0] || saturated[row]));
                 let ratio =
                     (unit == Unit::Number && means_something).then(|| comparison.ratio(variant, &measure)).flatten();
                 let values = || comparison.runs_of(variant).filter_map(|run| measure(&run.summary));
-                let sign = if title == P99 && !tail_is_reliable(values()) { UNRELIABLE } else { "" };
+                let sign = if is_tail && !tail_is_reliable(values()) { UNRELIABLE } else { "" };
                 let plus_minus = |half: f64| format!("{}{sign}", unit.plus_minus(half, decimals));
                 Cell {
                     text: estimate.map_or_else(|| "–".into(), |estimate| unit.show(estimate.mean, decimals)),
