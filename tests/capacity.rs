@@ -217,7 +217,7 @@ fn capacities_at_other_hit_rates_are_those_of_shifted_bounds() {
         assert!(number(lower, "by") >= 0.0 && number(higher, "by") <= 0.0, "{pair:?}");
         let usual = number(lower, "usual_hit_rate");
         for (row, wanted) in [(lower, usual - 0.1), (higher, usual + 0.1)] {
-            let near = (number(row, "hit_rate") - wanted).abs() <= 0.0100001;
+            let near = (number(row, "hit_rate") - wanted).abs() <= 0.010_000_1;
             assert_eq!(row["reached"].as_bool().unwrap(), near, "{row}");
         }
         let own = found["rows"].as_array().unwrap().iter().find(|row| row["variant"] == name).unwrap();
