@@ -1,5 +1,5 @@
 //! Runs at the capacity that was found, beside the search: what a reader must be warned of, and the capacity at a hit rate
-//! some points lower and higher. On each variant's first trace, since this takes about three times as long as the search.
+//! some points lower and higher. On each variant's first trace, since it takes two further searches.
 
 use anyhow::Context;
 

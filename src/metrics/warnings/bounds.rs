@@ -14,14 +14,13 @@ const LEAST_ROWS: usize = 50;
 
 /// Share of random pairs above which bounds are taken not to fit. At 5 % a cache of 14 images "hits" every other request by
 /// chance alone, and one of 100 images 99 in 100. Where bounds fit, a random pair reaches them because both prompts ask for
-/// the same: about 1e-4 of the pairs with the stand-ins that are fitted to CLIP, and up to 1.5 % in traces of few topics.
+/// the same, so that a trace of few topics has more such pairs; a bound of 1 % would take that for a fault.
 const MOST_BY_CHANCE: f64 = 0.05;
 
 /// Share of the requests below which next to nothing hits.
 const NEXT_TO_NOTHING: f64 = 0.005;
 
-/// Images and requests that are enough for some to hit: fitted stand-ins on real prompts find a hit for more than one request
-/// in ten among 100 images.
+/// Images and requests that are enough for some to hit, where prompts have anything in common.
 const ENOUGH: u64 = 100;
 
 /// What a run looked up and found.

@@ -15,7 +15,7 @@ use crate::time::{Duration, Time};
 /// Misses that are looked at, at most: a share of 5 % is known to within 2 points.
 const MOST_MISSES: usize = 400;
 
-/// Comparisons after which no further miss is looked at: some milliseconds, in a queue of any length.
+/// Comparisons after which no further miss is looked at, so that the cost is bounded in a queue of any length.
 const MOST_COMPARED: usize = 40_000;
 
 /// Misses from which on a share says something.
