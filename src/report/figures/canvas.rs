@@ -66,6 +66,8 @@ fn font(size: i32, line: f64, style: FontStyle) -> FontDesc<'static> {
 
 /// Room to leave for a text, in drawing pixels. Viewers show SVG in fonts of their own, some of them wider.
 pub(super) fn text_width(text: &str, size: i32) -> i32 {
+    // A text may be measured before anything is drawn. Without fonts drawing fails and says so, measuring gives nothing.
+    let _ = register_fonts();
     let measured = font(size, FONT_LINE, FontStyle::Normal).box_size(text).map_or(0, |(width, _)| width);
     (measured + measured / 8).cast_signed()
 }
