@@ -172,13 +172,13 @@ mod tests {
     #[test]
     fn enough_hits_are_judged_and_fewer_are_not() {
         let judged = |hits: usize, alpha: f64| {
-            let worth = worth(&vec![(0.9, 1.0); hits], 1, 0);
+            let worth = worth(&vec![(0.75, 1.0); hits], 1, 0);
             Checked { skipped_steps: None, hits, worth }.verdict(alpha)
         };
-        assert_eq!(judged(LEAST_HITS, 0.9), Some(Verdict::Holds));
-        assert_eq!(judged(LEAST_HITS, 0.95), Some(Verdict::Fails));
-        assert_eq!(judged(LEAST_HITS - 1, 0.9), Some(Verdict::TooFew));
-        assert_eq!(judged(0, 0.9), None);
+        assert_eq!(judged(LEAST_HITS, 0.75), Some(Verdict::Holds));
+        assert_eq!(judged(LEAST_HITS, 0.8), Some(Verdict::Fails));
+        assert_eq!(judged(LEAST_HITS - 1, 0.75), Some(Verdict::TooFew));
+        assert_eq!(judged(0, 0.75), None);
         let mixed: Vec<(f64, f64)> = (0..100).map(|at| (f64::from(at % 10 != 0), 1.0)).collect();
         let worth = worth(&mixed, 1, 0);
         assert_eq!(Checked { skipped_steps: None, hits: 100, worth }.verdict(0.9), Some(Verdict::Open));

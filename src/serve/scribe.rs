@@ -99,11 +99,13 @@ mod tests {
         let (go, wait) = channel::<()>();
         let hangs = move |row: usize| if row == 0 { wait.recv().map_err(io::Error::other) } else { Ok(()) };
         let mut scribe = Scribe::start("a disk that hangs".to_owned(), hangs).expect("a thread");
-        for row in 0..MOST_WAITING + 2 {
-            assert!(!scribe.has_ended(), "{row}");
-            scribe.write(row);
-        }
-        assert!(scribe.has_ended(), "no more fit");
+        // The thread may have taken the first one already, or not yet.
+        let fitted = (0..MOST_WAITING + 2).take_while(|row| {
+            scribe.write(*row);
+            !scribe.has_ended()
+        });
+        let fitted = fitted.count();
+        assert!((MOST_WAITING..MOST_WAITING + 2).contains(&fitted), "{fitted}");
         assert!(!scribe.close(Duration::from_millis(20)), "it hangs");
         drop(go);
 
