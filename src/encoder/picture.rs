@@ -46,8 +46,8 @@ impl Default for ImageModel {
     fn default() -> Self {
         Self {
             own_similarity: 0.2855,
-            own_similarity_deviation: 0.0078,
-            common_share: 0.2036,
+            own_similarity_deviation: 0.002,
+            common_share: 0.204,
             noise: 0.0401,
             noise_dimension: 256,
         }

@@ -62,6 +62,13 @@ async def capacity(client, draws, seconds=10):
     return sum(await asyncio.gather(*(one(until) for _ in range(8)))) / seconds
 
 
+async def state(client, job_id):
+    """The job as the server has it."""
+    answer = await client.get(f"/v1/jobs/{job_id}")
+    assert answer.status_code == 200, f"{job_id}: {answer.status_code}: {answer.text}"
+    return answer.json()
+
+
 def hit_rate(metrics):
     counts = {"hit": 0.0, "miss": 0.0}
     for line in metrics.splitlines():
@@ -103,14 +110,14 @@ async def soak(server, address, seconds, load):
                 queued = max(queued, status["queued"])
                 memory.append(resident_mb(server.pid))
                 # Jobs are asked for while they are kept.
-                while acknowledged and (job := (await client.get(f"/v1/jobs/{acknowledged[0]}")).json())["status"] not in ("queued", "running"):
+                while acknowledged and (job := await state(client, acknowledged[0]))["status"] not in ("queued", "running"):
                     assert job["status"] == "completed", job
                     acknowledged.pop(0)
                     ended += 1
             await asyncio.sleep(min(max(due - time.monotonic(), 0), 0.05))
         await asyncio.gather(*tasks)
         for job_id in acknowledged:
-            while (job := (await client.get(f"/v1/jobs/{job_id}")).json())["status"] in ("queued", "running"):
+            while (job := await state(client, job_id))["status"] in ("queued", "running"):
                 await asyncio.sleep(0.05)
             assert job["status"] == "completed", job
             ended += 1
