@@ -127,7 +127,7 @@ fn modm_comes_near_the_fluid_optimum() {
         "trace.synthetic.requests=6000",
         "trace.warm_requests=3000",
         "cache.capacity=3000",
-        "trace.synthetic.prompts.topics=1200",
+        "trace.synthetic.prompts.topics=1000",
     ];
     for (variant, small_s) in [("modm-sdxl", 16.5), ("modm-sana", 6.5)] {
         let summary = run(variant, &small);
