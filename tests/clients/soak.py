@@ -109,11 +109,13 @@ async def soak(server, address, seconds, load):
                 status = (await client.get("/v1/status")).json()
                 queued = max(queued, status["queued"])
                 memory.append(resident_mb(server.pid))
-                # Jobs are asked for while they are kept.
-                while acknowledged and (job := await state(client, acknowledged[0]))["status"] not in ("queued", "running"):
-                    assert job["status"] == "completed", job
-                    acknowledged.pop(0)
-                    ended += 1
+                # Jobs are asked for while they are kept; one may wait for longer than those after it are kept.
+                for job_id in list(acknowledged):
+                    job = await state(client, job_id)
+                    if job["status"] not in ("queued", "running"):
+                        assert job["status"] == "completed", job
+                        acknowledged.remove(job_id)
+                        ended += 1
             await asyncio.sleep(min(max(due - time.monotonic(), 0), 0.05))
         await asyncio.gather(*tasks)
         for job_id in acknowledged:
