@@ -72,6 +72,7 @@ gpus = [{ type = "mi210", count = 2 }]
 capacity = 100
 [serve]
 rate_per_min = 1000000
+burst = 1000000
 max_queue = 1000000
 "#;
 
