@@ -11,14 +11,14 @@ import asyncio
 import http.client
 import json
 import random
-import re
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+
+import served
 
 CONNECTIONS = 150
 TURNS = 3
@@ -77,26 +77,24 @@ def measure(program, requests, flags):
         (quiet_key, first), (noisy_key, second) = key("quiet"), key("noisy")
         with open(f"{folder}/keys.toml", "w") as keys:
             keys.write(first + second)
-        words = [program, "serve", "scenarios/live-shapes.toml", "--data", f"{folder}/data", "--listen", "127.0.0.1:0",
-                 "--keys", f"{folder}/keys.toml", *flags]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
-            try:
-                listening = (re.match(r"listening on http://(.+):(\d+)", line) for line in server.stderr)
-                host, port = next(found for found in listening if found).groups()
-                threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
-                quiet(host, port, quiet_key, requests)  # what it asks for is cached from here on
-                alone, beside = [], []
-                for _ in range(TURNS):
-                    alone += quiet(host, port, quiet_key, requests)
-                    made = subprocess.Popen([sys.executable, __file__, "--noise", host, port, noisy_key])
-                    time.sleep(8)
-                    beside += quiet(host, port, quiet_key, requests)
-                    made.send_signal(signal.SIGKILL)
-                    made.wait()
-                    tell(alone, beside)
-                    time.sleep(3)
-            finally:
-                server.kill()
+        flags = ["--keys", f"{folder}/keys.toml", *flags]
+        server, address = served.start(program, "scenarios/live-shapes.toml", f"{folder}/data", flags)
+        host, port = address.removeprefix("http://").split(":")
+        try:
+            quiet(host, port, quiet_key, requests)  # what it asks for is cached from here on
+            alone, beside = [], []
+            for _ in range(TURNS):
+                alone += quiet(host, port, quiet_key, requests)
+                made = subprocess.Popen([sys.executable, __file__, "--noise", host, port, noisy_key])
+                time.sleep(8)
+                beside += quiet(host, port, quiet_key, requests)
+                made.send_signal(signal.SIGKILL)
+                made.wait()
+                tell(alone, beside)
+                time.sleep(3)
+        finally:
+            server.kill()
+            server.wait()
 
 
 if sys.argv[1] == "--noise":

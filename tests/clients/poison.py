@@ -9,16 +9,16 @@ requests and their ratio, and what was answered. Run it from the repository root
 import collections
 import http.client
 import json
-import os
 import pathlib
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+import served
 
 CONNECTIONS = 4
 GOOD = "a small red circle at the top left on white"
@@ -81,14 +81,8 @@ def main():
         scenario = models(place / "models")
         flags = ["--rate-per-min", "1000000", "--set", "cache.capacity=1", "--set", "models.steps=26",
                  "--set", "system.bounds=[[0.999, 10]]"]
-        command = [modm, "serve", str(scenario), "--data", str(place / "data"), "--listen", "127.0.0.1:0", *flags]
-        with open(place / "log", "w") as log:
-            server = subprocess.Popen(command, stderr=log, env={**os.environ, "RUST_LOG": "error"})
+        server, address = served.start(modm, scenario, place / "data", flags)
         try:
-            while not (line := [line for line in (place / "log").read_text().splitlines() if line.startswith("listening on ")]):
-                assert server.poll() is None, (place / "log").read_text()
-                time.sleep(0.1)
-            address = line[0].split()[-1]
             turn(address, 20, 0)
             times, kinds = {"alone": [], "beside": []}, collections.Counter()
             for _ in range(2):

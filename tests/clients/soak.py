@@ -9,16 +9,16 @@ scripts/nightly runs it for half an hour.
 """
 
 import asyncio
-import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
 import httpx
+
+import served
 
 QUEUE = 50
 # Steps so few that many requests come and go; a cache so small that it is always full, and hits so choosy that some miss.
@@ -34,15 +34,6 @@ SLACK_MB = 60
 def prompt(draws):
     size, colour, shape, place = map(draws.choice, (SIZES, COLOURS, SHAPES, PLACES))
     return f"a {size} {colour} {shape} at {place} on a white background"
-
-
-def start(modm, data):
-    command = [modm, "serve", "scenarios/live-shapes.toml", "--data", data, "--listen", "127.0.0.1:0", *FLAGS]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "RUST_LOG": "warn"})
-    for line in server.stderr:
-        if line.startswith("listening on "):
-            return server, line.split()[-1]
-    raise SystemExit("error: the server ended before it listened")
 
 
 def resident_mb(pid):
@@ -137,7 +128,7 @@ def main():
     with tempfile.TemporaryDirectory() as passing:
         data = sys.argv[3] if len(sys.argv) > 3 else passing
         load = float(sys.argv[4]) if len(sys.argv) > 4 else 1.2
-        server, address = start(modm, data)
+        server, address = served.start(modm, "scenarios/live-shapes.toml", data, FLAGS)
         try:
             asyncio.run(soak(server, address, seconds, load))
             server.send_signal(signal.SIGTERM)
