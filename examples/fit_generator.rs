@@ -14,7 +14,7 @@ use std::{fs, thread};
 
 use anyhow::Context;
 use clap::Parser;
-use modm::embedding::EmbeddingMatrix;
+use modm::embedding::{EmbeddingMatrix, rough_product};
 use modm::encoder::{EncoderSettings, ImageModel, Pictures, TextEncoder};
 use modm::trace::synthetic::Synthetic;
 
@@ -155,26 +155,13 @@ fn search_block(
         let image = &images[row(at)];
         for (offset, (best, window)) in nearest.iter_mut().zip(&windows).enumerate() {
             if window.contains(&at) {
-                let similarity = dot(&queries[row(first + offset)], image);
+                let similarity = rough_product(&queries[row(first + offset)], image);
                 if similarity > best.similarity {
                     *best = Nearest { similarity, age: first + offset - at };
                 }
             }
         }
     }
-}
-
-/// In sixteen sums, which the compiler keeps in vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 16];
-    let (a, a_rest) = a.as_chunks::<16>();
-    let (b, b_rest) = b.as_chunks::<16>();
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
-            *sum += x * y;
-        }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
 }
 
 fn report(nearest: &[Nearest], rate_per_min: f64) {

@@ -86,6 +86,24 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
     if sum > 0.0 { sum } else { 0.0 }
 }
 
+/// Dot product in single precision, over sixteen independent sums, which the compiler turns into SIMD: for scans whose close
+/// calls are decided by [`similarity`]. The order of additions is fixed, so that it is the same on every machine.
+#[must_use]
+#[inline]
+pub fn rough_product(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
 /// Rows of one dimension, normalised when taken. Shared between runs; never copied whole.
 #[derive(Clone, Debug)]
 pub struct EmbeddingMatrix {

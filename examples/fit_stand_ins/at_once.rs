@@ -1,8 +1,8 @@
-//! What stand-in embeddings give on a list of prompts where each image is cached at once: hit rates, gains over the large
+//! Figures of stand-in embeddings on a list of prompts where each image is cached at once: hit rates, gains over the large
 //! model alone on 16 x MI210, similarities. Beside it the published figures (arXiv 2503.11972) they are fitted to.
 //! A model for fits and for tests of the embeddings; figures in tables come from simulations.
 
-use modm::embedding::EmbeddingMatrix;
+use modm::embedding::{EmbeddingMatrix, rough_product};
 use modm::encoder::{EncoderSettings, ImageModel, Pictures, TextEncoder};
 
 /// Similarity bounds and steps skipped of 50: `MoDM`'s, at or above, and Nirvana's, strictly above.
@@ -33,7 +33,7 @@ const fn target(name: &'static str, published: f64, tolerance: f64, accepted: (f
     Target { name, published, tolerance, accepted }
 }
 
-/// In the order of [`Outcome::figures`]. The hit rate is derived from the throughputs; that it rises with the size of
+/// Targets in the order of [`Outcome::figures`]. The hit rate is derived from the throughputs; that it rises with the size of
 /// the cache is published, by how much is not, so that it has no part in a fit.
 pub(crate) const TARGETS: [Target; 9] = [
     target("hit rate", 0.70, 0.02, (0.65, 0.75)),
@@ -74,21 +74,9 @@ fn products(queries: &EmbeddingMatrix, stored: &EmbeddingMatrix) -> Vec<f32> {
     let mut found = Vec::with_capacity(Pairs::start(queries.rows()));
     for row in 0..queries.rows() {
         let query = queries.embedding(row);
-        found.extend(stored.chunks_exact(width).take(row).map(|other| product(query.as_slice(), other)));
+        found.extend(stored.chunks_exact(width).take(row).map(|other| rough_product(query.as_slice(), other)));
     }
     found
-}
-
-/// In sixteen sums, which the compiler keeps in vector registers.
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 16];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
-            *sum += x * y;
-        }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
 }
 
 /// Similarities of one noise seed from which those of any settings follow.
@@ -101,7 +89,7 @@ pub(crate) struct Parts {
     own: Vec<f32>,
 }
 
-/// What a fit sets.
+/// Values that a fit sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Values {
     pub(crate) background: f64,
@@ -124,7 +112,7 @@ impl Parts {
         let own = ImageModel { own_similarity: 0.5, own_similarity_deviation: 0.1, noise: 0.0, ..none };
         let own = own.pictures(&texts, seed);
         let deviation = |row: usize| {
-            let same = product(own.prompts.embedding(row).as_slice(), own.images.embedding(row).as_slice());
+            let same = rough_product(own.prompts.embedding(row).as_slice(), own.images.embedding(row).as_slice());
             (same - 0.5) / 0.1
         };
         Self { cosine: products(&texts, &texts), noise, own: (0..prompts.len()).map(deviation).collect() }

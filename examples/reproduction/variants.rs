@@ -1,4 +1,4 @@
-//! What is beside the paper's main set-up: the stand-ins' own targets, real prompts, the published scripts' settings, FLUX,
+//! Sections beside the paper's main set-up: the stand-ins' own targets, real prompts, the published scripts' settings, FLUX,
 //! and caches of other sizes.
 
 use std::fs;

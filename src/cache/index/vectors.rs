@@ -4,7 +4,7 @@
 
 use super::codes::{self, QueryCodes, Scale};
 use super::pages::Pages;
-use crate::embedding::similarity;
+use crate::embedding::{rough_product, similarity};
 
 /// Codes of up to so many bytes stay in the cache of most processors from one search to the next.
 const CACHED: usize = 1 << 24;
@@ -156,7 +156,7 @@ impl Vectors {
                 break;
             }
             let vector = self.vector(row);
-            if f64::from(scan_score(wanted, vector)) + *margin < *least {
+            if f64::from(rough_product(wanted, vector)) + *margin < *least {
                 continue;
             }
             let (similarity, age) = (similarity(wanted, vector), age(row));
@@ -180,19 +180,4 @@ pub(super) fn margin(dimension: usize) -> f64 {
     };
     // The last term covers underflow.
     (gamma(f64::from(f32::EPSILON) / 2.0) + gamma(f64::EPSILON / 2.0)) * (1.0 + 4e-6) + 1e-30
-}
-
-/// Dot product in f32 over independent lanes, which the compiler turns into SIMD.
-fn scan_score(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut lanes = [0.0_f32; LANES];
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f32>() + rest
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::embedding::{Embedding, EmbeddingMatrix, similarity};
+use crate::embedding::{Embedding, EmbeddingMatrix, rough_product, similarity};
 
 mod bounds;
 mod hidden;
@@ -134,12 +134,12 @@ impl Rows {
     }
 }
 
-/// What a system compares, and when it is a hit.
+/// Embeddings that a system compares, and when it is a hit.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    /// What each request looks up.
+    /// Embedding that each request looks up.
     pub queries: Rows,
-    /// What the image of each request is found by.
+    /// Embedding that the image of each request is found by.
     pub keys: Rows,
     /// Lowest bound in force.
     pub lowest_bound: f64,
@@ -165,7 +165,7 @@ impl Compared {
         if query.values.len() != key.values.len() {
             return false;
         }
-        let cosine = dot(&query.values, &key.values) / (query.norm * key.norm);
+        let cosine = f64::from(rough_product(&query.values, &key.values)) / (query.norm * key.norm);
         let near = (cosine - self.lowest_bound).abs() < SINGLE_PRECISION;
         let exact = || {
             let (query, key) = (self.queries.unit(query_row)?, self.keys.unit(key_row)?);
@@ -174,21 +174,6 @@ impl Compared {
         let cosine = if near { exact().unwrap_or(cosine) } else { cosine.max(0.0) };
         if self.strict { cosine > self.lowest_bound } else { cosine >= self.lowest_bound }
     }
-}
-
-/// Dot product in single precision. The order of additions is fixed, so that it is the same on every machine, and
-/// independent sums let the compiler use SIMD: a sample of pairs is to cost little beside a run.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let (a_lanes, a_rest) = a.as_chunks::<16>();
-    let (b_lanes, b_rest) = b.as_chunks::<16>();
-    let mut sums = [0.0_f32; 16];
-    for (a, b) in a_lanes.iter().zip(b_lanes) {
-        for (sum, (x, y)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += x * y;
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + f64::from(rest)
 }
 
 /// Share in per cent, with two significant digits: "31 %", "0.024 %".
