@@ -9,6 +9,12 @@ use crate::input::InputError;
 use crate::report::figures::{Look, Width};
 use crate::scenario::{Override, Source};
 
+/// Parses a share above 0: a share of 0 is always held.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 1.0);
+    number.ok_or_else(|| "expected a share above 0, at most 1".to_owned())
+}
+
 /// How a command's runs look up similar images.
 #[derive(Debug, Args)]
 pub(super) struct SearchArguments {
@@ -26,7 +32,7 @@ enum PrintWidth {
     Page,
 }
 
-/// How a report's figures look in their files.
+/// Look of a report's figures in their files.
 #[derive(Debug, Args)]
 pub(super) struct FigureArguments {
     /// Width of the figures' files in a paper; 760 pixels for a screen if absent. Figures within report.html stay as they are

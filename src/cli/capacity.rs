@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments};
+use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments, share};
 use super::compare::{self, Planned};
 use super::parallel::{count, spread, threads};
 use super::run::{Prepared, counted, write_run_json};
@@ -82,13 +82,7 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number above 0, at most 1000000".to_owned())
 }
 
-/// Parses a share above 0: every rate holds a share of 0.
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 1.0);
-    number.ok_or_else(|| "expected a share above 0, at most 1".to_owned())
-}
-
-/// What holding a rate means.
+/// Target that a rate is held against, and how far the search goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
     pub(super) target: Target,
@@ -97,7 +91,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// What a scenario asks for by itself.
+    /// Question that a scenario asks by itself.
     pub(super) fn of_scenario(scenario: &Scenario) -> Self {
         let multiple = scenario.slo.multiples.first().copied().unwrap_or(USUAL_MULTIPLE);
         Self { target: Target::SloMultiple(multiple), attainment: ATTAINMENT, up_to: UP_TO }

@@ -232,7 +232,7 @@ pub(super) fn notes(planned: &[Planned], seeds: usize, base: &Scenario) -> Vec<S
     notes
 }
 
-/// Where the numbers of runs come from.
+/// Provenance of the numbers of runs.
 pub(super) fn provenance(planned: &[Planned], source: &Source, sets: &[Override]) -> Provenance {
     let runs = planned.iter().map(|run| (run.variant.clone(), &run.prepared.scenario));
     let files = planned.iter().flat_map(|run| run.prepared.files());

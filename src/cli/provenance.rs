@@ -1,4 +1,4 @@
-//! What a command's runs come from, for its report.
+//! Provenance of a command's runs, for its report.
 
 use crate::report::provenance::{Provenance, policies};
 use crate::scenario::{Fingerprint, Override, Scenario, Source, built_in_profile};

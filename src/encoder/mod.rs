@@ -12,7 +12,7 @@ pub mod picture;
 pub use hashed::{EncoderSettings, TextEncoder};
 pub use picture::{ImageModel, Pictures};
 
-/// Where the values of a stand-in's settings come from, for its label.
+/// Origin of the values of a stand-in's settings, for its label.
 fn origin(defaults: bool, section: &str) -> String {
     if defaults {
         "fitted to published figures of CLIP on DiffusionDB".to_owned()

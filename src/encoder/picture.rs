@@ -63,7 +63,7 @@ pub struct Pictures {
     pub images: EmbeddingMatrix,
 }
 
-/// How long the parts of a prompt are; an image's parts are divided by them, so that the product stays.
+/// Lengths of the parts of a prompt; an image's parts are divided by them, so that the product stays.
 #[derive(Clone, Copy, Debug)]
 struct Lengths {
     /// The part that all prompts share.

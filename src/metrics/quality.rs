@@ -150,7 +150,7 @@ impl QualitySettings {
     }
 }
 
-/// What made a completed request's image; a returned one counts as the large model's with all steps skipped.
+/// Maker of a completed request's image: model and steps skipped; a returned one counts as the large model's with all steps skipped.
 pub(super) fn made(row: &RequestRow) -> (ModelId, u32) {
     let model = row.run.map_or(ModelId::LARGE, |(_, model, _)| model);
     (model, row.decision.map_or(0, |decision| decision.skipped_steps))

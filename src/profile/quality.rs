@@ -1,4 +1,4 @@
-//! What a profile says of the quality of images: measured rows by what made them, and each model's own score.
+//! Quality of images in a profile: measured rows by what made them, and each model's own score.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub struct Quality {
     pub model: String,
     /// Steps skipped from a source image.
     pub skipped_steps: u32,
-    /// What was measured, e.g. `clip`.
+    /// Measure, e.g. `clip`.
     pub measure: String,
     /// Its value.
     pub value: f64,

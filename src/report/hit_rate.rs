@@ -1,11 +1,7 @@
 //! Shifted bounds and the hit rates that they bring, in words.
 
+use super::calibration::percent;
 use crate::experiments::hit_rate::Shift;
-
-/// Returns a hit rate in per cent.
-pub(crate) fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
 
 /// Returns a shift in words: "60.3 % (bounds + 0.0043)", and what was wanted where that was not reached.
 pub(crate) fn words(shift: &Shift) -> String {

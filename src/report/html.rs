@@ -4,21 +4,37 @@
 
 use std::fmt::{self, Write};
 
-use super::figures::{DrawError, Figure};
+use super::figures::{DrawError, Figure, Look};
 use super::provenance::Provenance;
 use super::table::{Column, Grid};
 use super::verdict::Verdict;
-use super::{Comparison, measures};
+use super::{Comparison, ReportFile, measures};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The page of a comparison.
-pub(super) fn page(comparison: &Comparison, verdict: &Verdict, figures: &[Figure]) -> Result<String, DrawError> {
-    let elements = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-    let mut page = Page::new(&comparison.name);
-    write(&mut page, comparison, verdict, &elements).expect("a string takes what is written to it");
-    Ok(page.finish())
+/// Returns a report's files: its tables, `report.html`, which `write` fills in, `report.md`, and the figures, whose files have
+/// that look.
+///
+/// # Errors
+/// See [`DrawError`].
+pub(super) fn files(
+    name: &str,
+    tables: Vec<ReportFile>,
+    markdown: String,
+    figures: &[Figure],
+    look: Look,
+    write: impl FnOnce(&mut Page, &[Drawn]) -> fmt::Result,
+) -> Result<Vec<ReportFile>, DrawError> {
+    let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
+    let mut page = Page::new(name);
+    write(&mut page, &drawn).expect("a string takes what is written to it");
+    let mut files = tables;
+    files.extend([ReportFile::new("report.html", page.finish()), ReportFile::new("report.md", markdown)]);
+    for figure in figures {
+        files.extend(figure.files(look)?);
+    }
+    Ok(files)
 }
 
 /// A page while it is written. It knows its sections, so that they can be listed above them.
@@ -98,14 +114,15 @@ pub(super) struct Drawn {
 impl Drawn {
     /// # Errors
     /// See [`DrawError`].
-    pub(super) fn of(figure: &Figure) -> Result<Self, DrawError> {
+    fn of(figure: &Figure) -> Result<Self, DrawError> {
         // Within a script element only this could end it.
         let points = figure.points().to_string().replace('<', "\\u003c");
         Ok(Self { name: figure.name.clone(), element: figure.element()?, points })
     }
 }
 
-fn write(page: &mut Page, comparison: &Comparison, verdict: &Verdict, figures: &[Drawn]) -> fmt::Result {
+/// The page of a comparison.
+pub(super) fn write(page: &mut Page, comparison: &Comparison, verdict: &Verdict, figures: &[Drawn]) -> fmt::Result {
     page.begin(&format!("Comparison: {}", comparison.name), &[&verdict.sentence], &verdict.caveats)?;
     write_table(page, &Grid::new(comparison))?;
     write_figures(page, figures)?;
@@ -113,7 +130,7 @@ fn write(page: &mut Page, comparison: &Comparison, verdict: &Verdict, figures: &
     write_definitions(page, "What the measures mean", measures::DEFINITIONS)
 }
 
-/// What a report's numbers rest on.
+/// Grounds that a report's numbers rest on.
 #[derive(Clone, Copy)]
 pub(super) struct Grounds<'a> {
     pub(super) provenance: &'a Provenance,
@@ -318,12 +335,13 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::figures::figures;
-    use crate::report::{sample, verdict};
+    use crate::report::sample;
     use crate::time::Duration;
 
     fn of(comparison: &Comparison) -> String {
-        page(comparison, &verdict(comparison), &figures(comparison)).expect("a page")
+        let files = crate::report::files(comparison, Look::default()).expect("figures are drawn");
+        let page = files.into_iter().find(|file| file.path == "report.html").expect("a page");
+        String::from_utf8(page.bytes).expect("text")
     }
 
     #[test]

@@ -183,25 +183,26 @@ pub struct ReportFile {
     pub bytes: Vec<u8>,
 }
 
+impl ReportFile {
+    /// A file of text.
+    fn new(path: &str, text: String) -> Self {
+        Self { path: path.to_owned(), bytes: text.into_bytes() }
+    }
+}
+
 /// All files of a comparison's report: `comparison.csv`, `report.html`, `report.md` and, for each figure,
 /// `figures/NAME.svg`, `.png`, `.pdf` and `.csv`; the figures' files have that look.
 ///
 /// # Errors
 /// See [`DrawError`].
 pub fn files(comparison: &Comparison, look: Look) -> Result<Vec<ReportFile>, DrawError> {
-    let file = |path: &str, bytes: Vec<u8>| ReportFile { path: path.to_owned(), bytes };
     let verdict = verdict(comparison);
-    let figures = figures::figures(comparison);
-    let mut files = vec![
-        file("comparison.csv", comparison_csv(comparison).into_bytes()),
-        file("report.html", html::page(comparison, &verdict, &figures)?.into_bytes()),
-        file("report.md", table::page(comparison, &verdict).into_bytes()),
-    ];
-    files.extend(comparison.capacities.as_ref().map(capacity::csv_file));
-    for figure in &figures {
-        files.extend(figure.files(look)?);
-    }
-    Ok(files)
+    let mut tables = vec![ReportFile::new("comparison.csv", comparison_csv(comparison))];
+    tables.extend(comparison.capacities.as_ref().map(capacity::csv_file));
+    let markdown = table::page(comparison, &verdict);
+    html::files(&comparison.name, tables, markdown, &figures::figures(comparison), look, |page, drawn| {
+        html::write(page, comparison, &verdict, drawn)
+    })
 }
 
 /// Throughput while requests arrive: what comes after the last arrival says little of a queue that grew.

@@ -1,9 +1,11 @@
-//! What the numbers of a report come from: policies, settings of the command line, inputs and their hashes, service times.
+//! Provenance of the numbers of a report: policies, settings of the command line, inputs and their hashes, service times.
 //! Every report says it in the same words, in `report.html` as a section, in `report.md` as a list.
 
 use serde::{Deserialize, Serialize};
 
-/// What numbers come from, beside the scenario itself.
+use crate::input::toml::look_up;
+
+/// Origin of numbers, beside the scenario itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Provenance {
@@ -46,11 +48,6 @@ pub fn policies(settings: &toml::Table) -> String {
         (!values.is_empty()).then(|| format!("{name} {}", values.join(", ")))
     });
     words.collect::<Vec<_>>().join("; ")
-}
-
-fn look_up<'a>(settings: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
-    let (section, key) = key.split_once('.')?;
-    settings.get(section)?.get(key)
 }
 
 /// A value as people write it: text without quotes, lists without brackets, a tagged table by its tag and what it sets.

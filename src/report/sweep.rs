@@ -62,23 +62,9 @@ impl Sweep {
     ///
     /// # Errors
     /// See [`DrawError`].
-    ///
-    /// # Panics
-    /// Never: a string takes what is written to it.
     pub fn files(&self, look: Look) -> Result<Vec<ReportFile>, DrawError> {
         let figures = swept(&self.origin(), &self.keys, &self.rows);
-        let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-        let mut page = Page::new(&self.name);
-        self.write(&mut page, &drawn).expect("a string takes what is written to it");
-        let file = |path: String, bytes: Vec<u8>| ReportFile { path, bytes };
-        let mut files = vec![
-            file("report.html".to_owned(), page.finish().into_bytes()),
-            file("report.md".to_owned(), self.markdown().into_bytes()),
-        ];
-        for figure in &figures {
-            files.extend(figure.files(look)?);
-        }
-        Ok(files)
+        html::files(&self.name, Vec::new(), self.markdown(), &figures, look, |page, drawn| self.write(page, drawn))
     }
 
     fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {

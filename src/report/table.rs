@@ -247,7 +247,7 @@ fn drawn_by(comparison: &Comparison, variants: &[&str]) -> Option<Column> {
     any.then(|| Column { title, cells: drawn.into_iter().map(cell).collect(), of_waiting: false, ratios: None })
 }
 
-/// What a tilde says.
+/// Meaning of a tilde.
 const UNRELIABLE_FOOTNOTE: &str = "~ Do not rely on this interval: fewer than 5 seeds, or percentiles that differ too much \
                                    from seed to seed, as heavy tails do.\n";
 

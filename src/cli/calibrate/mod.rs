@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::arguments::ScenarioArguments;
+use super::arguments::{ScenarioArguments, share};
 use super::live::{Equipment, LibraryArguments};
 use crate::calibration::samples::{self, Sample};
 use crate::calibration::{check, fit};
@@ -52,10 +52,6 @@ pub(super) struct Calibrate {
     /// What --scores measures; without it `score`
     #[arg(long, value_name = "NAME", requires = "scores", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     measure: Option<String>,
-}
-
-fn share(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0).ok_or("expected a share above 0, at most 1")
 }
 
 /// What the quality of pictures is called where the encoder judges.

@@ -12,7 +12,7 @@ use crate::experiments::hit_rate::{POINTS, shift};
 use crate::metrics::warnings::{self, Warning};
 use crate::scenario::Source;
 
-/// What runs at the capacities say.
+/// Answers of runs at the capacities.
 pub(super) struct Examined {
     pub(super) at_other_hit_rates: Vec<AtHitRate>,
     /// Sentences on what a reader must be warned of.

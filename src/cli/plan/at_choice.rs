@@ -9,7 +9,7 @@ use crate::metrics::warnings::Warning;
 use crate::report::PlanAtHitRate;
 use crate::scenario::Scenario;
 
-/// What runs of the chosen cluster say.
+/// Answers of runs of the chosen cluster.
 pub(super) struct Examined {
     pub(super) at_other_hit_rates: Vec<PlanAtHitRate>,
     /// Sentences on what a reader must be warned of.

@@ -77,7 +77,7 @@ impl<'a> Trials<'a> {
         self.simulated
     }
 
-    /// Where the plan's numbers come from.
+    /// Provenance of the plan's numbers.
     pub(super) fn provenance(&self) -> Provenance {
         let runs = [("every cluster".to_owned(), &self.base)];
         let files = self.traces[0].files.iter().chain(&self.files);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::output::{prepare, refuse_earlier, write_atomic};
+use crate::report::calibration::percent;
 use crate::trace::inspect::{Description, Locality, Quantiles, Scope, describe};
 use crate::trace::{TraceFiles, read};
 
@@ -116,10 +117,6 @@ fn locality_lines(locality: &Locality, scope: Scope) -> Vec<String> {
         lines.push(format!("  {ages:>11} requests {:<40} {count}", bar(count, most, 40)));
     }
     lines
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
 }
 
 fn quantiles(of: &Quantiles) -> String {

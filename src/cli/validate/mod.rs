@@ -123,11 +123,7 @@ fn notes(command: &Validate, profile: &str, lived: &[Lived]) -> Vec<String> {
 
 fn tell(command: &Validate, base: &Scenario, validation: &Validation, wall_s: f64) -> anyhow::Result<()> {
     let common = &command.common;
-    for (name, bytes) in validation::files(validation).context("the report's figures")? {
-        let path = common.out.join(name);
-        path.parent().map_or(Ok(()), super::make_folder)?;
-        crate::output::write_atomic(&path, |to| std::io::Write::write_all(to, &bytes))?;
-    }
+    super::write_files(&validation::files(validation).context("the report's figures")?, &common.out)?;
     write_run_json(&common.out, base, &[], &[], wall_s, &[])?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&validation::json(validation))?);

@@ -23,7 +23,7 @@ const NEXT_TO_NOTHING: f64 = 0.005;
 /// Images and requests that are enough for some to hit, where prompts have anything in common.
 const ENOUGH: u64 = 100;
 
-/// What a run looked up and found.
+/// Counts of a run: what it looked up and found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Looked {
     /// Share of the requests that hit.

@@ -36,9 +36,9 @@ pub enum Kept {
 /// Delays between an arrival and its look-up, and between an image's completion and its being found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
-    /// From arrival to look-up.
+    /// Time from arrival to look-up.
     pub retrieval: Duration,
-    /// From completion until the image can be found.
+    /// Time from completion until the image can be found.
     pub image_encoding: Duration,
     /// Requests that arrive earlier are left out.
     pub warmup: Time,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::calibration::percent;
 use super::hit_rate;
 use super::quality::{self, images_by_model};
 use super::statistics::{Estimate, estimate};
@@ -16,7 +17,7 @@ pub(super) mod sentence;
 pub use page::CapacityReport;
 pub(super) use page::csv_file;
 
-/// What others published, by variant.
+/// Published figures by variant.
 type PublishedBy = BTreeMap<String, Published>;
 
 /// Target in words: "99 % within 2x of a full generation".
@@ -98,7 +99,7 @@ pub(super) fn other_hit_rates(capacities: &Capacities) -> Vec<String> {
             format!("at {} {more}{rate} per minute{ratio}", hit_rate::words(&row.shift))
         };
         let all: Vec<String> = rows.iter().map(one).collect();
-        Some(format!("{variant}, hit rate {}: {}.", hit_rate::percent(usual), all.join("; ")))
+        Some(format!("{variant}, hit rate {}: {}.", percent(usual), all.join("; ")))
     };
     capacities.variants().into_iter().filter_map(sentence).collect()
 }

@@ -78,23 +78,13 @@ impl CapacityReport {
     ///
     /// # Errors
     /// See [`DrawError`].
-    ///
-    /// # Panics
-    /// Never: a string takes what is written to it.
     pub fn files(&self, look: Look) -> Result<Vec<ReportFile>, DrawError> {
         let origin = origin(&self.name, self.seeds, &self.stand_ins);
         let figures = [figures::attainment(&self.capacities, &origin), figures::quality(&self.capacities, &origin)];
         let figures: Vec<Figure> = figures.into_iter().flatten().collect();
-        let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-        let mut page = Page::new(&self.name);
-        self.write(&mut page, &drawn).expect("a string takes what is written to it");
-        let file = |path: &str, text: String| ReportFile { path: path.to_owned(), bytes: text.into_bytes() };
-        let mut files =
-            vec![csv_file(&self.capacities), file("report.html", page.finish()), file("report.md", self.markdown())];
-        for figure in &figures {
-            files.extend(figure.files(look)?);
-        }
-        Ok(files)
+        html::files(&self.name, vec![csv_file(&self.capacities)], self.markdown(), &figures, look, |page, drawn| {
+            self.write(page, drawn)
+        })
     }
 
     fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {
@@ -130,5 +120,5 @@ impl CapacityReport {
 
 /// `capacity.csv`.
 pub(in crate::report) fn csv_file(capacities: &Capacities) -> ReportFile {
-    ReportFile { path: "capacity.csv".to_owned(), bytes: capacity_csv(capacities).into_bytes() }
+    ReportFile::new("capacity.csv", capacity_csv(capacities))
 }

@@ -34,7 +34,7 @@ pub(super) fn colour(variant: usize) -> RGBColor {
     COLOURS[variant % COLOURS.len()]
 }
 
-/// How a legend shows its series.
+/// Keys by which a legend shows its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Legend {
     /// Lines with their dashes and, if so, their symbols.

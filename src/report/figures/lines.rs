@@ -38,7 +38,7 @@ pub(in crate::report) struct Lines {
     pub(in crate::report) if_empty: &'static str,
     /// Whether curves stand on top of each other, as areas.
     pub(in crate::report) stacked: bool,
-    /// What dots are.
+    /// Meaning of the dots.
     pub(in crate::report) dots: Dots,
 }
 

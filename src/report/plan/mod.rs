@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::calibration::percent;
 use super::hit_rate;
 use super::quality;
 use super::statistics::{Estimate, estimate};
@@ -114,7 +115,7 @@ fn other_hit_rates(groups: &[String], rows: &[PlanAtHitRate]) -> Option<String> 
         format!("at {} {choice}", hit_rate::words(&row.shift))
     };
     let all: Vec<String> = rows.iter().map(one).collect();
-    Some(format!("hit rate {}: {}", hit_rate::percent(usual), all.join("; ")))
+    Some(format!("hit rate {}: {}", percent(usual), all.join("; ")))
 }
 
 /// GPUs of each group in words.

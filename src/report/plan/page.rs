@@ -79,25 +79,11 @@ impl PlanReport {
     ///
     /// # Errors
     /// See [`DrawError`].
-    ///
-    /// # Panics
-    /// Never: a string takes what is written to it.
     pub fn files(&self, look: Look) -> Result<Vec<ReportFile>, DrawError> {
         let origin = origin(&self.name, self.seeds, &self.stand_ins);
         let figures = figures::figures(&self.groups, &self.rows, self.attainment, &origin);
-        let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-        let mut page = Page::new(&self.name);
-        self.write(&mut page, &drawn).expect("a string takes what is written to it");
-        let file = |path: &str, text: String| ReportFile { path: path.to_owned(), bytes: text.into_bytes() };
-        let mut files = vec![
-            file("plan.csv", plan_csv(&self.groups, &self.rows)),
-            file("report.html", page.finish()),
-            file("report.md", self.markdown()),
-        ];
-        for figure in &figures {
-            files.extend(figure.files(look)?);
-        }
-        Ok(files)
+        let table = ReportFile::new("plan.csv", plan_csv(&self.groups, &self.rows));
+        html::files(&self.name, vec![table], self.markdown(), &figures, look, |page, drawn| self.write(page, drawn))
     }
 
     fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {

@@ -140,7 +140,7 @@ fn single(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputErr
     })
 }
 
-/// What is known of where a single run's numbers come from; its settings are those in force, wherever they were set.
+/// Provenance of a single run's numbers, as far as it is known; its settings are those in force, wherever they were set.
 fn of_single(name: &str, settings: &str, inputs: &serde_json::Value) -> Provenance {
     let word = |input: &serde_json::Value, key: &str| input[key].as_str().unwrap_or_default().to_owned();
     let inputs = inputs.as_array().into_iter().flatten();

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::figures::{DrawError, Figure, Look};
 use super::provenance::Provenance;
-use super::{Comparison, Run, figures, html};
+use super::{Comparison, ReportFile, Run, figures, html};
 use crate::metrics::fidelity::{CLOSE, CLOSE_S, Compared, Unit};
 use crate::metrics::summary::Summary;
 use crate::time::Duration;
@@ -254,15 +254,10 @@ pub fn json(validation: &Validation) -> serde_json::Value {
 ///
 /// # Errors
 /// See [`DrawError`].
-pub fn files(validation: &Validation) -> Result<Vec<(String, Vec<u8>)>, DrawError> {
-    let figures = validation.figures();
-    let mut files = vec![
-        ("validation.csv".to_owned(), csv(validation).into_bytes()),
-        ("report.html".to_owned(), page::html(validation, &figures)?.into_bytes()),
-        ("report.md".to_owned(), page::markdown(validation).into_bytes()),
-    ];
-    for figure in &figures {
-        files.extend(figure.files(Look::default())?.map(|file| (file.path, file.bytes)));
-    }
-    Ok(files)
+pub fn files(validation: &Validation) -> Result<Vec<ReportFile>, DrawError> {
+    let table = ReportFile::new("validation.csv", csv(validation));
+    let (markdown, figures) = (page::markdown(validation), validation.figures());
+    html::files(&validation.name, vec![table], markdown, &figures, Look::default(), |page, drawn| {
+        page::write(page, validation, drawn)
+    })
 }

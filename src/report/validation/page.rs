@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::html::{Drawn, Page};
 use super::tables::{LoadTable, tables};
-use super::{DrawError, Figure, Validation, html};
+use super::{Validation, html};
 
 /// What the columns mean, and how to read a miss.
 const READING: [(&str, &str); 6] = [
@@ -31,14 +31,7 @@ const READING: [(&str, &str); 6] = [
     ),
 ];
 
-pub(super) fn html(validation: &Validation, figures: &[Figure]) -> Result<String, DrawError> {
-    let elements = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
-    let mut page = Page::new(&validation.name);
-    write_html(&mut page, validation, &elements).expect("a string takes what is written to it");
-    Ok(page.finish())
-}
-
-fn write_html(page: &mut Page, validation: &Validation, figures: &[Drawn]) -> fmt::Result {
+pub(super) fn write(page: &mut Page, validation: &Validation, figures: &[Drawn]) -> fmt::Result {
     let verdicts = validation.verdicts();
     let sentences: Vec<&str> = verdicts.iter().map(String::as_str).collect();
     page.begin(&format!("Validation: {}", validation.name), &sentences, &[])?;

@@ -74,17 +74,17 @@ fn seeds_stand_side_by_side_in_a_table_a_load() {
 fn files_are_whole_and_nothing_foreign_is_in_the_page() {
     let evil = "<script>alert(1)</script>";
     let files = files(&validation(evil)).expect("figures are drawn");
-    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(names[..3], ["validation.csv", "report.html", "report.md"]);
     assert!(names.contains(&"figures/latency-0.6.svg") && names.contains(&"figures/latency-1.2.png"));
-    let page = String::from_utf8(files[1].1.clone()).expect("text");
+    let page = String::from_utf8(files[1].bytes.clone()).expect("text");
     assert!(
         !page.contains("<script>alert")
             && page.contains("&lt;script&gt;")
             && !page.split_once("<script>").unwrap().0.contains("NaN")
     );
     assert!(page.contains("id=\"latency-0.6-title\"") && page.contains("scope=\"row\">hit rate"));
-    let report = String::from_utf8(files[2].1.clone()).expect("text");
+    let report = String::from_utf8(files[2].bytes.clone()).expect("text");
     assert!(
         report.contains("| latency mean | 0.500 s / 0.500 s | +0.0 % / +0.0 % | 0.520 s / 0.520 s | +4.0 % / +4.0 % |")
     );

@@ -10,7 +10,7 @@ use super::paging::paged;
 use super::{Access, ApiError, Server, Shared, jobs, whole};
 use crate::serve::ledger::{Job, Place};
 
-/// What every id of a job begins with.
+/// Beginning of every id of a job.
 const JOB: &str = "job-";
 /// Hexadecimal digits after it.
 const DIGITS: usize = 32;

@@ -173,7 +173,7 @@ pub enum Health {
 
 /// Time that a use of the disk may take unless it is said otherwise.
 const USUAL_LIMIT: Duration = Duration::from_secs(30);
-/// How often the end of the thread that writes is looked for.
+/// Time between two looks at whether the thread that writes has ended.
 const POLL: Duration = Duration::from_millis(2);
 
 /// The ledger.
