@@ -128,7 +128,8 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_and_the_server_recovers() {
         return eprintln!("skipped: faults are for programs with debug assertions");
     }
     let folder = tempfile::tempdir().unwrap();
-    let flags = ["--rate-per-min", "100000"];
+    // The disk fails for so many calls. A failing ledger makes few: they may take longer than it may usually fail for.
+    let flags = ["--rate-per-min", "100000", "--set", "serve.disk_retry_s=300"];
     let server = Served::start_with(folder.path(), &flags, &[(FAULTS, "from=700,until=1000")]);
     let mut codes: BTreeMap<u16, usize> = BTreeMap::new();
     let (mut acknowledged, mut was_unready, mut after) = (Vec::new(), false, 0);
@@ -485,9 +486,16 @@ fn killed_with_jobs(data: &Path, jobs: u32, pictures: u32, more: &[&str]) -> Vec
 #[test]
 fn jobs_that_are_begun_again_are_found_and_withdrawn() {
     let folder = tempfile::tempdir().unwrap();
-    // Long enough that the last of them waits for a while.
-    let ids = killed_with_jobs(folder.path(), 6, 10, &["--set", "models.steps=200"]);
-    let last = ids.last().unwrap();
+    // Long enough that the last of them waits for a while. It is asked for in a later second: jobs of one second are begun
+    // again in the order of their names.
+    let steps = ["--set", "models.steps=200"];
+    let mut first = Served::start(folder.path(), &steps);
+    let mut ids: Vec<String> = (0..5).map(|_| job(&first, 10)).collect();
+    pause(1100);
+    let last = &job(&first, 10);
+    ids.push(last.clone());
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
     let server = Served::start(folder.path(), &["--set", "serve.max_queue=12", "--set", "models.steps=200"]);
     let (_, waiting) = server.json("GET", &format!("/v1/jobs/{last}"), None);
     assert_eq!(waiting["status"], "queued", "{waiting}");
