@@ -39,6 +39,8 @@ pub enum Purpose {
     Pairs = 14,
     /// Order in which misses are looked at for images that came too late.
     Misses = 15,
+    /// How far a machine's service times are from its profile.
+    Machine = 16,
 }
 
 /// The stream of a purpose and row under a seed: a counter-based generator, so streams cost nothing to open.

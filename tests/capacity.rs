@@ -88,7 +88,7 @@ fn one_server_with_poisson_arrivals_holds_what_queueing_theory_says() {
 fn attainment(prepared: &Prepared, factor: f64) -> f64 {
     let trace = Arc::new(prepared.inputs.trace.at_rate(factor));
     let inputs = Inputs { trace, ..prepared.inputs.clone() };
-    let scaled = Prepared { scenario: prepared.scenario.clone(), inputs };
+    let scaled = Prepared { scenario: prepared.scenario.clone(), inputs, actual: None };
     scaled.run(false, ()).unwrap().summary.slo[0].attainment
 }
 

@@ -144,7 +144,7 @@ fn the_quickstart_gives_what_is_kept_of_it() {
     let scenario = root.join("scenarios/quickstart.toml").display().to_string();
     let (code, _, err) = modm(folder.path(), &["compare", &scenario, "--capacity", "--out", "results", "--quiet"]);
     assert_eq!(code, 0, "{err}");
-    for file in ["comparison.csv", "capacity.csv", "report.md"] {
+    for file in ["comparison.csv", "capacity.csv", "profile_range.csv", "report.md"] {
         let now = fs::read_to_string(folder.path().join("results").join(file)).unwrap();
         let kept = fs::read_to_string(root.join("results/reference/quickstart").join(file)).unwrap();
         assert!(now == kept, "{file} is not that of results/reference: scripts/quickstart writes it anew");

@@ -23,6 +23,15 @@ pub(super) struct SearchArguments {
     pub(super) search: Search,
 }
 
+/// Whether a command also says what follows from how well its profile is known.
+#[derive(Debug, Args)]
+pub(super) struct RangeArguments {
+    /// Leave out the runs with longer and shorter service times, and with them the ranges that follow from how well the
+    /// profile is known
+    #[arg(long)]
+    pub(super) no_range: bool,
+}
+
 /// Widths of a paper's figures.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum PrintWidth {

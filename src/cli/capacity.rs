@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments, share};
+use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, SearchArguments, share};
 use super::compare::{self, Planned};
 use super::parallel::{count, spread, threads};
 use super::run::{Prepared, counted, write_run_json};
@@ -52,6 +52,8 @@ pub(super) struct CapacityCommand {
     search: SearchArguments,
     #[command(flatten)]
     figures: FigureArguments,
+    #[command(flatten)]
+    range: RangeArguments,
     /// A request is in time within so many full generations on the large model (first GPU type); the first of
     /// slo.multiples if absent
     #[arg(long, value_name = "MULTIPLE", value_parser = positive, conflicts_with = "slo_s")]
@@ -122,8 +124,10 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
     common.prepare_output()?;
     prepare_searches(&planned, command.search.search, source.file(), common.quiet);
     let mut capacities = search_all(&planned, question, &source, threads(command.threads), common.quiet)?;
-    let more = at_capacity::examine_all(&planned, &capacities, question, &source, threads(command.threads))?;
-    capacities.at_other_hit_rates = more.at_other_hit_rates;
+    let with_range = !command.range.no_range;
+    let more =
+        at_capacity::examine_all(&planned, &capacities, question, with_range, &source, threads(command.threads))?;
+    (capacities.at_other_hit_rates, capacities.ranges) = (more.at_other_hit_rates, more.ranges);
     let text = write(&capacities, &common.out)?;
     let report = CapacityReport {
         name: base.name.clone(),
@@ -221,6 +225,7 @@ pub(super) fn search_all(
         precision: PRECISION,
         rows: found.into_iter().collect::<anyhow::Result<_>>()?,
         at_other_hit_rates: Vec::new(),
+        ranges: Vec::new(),
     })
 }
 
@@ -263,7 +268,7 @@ fn search_capacity(prepared: &Prepared, question: Question, source: &Source) -> 
 /// Returns the same run at a multiple of the trace's rate.
 fn at_rate(prepared: &Prepared, factor: f64) -> Prepared {
     let trace = Arc::new(prepared.inputs.trace.at_rate(factor));
-    Prepared { scenario: prepared.scenario.clone(), inputs: Inputs { trace, ..prepared.inputs.clone() } }
+    Prepared { inputs: Inputs { trace, ..prepared.inputs.clone() }, ..prepared.clone() }
 }
 
 /// Runs at a multiple of the trace's rate: to the end, or until too many requests are late.
@@ -280,7 +285,7 @@ fn try_rate(
     let allowed = allowed_late(requests, attainment);
     let watch = Watch::new(prepared.budget(limit, if whole { requests } else { allowed }));
     let inbox = Budgeted::new(prepared.scenario.outside(&prepared.inputs.trace.trace), watch.clone());
-    let results = prepared.run_on(prepared.scenario.latency(&prepared.inputs), false, inbox, watch.clone())?;
+    let results = prepared.run_on(prepared.latency(), false, inbox, watch.clone())?;
     let in_time = (requests - watch.late()) as f64 / requests as f64;
     let ended = !watch.is_over();
     Ok(Trial {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments};
+use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, SearchArguments};
 use super::capacity::{self, Question};
 use super::parallel::{count, spread, threads};
 use super::progress::Progress;
@@ -32,6 +32,8 @@ pub(super) struct Compare {
     search: SearchArguments,
     #[command(flatten)]
     figures: FigureArguments,
+    #[command(flatten)]
+    range: RangeArguments,
     /// Only these variants, the first one the baseline
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
@@ -185,13 +187,20 @@ pub(super) fn plan(
 /// Runs everything planned, and writes what each run has. Returns what a reader must be warned of.
 fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Result<Vec<String>> {
     let quiet = command.common.quiet;
-    let total = planned.iter().map(|run| run.prepared.inputs.trace.trace.len() as u64).sum();
+    // Ranges are those of each variant's first trace.
+    let is_first = |at: usize| planned[..at].iter().all(|other| other.variant != planned[at].variant);
+    let has_range: Vec<bool> = (0..planned.len()).map(|at| !command.range.no_range && is_first(at)).collect();
+    let runs = |(run, has_range): (&Planned, &bool)| {
+        let runs = 1 + if *has_range { run.prepared.runs_of_range() } else { 0 };
+        runs * run.prepared.inputs.trace.trace.len() as u64
+    };
+    let total = planned.iter().zip(&has_range).map(runs).sum();
     let progress = Progress::new(total, quiet);
     let runs = planned.iter().map(|plan| (&plan.prepared.inputs.trace, &plan.prepared.scenario));
     let shared = SharedSearches::new(command.search.search, file, runs);
     let results = spread(&shared.order(), threads(command.threads), |&at| {
         shared.begin(at, &progress, quiet);
-        let run = run_one(&planned[at], &progress);
+        let run = run_one(&planned[at], has_range[at], &progress);
         shared.end(at);
         run
     })?;
@@ -201,10 +210,13 @@ fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Resul
 }
 
 /// Runs once and writes the files. Returns the variant and what a reader must be warned of.
-fn run_one(plan: &Planned, progress: &Progress) -> anyhow::Result<(String, Vec<Warning>)> {
+fn run_one(plan: &Planned, has_range: bool, progress: &Progress) -> anyhow::Result<(String, Vec<Warning>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
-    let results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
+    let mut results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
+    if has_range {
+        results.summary.profile_range = plan.prepared.profile_range(1, progress)?;
+    }
     plan.prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
     Ok((plan.variant.clone(), results.warnings))
 }

@@ -8,20 +8,23 @@ use anyhow::Context;
 use flate2::GzBuilder;
 use serde_json::json;
 
+use super::parallel::spread;
 use super::progress::Progress;
 use crate::experiments::budget::Budget;
 use crate::input::InputError;
 use crate::journal::{Journal, Record, Writer};
+use crate::metrics::profile_range::{Headlines, ProfileRange};
 use crate::metrics::quality::{CLIP, QualitySettings, SourceCosine};
 use crate::metrics::summary::Summary;
 use crate::metrics::warnings::Warning;
 use crate::metrics::{HitCriteria, Metrics, Results, Settings};
 use crate::output::{OutputError, write_atomic};
+use crate::profile::{End, Profile};
 use crate::replay::{Inbox, Known, RunError, replay};
 use crate::report::run_files::{self, Names};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::routing::System;
-use crate::sim::LatencyModel;
+use crate::sim::{LatencyModel, ProfileLatency};
 use crate::time::{Duration, Time};
 
 mod warnings;
@@ -33,6 +36,8 @@ pub struct Prepared {
     pub scenario: Scenario,
     /// What they read.
     pub inputs: Inputs,
+    /// Service times that jobs take, where those are not what the profile says and policies go by.
+    pub actual: Option<Arc<Profile>>,
 }
 
 impl Prepared {
@@ -59,7 +64,39 @@ impl Prepared {
         trace: Arc<TraceInputs>,
     ) -> Result<Self, InputError> {
         let inputs = Inputs::new(&scenario, source.file(), trace);
-        Ok(Self { inputs: inputs.map_err(|error| source.place(error, overrides))?, scenario })
+        Ok(Self { inputs: inputs.map_err(|error| source.place(error, overrides))?, scenario, actual: None })
+    }
+
+    /// Returns the same run with the service times of an end of what the profile leaves open. Policies go by the profile.
+    #[must_use]
+    pub fn at_end(&self, end: End) -> Self {
+        Self { actual: Some(Arc::new(self.inputs.profile.at_end(end))), ..self.clone() }
+    }
+
+    /// Returns how long things take by the profile, or by what jobs take in its place.
+    pub(super) fn latency(&self) -> ProfileLatency {
+        let usual = self.scenario.latency(&self.inputs);
+        ProfileLatency { profile: self.actual.clone().unwrap_or(usual.profile), ..usual }
+    }
+
+    /// Number of runs that [`Self::profile_range`] takes.
+    pub(super) fn runs_of_range(&self) -> u64 {
+        if self.inputs.profile.spread().share > 0.0 { End::ALL.len() as u64 } else { 0 }
+    }
+
+    /// Runs at the ends of what the profile leaves open, so many at a time; `None` if it leaves nothing open.
+    ///
+    /// # Errors
+    /// A run cannot come to an end.
+    pub(super) fn profile_range(&self, threads: usize, progress: &Progress) -> anyhow::Result<Option<ProfileRange>> {
+        let profile = &self.inputs.profile;
+        if self.runs_of_range() == 0 {
+            return Ok(None);
+        }
+        let run = |end: &End| Ok(Headlines::of_run(&self.at_end(*end).run_once(progress)?.summary));
+        let found: Vec<anyhow::Result<Headlines>> =
+            if threads == 1 { End::ALL.iter().map(run).collect() } else { spread(&End::ALL, threads, run)? };
+        Ok(Some(ProfileRange::new(profile, found.into_iter().collect::<anyhow::Result<Vec<_>>>()?)))
     }
 
     /// The stand-ins that this run uses.
@@ -131,6 +168,8 @@ impl Prepared {
     /// Budget of late requests: those that take longer than `limit` are late, and so many may be.
     pub(super) fn budget(&self, limit: Duration, allowed: u64) -> Budget {
         let slow = self.scenario.faults.events.iter().filter_map(|event| event.factor);
+        // Jobs that may be shorter than the profile has them leave no bound.
+        let slow = slow.chain(self.actual.iter().map(|_| 0.0));
         Budget {
             limit,
             allowed,
@@ -148,7 +187,7 @@ impl Prepared {
     /// # Errors
     /// The run cannot come to an end.
     pub fn run(&self, keep_requests: bool, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
-        self.run_with(self.scenario.latency(&self.inputs), keep_requests, also)
+        self.run_with(self.latency(), keep_requests, also)
     }
 
     /// Runs to the end with other durations than the profile's.
@@ -170,8 +209,8 @@ impl Prepared {
     ///
     /// # Errors
     /// The run cannot come to an end.
-    pub(super) fn run_once(&self) -> Result<Results, RunError<std::convert::Infallible>> {
-        self.run_on(self.scenario.latency(&self.inputs), false, self.trace_inbox(), ())
+    pub(super) fn run_once(&self, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
+        self.run_on(self.latency(), false, self.trace_inbox(), also)
     }
 
     fn trace_inbox(&self) -> impl Inbox {

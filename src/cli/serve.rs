@@ -31,7 +31,7 @@ use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocatio
 use crate::scheduler::WarmImage;
 use crate::scheduler::routing::System;
 use crate::serve::api::{Server, Upkeep, Usage, answers, resume};
-use crate::serve::audit::Audits;
+use crate::serve::audit::{Audits, Keep};
 use crate::serve::clock::HostClock;
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::ids::PictureIds;
@@ -300,7 +300,8 @@ fn audits(
         return Err(InputError::new(file, message).value("serve.audit_share", settings.audit_share));
     }
     // Serving goes on without them.
-    let opened = Audits::open(&command.data.join(audit::FILE), settings.audit_share, scenario.seed);
+    let keep = Keep { bytes: settings.keep_audits_bytes, seconds: settings.keep_audits_s };
+    let opened = Audits::open(&command.data.join(audit::FILE), settings.audit_share, scenario.seed, keep);
     Ok(opened.inspect_err(|error| tracing::warn!("no hit is audited: {error}")).ok())
 }
 

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::arguments::{ScenarioArguments, SearchArguments};
+use super::arguments::{RangeArguments, ScenarioArguments, SearchArguments};
+use super::parallel::threads;
 use super::progress::Progress;
 use super::run::Prepared;
 use crate::metrics::warnings::Warning;
@@ -17,6 +18,8 @@ pub(super) struct Simulate {
     common: ScenarioArguments,
     #[command(flatten)]
     search: SearchArguments,
+    #[command(flatten)]
+    range: RangeArguments,
     /// Also write journal.jsonl.gz: every event and action
     #[arg(long)]
     journal: bool,
@@ -30,12 +33,16 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     let prepared = Prepared::load(&source, &overrides)?;
     common.prepare_output()?;
     command.search.search.prepare(&prepared.inputs.trace, &[&prepared.scenario], source.file(), None, common.quiet);
-    let progress = Progress::new(prepared.inputs.trace.trace.len() as u64, common.quiet);
-    let results = if command.journal {
+    let runs = if command.range.no_range { 1 } else { prepared.runs_of_range() + 1 };
+    let progress = Progress::new(runs * prepared.inputs.trace.trace.len() as u64, common.quiet);
+    let mut results = if command.journal {
         prepared.run_with_journal(&common.out.join("journal.jsonl.gz"), &progress)?
     } else {
         prepared.run(true, &progress)?
     };
+    if !command.range.no_range {
+        results.summary.profile_range = prepared.profile_range(threads(None), &progress)?;
+    }
     progress.finish();
     prepared.write(&common.out, &results, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {

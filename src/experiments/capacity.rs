@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hit_rate::Shift;
 use crate::metrics::summary::{Definitions, Summary};
+use crate::profile::{End, Spread};
 
 /// Ratio of the lowest factor that fails to the highest that holds, at which the search ends.
 pub const PRECISION: f64 = 1.01;
@@ -92,6 +93,64 @@ pub struct AtHitRate {
     pub ratio: Option<f64>,
 }
 
+/// Capacity with the service times of an end of what the profile leaves open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CapacityAtEnd {
+    /// End.
+    pub end: End,
+    /// Capacity there, requests a minute; absent if nothing holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_min: Option<f64>,
+    /// Whether the largest factor that was allowed holds.
+    pub no_limit: bool,
+}
+
+/// Capacities of a variant on its first trace at the ends of what the profile leaves open, while policies go by the profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CapacityRange {
+    /// Variant.
+    pub variant: String,
+    /// Seed of the trace.
+    pub seed: u64,
+    /// How well the service times are known.
+    pub spread: Spread,
+    /// Capacities, an entry an end.
+    pub ends: Vec<CapacityAtEnd>,
+}
+
+impl CapacityRange {
+    /// Returns the rate at an end, requests a minute.
+    fn at(&self, end: End) -> Option<f64> {
+        self.ends.iter().find(|at| at.end == end)?.rate_per_min
+    }
+
+    /// Returns the least and the greatest rate over all ends and the capacity itself, requests a minute.
+    #[must_use]
+    pub fn rates(&self, usual: f64) -> Option<(f64, f64)> {
+        around(usual, self.ends.iter().map(|at| at.rate_per_min))
+    }
+
+    /// Returns the least and the greatest ratio to another variant's capacity, end by end.
+    #[must_use]
+    pub fn ratios(&self, base: &Self, usual: f64) -> Option<(f64, f64)> {
+        around(usual, self.ends.iter().map(|at| Some(at.rate_per_min? / base.at(at.end)?)))
+    }
+
+    /// Returns the relative change of the capacity if every service time is a hundredth longer.
+    #[must_use]
+    pub fn per_percent(&self, usual: f64) -> Option<f64> {
+        let difference = self.at(End::AllLonger)? - self.at(End::AllShorter)?;
+        Some(difference / (usual * 2.0 * 100.0 * self.spread.mean_log_factor)).filter(|change| change.is_finite())
+    }
+}
+
+/// Least and greatest of these values and the usual one; `None` where one is missing.
+fn around(usual: f64, values: impl Iterator<Item = Option<f64>>) -> Option<(f64, f64)> {
+    let values: Vec<f64> = values.collect::<Option<_>>()?;
+    let low = values.iter().copied().fold(usual, f64::min);
+    Some((low, values.into_iter().fold(usual, f64::max)))
+}
+
 /// Target that capacities are held against.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +179,9 @@ pub struct Capacities {
     /// Capacities at other hit rates, where they were searched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub at_other_hit_rates: Vec<AtHitRate>,
+    /// Capacities at the ends of what the profile leaves open, where they were searched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<CapacityRange>,
 }
 
 impl Capacities {

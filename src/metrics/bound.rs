@@ -183,7 +183,7 @@ fn least_seconds(settings: &Settings, decision: &Decision) -> f64 {
     let least =
         |model| seconds(settings, GpuId(0), model, decision.skipped_steps) * least_part(settings, GpuId(0), model);
     let fastest = models.iter().map(least).fold(f64::INFINITY, f64::min);
-    let alone = models.iter().map(|model| settings.profile.service(GpuId(0), model).alone).fold(1.0, f64::min);
+    let alone = models.iter().map(|model| settings.profile.least_part(GpuId(0), model)).fold(1.0, f64::min);
     fastest * alone
 }
 

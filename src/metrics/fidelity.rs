@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::beside::{self, Company};
 use super::fold::RequestRow;
 use super::measures::Results;
 
@@ -77,6 +78,8 @@ pub struct Compared {
     pub spread: Option<f64>,
     /// By how much the error changes if every service time is a hundredth longer, where that was simulated.
     pub per_percent: Option<f64>,
+    /// Predicted 90 % range of the live value, where it was simulated.
+    pub range: Option<(f64, f64)>,
 }
 
 impl Compared {
@@ -84,7 +87,23 @@ impl Compared {
     #[must_use]
     pub fn of(name: &str, unit: Unit, live: f64, simulated: f64) -> Self {
         let error = unit.error(simulated, live);
-        Self { name: name.to_owned(), unit, live, simulated, error, spread: None, per_percent: None }
+        Self { name: name.to_owned(), unit, live, simulated, error, spread: None, per_percent: None, range: None }
+    }
+
+    /// Returns whether the live value lies in the predicted range.
+    #[must_use]
+    pub fn is_inside(&self) -> Option<bool> {
+        let (low, high) = self.range?;
+        // A rounding of the last digit puts nothing outside.
+        let slack = 1e-9 * self.live.abs();
+        Some((low - slack..=high + slack).contains(&self.live))
+    }
+
+    /// Returns the width of the predicted range: relative to the live value for seconds and rates, in points for shares.
+    #[must_use]
+    pub fn width(&self) -> Option<f64> {
+        let (low, high) = self.range?;
+        Some(self.unit.error(high, self.live) - self.unit.error(low, self.live))
     }
 }
 
@@ -126,8 +145,22 @@ pub fn measures(results: &Results, models: &[String]) -> Vec<Measure> {
         let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
         add(format!("service_mean {name} k={skipped}"), Unit::Seconds, Some(mean));
     }
+    if results.workers.len() > 1 {
+        for ((model, skipped, company), seconds) in beside::services(&results.requests, results.workers.len()) {
+            let company = match company {
+                Company::Idle => "alone".to_owned(),
+                Company::Drawing(other) => format!("beside {}", models[other]),
+            };
+            let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+            let name = format!("service_mean {} k={skipped} {company}", models[model]);
+            add(name, Unit::Seconds, (seconds.len() >= FEWEST_JOBS).then_some(mean));
+        }
+    }
     all
 }
+
+/// Jobs of a kind and company below which a run says nothing of them.
+const FEWEST_JOBS: usize = 20;
 
 /// Seconds of each job by model and skipped steps.
 fn services(rows: &[RequestRow]) -> BTreeMap<(usize, u32), Vec<f64>> {
@@ -230,6 +263,30 @@ fn compared(measure: Measure, values: &[f64]) -> Compared {
         (squares / (n - 1.0)).sqrt()
     });
     Compared { spread, ..mean }
+}
+
+/// Sets the predicted 90 % range of each measure: from the 5th to the 95th percentile over runs whose service times are as
+/// uncertain as the profile's, with jitter of their own.
+pub fn ranges(rows: &mut [Compared], live: &Results, runs: &[Results], models: &[String]) {
+    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for run in runs {
+        for measure in measures(run, models) {
+            values.entry(measure.name).or_default().push(measure.value);
+        }
+    }
+    let known: Vec<String> = measures(live, models).into_iter().map(|measure| measure.name).collect();
+    for row in rows.iter_mut().filter(|row| known.contains(&row.name)) {
+        let Some(values) = values.get_mut(&row.name).filter(|values| values.len() == runs.len()) else { continue };
+        values.sort_unstable_by(f64::total_cmp);
+        row.range = Some((quantile(values, 0.05), quantile(values, 0.95)));
+    }
+}
+
+/// Quantile of rising values, in proportion between two of them.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let place = share * (values.len() - 1) as f64;
+    let below = values[place.floor() as usize];
+    below + (values[place.ceil() as usize] - below) * place.fract()
 }
 
 /// Sets by how much each error changes with the service time: half the difference between runs a hundredth slower

@@ -101,6 +101,7 @@ impl Metrics {
     fn summarise(&self) -> Summary {
         let sums = &self.aggregate;
         Summary {
+            profile_range: None,
             requests: sums.requests,
             completed: sums.completed,
             returned: sums.returned,

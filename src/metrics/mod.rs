@@ -2,6 +2,7 @@
 //! docs/semantics.md, section 7. Nothing here formats or draws; that is `report`.
 
 mod aggregate;
+mod beside;
 pub mod bound;
 mod cache;
 mod cluster;
@@ -9,6 +10,7 @@ pub mod fidelity;
 mod fold;
 mod measures;
 pub mod percentile;
+pub mod profile_range;
 pub mod quality;
 pub mod real_time;
 pub mod retrieval;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::profile_range::ProfileRange;
 use super::quality::{CLIP, QualityKind};
 use super::real_time::{Delays, ImageQuality};
 use super::retrieval::RetrievalQuality;
@@ -108,6 +109,9 @@ pub struct Summary {
     /// Of a live run: what its loop and its encoder cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delays: Option<Delays>,
+    /// Headlines at the ends of what the profile leaves open, where those were run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile_range: Option<ProfileRange>,
 }
 
 /// Version of the definitions of measures. Results under different ones are not compared: since the second, steady

@@ -3,6 +3,7 @@
 //! Policies plan with these; the simulator's draws (jitter) are `sim`'s business, so that no oracle
 //! leaks into a policy.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,10 @@ use crate::time::{Duration, MAX_INPUT_S};
 
 pub mod import;
 mod quality;
+mod uncertainty;
 
 pub use quality::{OwnQuality, Quality};
+pub use uncertainty::{End, MOST_SPREAD, Spread, SpreadKind, USUAL_SPREAD};
 
 /// A profile as its TOML file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +66,17 @@ pub struct Service {
     /// are those with all of them drawing, and in between it is in proportion.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub alone: f64,
+    /// Time of a job while all other workers draw with this model, in times of `step_s` and `overhead_s`; 1 for models that are
+    /// not named. Beside several models it is in proportion.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, f64>,
+    /// Relative half-width of the 90 % range of these times: a job's mean elsewhere or later is within it in nine cases of
+    /// ten. `modm profile` has it from the spread between its rounds; where it is absent, [`USUAL_SPREAD`] is assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<f64>,
+    /// Source of the spread.
+    #[serde(default, skip_serializing_if = "SpreadKind::is_assumed")]
+    pub spread_kind: SpreadKind,
     /// (requests, what their job takes in times of a job of one), rising; in between it is in proportion. Without any,
     /// or beyond the last, requests are served one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -186,6 +200,9 @@ impl Service {
             load_s: 0.0,
             jitter_cv: 0.0,
             alone: whole(),
+            beside: BTreeMap::new(),
+            spread: None,
+            spread_kind: SpreadKind::Assumed,
             batches: Vec::new(),
             memory_gb: None,
             active_w: None,
@@ -227,6 +244,12 @@ impl Service {
         }
         if !(0.01..=1.0).contains(&self.alone) {
             return Some(("alone", self.alone, "expected a part of a job's time, from 0.01 to 1"));
+        }
+        if let Some(times) = self.beside.values().find(|times| !(0.1..=10.0).contains(*times)) {
+            return Some(("beside", *times, "expected times of a job's time, from 0.1 to 10"));
+        }
+        if let Some(spread) = self.spread.filter(|spread| !(0.0..=MOST_SPREAD).contains(spread)) {
+            return Some(("spread", spread, "expected a share of the time, from 0 to 0.9"));
         }
         let (mut size, mut factor) = (1, 1.0);
         for &(next, its) in &self.batches {
@@ -280,6 +303,12 @@ impl ProfileFile {
                 let message = format!("GPU {:?} with model {:?} has a row already", service.gpu, service.model);
                 return Err(place(InputError::new(file, message).key(format!("service.{index}"))));
             }
+            let unknown =
+                |name: &&String| !profile.service.iter().any(|row| row.gpu == service.gpu && row.model == **name);
+            if let Some(name) = service.beside.keys().find(unknown) {
+                let message = format!("names {name:?}, which has no row on GPU {:?}", service.gpu);
+                return Err(place(InputError::new(file, message).key(format!("service.{index}.beside"))));
+            }
         }
         for (index, gpu) in profile.gpu.iter().enumerate() {
             if !(gpu.memory_gb > 0.0 && gpu.memory_gb <= 1e6) {
@@ -313,6 +342,9 @@ pub struct Profile {
     /// Memory by GPU type, GB, where it is known.
     #[serde(default)]
     memory_gb: Vec<Option<f64>>,
+    /// Times of a job beside each model, by GPU type, then model; empty where none are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Vec<f64>>,
 }
 
 impl Profile {
@@ -330,20 +362,32 @@ impl Profile {
         }
         let memory = |gpu: &String| file.gpu.iter().find(|row| row.r#type == *gpu).map(|row| row.memory_gb);
         let memory_gb = gpus.iter().map(memory).collect();
-        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb })
+        let times = |row: &Service| -> Vec<f64> {
+            models.iter().map(|model| row.beside.get(model).copied().unwrap_or(1.0)).collect()
+        };
+        let known = service.iter().any(|row| models.iter().any(|model| row.beside.contains_key(model)));
+        let beside = if known { service.iter().map(times).collect() } else { Vec::new() };
+        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside })
     }
 
     /// One GPU type on which nothing takes time, for runs in which nothing is expected: those that measure.
     #[must_use]
     pub fn unmeasured(models: usize) -> Self {
         let service = vec![Service::of("", ""); models];
-        Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new() }
+        Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new(), beside: Vec::new() }
     }
 
     /// The row of a model on a GPU type.
     #[must_use]
     pub fn service(&self, gpu: GpuId, model: ModelId) -> &Service {
         &self.service[gpu.index() * self.models + model.index()]
+    }
+
+    /// Returns the time of a job while all others draw with a model, in times of its row's, by that model; empty where none is
+    /// known.
+    #[must_use]
+    pub fn beside(&self, gpu: GpuId, model: ModelId) -> &[f64] {
+        self.beside.get(gpu.index() * self.models + model.index()).map_or(&[], Vec::as_slice)
     }
 
     /// Memory of a GPU type, GB, where it is known.

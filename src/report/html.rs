@@ -8,7 +8,7 @@ use super::figures::{DrawError, Figure, Look};
 use super::provenance::Provenance;
 use super::table::{Column, Grid};
 use super::verdict::Verdict;
-use super::{Comparison, ReportFile, measures};
+use super::{Comparison, ReportFile, measures, profile_range};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -125,6 +125,9 @@ impl Drawn {
 pub(super) fn write(page: &mut Page, comparison: &Comparison, verdict: &Verdict, figures: &[Drawn]) -> fmt::Result {
     page.begin(&format!("Comparison: {}", comparison.name), &[&verdict.sentence], &verdict.caveats)?;
     write_table(page, &Grid::new(comparison))?;
+    if let Some(cells) = profile_range::cells(comparison) {
+        write_table_of(page, profile_range::TITLE, &cells, profile_range::FOOTNOTE, profile_range::FILE)?;
+    }
     write_figures(page, figures)?;
     write_grounds(page, &comparison.all_grounds())?;
     write_definitions(page, "What the measures mean", measures::DEFINITIONS)

@@ -21,6 +21,7 @@ mod hit_rate;
 mod html;
 pub mod measures;
 mod plan;
+mod profile_range;
 pub mod provenance;
 mod quality;
 pub mod read;
@@ -36,7 +37,7 @@ mod verdict;
 pub use capacity::{CapacityReport, capacity_table};
 pub use comparison_csv::comparison_csv;
 pub use figures::DrawError;
-pub use plan::{PlanAtHitRate, PlanReport, PlanRow, mix_name, plan_table};
+pub use plan::{PlanAtEnd, PlanAtHitRate, PlanReport, PlanRow, mix_name, plan_table};
 pub use sweep::Sweep;
 pub use sweep_csv::{SweepRow, sweep_csv};
 pub use table::{markdown, sweep_table, terminal};
@@ -199,6 +200,7 @@ pub fn files(comparison: &Comparison, look: Look) -> Result<Vec<ReportFile>, Dra
     let verdict = verdict(comparison);
     let mut tables = vec![ReportFile::new("comparison.csv", comparison_csv(comparison))];
     tables.extend(comparison.capacities.as_ref().map(capacity::csv_file));
+    tables.extend(profile_range::csv_file(comparison));
     let markdown = table::page(comparison, &verdict);
     html::files(&comparison.name, tables, markdown, &figures::figures(comparison), look, |page, drawn| {
         html::write(page, comparison, &verdict, drawn)

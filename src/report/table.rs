@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::statistics::tail_is_reliable;
 use super::verdict::Verdict;
-use super::{Comparison, SweepRow, attainment_at, capacity, html, quality, saturation};
+use super::{Comparison, SweepRow, attainment_at, capacity, html, profile_range, quality, saturation};
 use crate::metrics::summary::Summary;
 use crate::published::Published;
 
@@ -287,10 +287,16 @@ impl Unit {
     }
 }
 
-/// The table for a terminal. Wider than `width`, measures become rows and variants columns, in as many
-/// tables as it takes.
+/// The tables for a terminal: measures, then what the profile leaves open.
 #[must_use]
 pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
+    let measures = measures_for_terminal(comparison, width);
+    let ranges = profile_range::terminal(comparison, width);
+    if ranges.is_empty() { measures } else { format!("{measures}\n{ranges}") }
+}
+
+/// The table of measures. Wider than `width`, measures become rows and variants columns, in as many tables as it takes.
+fn measures_for_terminal(comparison: &Comparison, width: Option<u16>) -> String {
     let grid = Grid::new(comparison);
     let (titles, rows) = grid.rows();
     let fits = |text: &str| width.is_none_or(|width| text.lines().all(|line| line.chars().count() <= width.into()));
@@ -431,6 +437,10 @@ pub(super) fn markdown_table(titles: &[String], rows: &[Vec<String>]) -> String 
 pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
     let mut text = format!("{}\n\n{}", verdict.sentence, markdown(comparison));
     text.push('\n');
+    if let Some((titles, rows)) = profile_range::cells(comparison) {
+        let table = markdown_table(&titles, &rows);
+        text.extend([profile_range::TITLE, ":\n\n", &table, "\n", profile_range::FOOTNOTE, "\n"]);
+    }
     for caveat in &verdict.caveats {
         text.extend(["- ", caveat, "\n"]);
     }

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,10 +13,73 @@ use super::scribe::Scribe;
 use crate::calibration::audit::{self, Audit, Kept};
 use crate::draw::{Purpose, stream, uniform};
 use crate::input::InputError;
+use crate::output::write_atomic;
 use crate::request::RequestId;
 
 /// Latest audits of a tenant and number of skipped steps that its figures are of.
 const LATEST: usize = 1_000;
+
+/// What is kept of the audits on disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Bytes of the file; a row that goes beyond them makes room by removing the older half of what is kept.
+    pub bytes: u64,
+    /// Seconds that a row is kept; older ones go when the file is opened and when room is made.
+    pub seconds: f64,
+}
+
+impl Keep {
+    /// Returns the audits that are young enough, the latest so many bytes of them as CSV.
+    fn latest(self, audits: &[Audit], now: u64, most: u64) -> io::Result<Vec<u8>> {
+        let young = audits.iter().filter(|audit| now.saturating_sub(audit.created) as f64 <= self.seconds);
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let mut ends = vec![0];
+        for audit in young {
+            writer.serialize(audit).map_err(io::Error::other)?;
+            writer.flush()?;
+            ends.push(writer.get_ref().len());
+        }
+        let mut text = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        let head = text.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        ends[0] = head;
+        let first = ends.partition_point(|end| (text.len() - end + head) as u64 > most);
+        text.drain(head..ends.get(first).copied().unwrap_or(text.len()));
+        Ok(text)
+    }
+}
+
+/// File of audits that is written to.
+struct Rows {
+    file: PathBuf,
+    keep: Keep,
+    to: File,
+    bytes: u64,
+}
+
+impl Rows {
+    /// Opens a file for its next rows, or begins one.
+    fn open(file: &Path, keep: Keep) -> io::Result<Self> {
+        let to = File::options().create(true).append(true).open(file)?;
+        let bytes = to.metadata()?.len();
+        Ok(Self { file: file.to_owned(), keep, to, bytes })
+    }
+
+    /// Writes a row, after room was made for it.
+    fn write(&mut self, audit: &Audit) -> io::Result<()> {
+        if self.bytes >= self.keep.bytes {
+            let audits = audit::read(&self.file).map_err(io::Error::other)?;
+            let kept = self.keep.latest(&audits, super::seconds_since_1970(), self.keep.bytes / 2)?;
+            write_atomic(&self.file, |to| to.write_all(&kept)).map_err(io::Error::other)?;
+            *self = Self::open(&self.file, self.keep)?;
+        }
+        let mut writer = csv::WriterBuilder::new().has_headers(self.bytes == 0).from_writer(Vec::new());
+        writer.serialize(audit).map_err(io::Error::other)?;
+        let row = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        self.to.write_all(&row)?;
+        self.bytes += row.len() as u64;
+        Ok(())
+    }
+}
 
 /// Audits of a tenant and number of skipped steps.
 #[derive(Default)]
@@ -52,18 +116,26 @@ pub struct Audits {
 type Stale = ((String, u32), Vec<(f64, f64)>, u64);
 
 impl Audits {
-    /// Opens a file of audits, or begins one. A row that a crash cut off is removed; a file that cannot be read is set aside with
-    /// a warning.
+    /// Opens a file of audits, or begins one. A row that a crash cut off and rows that are too old or too many are removed; a
+    /// file that cannot be read is set aside with a warning.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn open(file: &Path, share: f64, seed: u64) -> Result<Self, InputError> {
-        let unusable = |error: std::io::Error| InputError::new(file, format!("cannot be written: {error}"));
-        let mut before = Vec::new();
+    pub fn open(file: &Path, share: f64, seed: u64, keep: Keep) -> Result<Self, InputError> {
+        let unusable = |error: io::Error| InputError::new(file, format!("cannot be written: {error}"));
+        let mut groups = Groups::default();
         if file.is_file() {
             cut(file).map_err(unusable)?;
             match audit::read(file) {
-                Ok(audits) => before = audits,
+                Ok(audits) => {
+                    for audit in &audits {
+                        groups.add(audit);
+                    }
+                    let kept = keep.latest(&audits, super::seconds_since_1970(), keep.bytes).map_err(unusable)?;
+                    if (kept.len() as u64) < fs::metadata(file).map_err(unusable)?.len() {
+                        write_atomic(file, |to| to.write_all(&kept)).map_err(io::Error::other).map_err(unusable)?;
+                    }
+                }
                 Err(error) => {
                     let aside = file.with_extension(format!("damaged-{}.csv", super::seconds_since_1970()));
                     fs::rename(file, &aside).map_err(unusable)?;
@@ -71,16 +143,9 @@ impl Audits {
                 }
             }
         }
-        let to = File::options().create(true).append(true).open(file).map_err(unusable)?;
-        let is_new = to.metadata().map_err(unusable)?.len() == 0;
-        let mut groups = Groups::default();
-        for audit in before {
-            groups.add(&audit);
-        }
-        let mut writer = csv::WriterBuilder::new().has_headers(is_new).from_writer(to);
+        let mut to = Rows::open(file, keep).map_err(unusable)?;
         let write = move |audit: Audit| {
-            let written = writer.serialize(&audit).map_err(std::io::Error::other).and_then(|()| writer.flush());
-            if let Err(error) = written {
+            if let Err(error) = to.write(&audit) {
                 tracing::warn!("an audit cannot be written: {error}");
             }
             Ok(())
@@ -181,15 +246,18 @@ impl Groups {
 mod tests {
     use super::*;
 
+    const KEEP: Keep = Keep { bytes: 1 << 20, seconds: 1e9 };
+
     fn audit(tenant: &str, hit_score: f64) -> Audit {
-        Audit { created: 1, tenant: tenant.to_owned(), skipped_steps: 5, similarity: 0.9, hit_score, large_score: 0.8 }
+        let created = super::super::seconds_since_1970();
+        Audit { created, tenant: tenant.to_owned(), skipped_steps: 5, similarity: 0.9, hit_score, large_score: 0.8 }
     }
 
     #[test]
     fn audits_outlive_a_restart_and_tenants_see_their_own() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join(audit::FILE);
-        let audits = Audits::open(&file, 1.0, 1).expect("begun");
+        let audits = Audits::open(&file, 1.0, 1, KEEP).expect("begun");
         for at in 0..20 {
             audits.add(&audit(["a", "b"][at % 2], 0.8));
         }
@@ -199,7 +267,7 @@ mod tests {
         assert_eq!(text.lines().count(), 21);
         text.push_str("1,a,5,0.");
         fs::write(&file, text).expect("written");
-        let audits = Audits::open(&file, 1.0, 1).expect("opened");
+        let audits = Audits::open(&file, 1.0, 1, KEEP).expect("opened");
         audits.add(&audit("b", 0.4));
         let kept = |tenant| {
             let kept = audits.kept(tenant).into_iter();
@@ -213,7 +281,7 @@ mod tests {
         assert_eq!(audit::read(&file).expect("read").len(), 21);
         // One that is none of audits does not keep the server from starting.
         fs::write(&file, "\0\0\0\n1,2\n").expect("written");
-        let audits = Audits::open(&file, 1.0, 1).expect("begun anew");
+        let audits = Audits::open(&file, 1.0, 1, KEEP).expect("begun anew");
         audits.add(&audit("b", 0.4));
         audits.close(Duration::from_secs(10));
         assert_eq!(audit::read(&file).expect("read").len(), 1);
@@ -221,9 +289,34 @@ mod tests {
     }
 
     #[test]
+    fn the_file_keeps_the_latest_audits_within_its_limits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(audit::FILE);
+        let keep = Keep { bytes: 2_000, seconds: 100.0 };
+        let score = |at: u32| f64::from(at) / 1_000.0;
+        let audits = Audits::open(&file, 1.0, 1, keep).expect("begun");
+        (0..500).for_each(|at| audits.add(&audit("a", score(at))));
+        audits.close(Duration::from_secs(10));
+        let rows = audit::read(&file).expect("read");
+        let bytes = fs::metadata(&file).expect("a file").len();
+        assert!((900..2_100).contains(&bytes) && rows.len() > 20, "{bytes} bytes, {} rows", rows.len());
+        let latest: Vec<f64> = (500 - rows.len() as u32..500).map(score).collect();
+        assert_eq!(rows.iter().map(|row| row.hit_score).collect::<Vec<_>>(), latest);
+        // A smaller limit holds from the next start on, and what is too old goes then.
+        let audits = Audits::open(&file, 1.0, 1, Keep { bytes: 500, ..keep }).expect("opened");
+        audits.close(Duration::from_secs(10));
+        assert!(fs::metadata(&file).expect("a file").len() <= 500);
+        let old = Audit { created: 1, ..audit("a", 0.1) };
+        fs::write(&file, keep.latest(&[old], 1, 500).expect("text")).expect("written");
+        assert_eq!(audit::read(&file).expect("read").len(), 1);
+        Audits::open(&file, 1.0, 1, keep).expect("opened").close(Duration::from_secs(10));
+        assert_eq!(audit::read(&file).expect("read").len(), 0);
+    }
+
+    #[test]
     fn the_share_is_drawn_and_drawn_again_the_same() {
         let folder = tempfile::tempdir().expect("a folder");
-        let audits = |share| Audits::open(&folder.path().join(audit::FILE), share, 3).expect("opened");
+        let audits = |share| Audits::open(&folder.path().join(audit::FILE), share, 3, KEEP).expect("opened");
         let drawn = |share: f64| {
             let audits = audits(share);
             (0..10_000).filter(|row| audits.draws(RequestId(*row))).count()

@@ -62,6 +62,10 @@ pub struct ServeSettings {
     pub record_prompts: bool,
     /// Share of the hits that the large model draws as well, to measure what hits keep of its quality.
     pub audit_share: f64,
+    /// Seconds that the rows of `audit.csv` are kept.
+    pub keep_audits_s: f64,
+    /// Bytes of `audit.csv`; beyond it the older half of its rows goes.
+    pub keep_audits_bytes: u64,
 }
 
 impl Default for ServeSettings {
@@ -90,6 +94,8 @@ impl Default for ServeSettings {
             keep_traffic_bytes: 10 << 30,
             record_prompts: false,
             audit_share: 0.0,
+            keep_audits_s: 365.0 * 86_400.0,
+            keep_audits_bytes: 64 << 20,
         }
     }
 }
@@ -121,6 +127,7 @@ impl ServeSettings {
             ("max_store_bytes", self.max_store_bytes),
             ("min_free_bytes", self.min_free_bytes),
             ("keep_traffic_bytes", self.keep_traffic_bytes),
+            ("keep_audits_bytes", self.keep_audits_bytes),
         ];
         for (key, value) in bytes {
             if value > 1 << 53 {
@@ -135,6 +142,7 @@ impl ServeSettings {
             ("keep_results_s", self.keep_results_s),
             ("disk_retry_s", self.disk_retry_s),
             ("keep_traffic_s", self.keep_traffic_s),
+            ("keep_audits_s", self.keep_audits_s),
         ];
         for (key, value) in seconds {
             if !(0.1..=1e9).contains(&value) {

@@ -20,6 +20,10 @@ pub trait LatencyModel {
     fn alone(&self, _gpu: GpuId, _model: ModelId) -> f64 {
         1.0
     }
+    /// Time of a job while all other workers draw with a model, in times of [`Self::job`], by that model; 1 beyond the end.
+    fn beside(&self, _gpu: GpuId, _model: ModelId) -> &[f64] {
+        &[]
+    }
     /// Of bringing a model onto a worker's GPU.
     fn load(&mut self, worker: WorkerId, gpu: GpuId, model: ModelId) -> Duration;
     /// From an image's completion to when it can be found.
@@ -57,6 +61,10 @@ impl LatencyModel for ProfileLatency {
 
     fn alone(&self, gpu: GpuId, model: ModelId) -> f64 {
         self.profile.service(gpu, model).alone
+    }
+
+    fn beside(&self, gpu: GpuId, model: ModelId) -> &[f64] {
+        self.profile.beside(gpu, model)
     }
 
     fn load(&mut self, _: WorkerId, gpu: GpuId, model: ModelId) -> Duration {

@@ -24,7 +24,7 @@ pub use faults::{Faults, Spell};
 pub use latency::{LatencyModel, ProfileLatency};
 pub use measured::Measured;
 
-use contention::Pace;
+use contention::{Drawing, Pace};
 
 /// What the executor needs to know of a run.
 #[derive(Debug)]
@@ -129,15 +129,18 @@ impl<L: LatencyModel> Simulated<L> {
         if !self.contended {
             return;
         }
-        let busy = self.workers.iter().filter(|doing| doing.job.is_some()).count();
-        let others = contention::share(busy.saturating_sub(1), self.workers.len());
-        for index in 0..self.workers.len() {
+        let workers = self.workers.len();
+        let mut drawing = Drawing::default();
+        for doing in self.workers.iter().filter(|doing| doing.job.is_some()) {
+            drawing.add(doing.pace.model());
+        }
+        for index in 0..workers {
             let doing = &mut self.workers[index];
             if let Some((job, _)) = &doing.job
                 && !doing.pace.is_steady()
             {
                 let job = *job;
-                let due = now + doing.pace.change(now, others);
+                let due = now + doing.pace.change(now, &drawing, workers);
                 let pace = doing.pace.number;
                 self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), job, pace });
             }
@@ -149,11 +152,13 @@ impl<L: LatencyModel> Simulated<L> {
         let usual = self.settings.latency.job(gpu, work, &requests);
         let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
         let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
+        let (alone, beside) =
+            (self.settings.latency.alone(gpu, work.model), self.settings.latency.beside(gpu, work.model));
         let doing = &mut self.workers[worker.index()];
         doing.job = Some((job, requests));
         doing.begun = now;
         doing.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
-        doing.pace.begin(now, duration, self.settings.latency.alone(gpu, work.model));
+        doing.pace.begin(now, duration, work.model, alone, beside);
         if doing.pace.is_steady() {
             let pace = doing.pace.number;
             self.push(now + duration, Rank::Job, Answer::Completed { worker, job, pace });

@@ -176,6 +176,9 @@ load_s = 20
 jitter_cv = 0.1
 alone = 0.9
 batches = [[2, 1.5], [4, 2.5]]
+beside = { large = 0.9 }
+spread = 0.05
+spread_kind = "assumed"
 memory_gb = 30
 active_w = 300
 load_w = 100

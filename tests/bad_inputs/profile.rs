@@ -28,6 +28,13 @@ service.0.alone = "x": expected a number
 service.0.alone = nan: expected a part of a job's time, from 0.01 to 1
 service.0.alone = 0: expected a part of a job's time, from 0.01 to 1
 service.0.alone = 1.5: expected a part of a job's time, from 0.01 to 1
+service.0.beside = 5: expected a table of keys
+service.0.beside = { large = 0 } => service.0.beside = 0: expected times of a job's time, from 0.1 to 10
+service.0.beside = { nobody = 1.1 } => service.0.beside: names "nobody", which has no row on GPU "gpu"
+service.0.spread = "x": expected a number
+service.0.spread = nan: expected a share of the time, from 0 to 0.9
+service.0.spread = 1.0: expected a share of the time, from 0 to 0.9
+service.0.spread_kind = "guessed": expected "assumed" or "measured"
 service.0.batches = 5: expected an array: [ ... ]
 service.0.batches = [[1, 1.0]] => service.0.batches = 1: expected rising numbers of requests, from 2 to 1024
 service.0.batches = [[2, 0.5]] => service.0.batches = 0.5: expected no less time than for fewer requests, and no more than one after the other
@@ -80,20 +87,20 @@ fn rows_and_keys() {
         (without("source = \"test\"\n"), ": source: is missing"),
         (without("step_s = 1.0\n"), ":2: service.0.step_s: is missing"),
         (without("load_s = 20\n"), ":2: service.0.load_s: is missing"),
-        (without("measure = \"clip\"\n"), ":26: quality.0.measure: is missing"),
+        (without("measure = \"clip\"\n"), ":29: quality.0.measure: is missing"),
         ("source = \"x\"\n".into(), ": service: is missing"),
         ("source = \"x\"\nservice = []\n".into(), ":2: service = []: expected at least one row"),
         ("source = \"x\"\nservice = [5]\n".into(), ":2: service.0 = 5: expected a table of keys"),
         ("source = \"x\"\n[service]\ngpu = \"a\"\n".into(), ":2: service: expected an array of tables, [[service]]"),
         (
             PROFILE.replacen("\"small\"", "\"large\"", 1),
-            ":15: service.1: GPU \"gpu\" with model \"large\" has a row already",
+            ":18: service.1: GPU \"gpu\" with model \"large\" has a row already",
         ),
         (
             PROFILE.replacen("step_s", "step_ms", 1),
             ":5: service.0.step_ms = 1.0: is not a key here: expected one of gpu, model, *",
         ),
-        (format!("{PROFILE}colour = 1\n"), ":46: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
+        (format!("{PROFILE}colour = 1\n"), ":49: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
         (
             format!("colour = 1\n{PROFILE}"),
             ":1: colour = 1: is not a key here: expected one of source, service, gpu, encoding, measurement, quality, own_quality",

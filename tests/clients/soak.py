@@ -23,7 +23,7 @@ import served
 QUEUE = 50
 # Steps so few that many requests come and go; a cache so small that it is always full, and hits so choosy that some miss.
 FLAGS = ["--set", "models.steps=26", "--set", "system.bounds=[[0.90, 10], [0.97, 20]]", "--rate-per-min", "1000000",
-         "--set", "cache.capacity=60",
+         "--set", "cache.capacity=60", "--set", "serve.audit_share=0.05",
          "--set", f"serve.max_queue={QUEUE}", "--set", "serve.keep_results_s=60"]
 SIZES, COLOURS, SHAPES = ["small", "large"], ["red", "blue", "green", "yellow"], ["circle", "square", "triangle", "star"]
 PLACES = ["the top left", "the top right", "the bottom left", "the center"]

@@ -1,5 +1,6 @@
-//! Runs at the capacity that was found, beside the search: what a reader must be warned of, and the capacity at a hit rate
-//! some points lower and higher. On each variant's first trace, since it takes two further searches.
+//! Runs at the capacity that was found, beside the search: what a reader must be warned of, the capacity at a hit rate some
+//! points lower and higher, and at the ends of what the profile leaves open. On each variant's first trace, since it takes
+//! six further searches.
 
 use anyhow::Context;
 
@@ -7,14 +8,16 @@ use super::{Question, at_rate, search_capacity};
 use crate::cli::compare::Planned;
 use crate::cli::parallel::spread;
 use crate::cli::run::Prepared;
-use crate::experiments::capacity::{AtHitRate, Capacities, Capacity};
+use crate::experiments::capacity::{AtHitRate, Capacities, Capacity, CapacityAtEnd, CapacityRange};
 use crate::experiments::hit_rate::{POINTS, shift};
 use crate::metrics::warnings::{self, Warning};
+use crate::profile::End;
 use crate::scenario::Source;
 
 /// Answers of runs at the capacities.
 pub(super) struct Examined {
     pub(super) at_other_hit_rates: Vec<AtHitRate>,
+    pub(super) ranges: Vec<CapacityRange>,
     /// Sentences on what a reader must be warned of.
     pub(super) warnings: Vec<String>,
 }
@@ -27,6 +30,7 @@ pub(super) fn examine_all(
     planned: &[Planned],
     capacities: &Capacities,
     question: Question,
+    with_range: bool,
     source: &Source,
     threads: usize,
 ) -> anyhow::Result<Examined> {
@@ -36,18 +40,45 @@ pub(super) fn examine_all(
             first.push((plan, row));
         }
     }
-    let examine = |(plan, row): &(&Planned, &Capacity)| {
-        let examined = examine(&plan.prepared, row, capacities, question, source);
-        examined.with_context(|| format!("variant {}", plan.variant))
+    let examine = |(plan, row): &(&Planned, &Capacity)| -> anyhow::Result<_> {
+        let named = || format!("variant {}", plan.variant);
+        let examined = examine(&plan.prepared, row, capacities, question, source).with_context(named)?;
+        let range = if with_range { range(&plan.prepared, row, question, source).with_context(named)? } else { None };
+        Ok((examined, range))
     };
     let mut warned: Vec<(String, Vec<Warning>)> = Vec::new();
-    let mut at_other_hit_rates = Vec::new();
+    let (mut at_other_hit_rates, mut ranges) = (Vec::new(), Vec::new());
     for (found, (plan, _)) in spread(&first, threads, examine)?.into_iter().zip(&first) {
-        let (other_rates, warnings) = found?;
+        let ((other_rates, warnings), range) = found?;
         at_other_hit_rates.extend(other_rates);
+        ranges.extend(range);
         warned.push((plan.variant.clone(), warnings));
     }
-    Ok(Examined { at_other_hit_rates, warnings: warnings::merged(&warned) })
+    Ok(Examined { at_other_hit_rates, ranges, warnings: warnings::merged(&warned) })
+}
+
+/// Searches the capacity at the ends of what the profile leaves open; `None` if it leaves nothing open, or where nothing
+/// holds.
+fn range(
+    prepared: &Prepared,
+    row: &Capacity,
+    question: Question,
+    source: &Source,
+) -> anyhow::Result<Option<CapacityRange>> {
+    let spread = prepared.inputs.profile.spread();
+    if spread.share == 0.0 || row.factor.is_none() {
+        return Ok(None);
+    }
+    let at = |end: End| -> anyhow::Result<CapacityAtEnd> {
+        let found = search_capacity(&prepared.at_end(end), question, source)?;
+        Ok(CapacityAtEnd { end, rate_per_min: found.rate_per_min, no_limit: found.no_limit })
+    };
+    Ok(Some(CapacityRange {
+        variant: row.variant.clone(),
+        seed: row.seed,
+        spread,
+        ends: End::ALL.into_iter().map(at).collect::<anyhow::Result<_>>()?,
+    }))
 }
 
 /// Examines one system. Where nothing holds, it runs at the lowest rate that was tried for its warnings.
@@ -64,7 +95,7 @@ fn examine(
     let known = results.summary.hit_rate.zip(row.factor).zip(lowest_bound);
     let Some(((usual, factor), lowest_bound)) = known else { return Ok((Vec::new(), results.warnings)) };
     let hit_rate = |by: f64| -> anyhow::Result<f64> {
-        Ok(at_rate(&with_bounds(prepared, by), factor).run_once()?.summary.hit_rate.unwrap_or(0.0))
+        Ok(at_rate(&with_bounds(prepared, by), factor).run_once(())?.summary.hit_rate.unwrap_or(0.0))
     };
     let mut all = Vec::new();
     for points in [-POINTS, POINTS] {
@@ -84,5 +115,5 @@ fn examine(
 
 /// Returns the same system with so much added to its bounds.
 fn with_bounds(prepared: &Prepared, by: f64) -> Prepared {
-    Prepared { scenario: prepared.scenario.with_shifted_bounds(by), inputs: prepared.inputs.clone() }
+    Prepared { scenario: prepared.scenario.with_shifted_bounds(by), ..prepared.clone() }
 }

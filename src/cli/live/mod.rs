@@ -258,7 +258,7 @@ pub(super) fn prepare(
         return wrong(InputError::new(file, "has no `prompt` column: a live run draws prompts").key("trace.requests"));
     }
     let inputs = Inputs::new(&scenario, file, trace).map_err(|error| source.place(error, overrides))?;
-    Ok(Prepared { scenario, inputs })
+    Ok(Prepared { scenario, inputs, actual: None })
 }
 
 /// A folder that the scenario must name.

@@ -1,17 +1,19 @@
-//! Runs of the chosen cluster beside the search: what a reader must be warned of, and the choice at a hit rate some points
-//! lower and higher. The bounds that bring it about are those of the first trace; each choice holds for all of them.
+//! Runs of the chosen cluster beside the search: what a reader must be warned of, the choice at a hit rate some points lower
+//! and higher, and with service times at the ends of what the profile leaves open. The bounds that bring it about are those of the first trace; each choice holds for all of them.
 
 use super::search::Mix;
 use super::trial::Trials;
 use super::{Plan, find};
 use crate::experiments::hit_rate::{POINTS, shift};
 use crate::metrics::warnings::Warning;
-use crate::report::PlanAtHitRate;
+use crate::profile::End;
+use crate::report::{PlanAtEnd, PlanAtHitRate, PlanRow};
 use crate::scenario::Scenario;
 
 /// Answers of runs of the chosen cluster.
 pub(super) struct Examined {
     pub(super) at_other_hit_rates: Vec<PlanAtHitRate>,
+    pub(super) at_ends: Vec<PlanAtEnd>,
     /// Sentences on what a reader must be warned of.
     pub(super) warnings: Vec<String>,
 }
@@ -31,20 +33,29 @@ pub(super) fn examine(
     let results = trials.first_prepared(choice.map_or(most, Vec::as_slice))?.run(true, ())?;
     let warnings = Warning::texts(&results.warnings);
     let lowest_bound = base.bounds().first().map(|(bound, _)| *bound);
+    let chosen = |mut trials: Trials<'_>| -> anyhow::Result<Option<PlanRow>> {
+        let (choice, rows, _) = find(command, base, groups, most, &mut trials)?;
+        Ok(rows.into_iter().find(|row| choice.as_ref() == Some(&row.gpus)))
+    };
+    let spread = trials.spread();
+    let mut at_ends = Vec::new();
+    if choice.is_some() && spread.share > 0.0 && !command.range.no_range {
+        for end in [End::AllLonger, End::AllShorter] {
+            at_ends.push(PlanAtEnd { end, spread, choice: chosen(trials.at_end(end))? });
+        }
+    }
     let known = results.summary.hit_rate.zip(lowest_bound).zip(choice);
     let Some(((usual, lowest_bound), choice)) = known else {
-        return Ok(Examined { at_other_hit_rates: Vec::new(), warnings });
+        return Ok(Examined { at_other_hit_rates: Vec::new(), at_ends, warnings });
     };
     let hit_rate = |by: f64| -> anyhow::Result<f64> {
-        let results = trials.with_bounds(by).first_prepared(choice)?.run_once()?;
+        let results = trials.with_bounds(by).first_prepared(choice)?.run_once(())?;
         Ok(results.summary.hit_rate.unwrap_or(0.0))
     };
     let mut at_other_hit_rates = Vec::new();
     for points in [-POINTS, POINTS] {
         let shift = shift(usual, points, lowest_bound, hit_rate)?;
-        let (choice, rows, _) = find(command, base, groups, most, &mut trials.with_bounds(shift.by))?;
-        let choice = rows.into_iter().find(|row| choice.as_ref() == Some(&row.gpus));
-        at_other_hit_rates.push(PlanAtHitRate { shift, choice });
+        at_other_hit_rates.push(PlanAtHitRate { shift, choice: chosen(trials.with_bounds(shift.by))? });
     }
-    Ok(Examined { at_other_hit_rates, warnings })
+    Ok(Examined { at_other_hit_rates, at_ends, warnings })
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments};
+use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, SearchArguments};
 use super::parallel::count;
 use super::run::write_run_json;
 use crate::input::InputError;
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     search: SearchArguments,
     #[command(flatten)]
     figures: FigureArguments,
+    #[command(flatten)]
+    range: RangeArguments,
     /// A request is in time within so many full generations on the large model (first GPU type of the scenario)
     #[arg(long, value_name = "MULTIPLE", default_value = "2", value_parser = multiple)]
     slo: f64,
@@ -112,6 +114,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         "simulated_requests": trials.simulated(),
         "tried": rows,
         "at_other_hit_rates": more.at_other_hit_rates,
+        "at_ends": more.at_ends,
         "warnings": more.warnings,
     });
     let text = serde_json::to_string_pretty(&plan)? + "\n";
@@ -125,6 +128,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
         provenance: trials.provenance(),
         stand_ins: trials.stand_ins(),
         at_other_hit_rates: more.at_other_hit_rates,
+        at_ends: more.at_ends,
         warnings: more.warnings,
         scenario_toml: source.text().to_owned(),
         versions: super::compare::versions(&base),

@@ -13,6 +13,7 @@ use crate::metrics::Results;
 use crate::metrics::bound::{Job, fewest_late, jobs, speed};
 use crate::metrics::quality::CLIP;
 use crate::model::{GpuId, ModelId};
+use crate::profile::{End, Spread};
 use crate::report::PlanRow;
 use crate::report::provenance::Provenance;
 use crate::scenario::{Fault, FaultEvent, Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
@@ -22,6 +23,7 @@ use crate::time::Duration;
 const LIKELY_TRIES: usize = 5;
 
 /// The traces, and what holding means.
+#[derive(Clone)]
 pub(super) struct Trials<'a> {
     command: &'a Plan,
     base: Scenario,
@@ -32,6 +34,9 @@ pub(super) struct Trials<'a> {
     /// Files besides the traces', and the source of service times.
     files: Vec<Fingerprint>,
     service_times: String,
+    spread: Spread,
+    /// End of what the profile leaves open whose service times jobs take, where it is one.
+    end: Option<End>,
     threshold_s: f64,
     /// Requests over all traces that may be late.
     allowed: u64,
@@ -65,8 +70,25 @@ impl<'a> Trials<'a> {
         }
         let allowed = allowed_late(requests, command.attainment);
         let threshold_s = command.slo * full;
-        let (files, service_times) = (inputs.files, inputs.profile.source.clone());
-        Ok(Self { command, base, source, sets, traces, files, service_times, threshold_s, allowed, simulated: 0 })
+        Ok(Self {
+            command,
+            base,
+            source,
+            sets,
+            traces,
+            service_times: inputs.profile.source.clone(),
+            spread: inputs.profile.spread(),
+            files: inputs.files,
+            end: None,
+            threshold_s,
+            allowed,
+            simulated: 0,
+        })
+    }
+
+    /// How well the service times are known.
+    pub(super) const fn spread(&self) -> Spread {
+        self.spread
     }
 
     pub(super) const fn threshold_s(&self) -> f64 {
@@ -90,10 +112,12 @@ impl<'a> Trials<'a> {
 
     /// Returns the same trials with so much added to all bounds, and nothing simulated yet.
     pub(super) fn with_bounds(&self, by: f64) -> Self {
-        let (base, traces) = (self.base.with_shifted_bounds(by), self.traces.clone());
-        let (files, service_times) = (self.files.clone(), self.service_times.clone());
-        let Self { command, source, sets, threshold_s, allowed, .. } = *self;
-        Self { command, base, source, sets, traces, files, service_times, threshold_s, allowed, simulated: 0 }
+        Self { base: self.base.with_shifted_bounds(by), simulated: 0, ..self.clone() }
+    }
+
+    /// Returns the same trials with the service times of an end of what the profile leaves open, and nothing simulated yet.
+    pub(super) fn at_end(&self, end: End) -> Self {
+        Self { end: Some(end), simulated: 0, ..self.clone() }
     }
 
     /// Returns a cluster's run on the first trace.
@@ -130,7 +154,10 @@ impl<'a> Trials<'a> {
         let full = prepared.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.steps);
         prepared.scenario.slo.multiples = vec![self.threshold_s / full];
         prepared.scenario.queue.deadline_multiple = self.threshold_s / full;
-        Ok(prepared)
+        Ok(match self.end {
+            Some(end) => prepared.at_end(end),
+            None => prepared,
+        })
     }
 
     /// Tries a cluster on all traces, until it is known that it does not hold.
@@ -168,7 +195,7 @@ impl<'a> Trials<'a> {
         let limit = Duration::from_seconds_saturating(self.threshold_s);
         let watch = Watch::new(prepared.budget(limit, self.allowed - late));
         let inbox = Budgeted::new(prepared.scenario.outside(&prepared.inputs.trace.trace), watch.clone());
-        let results = prepared.run_on(prepared.scenario.latency(&prepared.inputs), true, inbox, watch.clone())?;
+        let results = prepared.run_on(prepared.latency(), true, inbox, watch.clone())?;
         self.simulated += watch.arrived();
         Ok((prepared, watch, results))
     }

@@ -13,11 +13,16 @@ use crate::live::error::Error;
 use crate::live::measure::{
     Encoding, Measured, Neighbours, Plan, Samples, encoding, mean, median, model, usual_variation, variation,
 };
-use crate::profile::{EncodingTimes, Measurement, Neighbourhood, ProfileFile, Service};
+use crate::model::ModelId;
+use crate::profile::{EncodingTimes, MOST_SPREAD, Measurement, Neighbourhood, ProfileFile, Service, SpreadKind};
+use crate::report::statistics::student_t_90;
 use crate::scenario::Scenario;
 
 /// A step or a job that varies by more than this was disturbed.
 const NOISY: f64 = 0.05;
+
+/// Jobs beside a model below which nothing is said of it.
+const FEWEST_BESIDE: usize = 4;
 
 /// By GPU type, model and what the other workers did.
 type Cell = (usize, usize, Neighbourhood);
@@ -120,6 +125,22 @@ impl Measurements {
         all.map(|((.., skipped), jobs)| (steps - skipped, jobs)).collect()
     }
 
+    /// Mean time of each round's jobs on a GPU type over what its rows say, by model, then round under load.
+    fn relative_rounds(&self, gpu: usize, rows: &[&mut Service], steps: u32) -> Vec<Vec<f64>> {
+        let of_model = |(model, row): (usize, &&mut Service)| -> Vec<f64> {
+            let of_round = |round: &Loaded| {
+                let own = round.iter().filter(|((on, of, _), _)| (*on, *of) == (gpu, model));
+                let times = own.flat_map(|((.., skipped), jobs)| {
+                    let usual_s = row.overhead_s + row.step_s * f64::from(steps - skipped);
+                    jobs.loaded.iter().map(move |seconds| seconds / usual_s)
+                });
+                mean(&times.collect::<Vec<f64>>())
+            };
+            self.loaded.iter().map(of_round).filter(|mean| mean.is_finite() && *mean > 0.0).collect()
+        };
+        rows.iter().enumerate().map(of_model).collect()
+    }
+
     /// The profile, and what a reader should be warned of.
     pub(in crate::cli) fn profile(&self, scenario: &Scenario, source: &str) -> (ProfileFile, Vec<String>) {
         let (gpus, models) = (scenario.gpu_types(), scenario.model_names());
@@ -148,7 +169,14 @@ impl Measurements {
                 let busy = of(Neighbourhood::Busy).or(idle);
                 let row = idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, idle, busy));
                 let loaded = self.loaded(gpu, model, scenario.models.steps);
-                profile.service.extend(row.map(|row| under_load_row(row, &loaded)));
+                profile.service.extend(row.map(|row| under_load_row(row, &loaded, &models)));
+            }
+            let rows = profile.service.iter_mut().filter(|row| row.gpu == *gpu_name);
+            let rows: Vec<&mut Service> = rows.collect();
+            let spread = spread(&self.relative_rounds(gpu, &rows, scenario.models.steps));
+            for row in rows {
+                row.spread = spread.map(rounded);
+                row.spread_kind = if spread.is_some() { SpreadKind::Measured } else { SpreadKind::Assumed };
             }
         }
         if !warnings.is_empty() {
@@ -174,8 +202,29 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
     })
 }
 
-/// The same with the times and the spread of jobs under load, and the part of it that they take alone, measured in turns.
-fn under_load_row(row: Service, jobs: &[(u32, &Jobs)]) -> Service {
+/// Rounds before and after one that it is predicted from; as many as `modm validate` takes for a run.
+const NEIGHBOURS: usize = 2;
+
+/// Relative half-width of the 90 % range of a service time in another minute: each round is predicted from those around it, and
+/// Student's t of the errors is taken. Rounds come by model, then in their order. `None` of too few.
+fn spread(rounds: &[Vec<f64>]) -> Option<f64> {
+    let error = |rounds: &Vec<f64>, at: usize| {
+        let near = at.saturating_sub(NEIGHBOURS)..(at + NEIGHBOURS + 1).min(rounds.len());
+        let others: Vec<f64> = near.filter(|other| *other != at).map(|other| rounds[other]).collect();
+        rounds[at] / mean(&others) - 1.0
+    };
+    let known = rounds.iter().filter(|rounds| rounds.len() > 1);
+    let errors: Vec<f64> =
+        known.clone().flat_map(|rounds| (0..rounds.len()).map(move |at| error(rounds, at))).collect();
+    let degrees = known.map(|rounds| rounds.len() - 1).max()?;
+    let square = errors.iter().map(|error| error * error).sum::<f64>() / errors.len() as f64;
+    // Models of one machine are slow and fast together: they are not counted as independent.
+    Some((student_t_90(degrees) * square.sqrt()).min(MOST_SPREAD))
+}
+
+/// The same with the times and the variation of jobs under load, the part of it that they take alone, measured in turns, and
+/// what they take beside each model.
+fn under_load_row(row: Service, jobs: &[(u32, &Jobs)], models: &[String]) -> Service {
     let flat = |of: fn(&Jobs) -> &Vec<f64>| -> Vec<(f64, f64)> {
         jobs.iter().flat_map(|(steps, jobs)| of(jobs).iter().map(|seconds| (f64::from(*steps), *seconds))).collect()
     };
@@ -191,12 +240,20 @@ fn under_load_row(row: Service, jobs: &[(u32, &Jobs)]) -> Service {
         jobs.iter().map(|(steps, seconds)| seconds / (overhead_s + step_s * steps)).collect()
     };
     let part = if alone.is_empty() { row.alone } else { mean(&relative(&alone)) };
+    let beside = |model: usize| {
+        let own = jobs.iter().filter_map(|(steps, jobs)| Some((steps, jobs.beside.get(&ModelId(model as u16))?)));
+        let own = own.flat_map(|(steps, seconds)| seconds.iter().map(|seconds| (f64::from(*steps), *seconds)));
+        let own: Vec<(f64, f64)> = own.collect();
+        (own.len() >= FEWEST_BESIDE).then(|| rounded(mean(&relative(&own)).clamp(0.1, 10.0)))
+    };
+    let named = models.iter().enumerate().filter_map(|(model, name)| Some((name.clone(), beside(model)?)));
     Service {
         step_s: rounded(step_s),
         overhead_s: rounded(overhead_s),
         jitter_cv: rounded(variation(&relative(&loaded))),
         // Nobody is slower alone; what says so is noise.
         alone: rounded(part.clamp(0.01, 1.0)),
+        beside: named.collect(),
         ..row
     }
 }
@@ -261,18 +318,34 @@ mod tests {
         let [long, short] = [50, 25].map(f64::from).map(|steps| Jobs {
             loaded: vec![1.0 + 0.18 * steps, 1.0 + 0.22 * steps],
             alone: vec![0.8 * (1.0 + 0.2 * steps)],
+            beside: BTreeMap::from([(ModelId(1), vec![1.1 * (1.0 + 0.2 * steps); 2])]),
         });
-        let measured = under_load_row(row.clone(), &[(50, &long), (25, &short)]);
+        let models = ["l", "s"].map(str::to_owned);
+        let measured = under_load_row(row.clone(), &[(50, &long), (25, &short)], &models);
         assert!((measured.step_s - 0.2).abs() < 1e-6 && (measured.alone - 0.8).abs() < 1e-5, "{measured:?}");
         assert!(measured.jitter_cv > 0.05 && measured.jitter_cv < 0.1, "{measured:?}");
         assert!((measured.overhead_s - 1.0).abs() < 1e-5 && (measured.load_s - 3.0).abs() < 1e-12, "{measured:?}");
-        assert_eq!(under_load_row(row.clone(), &[]), row, "without such jobs it stays");
-        let one_length = under_load_row(row.clone(), &[(50, &long)]);
+        assert!(measured.beside.len() == 1 && (measured.beside["s"] - 1.1).abs() < 1e-5, "{measured:?}");
+        assert_eq!(under_load_row(row.clone(), &[], &models), row, "without such jobs it stays");
+        let one_length = under_load_row(row.clone(), &[(50, &long)], &models);
         assert!(
             (one_length.step_s - 0.2).abs() < 1e-6 && (one_length.overhead_s - 1.0).abs() < 1e-12,
             "{one_length:?}"
         );
-        let slower = Jobs { loaded: vec![11.0], alone: vec![12.0] };
-        assert!((under_load_row(row, &[(50, &slower)]).alone - 1.0).abs() < 1e-12, "nobody is slower alone");
+        let slower = Jobs { loaded: vec![11.0], alone: vec![12.0], beside: BTreeMap::new() };
+        assert!((under_load_row(row, &[(50, &slower)], &models).alone - 1.0).abs() < 1e-12, "nobody is slower alone");
+    }
+
+    #[test]
+    fn a_spread_is_of_rounds_predicted_from_those_around_them() {
+        assert_eq!(spread(&[vec![1.0], Vec::new()]), None, "a single round says nothing of another");
+        assert_eq!(spread(&[vec![1.0; 4], vec![1.0; 4]]), Some(0.0));
+        // Each of two rounds is predicted from the other: errors of 2 % and -2/1.02 %, and one degree of freedom.
+        let two = spread(&[vec![1.0, 1.02]]).expect("two rounds");
+        assert!((two - 6.314 * 0.0198).abs() < 1e-4, "{two}");
+        // A slow drift is followed, a jump from round to round is not.
+        let drifting = spread(&[(0..20).map(|at| 1.0 + f64::from(at) / 100.0).collect()]).expect("rounds");
+        let jumping = spread(&[(0..20).map(|at| 1.0 + f64::from(at % 2) / 10.0).collect()]).expect("rounds");
+        assert!(drifting < 0.02 && jumping > 0.08, "{drifting} {jumping}");
     }
 }

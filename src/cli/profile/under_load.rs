@@ -46,6 +46,8 @@ pub(super) struct Jobs {
     pub(super) loaded: Vec<f64>,
     /// While no other worker drew.
     pub(super) alone: Vec<f64>,
+    /// While every other worker drew with one model, by that model; of [`Self::loaded`].
+    pub(super) beside: BTreeMap<ModelId, Vec<f64>>,
 }
 
 impl Jobs {
@@ -53,23 +55,28 @@ impl Jobs {
     pub(super) fn extend(&mut self, more: Self) {
         self.loaded.extend(more.loaded);
         self.alone.extend(more.alone);
+        for (model, seconds) in more.beside {
+            self.beside.entry(model).or_default().extend(seconds);
+        }
     }
 }
 
 /// By worker, model and skipped steps.
 pub(super) type Loaded = BTreeMap<(WorkerId, ModelId, u32), Jobs>;
 
-/// As many passes as there are models: in each, workers hold models in turn, and draw at least `jobs` pictures each.
-/// Their pictures go into `folder`.
+/// A pass for each pair of models, so that each is measured beside each: workers hold the one and the other in turn, and
+/// draw at least `jobs` pictures each; a single worker has no neighbours, and holds each once. Pictures go into `folder`.
 pub(super) fn measure(scenario: &Scenario, equipment: &Equipment, jobs: u32, folder: &Path) -> anyhow::Result<Loaded> {
     make_folder(&folder.join("images"))?;
-    let models = scenario.model_names().len();
+    let models: Vec<ModelId> = (0..scenario.model_names().len() as u16).map(ModelId).collect();
     let mut loaded = Loaded::new();
-    for pass in 0..models {
-        let target = |worker: usize| ModelId(((worker + pass) % models) as u16);
-        let targets = (0..scenario.workers()).map(target).collect();
-        for (key, more) in one_pass(scenario, equipment, targets, jobs, folder)? {
-            loaded.entry(key).or_default().extend(more);
+    for own in &models {
+        for other in models.iter().filter(|other| scenario.workers() > 1 || *other == own) {
+            let target = |worker: usize| if worker.is_multiple_of(2) { *own } else { *other };
+            let targets = (0..scenario.workers()).map(target).collect();
+            for (key, more) in one_pass(scenario, equipment, targets, jobs, folder)? {
+                loaded.entry(key).or_default().extend(more);
+            }
         }
     }
     Ok(loaded)
@@ -171,13 +178,13 @@ impl RoutingPolicy for Turns {
 }
 
 /// A job that runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Running {
     job: JobId,
     work: Work,
     since: Time,
-    /// Seconds of other workers' jobs meanwhile, all together.
-    others_s: f64,
+    /// Seconds of other workers' jobs meanwhile, all together, by model.
+    others_s: BTreeMap<ModelId, f64>,
 }
 
 /// What the loop and its journal share.
@@ -198,9 +205,14 @@ impl State {
     fn advance(&mut self, now: Time) {
         let passed_s = now.since(self.now).seconds();
         self.now = now;
-        let busy = self.running.iter().flatten().count();
-        for running in self.running.iter_mut().flatten() {
-            running.others_s += passed_s * (busy - 1) as f64;
+        let drawing: Vec<Option<ModelId>> =
+            self.running.iter().map(|running| Some(running.as_ref()?.work.model)).collect();
+        for (at, running) in self.running.iter_mut().enumerate() {
+            let Some(running) = running else { continue };
+            let others = drawing.iter().enumerate().filter(|(other, _)| *other != at);
+            for model in others.filter_map(|(_, model)| *model) {
+                *running.others_s.entry(model).or_insert(0.0) += passed_s;
+            }
         }
     }
 
@@ -209,11 +221,16 @@ impl State {
         self.jobs[worker.index()] += 1;
         let seconds = self.now.since(running.since).seconds();
         let others = self.running.len() - 1;
-        let share = if others == 0 { 1.0 } else { running.others_s / (others as f64 * seconds) };
+        let of_all = |others_s: f64| others_s / (others as f64 * seconds);
+        let share = if others == 0 { 1.0 } else { of_all(running.others_s.values().sum()) };
         let of = self.seconds.entry((worker, running.work.model, running.work.skipped_steps)).or_default();
         // What ran beside others for a part of its time says little of either.
         if share > 0.99 {
             of.loaded.push(seconds);
+            let only = running.others_s.into_iter().find(|(_, others_s)| of_all(*others_s) > 0.99);
+            if let Some((model, _)) = only {
+                of.beside.entry(model).or_default().push(seconds);
+            }
         } else if share < 0.01 {
             of.alone.push(seconds);
         }
@@ -261,7 +278,7 @@ impl Journal for Clocked {
             Record::Event(Event::Arrived(_)) => state.outstanding += 1,
             Record::Event(Event::JobCompleted { worker, job, .. }) => state.ended(*worker, *job),
             Record::Action(Action::Start { job, worker, work, .. }) => {
-                let running = Running { job: *job, work: *work, since: time, others_s: 0.0 };
+                let running = Running { job: *job, work: *work, since: time, others_s: BTreeMap::new() };
                 state.running[worker.index()] = Some(running);
             }
             Record::Action(Action::Finish { .. }) => state.outstanding -= 1,
@@ -308,6 +325,8 @@ mod tests {
         assert_eq!((of(0, 0, 0).alone.as_slice(), of(0, 0, 0).loaded.len()), ([0.5].as_slice(), 0));
         assert_eq!(of(1, 1, 25).alone.len(), 0);
         assert!(matches!(of(1, 1, 25).loaded[..], [seconds] if (seconds - 0.2).abs() < 1e-9));
+        let beside = &of(1, 1, 25).beside;
+        assert!(beside.len() == 1 && beside[&ModelId(0)].len() == 1, "{beside:?}");
     }
 
     #[test]

@@ -114,10 +114,15 @@ impl<'a> Experiment<'a> {
         Ok(profile)
     }
 
-    /// What was measured near a run: the machine's speed drifts.
+    /// What was measured near a run: the machine's speed drifts. How well that is known is a matter of all rounds.
     pub(super) fn profile_near(&self, run: &Lived) -> ProfileFile {
         let near = self.measurements.near(run.rounds.saturating_sub(NEAR)..run.rounds + NEAR);
-        near.profile(&self.scenario, &source_of(&self.equipment.library)).0
+        let source = source_of(&self.equipment.library);
+        let [mut near, all] = [&near, &self.measurements].map(|measured| measured.profile(&self.scenario, &source).0);
+        for (row, of_all) in near.service.iter_mut().zip(all.service) {
+            (row.spread, row.spread_kind) = (of_all.spread, of_all.spread_kind);
+        }
+        near
     }
 
     /// All live runs, as far as nobody interrupts them.

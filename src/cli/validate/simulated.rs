@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::experiment::Lived;
 use crate::cli::parallel::{spread, threads};
 use crate::cli::run::Prepared;
+use crate::draw::{Purpose, normal, stream};
 use crate::metrics::Results;
 use crate::metrics::fidelity::{self, Compared, Unit};
 use crate::profile::{Profile, ProfileFile, Service};
@@ -27,9 +28,8 @@ pub(super) struct Prediction {
 
 impl Prediction {
     pub(super) fn new(run: &Prepared, file: &ProfileFile, factor: f64) -> anyhow::Result<Self> {
-        let scale =
-            |row: &Service| Service { step_s: row.step_s * factor, overhead_s: row.overhead_s * factor, ..row.clone() };
-        let scaled = ProfileFile { service: file.service.iter().map(scale).collect(), ..file.clone() };
+        let scaled =
+            ProfileFile { service: file.service.iter().map(|row| row.times(factor)).collect(), ..file.clone() };
         let scenario = &run.scenario;
         let profile = Profile::select(&scaled, &scenario.gpu_types(), &scenario.model_names())
             .map_err(|(gpu, model)| anyhow::anyhow!("{model} was not measured on {gpu}"))?;
@@ -63,6 +63,21 @@ fn delays(lived: &Lived, level: Level, profile: &ProfileFile) -> Vec<Compared> {
 
 /// A hundredth, for the sensitivity.
 const HUNDREDTH: f64 = 0.01;
+
+/// Simulations that a predicted range is taken from.
+const RANGE_DRAWS: u32 = 100;
+
+/// Quantile of the normal distribution that ends a range of 90 %.
+const NORMAL_90: f64 = 1.645;
+
+/// Factor on all service times of one draw: lognormal, within the profile's spread in nine cases of ten. Draws come in pairs,
+/// one as much longer as the other is shorter, so that they are centred.
+fn machine_factor(profile: &ProfileFile, seed: u64, draw: u32) -> f64 {
+    let spread = profile.service.iter().map(Service::known_to).fold(0.0, f64::max);
+    let mut draws = stream(seed, Purpose::Machine, u64::from(draw / 2));
+    let log = normal(&mut draws) * libm::log1p(spread) / NORMAL_90;
+    libm::exp(if draw.is_multiple_of(2) { log } else { -log })
+}
 
 /// Rounds in which the factor of [`Level::Rescaled`] settles.
 const SETTLING: u32 = 3;
@@ -102,7 +117,14 @@ pub(super) fn compare(
         fidelity::sensitivity(&mut rows, live, &slower, &faster, &models);
         Ok((simulated, rows))
     };
-    let (predicted, rows) = with_sensitivity(1.0)?;
+    let (predicted, mut rows) = with_sensitivity(1.0)?;
+    let uncertain = |draw: &u32| -> anyhow::Result<Results> {
+        let factor = machine_factor(profile, run.scenario.seed, *draw);
+        Ok(run.run_with(Prediction::new(&run, profile, factor)?.latency(*draw), true, ())?)
+    };
+    let all: Vec<u32> = (0..RANGE_DRAWS).collect();
+    let uncertain = spread(&all, threads(None), uncertain)?.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    fidelity::ranges(&mut rows, live, &uncertain, &models);
     run.write(&lived.folder.join("predicted"), &predicted[0], 0.0, &[])?;
     // How much longer jobs took in the run than by the profile, kind by kind: one number, the machine's of that minute.
     // Work that takes longer overlaps more, and takes longer for that; a few rounds settle it.

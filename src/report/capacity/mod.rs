@@ -7,7 +7,7 @@ use super::hit_rate;
 use super::quality::{self, images_by_model};
 use super::statistics::{Estimate, estimate};
 use super::table::plain_table;
-use crate::experiments::capacity::{AtHitRate, Capacities, Capacity, Target};
+use crate::experiments::capacity::{AtHitRate, Capacities, Capacity, CapacityRange, Target};
 use crate::published::Published;
 
 pub(super) mod figures;
@@ -102,6 +102,27 @@ pub(super) fn other_hit_rates(capacities: &Capacities) -> Vec<String> {
         Some(format!("{variant}, hit rate {}: {}.", percent(usual), all.join("; ")))
     };
     capacities.variants().into_iter().filter_map(sentence).collect()
+}
+
+/// Sentences on what follows from how well the profile is known, one for each variant.
+pub(super) fn ranges(capacities: &Capacities) -> Vec<String> {
+    let base = capacities.ranges.first();
+    let sentence = |range: &CapacityRange| {
+        let row = capacities.of_variant(&range.variant).find(|row| row.seed == range.seed)?;
+        let usual = row.rate_per_min?;
+        let (low, high) = range.rates(usual)?;
+        let more = if range.ends.iter().any(|at| at.no_limit) { "at least " } else { "" };
+        let base = base.filter(|base| base.variant != range.variant);
+        let ratios = base.and_then(|base| range.ratios(base, capacities.ratio(row)?));
+        let ratios = ratios.map(|(low, high)| format!(" ({low:.2} to {high:.2}x)")).unwrap_or_default();
+        let change = range.per_percent(usual);
+        let change = change.map(|change| format!("; {:+.1} % a per cent", 100.0 * change)).unwrap_or_default();
+        Some(format!(
+            "{}, service times {}: {low:.2} to {more}{high:.2} per minute{ratios}{change}.",
+            range.variant, range.spread
+        ))
+    };
+    capacities.ranges.iter().filter_map(sentence).collect()
 }
 
 /// The text of `capacity.csv`.

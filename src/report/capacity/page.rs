@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{PublishedBy, capacity_csv, caveats, cells, figures, other_hit_rates, sentence, target};
+use super::{PublishedBy, capacity_csv, caveats, cells, figures, other_hit_rates, ranges, sentence, target};
 use crate::experiments::capacity::Capacities;
 use crate::report::figures::{DrawError, Figure, Look, origin};
 use crate::report::html::{self, Drawn, Grounds, Page};
@@ -61,7 +61,7 @@ impl CapacityReport {
 
     /// The same but for what the numbers rest on.
     fn limits(&self) -> Vec<String> {
-        other_hit_rates(&self.capacities).into_iter().chain(caveats(&self.capacities)).collect()
+        [other_hit_rates(&self.capacities), ranges(&self.capacities), caveats(&self.capacities)].concat()
     }
 
     fn grounds(&self) -> Grounds<'_> {

@@ -12,6 +12,7 @@ use super::table::plain_table;
 use crate::experiments::hit_rate::Shift;
 use crate::metrics::Results;
 use crate::metrics::quality::QualityKind;
+use crate::profile::{End, Spread};
 
 mod figures;
 mod page;
@@ -25,6 +26,17 @@ pub struct PlanAtHitRate {
     #[serde(flatten)]
     pub shift: Shift,
     /// Cheapest cluster that holds with these bounds; `None` if none does.
+    pub choice: Option<PlanRow>,
+}
+
+/// The choice with the service times of an end of what the profile leaves open, while policies go by the profile.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanAtEnd {
+    /// End.
+    pub end: End,
+    /// How well the service times are known.
+    pub spread: Spread,
+    /// Cheapest cluster that holds there; `None` if none does.
     pub choice: Option<PlanRow>,
 }
 
@@ -110,12 +122,23 @@ impl PlanRow {
 /// were fitted on. `None` for a system that does not retrieve.
 fn other_hit_rates(groups: &[String], rows: &[PlanAtHitRate]) -> Option<String> {
     let usual = rows.first()?.shift.usual_hit_rate;
-    let one = |row: &PlanAtHitRate| {
-        let choice = row.choice.as_ref().map_or_else(|| "none of these clusters".to_owned(), |row| row.name(groups));
-        format!("at {} {choice}", hit_rate::words(&row.shift))
-    };
+    let one =
+        |row: &PlanAtHitRate| format!("at {} {}", hit_rate::words(&row.shift), named(groups, row.choice.as_ref()));
     let all: Vec<String> = rows.iter().map(one).collect();
     Some(format!("hit rate {}: {}", percent(usual), all.join("; ")))
+}
+
+/// Sentence on the choice at the ends of what the profile leaves open; `None` where none was looked for.
+fn at_ends(groups: &[String], rows: &[PlanAtEnd]) -> Option<String> {
+    let first = rows.first()?;
+    let all: Vec<String> =
+        rows.iter().map(|row| format!("{} {}", row.end.words(), named(groups, row.choice.as_ref()))).collect();
+    Some(format!("service times {}: {}", first.spread, all.join("; ")))
+}
+
+/// Name of a choice.
+fn named(groups: &[String], choice: Option<&PlanRow>) -> String {
+    choice.map_or_else(|| "none of these clusters".to_owned(), |row| row.name(groups))
 }
 
 /// GPUs of each group in words.

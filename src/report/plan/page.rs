@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{PlanAtHitRate, PlanRow, cells, figures, other_hit_rates, plan_csv};
+use super::{PlanAtEnd, PlanAtHitRate, PlanRow, at_ends, cells, figures, other_hit_rates, plan_csv};
 use crate::report::figures::{DrawError, Look, origin};
 use crate::report::html::{self, Drawn, Grounds, Page};
 use crate::report::provenance::Provenance;
@@ -31,6 +31,8 @@ pub struct PlanReport {
     pub stand_ins: Vec<String>,
     /// The choice at other hit rates; empty for a system that does not retrieve, or where nothing holds.
     pub at_other_hit_rates: Vec<PlanAtHitRate>,
+    /// The choice at the ends of what the profile leaves open; empty where it leaves nothing open, or where nothing holds.
+    pub at_ends: Vec<PlanAtEnd>,
     /// Sentences on what a reader must be warned of.
     pub warnings: Vec<String>,
     /// The scenario.
@@ -58,11 +60,16 @@ const TERMS: [(&str, &str); 8] = [
 ];
 
 impl PlanReport {
-    /// Sentences that qualify the answer: the choice at other hit rates, warnings, stand-ins.
+    /// The choice at other hit rates and with other service times, a sentence each.
+    fn elsewhere(&self) -> Vec<String> {
+        let other = other_hit_rates(&self.groups, &self.at_other_hit_rates);
+        other.into_iter().chain(at_ends(&self.groups, &self.at_ends)).collect()
+    }
+
+    /// Sentences that qualify the answer: the choice at other hit rates and with other service times, warnings, stand-ins.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let other = other_hit_rates(&self.groups, &self.at_other_hit_rates);
-        other.into_iter().chain(self.warnings.iter().chain(&self.stand_ins).cloned()).collect()
+        self.elsewhere().into_iter().chain(self.warnings.iter().chain(&self.stand_ins).cloned()).collect()
     }
 
     fn grounds(&self) -> Grounds<'_> {
@@ -87,8 +94,7 @@ impl PlanReport {
     }
 
     fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {
-        let other = other_hit_rates(&self.groups, &self.at_other_hit_rates);
-        page.begin(&format!("Plan: {}", self.name), &[&format!("{}.", self.sentence)], other.as_slice())?;
+        page.begin(&format!("Plan: {}", self.name), &[&format!("{}.", self.sentence)], &self.elsewhere())?;
         html::write_table_of(page, "Clusters tried", &cells(&self.groups, &self.rows), "", "plan.csv")?;
         html::write_figures(page, figures)?;
         page.section("What was asked for")?;
@@ -103,7 +109,7 @@ impl PlanReport {
         for (name, value) in &self.asked {
             text.extend(["- ", name, ": ", value, "\n"]);
         }
-        if let Some(sentence) = other_hit_rates(&self.groups, &self.at_other_hit_rates) {
+        for sentence in self.elsewhere() {
             text.extend(["- ", &sentence, "\n"]);
         }
         text + &html::grounds_as_markdown(&self.grounds())

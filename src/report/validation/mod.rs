@@ -156,7 +156,32 @@ impl Validation {
                 errors("throughput"),
             ));
         }
+        sentences.extend(self.coverage());
         sentences
+    }
+
+    /// How often the predicted ranges held, and how wide they were, by headline and all together.
+    fn coverage(&self) -> Option<String> {
+        let predicted = || self.runs.iter().filter(|run| run.level == Level::Profile);
+        let mut all = (0, 0);
+        let one = |(name, words): &(&str, &str)| {
+            let rows: Vec<&Compared> = predicted().filter_map(|run| run.row(name)).collect();
+            let inside = rows.iter().filter(|row| row.is_inside() == Some(true)).count();
+            let mut widths: Vec<f64> = rows.iter().filter_map(|row| row.width()).collect();
+            widths.sort_unstable_by(f64::total_cmp);
+            let width = error_text(rows.first()?.unit, *widths.get(widths.len() / 2)?);
+            all = (all.0 + inside, all.1 + widths.len());
+            Some(format!("{words} {inside} of {} (median width {})", widths.len(), width.trim_start_matches('+')))
+        };
+        let each: Vec<String> = HEADLINES.iter().filter_map(one).collect();
+        let (inside, count) = all;
+        (count > 0).then(|| {
+            format!(
+                "Live values within the predicted 90 % range: {inside} of {count} ({:.0} %): {}.",
+                100.0 * inside as f64 / count as f64,
+                each.join(", ")
+            )
+        })
     }
 
     /// Latencies live and simulated, a figure a load.
@@ -197,15 +222,39 @@ fn error_text(unit: Unit, error: f64) -> String {
     }
 }
 
+/// Measures whose predicted ranges are judged, and what they are called.
+const HEADLINES: [(&str, &str); 5] = [
+    ("latency_mean", "mean latency"),
+    ("latency_p95", "p95"),
+    ("throughput", "throughput"),
+    ("slo_2x", "within 2x"),
+    ("slo_4x", "within 4x"),
+];
+
 const MEMORY: &str = "memory takes what is written to it";
 
 /// `validation.csv`: a row a measure of every live run and level. Errors are relative where the unit is seconds or a
-/// rate, in points for shares, differences for counts; `per_percent` is what a service time 1 % longer adds to it.
+/// rate, in points for shares, differences for counts; `per_percent` is what a service time 1 % longer adds to it, `low` and
+/// `high` are the ends of the predicted 90 % range, and `inside` says whether the live value lies in it.
 #[must_use]
 pub fn csv(validation: &Validation) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let header =
-        ["measure", "unit", "live", "simulated", "error", "level", "load", "seed", "factor", "spread", "per_percent"];
+    let header = [
+        "measure",
+        "unit",
+        "live",
+        "simulated",
+        "error",
+        "level",
+        "load",
+        "seed",
+        "factor",
+        "spread",
+        "per_percent",
+        "low",
+        "high",
+        "inside",
+    ];
     let number = |value: f64| format!("{value:.9}");
     let maybe = |value: Option<f64>| value.map(number).unwrap_or_default();
     writer.write_record(header).expect(MEMORY);
@@ -223,6 +272,9 @@ pub fn csv(validation: &Validation) -> String {
                 maybe(run.level.factor()),
                 maybe(row.spread),
                 maybe(row.per_percent),
+                maybe(row.range.map(|(low, _)| low)),
+                maybe(row.range.map(|(_, high)| high)),
+                row.is_inside().map(|inside| inside.to_string()).unwrap_or_default(),
             ];
             writer.write_record(cells).expect(MEMORY);
         }
@@ -236,7 +288,8 @@ pub fn json(validation: &Validation) -> serde_json::Value {
     let row = |row: &Compared| {
         json!({
             "measure": row.name, "unit": row.unit.word(), "live": row.live, "simulated": row.simulated,
-            "error": row.error, "spread": row.spread, "per_percent": row.per_percent,
+            "error": row.error, "spread": row.spread, "per_percent": row.per_percent, "range": row.range,
+            "inside": row.is_inside(),
         })
     };
     let run = |run: &ValidatedRun| {

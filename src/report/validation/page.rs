@@ -7,7 +7,7 @@ use super::tables::{LoadTable, tables};
 use super::{Validation, html};
 
 /// What the columns mean, and how to read a miss.
-const READING: [(&str, &str); 6] = [
+const READING: [(&str, &str); 7] = [
     ("live", "what was measured in real time; figures of several seeds stand side by side"),
     (
         "fed durations",
@@ -16,6 +16,10 @@ const READING: [(&str, &str); 6] = [
     (
         "from profile, error",
         "the mean of simulations fed with the profile alone, and how far that is off: relative for seconds and rates, in points for shares",
+    ),
+    (
+        "90 % range",
+        "from the 5th to the 95th percentile over simulations with jitter of their own, whose service times are as uncertain as the rounds of profiling say; ! where the live value lies outside",
     ),
     (
         "rescaled",
@@ -77,7 +81,7 @@ fn write_markdown(page: &mut String, validation: &Validation) -> fmt::Result {
     for table in tables(validation) {
         let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
         write!(page, "## {}\n\n{}\n", table.title, line(&table.header.map(str::to_owned)))?;
-        page.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+        page.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
         for row in &table.rows {
             writeln!(page, "{}", line(row))?;
         }

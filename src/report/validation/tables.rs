@@ -8,11 +8,12 @@ use crate::metrics::fidelity::{Compared, Unit};
 /// What is compared at one load.
 pub(super) struct LoadTable {
     pub(super) title: String,
-    pub(super) header: [&'static str; 7],
-    pub(super) rows: Vec<[String; 7]>,
+    pub(super) header: [&'static str; 8],
+    pub(super) rows: Vec<[String; 8]>,
 }
 
-const HEADER: [&str; 7] = ["measure", "live", "fed durations", "from profile", "error", "rescaled", "per 1 % service"];
+const HEADER: [&str; 8] =
+    ["measure", "live", "fed durations", "from profile", "error", "90 % range", "rescaled", "per 1 % service"];
 
 /// A table for each load.
 pub(super) fn tables(validation: &Validation) -> Vec<LoadTable> {
@@ -42,6 +43,7 @@ fn table(validation: &Validation, load: Option<f64>) -> LoadTable {
             of(&measured, &error),
             of(&predicted, &|row| Some(value_text(*unit, row.simulated))),
             of(&predicted, &error),
+            of(&predicted, &|row| range_text(*unit, row)),
             of(&rescaled, &error),
             of(&predicted, &|row| row.per_percent.map(|change| error_text(*unit, change))),
         ]
@@ -69,6 +71,16 @@ fn value_text(unit: Unit, value: f64) -> String {
         Unit::Share => format!("{:.1} %", value * 100.0),
         Unit::Count => format!("{value:.1}"),
     }
+}
+
+/// Predicted range, with a mark where the live value lies outside.
+fn range_text(unit: Unit, row: &Compared) -> Option<String> {
+    let (low, high) = row.range?;
+    let mark = if row.is_inside() == Some(false) { " !" } else { "" };
+    let low = value_text(unit, low);
+    // The unit is said once.
+    let low = low.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    Some(format!("{low} to {}{mark}", value_text(unit, high)))
 }
 
 /// For a terminal of this many columns, or for a file.

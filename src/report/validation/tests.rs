@@ -18,6 +18,8 @@ fn run(load: Option<f64>, seed: u64, level: Level, error: f64) -> ValidatedRun {
     if level != Level::Measured {
         rows[1].per_percent = Some(0.018);
         rows[1].spread = Some(0.02);
+        rows[1].range = Some((0.49, 0.53));
+        rows[2].range = Some((1.01, 1.1));
     }
     let latencies: Vec<Duration> = (1..=40).map(|tenths| Duration::from_nanoseconds(tenths * 100_000_000)).collect();
     let live = Summary { requests: 40, completed: 40, ..Summary::default() };
@@ -46,10 +48,13 @@ fn a_row_a_measure_of_every_run_and_level() {
     let text = csv(&validation("a"));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 1 + 9 * 9);
-    assert_eq!(lines[0], "measure,unit,live,simulated,error,level,load,seed,factor,spread,per_percent");
-    assert_eq!(lines[2], "latency_mean,s,0.500000000,0.500000000,0.000000000,measured,0.6,1,,,");
-    assert_eq!(lines[11], "latency_mean,s,0.500000000,0.520000000,0.040000000,profile,0.6,1,,0.020000000,0.018000000");
-    assert_eq!(lines[10], "hit_rate,share,0.800000000,0.804000000,0.400000000,profile,0.6,1,,,");
+    assert_eq!(lines[0], "measure,unit,live,simulated,error,level,load,seed,factor,spread,per_percent,low,high,inside");
+    assert_eq!(lines[2], "latency_mean,s,0.500000000,0.500000000,0.000000000,measured,0.6,1,,,,,,");
+    assert_eq!(
+        lines[11],
+        "latency_mean,s,0.500000000,0.520000000,0.040000000,profile,0.6,1,,0.020000000,0.018000000,0.490000000,0.530000000,true"
+    );
+    assert_eq!(lines[10], "hit_rate,share,0.800000000,0.804000000,0.400000000,profile,0.6,1,,,,,,");
     assert!(lines[20].starts_with("latency_mean,s,0.500000000,0.495000000,-0.010000000,rescaled,0.6,1,1.020000000,"));
     let rows = json(&validation("a"));
     assert_eq!((rows.as_array().map(Vec::len), rows[2]["factor"].as_f64()), (Some(9), Some(1.02)));
@@ -67,6 +72,9 @@ fn seeds_stand_side_by_side_in_a_table_a_load() {
     assert!(
         text.contains("From the profile, at 60 % load: service time off by +2.0 %, +2.0 %, mean latency by +4.0 %")
     );
+    assert!(text.contains("1.010 to 1.100 s !"), "{text}");
+    let said = "Live values within the predicted 90 % range: 3 of 6 (50 %): mean latency 3 of 3 (median width 8.0 %), p95 0 of 3";
+    assert!(text.contains(said), "{text}");
     assert!(text.contains("100.0 % of the decisions") && text.contains("difference is 0.000 ms"), "{text}");
 }
 
@@ -86,7 +94,7 @@ fn files_are_whole_and_nothing_foreign_is_in_the_page() {
     assert!(page.contains("id=\"latency-0.6-title\"") && page.contains("scope=\"row\">hit rate"));
     let report = String::from_utf8(files[2].bytes.clone()).expect("text");
     assert!(
-        report.contains("| latency mean | 0.500 s / 0.500 s | +0.0 % / +0.0 % | 0.520 s / 0.520 s | +4.0 % / +4.0 % |")
+        report.contains("| latency mean | 0.500 s / 0.500 s | +0.0 % / +0.0 % | 0.520 s / 0.520 s | +4.0 % / +4.0 % | 0.490 to 0.530 s / 0.490 to 0.530 s |")
     );
 }
 
