@@ -194,6 +194,73 @@ fn what_was_published_is_shown_beside() {
 }
 
 #[test]
+fn ranges_follow_from_how_well_the_profile_is_known() {
+    let folder = results();
+    let json = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(folder.path().join(file)).unwrap()).unwrap()
+    };
+    let at = |ends: &serde_json::Value, end: &str, key: &str| -> f64 {
+        ends.as_array().unwrap().iter().find(|at| at["end"] == end).unwrap()[key].as_f64().unwrap()
+    };
+    let summary = json("results/vanilla/seed-42/summary.json");
+    let (range, mean) = (&summary["profile_range"], summary["latency_s"]["mean"].as_f64().unwrap());
+    assert!(range["spread"]["share"] == 0.05 && range["spread"]["kind"] == "assumed", "{range}");
+    let means = ["all_shorter", "all_longer"].map(|end| at(&range["ends"], end, "latency_mean_s"));
+    assert!(means[0] < mean && mean < means[1], "{means:?} around {mean}");
+    assert!(json("results/vanilla/seed-43/summary.json").get("profile_range").is_none(), "of the first seed alone");
+    let rows = fs::read_to_string(folder.path().join("results/profile_range.csv")).unwrap();
+    assert_eq!(rows.lines().count(), 11, "{rows}");
+    // The end is a run with those service times by policies that go by the profile: vanilla has none to go wrong.
+    let slower = "source = \"slower\"\n[[service]]\ngpu = \"mi210\"\nmodel = \"sd3.5-large\"\nstep_s = 1.9215\nload_s = 22.7\nspread = 0.0\n";
+    let slower =
+        format!("{slower}[[service]]\ngpu = \"mi210\"\nmodel = \"sdxl\"\nstep_s = 1.0\nload_s = 1\nspread = 0.0\n");
+    fs::write(folder.path().join("slower.toml"), slower).unwrap();
+    let run = |more: &[&str], out: &str| {
+        let (code, said, err) = modm(
+            folder.path(),
+            &[&["simulate", "scenario.toml", "--quiet", "--set", "system.policy=vanilla", "--out", out], more].concat(),
+        );
+        assert_eq!(code, 0, "{err}");
+        (said, json(&format!("{out}/summary.json")))
+    };
+    let (said, slow) = run(&["--set", "models.profile=slower.toml"], "slower");
+    assert!((slow["latency_s"]["mean"].as_f64().unwrap() - means[1]).abs() < 1e-6, "{slow}");
+    assert!(slow.get("profile_range").is_none() && !said.contains("What the profile leaves open"), "nothing is open");
+    let (said, usual) = run(&[], "usual");
+    assert!(said.contains("What the profile leaves open") && said.contains("± 5.0 % (assumed)"), "{said}");
+    let (said, without) = run(&["--no-range"], "without");
+    assert!(without.get("profile_range").is_none() && !said.contains("What the profile leaves open"), "{said}");
+    assert_eq!(usual["latency_s"], without["latency_s"]);
+
+    let (code, said, err) = modm(folder.path(), &["capacity", "scenario.toml", "--out", "capacity", "--quiet"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(said.contains("vanilla, service times ± 5.0 % (assumed): "), "{said}{err}");
+    let found = json("capacity/capacity.json");
+    let rate = found["rows"][0]["rate_per_min"].as_f64().unwrap();
+    let ends = &found["ranges"][0]["ends"];
+    assert_eq!(found["ranges"].as_array().unwrap().len(), 2);
+    assert!(at(ends, "all_longer", "rate_per_min") < rate && rate < at(ends, "all_shorter", "rate_per_min"), "{ends}");
+    let plan = [
+        "plan",
+        "scenario.toml",
+        "--attainment",
+        "0.9",
+        "--seeds",
+        "1",
+        "--max-gpus",
+        "12",
+        "--out",
+        "plan",
+        "--quiet",
+    ];
+    assert_eq!(modm(folder.path(), &plan).0, 0);
+    let found = json("plan/plan.json");
+    let gpus = |choice: &serde_json::Value| choice["gpus"][0].as_u64().unwrap();
+    let at_ends = [0, 1].map(|at| gpus(&found["at_ends"][at]["choice"]));
+    assert!(at_ends[0] >= gpus(&found["choice"]) && gpus(&found["choice"]) >= at_ends[1], "{at_ends:?}");
+}
+
+#[test]
 fn results_are_merged() {
     let folder = results();
     let set = ["simulate", "scenario.toml", "--set", "allocation.policy=what_if", "--out", "ours", "--quiet"];

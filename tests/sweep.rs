@@ -86,8 +86,11 @@ fn each_combination_is_the_single_run() {
         let capacity = format!("cache.capacity={}", row["cache.capacity"]);
         let eviction = format!("cache.eviction={}", row["cache.eviction"]);
         let out = format!("single-{}", row["folder"]);
-        let single =
-            folder.modm("simulate", &out, &["--quiet", "--search", "direct", "--set", &capacity, "--set", &eviction]);
+        let single = folder.modm(
+            "simulate",
+            &out,
+            &["--quiet", "--no-range", "--search", "direct", "--set", &capacity, "--set", &eviction],
+        );
         assert!(single.status.success());
         assert_same_run(&folder.path("out").join(&row["folder"]), &folder.path(&out));
         let summary: serde_json::Value =

@@ -4,6 +4,8 @@
 
 use std::fmt::{self, Write};
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
 use super::figures::{DrawError, Figure, Look};
 use super::provenance::Provenance;
 use super::table::{Column, Grid};
@@ -26,14 +28,13 @@ pub(super) fn files(
     look: Look,
     write: impl FnOnce(&mut Page, &[Drawn]) -> fmt::Result,
 ) -> Result<Vec<ReportFile>, DrawError> {
-    let drawn = figures.iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
+    let drawn = figures.par_iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
+    let rendered = figures.par_iter().map(|figure| figure.files(look)).collect::<Result<Vec<_>, _>>()?;
     let mut page = Page::new(name);
     write(&mut page, &drawn).expect("a string takes what is written to it");
     let mut files = tables;
     files.extend([ReportFile::new("report.html", page.finish()), ReportFile::new("report.md", markdown)]);
-    for figure in figures {
-        files.extend(figure.files(look)?);
-    }
+    files.extend(rendered.into_iter().flatten());
     Ok(files)
 }
 

@@ -1,7 +1,7 @@
 //! The files of one run: CSV and JSON as their readers rely on them. Seconds have nine decimals, exactly;
 //! empty where there is none.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
 
 use crate::metrics::summary::Summary;
@@ -60,41 +60,78 @@ pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::R
     let scored = rows.iter().any(|row| row.quality.is_some());
     header.extend(["quality_estimate", "quality_kind"].into_iter().filter(|_| scored));
     csv.write_record(header)?;
+    let mut cells = Cells { csv, text: String::new() };
     for row in rows {
-        let similarity = optional(row.similarity_to_prompt.map(|similarity| format!("{similarity:.6}")));
-        let value = optional(row.quality.map(|(value, _)| format!("{value:.4}")));
-        let kind = row.quality.map_or("", |(_, kind)| kind.word());
-        let quality = [value, kind.to_owned()].into_iter().filter(|_| scored);
-        csv.write_record(request(row, names).into_iter().chain(measured.then_some(similarity)).chain(quality))?;
+        request(&mut cells, row, names)?;
+        if measured {
+            cells.maybe(row.similarity_to_prompt.map(|similarity| Decimals(similarity, 6)))?;
+        }
+        if scored {
+            cells.maybe(row.quality.map(|(value, _)| Decimals(value, 4)))?;
+            cells.maybe(row.quality.map(|(_, kind)| kind.word()))?;
+        }
+        cells.end()?;
     }
-    csv.flush()
+    cells.csv.flush()
 }
 
-fn request(row: &RequestRow, names: &Names<'_>) -> [String; 16] {
+/// A row while it is written: one buffer for all cells, since a string for each was most of the time of long traces.
+struct Cells<W: Write> {
+    csv: csv::Writer<W>,
+    text: String,
+}
+
+impl<W: Write> Cells<W> {
+    fn put(&mut self, value: impl Display) -> io::Result<()> {
+        self.text.clear();
+        write!(self.text, "{value}").map_err(io::Error::other)?;
+        Ok(self.csv.write_field(&self.text)?)
+    }
+
+    /// Nothing of nothing.
+    fn maybe(&mut self, value: Option<impl Display>) -> io::Result<()> {
+        match value {
+            Some(value) => self.put(value),
+            None => Ok(self.csv.write_field("")?),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        Ok(self.csv.write_record(None::<&[u8]>)?)
+    }
+}
+
+/// A number with so many decimals.
+struct Decimals(f64, usize);
+
+impl Display for Decimals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(value, decimals) = *self;
+        write!(f, "{value:.decimals$}")
+    }
+}
+
+fn request<W: Write>(cells: &mut Cells<W>, row: &RequestRow, names: &Names<'_>) -> io::Result<()> {
     let decision = row.decision.as_ref();
-    let returned = row.returned();
-    let start = if returned { Some(row.finish) } else { row.run.map(|(_, _, start)| start) };
+    let start = if row.returned() { Some(row.finish) } else { row.run.map(|(_, _, start)| start) };
     let skipped = decision.map(|decision| decision.skipped_steps);
-    let steps_run = skipped.filter(|_| row.completed()).map(|skipped| names.total_steps - skipped);
-    let tenant = names.trace.tenant_name(row.tenant);
-    [
-        names.trace.label(row.id.row()).into_owned(),
-        row.arrival.to_string(),
-        optional(decision.map(|decision| decision.kind.word())),
-        optional(skipped),
-        optional(decision.and_then(|decision| decision.similarity).map(|similarity| format!("{similarity:.6}"))),
-        optional(decision.and_then(|decision| decision.source)),
-        optional(row.run.map(|(_, model, _)| &names.models[model.index()])),
-        optional(row.run.map(|(worker, _, _)| worker.index())),
-        optional(start),
-        row.finish.to_string(),
-        row.finish.since(row.arrival).to_string(),
-        optional(steps_run),
-        row.outcome.word().to_owned(),
-        optional(row.outcome.reason()),
-        row.attempts.to_string(),
-        optional(tenant),
-    ]
+    let similarity = decision.and_then(|decision| decision.similarity);
+    cells.put(names.trace.label(row.id.row()))?;
+    cells.put(row.arrival)?;
+    cells.maybe(decision.map(|decision| decision.kind.word()))?;
+    cells.maybe(skipped)?;
+    cells.maybe(similarity.map(|similarity| Decimals(similarity, 6)))?;
+    cells.maybe(decision.and_then(|decision| decision.source))?;
+    cells.maybe(row.run.map(|(_, model, _)| &names.models[model.index()]))?;
+    cells.maybe(row.run.map(|(worker, _, _)| worker.index()))?;
+    cells.maybe(start)?;
+    cells.put(row.finish)?;
+    cells.put(row.finish.since(row.arrival))?;
+    cells.maybe(skipped.filter(|_| row.completed()).map(|skipped| names.total_steps - skipped))?;
+    cells.put(row.outcome.word())?;
+    cells.maybe(row.outcome.reason())?;
+    cells.put(row.attempts)?;
+    cells.maybe(names.trace.tenant_name(row.tenant))
 }
 
 /// `allocation.csv`: a row a tick with requests.

@@ -8,8 +8,6 @@ use anyhow::Context;
 
 use super::under_load::{self, Jobs};
 use crate::cli::live::Equipment;
-use crate::live::encoder::DualEncoder;
-use crate::live::error::Error;
 use crate::live::measure::{
     Encoding, Measured, Neighbours, Plan, Samples, encoding, mean, median, model, usual_variation, variation,
 };
@@ -52,7 +50,7 @@ impl Measurements {
         batches: &[u32],
         plan: &Plan,
         say: &dyn Fn(&str),
-    ) -> Result<(), Error> {
+    ) -> anyhow::Result<()> {
         let gpus = scenario.gpus();
         for (gpu, gpu_name) in scenario.gpu_types().iter().enumerate() {
             let worker = gpus.iter().position(|id| id.index() == gpu).unwrap_or(0);
@@ -76,7 +74,8 @@ impl Measurements {
         }
         say("the encoder, all workers busy");
         let _neighbours = Neighbours::start(&equipment.library, &equipment.devices, &equipment.palette, plan)?;
-        let encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
+        // As live runs have it: in a process of its own, if they do.
+        let encoder = equipment.embed(&equipment.limits(None))?;
         let measured = encoding(encoder, &equipment.encoder, equipment.palette.size, plan)?;
         self.encoding.prompts.extend(measured.prompts);
         self.encoding.pictures.extend(measured.pictures);

@@ -8,8 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{Plan, clock};
-use crate::live::embedder::{self, Ask};
-use crate::live::encoder::DualEncoder;
+use crate::live::embedder::{self, Ask, Embed};
 use crate::live::error::Error;
 use crate::live::picture::Picture;
 use crate::request::RequestId;
@@ -35,10 +34,10 @@ fn pause() {
 ///
 /// # Errors
 /// Its thread does not start, or it does not embed.
-pub fn encoding(encoder: DualEncoder, folder: &Path, size: [u32; 2], plan: &Plan) -> Result<Encoding, Error> {
+pub fn encoding(encoder: Box<dyn Embed>, folder: &Path, size: [u32; 2], plan: &Plan) -> Result<Encoding, Error> {
     let failed = |message: String| Error::Session { file: folder.to_owned(), message };
     let (to_answers, mut answers) = unbounded_channel();
-    let (ask, thread) = embedder::start(Box::new(encoder), to_answers).map_err(|error| failed(error.to_string()))?;
+    let (ask, thread) = embedder::start(encoder, to_answers).map_err(|error| failed(error.to_string()))?;
     let [width, height] = size;
     let picture = Arc::new(Picture::new(width, height, vec![128; (3 * width * height) as usize]));
     let mut timed = |asked: Ask| {

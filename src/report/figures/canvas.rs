@@ -151,8 +151,8 @@ pub(super) fn png_file(chart: &Chart, look: Look) -> Result<Vec<u8>, DrawError> 
     let mut encoder = png::Encoder::new(&mut bytes, fine_width / shrink as u32, fine_height / shrink as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Best);
-    encoder.set_filter(png::FilterType::Up);
+    encoder.set_compression(png::Compression::Balanced);
+    encoder.set_filter(png::Filter::Up);
     let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&pixels));
     written.map_err(|error| DrawError(error.to_string()))?;
     Ok(bytes)
