@@ -248,7 +248,7 @@ fn ranges_follow_from_how_well_the_profile_is_known() {
         "--seeds",
         "1",
         "--max-gpus",
-        "12",
+        "24",
         "--out",
         "plan",
         "--quiet",
