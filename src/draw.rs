@@ -39,7 +39,7 @@ pub enum Purpose {
     Pairs = 14,
     /// Order in which misses are looked at for images that came too late.
     Misses = 15,
-    /// How far a machine's service times are from its profile.
+    /// Distance of a machine's service times from its profile.
     Machine = 16,
 }
 

@@ -112,7 +112,7 @@ pub struct CapacityRange {
     pub variant: String,
     /// Seed of the trace.
     pub seed: u64,
-    /// How well the service times are known.
+    /// Spread of the service times.
     pub spread: Spread,
     /// Capacities, an entry an end.
     pub ends: Vec<CapacityAtEnd>,

@@ -45,7 +45,7 @@ impl Stretch {
         Self { work: job.work, done: job.arrival + job.work, largest: (job.work, place) }
     }
 
-    /// This one and what follows it.
+    /// Returns this one with what follows it.
     fn then(self, next: Self) -> Self {
         Self {
             work: self.work + next.work,
@@ -54,7 +54,7 @@ impl Stretch {
         }
     }
 
-    /// When it is done if so much follows it at once; 0 of none.
+    /// Returns when it is done if so much follows it at once; 0 of none.
     const fn delayed_by(self, work: u128) -> u128 {
         if self.done == 0 { 0 } else { self.done + work }
     }

@@ -49,7 +49,7 @@ pub struct AtEnd {
 /// Headlines at the ends of what a profile leaves open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProfileRange {
-    /// How well the service times are known.
+    /// Spread of the service times.
     pub spread: Spread,
     /// Headlines, an entry an end.
     pub ends: Vec<AtEnd>,

@@ -33,7 +33,7 @@ impl SpreadKind {
     }
 }
 
-/// How well the service times of a profile are known.
+/// Spread of the service times of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Largest relative half-width of the 90 % range of a service time.

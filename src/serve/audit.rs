@@ -19,7 +19,7 @@ use crate::request::RequestId;
 /// Latest audits of a tenant and number of skipped steps that its figures are of.
 const LATEST: usize = 1_000;
 
-/// What is kept of the audits on disk.
+/// Limits of the audits on disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
     /// Bytes of the file; a row that goes beyond them makes room by removing the older half of what is kept.

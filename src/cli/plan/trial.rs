@@ -86,7 +86,7 @@ impl<'a> Trials<'a> {
         })
     }
 
-    /// How well the service times are known.
+    /// Spread of the service times.
     pub(super) const fn spread(&self) -> Spread {
         self.spread
     }

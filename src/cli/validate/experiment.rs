@@ -114,7 +114,7 @@ impl<'a> Experiment<'a> {
         Ok(profile)
     }
 
-    /// What was measured near a run: the machine's speed drifts. How well that is known is a matter of all rounds.
+    /// Returns the profile of the rounds near a run, since the machine's speed drifts, with the spread over all rounds.
     pub(super) fn profile_near(&self, run: &Lived) -> ProfileFile {
         let near = self.measurements.near(run.rounds.saturating_sub(NEAR)..run.rounds + NEAR);
         let source = source_of(&self.equipment.library);

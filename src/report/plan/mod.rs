@@ -34,7 +34,7 @@ pub struct PlanAtHitRate {
 pub struct PlanAtEnd {
     /// End.
     pub end: End,
-    /// How well the service times are known.
+    /// Spread of the service times.
     pub spread: Spread,
     /// Cheapest cluster that holds there; `None` if none does.
     pub choice: Option<PlanRow>,

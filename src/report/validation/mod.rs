@@ -160,7 +160,7 @@ impl Validation {
         sentences
     }
 
-    /// How often the predicted ranges held, and how wide they were, by headline and all together.
+    /// Sentence on how often the predicted ranges held and how wide they were, by headline and all together.
     fn coverage(&self) -> Option<String> {
         let predicted = || self.runs.iter().filter(|run| run.level == Level::Profile);
         let mut all = (0, 0);
