@@ -27,6 +27,8 @@ use crate::time::Duration;
 
 mod at_capacity;
 
+pub(super) use at_capacity::ranges;
+
 /// Multiple of a full generation that requests are held against where a scenario has none.
 const USUAL_MULTIPLE: f64 = 2.0;
 

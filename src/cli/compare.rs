@@ -73,7 +73,11 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         // Before the runs, which let go of the searches that both need.
         let question = Question::of_scenario(&base);
         capacity::prepare_searches(&planned, command.search.search, source.file(), common.quiet);
-        let found = capacity::search_all(&planned, question, &source, threads(command.threads), common.quiet)?;
+        let threads = threads(command.threads);
+        let mut found = capacity::search_all(&planned, question, &source, threads, common.quiet)?;
+        if !command.range.no_range {
+            found.ranges = capacity::ranges(&planned, &found, question, &source, threads)?;
+        }
         capacity::write(&found, &common.out)?;
     } else {
         // With --force, an earlier comparison's would be taken for this one's.

@@ -195,6 +195,7 @@ fn caveats(comparison: &Comparison, variants: &[&str], saturated: &[&str]) -> Ve
             listed(saturated)
         ));
     }
+    caveats.extend(comparison.capacities.iter().flat_map(capacity::ranges));
     caveats.extend(comparison.capacities.iter().flat_map(capacity::caveats));
     caveats.extend(old_definitions(comparison));
     caveats.extend(variants.iter().filter_map(|variant| returned(comparison, variant)));

@@ -34,12 +34,7 @@ pub(super) fn examine_all(
     source: &Source,
     threads: usize,
 ) -> anyhow::Result<Examined> {
-    let mut first: Vec<(&Planned, &Capacity)> = Vec::new();
-    for (plan, row) in planned.iter().zip(&capacities.rows) {
-        if first.iter().all(|(other, _)| other.variant != plan.variant) {
-            first.push((plan, row));
-        }
-    }
+    let first = firsts(planned, capacities);
     let examine = |(plan, row): &(&Planned, &Capacity)| -> anyhow::Result<_> {
         let named = || format!("variant {}", plan.variant);
         let examined = examine(&plan.prepared, row, capacities, question, source).with_context(named)?;
@@ -55,6 +50,35 @@ pub(super) fn examine_all(
         warned.push((plan.variant.clone(), warnings));
     }
     Ok(Examined { at_other_hit_rates, ranges, warnings: warnings::merged(&warned) })
+}
+
+/// Runs on the first trace of each variant, with their capacities.
+fn firsts<'a>(planned: &'a [Planned], capacities: &'a Capacities) -> Vec<(&'a Planned, &'a Capacity)> {
+    let mut first: Vec<(&Planned, &Capacity)> = Vec::new();
+    for (plan, row) in planned.iter().zip(&capacities.rows) {
+        if first.iter().all(|(other, _)| other.variant != plan.variant) {
+            first.push((plan, row));
+        }
+    }
+    first
+}
+
+/// Searches the capacity of every variant at the ends of what its profile leaves open, on its first trace.
+///
+/// # Errors
+/// A run cannot come to an end.
+pub(in crate::cli) fn ranges(
+    planned: &[Planned],
+    capacities: &Capacities,
+    question: Question,
+    source: &Source,
+    threads: usize,
+) -> anyhow::Result<Vec<CapacityRange>> {
+    let one = |(plan, row): &(&Planned, &Capacity)| {
+        range(&plan.prepared, row, question, source).with_context(|| format!("variant {}", plan.variant))
+    };
+    let found = spread(&firsts(planned, capacities), threads, one)?;
+    Ok(found.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Searches the capacity at the ends of what the profile leaves open; `None` if it leaves nothing open, or where nothing

@@ -118,7 +118,7 @@ pub(super) fn ranges(capacities: &Capacities) -> Vec<String> {
         let change = range.per_percent(usual);
         let change = change.map(|change| format!("; {:+.1} % a per cent", 100.0 * change)).unwrap_or_default();
         Some(format!(
-            "{}, service times {}: {low:.2} to {more}{high:.2} per minute{ratios}{change}.",
+            "{}, service times {}: holds {low:.2} to {more}{high:.2} per minute{ratios}{change}.",
             range.variant, range.spread
         ))
     };
