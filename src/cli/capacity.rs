@@ -126,10 +126,11 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
     common.prepare_output()?;
     prepare_searches(&planned, command.search.search, source.file(), common.quiet);
     let mut capacities = search_all(&planned, question, &source, threads(command.threads), common.quiet)?;
-    let with_range = !command.range.no_range;
-    let more =
-        at_capacity::examine_all(&planned, &capacities, question, with_range, &source, threads(command.threads))?;
-    (capacities.at_other_hit_rates, capacities.ranges) = (more.at_other_hit_rates, more.ranges);
+    if !command.range.no_range {
+        capacities.ranges = ranges(&planned, &capacities, question, &source, threads(command.threads))?;
+    }
+    let more = at_capacity::examine_all(&planned, &capacities, question, &source, threads(command.threads))?;
+    capacities.at_other_hit_rates = more.at_other_hit_rates;
     let text = write(&capacities, &common.out)?;
     let report = CapacityReport {
         name: base.name.clone(),

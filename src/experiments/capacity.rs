@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hit_rate::Shift;
 use crate::metrics::summary::{Definitions, Summary};
-use crate::profile::{End, Spread};
+use crate::profile::{End, Spread, range_around};
 
 /// Ratio of the lowest factor that fails to the highest that holds, at which the search ends.
 pub const PRECISION: f64 = 1.01;
@@ -127,28 +127,21 @@ impl CapacityRange {
     /// Returns the least and the greatest rate over all ends and the capacity itself, requests a minute.
     #[must_use]
     pub fn rates(&self, usual: f64) -> Option<(f64, f64)> {
-        around(usual, self.ends.iter().map(|at| at.rate_per_min))
+        range_around(usual, self.ends.iter().map(|at| at.rate_per_min))
     }
 
     /// Returns the least and the greatest ratio to another variant's capacity, end by end.
     #[must_use]
     pub fn ratios(&self, base: &Self, usual: f64) -> Option<(f64, f64)> {
-        around(usual, self.ends.iter().map(|at| Some(at.rate_per_min? / base.at(at.end)?)))
+        range_around(usual, self.ends.iter().map(|at| Some(at.rate_per_min? / base.at(at.end)?)))
     }
 
     /// Returns the relative change of the capacity if every service time is a hundredth longer.
     #[must_use]
     pub fn per_percent(&self, usual: f64) -> Option<f64> {
-        let difference = self.at(End::AllLonger)? - self.at(End::AllShorter)?;
-        Some(difference / (usual * 2.0 * 100.0 * self.spread.mean_log_factor)).filter(|change| change.is_finite())
+        let change = self.spread.per_percent(self.at(End::AllLonger)?, self.at(End::AllShorter)?)?;
+        Some(change / usual).filter(|change| change.is_finite())
     }
-}
-
-/// Least and greatest of these values and the usual one; `None` where one is missing.
-fn around(usual: f64, values: impl Iterator<Item = Option<f64>>) -> Option<(f64, f64)> {
-    let values: Vec<f64> = values.collect::<Option<_>>()?;
-    let low = values.iter().copied().fold(usual, f64::min);
-    Some((low, values.into_iter().fold(usual, f64::max)))
 }
 
 /// Target that capacities are held against.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::summary::Summary;
-use crate::profile::{End, Profile, Spread};
+use crate::profile::{End, Profile, Spread, range_around};
 
 /// Headlines of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,17 +66,14 @@ impl ProfileRange {
     /// Returns the least and the greatest value of a headline over all ends and the run itself.
     #[must_use]
     pub fn range(&self, usual: f64, headline: impl Fn(&Headlines) -> Option<f64>) -> Option<(f64, f64)> {
-        let values = self.ends.iter().map(|at| headline(&at.headlines)).collect::<Option<Vec<f64>>>()?;
-        let low = values.iter().copied().fold(usual, f64::min);
-        Some((low, values.into_iter().fold(usual, f64::max)))
+        range_around(usual, self.ends.iter().map(|at| headline(&at.headlines)))
     }
 
     /// Returns by how much a headline changes if every service time is a hundredth longer.
     #[must_use]
     pub fn per_percent(&self, headline: impl Fn(&Headlines) -> Option<f64>) -> Option<f64> {
         let at = |end| self.ends.iter().find(|at| at.end == end).and_then(|at| headline(&at.headlines));
-        let difference = at(End::AllLonger)? - at(End::AllShorter)?;
-        Some(difference / (2.0 * 100.0 * self.spread.mean_log_factor)).filter(|change| change.is_finite())
+        self.spread.per_percent(at(End::AllLonger)?, at(End::AllShorter)?)
     }
 }
 

@@ -17,7 +17,7 @@ mod quality;
 mod uncertainty;
 
 pub use quality::{OwnQuality, Quality};
-pub use uncertainty::{End, MOST_SPREAD, Spread, SpreadKind, USUAL_SPREAD};
+pub use uncertainty::{End, MOST_SPREAD, Spread, SpreadKind, USUAL_SPREAD, range_around};
 
 /// A profile as its TOML file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

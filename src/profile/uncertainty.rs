@@ -44,6 +44,23 @@ pub struct Spread {
     pub mean_log_factor: f64,
 }
 
+impl Spread {
+    /// Returns the change of a value if every service time is a hundredth longer, from its values at [`End::AllLonger`] and
+    /// [`End::AllShorter`]; `None` where it is not finite.
+    #[must_use]
+    pub fn per_percent(&self, all_longer: f64, all_shorter: f64) -> Option<f64> {
+        Some((all_longer - all_shorter) / (2.0 * 100.0 * self.mean_log_factor)).filter(|change| change.is_finite())
+    }
+}
+
+/// Returns the least and the greatest of a value and its values at the ends; `None` where one is missing.
+#[must_use]
+pub fn range_around(usual: f64, at_ends: impl IntoIterator<Item = Option<f64>>) -> Option<(f64, f64)> {
+    let values: Vec<f64> = at_ends.into_iter().collect::<Option<_>>()?;
+    let low = values.iter().copied().fold(usual, f64::min);
+    Some((low, values.into_iter().fold(usual, f64::max)))
+}
+
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {

@@ -4,7 +4,7 @@
 use super::table::{plain_table, slo_multiples};
 use super::{Comparison, ReportFile, Run, statistics};
 use crate::metrics::profile_range::{Headlines, ProfileRange};
-use crate::profile::SpreadKind;
+use crate::profile::{SpreadKind, range_around};
 
 /// Name of the table.
 pub(super) const TITLE: &str = "What the profile leaves open";
@@ -53,9 +53,7 @@ fn ratios(run: &Run, range: &ProfileRange, base: &Run, of_base: &ProfileRange) -
     let usual = statistics::ratio(rate(&Headlines::of_run(&run.summary))?, rate(&Headlines::of_run(&base.summary))?)?;
     let ends = range.ends.iter().zip(&of_base.ends);
     let ratios = ends.map(|(own, base)| statistics::ratio(rate(&own.headlines)?, rate(&base.headlines)?));
-    let ratios: Vec<f64> = ratios.collect::<Option<_>>()?;
-    let low = ratios.iter().copied().fold(usual, f64::min);
-    Some((low, ratios.into_iter().fold(usual, f64::max)))
+    range_around(usual, ratios)
 }
 
 /// Titles and rows, a row a variant; `None` where nothing was run for it.

@@ -17,7 +17,6 @@ use crate::scenario::Source;
 /// Answers of runs at the capacities.
 pub(super) struct Examined {
     pub(super) at_other_hit_rates: Vec<AtHitRate>,
-    pub(super) ranges: Vec<CapacityRange>,
     /// Sentences on what a reader must be warned of.
     pub(super) warnings: Vec<String>,
 }
@@ -30,26 +29,22 @@ pub(super) fn examine_all(
     planned: &[Planned],
     capacities: &Capacities,
     question: Question,
-    with_range: bool,
     source: &Source,
     threads: usize,
 ) -> anyhow::Result<Examined> {
     let first = firsts(planned, capacities);
-    let examine = |(plan, row): &(&Planned, &Capacity)| -> anyhow::Result<_> {
-        let named = || format!("variant {}", plan.variant);
-        let examined = examine(&plan.prepared, row, capacities, question, source).with_context(named)?;
-        let range = if with_range { range(&plan.prepared, row, question, source).with_context(named)? } else { None };
-        Ok((examined, range))
+    let examine = |(plan, row): &(&Planned, &Capacity)| {
+        let examined = examine(&plan.prepared, row, capacities, question, source);
+        examined.with_context(|| format!("variant {}", plan.variant))
     };
     let mut warned: Vec<(String, Vec<Warning>)> = Vec::new();
-    let (mut at_other_hit_rates, mut ranges) = (Vec::new(), Vec::new());
+    let mut at_other_hit_rates = Vec::new();
     for (found, (plan, _)) in spread(&first, threads, examine)?.into_iter().zip(&first) {
-        let ((other_rates, warnings), range) = found?;
+        let (other_rates, warnings) = found?;
         at_other_hit_rates.extend(other_rates);
-        ranges.extend(range);
         warned.push((plan.variant.clone(), warnings));
     }
-    Ok(Examined { at_other_hit_rates, ranges, warnings: warnings::merged(&warned) })
+    Ok(Examined { at_other_hit_rates, warnings: warnings::merged(&warned) })
 }
 
 /// Runs on the first trace of each variant, with their capacities.

@@ -201,8 +201,8 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
     })
 }
 
-/// Rounds before and after one that it is predicted from; as many as `modm validate` takes for a run.
-const NEIGHBOURS: usize = 2;
+/// Rounds before and after one, or before and after a live run, that it is predicted from.
+pub(in crate::cli) const NEIGHBOURS: usize = 2;
 
 /// Relative half-width of the 90 % range of a service time in another minute: each round is predicted from those around it, and
 /// Student's t of the errors is taken. Rounds come by model, then in their order. `None` of too few.

@@ -17,7 +17,7 @@ use crate::scenario::{Override, Scenario, Source};
 mod measurements;
 mod under_load;
 
-pub(super) use measurements::Measurements;
+pub(super) use measurements::{Measurements, NEIGHBOURS};
 
 /// Of which a refiner runs half.
 const LEAST_STEPS: u32 = 4;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::load::gap_for;
 use super::{Validate, set};
 use crate::cli::live::{Equipment, Interrupts, LiveRun, prepare, refuse_foreign};
-use crate::cli::profile::{self, Measurements, PROMPTS, source_of};
+use crate::cli::profile::{self, Measurements, NEIGHBOURS, PROMPTS, source_of};
 use crate::cli::run::Prepared;
 use crate::live::measure::Plan;
 use crate::metrics::Results;
@@ -18,9 +18,6 @@ use crate::sim::Measured;
 
 /// Jobs under load to one of a model by itself: they are what predictions rest on.
 const LOADED: u32 = 4;
-
-/// Rounds under load before and after a run that it is predicted from.
-const NEAR: usize = 2;
 
 /// What all runs share.
 pub(super) struct Experiment<'a> {
@@ -116,7 +113,7 @@ impl<'a> Experiment<'a> {
 
     /// Returns the profile of the rounds near a run, since the machine's speed drifts, with the spread over all rounds.
     pub(super) fn profile_near(&self, run: &Lived) -> ProfileFile {
-        let near = self.measurements.near(run.rounds.saturating_sub(NEAR)..run.rounds + NEAR);
+        let near = self.measurements.near(run.rounds.saturating_sub(NEIGHBOURS)..run.rounds + NEIGHBOURS);
         let source = source_of(&self.equipment.library);
         let [mut near, all] = [&near, &self.measurements].map(|measured| measured.profile(&self.scenario, &source).0);
         for (row, of_all) in near.service.iter_mut().zip(all.service) {
