@@ -486,16 +486,9 @@ fn killed_with_jobs(data: &Path, jobs: u32, pictures: u32, more: &[&str]) -> Vec
 #[test]
 fn jobs_that_are_begun_again_are_found_and_withdrawn() {
     let folder = tempfile::tempdir().unwrap();
-    // Long enough that the last of them waits for a while. It is asked for in a later second: jobs of one second are begun
-    // again in the order of their names.
-    let steps = ["--set", "models.steps=200"];
-    let mut first = Served::start(folder.path(), &steps);
-    let mut ids: Vec<String> = (0..5).map(|_| job(&first, 10)).collect();
-    pause(1100);
-    let last = &job(&first, 10);
-    ids.push(last.clone());
-    first.child.kill().unwrap();
-    first.child.wait().unwrap();
+    // Long enough that the last of them waits for a while: they are begun again in their order.
+    let ids = killed_with_jobs(folder.path(), 6, 10, &["--set", "models.steps=200"]);
+    let last = ids.last().unwrap();
     let server = Served::start(folder.path(), &["--set", "serve.max_queue=12", "--set", "models.steps=200"]);
     let (_, waiting) = server.json("GET", &format!("/v1/jobs/{last}"), None);
     assert_eq!(waiting["status"], "queued", "{waiting}");

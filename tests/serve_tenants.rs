@@ -342,14 +342,16 @@ fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
     let (status, empty) = server.json("GET", "/v1/jobs", None);
     assert_eq!((status, empty), (200, json!({ "object": "list", "data": [], "has_more": false, "next": null })));
     let mut hers = Vec::new();
-    for _ in 0..4 {
+    for turn in 0..4 {
+        if turn == 3 {
+            // Dates are whole seconds; what is below forgets by date.
+            pause(1100);
+        }
         hers.push(drawn(&server));
         server.key = Some(bob.clone());
         let his = drawn(&server);
         server.key = Some(alice.clone());
         assert_eq!(server.json("GET", &format!("/v1/jobs/{his}"), None).0, 404);
-        // Dates are whole seconds.
-        pause(1100);
     }
     hers.reverse();
     for (limit, pages) in [(1, 4), (2, 2), (3, 2), (4, 1), (200, 1)] {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::ask::Wanted;
 use super::pictures::{self, Keeping, Made, RESULT};
-use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name};
+use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name, next_job_name};
 use crate::live::faults::may_panic;
 use crate::request::{Outcome, RequestId};
 use crate::serve::desk::{Ask, Ticket, View};
@@ -122,7 +122,7 @@ impl Followed {
 pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted) -> Result<Response, ApiError> {
     let caller = access.caller()?;
     let job = Job {
-        id: fresh_name("job"),
+        id: next_job_name(),
         tenant: caller.name.clone(),
         created: server.upkeep.clock.date(),
         ended: None,

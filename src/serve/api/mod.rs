@@ -125,6 +125,12 @@ fn fresh_name(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
 }
 
+/// A name of a job, after all that were given before: dates are whole seconds, and jobs of one second are listed and begun
+/// again in the order of their names.
+fn next_job_name() -> String {
+    format!("job-{}", uuid::Uuid::now_v7().simple())
+}
+
 type Shared = State<Arc<Server>>;
 
 /// The name in an address; one that is no text names nothing.
@@ -153,4 +159,16 @@ impl Server {
 /// An answer of JSON.
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     (status, [(axum::http::header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_jobs_are_in_the_order_in_which_they_were_given() {
+        let names: Vec<String> = (0..10_000).map(|_| next_job_name()).collect();
+        assert!(names.is_sorted_by(|one, next| one < next));
+        assert!(names.iter().all(|name| name.len() == "job-".len() + 32));
+    }
 }
