@@ -6,6 +6,7 @@
 //! cargo run --release --example reproduction -- --runs results/reproduction --machine CPU --date DATE --commit HASH
 //! ```
 
+mod causes;
 mod experiments;
 mod locality;
 mod page;
@@ -66,8 +67,9 @@ paper describes and its scripts do not have.
 type Section = fn(&Runs, &mut Page) -> anyhow::Result<()>;
 
 /// Sections in their order: the experiment that each needs, the part of `scripts/reproduce` that runs it.
-const SECTIONS: [(&str, &str, Section); 13] = [
+const SECTIONS: [(&str, &str, Section); 14] = [
     ("throughput-mi210", "throughput", experiments::throughput),
+    ("cache-large", "cache-large", causes::cache_large),
     ("throughput-mi210", "throughput", experiments::fluid_optimum),
     ("throughput-mi210", "throughput", experiments::energy),
     ("throughput-mi210", "throughput", variants::quality),
@@ -93,6 +95,7 @@ fn main() -> anyhow::Result<()> {
     ));
     variants::stand_ins(&mut page);
     variants::real_prompts(&runs, &mut page)?;
+    causes::time_to_make(&runs, &mut page)?;
     for (experiment, part, section) in SECTIONS {
         if runs.has(experiment) {
             section(&runs, &mut page)?;
