@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use modm::cache::index::{IndexKind, Query};
+use modm::cache::index::Query;
 use modm::embedding::Embedding;
 use modm::image::ImageId;
 use modm::request::RequestId;
+use modm::retrieval::IndexKind;
 use modm::trace::npy;
 
 fn main() -> Result<()> {

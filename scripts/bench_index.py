@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 TURNS = 3
-# As src/cache/index/faiss/inverted_lists.rs has it.
+# As src/retrieval/faiss/inverted_lists.rs has it.
 TRAINING_ROWS = 39
 
 
@@ -36,7 +36,7 @@ def clustered(rng, n, dimension):
 
 
 def lists_of(n):
-    """As src/cache/index/faiss/inverted_lists.rs has it; 0 where there are too few vectors for lists."""
+    """As src/retrieval/faiss/inverted_lists.rs has it; 0 where there are too few vectors for lists."""
     lists = min(int(2 * n**0.5), n // TRAINING_ROWS)
     return lists if lists >= 64 else 0
 

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use modm::profile::ProfileFile;
+use modm::profile;
 use modm::scenario::Source;
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ fn adds_up(out: &Path, summary: &Value) {
     assert_eq!(scenario.system.bounds, Some(kept));
     assert_eq!(scenario.models.profile.as_deref(), Some("profile.toml".as_ref()));
     let file = out.join("profile.toml");
-    let profile = ProfileFile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
+    let profile = profile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
     let made = |row: &modm::profile::Quality| (row.model.clone(), row.skipped_steps);
     assert_eq!(
         profile.quality.iter().map(made).take(2).collect::<Vec<_>>(),

@@ -10,7 +10,7 @@ use modm::cache::Candidate;
 use modm::draw::{Purpose, exponential, stream};
 use modm::journal::{Journal, Record};
 use modm::model::{GpuId, ModelId, Work};
-use modm::profile::{Profile, ProfileFile};
+use modm::profile::{self, Profile};
 use modm::replay::{Known, replay};
 use modm::request::{Outcome, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
@@ -109,7 +109,7 @@ impl Journal for Watch {
 /// One model whose jobs are expected to take a second, whatever they skip.
 fn one_second() -> Arc<Profile> {
     let text = "source = \"test\"\n[[service]]\ngpu = \"g\"\nmodel = \"m\"\nstep_s = 0\noverhead_s = 1\nload_s = 0\n";
-    let file = ProfileFile::parse(text, "test".as_ref()).unwrap();
+    let file = profile::parse(text, "test".as_ref()).unwrap();
     Arc::new(Profile::select(&file, &["g".to_owned()], &["m".to_owned()]).unwrap())
 }
 

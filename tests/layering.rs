@@ -1,5 +1,6 @@
-//! The layers of the crate, checked on its source: each module uses only what stands below it, every
-//! file says what it is, and none grows beyond what can be read in one go.
+//! The layers of the crates, checked on their source: each module uses only what stands below it, every
+//! file says what it is, and none grows beyond what can be read in one go. That the core uses nothing outside it is for the
+//! compiler to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,15 +17,31 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("profile", &[]),
     ("calibration", &[]),
     ("encoder", &[]),
-    ("cache", &["trace", "profile", "encoder"]),
-    ("scheduler", &["trace", "profile", "encoder", "cache"]),
-    ("journal", &["trace", "profile", "encoder", "cache", "scheduler"]),
-    ("replay", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
-    ("sim", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
+    ("cache", &[]),
+    ("retrieval", &["cache"]),
+    ("scheduler", &["profile", "cache"]),
+    ("journal", &["scheduler"]),
+    ("replay", &["profile", "cache", "scheduler", "journal"]),
+    ("sim", &["profile", "cache", "scheduler", "journal", "replay"]),
     ("live", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay"]),
     ("serve", &["trace", "profile", "calibration", "encoder", "cache", "scheduler", "journal", "replay", "live"]),
-    ("scenario", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "sim", "live", "serve"]),
-    ("metrics", &["trace", "profile", "encoder", "cache", "scheduler", "journal"]),
+    (
+        "scenario",
+        &[
+            "trace",
+            "profile",
+            "encoder",
+            "cache",
+            "retrieval",
+            "scheduler",
+            "journal",
+            "replay",
+            "sim",
+            "live",
+            "serve",
+        ],
+    ),
+    ("metrics", &["profile", "cache", "scheduler", "journal"]),
     ("experiments", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "metrics"]),
     ("report", &["trace", "profile", "calibration", "metrics", "experiments"]),
     (
@@ -35,6 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "calibration",
             "encoder",
             "cache",
+            "retrieval",
             "scheduler",
             "journal",
             "replay",
@@ -65,20 +83,25 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+/// Folders of sources: the program with its library, and the core.
+fn roots() -> [PathBuf; 2] {
+    ["src", "crates/core/src"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
 }
 
 fn all_sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    sources(&root(), &mut found);
-    assert!(found.len() > 10, "the sources are there");
+    for root in roots() {
+        let before = found.len();
+        sources(&root, &mut found);
+        assert!(found.len() > before + 10, "the sources are there");
+    }
     found
 }
 
-/// The top-level module of a file: `src/cache/index/flat.rs` is of `cache`. `None` for lib.rs and main.rs.
+/// The top-level module of a file: `crates/core/src/cache/index/exact.rs` is of `cache`. `None` for lib.rs and main.rs.
 fn module(path: &Path) -> Option<String> {
-    let first = path.strip_prefix(root()).expect("below src").components().next().expect("a name");
+    let below = roots().iter().find_map(|root| path.strip_prefix(root).ok().map(Path::to_owned)).expect("below a root");
+    let first = below.components().next().expect("a name");
     let name = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
     (name != "lib" && name != "main").then_some(name)
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use modm::journal::{self, Line, What};
 use modm::live::picture::Picture;
-use modm::profile::ProfileFile;
+use modm::profile;
 use modm::scenario::{Inputs, Override, Source, TraceInputs};
 use modm::scheduler::Action;
 use modm::trace::npy;
@@ -336,7 +336,7 @@ fn a_profile_is_measured_and_read_back() {
         "--set",
         "models.steps=26",
     ]);
-    let profile = ProfileFile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
+    let profile = profile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
     assert_eq!(profile.service.len(), 2);
     assert_eq!(profile.measurement.len(), 8, "two models, two batch sizes, others idle and busy");
     assert!(profile.measurement.iter().all(|row| row.step_s > 0.0 && row.bare_step_s > 0.0 && row.load_s > 0.0));

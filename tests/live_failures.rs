@@ -402,7 +402,7 @@ fn embedded(inputs: &Inputs, lines: &[Line]) -> Inputs {
             _ => {}
         }
     }
-    let matrix = |rows: Vec<Vec<f32>>| EmbeddingMatrix::from_values(usize::from(TOPICS), rows.concat()).ok();
+    let matrix = |rows: Vec<Vec<f32>>| EmbeddingMatrix::new(usize::from(TOPICS), rows.concat()).ok();
     let trace = &inputs.trace;
     let embeddings = Embeddings { prompts: matrix(prompts), images: matrix(images), texts: None, warm: None };
     let trace = TraceInputs { trace: trace.trace.clone().with_embeddings(embeddings), ..TraceInputs::clone(trace) };

@@ -47,13 +47,7 @@ fn device() -> Device {
 /// All values of a stored array.
 fn array(folder: &Path, name: &Value) -> Vec<f32> {
     let matrix = npy::read(&folder.join("cases").join(name.as_str().unwrap())).unwrap();
-    let mut row = Vec::new();
-    (0..matrix.rows())
-        .flat_map(|index| {
-            matrix.read(index, &mut row);
-            row.clone()
-        })
-        .collect()
+    (0..matrix.rows()).flat_map(|index| matrix.row(index).iter().copied()).collect()
 }
 
 /// Noise as it was drawn for the reference.

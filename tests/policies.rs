@@ -8,7 +8,7 @@ use std::sync::Arc;
 use modm::cache::Candidate;
 use modm::journal::{Journal, Record};
 use modm::model::{GpuId, ModelId};
-use modm::profile::{Profile, ProfileFile};
+use modm::profile::{self, Profile};
 use modm::replay::{Known, replay};
 use modm::request::{Outcome, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
@@ -55,7 +55,7 @@ fn profile() -> Arc<Profile> {
         format!("[[service]]\ngpu = \"g\"\nmodel = \"{model}\"\nstep_s = {step}\nload_s = 22.7\n")
     };
     let text = format!("source = \"test\"\n{}{}", row("large", FULL_S / 50.0), row("small", 0.33));
-    let file = ProfileFile::parse(&text, "test".as_ref()).unwrap();
+    let file = profile::parse(&text, "test".as_ref()).unwrap();
     Arc::new(Profile::select(&file, &["g".to_owned()], &["large".to_owned(), "small".to_owned()]).unwrap())
 }
 

@@ -7,7 +7,7 @@ use modm::metrics::quality::QualitySettings;
 use modm::metrics::summary::Summary;
 use modm::metrics::{Metrics, Settings};
 use modm::model::{GpuId, ModelId};
-use modm::profile::{Profile, ProfileFile};
+use modm::profile::{self, Profile};
 use modm::replay::{Known, replay};
 use modm::request::{Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
@@ -41,7 +41,7 @@ pub(crate) fn arrivals(requests: u32) -> Vec<Time> {
 
 /// One run over these arrivals.
 pub(crate) fn run(arrivals: &[Time]) -> Summary {
-    let file = ProfileFile::parse(PROFILE, std::path::Path::new("benchmark")).expect("a good profile");
+    let file = profile::parse(PROFILE, std::path::Path::new("benchmark")).expect("a good profile");
     let profile = Arc::new(Profile::select(&file, &["gpu".into()], &["large".into()]).expect("its row is there"));
     let allocation = Allocation::split(WORKERS, WORKERS, ModelId::LARGE);
     let mut metrics = Metrics::new(Settings {

@@ -163,7 +163,7 @@ impl TextEncoder {
         for prompt in prompts {
             self.append(prompt.as_ref(), &mut features, &mut values);
         }
-        EmbeddingMatrix::from_values(self.dimension(), values).expect("each row is finite and not 0")
+        EmbeddingMatrix::new(self.dimension(), values).expect("each row is finite and not 0")
     }
 
     /// Adds a row: the component all prompts share, then the projected features.

@@ -213,7 +213,7 @@ fn append_direction(generator: &mut impl Rng, length: f64, dimension: usize, val
 }
 
 fn matrix(width: usize, values: Vec<f32>) -> EmbeddingMatrix {
-    EmbeddingMatrix::from_values(width, values).expect("rows of unit vectors")
+    EmbeddingMatrix::new(width, values).expect("rows of unit vectors")
 }
 
 #[cfg(test)]

@@ -132,13 +132,13 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::ProfileFile;
+    use crate::profile;
 
     #[test]
     fn a_limit_is_a_multiple_of_what_is_expected_and_at_least_what_is_set() {
         let row =
             "source = \"test\"\n[[service]]\ngpu = \"a\"\nmodel = \"m\"\nstep_s = 5\noverhead_s = 1\nload_s = 2\n";
-        let file = ProfileFile::parse(row, Path::new("profile.toml")).expect("a good profile");
+        let file = profile::parse(row, Path::new("profile.toml")).expect("a good profile");
         let profile = Profile::select(&file, &["a".into()], &["m".into()]).expect("the row is there");
         let limits = Limits::new(&LimitSettings::default(), &profile, &[GpuId(0)], 1);
         let seconds = Duration::from_secs;

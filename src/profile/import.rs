@@ -121,7 +121,7 @@ mod tests {
         assert!((profile.service[0].batch_factor(4) - 2.2).abs() < 1e-12);
         assert!(notes.len() == 1 && notes[0].contains("batch of 32"), "{notes:?}");
         let text = toml::to_string_pretty(&profile).expect("a profile is TOML");
-        assert_eq!(ProfileFile::parse(&text, Path::new("profile.toml")).expect("it reads back"), profile);
+        assert_eq!(super::super::parse(&text, Path::new("profile.toml")).expect("it reads back"), profile);
     }
 
     #[test]

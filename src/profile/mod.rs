@@ -1,109 +1,15 @@
-//! Measured service times of models on GPU types, and where they come from.
-//!
-//! Policies plan with these; the simulator's draws (jitter) are `sim`'s business, so that no oracle
-//! leaks into a policy.
+//! Profiles as files: TOML is read and checked here, tables of others are imported. What a profile means is
+//! `modm_core::profile`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+pub use modm_core::profile::*;
 
 use crate::input::{self, InputError};
-use crate::model::{GpuId, ModelId, Work};
-use crate::time::{Duration, MAX_INPUT_S};
+use crate::time::MAX_INPUT_S;
 
 pub mod import;
 mod quality;
-mod uncertainty;
-
-pub use quality::{OwnQuality, Quality};
-pub use uncertainty::{End, MOST_SPREAD, Spread, SpreadKind, USUAL_SPREAD, range_around};
-
-/// A profile as its TOML file has it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProfileFile {
-    /// Who measured this, on what, when.
-    pub source: String,
-    /// A row for each GPU type and model.
-    pub service: Vec<Service>,
-    /// What is known of GPU types beside that; optional.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gpu: Vec<Gpu>,
-    /// What the encoder takes, for scenarios to name in `retrieval.latency_s` and `retrieval.image_latency_s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<EncodingTimes>,
-    /// What the service rows were taken from; for readers, nothing is computed from it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub measurement: Vec<Measurement>,
-    /// Measured quality of images by what made them; optional.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub quality: Vec<Quality>,
-    /// Score of each model's own images, made without a cache; optional.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub own_quality: Vec<OwnQuality>,
-}
-
-/// Times and power of one model on one GPU type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    /// GPU type.
-    pub gpu: String,
-    /// Model name.
-    pub model: String,
-    /// Seconds of one denoising step, batch 1.
-    pub step_s: f64,
-    /// Seconds of encoding, decoding and the rest, per job.
-    #[serde(default)]
-    pub overhead_s: f64,
-    /// Seconds to bring the model onto this GPU.
-    pub load_s: f64,
-    /// Coefficient of variation of a job's time; 0 for none.
-    #[serde(default)]
-    pub jitter_cv: f64,
-    /// The part of a job's time that it takes while no other worker of the cluster draws; `step_s` and `overhead_s`
-    /// are those with all of them drawing, and in between it is in proportion.
-    #[serde(default = "whole", skip_serializing_if = "is_whole")]
-    pub alone: f64,
-    /// Time of a job while all other workers draw with this model, in times of `step_s` and `overhead_s`; 1 for models that are
-    /// not named. Beside several models it is in proportion.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub beside: BTreeMap<String, f64>,
-    /// Relative half-width of the 90 % range of these times: a job's mean elsewhere or later is within it in nine cases of
-    /// ten. `modm profile` has it from the spread between its rounds; where it is absent, [`USUAL_SPREAD`] is assumed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<f64>,
-    /// Source of the spread.
-    #[serde(default, skip_serializing_if = "SpreadKind::is_assumed")]
-    pub spread_kind: SpreadKind,
-    /// (requests, what their job takes in times of a job of one), rising; in between it is in proportion. Without any,
-    /// or beyond the last, requests are served one after the other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub batches: Vec<(u32, f64)>,
-    /// What the model takes of the GPU's memory, GB (10^9 bytes), its work included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_gb: Option<f64>,
-    /// Watts while denoising.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_w: Option<f64>,
-    /// Watts while loading.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load_w: Option<f64>,
-    /// Watts while idle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_w: Option<f64>,
-}
-
-/// What is known of a GPU type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gpu {
-    /// GPU type.
-    pub r#type: String,
-    /// Its memory, GB (10^9 bytes).
-    pub memory_gb: f64,
-}
 
 const TIME: &str = "expected seconds from 0 to ten years";
 
@@ -112,324 +18,97 @@ const MEMORY: &str = "expected GB above 0, at most 1000000";
 /// Requests that a job may have at most.
 pub const MOST_BATCH: u32 = 1024;
 
-const fn whole() -> f64 {
-    1.0
+/// Returns what is wrong with a row: key, value and what is expected.
+fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
+    let times = [("step_s", service.step_s), ("overhead_s", service.overhead_s), ("load_s", service.load_s)];
+    if let Some((key, value)) = times.into_iter().find(|(_, value)| !(0.0..=MAX_INPUT_S).contains(value)) {
+        return Some((key, value, TIME));
+    }
+    if !(0.0..=10.0).contains(&service.jitter_cv) {
+        return Some(("jitter_cv", service.jitter_cv, "expected a coefficient of variation from 0 to 10"));
+    }
+    if !(0.01..=1.0).contains(&service.alone) {
+        return Some(("alone", service.alone, "expected a part of a job's time, from 0.01 to 1"));
+    }
+    if let Some(times) = service.beside.values().find(|times| !(0.1..=10.0).contains(*times)) {
+        return Some(("beside", *times, "expected times of a job's time, from 0.1 to 10"));
+    }
+    if let Some(spread) = service.spread.filter(|spread| !(0.0..=MOST_SPREAD).contains(spread)) {
+        return Some(("spread", spread, "expected a share of the time, from 0 to 0.9"));
+    }
+    let (mut size, mut factor) = (1, 1.0);
+    for &(next, its) in &service.batches {
+        if !(size < next && next <= MOST_BATCH) {
+            return Some(("batches", f64::from(next), "expected rising numbers of requests, from 2 to 1024"));
+        }
+        if !(factor..=f64::from(next)).contains(&its) {
+            let accepted = "expected no less time than for fewer requests, and no more than one after the other";
+            return Some(("batches", its, accepted));
+        }
+        (size, factor) = (next, its);
+    }
+    if let Some(memory) = service.memory_gb.filter(|memory| !(*memory > 0.0 && *memory <= 1e6)) {
+        return Some(("memory_gb", memory, MEMORY));
+    }
+    let powers = [("active_w", service.active_w), ("load_w", service.load_w), ("idle_w", service.idle_w)];
+    powers
+        .into_iter()
+        .find_map(|(key, value)| value.filter(|watts| !(0.0..=1e6).contains(watts)).map(|watts| (key, watts)))
+        .map(|(key, value)| (key, value, "expected watts from 0 to 1000000"))
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::float_cmp,
-    reason = "serde passes a reference; the default itself"
-)]
-fn is_whole(part: &f64) -> bool {
-    *part == whole()
-}
-
-/// Mean seconds of embedding, there and back, while the workers draw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EncodingTimes {
-    /// A prompt.
-    pub prompt_s: f64,
-    /// A picture.
-    pub image_s: f64,
-}
-
-/// One measured point of a model on a GPU type: medians over jobs, and their spread.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Measurement {
-    /// GPU type.
-    pub gpu: String,
-    /// Model name.
-    pub model: String,
-    /// Images drawn together.
-    pub batch: u32,
-    /// What the other workers did.
-    pub neighbours: Neighbourhood,
-    /// Seconds of one denoising step of the batch.
-    pub step_s: f64,
-    /// Seconds of the model alone in its session: what of a step is not the pipeline around it.
-    pub bare_step_s: f64,
-    /// Coefficient of variation of steps.
-    pub step_cv: f64,
-    /// Seconds of the rest of a job.
-    pub overhead_s: f64,
-    /// Coefficient of variation of jobs.
-    pub job_cv: f64,
-    /// Seconds of a load, its files cached by the system.
-    pub load_s: f64,
-    /// Coefficient of variation of loads.
-    pub load_cv: f64,
-    /// Growth of the process, MB (10^6 bytes), where it can be seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_mb: Option<f64>,
-    /// Jobs measured.
-    pub jobs: u32,
-}
-
-/// What the other workers did while one was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Neighbourhood {
-    /// Nothing.
-    Idle,
-    /// They drew with the large model.
-    Busy,
-}
-
-impl Neighbourhood {
-    /// As it is written.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Busy => "busy",
+/// Parses a profile; `file` names it in errors.
+///
+/// # Errors
+/// What is wrong, with line, key and value.
+pub fn parse(text: &str, file: &Path) -> Result<ProfileFile, InputError> {
+    let table = input::toml::parse(text, file)?;
+    let place = |error: InputError| {
+        let Some(key) = error.key.clone() else { return error };
+        let placed = InputError { line: input::toml::line_of_key(text, &key), ..error };
+        match input::toml::look_up(&table, &key).filter(|value| value.is_float() || value.is_integer()) {
+            Some(written) => placed.value(key, input::toml::written(written)),
+            None => placed,
+        }
+    };
+    let profile: ProfileFile =
+        input::toml::settings(&table, &["service.*", "gpu.*", "encoding", "quality.*", "own_quality.*"], file)
+            .map_err(place)?;
+    if profile.service.is_empty() {
+        return Err(place(InputError::new(file, "expected at least one row").value("service", "[]")));
+    }
+    for (index, service) in profile.service.iter().enumerate() {
+        if let Some((key, value, accepted)) = complaint(service) {
+            return Err(place(InputError::new(file, accepted).value(format!("service.{index}.{key}"), value)));
+        }
+        let same = |other: &Service| other.gpu == service.gpu && other.model == service.model;
+        if profile.service[..index].iter().any(same) {
+            let message = format!("GPU {:?} with model {:?} has a row already", service.gpu, service.model);
+            return Err(place(InputError::new(file, message).key(format!("service.{index}"))));
+        }
+        let unknown = |name: &&String| !profile.service.iter().any(|row| row.gpu == service.gpu && row.model == **name);
+        if let Some(name) = service.beside.keys().find(unknown) {
+            let message = format!("names {name:?}, which has no row on GPU {:?}", service.gpu);
+            return Err(place(InputError::new(file, message).key(format!("service.{index}.beside"))));
         }
     }
-}
-
-impl Service {
-    /// A row in which nothing takes time, to be filled in.
-    #[must_use]
-    pub fn of(gpu: &str, model: &str) -> Self {
-        Self {
-            gpu: gpu.to_owned(),
-            model: model.to_owned(),
-            step_s: 0.0,
-            overhead_s: 0.0,
-            load_s: 0.0,
-            jitter_cv: 0.0,
-            alone: whole(),
-            beside: BTreeMap::new(),
-            spread: None,
-            spread_kind: SpreadKind::Assumed,
-            batches: Vec::new(),
-            memory_gb: None,
-            active_w: None,
-            load_w: None,
-            idle_w: None,
+    for (index, gpu) in profile.gpu.iter().enumerate() {
+        if !(gpu.memory_gb > 0.0 && gpu.memory_gb <= 1e6) {
+            let key = format!("gpu.{index}.memory_gb");
+            return Err(place(InputError::new(file, MEMORY).value(key, gpu.memory_gb)));
+        }
+        if profile.gpu[..index].iter().any(|other| other.r#type == gpu.r#type) {
+            let message = format!("GPU {:?} is there already", gpu.r#type);
+            return Err(place(InputError::new(file, message).key(format!("gpu.{index}"))));
         }
     }
-
-    /// Seconds of a job: `overhead_s + step_s * (T - k)`, without jitter.
-    pub fn job_s(&self, work: Work) -> f64 {
-        self.overhead_s + self.step_s * f64::from(work.steps_run())
+    let encoding = profile.encoding.unwrap_or_default();
+    let times = [("encoding.prompt_s", encoding.prompt_s), ("encoding.image_s", encoding.image_s)];
+    if let Some((key, value)) = times.into_iter().find(|(_, seconds)| !(0.0..=MAX_INPUT_S).contains(seconds)) {
+        return Err(place(InputError::new(file, TIME).value(key, value)));
     }
-
-    /// The most requests that a job may have.
-    pub fn most(&self) -> u32 {
-        self.batches.last().map_or(1, |(size, _)| *size)
-    }
-
-    /// What a job of so many requests takes, in times of a job of one.
-    pub fn batch_factor(&self, requests: u32) -> f64 {
-        let (mut below, mut factor) = (1, 1.0);
-        for &(size, its) in &self.batches {
-            if requests <= below {
-                break;
-            }
-            let share = f64::from(requests.min(size) - below) / f64::from(size.max(below + 1) - below);
-            (below, factor) = (size.min(requests), factor + share * (its - factor));
-        }
-        factor * f64::from(requests.max(1)) / f64::from(below)
-    }
-
-    fn complaint(&self) -> Option<(&'static str, f64, &'static str)> {
-        let times = [("step_s", self.step_s), ("overhead_s", self.overhead_s), ("load_s", self.load_s)];
-        if let Some((key, value)) = times.into_iter().find(|(_, value)| !(0.0..=MAX_INPUT_S).contains(value)) {
-            return Some((key, value, TIME));
-        }
-        if !(0.0..=10.0).contains(&self.jitter_cv) {
-            return Some(("jitter_cv", self.jitter_cv, "expected a coefficient of variation from 0 to 10"));
-        }
-        if !(0.01..=1.0).contains(&self.alone) {
-            return Some(("alone", self.alone, "expected a part of a job's time, from 0.01 to 1"));
-        }
-        if let Some(times) = self.beside.values().find(|times| !(0.1..=10.0).contains(*times)) {
-            return Some(("beside", *times, "expected times of a job's time, from 0.1 to 10"));
-        }
-        if let Some(spread) = self.spread.filter(|spread| !(0.0..=MOST_SPREAD).contains(spread)) {
-            return Some(("spread", spread, "expected a share of the time, from 0 to 0.9"));
-        }
-        let (mut size, mut factor) = (1, 1.0);
-        for &(next, its) in &self.batches {
-            if !(size < next && next <= MOST_BATCH) {
-                return Some(("batches", f64::from(next), "expected rising numbers of requests, from 2 to 1024"));
-            }
-            if !(factor..=f64::from(next)).contains(&its) {
-                let accepted = "expected no less time than for fewer requests, and no more than one after the other";
-                return Some(("batches", its, accepted));
-            }
-            (size, factor) = (next, its);
-        }
-        if let Some(memory) = self.memory_gb.filter(|memory| !(*memory > 0.0 && *memory <= 1e6)) {
-            return Some(("memory_gb", memory, MEMORY));
-        }
-        let powers = [("active_w", self.active_w), ("load_w", self.load_w), ("idle_w", self.idle_w)];
-        powers
-            .into_iter()
-            .find_map(|(key, value)| value.filter(|watts| !(0.0..=1e6).contains(watts)).map(|watts| (key, watts)))
-            .map(|(key, value)| (key, value, "expected watts from 0 to 1000000"))
-    }
-}
-
-impl ProfileFile {
-    /// Parses a profile; `file` names it in errors.
-    ///
-    /// # Errors
-    /// What is wrong, with line, key and value.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, InputError> {
-        let table = input::toml::parse(text, file)?;
-        let place = |error: InputError| {
-            let Some(key) = error.key.clone() else { return error };
-            let placed = InputError { line: input::toml::line_of_key(text, &key), ..error };
-            match input::toml::look_up(&table, &key).filter(|value| value.is_float() || value.is_integer()) {
-                Some(written) => placed.value(key, input::toml::written(written)),
-                None => placed,
-            }
-        };
-        let profile: Self =
-            input::toml::settings(&table, &["service.*", "gpu.*", "encoding", "quality.*", "own_quality.*"], file)
-                .map_err(place)?;
-        if profile.service.is_empty() {
-            return Err(place(InputError::new(file, "expected at least one row").value("service", "[]")));
-        }
-        for (index, service) in profile.service.iter().enumerate() {
-            if let Some((key, value, accepted)) = service.complaint() {
-                return Err(place(InputError::new(file, accepted).value(format!("service.{index}.{key}"), value)));
-            }
-            let same = |other: &Service| other.gpu == service.gpu && other.model == service.model;
-            if profile.service[..index].iter().any(same) {
-                let message = format!("GPU {:?} with model {:?} has a row already", service.gpu, service.model);
-                return Err(place(InputError::new(file, message).key(format!("service.{index}"))));
-            }
-            let unknown =
-                |name: &&String| !profile.service.iter().any(|row| row.gpu == service.gpu && row.model == **name);
-            if let Some(name) = service.beside.keys().find(unknown) {
-                let message = format!("names {name:?}, which has no row on GPU {:?}", service.gpu);
-                return Err(place(InputError::new(file, message).key(format!("service.{index}.beside"))));
-            }
-        }
-        for (index, gpu) in profile.gpu.iter().enumerate() {
-            if !(gpu.memory_gb > 0.0 && gpu.memory_gb <= 1e6) {
-                let key = format!("gpu.{index}.memory_gb");
-                return Err(place(InputError::new(file, MEMORY).value(key, gpu.memory_gb)));
-            }
-            if profile.gpu[..index].iter().any(|other| other.r#type == gpu.r#type) {
-                let message = format!("GPU {:?} is there already", gpu.r#type);
-                return Err(place(InputError::new(file, message).key(format!("gpu.{index}"))));
-            }
-        }
-        let encoding = profile.encoding.unwrap_or_default();
-        let times = [("encoding.prompt_s", encoding.prompt_s), ("encoding.image_s", encoding.image_s)];
-        if let Some((key, value)) = times.into_iter().find(|(_, seconds)| !(0.0..=MAX_INPUT_S).contains(seconds)) {
-            return Err(place(InputError::new(file, TIME).value(key, value)));
-        }
-        profile.check_quality(file).map_err(place)?;
-        Ok(profile)
-    }
-}
-
-/// The part of a profile that a scenario uses: every GPU type of its cluster with every model of its
-/// list, found once so that look-ups cannot fail.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Profile {
-    /// Who measured this, on what, when.
-    pub source: String,
-    models: usize,
-    /// By GPU type, then model.
-    service: Vec<Service>,
-    /// Memory by GPU type, GB, where it is known.
-    #[serde(default)]
-    memory_gb: Vec<Option<f64>>,
-    /// Times of a job beside each model, by GPU type, then model; empty where none are known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    beside: Vec<Vec<f64>>,
-}
-
-impl Profile {
-    /// Picks the rows of these GPU types and models, in order.
-    ///
-    /// # Errors
-    /// The first (GPU type, model) without a row.
-    pub fn select(file: &ProfileFile, gpus: &[String], models: &[String]) -> Result<Self, (String, String)> {
-        let mut service = Vec::with_capacity(gpus.len() * models.len());
-        for gpu in gpus {
-            for model in models {
-                let row = file.service.iter().find(|row| row.gpu == *gpu && row.model == *model);
-                service.push(row.ok_or_else(|| (gpu.clone(), model.clone()))?.clone());
-            }
-        }
-        let memory = |gpu: &String| file.gpu.iter().find(|row| row.r#type == *gpu).map(|row| row.memory_gb);
-        let memory_gb = gpus.iter().map(memory).collect();
-        let times = |row: &Service| -> Vec<f64> {
-            models.iter().map(|model| row.beside.get(model).copied().unwrap_or(1.0)).collect()
-        };
-        let known = service.iter().any(|row| models.iter().any(|model| row.beside.contains_key(model)));
-        let beside = if known { service.iter().map(times).collect() } else { Vec::new() };
-        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside })
-    }
-
-    /// One GPU type on which nothing takes time, for runs in which nothing is expected: those that measure.
-    #[must_use]
-    pub fn unmeasured(models: usize) -> Self {
-        let service = vec![Service::of("", ""); models];
-        Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new(), beside: Vec::new() }
-    }
-
-    /// The row of a model on a GPU type.
-    #[must_use]
-    pub fn service(&self, gpu: GpuId, model: ModelId) -> &Service {
-        &self.service[gpu.index() * self.models + model.index()]
-    }
-
-    /// Returns the time of a job while all others draw with a model, in times of its row's, by that model; empty where none is
-    /// known.
-    #[must_use]
-    pub fn beside(&self, gpu: GpuId, model: ModelId) -> &[f64] {
-        self.beside.get(gpu.index() * self.models + model.index()).map_or(&[], Vec::as_slice)
-    }
-
-    /// Memory of a GPU type, GB, where it is known.
-    pub fn memory_gb(&self, gpu: GpuId) -> Option<f64> {
-        self.memory_gb.get(gpu.index()).copied().flatten()
-    }
-
-    /// Whether a GPU has room for these models at once. Where it is not known what they take, for one.
-    pub fn fits(&self, gpu: GpuId, models: impl Iterator<Item = ModelId>) -> bool {
-        let (mut count, mut sum) = (0, Some(0.0));
-        for model in models {
-            count += 1;
-            sum = sum.zip(self.service(gpu, model).memory_gb).map(|(sum, memory)| sum + memory);
-        }
-        self.memory_gb(gpu).zip(sum).map_or(count <= 1, |(room, sum)| sum <= room)
-    }
-
-    /// The same where a GPU holds one model at a time, whatever it has room for: as live workers do.
-    #[must_use]
-    pub fn one_at_a_time(&self) -> Self {
-        Self { memory_gb: Vec::new(), ..self.clone() }
-    }
-
-    /// Number of models.
-    pub const fn models(&self) -> usize {
-        self.models
-    }
-
-    /// Full generations a minute of one worker: 60 / (`overhead_s` + `step_s` * T).
-    pub fn images_per_minute(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
-        60.0 / self.full_generation_s(gpu, model, total_steps)
-    }
-
-    /// Seconds of one full generation.
-    pub fn full_generation_s(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
-        self.service(gpu, model).job_s(Work { model, total_steps, skipped_steps: 0 })
-    }
-
-    /// Time to bring a model onto a GPU.
-    pub fn load(&self, gpu: GpuId, model: ModelId) -> Duration {
-        Duration::from_seconds_saturating(self.service(gpu, model).load_s)
-    }
+    quality::check(&profile, file).map_err(place)?;
+    Ok(profile)
 }
 
 #[cfg(test)]
@@ -439,55 +118,15 @@ mod tests {
     const ROW: &str = "source = \"test\"\n[[service]]\ngpu = \"a\"\nmodel = \"m\"\nstep_s = 0.5\nload_s = 2\n";
 
     fn parse(text: &str) -> Result<ProfileFile, String> {
-        ProfileFile::parse(text, Path::new("profile.toml")).map_err(|error| error.to_string())
+        super::parse(text, Path::new("profile.toml")).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn reads_rows_and_selects_them() {
-        let file = parse(ROW).expect("a good profile");
-        let profile = Profile::select(&file, &["a".into()], &["m".into()]).expect("the row is there");
-        assert!((profile.full_generation_s(GpuId(0), ModelId(0), 50) - 25.0).abs() < 1e-12);
-        assert_eq!(Profile::select(&file, &["a".into()], &["x".into()]), Err(("a".into(), "x".into())));
-    }
-
-    #[test]
-    fn batches_are_in_proportion_between_what_was_measured() {
-        let with = |batches: &[(u32, f64)]| {
-            let text = format!("{ROW}batches = {batches:?}\n").replace('(', "[").replace(')', "]");
-            parse(&text).map(|file| file.service[0].clone())
-        };
-        let service = with(&[(2, 1.5), (4, 2.5), (8, 4.1)]).expect("good batches");
-        let factors = [1, 2, 3, 4, 6, 8].map(|size| service.batch_factor(size));
-        for (factor, expected) in factors.into_iter().zip([1.0, 1.5, 2.0, 2.5, 3.3, 4.1]) {
-            assert!((factor - expected).abs() < 1e-12, "{factor} {expected}");
-        }
-        assert_eq!((service.most(), service.batch_factor(1).to_bits()), (8, 1.0_f64.to_bits()));
-        assert!((with(&[]).expect("none").batch_factor(3) - 3.0).abs() < 1e-12, "one after the other");
-        assert!(with(&[(1, 1.0)]).is_err() && with(&[(4, 2.0), (2, 2.0)]).is_err());
-        assert!(with(&[(4, 0.5)]).is_err() && with(&[(4, 4.5)]).is_err());
-    }
-
-    #[test]
-    fn a_gpu_has_room_for_what_fits() {
-        let row = |model: &str, memory: f64| {
-            format!("[[service]]\ngpu = \"a\"\nmodel = \"{model}\"\nstep_s = 1\nload_s = 1\nmemory_gb = {memory:?}\n")
-        };
-        let gpu = "[[gpu]]\ntype = \"a\"\nmemory_gb = 48\n";
-        let text = format!("source = \"test\"\n{gpu}{}{}{}", row("l", 30.0), row("m", 18.0), row("s", 10.0));
-        let models = ["l", "m", "s"].map(str::to_owned);
-        let file = parse(&text).expect("a good profile");
-        let profile = Profile::select(&file, &["a".into()], &models).expect("its rows are there");
-        let fits = |models: &[u16]| profile.fits(GpuId(0), models.iter().copied().map(ModelId));
-        let alone = profile.one_at_a_time();
-        assert!(!alone.fits(GpuId(0), [ModelId(1), ModelId(2)].into_iter()), "whatever there is room for");
-        assert!(fits(&[0]) && fits(&[0, 1]) && fits(&[1, 2]) && !fits(&[0, 1, 2]));
-        let unknown = parse(&text.replace("memory_gb = 48", "memory_gb = 20")).expect("a good profile");
-        let profile = Profile::select(&unknown, &["a".into()], &models).expect("its rows are there");
-        assert!(!profile.fits(GpuId(0), [ModelId(0)].into_iter()), "too large by itself");
-        let file = parse(&text.replace(gpu, "")).expect("a good profile");
-        let profile = Profile::select(&file, &["a".into()], &models).expect("its rows are there");
-        let two = [ModelId(1), ModelId(2)];
-        assert!(profile.fits(GpuId(0), [ModelId(0)].into_iter()) && !profile.fits(GpuId(0), two.into_iter()));
+    fn batches_rise_and_take_no_more_than_one_after_the_other() {
+        let with = |batches: &str| parse(&format!("{ROW}batches = {batches}\n"));
+        assert!(with("[[2, 1.5], [4, 2.5]]").is_ok());
+        assert!(with("[[1, 1.0]]").is_err() && with("[[4, 2.0], [2, 2.0]]").is_err());
+        assert!(with("[[4, 0.5]]").is_err() && with("[[4, 4.5]]").is_err());
     }
 
     #[test]

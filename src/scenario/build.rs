@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use crate::cache::eviction::{Eviction, EvictionSettings, FULL_GENERATION};
-use crate::cache::index::{IndexKind, NewIndex};
+use crate::cache::index::NewIndex;
 use crate::cache::{CacheSettings, ImageCache, Scope};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::Owner;
+use crate::retrieval::IndexKind;
 use crate::scheduler::action::Action;
 use smallvec::SmallVec;
 

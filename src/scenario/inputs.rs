@@ -11,7 +11,7 @@ use crate::embedding::EmbeddingMatrix;
 use crate::encoder::TextEncoder;
 use crate::input::{InputError, sha256, sha256_of, text};
 use crate::model::{GpuId, ModelId};
-use crate::profile::{Profile, ProfileFile};
+use crate::profile::{self, Profile, ProfileFile};
 use crate::request::TenantId;
 use crate::scheduler::Terms;
 use crate::scheduler::routing::System;
@@ -317,11 +317,11 @@ impl Inputs {
 pub fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBuf, Vec<Fingerprint>), InputError> {
     let Some(path) = &scenario.models.profile else {
         let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
-        return Ok((ProfileFile::parse(PAPER_PROFILE, &name)?, name, Vec::new()));
+        return Ok((profile::parse(PAPER_PROFILE, &name)?, name, Vec::new()));
     };
     let place = Scenario::resolve(file, path);
     let text = text(&place)?;
-    Ok((ProfileFile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))
+    Ok((profile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))
 }
 
 /// Every model has room on every GPU type, as far as that is known.

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Admission;
 use crate::cache::eviction::Eviction;
-use crate::cache::index::IndexKind;
 use crate::encoder::{EncoderSettings, ImageModel};
 use crate::live::settings::LiveSettings;
 use crate::model::GpuId;
 use crate::published::Published;
+use crate::retrieval::IndexKind;
 use crate::scheduler::Late;
 use crate::scheduler::routing::System;
 use crate::serve::settings::ServeSettings;

@@ -1,5 +1,5 @@
 //! Searches that several runs over one trace share: when they are worth it, and where they are kept. How they are done
-//! is `cache::index::ahead`.
+//! is `retrieval::ahead`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Scenario, TraceInputs};
 use crate::cache::eviction::{Eviction, Uses};
-use crate::cache::index::ahead::{Ahead, History, SearchFile};
 use crate::embedding::EmbeddingMatrix;
 use crate::output::OutputError;
+use crate::retrieval::ahead::{Ahead, History, SearchFile};
 
 /// What prompts are looked up among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -37,10 +37,31 @@ pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
         let message = format!("the header promises ({rows}, {dimension}) f32 values; is the file truncated?");
         return Err(InputError::new(file, message).value("bytes of data", map.len() - offset));
     }
-    EmbeddingMatrix::from_map(map, offset, rows, dimension).map_err(|(row, bad)| {
+    let matrix = match bytemuck::try_cast_slice::<u8, f32>(&map[offset..]) {
+        Ok(_) if cfg!(target_endian = "little") => EmbeddingMatrix::new(dimension, Mapped { map, offset }),
+        // numpy aligns what it writes; others may not.
+        _ => {
+            let (components, _) = map[offset..].as_chunks::<4>();
+            EmbeddingMatrix::new(dimension, components.iter().map(|&x| f32::from_le_bytes(x)).collect::<Vec<_>>())
+        }
+    };
+    matrix.map_err(|(row, bad)| {
         InputError::new(file, format!("{bad}; expected finite components, not all zero"))
             .key(format!("row {}", row + 1))
     })
+}
+
+/// Components in a mapped file, aligned as they are in memory.
+#[derive(Debug)]
+struct Mapped {
+    map: memmap2::Mmap,
+    offset: usize,
+}
+
+impl AsRef<[f32]> for Mapped {
+    fn as_ref(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.map[self.offset..])
+    }
 }
 
 /// What a header says, as written, and where the values begin.
@@ -231,6 +252,15 @@ mod tests {
         let matrix = check(&good(&[3.0, 4.0, 0.0, 1.0], 2)).unwrap();
         assert_eq!((matrix.rows(), matrix.dimension()), (2, 2));
         assert_eq!(matrix.embedding(0).as_slice(), [0.6, 0.8]);
+    }
+
+    #[test]
+    fn reads_components_that_are_not_aligned() {
+        let mut bytes = header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }\n", 0);
+        assert!(!bytes.len().is_multiple_of(align_of::<f32>()), "{}", bytes.len());
+        bytes.extend([3.0_f32, -1.5].into_iter().flat_map(f32::to_le_bytes));
+        let matrix = check(&bytes).unwrap();
+        assert_eq!([matrix.row(0), matrix.row(1)], [[3.0], [-1.5]]);
     }
 
     #[test]

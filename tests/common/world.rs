@@ -14,7 +14,7 @@ use modm::embedding::EmbeddingMatrix;
 use modm::metrics::quality::QualitySettings;
 use modm::metrics::{HitCriteria, Metrics, Settings};
 use modm::model::{GpuId, ModelId};
-use modm::profile::{Profile, ProfileFile};
+use modm::profile::{self, Profile};
 use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
     Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, Decided, LargeTakesHits, Mode,
@@ -358,7 +358,7 @@ fn profile(second: f64, load_s: f64, jitter_cv: f64, memory: bool) -> Arc<Profil
             write!(text, "batches = [[2, 1.5], [4, 2.5]]\nmemory_gb = {takes}\n").unwrap();
         }
     }
-    let file = ProfileFile::parse(&text, "test".as_ref()).unwrap();
+    let file = profile::parse(&text, "test".as_ref()).unwrap();
     let (gpus, models) = (["fast", "slow"].map(str::to_owned), ["large", "medium", "small"].map(str::to_owned));
     Arc::new(Profile::select(&file, &gpus, &models).unwrap())
 }
@@ -374,7 +374,7 @@ fn embeddings(seed: u64, what: u64, rows: usize) -> EmbeddingMatrix {
         let spread = draws.random_range(0.0..1.0);
         values.extend((0..DIMENSION).map(|i| (topics[topic + i] + spread * normal(&mut draws)) as f32));
     }
-    EmbeddingMatrix::from_values(DIMENSION, values).unwrap()
+    EmbeddingMatrix::new(DIMENSION, values).unwrap()
 }
 
 /// What worker holds what, as a tick's counts say it: large workers first, then by model.

@@ -246,11 +246,7 @@ fn read_embeddings(file: Option<&Path>, rows: usize) -> Result<Option<(PathBuf, 
 
 /// Writes the rows of a matrix that the requests of the result have.
 fn write_embeddings(matrix: &EmbeddingMatrix, chosen: &[u32], target: &Path) -> Result<(), OutputError> {
-    let mut buffer = Vec::new();
-    let values = chosen.iter().flat_map(|&row| {
-        matrix.read(row as usize, &mut buffer);
-        buffer.clone()
-    });
+    let values = chosen.iter().flat_map(|&row| matrix.row(row as usize).iter().copied());
     write_atomic(target, |writer| npy::write(writer, chosen.len(), matrix.dimension(), values))
 }
 

@@ -1,0 +1,125 @@
+//! The image whose next use lies farthest ahead leaves first (Belady, IBM Systems Journal 1966), by knowledge of the
+//! future that no server has. A use is a request for which the image meets the lowest bound.
+//!
+//! Where each request is similar enough to the images of one key alone, and to all of those equally, nothing has more
+//! hits with the same admission, and a request done before the next: there it is a bound. Under similarity hits it is
+//! a yardstick and no bound: it does not know which of several images will serve, nor that another may stand in for
+//! the one it drops, nor how many steps each spares.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{EvictionPolicy, EvictionSettings, Item};
+use crate::cache::Entry;
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+use crate::request::RequestId;
+
+/// Rows of the requests that each image could serve, rising; an image without any is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uses(pub BTreeMap<ImageId, Vec<u32>>);
+
+impl Uses {
+    /// The first of an image's after this row; [`NEVER`] if there is none.
+    fn after(&self, image: ImageId, row: Option<u32>) -> u64 {
+        let rows = self.0.get(&image).map_or(&[][..], Vec::as_slice);
+        let at = row.map_or(0, |row| rows.partition_point(|use_of| *use_of <= row));
+        rows.get(at).map_or(NEVER, |row| u64::from(*row))
+    }
+}
+
+/// Later than any use.
+const NEVER: u64 = u64::MAX;
+
+/// Farthest next use first; of those without any the oldest.
+#[derive(Debug)]
+pub(super) struct Farthest {
+    uses: Arc<Uses>,
+    /// By next use, then younger before older.
+    order: BTreeSet<(u64, core::cmp::Reverse<u64>, Item)>,
+    /// Next use and age of each.
+    items: BTreeMap<Item, (u64, u64)>,
+    inserted: u64,
+    /// The last request that was routed.
+    row: Option<u32>,
+}
+
+impl Farthest {
+    pub(super) fn new(settings: &EvictionSettings) -> Self {
+        Self {
+            uses: settings.uses.clone().unwrap_or_default(),
+            order: BTreeSet::new(),
+            items: BTreeMap::new(),
+            inserted: 0,
+            row: None,
+        }
+    }
+
+    fn place(&mut self, item: Item, age: u64) {
+        let next = self.uses.after(item.image, self.row);
+        self.items.insert(item, (next, age));
+        self.order.insert((next, core::cmp::Reverse(age), item));
+    }
+
+    fn take(&mut self, item: Item) {
+        if let Some((next, age)) = self.items.remove(&item) {
+            self.order.remove(&(next, core::cmp::Reverse(age), item));
+        }
+    }
+}
+
+impl EvictionPolicy for Farthest {
+    fn on_insert(&mut self, entry: &Entry, _: &Embedding) {
+        for item in entry.items() {
+            self.place(item, self.inserted);
+            self.inserted += 1;
+        }
+    }
+
+    fn on_hit(&mut self, _: Item, _: u32) {}
+
+    fn on_request(&mut self, request: RequestId) {
+        self.row = Some(request.0);
+    }
+
+    fn on_remove(&mut self, entry: &Entry) {
+        entry.items().for_each(|item| self.take(item));
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        // Uses that have passed give way to the next ones.
+        while let Some(&(next, core::cmp::Reverse(age), item)) = self.order.first()
+            && self.row.is_some_and(|row| next <= u64::from(row))
+        {
+            self.take(item);
+            self.place(item, age);
+        }
+        let (.., item) = *self.order.last()?;
+        self.take(item);
+        Some(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::eviction::tests::{entry, image, key};
+
+    #[test]
+    fn drops_what_is_used_last_and_first_what_is_used_no_more() {
+        let uses = [(0, vec![3, 9]), (1, vec![5]), (2, vec![4, 7]), (3, vec![])];
+        let uses = Uses(uses.into_iter().map(|(row, uses)| (image(row), uses)).collect());
+        let settings = EvictionSettings { uses: Some(Arc::new(uses)), ..EvictionSettings::default() };
+        let item = |row| Item { image: image(row), skipped_steps: 0 };
+        let order = |routed: u32| -> Vec<Item> {
+            let mut policy = Farthest::new(&settings);
+            (0..5).for_each(|row| policy.on_insert(&entry(row), &key(row)));
+            policy.on_request(RequestId(routed));
+            core::iter::from_fn(|| policy.pop()).collect()
+        };
+        assert_eq!(order(1), [3, 4, 1, 2, 0].map(item), "next used at 3, 5, 4");
+        assert_eq!(order(4), [3, 4, 0, 2, 1].map(item), "at 9, 5, 7");
+        assert_eq!(order(7), [1, 2, 3, 4, 0].map(item), "only one is used again");
+    }
+}

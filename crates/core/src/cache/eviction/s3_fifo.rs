@@ -1,0 +1,167 @@
+//! S3-FIFO (Yang et al., SOSP '23): a small queue on probation, a main queue, and a memory of what left the
+//! small one, whose return goes straight to the main. Quick to drop what is never used.
+//!
+//! An image is known again by its embedding, bit for bit. Two images of one prompt differ, so that under
+//! similarity hits the memory rarely speaks: this is then the two queues alone.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+use super::{EvictionPolicy, EvictionSettings, Item};
+use crate::cache::Entry;
+use crate::embedding::Embedding;
+
+/// Uses are counted up to here.
+const MOST_USES: u8 = 3;
+
+/// An item of the small queue used more than once is promoted; one of the main queue goes around once for each use.
+#[derive(Debug)]
+pub(super) struct S3Fifo {
+    small: VecDeque<Item>,
+    main: VecDeque<Item>,
+    items: BTreeMap<Item, Known>,
+    /// What left the small queue, in that order, and where in it each is.
+    ghosts: BTreeMap<u64, (Fingerprint, u64)>,
+    places: BTreeMap<Fingerprint, u64>,
+    left: u64,
+    /// What the small queue's items and the ghosts count for, and may count for: a tenth of the capacity, and
+    /// as much as the main queue.
+    small_held: u64,
+    small_capacity: u64,
+    ghosts_held: u64,
+    most_ghosts: u64,
+}
+
+/// What is known of an item.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    uses: u8,
+    fingerprint: Fingerprint,
+    weight: u64,
+    in_small: bool,
+}
+
+/// Of an embedding's bits (FNV-1a over words).
+type Fingerprint = u64;
+
+fn fingerprint(embedding: &Embedding) -> Fingerprint {
+    embedding.as_slice().iter().fold(0xcbf2_9ce4_8422_2325, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+impl S3Fifo {
+    pub(super) fn new(settings: &EvictionSettings) -> Self {
+        let small_capacity = (settings.capacity / 10).max(1);
+        Self {
+            small: VecDeque::new(),
+            main: VecDeque::new(),
+            items: BTreeMap::new(),
+            ghosts: BTreeMap::new(),
+            places: BTreeMap::new(),
+            left: 0,
+            small_held: 0,
+            small_capacity,
+            ghosts_held: 0,
+            most_ghosts: settings.capacity.saturating_sub(small_capacity),
+        }
+    }
+
+    fn remember(&mut self, fingerprint: Fingerprint, weight: u64) {
+        self.recall(fingerprint);
+        self.left += 1;
+        self.ghosts.insert(self.left, (fingerprint, weight));
+        self.places.insert(fingerprint, self.left);
+        self.ghosts_held += weight;
+        while self.ghosts_held > self.most_ghosts
+            && let Some((_, (oldest, weight))) = self.ghosts.pop_first()
+        {
+            self.places.remove(&oldest);
+            self.ghosts_held -= weight;
+        }
+    }
+
+    /// Whether it is remembered; no longer afterwards.
+    fn recall(&mut self, fingerprint: Fingerprint) -> bool {
+        let ghost = self.places.remove(&fingerprint).and_then(|place| self.ghosts.remove(&place));
+        self.ghosts_held -= ghost.map_or(0, |(_, weight)| weight);
+        ghost.is_some()
+    }
+
+    /// Takes out the oldest item of the small queue that was not used more than once. All before it go to the main queue,
+    /// even if that leaves less than the small queue's share, as in the paper's pseudocode.
+    fn pop_small(&mut self) -> Option<Item> {
+        while let Some(item) = self.small.pop_front() {
+            // What is gone is passed over.
+            let Some(known) = self.items.get_mut(&item) else { continue };
+            if known.uses > 1 {
+                (known.uses, known.in_small) = (0, false);
+                self.small_held -= known.weight;
+                self.main.push_back(item);
+                continue;
+            }
+            let known = self.forget(item)?;
+            self.remember(known.fingerprint, known.weight);
+            return Some(item);
+        }
+        None
+    }
+
+    /// Takes out the oldest item of the main queue that has no use left; those before it go around, for one use each.
+    fn pop_main(&mut self) -> Option<Item> {
+        while let Some(item) = self.main.pop_front() {
+            let Some(known) = self.items.get_mut(&item) else { continue };
+            if known.uses == 0 {
+                self.forget(item);
+                return Some(item);
+            }
+            known.uses -= 1;
+            self.main.push_back(item);
+        }
+        None
+    }
+
+    /// Forgets an item that is taken out of its queue.
+    fn forget(&mut self, item: Item) -> Option<Known> {
+        let known = self.items.remove(&item)?;
+        self.small_held -= if known.in_small { known.weight } else { 0 };
+        Some(known)
+    }
+}
+
+impl EvictionPolicy for S3Fifo {
+    fn on_insert(&mut self, entry: &Entry, key: &Embedding) {
+        let (fingerprint, weight) = (fingerprint(key), entry.weight);
+        let in_small = !self.recall(fingerprint);
+        for item in entry.items() {
+            let queue = if in_small { &mut self.small } else { &mut self.main };
+            queue.push_back(item);
+            self.small_held += if in_small { weight } else { 0 };
+            self.items.insert(item, Known { uses: 0, fingerprint, weight, in_small });
+        }
+    }
+
+    fn on_hit(&mut self, item: Item, _: u32) {
+        if let Some(known) = self.items.get_mut(&item) {
+            known.uses = MOST_USES.min(known.uses + 1);
+        }
+    }
+
+    fn on_remove(&mut self, entry: &Entry) {
+        for item in entry.items() {
+            self.forget(item);
+        }
+        // What expires is mostly at the front; the rest of what is gone is passed over when it gets there.
+        for queue in [&mut self.small, &mut self.main] {
+            while queue.front().is_some_and(|item| !self.items.contains_key(item)) {
+                queue.pop_front();
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        let small_first = self.small_held >= self.small_capacity || self.main.is_empty();
+        let popped = if small_first { self.pop_small() } else { None };
+        // The main queue may hold nothing but what is gone.
+        popped.or_else(|| self.pop_main()).or_else(|| self.pop_small())
+    }
+}

@@ -1,0 +1,164 @@
+//! SIEVE (Zhang et al., NSDI '24): first in, first out, but what was used since the hand last passed stays
+//! where it is. As simple as FIFO, and popular images survive. Not for scans of images used exactly once
+//! more, long after.
+//!
+//! Follows the paper's Algorithm 1, without parameters: after the newest item was evicted the hand starts again at the
+//! oldest one, whatever is inserted before the next eviction. Evicts what libCacheSim's `Sieve` evicts.
+
+use alloc::collections::BTreeMap;
+
+use super::{EvictionPolicy, Item};
+use crate::cache::Entry;
+use crate::embedding::Embedding;
+
+/// The hand moves from the oldest to the newest item and starts over; it spares each used item once.
+#[derive(Debug, Default)]
+pub(super) struct Sieve {
+    /// By order of insertion; whether it was used since the hand passed.
+    items: BTreeMap<u64, (Item, bool)>,
+    places: BTreeMap<Item, u64>,
+    inserted: u64,
+    /// Place of the item that the next eviction looks at first; `None` for the oldest. Always the place of an item that
+    /// is held: the place of the next insertion would let the hand wait for what is not there yet.
+    hand: Option<u64>,
+}
+
+impl Sieve {
+    /// Place of the next newer item.
+    fn newer(&self, place: u64) -> Option<u64> {
+        self.items.range(place + 1..).next().map(|(place, _)| *place)
+    }
+
+    /// Takes out what is at a place.
+    fn take(&mut self, place: u64) -> Option<Item> {
+        if self.hand == Some(place) {
+            self.hand = self.newer(place);
+        }
+        let (item, _) = self.items.remove(&place)?;
+        self.places.remove(&item);
+        Some(item)
+    }
+}
+
+impl EvictionPolicy for Sieve {
+    fn on_insert(&mut self, entry: &Entry, _: &Embedding) {
+        for item in entry.items() {
+            self.items.insert(self.inserted, (item, false));
+            self.places.insert(item, self.inserted);
+            self.inserted += 1;
+        }
+    }
+
+    fn on_hit(&mut self, item: Item, _: u32) {
+        if let Some((_, used)) = self.places.get(&item).and_then(|place| self.items.get_mut(place)) {
+            *used = true;
+        }
+    }
+
+    fn on_remove(&mut self, entry: &Entry) {
+        for item in entry.items() {
+            if let Some(&place) = self.places.get(&item) {
+                self.take(place);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        loop {
+            let place = self.hand.or_else(|| self.items.keys().next().copied())?;
+            self.hand = Some(place);
+            let (_, used) = self.items.get_mut(&place)?;
+            if !core::mem::take(used) {
+                return self.take(place);
+            }
+            self.hand = self.newer(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use rand::RngExt;
+
+    use super::*;
+    use crate::cache::eviction::tests::{entry, image, key};
+    use crate::draw::{self, Purpose};
+
+    /// The paper's Algorithm 1 on a list, the head (newest) first; `hand` is a row, or `None` for NULL.
+    #[derive(Default)]
+    struct Published {
+        queue: Vec<(u32, bool)>,
+        hand: Option<u32>,
+    }
+
+    impl Published {
+        fn index(&self, row: u32) -> usize {
+            self.queue.iter().position(|(held, _)| *held == row).expect("a row that is held")
+        }
+
+        /// `o.prev`: the next newer one; NULL at the head.
+        fn previous(&self, index: usize) -> Option<u32> {
+            index.checked_sub(1).map(|newer| self.queue[newer].0)
+        }
+
+        fn evict(&mut self) -> u32 {
+            let tail = self.queue.len() - 1;
+            let mut index = self.hand.map_or(tail, |row| self.index(row));
+            while self.queue[index].1 {
+                self.queue[index].1 = false;
+                index = self.previous(index).map_or(tail, |row| self.index(row));
+            }
+            self.hand = self.previous(index);
+            self.queue.remove(index).0
+        }
+
+        fn discard(&mut self, row: u32) {
+            let index = self.index(row);
+            if self.hand == Some(row) {
+                self.hand = self.previous(index);
+            }
+            self.queue.remove(index);
+        }
+    }
+
+    #[test]
+    fn evicts_what_the_published_algorithm_evicts() {
+        for seed in 0..50 {
+            let mut draws = draw::stream(seed, Purpose::Test, 70);
+            let (mut sieve, mut published) = (Sieve::default(), Published::default());
+            let capacity = draws.random_range(1..30);
+            let uses = draws.random_range(0..4);
+            for row in 0..1_000 {
+                if published.queue.len() == capacity {
+                    let item = Item { image: image(published.evict()), skipped_steps: 0 };
+                    assert_eq!(sieve.pop(), Some(item), "seed {seed}, row {row}");
+                }
+                sieve.on_insert(&entry(row), &key(row));
+                published.queue.insert(0, (row, false));
+                for _ in 0..draws.random_range(0..=uses) {
+                    let used = draws.random_range(0..published.queue.len());
+                    published.queue[used].1 = true;
+                    sieve.on_hit(Item { image: image(published.queue[used].0), skipped_steps: 0 }, 5);
+                }
+                if draws.random_range(0..20) == 0 {
+                    let (gone, _) = published.queue[draws.random_range(0..published.queue.len())];
+                    published.discard(gone);
+                    sieve.on_remove(&entry(gone));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn starts_again_at_the_oldest_after_the_newest_was_evicted() {
+        let mut sieve = Sieve::default();
+        let item = |row| Item { image: image(row), skipped_steps: 0 };
+        (0..3).for_each(|row| sieve.on_insert(&entry(row), &key(row)));
+        (0..2).for_each(|row| sieve.on_hit(item(row), 5));
+        assert_eq!(sieve.pop(), Some(item(2)), "the hand passed two used ones and evicted the newest");
+        sieve.on_insert(&entry(3), &key(3));
+        assert_eq!(sieve.pop(), Some(item(0)), "not the one inserted since");
+    }
+}

@@ -1,0 +1,100 @@
+//! A growable array of bytes in memory that is handed in: large pages for a scan of many megabytes, where a system has
+//! them, are no business of the core. Not a container: only what `vectors` needs.
+
+use alloc::boxed::Box;
+use core::ops::DerefMut;
+
+/// Room to begin with, in bytes.
+const LEAST: usize = 1 << 16;
+
+/// Allocated bytes.
+pub type Bytes = Box<dyn DerefMut<Target = [u8]> + Send + Sync>;
+
+/// Allocates so many bytes, all zero.
+pub type Allocate = fn(usize) -> Bytes;
+
+/// Allocates as everything else does.
+#[must_use]
+pub fn plain(bytes: usize) -> Bytes {
+    Box::new(vec![0; bytes])
+}
+
+/// Bytes, one after the other.
+pub(super) struct Room {
+    allocate: Allocate,
+    /// As large as the room.
+    bytes: Bytes,
+    len: usize,
+}
+
+impl Room {
+    pub(super) fn new(allocate: Allocate) -> Self {
+        Self { allocate, bytes: plain(0), len: 0 }
+    }
+
+    /// What is there.
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// What is there, to be changed.
+    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+
+    /// Appends bytes.
+    pub(super) fn extend(&mut self, bytes: impl ExactSizeIterator<Item = u8>) {
+        let (begin, len) = (self.len, self.len + bytes.len());
+        let room = self.bytes.len();
+        if len > room {
+            self.grow(len.max(2 * room).max(LEAST));
+        }
+        self.len = len;
+        for (place, byte) in self.as_mut_slice()[begin..].iter_mut().zip(bytes) {
+            *place = byte;
+        }
+    }
+
+    /// Lets go of what comes after.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    fn grow(&mut self, room: usize) {
+        let mut bytes = (self.allocate)(room);
+        bytes[..self.len].copy_from_slice(self.as_slice());
+        self.bytes = bytes;
+    }
+}
+
+impl core::fmt::Debug for Room {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Room({} of {} bytes)", self.len, self.bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn grows_and_keeps_what_is_there() {
+        let (mut room, mut expected) = (Room::new(plain), Vec::new());
+        assert!(room.as_slice().is_empty());
+        for round in 0..300_usize {
+            let bytes = (0..1000).map(|at| (round * 7 + at) as u8);
+            room.extend(bytes.clone());
+            expected.extend(bytes);
+            if round % 50 == 0 {
+                room.truncate(round * 10);
+                expected.truncate(round * 10);
+            }
+            assert!(room.as_slice() == expected, "round {round}");
+        }
+        room.as_mut_slice().copy_within(5..10, 0);
+        expected.copy_within(5..10, 0);
+        assert!(room.as_slice() == expected);
+    }
+}

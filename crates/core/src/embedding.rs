@@ -1,0 +1,244 @@
+//! Unit vectors, similarity as it is defined, and matrices of embeddings.
+//!
+//! Not an index: how the nearest of many is found is `cache::index`'s business.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A unit vector: norm taken in f64, components rounded to f32. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Embedding(Arc<[f32]>);
+
+/// Reads what was written, bit by bit: another normalisation could change the last one.
+impl<'de> Deserialize<'de> for Embedding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = Vec::<f32>::deserialize(deserializer)?;
+        match norm(&values) {
+            Ok(norm) if (norm - 1.0).abs() < 1e-3 => Ok(Self(values.into())),
+            _ => Err(serde::de::Error::custom("expected a vector of length 1")),
+        }
+    }
+}
+
+/// Why a row cannot be an embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRow {
+    /// A component is NaN or infinite.
+    #[error("component {0} is not finite")]
+    NotFinite(usize),
+    /// Every component is zero, so there is no direction.
+    #[error("all components are zero")]
+    Zero,
+}
+
+/// The norm of a row in f64.
+///
+/// # Errors
+/// A component that is not finite, or a row of zeros.
+pub fn norm(row: &[f32]) -> Result<f64, BadRow> {
+    let squares: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    if !squares.is_finite() {
+        let bad = row.iter().position(|x| !x.is_finite());
+        return Err(BadRow::NotFinite(bad.unwrap_or(0)));
+    }
+    if squares == 0.0 {
+        return Err(BadRow::Zero);
+    }
+    Ok(libm::sqrt(squares))
+}
+
+impl Embedding {
+    /// Scales a row to unit length.
+    ///
+    /// # Errors
+    /// A component that is not finite, or a row of zeros.
+    pub fn normalised(row: &[f32]) -> Result<Self, BadRow> {
+        let norm = norm(row)?;
+        Ok(Self(row.iter().map(|&x| (f64::from(x) / norm) as f32).collect()))
+    }
+
+    /// A row that was a unit vector when it was written, bit by bit; `None` if it is none.
+    #[must_use]
+    pub fn stored(matrix: &EmbeddingMatrix, row: usize) -> Option<Self> {
+        let values = matrix.row(row);
+        norm(values).is_ok_and(|norm| (norm - 1.0).abs() < 1e-3).then(|| Self(values.into()))
+    }
+
+    /// The components.
+    #[must_use]
+    pub fn as_slice(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+/// Cosine of two unit vectors as it decides and is reported: the f64 dot product of the f32
+/// components summed in index order, clamped below at 0.
+#[must_use]
+pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
+    let mut sum = 0.0_f64;
+    for (&x, &y) in a.iter().zip(b) {
+        sum += f64::from(x) * f64::from(y);
+    }
+    // Not `max`, which may keep the sign of a negative zero.
+    if sum > 0.0 { sum } else { 0.0 }
+}
+
+/// Dot product in single precision, over sixteen independent sums, which the compiler turns into SIMD: for scans whose close
+/// calls are decided by [`similarity`]. The order of additions is fixed, so that it is the same on every machine.
+#[must_use]
+#[inline]
+pub fn rough_product(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Rows of one dimension, normalised when taken. Shared between runs; never copied whole.
+#[derive(Clone, Debug)]
+pub struct EmbeddingMatrix {
+    dimension: usize,
+    values: Arc<dyn Components>,
+    /// Of each row of `values`: taken once, since it takes longer than all else that is done with a row.
+    norms: Arc<[f64]>,
+    /// Rows of `values` in the matrix's order; all of them if absent.
+    order: Option<Arc<[u32]>>,
+}
+
+/// Components, row by row, wherever they are: in memory, or in a file that is mapped.
+pub trait Components: AsRef<[f32]> + core::fmt::Debug + Send + Sync {}
+
+impl<T: AsRef<[f32]> + core::fmt::Debug + Send + Sync> Components for T {}
+
+impl EmbeddingMatrix {
+    /// Takes row-major components, which are not copied.
+    ///
+    /// # Errors
+    /// The first bad row and what is wrong with it.
+    ///
+    /// # Panics
+    /// If `dimension` is 0 or does not divide the number of components.
+    pub fn new(dimension: usize, values: impl Components + 'static) -> Result<Self, (usize, BadRow)> {
+        assert!(dimension > 0 && values.as_ref().len().is_multiple_of(dimension));
+        let norms =
+            values.as_ref().chunks_exact(dimension).enumerate().map(|(row, x)| norm(x).map_err(|bad| (row, bad)));
+        let norms = norms.collect::<Result<_, _>>()?;
+        Ok(Self { dimension, values: Arc::new(values), norms, order: None })
+    }
+
+    /// Where a row stands among the values.
+    fn place(&self, row: usize) -> usize {
+        self.order.as_ref().map_or(row, |order| order[row] as usize)
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.order.as_ref().map_or(self.norms.len(), |order| order.len())
+    }
+
+    /// These rows, in this order; the values are shared.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn select(&self, rows: &[u32]) -> Self {
+        assert!(rows.iter().all(|&row| (row as usize) < self.rows()), "no such row");
+        Self { order: Some(rows.iter().map(|&row| self.place(row as usize) as u32).collect()), ..self.clone() }
+    }
+
+    /// Components of a row.
+    pub const fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Returns a row as stored, not normalised.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f32] {
+        let begin = self.place(row) * self.dimension;
+        &(*self.values).as_ref()[begin..begin + self.dimension]
+    }
+
+    /// Copies a row, normalised, into `buffer`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn read_unit(&self, row: usize, buffer: &mut Vec<f32>) {
+        let norm = self.norm(row);
+        buffer.clear();
+        buffer.extend(self.row(row).iter().map(|&x| (f64::from(x) / norm) as f32));
+    }
+
+    /// Returns the norm of a row as stored.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn norm(&self, row: usize) -> f64 {
+        self.norms[self.place(row)]
+    }
+
+    /// A row, normalised.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn embedding(&self, row: usize) -> Embedding {
+        let norm = self.norm(row);
+        Embedding(self.row(row).iter().map(|&x| (f64::from(x) / norm) as f32).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_normalised_in_f64() {
+        let matrix = EmbeddingMatrix::new(2, vec![3.0, 4.0, 0.0, -2.0]).expect("good rows");
+        assert_eq!(matrix.rows(), 2);
+        assert_eq!(matrix.embedding(0).as_slice(), [0.6, 0.8]);
+        assert_eq!(matrix.embedding(1).as_slice(), [0.0, -1.0]);
+    }
+
+    #[test]
+    fn bad_rows_are_named() {
+        assert_eq!(EmbeddingMatrix::new(2, vec![1.0, 0.0, 0.0, 0.0]).err(), Some((1, BadRow::Zero)));
+        assert_eq!(EmbeddingMatrix::new(1, vec![f32::NAN]).err(), Some((0, BadRow::NotFinite(0))));
+    }
+
+    #[test]
+    fn tiny_rows_have_a_direction() {
+        let tiny = Embedding::normalised(&[1e-30, 0.0]).expect("norm in f64 does not underflow");
+        assert_eq!(tiny.as_slice(), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn similarity_is_clamped_below() {
+        assert!(similarity(&[1.0, 0.0], &[-1.0, 0.0]).abs() < f64::EPSILON);
+        assert!((similarity(&[0.6, 0.8], &[0.6, 0.8]) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn only_unit_vectors_are_read() {
+        let embedding = Embedding::normalised(&[3.0, 4.0]).unwrap();
+        let written = serde_json::to_string(&embedding).unwrap();
+        assert_eq!(serde_json::from_str::<Embedding>(&written).unwrap(), embedding);
+        for bad in ["[]", "[3.0,4.0]", "[0.0,0.0]", "[1e39,0.0]", "[0.6,null]"] {
+            assert!(serde_json::from_str::<Embedding>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The core of modm: requests, image cache, scheduler, simulated executor and metrics. It has no clock, file, thread or
+//! randomness of its own: what it needs comes in as an argument, and the compiler proves it, since there is no `std`.
+//!
+//! Start at [`replay`], the only loop; `ARCHITECTURE.md` has the map. Feature `std` chooses instructions by the processor
+//! that it runs on, and nothing else.
+
+#![no_std]
+
+#[macro_use]
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+pub mod cache;
+pub mod confidence;
+pub mod draw;
+pub mod embedding;
+pub mod image;
+pub mod journal;
+pub mod metrics;
+pub mod model;
+pub mod profile;
+pub mod replay;
+pub mod request;
+pub mod scheduler;
+pub mod sim;
+pub mod time;
+pub mod window;

@@ -1,0 +1,201 @@
+//! Worker seconds: every one of them counted once as busy, loading, idle or down, and by model.
+
+use alloc::vec::Vec;
+
+use crate::model::ModelId;
+use crate::time::{Duration, Time};
+
+/// What a worker's time goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Denoising.
+    Busy,
+    /// Bringing a model onto the GPU.
+    Loading,
+    /// Neither.
+    Idle,
+    /// Lost.
+    Down,
+}
+
+/// A row of `absences.csv`: when a worker could serve nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbsenceRow {
+    /// Which worker.
+    pub worker: u16,
+    /// Loading or down.
+    pub state: State,
+    /// What it loaded.
+    pub model: Option<ModelId>,
+    /// From when.
+    pub start: Time,
+    /// Until when.
+    pub end: Time,
+}
+
+/// A row of `workers.csv`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerRow {
+    /// Denoising.
+    pub busy: Duration,
+    /// Bringing a model onto the GPU.
+    pub loading: Duration,
+    /// Neither.
+    pub idle: Duration,
+    /// Lost.
+    pub down: Duration,
+    /// Jobs begun.
+    pub jobs: u64,
+    /// Loads begun.
+    pub loads: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Worker {
+    state: State,
+    /// What it holds; while it loads, what it will hold.
+    model: Option<ModelId>,
+    since: Time,
+    row: WorkerRow,
+    /// By model: busy, loading, idle.
+    by_model: Vec<[Duration; 3]>,
+}
+
+/// Counts of workers now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Counts {
+    pub(super) busy: u32,
+    pub(super) loading: u32,
+    pub(super) idle: u32,
+    pub(super) down: u32,
+    pub(super) by_model: Vec<u32>,
+}
+
+/// All workers' seconds so far.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterWork {
+    workers: Vec<Worker>,
+    counts: Counts,
+}
+
+impl ClusterWork {
+    pub(super) fn new(initial: &[ModelId], models: usize) -> Self {
+        let mut counts = Counts { idle: initial.len() as u32, by_model: vec![0; models], ..Counts::default() };
+        for model in initial {
+            counts.by_model[model.index()] += 1;
+        }
+        let worker = |&model| Worker {
+            state: State::Idle,
+            model: Some(model),
+            since: Time::ZERO,
+            row: WorkerRow::default(),
+            by_model: vec![[Duration::ZERO; 3]; models],
+        };
+        Self { workers: initial.iter().map(worker).collect(), counts }
+    }
+
+    pub(super) const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What the worker holds.
+    pub(super) fn model(&self, worker: usize) -> Option<ModelId> {
+        self.workers[worker].model
+    }
+
+    /// What it does; `None` for a worker that the cluster does not have.
+    pub(super) fn state(&self, worker: usize) -> Option<State> {
+        self.workers.get(worker).map(|worker| worker.state)
+    }
+
+    /// What it would have to account for until `now`; `None` while it can serve.
+    pub(super) fn absence(&self, now: Time, worker: usize) -> Option<AbsenceRow> {
+        let Worker { state, model, since, .. } = self.workers[worker];
+        let away = matches!(state, State::Loading | State::Down) && since < now;
+        away.then_some(AbsenceRow { worker: worker as u16, state, model, start: since, end: now })
+    }
+
+    /// Number of workers.
+    pub(super) const fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// A worker changes state; `model` is what it holds from now on (or will, once loaded).
+    pub(super) fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
+        let worker = &mut self.workers[worker];
+        worker.settle(now);
+        *self.counts.of(worker.state) -= 1;
+        *self.counts.of(state) += 1;
+        // A model counts as held from the end of its load.
+        if let Some(before) = worker.model.filter(|_| worker.state != State::Loading) {
+            self.counts.by_model[before.index()] -= 1;
+        }
+        if let Some(after) = model.filter(|_| state != State::Loading) {
+            self.counts.by_model[after.index()] += 1;
+        }
+        worker.row.jobs += u64::from(state == State::Busy);
+        worker.row.loads += u64::from(state == State::Loading);
+        worker.state = state;
+        worker.model = model;
+    }
+
+    /// Counts everything up to the end of the run, and not beyond.
+    pub(super) fn settle(&mut self, end: Time) {
+        for worker in &mut self.workers {
+            worker.settle(end);
+        }
+    }
+
+    pub(super) fn rows(&self) -> Vec<WorkerRow> {
+        self.workers.iter().map(|worker| worker.row.clone()).collect()
+    }
+
+    pub(super) fn loads(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.row.loads).sum()
+    }
+
+    pub(super) fn busy(&self) -> Duration {
+        self.workers.iter().fold(Duration::ZERO, |sum, worker| sum + worker.row.busy)
+    }
+
+    /// Seconds (busy, loading, idle) by worker and model.
+    pub(super) fn by_model(&self) -> impl Iterator<Item = (usize, ModelId, [Duration; 3])> {
+        self.workers.iter().enumerate().flat_map(|(worker, state)| {
+            state.by_model.iter().enumerate().map(move |(model, seconds)| (worker, ModelId(model as u16), *seconds))
+        })
+    }
+}
+
+impl Counts {
+    fn of(&mut self, state: State) -> &mut u32 {
+        match state {
+            State::Busy => &mut self.busy,
+            State::Loading => &mut self.loading,
+            State::Idle => &mut self.idle,
+            State::Down => &mut self.down,
+        }
+    }
+}
+
+impl Worker {
+    fn settle(&mut self, now: Time) {
+        let spent = now.since(self.since);
+        self.since = self.since.max(now);
+        let column = match self.state {
+            State::Busy => Some(0),
+            State::Loading => Some(1),
+            State::Idle => Some(2),
+            State::Down => None,
+        };
+        let total = match self.state {
+            State::Busy => &mut self.row.busy,
+            State::Loading => &mut self.row.loading,
+            State::Idle => &mut self.row.idle,
+            State::Down => &mut self.row.down,
+        };
+        *total += spent;
+        if let (Some(column), Some(model)) = (column, self.model) {
+            self.by_model[model.index()][column] += spent;
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Percentiles by linear interpolation between closest ranks, numpy's default.
+
+use crate::time::Duration;
+
+/// The `q` quantile (0 to 1) in seconds of durations in rising order; `None` of none.
+#[must_use]
+pub fn quantile(sorted: &[Duration], q: f64) -> Option<f64> {
+    let place = q * (sorted.len().checked_sub(1)? as f64);
+    let below = sorted[place as usize].seconds();
+    let above = sorted[libm::ceil(place) as usize].seconds();
+    Some(below + (above - below) * (place - libm::floor(place)))
+}
+
+/// The `q` quantile (0 to 1) of numbers in rising order; `None` of none.
+#[must_use]
+pub fn quantile_of_numbers(sorted: &[f64], q: f64) -> Option<f64> {
+    let place = q * (sorted.len().checked_sub(1)? as f64);
+    let (below, above) = (sorted[place as usize], sorted[libm::ceil(place) as usize]);
+    Some(below + (above - below) * (place - libm::floor(place)))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn interpolates_as_numpy_does() {
+        let values: Vec<Duration> = (1..=4).map(|s| Duration::from_nanoseconds(s * 1_000_000_000)).collect();
+        assert_eq!(quantile(&values, 0.5), Some(2.5));
+        assert_eq!(quantile(&values, 0.9), Some(3.7));
+        assert_eq!(quantile(&values, 1.0), Some(4.0));
+        assert_eq!(quantile(&values[..1], 0.99), Some(1.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,249 @@
+//! Hits that a cold cache or an overloaded cluster hides: requests that missed although an image of an earlier request, which
+//! still waited or was being drawn, would have matched. Computed once a run has ended, on a sample that is small beside it.
+
+use alloc::vec::Vec;
+
+use rand::RngExt;
+
+use super::{Compared, Topic, Vector, Warning, percent};
+use crate::cache::Admission;
+use crate::cache::Tenancy;
+use crate::draw::{Purpose, stream};
+use crate::metrics::RequestRow;
+use crate::model::ModelId;
+use crate::scheduler::DecisionKind;
+use crate::time::{Duration, Time};
+
+/// Misses that are looked at, at most: a share of 5 % is known to within 2 points.
+const MOST_MISSES: usize = 400;
+
+/// Comparisons after which no further miss is looked at, so that the cost is bounded in a queue of any length.
+const MOST_COMPARED: usize = 40_000;
+
+/// Misses from which on a share says something.
+const LEAST_MISSES: usize = 20;
+
+/// Share of the routed requests from which on a reader must know.
+const WORTH_SAYING: f64 = 0.05;
+
+/// Images that a system keeps.
+#[derive(Clone, Copy, Debug)]
+pub enum Kept {
+    /// Final images, by admission.
+    Images(Admission),
+    /// Images of misses, in systems that look up prompts.
+    Misses,
+}
+
+/// Delays between an arrival and its look-up, and between an image's completion and its being found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Time from arrival to look-up.
+    pub retrieval: Duration,
+    /// Time from completion until the image can be found.
+    pub image_encoding: Duration,
+    /// Requests that arrive earlier are left out.
+    pub warmup: Time,
+}
+
+impl Kept {
+    fn keeps(self, row: &RequestRow) -> bool {
+        let missed = row.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
+        row.completed()
+            && match self {
+                Self::Misses | Self::Images(Admission::Miss) => missed,
+                Self::Images(Admission::Large) => row.run.is_some_and(|(_, model, _)| model == ModelId::LARGE),
+                Self::Images(Admission::All) => !row.returned(),
+            }
+    }
+}
+
+/// Counts of a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Hidden {
+    routed: usize,
+    misses: usize,
+    looked_at: usize,
+    matched: usize,
+}
+
+/// Looks at misses in a random order, until enough of them or enough pairs were compared. `rows` are in order of arrival.
+fn count(rows: &[RequestRow], compared: &Compared, kept: Kept, timing: Timing, tenancy: &Tenancy) -> Hidden {
+    let counted = |row: &&RequestRow| row.arrival >= timing.warmup && row.decision.is_some();
+    let is_miss = |row: &RequestRow| row.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
+    let mut misses: Vec<usize> = Vec::new();
+    let mut hidden = Hidden::default();
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| counted(row)) {
+        hidden.routed += 1;
+        misses.extend(is_miss(row).then_some(at));
+    }
+    hidden.misses = misses.len();
+    let mut draws = stream(compared.seed, Purpose::Misses, 0);
+    let (mut query, mut key) = (Vector::default(), Vector::default());
+    let mut pairs = 0;
+    while hidden.looked_at < MOST_MISSES && pairs < MOST_COMPARED && !misses.is_empty() {
+        let at = misses.swap_remove(draws.random_range(0..misses.len()));
+        let miss = &rows[at];
+        if !compared.queries.read(miss.id.row(), &mut query) {
+            continue;
+        }
+        hidden.looked_at += 1;
+        let looked_up = miss.arrival + timing.retrieval;
+        // The latest first: users who try again ask for much the same soon after.
+        let late = rows[..at].iter().rev().filter(|row| {
+            row.finish + timing.image_encoding > looked_up
+                && kept.keeps(row)
+                && tenancy.may_find(miss.tenant, row.tenant)
+        });
+        for row in late {
+            if !compared.keys.read(row.id.row(), &mut key) {
+                continue;
+            }
+            pairs += 1;
+            if compared.reaches((miss.id.row(), &query), (row.id.row(), &key)) {
+                hidden.matched += 1;
+                break;
+            }
+        }
+    }
+    hidden
+}
+
+/// Returns a warning where the images of earlier requests came too late for many.
+#[must_use]
+pub fn hidden_hits(
+    rows: &[RequestRow],
+    compared: &Compared,
+    kept: Kept,
+    timing: Timing,
+    tenancy: &Tenancy,
+) -> Option<Warning> {
+    let Hidden { routed, misses, looked_at, matched } = count(rows, compared, kept, timing, tenancy);
+    let of_misses = matched as f64 / looked_at.max(1) as f64;
+    let share = of_misses * misses as f64 / routed.max(1) as f64;
+    if looked_at < LEAST_MISSES || share < WORTH_SAYING {
+        return None;
+    }
+    let sample = if looked_at == misses {
+        format!("{matched} of {misses} misses")
+    } else {
+        format!("{matched} of the {looked_at} looked at of {misses} misses")
+    };
+    Some(Warning {
+        topic: Topic::HiddenHits,
+        text: format!(
+            "{} of the requests ({sample}) missed although the image of an earlier request matches that was still waiting or \
+             being drawn: a cold cache or an overloaded cluster hides hits; {} (cold), or more GPUs or a lower rate (overloaded) \
+             shows them",
+            percent(share),
+            compared.warmed_by
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use alloc::collections::{BTreeMap, BTreeSet};
+
+    use super::super::Rows;
+    use super::*;
+    use crate::cache::Scope;
+    use crate::embedding::EmbeddingMatrix;
+    use crate::request::{Outcome, RequestId, TenantId};
+    use crate::scheduler::{Decision, WorkerId};
+
+    /// A second for each row; images are done `drawing_s` after they were asked for.
+    fn rows(count: u32, drawing_s: f64, kind: impl Fn(u32) -> DecisionKind) -> Vec<RequestRow> {
+        let time = |seconds: f64| Time::from_seconds(seconds).expect("a time");
+        let row = |id: u32| RequestRow {
+            id: RequestId(id),
+            arrival: time(f64::from(id)),
+            deadline: None,
+            tenant: TenantId(id % 2),
+            decision: Some(Decision::of(kind(id))),
+            run: Some((WorkerId(0), ModelId(u16::from(kind(id).is_hit())), time(f64::from(id)))),
+            finish: time(f64::from(id) + drawing_s),
+            attempts: 1,
+            together: 1,
+            outcome: Outcome::Completed,
+            similarity_to_prompt: None,
+            quality: None,
+        };
+        (0..count).map(row).collect()
+    }
+
+    /// Prompts that come back every `topics` requests and have nothing in common else.
+    fn compared(rows: u32, topics: u32) -> Compared {
+        let values = (0..rows).flat_map(|row| (0..topics).map(move |at| if row % topics == at { 1.0 } else { 0.0 }));
+        let rows = Rows::Matrix(EmbeddingMatrix::new(topics as usize, values.collect::<Vec<f32>>()).expect("rows"));
+        let (queries, keys) = (rows.clone(), rows);
+        Compared {
+            queries,
+            keys,
+            lowest_bound: 0.5,
+            strict: false,
+            keys_are: "image",
+            origin: String::new(),
+            warmed_by: "trace.warm_requests",
+            seed: 3,
+        }
+    }
+
+    const ALL: Kept = Kept::Images(Admission::All);
+
+    fn counted(rows: &[RequestRow], topics: u32, kept: Kept, timing: Timing, scope: Scope) -> Hidden {
+        let tenancy = Tenancy { scope, shares: BTreeMap::new(), public: BTreeSet::new() };
+        count(rows, &compared(rows.len() as u32, topics), kept, timing, &tenancy)
+    }
+
+    #[test]
+    fn a_match_that_is_drawn_in_time_hides_nothing() {
+        let miss = |_| DecisionKind::Miss;
+        let usual = Timing::default();
+        // The prompt comes back after 10 s: images that take 9.5 s are there, those that take 10.5 s are not.
+        let found = counted(&rows(200, 9.5, miss), 10, ALL, usual, Scope::Shared);
+        assert_eq!(found, Hidden { routed: 200, misses: 200, looked_at: 200, matched: 0 });
+        assert_eq!(counted(&rows(200, 10.5, miss), 10, ALL, usual, Scope::Shared).matched, 190);
+        let second = |seconds: f64| Duration::from_seconds_saturating(seconds);
+        let slow = Timing { image_encoding: second(1.0), ..usual };
+        assert_eq!(counted(&rows(200, 9.5, miss), 10, ALL, slow, Scope::Shared).matched, 190);
+        let late = Timing { retrieval: second(1.0), ..usual };
+        assert_eq!(counted(&rows(200, 10.5, miss), 10, ALL, late, Scope::Shared).matched, 0);
+        let warm = Timing { warmup: Time::from_seconds(100.0).expect("a time"), ..usual };
+        assert_eq!(counted(&rows(200, 10.5, miss), 10, ALL, warm, Scope::Shared).routed, 100);
+    }
+
+    #[test]
+    fn what_is_not_kept_or_another_tenants_could_not_have_been_found() {
+        // Prompts of the even rows come back as the odd rows', which are of the other tenant.
+        let miss = |_| DecisionKind::Miss;
+        let apart = counted(&rows(200, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
+        assert_eq!(apart.matched, 200 - 18, "a prompt comes back to its tenant every other time");
+        let once = counted(&rows(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
+        let shared = counted(&rows(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Shared);
+        assert_eq!((once.matched, shared.matched), (0, 9));
+        // Every first row of ten hits; its image is by the small model.
+        let some = |id: u32| if id.is_multiple_of(10) { DecisionKind::Hit } else { DecisionKind::Miss };
+        let matched = |kept| counted(&rows(100, 15.0, some), 5, kept, Timing::default(), Scope::Shared).matched;
+        let (all, large) = (matched(ALL), matched(Kept::Images(Admission::Large)));
+        assert!(large < all && large == matched(Kept::Misses), "{all} {large}");
+        let mut failed = rows(200, 10.5, miss);
+        for row in &mut failed {
+            row.outcome = Outcome::Failed("x".into());
+        }
+        assert_eq!(counted(&failed, 10, ALL, Timing::default(), Scope::Shared).matched, 0);
+    }
+
+    #[test]
+    fn a_sample_is_bounded_and_says_how_large_it_is() {
+        let rows = rows(3_000, 1e6, |_| DecisionKind::Miss);
+        let tenancy = Tenancy::default();
+        let said = hidden_hits(&rows, &compared(3_000, 7), ALL, Timing::default(), &tenancy).expect("a warning").text;
+        assert!(said.contains("400 of the 400 looked at of 3000 misses") && said.contains("100 % of"), "{said}");
+        let none = Compared { lowest_bound: 1.5, ..compared(3_000, 7) };
+        assert!(count(&rows, &none, ALL, Timing::default(), &tenancy).looked_at < 60, "each costs hundreds of pairs");
+        assert_eq!(hidden_hits(&rows, &none, ALL, Timing::default(), &tenancy), None);
+    }
+}

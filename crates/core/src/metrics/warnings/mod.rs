@@ -1,0 +1,256 @@
+//! Sentences on what a reader of a run must be warned of, and what they are computed from: rows that the profile lacks
+//! (`super::quality`), bounds that do not fit the embeddings (`bounds`), hits that came too early (`hidden`).
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::embedding::{Embedding, EmbeddingMatrix, rough_product, similarity};
+
+mod bounds;
+mod hidden;
+
+pub use bounds::{Looked, bounds_warning};
+pub use hidden::{Kept, Timing, hidden_hits};
+
+/// Subject of a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Scores that the profile lacks.
+    Quality,
+    /// Bounds that do not fit the embeddings.
+    Bounds,
+    /// Images that came too late to be found.
+    HiddenHits,
+}
+
+/// A sentence that a reader of a run's results must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Subject.
+    pub topic: Topic,
+    /// Sentence, without a full stop.
+    pub text: String,
+}
+
+impl Warning {
+    /// Returns the sentences.
+    #[must_use]
+    pub fn texts(warnings: &[Self]) -> Vec<String> {
+        warnings.iter().map(|warning| warning.text.clone()).collect()
+    }
+}
+
+/// Puts the warnings of several runs, each with its variant's name, into as few sentences as say all: those of a variant's
+/// first run with a subject speak for its other runs, and variants with equal sentences share one.
+#[must_use]
+pub fn merged(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
+    let mut said: Vec<(&str, Topic)> = Vec::new();
+    let mut sentences: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (variant, warnings) in runs {
+        let known = said.clone();
+        for warning in warnings.iter().filter(|warning| !known.contains(&(variant.as_str(), warning.topic))) {
+            said.push((variant, warning.topic));
+            match sentences.iter_mut().find(|(text, _)| *text == warning.text) {
+                Some((_, variants)) if !variants.contains(&variant.as_str()) => variants.push(variant),
+                Some(_) => {}
+                None => sentences.push((&warning.text, vec![variant])),
+            }
+        }
+    }
+    sentences.into_iter().map(|(text, variants)| format!("{}: {text}", variants.join(", "))).collect()
+}
+
+/// Puts the warnings of many runs, each with its name, into a sentence for each subject: the first run's, and how many
+/// others have one of their own. Sentences on scores are all said, each once: they name models, not runs.
+#[must_use]
+pub fn of_many(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
+    let all = || runs.iter().flat_map(|(name, warnings)| warnings.iter().map(move |warning| (name, warning)));
+    let mut sentences: Vec<String> = Vec::new();
+    for (_, warning) in all().filter(|(_, warning)| warning.topic == Topic::Quality) {
+        if !sentences.contains(&warning.text) {
+            sentences.push(warning.text.clone());
+        }
+    }
+    for topic in [Topic::Bounds, Topic::HiddenHits] {
+        let mut about = all().filter(|(_, warning)| warning.topic == topic);
+        let Some((name, first)) = about.next() else { continue };
+        let others = match about.count() {
+            0 => String::new(),
+            others => format!(" (and {others} of the other {} runs likewise)", runs.len() - 1),
+        };
+        sentences.push(format!("{name}{others}: {}", first.text));
+    }
+    sentences
+}
+
+/// Embeddings by row of the trace.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// Embeddings of a trace.
+    Matrix(EmbeddingMatrix),
+    /// Unit vectors of a live run; rows that were not embedded are absent.
+    Recorded(Arc<[Option<Embedding>]>),
+}
+
+/// One row of [`Rows`].
+#[derive(Clone, Debug, Default)]
+struct Vector {
+    values: Vec<f32>,
+    norm: f64,
+}
+
+impl Rows {
+    /// Number of rows.
+    fn len(&self) -> usize {
+        match self {
+            Self::Matrix(matrix) => matrix.rows(),
+            Self::Recorded(rows) => rows.len(),
+        }
+    }
+
+    /// Copies a row into `to`; returns whether there is one.
+    fn read(&self, row: usize, to: &mut Vector) -> bool {
+        match self {
+            Self::Matrix(matrix) if row < matrix.rows() => {
+                to.values.clear();
+                to.values.extend_from_slice(matrix.row(row));
+                to.norm = matrix.norm(row);
+                true
+            }
+            Self::Recorded(rows) => rows.get(row).and_then(Option::as_ref).is_some_and(|embedding| {
+                to.values.clear();
+                to.values.extend_from_slice(embedding.as_slice());
+                to.norm = 1.0;
+                true
+            }),
+            Self::Matrix(_) => false,
+        }
+    }
+
+    /// Returns a row as the look-up compares it.
+    fn unit(&self, row: usize) -> Option<Embedding> {
+        match self {
+            Self::Matrix(matrix) => (row < matrix.rows()).then(|| matrix.embedding(row)),
+            Self::Recorded(rows) => rows.get(row).cloned().flatten(),
+        }
+    }
+}
+
+/// Embeddings that a system compares, and when it is a hit.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// Embedding that each request looks up.
+    pub queries: Rows,
+    /// Embedding that the image of each request is found by.
+    pub keys: Rows,
+    /// Lowest bound in force.
+    pub lowest_bound: f64,
+    /// Whether a similarity equal to the bound fails it.
+    pub strict: bool,
+    /// Words for the keys: "image" or "prompt".
+    pub keys_are: &'static str,
+    /// Source of the embeddings, in words.
+    pub origin: String,
+    /// Key of the scenario that gives a run images from before its first request.
+    pub warmed_by: &'static str,
+    /// Seed of the samples.
+    pub seed: u64,
+}
+
+/// Similarities nearer to a bound than this are computed again as the look-up does: single precision is off by less.
+const SINGLE_PRECISION: f64 = 1e-4;
+
+impl Compared {
+    /// Returns whether the similarity of a query and a key reaches the lowest bound; `query` and `key` are what was read of
+    /// these rows.
+    fn reaches(&self, (query_row, query): (usize, &Vector), (key_row, key): (usize, &Vector)) -> bool {
+        if query.values.len() != key.values.len() {
+            return false;
+        }
+        let cosine = f64::from(rough_product(&query.values, &key.values)) / (query.norm * key.norm);
+        let near = (cosine - self.lowest_bound).abs() < SINGLE_PRECISION;
+        let exact = || {
+            let (query, key) = (self.queries.unit(query_row)?, self.keys.unit(key_row)?);
+            Some(similarity(query.as_slice(), key.as_slice()))
+        };
+        let cosine = if near { exact().unwrap_or(cosine) } else { cosine.max(0.0) };
+        if self.strict { cosine > self.lowest_bound } else { cosine >= self.lowest_bound }
+    }
+}
+
+/// Share in per cent, with two significant digits: "31 %", "0.024 %".
+fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    let decimals =
+        if percent >= 10.0 || percent <= 0.0 { 0 } else { (1.0 - libm::floor(libm::log10(percent))) as usize };
+    format!("{percent:.decimals$} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::borrow::ToOwned;
+
+    use super::*;
+
+    fn warning(topic: Topic, text: &str) -> Warning {
+        Warning { topic, text: text.to_owned() }
+    }
+
+    #[test]
+    fn each_sentence_is_said_once() {
+        let runs = [
+            ("a".to_owned(), vec![warning(Topic::Quality, "q1"), warning(Topic::Quality, "q2")]),
+            ("a".to_owned(), vec![warning(Topic::Quality, "q1 of another seed"), warning(Topic::Bounds, "b")]),
+            ("b".to_owned(), vec![warning(Topic::Bounds, "b"), warning(Topic::HiddenHits, "h")]),
+            ("b".to_owned(), vec![warning(Topic::Bounds, "b of another seed")]),
+        ];
+        assert_eq!(merged(&runs), ["a: q1", "a: q2", "a, b: b", "b: h"]);
+    }
+
+    #[test]
+    fn many_runs_say_a_subject_once() {
+        let run = |name: &str, warnings: &[Warning]| (name.to_owned(), warnings.to_vec());
+        let runs = [
+            run("a=1", &[warning(Topic::Quality, "q")]),
+            run("a=2", &[warning(Topic::Quality, "q"), warning(Topic::HiddenHits, "12 %")]),
+            run("a=3", &[warning(Topic::HiddenHits, "15 %")]),
+        ];
+        assert_eq!(of_many(&runs), ["q", "a=2 (and 1 of the other 2 runs likewise): 12 %"]);
+    }
+
+    #[test]
+    fn single_precision_decides_as_the_look_up_does() {
+        let values: Vec<f32> = (0..40 * 37).map(|at| ((at * 7919 % 101) as f32 - 50.0) / 17.0).collect();
+        let rows = Rows::Matrix(EmbeddingMatrix::new(37, values).expect("rows"));
+        let (mut query, mut key) = (Vector::default(), Vector::default());
+        for (a, b) in (0..40).flat_map(|a| (0..40).map(move |b| (a, b))) {
+            let (left, right) = (rows.unit(a).expect("a row"), rows.unit(b).expect("a row"));
+            let exact = similarity(left.as_slice(), right.as_slice());
+            assert!(rows.read(a, &mut query) && rows.read(b, &mut key));
+            for (bound, strict) in [(exact, false), (exact, true), (exact + 0.01, false), (exact - 0.01, true)] {
+                let compared = Compared {
+                    queries: rows.clone(),
+                    keys: rows.clone(),
+                    lowest_bound: bound,
+                    strict,
+                    keys_are: "image",
+                    origin: String::new(),
+                    warmed_by: "trace.warm_requests",
+                    seed: 1,
+                };
+                let met = if strict { exact > bound } else { exact >= bound };
+                assert_eq!(compared.reaches((a, &query), (b, &key)), met, "{a} {b} {bound} {strict}");
+            }
+        }
+        assert!(!rows.read(40, &mut key) && !Rows::Recorded(Arc::new([None])).read(0, &mut key));
+    }
+
+    #[test]
+    fn shares_have_two_digits() {
+        assert_eq!(
+            [0.31, 1.0, 0.054, 0.00024, 0.0].map(percent),
+            ["31 %", "100 %", "5.4 %", "0.024 %", "0 %"].map(str::to_owned)
+        );
+    }
+}

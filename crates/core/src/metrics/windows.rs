@@ -1,0 +1,198 @@
+//! The timeline being built: integrals and counts of the window that is open. Rows that are closed
+//! never change.
+
+use alloc::vec::Vec;
+
+use super::cluster::Counts;
+use super::timeline::Row;
+use crate::scheduler::DecisionKind;
+use crate::time::{Duration, Time};
+
+/// Builds one row a window in which something happened.
+#[derive(Clone, Debug)]
+pub(super) struct Windows {
+    length: Duration,
+    start: Time,
+    /// Up to where the open window is integrated.
+    reached: Time,
+    open: Open,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Open {
+    touched: bool,
+    arrivals: u64,
+    completions: u64,
+    routed: u64,
+    hits: u64,
+    ended: u64,
+    met: Vec<u64>,
+    /// Worker nanoseconds: busy, loading, idle, down, then by model.
+    spent: Vec<u64>,
+}
+
+/// The open window as it was, and how many were closed.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    rows: usize,
+    start: Time,
+    reached: Time,
+    open: Open,
+}
+
+/// What waits now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) misses: u64,
+    pub(super) hits: u64,
+    pub(super) returns: u64,
+}
+
+impl Waiting {
+    /// The count of a kind; returns wait for nothing, so theirs goes nowhere that is shown.
+    pub(super) fn of(&mut self, kind: DecisionKind) -> &mut u64 {
+        match kind {
+            DecisionKind::Miss | DecisionKind::Draft => &mut self.misses,
+            DecisionKind::Hit => &mut self.hits,
+            DecisionKind::Return => &mut self.returns,
+        }
+    }
+}
+
+impl Windows {
+    pub(super) fn new(length: Duration, models: usize, multiples: usize) -> Self {
+        let open = Open { met: vec![0; multiples], spent: vec![0; 4 + models], ..Open::default() };
+        Self { length, start: Time::ZERO, reached: Time::ZERO, open, rows: Vec::new() }
+    }
+
+    /// Brings the integrals up to `now`, under the counts that held until then, closing windows on the way.
+    pub(super) fn advance(&mut self, now: Time, counts: &Counts, waiting: Waiting) {
+        loop {
+            let end = self.start + self.length;
+            if now < end {
+                break;
+            }
+            self.integrate(end, counts);
+            self.close(end, waiting);
+            if !self.open.touched && now >= self.start + self.length {
+                // Nothing happens until `now`: go straight to its window.
+                let skipped = now.since(self.start).nanoseconds() / self.length.nanoseconds();
+                self.start = self.start + Duration::from_nanoseconds(skipped * self.length.nanoseconds());
+                self.reached = self.start;
+            }
+        }
+        self.integrate(now, counts);
+        self.open.touched = true;
+    }
+
+    /// Start of the open window.
+    pub(super) const fn start(&self) -> Time {
+        self.start
+    }
+
+    /// Where it is now, to come back to.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { rows: self.rows.len(), start: self.start, reached: self.reached, open: self.open.clone() }
+    }
+
+    /// Back to a mark: what came since is left out.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.rows.truncate(mark.rows);
+        (self.start, self.reached, self.open) = (mark.start, mark.reached, mark.open);
+    }
+
+    fn integrate(&mut self, until: Time, counts: &Counts) {
+        let spent = until.since(self.reached).nanoseconds();
+        if spent == 0 {
+            return;
+        }
+        self.reached = until;
+        let states = [counts.busy, counts.loading, counts.idle, counts.down];
+        for (total, count) in self.open.spent.iter_mut().zip(states.iter().chain(&counts.by_model)) {
+            *total += spent * u64::from(*count);
+        }
+    }
+
+    fn close(&mut self, end: Time, waiting: Waiting) {
+        if self.open.touched {
+            self.rows.push(self.row(end, waiting));
+        }
+        let open = &mut self.open;
+        open.met.fill(0);
+        open.spent.fill(0);
+        (open.touched, open.arrivals, open.completions) = (false, 0, 0);
+        (open.routed, open.hits, open.ended) = (0, 0, 0);
+        self.start = end;
+        self.reached = end;
+    }
+
+    fn row(&self, end: Time, waiting: Waiting) -> Row {
+        let open = &self.open;
+        let length = end.since(self.start).nanoseconds().max(1) as f64;
+        let mean = |total: u64| total as f64 / length;
+        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        Row {
+            time_s: self.start.seconds(),
+            arrivals: open.arrivals,
+            completions: open.completions,
+            queued_misses: waiting.misses,
+            queued_hits: waiting.hits,
+            workers_busy: mean(open.spent[0]),
+            workers_loading: mean(open.spent[1]),
+            workers_idle: mean(open.spent[2]),
+            workers_down: mean(open.spent[3]),
+            workers_by_model: open.spent[4..].iter().map(|total| mean(*total)).collect(),
+            hit_rate: share(open.hits, open.routed),
+            slo_attainment: open.met.iter().map(|met| share(*met, open.ended)).collect(),
+        }
+    }
+
+    pub(super) fn arrived(&mut self) {
+        self.open.arrivals += 1;
+    }
+
+    pub(super) fn routed(&mut self, hit: bool) {
+        self.open.routed += 1;
+        self.open.hits += u64::from(hit);
+    }
+
+    /// A request ended; `met` says for each multiple whether it was in time.
+    pub(super) fn ended(&mut self, completed: bool, met: impl Iterator<Item = bool>) {
+        self.open.ended += 1;
+        self.open.completions += u64::from(completed);
+        for (total, met) in self.open.met.iter_mut().zip(met) {
+            *total += u64::from(met);
+        }
+    }
+
+    /// The rows; the last one ends with the run and its means are over the part it has.
+    pub(super) fn finish(mut self, end: Time, waiting: Waiting) -> Vec<Row> {
+        if self.open.touched && end > self.start {
+            self.rows.push(self.row(end, waiting));
+        }
+        self.rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_windows_are_left_out_and_means_are_over_time() {
+        let second = |s: u64| Time::from_nanoseconds(s * 1_000_000_000);
+        let mut windows = Windows::new(Duration::from_nanoseconds(60_000_000_000), 1, 1);
+        let mut counts = Counts { idle: 2, by_model: vec![2], ..Counts::default() };
+        windows.advance(second(30), &counts, Waiting::default());
+        windows.arrived();
+        (counts.idle, counts.busy) = (1, 1);
+        windows.advance(second(630), &counts, Waiting { misses: 3, ..Waiting::default() });
+        windows.ended(true, [true].into_iter());
+        let rows = windows.finish(second(630), Waiting::default());
+        assert_eq!(rows.len(), 2);
+        assert!((rows[0].workers_busy - 0.5).abs() < 1e-12 && rows[0].queued_misses == 3);
+        assert!((rows[1].time_s - 600.0).abs() < 1e-12 && (rows[1].workers_busy - 1.0).abs() < 1e-12);
+        assert_eq!(rows[1].slo_attainment, [Some(1.0)]);
+    }
+}

@@ -1,0 +1,388 @@
+//! Measured service times of models on GPU types, and where they come from.
+//!
+//! Policies plan with these; the simulator's draws (jitter) are `sim`'s business, so that no oracle
+//! leaks into a policy.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{GpuId, ModelId, Work};
+use crate::time::Duration;
+
+mod quality;
+mod uncertainty;
+
+pub use quality::{OwnQuality, Quality};
+pub use uncertainty::{End, MOST_SPREAD, Spread, SpreadKind, USUAL_SPREAD, range_around};
+
+/// A profile as its TOML file has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileFile {
+    /// Who measured this, on what, when.
+    pub source: String,
+    /// A row for each GPU type and model.
+    pub service: Vec<Service>,
+    /// What is known of GPU types beside that; optional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<Gpu>,
+    /// What the encoder takes, for scenarios to name in `retrieval.latency_s` and `retrieval.image_latency_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<EncodingTimes>,
+    /// What the service rows were taken from; for readers, nothing is computed from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurement: Vec<Measurement>,
+    /// Measured quality of images by what made them; optional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<Quality>,
+    /// Score of each model's own images, made without a cache; optional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_quality: Vec<OwnQuality>,
+}
+
+/// Times and power of one model on one GPU type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// GPU type.
+    pub gpu: String,
+    /// Model name.
+    pub model: String,
+    /// Seconds of one denoising step, batch 1.
+    pub step_s: f64,
+    /// Seconds of encoding, decoding and the rest, per job.
+    #[serde(default)]
+    pub overhead_s: f64,
+    /// Seconds to bring the model onto this GPU.
+    pub load_s: f64,
+    /// Coefficient of variation of a job's time; 0 for none.
+    #[serde(default)]
+    pub jitter_cv: f64,
+    /// The part of a job's time that it takes while no other worker of the cluster draws; `step_s` and `overhead_s`
+    /// are those with all of them drawing, and in between it is in proportion.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub alone: f64,
+    /// Time of a job while all other workers draw with this model, in times of `step_s` and `overhead_s`; 1 for models that are
+    /// not named. Beside several models it is in proportion.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, f64>,
+    /// Relative half-width of the 90 % range of these times: a job's mean elsewhere or later is within it in nine cases of
+    /// ten. `modm profile` has it from the spread between its rounds; where it is absent, [`USUAL_SPREAD`] is assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<f64>,
+    /// Source of the spread.
+    #[serde(default, skip_serializing_if = "SpreadKind::is_assumed")]
+    pub spread_kind: SpreadKind,
+    /// (requests, what their job takes in times of a job of one), rising; in between it is in proportion. Without any,
+    /// or beyond the last, requests are served one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batches: Vec<(u32, f64)>,
+    /// What the model takes of the GPU's memory, GB (10^9 bytes), its work included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_gb: Option<f64>,
+    /// Watts while denoising.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_w: Option<f64>,
+    /// Watts while loading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_w: Option<f64>,
+    /// Watts while idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_w: Option<f64>,
+}
+
+/// What is known of a GPU type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// GPU type.
+    pub r#type: String,
+    /// Its memory, GB (10^9 bytes).
+    pub memory_gb: f64,
+}
+
+const fn whole() -> f64 {
+    1.0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::float_cmp,
+    reason = "serde passes a reference; the default itself"
+)]
+fn is_whole(part: &f64) -> bool {
+    *part == whole()
+}
+
+/// Mean seconds of embedding, there and back, while the workers draw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodingTimes {
+    /// A prompt.
+    pub prompt_s: f64,
+    /// A picture.
+    pub image_s: f64,
+}
+
+/// One measured point of a model on a GPU type: medians over jobs, and their spread.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurement {
+    /// GPU type.
+    pub gpu: String,
+    /// Model name.
+    pub model: String,
+    /// Images drawn together.
+    pub batch: u32,
+    /// What the other workers did.
+    pub neighbours: Neighbourhood,
+    /// Seconds of one denoising step of the batch.
+    pub step_s: f64,
+    /// Seconds of the model alone in its session: what of a step is not the pipeline around it.
+    pub bare_step_s: f64,
+    /// Coefficient of variation of steps.
+    pub step_cv: f64,
+    /// Seconds of the rest of a job.
+    pub overhead_s: f64,
+    /// Coefficient of variation of jobs.
+    pub job_cv: f64,
+    /// Seconds of a load, its files cached by the system.
+    pub load_s: f64,
+    /// Coefficient of variation of loads.
+    pub load_cv: f64,
+    /// Growth of the process, MB (10^6 bytes), where it can be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<f64>,
+    /// Jobs measured.
+    pub jobs: u32,
+}
+
+/// What the other workers did while one was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Neighbourhood {
+    /// Nothing.
+    Idle,
+    /// They drew with the large model.
+    Busy,
+}
+
+impl Neighbourhood {
+    /// As it is written.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl Service {
+    /// A row in which nothing takes time, to be filled in.
+    #[must_use]
+    pub fn of(gpu: &str, model: &str) -> Self {
+        Self {
+            gpu: gpu.to_owned(),
+            model: model.to_owned(),
+            step_s: 0.0,
+            overhead_s: 0.0,
+            load_s: 0.0,
+            jitter_cv: 0.0,
+            alone: whole(),
+            beside: BTreeMap::new(),
+            spread: None,
+            spread_kind: SpreadKind::Assumed,
+            batches: Vec::new(),
+            memory_gb: None,
+            active_w: None,
+            load_w: None,
+            idle_w: None,
+        }
+    }
+
+    /// Seconds of a job: `overhead_s + step_s * (T - k)`, without jitter.
+    pub fn job_s(&self, work: Work) -> f64 {
+        self.overhead_s + self.step_s * f64::from(work.steps_run())
+    }
+
+    /// The most requests that a job may have.
+    pub fn most(&self) -> u32 {
+        self.batches.last().map_or(1, |(size, _)| *size)
+    }
+
+    /// What a job of so many requests takes, in times of a job of one.
+    pub fn batch_factor(&self, requests: u32) -> f64 {
+        let (mut below, mut factor) = (1, 1.0);
+        for &(size, its) in &self.batches {
+            if requests <= below {
+                break;
+            }
+            let share = f64::from(requests.min(size) - below) / f64::from(size.max(below + 1) - below);
+            (below, factor) = (size.min(requests), factor + share * (its - factor));
+        }
+        factor * f64::from(requests.max(1)) / f64::from(below)
+    }
+}
+
+/// The part of a profile that a scenario uses: every GPU type of its cluster with every model of its
+/// list, found once so that look-ups cannot fail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Who measured this, on what, when.
+    pub source: String,
+    models: usize,
+    /// By GPU type, then model.
+    service: Vec<Service>,
+    /// Memory by GPU type, GB, where it is known.
+    #[serde(default)]
+    memory_gb: Vec<Option<f64>>,
+    /// Times of a job beside each model, by GPU type, then model; empty where none are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Vec<f64>>,
+}
+
+impl Profile {
+    /// Picks the rows of these GPU types and models, in order.
+    ///
+    /// # Errors
+    /// The first (GPU type, model) without a row.
+    pub fn select(file: &ProfileFile, gpus: &[String], models: &[String]) -> Result<Self, (String, String)> {
+        let mut service = Vec::with_capacity(gpus.len() * models.len());
+        for gpu in gpus {
+            for model in models {
+                let row = file.service.iter().find(|row| row.gpu == *gpu && row.model == *model);
+                service.push(row.ok_or_else(|| (gpu.clone(), model.clone()))?.clone());
+            }
+        }
+        let memory = |gpu: &String| file.gpu.iter().find(|row| row.r#type == *gpu).map(|row| row.memory_gb);
+        let memory_gb = gpus.iter().map(memory).collect();
+        let times = |row: &Service| -> Vec<f64> {
+            models.iter().map(|model| row.beside.get(model).copied().unwrap_or(1.0)).collect()
+        };
+        let known = service.iter().any(|row| models.iter().any(|model| row.beside.contains_key(model)));
+        let beside = if known { service.iter().map(times).collect() } else { Vec::new() };
+        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside })
+    }
+
+    /// One GPU type on which nothing takes time, for runs in which nothing is expected: those that measure.
+    #[must_use]
+    pub fn unmeasured(models: usize) -> Self {
+        let service = vec![Service::of("", ""); models];
+        Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new(), beside: Vec::new() }
+    }
+
+    /// The row of a model on a GPU type.
+    #[must_use]
+    pub fn service(&self, gpu: GpuId, model: ModelId) -> &Service {
+        &self.service[gpu.index() * self.models + model.index()]
+    }
+
+    /// Returns the time of a job while all others draw with a model, in times of its row's, by that model; empty where none is
+    /// known.
+    #[must_use]
+    pub fn beside(&self, gpu: GpuId, model: ModelId) -> &[f64] {
+        self.beside.get(gpu.index() * self.models + model.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// Memory of a GPU type, GB, where it is known.
+    pub fn memory_gb(&self, gpu: GpuId) -> Option<f64> {
+        self.memory_gb.get(gpu.index()).copied().flatten()
+    }
+
+    /// Whether a GPU has room for these models at once. Where it is not known what they take, for one.
+    pub fn fits(&self, gpu: GpuId, models: impl Iterator<Item = ModelId>) -> bool {
+        let (mut count, mut sum) = (0, Some(0.0));
+        for model in models {
+            count += 1;
+            sum = sum.zip(self.service(gpu, model).memory_gb).map(|(sum, memory)| sum + memory);
+        }
+        self.memory_gb(gpu).zip(sum).map_or(count <= 1, |(room, sum)| sum <= room)
+    }
+
+    /// The same where a GPU holds one model at a time, whatever it has room for: as live workers do.
+    #[must_use]
+    pub fn one_at_a_time(&self) -> Self {
+        Self { memory_gb: Vec::new(), ..self.clone() }
+    }
+
+    /// Number of models.
+    pub const fn models(&self) -> usize {
+        self.models
+    }
+
+    /// Full generations a minute of one worker: 60 / (`overhead_s` + `step_s` * T).
+    pub fn images_per_minute(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
+        60.0 / self.full_generation_s(gpu, model, total_steps)
+    }
+
+    /// Seconds of one full generation.
+    pub fn full_generation_s(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
+        self.service(gpu, model).job_s(Work { model, total_steps, skipped_steps: 0 })
+    }
+
+    /// Time to bring a model onto a GPU.
+    pub fn load(&self, gpu: GpuId, model: ModelId) -> Duration {
+        Duration::from_seconds_saturating(self.service(gpu, model).load_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = "source = \"test\"\n[[service]]\ngpu = \"a\"\nmodel = \"m\"\nstep_s = 0.5\nload_s = 2\n";
+
+    fn parse(text: &str) -> ProfileFile {
+        toml::from_str(text).expect("a profile")
+    }
+
+    #[test]
+    fn reads_rows_and_selects_them() {
+        let file = parse(ROW);
+        let profile = Profile::select(&file, &["a".into()], &["m".into()]).expect("the row is there");
+        assert!((profile.full_generation_s(GpuId(0), ModelId(0), 50) - 25.0).abs() < 1e-12);
+        assert_eq!(Profile::select(&file, &["a".into()], &["x".into()]), Err(("a".into(), "x".into())));
+    }
+
+    #[test]
+    fn batches_are_in_proportion_between_what_was_measured() {
+        let with = |batches: &[(u32, f64)]| {
+            let text = format!("{ROW}batches = {batches:?}\n").replace('(', "[").replace(')', "]");
+            parse(&text).service[0].clone()
+        };
+        let service = with(&[(2, 1.5), (4, 2.5), (8, 4.1)]);
+        let factors = [1, 2, 3, 4, 6, 8].map(|size| service.batch_factor(size));
+        for (factor, expected) in factors.into_iter().zip([1.0, 1.5, 2.0, 2.5, 3.3, 4.1]) {
+            assert!((factor - expected).abs() < 1e-12, "{factor} {expected}");
+        }
+        assert_eq!((service.most(), service.batch_factor(1).to_bits()), (8, 1.0_f64.to_bits()));
+        assert!((with(&[]).batch_factor(3) - 3.0).abs() < 1e-12, "one after the other");
+    }
+
+    #[test]
+    fn a_gpu_has_room_for_what_fits() {
+        let row = |model: &str, memory: f64| {
+            format!("[[service]]\ngpu = \"a\"\nmodel = \"{model}\"\nstep_s = 1\nload_s = 1\nmemory_gb = {memory:?}\n")
+        };
+        let gpu = "[[gpu]]\ntype = \"a\"\nmemory_gb = 48\n";
+        let text = format!("source = \"test\"\n{gpu}{}{}{}", row("l", 30.0), row("m", 18.0), row("s", 10.0));
+        let models = ["l", "m", "s"].map(str::to_owned);
+        let file = parse(&text);
+        let profile = Profile::select(&file, &["a".into()], &models).expect("its rows are there");
+        let fits = |models: &[u16]| profile.fits(GpuId(0), models.iter().copied().map(ModelId));
+        let alone = profile.one_at_a_time();
+        assert!(!alone.fits(GpuId(0), [ModelId(1), ModelId(2)].into_iter()), "whatever there is room for");
+        assert!(fits(&[0]) && fits(&[0, 1]) && fits(&[1, 2]) && !fits(&[0, 1, 2]));
+        let unknown = parse(&text.replace("memory_gb = 48", "memory_gb = 20"));
+        let profile = Profile::select(&unknown, &["a".into()], &models).expect("its rows are there");
+        assert!(!profile.fits(GpuId(0), [ModelId(0)].into_iter()), "too large by itself");
+        let file = parse(&text.replace(gpu, ""));
+        let profile = Profile::select(&file, &["a".into()], &models).expect("its rows are there");
+        let two = [ModelId(1), ModelId(2)];
+        assert!(profile.fits(GpuId(0), [ModelId(0)].into_iter()) && !profile.fits(GpuId(0), two.into_iter()));
+    }
+}

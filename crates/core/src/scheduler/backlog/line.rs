@@ -1,0 +1,106 @@
+//! A line of waiting requests in their order. Most come behind all that wait: those stand in a ring, where coming and
+//! going costs the same however many there are; the others in a tree. Who goes first is not decided here.
+
+use alloc::collections::{BTreeSet, VecDeque};
+
+use super::Waits;
+
+/// The line.
+#[derive(Clone, Debug, Default)]
+pub(in crate::scheduler) struct Line {
+    /// Rising.
+    ring: VecDeque<Waits>,
+    tree: BTreeSet<Waits>,
+}
+
+impl Line {
+    pub(in crate::scheduler) fn len(&self) -> usize {
+        self.ring.len() + self.tree.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns whether it was not there yet.
+    pub(super) fn insert(&mut self, waits: Waits) -> bool {
+        if self.ring.back().is_none_or(|last| *last < waits) {
+            if self.tree.contains(&waits) {
+                return false;
+            }
+            self.ring.push_back(waits);
+            return true;
+        }
+        self.ring.binary_search(&waits).is_err() && self.tree.insert(waits)
+    }
+
+    /// Returns whether it was there.
+    pub(super) fn remove(&mut self, waits: &Waits) -> bool {
+        match self.ring.binary_search(waits) {
+            Ok(place) => self.ring.remove(place).is_some(),
+            Err(_) => self.tree.remove(waits),
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<&Waits> {
+        match (self.ring.front(), self.tree.first()) {
+            (Some(ring), Some(tree)) => Some(ring.min(tree)),
+            (ring, tree) => ring.or(tree),
+        }
+    }
+
+    pub(super) fn pop_first(&mut self) -> Option<Waits> {
+        let of_ring = match (self.ring.front(), self.tree.first()) {
+            (Some(ring), Some(tree)) => ring < tree,
+            (ring, _) => ring.is_some(),
+        };
+        if of_ring { self.ring.pop_front() } else { self.tree.pop_first() }
+    }
+
+    /// In order.
+    pub(in crate::scheduler) fn iter(&self) -> impl Iterator<Item = &Waits> {
+        let (mut ring, mut tree) = (self.ring.iter().peekable(), self.tree.iter().peekable());
+        core::iter::from_fn(move || match (ring.peek(), tree.peek()) {
+            (Some(one), Some(other)) if other < one => tree.next(),
+            (None, _) => tree.next(),
+            (Some(_), _) => ring.next(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+
+    use super::*;
+    use crate::draw::{Purpose, stream};
+    use crate::request::{RequestId, TenantId};
+    use crate::scheduler::backlog::Place;
+    use crate::time::Time;
+
+    #[test]
+    fn does_what_a_tree_does() {
+        for seed in 0..200 {
+            let mut draws = stream(seed, Purpose::Test, 60);
+            let (mut line, mut tree) = (Line::default(), BTreeSet::new());
+            for order in 0..300_u32 {
+                let key = if draws.random_bool(0.7) { u64::from(order) } else { draws.random_range(0..300) };
+                let place = Place { priority: draws.random_range(0..2), key, order, request: RequestId(order) };
+                let (due, since, tenant) = (Time::ZERO, Time::ZERO, TenantId(0));
+                let waits = Waits { place, class: 0, due, since, tenant, slack: 0 };
+                assert_eq!(line.insert(waits), tree.insert(waits));
+                assert!(!line.insert(waits));
+                if draws.random_bool(0.4) {
+                    assert_eq!(line.pop_first(), tree.pop_first());
+                }
+                if draws.random_bool(0.2)
+                    && let Some(some) = tree.iter().nth(draws.random_range(0..tree.len().max(1))).copied()
+                {
+                    assert!(line.remove(&some) && tree.remove(&some) && !line.remove(&some));
+                }
+                assert!(line.iter().eq(tree.iter()) && line.first() == tree.first());
+                assert_eq!((line.len(), line.is_empty()), (tree.len(), tree.is_empty()));
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The global monitor: counts what is routed between two decisions and lets the allocation policy
+//! decide. Which rule it follows is the policy's business.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use super::action::{Decision, Tick};
+use super::allocation::{Allocation, AllocationPolicy, Demand, Situation};
+use crate::model::refine_fraction;
+use crate::time::{Duration, Time};
+
+/// Demand since the previous decision, and who decides.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    policy: Box<dyn AllocationPolicy>,
+    models: usize,
+    total_steps: u32,
+    previous: Time,
+    /// Whether anything happened that the next tick is there for.
+    awaited: bool,
+    routed: u64,
+    hits_by_steps: BTreeMap<u32, u64>,
+}
+
+impl Monitor {
+    pub(super) fn new(policy: Box<dyn AllocationPolicy>, models: usize, total_steps: u32) -> Self {
+        Self {
+            policy,
+            models,
+            total_steps,
+            previous: Time::ZERO,
+            awaited: false,
+            routed: 0,
+            hits_by_steps: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn initial(&self) -> Allocation {
+        self.policy.initial()
+    }
+
+    /// Nobody waits for a tick that has nothing to decide on: ticks cost time only where requests are.
+    pub(super) fn next_decision(&self) -> Option<Time> {
+        self.policy.next_decision().filter(|_| self.awaited || !self.policy.needs_demand())
+    }
+
+    /// The next tick is waited for.
+    pub(super) fn await_tick(&mut self, now: Time) {
+        if !self.awaited && self.policy.needs_demand() {
+            // Its window begins with the last of the ticks that nobody waited for.
+            self.previous = self.previous.max(self.policy.pass_over(now));
+        }
+        self.awaited = true;
+    }
+
+    /// A request was routed for the first time.
+    pub(super) fn observe(&mut self, now: Time, decision: &Decision) {
+        self.await_tick(now);
+        self.routed += 1;
+        if decision.kind.is_hit() {
+            *self.hits_by_steps.entry(decision.skipped_steps).or_insert(0) += 1;
+        }
+    }
+
+    /// What was routed waits in a class, and has so much time left.
+    pub(super) fn waits(&mut self, now: Time, class: usize, left: Duration) {
+        self.policy.observe(now, class, left);
+    }
+
+    /// Something has happened; whether a decision is due.
+    pub(super) fn happened(&mut self, now: Time) -> bool {
+        self.policy.happened(now)
+    }
+
+    /// Decides if it is time to. The rest of the situation is looked at only then.
+    pub(super) fn tick(&mut self, now: Time, rest: impl FnOnce() -> Situation) -> Option<(Allocation, Tick)> {
+        if self.next_decision().is_none_or(|due| due > now) {
+            return None;
+        }
+        let demand = self.demand(now);
+        let decided = self.policy.decide(now, &Situation { demand, ..rest() });
+        if decided.is_some() || self.policy.needs_demand() {
+            self.previous = now;
+            self.routed = 0;
+            self.hits_by_steps.clear();
+        }
+        self.awaited = false;
+        let decided = decided?;
+        let targets = decided.allocation.counts(self.models);
+        let tick = Tick {
+            wanted_large: decided.wanted_large,
+            controller_state: decided.controller_state,
+            n_large: targets[0],
+            request_rate_per_min: demand.map_or(0.0, |demand| demand.rate_per_min()),
+            hit_rate: demand.map_or(0.0, |demand| demand.hit_rate()),
+            refine_fraction: demand.map_or(0.0, |demand| demand.refine_fraction),
+            overloaded: decided.overloaded,
+            threshold: decided.allocation.cascade.as_ref().map(|cascade| cascade.threshold),
+            batches: decided.allocation.cascade.as_ref().map_or_else(SmallVec::new, |cascade| cascade.batches.clone()),
+            targets,
+            by_worker: if decided.allocation.targets.is_sorted() {
+                Vec::new()
+            } else {
+                decided.allocation.targets.clone()
+            },
+        };
+        Some((decided.allocation, tick))
+    }
+
+    fn demand(&self, now: Time) -> Option<Demand> {
+        if self.routed == 0 {
+            return None;
+        }
+        let hits: u64 = self.hits_by_steps.values().sum();
+        let fractions = self
+            .hits_by_steps
+            .iter()
+            .fold(0.0, |sum, (&steps, &count)| sum + count as f64 * refine_fraction(steps, self.total_steps));
+        let refine_fraction = if hits == 0 { 0.0 } else { fractions / hits as f64 };
+        Some(Demand { window: now.since(self.previous), requests: self.routed, hits, refine_fraction })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelId;
+    use crate::scheduler::DecisionKind;
+    use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Rates};
+
+    fn at(nanoseconds: u64) -> Time {
+        Time::from_nanoseconds(nanoseconds)
+    }
+
+    #[test]
+    fn ticks_that_nobody_waits_for_are_passed_over_and_the_others_stay_where_they_were() {
+        let settings = ModmSettings {
+            mode: Mode::Quality,
+            period: Duration::from_nanoseconds(100),
+            headroom: 0.9,
+            pid: None,
+            workers: 2,
+            initial_large: 2,
+            small: ModelId(1),
+            rates: Rates { large: 1.0, small: 2.0 },
+        };
+        let mut monitor = Monitor::new(Box::new(ModmAllocation::new(settings)), 2, 50);
+        let miss = Decision::of(DecisionKind::Miss);
+        assert_eq!(monitor.next_decision(), None);
+        monitor.observe(at(10_000_000_000_000_030), &miss);
+        assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_100)));
+        let window = monitor.demand(at(10_000_000_000_000_100)).map(|demand| demand.window);
+        assert_eq!(window, Some(Duration::from_nanoseconds(100)), "one period, however long the silence before");
+        assert!(monitor.tick(at(10_000_000_000_000_100), Situation::default).is_some());
+        assert_eq!(monitor.next_decision(), None);
+        // At a tick's own time the tick is over: it comes before what is routed.
+        monitor.observe(at(10_000_000_000_000_300), &miss);
+        assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_400)));
+        assert!(monitor.tick(at(10_000_000_000_000_400), Situation::default).is_some());
+        // A failed load waits for the next tick as well.
+        monitor.await_tick(at(10_000_000_000_000_401));
+        assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_500)));
+        assert!(monitor.tick(at(10_000_000_000_000_500), Situation::default).is_none(), "no demand, no decision");
+        assert_eq!(monitor.next_decision(), None);
+    }
+}

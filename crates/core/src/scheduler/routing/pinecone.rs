@@ -1,0 +1,40 @@
+//! Pinecone: a vector database in front of the large model. The image of a similar enough prompt is
+//! returned as it is. Fast and cheap, and wrong wherever two prompts look alike but mean different things.
+
+use alloc::vec::Vec;
+
+use super::{Bounds, Load, Route, RoutingPolicy, Storage};
+use crate::cache::Candidate;
+use crate::request::Request;
+use crate::scheduler::action::Decision;
+
+/// Assumed: `MoDM`'s authors do not print theirs.
+pub(super) const BOUNDS: &[(f64, u32)] = &[(0.80, 0)];
+
+/// Text-to-text retrieval over final images, returned without denoising.
+#[derive(Clone, Debug)]
+pub struct Pinecone {
+    bounds: Bounds,
+    total_steps: u32,
+}
+
+impl Pinecone {
+    /// With this bound; a return counts as `total_steps` skipped.
+    #[must_use]
+    pub const fn new(bounds: Bounds, total_steps: u32) -> Self {
+        Self { bounds, total_steps }
+    }
+}
+
+impl RoutingPolicy for Pinecone {
+    fn storage(&self) -> Storage {
+        Storage::ByPrompt(Vec::new())
+    }
+
+    fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
+        match nearest.filter(|found| self.bounds.skipped(found.similarity).is_some()) {
+            Some(found) => Route::Return(Decision::returned(found, self.total_steps)),
+            None => Route::Queue(Decision::miss(nearest)),
+        }
+    }
+}

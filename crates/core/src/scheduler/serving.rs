@@ -1,0 +1,108 @@
+//! Which models may serve what: scenario data, in a list from best to fastest. The paper's two models are the large
+//! one for everything and the small one for hits.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{Decision, DecisionKind};
+use crate::model::{ModelId, ModelSet};
+
+/// What one model may serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serves {
+    /// Full generations.
+    pub misses: bool,
+    /// Refinements.
+    pub hits: Hits,
+}
+
+/// Which refinements a model may serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hits {
+    /// Whatever they skip, nothing included.
+    All,
+    /// Those that skip one of these numbers of steps.
+    Skipping(Vec<u32>),
+}
+
+/// What each model may serve, best first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving(Vec<Serves>);
+
+impl Serving {
+    /// By model.
+    #[must_use]
+    pub fn new(models: Vec<Serves>) -> Self {
+        assert!(models.len() <= ModelSet::MOST, "longer lists were refused with the scenario");
+        Self(models)
+    }
+
+    /// The paper's: the large model everything, the others hits.
+    #[must_use]
+    pub fn large_and_small(models: usize) -> Self {
+        Self::new((0..models).map(|model| Serves { misses: model == 0, hits: Hits::All }).collect())
+    }
+
+    /// Models.
+    pub const fn models(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The models that may serve misses.
+    #[must_use]
+    pub fn of_misses(&self) -> ModelSet {
+        self.whose(|serves| serves.misses)
+    }
+
+    /// The models that may serve what was decided.
+    #[must_use]
+    pub fn of(&self, decision: &Decision) -> ModelSet {
+        match decision.kind {
+            DecisionKind::Miss => self.of_misses(),
+            DecisionKind::Draft => self.whose(|serves| !serves.misses),
+            DecisionKind::Hit => self.of_hits(decision.skipped_steps),
+            DecisionKind::Return => ModelSet::EMPTY,
+        }
+    }
+
+    /// The models that may serve hits that skip so many steps.
+    #[must_use]
+    pub fn of_hits(&self, skipped_steps: u32) -> ModelSet {
+        self.whose(|serves| match &serves.hits {
+            Hits::All => true,
+            Hits::Skipping(steps) => steps.contains(&skipped_steps),
+        })
+    }
+
+    fn whose(&self, holds: impl Fn(&Serves) -> bool) -> ModelSet {
+        let models = (0..).map(ModelId).zip(&self.0);
+        models.filter(|(_, serves)| holds(serves)).map(|(model, _)| model).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(kind: DecisionKind, skipped_steps: u32) -> Decision {
+        Decision { skipped_steps, ..Decision::of(kind) }
+    }
+
+    #[test]
+    fn a_list_says_who_serves_what() {
+        let models = |set: ModelSet| set.iter().map(|model| model.0).collect::<Vec<_>>();
+        let paper = Serving::large_and_small(3);
+        assert_eq!(models(paper.of(&decision(DecisionKind::Miss, 0))), [0]);
+        assert_eq!(models(paper.of(&decision(DecisionKind::Hit, 5))), [0, 1, 2]);
+        let mixed = Serving::new(vec![
+            Serves { misses: true, hits: Hits::Skipping(Vec::new()) },
+            Serves { misses: true, hits: Hits::All },
+            Serves { misses: false, hits: Hits::Skipping(vec![15, 25]) },
+        ]);
+        assert_eq!(models(mixed.of(&decision(DecisionKind::Miss, 0))), [0, 1]);
+        assert_eq!(models(mixed.of(&decision(DecisionKind::Hit, 5))), [1]);
+        assert_eq!(models(mixed.of(&decision(DecisionKind::Hit, 25))), [1, 2]);
+        assert!(mixed.of(&decision(DecisionKind::Return, 50)).is_empty());
+    }
+}

@@ -1,0 +1,278 @@
+//! The simulated executor: an event heap, a latency model and a clock that jumps. It never reads the
+//! host's clock, so a slow search or policy changes no result.
+
+use alloc::collections::BinaryHeap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use smallvec::SmallVec;
+
+use crate::confidence::Confidences;
+use crate::embedding::{Embedding, EmbeddingMatrix};
+use crate::model::{GpuId, ModelId, Work};
+use crate::replay::{Executor, Step};
+use crate::request::RequestId;
+use crate::scheduler::{Action, Event, JobId, Output, WorkerId};
+use crate::time::{Duration, Moment, Rank, Time};
+
+mod contention;
+mod faults;
+mod latency;
+mod measured;
+
+pub use faults::{Faults, Spell};
+pub use latency::{LatencyModel, ProfileLatency};
+pub use measured::Measured;
+
+use contention::{Drawing, Pace};
+
+/// What the executor needs to know of a run.
+#[derive(Debug)]
+pub struct Settings<L> {
+    /// How long everything takes.
+    pub latency: L,
+    /// GPU type by worker.
+    pub gpus: Vec<GpuId>,
+    /// Prompt embeddings by row, where the system looks something up.
+    pub prompts: Option<EmbeddingMatrix>,
+    /// Embeddings of the images that requests would produce, by row, where images are found by them.
+    pub images: Option<EmbeddingMatrix>,
+    /// How large those images are.
+    pub sizes: ImageSizes,
+    /// How sure it is that a light model's image will do, where a cascade asks.
+    pub confidences: Option<Confidences>,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// Sizes of images in bytes, as far as anything is known of them.
+#[derive(Clone, Debug, Default)]
+pub struct ImageSizes {
+    /// By row.
+    pub by_row: Option<Arc<[u64]>>,
+    /// Of the others, if one is assumed.
+    pub usual: Option<u64>,
+}
+
+impl ImageSizes {
+    fn of(&self, request: RequestId) -> Option<u64> {
+        self.by_row.as_ref().map(|bytes| bytes[request.row()]).or(self.usual)
+    }
+}
+
+/// Answers every action at its time.
+#[derive(Debug)]
+pub struct Simulated<L> {
+    settings: Settings<L>,
+    due: BinaryHeap<Reverse<Due>>,
+    sequence: u64,
+    /// What each worker does; an answer that does not belong to it is out of date.
+    workers: Vec<Doing>,
+    /// Whether workers slow each other down.
+    contended: bool,
+}
+
+/// An answer and when it is due, in the order of docs/semantics.md, section 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    moment: Moment,
+    sequence: u64,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    Completed { worker: WorkerId, job: JobId, pace: u32 },
+    Stopped { worker: WorkerId, job: JobId },
+    Loaded { worker: WorkerId, load: u64, fails: bool },
+    Encoded(RequestId),
+    ImageEncoded(RequestId),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Doing {
+    job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
+    begun: Time,
+    step: Duration,
+    pace: Pace,
+    /// The latest load, by sequence number.
+    load: u64,
+    /// What it last loaded, and since when.
+    holds: Option<(Time, ModelId)>,
+}
+
+impl<L: LatencyModel> Simulated<L> {
+    /// An executor at time zero.
+    #[must_use]
+    pub fn new(settings: Settings<L>) -> Self {
+        let workers = vec![Doing::default(); settings.gpus.len()];
+        Self { settings, due: BinaryHeap::new(), sequence: 0, workers, contended: false }
+    }
+
+    fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
+        self.sequence += 1;
+        self.due.push(Reverse(Due { moment: Moment { time, rank }, sequence: self.sequence, answer }));
+    }
+
+    fn cancel(&mut self, now: Time, job: JobId) {
+        let running = |doing: &Doing| doing.job.as_ref().is_some_and(|(running, _)| *running == job);
+        let Some(index) = self.workers.iter().position(running) else { return };
+        let doing = &self.workers[index];
+        let step = doing.step.nanoseconds().max(1);
+        let steps = now.since(doing.begun).nanoseconds().div_ceil(step);
+        let stop = doing.begun + Duration::from_nanoseconds(steps.saturating_mul(step));
+        self.push(stop, Rank::Job, Answer::Stopped { worker: WorkerId(index as u16), job });
+    }
+
+    /// A worker begins or ends a job: those that it slows down get on at another pace.
+    fn repace(&mut self, now: Time) {
+        if !self.contended {
+            return;
+        }
+        let workers = self.workers.len();
+        let mut drawing = Drawing::default();
+        for doing in self.workers.iter().filter(|doing| doing.job.is_some()) {
+            drawing.add(doing.pace.model());
+        }
+        for index in 0..workers {
+            let doing = &mut self.workers[index];
+            if let Some((job, _)) = &doing.job
+                && !doing.pace.is_steady()
+            {
+                let job = *job;
+                let due = now + doing.pace.change(now, &drawing, workers);
+                let pace = doing.pace.number;
+                self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), job, pace });
+            }
+        }
+    }
+
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, requests: SmallVec<[RequestId; 2]>) {
+        let gpu = self.settings.gpus[worker.index()];
+        let usual = self.settings.latency.job(gpu, work, &requests);
+        let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
+        let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
+        let (alone, beside) =
+            (self.settings.latency.alone(gpu, work.model), self.settings.latency.beside(gpu, work.model));
+        let doing = &mut self.workers[worker.index()];
+        doing.job = Some((job, requests));
+        doing.begun = now;
+        doing.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
+        doing.pace.begin(now, duration, work.model, alone, beside);
+        if doing.pace.is_steady() {
+            let pace = doing.pace.number;
+            self.push(now + duration, Rank::Job, Answer::Completed { worker, job, pace });
+        } else {
+            self.contended = true;
+        }
+        self.repace(now);
+    }
+
+    /// The embedding of the image that a request produces.
+    fn image(&self, request: RequestId) -> Option<Embedding> {
+        self.settings.images.as_ref().map(|images| images.embedding(request.row()))
+    }
+
+    /// What a job made for a request.
+    fn output(&mut self, request: RequestId) -> Output {
+        let at_once = self.settings.latency.image_encoding(request) == Duration::ZERO;
+        Output {
+            request,
+            embedding: if at_once { self.image(request) } else { None },
+            bytes: self.settings.sizes.of(request),
+            confidence: self.settings.confidences.as_ref().map(|confidences| confidences.of(request)),
+        }
+    }
+
+    /// The event of an answer; `None` if it is out of date.
+    fn event(&mut self, now: Time, answer: Answer) -> Option<Event> {
+        match answer {
+            Answer::Encoded(request) => {
+                let embedding = self.settings.prompts.as_ref().map(|prompts| prompts.embedding(request.row()));
+                Some(Event::Encoded { request, embedding })
+            }
+            Answer::ImageEncoded(request) => Some(Event::ImageEncoded { request, embedding: self.image(request) }),
+            Answer::Completed { worker, job, pace } => {
+                let doing = &mut self.workers[worker.index()];
+                let current = doing.pace.number == pace;
+                let (_, requests) = doing.job.take_if(|(running, _)| current && *running == job)?;
+                self.repace(now);
+                let outputs = requests.into_iter().map(|request| self.output(request)).collect();
+                Some(Event::JobCompleted { worker, job, outputs })
+            }
+            Answer::Stopped { worker, job } => {
+                let doing = &mut self.workers[worker.index()];
+                doing.job.take_if(|(running, _)| *running == job)?;
+                self.repace(now);
+                Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
+            }
+            Answer::Loaded { worker, load, fails } => {
+                let doing = &self.workers[worker.index()];
+                if doing.load != load {
+                    return None;
+                }
+                if !fails {
+                    return Some(Event::ModelLoaded { worker });
+                }
+                let loaded = self.settings.faults.held(worker, doing.holds, now);
+                Some(Event::LoadFailed { worker, loaded, reason: "the scenario says so".into() })
+            }
+        }
+    }
+}
+
+impl<L: LatencyModel> Executor for Simulated<L> {
+    type Error = core::convert::Infallible;
+
+    fn submit(&mut self, now: Time, action: Action) -> Result<(), Self::Error> {
+        match action {
+            Action::Encode(request) => {
+                let due = now + self.settings.latency.retrieval(request);
+                self.push(due, Rank::Route, Answer::Encoded(request));
+            }
+            Action::EncodeImage(request) => {
+                let due = now + self.settings.latency.image_encoding(request);
+                self.push(due, Rank::Outside, Answer::ImageEncoded(request));
+            }
+            Action::Start { job, worker, work, parts } => {
+                self.start(now, job, worker, work, parts.iter().map(|part| part.request).collect());
+            }
+            Action::Load { worker, model } => {
+                let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], model);
+                let fails = self.settings.faults.load_fails(worker, now);
+                let doing = &mut self.workers[worker.index()];
+                let held = doing.holds;
+                doing.load = self.sequence + 1;
+                doing.holds = if fails { held } else { Some((now, model)) };
+                self.push(now + duration, Rank::Load, Answer::Loaded { worker, load: self.sequence + 1, fails });
+            }
+            Action::CancelJob(job) => self.cancel(now, job),
+            // Images are only names here, and the rest is for the journal.
+            Action::Return { .. }
+            | Action::Keep { .. }
+            | Action::Release(_)
+            | Action::Finish { .. }
+            | Action::Note(_) => {}
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
+        while let Some(Reverse(due)) = self.due.peek() {
+            if deadline.is_some_and(|deadline| deadline < due.moment) {
+                break;
+            }
+            let due = *due;
+            self.due.pop();
+            if let Some(event) = self.event(due.moment.time, due.answer) {
+                return Ok(Step::Completed(due.moment.time, event));
+            }
+        }
+        Ok(deadline.map_or(Step::Idle, |deadline| Step::DeadlineReached(deadline.time)))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.due.len()
+    }
+}

@@ -1,0 +1,95 @@
+//! Which of a history a run has cached, and looking up among it with the bounds that were found ahead.
+//! Costs two bytes a block of the history, then what the few blocks with a chance hold.
+
+use std::sync::Arc;
+
+use super::{Ahead, most_under};
+use crate::cache::index::{Match, Query, RetrievalIndex, Search};
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+
+/// Exact, for images of the history that was searched.
+#[derive(Debug)]
+pub struct AheadIndex {
+    ahead: Arc<Ahead>,
+    /// By place in the history: order of insertion, from 1; 0 where it is not cached.
+    ages: Vec<u64>,
+    /// Cached places of each block.
+    held: Vec<u32>,
+    inserted: u64,
+    len: usize,
+}
+
+impl AheadIndex {
+    pub(super) fn new(ahead: Arc<Ahead>) -> Self {
+        let (places, blocks) = (ahead.history.len(), ahead.history.len().div_ceil(ahead.block));
+        Self { ahead, ages: vec![0; places], held: vec![0; blocks], inserted: 0, len: 0 }
+    }
+
+    /// Looks into a block: all that can be as near as the nearest so far is compared exactly.
+    fn look_into(&self, block: usize, search: &mut Search<'_>) {
+        let places = block * self.ahead.block..((block + 1) * self.ahead.block).min(self.ages.len());
+        let most = self.held[block] as usize * 2 >= places.len();
+        self.ahead.vectors.scan(places, most, |place| self.ages[place] > 0, search);
+        self.ahead.vectors.settle(|place| self.ages[place], search);
+    }
+
+    /// The oldest entry: what is nearest when everything is at similarity 0.
+    fn oldest(&self) -> Option<Match> {
+        let cached = self.ages.iter().enumerate().filter(|(_, age)| **age > 0);
+        let (place, _) = cached.min_by_key(|(_, age)| **age)?;
+        Some(Match { image: self.ahead.history.image(place), similarity: 0.0 })
+    }
+}
+
+impl RetrievalIndex for AheadIndex {
+    fn insert(&mut self, image: ImageId, _: &Embedding) {
+        let place = self.ahead.history.place(image).expect("a run caches what was searched ahead");
+        assert!(self.ages[place] == 0, "image {image} is in the index already");
+        self.inserted += 1;
+        self.ages[place] = self.inserted;
+        self.held[place / self.ahead.block] += 1;
+        self.len += 1;
+    }
+
+    fn remove(&mut self, image: ImageId) {
+        let place = self.ahead.history.place(image).filter(|place| self.ages[*place] > 0);
+        if let Some(place) = place {
+            self.ages[place] = 0;
+            self.held[place / self.ahead.block] -= 1;
+            self.len -= 1;
+        }
+    }
+
+    fn nearest(&self, query: &Query<'_>) -> Option<Match> {
+        let row = query.request.map(crate::request::RequestId::row).filter(|row| *row < self.ahead.requests());
+        let bounds = row.map(|row| self.ahead.bounds_of(row)).unwrap_or_default();
+        let mut search = Search::new(query.embedding.as_slice());
+        let cached = || bounds.iter().zip(&self.held).enumerate().filter(|(_, (_, held))| **held > 0);
+        // The most promising first, so that few others are left to look into; then what has no bound.
+        let promising = cached().max_by_key(|(_, (bound, _))| **bound).map(|(block, _)| block);
+        let unbounded = (bounds.len()..self.held.len()).filter(|block| self.held[*block] > 0);
+        for block in promising.into_iter().chain(unbounded) {
+            self.look_into(block, &mut search);
+        }
+        let least = search.least();
+        let has_a_chance = |bound: u16| bound > 0 && most_under(bound) >= least;
+        let others = cached().filter(|(block, (bound, _))| has_a_chance(**bound) && Some(*block) != promising);
+        let mut others: Vec<(u16, usize)> = others.map(|(block, (bound, _))| (*bound, block)).collect();
+        others.sort_unstable_by(|(x, a), (y, b)| y.cmp(x).then(a.cmp(b)));
+        for (bound, block) in others {
+            if most_under(bound) < search.least() {
+                break;
+            }
+            self.look_into(block, &mut search);
+        }
+        match search.best {
+            Some(best) => Some(Match { image: self.ahead.history.image(best.row), similarity: best.similarity }),
+            None => self.oldest(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+}

@@ -1,0 +1,145 @@
+//! FAISS as indexes of the image cache: FAISS names candidates, our copy of the vectors decides among them in f64 and
+//! says how similar they are, so what is reported does not depend on FAISS' arithmetic. One file a structure.
+//!
+//! Equal runs on one machine give equal answers: one thread, fixed seeds. Between processors FAISS' sums differ in
+//! their last places, and so may the lists that it trains.
+
+use std::cmp::Reverse;
+use std::fmt::Debug;
+
+use faiss::index::SearchResult;
+
+use crate::cache::index::{Match, Query, RetrievalIndex, margin};
+use crate::embedding::{Embedding, similarity};
+use crate::image::ImageId;
+
+mod entries;
+mod flat;
+mod hnsw;
+mod inverted_lists;
+mod segments;
+mod threads;
+
+use entries::Entries;
+use flat::Flat;
+use hnsw::Hnsw;
+use inverted_lists::InvertedLists;
+use segments::Segments;
+
+/// Candidates that are asked for at first: a search that compares fewer would let FAISS' rounding decide.
+const CANDIDATES: usize = 8;
+
+/// Why calls of FAISS are not checked.
+const OUT_OF_MEMORY: &str = "FAISS refuses only what breaks its rules, or when memory is out";
+
+/// Exact, in 32 bits a component.
+pub type FaissFlat = FaissIndex<Segments<Flat>>;
+/// Inverted lists of vectors as they are.
+pub type FaissIvf = FaissIndex<InvertedLists<faiss::index::ivf_flat::IVFFlatIndex>>;
+/// Inverted lists of vectors in eight bits a component.
+pub type FaissIvfSq8 = FaissIndex<InvertedLists<inverted_lists::EightBits>>;
+/// A graph of near neighbours.
+pub type FaissHnsw = FaissIndex<Segments<Hnsw>>;
+
+/// What FAISS keeps of the entries, which it knows by their age.
+pub trait Structure: Debug + Default + Send {
+    /// The youngest of the entries is new.
+    fn insert(&mut self, age: u64, entries: &Entries);
+    /// An entry of this age is no longer among the entries.
+    fn remove(&mut self, age: u64, entries: &Entries);
+    /// Offers entries until none that it might still find is nearer.
+    fn search(&self, nearest: &mut Nearest<'_>);
+}
+
+/// An index of the image cache whose candidates come from FAISS.
+#[derive(Debug, Default)]
+pub struct FaissIndex<S> {
+    entries: Entries,
+    structure: S,
+}
+
+impl<S: Structure> FaissIndex<S> {
+    /// An empty index.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<S: Structure> RetrievalIndex for FaissIndex<S> {
+    fn insert(&mut self, image: ImageId, embedding: &Embedding) {
+        threads::use_one();
+        let age = self.entries.insert(image, embedding);
+        self.structure.insert(age, &self.entries);
+    }
+
+    fn remove(&mut self, image: ImageId) {
+        threads::use_one();
+        if let Some(age) = self.entries.remove(image) {
+            self.structure.remove(age, &self.entries);
+        }
+    }
+
+    fn nearest(&self, query: &Query<'_>) -> Option<Match> {
+        threads::use_one();
+        let oldest = self.entries.oldest()?;
+        let mut nearest = Nearest { entries: &self.entries, query: query.embedding.as_slice(), best: None };
+        self.structure.search(&mut nearest);
+        if nearest.best.is_none_or(|(top, _)| top <= 0.0) {
+            // Nothing found, or everything at 0: the oldest is as near as any.
+            nearest.offer(oldest);
+        }
+        let (similarity, Reverse(age)) = nearest.best?;
+        Some(Match { image: self.entries.image(age)?, similarity })
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// A search as it goes on: the best of what was offered so far.
+#[derive(Debug)]
+pub struct Nearest<'a> {
+    entries: &'a Entries,
+    query: &'a [f32],
+    /// Similarity and age.
+    best: Option<(f64, Reverse<u64>)>,
+}
+
+impl Nearest<'_> {
+    /// Compares an entry in f64; whether it is still there. To offer one again changes nothing.
+    fn offer(&mut self, age: u64) -> bool {
+        let Some(vector) = self.entries.vector(age) else { return false };
+        let found = (similarity(self.query, vector), Reverse(age));
+        if self.best.is_none_or(|best| found.0.total_cmp(&best.0).then(found.1.cmp(&best.1)).is_gt()) {
+            self.best = Some(found);
+        }
+        true
+    }
+
+    /// Asks `search` for more and more until an entry that is still there comes (so that those which left hide
+    /// nobody) and, from an exact index, until rounding cannot have put the nearest further down.
+    fn ask(&mut self, exact: bool, search: impl Fn(&[f32], usize) -> SearchResult, age_of: impl Fn(u64) -> u64) {
+        let margin = margin(self.query.len());
+        let mut wanted = CANDIDATES;
+        loop {
+            let SearchResult { distances, labels } = search(self.query, wanted);
+            let (mut named, mut there) = (0, false);
+            for label in labels.iter().filter_map(|label| label.get()) {
+                named += 1;
+                there |= self.offer(age_of(label));
+            }
+            let last = distances.last().map_or(f64::NEG_INFINITY, |&last| f64::from(last));
+            let top = self.best.map_or(f64::NEG_INFINITY, |(top, _)| top);
+            let settled = last + margin < top || (there && !exact);
+            if named < wanted || settled {
+                return;
+            }
+            wanted *= 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

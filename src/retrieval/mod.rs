@@ -1,0 +1,71 @@
+//! What finds the most similar entry beyond the core's exact index: the kinds that a scenario names, search ahead over a
+//! whole trace, FAISS, and memory in large pages. `docs/retrieval.md` says when to use which.
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "faiss")]
+use crate::cache::index::{Audited, RetrievalIndex};
+use crate::cache::index::{ExactIndex, NewIndex};
+
+pub mod ahead;
+#[cfg(feature = "faiss")]
+mod faiss;
+mod pages;
+
+#[cfg(feature = "faiss")]
+pub use faiss::{FaissFlat, FaissHnsw, FaissIvf, FaissIvfSq8};
+
+/// Makes the exact index, its codes in large pages where the system has them.
+#[must_use]
+pub fn exact() -> ExactIndex {
+    ExactIndex::allocated_by(pages::allocate)
+}
+
+/// Which index a cache is searched with. The FAISS ones need the cargo feature `faiss`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IndexKind {
+    /// Ours: what brute force finds, from eight bits a component.
+    #[default]
+    Exact,
+    /// FAISS' flat index: what brute force finds, from 32 bits a component.
+    FaissFlat,
+    /// FAISS' inverted lists of vectors as they are: a quarter of the lists is searched.
+    FaissIvf,
+    /// FAISS' inverted lists of vectors in eight bits a component.
+    FaissIvfSq8,
+    /// FAISS' graph of near neighbours (Malkov and Yashunin, arXiv:1603.09320).
+    FaissHnsw,
+}
+
+impl IndexKind {
+    /// What makes such indexes, with `measures_recall` each beside an exact one that checks it (the exact index is
+    /// not checked); `None` for those of FAISS in a program built without it.
+    #[must_use]
+    pub fn build(self, measures_recall: bool) -> Option<NewIndex> {
+        match self {
+            Self::Exact => Some(NewIndex::new(exact)),
+            #[cfg(feature = "faiss")]
+            Self::FaissFlat => Some(checked(FaissFlat::new, measures_recall)),
+            #[cfg(feature = "faiss")]
+            Self::FaissIvf => Some(checked(FaissIvf::new, measures_recall)),
+            #[cfg(feature = "faiss")]
+            Self::FaissIvfSq8 => Some(checked(FaissIvfSq8::new, measures_recall)),
+            #[cfg(feature = "faiss")]
+            Self::FaissHnsw => Some(checked(FaissHnsw::new, measures_recall)),
+            #[cfg(not(feature = "faiss"))]
+            Self::FaissFlat | Self::FaissIvf | Self::FaissIvfSq8 | Self::FaissHnsw => {
+                let _ = measures_recall;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(feature = "faiss")]
+fn checked<I: RetrievalIndex + 'static>(make: fn() -> I, measures_recall: bool) -> NewIndex {
+    if measures_recall { NewIndex::new(move || Audited::new(make())) } else { NewIndex::new(make) }
+}
+
+#[cfg(test)]
+mod tests;
