@@ -72,8 +72,8 @@ impl LatencyModel for Script {
         Duration::ZERO
     }
 
-    fn job(&mut self, _: GpuId, _: Work, requests: &[RequestId]) -> Duration {
-        seconds(self.0[requests[0].row()].service)
+    fn job(&mut self, _: GpuId, _: Work, first: RequestId, _: usize) -> Duration {
+        seconds(self.0[first.row()].service)
     }
 
     fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {

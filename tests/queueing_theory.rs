@@ -43,8 +43,8 @@ impl LatencyModel for Service {
         Duration::ZERO
     }
 
-    fn job(&mut self, _: GpuId, _: Work, requests: &[RequestId]) -> Duration {
-        self.of(requests[0].0)
+    fn job(&mut self, _: GpuId, _: Work, first: RequestId, _: usize) -> Duration {
+        self.of(first.0)
     }
 
     fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {

@@ -1,5 +1,6 @@
 //! Worker seconds: every one of them counted once as busy, loading, idle or down, and by model.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::model::ModelId;
@@ -76,6 +77,14 @@ pub(super) struct Counts {
 pub(super) struct ClusterWork {
     workers: Vec<Worker>,
     counts: Counts,
+    mark: Option<Mark>,
+}
+
+/// The cluster as it was: the workers that changed since, as they were.
+#[derive(Clone, Debug)]
+struct Mark {
+    counts: Counts,
+    changed: BTreeMap<usize, Worker>,
 }
 
 impl ClusterWork {
@@ -91,7 +100,35 @@ impl ClusterWork {
             row: WorkerRow::default(),
             by_model: vec![[Duration::ZERO; 3]; models],
         };
-        Self { workers: initial.iter().map(worker).collect(), counts }
+        Self { workers: initial.iter().map(worker).collect(), counts, mark: None }
+    }
+
+    /// Remembers how it is now, to come back to, in place of an earlier mark.
+    pub(super) fn set_mark(&mut self) {
+        self.mark = Some(Mark { counts: self.counts.clone(), changed: BTreeMap::new() });
+    }
+
+    /// Keeps a worker as it was at the mark.
+    #[cold]
+    fn remember(&mut self, worker: usize) {
+        if let Some(mark) = &mut self.mark {
+            mark.changed.entry(worker).or_insert_with(|| self.workers[worker].clone());
+        }
+    }
+
+    /// Forgets the mark.
+    pub(super) fn forget_mark(&mut self) {
+        self.mark = None;
+    }
+
+    /// Goes back to the mark, if there is one: what came since is left out.
+    pub(super) fn back_to_mark(&mut self) {
+        if let Some(Mark { counts, changed }) = self.mark.take() {
+            self.counts = counts;
+            for (index, worker) in changed {
+                self.workers[index] = worker;
+            }
+        }
     }
 
     pub(super) const fn counts(&self) -> &Counts {
@@ -122,6 +159,9 @@ impl ClusterWork {
 
     /// A worker changes state; `model` is what it holds from now on (or will, once loaded).
     pub(super) fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
+        if self.mark.is_some() {
+            self.remember(worker);
+        }
         let worker = &mut self.workers[worker];
         worker.settle(now);
         *self.counts.of(worker.state) -= 1;

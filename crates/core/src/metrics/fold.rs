@@ -163,7 +163,7 @@ pub struct Metrics {
     pub(super) completed: u64,
     /// What was counted when it ended, once something else happens after that and before the next arrival:
     /// if no request follows, that is not part of the run.
-    pub(super) at_end: Option<(ClusterWork, Mark, Option<CacheMark>)>,
+    pub(super) at_end: Option<(Mark, Option<CacheMark>)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
     pub(super) quality: QualityFold,
     /// Jobs begun, and the requests of all of them.
@@ -373,7 +373,9 @@ impl Metrics {
             row.quality = self.settings.quality.of_request(&row, self.settings.total_steps);
         }
         self.end = now;
-        self.at_end = None;
+        if self.at_end.take().is_some() {
+            self.cluster.forget_mark();
+        }
         let completed = *outcome == Outcome::Completed;
         let latency = now.since(row.arrival);
         let met = self.limits.iter().map(|limit| completed && latency <= *limit);
@@ -410,7 +412,8 @@ impl Journal for Metrics {
     fn record(&mut self, time: Time, record: Record<'_>) {
         let idle = self.open.is_empty() && time > self.end;
         if idle && self.at_end.is_none() && !matches!(record, Record::Event(Event::Arrived(_))) {
-            self.at_end = Some((self.cluster.clone(), self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
+            self.cluster.set_mark();
+            self.at_end = Some((self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
         }
         self.windows.advance(time, self.cluster.counts(), self.waiting);
         match record {

@@ -42,8 +42,8 @@ impl Metrics {
     /// The results, once the run has ended.
     #[must_use]
     pub fn finish_run(mut self) -> Results {
-        if let Some((cluster, mark, cache_mark)) = self.at_end.take() {
-            self.cluster = cluster;
+        if let Some((mark, cache_mark)) = self.at_end.take() {
+            self.cluster.back_to_mark();
             self.windows.back_to(mark);
             self.cache.iter_mut().zip(cache_mark).for_each(|(cache, mark)| cache.back_to(mark));
         }

@@ -8,6 +8,9 @@ use super::timeline::Row;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
 
+/// States of a worker: busy, loading, idle, down.
+const STATES: usize = 4;
+
 /// Builds one row a window in which something happened.
 #[derive(Clone, Debug)]
 pub(super) struct Windows {
@@ -62,7 +65,7 @@ impl Waiting {
 
 impl Windows {
     pub(super) fn new(length: Duration, models: usize, multiples: usize) -> Self {
-        let open = Open { met: vec![0; multiples], spent: vec![0; 4 + models], ..Open::default() };
+        let open = Open { met: vec![0; multiples], spent: vec![0; STATES + models], ..Open::default() };
         Self { length, start: Time::ZERO, reached: Time::ZERO, open, rows: Vec::new() }
     }
 
@@ -108,8 +111,11 @@ impl Windows {
             return;
         }
         self.reached = until;
-        let states = [counts.busy, counts.loading, counts.idle, counts.down];
-        for (total, count) in self.open.spent.iter_mut().zip(states.iter().chain(&counts.by_model)) {
+        let (states, models) = self.open.spent.split_at_mut(STATES);
+        for (total, count) in states.iter_mut().zip([counts.busy, counts.loading, counts.idle, counts.down]) {
+            *total += spent * u64::from(count);
+        }
+        for (total, count) in models.iter_mut().zip(&counts.by_model) {
             *total += spent * u64::from(*count);
         }
     }

@@ -2,6 +2,7 @@
 //! `allocation::outlook`; what is late already goes behind everything and is in nobody's way.
 
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use super::action::{Action, DecisionKind};
 use super::allocation::{Outlook, Task};
@@ -52,7 +53,10 @@ impl Scheduler {
         let models = self.config.serving.models();
         let mut outlook = Outlook::new(hardware, models, &situation.classes, &tasks, self.config.batching.most);
         let mut last = false;
-        outlook.play(&situation.seats, |in_time, _| last = in_time);
+        outlook.play(&situation.seats, |model| {
+            last = model.is_some();
+            ControlFlow::Continue(())
+        });
         last
     }
 }

@@ -62,7 +62,7 @@ impl Scheduler {
     fn is_waited_for(&self, worker: WorkerId) -> bool {
         let Some(model) = self.workers.get(worker).map(|state| state.target) else { return false };
         let place = self.config.hardware.gpu(worker).index() * self.config.serving.models() + model.index();
-        self.backlog.classes().iter().any(|class| class.times[place].is_some() && class.waiting().next().is_some())
+        self.backlog.classes().iter().any(|class| class.times[place].is_some() && class.len() > 0)
     }
 
     /// Accepts no more requests. Nobody waits for background requests: they end at once.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::action::{Action, Decision, DecisionKind, Note, Part};
 use super::allocation::LargeTakesHits;
-use super::backlog::{Class, Late, Order, QueueSettings};
+use super::backlog::{Class, Late, Order, QueueSettings, Waits};
 use super::event::{JobId, WorkerId};
 use super::routing::Storage;
 use super::worker::Activity;
@@ -89,17 +89,21 @@ impl Scheduler {
 
     /// What goes first of what can be in time, or of the rest, among what a worker is ready for.
     fn first_start(&self, now: Time, in_time: bool) -> Option<Start> {
-        let candidates = self.backlog.classes().iter().enumerate().filter_map(|(index, class)| {
-            let place = class.first(in_time)?.place;
-            let worker = self.worker_for(now, class, in_time)?;
-            if in_time && self.ripens(class, worker).is_some() {
-                return None;
-            }
+        let mut first: Option<Start> = None;
+        for (index, class) in self.backlog.classes().iter().enumerate() {
+            let Some(&Waits { place, .. }) = class.first(in_time) else { continue };
             let behind_misses = self.order() == Order::MissesFirst && class.kind != DecisionKind::Miss;
             let rank = (place.priority, behind_misses, place.key, place.order);
-            Some(Start { class: index, in_time, worker, rank })
-        });
-        candidates.min_by_key(|start| start.rank)
+            // To look for a worker takes longest: only for what would go before the others.
+            if first.is_some_and(|first| first.rank < rank) {
+                continue;
+            }
+            let Some(worker) = self.worker_for(now, class, in_time) else { continue };
+            if !(in_time && self.ripens(class, worker).is_some()) {
+                first = Some(Start { class: index, in_time, worker, rank });
+            }
+        }
+        first
     }
 
     const fn order(&self) -> Order {
@@ -193,11 +197,11 @@ impl Scheduler {
     }
 
     /// Gives a ready worker its next job. Returns the job and the model that the worker holds.
-    pub(super) fn occupy(&mut self, worker: WorkerId, requests: &SmallVec<[RequestId; 2]>) -> (JobId, ModelId) {
+    pub(super) fn occupy(&mut self, worker: WorkerId, requests: &[RequestId]) -> (JobId, ModelId) {
         let job = JobId(self.jobs);
         self.jobs += 1;
         let model = self.workers.update(worker, |state| {
-            state.activity = Activity::Running { job, requests: requests.clone() };
+            state.activity = Activity::Running { job, requests: SmallVec::from_slice(requests) };
             state.target
         });
         (job, model.expect("a ready worker exists"))

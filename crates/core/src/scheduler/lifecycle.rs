@@ -402,7 +402,7 @@ impl Scheduler {
     /// Lets the monitor decide if it is time to. Returns whether it has.
     pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) -> bool {
         let Self { monitor, workers, backlog, config, .. } = self;
-        let shown = SHOWN_PER_WORKER * config.hardware.workers();
+        let shown = if monitor.needs_waiting() { SHOWN_PER_WORKER * config.hardware.workers() } else { 0 };
         let look = || Situation {
             most_together: config.batching.most,
             ..situation(now, workers, backlog, &config.hardware, shown)

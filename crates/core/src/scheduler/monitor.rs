@@ -47,6 +47,11 @@ impl Monitor {
         self.policy.next_decision().filter(|_| self.awaited || !self.policy.needs_demand())
     }
 
+    /// Whether the policy looks at what waits.
+    pub(super) fn needs_waiting(&self) -> bool {
+        self.policy.needs_waiting()
+    }
+
     /// The next tick is waited for.
     pub(super) fn await_tick(&mut self, now: Time) {
         if !self.awaited && self.policy.needs_demand() {

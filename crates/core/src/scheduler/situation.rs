@@ -47,19 +47,28 @@ pub(super) fn situation(
     }
 }
 
-/// The first of what waits, in the order in which it would be served.
+/// The first of what waits, in the order in which it would be served: the lines of all classes, each in that order already,
+/// are merged.
 fn waiting(backlog: &Backlog, most: usize) -> Vec<Waiting> {
-    let order = backlog.settings().order;
-    let mut all: Vec<_> = (0..backlog.classes().len())
-        .flat_map(|class| {
-            let behind = order == Order::MissesFirst && backlog.classes()[class].kind != DecisionKind::Miss;
-            let shown = backlog.classes()[class].waiting().take(most);
-            shown.map(move |(Waits { place, due, .. }, in_time)| {
-                let rank = (!in_time, place.priority, behind, place.key, place.order);
-                (rank, Waiting { class, due: *due })
+    let misses_first = backlog.settings().order == Order::MissesFirst;
+    let mut found = Vec::with_capacity(most.min(backlog.len()));
+    for in_time in [true, false] {
+        let classes = backlog.classes().iter().enumerate();
+        let mut lines: Vec<_> = classes
+            .map(|(class, its)| {
+                let is_behind = misses_first && its.kind != DecisionKind::Miss;
+                (class, is_behind, its.line(in_time).iter().peekable())
             })
-        })
-        .collect();
-    all.sort_unstable_by_key(|(rank, _)| *rank);
-    all.into_iter().take(most).map(|(_, waiting)| waiting).collect()
+            .collect();
+        while found.len() < most {
+            let heads = lines.iter_mut().enumerate().filter_map(|(at, (_, is_behind, line))| {
+                let Waits { place, .. } = line.peek()?;
+                Some(((place.priority, *is_behind, place.key, place.order), at))
+            });
+            let Some((_, at)) = heads.min() else { break };
+            let (class, _, line) = &mut lines[at];
+            found.extend(line.next().map(|waits| Waiting { class: *class, due: waits.due }));
+        }
+    }
+    found
 }

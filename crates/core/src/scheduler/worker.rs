@@ -218,30 +218,46 @@ impl Workers {
 
 /// A set of workers as bits: lowest first.
 #[derive(Clone, Debug)]
-struct WorkerSet(Vec<u64>);
+struct WorkerSet {
+    /// A bit a worker.
+    words: Vec<u64>,
+    /// A bit for each of `words` that is not zero: 65,536 workers have 16 of these.
+    filled: Vec<u64>,
+}
 
 impl WorkerSet {
     fn new(workers: usize) -> Self {
-        Self(vec![0; workers.div_ceil(64)])
+        let words = workers.div_ceil(64);
+        Self { words: vec![0; words], filled: vec![0; words.div_ceil(64)] }
     }
 
     fn insert(&mut self, index: usize) {
-        self.0[index / 64] |= 1 << (index % 64);
+        self.words[index / 64] |= 1 << (index % 64);
+        self.filled[index / 4096] |= 1 << (index / 64 % 64);
     }
 
     fn remove(&mut self, index: usize) {
-        self.0[index / 64] &= !(1 << (index % 64));
+        self.words[index / 64] &= !(1 << (index % 64));
+        if self.words[index / 64] == 0 {
+            self.filled[index / 4096] &= !(1 << (index / 64 % 64));
+        }
     }
 
     fn first(&self) -> Option<WorkerId> {
-        let (at, word) = self.0.iter().enumerate().find(|(_, word)| **word != 0)?;
-        Some(WorkerId((at * 64) as u16 + word.trailing_zeros() as u16))
+        let (at, filled) = self.filled.iter().enumerate().find(|(_, filled)| **filled != 0)?;
+        let word = at * 64 + filled.trailing_zeros() as usize;
+        Some(WorkerId((word * 64) as u16 + self.words[word].trailing_zeros() as u16))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeSet;
+
+    use rand::RngExt;
+
     use super::*;
+    use crate::draw::{Purpose, stream};
 
     #[test]
     fn the_lowest_ready_worker_comes_first_on_large_clusters() {
@@ -265,5 +281,26 @@ mod tests {
         assert!(workers.any_target(smalls) && workers.any_ready());
         workers.update(WorkerId(150), |worker| worker.activity = Activity::Down);
         assert!(!workers.any_target(smalls));
+    }
+
+    #[test]
+    fn sets_of_workers_do_what_trees_do() {
+        let mut draws = stream(5, Purpose::Test, 0);
+        for workers in [1, 64, 65, 4096, 4097, 10_000] {
+            let (mut set, mut tree) = (WorkerSet::new(workers), BTreeSet::new());
+            for _ in 0..2_000 {
+                // Often the first of them, so that whole words are emptied.
+                let any = draws.random_range(0..workers);
+                let index = if draws.random_bool(0.5) { tree.first().copied().unwrap_or(any) } else { any };
+                if draws.random_bool(0.6) {
+                    set.remove(index);
+                    tree.remove(&index);
+                } else {
+                    set.insert(any);
+                    tree.insert(any);
+                }
+                assert_eq!(set.first().map(WorkerId::index), tree.first().copied());
+            }
+        }
     }
 }

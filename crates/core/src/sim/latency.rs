@@ -14,8 +14,8 @@ use crate::time::Duration;
 pub trait LatencyModel {
     /// From a request's arrival to its routing: embedding and search.
     fn retrieval(&mut self, request: RequestId) -> Duration;
-    /// Of a job of at least one request, with every other worker drawing.
-    fn job(&mut self, gpu: GpuId, work: Work, requests: &[RequestId]) -> Duration;
+    /// Of a job of so many requests, at least one, with every other worker drawing.
+    fn job(&mut self, gpu: GpuId, work: Work, first: RequestId, requests: usize) -> Duration;
     /// The part of that time that it takes while no other worker draws; in between, in proportion.
     fn alone(&self, _gpu: GpuId, _model: ModelId) -> f64 {
         1.0
@@ -49,13 +49,13 @@ impl LatencyModel for ProfileLatency {
         self.retrieval
     }
 
-    fn job(&mut self, gpu: GpuId, work: Work, requests: &[RequestId]) -> Duration {
+    fn job(&mut self, gpu: GpuId, work: Work, first: RequestId, requests: usize) -> Duration {
         let service = self.profile.service(gpu, work.model);
-        let seconds = service.job_s(work) * service.batch_factor(requests.len() as u32);
+        let seconds = service.job_s(work) * service.batch_factor(requests as u32);
         if service.jitter_cv == 0.0 {
             return Duration::from_seconds_saturating(seconds);
         }
-        let mut draws = stream(self.seed, Purpose::Jitter, u64::from(requests[0].0));
+        let mut draws = stream(self.seed, Purpose::Jitter, u64::from(first.0));
         Duration::from_seconds_saturating(seconds * lognormal(&mut draws, service.jitter_cv))
     }
 

@@ -99,8 +99,8 @@ impl LatencyModel for Measured {
         self.retrieval.get(&request).copied().unwrap_or_default()
     }
 
-    fn job(&mut self, _: GpuId, _: Work, requests: &[RequestId]) -> Duration {
-        self.jobs.get_mut(&requests[0]).and_then(VecDeque::pop_front).unwrap_or_default()
+    fn job(&mut self, _: GpuId, _: Work, first: RequestId, _: usize) -> Duration {
+        self.jobs.get_mut(&first).and_then(VecDeque::pop_front).unwrap_or_default()
     }
 
     fn load(&mut self, worker: WorkerId, _: GpuId, _: ModelId) -> Duration {

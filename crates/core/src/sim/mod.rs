@@ -6,14 +6,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::confidence::Confidences;
 use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::model::{GpuId, ModelId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::RequestId;
-use crate::scheduler::{Action, Event, JobId, Output, WorkerId};
+use crate::scheduler::{Action, Event, JobId, Output, Part, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
 mod contention;
@@ -66,6 +66,8 @@ impl ImageSizes {
 pub struct Simulated<L> {
     settings: Settings<L>,
     due: BinaryHeap<Reverse<Due>>,
+    /// An answer that is due before all of those, if one came as such: most come for now, and go at once.
+    next: Option<Due>,
     sequence: u64,
     /// What each worker does; an answer that does not belong to it is out of date.
     workers: Vec<Doing>,
@@ -92,7 +94,7 @@ enum Answer {
 
 #[derive(Clone, Debug, Default)]
 struct Doing {
-    job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
+    job: Option<(JobId, SmallVec<[Part; 1]>)>,
     begun: Time,
     step: Duration,
     pace: Pace,
@@ -107,12 +109,27 @@ impl<L: LatencyModel> Simulated<L> {
     #[must_use]
     pub fn new(settings: Settings<L>) -> Self {
         let workers = vec![Doing::default(); settings.gpus.len()];
-        Self { settings, due: BinaryHeap::new(), sequence: 0, workers, contended: false }
+        Self { settings, due: BinaryHeap::new(), next: None, sequence: 0, workers, contended: false }
     }
 
     fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
         self.sequence += 1;
-        self.due.push(Reverse(Due { moment: Moment { time, rank }, sequence: self.sequence, answer }));
+        let due = Due { moment: Moment { time, rank }, sequence: self.sequence, answer };
+        let is_first = self.first().is_none_or(|first| due < *first);
+        let later = if is_first { self.next.replace(due) } else { Some(due) };
+        self.due.extend(later.map(Reverse));
+    }
+
+    /// The answer that is due first.
+    fn first(&self) -> Option<&Due> {
+        self.next.as_ref().or(self.due.peek().map(|Reverse(first)| first))
+    }
+
+    /// Takes it.
+    fn pop(&mut self) {
+        if self.next.take().is_none() {
+            self.due.pop();
+        }
     }
 
     fn cancel(&mut self, now: Time, job: JobId) {
@@ -148,15 +165,15 @@ impl<L: LatencyModel> Simulated<L> {
         }
     }
 
-    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, requests: SmallVec<[RequestId; 2]>) {
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: SmallVec<[Part; 1]>) {
         let gpu = self.settings.gpus[worker.index()];
-        let usual = self.settings.latency.job(gpu, work, &requests);
+        let usual = self.settings.latency.job(gpu, work, parts[0].request, parts.len());
         let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
         let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
         let (alone, beside) =
             (self.settings.latency.alone(gpu, work.model), self.settings.latency.beside(gpu, work.model));
         let doing = &mut self.workers[worker.index()];
-        doing.job = Some((job, requests));
+        doing.job = Some((job, parts));
         doing.begun = now;
         doing.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
         doing.pace.begin(now, duration, work.model, alone, beside);
@@ -196,9 +213,12 @@ impl<L: LatencyModel> Simulated<L> {
             Answer::Completed { worker, job, pace } => {
                 let doing = &mut self.workers[worker.index()];
                 let current = doing.pace.number == pace;
-                let (_, requests) = doing.job.take_if(|(running, _)| current && *running == job)?;
+                let (_, parts) = doing.job.take_if(|(running, _)| current && *running == job)?;
                 self.repace(now);
-                let outputs = requests.into_iter().map(|request| self.output(request)).collect();
+                let outputs = match parts.as_slice() {
+                    [part] => smallvec![self.output(part.request)],
+                    parts => parts.iter().map(|part| self.output(part.request)).collect(),
+                };
                 Some(Event::JobCompleted { worker, job, outputs })
             }
             Answer::Stopped { worker, job } => {
@@ -236,7 +256,7 @@ impl<L: LatencyModel> Executor for Simulated<L> {
                 self.push(due, Rank::Outside, Answer::ImageEncoded(request));
             }
             Action::Start { job, worker, work, parts } => {
-                self.start(now, job, worker, work, parts.iter().map(|part| part.request).collect());
+                self.start(now, job, worker, work, parts);
             }
             Action::Load { worker, model } => {
                 let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], model);
@@ -259,12 +279,11 @@ impl<L: LatencyModel> Executor for Simulated<L> {
     }
 
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
-        while let Some(Reverse(due)) = self.due.peek() {
+        while let Some(due) = self.first().copied() {
             if deadline.is_some_and(|deadline| deadline < due.moment) {
                 break;
             }
-            let due = *due;
-            self.due.pop();
+            self.pop();
             if let Some(event) = self.event(due.moment.time, due.answer) {
                 return Ok(Step::Completed(due.moment.time, event));
             }
@@ -273,6 +292,6 @@ impl<L: LatencyModel> Executor for Simulated<L> {
     }
 
     fn in_flight(&self) -> usize {
-        self.due.len()
+        self.due.len() + usize::from(self.next.is_some())
     }
 }

@@ -153,7 +153,8 @@ pub struct Situation {
     /// Whether so many late requests wait that time is lost for long.
     pub overrun: bool,
     /// What waits, in the order in which it would be served: the first of it, so many for each worker that what is
-    /// left out does not matter to anything near. [`Class::waiting`] counts all of it.
+    /// left out does not matter to anything near. [`Class::waiting`] counts all of it. Empty for policies that do not look
+    /// at it.
     pub waiting: Vec<Waiting>,
 }
 
@@ -205,6 +206,10 @@ pub trait AllocationPolicy: core::fmt::Debug + Send {
     /// period and long the silence.
     fn needs_demand(&self) -> bool {
         false
+    }
+    /// Whether [`Situation::waiting`] is looked at; putting it together takes longer than most decisions.
+    fn needs_waiting(&self) -> bool {
+        true
     }
     /// A request was routed: its class, and the time that it has left.
     fn observe(&mut self, _now: Time, _class: usize, _left: Duration) {}

@@ -147,6 +147,10 @@ impl AllocationPolicy for ModmAllocation {
         true
     }
 
+    fn needs_waiting(&self) -> bool {
+        false
+    }
+
     fn pass_over(&mut self, now: Time) -> Time {
         self.ticks.pass_over(now)
     }

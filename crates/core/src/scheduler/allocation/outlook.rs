@@ -4,6 +4,9 @@
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::ops::ControlFlow;
+
+use smallvec::SmallVec;
 
 use super::{Class, Seat};
 use crate::model::{GpuId, ModelId};
@@ -28,15 +31,24 @@ pub(in crate::scheduler) struct Outlook<'a> {
     models: usize,
     classes: &'a [Class],
     tasks: &'a [Task],
+    /// By class, where it may be served.
+    places: Vec<SmallVec<[Place; 2]>>,
     /// Requests done less than this before they are due count as late.
     pub(super) cushion: Duration,
     /// Whether requests wait for the best model that would have them done in time.
     pub(super) best_first: bool,
     /// When the workers of a GPU type with a model are free, by type, then model.
     pools: Vec<BinaryHeap<Reverse<Time>>>,
-    /// What a job as large as may be takes there, in times of a job of one, and for each of its requests; `None` where
-    /// jobs are of one. Taken for what every job is like: a request takes long, and its worker is soon free again.
-    together: Vec<Option<(f64, f64)>>,
+}
+
+/// A pool that may serve a class.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    pool: usize,
+    model: usize,
+    /// How long a request takes there, and how long it keeps its worker.
+    whole: Duration,
+    part: Duration,
 }
 
 impl<'a> Outlook<'a> {
@@ -47,15 +59,34 @@ impl<'a> Outlook<'a> {
         tasks: &'a [Task],
         most: u32,
     ) -> Self {
-        let pools = vec![BinaryHeap::new(); hardware.types() * models];
-        let together = |pool: usize| {
+        let pools = hardware.types() * models;
+        // What a job as large as may be takes, in times of a job of one, and for each of its requests, is taken for what every
+        // job is like: a request takes long, and its worker is soon free again.
+        let taken = |pool: usize, alone: Duration| {
             let service = hardware.profile.service(GpuId((pool / models) as u16), ModelId((pool % models) as u16));
             let size = service.most().min(most);
+            let scaled = |factor: f64| Duration::from_seconds_saturating(alone.seconds() * factor);
             let factor = service.batch_factor(size);
-            (size > 1).then(|| (factor, factor / f64::from(size)))
+            if size > 1 { (scaled(factor), scaled(factor / f64::from(size))) } else { (alone, alone) }
         };
-        let together = (0..pools.len()).map(together).collect();
-        Self { hardware, models, classes, tasks, cushion: Duration::ZERO, best_first: false, pools, together }
+        let places = |class: &Class| {
+            let able = class.times.iter().enumerate().filter_map(|(pool, time)| Some((pool, (*time)?)));
+            let place = |(pool, alone)| {
+                let (whole, part) = taken(pool, alone);
+                Place { pool, model: pool % models, whole, part }
+            };
+            able.map(place).collect()
+        };
+        Self {
+            hardware,
+            models,
+            classes,
+            tasks,
+            places: classes.iter().map(places).collect(),
+            cushion: Duration::ZERO,
+            best_first: false,
+            pools: vec![BinaryHeap::new(); pools],
+        }
     }
 
     /// Whether every class has a worker that may serve it.
@@ -68,8 +99,12 @@ impl<'a> Outlook<'a> {
         gpu * self.models + model.index()
     }
 
-    /// Tells of each request whether it would be in time, and which model would serve it.
-    pub(in crate::scheduler) fn play(&mut self, seats: &[Seat], mut tell: impl FnMut(bool, Option<ModelId>)) {
+    /// Tells of each request whether it would be in time, and which model would serve it, until nobody wants to hear more.
+    pub(in crate::scheduler) fn play(
+        &mut self,
+        seats: &[Seat],
+        mut tell: impl FnMut(Option<ModelId>) -> ControlFlow<()>,
+    ) {
         self.pools.iter_mut().for_each(BinaryHeap::clear);
         for seat in seats {
             let load = if seat.holds.contains(seat.target) {
@@ -81,34 +116,31 @@ impl<'a> Outlook<'a> {
             self.pools[pool].push(Reverse(seat.free + load));
         }
         for task in self.tasks {
-            let Some((pool, free)) = self.place(task) else {
-                tell(false, None);
-                continue;
-            };
-            self.pools[pool].pop();
-            self.pools[pool].push(Reverse(free));
-            tell(true, Some(ModelId((pool % self.models) as u16)));
+            let model = self.place(task).map(|(place, free)| {
+                if let Some(mut first) = self.pools[place.pool].peek_mut() {
+                    *first = Reverse(free);
+                }
+                ModelId(place.model as u16)
+            });
+            if tell(model).is_break() {
+                break;
+            }
         }
     }
 
     /// The pool that can begin with a request first, of those that would have it done in time; of equals the one that
     /// takes least time for it. With when its worker is free again.
-    fn place(&self, task: &Task) -> Option<(usize, Time)> {
-        let times = &self.classes[task.class].times;
-        let candidates = self.pools.iter().zip(times.iter()).enumerate().filter_map(|(pool, (free, time))| {
-            let start = free.peek()?.0.max(task.ready);
-            let (whole, part) = self.taken(pool, (*time)?);
-            let finish = start + whole;
-            let model = pool % self.models;
-            let rank = if self.best_first { (model, start) } else { (0, start) };
-            (finish + self.cushion <= task.due).then_some((rank.0, rank.1, finish, pool, start + part))
-        });
-        candidates.min().map(|(.., pool, free)| (pool, free))
-    }
-
-    /// How long a request takes, and how long it keeps its worker.
-    fn taken(&self, pool: usize, alone: Duration) -> (Duration, Duration) {
-        let scaled = |factor: f64| Duration::from_seconds_saturating(alone.seconds() * factor);
-        self.together[pool].map_or((alone, alone), |(whole, part)| (scaled(whole), scaled(part)))
+    fn place(&self, task: &Task) -> Option<(Place, Time)> {
+        let mut best: Option<((usize, Time, Time, usize), Place)> = None;
+        for place in &self.places[task.class] {
+            let Some(Reverse(free)) = self.pools[place.pool].peek() else { continue };
+            let start = (*free).max(task.ready);
+            let finish = start + place.whole;
+            let rank = (if self.best_first { place.model } else { 0 }, start, finish, place.pool);
+            if finish + self.cushion <= task.due && best.is_none_or(|(least, _)| rank < least) {
+                best = Some((rank, *place));
+            }
+        }
+        best.map(|((_, start, ..), place)| (place, start + place.part))
     }
 }

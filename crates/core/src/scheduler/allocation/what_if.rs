@@ -5,6 +5,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use super::outlook::{Outlook, Task};
 use super::{Allocation, AllocationPolicy, Decided, Seat, Situation};
@@ -129,12 +130,16 @@ impl WhatIf {
         waiting(now, situation).chain(self.again(now, 0, length, 1)).collect()
     }
 
-    fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat]) -> Judgement {
+    /// How a split would do; one under which more requests than `most` are late is not looked at to its end.
+    fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat], most: f64) -> Judgement {
         let mut judgement = Judgement { late: 0.0, quality: 0.0 };
         let models = self.settings.models as f64;
-        outlook.play(seats, |in_time, model| match model {
-            Some(model) if in_time => judgement.quality += 1.0 - f64::from(model.0) / models,
-            _ => judgement.late += 1.0,
+        outlook.play(seats, |model| {
+            match model {
+                Some(model) => judgement.quality += 1.0 - f64::from(model.0) / models,
+                None => judgement.late += 1.0,
+            }
+            if judgement.late > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         judgement
     }
@@ -146,7 +151,7 @@ impl WhatIf {
         outlook.cushion = self.settings.cushion;
         outlook.best_first = self.settings.best_first && situation.overrun;
         let mut seats = situation.seats.clone();
-        let mut judgement = self.judge(&mut outlook, &seats);
+        let mut judgement = self.judge(&mut outlook, &seats, f64::INFINITY);
         let late = judgement.late > 0.0;
         for _ in 0..MOST_MOVES {
             // With nothing late, or made by the best model throughout, there is nothing to better.
@@ -190,7 +195,9 @@ impl WhatIf {
                         continue;
                     }
                     let loads = able[..count].iter().filter(|seat| !seats[**seat].holds.contains(to)).count();
-                    let judgement = self.judge(outlook, &changed);
+                    // Neither better than the split there is nor than the best so far with more requests late.
+                    let most = best.as_ref().map_or(now.late, |(_, best)| best.late.min(now.late));
+                    let judgement = self.judge(outlook, &changed, most);
                     let beats = |(_, best): &(Vec<Seat>, Judgement)| self.better(judgement, *best, 0, true);
                     if self.better(judgement, now, loads, quality) && best.as_ref().is_none_or(beats) {
                         best = Some((changed, judgement));
@@ -360,7 +367,7 @@ mod tests {
                 rest /= MODELS;
             }
             if outlook.serves_all(&seats) {
-                fewest = fewest.min(policy.judge(&mut outlook, &seats).late);
+                fewest = fewest.min(policy.judge(&mut outlook, &seats, f64::INFINITY).late);
             }
         }
         fewest
@@ -378,11 +385,11 @@ mod tests {
             let tasks = policy.tasks(now, &situation);
             let mut outlook = Outlook::new(&policy.settings.hardware, MODELS, &situation.classes, &tasks, 1);
             let mut seats = situation.seats.clone();
-            let was = policy.judge(&mut outlook, &seats).late;
+            let was = policy.judge(&mut outlook, &seats, f64::INFINITY).late;
             if let Some(decided) = &decided {
                 seats.iter_mut().zip(&decided.allocation.targets).for_each(|(seat, target)| seat.target = *target);
             }
-            let late = policy.judge(&mut outlook, &seats).late;
+            let late = policy.judge(&mut outlook, &seats, f64::INFINITY).late;
             // A decision for quality, with nothing late, looks at more than the window.
             assert!(late <= was || was == 0.0, "seed {seed}: {late} late after {was}");
             best += usize::from(late <= fewest);

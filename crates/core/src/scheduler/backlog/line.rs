@@ -1,5 +1,6 @@
 //! A line of waiting requests in their order. Most come behind all that wait: those stand in a ring, where coming and
-//! going costs the same however many there are; the others in a tree. Who goes first is not decided here.
+//! going costs the same however many there are, and one that is withdrawn is only marked; the others in a tree. Who goes first
+//! is not decided here.
 
 use alloc::collections::{BTreeSet, VecDeque};
 
@@ -11,15 +12,18 @@ pub(in crate::scheduler) struct Line {
     /// Rising.
     ring: VecDeque<Waits>,
     tree: BTreeSet<Waits>,
+    /// Those of the ring that have gone from its middle: closing the gap would move everything behind it. The first of the
+    /// ring is never among them.
+    gone: BTreeSet<Waits>,
 }
 
 impl Line {
     pub(in crate::scheduler) fn len(&self) -> usize {
-        self.ring.len() + self.tree.len()
+        self.ring.len() + self.tree.len() - self.gone.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.ring.is_empty() && self.tree.is_empty()
     }
 
     /// Returns whether it was not there yet.
@@ -31,13 +35,27 @@ impl Line {
             self.ring.push_back(waits);
             return true;
         }
-        self.ring.binary_search(&waits).is_err() && self.tree.insert(waits)
+        match self.ring.binary_search(&waits) {
+            Ok(_) => self.gone.remove(&waits),
+            Err(_) => self.tree.insert(waits),
+        }
     }
 
     /// Returns whether it was there.
     pub(super) fn remove(&mut self, waits: &Waits) -> bool {
         match self.ring.binary_search(waits) {
-            Ok(place) => self.ring.remove(place).is_some(),
+            Ok(0) => {
+                self.pop_ring();
+                true
+            }
+            Ok(_) => {
+                let was_there = self.gone.insert(*waits);
+                if self.gone.len() * 2 > self.ring.len() {
+                    let gone = core::mem::take(&mut self.gone);
+                    self.ring.retain(|waits| !gone.contains(waits));
+                }
+                was_there
+            }
             Err(_) => self.tree.remove(waits),
         }
     }
@@ -54,12 +72,25 @@ impl Line {
             (Some(ring), Some(tree)) => ring < tree,
             (ring, _) => ring.is_some(),
         };
-        if of_ring { self.ring.pop_front() } else { self.tree.pop_first() }
+        if of_ring { self.pop_ring() } else { self.tree.pop_first() }
+    }
+
+    /// Takes the first of the ring, and those behind it that have gone.
+    fn pop_ring(&mut self) -> Option<Waits> {
+        let first = self.ring.pop_front();
+        while !self.gone.is_empty()
+            && let Some(next) = self.ring.front()
+            && self.gone.remove(next)
+        {
+            self.ring.pop_front();
+        }
+        first
     }
 
     /// In order.
     pub(in crate::scheduler) fn iter(&self) -> impl Iterator<Item = &Waits> {
-        let (mut ring, mut tree) = (self.ring.iter().peekable(), self.tree.iter().peekable());
+        let is_there = |waits: &&Waits| self.gone.is_empty() || !self.gone.contains(*waits);
+        let (mut ring, mut tree) = (self.ring.iter().filter(is_there).peekable(), self.tree.iter().peekable());
         core::iter::from_fn(move || match (ring.peek(), tree.peek()) {
             (Some(one), Some(other)) if other < one => tree.next(),
             (None, _) => tree.next(),
@@ -83,6 +114,7 @@ mod tests {
         for seed in 0..200 {
             let mut draws = stream(seed, Purpose::Test, 60);
             let (mut line, mut tree) = (Line::default(), BTreeSet::new());
+            let withdrawn = if seed % 2 == 0 { 0.2 } else { 0.9 };
             for order in 0..300_u32 {
                 let key = if draws.random_bool(0.7) { u64::from(order) } else { draws.random_range(0..300) };
                 let place = Place { priority: draws.random_range(0..2), key, order, request: RequestId(order) };
@@ -90,13 +122,16 @@ mod tests {
                 let waits = Waits { place, class: 0, due, since, tenant, slack: 0 };
                 assert_eq!(line.insert(waits), tree.insert(waits));
                 assert!(!line.insert(waits));
-                if draws.random_bool(0.4) {
+                if draws.random_bool(if seed % 2 == 0 { 0.4 } else { 0.05 }) {
                     assert_eq!(line.pop_first(), tree.pop_first());
                 }
-                if draws.random_bool(0.2)
+                if draws.random_bool(withdrawn)
                     && let Some(some) = tree.iter().nth(draws.random_range(0..tree.len().max(1))).copied()
                 {
                     assert!(line.remove(&some) && tree.remove(&some) && !line.remove(&some));
+                    if draws.random_bool(0.3) {
+                        assert!(line.insert(some) && tree.insert(some), "it comes back to its place");
+                    }
                 }
                 assert!(line.iter().eq(tree.iter()) && line.first() == tree.first());
                 assert_eq!((line.len(), line.is_empty()), (tree.len(), tree.is_empty()));

@@ -124,12 +124,6 @@ impl Class {
         Some(Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(before.nanoseconds())))
     }
 
-    /// What waits, in order, and whether it can be in time: first what can.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Waits, bool)> {
-        let in_time = self.in_time.iter().map(|waits| (waits, true));
-        in_time.chain(self.late.iter().map(|waits| (waits, false)))
-    }
-
     /// Number of requests that wait.
     pub(super) fn len(&self) -> usize {
         self.in_time.len() + self.late.len()
