@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use modm::cache::index::{ExactIndex, Query, RetrievalIndex};
+use modm::cache::index::{Query, RetrievalIndex};
 use modm::draw::{Purpose, normal, stream};
 use modm::embedding::Embedding;
 use modm::image::ImageId;
@@ -39,7 +39,7 @@ fn retrieval(criterion: &mut Criterion) {
     {
         let all = vectors(entries + QUERIES, topics);
         let (stored, asked) = all.split_at(entries);
-        let mut index = ExactIndex::new();
+        let mut index = modm::retrieval::exact();
         stored.iter().enumerate().for_each(|(row, vector)| index.insert(image(row), vector));
         let queries: Vec<Query<'_>> = asked.iter().map(|embedding| Query { request: None, embedding }).collect();
         let mut group = criterion.benchmark_group(format!("retrieval/{kind}"));

@@ -8,25 +8,48 @@ use multiversion::multiversion;
 /// those that are wanted, are asked for ahead.
 pub(super) fn dot_products(query: &[i8], rows: &[u8], far: bool, dots: &mut [i32]) {
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
+    match Kind::here() {
         #[expect(unsafe_code, reason = "the processor has been asked for what the function needs")]
-        unsafe {
-            avx2::dot_products(query, rows, far, dots);
-        }
-        return;
+        Kind::Vnni => return unsafe { vnni::dot_products(query, rows, far, dots) },
+        #[expect(unsafe_code, reason = "the processor has been asked for what the function needs")]
+        Kind::Avx2 => return unsafe { avx2::dot_products(query, rows, far, dots) },
+        Kind::Other => {}
     }
     // Elsewhere there is no stable way to ask ahead.
     let _ = far;
     portable(query, rows, dots);
 }
 
-/// Whether there is AVX2: on this processor, or without `std` on all that the program is built for.
+/// What the processor offers for products of bytes.
 #[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    #[cfg(feature = "std")]
-    return std::arch::is_x86_feature_detected!("avx2");
-    #[cfg(not(feature = "std"))]
-    return cfg!(target_feature = "avx2");
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Products of 64 bytes, four of them added at once.
+    Vnni,
+    Avx2,
+    Other,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Kind {
+    /// Returns what this processor has; without `std`, what all have that the program is built for.
+    fn here() -> Self {
+        #[cfg(feature = "std")]
+        let (has_vnni, has_avx2) = {
+            use std::arch::is_x86_feature_detected as has;
+            (has!("avx512f") && has!("avx512bw") && has!("avx512vnni"), has!("avx2"))
+        };
+        #[cfg(not(feature = "std"))]
+        let (has_vnni, has_avx2) = (
+            cfg!(all(target_feature = "avx512f", target_feature = "avx512bw", target_feature = "avx512vnni")),
+            cfg!(target_feature = "avx2"),
+        );
+        match (has_vnni, has_avx2) {
+            (true, _) => Self::Vnni,
+            (false, true) => Self::Avx2,
+            (false, false) => Self::Other,
+        }
+    }
 }
 
 /// The compiler makes SIMD of it.
@@ -41,15 +64,13 @@ fn portable(query: &[i8], rows: &[u8], dots: &mut [i32]) {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use core::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_hadd_epi32, _mm_prefetch, _mm256_abs_epi8,
-        _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16,
-        _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_sign_epi8,
+        __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_hadd_epi32, _mm256_abs_epi8, _mm256_add_epi32,
+        _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+        _mm256_set1_epi16, _mm256_setzero_si256, _mm256_sign_epi8,
     };
 
-    /// How far ahead of itself a scan asks for what it will read, in bytes: measured, `docs/performance.md`.
-    const AHEAD: usize = 2048;
-    /// Bytes that memory hands over together.
-    const LINE: usize = 64;
+    use super::fetch_ahead;
+
     /// Codes that a register holds.
     const WIDTH: usize = 32;
 
@@ -79,7 +100,7 @@ mod avx2 {
         let (fours, few) = wide.as_chunks::<4>();
         for (at, (row, dot)) in rows.chunks_exact(query.len()).zip(dots).enumerate() {
             if far {
-                fetch_ahead(rows, at * query.len() + AHEAD, query.len());
+                fetch_ahead(rows, at, query.len());
             }
             let (row_wide, row_rest) = row.as_chunks::<WIDTH>();
             // Four sums, so that none waits for the one before it.
@@ -101,16 +122,85 @@ mod avx2 {
             *dot = _mm_cvtsi128_si32(_mm_hadd_epi32(sum, sum)) + products.sum::<i32>();
         }
     }
+}
 
-    /// Asks for some bytes from here on, if there are so many, so that they are near when they are read. The
-    /// processor does so by itself, but stops at the end of each page.
-    fn fetch_ahead(rows: &[u8], from: usize, count: usize) {
-        let Some(bytes) = rows.get(from..(from + count).min(rows.len())) else { return };
-        for line in bytes.iter().step_by(LINE) {
-            #[expect(unsafe_code, reason = "a hint: it reads nothing")]
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(line).cast());
+#[cfg(target_arch = "x86_64")]
+mod vnni {
+    use core::arch::x86_64::{
+        __m512i, _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
+        _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_xor_si512,
+    };
+
+    use super::fetch_ahead;
+
+    /// Codes that a register holds.
+    const WIDTH: usize = 64;
+
+    #[expect(unsafe_code, reason = "reads the bytes of an array of their number")]
+    #[target_feature(enable = "avx512f")]
+    fn load<T: Copy>(codes: &[T; WIDTH]) -> __m512i {
+        const { assert!(size_of::<T>() == 1) };
+        unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
+    }
+
+    /// Codes that do not fill a register, and zeros.
+    #[expect(unsafe_code, reason = "reads as many bytes as there are: the others are masked out")]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn load_rest<T: Copy>(codes: &[T]) -> __m512i {
+        const { assert!(size_of::<T>() == 1) };
+        assert!(codes.len() < WIDTH);
+        unsafe { _mm512_maskz_loadu_epi8((1 << codes.len()) - 1, codes.as_ptr().cast()) }
+    }
+
+    /// The instruction multiplies bytes without a sign by bytes with one: to the rows' codes 128 is added, and taken off the
+    /// sums again, 128 times the sum of the query's codes. All of it modulo 2^32, which the result fits.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn dot_products(query: &[i8], rows: &[u8], far: bool, dots: &mut [i32]) {
+        let (wide, rest) = query.as_chunks::<WIDTH>();
+        let (fours, few) = wide.as_chunks::<4>();
+        let sum: i32 = query.iter().map(|&code| i32::from(code)).sum();
+        let (added, rest_of_query) = (sum.wrapping_mul(128), load_rest(rest));
+        let sign = _mm512_set1_epi8(i8::MIN);
+        for (at, (row, dot)) in rows.chunks_exact(query.len()).zip(dots).enumerate() {
+            if far {
+                fetch_ahead(rows, at, query.len());
             }
+            let (row_wide, row_rest) = row.as_chunks::<WIDTH>();
+            // Four sums, so that none waits for the one before it.
+            let (row_fours, row_few) = row_wide.as_chunks::<4>();
+            let mut sums = [_mm512_setzero_si512(); 4];
+            for (a, b) in row_fours.iter().zip(fours) {
+                for k in 0..4 {
+                    sums[k] = _mm512_dpbusd_epi32(sums[k], _mm512_xor_si512(load(&a[k]), sign), load(&b[k]));
+                }
+            }
+            for (k, (a, b)) in row_few.iter().zip(few).enumerate() {
+                sums[k] = _mm512_dpbusd_epi32(sums[k], _mm512_xor_si512(load(a), sign), load(b));
+            }
+            if !rest.is_empty() {
+                sums[3] = _mm512_dpbusd_epi32(sums[3], _mm512_xor_si512(load_rest(row_rest), sign), rest_of_query);
+            }
+            let [a, b, c, d] = sums;
+            let sum = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
+            *dot = _mm512_reduce_add_epi32(sum).wrapping_sub(added);
+        }
+    }
+}
+
+/// Asks for the bytes of a row as far ahead as is best, if there are so many, so that they are near when they are read. The
+/// processor does so by itself, but stops at the end of each page.
+#[cfg(target_arch = "x86_64")]
+fn fetch_ahead(rows: &[u8], row: usize, length: usize) {
+    /// How far ahead of itself a scan asks for what it will read, in bytes: measured, `docs/performance.md`.
+    const AHEAD: usize = 2048;
+    /// Bytes that memory hands over together.
+    const LINE: usize = 64;
+    let from = row * length + AHEAD;
+    let Some(bytes) = rows.get(from..(from + length).min(rows.len())) else { return };
+    for line in bytes.iter().step_by(LINE) {
+        #[expect(unsafe_code, reason = "a hint: it reads nothing")]
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(core::ptr::from_ref(line).cast());
         }
     }
 }
@@ -127,7 +217,7 @@ mod tests {
     #[test]
     fn every_processor_has_the_same_sums() {
         let mut draws = stream(21, Purpose::Test, 0);
-        for dimension in [1, 3, 31, 32, 33, 100, 128, 129, 768, 4096] {
+        for dimension in [1, 3, 31, 32, 33, 63, 64, 65, 100, 128, 129, 320, 768, 4096] {
             for extreme in [false, true] {
                 let mut code = || {
                     if extreme { [-127, 127][draws.random_range(0..2_usize)] } else { draws.random_range(-127..=127) }
@@ -139,10 +229,18 @@ mod tests {
                     .chunks(dimension)
                     .map(|row| row.iter().zip(&query).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum())
                     .collect();
-                let (mut one, mut other) = (vec![0; 7], vec![0; 7]);
-                dot_products(&query, &bytes, extreme, &mut one);
-                portable(&query, &bytes, &mut other);
-                assert!(one == expected[..7] && other == expected[..7], "{dimension} {extreme}");
+                let check = |what: &str, multiply: &dyn Fn(&mut [i32])| {
+                    let mut dots = vec![0; 7];
+                    multiply(&mut dots);
+                    assert!(dots == expected[..7], "{what} {dimension} {extreme}");
+                };
+                check("chosen", &|dots| dot_products(&query, &bytes, extreme, dots));
+                check("portable", &|dots| portable(&query, &bytes, dots));
+                #[cfg(target_arch = "x86_64")]
+                #[expect(unsafe_code, reason = "the processor has been asked for what the function needs")]
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    check("AVX2", &|dots| unsafe { avx2::dot_products(&query, &bytes, extreme, dots) });
+                }
             }
         }
     }

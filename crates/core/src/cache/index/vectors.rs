@@ -8,8 +8,8 @@ use super::codes::{self, QueryCodes, Scale};
 use super::room::{Allocate, Room};
 use crate::embedding::{rough_product, similarity};
 
-/// Codes of up to so many bytes stay in the cache of most processors from one search to the next.
-const CACHED: usize = 1 << 24;
+/// Codes of up to so many bytes stay in a core's own cache from one search to the next; more than that is asked for ahead.
+const CACHED: usize = 1 << 20;
 
 /// Rows of one dimension.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl Vectors {
         dots.resize(rows.len(), 0);
         most.resize(rows.len(), 0.0);
         if all {
-            // Where the rest is not in the processor's cache anyway, it is asked for while this is compared.
+            // Where the rest is not in the core's own cache anyway, it is asked for while this is compared.
             let far = self.codes.as_slice().len() > CACHED;
             coded.dots(self.codes_of(rows.start, if far { self.scales.len() } else { rows.end }), far, dots);
             coded.at_most(dots, &self.scales[rows.clone()], most);
