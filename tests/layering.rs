@@ -7,8 +7,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What any module may use.
-const VOCABULARY: &[&str] =
-    &["confidence", "draw", "embedding", "image", "input", "model", "output", "published", "request", "time", "window"];
+const VOCABULARY: &[&str] = &[
+    "confidence",
+    "draw",
+    "embedding",
+    "image",
+    "input",
+    "model",
+    "output",
+    "published",
+    "request",
+    "table",
+    "time",
+    "window",
+];
 
 /// What each other top-level module may use beyond the vocabulary and itself. `sim` and `live` never see
 /// each other, and `report` never sees the scheduler.

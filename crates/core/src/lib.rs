@@ -24,5 +24,6 @@ pub mod replay;
 pub mod request;
 pub mod scheduler;
 pub mod sim;
+mod table;
 pub mod time;
 pub mod window;

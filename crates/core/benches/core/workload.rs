@@ -1,6 +1,8 @@
 //! Workloads of the core alone: arrivals, decisions that are drawn rather than looked up, and the loop, the simulated executor
 //! and the metrics as in `modm simulate`. `vanilla` has one model and the paper's monitor switched off; `classes` is `MoDM` with
-//! misses and five kinds of hits at 1.2 times its capacity; `what_if` is `MoDM` with its own allocation.
+//! misses and five kinds of hits at 1.2 times its capacity; `what_if` is `MoDM` with its own allocation. `withdrawn` is `vanilla` at
+//! twice its capacity, with a quarter of the requests withdrawn from the middle of the queue; `fair-10` and `fair-100` have so
+//! many tenants, at 1.2 times the capacity.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -44,21 +46,36 @@ pub(crate) enum Kind {
     Vanilla,
     Classes,
     WhatIf,
+    Withdrawn,
+    /// With so many tenants.
+    Fair(u32),
 }
 
 impl Kind {
     /// Returns the workload of a name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [("vanilla", Self::Vanilla), ("classes", Self::Classes), ("what_if", Self::WhatIf)]
-            .into_iter()
-            .find_map(|(known, kind)| (known == name).then_some(kind))
+        Some(match name {
+            "vanilla" => Self::Vanilla,
+            "classes" => Self::Classes,
+            "what_if" => Self::WhatIf,
+            "withdrawn" => Self::Withdrawn,
+            "fair-10" => Self::Fair(10),
+            "fair-100" => Self::Fair(100),
+            _ => return None,
+        })
+    }
+
+    /// Whether requests are looked up.
+    const fn has_hits(self) -> bool {
+        matches!(self, Self::Classes | Self::WhatIf)
     }
 
     /// Returns its usual load: what arrives over what the workers can do.
     const fn usual_load(self) -> f64 {
         match self {
             Self::Vanilla | Self::WhatIf => 0.9,
-            Self::Classes => 1.2,
+            Self::Classes | Self::Fair(_) => 1.2,
+            Self::Withdrawn => 2.0,
         }
     }
 }
@@ -78,10 +95,8 @@ impl Workload {
     pub(crate) fn new(kind: Kind, workers: usize, load: Option<f64>, requests: u32) -> Self {
         let load = load.unwrap_or(kind.usual_load());
         let full_s = STEP_S.map(|step_s| step_s * f64::from(STEPS));
-        let (models, mean_s) = match kind {
-            Kind::Vanilla => (1, full_s[0]),
-            Kind::Classes | Kind::WhatIf => (2, (1.0 - HITS) * full_s[0] + HITS * REFINED * full_s[1]),
-        };
+        let (models, mean_s) =
+            if kind.has_hits() { (2, (1.0 - HITS) * full_s[0] + HITS * REFINED * full_s[1]) } else { (1, full_s[0]) };
         let names = ["large".to_owned(), "small".to_owned()];
         let rows =
             names.iter().zip(STEP_S).map(|(name, step_s)| Service { step_s, load_s: 1.0, ..Service::of("gpu", name) });
@@ -104,7 +119,7 @@ impl Workload {
         let arrivals: Vec<Time> = (0..requests).map(&mut next).collect();
         let mut draws = stream(42, Purpose::Pairs, 0);
         let similarity = |_| if draws.random_bool(HITS) { BOUNDS[draws.random_range(0..5_usize)].0 } else { 0.1 };
-        let has_hits = kind != Kind::Vanilla;
+        let has_hits = kind.has_hits();
         Self {
             kind,
             workers,
@@ -116,13 +131,13 @@ impl Workload {
     }
 
     fn allocation(&self) -> Box<dyn AllocationPolicy> {
-        let large = if self.kind == Kind::Vanilla { self.workers } else { self.workers.div_ceil(2) };
+        let large = if self.kind.has_hits() { self.workers.div_ceil(2) } else { self.workers };
         let split = Allocation::split(self.workers, large, ModelId(1));
         let full = self.profile.full_generation_s(GpuId(0), ModelId::LARGE, STEPS);
         let times = |factor: f64| Duration::from_seconds_saturating(factor * full);
         let rate = |model| self.profile.images_per_minute(GpuId(0), model, STEPS);
         match self.kind {
-            Kind::Vanilla => Box::new(StaticSplit::new(split)),
+            Kind::Vanilla | Kind::Withdrawn | Kind::Fair(_) => Box::new(StaticSplit::new(split)),
             Kind::Classes => Box::new(ModmAllocation::new(ModmSettings {
                 mode: Mode::Throughput,
                 period: times(2.0),
@@ -166,14 +181,16 @@ impl Workload {
                 ..QueueSettings::paper()
             };
         }
-        let (system, cache) = match self.kind {
-            Kind::Vanilla => (System::Vanilla, None),
-            Kind::Classes | Kind::WhatIf => {
-                let similarities = self.similarities.clone();
-                let index = NewIndex::new(move || Drawn { held: VecDeque::new(), similarities: similarities.clone() });
-                let settings = CacheSettings { capacity: CAPACITY, index, ..CacheSettings::default() };
-                (System::Modm, Some(ImageCache::new(settings)))
-            }
+        if let Kind::Fair(_) = self.kind {
+            config.queue.order = Order::Fair;
+        }
+        let similarities = self.similarities.clone();
+        let index = NewIndex::new(move || Drawn { held: VecDeque::new(), similarities: similarities.clone() });
+        let settings = CacheSettings { capacity: CAPACITY, index, ..CacheSettings::default() };
+        let (system, cache) = if self.kind.has_hits() {
+            (System::Modm, Some(ImageCache::new(settings)))
+        } else {
+            (System::Vanilla, None)
         };
         Scheduler::new(config, system.build(&BOUNDS, STEPS), cache, self.allocation())
     }
@@ -217,7 +234,8 @@ impl Workload {
             confidences: None,
             faults: Faults::default(),
         });
-        measured(core, executor, black_box(&self.arrivals), metrics)
+        let tenants = if let Kind::Fair(tenants) = self.kind { tenants } else { 1 };
+        measured(core, executor, black_box(&self.arrivals), (self.kind == Kind::Withdrawn, tenants), metrics)
     }
 }
 
@@ -227,11 +245,21 @@ fn measured(
     mut core: Scheduler,
     mut executor: Simulated<ProfileLatency>,
     arrivals: &[Time],
+    (withdraws, tenants): (bool, u32),
     mut metrics: Metrics,
 ) -> Summary {
-    let events = arrivals.iter().enumerate().map(|(row, &arrival)| {
-        let id = RequestId(row as u32);
-        (arrival, Event::Arrived(Request::new(id, arrival, TenantId(0))))
+    let mut rows = (0..).zip(arrivals);
+    let mut withdrawn = None;
+    let events = std::iter::from_fn(|| {
+        if let Some(event) = withdrawn.take() {
+            return Some(event);
+        }
+        let (row, &arrival) = rows.next()?;
+        if withdraws && row % 4 == 3 {
+            // In the middle of what waits, where every other request has been served.
+            withdrawn = Some((arrival, Event::Cancelled(RequestId(row / 4 * 3))));
+        }
+        Some((arrival, Event::Arrived(Request::new(RequestId(row), arrival, TenantId(row % tenants)))))
     });
     replay(&mut core, &mut executor, &mut Known::new(events), &mut metrics).expect("the run ends");
     metrics.finish_run().summary

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::request::{Owner, RequestId, TenantId};
+use crate::table::Table;
 use crate::time::{Duration, Time};
 
 pub mod eviction;
@@ -164,11 +165,11 @@ pub struct ImageCache {
     /// By owner, as [`Tenancy`] says; made when first needed.
     indexes: BTreeMap<Owner, Box<dyn RetrievalIndex>>,
     parts: BTreeMap<Owner, Part>,
-    entries: BTreeMap<ImageId, Entry>,
+    entries: Table<ImageId, Entry>,
     /// In order of insertion, where entries expire; those that left since are still in it.
     ages: VecDeque<(Time, ImageId)>,
     /// Sources of requests that have not ended, with how many need them.
-    pins: BTreeMap<ImageId, u32>,
+    pins: Table<ImageId, u32>,
     /// The last request that was routed: a part hears of it before it evicts.
     routed: Option<RequestId>,
 }
@@ -181,9 +182,9 @@ impl ImageCache {
             settings,
             indexes: BTreeMap::new(),
             parts: BTreeMap::new(),
-            entries: BTreeMap::new(),
+            entries: Table::default(),
             ages: VecDeque::new(),
-            pins: BTreeMap::new(),
+            pins: Table::default(),
             routed: None,
         }
     }
@@ -224,7 +225,7 @@ impl ImageCache {
             let part = part.expect("an entry stands in a part");
             part.eviction.on_hit(Item { image, skipped_steps: state }, skipped_steps);
         }
-        *self.pins.entry(image).or_insert(0) += 1;
+        *self.pins.entry(image) += 1;
     }
 
     /// A request no longer needs its source. Returns whether the image is to be released now.
@@ -236,7 +237,7 @@ impl ImageCache {
             return false;
         }
         self.pins.remove(&image);
-        !self.entries.contains_key(&image)
+        !self.entries.contains(&image)
     }
 
     /// Inserts an entry and evicts so that the capacity holds. Returns whether it was kept: not if its owner has
@@ -318,7 +319,7 @@ impl ImageCache {
             index.remove(image);
         }
         departures.left.push((image, cause));
-        if !self.pins.contains_key(&image) {
+        if !self.pins.contains(&image) {
             departures.released.push(image);
         }
     }
@@ -340,7 +341,7 @@ impl ImageCache {
 
     /// Removes an entry that is no longer to be found. Returns whether it was there.
     pub fn withdraw(&mut self, image: ImageId, departures: &mut Departures) -> bool {
-        let there = self.entries.contains_key(&image);
+        let there = self.entries.contains(&image);
         self.remove(image, Cause::Withdrawn, departures);
         there
     }
@@ -374,7 +375,7 @@ impl ImageCache {
     /// Whether an image can be read: it is cached, or a request still needs it.
     #[must_use]
     pub fn readable(&self, image: ImageId) -> bool {
-        self.entries.contains_key(&image) || self.pins.contains_key(&image)
+        self.entries.contains(&image) || self.pins.contains(&image)
     }
 }
 

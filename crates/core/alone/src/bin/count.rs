@@ -1,4 +1,4 @@
-//! Runs a workload of the core once, for `scripts/count_instructions`: `count vanilla|classes|what_if WORKERS REQUESTS`.
+//! Runs a workload of the core once, for `scripts/count_instructions`: `count WORKLOAD WORKERS REQUESTS`.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(((kind, workers), requests)) = parsed else {
-        eprintln!("usage: count vanilla|classes|what_if WORKERS REQUESTS");
+        eprintln!("usage: count vanilla|classes|what_if|withdrawn|fair-10|fair-100 WORKERS REQUESTS");
         return ExitCode::from(2);
     };
     let summary = Workload::new(kind, workers, None, requests).run();

@@ -4,7 +4,6 @@
 //! What it returns is what brute force in f64 returns. Bound by memory: rows x dimension bytes a query, a quarter of
 //! what an f32 scan reads. Insert and remove cost O(dimension), at any place.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::room::{Allocate, plain};
@@ -12,6 +11,7 @@ use super::vectors::{Search, Vectors};
 use super::{Match, Query, RetrievalIndex};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
+use crate::table::Table;
 
 /// Rows whose scores are held at a time.
 const BLOCK: usize = 256;
@@ -23,7 +23,7 @@ pub struct ExactIndex {
     /// In no particular order: a removed row's place is taken by the last.
     vectors: Vectors,
     rows: Vec<Row>,
-    places: BTreeMap<ImageId, usize>,
+    places: Table<ImageId, usize>,
     inserted: u64,
 }
 
@@ -45,7 +45,7 @@ impl ExactIndex {
     #[must_use]
     pub fn allocated_by(allocate: Allocate) -> Self {
         let vectors = Vectors::new(0, allocate);
-        Self { allocate, vectors, rows: Vec::new(), places: BTreeMap::new(), inserted: 0 }
+        Self { allocate, vectors, rows: Vec::new(), places: Table::default(), inserted: 0 }
     }
 
     /// The oldest entry: what is nearest when everything is at similarity 0.
