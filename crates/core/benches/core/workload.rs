@@ -80,7 +80,7 @@ impl Kind {
     }
 }
 
-/// What a run needs, made before it is measured.
+/// Inputs of a run, made before it is measured.
 pub(crate) struct Workload {
     kind: Kind,
     workers: usize,
@@ -239,7 +239,7 @@ impl Workload {
     }
 }
 
-/// What is measured: `scripts/count_instructions` counts from its first instruction to its last.
+/// Runs the part that is measured: `scripts/count_instructions` counts from its first instruction to its last.
 #[inline(never)]
 fn measured(
     mut core: Scheduler,

@@ -14,7 +14,7 @@ use crate::time::Duration;
 pub trait LatencyModel {
     /// From a request's arrival to its routing: embedding and search.
     fn retrieval(&mut self, request: RequestId) -> Duration;
-    /// Of a job of so many requests, at least one, with every other worker drawing.
+    /// Time of a job of so many requests, at least one, with every other worker drawing.
     fn job(&mut self, gpu: GpuId, work: Work, first: RequestId, requests: usize) -> Duration;
     /// The part of that time that it takes while no other worker draws; in between, in proportion.
     fn alone(&self, _gpu: GpuId, _model: ModelId) -> f64 {

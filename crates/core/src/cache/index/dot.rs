@@ -20,7 +20,7 @@ pub(super) fn dot_products(query: &[i8], rows: &[u8], far: bool, dots: &mut [i32
     portable(query, rows, dots);
 }
 
-/// What the processor offers for products of bytes.
+/// Instructions for products of bytes that a processor may have.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {

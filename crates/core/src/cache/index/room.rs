@@ -32,12 +32,12 @@ impl Room {
         Self { allocate, bytes: plain(0), len: 0 }
     }
 
-    /// What is there.
+    /// Returns what is there.
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    /// What is there, to be changed.
+    /// Returns what is there, to be changed.
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes[..self.len]
     }

@@ -31,7 +31,7 @@ pub(in crate::scheduler) struct Outlook<'a> {
     models: usize,
     classes: &'a [Class],
     tasks: &'a [Task],
-    /// By class, where it may be served.
+    /// Pools that may serve a class, by class.
     places: Vec<SmallVec<[Place; 2]>>,
     /// Requests done less than this before they are due count as late.
     pub(super) cushion: Duration,
@@ -46,7 +46,7 @@ pub(in crate::scheduler) struct Outlook<'a> {
 struct Place {
     pool: usize,
     model: usize,
-    /// How long a request takes there, and how long it keeps its worker.
+    /// Time that a request takes there, and time for which it keeps its worker.
     whole: Duration,
     part: Duration,
 }

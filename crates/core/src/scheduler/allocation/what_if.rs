@@ -130,7 +130,7 @@ impl WhatIf {
         waiting(now, situation).chain(self.again(now, 0, length, 1)).collect()
     }
 
-    /// How a split would do; one under which more requests than `most` are late is not looked at to its end.
+    /// Judges a split by playing it forward; one under which more requests than `most` are late is not played to its end.
     fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat], most: f64) -> Judgement {
         let mut judgement = Judgement { late: 0.0, quality: 0.0 };
         let models = self.settings.models as f64;
