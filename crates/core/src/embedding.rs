@@ -50,14 +50,18 @@ pub fn norm(row: &[f32]) -> Result<f64, BadRow> {
     Ok(libm::sqrt(squares))
 }
 
+/// Components over a norm, divided in f64.
+fn scaled(row: &[f32], norm: f64) -> impl Iterator<Item = f32> {
+    row.iter().map(move |&x| (f64::from(x) / norm) as f32)
+}
+
 impl Embedding {
     /// Scales a row to unit length.
     ///
     /// # Errors
     /// A component that is not finite, or a row of zeros.
     pub fn normalised(row: &[f32]) -> Result<Self, BadRow> {
-        let norm = norm(row)?;
-        Ok(Self(row.iter().map(|&x| (f64::from(x) / norm) as f32).collect()))
+        Ok(Self(scaled(row, norm(row)?).collect()))
     }
 
     /// A row that was a unit vector when it was written, bit by bit; `None` if it is none.
@@ -177,9 +181,8 @@ impl EmbeddingMatrix {
     /// # Panics
     /// If there is no such row.
     pub fn read_unit(&self, row: usize, buffer: &mut Vec<f32>) {
-        let norm = self.norm(row);
         buffer.clear();
-        buffer.extend(self.row(row).iter().map(|&x| (f64::from(x) / norm) as f32));
+        buffer.extend(scaled(self.row(row), self.norm(row)));
     }
 
     /// Returns the norm of a row as stored.
@@ -197,8 +200,7 @@ impl EmbeddingMatrix {
     /// If there is no such row.
     #[must_use]
     pub fn embedding(&self, row: usize) -> Embedding {
-        let norm = self.norm(row);
-        Embedding(self.row(row).iter().map(|&x| (f64::from(x) / norm) as f32).collect())
+        Embedding(scaled(self.row(row), self.norm(row)).collect())
     }
 }
 

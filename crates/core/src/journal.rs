@@ -11,9 +11,9 @@ use crate::time::Time;
 /// One record, borrowed from the loop.
 #[derive(Clone, Copy, Debug)]
 pub enum Record<'a> {
-    /// What the core was told.
+    /// Event that the core was told.
     Event(&'a Event),
-    /// What it answered.
+    /// Action that it answered with.
     Action(&'a Action),
 }
 
@@ -55,7 +55,7 @@ pub struct Line {
     /// Nanoseconds since the trace's zero.
     #[serde(rename = "t")]
     pub time: Time,
-    /// What happened.
+    /// Event or action.
     #[serde(flatten)]
     pub what: What,
 }
@@ -64,9 +64,9 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// What the core was told.
+    /// Event that the core was told.
     Event(Event),
-    /// What it answered.
+    /// Action that it answered with.
     Action(Action),
 }
 

@@ -1,4 +1,4 @@
-//! What WebAssembly lacks: an allocator, an answer to panics, and the run as a function that can be called.
+//! Parts that WebAssembly lacks: an allocator, an answer to panics, and the run as a function that can be called.
 
 use dlmalloc::GlobalDlmalloc;
 

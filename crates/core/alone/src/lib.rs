@@ -19,7 +19,6 @@ use modm_core::cache::{CacheSettings, ImageCache};
 use modm_core::draw::{Purpose, exponential, normal, stream};
 use modm_core::embedding::EmbeddingMatrix;
 use modm_core::journal::{Journal, Record};
-use modm_core::metrics::quality::QualitySettings;
 use modm_core::metrics::{Metrics, Settings};
 use modm_core::model::{GpuId, ModelId};
 use modm_core::profile::{Profile, ProfileFile, Service};
@@ -27,7 +26,7 @@ use modm_core::replay::{Known, replay};
 use modm_core::request::{Request, RequestId, TenantId};
 use modm_core::scheduler::allocation::{Allocation, Mode, ModmAllocation, ModmSettings, Pid, Rates};
 use modm_core::scheduler::routing::System;
-use modm_core::scheduler::{Config, Event, Hardware, Scheduler, Serving};
+use modm_core::scheduler::{Config, Event, Hardware, Scheduler};
 use modm_core::sim::{self, Faults, ImageSizes, ProfileLatency, Simulated};
 use modm_core::time::{Duration, Time};
 use rand::RngExt;
@@ -76,7 +75,8 @@ pub fn digest(requests: u32, seed: u64) -> u64 {
     };
     let profile = Arc::new(Profile::select(&file, &["gpu".into()], &names).expect("its rows are there"));
     let gpus = vec![GpuId(0); WORKERS];
-    let config = Config::paper(2, Hardware { gpus: gpus.clone(), profile: profile.clone() }, STEPS);
+    let hardware = Hardware { gpus: gpus.clone(), profile: profile.clone() };
+    let config = Config::paper(2, hardware.clone(), STEPS);
     let rate = |model| profile.images_per_minute(GpuId(0), model, STEPS);
     let allocation = Allocation::split(WORKERS, WORKERS / 2, ModelId(1));
     let monitor = ModmAllocation::new(ModmSettings {
@@ -89,24 +89,7 @@ pub fn digest(requests: u32, seed: u64) -> u64 {
         small: ModelId(1),
         rates: Rates { large: rate(ModelId::LARGE), small: rate(ModelId(1)) },
     });
-    let metrics = Metrics::new(Settings {
-        models: names.to_vec(),
-        serving: Serving::large_and_small(2),
-        total_steps: STEPS,
-        gpus: gpus.clone(),
-        usd_per_hour: vec![None; WORKERS],
-        initial: allocation.targets,
-        profile: profile.clone(),
-        quality: QualitySettings::default(),
-        most_together: 1,
-        assumed_quality: Vec::new(),
-        slo_multiples: vec![2.0, 4.0],
-        warmup: Time::ZERO,
-        window: Duration::from_nanoseconds(60_000_000_000),
-        cache: None,
-        keep_requests: false,
-        real_time: false,
-    });
+    let metrics = Metrics::new(Settings::paper(names.to_vec(), &hardware, STEPS, allocation.targets));
     let cache = ImageCache::new(CacheSettings { capacity: 100, ..CacheSettings::default() });
     let bounds = [(0.4, 5), (0.7, 15), (0.9, 25)];
     let mut scheduler = Scheduler::new(config, System::Modm.build(&bounds, STEPS), Some(cache), Box::new(monitor));

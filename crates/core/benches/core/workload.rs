@@ -13,7 +13,6 @@ use modm_core::cache::{CacheSettings, ImageCache};
 use modm_core::draw::{Purpose, exponential, stream};
 use modm_core::embedding::{Embedding, EmbeddingMatrix};
 use modm_core::image::ImageId;
-use modm_core::metrics::quality::QualitySettings;
 use modm_core::metrics::summary::Summary;
 use modm_core::metrics::{Metrics, Settings};
 use modm_core::model::{GpuId, ModelId};
@@ -24,7 +23,7 @@ use modm_core::scheduler::allocation::{
     Allocation, AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, Rates, StaticSplit, WhatIf, WhatIfSettings,
 };
 use modm_core::scheduler::routing::System;
-use modm_core::scheduler::{Config, Event, Hardware, Late, Order, QueueSettings, Scheduler, Serving};
+use modm_core::scheduler::{Config, Event, Hardware, Late, Order, QueueSettings, Scheduler};
 use modm_core::sim::{self, Faults, ImageSizes, ProfileLatency, Simulated};
 use modm_core::time::{Duration, Time};
 use rand::RngExt;
@@ -196,24 +195,8 @@ impl Workload {
     }
 
     fn metrics(&self, initial: Vec<ModelId>) -> Metrics {
-        Metrics::new(Settings {
-            models: ["large", "small"].map(str::to_owned)[..self.profile.models()].to_vec(),
-            serving: Serving::large_and_small(self.profile.models()),
-            total_steps: STEPS,
-            gpus: vec![GpuId(0); self.workers],
-            usd_per_hour: vec![None; self.workers],
-            initial,
-            profile: self.profile.clone(),
-            quality: QualitySettings::default(),
-            most_together: 1,
-            assumed_quality: Vec::new(),
-            slo_multiples: vec![2.0, 4.0],
-            warmup: Time::ZERO,
-            window: Duration::from_nanoseconds(60_000_000_000),
-            cache: None,
-            keep_requests: false,
-            real_time: false,
-        })
+        let models = ["large", "small"].map(str::to_owned)[..self.profile.models()].to_vec();
+        Metrics::new(Settings::paper(models, &self.hardware(), STEPS, initial))
     }
 
     /// Runs it.

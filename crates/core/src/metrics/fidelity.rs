@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::beside::{self, Company};
 use super::fold::RequestRow;
 use super::measures::Results;
+use super::percentile::quantile_of_numbers;
 
 /// What a measure counts in, and so how its error is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,15 +282,8 @@ pub fn ranges(rows: &mut [Compared], live: &Results, runs: &[Results], models: &
     for row in rows.iter_mut().filter(|row| known.contains(&row.name)) {
         let Some(values) = values.get_mut(&row.name).filter(|values| values.len() == runs.len()) else { continue };
         values.sort_unstable_by(f64::total_cmp);
-        row.range = Some((quantile(values, 0.05), quantile(values, 0.95)));
+        row.range = quantile_of_numbers(values, 0.05).zip(quantile_of_numbers(values, 0.95));
     }
-}
-
-/// Quantile of rising values, in proportion between two of them.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let place = share * (values.len() - 1) as f64;
-    let below = values[place as usize];
-    below + (values[libm::ceil(place) as usize] - below) * (place - libm::floor(place))
 }
 
 /// Sets by how much each error changes with the service time: half the difference between runs a hundredth slower

@@ -20,7 +20,7 @@ use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::{Outcome, Request, RequestId, TenantId};
-use crate::scheduler::{Action, Decision, DecisionKind, Event, JobId, Note, Part, Serving, Tick, WorkerId};
+use crate::scheduler::{Action, Decision, DecisionKind, Event, Hardware, JobId, Note, Part, Serving, Tick, WorkerId};
 use crate::time::{Duration, Time};
 use crate::window::Window;
 
@@ -59,6 +59,32 @@ pub struct Settings {
     pub keep_requests: bool,
     /// Whether the clock is a real one: delays of the loop are measured, and images as the encoder sees them.
     pub real_time: bool,
+}
+
+impl Settings {
+    /// The paper's: a large model and smaller ones, SLOs of two and four full generations, windows of a minute; all requests
+    /// count, none has a row.
+    #[must_use]
+    pub fn paper(models: Vec<String>, hardware: &Hardware, total_steps: u32, initial: Vec<ModelId>) -> Self {
+        Self {
+            serving: Serving::large_and_small(models.len()),
+            models,
+            total_steps,
+            gpus: hardware.gpus.clone(),
+            usd_per_hour: vec![None; hardware.workers()],
+            initial,
+            profile: hardware.profile.clone(),
+            quality: QualitySettings::default(),
+            most_together: 1,
+            assumed_quality: Vec::new(),
+            slo_multiples: vec![2.0, 4.0],
+            warmup: Time::ZERO,
+            window: Duration::from_nanoseconds(60_000_000_000),
+            cache: None,
+            keep_requests: false,
+            real_time: false,
+        }
+    }
 }
 
 /// A request that has ended: a row of `requests.csv`.

@@ -5,17 +5,18 @@ use crate::time::Duration;
 /// The `q` quantile (0 to 1) in seconds of durations in rising order; `None` of none.
 #[must_use]
 pub fn quantile(sorted: &[Duration], q: f64) -> Option<f64> {
-    let place = q * (sorted.len().checked_sub(1)? as f64);
-    let below = sorted[place as usize].seconds();
-    let above = sorted[libm::ceil(place) as usize].seconds();
-    Some(below + (above - below) * (place - libm::floor(place)))
+    interpolated(sorted, q, Duration::seconds)
 }
 
 /// The `q` quantile (0 to 1) of numbers in rising order; `None` of none.
 #[must_use]
 pub fn quantile_of_numbers(sorted: &[f64], q: f64) -> Option<f64> {
+    interpolated(sorted, q, |number| number)
+}
+
+fn interpolated<T: Copy>(sorted: &[T], q: f64, number: impl Fn(T) -> f64) -> Option<f64> {
     let place = q * (sorted.len().checked_sub(1)? as f64);
-    let (below, above) = (sorted[place as usize], sorted[libm::ceil(place) as usize]);
+    let (below, above) = (number(sorted[place as usize]), number(sorted[libm::ceil(place) as usize]));
     Some(below + (above - below) * (place - libm::floor(place)))
 }
 

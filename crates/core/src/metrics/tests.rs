@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::quality::QualitySettings;
 use super::summary::CacheSummary;
 use super::{CacheRow, HitCriteria, Metrics, Results, Settings};
 use crate::cache::Cause;
@@ -13,8 +12,8 @@ use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::{Outcome, Request, RequestId, TenantId};
-use crate::scheduler::{Action, Decision, DecisionKind, Event, Note, Serving, WorkerId};
-use crate::time::{Duration, Time};
+use crate::scheduler::{Action, Decision, DecisionKind, Event, Hardware, Note, WorkerId};
+use crate::time::Time;
 
 const PROFILE: &str = "source = \"test\"\n[[service]]\ngpu = \"gpu\"\nmodel = \"large\"\nstep_s = 1.0\nload_s = 1.0\n";
 
@@ -29,23 +28,14 @@ impl Story {
     fn new(cache: Option<HitCriteria>, warmup: Time, real_time: bool) -> Self {
         let file = toml::from_str(PROFILE).expect("a profile");
         let profile = Profile::select(&file, &["gpu".into()], &["large".into()]).expect("its rows");
+        let hardware = Hardware { gpus: vec![GpuId(0)], profile: Arc::new(profile) };
         Self(Metrics::new(Settings {
-            models: vec!["large".into()],
-            serving: Serving::large_and_small(1),
-            total_steps: 50,
-            gpus: vec![GpuId(0)],
-            usd_per_hour: vec![None],
-            initial: vec![ModelId::LARGE],
-            profile: Arc::new(profile),
-            quality: QualitySettings::default(),
-            most_together: 1,
-            assumed_quality: Vec::new(),
             slo_multiples: vec![2.0],
             warmup,
-            window: Duration::from_nanoseconds(60_000_000_000),
             cache,
             keep_requests: true,
             real_time,
+            ..Settings::paper(vec!["large".into()], &hardware, 50, vec![ModelId::LARGE])
         }))
     }
 
