@@ -119,9 +119,9 @@ impl Executor for AtOnce {
                 let outputs = parts.iter().map(|part| Output::of(part.request)).collect();
                 self.answers.push_back(Event::JobCompleted { worker, job, outputs });
             }
-            Action::Finish { request, outcome } => {
-                self.desk.ended(request, &outcome, Some(self.picture.clone()));
-                self.ended.push(request);
+            Action::Finish(ended) => {
+                self.desk.ended(ended.request, &ended.outcome, Some(self.picture.clone()));
+                self.ended.push(ended.request);
             }
             _ => {}
         }

@@ -97,9 +97,9 @@ impl Journal for Watch {
     fn record(&mut self, time: Time, record: Record<'_>) {
         match record {
             Record::Action(Action::Start { parts, .. }) => self.0[parts[0].request.row()].start = Some(time),
-            Record::Action(Action::Finish { request, outcome }) => {
-                let done = &mut self.0[request.row()];
-                (done.finish, done.outcome) = (time, outcome.clone());
+            Record::Action(Action::Finish(ended)) => {
+                let done = &mut self.0[ended.request.row()];
+                (done.finish, done.outcome) = (time, ended.outcome.clone());
             }
             _ => {}
         }

@@ -290,7 +290,7 @@ fn ctrl_c_and_sigterm_finish_what_is_in_and_write_the_results() {
             assert!(path.join(file).is_file(), "{name}: {file}");
         }
         let lines = journal_lines(&path);
-        let ends = lines.iter().filter(|line| matches!(line.what, What::Action(Action::Finish { .. })));
+        let ends = lines.iter().filter(|line| matches!(line.what, What::Action(Action::Finish(_))));
         assert_eq!(ends.count(), rows.len(), "{name}: the journal is whole");
         assert!(!path.join("journal.jsonl.gz.partial").exists(), "{name}");
     }

@@ -278,7 +278,7 @@ fn check_journal(run: &Run, workers: usize) {
 /// Everything ended once, and what is said to be drawn is on disk, unless the disk was full.
 fn check(run: &Run, folder: &Path, trouble: Trouble, workers: usize) {
     assert_eq!(run.results.requests.len(), REQUESTS);
-    let ends = run.lines.iter().filter(|line| matches!(line.what, What::Action(Action::Finish { .. })));
+    let ends = run.lines.iter().filter(|line| matches!(line.what, What::Action(Action::Finish(_))));
     assert_eq!(ends.count(), REQUESTS, "every request ends once");
     check_journal(run, workers);
     if trouble.room == u32::MAX {

@@ -102,8 +102,8 @@ impl Journal for Watch {
     fn record(&mut self, time: Time, record: Record<'_>) {
         match record {
             Record::Action(Action::Note(Note::Ticked(tick))) => self.splits.push((time.seconds(), tick.n_large)),
-            Record::Action(Action::Finish { request, outcome }) => {
-                self.ends.push((time.seconds(), request.0, outcome.clone()));
+            Record::Action(Action::Finish(ended)) => {
+                self.ends.push((time.seconds(), ended.request.0, ended.outcome.clone()));
             }
             Record::Event(Event::Arrived(request)) => self.arrivals.push(request.arrival.seconds()),
             _ => {}

@@ -186,8 +186,8 @@ impl Run {
                 What::Event(Event::Arrived(request)) => {
                     arrived.insert(request.id, request.arrival);
                 }
-                What::Action(Action::Finish { request, outcome }) => {
-                    ends.insert(*request, (line.time.since(arrived[request]).seconds(), outcome.clone()));
+                What::Action(Action::Finish(ended)) => {
+                    ends.insert(ended.request, (line.time.since(ended.arrival).seconds(), ended.outcome.clone()));
                 }
                 _ => {}
             }

@@ -111,7 +111,7 @@ impl Progress {
 
 impl Journal for &Progress {
     fn record(&mut self, _: crate::time::Time, record: Record<'_>) {
-        if let Record::Action(Action::Finish { .. }) = record {
+        if let Record::Action(Action::Finish(_)) = record {
             self.end_one();
         }
     }

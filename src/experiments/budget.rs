@@ -126,11 +126,11 @@ impl Journal for Watch {
                 counts.open.insert(request.id.0, request.arrival);
                 counts.oldest.push_back((request.arrival, request.id));
             }
-            Record::Action(Action::Note(Note::Routed { request, decision })) => counts.routed(*request, decision),
-            Record::Action(Action::Finish { request, outcome }) => {
+            Record::Action(Action::Note(Note::Routed { request, decision, .. })) => counts.routed(*request, decision),
+            Record::Action(Action::Finish(ended)) => {
                 // What is not open is late already, or of the warm-up.
-                let arrival = counts.open.remove(request.0);
-                let met = *outcome == Outcome::Completed;
+                let arrival = counts.open.remove(ended.request.0);
+                let met = ended.outcome == Outcome::Completed;
                 let late = arrival.is_some_and(|arrival| !met || time.since(arrival) > counts.budget.limit);
                 counts.late += u64::from(late);
             }

@@ -14,7 +14,8 @@ use modm::request::{Outcome, Owner, Request, RequestId, Reuse, TenantId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{
-    Action, Decision, DecisionKind, Event, JobId, Late, Note, Order, Output, Part, Scheduler, Terms, Tick, WorkerId,
+    Action, Decision, DecisionKind, Ended, Event, JobId, Late, Note, Order, Output, Part, Run, Scheduler, Span, Stage,
+    Terms, Tick, WorkerId,
 };
 use modm::time::{Duration, Time};
 use rand::RngExt;
@@ -56,11 +57,16 @@ struct Live {
     first_key: u64,
     /// Its latest start in time, as it was when it was routed.
     latest_start: u64,
+    /// Whether it has been put among what waits.
+    waited: bool,
     /// Whether it was found to be late.
     late: bool,
     runs: Option<JobId>,
     failures: u32,
     starts: u32,
+    /// Its jobs so far: the latest as the core has it, those before that with their ends.
+    run: Option<Run>,
+    earlier: Vec<Span>,
 }
 
 #[derive(Debug)]
@@ -257,6 +263,7 @@ impl Shadow {
                     self.missing.extend(self.live[&request].decision.unwrap().source);
                     let decision = decision_for(request, actions);
                     assert_eq!((decision.kind, decision.source), (DecisionKind::Miss, None), "it becomes a miss");
+                    self.lost_job(request);
                     self.route(request, decision);
                 }
             }
@@ -299,6 +306,7 @@ impl Shadow {
             if self.kind(request) == DecisionKind::Draft && unsure {
                 let decision = decision_for(request, actions);
                 assert_eq!(decision, Decision::of(DecisionKind::Miss), "it is made again");
+                self.lost_job(request);
                 self.route(request, decision);
                 continue;
             }
@@ -341,10 +349,13 @@ impl Shadow {
             key: 0,
             first_key: 0,
             latest_start: 0,
+            waited: false,
             late: false,
             runs: None,
             failures: 0,
             starts: 0,
+            run: None,
+            earlier: Vec::new(),
         };
         assert!(self.live.insert(request.id, live).is_none() && !self.ended.contains_key(&request.id));
         if self.draining {
@@ -440,16 +451,16 @@ impl Shadow {
     /// A request may be rejected as soon as it waits, if that is asked for.
     fn admit(&mut self, request: RequestId, actions: &[Action]) {
         let rejected = actions.iter().find_map(|action| match action {
-            Action::Finish { request: ended, outcome: Outcome::Rejected(reason) } if *ended == request => Some(reason),
+            Action::Finish(ended) if ended.request == request => ended.outcome.reason(),
             _ => None,
         });
         let Some(reason) = rejected.filter(|reason| reason.contains("behind")) else { return };
         assert!(self.world.config.queue.admission, "nobody is to be rejected at once");
         let in_time = self.waiting.iter().filter(|other| !self.live[*other].late);
         let before = in_time.filter(|other| self.rank(**other) < self.rank(request)).count();
-        assert_eq!(*reason, format!("cannot be in time behind {before} others"));
+        assert_eq!(reason, format!("cannot be in time behind {before} others"));
         self.waiting.remove(&request);
-        self.end(request, Outcome::Rejected(reason.clone()));
+        self.end(request, Outcome::Rejected(reason.to_owned()));
     }
 
     /// The most requests of a worker's job.
@@ -572,7 +583,7 @@ impl Shadow {
     fn wait(&mut self, request: RequestId) {
         let live = self.live.get_mut(&request).unwrap();
         live.runs = None;
-        live.late = false;
+        (live.waited, live.late) = (true, false);
         live.key = live.first_key;
         if live.request.background {
             assert!(self.in_background.insert(request));
@@ -610,14 +621,36 @@ impl Shadow {
         if live.failures == self.world.config.max_attempts {
             self.end(request, Outcome::Failed(reason.to_owned()));
         } else {
+            self.lost_job(request);
             self.wait(request);
         }
     }
 
+    /// Its job came to nothing.
+    fn lost_job(&mut self, request: RequestId) {
+        let live = self.live.get_mut(&request).unwrap();
+        let Run { start, together, .. } = live.run.unwrap();
+        live.earlier.push(Span { start, end: self.now, together });
+    }
+
+    /// Where in its life a request is.
+    fn stage(&self, request: RequestId) -> Stage {
+        match self.live[&request] {
+            Live { runs: Some(_), .. } => Stage::Running,
+            Live { waited: false, .. } => Stage::Encoding,
+            Live { late: true, .. } => Stage::Late,
+            Live { .. } => Stage::Waiting,
+        }
+    }
+
     fn end(&mut self, request: RequestId, outcome: Outcome) {
-        assert!(self.live.remove(&request).is_some(), "what ends is live");
+        let stage = self.stage(request);
+        let Live { request: Request { arrival, tenant, deadline, .. }, decision, starts, run, earlier, .. } =
+            self.live.remove(&request).expect("what ends is live");
         assert!(self.ended.insert(request, outcome.clone()).is_none(), "every request ends once");
-        self.expected.push(Action::Finish { request, outcome });
+        let attempts = starts;
+        let ended = Ended { request, outcome, stage, arrival, tenant, deadline, decision, attempts, run, earlier };
+        self.expected.push(Action::Finish(Box::new(ended)));
         self.last_finish = self.now;
     }
 
@@ -894,6 +927,7 @@ impl Shadow {
         let job = JobId(self.jobs);
         self.jobs += 1;
         self.now_does(worker, Does::Runs(job, requests.to_vec()));
+        let model = self.workers[worker.index()].loaded.unwrap();
         let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
         for request in requests {
             self.waiting.remove(request);
@@ -901,12 +935,12 @@ impl Shadow {
             let live = self.live.get_mut(request).unwrap();
             live.runs = Some(job);
             live.starts += 1;
+            live.run = Some(Run { worker, model, start: self.now, together: requests.len() as u32 });
             assert!(live.starts <= self.world.config.max_attempts + 1 + again, "attempts are bounded");
             let decision = live.decision.unwrap();
             parts.push(Part { request: *request, source: decision.source });
             skipped_steps = decision.skipped_steps;
         }
-        let model = self.workers[worker.index()].loaded.unwrap();
         let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps };
         self.expected.push(Action::Start { job, worker, work, parts });
     }
@@ -938,7 +972,7 @@ impl Worker {
 
 fn decision_for(request: RequestId, actions: &[Action]) -> Decision {
     let routed = actions.iter().find_map(|action| match action {
-        Action::Note(Note::Routed { request: routed, decision }) if *routed == request => Some(*decision),
+        Action::Note(Note::Routed { request: routed, decision, .. }) if *routed == request => Some(*decision),
         _ => None,
     });
     routed.unwrap_or_else(|| panic!("{request} is routed"))

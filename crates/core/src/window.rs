@@ -1,21 +1,33 @@
 //! A table keyed by numbers handed out in order: what is outstanding, in O(1) and in order.
 //!
 //! Not a map: memory follows the span from the oldest live key to the newest, which for requests
-//! that end roughly in order is the number outstanding.
+//! that end roughly in order is the number outstanding. Entries stand in blocks of equal size, so that the table grows by a
+//! block and never by half of itself.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+
+/// Entries of a block.
+const BLOCK: usize = 128;
 
 /// A table of live entries keyed by increasing `u32`.
 #[derive(Clone, Debug)]
 pub struct Window<T> {
+    /// Key of the first entry of the first block.
+    base: u32,
+    /// Lowest key that may be live or come.
     first: u32,
-    entries: VecDeque<Option<T>>,
+    /// Number of keys from `first` to the highest one so far.
+    span: usize,
+    blocks: VecDeque<Box<[Option<T>]>>,
+    /// A block that was emptied, for the next one that is needed.
+    spare: Option<Box<[Option<T>]>>,
     live: usize,
 }
 
 impl<T> Default for Window<T> {
     fn default() -> Self {
-        Self { first: 0, entries: VecDeque::new(), live: 0 }
+        Self { base: 0, first: 0, span: 0, blocks: VecDeque::new(), spare: None, live: 0 }
     }
 }
 
@@ -30,65 +42,101 @@ impl<T> Window<T> {
         self.live == 0
     }
 
-    fn slot(&self, key: u32) -> Option<usize> {
-        key.checked_sub(self.first).map(|slot| slot as usize)
+    /// Block and place in it of a key that is not below the base.
+    #[inline]
+    const fn place(&self, key: u32) -> (usize, usize) {
+        let slot = key.wrapping_sub(self.base) as usize;
+        (slot / BLOCK, slot % BLOCK)
     }
 
     /// Adds an entry. Keys may come a little out of order, but not below an entry already gone: such a
     /// key, or one that is live, is refused with `false`.
+    #[inline]
     pub fn insert(&mut self, key: u32, value: T) -> bool {
-        if self.entries.is_empty() {
-            self.first = key.max(self.first);
-        }
-        let Some(slot) = self.slot(key) else { return false };
-        while self.entries.len() <= slot {
-            self.entries.push_back(None);
-        }
-        if self.entries[slot].is_some() {
+        if key < self.first {
             return false;
         }
-        self.entries[slot] = Some(value);
+        if self.span == 0 {
+            self.first = key;
+            self.base = key;
+            self.spare = self.blocks.pop_front().or(self.spare.take());
+            self.blocks.clear();
+        }
+        let (block, at) = self.place(key);
+        while self.blocks.len() <= block {
+            self.blocks.push_back(self.spare.take().unwrap_or_else(|| (0..BLOCK).map(|_| None).collect()));
+        }
+        let entry = &mut self.blocks[block][at];
+        if entry.is_some() {
+            return false;
+        }
+        *entry = Some(value);
+        self.span = self.span.max((key - self.first) as usize + 1);
         self.live += 1;
         true
     }
 
     /// The entry of a key.
+    #[inline]
     pub fn get(&self, key: u32) -> Option<&T> {
-        self.entries.get(self.slot(key)?)?.as_ref()
+        let (block, at) = self.place(key);
+        self.blocks.get(block)?[at].as_ref()
     }
 
     /// The entry of a key.
+    #[inline]
     pub fn get_mut(&mut self, key: u32) -> Option<&mut T> {
-        let slot = self.slot(key)?;
-        self.entries.get_mut(slot)?.as_mut()
+        let (block, at) = self.place(key);
+        self.blocks.get_mut(block)?[at].as_mut()
     }
 
     /// Takes an entry out.
+    #[inline]
     pub fn remove(&mut self, key: u32) -> Option<T> {
-        let slot = self.slot(key)?;
-        let value = self.entries.get_mut(slot)?.take()?;
+        let (block, at) = self.place(key);
+        let value = self.blocks.get_mut(block)?[at].take()?;
         self.live -= 1;
-        while matches!(self.entries.front(), Some(None)) {
-            self.entries.pop_front();
-            self.first += 1;
+        if key == self.first {
+            self.pass_gaps();
         }
         Some(value)
     }
 
+    /// Moves on from keys whose entries have gone, and from blocks that only such keys had.
+    fn pass_gaps(&mut self) {
+        while self.span > 0 {
+            let (block, at) = self.place(self.first);
+            if self.blocks[block][at].is_some() {
+                return;
+            }
+            self.first += 1;
+            self.span -= 1;
+            if at + 1 == BLOCK {
+                self.spare = self.blocks.pop_front();
+                self.base = self.first;
+            }
+        }
+    }
+
     /// Live entries.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.entries.iter_mut().flatten()
+        self.blocks.iter_mut().flatten().flatten()
     }
 
     /// Live entries in order of key.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (self.first..).zip(&self.entries).filter_map(|(key, entry)| Some((key, entry.as_ref()?)))
+        (self.base..).zip(self.blocks.iter().flatten()).filter_map(|(key, entry)| Some((key, entry.as_ref()?)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeMap;
+
+    use rand::RngExt;
+
     use super::*;
+    use crate::draw::{Purpose, stream};
 
     #[test]
     fn keeps_what_is_live_and_frees_the_front() {
@@ -98,13 +146,41 @@ mod tests {
         }
         assert!(!window.insert(5, 0), "a live key is refused");
         assert_eq!(window.remove(1), Some(2));
-        assert_eq!(window.entries.len(), 100, "the front is still live");
+        assert_eq!((window.first, window.span), (0, 100), "the front is still live");
         assert_eq!(window.remove(0), Some(0));
-        assert_eq!(window.entries.len(), 98);
+        assert_eq!((window.first, window.span), (2, 98));
         assert!(!window.insert(0, 0), "a key that has gone is refused");
         assert_eq!(window.remove(0), None);
         assert_eq!(window.get(2), Some(&4));
         assert_eq!(window.len(), 98);
         assert_eq!(window.iter().next(), Some((2, &4)));
+    }
+
+    #[test]
+    fn does_what_a_map_does_and_grows_by_blocks() {
+        let mut draws = stream(3, Purpose::Test, 61);
+        let (mut window, mut map) = (Window::default(), BTreeMap::new());
+        let mut next = 0;
+        for turn in 0..40_000_u32 {
+            // Now and then it runs empty and the keys jump, as numbers of requests never do here.
+            let fills = turn / 5_000 % 2 == 0;
+            if draws.random_bool(if fills { 0.7 } else { 0.3 }) {
+                next += if map.is_empty() { draws.random_range(1..2_000) } else { draws.random_range(1..3) };
+                assert!(window.insert(next, turn));
+                map.insert(next, turn);
+            } else if let Some(key) = map.keys().copied().nth(draws.random_range(0..map.len().max(1))) {
+                assert_eq!(window.remove(key), map.remove(&key));
+                assert_eq!(window.get(key), None);
+            }
+            let key = draws.random_range(0..next + 300);
+            assert_eq!(window.get(key), map.get(&key));
+            assert_eq!(window.get_mut(key), map.get_mut(&key));
+            assert_eq!((window.len(), window.is_empty()), (map.len(), map.is_empty()));
+            if turn % 500 == 0 {
+                assert!(window.iter().map(|(key, value)| (key, *value)).eq(map.clone()));
+            }
+            let first = map.keys().next().copied().unwrap_or(next);
+            assert!(window.blocks.len() <= (next - first) as usize / BLOCK + 2);
+        }
     }
 }

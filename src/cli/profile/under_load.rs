@@ -281,7 +281,7 @@ impl Journal for Clocked {
                 let running = Running { job: *job, work: *work, since: time, others_s: BTreeMap::new() };
                 state.running[worker.index()] = Some(running);
             }
-            Record::Action(Action::Finish { .. }) => state.outstanding -= 1,
+            Record::Action(Action::Finish(_)) => state.outstanding -= 1,
             _ => {}
         }
     }
@@ -293,6 +293,7 @@ mod tests {
 
     use super::*;
     use crate::request::Outcome;
+    use crate::scheduler::Ended;
     use crate::scheduler::Part;
 
     fn start(job: u64, worker: u16, model: u16, skipped_steps: u32) -> Action {
@@ -341,7 +342,8 @@ mod tests {
             clocked.record(Time::ZERO, Record::Event(&event));
         }
         assert_eq!(inbox.next(), Next::Later);
-        let finish = Action::Finish { request: RequestId(0), outcome: Outcome::Completed };
+        let request = Request::new(RequestId(0), Time::ZERO, TenantId(0));
+        let finish = Action::Finish(Box::new(Ended::of(&request, Outcome::Completed)));
         clocked.record(Time::ZERO, Record::Action(&finish));
         assert_eq!(inbox.next(), Next::At(Time::ZERO));
         state.borrow_mut().now = Time::from_nanoseconds(6_000_000_000);

@@ -387,7 +387,7 @@ impl Executor for Live {
                     handle.stop(job);
                 }
             }
-            Action::Finish { request, outcome } => self.finished(request, &outcome),
+            Action::Finish(ended) => self.finished(ended.request, &ended.outcome),
             Action::Note(_) => {}
         }
         Ok(())

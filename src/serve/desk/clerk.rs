@@ -305,7 +305,7 @@ impl Inner {
 
     fn follow(&self, state: &mut State, time: Time, action: &Action) {
         match action {
-            Action::Note(Note::Routed { request, decision }) => {
+            Action::Note(Note::Routed { request, decision, .. }) => {
                 let tenant = state.tenant(*request);
                 let picture = decision.source.and_then(|image| state.pictures.get(&image));
                 let visible =
@@ -354,7 +354,7 @@ impl Inner {
                     figures.cached = figures.cached.saturating_sub(1);
                 }
             }
-            Action::Finish { request, outcome } => self.finished(state, time, *request, outcome),
+            Action::Finish(ended) => self.finished(state, time, ended.request, &ended.outcome),
             _ => {}
         }
     }

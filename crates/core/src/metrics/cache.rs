@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::summary::CacheSummary;
 use crate::cache::Cause;
 use crate::image::ImageId;
-use crate::request::{Request, RequestId};
+use crate::request::RequestId;
 use crate::scheduler::Decision;
 use crate::time::{Duration, Time};
 
@@ -154,7 +154,7 @@ impl CacheFold {
     }
 
     /// A request was routed for the first time; `counts` says whether it arrived at or after the warm-up.
-    pub(super) fn routed(&mut self, now: Time, window: Time, request: &Request, decision: &Decision, counts: bool) {
+    pub(super) fn routed(&mut self, now: Time, window: Time, request: RequestId, decision: &Decision, counts: bool) {
         let hit = decision.kind.is_hit();
         let near_miss = !hit && decision.similarity.is_some_and(|similarity| self.is_near(similarity));
         let place = self.criteria.skipped_steps.iter().position(|k| hit && *k == decision.skipped_steps);
@@ -176,7 +176,7 @@ impl CacheFold {
             self.age_ns += age.map_or(0, |age| u128::from(age.nanoseconds()));
         }
         if let Some(hits) = self.hits.as_mut().filter(|_| hit) {
-            hits.insert(request.id, Hit { row: self.rows.len() - 1, counts });
+            hits.insert(request, Hit { row: self.rows.len() - 1, counts });
         }
     }
 

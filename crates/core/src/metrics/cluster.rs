@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::model::ModelId;
+use crate::scheduler::JobId;
 use crate::time::{Duration, Time};
 
 /// What a worker's time goes to.
@@ -56,6 +57,8 @@ struct Worker {
     state: State,
     /// What it holds; while it loads, what it will hold.
     model: Option<ModelId>,
+    /// What it runs while it is busy.
+    job: JobId,
     since: Time,
     row: WorkerRow,
     /// By model: busy, loading, idle.
@@ -96,6 +99,7 @@ impl ClusterWork {
         let worker = |&model| Worker {
             state: State::Idle,
             model: Some(model),
+            job: JobId(0),
             since: Time::ZERO,
             row: WorkerRow::default(),
             by_model: vec![[Duration::ZERO; 3]; models],
@@ -143,6 +147,16 @@ impl ClusterWork {
     /// What it does; `None` for a worker that the cluster does not have.
     pub(super) fn state(&self, worker: usize) -> Option<State> {
         self.workers.get(worker).map(|worker| worker.state)
+    }
+
+    /// Whether it runs this job.
+    pub(super) fn runs(&self, worker: usize, job: JobId) -> bool {
+        self.workers.get(worker).is_some_and(|worker| worker.state == State::Busy && worker.job == job)
+    }
+
+    /// A busy worker runs this job.
+    pub(super) fn runs_from_now(&mut self, worker: usize, job: JobId) {
+        self.workers[worker].job = job;
     }
 
     /// What it would have to account for until `now`; `None` while it can serve.

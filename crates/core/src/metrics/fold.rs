@@ -6,23 +6,19 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
-
 use super::aggregate::Aggregate;
 use super::cache::{CacheFold, CacheMark, HitCriteria};
 use super::cluster::{AbsenceRow, ClusterWork, State};
 use super::quality::{QualityFold, QualityKind, QualitySettings, made};
 use super::real_time::RealTime;
 use super::retrieval::Retrieval;
-use super::steady::Spent;
 use super::windows::{Mark, Waiting, Windows};
 use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
-use crate::request::{Outcome, Request, RequestId, TenantId};
-use crate::scheduler::{Action, Decision, DecisionKind, Event, Hardware, JobId, Note, Part, Serving, Tick, WorkerId};
+use crate::request::{Outcome, RequestId, TenantId};
+use crate::scheduler::{Action, Decision, DecisionKind, Ended, Event, Hardware, Note, Serving, Stage, Tick, WorkerId};
 use crate::time::{Duration, Time};
-use crate::window::Window;
 
 /// What the fold needs to know of a run.
 #[derive(Clone, Debug)]
@@ -117,6 +113,24 @@ pub struct RequestRow {
 }
 
 impl RequestRow {
+    /// Makes the row of a request that ended now; its quality is to be found.
+    fn new(now: Time, ended: &Ended) -> Self {
+        Self {
+            id: ended.request,
+            arrival: ended.arrival,
+            deadline: ended.deadline,
+            tenant: ended.tenant,
+            decision: ended.decision,
+            run: ended.run.map(|run| (run.worker, run.model, run.start)),
+            finish: now,
+            attempts: ended.attempts,
+            together: ended.run.map_or(0, |run| run.together),
+            outcome: ended.outcome.clone(),
+            similarity_to_prompt: None,
+            quality: None,
+        }
+    }
+
     /// Whether an image came of it.
     pub fn completed(&self) -> bool {
         self.outcome == Outcome::Completed
@@ -137,44 +151,16 @@ pub struct TickRow {
     pub tick: Tick,
 }
 
-/// A request that has not ended.
-#[derive(Debug)]
-struct Open {
-    request: Request,
-    decision: Option<Decision>,
-    run: Option<(WorkerId, ModelId, Time)>,
-    waits_as: Option<DecisionKind>,
-    attempts: u32,
-    together: u32,
-    /// GPU time of its jobs so far.
-    spent: Spent,
-}
-
-impl Open {
-    /// It waits as this kind from now on, or no longer.
-    fn wait_as(&mut self, kind: Option<DecisionKind>, waiting: &mut Waiting) {
-        if let Some(before) = self.waits_as {
-            *waiting.of(before) -= 1;
-        }
-        if let Some(after) = kind {
-            *waiting.of(after) += 1;
-        }
-        self.waits_as = kind;
-    }
-}
-
-/// The job a worker runs, and since when.
-type Job = (JobId, Time, SmallVec<[RequestId; 2]>);
-
 /// The fold.
 #[derive(Debug)]
 pub struct Metrics {
     pub(super) settings: Settings,
     pub(super) thresholds: Vec<(f64, f64)>,
     pub(super) limits: Vec<Duration>,
-    open: Window<Open>,
-    /// By worker.
-    jobs: Vec<Option<Job>>,
+    /// Arrival of the event at hand, which the core has not answered yet, and whether the request has a deadline.
+    arrived: Option<(Time, bool)>,
+    /// Requests that have not ended.
+    outstanding: u64,
     pub(super) waiting: Waiting,
     pub(super) cluster: ClusterWork,
     pub(super) windows: Windows,
@@ -215,8 +201,8 @@ impl Metrics {
             aggregate: Aggregate::new(thresholds.len()),
             thresholds,
             limits,
-            jobs: vec![None; settings.initial.len()],
-            open: Window::default(),
+            arrived: None,
+            outstanding: 0,
             waiting: Waiting::default(),
             ticks: Vec::new(),
             absences: Vec::new(),
@@ -236,23 +222,16 @@ impl Metrics {
     }
 
     fn event(&mut self, now: Time, event: &Event) {
+        self.arrived = None;
         match event {
-            Event::Arrived(request) => {
-                let (decision, run, waits_as, spent) = (None, None, None, Spent::default());
-                let open = Open { request: *request, decision, run, waits_as, attempts: 0, together: 0, spent };
-                if self.open.insert(request.id.0, open) {
-                    self.windows.arrived();
-                    if request.arrival >= self.settings.warmup {
-                        self.aggregate.arrived(request.arrival, request.deadline.is_some());
-                    }
-                }
-            }
-            Event::JobCompleted { worker, job, .. } => {
-                self.end_job(now, *worker, Some(*job));
-            }
-            Event::JobFailed { worker, job, .. } | Event::SourceMissing { worker, job } => {
-                let requests = self.end_job(now, *worker, Some(*job));
-                self.wait_again(&requests);
+            Event::Arrived(request) => self.arrived = Some((request.arrival, request.deadline.is_some())),
+            Event::JobCompleted { worker, job, .. }
+            | Event::JobFailed { worker, job, .. }
+            | Event::SourceMissing { worker, job }
+                if self.cluster.runs(worker.index(), *job) =>
+            {
+                let model = self.cluster.model(worker.index());
+                self.change(now, worker.index(), State::Idle, model);
             }
             Event::ModelLoaded { worker } if self.cluster.state(worker.index()) == Some(State::Loading) => {
                 let model = self.cluster.model(worker.index());
@@ -265,8 +244,6 @@ impl Metrics {
             Event::WorkerDown(worker) | Event::WorkerLost { worker, .. }
                 if self.cluster.state(worker.index()).is_some() =>
             {
-                let requests = self.end_job(now, *worker, None);
-                self.wait_again(&requests);
                 self.change(now, worker.index(), State::Down, None);
             }
             Event::WorkerUp(worker) if self.cluster.state(worker.index()) == Some(State::Down) => {
@@ -278,42 +255,44 @@ impl Metrics {
 
     fn action(&mut self, now: Time, action: &Action) {
         match action {
-            Action::Note(Note::Routed { request, decision }) => {
-                let Some(open) = self.open.get_mut(request.0) else { return };
-                // Routed again, if its source was missing; that is not another routed request.
-                let first = open.decision.replace(*decision).is_none();
-                if first {
+            Action::Encode(_) => self.arrive(),
+            Action::Note(Note::Routed { request, arrival, decision, again }) => {
+                if !again {
                     self.windows.routed(decision.kind.is_hit());
                 }
+                let counts = *arrival >= self.settings.warmup;
                 if let Some(cache) = &mut self.cache {
-                    let counts = open.request.arrival >= self.settings.warmup;
-                    if first {
-                        cache.routed(now, self.windows.start(), &open.request, decision, counts);
-                    } else {
+                    if *again {
                         cache.routed_again(*request);
+                    } else {
+                        cache.routed(now, self.windows.start(), *request, decision, counts);
                     }
                 }
-                open.wait_as(Some(decision.kind), &mut self.waiting);
-                let counts = open.request.arrival >= self.settings.warmup;
+                *self.waiting.of(decision.kind) += 1;
                 self.retrieval.routed(*request, decision.similarity, counts);
             }
-            Action::Note(Note::Eased { request, skipped_steps }) => {
-                let open = self.open.get_mut(request.0);
-                if let Some(decision) = open.and_then(|open| open.decision.as_mut()) {
-                    decision.skipped_steps = *skipped_steps;
-                }
-            }
+            Action::Note(Note::Retried { kind, .. }) => *self.waiting.of(*kind) += 1,
             Action::Note(Note::Audited { request, nearest }) => self.retrieval.audited(*request, *nearest),
             Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
-            Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
+            Action::Start { job, worker, work, parts } => {
+                self.change(now, worker.index(), State::Busy, Some(work.model));
+                self.cluster.runs_from_now(worker.index(), *job);
+                self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
+                // All of a job's requests wait as one kind, and only hits have sources.
+                let is_hit = parts.first().is_some_and(|part| part.source.is_some());
+                let kind = if is_hit { DecisionKind::Hit } else { DecisionKind::Miss };
+                *self.waiting.of(kind) -= parts.len() as u64;
+            }
             Action::Load { worker, model } => {
                 self.change(now, worker.index(), State::Loading, Some(*model));
             }
             Action::Note(Note::Switched { worker, model }) => {
                 self.change(now, worker.index(), State::Idle, Some(*model));
             }
-            Action::Finish { request, outcome } => self.finish(now, *request, outcome),
+            Action::Finish(ended) => self.finish(now, ended),
             Action::Keep { image, bytes } => {
+                // Warm images come before all events.
+                self.windows.touch();
                 if let Some(cache) = &mut self.cache {
                     cache.kept(now, self.windows.start(), *image, *bytes);
                 }
@@ -323,11 +302,21 @@ impl Metrics {
                     cache.left(self.windows.start(), *image, *cause);
                 }
             }
-            Action::Encode(_)
+            Action::Note(Note::Eased { .. })
             | Action::EncodeImage(_)
             | Action::Return { .. }
             | Action::Release(_)
             | Action::CancelJob(_) => {}
+        }
+    }
+
+    /// Counts the request that arrived, once the core has taken it in.
+    fn arrive(&mut self) {
+        let Some((arrival, has_deadline)) = self.arrived.take() else { return };
+        self.outstanding += 1;
+        self.windows.arrived();
+        if arrival >= self.settings.warmup {
+            self.aggregate.arrived(arrival, has_deadline);
         }
     }
 
@@ -339,70 +328,27 @@ impl Metrics {
         self.cluster.change(now, worker, state, model);
     }
 
-    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
-        self.change(now, worker.index(), State::Busy, Some(model));
-        self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
-        self.jobs[worker.index()] = Some((job, now, parts.iter().map(|part| part.request).collect()));
-        for part in parts {
-            if let Some(open) = self.open.get_mut(part.request.0) {
-                open.wait_as(None, &mut self.waiting);
-                open.run = Some((worker, model, now));
-                open.attempts += 1;
-                open.together = parts.len() as u32;
-            }
+    fn finish(&mut self, now: Time, ended: &Ended) {
+        self.arrive();
+        self.outstanding = self.outstanding.saturating_sub(1);
+        let waits_as = ended.decision.map(|decision| decision.kind).filter(|kind| match ended.stage {
+            Stage::Waiting | Stage::Late => true,
+            // Routed and ended at once.
+            Stage::Encoding => *kind == DecisionKind::Return,
+            Stage::Running => false,
+        });
+        if let Some(kind) = waits_as {
+            *self.waiting.of(kind) -= 1;
         }
-    }
-
-    /// The requests of the job a worker runs (of this job, if one is named), and the worker idle.
-    fn end_job(&mut self, now: Time, worker: WorkerId, job: Option<JobId>) -> SmallVec<[RequestId; 2]> {
-        let Some(running) = self.jobs.get_mut(worker.index()) else { return SmallVec::new() };
-        let ended = running.take_if(|(running, ..)| job.is_none_or(|job| job == *running));
-        let Some((_, start, requests)) = ended else { return SmallVec::new() };
-        for request in &requests {
-            if let Some(open) = self.open.get_mut(request.0) {
-                open.spent.add(start, now, requests.len());
-            }
-        }
-        let model = self.cluster.model(worker.index());
-        self.change(now, worker.index(), State::Idle, model);
-        requests
-    }
-
-    /// Requests whose job came to nothing wait again, until the core says otherwise.
-    fn wait_again(&mut self, requests: &[RequestId]) {
-        for request in requests {
-            if let Some(open) = self.open.get_mut(request.0) {
-                let kind = open.decision.map(|decision| decision.kind);
-                open.wait_as(kind, &mut self.waiting);
-            }
-        }
-    }
-
-    fn finish(&mut self, now: Time, request: RequestId, outcome: &Outcome) {
-        let Some(mut open) = self.open.remove(request.0) else { return };
-        open.wait_as(None, &mut self.waiting);
-        let mut row = RequestRow {
-            id: request,
-            arrival: open.request.arrival,
-            deadline: open.request.deadline,
-            tenant: open.request.tenant,
-            decision: open.decision,
-            run: open.run,
-            finish: now,
-            attempts: open.attempts,
-            together: open.together,
-            outcome: outcome.clone(),
-            similarity_to_prompt: None,
-            quality: None,
-        };
-        if row.completed() {
+        let mut row = RequestRow::new(now, ended);
+        let completed = row.completed();
+        if completed {
             row.quality = self.settings.quality.of_request(&row, self.settings.total_steps);
         }
         self.end = now;
         if self.at_end.take().is_some() {
             self.cluster.forget_mark();
         }
-        let completed = *outcome == Outcome::Completed;
         let latency = now.since(row.arrival);
         let met = self.limits.iter().map(|limit| completed && latency <= *limit);
         self.windows.ended(completed, met.clone());
@@ -410,7 +356,7 @@ impl Metrics {
         if row.arrival >= self.settings.warmup {
             self.aggregate.ended(&row, self.settings.total_steps, met);
             if completed {
-                self.aggregate.steady.completed(&open.spent);
+                self.aggregate.steady.completed(now, ended);
                 self.quality.completed(&row);
                 self.count_made(&row);
                 let level = row.decision.filter(|decision| decision.kind.is_hit()).map(|hit| usize::from(hit.level));
@@ -436,14 +382,15 @@ impl Metrics {
 
 impl Journal for Metrics {
     fn record(&mut self, time: Time, record: Record<'_>) {
-        let idle = self.open.is_empty() && time > self.end;
-        if idle && self.at_end.is_none() && !matches!(record, Record::Event(Event::Arrived(_))) {
-            self.cluster.set_mark();
-            self.at_end = Some((self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
-        }
-        self.windows.advance(time, self.cluster.counts(), self.waiting);
         match record {
             Record::Event(event) => {
+                // Time passes between events; actions are of their event's time.
+                let idle = self.outstanding == 0 && time > self.end;
+                if idle && self.at_end.is_none() && !matches!(event, Event::Arrived(_)) {
+                    self.cluster.set_mark();
+                    self.at_end = Some((self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
+                }
+                self.windows.advance(time, self.cluster.counts(), self.waiting);
                 self.event(time, event);
                 let warmup = self.settings.warmup;
                 self.real_time.iter_mut().for_each(|fold| fold.event(time, event, warmup));

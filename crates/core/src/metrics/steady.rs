@@ -1,28 +1,18 @@
 //! Steady throughput: requests weighed by their work, so that a system is not credited with cheap requests that overtake
 //! dear ones. The formula is that of docs/semantics.md, section 7.
 
-use smallvec::SmallVec;
-
+use crate::scheduler::{Ended, Run, Span};
 use crate::time::{Duration, Time};
 
-/// GPU time of one request's jobs: when each job ran, and among how many requests it is divided.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Spent(SmallVec<[(Time, Time, u32); 1]>);
-
-impl Spent {
-    /// Adds a job, a failed one as well: its GPU was busy.
-    pub(super) fn add(&mut self, start: Time, end: Time, requests: usize) {
-        self.0.push((start, end, requests as u32));
-    }
-
-    /// Nanoseconds of this request, up to a time and after it.
-    fn split_at(&self, time: Time) -> (f64, f64) {
-        self.0.iter().fold((0.0, 0.0), |(before, after), &(start, end, requests)| {
-            let share = |from: Time, until: Time| until.since(from).nanoseconds() as f64 / f64::from(requests.max(1));
-            let cut = time.clamp(start, end);
-            (before + share(start, cut), after + share(cut, end))
-        })
-    }
+/// Nanoseconds of GPU time of a completed request's jobs, failed ones as well, up to a time and after it: each job's time is
+/// divided among its requests.
+fn spent(now: Time, ended: &Ended, time: Time) -> (f64, f64) {
+    let last = ended.run.map(|Run { start, together, .. }| Span { start, end: now, together });
+    ended.earlier.iter().copied().chain(last).fold((0.0, 0.0), |(before, after), Span { start, end, together }| {
+        let share = |from: Time, until: Time| until.since(from).nanoseconds() as f64 / f64::from(together.max(1));
+        let cut = time.clamp(start, end);
+        (before + share(start, cut), after + share(cut, end))
+    })
 }
 
 /// Sums over the completed requests that count.
@@ -46,9 +36,9 @@ impl Steady {
     }
 
     /// A request that counts completed.
-    pub(super) fn completed(&mut self, spent: &Spent) {
+    pub(super) fn completed(&mut self, now: Time, ended: &Ended) {
         self.completed += 1;
-        let (before, after) = spent.split_at(self.last_arrival);
+        let (before, after) = spent(now, ended, self.last_arrival);
         self.before += before;
         self.after += after;
     }
@@ -64,29 +54,43 @@ impl Steady {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
+    use crate::model::ModelId;
+    use crate::request::{Outcome, Request, RequestId, TenantId};
+    use crate::scheduler::WorkerId;
 
     fn second(count: u64) -> Time {
         Time::from_nanoseconds(count * 1_000_000_000)
     }
 
-    fn spent(jobs: &[(u64, u64, usize)]) -> Spent {
-        let mut spent = Spent::default();
-        for &(start, end, requests) in jobs {
-            spent.add(second(start), second(end), requests);
-        }
-        spent
+    /// A request that completed at the end of the last of these jobs: seconds, and requests of the job.
+    fn complete(steady: &mut Steady, jobs: &[(u64, u64, u32)]) {
+        let span = |&(start, end, together)| Span { start: second(start), end: second(end), together };
+        let mut spans: Vec<Span> = jobs.iter().map(span).collect();
+        let last = spans.pop();
+        let run = last.map(|last| Run {
+            worker: WorkerId(0),
+            model: ModelId::LARGE,
+            start: last.start,
+            together: last.together,
+        });
+        let request = Request::new(RequestId(0), Time::ZERO, TenantId(0));
+        let (attempts, earlier) = (jobs.len() as u32, spans);
+        let ended = Ended { attempts, run, earlier, ..Ended::of(&request, Outcome::Completed) };
+        steady.completed(last.map_or(Time::ZERO, |last| last.end), &ended);
     }
 
     #[test]
     fn work_after_the_last_arrival_does_not_count() {
         let mut steady = Steady::default();
         steady.arrived(second(0));
-        steady.completed(&spent(&[(0, 30, 1)]));
+        complete(&mut steady, &[(0, 30, 1)]);
         steady.arrived(second(60));
         // Begun before the last arrival, done after it: 10 s of 40 s; shared by two.
-        steady.completed(&spent(&[(50, 90, 2)]));
-        steady.completed(&spent(&[(50, 90, 2)]));
+        complete(&mut steady, &[(50, 90, 2)]);
+        complete(&mut steady, &[(50, 90, 2)]);
         let expected = 3.0 * (30.0 + 10.0) / 70.0;
         assert!((steady.per_min().expect("a rate") - expected).abs() < 1e-9);
     }
@@ -96,7 +100,7 @@ mod tests {
         let mut steady = Steady::default();
         steady.arrived(second(0));
         steady.arrived(second(60));
-        steady.completed(&spent(&[(0, 20, 1), (40, 80, 1)]));
+        complete(&mut steady, &[(0, 20, 1), (40, 80, 1)]);
         assert!((steady.per_min().expect("a rate") - 40.0 / 60.0).abs() < 1e-9);
     }
 
@@ -105,10 +109,10 @@ mod tests {
         let mut steady = Steady::default();
         assert_eq!(steady.per_min(), None);
         steady.arrived(second(10));
-        steady.completed(&Spent::default());
+        complete(&mut steady, &[]);
         assert_eq!(steady.per_min(), None, "all at once");
         steady.arrived(second(40));
-        steady.completed(&Spent::default());
+        complete(&mut steady, &[]);
         assert!((steady.per_min().expect("a rate") - 4.0).abs() < 1e-9);
     }
 }

@@ -1,5 +1,7 @@
 //! The fold of the cache on records made by hand.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -12,7 +14,7 @@ use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::{Outcome, Request, RequestId, TenantId};
-use crate::scheduler::{Action, Decision, DecisionKind, Event, Hardware, Note, WorkerId};
+use crate::scheduler::{Action, Decision, DecisionKind, Ended, Event, Hardware, Note, Stage, WorkerId};
 use crate::time::Time;
 
 const PROFILE: &str = "source = \"test\"\n[[service]]\ngpu = \"gpu\"\nmodel = \"large\"\nstep_s = 1.0\nload_s = 1.0\n";
@@ -22,29 +24,36 @@ fn second(count: u64) -> Time {
 }
 
 /// Records by hand, in order of time.
-struct Story(Metrics);
+struct Story {
+    fold: Metrics,
+    /// Requests that have not ended, and what was decided for them.
+    open: BTreeMap<u32, (Request, Option<Decision>)>,
+}
 
 impl Story {
     fn new(cache: Option<HitCriteria>, warmup: Time, real_time: bool) -> Self {
         let file = toml::from_str(PROFILE).expect("a profile");
         let profile = Profile::select(&file, &["gpu".into()], &["large".into()]).expect("its rows");
         let hardware = Hardware { gpus: vec![GpuId(0)], profile: Arc::new(profile) };
-        Self(Metrics::new(Settings {
+        let fold = Metrics::new(Settings {
             slo_multiples: vec![2.0],
             warmup,
             cache,
             keep_requests: true,
             real_time,
             ..Settings::paper(vec!["large".into()], &hardware, 50, vec![ModelId::LARGE])
-        }))
+        });
+        Self { fold, open: BTreeMap::new() }
     }
 
     fn event(&mut self, at: u64, event: &Event) {
-        self.0.record(second(at), Record::Event(event));
+        self.fold.record(second(at), Record::Event(event));
     }
 
+    /// An action and, since none comes without one, an event.
     fn action(&mut self, at: u64, action: &Action) {
-        self.0.record(second(at), Record::Action(action));
+        self.event(at, &Event::WokeUp);
+        self.fold.record(second(at), Record::Action(action));
     }
 
     fn keep(&mut self, at: u64, image: i64, bytes: Option<u64>) {
@@ -57,15 +66,22 @@ impl Story {
 
     fn arrive(&mut self, at: u64, row: u32) {
         let request = Request::new(RequestId(row), second(at), TenantId(0));
+        self.open.insert(row, (request, None));
         self.event(at, &Event::Arrived(request));
+        self.fold.record(second(at), Record::Action(&Action::Encode(request.id)));
     }
 
     fn route(&mut self, at: u64, row: u32, decision: Decision) {
-        self.action(at, &Action::Note(Note::Routed { request: RequestId(row), decision }));
+        let (request, decided) = self.open.get_mut(&row).expect("it arrived");
+        let (arrival, again) = (request.arrival, decided.replace(decision).is_some());
+        self.action(at, &Action::Note(Note::Routed { request: RequestId(row), arrival, decision, again }));
     }
 
     fn finish(&mut self, at: u64, row: u32) {
-        self.action(at, &Action::Finish { request: RequestId(row), outcome: Outcome::Completed });
+        let (request, decision) = self.open.remove(&row).expect("it arrived");
+        let stage = if decision.is_some() { Stage::Waiting } else { Stage::Encoding };
+        let ended = Ended { stage, decision, ..Ended::of(&request, Outcome::Completed) };
+        self.action(at, &Action::Finish(Box::new(ended)));
     }
 
     /// A request that arrives, is routed and ends at once.
@@ -84,7 +100,7 @@ impl Story {
     }
 
     fn results(self) -> (Vec<CacheRow>, CacheSummary) {
-        let Results { cache, summary, .. } = self.0.finish_run();
+        let Results { cache, summary, .. } = self.fold.finish_run();
         (cache.expect("the system keeps images").rows, summary.cache.expect("likewise"))
     }
 }
@@ -115,7 +131,7 @@ fn hit(source: i64, skipped_steps: u32) -> Decision {
 fn a_system_that_keeps_nothing_has_no_cache() {
     let mut story = Story::new(None, Time::ZERO, false);
     story.serve(1, 0, miss(None));
-    let Results { cache, summary, .. } = story.0.finish_run();
+    let Results { cache, summary, .. } = story.fold.finish_run();
     assert_eq!((cache, summary.cache), (None, None));
 }
 

@@ -31,8 +31,10 @@ struct Open {
     hits: u64,
     ended: u64,
     met: Vec<u64>,
-    /// Worker nanoseconds: busy, loading, idle, down, then by model.
-    spent: Vec<u64>,
+    /// Worker nanoseconds: busy, loading, idle, down.
+    spent: [u64; STATES],
+    /// The same by model.
+    spent_by_model: Vec<u64>,
 }
 
 /// The open window as it was, and how many were closed.
@@ -65,7 +67,7 @@ impl Waiting {
 
 impl Windows {
     pub(super) fn new(length: Duration, models: usize, multiples: usize) -> Self {
-        let open = Open { met: vec![0; multiples], spent: vec![0; STATES + models], ..Open::default() };
+        let open = Open { met: vec![0; multiples], spent_by_model: vec![0; models], ..Open::default() };
         Self { length, start: Time::ZERO, reached: Time::ZERO, open, rows: Vec::new() }
     }
 
@@ -86,6 +88,11 @@ impl Windows {
             }
         }
         self.integrate(now, counts);
+        self.open.touched = true;
+    }
+
+    /// Something happens in the open window.
+    pub(super) const fn touch(&mut self) {
         self.open.touched = true;
     }
 
@@ -111,11 +118,12 @@ impl Windows {
             return;
         }
         self.reached = until;
-        let (states, models) = self.open.spent.split_at_mut(STATES);
-        for (total, count) in states.iter_mut().zip([counts.busy, counts.loading, counts.idle, counts.down]) {
-            *total += spent * u64::from(count);
-        }
-        for (total, count) in models.iter_mut().zip(&counts.by_model) {
+        let [busy, loading, idle, down] = &mut self.open.spent;
+        *busy += spent * u64::from(counts.busy);
+        *loading += spent * u64::from(counts.loading);
+        *idle += spent * u64::from(counts.idle);
+        *down += spent * u64::from(counts.down);
+        for (total, count) in self.open.spent_by_model.iter_mut().zip(&counts.by_model) {
             *total += spent * u64::from(*count);
         }
     }
@@ -127,6 +135,7 @@ impl Windows {
         let open = &mut self.open;
         open.met.fill(0);
         open.spent.fill(0);
+        open.spent_by_model.fill(0);
         (open.touched, open.arrivals, open.completions) = (false, 0, 0);
         (open.routed, open.hits, open.ended) = (0, 0, 0);
         self.start = end;
@@ -148,7 +157,7 @@ impl Windows {
             workers_loading: mean(open.spent[1]),
             workers_idle: mean(open.spent[2]),
             workers_down: mean(open.spent[3]),
-            workers_by_model: open.spent[4..].iter().map(|total| mean(*total)).collect(),
+            workers_by_model: open.spent_by_model.iter().map(|total| mean(*total)).collect(),
             hit_rate: share(open.hits, open.routed),
             slo_attainment: open.met.iter().map(|met| share(*met, open.ended)).collect(),
         }

@@ -11,7 +11,8 @@ use super::event::{JobId, WorkerId};
 use crate::cache::{Candidate, Cause};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
-use crate::request::{Outcome, RequestId};
+use crate::request::{Outcome, Request, RequestId, TenantId};
+use crate::time::Time;
 
 /// One request of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,11 @@ impl Decision {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_first(again: &bool) -> bool {
+    !*again
+}
+
 /// What a request is served by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +106,92 @@ impl DecisionKind {
             Self::Draft => "draft",
             Self::Hit => "hit",
             Self::Return => "return",
+        }
+    }
+}
+
+/// Stages of a request's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Its prompt is embedded.
+    Encoding,
+    /// It waits for a worker.
+    Waiting,
+    /// It waits behind those that can be in time.
+    Late,
+    /// A worker runs it.
+    Running,
+}
+
+/// The latest job of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Where.
+    pub worker: WorkerId,
+    /// By which model.
+    pub model: ModelId,
+    /// Since when.
+    pub start: Time,
+    /// Requests of that job.
+    pub together: u32,
+}
+
+/// A job of a request that came to nothing: it failed, or its image was not good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// From when.
+    pub start: Time,
+    /// Until when.
+    pub end: Time,
+    /// Requests of that job.
+    pub together: u32,
+}
+
+/// A request that has ended, and all that became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which.
+    pub request: RequestId,
+    /// How.
+    pub outcome: Outcome,
+    /// Where in its life it was.
+    pub stage: Stage,
+    /// When it was due to arrive.
+    pub arrival: Time,
+    /// Who asked.
+    pub tenant: TenantId,
+    /// When it should have been finished, if it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+    /// What was decided for it last; `None` if it was never routed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Jobs that it was part of.
+    pub attempts: u32,
+    /// The latest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+    /// Those before that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Span>,
+}
+
+impl Ended {
+    /// Ends a request of which nothing was decided.
+    #[must_use]
+    pub const fn of(request: &Request, outcome: Outcome) -> Self {
+        Self {
+            request: request.id,
+            outcome,
+            stage: Stage::Encoding,
+            arrival: request.arrival,
+            tenant: request.tenant,
+            deadline: request.deadline,
+            decision: None,
+            attempts: 0,
+            run: None,
+            earlier: Vec::new(),
         }
     }
 }
@@ -138,12 +230,24 @@ pub struct Tick {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
-    /// A request was routed (again, if its source turned out to be missing).
+    /// A request was routed.
     Routed {
         /// Which.
         request: RequestId,
+        /// When it was due to arrive.
+        arrival: Time,
         /// To what.
         decision: Decision,
+        /// Whether not for the first time: its source turned out to be missing, or its draft is not good enough.
+        #[serde(default, skip_serializing_if = "is_first")]
+        again: bool,
+    },
+    /// A request whose job came to nothing waits again, as what was decided for it before.
+    Retried {
+        /// Which.
+        request: RequestId,
+        /// As what.
+        kind: DecisionKind,
     },
     /// A hit that is late skips fewer steps than it was to.
     Eased {
@@ -223,12 +327,7 @@ pub enum Action {
     /// Stop a job at its next step; still answered like any job.
     CancelJob(JobId),
     /// A request has ended.
-    Finish {
-        /// Which.
-        request: RequestId,
-        /// How.
-        outcome: Outcome,
-    },
+    Finish(Box<Ended>),
     /// For the journal alone.
     Note(Note),
 }

@@ -4,52 +4,50 @@
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use super::action::{Action, DecisionKind};
+use super::Scheduler;
+use super::action::{Action, Stage};
 use super::allocation::{Outlook, Task};
-use super::backlog::{Order, Waits};
+use super::queue::Waits;
 use super::situation::situation;
-use super::{Phase, Scheduler};
 use crate::request::{Outcome, RequestId};
 use crate::time::Time;
 
 impl Scheduler {
     /// Rejects a request that has just been put at its place if it cannot be in time there.
     pub(super) fn admit(&mut self, now: Time, request: RequestId, actions: &mut Vec<Action>) {
-        if !self.backlog.settings().admission {
-            return;
-        }
-        let Some(waits) = self.requests.get(request.0).filter(|pending| pending.phase == Phase::Waiting) else {
+        let Some(pending) = self.requests.get(request).filter(|pending| pending.stage == Stage::Waiting) else {
             return;
         };
-        let Some(waits) = waits.waits.map(|waits| self.backlog.current(&waits)) else { return };
-        let before = self.before(&waits);
-        if self.would_be_in_time(now, &waits, &before) {
+        if pending.background {
             return;
         }
-        self.backlog.remove(&waits);
+        let waits = self.queue.current(request, pending);
+        let own = (usize::from(pending.class), waits);
+        let before = self.before(own);
+        if self.would_be_in_time(now, own, &before) {
+            return;
+        }
+        self.queue.remove(request, pending);
         let reason = format!("cannot be in time behind {} others", before.len());
         self.finish(request, Outcome::Rejected(reason), actions);
     }
 
-    /// What goes before it of what can be in time, in order.
-    fn before(&self, own: &Waits) -> Vec<Waits> {
-        let misses_first = self.backlog.settings().order == Order::MissesFirst;
-        let classes = self.backlog.classes();
-        let rank = |waits: &Waits| {
-            let behind = misses_first && classes[waits.class].kind != DecisionKind::Miss;
-            (waits.place.priority, behind, waits.place.key, waits.place.order)
-        };
-        let waiting = classes.iter().flat_map(|class| class.line(true).iter());
-        let mut before: Vec<Waits> = waiting.filter(|waits| rank(waits) < rank(own)).copied().collect();
+    /// What goes before it of what can be in time, in order, each with its class.
+    fn before(&self, own: (usize, Waits)) -> Vec<(usize, Waits)> {
+        let classes = self.queue.classes();
+        let rank = |(class, waits): &(usize, Waits)| waits.rank(self.queue.is_behind(&classes[*class]));
+        let waiting =
+            classes.iter().enumerate().flat_map(|(at, class)| class.line(true).iter().map(move |waits| (at, *waits)));
+        let mut before: Vec<(usize, Waits)> = waiting.filter(|waits| rank(waits) < rank(&own)).collect();
         before.sort_unstable_by_key(rank);
         before
     }
 
-    fn would_be_in_time(&self, now: Time, own: &Waits, before: &[Waits]) -> bool {
+    fn would_be_in_time(&self, now: Time, own: (usize, Waits), before: &[(usize, Waits)]) -> bool {
         let hardware = &self.config.hardware;
-        let situation = situation(now, &self.workers, &self.backlog, hardware, 0);
-        let task = |waits: &Waits| Task { ready: now, due: waits.due, class: waits.class };
-        let tasks: Vec<Task> = before.iter().chain([own]).map(task).collect();
+        let situation = situation(now, &self.cluster, &self.queue, hardware, 0);
+        let task = |&(class, waits): &(usize, Waits)| Task { ready: now, due: waits.due, class };
+        let tasks: Vec<Task> = before.iter().chain([&own]).map(task).collect();
         let models = self.config.serving.models();
         let mut outlook = Outlook::new(hardware, models, &situation.classes, &tasks, self.config.batching.most);
         let mut last = false;

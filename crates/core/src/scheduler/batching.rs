@@ -3,10 +3,9 @@
 use smallvec::SmallVec;
 
 use super::Scheduler;
-use super::backlog::Class;
 use super::event::WorkerId;
+use super::queue::{Class, Waits};
 use crate::model::{ModelId, Work};
-use crate::request::RequestId;
 use crate::time::{Duration, Time};
 
 /// How jobs are formed.
@@ -44,48 +43,45 @@ impl Scheduler {
             return None;
         }
         let (first, waiting) = (class.first(true)?, class.line(true).len());
-        let model = self.workers.get(worker)?.target;
+        let model = self.cluster.get(worker)?.target;
         if waiting >= self.most(worker, model) {
             return None;
         }
         let time = self.expected(worker, class.work(model, self.config.total_steps), waiting);
         let latest = Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(time.nanoseconds()));
-        Some(latest.min(first.since + self.config.batching.wait)).filter(|time| *time > self.now)
+        let since = self.requests.get(first.request)?.since;
+        Some(latest.min(since + self.config.batching.wait)).filter(|time| *time > self.now)
     }
 
     /// When a job that waits for company, with a worker ready for it, starts without more of it.
     pub(super) fn next_ripe(&self) -> Option<Time> {
-        if self.config.batching.most == 1 || !self.workers.any_ready() {
+        if self.config.batching.most == 1 || self.cluster.ready_pools().is_empty() {
             return None;
         }
-        let classes = self.backlog.classes().iter().filter(|class| class.first(true).is_some());
+        let classes = self.queue.classes().iter().filter(|class| class.first(true).is_some());
         classes.filter_map(|class| self.ripens(class, self.worker_for(self.now, class, true)?)).min()
     }
 
     /// Takes the requests of a job out of what waits.
-    pub(super) fn form(&mut self, class: usize, in_time: bool, worker: WorkerId) -> SmallVec<[RequestId; 2]> {
-        let mut requests = SmallVec::new();
-        let Some(model) = self.workers.get(worker).map(|worker| worker.target) else { return requests };
+    pub(super) fn form(&mut self, class: usize, in_time: bool, worker: WorkerId) -> SmallVec<[Waits; 4]> {
+        let mut formed = SmallVec::new();
+        let Some(model) = self.cluster.get(worker).map(|worker| worker.target) else { return formed };
         let most = self.most(worker, model);
-        if most == 1 {
-            requests.extend(self.backlog.take_first(class, in_time));
-            return requests;
-        }
-        let work = self.backlog.classes()[class].work(model, self.config.total_steps);
+        let work = self.queue.classes()[class].work(model, self.config.total_steps);
         let alone = self.now + self.expected(worker, work, 1);
         let mut tightest = Time::MAX;
-        while requests.len() < most {
-            let Some(first) = self.backlog.classes()[class].first(in_time) else { break };
+        while formed.len() < most {
+            let Some(first) = self.queue.classes()[class].first(in_time) else { break };
             // One that is late by itself loses nothing.
             let due = if alone <= first.due { first.due } else { Time::MAX };
-            let together = self.now + self.expected(worker, work, requests.len() + 1);
-            if in_time && self.config.batching.by_deadline && !requests.is_empty() && together > tightest.min(due) {
+            let together = self.now + self.expected(worker, work, formed.len() + 1);
+            if in_time && self.config.batching.by_deadline && !formed.is_empty() && together > tightest.min(due) {
                 break;
             }
             tightest = tightest.min(due);
-            requests.extend(self.backlog.take_first(class, in_time));
+            formed.extend(self.queue.take_first(class, in_time));
         }
-        requests
+        formed
     }
 
     /// Expected time of a job of so many requests.

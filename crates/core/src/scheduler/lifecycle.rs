@@ -1,32 +1,28 @@
-//! What each event does to requests, workers and the cache. Every request that arrives ends once, in
+//! What each event does to requests, workers and the library. Every request that arrives ends once, in
 //! `Scheduler::finish`.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
-
-use super::action::{Action, Decision, DecisionKind, Note};
+use super::Scheduler;
+use super::action::{Action, Note, Stage};
 use super::allocation::Situation;
+use super::cluster::Activity;
 use super::event::{JobId, Output, WorkerId};
-use super::routing::{Load, Route, Storage};
+use super::requests::Pending;
+use super::routing::{Load, Route};
 use super::situation::{SHOWN_PER_WORKER, situation};
-use super::worker::Activity;
-use super::{Admitted, Pending, Phase, Scheduler};
-use crate::cache::index::Query;
-use crate::cache::{Admission, Candidate};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::ModelId;
-use crate::request::{Outcome, Owner, Request, RequestId, TenantId};
+use crate::request::{Outcome, Request, RequestId};
 use crate::time::Time;
 
 impl Scheduler {
-    pub(super) fn arrive(&mut self, request: Request, actions: &mut Vec<Action>) {
-        let pending =
-            Pending { request, phase: Phase::Encoding, decision: None, order: 0, waits: None, failures: 0, key: None };
-        if !self.requests.insert(request.id.0, pending) {
+    pub(super) fn arrive(&mut self, request: &Request, actions: &mut Vec<Action>) {
+        let pending = Pending::new(request, self.queue.due(request.arrival));
+        if !self.requests.insert(request.id, pending) {
             return; // A number that was seen before: the inbox broke its contract, the run goes on.
         }
         if request.background {
@@ -47,21 +43,14 @@ impl Scheduler {
         embedding: Option<Embedding>,
         actions: &mut Vec<Action>,
     ) {
-        let Some(pending) = self.requests.get_mut(id.0) else { return };
-        if pending.phase != Phase::Encoding {
+        let load = self.load(now);
+        let Some(pending) = self.requests.get_mut(id).filter(|pending| pending.stage == Stage::Encoding) else {
             return;
-        }
+        };
         pending.order = self.routed;
         self.routed += 1;
-        let request = pending.request;
-        let load = self.load(now);
-        let route = self.look_up(&load, &request, embedding.as_ref(), actions);
-        if matches!(self.storage, Storage::ByPrompt(_))
-            && request.reuse.keep
-            && let Some(pending) = self.requests.get_mut(id.0)
-        {
-            pending.key = embedding;
-        }
+        let request = pending.request(id);
+        let route = self.library.look_up(&mut *self.routing, &load, &request, embedding, actions);
         if let Route::Queue(decision) | Route::Return(decision) = &route
             && !request.background
         {
@@ -69,44 +58,9 @@ impl Scheduler {
             self.routing.routed(decision, &load);
         }
         self.follow(now, id, route, actions);
-        self.admit(now, id, actions);
-    }
-
-    /// Searches where the request may look, in turn until something is found that is of use, and decides.
-    fn look_up(
-        &mut self,
-        load: &Load,
-        request: &Request,
-        embedding: Option<&Embedding>,
-        actions: &mut Vec<Action>,
-    ) -> Route {
-        let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
-            return self.routing.route(request, None, load);
-        };
-        cache.routing(request.id);
-        if !request.reuse.look_up {
-            return self.routing.route(request, None, load);
+        if self.queue.settings().admission {
+            self.admit(now, id, actions);
         }
-        cache.expire(load.now, &mut self.departures);
-        let query = Query { request: Some(request.id), embedding };
-        let (mut nearest, mut truly_nearest) = (None, None::<f64>);
-        let mut found = None;
-        for place in cache.places(request.tenant) {
-            truly_nearest = cache.audit(place, &query).into_iter().chain(truly_nearest).reduce(f64::max);
-            let candidate = cache.nearest(place, &query);
-            let route = self.routing.route(request, candidate, load);
-            if !route.is_miss() {
-                found = Some(route);
-                break;
-            }
-            nearest = [nearest, candidate].into_iter().flatten().reduce(Candidate::nearer);
-        }
-        let route = found.unwrap_or_else(|| self.routing.route(request, nearest, load));
-        self.depart(actions);
-        if let Some(nearest) = truly_nearest {
-            actions.push(Action::Note(Note::Audited { request: request.id, nearest }));
-        }
-        route
     }
 
     fn load(&self, now: Time) -> Load {
@@ -124,48 +78,39 @@ impl Scheduler {
                 return;
             }
         };
-        actions.push(Action::Note(Note::Routed { request: id, decision }));
-        self.take_source(id, decision);
-        if waits {
-            if let Some(pending) = self.requests.get_mut(id.0).filter(|pending| !pending.request.background) {
-                let waits = self.backlog.place(now, &pending.request, &decision, pending.order);
-                self.monitor.waits(now, waits.class, waits.due.since(now));
-                pending.waits = Some(waits);
-            }
-            self.enqueue(id);
-        } else {
+        let Self { requests, queue, library, monitor, .. } = self;
+        let Some(pending) = requests.get_mut(id) else { return };
+        let again = pending.stage != Stage::Encoding;
+        actions.push(Action::Note(Note::Routed { request: id, arrival: pending.arrival, decision, again }));
+        pending.decision = Some(decision);
+        library.pin(&decision);
+        if !waits {
             actions.extend(decision.source.map(|image| Action::Return { request: id, image }));
             self.finish(id, Outcome::Completed, actions);
+        } else if pending.background {
+            pending.stage = Stage::Waiting;
+        } else {
+            pending.since = now;
+            queue.place(pending, &decision);
+            monitor.waits(now, usize::from(pending.class), pending.due.since(now));
+            queue.add(id, pending, &decision);
         }
     }
 
-    fn take_source(&mut self, id: RequestId, decision: Decision) {
-        if let Some(pending) = self.requests.get_mut(id.0) {
-            pending.decision = Some(decision);
+    /// Ends a request: the one place that does. Returns it.
+    pub(super) fn finish(
+        &mut self,
+        request: RequestId,
+        outcome: Outcome,
+        actions: &mut Vec<Action>,
+    ) -> Option<Pending> {
+        let (pending, ended) = self.requests.end(request, outcome)?;
+        if pending.background {
+            self.background.remove(&request);
         }
-        if let (Some(image), Some(cache)) = (decision.source, &mut self.cache) {
-            cache.pin(image, decision.skipped_steps);
-        }
-    }
-
-    /// The requests of a job, and its worker idle again; `None` if the worker does not run this job.
-    fn end_job(&mut self, worker: WorkerId, job: JobId) -> Option<SmallVec<[RequestId; 2]>> {
-        match &self.workers.get(worker)?.activity {
-            Activity::Running { job: running, .. } if *running == job => {}
-            _ => return None,
-        }
-        let activity =
-            self.workers.update(worker, |worker| core::mem::replace(&mut worker.activity, Activity::Idle))?;
-        match activity {
-            Activity::Running { requests, .. } => Some(requests),
-            _ => None,
-        }
-    }
-
-    /// Whether a request is still served by this job: it may have been cancelled meanwhile.
-    fn runs_in(&self, request: RequestId, job: JobId) -> bool {
-        let phase = self.requests.get(request.0).map(|pending| pending.phase);
-        matches!(phase, Some(Phase::Running(_, running)) if running == job)
+        actions.push(Action::Finish(ended));
+        self.library.ended(request, &pending, actions);
+        Some(pending)
     }
 
     pub(super) fn completed(
@@ -176,159 +121,93 @@ impl Scheduler {
         outputs: &[Output],
         actions: &mut Vec<Action>,
     ) {
-        let model = self.workers.get(worker).and_then(|worker| worker.loaded);
-        let Some(requests) = self.end_job(worker, job) else { return };
-        for request in requests {
+        let Some((model, requests)) = self.cluster.end(worker, job) else { return };
+        for &request in &requests {
+            let Some(pending) = self.requests.of_job(request, worker) else { continue };
             let output = outputs.iter().find(|output| output.request == request);
-            if !self.runs_in(request, job) {
-                continue;
-            }
-            let made = self.requests.get(request.0).and_then(|pending| pending.decision);
             let confidence = output.and_then(|output| output.confidence);
-            let again = made.and_then(|made| self.routing.again(&made, confidence, self.threshold));
+            let again = pending.decision.and_then(|made| self.routing.again(&made, confidence, self.threshold));
             if let Some(decision) = again {
+                self.requests.lost_job(request, now);
                 self.follow(now, request, Route::Queue(decision), actions);
                 continue;
             }
+            let prompt = self.library.key(request);
             let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
-            self.keep_or_encode(now, request, &pending, model, output, actions);
+            self.library.completed(now, request, &pending, (Some(model), output, prompt.as_ref()), actions);
         }
-    }
-
-    /// Stores the image of a completed request if it is admitted, at once or when its embedding is there.
-    fn keep_or_encode(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        pending: &Pending,
-        model: Option<ModelId>,
-        output: Option<&Output>,
-        actions: &mut Vec<Action>,
-    ) {
-        let embedding = output.and_then(|output| output.embedding.as_ref());
-        let bytes = output.and_then(|output| output.bytes);
-        let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
-        let Request { tenant, reuse, background, .. } = pending.request;
-        let by_image = self.storage == Storage::ByImage
-            && reuse.keep
-            && match self.config.admission {
-                Admission::All => true,
-                Admission::Large => model.is_some_and(ModelId::is_large),
-                Admission::Miss => miss,
-            };
-        let key = match self.storage {
-            Storage::None => None,
-            Storage::ByPrompt(_) => pending.key.as_ref().filter(|_| miss && reuse.keep),
-            Storage::ByImage => embedding.filter(|_| by_image),
-        };
-        if let Some(key) = key {
-            self.keep(now, request, tenant, bytes, key, actions);
-        }
-        let measured = self.config.measures_images && (reuse.keep || background);
-        if embedding.is_none() && (by_image || measured) {
-            let source = pending.decision.and_then(|decision| decision.source);
-            self.encoding.insert(request, by_image.then_some(Admitted { tenant, bytes, source }));
-            actions.push(Action::EncodeImage(request));
-        }
-    }
-
-    /// An image can be found from now on. One that could not be embedded is let go.
-    pub(super) fn image_encoded(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        key: Option<Embedding>,
-        actions: &mut Vec<Action>,
-    ) {
-        if let (Some(Some(Admitted { tenant, bytes, .. })), Some(key)) = (self.encoding.remove(&request), key) {
-            self.keep(now, request, tenant, bytes, &key, actions);
-        }
-    }
-
-    /// Puts the image made for a tenant's request into the cache.
-    fn keep(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        tenant: TenantId,
-        bytes: Option<u64>,
-        key: &Embedding,
-        actions: &mut Vec<Action>,
-    ) {
-        let owner = self.cache.as_ref().map_or(Owner::Tenant(tenant), |cache| cache.owner(tenant));
-        self.store(now, ImageId::of_request(request), owner, bytes, key, actions);
     }
 
     /// Takes images out of the cache; with `refined`, what is being made from them is not cached either.
     pub(super) fn withdraw(&mut self, images: &[ImageId], refined: bool, actions: &mut Vec<Action>) {
-        let Some(cache) = &mut self.cache else { return };
-        for image in images {
-            cache.withdraw(*image, &mut self.departures);
-        }
-        self.depart(actions);
-        if !refined {
+        if !self.library.withdraw(images, actions) || !refined {
             return;
         }
-        let from_these = |source: Option<ImageId>| source.is_some_and(|source| images.contains(&source));
+        let is_from_these = |source: Option<ImageId>| source.is_some_and(|source| images.contains(&source));
         for pending in self.requests.values_mut() {
-            if from_these(pending.decision.and_then(|decision| decision.source)) {
-                pending.request.reuse.keep = false;
+            if is_from_these(pending.decision.and_then(|decision| decision.source)) {
+                pending.reuse.keep = false;
             }
         }
-        for admitted in self.encoding.values_mut() {
-            *admitted = admitted.filter(|admitted| !from_these(admitted.source));
+        self.library.withdraw_refined(is_from_these);
+    }
+
+    pub(super) fn job_failed(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        job: JobId,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((_, requests)) = self.cluster.end(worker, job) else { return };
+        for request in requests {
+            self.retry(now, request, worker, reason, actions);
         }
     }
 
-    pub(super) fn job_failed(&mut self, worker: WorkerId, job: JobId, reason: &str, actions: &mut Vec<Action>) {
-        let Some(requests) = self.end_job(worker, job) else { return };
-        self.retry(&requests, job, reason, actions);
-    }
-
-    /// Puts the requests of a lost job back in their places, or ends those tried often enough.
-    fn retry(&mut self, requests: &[RequestId], job: JobId, reason: &str, actions: &mut Vec<Action>) {
-        for &request in requests {
-            if !self.runs_in(request, job) {
-                continue;
-            }
-            let Some(pending) = self.requests.get_mut(request.0) else { continue };
-            pending.failures += 1;
-            if pending.failures >= self.config.max_attempts {
-                self.finish(request, Outcome::Failed(reason.to_owned()), actions);
-            } else {
-                self.enqueue(request);
-            }
+    /// Puts a request of a lost job back at its place, or ends it if it was tried often enough.
+    fn retry(&mut self, now: Time, request: RequestId, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(pending) = self.requests.of_job(request, worker) else { return };
+        pending.failures += 1;
+        if pending.failures >= self.config.max_attempts {
+            self.finish(request, Outcome::Failed(reason.to_owned()), actions);
+            return;
         }
+        self.requests.lost_job(request, now);
+        let Self { requests, queue, .. } = self;
+        let Some(pending) = requests.get_mut(request) else { return };
+        let decision = pending.decision.expect("what ran was routed");
+        if pending.background {
+            pending.stage = Stage::Waiting;
+        } else {
+            queue.add(request, pending, &decision);
+        }
+        actions.push(Action::Note(Note::Retried { request, kind: decision.kind }));
     }
 
     /// The requests of a job whose source cannot be read become misses, at their places.
     pub(super) fn source_missing(&mut self, now: Time, worker: WorkerId, job: JobId, actions: &mut Vec<Action>) {
-        let Some(requests) = self.end_job(worker, job) else { return };
+        let Some((_, requests)) = self.cluster.end(worker, job) else { return };
         for request in requests {
-            if !self.runs_in(request, job) {
-                continue;
-            }
-            let Some(pending) = self.requests.get_mut(request.0) else { continue };
+            let load = self.load(now);
+            let Some(pending) = self.requests.of_job(request, worker) else { continue };
             let Some(source) = pending.decision.and_then(|decision| decision.source) else {
                 // It had none to miss; counted like any failure, so that it cannot go on for ever.
-                self.retry(&[request], job, "source missing", actions);
+                self.retry(now, request, worker, "source missing", actions);
                 continue;
             };
             pending.decision = None;
-            let request_data = pending.request;
-            if let Some(cache) = &mut self.cache {
-                cache.forget(source, &mut self.departures);
-            }
-            self.depart(actions);
-            self.let_go(Some(source), actions);
-            let load = self.load(now);
-            let route = self.routing.route(&request_data, None, &load);
+            let own = pending.request(request);
+            self.requests.lost_job(request, now);
+            self.library.forget(source, actions);
+            let route = self.routing.route(&own, None, &load);
             self.follow(now, request, route, actions);
         }
     }
 
     pub(super) fn model_loaded(&mut self, worker: WorkerId) {
-        self.workers.update(worker, |state| {
+        self.cluster.update(worker, |state| {
             if state.activity == Activity::Loading {
                 state.activity = Activity::Idle;
                 state.loaded = state.loading.take();
@@ -340,7 +219,7 @@ impl Scheduler {
     /// The worker keeps what it holds until the monitor's next tick; without a model it is lost.
     pub(super) fn load_failed(&mut self, now: Time, worker: WorkerId, loaded: Option<ModelId>) {
         self.monitor.await_tick(now);
-        self.workers.update(worker, |state| {
+        self.cluster.update(worker, |state| {
             if state.activity == Activity::Loading {
                 state.loading = None;
                 state.loaded = loaded;
@@ -352,20 +231,22 @@ impl Scheduler {
         });
     }
 
-    pub(super) fn worker_down(&mut self, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
-        let before = self.workers.update(worker, |state| {
+    pub(super) fn worker_down(&mut self, now: Time, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
+        let before = self.cluster.update(worker, |state| {
             state.loaded = None;
             state.resident.clear();
             state.loading = None;
             core::mem::replace(&mut state.activity, Activity::Down)
         });
-        if let Some(Activity::Running { job, requests }) = before {
-            self.retry(&requests, job, reason, actions);
+        if let Some(Activity::Running { requests, .. }) = before {
+            for request in requests {
+                self.retry(now, request, worker, reason, actions);
+            }
         }
     }
 
     pub(super) fn worker_up(&mut self, worker: WorkerId) {
-        self.workers.update(worker, |state| {
+        self.cluster.update(worker, |state| {
             if state.activity == Activity::Down {
                 state.activity = Activity::Idle;
             }
@@ -373,18 +254,19 @@ impl Scheduler {
     }
 
     pub(super) fn cancel(&mut self, request: RequestId, actions: &mut Vec<Action>) {
-        let Some(pending) = self.requests.get(request.0) else { return };
-        let (phase, waits) = (pending.phase, pending.waits);
-        self.finish(request, Outcome::Cancelled, actions);
-        match phase {
-            Phase::Encoding => {}
-            Phase::Waiting => waits.iter().for_each(|waits| self.backlog.remove(waits)),
-            Phase::Running(worker, job) => {
-                let nobody_left = match self.workers.get(worker).map(|worker| &worker.activity) {
-                    Some(Activity::Running { requests, .. }) => requests.iter().all(|&other| !self.runs_in(other, job)),
-                    _ => false,
+        let Some(pending) = self.finish(request, Outcome::Cancelled, actions) else { return };
+        match pending.stage {
+            Stage::Encoding => {}
+            Stage::Waiting | Stage::Late if pending.background => {}
+            Stage::Waiting | Stage::Late => self.queue.remove(request, &pending),
+            Stage::Running => {
+                let activity = pending.runs_on().and_then(|worker| Some((worker, &self.cluster.get(worker)?.activity)));
+                let Some((worker, Activity::Running { job, requests })) = activity else { return };
+                let job = *job;
+                let still_runs = |other: &RequestId| {
+                    self.requests.get(*other).is_some_and(|pending| pending.runs_on() == Some(worker))
                 };
-                if nobody_left {
+                if !requests.iter().any(still_runs) {
                     actions.push(Action::CancelJob(job));
                 }
             }
@@ -395,17 +277,17 @@ impl Scheduler {
     pub(super) fn woke_up(&mut self, now: Time, actions: &mut Vec<Action>) {
         if !self.tick(now, actions) {
             // A load that failed is tried again, or what waits for that model would wait for ever.
-            self.workers.want_again();
+            self.cluster.want_again();
         }
     }
 
     /// Lets the monitor decide if it is time to. Returns whether it has.
     pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) -> bool {
-        let Self { monitor, workers, backlog, config, .. } = self;
+        let Self { monitor, cluster, queue, config, .. } = self;
         let shown = if monitor.needs_waiting() { SHOWN_PER_WORKER * config.hardware.workers() } else { 0 };
         let look = || Situation {
             most_together: config.batching.most,
-            ..situation(now, workers, backlog, &config.hardware, shown)
+            ..situation(now, cluster, queue, &config.hardware, shown)
         };
         let decided = monitor.tick(now, look);
         let Some((allocation, tick)) = decided else { return false };
@@ -413,7 +295,7 @@ impl Scheduler {
         if let Some(cascade) = allocation.cascade {
             (self.threshold, self.batches) = (cascade.threshold, cascade.batches);
         }
-        self.workers.set_targets(&allocation.targets);
+        self.cluster.set_targets(&allocation.targets);
         actions.push(Action::Note(Note::Ticked(Box::new(tick))));
         true
     }

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use std::sync::Mutex;
 
 use super::allocation::{Allocation, Decided, Situation, StaticSplit};
-use super::routing::{Load, Route, System};
+use super::routing::{Load, Route, Storage, System};
 use super::*;
 use crate::cache::{CacheSettings, Candidate, Cause, Scope, Tenancy};
+use crate::image::ImageId;
 use crate::model::{ModelId, Work};
-use crate::request::Reuse;
+use crate::request::{Outcome, Request, Reuse, TenantId};
 
 const LARGE: ModelId = ModelId(0);
 const MEDIUM: ModelId = ModelId(1);
@@ -135,15 +136,21 @@ fn start(job: u64, worker: u16, model: ModelId, row: u32, source: Option<ImageId
 }
 
 fn finish(row: u32, outcome: Outcome) -> Action {
-    Action::Finish { request: RequestId(row), outcome }
+    Action::Finish(Box::new(Ended::of(&Request::new(RequestId(row), Time::ZERO, TenantId(0)), outcome)))
 }
 
 const fn load(worker: u16, model: ModelId) -> Action {
     Action::Load { worker: WorkerId(worker), model }
 }
 
+/// What was done, without notes; of what ended, only that and how.
 fn without_notes(actions: &[Action]) -> Vec<Action> {
-    actions.iter().filter(|action| !matches!(action, Action::Note(_))).cloned().collect()
+    let told = actions.iter().filter(|action| !matches!(action, Action::Note(_)));
+    told.map(|action| match action {
+        Action::Finish(ended) => finish(ended.request.0, ended.outcome.clone()),
+        other => other.clone(),
+    })
+    .collect()
 }
 
 #[test]
@@ -181,8 +188,8 @@ fn a_job_without_a_source_cannot_miss_it_for_ever() {
     let mut bench = Bench::new(&[LARGE], vec![]);
     bench.ask(0, 1);
     let missing = |job| Event::SourceMissing { worker: WorkerId(0), job: JobId(job) };
-    assert_eq!(bench.tell(missing(0)), [start(1, 0, LARGE, 0, None)]);
-    assert_eq!(bench.tell(missing(1)), [finish(0, Outcome::Failed("source missing".into()))]);
+    assert_eq!(without_notes(bench.tell(missing(0))), [start(1, 0, LARGE, 0, None)]);
+    assert_eq!(without_notes(bench.tell(missing(1))), [finish(0, Outcome::Failed("source missing".into()))]);
 }
 
 #[test]
@@ -190,8 +197,11 @@ fn a_failed_job_is_tried_again_at_its_place_a_bounded_number_of_times() {
     let mut bench = Bench::new(&[LARGE], vec![]);
     bench.ask(0, 1);
     bench.ask(1, 1);
-    assert_eq!(bench.fail(0, 0), [start(1, 0, LARGE, 0, None)]);
-    assert_eq!(bench.fail(0, 1), [finish(0, Outcome::Failed("broken".into())), start(2, 0, LARGE, 1, None)]);
+    assert_eq!(without_notes(bench.fail(0, 0)), [start(1, 0, LARGE, 0, None)]);
+    assert_eq!(
+        without_notes(bench.fail(0, 1)),
+        [finish(0, Outcome::Failed("broken".into())), start(2, 0, LARGE, 1, None)]
+    );
 }
 
 #[test]
@@ -200,12 +210,12 @@ fn a_failed_load_leaves_the_old_model_in_use_until_the_next_tick_tries_again() {
     let mut bench = Bench::new(&[MEDIUM], vec![Some(vec![LARGE]), None, None]);
     bench.ask(0, 1);
     assert_eq!(without_notes(bench.tick()), [load(0, LARGE)]);
-    assert_eq!(bench.load_failed(0, Some(MEDIUM)), []);
+    assert_eq!(without_notes(bench.load_failed(0, Some(MEDIUM))), []);
     let hit = start(0, 0, MEDIUM, 1, Some(ImageId::warm(0)));
     assert_eq!(without_notes(bench.ask(1, 0)), [hit], "it serves what it can");
     bench.complete(0, 0, 1, 0);
-    assert_eq!(bench.tick(), [load(0, LARGE)], "request 0 waits for it");
-    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(0) }), [start(1, 0, LARGE, 0, None)]);
+    assert_eq!(without_notes(bench.tick()), [load(0, LARGE)], "request 0 waits for it");
+    assert_eq!(without_notes(bench.tell(Event::ModelLoaded { worker: WorkerId(0) })), [start(1, 0, LARGE, 0, None)]);
 }
 
 #[test]
@@ -216,8 +226,8 @@ fn a_failed_load_that_leaves_nothing_takes_the_worker_away() {
     bench.ask(0, 1);
     bench.ask(1, 1);
     assert_eq!(bench.core.waiting(), (1, 0));
-    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(1))), [load(1, LARGE)]);
-    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(1) }), [start(1, 1, LARGE, 1, None)]);
+    assert_eq!(without_notes(bench.tell(Event::WorkerUp(WorkerId(1)))), [load(1, LARGE)]);
+    assert_eq!(without_notes(bench.tell(Event::ModelLoaded { worker: WorkerId(1) })), [start(1, 1, LARGE, 1, None)]);
 }
 
 #[test]
@@ -225,13 +235,13 @@ fn a_worker_lost_while_it_loads_starts_over_and_stale_answers_are_ignored() {
     let mut bench = Bench::new(&[LARGE, SMALL], vec![Some(vec![LARGE, LARGE])]);
     bench.tick();
     bench.tell(Event::WorkerDown(WorkerId(1)));
-    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(1) }), [], "it is down");
-    assert_eq!(bench.load_failed(1, Some(SMALL)), []);
-    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(0))), [], "it was never lost");
-    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(1))), [load(1, LARGE)]);
-    assert_eq!(bench.tell(Event::WorkerUp(WorkerId(1))), [], "it is back already");
+    assert_eq!(without_notes(bench.tell(Event::ModelLoaded { worker: WorkerId(1) })), [], "it is down");
+    assert_eq!(without_notes(bench.load_failed(1, Some(SMALL))), []);
+    assert_eq!(without_notes(bench.tell(Event::WorkerUp(WorkerId(0)))), [], "it was never lost");
+    assert_eq!(without_notes(bench.tell(Event::WorkerUp(WorkerId(1)))), [load(1, LARGE)]);
+    assert_eq!(without_notes(bench.tell(Event::WorkerUp(WorkerId(1)))), [], "it is back already");
     for unknown in [Event::WorkerDown(WorkerId(9)), Event::ModelLoaded { worker: WorkerId(9) }] {
-        assert_eq!(bench.tell(unknown), []);
+        assert_eq!(without_notes(bench.tell(unknown)), []);
     }
 }
 
@@ -240,7 +250,7 @@ fn a_target_changed_during_a_load_is_loaded_after_it() {
     let mut bench = Bench::new(&[LARGE, MEDIUM], vec![Some(vec![LARGE, SMALL]), Some(vec![LARGE, LARGE])]);
     assert_eq!(without_notes(bench.tick()), [load(1, SMALL)]);
     assert_eq!(without_notes(bench.tick()), []);
-    assert_eq!(bench.tell(Event::ModelLoaded { worker: WorkerId(1) }), [load(1, LARGE)]);
+    assert_eq!(without_notes(bench.tell(Event::ModelLoaded { worker: WorkerId(1) })), [load(1, LARGE)]);
 }
 
 #[test]
@@ -249,14 +259,28 @@ fn what_a_lost_worker_ran_goes_back_and_its_late_answer_is_ignored() {
     bench.ask(0, 1);
     bench.ask(1, 1);
     bench.ask(2, 1);
-    assert_eq!(bench.tell(Event::WorkerDown(WorkerId(0))), []);
-    assert_eq!(bench.complete(0, 0, 0, 1), [], "the answer of a lost job");
+    assert_eq!(without_notes(bench.tell(Event::WorkerDown(WorkerId(0)))), []);
+    assert_eq!(without_notes(bench.complete(0, 0, 0, 1)), [], "the answer of a lost job");
     let actions = without_notes(bench.complete(1, 1, 1, 1));
     assert_eq!(actions.last(), Some(&start(2, 1, LARGE, 0, None)), "before request 2");
-    assert_eq!(bench.complete(0, 2, 0, 1), [], "not the worker that runs it");
+    assert_eq!(without_notes(bench.complete(0, 2, 0, 1)), [], "not the worker that runs it");
     assert_eq!(bench.core.outstanding(), 2);
     let lost = bench.tell(Event::WorkerDown(WorkerId(1)));
-    assert_eq!(lost, [finish(0, Outcome::Failed("worker lost".into()))]);
+    let [Action::Finish(ended)] = lost else { panic!("it ends: {lost:?}") };
+    let decision = Decision { similarity: Some(0.0), ..Decision::of(DecisionKind::Miss) };
+    let expected = Ended {
+        outcome: Outcome::Failed("worker lost".into()),
+        stage: Stage::Running,
+        decision: Some(decision),
+        attempts: 2,
+        run: Some(Run { worker: WorkerId(1), model: LARGE, start: second(9), together: 1 }),
+        earlier: vec![Span { start: second(2), end: second(7), together: 1 }],
+        ..Ended::of(
+            &Request { deadline: Some(second(50)), ..Request::new(RequestId(0), second(1), TenantId(0)) },
+            Outcome::Completed,
+        )
+    };
+    assert_eq!(**ended, expected, "all that became of it");
 }
 
 #[test]
@@ -264,16 +288,16 @@ fn a_request_is_cancelled_in_every_phase() {
     let mut bench = Bench::new(&[LARGE, SMALL], vec![]);
     let cancel = |row| Event::Cancelled(RequestId(row));
     bench.arrive(0, 0);
-    assert_eq!(bench.tell(cancel(0)), [finish(0, Outcome::Cancelled)]);
+    assert_eq!(without_notes(bench.tell(cancel(0))), [finish(0, Outcome::Cancelled)]);
     let late = Event::Encoded { request: RequestId(0), embedding: Some(axis(0)) };
-    assert_eq!(bench.tell(late), [], "its embedding comes too late");
+    assert_eq!(without_notes(bench.tell(late)), [], "its embedding comes too late");
     bench.ask(1, 0);
     bench.ask(2, 0); // runs on the large worker: no miss waits
     bench.ask(3, 0);
-    assert_eq!(bench.tell(cancel(3)), [finish(3, Outcome::Cancelled)]);
+    assert_eq!(without_notes(bench.tell(cancel(3))), [finish(3, Outcome::Cancelled)]);
     assert_eq!(bench.core.waiting(), (0, 0));
-    assert_eq!(bench.tell(cancel(1)), [finish(1, Outcome::Cancelled), Action::CancelJob(JobId(0))]);
-    assert_eq!(bench.tell(cancel(1)), [], "it has ended");
+    assert_eq!(without_notes(bench.tell(cancel(1))), [finish(1, Outcome::Cancelled), Action::CancelJob(JobId(0))]);
+    assert_eq!(without_notes(bench.tell(cancel(1))), [], "it has ended");
     bench.ask(4, 0);
     assert_eq!(bench.core.waiting(), (0, 1), "its worker is not free before the job is answered");
     let actions = without_notes(bench.fail(1, 0));
@@ -285,7 +309,7 @@ fn the_image_of_a_cancelled_request_is_not_kept() {
     let mut bench = Bench::new(&[LARGE], vec![]);
     bench.ask(0, 1);
     bench.tell(Event::Cancelled(RequestId(0)));
-    assert_eq!(bench.complete(0, 0, 0, 1), []);
+    assert_eq!(without_notes(bench.complete(0, 0, 0, 1)), []);
     assert!(!bench.core.cache().is_some_and(|cache| cache.readable(image(0))));
 }
 
@@ -295,12 +319,11 @@ fn draining_refuses_what_comes_and_finishes_what_is_in() {
     bench.ask(0, 1);
     bench.arrive(1, 0);
     bench.tell(Event::Drain);
-    assert_eq!(bench.arrive(2, 0), [finish(2, Outcome::Rejected("draining".into()))]);
+    assert_eq!(without_notes(bench.arrive(2, 0)), [finish(2, Outcome::Rejected("draining".into()))]);
     bench.tell(Event::Encoded { request: RequestId(1), embedding: Some(axis(1)) });
-    let actions = bench.complete(0, 0, 0, 1);
-    assert_eq!(actions[0], finish(0, Outcome::Completed));
+    assert_eq!(without_notes(bench.complete(0, 0, 0, 1))[0], finish(0, Outcome::Completed));
     assert_eq!(bench.core.outstanding(), 1);
-    assert_eq!(bench.complete(0, 1, 1, 1)[0], finish(1, Outcome::Completed));
+    assert_eq!(without_notes(bench.complete(0, 1, 1, 1))[0], finish(1, Outcome::Completed));
     assert_eq!(bench.core.outstanding(), 0);
 }
 
@@ -376,7 +399,7 @@ fn a_policy_sees_deadlines_and_tenants_and_may_reject() {
     let mut bench = Bench::with(config(), Box::new(seen.clone()), Box::new(StaticSplit::new(allocation)));
     bench.arrive(0, 7);
     bench.tell(Event::Encoded { request: RequestId(0), embedding: Some(axis(1)) });
-    assert_eq!(bench.ask(1, 1), [finish(1, Outcome::Rejected("not today".into()))]);
+    assert_eq!(without_notes(bench.ask(1, 1)), [finish(1, Outcome::Rejected("not today".into()))]);
     let first = seen.0.lock().expect("one thread")[0];
     assert_eq!((first.tenant, first.deadline), (TenantId(7), Some(second(50))));
     assert_eq!(first.arrival, second(1));
@@ -387,14 +410,13 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
     let mut bench = Bench::new(&[LARGE], vec![]);
     bench.ask(0, 1);
     bench.ask(1, 1);
-    // The dispatcher forms jobs of one request; batching will not.
-    let second = bench.core.requests.get_mut(1).expect("it waits");
-    second.phase = Phase::Running(WorkerId(0), JobId(0));
-    let waits = second.waits.expect("it was routed");
-    bench.core.backlog.remove(&waits);
+    // The profile has no batches: the second request joins the first by hand.
+    let waits = bench.core.queue.take_first(0, true).expect("it waits");
+    let pending = bench.core.requests.get_mut(waits.request).expect("it has not ended");
+    pending.start(second(bench.now), WorkerId(0), LARGE, 2);
     let requests = SmallVec::from_slice(&[RequestId(0), RequestId(1)]);
-    let running = worker::Activity::Running { job: JobId(0), requests };
-    bench.core.workers.update(WorkerId(0), |worker| worker.activity = running);
+    let running = cluster::Activity::Running { job: JobId(0), requests };
+    bench.core.cluster.update(WorkerId(0), |worker| worker.activity = running);
     let output = |row, on| Output { embedding: Some(axis(on)), ..Output::of(RequestId(row)) };
     let outputs = SmallVec::from_vec(vec![output(1, 2), output(0, 3)]);
     bench.tell(Event::JobCompleted { worker: WorkerId(0), job: JobId(0), outputs });

@@ -35,6 +35,8 @@ pub(super) struct Pace {
     /// What a nanosecond of those takes now.
     factor: f64,
     since: Time,
+    /// Whether it is the same whatever the others do.
+    steady: bool,
     /// Tells when it is due from when it was thought to be.
     pub(super) number: u32,
 }
@@ -43,7 +45,12 @@ impl Pace {
     /// A job that takes so long with every other worker drawing.
     pub(super) fn begin(&mut self, now: Time, duration: Duration, model: ModelId, alone: f64, beside: &[f64]) {
         self.number = self.number.wrapping_add(1);
-        (self.model, self.alone, self.since) = (model.index(), alone, now);
+        self.model = model.index();
+        self.steady = alone >= 1.0 && beside.iter().all(|times| times.to_bits() == 1.0_f64.to_bits());
+        if self.steady {
+            return;
+        }
+        (self.alone, self.since) = (alone, now);
         self.beside = SmallVec::from_slice(beside);
         (self.left, self.factor) = (duration.nanoseconds() as f64, 1.0);
     }
@@ -54,8 +61,8 @@ impl Pace {
     }
 
     /// Whether it is the same whatever the others do.
-    pub(super) fn is_steady(&self) -> bool {
-        self.alone >= 1.0 && self.beside.iter().all(|times| times.to_bits() == 1.0_f64.to_bits())
+    pub(super) const fn is_steady(&self) -> bool {
+        self.steady
     }
 
     /// From now on these of so many workers draw, itself among them. Returns how long the job takes from here, if that

@@ -4,7 +4,7 @@
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
+use core::cmp::{Ordering, Reverse};
 
 use smallvec::{SmallVec, smallvec};
 
@@ -76,18 +76,64 @@ pub struct Simulated<L> {
 }
 
 /// An answer and when it is due, in the order of docs/semantics.md, section 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 struct Due {
-    moment: Moment,
-    sequence: u64,
+    time: Time,
+    /// Rank among what is due at one time, and the number of the answer below it: no two are equal.
+    order: u64,
     answer: Answer,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Bits of an answer's number in [`Due::order`].
+const NUMBER: u32 = 56;
+
+impl Due {
+    fn key(&self) -> (Time, u64) {
+        (self.time, self.order)
+    }
+
+    /// Whether a deadline comes before it.
+    fn is_after(&self, deadline: Moment) -> bool {
+        (deadline.time, deadline.rank as u64) < (self.time, self.order >> NUMBER)
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Answer {
-    Completed { worker: WorkerId, job: JobId, pace: u32 },
-    Stopped { worker: WorkerId, job: JobId },
-    Loaded { worker: WorkerId, load: u64, fails: bool },
+    /// The job that the worker has begun or gone on with at this pace is done.
+    Completed {
+        worker: WorkerId,
+        pace: u32,
+    },
+    Stopped {
+        worker: WorkerId,
+        job: JobId,
+    },
+    Loaded {
+        worker: WorkerId,
+        load: u64,
+        fails: bool,
+    },
     Encoded(RequestId),
     ImageEncoded(RequestId),
 }
@@ -114,7 +160,7 @@ impl<L: LatencyModel> Simulated<L> {
 
     fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
         self.sequence += 1;
-        let due = Due { moment: Moment { time, rank }, sequence: self.sequence, answer };
+        let due = Due { time, order: (rank as u64) << NUMBER | self.sequence, answer };
         let is_first = self.first().is_none_or(|first| due < *first);
         let later = if is_first { self.next.replace(due) } else { Some(due) };
         self.due.extend(later.map(Reverse));
@@ -154,13 +200,10 @@ impl<L: LatencyModel> Simulated<L> {
         }
         for index in 0..workers {
             let doing = &mut self.workers[index];
-            if let Some((job, _)) = &doing.job
-                && !doing.pace.is_steady()
-            {
-                let job = *job;
+            if doing.job.is_some() && !doing.pace.is_steady() {
                 let due = now + doing.pace.change(now, &drawing, workers);
                 let pace = doing.pace.number;
-                self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), job, pace });
+                self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), pace });
             }
         }
     }
@@ -179,7 +222,7 @@ impl<L: LatencyModel> Simulated<L> {
         doing.pace.begin(now, duration, work.model, alone, beside);
         if doing.pace.is_steady() {
             let pace = doing.pace.number;
-            self.push(now + duration, Rank::Job, Answer::Completed { worker, job, pace });
+            self.push(now + duration, Rank::Job, Answer::Completed { worker, pace });
         } else {
             self.contended = true;
         }
@@ -210,10 +253,12 @@ impl<L: LatencyModel> Simulated<L> {
                 Some(Event::Encoded { request, embedding })
             }
             Answer::ImageEncoded(request) => Some(Event::ImageEncoded { request, embedding: self.image(request) }),
-            Answer::Completed { worker, job, pace } => {
+            Answer::Completed { worker, pace } => {
                 let doing = &mut self.workers[worker.index()];
-                let current = doing.pace.number == pace;
-                let (_, parts) = doing.job.take_if(|(running, _)| current && *running == job)?;
+                if doing.pace.number != pace {
+                    return None;
+                }
+                let (job, parts) = doing.job.take()?;
                 self.repace(now);
                 let outputs = match parts.as_slice() {
                     [part] => smallvec![self.output(part.request)],
@@ -280,12 +325,12 @@ impl<L: LatencyModel> Executor for Simulated<L> {
 
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
         while let Some(due) = self.first().copied() {
-            if deadline.is_some_and(|deadline| deadline < due.moment) {
+            if deadline.is_some_and(|deadline| due.is_after(deadline)) {
                 break;
             }
             self.pop();
-            if let Some(event) = self.event(due.moment.time, due.answer) {
-                return Ok(Step::Completed(due.moment.time, event));
+            if let Some(event) = self.event(due.time, due.answer) {
+                return Ok(Step::Completed(due.time, event));
             }
         }
         Ok(deadline.map_or(Step::Idle, |deadline| Step::DeadlineReached(deadline.time)))

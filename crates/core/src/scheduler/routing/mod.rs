@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::action::{Decision, DecisionKind};
-use super::backlog::Order;
+use super::queue::Order;
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::time::Time;

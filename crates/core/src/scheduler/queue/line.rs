@@ -4,7 +4,36 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 
-use super::Waits;
+use crate::request::{RequestId, TenantId};
+use crate::time::Time;
+
+/// A request that waits: first by priority, then by the discipline, then by routing. A request that must be tried
+/// again goes back to its place, so that order holds whatever fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::scheduler) struct Waits {
+    /// Of its tenant, the first one 0.
+    pub(in crate::scheduler) priority: u32,
+    /// What the discipline goes by.
+    pub(in crate::scheduler) key: u64,
+    /// The how-manieth it was routed.
+    pub(in crate::scheduler) order: u32,
+    pub(in crate::scheduler) request: RequestId,
+    /// When it should be finished.
+    pub(in crate::scheduler) due: Time,
+    pub(in crate::scheduler) tenant: TenantId,
+}
+
+impl Waits {
+    /// Puts it among what is late: nothing but priority and routing counts there.
+    pub(super) const fn behind(self) -> Self {
+        Self { key: 0, ..self }
+    }
+
+    /// Order among requests of all classes; with `is_behind`, misses of equal priority go before it.
+    pub(in crate::scheduler) const fn rank(&self, is_behind: bool) -> (u32, bool, u64, u32) {
+        (self.priority, is_behind, self.key, self.order)
+    }
+}
 
 /// The line.
 #[derive(Clone, Debug, Default)]
@@ -105,9 +134,6 @@ mod tests {
 
     use super::*;
     use crate::draw::{Purpose, stream};
-    use crate::request::{RequestId, TenantId};
-    use crate::scheduler::backlog::Place;
-    use crate::time::Time;
 
     #[test]
     fn does_what_a_tree_does() {
@@ -117,9 +143,8 @@ mod tests {
             let withdrawn = if seed % 2 == 0 { 0.2 } else { 0.9 };
             for order in 0..300_u32 {
                 let key = if draws.random_bool(0.7) { u64::from(order) } else { draws.random_range(0..300) };
-                let place = Place { priority: draws.random_range(0..2), key, order, request: RequestId(order) };
-                let (due, since, tenant) = (Time::ZERO, Time::ZERO, TenantId(0));
-                let waits = Waits { place, class: 0, due, since, tenant, slack: 0 };
+                let (request, due, tenant) = (RequestId(order), Time::ZERO, TenantId(0));
+                let waits = Waits { priority: draws.random_range(0..2), key, order, request, due, tenant };
                 assert_eq!(line.insert(waits), tree.insert(waits));
                 assert!(!line.insert(waits));
                 if draws.random_bool(if seed % 2 == 0 { 0.4 } else { 0.05 }) {

@@ -1,11 +1,11 @@
 //! The disciplines: who goes first, what becomes of those that are late, and what tenants are entitled to. How the
-//! keys are made is `Backlog::place`; docs/semantics.md, section 9.
+//! keys are made is in `two_fifos`, `deadlines` and `fair`; docs/semantics.md, section 9.
 
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::fair::Terms;
+use super::Terms;
 use crate::request::TenantId;
 use crate::time::Duration;
 

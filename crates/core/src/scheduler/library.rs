@@ -1,0 +1,285 @@
+//! What is kept of finished images: the cache, the images that requests hold on to, and those whose embedding is to come.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use super::action::{Action, Decision, DecisionKind, Note};
+use super::event::Output;
+use super::requests::Pending;
+use super::routing::{Load, Route, RoutingPolicy, Storage};
+use super::{Config, WarmImage, Weight};
+use crate::cache::index::Query;
+use crate::cache::{Admission, Candidate, Departures, Entry, ImageCache};
+use crate::embedding::Embedding;
+use crate::image::ImageId;
+use crate::model::ModelId;
+use crate::request::{Owner, Request, RequestId, TenantId};
+use crate::time::Time;
+
+/// The library.
+#[derive(Debug)]
+pub(super) struct Library {
+    storage: Storage,
+    admission: Admission,
+    weight: Weight,
+    measures_images: bool,
+    /// `None` where nothing is retrieved.
+    cache: Option<ImageCache>,
+    /// Prompts that images will be stored under, by request that has not ended.
+    keys: BTreeMap<RequestId, Embedding>,
+    /// Images whose embedding is to come, by request; `None` for those that are measured and not kept.
+    encoding: BTreeMap<RequestId, Option<Admitted>>,
+    /// Scratch for what the cache lets go.
+    departures: Departures,
+}
+
+/// An image that is cached once its embedding is there.
+#[derive(Clone, Copy, Debug)]
+struct Admitted {
+    tenant: TenantId,
+    bytes: Option<u64>,
+    /// Image that it was made from.
+    source: Option<ImageId>,
+}
+
+impl Library {
+    /// Keeps what a system keeps.
+    pub(super) fn new(config: &Config, storage: Storage, cache: Option<ImageCache>) -> Self {
+        let cache = if storage == Storage::None { None } else { cache };
+        Self {
+            storage,
+            admission: config.admission,
+            weight: config.weight,
+            measures_images: config.measures_images,
+            cache,
+            keys: BTreeMap::new(),
+            encoding: BTreeMap::new(),
+            departures: Departures::default(),
+        }
+    }
+
+    pub(super) const fn cache(&self) -> Option<&ImageCache> {
+        self.cache.as_ref()
+    }
+
+    /// Images whose embedding is to come.
+    pub(super) fn outstanding(&self) -> usize {
+        self.encoding.len()
+    }
+
+    /// Whether images are found by their own embedding.
+    pub(super) fn is_by_image(&self) -> bool {
+        self.storage == Storage::ByImage
+    }
+
+    /// Puts images in before time zero, oldest first.
+    pub(super) fn warm(&mut self, images: impl Iterator<Item = WarmImage>, actions: &mut Vec<Action>) {
+        for (row, image) in (0..).zip(images) {
+            let owner = match (image.owner, &self.cache) {
+                (Owner::Tenant(tenant), Some(cache)) => cache.owner(tenant),
+                (owner, _) => owner,
+            };
+            self.store(Time::ZERO, ImageId::warm(row), owner, image.bytes, &image.key, actions);
+        }
+    }
+
+    /// Searches where the request may look, in turn until something is found that is of use, and decides.
+    pub(super) fn look_up(
+        &mut self,
+        routing: &mut dyn RoutingPolicy,
+        load: &Load,
+        request: &Request,
+        embedding: Option<Embedding>,
+        actions: &mut Vec<Action>,
+    ) -> Route {
+        let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
+            return routing.route(request, None, load);
+        };
+        cache.routing(request.id);
+        let route = if request.reuse.look_up {
+            cache.expire(load.now, &mut self.departures);
+            let query = Query { request: Some(request.id), embedding: &embedding };
+            let (mut nearest, mut truly_nearest) = (None, None::<f64>);
+            let mut found = None;
+            for place in cache.places(request.tenant) {
+                truly_nearest = cache.audit(place, &query).into_iter().chain(truly_nearest).reduce(f64::max);
+                let candidate = cache.nearest(place, &query);
+                let route = routing.route(request, candidate, load);
+                if !route.is_miss() {
+                    found = Some(route);
+                    break;
+                }
+                nearest = [nearest, candidate].into_iter().flatten().reduce(Candidate::nearer);
+            }
+            let route = found.unwrap_or_else(|| routing.route(request, nearest, load));
+            self.depart(actions);
+            if let Some(nearest) = truly_nearest {
+                actions.push(Action::Note(Note::Audited { request: request.id, nearest }));
+            }
+            route
+        } else {
+            routing.route(request, None, load)
+        };
+        if matches!(self.storage, Storage::ByPrompt(_)) && request.reuse.keep {
+            self.keys.insert(request.id, embedding);
+        }
+        route
+    }
+
+    /// Holds on to the source of what was decided.
+    pub(super) fn pin(&mut self, decision: &Decision) {
+        if let (Some(image), Some(cache)) = (decision.source, &mut self.cache) {
+            cache.pin(image, decision.skipped_steps);
+        }
+    }
+
+    /// A request no longer needs its source.
+    pub(super) fn let_go(&mut self, source: Option<ImageId>, actions: &mut Vec<Action>) {
+        if let (Some(image), Some(cache)) = (source, &mut self.cache)
+            && cache.unpin(image)
+        {
+            actions.push(Action::Release(image));
+        }
+    }
+
+    /// A source cannot be read: nobody finds it any more.
+    pub(super) fn forget(&mut self, source: ImageId, actions: &mut Vec<Action>) {
+        if let Some(cache) = &mut self.cache {
+            cache.forget(source, &mut self.departures);
+        }
+        self.depart(actions);
+        self.let_go(Some(source), actions);
+    }
+
+    /// A request has ended: its source is let go.
+    pub(super) fn ended(&mut self, request: RequestId, pending: &Pending, actions: &mut Vec<Action>) {
+        self.let_go(pending.decision.and_then(|decision| decision.source), actions);
+        if !self.keys.is_empty() {
+            self.keys.remove(&request);
+        }
+    }
+
+    /// Prompt that the image of a request will be stored under; asked before the request ends.
+    pub(super) fn key(&mut self, request: RequestId) -> Option<Embedding> {
+        if self.keys.is_empty() { None } else { self.keys.remove(&request) }
+    }
+
+    /// Stores the image of a completed request if it is admitted, at once or when its embedding is there.
+    pub(super) fn completed(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        pending: &Pending,
+        (model, output, prompt): (Option<ModelId>, Option<&Output>, Option<&Embedding>),
+        actions: &mut Vec<Action>,
+    ) {
+        if self.storage == Storage::None && !self.measures_images {
+            return;
+        }
+        let embedding = output.and_then(|output| output.embedding.as_ref());
+        let bytes = output.and_then(|output| output.bytes);
+        let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
+        let Pending { tenant, reuse, background, .. } = *pending;
+        let by_image = self.is_by_image()
+            && reuse.keep
+            && match self.admission {
+                Admission::All => true,
+                Admission::Large => model.is_some_and(ModelId::is_large),
+                Admission::Miss => miss,
+            };
+        let key = match self.storage {
+            Storage::None => None,
+            Storage::ByPrompt(_) => prompt.filter(|_| miss && reuse.keep),
+            Storage::ByImage => embedding.filter(|_| by_image),
+        };
+        if let Some(key) = key {
+            self.keep(now, request, tenant, bytes, key, actions);
+        }
+        let measured = self.measures_images && (reuse.keep || background);
+        if embedding.is_none() && (by_image || measured) {
+            let source = pending.decision.and_then(|decision| decision.source);
+            self.encoding.insert(request, by_image.then_some(Admitted { tenant, bytes, source }));
+            actions.push(Action::EncodeImage(request));
+        }
+    }
+
+    /// An image can be found from now on. One that could not be embedded is let go.
+    pub(super) fn image_encoded(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        key: Option<Embedding>,
+        actions: &mut Vec<Action>,
+    ) {
+        if let (Some(Some(Admitted { tenant, bytes, .. })), Some(key)) = (self.encoding.remove(&request), key) {
+            self.keep(now, request, tenant, bytes, &key, actions);
+        }
+    }
+
+    /// Takes images out. Returns whether there is anything that they could be in.
+    pub(super) fn withdraw(&mut self, images: &[ImageId], actions: &mut Vec<Action>) -> bool {
+        let Some(cache) = &mut self.cache else { return false };
+        for image in images {
+            cache.withdraw(*image, &mut self.departures);
+        }
+        self.depart(actions);
+        true
+    }
+
+    /// Does not cache what is being embedded if it was made from one of these.
+    pub(super) fn withdraw_refined(&mut self, is_from_these: impl Fn(Option<ImageId>) -> bool) {
+        for admitted in self.encoding.values_mut() {
+            *admitted = admitted.filter(|admitted| !is_from_these(admitted.source));
+        }
+    }
+
+    /// Puts the image made for a tenant's request into the cache.
+    fn keep(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        tenant: TenantId,
+        bytes: Option<u64>,
+        key: &Embedding,
+        actions: &mut Vec<Action>,
+    ) {
+        let owner = self.cache.as_ref().map_or(Owner::Tenant(tenant), |cache| cache.owner(tenant));
+        self.store(now, ImageId::of_request(request), owner, bytes, key, actions);
+    }
+
+    /// Puts an image into the cache.
+    fn store(
+        &mut self,
+        now: Time,
+        image: ImageId,
+        owner: Owner,
+        bytes: Option<u64>,
+        key: &Embedding,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(cache) = &mut self.cache else { return };
+        let states = match &self.storage {
+            Storage::ByPrompt(states) => SmallVec::from_slice(states),
+            Storage::ByImage | Storage::None => SmallVec::new(),
+        };
+        let (weight, bytes) = match self.weight {
+            Weight::One => (1, bytes),
+            Weight::Bytes(usual) => (bytes.unwrap_or(usual).max(1), Some(bytes.unwrap_or(usual))),
+        };
+        cache.expire(now, &mut self.departures);
+        let entry = Entry { image, owner, states, weight, inserted: now };
+        if cache.insert(entry, key, &mut self.departures) {
+            actions.push(Action::Keep { image, bytes });
+        }
+        self.depart(actions);
+    }
+
+    /// Says what the cache has let go.
+    fn depart(&mut self, actions: &mut Vec<Action>) {
+        let left = self.departures.left.drain(..).map(|(image, cause)| Action::Note(Note::Left { image, cause }));
+        actions.extend(left);
+        actions.extend(self.departures.released.drain(..).map(Action::Release));
+    }
+}

@@ -1,0 +1,154 @@
+//! Classes: requests of equal work, in two lines of one order, and what can be known of them before any of them comes. The
+//! tables are made once a class, when its first request is routed.
+
+use alloc::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::QueueSettings;
+use super::line::{Line, Waits};
+use crate::model::{GpuId, ModelId, ModelSet, Work};
+use crate::scheduler::action::{Decision, DecisionKind};
+use crate::scheduler::cluster::Pools;
+use crate::scheduler::hardware::Hardware;
+use crate::scheduler::serving::Serving;
+use crate::time::{Duration, Time};
+
+/// Requests of equal work.
+#[derive(Clone, Debug)]
+pub(in crate::scheduler) struct Class {
+    pub(in crate::scheduler) kind: DecisionKind,
+    pub(in crate::scheduler) skipped_steps: u32,
+    /// The models that may serve it, those asked first in front: for misses the best, for hits those that serve no
+    /// misses.
+    pub(in crate::scheduler) choices: SmallVec<[Choice; 2]>,
+    /// The best model that may serve it.
+    pub(in crate::scheduler) best: Choice,
+    /// Pools of all of these.
+    pub(in crate::scheduler) pools: Pools,
+    /// Expected time by GPU type, then model; `None` for models that may not serve it.
+    pub(in crate::scheduler) times: Arc<[Option<Duration>]>,
+    /// So long before they are due, hits that wait for large models fall back on small ones; `None` if they do not wait.
+    pub(in crate::scheduler) fall_back: Option<Duration>,
+    /// The shortest of the times: what cannot be done in that is late.
+    pub(in crate::scheduler) shortest: Duration,
+    /// Time where it is served first, on the first GPU type.
+    pub(super) usual: Duration,
+    pub(super) in_time: Line,
+    pub(super) late: Line,
+}
+
+/// Models that are asked together.
+#[derive(Clone, Debug)]
+pub(in crate::scheduler) struct Choice {
+    pub(in crate::scheduler) models: ModelSet,
+    /// Whether they serve misses too.
+    pub(in crate::scheduler) serves_misses: bool,
+    /// The pools that hold one of them, the fastest first; all equally fast where nobody asks for the time.
+    pub(in crate::scheduler) pools: SmallVec<[(Duration, usize); 2]>,
+    /// The same as a set.
+    pub(in crate::scheduler) set: Pools,
+}
+
+/// What classes are made from.
+#[derive(Clone, Debug)]
+pub(super) struct Tables {
+    pub(super) serving: Serving,
+    pub(super) hardware: Hardware,
+    pub(super) total_steps: u32,
+    /// Whether the worker is asked for that is done first, and not the lowest.
+    pub(super) by_time: bool,
+}
+
+impl Tables {
+    /// Makes the class of a decision.
+    pub(super) fn class(&self, settings: &QueueSettings, decision: &Decision) -> Class {
+        let models = self.serving.of(decision);
+        let of_misses = self.serving.of_misses();
+        let (small, large) = (models.without(of_misses), models.and(of_misses));
+        let sets: SmallVec<[ModelSet; 2]> = match decision.kind {
+            DecisionKind::Miss | DecisionKind::Draft => {
+                models.iter().map(|model| ModelSet::EMPTY.with(model)).collect()
+            }
+            _ => [small, large].into_iter().filter(|set| !set.is_empty()).collect(),
+        };
+        let times = self.times(models, decision.skipped_steps);
+        let choices: SmallVec<[Choice; 2]> = sets.iter().map(|set| self.choice(*set, &times)).collect();
+        let best = self.choice(models.iter().take(1).collect(), &times);
+        let waits = decision.kind == DecisionKind::Hit && !small.is_empty() && !large.is_empty();
+        let on_small = small.iter().next().and_then(|model| times[model.index()]).unwrap_or_default();
+        let before = |factor: f64| Duration::from_seconds_saturating(factor * on_small.seconds());
+        let first = sets.iter().flat_map(|set| set.iter()).next();
+        let shortest = times.iter().flatten().min().copied().unwrap_or_default();
+        let all = choices.iter().chain([&best]).flat_map(|choice| &choice.pools);
+        Class {
+            kind: decision.kind,
+            skipped_steps: decision.skipped_steps,
+            pools: all.fold(Pools::default(), |set, (_, pool)| set.with(*pool)),
+            choices,
+            best,
+            fall_back: settings.fall_back.filter(|_| waits).map(before),
+            shortest,
+            usual: first.and_then(|model| times[model.index()]).unwrap_or(shortest),
+            times,
+            in_time: Line::default(),
+            late: Line::default(),
+        }
+    }
+
+    fn times(&self, models: ModelSet, skipped_steps: u32) -> Arc<[Option<Duration>]> {
+        let time = |gpu: usize, model: usize| {
+            let (gpu, model) = (GpuId(gpu as u16), ModelId(model as u16));
+            let work = Work { model, total_steps: self.total_steps, skipped_steps };
+            let able = models.contains(model) && self.hardware.fits(gpu, core::iter::once(model));
+            able.then(|| self.hardware.job(gpu, work))
+        };
+        let gpus = 0..self.hardware.types();
+        gpus.flat_map(|gpu| (0..self.serving.models()).map(move |model| (gpu, model)))
+            .map(|(g, m)| time(g, m))
+            .collect()
+    }
+
+    fn choice(&self, models: ModelSet, times: &[Option<Duration>]) -> Choice {
+        let count = self.serving.models();
+        let of_these = |pool: usize| models.contains(ModelId((pool % count) as u16));
+        let able = times.iter().enumerate().filter(|(pool, _)| of_these(*pool));
+        let mut pools: SmallVec<[(Duration, usize); 2]> = able
+            .filter_map(|(pool, time)| {
+                Some((if self.by_time { (*time)? } else { (*time).map(|_| Duration::ZERO)? }, pool))
+            })
+            .collect();
+        pools.sort_unstable();
+        let set = pools.iter().fold(Pools::default(), |set, (_, pool)| set.with(*pool));
+        Choice { models, serves_misses: !models.and(self.serving.of_misses()).is_empty(), pools, set }
+    }
+}
+
+impl Class {
+    /// What goes first of what can be in time, or else of the rest; and whether it can.
+    pub(in crate::scheduler) fn first(&self, in_time: bool) -> Option<&Waits> {
+        self.line(in_time).first()
+    }
+
+    /// What can be in time, or the rest, in order.
+    pub(in crate::scheduler) const fn line(&self, in_time: bool) -> &Line {
+        if in_time { &self.in_time } else { &self.late }
+    }
+
+    /// What its requests need of a model.
+    pub(in crate::scheduler) const fn work(&self, model: ModelId, total_steps: u32) -> Work {
+        Work { model, total_steps, skipped_steps: self.skipped_steps }
+    }
+
+    /// When the one that goes first falls back on small models.
+    pub(in crate::scheduler) fn falls_back(&self) -> Option<Time> {
+        let before = self.fall_back?;
+        let first = self.in_time.first()?;
+        Some(Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(before.nanoseconds())))
+    }
+
+    /// Number of requests that wait.
+    pub(in crate::scheduler) fn len(&self) -> usize {
+        self.in_time.len() + self.late.len()
+    }
+}

@@ -1,0 +1,25 @@
+//! Disciplines that go by one number of a request, known when it is routed.
+
+use super::{Discipline, Routed};
+use crate::request::TenantId;
+
+/// The number.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum By {
+    /// Order of routing.
+    Routing,
+    /// Deadline (EDF).
+    Deadline,
+    /// Latest start in time.
+    Slack,
+}
+
+impl Discipline for By {
+    fn key(&mut self, routed: &Routed, _: TenantId) -> u64 {
+        match self {
+            Self::Routing => 0,
+            Self::Deadline => routed.due.nanoseconds(),
+            Self::Slack => routed.latest_start(),
+        }
+    }
+}

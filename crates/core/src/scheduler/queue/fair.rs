@@ -1,0 +1,133 @@
+//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM '96): over any stretch in which two tenants wait, what each is
+//! served differs from its weight's share by at most one request of each. It needs no knowledge of the capacity, so
+//! workers may come, go and change models.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::{Discipline, Routed, Standing, Waits};
+use crate::request::TenantId;
+use crate::time::Duration;
+
+/// What a tenant is entitled to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// Its share of the service in relation to the others', above 0.
+    pub weight: f64,
+    /// Higher goes first, whatever else.
+    pub priority: u32,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { weight: 1.0, priority: 0 }
+    }
+}
+
+impl Terms {
+    /// The highest priority comes first.
+    pub(super) const fn rank(self) -> u32 {
+        u32::MAX - self.priority
+    }
+}
+
+/// Virtual time, in nanoseconds of service for a weight of 1.
+#[derive(Clone, Debug, Default)]
+struct VirtualTime {
+    now: u64,
+    /// Where each tenant's latest request ends.
+    ends: BTreeMap<TenantId, u64>,
+}
+
+impl VirtualTime {
+    /// The start tag of a request that takes `time`.
+    fn tag(&mut self, tenant: TenantId, time: Duration, weight: f64) -> u64 {
+        let end = self.ends.entry(tenant).or_insert(0);
+        let start = self.now.max(*end);
+        *end = start.saturating_add((time.nanoseconds() as f64 / weight) as u64);
+        start
+    }
+
+    /// A request with this tag began to be served: virtual time is where it starts.
+    fn started(&mut self, tag: u64) {
+        self.now = self.now.max(tag);
+    }
+}
+
+/// Fair shares; each tenant's requests in order of routing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fair(VirtualTime);
+
+impl Discipline for Fair {
+    fn key(&mut self, routed: &Routed, tenant: TenantId) -> u64 {
+        self.0.tag(tenant, routed.usual, routed.weight)
+    }
+
+    fn started(&mut self, waits: &Waits, _: u64) {
+        self.0.started(waits.key);
+    }
+}
+
+/// Fair shares; whichever of a tenant's requests must start first has the lowest of the tenant's tags. Tags change hands and
+/// nothing else, so that each tenant's share stays what the tags say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FairSlack {
+    time: VirtualTime,
+    /// Requests that wait in time, by tenant, and of a tenant by latest start and order of routing.
+    shares: BTreeMap<TenantId, BTreeMap<(u64, u32), Standing>>,
+}
+
+impl FairSlack {
+    fn take_out(&mut self, waits: &Waits, slack: u64) -> Option<Standing> {
+        let own = self.shares.get_mut(&waits.tenant)?;
+        let removed = own.remove(&(slack, waits.order));
+        if own.is_empty() {
+            self.shares.remove(&waits.tenant);
+        }
+        removed
+    }
+}
+
+impl Discipline for FairSlack {
+    fn key(&mut self, routed: &Routed, tenant: TenantId) -> u64 {
+        self.time.tag(tenant, routed.usual, routed.weight)
+    }
+
+    fn slack(&self, routed: &Routed) -> u64 {
+        routed.latest_start()
+    }
+
+    fn came(&mut self, standing: Standing, slack: u64) -> Vec<(Standing, Standing)> {
+        let own = self.shares.entry(standing.waits.tenant).or_default();
+        let last = own.last_key_value().map(|(slack, last)| (*slack, last.waits.key));
+        let slack = (slack, standing.waits.order);
+        own.insert(slack, standing);
+        // The usual case: it came last and must start last.
+        if last.is_none_or(|(before, tag)| before < slack && tag <= standing.waits.key) {
+            return Vec::new();
+        }
+        let mut tags: Vec<u64> = own.values().map(|standing| standing.waits.key).collect();
+        tags.sort_unstable();
+        let mut moved = Vec::new();
+        for (standing, tag) in own.values_mut().zip(tags) {
+            let before = *standing;
+            standing.waits.key = tag;
+            moved.extend((before.waits != standing.waits).then_some((before, *standing)));
+        }
+        moved
+    }
+
+    fn current(&self, standing: Standing, slack: u64) -> Standing {
+        let own = self.shares.get(&standing.waits.tenant);
+        own.and_then(|own| own.get(&(slack, standing.waits.order))).copied().unwrap_or(standing)
+    }
+
+    fn went(&mut self, standing: Standing, slack: u64) -> Standing {
+        self.take_out(&standing.waits, slack).unwrap_or(standing)
+    }
+
+    fn started(&mut self, waits: &Waits, slack: u64) {
+        self.take_out(waits, slack);
+        self.time.started(waits.key);
+    }
+}

@@ -1,0 +1,164 @@
+//! Requests that have not ended: what is known of each, from its arrival on. A waiting request is an entry here and its place
+//! in the queue.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::action::{Decision, Ended, Run, Span, Stage};
+use super::event::WorkerId;
+use crate::model::ModelId;
+use crate::request::{Outcome, Request, RequestId, Reuse, TenantId};
+use crate::time::Time;
+use crate::window::Window;
+
+/// A request that has not ended.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) arrival: Time,
+    /// When it should be finished: its deadline, or what the queue's settings say.
+    pub(super) due: Time,
+    /// When it was routed.
+    pub(super) since: Time,
+    /// When its latest job began.
+    started: Time,
+    /// Key that the discipline gave it when it was routed.
+    pub(super) key: u64,
+    /// Latest start in time, in nanoseconds; 0 unless the discipline is `fair_slack`.
+    pub(super) slack: u64,
+    /// Set when routed.
+    pub(super) decision: Option<Decision>,
+    pub(super) tenant: TenantId,
+    /// The how-manieth it was routed.
+    pub(super) order: u32,
+    /// Jobs that it was part of; worker, model and size are those of the latest.
+    attempts: u32,
+    pub(super) failures: u32,
+    worker: WorkerId,
+    model: ModelId,
+    together: u16,
+    /// Class of the queue that it waits in, or waited in last.
+    pub(super) class: u16,
+    pub(super) stage: Stage,
+    pub(super) reuse: Reuse,
+    pub(super) background: bool,
+    has_deadline: bool,
+}
+
+impl Pending {
+    /// Takes in a request that arrived, due then if it does not say.
+    pub(super) fn new(request: &Request, due: Time) -> Self {
+        Self {
+            arrival: request.arrival,
+            due: request.deadline.unwrap_or(due),
+            since: Time::ZERO,
+            started: Time::ZERO,
+            key: 0,
+            slack: 0,
+            decision: None,
+            tenant: request.tenant,
+            order: 0,
+            attempts: 0,
+            failures: 0,
+            worker: WorkerId(0),
+            model: ModelId::LARGE,
+            together: 0,
+            class: 0,
+            stage: Stage::Encoding,
+            reuse: request.reuse,
+            background: request.background,
+            has_deadline: request.deadline.is_some(),
+        }
+    }
+
+    /// Puts together what came in.
+    pub(super) fn request(&self, id: RequestId) -> Request {
+        let Self { arrival, tenant, reuse, background, .. } = *self;
+        Request { id, arrival, tenant, deadline: self.deadline(), reuse, background }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.has_deadline.then_some(self.due)
+    }
+
+    /// Starts a job of so many requests.
+    pub(super) fn start(&mut self, now: Time, worker: WorkerId, model: ModelId, together: usize) {
+        self.stage = Stage::Running;
+        self.attempts += 1;
+        (self.started, self.worker, self.model, self.together) = (now, worker, model, together as u16);
+    }
+
+    /// Where it runs.
+    pub(super) fn runs_on(&self) -> Option<WorkerId> {
+        (self.stage == Stage::Running).then_some(self.worker)
+    }
+
+    /// Latest of its jobs.
+    fn run(&self) -> Option<Run> {
+        let Self { worker, model, started: start, .. } = *self;
+        (self.attempts > 0).then_some(Run { worker, model, start, together: u32::from(self.together) })
+    }
+}
+
+/// The requests.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    live: Window<Pending>,
+    /// Jobs of a request that came to nothing: few have any.
+    spans: BTreeMap<RequestId, Vec<Span>>,
+}
+
+impl Requests {
+    /// Number of requests that have not ended.
+    pub(super) const fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Takes a request in. Returns whether its number is new.
+    pub(super) fn insert(&mut self, id: RequestId, pending: Pending) -> bool {
+        self.live.insert(id.0, pending)
+    }
+
+    pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
+        self.live.get(id.0)
+    }
+
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+        self.live.get_mut(id.0)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.live.values_mut()
+    }
+
+    /// A request that a worker's job has just been taken from; `None` if it has been cancelled.
+    pub(super) fn of_job(&mut self, id: RequestId, worker: WorkerId) -> Option<&mut Pending> {
+        self.live.get_mut(id.0).filter(|pending| pending.runs_on() == Some(worker))
+    }
+
+    /// Its job ended now, and it goes on.
+    pub(super) fn lost_job(&mut self, id: RequestId, now: Time) {
+        if let Some(Run { start, together, .. }) = self.get(id).and_then(Pending::run) {
+            self.spans.entry(id).or_default().push(Span { start, end: now, together });
+        }
+    }
+
+    /// Ends a request. Returns it and what is to be known of it.
+    pub(super) fn end(&mut self, id: RequestId, outcome: Outcome) -> Option<(Pending, Box<Ended>)> {
+        let pending = self.live.remove(id.0)?;
+        let earlier = if self.spans.is_empty() { None } else { self.spans.remove(&id) };
+        let ended = Box::new(Ended {
+            request: id,
+            outcome,
+            stage: pending.stage,
+            arrival: pending.arrival,
+            tenant: pending.tenant,
+            deadline: pending.deadline(),
+            decision: pending.decision,
+            attempts: pending.attempts,
+            run: pending.run(),
+            earlier: earlier.unwrap_or_default(),
+        });
+        Some((pending, ended))
+    }
+}
