@@ -109,17 +109,17 @@ struct AtOnce {
 impl Executor for AtOnce {
     type Error = std::convert::Infallible;
 
-    fn submit(&mut self, _: Time, action: Action) -> Result<(), Self::Error> {
+    fn submit(&mut self, _: Time, action: &Action) -> Result<(), Self::Error> {
         let embedding = Embedding::normalised(&[1.0, 0.0]).ok();
-        match action {
+        match *action {
             Action::Encode(request) => self.answers.push_back(Event::Encoded { request, embedding }),
             Action::EncodeImage(request) => self.answers.push_back(Event::ImageEncoded { request, embedding: None }),
             Action::Load { worker, .. } => self.answers.push_back(Event::ModelLoaded { worker }),
-            Action::Start { job, worker, parts, .. } => {
+            Action::Start { job, worker, ref parts, .. } => {
                 let outputs = parts.iter().map(|part| Output::of(part.request)).collect();
                 self.answers.push_back(Event::JobCompleted { worker, job, outputs });
             }
-            Action::Finish(ended) => {
+            Action::Finish(ref ended) => {
                 self.desk.ended(ended.request, &ended.outcome, Some(self.picture.clone()));
                 self.ended.push(ended.request);
             }

@@ -70,8 +70,8 @@ impl Faulty {
 impl Executor for Faulty {
     type Error = Infallible;
 
-    fn submit(&mut self, now: Time, action: Action) -> Result<(), Infallible> {
-        match &action {
+    fn submit(&mut self, now: Time, action: &Action) -> Result<(), Infallible> {
+        match action {
             Action::Start { job, parts, work, worker } => {
                 self.refining.insert(*job, parts[0].source.is_some());
                 self.models[worker.index()].0 = Some(work.model);

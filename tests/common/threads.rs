@@ -141,13 +141,13 @@ impl Threads {
 impl Executor for Threads {
     type Error = Infallible;
 
-    fn submit(&mut self, _: Time, action: Action) -> Result<(), Infallible> {
+    fn submit(&mut self, _: Time, action: &Action) -> Result<(), Infallible> {
         let alive = "threads live as long as the executor";
-        match action {
+        match *action {
             Action::Encode(request) => self.embeddings.send(Ask::Prompt(request)).expect(alive),
             Action::EncodeImage(request) => self.embeddings.send(Ask::Image(request)).expect(alive),
-            Action::Start { job, worker, parts, .. } => {
-                self.orders[worker.index()].send(Order::Run { job, parts }).expect(alive);
+            Action::Start { job, worker, ref parts, .. } => {
+                self.orders[worker.index()].send(Order::Run { job, parts: parts.clone() }).expect(alive);
             }
             Action::Load { worker, model } => {
                 let number = self.loads.entry(worker).or_insert(0);

@@ -18,7 +18,7 @@ pub trait Executor {
     ///
     /// # Errors
     /// The executor is broken; the run ends.
-    fn submit(&mut self, now: Time, action: Action) -> Result<(), Self::Error>;
+    fn submit(&mut self, now: Time, action: &Action) -> Result<(), Self::Error>;
 
     /// Waits for the next thing to happen before `deadline`. With everything that happens at one
     /// instant, what comes before the deadline by rank is completed first.
@@ -125,7 +125,10 @@ pub fn replay<E: Executor, I: Inbox, J: Journal>(
             Next::Later | Next::Closed => None,
         };
         let wakeup = turn.core.next_wakeup().map(|time| Moment { time, rank: Rank::Tick });
-        let deadline = [outside, wakeup].into_iter().flatten().min();
+        let deadline = match (outside, wakeup) {
+            (Some(outside), Some(wakeup)) => Some(outside.min(wakeup)),
+            (outside, wakeup) => outside.or(wakeup),
+        };
         match turn.executor.wait(deadline).map_err(RunError::Executor)? {
             Step::Completed(time, event) => {
                 idle_wakeups = 0;
@@ -172,11 +175,12 @@ impl<E: Executor, J: Journal> Turn<'_, E, J> {
         self.journal.record(self.now, Record::Event(&event));
         self.core.handle(self.now, event, &mut self.actions);
         let mut acted = false;
-        for action in self.actions.drain(..) {
-            self.journal.record(self.now, Record::Action(&action));
+        for action in &self.actions {
+            self.journal.record(self.now, Record::Action(action));
             acted |= !matches!(action, Action::Note(_));
             self.executor.submit(self.now, action).map_err(RunError::Executor)?;
         }
+        self.actions.clear();
         Ok(acted)
     }
 }

@@ -364,8 +364,8 @@ impl Live {
 impl Executor for Live {
     type Error = LiveError;
 
-    fn submit(&mut self, _: Time, action: Action) -> Result<(), Self::Error> {
-        match action {
+    fn submit(&mut self, _: Time, action: &Action) -> Result<(), Self::Error> {
+        match *action {
             Action::Encode(request) => {
                 self.requests.entry(request).or_default();
                 self.in_flight += 1;
@@ -376,7 +376,7 @@ impl Executor for Live {
                 }
             }
             Action::EncodeImage(request) => self.encode_image(request),
-            Action::Start { job, worker, work, parts } => self.run(worker, job, work, &parts),
+            Action::Start { job, worker, work, ref parts } => self.run(worker, job, work, parts),
             Action::Load { worker, model } => self.load(worker, model),
             Action::Return { request, image } => self.give_back(request, image),
             Action::Keep { image, .. } => self.keep(image),
@@ -387,7 +387,7 @@ impl Executor for Live {
                     handle.stop(job);
                 }
             }
-            Action::Finish(ended) => self.finished(ended.request, &ended.outcome),
+            Action::Finish(ref ended) => self.finished(ended.request, &ended.outcome),
             Action::Note(_) => {}
         }
         Ok(())

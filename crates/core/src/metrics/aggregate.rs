@@ -47,7 +47,7 @@ impl Aggregate {
         self.steady.arrived(due);
     }
 
-    pub(super) fn ended(&mut self, row: &RequestRow, total_steps: u32, met: impl Iterator<Item = bool>) {
+    pub(super) fn ended(&mut self, row: &RequestRow, total_steps: u32) {
         match row.outcome {
             Outcome::Completed => self.completed += 1,
             Outcome::Rejected(_) => self.rejected += 1,
@@ -70,9 +70,11 @@ impl Aggregate {
         self.returned += u64::from(row.returned());
         self.latencies.push(row.finish.since(row.arrival));
         self.deadlines_met += u64::from(row.deadline.is_some_and(|deadline| row.finish <= deadline));
-        for (total, met) in self.met.iter_mut().zip(met) {
-            *total += u64::from(met);
-        }
+    }
+
+    /// A request that completed was in time for a multiple; `counts` if it arrived after the warm-up.
+    pub(super) fn met(&mut self, multiple: usize, counts: bool) {
+        self.met[multiple] += u64::from(counts);
     }
 
     pub(super) fn hit_rate(&self) -> Option<f64> {

@@ -60,9 +60,10 @@ struct Worker {
     /// What it runs while it is busy.
     job: JobId,
     since: Time,
-    row: WorkerRow,
-    /// By model: busy, loading, idle.
-    by_model: Vec<[Duration; 3]>,
+    jobs: u64,
+    loads: u64,
+    /// By model, and without one at the end: busy, loading, idle, down.
+    spent: Vec<[Duration; 4]>,
 }
 
 /// Counts of workers now.
@@ -101,8 +102,9 @@ impl ClusterWork {
             model: Some(model),
             job: JobId(0),
             since: Time::ZERO,
-            row: WorkerRow::default(),
-            by_model: vec![[Duration::ZERO; 3]; models],
+            jobs: 0,
+            loads: 0,
+            spent: vec![[Duration::ZERO; 4]; models + 1],
         };
         Self { workers: initial.iter().map(worker).collect(), counts, mark: None }
     }
@@ -181,14 +183,18 @@ impl ClusterWork {
         *self.counts.of(worker.state) -= 1;
         *self.counts.of(state) += 1;
         // A model counts as held from the end of its load.
-        if let Some(before) = worker.model.filter(|_| worker.state != State::Loading) {
-            self.counts.by_model[before.index()] -= 1;
+        let holds = |model: Option<ModelId>, state| model.filter(|_| state != State::Loading);
+        let (before, after) = (holds(worker.model, worker.state), holds(model, state));
+        if before != after {
+            if let Some(model) = before {
+                self.counts.by_model[model.index()] -= 1;
+            }
+            if let Some(model) = after {
+                self.counts.by_model[model.index()] += 1;
+            }
         }
-        if let Some(after) = model.filter(|_| state != State::Loading) {
-            self.counts.by_model[after.index()] += 1;
-        }
-        worker.row.jobs += u64::from(state == State::Busy);
-        worker.row.loads += u64::from(state == State::Loading);
+        worker.jobs += u64::from(state == State::Busy);
+        worker.loads += u64::from(state == State::Loading);
         worker.state = state;
         worker.model = model;
     }
@@ -201,21 +207,23 @@ impl ClusterWork {
     }
 
     pub(super) fn rows(&self) -> Vec<WorkerRow> {
-        self.workers.iter().map(|worker| worker.row.clone()).collect()
+        self.workers.iter().map(Worker::row).collect()
     }
 
     pub(super) fn loads(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.row.loads).sum()
+        self.workers.iter().map(|worker| worker.loads).sum()
     }
 
     pub(super) fn busy(&self) -> Duration {
-        self.workers.iter().fold(Duration::ZERO, |sum, worker| sum + worker.row.busy)
+        self.workers.iter().fold(Duration::ZERO, |sum, worker| sum + worker.sum(State::Busy))
     }
 
     /// Seconds (busy, loading, idle) by worker and model.
     pub(super) fn by_model(&self) -> impl Iterator<Item = (usize, ModelId, [Duration; 3])> {
-        self.workers.iter().enumerate().flat_map(|(worker, state)| {
-            state.by_model.iter().enumerate().map(move |(model, seconds)| (worker, ModelId(model as u16), *seconds))
+        self.workers.iter().enumerate().flat_map(|(index, worker)| {
+            let with_models = worker.spent[..worker.spent.len() - 1].iter().enumerate();
+            with_models
+                .map(move |(model, [busy, loading, idle, _])| (index, ModelId(model as u16), [*busy, *loading, *idle]))
         })
     }
 }
@@ -233,23 +241,23 @@ impl Counts {
 
 impl Worker {
     fn settle(&mut self, now: Time) {
-        let spent = now.since(self.since);
+        let place = self.model.map_or(self.spent.len() - 1, ModelId::index);
+        self.spent[place][self.state as usize] += now.since(self.since);
         self.since = self.since.max(now);
-        let column = match self.state {
-            State::Busy => Some(0),
-            State::Loading => Some(1),
-            State::Idle => Some(2),
-            State::Down => None,
-        };
-        let total = match self.state {
-            State::Busy => &mut self.row.busy,
-            State::Loading => &mut self.row.loading,
-            State::Idle => &mut self.row.idle,
-            State::Down => &mut self.row.down,
-        };
-        *total += spent;
-        if let (Some(column), Some(model)) = (column, self.model) {
-            self.by_model[model.index()][column] += spent;
+    }
+
+    fn sum(&self, state: State) -> Duration {
+        self.spent.iter().fold(Duration::ZERO, |sum, spent| sum + spent[state as usize])
+    }
+
+    fn row(&self) -> WorkerRow {
+        WorkerRow {
+            busy: self.sum(State::Busy),
+            loading: self.sum(State::Loading),
+            idle: self.sum(State::Idle),
+            down: self.sum(State::Down),
+            jobs: self.jobs,
+            loads: self.loads,
         }
     }
 }

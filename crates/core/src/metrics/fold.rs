@@ -17,7 +17,9 @@ use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::request::{Outcome, RequestId, TenantId};
-use crate::scheduler::{Action, Decision, DecisionKind, Ended, Event, Hardware, Note, Serving, Stage, Tick, WorkerId};
+use crate::scheduler::{
+    Action, Decision, DecisionKind, Ended, Event, Hardware, JobId, Note, Part, Serving, Stage, Tick, WorkerId,
+};
 use crate::time::{Duration, Time};
 
 /// What the fold needs to know of a run.
@@ -151,7 +153,8 @@ pub struct TickRow {
     pub tick: Tick,
 }
 
-/// The fold.
+/// The fold. What the kinds of records lead to stays in functions of their own: in one, the many registers of the longest would
+/// be saved at every record.
 #[derive(Debug)]
 pub struct Metrics {
     pub(super) settings: Settings,
@@ -221,7 +224,15 @@ impl Metrics {
         }
     }
 
+    #[inline(never)]
     fn event(&mut self, now: Time, event: &Event) {
+        // Time passes between events; actions are of their event's time.
+        let idle = self.outstanding == 0 && now > self.end;
+        if idle && self.at_end.is_none() && !matches!(event, Event::Arrived(_)) {
+            self.cluster.set_mark();
+            self.at_end = Some((self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
+        }
+        self.windows.advance(now, self.cluster.counts(), self.waiting);
         self.arrived = None;
         match event {
             Event::Arrived(request) => self.arrived = Some((request.arrival, request.deadline.is_some())),
@@ -256,7 +267,27 @@ impl Metrics {
     fn action(&mut self, now: Time, action: &Action) {
         match action {
             Action::Encode(_) => self.arrive(),
-            Action::Note(Note::Routed { request, arrival, decision, again }) => {
+            Action::Note(note) => self.note(now, note),
+            Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
+            Action::Load { worker, model } => {
+                self.change(now, worker.index(), State::Loading, Some(*model));
+            }
+            Action::Finish(ended) => self.finish(now, ended),
+            Action::Keep { image, bytes } => {
+                // Warm images come before all events.
+                self.windows.touch();
+                if let Some(cache) = &mut self.cache {
+                    cache.kept(now, self.windows.start(), *image, *bytes);
+                }
+            }
+            Action::EncodeImage(_) | Action::Return { .. } | Action::Release(_) | Action::CancelJob(_) => {}
+        }
+    }
+
+    #[inline(never)]
+    fn note(&mut self, now: Time, note: &Note) {
+        match note {
+            Note::Routed { request, arrival, decision, again } => {
                 if !again {
                     self.windows.routed(decision.kind.is_hit());
                 }
@@ -271,43 +302,29 @@ impl Metrics {
                 *self.waiting.of(decision.kind) += 1;
                 self.retrieval.routed(*request, decision.similarity, counts);
             }
-            Action::Note(Note::Retried { kind, .. }) => *self.waiting.of(*kind) += 1,
-            Action::Note(Note::Audited { request, nearest }) => self.retrieval.audited(*request, *nearest),
-            Action::Note(Note::Ticked(tick)) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
-            Action::Start { job, worker, work, parts } => {
-                self.change(now, worker.index(), State::Busy, Some(work.model));
-                self.cluster.runs_from_now(worker.index(), *job);
-                self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
-                // All of a job's requests wait as one kind, and only hits have sources.
-                let is_hit = parts.first().is_some_and(|part| part.source.is_some());
-                let kind = if is_hit { DecisionKind::Hit } else { DecisionKind::Miss };
-                *self.waiting.of(kind) -= parts.len() as u64;
-            }
-            Action::Load { worker, model } => {
-                self.change(now, worker.index(), State::Loading, Some(*model));
-            }
-            Action::Note(Note::Switched { worker, model }) => {
+            Note::Retried { kind, .. } => *self.waiting.of(*kind) += 1,
+            Note::Audited { request, nearest } => self.retrieval.audited(*request, *nearest),
+            Note::Ticked(tick) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
+            Note::Switched { worker, model } => {
                 self.change(now, worker.index(), State::Idle, Some(*model));
             }
-            Action::Finish(ended) => self.finish(now, ended),
-            Action::Keep { image, bytes } => {
-                // Warm images come before all events.
-                self.windows.touch();
-                if let Some(cache) = &mut self.cache {
-                    cache.kept(now, self.windows.start(), *image, *bytes);
-                }
-            }
-            Action::Note(Note::Left { image, cause }) => {
+            Note::Left { image, cause } => {
                 if let Some(cache) = &mut self.cache {
                     cache.left(self.windows.start(), *image, *cause);
                 }
             }
-            Action::Note(Note::Eased { .. })
-            | Action::EncodeImage(_)
-            | Action::Return { .. }
-            | Action::Release(_)
-            | Action::CancelJob(_) => {}
+            Note::Eased { .. } => {}
         }
+    }
+
+    #[inline(never)]
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
+        self.change(now, worker.index(), State::Busy, Some(model));
+        self.cluster.runs_from_now(worker.index(), job);
+        self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
+        // All of a job's requests wait as one kind, and only hits have sources.
+        let is_hit = parts.first().is_some_and(|part| part.source.is_some());
+        *self.waiting.of(if is_hit { DecisionKind::Hit } else { DecisionKind::Miss }) -= parts.len() as u64;
     }
 
     /// Counts the request that arrived, once the core has taken it in.
@@ -328,6 +345,7 @@ impl Metrics {
         self.cluster.change(now, worker, state, model);
     }
 
+    #[inline(never)]
     fn finish(&mut self, now: Time, ended: &Ended) {
         self.arrive();
         self.outstanding = self.outstanding.saturating_sub(1);
@@ -350,11 +368,17 @@ impl Metrics {
             self.cluster.forget_mark();
         }
         let latency = now.since(row.arrival);
-        let met = self.limits.iter().map(|limit| completed && latency <= *limit);
-        self.windows.ended(completed, met.clone());
-        self.completed += u64::from(completed);
-        if row.arrival >= self.settings.warmup {
-            self.aggregate.ended(&row, self.settings.total_steps, met);
+        let counts = row.arrival >= self.settings.warmup;
+        self.windows.ended(completed);
+        if completed {
+            self.completed += 1;
+            for (multiple, _) in self.limits.iter().enumerate().filter(|(_, limit)| latency <= **limit) {
+                self.windows.met(multiple);
+                self.aggregate.met(multiple, counts);
+            }
+        }
+        if counts {
+            self.aggregate.ended(&row, self.settings.total_steps);
             if completed {
                 self.aggregate.steady.completed(now, ended);
                 self.quality.completed(&row);
@@ -384,20 +408,16 @@ impl Journal for Metrics {
     fn record(&mut self, time: Time, record: Record<'_>) {
         match record {
             Record::Event(event) => {
-                // Time passes between events; actions are of their event's time.
-                let idle = self.outstanding == 0 && time > self.end;
-                if idle && self.at_end.is_none() && !matches!(event, Event::Arrived(_)) {
-                    self.cluster.set_mark();
-                    self.at_end = Some((self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
+                if let Some(real_time) = &mut self.real_time {
+                    real_time.event(time, event, self.settings.warmup);
                 }
-                self.windows.advance(time, self.cluster.counts(), self.waiting);
                 self.event(time, event);
-                let warmup = self.settings.warmup;
-                self.real_time.iter_mut().for_each(|fold| fold.event(time, event, warmup));
             }
             Record::Action(action) => {
+                if let Some(real_time) = &mut self.real_time {
+                    real_time.action(time, action);
+                }
                 self.action(time, action);
-                self.real_time.iter_mut().for_each(|fold| fold.action(time, action));
             }
         }
     }

@@ -172,13 +172,15 @@ impl Windows {
         self.open.hits += u64::from(hit);
     }
 
-    /// A request ended; `met` says for each multiple whether it was in time.
-    pub(super) fn ended(&mut self, completed: bool, met: impl Iterator<Item = bool>) {
+    /// A request ended.
+    pub(super) fn ended(&mut self, completed: bool) {
         self.open.ended += 1;
         self.open.completions += u64::from(completed);
-        for (total, met) in self.open.met.iter_mut().zip(met) {
-            *total += u64::from(met);
-        }
+    }
+
+    /// It was in time for a multiple.
+    pub(super) fn met(&mut self, multiple: usize) {
+        self.open.met[multiple] += 1;
     }
 
     /// The rows; the last one ends with the run and its means are over the part it has.
@@ -203,7 +205,8 @@ mod tests {
         windows.arrived();
         (counts.idle, counts.busy) = (1, 1);
         windows.advance(second(630), &counts, Waiting { misses: 3, ..Waiting::default() });
-        windows.ended(true, [true].into_iter());
+        windows.ended(true);
+        windows.met(0);
         let rows = windows.finish(second(630), Waiting::default());
         assert_eq!(rows.len(), 2);
         assert!((rows[0].workers_busy - 0.5).abs() < 1e-12 && rows[0].queued_misses == 3);

@@ -4,6 +4,8 @@
 
 use alloc::vec::Vec;
 
+use smallvec::smallvec;
+
 use super::Scheduler;
 use super::action::{Action, Decision, Stage};
 use super::event::WorkerId;
@@ -15,7 +17,7 @@ impl Scheduler {
     pub(super) fn dispatch_background(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.queue.is_empty() {
             while let Some((request, worker)) = self.next_background() {
-                self.begin(now, worker, &[request], actions);
+                self.begin(now, worker, smallvec![request], actions);
             }
             return;
         }

@@ -55,7 +55,7 @@ impl Scheduler {
 
     /// When a job that waits for company, with a worker ready for it, starts without more of it.
     pub(super) fn next_ripe(&self) -> Option<Time> {
-        if self.config.batching.most == 1 || self.cluster.ready_pools().is_empty() {
+        if self.cluster.ready_pools().is_empty() {
             return None;
         }
         let classes = self.queue.classes().iter().filter(|class| class.first(true).is_some());

@@ -135,12 +135,19 @@ impl Cluster {
     }
 
     /// Gives a ready worker its next job.
-    pub(super) fn begin(&mut self, worker: WorkerId, now: Time, work: Work, job: JobId, requests: &[RequestId]) {
-        self.unlist(worker.index());
+    pub(super) fn begin(
+        &mut self,
+        worker: WorkerId,
+        now: Time,
+        work: Work,
+        job: JobId,
+        requests: SmallVec<[RequestId; 2]>,
+    ) {
         let state = &mut self.workers[worker.index()];
-        state.activity = Activity::Running { job, requests: SmallVec::from_slice(requests) };
+        state.activity = Activity::Running { job, requests };
         (state.begun, state.work) = (now, work);
-        self.targets[state.target.index()] += 1;
+        let pool = self.pool(self.hardware.gpus[worker.index()], work.model);
+        self.no_longer_ready(worker.index(), pool);
     }
 
     /// The model that a worker has run a job with and the requests of it, the worker being idle again; `None` if it does not
@@ -151,10 +158,14 @@ impl Cluster {
             Activity::Running { job: running, requests } if *running == job => {
                 let requests = core::mem::take(requests);
                 state.activity = Activity::Idle;
-                self.targets[state.target.index()] -= 1;
                 let model = state.work.model;
-                self.switch(worker.index());
-                self.list(worker.index());
+                if state.loaded == Some(state.target) {
+                    self.ready_now(worker.index(), self.pool(self.hardware.gpus[worker.index()], model));
+                } else {
+                    self.targets[state.target.index()] -= 1;
+                    self.switch(worker.index());
+                    self.list(worker.index());
+                }
                 Some((model, requests))
             }
             _ => None,
@@ -258,6 +269,18 @@ impl Cluster {
         models.iter().any(|model| self.targets[model.index()] > 0)
     }
 
+    fn ready_now(&mut self, index: usize, pool: usize) {
+        self.ready[pool].insert(index);
+        self.ready_pools = self.ready_pools.with(pool);
+    }
+
+    fn no_longer_ready(&mut self, index: usize, pool: usize) {
+        if self.ready[pool].remove(index) {
+            let filled = self.ready.iter().enumerate().filter(|(_, set)| !set.is_empty());
+            self.ready_pools = filled.fold(Pools::default(), |pools, (pool, _)| pools.with(pool));
+        }
+    }
+
     /// Puts a worker into the set that it belongs to.
     fn list(&mut self, index: usize) {
         let worker = &self.workers[index];
@@ -266,9 +289,7 @@ impl Cluster {
             return;
         }
         if worker.loaded == Some(worker.target) {
-            let pool = self.pool(self.hardware.gpus[index], worker.target);
-            self.ready[pool].insert(index);
-            self.ready_pools = self.ready_pools.with(pool);
+            self.ready_now(index, self.pool(self.hardware.gpus[index], worker.target));
         } else {
             self.due_to_load.insert(index);
             self.due_count += 1;
@@ -283,11 +304,7 @@ impl Cluster {
             return;
         }
         if worker.loaded == Some(worker.target) {
-            let pool = self.pool(self.hardware.gpus[index], worker.target);
-            if self.ready[pool].remove(index) {
-                let filled = self.ready.iter().enumerate().filter(|(_, set)| !set.is_empty());
-                self.ready_pools = filled.fold(Pools::default(), |pools, (pool, _)| pools.with(pool));
-            }
+            self.no_longer_ready(index, self.pool(self.hardware.gpus[index], worker.target));
         } else {
             self.due_to_load.remove(index);
             self.due_count -= 1;

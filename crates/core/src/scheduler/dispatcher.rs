@@ -150,8 +150,7 @@ impl Scheduler {
 
     /// When a hit that waits for a large model falls back on a small one that is ready for it.
     pub(super) fn next_fall_back(&self) -> Option<Time> {
-        let never = self.queue.settings().fall_back.is_none();
-        if never || self.queue.is_empty() || self.cluster.ready_pools().is_empty() {
+        if self.queue.is_empty() || self.cluster.ready_pools().is_empty() {
             return None;
         }
         let held = self.queue.classes().iter().filter_map(|class| {
@@ -212,21 +211,26 @@ impl Scheduler {
                 self.queue.started(waits, pending);
             }
         }
-        if let [first] = waits {
-            self.begin(now, start.worker, &[first.request], actions);
-        } else {
-            let requests: SmallVec<[RequestId; 2]> = waits.iter().map(|waits| waits.request).collect();
-            self.begin(now, start.worker, &requests, actions);
+        let mut requests: SmallVec<[RequestId; 2]> = SmallVec::new();
+        for waits in waits {
+            requests.push(waits.request);
         }
+        self.begin(now, start.worker, requests, actions);
     }
 
     /// Begins a job of requests that have been decided for, on a worker that is ready.
-    pub(super) fn begin(&mut self, now: Time, worker: WorkerId, requests: &[RequestId], actions: &mut Vec<Action>) {
+    pub(super) fn begin(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        requests: SmallVec<[RequestId; 2]>,
+        actions: &mut Vec<Action>,
+    ) {
         let job = JobId(self.jobs);
         self.jobs += 1;
         let model = self.cluster.get(worker).expect("a ready worker exists").target;
         let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
-        for &request in requests {
+        for &request in &requests {
             let pending = self.requests.get_mut(request).expect("what waits has not ended");
             pending.start(now, worker, model, requests.len());
             let decision = pending.decision.expect("what waits was routed");

@@ -44,6 +44,16 @@ struct Admitted {
     source: Option<ImageId>,
 }
 
+/// An image that was made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Made<'a> {
+    pub(super) now: Time,
+    /// Model that made it.
+    pub(super) model: ModelId,
+    /// What is known of it.
+    pub(super) output: Option<&'a Output>,
+}
+
 impl Library {
     /// Keeps what a system keeps.
     pub(super) fn new(config: &Config, storage: Storage, cache: Option<ImageCache>) -> Self {
@@ -153,31 +163,33 @@ impl Library {
         self.let_go(Some(source), actions);
     }
 
-    /// A request has ended: its source is let go.
-    pub(super) fn ended(&mut self, request: RequestId, pending: &Pending, actions: &mut Vec<Action>) {
-        self.let_go(pending.decision.and_then(|decision| decision.source), actions);
-        if !self.keys.is_empty() {
-            self.keys.remove(&request);
-        }
-    }
-
-    /// Prompt that the image of a request will be stored under; asked before the request ends.
-    pub(super) fn key(&mut self, request: RequestId) -> Option<Embedding> {
-        if self.keys.is_empty() { None } else { self.keys.remove(&request) }
-    }
-
-    /// Stores the image of a completed request if it is admitted, at once or when its embedding is there.
-    pub(super) fn completed(
+    /// A request has ended: its source is let go, and what was made for it is kept.
+    pub(super) fn ended(
         &mut self,
-        now: Time,
         request: RequestId,
         pending: &Pending,
-        (model, output, prompt): (Option<ModelId>, Option<&Output>, Option<&Embedding>),
+        made: Option<Made<'_>>,
         actions: &mut Vec<Action>,
     ) {
         if self.storage == Storage::None && !self.measures_images {
             return;
         }
+        self.let_go(pending.decision.and_then(|decision| decision.source), actions);
+        let prompt = if self.keys.is_empty() { None } else { self.keys.remove(&request) };
+        if let Some(made) = made {
+            self.made(request, pending, &made, prompt.as_ref(), actions);
+        }
+    }
+
+    /// Stores the image of a completed request if it is admitted, at once or when its embedding is there.
+    fn made(
+        &mut self,
+        request: RequestId,
+        pending: &Pending,
+        &Made { now, model, output }: &Made<'_>,
+        prompt: Option<&Embedding>,
+        actions: &mut Vec<Action>,
+    ) {
         let embedding = output.and_then(|output| output.embedding.as_ref());
         let bytes = output.and_then(|output| output.bytes);
         let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
@@ -186,7 +198,7 @@ impl Library {
             && reuse.keep
             && match self.admission {
                 Admission::All => true,
-                Admission::Large => model.is_some_and(ModelId::is_large),
+                Admission::Large => model.is_large(),
                 Admission::Miss => miss,
             };
         let key = match self.storage {

@@ -1,5 +1,5 @@
 //! What each event does to requests, workers and the library. Every request that arrives ends once, in
-//! `Scheduler::finish`.
+//! `Scheduler::end`.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -10,6 +10,7 @@ use super::action::{Action, Note, Stage};
 use super::allocation::Situation;
 use super::cluster::Activity;
 use super::event::{JobId, Output, WorkerId};
+use super::library::Made;
 use super::requests::Pending;
 use super::routing::{Load, Route};
 use super::situation::{SHOWN_PER_WORKER, situation};
@@ -97,20 +98,20 @@ impl Scheduler {
         }
     }
 
-    /// Ends a request: the one place that does. Returns it.
-    pub(super) fn finish(
-        &mut self,
-        request: RequestId,
-        outcome: Outcome,
-        actions: &mut Vec<Action>,
-    ) -> Option<Pending> {
-        let (pending, ended) = self.requests.end(request, outcome)?;
+    pub(super) fn finish(&mut self, request: RequestId, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.end(request, outcome, None, actions);
+    }
+
+    /// Ends a request, with what was made for it: the one place that does.
+    fn end(&mut self, request: RequestId, outcome: Outcome, made: Option<Made<'_>>, actions: &mut Vec<Action>) {
+        let Self { requests, library, background, .. } = self;
+        let Some((ended, pending)) = requests.end(request, outcome) else { return };
         if pending.background {
-            self.background.remove(&request);
+            background.remove(&request);
         }
         actions.push(Action::Finish(ended));
-        self.library.ended(request, &pending, actions);
-        Some(pending)
+        library.ended(request, pending, made, actions);
+        requests.remove(request);
     }
 
     pub(super) fn completed(
@@ -132,9 +133,7 @@ impl Scheduler {
                 self.follow(now, request, Route::Queue(decision), actions);
                 continue;
             }
-            let prompt = self.library.key(request);
-            let Some(pending) = self.finish(request, Outcome::Completed, actions) else { continue };
-            self.library.completed(now, request, &pending, (Some(model), output, prompt.as_ref()), actions);
+            self.end(request, Outcome::Completed, Some(Made { now, model, output }), actions);
         }
     }
 
@@ -254,21 +253,18 @@ impl Scheduler {
     }
 
     pub(super) fn cancel(&mut self, request: RequestId, actions: &mut Vec<Action>) {
-        let Some(pending) = self.finish(request, Outcome::Cancelled, actions) else { return };
-        match pending.stage {
-            Stage::Encoding => {}
-            Stage::Waiting | Stage::Late if pending.background => {}
-            Stage::Waiting | Stage::Late => self.queue.remove(request, &pending),
-            Stage::Running => {
-                let activity = pending.runs_on().and_then(|worker| Some((worker, &self.cluster.get(worker)?.activity)));
-                let Some((worker, Activity::Running { job, requests })) = activity else { return };
-                let job = *job;
-                let still_runs = |other: &RequestId| {
-                    self.requests.get(*other).is_some_and(|pending| pending.runs_on() == Some(worker))
-                };
-                if !requests.iter().any(still_runs) {
-                    actions.push(Action::CancelJob(job));
-                }
+        let Some(pending) = self.requests.get(request) else { return };
+        let worker = pending.runs_on();
+        if matches!(pending.stage, Stage::Waiting | Stage::Late) && !pending.background {
+            self.queue.remove(request, pending);
+        }
+        self.finish(request, Outcome::Cancelled, actions);
+        let activity = worker.and_then(|worker| Some((worker, &self.cluster.get(worker)?.activity)));
+        if let Some((worker, Activity::Running { job, requests })) = activity {
+            let still_runs =
+                |other: &RequestId| self.requests.get(*other).is_some_and(|pending| pending.runs_on() == Some(worker));
+            if !requests.iter().any(still_runs) {
+                actions.push(Action::CancelJob(*job));
             }
         }
     }

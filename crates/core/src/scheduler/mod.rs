@@ -217,7 +217,14 @@ impl Scheduler {
             (Some(first), Some(next)) => Some(first.min(next)),
             (first, next) => first.or(next),
         };
-        earlier(earlier(self.monitor.next_decision(), self.next_fall_back()), self.next_ripe())
+        let mut next = self.monitor.next_decision();
+        if self.queue.settings().fall_back.is_some() {
+            next = earlier(next, self.next_fall_back());
+        }
+        if self.config.batching.most > 1 {
+            next = earlier(next, self.next_ripe());
+        }
+        next
     }
 
     /// Requests that have arrived and not ended, and images whose embedding is to come.

@@ -143,9 +143,9 @@ impl Requests {
         }
     }
 
-    /// Ends a request. Returns it and what is to be known of it.
-    pub(super) fn end(&mut self, id: RequestId, outcome: Outcome) -> Option<(Pending, Box<Ended>)> {
-        let pending = self.live.remove(id.0)?;
+    /// What is to be known of a request that ends now, and the request.
+    pub(super) fn end(&mut self, id: RequestId, outcome: Outcome) -> Option<(Box<Ended>, &Pending)> {
+        let pending = self.live.get(id.0)?;
         let earlier = if self.spans.is_empty() { None } else { self.spans.remove(&id) };
         let ended = Box::new(Ended {
             request: id,
@@ -159,6 +159,11 @@ impl Requests {
             run: pending.run(),
             earlier: earlier.unwrap_or_default(),
         });
-        Some((pending, ended))
+        Some((ended, pending))
+    }
+
+    /// Takes out a request that has ended.
+    pub(super) fn remove(&mut self, id: RequestId) {
+        self.live.remove(id.0);
     }
 }

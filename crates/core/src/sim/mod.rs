@@ -140,7 +140,7 @@ enum Answer {
 
 #[derive(Clone, Debug, Default)]
 struct Doing {
-    job: Option<(JobId, SmallVec<[Part; 1]>)>,
+    job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
     begun: Time,
     step: Duration,
     pace: Pace,
@@ -208,7 +208,7 @@ impl<L: LatencyModel> Simulated<L> {
         }
     }
 
-    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: SmallVec<[Part; 1]>) {
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: &[Part]) {
         let gpu = self.settings.gpus[worker.index()];
         let usual = self.settings.latency.job(gpu, work, parts[0].request, parts.len());
         let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
@@ -216,7 +216,11 @@ impl<L: LatencyModel> Simulated<L> {
         let (alone, beside) =
             (self.settings.latency.alone(gpu, work.model), self.settings.latency.beside(gpu, work.model));
         let doing = &mut self.workers[worker.index()];
-        doing.job = Some((job, parts));
+        let mut requests = SmallVec::new();
+        for part in parts {
+            requests.push(part.request);
+        }
+        doing.job = Some((job, requests));
         doing.begun = now;
         doing.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
         doing.pace.begin(now, duration, work.model, alone, beside);
@@ -258,11 +262,11 @@ impl<L: LatencyModel> Simulated<L> {
                 if doing.pace.number != pace {
                     return None;
                 }
-                let (job, parts) = doing.job.take()?;
+                let (job, requests) = doing.job.take()?;
                 self.repace(now);
-                let outputs = match parts.as_slice() {
-                    [part] => smallvec![self.output(part.request)],
-                    parts => parts.iter().map(|part| self.output(part.request)).collect(),
+                let outputs = match requests.as_slice() {
+                    [request] => smallvec![self.output(*request)],
+                    requests => requests.iter().map(|request| self.output(*request)).collect(),
                 };
                 Some(Event::JobCompleted { worker, job, outputs })
             }
@@ -290,8 +294,8 @@ impl<L: LatencyModel> Simulated<L> {
 impl<L: LatencyModel> Executor for Simulated<L> {
     type Error = core::convert::Infallible;
 
-    fn submit(&mut self, now: Time, action: Action) -> Result<(), Self::Error> {
-        match action {
+    fn submit(&mut self, now: Time, action: &Action) -> Result<(), Self::Error> {
+        match *action {
             Action::Encode(request) => {
                 let due = now + self.settings.latency.retrieval(request);
                 self.push(due, Rank::Route, Answer::Encoded(request));
@@ -300,9 +304,7 @@ impl<L: LatencyModel> Executor for Simulated<L> {
                 let due = now + self.settings.latency.image_encoding(request);
                 self.push(due, Rank::Outside, Answer::ImageEncoded(request));
             }
-            Action::Start { job, worker, work, parts } => {
-                self.start(now, job, worker, work, parts);
-            }
+            Action::Start { job, worker, work, ref parts } => self.start(now, job, worker, work, parts),
             Action::Load { worker, model } => {
                 let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], model);
                 let fails = self.settings.faults.load_fails(worker, now);
