@@ -369,7 +369,7 @@ impl Loop {
         }
         for action in actions {
             desk.record(Time::ZERO, Record::Action(&action));
-            live.submit(Time::ZERO, action)?;
+            live.submit(Time::ZERO, &action)?;
         }
         let intake = live.intake();
         let _ = abort.set(intake.clone());

@@ -220,7 +220,7 @@ impl LiveRun<'_> {
             let mut journal = ((&mut records, &*progress), (&mut **also, journal));
             for action in actions {
                 journal.record(Time::ZERO, Record::Action(&action));
-                live.submit(Time::ZERO, action).map_err(RunError::Executor)?;
+                live.submit(Time::ZERO, &action).map_err(RunError::Executor)?;
             }
             let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
             replay(&mut core, &mut live, &mut inbox, &mut journal)

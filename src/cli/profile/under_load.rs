@@ -115,7 +115,7 @@ fn one_pass(
     let mut actions = Vec::new();
     core.warm(warm.into_iter(), &mut actions);
     for action in actions {
-        live.submit(Time::ZERO, action)?;
+        live.submit(Time::ZERO, &action)?;
     }
     let running = vec![None; workers];
     let state = Rc::new(RefCell::new(State { jobs: vec![0; workers], least: jobs, running, ..State::default() }));
