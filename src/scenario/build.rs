@@ -243,7 +243,7 @@ impl Scenario {
                 seed: self.seed,
                 expected_saving: lowest.and_then(|(_, skipped)| savings.get(*skipped as usize)).copied().unwrap_or(0),
                 savings,
-                uses: self.uses(&inputs.trace),
+                foresight: self.foresight(&inputs.trace),
                 ..EvictionSettings::default()
             },
             index: self.index(inputs),

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Scenario, TraceInputs};
-use crate::cache::eviction::{Eviction, Uses};
+use crate::cache::eviction::{Eviction, Foresight};
 use crate::embedding::EmbeddingMatrix;
 use crate::output::OutputError;
-use crate::retrieval::ahead::{Ahead, History, SearchFile};
+use crate::retrieval::ahead::{Ahead, History, SearchFile, Uses};
 
 /// What prompts are looked up among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,12 +164,13 @@ impl Scenario {
     }
 
     /// What each image will be of use for, where eviction knows that; it has been searched ahead.
-    pub(super) fn uses(&self, inputs: &TraceInputs) -> Option<Arc<Uses>> {
+    pub(super) fn foresight(&self, inputs: &TraceInputs) -> Option<Arc<dyn Foresight>> {
         let lowest = self.lowest_bound().filter(|_| self.foresees())?;
         let (prompts, _) = inputs.history(LookedUp::Images)?;
         let ahead = inputs.searched.get(LookedUp::Images)?;
         let mut known = lock(&inputs.searched.uses);
-        Some(known.entry(lowest.to_bits()).or_insert_with(|| Arc::new(ahead.uses(prompts, lowest))).clone())
+        let uses = known.entry(lowest.to_bits()).or_insert_with(|| Arc::new(Uses::new(ahead, prompts, lowest)));
+        Some(uses.clone())
     }
 
     /// The file of its requests, if it has one, found from the scenario's `file`.

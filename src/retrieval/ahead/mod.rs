@@ -20,6 +20,7 @@ mod uses;
 
 pub use file::SearchFile;
 pub use index::AheadIndex;
+pub use uses::Uses;
 
 /// Blocks of a history are as many as this, or a little more: about two bytes a block and request.
 const BLOCKS: usize = 1024;
@@ -110,6 +111,19 @@ impl Bounds {
             Self::Mapped { map, offset } => {
                 let (bytes, _) = map[offset + 2 * from..offset + 2 * to].as_chunks::<2>();
                 bytes.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect()
+            }
+        }
+    }
+}
+
+impl Bounds {
+    /// One of them.
+    fn at(&self, index: usize) -> u16 {
+        match self {
+            Self::Held(bounds) => bounds[index],
+            Self::Mapped { map, offset } => {
+                let at = offset + 2 * index;
+                u16::from_le_bytes([map[at], map[at + 1]])
             }
         }
     }

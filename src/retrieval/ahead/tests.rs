@@ -134,20 +134,34 @@ fn a_file_is_found_again_for_the_same_embeddings_only() {
 
 #[test]
 fn uses_are_the_requests_that_an_image_could_serve() {
-    let prompts = matrix(13, 150);
-    let history = History { warm: Some(matrix(14, 21)), rows: matrix(15, 150) };
-    let ahead = Ahead::search(&prompts, history.clone(), 1, &|_| ());
+    // Every third prompt and image is there twice.
+    let twice = |matrix: EmbeddingMatrix| {
+        let rows: Vec<u32> = (0..matrix.rows() as u32).map(|row| row - u32::from(row % 3 == 2)).collect();
+        matrix.select(&rows)
+    };
+    let prompts = twice(matrix(13, 150));
+    let history = History { warm: Some(matrix(14, 21)), rows: twice(matrix(15, 150)) };
+    let ahead = Arc::new(Ahead::search(&prompts, history.clone(), 1, &|_| ()));
     let (mut vector, mut some) = (Vec::new(), 0);
     for lowest in [0.0, 0.3, 0.9] {
-        let uses = ahead.uses(&prompts, lowest).0;
+        let uses = Uses::new(ahead.clone(), &prompts, lowest);
         for place in 0..history.len() {
             history.read(place, &mut vector);
-            let after = place.saturating_sub(20)..150;
-            let after = if place < 21 { 0..150 } else { after };
-            let serves = |row: &usize| similarity(prompts.embedding(*row).as_slice(), &vector) >= lowest;
-            let expected: Vec<u32> = after.filter(serves).map(|row| row as u32).collect();
+            let image = history.image(place);
+            // Asked from the request that it is made for on, and again, as another run does.
+            let own = image.request().map(|request| request.0);
+            let serves = |row: &u32| similarity(prompts.embedding(*row as usize).as_slice(), &vector) >= lowest;
+            let expected: Vec<u32> = (own.map_or(0, |own| own + 1)..150).filter(serves).collect();
+            for _ in 0..2 {
+                let next = |after: &Option<u32>| Some(uses.next_use(image, *after));
+                let found = std::iter::successors(Some(uses.next_use(image, own)), |last| next(&Some((*last)?)));
+                assert_eq!(found.map_while(|row| row).collect::<Vec<u32>>(), expected, "{place} at {lowest}");
+            }
+            // Between two uses it is the later one.
+            for pair in expected.windows(2) {
+                assert!((pair[0]..pair[1]).all(|after| uses.next_use(image, Some(after)) == Some(pair[1])));
+            }
             some += expected.len();
-            assert_eq!(uses.get(&history.image(place)).cloned().unwrap_or_default(), expected, "{place} at {lowest}");
         }
     }
     assert!(some > 100);

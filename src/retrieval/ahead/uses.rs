@@ -1,32 +1,136 @@
-//! Which requests each image of a history could serve: what eviction by knowledge of the future knows.
+//! Which request each image of a history could serve next: what eviction by knowledge of the future knows. Found when it is
+//! asked, so that an image costs no more than the requests up to its next use, and nothing is kept of those.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::super::pages;
 use super::{Ahead, most_under};
-use crate::cache::eviction::Uses;
-use crate::cache::index::QueryCodes;
+use crate::cache::eviction::Foresight;
+use crate::cache::index::{QueryCodes, Vectors};
 use crate::embedding::EmbeddingMatrix;
+use crate::image::ImageId;
 
-impl Ahead {
-    /// By image, the rows of the requests after it for which it is at least this similar. `prompts` are those that
-    /// were searched for.
+/// Requests to come, by what could serve them.
+#[derive(Debug)]
+pub struct Uses {
+    ahead: Arc<Ahead>,
+    /// Images are of use from this similarity on.
+    lowest: f64,
+    /// Each prompt once.
+    prompts: Vectors,
+    /// By request, its prompt among these.
+    prompt_of: Vec<u32>,
+    /// By place in the history, the first one with the same vector: equal images are of equal use.
+    first_equal: Vec<u32>,
+    /// By block of the history, a bit a request that one of its images may serve, made when first asked for.
+    candidates: Vec<OnceLock<Box<[u64]>>>,
+    /// By image, the request that was asked from last, and its next use after that.
+    known: Mutex<BTreeMap<u32, (Option<u32>, Option<u32>)>>,
+}
+
+impl Uses {
+    /// Images of a history that was searched for these prompts, of use from a similarity on.
     #[must_use]
-    pub fn uses(&self, prompts: &EmbeddingMatrix, lowest: f64) -> Uses {
-        let mut uses: BTreeMap<_, Vec<u32>> = BTreeMap::new();
-        let (mut wanted, warm) = (Vec::new(), self.history.warm_len());
-        for row in 0..prompts.rows() {
-            prompts.read_unit(row, &mut wanted);
-            let coded = QueryCodes::new(&wanted);
-            let bounds = self.bounds_of(row);
-            // The last block reaches up to the request's own place and has no bound.
-            let bounds = bounds.into_iter().map(most_under).chain([f64::INFINITY]).enumerate();
-            for (block, _) in bounds.filter(|(_, most)| *most >= lowest) {
-                let places = block * self.block..((block + 1) * self.block).min(warm + row);
-                for place in places.filter(|place| self.vectors.reaches(*place, &wanted, &coded, lowest)) {
-                    uses.entry(self.history.image(place)).or_default().push(row as u32);
+    pub fn new(ahead: Arc<Ahead>, prompts: &EmbeddingMatrix, lowest: f64) -> Self {
+        let mut distinct = Vectors::new(prompts.dimension(), pages::allocate);
+        let mut count = 0;
+        let keep = |_: u32, vector: &[f32]| {
+            distinct.push(vector);
+            count += 1;
+            count - 1
+        };
+        let prompt_of = numbers(prompts.rows(), |row, vector| prompts.read_unit(row, vector), keep);
+        let history = &ahead.history;
+        let first_equal = numbers(history.len(), |place, vector| history.read(place, vector), |place, _| place);
+        let blocks = history.len().div_ceil(ahead.block);
+        let candidates = (0..blocks).map(|_| OnceLock::new()).collect();
+        Self { lowest, prompts: distinct, prompt_of, first_equal, candidates, known: Mutex::default(), ahead }
+    }
+
+    /// Requests that an image of a block may serve: those whose bound reaches the lowest similarity, or that have none.
+    fn candidates(&self, block: usize) -> &[u64] {
+        self.candidates[block].get_or_init(|| {
+            let Ahead { begins, bounds, .. } = &*self.ahead;
+            let mut bits = vec![0_u64; self.prompt_of.len().div_ceil(64)].into_boxed_slice();
+            for row in 0..self.prompt_of.len() {
+                let bound = (block < begins[row + 1] - begins[row]).then(|| bounds.at(begins[row] + block));
+                if bound.is_none_or(|bound| most_under(bound) >= self.lowest) {
+                    bits[row / 64] |= 1 << (row % 64);
                 }
             }
-        }
-        Uses(uses)
+            bits
+        })
     }
+
+    /// Looks for the next use of the image at a place.
+    fn search(&self, place: usize, after: Option<u32>) -> Option<u32> {
+        let mut vector = Vec::new();
+        self.ahead.history.read(place, &mut vector);
+        let coded = QueryCodes::new(&vector);
+        let candidates = self.candidates(place / self.ahead.block);
+        let start = after.map_or(0, |after| after as usize + 1);
+        let mut mask = u64::MAX << (start % 64);
+        for (word, bits) in candidates.iter().enumerate().skip(start / 64) {
+            let mut bits = bits & std::mem::replace(&mut mask, u64::MAX);
+            while bits != 0 {
+                let row = word * 64 + bits.trailing_zeros() as usize;
+                if self.prompts.reaches(self.prompt_of[row] as usize, &vector, &coded, self.lowest) {
+                    return Some(row as u32);
+                }
+                bits &= bits - 1;
+            }
+        }
+        None
+    }
+}
+
+impl Foresight for Uses {
+    fn next_use(&self, image: ImageId, after: Option<u32>) -> Option<u32> {
+        let place = self.first_equal[self.ahead.history.place(image)?];
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((asked, next)) = known().get(&place)
+            && *asked <= after
+            && next.is_none_or(|next| after.is_none_or(|after| after < next))
+        {
+            return *next;
+        }
+        let next = self.search(place as usize, after);
+        known().insert(place, (after, next));
+        next
+    }
+}
+
+/// By row, the number of its vector among the distinct ones; `new` is told each of these once, in order, with its row, and says
+/// the number.
+fn numbers(rows: usize, read: impl Fn(usize, &mut Vec<f32>), mut new: impl FnMut(u32, &[f32]) -> u32) -> Vec<u32> {
+    // By hash first: the vectors of a long trace are too large to keep a second time.
+    let mut firsts: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
+    let (mut vector, mut other) = (Vec::new(), Vec::new());
+    let mut numbered = Vec::with_capacity(rows);
+    for row in 0..rows {
+        read(row, &mut vector);
+        let equal_hash = firsts.entry(hash(&vector)).or_default();
+        let equal = equal_hash.iter().find(|(first, _)| {
+            read(*first as usize, &mut other);
+            other == vector
+        });
+        let number = match equal {
+            Some((_, number)) => *number,
+            None => {
+                let number = new(row as u32, &vector);
+                equal_hash.push((row as u32, number));
+                number
+            }
+        };
+        numbered.push(number);
+    }
+    numbered
+}
+
+/// Hashes the bits of a vector (FNV-1a, word by word).
+fn hash(vector: &[f32]) -> u64 {
+    vector
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, value| (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3))
 }

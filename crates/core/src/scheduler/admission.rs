@@ -4,6 +4,8 @@
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
+use smallvec::SmallVec;
+
 use super::Scheduler;
 use super::action::{Action, Stage};
 use super::allocation::{Outlook, Task};
@@ -21,40 +23,36 @@ impl Scheduler {
         if pending.background {
             return;
         }
-        let waits = self.queue.current(request, pending);
-        let own = (usize::from(pending.class), waits);
-        let before = self.before(own);
-        if self.would_be_in_time(now, own, &before) {
-            return;
-        }
+        let own = (usize::from(pending.class), self.queue.current(request, pending));
+        let Some(others) = self.late_behind(now, own) else { return };
         self.queue.remove(request, pending);
-        let reason = format!("cannot be in time behind {} others", before.len());
+        let reason = format!("cannot be in time behind {others} others");
         self.finish(request, Outcome::Rejected(reason), actions);
     }
 
-    /// What goes before it of what can be in time, in order, each with its class.
-    fn before(&self, own: (usize, Waits)) -> Vec<(usize, Waits)> {
-        let classes = self.queue.classes();
-        let rank = |(class, waits): &(usize, Waits)| waits.rank(self.queue.is_behind(&classes[*class]));
-        let waiting =
-            classes.iter().enumerate().flat_map(|(at, class)| class.line(true).iter().map(move |waits| (at, *waits)));
-        let mut before: Vec<(usize, Waits)> = waiting.filter(|waits| rank(waits) < rank(&own)).collect();
-        before.sort_unstable_by_key(rank);
-        before
-    }
-
-    fn would_be_in_time(&self, now: Time, own: (usize, Waits), before: &[(usize, Waits)]) -> bool {
+    /// Number of requests that go before one of what can be in time, if it is not in time for them.
+    fn late_behind(&self, now: Time, own: (usize, Waits)) -> Option<usize> {
         let hardware = &self.config.hardware;
         let situation = situation(now, &self.cluster, &self.queue, hardware, 0);
         let task = |&(class, waits): &(usize, Waits)| Task { ready: now, due: waits.due, class };
-        let tasks: Vec<Task> = before.iter().chain([&own]).map(task).collect();
-        let models = self.config.serving.models();
-        let mut outlook = Outlook::new(hardware, models, &situation.classes, &tasks, self.config.batching.most);
-        let mut last = false;
-        outlook.play(&situation.seats, |model| {
-            last = model.is_some();
+        let outlook = |tasks| {
+            let most = self.config.batching.most;
+            Outlook::new(hardware, self.config.serving.models(), &situation.classes, tasks, most)
+        };
+        let mut waiting: SmallVec<[usize; 8]> =
+            self.queue.classes().iter().map(|class| class.line(true).len()).collect();
+        waiting[own.0] -= 1;
+        if outlook(&[]).is_in_time_behind_all(&situation.seats, &task(&own), &waiting) {
+            return None;
+        }
+        let rank = |(class, waits): &(usize, Waits)| self.queue.rank(*class, waits);
+        let before = self.queue.in_order(true).take_while(|other| rank(other) < rank(&own));
+        let tasks: Vec<Task> = before.chain([own]).map(|waits| task(&waits)).collect();
+        let mut is_last_in_time = false;
+        outlook(&tasks).play(&situation.seats, |model| {
+            is_last_in_time = model.is_some();
             ControlFlow::Continue(())
         });
-        last
+        (!is_last_in_time).then(|| tasks.len() - 1)
     }
 }

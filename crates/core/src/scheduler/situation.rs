@@ -36,23 +36,8 @@ pub(super) fn situation(now: Time, cluster: &Cluster, queue: &Queue, hardware: &
     }
 }
 
-/// The first of what waits, in the order in which it would be served: the lines of all classes, each in that order already,
-/// are merged.
+/// The first of what waits, in the order in which it would be served.
 fn waiting(queue: &Queue, most: usize) -> Vec<Waiting> {
-    let mut found = Vec::with_capacity(most.min(queue.len()));
-    for in_time in [true, false] {
-        let classes = queue.classes().iter().enumerate();
-        let mut lines: Vec<_> =
-            classes.map(|(class, its)| (class, queue.is_behind(its), its.line(in_time).iter().peekable())).collect();
-        while found.len() < most {
-            let heads = lines
-                .iter_mut()
-                .enumerate()
-                .filter_map(|(at, (_, is_behind, line))| Some((line.peek()?.rank(*is_behind), at)));
-            let Some((_, at)) = heads.min() else { break };
-            let (class, _, line) = &mut lines[at];
-            found.extend(line.next().map(|waits| Waiting { class: *class, due: waits.due }));
-        }
-    }
-    found
+    let in_order = queue.in_order(true).chain(queue.in_order(false)).take(most);
+    in_order.map(|(class, waits)| Waiting { class, due: waits.due }).collect()
 }

@@ -8,7 +8,6 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::{EvictionPolicy, EvictionSettings, Item};
 use crate::cache::Entry;
@@ -16,17 +15,11 @@ use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::request::RequestId;
 
-/// Rows of the requests that each image could serve, rising; an image without any is absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Uses(pub BTreeMap<ImageId, Vec<u32>>);
-
-impl Uses {
-    /// The first of an image's after this row; [`NEVER`] if there is none.
-    fn after(&self, image: ImageId, row: Option<u32>) -> u64 {
-        let rows = self.0.get(&image).map_or(&[][..], Vec::as_slice);
-        let at = row.map_or(0, |row| rows.partition_point(|use_of| *use_of <= row));
-        rows.get(at).map_or(NEVER, |row| u64::from(*row))
-    }
+/// Knowledge of the requests to come.
+pub trait Foresight: core::fmt::Debug + Send + Sync {
+    /// Row of the first request behind this one that an image could serve; of all requests without one. The request that the
+    /// image is made for, and those before it, need not be told from others: it is asked for later ones.
+    fn next_use(&self, image: ImageId, after: Option<u32>) -> Option<u32>;
 }
 
 /// Later than any use.
@@ -35,7 +28,7 @@ const NEVER: u64 = u64::MAX;
 /// Farthest next use first; of those without any the oldest.
 #[derive(Debug)]
 pub(super) struct Farthest {
-    uses: Arc<Uses>,
+    foresight: Option<Arc<dyn Foresight>>,
     /// By next use, then younger before older.
     order: BTreeSet<(u64, core::cmp::Reverse<u64>, Item)>,
     /// Next use and age of each.
@@ -48,7 +41,7 @@ pub(super) struct Farthest {
 impl Farthest {
     pub(super) fn new(settings: &EvictionSettings) -> Self {
         Self {
-            uses: settings.uses.clone().unwrap_or_default(),
+            foresight: settings.foresight.clone(),
             order: BTreeSet::new(),
             items: BTreeMap::new(),
             inserted: 0,
@@ -57,7 +50,8 @@ impl Farthest {
     }
 
     fn place(&mut self, item: Item, age: u64) {
-        let next = self.uses.after(item.image, self.row);
+        let next = self.foresight.as_ref().and_then(|foresight| foresight.next_use(item.image, self.row));
+        let next = next.map_or(NEVER, u64::from);
         self.items.insert(item, (next, age));
         self.order.insert((next, core::cmp::Reverse(age), item));
     }
@@ -103,14 +97,26 @@ impl EvictionPolicy for Farthest {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use crate::cache::eviction::tests::{entry, image, key};
 
+    /// Rows by image.
+    #[derive(Debug)]
+    struct Known(BTreeMap<ImageId, Vec<u32>>);
+
+    impl Foresight for Known {
+        fn next_use(&self, image: ImageId, after: Option<u32>) -> Option<u32> {
+            self.0[&image].iter().copied().find(|row| after.is_none_or(|after| *row > after))
+        }
+    }
+
     #[test]
     fn drops_what_is_used_last_and_first_what_is_used_no_more() {
-        let uses = [(0, vec![3, 9]), (1, vec![5]), (2, vec![4, 7]), (3, vec![])];
-        let uses = Uses(uses.into_iter().map(|(row, uses)| (image(row), uses)).collect());
-        let settings = EvictionSettings { uses: Some(Arc::new(uses)), ..EvictionSettings::default() };
+        let uses = [(0, vec![3, 9]), (1, vec![5]), (2, vec![4, 7]), (3, vec![]), (4, vec![])];
+        let known = Known(uses.into_iter().map(|(row, uses)| (image(row), uses)).collect());
+        let settings = EvictionSettings { foresight: Some(Arc::new(known)), ..EvictionSettings::default() };
         let item = |row| Item { image: image(row), skipped_steps: 0 };
         let order = |routed: u32| -> Vec<Item> {
             let mut policy = Farthest::new(&settings);

@@ -21,7 +21,7 @@ mod ranking;
 mod s3_fifo;
 mod sieve;
 
-pub use farthest::Uses;
+pub use farthest::Foresight;
 
 /// Chooses what leaves a full cache. Items are what capacity counts: images, or one state of an entry.
 pub trait EvictionPolicy: core::fmt::Debug + Send {
@@ -60,7 +60,7 @@ pub struct EvictionSettings {
     /// Saving that is expected of a hit before there was one.
     pub expected_saving: u64,
     /// What each image will be of use for, where that is to be known.
-    pub uses: Option<Arc<Uses>>,
+    pub foresight: Option<Arc<dyn Foresight>>,
 }
 
 /// The policies by name, as `cache.eviction` has them.

@@ -107,13 +107,9 @@ impl<'a> Outlook<'a> {
     ) {
         self.pools.iter_mut().for_each(BinaryHeap::clear);
         for seat in seats {
-            let load = if seat.holds.contains(seat.target) {
-                Duration::ZERO
-            } else {
-                self.hardware.load(seat.worker, seat.target)
-            };
             let pool = self.pool(seat.gpu.index(), seat.target);
-            self.pools[pool].push(Reverse(seat.free + load));
+            let free = self.free(seat);
+            self.pools[pool].push(Reverse(free));
         }
         for task in self.tasks {
             let model = self.place(task).map(|(place, free)| {
@@ -126,6 +122,30 @@ impl<'a> Outlook<'a> {
                 break;
             }
         }
+    }
+
+    /// Whether a request is in time whichever of those that wait, so many by class, are served before it where it could be: in
+    /// the pool with the most room. The worker of a pool that is free first is free no later than its workers are on average,
+    /// and those before leave no gaps. Without playing them; what is not in time so may still be.
+    pub(in crate::scheduler) fn is_in_time_behind_all(&self, seats: &[Seat], own: &Task, waiting: &[usize]) -> bool {
+        self.places[own.class].iter().any(|place| {
+            let of_pool = seats.iter().filter(|seat| self.pool(seat.gpu.index(), seat.target) == place.pool);
+            let free = of_pool.map(|seat| u128::from(self.free(seat).nanoseconds()));
+            let (workers, free) = free.fold((0, 0), |(workers, sum), free| (workers + 1, sum + free));
+            let part = |class: usize| self.places[class].iter().find(|other| other.pool == place.pool);
+            let work: u128 = (waiting.iter().enumerate())
+                .filter_map(|(class, count)| Some(u128::from(part(class)?.part.nanoseconds()) * *count as u128))
+                .sum();
+            let finish = |workers: u128| (free + work) / workers + u128::from(place.whole.nanoseconds());
+            workers > 0 && finish(workers) <= u128::from(own.due.nanoseconds())
+        })
+    }
+
+    /// When a worker is free with its target on it.
+    fn free(&self, seat: &Seat) -> Time {
+        let is_there = seat.holds.contains(seat.target);
+        let load = if is_there { Duration::ZERO } else { self.hardware.load(seat.worker, seat.target) };
+        seat.free + load
     }
 
     /// The pool that can begin with a request first, of those that would have it done in time; of equals the one that
@@ -142,5 +162,59 @@ impl<'a> Outlook<'a> {
             }
         }
         best.map(|((_, start, ..), place)| (place, start + place.part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+
+    use super::*;
+    use crate::draw::{Purpose, stream};
+    use crate::model::ModelSet;
+    use crate::scheduler::{DecisionKind, WorkerId};
+
+    #[test]
+    fn what_is_in_time_behind_all_is_in_time_in_any_order() {
+        let ms = |count: u64| Duration::from_nanoseconds(count * 1_000_000);
+        let mut surely = [0, 0];
+        for seed in 0..3_000 {
+            let mut draws = stream(seed, Purpose::Test, 62);
+            let workers = draws.random_range(1..5_usize);
+            let hardware = Hardware::unmeasured(workers, 2);
+            let now = Time::ZERO + ms(1_000);
+            let seats: Vec<Seat> = (0..workers)
+                .map(|worker| Seat {
+                    worker: WorkerId(worker as u16),
+                    gpu: GpuId(0),
+                    holds: ModelSet::EMPTY.with(ModelId(0)).with(ModelId(1)),
+                    target: ModelId(draws.random_range(0..2)),
+                    free: now + ms(draws.random_range(0..30)),
+                })
+                .collect();
+            let mut class = || Class {
+                kind: DecisionKind::Miss,
+                skipped_steps: 0,
+                times: (0..2).map(|_| draws.random_bool(0.8).then(|| ms(draws.random_range(1..20)))).collect(),
+                waiting: 0,
+            };
+            let classes = [class(), class()];
+            let mut task =
+                || Task { ready: now, due: now + ms(draws.random_range(0..150)), class: draws.random_range(0..2) };
+            let tasks: Vec<Task> = (0..12).map(|_| task()).collect();
+            let own = tasks[tasks.len() - 1];
+            let waiting =
+                [0, 1].map(|class| tasks[..tasks.len() - 1].iter().filter(|task| task.class == class).count());
+            let mut outlook = Outlook::new(&hardware, 2, &classes, &tasks, 1);
+            let is_surely = outlook.is_in_time_behind_all(&seats, &own, &waiting);
+            let mut played = false;
+            outlook.play(&seats, |model| {
+                played = model.is_some();
+                ControlFlow::Continue(())
+            });
+            assert!(played || !is_surely, "seed {seed}");
+            surely[usize::from(played)] += usize::from(is_surely);
+        }
+        assert!(surely[1] > 500, "it often knows: {surely:?}");
     }
 }

@@ -171,6 +171,24 @@ impl Queue {
         self.misses_first && class.kind != DecisionKind::Miss
     }
 
+    /// Order of a request of a class among requests of all classes.
+    pub(super) fn rank(&self, class: usize, waits: &Waits) -> (u32, bool, u64, u32) {
+        waits.rank(self.is_behind(&self.classes[class]))
+    }
+
+    /// What can be in time, or the rest, in the order in which it would be served, each with its class: the lines of the
+    /// classes are merged, which are in that order already.
+    pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, Waits)> {
+        let mut lines: Vec<_> =
+            self.classes.iter().map(|class| (self.is_behind(class), class.line(in_time).iter().peekable())).collect();
+        core::iter::from_fn(move || {
+            let heads = lines.iter_mut().enumerate();
+            let ranks = heads.filter_map(|(class, (is_behind, line))| Some((line.peek()?.rank(*is_behind), class)));
+            let (_, class) = ranks.min()?;
+            Some((class, *lines[class].1.next()?))
+        })
+    }
+
     /// Whether misses go before all else of equal priority.
     pub(super) const fn misses_first(&self) -> bool {
         self.misses_first
