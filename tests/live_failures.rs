@@ -247,7 +247,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     let mut actions = Vec::new();
     let mut core = scenario.live_core(&inputs, warm.clone(), &mut actions);
     for action in actions {
-        live.submit(Time::ZERO, action).unwrap();
+        live.submit(Time::ZERO, &action).unwrap();
     }
     let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
     replay(&mut core, &mut live, &mut inbox, &mut journal).unwrap();
