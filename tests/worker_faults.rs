@@ -160,7 +160,7 @@ fn run(requests: usize, poison: impl Fn(usize) -> bool, broken_lives: u32, hangs
     let mut actions = Vec::new();
     let mut core = scenario.live_core(&inputs, Vec::new(), &mut actions);
     for action in actions {
-        live.submit(Time::ZERO, action).unwrap();
+        live.submit(Time::ZERO, &action).unwrap();
     }
     let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
     let ended = replay(&mut core, &mut live, &mut inbox, &mut lines);

@@ -1,5 +1,5 @@
 //! `[queue]`: who goes first, by when, and what becomes of those that are late. What that means while requests wait is
-//! `scheduler::backlog`.
+//! `scheduler::queue`.
 
 use std::path::Path;
 

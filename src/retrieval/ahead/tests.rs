@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use super::*;
+use crate::cache::eviction::Foresight;
 use crate::cache::index::{ExactIndex, Query, RetrievalIndex};
 use crate::draw::{Purpose, normal, stream};
 use crate::embedding::{Embedding, similarity};
@@ -153,9 +154,8 @@ fn uses_are_the_requests_that_an_image_could_serve() {
             let serves = |row: &u32| similarity(prompts.embedding(*row as usize).as_slice(), &vector) >= lowest;
             let expected: Vec<u32> = (own.map_or(0, |own| own + 1)..150).filter(serves).collect();
             for _ in 0..2 {
-                let next = |after: &Option<u32>| Some(uses.next_use(image, *after));
-                let found = std::iter::successors(Some(uses.next_use(image, own)), |last| next(&Some((*last)?)));
-                assert_eq!(found.map_while(|row| row).collect::<Vec<u32>>(), expected, "{place} at {lowest}");
+                let found = std::iter::successors(uses.next_use(image, own), |last| uses.next_use(image, Some(*last)));
+                assert_eq!(found.collect::<Vec<u32>>(), expected, "{place} at {lowest}");
             }
             // Between two uses it is the later one.
             for pair in expected.windows(2) {

@@ -25,8 +25,16 @@ pub struct Uses {
     first_equal: Vec<u32>,
     /// By block of the history, a bit a request that one of its images may serve, made when first asked for.
     candidates: Vec<OnceLock<Box<[u64]>>>,
-    /// By image, the request that was asked from last, and its next use after that.
-    known: Mutex<BTreeMap<u32, (Option<u32>, Option<u32>)>>,
+    /// Latest answer by image.
+    known: Mutex<BTreeMap<u32, Answer>>,
+}
+
+/// Next use of an image.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    /// Request behind which it was looked for.
+    after: Option<u32>,
+    next: Option<u32>,
 }
 
 impl Uses {
@@ -89,14 +97,14 @@ impl Foresight for Uses {
     fn next_use(&self, image: ImageId, after: Option<u32>) -> Option<u32> {
         let place = self.first_equal[self.ahead.history.place(image)?];
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((asked, next)) = known().get(&place)
-            && *asked <= after
-            && next.is_none_or(|next| after.is_none_or(|after| after < next))
+        if let Some(known) = known().get(&place)
+            && known.after <= after
+            && known.next.is_none_or(|next| after.is_none_or(|after| after < next))
         {
-            return *next;
+            return known.next;
         }
         let next = self.search(place as usize, after);
-        known().insert(place, (after, next));
+        known().insert(place, Answer { after, next });
         next
     }
 }
@@ -115,15 +123,12 @@ fn numbers(rows: usize, read: impl Fn(usize, &mut Vec<f32>), mut new: impl FnMut
             read(*first as usize, &mut other);
             other == vector
         });
-        let number = match equal {
-            Some((_, number)) => *number,
-            None => {
-                let number = new(row as u32, &vector);
-                equal_hash.push((row as u32, number));
-                number
-            }
-        };
-        numbered.push(number);
+        let number = equal.map(|(_, number)| *number);
+        numbered.push(number.unwrap_or_else(|| {
+            let number = new(row as u32, &vector);
+            equal_hash.push((row as u32, number));
+            number
+        }));
     }
     numbered
 }
