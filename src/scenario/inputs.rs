@@ -103,6 +103,17 @@ impl TraceInputs {
     /// # Errors
     /// What is wrong with a file, or what is missing.
     pub fn load(scenario: &Scenario, file: &Path, retrieves: bool) -> Result<Self, InputError> {
+        // Large files take as long to hash as to read: both at once.
+        std::thread::scope(|scope| {
+            let files = scope.spawn(|| Self::fingerprints(scenario, file));
+            let mut inputs = Self::read(scenario, file, retrieves)?;
+            inputs.files = files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok(inputs)
+        })
+    }
+
+    /// Reads or generates the trace and what goes with it.
+    fn read(scenario: &Scenario, file: &Path, retrieves: bool) -> Result<Self, InputError> {
         let section = &scenario.trace;
         let trace = if let Some(synthetic) = &section.synthetic {
             let generated = synthetic.generate(scenario.seed, file, "trace.synthetic")?;
@@ -119,11 +130,8 @@ impl TraceInputs {
                 warm_images: section.warm_images.as_ref().map(place),
             })?
         };
-        let mut inputs = Self {
-            image_bytes: image_bytes(&trace, section.requests.as_deref().unwrap_or(file))?,
-            files: Self::fingerprints(scenario, file)?,
-            ..Self::of(trace)
-        };
+        let mut inputs =
+            Self { image_bytes: image_bytes(&trace, section.requests.as_deref().unwrap_or(file))?, ..Self::of(trace) };
         if retrieves {
             inputs.embed(scenario, file)?;
         }

@@ -36,7 +36,7 @@ impl Scheduler {
             let model = self.cluster.begin_load(worker, now);
             actions.extend(model.map(|model| Action::Load { worker, model }));
         }
-        if self.queue.parts_late() {
+        if self.queue.parts_late(now) {
             for request in self.queue.take_late(now) {
                 self.be_late(request, actions);
             }

@@ -150,18 +150,29 @@ impl<'a> Outlook<'a> {
 
     /// The pool that can begin with a request first, of those that would have it done in time; of equals the one that
     /// takes least time for it. With when its worker is free again.
+    #[inline]
     fn place(&self, task: &Task) -> Option<(Place, Time)> {
-        let mut best: Option<((usize, Time, Time, usize), Place)> = None;
+        let mut best: Option<(&Place, Time, Time)> = None;
+        // In order of pools, so that of equals the first stays.
         for place in &self.places[task.class] {
             let Some(Reverse(free)) = self.pools[place.pool].peek() else { continue };
             let start = (*free).max(task.ready);
             let finish = start + place.whole;
-            let rank = (if self.best_first { place.model } else { 0 }, start, finish, place.pool);
-            if finish + self.cushion <= task.due && best.is_none_or(|(least, _)| rank < least) {
-                best = Some((rank, *place));
+            if finish + self.cushion > task.due {
+                continue;
+            }
+            let goes_first = |(other, its_start, its_finish): (&Place, Time, Time)| {
+                if self.best_first && place.model != other.model {
+                    place.model < other.model
+                } else {
+                    start < its_start || start == its_start && finish < its_finish
+                }
+            };
+            if best.is_none_or(goes_first) {
+                best = Some((place, start, finish));
             }
         }
-        best.map(|((_, start, ..), place)| (place, start + place.part))
+        best.map(|(place, start, _)| (*place, start + place.part))
     }
 }
 

@@ -147,6 +147,11 @@ impl Class {
         Some(Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(before.nanoseconds())))
     }
 
+    /// Latest start with which a request of it is in time where it is served fastest.
+    pub(super) const fn latest_start(&self, waits: &Waits) -> Time {
+        Time::from_nanoseconds(waits.due.nanoseconds().saturating_sub(self.shortest.nanoseconds()))
+    }
+
     /// Number of requests that wait.
     pub(in crate::scheduler) fn len(&self) -> usize {
         self.in_time.len() + self.late.len()

@@ -117,6 +117,8 @@ pub(super) struct Queue {
     /// Of these, hits; and those that are late.
     hits: usize,
     late: usize,
+    /// Nobody who goes first in a class is late before this.
+    next_late: Time,
     /// Share of hits among what was placed lately.
     hit_share: f64,
 }
@@ -140,6 +142,7 @@ impl Queue {
             waiting: 0,
             hits: 0,
             late: 0,
+            next_late: Time::MAX,
             hit_share: 0.0,
         }
     }
@@ -252,11 +255,14 @@ impl Queue {
         if !class.in_time.insert(standing.waits) {
             return;
         }
+        self.next_late = self.next_late.min(class.latest_start(&standing.waits));
         self.waiting += 1;
         self.hits += usize::from(class.kind == DecisionKind::Hit);
         for (before, after) in self.discipline.came(standing, pending.slack) {
             self.classes[usize::from(before.class)].in_time.remove(&before.waits);
             self.classes[usize::from(after.class)].in_time.insert(after.waits);
+            self.watch_first(usize::from(before.class));
+            self.watch_first(usize::from(after.class));
         }
     }
 
@@ -274,9 +280,19 @@ impl Queue {
         self.went(usize::from(standing.class));
     }
 
+    /// One less waits in a class.
     fn went(&mut self, class: usize) {
         self.waiting -= 1;
         self.hits -= usize::from(self.classes[class].kind == DecisionKind::Hit);
+        self.watch_first(class);
+    }
+
+    /// Another request may go first in a class.
+    fn watch_first(&mut self, class: usize) {
+        let class = &self.classes[class];
+        if let Some(first) = class.in_time.first() {
+            self.next_late = self.next_late.min(class.latest_start(first));
+        }
     }
 
     /// Takes out what goes first, to be served.
@@ -293,14 +309,15 @@ impl Queue {
         self.discipline.started(waits, pending.slack);
     }
 
-    /// Whether it is asked who is late.
-    pub(super) fn parts_late(&self) -> bool {
-        self.settings.late != Late::InTurn && self.waiting > 0
+    /// Whether it is asked who is late, and anybody may be.
+    pub(super) fn parts_late(&self, now: Time) -> bool {
+        self.settings.late != Late::InTurn && now >= self.next_late
     }
 
     /// Takes out what can no longer be in time; whoever takes it tells [`Self::leaves_late`].
     pub(super) fn take_late(&mut self, now: Time) -> SmallVec<[RequestId; 2]> {
         let mut late = SmallVec::new();
+        self.next_late = Time::MAX;
         for at in 0..self.classes.len() {
             while let Some(first) = self.classes[at].in_time.first()
                 && now + self.classes[at].shortest > first.due
@@ -309,6 +326,7 @@ impl Queue {
                 self.classes[at].in_time.pop_first();
                 self.went(at);
             }
+            self.watch_first(at);
         }
         late
     }
