@@ -3,10 +3,8 @@
 //! is loaded.
 //!
 //! Every worker is taken for the fastest, with jobs of the size in which a request takes least, with the model that is fastest for
-//! the request at hand. Two questions are then easier than the true one, and the larger of their answers is the bound:
-//! - `together`: all workers are one machine as fast as their sum, that may interrupt its work: whatever they did, it could do.
-//! - `apart`: workers stay workers and jobs whole, but jobs of like lengths have all workers to themselves and take as long as the
-//!   shortest of them. On few workers this is the stricter one, since a request cannot use all of them at once.
+//! the request at hand. Two questions are then easier than the true one, and the larger of their answers is the bound: in `together`
+//! all workers are one machine as fast as their sum, in `apart` jobs of like lengths have all workers to themselves.
 
 use alloc::vec::Vec;
 
