@@ -229,7 +229,9 @@ impl Prepared {
         mut inbox: impl Inbox,
         also: impl Journal,
     ) -> Result<Results, RunError<std::convert::Infallible>> {
-        let mut journal = (Metrics::new(self.settings(keep_requests, false)), also);
+        let mut metrics = Metrics::new(self.settings(keep_requests, false));
+        metrics.expect(self.inputs.trace.trace.len());
+        let mut journal = (metrics, also);
         let mut actions = Vec::new();
         let mut core = self.scenario.core(&self.inputs, &mut actions);
         for action in &actions {

@@ -60,14 +60,14 @@ pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::R
     let scored = rows.iter().any(|row| row.quality.is_some());
     header.extend(["quality_estimate", "quality_kind"].into_iter().filter(|_| scored));
     csv.write_record(header)?;
-    let mut cells = Cells { csv, text: String::new() };
+    let mut cells = Cells { csv, text: String::new(), quality: (0, String::new()) };
     for row in rows {
         request(&mut cells, row, names)?;
         if measured {
             cells.maybe(row.similarity_to_prompt.map(|similarity| Decimals(similarity, 6)))?;
         }
         if scored {
-            cells.maybe(row.quality.map(|(value, _)| Decimals(value, 4)))?;
+            cells.quality(row.quality.map(|(value, _)| value))?;
             cells.maybe(row.quality.map(|(_, kind)| kind.word()))?;
         }
         cells.end()?;
@@ -79,6 +79,8 @@ pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::R
 struct Cells<W: Write> {
     csv: csv::Writer<W>,
     text: String,
+    /// Quality that was written last, by its bits: rows of one model share it, and exact decimals take long.
+    quality: (u64, String),
 }
 
 impl<W: Write> Cells<W> {
@@ -94,6 +96,15 @@ impl<W: Write> Cells<W> {
             Some(value) => self.put(value),
             None => Ok(self.csv.write_field("")?),
         }
+    }
+
+    /// Four decimals.
+    fn quality(&mut self, value: Option<f64>) -> io::Result<()> {
+        let Some(value) = value else { return Ok(self.csv.write_field("")?) };
+        if self.quality.1.is_empty() || self.quality.0 != value.to_bits() {
+            self.quality = (value.to_bits(), Decimals(value, 4).to_string());
+        }
+        Ok(self.csv.write_field(&self.quality.1)?)
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -224,6 +224,14 @@ impl Metrics {
         }
     }
 
+    /// Makes room for so many requests at once: room that grows is there twice while it does.
+    pub fn expect(&mut self, requests: usize) {
+        self.aggregate.latencies.reserve_exact(requests);
+        if self.settings.keep_requests {
+            self.requests.reserve_exact(requests);
+        }
+    }
+
     #[inline(never)]
     fn event(&mut self, now: Time, event: &Event) {
         // Time passes between events; actions are of their event's time.

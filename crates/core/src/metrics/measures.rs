@@ -38,6 +38,20 @@ pub struct Results {
     pub warnings: Vec<Warning>,
 }
 
+/// Sorts rows by request. Without room for a second copy: where every request has a row, each is put at its own place.
+fn in_order_of_rows(rows: &mut [RequestRow]) {
+    for at in 0..rows.len() {
+        while rows[at].id.row() != at {
+            let own = rows[at].id.row();
+            if rows.get(own).is_none_or(|other| other.id == rows[at].id) {
+                rows.sort_unstable_by_key(|row| row.id);
+                return;
+            }
+            rows.swap(at, own);
+        }
+    }
+}
+
 impl Metrics {
     /// The results, once the run has ended.
     #[must_use]
@@ -61,7 +75,7 @@ impl Metrics {
         let (models, total_steps) = (&self.settings.models, self.settings.total_steps);
         let warnings = self.quality.warnings(&self.settings.quality, &self.made, models, total_steps);
         let warnings = warnings.into_iter().map(|text| Warning { topic: Topic::Quality, text }).collect();
-        self.requests.sort_by_key(|row| row.id);
+        in_order_of_rows(&mut self.requests);
         if !self.requests.is_empty() {
             for (slo, limit) in summary.slo.iter_mut().zip(&self.limits) {
                 slo.least_violation_rate = fewest_violations(&self.settings, &self.requests, *limit);

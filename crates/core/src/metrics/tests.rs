@@ -192,6 +192,22 @@ fn hits_count_by_steps_and_by_the_age_of_their_source() {
 }
 
 #[test]
+fn rows_are_in_the_order_of_requests_in_whichever_they_end() {
+    for ends in [[2, 0, 3, 1], [3, 2, 1, 0], [0, 1, 2, 3], [7, 2, 9, 0]] {
+        let mut story = story();
+        for row in (0..10).filter(|row| ends.contains(row)) {
+            story.arrive(1, row);
+        }
+        for row in ends {
+            story.finish(2, row);
+        }
+        let mut expected = ends.map(RequestId);
+        expected.sort_unstable();
+        assert!(story.fold.finish_run().requests.iter().map(|row| row.id).eq(expected));
+    }
+}
+
+#[test]
 fn a_near_miss_is_just_below_the_lowest_bound() {
     let mut story = story();
     // Just too far; at the edge; just below; at the bound, as strict bounds have it; above, for want of a state.

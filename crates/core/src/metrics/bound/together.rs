@@ -7,11 +7,16 @@ use alloc::vec::Vec;
 use super::Job;
 use crate::time::Time;
 
-/// A job that is not left out, in units of 1/speed nanoseconds.
+/// A job that is not left out: its arrival in units of 1/speed nanoseconds, its work in nanoseconds of one worker.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     arrival: u128,
-    work: u128,
+    work: u64,
+}
+
+/// Work in units of 1/speed nanoseconds, the speed being in thousandths.
+const fn units(work: u64) -> u128 {
+    work as u128 * 1000
 }
 
 /// Kept jobs that follow each other.
@@ -20,13 +25,14 @@ struct Stretch {
     work: u128,
     /// The latest, over its jobs, of the arrival plus the work from it on; 0 of none.
     done: u128,
-    /// Largest work of a job, and its place; of equals the last.
-    largest: (u128, usize),
+    /// Largest work of a job in nanoseconds of one worker, and its place; of equals the last.
+    largest: (u64, u32),
 }
 
 impl Stretch {
     fn of_job(job: Kept, place: usize) -> Self {
-        Self { work: job.work, done: job.arrival + job.work, largest: (job.work, place) }
+        let work = units(job.work);
+        Self { work, done: job.arrival + work, largest: (job.work, place as u32) }
     }
 
     /// Returns this one with what follows it.
@@ -79,7 +85,7 @@ impl Busy {
         let place = self.places;
         self.places += 1;
         self.set(place, Stretch::of_job(job, place));
-        self.done += job.work;
+        self.done += units(job.work);
     }
 
     /// Gives these jobs the first places of a tree that has room for as many more.
@@ -88,7 +94,7 @@ impl Busy {
         self.tree.clear();
         self.tree.resize(2 * capacity, Stretch::default());
         for (place, job) in kept.iter().enumerate() {
-            self.tree[capacity + place] = Stretch { largest: (job.work, place), ..*job };
+            self.tree[capacity + place] = Stretch { largest: (job.largest.0, place as u32), ..*job };
         }
         for node in (1..capacity).rev() {
             self.tree[node] = self.tree[2 * node].then(self.tree[2 * node + 1]);
@@ -134,6 +140,7 @@ impl Busy {
             if work == 0 {
                 break;
             }
+            let place = place as usize;
             let (ahead, behind) = (self.between(0, place), self.between(place + 1, self.places));
             let without = ahead.then(behind);
             best = best.min((without.done.max(self.before + without.work), place));
@@ -161,7 +168,7 @@ impl Lateness {
             // Done at its arrival: it is never late, and changes nothing.
             return;
         }
-        self.busy.add(Kept { arrival: scaled(job.arrival), work: u128::from(job.work) * 1000 });
+        self.busy.add(Kept { arrival: scaled(job.arrival), work: job.work });
         if self.busy.done > scaled(job.due) {
             self.busy.leave_one_out();
             self.late += 1;
@@ -234,12 +241,12 @@ mod tests {
                 (before, done) = (done, arrival);
                 kept.clear();
             }
-            kept.push(Kept { arrival, work: u128::from(job.work) * 1000 });
-            done += u128::from(job.work) * 1000;
+            kept.push(Kept { arrival, work: job.work });
+            done += units(job.work);
             if done > u128::from(job.due.nanoseconds()) * speed {
                 let without = |place: &usize| {
                     let others = kept.iter().enumerate().filter(|(other, _)| other != place);
-                    others.fold(before, |done: u128, (_, job)| done.max(job.arrival) + job.work)
+                    others.fold(before, |done: u128, (_, job)| done.max(job.arrival) + units(job.work))
                 };
                 // Of equally good ones the last, as the tree has it.
                 let place = (0..kept.len()).min_by_key(|place| (without(place), core::cmp::Reverse(*place))).unwrap();
