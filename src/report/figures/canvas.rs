@@ -1,6 +1,7 @@
 //! From a chart to SVG text, PNG or PDF bytes. One drawing serves all: it is made on a grid four times finer
 //! than the figure, since the drawing library places everything on whole pixels.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use plotters::backend::{BitMapBackend, SVGBackend};
@@ -138,14 +139,22 @@ pub(super) fn pdf_file(chart: &Chart, look: Look, title: &str) -> Result<Vec<u8>
     page.finish(title, points)
 }
 
+std::thread_local! {
+    /// What a thread draws on before it is shrunk: tens of megabytes, which the system would clear anew for every figure.
+    static FINE_PIXELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A PNG file of twice the figure's size.
 pub(super) fn png_file(chart: &Chart, look: Look) -> Result<Vec<u8>, DrawError> {
     register_fonts()?;
     let (fine_width, fine_height) = fine_size(chart, look);
-    let mut fine = vec![0; fine_width as usize * fine_height as usize * 3];
-    draw(chart, BitMapBackend::with_buffer(&mut fine, (fine_width, fine_height)), Theme::PNG, look)?;
     let shrink = (FINE / FINE_PNG) as usize;
-    let pixels = shrunk(&fine, fine_width as usize, shrink);
+    let pixels = FINE_PIXELS.with_borrow_mut(|fine| {
+        fine.clear();
+        fine.resize(fine_width as usize * fine_height as usize * 3, 0);
+        draw(chart, BitMapBackend::with_buffer(fine, (fine_width, fine_height)), Theme::PNG, look)?;
+        Ok(shrunk(fine, fine_width as usize, shrink))
+    })?;
 
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, fine_width / shrink as u32, fine_height / shrink as u32);
@@ -161,14 +170,19 @@ pub(super) fn png_file(chart: &Chart, look: Look) -> Result<Vec<u8>, DrawError> 
 /// Means of squares of pixels: smooth edges, which the library's bitmaps lack.
 fn shrunk(fine: &[u8], fine_width: usize, shrink: usize) -> Vec<u8> {
     let row = fine_width * 3;
+    let square = (shrink * shrink) as u16;
     let mut pixels = Vec::with_capacity(fine.len() / (shrink * shrink));
+    let mut sums = vec![0_u16; row];
     for rows in fine.chunks_exact(row * shrink) {
-        for x in (0..row).step_by(3 * shrink) {
-            for channel in 0..3 {
-                let square = (0..shrink * shrink).map(|i| rows[(i / shrink) * row + x + (i % shrink) * 3 + channel]);
-                let sum: usize = square.map(usize::from).sum();
-                pixels.push((sum / (shrink * shrink)) as u8);
+        sums.fill(0);
+        for line in rows.chunks_exact(row) {
+            for (sum, value) in sums.iter_mut().zip(line) {
+                *sum += u16::from(*value);
             }
+        }
+        for pixel in sums.chunks_exact(3 * shrink) {
+            let sum = |channel: usize| pixel[channel..].iter().step_by(3).sum::<u16>();
+            pixels.extend([0, 1, 2].map(|channel| (sum(channel) / square) as u8));
         }
     }
     pixels

@@ -17,8 +17,9 @@ pub struct Uses {
     ahead: Arc<Ahead>,
     /// Images are of use from this similarity on.
     lowest: f64,
-    /// Each prompt once.
+    /// Each prompt once, so many.
     prompts: Vectors,
+    distinct: usize,
     /// By request, its prompt among these.
     prompt_of: Vec<u32>,
     /// By place in the history, the first one with the same vector: equal images are of equal use.
@@ -41,10 +42,10 @@ impl Uses {
     /// Images of a history that was searched for these prompts, of use from a similarity on.
     #[must_use]
     pub fn new(ahead: Arc<Ahead>, prompts: &EmbeddingMatrix, lowest: f64) -> Self {
-        let mut distinct = Vectors::new(prompts.dimension(), pages::allocate);
+        let mut vectors = Vectors::new(prompts.dimension(), pages::allocate);
         let mut count = 0;
         let keep = |_: u32, vector: &[f32]| {
-            distinct.push(vector);
+            vectors.push(vector);
             count += 1;
             count - 1
         };
@@ -53,7 +54,16 @@ impl Uses {
         let first_equal = numbers(history.len(), |place, vector| history.read(place, vector), |place, _| place);
         let blocks = history.len().div_ceil(ahead.block);
         let candidates = (0..blocks).map(|_| OnceLock::new()).collect();
-        Self { lowest, prompts: distinct, prompt_of, first_equal, candidates, known: Mutex::default(), ahead }
+        Self {
+            lowest,
+            prompts: vectors,
+            distinct: count as usize,
+            prompt_of,
+            first_equal,
+            candidates,
+            known: Mutex::default(),
+            ahead,
+        }
     }
 
     /// Requests that an image of a block may serve: those whose bound reaches the lowest similarity, or that have none.
@@ -78,13 +88,20 @@ impl Uses {
         let coded = QueryCodes::new(&vector);
         let candidates = self.candidates(place / self.ahead.block);
         let start = after.map_or(0, |after| after as usize + 1);
+        // Many requests may have one prompt: it is compared once.
+        let mut refused = vec![0_u64; self.distinct.div_ceil(64)];
         let mut mask = u64::MAX << (start % 64);
-        for (word, bits) in candidates.iter().enumerate().skip(start / 64) {
+        for (at, bits) in candidates.iter().enumerate().skip(start / 64) {
             let mut bits = bits & std::mem::replace(&mut mask, u64::MAX);
             while bits != 0 {
-                let row = word * 64 + bits.trailing_zeros() as usize;
-                if self.prompts.reaches(self.prompt_of[row] as usize, &vector, &coded, self.lowest) {
-                    return Some(row as u32);
+                let row = at * 64 + bits.trailing_zeros() as usize;
+                let prompt = self.prompt_of[row] as usize;
+                let (word, bit) = (&mut refused[prompt / 64], 1 << (prompt % 64));
+                if *word & bit == 0 {
+                    if self.prompts.reaches(prompt, &vector, &coded, self.lowest) {
+                        return Some(row as u32);
+                    }
+                    *word |= bit;
                 }
                 bits &= bits - 1;
             }

@@ -17,7 +17,7 @@ impl Scheduler {
     pub(super) fn dispatch_background(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.queue.is_empty() {
             while let Some((request, worker)) = self.next_background() {
-                self.begin(now, worker, smallvec![request], actions);
+                self.begin(now, worker, smallvec![request], &[], actions);
             }
             return;
         }

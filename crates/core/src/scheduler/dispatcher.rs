@@ -205,33 +205,32 @@ impl Scheduler {
         {
             self.ease(now, start, first.request, actions);
         }
-        if start.in_time {
-            for waits in waits {
-                let pending = self.requests.get(waits.request).expect("what waits has not ended");
-                self.queue.started(waits, pending);
-            }
-        }
-        let mut requests: SmallVec<[RequestId; 2]> = SmallVec::new();
+        let mut requests = SmallVec::new();
         for waits in waits {
             requests.push(waits.request);
         }
-        self.begin(now, start.worker, requests, actions);
+        self.begin(now, start.worker, requests, if start.in_time { waits } else { &[] }, actions);
     }
 
-    /// Begins a job of requests that have been decided for, on a worker that is ready.
+    /// Begins a job of requests that have been decided for, on a worker that is ready; those that were taken out of the queue
+    /// in time with where they stood.
     pub(super) fn begin(
         &mut self,
         now: Time,
         worker: WorkerId,
         requests: SmallVec<[RequestId; 2]>,
+        in_time: &[Waits],
         actions: &mut Vec<Action>,
     ) {
         let job = JobId(self.jobs);
         self.jobs += 1;
         let model = self.cluster.get(worker).expect("a ready worker exists").target;
         let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
-        for &request in &requests {
+        for (at, &request) in requests.iter().enumerate() {
             let pending = self.requests.get_mut(request).expect("what waits has not ended");
+            if let Some(waits) = in_time.get(at) {
+                self.queue.started(waits, pending);
+            }
             pending.start(now, worker, model, requests.len());
             let decision = pending.decision.expect("what waits was routed");
             skipped_steps = decision.skipped_steps;
