@@ -191,7 +191,7 @@ fn replays(out: &Path, overrides: &[&str]) {
         match &line.what {
             What::Event(event) => {
                 assert_eq!(expected, []);
-                core.handle(line.time, event.clone(), &mut expected);
+                core.handle(line.time, event, &mut expected);
             }
             What::Action(action) => assert_eq!(expected.remove(0), *action),
         }

@@ -265,7 +265,7 @@ fn check_journal(run: &Run, workers: usize) {
     while let Some(line) = lines.next() {
         let What::Event(event) = &line.what else { panic!("actions follow events") };
         let mut actions = Vec::new();
-        core.handle(line.time, event.clone(), &mut actions);
+        core.handle(line.time, event, &mut actions);
         for action in actions {
             let recorded = lines.next().map(|line| &line.what);
             assert_eq!(recorded, Some(&What::Action(action)), "after {event:?}");

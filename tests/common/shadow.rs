@@ -125,7 +125,7 @@ pub(crate) fn check(world: &World, journal: &[Line], results: &Results) {
     while let Some(Line { time, what }) = lines.next() {
         let What::Event(event) = what else { panic!("actions follow events") };
         let mut actions = Vec::new();
-        core.handle(*time, event.clone(), &mut actions);
+        core.handle(*time, event, &mut actions);
         for action in &actions {
             let recorded = lines.next().map(|line| (&line.time, &line.what));
             assert_eq!(recorded, Some((time, &What::Action(action.clone()))), "after {event:?}");

@@ -129,24 +129,25 @@ pub fn replay<E: Executor, I: Inbox, J: Journal>(
             (Some(outside), Some(wakeup)) => Some(outside.min(wakeup)),
             (outside, wakeup) => outside.or(wakeup),
         };
-        match turn.executor.wait(deadline).map_err(RunError::Executor)? {
-            Step::Completed(time, event) => {
+        match turn.executor.wait(deadline) {
+            Ok(Step::Completed(time, event)) => {
                 idle_wakeups = 0;
-                turn.take(time, event)?;
+                turn.take(time, &event)?;
             }
-            Step::DeadlineReached(time) if deadline == wakeup => {
-                let acted = turn.take(time, Event::WokeUp)?;
+            Ok(Step::DeadlineReached(time)) if deadline == wakeup => {
+                let acted = turn.take(time, &Event::WokeUp)?;
                 assert!(turn.core.next_wakeup().is_none_or(|next| next > time), "a wake-up must lie ahead");
                 idle_wakeups = if acted || turn.executor.in_flight() > 0 { 0 } else { idle_wakeups + 1 };
             }
-            Step::DeadlineReached(time) => {
+            Ok(Step::DeadlineReached(time)) => {
                 idle_wakeups = 0;
                 if let Some(event) = inbox.take() {
-                    turn.take(time, event)?;
+                    turn.take(time, &event)?;
                 }
             }
-            Step::Woken => {}
-            Step::Idle => idle_wakeups = 2,
+            Ok(Step::Woken) => {}
+            Ok(Step::Idle) => idle_wakeups = 2,
+            Err(error) => return Err(RunError::Executor(error)),
         }
         // The first idle tick may still decide on what was routed before it; a second one changes nothing.
         if idle_wakeups >= 2 && inbox.next() == Next::Closed && turn.core.outstanding() > 0 {
@@ -166,13 +167,13 @@ struct Turn<'a, E, J> {
 
 impl<E: Executor, J: Journal> Turn<'_, E, J> {
     /// Event to journal and core, actions to journal and executor. Returns whether anything was begun.
-    fn take(&mut self, time: Time, event: Event) -> Result<bool, RunError<E::Error>> {
+    fn take(&mut self, time: Time, event: &Event) -> Result<bool, RunError<E::Error>> {
         assert!(time >= self.now, "an executor's time never runs backwards");
         self.now = time;
         if self.now == Time::MAX {
             return Err(RunError::EndOfTime);
         }
-        self.journal.record(self.now, Record::Event(&event));
+        self.journal.record(self.now, Record::Event(event));
         self.core.handle(self.now, event, &mut self.actions);
         let mut acted = false;
         for action in &self.actions {

@@ -101,7 +101,7 @@ impl Library {
         routing: &mut dyn RoutingPolicy,
         load: &Load,
         request: &Request,
-        embedding: Option<Embedding>,
+        embedding: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) -> Route {
         let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
@@ -110,7 +110,7 @@ impl Library {
         cache.routing(request.id);
         let route = if request.reuse.look_up {
             cache.expire(load.now, &mut self.departures);
-            let query = Query { request: Some(request.id), embedding: &embedding };
+            let query = Query { request: Some(request.id), embedding };
             let (mut nearest, mut truly_nearest) = (None, None::<f64>);
             let mut found = None;
             for place in cache.places(request.tenant) {
@@ -133,7 +133,7 @@ impl Library {
             routing.route(request, None, load)
         };
         if matches!(self.storage, Storage::ByPrompt(_)) && request.reuse.keep {
-            self.keys.insert(request.id, embedding);
+            self.keys.insert(request.id, embedding.clone());
         }
         route
     }
@@ -222,11 +222,11 @@ impl Library {
         &mut self,
         now: Time,
         request: RequestId,
-        key: Option<Embedding>,
+        key: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) {
         if let (Some(Some(Admitted { tenant, bytes, .. })), Some(key)) = (self.encoding.remove(&request), key) {
-            self.keep(now, request, tenant, bytes, &key, actions);
+            self.keep(now, request, tenant, bytes, key, actions);
         }
     }
 

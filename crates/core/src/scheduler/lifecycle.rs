@@ -41,7 +41,7 @@ impl Scheduler {
         &mut self,
         now: Time,
         id: RequestId,
-        embedding: Option<Embedding>,
+        embedding: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) {
         let load = self.load(now);

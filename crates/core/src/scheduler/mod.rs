@@ -180,27 +180,25 @@ impl Scheduler {
 
     /// Takes one event and appends all its consequences to `actions`. Events come in order of time;
     /// those about requests, jobs or workers that are gone are ignored.
-    pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+    pub fn handle(&mut self, now: Time, event: &Event, actions: &mut Vec<Action>) {
         self.now = now;
         let eventful = !matches!(event, Event::Arrived(_) | Event::ImageEncoded { .. } | Event::WokeUp);
-        match event {
-            Event::Arrived(request) => self.arrive(&request, actions),
-            Event::Encoded { request, embedding } => self.encoded(now, request, embedding, actions),
-            Event::JobCompleted { worker, job, outputs } => self.completed(now, worker, job, &outputs, actions),
-            Event::ImageEncoded { request, embedding } => {
-                self.library.image_encoded(now, request, embedding, actions);
+        match *event {
+            Event::Arrived(ref request) => self.arrive(request, actions),
+            Event::Encoded { request, ref embedding } => self.encoded(now, request, embedding.as_ref(), actions),
+            Event::JobCompleted { worker, job, ref outputs } => self.completed(now, worker, job, outputs, actions),
+            Event::ImageEncoded { request, ref embedding } => {
+                self.library.image_encoded(now, request, embedding.as_ref(), actions);
             }
-            Event::JobFailed { worker, job, reason } => {
-                self.job_failed(now, worker, job, &reason, actions);
-            }
+            Event::JobFailed { worker, job, ref reason } => self.job_failed(now, worker, job, reason, actions),
             Event::SourceMissing { worker, job } => self.source_missing(now, worker, job, actions),
             Event::ModelLoaded { worker } => self.model_loaded(worker),
             Event::LoadFailed { worker, loaded, .. } => self.load_failed(now, worker, loaded),
             Event::WorkerDown(worker) => self.worker_down(now, worker, "worker lost", actions),
-            Event::WorkerLost { worker, reason, .. } => self.worker_down(now, worker, &reason, actions),
+            Event::WorkerLost { worker, ref reason, .. } => self.worker_down(now, worker, reason, actions),
             Event::WorkerUp(worker) => self.worker_up(worker),
             Event::Cancelled(request) => self.cancel(request, actions),
-            Event::Withdrawn { images, refined } => self.withdraw(&images, refined, actions),
+            Event::Withdrawn { ref images, refined } => self.withdraw(images, refined, actions),
             Event::Drain => self.drain(actions),
             Event::WokeUp => self.woke_up(now, actions),
         }

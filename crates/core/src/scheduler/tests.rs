@@ -79,10 +79,11 @@ impl Bench {
         bench
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "events are made where they are told")]
     fn tell(&mut self, event: Event) -> &[Action] {
         self.now += 1;
         self.actions.clear();
-        self.core.handle(second(self.now), event, &mut self.actions);
+        self.core.handle(second(self.now), &event, &mut self.actions);
         &self.actions
     }
 
