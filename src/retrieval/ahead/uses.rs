@@ -1,5 +1,5 @@
-//! Which request each image of a history could serve next: what eviction by knowledge of the future knows. Found when it is
-//! asked, so that an image costs no more than the requests up to its next use, and nothing is kept of those.
+//! Next use of each image of a history, for eviction that knows the future. A next use is searched on demand: the time depends on
+//! the distance to it, and only the latest answer for each image is kept.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,20 +11,20 @@ use crate::cache::index::{QueryCodes, Vectors};
 use crate::embedding::EmbeddingMatrix;
 use crate::image::ImageId;
 
-/// Requests to come, by what could serve them.
+/// Requests of a trace, searched for the next one that an image could serve.
 #[derive(Debug)]
 pub struct Uses {
     ahead: Arc<Ahead>,
-    /// Images are of use from this similarity on.
+    /// Lowest similarity at which an image can serve a request.
     lowest: f64,
-    /// Each prompt once, so many.
+    /// Distinct prompts, and their number.
     prompts: Vectors,
     distinct: usize,
-    /// By request, its prompt among these.
+    /// Distinct prompt of each request.
     prompt_of: Vec<u32>,
-    /// By place in the history, the first one with the same vector: equal images are of equal use.
+    /// First place of the history with the same vector, by place. Equal images have equal uses.
     first_equal: Vec<u32>,
-    /// By block of the history, a bit a request that one of its images may serve, made when first asked for.
+    /// One bit for each request that an image of a block may serve, by block. Made on first use.
     candidates: Vec<OnceLock<Box<[u64]>>>,
     /// Latest answer by image.
     known: Mutex<BTreeMap<u32, Answer>>,
@@ -39,7 +39,7 @@ struct Answer {
 }
 
 impl Uses {
-    /// Images of a history that was searched for these prompts, of use from a similarity on.
+    /// Prepares the search for images of `ahead` that are at least as similar as `lowest` to one of `prompts`.
     #[must_use]
     pub fn new(ahead: Arc<Ahead>, prompts: &EmbeddingMatrix, lowest: f64) -> Self {
         let mut vectors = Vectors::new(prompts.dimension(), pages::allocate);
@@ -66,7 +66,7 @@ impl Uses {
         }
     }
 
-    /// Requests that an image of a block may serve: those whose bound reaches the lowest similarity, or that have none.
+    /// Returns the requests that an image of a block may serve: those whose bound reaches the lowest similarity, or that have none.
     fn candidates(&self, block: usize) -> &[u64] {
         self.candidates[block].get_or_init(|| {
             let Ahead { begins, bounds, .. } = &*self.ahead;
@@ -81,7 +81,7 @@ impl Uses {
         })
     }
 
-    /// Looks for the next use of the image at a place.
+    /// Searches the next use of the image at a place.
     fn search(&self, place: usize, after: Option<u32>) -> Option<u32> {
         let mut vector = Vec::new();
         self.ahead.history.read(place, &mut vector);
@@ -126,8 +126,8 @@ impl Foresight for Uses {
     }
 }
 
-/// By row, the number of its vector among the distinct ones; `new` is told each of these once, in order, with its row, and says
-/// the number.
+/// Returns a number for each row, equal for equal vectors. `new` gets the first row of each distinct vector, in order, and returns
+/// its number.
 fn numbers(rows: usize, read: impl Fn(usize, &mut Vec<f32>), mut new: impl FnMut(u32, &[f32]) -> u32) -> Vec<u32> {
     // By hash first: the vectors of a long trace are too large to keep a second time.
     let mut firsts: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();

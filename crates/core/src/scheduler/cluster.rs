@@ -1,5 +1,5 @@
-//! The workers: what each holds and does, and which are ready for what, kept so that finding the
-//! lowest ready worker of a pool (GPU type and model) does not get slower with the cluster. No decisions here.
+//! State of the workers, with sets of ready workers by pool (GPU type and model). Finding the lowest ready worker of a pool takes
+//! the same time for every size of the cluster. Nothing is decided here.
 
 use alloc::vec::Vec;
 
@@ -11,7 +11,7 @@ use crate::model::{GpuId, ModelId, ModelSet, Work};
 use crate::request::RequestId;
 use crate::time::Time;
 
-/// What a worker does.
+/// Activity of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
     Idle,
@@ -22,24 +22,24 @@ pub(super) enum Activity {
 
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
-    /// What it would run with.
+    /// Model that the next job would use.
     pub(super) loaded: Option<ModelId>,
-    /// All that is in its GPU's memory, `loaded` last.
+    /// Models in the memory of the GPU, `loaded` last.
     pub(super) resident: SmallVec<[ModelId; 2]>,
-    /// What it is loading; the target may change meanwhile.
+    /// Model that is being loaded. The target may change meanwhile.
     pub(super) loading: Option<ModelId>,
     pub(super) target: ModelId,
-    /// What the monitor wants here; the target, unless its load failed.
+    /// Model that the monitor wants here: the target, unless the load of the target failed.
     pub(super) wanted: ModelId,
     pub(super) activity: Activity,
-    /// When what it runs or loads began.
+    /// Start of the job or the load.
     begun: Time,
-    /// Work of the job that it runs.
+    /// Work of the job that runs.
     work: Work,
 }
 
-/// Some of the pools of workers: a bit each by GPU type, then model. Those beyond the last bit share it, so that a pool that is
-/// in the set may still have to be looked at, and one that is not need not be.
+/// Set of pools, one bit each, by GPU type, then model. Pools beyond the last bit share it: a pool outside the set is certainly
+/// not ready, a pool inside it may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pools(u64);
 
@@ -48,12 +48,12 @@ impl Pools {
         1 << if pool < 63 { pool } else { 63 }
     }
 
-    /// With this one.
+    /// Returns the set with this pool.
     pub(super) const fn with(self, pool: usize) -> Self {
         Self(self.0 | Self::bit(pool))
     }
 
-    /// Whether any of these may be among the others.
+    /// Returns whether the two sets may have a pool in common.
     pub(super) const fn meets(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
@@ -63,7 +63,7 @@ impl Pools {
     }
 }
 
-/// All workers, and the sets the dispatcher asks for.
+/// All workers, and the sets that the dispatcher uses.
 #[derive(Debug)]
 pub(super) struct Cluster {
     workers: Vec<Worker>,
@@ -75,14 +75,14 @@ pub(super) struct Cluster {
     ready_pools: Pools,
     due_to_load: WorkerSet,
     due_count: usize,
-    /// Workers, not down, by target.
+    /// Number of workers that are not down, by target.
     targets: Vec<usize>,
-    /// Workers that went on to another of the models they hold, not yet told.
+    /// Workers that switched to another model in their memory since the last report.
     switched: Vec<(WorkerId, ModelId)>,
 }
 
 impl Cluster {
-    /// Every worker has its target loaded.
+    /// Makes a cluster in which every worker has its target loaded.
     pub(super) fn new(targets: &[ModelId], hardware: &Hardware, models: usize) -> Self {
         let worker = |&target| Worker {
             loaded: Some(target),
@@ -134,7 +134,7 @@ impl Cluster {
         Some(result)
     }
 
-    /// Gives a ready worker its next job.
+    /// Starts a job on a ready worker.
     pub(super) fn begin(
         &mut self,
         worker: WorkerId,
@@ -150,8 +150,7 @@ impl Cluster {
         self.no_longer_ready(worker.index(), pool);
     }
 
-    /// The model that a worker has run a job with and the requests of it, the worker being idle again; `None` if it does not
-    /// run this job.
+    /// Ends a job and leaves its worker idle. Returns the model and the requests of the job; `None` if the worker does not run it.
     pub(super) fn end(&mut self, worker: WorkerId, job: JobId) -> Option<(ModelId, SmallVec<[RequestId; 2]>)> {
         let state = self.workers.get_mut(worker.index())?;
         match &mut state.activity {
@@ -172,7 +171,7 @@ impl Cluster {
         }
     }
 
-    /// An idle worker goes on to its target if that is in its memory.
+    /// Switches an idle worker to its target if the target is in its memory.
     fn switch(&mut self, index: usize) {
         let worker = &mut self.workers[index];
         let (target, held) = (worker.target, &mut worker.resident);
@@ -184,12 +183,13 @@ impl Cluster {
         }
     }
 
-    /// Workers that went on to another model without a load since this was asked last.
+    /// Takes the workers that switched to another model without a load since the last call.
     pub(super) fn switched(&mut self) -> impl Iterator<Item = (WorkerId, ModelId)> {
         self.switched.drain(..)
     }
 
-    /// Begins the load of a worker's target: what has been used longest ago leaves until there is room. Returns it.
+    /// Begins to load the target of a worker. Models leave the memory, least recently used first, until there is room. Returns the
+    /// target.
     pub(super) fn begin_load(&mut self, worker: WorkerId, now: Time) -> Option<ModelId> {
         let (gpu, hardware) = (self.hardware.gpu(worker), self.hardware.clone());
         self.update(worker, |state| {
@@ -205,7 +205,7 @@ impl Cluster {
         })
     }
 
-    /// When a worker is expected to be done with what it does; `None` while it is down.
+    /// Returns the time at which a worker is expected to be idle; `None` while it is down.
     pub(super) fn free(&self, worker: WorkerId, now: Time) -> Option<Time> {
         let state = &self.workers[worker.index()];
         let until = match &state.activity {
@@ -226,7 +226,7 @@ impl Cluster {
         self.want_again();
     }
 
-    /// Makes what is wanted the target of every worker.
+    /// Sets the target of every worker to the model that the monitor wants.
     pub(super) fn want_again(&mut self) {
         for index in 0..self.workers.len() {
             if self.workers[index].target != self.workers[index].wanted {
@@ -235,27 +235,27 @@ impl Cluster {
         }
     }
 
-    /// Pools in which a worker could begin a job.
+    /// Returns the pools that have a ready worker.
     pub(super) const fn ready_pools(&self) -> Pools {
         self.ready_pools
     }
 
-    /// The lowest worker of a pool that could begin a job.
+    /// Returns the lowest ready worker of a pool.
     pub(super) fn ready(&self, pool: usize) -> Option<WorkerId> {
         self.ready[pool].first()
     }
 
-    /// Whether any other worker of a pool could begin a job.
+    /// Returns whether any other worker of a pool is ready.
     pub(super) fn any_ready_but(&self, pool: usize, worker: WorkerId) -> bool {
         self.ready[pool].any_but(worker.index())
     }
 
-    /// Pool of a GPU type and a model.
+    /// Returns the pool of a GPU type and a model.
     pub(super) const fn pool(&self, gpu: GpuId, model: ModelId) -> usize {
         gpu.index() * self.models + model.index()
     }
 
-    /// The lowest worker that could begin a job with a model.
+    /// Returns the lowest worker that is ready with a model.
     pub(super) fn ready_with(&self, model: ModelId) -> Option<WorkerId> {
         self.ready.iter().skip(model.index()).step_by(self.models).filter_map(WorkerSet::first).min()
     }
@@ -264,7 +264,7 @@ impl Cluster {
         if self.due_count == 0 { None } else { self.due_to_load.first() }
     }
 
-    /// Whether any worker that is not down has one of these models as its target.
+    /// Returns whether any worker that is not down has one of these models as its target.
     pub(super) fn any_target(&self, models: ModelSet) -> bool {
         models.iter().any(|model| self.targets[model.index()] > 0)
     }
@@ -281,7 +281,7 @@ impl Cluster {
         }
     }
 
-    /// Puts a worker into the set that it belongs to.
+    /// Adds a worker to the set of its state.
     fn list(&mut self, index: usize) {
         let worker = &self.workers[index];
         self.targets[worker.target.index()] += usize::from(worker.activity != Activity::Down);
@@ -296,7 +296,7 @@ impl Cluster {
         }
     }
 
-    /// Takes a worker out of the set that it belongs to.
+    /// Removes a worker from the set of its state.
     fn unlist(&mut self, index: usize) {
         let worker = &self.workers[index];
         self.targets[worker.target.index()] -= usize::from(worker.activity != Activity::Down);
@@ -312,12 +312,12 @@ impl Cluster {
     }
 }
 
-/// A set of workers as bits: lowest first.
+/// Set of workers, one bit each.
 #[derive(Clone, Debug)]
 struct WorkerSet {
-    /// A bit a worker.
+    /// One bit for each worker.
     words: Vec<u64>,
-    /// A bit for each of `words` that is not zero: 65,536 workers have 16 of these.
+    /// One bit for each of `words` that is not zero: 16 numbers for 65,536 workers.
     filled: Vec<u64>,
     count: usize,
 }
@@ -339,7 +339,7 @@ impl WorkerSet {
         self.filled[index / 4096] |= 1 << (index / 64 % 64);
     }
 
-    /// Returns whether nobody is left.
+    /// Removes a worker. Returns whether the set is empty then.
     fn remove(&mut self, index: usize) -> bool {
         let (word, bit) = (&mut self.words[index / 64], 1 << (index % 64));
         self.count -= usize::from(*word & bit != 0);
@@ -350,7 +350,7 @@ impl WorkerSet {
         self.count == 0
     }
 
-    /// Whether any other worker is in it.
+    /// Returns whether the set has any other worker.
     fn any_but(&self, index: usize) -> bool {
         let is_in = self.words[index / 64] >> (index % 64) & 1 == 1;
         self.count > usize::from(is_in)

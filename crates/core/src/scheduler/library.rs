@@ -1,4 +1,4 @@
-//! What is kept of finished images: the cache, the images that requests hold on to, and those whose embedding is to come.
+//! Finished images: the cache, the sources that running requests need, and images that are still to be embedded.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,44 +18,44 @@ use crate::model::ModelId;
 use crate::request::{Owner, Request, RequestId, TenantId};
 use crate::time::Time;
 
-/// The library.
+/// Owner of the image cache.
 #[derive(Debug)]
 pub(super) struct Library {
     storage: Storage,
     admission: Admission,
     weight: Weight,
     measures_images: bool,
-    /// `None` where nothing is retrieved.
+    /// Cache; `None` for a system that retrieves nothing.
     cache: Option<ImageCache>,
-    /// Prompts that images will be stored under, by request that has not ended.
+    /// Embeddings of prompts under which images will be stored, by request that has not ended.
     keys: BTreeMap<RequestId, Embedding>,
-    /// Images whose embedding is to come, by request; `None` for those that are measured and not kept.
+    /// Images that are being embedded, by request; `None` for an image that is measured and not cached.
     encoding: BTreeMap<RequestId, Option<Admitted>>,
-    /// Scratch for what the cache lets go.
+    /// Buffer for the images that leave the cache.
     departures: Departures,
 }
 
-/// An image that is cached once its embedding is there.
+/// Image that is cached as soon as it is embedded.
 #[derive(Clone, Copy, Debug)]
 struct Admitted {
     tenant: TenantId,
     bytes: Option<u64>,
-    /// Image that it was made from.
+    /// Image from which this one was refined.
     source: Option<ImageId>,
 }
 
-/// An image that was made.
+/// Result of a request's job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Made<'a> {
     pub(super) now: Time,
-    /// Model that made it.
+    /// Model that made the image.
     pub(super) model: ModelId,
-    /// What is known of it.
+    /// Output of the executor for the request.
     pub(super) output: Option<&'a Output>,
 }
 
 impl Library {
-    /// Keeps what a system keeps.
+    /// Makes the library of a system that stores images as `storage` says.
     pub(super) fn new(config: &Config, storage: Storage, cache: Option<ImageCache>) -> Self {
         let cache = if storage == Storage::None { None } else { cache };
         Self {
@@ -74,17 +74,17 @@ impl Library {
         self.cache.as_ref()
     }
 
-    /// Images whose embedding is to come.
+    /// Returns the number of images that are being embedded.
     pub(super) fn outstanding(&self) -> usize {
         self.encoding.len()
     }
 
-    /// Whether images are found by their own embedding.
+    /// Returns whether images are found by their own embeddings.
     pub(super) fn is_by_image(&self) -> bool {
         self.storage == Storage::ByImage
     }
 
-    /// Puts images in before time zero, oldest first.
+    /// Caches images before time zero, oldest first.
     pub(super) fn warm(&mut self, images: impl Iterator<Item = WarmImage>, actions: &mut Vec<Action>) {
         for (row, image) in (0..).zip(images) {
             let owner = match (image.owner, &self.cache) {
@@ -95,7 +95,7 @@ impl Library {
         }
     }
 
-    /// Searches where the request may look, in turn until something is found that is of use, and decides.
+    /// Searches the parts of the cache that the request may use, one after the other, until routing finds a hit.
     pub(super) fn look_up(
         &mut self,
         routing: &mut dyn RoutingPolicy,
@@ -138,14 +138,14 @@ impl Library {
         route
     }
 
-    /// Holds on to the source of what was decided.
+    /// Pins the source of a decision.
     pub(super) fn pin(&mut self, decision: &Decision) {
         if let (Some(image), Some(cache)) = (decision.source, &mut self.cache) {
             cache.pin(image, decision.skipped_steps);
         }
     }
 
-    /// A request no longer needs its source.
+    /// Unpins the source of a request.
     pub(super) fn let_go(&mut self, source: Option<ImageId>, actions: &mut Vec<Action>) {
         if let (Some(image), Some(cache)) = (source, &mut self.cache)
             && cache.unpin(image)
@@ -154,7 +154,7 @@ impl Library {
         }
     }
 
-    /// A source cannot be read: nobody finds it any more.
+    /// Removes a source that cannot be read.
     pub(super) fn forget(&mut self, source: ImageId, actions: &mut Vec<Action>) {
         if let Some(cache) = &mut self.cache {
             cache.forget(source, &mut self.departures);
@@ -163,7 +163,7 @@ impl Library {
         self.let_go(Some(source), actions);
     }
 
-    /// A request has ended: its source is let go, and what was made for it is kept.
+    /// Unpins the source of a request that has ended, and caches the image that was made for it.
     pub(super) fn ended(
         &mut self,
         request: RequestId,
@@ -181,7 +181,7 @@ impl Library {
         }
     }
 
-    /// Stores the image of a completed request if it is admitted, at once or when its embedding is there.
+    /// Caches the image of a completed request if it is admitted, or asks for its embedding first.
     fn made(
         &mut self,
         request: RequestId,
@@ -217,7 +217,7 @@ impl Library {
         }
     }
 
-    /// An image can be found from now on. One that could not be embedded is let go.
+    /// Caches an image that has been embedded. Drops it without an embedding.
     pub(super) fn image_encoded(
         &mut self,
         now: Time,
@@ -230,7 +230,7 @@ impl Library {
         }
     }
 
-    /// Takes images out. Returns whether there is anything that they could be in.
+    /// Withdraws images. Returns whether the system has a cache.
     pub(super) fn withdraw(&mut self, images: &[ImageId], actions: &mut Vec<Action>) -> bool {
         let Some(cache) = &mut self.cache else { return false };
         for image in images {
@@ -240,14 +240,14 @@ impl Library {
         true
     }
 
-    /// Does not cache what is being embedded if it was made from one of these.
+    /// Drops the images that are being embedded and were refined from withdrawn ones.
     pub(super) fn withdraw_refined(&mut self, is_from_these: impl Fn(Option<ImageId>) -> bool) {
         for admitted in self.encoding.values_mut() {
             *admitted = admitted.filter(|admitted| !is_from_these(admitted.source));
         }
     }
 
-    /// Puts the image made for a tenant's request into the cache.
+    /// Caches the image that was made for a tenant's request.
     fn keep(
         &mut self,
         now: Time,
@@ -261,7 +261,7 @@ impl Library {
         self.store(now, ImageId::of_request(request), owner, bytes, key, actions);
     }
 
-    /// Puts an image into the cache.
+    /// Caches an image.
     fn store(
         &mut self,
         now: Time,
@@ -288,7 +288,7 @@ impl Library {
         self.depart(actions);
     }
 
-    /// Says what the cache has let go.
+    /// Reports the images that have left the cache.
     fn depart(&mut self, actions: &mut Vec<Action>) {
         let left = self.departures.left.drain(..).map(|(image, cause)| Action::Note(Note::Left { image, cause }));
         actions.extend(left);

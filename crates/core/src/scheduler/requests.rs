@@ -1,5 +1,4 @@
-//! Requests that have not ended: what is known of each, from its arrival on. A waiting request is an entry here and its place
-//! in the queue.
+//! Table of the requests that have not ended. A waiting request is one entry of this table and one entry of its line in the queue.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -12,32 +11,32 @@ use crate::request::{Outcome, Request, RequestId, Reuse, TenantId};
 use crate::time::Time;
 use crate::window::Window;
 
-/// A request that has not ended.
+/// Request that has not ended.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) arrival: Time,
-    /// When it should be finished: its deadline, or what the queue's settings say.
+    /// Deadline, or the time that the settings of the queue give a request without one.
     pub(super) due: Time,
-    /// When it was routed.
+    /// Time of routing.
     pub(super) since: Time,
-    /// When its latest job began.
+    /// Start of the latest job.
     started: Time,
-    /// Key that the discipline gave it when it was routed.
+    /// Key that the discipline gave the request at routing.
     pub(super) key: u64,
-    /// Latest start in time, in nanoseconds; 0 unless the discipline is `fair_slack`.
+    /// Latest start that meets `due`, in nanoseconds; 0 unless the discipline is `fair_slack`.
     pub(super) slack: u64,
-    /// Set when routed.
+    /// Decision of routing; `None` before it.
     pub(super) decision: Option<Decision>,
     pub(super) tenant: TenantId,
-    /// The how-manieth it was routed.
+    /// Position in the order of routing, from 0.
     pub(super) order: u32,
-    /// Jobs that it was part of; worker, model and size are those of the latest.
+    /// Jobs that had this request. `worker`, `model` and `together` describe the latest of them.
     attempts: u32,
     pub(super) failures: u32,
     worker: WorkerId,
     model: ModelId,
     together: u16,
-    /// Class of the queue that it waits in, or waited in last.
+    /// Class in which the request waits, or waited last.
     pub(super) class: u16,
     pub(super) stage: Stage,
     pub(super) reuse: Reuse,
@@ -46,7 +45,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Takes in a request that arrived, due then if it does not say.
+    /// Makes the entry of a request that arrived. `due` is used if the request has no deadline.
     pub(super) fn new(request: &Request, due: Time) -> Self {
         Self {
             arrival: request.arrival,
@@ -71,7 +70,7 @@ impl Pending {
         }
     }
 
-    /// Puts together what came in.
+    /// Returns the request as it arrived.
     pub(super) fn request(&self, id: RequestId) -> Request {
         let Self { arrival, tenant, reuse, background, .. } = *self;
         Request { id, arrival, tenant, deadline: self.deadline(), reuse, background }
@@ -81,40 +80,40 @@ impl Pending {
         self.has_deadline.then_some(self.due)
     }
 
-    /// Starts a job of so many requests.
+    /// Notes the start of a job with `together` requests.
     pub(super) fn start(&mut self, now: Time, worker: WorkerId, model: ModelId, together: usize) {
         self.stage = Stage::Running;
         self.attempts += 1;
         (self.started, self.worker, self.model, self.together) = (now, worker, model, together as u16);
     }
 
-    /// Where it runs.
+    /// Returns the worker that runs the request.
     pub(super) fn runs_on(&self) -> Option<WorkerId> {
         (self.stage == Stage::Running).then_some(self.worker)
     }
 
-    /// Latest of its jobs.
+    /// Returns the latest job.
     fn run(&self) -> Option<Run> {
         let Self { worker, model, started: start, .. } = *self;
         (self.attempts > 0).then_some(Run { worker, model, start, together: u32::from(self.together) })
     }
 }
 
-/// The requests.
+/// All requests that have not ended.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     live: Window<Pending>,
-    /// Jobs of a request that came to nothing: few have any.
+    /// Jobs without a result, by request. Few requests have any.
     spans: BTreeMap<RequestId, Vec<Span>>,
 }
 
 impl Requests {
-    /// Number of requests that have not ended.
+    /// Returns the number of requests that have not ended.
     pub(super) const fn len(&self) -> usize {
         self.live.len()
     }
 
-    /// Takes a request in. Returns whether its number is new.
+    /// Inserts a request. Returns whether its number is new.
     pub(super) fn insert(&mut self, id: RequestId, pending: Pending) -> bool {
         self.live.insert(id.0, pending)
     }
@@ -131,19 +130,19 @@ impl Requests {
         self.live.values_mut()
     }
 
-    /// A request that a worker's job has just been taken from; `None` if it has been cancelled.
+    /// Returns a request of the job that `worker` has just ended; `None` if the request was cancelled meanwhile.
     pub(super) fn of_job(&mut self, id: RequestId, worker: WorkerId) -> Option<&mut Pending> {
         self.live.get_mut(id.0).filter(|pending| pending.runs_on() == Some(worker))
     }
 
-    /// Its job ended now, and it goes on.
+    /// Notes that the job of a request ended at `now` without a result.
     pub(super) fn lost_job(&mut self, id: RequestId, now: Time) {
         if let Some(Run { start, together, .. }) = self.get(id).and_then(Pending::run) {
             self.spans.entry(id).or_default().push(Span { start, end: now, together });
         }
     }
 
-    /// What is to be known of a request that ends now, and the request.
+    /// Returns the record of a request that ends now, and the request.
     pub(super) fn end(&mut self, id: RequestId, outcome: Outcome) -> Option<(Box<Ended>, &Pending)> {
         let pending = self.live.get(id.0)?;
         let earlier = if self.spans.is_empty() { None } else { self.spans.remove(&id) };
@@ -162,7 +161,7 @@ impl Requests {
         Some((ended, pending))
     }
 
-    /// Takes out a request that has ended.
+    /// Removes a request that has ended.
     pub(super) fn remove(&mut self, id: RequestId) {
         self.live.remove(id.0);
     }

@@ -1,11 +1,10 @@
-//! Whole jobs on workers of their own: jobs of one length on equal machines, with deadlines in the order of arrivals, are late
-//! least often if they are begun in order of arrival, each on the machine that is free first, and one that would be late is left
-//! out. (Jobs of one length that are begun in order are done at the earliest times that any schedule of as many has; to leave out
-//! another one than the last, which arrived earlier, would leave the machines free no earlier.)
+//! Bound for whole jobs on separate workers. For jobs of one length with deadlines in the order of arrivals, an optimal schedule
+//! starts jobs in order of arrival on the machine that is free first and leaves out each job that would be late. (Started in order,
+//! such jobs end as early as in any schedule of as many jobs. Leaving out an earlier job instead frees no machine earlier.)
 //!
-//! Jobs of several lengths are parted by length. Those of one part could be no later if they took as long as its shortest and had
-//! all machines to themselves, and what is late in one part is not of another: the parts' numbers add up to a bound. The
-//! parting with the largest sum is taken.
+//! Jobs of several lengths are split into ranges of length. If the jobs of a range take the shortest length of the range and have all
+//! machines to themselves, no more of them are late than in any real schedule. The ranges have no jobs in common, so that the numbers
+//! of late jobs add up. The split with the largest sum is used.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -14,17 +13,17 @@ use core::cmp::Reverse;
 use super::Job;
 use crate::time::Time;
 
-/// Most machines for which this is asked: one request's part of more of them is small, and `together` is as strict.
+/// Largest number of machines for which this bound is computed. With more of them `together` is as strict.
 const MOST_MACHINES: usize = 64;
 
-/// Jobs that are gone through, all partings together.
+/// Number of jobs that all splits together may visit.
 const STEPS: usize = 2_000_000;
 
-/// Lengths at which jobs may be parted, at most.
+/// Largest number of lengths at which jobs are split.
 const MOST_LENGTHS: usize = 8;
 
-/// The least number of late jobs on so many machines, each as fast as so many thousandths of a worker. Jobs are in order of
-/// arrival and of when they are due.
+/// Returns a lower bound on the number of late jobs on `machines` machines, each as fast as `thousandths` / 1000 workers. Jobs are in
+/// the order of arrivals and of deadlines.
 pub(super) fn fewest_late(jobs: &[Job], machines: usize, thousandths: u64) -> u64 {
     if machines == 0 || machines > MOST_MACHINES {
         return 0;
@@ -42,7 +41,7 @@ pub(super) fn fewest_late(jobs: &[Job], machines: usize, thousandths: u64) -> u6
     most[0]
 }
 
-/// Lengths at which jobs are parted, rising: the least one, and others with as many jobs between them.
+/// Returns the lengths at which jobs are split, rising: the shortest length, and others with equally many jobs between them.
 fn lengths(jobs: &[Job]) -> Vec<u64> {
     let mut works: Vec<u64> = jobs.iter().map(|job| job.work).filter(|work| *work > 0).collect();
     works.sort_unstable();
@@ -58,7 +57,7 @@ fn lengths(jobs: &[Job]) -> Vec<u64> {
     lengths
 }
 
-/// Late jobs of one length.
+/// Returns the number of late jobs if all take `work`.
 fn late_of_length<'a>(jobs: impl Iterator<Item = &'a Job>, work: u64, machines: usize, thousandths: u64) -> u64 {
     let scaled = |time: Time| u128::from(time.nanoseconds()) * u128::from(thousandths);
     let mut free: BinaryHeap<Reverse<u128>> = (0..machines).map(|_| Reverse(0)).collect();
@@ -84,7 +83,7 @@ mod tests {
     use crate::draw::{Purpose, stream};
     use crate::metrics::bound::together;
 
-    /// Whether so many machines can do all of these in time: jobs in every order, each on the machine that is free first.
+    /// Returns whether the machines can meet all deadlines: tries every order, each job on the machine that is free first.
     fn feasible(jobs: &[Job], free: &[u64]) -> bool {
         jobs.is_empty()
             || (0..jobs.len()).any(|next| {

@@ -1,10 +1,9 @@
-//! How few requests any policy could have been late with, had it known all arrivals: a bound that is proven and a
-//! little too good to be true. The decisions of the run stand (who hit, and what it skips); everything else is free, and nothing
-//! is loaded.
+//! Lower bound on the requests that are late under any policy, even one that knows all arrivals. The decisions of the run are
+//! kept (which requests hit, and the steps they skip); everything else is free, and no model is loaded.
 //!
-//! Every worker is taken for the fastest, with jobs of the size in which a request takes least, with the model that is fastest for
-//! the request at hand. Two questions are then easier than the true one, and the larger of their answers is the bound: in `together`
-//! all workers are one machine as fast as their sum, in `apart` jobs of like lengths have all workers to themselves.
+//! Every worker counts as the fastest one, with the fastest model for each request and jobs of the best size. The bound is the
+//! larger of two relaxations: in `together` all workers are one machine as fast as their sum, in `apart` jobs of like lengths have
+//! all workers to themselves.
 
 use alloc::vec::Vec;
 
@@ -18,14 +17,14 @@ use crate::model::{GpuId, ModelId, Work};
 use crate::scheduler::{Decision, DecisionKind};
 use crate::time::{Duration, Time};
 
-/// A request and the least that it takes.
+/// Request with the least time that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// When it arrives.
+    /// Time of arrival.
     pub arrival: Time,
-    /// When it should be finished; in the order of arrivals.
+    /// Deadline; in the order of arrivals.
     pub due: Time,
-    /// Nanoseconds on one worker.
+    /// Least time on one worker, nanoseconds.
     pub work: u64,
 }
 

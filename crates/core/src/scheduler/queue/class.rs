@@ -1,5 +1,5 @@
-//! Classes: requests of equal work, in two lines of one order, and what can be known of them before any of them comes. The
-//! tables are made once a class, when its first request is routed.
+//! Classes of requests of equal work, with tables of models, pools and expected times. The tables are made once for each class,
+//! when its first request is routed.
 
 use alloc::sync::Arc;
 
@@ -19,44 +19,44 @@ use crate::time::{Duration, Time};
 pub(in crate::scheduler) struct Class {
     pub(in crate::scheduler) kind: DecisionKind,
     pub(in crate::scheduler) skipped_steps: u32,
-    /// The models that may serve it, those asked first in front: for misses the best, for hits those that serve no
-    /// misses.
+    /// Models that may serve the class, in the order in which they are asked: for misses the best model first, for hits the models
+    /// that serve no misses first.
     pub(in crate::scheduler) choices: SmallVec<[Choice; 2]>,
-    /// The best model that may serve it.
+    /// Best model that may serve the class.
     pub(in crate::scheduler) best: Choice,
-    /// Pools of all of these.
+    /// Pools of all choices.
     pub(in crate::scheduler) pools: Pools,
     /// Expected time by GPU type, then model; `None` for models that may not serve it.
     pub(in crate::scheduler) times: Arc<[Option<Duration>]>,
-    /// So long before they are due, hits that wait for large models fall back on small ones; `None` if they do not wait.
+    /// Time before their deadline at which hits that wait for large models fall back on small ones; `None` if they do not wait.
     pub(in crate::scheduler) fall_back: Option<Duration>,
-    /// The shortest of the times: what cannot be done in that is late.
+    /// Shortest of the times. A request that has less time left is late.
     pub(in crate::scheduler) shortest: Duration,
-    /// Time where it is served first, on the first GPU type.
+    /// Time with the model that is asked first, on the first GPU type.
     pub(super) usual: Duration,
     pub(super) in_time: Line,
     pub(super) late: Line,
 }
 
-/// Models that are asked together.
+/// Models that are asked at the same time.
 #[derive(Clone, Debug)]
 pub(in crate::scheduler) struct Choice {
     pub(in crate::scheduler) models: ModelSet,
-    /// Whether they serve misses too.
+    /// True if the models serve misses too.
     pub(in crate::scheduler) serves_misses: bool,
-    /// The pools that hold one of them, the fastest first; all equally fast where nobody asks for the time.
+    /// Pools with one of the models and the expected time there, fastest first; all times are 0 if the discipline ignores time.
     pub(in crate::scheduler) pools: SmallVec<[(Duration, usize); 2]>,
-    /// The same as a set.
+    /// The same pools as a set.
     pub(in crate::scheduler) set: Pools,
 }
 
-/// What classes are made from.
+/// Facts from which classes are made.
 #[derive(Clone, Debug)]
 pub(super) struct Tables {
     pub(super) serving: Serving,
     pub(super) hardware: Hardware,
     pub(super) total_steps: u32,
-    /// Whether the worker is asked for that is done first, and not the lowest.
+    /// True if the worker that finishes first is taken, rather than the one with the lowest number.
     pub(super) by_time: bool,
 }
 
@@ -125,34 +125,34 @@ impl Tables {
 }
 
 impl Class {
-    /// What goes first of what can be in time, or else of the rest; and whether it can.
+    /// Returns the first request of the line in time, or of the late line.
     pub(in crate::scheduler) fn first(&self, in_time: bool) -> Option<&Waits> {
         self.line(in_time).first()
     }
 
-    /// What can be in time, or the rest, in order.
+    /// Returns the line of requests in time, or the late line.
     pub(in crate::scheduler) const fn line(&self, in_time: bool) -> &Line {
         if in_time { &self.in_time } else { &self.late }
     }
 
-    /// What its requests need of a model.
+    /// Returns the work of a request of the class with a model.
     pub(in crate::scheduler) const fn work(&self, model: ModelId, total_steps: u32) -> Work {
         Work { model, total_steps, skipped_steps: self.skipped_steps }
     }
 
-    /// When the one that goes first falls back on small models.
+    /// Returns the time at which the first request falls back on small models.
     pub(in crate::scheduler) fn falls_back(&self) -> Option<Time> {
         let before = self.fall_back?;
         let first = self.in_time.first()?;
         Some(Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(before.nanoseconds())))
     }
 
-    /// Latest start with which a request of it is in time where it is served fastest.
+    /// Returns the latest start with which a request meets its deadline where it is served fastest.
     pub(super) const fn latest_start(&self, waits: &Waits) -> Time {
         Time::from_nanoseconds(waits.due.nanoseconds().saturating_sub(self.shortest.nanoseconds()))
     }
 
-    /// Number of requests that wait.
+    /// Returns the number of waiting requests.
     pub(in crate::scheduler) fn len(&self) -> usize {
         self.in_time.len() + self.late.len()
     }

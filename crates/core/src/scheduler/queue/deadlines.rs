@@ -1,9 +1,9 @@
-//! Disciplines that go by one number of a request, known when it is routed.
+//! Disciplines that order requests by one number, which is known at routing.
 
 use super::{Discipline, Routed};
 use crate::request::TenantId;
 
-/// The number.
+/// Number by which requests are ordered.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
     /// Order of routing.

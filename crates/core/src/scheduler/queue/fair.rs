@@ -9,7 +9,7 @@ use super::{Discipline, Routed, Standing, Waits};
 use crate::request::TenantId;
 use crate::time::Duration;
 
-/// What a tenant is entitled to.
+/// Weight and priority of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
     /// Its share of the service in relation to the others', above 0.
@@ -25,7 +25,7 @@ impl Default for Terms {
 }
 
 impl Terms {
-    /// The highest priority comes first.
+    /// Returns the rank of the priority: the highest priority has the lowest rank.
     pub(super) const fn rank(self) -> u32 {
         u32::MAX - self.priority
     }
@@ -35,12 +35,12 @@ impl Terms {
 #[derive(Clone, Debug, Default)]
 struct VirtualTime {
     now: u64,
-    /// Where each tenant's latest request ends.
+    /// End of the latest request of each tenant.
     ends: BTreeMap<TenantId, u64>,
 }
 
 impl VirtualTime {
-    /// The start tag of a request that takes `time`.
+    /// Returns the start tag of a request that takes `time`.
     fn tag(&mut self, tenant: TenantId, time: Duration, weight: f64) -> u64 {
         let end = self.ends.entry(tenant).or_insert(0);
         let start = self.now.max(*end);
@@ -48,13 +48,13 @@ impl VirtualTime {
         start
     }
 
-    /// A request with this tag began to be served: virtual time is where it starts.
+    /// Moves virtual time to the tag of a request that is served.
     fn started(&mut self, tag: u64) {
         self.now = self.now.max(tag);
     }
 }
 
-/// Fair shares; each tenant's requests in order of routing.
+/// Fair shares between tenants, with each tenant's requests in order of routing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fair(VirtualTime);
 
@@ -68,12 +68,12 @@ impl Discipline for Fair {
     }
 }
 
-/// Fair shares; whichever of a tenant's requests must start first has the lowest of the tenant's tags. Tags change hands and
-/// nothing else, so that each tenant's share stays what the tags say.
+/// Fair shares between tenants. The request of a tenant that must start first has the lowest tag of that tenant. Requests only
+/// exchange tags, so that the shares do not change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FairSlack {
     time: VirtualTime,
-    /// Requests that wait in time, by tenant, and of a tenant by latest start and order of routing.
+    /// Requests in time, by tenant, then by latest start and order of routing.
     shares: BTreeMap<TenantId, BTreeMap<(u64, u32), Standing>>,
 }
 

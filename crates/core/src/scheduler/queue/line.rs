@@ -7,29 +7,29 @@ use alloc::collections::{BTreeSet, VecDeque};
 use crate::request::{RequestId, TenantId};
 use crate::time::Time;
 
-/// A request that waits: first by priority, then by the discipline, then by routing. A request that must be tried
-/// again goes back to its place, so that order holds whatever fails.
+/// Waiting request. The order is by priority, then key, then routing. A request that is retried returns to its old place, so that
+/// failures do not change the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::scheduler) struct Waits {
-    /// Of its tenant, the first one 0.
+    /// Priority of the tenant; 0 is served first.
     pub(in crate::scheduler) priority: u32,
-    /// What the discipline goes by.
+    /// Key of the discipline.
     pub(in crate::scheduler) key: u64,
-    /// The how-manieth it was routed.
+    /// Position in the order of routing, from 0.
     pub(in crate::scheduler) order: u32,
     pub(in crate::scheduler) request: RequestId,
-    /// When it should be finished.
+    /// Deadline.
     pub(in crate::scheduler) due: Time,
     pub(in crate::scheduler) tenant: TenantId,
 }
 
 impl Waits {
-    /// Puts it among what is late: nothing but priority and routing counts there.
+    /// Returns the place in a late line, where only priority and routing count.
     pub(super) const fn behind(self) -> Self {
         Self { key: 0, ..self }
     }
 
-    /// Order among requests of all classes; with `is_behind`, misses of equal priority go before it.
+    /// Returns the rank among all classes. With `is_behind`, misses of equal priority are served first.
     pub(in crate::scheduler) const fn rank(&self, is_behind: bool) -> (u32, bool, u64, u32) {
         (self.priority, is_behind, self.key, self.order)
     }

@@ -1,6 +1,5 @@
-//! Requests that wait for a worker, in classes of equal work: misses, and hits by the steps they skip. Each class is in
-//! the order of the discipline, and keeps what can no longer be in time behind what can. Which class goes
-//! first, and on which worker, is the dispatcher's business.
+//! Waiting requests, in classes of equal work: misses, and hits by skipped steps. Each class has two lines in the order of the
+//! discipline: requests that can meet their deadline, and late requests behind them. The dispatcher chooses class and worker.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -32,94 +31,94 @@ use deadlines::By;
 use fair::{Fair, FairSlack};
 use two_fifos::TwoFifos;
 
-/// Requests by which the share of hits is smoothed.
+/// Number of requests over which the share of hits is smoothed.
 const LATELY: f64 = 128.0;
 
-/// Late requests for each worker from which on time is lost for long.
+/// Late requests for each worker from which on the queue counts as overrun.
 const OVERRUN: usize = 4;
 
-/// What a discipline sees of a request that is routed.
+/// Facts of a routed request that a discipline may use.
 #[derive(Clone, Copy, Debug)]
 struct Routed {
-    /// When it should be finished.
+    /// Deadline.
     due: Time,
-    /// Expected time where it is served first.
+    /// Expected service time on the first GPU type with the model that is asked first.
     usual: Duration,
-    /// Of its tenant.
+    /// Weight of the tenant.
     weight: f64,
 }
 
 impl Routed {
-    /// Latest start in time, nanoseconds.
+    /// Returns the latest start that meets the deadline, in nanoseconds.
     const fn latest_start(&self) -> u64 {
         self.due.nanoseconds().saturating_sub(self.usual.nanoseconds())
     }
 }
 
-/// A place, in a class.
+/// Place of a request in a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     class: u16,
     pub(super) waits: Waits,
 }
 
-/// Policies of the queue: who goes first among what waits in time.
+/// Policy of the queue: the order of the requests that can meet their deadlines.
 trait Discipline: fmt::Debug + Send {
-    /// Key of a request that is routed, the lowest first.
+    /// Returns the key of a routed request. The lowest key is served first.
     fn key(&mut self, _routed: &Routed, _tenant: TenantId) -> u64 {
         0
     }
 
-    /// Latest start in time, where the discipline goes by it beside the key.
+    /// Returns the latest start of a routed request, if the discipline uses it beside the key; 0 otherwise.
     fn slack(&self, _routed: &Routed) -> u64 {
         0
     }
 
-    /// Whether misses go before all else of equal priority.
+    /// Returns whether misses are served before all other requests of equal priority.
     fn misses_first(&self) -> bool {
         false
     }
 
-    /// Whether of the ready workers the one that is expected to be done first is taken, and not the lowest.
+    /// Returns whether the ready worker that is expected to finish first is taken, rather than the one with the lowest number.
     fn by_time(&self) -> bool {
         true
     }
 
-    /// A request waits from now on. Returns what changes places for that: as it stood, and as it stands from now on.
+    /// Adds a request. Returns the requests whose places change, each with its old and its new place.
     fn came(&mut self, _standing: Standing, _slack: u64) -> Vec<(Standing, Standing)> {
         Vec::new()
     }
 
-    /// Where a request stands that may have changed places.
+    /// Returns the present place of a request.
     fn current(&self, standing: Standing, _slack: u64) -> Standing {
         standing
     }
 
-    /// A request no longer waits. Returns where it stood.
+    /// Removes a request. Returns its last place.
     fn went(&mut self, standing: Standing, _slack: u64) -> Standing {
         standing
     }
 
-    /// A request is served.
+    /// Notes that a request is served.
     fn started(&mut self, _waits: &Waits, _slack: u64) {}
 }
 
-/// Everything that waits.
+/// All waiting requests.
 #[derive(Debug)]
 pub(super) struct Queue {
     settings: QueueSettings,
     discipline: Box<dyn Discipline>,
     misses_first: bool,
     tables: Tables,
-    /// In order of first appearance; a few.
+    /// Classes in order of first appearance. There are few.
     classes: Vec<Class>,
     waiting: usize,
-    /// Of these, hits; and those that are late.
+    /// Hits among the waiting requests, and late requests among them.
     hits: usize,
     late: usize,
-    /// Nobody who goes first in a class is late before this.
+    /// Time before which no first request of a class can become late.
     next_late: Time,
-    /// Share of hits among what was placed lately.
+    /// Share of hits among the latest requests.
     hit_share: f64,
 }
 
@@ -151,7 +150,7 @@ impl Queue {
         &self.settings
     }
 
-    /// What waits.
+    /// Returns the number of waiting requests.
     pub(super) const fn len(&self) -> usize {
         self.waiting
     }
@@ -160,7 +159,7 @@ impl Queue {
         self.waiting == 0
     }
 
-    /// Hits that wait.
+    /// Returns the number of waiting hits.
     pub(super) const fn hits(&self) -> usize {
         self.hits
     }
@@ -169,18 +168,18 @@ impl Queue {
         &self.classes
     }
 
-    /// Whether misses of equal priority go before requests of a class.
+    /// Returns whether misses of equal priority are served before requests of a class.
     pub(super) fn is_behind(&self, class: &Class) -> bool {
         self.misses_first && class.kind != DecisionKind::Miss
     }
 
-    /// Order of a request of a class among requests of all classes.
+    /// Returns the rank of a request of a class among all classes. The lowest rank is served first.
     pub(super) fn rank(&self, class: usize, waits: &Waits) -> (u32, bool, u64, u32) {
         waits.rank(self.is_behind(&self.classes[class]))
     }
 
-    /// What can be in time, or the rest, in the order in which it would be served, each with its class: the lines of the
-    /// classes are merged, which are in that order already.
+    /// Returns the requests of the lines in time, or of the late lines, in the order of service, each with its class. The lines are
+    /// in that order already and are merged.
     pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, Waits)> {
         let mut lines: Vec<_> =
             self.classes.iter().map(|class| (self.is_behind(class), class.line(in_time).iter().peekable())).collect();
@@ -192,38 +191,38 @@ impl Queue {
         })
     }
 
-    /// Whether misses go before all else of equal priority.
+    /// Returns whether misses are served before all other requests of equal priority.
     pub(super) const fn misses_first(&self) -> bool {
         self.misses_first
     }
 
-    /// Whether anything late waits.
+    /// Returns whether any late request waits.
     pub(super) const fn any_late(&self) -> bool {
         self.late > 0
     }
 
-    /// Whether hits are the smaller part of what comes: then large models can make theirs too, at little cost.
+    /// Returns whether fewer than half of the latest requests are hits. Large models can then serve hits too, at little cost.
     pub(super) fn hits_are_few(&self) -> bool {
         self.hit_share < 0.5
     }
 
-    /// Whether so many late requests wait that time is lost for long, and hits are few.
+    /// Returns whether many late requests wait for each worker and hits are few.
     pub(super) fn is_overrun(&self) -> bool {
         self.hits_are_few() && self.late >= OVERRUN * self.tables.hardware.workers()
     }
 
-    /// Whether a miss waits that goes before late requests, or any at all.
+    /// Returns whether a miss waits in time or, unless `in_time`, at all.
     pub(super) fn a_miss_waits(&self, in_time: bool) -> bool {
         let mut misses = self.classes.iter().filter(|class| class.kind == DecisionKind::Miss);
         misses.any(|class| !class.in_time.is_empty() || !in_time && !class.late.is_empty())
     }
 
-    /// When a request is due that does not say.
+    /// Returns the time by which a request without a deadline should be finished.
     pub(super) fn due(&self, arrival: Time) -> Time {
         arrival + self.settings.due
     }
 
-    /// Decides where a request is to wait that has been routed.
+    /// Sets class and key of a routed request.
     pub(super) fn place(&mut self, pending: &mut Pending, decision: &Decision) {
         let class = self.class(decision);
         self.hit_share += (f64::from(u8::from(decision.kind == DecisionKind::Hit)) - self.hit_share) / LATELY;
@@ -234,19 +233,19 @@ impl Queue {
         pending.slack = self.discipline.slack(&routed);
     }
 
-    /// Where a request waits, or would.
+    /// Returns the place that class and key of a request give.
     fn standing(&self, request: RequestId, pending: &Pending) -> Standing {
         let Pending { key, order, due, tenant, class, .. } = *pending;
         let priority = self.settings.terms(tenant).rank();
         Standing { class, waits: Waits { priority, key, order, request, due, tenant } }
     }
 
-    /// Where a request waits now: with `fair_slack` its tag may be another one than it got when it was routed.
+    /// Returns the present place of a waiting request. With `fair_slack` its tag may have changed since routing.
     pub(super) fn current(&self, request: RequestId, pending: &Pending) -> Waits {
         self.discipline.current(self.standing(request, pending), pending.slack).waits
     }
 
-    /// Puts a request at its place. What is decided for it may have changed since it was placed.
+    /// Adds a request at its place. The class follows `decision`, which may have changed since routing.
     pub(super) fn add(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
         pending.class = self.class(decision);
         pending.stage = Stage::Waiting;
@@ -266,7 +265,7 @@ impl Queue {
         }
     }
 
-    /// Takes out a request that waits.
+    /// Removes a waiting request.
     pub(super) fn remove(&mut self, request: RequestId, pending: &Pending) {
         let standing = self.standing(request, pending);
         let was_there = if pending.stage == Stage::Late {
@@ -280,14 +279,14 @@ impl Queue {
         self.went(usize::from(standing.class));
     }
 
-    /// One less waits in a class.
+    /// Counts a request that left a class.
     fn went(&mut self, class: usize) {
         self.waiting -= 1;
         self.hits -= usize::from(self.classes[class].kind == DecisionKind::Hit);
         self.watch_first(class);
     }
 
-    /// Another request may go first in a class.
+    /// Updates `next_late` after the first request of a class changed.
     fn watch_first(&mut self, class: usize) {
         let class = &self.classes[class];
         if let Some(first) = class.in_time.first() {
@@ -295,7 +294,7 @@ impl Queue {
         }
     }
 
-    /// Takes out what goes first, to be served.
+    /// Removes the first request of a line, to be served.
     pub(super) fn take_first(&mut self, class: usize, in_time: bool) -> Option<Waits> {
         let lines = &mut self.classes[class];
         let first = if in_time { lines.in_time.pop_first() } else { lines.late.pop_first() }?;
@@ -304,17 +303,17 @@ impl Queue {
         Some(first)
     }
 
-    /// A request that was taken out in time is served.
+    /// Tells the discipline that a request from a line in time is served.
     pub(super) fn started(&mut self, waits: &Waits, pending: &Pending) {
         self.discipline.started(waits, pending.slack);
     }
 
-    /// Whether it is asked who is late, and anybody may be.
+    /// Returns whether late requests are treated differently and any request may be late at `now`.
     pub(super) fn parts_late(&self, now: Time) -> bool {
         self.settings.late != Late::InTurn && now >= self.next_late
     }
 
-    /// Takes out what can no longer be in time; whoever takes it tells [`Self::leaves_late`].
+    /// Removes the requests that can no longer meet their deadlines. The caller passes each to [`Self::leaves_late`].
     pub(super) fn take_late(&mut self, now: Time) -> SmallVec<[RequestId; 2]> {
         let mut late = SmallVec::new();
         self.next_late = Time::MAX;
@@ -331,12 +330,12 @@ impl Queue {
         late
     }
 
-    /// A request that was taken out as late no longer waits in time.
+    /// Tells the discipline that a late request left its line in time.
     pub(super) fn leaves_late(&mut self, request: RequestId, pending: &Pending) {
         self.discipline.went(self.standing(request, pending), pending.slack);
     }
 
-    /// Puts a request behind those that can be in time, with what is decided for it now.
+    /// Adds a late request to the late line of the class of `decision`.
     pub(super) fn put_behind(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
         pending.class = self.class(decision);
         pending.stage = Stage::Late;
@@ -348,7 +347,7 @@ impl Queue {
         self.hits += usize::from(class.kind == DecisionKind::Hit);
     }
 
-    /// The class of a decision.
+    /// Returns the class of a decision, a new one if it is the first of its kind.
     fn class(&mut self, decision: &Decision) -> u16 {
         let same = |class: &Class| (class.kind, class.skipped_steps) == (decision.kind, decision.skipped_steps);
         let found = self.classes.iter().position(same);

@@ -1,9 +1,9 @@
-//! The paper's two queues: misses before hits, each in order of routing, on the lowest worker that is ready. Nobody looks at
-//! deadlines or tenants.
+//! Two queues of the paper: misses before hits, each in order of routing, on the ready worker with the lowest number. Deadlines
+//! and tenants do not count.
 
 use super::Discipline;
 
-/// The discipline.
+/// Misses before hits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TwoFifos;
 
