@@ -95,11 +95,13 @@ impl WhatIf {
 
     /// What is expected to need a worker: what waits, then what came lately once more.
     fn tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
-        waiting(now, situation).chain(self.near_future(now)).collect()
+        let mut tasks: Vec<Task> = waiting(now, situation).collect();
+        self.near_future(now, &mut tasks);
+        tasks
     }
 
     /// The window again and again; if its last part is busier than chance would have it, that part.
-    fn near_future(&self, now: Time) -> impl Iterator<Item = Task> + '_ {
+    fn near_future(&self, now: Time, tasks: &mut Vec<Task>) {
         let since = |length: u64| {
             let from = now.nanoseconds().saturating_sub(length);
             self.recent.partition_point(|(time, ..)| time.nanoseconds() <= from)
@@ -111,23 +113,27 @@ impl WhatIf {
         let busier = (self.recent.len() - first_of_part) as f64 > usual + 2.0 * libm::sqrt(usual);
         let (first, length) = if busier { (first_of_part, part) } else { (first, window) };
         let times = self.settings.calm.nanoseconds().checked_div(length).unwrap_or(0).clamp(1, 4 * PARTS);
-        self.again(now, first, length, times)
+        self.again(now, first, length, times, tasks);
     }
 
     /// What was routed from one place of the memory on, so many times more.
-    fn again(&self, now: Time, first: usize, length: u64, times: u64) -> impl Iterator<Item = Task> + '_ {
-        (1..=times).flat_map(move |time| {
-            self.recent.range(first..).map(move |&(routed, class, left)| {
-                let ready = routed + Duration::from_nanoseconds(length.saturating_mul(time));
+    fn again(&self, now: Time, first: usize, length: u64, times: u64, tasks: &mut Vec<Task>) {
+        tasks.reserve((self.recent.len() - first) * times as usize);
+        for time in 1..=times {
+            let later = Duration::from_nanoseconds(length.saturating_mul(time));
+            tasks.extend(self.recent.range(first..).map(|&(routed, class, left)| {
+                let ready = routed + later;
                 Task { ready: ready.max(now), due: ready + left, class }
-            })
-        })
+            }));
+        }
     }
 
     /// The far future: what waits, then all that is remembered once more.
     fn far_tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
         let length = self.settings.memory().nanoseconds().min(now.nanoseconds());
-        waiting(now, situation).chain(self.again(now, 0, length, 1)).collect()
+        let mut tasks: Vec<Task> = waiting(now, situation).collect();
+        self.again(now, 0, length, 1, &mut tasks);
+        tasks
     }
 
     /// Judges a split by playing it forward; one under which more requests than `most` are late is not played to its end.
