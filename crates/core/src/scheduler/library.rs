@@ -290,6 +290,9 @@ impl Library {
 
     /// Reports the images that have left the cache.
     fn depart(&mut self, actions: &mut Vec<Action>) {
+        if self.departures.left.is_empty() && self.departures.released.is_empty() {
+            return;
+        }
         let left = self.departures.left.drain(..).map(|(image, cause)| Action::Note(Note::Left { image, cause }));
         actions.extend(left);
         actions.extend(self.departures.released.drain(..).map(Action::Release));

@@ -94,7 +94,7 @@ impl Scheduler {
             pending.since = now;
             queue.place(pending, &decision);
             monitor.waits(now, usize::from(pending.class), pending.due.since(now));
-            queue.add(id, pending, &decision);
+            queue.add(id, pending);
         }
     }
 
@@ -180,7 +180,7 @@ impl Scheduler {
         if pending.background {
             pending.stage = Stage::Waiting;
         } else {
-            queue.add(request, pending, &decision);
+            queue.add_again(request, pending, &decision);
         }
         actions.push(Action::Note(Note::Retried { request, kind: decision.kind }));
     }

@@ -245,9 +245,14 @@ impl Queue {
         self.discipline.current(self.standing(request, pending), pending.slack).waits
     }
 
-    /// Adds a request at its place. The class follows `decision`, which may have changed since routing.
-    pub(super) fn add(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
+    /// Adds a request that is retried. Its class follows `decision`, which may have changed since routing.
+    pub(super) fn add_again(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
         pending.class = self.class(decision);
+        self.add(request, pending);
+    }
+
+    /// Adds a request at the place that [`Self::place`] gave it.
+    pub(super) fn add(&mut self, request: RequestId, pending: &mut Pending) {
         pending.stage = Stage::Waiting;
         let standing = self.standing(request, pending);
         let class = &mut self.classes[usize::from(standing.class)];
