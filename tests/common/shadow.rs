@@ -633,7 +633,7 @@ impl Shadow {
         live.earlier.push(Span { start, end: self.now, together });
     }
 
-    /// Where in its life a request is.
+    /// Stage of a request.
     fn stage(&self, request: RequestId) -> Stage {
         match self.live[&request] {
             Live { runs: Some(_), .. } => Stage::Running,

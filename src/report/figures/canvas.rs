@@ -140,7 +140,7 @@ pub(super) fn pdf_file(chart: &Chart, look: Look, title: &str) -> Result<Vec<u8>
 }
 
 std::thread_local! {
-    /// What a thread draws on before it is shrunk: tens of megabytes, which the system would clear anew for every figure.
+    /// Drawing buffer of a thread, before shrinking: tens of megabytes, which the system would clear anew for every figure.
     static FINE_PIXELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -2,6 +2,7 @@
 //! the distance to it, and only the latest answer for each image is kept.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::super::pages;
@@ -150,9 +151,11 @@ fn numbers(rows: usize, read: impl Fn(usize, &mut Vec<f32>), mut new: impl FnMut
     numbered
 }
 
-/// Hashes the bits of a vector (FNV-1a, word by word).
+/// Hashes the bits of a vector. Nothing depends on the value: vectors of one hash are compared.
 fn hash(vector: &[f32]) -> u64 {
-    vector
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, value| (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3))
+    let mut hasher = DefaultHasher::new();
+    for value in vector {
+        hasher.write_u32(value.to_bits());
+    }
+    hasher.finish()
 }

@@ -57,12 +57,12 @@ struct Worker {
     state: State,
     /// What it holds; while it loads, what it will hold.
     model: Option<ModelId>,
-    /// What it runs while it is busy.
+    /// Job that runs while the worker is busy.
     job: JobId,
     since: Time,
     jobs: u64,
     loads: u64,
-    /// By model, and without one at the end: busy, loading, idle, down.
+    /// Time busy, loading, idle and down, by model; the last entry is for a worker without a model.
     spent: Vec<[Duration; 4]>,
 }
 
@@ -151,12 +151,12 @@ impl ClusterWork {
         self.workers.get(worker).map(|worker| worker.state)
     }
 
-    /// Whether it runs this job.
+    /// Returns whether a worker runs this job.
     pub(super) fn runs(&self, worker: usize, job: JobId) -> bool {
         self.workers.get(worker).is_some_and(|worker| worker.state == State::Busy && worker.job == job)
     }
 
-    /// A busy worker runs this job.
+    /// Sets the job of a busy worker.
     pub(super) fn runs_from_now(&mut self, worker: usize, job: JobId) {
         self.workers[worker].job = job;
     }

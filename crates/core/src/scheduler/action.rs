@@ -127,11 +127,11 @@ pub enum Stage {
 /// The latest job of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// Where.
+    /// Worker that ran it.
     pub worker: WorkerId,
-    /// By which model.
+    /// Model that ran.
     pub model: ModelId,
-    /// Since when.
+    /// Start of the job.
     pub start: Time,
     /// Requests of that job.
     pub together: u32,
@@ -140,9 +140,9 @@ pub struct Run {
 /// A job of a request that came to nothing: it failed, or its image was not good enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// From when.
+    /// Start of the job.
     pub start: Time,
-    /// Until when.
+    /// End of the job.
     pub end: Time,
     /// Requests of that job.
     pub together: u32,
@@ -151,20 +151,20 @@ pub struct Span {
 /// A request that has ended, and all that became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Which.
+    /// Request that ended.
     pub request: RequestId,
-    /// How.
+    /// Outcome.
     pub outcome: Outcome,
-    /// Where in its life it was.
+    /// Stage in which the request was.
     pub stage: Stage,
-    /// When it was due to arrive.
+    /// Time at which the request was due to arrive.
     pub arrival: Time,
-    /// Who asked.
+    /// Tenant of the request.
     pub tenant: TenantId,
-    /// When it should have been finished, if it said so.
+    /// Deadline, if the request had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// What was decided for it last; `None` if it was never routed.
+    /// Latest decision; `None` if the request was never routed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
     /// Jobs that it was part of.
@@ -234,7 +234,7 @@ pub enum Note {
     Routed {
         /// Which.
         request: RequestId,
-        /// When it was due to arrive.
+        /// Time at which the request was due to arrive.
         arrival: Time,
         /// To what.
         decision: Decision,
@@ -244,9 +244,9 @@ pub enum Note {
     },
     /// A request whose job came to nothing waits again, as what was decided for it before.
     Retried {
-        /// Which.
+        /// Request.
         request: RequestId,
-        /// As what.
+        /// Kind of its decision.
         kind: DecisionKind,
     },
     /// A hit that is late skips fewer steps than it was to.

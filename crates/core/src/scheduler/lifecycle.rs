@@ -1,4 +1,4 @@
-//! What each event does to requests, workers and the library. Every request that arrives ends once, in
+//! Effects of each event on requests, workers and the library. Every request that arrives ends once, in
 //! `Scheduler::end`.
 
 use alloc::borrow::ToOwned;

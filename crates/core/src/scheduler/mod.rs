@@ -1,8 +1,8 @@
 //! The sans-IO core: events in, actions out. It reads no clock, waits for nothing and cannot fail;
 //! what it decides is a function of its configuration and of the events so far.
 //!
-//! What is known is owned by four: `requests`, the `cluster` of workers, the `queue` and the `library` of images. The scheduler
-//! sequences them: what each event leads to is in `lifecycle`, who gets which worker in `dispatcher`.
+//! State has four owners: `requests`, the `cluster` of workers, the `queue` and the `library` of images. The scheduler sequences
+//! them: `lifecycle` has the effects of each event, `dispatcher` the choice of workers.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;

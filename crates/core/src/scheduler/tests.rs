@@ -144,7 +144,7 @@ const fn load(worker: u16, model: ModelId) -> Action {
     Action::Load { worker: WorkerId(worker), model }
 }
 
-/// What was done, without notes; of what ended, only that and how.
+/// Returns the actions without notes. Of a request that ended only number and outcome are kept.
 fn without_notes(actions: &[Action]) -> Vec<Action> {
     let told = actions.iter().filter(|action| !matches!(action, Action::Note(_)));
     told.map(|action| match action {

@@ -59,7 +59,7 @@ pub struct EvictionSettings {
     pub savings: Vec<u64>,
     /// Saving that is expected of a hit before there was one.
     pub expected_saving: u64,
-    /// What each image will be of use for, where that is to be known.
+    /// Knowledge of the requests to come, for policies that use it.
     pub foresight: Option<Arc<dyn Foresight>>,
 }
 

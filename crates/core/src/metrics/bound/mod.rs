@@ -39,7 +39,7 @@ pub(super) fn fewest_violations(settings: &Settings, rows: &[RequestRow], limit:
     (!jobs.is_empty()).then(|| late as f64 / jobs.len() as f64)
 }
 
-/// What a run's requests took at least, each being due so long after its arrival.
+/// Least time of each request of a run, with deadlines `limit` after the arrivals.
 #[must_use]
 pub fn jobs(settings: &Settings, rows: &[RequestRow], limit: Duration) -> Vec<Job> {
     let counted = rows.iter().filter(|row| row.arrival >= settings.warmup);
@@ -74,7 +74,7 @@ fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
     sizes.map(|size| service.batch_factor(size) / f64::from(size)).fold(1.0, f64::min)
 }
 
-/// What a request takes at least, on the first GPU type: with the model that is fastest for it, and as much above or
+/// Least time of a request on the first GPU type, nanoseconds: with the model that is fastest for it, and as much above or
 /// below the profile as its job was.
 fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };

@@ -124,9 +124,9 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    /// Whether a request is in time whichever of those that wait, so many by class, are served before it where it could be: in
-    /// the pool with the most room. The worker of a pool that is free first is free no later than its workers are on average,
-    /// and those before leave no gaps. Without playing them; what is not in time so may still be.
+    /// Returns whether a request is certainly in time behind `waiting` requests of each class, without playing them. `false` leaves
+    /// the question open. Proof: even if all of them are served in one pool, its first worker is free no later than its workers
+    /// are on average, because the requests leave no gaps.
     pub(in crate::scheduler) fn is_in_time_behind_all(&self, seats: &[Seat], own: &Task, waiting: &[usize]) -> bool {
         self.places[own.class].iter().any(|place| {
             let of_pool = seats.iter().filter(|seat| self.pool(seat.gpu.index(), seat.target) == place.pool);
@@ -141,7 +141,7 @@ impl<'a> Outlook<'a> {
         })
     }
 
-    /// When a worker is free with its target on it.
+    /// Returns the time at which a worker is free and has its target loaded.
     fn free(&self, seat: &Seat) -> Time {
         let is_there = seat.holds.contains(seat.target);
         let load = if is_there { Duration::ZERO } else { self.hardware.load(seat.worker, seat.target) };

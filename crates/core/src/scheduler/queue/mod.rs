@@ -260,8 +260,7 @@ impl Queue {
             return;
         }
         self.next_late = self.next_late.min(class.latest_start(&standing.waits));
-        self.waiting += 1;
-        self.hits += usize::from(class.kind == DecisionKind::Hit);
+        self.entered(usize::from(standing.class));
         for (before, after) in self.discipline.came(standing, pending.slack) {
             self.classes[usize::from(before.class)].in_time.remove(&before.waits);
             self.classes[usize::from(after.class)].in_time.insert(after.waits);
@@ -281,11 +280,17 @@ impl Queue {
             self.classes[usize::from(standing.class)].in_time.remove(&standing.waits)
         };
         debug_assert!(was_there, "it waits");
-        self.went(usize::from(standing.class));
+        self.left(usize::from(standing.class));
+    }
+
+    /// Counts a request that entered a class.
+    fn entered(&mut self, class: usize) {
+        self.waiting += 1;
+        self.hits += usize::from(self.classes[class].kind == DecisionKind::Hit);
     }
 
     /// Counts a request that left a class.
-    fn went(&mut self, class: usize) {
+    fn left(&mut self, class: usize) {
         self.waiting -= 1;
         self.hits -= usize::from(self.classes[class].kind == DecisionKind::Hit);
         self.watch_first(class);
@@ -304,7 +309,7 @@ impl Queue {
         let lines = &mut self.classes[class];
         let first = if in_time { lines.in_time.pop_first() } else { lines.late.pop_first() }?;
         self.late -= usize::from(!in_time);
-        self.went(class);
+        self.left(class);
         Some(first)
     }
 
@@ -328,7 +333,7 @@ impl Queue {
             {
                 late.push(first.request);
                 self.classes[at].in_time.pop_first();
-                self.went(at);
+                self.left(at);
             }
             self.watch_first(at);
         }
@@ -345,11 +350,9 @@ impl Queue {
         pending.class = self.class(decision);
         pending.stage = Stage::Late;
         let standing = self.standing(request, pending);
-        let class = &mut self.classes[usize::from(standing.class)];
-        class.late.insert(standing.waits.behind());
+        self.classes[usize::from(standing.class)].late.insert(standing.waits.behind());
         self.late += 1;
-        self.waiting += 1;
-        self.hits += usize::from(class.kind == DecisionKind::Hit);
+        self.entered(usize::from(standing.class));
     }
 
     /// Returns the class of a decision, a new one if it is the first of its kind.
