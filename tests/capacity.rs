@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use modm::cli::Prepared;
+use modm::metrics::Keep;
 use modm::scenario::{Inputs, Override, Source};
 
 /// Seconds of a full generation of the built-in profile's SD3.5-Large on an MI210.
@@ -89,7 +90,7 @@ fn attainment(prepared: &Prepared, factor: f64) -> f64 {
     let trace = Arc::new(prepared.inputs.trace.at_rate(factor));
     let inputs = Inputs { trace, ..prepared.inputs.clone() };
     let scaled = Prepared { scenario: prepared.scenario.clone(), inputs, actual: None };
-    scaled.run(false, ()).unwrap().summary.slo[0].attainment
+    scaled.run(Keep::Nothing, ()).unwrap().summary.slo[0].attainment
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn all_at_once_has_no_rate() {
 /// Steady throughput of a system, and the share of its requests that it returns.
 fn steady(source: &Source, sets: &[String]) -> (f64, f64) {
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    let summary = Prepared::load(source, &sets).unwrap().run(false, ()).unwrap().summary;
+    let summary = Prepared::load(source, &sets).unwrap().run(Keep::Nothing, ()).unwrap().summary;
     (summary.throughput_steady_per_min.unwrap(), summary.returned as f64 / summary.completed as f64)
 }
 

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
 use modm::cli::Prepared;
-use modm::metrics::Results;
+use modm::metrics::{Keep, Results};
 use modm::request::Outcome;
 use modm::scenario::{Override, Source};
 
@@ -25,7 +25,7 @@ fn run(faults: &str, policy: &str) -> Results {
     std::fs::write(&file, SCENARIO).unwrap();
     let sets = [format!("faults.events={faults}"), format!("allocation.policy={policy}")];
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    Prepared::load(&Source::read(&file).unwrap(), &sets).unwrap().run(true, ()).unwrap()
+    Prepared::load(&Source::read(&file).unwrap(), &sets).unwrap().run(Keep::Rows, ()).unwrap()
 }
 
 fn all_completed(results: &Results) {
@@ -57,7 +57,7 @@ fn the_first_workers_lost_for_ever_leave_misses_to_others() {
             .requests
             .iter()
             .filter(|row| row.arrival.seconds() > 400.0)
-            .all(|row| { row.run.is_some_and(|(worker, ..)| worker.index() > 2) })
+            .all(|row| { row.run.is_some_and(|run| run.worker.index() > 2) })
     );
 }
 
@@ -71,8 +71,5 @@ fn slow_workers_and_failing_loads() {
     let failing =
         run("[{ at_s = 0, for_s = 1e6, what = \"load_fails\", workers = [0, 1, 2, 3, 4, 5, 6, 7] }]", "what_if");
     all_completed(&failing);
-    assert!(
-        failing.requests.iter().all(|row| row.run.is_some_and(|(_, model, _)| model.is_large())),
-        "no load succeeds"
-    );
+    assert!(failing.requests.iter().all(|row| row.run.is_some_and(|run| run.model.is_large())), "no load succeeds");
 }

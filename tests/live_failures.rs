@@ -23,7 +23,7 @@ use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
 use modm::live::worker::{DrawError, Paint, Task};
 use modm::metrics::quality::QualitySettings;
-use modm::metrics::{Metrics, RequestRow, Results, Settings};
+use modm::metrics::{Keep, Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
 use modm::replay::{Executor, Known, replay};
 use modm::request::{Outcome, Owner};
@@ -194,7 +194,7 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         warmup: Time::ZERO,
         window: Length::from_nanoseconds(1_000_000_000),
         cache: None,
-        keep_requests: true,
+        keep: Keep::Rows,
         real_time: true,
     })
 }

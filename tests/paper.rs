@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use modm::cli::Prepared;
+use modm::metrics::Keep;
 use modm::metrics::summary::Summary;
 use modm::scenario::{Inputs, Override, Source, TraceInputs};
 use modm::trace::{Columns, Trace};
@@ -111,7 +112,7 @@ fn run(variant: &str, sets: &[&str]) -> Summary {
     let variant = base.variant.iter().find(|other| other.name == variant).unwrap();
     let mut overrides: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
     overrides.extend(Source::variant_overrides(variant));
-    Prepared::load(&source, &overrides).unwrap().run(false, ()).unwrap().summary
+    Prepared::load(&source, &overrides).unwrap().run(Keep::Nothing, ()).unwrap().summary
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use modm::cli::Prepared;
+use modm::metrics::Keep;
 use modm::scenario::{Override, Source};
 
 const SCENARIO: &str = r#"
@@ -44,7 +45,7 @@ fn attainment(folder: &Path, gpus: &str, multiple: f64) -> f64 {
         format!("queue.deadline_multiple={multiple}"),
     ];
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    let results = Prepared::load(&source, &sets).unwrap().run(false, ()).unwrap();
+    let results = Prepared::load(&source, &sets).unwrap().run(Keep::Nothing, ()).unwrap();
     results.summary.slo[0].attainment
 }
 

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
 use modm::cli::Prepared;
-use modm::metrics::{RequestRow, Results};
+use modm::metrics::{Keep, RequestRow, Results};
 use modm::request::Outcome;
 use modm::scenario::{Override, Source};
 
@@ -65,13 +65,13 @@ fn with(folder: &std::path::Path, scenario: &str, sets: &[&str]) -> Results {
     let file = folder.join("scenario.toml");
     std::fs::write(&file, scenario).unwrap();
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    Prepared::load(&Source::read(&file).unwrap(), &sets).unwrap().run(true, ()).unwrap()
+    Prepared::load(&Source::read(&file).unwrap(), &sets).unwrap().run(Keep::Rows, ()).unwrap()
 }
 
 /// Start and finish of each request, in milliseconds.
 fn times(results: &Results) -> Vec<(u64, u64)> {
     let ms = |time: modm::time::Time| time.nanoseconds() / 1_000_000;
-    let time = |row: &RequestRow| (ms(row.run.unwrap().2), ms(row.finish));
+    let time = |row: &RequestRow| (ms(row.run.unwrap().start), ms(row.finish));
     results.requests.iter().map(time).collect()
 }
 

@@ -17,6 +17,7 @@ use super::search::Search;
 use crate::experiments::budget::{Budgeted, Watch, allowed_late};
 use crate::experiments::capacity::{self, Capacities, Capacity, PRECISION, Target, Trial};
 use crate::input::InputError;
+use crate::metrics::Keep;
 use crate::metrics::summary::Definitions;
 use crate::model::{GpuId, ModelId};
 use crate::output::write_atomic;
@@ -288,7 +289,7 @@ fn try_rate(
     let allowed = allowed_late(requests, attainment);
     let watch = Watch::new(prepared.budget(limit, if whole { requests } else { allowed }));
     let inbox = Budgeted::new(prepared.scenario.outside(&prepared.inputs.trace.trace), watch.clone());
-    let results = prepared.run_on(prepared.latency(), false, inbox, watch.clone())?;
+    let results = prepared.run_on(prepared.latency(), Keep::Nothing, inbox, watch.clone())?;
     let in_time = (requests - watch.late()) as f64 / requests as f64;
     let ended = !watch.is_over();
     Ok(Trial {

@@ -217,7 +217,8 @@ fn run_all(planned: &[Planned], command: &Compare, file: &Path) -> anyhow::Resul
 fn run_one(plan: &Planned, has_range: bool, progress: &Progress) -> anyhow::Result<(String, Vec<Warning>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
-    let mut results = plan.prepared.run(true, progress).with_context(|| format!("variant {}", plan.variant))?;
+    let mut results =
+        plan.prepared.run_into(&plan.folder, progress).with_context(|| format!("variant {}", plan.variant))?;
     if has_range {
         results.summary.profile_range = plan.prepared.profile_range(1, progress)?;
     }

@@ -1,33 +1,32 @@
 //! One run against the simulated clock and its files: what `simulate` does once, `compare` and `sweep` often.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use flate2::GzBuilder;
 use serde_json::json;
 
 use super::parallel::spread;
 use super::progress::Progress;
 use crate::experiments::budget::Budget;
 use crate::input::InputError;
-use crate::journal::{Journal, Record, Writer};
+use crate::journal::{Journal, Record};
 use crate::metrics::profile_range::{Headlines, ProfileRange};
 use crate::metrics::quality::{CLIP, QualitySettings, SourceCosine};
 use crate::metrics::summary::Summary;
-use crate::metrics::warnings::Warning;
-use crate::metrics::{HitCriteria, Metrics, Results, Settings};
-use crate::output::{OutputError, write_atomic};
+use crate::metrics::{HitCriteria, Keep, Metrics, Results, Settings};
 use crate::profile::{End, Profile};
 use crate::replay::{Inbox, Known, RunError, replay};
-use crate::report::run_files::{self, Names};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, initial_allocation};
 use crate::scheduler::routing::System;
 use crate::sim::{LatencyModel, ProfileLatency};
 use crate::time::{Duration, Time};
 
+mod files;
 mod warnings;
+
+use files::by_name;
+pub(super) use files::write_run_json;
 
 /// A scenario and all it reads, ready to run as often as needed.
 #[derive(Clone, Debug)]
@@ -109,7 +108,7 @@ impl Prepared {
         self.inputs.trace.files.iter().chain(&self.inputs.files)
     }
 
-    pub(super) fn settings(&self, keep_requests: bool, real_time: bool) -> Settings {
+    pub(super) fn settings(&self, keep: Keep, real_time: bool) -> Settings {
         let scenario = &self.scenario;
         Settings {
             models: scenario.model_names(),
@@ -126,7 +125,7 @@ impl Prepared {
             warmup: self.warmup(),
             window: Duration::from_seconds(scenario.metrics.window_s).unwrap_or_default(),
             cache: self.hit_criteria(),
-            keep_requests,
+            keep,
             real_time,
         }
     }
@@ -174,7 +173,7 @@ impl Prepared {
             limit,
             allowed,
             warmup: self.warmup(),
-            bound: Budget::bounded(self.settings(false, false), slow.fold(1.0, f64::min)),
+            bound: Budget::bounded(self.settings(Keep::Nothing, false), slow.fold(1.0, f64::min)),
         }
     }
 
@@ -186,8 +185,8 @@ impl Prepared {
     ///
     /// # Errors
     /// The run cannot come to an end.
-    pub fn run(&self, keep_requests: bool, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
-        self.run_with(self.latency(), keep_requests, also)
+    pub fn run(&self, keep: Keep, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
+        self.run_with(self.latency(), keep, also)
     }
 
     /// Runs to the end with other durations than the profile's.
@@ -197,10 +196,10 @@ impl Prepared {
     pub fn run_with(
         &self,
         latency: impl LatencyModel,
-        keep_requests: bool,
+        keep: Keep,
         also: impl Journal,
     ) -> Result<Results, RunError<std::convert::Infallible>> {
-        let mut results = self.run_on(latency, keep_requests, self.trace_inbox(), also)?;
+        let mut results = self.run_on(latency, keep, self.trace_inbox(), also)?;
         results.warnings.extend(self.warnings(&results));
         Ok(results)
     }
@@ -210,7 +209,7 @@ impl Prepared {
     /// # Errors
     /// The run cannot come to an end.
     pub(super) fn run_once(&self, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
-        self.run_on(self.latency(), false, self.trace_inbox(), also)
+        self.run_on(self.latency(), Keep::Nothing, self.trace_inbox(), also)
     }
 
     fn trace_inbox(&self) -> impl Inbox {
@@ -225,11 +224,11 @@ impl Prepared {
     pub(super) fn run_on(
         &self,
         latency: impl LatencyModel,
-        keep_requests: bool,
+        keep: Keep,
         mut inbox: impl Inbox,
         also: impl Journal,
     ) -> Result<Results, RunError<std::convert::Infallible>> {
-        let mut metrics = Metrics::new(self.settings(keep_requests, false));
+        let mut metrics = Metrics::new(self.settings(keep, false));
         metrics.expect(self.inputs.trace.trace.len());
         let mut journal = (metrics, also);
         let mut actions = Vec::new();
@@ -240,78 +239,6 @@ impl Prepared {
         let mut executor = self.scenario.executor(&self.inputs, latency);
         replay(&mut core, &mut executor, &mut inbox, &mut journal)?;
         Ok(journal.0.finish_run())
-    }
-
-    /// Runs to the end and writes the journal on the way.
-    ///
-    /// # Errors
-    /// The run cannot come to an end, or the journal cannot be written.
-    pub fn run_with_journal(&self, file: &Path, progress: &Progress) -> anyhow::Result<Results> {
-        Ok(self.with_journal(file, |journal| self.run(true, (progress, journal)))??)
-    }
-
-    /// Writes a journal of what `run` records.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(super) fn with_journal<T>(
-        &self,
-        file: &Path,
-        run: impl FnOnce(&mut dyn Journal) -> T,
-    ) -> Result<T, OutputError> {
-        let mut result = None;
-        write_atomic(file, |to| {
-            // No name and no time in the header: equal runs give equal bytes.
-            let zip = GzBuilder::new().write(to, flate2::Compression::default());
-            let mut journal = Writer::new(zip, &self.header())?;
-            result = Some(run(&mut journal));
-            journal.finish()?.finish()?.flush()
-        })?;
-        Ok(result.expect("a journal is written around a run"))
-    }
-
-    /// What a journal begins with.
-    pub(super) fn header(&self) -> serde_json::Value {
-        json!({
-            "modm": env!("CARGO_PKG_VERSION"),
-            "scenario": self.scenario.resolved(),
-            "profile": *self.inputs.profile,
-            "inputs": self.inputs_by_name(),
-        })
-    }
-
-    fn inputs_by_name(&self) -> Vec<serde_json::Value> {
-        by_name(self.files())
-    }
-
-    /// Writes the files of a finished run into `folder`.
-    ///
-    /// # Errors
-    /// A file cannot be written.
-    pub fn write(&self, folder: &Path, results: &Results, wall_s: f64, warnings: &[String]) -> anyhow::Result<()> {
-        super::make_folder(folder)?;
-        if results.cache.is_none() {
-            // With --force, an earlier run's would be taken for this one's.
-            let _ = std::fs::remove_file(folder.join("cache.csv"));
-        }
-        let gpus: Vec<String> = self.worker_gpus();
-        let names = Names {
-            trace: &self.inputs.trace.trace,
-            models: &self.scenario.model_names(),
-            gpus: &gpus,
-            total_steps: self.scenario.models.steps,
-        };
-        let toml = toml::to_string_pretty(&self.scenario.resolved()).context("the scenario as TOML")?;
-        write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
-        run_files::all(results, &names, |name, content| write_atomic(&folder.join(name), |to| content(to)))?;
-        let warnings: Vec<String> =
-            Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
-        write_run_json(folder, &self.scenario, &self.inputs_by_name(), &self.stand_ins(), wall_s, &warnings)
-    }
-
-    fn worker_gpus(&self) -> Vec<String> {
-        let types = self.scenario.gpu_types();
-        self.scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect()
     }
 }
 
@@ -371,39 +298,4 @@ pub(super) fn counted(trace: &TraceInputs, scenario: &Scenario, source: &Source)
         InputError::new(source.file(), message).value("metrics.warmup_s", scenario.metrics.warmup_s)
     };
     if count == 0 { Err(none()) } else { Ok(count as u64) }
-}
-
-fn by_name<'a>(files: impl IntoIterator<Item = &'a Fingerprint>) -> Vec<serde_json::Value> {
-    files.into_iter().map(|print| json!({ "file": print.file, "sha256": print.sha256 })).collect()
-}
-
-/// `run.json`: the one file that may differ between equal runs.
-///
-/// # Errors
-/// It cannot be written.
-pub(super) fn write_run_json(
-    folder: &Path,
-    scenario: &Scenario,
-    inputs: &[serde_json::Value],
-    stand_ins: &[String],
-    wall_s: f64,
-    warnings: &[String],
-) -> anyhow::Result<()> {
-    let mut run = json!({
-        "modm": env!("CARGO_PKG_VERSION"),
-        "commit": env!("MODM_COMMIT"),
-        "scenario": scenario.name,
-        "seed": scenario.seed,
-        "inputs": inputs,
-        "stand_ins": stand_ins,
-        "wall_s": wall_s,
-    });
-    if !warnings.is_empty() {
-        run["warnings"] = json!(warnings);
-    }
-    write_atomic(&folder.join("run.json"), |to| {
-        serde_json::to_writer_pretty(&mut *to, &run).map_err(io::Error::from)?;
-        to.write_all(b"\n")
-    })?;
-    Ok(())
 }

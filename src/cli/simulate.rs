@@ -36,9 +36,9 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     let runs = if command.range.no_range { 1 } else { prepared.runs_of_range() + 1 };
     let progress = Progress::new(runs * prepared.inputs.trace.trace.len() as u64, common.quiet);
     let mut results = if command.journal {
-        prepared.run_with_journal(&common.out.join("journal.jsonl.gz"), &progress)?
+        prepared.run_with_journal(&common.out, &common.out.join("journal.jsonl.gz"), &progress)?
     } else {
-        prepared.run(true, &progress)?
+        prepared.run_into(&common.out, &progress)?
     };
     if !command.range.no_range {
         results.summary.profile_range = prepared.profile_range(threads(None), &progress)?;

@@ -59,7 +59,7 @@ struct Counts {
     open: Window<Time>,
     /// The same in order of arrival, those that have ended included.
     oldest: VecDeque<(Time, RequestId)>,
-    bound: Option<(u64, Lateness)>,
+    bound: Option<Lateness>,
 }
 
 impl Watch {
@@ -67,7 +67,7 @@ impl Watch {
     #[must_use]
     pub fn new(budget: Budget) -> Self {
         let thousandths = |settings: &Settings| settings.gpus.iter().map(|gpu| speed(settings, *gpu)).sum();
-        let bound = budget.bound.as_ref().map(|settings| (thousandths(settings), Lateness::default()));
+        let bound = budget.bound.as_ref().map(|settings| Lateness::new(thousandths(settings)));
         let (open, oldest) = (Window::default(), VecDeque::new());
         Self(Rc::new(RefCell::new(Counts { budget, arrived: 0, late: 0, open, oldest, bound })))
     }
@@ -94,7 +94,7 @@ impl Watch {
 
 impl Counts {
     fn late(&self) -> u64 {
-        self.late.max(self.bound.as_ref().map_or(0, |(_, bound)| bound.late()))
+        self.late.max(self.bound.as_ref().map_or(0, Lateness::late))
     }
 
     /// Counts those still open after their latest time as late.
@@ -109,10 +109,10 @@ impl Counts {
     }
 
     fn routed(&mut self, request: RequestId, decision: &crate::scheduler::Decision) {
-        let Some((thousandths, bound)) = &mut self.bound else { return };
+        let Some(bound) = &mut self.bound else { return };
         let (Some(settings), Some(&arrival)) = (&self.budget.bound, self.open.get(request.0)) else { return };
         let work = least_work_of(settings, decision);
-        bound.add(Job { arrival, due: arrival + self.budget.limit, work }, *thousandths);
+        bound.add(Job { arrival, due: arrival + self.budget.limit, work });
     }
 }
 

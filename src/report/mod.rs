@@ -25,6 +25,7 @@ mod profile_range;
 pub mod provenance;
 mod quality;
 pub mod read;
+pub mod requests;
 pub mod run_files;
 pub mod saturation;
 pub mod statistics;

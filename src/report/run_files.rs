@@ -1,12 +1,12 @@
 //! The files of one run: CSV and JSON as their readers rely on them. Seconds have nine decimals, exactly;
 //! empty where there is none.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
-use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, RequestRow, Results, State, TickRow, WorkerRow};
+use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, Results, State, TickRow, WorkerRow};
 use crate::trace::Trace;
 
 /// Names that the rows refer to by number.
@@ -30,125 +30,10 @@ fn writer(to: impl Write) -> csv::Writer<impl Write> {
     csv::WriterBuilder::new().from_writer(to)
 }
 
-/// `requests.csv`: a row a request, in the order of the trace.
-///
-/// # Errors
-/// Writing failed; likewise below.
-pub fn requests(to: impl Write, rows: &[RequestRow], names: &Names<'_>) -> io::Result<()> {
-    let mut csv = writer(to);
-    // A live run has one column more, and qualities may be unknown; a measure that does not apply is absent.
-    let measured = rows.iter().any(|row| row.similarity_to_prompt.is_some());
-    let mut header = vec![
-        "request_id",
-        "arrival_s",
-        "decision",
-        "skipped_steps",
-        "similarity",
-        "source",
-        "model",
-        "worker",
-        "start_s",
-        "finish_s",
-        "latency_s",
-        "steps_run",
-        "outcome",
-        "reason",
-        "attempts",
-        "tenant",
-    ];
-    header.extend(measured.then_some("similarity_to_prompt"));
-    let scored = rows.iter().any(|row| row.quality.is_some());
-    header.extend(["quality_estimate", "quality_kind"].into_iter().filter(|_| scored));
-    csv.write_record(header)?;
-    let mut cells = Cells { csv, text: String::new(), quality: (0, String::new()) };
-    for row in rows {
-        request(&mut cells, row, names)?;
-        if measured {
-            cells.maybe(row.similarity_to_prompt.map(|similarity| Decimals(similarity, 6)))?;
-        }
-        if scored {
-            cells.quality(row.quality.map(|(value, _)| value))?;
-            cells.maybe(row.quality.map(|(_, kind)| kind.word()))?;
-        }
-        cells.end()?;
-    }
-    cells.csv.flush()
-}
-
-/// A row while it is written: one buffer for all cells, since a string for each was most of the time of long traces.
-struct Cells<W: Write> {
-    csv: csv::Writer<W>,
-    text: String,
-    /// Quality that was written last, by its bits: rows of one model share it, and exact decimals take long.
-    quality: (u64, String),
-}
-
-impl<W: Write> Cells<W> {
-    fn put(&mut self, value: impl Display) -> io::Result<()> {
-        self.text.clear();
-        write!(self.text, "{value}").map_err(io::Error::other)?;
-        Ok(self.csv.write_field(&self.text)?)
-    }
-
-    /// Nothing of nothing.
-    fn maybe(&mut self, value: Option<impl Display>) -> io::Result<()> {
-        match value {
-            Some(value) => self.put(value),
-            None => Ok(self.csv.write_field("")?),
-        }
-    }
-
-    /// Four decimals.
-    fn quality(&mut self, value: Option<f64>) -> io::Result<()> {
-        let Some(value) = value else { return Ok(self.csv.write_field("")?) };
-        if self.quality.1.is_empty() || self.quality.0 != value.to_bits() {
-            self.quality = (value.to_bits(), Decimals(value, 4).to_string());
-        }
-        Ok(self.csv.write_field(&self.quality.1)?)
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        Ok(self.csv.write_record(None::<&[u8]>)?)
-    }
-}
-
-/// A number with so many decimals.
-struct Decimals(f64, usize);
-
-impl Display for Decimals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(value, decimals) = *self;
-        write!(f, "{value:.decimals$}")
-    }
-}
-
-fn request<W: Write>(cells: &mut Cells<W>, row: &RequestRow, names: &Names<'_>) -> io::Result<()> {
-    let decision = row.decision.as_ref();
-    let start = if row.returned() { Some(row.finish) } else { row.run.map(|(_, _, start)| start) };
-    let skipped = decision.map(|decision| decision.skipped_steps);
-    let similarity = decision.and_then(|decision| decision.similarity);
-    cells.put(names.trace.label(row.id.row()))?;
-    cells.put(row.arrival)?;
-    cells.maybe(decision.map(|decision| decision.kind.word()))?;
-    cells.maybe(skipped)?;
-    cells.maybe(similarity.map(|similarity| Decimals(similarity, 6)))?;
-    cells.maybe(decision.and_then(|decision| decision.source))?;
-    cells.maybe(row.run.map(|(_, model, _)| &names.models[model.index()]))?;
-    cells.maybe(row.run.map(|(worker, _, _)| worker.index()))?;
-    cells.maybe(start)?;
-    cells.put(row.finish)?;
-    cells.put(row.finish.since(row.arrival))?;
-    cells.maybe(skipped.filter(|_| row.completed()).map(|skipped| names.total_steps - skipped))?;
-    cells.put(row.outcome.word())?;
-    cells.maybe(row.outcome.reason())?;
-    cells.put(row.attempts)?;
-    cells.maybe(names.trace.tenant_name(row.tenant))
-}
-
 /// `allocation.csv`: a row a tick with requests.
 ///
 /// # Errors
-/// Writing failed.
+/// Writing failed; likewise below.
 pub fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) -> io::Result<()> {
     let mut csv = writer(to);
     let mut header: Vec<String> = [
@@ -296,7 +181,7 @@ pub fn summary(mut to: impl Write, summary: &Summary) -> io::Result<()> {
     to.write_all(b"\n")
 }
 
-/// All that the run has, by name, each through `write(name, content)`.
+/// All that the run has but for `requests.csv`, by name, each through `write(name, content)`.
 ///
 /// # Errors
 /// The first that `write` returns.
@@ -305,7 +190,6 @@ pub fn all<E>(
     names: &Names<'_>,
     mut write: impl FnMut(&str, &dyn Fn(&mut dyn Write) -> io::Result<()>) -> Result<(), E>,
 ) -> Result<(), E> {
-    write("requests.csv", &|to| requests(to, &results.requests, names))?;
     write("allocation.csv", &|to| allocation(to, &results.ticks, names.models))?;
     write("workers.csv", &|to| workers(to, &results.workers, names.gpus))?;
     write("absences.csv", &|to| absences(to, &results.absences, names.models))?;

@@ -12,7 +12,7 @@ use modm::confidence::Confidences;
 use modm::draw::{Purpose, normal, stream};
 use modm::embedding::EmbeddingMatrix;
 use modm::metrics::quality::QualitySettings;
-use modm::metrics::{HitCriteria, Metrics, Settings};
+use modm::metrics::{HitCriteria, Keep, Metrics, Settings};
 use modm::model::{GpuId, ModelId};
 use modm::profile::{self, Profile};
 use modm::request::{Owner, Request, RequestId, TenantId};
@@ -289,7 +289,7 @@ impl World {
             warmup: Time::ZERO,
             window: self.period,
             cache: self.hit_criteria(),
-            keep_requests: true,
+            keep: Keep::Rows,
             real_time: false,
         })
     }

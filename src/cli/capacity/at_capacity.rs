@@ -10,6 +10,7 @@ use crate::cli::parallel::spread;
 use crate::cli::run::Prepared;
 use crate::experiments::capacity::{AtHitRate, Capacities, Capacity, CapacityAtEnd, CapacityRange};
 use crate::experiments::hit_rate::{POINTS, shift};
+use crate::metrics::Keep;
 use crate::metrics::warnings::{self, Warning};
 use crate::profile::End;
 use crate::scenario::Source;
@@ -109,7 +110,7 @@ fn examine(
     source: &Source,
 ) -> anyhow::Result<(Vec<AtHitRate>, Vec<Warning>)> {
     let lowest = row.points.first().map_or(1.0, |point| point.factor);
-    let results = at_rate(prepared, row.factor.unwrap_or(lowest)).run(true, ())?;
+    let results = at_rate(prepared, row.factor.unwrap_or(lowest)).run(Keep::Ends, ())?;
     let lowest_bound = prepared.scenario.bounds().first().map(|(bound, _)| *bound);
     let known = results.summary.hit_rate.zip(row.factor).zip(lowest_bound);
     let Some(((usual, factor), lowest_bound)) = known else { return Ok((Vec::new(), results.warnings)) };

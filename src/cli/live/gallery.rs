@@ -41,7 +41,7 @@ pub(super) fn write(
     for row in rows.iter().filter(|row| row.completed()) {
         let (Some(decision), index) = (row.decision, row.id.row()) else { continue };
         let picture = |row: usize| format!("images/{}", picture_name(&names[row], format));
-        let model = row.run.map_or("returned as it is", |(_, model, _)| &models[model.index()]);
+        let model = row.run.map_or("returned as it is", |run| &models[run.model.index()]);
         let _ = write!(
             page,
             "<figure><img loading=lazy src=\"{}\" alt=\"{}\">",

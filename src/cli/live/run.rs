@@ -33,7 +33,7 @@ use crate::live::settings::{Device, ImageFormat, Isolation, LiveSettings};
 use crate::live::store::{Found, Opened, Store, TestableDisk};
 use crate::live::worker::Paint;
 use crate::metrics::real_time::delay;
-use crate::metrics::{Metrics, Results};
+use crate::metrics::{Keep, Metrics, Results};
 use crate::model::GpuId;
 use crate::profile::Profile;
 use crate::replay::{Executor, RunError, replay};
@@ -213,7 +213,7 @@ impl LiveRun<'_> {
         let setting = setting(scenario, trace, &images, (equipment, limits), &progress, &said)?;
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         interrupts.end(live.intake());
-        let mut records = (Metrics::new(prepared.settings(true, true)), Recorded::new(trace.len(), &warm));
+        let mut records = (Metrics::new(prepared.settings(Keep::Rows, true)), Recorded::new(trace.len(), &warm));
         let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
             let mut actions = Vec::new();
             let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
@@ -238,6 +238,7 @@ impl LiveRun<'_> {
         }
         let (prompts, images) = recorded.rows();
         results.warnings.extend(prepared.live_warnings(&results, prompts, images));
+        prepared.write_rows(folder, &results)?;
         prepared.write(folder, &results, begun.elapsed().as_secs_f64(), &said.borrow())?;
         recorded.write(folder, trace)?;
         gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;

@@ -5,6 +5,7 @@ use super::search::Mix;
 use super::trial::Trials;
 use super::{Plan, find};
 use crate::experiments::hit_rate::{POINTS, shift};
+use crate::metrics::Keep;
 use crate::metrics::warnings::Warning;
 use crate::profile::End;
 use crate::report::{PlanAtEnd, PlanAtHitRate, PlanRow};
@@ -30,7 +31,7 @@ pub(super) fn examine(
     choice: Option<&Mix>,
     trials: &Trials<'_>,
 ) -> anyhow::Result<Examined> {
-    let results = trials.first_prepared(choice.map_or(most, Vec::as_slice))?.run(true, ())?;
+    let results = trials.first_prepared(choice.map_or(most, Vec::as_slice))?.run(Keep::Ends, ())?;
     let warnings = Warning::texts(&results.warnings);
     let lowest_bound = base.bounds().first().map(|(bound, _)| *bound);
     let chosen = |mut trials: Trials<'_>| -> anyhow::Result<Option<PlanRow>> {

@@ -9,9 +9,9 @@ use crate::cli::provenance;
 use crate::cli::run::{Prepared, counted, of_seed};
 use crate::experiments::budget::{Budgeted, Watch, allowed_late};
 use crate::input::InputError;
-use crate::metrics::Results;
 use crate::metrics::bound::{Job, fewest_late, jobs, speed};
 use crate::metrics::quality::CLIP;
+use crate::metrics::{Keep, Results};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{End, Spread};
 use crate::report::PlanRow;
@@ -195,7 +195,7 @@ impl<'a> Trials<'a> {
         let limit = Duration::from_seconds_saturating(self.threshold_s);
         let watch = Watch::new(prepared.budget(limit, self.allowed - late));
         let inbox = Budgeted::new(prepared.scenario.outside(&prepared.inputs.trace.trace), watch.clone());
-        let results = prepared.run_on(prepared.latency(), true, inbox, watch.clone())?;
+        let results = prepared.run_on(prepared.latency(), Keep::Ends, inbox, watch.clone())?;
         self.simulated += watch.arrived();
         Ok((prepared, watch, results))
     }
@@ -207,9 +207,9 @@ impl<'a> Trials<'a> {
         if watch.is_over() {
             return Ok(None);
         }
-        let settings = prepared.settings(true, false);
+        let settings = prepared.settings(Keep::Ends, false);
         let limit = Duration::from_seconds_saturating(self.threshold_s);
-        let asked: Vec<Job> = jobs(&settings, &results.requests, limit);
+        let asked: Vec<Job> = jobs(&settings, &results.ends, limit);
         let types = prepared.scenario.gpu_types();
         let of_group = |group: &String| types.iter().position(|name| name == group).unwrap_or(0);
         let groups = self.base.cluster.gpus.iter().map(|group| GpuId(of_group(&group.r#type) as u16));

@@ -1,8 +1,8 @@
 //! Inputs of a run's warnings (`metrics::warnings`): which embeddings its system compares, and where they come from.
 
 use super::Prepared;
+use crate::metrics::Results;
 use crate::metrics::warnings::{Compared, Kept, Looked, Rows, Timing, Warning, bounds_warning, hidden_hits};
-use crate::metrics::{RequestRow, Results};
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 
@@ -48,8 +48,8 @@ impl Prepared {
             System::Modm => Kept::Images(self.scenario.cache.admission),
             _ => Kept::Misses,
         };
-        let hidden = |rows: &[RequestRow]| hidden_hits(rows, &compared, kept, timing, &self.inputs.tenancy);
-        bounds_warning(&compared, looked(results)).into_iter().chain(hidden(&results.requests)).collect()
+        let hidden = hidden_hits(&results.ends, &compared, kept, timing, &self.inputs.tenancy);
+        bounds_warning(&compared, looked(results)).into_iter().chain(hidden).collect()
     }
 
     fn compared(&self, queries: Rows, keys: Rows, origin: String, warmed_by: &'static str) -> Option<Compared> {

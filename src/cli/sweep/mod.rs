@@ -360,7 +360,9 @@ fn run_one(
     let shared = &traces[plan.trace];
     let trace = shared.take(source, search, progress)?;
     let prepared = Prepared::with_trace(plan.scenario.clone(), source, &plan.overrides, trace)?;
-    let results = prepared.run(true, progress).with_context(|| format!("combination {}", plan.combination.folder()))?;
+    let results = prepared
+        .run_into(&plan.folder, progress)
+        .with_context(|| format!("combination {}", plan.combination.folder()))?;
     prepared.write(&plan.folder, &results, begun.elapsed().as_secs_f64(), &[])?;
     drop(prepared);
     shared.leave();

@@ -2,6 +2,7 @@
 
 use super::experiment::Lived;
 use super::simulated::{Prediction, prepared};
+use crate::metrics::Keep;
 use crate::profile::ProfileFile;
 use crate::scenario::Source;
 
@@ -26,7 +27,7 @@ pub(super) fn gap_for(
         let mut run = base.clone();
         run.inputs.trace = std::sync::Arc::new(base.inputs.trace.stretched(stretch));
         let span_s = run.inputs.trace.trace.arrivals().last().map_or(0.0, |last| last.seconds());
-        let results = run.run_with(prediction.latency(0), false, ())?;
+        let results = run.run_with(prediction.latency(0), Keep::Nothing, ())?;
         let busy_s: f64 = results.workers.iter().map(|worker| worker.busy.seconds()).sum();
         Ok(busy_s / (span_s * results.workers.len() as f64))
     };

@@ -6,8 +6,8 @@ use super::experiment::Lived;
 use crate::cli::parallel::{spread, threads};
 use crate::cli::run::Prepared;
 use crate::draw::{Purpose, normal, stream};
-use crate::metrics::Results;
 use crate::metrics::fidelity::{self, Compared, Unit};
+use crate::metrics::{Keep, Results};
 use crate::profile::{Profile, ProfileFile, Service};
 use crate::report::validation::{Level, ValidatedRun};
 use crate::scenario::Source;
@@ -102,12 +102,16 @@ pub(super) fn compare(
         live_latencies: live.latencies.clone(),
         live: live.summary.clone(),
     };
-    let repeated = vec![run.run_with(lived.durations.clone(), true, ())?];
-    run.write(&lived.folder.join("measured"), &repeated[0], 0.0, &[])?;
+    let repeated = vec![run.run_with(lived.durations.clone(), Keep::Rows, ())?];
+    let write = |folder: &str, results: &Results| {
+        run.write_rows(&lived.folder.join(folder), results)?;
+        run.write(&lived.folder.join(folder), results, 0.0, &[])
+    };
+    write("measured", &repeated[0])?;
     let predict = |factor: f64| -> anyhow::Result<Vec<Results>> {
         let prediction = Prediction::new(&run, profile, factor)?;
         let all: Vec<u32> = (0..draws).collect();
-        let runs = spread(&all, threads(None), |draw| run.run_with(prediction.latency(*draw), true, ()))?;
+        let runs = spread(&all, threads(None), |draw| run.run_with(prediction.latency(*draw), Keep::Rows, ()))?;
         Ok(runs.into_iter().collect::<Result<_, _>>()?)
     };
     let with_sensitivity = |factor: f64| -> anyhow::Result<(Vec<Results>, Vec<Compared>)> {
@@ -120,12 +124,12 @@ pub(super) fn compare(
     let (predicted, mut rows) = with_sensitivity(1.0)?;
     let uncertain = |draw: &u32| -> anyhow::Result<Results> {
         let factor = machine_factor(profile, run.scenario.seed, *draw);
-        Ok(run.run_with(Prediction::new(&run, profile, factor)?.latency(*draw), true, ())?)
+        Ok(run.run_with(Prediction::new(&run, profile, factor)?.latency(*draw), Keep::Rows, ())?)
     };
     let all: Vec<u32> = (0..RANGE_DRAWS).collect();
     let uncertain = spread(&all, threads(None), uncertain)?.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     fidelity::ranges(&mut rows, live, &uncertain, &models);
-    run.write(&lived.folder.join("predicted"), &predicted[0], 0.0, &[])?;
+    write("predicted", &predicted[0])?;
     // How much longer jobs took in the run than by the profile, kind by kind: one number, the machine's of that minute.
     // Work that takes longer overlaps more, and takes longer for that; a few rounds settle it.
     let mut factor = fidelity::service_ratio(live, &predicted);

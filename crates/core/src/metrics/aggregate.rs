@@ -3,8 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::fold::RequestRow;
 use super::percentile::quantile;
+use super::rows::RequestRow;
 use super::steady::Steady;
 use super::summary::{Latency, Slo};
 use crate::model::refine_fraction;

@@ -4,7 +4,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::fold::RequestRow;
+use super::rows::RequestRow;
+use crate::scheduler::Run;
 use crate::time::Time;
 
 /// Share of a job's time from which on a neighbourhood counts as one of its kind; the rest says little of any.
@@ -34,7 +35,7 @@ struct Job {
 pub(super) fn services(rows: &[RequestRow], workers: usize) -> BTreeMap<Kind, Vec<f64>> {
     let mut by_worker: Vec<Vec<Job>> = vec![Vec::new(); workers];
     for row in rows.iter().filter(|row| row.completed()) {
-        if let (Some((worker, model, start)), Some(decision)) = (row.run, row.decision) {
+        if let (Some(Run { worker, model, start, .. }), Some(decision)) = (row.run, row.decision) {
             let job = Job { model: model.index(), skipped: decision.skipped_steps, start, finish: row.finish };
             by_worker[worker.index()].push(job);
         }

@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::beside::{self, Company};
-use super::fold::RequestRow;
 use super::measures::Results;
 use super::percentile::quantile_of_numbers;
+use super::rows::RequestRow;
 
 /// What a measure counts in, and so how its error is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,9 +170,9 @@ const FEWEST_JOBS: usize = 20;
 fn services(rows: &[RequestRow]) -> BTreeMap<(usize, u32), Vec<f64>> {
     let mut found: BTreeMap<(usize, u32), Vec<f64>> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.completed()) {
-        if let (Some((_, model, start)), Some(decision)) = (row.run, row.decision) {
-            let seconds = row.finish.since(start).seconds();
-            found.entry((model.index(), decision.skipped_steps)).or_default().push(seconds);
+        if let (Some(run), Some(decision)) = (row.run, row.decision) {
+            let seconds = row.finish.since(run.start).seconds();
+            found.entry((run.model.index(), decision.skipped_steps)).or_default().push(seconds);
         }
     }
     found
@@ -210,7 +210,7 @@ pub fn agreement(live: &Results, simulated: &Results) -> Vec<Measure> {
     let mut all = vec![
         ("same_decision", share(&|a, b| kind(a) == kind(b))),
         ("same_source", share(&|a, b| kind(a) == kind(b) && source(a) == source(b))),
-        ("same_worker", share(&|a, b| a.run.map(|run| run.0) == b.run.map(|run| run.0))),
+        ("same_worker", share(&|a, b| a.run.map(|run| run.worker) == b.run.map(|run| run.worker))),
         ("same_latency", share(&alike)),
     ];
     if !live.ticks.is_empty() {

@@ -7,18 +7,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::aggregate::Aggregate;
+use super::bound::least_work;
 use super::cache::{CacheFold, CacheMark, HitCriteria};
 use super::cluster::{AbsenceRow, ClusterWork, State};
-use super::quality::{QualityFold, QualityKind, QualitySettings, made};
+use super::quality::{QualityFold, QualitySettings, made};
 use super::real_time::RealTime;
 use super::retrieval::Retrieval;
+use super::rows::{Keep, RequestEnd, RequestRow};
 use super::windows::{Mark, Waiting, Windows};
 use crate::journal::{Journal, Record};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
-use crate::request::{Outcome, RequestId, TenantId};
 use crate::scheduler::{
-    Action, Decision, DecisionKind, Ended, Event, Hardware, JobId, Note, Part, Serving, Stage, Tick, WorkerId,
+    Action, DecisionKind, Ended, Event, Hardware, JobId, Note, Part, Serving, Stage, Tick, WorkerId,
 };
 use crate::time::{Duration, Time};
 
@@ -53,8 +54,8 @@ pub struct Settings {
     pub window: Duration,
     /// What a hit is; `None` for a system that keeps nothing.
     pub cache: Option<HitCriteria>,
-    /// Whether to keep a row for each request.
-    pub keep_requests: bool,
+    /// Records of single requests that are kept.
+    pub keep: Keep,
     /// Whether the clock is a real one: delays of the loop are measured, and images as the encoder sees them.
     pub real_time: bool,
 }
@@ -79,68 +80,9 @@ impl Settings {
             warmup: Time::ZERO,
             window: Duration::from_nanoseconds(60_000_000_000),
             cache: None,
-            keep_requests: false,
+            keep: Keep::Nothing,
             real_time: false,
         }
-    }
-}
-
-/// A request that has ended: a row of `requests.csv`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RequestRow {
-    /// Its row in the trace.
-    pub id: RequestId,
-    /// When it was due.
-    pub arrival: Time,
-    /// When it should have been finished.
-    pub deadline: Option<Time>,
-    /// Whose.
-    pub tenant: TenantId,
-    /// `None` if never routed.
-    pub decision: Option<Decision>,
-    /// Where it ran last, with which model and since when.
-    pub run: Option<(WorkerId, ModelId, Time)>,
-    /// When it ended.
-    pub finish: Time,
-    /// Jobs it was part of.
-    pub attempts: u32,
-    /// Requests of the last of these.
-    pub together: u32,
-    /// How.
-    pub outcome: Outcome,
-    /// What the encoder says of its image and prompt, in a live run.
-    pub similarity_to_prompt: Option<f64>,
-    /// Quality of its image in points of `CLIPScore`, and how the value is known; `None` if it is not, or without an image.
-    pub quality: Option<(f64, QualityKind)>,
-}
-
-impl RequestRow {
-    /// Makes the row of a request that ended now; its quality is to be found.
-    fn new(now: Time, ended: &Ended) -> Self {
-        Self {
-            id: ended.request,
-            arrival: ended.arrival,
-            deadline: ended.deadline,
-            tenant: ended.tenant,
-            decision: ended.decision,
-            run: ended.run.map(|run| (run.worker, run.model, run.start)),
-            finish: now,
-            attempts: ended.attempts,
-            together: ended.run.map_or(0, |run| run.together),
-            outcome: ended.outcome.clone(),
-            similarity_to_prompt: None,
-            quality: None,
-        }
-    }
-
-    /// Whether an image came of it.
-    pub fn completed(&self) -> bool {
-        self.outcome == Outcome::Completed
-    }
-
-    /// Whether it was answered with a cached image as it is.
-    pub fn returned(&self) -> bool {
-        self.decision.is_some_and(|decision| decision.kind == DecisionKind::Return)
     }
 }
 
@@ -169,8 +111,9 @@ pub struct Metrics {
     pub(super) windows: Windows,
     pub(super) aggregate: Aggregate,
     pub(super) ticks: Vec<TickRow>,
-    /// If requests are kept.
+    /// Kept with the ends of requests.
     pub(super) absences: Vec<AbsenceRow>,
+    pub(super) ends: Vec<RequestEnd>,
     pub(super) requests: Vec<RequestRow>,
     /// When the last request so far ended.
     pub(super) end: Time,
@@ -209,6 +152,7 @@ impl Metrics {
             waiting: Waiting::default(),
             ticks: Vec::new(),
             absences: Vec::new(),
+            ends: Vec::new(),
             requests: Vec::new(),
             end: Time::ZERO,
             completed: 0,
@@ -227,7 +171,10 @@ impl Metrics {
     /// Makes room for so many requests at once: room that grows is there twice while it does.
     pub fn expect(&mut self, requests: usize) {
         self.aggregate.latencies.reserve_exact(requests);
-        if self.settings.keep_requests {
+        if self.settings.keep >= Keep::Ends {
+            self.ends.reserve_exact(requests);
+        }
+        if self.settings.keep >= Keep::Rows {
             self.requests.reserve_exact(requests);
         }
     }
@@ -347,7 +294,7 @@ impl Metrics {
 
     /// A worker changes state; `model` is what it holds from now on (or will, once loaded).
     fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
-        if self.settings.keep_requests {
+        if self.settings.keep >= Keep::Ends {
             self.absences.extend(self.cluster.absence(now, worker));
         }
         self.cluster.change(now, worker, state, model);
@@ -366,11 +313,8 @@ impl Metrics {
         if let Some(kind) = waits_as {
             *self.waiting.of(kind) -= 1;
         }
-        let mut row = RequestRow::new(now, ended);
+        let row = RequestRow::new(now, ended, &self.settings.quality, self.settings.total_steps);
         let completed = row.completed();
-        if completed {
-            row.quality = self.settings.quality.of_request(&row, self.settings.total_steps);
-        }
         self.end = now;
         if self.at_end.take().is_some() {
             self.cluster.forget_mark();
@@ -397,7 +341,10 @@ impl Metrics {
                 }
             }
         }
-        if self.settings.keep_requests {
+        if self.settings.keep >= Keep::Ends {
+            self.ends.push(RequestEnd::new(&row, least_work(&self.settings, &row)));
+        }
+        if self.settings.keep >= Keep::Rows {
             self.requests.push(row);
         }
     }

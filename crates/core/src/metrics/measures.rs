@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 use super::bound::fewest_violations;
 use super::cache::CacheTimeline;
 use super::cluster::{AbsenceRow, WorkerRow};
-use super::fold::{Metrics, RequestRow, TickRow};
+use super::fold::{Metrics, TickRow};
 use super::real_time::{mean_of_misses, overall};
+use super::rows::{Keep, RequestEnd, RequestRow, sort_by_request};
 use super::summary::{Definitions, Quality, Summary};
 use super::timeline::Timeline;
 use super::warnings::{Topic, Warning};
@@ -25,10 +26,12 @@ pub struct Results {
     pub cache: Option<CacheTimeline>,
     /// By worker.
     pub workers: Vec<WorkerRow>,
-    /// When workers could serve nobody, in the order of time, if requests were kept.
+    /// Spells in which a worker could serve nobody, in the order of time; kept with the ends of requests.
     pub absences: Vec<AbsenceRow>,
     /// Decisions of the monitor.
     pub ticks: Vec<TickRow>,
+    /// Ends of requests in the order of the trace's rows, if they were kept.
+    pub ends: Vec<RequestEnd>,
     /// Requests in the order of the trace's rows, if they were kept.
     pub requests: Vec<RequestRow>,
     /// Latencies of completed requests, rising.
@@ -36,20 +39,6 @@ pub struct Results {
     /// Sentences on what a reader must be warned of: rows that the profile lacks, and what whoever ran it adds of bounds
     /// and hidden hits.
     pub warnings: Vec<Warning>,
-}
-
-/// Sorts rows by request. Without room for a second copy: where every request has a row, each is put at its own place.
-fn in_order_of_rows(rows: &mut [RequestRow]) {
-    for at in 0..rows.len() {
-        while rows[at].id.row() != at {
-            let own = rows[at].id.row();
-            if rows.get(own).is_none_or(|other| other.id == rows[at].id) {
-                rows.sort_unstable_by_key(|row| row.id);
-                return;
-            }
-            rows.swap(at, own);
-        }
-    }
 }
 
 impl Metrics {
@@ -61,7 +50,7 @@ impl Metrics {
             self.windows.back_to(mark);
             self.cache.iter_mut().zip(cache_mark).for_each(|(cache, mark)| cache.back_to(mark));
         }
-        if self.settings.keep_requests {
+        if self.settings.keep >= Keep::Ends {
             self.absences.retain(|row| row.end <= self.end);
             self.absences
                 .extend((0..self.cluster.workers()).filter_map(|worker| self.cluster.absence(self.end, worker)));
@@ -75,10 +64,11 @@ impl Metrics {
         let (models, total_steps) = (&self.settings.models, self.settings.total_steps);
         let warnings = self.quality.warnings(&self.settings.quality, &self.made, models, total_steps);
         let warnings = warnings.into_iter().map(|text| Warning { topic: Topic::Quality, text }).collect();
-        in_order_of_rows(&mut self.requests);
-        if !self.requests.is_empty() {
+        sort_by_request(&mut self.ends);
+        sort_by_request(&mut self.requests);
+        if !self.ends.is_empty() {
             for (slo, limit) in summary.slo.iter_mut().zip(&self.limits) {
-                slo.least_violation_rate = fewest_violations(&self.settings, &self.requests, *limit);
+                slo.least_violation_rate = fewest_violations(&self.settings, &self.ends, *limit);
             }
         }
         if let Some(real_time) = &self.real_time {
@@ -108,6 +98,7 @@ impl Metrics {
             workers: self.cluster.rows(),
             absences: self.absences,
             ticks: self.ticks,
+            ends: self.ends,
             requests: self.requests,
             latencies: self.aggregate.latencies,
             warnings,

@@ -14,6 +14,7 @@ pub mod profile_range;
 pub mod quality;
 pub mod real_time;
 pub mod retrieval;
+mod rows;
 mod steady;
 pub mod summary;
 #[cfg(test)]
@@ -24,5 +25,6 @@ mod windows;
 
 pub use cache::{AGE_BOUNDS_S, CacheRow, CacheTimeline, HitCriteria};
 pub use cluster::{AbsenceRow, State, WorkerRow};
-pub use fold::{Metrics, RequestRow, Settings, TickRow};
+pub use fold::{Metrics, Settings, TickRow};
 pub use measures::Results;
+pub use rows::{Keep, RequestEnd, RequestRow, RowsInOrder};

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::fold::RequestRow;
 use super::percentile::quantile_of_numbers;
+use super::rows::RequestRow;
 use super::summary::{Quality, Summary};
 use crate::embedding::{EmbeddingMatrix, similarity};
 use crate::image::ImageId;
@@ -134,6 +134,14 @@ impl QualitySettings {
         names
     }
 
+    /// Returns whether the quality of any image can be known: a score is there, or the cosine of images that are returned
+    /// as they are.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        let own = self.own.iter().any(Option::is_some);
+        own || self.measured.iter().any(|row| row.2 == CLIP) || matches!(self.cosine, SourceCosine::Embeddings { .. })
+    }
+
     /// Quality of a completed request's image; `None` if a score or a similarity is missing.
     #[must_use]
     pub fn of_request(&self, row: &RequestRow, total_steps: u32) -> Option<(f64, QualityKind)> {
@@ -155,7 +163,7 @@ impl QualitySettings {
 
 /// Maker of a completed request's image: model and steps skipped; a returned one counts as the large model's with all steps skipped.
 pub(super) fn made(row: &RequestRow) -> (ModelId, u32) {
-    let model = row.run.map_or(ModelId::LARGE, |(_, model, _)| model);
+    let model = row.run.map_or(ModelId::LARGE, |run| run.model);
     (model, row.decision.map_or(0, |decision| decision.skipped_steps))
 }
 
@@ -287,7 +295,7 @@ fn means(settings: &QualitySettings, made: &[((ModelId, u32), u64)]) -> BTreeMap
 mod tests {
     use super::*;
     use crate::request::{Outcome, TenantId};
-    use crate::scheduler::WorkerId;
+    use crate::scheduler::{Run, WorkerId};
     use crate::time::Time;
 
     fn settings() -> QualitySettings {
@@ -298,16 +306,16 @@ mod tests {
     fn row(kind: DecisionKind, skipped_steps: u32, model: u16) -> RequestRow {
         let hit = kind.is_hit().then_some(0.3);
         let decision = Decision { skipped_steps, similarity: hit, ..Decision::of(kind) };
+        let run = Run { worker: WorkerId(0), model: ModelId(model), start: Time::ZERO, together: 1 };
         RequestRow {
             id: RequestId(0),
             arrival: Time::ZERO,
             deadline: None,
             tenant: TenantId(0),
             decision: Some(decision),
-            run: (kind != DecisionKind::Return).then_some((WorkerId(0), ModelId(model), Time::ZERO)),
+            run: (kind != DecisionKind::Return).then_some(run),
             finish: Time::ZERO,
             attempts: 1,
-            together: 1,
             outcome: Outcome::Completed,
             similarity_to_prompt: None,
             quality: None,

@@ -4,9 +4,11 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
+use super::quality::QualitySettings;
 use super::summary::CacheSummary;
-use super::{CacheRow, HitCriteria, Metrics, Results, Settings};
+use super::{CacheRow, HitCriteria, Keep, Metrics, RequestRow, Results, RowsInOrder, Settings};
 use crate::cache::Cause;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
@@ -39,7 +41,7 @@ impl Story {
             slo_multiples: vec![2.0],
             warmup,
             cache,
-            keep_requests: true,
+            keep: Keep::Rows,
             real_time,
             ..Settings::paper(vec!["large".into()], &hardware, 50, vec![ModelId::LARGE])
         });
@@ -203,8 +205,33 @@ fn rows_are_in_the_order_of_requests_in_whichever_they_end() {
         }
         let mut expected = ends.map(RequestId);
         expected.sort_unstable();
-        assert!(story.fold.finish_run().requests.iter().map(|row| row.id).eq(expected));
+        let results = story.fold.finish_run();
+        assert!(results.requests.iter().map(|row| row.id).eq(expected));
+        assert!(results.ends.iter().map(|end| end.id).eq(expected));
     }
+}
+
+/// Rows that are handed out once these requests have ended, in this order, and those at the end of the run.
+fn handed_out(ends: &[u32]) -> [Vec<u32>; 2] {
+    let rows = RefCell::new(Vec::new());
+    let each = |row: RequestRow| rows.borrow_mut().push(row.id.0);
+    let mut fold = RowsInOrder::new(QualitySettings::default(), 50, each);
+    for row in ends {
+        let request = Request::new(RequestId(*row), second(0), TenantId(0));
+        let ended = Ended::of(&request, Outcome::Cancelled);
+        fold.record(second(1), Record::Action(&Action::Finish(Box::new(ended))));
+    }
+    let soon = rows.take();
+    fold.finish();
+    [soon, rows.take()]
+}
+
+#[test]
+fn rows_are_handed_out_as_soon_as_all_before_them_have_ended() {
+    assert_eq!(handed_out(&[0, 1, 2]), [vec![0, 1, 2], vec![]]);
+    assert_eq!(handed_out(&[2, 0, 3, 1]), [vec![0, 1, 2, 3], vec![]]);
+    // The request of row 2 never came.
+    assert_eq!(handed_out(&[3, 1, 0, 4]), [vec![0, 1], vec![3, 4]]);
 }
 
 #[test]

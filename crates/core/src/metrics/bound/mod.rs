@@ -12,7 +12,8 @@ mod together;
 
 pub use together::{Lateness, fewest_late};
 
-use super::fold::{RequestRow, Settings};
+use super::fold::Settings;
+use super::rows::{RequestEnd, RequestRow};
 use crate::model::{GpuId, ModelId, Work};
 use crate::scheduler::{Decision, DecisionKind};
 use crate::time::{Duration, Time};
@@ -29,8 +30,8 @@ pub struct Job {
 }
 
 /// The least share of a run's requests that could have been late, each being due so long after its arrival.
-pub(super) fn fewest_violations(settings: &Settings, rows: &[RequestRow], limit: Duration) -> Option<f64> {
-    let jobs = jobs(settings, rows, limit);
+pub(super) fn fewest_violations(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Option<f64> {
+    let jobs = jobs(settings, ends, limit);
     let speeds: Vec<u64> = settings.gpus.iter().map(|gpu| speed(settings, *gpu)).collect();
     let fastest = speeds.iter().copied().max()?;
     // The requests of a job need not wait for each other: there is no whole job that one of them takes.
@@ -41,11 +42,11 @@ pub(super) fn fewest_violations(settings: &Settings, rows: &[RequestRow], limit:
 
 /// Least time of each request of a run, with deadlines `limit` after the arrivals.
 #[must_use]
-pub fn jobs(settings: &Settings, rows: &[RequestRow], limit: Duration) -> Vec<Job> {
-    let counted = rows.iter().filter(|row| row.arrival >= settings.warmup);
-    let job =
-        |row: &RequestRow| Job { arrival: row.arrival, due: row.arrival + limit, work: least_work(settings, row) };
-    let mut jobs: Vec<Job> = counted.map(job).collect();
+pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Job> {
+    let counted = ends.iter().filter(|end| end.arrival >= settings.warmup);
+    let job = |end: &RequestEnd| Job { arrival: end.arrival, due: end.arrival + limit, work: end.least_work };
+    let mut jobs = Vec::with_capacity(ends.len());
+    jobs.extend(counted.map(job));
     jobs.sort_by_key(|job| job.arrival);
     jobs
 }
@@ -76,13 +77,13 @@ fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
 
 /// Least time of a request on the first GPU type, nanoseconds: with the model that is fastest for it, and as much above or
 /// below the profile as its job was.
-fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
+pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };
     let skipped = decision.skipped_steps;
-    let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |(worker, model, start)| {
-        let gpu = settings.gpus[worker.index()];
-        let together = settings.profile.service(gpu, model).batch_factor(row.together);
-        row.finish.since(start).seconds() / (seconds(settings, gpu, model, skipped) * together)
+    let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |run| {
+        let gpu = settings.gpus[run.worker.index()];
+        let together = settings.profile.service(gpu, run.model).batch_factor(run.together);
+        row.finish.since(run.start).seconds() / (seconds(settings, gpu, run.model, skipped) * together)
     });
     Duration::from_seconds_saturating(least_seconds(settings, &decision) * drawn).nanoseconds().saturating_sub(1)
 }

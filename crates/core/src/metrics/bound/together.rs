@@ -7,16 +7,21 @@ use alloc::vec::Vec;
 use super::Job;
 use crate::time::Time;
 
-/// A job that is not left out: its arrival in units of 1/speed nanoseconds, its work in nanoseconds of one worker.
+/// A job with its work in nanoseconds of one worker; 0 once it is left out.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    arrival: u128,
+    arrival: Time,
     work: u64,
 }
 
 /// Work in units of 1/speed nanoseconds, the speed being in thousandths.
 const fn units(work: u64) -> u128 {
     work as u128 * 1000
+}
+
+/// Time in units of 1/speed nanoseconds.
+fn scaled(time: Time, thousandths: u64) -> u128 {
+    u128::from(time.nanoseconds()) * u128::from(thousandths)
 }
 
 /// Kept jobs that follow each other.
@@ -30,9 +35,13 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn of_job(job: Kept, place: usize) -> Self {
+    /// Makes the stretch of one job on a machine as fast as so many thousandths of a worker; the empty one if it is left out.
+    fn of_job(job: Kept, place: usize, thousandths: u64) -> Self {
+        if job.work == 0 {
+            return Self::default();
+        }
         let work = units(job.work);
-        Self { work, done: job.arrival + work, largest: (job.work, place as u32) }
+        Self { work, done: scaled(job.arrival, thousandths) + work, largest: (job.work, place as u32) }
     }
 
     /// Returns this one with what follows it.
@@ -50,71 +59,87 @@ impl Stretch {
     }
 }
 
-/// The jobs that are kept since the machine was last idle: a tree of stretches, so that adding one and leaving one out
-/// take the logarithm of their number.
-#[derive(Debug, Default)]
+/// Jobs of a leaf of the tree: with fewer, nodes would take more memory than jobs.
+const LEAF: usize = 8;
+
+/// The jobs that are kept since the machine was last idle, in order of arrival, and a tree of their stretches, so that adding one
+/// and leaving one out take the logarithm of their number.
+#[derive(Debug)]
 struct Busy {
-    /// The children of node n are 2n and 2n + 1; the second half has a place a job, empty where it was left out.
+    /// Speed of the machine in thousandths of a worker.
+    thousandths: u64,
+    jobs: Vec<Kept>,
+    /// The children of node n are 2n and 2n + 1; the second half has the leaves.
     tree: Vec<Stretch>,
-    /// Places that were given out.
-    places: usize,
-    /// When all before them are done.
+    /// Time at which all before these jobs are done.
     before: u128,
-    /// When all are done.
+    /// Time at which all are done.
     done: u128,
 }
 
-/// Places of the smallest tree.
-const FEWEST_PLACES: usize = 16;
-
 impl Busy {
-    const fn capacity(&self) -> usize {
+    /// Returns the number of leaves.
+    const fn leaves(&self) -> usize {
         self.tree.len() / 2
     }
 
     /// Adds a job behind the others.
     fn add(&mut self, job: Kept) {
-        if job.arrival >= self.done {
+        let arrival = scaled(job.arrival, self.thousandths);
+        if arrival >= self.done {
             self.before = self.done;
-            self.done = job.arrival;
-            self.rebuild(&[]);
-        } else if self.places == self.capacity() {
-            let kept: Vec<Stretch> = self.tree[self.places..].iter().copied().filter(|job| job.work > 0).collect();
-            self.rebuild(&kept);
+            self.done = arrival;
+            self.jobs.clear();
+            self.rebuild();
+        } else if self.jobs.len() == self.leaves() * LEAF {
+            self.jobs.retain(|job| job.work > 0);
+            self.rebuild();
         }
-        let place = self.places;
-        self.places += 1;
-        self.set(place, Stretch::of_job(job, place));
+        self.jobs.push(job);
+        self.update(self.jobs.len() - 1);
         self.done += units(job.work);
     }
 
-    /// Gives these jobs the first places of a tree that has room for as many more.
-    fn rebuild(&mut self, kept: &[Stretch]) {
-        let capacity = (2 * kept.len()).next_power_of_two().max(FEWEST_PLACES);
+    /// Builds a tree that has room for as many jobs more.
+    fn rebuild(&mut self) {
+        let leaves = (2 * self.jobs.len()).div_ceil(LEAF).next_power_of_two().max(2);
         self.tree.clear();
-        self.tree.resize(2 * capacity, Stretch::default());
-        for (place, job) in kept.iter().enumerate() {
-            self.tree[capacity + place] = Stretch { largest: (job.largest.0, place as u32), ..*job };
+        self.tree.resize(2 * leaves, Stretch::default());
+        for leaf in 0..self.jobs.len().div_ceil(LEAF) {
+            self.tree[leaves + leaf] = self.one_by_one(leaf * LEAF, (leaf + 1) * LEAF);
         }
-        for node in (1..capacity).rev() {
+        for node in (1..leaves).rev() {
             self.tree[node] = self.tree[2 * node].then(self.tree[2 * node + 1]);
         }
-        self.places = kept.len();
     }
 
-    fn set(&mut self, place: usize, job: Stretch) {
-        let mut node = self.capacity() + place;
-        self.tree[node] = job;
+    /// Updates the nodes above a job.
+    fn update(&mut self, place: usize) {
+        let leaf = place / LEAF;
+        let mut node = self.leaves() + leaf;
+        self.tree[node] = self.one_by_one(leaf * LEAF, (leaf + 1) * LEAF);
         while node > 1 {
             node /= 2;
             self.tree[node] = self.tree[2 * node].then(self.tree[2 * node + 1]);
         }
     }
 
-    /// The jobs in places `from..to` together.
+    /// Joins the jobs in places `from..to`, where there are any.
+    fn one_by_one(&self, from: usize, to: usize) -> Stretch {
+        let places = from..to.min(self.jobs.len());
+        places
+            .fold(Stretch::default(), |all, place| all.then(Stretch::of_job(self.jobs[place], place, self.thousandths)))
+    }
+
+    /// Joins the jobs in places `from..to` through whole leaves.
     fn between(&self, from: usize, to: usize) -> Stretch {
-        let (mut first, mut last) = (Stretch::default(), Stretch::default());
-        let (mut from, mut to) = (from + self.capacity(), to + self.capacity());
+        let (whole, end) = (from.div_ceil(LEAF), to / LEAF);
+        if whole >= end {
+            return self.one_by_one(from, to);
+        }
+        let mut first = self.one_by_one(from, whole * LEAF);
+        let mut last = self.one_by_one(end * LEAF, to);
+        let (mut from, mut to) = (whole + self.leaves(), end + self.leaves());
         while from < to {
             if from % 2 == 1 {
                 first = first.then(self.tree[from]);
@@ -135,41 +160,46 @@ impl Busy {
         let mut from = 0;
         // Without a job that takes as long or longer and comes later, the others are done no later: what counts is the
         // largest job, the largest behind it, and so on. They are few, as long as the works are few or in no order.
-        while from < self.places {
-            let (work, place) = self.between(from, self.places).largest;
+        while from < self.jobs.len() {
+            let (work, place) = self.between(from, self.jobs.len()).largest;
             if work == 0 {
                 break;
             }
             let place = place as usize;
-            let (ahead, behind) = (self.between(0, place), self.between(place + 1, self.places));
+            let (ahead, behind) = (self.between(0, place), self.between(place + 1, self.jobs.len()));
             let without = ahead.then(behind);
             best = best.min((without.done.max(self.before + without.work), place));
             from = place + 1;
         }
         let (done, place) = best;
-        self.set(place, Stretch::default());
+        self.jobs[place].work = 0;
+        self.update(place);
         self.done = done;
     }
 }
 
 /// Least number of late jobs among those that were added so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lateness {
     busy: Busy,
     late: u64,
 }
 
 impl Lateness {
-    /// Adds a job on a machine as fast as so many thousandths of a worker. Jobs are in order of arrival and of when they
-    /// are due.
-    pub fn add(&mut self, job: Job, thousandths: u64) {
-        let scaled = |time: Time| u128::from(time.nanoseconds()) * u128::from(thousandths);
+    /// Makes an idle machine as fast as so many thousandths of a worker.
+    #[must_use]
+    pub const fn new(thousandths: u64) -> Self {
+        Self { busy: Busy { thousandths, jobs: Vec::new(), tree: Vec::new(), before: 0, done: 0 }, late: 0 }
+    }
+
+    /// Adds a job. Jobs are in order of arrival and of deadlines.
+    pub fn add(&mut self, job: Job) {
         if job.work == 0 {
             // Done at its arrival: it is never late, and changes nothing.
             return;
         }
-        self.busy.add(Kept { arrival: scaled(job.arrival), work: job.work });
-        if self.busy.done > scaled(job.due) {
+        self.busy.add(Kept { arrival: job.arrival, work: job.work });
+        if self.busy.done > scaled(job.due, self.busy.thousandths) {
             self.busy.leave_one_out();
             self.late += 1;
         }
@@ -186,9 +216,9 @@ impl Lateness {
 /// and of when they are due.
 #[must_use]
 pub fn fewest_late(jobs: &[Job], thousandths: u64) -> u64 {
-    let mut lateness = Lateness::default();
+    let mut lateness = Lateness::new(thousandths);
     for job in jobs {
-        lateness.add(*job, thousandths);
+        lateness.add(*job);
     }
     lateness.late()
 }
@@ -234,19 +264,19 @@ mod tests {
     /// The same as [`fewest_late`] in square time, job by job.
     fn plainly(jobs: &[Job], speed: u128) -> u64 {
         let mut late = 0;
-        let (mut kept, mut before, mut done) = (Vec::<Kept>::new(), 0, 0);
+        let (mut kept, mut before, mut done) = (Vec::<(u128, u64)>::new(), 0, 0);
         for job in jobs.iter().filter(|job| job.work > 0) {
             let arrival = u128::from(job.arrival.nanoseconds()) * speed;
             if arrival >= done {
                 (before, done) = (done, arrival);
                 kept.clear();
             }
-            kept.push(Kept { arrival, work: job.work });
+            kept.push((arrival, job.work));
             done += units(job.work);
             if done > u128::from(job.due.nanoseconds()) * speed {
                 let without = |place: &usize| {
                     let others = kept.iter().enumerate().filter(|(other, _)| other != place);
-                    others.fold(before, |done: u128, (_, job)| done.max(job.arrival) + units(job.work))
+                    others.fold(before, |done: u128, (_, (arrival, work))| done.max(*arrival) + units(*work))
                 };
                 // Of equally good ones the last, as the tree has it.
                 let place = (0..kept.len()).min_by_key(|place| (without(place), core::cmp::Reverse(*place))).unwrap();

@@ -9,8 +9,7 @@ use super::{Compared, Topic, Vector, Warning, percent};
 use crate::cache::Admission;
 use crate::cache::Tenancy;
 use crate::draw::{Purpose, stream};
-use crate::metrics::RequestRow;
-use crate::model::ModelId;
+use crate::metrics::RequestEnd;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
 
@@ -47,13 +46,13 @@ pub struct Timing {
 }
 
 impl Kept {
-    fn keeps(self, row: &RequestRow) -> bool {
-        let missed = row.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
-        row.completed()
+    fn keeps(self, end: &RequestEnd) -> bool {
+        let missed = end.kind == Some(DecisionKind::Miss);
+        end.completed
             && match self {
                 Self::Misses | Self::Images(Admission::Miss) => missed,
-                Self::Images(Admission::Large) => row.run.is_some_and(|(_, model, _)| model == ModelId::LARGE),
-                Self::Images(Admission::All) => !row.returned(),
+                Self::Images(Admission::Large) => end.by_large,
+                Self::Images(Admission::All) => end.kind != Some(DecisionKind::Return),
             }
     }
 }
@@ -67,15 +66,14 @@ struct Hidden {
     matched: usize,
 }
 
-/// Looks at misses in a random order, until enough of them or enough pairs were compared. `rows` are in order of arrival.
-fn count(rows: &[RequestRow], compared: &Compared, kept: Kept, timing: Timing, tenancy: &Tenancy) -> Hidden {
-    let counted = |row: &&RequestRow| row.arrival >= timing.warmup && row.decision.is_some();
-    let is_miss = |row: &RequestRow| row.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
+/// Looks at misses in a random order, until enough of them or enough pairs were compared. `ends` are in order of arrival.
+fn count(ends: &[RequestEnd], compared: &Compared, kept: Kept, timing: Timing, tenancy: &Tenancy) -> Hidden {
+    let counted = |end: &&RequestEnd| end.arrival >= timing.warmup && end.kind.is_some();
     let mut misses: Vec<usize> = Vec::new();
     let mut hidden = Hidden::default();
-    for (at, row) in rows.iter().enumerate().filter(|(_, row)| counted(row)) {
+    for (at, end) in ends.iter().enumerate().filter(|(_, end)| counted(end)) {
         hidden.routed += 1;
-        misses.extend(is_miss(row).then_some(at));
+        misses.extend((end.kind == Some(DecisionKind::Miss)).then_some(at));
     }
     hidden.misses = misses.len();
     let mut draws = stream(compared.seed, Purpose::Misses, 0);
@@ -83,24 +81,24 @@ fn count(rows: &[RequestRow], compared: &Compared, kept: Kept, timing: Timing, t
     let mut pairs = 0;
     while hidden.looked_at < MOST_MISSES && pairs < MOST_COMPARED && !misses.is_empty() {
         let at = misses.swap_remove(draws.random_range(0..misses.len()));
-        let miss = &rows[at];
+        let miss = &ends[at];
         if !compared.queries.read(miss.id.row(), &mut query) {
             continue;
         }
         hidden.looked_at += 1;
         let looked_up = miss.arrival + timing.retrieval;
         // The latest first: users who try again ask for much the same soon after.
-        let late = rows[..at].iter().rev().filter(|row| {
-            row.finish + timing.image_encoding > looked_up
-                && kept.keeps(row)
-                && tenancy.may_find(miss.tenant, row.tenant)
+        let late = ends[..at].iter().rev().filter(|end| {
+            end.finish + timing.image_encoding > looked_up
+                && kept.keeps(end)
+                && tenancy.may_find(miss.tenant, end.tenant)
         });
-        for row in late {
-            if !compared.keys.read(row.id.row(), &mut key) {
+        for end in late {
+            if !compared.keys.read(end.id.row(), &mut key) {
                 continue;
             }
             pairs += 1;
-            if compared.reaches((miss.id.row(), &query), (row.id.row(), &key)) {
+            if compared.reaches((miss.id.row(), &query), (end.id.row(), &key)) {
                 hidden.matched += 1;
                 break;
             }
@@ -112,13 +110,13 @@ fn count(rows: &[RequestRow], compared: &Compared, kept: Kept, timing: Timing, t
 /// Returns a warning where the images of earlier requests came too late for many.
 #[must_use]
 pub fn hidden_hits(
-    rows: &[RequestRow],
+    ends: &[RequestEnd],
     compared: &Compared,
     kept: Kept,
     timing: Timing,
     tenancy: &Tenancy,
 ) -> Option<Warning> {
-    let Hidden { routed, misses, looked_at, matched } = count(rows, compared, kept, timing, tenancy);
+    let Hidden { routed, misses, looked_at, matched } = count(ends, compared, kept, timing, tenancy);
     let of_misses = matched as f64 / looked_at.max(1) as f64;
     let share = of_misses * misses as f64 / routed.max(1) as f64;
     if looked_at < LEAST_MISSES || share < WORTH_SAYING {
@@ -151,27 +149,22 @@ mod tests {
     use super::*;
     use crate::cache::Scope;
     use crate::embedding::EmbeddingMatrix;
-    use crate::request::{Outcome, RequestId, TenantId};
-    use crate::scheduler::{Decision, WorkerId};
+    use crate::request::{RequestId, TenantId};
 
     /// A second for each row; images are done `drawing_s` after they were asked for.
-    fn rows(count: u32, drawing_s: f64, kind: impl Fn(u32) -> DecisionKind) -> Vec<RequestRow> {
+    fn ends(count: u32, drawing_s: f64, kind: impl Fn(u32) -> DecisionKind) -> Vec<RequestEnd> {
         let time = |seconds: f64| Time::from_seconds(seconds).expect("a time");
-        let row = |id: u32| RequestRow {
+        let end = |id: u32| RequestEnd {
             id: RequestId(id),
-            arrival: time(f64::from(id)),
-            deadline: None,
             tenant: TenantId(id % 2),
-            decision: Some(Decision::of(kind(id))),
-            run: Some((WorkerId(0), ModelId(u16::from(kind(id).is_hit())), time(f64::from(id)))),
+            arrival: time(f64::from(id)),
             finish: time(f64::from(id) + drawing_s),
-            attempts: 1,
-            together: 1,
-            outcome: Outcome::Completed,
-            similarity_to_prompt: None,
-            quality: None,
+            least_work: 0,
+            kind: Some(kind(id)),
+            completed: true,
+            by_large: !kind(id).is_hit(),
         };
-        (0..count).map(row).collect()
+        (0..count).map(end).collect()
     }
 
     /// Prompts that come back every `topics` requests and have nothing in common else.
@@ -193,9 +186,9 @@ mod tests {
 
     const ALL: Kept = Kept::Images(Admission::All);
 
-    fn counted(rows: &[RequestRow], topics: u32, kept: Kept, timing: Timing, scope: Scope) -> Hidden {
+    fn counted(ends: &[RequestEnd], topics: u32, kept: Kept, timing: Timing, scope: Scope) -> Hidden {
         let tenancy = Tenancy { scope, shares: BTreeMap::new(), public: BTreeSet::new() };
-        count(rows, &compared(rows.len() as u32, topics), kept, timing, &tenancy)
+        count(ends, &compared(ends.len() as u32, topics), kept, timing, &tenancy)
     }
 
     #[test]
@@ -203,47 +196,47 @@ mod tests {
         let miss = |_| DecisionKind::Miss;
         let usual = Timing::default();
         // The prompt comes back after 10 s: images that take 9.5 s are there, those that take 10.5 s are not.
-        let found = counted(&rows(200, 9.5, miss), 10, ALL, usual, Scope::Shared);
+        let found = counted(&ends(200, 9.5, miss), 10, ALL, usual, Scope::Shared);
         assert_eq!(found, Hidden { routed: 200, misses: 200, looked_at: 200, matched: 0 });
-        assert_eq!(counted(&rows(200, 10.5, miss), 10, ALL, usual, Scope::Shared).matched, 190);
+        assert_eq!(counted(&ends(200, 10.5, miss), 10, ALL, usual, Scope::Shared).matched, 190);
         let second = |seconds: f64| Duration::from_seconds_saturating(seconds);
         let slow = Timing { image_encoding: second(1.0), ..usual };
-        assert_eq!(counted(&rows(200, 9.5, miss), 10, ALL, slow, Scope::Shared).matched, 190);
+        assert_eq!(counted(&ends(200, 9.5, miss), 10, ALL, slow, Scope::Shared).matched, 190);
         let late = Timing { retrieval: second(1.0), ..usual };
-        assert_eq!(counted(&rows(200, 10.5, miss), 10, ALL, late, Scope::Shared).matched, 0);
+        assert_eq!(counted(&ends(200, 10.5, miss), 10, ALL, late, Scope::Shared).matched, 0);
         let warm = Timing { warmup: Time::from_seconds(100.0).expect("a time"), ..usual };
-        assert_eq!(counted(&rows(200, 10.5, miss), 10, ALL, warm, Scope::Shared).routed, 100);
+        assert_eq!(counted(&ends(200, 10.5, miss), 10, ALL, warm, Scope::Shared).routed, 100);
     }
 
     #[test]
     fn what_is_not_kept_or_another_tenants_could_not_have_been_found() {
         // Prompts of the even rows come back as the odd rows', which are of the other tenant.
         let miss = |_| DecisionKind::Miss;
-        let apart = counted(&rows(200, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
+        let apart = counted(&ends(200, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
         assert_eq!(apart.matched, 200 - 18, "a prompt comes back to its tenant every other time");
-        let once = counted(&rows(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
-        let shared = counted(&rows(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Shared);
+        let once = counted(&ends(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
+        let shared = counted(&ends(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Shared);
         assert_eq!((once.matched, shared.matched), (0, 9));
         // Every first row of ten hits; its image is by the small model.
         let some = |id: u32| if id.is_multiple_of(10) { DecisionKind::Hit } else { DecisionKind::Miss };
-        let matched = |kept| counted(&rows(100, 15.0, some), 5, kept, Timing::default(), Scope::Shared).matched;
+        let matched = |kept| counted(&ends(100, 15.0, some), 5, kept, Timing::default(), Scope::Shared).matched;
         let (all, large) = (matched(ALL), matched(Kept::Images(Admission::Large)));
         assert!(large < all && large == matched(Kept::Misses), "{all} {large}");
-        let mut failed = rows(200, 10.5, miss);
-        for row in &mut failed {
-            row.outcome = Outcome::Failed("x".into());
+        let mut failed = ends(200, 10.5, miss);
+        for end in &mut failed {
+            end.completed = false;
         }
         assert_eq!(counted(&failed, 10, ALL, Timing::default(), Scope::Shared).matched, 0);
     }
 
     #[test]
     fn a_sample_is_bounded_and_says_how_large_it_is() {
-        let rows = rows(3_000, 1e6, |_| DecisionKind::Miss);
+        let ends = ends(3_000, 1e6, |_| DecisionKind::Miss);
         let tenancy = Tenancy::default();
-        let said = hidden_hits(&rows, &compared(3_000, 7), ALL, Timing::default(), &tenancy).expect("a warning").text;
+        let said = hidden_hits(&ends, &compared(3_000, 7), ALL, Timing::default(), &tenancy).expect("a warning").text;
         assert!(said.contains("400 of the 400 looked at of 3000 misses") && said.contains("100 % of"), "{said}");
         let none = Compared { lowest_bound: 1.5, ..compared(3_000, 7) };
-        assert!(count(&rows, &none, ALL, Timing::default(), &tenancy).looked_at < 60, "each costs hundreds of pairs");
-        assert_eq!(hidden_hits(&rows, &none, ALL, Timing::default(), &tenancy), None);
+        assert!(count(&ends, &none, ALL, Timing::default(), &tenancy).looked_at < 60, "each costs hundreds of pairs");
+        assert_eq!(hidden_hits(&ends, &none, ALL, Timing::default(), &tenancy), None);
     }
 }
