@@ -65,6 +65,14 @@ fn write_whole(
     })
 }
 
+/// Makes a folder and those that it is in, unless it is there.
+///
+/// # Errors
+/// What the system says.
+pub fn make_folder(folder: &Path) -> Result<(), OutputError> {
+    fs::create_dir_all(folder).map_err(|source| OutputError { path: folder.to_owned(), source })
+}
+
 /// Refuses an output file that is there already, unless `force` is given.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use modm::cli::Prepared;
+use modm::experiments::Simulation;
 use modm::metrics::Keep;
 use modm::scenario::{Inputs, Override, Source};
 
@@ -86,11 +86,11 @@ fn one_server_with_poisson_arrivals_holds_what_queueing_theory_says() {
 }
 
 /// Share in time within twice a full generation, at a multiple of the trace's rate.
-fn attainment(prepared: &Prepared, factor: f64) -> f64 {
-    let trace = Arc::new(prepared.inputs.trace.at_rate(factor));
-    let inputs = Inputs { trace, ..prepared.inputs.clone() };
-    let scaled = Prepared { scenario: prepared.scenario.clone(), inputs, actual: None };
-    scaled.run(Keep::Nothing, ()).unwrap().summary.slo[0].attainment
+fn attainment(simulation: &Simulation, factor: f64) -> f64 {
+    let trace = Arc::new(simulation.inputs.trace.at_rate(factor));
+    let inputs = Inputs { trace, ..simulation.inputs.clone() };
+    let scaled = Simulation { scenario: simulation.scenario.clone(), inputs, actual: None };
+    scaled.run_keeping(Keep::Nothing, ()).unwrap().summary.slo[0].attainment
 }
 
 #[test]
@@ -102,13 +102,13 @@ fn bisection_finds_what_every_rate_of_a_grid_says() {
         let name = row["variant"].as_str().unwrap();
         let variants = source.scenario(&[]).unwrap().variant;
         let sets: Vec<Override> = Source::variant_overrides(variants.iter().find(|it| it.name == name).unwrap());
-        let prepared = Prepared::load(&source, &sets).unwrap();
+        let simulation = Simulation::load(&source, &sets).unwrap();
         let grid: Vec<f64> = (0..260).map(|step| 8.0 / 1.02_f64.powi(step)).take_while(|it| *it > 0.1).collect();
-        let holds: Vec<bool> = grid.iter().map(|factor| attainment(&prepared, *factor) >= 0.95).collect();
+        let holds: Vec<bool> = grid.iter().map(|factor| attainment(&simulation, *factor) >= 0.95).collect();
         let highest = grid[holds.iter().position(|holds| *holds).unwrap()];
         let lowest_failing = grid[holds.iter().rposition(|holds| !holds).map_or(0, |at| at)];
         let factor = row["factor"].as_f64().unwrap();
-        let attained = attainment(&prepared, factor);
+        let attained = attainment(&simulation, factor);
         assert!((attained - row["attainment"].as_f64().unwrap()).abs() < 1e-12 && attained >= 0.95, "{name}");
         if lowest_failing > highest {
             // Monotone on the grid: no more than a step of the grid and of the bisection apart.
@@ -145,9 +145,9 @@ fn stopped_runs_say_what_whole_runs_say() {
     let file = folder.path().join("scenario.toml");
     std::fs::write(&file, SMALL).unwrap();
     let found = capacity(folder.path(), SMALL, &["--variants", "modm", "--up-to", "8"]);
-    let prepared = Prepared::load(&Source::read(&file).unwrap(), &[]).unwrap();
+    let simulation = Simulation::load(&Source::read(&file).unwrap(), &[]).unwrap();
     for point in found["rows"][0]["points"].as_array().unwrap() {
-        let whole = attainment(&prepared, point["factor"].as_f64().unwrap());
+        let whole = attainment(&simulation, point["factor"].as_f64().unwrap());
         assert_eq!(point["holds"].as_bool().unwrap(), whole >= 0.99, "{point}: {whole}");
         if let Some(share) = point["attainment"].as_f64() {
             assert!((share - whole).abs() < 1e-12, "{point}: {whole}");
@@ -171,7 +171,7 @@ fn all_at_once_has_no_rate() {
 /// Steady throughput of a system, and the share of its requests that it returns.
 fn steady(source: &Source, sets: &[String]) -> (f64, f64) {
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    let summary = Prepared::load(source, &sets).unwrap().run(Keep::Nothing, ()).unwrap().summary;
+    let summary = Simulation::load(source, &sets).unwrap().run_keeping(Keep::Nothing, ()).unwrap().summary;
     (summary.throughput_steady_per_min.unwrap(), summary.returned as f64 / summary.completed as f64)
 }
 

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
-use modm::cli::Prepared;
+use modm::experiments::Simulation;
 use modm::metrics::{Keep, Results};
 use modm::request::Outcome;
 use modm::scenario::{Override, Source};
@@ -25,7 +25,7 @@ fn run(faults: &str, policy: &str) -> Results {
     std::fs::write(&file, SCENARIO).unwrap();
     let sets = [format!("faults.events={faults}"), format!("allocation.policy={policy}")];
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    Prepared::load(&Source::read(&file).unwrap(), &sets).unwrap().run(Keep::Rows, ()).unwrap()
+    Simulation::load(&Source::read(&file).unwrap(), &sets).unwrap().run_keeping(Keep::Rows, ()).unwrap()
 }
 
 fn all_completed(results: &Results) {

@@ -54,8 +54,23 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("metrics", &["profile", "cache", "scheduler", "journal"]),
-    ("experiments", &["trace", "profile", "encoder", "cache", "scheduler", "journal", "replay", "metrics"]),
-    ("report", &["trace", "profile", "calibration", "metrics", "experiments"]),
+    (
+        "experiments",
+        &[
+            "trace",
+            "profile",
+            "encoder",
+            "cache",
+            "retrieval",
+            "scheduler",
+            "journal",
+            "replay",
+            "sim",
+            "scenario",
+            "metrics",
+        ],
+    ),
+    ("report", &["trace", "profile", "calibration", "journal", "replay", "scenario", "metrics", "experiments"]),
     (
         "cli",
         &[

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use modm::cli::Prepared;
+use modm::experiments::Simulation;
 use modm::metrics::Keep;
 use modm::metrics::summary::Summary;
 use modm::scenario::{Inputs, Override, Source, TraceInputs};
@@ -112,7 +112,7 @@ fn run(variant: &str, sets: &[&str]) -> Summary {
     let variant = base.variant.iter().find(|other| other.name == variant).unwrap();
     let mut overrides: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
     overrides.extend(Source::variant_overrides(variant));
-    Prepared::load(&source, &overrides).unwrap().run(Keep::Nothing, ()).unwrap().summary
+    Simulation::load(&source, &overrides).unwrap().run_keeping(Keep::Nothing, ()).unwrap().summary
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use modm::cli::Prepared;
+use modm::experiments::Simulation;
 use modm::metrics::Keep;
 use modm::scenario::{Override, Source};
 
@@ -45,7 +45,7 @@ fn attainment(folder: &Path, gpus: &str, multiple: f64) -> f64 {
         format!("queue.deadline_multiple={multiple}"),
     ];
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    let results = Prepared::load(&source, &sets).unwrap().run(Keep::Nothing, ()).unwrap();
+    let results = Simulation::load(&source, &sets).unwrap().run_keeping(Keep::Nothing, ()).unwrap();
     results.summary.slo[0].attainment
 }
 

@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
-use modm::cli::Prepared;
+use modm::experiments::Simulation;
 use modm::metrics::{Keep, RequestRow, Results};
 use modm::request::Outcome;
 use modm::scenario::{Override, Source};
@@ -65,7 +65,7 @@ fn with(folder: &std::path::Path, scenario: &str, sets: &[&str]) -> Results {
     let file = folder.join("scenario.toml");
     std::fs::write(&file, scenario).unwrap();
     let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    Prepared::load(&Source::read(&file).unwrap(), &sets).unwrap().run(Keep::Rows, ()).unwrap()
+    Simulation::load(&Source::read(&file).unwrap(), &sets).unwrap().run_keeping(Keep::Rows, ()).unwrap()
 }
 
 /// Start and finish of each request, in milliseconds.

@@ -1,10 +1,11 @@
 //! Flags that several subcommands share.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::search::Search;
+use crate::experiments::Search;
 use crate::input::InputError;
 use crate::report::figures::{Look, Width};
 use crate::scenario::{Override, Source};
@@ -15,12 +16,47 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a share above 0, at most 1".to_owned())
 }
 
-/// How a command's runs look up similar images.
+/// Parses a count.
+pub(super) fn count(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 1000);
+    count.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
+}
+
+/// Parses a number above 0.
+pub(super) fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (1e-6..=1e6).contains(number));
+    number.ok_or_else(|| "expected a number above 0, at most 1000000".to_owned())
+}
+
+/// Values of `--search`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum SearchWay {
+    /// Ahead where that takes less time in all
+    #[default]
+    Auto,
+    /// Once for each trace, before its runs; stored beside the trace's requests for the next command
+    Ahead,
+    /// In each run
+    Direct,
+}
+
+/// Way in which a command's runs look up similar images.
 #[derive(Debug, Args)]
 pub(super) struct SearchArguments {
     /// How similar images are looked up; the results are the same
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
-    pub(super) search: Search,
+    search: SearchWay,
+}
+
+impl SearchArguments {
+    /// Returns the way that was asked for.
+    pub(super) const fn search(&self) -> Search {
+        match self.search {
+            SearchWay::Auto => Search::Auto,
+            SearchWay::Ahead => Search::Ahead,
+            SearchWay::Direct => Search::Direct,
+        }
+    }
 }
 
 /// Whether a command also says what follows from how well its profile is known.

@@ -10,8 +10,9 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::experiments::ExperimentError;
 use crate::input::InputError;
-use crate::output::write_atomic;
+use crate::output::{make_folder, write_atomic};
 use crate::report::{self as reports, Comparison};
 
 mod arguments;
@@ -28,15 +29,11 @@ mod embed;
 mod import_profile;
 #[cfg(feature = "live")]
 mod live;
-mod parallel;
 mod plan;
 #[cfg(feature = "live")]
 mod profile;
 mod progress;
-mod provenance;
 mod report;
-mod run;
-mod search;
 #[cfg(feature = "serve")]
 mod serve;
 mod simulate;
@@ -44,8 +41,6 @@ mod sweep;
 mod trace;
 #[cfg(feature = "live")]
 mod validate;
-
-pub use run::Prepared;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -188,7 +183,7 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
             return true;
         }
     }
-    error.is::<InputError>()
+    error.is::<InputError>() || matches!(error.downcast_ref(), Some(ExperimentError::Input(_)))
 }
 
 /// Writes a report's files into a folder.
@@ -222,11 +217,6 @@ fn write_index(index: &reports::read::Index, folder: &Path) -> anyhow::Result<Co
     let text = serde_json::to_string_pretty(index).context("the comparison as JSON")?;
     write_atomic(&folder.join(reports::read::INDEX), |to| std::io::Write::write_all(to, text.as_bytes()))?;
     Ok(reports::read::comparison(folder, None)?)
-}
-
-/// Makes a folder, unless it is there.
-fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("{}: the folder cannot be made", folder.display()))
 }
 
 /// Columns of the terminal that results go to; `None` where they go elsewhere.

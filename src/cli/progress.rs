@@ -3,15 +3,15 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::journal::{Journal, Record};
-use crate::scheduler::Action;
+use crate::experiments;
 
 /// How many requests have ended, over all runs of a command.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
     ended: AtomicU64,
     total: u64,
@@ -30,7 +30,7 @@ const STRIDE: u64 = 256;
 impl Progress {
     /// For `total` requests.
     #[must_use]
-    pub fn new(total: u64, quiet: bool) -> Self {
+    pub(super) fn new(total: u64, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target = if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
@@ -51,7 +51,7 @@ impl Progress {
     /// For `total` requests in real time: every one of them is seen.
     #[cfg(feature = "live")]
     #[must_use]
-    pub fn real_time(total: u64, quiet: bool) -> Self {
+    pub(super) fn real_time(total: u64, quiet: bool) -> Self {
         let progress = Self { stride: 1, ..Self::new(total, quiet) };
         progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
         progress
@@ -60,39 +60,26 @@ impl Progress {
     /// For `total` pictures, drawn one after the other.
     #[cfg(feature = "live")]
     #[must_use]
-    pub fn pictures(total: u64, quiet: bool) -> Self {
+    pub(super) fn pictures(total: u64, quiet: bool) -> Self {
         let progress = Self { what: "pictures", ..Self::real_time(total, quiet) };
         let style = "{bar:30} {percent:>3}%  {human_pos} of {human_len} pictures  {per_sec}  ETA {eta}";
         progress.bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         progress
     }
 
-    /// Whether nothing is shown.
-    pub const fn is_quiet(&self) -> bool {
-        self.quiet
-    }
-
-    /// For a search ahead for `total` requests.
-    #[must_use]
-    pub fn searching(total: u64, quiet: bool) -> Self {
-        let progress = Self::new(total, quiet);
-        let style = "{bar:30} {percent:>3}%  searched ahead for {human_pos} of {human_len} requests  ETA {eta}";
-        progress.bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        progress
-    }
-
-    /// A line above the bar.
-    pub fn say(&self, line: &str) {
+    /// Prints a line above the bar.
+    pub(super) fn say(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    /// So many more are done.
-    pub fn advance(&self, count: u64) {
+    /// Counts so many that are done.
+    #[cfg(feature = "live")]
+    pub(super) fn advance(&self, count: u64) {
         self.bar.set_position(self.ended.fetch_add(count, Ordering::Relaxed) + count);
     }
 
-    /// One more is done.
-    pub fn end_one(&self) {
+    /// Counts one that is done.
+    pub(super) fn end_one(&self) {
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         if ended.is_multiple_of(self.stride) || ended == self.total {
             self.bar.set_position(ended);
@@ -104,15 +91,73 @@ impl Progress {
     }
 
     /// Takes the bar away.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-impl Journal for &Progress {
-    fn record(&mut self, _: crate::time::Time, record: Record<'_>) {
-        if let Record::Action(Action::Finish(_)) = record {
-            self.end_one();
+impl experiments::Progress for Progress {
+    fn request_ended(&self) {
+        self.end_one();
+    }
+
+    fn search_begins(&self, requests: u64) {
+        // The bar is that of the runs, which wait for the search.
+        if requests >= LONG {
+            experiments::Progress::say(self, &format!("searching ahead for {requests} requests"));
+        }
+    }
+
+    fn say(&self, sentence: &str) {
+        if !self.quiet {
+            Self::say(self, sentence);
+        }
+    }
+}
+
+/// Requests from which on a search takes seconds.
+const LONG: u64 = 20_000;
+
+/// Progress of a command without a bar for its runs: a bar while it searches ahead, and a line for each sentence.
+#[derive(Debug)]
+pub(super) struct Lines {
+    quiet: bool,
+    search: Mutex<ProgressBar>,
+    searched: AtomicU64,
+}
+
+impl Lines {
+    /// Shows nothing if `quiet`.
+    #[must_use]
+    pub(super) fn new(quiet: bool) -> Self {
+        Self { quiet, search: Mutex::new(ProgressBar::hidden()), searched: AtomicU64::new(0) }
+    }
+
+    fn bar(&self) -> MutexGuard<'_, ProgressBar> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl experiments::Progress for Lines {
+    fn search_begins(&self, requests: u64) {
+        let progress = Progress::new(requests, self.quiet);
+        let style = "{bar:30} {percent:>3}%  searched ahead for {human_pos} of {human_len} requests  ETA {eta}";
+        progress.bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.searched.store(0, Ordering::Relaxed);
+        *self.bar() = progress.bar;
+    }
+
+    fn searched(&self, requests: u64) {
+        self.bar().set_position(self.searched.fetch_add(requests, Ordering::Relaxed) + requests);
+    }
+
+    fn search_ends(&self) {
+        self.bar().finish_and_clear();
+    }
+
+    fn say(&self, sentence: &str) {
+        if !self.quiet {
+            eprintln!("{sentence}");
         }
     }
 }

@@ -16,9 +16,9 @@ mod ending;
 
 use super::live::{Cached, Equipment, LibraryArguments, Strangers, prepare};
 use super::make_folder;
-use super::run::Prepared;
 use crate::calibration::audit;
 use crate::embedding::Embedding;
+use crate::experiments::Simulation;
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
@@ -119,7 +119,7 @@ const LOOP_END: HostDuration = HostDuration::from_secs(10);
 struct Loop {
     /// Handle that ends it at once, while it runs.
     abort: Arc<OnceLock<Intake>>,
-    prepared: Prepared,
+    simulation: Simulation,
     equipment: Equipment,
     cached: Cached,
     desk: Desk,
@@ -146,12 +146,12 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     }
     let library = command.library.open()?;
     let trace = Arc::new(nobody(&tenants));
-    let prepared = prepare(&source, &sets, scenario, Some(trace), false)?;
-    let equipment = Equipment::of(&prepared.scenario, source.file(), &library, &command.library)?;
+    let simulation = prepare(&source, &sets, scenario, Some(trace), false)?;
+    let equipment = Equipment::of(&simulation.scenario, source.file(), &library, &command.library)?;
 
     make_folder(&command.data)?;
     let (clock, faults) = (HostClock::new(), Faults::from_environment());
-    let disk_limit = HostDuration::from_secs_f64(prepared.scenario.live.limits.disk_s);
+    let disk_limit = HostDuration::from_secs_f64(simulation.scenario.live.limits.disk_s);
     let ledger = open_ledger(&command.data, &clock, faults.clone())?.with_limit(disk_limit);
     if keys.is_some() {
         warn_of_strangers(&ledger, &tenants)?;
@@ -161,18 +161,18 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     remove_strangers(&results, &ledger)?;
     let ids = PictureIds::open(&command.data)?;
     let strangers = if keys.is_some() { Strangers::WithoutKnownOwner } else { Strangers::OfOtherTenants };
-    let cached = Cached::open(&prepared, &equipment, source.file(), &command.data.join("store"), strangers)?;
+    let cached = Cached::open(&simulation, &equipment, source.file(), &command.data.join("store"), strangers)?;
     for warning in &cached.warnings {
         tracing::warn!("{warning}");
     }
     let sources = cached.store.sources();
     cached.store.limit(settings.max_store_bytes);
     let traffic = traffic(command, &settings, &tenants, &cached.warm, faults.clone());
-    let audits = audits(command, &settings, &prepared.scenario, source.file())?;
-    let desk = Desk::new(facts(&prepared, &tenants, &settings), Meter::default(), traffic, audits);
+    let audits = audits(command, &settings, &simulation.scenario, source.file())?;
+    let desk = Desk::new(facts(&simulation, &tenants, &settings), Meter::default(), traffic, audits);
     let (size, listen) = (equipment.palette.size, settings.listen);
-    let public = prepared.scenario.tenants.public.clone();
-    let work = Loop { abort: Arc::default(), prepared, equipment, cached, desk: desk.clone() };
+    let public = simulation.scenario.tenants.public.clone();
+    let work = Loop { abort: Arc::default(), simulation, equipment, cached, desk: desk.clone() };
     let usage = Usage::of(&settings, keys.as_ref(), &tenants, &ledger)?;
     let upkeep = Upkeep::new(command.data.clone(), clock, &settings, ledger.last_date(), faults);
     let server =
@@ -241,9 +241,9 @@ fn nobody(tenants: &[String]) -> TraceInputs {
     TraceInputs::of(Trace::new(columns))
 }
 
-fn facts(prepared: &Prepared, tenants: &[String], settings: &ServeSettings) -> Facts {
-    let scenario = &prepared.scenario;
-    let full = prepared.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, scenario.models.steps);
+fn facts(simulation: &Simulation, tenants: &[String], settings: &ServeSettings) -> Facts {
+    let scenario = &simulation.scenario;
+    let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, scenario.models.steps);
     let multiple = scenario.slo.multiples.first().copied().unwrap_or(2.0);
     let types = scenario.gpu_types();
     let number = |name: &String| tenants.iter().position(|tenant| tenant == name).map(|place| TenantId(place as u32));
@@ -346,9 +346,9 @@ fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(St
 impl Loop {
     /// The loop, from the loading of models to the end of the last request.
     fn run(self, ready: oneshot::Sender<()>) -> anyhow::Result<()> {
-        let Self { abort, prepared, equipment, cached: Cached { store, warm, numbers, .. }, mut desk } = self;
-        let scenario = &prepared.scenario;
-        let limits = equipment.limits(Some((&prepared.inputs.profile, &scenario.gpus())));
+        let Self { abort, simulation, equipment, cached: Cached { store, warm, numbers, .. }, mut desk } = self;
+        let scenario = &simulation.scenario;
+        let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
         let encoder = equipment.embed(&limits)?;
         let stepping = desk.clone();
         let setting = Setting {
@@ -363,7 +363,7 @@ impl Loop {
         };
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         let mut actions = Vec::new();
-        let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
+        let mut core = scenario.live_core(&simulation.inputs, warm, &mut actions);
         for (row, (number, owner)) in (0..).zip(numbers) {
             desk.adopted(ImageId::warm(row), number, owner);
         }

@@ -5,10 +5,10 @@ use std::time::Instant;
 use clap::Args;
 
 use super::arguments::{RangeArguments, ScenarioArguments, SearchArguments};
-use super::parallel::threads;
-use super::progress::Progress;
-use super::run::Prepared;
+use super::progress::{Lines, Progress};
+use crate::experiments::{Counted, Simulation, threads};
 use crate::metrics::warnings::Warning;
+use crate::report::run_folder::RunFolder;
 use crate::report::{self, Comparison, Run};
 
 /// Run a scenario against the simulated clock
@@ -30,37 +30,39 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     let begun = Instant::now();
     let common = &command.common;
     let (source, overrides) = common.read()?;
-    let prepared = Prepared::load(&source, &overrides)?;
+    let simulation = Simulation::load(&source, &overrides)?;
     common.prepare_output()?;
-    command.search.search.prepare(&prepared.inputs.trace, &[&prepared.scenario], source.file(), None, common.quiet);
-    let runs = if command.range.no_range { 1 } else { prepared.runs_of_range() + 1 };
-    let progress = Progress::new(runs * prepared.inputs.trace.trace.len() as u64, common.quiet);
+    let search = command.search.search();
+    search.prepare(&simulation.inputs.trace, &[&simulation.scenario], source.file(), &Lines::new(common.quiet));
+    let runs = if command.range.no_range { 1 } else { simulation.runs_of_range() + 1 };
+    let progress = Progress::new(runs * simulation.inputs.trace.trace.len() as u64, common.quiet);
+    let folder = RunFolder::new(&simulation, &common.out);
     let mut results = if command.journal {
-        prepared.run_with_journal(&common.out, &common.out.join("journal.jsonl.gz"), &progress)?
+        folder.run_with_journal(&common.out.join("journal.jsonl.gz"), Counted(&progress))?
     } else {
-        prepared.run_into(&common.out, &progress)?
+        folder.run(Counted(&progress))?
     };
     if !command.range.no_range {
-        results.summary.profile_range = prepared.profile_range(threads(None), &progress)?;
+        results.summary.profile_range = simulation.profile_range(threads(None), &progress)?;
     }
     progress.finish();
-    prepared.write(&common.out, &results, begun.elapsed().as_secs_f64(), &[])?;
+    folder.write(&results, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&results.summary)?);
         return Ok(());
     }
     let comparison = Comparison {
-        name: prepared.scenario.name.clone(),
+        name: simulation.scenario.name.clone(),
         runs: vec![Run {
-            variant: prepared.scenario.name.clone(),
-            seed: prepared.scenario.seed,
+            variant: simulation.scenario.name.clone(),
+            seed: simulation.scenario.seed,
             summary: results.summary,
             timeline: results.timeline,
             latencies: results.latencies,
             ..Run::default()
         }],
-        stand_ins: prepared.stand_ins(),
-        notes: [prepared.scenario.notes.clone(), Warning::texts(&results.warnings)].concat(),
+        stand_ins: simulation.stand_ins(),
+        notes: [simulation.scenario.notes.clone(), Warning::texts(&results.warnings)].concat(),
         ..Comparison::default()
     };
     print!("{}", report::terminal(&comparison, super::width()));

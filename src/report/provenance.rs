@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::experiments::variants::VariantRun;
 use crate::input::toml::look_up;
+use crate::scenario::{Fingerprint, Override, Scenario, Source, built_in_profile};
 
 /// Origin of numbers, beside the scenario itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +113,60 @@ impl Provenance {
         self.inputs.extend(named(other.inputs));
         self.service_times.extend(other.service_times.into_iter().map(|source| format!("{name}: {source}")));
     }
+}
+
+/// Collects the provenance of named runs of a scenario: their policies, the command line's settings, the scenario's file and all else
+/// that was read, and whose service times these are.
+#[must_use]
+pub fn of_runs<'a>(
+    (source, sets): (&Source, &[Override]),
+    runs: impl IntoIterator<Item = (String, &'a Scenario)>,
+    files: impl IntoIterator<Item = &'a Fingerprint>,
+    service_times: impl IntoIterator<Item = &'a str>,
+) -> Provenance {
+    let (mut named, mut built_in) = (Vec::new(), false);
+    for (name, scenario) in runs {
+        let settings = toml::Table::try_from(scenario.resolved()).unwrap_or_default();
+        named.push((name, policies(&settings)));
+        built_in |= scenario.models.profile.is_none();
+    }
+    let input = |print: &Fingerprint| (print.file.display().to_string(), print.sha256.clone());
+    let mut read: Vec<(String, String)> = files.into_iter().map(input).collect();
+    read.sort();
+    read.dedup();
+    let built_in =
+        built_in.then(built_in_profile).map(|print| (format!("{} (built in)", print.file.display()), print.sha256));
+    let mut sources: Vec<String> = service_times.into_iter().map(str::to_owned).collect();
+    sources.sort();
+    sources.dedup();
+    let mut provenance = Provenance {
+        policies: Vec::new(),
+        sets: Some(sets.iter().map(|set| (set.key.clone(), set.value.to_string())).collect()),
+        inputs: std::iter::once(input(&source.fingerprint())).chain(built_in).chain(read).collect(),
+        service_times: sources,
+    };
+    provenance.add_policies(named);
+    provenance
+}
+
+/// Collects the provenance of variants and their runs.
+#[must_use]
+pub fn of_variants(runs: &[VariantRun], source: &Source, sets: &[Override]) -> Provenance {
+    let named = runs.iter().map(|run| (run.variant.clone(), &run.simulation.scenario));
+    let files = runs.iter().flat_map(|run| run.simulation.files());
+    let service_times = runs.iter().map(|run| run.simulation.inputs.profile.source.as_str());
+    of_runs((source, sets), named, files, service_times)
+}
+
+/// Returns the versions and the seed that a report names.
+#[must_use]
+pub fn versions(scenario: &Scenario) -> Vec<(String, String)> {
+    let versions = [
+        ("modm", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", env!("MODM_COMMIT").to_owned()),
+        ("seed", scenario.seed.to_string()),
+    ];
+    versions.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 #[cfg(test)]

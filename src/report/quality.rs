@@ -27,7 +27,7 @@ pub(super) const fn short(kind: QualityKind) -> &'static str {
 
 /// Kind of a run's mean quality.
 pub(super) fn kind(summary: &Summary) -> Option<QualityKind> {
-    summary.quality.kind.filter(|_| clip(summary).is_some())
+    summary.quality_kind()
 }
 
 /// Weakest kind of the mean qualities of a variant's runs.
@@ -39,18 +39,11 @@ pub(super) fn kind_of(comparison: &Comparison, variant: &str) -> Option<QualityK
 pub(super) fn images_by_model<'a>(summaries: impl Iterator<Item = &'a Summary>) -> Option<String> {
     let mut counts = BTreeMap::new();
     for summary in summaries {
-        add_images(&mut counts, summary);
+        for (by, count) in summary.images() {
+            *counts.entry(by.to_owned()).or_insert(0) += count;
+        }
     }
     shares(&counts)
-}
-
-/// Adds a run's completed images by what drew them.
-pub(super) fn add_images(counts: &mut BTreeMap<String, u64>, summary: &Summary) {
-    let returned = Some(("returned", summary.returned)).filter(|(_, count)| *count > 0);
-    let drawn = summary.completed_by_model.iter().map(|(model, count)| (model.as_str(), *count));
-    for (by, count) in drawn.chain(returned) {
-        *counts.entry(by.to_owned()).or_insert(0) += count;
-    }
 }
 
 /// Shares of counts in words, the largest first; `None` of nothing.

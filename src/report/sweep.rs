@@ -9,7 +9,7 @@ use super::{ReportFile, SweepRow, measures, table};
 
 /// A sweep that has run.
 #[derive(Clone, Debug, Default)]
-pub struct Sweep {
+pub struct SweepReport {
     /// The scenario's name.
     pub name: String,
     /// The varied keys.
@@ -28,7 +28,7 @@ pub struct Sweep {
     pub versions: Vec<(String, String)>,
 }
 
-impl Sweep {
+impl SweepReport {
     /// What was varied, in a sentence.
     fn sentence(&self) -> String {
         let values = |key: usize| {

@@ -9,14 +9,16 @@ use anyhow::Context;
 use clap::Args;
 
 use super::arguments::ScenarioArguments;
-use super::run::Prepared;
+use crate::experiments::{Simulation, variants};
 use crate::input::InputError;
 use crate::live::isolated::probe;
 use crate::live::library::Library;
 use crate::live::settings::{Device, Processor};
 use crate::metrics::warnings;
 use crate::report::figures::Look;
+use crate::report::provenance::of_runs;
 use crate::report::read::{Index, Place};
+use crate::report::run_folder::write_run_json;
 use crate::report::{self, Comparison};
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 use crate::scheduler::routing::System;
@@ -108,13 +110,13 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         let overrides: Vec<Override> = sets.iter().cloned().chain(own).collect();
         let scenario = source.scenario(&overrides)?;
         let known = trace.as_ref().filter(|(other, _)| other.same_trace(&scenario)).map(|(_, trace)| trace.clone());
-        let prepared = prepare(&source, &overrides, scenario.clone(), known, chosen.len() > 1)?;
-        trace = Some((scenario, prepared.inputs.trace.clone()));
-        let equipment = Equipment::of(&prepared.scenario, source.file(), &library, &command.library);
+        let simulation = prepare(&source, &overrides, scenario.clone(), known, chosen.len() > 1)?;
+        trace = Some((scenario, simulation.inputs.trace.clone()));
+        let equipment = Equipment::of(&simulation.scenario, source.file(), &library, &command.library);
         let equipment = equipment.map_err(|error| source.place(error, &overrides))?;
         let name = variant.as_ref().map_or(&base.name, |variant| &variant.name).clone();
         let folder = if variant.is_some() { common.out.join(&name) } else { common.out.clone() };
-        planned.push((name, folder, prepared, equipment));
+        planned.push((name, folder, simulation, equipment));
     }
     for (_, folder, ..) in &planned {
         refuse_foreign(folder)?;
@@ -125,11 +127,11 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let mut stand_ins = Vec::new();
     let measured = format!("measured in real time on {}", library.build());
     let provenance = {
-        let runs = planned.iter().map(|(name, _, prepared, _)| (name.clone(), &prepared.scenario));
-        let files = planned.iter().flat_map(|(_, _, prepared, _)| prepared.files());
-        super::provenance::of_runs((&source, &sets), runs, files, [measured.as_str()])
+        let runs = planned.iter().map(|(name, _, simulation, _)| (name.clone(), &simulation.scenario));
+        let files = planned.iter().flat_map(|(_, _, simulation, _)| simulation.files());
+        of_runs((&source, &sets), runs, files, [measured.as_str()])
     };
-    for (name, folder, prepared, equipment) in planned {
+    for (name, folder, simulation, equipment) in planned {
         if interrupts.heard() {
             eprintln!("warning: {name} was not begun");
             continue;
@@ -138,7 +140,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
             eprintln!("{name}:");
         }
         let mut run = LiveRun {
-            prepared: &prepared,
+            simulation: &simulation,
             folder: &folder,
             file: source.file(),
             equipment: &equipment,
@@ -148,15 +150,15 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         };
         let results = run.run().with_context(|| name.clone())?;
         warned.push((name.clone(), results.warnings));
-        stand_ins.extend(prepared.stand_ins());
+        stand_ins.extend(simulation.stand_ins());
         let within = folder.strip_prefix(&common.out).unwrap_or(&folder).to_owned();
-        runs.push(Place { variant: name, seed: prepared.scenario.seed, folder: within });
+        runs.push(Place { variant: name, seed: simulation.scenario.seed, folder: within });
     }
     let index = Index {
         name: base.name.clone(),
         provenance,
         notes: warnings::merged(&warned),
-        published: super::compare::published(chosen.iter().flatten()),
+        published: variants::published(chosen.iter().flatten()),
         stand_ins,
         scenario_toml: source.text().to_owned(),
         versions: versions(&base, &library),
@@ -171,7 +173,7 @@ fn chosen(command: &Live, base: &Scenario, source: &Source) -> Result<Vec<Option
     if command.variants.is_empty() {
         return Ok(vec![None]);
     }
-    Ok(super::compare::chosen(base, &command.variants, source)?.into_iter().map(Some).collect())
+    Ok(variants::chosen(base, &command.variants, source)?.into_iter().map(Some).collect())
 }
 
 /// What a report on real time names.
@@ -188,7 +190,7 @@ pub(super) fn versions(base: &Scenario, library: &Library) -> Vec<(String, Strin
 fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison, wall_s: f64) -> anyhow::Result<()> {
     super::write_report(comparison, Look::default(), &common.out)?;
     if comparison.variants().len() > 1 {
-        super::run::write_run_json(&common.out, base, &[], &comparison.stand_ins, wall_s, &[])?;
+        write_run_json(&common.out, base, &[], &comparison.stand_ins, wall_s, &[])?;
     }
     if common.json {
         match comparison.runs.as_slice() {
@@ -210,7 +212,7 @@ pub(super) fn prepare(
     scenario: Scenario,
     known: Option<Arc<TraceInputs>>,
     several: bool,
-) -> Result<Prepared, InputError> {
+) -> Result<Simulation, InputError> {
     let file = source.file();
     let wrong = |error: InputError| Err(source.place(error, overrides));
     if scenario.system.policy == System::Nirvana {
@@ -258,7 +260,7 @@ pub(super) fn prepare(
         return wrong(InputError::new(file, "has no `prompt` column: a live run draws prompts").key("trace.requests"));
     }
     let inputs = Inputs::new(&scenario, file, trace).map_err(|error| source.place(error, overrides))?;
-    Ok(Prepared { scenario, inputs, actual: None })
+    Ok(Simulation { scenario, inputs, actual: None })
 }
 
 /// A folder that the scenario must name.

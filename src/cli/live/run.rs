@@ -11,11 +11,11 @@ use anyhow::Context;
 
 use super::super::make_folder;
 use super::super::progress::Progress;
-use super::super::run::Prepared;
 use super::interrupts::Interrupts;
 use super::recorded::Recorded;
 use super::{LibraryArguments, gallery, named};
 use crate::cache::Scope;
+use crate::experiments::{Counted, Simulation};
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
@@ -37,6 +37,7 @@ use crate::metrics::{Keep, Metrics, Results};
 use crate::model::GpuId;
 use crate::profile::Profile;
 use crate::replay::{Executor, RunError, replay};
+use crate::report::run_folder::{RunFolder, write_journal};
 use crate::request::{Owner, RequestId, TenantId};
 use crate::scenario::{Scenario, arrivals, initial_allocation};
 use crate::scheduler::{WarmImage, WorkerId};
@@ -170,7 +171,7 @@ pub(in crate::cli) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
 
 /// A run in real time.
 pub(in crate::cli) struct LiveRun<'a> {
-    pub(in crate::cli) prepared: &'a Prepared,
+    pub(in crate::cli) simulation: &'a Simulation,
     /// Where its files go.
     pub(in crate::cli) folder: &'a Path,
     /// The scenario's.
@@ -187,9 +188,9 @@ impl LiveRun<'_> {
     pub(in crate::cli) fn run(&mut self) -> anyhow::Result<Results> {
         #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
         let begun = Instant::now();
-        let LiveRun { prepared, folder, file, equipment, interrupts, quiet, also } = self;
+        let LiveRun { simulation, folder, file, equipment, interrupts, quiet, also } = self;
         let (folder, quiet) = (*folder, *quiet);
-        let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
+        let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
         let (images, own_store) = (folder.join("images"), folder.join("store"));
         // What an earlier run left there would be taken for this one's; `refuse_foreign` has seen to it that it is one's.
         for old in OWN.map(|name| folder.join(name)) {
@@ -199,7 +200,7 @@ impl LiveRun<'_> {
         }
         make_folder(&images)?;
         let strangers = Strangers::OfOtherTenants;
-        let Cached { store, warm, warnings, .. } = Cached::open(prepared, equipment, file, &own_store, strangers)?;
+        let Cached { store, warm, warnings, .. } = Cached::open(simulation, equipment, file, &own_store, strangers)?;
         let progress = Rc::new(Progress::real_time(trace.len() as u64, quiet));
         let said = Rc::new(RefCell::new(warnings.clone()));
         for warning in &warnings {
@@ -208,16 +209,16 @@ impl LiveRun<'_> {
         if !quiet {
             progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
         }
-        let limits = equipment.limits(Some((&prepared.inputs.profile, &scenario.gpus())));
+        let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
         let encoder = equipment.embed(&limits)?;
         let setting = setting(scenario, trace, &images, (equipment, limits), &progress, &said)?;
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         interrupts.end(live.intake());
-        let mut records = (Metrics::new(prepared.settings(Keep::Rows, true)), Recorded::new(trace.len(), &warm));
-        let ended = prepared.with_journal(&folder.join(JOURNAL), |journal| {
+        let mut records = (Metrics::new(simulation.settings(Keep::Rows, true)), Recorded::new(trace.len(), &warm));
+        let ended = write_journal(simulation, &folder.join(JOURNAL), |journal| {
             let mut actions = Vec::new();
-            let mut core = scenario.live_core(&prepared.inputs, warm, &mut actions);
-            let mut journal = ((&mut records, &*progress), (&mut **also, journal));
+            let mut core = scenario.live_core(&simulation.inputs, warm, &mut actions);
+            let mut journal = ((&mut records, Counted(&*progress)), (&mut **also, journal));
             for action in actions {
                 journal.record(Time::ZERO, Record::Action(&action));
                 live.submit(Time::ZERO, &action).map_err(RunError::Executor)?;
@@ -237,9 +238,10 @@ impl LiveRun<'_> {
             delays.arrival_lag_s = delay(&lags);
         }
         let (prompts, images) = recorded.rows();
-        results.warnings.extend(prepared.live_warnings(&results, prompts, images));
-        prepared.write_rows(folder, &results)?;
-        prepared.write(folder, &results, begun.elapsed().as_secs_f64(), &said.borrow())?;
+        results.warnings.extend(simulation.live_warnings(&results, prompts, images));
+        let files = RunFolder::new(simulation, folder);
+        files.write_rows(&results)?;
+        files.write(&results, begun.elapsed().as_secs_f64(), &said.borrow())?;
         recorded.write(folder, trace)?;
         gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
         ended?;
@@ -272,13 +274,13 @@ pub(in crate::cli) enum Strangers {
 impl Cached {
     /// Opens the store that the scenario in `file` names, or else `own`.
     pub(in crate::cli) fn open(
-        prepared: &Prepared,
+        simulation: &Simulation,
         equipment: &Equipment,
         file: &Path,
         own: &Path,
         strangers: Strangers,
     ) -> Result<Self, InputError> {
-        let (scenario, trace) = (&prepared.scenario, &prepared.inputs.trace.trace);
+        let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
         let place = scenario.live.store.as_ref().map_or(own.to_owned(), |store| Scenario::resolve(file, store));
         let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
         let disk = TestableDisk::new(Faults::from_environment());

@@ -9,7 +9,7 @@ use super::load::gap_for;
 use super::{Validate, set};
 use crate::cli::live::{Equipment, Interrupts, LiveRun, prepare, refuse_foreign};
 use crate::cli::profile::{self, Measurements, NEIGHBOURS, PROMPTS, source_of};
-use crate::cli::run::Prepared;
+use crate::experiments::Simulation;
 use crate::live::measure::Plan;
 use crate::metrics::Results;
 use crate::profile::ProfileFile;
@@ -123,7 +123,7 @@ impl<'a> Experiment<'a> {
     }
 
     /// All live runs, as far as nobody interrupts them.
-    pub(super) fn live_runs(&mut self, first: Prepared, base: &Scenario) -> anyhow::Result<Vec<Lived>> {
+    pub(super) fn live_runs(&mut self, first: Simulation, base: &Scenario) -> anyhow::Result<Vec<Lived>> {
         let trace = first.inputs.trace;
         let seeds = u64::from(self.command.seeds.get());
         let mut rehearsal = None;
@@ -240,10 +240,10 @@ impl<'a> Experiment<'a> {
         sets.push(set("seed", toml::Value::Integer(seed.cast_signed())));
         sets.extend(warm.map(|store| set("live.store", text(store))));
         let scenario = self.source.scenario(&sets)?;
-        let prepared = prepare(self.source, &sets, scenario, Some(trace.clone()), false)?;
+        let simulation = prepare(self.source, &sets, scenario, Some(trace.clone()), false)?;
         let mut durations = Measured::default();
         let mut run = LiveRun {
-            prepared: &prepared,
+            simulation: &simulation,
             folder: &folder.join("live"),
             file: self.source.file(),
             equipment: &self.equipment,

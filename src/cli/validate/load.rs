@@ -1,7 +1,7 @@
 //! How fast requests must come to offer a load: found by simulating a rehearsal's requests at many speeds.
 
 use super::experiment::Lived;
-use super::simulated::{Prediction, prepared};
+use super::simulated::{Prediction, simulation};
 use crate::metrics::Keep;
 use crate::profile::ProfileFile;
 use crate::scenario::Source;
@@ -19,7 +19,7 @@ pub(super) fn gap_for(
     source: &Source,
 ) -> anyhow::Result<f64> {
     let before = if warm { rehearsal.results.requests.len() as u32 / 2 } else { 0 };
-    let base = prepared(rehearsal, before, source)?;
+    let base = simulation(rehearsal, before, source)?;
     let prediction = Prediction::new(&base, profile, 1.0)?;
     let arrivals = base.inputs.trace.trace.arrivals();
     let mean_gap_s = arrivals.last().map_or(0.0, |last| last.seconds()) / arrivals.len() as f64;

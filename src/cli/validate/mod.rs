@@ -10,8 +10,9 @@ use clap::Args;
 
 use super::arguments::ScenarioArguments;
 use super::live::{Equipment, Interrupts, LibraryArguments, prepare, refuse_foreign};
-use super::run::write_run_json;
 use crate::input::InputError;
+use crate::report::provenance::of_runs;
+use crate::report::run_folder::write_run_json;
 use crate::report::validation::{self, Validation};
 use crate::scenario::{Override, Scenario, Source};
 
@@ -68,7 +69,7 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let runs = [("every run".to_owned(), &base)];
-    let mut provenance = super::provenance::of_runs((&source, &sets), runs, first.files(), []);
+    let mut provenance = of_runs((&source, &sets), runs, first.files(), []);
     let mut experiment = Experiment::new(command, &source, &sets, equipment, interrupts)?;
     for _ in 0..command.rounds {
         experiment.profile()?;

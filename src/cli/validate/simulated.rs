@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use super::experiment::Lived;
-use crate::cli::parallel::{spread, threads};
-use crate::cli::run::Prepared;
 use crate::draw::{Purpose, normal, stream};
+use crate::experiments::{Simulation, spread, threads};
 use crate::metrics::fidelity::{self, Compared, Unit};
 use crate::metrics::{Keep, Results};
 use crate::profile::{Profile, ProfileFile, Service};
+use crate::report::run_folder::RunFolder;
 use crate::report::validation::{Level, ValidatedRun};
 use crate::scenario::Source;
 use crate::sim::ProfileLatency;
 use crate::time::Duration;
 
 /// What a simulation needs to repeat a live run, after its first `before` requests.
-pub(super) fn prepared(lived: &Lived, before: u32, source: &Source) -> anyhow::Result<Prepared> {
+pub(super) fn simulation(lived: &Lived, before: u32, source: &Source) -> anyhow::Result<Simulation> {
     let files = super::files_of(&lived.folder.join("live"), &lived.folder.join("profile.toml"), before);
     let sets: Vec<_> = lived.sets.iter().cloned().chain(files).collect();
-    Ok(Prepared::load(source, &sets)?)
+    Ok(Simulation::load(source, &sets)?)
 }
 
 /// Durations by a profile, all service times `factor` times as long. Policies go by the run's own profile.
@@ -27,7 +27,7 @@ pub(super) struct Prediction {
 }
 
 impl Prediction {
-    pub(super) fn new(run: &Prepared, file: &ProfileFile, factor: f64) -> anyhow::Result<Self> {
+    pub(super) fn new(run: &Simulation, file: &ProfileFile, factor: f64) -> anyhow::Result<Self> {
         let scaled =
             ProfileFile { service: file.service.iter().map(|row| row.times(factor)).collect(), ..file.clone() };
         let scenario = &run.scenario;
@@ -89,7 +89,7 @@ pub(super) fn compare(
     draws: u32,
     source: &Source,
 ) -> anyhow::Result<Vec<ValidatedRun>> {
-    let run = prepared(lived, 0, source)?;
+    let run = simulation(lived, 0, source)?;
     let models = run.scenario.model_names();
     let live = &lived.results;
     let level = |level: Level, simulated: &[Results], rows: Vec<Compared>| ValidatedRun {
@@ -104,8 +104,9 @@ pub(super) fn compare(
     };
     let repeated = vec![run.run_with(lived.durations.clone(), Keep::Rows, ())?];
     let write = |folder: &str, results: &Results| {
-        run.write_rows(&lived.folder.join(folder), results)?;
-        run.write(&lived.folder.join(folder), results, 0.0, &[])
+        let folder = RunFolder::new(&run, lived.folder.join(folder));
+        folder.write_rows(results)?;
+        folder.write(results, 0.0, &[])
     };
     write("measured", &repeated[0])?;
     let predict = |factor: f64| -> anyhow::Result<Vec<Results>> {

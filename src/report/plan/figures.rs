@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::PlanRow;
+use crate::experiments::plan::PlanRow;
 use crate::report::figures::bars::{Bar, Bars, highest};
 use crate::report::figures::{Axis, Figure};
 
@@ -33,7 +33,7 @@ pub(super) fn figures(groups: &[String], rows: &[PlanRow], wanted: f64, origin: 
 
 fn in_time(rows: &[(String, &PlanRow)], wanted: f64, origin: &str) -> Option<Figure> {
     let bar = |(name, row): &(String, &PlanRow)| {
-        let estimate = row.attainment();
+        let estimate = super::attainment(row);
         let percent = |share: f64| 100.0 * share.clamp(0.0, 1.0);
         let says = match estimate {
             Some(estimate) => format!("{:.2} %", percent(estimate.mean)),

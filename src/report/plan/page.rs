@@ -2,40 +2,29 @@
 
 use std::fmt;
 
-use super::{PlanAtEnd, PlanAtHitRate, PlanRow, at_ends, cells, figures, other_hit_rates, plan_csv};
+use serde_json::json;
+
+use super::{at_ends, cells, figures, other_hit_rates, plan_csv};
+use crate::experiments::plan::{Answer, Question, mix_name};
 use crate::report::figures::{DrawError, Look, origin};
 use crate::report::html::{self, Drawn, Grounds, Page};
 use crate::report::provenance::Provenance;
 use crate::report::{ReportFile, table};
 
-/// A plan that was made.
-#[derive(Clone, Debug, Default)]
+/// Plan that was made, with all that its report says.
+#[derive(Clone, Debug)]
 pub struct PlanReport {
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// What it comes to.
-    pub sentence: String,
-    /// GPU groups to choose from.
-    pub groups: Vec<String>,
-    /// Clusters that were tried, cheapest first.
-    pub rows: Vec<PlanRow>,
-    /// What was asked for: name and value.
-    pub asked: Vec<(String, String)>,
-    /// The share of the requests that must be in time.
-    pub attainment: f64,
-    /// Traces that it must hold for.
-    pub seeds: usize,
+    /// Question.
+    pub question: Question,
+    /// Answer.
+    pub answer: Answer,
     /// Policies, settings of the command line, inputs and service times.
     pub provenance: Provenance,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
-    /// The choice at other hit rates; empty for a system that does not retrieve, or where nothing holds.
-    pub at_other_hit_rates: Vec<PlanAtHitRate>,
-    /// The choice at the ends of what the profile leaves open; empty where it leaves nothing open, or where nothing holds.
-    pub at_ends: Vec<PlanAtEnd>,
-    /// Sentences on what a reader must be warned of.
-    pub warnings: Vec<String>,
-    /// The scenario.
+    /// Text of the scenario.
     pub scenario_toml: String,
     /// Program version, commit, seed: name and value.
     pub versions: Vec<(String, String)>,
@@ -60,23 +49,88 @@ const TERMS: [(&str, &str); 8] = [
 ];
 
 impl PlanReport {
+    /// Returns the plan for programs: `plan.json`.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let (question, answer) = (&self.question, &self.answer);
+        let choice = answer.choice.as_ref();
+        json!({
+            "slo_multiple": question.slo_multiple,
+            "threshold_s": answer.threshold_s,
+            "attainment": question.attainment,
+            "quality": question.quality,
+            "load": question.load,
+            "spare": question.spare,
+            "seeds": question.seeds,
+            "choice": choice.and_then(|mix| answer.tried.iter().find(|row| row.gpus == *mix)),
+            "groups": answer.groups,
+            "most": answer.most,
+            "ruled_out_by_the_bound": answer.ruled_out,
+            "simulated_requests": answer.simulated,
+            "tried": answer.tried,
+            "at_other_hit_rates": answer.at_other_hit_rates,
+            "at_ends": answer.at_ends,
+            "warnings": answer.warnings,
+        })
+    }
+
+    /// Returns the answer in a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let (question, answer) = (&self.question, &self.answer);
+        let (share, slo) = (100.0 * question.attainment, question.slo_multiple);
+        let quality =
+            question.quality.map_or_else(String::new, |kept| format!(" with {} % of the quality", 100.0 * kept));
+        match &answer.choice {
+            Some(mix) => format!(
+                "{} hold {share} % within {slo}x{quality}; {} smaller clusters could not, whatever their policy",
+                mix_name(&answer.groups, mix),
+                answer.ruled_out
+            ),
+            None => format!(
+                "not even {} hold {share} % within {slo}x{quality}: allow more with --max-gpus, or ask for less",
+                mix_name(&answer.groups, &answer.most)
+            ),
+        }
+    }
+
+    /// Names and values of what was asked for.
+    fn asked(&self) -> Vec<(String, String)> {
+        let (question, answer) = (&self.question, &self.answer);
+        let quality = question.quality.map_or_else(
+            || "any".to_owned(),
+            |share| format!("at least {} % of the large model's own on average", 100.0 * share),
+        );
+        let pairs = [
+            ("quality", quality),
+            ("in time within", format!("{} s ({} full generations)", answer.threshold_s, question.slo_multiple)),
+            ("share in time", format!("{} %", 100.0 * question.attainment)),
+            ("traces", question.seeds.to_string()),
+            ("times the traffic", question.load.to_string()),
+            ("GPUs down from the start", question.spare.to_string()),
+            ("to choose from, at most", mix_name(&answer.groups, &answer.most)),
+            ("requests simulated", answer.simulated.to_string()),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
+
     /// The choice at other hit rates and with other service times, a sentence each.
     fn elsewhere(&self) -> Vec<String> {
-        let other = other_hit_rates(&self.groups, &self.at_other_hit_rates);
-        other.into_iter().chain(at_ends(&self.groups, &self.at_ends)).collect()
+        let other = other_hit_rates(&self.answer.groups, &self.answer.at_other_hit_rates);
+        other.into_iter().chain(at_ends(&self.answer.groups, &self.answer.at_ends)).collect()
     }
 
     /// Sentences that qualify the answer: the choice at other hit rates and with other service times, warnings, stand-ins.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        self.elsewhere().into_iter().chain(self.warnings.iter().chain(&self.stand_ins).cloned()).collect()
+        self.elsewhere().into_iter().chain(self.answer.warnings.iter().chain(&self.stand_ins).cloned()).collect()
     }
 
     fn grounds(&self) -> Grounds<'_> {
         Grounds {
             provenance: &self.provenance,
             stand_ins: &self.stand_ins,
-            notes: &self.warnings,
+            notes: &self.answer.warnings,
             versions: &self.versions,
             scenario_toml: &self.scenario_toml,
         }
@@ -87,26 +141,26 @@ impl PlanReport {
     /// # Errors
     /// See [`DrawError`].
     pub fn files(&self, look: Look) -> Result<Vec<ReportFile>, DrawError> {
-        let origin = origin(&self.name, self.seeds, &self.stand_ins);
-        let figures = figures::figures(&self.groups, &self.rows, self.attainment, &origin);
-        let table = ReportFile::new("plan.csv", plan_csv(&self.groups, &self.rows));
+        let origin = origin(&self.name, self.question.seeds.get(), &self.stand_ins);
+        let figures = figures::figures(&self.answer.groups, &self.answer.tried, self.question.attainment, &origin);
+        let table = ReportFile::new("plan.csv", plan_csv(&self.answer.groups, &self.answer.tried));
         html::files(&self.name, vec![table], self.markdown(), &figures, look, |page, drawn| self.write(page, drawn))
     }
 
     fn write(&self, page: &mut Page, figures: &[Drawn]) -> fmt::Result {
-        page.begin(&format!("Plan: {}", self.name), &[&format!("{}.", self.sentence)], &self.elsewhere())?;
-        html::write_table_of(page, "Clusters tried", &cells(&self.groups, &self.rows), "", "plan.csv")?;
+        page.begin(&format!("Plan: {}", self.name), &[&format!("{}.", self.sentence())], &self.elsewhere())?;
+        html::write_table_of(page, "Clusters tried", &cells(&self.answer.groups, &self.answer.tried), "", "plan.csv")?;
         html::write_figures(page, figures)?;
         page.section("What was asked for")?;
-        html::write_pair_rows(page, &self.asked)?;
+        html::write_pair_rows(page, &self.asked())?;
         html::write_grounds(page, &self.grounds())?;
         html::write_definitions(page, "What the measures mean", &TERMS)
     }
 
     fn markdown(&self) -> String {
-        let (titles, rows) = cells(&self.groups, &self.rows);
-        let mut text = format!("{}.\n\n{}\n", self.sentence, table::markdown_table(&titles, &rows));
-        for (name, value) in &self.asked {
+        let (titles, rows) = cells(&self.answer.groups, &self.answer.tried);
+        let mut text = format!("{}.\n\n{}\n", self.sentence(), table::markdown_table(&titles, &rows));
+        for (name, value) in &self.asked() {
             text.extend(["- ", name, ": ", value, "\n"]);
         }
         for sentence in self.elsewhere() {
@@ -121,6 +175,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::experiments::plan::PlanRow;
 
     fn row(gpus: u32, holds: bool) -> PlanRow {
         PlanRow {
@@ -138,14 +193,20 @@ mod tests {
 
     #[test]
     fn clusters_are_shown_with_what_they_hold() {
+        let answer = Answer {
+            groups: vec!["mi<210>".into()],
+            tried: vec![row(8, false), row(9, true)],
+            choice: Some(vec![9]),
+            ..Answer::default()
+        };
         let report = PlanReport {
             name: "plan".into(),
-            sentence: "9 x mi210 hold <99> % within 2x".into(),
-            groups: vec!["mi210".into()],
-            rows: vec![row(8, false), row(9, true)],
-            attainment: 0.99,
-            seeds: 2,
-            ..PlanReport::default()
+            question: Question::default(),
+            answer,
+            provenance: Provenance::default(),
+            stand_ins: Vec::new(),
+            scenario_toml: String::new(),
+            versions: Vec::new(),
         };
         let files = report.files(Look::default()).expect("a report");
         let text = |name: &str| {
@@ -153,13 +214,17 @@ mod tests {
             String::from_utf8_lossy(&file.bytes).into_owned()
         };
         let page = text("report.html");
-        assert!(page.contains("hold &lt;99&gt; %") && page.contains("stopped after 11 of 1000"), "{page}");
+        assert!(
+            page.contains("9 x mi&lt;210&gt; hold 99 % within 2x") && page.contains("stopped after 11 of 1000"),
+            "{page}"
+        );
         assert_eq!(
             text("figures/in-time.csv").lines().nth(2).map(|line| line.split(',').next()),
-            Some(Some("9 x mi210"))
+            Some(Some("9 x mi<210>"))
         );
         assert!(
-            text("figures/split.csv").starts_with("series,value,ci95_low,ci95_high,large,small\n9 x mi210,9,,,7.5,1.5")
+            text("figures/split.csv")
+                .starts_with("series,value,ci95_low,ci95_high,large,small\n9 x mi<210>,9,,,7.5,1.5")
         );
         assert!(text("report.md").contains("| 9 | yes |"), "{}", text("report.md"));
     }

@@ -156,6 +156,20 @@ pub struct Quality {
     pub measures: BTreeMap<String, f64>,
 }
 
+impl Summary {
+    /// Returns how the mean quality in points of `CLIPScore` is known, if there is one.
+    #[must_use]
+    pub fn quality_kind(&self) -> Option<QualityKind> {
+        self.quality.kind.filter(|_| self.quality.clip().is_some())
+    }
+
+    /// Returns the completed images by the model that drew them, and `returned` ones.
+    pub fn images(&self) -> impl Iterator<Item = (&str, u64)> {
+        let returned = Some(("returned", self.returned)).filter(|(_, count)| *count > 0);
+        self.completed_by_model.iter().map(|(model, count)| (model.as_str(), *count)).chain(returned)
+    }
+}
+
 impl Quality {
     /// Whether nothing is known.
     #[must_use]

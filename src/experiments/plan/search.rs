@@ -6,9 +6,9 @@ pub(super) type Mix = Vec<u32>;
 
 /// What is known so far.
 #[derive(Clone, Debug)]
-pub(super) struct Search {
+pub(super) struct Candidates {
     /// All mixes by price, then by GPUs, then by the first groups' counts.
-    candidates: Vec<(f64, Mix)>,
+    by_price: Vec<(f64, Mix)>,
     failed: Vec<Mix>,
     held: Vec<Mix>,
     /// Failures in a row.
@@ -20,7 +20,7 @@ fn covers(mix: &[u32], other: &[u32]) -> bool {
     mix.iter().zip(other).all(|(a, b)| a >= b)
 }
 
-impl Search {
+impl Candidates {
     /// Over all mixes of up to so many GPUs of each group, but the empty one.
     pub(super) fn new(most: &[u32], price: impl Fn(&[u32]) -> f64) -> Self {
         let mut mixes: Vec<Mix> = vec![Vec::new()];
@@ -28,12 +28,12 @@ impl Search {
             mixes = mixes.iter().flat_map(|mix| (0..=*most).map(|count| [mix.as_slice(), &[count]].concat())).collect();
         }
         let gpus = |mix: &Mix| mix.iter().sum::<u32>();
-        let mut candidates: Vec<(f64, Mix)> =
+        let mut by_price: Vec<(f64, Mix)> =
             mixes.into_iter().filter(|mix| gpus(mix) > 0).map(|mix| (price(&mix), mix)).collect();
-        candidates.sort_by(|(a, a_mix), (b, b_mix)| {
+        by_price.sort_by(|(a, a_mix), (b, b_mix)| {
             a.total_cmp(b).then(gpus(a_mix).cmp(&gpus(b_mix))).then(b_mix.cmp(a_mix))
         });
-        Self { candidates, failed: Vec::new(), held: Vec::new(), in_a_row: 0 }
+        Self { by_price, failed: Vec::new(), held: Vec::new(), in_a_row: 0 }
     }
 
     fn is_open(&self, mix: &Mix) -> bool {
@@ -50,15 +50,15 @@ impl Search {
 
     /// Mixes that are cheaper than the cheapest that holds.
     fn cheaper(&self) -> impl Iterator<Item = &Mix> {
-        let mixes = self.candidates.iter().map(|(_, mix)| mix);
+        let mixes = self.by_price.iter().map(|(_, mix)| mix);
         mixes.take_while(|mix| !self.held.contains(mix))
     }
 
     /// Leaves out what is known to fail without having been tried. Returns how much that is.
     pub(super) fn rule_out(&mut self, fails: impl Fn(&[u32]) -> bool) -> usize {
-        let before = self.candidates.len();
-        self.candidates.retain(|(_, mix)| !fails(mix));
-        before - self.candidates.len()
+        let before = self.by_price.len();
+        self.by_price.retain(|(_, mix)| !fails(mix));
+        before - self.by_price.len()
     }
 
     /// A mix was tried.
@@ -74,13 +74,13 @@ impl Search {
 
     /// The cheapest mix that holds, of those tried.
     pub(super) fn cheapest(&self) -> Option<&Mix> {
-        self.candidates.iter().map(|(_, mix)| mix).find(|mix| self.held.contains(mix))
+        self.by_price.iter().map(|(_, mix)| mix).find(|mix| self.held.contains(mix))
     }
 
     /// What to try for a plan's next-best choices: the cheapest mixes, from there on, of which nothing is known but
     /// that they cost more.
     pub(super) fn alternatives(&self, count: usize) -> Vec<Mix> {
-        let dearer = self.candidates.iter().map(|(_, mix)| mix).skip_while(|mix| !self.held.contains(mix));
+        let dearer = self.by_price.iter().map(|(_, mix)| mix).skip_while(|mix| !self.held.contains(mix));
         dearer.filter(|mix| self.is_open(mix)).take(count).cloned().collect()
     }
 }
@@ -94,7 +94,7 @@ mod tests {
 
     /// Searches; returns the choice and how much was tried.
     fn find(most: &[u32], price: impl Fn(&[u32]) -> f64, holds: impl Fn(&[u32]) -> bool) -> (Option<Mix>, usize) {
-        let mut search = Search::new(most, price);
+        let mut search = Candidates::new(most, price);
         let mut tried = 0;
         while let Some(mix) = search.next() {
             tried += 1;
@@ -125,7 +125,7 @@ mod tests {
                 |mix: &[u32], of: &[f64]| mix.iter().zip(of).map(|(count, each)| f64::from(*count) * each).sum::<f64>();
             let holds = |mix: &[u32]| sum(mix, &speeds) >= needed;
             let (found, tried) = find(&[8, 8, 8], |mix| sum(mix, &prices), holds);
-            let all = Search::new(&[8, 8, 8], |mix| sum(mix, &prices)).candidates;
+            let all = Candidates::new(&[8, 8, 8], |mix| sum(mix, &prices)).by_price;
             let best = all.iter().find(|(_, mix)| holds(mix));
             assert_eq!(found.as_ref(), best.map(|(_, mix)| mix), "seed {seed}");
             assert!(tried < all.len() / 4, "{tried} tries of {}", all.len());
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_ruled_out_is_not_tried() {
-        let mut search = Search::new(&[9], |mix| f64::from(mix[0]));
+        let mut search = Candidates::new(&[9], |mix| f64::from(mix[0]));
         search.rule_out(|mix| mix[0] < 5);
         assert_eq!(search.next(), Some(vec![5]));
         search.tell(vec![5], false);

@@ -1,4 +1,4 @@
-//! What a sweep varies: keys, their values, every combination of them, and which are this shard's.
+//! Keys and values of a sweep, every combination of them, and those of a shard.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -17,33 +17,33 @@ const LONGEST_NAME: usize = 100;
 
 /// `--vary KEY=V1,V2,...`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Vary {
+pub struct Vary {
     /// Dotted scenario key.
-    pub(super) key: String,
+    pub key: String,
     /// Its values, as they were written.
-    pub(super) values: Vec<String>,
+    pub values: Vec<String>,
 }
 
 /// One choice of a value for each key.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Combination {
-    /// Which of all of them.
-    pub(super) index: usize,
+pub struct Combination {
+    /// Number among all of them, from 0.
+    pub index: usize,
     /// A value for each key, in the order of `--vary`.
-    pub(super) values: Vec<String>,
+    pub values: Vec<String>,
     /// The same as a scenario takes them; for [`VARIANT`] its name, until it is replaced by what the variant sets.
-    pub(super) overrides: Vec<Override>,
+    pub overrides: Vec<Override>,
     /// The last part of each key, and its value without quotes.
     written: Vec<(String, String)>,
 }
 
 /// `--shard I/N`: every N-th combination from the I-th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shard {
-    /// From 1.
-    pub(super) number: usize,
-    /// How many there are.
-    pub(super) of: usize,
+pub struct Shard {
+    /// Number of this shard, from 1.
+    pub number: usize,
+    /// Number of shards.
+    pub of: usize,
 }
 
 fn refused(value: &str, accepted: impl Into<String>) -> InputError {
@@ -55,7 +55,7 @@ impl Vary {
     ///
     /// # Errors
     /// No key, no values, or one twice.
-    pub(super) fn parse(text: &str) -> Result<Self, InputError> {
+    pub fn parse(text: &str) -> Result<Self, InputError> {
         let shape = "expected KEY=V1,V2,..., e.g. cache.capacity=1000,10000";
         let (key, rest) = text.split_once('=').ok_or_else(|| refused(text, shape))?;
         let values: Vec<String> = split(rest).iter().map(|value| value.trim().to_owned()).collect();
@@ -72,7 +72,7 @@ impl Vary {
     ///
     /// # Errors
     /// A key twice, or more combinations than a sweep can have.
-    pub(super) fn combinations(varied: &[Self]) -> Result<Vec<Combination>, InputError> {
+    pub fn combinations(varied: &[Self]) -> Result<Vec<Combination>, InputError> {
         if let Some(twice) = (0..varied.len()).find(|&at| varied[..at].iter().any(|other| other.key == varied[at].key))
         {
             return Err(refused(&varied[twice].key, "expected each key once, with all of its values"));
@@ -140,7 +140,7 @@ impl Combination {
     ///
     /// # Errors
     /// The scenario has no such variant.
-    pub(super) fn expand_variant(&mut self, variants: &[Variant]) -> Result<(), InputError> {
+    pub fn expand_variant(&mut self, variants: &[Variant]) -> Result<(), InputError> {
         let Some(at) = self.overrides.iter().position(|set| set.key == VARIANT) else { return Ok(()) };
         let name = self.overrides.remove(at).value;
         let variant = variants.iter().find(|variant| name.as_str() == Some(&variant.name)).ok_or_else(|| {
@@ -152,13 +152,13 @@ impl Combination {
     }
 
     /// Returns its values in words: "capacity=100, eviction=lru".
-    pub(super) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let values: Vec<String> = self.written.iter().map(|(key, value)| format!("{key}={value}")).collect();
         values.join(", ")
     }
 
-    /// The name of its folder: its number, then its values as far as a file system takes them.
-    pub(super) fn folder(&self) -> String {
+    /// Returns the name of its folder: its number, then its values as far as a file system takes them.
+    pub fn folder(&self) -> String {
         let mut name = format!("{:05}", self.index);
         for (key, value) in &self.written {
             let _ = write!(name, "_{key}={value}"); // memory takes what is written to it
@@ -171,8 +171,8 @@ impl Combination {
 }
 
 impl Shard {
-    /// Whether a combination is this shard's.
-    pub(super) const fn has(self, combination: &Combination) -> bool {
+    /// Returns whether a combination is of this shard.
+    pub const fn has(self, combination: &Combination) -> bool {
         combination.index % self.of == self.number - 1
     }
 }

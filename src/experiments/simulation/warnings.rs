@@ -1,12 +1,12 @@
 //! Inputs of a run's warnings (`metrics::warnings`): which embeddings its system compares, and where they come from.
 
-use super::Prepared;
+use super::Simulation;
 use crate::metrics::Results;
 use crate::metrics::warnings::{Compared, Kept, Looked, Rows, Timing, Warning, bounds_warning, hidden_hits};
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 
-impl Prepared {
+impl Simulation {
     /// Returns what a reader of a simulated run must be warned of beside what its metrics say. Without rows of requests,
     /// nothing is said of hidden hits.
     #[must_use]
@@ -30,7 +30,7 @@ impl Prepared {
 
     /// Returns the same of a live run, whose embeddings are those that its encoder gave.
     #[cfg(feature = "live")]
-    pub(in crate::cli) fn live_warnings(&self, results: &Results, prompts: Rows, images: Rows) -> Vec<Warning> {
+    pub fn live_warnings(&self, results: &Results, prompts: Rows, images: Rows) -> Vec<Warning> {
         let keys = match self.scenario.system.policy {
             System::Modm => images,
             System::Nirvana | System::Pinecone => prompts.clone(),

@@ -1,19 +1,16 @@
-//! One run against the simulated clock and its files: what `simulate` does once, `compare` and `sweep` often.
+//! A scenario and all it reads, to be run against the simulated clock as often as needed.
 
-use std::path::Path;
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use anyhow::Context;
 use serde_json::json;
 
-use super::parallel::spread;
-use super::progress::Progress;
-use crate::experiments::budget::Budget;
+use super::budget::Budget;
+use super::{Counted, ExperimentError, Progress, spread};
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
 use crate::metrics::profile_range::{Headlines, ProfileRange};
 use crate::metrics::quality::{CLIP, QualitySettings, SourceCosine};
-use crate::metrics::summary::Summary;
 use crate::metrics::{HitCriteria, Keep, Metrics, Results, Settings};
 use crate::profile::{End, Profile};
 use crate::replay::{Inbox, Known, RunError, replay};
@@ -22,24 +19,29 @@ use crate::scheduler::routing::System;
 use crate::sim::{LatencyModel, ProfileLatency};
 use crate::time::{Duration, Time};
 
-mod files;
+mod builder;
 mod warnings;
 
-use files::by_name;
-pub(super) use files::write_run_json;
+pub use builder::SimulationBuilder;
 
-/// A scenario and all it reads, ready to run as often as needed.
+/// Scenario and all it reads, ready to run as often as needed.
 #[derive(Clone, Debug)]
-pub struct Prepared {
-    /// The settings.
+pub struct Simulation {
+    /// Settings.
     pub scenario: Scenario,
-    /// What they read.
+    /// Trace, profile and embeddings that they name.
     pub inputs: Inputs,
     /// Service times that jobs take, where those are not what the profile says and policies go by.
     pub actual: Option<Arc<Profile>>,
 }
 
-impl Prepared {
+impl Simulation {
+    /// Begins a simulation from a scenario's file or text.
+    #[must_use]
+    pub fn builder() -> SimulationBuilder {
+        SimulationBuilder::default()
+    }
+
     /// Reads everything a scenario needs.
     ///
     /// # Errors
@@ -52,7 +54,7 @@ impl Prepared {
         Self::with_trace(scenario, source, overrides, Arc::new(trace))
     }
 
-    /// With a trace that is there already.
+    /// Makes a simulation over a trace that is there already.
     ///
     /// # Errors
     /// What is wrong with the profile.
@@ -73,13 +75,15 @@ impl Prepared {
     }
 
     /// Returns how long things take by the profile, or by what jobs take in its place.
-    pub(super) fn latency(&self) -> ProfileLatency {
+    #[must_use]
+    pub fn latency(&self) -> ProfileLatency {
         let usual = self.scenario.latency(&self.inputs);
         ProfileLatency { profile: self.actual.clone().unwrap_or(usual.profile), ..usual }
     }
 
-    /// Number of runs that [`Self::profile_range`] takes.
-    pub(super) fn runs_of_range(&self) -> u64 {
+    /// Returns the number of runs that [`Self::profile_range`] takes.
+    #[must_use]
+    pub fn runs_of_range(&self) -> u64 {
         if self.inputs.profile.spread().share > 0.0 { End::ALL.len() as u64 } else { 0 }
     }
 
@@ -87,28 +91,35 @@ impl Prepared {
     ///
     /// # Errors
     /// A run cannot come to an end.
-    pub(super) fn profile_range(&self, threads: usize, progress: &Progress) -> anyhow::Result<Option<ProfileRange>> {
+    pub fn profile_range(
+        &self,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Option<ProfileRange>, ExperimentError> {
         let profile = &self.inputs.profile;
         if self.runs_of_range() == 0 {
             return Ok(None);
         }
-        let run = |end: &End| Ok(Headlines::of_run(&self.at_end(*end).run_once(progress)?.summary));
-        let found: Vec<anyhow::Result<Headlines>> =
+        let run = |end: &End| Ok(Headlines::of_run(&self.at_end(*end).run_once(Counted(progress))?.summary));
+        let found: Vec<Result<Headlines, ExperimentError>> =
             if threads == 1 { End::ALL.iter().map(run).collect() } else { spread(&End::ALL, threads, run)? };
-        Ok(Some(ProfileRange::new(profile, found.into_iter().collect::<anyhow::Result<Vec<_>>>()?)))
+        Ok(Some(ProfileRange::new(profile, found.into_iter().collect::<Result<Vec<_>, _>>()?)))
     }
 
-    /// The stand-ins that this run uses.
+    /// Returns the stand-ins that this run uses.
+    #[must_use]
     pub fn stand_ins(&self) -> Vec<String> {
         self.inputs.trace.stand_ins_of(&self.scenario)
     }
 
-    /// The files it depends on.
+    /// Returns the files that it depends on.
     pub fn files(&self) -> impl Iterator<Item = &Fingerprint> {
         self.inputs.trace.files.iter().chain(&self.inputs.files)
     }
 
-    pub(super) fn settings(&self, keep: Keep, real_time: bool) -> Settings {
+    /// Returns the settings of the metrics; `real_time` for a run that is live.
+    #[must_use]
+    pub fn settings(&self, keep: Keep, real_time: bool) -> Settings {
         let scenario = &self.scenario;
         Settings {
             models: scenario.model_names(),
@@ -130,8 +141,9 @@ impl Prepared {
         }
     }
 
-    /// Scores and similarities that qualities follow from.
-    fn quality(&self, real_time: bool) -> QualitySettings {
+    /// Returns the scores and similarities that qualities follow from.
+    #[must_use]
+    pub fn quality(&self, real_time: bool) -> QualitySettings {
         let inputs = &self.inputs;
         let trace = &inputs.trace;
         let of_prompts = || {
@@ -151,7 +163,7 @@ impl Prepared {
         QualitySettings { measured: inputs.quality.clone(), own: inputs.own_quality.iter().map(clip).collect(), cosine }
     }
 
-    /// `None` for a system that keeps nothing.
+    /// Returns when a request counts as a hit; `None` for a system that keeps nothing.
     fn hit_criteria(&self) -> Option<HitCriteria> {
         let scenario = &self.scenario;
         let system = scenario.system.policy;
@@ -164,8 +176,9 @@ impl Prepared {
         })
     }
 
-    /// Budget of late requests: those that take longer than `limit` are late, and so many may be.
-    pub(super) fn budget(&self, limit: Duration, allowed: u64) -> Budget {
+    /// Returns a budget of late requests: those that take longer than `limit` are late, and so many may be.
+    #[must_use]
+    pub fn budget(&self, limit: Duration, allowed: u64) -> Budget {
         let slow = self.scenario.faults.events.iter().filter_map(|event| event.factor);
         // Jobs that may be shorter than the profile has them leave no bound.
         let slow = slow.chain(self.actual.iter().map(|_| 0.0));
@@ -181,11 +194,19 @@ impl Prepared {
         Time::from_seconds(self.scenario.metrics.warmup_s).unwrap_or_default()
     }
 
-    /// Runs to the end.
+    /// Runs to the end and keeps a row of each request.
     ///
     /// # Errors
     /// The run cannot come to an end.
-    pub fn run(&self, keep: Keep, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
+    pub fn run(&self) -> Result<Results, RunError<Infallible>> {
+        self.run_with(self.latency(), Keep::Rows, ())
+    }
+
+    /// Runs to the end, keeping this much of single requests, and tells `also` all that happens.
+    ///
+    /// # Errors
+    /// The run cannot come to an end.
+    pub fn run_keeping(&self, keep: Keep, also: impl Journal) -> Result<Results, RunError<Infallible>> {
         self.run_with(self.latency(), keep, also)
     }
 
@@ -198,7 +219,7 @@ impl Prepared {
         latency: impl LatencyModel,
         keep: Keep,
         also: impl Journal,
-    ) -> Result<Results, RunError<std::convert::Infallible>> {
+    ) -> Result<Results, RunError<Infallible>> {
         let mut results = self.run_on(latency, keep, self.trace_inbox(), also)?;
         results.warnings.extend(self.warnings(&results));
         Ok(results)
@@ -208,7 +229,7 @@ impl Prepared {
     ///
     /// # Errors
     /// The run cannot come to an end.
-    pub(super) fn run_once(&self, also: impl Journal) -> Result<Results, RunError<std::convert::Infallible>> {
+    pub fn run_once(&self, also: impl Journal) -> Result<Results, RunError<Infallible>> {
         self.run_on(self.latency(), Keep::Nothing, self.trace_inbox(), also)
     }
 
@@ -221,13 +242,13 @@ impl Prepared {
     ///
     /// # Errors
     /// The run cannot come to an end.
-    pub(super) fn run_on(
+    pub fn run_on(
         &self,
         latency: impl LatencyModel,
         keep: Keep,
         mut inbox: impl Inbox,
         also: impl Journal,
-    ) -> Result<Results, RunError<std::convert::Infallible>> {
+    ) -> Result<Results, RunError<Infallible>> {
         let mut metrics = Metrics::new(self.settings(keep, false));
         metrics.expect(self.inputs.trace.trace.len());
         let mut journal = (metrics, also);
@@ -240,62 +261,20 @@ impl Prepared {
         replay(&mut core, &mut executor, &mut inbox, &mut journal)?;
         Ok(journal.0.finish_run())
     }
-}
 
-/// The trace of a seed, counted from a scenario's own: a synthetic one is generated anew, one from files is the first
-/// one in another order, and nothing else differs.
-///
-/// # Errors
-/// What is wrong with a file.
-pub(super) fn of_seed(
-    scenario: &Scenario,
-    seed: u64,
-    first: Option<&Arc<TraceInputs>>,
-    source: &Source,
-    retrieves: bool,
-) -> Result<TraceInputs, InputError> {
-    let scenario = Scenario { seed: scenario.seed.wrapping_add(seed), ..scenario.clone() };
-    match first {
-        Some(first) if scenario.trace.synthetic.is_none() => Ok(first.resampled(scenario.seed)),
-        _ => TraceInputs::load(&scenario, source.file(), retrieves),
+    /// Returns the first line of a journal: the settings, and the files that they name with their hashes.
+    #[must_use]
+    pub fn header(&self) -> serde_json::Value {
+        json!({
+            "modm": env!("CARGO_PKG_VERSION"),
+            "scenario": self.scenario.resolved(),
+            "profile": *self.inputs.profile,
+            "inputs": by_name(self.files()),
+        })
     }
 }
 
-/// The measures of an earlier run in `folder`, if it ran with this program, these settings and these inputs to its end.
-///
-/// # Errors
-/// Its measures cannot be read although the run ended.
-pub(super) fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> anyhow::Result<Option<Summary>> {
-    // `run.json` is written last: with it, the run ended.
-    let Ok(text) = std::fs::read_to_string(folder.join("run.json")) else { return Ok(None) };
-    let Ok(run) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
-    let settings = std::fs::read_to_string(folder.join("scenario.toml")).unwrap_or_default();
-    let same = run["modm"] == env!("CARGO_PKG_VERSION")
-        && run["commit"] == env!("MODM_COMMIT")
-        && run["inputs"] == json!(by_name(files))
-        && settings == toml::to_string_pretty(&scenario.resolved()).context("the scenario as TOML")?;
-    if !same {
-        return Ok(None);
-    }
-    let file = folder.join("summary.json");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
-    let summary =
-        serde_json::from_str(&text).with_context(|| format!("{}: is not what a run writes", file.display()))?;
-    Ok(Some(summary))
-}
-
-/// Number of requests that count: those that arrive during the warm-up do not.
-///
-/// # Errors
-/// There are none.
-pub(super) fn counted(trace: &TraceInputs, scenario: &Scenario, source: &Source) -> Result<u64, InputError> {
-    let warmup = Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default();
-    let arrivals = &trace.trace.columns().arrivals;
-    let count = arrivals.len() - arrivals.partition_point(|arrival| *arrival < warmup);
-    let none = || {
-        let last = arrivals.last().map_or(0.0, |last| last.seconds());
-        let message = format!("leaves no request to count: the last one arrives after {last} s");
-        InputError::new(source.file(), message).value("metrics.warmup_s", scenario.metrics.warmup_s)
-    };
-    if count == 0 { Err(none()) } else { Ok(count as u64) }
+/// Lists files with their fingerprints, as `run.json` and journals have them.
+pub fn by_name<'a>(files: impl IntoIterator<Item = &'a Fingerprint>) -> Vec<serde_json::Value> {
+    files.into_iter().map(|print| json!({ "file": print.file, "sha256": print.sha256 })).collect()
 }

@@ -3,19 +3,17 @@
 
 use std::sync::Arc;
 
-use super::Plan;
 use super::search::Mix;
-use crate::cli::provenance;
-use crate::cli::run::{Prepared, counted, of_seed};
+use super::{PlanRow, Question};
 use crate::experiments::budget::{Budgeted, Watch, allowed_late};
+use crate::experiments::traces::{counted, of_seed};
+use crate::experiments::{ExperimentError, Progress, Search, Simulation};
 use crate::input::InputError;
 use crate::metrics::bound::{Job, fewest_late, jobs, speed};
 use crate::metrics::quality::CLIP;
 use crate::metrics::{Keep, Results};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{End, Spread};
-use crate::report::PlanRow;
-use crate::report::provenance::Provenance;
 use crate::scenario::{Fault, FaultEvent, Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
 use crate::time::Duration;
 
@@ -25,7 +23,7 @@ const LIKELY_TRIES: usize = 5;
 /// The traces, and what holding means.
 #[derive(Clone)]
 pub(super) struct Trials<'a> {
-    command: &'a Plan,
+    question: &'a Question,
     base: Scenario,
     source: &'a Source,
     sets: &'a [Override],
@@ -46,32 +44,38 @@ pub(super) struct Trials<'a> {
 
 impl<'a> Trials<'a> {
     /// Reads everything.
-    pub(super) fn load(command: &'a Plan, source: &'a Source, sets: &'a [Override]) -> Result<Self, InputError> {
+    pub(super) fn load(
+        question: &'a Question,
+        source: &'a Source,
+        sets: &'a [Override],
+        search: Search,
+        progress: &dyn Progress,
+    ) -> Result<Self, InputError> {
         let base = source.scenario(sets)?;
         let retrieves = Inputs::retrieves(base.system.policy);
         let mut traces: Vec<Arc<TraceInputs>> = Vec::new();
-        for seed in 0..command.seeds.get() as u64 {
+        for seed in 0..question.seeds.get() as u64 {
             let trace = of_seed(&base, seed, traces.first(), source, retrieves);
             traces.push(Arc::new(trace.map_err(|error| source.place(error, sets))?));
         }
         let inputs = Inputs::new(&base, source.file(), traces[0].clone()).map_err(|error| source.place(error, sets))?;
-        if let Some(least) = command.quality {
+        if let Some(least) = question.quality {
             check_scores(&inputs, &base, least)?;
         }
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.steps);
-        let faster = |trace: Arc<TraceInputs>| Arc::new(trace.stretched(1.0 / command.load));
-        let as_it_is = (command.load - 1.0).abs() < f64::EPSILON;
+        let faster = |trace: Arc<TraceInputs>| Arc::new(trace.stretched(1.0 / question.load));
+        let as_it_is = (question.load - 1.0).abs() < f64::EPSILON;
         let traces: Vec<Arc<TraceInputs>> = if as_it_is { traces } else { traces.into_iter().map(faster).collect() };
         let requests = traces.iter().map(|trace| counted(trace, &base, source)).sum::<Result<u64, _>>()?;
         // Several clusters will be tried on each of them.
         let runs = [&base; LIKELY_TRIES];
         for trace in &traces {
-            command.search.search.prepare(trace, &runs, source.file(), None, command.common.quiet);
+            search.prepare(trace, &runs, source.file(), progress);
         }
-        let allowed = allowed_late(requests, command.attainment);
-        let threshold_s = command.slo * full;
+        let allowed = allowed_late(requests, question.attainment);
+        let threshold_s = question.slo_multiple * full;
         Ok(Self {
-            command,
+            question,
             base,
             source,
             sets,
@@ -99,11 +103,13 @@ impl<'a> Trials<'a> {
         self.simulated
     }
 
-    /// Provenance of the plan's numbers.
-    pub(super) fn provenance(&self) -> Provenance {
-        let runs = [("every cluster".to_owned(), &self.base)];
-        let files = self.traces[0].files.iter().chain(&self.files);
-        provenance::of_runs((self.source, self.sets), runs, files, [self.service_times.as_str()])
+    /// Returns the files of the first trace and those beside it.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.traces[0].files.iter().chain(&self.files)
+    }
+
+    pub(super) fn service_times(&self) -> &str {
+        &self.service_times
     }
 
     pub(super) fn stand_ins(&self) -> Vec<String> {
@@ -121,8 +127,8 @@ impl<'a> Trials<'a> {
     }
 
     /// Returns a cluster's run on the first trace.
-    pub(super) fn first_prepared(&self, mix: &[u32]) -> Result<Prepared, InputError> {
-        self.prepared(mix, 0)
+    pub(super) fn first_run(&self, mix: &[u32]) -> Result<Simulation, InputError> {
+        self.simulation(mix, 0)
     }
 
     /// The scenario with this cluster.
@@ -137,7 +143,7 @@ impl<'a> Trials<'a> {
             .collect();
         let workers = scenario.workers() as u32;
         scenario.allocation.initial_large = scenario.allocation.initial_large.map(|large| large.min(workers));
-        let down = (0..self.command.spare.min(workers) as u16).collect::<Vec<_>>();
+        let down = (0..self.question.spare.min(workers) as u16).collect::<Vec<_>>();
         if !down.is_empty() {
             let event =
                 FaultEvent { at_s: 0.0, for_s: None, what: Fault::Down, workers: down, node: None, factor: None };
@@ -146,41 +152,41 @@ impl<'a> Trials<'a> {
         scenario
     }
 
-    fn prepared(&self, mix: &[u32], seed: usize) -> Result<Prepared, InputError> {
+    fn simulation(&self, mix: &[u32], seed: usize) -> Result<Simulation, InputError> {
         let mut scenario = self.scenario(mix);
         scenario.seed = scenario.seed.wrapping_add(seed as u64);
-        let mut prepared = Prepared::with_trace(scenario, self.source, self.sets, self.traces[seed].clone())?;
+        let mut simulation = Simulation::with_trace(scenario, self.source, self.sets, self.traces[seed].clone())?;
         // The target is in seconds: what it is a multiple of may not be in this cluster.
-        let full = prepared.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.steps);
-        prepared.scenario.slo.multiples = vec![self.threshold_s / full];
-        prepared.scenario.queue.deadline_multiple = self.threshold_s / full;
+        let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.steps);
+        simulation.scenario.slo.multiples = vec![self.threshold_s / full];
+        simulation.scenario.queue.deadline_multiple = self.threshold_s / full;
         Ok(match self.end {
-            Some(end) => prepared.at_end(end),
-            None => prepared,
+            Some(end) => simulation.at_end(end),
+            None => simulation,
         })
     }
 
     /// Tries a cluster on all traces, until it is known that it does not hold.
-    pub(super) fn run(&mut self, mix: &Mix) -> anyhow::Result<PlanRow> {
+    pub(super) fn run(&mut self, mix: &Mix) -> Result<PlanRow, ExperimentError> {
         let mut row = PlanRow { gpus: mix.clone(), ..PlanRow::default() };
         for seed in 0..self.traces.len() {
-            let (prepared, watch, results) = self.run_on(mix, seed, row.late)?;
+            let (simulation, watch, results) = self.run_on(mix, seed, row.late)?;
             row.late += watch.late();
             row.requests += watch.arrived();
             if watch.is_over() {
                 row.stopped = true;
                 return Ok(row);
             }
-            row.add(&results, &prepared.scenario.model_names());
+            row.add(&results, &simulation.scenario.model_names());
             self.check_quality(&row)?;
         }
-        row.holds = self.command.quality.is_none_or(|least| row.quality_kept.is_some_and(|kept| kept >= least));
+        row.holds = self.question.quality.is_none_or(|least| row.quality_kept.is_some_and(|kept| kept >= least));
         Ok(row)
     }
 
     /// Checks that the quality that is asked for is known.
     fn check_quality(&self, row: &PlanRow) -> Result<(), InputError> {
-        let Some(least) = self.command.quality.filter(|_| row.quality_kept.is_none()) else { return Ok(()) };
+        let Some(least) = self.question.quality.filter(|_| row.quality_kept.is_none()) else { return Ok(()) };
         let message = format!(
             "needs scores in the profile of {}: [[own_quality]] rows of measure clip for every model, or [[quality]] rows \
              for everything that is made",
@@ -190,27 +196,27 @@ impl<'a> Trials<'a> {
     }
 
     /// Tries a cluster on one trace, after so many late requests on others.
-    fn run_on(&mut self, mix: &[u32], seed: usize, late: u64) -> anyhow::Result<(Prepared, Watch, Results)> {
-        let prepared = self.prepared(mix, seed)?;
+    fn run_on(&mut self, mix: &[u32], seed: usize, late: u64) -> Result<(Simulation, Watch, Results), ExperimentError> {
+        let simulation = self.simulation(mix, seed)?;
         let limit = Duration::from_seconds_saturating(self.threshold_s);
-        let watch = Watch::new(prepared.budget(limit, self.allowed - late));
-        let inbox = Budgeted::new(prepared.scenario.outside(&prepared.inputs.trace.trace), watch.clone());
-        let results = prepared.run_on(prepared.latency(), Keep::Ends, inbox, watch.clone())?;
+        let watch = Watch::new(simulation.budget(limit, self.allowed - late));
+        let inbox = Budgeted::new(simulation.scenario.outside(&simulation.inputs.trace.trace), watch.clone());
+        let results = simulation.run_on(simulation.latency(), Keep::Ends, inbox, watch.clone())?;
         self.simulated += watch.arrived();
-        Ok((prepared, watch, results))
+        Ok((simulation, watch, results))
     }
 
     /// What no cluster may have less of, by the decisions of the largest cluster on the first trace; `None` if not even
     /// that holds there.
-    pub(super) fn bound(&mut self, most: &[u32]) -> anyhow::Result<Option<Bound>> {
-        let (prepared, watch, results) = self.run_on(most, 0, 0)?;
+    pub(super) fn bound(&mut self, most: &[u32]) -> Result<Option<Bound>, ExperimentError> {
+        let (simulation, watch, results) = self.run_on(most, 0, 0)?;
         if watch.is_over() {
             return Ok(None);
         }
-        let settings = prepared.settings(Keep::Ends, false);
+        let settings = simulation.settings(Keep::Ends, false);
         let limit = Duration::from_seconds_saturating(self.threshold_s);
         let asked: Vec<Job> = jobs(&settings, &results.ends, limit);
-        let types = prepared.scenario.gpu_types();
+        let types = simulation.scenario.gpu_types();
         let of_group = |group: &String| types.iter().position(|name| name == group).unwrap_or(0);
         let groups = self.base.cluster.gpus.iter().map(|group| GpuId(of_group(&group.r#type) as u16));
         let speeds: Vec<u64> = groups.map(|gpu| speed(&settings, gpu)).collect();
@@ -225,7 +231,7 @@ impl<'a> Trials<'a> {
             }
         }
         // Without those that are down it must be enough; they may be the slowest.
-        let down = u64::from(self.command.spare) * speeds.iter().min().copied().unwrap_or(0);
+        let down = u64::from(self.question.spare) * speeds.iter().min().copied().unwrap_or(0);
         Ok(Some(Bound { speeds, least: may + down }))
     }
 }

@@ -1,14 +1,15 @@
 //! Runs of the chosen cluster beside the search: what a reader must be warned of, the choice at a hit rate some points lower
-//! and higher, and with service times at the ends of what the profile leaves open. The bounds that bring it about are those of the first trace; each choice holds for all of them.
+//! and higher, and with service times at the ends of what the profile leaves open. The bounds that bring it about are those of the
+//! first trace; each choice holds for all of them.
 
 use super::search::Mix;
 use super::trial::Trials;
-use super::{Plan, find};
+use super::{PlanAtEnd, PlanAtHitRate, PlanRow, Question, find};
 use crate::experiments::hit_rate::{POINTS, shift};
+use crate::experiments::{ExperimentError, Progress};
 use crate::metrics::Keep;
 use crate::metrics::warnings::Warning;
 use crate::profile::End;
-use crate::report::{PlanAtEnd, PlanAtHitRate, PlanRow};
 use crate::scenario::Scenario;
 
 /// Answers of runs of the chosen cluster.
@@ -24,23 +25,24 @@ pub(super) struct Examined {
 /// # Errors
 /// A run cannot come to an end.
 pub(super) fn examine(
-    command: &Plan,
+    question: &Question,
     base: &Scenario,
     groups: &[String],
     most: &[u32],
     choice: Option<&Mix>,
     trials: &Trials<'_>,
-) -> anyhow::Result<Examined> {
-    let results = trials.first_prepared(choice.map_or(most, Vec::as_slice))?.run(Keep::Ends, ())?;
+    progress: &dyn Progress,
+) -> Result<Examined, ExperimentError> {
+    let results = trials.first_run(choice.map_or(most, Vec::as_slice))?.run_keeping(Keep::Ends, ())?;
     let warnings = Warning::texts(&results.warnings);
     let lowest_bound = base.bounds().first().map(|(bound, _)| *bound);
-    let chosen = |mut trials: Trials<'_>| -> anyhow::Result<Option<PlanRow>> {
-        let (choice, rows, _) = find(command, base, groups, most, &mut trials)?;
+    let chosen = |mut trials: Trials<'_>| -> Result<Option<PlanRow>, ExperimentError> {
+        let (choice, rows, _) = find(question, base, groups, most, &mut trials, progress)?;
         Ok(rows.into_iter().find(|row| choice.as_ref() == Some(&row.gpus)))
     };
     let spread = trials.spread();
     let mut at_ends = Vec::new();
-    if choice.is_some() && spread.share > 0.0 && !command.range.no_range {
+    if choice.is_some() && spread.share > 0.0 && question.at_ends {
         for end in [End::AllLonger, End::AllShorter] {
             at_ends.push(PlanAtEnd { end, spread, choice: chosen(trials.at_end(end))? });
         }
@@ -49,8 +51,8 @@ pub(super) fn examine(
     let Some(((usual, lowest_bound), choice)) = known else {
         return Ok(Examined { at_other_hit_rates: Vec::new(), at_ends, warnings });
     };
-    let hit_rate = |by: f64| -> anyhow::Result<f64> {
-        let results = trials.with_bounds(by).first_prepared(choice)?.run_once(())?;
+    let hit_rate = |by: f64| -> Result<f64, ExperimentError> {
+        let results = trials.with_bounds(by).first_run(choice)?.run_once(())?;
         Ok(results.summary.hit_rate.unwrap_or(0.0))
     };
     let mut at_other_hit_rates = Vec::new();

@@ -1,10 +1,17 @@
-//! Capacity: the highest rate of arrivals that a system holds, by bisection. docs/semantics.md, section 7, defines it.
+//! Capacity: the highest rate of arrivals that a system holds, by bisection. docs/semantics.md, section 7, defines it. Runs at a
+//! rate are in `trials`, what follows from a capacity that was found in `at_capacity`.
 
 use serde::{Deserialize, Serialize};
 
 use super::hit_rate::Shift;
 use crate::metrics::summary::{Definitions, Summary};
 use crate::profile::{End, Spread, range_around};
+
+mod at_capacity;
+mod trials;
+
+pub use at_capacity::{Examined, examine_all, ranges};
+pub use trials::{ATTAINMENT, Question, UP_TO, check, prepare_searches, search_all};
 
 /// Ratio of the lowest factor that fails to the highest that holds, at which the search ends.
 pub const PRECISION: f64 = 1.01;

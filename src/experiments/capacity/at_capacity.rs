@@ -2,58 +2,57 @@
 //! points lower and higher, and at the ends of what the profile leaves open. On each variant's first trace, since it takes
 //! six further searches.
 
-use anyhow::Context;
-
-use super::{Question, at_rate, search_capacity};
-use crate::cli::compare::Planned;
-use crate::cli::parallel::spread;
-use crate::cli::run::Prepared;
-use crate::experiments::capacity::{AtHitRate, Capacities, Capacity, CapacityAtEnd, CapacityRange};
+use super::trials::{Question, at_rate, search_capacity};
+use super::{AtHitRate, Capacities, Capacity, CapacityAtEnd, CapacityRange};
 use crate::experiments::hit_rate::{POINTS, shift};
+use crate::experiments::variants::VariantRun;
+use crate::experiments::{ExperimentError, Simulation, spread};
 use crate::metrics::Keep;
 use crate::metrics::warnings::{self, Warning};
 use crate::profile::End;
 use crate::scenario::Source;
 
 /// Answers of runs at the capacities.
-pub(super) struct Examined {
-    pub(super) at_other_hit_rates: Vec<AtHitRate>,
+#[derive(Debug)]
+pub struct Examined {
+    /// Capacities at a hit rate some points lower and higher.
+    pub at_other_hit_rates: Vec<AtHitRate>,
     /// Sentences on what a reader must be warned of.
-    pub(super) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Examines every variant on its first trace.
 ///
 /// # Errors
 /// A run cannot come to an end.
-pub(super) fn examine_all(
-    planned: &[Planned],
+pub fn examine_all(
+    runs: &[VariantRun],
     capacities: &Capacities,
     question: Question,
     source: &Source,
     threads: usize,
-) -> anyhow::Result<Examined> {
-    let first = firsts(planned, capacities);
-    let examine = |(plan, row): &(&Planned, &Capacity)| {
-        let examined = examine(&plan.prepared, row, capacities, question, source);
-        examined.with_context(|| format!("variant {}", plan.variant))
+) -> Result<Examined, ExperimentError> {
+    let first = firsts(runs, capacities);
+    let examine = |(run, row): &(&VariantRun, &Capacity)| {
+        let examined = examine(&run.simulation, row, capacities, question, source);
+        examined.map_err(ExperimentError::within(format!("variant {}", run.variant)))
     };
     let mut warned: Vec<(String, Vec<Warning>)> = Vec::new();
     let mut at_other_hit_rates = Vec::new();
-    for (found, (plan, _)) in spread(&first, threads, examine)?.into_iter().zip(&first) {
+    for (found, (run, _)) in spread(&first, threads, examine)?.into_iter().zip(&first) {
         let (other_rates, warnings) = found?;
         at_other_hit_rates.extend(other_rates);
-        warned.push((plan.variant.clone(), warnings));
+        warned.push((run.variant.clone(), warnings));
     }
     Ok(Examined { at_other_hit_rates, warnings: warnings::merged(&warned) })
 }
 
 /// Runs on the first trace of each variant, with their capacities.
-fn firsts<'a>(planned: &'a [Planned], capacities: &'a Capacities) -> Vec<(&'a Planned, &'a Capacity)> {
-    let mut first: Vec<(&Planned, &Capacity)> = Vec::new();
-    for (plan, row) in planned.iter().zip(&capacities.rows) {
-        if first.iter().all(|(other, _)| other.variant != plan.variant) {
-            first.push((plan, row));
+fn firsts<'a>(runs: &'a [VariantRun], capacities: &'a Capacities) -> Vec<(&'a VariantRun, &'a Capacity)> {
+    let mut first: Vec<(&VariantRun, &Capacity)> = Vec::new();
+    for (run, row) in runs.iter().zip(&capacities.rows) {
+        if first.iter().all(|(other, _)| other.variant != run.variant) {
+            first.push((run, row));
         }
     }
     first
@@ -63,64 +62,65 @@ fn firsts<'a>(planned: &'a [Planned], capacities: &'a Capacities) -> Vec<(&'a Pl
 ///
 /// # Errors
 /// A run cannot come to an end.
-pub(in crate::cli) fn ranges(
-    planned: &[Planned],
+pub fn ranges(
+    runs: &[VariantRun],
     capacities: &Capacities,
     question: Question,
     source: &Source,
     threads: usize,
-) -> anyhow::Result<Vec<CapacityRange>> {
-    let one = |(plan, row): &(&Planned, &Capacity)| {
-        range(&plan.prepared, row, question, source).with_context(|| format!("variant {}", plan.variant))
+) -> Result<Vec<CapacityRange>, ExperimentError> {
+    let one = |(run, row): &(&VariantRun, &Capacity)| {
+        range(&run.simulation, row, question, source)
+            .map_err(ExperimentError::within(format!("variant {}", run.variant)))
     };
-    let found = spread(&firsts(planned, capacities), threads, one)?;
-    Ok(found.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let found = spread(&firsts(runs, capacities), threads, one)?;
+    Ok(found.into_iter().collect::<Result<Vec<_>, ExperimentError>>()?.into_iter().flatten().collect())
 }
 
 /// Searches the capacity at the ends of what the profile leaves open; `None` if it leaves nothing open, or where nothing
 /// holds.
 fn range(
-    prepared: &Prepared,
+    simulation: &Simulation,
     row: &Capacity,
     question: Question,
     source: &Source,
-) -> anyhow::Result<Option<CapacityRange>> {
-    let spread = prepared.inputs.profile.spread();
+) -> Result<Option<CapacityRange>, ExperimentError> {
+    let spread = simulation.inputs.profile.spread();
     if spread.share == 0.0 || row.factor.is_none() {
         return Ok(None);
     }
-    let at = |end: End| -> anyhow::Result<CapacityAtEnd> {
-        let found = search_capacity(&prepared.at_end(end), question, source)?;
+    let at = |end: End| -> Result<CapacityAtEnd, ExperimentError> {
+        let found = search_capacity(&simulation.at_end(end), question, source)?;
         Ok(CapacityAtEnd { end, rate_per_min: found.rate_per_min, no_limit: found.no_limit })
     };
     Ok(Some(CapacityRange {
         variant: row.variant.clone(),
         seed: row.seed,
         spread,
-        ends: End::ALL.into_iter().map(at).collect::<anyhow::Result<_>>()?,
+        ends: End::ALL.into_iter().map(at).collect::<Result<_, ExperimentError>>()?,
     }))
 }
 
 /// Examines one system. Where nothing holds, it runs at the lowest rate that was tried for its warnings.
 fn examine(
-    prepared: &Prepared,
+    simulation: &Simulation,
     row: &Capacity,
     capacities: &Capacities,
     question: Question,
     source: &Source,
-) -> anyhow::Result<(Vec<AtHitRate>, Vec<Warning>)> {
+) -> Result<(Vec<AtHitRate>, Vec<Warning>), ExperimentError> {
     let lowest = row.points.first().map_or(1.0, |point| point.factor);
-    let results = at_rate(prepared, row.factor.unwrap_or(lowest)).run(Keep::Ends, ())?;
-    let lowest_bound = prepared.scenario.bounds().first().map(|(bound, _)| *bound);
+    let results = at_rate(simulation, row.factor.unwrap_or(lowest)).run_keeping(Keep::Ends, ())?;
+    let lowest_bound = simulation.scenario.bounds().first().map(|(bound, _)| *bound);
     let known = results.summary.hit_rate.zip(row.factor).zip(lowest_bound);
     let Some(((usual, factor), lowest_bound)) = known else { return Ok((Vec::new(), results.warnings)) };
-    let hit_rate = |by: f64| -> anyhow::Result<f64> {
-        Ok(at_rate(&with_bounds(prepared, by), factor).run_once(())?.summary.hit_rate.unwrap_or(0.0))
+    let hit_rate = |by: f64| -> Result<f64, ExperimentError> {
+        Ok(at_rate(&with_bounds(simulation, by), factor).run_once(())?.summary.hit_rate.unwrap_or(0.0))
     };
     let mut all = Vec::new();
     for points in [-POINTS, POINTS] {
         let shift = shift(usual, points, lowest_bound, hit_rate)?;
-        let found = search_capacity(&with_bounds(prepared, shift.by), question, source)?;
+        let found = search_capacity(&with_bounds(simulation, shift.by), question, source)?;
         all.push(AtHitRate {
             variant: row.variant.clone(),
             seed: row.seed,
@@ -134,6 +134,6 @@ fn examine(
 }
 
 /// Returns the same system with so much added to its bounds.
-fn with_bounds(prepared: &Prepared, by: f64) -> Prepared {
-    Prepared { scenario: prepared.scenario.with_shifted_bounds(by), ..prepared.clone() }
+fn with_bounds(simulation: &Simulation, by: f64) -> Simulation {
+    Simulation { scenario: simulation.scenario.with_shifted_bounds(by), ..simulation.clone() }
 }

@@ -1,0 +1,122 @@
+//! `modm plan`: the cheapest cluster that holds a latency target for a trace, and what else there would be.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, SearchArguments, count, positive};
+use super::progress::Lines;
+use crate::experiments::plan::{Planning, Question};
+use crate::output::write_atomic;
+use crate::report::provenance::{of_runs, versions};
+use crate::report::run_folder::write_run_json;
+use crate::report::{PlanReport, plan_table};
+
+/// Find the smallest cluster that holds a latency target for a trace
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The groups of cluster.gpus say which GPUs there are to choose from, and with usd_per_hour at what price; without prices \
+the fewest GPUs are looked for. Other keys stay: the allocation policy splits each cluster as it would.
+
+  modm plan scenarios/paper/slo-mi210.toml --slo 2 --attainment 0.99 --out results/plan
+  modm plan ... --load 2 --out results/doubled          # what if traffic doubles?
+  modm plan ... --spare 1 --out results/spare           # holds with any one GPU down, the first ones taken")]
+pub(super) struct Plan {
+    #[command(flatten)]
+    common: ScenarioArguments,
+    #[command(flatten)]
+    search: SearchArguments,
+    #[command(flatten)]
+    figures: FigureArguments,
+    #[command(flatten)]
+    range: RangeArguments,
+    /// A request is in time within so many full generations on the large model (first GPU type of the scenario)
+    #[arg(long, value_name = "MULTIPLE", default_value = "2", value_parser = positive)]
+    slo: f64,
+    /// Share of the requests that must be in time, over all seeds
+    #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
+    attainment: f64,
+    /// Share of the large model's own quality that the mean image must keep, over all seeds (docs/semantics.md, section 7)
+    #[arg(long, value_name = "SHARE", value_parser = kept)]
+    quality: Option<f64>,
+    /// Traces that it must hold for: a synthetic one is generated anew, a real one resampled by blocks of time
+    #[arg(long, value_name = "N", default_value = "3", value_parser = count)]
+    seeds: NonZeroUsize,
+    /// So many times the traffic: the same requests in less time
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = positive)]
+    load: f64,
+    /// GPUs of each group of cluster.gpus at most; four times what the scenario has if absent
+    #[arg(long, value_name = "N1,N2", value_delimiter = ',')]
+    max_gpus: Vec<u32>,
+    /// Hold with so many GPUs of the cluster down from the start
+    #[arg(long, value_name = "N", default_value = "0")]
+    spare: u32,
+    /// The next-best clusters to run as well
+    #[arg(long, value_name = "N", default_value = "1")]
+    alternatives: usize,
+}
+
+fn kept(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 10.0);
+    number.ok_or_else(|| "expected a share of the large model's quality, above 0, at most 10".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "expected a share from 0 to 1".to_owned())
+}
+
+pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
+    let common = &command.common;
+    let (source, sets) = common.read()?;
+    let question = command.question();
+    let lines = Lines::new(common.quiet);
+    let mut planning = Planning::load(&question, &source, &sets, command.search.search(), &lines)?;
+    common.prepare_output()?;
+    let answer = planning.answer(&lines)?;
+    let base = planning.scenario();
+    let runs = [("every cluster".to_owned(), base)];
+    let report = PlanReport {
+        name: base.name.clone(),
+        provenance: of_runs((&source, &sets), runs, planning.files(), [planning.service_times()]),
+        stand_ins: planning.stand_ins(),
+        scenario_toml: source.text().to_owned(),
+        versions: versions(base),
+        question: question.clone(),
+        answer,
+    };
+    let text = serde_json::to_string_pretty(&report.json())? + "\n";
+    write_atomic(&common.out.join("plan.json"), |to| std::io::Write::write_all(to, text.as_bytes()))?;
+    super::write_files(&report.files(command.figures.look()).context("the report's figures")?, &common.out)?;
+    let (answer, wall_s) = (&report.answer, begun.elapsed().as_secs_f64());
+    write_run_json(&common.out, base, &[], &report.stand_ins, wall_s, &answer.warnings)?;
+    if common.json {
+        print!("{text}");
+    } else {
+        print!("{}", plan_table(&answer.groups, &answer.tried, super::width()));
+        super::print_verdict(&report.sentence());
+        super::print_notes(report.notes());
+        eprintln!("report: {}", common.out.join("report.html").display());
+    }
+    Ok(())
+}
+
+impl Plan {
+    fn question(&self) -> Question {
+        Question {
+            slo_multiple: self.slo,
+            attainment: self.attainment,
+            quality: self.quality,
+            seeds: self.seeds,
+            load: self.load,
+            most: self.max_gpus.clone(),
+            spare: self.spare,
+            alternatives: self.alternatives,
+            at_ends: !self.range.no_range,
+        }
+    }
+}
