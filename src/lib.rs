@@ -20,6 +20,8 @@ pub mod profile;
 pub mod published;
 pub mod report;
 pub mod retrieval;
+pub mod run_folder;
 pub mod scenario;
 pub mod serve;
+pub mod simulation;
 pub mod trace;

@@ -114,6 +114,23 @@ pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputEr
     written.map_err(|error| refused(format!("the folder cannot be written to: {error}")))
 }
 
+/// Makes a text safe within an element or an attribute of HTML.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use modm::experiments::Simulation;
 use modm::metrics::Keep;
 use modm::scenario::{Inputs, Override, Source};
+use modm::simulation::Simulation;
 
 /// Seconds of a full generation of the built-in profile's SD3.5-Large on an MI210.
 const FULL_S: f64 = 91.5;

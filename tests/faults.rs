@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
-use modm::experiments::Simulation;
 use modm::metrics::{Keep, Results};
 use modm::request::Outcome;
 use modm::scenario::{Override, Source};
+use modm::simulation::Simulation;
 
 const SCENARIO: &str = r#"
 name = "faults"

@@ -8,10 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use modm::experiments::Simulation;
 use modm::metrics::Keep;
 use modm::metrics::summary::Summary;
 use modm::scenario::{Inputs, Override, Source, TraceInputs};
+use modm::simulation::Simulation;
 use modm::trace::{Columns, Trace};
 
 fn folder() -> PathBuf {

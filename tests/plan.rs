@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use modm::experiments::Simulation;
 use modm::metrics::Keep;
 use modm::scenario::{Override, Source};
+use modm::simulation::Simulation;
 
 const SCENARIO: &str = r#"
 name = "plan"

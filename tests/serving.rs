@@ -4,10 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
-use modm::experiments::Simulation;
 use modm::metrics::{Keep, RequestRow, Results};
 use modm::request::Outcome;
 use modm::scenario::{Override, Source};
+use modm::simulation::Simulation;
 
 /// One second a request; two together take 1.5, four 2.
 const PROFILE: &str = r#"

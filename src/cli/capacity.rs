@@ -14,8 +14,8 @@ use crate::experiments::{threads, variants};
 use crate::output::write_atomic;
 use crate::report::provenance::{of_variants, versions};
 use crate::report::read::CAPACITIES;
-use crate::report::run_folder::write_run_json;
 use crate::report::{CapacityReport, capacity_table};
+use crate::run_folder::write_run_json;
 use crate::scenario::Variant;
 
 /// Find the highest rate of arrivals that each variant holds

@@ -10,12 +10,12 @@ use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, Searc
 use super::progress::{Lines, Progress};
 use crate::experiments::capacity::{self, Question};
 use crate::experiments::variants::{self, VariantRun};
-use crate::experiments::{Counted, threads};
+use crate::experiments::{Counted, profile_range, runs_of_range, threads};
 use crate::metrics::warnings::{Warning, merged};
 use crate::report::Run;
 use crate::report::provenance::{of_variants, versions};
 use crate::report::read::{CAPACITIES, Index, Place};
-use crate::report::run_folder::{RunFolder, write_run_json};
+use crate::run_folder::{RunFolder, write_run_json};
 use crate::scenario::Source;
 
 /// Run each [[variant]] of a scenario on the same trace and report the differences
@@ -114,7 +114,7 @@ fn run_all(planned: &[VariantRun], command: &Compare, source: &Source) -> anyhow
     let is_first = |at: usize| planned[..at].iter().all(|other| other.variant != planned[at].variant);
     let has_range: Vec<bool> = (0..planned.len()).map(|at| !command.range.no_range && is_first(at)).collect();
     let runs = |(run, has_range): (&VariantRun, &bool)| {
-        let runs = 1 + if *has_range { run.simulation.runs_of_range() } else { 0 };
+        let runs = 1 + if *has_range { runs_of_range(&run.simulation) } else { 0 };
         runs * run.simulation.inputs.trace.trace.len() as u64
     };
     let progress = Progress::new(planned.iter().zip(&has_range).map(runs).sum(), command.common.quiet);
@@ -138,7 +138,7 @@ fn run_one(
     let folder = RunFolder::new(&run.simulation, command.common.out.join(&run.folder));
     let mut results = folder.run(Counted(progress)).with_context(|| format!("variant {}", run.variant))?;
     if has_range {
-        results.summary.profile_range = run.simulation.profile_range(1, progress)?;
+        results.summary.profile_range = profile_range(&run.simulation, 1, progress)?;
     }
     folder.write(&results, begun.elapsed().as_secs_f64(), &[])?;
     Ok((run.variant.clone(), results.warnings))

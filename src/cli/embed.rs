@@ -9,9 +9,10 @@ use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::live::{LibraryArguments, file_names};
-use super::progress::Progress;
+use super::live::LibraryArguments;
+use super::progress::{Lines, Progress};
 use crate::embedding::Embedding;
+use crate::experiments::live::{available_devices, file_names};
 use crate::input::{InputError, sha256};
 use crate::live::encoder::DualEncoder;
 use crate::live::picture::Picture;
@@ -75,7 +76,13 @@ pub(super) fn run(command: &Embed) -> anyhow::Result<()> {
         );
     }
     let library = command.library.open()?;
-    let device = command.library.devices(&library, &[command.device], ("the command line".as_ref(), "--device"))?[0];
+    let device = available_devices(
+        &library,
+        &[command.device],
+        ("the command line".as_ref(), "--device"),
+        command.library.allow_cpu,
+        &Lines::new(false),
+    )?[0];
     let mut encoder = DualEncoder::open(&library, &command.model, device)?;
     let dimension = encoder.texts(&[""])?[0].as_slice().len();
     let unfinished = Unfinished {

@@ -183,7 +183,7 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
             return true;
         }
     }
-    error.is::<InputError>() || matches!(error.downcast_ref(), Some(ExperimentError::Input(_)))
+    error.is::<InputError>() || error.downcast_ref().is_some_and(ExperimentError::is_of_input)
 }
 
 /// Writes a report's files into a folder.

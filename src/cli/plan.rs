@@ -11,8 +11,8 @@ use super::progress::Lines;
 use crate::experiments::plan::{Planning, Question};
 use crate::output::write_atomic;
 use crate::report::provenance::{of_runs, versions};
-use crate::report::run_folder::write_run_json;
 use crate::report::{PlanReport, plan_table};
+use crate::run_folder::write_run_json;
 
 /// Find the smallest cluster that holds a latency target for a trace
 #[derive(Debug, Args)]

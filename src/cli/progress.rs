@@ -28,42 +28,27 @@ pub(super) struct Progress {
 const STRIDE: u64 = 256;
 
 impl Progress {
-    /// For `total` requests.
-    #[must_use]
+    /// Shows a bar for so many requests.
     pub(super) fn new(total: u64, quiet: bool) -> Self {
+        Self::of(total, "requests", quiet)
+    }
+
+    /// Shows a bar for so many things.
+    fn of(total: u64, what: &'static str, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target = if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        let style = "{bar:30} {percent:>3}%  {human_pos} of {human_len} requests  {per_sec}  ETA {eta}";
+        let style =
+            format!("{{bar:30}} {{percent:>3}}%  {{human_pos}} of {{human_len}} {what}  {{per_sec}}  ETA {{eta}}");
         // A template that does not parse would be a slip of ours; the default style will do then.
-        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self {
-            bar,
-            ended: AtomicU64::new(0),
-            total,
-            plain: !quiet && !terminal,
-            stride: STRIDE,
-            quiet,
-            what: "requests",
-        }
+        bar.set_style(ProgressStyle::with_template(&style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, ended: AtomicU64::new(0), total, plain: !quiet && !terminal, stride: STRIDE, quiet, what }
     }
 
-    /// For `total` requests in real time: every one of them is seen.
-    #[cfg(feature = "live")]
-    #[must_use]
-    pub(super) fn real_time(total: u64, quiet: bool) -> Self {
-        let progress = Self { stride: 1, ..Self::new(total, quiet) };
+    /// Shows a bar for things that take long: every one of them is seen.
+    fn real_time(total: u64, what: &'static str, quiet: bool) -> Self {
+        let progress = Self { stride: 1, ..Self::of(total, what, quiet) };
         progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
-        progress
-    }
-
-    /// For `total` pictures, drawn one after the other.
-    #[cfg(feature = "live")]
-    #[must_use]
-    pub(super) fn pictures(total: u64, quiet: bool) -> Self {
-        let progress = Self { what: "pictures", ..Self::real_time(total, quiet) };
-        let style = "{bar:30} {percent:>3}%  {human_pos} of {human_len} pictures  {per_sec}  ETA {eta}";
-        progress.bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         progress
     }
 
@@ -73,7 +58,6 @@ impl Progress {
     }
 
     /// Counts so many that are done.
-    #[cfg(feature = "live")]
     pub(super) fn advance(&self, count: u64) {
         self.bar.set_position(self.ended.fetch_add(count, Ordering::Relaxed) + count);
     }
@@ -118,46 +102,71 @@ impl experiments::Progress for Progress {
 /// Requests from which on a search takes seconds.
 const LONG: u64 = 20_000;
 
-/// Progress of a command without a bar for its runs: a bar while it searches ahead, and a line for each sentence.
+/// Progress of a command whose work comes one piece after the other: a bar for a search ahead, a live run or pictures while it
+/// lasts, and a line for each sentence.
 #[derive(Debug)]
 pub(super) struct Lines {
     quiet: bool,
-    search: Mutex<ProgressBar>,
-    searched: AtomicU64,
+    piece: Mutex<Option<Progress>>,
 }
 
 impl Lines {
-    /// Shows nothing if `quiet`.
-    #[must_use]
-    pub(super) fn new(quiet: bool) -> Self {
-        Self { quiet, search: Mutex::new(ProgressBar::hidden()), searched: AtomicU64::new(0) }
+    /// Shows nothing if `quiet`, but for warnings.
+    pub(super) const fn new(quiet: bool) -> Self {
+        Self { quiet, piece: Mutex::new(None) }
     }
 
-    fn bar(&self) -> MutexGuard<'_, ProgressBar> {
-        self.search.lock().unwrap_or_else(PoisonError::into_inner)
+    fn piece(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.piece.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        if let Some(piece) = self.piece().take() {
+            piece.finish();
+        }
     }
 }
 
 impl experiments::Progress for Lines {
+    fn run_begins(&self, requests: u64) {
+        *self.piece() = Some(Progress::real_time(requests, "requests", self.quiet));
+    }
+
+    fn pictures_begin(&self, pictures: u64) {
+        *self.piece() = Some(Progress::real_time(pictures, "pictures", self.quiet));
+    }
+
+    fn run_ends(&self) {
+        self.end();
+    }
+
+    fn request_ended(&self) {
+        if let Some(piece) = &*self.piece() {
+            piece.end_one();
+        }
+    }
+
     fn search_begins(&self, requests: u64) {
-        let progress = Progress::new(requests, self.quiet);
-        let style = "{bar:30} {percent:>3}%  searched ahead for {human_pos} of {human_len} requests  ETA {eta}";
-        progress.bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        self.searched.store(0, Ordering::Relaxed);
-        *self.bar() = progress.bar;
+        *self.piece() = Some(Progress::of(requests, "requests searched ahead for", self.quiet));
     }
 
     fn searched(&self, requests: u64) {
-        self.bar().set_position(self.searched.fetch_add(requests, Ordering::Relaxed) + requests);
+        if let Some(piece) = &*self.piece() {
+            piece.advance(requests);
+        }
     }
 
     fn search_ends(&self) {
-        self.bar().finish_and_clear();
+        self.end();
     }
 
     fn say(&self, sentence: &str) {
-        if !self.quiet {
-            eprintln!("{sentence}");
+        if self.quiet && !sentence.starts_with("warning: ") {
+            return;
+        }
+        match &*self.piece() {
+            Some(piece) => piece.say(sentence),
+            None => eprintln!("{sentence}"),
         }
     }
 }

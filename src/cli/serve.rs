@@ -14,17 +14,18 @@ use tokio::sync::oneshot;
 
 mod ending;
 
-use super::live::{Cached, Equipment, LibraryArguments, Strangers, prepare};
-use super::make_folder;
+use super::live::LibraryArguments;
+use super::progress::Lines;
 use crate::calibration::audit;
 use crate::embedding::Embedding;
-use crate::experiments::Simulation;
+use crate::experiments::live::{Cached, Equipment, Strangers, prepare};
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
 use crate::live::executor::{Intake, Live, Setting};
 use crate::live::faults::Faults;
 use crate::model::{GpuId, ModelId};
+use crate::output::make_folder;
 use crate::replay::{Executor, replay};
 use crate::request::TenantId;
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
@@ -42,6 +43,7 @@ use crate::serve::meter::Meter;
 use crate::serve::recordings;
 use crate::serve::settings::ServeSettings;
 use crate::serve::traffic::Traffic;
+use crate::simulation::Simulation;
 use crate::time::{Duration, Time};
 use crate::trace::{Columns, Trace};
 
@@ -147,7 +149,8 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let library = command.library.open()?;
     let trace = Arc::new(nobody(&tenants));
     let simulation = prepare(&source, &sets, scenario, Some(trace), false)?;
-    let equipment = Equipment::of(&simulation.scenario, source.file(), &library, &command.library)?;
+    let equipment =
+        Equipment::of(&simulation.scenario, source.file(), &library, command.library.allow_cpu, &Lines::new(false))?;
 
     make_folder(&command.data)?;
     let (clock, faults) = (HostClock::new(), Faults::from_environment());

@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::arguments::{RangeArguments, ScenarioArguments, SearchArguments};
 use super::progress::{Lines, Progress};
-use crate::experiments::{Counted, Simulation, threads};
+use crate::experiments::{Counted, profile_range, runs_of_range, threads};
 use crate::metrics::warnings::Warning;
-use crate::report::run_folder::RunFolder;
 use crate::report::{self, Comparison, Run};
+use crate::run_folder::RunFolder;
+use crate::simulation::Simulation;
 
 /// Run a scenario against the simulated clock
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     common.prepare_output()?;
     let search = command.search.search();
     search.prepare(&simulation.inputs.trace, &[&simulation.scenario], source.file(), &Lines::new(common.quiet));
-    let runs = if command.range.no_range { 1 } else { simulation.runs_of_range() + 1 };
+    let runs = if command.range.no_range { 1 } else { runs_of_range(&simulation) + 1 };
     let progress = Progress::new(runs * simulation.inputs.trace.trace.len() as u64, common.quiet);
     let folder = RunFolder::new(&simulation, &common.out);
     let mut results = if command.journal {
@@ -43,7 +44,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
         folder.run(Counted(&progress))?
     };
     if !command.range.no_range {
-        results.summary.profile_range = simulation.profile_range(threads(None), &progress)?;
+        results.summary.profile_range = profile_range(&simulation, threads(None), &progress)?;
     }
     progress.finish();
     folder.write(&results, begun.elapsed().as_secs_f64(), &[])?;

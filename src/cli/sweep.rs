@@ -12,14 +12,15 @@ use serde_json::json;
 use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments, count};
 use super::progress::Progress;
 use crate::experiments::sweep::{self, Shard, SweepRun, Vary};
-use crate::experiments::{Counted, Simulation, threads};
+use crate::experiments::{Counted, threads};
 use crate::input::InputError;
 use crate::metrics::warnings::{self, Warning};
 use crate::output::write_atomic;
 use crate::report::provenance::{of_runs, versions};
-use crate::report::run_folder::{RunFolder, finished};
 use crate::report::{SweepReport, SweepRow, read, saturation, sweep_csv, sweep_table};
+use crate::run_folder::{RunFolder, finished};
 use crate::scenario::Source;
+use crate::simulation::Simulation;
 
 /// Says what a folder holds, so that another sweep does not mix with it.
 const DESCRIPTION: &str = "sweep.json";

@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::journal::{Journal, Record};
-use crate::metrics::Settings;
 use crate::metrics::bound::{Job, Lateness, least_work_of, speed};
+use crate::metrics::{Keep, Settings};
 use crate::replay::{Inbox, Next};
 use crate::request::{Outcome, RequestId};
 use crate::scheduler::{Action, Event, Note};
+use crate::simulation::Simulation;
 use crate::time::{Duration, Time};
 use crate::window::Window;
 
@@ -35,6 +36,20 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Returns a budget of late requests: those that take longer than `limit` are late, and so many may be.
+    #[must_use]
+    pub fn of(simulation: &Simulation, limit: Duration, allowed: u64) -> Self {
+        let slow = simulation.scenario.faults.events.iter().filter_map(|event| event.factor);
+        // Jobs that may be shorter than the profile has them leave no bound.
+        let slow = slow.chain(simulation.actual.iter().map(|_| 0.0));
+        Self {
+            limit,
+            allowed,
+            warmup: simulation.warmup(),
+            bound: Self::bounded(simulation.settings(Keep::Nothing, false), slow.fold(1.0, f64::min)),
+        }
+    }
+
     /// Settings for [`Self::bound`], if the bound holds: no draws make jobs shorter than the profile has them.
     #[must_use]
     pub fn bounded(settings: Settings, fastest_factor: f64) -> Option<Settings> {

@@ -6,6 +6,15 @@ use crate::time::Time;
 
 /// Receiver of how far an experiment is. `()` shows nothing.
 pub trait Progress: Sync {
+    /// Begins a run of so many requests that is shown by itself, as live runs are.
+    fn run_begins(&self, _requests: u64) {}
+
+    /// Begins to draw so many pictures, each of which ends as a request does.
+    fn pictures_begin(&self, _pictures: u64) {}
+
+    /// Ends such a run, or the drawing.
+    fn run_ends(&self) {}
+
     /// Counts a request that has ended in some run.
     fn request_ended(&self) {}
 

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::traces::of_seed;
-use super::{ExperimentError, Progress, Search, SharedSearches, Simulation, spread};
+use super::{ExperimentError, Progress, Search, SharedSearches, spread};
 use crate::input::InputError;
 use crate::published::Published;
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
+use crate::simulation::Simulation;
 
 /// Variant on one trace.
 #[derive(Debug)]

@@ -17,6 +17,8 @@ pub mod executor;
 #[cfg(feature = "live")]
 pub mod faults;
 #[cfg(feature = "live")]
+pub mod interrupts;
+#[cfg(feature = "live")]
 pub mod isolated;
 #[cfg(feature = "live")]
 pub mod library;

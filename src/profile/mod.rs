@@ -6,6 +6,7 @@ use std::path::Path;
 pub use modm_core::profile::*;
 
 use crate::input::{self, InputError};
+use crate::output::{OutputError, write_atomic};
 use crate::time::MAX_INPUT_S;
 
 pub mod import;
@@ -17,6 +18,18 @@ const MEMORY: &str = "expected GB above 0, at most 1000000";
 
 /// Requests that a job may have at most.
 pub const MOST_BATCH: u32 = 1024;
+
+/// Writes a profile's file.
+///
+/// # Errors
+/// It cannot be written.
+///
+/// # Panics
+/// Never: a profile is TOML.
+pub fn write(profile: &ProfileFile, file: &Path) -> Result<(), OutputError> {
+    let text = toml::to_string_pretty(profile).expect("a profile is TOML");
+    write_atomic(file, |to| std::io::Write::write_all(to, text.as_bytes()))
+}
 
 /// Returns what is wrong with a row: key, value and what is expected.
 fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {

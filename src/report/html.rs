@@ -11,6 +11,7 @@ use super::provenance::Provenance;
 use super::table::{Column, Grid};
 use super::verdict::Verdict;
 use super::{Comparison, ReportFile, measures, profile_range};
+use crate::output::escaped;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -318,22 +319,6 @@ pub(super) fn write_pair_rows(page: &mut Page, pairs: &[(String, String)]) -> fm
         writeln!(page, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escaped(name), escaped(value))?;
     }
     page.write_str("</tbody>\n</table>\n")
-}
-
-/// Text made safe within an element or an attribute.
-pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]

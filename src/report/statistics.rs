@@ -23,18 +23,6 @@ const T: [f64; 30] = [
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
 
-/// Student's t at 95 % for 1 to 30 degrees of freedom, for ranges of 90 %.
-const T_90: [f64; 30] = [
-    6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746,
-    1.740, 1.734, 1.729, 1.725, 1.721, 1.717, 1.714, 1.711, 1.708, 1.706, 1.703, 1.701, 1.699, 1.697,
-];
-
-/// Student's t of a range of 90 %; that of 30 degrees of freedom beyond them, a little too wide.
-#[must_use]
-pub fn student_t_90(degrees: usize) -> f64 {
-    if degrees == 0 { f64::INFINITY } else { T_90[degrees.min(T_90.len()) - 1] }
-}
-
 /// Beyond the table the next fewer degrees of freedom: an interval a little too wide, never too narrow.
 fn student_t(degrees: usize) -> f64 {
     match degrees {

@@ -6,11 +6,12 @@ use super::trials::{Question, at_rate, search_capacity};
 use super::{AtHitRate, Capacities, Capacity, CapacityAtEnd, CapacityRange};
 use crate::experiments::hit_rate::{POINTS, shift};
 use crate::experiments::variants::VariantRun;
-use crate::experiments::{ExperimentError, Simulation, spread};
+use crate::experiments::{ExperimentError, spread};
 use crate::metrics::Keep;
 use crate::metrics::warnings::{self, Warning};
 use crate::profile::End;
 use crate::scenario::Source;
+use crate::simulation::Simulation;
 
 /// Answers of runs at the capacities.
 #[derive(Debug)]

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::{Capacities, Capacity, PRECISION, Target, Trial, search};
-use crate::experiments::budget::{Budgeted, Watch, allowed_late};
+use crate::experiments::budget::{Budget, Budgeted, Watch, allowed_late};
 use crate::experiments::traces::counted;
 use crate::experiments::variants::VariantRun;
-use crate::experiments::{ExperimentError, Progress, Search, Simulation, spread};
+use crate::experiments::{ExperimentError, Progress, Search, spread};
 use crate::input::InputError;
 use crate::metrics::Keep;
 use crate::metrics::summary::Definitions;
 use crate::model::{GpuId, ModelId};
 use crate::scenario::{Inputs, Scenario, Source, TraceInputs};
+use crate::simulation::Simulation;
 use crate::time::Duration;
 
 /// Multiple of a full generation that requests are held against where a scenario has none.
@@ -170,7 +171,7 @@ fn try_rate(
     let simulation = at_rate(simulation, factor);
     let requests = counted(&simulation.inputs.trace, &simulation.scenario, source)?;
     let allowed = allowed_late(requests, attainment);
-    let watch = Watch::new(simulation.budget(limit, if whole { requests } else { allowed }));
+    let watch = Watch::new(Budget::of(&simulation, limit, if whole { requests } else { allowed }));
     let inbox = Budgeted::new(simulation.scenario.outside(&simulation.inputs.trace.trace), watch.clone());
     let results = simulation.run_on(simulation.latency(), Keep::Nothing, inbox, watch.clone())?;
     let in_time = (requests - watch.late()) as f64 / requests as f64;

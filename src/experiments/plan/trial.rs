@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::search::Mix;
 use super::{PlanRow, Question};
-use crate::experiments::budget::{Budgeted, Watch, allowed_late};
+use crate::experiments::budget::{Budget, Budgeted, Watch, allowed_late};
 use crate::experiments::traces::{counted, of_seed};
-use crate::experiments::{ExperimentError, Progress, Search, Simulation};
+use crate::experiments::{ExperimentError, Progress, Search};
 use crate::input::InputError;
 use crate::metrics::bound::{Job, fewest_late, jobs, speed};
 use crate::metrics::quality::CLIP;
@@ -15,6 +15,7 @@ use crate::metrics::{Keep, Results};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{End, Spread};
 use crate::scenario::{Fault, FaultEvent, Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
+use crate::simulation::Simulation;
 use crate::time::Duration;
 
 /// Clusters that are usually tried.
@@ -199,7 +200,7 @@ impl<'a> Trials<'a> {
     fn run_on(&mut self, mix: &[u32], seed: usize, late: u64) -> Result<(Simulation, Watch, Results), ExperimentError> {
         let simulation = self.simulation(mix, seed)?;
         let limit = Duration::from_seconds_saturating(self.threshold_s);
-        let watch = Watch::new(simulation.budget(limit, self.allowed - late));
+        let watch = Watch::new(Budget::of(&simulation, limit, self.allowed - late));
         let inbox = Budgeted::new(simulation.scenario.outside(&simulation.inputs.trace.trace), watch.clone());
         let results = simulation.run_on(simulation.latency(), Keep::Ends, inbox, watch.clone())?;
         self.simulated += watch.arrived();

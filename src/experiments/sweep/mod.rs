@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::{ExperimentError, Progress, Search, Simulation, spread};
+use super::{ExperimentError, Progress, Search, spread};
 use crate::input::InputError;
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
+use crate::simulation::Simulation;
 
 mod vary;
 

@@ -1,6 +1,7 @@
 //! Figures of a comparison. A figure holds what it shows; how it is drawn is `bars` and `lines`, and
 //! where to is `canvas`.
 
+use crate::output::escaped;
 use crate::report::capacity::figures as capacity_figures;
 use crate::report::{Comparison, ReportFile};
 
@@ -136,7 +137,7 @@ impl Figure {
 
     fn words(&self, id: &str) -> String {
         let id = |part: &str| if id.is_empty() { String::new() } else { format!(" id=\"{id}-{part}\"") };
-        let (title, description) = (super::html::escaped(&self.title), super::html::escaped(&self.description));
+        let (title, description) = (escaped(&self.title), escaped(&self.description));
         format!("<title{}>{title}</title>\n<desc{}>{description}</desc>\n", id("title"), id("description"))
     }
 }

@@ -1,5 +1,5 @@
 //! Results read back from their folders, so that a report can be made again, and of several results at once. The files
-//! are those of [`super::run_files`]; what no run has alone is in `comparison.json`.
+//! are those of [`crate::run_folder`]; what no run has alone is in `comparison.json`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

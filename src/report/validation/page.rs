@@ -1,5 +1,6 @@
 //! The report of a validation as one page, and as Markdown for a pull request.
 
+use crate::output::escaped;
 use std::fmt::{self, Write};
 
 use super::html::{Drawn, Page};
@@ -49,7 +50,7 @@ pub(super) fn write(page: &mut Page, validation: &Validation, figures: &[Drawn])
 }
 
 fn write_table(page: &mut Page, table: &LoadTable) -> fmt::Result {
-    let title = html::escaped(&table.title);
+    let title = escaped(&table.title);
     page.section(&table.title)?;
     write!(page, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n<table>\n<thead><tr>")?;
     for name in table.header {
@@ -57,9 +58,9 @@ fn write_table(page: &mut Page, table: &LoadTable) -> fmt::Result {
     }
     page.write_str("</tr></thead>\n<tbody>\n")?;
     for [name, values @ ..] in &table.rows {
-        write!(page, "<tr><th scope=\"row\">{}</th>", html::escaped(name))?;
+        write!(page, "<tr><th scope=\"row\">{}</th>", escaped(name))?;
         for value in values {
-            write!(page, "<td>{}</td>", html::escaped(value))?;
+            write!(page, "<td>{}</td>", escaped(value))?;
         }
         page.write_str("</tr>\n")?;
     }

@@ -1,0 +1,132 @@
+//! `modm calibrate`: similarity bounds from pictures drawn here. Draws (or reads an earlier calibration's
+//! samples), fits, checks on held-out requests, and writes a scenario with the bounds.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::arguments::{ScenarioArguments, share};
+use super::live::LibraryArguments;
+use super::progress::Lines;
+use crate::calibration::fit;
+use crate::calibration::samples::Sample;
+use crate::experiments::calibrate::{Calibration, draw};
+use crate::experiments::live::Equipment;
+use crate::input::InputError;
+use crate::report::calibration::{CalibrationReport, PICTURES, SCENARIO, clear, percent};
+
+/// Find the similarity bounds that keep a share of the large model's quality, from pictures drawn here
+///
+/// Draws the first requests of the trace with the large model, refines for each the most similar picture of an
+/// earlier request with the first small model at several numbers of skipped steps, fits quality against
+/// similarity on half of the requests and checks the bounds on the other half. Exit code 1 if no bound keeps it.
+#[derive(Debug, Args)]
+pub(super) struct Calibrate {
+    #[command(flatten)]
+    common: ScenarioArguments,
+    #[command(flatten)]
+    library: LibraryArguments,
+    /// Requests to draw, the first of the trace; without it 200, or all there are
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=1_000_000))]
+    prompts: Option<u32>,
+    /// Skipped steps to try; without it 10, 20, 30, 50 and 60 % of models.steps
+    #[arg(long, value_name = "K,K", value_delimiter = ',')]
+    skips: Vec<u32>,
+    /// Share of the large model's mean quality to keep
+    #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = share)]
+    alpha: f64,
+    /// Fit again from the samples of an earlier calibration, without drawing
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["prompts", "skips"])]
+    from: Option<PathBuf>,
+    /// With --from: scores of its pictures by another judge, CSV with columns `picture` and `score`
+    #[arg(long, value_name = "FILE", requires = "from")]
+    scores: Option<PathBuf>,
+    /// What --scores measures; without it `score`
+    #[arg(long, value_name = "NAME", requires = "scores", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    measure: Option<String>,
+}
+
+pub(super) fn run(command: &Calibrate) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    let begun = Instant::now();
+    let common = &command.common;
+    let (source, sets) = common.read()?;
+    let mut calibration = Calibration::new(&source, &sets)?;
+    let (drawn, file) = match &command.from {
+        Some(folder) => command.earlier_samples(&mut calibration, folder)?,
+        None => command.draw(&mut calibration)?,
+    };
+    let report = CalibrationReport {
+        fitted: calibration.fit(&drawn, &file, command.alpha)?,
+        calibration: &calibration,
+        drawn: &drawn,
+        alpha: command.alpha,
+        from: command.from.as_deref(),
+    };
+    report.write(&common.out, begun.elapsed().as_secs_f64())?;
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&report.json())?);
+    } else {
+        println!("{}", report.table());
+        for line in report.sentences() {
+            println!("{line}");
+        }
+    }
+    if fit::bounds(&report.fitted.fits).is_empty() {
+        bail!(
+            "no similarity keeps {} of the large model's {}: {} has what was fitted; more requests (--prompts), fewer skipped steps (--skips) or a lower --alpha may do",
+            percent(command.alpha),
+            calibration.measure,
+            common.out.join("calibration.csv").display()
+        );
+    }
+    eprintln!("scenario: {}", common.out.join(SCENARIO).display());
+    Ok(())
+}
+
+impl Calibrate {
+    /// Reads the samples of an earlier calibration, judged anew if there are scores.
+    fn earlier_samples(
+        &self,
+        calibration: &mut Calibration<'_>,
+        folder: &Path,
+    ) -> anyhow::Result<(Vec<Sample>, PathBuf)> {
+        let measure = self.measure.as_deref().unwrap_or("score");
+        let read = calibration.earlier_samples(folder, self.scores.as_deref().map(|scores| (scores, measure)))?;
+        let out = &self.common.out;
+        let real = |folder: &Path| std::fs::canonicalize(folder).ok();
+        if real(out).is_some() && real(out) == real(folder) {
+            let message = "is the calibration that --from reads: choose another folder";
+            return Err(InputError::new(out, message).key("--out").into());
+        }
+        self.prepare_output()?;
+        Ok(read)
+    }
+
+    /// Draws samples here.
+    fn draw(&self, calibration: &mut Calibration<'_>) -> anyhow::Result<(Vec<Sample>, PathBuf)> {
+        let out = &self.common.out;
+        let wishes = calibration.wishes(self.prompts, &self.skips, out.join(PICTURES))?;
+        let (library, lines) = (self.library.open()?, Lines::new(self.common.quiet));
+        let file = calibration.source.file();
+        let equipment = Equipment::of(&calibration.scenario, file, &library, self.library.allow_cpu, &lines);
+        let equipment = equipment.map_err(|error| calibration.place(error))?;
+        self.prepare_output()?;
+        Ok((draw(&wishes, &equipment, &lines)?, out.join("samples.csv")))
+    }
+
+    /// Makes the folder, and removes what an earlier calibration has left there.
+    fn prepare_output(&self) -> anyhow::Result<()> {
+        let out = &self.common.out;
+        let pictures = out.join(PICTURES);
+        if pictures.is_dir() && !out.join("run.json").is_file() && !out.join("samples.csv").is_file() {
+            let message = format!("holds a folder `{PICTURES}` that no calibration has left: choose another folder");
+            return Err(InputError::new(out, message).key("--out").into());
+        }
+        let names = ["run.json", "summary.json", "comparison.csv", "samples.csv"];
+        crate::output::prepare(out, &names, self.common.force)?;
+        Ok(clear(out)?)
+    }
+}

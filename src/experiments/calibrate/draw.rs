@@ -1,0 +1,102 @@
+//! The pictures of a calibration: references by the large model, the small model alone, and refinements of the
+//! most similar earlier reference, each judged by the encoder.
+
+use super::Wishes;
+use crate::calibration::nearest_earlier;
+use crate::calibration::samples::Sample;
+use crate::embedding::{Embedding, similarity};
+use crate::experiments::live::Equipment;
+use crate::experiments::{ExperimentError, Progress};
+use crate::live::batch::{self, Wanted};
+use crate::live::encoder::DualEncoder;
+use crate::live::painter::Painter;
+use crate::live::worker::Paint;
+use crate::model::{ModelId, Work};
+use crate::output::make_folder;
+use crate::request::RequestId;
+
+const SMALL: ModelId = ModelId(1);
+
+impl Wishes {
+    /// A picture, not yet judged.
+    fn sample(&self, row: u32, model: ModelId, source: Option<(u32, f64)>, skipped_steps: u32) -> Sample {
+        let size = if model.is_large() { "large" } else { "small" };
+        let prompt = self.prompts[row as usize].to_string();
+        let picture = format!("{row}-{size}-{skipped_steps}.png");
+        Sample { row, prompt, source, large: model.is_large(), skipped_steps, picture, quality: 0.0 }
+    }
+
+    fn wanted(&self, sample: &Sample) -> Wanted {
+        let model = if sample.large { ModelId::LARGE } else { SMALL };
+        let source = sample.source.map(|(row, _)| self.sample(row, ModelId::LARGE, None, 0).picture);
+        Wanted {
+            request: RequestId(sample.row),
+            seed: self.seed,
+            prompt: self.prompts[sample.row as usize].clone(),
+            work: Work { model, total_steps: self.steps, skipped_steps: sample.skipped_steps },
+            source: source.map(|name| self.folder.join(name)),
+            to: self.folder.join(&sample.picture),
+        }
+    }
+}
+
+/// Draws and judges everything; by row, the large model first.
+///
+/// # Errors
+/// A model does not load or does not draw, or a picture cannot be written.
+pub fn draw(wishes: &Wishes, equipment: &Equipment, progress: &dyn Progress) -> Result<Vec<Sample>, ExperimentError> {
+    make_folder(&wishes.folder)?;
+    let mut encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
+    let paint = |device| Box::new(Painter::new(equipment.library.clone(), device, equipment.palette.clone()));
+    let mut devices: Vec<Box<dyn Paint>> =
+        equipment.devices.iter().map(|device| paint(*device) as Box<dyn Paint>).collect();
+    let rows = || 0..wishes.prompts.len() as u32;
+    let total = wishes.prompts.len() * (2 + wishes.skips.len()) - wishes.skips.len();
+    progress.pictures_begin(total as u64);
+    let mut draw_all = |samples: &[Sample]| {
+        let wanted: Vec<Wanted> = samples.iter().map(|sample| wishes.wanted(sample)).collect();
+        batch::draw_all(&mut devices, &wanted, &|| progress.request_ended()).map_err(ExperimentError::Failed)
+    };
+    let prompts: Vec<Embedding> =
+        wishes.prompts.iter().map(|prompt| text(&mut encoder, prompt)).collect::<Result<_, _>>()?;
+    let mut large: Vec<Sample> = rows().map(|row| wishes.sample(row, ModelId::LARGE, None, 0)).collect();
+    draw_all(&large)?;
+    let pictures = embedded(&large, wishes, &mut encoder)?;
+    let sources = nearest_earlier(&prompts, &pictures);
+    judge(&mut large, &prompts, &pictures);
+    let refined = |(row, source): (u32, &Option<(u32, f64)>)| {
+        let alone = std::iter::once(wishes.sample(row, SMALL, None, 0));
+        let skips = wishes.skips.iter().filter(|_| source.is_some());
+        alone.chain(skips.map(|k| wishes.sample(row, SMALL, *source, *k))).collect::<Vec<_>>()
+    };
+    let mut small: Vec<Sample> = rows().zip(&sources).flat_map(refined).collect();
+    draw_all(&small)?;
+    progress.run_ends();
+    let pictures = embedded(&small, wishes, &mut encoder)?;
+    judge(&mut small, &prompts, &pictures);
+    let mut all = [large, small].concat();
+    all.sort_by_key(|sample| (sample.row, !sample.large, sample.skipped_steps));
+    Ok(all)
+}
+
+fn text(encoder: &mut DualEncoder, prompt: &str) -> Result<Embedding, ExperimentError> {
+    encoder.texts(&[prompt])?.pop().ok_or_else(|| ExperimentError::Failed("the encoder gave no embedding".to_owned()))
+}
+
+fn embedded(samples: &[Sample], wishes: &Wishes, encoder: &mut DualEncoder) -> Result<Vec<Embedding>, ExperimentError> {
+    let one = |sample: &Sample| {
+        let picture = batch::read(&wishes.folder.join(&sample.picture)).map_err(ExperimentError::Failed)?;
+        encoder
+            .images(&[&picture])?
+            .pop()
+            .ok_or_else(|| ExperimentError::Failed("the encoder gave no embedding".to_owned()))
+    };
+    samples.iter().map(one).collect()
+}
+
+/// Cosine of prompt and picture.
+fn judge(samples: &mut [Sample], prompts: &[Embedding], pictures: &[Embedding]) {
+    for (sample, picture) in samples.iter_mut().zip(pictures) {
+        sample.quality = similarity(prompts[sample.row as usize].as_slice(), picture.as_slice());
+    }
+}

@@ -1,0 +1,202 @@
+//! Calibration: similarity bounds that keep a share of the large model's quality, from pictures drawn here or from the samples of an
+//! earlier calibration. Fits on half of the requests and checks on the other half.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::calibration::check::{self, Check};
+use crate::calibration::fit::{self, Fit};
+use crate::calibration::samples::{self, Sample};
+use crate::input::{self, InputError, sha256};
+use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
+use crate::scheduler::routing::System;
+
+#[cfg(feature = "live")]
+mod draw;
+mod rooted;
+
+#[cfg(feature = "live")]
+pub use draw::draw;
+pub use rooted::rooted;
+
+/// Requests drawn, unless told otherwise.
+const PROMPTS: u32 = 200;
+/// Skipped steps tried, unless told otherwise: per cent of a full generation.
+const SKIPS_PERCENT: [u32; 5] = [10, 20, 30, 50, 60];
+
+/// Name of the quality of pictures that the encoder judges.
+pub const SIMILARITY: &str = "similarity";
+
+/// Name of the file of a calibration that says what it measured.
+pub const RUN: &str = "run.json";
+
+/// Calibration with its scenario checked.
+#[derive(Clone, Debug)]
+pub struct Calibration<'a> {
+    /// Settings.
+    pub scenario: Scenario,
+    /// File of the scenario.
+    pub source: &'a Source,
+    sets: &'a [Override],
+    /// Names of the large model and of the small one that refines.
+    pub models: [String; 2],
+    /// Name of what judges the pictures.
+    pub measure: String,
+    /// Files that were read, with their hashes.
+    pub inputs: Vec<(PathBuf, String)>,
+}
+
+/// Pictures that are wanted.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// Prompts by row.
+    pub prompts: Vec<Arc<str>>,
+    /// Numbers of skipped steps, rising.
+    pub skips: Vec<u32>,
+    /// Steps of a full generation.
+    pub steps: u32,
+    /// Seed of all noise.
+    pub seed: u64,
+    /// Folder for the pictures.
+    pub folder: PathBuf,
+}
+
+/// Bounds that were fitted, and whether they hold where they were not.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// Fit by number of skipped steps.
+    pub fits: Vec<Fit>,
+    /// Check on held-out requests.
+    pub check: Check,
+}
+
+/// The two models of a system that refines with small ones.
+fn models(scenario: &Scenario, file: &Path) -> Result<[String; 2], InputError> {
+    if scenario.system.policy != System::Modm {
+        let message = "expected modm, the system that refines on a small model: --set system.policy=modm";
+        let found = format!("{:?}", scenario.system.policy).to_lowercase();
+        return Err(InputError::new(file, message).value("system.policy", found));
+    }
+    let small =
+        scenario.models.small.first().ok_or_else(|| {
+            InputError::new(file, "expected a small model, which refines").value("models.small", "[]")
+        })?;
+    Ok([scenario.models.large.clone(), small.clone()])
+}
+
+/// Reads what an earlier calibration measured.
+fn measure_of(folder: &Path) -> Result<String, InputError> {
+    let file = folder.join(RUN);
+    let text = input::text(&file)?;
+    let read = serde_json::from_str::<serde_json::Value>(&text).ok();
+    let measure = read.as_ref().and_then(|run| run["measure"].as_str()).map(str::to_owned);
+    measure.ok_or_else(|| InputError::new(&file, "expected what `modm calibrate` writes, with its `measure`"))
+}
+
+impl<'a> Calibration<'a> {
+    /// Checks that a scenario can be calibrated.
+    ///
+    /// # Errors
+    /// It does not refine with a small model.
+    pub fn new(source: &'a Source, sets: &'a [Override]) -> Result<Self, InputError> {
+        let scenario = source.scenario(sets)?;
+        let models = models(&scenario, source.file()).map_err(|error| source.place(error, sets))?;
+        Ok(Self { scenario, source, sets, models, measure: SIMILARITY.into(), inputs: Vec::new() })
+    }
+
+    /// Says where an error of the scenario is: its file, or a setting on top of it.
+    #[must_use]
+    pub fn place(&self, error: InputError) -> InputError {
+        self.source.place(error, self.sets)
+    }
+
+    /// Reads the samples of an earlier calibration and returns them with their file. They are judged anew if there are scores, with
+    /// the name of what these measure.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn earlier_samples(
+        &mut self,
+        folder: &Path,
+        scores: Option<(&Path, &str)>,
+    ) -> Result<(Vec<Sample>, PathBuf), InputError> {
+        let file = folder.join("samples.csv");
+        let mut read = samples::read(&file, &self.models, self.scenario.models.steps)?;
+        self.measure = match scores {
+            Some((scores, measure)) => {
+                samples::judge(&mut read, scores)?;
+                self.inputs.push((scores.to_owned(), sha256(scores)?));
+                measure.to_owned()
+            }
+            None => measure_of(folder)?,
+        };
+        self.inputs.push((file.clone(), sha256(&file)?));
+        samples::grades(&read, &file)?;
+        // What is written at the end must have what it needs.
+        crate::scenario::read_profile(&self.scenario, self.source.file())?;
+        Ok((read, file))
+    }
+
+    /// Reads the prompts of the first requests and chooses the numbers of skipped steps; pictures go to `folder`.
+    ///
+    /// # Errors
+    /// An input cannot be used, or the trace has too few requests.
+    pub fn wishes(&mut self, prompts: Option<u32>, skips: &[u32], folder: PathBuf) -> Result<Wishes, InputError> {
+        let (file, place) = (self.source.file(), |error| self.source.place(error, self.sets));
+        let inputs = TraceInputs::load(&self.scenario, file, false).map_err(place)?;
+        if inputs.trace.columns().prompts.is_none() {
+            let error = InputError::new(file, "has no `prompt` column: a calibration draws prompts");
+            return Err(place(error.key("trace.requests")));
+        }
+        let count = wanted_prompts(prompts, inputs.trace.len())?;
+        let skips = self.skips(skips)?;
+        let print = |print: &Fingerprint| (print.file.clone(), print.sha256.clone());
+        self.inputs.extend(inputs.files.iter().map(print));
+        let inputs = Inputs::new(&self.scenario, file, inputs.into()).map_err(place)?;
+        self.inputs.extend(inputs.files.iter().map(print));
+        let trace = &inputs.trace.trace;
+        let prompts: Vec<_> = (0..count).map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
+        Ok(Wishes { prompts, skips, steps: self.scenario.models.steps, seed: self.scenario.seed, folder })
+    }
+
+    /// Fits bounds that keep a share `alpha` of the large model's quality, and checks them. `file` is that of the samples.
+    ///
+    /// # Errors
+    /// The samples are not complete.
+    pub fn fit(&self, drawn: &[Sample], file: &Path, alpha: f64) -> Result<Fitted, InputError> {
+        let grades = samples::grades(drawn, file)?;
+        let fits = fit::fits(&grades, alpha);
+        let bounds = fit::bounds(&fits);
+        let check = check::check(&grades, &bounds, self.scenario.seed);
+        Ok(Fitted { fits, check })
+    }
+
+    /// Returns the numbers of skipped steps, rising, each once.
+    fn skips(&self, wanted: &[u32]) -> Result<Vec<u32>, InputError> {
+        let steps = self.scenario.models.steps;
+        let shares = SKIPS_PERCENT.iter().map(|percent| (u64::from(steps) * u64::from(*percent)).div_ceil(100) as u32);
+        let mut skips: Vec<u32> =
+            if wanted.is_empty() { shares.filter(|k| *k < steps).collect() } else { wanted.to_vec() };
+        if let Some(bad) = skips.iter().find(|k| **k == 0 || **k >= steps) {
+            let message = format!("expected numbers of skipped steps from 1 to models.steps - 1 = {}", steps - 1);
+            return Err(InputError::new("the command line", message).value("--skips", bad));
+        }
+        skips.sort_unstable();
+        skips.dedup();
+        if skips.is_empty() {
+            let message = "expected at least 2: with one there is nothing to skip";
+            return Err(InputError::new(self.source.file(), message).value("models.steps", steps));
+        }
+        Ok(skips)
+    }
+}
+
+/// Returns how many requests are drawn of those that the trace has.
+fn wanted_prompts(wanted: Option<u32>, requests: usize) -> Result<usize, InputError> {
+    let wanted = wanted.map_or((PROMPTS as usize).min(requests), |prompts| prompts as usize);
+    if wanted > requests || wanted < 3 {
+        let message = format!("expected 3 or more, and the trace has {requests} requests");
+        return Err(InputError::new("the command line", message).value("--prompts", wanted));
+    }
+    Ok(wanted)
+}

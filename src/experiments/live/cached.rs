@@ -1,0 +1,139 @@
+//! The image cache on disk, as an earlier run left it, for the next one.
+
+use std::path::Path;
+
+use super::Equipment;
+use crate::cache::Scope;
+use crate::image::ImageId;
+use crate::input::InputError;
+use crate::live::encoder::DualEncoder;
+use crate::live::faults::Faults;
+use crate::live::store::{Found, Opened, Store, TestableDisk};
+use crate::request::{Owner, TenantId};
+use crate::scenario::Scenario;
+use crate::scheduler::WarmImage;
+use crate::simulation::Simulation;
+use crate::trace::Trace;
+
+/// Image cache as an earlier run left it.
+#[derive(Debug)]
+pub struct Cached {
+    /// Images on disk.
+    pub store: Store,
+    /// Its images as the core knows them, oldest first.
+    pub warm: Vec<WarmImage>,
+    /// Their numbers in the store and their tenants, where known.
+    pub numbers: Vec<(u64, Option<TenantId>)>,
+    /// Sentences on what was wrong and is left out.
+    pub warnings: Vec<String>,
+}
+
+/// Entries of the store that a run leaves aside, on disk, where nobody finds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strangers {
+    /// Entries of tenants that the trace does not name, where tenants are apart.
+    OfOtherTenants,
+    /// In any scope, entries of tenants that the trace does not name, and entries without a tenant.
+    WithoutKnownOwner,
+}
+
+impl Cached {
+    /// Opens the store that the scenario in `file` names, or else `own`.
+    ///
+    /// # Errors
+    /// The store cannot be used.
+    pub fn open(
+        simulation: &Simulation,
+        equipment: &Equipment,
+        file: &Path,
+        own: &Path,
+        strangers: Strangers,
+    ) -> Result<Self, InputError> {
+        let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
+        let place = scenario.live.store.as_ref().map_or(own.to_owned(), |store| Scenario::resolve(file, store));
+        let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
+        let disk = TestableDisk::new(Faults::from_environment());
+        let Opened { store, mut found, mut warnings } = Store::open(&place, scenario.live.images, &fingerprint, disk)?;
+        warnings.extend(set_strangers_aside(&mut found, strangers, scenario, trace));
+        let known = |entry: &Found| entry.tenant.as_ref().and_then(|name| tenant(trace, name));
+        let numbers = found.iter().map(|entry| (entry.number, known(entry))).collect();
+        for (row, entry) in (0..).zip(&found) {
+            store.adopt(ImageId::warm(row), entry);
+        }
+        let warm = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
+        Ok(Self { store, warm, numbers, warnings })
+    }
+}
+
+/// The tenant of an entry, if the trace names it.
+fn tenant(trace: &Trace, name: &str) -> Option<TenantId> {
+    let names = trace.columns().tenants.as_ref()?.names();
+    names.iter().position(|known| known == name).map(|at| TenantId(at as u32))
+}
+
+/// Leaves strangers in the store, and says how many.
+fn set_strangers_aside(
+    found: &mut Vec<Found>,
+    strangers: Strangers,
+    scenario: &Scenario,
+    trace: &Trace,
+) -> Option<String> {
+    let named = |entry: &Found| entry.tenant.as_ref().map(|name| tenant(trace, name).is_some());
+    let before = found.len();
+    match strangers {
+        Strangers::OfOtherTenants if scenario.tenants.scope == Scope::Shared => return None,
+        Strangers::OfOtherTenants => found.retain(|entry| named(entry) != Some(false)),
+        Strangers::WithoutKnownOwner => found.retain(|entry| named(entry) == Some(true)),
+    }
+    let aside = before - found.len();
+    let whose = match strangers {
+        Strangers::OfOtherTenants => "of tenants that the trace does not name",
+        Strangers::WithoutKnownOwner => "of nobody who has a key",
+    };
+    (aside > 0).then(|| format!("{aside} entries of the store are {whose}: set aside, nobody finds them"))
+}
+
+fn warm_image(entry: Found, trace: &Trace) -> WarmImage {
+    let tenant = entry.tenant.and_then(|name| tenant(trace, &name));
+    WarmImage { key: entry.key, owner: tenant.map_or(Owner::Public, Owner::Tenant), bytes: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedding::Embedding;
+    use crate::scenario::Source;
+    use crate::time::Time;
+    use crate::trace::Columns;
+
+    #[test]
+    fn where_tenants_are_apart_strangers_stay_in_the_store() {
+        let entry = |number, tenant: Option<&str>| Found {
+            number,
+            key: Embedding::normalised(&[1.0]).expect("a direction"),
+            tenant: tenant.map(str::to_owned),
+            origins: Vec::new(),
+        };
+        let all = || vec![entry(1, Some("a")), entry(2, Some("x")), entry(3, None), entry(4, Some("b"))];
+        let (arrivals, tenants) = (vec![Time::ZERO; 2], Some(["b", "a"].into_iter().collect()));
+        let trace = Trace::new(Columns { arrivals, tenants, ..Columns::default() });
+        let numbers = |found: &[Found]| found.iter().map(|entry| entry.number).collect::<Vec<_>>();
+        let cases = [
+            ("shared", Strangers::OfOtherTenants, vec![1, 2, 3, 4]),
+            ("tenant", Strangers::OfOtherTenants, vec![1, 3, 4]),
+            ("shared", Strangers::WithoutKnownOwner, vec![1, 4]),
+            ("tenant", Strangers::WithoutKnownOwner, vec![1, 4]),
+        ];
+        for (scope, strangers, kept) in cases {
+            let text = format!("name = \"a\"\ntrace = {{ requests = \"r.csv\" }}\ntenants.scope = \"{scope}\"\n");
+            let scenario = Source::new(Path::new("s.toml"), text).and_then(|source| source.scenario(&[]));
+            let mut found = all();
+            let said = set_strangers_aside(&mut found, strangers, &scenario.expect("a scenario"), &trace);
+            assert_eq!(numbers(&found), kept);
+            assert_eq!(said.is_some(), kept.len() < 4);
+        }
+        let owners: Vec<Owner> = all().into_iter().map(|entry| warm_image(entry, &trace).owner).collect();
+        let [a, b] = [1, 0].map(|number| Owner::Tenant(TenantId(number)));
+        assert_eq!(owners, [a, Owner::Public, Owner::Public, b], "whom the trace does not name, nobody is");
+    }
+}

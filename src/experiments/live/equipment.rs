@@ -1,0 +1,188 @@
+//! Equipment of live runs: models, encoder and devices, found and checked before anything runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::experiments::{ExperimentError, Progress};
+use crate::input::InputError;
+use crate::live::embedder::Embed;
+use crate::live::encoder::DualEncoder;
+use crate::live::error::Error;
+use crate::live::isolated::{IsolatedEncoder, IsolatedPainter, Launch, probe};
+use crate::live::library::Library;
+use crate::live::limits::{LimitSettings, Limits};
+use crate::live::painter::{Painter, Palette};
+use crate::live::pipeline::{check, picture_size, size_multiple};
+use crate::live::settings::{Device, Isolation, LiveSettings, Processor};
+use crate::live::worker::Paint;
+use crate::model::GpuId;
+use crate::profile::Profile;
+use crate::scenario::Scenario;
+use crate::scheduler::WorkerId;
+
+/// Returns the function that makes the worker of a number.
+type MakePaint = Box<dyn Fn(WorkerId) -> Box<dyn Paint>>;
+
+/// Models, encoder and devices of a run, found and checked.
+#[derive(Clone, Debug)]
+pub struct Equipment {
+    /// ONNX Runtime.
+    pub library: Library,
+    /// Device of each worker.
+    pub devices: Vec<Device>,
+    /// Folders of the models and the size of pictures.
+    pub palette: Arc<Palette>,
+    /// Folder of the encoder.
+    pub encoder: PathBuf,
+    /// Device of the encoder.
+    pub encoder_device: Device,
+    isolation: Isolation,
+    limits: LimitSettings,
+    models: usize,
+}
+
+impl Equipment {
+    /// Finds and checks what the scenario in `file` names.
+    ///
+    /// # Errors
+    /// A model or the encoder cannot be used, or a device cannot start.
+    pub fn of(
+        scenario: &Scenario,
+        file: &Path,
+        library: &Library,
+        allow_cpu: bool,
+        progress: &dyn Progress,
+    ) -> Result<Self, InputError> {
+        let encoder = named(file, "live.encoder", scenario.live.encoder.as_ref())?;
+        let palette = palette(scenario, file)?;
+        let wanted = scenario.live.devices_of(file, scenario.workers())?;
+        let devices = available_devices(library, &wanted, (file, "live.devices"), allow_cpu, progress)?;
+        let (wanted, place) = ([scenario.live.encoder_device], (file, "live.encoder_device"));
+        let encoder_device = available_devices(library, &wanted, place, allow_cpu, progress)?[0];
+        let encoder = Scenario::resolve(file, encoder);
+        DualEncoder::check(&encoder).map_err(|error| input(&encoder, error))?;
+        let LiveSettings { isolation, limits, .. } = scenario.live;
+        let (models, palette) = (palette.models.len(), Arc::new(palette));
+        Ok(Self { library: library.clone(), devices, palette, encoder, encoder_device, isolation, limits, models })
+    }
+
+    /// Returns whether workers and encoder have processes of their own.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.isolation == Isolation::Process
+    }
+
+    /// Returns how long calls may take, with a profile of these workers if there is one.
+    #[must_use]
+    pub fn limits(&self, measured: Option<(&Profile, &[GpuId])>) -> Limits {
+        match measured {
+            Some((profile, gpus)) => Limits::new(&self.limits, profile, gpus, self.models),
+            None => Limits::unmeasured(&self.limits, self.devices.len(), self.models),
+        }
+    }
+
+    /// Returns the function that makes workers.
+    ///
+    /// # Errors
+    /// This program's own file is not known.
+    pub fn paint(&self, limits: &Limits) -> Result<MakePaint, ExperimentError> {
+        let (library, devices, palette) = (self.library.clone(), self.devices.clone(), self.palette.clone());
+        if !self.is_isolated() {
+            return Ok(Box::new(move |worker| {
+                Box::new(Painter::new(library.clone(), devices[worker.index()], palette.clone()))
+            }));
+        }
+        let (launch, limits) = (own_program()?, limits.clone());
+        Ok(Box::new(move |worker| {
+            let (library, palette, limits) = (library.clone(), palette.clone(), limits.worker(worker).to_vec());
+            Box::new(IsolatedPainter::new(launch.clone(), library, devices[worker.index()], palette, limits))
+        }))
+    }
+
+    /// Loads the encoder.
+    ///
+    /// # Errors
+    /// It does not load.
+    pub fn embed(&self, limits: &Limits) -> Result<Box<dyn Embed>, ExperimentError> {
+        let (folder, device) = (&self.encoder, self.encoder_device);
+        if !self.is_isolated() {
+            return Ok(Box::new(DualEncoder::open(&self.library, folder, device)?));
+        }
+        let (library, folder) = (self.library.clone(), folder.clone());
+        let encoder = IsolatedEncoder::open(own_program()?, library, folder, device, limits.clone());
+        Ok(Box::new(encoder.map_err(|why| ExperimentError::Failed(format!("the encoder does not load: {why}")))?))
+    }
+}
+
+/// Returns how this program is started again, for workers in processes of their own.
+fn own_program() -> Result<Launch, ExperimentError> {
+    Launch::own().map_err(|error| ExperimentError::Failed(format!("this program's own file: {error}")))
+}
+
+/// What is wrong with a model's folder.
+fn input(folder: &Path, error: Error) -> InputError {
+    match error {
+        Error::Input(error) => error,
+        other => InputError::new(folder, other.to_string()),
+    }
+}
+
+/// Folders of the models in use, and the size of all pictures.
+fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
+    let model = |name: &String| {
+        let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
+        let folder = Scenario::resolve(file, folder);
+        check(&folder).map_err(|error| input(&folder, error))?;
+        Ok((folder, scenario.live.guidance.get(name).copied()))
+    };
+    let models: Vec<(PathBuf, Option<f32>)> =
+        scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;
+    let large = &models[0].0;
+    let own = picture_size(large).map_err(|error| input(large, error))?;
+    let size = scenario.live.size.unwrap_or(own);
+    for (folder, _) in &models {
+        let multiple = size_multiple(folder).map_err(|error| input(folder, error))?;
+        if size.iter().any(|side| !side.is_multiple_of(multiple)) {
+            let message = format!("expected multiples of {multiple}, for {}", folder.display());
+            return Err(InputError::new(file, message).value("live.size", format_args!("{size:?}")));
+        }
+    }
+    Ok(Palette { models, size })
+}
+
+/// Returns the devices as they can be had. A CUDA device that cannot start is refused, or replaced by the CPU with a warning if
+/// `allow_cpu`. `(file, key)` is where they are named.
+///
+/// # Errors
+/// A device cannot start.
+pub fn available_devices(
+    library: &Library,
+    wanted: &[Device],
+    (file, key): (&Path, &str),
+    allow_cpu: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Device>, InputError> {
+    let one = |device: &Device| {
+        if device.processor == Processor::Cpu {
+            return Ok(*device);
+        }
+        match probe(library, *device) {
+            Ok(()) => Ok(*device),
+            Err(error) if allow_cpu => {
+                progress
+                    .say(&format!("warning: {} cannot start, the CPU is used in its place: {error}", device.name()));
+                Ok(Device::cpu(device.number))
+            }
+            Err(error) => {
+                let way_out = format!("cannot start: {error}. `modm doctor` says more; --allow-cpu runs on the CPU");
+                Err(InputError::new(file, way_out).value(key, device.name()))
+            }
+        }
+    };
+    wanted.iter().map(one).collect()
+}
+
+/// A folder that the scenario must name.
+fn named<'a>(file: &Path, key: &str, folder: Option<&'a PathBuf>) -> Result<&'a PathBuf, InputError> {
+    folder.ok_or_else(|| InputError::new(file, "is needed for a live run: the folder of the exported model").key(key))
+}

@@ -1,0 +1,63 @@
+//! What a live run measured, as a trace that the simulator takes as it is: its requests, the embeddings of
+//! their prompts and of the images that came of them, and what was cached before.
+
+use std::path::Path;
+
+use crate::embedding::Embedding;
+use crate::journal::{Journal, Record};
+use crate::metrics::warnings::Rows;
+use crate::output::{OutputError, make_folder, write_atomic};
+use crate::scheduler::{Event, WarmImage};
+use crate::time::Time;
+use crate::trace::{Trace, npy, write_requests};
+
+/// Embeddings by row, as they came.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    prompts: Vec<Option<Embedding>>,
+    images: Vec<Option<Embedding>>,
+    warm: Vec<Embedding>,
+}
+
+impl Recorded {
+    pub(super) fn new(rows: usize, warm: &[WarmImage]) -> Self {
+        Self {
+            prompts: vec![None; rows],
+            images: vec![None; rows],
+            warm: warm.iter().map(|image| image.key.clone()).collect(),
+        }
+    }
+
+    /// Returns the embeddings of prompts and images by row.
+    pub(super) fn rows(&self) -> (Rows, Rows) {
+        (Rows::Recorded(self.prompts.clone().into()), Rows::Recorded(self.images.clone().into()))
+    }
+
+    /// Writes `trace/`: requests and what embeddings are complete.
+    pub(super) fn write(&self, folder: &Path, trace: &Trace) -> Result<(), OutputError> {
+        let folder = folder.join("trace");
+        make_folder(&folder)?;
+        write_atomic(&folder.join("requests.csv"), |to| write_requests(to, trace))?;
+        let warm: Vec<Option<Embedding>> = self.warm.iter().cloned().map(Some).collect();
+        let files = [("prompt_embeddings", &self.prompts), ("image_embeddings", &self.images), ("warm_images", &warm)];
+        for (name, rows) in files {
+            let Some(rows) = rows.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else { continue };
+            let Some(dimension) = rows.first().map(|row| row.as_slice().len()) else { continue };
+            let values = rows.iter().flat_map(|row| row.as_slice().iter().copied());
+            write_atomic(&folder.join(format!("{name}.npy")), |to| npy::write(to, rows.len(), dimension, values))?;
+        }
+        Ok(())
+    }
+}
+
+impl Journal for Recorded {
+    fn record(&mut self, _: Time, record: Record<'_>) {
+        match record {
+            Record::Event(Event::Encoded { request, embedding }) => self.prompts[request.row()].clone_from(embedding),
+            Record::Event(Event::ImageEncoded { request, embedding }) => {
+                self.images[request.row()].clone_from(embedding);
+            }
+            _ => {}
+        }
+    }
+}

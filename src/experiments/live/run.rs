@@ -1,0 +1,182 @@
+//! One run in real time and its files.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::recorded::Recorded;
+use super::{Cached, Equipment, Strangers, gallery};
+use crate::experiments::{Counted, ExperimentError, Progress};
+use crate::input::InputError;
+use crate::journal::{Journal, Record};
+use crate::live::executor::{KnownRequests, Live, Paced, Setting};
+use crate::live::interrupts::Interrupts;
+use crate::live::limits::Limits;
+use crate::live::settings::Device;
+use crate::metrics::real_time::delay;
+use crate::metrics::{Keep, Metrics, Results};
+use crate::output::make_folder;
+use crate::replay::{Executor, RunError, replay};
+use crate::request::RequestId;
+use crate::run_folder::{RunFolder, write_journal};
+use crate::scenario::{Scenario, arrivals, initial_allocation};
+use crate::simulation::Simulation;
+use crate::time::Time;
+use crate::trace::Trace;
+
+use super::names::{file_names, picture_name};
+
+/// Folders of a live run that the next one in the same place begins anew.
+const OWN: [&str; 3] = ["images", "trace", "store"];
+const JOURNAL: &str = "journal.jsonl.gz";
+
+/// Refuses a folder that has folders of these names and no live run's journal: they are somebody else's, and
+/// would be replaced.
+///
+/// # Errors
+/// There are such folders.
+pub fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
+    let ours = [JOURNAL.to_owned(), format!("{JOURNAL}.partial")].iter().any(|name| folder.join(name).is_file());
+    match OWN.iter().find(|name| folder.join(name).is_dir()) {
+        Some(name) if !ours => {
+            let message = format!("holds a folder `{name}` that no live run has left: choose another folder");
+            Err(InputError::new(folder, message).key("--out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Run in real time.
+pub struct LiveRun<'a> {
+    /// Scenario, trace and profile.
+    pub simulation: &'a Simulation,
+    /// Folder for its files.
+    pub folder: &'a Path,
+    /// File of the scenario.
+    pub file: &'a Path,
+    /// Models, encoder and devices.
+    pub equipment: &'a Equipment,
+    /// Signals that end it.
+    pub interrupts: &'a Interrupts,
+    /// Receiver of progress and warnings.
+    pub progress: Rc<dyn Progress>,
+    /// Journal that is told of everything.
+    pub also: &'a mut dyn Journal,
+}
+
+impl std::fmt::Debug for LiveRun<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveRun").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl LiveRun<'_> {
+    /// Runs to the end, or until Ctrl-C or SIGTERM and what was in is done; writes everything.
+    ///
+    /// # Errors
+    /// The run cannot begin or go on, or a file cannot be written.
+    ///
+    /// # Panics
+    /// Never: a journal of a file has an end.
+    pub fn run(&mut self) -> Result<Results, ExperimentError> {
+        #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+        let begun = Instant::now();
+        let LiveRun { simulation, folder, file, equipment, interrupts, progress, also } = self;
+        let folder = *folder;
+        let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
+        let (images, own_store) = (folder.join("images"), folder.join("store"));
+        // What an earlier run left there would be taken for this one's; `refuse_foreign` has seen to it that it is one's.
+        for old in OWN.map(|name| folder.join(name)) {
+            if old.is_dir() {
+                std::fs::remove_dir_all(&old).map_err(ExperimentError::file(&old, "cannot be removed"))?;
+            }
+        }
+        make_folder(&images)?;
+        let strangers = Strangers::OfOtherTenants;
+        let Cached { store, warm, warnings, .. } = Cached::open(simulation, equipment, file, &own_store, strangers)?;
+        progress.run_begins(trace.len() as u64);
+        let said = Rc::new(RefCell::new(warnings.clone()));
+        for warning in &warnings {
+            progress.say(&format!("warning: {warning}"));
+        }
+        progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
+        let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
+        let encoder = equipment.embed(&limits)?;
+        let setting = setting(scenario, trace, &images, (equipment, limits), progress, &said)?;
+        let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
+        interrupts.end(live.intake());
+        let mut records = (Metrics::new(simulation.settings(Keep::Rows, true)), Recorded::new(trace.len(), &warm));
+        let ended = write_journal(simulation, &folder.join(JOURNAL), |journal| {
+            let mut actions = Vec::new();
+            let mut core = scenario.live_core(&simulation.inputs, warm, &mut actions);
+            let mut journal = ((&mut records, Counted(&**progress)), (&mut **also, journal));
+            for action in actions {
+                journal.record(Time::ZERO, Record::Action(&action));
+                live.submit(Time::ZERO, &action).map_err(RunError::Executor)?;
+            }
+            let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
+            replay(&mut core, &mut live, &mut inbox, &mut journal)
+        })?;
+        progress.run_ends();
+        let (failures, lags) = live.finish();
+        for failure in &failures {
+            progress.say(&format!("warning: {failure}"));
+        }
+        said.borrow_mut().extend(failures);
+        let (metrics, recorded) = records;
+        let mut results = metrics.finish_run();
+        if let Some(delays) = &mut results.summary.delays {
+            delays.arrival_lag_s = delay(&lags);
+        }
+        let (prompts, images) = recorded.rows();
+        results.warnings.extend(simulation.live_warnings(&results, prompts, images));
+        let files = RunFolder::new(simulation, folder);
+        files.write_rows(&results)?;
+        files.write(&results, begun.elapsed().as_secs_f64(), &said.borrow())?;
+        recorded.write(folder, trace)?;
+        gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
+        ended?;
+        Ok(results)
+    }
+}
+
+fn names(devices: &[Device]) -> String {
+    let names: BTreeSet<String> = devices.iter().map(Device::to_string).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn setting(
+    scenario: &Scenario,
+    trace: &Trace,
+    images: &Path,
+    (equipment, limits): (&Equipment, Limits),
+    progress: &Rc<dyn Progress>,
+    said: &Rc<RefCell<Vec<String>>>,
+) -> Result<Setting, ExperimentError> {
+    let (progress, said) = (progress.clone(), said.clone());
+    let tenants = trace.columns().tenants.is_some();
+    let tenant = |row| trace.tenant_name(trace.tenant(row)).unwrap_or_default().to_owned();
+    let (labels, format) = (file_names(trace), scenario.live.images);
+    let images = images.to_owned();
+    let book = KnownRequests {
+        prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap_or_default().into()).collect(),
+        tenants: tenants.then(|| (0..trace.len()).map(tenant).collect()),
+        seed: scenario.seed,
+        result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
+    };
+    Ok(Setting {
+        book: Box::new(book),
+        models: scenario.model_names(),
+        paint: equipment.paint(&limits)?,
+        stepped: None,
+        warn: Box::new(move |message| {
+            progress.say(&format!("warning: {message}"));
+            said.borrow_mut().push(message.to_owned());
+        }),
+        away: Setting::AWAY,
+        limits,
+        isolated: equipment.is_isolated(),
+    })
+}

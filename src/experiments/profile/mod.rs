@@ -1,0 +1,37 @@
+//! Profiling: times of a scenario's models on its devices, by themselves and while all of a live run goes on.
+
+use crate::live::library::Library;
+
+mod measurements;
+mod under_load;
+
+pub use measurements::{Measurements, NEIGHBOURS};
+
+/// Returns who measured, with what, on what.
+#[must_use]
+pub fn source_of(library: &Library) -> String {
+    format!(
+        "modm {} profile, commit {}, {}, {}",
+        env!("CARGO_PKG_VERSION"),
+        env!("MODM_COMMIT"),
+        library.build(),
+        host()
+    )
+}
+
+/// Prompts that any of the models can draw.
+pub const PROMPTS: [&str; 3] = [
+    "a large red star at the center on a blue background",
+    "a green square above a yellow circle on a white background",
+    "a small blue heart at the top left on a gray background",
+];
+
+/// Processor and number of threads, as far as the system says.
+fn host() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{} with {threads} threads", name.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))
+}

@@ -1,0 +1,342 @@
+//! The live side: rounds of profiling with live runs between them, each on a profile of its own time.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::load::gap_for;
+use super::simulated::set;
+use crate::experiments::live::{Equipment, LiveRun, prepare, refuse_foreign};
+use crate::experiments::profile::{Measurements, NEIGHBOURS, PROMPTS, source_of};
+use crate::experiments::{ExperimentError, Progress};
+use crate::input::InputError;
+use crate::live::interrupts::Interrupts;
+use crate::live::measure::Plan;
+use crate::metrics::Results;
+use crate::output::make_folder;
+use crate::profile::{self, ProfileFile};
+use crate::scenario::{Override, Scenario, Source, TraceInputs};
+use crate::sim::Measured;
+use crate::simulation::Simulation;
+
+/// Jobs under load to one of a model by itself: they are what predictions rest on.
+const LOADED: u32 = 4;
+
+/// Live runs that are wanted, and what goes with them.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Loads to offer, as shares of the workers' time; the trace as it is if empty.
+    pub loads: Vec<f64>,
+    /// Number of traces.
+    pub seeds: NonZeroU32,
+    /// Jobs of each kind in a round of profiling.
+    pub jobs: u32,
+}
+
+/// Checks that the scenario can be validated.
+fn check(question: &Question, base: &Scenario, source: &Source) -> Result<(), InputError> {
+    if let Some(load) = question.loads.iter().find(|load| !(0.01..=10.0).contains(*load)) {
+        let message = "expected shares of the workers' time from 0.01 to 10";
+        return Err(InputError::new("the command line", message).value("--loads", load));
+    }
+    if base.live.store.is_some() {
+        let way_out = "is not for validation: each run would begin with the pictures of the one before";
+        return Err(InputError::new(source.file(), way_out).key("live.store"));
+    }
+    Ok(())
+}
+
+/// Live runs with rounds of profiling between them.
+pub struct Experiment<'a> {
+    question: &'a Question,
+    source: &'a Source,
+    sets: &'a [Override],
+    equipment: Equipment,
+    interrupts: Interrupts,
+    measurements: Measurements,
+    scenario: Scenario,
+    plan: Plan,
+    /// As an absolute path: scenarios that are read back name it.
+    out: PathBuf,
+    progress: Rc<dyn Progress>,
+}
+
+impl std::fmt::Debug for Experiment<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Experiment").field("question", self.question).finish_non_exhaustive()
+    }
+}
+
+/// Live run that came to its end.
+#[derive(Debug)]
+pub struct Lived {
+    /// Load that was offered, as a share of the workers' time; `None` for the trace as it is.
+    pub load: Option<f64>,
+    /// Seed of its trace.
+    pub seed: u64,
+    /// Folder that holds `live/`, its files, and `profile.toml`, what its policies went by.
+    pub folder: PathBuf,
+    /// Settings with which it ran.
+    pub sets: Vec<Override>,
+    /// Results.
+    pub results: Results,
+    /// Durations of all that it did.
+    pub durations: Measured,
+    /// Rounds of profiling under load that were over when it began.
+    rounds: usize,
+}
+
+impl Lived {
+    /// Returns its load and seed in words.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let load = self.load.map_or_else(|| "as it is".to_owned(), |load| format!("load {load}"));
+        format!("{load}, seed {}", self.seed)
+    }
+}
+
+impl<'a> Experiment<'a> {
+    /// Checks that the scenario can be validated.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check(question: &Question, base: &Scenario, source: &Source) -> Result<(), InputError> {
+        check(question, base, source)
+    }
+
+    /// Begins an experiment whose files go to the folder `out`, which is there.
+    ///
+    /// # Errors
+    /// The scenario cannot be used, or the folder is not there.
+    pub fn new(
+        question: &'a Question,
+        out: &Path,
+        source: &'a Source,
+        sets: &'a [Override],
+        equipment: Equipment,
+        interrupts: Interrupts,
+        progress: Rc<dyn Progress>,
+    ) -> Result<Self, ExperimentError> {
+        let scenario = source.scenario(sets)?;
+        let plan = Plan {
+            steps: scenario.models.steps,
+            jobs: question.jobs,
+            loads: 2,
+            prompts: PROMPTS.map(str::to_owned).to_vec(),
+        };
+        let out = std::fs::canonicalize(out).map_err(ExperimentError::file(out, "cannot be read"))?;
+        Ok(Self {
+            question,
+            source,
+            sets,
+            equipment,
+            interrupts,
+            measurements: Measurements::default(),
+            scenario,
+            plan,
+            out,
+            progress,
+        })
+    }
+
+    fn say(&self, line: &str) {
+        self.progress.say(line);
+    }
+
+    /// Profiles one round: models by themselves, and all that a live run does.
+    ///
+    /// # Errors
+    /// A model does not load or does not draw.
+    pub fn profile(&mut self) -> Result<(), ExperimentError> {
+        self.say("profiling");
+        self.measurements.round(&self.scenario, &self.equipment, &[1], &self.plan, &|_| {})?;
+        self.profile_under_load()
+    }
+
+    /// One round more of all that a live run does.
+    fn profile_under_load(&mut self) -> Result<(), ExperimentError> {
+        let jobs = LOADED * self.question.jobs;
+        self.measurements.under_load(&self.scenario, &self.equipment, jobs, &self.out, &self.progress)
+    }
+
+    /// Writes the profile of what was measured so far.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_profile(&self, file: &Path) -> Result<ProfileFile, ExperimentError> {
+        let (profile, _) = self.measurements.profile(&self.scenario, &source_of(&self.equipment.library));
+        profile::write(&profile, file)?;
+        Ok(profile)
+    }
+
+    /// Returns the profile of the rounds near a run, since the machine's speed drifts, with the spread over all rounds.
+    #[must_use]
+    pub fn profile_near(&self, run: &Lived) -> ProfileFile {
+        let near = self.measurements.near(run.rounds.saturating_sub(NEIGHBOURS)..run.rounds + NEIGHBOURS);
+        let source = source_of(&self.equipment.library);
+        let [mut near, all] = [&near, &self.measurements].map(|measured| measured.profile(&self.scenario, &source).0);
+        for (row, of_all) in near.service.iter_mut().zip(all.service) {
+            (row.spread, row.spread_kind) = (of_all.spread, of_all.spread_kind);
+        }
+        near
+    }
+
+    /// Makes all live runs, as far as nobody interrupts them.
+    ///
+    /// # Errors
+    /// A run cannot begin or go on, or a file cannot be written.
+    pub fn live_runs(&mut self, first: Simulation, base: &Scenario) -> Result<Vec<Lived>, ExperimentError> {
+        let trace = first.inputs.trace;
+        let seeds = u64::from(self.question.seeds.get());
+        let mut rehearsal = None;
+        if !self.question.loads.is_empty() {
+            let Some(run) = self.rehearse(base, seeds, &trace)? else { return Ok(Vec::new()) };
+            rehearsal = Some(run);
+        }
+        let mut lived = Vec::new();
+        for index in 0..seeds {
+            let seed = base.seed.wrapping_add(index);
+            let own = if index == 0 { trace.clone() } else { self.trace_of(seed, &trace)? };
+            let loads: Vec<Option<f64>> = match self.question.loads.as_slice() {
+                [] => vec![None],
+                loads => loads.iter().copied().map(Some).collect(),
+            };
+            for load in loads {
+                let name = load.map_or_else(|| "as-it-is".to_owned(), |load| format!("load-{load}"));
+                let folder = self.out.join(name).join(format!("seed-{seed}"));
+                let (mut trace, mut warm) = (own.clone(), None);
+                if let Some((load, rehearsal)) = load.zip(rehearsal.as_ref()) {
+                    trace = at_gap(&own, self.gap_for(load, rehearsal)?);
+                    warm = self.warm_store(rehearsal, &folder)?;
+                }
+                let run = self.live(load, seed, &trace, &folder, warm.as_deref())?;
+                if let Some(warm) = warm {
+                    std::fs::remove_dir_all(&warm).map_err(ExperimentError::file(&warm, "cannot be removed"))?;
+                }
+                let Some(run) = run else { return Ok(lived) };
+                lived.push(run);
+                self.say("profiling");
+                self.profile_under_load()?;
+            }
+        }
+        Ok(lived)
+    }
+
+    /// A live run of other requests, which says how much work such requests are and leaves a warm cache: with a cold
+    /// one, any run begins with a queue. Real traces have no others, and are run cold.
+    fn rehearse(
+        &mut self,
+        base: &Scenario,
+        seeds: u64,
+        trace: &Arc<TraceInputs>,
+    ) -> Result<Option<Lived>, ExperimentError> {
+        // As fast as vanilla could serve them: with some hits, no queue grows.
+        let gap_s = self.full_generation_s()? / base.workers() as f64;
+        let seed = base.seed.wrapping_add(seeds);
+        let other = self.trace_of(seed, trace)?;
+        self.say("rehearsal: how much work the requests are");
+        let run = self.live(None, seed, &at_gap(&other, gap_s), &self.out.join("rehearsal"), None)?;
+        self.say("profiling");
+        self.profile_under_load()?;
+        Ok(run)
+    }
+
+    /// A copy of the pictures that the rehearsal left, if its requests were others.
+    fn warm_store(&self, rehearsal: &Lived, folder: &Path) -> Result<Option<PathBuf>, ExperimentError> {
+        if self.scenario.trace.synthetic.is_none() {
+            return Ok(None);
+        }
+        let (from, to) = (rehearsal.folder.join("live/store"), folder.join("warm"));
+        if to.is_dir() {
+            std::fs::remove_dir_all(&to).map_err(ExperimentError::file(&to, "cannot be removed"))?;
+        }
+        make_folder(&to)?;
+        for entry in std::fs::read_dir(&from).map_err(ExperimentError::file(&from, "cannot be read"))? {
+            let file = entry.map_err(ExperimentError::file(&from, "cannot be read"))?.path();
+            let copy = to.join(file.file_name().unwrap_or_default());
+            std::fs::copy(&file, &copy).map_err(ExperimentError::file(&file, "cannot be copied"))?;
+        }
+        Ok(Some(to))
+    }
+
+    /// Seconds of a full generation on the large model, as measured so far.
+    fn full_generation_s(&self) -> Result<f64, ExperimentError> {
+        let (profile, _) = self.measurements.profile(&self.scenario, "");
+        let row = profile.service.first().ok_or_else(|| ExperimentError::Failed("nothing was measured".to_owned()))?;
+        Ok(row.overhead_s + row.step_s * f64::from(self.scenario.models.steps))
+    }
+
+    /// Mean seconds between arrivals that offer this load.
+    fn gap_for(&self, load: f64, rehearsal: &Lived) -> Result<f64, ExperimentError> {
+        let profile = self.write_profile(&rehearsal.folder.join("profile.toml"))?;
+        let warm = self.scenario.trace.synthetic.is_some();
+        let gap_s = gap_for(load, rehearsal, warm, &profile, self.source)?;
+        self.say(&format!("load {load}: a request each {gap_s:.4} s in the mean"));
+        Ok(gap_s)
+    }
+
+    /// The trace of another seed.
+    fn trace_of(&self, seed: u64, first: &Arc<TraceInputs>) -> Result<Arc<TraceInputs>, ExperimentError> {
+        if self.scenario.trace.synthetic.is_none() {
+            return Ok(Arc::new(first.resampled(seed)));
+        }
+        let scenario = Scenario { seed, ..self.scenario.clone() };
+        let trace = TraceInputs::load(&scenario, self.source.file(), false);
+        Ok(Arc::new(trace.map_err(|error| self.source.place(error, self.sets))?))
+    }
+
+    /// One live run; `None` if it was interrupted.
+    fn live(
+        &self,
+        load: Option<f64>,
+        seed: u64,
+        trace: &Arc<TraceInputs>,
+        folder: &Path,
+        warm: Option<&Path>,
+    ) -> Result<Option<Lived>, ExperimentError> {
+        if self.interrupts.heard() {
+            return Ok(None);
+        }
+        refuse_foreign(&folder.join("live"))?;
+        make_folder(folder)?;
+        let profile = folder.join("profile.toml");
+        self.write_profile(&profile)?;
+        let text = |path: &Path| toml::Value::String(path.display().to_string());
+        let mut sets = self.sets.to_vec();
+        sets.push(set("models.profile", text(&profile)));
+        sets.push(set("seed", toml::Value::Integer(seed.cast_signed())));
+        sets.extend(warm.map(|store| set("live.store", text(store))));
+        let scenario = self.source.scenario(&sets)?;
+        let simulation = prepare(self.source, &sets, scenario, Some(trace.clone()), false)?;
+        let mut durations = Measured::default();
+        let mut run = LiveRun {
+            simulation: &simulation,
+            folder: &folder.join("live"),
+            file: self.source.file(),
+            equipment: &self.equipment,
+            interrupts: &self.interrupts,
+            progress: self.progress.clone(),
+            also: &mut durations,
+        };
+        let lived = Lived {
+            load,
+            seed,
+            folder: folder.to_owned(),
+            sets,
+            results: run.run()?,
+            durations: Measured::default(),
+            rounds: self.measurements.rounds(),
+        };
+        self.say(&lived.name());
+        Ok((!self.interrupts.heard()).then_some(Lived { durations, ..lived }))
+    }
+}
+
+/// The trace with this mean time between arrivals.
+fn at_gap(trace: &TraceInputs, gap_s: f64) -> Arc<TraceInputs> {
+    let arrivals = trace.trace.arrivals();
+    let span_s = arrivals.last().map_or(0.0, |last| last.seconds());
+    let factor = if span_s > 0.0 { gap_s * arrivals.len() as f64 / span_s } else { 1.0 };
+    Arc::new(trace.stretched(factor))
+}

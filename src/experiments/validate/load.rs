@@ -1,0 +1,42 @@
+//! How fast requests must come to offer a load: found by simulating a rehearsal's requests at many speeds.
+
+use super::experiment::Lived;
+use super::simulated::{Prediction, simulation};
+use crate::experiments::ExperimentError;
+use crate::metrics::Keep;
+use crate::profile::ProfileFile;
+use crate::scenario::Source;
+
+/// Halvings of the range in which the gap is looked for: it is then known to a thousandth.
+const HALVINGS: u32 = 24;
+
+/// Mean seconds between arrivals at which the rehearsal's requests ask for this share of the workers' time; if it is
+/// to be `warm`, its second half after its first.
+pub(super) fn gap_for(
+    load: f64,
+    rehearsal: &Lived,
+    warm: bool,
+    profile: &ProfileFile,
+    source: &Source,
+) -> Result<f64, ExperimentError> {
+    let before = if warm { rehearsal.results.requests.len() as u32 / 2 } else { 0 };
+    let base = simulation(rehearsal, before, source)?;
+    let prediction = Prediction::new(&base, profile, 1.0)?;
+    let arrivals = base.inputs.trace.trace.arrivals();
+    let mean_gap_s = arrivals.last().map_or(0.0, |last| last.seconds()) / arrivals.len() as f64;
+    let offered = |stretch: f64| -> Result<f64, ExperimentError> {
+        let mut run = base.clone();
+        run.inputs.trace = std::sync::Arc::new(base.inputs.trace.stretched(stretch));
+        let span_s = run.inputs.trace.trace.arrivals().last().map_or(0.0, |last| last.seconds());
+        let results = run.run_with(prediction.latency(0), Keep::Nothing, ())?;
+        let busy_s: f64 = results.workers.iter().map(|worker| worker.busy.seconds()).sum();
+        Ok(busy_s / (span_s * results.workers.len() as f64))
+    };
+    // The faster they come, the more of the time is asked for.
+    let (mut fast, mut slow) = (1.0 / 64.0, 64.0);
+    for _ in 0..HALVINGS {
+        let middle = f64::sqrt(fast * slow);
+        if offered(middle)? > load { fast = middle } else { slow = middle }
+    }
+    Ok(f64::sqrt(fast * slow) * mean_gap_s)
+}

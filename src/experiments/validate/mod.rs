@@ -1,0 +1,16 @@
+//! Validation: how far the simulator is from live runs of the same requests, on this machine. Measures a profile, runs live,
+//! simulates each run fed with its own durations and fed with the profile alone, and compares.
+
+#[cfg(feature = "live")]
+mod experiment;
+#[cfg(feature = "live")]
+mod load;
+mod rows;
+#[cfg(feature = "live")]
+mod simulated;
+
+#[cfg(feature = "live")]
+pub use experiment::{Experiment, Lived, Question};
+pub use rows::{Level, ValidatedRun};
+#[cfg(feature = "live")]
+pub use simulated::compare;

@@ -1,0 +1,86 @@
+//! Ctrl-C and SIGTERM, for as long as the command runs: the first ends the intake of the run at hand, and no other is
+//! begun; the second ends the program. SIGTERM is what Slurm, Kubernetes and timeout(1) send.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::executor::Intake;
+
+/// Exit codes of a program that a signal ends, as shells give them: 128 and the signal's number.
+const INTERRUPTED: i32 = 130;
+const TERMINATED: i32 = 143;
+
+/// Both signals. They are heard from when this is made, not from when somebody waits.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over. Needs a runtime around it.
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one; returns the exit code that belongs to it.
+    async fn next(&mut self) -> Option<i32> {
+        poll_fn(|context| match self.interrupt.poll_recv(context) {
+            Poll::Ready(heard) => Poll::Ready(heard.map(|()| INTERRUPTED)),
+            Poll::Pending => self.terminate.poll_recv(context).map(|heard| heard.map(|()| TERMINATED)),
+        })
+        .await
+    }
+}
+
+/// Listener on a thread of its own, so that a signal is heard whatever the program does. The default one hears nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupts {
+    heard: Arc<AtomicBool>,
+    /// Of the run at hand.
+    intake: Arc<Mutex<Option<Intake>>>,
+}
+
+impl Interrupts {
+    /// Begins to listen, for as long as the program runs.
+    ///
+    /// # Errors
+    /// Signals cannot be listened for.
+    pub fn listen() -> std::io::Result<Self> {
+        let interrupts = Self::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut signals = runtime.block_on(async { Signals::listen() })?;
+        let own = interrupts.clone();
+        std::thread::Builder::new().name("interrupts".into()).spawn(move || {
+            runtime.block_on(async {
+                while let Some(code) = signals.next().await {
+                    if own.heard.swap(true, Ordering::Relaxed) {
+                        std::process::exit(code);
+                    }
+                    if let Some(intake) = own.intake.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                        intake.end();
+                    }
+                }
+            });
+        })?;
+        Ok(interrupts)
+    }
+
+    /// Returns whether there was a signal.
+    #[must_use]
+    pub fn heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Names the intake that the next signal ends; it is ended at once if one has come already.
+    pub fn end(&self, intake: Intake) {
+        let mut current = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.heard() {
+            intake.end();
+        }
+        *current = Some(intake);
+    }
+}

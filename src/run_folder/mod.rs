@@ -1,0 +1,217 @@
+//! Folder of one run: its files, each under its name once it is whole, and whether an earlier run is there.
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::GzBuilder;
+use serde_json::json;
+
+use crate::input::InputError;
+use crate::journal::{Journal, Writer};
+use crate::metrics::summary::Summary;
+use crate::metrics::warnings::Warning;
+use crate::metrics::{Keep, Results, RowsInOrder};
+use crate::output::{OutputError, make_folder, write_atomic};
+use crate::replay::RunError;
+use crate::scenario::{Fingerprint, Scenario};
+use crate::simulation::{Simulation, by_name};
+
+mod files;
+mod requests;
+
+use files::Names;
+use requests::{Columns, RequestsFile, requests};
+
+const REQUESTS: &str = "requests.csv";
+
+/// Reason for which a run has no files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// A file cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The run cannot come to an end.
+    #[error(transparent)]
+    Run(#[from] RunError<Infallible>),
+}
+
+/// Folder for the files of a run.
+#[derive(Debug)]
+pub struct RunFolder<'a> {
+    simulation: &'a Simulation,
+    folder: PathBuf,
+}
+
+impl<'a> RunFolder<'a> {
+    /// Names a folder; it is made when the first file is written.
+    #[must_use]
+    pub fn new(simulation: &'a Simulation, folder: impl AsRef<Path>) -> Self {
+        Self { simulation, folder: folder.as_ref().to_owned() }
+    }
+
+    /// Runs to the end and writes `requests.csv` while requests end: no row stays in memory.
+    ///
+    /// # Errors
+    /// The run cannot come to an end, or the file cannot be written; there is none then.
+    pub fn run(&self, also: impl Journal) -> Result<Results, FolderError> {
+        make_folder(&self.folder)?;
+        self.with_names(|names| {
+            let mut run: Option<Result<Results, RunError<Infallible>>> = None;
+            let written = write_atomic(&self.folder.join(REQUESTS), |to| {
+                let mut file = RequestsFile::new(to, self.columns(), names)?;
+                let (quality, steps) = (self.simulation.quality(false), self.simulation.scenario.models.steps);
+                let mut rows = RowsInOrder::new(quality, steps, |row| file.row(&row));
+                let results = run.insert(self.simulation.run_keeping(Keep::Ends, (&mut rows, also)));
+                rows.finish();
+                if results.is_err() {
+                    return Err(io::Error::other("the run came to no end"));
+                }
+                file.finish()
+            });
+            // A run that came to no end says more than the file that was given up for it.
+            let results = run.transpose()?;
+            written?;
+            Ok(results.expect("a file is written around a run"))
+        })
+    }
+
+    /// Runs to the end and writes `requests.csv` and a journal on the way.
+    ///
+    /// # Errors
+    /// The run cannot come to an end, or a file cannot be written.
+    pub fn run_with_journal(&self, journal: &Path, also: impl Journal) -> Result<Results, FolderError> {
+        write_journal(self.simulation, journal, |journal| self.run((also, journal)))?
+    }
+
+    /// Writes `requests.csv` of a run that kept its rows.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_rows(&self, results: &Results) -> Result<(), OutputError> {
+        make_folder(&self.folder)?;
+        let similarity_to_prompt = results.requests.iter().any(|row| row.similarity_to_prompt.is_some());
+        let columns = Columns { similarity_to_prompt, ..self.columns() };
+        self.with_names(|names| {
+            write_atomic(&self.folder.join(REQUESTS), |to| requests(to, &results.requests, columns, names))
+        })
+    }
+
+    /// Writes all other files of a finished run; `warnings` beside those of the results.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, results: &Results, wall_s: f64, warnings: &[String]) -> Result<(), OutputError> {
+        let folder = self.folder.as_path();
+        make_folder(folder)?;
+        if results.cache.is_none() {
+            // With --force, an earlier run's would be taken for this one's.
+            let _ = std::fs::remove_file(folder.join("cache.csv"));
+        }
+        let scenario = &self.simulation.scenario;
+        let toml = as_toml(scenario);
+        write_atomic(&folder.join("scenario.toml"), |to| to.write_all(toml.as_bytes()))?;
+        self.with_names(|names| {
+            files::all(results, names, |name, content| write_atomic(&folder.join(name), |to| content(to)))
+        })?;
+        let warnings: Vec<String> =
+            Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
+        let inputs = by_name(self.simulation.files());
+        write_run_json(folder, scenario, &inputs, &self.simulation.stand_ins(), wall_s, &warnings)
+    }
+
+    /// Columns of `requests.csv` in a simulation.
+    fn columns(&self) -> Columns {
+        Columns { similarity_to_prompt: false, quality: self.simulation.quality(false).is_known() }
+    }
+
+    fn with_names<T>(&self, write: impl FnOnce(&Names<'_>) -> T) -> T {
+        let scenario = &self.simulation.scenario;
+        let types = scenario.gpu_types();
+        let gpus: Vec<String> = scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect();
+        write(&Names {
+            trace: &self.simulation.inputs.trace.trace,
+            models: &scenario.model_names(),
+            gpus: &gpus,
+            total_steps: scenario.models.steps,
+        })
+    }
+}
+
+/// Writes a journal of what `run` records.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_journal<T>(
+    simulation: &Simulation,
+    file: &Path,
+    run: impl FnOnce(&mut dyn Journal) -> T,
+) -> Result<T, OutputError> {
+    let mut result = None;
+    write_atomic(file, |to| {
+        // No name and no time in the header: equal runs give equal bytes.
+        let zip = GzBuilder::new().write(to, flate2::Compression::default());
+        let mut journal = Writer::new(zip, &simulation.header())?;
+        result = Some(run(&mut journal));
+        journal.finish()?.finish()?.flush()
+    })?;
+    Ok(result.expect("a journal is written around a run"))
+}
+
+/// Returns the measures of an earlier run in `folder`, if it ran with this program, these settings and these inputs to its end.
+///
+/// # Errors
+/// Its measures cannot be read although the run ended.
+pub fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> Result<Option<Summary>, InputError> {
+    // `run.json` is written last: with it, the run ended.
+    let Ok(text) = std::fs::read_to_string(folder.join("run.json")) else { return Ok(None) };
+    let Ok(run) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
+    let settings = std::fs::read_to_string(folder.join("scenario.toml")).unwrap_or_default();
+    let same = run["modm"] == env!("CARGO_PKG_VERSION")
+        && run["commit"] == env!("MODM_COMMIT")
+        && run["inputs"] == json!(by_name(files))
+        && settings == as_toml(scenario);
+    if !same {
+        return Ok(None);
+    }
+    let file = folder.join("summary.json");
+    let text = std::fs::read_to_string(&file).map_err(|error| InputError::unreadable(&file, &error))?;
+    let damaged = |error| InputError::new(&file, format!("is not what a run writes: {error}"));
+    serde_json::from_str(&text).map(Some).map_err(damaged)
+}
+
+/// Writes `run.json`: the one file that may differ between equal runs.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_run_json(
+    folder: &Path,
+    scenario: &Scenario,
+    inputs: &[serde_json::Value],
+    stand_ins: &[String],
+    wall_s: f64,
+    warnings: &[String],
+) -> Result<(), OutputError> {
+    let mut run = json!({
+        "modm": env!("CARGO_PKG_VERSION"),
+        "commit": env!("MODM_COMMIT"),
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "inputs": inputs,
+        "stand_ins": stand_ins,
+        "wall_s": wall_s,
+    });
+    if !warnings.is_empty() {
+        run["warnings"] = json!(warnings);
+    }
+    write_atomic(&folder.join("run.json"), |to| {
+        serde_json::to_writer_pretty(&mut *to, &run).map_err(io::Error::from)?;
+        to.write_all(b"\n")
+    })
+}
+
+/// Returns the settings of a scenario with all defaults, as `scenario.toml` has them.
+fn as_toml(scenario: &Scenario) -> String {
+    toml::to_string_pretty(&scenario.resolved()).expect("a scenario came from TOML")
+}
