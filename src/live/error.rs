@@ -6,6 +6,7 @@ use crate::input::InputError;
 
 /// A model cannot be used, or did not do what it should.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A file that is not what it should be.
     #[error(transparent)]

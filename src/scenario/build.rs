@@ -187,15 +187,26 @@ impl Scenario {
         }
     }
 
-    /// The core at time zero, its cache warm; `actions` are what warming leads to.
+    /// Makes the core at time zero, its cache warm; `actions` are what warming leads to.
     #[must_use]
     pub fn core(&self, inputs: &Inputs, actions: &mut Vec<Action>) -> Scheduler {
-        let warm = match self.routing().storage() {
+        self.core_routed(inputs, self.routing(), actions)
+    }
+
+    /// Makes the same core with another routing policy.
+    #[must_use]
+    pub fn core_routed(
+        &self,
+        inputs: &Inputs,
+        routing: Box<dyn RoutingPolicy>,
+        actions: &mut Vec<Action>,
+    ) -> Scheduler {
+        let warm = match routing.storage() {
             Storage::None => None,
             Storage::ByImage => inputs.trace.warm_images.as_ref(),
             Storage::ByPrompt(_) => inputs.trace.warm_prompts.as_ref(),
         };
-        let mut core = self.empty_core(inputs, false);
+        let mut core = self.empty_core(inputs, routing, false);
         if let Some(warm) = warm {
             let image = |row: usize| {
                 let known = inputs.trace.warm_rows.get(row);
@@ -211,14 +222,14 @@ impl Scenario {
     /// The core of a run on real sessions: warm with what its store holds, oldest first; every image is measured.
     #[must_use]
     pub fn live_core(&self, inputs: &Inputs, warm: Vec<WarmImage>, actions: &mut Vec<Action>) -> Scheduler {
-        let mut core = self.empty_core(inputs, true);
+        let mut core = self.empty_core(inputs, self.routing(), true);
         if self.routing().storage() != Storage::None {
             core.warm(warm.into_iter(), actions);
         }
         core
     }
 
-    fn empty_core(&self, inputs: &Inputs, live: bool) -> Scheduler {
+    fn empty_core(&self, inputs: &Inputs, routing: Box<dyn RoutingPolicy>, live: bool) -> Scheduler {
         let profile = if live { Arc::new(inputs.profile.one_at_a_time()) } else { inputs.profile.clone() };
         let hardware = Hardware { gpus: self.gpus(), profile };
         let config = Config {
@@ -248,7 +259,7 @@ impl Scenario {
             },
             index: self.index(inputs),
         });
-        Scheduler::new(config, self.routing(), Some(cache), self.allocation_policy(inputs))
+        Scheduler::new(config, routing, Some(cache), self.allocation_policy(inputs))
     }
 
     fn index(&self, inputs: &Inputs) -> NewIndex {

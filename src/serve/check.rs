@@ -23,6 +23,7 @@ pub struct Finding {
 
 /// Why a folder is not looked at.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckError {
     /// It is not what a server has written, or one is using it.
     #[error(transparent)]

@@ -10,9 +10,10 @@ use crate::journal::{Journal, Record};
 use crate::metrics::quality::{CLIP, QualitySettings, SourceCosine};
 use crate::metrics::{HitCriteria, Keep, Metrics, Results, Settings};
 use crate::profile::{End, Profile};
-use crate::replay::{Inbox, Known, RunError, replay};
+use crate::replay::{Executor, Inbox, Known, RunError, replay};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs, initial_allocation};
-use crate::scheduler::routing::System;
+use crate::scheduler::routing::{RoutingPolicy, System};
+use crate::scheduler::{Action, Scheduler};
 use crate::sim::{LatencyModel, ProfileLatency};
 use crate::time::{Duration, Time};
 
@@ -206,19 +207,52 @@ impl Simulation {
         &self,
         latency: impl LatencyModel,
         keep: Keep,
-        mut inbox: impl Inbox,
+        inbox: impl Inbox,
         also: impl Journal,
     ) -> Result<Results, RunError<Infallible>> {
+        let mut actions = Vec::new();
+        let core = self.scenario.core(&self.inputs, &mut actions);
+        let mut executor = self.scenario.executor(&self.inputs, latency);
+        self.replayed((core, &actions), &mut executor, inbox, keep, also)
+    }
+
+    /// Runs to the end with a routing policy of one's own in place of the scenario's, and keeps a row of each request.
+    ///
+    /// # Errors
+    /// The run cannot come to an end.
+    pub fn run_routed(&self, routing: Box<dyn RoutingPolicy>) -> Result<Results, RunError<Infallible>> {
+        let mut actions = Vec::new();
+        let core = self.scenario.core_routed(&self.inputs, routing, &mut actions);
+        let mut executor = self.scenario.executor(&self.inputs, self.latency());
+        self.replayed((core, &actions), &mut executor, self.trace_inbox(), Keep::Rows, ())
+    }
+
+    /// Runs to the end on an executor of one's own in place of the simulated cluster, and keeps a row of each request.
+    ///
+    /// # Errors
+    /// The executor is broken, or the run cannot come to an end.
+    pub fn run_executed<E: Executor>(&self, executor: &mut E) -> Result<Results, RunError<E::Error>> {
+        let mut actions = Vec::new();
+        let core = self.scenario.core(&self.inputs, &mut actions);
+        self.replayed((core, &actions), executor, self.trace_inbox(), Keep::Rows, ())
+    }
+
+    /// Replays what an inbox has on a core and an executor; `actions` are what the core began with.
+    fn replayed<E: Executor>(
+        &self,
+        (mut core, actions): (Scheduler, &[Action]),
+        executor: &mut E,
+        mut inbox: impl Inbox,
+        keep: Keep,
+        also: impl Journal,
+    ) -> Result<Results, RunError<E::Error>> {
         let mut metrics = Metrics::new(self.settings(keep, false));
         metrics.expect(self.inputs.trace.trace.len());
         let mut journal = (metrics, also);
-        let mut actions = Vec::new();
-        let mut core = self.scenario.core(&self.inputs, &mut actions);
-        for action in &actions {
+        for action in actions {
             journal.record(Time::ZERO, Record::Action(action));
         }
-        let mut executor = self.scenario.executor(&self.inputs, latency);
-        replay(&mut core, &mut executor, &mut inbox, &mut journal)?;
+        replay(&mut core, executor, &mut inbox, &mut journal)?;
         Ok(journal.0.finish_run())
     }
 

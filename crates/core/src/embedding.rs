@@ -25,6 +25,7 @@ impl<'de> Deserialize<'de> for Embedding {
 
 /// Why a row cannot be an embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadRow {
     /// A component is NaN or infinite.
     #[error("component {0} is not finite")]

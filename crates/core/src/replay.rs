@@ -91,6 +91,7 @@ impl<I: Iterator<Item = (Time, Event)>> Inbox for Known<I> {
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError<E> {
     /// The executor is broken.
     #[error("{0}")]

@@ -118,6 +118,7 @@ impl Setting {
 
 /// Why a run in real time cannot go on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LiveError {
     /// A thread or the runtime cannot be started.
     #[error("a thread cannot be started: {0}")]

@@ -97,6 +97,7 @@ impl From<serde_json::Error> for Fault {
 
 /// The ledger cannot be used. Its text has paths: it is for the log, not for clients.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LedgerError {
     /// The disk fails or is full. It is tried again.
     #[error("{file}: {why}")]
