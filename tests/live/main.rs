@@ -1,0 +1,14 @@
+//! Tests of live mode on real sessions, in one program.
+
+#![cfg(feature = "live")]
+#![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
+
+#[path = "../common/onnxruntime.rs"]
+mod onnxruntime;
+
+mod calibrate;
+mod live_failures;
+mod parity;
+mod runs;
+mod validate;
+mod worker_faults;

@@ -1,0 +1,210 @@
+//! Seeded random workloads with faults over all systems and policies; after every event a shadow model
+//! says what must have happened. `MODM_TEST_ROUNDS` sets how many; a failure names its seed, and
+//! `MODM_TEST_SEED` runs that one alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use modm::draw::{Purpose, stream};
+use modm::image::ImageId;
+use modm::journal::{self, Journal as _, Line, Record, What};
+use modm::metrics::Results;
+use modm::model::ModelId;
+use modm::replay::{Executor, Known, Step, replay};
+use modm::request::RequestId;
+use modm::scheduler::routing::System;
+use modm::scheduler::{Action, Event, JobId, Note, WorkerId};
+use modm::sim::{Faults, ImageSizes, ProfileLatency, Settings, Simulated};
+use modm::time::{Duration, Moment, Time};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use world::World;
+
+use crate::shadow;
+use crate::world;
+
+const SECOND: Duration = Duration::from_nanoseconds(1_000_000_000);
+const REQUESTS: u32 = 120;
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// A simulated executor, some of whose answers become failures, until a time after which all is well.
+struct Faulty {
+    inner: Simulated<ProfileLatency>,
+    draws: ChaCha8Rng,
+    until: Time,
+    /// Jobs that start from an image.
+    refining: BTreeMap<JobId, bool>,
+    /// What each worker holds and what it is loading.
+    models: Vec<(Option<ModelId>, ModelId)>,
+}
+
+impl Faulty {
+    fn spoil(&mut self, event: Event) -> Event {
+        match event {
+            Event::JobCompleted { worker, job, .. } if self.refining[&job] && self.draws.random_bool(0.05) => {
+                Event::SourceMissing { worker, job }
+            }
+            Event::JobCompleted { worker, job, .. } if self.draws.random_bool(0.05) => {
+                Event::JobFailed { worker, job, reason: "out of memory".into() }
+            }
+            Event::ModelLoaded { worker } if self.draws.random_bool(0.2) => {
+                // Either it still has what it had, or nothing.
+                let (held, _) = &mut self.models[worker.index()];
+                *held = held.filter(|_| self.draws.random_bool(0.7));
+                Event::LoadFailed { worker, loaded: *held, reason: "no such file".into() }
+            }
+            event => event,
+        }
+    }
+}
+
+impl Executor for Faulty {
+    type Error = Infallible;
+
+    fn submit(&mut self, now: Time, action: &Action) -> Result<(), Infallible> {
+        match action {
+            Action::Start { job, parts, work, worker } => {
+                self.refining.insert(*job, parts[0].source.is_some());
+                self.models[worker.index()].0 = Some(work.model);
+            }
+            Action::Load { worker, model } => self.models[worker.index()].1 = *model,
+            _ => {}
+        }
+        self.inner.submit(now, action)
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Infallible> {
+        Ok(match self.inner.wait(deadline)? {
+            Step::Completed(time, event) if time < self.until => Step::Completed(time, self.spoil(event)),
+            step => step,
+        })
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight()
+    }
+}
+
+/// Arrivals, and what else happens: workers lost and back, cancellations, a drain near the end; at last
+/// every worker is back. With the time from which nothing fails any more.
+fn outside(world: &World, draws: &mut ChaCha8Rng) -> (Vec<(Time, Event)>, Time) {
+    let at = |seconds: f64| Time::ZERO + Duration::from_seconds_saturating(seconds.floor());
+    let last = world.requests.last().unwrap().arrival;
+    let end = last.seconds() + 100.0;
+    let mut events: Vec<(Time, Event)> =
+        world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request))).collect();
+    let workers = world.workers as u16;
+    for _ in 0..draws.random_range(0..20) {
+        // One worker more than there are.
+        let worker = WorkerId(draws.random_range(0..=workers));
+        let event = if draws.random() { Event::WorkerDown(worker) } else { Event::WorkerUp(worker) };
+        events.push((at(draws.random_range(0.0..end)), event));
+    }
+    for _ in 0..draws.random_range(0..30) {
+        // Waiting, running, gone, not there yet, or never there.
+        let row = draws.random_range(0..REQUESTS + 10);
+        let arrival = world.requests.get(row as usize).map_or(0.0, |request| request.arrival.seconds());
+        let when = at((arrival + draws.random_range(-5.0..100.0)).max(0.0));
+        events.push((when, Event::Cancelled(RequestId(row))));
+    }
+    for _ in 0..draws.random_range(0..6) {
+        // Cached, in use, gone, to come, or never there.
+        let image = |draws: &mut ChaCha8Rng| match draws.random_range(0..10) {
+            0 | 1 => ImageId::warm(draws.random_range(0..10)),
+            _ => ImageId::of_request(RequestId(draws.random_range(0..REQUESTS))),
+        };
+        let images = (0..draws.random_range(0..10)).map(|_| image(draws)).collect();
+        events.push((at(draws.random_range(0.0..end)), Event::Withdrawn { images, refined: draws.random() }));
+    }
+    if draws.random() {
+        events.push((at(draws.random_range(0.8..1.1) * last.seconds()), Event::Drain));
+    }
+    let until = at(end);
+    events.extend((0..workers).map(|worker| (until, Event::WorkerUp(WorkerId(worker)))));
+    if draws.random() {
+        // Long after the last request has ended: worker seconds there belong to no run.
+        events.push((at(end + 20_000.0), Event::WorkerDown(WorkerId(0))));
+        events.push((at(end + 30_000.0), Event::WorkerUp(WorkerId(0))));
+    }
+    events.sort_by_key(|(time, _)| *time);
+    (events, until)
+}
+
+fn round(seed: u64) {
+    let world = shadow::with_flags(World::draw(seed, REQUESTS, SECOND));
+    let mut draws = stream(seed, Purpose::Test, 1);
+    let (events, until) = outside(&world, &mut draws);
+    let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);
+    let inner = Simulated::new(Settings {
+        latency: ProfileLatency {
+            profile: world.profile.clone(),
+            seed,
+            retrieval: world.retrieval,
+            image_encoding: world.image_encoding,
+        },
+        gpus: world.config.hardware.gpus.clone(),
+        prompts: looks_up.then(|| world.prompts.clone()),
+        images: (world.system == System::Modm).then(|| world.images.clone()),
+        sizes: ImageSizes::default(),
+        confidences: world.confidences.clone(),
+        faults: Faults::default(),
+    });
+    let models = world.initial().targets.iter().map(|&model| (Some(model), model)).collect();
+    let mut executor = Faulty { inner, draws, until, refining: BTreeMap::new(), models };
+    let mut journal = (Vec::<Line>::new(), world.metrics());
+    let (mut core, _) = world.core();
+    replay(&mut core, &mut executor, &mut Known::new(events.into_iter()), &mut journal).unwrap();
+    let (lines, metrics) = journal;
+    let results = metrics.finish_run();
+    shadow::check(&world, &lines, &results);
+    check_file(&lines);
+    check_cache(&lines, &results);
+}
+
+/// A journal is the same when it is read back from its file.
+fn check_file(lines: &[Line]) {
+    let mut writer = journal::Writer::new(Vec::new(), &"header").unwrap();
+    for Line { time, what } in lines {
+        match what {
+            What::Event(event) => writer.record(*time, Record::Event(event)),
+            What::Action(action) => writer.record(*time, Record::Action(action)),
+        }
+    }
+    let (_, read): (String, Vec<Line>) = journal::read(writer.finish().unwrap().as_slice()).unwrap();
+    assert_eq!(read, lines);
+}
+
+/// What came and did not leave is there, and every request that is routed is a miss or a hit.
+fn check_cache(lines: &[Line], results: &Results) {
+    let Some(cache) = &results.cache else { return };
+    let mut held = 0;
+    for row in &cache.rows {
+        held = held + row.inserts - row.evictions - row.expiries - row.unreadable - row.withdrawn;
+        assert_eq!(row.entries, held, "{row:?}");
+        assert_eq!(row.searches, row.misses + row.hits_by_skipped_steps.iter().sum::<u64>(), "{row:?}");
+        assert!(row.near_misses <= row.misses && row.hits_by_age.iter().sum::<u64>() <= row.searches - row.misses);
+    }
+    let routed = lines.iter().filter_map(|line| match &line.what {
+        What::Action(Action::Note(Note::Routed { request, .. })) => Some(*request),
+        _ => None,
+    });
+    let routed: BTreeSet<RequestId> = routed.collect();
+    assert_eq!(cache.rows.iter().map(|row| row.searches).sum::<u64>(), routed.len() as u64);
+}
+
+#[test]
+fn whatever_happens_the_core_does_what_the_shadow_says() {
+    let one = from_environment("MODM_TEST_SEED");
+    let rounds = from_environment("MODM_TEST_ROUNDS").unwrap_or(200);
+    for seed in one.map_or(0..rounds, |seed| seed..seed + 1) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| round(seed))) {
+            let what = panic.downcast_ref::<String>().map_or("see above", String::as_str);
+            panic!("MODM_TEST_SEED={seed}: {what}");
+        }
+    }
+}
