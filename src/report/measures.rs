@@ -147,7 +147,7 @@ pub const DEFINITIONS: &[(&str, &str)] = &[
     ("Cost", "Wall hours × price per hour of every GPU."),
     (
         "Queue still growing",
-        "At the last arrival more than 5 % of the requests so far were waiting, and the queue of \
+        "At the last arrival at least 5 % of the requests so far, and at least 10, were waiting, and the queue of \
       the last quarter of the arrivals was longer than that of the quarter before. Latency then depends on how long \
       the trace is, so it says little about the system.",
     ),

@@ -274,7 +274,7 @@ pub(super) fn per_cent(share: f64) -> String {
     let whole = (share * 100.0).round();
     if (whole >= 100.0 && share < 1.0) || (whole <= 0.0 && share > 0.0) {
         let floored = (share * 1e4).floor() / 1e2;
-        return format!("{floored:.2} %");
+        return if floored > 0.0 { format!("{floored:.2} %") } else { "less than 0.01 %".to_owned() };
     }
     format!("{whole} %")
 }

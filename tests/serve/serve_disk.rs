@@ -139,7 +139,8 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_and_the_server_recovers() {
         after += usize::from(failed && status == 202);
         was_unready |= server.answer("GET", "/readyz", None).0 == 503;
         pause(20);
-        assert!(codes.values().sum::<usize>() < 3000, "{codes:?}");
+        // More than a ledger can refuse in the time that it may fail for, 20 ms each.
+        assert!(codes.values().sum::<usize>() < 15_000, "{codes:?}");
     }
     assert!(was_unready, "{codes:?}");
     for id in &acknowledged {

@@ -71,7 +71,7 @@ impl IsolatedEncoder {
             }
             Err(gone) => {
                 // At once the first time: whoever asks next should not pay for one bad prompt.
-                let away = AWAY * 1_u32.checked_shl(self.losses).unwrap_or(u32::MAX);
+                let away = AWAY * 1_u32.checked_shl(self.losses.saturating_sub(1)).unwrap_or(u32::MAX);
                 self.away = (self.losses > 0).then(|| now() + away.min(LONGEST_AWAY));
                 self.losses = (self.losses + 1).min(16);
                 Err(format!("the encoder was lost: {}", gone.told()))

@@ -167,13 +167,16 @@ impl Neighbours {
             neighbours.threads.push(std::thread::spawn(move || {
                 let noise = SeededNoise { seed: 1, row: 0 };
                 let go = || !stop.load(Ordering::Relaxed);
+                // One answer a device: a fast one must not speak for those that have not drawn yet.
+                let mut first = Some(first);
                 while go() {
                     let drawing = Drawing { prompt: &plan.prompts[0], noise: &noise, source: None };
                     let manner = Manner { steps: plan.steps, skipped: 0, guidance, size: Some(size), keep_going: &go };
                     let done = pipeline.draw(&[drawing], &manner).map(drop);
                     let failed = done.is_err();
-                    // Only the first answer is waited for.
-                    let _ = first.send(done);
+                    if let Some(first) = first.take() {
+                        let _ = first.send(done);
+                    }
                     if failed {
                         return;
                     }

@@ -411,7 +411,7 @@ impl Store {
             self.order(Order::Result { file, picture });
         } else {
             let failure = format!("{}: not written: too much waits for the disk", file.display());
-            self.sources.known().failures.push(failure);
+            self.sources.known().failed(failure);
         }
     }
 

@@ -123,7 +123,7 @@ fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>)
     };
     let shown = rows.iter().map(|row| {
         let in_time = attainment(row).map_or_else(
-            || format!("stopped after {} of {}", row.late, row.requests),
+            || format!("stopped: {} of {} late", row.late, row.requests),
             |estimate| {
                 let half = estimate.half_width.map(|half| format!(" ± {:.2}", 100.0 * half)).unwrap_or_default();
                 format!("{:.2}{half} %", 100.0 * estimate.mean)

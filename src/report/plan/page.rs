@@ -215,7 +215,7 @@ mod tests {
         };
         let page = text("report.html");
         assert!(
-            page.contains("9 x mi&lt;210&gt; hold 99 % within 2x") && page.contains("stopped after 11 of 1000"),
+            page.contains("9 x mi&lt;210&gt; hold 99 % within 2x") && page.contains("stopped: 11 of 1000 late"),
             "{page}"
         );
         assert_eq!(

@@ -123,9 +123,11 @@ pub fn measures(results: &Results, models: &[String]) -> Vec<Measure> {
     let mut all = Vec::new();
     let mut add = |name: String, unit, value: Option<f64>| all.extend(value.map(|value| Measure { name, unit, value }));
     add("hit_rate".into(), Unit::Share, summary.hit_rate);
-    let routed = results.requests.iter().filter(|row| row.decision.is_some()).count().max(1) as f64;
+    // Of the requests that were routed and count: the shares add up to the hit rate.
+    let hits = summary.hits_by_skipped_steps.values().sum::<u64>().max(1) as f64;
     for (skipped, count) in &summary.hits_by_skipped_steps {
-        add(format!("hits_k{skipped}"), Unit::Share, Some(*count as f64 / routed));
+        let share = summary.hit_rate.map(|hit_rate| hit_rate * *count as f64 / hits);
+        add(format!("hits_k{skipped}"), Unit::Share, share);
     }
     if let Some(latency) = &summary.latency_s {
         let named = [("mean", latency.mean), ("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99)];

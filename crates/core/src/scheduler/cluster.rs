@@ -226,6 +226,11 @@ impl Cluster {
         self.want_again();
     }
 
+    /// Returns whether a worker keeps what it holds because a load of what the monitor wants failed.
+    pub(super) fn has_failed_load(&self) -> bool {
+        self.workers.iter().any(|worker| worker.target != worker.wanted)
+    }
+
     /// Sets the target of every worker to the model that the monitor wants.
     pub(super) fn want_again(&mut self) {
         for index in 0..self.workers.len() {

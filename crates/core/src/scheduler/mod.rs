@@ -202,8 +202,9 @@ impl Scheduler {
             Event::Drain => self.drain(actions),
             Event::WokeUp => self.woke_up(now, actions),
         }
-        if eventful && self.monitor.happened(now) {
-            self.tick(now, actions);
+        if eventful && self.monitor.happened(now) && !self.tick(now, actions) && self.cluster.has_failed_load() {
+            // A policy that decides at events has no decision to come: without one, nothing would try the load again.
+            self.monitor.happened(now);
         }
         self.dispatch(now, actions);
     }

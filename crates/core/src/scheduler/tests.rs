@@ -12,6 +12,7 @@ use crate::cache::{CacheSettings, Candidate, Cause, Scope, Tenancy};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::request::{Outcome, Request, Reuse, TenantId};
+use crate::time::Duration;
 
 const LARGE: ModelId = ModelId(0);
 const MEDIUM: ModelId = ModelId(1);
@@ -217,6 +218,48 @@ fn a_failed_load_leaves_the_old_model_in_use_until_the_next_tick_tries_again() {
     bench.complete(0, 0, 1, 0);
     assert_eq!(without_notes(bench.tick()), [load(0, LARGE)], "request 0 waits for it");
     assert_eq!(without_notes(bench.tell(Event::ModelLoaded { worker: WorkerId(0) })), [start(1, 0, LARGE, 0, None)]);
+}
+
+/// Monitor that decides at events, at most every ten seconds: first for the large model, then never again.
+#[derive(Debug, Default)]
+struct AtEvents {
+    last: Time,
+    next: Option<Time>,
+    has_decided: bool,
+}
+
+impl AllocationPolicy for AtEvents {
+    fn initial(&self) -> Allocation {
+        Allocation::of(vec![MEDIUM])
+    }
+
+    fn next_decision(&self) -> Option<Time> {
+        self.next
+    }
+
+    fn happened(&mut self, now: Time) -> bool {
+        let due = self.last + Duration::from_nanoseconds(10_000_000_000);
+        self.next = Some(due.max(now));
+        due <= now
+    }
+
+    fn decide(&mut self, now: Time, _: &Situation) -> Option<Decided> {
+        (self.last, self.next) = (now, None);
+        let allocation = Allocation::of(vec![LARGE]);
+        let decided = Decided { allocation, wanted_large: 1, controller_state: 0.0, overloaded: None };
+        (!core::mem::replace(&mut self.has_decided, true)).then_some(decided)
+    }
+}
+
+#[test]
+fn a_failed_load_is_tried_again_under_a_monitor_that_decides_at_events() {
+    let mut bench = Bench::with(config(), System::Modm.build(&[(0.5, 10)], 20), Box::new(AtEvents::default()));
+    bench.now = 20;
+    assert_eq!(without_notes(bench.ask(0, 1)), [load(0, LARGE)]);
+    // The least time between decisions has passed: the monitor looks within the event, and decides nothing.
+    bench.now = 40;
+    assert_eq!(without_notes(bench.load_failed(0, Some(MEDIUM))), []);
+    assert_eq!(without_notes(bench.tick()), [load(0, LARGE)], "request 0 waits for it");
 }
 
 #[test]
