@@ -70,11 +70,12 @@ impl Default for HostClock {
 /// sets. So nothing is forgotten more than a tenth early, however wrong the date is.
 #[derive(Debug)]
 pub struct JumpGuard {
+    /// Shortest time for which anything is kept.
     keep: Duration,
     /// Date and passed time when the date was last believed.
     believed: (u64, Duration),
-    /// Passed time until which nothing is forgotten.
-    held_until: Option<Duration>,
+    /// Passed time of the latest jump ahead: what is kept for some time is not forgotten for as long after it.
+    jumped: Option<Duration>,
 }
 
 impl JumpGuard {
@@ -82,7 +83,7 @@ impl JumpGuard {
     #[must_use]
     pub fn new(clock: &HostClock, keep: Duration, last: Option<u64>) -> (Self, Option<String>) {
         let (date, passed) = (clock.date(), clock.passed());
-        let mut guard = Self { keep, believed: (last.unwrap_or(date), passed), held_until: None };
+        let mut guard = Self { keep, believed: (last.unwrap_or(date), passed), jumped: None };
         let warning = guard.check(date, passed);
         (guard, warning)
     }
@@ -99,10 +100,9 @@ impl JumpGuard {
         let ahead = date.saturating_sub(expected);
         if ahead > most.max(1) {
             self.believed = (date, passed);
-            self.held_until = Some(passed + self.keep);
-            let keep = self.keep.as_secs();
+            self.jumped = Some(passed);
             return Some(format!(
-                "the date is {ahead} s later than expected: nothing is forgotten for the next {keep} s"
+                "the date is {ahead} s later than expected: nothing is forgotten for as long as it is kept"
             ));
         }
         let back = expected.saturating_sub(date);
@@ -115,10 +115,10 @@ impl JumpGuard {
         None
     }
 
-    /// Whether what is old may be forgotten now.
+    /// Returns whether what is kept for so long, and is older by its date, may be forgotten now.
     #[must_use]
-    pub fn may_forget(&self, clock: &HostClock) -> bool {
-        self.held_until.is_none_or(|until| clock.passed() >= until)
+    pub fn may_forget(&self, clock: &HostClock, keep: Duration) -> bool {
+        self.jumped.is_none_or(|at| clock.passed() >= at + keep)
     }
 }
 
@@ -156,7 +156,7 @@ pub(crate) mod tests {
         let (clock, hands) = set(1_000_000);
         let keep = Duration::from_secs(1000);
         let (mut guard, warning) = JumpGuard::new(&clock, keep, Some(999_950));
-        assert!(warning.is_none() && guard.may_forget(&clock), "a short stop");
+        assert!(warning.is_none() && guard.may_forget(&clock, keep), "a short stop");
         hands.passed_s.store(50, Ordering::Relaxed);
         hands.date.store(1_000_050, Ordering::Relaxed);
         assert_eq!(guard.look(&clock), None);
@@ -166,11 +166,11 @@ pub(crate) mod tests {
             let warned = guard.look(&clock).is_some();
             assert_eq!(warned, step == 2, "{step}");
         }
-        assert!(!guard.may_forget(&clock));
+        assert!(!guard.may_forget(&clock, keep));
         hands.passed_s.store(1049, Ordering::Relaxed);
-        assert!(!guard.may_forget(&clock));
+        assert!(!guard.may_forget(&clock, keep));
         hands.passed_s.store(1050, Ordering::Relaxed);
-        assert!(guard.may_forget(&clock));
+        assert!(guard.may_forget(&clock, keep) && !guard.may_forget(&clock, keep + Duration::from_secs(1)));
     }
 
     #[test]
@@ -178,10 +178,10 @@ pub(crate) mod tests {
         let (clock, _) = set(1_000_000);
         let keep = Duration::from_secs(86_400);
         let (guard, warning) = JumpGuard::new(&clock, keep, Some(1_000_000 - 3 * 86_400));
-        assert!(!guard.may_forget(&clock) && warning.is_some_and(|text| text.contains("259200 s later")));
+        assert!(!guard.may_forget(&clock, keep) && warning.is_some_and(|text| text.contains("259200 s later")));
         let (guard, warning) = JumpGuard::new(&clock, keep, None);
-        assert!(guard.may_forget(&clock) && warning.is_none());
+        assert!(guard.may_forget(&clock, keep) && warning.is_none());
         let (guard, warning) = JumpGuard::new(&clock, keep, Some(2_000_000));
-        assert!(guard.may_forget(&clock) && warning.is_some_and(|text| text.contains("earlier")));
+        assert!(guard.may_forget(&clock, keep) && warning.is_some_and(|text| text.contains("earlier")));
     }
 }

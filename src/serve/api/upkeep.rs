@@ -55,7 +55,8 @@ impl Upkeep {
         last_date: Option<u64>,
         faults: Option<Arc<Faults>>,
     ) -> Self {
-        let (guard, warning) = JumpGuard::new(&clock, Duration::from_secs_f64(settings.keep_results_s), last_date);
+        let shortest = Duration::from_secs_f64(settings.keep_results_s.min(settings.keep_traffic_s));
+        let (guard, warning) = JumpGuard::new(&clock, shortest, last_date);
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
@@ -246,8 +247,9 @@ impl Server {
 
     /// Forgets results that have been kept for long enough, or are too many.
     async fn forget_old(&self) {
-        let may = lock(&self.upkeep.guard).may_forget(&self.upkeep.clock);
-        let before = self.upkeep.clock.date().saturating_sub(self.settings.keep_results_s as u64);
+        let keep = Duration::from_secs_f64(self.settings.keep_results_s);
+        let may = lock(&self.upkeep.guard).may_forget(&self.upkeep.clock, keep);
+        let before = self.upkeep.clock.date().saturating_sub(keep.as_secs());
         let before = if may { before } else { 0 };
         match self.ledger.write(vec![Entry::Forget { before, most_bytes: self.settings.keep_results_bytes }]).await {
             Ok(gone) => {
@@ -268,8 +270,9 @@ impl Server {
 
     /// Removes recordings that have been kept for long enough, or are too many.
     async fn forget_recordings(&self) {
-        let may = lock(&self.upkeep.guard).may_forget(&self.upkeep.clock);
-        let before = self.upkeep.clock.date().saturating_sub(self.settings.keep_traffic_s as u64);
+        let keep = Duration::from_secs_f64(self.settings.keep_traffic_s);
+        let may = lock(&self.upkeep.guard).may_forget(&self.upkeep.clock, keep);
+        let before = self.upkeep.clock.date().saturating_sub(keep.as_secs());
         let (folder, before) = (recordings::folder(&self.upkeep.data), if may { before } else { 0 });
         let (current, most) = (self.desk.recording(), self.settings.keep_traffic_bytes);
         let forgotten = self.on_disk(move || recordings::forget(&folder, current.as_deref(), before, most));
