@@ -11,18 +11,29 @@ fn root() -> &'static Path {
 }
 
 fn documents() -> Result<Vec<PathBuf>> {
-    let mut found = vec![root().join("README.md"), root().join("ARCHITECTURE.md"), root().join("CHANGELOG.md")];
-    for entry in fs::read_dir(root().join("docs"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "md") {
-            found.push(path);
+    let mut found = Vec::new();
+    for folder in ["", "docs", "docs/decisions"] {
+        for entry in fs::read_dir(root().join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
         }
     }
+    ensure!(found.len() > 30, "the documents are there");
     found.sort();
     Ok(found)
 }
 
-/// What stands between `](` and `)`.
+/// Returns the names of the headings of a document, as links name them.
+fn anchors(text: &str) -> Vec<String> {
+    let heading = |line: &str| line.starts_with('#').then(|| line.trim_start_matches('#').trim().to_lowercase());
+    let kept = |letter: &char| letter.is_alphanumeric() || *letter == '-' || *letter == ' ' || *letter == '_';
+    let headings = text.lines().filter_map(heading);
+    headings.map(|heading| heading.chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+}
+
+/// Returns what stands between `](` and `)`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
@@ -33,8 +44,17 @@ fn links_lead_somewhere() -> Result<()> {
     for document in documents()? {
         let text = fs::read_to_string(&document)?;
         for link in links(&text).filter(|link| !link.contains("://") && !link.starts_with('#')) {
-            let target = document.parent().context("a folder")?.join(link.split('#').next().unwrap_or(link));
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = document.parent().context("a folder")?.join(file);
             ensure!(target.exists(), "{}: {link} leads nowhere", document.display());
+            if !anchor.is_empty() && target.extension().is_some_and(|extension| extension == "md") {
+                let there = anchors(&fs::read_to_string(&target)?);
+                ensure!(
+                    there.iter().any(|heading| heading == anchor),
+                    "{}: {link} names no heading",
+                    document.display()
+                );
+            }
             checked += 1;
         }
     }

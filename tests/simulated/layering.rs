@@ -239,6 +239,33 @@ fn every_file_says_what_it_is_and_can_be_read_in_one_go() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
+/// Words that a doc comment does not begin with: it begins with a verb ("Returns ...") or with the noun itself ("Number of ...").
+const NO_FIRST_WORDS: &[&str] = &[
+    "what", "whose", "of", "so", "by", "which", "whether", "who", "whom", "when", "where", "how", "why", "it", "its",
+    "they", "likewise", "nothing",
+];
+
+#[test]
+fn doc_comments_begin_with_a_verb_or_a_noun() {
+    let mut bad = Vec::new();
+    // Those of the command line are help, which people read as sentences.
+    let is_help = |path: &Path| path.starts_with(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli"));
+    for path in all_sources().into_iter().filter(|path| !is_help(path)) {
+        let text = fs::read_to_string(&path).expect("a source file");
+        let mut before = "";
+        for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+            if line.starts_with("/// ") && !before.starts_with("///") {
+                let first: String = line[4..].chars().take_while(|&letter| is_identifier(letter)).collect();
+                if NO_FIRST_WORDS.contains(&first.to_lowercase().as_str()) {
+                    bad.push(format!("{}:{number}: {line}", path.display()));
+                }
+            }
+            before = line;
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
 #[test]
 fn paths_are_found_as_written() {
     let found = |code: &str| uses(code).into_iter().collect::<Vec<_>>();
