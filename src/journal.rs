@@ -1,4 +1,4 @@
-//! Journals as files: a header and one JSON object a line. What stands in them is `modm_core::journal`.
+//! Journals as files: a header, then records, each as one JSON object a line. `modm_core::journal` defines the records.
 
 use std::io::{self, BufRead, Write};
 
@@ -9,13 +9,14 @@ pub use modm_core::journal::*;
 use crate::scheduler::{Action, Event};
 use crate::time::Time;
 
-/// Writes one JSON object a line.
+/// Journal that writes each record as one JSON object a line.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     to: W,
     error: Option<io::Error>,
 }
 
+/// Counterpart of [`What`] that borrows the event or action, so that writing copies neither.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Borrowed<'a> {
@@ -31,20 +32,20 @@ struct BorrowedLine<'a> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Starts a journal with its header.
+    /// Starts a journal and writes its header.
     ///
     /// # Errors
-    /// Writing failed.
+    /// Returns an error if the header cannot be written.
     pub fn new(mut to: W, header: &impl Serialize) -> io::Result<Self> {
         serde_json::to_writer(&mut to, header)?;
         to.write_all(b"\n")?;
         Ok(Self { to, error: None })
     }
 
-    /// The first error of all writes, or what was written to.
+    /// Returns the destination of the journal, or the first error of all writes.
     ///
     /// # Errors
-    /// Writing failed at some point.
+    /// Returns an error if any write failed.
     pub fn finish(self) -> io::Result<W> {
         self.error.map_or(Ok(self.to), Err)
     }
@@ -64,10 +65,10 @@ impl<W: Write> Journal for Writer<W> {
     }
 }
 
-/// Reads a journal: its header and its records.
+/// Reads the header and the records of a journal.
 ///
 /// # Errors
-/// Reading failed, or a line is not what a journal holds; the message names the line.
+/// Returns an error if reading fails or if a line is not valid. For such a line, the message has its number.
 pub fn read<H: for<'de> Deserialize<'de>>(from: impl BufRead) -> io::Result<(H, Vec<Line>)> {
     let bad = |line: usize, error: &serde_json::Error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("line {line}: {error}"))

@@ -1,8 +1,9 @@
-//! `modm` simulates and compares systems that serve text-to-image diffusion from a cache of final
-//! images. One scheduler core runs against a simulated clock or against real sessions.
+//! Simulates and compares systems that serve text-to-image diffusion requests from a cache of final images. One
+//! scheduler core runs against a simulated clock or against real sessions.
 //!
-//! Start at [`replay`], the only loop; `ARCHITECTURE.md` has the map. What knows no file, clock or thread is the crate
-//! `modm-core`, and is here under the same names.
+//! [`replay`] holds the only event loop and is a good place to start reading; `ARCHITECTURE.md` has a map of the code.
+//! The crate `modm-core` holds all code that uses no files, clocks or threads. Its modules are exported here under the
+//! same names.
 
 pub use modm_core::{
     cache, confidence, draw, embedding, image, metrics, model, replay, request, scheduler, sim, time, window,

@@ -1,9 +1,9 @@
-//! The `modm` program. Everything it does is in [`modm::cli`].
+//! Entry point of the `modm` program. The commands are in [`modm::cli`].
 
 use std::process::ExitCode;
 
-/// What one thread allocates of a request another frees: glibc's lock on its arenas was a quarter of the server's time
-/// (docs/performance.md).
+/// Allocator of the server. One thread frees what another has allocated for a request. With glibc's allocator, the
+/// locks on its arenas took a quarter of the server's time (docs/performance.md).
 #[cfg(feature = "serve")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,5 +1,6 @@
-//! Files a command writes: under a temporary name first, so that a killed run leaves no half file, and
-//! never over an earlier run unless asked. Not formats: each writer knows its own.
+//! Output files and folders of commands. A file is written under a temporary name first and renamed when it is
+//! complete, so that a killed run leaves no incomplete file under the final name. An earlier run is overwritten only if
+//! the user asks for it. File formats are elsewhere: each writer has its own.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -7,20 +8,20 @@ use std::path::{Path, PathBuf};
 
 use crate::input::InputError;
 
-/// A file that could not be written.
+/// Failure to write a file or to make a folder.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: cannot be written: {source}", path.display())]
 pub struct OutputError {
-    /// Where it was to be.
+    /// Path of the file or folder.
     pub path: PathBuf,
-    /// What the system said.
+    /// Error of the system.
     pub source: io::Error,
 }
 
-/// Writes a file through `write`, then gives it its name.
+/// Writes a file through `write` under a temporary name, then renames the file to `path`.
 ///
 /// # Errors
-/// What `write` or the system says; no file is left behind then.
+/// Returns the error of `write` or of the system. The incomplete file is removed then.
 pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -28,10 +29,10 @@ pub fn write_atomic(
     write_whole(path, write, false).map_err(|source| OutputError { path: path.to_owned(), source })
 }
 
-/// The same, and when it returns the file survives a loss of power.
+/// Writes a file as [`write_atomic`] does. Once the function has returned, the file survives a loss of power.
 ///
 /// # Errors
-/// What `write` or the system says; no file is left behind then.
+/// Returns the error of `write` or of the system. The incomplete file is removed then.
 pub fn write_durable(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     write_whole(path, write, true)
 }
@@ -54,29 +55,29 @@ fn write_whole(
         drop(writer);
         fs::rename(&partial, path)?;
         match path.parent() {
-            // The name is in the folder's own data.
+            // The folder's own data holds the name of the file, so the folder is synchronised too.
             Some(folder) if durable => File::open(folder)?.sync_all(),
             _ => Ok(()),
         }
     };
     attempt().inspect_err(|_| {
-        // It may not exist; the first error is the one worth telling.
+        // The partial file may not exist. The first error is the one to report.
         let _ = fs::remove_file(&partial);
     })
 }
 
-/// Makes a folder and those that it is in, unless it is there.
+/// Makes a folder and its parents. Does nothing if the folder exists.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the system's error.
 pub fn make_folder(folder: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(folder).map_err(|source| OutputError { path: folder.to_owned(), source })
 }
 
-/// Refuses an output file that is there already, unless `force` is given.
+/// Refuses an output file that exists, unless `force` is true.
 ///
 /// # Errors
-/// It is there.
+/// Returns an error if the file exists and `force` is false.
 pub fn refuse_file(file: &Path, force: bool) -> Result<(), InputError> {
     if force || !file.exists() {
         return Ok(());
@@ -85,10 +86,10 @@ pub fn refuse_file(file: &Path, force: bool) -> Result<(), InputError> {
     Err(InputError::new(file, message).key("--out"))
 }
 
-/// Refuses an output folder that holds one of `names` from an earlier run, unless `force` is given.
+/// Refuses an output folder that holds one of `names` from an earlier run, unless `force` is true.
 ///
 /// # Errors
-/// An earlier run.
+/// Returns an error if the folder holds an earlier run and `force` is false.
 pub fn refuse_earlier(folder: &Path, names: &[&str], force: bool) -> Result<(), InputError> {
     if !force && let Some(name) = names.iter().find(|name| folder.join(name).exists()) {
         let message = format!("holds an earlier run ({name}): choose another folder, or overwrite it with --force");
@@ -97,10 +98,10 @@ pub fn refuse_earlier(folder: &Path, names: &[&str], force: bool) -> Result<(), 
     Ok(())
 }
 
-/// Makes an output folder, unless it holds one of `names` from an earlier run and `force` is not given.
+/// Makes an output folder. Refuses a folder that holds one of `names` from an earlier run, unless `force` is true.
 ///
 /// # Errors
-/// An earlier run, or a folder that cannot be made or written to.
+/// Returns an error if the folder holds an earlier run, or if it cannot be made or written to.
 pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputError> {
     refuse_earlier(folder, names, force)?;
     let refused = |message: String| InputError::new(folder, message).key("--out");
@@ -108,13 +109,13 @@ pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputEr
         return Err(refused("is a file: expected a folder, which is made where there is none".into()));
     }
     fs::create_dir_all(folder).map_err(|error| refused(format!("the folder cannot be made: {error}")))?;
-    // Better now than after a long run.
+    // A folder that cannot be written to is reported now and not after a long run.
     let probe = folder.join("modm.partial");
     let written = File::create(&probe).and_then(|_| fs::remove_file(&probe));
     written.map_err(|error| refused(format!("the folder cannot be written to: {error}")))
 }
 
-/// Makes a text safe within an element or an attribute of HTML.
+/// Escapes a text for an element or an attribute of HTML.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

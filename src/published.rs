@@ -1,28 +1,28 @@
-//! What others published of a system, stated in a scenario: figures show it beside what is measured, and nothing is computed
-//! from it.
+//! Figures that others published of a system, stated in a scenario. Reports show the published figures beside the
+//! measured ones; no result is computed from them.
 
 use serde::{Deserialize, Serialize};
 
-/// What others published of a system.
+/// Figures that others published of a system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Requests a minute while requests arrive.
+    /// Requests completed per minute while requests arrive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_per_min: Option<f64>,
-    /// The same over that of the first variant.
+    /// Throughput divided by the throughput of the first variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_ratio: Option<f64>,
-    /// Energy of an image over that of the first variant.
+    /// Energy per image divided by the energy per image of the first variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_ratio: Option<f64>,
-    /// Mean quality of its images in points of `CLIPScore`.
+    /// Mean quality of the system's images, in points of `CLIPScore`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<f64>,
 }
 
 impl Published {
-    /// Its keys and values.
+    /// Returns the name of each field with its value.
     #[must_use]
     pub const fn values(&self) -> [(&'static str, Option<f64>); 4] {
         [
@@ -33,7 +33,7 @@ impl Published {
         ]
     }
 
-    /// Whether there is nothing.
+    /// Returns whether no figure was published.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values().iter().all(|(_, value)| value.is_none())

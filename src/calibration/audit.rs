@@ -1,6 +1,6 @@
-//! Audits of hits: the large model drew the same prompt as well, and both pictures were scored against it. The online form of a
-//! calibration's check (`check`): the same ratio of means, with the same interval. This file is what is kept of them; who
-//! draws them is `serve`.
+//! Audits of cache hits: the large model draws the prompt of a hit as well, and both images are scored against the
+//! prompt. An audit is the online form of a calibration's check (`check`): the same ratio of means, with the same
+//! interval. The module holds the records of audits and evaluates them; `serve` draws the images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,44 +10,44 @@ use serde::{Deserialize, Serialize};
 use super::check::{Worth, worth};
 use crate::input::InputError;
 
-/// Name of the file, in a server's data folder.
+/// Name of the file of audits, in a server's data folder.
 pub const FILE: &str = "audit.csv";
 
-/// Audits of a kind from which on an interval is given: resampling fewer says little.
+/// Minimum number of audits of one group for which an interval is given: resampling fewer audits says little.
 pub const LEAST: usize = 10;
 
-/// A hit that was audited: a row of the file.
+/// Audited hit: a row of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
-    /// Seconds since 1970.
+    /// Time of the audit, in seconds since 1970.
     pub created: u64,
-    /// Tenant that asked; empty without keys.
+    /// Tenant of the request; empty on a server without keys.
     pub tenant: String,
-    /// Steps that the hit skipped (k).
+    /// Denoising steps that the hit skipped (k).
     pub skipped_steps: u32,
-    /// Similarity of its prompt and its source.
+    /// Similarity of the hit's prompt and the cached image that the hit started from.
     pub similarity: f64,
-    /// Similarity of its prompt and its picture.
+    /// Similarity of the hit's prompt and the hit's own image.
     pub hit_score: f64,
-    /// Similarity of its prompt and the large model's picture.
+    /// Similarity of the hit's prompt and the large model's image.
     pub large_score: f64,
 }
 
-/// Quality that hits of a kind keep of the large model's.
+/// Quality that the hits of one group keep of the large model's quality.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kept {
-    /// Tenant that asked; `None` for all together.
+    /// Tenant of the requests; `None` for all tenants together.
     pub tenant: Option<String>,
-    /// Steps that they skipped; `None` for all together.
+    /// Denoising steps that the hits skipped; `None` for all hits together.
     pub skipped_steps: Option<u32>,
-    /// Hits that were audited.
+    /// Number of hits that were audited.
     pub audited: u64,
-    /// Their scores beside the large model's; `None` where those are 0.
+    /// Quality of the hits compared with the large model's; `None` if the large model's mean score is 0.
     pub worth: Option<Worth>,
 }
 
 impl Kept {
-    /// Returns the worth of pairs (hit, large model).
+    /// Compares pairs of scores (hit, large model).
     #[must_use]
     pub fn new(
         tenant: Option<String>,
@@ -59,7 +59,7 @@ impl Kept {
         Self { tenant, skipped_steps, audited, worth: worth(pairs, seed, skipped_steps.unwrap_or(0)) }
     }
 
-    /// Returns the ends of the 95 % interval of the ratio; `None` where fewer than [`LEAST`] were audited.
+    /// Returns the ends of the 95 % interval of the ratio; `None` if fewer than [`LEAST`] hits were audited.
     #[must_use]
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.worth.map(|worth| worth.interval).filter(|_| self.audited >= LEAST as u64)
@@ -69,7 +69,7 @@ impl Kept {
 /// Reads a file of audits.
 ///
 /// # Errors
-/// It cannot be read, or a row is none: which, and why.
+/// The file cannot be read, or a row is not an audit. The error names the row and the reason.
 pub fn read(file: &Path) -> Result<Vec<Audit>, InputError> {
     let text = crate::input::text(file)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
@@ -82,7 +82,7 @@ pub fn read(file: &Path) -> Result<Vec<Audit>, InputError> {
     }
 }
 
-/// Returns the quality that hits keep: by tenant and skipped steps, then by skipped steps, then all together.
+/// Returns the quality that hits keep: by tenant and skipped steps, then by skipped steps, then for all hits together.
 #[must_use]
 pub fn kept(audits: &[Audit], seed: u64) -> Vec<Kept> {
     let pair = |audit: &Audit| (audit.hit_score, audit.large_score);
@@ -96,7 +96,7 @@ pub fn kept(audits: &[Audit], seed: u64) -> Vec<Kept> {
         Kept::new(tenant.map(str::to_owned), skipped_steps, pairs, pairs.len() as u64, seed)
     };
     let tenants: BTreeSet<&str> = by_both.keys().map(|(tenant, _)| *tenant).collect();
-    // One tenant is all.
+    // With one tenant, the rows by tenant would repeat the rows by skipped steps.
     let each = by_both.iter().filter(|_| tenants.len() > 1);
     let each = each.map(|((tenant, skipped), pairs)| of(Some(tenant), Some(*skipped), pairs));
     let together = by_steps.iter().map(|(skipped, pairs)| of(None, Some(*skipped), pairs));
@@ -126,7 +126,7 @@ mod tests {
         let all = kept[3].worth.expect("audits");
         assert!((all.ratio - 0.95).abs() < 1e-9, "{all:?}");
         let (low, high) = kept[3].interval().expect("enough");
-        // A deviation of 0.05 over 40 of them: 0.016 to either side.
+        // The scores have a standard deviation of 0.05 over 40 audits, so the interval reaches 0.016 to either side.
         assert!((low - 0.934).abs() < 0.005 && (high - 0.966).abs() < 0.005, "{low} {high}");
         assert_eq!(super::kept(&audits[..3], 1).last().and_then(Kept::interval), None, "too few");
         assert!(super::kept(&[], 1).is_empty());

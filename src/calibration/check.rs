@@ -1,57 +1,59 @@
-//! Bounds on requests that they were not fitted on: which would be hits, and how good those are beside the large
-//! model's pictures for the same requests. Intervals are a bootstrap over requests: what pictures of one
-//! trace have in common beyond that (users who come back) they do not see.
+//! Check of the bounds on requests that the bounds were not fitted on: the requests that would be hits, and the quality
+//! of their images beside the large model's images for the same requests. Intervals are a bootstrap over requests. The
+//! bootstrap does not see what requests of one trace have in common beyond that, such as users who come back.
 
 use super::{Grades, Half, mean};
 use crate::draw::{Purpose, stream, uniform};
 
-/// Held-out hits below which nothing is said of alpha. Where a judge says right or wrong, resampling n right ones gives an
-/// interval without width, so that one right hit would say "holds". 3 / n is the highest share of wrong ones that n right ones
-/// leave possible at 95 % (the rule of three; Hanley and Lippman-Hand, JAMA 1983): 30 rule out that one in ten is wrong.
+/// Minimum number of held-out hits for a verdict on alpha. A judge that only says right or wrong gives an interval of
+/// zero width if all n hits are right, so that a single right hit would say "holds". With n right hits, the share of
+/// wrong hits can still be as high as 3 / n at 95 % (the rule of three; Hanley and Lippman-Hand, JAMA 1983): 30 right
+/// hits rule out that one in ten is wrong.
 pub const LEAST_HITS: usize = 30;
 
-/// Draws of the bootstrap.
+/// Number of resamples of the bootstrap.
 pub const DRAWS: usize = 1_000;
 
-/// Hits of one kind beside the large model.
+/// Hits of one kind compared with the large model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Checked {
-    /// Steps that were skipped; `None` for all hits.
+    /// Denoising steps that the hits skip; `None` for all hits.
     pub skipped_steps: Option<u32>,
-    /// Held-out requests that would be such hits.
+    /// Number of held-out requests that would be such hits.
     pub hits: usize,
-    /// What they are worth; `None` without hits.
+    /// Quality of the hits; `None` without hits, or if the large model's quality is 0.
     pub worth: Option<Worth>,
 }
 
-/// Quality of hits.
+/// Quality of hits compared with the large model's quality.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Worth {
-    /// Their mean quality.
+    /// Mean quality of the hits.
     pub quality: f64,
-    /// The large model's on the same requests.
+    /// Mean quality of the large model's images for the same requests.
     pub large: f64,
-    /// The first over the second.
+    /// Quality of the hits divided by the large model's quality.
     pub ratio: f64,
-    /// Its 95 % interval.
+    /// Ends of the ratio's 95 % interval.
     pub interval: (f64, f64),
 }
 
-/// What held-out requests say of a bound.
+/// Answer of the held-out requests to the question whether a bound keeps alpha.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Alpha is held, also at the lower end of the interval.
+    /// Bound that keeps alpha, even at the lower end of the interval.
     Holds,
-    /// The interval has alpha in it.
+    /// Bound with an open answer: the interval contains alpha.
     Open,
-    /// Alpha is not held, even at the upper end of the interval.
+    /// Bound that does not keep alpha, even at the upper end of the interval.
     Fails,
-    /// There are fewer than [`LEAST_HITS`] hits.
+    /// Bound with fewer than [`LEAST_HITS`] hits.
     TooFew,
 }
 
 impl Checked {
-    /// Whether a share of the large model's quality is kept; `None` without hits.
+    /// Returns the verdict on whether the hits keep the share `alpha` of the large model's quality; `None` if
+    /// [`Self::worth`] is `None`.
     #[must_use]
     pub fn verdict(&self, alpha: f64) -> Option<Verdict> {
         let worth = self.worth?;
@@ -65,7 +67,7 @@ impl Checked {
 }
 
 impl Verdict {
-    /// The word in the `holds` column.
+    /// Returns the verdict's word in the `holds` column.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -77,21 +79,20 @@ impl Verdict {
     }
 }
 
-/// All held-out requests.
+/// Result of the check on all held-out requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// Requests of the half.
+    /// Number of held-out requests.
     pub requests: usize,
-    /// Mean quality of the large model, and of the small one drawn in full, on all of them.
+    /// Mean quality over all held-out requests: of the large model, and of the small model without skipped steps.
     pub models: [f64; 2],
-    /// By bound, in their order.
+    /// Hits by bound, in the order of the bounds.
     pub by_bound: Vec<Checked>,
     /// All hits together.
     pub all: Checked,
 }
 
-/// Decides for each held-out request as the router does: the most skipped steps whose bound its similarity
-/// reaches.
+/// Decides for each held-out request as the router does: the most skipped steps whose bound the similarity reaches.
 #[must_use]
 pub fn check(grades: &Grades, bounds: &[(f64, u32)], seed: u64) -> Check {
     let held_out = || grades.requests.iter().filter(|request| Half::of(request.row) == Half::Check);
@@ -114,8 +115,8 @@ pub fn check(grades: &Grades, bounds: &[(f64, u32)], seed: u64) -> Check {
     }
 }
 
-/// Returns what pairs of (hit, large model) say, with `row` as the stream of the bootstrap; `None` without pairs, or where
-/// the large model's quality is 0.
+/// Compares pairs of qualities (hit, large model); `row` is the random stream of the bootstrap. Returns `None` without
+/// pairs, or if the large model's mean quality is 0.
 #[must_use]
 pub fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
     let (quality, large) = (mean(pairs.iter().map(|pair| pair.0)), mean(pairs.iter().map(|pair| pair.1)));
@@ -128,7 +129,7 @@ pub fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
         .map(|_| {
             let drawn = (0..count).map(|_| pairs[((uniform(&mut draws) * count as f64) as usize).min(count - 1)]);
             let (hits, large) = drawn.fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
-            // Of draws in which the large model is worth nothing nothing can be said.
+            // A resample in which the large model's quality is 0 has no ratio: it counts as the highest.
             if large > 0.0 { hits / large } else { f64::INFINITY }
         })
         .collect();
@@ -151,7 +152,7 @@ mod tests {
     fn hits_are_those_of_the_router_and_of_one_half() {
         let requests = vec![
             Graded { row: 0, large: 1.0, small: 0.5, refined: None },
-            request(1, 0.95, [0.0, 0.0]), // of the other half
+            request(1, 0.95, [0.0, 0.0]), // in the other half
             request(2, 0.7, [0.0, 0.0]),  // below all bounds
             request(4, 0.8, [0.9, 0.0]),
             request(6, 0.89, [1.0, 0.0]),
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn an_interval_has_the_width_of_the_mean_s_error() {
-        // Half of the hits are right: a deviation of 0.5, over 400 of them 0.025.
+        // Half of the hits are right: the standard deviation is 0.5, and the error of the mean over 400 hits is 0.025.
         let requests = (0..400).map(|at| request(2 * at, 1.0, [f64::from(at % 2), 0.0])).collect();
         let grades = Grades { skips: vec![10, 20], requests };
         let worth = check(&grades, &[(0.5, 10)], 1).all.worth.expect("hits");

@@ -1,46 +1,47 @@
-//! Bounds from pairs of similarity and quality, by isotonic regression (pool adjacent violators; Ayer et al.,
-//! 1955): the rising steps nearest to the pairs in squares. Nothing is assumed of the law but that a more
-//! similar source is not worse.
+//! Bounds from pairs of similarity and quality, by isotonic regression (pool adjacent violators; Ayer et al., 1955):
+//! the rising step function with the least squared distance to the pairs. The only assumption is that a more similar
+//! source is not worse.
 
 use super::{Grades, Half, mean};
 
-/// A step of a fitted law.
+/// Step of a fitted step function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// The similarity it begins at.
+    /// Similarity at which the step begins.
     pub from: f64,
-    /// Fitted quality, to the next step.
+    /// Fitted quality, up to the next step.
     pub quality: f64,
-    /// Pairs in it.
+    /// Number of pairs in the step.
     pub pairs: usize,
 }
 
-/// What was fitted for one number of skipped steps.
+/// Fit for one number of skipped steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fit {
-    /// Steps that are skipped (k).
+    /// Denoising steps that are skipped (k).
     pub skipped_steps: u32,
-    /// Similarity and quality of each pair, by similarity.
+    /// Similarity and quality of each pair, in order of similarity.
     pub pairs: Vec<(f64, f64)>,
-    /// Fitted quality.
+    /// Fitted quality as a step function of similarity.
     pub steps: Vec<Step>,
-    /// The quality to reach: alpha times the large model's mean.
+    /// Quality to reach: alpha times the large model's mean quality.
     pub target: f64,
-    /// The lowest similarity, rounded up to four decimals, from which on the fitted quality reaches the target.
+    /// Lowest similarity from which on the fitted quality reaches the target, rounded up to four decimals; `None` if
+    /// the fitted quality does not reach the target.
     pub bound: Option<f64>,
-    /// Whether it is of use: no larger k has a bound as low.
+    /// True if the bound is of use: no larger k has a bound that is as low or lower.
     pub kept: bool,
 }
 
 impl Fit {
-    /// Pairs at or above the bound: what it rests on.
+    /// Returns the number of pairs at or above the bound: the pairs that the bound rests on.
     #[must_use]
     pub fn pairs_above(&self) -> usize {
         self.bound.map_or(0, |bound| self.pairs.iter().filter(|(similarity, _)| *similarity >= bound).count())
     }
 }
 
-/// Fits each number of skipped steps on the half that is for it.
+/// Fits each number of skipped steps on the requests of [`Half::Fit`].
 #[must_use]
 pub fn fits(grades: &Grades, alpha: f64) -> Vec<Fit> {
     let target = alpha * mean(grades.with_source(Half::Fit).map(|(request, _)| request.large));
@@ -57,13 +58,14 @@ pub fn fits(grades: &Grades, alpha: f64) -> Vec<Fit> {
     fits
 }
 
-/// Similarity bounds and skipped steps as a scenario has them; both rise strictly.
+/// Returns the similarity bounds and skipped steps in the form of a scenario; both rise strictly.
 #[must_use]
 pub fn bounds(fits: &[Fit]) -> Vec<(f64, u32)> {
     fits.iter().filter(|fit| fit.kept).filter_map(|fit| Some((fit.bound?, fit.skipped_steps))).collect()
 }
 
-/// Whoever reaches the bound of a larger k skips more: a k whose bound is not below it is never used.
+/// Marks the fits whose bound is of use. The router picks the largest k whose bound is reached, so a k whose bound is
+/// not below the bound of every larger k is never used.
 fn drop_useless(fits: &mut [Fit]) {
     let mut lowest = f64::INFINITY;
     for fit in fits.iter_mut().rev() {
@@ -72,7 +74,7 @@ fn drop_useless(fits: &mut [Fit]) {
     }
 }
 
-/// The rising steps nearest to pairs that are in order of similarity. Pairs of one similarity are one point.
+/// Fits a rising step function to pairs that are in order of similarity. Pairs with the same similarity are one point.
 #[must_use]
 pub fn isotonic(pairs: &[(f64, f64)]) -> Vec<Step> {
     let mut points: Vec<Step> = Vec::new();
@@ -100,13 +102,13 @@ fn pooled(before: Step, after: Step) -> Step {
     Step { from: before.from, quality: sum / pairs as f64, pairs }
 }
 
-/// Where the first step that reaches a quality begins, rounded up to four decimals.
+/// Returns the similarity at which the first step with the wanted quality begins, rounded up to four decimals.
 fn bound(steps: &[Step], target: f64) -> Option<f64> {
-    // Where the large model has no quality, there is nothing to keep.
+    // A large model with a mean quality of 0 leaves no quality to keep, so there is no bound.
     let reached = steps.iter().find(|step| target > 0.0 && step.quality >= target)?;
     let nearest = (reached.from * 1e4).round();
     let units = if nearest / 1e4 < reached.from { nearest + 1.0 } else { nearest };
-    // Rounding of an encoder may leave a similarity a little above 1.
+    // Rounding in the encoder may leave a similarity slightly above 1.
     Some((units / 1e4).min(1.0))
 }
 
@@ -129,13 +131,13 @@ mod tests {
         assert_eq!(isotonic(&fall), [step(0.1, 1.0, 1), step(0.2, 2.5, 2), step(0.4, 4.0, 1)]);
         let backwards = [(0.1, 4.0), (0.2, 3.0), (0.3, 2.0), (0.4, 1.0)];
         assert_eq!(isotonic(&backwards), [step(0.1, 2.5, 4)]);
-        // A late fall pools into what was apart: (3 + 5 + 1) / 3 is still above 1.
+        // The last fall pools points that were separate steps before: (3 + 5 + 1) / 3 is still above 1.
         let late = [(0.1, 1.0), (0.2, 3.0), (0.3, 5.0), (0.4, 1.0)];
         assert_eq!(isotonic(&late), [step(0.1, 1.0, 1), step(0.2, 3.0, 3)]);
-        // One similarity is one point, though its qualities rise.
+        // Pairs of the same similarity are one point, even if their qualities rise.
         let ties = [(0.1, 1.0), (0.1, 3.0), (0.2, 4.0)];
         assert_eq!(isotonic(&ties), [step(0.1, 2.0, 2), step(0.2, 4.0, 1)]);
-        // ... also after a fall.
+        // The same holds after a fall.
         let fallen = [(0.1, 3.0), (0.2, 1.0), (0.2, 5.0), (0.3, 4.0)];
         assert_eq!(isotonic(&fallen), [step(0.1, 3.0, 3), step(0.3, 4.0, 1)]);
     }
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(bound(&[step(0.1, 0.0, 1)], 0.0), None);
     }
 
-    /// Requests whose qualities follow a law of (similarity, k).
+    /// Makes requests whose qualities follow a function of similarity and k.
     fn made(count: u32, skips: &[u32], law: impl Fn(f64, u32) -> f64) -> Grades {
         let mut draws = stream(3, Purpose::Test, 0);
         let request = |row| {
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_bound_of_a_known_law_is_found() {
-        // Quality reaches 0.95 at 0.5 + k / 100.
+        // Quality reaches 0.95 at a similarity of 0.5 + k / 100.
         let law = |similarity: f64, k: u32| 0.95 + (similarity - 0.5 - f64::from(k) / 100.0);
         let fits = fits(&made(4_000, &[10, 20, 30], law), 0.95);
         for fit in &fits {
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_k_that_a_larger_one_replaces_is_dropped() {
-        // 20 steps are as good from 0.6 on as 10 from 0.8 on, and 30 need more.
+        // The quality is reached from 0.6 on with 20 skipped steps, from 0.8 on with 10, and from 0.9 on with 30.
         let enough = |k| [(10, 0.8), (20, 0.6), (30, 0.9)].iter().find(|(of, _)| *of == k).expect("a law").1;
         let law = |similarity: f64, k: u32| if similarity >= enough(k) { 1.0 } else { 0.5 };
         let fits = fits(&made(2_000, &[10, 20, 30], law), 0.95);

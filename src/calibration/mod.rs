@@ -1,6 +1,7 @@
-//! Similarity bounds from measured quality: how similar a source must be for its refinement to keep a share
-//! (alpha) of the large model's quality. Fitted on one half of the requests (`fit`), checked on the other
-//! (`check`); `samples` is what both know, as a file; `audit` is the check of a server's hits. Draws nothing and judges nothing.
+//! Similarity bounds from measured quality: how similar a source must be so that its refinement keeps a share (alpha)
+//! of the large model's quality. `fit` fits the bounds on one half of the requests, `check` checks them on the other
+//! half. `samples` reads and writes the measurements that both use, `audit` is the same check for the hits of a server.
+//! No image is drawn or judged here.
 
 use crate::embedding::{Embedding, similarity};
 
@@ -9,23 +10,24 @@ pub mod check;
 pub mod fit;
 pub mod samples;
 
-/// What a request is for.
+/// Half of the requests, by the purpose of the half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// Bounds are fitted on it.
+    /// Requests on which bounds are fitted.
     Fit,
-    /// Bounds are checked on it.
+    /// Requests on which bounds are checked.
     Check,
 }
 
 impl Half {
-    /// Requests take turns: odd rows, counted from 0, are fitted on, even ones checked on.
+    /// Returns the half of a row. Requests take turns: odd rows, counted from 0, are for the fit, even rows for the
+    /// check.
     #[must_use]
     pub const fn of(row: u32) -> Self {
         if row % 2 == 1 { Self::Fit } else { Self::Check }
     }
 
-    /// The word in the `half` column.
+    /// Returns the half's word in the `half` column.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -35,47 +37,47 @@ impl Half {
     }
 }
 
-/// A request and how good the pictures drawn for it are.
+/// Request with the qualities of the images drawn for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graded {
-    /// Its row in the trace, from 0.
+    /// Row of the request in the trace, from 0.
     pub row: u32,
-    /// Quality of the large model's picture.
+    /// Quality of the large model's image.
     pub large: f64,
-    /// Quality of the small model's, drawn in full.
+    /// Quality of the small model's image, drawn without skipped steps.
     pub small: f64,
-    /// What became of its source; `None` where no request came before.
+    /// Refinements of the request's source; `None` if no request came before.
     pub refined: Option<Refined>,
 }
 
-/// Refinements of one source.
+/// Refinements of one source image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refined {
-    /// Of the prompt and the source.
+    /// Similarity of the prompt and the source image.
     pub similarity: f64,
     /// Quality at each number of skipped steps, in the order of [`Grades::skips`].
     pub quality: Vec<f64>,
 }
 
-/// All requests of a calibration.
+/// Graded requests of a calibration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grades {
     /// Numbers of skipped steps, rising.
     pub skips: Vec<u32>,
-    /// By row.
+    /// Requests in the order of their rows.
     pub requests: Vec<Graded>,
 }
 
 impl Grades {
-    /// The requests of one half that have a source.
+    /// Returns the requests of one half that have a source, with their refinements.
     pub fn with_source(&self, half: Half) -> impl Iterator<Item = (&Graded, &Refined)> {
         let of_half = self.requests.iter().filter(move |request| Half::of(request.row) == half);
         of_half.filter_map(|request| Some((request, request.refined.as_ref()?)))
     }
 }
 
-/// For each prompt the most similar picture of an earlier row, as a cache that forgets nothing finds it; the
-/// older one of equals.
+/// Finds for each prompt the most similar image of an earlier row, as a cache without eviction does. Of equally similar
+/// images the older one is chosen.
 #[must_use]
 pub fn nearest_earlier(prompts: &[Embedding], pictures: &[Embedding]) -> Vec<Option<(u32, f64)>> {
     let nearest = |(row, prompt): (usize, &Embedding)| {
@@ -91,7 +93,7 @@ pub fn nearest_earlier(prompts: &[Embedding], pictures: &[Embedding]) -> Vec<Opt
     prompts.iter().enumerate().map(nearest).collect()
 }
 
-/// Mean of values; 0 of none.
+/// Returns the mean of values; 0 without values.
 pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) = values.into_iter().fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
     if count > 0.0 { sum / count } else { 0.0 }

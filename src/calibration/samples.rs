@@ -1,5 +1,5 @@
-//! `samples.csv`: every picture of a calibration, how it came about and how good it is; and scores of the same
-//! pictures by another judge. Read back as strictly as any input.
+//! File `samples.csv`: every image of a calibration with its origin and its quality. Scores of the same images by
+//! another judge are read here as well. Both files are checked as strictly as any input.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,29 +13,29 @@ use crate::input::{self, InputError};
 const COLUMNS: [&str; 9] =
     ["row", "half", "prompt", "similarity", "source_row", "model", "skipped_steps", "picture", "quality"];
 
-/// A picture of a calibration.
+/// Image of a calibration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Row of the request, from 0.
+    /// Row of the image's request, from 0.
     pub row: u32,
-    /// What it shows.
+    /// Prompt of the image.
     pub prompt: String,
-    /// The row whose picture it was refined from, and its similarity to the prompt.
+    /// Row whose image was refined, and the similarity of that image to the prompt; `None` for an image drawn in full.
     pub source: Option<(u32, f64)>,
-    /// Whether the large model drew it.
+    /// True if the large model drew the image.
     pub large: bool,
-    /// Steps skipped; 0 without a source.
+    /// Number of denoising steps that were skipped; 0 without a source.
     pub skipped_steps: u32,
-    /// Its file, among the pictures.
+    /// Name of the image's file, among the images of the calibration.
     pub picture: String,
-    /// How good it is, from 0.
+    /// Quality of the image, from 0.
     pub quality: f64,
 }
 
-/// Writes samples; `models` are the names of the large and the small model.
+/// Writes samples; `models` holds the names of the large and the small model.
 ///
 /// # Errors
-/// What the system says.
+/// The file cannot be written.
 pub fn write(to: &mut impl Write, samples: &[Sample], models: &[String; 2]) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(to);
     csv.write_record(COLUMNS)?;
@@ -57,7 +57,7 @@ pub fn write(to: &mut impl Write, samples: &[Sample], models: &[String; 2]) -> i
     csv.flush()
 }
 
-/// A row of a CSV file, for errors that name it.
+/// Row of a CSV file, with what an error needs to name the place.
 struct Row<'a> {
     file: &'a Path,
     record: StringRecord,
@@ -83,14 +83,14 @@ impl Row<'_> {
         self.text(column).trim().parse().map_err(|_| self.wrong(column, "expected a whole number from 0"))
     }
 
-    /// A finite number from 0.
+    /// Reads a finite number that is at least 0.
     fn number(&self, column: usize, accepted: &str) -> Result<f64, InputError> {
         let number = self.text(column).trim().parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
         number.ok_or_else(|| self.wrong(column, accepted))
     }
 }
 
-/// Calls `each` for the rows of a CSV file that has these columns, in any order, among others.
+/// Calls `each` for every row of a CSV file. The file must have the columns `names`, in any order, and may have more.
 fn rows(
     file: &Path,
     names: &[&'static str],
@@ -118,10 +118,10 @@ fn rows(
 
 const QUALITY: &str = "expected a finite number from 0: qualities are compared by their ratio";
 
-/// Reads the samples of an earlier calibration of these models and steps.
+/// Reads the samples of an earlier calibration with the same models and number of denoising steps.
 ///
 /// # Errors
-/// A file that cannot be read, or the first line that does not belong there.
+/// The file cannot be read, or a line is wrong: the error names the first such line.
 pub fn read(file: &Path, models: &[String; 2], steps: u32) -> Result<Vec<Sample>, InputError> {
     let mut samples = Vec::new();
     rows(file, &COLUMNS, |row| {
@@ -159,10 +159,11 @@ pub fn read(file: &Path, models: &[String; 2], steps: u32) -> Result<Vec<Sample>
     Ok(samples)
 }
 
-/// Puts the scores of a file (`picture,score`) in place of the samples' qualities.
+/// Replaces the qualities of the samples with the scores of a file (`picture,score`).
 ///
 /// # Errors
-/// A score that is none, of no picture here or of one that has one already; a picture without a score.
+/// A score is not a finite number from 0, belongs to no image of the samples, or is the second one of its image; or an
+/// image has no score.
 pub fn judge(samples: &mut [Sample], file: &Path) -> Result<(), InputError> {
     let known: BTreeMap<String, usize> =
         (0..).zip(&*samples).map(|(at, sample)| (sample.picture.clone(), at)).collect();
@@ -187,10 +188,10 @@ pub fn judge(samples: &mut [Sample], file: &Path) -> Result<(), InputError> {
     Ok(())
 }
 
-/// The samples by request.
+/// Groups the samples by request.
 ///
 /// # Errors
-/// `file` lacks a picture of a request, or has one twice.
+/// `file` lacks an image of a request, has one twice, or has no request with a source in one of the halves.
 pub fn grades(samples: &[Sample], file: &Path) -> Result<Grades, InputError> {
     let mut by_row: BTreeMap<u32, BTreeMap<(bool, u32), &Sample>> = BTreeMap::new();
     for sample in samples {
@@ -264,7 +265,7 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// What is said of a file with this content.
+    /// Reads a file with the content `text` and returns the error message.
     fn said(read: impl Fn(&Path) -> Result<(), InputError>, text: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.csv");

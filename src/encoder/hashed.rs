@@ -1,7 +1,7 @@
-//! A text encoder without a neural model: TF-IDF of hashed words, pairs of words and character
-//! trigrams, randomly projected. Two prompts are close if they share words, rare ones above all.
+//! Text encoder without a neural model: TF-IDF of hashed words, pairs of words and character trigrams, randomly
+//! projected. Two prompts are close if they share words, rare ones above all.
 //!
-//! A stand-in for CLIP's text encoder: it knows no synonyms. The similarity of two prompts is
+//! The encoder stands in for the text encoder of CLIP: it knows no synonyms. The similarity of two prompts is
 //! t = background + (1 - background) x (cosine of their features), and 1 for equal prompts.
 
 use std::path::Path;
@@ -11,23 +11,24 @@ use serde::{Deserialize, Serialize};
 use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::input::InputError;
 
-/// Document frequencies are counted by hash in this many buckets; two features that share one share a weight.
+/// Number of buckets in which document frequencies are counted by hash. Two features in one bucket share a weight.
 const BUCKETS: usize = 1 << 18;
 
-/// The scenario section `[encoder]`. The defaults are fitted, together with those of `[image_model]`, to published
-/// figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except for the shares and the dimension.
+/// Settings of the scenario section `[encoder]`. The defaults are fitted, together with those of `[image_model]`, to
+/// published figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except for the shares and the dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EncoderSettings {
-    /// Components of an embedding. Random projection blurs a cosine by about `(1 - background) / sqrt(dimension)`.
+    /// Number of components of an embedding. Random projection blurs a cosine by about
+    /// `(1 - background) / sqrt(dimension)`.
     pub dimension: u32,
     /// Cosine of two prompts that share nothing.
     pub background: f64,
-    /// Share of words in the rest of the cosine; the three shares are scaled to sum to 1.
+    /// Share of words in the rest of the cosine. The three shares are scaled to sum to 1.
     pub word_share: f64,
     /// Share of pairs of neighbouring words.
     pub pair_share: f64,
-    /// Share of character trigrams, which see plurals, typing errors and scripts without spaces.
+    /// Share of character trigrams, which catch plurals, typing errors and scripts without spaces.
     pub character_share: f64,
 }
 
@@ -38,13 +39,13 @@ impl Default for EncoderSettings {
 }
 
 impl EncoderSettings {
-    /// The label of outputs made with this encoder.
+    /// Returns the label of outputs that are made with this encoder.
     #[must_use]
     pub fn label(&self) -> String {
         format!("prompt embeddings: stand-in (hashed n-grams, {})", super::origin(*self == Self::default(), "encoder"))
     }
 
-    /// Checks every value; `file` and `section` name them in errors.
+    /// Checks every value. Errors name the value by `file` and `section`.
     ///
     /// # Errors
     /// The first value that cannot be used, and what is accepted.
@@ -64,7 +65,7 @@ impl EncoderSettings {
     }
 }
 
-/// An encoder whose document frequencies have been counted.
+/// Encoder with document frequencies that have been counted.
 #[derive(Clone, Debug)]
 pub struct TextEncoder {
     settings: EncoderSettings,
@@ -72,10 +73,10 @@ pub struct TextEncoder {
     rarity: Vec<f32>,
 }
 
-/// Words, pairs of words, character trigrams.
+/// Number of kinds of features: words, pairs of words, character trigrams.
 const KINDS: usize = 3;
 
-/// Hashes of a prompt's features by kind, sorted, repeats kept. Reused between prompts.
+/// Hashes of a prompt's features by kind, sorted, with repeats. The memory is reused between prompts.
 #[derive(Default)]
 struct Features {
     lowercase: String,
@@ -103,23 +104,23 @@ impl Features {
             self.characters.push('$');
             trigrams.extend(self.characters.windows(3).map(|three| hashed(2, three.iter().map(|&c| u64::from(c)))));
         }
-        // In order of hash, sums do not depend on the order of words, and repeats are neighbours.
+        // The hashes are sorted, so that sums do not depend on the order of words and repeats are neighbours.
         for kind in &mut self.kinds {
             kind.sort_unstable();
         }
     }
 }
 
-/// Runs of letters and digits; of scripts written without spaces (from U+2E80 on), single characters.
+/// Returns runs of letters and digits. A run is cut after each character of a script without spaces (from U+2E80 on).
 fn words_of(text: &str) -> impl Iterator<Item = &str> {
     let runs = text.split(|c: char| !c.is_alphanumeric()).filter(|run| !run.is_empty());
     runs.flat_map(|run| run.split_inclusive(|c| c >= '\u{2e80}'))
 }
 
 impl TextEncoder {
-    /// Counts in how many of these prompts each feature occurs. Smoothed, so that one prompt or none will do.
+    /// Counts the prompts in which each feature occurs. The counts are smoothed, so that one prompt or none is enough.
     ///
-    /// The settings are taken as checked.
+    /// The settings are expected to have been checked.
     #[must_use]
     pub fn fit<S: AsRef<str>>(settings: &EncoderSettings, prompts: &[S]) -> Self {
         let mut counts = vec![0_u32; BUCKETS];
@@ -135,19 +136,19 @@ impl TextEncoder {
         }
         let documents = prompts.len() as f64;
         let rarity = counts.iter().map(|&count| {
-            // Features that share a bucket may count a prompt twice.
+            // Features that share a bucket may count a prompt twice, so the count is limited.
             let share = (1.0 + f64::from(count).min(documents)) / (1.0 + documents);
             (1.0 - libm::log(share)) as f32
         });
         Self { settings: settings.clone(), rarity: rarity.collect() }
     }
 
-    /// Components of an embedding.
+    /// Returns the number of components of an embedding.
     pub const fn dimension(&self) -> usize {
         self.settings.dimension as usize
     }
 
-    /// The embedding of a prompt. One without letters or digits has a direction of its own.
+    /// Returns the embedding of a prompt. All prompts without letters or digits have one direction of their own.
     #[must_use]
     pub fn encode(&self, prompt: &str) -> Embedding {
         let mut row = Vec::with_capacity(self.dimension());
@@ -155,7 +156,7 @@ impl TextEncoder {
         Embedding::normalised(&row).expect("finite, with at least one component that is not 0")
     }
 
-    /// The embeddings of prompts, row by row.
+    /// Returns the embeddings of prompts, row by row.
     #[must_use]
     pub fn encode_all<S: AsRef<str>>(&self, prompts: &[S]) -> EmbeddingMatrix {
         let mut values = Vec::with_capacity(prompts.len() * self.dimension());
@@ -166,7 +167,7 @@ impl TextEncoder {
         EmbeddingMatrix::new(self.dimension(), values).expect("each row is finite and not 0")
     }
 
-    /// Adds a row: the component all prompts share, then the projected features.
+    /// Adds a row: the component that all prompts share, then the projected features.
     fn append(&self, prompt: &str, features: &mut Features, values: &mut Vec<f32>) {
         features.read(prompt);
         let start = values.len();
@@ -181,7 +182,7 @@ impl TextEncoder {
         let squares: f64 = content.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         let mut scale = libm::sqrt((1.0 - settings.background) / squares);
         if squares == 0.0 {
-            // No feature, or features that cancel: the direction of the empty prompt.
+            // If there is no feature, or if features cancel, the prompt has the direction of the empty prompt.
             add_signs(hashed(3, []), 1.0, content);
             scale = libm::sqrt((1.0 - settings.background) / content.len() as f64);
         }
@@ -205,8 +206,8 @@ impl TextEncoder {
     }
 }
 
-/// Adds `weight` in the direction of a feature: a sign for each component, from the hash alone, so that
-/// no matrix is stored.
+/// Adds `weight` in the direction of a feature. The direction has a sign for each component, from the hash alone, so
+/// that no matrix is stored.
 pub(super) fn add_signs(hash: u64, weight: f32, content: &mut [f32]) {
     for (block, components) in content.chunks_mut(64).enumerate() {
         let signs = mixed(hash.wrapping_add((block as u64 + 1).wrapping_mul(GOLDEN)));
@@ -218,7 +219,7 @@ pub(super) fn add_signs(hash: u64, weight: f32, content: &mut [f32]) {
     }
 }
 
-/// The bits of a byte as signs.
+/// Signs of the bits of each byte.
 static SIGNS: [[f32; 8]; 256] = {
     let mut signs = [[1.0; 8]; 256];
     let mut byte = 0;
@@ -239,7 +240,8 @@ fn bucket(hash: u64) -> usize {
     (hash >> 32) as usize % BUCKETS
 }
 
-/// FNV-1a over whole items, mixed at the end; `kind` keeps a word and a trigram of the same letters apart.
+/// Returns the FNV-1a hash over whole items, mixed at the end. `kind` keeps a word apart from a trigram of the same
+/// letters.
 pub(super) fn hashed(kind: u64, items: impl IntoIterator<Item = u64>) -> u64 {
     let step = |hash: u64, item: u64| (hash ^ item).wrapping_mul(0x0000_0100_0000_01b3);
     mixed(items.into_iter().fold(step(0xcbf2_9ce4_8422_2325, kind), step))
@@ -247,7 +249,7 @@ pub(super) fn hashed(kind: u64, items: impl IntoIterator<Item = u64>) -> u64 {
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The finaliser of `SplitMix64`: every bit of the result depends on every bit given.
+/// Mixes by the finaliser of `SplitMix64`: every bit of the result depends on every bit of the input.
 const fn mixed(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -288,7 +290,7 @@ mod tests {
         assert_eq!(matrix.dimension(), 112);
     }
 
-    /// Pins the bytes: a change of hash, weights or projection changes every result and must be meant.
+    /// Pins the bytes: a change of hash, weights or projection changes every result, so it must be intended.
     #[test]
     fn embeddings_are_the_same_on_every_machine() {
         let embedding = encoder().encode(PROMPTS[0]);

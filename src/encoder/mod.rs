@@ -1,5 +1,5 @@
-//! Prompt to embedding, and prompt to the embedding of the picture it would produce, without a neural
-//! model: stand-ins for CLIP so that any list of prompts runs at once. Outputs made with them carry
+//! Encoders without a neural model: from a prompt to its embedding, and to the embedding of the picture that it would
+//! produce. They stand in for CLIP, so that any list of prompts runs at once. Outputs that are made with them carry
 //! [`EncoderSettings::label`] and [`ImageModel::label`].
 
 use std::path::Path;
@@ -12,7 +12,7 @@ pub mod picture;
 pub use hashed::{EncoderSettings, TextEncoder};
 pub use picture::{ImageModel, Pictures};
 
-/// Origin of the values of a stand-in's settings, for its label.
+/// Returns the origin of the values of a stand-in's settings, for its label.
 fn origin(defaults: bool, section: &str) -> String {
     if defaults {
         "fitted to published figures of CLIP on DiffusionDB".to_owned()
@@ -21,7 +21,8 @@ fn origin(defaults: bool, section: &str) -> String {
     }
 }
 
-/// The first value outside its range, as an input error: (key, value, lowest, highest, what it is).
+/// Checks that each value is in its range. The values are (key, value, lowest, highest, noun), and the error names the
+/// first value outside its range.
 fn check_ranges(file: &Path, section: &str, values: &[(&str, f64, f64, f64, &str)]) -> Result<(), InputError> {
     let bad = values.iter().find(|(_, value, low, high, _)| !(*low..=*high).contains(value));
     bad.map_or(Ok(()), |(key, value, low, high, what)| {

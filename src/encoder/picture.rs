@@ -1,11 +1,10 @@
-//! The embedding of the picture a prompt would produce, without producing it.
+//! Embedding of the picture that a prompt would produce, without the picture.
 //!
-//! The similarity of prompt i and image j is x = c (q + (1 - q) t) + tau e. c is the similarity of image j to its own
-//! prompt, drawn for each image; t is the similarity of the two prompts; q is the share that any prompt has of it (the
-//! gap between texts and images); e is noise with deviation 1 that two prompts share only if they are equal. Image and
-//! prompt are unit vectors with this inner product. With tau as large as published figures ask for, such prompts are
-//! too far from each other for text-to-text retrieval, which compares the prompts' own embeddings.
-//! A stand-in for CLIP's image encoder applied to real pictures: it has never seen one.
+//! The similarity of prompt i and image j is x = c (q + (1 - q) t) + tau e. The similarity of image j to its own prompt is c, drawn for
+//! each image. The similarity of the two prompts is t. The share of c that any prompt has is q (the gap between texts and images). The
+//! noise e has deviation 1, and two prompts share it only if they are equal. Image and prompt are unit vectors with this inner product.
+//! With tau as large as published figures ask for, such prompts are too far from each other for text-to-text retrieval, which compares the
+//! prompts' own embeddings. The module stands in for the image encoder of CLIP on real pictures: it has never seen a picture.
 
 use std::path::Path;
 
@@ -17,28 +16,29 @@ use crate::draw::{self, Purpose};
 use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::input::InputError;
 
-/// Draws of an image's own similarity further from the mean than this many deviations are brought back to it.
+/// Largest distance of an image's own similarity from the mean, in deviations. Draws beyond it are brought back to it.
 const FURTHEST: f64 = 3.5;
 
-/// Kind of the hash that the noise of a prompt is made from; the encoder's features have other kinds.
+/// Kind of the hash from which the noise of a prompt is made. The features of the encoder have other kinds.
 const NOISE: u64 = 4;
 
-/// The scenario section `[image_model]`. The defaults are fitted, together with those of `[encoder]`, to published
-/// figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except where another source is named.
+/// Settings of the scenario section `[image_model]`. The defaults are fitted, together with those of `[encoder]`, to
+/// published figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except where another source is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageModel {
-    /// Mean similarity of an image and its own prompt: `CLIPScore` 28.55 of SD3.5-Large on `DiffusionDB`
+    /// Mean similarity of an image to its own prompt: `CLIPScore` 28.55 of SD3.5-Large on `DiffusionDB`
     /// (arXiv 2503.11972).
     pub own_similarity: f64,
-    /// Its standard deviation over images.
+    /// Standard deviation of the own similarity over images.
     pub own_similarity_deviation: f64,
-    /// Share of an image's own similarity that it has with a prompt of nothing in common: the gap between the
+    /// Share of an image's own similarity that the image has with a prompt of nothing in common: the gap between the
     /// embeddings of texts and of images.
     pub common_share: f64,
     /// Standard deviation of the chance part of a similarity, drawn for each pair of a text and an image.
     pub noise: f64,
-    /// Components that the chance part is made of. The fewer, the more alike it is for different texts.
+    /// Number of components of the chance part. With fewer components, the chance part is more alike for different
+    /// texts.
     pub noise_dimension: u32,
 }
 
@@ -54,35 +54,35 @@ impl Default for ImageModel {
     }
 }
 
-/// Prompts and images in one space.
+/// Embeddings of prompts and images in one space.
 #[derive(Clone, Debug)]
 pub struct Pictures {
-    /// The prompts as they are compared with images.
+    /// Embeddings of the prompts, as they are compared with images.
     pub prompts: EmbeddingMatrix,
-    /// Row i is the image that prompt i would produce.
+    /// Embeddings of the images. Row i is the image that prompt i would produce.
     pub images: EmbeddingMatrix,
 }
 
-/// Lengths of the parts of a prompt; an image's parts are divided by them, so that the product stays.
+/// Lengths of the parts of a prompt. The parts of an image are divided by them, so that the inner product stays.
 #[derive(Clone, Copy, Debug)]
 struct Lengths {
-    /// The part that all prompts share.
+    /// Length of the part that all prompts share.
     common: f64,
-    /// The prompt's own embedding.
+    /// Length of the prompt's own embedding.
     text: f64,
-    /// The prompt's noise.
+    /// Length of the prompt's noise.
     noise: f64,
 }
 
 impl ImageModel {
-    /// The label of outputs made with this model.
+    /// Returns the label of outputs that are made with this model.
     #[must_use]
     pub fn label(&self) -> String {
         let origin = super::origin(*self == Self::default(), "image_model");
         format!("image embeddings: stand-in (made from prompts, not from pictures; {origin})")
     }
 
-    /// Checks every value; `file` and `section` name them in errors.
+    /// Checks every value. Errors name the value by `file` and `section`.
     ///
     /// # Errors
     /// The first value that cannot be used, and what is accepted.
@@ -114,13 +114,13 @@ impl ImageModel {
         (self.own_similarity + FURTHEST * self.own_similarity_deviation).min(1.0)
     }
 
-    /// Length of an image's noise, for prompts whose noise has length 1.
+    /// Returns the length of an image's noise, for prompts whose noise has length 1.
     fn noise_length(&self) -> f64 {
         self.noise * libm::sqrt(f64::from(self.noise_dimension))
     }
 
-    /// Shares a prompt's length between its parts so that the longest image is as short as can be: then it is as long
-    /// as the sum of the two factors, which `check` has found to be 1 at most.
+    /// Divides a prompt's length between its parts so that the longest image is as short as can be. That image is then
+    /// as long as the sum of the two factors, which `check` has found to be 1 at most.
     fn lengths(&self) -> Lengths {
         let (own, noise) = (self.highest_own_similarity(), self.noise_length());
         let share = if own + noise > 0.0 { noise / (own + noise) } else { 0.0 };
@@ -131,13 +131,13 @@ impl ImageModel {
         }
     }
 
-    /// Components of a prompt or an image where prompts' embeddings have so many.
+    /// Returns the number of components of a prompt or an image, if embeddings of prompts have `dimension` components.
     const fn width(&self, dimension: usize) -> usize {
         1 + dimension + self.noise_dimension as usize + 1
     }
 
-    /// The images that prompts would produce, and the prompts beside them. Each row is drawn on its own, so that two
-    /// images of one prompt differ and a row does not depend on the rows before it.
+    /// Returns the images that prompts would produce, and the prompts in the same space. Each row is drawn on its own,
+    /// so that two images of one prompt differ and a row does not depend on the rows before it.
     #[must_use]
     pub fn pictures(&self, prompts: &EmbeddingMatrix, seed: u64) -> Pictures {
         let width = self.width(prompts.dimension());
@@ -153,7 +153,7 @@ impl ImageModel {
         Pictures { prompts: matrix(width, texts), images: matrix(width, images) }
     }
 
-    /// A prompt as it is compared with images.
+    /// Returns a prompt as it is compared with images.
     #[must_use]
     pub fn prompt(&self, text: &Embedding) -> Embedding {
         let mut prompt = Vec::with_capacity(self.width(text.as_slice().len()));
@@ -161,7 +161,7 @@ impl ImageModel {
         Embedding::normalised(&prompt).expect("parts whose squared lengths sum to 1")
     }
 
-    /// The image that a prompt, given by its own embedding, would produce as row `row`.
+    /// Returns the image that a prompt, given by its own embedding, would produce as row `row`.
     #[must_use]
     pub fn image(&self, text: &Embedding, seed: u64, row: u64) -> Embedding {
         let mut image = Vec::with_capacity(self.width(text.as_slice().len()));
@@ -169,8 +169,8 @@ impl ImageModel {
         Embedding::normalised(&image).expect("filled up to length 1")
     }
 
-    /// Adds a prompt: what all share, its own embedding, a sign a component for its noise, and nothing where images are
-    /// filled up. Equal prompts have equal embeddings, so these give the signs.
+    /// Adds a prompt: the part that all prompts share, its own embedding, its noise with a sign for each component, and
+    /// 0 for the component that fills up images. The signs come from the embedding, so equal prompts have equal noise.
     fn append_prompt(&self, text: &[f32], lengths: Lengths, values: &mut Vec<f32>) {
         values.push(lengths.common as f32);
         values.extend(text.iter().map(|&x| (lengths.text * f64::from(x)) as f32));
@@ -182,8 +182,8 @@ impl ImageModel {
         values.push(0.0);
     }
 
-    /// Adds an image: the parts of its prompt scaled so that the products come out, noise in a random direction, and one
-    /// component that fills it up to length 1.
+    /// Adds an image: the parts of its prompt, scaled so that the inner products come out, noise in a random direction,
+    /// and one component that fills the image up to length 1.
     fn append_image(&self, text: &[f32], lengths: Lengths, (seed, row): (u64, u64), values: &mut Vec<f32>) {
         let mut generator = draw::stream(seed, Purpose::Picture, row);
         let deviations = draw::normal(&mut generator).clamp(-FURTHEST, FURTHEST);
@@ -200,8 +200,8 @@ impl ImageModel {
     }
 }
 
-/// Adds a vector of this length in a random direction. Its length is not drawn: with 256 components a normal vector's
-/// would vary by 4 %, and some images would be too long to be unit vectors.
+/// Adds a vector of this length in a random direction. The length is not drawn: the length of a normal vector with 256
+/// components would vary by 4 %, and some images would be too long to be unit vectors.
 fn append_direction(generator: &mut impl Rng, length: f64, dimension: usize, values: &mut Vec<f32>) {
     let start = values.len();
     values.extend((0..dimension).map(|_| draw::normal(generator) as f32));
@@ -231,12 +231,12 @@ mod tests {
         ImageModel::default().pictures(&texts(rows), seed)
     }
 
-    /// The similarity before it is clamped.
+    /// Returns the similarity before it is clamped.
     fn product(a: &[f32], b: &[f32]) -> f64 {
         a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
     }
 
-    /// Mean and standard deviation.
+    /// Returns mean and standard deviation.
     fn moments(values: &[f64]) -> (f64, f64) {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64;
@@ -256,8 +256,8 @@ mod tests {
         assert!((deviation - expected).abs() < 0.001, "deviation {deviation}, expected {expected}");
     }
 
-    /// The formula of the module's header: what is left when its first part is taken away is noise of the stated
-    /// deviation, and without noise the similarity is the first part.
+    /// Checks the formula of the module's head: without its first part, the similarity is noise of the stated
+    /// deviation, and without noise, the similarity is the first part.
     #[test]
     fn similarity_is_that_of_the_formula() {
         let own = texts(300);
@@ -287,7 +287,8 @@ mod tests {
         let encoder = TextEncoder::fit(&EncoderSettings::default(), &prompts);
         let model = ImageModel { common_share: 1.0, own_similarity_deviation: 0.0, ..ImageModel::default() };
         let Pictures { prompts, images } = model.pictures(&encoder.encode_all(&prompts), 4);
-        // With nothing of the prompt's own in it, a similarity is constant but for the noise.
+        // The common share is 1, so images have nothing of the prompt's own embedding, and similarities differ only by
+        // the noise.
         let noise = |text: usize, image: usize| {
             similarity(prompts.embedding(text).as_slice(), images.embedding(image).as_slice())
         };

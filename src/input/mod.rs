@@ -1,42 +1,42 @@
-//! What is wrong with an input, said the same way everywhere: file, line, key, the value found and
-//! what is accepted. Every parser returns this; the command line turns it into exit code 2.
+//! Errors of inputs, in the same form everywhere: file, line, key, the value found and what is accepted. Every parser
+//! returns [`InputError`]; the command line turns it into exit code 2. The functions of this module read, map and hash
+//! input files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub mod toml;
 
-/// An input that cannot be used. Shown as `file:line: key = value: expected accepted`, with the
-/// parts that apply.
+/// Error of an input that cannot be used. The message is `file:line: key = found: accepted`, with the parts that apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputError {
-    /// The file, or what stands for one (`--set`, `variant "modm"`).
+    /// Path of the file, or the name of another source (`--set`, `variant "modm"`).
     pub file: PathBuf,
-    /// Line or, where `row` says so, row of an array; counted from 1.
+    /// Line of the file, counted from 1.
     pub line: Option<usize>,
     /// Column name, dotted key or flag.
     pub key: Option<String>,
-    /// What was found, as written.
+    /// Value that was found, as written.
     pub found: Option<String>,
-    /// What is accepted, or the way out: a phrase.
+    /// Phrase that says what is accepted or how to correct the input.
     pub accepted: String,
 }
 
 impl InputError {
-    /// An error about a whole file: `accepted` says what is wrong and the way out.
+    /// Makes an error about a whole file. `accepted` says what is wrong and how to correct it.
     #[must_use]
     pub fn new(file: impl AsRef<Path>, accepted: impl Into<String>) -> Self {
         Self { file: file.as_ref().to_owned(), accepted: accepted.into(), ..Self::default() }
     }
 
-    /// Names the line, counted from 1.
+    /// Sets the line, counted from 1.
     #[must_use]
     pub const fn line(mut self, line: usize) -> Self {
         self.line = Some(line);
         self
     }
 
-    /// Names the key or column and the value found there.
+    /// Sets the key or column and the value that was found there.
     #[must_use]
     pub fn value(mut self, key: impl Into<String>, found: impl fmt::Display) -> Self {
         self.key = Some(key.into());
@@ -44,24 +44,24 @@ impl InputError {
         self
     }
 
-    /// Names the key or column where there is no value to show.
+    /// Sets the key or column of an error that has no value to show.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// A file that could not be opened or read.
+    /// Makes the error of a file that could not be opened or read.
     #[must_use]
     pub fn unreadable(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
         Self::new(file, format!("cannot be read: {error}"))
     }
 }
 
-/// Reads a file of text; a byte order mark is left out.
+/// Reads a text file and leaves out a byte order mark.
 ///
 /// # Errors
-/// A file that cannot be read, or is not UTF-8.
+/// Returns an error if the file cannot be read or is not UTF-8.
 pub fn text(file: impl AsRef<Path>) -> Result<String, InputError> {
     let file = file.as_ref();
     let bytes = std::fs::read(file).map_err(|error| InputError::unreadable(file, &error))?;
@@ -72,16 +72,16 @@ pub fn text(file: impl AsRef<Path>) -> Result<String, InputError> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())
 }
 
-/// The line, from 1, of a byte offset into a text.
+/// Returns the line, counted from 1, of a byte offset into a text.
 #[must_use]
 pub fn line_of_offset(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// Maps a file into memory, so that reading it costs no copy and no memory that cannot be reclaimed.
+/// Maps a file into memory. A mapped file is read without a copy, and the system can reclaim its memory at any time.
 ///
 /// # Errors
-/// A file that cannot be opened or is not a regular file.
+/// Returns an error if the file cannot be opened or is not a regular file.
 pub fn map(file: impl AsRef<Path>) -> Result<memmap2::Mmap, InputError> {
     let file = file.as_ref();
     let unreadable = |error| InputError::unreadable(file, &error);
@@ -94,29 +94,29 @@ pub fn map(file: impl AsRef<Path>) -> Result<memmap2::Mmap, InputError> {
     mapped.map_err(unreadable)
 }
 
-/// SHA-256 of a file, in hexadecimal: what a run says it has read.
+/// Returns the SHA-256 of a file, in hexadecimal. The results of a run name their inputs by it.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// Returns an error if the file cannot be read.
 pub fn sha256(file: impl AsRef<Path>) -> Result<String, InputError> {
     Ok(sha256_of(&map(file)?))
 }
 
-/// SHA-256 of bytes, in hexadecimal.
+/// Returns the SHA-256 of bytes, in hexadecimal.
 #[must_use]
 pub fn sha256_of(bytes: &[u8]) -> String {
     use sha2::Digest;
     hexadecimal(&sha2::Sha256::digest(bytes))
 }
 
-/// Bytes as digits.
+/// Returns bytes as hexadecimal digits.
 #[must_use]
 pub fn hexadecimal(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from_digit(digit.into(), 16).expect("four bits are a digit")).collect()
 }
 
-/// A message is one line, and a pasted megabyte in it helps nobody.
+/// Shortens a text to 80 characters and escapes control characters, so that a message stays one short line.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 80;
     let mut shown = String::new();

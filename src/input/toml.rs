@@ -1,5 +1,5 @@
-//! Settings in TOML: where a key stands, what is there, and errors in a reader's words rather than in
-//! serde's. What the keys mean is their owners' business.
+//! Settings in TOML: values of keys, lines of keys, and errors in words that need no knowledge of serde. The modules
+//! that own the keys define their meaning.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use toml::{Table, Value};
 
 use super::{InputError, line_of_offset};
 
-/// Parses a text; `file` names it in errors.
+/// Parses a TOML text. `file` names the text in errors.
 ///
 /// # Errors
-/// It is not TOML.
+/// Returns an error if the text is not TOML.
 pub fn parse(text: &str, file: &Path) -> Result<Table, InputError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| line_of_offset(text, span.start));
@@ -26,11 +26,12 @@ pub fn parse(text: &str, file: &Path) -> Result<Table, InputError> {
     })
 }
 
-/// Settings from their table. `tables` are the dotted keys where only a table will do, with `*` for every
-/// element of an array: serde would take an array for one, its values in the order of the source code.
+/// Reads settings from their table. `tables` lists the dotted keys that accept only a table, with `*` for every element
+/// of an array. Without the list, serde would accept an array in place of a table and assign its values to the fields
+/// in the order of the source code.
 ///
 /// # Errors
-/// The first key or value that cannot be used; the line is the caller's to add.
+/// Returns an error with the first key or value that cannot be used. The caller adds the line.
 pub fn settings<T: DeserializeOwned>(table: &Table, tables: &[&str], file: &Path) -> Result<T, InputError> {
     for path in tables {
         if let Some(key) = first_other_than_table(table, path) {
@@ -42,7 +43,7 @@ pub fn settings<T: DeserializeOwned>(table: &Table, tables: &[&str], file: &Path
         let message = inner.message().trim().replace('\n', " ");
         let path = error.path().to_string();
         let mut key = if path == "." { String::new() } else { path.replace('[', ".").replace(']', "") };
-        // serde names some keys in the message alone; their place is what the user looks for.
+        // serde names some keys only in its message and not in the path, but the user needs the full path.
         for kind in ["unknown field `", "missing field `"] {
             let named = message.strip_prefix(kind).and_then(|rest| rest.split('`').next());
             if let Some(name) = named.filter(|name| key != *name && !key.ends_with(&format!(".{name}"))) {
@@ -50,7 +51,8 @@ pub fn settings<T: DeserializeOwned>(table: &Table, tables: &[&str], file: &Path
             }
         }
         let mut accepted = accepted(&message);
-        // Inside a table that serde reads twice, it does not say where.
+        // If serde reads a table twice, the path of an error ends at the table. The error then has to say what was
+        // found.
         let invalid = message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
         match (look_up(table, &key), invalid) {
             (Some(Value::Table(_)), Some(("map", "a sequence"))) => {
@@ -71,7 +73,7 @@ fn complaint(file: &Path, table: &Table, key: String, accepted: &str) -> InputEr
     found.map_or(error.clone(), |found| error.value(key, written(found)))
 }
 
-/// A value as a user writes it.
+/// Returns a value as a user would write it.
 #[must_use]
 pub fn written(value: &Value) -> String {
     match value {
@@ -82,7 +84,7 @@ pub fn written(value: &Value) -> String {
     }
 }
 
-/// The key of the first value at `path` that is not a table.
+/// Returns the key of the first value at `path` that is not a table.
 fn first_other_than_table(table: &Table, path: &str) -> Option<String> {
     let (array, each) = path.strip_suffix(".*").map_or((path, false), |array| (array, true));
     match look_up(table, array)? {
@@ -90,12 +92,12 @@ fn first_other_than_table(table: &Table, path: &str) -> Option<String> {
             items.iter().position(|item| !item.is_table()).map(|index| format!("{array}.{index}"))
         }
         Value::Table(_) if !each => None,
-        _ if each => None, // serde says that it expects an array
+        _ if each => None, // serde itself reports that it expects an array
         _ => Some(path.to_owned()),
     }
 }
 
-/// What serde expects, in words that need no knowledge of Rust.
+/// Rewords serde's message so that it needs no knowledge of Rust.
 fn accepted(message: &str) -> String {
     let plain = |text: &str| text.replace('`', "");
     if message.starts_with("missing field") {
@@ -135,17 +137,17 @@ fn accepted(message: &str) -> String {
     format!("expected {wanted}")
 }
 
-/// The value of a dotted key, in which numbers are places in arrays.
+/// Returns the value of a dotted key, in which numbers are places in arrays, counted from 0.
 #[must_use]
 pub fn look_up<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     if let Some(value) = table.get(key) {
-        return Some(value); // a key with dots in quotes
+        return Some(value); // a quoted key that contains dots
     }
     let (first, rest) = key.split_once('.')?;
     look_up_in(table.get(first)?, rest)
 }
 
-/// The value of a dotted key below a value.
+/// Returns the value of a dotted key below a value.
 #[must_use]
 pub fn look_up_in<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     match value {
@@ -159,7 +161,7 @@ pub fn look_up_in<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// The line on which a dotted key, or the nearest table around it, stands.
+/// Returns the line of a dotted key or, if the key is absent, of the nearest table or array around it.
 #[must_use]
 pub fn line_of_key(text: &str, key: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;

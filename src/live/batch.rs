@@ -1,5 +1,6 @@
-//! A list of pictures drawn on several devices, each by whoever is free: for measurements, where nobody waits
-//! for one in particular. A picture is what a run would draw; which device drew it makes no difference.
+//! Draws a list of pictures on several devices, for measurements. Each free device takes the next picture of the list,
+//! because no request waits for a particular picture. A picture is the same as in a run: it does not depend on the
+//! device that drew it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,27 +15,29 @@ use crate::model::{ModelId, Work};
 use crate::output::write_atomic;
 use crate::request::RequestId;
 
-/// A picture to draw, and where to.
+/// Picture to draw, and the file it goes to.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// For whom.
+    /// Request that the picture belongs to.
     pub request: RequestId,
-    /// What its noise derives from, with the request's row.
+    /// Seed that the noise of the picture derives from, together with the row of the request.
     pub seed: u64,
-    /// What it shows.
+    /// Prompt of the picture.
     pub prompt: Arc<str>,
-    /// Model and steps.
+    /// Model, and numbers of total and skipped denoising steps.
     pub work: Work,
-    /// File of what it starts from, if steps are skipped.
+    /// File of the source picture, if denoising steps are skipped.
     pub source: Option<PathBuf>,
-    /// Its file, PNG.
+    /// PNG file that the picture is written to.
     pub to: PathBuf,
 }
 
-/// Draws all of them; best in order of models, since each device loads one at a time. `drawn` is called after each.
+/// Draws all pictures of `wanted`. The list is best in order of models, because each device holds one model at a time.
+/// Calls `drawn` after each picture.
 ///
 /// # Errors
-/// The first in the list that could not be drawn, read or written: which and why. The others are given up then.
+/// Returns the file and the reason of the first failure to draw, read or write a picture. The pictures that remain are
+/// not drawn then.
 pub fn draw_all(devices: &mut [Box<dyn Paint>], wanted: &[Wanted], drawn: &(dyn Fn() + Sync)) -> Result<(), String> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = |paint: &mut dyn Paint| {
@@ -45,7 +48,7 @@ pub fn draw_all(devices: &mut [Box<dyn Paint>], wanted: &[Wanted], drawn: &(dyn 
             match draw(paint, &mut held, one, &stop) {
                 Ok(()) => drawn(),
                 Err(why) => {
-                    // What this one called off is not what went wrong.
+                    // Errors after the first may be cancellations that the first caused, so only the first is reported.
                     let first = !stop.swap(true, Ordering::Relaxed);
                     return if first { Err(format!("{}: {why}", one.to.display())) } else { Ok(()) };
                 }
@@ -77,10 +80,10 @@ fn draw(paint: &mut dyn Paint, held: &mut Option<ModelId>, one: &Wanted, stop: &
     write_atomic(&one.to, |to| to.write_all(&bytes)).map_err(|error| error.to_string())
 }
 
-/// A picture's file.
+/// Reads a picture from a file.
 ///
 /// # Errors
-/// It cannot be read, or is none: which and why.
+/// Returns the file and the reason if the file cannot be read or is not a picture.
 pub fn read(file: &Path) -> Result<Picture, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
     Picture::decode(&bytes).map_err(|error| format!("{}: {error}", file.display()))
@@ -90,7 +93,7 @@ pub fn read(file: &Path) -> Result<Picture, String> {
 mod tests {
     use super::*;
 
-    /// Draws one pixel that tells model, steps and source; fails at one request.
+    /// Painter whose picture is one pixel: the request, the skipped steps and the source. It fails at one request.
     struct Fake {
         held: Option<ModelId>,
         fails: u32,

@@ -1,5 +1,5 @@
-//! The thread that embeds: prompts before routing, pictures after completion. Prompts go first, since people
-//! wait for them; pictures are on nobody's way.
+//! Thread that computes embeddings: of prompts before routing, and of pictures after completion. Prompts go first,
+//! because requests wait for them. No request waits for the embedding of its picture.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,18 +15,18 @@ use super::picture::Picture;
 use crate::embedding::Embedding;
 use crate::request::RequestId;
 
-/// What embeds: the real one is [`DualEncoder`], tests have others.
+/// Encoder of prompts and pictures. The real one is [`DualEncoder`], tests have others.
 pub trait Embed: Send {
-    /// A prompt's embedding.
+    /// Computes the embedding of a prompt.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Returns the reason if there is no embedding.
     fn prompt(&mut self, prompt: &str) -> Result<Embedding, String>;
 
-    /// A picture's embedding, in the same space.
+    /// Computes the embedding of a picture, in the same space as the embeddings of prompts.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Returns the reason if there is no embedding.
     fn picture(&mut self, picture: &Picture) -> Result<Embedding, String>;
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Ask {
     Picture(RequestId, Arc<Picture>),
 }
 
-/// Starts the thread; it ends when the sender is dropped.
+/// Starts the thread. The thread ends when the sender is dropped and nothing is left to embed.
 pub(super) fn start(
     embed: Box<dyn Embed>,
     answers: UnboundedSender<Answer>,
@@ -70,7 +70,7 @@ fn run(mut embed: Box<dyn Embed>, asked: &Receiver<Ask>, answers: &UnboundedSend
         } else if let Some((request, picture)) = pictures.pop_front() {
             Answer::Picture { request, embedding: guarded(|| embed.picture(&picture)) }
         } else {
-            return; // Nothing is left and nobody asks any more.
+            return; // Both queues are empty and the sender is gone.
         };
         if answers.send(answer).is_err() {
             return;
@@ -78,7 +78,7 @@ fn run(mut embed: Box<dyn Embed>, asked: &Receiver<Ask>, answers: &UnboundedSend
     }
 }
 
-/// A panic is one picture's misfortune, not the end of embedding.
+/// Runs `work` and turns a panic into an error, so that the thread goes on with the next prompt or picture.
 fn guarded(work: impl FnOnce() -> Result<Embedding, String>) -> Result<Embedding, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the encoder panicked".to_owned()))
 }

@@ -1,6 +1,6 @@
-//! A dual encoder: prompts and pictures to embeddings in one space. CLIP's layout as Optimum exports it, in one
-//! file (`model.onnx`) or one for each side (`text_model.onnx`, `vision_model.onnx`); preparation of pictures
-//! as `preprocessor_config.json` says.
+//! Dual encoder: embeds prompts and pictures in one space. Its folder has the layout of CLIP as Optimum exports it: one
+//! file (`model.onnx`), or one file for each side (`text_model.onnx`, `vision_model.onnx`). Pictures are prepared as
+//! `preprocessor_config.json` says.
 
 use std::path::{Path, PathBuf};
 
@@ -22,11 +22,11 @@ const IDS: &str = "input_ids";
 const MASK: &str = "attention_mask";
 /// Prompt that is embedded when an encoder is opened.
 const TRIAL_PROMPT: &str = "a red circle";
-/// Side of the picture that is embedded then, pixels.
+/// Width and height, in pixels, of the picture that is embedded when an encoder is opened.
 const TRIAL_SIDE: u32 = 32;
 const PIXELS: &str = "pixel_values";
 
-/// A dual encoder on a device.
+/// Dual encoder on a device.
 #[derive(Debug)]
 pub struct DualEncoder {
     words: Words,
@@ -36,13 +36,13 @@ pub struct DualEncoder {
 
 #[derive(Debug)]
 enum Sides {
-    /// A file for each side.
+    /// Two models, one for each side.
     Two { text: Box<Onnx>, image: Box<Onnx> },
-    /// One file that wants both whatever is asked.
+    /// One model for both sides. The model takes a prompt and a picture even if only one embedding is wanted.
     One(Box<Onnx>),
 }
 
-/// The files of the sides: two, or one for both.
+/// Returns the model files of an encoder: two, or one for both sides.
 fn files(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), InputError> {
     let (text, image, both) =
         (folder.join("text_model.onnx"), folder.join("vision_model.onnx"), folder.join("model.onnx"));
@@ -57,31 +57,32 @@ fn files(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), InputError> {
 }
 
 impl DualEncoder {
-    /// What tells an encoder from others: SHA-256 over its files' own.
+    /// Returns the fingerprint of an encoder: the SHA-256 hash of its model file, or of both files, one after the
+    /// other.
     ///
     /// # Errors
-    /// A file is missing or cannot be read.
+    /// Returns an error if a file is missing or cannot be read.
     pub fn fingerprint(folder: &Path) -> Result<String, InputError> {
         let (first, second) = files(folder)?;
         let second = second.map(|second| sha256(&second)).transpose()?;
         Ok(sha256(&first)? + &second.unwrap_or_default())
     }
 
-    /// Whether a folder holds an encoder, without loading it.
+    /// Checks that a folder holds an encoder, without loading the encoder.
     ///
     /// # Errors
-    /// A file is missing or is not what it should be.
+    /// Returns an error if a file is missing or has wrong content.
     pub fn check(folder: &Path) -> Result<(), Error> {
         files(folder)?;
         Preparation::read(&Json::read(&folder.join("preprocessor_config.json"))?)?;
         Words::read(folder, None).map(drop)
     }
 
-    /// Loads an encoder's folder onto a device and embeds a prompt and a picture, so that one whose values are not finite
-    /// is found before anything is searched with it.
+    /// Loads the encoder of a folder onto a device and embeds a prompt and a picture. An encoder whose values are not
+    /// finite is thus found before its embeddings are searched with.
     ///
     /// # Errors
-    /// A file is missing, is not what it should be, or does not load; an embedding cannot be used.
+    /// Returns an error if a file is missing, has wrong content or does not load, or if an embedding cannot be used.
     pub fn open(library: &Library, folder: &Path, device: Device) -> Result<Self, Error> {
         let (first, second) = files(folder)?;
         let text = Onnx::open(library, &first, device)?;
@@ -97,16 +98,16 @@ impl DualEncoder {
         let preparation = Preparation::read(&Json::read(&folder.join("preprocessor_config.json"))?)?;
         let mut encoder = Self { words: Words::read(folder, None)?, preparation, sides };
         encoder.texts(&[TRIAL_PROMPT])?;
-        // Shades of gray: a picture of one colour may have no direction.
+        // The picture has many shades, because the embedding of a picture of one colour may have no direction.
         let shades = (0..3 * TRIAL_SIDE * TRIAL_SIDE).map(|at| (at % 256) as u8).collect();
         encoder.images(&[&Picture::new(TRIAL_SIDE, TRIAL_SIDE, shades)])?;
         Ok(encoder)
     }
 
-    /// Embeddings of prompts, in one run of the model.
+    /// Computes the embeddings of prompts in one run of the model.
     ///
     /// # Errors
-    /// ONNX Runtime refuses, or a row has no direction.
+    /// Returns an error if ONNX Runtime fails, or if an embedding is not finite or has no direction.
     pub fn texts(&mut self, texts: &[&str]) -> Result<Vec<Embedding>, Error> {
         let shape = [texts.len(), self.words.length];
         let (model, both) = match &mut self.sides {
@@ -122,6 +123,7 @@ impl DualEncoder {
         let mut inputs = vec![(IDS, &ids)];
         inputs.extend(mask.as_ref().map(|mask| (MASK, mask)));
         let [width, height] = self.preparation.size();
+        // A model for both sides also takes a picture: it gets zeros, and the embedding of that picture is not read.
         let nothing = if both { vec![0.0; (3 * width * height) as usize] } else { Vec::new() };
         let element = if both { model.input_type(PIXELS)? } else { TensorElementType::Float32 };
         let nothing = both.then(|| floats(element, &[1, 3, height as usize, width as usize], nothing)).transpose()?;
@@ -130,10 +132,10 @@ impl DualEncoder {
         embeddings(&model.file, &outputs[0], texts.len())
     }
 
-    /// Embeddings of pictures, in one run of the model.
+    /// Computes the embeddings of pictures in one run of the model.
     ///
     /// # Errors
-    /// ONNX Runtime refuses, or a row has no direction.
+    /// Returns an error if ONNX Runtime fails, or if an embedding is not finite or has no direction.
     pub fn images(&mut self, pictures: &[&Picture]) -> Result<Vec<Embedding>, Error> {
         let [width, height] = self.preparation.size();
         let shape = [pictures.len(), 3, height as usize, width as usize];
@@ -157,14 +159,14 @@ impl DualEncoder {
         embeddings(&model.file, &outputs[0], pictures.len())
     }
 
-    /// Prepared pixels of a picture, `[3, height, width]`: for checks.
+    /// Returns the prepared pixels of a picture, `[3, height, width]`, so that tests can check the preparation.
     #[must_use]
     pub fn prepared(&self, picture: &Picture) -> Vec<f32> {
         self.preparation.values(picture)
     }
 }
 
-/// The rows of what the model in `file` gave.
+/// Returns the embeddings in a tensor that the model in `file` gave, one for each of `rows` rows.
 fn embeddings(file: &Path, tensor: &DynTensor, rows: usize) -> Result<Vec<Embedding>, Error> {
     let values = numbers(tensor)?;
     let bad = |bad| Error::model(file, format!("gave an embedding that cannot be used: {bad}"));
@@ -175,7 +177,7 @@ fn embeddings(file: &Path, tensor: &DynTensor, rows: usize) -> Result<Vec<Embedd
     values.chunks_exact(values.len() / rows).map(|row| Embedding::normalised(row).map_err(bad)).collect()
 }
 
-/// What is done to a picture before it is looked at.
+/// Preparation of a picture for the model.
 #[derive(Clone, Debug, PartialEq)]
 struct Preparation {
     resize: Option<Resize>,
@@ -187,9 +189,9 @@ struct Preparation {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Resize {
-    /// The shorter side to this, the other in proportion.
+    /// Length of the shorter side, in pixels. The other side is scaled in proportion.
     Shortest(u32),
-    /// To this width and height.
+    /// Width and height, in pixels.
     Exactly([u32; 2]),
 }
 
@@ -202,7 +204,7 @@ impl Preparation {
         let narrowed = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
         let side = |key: &str, name: &str| config.get(key)[name].as_u64().map(narrowed);
         let sides = |key: &str| Some([side(key, "width")?, side(key, "height")?]);
-        // Older files have a number where newer ones have a table.
+        // Older files have a number where newer files have a table.
         let number = |key: &str| config.get(key).as_u64().map(narrowed);
         let resize = match (side("size", "shortest_edge").or_else(|| number("size")), sides("size")) {
             _ if !on("do_resize") => None,
@@ -210,7 +212,8 @@ impl Preparation {
             (_, Some(exactly)) => Some(Resize::Exactly(exactly)),
             _ => return Err(wrong("size", "shortest_edge, or width and height")),
         };
-        // 3 is cubic interpolation, PIL's number for it; a resize to the size it has is none.
+        // 3 is PIL's number of cubic interpolation, the only one that is supported. Without a resize the number does
+        // not matter.
         if resize.is_some() && config.get("resample").as_u64().unwrap_or(3) != 3 {
             return Err(wrong("resample", "3 (cubic interpolation)"));
         }
@@ -252,7 +255,7 @@ impl Preparation {
         }
     }
 
-    /// Width and height of what the model sees.
+    /// Returns the width and height of prepared pictures, in pixels.
     fn size(&self) -> [u32; 2] {
         match (self.crop, self.resize) {
             (Some(size), _) | (None, Some(Resize::Exactly(size))) => size,

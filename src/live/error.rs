@@ -1,53 +1,53 @@
-//! What can go wrong with models, sessions and pictures, with the file it happened in.
+//! Errors of models, sessions and pictures. Errors of models and sessions name the file.
 
 use std::path::{Path, PathBuf};
 
 use crate::input::InputError;
 
-/// A model cannot be used, or did not do what it should.
+/// Error of a model, a session or a picture.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file that is not what it should be.
+    /// Input file that is missing or has wrong content.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// ONNX Runtime refused.
+    /// Failure in a session.
     #[error("{}: {message}", file.display())]
     Session {
-        /// The model's file.
+        /// File of the model.
         file: PathBuf,
-        /// What it said.
+        /// Reason, in the words of ONNX Runtime or of the encoder.
         message: String,
     },
-    /// A part of a model gave values that are NaN or infinite.
+    /// Values of a model that are NaN or infinite.
     #[error("{}: gave values that are not finite (NaN or infinite) {place}{advice}", file.display())]
     NotFinite {
-        /// The model's file.
+        /// File of the model.
         file: PathBuf,
-        /// Place in its work: an output or a step.
+        /// Place in the computation, for example an output or a step.
         place: String,
-        /// Advice, after a semicolon; empty if there is none.
+        /// Advice for the user, beginning with a semicolon; empty if there is none.
         advice: &'static str,
     },
-    /// A picture cannot be encoded or decoded.
+    /// Picture that cannot be encoded or decoded.
     #[error("a picture cannot be stored: {0}")]
     Picture(#[from] image::ImageError),
-    /// The work was called off.
+    /// Work that was cancelled.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Error {
-    /// ONNX Runtime's error, with the file it is about.
+    /// Returns a function that turns an error of ONNX Runtime into an error that names `file`.
     pub(super) fn session<R>(file: &Path) -> impl Fn(ort::Error<R>) -> Self + use<'_, R> {
-        // Its message may have several lines and end with one.
+        // The message may have several lines, and a line break at its end.
         move |error| Self::Session {
             file: file.to_owned(),
             message: error.to_string().trim().trim_end_matches('.').replace('\n', " "),
         }
     }
 
-    /// A model whose file is sound but not what this program knows.
+    /// Makes the error for a model whose file can be read, but whose model cannot be used.
     pub(super) fn model(file: &Path, message: impl Into<String>) -> Self {
         Self::Input(InputError::new(file, message))
     }

@@ -1,6 +1,6 @@
-//! Faults that tests inject: below the ledger and the image store a call fails, is cut short or takes long, at a place that a
-//! seed decides, or hangs for as long as the test says; threads panic. Programs built without debug assertions read no plan, so
-//! none of it happens there.
+//! Faults that tests inject. Below the ledger and the image store, a call fails, is cut short or is slow, at a place
+//! that a seed decides, or hangs for as long as the test says. Threads panic. Programs built without debug assertions
+//! read no plan, so that no fault happens in them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,72 +12,74 @@ use rand::RngExt;
 
 use crate::draw::{Purpose, stream};
 
-/// Environment variable with the plan: `seed=3,one_in=30,from=100,until=400`, `call=17`, or
-/// `from=50,until=90`; or `hang_while=FILE`: all calls hang while that file is there.
+/// Environment variable with the plan, for example `seed=3,one_in=30,from=100,until=400`, `call=17` or
+/// `from=50,until=90`. With `hang_while=FILE`, all calls hang while that file exists.
 const VARIABLE: &str = "MODM_TEST_FAULTS";
-/// Environment variable with a place of the program and a file: `loop=FILE`. The place panics once while that file is there.
+/// Environment variable with a place of the program and a file, for example `loop=FILE`. The place panics once while
+/// that file exists.
 const PANICS: &str = "MODM_TEST_PANIC";
 /// Delay of a slow call.
 const DELAY: Duration = Duration::from_millis(20);
-/// Time between two looks at whether a call still hangs.
+/// Time between two checks for the end of a call that hangs.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It does nothing and fails.
+    /// Failure before any work.
     Fails(io::ErrorKind),
-    /// It does a part of its work and fails.
+    /// Failure after a part of the work.
     Short,
-    /// It works, later.
+    /// Success after a delay.
     Slow,
 }
 
-/// Calls that go wrong, counted from 0.
+/// Plan of the calls that go wrong, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// None.
+    /// No calls.
     Never,
-    /// One call.
+    /// One call, by its number.
     Once(u64, Fault),
-    /// All calls from one to before another: a disk that is full or gone for a while.
+    /// All calls from one number to before another: a disk that is full or gone for a while.
     While(u64, u64, Fault),
-    /// One in so many.
+    /// Random calls, one in `one_in` on average.
     Seeded {
-        /// Seed of which calls, and what happens to each.
+        /// Seed of the choice of calls, and of the fault of each.
         seed: u64,
         /// Mean number of calls for one fault.
         one_in: u64,
-        /// Call before which nothing goes wrong.
+        /// Number of the first call that can go wrong.
         from: u64,
-        /// Call from which on nothing goes wrong.
+        /// Number of the first call that can no longer go wrong.
         until: u64,
     },
 }
 
-/// Counts calls and decides what happens to each; shared by all that are to fail together.
+/// Counter of calls that decides the fault of each call. All code that must fail together shares one counter.
 #[derive(Debug)]
 pub struct Faults {
     plan: Plan,
     calls: AtomicU64,
-    /// All calls hang while this file is there.
+    /// File that makes all calls hang while it exists.
     hang_while: Option<PathBuf>,
 }
 
 impl Faults {
-    /// Follows a plan.
+    /// Makes the faults of a plan.
     #[must_use]
     pub fn new(plan: Plan) -> Arc<Self> {
         Arc::new(Self { plan, calls: AtomicU64::new(0), hang_while: None })
     }
 
-    /// Has every call hang while a file is there.
+    /// Makes every call hang while a file exists.
     #[must_use]
     pub fn hang_while(file: PathBuf) -> Arc<Self> {
         Arc::new(Self { plan: Plan::Never, calls: AtomicU64::new(0), hang_while: Some(file) })
     }
 
-    /// Plan of the environment; none in a program without debug assertions.
+    /// Returns the faults of the plan in the environment, or `None` if there is no plan or the program has no debug
+    /// assertions.
     #[must_use]
     pub fn from_environment() -> Option<Arc<Self>> {
         let text = std::env::var(VARIABLE).ok().filter(|_| cfg!(debug_assertions))?;
@@ -98,23 +100,23 @@ impl Faults {
         Some(Self::new(plan))
     }
 
-    /// Number of calls so far.
+    /// Returns the number of calls so far.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Hangs for as long as a test says.
+    /// Hangs for as long as the test says.
     pub fn hang(&self) {
         while self.hang_while.as_deref().is_some_and(Path::exists) {
             pause(LOOK);
         }
     }
 
-    /// Counts a call and carries out its fault. `short` does a part of the call's work.
+    /// Counts a call and carries out its fault. The function `short` does a part of the call's work.
     ///
     /// # Errors
-    /// The fault.
+    /// Returns the fault as an error.
     pub fn call(&self, short: impl FnOnce()) -> io::Result<()> {
         self.hang();
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +141,8 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Panics on a test's plan: at the place of this name, while a file is there, which is removed first.
+/// Panics at the place of this name if a test planned a panic there and the file of the plan exists. The file is
+/// removed first, so that the panic happens once.
 pub fn may_panic(place: &str) {
     static PLAN: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
     if !cfg!(debug_assertions) {

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM, for as long as the command runs: the first ends the intake of the run at hand, and no other is
-//! begun; the second ends the program. SIGTERM is what Slurm, Kubernetes and timeout(1) send.
+//! Ctrl-C and SIGTERM, for as long as the command runs. The first signal ends the intake of the current run, and no
+//! other run is begun. The second signal ends the program. Slurm, Kubernetes and timeout(1) send SIGTERM.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,23 +10,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::executor::Intake;
 
-/// Exit codes of a program that a signal ends, as shells give them: 128 and the signal's number.
+/// Exit codes of a program that a signal ends, as shells give them: 128 plus the number of the signal.
 const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
 
-/// Both signals. They are heard from when this is made, not from when somebody waits.
+/// Receiver of both signals. Signals are heard from its creation on, not only while a task waits for them.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    /// Takes the signals over. Needs a runtime around it.
+    /// Starts to hear the signals. The caller must be within a tokio runtime.
     fn listen() -> std::io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Waits for the next one; returns the exit code that belongs to it.
+    /// Waits for the next signal. Returns the exit code that belongs to the signal.
     async fn next(&mut self) -> Option<i32> {
         poll_fn(|context| match self.interrupt.poll_recv(context) {
             Poll::Ready(heard) => Poll::Ready(heard.map(|()| INTERRUPTED)),
@@ -36,11 +36,12 @@ impl Signals {
     }
 }
 
-/// Listener on a thread of its own, so that a signal is heard whatever the program does. The default one hears nothing.
+/// Listener on a thread of its own, so that a signal is heard whatever the program does. The default listener hears
+/// nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupts {
     heard: Arc<AtomicBool>,
-    /// Of the run at hand.
+    /// Intake of the current run.
     intake: Arc<Mutex<Option<Intake>>>,
 }
 
@@ -48,7 +49,7 @@ impl Interrupts {
     /// Begins to listen, for as long as the program runs.
     ///
     /// # Errors
-    /// Signals cannot be listened for.
+    /// Returns an error if signals cannot be listened for.
     pub fn listen() -> std::io::Result<Self> {
         let interrupts = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -69,13 +70,13 @@ impl Interrupts {
         Ok(interrupts)
     }
 
-    /// Returns whether there was a signal.
+    /// Returns whether a signal was heard.
     #[must_use]
     pub fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Names the intake that the next signal ends; it is ended at once if one has come already.
+    /// Sets the intake that the next signal ends. If a signal has come already, the intake is ended at once.
     pub fn end(&self, intake: Intake) {
         let mut current = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         if self.heard() {

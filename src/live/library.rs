@@ -1,6 +1,6 @@
-//! Finds and opens ONNX Runtime, which is loaded when needed and not linked: one library for CPU and CUDA
-//! alike. Where it is looked for: `--onnxruntime`, `ORT_DYLIB_PATH`, the folder that
-//! `scripts/install_onnxruntime` fills, the system.
+//! Finds and opens ONNX Runtime. The library is loaded when needed and not linked: one library serves CPU and CUDA. The
+//! places to look are, in order, `--onnxruntime`, `ORT_DYLIB_PATH`, the folder that `scripts/install_onnxruntime`
+//! fills, and the folders of the system.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,30 +9,30 @@ use ort::ep::cuda::{CUDA_DYLIBS, CUDNN_DYLIBS};
 
 use crate::input::InputError;
 
-/// The oldest minor version that works.
+/// Oldest minor version that works.
 pub const LEAST_MINOR_VERSION: u32 = ort::MINOR_VERSION;
 
-/// What to run where there is no library.
+/// Advice for a user without a library.
 pub const WAY_OUT: &str = "run scripts/install_onnxruntime (with --gpu for CUDA), or name one with --onnxruntime PATH";
 
-/// ONNX Runtime, opened.
+/// ONNX Runtime library that is open.
 #[derive(Clone, Debug)]
 pub struct Library {
     pub(super) environment: ort::environment::Environment,
-    /// Its file.
+    /// File of the library.
     pub file: PathBuf,
-    /// Its version is 1.this.
+    /// Minor version of the library. The major version is 1.
     pub minor_version: u32,
 }
 
-/// The one that this process has opened: there can be no second one.
+/// Library that this process has opened. A process cannot open a second one.
 static OPENED: OnceLock<Library> = OnceLock::new();
 
 impl Library {
-    /// Opens the first library found; later calls return the one that is open.
+    /// Opens the first library found. Later calls return the library that is open.
     ///
     /// # Errors
-    /// None is found, or the one found is too old or no ONNX Runtime; what to do about it.
+    /// Returns an error, with advice, if no library is found, or if the one found is too old or is not ONNX Runtime.
     pub fn open(named: Option<&Path>) -> Result<Self, InputError> {
         if let Some(opened) = OPENED.get() {
             return Ok(opened.clone());
@@ -47,14 +47,14 @@ impl Library {
         Ok(OPENED.get_or_init(|| Self { environment, file, minor_version }).clone())
     }
 
-    /// Its name and version, in words.
+    /// Returns the name and the version of the library.
     #[must_use]
     pub fn build(&self) -> String {
         format!("ONNX Runtime 1.{}", self.minor_version)
     }
 }
 
-/// The folder that `scripts/install_onnxruntime` fills.
+/// Returns the folder that `scripts/install_onnxruntime` fills.
 #[must_use]
 pub fn install_folder() -> Option<PathBuf> {
     let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -62,7 +62,7 @@ pub fn install_folder() -> Option<PathBuf> {
     Some(data.join("modm").join("onnxruntime"))
 }
 
-/// Where a library may be, in order, and what each place is called.
+/// Returns the places where a library may be, in order, each with its name.
 #[must_use]
 pub fn places(named: Option<&Path>) -> Vec<(&'static str, PathBuf)> {
     let mut places = Vec::new();
@@ -76,7 +76,7 @@ pub fn places(named: Option<&Path>) -> Vec<(&'static str, PathBuf)> {
 
 const SYSTEM: [&str; 4] = ["/usr/local/lib", "/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu"];
 
-/// A library at a place: the file itself, or the newest in a folder.
+/// Returns the library at a place: the file itself, or the newest library in a folder.
 #[must_use]
 pub fn library_at(place: &Path) -> Option<PathBuf> {
     if place.is_file() {
@@ -91,7 +91,7 @@ pub fn library_at(place: &Path) -> Option<PathBuf> {
     found.max_by_key(|path| minor_of_name(path))
 }
 
-/// The minor version in a name such as `libonnxruntime.so.1.32.0`; 0 where there is none.
+/// Returns the minor version in a file name such as `libonnxruntime.so.1.32.0`, or 0 if the name has none.
 fn minor_of_name(path: &Path) -> u32 {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let minor = name.split_once(".so.1.").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
@@ -103,7 +103,7 @@ fn find(named: Option<&Path>) -> Result<PathBuf, InputError> {
         if let Some(file) = library_at(&place) {
             return Ok(file);
         }
-        // What somebody asked for is not silently replaced by something else.
+        // A place that the user named is not silently replaced by another place.
         if what == "--onnxruntime" || what == "ORT_DYLIB_PATH" {
             let message = format!("there is no ONNX Runtime library: {WAY_OUT}");
             return Err(InputError::new(what, message).value("path", place.display()));
@@ -112,7 +112,7 @@ fn find(named: Option<&Path>) -> Result<PathBuf, InputError> {
     Err(InputError::new("ONNX Runtime", format!("no library is installed: {WAY_OUT}")))
 }
 
-/// The version of a library; refuses what cannot be used before anything of it runs.
+/// Returns the minor version of a library. Refuses a library that cannot be used before any of its code runs.
 pub(super) fn check(file: &Path) -> Result<u32, InputError> {
     match ort::util::probe(file) {
         None => Err(InputError::new(file, format!("is no ONNX Runtime library that can be loaded: {WAY_OUT}"))),
@@ -124,8 +124,8 @@ pub(super) fn check(file: &Path) -> Result<u32, InputError> {
     }
 }
 
-/// Loads CUDA's libraries from beside the library, where the script puts them. Where they are missing the
-/// system's are used, and if there are none the CUDA provider says which it needs.
+/// Loads CUDA's libraries from the folder of ONNX Runtime, where the script puts them. If they are missing there, those
+/// of the system are used. If the system has none, the CUDA provider says which libraries it needs.
 fn preload_cuda(library: &Path) {
     let Some(folder) = library.parent() else { return };
     let (cuda, cudnn) = (folder.join("nvidia/cu13/lib"), folder.join("nvidia/cudnn/lib"));

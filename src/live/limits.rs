@@ -1,5 +1,6 @@
-//! Time limits of calls that can hang: `[live.limits]`, and what it comes to with a profile. Plain data, read also where
-//! the program was built without live mode; nothing is measured or enforced here.
+//! Time limits of calls that can hang: the section `[live.limits]` of a scenario, and the limits that follow from the
+//! section and a profile. The settings are plain data, which programs built without live mode read, too. Nothing is
+//! measured or enforced here.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,19 +12,20 @@ use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
 use crate::scheduler::WorkerId;
 
-/// `[live.limits]`: how long a call may take before its worker counts as lost.
+/// Section `[live.limits]` of a scenario: limits after which the worker of a call counts as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
-    /// Number of times that a step, an encoding, a decoding or a load may take what the profile expects.
+    /// Factor on the time that the profile expects for a step, an encoding, a decoding or a load.
     pub factor: f64,
-    /// Seconds that a step may take whatever the profile expects; likewise what comes before the first and after the last.
+    /// Smallest limit of a step, in seconds, whatever the profile expects. The same smallest limit holds for the work
+    /// before the first step and after the last step.
     pub step_s: f64,
-    /// Seconds that a load may take whatever the profile expects.
+    /// Smallest limit of a load, in seconds, whatever the profile expects.
     pub load_s: f64,
-    /// Seconds that the dual encoder may take for a prompt or a picture.
+    /// Limit of the dual encoder for one prompt or picture, in seconds.
     pub encode_s: f64,
-    /// Seconds that the disk may take to write, read or remove one picture.
+    /// Limit of the disk for writing, reading or removing one picture, in seconds.
     pub disk_s: f64,
 }
 
@@ -34,10 +36,10 @@ impl Default for LimitSettings {
 }
 
 impl LimitSettings {
-    /// The first value that cannot be used.
+    /// Checks that all values can be used.
     ///
     /// # Errors
-    /// Which, and what is accepted.
+    /// Returns an error for the first value that cannot be used, with the values that are accepted.
     pub fn check(&self, file: &Path) -> Result<(), InputError> {
         let wrong = |key: &str, value: f64, accepted: &str| {
             Err(InputError::new(file, accepted.to_owned()).value(format!("live.limits.{key}"), value))
@@ -57,34 +59,35 @@ impl LimitSettings {
 /// Limits of one model on one worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelLimits {
-    /// Loading it.
+    /// Time that a load may take.
     pub load: Duration,
-    /// A denoising step.
+    /// Time that a denoising step may take.
     pub step: Duration,
-    /// All that comes before the first step: reading the source, encoding text and source; and decoding after the last.
+    /// Time that the work around the steps may take: reading the source and encoding text and source before the first
+    /// step, and decoding after the last step.
     pub around: Duration,
 }
 
 /// Limits of all calls of a run.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Limits by worker, then model.
+    /// Limits by worker, then by model.
     models: Vec<Vec<ModelLimits>>,
-    /// Loading the dual encoder.
+    /// Time that the load of the dual encoder may take.
     pub load_encoder: Duration,
-    /// The dual encoder, for a prompt or a picture.
+    /// Time that the dual encoder may take for one prompt or picture.
     pub encode: Duration,
-    /// One operation of the disk.
+    /// Time that one operation of the disk may take.
     pub disk: Duration,
 }
 
 impl Limits {
-    /// Limits of so many models on workers of these GPU types: what the profile expects, times the factor, and at least
-    /// what the settings say.
+    /// Computes the limits of so many models on workers of these GPU types. A limit is the time that the profile
+    /// expects, times the factor, and at least the value of the settings.
     #[must_use]
     pub fn new(settings: &LimitSettings, profile: &Profile, gpus: &[GpuId], models: usize) -> Self {
         let limit = |floor_s: f64, expected_s: f64| {
-            // A profile may expect years: such a limit is none, and must not overflow.
+            // A profile may expect years. The cap avoids an overflow; a limit of that size limits nothing.
             Duration::from_secs_f64((settings.factor * expected_s).max(floor_s).min(1e9))
         };
         let of = |gpu: GpuId, model: u16| {
@@ -103,26 +106,26 @@ impl Limits {
         }
     }
 
-    /// Limits where nothing has been measured: what the settings say.
+    /// Computes the limits if nothing has been measured: the values of the settings.
     #[must_use]
     pub fn unmeasured(settings: &LimitSettings, workers: usize, models: usize) -> Self {
         Self::new(settings, &Profile::unmeasured(models), &vec![GpuId(0); workers], models)
     }
 
-    /// The longest that a call of a worker may take.
+    /// Returns the longest time that a call of a worker may take.
     #[must_use]
     pub fn longest(&self) -> Duration {
         let of = |limits: &ModelLimits| limits.load.max(limits.step + limits.around);
         self.models.iter().flatten().map(of).max().unwrap_or_default()
     }
 
-    /// The limits of a model on a worker.
+    /// Returns the limits of a model on a worker.
     #[must_use]
     pub fn model(&self, worker: WorkerId, model: ModelId) -> ModelLimits {
         self.models[worker.index()][model.index()]
     }
 
-    /// The limits of all models on a worker, best model first.
+    /// Returns the limits of all models on a worker, best model first.
     #[must_use]
     pub fn worker(&self, worker: WorkerId) -> &[ModelLimits] {
         &self.models[worker.index()]

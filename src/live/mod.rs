@@ -1,5 +1,5 @@
-//! Runs on real ONNX Runtime sessions: the executor that draws pictures, and what it needs. The core, the loop
-//! and the journal are those of simulated runs. Behind the feature `live`, but for its settings.
+//! Runs on real ONNX Runtime sessions: the executor that draws pictures, and its parts. The core, the loop and the
+//! journal are those of simulated runs. All parts except the settings and limits need the feature `live`.
 
 pub mod limits;
 pub mod settings;

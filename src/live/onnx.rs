@@ -1,5 +1,5 @@
-//! One ONNX model as a session on a device, with its inputs and outputs bound to that device's memory; and
-//! the few conversions between tensors and numbers that models need. Knows no model.
+//! Session of an ONNX model on a device, with inputs and outputs bound to the memory of the device; and the conversions
+//! between tensors and numbers that models need. Nothing here depends on a particular model.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ use super::error::Error;
 use super::library::Library;
 use super::settings::{Device, Processor};
 
-/// A session, what it came from and where it runs.
+/// Session of a model, with the model's file and the memory of its device.
 #[derive(Debug)]
 pub(super) struct Onnx {
     pub(super) file: PathBuf,
     session: Session,
-    /// What [`Onnx::run`] binds to.
+    /// Binding that [`Onnx::run`] uses.
     binding: IoBinding,
     memory: MemoryInfo<'static>,
 }
@@ -35,7 +35,7 @@ impl Onnx {
         Self::over(session.map_err(Error::session(file))?, file, device)
     }
 
-    /// A session that was made otherwise; `file` says in errors what it is.
+    /// Wraps a session that was made elsewhere. Errors name the session by `file`.
     pub(super) fn over(session: Session, file: &Path, device: Device) -> Result<Self, Error> {
         let failed = Error::session(file);
         let place = if device.processor == Processor::Cuda { AllocationDevice::CUDA } else { AllocationDevice::CPU };
@@ -49,12 +49,12 @@ impl Onnx {
         outlet(self.session.inputs(), name).is_some()
     }
 
-    /// The element type of an input.
+    /// Returns the element type of an input.
     pub(super) fn input_type(&self, name: &str) -> Result<TensorElementType, Error> {
         self.type_of(self.session.inputs(), name, "input")
     }
 
-    /// The element type of an output.
+    /// Returns the element type of an output.
     pub(super) fn output_type(&self, name: &str) -> Result<TensorElementType, Error> {
         self.type_of(self.session.outputs(), name, "output")
     }
@@ -66,7 +66,7 @@ impl Onnx {
         })
     }
 
-    /// Dimensions of an input; -1 where it varies.
+    /// Returns the dimensions of an input, with -1 for a dimension that varies.
     pub(super) fn input_shape(&self, name: &str) -> Option<Vec<i64>> {
         Some(outlet(self.session.inputs(), name)?.dtype().tensor_shape()?.to_vec())
     }
@@ -75,24 +75,24 @@ impl Onnx {
         self.session.outputs().iter().map(Outlet::name)
     }
 
-    /// Memory of the device for a tensor that is written again and again.
+    /// Allocates memory of the device for a tensor that is written again and again.
     pub(super) fn allocate(&self, element: TensorElementType, shape: &[usize]) -> Result<DynTensor, Error> {
         let failed = Error::session(&self.file);
         let allocator = Allocator::new(&self.session, self.memory.to_owned()).map_err(&failed)?;
         DynTensor::new(&allocator, element, shape.to_vec()).map_err(&failed)
     }
 
-    /// A binding of its own, for a loop that changes little from run to run.
+    /// Makes a separate binding, for a loop whose inputs change little from run to run.
     pub(super) fn binding(&self) -> Result<IoBinding, Error> {
         self.session.create_binding().map_err(Error::session(&self.file))
     }
 
-    /// Runs with what is bound.
+    /// Runs the model with the inputs and outputs of a binding.
     pub(super) fn run_bound(&mut self, binding: &IoBinding) -> Result<(), Error> {
         self.session.run_binding(binding).map(|_| ()).map_err(Error::session(&self.file))
     }
 
-    /// Runs once. Outputs come to the host if `to_host`, else they stay on the device.
+    /// Runs the model once. The outputs come to the host if `to_host` is true; otherwise they stay on the device.
     pub(super) fn run(
         &mut self,
         inputs: &[(&str, &DynTensor)],
@@ -117,7 +117,7 @@ impl Onnx {
         });
         let taken = taken.collect();
         drop(results);
-        // The binding keeps what is bound alive: nothing of one run is to outlive it.
+        // The binding keeps its tensors alive, and no tensor must outlive its run.
         self.binding.clear();
         taken
     }
@@ -127,8 +127,8 @@ fn outlet<'a>(outlets: &'a [Outlet], name: &str) -> Option<&'a Outlet> {
     outlets.iter().find(|outlet| outlet.name() == name)
 }
 
-/// Options of every session: a CPU worker keeps to its threads and does not spin while it waits for work
-/// that other workers could use the processor for; CUDA is an error where it does not start.
+/// Makes the options of every session. A CPU worker uses only its own threads, and does not spin while it waits for
+/// work, because other workers could use the processor. A CUDA provider that does not start is an error.
 pub(super) fn builder(library: &Library, device: Device) -> Result<SessionBuilder, ort::Error> {
     let builder = Session::builder(&library.environment)?
         .with_intra_threads(usize::from(device.threads))?
@@ -138,7 +138,7 @@ pub(super) fn builder(library: &Library, device: Device) -> Result<SessionBuilde
     match device.processor {
         Processor::Cpu => Ok(builder),
         Processor::Cuda => {
-            // Without TF32, so that a GPU draws what the CPU draws.
+            // TF32 is off, so that a GPU draws what the CPU draws.
             let cuda = CUDA::default().with_device_id(i32::from(device.number)).with_tf32(false);
             let cuda = match device.memory_gb {
                 Some(memory) => cuda.with_memory_limit((memory * 1e9) as usize),
@@ -149,7 +149,7 @@ pub(super) fn builder(library: &Library, device: Device) -> Result<SessionBuilde
     }
 }
 
-/// A tensor of floats in the precision a model wants.
+/// Makes a tensor of these values in the element type that a model takes.
 pub(super) fn floats(element: TensorElementType, shape: &[usize], values: Vec<f32>) -> Result<DynTensor, Error> {
     let made = match element {
         TensorElementType::Float16 => {
@@ -165,7 +165,7 @@ pub(super) fn floats(element: TensorElementType, shape: &[usize], values: Vec<f3
     made.map_err(Error::session(Path::new("a tensor")))
 }
 
-/// A tensor of token numbers in the width a model wants.
+/// Makes a tensor of token numbers in the width that a model takes.
 pub(super) fn tokens(element: TensorElementType, shape: &[usize], values: &[u32]) -> Result<DynTensor, Error> {
     let made = if element == TensorElementType::Int32 {
         let values: Vec<i32> = values.iter().map(|&token| token.cast_signed()).collect();
@@ -177,22 +177,22 @@ pub(super) fn tokens(element: TensorElementType, shape: &[usize], values: &[u32]
     made.map_err(Error::session(Path::new("a tensor")))
 }
 
-/// Refuses values that are NaN or infinite. `file` is the model's that gave them, `place` where in its work, `advice`
-/// what to do about it, after a semicolon.
+/// Refuses values that are NaN or infinite. `file` is the file of the model that gave the values, and `place` the place
+/// in its computation. `advice` says what to do, beginning with a semicolon.
 pub(super) fn check_finite(
     file: &Path,
     values: &[f32],
     advice: &'static str,
     place: impl FnOnce() -> String,
 ) -> Result<(), Error> {
-    // No early end: compilers then compare several values at once.
+    // The loop does not end early, so that compilers compare several values at once.
     if values.iter().fold(true, |all, value| all & value.is_finite()) {
         return Ok(());
     }
     Err(Error::NotFinite { file: file.to_owned(), place: place(), advice })
 }
 
-/// Advice for values that are not finite, from the precision in which they were given.
+/// Returns the advice for values that are not finite, by the precision in which the values were given.
 pub(super) const fn precision_advice(element: TensorElementType) -> &'static str {
     match element {
         TensorElementType::Float16 => "; half precision overflows: export it in fp32",
@@ -200,12 +200,12 @@ pub(super) const fn precision_advice(element: TensorElementType) -> &'static str
     }
 }
 
-/// Dimensions of a tensor.
+/// Returns the dimensions of a tensor.
 pub(super) fn shape(tensor: &DynTensor) -> Vec<usize> {
     tensor.shape().iter().map(|&side| side as usize).collect()
 }
 
-/// The numbers of a tensor of floats, copied to the host if they are not there.
+/// Returns the numbers of a tensor of floats, copied to the host if they are not there.
 pub(super) fn numbers(tensor: &DynTensor) -> Result<Vec<f32>, Error> {
     let failed = Error::session(Path::new("a tensor"));
     if !tensor.memory_info().is_cpu_accessible() {

@@ -1,4 +1,4 @@
-//! The real worker: one device, one pipeline at a time.
+//! Painter of a real worker: one device, which holds the pipeline of one model at a time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use super::settings::Device;
 use super::worker::{DrawError, Paint, Task};
 use crate::model::ModelId;
 
-/// What all workers draw with.
+/// Models and picture size that all workers share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Palette {
-    /// Folder and guidance scale of each model, best first.
+    /// Folder and guidance scale of each model, best model first.
     pub models: Vec<(PathBuf, Option<f32>)>,
-    /// Width and height of all pictures.
+    /// Width and height of all pictures, in pixels.
     pub size: [u32; 2],
 }
 
-/// Draws on one device.
+/// Painter that draws on one device.
 #[derive(Debug)]
 pub struct Painter {
     library: Library,
@@ -33,7 +33,7 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// With nothing loaded.
+    /// Makes a painter with no model loaded.
     #[must_use]
     pub const fn new(library: Library, device: Device, palette: Arc<Palette>) -> Self {
         Self { library, device, palette, held: None }
@@ -42,7 +42,7 @@ impl Painter {
 
 impl Paint for Painter {
     fn load(&mut self, model: ModelId) -> Result<(), String> {
-        // Before the new one: the device may not have room for both.
+        // The old model is dropped before the new one is loaded: the device may not have room for both.
         self.held = None;
         let (folder, guidance) = self.palette.models.get(model.index()).ok_or("there is no such model")?;
         let loaded = Pipeline::load(&self.library, folder, self.device, *guidance, Some(self.palette.size));

@@ -1,5 +1,5 @@
-//! Pictures in memory and as PNG or JPEG: eight bits a channel, red, green, blue. What models make of them is
-//! elsewhere.
+//! Pictures in memory and as PNG or JPEG: red, green and blue with eight bits each. The preparation of pictures for
+//! models is elsewhere.
 
 use std::io::Cursor;
 
@@ -10,23 +10,24 @@ use super::error::Error;
 use super::resize::cubic_resize;
 use super::settings::ImageFormat;
 
-/// A picture.
+/// Picture with red, green and blue of eight bits each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     pixels: RgbImage,
 }
 
 impl Picture {
-    /// From rows of red, green, blue.
+    /// Makes a picture from rows of red, green and blue bytes.
     ///
     /// # Panics
-    /// If there are not `3 * width * height` bytes.
+    /// Panics if there are not `3 * width * height` bytes.
     #[must_use]
     pub fn new(width: u32, height: u32, bytes: Vec<u8>) -> Self {
         Self { pixels: RgbImage::from_raw(width, height, bytes).expect("three bytes a pixel") }
     }
 
-    /// From planes of red, green, blue, each from -1 to 1; what is beyond is cut off.
+    /// Makes a picture from planes of red, green and blue, with values from -1 to 1. Values outside this range are
+    /// clamped.
     #[must_use]
     pub fn from_planes(width: u32, height: u32, planes: &[f32]) -> Self {
         let area = (width * height) as usize;
@@ -35,13 +36,14 @@ impl Picture {
         Self::new(width, height, bytes.collect())
     }
 
-    /// Planes of red, green, blue, each from -1 to 1.
+    /// Returns the planes of red, green and blue, with values from -1 to 1.
     #[must_use]
     pub fn planes(&self) -> Vec<f32> {
         self.planes_by(|_, value| value / 255.0 * 2.0 - 1.0)
     }
 
-    /// Planes of red, green, blue, of values from `scale(channel, 0 to 255)`.
+    /// Returns the planes of red, green and blue. The values are `scale(channel, value)` of channels 0 to 2 and values
+    /// 0 to 255.
     pub(super) fn planes_by(&self, scale: impl Fn(usize, f32) -> f32) -> Vec<f32> {
         let plane = |channel: usize| self.pixels.pixels().map(move |pixel| f32::from(pixel.0[channel]));
         (0..3)
@@ -50,19 +52,20 @@ impl Picture {
             .collect()
     }
 
-    /// Width and height.
+    /// Returns the width and height, in pixels.
     #[must_use]
     pub fn size(&self) -> [u32; 2] {
         [self.pixels.width(), self.pixels.height()]
     }
 
-    /// Rows of red, green, blue.
+    /// Returns the bytes: rows of red, green and blue.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.pixels.as_raw()
     }
 
-    /// Another size, by cubic interpolation as Pillow does it, which models' preparations are defined by.
+    /// Returns the picture in another size. The interpolation is cubic, as Pillow does it, because the preparations of
+    /// models are defined by Pillow.
     #[must_use]
     pub fn resized(&self, [width, height]: [u32; 2]) -> Self {
         let (from, to) = (self.size(), [width.max(1), height.max(1)]);
@@ -73,7 +76,7 @@ impl Picture {
         Self::new(to[0], to[1], cubic_resize(self.bytes(), sides(from), sides(to)))
     }
 
-    /// The part of this size at the middle; black where there is nothing.
+    /// Returns the part of this size in the middle of the picture. Pixels outside the picture are black.
     pub(super) fn middle(&self, [width, height]: [u32; 2]) -> Self {
         let mut part = RgbImage::new(width, height);
         let shift = |own: u32, wanted: u32| -(i64::from(own) - i64::from(wanted)).div_euclid(2);
@@ -82,10 +85,10 @@ impl Picture {
         Self { pixels: part }
     }
 
-    /// The bytes of its file.
+    /// Encodes the picture as the bytes of a file.
     ///
     /// # Errors
-    /// The codec refuses.
+    /// Returns an error if the codec fails.
     pub fn encode(&self, format: ImageFormat) -> Result<Vec<u8>, Error> {
         let mut bytes = Cursor::new(Vec::new());
         match format {
@@ -95,16 +98,17 @@ impl Picture {
         Ok(bytes.into_inner())
     }
 
-    /// From the bytes of a file, PNG or JPEG.
+    /// Decodes the bytes of a PNG or JPEG file.
     ///
     /// # Errors
-    /// They are no picture.
+    /// Returns an error if the bytes are not a picture.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         Ok(Self { pixels: image::load_from_memory(bytes)?.into_rgb8() })
     }
 }
 
-/// A sheet of pairs, each side by side and enlarged by whole numbers if small; so many pairs a line.
+/// Draws a sheet of pairs of pictures, with `across` pairs in a line. The pictures of a pair are side by side, and
+/// small pictures are enlarged by a whole factor.
 #[must_use]
 pub fn sheet(pairs: &[[Picture; 2]], across: usize) -> Picture {
     let [width, height] = pairs.first().map_or([1, 1], |[first, _]| first.size());

@@ -1,19 +1,19 @@
-//! Cubic interpolation of pictures as Pillow does it, bit by bit: models' preparations are defined by it, and the
-//! resizers that are libraries round elsewhere (a quarter of the bytes differ by one). Rows first, then columns,
-//! each rounded to bytes; weights of 22 bits; a wider filter where a picture gets smaller.
+//! Cubic interpolation of pictures, bit by bit as Pillow does it. The preparations of models are defined by Pillow, and
+//! resizers in libraries round differently (a quarter of the bytes differ by one). The width is resized first, then the
+//! height, each rounded to bytes. Weights have 22 bits. The filter is wider if a picture gets smaller.
 
-/// Bits of a weight's fraction.
+/// Number of bits of a weight's fraction.
 const BITS: u32 = 32 - 8 - 2;
-/// Pixels a cubic filter reaches to either side.
+/// Number of pixels that a cubic filter reaches to either side.
 const REACH: f64 = 2.0;
 
-/// The weights of one pixel of the result: of which pixels, beginning where.
+/// Weights of one pixel of the result, and the first pixel of the source that they apply to.
 struct Weights {
     first: usize,
     of: Vec<i64>,
 }
 
-/// The cubic of Catmull and Rom.
+/// Returns the cubic of Catmull and Rom at a distance of `x` pixels.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
@@ -36,14 +36,14 @@ fn weights(from: usize, to: usize) -> Vec<Weights> {
         let last = ((center + reach + 0.5) as usize).min(from);
         let raw: Vec<f64> = (first..last).map(|at| cubic((at as f64 - center + 0.5) / wider)).collect();
         let sum: f64 = raw.iter().sum();
-        // Rounded away from zero at a half, as Pillow does.
+        // The weight is rounded to the nearest number, and a half away from zero, as Pillow does.
         let fixed = |weight: &f64| (weight / sum * f64::from(1_u32 << BITS)).round() as i64;
         Weights { first, of: raw.iter().map(fixed).collect() }
     };
     (0..to).map(one).collect()
 }
 
-/// One byte of the result: every `stride`th byte from `begin`, weighted.
+/// Returns one byte of the result: the weighted sum of every `stride`th byte from `begin`.
 fn blend(bytes: &[u8], begin: usize, stride: usize, weights: &[i64]) -> u8 {
     let half = 1_i64 << (BITS - 1);
     let sum =
@@ -51,7 +51,7 @@ fn blend(bytes: &[u8], begin: usize, stride: usize, weights: &[i64]) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
-/// Bytes of a picture of `from` width and height, red, green, blue, in another size.
+/// Resizes a picture from width and height `from` to width and height `to`. The bytes are rows of red, green and blue.
 pub(super) fn cubic_resize(bytes: &[u8], from: [usize; 2], to: [usize; 2]) -> Vec<u8> {
     let mut wide = bytes.to_vec();
     if from[0] != to[0] {

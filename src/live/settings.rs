@@ -1,5 +1,5 @@
-//! `[live]`: which files and devices a run on real sessions uses. Plain data, read also where the program was
-//! built without live mode, so that a scenario means the same everywhere. Nothing is opened here.
+//! Section `[live]` of a scenario: the files and devices of a run on real sessions. The section is plain data, which
+//! programs built without live mode read, too, so that a scenario means the same everywhere. Nothing is opened here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,35 +12,36 @@ use serde::{Deserializer, Serializer};
 use super::limits::LimitSettings;
 use crate::input::InputError;
 
-/// `[live]`.
+/// Section `[live]` of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LiveSettings {
-    /// Folder of a model as Optimum exports it, by the name that `[models]` has for it.
+    /// Folder of each model as Optimum exports it, by the name of the model in `[models]`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, PathBuf>,
-    /// Guidance scale by model; the model's own where it is absent.
+    /// Guidance scale by model; the model's own if absent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub guidance: BTreeMap<String, f32>,
-    /// Folder of the dual encoder: embeds prompts and images.
+    /// Folder of the dual encoder, which embeds prompts and images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder: Option<PathBuf>,
-    /// One for each worker, in order; CPUs with a thread each where it is absent.
+    /// Devices of the workers, one for each worker, in order; CPUs with one thread each if absent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
-    /// Where the encoder runs.
+    /// Device of the dual encoder.
     pub encoder_device: Device,
-    /// Width and height of the pictures, pixels; the large model's own where it is absent.
+    /// Width and height of the pictures, in pixels; the large model's own if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<[u32; 2]>,
-    /// Folder of the image cache's content; kept and found again by the next run. Within `--out`, if absent.
+    /// Folder of the content of the image cache. The content is kept and found again by the next run. The folder is
+    /// within `--out` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
-    /// How pictures are stored.
+    /// File format of stored pictures.
     pub images: ImageFormat,
-    /// Place of the sessions: processes of their own, or threads of this one.
+    /// Place of the sessions: processes of their own, or threads of the program.
     pub isolation: Isolation,
-    /// How long calls may take before their worker counts as lost.
+    /// Time limits of calls, after which their worker counts as lost.
     pub limits: LimitSettings,
 }
 
@@ -48,27 +49,28 @@ pub struct LiveSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
-    /// Each worker and the encoder in a process of its own: a call that hangs or crashes costs that worker its job and a
-    /// load, and no other worker anything.
+    /// Processes of their own, one for each worker and one for the encoder. A call that hangs or crashes costs the
+    /// worker its job and a load, and costs other workers nothing.
     #[default]
     Process,
-    /// All in this process: a call that hangs costs its worker for good, one that crashes the whole program.
+    /// Threads of the program. A call that hangs costs its worker for good, and a call that crashes ends the whole
+    /// program.
     Thread,
 }
 
-/// How pictures are stored.
+/// File format of stored pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
-    /// Exact.
+    /// PNG, which is exact.
     #[default]
     Png,
-    /// A tenth of the bytes, at quality 95: a source is then not quite what was drawn.
+    /// JPEG at quality 95, a tenth of the bytes. A source then differs a little from the picture that was drawn.
     Jpeg,
 }
 
 impl ImageFormat {
-    /// Extension of its files.
+    /// Returns the extension of files of this format.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -77,27 +79,27 @@ impl ImageFormat {
     }
 }
 
-/// What computes.
+/// Processor that computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Processor {
-    /// The host.
+    /// CPU of the host.
     #[default]
     Cpu,
-    /// An NVIDIA GPU.
+    /// NVIDIA GPU.
     Cuda,
 }
 
-/// Where sessions run: `cpu:0`, `cpu:0,threads=2`, `cuda:1`, `cuda:1,memory_gb=20`. The number of a CPU only
+/// Device that sessions run on: `cpu:0`, `cpu:0,threads=2`, `cuda:1`, `cuda:1,memory_gb=20`. The number of a CPU only
 /// tells workers apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Device {
-    /// CPU or CUDA.
+    /// Kind of the processor: CPU or CUDA.
     pub processor: Processor,
-    /// Which one.
+    /// Number of the device.
     pub number: u16,
-    /// Threads of a session, on a CPU.
+    /// Number of threads of a session, on a CPU.
     pub threads: u16,
-    /// What the memory arena of each of a model's sessions may take of a GPU, in GB (10^9 bytes).
+    /// Limit of the memory arena of each session of a model, on a GPU, in GB (10^9 bytes).
     pub memory_gb: Option<f64>,
 }
 
@@ -108,13 +110,13 @@ impl Default for Device {
 }
 
 impl Device {
-    /// A CPU with one thread.
+    /// Makes a device: a CPU with one thread.
     #[must_use]
     pub const fn cpu(number: u16) -> Self {
         Self { processor: Processor::Cpu, number, threads: 1, memory_gb: None }
     }
 
-    /// `cpu:0` or `cuda:0`, without its limits.
+    /// Returns the name of the device, `cpu:0` or `cuda:0`, without threads and memory.
     #[must_use]
     pub fn name(&self) -> String {
         let processor = if self.processor == Processor::Cpu { "cpu" } else { "cuda" };
@@ -122,7 +124,7 @@ impl Device {
     }
 }
 
-/// What a device is written as.
+/// Message with the notation of devices.
 const ACCEPTED: &str =
     "expected a device such as \"cpu:0\", \"cpu:0,threads=2\", \"cuda:0\" or \"cuda:0,memory_gb=20\"";
 
@@ -189,11 +191,11 @@ impl serde::de::Expected for Accepted {
 }
 
 impl LiveSettings {
-    /// The devices of so many workers. Their number is checked here and not when a scenario is read: the same
-    /// scenario may be simulated on another cluster.
+    /// Returns the devices of so many workers. The number of devices is checked here, and not when a scenario is read,
+    /// because the same scenario may be simulated on another cluster.
     ///
     /// # Errors
-    /// There are not as many.
+    /// Returns an error if the number of devices is not the number of workers.
     pub fn devices_of(&self, file: &Path, workers: usize) -> Result<Vec<Device>, InputError> {
         if self.devices.is_empty() {
             return Ok((0..workers as u16).map(Device::cpu).collect());
@@ -206,10 +208,10 @@ impl LiveSettings {
         Ok(self.devices.clone())
     }
 
-    /// The first value that cannot be used, whatever is run.
+    /// Checks the values that must be right whatever is run.
     ///
     /// # Errors
-    /// Which, and what is accepted.
+    /// Returns an error for the first value that cannot be used, with the values that are accepted.
     pub fn check(&self, file: &Path) -> Result<(), InputError> {
         if let Some((name, scale)) = self.guidance.iter().find(|(_, scale)| !(0.0..=1000.0).contains(*scale)) {
             return Err(

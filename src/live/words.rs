@@ -1,5 +1,5 @@
-//! Tokenizers: `tokenizer.json` where there is one, else CLIP's from `vocab.json` and `merges.txt`, as the
-//! folders of SDXL have them. Padding and length are what the folder's configuration says.
+//! Tokenizers: from `tokenizer.json` if there is one, otherwise CLIP's tokenizer from `vocab.json` and `merges.txt`, as
+//! the folders of SDXL have them. Padding and length follow the folder's configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use super::error::Error;
 use super::pipeline::Json;
 use crate::input::{self, InputError};
 
-/// What stands in a `tokenizer_config.json` for "as long as you like".
+/// Smallest length in a `tokenizer_config.json` that means "no limit".
 const LONGEST: u64 = 1 << 20;
-/// Begin, end and something in between.
+/// Smallest number of tokens: begin, end and something in between.
 const SHORTEST: usize = 4;
 
-/// Text to token numbers, always as many.
+/// Tokenizer that turns each text into the same number of token numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Words {
     file: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// Reads a tokenizer's folder. Without `length`, the longest text is as the folder says.
+    /// Reads the folder of a tokenizer. Without `length`, the number of tokens of a text is as the folder says.
     pub(super) fn read(folder: &Path, length: Option<usize>) -> Result<Self, Error> {
         let file = folder.join("tokenizer.json");
         let config = optional(&folder.join("tokenizer_config.json"))?;
@@ -71,12 +71,12 @@ impl Words {
         Ok(Self { file, tokenizer, length })
     }
 
-    /// Token numbers of these texts, one row after the other.
+    /// Returns the token numbers of these texts, one row after the other.
     pub(super) fn rows(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
         self.encode(texts, Encoding::get_ids)
     }
 
-    /// 1 for each token of these texts, 0 for padding.
+    /// Returns 1 for each token of these texts and 0 for padding, one row after the other.
     pub(super) fn masks(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
         self.encode(texts, Encoding::get_attention_mask)
     }
@@ -95,13 +95,13 @@ fn unusable(file: &Path, error: &dyn std::error::Error) -> Error {
     InputError::new(file, format!("is no tokenizer that can be used: {error}")).into()
 }
 
-/// A JSON file that may be missing: then nothing is in it.
+/// Reads a JSON file, or returns null if the file is missing.
 fn optional(file: &Path) -> Result<Value, Error> {
     if file.is_file() { Ok(Json::read(file)?.into_value()) } else { Ok(Value::Null) }
 }
 
-/// CLIP's tokenizer from its vocabulary and merges: lower case, words split by its pattern, pairs of bytes
-/// merged, and a token before and after each text.
+/// Makes CLIP's tokenizer from its vocabulary and merges. Texts are converted to lower case and split into words by
+/// CLIP's pattern. Pairs of bytes are merged, and each text gets a token before it and a token after it.
 fn clip(folder: &Path, vocabulary: &Path, config: &Value, specials: &Value) -> Result<Tokenizer, Error> {
     let vocab = Json::read(vocabulary)?.into_value();
     let merges = input::text(folder.join("merges.txt"))?;
@@ -111,8 +111,7 @@ fn clip(folder: &Path, vocabulary: &Path, config: &Value, specials: &Value) -> R
     };
     let (begin, end) = ("<|startoftext|>", "<|endoftext|>");
     let (begin_id, end_id) = (id(begin)?, id(end)?);
-    // Padding with a word makes a special token of it, wherever it stands in a text: SDXL's second tokenizer
-    // pads with "!".
+    // A word that pads becomes a special token wherever it stands in a text: SDXL's second tokenizer pads with "!".
     let mut added = vec![added_token(begin_id, &json!(begin)), added_token(end_id, &json!(end))];
     if let Some(tokens) = config["added_tokens_decoder"].as_object() {
         added = tokens.iter().filter_map(|(id, token)| Some(added_token(id.parse().ok()?, token))).collect();
@@ -148,7 +147,7 @@ fn clip(folder: &Path, vocabulary: &Path, config: &Value, specials: &Value) -> R
     Tokenizer::from_bytes(bytes).map_err(|error| unusable(vocabulary, &*error))
 }
 
-/// A token that is one wherever it stands, as a word or with its properties.
+/// Describes a token that is special wherever it stands in a text. `token` is its text, or a table with its properties.
 fn added_token(id: u64, token: &Value) -> Value {
     let flag = |key: &str, default: bool| token[key].as_bool().unwrap_or(default);
     let content = token.as_str().or_else(|| token["content"].as_str()).unwrap_or_default();
@@ -162,7 +161,7 @@ fn added_token(id: u64, token: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// Texts that are hard to take apart, and what the reference implementation makes of them.
+    /// Compares the tokens of texts that are hard to split with those of the reference implementation.
     #[test]
     fn texts_become_the_tokens_of_the_reference() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");

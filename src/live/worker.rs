@@ -1,5 +1,5 @@
-//! A worker's thread: it owns the sessions of its device and does what it is told, one thing after the other.
-//! Whatever goes wrong there is an answer; a thread that dies says so with its last breath.
+//! Thread of a worker. The thread owns the sessions of its device and carries out its orders one after the other. Every
+//! failure becomes an answer, and a thread that panics sends a last answer before it ends.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -20,64 +20,65 @@ use crate::model::{ModelId, Work};
 use crate::request::RequestId;
 use crate::scheduler::{JobId, LossCause, WorkerId};
 
-/// What a worker does with its device: the real one is [`super::painter::Painter`], tests have others.
+/// Painter that loads models and draws on the device of a worker. The real ones are [`super::painter::Painter`] and
+/// [`super::isolated::IsolatedPainter`], tests have others.
 pub trait Paint: Send {
-    /// Brings a model onto the device. What was there before is gone first.
+    /// Loads a model onto the device. The model that was there is dropped first.
     ///
     /// # Errors
-    /// It cannot be loaded: why. The device is empty then.
+    /// Returns the reason if the model cannot be loaded. The device is empty then.
     fn load(&mut self, model: ModelId) -> Result<(), String>;
 
-    /// Draws one request's picture with the model that is loaded. `keep_going` is asked before each step.
+    /// Draws the picture of one request with the model that is loaded. Calls `keep_going` before each step.
     ///
     /// # Errors
-    /// It was called off, or failed.
+    /// Returns an error if the drawing was cancelled or failed.
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError>;
 }
 
-/// A picture to draw.
+/// Picture to draw.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// For whom.
+    /// Request that the picture belongs to.
     pub request: RequestId,
-    /// What its noise derives from: seed and row.
+    /// Seed and row that the noise of the picture derives from.
     pub noise: (u64, u64),
-    /// What it shows.
+    /// Prompt of the picture.
     pub prompt: &'a str,
-    /// Model and steps.
+    /// Model, and numbers of total and skipped denoising steps.
     pub work: Work,
-    /// What it starts from, if steps are skipped.
+    /// Source picture, if steps are skipped.
     pub source: Option<&'a Picture>,
 }
 
-/// Why there is no picture.
+/// Reason that there is no picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DrawError {
-    /// It was called off.
+    /// Cancellation of the drawing.
     Cancelled,
-    /// Its source cannot be read: why.
+    /// Source that cannot be read, with the reason.
     SourceMissing(String),
-    /// The device or the model failed: why.
+    /// Failure of the device or the model, with the reason.
     Failed(String),
-    /// The sessions are gone, with all that was loaded.
+    /// Loss of the sessions, with all models that were loaded.
     Lost {
         /// Kind of the fault.
         cause: LossCause,
-        /// Why, for whoever asked.
+        /// Reason, for the client that asked for the picture.
         why: String,
-        /// Why, for the log.
+        /// Reason, for the log.
         told: String,
     },
 }
 
-/// Why a job has no pictures, after it is known whose fault that is.
+/// Reason that a job has no pictures, after it is known whether the request or the worker is at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JobError {
     Cancelled,
     SourceMissing(String),
-    /// The worker is sound: what was asked cannot be drawn.
+    /// Fault of the request: the worker is sound, but the picture cannot be drawn.
     Request(String),
-    /// The worker is lost.
+    /// Fault of the worker, which is lost.
     Worker {
         cause: LossCause,
         why: String,
@@ -85,9 +86,9 @@ pub(super) enum JobError {
     },
 }
 
-/// What a worker is told.
+/// Order to the thread of a worker.
 pub(super) enum Order {
-    /// With `probe`, it is loaded once a picture could be drawn with it.
+    /// Load of a model. With `probe`, the load succeeds only after a picture was drawn with the model.
     Load {
         model: ModelId,
         probe: bool,
@@ -99,7 +100,7 @@ pub(super) enum Order {
     },
 }
 
-/// One picture of a job.
+/// Picture of a job.
 pub(super) struct Drawing {
     pub(super) request: RequestId,
     pub(super) source: Option<ImageId>,
@@ -107,14 +108,14 @@ pub(super) struct Drawing {
     pub(super) noise: (u64, u64),
 }
 
-/// Told of each step of a request's job.
+/// Function that is called after each step of a request's job except the last.
 type Stepped = Option<Arc<dyn Fn(RequestId, u32) + Send + Sync>>;
 
-/// The executor's end of a worker's thread.
+/// Executor's end of a worker's thread.
 #[derive(Debug)]
 pub(super) struct Handle {
     orders: Sender<Order>,
-    /// The job to stop, or `NONE`.
+    /// Number of the job to stop, or `NONE`.
     stop: Arc<AtomicU64>,
     progress: Progress,
     thread: JoinHandle<()>,
@@ -122,10 +123,11 @@ pub(super) struct Handle {
 
 const NONE: u64 = u64::MAX;
 
-/// How long the trust lasts that a drawn probe earns its worker, and for how many failures.
+/// Time that a worker is trusted after it drew a probe, and number of failed jobs that the trust covers.
 const TRUST: Duration = Duration::from_secs(10);
 const TRUSTED_FAILURES: u32 = 8;
-/// Prompt of a probe before any other has been drawn: every pipeline that has guidance conditions on it.
+/// Prompt of a probe if no other prompt has been drawn yet. Every pipeline with guidance conditions on the empty
+/// prompt.
 const EMPTY_PROMPT: &str = "";
 
 #[expect(clippy::disallowed_methods, reason = "a run in real time has the host's clock")]
@@ -133,7 +135,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The last prompt that any worker has drawn with each model: what a probe draws.
+/// Last prompt that any worker has drawn with each model. A probe draws this prompt.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GoodPrompts(Arc<Mutex<BTreeMap<ModelId, Arc<str>>>>);
 
@@ -164,14 +166,14 @@ impl Progress {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now();
     }
 
-    /// Time since then.
+    /// Returns the time since the last progress.
     pub(super) fn silence(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
 impl Handle {
-    /// Starts a worker's thread. `life` tells its answers from those of the threads before it.
+    /// Starts the thread of a worker. The number `life` tells the answers of this thread from those of earlier threads.
     pub(super) fn start(
         worker: WorkerId,
         life: u32,
@@ -211,7 +213,7 @@ impl Handle {
         Ok(Self { orders, stop, progress, thread })
     }
 
-    /// Tells the thread what to do next. A dead thread has said that it is dead.
+    /// Gives an order to the thread. If the thread has died, it has already said so in an answer.
     pub(super) fn order(&self, order: Order) {
         if let Order::Run { .. } = order {
             self.stop.store(NONE, Ordering::Relaxed);
@@ -220,12 +222,12 @@ impl Handle {
         let _ = self.orders.send(order);
     }
 
-    /// Time since the thread last got on with what it was told.
+    /// Returns the time since the thread's last progress.
     pub(super) fn silence(&self) -> Duration {
         self.progress.silence()
     }
 
-    /// Nothing more is ordered: the thread ends when it is through with what it has.
+    /// Gives no more orders: the thread ends after the orders that it has.
     pub(super) fn leave(self) -> JoinHandle<()> {
         self.thread
     }
@@ -247,7 +249,8 @@ struct Thread {
     progress: Progress,
     held: Option<ModelId>,
     good_prompts: GoodPrompts,
-    /// Until when a failed job is taken for its request's fault without a probe, and how many may fail.
+    /// Time until which a failed job counts as the fault of its request without a probe, and number of such failures
+    /// left.
     trust: Option<(Instant, u32)>,
 }
 
@@ -270,14 +273,15 @@ impl Thread {
         }
     }
 
-    /// A load that fails brings back what was there; says what the worker holds then, and why.
+    /// Loads a model. If the load fails, brings the previous model back. Returns the model that the worker holds after
+    /// a failure, and the reason.
     fn load(&mut self, model: ModelId, probe: bool) -> Result<(), (Option<ModelId>, String)> {
         let before = self.held.take();
         self.trust = None;
         let Err(why) = self.paint.load(model) else {
             self.held = Some(model);
             if probe && let Err(error) = self.probe(model) {
-                // What is loaded cannot draw: the worker has nothing.
+                // The model that is loaded cannot draw, so the worker holds no model.
                 self.held = None;
                 return Err((None, format!("the model is loaded and cannot draw: {}", error.told())));
             }
@@ -296,7 +300,7 @@ impl Thread {
             progress.touch();
             let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
             let task = Task { request, noise, prompt, work, source: source.as_deref() };
-            // It is asked before each step: what was asked before is done.
+            // `keep_going` is called before each step, so the steps of earlier calls are done.
             let done = Cell::new(0);
             let keep_going = || {
                 progress.touch();
@@ -313,7 +317,8 @@ impl Thread {
         parts.iter().map(one).collect()
     }
 
-    /// Tells whose fault a failed job is: its request's, if the worker can still draw what it could before.
+    /// Decides who is at fault for a failed job: the request, if the worker can still draw a prompt that it could draw
+    /// before, otherwise the worker.
     fn judge(&mut self, error: DrawError, work: Work) -> JobError {
         let why = match error {
             DrawError::Cancelled => return JobError::Cancelled,
@@ -325,7 +330,7 @@ impl Thread {
             && now() < *until
             && *left > 0
         {
-            // Who sends a thousand bad requests does not have a thousand probes drawn.
+            // A client that sends a thousand bad requests does not cause a thousand probes.
             *left -= 1;
             return JobError::Request(why);
         }
@@ -341,7 +346,7 @@ impl Thread {
         }
     }
 
-    /// Draws a prompt that is known to be good, in as few steps as there can be; the picture is thrown away.
+    /// Draws a prompt that is known to be good, in one step, and drops the picture.
     fn probe(&mut self, model: ModelId) -> Result<(), DrawError> {
         self.progress.touch();
         let prompt = self.good_prompts.of(model);
@@ -357,7 +362,7 @@ impl Thread {
 }
 
 impl DrawError {
-    /// Why, for the log.
+    /// Returns the reason, for the log.
     fn told(&self) -> &str {
         match self {
             Self::Cancelled => "cancelled",

@@ -1,5 +1,5 @@
-//! Profiles from tables of measured runtimes, a row for each model, accelerator and batch size, as `DiffServe` publishes
-//! them. Whole jobs were measured there, so what comes of it knows no single steps.
+//! Profiles from tables of measured runtimes with a row for each model, accelerator and batch size, such as `DiffServe`
+//! publishes. The tables measure whole jobs, so the profiles have no times of single steps.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,29 +7,30 @@ use std::path::Path;
 use super::{MOST_BATCH, ProfileFile, Service};
 use crate::input::InputError;
 
-/// Longest runtime taken for a measurement, milliseconds: those tables give it to batches that were not run.
+/// Runtime, in milliseconds, from which on a batch counts as not run: the tables give such runtimes to batches that
+/// were not run.
 const NOT_RUN_MS: f64 = 100_000.0;
 
-/// Columns that are read.
+/// Columns of the table that are read.
 const COLUMNS: [&str; 4] = ["Model", "Accel", "batchsize", "avg_runtime"];
 
-/// A profile, and what was left out of it.
+/// Profile from a table, and notes on the rows that were left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// What it amounts to.
+    /// Profile that the table gives.
     pub profile: ProfileFile,
-    /// In words.
+    /// Notes on the rows that were left out, in words.
     pub notes: Vec<String>,
 }
 
-/// Runtimes in milliseconds by batch size, by accelerator and model.
+/// Runtimes in milliseconds by batch size, for each accelerator and model.
 type Runtimes = BTreeMap<(String, String), BTreeMap<u32, f64>>;
 
-/// Reads a table. Models are renamed as told (what they are called there, what here); loads take `load_s`, which such a
-/// table does not say.
+/// Reads a table. `renamed` has pairs of a model's name in the table and its name in the profile. Every load takes
+/// `load_s` seconds, since such a table has no times of loads.
 ///
 /// # Errors
-/// A column that is missing, a row that cannot be read, a model without a runtime of one.
+/// A column that is missing, a row that cannot be read, or a model without a runtime for a batch of 1.
 pub fn runtimes(text: &str, file: &Path, renamed: &[(String, String)], load_s: f64) -> Result<Imported, InputError> {
     let mut rows = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let broken = |error: &csv::Error| InputError::new(file, error.to_string());

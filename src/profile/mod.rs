@@ -1,5 +1,5 @@
-//! Profiles as files: TOML is read and checked here, tables of others are imported. What a profile means is
-//! `modm_core::profile`.
+//! Profiles as files. TOML is read and checked here, and tables of other projects are imported. The meaning of a
+//! profile is defined in `modm_core::profile`.
 
 use std::path::Path;
 
@@ -16,13 +16,13 @@ const TIME: &str = "expected seconds from 0 to ten years";
 
 const MEMORY: &str = "expected GB above 0, at most 1000000";
 
-/// Requests that a job may have at most.
+/// Largest number of requests that a job may have.
 pub const MOST_BATCH: u32 = 1024;
 
-/// Writes a profile's file.
+/// Writes the file of a profile.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 ///
 /// # Panics
 /// Never: a profile is TOML.
@@ -31,7 +31,7 @@ pub fn write(profile: &ProfileFile, file: &Path) -> Result<(), OutputError> {
     write_atomic(file, |to| std::io::Write::write_all(to, text.as_bytes()))
 }
 
-/// Returns what is wrong with a row: key, value and what is expected.
+/// Returns the first value of a row that is not accepted: key, value, and what is expected.
 fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
     let times = [("step_s", service.step_s), ("overhead_s", service.overhead_s), ("load_s", service.load_s)];
     if let Some((key, value)) = times.into_iter().find(|(_, value)| !(0.0..=MAX_INPUT_S).contains(value)) {
@@ -70,10 +70,10 @@ fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
         .map(|(key, value)| (key, value, "expected watts from 0 to 1000000"))
 }
 
-/// Parses a profile; `file` names it in errors.
+/// Parses a profile. Errors name it by `file`.
 ///
 /// # Errors
-/// What is wrong, with line, key and value.
+/// The first fault, with line, key and value.
 pub fn parse(text: &str, file: &Path) -> Result<ProfileFile, InputError> {
     let table = input::toml::parse(text, file)?;
     let place = |error: InputError| {

@@ -1,4 +1,4 @@
-//! Rows of quality in a profile: what may stand in them.
+//! Checks of the quality rows of a profile.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(super) fn check(profile: &ProfileFile, file: &Path) -> Result<(), InputError
     };
     let measures = profile.quality.iter().map(|row| ("quality", &row.measure)).enumerate();
     let own = profile.own_quality.iter().map(|row| ("own_quality", &row.measure)).enumerate();
-    // Summaries keep measures by name beside `kind`.
+    // A summary has its measures by name beside the key `kind`, so no measure may have this name.
     if let Some((index, (table, measure))) =
         measures.chain(own).find(|(_, (_, name))| ["", "kind"].contains(&name.as_str()))
     {

@@ -1,5 +1,5 @@
-//! Two results held against each other, measure by measure: for checks that must notice a change. Whether a change is for
-//! the better, a reader says.
+//! Comparison of two results, measure by measure, for checks that must notice a change. The comparison does not judge
+//! whether a change is an improvement: the reader does.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,22 @@ use super::measures::{columns, flatten};
 use super::{Comparison, statistics};
 use crate::metrics::summary::Summary;
 
-/// A measure that differs.
+/// Measure that differs between two results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// Of which variant.
+    /// Name of the variant.
     pub variant: String,
-    /// Which measure; empty if the whole variant is on one side only.
+    /// Name of the measure; empty if one of the results lacks the whole variant.
     pub measure: String,
-    /// Its mean over seeds here; `None` if it is not there.
+    /// Mean of the measure over seeds in this result; `None` if the result lacks the measure.
     pub here: Option<f64>,
-    /// And in what it is held against.
+    /// Mean of the measure over seeds in the reference result; `None` if the reference lacks the measure.
     pub there: Option<f64>,
 }
 
 impl Difference {
-    /// Relative to there; infinite where one of the two is missing or there is nothing.
+    /// Returns the difference relative to the reference; infinite if one result lacks the measure, or if only the
+    /// reference is 0.
     #[must_use]
     pub fn relative(&self) -> f64 {
         match (self.here, self.there) {
@@ -32,7 +33,8 @@ impl Difference {
     }
 }
 
-/// What differs by more than a share of its value there, in the order of variants and measures.
+/// Returns the measures that differ by more than `bound`, a share of the reference value, in the order of variants and
+/// measures.
 #[must_use]
 pub fn differences(here: &Comparison, there: &Comparison, bound: f64) -> Vec<Difference> {
     let mut variants = here.variants();
@@ -61,7 +63,7 @@ pub fn differences(here: &Comparison, there: &Comparison, bound: f64) -> Vec<Dif
     found
 }
 
-/// A variant's measures, means over its seeds; `None` if it is not there.
+/// Returns a variant's measures as means over its seeds; `None` if the result lacks the variant.
 fn means(comparison: &Comparison, variant: &str) -> Option<BTreeMap<String, f64>> {
     let summaries: Vec<&Summary> = comparison.runs_of(variant).map(|run| &run.summary).collect();
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -74,7 +76,7 @@ fn means(comparison: &Comparison, variant: &str) -> Option<BTreeMap<String, f64>
     (!summaries.is_empty()).then(|| values.into_iter().filter_map(|(name, all)| Some((name, mean(all)?))).collect())
 }
 
-/// The differences as a table, a line each.
+/// Formats the differences as a table with one line for each.
 #[must_use]
 pub fn table(differences: &[Difference]) -> String {
     let mut table = comfy_table::Table::new();

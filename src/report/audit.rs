@@ -1,4 +1,4 @@
-//! The report on a server's audits: the quality that hits keep of the large model's, by skipped steps and tenant.
+//! Report on a server's audits: the share of the large model's quality that hits keep, by skipped steps and tenant.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::calibration::audit::{Kept, LEAST};
 const HEADER: [&str; 7] =
     ["skipped steps", "tenant", "audited hits", "score of the hits", "of the large model", "kept", "95 % interval"];
 
-/// Cells of a row.
+/// Returns the cells of a row.
 fn cells(kept: &Kept) -> [String; 7] {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let score = |score: Option<f64>| score.map_or_else(String::new, |score| format!("{score:.4}"));
@@ -32,10 +32,10 @@ pub fn markdown(kept: &[Kept]) -> String {
                     similarity of prompt and picture, and what is kept is the ratio of their means, with the interval of \
                     1,000 draws of the hits.\n\n"
         .to_owned();
-    // A string takes what is written to it.
+    // Writing to a string never fails.
     let _ = writeln!(text, "| {} |\n|{}", HEADER.join(" | "), " ---: |".repeat(HEADER.len()));
     for row in kept {
-        // A tenant's name may have anything in it.
+        // A tenant's name may contain any character, also the one that separates cells.
         let _ = writeln!(text, "| {} |", cells(row).map(|cell| cell.replace('|', "\\|")).join(" | "));
     }
     text

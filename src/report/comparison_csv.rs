@@ -1,10 +1,10 @@
-//! `comparison.csv`: a row a variant and seed, tidy enough for a data frame.
+//! File `comparison.csv`: one row for each variant and seed, in a form that data frames read directly.
 //!
-//! Columns: `variant`, `seed`, then for each measure `m` of [`super::measures`] `m` and `m_ratio` (to the
-//! first variant on the same seed); with more than one seed also `m_ci95_low`, `m_ci95_high` and
-//! `m_ratio_ci95_low`, `m_ratio_ci95_high`, the 95 % interval of the variant's mean over its seeds,
-//! repeated in each of its rows. Percentiles of latency from p90 on then also have `m_ci95_reliable`: "no" where the
-//! interval is not to be relied on. Empty where there is no value.
+//! Columns: `variant`, `seed`, then for each measure `m` of [`super::measures`] `m` and `m_ratio` (to the first variant
+//! on the same seed). With more than one seed there are also `m_ci95_low`, `m_ci95_high`, `m_ratio_ci95_low` and
+//! `m_ratio_ci95_high`: the 95 % interval of the variant's mean over its seeds, repeated in each row of the variant.
+//! Percentiles of latency from p90 on then also have `m_ci95_reliable`: "no" if the interval is not reliable. A cell
+//! without a value is empty.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ const TAILS: [&str; 4] = ["latency_s.p90", "latency_s.p95", "latency_s.p99", "la
 
 type Flat = BTreeMap<String, f64>;
 
-/// The text of `comparison.csv`.
+/// Returns the content of `comparison.csv`.
 ///
 /// # Panics
-/// Never: the rows have one length, and memory takes what is written to it.
+/// Never panics: the rows have one length, and writing to memory does not fail.
 #[must_use]
 pub fn comparison_csv(comparison: &Comparison) -> String {
     let columns = measures::columns(comparison.runs.iter().map(|run| &run.summary));
@@ -91,7 +91,7 @@ fn push_interval(record: &mut Vec<String>, estimate: Option<Estimate>) {
     record.push(text(interval.map(|(_, high)| high)));
 }
 
-/// The shortest text that reads back as the same number.
+/// Formats a value as the shortest text that reads back as the same number.
 fn text(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }

@@ -1,9 +1,9 @@
-//! Shifted bounds and the hit rates that they bring, in words.
+//! Shifted bounds and the hit rates that they lead to, in words.
 
 use super::calibration::percent;
 use crate::experiments::hit_rate::Shift;
 
-/// Returns a shift in words: "60.3 % (bounds + 0.0043)", and what was wanted where that was not reached.
+/// Formats a shift: "60.3 % (bounds + 0.0043)". The text also states the wanted hit rate if no bounds reach it.
 pub(crate) fn words(shift: &Shift) -> String {
     let sign = if shift.by < 0.0 { '-' } else { '+' };
     let wanted = if shift.reached {

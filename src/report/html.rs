@@ -1,6 +1,6 @@
-//! `report.html`: one file that opens offline, light or dark, on a phone and on paper. Verdict first,
-//! then the table, the figures, and what they rest on. One small script sorts tables and shows values; without it the page
-//! is whole. No requests to anywhere.
+//! Page `report.html`: one file that opens offline, in light or dark, on a phone and on paper. The verdict comes first,
+//! then the table, the figures, and what the numbers rest on. One small script sorts tables and shows values; the page
+//! is complete without the script. The page makes no network requests.
 
 use std::fmt::{self, Write};
 
@@ -16,8 +16,8 @@ use crate::output::escaped;
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Returns a report's files: its tables, `report.html`, which `write` fills in, `report.md`, and the figures, whose files have
-/// that look.
+/// Returns the files of a report: the tables, `report.html`, `report.md` and the figures. `write` fills in the page;
+/// `look` is the look of the figures' files.
 ///
 /// # Errors
 /// See [`DrawError`].
@@ -39,12 +39,12 @@ pub(super) fn files(
     Ok(files)
 }
 
-/// A page while it is written. It knows its sections, so that they can be listed above them.
+/// Page that is being written. The page records its sections, so that a list of them can stand above them.
 pub(super) struct Page {
     text: String,
-    /// Identifiers and titles.
+    /// Identifiers and titles of the sections.
     sections: Vec<(String, String)>,
-    /// Where the list of sections goes.
+    /// Position in the text at which the list of sections is inserted.
     contents_at: usize,
 }
 
@@ -56,7 +56,7 @@ impl Write for Page {
 }
 
 impl Page {
-    /// Everything before the first heading.
+    /// Makes a page with everything before the first heading.
     pub(super) fn new(name: &str) -> Self {
         let text = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -67,8 +67,7 @@ impl Page {
         Self { text, sections: Vec::new(), contents_at: 0 }
     }
 
-    /// Writes what the report is of and the answer, in a sentence or several; the list of sections follows it and what
-    /// qualifies it.
+    /// Writes the title, the sentences of the answer and the caveats. The list of sections will follow them.
     pub(super) fn begin(&mut self, title: &str, sentences: &[&str], caveats: &[String]) -> fmt::Result {
         writeln!(self, "<h1>{}</h1>", escaped(title))?;
         for sentence in sentences {
@@ -79,14 +78,14 @@ impl Page {
         Ok(())
     }
 
-    /// Begins a section.
+    /// Begins a section with its heading.
     pub(super) fn section(&mut self, title: &str) -> fmt::Result {
         let words: Vec<String> = title
             .split(|letter: char| !letter.is_ascii_alphanumeric())
             .filter(|word| !word.is_empty())
             .map(str::to_lowercase)
             .collect();
-        // Figures have identifiers of their own.
+        // The prefix keeps identifiers of sections apart from those of figures.
         let mut id = format!("section-{}", words.join("-"));
         while self.sections.iter().any(|(other, _)| *other == id) {
             id.push_str("-more");
@@ -96,7 +95,7 @@ impl Page {
         Ok(())
     }
 
-    /// The whole page.
+    /// Returns the whole page.
     pub(super) fn finish(mut self) -> String {
         let entry = |(id, title): &(String, String)| format!("<li><a href=\"#{id}\">{}</a></li>\n", escaped(title));
         let entries: String = self.sections.iter().map(entry).collect();
@@ -106,7 +105,7 @@ impl Page {
     }
 }
 
-/// A figure for a page: its element and what stands where.
+/// Figure for a page: its SVG element, and its points with their values.
 pub(super) struct Drawn {
     name: String,
     element: String,
@@ -114,16 +113,18 @@ pub(super) struct Drawn {
 }
 
 impl Drawn {
+    /// Draws a figure for a page.
+    ///
     /// # Errors
     /// See [`DrawError`].
     fn of(figure: &Figure) -> Result<Self, DrawError> {
-        // Within a script element only this could end it.
+        // An end tag is all that could end the script element early, so the data contain no `<`.
         let points = figure.points().to_string().replace('<', "\\u003c");
         Ok(Self { name: figure.name.clone(), element: figure.element()?, points })
     }
 }
 
-/// The page of a comparison.
+/// Writes the page of a comparison.
 pub(super) fn write(page: &mut Page, comparison: &Comparison, verdict: &Verdict, figures: &[Drawn]) -> fmt::Result {
     page.begin(&format!("Comparison: {}", comparison.name), &[&verdict.sentence], &verdict.caveats)?;
     write_table(page, &Grid::new(comparison))?;
@@ -135,19 +136,19 @@ pub(super) fn write(page: &mut Page, comparison: &Comparison, verdict: &Verdict,
     write_definitions(page, "What the measures mean", measures::DEFINITIONS)
 }
 
-/// Grounds that a report's numbers rest on.
+/// Information that the numbers of a report rest on.
 #[derive(Clone, Copy)]
 pub(super) struct Grounds<'a> {
     pub(super) provenance: &'a Provenance,
     /// Stand-ins and assumptions, in words.
     pub(super) stand_ins: &'a [String],
     pub(super) notes: &'a [String],
-    /// Name and value of the program's version and of what else it ran with.
+    /// Names and values of versions: of the program, and of what else it ran with.
     pub(super) versions: &'a [(String, String)],
     pub(super) scenario_toml: &'a str,
 }
 
-/// The section on what numbers rest on, the same in every report, and the scenario.
+/// Writes the section on what the numbers rest on, the same in every report, and the section with the scenario.
 pub(super) fn write_grounds(page: &mut Page, grounds: &Grounds<'_>) -> fmt::Result {
     let Grounds { provenance, stand_ins, notes, versions, scenario_toml } = *grounds;
     page.section("What this rests on")?;
@@ -183,7 +184,7 @@ pub(super) fn write_grounds(page: &mut Page, grounds: &Grounds<'_>) -> fmt::Resu
     writeln!(page, "<pre tabindex=\"0\" aria-label=\"Scenario\">{}</pre>", escaped(scenario_toml))
 }
 
-/// The same as a list of Markdown.
+/// Formats what the numbers rest on as a list in Markdown, without versions and scenario.
 pub(super) fn grounds_as_markdown(grounds: &Grounds<'_>) -> String {
     let lines = grounds.provenance.lines().into_iter().chain(grounds.provenance.sources());
     let lines = lines.chain(grounds.stand_ins.iter().chain(grounds.notes).cloned());
@@ -194,7 +195,8 @@ pub(super) fn grounds_as_markdown(grounds: &Grounds<'_>) -> String {
     text
 }
 
-/// The section of figures: SVG elements, with their points, and their files; nothing of none.
+/// Writes the section of figures: SVG elements with their points, and links to the files. Without figures, nothing is
+/// written.
 pub(super) fn write_figures(page: &mut Page, figures: &[Drawn]) -> fmt::Result {
     if figures.is_empty() {
         return Ok(());
@@ -202,7 +204,7 @@ pub(super) fn write_figures(page: &mut Page, figures: &[Drawn]) -> fmt::Result {
     page.section("Figures")?;
     for Drawn { name, element, points } in figures {
         let name = escaped(name);
-        // A region that scrolls must be reachable by keyboard; arrow keys go from point to point.
+        // A scrolling region must be reachable by keyboard. Arrow keys move from point to point.
         write!(
             page,
             "<figure class=\"scroll\" tabindex=\"0\" data-points=\"points-{name}\" aria-labelledby=\"{name}-title\">\n{element}\
@@ -216,7 +218,7 @@ pub(super) fn write_figures(page: &mut Page, figures: &[Drawn]) -> fmt::Result {
     Ok(())
 }
 
-/// A table of text that sorts, with a sentence below it.
+/// Writes a table of text that can be sorted, with a sentence below it.
 pub(super) fn write_table_of(
     page: &mut Page,
     name: &str,
@@ -240,7 +242,7 @@ pub(super) fn write_table_of(
     writeln!(page, "All measures: <a href=\"{file}\">{file}</a>.</p>")
 }
 
-/// Up to its first title.
+/// Writes the beginning of a table, up to its first title.
 fn begin_table(page: &mut Page, name: &str) -> fmt::Result {
     page.section(name)?;
     write!(
@@ -250,7 +252,7 @@ fn begin_table(page: &mut Page, name: &str) -> fmt::Result {
     )
 }
 
-/// Terms and what they mean.
+/// Writes terms with their definitions.
 pub(super) fn write_definitions(page: &mut Page, title: &str, definitions: &[(&str, &str)]) -> fmt::Result {
     page.section(title)?;
     writeln!(page, "<dl>")?;
@@ -303,7 +305,7 @@ fn write_cell(page: &mut Page, grid: &Grid, column: &Column, row: usize) -> fmt:
     page.write_str("</td>")
 }
 
-/// Names and values, as a table; nothing of nothing.
+/// Writes names and values as a table with a title. Without pairs, nothing is written.
 fn write_pairs(page: &mut Page, title: &str, pairs: &[(String, String)]) -> fmt::Result {
     if pairs.is_empty() {
         return Ok(());
@@ -312,7 +314,7 @@ fn write_pairs(page: &mut Page, title: &str, pairs: &[(String, String)]) -> fmt:
     write_pair_rows(page, pairs)
 }
 
-/// Names and values as a table without a title.
+/// Writes names and values as a table without a title.
 pub(super) fn write_pair_rows(page: &mut Page, pairs: &[(String, String)]) -> fmt::Result {
     page.write_str("<table class=\"versions\">\n<tbody>\n")?;
     for (name, value) in pairs {

@@ -1,15 +1,15 @@
-//! The measures of `summary.json` as named columns, for `comparison.csv` and `sweep.csv`, and what each
-//! of them means.
+//! Measures of `summary.json` as named columns, for `comparison.csv` and `sweep.csv`, with the definition of each
+//! measure.
 
 use crate::metrics::summary::Summary;
 
-/// The measures that apply, in the order of `summary.json`, flattened with dots:
-/// `latency_s.p99`, `hits_by_skipped_steps.25`, `slo.2x.attainment`, `quality.clip`.
+/// Returns the measures that apply to a run, in the order of `summary.json`. Names of nested measures are joined with
+/// dots: `latency_s.p99`, `hits_by_skipped_steps.25`, `slo.2x.attainment`, `quality.clip`.
 #[must_use]
 pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     let mut flat: Vec<(String, f64)> = Vec::new();
     let mut push = |name: &str, value: Option<f64>| {
-        // A number that is not finite would not survive a CSV; it counts as absent.
+        // CSV has no common text for numbers that are not finite, so these count as absent.
         flat.extend(value.filter(|value| value.is_finite()).map(|value| (name.to_owned(), value)));
     };
     let count = |value: u64| Some(value as f64);
@@ -78,7 +78,7 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
     flat
 }
 
-/// Qualities by measure, and what follows from them.
+/// Returns the mean quality by measure, and the measures that are derived from qualities.
 fn quality(summary: &Summary) -> impl Iterator<Item = (String, Option<f64>)> {
     let means = summary.quality.measures.iter().map(|(measure, value)| (format!("quality.{measure}"), Some(*value)));
     let more = [
@@ -89,7 +89,8 @@ fn quality(summary: &Summary) -> impl Iterator<Item = (String, Option<f64>)> {
     means.chain(more.map(|(name, value)| (name.to_owned(), value)))
 }
 
-/// The columns of several runs in one order: a measure that only some runs have stands where they have it.
+/// Returns the columns of several runs in one order. A measure that only some runs have keeps the place that it has
+/// there.
 #[must_use]
 pub fn columns<'a>(summaries: impl IntoIterator<Item = &'a Summary>) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
@@ -107,7 +108,7 @@ pub fn columns<'a>(summaries: impl IntoIterator<Item = &'a Summary>) -> Vec<Stri
     columns
 }
 
-/// What the measures mean, for readers: term and definition (docs/semantics.md, section 7).
+/// Terms and definitions of the measures, for readers (docs/semantics.md, section 7).
 pub const DEFINITIONS: &[(&str, &str)] = &[
     ("Latency", "Finish minus arrival of a completed request. Percentiles interpolate linearly between closest ranks."),
     ("Requests per minute", "Completed requests / (last finish − first arrival)."),
@@ -163,7 +164,8 @@ mod tests {
     use crate::metrics::summary::Quality;
     use crate::report::sample;
 
-    /// Leaves of the JSON, so that a measure added to the summary is not forgotten here.
+    /// Counts the numbers in the JSON. The test compares the count, so that a measure added to the summary is not
+    /// forgotten here.
     fn numbers(value: &serde_json::Value) -> usize {
         match value {
             serde_json::Value::Number(_) => 1,
@@ -186,8 +188,8 @@ mod tests {
             ..sample::modm().summary
         };
         let json = serde_json::to_value(&summary).expect("a summary is JSON");
-        let multiples = summary.slo.len(); // these are in the names
-        let definitions = 1; // the version of all of them, not a measure
+        let multiples = summary.slo.len(); // multiples are part of the names
+        let definitions = 1; // the version of the definitions is no measure
         assert_eq!(flatten(&summary).len(), numbers(&json) - multiples - definitions);
     }
 

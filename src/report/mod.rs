@@ -1,7 +1,7 @@
-//! What people read after a run: CSV, tables, figures and one HTML page, from finished measures.
+//! Reports for readers: CSV, tables, figures and one HTML page, made from finished measures.
 //!
-//! Everything is rendered in memory and is a function of its input, byte for byte; writing files is
-//! the command line's business. Nothing here computes a measure of a run: that is `metrics`.
+//! A report is rendered in memory and depends only on its input, byte for byte. The caller writes the files; only a
+//! calibration's report writes its own. Reports compute no measure of a run: `metrics` does.
 
 use std::collections::BTreeMap;
 
@@ -46,54 +46,55 @@ use figures::Look;
 use provenance::Provenance;
 use statistics::Estimate;
 
-/// One run: a variant under a seed.
+/// Run of a variant under one seed.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
-    /// The variant's name.
+    /// Name of the variant.
     pub variant: String,
-    /// The seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// Its measures.
+    /// Measures of the run.
     pub summary: Summary,
-    /// Its windows of time.
+    /// Windows of time of the run.
     pub timeline: Timeline,
-    /// Latencies of its completed requests, sorted.
+    /// Latencies of the completed requests, sorted.
     pub latencies: Vec<Duration>,
-    /// Large workers that its monitor wanted: seconds and number.
+    /// Numbers of large workers that the monitor wanted, each with its time in seconds.
     pub wanted: Vec<(f64, u32)>,
-    /// Its hits by the age of what they started from, youngest first: what an age is called, and how many.
+    /// Number of hits by the age of the cached image that they started from, with the name of the age. The youngest age
+    /// is first.
     pub ages: Vec<(String, u64)>,
-    /// A window of time, and what its workers did there; of a variant's first seed only.
+    /// Window of time that `spans` covers; only for the first seed of a variant.
     pub window: Option<read::WindowS>,
-    /// By worker and time; loads and losses after the jobs.
+    /// Spans of the workers in the window, by worker and time. Loads and losses come after the jobs.
     pub spans: Vec<read::Span>,
 }
 
-/// Runs of the same trace under different variants, and what a reader must know of them.
+/// Runs of the same trace under different variants, with all that their report contains.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// Runs, a variant's together; the first run's variant is the baseline.
+    /// Runs, grouped by variant. The variant of the first run is the baseline.
     pub runs: Vec<Run>,
-    /// Policies, settings of the command line, inputs and service times.
+    /// Policies, settings of the command line, inputs, and sources of the service times.
     pub provenance: Provenance,
-    /// What seeds vary, what the profile lacks: one sentence each.
+    /// Sentences on what the seeds vary and on what the profile lacks.
     pub notes: Vec<String>,
-    /// What others published of its variants.
+    /// Figures that others published, by variant.
     pub published: BTreeMap<String, Published>,
-    /// Capacities of its variants, where they were searched.
+    /// Capacities of the variants, if they were searched.
     pub capacities: Option<Capacities>,
-    /// Stand-ins that were used, in words; figures carry a mark of them.
+    /// Stand-ins that were used, in words. Figures mention that there are stand-ins.
     pub stand_ins: Vec<String>,
-    /// The scenario as resolved.
+    /// Scenario as resolved, as TOML text.
     pub scenario_toml: String,
-    /// Program version, commit, seed: name and value.
+    /// Names and values of what produced the results: program version, commit, seed.
     pub versions: Vec<(String, String)>,
 }
 
 impl Comparison {
-    /// Variants in the order given, the baseline first.
+    /// Returns the variants in the order of the runs, the baseline first.
     #[must_use]
     pub fn variants(&self) -> Vec<&str> {
         let mut variants: Vec<&str> = Vec::new();
@@ -105,17 +106,17 @@ impl Comparison {
         variants
     }
 
-    /// The runs of a variant, one a seed.
+    /// Returns the runs of a variant, one for each seed.
     pub fn runs_of<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Run> {
         self.runs.iter().filter(move |run| run.variant == variant)
     }
 
-    /// Notes on what the numbers rest on: sources of service times, stand-ins, then notes.
+    /// Returns sentences on what the numbers rest on: sources of service times, then stand-ins, then notes.
     pub fn grounds(&self) -> impl Iterator<Item = String> {
         self.provenance.sources().chain(self.stand_ins.iter().chain(&self.notes).cloned())
     }
 
-    /// All that the numbers rest on.
+    /// Returns all information that the numbers rest on.
     fn all_grounds(&self) -> html::Grounds<'_> {
         html::Grounds {
             provenance: &self.provenance,
@@ -126,26 +127,27 @@ impl Comparison {
         }
     }
 
-    /// Where its numbers come from, in short.
+    /// Returns the origin of the numbers, in short.
     fn origin(&self) -> String {
         figures::origin(&self.name, self.seeds(), &self.stand_ins)
     }
 
-    /// Number of different seeds.
+    /// Returns the number of different seeds.
     #[must_use]
     pub fn seeds(&self) -> usize {
         let seeds: std::collections::BTreeSet<u64> = self.runs.iter().map(|run| run.seed).collect();
         seeds.len()
     }
 
-    /// The baseline's run on the same seed: the same requests.
+    /// Returns the baseline's run with the same seed, that is, with the same requests.
     #[must_use]
     pub fn baseline_of(&self, run: &Run) -> Option<&Run> {
         let baseline = &self.runs.first()?.variant;
         self.runs.iter().find(|other| other.variant == *baseline && other.seed == run.seed)
     }
 
-    /// What was published of a variant: of a ratio, times what the baseline has here.
+    /// Returns the published value for a variant. A published ratio is multiplied by the baseline's value in this
+    /// comparison.
     fn published_value(
         &self,
         variant: &str,
@@ -158,13 +160,13 @@ impl Comparison {
         value(published).or_else(|| Some(ratio(published)? * baseline?))
     }
 
-    /// A measure of a variant over its seeds.
+    /// Estimates a measure of a variant over its seeds.
     #[must_use]
     pub fn estimate(&self, variant: &str, measure: impl Fn(&Summary) -> Option<f64>) -> Option<Estimate> {
         statistics::estimate(self.runs_of(variant).filter_map(|run| measure(&run.summary)))
     }
 
-    /// A measure of a variant over the baseline's, seed by seed.
+    /// Estimates the ratio of a variant's measure to the baseline's, seed by seed.
     #[must_use]
     pub fn ratio(&self, variant: &str, measure: impl Fn(&Summary) -> Option<f64>) -> Option<Estimate> {
         statistics::estimate(self.runs_of(variant).filter_map(|run| {
@@ -174,24 +176,24 @@ impl Comparison {
     }
 }
 
-/// A file of a report, still in memory.
+/// File of a report, held in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportFile {
-    /// Where it goes within the folder of the comparison, with `/` between parts.
+    /// Path of the file within the folder of the comparison, with `/` between parts.
     pub path: String,
-    /// What it holds.
+    /// Content of the file.
     pub bytes: Vec<u8>,
 }
 
 impl ReportFile {
-    /// A file of text.
+    /// Makes a file of text.
     fn new(path: &str, text: String) -> Self {
         Self { path: path.to_owned(), bytes: text.into_bytes() }
     }
 }
 
-/// All files of a comparison's report: `comparison.csv`, `report.html`, `report.md` and, for each figure,
-/// `figures/NAME.svg`, `.png`, `.pdf` and `.csv`; the figures' files have that look.
+/// Returns all files of a comparison's report: the CSV files, `report.html`, `report.md` and, for each figure,
+/// `figures/NAME.svg`, `.png`, `.pdf` and `.csv`. `look` is the look of the figures' files.
 ///
 /// # Errors
 /// See [`DrawError`].
@@ -206,12 +208,13 @@ pub fn files(comparison: &Comparison, look: Look) -> Result<Vec<ReportFile>, Dra
     })
 }
 
-/// Throughput while requests arrive: what comes after the last arrival says little of a queue that grew.
+/// Returns the throughput while requests arrive, if the run has it. The time after the last arrival says little about a
+/// queue that grew.
 fn steady(summary: &Summary) -> Option<f64> {
     summary.throughput_steady_per_min.or(summary.throughput_per_min)
 }
 
-/// SLO attainment at a multiple.
+/// Returns the SLO attainment at a multiple.
 fn attainment_at(summary: &Summary, multiple: f64) -> Option<f64> {
     Some(summary.slo.iter().find(|slo| slo.multiple.total_cmp(&multiple).is_eq())?.attainment)
 }

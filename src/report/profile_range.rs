@@ -1,20 +1,20 @@
-//! Ranges of the headlines that follow from how well the profile is known: a table apart from the one of the measures, since
-//! they are not the spread over seeds.
+//! Ranges of the headline measures that follow from the uncertainty of the profile. The ranges have a table apart from
+//! the measures, because they are not the spread over seeds.
 
 use super::table::{plain_table, slo_multiples};
 use super::{Comparison, ReportFile, Run, statistics};
 use crate::metrics::profile_range::{Headlines, ProfileRange};
 use crate::profile::{SpreadKind, range_around};
 
-/// Name of the table.
+/// Title of the table.
 pub(super) const TITLE: &str = "What the profile leaves open";
 
-/// Name of its file.
+/// Name of the table's file.
 pub(super) const FILE: &str = "profile_range.csv";
 
 type Headline = Box<dyn Fn(&Headlines) -> Option<f64>>;
 
-/// Titles, whether a value is a share, and values of the headlines.
+/// Returns the headline measures: title, whether the value is a share, and the value.
 fn headlines(comparison: &Comparison) -> Vec<(String, bool, Headline)> {
     let mut all: Vec<(String, bool, Headline)> = vec![
         ("mean s".into(), false, Box::new(|at| at.latency_mean_s)),
@@ -27,12 +27,12 @@ fn headlines(comparison: &Comparison) -> Vec<(String, bool, Headline)> {
     all
 }
 
-/// Runs that have ranges: the first of each variant.
+/// Returns the runs that have ranges: the first run of each variant.
 fn runs(comparison: &Comparison) -> impl Iterator<Item = (&Run, &ProfileRange)> {
     comparison.runs.iter().filter_map(|run| Some((run, run.summary.profile_range.as_ref()?)))
 }
 
-/// "12.3 to 14.1", with decimals that fit.
+/// Formats a range with suitable decimals: "12.3 to 14.1".
 fn range_text((low, high): (f64, f64), is_share: bool) -> String {
     if is_share {
         return format!("{:.1} to {:.1}%", 100.0 * low, 100.0 * high);
@@ -47,7 +47,8 @@ fn range_text((low, high): (f64, f64), is_share: bool) -> String {
     format!("{low:.decimals$} to {high:.decimals$}")
 }
 
-/// Least and greatest ratio of a run's steady throughput to the baseline's, end by end.
+/// Returns the least and the greatest ratio of a run's steady throughput to the baseline's. Each ratio compares the
+/// same end of the two ranges.
 fn ratios(run: &Run, range: &ProfileRange, base: &Run, of_base: &ProfileRange) -> Option<(f64, f64)> {
     let rate = |at: &Headlines| at.throughput_steady_per_min;
     let usual = statistics::ratio(rate(&Headlines::of_run(&run.summary))?, rate(&Headlines::of_run(&base.summary))?)?;
@@ -56,7 +57,7 @@ fn ratios(run: &Run, range: &ProfileRange, base: &Run, of_base: &ProfileRange) -
     range_around(usual, ratios)
 }
 
-/// Titles and rows, a row a variant; `None` where nothing was run for it.
+/// Returns titles and rows, one row for each variant; `None` if no run has a range.
 pub(super) fn cells(comparison: &Comparison) -> Option<(Vec<String>, Vec<Vec<String>>)> {
     let (base, of_base) = runs(comparison).next()?;
     let headlines = headlines(comparison);
@@ -84,18 +85,18 @@ pub(super) fn cells(comparison: &Comparison) -> Option<(Vec<String>, Vec<Vec<Str
     Some((titles, runs(comparison).map(row).collect()))
 }
 
-/// Meaning of the table.
+/// Explanation of the table.
 pub(super) const FOOTNOTE: &str = "Ranges over the run itself and four more, with service times at the ends of what the \
      profile leaves open (90 %): all longer, all shorter, the large model's longer and the others' shorter, and the reverse, \
      while policies go by the profile. First seed; the spread over seeds is not in it.\n";
 
-/// The table for a terminal; empty where nothing was run for it.
+/// Returns the table for a terminal; empty if no run has a range.
 pub(super) fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
     let Some((titles, rows)) = cells(comparison) else { return String::new() };
     format!("{TITLE}\n{}\n{FOOTNOTE}", plain_table(&titles, &rows, width))
 }
 
-/// `profile_range.csv`: a row for each variant and end, after one for the run itself.
+/// Returns `profile_range.csv`: for each variant a row of the run itself, then a row for each end of the range.
 pub(super) fn csv_file(comparison: &Comparison) -> Option<ReportFile> {
     const MEMORY: &str = "memory takes what is written to it";
     runs(comparison).next()?;
@@ -159,7 +160,7 @@ mod tests {
             ["variant", "service times", "mean s", "p95 s", "steady/min", "steady ratio", "mean s per 1 %"]
         );
         assert_eq!(rows[0], ["a", "± 5.0 % (assumed)", "9.5 to 10.5", "–", "9.5 to 10.5", "–", "+1.0%"]);
-        // 19.9 / 10.4 and 20 / 9.6.
+        // The ends of the range are 19.9 / 10.4 and 20 / 9.6.
         assert_eq!(rows[1][5], "1.91 to 2.08x");
         let file = csv_file(&comparison).expect("a file");
         let text = String::from_utf8(file.bytes).expect("text");

@@ -1,5 +1,5 @@
-//! Provenance of the numbers of a report: policies, settings of the command line, inputs and their hashes, service times.
-//! Every report says it in the same words, in `report.html` as a section, in `report.md` as a list.
+//! Provenance of the numbers of a report: policies, settings of the command line, inputs with their hashes, service
+//! times. Every report states it in the same words: `report.html` as a section, `report.md` as a list.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,24 +7,24 @@ use crate::experiments::variants::VariantRun;
 use crate::input::toml::look_up;
 use crate::scenario::{Fingerprint, Override, Scenario, Source, built_in_profile};
 
-/// Origin of numbers, beside the scenario itself.
+/// Origin of the numbers of a report, besides the scenario itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Provenance {
     /// Policies by variant, in words.
     pub policies: Vec<(String, String)>,
-    /// Settings of the command line: key and value; `None` where a result does not say which there were.
+    /// Keys and values that the command line set; `None` if the result does not record them.
     pub sets: Option<Vec<(String, String)>>,
-    /// Input files, with their SHA-256.
+    /// Input files with their SHA-256.
     pub inputs: Vec<(String, String)>,
     /// Sources of service times and powers.
     pub service_times: Vec<String>,
 }
 
-/// Combinations named before policies that they share.
+/// Maximum number of runs that are named before the policies that they share.
 const MOST_NAMED: usize = 4;
 
-/// Settings that are policies: what to call each, and its keys in a resolved scenario.
+/// Settings that are policies: the name of each, and its keys in a resolved scenario.
 const POLICIES: [(&str, &[&str]); 7] = [
     ("system", &["system.policy"]),
     ("models", &["models.large", "models.small"]),
@@ -35,10 +35,10 @@ const POLICIES: [(&str, &[&str]); 7] = [
     ("bounds", &["system.bounds"]),
 ];
 
-/// Systems that keep nothing, so that settings of the cache say nothing of them.
+/// Systems without an image cache, for which settings of the cache have no effect.
 const WITHOUT_CACHE: [&str; 2] = ["vanilla", "cascade"];
 
-/// Policies of a resolved scenario in words: "system modm; models sd3.5-large, sdxl; allocation modm, ...".
+/// Describes the policies of a resolved scenario: "system modm; models sd3.5-large, sdxl; allocation modm, ...".
 #[must_use]
 pub fn policies(settings: &toml::Table) -> String {
     let system = look_up(settings, "system.policy").map(written).unwrap_or_default();
@@ -52,7 +52,8 @@ pub fn policies(settings: &toml::Table) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
-/// A value as people write it: text without quotes, lists without brackets, a tagged table by its tag and what it sets.
+/// Formats a value for readers: text without quotes, lists without brackets, a tagged table as its tag and its
+/// settings.
 fn written(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
@@ -71,7 +72,7 @@ fn written(value: &toml::Value) -> String {
 }
 
 impl Provenance {
-    /// Takes in the policies of what has a name; runs with equal policies share a line.
+    /// Adds the policies of named runs. Runs with equal policies share a line.
     pub fn add_policies(&mut self, runs: impl IntoIterator<Item = (String, String)>) {
         let mut found: Vec<(Vec<String>, String)> = Vec::new();
         for (name, words) in runs {
@@ -89,7 +90,8 @@ impl Provenance {
         self.policies.extend(found.into_iter().map(|(names, words)| (joined(names), words)));
     }
 
-    /// Its sentences, as a list has them; not those of service times, which notes on a terminal have as well.
+    /// Returns sentences for a list. Sources of service times are not among them, because a terminal shows them as
+    /// notes as well.
     pub(super) fn lines(&self) -> Vec<String> {
         let policies = self.policies.iter().map(|(name, words)| format!("policies of {name}: {words}"));
         let sets = self.sets.iter().flatten().map(|(key, value)| format!("set on the command line: {key} = {value}"));
@@ -97,12 +99,12 @@ impl Provenance {
         policies.chain(sets).chain(inputs).collect()
     }
 
-    /// Sources of service times as sentences.
+    /// Returns the sources of service times as sentences.
     pub(super) fn sources(&self) -> impl Iterator<Item = String> {
         self.service_times.iter().map(|source| format!("service times: {source}"))
     }
 
-    /// Takes in another report's, whose variants and files are called `name: ...` here.
+    /// Adds the provenance of another report. The names of its variants and files get the prefix `name: `.
     pub fn merge(&mut self, name: &str, other: Self) {
         let named =
             |pairs: Vec<(String, String)>| pairs.into_iter().map(|(key, value)| (format!("{name}: {key}"), value));
@@ -115,8 +117,8 @@ impl Provenance {
     }
 }
 
-/// Collects the provenance of named runs of a scenario: their policies, the command line's settings, the scenario's file and all else
-/// that was read, and whose service times these are.
+/// Collects the provenance of named runs of a scenario: policies, settings of the command line, the scenario's file and
+/// all other files that were read, and the sources of the service times.
 #[must_use]
 pub fn of_runs<'a>(
     (source, sets): (&Source, &[Override]),
@@ -158,7 +160,7 @@ pub fn of_variants(runs: &[VariantRun], source: &Source, sets: &[Override]) -> P
     of_runs((source, sets), named, files, service_times)
 }
 
-/// Returns the versions and the seed that a report names.
+/// Returns the versions and the seed that a report states.
 #[must_use]
 pub fn versions(scenario: &Scenario) -> Vec<(String, String)> {
     let versions = [

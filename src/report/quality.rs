@@ -1,4 +1,4 @@
-//! Quality in tables and sentences: values with how they are known, and what made the images.
+//! Quality in tables and sentences: values with how they are known, and the models that made the images.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ pub(super) const FOOTNOTE: &str = "quality: mean CLIPScore (100 x cosine) of the
     published, meas.: measured. kept: that over the large model's own score. CLIPScore ranks SDXL above SD3.5-Large, so \
     look at what drew the images as well.\n";
 
-/// Mean quality in points of `CLIPScore`.
+/// Returns the mean quality in points of `CLIPScore`.
 pub(super) fn clip(summary: &Summary) -> Option<f64> {
     summary.quality.clip()
 }
 
-/// Abbreviation of a kind in a cell.
+/// Returns the abbreviation of a kind of quality, for a cell.
 pub(super) const fn short(kind: QualityKind) -> &'static str {
     match kind {
         QualityKind::Estimated => "est.",
@@ -25,17 +25,18 @@ pub(super) const fn short(kind: QualityKind) -> &'static str {
     }
 }
 
-/// Kind of a run's mean quality.
+/// Returns the kind of a run's mean quality.
 pub(super) fn kind(summary: &Summary) -> Option<QualityKind> {
     summary.quality_kind()
 }
 
-/// Weakest kind of the mean qualities of a variant's runs.
+/// Returns the weakest kind among the mean qualities of a variant's runs.
 pub(super) fn kind_of(comparison: &Comparison, variant: &str) -> Option<QualityKind> {
     comparison.runs_of(variant).filter_map(|run| kind(&run.summary)).min()
 }
 
-/// Share of the completed images by what drew them, the largest first: "64% sdxl, 31% sd3.5-large, 5% returned".
+/// Formats the shares of completed images by what made them, the largest first: "64% sdxl, 31% sd3.5-large, 5%
+/// returned".
 pub(super) fn images_by_model<'a>(summaries: impl Iterator<Item = &'a Summary>) -> Option<String> {
     let mut counts = BTreeMap::new();
     for summary in summaries {
@@ -46,7 +47,7 @@ pub(super) fn images_by_model<'a>(summaries: impl Iterator<Item = &'a Summary>) 
     shares(&counts)
 }
 
-/// Shares of counts in words, the largest first; `None` of nothing.
+/// Formats counts as shares, the largest first; `None` if the total is 0.
 pub(super) fn shares(counts: &BTreeMap<String, u64>) -> Option<String> {
     let total: u64 = counts.values().sum();
     let mut counts: Vec<(&String, &u64)> = counts.iter().collect();

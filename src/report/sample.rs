@@ -1,4 +1,4 @@
-//! A small made-up comparison for the tests of this folder.
+//! Small made-up comparison for the tests of reports.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn slo(attainments: [f64; 2]) -> Vec<Slo> {
     [2.0, 4.0].into_iter().zip(attainments).map(row).collect()
 }
 
-/// Windows of a run whose queue grows by `growth` a window while requests arrive.
+/// Makes the windows of a run whose queue grows by `growth` requests per window while requests arrive.
 fn timeline(growth: u64) -> Timeline {
     let rows = (0_u32..20).map(|window| Row {
         time_s: f64::from(window) * 60.0,
@@ -37,7 +37,7 @@ fn run(variant: &str, summary: Summary, growth: u64) -> Run {
     Run { variant: variant.into(), seed: 42, summary, timeline: timeline(growth), latencies, ..Run::default() }
 }
 
-/// A baseline whose queue grows.
+/// Makes the run of a baseline whose queue grows.
 pub(crate) fn vanilla() -> Run {
     let summary = Summary {
         requests: 320,
@@ -54,7 +54,7 @@ pub(crate) fn vanilla() -> Run {
     run("vanilla", summary, 10)
 }
 
-/// A system that keeps up.
+/// Makes the run of a system that keeps up with the arrivals.
 pub(crate) fn modm() -> Run {
     let summary = Summary {
         requests: 320,
@@ -85,7 +85,7 @@ pub(crate) fn modm() -> Run {
     run("modm-sdxl", summary, 0)
 }
 
-/// Both.
+/// Makes a comparison of the two runs.
 pub(crate) fn comparison() -> Comparison {
     Comparison {
         name: "sample".into(),

@@ -1,12 +1,12 @@
-//! Whether a run's queue was still growing when the last request arrived. If so, its latencies depend
-//! on how long the trace is, and its throughput is what it can do, not what was asked of it.
+//! Detection of a queue that was still growing at the last arrival. If a run has one, its latencies depend on the
+//! length of the trace, and its throughput is what the system can serve, not what was asked of it.
 
 use super::Run;
 use crate::metrics::timeline::Row;
 
-/// Fewer than this many waiting requests are not called a queue.
+/// Minimum number of waiting requests that counts as a queue.
 const SMALLEST_QUEUE: u64 = 10;
-/// Share of the requests so far that wait at the last arrival.
+/// Minimum share of the requests so far that must wait at the last arrival.
 const SMALLEST_SHARE: f64 = 0.05;
 
 fn queue(row: &Row) -> u64 {
@@ -17,8 +17,8 @@ fn mean_queue(rows: &[Row]) -> f64 {
     rows.iter().map(queue).sum::<u64>() as f64 / rows.len().max(1) as f64
 }
 
-/// Whether the queue was still growing at the last arrival: more than 5 % of the requests so far wait,
-/// and the queue of the last quarter of the arrivals' time is longer than that of the quarter before.
+/// Returns whether the queue was still growing at the last arrival. At least 5 % of the requests so far wait, and at
+/// least 10, and the mean queue in the last quarter of the time of arrivals is longer than in the quarter before.
 #[must_use]
 pub fn still_growing(run: &Run) -> bool {
     let rows = &run.timeline.rows;

@@ -1,29 +1,30 @@
-//! A measure over seeds: mean, and how far off it may be (Student's t, 95 %).
+//! Estimates of a measure over seeds: the mean and its 95 % interval (Student's t).
 
-/// A mean over seeds.
+/// Mean over seeds, with its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// The mean.
+    /// Mean of the values.
     pub mean: f64,
-    /// Half the width of its 95 % interval; none from a single seed.
+    /// Half the width of the mean's 95 % interval; `None` for a single seed.
     pub half_width: Option<f64>,
 }
 
 impl Estimate {
-    /// The ends of the 95 % interval.
+    /// Returns the ends of the 95 % interval.
     #[must_use]
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.half_width.map(|half| (self.mean - half, self.mean + half))
     }
 }
 
-/// Student's t at 97.5 % for 1 to 30 degrees of freedom.
+/// Quantiles of Student's t at 97.5 % for 1 to 30 degrees of freedom.
 const T: [f64; 30] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
 
-/// Beyond the table the next fewer degrees of freedom: an interval a little too wide, never too narrow.
+/// Returns the quantile for a number of degrees of freedom. Beyond the table it uses the next smaller number that it
+/// knows: such an interval is slightly too wide, never too narrow.
 fn student_t(degrees: usize) -> f64 {
     match degrees {
         0 => f64::INFINITY,
@@ -35,7 +36,7 @@ fn student_t(degrees: usize) -> f64 {
     }
 }
 
-/// Mean and 95 % interval; `None` of nothing. Values that are not finite are left out.
+/// Estimates the mean and its 95 % interval. Values that are not finite are left out; `None` if no value is left.
 #[must_use]
 pub fn estimate(values: impl IntoIterator<Item = f64>) -> Option<Estimate> {
     let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
@@ -51,16 +52,17 @@ pub fn estimate(values: impl IntoIterator<Item = f64>) -> Option<Estimate> {
     Some(Estimate { mean, half_width })
 }
 
-/// Seeds below which nothing shows whether a percentile has a heavy tail.
+/// Minimum number of seeds that can show whether a percentile has a heavy tail.
 const FEWEST: usize = 5;
 
-/// Seeds from which on intervals bear a wider spread.
+/// Number of seeds from which on a wider spread still gives a reliable interval.
 const MANY: usize = 30;
 
-/// Whether Student's interval of a tail percentile (p90 and beyond) over seeds can be believed: there are five or more, and
-/// their standard deviation is at most a tenth of their mean, or a quarter from 30 on. `scripts/tail_intervals.py` has
-/// coverage against seeds: at most 7 of 100 intervals pass this rule and miss the mean, for normal, lognormal and Pareto
-/// percentiles alike; without it, 60 of 100 over ten Pareto (1.2) percentiles do.
+/// Returns whether Student's interval of a tail percentile (p90 and beyond) over seeds is reliable. It is if there are
+/// five or more seeds, and the standard deviation is at most a tenth of the mean, or a quarter from 30 seeds on.
+/// `scripts/tail_intervals.py` has the coverage by number of seeds: at most 7 of 100 intervals pass this rule and miss
+/// the mean, for normal, lognormal and Pareto percentiles alike. Without the rule, 60 of 100 intervals over ten Pareto
+/// (1.2) percentiles miss it.
 #[must_use]
 pub fn tail_is_reliable(values: impl IntoIterator<Item = f64>) -> bool {
     let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
@@ -74,7 +76,7 @@ pub fn tail_is_reliable(values: impl IntoIterator<Item = f64>) -> bool {
     variance.sqrt() <= most * mean
 }
 
-/// `value / baseline` where that says something.
+/// Returns `value / baseline`; `None` if the ratio is not finite.
 #[must_use]
 pub fn ratio(value: f64, baseline: f64) -> Option<f64> {
     let ratio = value / baseline;
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn tails_over_few_or_scattered_seeds_are_not_believed() {
         let spread = |count: usize, cv: f64| {
-            // Half of them a deviation above the mean, half below.
+            // Half of the values are one standard deviation above the mean, half are one below.
             let one = |at: usize| 100.0 * if at.is_multiple_of(2) { 1.0 + cv } else { 1.0 - cv };
             tail_is_reliable((0..count).map(one))
         };

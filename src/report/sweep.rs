@@ -1,4 +1,4 @@
-//! The report of a sweep: a table a combination, and what it says against the keys that were varied.
+//! Report of a sweep: a table with one row for each combination, and figures of measures against the varied keys.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use super::html::{self, Drawn, Grounds, Page};
 use super::provenance::Provenance;
 use super::{ReportFile, SweepRow, measures, table};
 
-/// A sweep that has run.
+/// Sweep that has run, with all that its report contains.
 #[derive(Clone, Debug, Default)]
 pub struct SweepReport {
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// The varied keys.
+    /// Keys that were varied.
     pub keys: Vec<String>,
-    /// A row a combination.
+    /// Rows, one for each combination.
     pub rows: Vec<SweepRow>,
-    /// Policies, settings of the command line, inputs and service times.
+    /// Policies, settings of the command line, inputs, and sources of the service times.
     pub provenance: Provenance,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
-    /// Further sentences: what the profile lacks.
+    /// Further sentences, such as what the profile lacks.
     pub notes: Vec<String>,
-    /// The scenario.
+    /// Scenario as TOML text.
     pub scenario_toml: String,
-    /// Program version, commit, seed: name and value.
+    /// Names and values of what produced the results: program version, commit, seed.
     pub versions: Vec<(String, String)>,
 }
 
 impl SweepReport {
-    /// What was varied, in a sentence.
+    /// Returns a sentence on the keys that were varied.
     fn sentence(&self) -> String {
         let values = |key: usize| {
             let values: std::collections::BTreeSet<&str> =
@@ -40,7 +40,7 @@ impl SweepReport {
         format!("{} combinations of {}.", self.rows.len(), keys.collect::<Vec<_>>().join(" and "))
     }
 
-    /// Where its numbers come from, in short.
+    /// Returns the origin of the numbers, in short.
     fn origin(&self) -> String {
         let key = self.keys.iter().position(|key| key == "seed");
         let seeds: std::collections::BTreeSet<&str> =
@@ -58,7 +58,7 @@ impl SweepReport {
         }
     }
 
-    /// `report.html`, `report.md` and the figures, whose files have that look.
+    /// Returns `report.html`, `report.md` and the figures; `look` is the look of the figures' files.
     ///
     /// # Errors
     /// See [`DrawError`].

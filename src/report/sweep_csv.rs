@@ -1,29 +1,29 @@
-//! `sweep.csv`: a row a combination, tidy enough for a data frame: the varied keys, the measures of
-//! [`super::measures`], and whether the queue was still growing
-//! at the last arrival, and the folder with everything else of the run. Empty where there is no value.
+//! File `sweep.csv`: one row for each combination, in a form that data frames read directly. Columns: the varied keys,
+//! the measures of [`super::measures`], whether the queue was still growing at the last arrival, and the folder with
+//! all other results of the run. A cell without a value is empty.
 
 use std::collections::BTreeMap;
 
 use super::measures;
 use crate::metrics::summary::Summary;
 
-/// One combination that has run.
+/// Combination of values that has run.
 #[derive(Clone, Debug, Default)]
 pub struct SweepRow {
-    /// A value for each varied key.
+    /// Values of the varied keys, one for each key.
     pub values: Vec<String>,
-    /// Its measures.
+    /// Measures of the run.
     pub summary: Summary,
-    /// Its folder's name.
+    /// Name of the run's folder.
     pub folder: String,
-    /// Whether its queue was still growing at the last arrival: its latencies then depend on how long the trace is.
+    /// True if the queue was still growing at the last arrival: latencies then depend on the length of the trace.
     pub growing: bool,
 }
 
-/// The text of `sweep.csv`.
+/// Returns the content of `sweep.csv`.
 ///
 /// # Panics
-/// Never: the rows have one length, and memory takes what is written to it.
+/// Never panics: the rows have one length, and writing to memory does not fail.
 #[must_use]
 pub fn sweep_csv(keys: &[String], rows: &[SweepRow]) -> String {
     let columns = measures::columns(rows.iter().map(|row| &row.summary));

@@ -1,4 +1,4 @@
-//! The table of variants: one grid of cells, shown in a terminal, as Markdown or as HTML.
+//! Table of variants: one grid of cells, shown in a terminal, as Markdown or as HTML.
 
 use std::collections::BTreeMap;
 
@@ -10,44 +10,44 @@ use super::{Comparison, SweepRow, attainment_at, capacity, html, profile_range, 
 use crate::metrics::summary::Summary;
 use crate::published::Published;
 
-/// A measure's cell for a variant.
+/// Cell of a measure for one variant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Cell {
-    /// The value.
+    /// Value as text.
     pub(super) text: String,
-    /// Half the width of its 95 % interval, where there are seeds.
+    /// Half the width of the value's 95 % interval; `None` for a single seed.
     pub(super) plus_minus: Option<String>,
-    /// Its ratio to the baseline, where that says something.
+    /// Ratio of the value to the baseline's; `None` if the ratio is not meaningful.
     pub(super) ratio: Option<String>,
 }
 
-/// A measure of every variant.
+/// Column of a measure.
 pub(super) struct Column {
     pub(super) title: String,
-    /// One a variant.
+    /// Cells, one for each variant.
     pub(super) cells: Vec<Cell>,
-    /// Whether the value depends on how long a saturated trace is.
+    /// True if the value of a saturated run depends on the length of the trace.
     pub(super) of_waiting: bool,
     /// Title of the column that a plain table has for the ratios to the baseline.
     ratios: Option<&'static str>,
 }
 
-/// All measures of all variants.
+/// Measures of all variants, as a grid of cells.
 pub(super) struct Grid {
     pub(super) variants: Vec<String>,
-    /// By variant: whether its queue was still growing at the last arrival.
+    /// Flags by variant: true if the queue of the variant was still growing at the last arrival, in any of its runs.
     pub(super) saturated: Vec<bool>,
     pub(super) columns: Vec<Column>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Unit {
-    /// Shown with decimals that fit the column's largest value.
+    /// Number, shown with decimals that fit the largest value of the column.
     Number,
-    /// A share, shown in per cent.
+    /// Share, shown in per cent.
     Share,
     Count,
-    /// Points of `CLIPScore`.
+    /// Quality in points of `CLIPScore`.
     Points,
     /// Cosine of two embeddings.
     Cosine,
@@ -56,10 +56,10 @@ enum Unit {
 /// Title of the column of mean qualities.
 const QUALITY: &str = "quality";
 
-/// Title of the column of 99th percentiles.
+/// Title of the column of 99th percentiles of latency.
 const P99: &str = "p99 s";
 
-/// Sign of an interval that cannot be believed.
+/// Sign of an interval that is not reliable.
 const UNRELIABLE: &str = "~";
 
 /// Title of the column of shares of images by model.
@@ -105,7 +105,7 @@ fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
     measures
 }
 
-/// The multiples that any run has, in order.
+/// Returns the SLO multiples of all runs, in rising order.
 pub(super) fn slo_multiples(comparison: &Comparison) -> Vec<f64> {
     let mut multiples: Vec<f64> =
         comparison.runs.iter().flat_map(|run| &run.summary.slo).map(|slo| slo.multiple).collect();
@@ -118,7 +118,7 @@ fn per_request(summary: &Summary, total: f64) -> Option<f64> {
     (summary.completed > 0).then(|| total / summary.completed as f64)
 }
 
-/// Nothing to say of a run that completed everything.
+/// Returns the number of requests without an image; `None` for a run that completed every request.
 fn not_served(summary: &Summary) -> Option<f64> {
     let not_served = summary.rejected + summary.failed + summary.cancelled;
     (not_served > 0).then_some(not_served as f64)
@@ -136,7 +136,7 @@ impl Grid {
             let decimals = unit.decimals(widest);
             let is_tail = title == P99;
             let cells = variants.iter().zip(&estimates).enumerate().map(|(row, (variant, estimate))| {
-                // Of waiting times that depend on the trace's length a ratio says nothing.
+                // A ratio of waiting times that depend on the length of the trace is not meaningful.
                 let means_something = row > 0 && !(of_waiting && (saturated[0] || saturated[row]));
                 let ratio =
                     (unit == Unit::Number && means_something).then(|| comparison.ratio(variant, &measure)).flatten();
@@ -171,14 +171,14 @@ impl Grid {
         Self { variants: variants.into_iter().map(str::to_owned).collect(), saturated, columns }
     }
 
-    /// The value of a cell; waiting times of a saturated run are marked.
+    /// Returns the value of a cell. A star marks waiting times of a saturated run.
     pub(super) fn value(&self, column: &Column, row: usize) -> String {
         let cell = &column.cells[row];
         let mark = if column.of_waiting && self.saturated[row] && cell.text != "–" { "*" } else { "" };
         format!("{}{mark}", cell.text)
     }
 
-    /// Titles and rows of a plain table, a row a variant; ratios of throughput in their own column.
+    /// Returns titles and rows of a plain table, one row for each variant. Ratios of throughput have their own column.
     fn rows(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut titles = vec!["variant".to_owned()];
         let mut rows: Vec<Vec<String>> = self.variants.iter().map(|variant| vec![variant.clone()]).collect();
@@ -209,7 +209,7 @@ impl Grid {
     }
 }
 
-/// The columns of capacities, and what was published of their ratios.
+/// Returns the columns of capacities, and of the published ratios.
 fn capacity_columns(comparison: &Comparison, variants: &[&str]) -> Vec<Column> {
     let Some(capacities) = &comparison.capacities else { return Vec::new() };
     let cell = |(row, variant): (usize, &&str)| Cell {
@@ -226,7 +226,7 @@ fn capacity_columns(comparison: &Comparison, variants: &[&str]) -> Vec<Column> {
     std::iter::once(own).chain(published(comparison, "published ratio", ratio)).collect()
 }
 
-/// A column of published values, behind what they are to be compared with; `None` of nothing.
+/// Makes a column of published values, to stand after the measured values; `None` if no value is published.
 fn published(comparison: &Comparison, title: &str, value: impl Fn(&Published) -> Option<String>) -> Option<Column> {
     let cell = |variant: &&str| comparison.published.get(*variant).and_then(&value);
     let variants = comparison.variants();
@@ -237,7 +237,7 @@ fn published(comparison: &Comparison, title: &str, value: impl Fn(&Published) ->
     any.then(|| Column { title, cells: cells.into_iter().map(cell).collect(), of_waiting: false, ratios: None })
 }
 
-/// The column of what drew the images, where there are models to tell apart.
+/// Makes the column of the models that drew the images; `None` if no run records them.
 fn drawn_by(comparison: &Comparison, variants: &[&str]) -> Option<Column> {
     let drawn = |variant: &&str| quality::images_by_model(comparison.runs_of(variant).map(|run| &run.summary));
     let cell = |text: Option<String>| Cell { text: text.unwrap_or_else(|| "–".into()), ..Cell::default() };
@@ -247,11 +247,11 @@ fn drawn_by(comparison: &Comparison, variants: &[&str]) -> Option<Column> {
     any.then(|| Column { title, cells: drawn.into_iter().map(cell).collect(), of_waiting: false, ratios: None })
 }
 
-/// Meaning of a tilde.
+/// Explanation of the tilde.
 const UNRELIABLE_FOOTNOTE: &str = "~ Do not rely on this interval: fewer than 5 seeds, or percentiles that differ too much \
                                    from seed to seed, as heavy tails do.\n";
 
-/// What a star says.
+/// Returns the explanation of the star, if any cell has one.
 pub(super) const fn growing_footnote(any: bool) -> &'static str {
     if any {
         "* The queue was still growing at the last arrival: this value depends on how long the trace is.\n"
@@ -287,7 +287,7 @@ impl Unit {
     }
 }
 
-/// The tables for a terminal: measures, then what the profile leaves open.
+/// Returns the tables for a terminal: the measures, then the ranges that follow from the uncertainty of the profile.
 #[must_use]
 pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
     let measures = measures_for_terminal(comparison, width);
@@ -295,7 +295,8 @@ pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
     if ranges.is_empty() { measures } else { format!("{measures}\n{ranges}") }
 }
 
-/// The table of measures. Wider than `width`, measures become rows and variants columns, in as many tables as it takes.
+/// Returns the table of measures. If the table is wider than `width` columns, measures become rows and variants become
+/// columns, in as many tables as needed.
 fn measures_for_terminal(comparison: &Comparison, width: Option<u16>) -> String {
     let grid = Grid::new(comparison);
     let (titles, rows) = grid.rows();
@@ -312,7 +313,7 @@ fn measures_for_terminal(comparison: &Comparison, width: Option<u16>) -> String 
             plain_table(&titles, &rows, None)
         };
         let most = (1..=rows.len()).rev().find(|&variants| fits(&tall(variants)));
-        // Not even one variant fits: its cells wrap.
+        // If not even one variant fits, the cells of its table wrap.
         let table = most.map_or_else(
             || {
                 let (titles, rows) = transposed(&titles, &rows[..1]);
@@ -326,10 +327,10 @@ fn measures_for_terminal(comparison: &Comparison, width: Option<u16>) -> String 
     text + &grid.footnote()
 }
 
-/// Name of the throughput of a table of a sweep, the same as in its figure.
+/// Name of the throughput that a table of a sweep shows, the same measure as in the figure.
 const STEADY: &str = "throughput_steady_per_min";
 
-/// What a table of a sweep shows of a run, by the names that `sweep.csv` has; it has the rest.
+/// Measures that a table of a sweep shows: name in `sweep.csv`, title and unit. The file has all other measures.
 const OF_SWEEP: [(&str, &str, Unit); 8] = [
     (STEADY, "steady/min", Unit::Number),
     ("hit_rate", "hit rate", Unit::Share),
@@ -341,10 +342,10 @@ const OF_SWEEP: [(&str, &str, Unit); 8] = [
     ("model_loads", "loads", Unit::Count),
 ];
 
-/// Rows of a sweep that a terminal shows.
+/// Maximum number of rows of a sweep that a terminal shows.
 const MOST_ROWS: usize = 60;
 
-/// The table of a sweep for a terminal: the varied keys and the measures most asked for.
+/// Returns the table of a sweep for a terminal: the varied keys and the most important measures.
 #[must_use]
 pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> String {
     let (titles, mut cells) = sweep_cells(keys, rows);
@@ -355,19 +356,20 @@ pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> St
     format!("{table}\n{rest}{}", sweep_footnote(rows))
 }
 
-/// Footnotes of a sweep's table.
+/// Returns the footnotes of a sweep's table.
 pub(super) fn sweep_footnote(rows: &[SweepRow]) -> String {
     let quality = if rows.iter().any(|row| quality::kind(&row.summary).is_some()) { quality::FOOTNOTE } else { "" };
     format!("{}{quality}", growing_footnote(rows.iter().any(|row| row.growing)))
 }
 
-/// Footnotes as paragraphs of Markdown; a star at the beginning of one would make a list of it, two tildes strike out.
+/// Formats footnotes as paragraphs of Markdown. A star at the start of a paragraph would make a list of it, and two
+/// tildes would strike text out, so these are escaped.
 pub(super) fn markdown_footnote(footnote: &str) -> String {
     let escape = |line: &str| if line.starts_with(['*', '~']) { "\\" } else { "" };
     footnote.lines().flat_map(|line| ["\n", escape(line), line, "\n"]).collect()
 }
 
-/// Titles and rows of a sweep's table; what depends on how long a saturated trace is carries a star.
+/// Returns titles and rows of a sweep's table. A star marks values that depend on the length of the trace.
 pub(super) fn sweep_cells(keys: &[String], rows: &[SweepRow]) -> (Vec<String>, Vec<Vec<String>>) {
     let flat = rows.iter().map(|row| {
         let throughput = super::steady(&row.summary).map(|value| (STEADY.to_owned(), value));
@@ -406,7 +408,7 @@ pub(super) fn sweep_cells(keys: &[String], rows: &[SweepRow]) -> (Vec<String>, V
     (titles, shown)
 }
 
-/// The table as Markdown, for a pull request.
+/// Returns the table as Markdown, for a pull request.
 #[must_use]
 pub fn markdown(comparison: &Comparison) -> String {
     let grid = Grid::new(comparison);
@@ -416,7 +418,7 @@ pub fn markdown(comparison: &Comparison) -> String {
     text
 }
 
-/// A table as Markdown, numbers to the right.
+/// Formats a table as Markdown, with numbers aligned to the right.
 pub(super) fn markdown_table(titles: &[String], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut line = |cells: &[String]| {
@@ -433,7 +435,7 @@ pub(super) fn markdown_table(titles: &[String], rows: &[Vec<String>]) -> String 
     text
 }
 
-/// `report.md`: the verdict, the table and what they rest on.
+/// Returns the content of `report.md`: the verdict, the table, and what the numbers rest on.
 pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
     let mut text = format!("{}\n\n{}", verdict.sentence, markdown(comparison));
     text.push('\n');
@@ -447,7 +449,7 @@ pub(super) fn page(comparison: &Comparison, verdict: &Verdict) -> String {
     text + &html::grounds_as_markdown(&comparison.all_grounds())
 }
 
-/// Columns aligned on the right; within `width`, if given, cells wrap.
+/// Formats a table with columns aligned to the right. Cells wrap to fit `width` columns, if a width is given.
 pub(super) fn plain_table(titles: &[String], rows: &[Vec<String>], width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(comfy_table::LineStyle::none()));
@@ -508,7 +510,7 @@ mod tests {
         for seed in 1..6_u64 {
             comparison.runs.extend(first.iter().cloned().map(|mut run| {
                 let latency = run.summary.latency_s.as_mut().expect("a latency");
-                // The baseline's vary by a tenth of a per cent, the other's by a third.
+                // The baseline's p99 varies by a tenth of a per cent, the other variant's by a third.
                 latency.p99 *=
                     if run.variant == "vanilla" { 1.0 + 0.001 * seed as f64 } else { 1.0 + 0.2 * seed as f64 };
                 run.seed += seed;

@@ -1,21 +1,20 @@
-//! The verdict: what a person would say of a comparison in a sentence or two, and what must be said
-//! with it to be honest.
+//! Verdict on a comparison: the result in a sentence or two, and the caveats without which the result would mislead.
 
 use super::statistics::Estimate;
 use super::{Comparison, attainment_at, capacity, quality, saturation, steady};
 use crate::metrics::quality::ALPHA;
 use crate::metrics::summary::{Definitions, Summary};
 
-/// The verdict, and sentences that qualify it.
+/// Verdict on a comparison, with sentences that qualify it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// One or two sentences.
+    /// Result in one or two sentences.
     pub sentence: String,
-    /// What else a reader must know: growing queues, a single seed, requests without an image.
+    /// Caveats, such as growing queues, a single seed, requests without an image.
     pub caveats: Vec<String>,
 }
 
-/// Puts a comparison into words.
+/// Describes the result of a comparison in words.
 #[must_use]
 pub fn verdict(comparison: &Comparison) -> Verdict {
     let variants = comparison.variants();
@@ -38,17 +37,17 @@ pub fn verdict(comparison: &Comparison) -> Verdict {
     Verdict { sentence, caveats: caveats(comparison, &variants, &saturated) }
 }
 
-/// Share of the requests that must be in time for a variant to keep up; the usual one of `modm capacity`.
+/// Minimum share of the requests in time for a variant to keep up; the default of `modm capacity`.
 const IN_TIME: f64 = 0.99;
 
-/// Whether a variant served what arrived: its queue did not grow, and the SLO that is shown was met.
+/// Returns whether a variant kept up with the arrivals: its queue did not grow, and it met the first SLO.
 fn kept_up(comparison: &Comparison, variant: &str) -> bool {
     let attainment = |summary: &Summary| Some(summary.slo.first()?.attainment);
     let met = comparison.estimate(variant, attainment).is_none_or(|attainment| attainment.mean >= IN_TIME);
     met && !comparison.runs_of(variant).any(saturation::still_growing)
 }
 
-/// The capacities, and who served what the trace asked for.
+/// Describes the capacities, and names the variants that kept up with the trace.
 fn by_capacity(comparison: &Comparison, variants: &[&str]) -> String {
     let capacities = comparison.capacities.as_ref().map(|found| capacity::sentence::sentence(&comparison.name, found));
     let keep_up: Vec<&str> = variants.iter().copied().filter(|variant| kept_up(comparison, variant)).collect();
@@ -61,12 +60,12 @@ fn by_capacity(comparison: &Comparison, variants: &[&str]) -> String {
     format!("{}{kept_up}", capacities.unwrap_or_default())
 }
 
-/// Share of the large model's quality that a variant's images keep, where it is known.
+/// Returns the share of the large model's quality that a variant's images keep, if it is known.
 fn kept_quality(comparison: &Comparison, variant: &str) -> Option<f64> {
     Some(comparison.estimate(variant, |summary| summary.quality_kept)?.mean)
 }
 
-/// "98.1 % of the large model's quality (estimated)".
+/// Formats the quality that is kept: "98.1 % of the large model's quality (estimated)".
 fn quality_words(comparison: &Comparison, variant: &str) -> Option<String> {
     let (kept, kind) = (kept_quality(comparison, variant)?, quality::kind_of(comparison, variant)?);
     Some(format!("{:.1} % of the large model's quality ({})", 100.0 * kept, kind.word()))
@@ -91,11 +90,11 @@ fn completed_nothing(comparison: &Comparison, variant: &str) -> String {
     format!("On {}, {variant} completed none of its {requests} requests.", comparison.name)
 }
 
-/// Somewhere demand exceeded what could be served: what counts is how much that was.
+/// Describes a comparison in which demand exceeded what some variant could serve: the result is the throughput.
 fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> String {
     let ratios: Vec<(&str, Estimate)> =
         others.iter().filter_map(|other| Some((*other, comparison.ratio(other, steady)?))).collect();
-    // A gain that costs quality is no headline as long as there is another.
+    // A gain at the cost of quality is only the headline if no other variant has a gain with good quality.
     let good = |variant: &str| kept_quality(comparison, variant).is_none_or(|kept| kept >= ALPHA);
     let order =
         |a: &&(&str, Estimate), b: &&(&str, Estimate)| good(a.0).cmp(&good(b.0)).then(a.1.mean.total_cmp(&b.1.mean));
@@ -126,7 +125,8 @@ fn by_throughput(comparison: &Comparison, baseline: &str, others: &[&str]) -> St
     )
 }
 
-/// Several served all that arrived, so their throughputs differ by nothing but noise, and none is the best.
+/// Describes a comparison in which several variants served all arrivals. Their throughputs differ only by noise, so
+/// none is called the best.
 fn several_keep_up(comparison: &Comparison, baseline: &str, keep_up: &[&str]) -> Option<String> {
     let ratios = keep_up.iter().filter_map(|variant| comparison.ratio(variant, steady));
     let ratio = ratios.min_by(|a, b| a.mean.total_cmp(&b.mean))?;
@@ -152,7 +152,8 @@ fn several_keep_up(comparison: &Comparison, baseline: &str, keep_up: &[&str]) ->
     ))
 }
 
-/// Everyone kept up, so throughput is just the trace's rate: what counts is how long requests took.
+/// Describes a comparison in which no queue grew. Throughput is then the rate of the trace, so the result is the
+/// latency.
 fn by_latency(comparison: &Comparison, baseline: &str, others: &[&str]) -> String {
     let latencies = others.iter().filter_map(|other| Some((*other, comparison.estimate(other, p99)?)));
     let Some((best, latency)) = latencies.min_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
@@ -172,7 +173,7 @@ fn by_latency(comparison: &Comparison, baseline: &str, others: &[&str]) -> Strin
     )
 }
 
-/// "; 98 % within 2x of a full generation; 71 % of requests were hits", as far as they apply.
+/// Formats the shares that apply: "; 98 % within 2x of a full generation; 71 % of requests were hits".
 fn shares(comparison: &Comparison, variant: &str) -> String {
     let first_slo = comparison.runs_of(variant).find_map(|run| run.summary.slo.first());
     let met = first_slo.and_then(|slo| {
@@ -210,7 +211,7 @@ fn caveats(comparison: &Comparison, variants: &[&str], saturated: &[&str]) -> Ve
     caveats
 }
 
-/// Answers that no measure here can judge.
+/// Returns a caveat on requests answered with a cached image as it was; `None` if there are none.
 fn returned(comparison: &Comparison, variant: &str) -> Option<String> {
     let sum = |count: fn(&Summary) -> u64| comparison.runs_of(variant).map(|run| count(&run.summary)).sum::<u64>();
     let (returned, completed) = (sum(|summary| summary.returned), sum(|summary| summary.completed));
@@ -226,7 +227,7 @@ fn returned(comparison: &Comparison, variant: &str) -> Option<String> {
     })
 }
 
-/// Says that results follow an older version of the definitions.
+/// Returns a caveat if results follow an older version of the definitions.
 fn old_definitions(comparison: &Comparison) -> Option<String> {
     let oldest = comparison.runs.iter().map(|run| run.summary.definitions).min()?;
     (oldest != Definitions::default()).then(|| {
@@ -252,7 +253,7 @@ fn not_served(comparison: &Comparison, variant: &str) -> Option<String> {
     (!kinds.is_empty()).then(|| format!("Of {variant}'s {requests} requests: {}.", listed(&words)))
 }
 
-/// "a", "a and b", "a, b and c".
+/// Joins words to a list: "a", "a and b", "a, b and c".
 pub(super) fn listed(words: &[&str]) -> String {
     match words {
         [] => String::new(),
@@ -269,7 +270,8 @@ pub(super) fn interval(ratio: Estimate) -> String {
     ratio.interval().map_or_else(String::new, |(low, high)| format!(" (95 % interval {low:.2} to {high:.2})"))
 }
 
-/// Whole per cents, but never 100 % or 0 % of what is only nearly so.
+/// Formats a share in whole per cent. A share close to 100 % or 0 % gets two decimals, rounded down, instead of being
+/// rounded to all or none.
 pub(super) fn per_cent(share: f64) -> String {
     let whole = (share * 100.0).round();
     if (whole >= 100.0 && share < 1.0) || (whole <= 0.0 && share > 0.0) {

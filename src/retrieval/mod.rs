@@ -1,5 +1,5 @@
-//! What finds the most similar entry beyond the core's exact index: the kinds that a scenario names, search ahead over a
-//! whole trace, FAISS, and memory in large pages. `docs/retrieval.md` says when to use which.
+//! Search for the most similar entry beyond the exact index of the core: the kinds of index that a scenario names,
+//! search ahead over a whole trace, FAISS, and memory in large pages. `docs/retrieval.md` says when to use which index.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,32 +15,32 @@ mod pages;
 #[cfg(feature = "faiss")]
 pub use faiss::{FaissFlat, FaissHnsw, FaissIvf, FaissIvfSq8};
 
-/// Makes the exact index, its codes in large pages where the system has them.
+/// Makes the exact index, with its codes in large pages if the system has them.
 #[must_use]
 pub fn exact() -> ExactIndex {
     ExactIndex::allocated_by(pages::allocate)
 }
 
-/// Which index a cache is searched with. The FAISS ones need the cargo feature `faiss`.
+/// Kind of the index of a cache. The FAISS kinds need the cargo feature `faiss`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IndexKind {
-    /// Ours: what brute force finds, from eight bits a component.
+    /// Exact index of the core: it finds what brute force finds, from eight bits a component.
     #[default]
     Exact,
-    /// FAISS' flat index: what brute force finds, from 32 bits a component.
+    /// Flat index of FAISS: it finds what brute force finds, from 32 bits a component.
     FaissFlat,
-    /// FAISS' inverted lists of vectors as they are: a quarter of the lists is searched.
+    /// Inverted lists of FAISS, of vectors as they are: a quarter of the lists is searched.
     FaissIvf,
-    /// FAISS' inverted lists of vectors in eight bits a component.
+    /// Inverted lists of FAISS, of vectors in eight bits a component.
     FaissIvfSq8,
-    /// FAISS' graph of near neighbours (Malkov and Yashunin, arXiv:1603.09320).
+    /// Graph of near neighbours of FAISS (Malkov and Yashunin, arXiv:1603.09320).
     FaissHnsw,
 }
 
 impl IndexKind {
-    /// What makes such indexes, with `measures_recall` each beside an exact one that checks it (the exact index is
-    /// not checked); `None` for those of FAISS in a program built without it.
+    /// Returns a maker of such indexes. With `measures_recall`, an exact index checks each index of FAISS (the exact
+    /// index needs no check). Returns `None` for an index of FAISS in a program that was built without FAISS.
     #[must_use]
     pub fn build(self, measures_recall: bool) -> Option<NewIndex> {
         match self {

@@ -1,14 +1,14 @@
-//! Memory in large pages, where the system has them: a scan of many megabytes then waits for memory and not for the
+//! Memory in large pages, if the system has them: a scan of many megabytes then waits for memory and not for the
 //! addresses of its pages (`docs/performance.md`).
 
 use memmap2::MmapMut;
 
 use crate::cache::index::Bytes;
 
-/// Allocates so many bytes; what is not used yet takes no memory.
+/// Allocates this number of bytes. Bytes that are not used yet take no memory.
 pub(super) fn allocate(bytes: usize) -> Bytes {
     let map = MmapMut::map_anon(bytes).expect("there is memory; a vector would abort, too");
-    // Where it is refused, it is slower.
+    // If large pages are refused, scans are only slower.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     Box::new(map)

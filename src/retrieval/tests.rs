@@ -1,4 +1,4 @@
-//! What holds for every index, and what for the exact ones; run for each kind that is built in.
+//! Tests of what holds for every index, and of what holds for the exact ones. They run for each kind that is built in.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ fn nearest(index: &dyn RetrievalIndex, embedding: &Embedding) -> Option<Match> {
     index.nearest(&Query { request: None, embedding })
 }
 
-/// Vectors as those of a trace: a common direction, topics around it, and what belongs to a topic close by.
+/// Vectors like those of a trace: a common direction, topics around it, and the vectors of a topic close to it.
 struct Clustered {
     generator: ChaCha8Rng,
     topics: Vec<Vec<f32>>,
@@ -79,7 +79,7 @@ fn ties_go_to_the_older_even_after_removals_moved_rows() {
             index.insert(id(row), &axis);
         }
         assert_eq!(nearest(&*index, &axis).map(|found| found.image), Some(id(0)), "{kind:?}");
-        index.remove(id(0)); // row 3 moves to its place in the exact index
+        index.remove(id(0)); // row 3 moves to the place of row 0 in the exact index
         assert_eq!(nearest(&*index, &axis).map(|found| found.image), Some(id(1)), "{kind:?}");
     }
 }
@@ -105,13 +105,14 @@ fn what_was_emptied_takes_vectors_of_another_dimension() {
             index.insert(id(1), &unit(&axis));
             assert_eq!(nearest(&*index, &unit(&axis)), Some(Match { image: id(1), similarity: 1.0 }), "{kind:?}");
             index.remove(id(1));
-            index.remove(id(1)); // it is gone already
+            index.remove(id(1)); // the image has left already
             assert!(index.is_empty() && nearest(&*index, &unit(&axis)).is_none(), "{kind:?}");
         }
     }
 }
 
-/// Brute force in f64 over a shadow copy, on vectors so close together that f32 cannot tell them apart.
+/// Compares with brute force in f64 over a copy of the entries, on vectors so close together that f32 cannot tell them
+/// apart.
 #[test]
 fn exact_kinds_agree_with_brute_force_on_clustered_vectors_under_churn() {
     for &kind in EXACT {
@@ -145,17 +146,17 @@ fn exact_kinds_agree_with_brute_force_on_clustered_vectors_under_churn() {
     }
 }
 
-/// Who leaves a full index.
+/// Entry that leaves a full index.
 #[derive(Clone, Copy, Debug)]
 enum Removal {
     Oldest,
     AnyOne,
-    /// Any one, and now and then all but a few.
+    /// Any entry, and now and then all but a few.
     Most,
 }
 
-/// Inserts more than twice what the index holds, enough for lists to be trained several times, and checks what it
-/// answers; returns the answers and the share of them that are as near as those of an exact index.
+/// Inserts more than twice as many entries as the index holds, enough for lists to be trained several times, and checks
+/// the answers. Returns the answers, and the share of them that are as near as those of an exact index.
 fn churn(kind: IndexKind, removal: Removal) -> (Vec<Option<Match>>, f64) {
     const HELD: usize = 3000;
     let mut vectors = Clustered::new(21, 24, 60);
@@ -216,7 +217,7 @@ fn equal_runs_give_equal_answers() {
 
 #[test]
 fn a_check_says_how_near_the_nearest_is_and_changes_no_answer() {
-    /// Finds nothing but the last entry.
+    /// Index that finds only the last entry.
     #[derive(Debug, Default)]
     struct Last(Vec<(ImageId, Embedding)>);
     impl RetrievalIndex for Last {

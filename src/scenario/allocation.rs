@@ -1,62 +1,64 @@
-//! `[allocation]`: who decides which model each worker holds. What the policies do is `scheduler::allocation`.
+//! Section `[allocation]`: policy that decides which model each worker holds. `scheduler::allocation` has the policies.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::scheduler::allocation::{Mode, Pid, QueueDelay};
 
-/// Who decides which model each worker holds.
+/// Policy that decides which model each worker holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AllocationKind {
-    /// Nobody: it stays as it starts.
+    /// Fixed allocation, which stays as it starts.
     Static,
-    /// The paper's monitor.
+    /// Monitor of the paper.
     #[default]
     Modm,
-    /// `DiffServe`'s, for cascades: solves its integer program.
+    /// Policy of `DiffServe` for cascades, which solves an integer program.
     Cascade,
-    /// Ours: tries splits on what waits and what came lately.
+    /// Policy of this project, which simulates other allocations on waiting and recent requests and picks the best.
     WhatIf,
 }
 
-/// `[allocation]`; only `modm` and `cascade` have small models to allocate, the other systems leave it unused.
+/// Section `[allocation]`. Only `modm` and `cascade` have small models to allocate; the other systems leave the section
+/// unused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AllocationSection {
-    /// Who decides.
+    /// Policy that decides on the models of the workers.
     pub policy: AllocationKind,
-    /// What the monitor aims at.
+    /// Aim of the monitor.
     pub mode: Mode,
-    /// Large workers at time zero; all of them if absent.
+    /// Number of workers that hold the large model at time zero. If absent, all workers, or half of them for a cascade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_large: Option<u32>,
-    /// Between two decisions, seconds.
+    /// Time between two decisions, seconds.
     pub period_s: f64,
-    /// Share of the capacity that quality mode plans with.
+    /// Share of the capacity that the monitor's quality mode and the policy for cascades plan with.
     pub headroom: f64,
-    /// The controller, or `"off"`.
+    /// Gains of the monitor's controller, or `"off"`.
     pub pid: PidSetting,
-    /// Estimate of the time that requests wait, for `cascade`.
+    /// Estimate of the time that requests wait, for policy `cascade`.
     pub queue_delay: QueueDelay,
-    /// Of `what_if`: the recent past that is expected to come again, seconds; two full generations if absent.
+    /// Length of the recent past that `what_if` expects to come again, seconds; two full generations if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_s: Option<f64>,
-    /// Of `what_if`: so long after a change the split is left as it is, unless fewer requests are late with another,
-    /// seconds; four full generations if absent.
+    /// Time after a change for which `what_if` leaves the allocation as it is, unless fewer requests are late with
+    /// another one, seconds; four full generations if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calm_s: Option<f64>,
-    /// Of `what_if`: the least time between two decisions, seconds; half a full generation if absent.
+    /// Least time between two decisions of `what_if`, seconds; half a full generation if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_s: Option<f64>,
-    /// Of `what_if`: what is expected to be done less than this before it is due counts as late, seconds; a tenth of a
-    /// full generation if absent.
+    /// Margin of `what_if`, seconds: a request that is expected to be done less than this before its deadline counts as
+    /// late. A tenth of a full generation if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cushion_s: Option<f64>,
-    /// Of `what_if`: images by the best instead of the worst model that pay for one load.
+    /// Price of one load for `what_if`, as the number of images by the best instead of the worst model that pay for the
+    /// load.
     pub load_price: f64,
 }
 
-/// A controller's gains, or none.
+/// Gains of the monitor's controller, or `None` for no controller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PidSetting(pub Option<Pid>);
 

@@ -1,5 +1,5 @@
-//! `[approximation]`: how much further hits may go under load, and what quality must be left. How levels are entered, left
-//! and paid for is `scheduler::routing::levels`.
+//! Section `[approximation]`: levels at which hits are found more often or skip more steps under load, and the quality
+//! that must be left. `scheduler::routing::levels` enters and leaves the levels and keeps account of their cost.
 
 use std::path::Path;
 
@@ -10,32 +10,34 @@ use super::check::bounds;
 use crate::input::InputError;
 use crate::scheduler::routing::{Bounds, Level, Levels, System};
 
-/// `[approximation]`; only `modm` has levels, the other systems leave it unused.
+/// Section `[approximation]`. Only `modm` has levels; the other systems leave the section unused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApproximationSection {
-    /// Share of the large model's quality that hits by `system.bounds` are assumed to keep; the default is the paper's
-    /// alpha. It steers the levels. It is not the quality of docs/semantics.md, section 7, that results report.
+    /// Share of the large model's quality that hits by `system.bounds` are assumed to keep. The default is the paper's
+    /// alpha. The share steers the levels. It is not the quality of docs/semantics.md, section 7, that results report.
     #[serde(alias = "quality")]
     pub assumed_quality: f64,
-    /// What the mean of all images never falls below, counting 1 for the large model's.
+    /// Least mean quality of all images, where an image by the large model counts 1.
     pub floor: f64,
-    /// What so many of the large model's images save is saved up at most, to be spent under load.
+    /// Limit of the saved quality that levels may spend under load: the quality that this number of images by the large
+    /// model saves above `floor`.
     pub memory: u32,
     /// Levels beyond the usual one, in rising order of load.
     pub level: Vec<LevelSection>,
 }
 
-/// `[[approximation.level]]`.
+/// Entry of `[[approximation.level]]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LevelSection {
-    /// Requests waiting for each worker from which it is entered; it is left at less than half of that.
+    /// Least number of waiting requests for each worker at which the level is entered. The level is left at less than
+    /// half of that number.
     pub from: f64,
-    /// Share of the large model's quality that its hits are assumed to keep.
+    /// Share of the large model's quality that hits of the level are assumed to keep.
     #[serde(alias = "quality")]
     pub assumed_quality: f64,
-    /// As `system.bounds`.
+    /// Rows of (similarity bound, skipped steps), as in `system.bounds`.
     pub bounds: Vec<(f64, u32)>,
 }
 
@@ -46,12 +48,12 @@ impl Default for ApproximationSection {
 }
 
 impl Scenario {
-    /// The levels in force beyond the usual one.
+    /// Returns the levels in force beyond the usual one.
     fn further(&self) -> &[LevelSection] {
         if self.system.policy == System::Modm { &self.approximation.level } else { &[] }
     }
 
-    /// Returns the same scenario with this much added to every bound of every level.
+    /// Returns the same scenario with `by` added to every bound of every level.
     #[must_use]
     pub fn with_shifted_bounds(&self, by: f64) -> Self {
         let shifted = |rows: &[(f64, u32)]| rows.iter().map(|(bound, skipped)| (bound + by, *skipped)).collect();
@@ -63,7 +65,7 @@ impl Scenario {
         scenario
     }
 
-    /// Levels of approximation, the usual one first.
+    /// Returns the levels of approximation, the usual one first.
     pub(super) fn levels(&self) -> Levels {
         let section = &self.approximation;
         let usual = Bounds::at_or_above(self.bounds());
@@ -80,24 +82,24 @@ impl Scenario {
         Levels::new(levels.collect(), section.floor, section.memory)
     }
 
-    /// Share of the large model's quality that hits are assumed to keep, by level; empty without levels.
+    /// Returns the share of the large model's quality that hits are assumed to keep, by level; empty without levels.
     pub fn assumed_quality(&self) -> Vec<f64> {
         let usual = (!self.further().is_empty()).then_some(self.approximation.assumed_quality);
         usual.into_iter().chain(self.further().iter().map(|level| level.assumed_quality)).collect()
     }
 
-    /// The bounds in force, and those of the levels beyond.
+    /// Returns the bounds in force, then those of the levels beyond the usual one.
     pub(super) fn all_bounds(&self) -> impl Iterator<Item = &[(f64, u32)]> {
         std::iter::once(self.bounds()).chain(self.further().iter().map(|level| level.bounds.as_slice()))
     }
 
-    /// The steps that hits may skip, rising.
+    /// Returns the numbers of steps that hits may skip, rising.
     pub fn skipped_steps(&self) -> Vec<u32> {
         let rows: Vec<(f64, u32)> = self.all_bounds().flatten().copied().collect();
         self.system.policy.skipped_steps(&rows, self.models.steps)
     }
 
-    /// The similarity from which an image is of use at any level.
+    /// Returns the lowest similarity at which an image is of use at any level.
     pub(super) fn lowest_bound(&self) -> Option<f64> {
         self.all_bounds().filter_map(|rows| rows.first()).map(|(bound, _)| *bound).reduce(f64::min)
     }

@@ -1,5 +1,5 @@
-//! `[batching]`: how many requests make a job, and how long the first of them waits for the others. How jobs are formed is
-//! `scheduler::batching`; what they take, the profile's `batches`.
+//! Section `[batching]`: number of requests in a job, and time for which the first of them waits for the others.
+//! `scheduler::batching` forms the jobs. The profile's `batches` say how long the jobs take.
 
 use std::path::Path;
 
@@ -11,16 +11,17 @@ use crate::profile::MOST_BATCH;
 use crate::scheduler::Batching;
 use crate::time::Duration;
 
-/// `[batching]`.
+/// Section `[batching]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchingSection {
-    /// The most requests of a job, as far as the profile has batches as large.
+    /// Largest number of requests in a job, as far as the profile has batches of that size.
     pub size: u32,
-    /// So long the first request of a job waits for others, unless it would be late for that, seconds.
+    /// Time for which the first request of a job waits for others, seconds. The wait ends earlier if the request would
+    /// otherwise be late.
     pub wait_s: f64,
-    /// Whether a job is kept small enough that none of its requests is late for the company; if absent, unless a cascade's
-    /// allocation decides on sizes.
+    /// True if a job is kept so small that none of its requests is late because of the others. If absent, true unless
+    /// the allocation of a cascade decides on the sizes of jobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_deadline: Option<bool>,
 }
@@ -32,13 +33,13 @@ impl Default for BatchingSection {
 }
 
 impl BatchingSection {
-    /// As the core has it.
+    /// Returns the settings of the core. `decided` is true if the allocation decides on the sizes of jobs.
     pub(super) fn settings(&self, decided: bool) -> Batching {
         let by_deadline = self.by_deadline.unwrap_or(!decided);
         Batching { most: self.size, wait: Duration::from_seconds_saturating(self.wait_s), by_deadline }
     }
 
-    /// What is out of range.
+    /// Checks that all values are in range.
     pub(super) fn check(&self, file: &Path) -> Result<(), InputError> {
         if !(1..=MOST_BATCH).contains(&self.size) {
             return Err(

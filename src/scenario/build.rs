@@ -1,5 +1,5 @@
-//! What runs: a scenario's settings as core, simulated executor and inbox. The registry of policies is
-//! read here and nowhere else.
+//! Parts of a run, made from a scenario's settings: core, simulated executor and inbox. The settings choose the
+//! policies here and nowhere else.
 
 use std::sync::Arc;
 
@@ -28,19 +28,19 @@ use crate::trace::Trace;
 use super::queue::InForce;
 use super::{AllocationKind, Inputs, LookedUp, Scenario};
 
-/// How often a request is tried before it has failed.
+/// Number of attempts after which a request has failed.
 const MAX_ATTEMPTS: u32 = 3;
 
 impl Scenario {
-    /// The first small model, or the large one where there is none.
+    /// Returns the first small model, or the large one if there is no small one.
     fn first_small(&self) -> ModelId {
         ModelId(u16::from(self.model_names().len() > 1))
     }
 
-    /// Large workers at time zero.
+    /// Returns the number of workers that hold the large model at time zero.
     pub(super) fn initial_large(&self) -> usize {
         let workers = self.workers();
-        // A cascade has both from the start.
+        // A cascade needs both models from the start.
         let usual = if self.drafts() { workers.div_ceil(2) } else { workers };
         let given = self.allocation.initial_large.map_or(usual, |large| large as usize);
         if self.system.policy.has_small_models() { given } else { workers }
@@ -53,7 +53,7 @@ impl Scenario {
         }
     }
 
-    /// Which model may serve what.
+    /// Returns the requests that each model may serve.
     #[must_use]
     pub fn serving(&self) -> Serving {
         let serves = |(place, name): (usize, &String)| {
@@ -67,7 +67,7 @@ impl Scenario {
         Serving::new(self.model_names().iter().enumerate().map(serves).collect())
     }
 
-    /// Who goes first, by when, and what tenants are entitled to.
+    /// Returns the settings of the queue: order, deadlines, and the weights and priorities of tenants.
     fn queue_settings(&self, inputs: &Inputs) -> QueueSettings {
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
         let InForce { order, late, fall_back, ease } = self.discipline();
@@ -83,7 +83,7 @@ impl Scenario {
         }
     }
 
-    /// Items that one entry of the cache counts for.
+    /// Returns the number of items that one entry of the cache counts for.
     pub(super) fn states_per_entry(&self) -> usize {
         match self.routing().storage() {
             Storage::ByPrompt(states) => states.len().max(1),
@@ -91,17 +91,17 @@ impl Scenario {
         }
     }
 
-    /// The capacity in bytes, where it is: Nirvana counts states.
+    /// Returns the capacity in bytes, if the scenario has one and the system does not count states, as Nirvana does.
     pub(super) fn capacity_bytes(&self) -> Option<u64> {
         self.cache.capacity_bytes.filter(|_| self.states_per_entry() == 1)
     }
 
-    /// The capacity in its unit: items, or bytes.
+    /// Returns the capacity in its unit: items, or bytes.
     pub(super) fn capacity(&self) -> u64 {
         self.capacity_bytes().unwrap_or(u64::from(self.cache.capacity))
     }
 
-    /// The eviction in force: Nirvana and Pinecone bring their own.
+    /// Returns the eviction in force. Nirvana and Pinecone bring their own.
     pub(super) fn eviction(&self) -> Eviction {
         match self.system.policy {
             System::Nirvana => Eviction::Lcbfu,
@@ -110,12 +110,13 @@ impl Scenario {
         }
     }
 
-    /// GPU time that a hit saves of a full generation on the large model, by skipped steps, in units of
-    /// [`FULL_GENERATION`]: both on the first GPU type, a hit that is refined on the first small model if there is one.
+    /// Returns the GPU time that a hit saves of a full generation on the large model, by skipped steps, in units of
+    /// [`FULL_GENERATION`]. Both times are those on the first GPU type. The hit is refined on the first small model if
+    /// there is one.
     fn savings(&self, profile: &Profile) -> Vec<u64> {
         let steps = self.models.steps;
         let full_s = profile.full_generation_s(GpuId(0), ModelId::LARGE, steps);
-        // Steps and overheads are rounded one by one: sums of them that are equal in seconds are equal in units too.
+        // Steps and overheads are rounded one by one, so that sums that are equal in seconds are equal in units too.
         let units = |seconds: f64| (seconds / full_s * FULL_GENERATION as f64).round() as u64;
         let job = |model: ModelId, steps: u32| {
             let service = profile.service(GpuId(0), model);
@@ -187,13 +188,13 @@ impl Scenario {
         }
     }
 
-    /// Makes the core at time zero, its cache warm; `actions` are what warming leads to.
+    /// Makes the core at time zero with a warm cache. `actions` receives the actions that warming leads to.
     #[must_use]
     pub fn core(&self, inputs: &Inputs, actions: &mut Vec<Action>) -> Scheduler {
         self.core_routed(inputs, self.routing(), actions)
     }
 
-    /// Makes the same core with another routing policy.
+    /// Makes the core as [`Self::core`] does, with another routing policy.
     #[must_use]
     pub fn core_routed(
         &self,
@@ -219,7 +220,8 @@ impl Scenario {
         core
     }
 
-    /// The core of a run on real sessions: warm with what its store holds, oldest first; every image is measured.
+    /// Makes the core of a run on real sessions. `warm` has the images of the store, oldest first. Every image is
+    /// measured.
     #[must_use]
     pub fn live_core(&self, inputs: &Inputs, warm: Vec<WarmImage>, actions: &mut Vec<Action>) -> Scheduler {
         let mut core = self.empty_core(inputs, self.routing(), true);
@@ -264,7 +266,7 @@ impl Scenario {
 
     fn index(&self, inputs: &Inputs) -> NewIndex {
         let searched = self.looks_up().and_then(|what| inputs.trace.searched.get(what));
-        // Nobody searched for the pictures that live mode draws; its traces have no such search.
+        // Live runs draw their own pictures, which cannot be searched ahead, so their traces have no such search.
         match searched {
             Some(ahead) if self.retrieval.index == IndexKind::Exact => NewIndex::new(move || ahead.index()),
             _ => (self.retrieval.index.build(self.retrieval.measure_recall))
@@ -272,11 +274,11 @@ impl Scenario {
         }
     }
 
-    /// What its runs look up, if that is to be searched ahead.
+    /// Returns the kind of keys that runs of the scenario look up, if these keys are to be searched ahead.
     pub fn looks_up(&self) -> Option<LookedUp> {
         match self.routing().storage() {
             Storage::None => None,
-            // Where tenants are apart, each has little to search.
+            // Tenants that are kept apart have little to search each.
             _ if !self.foresees() && self.tenants.scope != Scope::Shared => None,
             _ if !self.foresees() && self.retrieval.index != IndexKind::Exact => None,
             Storage::ByImage => Some(LookedUp::Images),
@@ -284,7 +286,7 @@ impl Scenario {
         }
     }
 
-    /// How long things take by the profile.
+    /// Returns the latencies of a simulated run by the profile.
     #[must_use]
     pub fn latency(&self, inputs: &Inputs) -> ProfileLatency {
         ProfileLatency {
@@ -295,7 +297,7 @@ impl Scenario {
         }
     }
 
-    /// The simulated executor at time zero.
+    /// Makes the simulated executor at time zero.
     #[must_use]
     pub fn executor<L: LatencyModel>(&self, inputs: &Inputs, latency: L) -> Simulated<L> {
         let trace = &inputs.trace.trace;
@@ -316,7 +318,7 @@ impl Scenario {
     }
 }
 
-/// Which model each worker holds at time zero.
+/// Returns the allocation at time zero: the model of each worker and, for a cascade, the threshold.
 #[must_use]
 pub fn initial_allocation(scenario: &Scenario) -> Allocation {
     let split = Allocation::split(scenario.workers(), scenario.initial_large(), scenario.first_small());
@@ -326,7 +328,8 @@ pub fn initial_allocation(scenario: &Scenario) -> Allocation {
 }
 
 impl Scenario {
-    /// Everything that comes from outside: a trace's arrivals, and workers lost and back; at one instant arrivals first.
+    /// Returns all events from outside in order of time: a trace's arrivals, and workers that are lost or come back. At
+    /// one instant, arrivals are first.
     pub fn outside(&self, trace: &Trace) -> impl Iterator<Item = (Time, Event)> {
         let (mut arrivals, mut losses) = (arrivals(trace).peekable(), self.losses().into_iter().peekable());
         std::iter::from_fn(move || match (arrivals.peek(), losses.peek()) {
@@ -337,7 +340,7 @@ impl Scenario {
     }
 }
 
-/// A trace's arrivals as the loop takes them.
+/// Returns a trace's arrivals as events of the loop.
 pub fn arrivals(trace: &Trace) -> impl Iterator<Item = (Time, Event)> {
     (0..trace.len()).map(|row| {
         let request = trace.request(row);

@@ -1,5 +1,5 @@
-//! `[cascade]`: how sure of its drafts a light model's judge is, and below what a draft is made again. What a cascade does
-//! is `scheduler::routing::cascade`, who decides on the threshold `scheduler::allocation::cascade`.
+//! Section `[cascade]`: confidences in the drafts of a light model, and the threshold below which a draft is made
+//! again. `scheduler::routing::cascade` routes the drafts. `scheduler::allocation::cascade` decides on the threshold.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,20 @@ use crate::confidence::Confidences;
 use crate::input::InputError;
 use crate::scheduler::routing::System;
 
-/// `[cascade]`; only `cascade` drafts, the other systems leave it unused.
+/// Section `[cascade]`. Only the system `cascade` makes drafts; the other systems leave the section unused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CascadeSection {
-    /// A draft in which the confidence is below this is made again, until the allocation decides otherwise.
+    /// Confidence below which a draft is made again, until the allocation decides on another threshold.
     pub threshold: f64,
-    /// Confidences, CSV: request by request the rows of a column, from the first again behind the last.
+    /// File of confidences, CSV. Requests take the rows of one column in order. After the last row, the first one
+    /// follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidences: Option<PathBuf>,
-    /// The column; the second if absent.
+    /// Name of the column with the confidences; the second column if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
-    /// Without a file: a and b of Kumaraswamy's distribution, P(confidence < t) = 1 - (1 - t^a)^b.
+    /// Parameters a and b of Kumaraswamy's distribution, used without a file: P(confidence < t) = 1 - (1 - t^a)^b.
     pub shape: (f64, f64),
 }
 
@@ -34,19 +35,20 @@ impl Default for CascadeSection {
 }
 
 impl Scenario {
-    /// Whether images are drafted.
+    /// Returns whether the system makes drafts.
     pub fn drafts(&self) -> bool {
         self.system.policy == System::Cascade
     }
 
-    /// What of its results rests on an assumption of the scenario's, in words for every output.
+    /// Returns the assumption of the scenario that its results rest on, in words for every output, or `None`:
+    /// confidences may be drawn and not measured.
     pub fn assumption(&self) -> Option<String> {
         let (a, b) = self.cascade.shape;
         let assumed = self.drafts() && self.cascade.confidences.is_none();
         assumed.then(|| format!("confidences: drawn from a distribution (cascade.shape = [{a}, {b}]), not measured"))
     }
 
-    /// The confidences in its drafts, if it has any, and the file that they are from.
+    /// Returns the confidences in the drafts, if the system makes any, and the fingerprint of their file.
     pub(super) fn confidences(&self, file: &Path) -> Result<Option<(Confidences, Vec<Fingerprint>)>, InputError> {
         if !self.drafts() {
             return Ok(None);
@@ -78,7 +80,7 @@ impl Scenario {
     }
 }
 
-/// A column of confidences.
+/// Reads a column of confidences.
 fn read(file: &Path, column: Option<&str>) -> Result<Vec<f64>, InputError> {
     let text = crate::input::text(file)?;
     let mut rows = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());

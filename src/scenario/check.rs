@@ -1,5 +1,5 @@
-//! What a scenario may say, beyond what its types say. Errors name key, value and what is accepted;
-//! `source` adds the line.
+//! Checks of a scenario that its types do not make. Errors name key, value and what is accepted; `source` adds the
+//! line.
 
 use std::path::Path;
 
@@ -9,12 +9,13 @@ use crate::model::{ModelId, ModelSet};
 use crate::scheduler::routing::System;
 use crate::time::{Duration, MAX_INPUT_S};
 
-/// Workers are numbered by u16.
+/// Largest number of workers, which are numbered by `u16`.
 const MOST_WORKERS: usize = 65_535;
 const MOST_STEPS: u32 = 100_000;
-/// Every reader of JSON keeps whole numbers exact up to here, and `--seeds` counts on from it.
+/// Largest seed, and largest number of bytes. Every reader of JSON keeps whole numbers exact up to this one, and
+/// `--seeds` counts on from the seed.
 const LARGEST_SEED: u64 = 1 << 53;
-/// What a folder of results holds beside the folders of variants.
+/// Names that a folder of results holds beside the folders of variants, so that no variant may have them.
 const RESERVED: [&str; 9] = [
     "comparison.json",
     "comparison.csv",
@@ -27,7 +28,7 @@ const RESERVED: [&str; 9] = [
     "modm.partial",
 ];
 
-/// The first thing wrong with a scenario.
+/// Checks a scenario. Returns an error with the first thing that is wrong.
 pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     let complaint = |key: &str, found: &dyn std::fmt::Display, accepted: &str| {
         Err(InputError::new(file, accepted).value(key, found))
@@ -151,14 +152,15 @@ fn check_bounds(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         None => " (the policy's own bounds are for 50 steps: give `system.bounds`)",
         Some(_) => "",
     };
-    // Systems without bounds have none of their own.
+    // Systems that look nothing up have no bounds to check.
     if scenario.bounds().is_empty() && scenario.system.bounds.is_none() {
         return Ok(());
     }
     bounds(file, "system.bounds", scenario.bounds(), scenario.models.steps, own)
 }
 
-/// A decision table: `key` is where it stands, `own` what to say of one that is not the scenario's.
+/// Checks a decision table. `key` is its place in the scenario. `own` is a remark for a table that is the policy's
+/// default.
 pub(super) fn bounds(file: &Path, key: &str, rows: &[(f64, u32)], steps: u32, own: &str) -> Result<(), InputError> {
     let mut previous: Option<f64> = None;
     if rows.is_empty() {
@@ -290,7 +292,7 @@ fn check_allocation(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     Ok(())
 }
 
-/// Every model of the list has a place, and everything has a model that may serve it.
+/// Checks that there is a place for every model of the list, and that some model may serve each kind of request.
 fn check_serving(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     let names = scenario.model_names();
     if names.len() > ModelSet::MOST {
@@ -322,7 +324,8 @@ fn check_serving(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
     check_held(scenario, &steps, file)
 }
 
-/// Only `what_if` gives workers to more than one small model: hits of another one would wait behind every miss.
+/// Checks that the first small model may serve every hit that small models serve, unless the policy is `what_if`. Only
+/// `what_if` gives workers to more than one small model. Hits of another small model would wait behind every miss.
 fn check_held(scenario: &Scenario, steps: &[u32], file: &Path) -> Result<(), InputError> {
     if scenario.allocation.policy == super::AllocationKind::WhatIf {
         return Ok(());

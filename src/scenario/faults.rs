@@ -1,4 +1,4 @@
-//! `[faults]`: what goes wrong in a simulated run, and when. Live runs have faults of their own.
+//! Section `[faults]`: faults of a simulated run, and their times. Live runs refuse the section: their faults are real.
 
 use std::path::Path;
 
@@ -10,45 +10,45 @@ use crate::scheduler::{Event, WorkerId};
 use crate::sim::Faults;
 use crate::time::{MAX_INPUT_S, Time};
 
-/// `[faults]`.
+/// Section `[faults]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultsSection {
-    /// In any order.
+    /// Faults, in any order.
     pub events: Vec<FaultEvent>,
 }
 
-/// One thing that goes wrong.
+/// Fault of some workers during some time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultEvent {
-    /// When it begins, seconds of the trace.
+    /// Time at which the fault begins, seconds from the trace's zero.
     pub at_s: f64,
-    /// How long it lasts, seconds; for ever if absent.
+    /// Duration of the fault, seconds; without an end if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_s: Option<f64>,
-    /// What it is.
+    /// Kind of the fault.
     pub what: Fault,
-    /// The workers it befalls, by number.
+    /// Numbers of the workers that have the fault.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<u16>,
-    /// All workers of a node, by its name, in place of numbers.
+    /// Name of a node whose workers all have the fault, in place of `workers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Of `slow`: how many times as long jobs take that begin meanwhile.
+    /// Factor on the time of jobs that begin during a fault of kind `slow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
 }
 
-/// What can go wrong.
+/// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// Workers are lost, with what they run and hold; they come back empty.
+    /// Loss of workers, with the jobs that they run and the models that they hold. Workers come back empty.
     Down,
-    /// Jobs take longer.
+    /// Jobs that take longer.
     Slow,
-    /// Loads fail, and leave workers with what they held.
+    /// Loads that fail and leave workers with the models that they held.
     LoadFails,
 }
 
@@ -63,7 +63,7 @@ impl FaultEvent {
 }
 
 impl Scenario {
-    /// What is out of range.
+    /// Checks that all values are in range.
     pub(super) fn check_faults(&self, file: &Path) -> Result<(), InputError> {
         for (index, event) in self.faults.events.iter().enumerate() {
             let key = |name: &str| format!("faults.events.{index}.{name}");
@@ -101,7 +101,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// The workers of a node.
+    /// Returns the workers of a node.
     fn of_node(&self, name: &str) -> Vec<u16> {
         let nodes = self
             .cluster
@@ -116,7 +116,8 @@ impl Scenario {
         of_node.chain(event.workers.iter().copied()).map(WorkerId).collect()
     }
 
-    /// Workers lost and back, in order of time; at one instant those that come back first.
+    /// Returns the workers that are lost or come back, in order of time. At one instant, those that come back are
+    /// first.
     #[must_use]
     pub fn losses(&self) -> Vec<(Time, Event)> {
         let mut events = Vec::new();
@@ -132,7 +133,8 @@ impl Scenario {
         events
     }
 
-    /// What else goes wrong.
+    /// Returns the faults that the simulated executor applies: slow workers and failing loads. The times of losses are
+    /// included, because a failing load leaves nothing to a worker that was lost since its load before.
     #[must_use]
     pub fn spells(&self) -> Faults {
         let mut faults = Faults { initial: initial_allocation(self).targets, ..Faults::default() };

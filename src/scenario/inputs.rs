@@ -1,5 +1,5 @@
-//! What a scenario reads besides itself: trace, embeddings, profile. Read and checked once, shared by
-//! all runs that use the same; stand-ins are made here where the trace has no embeddings.
+//! Inputs of a scenario beside its own file: trace, embeddings and profile. Inputs are read and checked once and shared
+//! by all runs that use the same ones. Stand-ins for embeddings are made here where the trace has none.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,37 +20,37 @@ use crate::trace::{Embeddings, IMAGE_BYTES, Trace, TraceFiles};
 
 const PAPER_PROFILE: &str = include_str!("../../scenarios/profiles/paper.toml");
 
-/// A file that a run depends on.
+/// Name and hash of a file that a run depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// As the scenario names it.
+    /// Path of the file, as the scenario names it.
     pub file: PathBuf,
-    /// SHA-256 of its bytes, in hexadecimal.
+    /// SHA-256 of the file's bytes, in hexadecimal.
     pub sha256: String,
 }
 
-/// A trace with what is cached before it.
+/// Trace with the entries that are cached before its first request.
 #[derive(Clone, Debug)]
 pub struct TraceInputs {
-    /// What is replayed.
+    /// Requests that are replayed.
     pub trace: Trace,
-    /// Cached before it, oldest first: keys of text-to-image systems and of text-to-text systems.
+    /// Keys of the entries that are cached before the trace, oldest first, for text-to-image systems.
     pub warm_images: Option<EmbeddingMatrix>,
-    /// As above, for text-to-text systems.
+    /// Keys of the same entries for text-to-text systems.
     pub warm_prompts: Option<EmbeddingMatrix>,
-    /// Whose those are and how large, by row; nothing is known of those from a file.
+    /// Tenant and size in bytes of these entries, by row. Empty if the entries come from a file, which tells neither.
     pub warm_rows: Vec<(TenantId, Option<u64>)>,
-    /// What was searched ahead, for runs that look up the same.
+    /// Searches that were done ahead, shared by runs that look up the same images.
     pub searched: Searched,
-    /// Size of the image that each request would produce, if the trace has a column `image_bytes`.
+    /// Size in bytes of the image that each request would produce, if the trace has a column `image_bytes`.
     pub image_bytes: Option<Arc<[u64]>>,
-    /// What is not what it would be in a real system, in words for every output.
+    /// Parts of the inputs that only stand in for those of a real system, in words for every output.
     pub stand_ins: Vec<String>,
-    /// The files it came from.
+    /// Files that the trace was read from.
     pub files: Vec<Fingerprint>,
 }
 
-/// Everything a run reads.
+/// Everything that a run reads.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// Requests and embeddings.
@@ -59,19 +59,19 @@ pub struct Inputs {
     pub profile: Arc<Profile>,
     /// Measured quality: (model, skipped steps, measure, value).
     pub quality: Vec<(ModelId, u32, String, f64)>,
-    /// Own scores by model: (measure, value) of images made without a cache.
+    /// Scores of images that are made without a cache, by model: (measure, value).
     pub own_quality: Vec<Vec<(String, f64)>>,
-    /// The profile's file, if it has one.
+    /// Files of the profile and of the confidences, as far as they are read from files.
     pub files: Vec<Fingerprint>,
-    /// How tenants share the cache.
+    /// Rules by which tenants share the cache.
     pub tenancy: Tenancy,
-    /// What tenants are entitled to in the queues, by number.
+    /// Weight and priority of the tenants in the queue, by tenant number.
     pub terms: Vec<Terms>,
-    /// The confidences in a cascade's drafts.
+    /// Confidences in the drafts of a cascade; `None` for systems without drafts.
     pub confidences: Option<Confidences>,
 }
 
-/// Fingerprint of the built-in profile, which is no file.
+/// Returns the fingerprint of the built-in profile, which is part of the program and no file.
 #[must_use]
 pub fn built_in_profile() -> Fingerprint {
     Fingerprint { file: "scenarios/profiles/paper.toml".into(), sha256: sha256_of(PAPER_PROFILE.as_bytes()) }
@@ -82,7 +82,7 @@ pub(super) fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, I
 }
 
 impl TraceInputs {
-    /// A trace without embeddings, and nothing besides.
+    /// Makes the inputs of a trace with nothing cached before it, no sizes and no files.
     #[must_use]
     pub fn of(trace: Trace) -> Self {
         Self {
@@ -97,13 +97,13 @@ impl TraceInputs {
         }
     }
 
-    /// Reads or generates the trace of a scenario whose file is `file`. Embeddings are made only if
-    /// `retrieves`, since they cost time.
+    /// Reads or generates the trace of a scenario whose file is `file`. Embeddings are made only if `retrieves` is
+    /// true, because they take time.
     ///
     /// # Errors
-    /// What is wrong with a file, or what is missing.
+    /// Returns an error if something is wrong with a file or something is missing.
     pub fn load(scenario: &Scenario, file: &Path, retrieves: bool) -> Result<Self, InputError> {
-        // Large files take as long to hash as to read: both at once.
+        // Hashing a large file takes as long as reading it, so both run at the same time.
         std::thread::scope(|scope| {
             let files = scope.spawn(|| Self::fingerprints(scenario, file));
             let mut inputs = Self::read(scenario, file, retrieves)?;
@@ -112,7 +112,7 @@ impl TraceInputs {
         })
     }
 
-    /// Reads or generates the trace and what goes with it.
+    /// Reads or generates the trace, its embeddings and the entries that are cached before it.
     fn read(scenario: &Scenario, file: &Path, retrieves: bool) -> Result<Self, InputError> {
         let section = &scenario.trace;
         let trace = if let Some(synthetic) = &section.synthetic {
@@ -139,10 +139,10 @@ impl TraceInputs {
         Ok(inputs)
     }
 
-    /// The files of the scenario's trace.
+    /// Returns the fingerprints of the files of the scenario's trace.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// Returns an error if a file cannot be read.
     pub fn fingerprints(scenario: &Scenario, file: &Path) -> Result<Vec<Fingerprint>, InputError> {
         let section = &scenario.trace;
         let named = [&section.requests, &section.prompt_embeddings, &section.image_embeddings, &section.warm_images];
@@ -176,7 +176,8 @@ impl TraceInputs {
         let embeddings = if let Some(images) = own.images {
             Embeddings { prompts: Some(prompts), texts: None, images: Some(images), warm: own.warm }
         } else if own.warm.is_some() {
-            // No stand-in would be in the space of what is cached; systems that compare prompts need none.
+            // Stand-ins for images would not be in the space of the cached embeddings. Systems that compare prompts
+            // need none.
             Embeddings { prompts: Some(prompts), texts: None, images: None, warm: own.warm }
         } else {
             self.stand_ins.push(scenario.image_model.label());
@@ -188,7 +189,7 @@ impl TraceInputs {
         Ok(())
     }
 
-    /// Sets aside what is cached before time zero.
+    /// Sets aside the entries that are cached before time zero.
     fn warm(&mut self, scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         let count = scenario.trace.warm_requests as usize;
         if count == 0 {
@@ -214,26 +215,27 @@ impl TraceInputs {
         Ok(())
     }
 
-    /// What is not what it would be in a real system in a run of a scenario, in words for every output.
+    /// Returns the parts of a scenario's run that only stand in for those of a real system, in words for every output.
     #[must_use]
     pub fn stand_ins_of(&self, scenario: &Scenario) -> Vec<String> {
         let retrieves = Inputs::retrieves(scenario.system.policy);
         self.stand_ins.iter().filter(|_| retrieves).cloned().chain(scenario.assumption()).collect()
     }
 
-    /// The same requests, each arriving after `factor` times as long.
+    /// Returns the same requests with all arrival times multiplied by `factor`, without the searches that were done.
     #[must_use]
     pub fn stretched(&self, factor: f64) -> Self {
         Self { trace: self.trace.stretched(factor), searched: Searched::passing(), ..self.clone() }
     }
 
-    /// The same requests at so many times the rate. Searches that were done stay: what is similar does not depend on time.
+    /// Returns the same requests at `factor` times the rate of arrivals. Searches that were done are kept, because
+    /// similarities do not depend on time.
     #[must_use]
     pub fn at_rate(&self, factor: f64) -> Self {
         Self { trace: self.trace.stretched(1.0 / factor), searched: self.searched.shared(), ..self.clone() }
     }
 
-    /// The same with the trace resampled by blocks of time.
+    /// Returns the same inputs with the trace resampled by blocks of time.
     #[must_use]
     pub fn resampled(&self, seed: u64) -> Self {
         let trace = self.trace.resampled(seed);
@@ -242,7 +244,7 @@ impl TraceInputs {
     }
 }
 
-/// The column `image_bytes`, checked.
+/// Returns the column `image_bytes`, checked.
 fn image_bytes(trace: &Trace, file: &Path) -> Result<Option<Arc<[u64]>>, InputError> {
     let Some((name, column)) = trace.columns().extra.iter().find(|(name, _)| name == IMAGE_BYTES) else {
         return Ok(None);
@@ -257,10 +259,10 @@ fn image_bytes(trace: &Trace, file: &Path) -> Result<Option<Arc<[u64]>>, InputEr
 }
 
 impl Inputs {
-    /// Everything a scenario reads, with a trace that is there already.
+    /// Reads everything that a scenario needs beside its trace, which is given.
     ///
     /// # Errors
-    /// What is wrong with the profile, or what it lacks.
+    /// Returns an error if something is wrong with the profile or another input, or if something is missing.
     pub fn new(scenario: &Scenario, file: &Path, trace: Arc<TraceInputs>) -> Result<Self, InputError> {
         let (profile, name, mut files) = read_profile(scenario, file)?;
         let models = scenario.model_names();
@@ -311,17 +313,18 @@ impl Inputs {
         })
     }
 
-    /// Whether a system looks anything up.
+    /// Returns whether a system looks requests up in the cache.
     #[must_use]
     pub fn retrieves(system: System) -> bool {
         !matches!(system, System::Vanilla | System::Cascade)
     }
 }
 
-/// A scenario's profile with all its rows, what to call it in errors, and its file.
+/// Reads a scenario's profile. Returns the profile with all its rows, its name for errors, and the fingerprint of its
+/// file.
 ///
 /// # Errors
-/// It cannot be read, or what is wrong with it.
+/// Returns an error if the profile cannot be read or something is wrong with it.
 pub fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBuf, Vec<Fingerprint>), InputError> {
     let Some(path) = &scenario.models.profile else {
         let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
@@ -332,7 +335,7 @@ pub fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, Pa
     Ok((profile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))
 }
 
-/// Every model has room on every GPU type, as far as that is known.
+/// Checks that every model fits into the memory of every GPU type, as far as the sizes are known.
 fn check_memory(profile: &Profile, gpus: &[String], models: &[String], name: &Path) -> Result<(), InputError> {
     for (gpu, gpu_name) in gpus.iter().enumerate() {
         for (model, model_name) in models.iter().enumerate() {
@@ -348,7 +351,7 @@ fn check_memory(profile: &Profile, gpus: &[String], models: &[String], name: &Pa
     Ok(())
 }
 
-/// A full generation takes time, on every GPU type with every model.
+/// Checks that a full generation takes a time above zero on every GPU type with every model.
 fn check_generations(
     profile: &Profile,
     gpus: &[String],

@@ -1,6 +1,6 @@
-//! A scenario: TOML to checked settings. All defaults are visible here; they are the paper's, so a
-//! scenario need only say what it changes. How text and overrides become this is `source`; what is
-//! refused is `check`; what is read besides is `inputs`; what runs is `build`.
+//! Scenarios: TOML turned into checked settings. Every section has its defaults beside its type. The defaults are the
+//! paper's, so a scenario states only what it changes. `source` makes a scenario from text and overrides, `check`
+//! refuses bad settings, `inputs` reads the other files of a run, and `build` makes the parts that run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,101 +45,101 @@ pub use searched::{LookedUp, Searched};
 pub use source::{Override, Source};
 pub use tenants::Tenants;
 
-/// Everything a run depends on, checked.
+/// Settings of a run, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it is called.
+    /// Name of the scenario.
     pub name: String,
-    /// All randomness derives from it.
+    /// Seed from which all randomness derives.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
-    /// What is asked.
+    /// Source of the requests: files or a synthetic trace.
     #[serde(default)]
     pub trace: TraceSection,
-    /// What serves.
+    /// GPUs that serve the requests.
     #[serde(default)]
     pub cluster: Cluster,
-    /// With which models.
+    /// Models, and the number of their denoising steps.
     #[serde(default)]
     pub models: Models,
-    /// By which system.
+    /// System that serves the requests, and its similarity bounds.
     #[serde(default)]
     pub system: SystemSection,
-    /// How the cache is searched, and how long that takes.
+    /// Index by which the image cache is searched, and the time of a search.
     #[serde(default)]
     pub retrieval: Retrieval,
-    /// What is kept.
+    /// Capacity, admission and eviction of the image cache.
     #[serde(default)]
     pub cache: Cache,
-    /// Whose images a request may find.
+    /// Rules by which tenants share the image cache and the queue.
     #[serde(default)]
     pub tenants: Tenants,
-    /// Who goes first.
+    /// Order in which waiting requests are served.
     #[serde(default)]
     pub queue: QueueSection,
-    /// How many requests make a job.
+    /// Size of jobs in requests.
     #[serde(default, skip_serializing_if = "is_default")]
     pub batching: BatchingSection,
-    /// Which model each worker holds.
+    /// Policy that decides which model each worker holds.
     #[serde(default)]
     pub allocation: AllocationSection,
-    /// How much further hits may go under load.
+    /// Levels at which hits are found more often or skip more steps under load.
     #[serde(default, skip_serializing_if = "is_default")]
     pub approximation: ApproximationSection,
-    /// How sure of its drafts a cascade is.
+    /// Confidences in the drafts of a cascade, and their threshold.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cascade: CascadeSection,
-    /// What goes wrong.
+    /// Faults of a simulated run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub faults: FaultsSection,
-    /// What counts as in time.
+    /// Latency objectives.
     #[serde(default)]
     pub slo: SloSection,
-    /// What is measured.
+    /// Settings of the measures.
     #[serde(default)]
     pub metrics: MetricsSection,
-    /// Makes prompt embeddings where the trace has none.
+    /// Settings of the stand-ins for prompt embeddings, used where the trace has none.
     #[serde(default)]
     pub encoder: EncoderSettings,
-    /// Makes image embeddings where the trace has none.
+    /// Settings of the stand-ins for image embeddings, used where the trace has none.
     #[serde(default)]
     pub image_model: ImageModel,
-    /// Which files and devices a run on real sessions uses.
+    /// Files and devices of a run on real sessions.
     #[serde(default, skip_serializing_if = "is_default")]
     pub live: LiveSettings,
-    /// What the network may ask for.
+    /// Settings of the server, which limit the requests from the network.
     #[serde(default, skip_serializing_if = "is_default")]
     pub serve: ServeSettings,
-    /// What `compare` runs.
+    /// Variants that `compare` runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variant: Vec<Variant>,
-    /// Settings that change nothing here, to be told to the user.
+    /// Messages for the user about settings that change nothing here.
     #[serde(skip)]
     pub notes: Vec<String>,
 }
 
-/// `[trace]`: files, or a synthetic trace.
+/// Section `[trace]`: files, or a synthetic trace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TraceSection {
-    /// Requests, CSV.
+    /// File of the requests, CSV.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<PathBuf>,
-    /// Embeddings of the prompts, `.npy`.
+    /// File of the prompts' embeddings, `.npy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_embeddings: Option<PathBuf>,
-    /// Embeddings of the images that the requests would produce, `.npy`.
+    /// File of the embeddings of the images that the requests would produce, `.npy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_embeddings: Option<PathBuf>,
-    /// Cached before the first request, oldest first, `.npy`.
+    /// File of the embeddings that are cached before the first request, oldest first, `.npy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warm_images: Option<PathBuf>,
-    /// The first so many requests are not replayed: what they would have left in the cache is there
-    /// before time zero, and the trace starts when the last of them arrives.
+    /// Number of requests at the start of the trace that are not replayed. The entries that they would have left in the
+    /// cache are there before time zero, and time zero is the arrival of the last of them.
     #[serde(skip_serializing_if = "is_zero")]
     pub warm_requests: u32,
-    /// A generated trace in place of files.
+    /// Generated trace in place of files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<Synthetic>,
 }
@@ -153,7 +153,7 @@ const fn is_zero(value: &u32) -> bool {
     *value == 0
 }
 
-/// `[cluster]`: GPUs, in order of worker ids.
+/// Section `[cluster]`: GPUs in the order of worker ids.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
@@ -161,140 +161,146 @@ pub struct Cluster {
     pub gpus: Vec<GpuGroup>,
 }
 
-/// Equal GPUs.
+/// Group of equal GPUs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuGroup {
-    /// As the profile calls it.
+    /// GPU type, by its name in the profile.
     pub r#type: String,
-    /// How many.
+    /// Number of GPUs.
     pub count: u32,
-    /// The node they are in, for what befalls a node as a whole.
+    /// Name of the node that holds the GPUs, for faults of a whole node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Dollars an hour of one.
+    /// Price of one GPU, dollars an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usd_per_hour: Option<f64>,
 }
 
-/// `[models]`.
+/// Section `[models]`: profile, names of the models, and number of denoising steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
-    /// Service times, TOML; without one, the paper's (`scenarios/profiles/paper.toml`, built in).
+    /// Profile with the service times, TOML. If absent, the paper's profile is used, which is built in
+    /// (`scenarios/profiles/paper.toml`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<PathBuf>,
-    /// Serves misses.
+    /// Name of the large model, which serves misses.
     pub large: String,
-    /// Refine hits, best first.
+    /// Names of the small models, which refine hits, best first.
     pub small: Vec<String>,
-    /// What single models of these may serve, where it is not that, by name.
+    /// Exceptions to the rules by which models serve requests, by name of the model.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub serves: BTreeMap<String, ServesSetting>,
     /// Denoising steps of a full generation (T).
     pub steps: u32,
 }
 
-/// What one model may serve; what is absent is as for any model in its place.
+/// Requests that one model may serve. For an absent field, the rule of the model's place in the list holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServesSetting {
-    /// Whether it may serve misses; the large model alone if absent.
+    /// True if the model may serve misses. If absent, only the large model may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub misses: Option<bool>,
-    /// The hits it may serve, by the steps they skip; all if absent.
+    /// Hits that the model may serve, by the number of steps that they skip; all hits if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hits: Option<Vec<u32>>,
 }
 
-/// `[system]`.
+/// Section `[system]`: system and similarity bounds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SystemSection {
-    /// Which system.
+    /// System that serves the requests.
     pub policy: System,
-    /// (similarity bound, steps skipped), rising; the policy's own if absent.
+    /// Rows of (similarity bound, skipped steps), rising; the policy's own rows if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Vec<(f64, u32)>>,
 }
 
-/// `[retrieval]`.
+/// Section `[retrieval]`: index, and times of embedding and search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retrieval {
-    /// From arrival to routing: encoder and index look-up, seconds.
+    /// Time from arrival to routing, for the encoder and the index look-up, seconds.
     pub latency_s: f64,
-    /// From an image's completion to when it can be found, for systems that retrieve by image, seconds.
+    /// Time from the completion of an image until requests can find the image, for systems that retrieve by image,
+    /// seconds.
     pub image_latency_s: f64,
-    /// What finds the nearest entry.
+    /// Index that finds the nearest entry.
     pub index: IndexKind,
-    /// Whether an index that may miss it is checked by an exact one; the exact index needs no check.
+    /// True if the searches of an index that may miss the nearest entry are checked by an exact index. The exact index
+    /// needs no check.
     pub measure_recall: bool,
 }
 
-/// `[cache]`.
+/// Section `[cache]`: capacity, admission and eviction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// Images, or states for `nirvana`.
+    /// Capacity in images, or in states for `nirvana`.
     pub capacity: u32,
-    /// Bytes of images, in place of their number; `nirvana` counts states, whatever it says.
+    /// Capacity in bytes of images, in place of `capacity`. `nirvana` ignores the setting and counts states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity_bytes: Option<u64>,
-    /// Size of an image where the trace has no column `image_bytes`.
+    /// Size of an image in bytes, used where the trace has no column `image_bytes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_bytes: Option<u64>,
-    /// Entries leave at this age, seconds; never if absent.
+    /// Age at which entries leave the cache, seconds. If absent, entries have no largest age.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age_s: Option<f64>,
-    /// An image is not inserted if one as similar to it as this is there; all are if absent.
+    /// Least similarity to a cached image at which an image is a near duplicate and is not inserted. If absent, near
+    /// duplicates are inserted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicate: Option<f64>,
-    /// Which images are inserted; `nirvana` and `pinecone` insert those of misses, whatever it says.
+    /// Images that are inserted. `nirvana` and `pinecone` ignore the setting and insert the images of misses.
     pub admission: Admission,
-    /// What leaves when it is full; `nirvana` evicts by LCBFU and `pinecone` first in first out, whatever it says.
+    /// Policy that chooses which entry leaves a full cache. `nirvana` and `pinecone` ignore the setting: `nirvana`
+    /// evicts by LCBFU, `pinecone` first in, first out.
     pub eviction: Eviction,
 }
 
-/// `[slo]`.
+/// Section `[slo]`: latency objectives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SloSection {
-    /// Multiples of a full generation on the large model on the first GPU type.
+    /// Latency objectives, as multiples of the time of a full generation on the large model on the first GPU type.
     pub multiples: Vec<f64>,
 }
 
-/// `[metrics]`.
+/// Section `[metrics]`: settings of the measures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsSection {
-    /// Requests that arrive earlier are left out of the measures, seconds.
+    /// Time before which arriving requests are left out of the measures, seconds.
     pub warmup_s: f64,
-    /// Window of the timeline and of what is said of the cache, seconds.
+    /// Length of the windows of the timeline and of the cache's counts over time, seconds.
     pub window_s: f64,
-    /// A miss is a near one if its nearest entry is below the lowest bound by no more than this.
+    /// Largest distance of a near miss from a hit: lowest bound minus the similarity of the nearest entry.
     pub near_miss: f64,
-    /// A hit is false if the similarity of its picture to its prompt, as the encoder of a live run has it, is below this
-    /// share of the misses' mean; the default is the paper's alpha. It is not the quality of docs/semantics.md, section 7.
+    /// Share of the misses' mean similarity below which a hit is false. The similarity is that of picture and prompt,
+    /// as measured by the encoder of a live run. The default is the paper's alpha. The similarity is not the quality of
+    /// docs/semantics.md, section 7.
     #[serde(alias = "false_hit")]
     pub false_hit_similarity: f64,
 }
 
-/// `[[variant]]`: a name and what it sets.
+/// Entry of `[[variant]]`: a name, and the settings that the variant changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
-    /// What it is called; a folder of the output.
+    /// Name of the variant, and of its folder in the output.
     pub name: String,
     /// Scenario keys and their values: dotted keys in quotes, or tables.
     #[serde(default)]
     pub set: toml::Table,
-    /// What others published of it, for figures to show beside what is measured.
+    /// Numbers that others published for the variant. Figures show them beside the measured ones.
     #[serde(default, skip_serializing_if = "Published::is_empty")]
     pub published: Published,
 }
 
-/// Values that several sections' defaults are made of.
+/// Default values that serde takes as functions.
 mod defaults {
     pub(super) const fn seed() -> u64 {
         42
@@ -352,12 +358,12 @@ impl Default for MetricsSection {
 }
 
 impl Scenario {
-    /// Workers of the cluster.
+    /// Returns the number of workers of the cluster.
     pub fn workers(&self) -> usize {
         self.cluster.gpus.iter().map(|group| group.count as usize).sum()
     }
 
-    /// GPU types in order of first appearance.
+    /// Returns the GPU types in order of first appearance.
     pub fn gpu_types(&self) -> Vec<String> {
         let mut types: Vec<String> = Vec::new();
         for group in &self.cluster.gpus {
@@ -368,7 +374,7 @@ impl Scenario {
         types
     }
 
-    /// GPU type of every worker, as an index into [`Self::gpu_types`].
+    /// Returns the GPU type of every worker, as an index into [`Self::gpu_types`].
     pub fn gpus(&self) -> Vec<GpuId> {
         let types = self.gpu_types();
         let place = |group: &GpuGroup| types.iter().position(|name| *name == group.r#type).unwrap_or(0);
@@ -376,49 +382,49 @@ impl Scenario {
         self.cluster.gpus.iter().flat_map(each).collect()
     }
 
-    /// Dollars an hour of every worker, where known.
+    /// Returns the price of every worker in dollars an hour, where it is known.
     pub fn usd_per_hour(&self) -> Vec<Option<f64>> {
         let each = |group: &GpuGroup| std::iter::repeat_n(group.usd_per_hour, group.count as usize);
         self.cluster.gpus.iter().flat_map(each).collect()
     }
 
-    /// Models the system uses, best first.
+    /// Returns the names of the models that the system uses, best first.
     pub fn model_names(&self) -> Vec<String> {
         let small = if self.system.policy.has_small_models() { self.models.small.as_slice() } else { &[] };
         std::iter::once(&self.models.large).chain(small).cloned().collect()
     }
 
-    /// The bounds in force.
+    /// Returns the similarity bounds in force.
     pub fn bounds(&self) -> &[(f64, u32)] {
         let own = self.system.policy.default_bounds().unwrap_or_default();
         self.system.bounds.as_deref().unwrap_or(own)
     }
 
-    /// A path of the scenario, relative to the scenario's file.
+    /// Resolves a path of the scenario, which is relative to the folder of the scenario's `file`.
     #[must_use]
     pub fn resolve(file: &Path, path: &Path) -> PathBuf {
         file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 
-    /// What its trace and embeddings come from.
+    /// Returns the settings that determine the trace and its embeddings.
     const fn trace_sources(&self) -> (u64, &TraceSection, &EncoderSettings, &ImageModel) {
         (self.seed, &self.trace, &self.encoder, &self.image_model)
     }
 
-    /// Whether another scenario reads or generates the same trace with the same embeddings.
+    /// Returns whether another scenario reads or generates the same trace with the same embeddings.
     pub fn same_trace(&self, other: &Self) -> bool {
         self.trace_sources() == other.trace_sources()
     }
 
-    /// What [`Self::same_trace`] compares, as a text to look traces up by.
+    /// Returns the settings that [`Self::same_trace`] compares, as a text that serves as a key of traces.
     ///
     /// # Panics
-    /// Never: settings that were read can be written.
+    /// Never panics, because settings that were read can be written.
     pub fn trace_settings(&self) -> String {
         serde_json::to_string(&self.trace_sources()).expect("settings that were read can be written")
     }
 
-    /// With everything that is in force written out, and no variants.
+    /// Returns the scenario with all settings in force written out, without variants and notes.
     #[must_use]
     pub fn resolved(&self) -> Self {
         let mut resolved = self.clone();

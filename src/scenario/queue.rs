@@ -1,5 +1,5 @@
-//! `[queue]`: who goes first, by when, and what becomes of those that are late. What that means while requests wait is
-//! `scheduler::queue`.
+//! Section `[queue]`: order of waiting requests, their deadlines, and the treatment of late requests.
+//! `scheduler::queue` applies the settings while requests wait.
 
 use std::path::Path;
 
@@ -10,29 +10,32 @@ use crate::input::InputError;
 use crate::scheduler::routing::System;
 use crate::scheduler::{Late, Order};
 
-/// `[queue]`.
+/// Section `[queue]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueSection {
-    /// Who goes first; if absent, misses for `modm` (least slack with `what_if`) and the oldest for the other systems.
+    /// Order in which waiting requests are served. If absent, `misses_first` for `modm` (`slack` with `what_if`) and
+    /// `oldest` for the other systems.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// What becomes of a request that can no longer be in time; if absent, nothing (`best` with `what_if`).
+    /// Treatment of a request that can no longer meet its deadline. If absent, `in_turn`: nothing changes for the
+    /// request (`best` with `what_if`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,
-    /// While so many requests are late that time is lost for long, hits wait for a model that serves misses, and fall back
-    /// on smaller ones so many times their own time there before they are due; 1.5 if absent.
+    /// Multiple of a hit's time on a small model: time before its deadline at which the hit falls back on small models.
+    /// While so many requests are late that the cluster cannot catch up soon, hits wait for a model that serves misses
+    /// until then. 1.5 if absent. Used only with `late = "best"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fall_back: Option<f64>,
-    /// Whether a hit that starts while another worker is ready for it too skips the fewest steps that hits skip, if it is
-    /// in time all the same; if absent, only with `what_if`.
+    /// True if a hit skips only the fewest steps that hits skip when it starts while another worker is ready for it
+    /// too, provided that the hit still meets its deadline. If absent, true only with `what_if`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ease: Option<bool>,
-    /// Whether a request is rejected at once that cannot be in time behind what goes before it.
+    /// True if a request that cannot meet its deadline behind the requests before it is rejected at once.
     #[serde(skip_serializing_if = "super::is_default")]
     pub admission: bool,
-    /// When a request without a deadline of its own should be finished: so many full generations on the large model
-    /// (first GPU type) after its arrival.
+    /// Deadline of a request that has none of its own, as a time after its arrival: a multiple of the time of a full
+    /// generation on the large model on the first GPU type.
     pub deadline_multiple: f64,
 }
 
@@ -42,7 +45,7 @@ impl Default for QueueSection {
     }
 }
 
-/// What is in force: the scenario's own, or what goes with its system and its allocation policy.
+/// Discipline in force: the scenario's own settings, or the defaults for its system and its allocation policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct InForce {
     pub(super) order: Order,
@@ -52,15 +55,15 @@ pub(super) struct InForce {
 }
 
 impl Scenario {
-    /// Sets the order of requests for a server that knows its tenants, unless the scenario sets one: `fair`, so that no
-    /// tenant's backlog holds another's requests up, or `fair_slack` where `slack` would be the default. Returns the order
-    /// in force.
+    /// Sets the order of requests for a server that knows its tenants, unless the scenario sets one. The order is
+    /// `fair`, so that the backlog of one tenant does not delay the requests of another, or `fair_slack` where `slack`
+    /// would be the default. Returns the order in force.
     pub fn order_between_tenants(&mut self) -> Order {
         let fair = if self.discipline().order == Order::Slack { Order::FairSlack } else { Order::Fair };
         *self.queue.order.get_or_insert(fair)
     }
 
-    /// The discipline in force.
+    /// Returns the discipline in force.
     pub(super) fn discipline(&self) -> InForce {
         let ours = self.allocation.policy == AllocationKind::WhatIf && self.system.policy == System::Modm;
         let (order, late) =
@@ -75,7 +78,7 @@ impl Scenario {
 }
 
 impl QueueSection {
-    /// What is out of range.
+    /// Checks that all values are in range.
     pub(super) fn check(&self, file: &Path) -> Result<(), InputError> {
         if !(self.deadline_multiple > 0.0 && self.deadline_multiple <= 1e6) {
             let accepted = "expected a multiple above 0, at most 1000000";

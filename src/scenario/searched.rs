@@ -1,5 +1,5 @@
-//! Searches that several runs over one trace share: when they are worth it, and where they are kept. How they are done
-//! is `retrieval::ahead`.
+//! Searches that several runs over one trace share: the decision that a search is worth its time, and the place where
+//! it is kept. `retrieval::ahead` does the searches.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,32 +11,33 @@ use crate::embedding::EmbeddingMatrix;
 use crate::output::OutputError;
 use crate::retrieval::ahead::{Ahead, History, SearchFile, Uses};
 
-/// What prompts are looked up among.
+/// Kind of keys that prompts are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LookedUp {
-    /// Images, by their own embeddings.
+    /// Images by their own embeddings.
     Images,
-    /// Images, by the embeddings of their prompts.
+    /// Images by the embeddings of their prompts.
     Prompts,
 }
 
 impl LookedUp {
-    /// Both.
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Images, Self::Prompts];
 }
 
-/// Searches that have been done, while some run needs them: each takes five bytes a component of the history.
+/// Searches that have been done, kept while some run needs them. Each takes five bytes for every component of the
+/// embeddings in the history.
 #[derive(Debug, Default)]
 pub struct Searched {
     images: Mutex<Option<Arc<Ahead>>>,
     prompts: Mutex<Option<Arc<Ahead>>>,
-    /// Whether they are of a trace that is made anew each time, and so not worth a file.
+    /// True if the trace is made anew for each run, so that its searches are not worth a file.
     passing: bool,
-    /// By lowest bound (its bits), which requests each image could serve.
+    /// Requests that each image could serve, by the bits of the lowest bound.
     uses: Mutex<BTreeMap<u64, Arc<Uses>>>,
 }
 
-/// Of another copy of the trace nothing has been searched.
+/// Copy without searches: it belongs to another copy of the trace, for which nothing has been searched.
 impl Clone for Searched {
     fn clone(&self) -> Self {
         Self { passing: self.passing, ..Self::default() }
@@ -55,13 +56,13 @@ impl Searched {
         })
     }
 
-    /// None yet, and none that is to be stored.
+    /// Makes an empty collection, whose searches will not be stored in files.
     #[must_use]
     pub fn passing() -> Self {
         Self { passing: true, ..Self::default() }
     }
 
-    /// The same searches, for a trace that differs in times alone.
+    /// Returns the same searches, for a trace that differs only in its times.
     #[must_use]
     pub fn shared(&self) -> Self {
         Self {
@@ -72,12 +73,12 @@ impl Searched {
         }
     }
 
-    /// A search, if it has been done.
+    /// Returns a search, if it has been done.
     pub fn get(&self, what: LookedUp) -> Option<Arc<Ahead>> {
         self.of(what).clone()
     }
 
-    /// No run needs them any more.
+    /// Drops all searches, once no run needs them any more.
     pub fn forget(&self) {
         for what in LookedUp::ALL {
             *self.of(what) = None;
@@ -86,15 +87,16 @@ impl Searched {
     }
 }
 
-/// Products of embeddings, below which nobody would notice the time: a tenth of a second or two.
+/// Number of products of components up to which a direct search takes one or two tenths of a second at most, which is
+/// too little to be worth a search ahead.
 const UNNOTICED: u64 = 1 << 32;
 
-/// A product of a search ahead takes so much less than one of a direct search: those are one by one, through memory,
-/// and these in tiles, on all cores (`docs/performance.md`).
+/// Factor by which a product in a search ahead is quicker than one in a direct search. A direct search compares one by
+/// one, through memory. A search ahead compares in tiles, on all cores (`docs/performance.md`).
 const QUICKER: u64 = 4;
 
 impl TraceInputs {
-    /// What prompts are looked up among, if the trace has it.
+    /// Returns the prompts, and the history that they are compared with, if the trace has both.
     fn history(&self, what: LookedUp) -> Option<(&EmbeddingMatrix, History)> {
         let (prompts, rows, warm) = match what {
             LookedUp::Images => (self.trace.prompt_embeddings()?, self.trace.image_embeddings()?, &self.warm_images),
@@ -103,7 +105,7 @@ impl TraceInputs {
         Some((prompts, History { warm: warm.clone(), rows: rows.clone() }))
     }
 
-    /// Whether runs of these scenarios over this trace are done sooner if it is searched ahead.
+    /// Returns whether runs of these scenarios over this trace are done sooner if the trace is searched ahead.
     pub fn is_worth_searching<'a>(&self, what: LookedUp, runs: impl Iterator<Item = &'a Scenario>) -> bool {
         let Some((prompts, history)) = self.history(what) else { return false };
         let warm = history.warm.as_ref().map_or(0, EmbeddingMatrix::rows) as u64;
@@ -117,10 +119,11 @@ impl TraceInputs {
         direct * prompts.dimension() as u64 > UNNOTICED && direct * QUICKER >= ahead
     }
 
-    /// Searches ahead, unless that has been done, and keeps it in the folder of `requests` if there is one.
+    /// Searches ahead, unless that has been done, and stores the search in the folder of `requests` if that file is
+    /// given.
     ///
     /// # Errors
-    /// It could not be stored; it has been done.
+    /// Returns an error if the search cannot be stored. The search itself has been done then and can be used.
     pub fn search_ahead(
         &self,
         what: LookedUp,
@@ -146,7 +149,7 @@ impl TraceInputs {
 }
 
 impl Scenario {
-    /// Entries that its cache may hold, about.
+    /// Estimates the number of entries that the cache may hold.
     fn capacity_entries(&self, inputs: &TraceInputs) -> u64 {
         match self.capacity_bytes() {
             None => self.capacity() / self.states_per_entry() as u64,
@@ -158,12 +161,12 @@ impl Scenario {
         }
     }
 
-    /// Whether it evicts by knowledge of the future, and so needs a search ahead.
+    /// Returns whether the cache evicts by knowledge of the future, and so needs a search ahead.
     pub fn foresees(&self) -> bool {
         self.eviction() == Eviction::Farthest
     }
 
-    /// What each image will be of use for, where eviction knows that; it has been searched ahead.
+    /// Returns the future uses of each image, if the eviction goes by them and the trace has been searched ahead.
     pub(super) fn foresight(&self, inputs: &TraceInputs) -> Option<Arc<dyn Foresight>> {
         let lowest = self.lowest_bound().filter(|_| self.foresees())?;
         let (prompts, _) = inputs.history(LookedUp::Images)?;
@@ -173,7 +176,7 @@ impl Scenario {
         Some(uses.clone())
     }
 
-    /// The file of its requests, if it has one, found from the scenario's `file`.
+    /// Returns the path of the requests' file, if the scenario names one, found from the scenario's `file`.
     #[must_use]
     pub fn requests_file(&self, file: &Path) -> Option<PathBuf> {
         self.trace.requests.as_ref().map(|requests| Self::resolve(file, requests))

@@ -1,5 +1,5 @@
-//! From text to a scenario: the file, then `--set`, then a variant, one layer over the other. Knows
-//! where each value came from, so that errors name the line or the flag to change.
+//! Text and overrides of a scenario, in layers: the file, then `--set`, then a variant, each over the layers before it.
+//! The origin of each value is known, so that errors name the line or the flag to change.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::{Fingerprint, Scenario};
 use crate::input::{self, InputError};
 use crate::scheduler::routing::System;
 
-/// Where a scenario has tables and nothing else will do.
+/// Keys of a scenario that accept only a table; `*` stands for every element of an array.
 const TABLES: [&str; 23] = [
     "trace",
     "trace.synthetic",
@@ -36,18 +36,18 @@ const TABLES: [&str; 23] = [
     "variant.*.published",
 ];
 
-/// Keys that scenarios had once, and what takes their place.
+/// Keys of earlier versions, each with what has replaced it.
 const REPLACED: [(&str, &str); 1] = [(
     "image_model.dimension",
     "was replaced by image_model.noise_dimension: the components of a similarity's chance part (256 is fitted)",
 )];
 
-/// Origin of a variant's overrides, up to its name.
+/// Start of the origin of a variant's overrides; the name of the variant follows.
 const VARIANT: &str = "variant \"";
-/// Origin of overrides of the command line.
+/// Origin of overrides from the command line.
 pub(super) const FLAG: &str = "--set";
 
-/// A scenario's text.
+/// Text of a scenario.
 #[derive(Clone, Debug)]
 pub struct Source {
     file: PathBuf,
@@ -55,32 +55,32 @@ pub struct Source {
     table: Table,
 }
 
-/// A key set from elsewhere, and from where.
+/// Key that is set over the keys of the scenario's file, with its origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
     /// Dotted scenario key.
     pub key: String,
-    /// Its value.
+    /// Value of the key.
     pub value: Value,
-    /// `--set`, or a variant's name.
+    /// Name of the origin for errors, such as `--set` or a variant.
     pub origin: String,
 }
 
 impl Override {
-    /// Returns whether a variant of the scenario sets it.
+    /// Returns whether a variant of the scenario sets the key.
     pub(super) fn is_of_variant(&self) -> bool {
         self.origin.starts_with(VARIANT)
     }
 
-    /// Returns whether it chooses a system or who allocates models.
+    /// Returns whether the override chooses a system or an allocation policy.
     pub(super) fn chooses_policy(&self) -> bool {
         ["system.policy", "allocation.policy"].iter().any(|policy| within(policy, &self.key))
     }
 
-    /// Parses `KEY=VALUE` as `--set` takes it; a value that is not TOML is a string.
+    /// Parses `KEY=VALUE` as `--set` takes it. A value that is not TOML is a string.
     ///
     /// # Errors
-    /// No `=`, or no key before it.
+    /// Returns an error if there is no `=`, or no key before it.
     pub fn parse(text: &str) -> Result<Self, InputError> {
         let bad =
             || InputError::new("the command line", "expected KEY=VALUE, e.g. cache.capacity=5000").value("--set", text);
@@ -99,42 +99,42 @@ impl Source {
     /// Reads a scenario's file.
     ///
     /// # Errors
-    /// It cannot be read, or is not TOML.
+    /// Returns an error if the file cannot be read or is not TOML.
     pub fn read(file: &Path) -> Result<Self, InputError> {
         Self::new(file, input::text(file)?)
     }
 
-    /// A scenario's text; paths in it are relative to `file`.
+    /// Parses a scenario's text. Paths in the text are relative to `file`.
     ///
     /// # Errors
-    /// It is not TOML.
+    /// Returns an error if the text is not TOML.
     pub fn new(file: &Path, text: String) -> Result<Self, InputError> {
         let table = input::toml::parse(&text, file)?;
         Ok(Self { file: file.to_owned(), text, table })
     }
 
-    /// The file.
+    /// Returns the path of the scenario's file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Its name without folders, and its hash.
+    /// Returns the name of the file without folders, and the hash of the text.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let name = self.file.file_name().map_or_else(|| self.file.clone(), PathBuf::from);
         Fingerprint { file: name, sha256: input::sha256_of(self.text.as_bytes()) }
     }
 
-    /// Its text.
+    /// Returns the text of the scenario.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The scenario with these overrides, the later ones over the earlier; checked.
+    /// Returns the scenario with these overrides, checked. Later overrides replace earlier ones.
     ///
     /// # Errors
-    /// What is wrong, with the line or the override that says so.
+    /// Returns an error with the first thing that is wrong, and the line or the override that sets it.
     pub fn scenario(&self, overrides: &[Override]) -> Result<Scenario, InputError> {
         let mut table = self.table.clone();
         let mut notes = Vec::new();
@@ -155,7 +155,7 @@ impl Source {
         Ok(scenario)
     }
 
-    /// The overrides of a variant: its `set` table, flattened.
+    /// Returns the overrides of a variant: its `set` table, flattened.
     pub fn variant_overrides(variant: &super::Variant) -> Vec<Override> {
         let origin = format!("{VARIANT}{}\"", variant.name);
         let mut found = Vec::new();
@@ -165,12 +165,12 @@ impl Source {
         found
     }
 
-    /// Says where the key of an error was set, and to what, as written there.
+    /// Adds to an error the place at which its key was set, and the value as written there.
     #[must_use]
     pub fn place(&self, error: InputError, overrides: &[Override]) -> InputError {
         let Some(key) = error.key.clone() else { return error };
         if error.file != self.file {
-            return error; // About another file that the scenario names.
+            return error; // The error is about another file that the scenario names.
         }
         let concerns = |set: &&Override| within(&key, &set.key) || within(&set.key, &key);
         let (placed, written) = if let Some(set) = overrides.iter().rev().find(concerns) {
@@ -191,13 +191,13 @@ impl Source {
     }
 }
 
-/// Whether `inner` is `outer` or lies in it, as dotted keys.
+/// Returns whether the dotted key `inner` is `outer` or lies in it.
 pub(super) fn within(outer: &str, inner: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Calls `found` for each value with its dotted key; keys of the table may themselves be dotted. A
-/// table under a key in quotes is a value.
+/// Calls `found` for each value with its dotted key. Keys of the table may be dotted themselves. A table under such a
+/// key is a value.
 pub(super) fn flatten(table: &Table, prefix: &str, found: &mut impl FnMut(String, &Value)) {
     for (key, value) in table {
         let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
@@ -208,8 +208,8 @@ pub(super) fn flatten(table: &Table, prefix: &str, found: &mut impl FnMut(String
     }
 }
 
-/// Sets the keys of one layer. A system's bounds are its own: a layer that changes the policy and brings no bounds drops
-/// those set for another. Returns what was dropped, as a note.
+/// Sets the keys of one layer. Bounds belong to a system: a layer that changes the policy and has no bounds removes the
+/// bounds that were set for the earlier policy. Returns a note if bounds were removed.
 fn apply_layer(table: &mut Table, layer: &[Override]) -> Result<Option<String>, InputError> {
     let policy = |table: &Table| {
         let set = input::toml::look_up(table, "system.policy").and_then(Value::as_str);

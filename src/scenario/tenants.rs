@@ -1,5 +1,5 @@
-//! `[tenants]`: whose entries a request may find, and how much of the cache each tenant has. What that means while
-//! the cache runs is `cache::tenancy`.
+//! Section `[tenants]`: entries that a request may find, each tenant's part of the cache, and each tenant's weight and
+//! priority in the queue. `cache::tenancy` applies the settings of the cache during a run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,32 +13,34 @@ use crate::request::{Owner, TenantId};
 use crate::scheduler::Terms;
 use crate::trace::Trace;
 
-/// `[tenants]`.
+/// Section `[tenants]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tenants {
-    /// Whose entries a request may find.
+    /// Tenants whose entries a request may find.
     pub scope: Scope,
-    /// What each tenant may hold, in the unit of the capacity; unless tenants share everything, equal parts of
-    /// the capacity if absent.
+    /// Part of the capacity that each tenant may fill, in the unit of the capacity. If absent, tenants have equal
+    /// parts, unless they share everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
-    /// The same for single tenants, by name.
+    /// Parts of the capacity of single tenants, by name, in place of `quota`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quotas: BTreeMap<String, u64>,
-    /// Shares of the service in relation to each other, with `queue.order` `fair` or `fair_slack`, by name; 1 for the others.
+    /// Weights of the tenants' shares of the service, by name; 1 for the others. Used with `queue.order` `fair` or
+    /// `fair_slack`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, f64>,
-    /// Who goes first, whatever else: the higher, by name; 0 for the others.
+    /// Priorities of tenants, by name; 0 for the others. Requests of a higher priority are served first in every order
+    /// of the queue.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub priorities: BTreeMap<String, u32>,
-    /// Tenants whose images are everybody's, with `tenant-then-public`.
+    /// Tenants whose images requests of all tenants may find, with scope `tenant-then-public`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub public: Vec<String>,
 }
 
 impl Tenants {
-    /// What can be said without a trace.
+    /// Checks everything that can be checked without a trace.
     pub(super) fn check(&self, file: &Path) -> Result<(), InputError> {
         if !self.public.is_empty() && self.scope != Scope::TenantThenPublic {
             let way_out = "goes with scope = \"tenant-then-public\"";
@@ -52,7 +54,7 @@ impl Tenants {
     }
 }
 
-/// A tenant's number, by name.
+/// Returns the number of the tenant with this name. `key` names the setting in errors.
 fn number(trace: &Trace, file: &Path, key: String, name: &str) -> Result<TenantId, InputError> {
     let names = trace.columns().tenants.as_ref().map_or(&[][..], |column| column.names());
     let found = names.iter().position(|known| known == name);
@@ -68,10 +70,10 @@ fn number(trace: &Trace, file: &Path, key: String, name: &str) -> Result<TenantI
 }
 
 impl Scenario {
-    /// How the tenants of a trace share the cache.
+    /// Returns the rules by which the tenants of a trace share the cache.
     ///
     /// # Errors
-    /// A name that the trace does not know, or parts that do not fit the capacity.
+    /// Returns an error if the trace does not have a name, or if the parts do not fit into the capacity.
     pub(super) fn tenancy(&self, trace: &Trace, file: &Path) -> Result<Tenancy, InputError> {
         let section = &self.tenants;
         let mut tenancy = Tenancy { scope: section.scope, ..Tenancy::default() };
@@ -100,10 +102,10 @@ impl Scenario {
         Ok(tenancy)
     }
 
-    /// What the tenants of a trace are entitled to in its queues, by number.
+    /// Returns the weight and the priority of a trace's tenants in the queue, by tenant number.
     ///
     /// # Errors
-    /// A name that the trace does not know.
+    /// Returns an error if the trace does not have a name.
     pub(super) fn terms(&self, trace: &Trace, file: &Path) -> Result<Vec<Terms>, InputError> {
         let mut terms: Vec<Terms> = Vec::new();
         let mut of = |map: &str, name: &String| {
@@ -124,8 +126,8 @@ impl Scenario {
         Ok(terms)
     }
 
-    /// What is left of the capacity, in equal parts to those without a quota. Where all have one, the public part
-    /// has what is left.
+    /// Returns the parts of the capacity by owner. Owners without a quota have equal parts of what the quotas leave. If
+    /// all tenants have a quota, the public part has all that is left.
     fn shares(&self, parts: &BTreeMap<Owner, Option<u64>>, file: &Path) -> Result<BTreeMap<Owner, u64>, InputError> {
         let capacity = self.capacity();
         let given = parts.values().flatten().try_fold(0_u64, |sum, quota| sum.checked_add(*quota));

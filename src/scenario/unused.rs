@@ -1,5 +1,6 @@
-//! Keys that are set and change nothing, because the policy in force overrides them or has no use for them. Refused
-//! where the same layer of the scenario chose the policy, a note where they are only inherited.
+//! Keys that are set and change nothing, because the policy in force overrides them or has no use for them. A key is
+//! refused where the same layer of the scenario chose the policy, and reported in a note where the key is only
+//! inherited.
 
 use toml::{Table, Value};
 
@@ -10,13 +11,13 @@ use crate::scheduler::Late;
 use crate::scheduler::allocation::Mode;
 use crate::scheduler::routing::{Storage, System};
 
-/// Keys below one dotted key that change nothing.
+/// Dotted key that changes nothing, with all keys below it.
 struct Unused {
     key: &'static str,
-    /// Why they change nothing.
+    /// Reason why the keys change nothing, for messages.
     why: String,
-    /// Whether the system has no such part at all. One scenario often describes a cluster for several systems, so that
-    /// this is a note wherever it is set.
+    /// True if the system has no such part at all. One scenario often describes a cluster for several systems, so the
+    /// keys only get a note, wherever they are set.
     is_absent: bool,
 }
 
@@ -31,7 +32,7 @@ impl Unused {
 }
 
 impl Scenario {
-    /// Keys that change nothing under the policies in force.
+    /// Returns the keys that change nothing under the policies in force.
     fn unused(&self) -> Vec<Unused> {
         let mut unused = self.unused_by_system();
         unused.extend(self.unused_by_allocation());
@@ -79,7 +80,7 @@ impl Scenario {
 
     fn unused_by_allocation(&self) -> Vec<Unused> {
         if !self.system.policy.has_small_models() {
-            return Vec::new(); // The whole section is unused.
+            return Vec::new(); // The whole section is unused, which `unused_by_system` reports.
         }
         let periodic = ["allocation.period_s", "allocation.headroom"];
         let monitor = ["allocation.mode", "allocation.pid"];
@@ -106,7 +107,7 @@ impl Scenario {
         unused
     }
 
-    /// Sets what changes nothing back to its default, so that a resolved scenario can be read again.
+    /// Sets the keys that change nothing back to their defaults, so that a resolved scenario can be read again.
     pub(super) fn reset_unused(&mut self) {
         for unused in self.unused() {
             match unused.key {
@@ -120,6 +121,8 @@ impl Scenario {
                 "approximation" => self.approximation = super::ApproximationSection::default(),
                 "cascade" => self.cascade = super::CascadeSection::default(),
                 "queue.fall_back" => self.queue.fall_back = None,
+                // All other keys are those of the allocation, but for `cache.eviction`: `resolved` sets it to the
+                // eviction in force.
                 key => self.allocation.reset(key),
             }
         }
@@ -150,9 +153,9 @@ impl super::AllocationSection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
     File,
-    /// `--set`.
+    /// Flag `--set`.
     Flag,
-    /// A sweep's grid, which has combinations of no use by its nature, or a command's own settings.
+    /// Grid of a sweep, which always has combinations without effect, or settings of a command.
     Grid,
     Variant,
 }
@@ -167,10 +170,11 @@ impl Layer {
     }
 }
 
-/// Refuses keys that are set where the policy is chosen and change nothing there. Returns the inherited ones, as notes.
+/// Refuses keys that are set where the policy is chosen and change nothing there. Returns notes about the inherited
+/// keys.
 ///
 /// # Errors
-/// The first key that is refused, and why.
+/// Returns an error with the first key that is refused and the reason.
 pub(super) fn check(
     scenario: &Scenario,
     file: &Table,
@@ -180,9 +184,9 @@ pub(super) fn check(
     let mut inherited: Vec<(String, String)> = Vec::new();
     let in_force = in_force(scenario);
     let of_variant = overrides.iter().any(Override::is_of_variant);
-    // Flags that choose another policy go with what was set for the one before.
+    // If a flag chooses another policy, keys that were set for the policy before are inherited and not refused.
     let chosen_by_flag = overrides.iter().any(Override::chooses_policy);
-    // A scenario with variants is a template: its own keys are there for some of them.
+    // A scenario with variants is a template: some of its keys are meant only for some of the variants.
     let template = of_variant || !scenario.variant.is_empty() || chosen_by_flag;
     let unused = scenario.unused();
     for (key, value, layer) in leaves(file, overrides) {
@@ -211,7 +215,7 @@ pub(super) fn check(
     Ok(notes)
 }
 
-/// Every value that is set, with its dotted key, from the file to the last override.
+/// Returns every value that is set, with its dotted key and its layer, from the file to the last override.
 fn leaves(file: &Table, overrides: &[Override]) -> Vec<(String, Value, Layer)> {
     let mut found = Vec::new();
     flatten(file, "", &mut |key, value| {
@@ -229,13 +233,13 @@ fn leaves(file: &Table, overrides: &[Override]) -> Vec<(String, Value, Layer)> {
     found
 }
 
-/// Everything in force, and defaults for what is not.
+/// Returns all settings in force, and defaults for the settings that are not in force.
 fn in_force(scenario: &Scenario) -> Table {
-    // Settings that were read can be written.
+    // Settings that were read can be written, so this never falls back on an empty table.
     Table::try_from(scenario.resolved()).unwrap_or_default()
 }
 
-/// Whether a value is what counts anyway: setting it misleads nobody.
+/// Returns whether a value is the one in force anyway. A user who sets such a value is not misled.
 fn is_in_force(in_force: &Table, key: &str, value: &Value) -> bool {
     let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64));
     input::toml::look_up(in_force, key)
@@ -316,7 +320,7 @@ mod tests {
         assert!(what_if.expect_err("refused").to_string().contains("allocation.policy = \"what_if\" does not use it"));
         let flags = source("").scenario(&[set("allocation.policy=what_if"), set("allocation.mode=throughput")]);
         assert_eq!(flags.expect("a scenario").notes.len(), 1);
-        // Saying what counts anyway misleads nobody.
+        // Setting a key to the value in force is allowed.
         let same = source("").scenario(&[set("system.policy=pinecone"), set("cache.eviction=fifo")]);
         assert!(same.expect("a scenario").notes.is_empty());
     }

@@ -1,5 +1,6 @@
-//! Audits of hits while the server runs: which hits are drawn by the large model as well, what came of it, and what hits keep
-//! of its quality. The desk asks for the pictures (`desk/audits`); the statistics are `calibration::audit`.
+//! Audits of hits while the server runs: choice of the hits that the large model generates as well, the scores of both
+//! pictures, and the share of the large model's quality that hits keep. The desk requests the pictures (`desk/audits`);
+//! the statistics are in `calibration::audit`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -16,20 +17,20 @@ use crate::input::InputError;
 use crate::output::write_atomic;
 use crate::request::RequestId;
 
-/// Latest audits of a tenant and number of skipped steps that its figures are of.
+/// Number of latest audits from which figures are computed, for each tenant and number of skipped steps.
 const LATEST: usize = 1_000;
 
 /// Limits of the audits on disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
-    /// Bytes of the file; a row that goes beyond them makes room by removing the older half of what is kept.
+    /// Largest size of the file, in bytes. Once it is reached, the next row first removes the older half of the file.
     pub bytes: u64,
-    /// Seconds that a row is kept; older ones go when the file is opened and when room is made.
+    /// Seconds for which a row is kept. Older rows are removed when the file is opened and when room is made.
     pub seconds: f64,
 }
 
 impl Keep {
-    /// Returns the audits that are young enough, the latest so many bytes of them as CSV.
+    /// Returns, as CSV, the latest audits that are young enough and fit into `most` bytes.
     fn latest(self, audits: &[Audit], now: u64, most: u64) -> io::Result<Vec<u8>> {
         let young = audits.iter().filter(|audit| now.saturating_sub(audit.created) as f64 <= self.seconds);
         let mut writer = csv::Writer::from_writer(Vec::new());
@@ -48,7 +49,7 @@ impl Keep {
     }
 }
 
-/// File of audits that is written to.
+/// File of audits that is open for writing.
 struct Rows {
     file: PathBuf,
     keep: Keep,
@@ -57,14 +58,14 @@ struct Rows {
 }
 
 impl Rows {
-    /// Opens a file for its next rows, or begins one.
+    /// Opens a file to append rows to it, or makes a new file.
     fn open(file: &Path, keep: Keep) -> io::Result<Self> {
         let to = File::options().create(true).append(true).open(file)?;
         let bytes = to.metadata()?.len();
         Ok(Self { file: file.to_owned(), keep, to, bytes })
     }
 
-    /// Writes a row, after room was made for it.
+    /// Writes a row, after making room for it if the file is full.
     fn write(&mut self, audit: &Audit) -> io::Result<()> {
         if self.bytes >= self.keep.bytes {
             let audits = audit::read(&self.file).map_err(io::Error::other)?;
@@ -81,13 +82,13 @@ impl Rows {
     }
 }
 
-/// Audits of a tenant and number of skipped steps.
+/// Audits of one tenant and one number of skipped steps.
 #[derive(Default)]
 struct Group {
-    /// Scores of the hit and of the large model's picture, oldest first.
+    /// Scores of the hit's picture and of the large model's picture, oldest first.
     pairs: VecDeque<(f64, f64)>,
     audited: u64,
-    /// As of an earlier look; out of date if others have come since.
+    /// Estimate that was computed last. It is out of date if audits were added since.
     kept: Option<Kept>,
 }
 
@@ -103,7 +104,7 @@ struct Groups {
     skipped: BTreeMap<&'static str, u64>,
 }
 
-/// The audits of a server.
+/// Audits of a server.
 pub struct Audits {
     /// Share of the hits that are audited, from 0 to 1.
     share: f64,
@@ -112,12 +113,12 @@ pub struct Audits {
     rows: Mutex<Scribe<Audit>>,
 }
 
-/// Tenant and skipped steps of a group whose estimate is out of date, its pairs of scores, and the number of its audits.
+/// Group whose estimate is out of date: its tenant and skipped steps, its pairs of scores, and its number of audits.
 type Stale = ((String, u32), Vec<(f64, f64)>, u64);
 
 impl Audits {
-    /// Opens a file of audits, or begins one. A row that a crash cut off and rows that are too old or too many are removed; a
-    /// file that cannot be read is set aside with a warning.
+    /// Opens a file of audits, or makes a new one. A row that a crash cut off and rows that are too old or too many are
+    /// removed. A file that cannot be read is set aside with a warning.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -154,7 +155,7 @@ impl Audits {
         Ok(Self { share, seed, groups: Mutex::new(groups), rows: Mutex::new(rows) })
     }
 
-    /// Share of the hits that are audited, from 0 to 1.
+    /// Returns the share of the hits that are audited, from 0 to 1.
     #[must_use]
     pub const fn share(&self) -> f64 {
         self.share
@@ -166,7 +167,7 @@ impl Audits {
         uniform(&mut stream(self.seed, Purpose::Audit, u64::from(request.0))) <= self.share
     }
 
-    /// Counts an audit and has it written down.
+    /// Adds an audit to the figures and has its row written.
     pub fn add(&self, audit: &Audit) {
         lock(&self.groups).add(audit);
         lock(&self.rows).write(audit.clone());
@@ -179,18 +180,19 @@ impl Audits {
         }
     }
 
-    /// Counts a hit that was to be audited and is not, by reason.
+    /// Counts a hit that was chosen for an audit but is not audited, by reason.
     pub fn skip(&self, reason: &'static str) {
         *lock(&self.groups).skipped.entry(reason).or_insert(0) += 1;
     }
 
-    /// Number of hits that were to be audited and are not, by reason.
+    /// Returns the number of hits that were chosen for an audit but are not audited, by reason.
     #[must_use]
     pub fn skipped(&self) -> Vec<(&'static str, u64)> {
         lock(&self.groups).skipped.iter().map(|(reason, count)| (*reason, *count)).collect()
     }
 
-    /// Returns the quality that hits keep, by tenant and skipped steps: of one tenant, or of all.
+    /// Returns the share of the large model's quality that hits keep, by tenant and skipped steps. The groups are those
+    /// of one tenant, or of all.
     #[must_use]
     pub fn kept(&self, tenant: Option<&str>) -> Vec<Kept> {
         let wanted = |own: &str| tenant.is_none_or(|tenant| tenant == own);
@@ -202,7 +204,7 @@ impl Audits {
             };
             stale.map(copied).collect()
         };
-        // Resampled without the lock: the loop adds to it.
+        // The estimates are resampled without the lock, because the loop takes it to add audits.
         let found: Vec<Kept> = stale
             .into_iter()
             .map(|((tenant, skipped), pairs, audited)| {
@@ -221,7 +223,7 @@ impl Audits {
     }
 }
 
-/// Removes what comes after the last whole row.
+/// Removes the incomplete row at the end of a file.
 fn cut(file: &Path) -> std::io::Result<()> {
     let bytes = fs::read(file)?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -262,7 +264,7 @@ mod tests {
             audits.add(&audit(["a", "b"][at % 2], 0.8));
         }
         audits.close(Duration::from_secs(10));
-        // Cut off by a crash.
+        // A crash cuts off the last row.
         let mut text = fs::read_to_string(&file).expect("a file");
         assert_eq!(text.lines().count(), 21);
         text.push_str("1,a,5,0.");
@@ -279,7 +281,7 @@ mod tests {
         assert_eq!(kept(Some("b"))[0].1, 11);
         audits.close(Duration::from_secs(10));
         assert_eq!(audit::read(&file).expect("read").len(), 21);
-        // One that is none of audits does not keep the server from starting.
+        // A file that has no audits does not keep the server from starting.
         fs::write(&file, "\0\0\0\n1,2\n").expect("written");
         let audits = Audits::open(&file, 1.0, 1, KEEP).expect("begun anew");
         audits.add(&audit("b", 0.4));
@@ -302,7 +304,7 @@ mod tests {
         assert!((900..2_100).contains(&bytes) && rows.len() > 20, "{bytes} bytes, {} rows", rows.len());
         let latest: Vec<f64> = (500 - rows.len() as u32..500).map(score).collect();
         assert_eq!(rows.iter().map(|row| row.hit_score).collect::<Vec<_>>(), latest);
-        // A smaller limit holds from the next start on, and what is too old goes then.
+        // A smaller limit takes effect at the next start, and rows that are too old are removed then.
         let audits = Audits::open(&file, 1.0, 1, Keep { bytes: 500, ..keep }).expect("opened");
         audits.close(Duration::from_secs(10));
         assert!(fs::metadata(&file).expect("a file").len() <= 500);
@@ -324,7 +326,7 @@ mod tests {
         assert_eq!([drawn(0.0), drawn(1.0)], [0, 10_000]);
         let tenth = audits(0.1);
         let count = (0..10_000).filter(|row| tenth.draws(RequestId(*row))).count();
-        // Binomial: a deviation of 30.
+        // The count is binomial, with a standard deviation of 30.
         assert!((900..1100).contains(&count), "{count}");
         assert_eq!(count, (0..10_000).filter(|row| tenth.draws(RequestId(*row))).count());
     }

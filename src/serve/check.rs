@@ -1,5 +1,5 @@
-//! The data folder of a server that is not running: whether it is whole, and how it is made whole. Nothing is deleted: what cannot
-//! be used is moved to a folder of its own.
+//! Check and repair of the data folder of a server that is not running. A repair deletes nothing: what cannot be used
+//! is moved to a separate folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,31 +12,32 @@ use super::recordings::{self, Condition};
 use crate::input::InputError;
 use crate::live::store;
 
-/// A thing that was looked at.
+/// Result of the check of one part of the data folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// State of the part, in a sentence.
+    /// State of the part, as a sentence.
     pub text: String,
-    /// Whether it can be used as it is.
+    /// True if the part can be used as it is.
     pub is_whole: bool,
 }
 
-/// Why a folder is not looked at.
+/// Reason why a data folder cannot be checked or repaired.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// It is not what a server has written, or one is using it.
+    /// Folder that no server has written, that a server is using, or whose ledger has a version that this program does
+    /// not read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The ledger of another version, or a disk that fails.
+    /// Ledger that cannot be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The disk fails.
+    /// Error of the disk.
     #[error("{}: {source}", path.display())]
     Io {
         /// File that could not be read or written.
         path: PathBuf,
-        /// Message of the system.
+        /// Error of the system.
         source: io::Error,
     },
 }
@@ -70,10 +71,10 @@ fn read_ledger(data: &Path) -> Result<Option<offline::Found>, CheckError> {
     })
 }
 
-/// Looks at a data folder and changes nothing.
+/// Checks a data folder and changes nothing.
 ///
 /// # Errors
-/// It is not one, a server uses it, it is of a newer program, or the disk fails.
+/// The folder is not a data folder, a server uses it, a newer program has written it, or the disk fails.
 pub fn check(data: &Path) -> Result<Vec<Finding>, CheckError> {
     let ledger = read_ledger(data)?;
     let mut findings = Vec::new();
@@ -116,7 +117,8 @@ pub fn check(data: &Path) -> Result<Vec<Finding>, CheckError> {
     Ok(findings)
 }
 
-/// Pictures that the ledger knows and whose files are missing or damaged, with what is wrong.
+/// Returns the pictures that the ledger knows and whose files are missing or damaged, each with a description of the
+/// fault.
 fn damaged_pictures(folder: &Path, known: &BTreeMap<String, Picture>) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     for (id, picture) in known {
@@ -131,10 +133,10 @@ fn damaged_pictures(folder: &Path, known: &BTreeMap<String, Picture>) -> Vec<(St
     wrong
 }
 
-/// Makes a data folder whole; what cannot be used is moved to `aside`. Returns what was done.
+/// Repairs a data folder and moves what cannot be used to `aside`. Returns a description of each change.
 ///
 /// # Errors
-/// As [`check`].
+/// The errors are those of [`check`].
 pub fn repair(data: &Path, aside: &Path) -> Result<Vec<String>, CheckError> {
     let mut done = Vec::new();
     if let Some(mut ledger) = read_ledger(data)? {

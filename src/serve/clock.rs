@@ -1,27 +1,27 @@
-//! The host's clocks as the server uses them: dates for people and quotas, and a clock that no one sets, which says whether the
-//! dates can be trusted. A clock that jumps ahead makes nothing old: see [`JumpGuard`].
+//! Clocks of the host: dates for people and quotas, and a monotonic clock, which nobody sets and which tells whether
+//! the dates can be trusted. A date that jumps ahead makes no result old: see [`JumpGuard`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Environment variable of debug builds with seconds to add to the date: a clock that is wrong, for tests.
+/// Environment variable of debug builds: seconds to add to the date, so that tests can run with a wrong clock.
 const OFFSET: &str = "MODM_TEST_CLOCK_S";
 
-/// A source of dates and of passing time.
+/// Source of dates and of elapsed time.
 trait Source: Send + Sync {
-    /// Seconds since 1970.
+    /// Returns the date, in seconds since 1970.
     fn date(&self) -> u64;
-    /// Time since some moment before the first call; never set, never going back.
+    /// Returns the time since some moment before the first call. Nobody sets this clock, and it never goes back.
     fn passed(&self) -> Duration;
 }
 
-/// The clocks; clones are the same ones.
+/// Clocks of the host. Clones share the same clocks.
 #[derive(Clone)]
 pub struct HostClock(Arc<dyn Source>);
 
 struct Host {
     begun: std::time::Instant,
-    /// Seconds that the date is wrong by.
+    /// Seconds that are added to the date, for tests.
     offset: i64,
 }
 
@@ -37,7 +37,7 @@ impl Source for Host {
 }
 
 impl HostClock {
-    /// The host's clocks.
+    /// Makes the clocks of the host.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "nothing of it reaches a measured result")]
     pub fn new() -> Self {
@@ -46,13 +46,13 @@ impl HostClock {
         Self(Arc::new(Host { begun: std::time::Instant::now(), offset }))
     }
 
-    /// Seconds since 1970.
+    /// Returns the date, in seconds since 1970.
     #[must_use]
     pub fn date(&self) -> u64 {
         self.0.date()
     }
 
-    /// Time since the program began.
+    /// Returns the time since the program began.
     #[must_use]
     pub fn passed(&self) -> Duration {
         self.0.passed()
@@ -65,21 +65,23 @@ impl Default for HostClock {
     }
 }
 
-/// Says whether what is old by its date may be forgotten. After a jump ahead of the date, at a start or while running, by more
-/// than a tenth of the time for which things are kept, nothing is forgotten until that time has passed on the clock that no one
-/// sets. So nothing is forgotten more than a tenth early, however wrong the date is.
+/// Guard against the removal of results because of a wrong date. If the date jumps ahead by more than a tenth of the
+/// time for which results are kept, at a start or while the program runs, the guard allows no removal until that time
+/// has passed on the monotonic clock. No result is therefore removed more than a tenth of its time too early, however
+/// wrong the date is.
 #[derive(Debug)]
 pub struct JumpGuard {
     /// Shortest time for which anything is kept.
     keep: Duration,
-    /// Date and passed time when the date was last believed.
+    /// Date and time on the monotonic clock at which the date was last trusted.
     believed: (u64, Duration),
     /// Passed time of the latest jump ahead: what is kept for some time is not forgotten for as long after it.
     jumped: Option<Duration>,
 }
 
 impl JumpGuard {
-    /// Begins at a start of the program. `last` is the newest date that the ledger has; the text is a warning.
+    /// Makes the guard at the start of the program. `last` is the date of the ledger's last transaction. Returns the
+    /// guard and a warning if the date jumped.
     #[must_use]
     pub fn new(clock: &HostClock, keep: Duration, last: Option<u64>) -> (Self, Option<String>) {
         let (date, passed) = (clock.date(), clock.passed());
@@ -88,7 +90,7 @@ impl JumpGuard {
         (guard, warning)
     }
 
-    /// Looks at the clocks; the text is a warning.
+    /// Compares the clocks. Returns a warning if the date jumped.
     pub fn look(&mut self, clock: &HostClock) -> Option<String> {
         self.check(clock.date(), clock.passed())
     }
@@ -145,7 +147,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A clock that shows a date until it is set.
+    /// Makes a clock that shows a date until the test sets another.
     pub(crate) fn set(date: u64) -> (HostClock, Arc<Set>) {
         let set = Arc::new(Set { date: date.into(), passed_s: 0.into() });
         (HostClock(set.clone()), set)
@@ -160,7 +162,7 @@ pub(crate) mod tests {
         hands.passed_s.store(50, Ordering::Relaxed);
         hands.date.store(1_000_050, Ordering::Relaxed);
         assert_eq!(guard.look(&clock), None);
-        // Many small steps count as one.
+        // Several small jumps add up to a large one.
         for step in 1..=3 {
             hands.date.store(1_000_050 + 40 * step, Ordering::Relaxed);
             let warned = guard.look(&clock).is_some();

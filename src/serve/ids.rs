@@ -1,5 +1,6 @@
-//! Names of cached pictures outside: the number in the store, encrypted with a secret of the data folder, so that a name
-//! tells nothing of how many pictures there are or whose they are, and stays the same on the next start.
+//! Names of cached pictures, as clients see them. A name is the picture's number in the image store, encrypted with a
+//! secret of the data folder. The name therefore reveals neither how many pictures there are nor whose they are, and
+//! stays the same after a restart.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -11,22 +12,22 @@ use sha2::{Digest, Sha256};
 use crate::input::InputError;
 use crate::output::write_durable;
 
-/// Beginning of every name.
+/// Prefix of every name.
 const PREFIX: &str = "cache-";
 const FILE: &str = "picture-ids.secret";
-/// Rounds of the Feistel network: four make a strong permutation of a pseudorandom function (Luby, Rackoff, SIAM J. Comput.
-/// 17, 1988).
+/// Number of rounds of the Feistel network. Four rounds make a strong pseudorandom permutation from a pseudorandom
+/// function (Luby, Rackoff, SIAM J. Comput. 17, 1988).
 const ROUNDS: u8 = 4;
 
-/// Names of cached pictures.
+/// Names of cached pictures, derived from a secret.
 #[derive(Clone)]
 pub struct PictureIds([u8; 32]);
 
 impl PictureIds {
-    /// Reads the secret of a data folder, or makes one.
+    /// Reads the secret of a data folder, or makes a new one.
     ///
     /// # Errors
-    /// The file cannot be read or written, or is no secret.
+    /// The file cannot be read or written, or does not have the length of a secret.
     pub fn open(folder: &Path) -> Result<Self, InputError> {
         let file = folder.join(FILE);
         let wrong = |message: String| InputError::new(&file, message);
@@ -47,17 +48,17 @@ impl PictureIds {
         }
     }
 
-    /// Names with a new secret that is kept nowhere.
+    /// Makes names with a new secret that is stored nowhere.
     #[must_use]
     pub fn fresh() -> Self {
         let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
         Self(Sha256::digest(random.map(uuid::Uuid::into_bytes).concat()).into())
     }
 
-    /// The name of the picture with this number.
+    /// Returns the name of the picture with this number.
     #[must_use]
     pub fn name(&self, number: u64) -> String {
-        // The other half of the block is zero, so that a made-up name is recognised.
+        // The other half of the block is zero, so that an invented name is recognised when it is decrypted.
         let (mut left, mut right) = (number, 0);
         for round in 0..ROUNDS {
             (left, right) = (right, left ^ self.mask(round, right));
@@ -65,7 +66,7 @@ impl PictureIds {
         format!("{PREFIX}{left:016x}{right:016x}")
     }
 
-    /// The number of the picture with this name; `None` for a name that was never given out.
+    /// Returns the number of the picture with this name, or `None` for a name that was never given out.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<u64> {
         let digits = name.strip_prefix(PREFIX)?;
@@ -78,13 +79,14 @@ impl PictureIds {
         (right == 0).then_some(left)
     }
 
-    /// Whether a name is written as those of cached pictures are.
+    /// Returns whether a name has the prefix of cached pictures' names.
     #[must_use]
     pub fn is_cached(name: &str) -> bool {
         name.starts_with(PREFIX)
     }
 
-    /// The network's function: SHA-256 of the secret, the round and half of the block, which are of fixed lengths.
+    /// Computes the round function of the network: SHA-256 of the secret, the round and half of the block. The three
+    /// parts have fixed lengths, so that different inputs never give the same bytes to hash.
     fn mask(&self, round: u8, half: u64) -> u64 {
         let hash = Sha256::new().chain_update(self.0).chain_update([round]).chain_update(half.to_le_bytes()).finalize();
         hash.iter().take(8).fold(0, |mask, byte| mask << 8 | u64::from(*byte))
@@ -112,7 +114,7 @@ mod tests {
                 assert_eq!(ids.number(&wrong), None, "{wrong}");
             }
         }
-        // Consecutive numbers: each digit of the names takes many values.
+        // Names of consecutive numbers share no pattern: each digit takes many values.
         let names: Vec<String> = (0..100).map(|number| ids.name(number)).collect();
         for place in PREFIX.len()..names[0].len() {
             let digits: std::collections::BTreeSet<u8> = names.iter().map(|name| name.as_bytes()[place]).collect();

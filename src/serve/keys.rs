@@ -1,5 +1,5 @@
-//! Who may ask: keys of tenants, kept as hashes. A key is 256 random bits, so one pass of SHA-256 is as good as a slow hash;
-//! comparing takes the same time whatever is presented.
+//! Keys of the tenants, stored as hashes. A key has 244 random bits, so one pass of SHA-256 is as good as a slow hash.
+//! The comparison takes the same time for every key that is presented.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,24 +10,26 @@ use subtle::ConstantTimeEq;
 
 use crate::input::{self, InputError};
 
-/// What a key begins with, so that one that leaks is recognised.
+/// Prefix of every key, so that a leaked key is recognised.
 const PREFIX: &str = "modm-";
 
-/// A key of a tenant, and what it may.
+/// Key of a tenant, with its limits.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
-    /// The tenant's name; that of the scenario's `tenants` and of recorded traffic.
+    /// Name of the tenant, as in the scenario's `tenants` and in recorded traffic.
     pub tenant: String,
     /// SHA-256 of the key, in hexadecimal.
     pub sha256: String,
-    /// Images a minute with this key, in place of the server's limit.
+    /// Number of images that may be requested with this key in a minute, in place of the server's limit.
     pub rate_per_min: Option<u32>,
-    /// Images at once with this key, likewise.
+    /// Number of images that may be requested with this key at once, in place of the server's limit.
     pub burst: Option<u32>,
-    /// Images a day of the tenant, likewise; the same in all its keys.
+    /// Number of images that the tenant may request in a day, in place of the server's limit. All keys of a tenant have
+    /// the same value.
     pub images_per_day: Option<u64>,
-    /// Whether the key sees the whole server: its counters, its status and everybody's cached pictures.
+    /// True if the key gives access to the whole server: its counters, its status and the cached pictures of all
+    /// tenants.
     #[serde(default)]
     pub operator: bool,
 }
@@ -39,7 +41,7 @@ struct File {
     key: Vec<Tenant>,
 }
 
-/// All keys.
+/// Keys of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Keys(Vec<(Tenant, [u8; 32])>);
 
@@ -47,7 +49,7 @@ impl Keys {
     /// Reads a file of `[[key]]` tables.
     ///
     /// # Errors
-    /// The file cannot be read, has no key of a tenant, or has one with a value that is not accepted.
+    /// The file cannot be read, has no key of a tenant, or has a key with a value that is not accepted.
     pub fn read(file: &Path) -> Result<Self, InputError> {
         let table = input::toml::parse(&input::text(file)?, file)?;
         let File { key: tenants } = input::toml::settings(&table, &["key.*"], file)?;
@@ -89,12 +91,12 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// All keys, in the order of the file; a tenant may have several.
+    /// Returns all keys, in the order of the file. A tenant may have several.
     pub fn all(&self) -> impl Iterator<Item = &Tenant> {
         self.0.iter().map(|(tenant, _)| tenant)
     }
 
-    /// Names of the tenants, each once: of all that have a key which is no operator's.
+    /// Returns the names of the tenants that have a key which is not an operator's, each name once.
     #[must_use]
     pub fn tenants(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
@@ -106,8 +108,8 @@ impl Keys {
         names
     }
 
-    /// The key that is presented and its place among all, if it is one of them. Every stored hash is looked at, whatever
-    /// is found.
+    /// Returns the place and the settings of the key that is presented, or `None` if it is not known. The search
+    /// compares every stored hash, so that its duration reveals nothing about the match.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<(usize, &Tenant)> {
         let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
@@ -121,14 +123,14 @@ impl Keys {
     }
 }
 
-/// A new key, and the hash to keep.
+/// Makes a new key. Returns the key, and its hash to store.
 #[must_use]
 pub fn fresh() -> (String, String) {
-    // Two random numbers of 122 bits each: the bits that say what they are do no harm.
+    // Two random UUIDs have 122 random bits each. Their fixed bits, which state version and variant, do no harm.
     let key = format!("{PREFIX}{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     let hash = Sha256::digest(key.as_bytes());
     let digits = hash.iter().fold(String::with_capacity(64), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}"); // a string takes what is written to it
+        let _ = write!(digits, "{byte:02x}"); // writing to a string cannot fail
         digits
     });
     (key, digits)

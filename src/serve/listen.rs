@@ -1,4 +1,5 @@
-//! Connections: so many at a time, none that sends its header for ever, and all of them brought to an end when the server is.
+//! Acceptance of connections. The number of open connections and the time for a request's header are limited, and all
+//! connections are closed when the server ends.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// How long connections may go on once nothing more is taken in.
+/// Time that open connections have to finish once the server accepts no more.
 const GRACE: Duration = Duration::from_secs(10);
-/// After an error that is no connection's, such as too many open files.
+/// Pause after an error that belongs to no connection, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers until `ends` does, then brings what is under way to its end.
+/// Accepts and answers connections until `ends` completes, then lets the answers under way finish.
 pub async fn listen<S>(
     listener: TcpListener,
     service: S,
@@ -34,6 +35,7 @@ pub async fn listen<S>(
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_headers(64).half_close(false);
     tokio::pin!(ends);
     loop {
+        // The permit comes first: clients beyond the limit are not refused, but wait to be accepted.
         let Ok(permit) = room.clone().acquire_owned().await else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -46,7 +48,7 @@ pub async fn listen<S>(
         let _ = stream.set_nodelay(true);
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service.clone()));
         tokio::spawn(async move {
-            // A client that goes away is not our error.
+            // A client that closes its connection early is not an error of the server.
             let _ = connection.await;
             drop(permit);
         });

@@ -1,5 +1,5 @@
-//! Counters for Prometheus: what came, what became of it and how long it took, by model and decision; gauges are set when
-//! somebody looks.
+//! Metrics for Prometheus: numbers, outcomes and durations of requests, by model and decision. Gauges are set when the
+//! metrics are read.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::request::Outcome;
 use crate::scheduler::{Decision, DecisionKind, Event};
 use crate::time::Duration;
 
-/// Upper ends of the histograms, seconds: from small models on a CPU to queues of an hour.
+/// Upper bounds of the histograms' buckets, in seconds: from small models on a CPU to queues of an hour.
 const BUCKETS: [f64; 16] =
     [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
@@ -67,12 +67,12 @@ struct Audited {
     tenant: String,
 }
 
-/// A gauge that is no whole number.
+/// Gauge with a fractional value.
 type Share = Gauge<f64, AtomicU64>;
 
 type Histograms = Family<Made, Histogram, fn() -> Histogram>;
 
-/// The counters.
+/// Metrics of the server.
 pub struct Meter {
     registry: Mutex<Registry>,
     requests: Family<One, Counter>,
@@ -142,7 +142,7 @@ impl Default for Meter {
     }
 }
 
-/// A metric under its name, beginning at nothing.
+/// Makes a metric with its initial value and registers it under a name.
 fn counted<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     registered(registry, name, help, M::default())
 }
@@ -152,7 +152,7 @@ fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str
     metric
 }
 
-/// A model's name, if there is one.
+/// Returns the name of a model, or `none` without a model.
 fn named(model: Option<&Arc<str>>) -> Arc<str> {
     model.cloned().unwrap_or_else(|| "none".into())
 }
@@ -167,7 +167,7 @@ impl Meter {
         self.loads.get_or_create(&Of { model: model.clone() }).inc();
     }
 
-    /// Counts what goes wrong with workers and jobs.
+    /// Counts lost workers and failed jobs.
     pub(super) fn event(&self, event: &Event) {
         let lost = |reason| self.losses.get_or_create(&Why { reason }).inc();
         match event {
@@ -223,25 +223,26 @@ impl Meter {
         }
     }
 
-    /// An answer of a route.
+    /// Counts an answer of a route.
     pub fn answered(&self, route: &'static str, status: u16) {
         self.answers.get_or_create(&Answered { route, status }).inc();
     }
 
-    /// A request that was not taken in.
+    /// Counts a request that was not accepted, by reason.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Why { reason }).inc();
     }
 
-    /// Sets how the disk does: whether traffic is recorded, bytes free, pictures that are not in the image store.
+    /// Sets the gauges of the disk: whether traffic is recorded, the number of free bytes, and the number of pictures
+    /// that were not written to the image store.
     pub fn disk(&self, is_recording: bool, free: u64, left_out: u64) {
         self.recording.set(i64::from(is_recording));
         self.disk_free.set(free.min(i64::MAX as u64).cast_signed());
         self.store_left_out.set(left_out.cast_signed());
     }
 
-    /// All of it as text, with how things stand: waiting, running and cached pictures, workers, bytes on disk, and what is to be
-    /// seen of audits.
+    /// Returns all metrics as text. The arguments set the gauges first: numbers of waiting, running and cached
+    /// pictures, workers, bytes of the image store, and the audits that the caller may see.
     #[must_use]
     pub fn text(
         &self,
@@ -251,7 +252,7 @@ impl Meter {
         audited: &[Kept],
         skipped: &[(&'static str, u64)],
     ) -> String {
-        // Held from here: what one looks at must not be what another may see.
+        // The lock is held from here on: the audits that one caller may see must not appear in the text of another.
         let registry = super::lock(&self.registry);
         self.waiting.set(waiting.cast_signed());
         self.running.set(running.cast_signed());
@@ -264,7 +265,7 @@ impl Meter {
         }
         self.show_audits(audited, skipped);
         let mut text = String::new();
-        // A string takes what is written to it.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &registry);
         text
     }

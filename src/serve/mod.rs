@@ -1,5 +1,6 @@
-//! Requests over HTTP, on the core, loop and executor of live runs: the inbox is the network. `desk` stands between the two;
-//! everything that knows of HTTP is in `api`. docs/serve.md says how it is run, docs/openapi.json what it answers.
+//! Server that answers requests over HTTP. It uses the core, the loop and the executor of live runs, with the network
+//! as the inbox. The module `desk` stands between the network and the loop; everything that knows of HTTP is in `api`.
+//! docs/serve.md describes how to run the server, docs/openapi.json what it answers.
 
 pub mod settings;
 
@@ -32,27 +33,27 @@ mod scribe;
 #[cfg(feature = "serve")]
 pub mod traffic;
 
-/// Waits a moment for a thread that writes, at the end of a run.
+/// Sleeps while the end of a run waits for a thread that writes.
 #[cfg(feature = "serve")]
 #[expect(clippy::disallowed_methods, reason = "the end of a run waits for its files")]
 fn pause(time: std::time::Duration) {
     std::thread::sleep(time);
 }
 
-/// A thread that died while it held a lock left counters that are still counters.
+/// Locks a mutex, also after a panic of another thread that held it: the values behind these locks stay usable.
 #[cfg(feature = "serve")]
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The time outside: for what people read, never for what is measured.
+/// Returns the host's date, in whole seconds since 1970. The date is for what people read, never for what is measured.
 #[cfg(feature = "serve")]
 #[expect(clippy::disallowed_methods, reason = "dates of answers and quotas of a day are the host's")]
 fn seconds_since_1970() -> u64 {
     since_1970(std::time::SystemTime::now())
 }
 
-/// Whole seconds.
+/// Returns whole seconds since 1970, or 0 for an earlier time.
 #[cfg(feature = "serve")]
 fn since_1970(time: std::time::SystemTime) -> u64 {
     time.duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())

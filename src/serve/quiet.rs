@@ -1,4 +1,4 @@
-//! Panics that are expected and caught: they print nothing.
+//! Suppression of the messages of panics that are expected and caught.
 
 use std::cell::Cell;
 use std::sync::Once;
@@ -9,7 +9,7 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// Runs something whose panics are caught inside, without the message that a panic prints.
+/// Runs a function that catches its own panics, and suppresses the messages that these panics would print.
 pub(crate) fn quietly<T>(what: impl FnOnce() -> T) -> T {
     HOOK.call_once(|| {
         let usual = std::panic::take_hook();

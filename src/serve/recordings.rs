@@ -1,5 +1,5 @@
-//! Recordings of earlier runs: made whole where a run ended without an end, set aside where that cannot be done, and removed
-//! when they are old or too many. None of it keeps the server from starting.
+//! Recordings of earlier runs. A recording that was cut off is repaired, one that cannot be repaired is set aside, and
+//! recordings that are old or too many are removed. No fault of a recording keeps the server from starting.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,13 +12,14 @@ use super::traffic::{EMBEDDINGS, REQUESTS};
 use crate::output::write_atomic;
 use crate::trace::npy::Rows;
 
-/// File that a recording begins with.
+/// File that is written at the beginning of a recording.
 const MARK: &str = "recording.json";
-/// File that a recording ends with: one that has it, and files as long as it says, is whole and is not read again.
+/// File that is written at the end of a recording. If the other files have the lengths that it states, the recording is
+/// whole and is not read again.
 const END: &str = "traffic.json";
-/// Version of the files. Recordings without a mark are of the first.
+/// Version of the files. Recordings without a mark have version 1.
 const VERSION: u32 = 1;
-/// Ending of the name of a recording that was set aside.
+/// Extension of the folder's name of a recording that was set aside.
 const ASIDE: &str = "damaged";
 
 #[derive(Serialize, Deserialize)]
@@ -26,7 +27,7 @@ struct Mark {
     version: u32,
 }
 
-/// Folder of the recordings in a data folder.
+/// Returns the folder of the recordings in a data folder.
 #[must_use]
 pub fn folder(data: &Path) -> PathBuf {
     data.join("traffic")
@@ -37,55 +38,55 @@ pub(super) fn mark(folder: &Path) -> io::Result<()> {
     fs::write(folder.join(MARK), format!("{}\n", serde_json::to_string(&Mark { version: VERSION })?))
 }
 
-/// Bytes of a recording's files, by name; those that are not there are left out.
+/// Returns the number of bytes of each of a recording's files, by name. Missing files are left out.
 fn lengths(recording: &Path) -> BTreeMap<String, u64> {
     let names = EMBEDDINGS.into_iter().chain([REQUESTS]);
     names.filter_map(|name| Some((name.to_owned(), fs::metadata(recording.join(name)).ok()?.len()))).collect()
 }
 
-/// Writes the end of a recording: what is said of it, and how long its files are.
+/// Writes the file that ends a recording: a description of the recording, and the lengths of its other files.
 pub(super) fn finish(folder: &Path, mut said: serde_json::Value) -> io::Result<()> {
     said["bytes"] = serde_json::json!(lengths(folder));
     write_atomic(&folder.join(END), |to| io::Write::write_all(to, format!("{said:#}\n").as_bytes()))
         .map_err(io::Error::other)
 }
 
-/// State of a recording's end.
+/// State of the file that ends a recording.
 #[derive(PartialEq, Eq)]
 enum End {
-    /// There is none: the run that wrote it was killed.
+    /// Missing file: the run that wrote the recording was killed.
     Missing,
-    /// The files are as long as they were then.
+    /// File with the lengths that the recording's files have now.
     Fits,
-    /// They are not, or it cannot be read.
+    /// File with other lengths, or that cannot be parsed.
     Differs,
 }
 
 fn end(recording: &Path) -> End {
     let Ok(text) = fs::read(recording.join(END)) else { return End::Missing };
     let Ok(said) = serde_json::from_slice::<serde_json::Value>(&text) else { return End::Differs };
-    // Earlier programs wrote none.
+    // Earlier versions of the program wrote no lengths.
     let fits = said.get("bytes").is_none_or(|bytes| *bytes == serde_json::json!(lengths(recording)));
     if fits { End::Fits } else { End::Differs }
 }
 
-/// How a recording stands.
+/// Condition of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It ended, or has nothing that is too much: this many rows.
+    /// Whole recording: its number of rows.
     Whole(usize),
-    /// It was cut off: this many rows can be saved.
+    /// Recording that was cut off: the number of rows that can be saved.
     Cut(usize),
-    /// It is of a newer program.
+    /// Recording of a newer program: its version.
     Newer(u32),
-    /// It is not even a part of one.
+    /// Recording of which nothing can be saved: the reason.
     Damaged(String),
 }
 
-/// Recordings of a folder, oldest first; those that were set aside are left out.
+/// Returns the recordings of a folder, oldest first. Recordings that were set aside are left out.
 ///
 /// # Errors
-/// The folder cannot be read; one that is not there has none.
+/// The folder cannot be read. A missing folder is no error: it has no recordings.
 pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -102,12 +103,12 @@ pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Date when a recording began, milliseconds since 1970, as its folder's name says.
+/// Returns the date at which a recording began, in milliseconds since 1970, as its folder's name states it.
 fn began(recording: &Path) -> u64 {
     recording.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
 }
 
-/// Looks at a recording and changes nothing.
+/// Checks a recording and changes nothing.
 #[must_use]
 pub fn inspect(recording: &Path) -> Condition {
     match fs::read(recording.join(MARK)) {
@@ -115,7 +116,8 @@ pub fn inspect(recording: &Path) -> Condition {
         Err(error) => return Condition::Damaged(error.to_string()),
         Ok(text) => match serde_json::from_slice::<Mark>(&text) {
             Ok(Mark { version }) if version > VERSION => return Condition::Newer(version),
-            // The rows say the same, and a power cut may have left an empty mark.
+            // A mark that cannot be parsed is ignored: a power cut may have left an empty mark, and the rows tell
+            // whether the recording is whole.
             _ => {}
         },
     }
@@ -133,7 +135,7 @@ pub fn inspect(recording: &Path) -> Condition {
         let file = recording.join(name);
         let found = match Rows::whole(&file) {
             Ok(found) => found,
-            // Begun with the first row.
+            // The file is begun with the first row, so that a recording without rows has none.
             Err(_) if rows == 0 && fs::metadata(&file).map_or(0, |file| file.len()) == 0 => 0,
             Err(error) => return Condition::Damaged(error.to_string()),
         };
@@ -143,8 +145,9 @@ pub fn inspect(recording: &Path) -> Condition {
     if is_cut { Condition::Cut(saved) } else { Condition::Whole(rows) }
 }
 
-/// Bytes up to the end of the last whole record, and records after the header. A line break within quotes ends no record; what a
-/// power cut left in place of text is none.
+/// Returns the number of bytes up to the end of the last whole record, and the number of records after the header. A
+/// line break within quotes does not end a record. The text ends at the first zero byte, because a power cut can leave
+/// zeros in place of text.
 fn whole(text: &[u8]) -> (usize, usize) {
     let (mut is_quoted, mut length, mut records) = (false, 0, 0);
     for (at, byte) in text.iter().enumerate() {
@@ -158,7 +161,7 @@ fn whole(text: &[u8]) -> (usize, usize) {
     (length, records.max(1) - 1)
 }
 
-/// Bytes of the header and so many records.
+/// Returns the number of bytes of the header and the first `rows` records.
 fn length(text: &[u8], rows: usize) -> usize {
     let (mut is_quoted, mut left) = (false, rows + 1);
     for (at, byte) in text.iter().enumerate() {
@@ -174,17 +177,17 @@ fn length(text: &[u8], rows: usize) -> usize {
     text.len()
 }
 
-/// Cuts a recording after so many rows.
+/// Cuts a recording after its first `rows` rows.
 ///
 /// # Errors
-/// The system's error.
+/// A file cannot be read, written or removed.
 pub fn cut(recording: &Path, rows: usize) -> io::Result<()> {
     let file = recording.join(REQUESTS);
     let text = fs::read(&file)?;
     File::options().write(true).open(&file)?.set_len(length(&text, rows) as u64)?;
     for name in EMBEDDINGS.map(|name| recording.join(name)) {
         if rows == 0 {
-            // A file without rows is no trace's.
+            // A trace has no file of embeddings without rows.
             let _ = fs::remove_file(&name);
         } else {
             Rows::cut(&name, rows)?;
@@ -193,7 +196,7 @@ pub fn cut(recording: &Path, rows: usize) -> io::Result<()> {
     finish(recording, serde_json::json!({ "cut_to_rows": rows }))
 }
 
-/// Makes the recordings whole that have no end, and sets those aside that cannot be. Returns what to warn of.
+/// Repairs the recordings that have no valid end, and sets aside those that cannot be repaired. Returns warnings.
 #[must_use]
 pub fn prepare(folder: &Path) -> Vec<String> {
     let recordings = match list(folder) {
@@ -204,7 +207,7 @@ pub fn prepare(folder: &Path) -> Vec<String> {
     for recording in recordings {
         let end = end(&recording);
         if end == End::Fits {
-            // It was whole then: it is not read at each start.
+            // The recording was whole when it ended, so that it need not be read at each start.
             continue;
         }
         let cut = match inspect(&recording) {
@@ -227,8 +230,9 @@ pub fn prepare(folder: &Path) -> Vec<String> {
     warnings
 }
 
-/// Removes the recordings that began before a date, and the oldest beyond so many bytes, but not the current one. Returns what
-/// could not be removed.
+/// Removes the recordings that began before a date, in seconds since 1970, and the oldest recordings while all of them
+/// have more than `most_bytes` bytes. The current recording stays. Returns a warning for each recording that cannot be
+/// removed.
 #[must_use]
 pub fn forget(folder: &Path, current: Option<&Path>, before: u64, most_bytes: u64) -> Vec<String> {
     let Ok(recordings) = list(folder) else { return Vec::new() };

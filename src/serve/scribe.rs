@@ -1,5 +1,6 @@
-//! A thread that writes what nobody waits for: recorded traffic, audits of hits. A disk that hangs holds it up and nothing
-//! else; what it cannot write, or has no room to remember, ends it with a warning, and serving goes on.
+//! Thread that writes files for which no request waits: recorded traffic and audits of hits. A disk that hangs blocks
+//! only this thread. After an error of a write, or when too many rows wait, the thread ends with a warning and the
+//! server goes on.
 
 use std::io;
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use std::time::Duration;
 
 use super::pause;
 
-/// Rows that may wait for the disk.
+/// Largest number of rows that wait for the disk.
 const MOST_WAITING: usize = 4_096;
-/// Time between two looks at whether the thread has ended.
+/// Time between two checks whether the thread has ended.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Says that the thread has ended, however it does.
+/// Guard that sets a flag when the thread ends, also by a panic.
 struct Ending(Arc<AtomicBool>);
 
 impl Drop for Ending {
@@ -24,10 +25,10 @@ impl Drop for Ending {
     }
 }
 
-/// Rows on their way to the disk.
+/// Handle of a thread that writes rows to the disk.
 #[derive(Debug)]
 pub(super) struct Scribe<T> {
-    /// File or folder, for warnings.
+    /// Name of the file or folder, for warnings.
     what: String,
     to: Option<SyncSender<T>>,
     thread: Option<JoinHandle<()>>,
@@ -35,10 +36,10 @@ pub(super) struct Scribe<T> {
 }
 
 impl<T: Send + 'static> Scribe<T> {
-    /// Starts the thread. It ends with the first row that cannot be written.
+    /// Starts the thread. The thread ends at the first row that cannot be written.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// The thread cannot be started.
     pub(super) fn start(what: String, mut write: impl FnMut(T) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let (to, rows): (_, Receiver<T>) = sync_channel(MOST_WAITING);
         let (has_ended, name) = (Arc::new(AtomicBool::new(false)), what.clone());
@@ -56,12 +57,12 @@ impl<T: Send + 'static> Scribe<T> {
         Ok(Self { what, to: Some(to), thread: Some(thread), has_ended })
     }
 
-    /// Whether nothing more is written.
+    /// Returns whether no more rows are written.
     pub(super) fn has_ended(&self) -> bool {
         self.to.is_none() || self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Hands a row over, unless nothing more is written. Never waits.
+    /// Passes a row to the thread, unless no more rows are written. Never blocks.
     pub(super) fn write(&mut self, row: T) {
         let Some(to) = &self.to else { return };
         if let Err(refused) = to.try_send(row) {
@@ -72,7 +73,7 @@ impl<T: Send + 'static> Scribe<T> {
         }
     }
 
-    /// Waits until all is written, or `patience` has passed. Returns whether it is.
+    /// Waits until all rows are written, or `patience` has passed. Returns whether all rows are written.
     pub(super) fn close(&mut self, mut patience: Duration) -> bool {
         let was_whole = !self.has_ended();
         self.to = None;
@@ -99,7 +100,7 @@ mod tests {
         let (go, wait) = channel::<()>();
         let hangs = move |row: usize| if row == 0 { wait.recv().map_err(io::Error::other) } else { Ok(()) };
         let mut scribe = Scribe::start("a disk that hangs".to_owned(), hangs).expect("a thread");
-        // The thread may have taken the first one already, or not yet.
+        // The thread may or may not have taken the first row already.
         let fitted = (0..MOST_WAITING + 2).take_while(|row| {
             scribe.write(*row);
             !scribe.has_ended()

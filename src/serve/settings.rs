@@ -1,4 +1,5 @@
-//! `[serve]`: what the network may ask for. Everything has a default that is safe on one's own machine.
+//! Settings of the section `[serve]`: limits of what clients may ask for. Every setting has a default that is safe on
+//! the user's own machine.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -7,64 +8,68 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
 
-/// The section.
+/// Settings of the section `[serve]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeSettings {
-    /// Address and port; beyond this machine only with keys.
+    /// Address and port to listen on. An address that other machines can reach needs keys.
     pub listen: SocketAddr,
-    /// TOML file with the keys of the tenants, relative to the scenario's file; without one nobody is asked for a key.
+    /// TOML file with the keys of the tenants, relative to the scenario's file. If absent, requests need no key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<PathBuf>,
-    /// Requests that may wait for a worker, over all tenants.
+    /// Number of requests that may wait for a worker, over all tenants.
     pub max_queue: u32,
-    /// Requests of one tenant that may wait; if absent, half of `max_queue` where there are several tenants.
+    /// Number of requests of one tenant that may wait. If absent, half of `max_queue` with several tenants, and all of
+    /// it with one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_queue_per_tenant: Option<u32>,
-    /// Images a minute that may be asked for with a key, unless the key says otherwise.
+    /// Number of images that may be requested with one key in a minute, unless the key has its own limit.
     pub rate_per_min: u32,
-    /// Images at once that may be asked for with a key, unless the key says otherwise; if absent, a tenth of the rate, but
-    /// ten where the rate allows ten a minute.
+    /// Number of images that may be requested with one key at once, unless the key has its own limit. If absent, a
+    /// tenth of the rate, but at least 10 if the rate allows 10 a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
-    /// Images a day (UTC) that a tenant may ask for, unless its keys say otherwise; none without a limit.
+    /// Number of images that a tenant may request in a day (UTC), unless its keys have their own limit. `None` means no
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images_per_day: Option<u64>,
-    /// Characters of a prompt.
+    /// Largest number of characters of a prompt.
     pub max_prompt: usize,
-    /// Bytes of a request's body.
+    /// Largest number of bytes of a request's body.
     pub max_body: usize,
-    /// Connections at a time.
+    /// Largest number of open connections.
     pub max_connections: usize,
-    /// Seconds that a client may take to send a request.
+    /// Seconds that a client may take to send the header of a request, and again to send its body.
     pub read_timeout_s: f64,
-    /// Seconds after which a synchronous request is given up.
+    /// Seconds after which a synchronous request is withdrawn and answered with an error.
     pub timeout_s: f64,
-    /// Seconds that finishing what is in may take once the server is told to end.
+    /// Seconds that accepted requests have to finish once the server is told to end.
     pub drain_s: f64,
-    /// Seconds that results can be fetched.
+    /// Seconds for which results and ended jobs are kept.
     pub keep_results_s: f64,
-    /// Bytes of all pictures of results; beyond it the oldest are forgotten.
+    /// Largest total size of the pictures of results, in bytes. Beyond it the oldest results are removed.
     pub keep_results_bytes: u64,
-    /// Bytes of the image store on disk; beyond it new pictures are not kept.
+    /// Largest size of the image store on disk, in bytes. Beyond it new pictures are not kept there.
     pub max_store_bytes: u64,
-    /// Bytes that must be free on the data folder's disk; below it nothing new is taken in.
+    /// Bytes that must be free on the disk of the data folder. Below that the server accepts no new requests.
     pub min_free_bytes: u64,
-    /// Seconds that the disk may fail before the program ends with an error.
+    /// Seconds for which the disk may fail before the program ends with an error.
     pub disk_retry_s: f64,
-    /// Whether what came in is recorded as a trace.
+    /// True if incoming requests are recorded as a trace.
     pub record: bool,
-    /// Seconds that finished recordings are kept.
+    /// Seconds for which finished recordings are kept.
     pub keep_traffic_s: f64,
-    /// Bytes of all recordings; beyond it the oldest go, and one that is larger than all of it ends.
+    /// Largest total size of all recordings, in bytes. Beyond it the oldest recordings are removed, and the current
+    /// recording ends if it alone is larger.
     pub keep_traffic_bytes: u64,
-    /// Whether with its prompts.
+    /// True if the recordings contain the prompts.
     pub record_prompts: bool,
-    /// Share of the hits that the large model draws as well, to measure what hits keep of its quality.
+    /// Share of the hits, from 0 to 1, that the large model generates as well, to measure how much of its quality hits
+    /// keep.
     pub audit_share: f64,
-    /// Seconds that the rows of `audit.csv` are kept.
+    /// Seconds for which the rows of `audit.csv` are kept.
     pub keep_audits_s: f64,
-    /// Bytes of `audit.csv`; beyond it the older half of its rows goes.
+    /// Largest size of `audit.csv`, in bytes. Beyond it the older half of its rows is removed.
     pub keep_audits_bytes: u64,
 }
 
@@ -101,10 +106,10 @@ impl Default for ServeSettings {
 }
 
 impl ServeSettings {
-    /// Whether the settings can be used.
+    /// Checks that the settings can be used.
     ///
     /// # Errors
-    /// The key that cannot, and what is accepted.
+    /// A value cannot be used. The error names the key of the first such value, and the values that are accepted.
     pub fn check(&self, file: &Path) -> Result<(), InputError> {
         let counts = [
             ("max_queue", u64::from(self.max_queue), 1_000_000),
@@ -160,15 +165,16 @@ impl ServeSettings {
         }
         Ok(())
     }
-    /// Requests of one tenant that may wait, where there are so many tenants.
+    /// Returns the number of requests of one tenant that may wait, for a given number of tenants.
     #[must_use]
     pub fn queue_share(&self, tenants: usize) -> usize {
         let all = self.max_queue as usize;
         self.max_queue_per_tenant.map_or(if tenants > 1 { all.div_ceil(2) } else { all }, |share| share as usize)
     }
 
-    /// Images at once with a key of this rate, unless it says otherwise: six seconds of it. A request asks for ten at
-    /// most, so a key that may have ten a minute may have them at once.
+    /// Returns the number of images that may be requested at once with a key of this rate, unless the key has its own
+    /// limit. The default is six seconds of the rate. A request asks for at most 10 images, so a key that may have 10
+    /// images a minute may have them at once.
     #[must_use]
     pub fn burst_at(&self, rate_per_min: u32) -> u32 {
         self.burst.unwrap_or((rate_per_min / 10).max(rate_per_min.min(10)))

@@ -1,6 +1,7 @@
-//! What came in, as a trace that `simulate`, `compare` and `plan` take as it is: `requests.csv` and the embeddings of prompts
-//! and images, a row for each request that was drawn, in the order of arrival. Written as it comes, by a thread of its own, so
-//! that a crash costs no more than what had not ended, and a disk that hangs holds nobody up.
+//! Recorded traffic, as a trace that `simulate`, `compare` and `plan` read unchanged: `requests.csv` and the embeddings
+//! of prompts and images. It has a row for each request whose image was generated, in the order of arrival. A separate
+//! thread writes the rows while the server runs, so that a crash loses only requests that had not ended, and a disk
+//! that hangs blocks no request.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,15 +22,15 @@ use crate::trace::npy::Rows;
 pub(super) const REQUESTS: &str = "requests.csv";
 pub(super) const EMBEDDINGS: [&str; 2] = ["prompt_embeddings.npy", "image_embeddings.npy"];
 
-/// A request of which something is still to come.
+/// Request whose row is not written yet.
 #[derive(Debug)]
 struct Pending {
     arrival: Time,
     deadline: Option<Duration>,
     tenant: u32,
-    /// Whether it may hit.
+    /// True if the request may be a hit.
     look_up: bool,
-    /// Empty where prompts are not recorded.
+    /// Text of the prompt; empty if it is not recorded.
     prompt: Arc<str>,
     prompt_embedding: Option<Embedding>,
     image_embedding: Option<Embedding>,
@@ -37,7 +38,7 @@ struct Pending {
     settled: bool,
 }
 
-/// A request as it is written.
+/// Row of the trace.
 #[derive(Debug)]
 struct Row {
     record: Vec<String>,
@@ -66,7 +67,7 @@ impl Files {
     }
 }
 
-/// A trace under way.
+/// Trace that is being recorded.
 #[derive(Debug)]
 pub struct Traffic {
     folder: PathBuf,
@@ -74,19 +75,20 @@ pub struct Traffic {
     prompts: bool,
     rows: Scribe<Row>,
     pending: BTreeMap<RequestId, Pending>,
-    /// Bytes that were written, and how many may be.
+    /// Number of bytes written so far; `most_bytes` is their limit.
     bytes: u64,
     most_bytes: u64,
-    /// Whether it has as many bytes as it may: nothing more is written then.
+    /// True if the trace has reached its limit of bytes: nothing more is written then.
     is_full: bool,
-    /// Requests that no image came of, or that must not be kept: they are not in the trace.
+    /// Number of requests that are not in the trace, because no image was generated for them or they must not be kept.
     left_out: u64,
-    /// Requests of the trace that must not hit: a trace cannot say so.
+    /// Number of requests of the trace that must not hit: a trace cannot express that.
     no_hit: u64,
 }
 
 impl Traffic {
-    /// Begins a trace in a new folder; `warm` is what is cached before it. It ends when it has so many bytes.
+    /// Begins a trace in a new folder. `warm` has the embeddings of the images that are cached at the start. The trace
+    /// ends when it has `most_bytes` bytes.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -130,12 +132,12 @@ impl Traffic {
         })
     }
 
-    /// Folder of the trace, while it is being written.
+    /// Returns the folder of the trace while it is being written.
     pub(super) fn folder(&self) -> Option<&Path> {
         (!self.has_ended()).then_some(&self.folder)
     }
 
-    /// Whether nothing more is written.
+    /// Returns whether nothing more is written.
     fn has_ended(&self) -> bool {
         self.is_full || self.rows.has_ended()
     }
@@ -181,7 +183,8 @@ impl Traffic {
         }
     }
 
-    /// Nothing more is to come of a request.
+    /// Notes that nothing more will follow for a request. Writes the rows of all requests up to the first one that is
+    /// not settled, so that rows are in the order of arrival.
     pub(super) fn settled(&mut self, request: RequestId) {
         if let Some(pending) = self.pending.get_mut(&request) {
             pending.settled = true;
@@ -199,7 +202,7 @@ impl Traffic {
         };
         self.bytes += 4 * (prompt.as_slice().len() + image.as_slice().len()) as u64 + pending.prompt.len() as u64 + 64;
         if self.bytes > self.most_bytes {
-            // Serving goes on without it.
+            // The server goes on without the recording.
             let why = format!("it has the {} bytes of serve.keep_traffic_bytes", self.most_bytes);
             tracing::warn!("{}: nothing more is recorded: {why}", self.folder.display());
             self.is_full = true;
@@ -215,11 +218,11 @@ impl Traffic {
         self.rows.write(Row { record, embeddings: [prompt, image] });
     }
 
-    /// Ends the trace, once what waits for the disk is written; one that broke off, or whose disk does not answer within
-    /// `patience`, is made whole at the next start.
+    /// Ends the trace once all its rows are on disk. A trace that broke off, or whose disk does not answer within
+    /// `patience`, is repaired at the next start.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file that ends the trace cannot be written.
     pub fn close(mut self, patience: HostDuration) -> io::Result<()> {
         let is_full = self.is_full;
         if !self.rows.close(patience) || is_full {
@@ -272,13 +275,13 @@ mod tests {
             traffic.arrived(&request(id, f64::from(id)), &"two, \"words\"".into(), None);
             traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
         }
-        // They end in another order; one comes to nothing, and one is still open.
+        // The requests end in another order. One has no image, and one is still open.
         for id in [2, 0, 1] {
             traffic.event(&Event::ImageEncoded { request: RequestId(id), embedding: embedding(id as f32) });
             traffic.ended(RequestId(id), id != 1);
             traffic.settled(RequestId(id));
         }
-        // Cut off here; a row of embeddings too many.
+        // The recording breaks off here, with one row of embeddings too many.
         let last = place.join(EMBEDDINGS[0]);
         assert!(traffic.rows.close(PATIENCE), "all is written");
         let mut file = File::options().append(true).open(last).expect("begun");

@@ -1,11 +1,11 @@
-//! Columns of text, stored compactly: one string and where each row ends, or a number a row where few
-//! values repeat. Not a data frame: only what a trace needs.
+//! Columns of text, stored compactly: one string with the end of each row, or one number for each row where few values
+//! repeat. A column offers only what a trace needs and is no data frame.
 
 use std::collections::BTreeMap;
 
 use crate::request::TenantId;
 
-/// One text a row, in one allocation.
+/// Column with one text for each row, in one string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextColumn {
     text: String,
@@ -19,34 +19,34 @@ impl TextColumn {
         self.ends.push(self.text.len());
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are no rows.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The text of a row.
+    /// Returns the text of a row.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// Panics if there is no such row.
     pub fn get(&self, row: usize) -> &str {
         let start = if row == 0 { 0 } else { self.ends[row - 1] };
         &self.text[start..self.ends[row]]
     }
 
-    /// All rows in order.
+    /// Returns all rows in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|row| self.get(row))
     }
 
-    /// The first text, in order of rows, that an earlier row has too: (earlier row, row).
+    /// Returns the first row whose text an earlier row has too, as (earlier row, row).
     pub(super) fn first_repeat(&self) -> Option<(usize, usize)> {
         let mut rows: Vec<usize> = (0..self.len()).collect();
-        rows.sort_by_key(|&row| self.get(row)); // stable: equal texts stay in order of rows
+        rows.sort_by_key(|&row| self.get(row)); // a stable sort: equal texts stay in order of rows
         let repeats = rows.windows(2).filter(|pair| self.get(pair[0]) == self.get(pair[1]));
         repeats.map(|pair| (pair[0], pair[1])).min_by_key(|&(_, row)| row)
     }
@@ -60,7 +60,7 @@ impl<T: AsRef<str>> FromIterator<T> for TextColumn {
     }
 }
 
-/// Who asked, a row: names numbered in order of first appearance.
+/// Column with the tenant of each row. Tenants have numbers in order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantColumn {
     names: Vec<String>,
@@ -72,7 +72,7 @@ impl TenantColumn {
     /// Appends a row.
     pub fn push(&mut self, name: &str) {
         let tenant = self.known.get(name).copied().unwrap_or_else(|| {
-            let tenant = TenantId(self.names.len() as u32); // no more tenants than rows, which fit
+            let tenant = TenantId(self.names.len() as u32); // there are no more tenants than rows, whose number fits
             self.names.push(name.to_owned());
             self.known.insert(name.to_owned(), tenant);
             tenant
@@ -80,31 +80,31 @@ impl TenantColumn {
         self.rows.push(tenant);
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are no rows.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The tenant of a row.
+    /// Returns the tenant of a row.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// Panics if there is no such row.
     pub fn get(&self, row: usize) -> TenantId {
         self.rows[row]
     }
 
-    /// These rows, in this order; tenants keep their numbers, those without a row too.
+    /// Returns these rows in this order. All tenants keep their numbers, also those that have no row any more.
     #[must_use]
     pub fn select(&self, rows: &[u32]) -> Self {
         Self { rows: rows.iter().map(|&row| self.get(row as usize)).collect(), ..self.clone() }
     }
 
-    /// Names in order of first appearance: a tenant's number is its index here.
+    /// Returns the names of the tenants in order of first appearance. A tenant's number is the index of its name.
     pub fn names(&self) -> &[String] {
         &self.names
     }

@@ -1,6 +1,7 @@
-//! Checked request traces: reading ours, importing public ones, making synthetic ones.
+//! Checked traces of requests: reading traces in the format of this program, importing public ones, and making
+//! synthetic ones.
 //!
-//! A [`Trace`] is immutable and in order of arrival; whoever shares it puts it in an `Arc`.
+//! A [`Trace`] is immutable and in order of arrival. Code that shares a trace puts it into an `Arc`.
 
 use std::borrow::Cow;
 
@@ -22,32 +23,33 @@ pub use column::{TenantColumn, TextColumn};
 pub use read::{TraceFiles, read};
 pub use write::write_requests;
 
-/// Columns that travel with a trace beside those with a meaning here; others are left out when read.
+/// Names of the further columns that a trace carries beside the fields of [`Columns`]. Other columns are left out when
+/// a trace is read.
 pub const EXTRA_COLUMNS: [&str; 4] = ["steps", "images", "exec_s", IMAGE_BYTES];
 
-/// The column with the size of the image that each request would produce.
+/// Name of the column with the size in bytes of the image that each request would produce.
 pub const IMAGE_BYTES: &str = "image_bytes";
 
-/// Requests in order of arrival, a column each for what is known of them. Without optional columns it
-/// takes 8 bytes a request.
+/// Requests in order of arrival, with a column for each known property. A trace without optional columns takes 8 bytes
+/// for each request.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     columns: Columns,
     embeddings: Embeddings,
 }
 
-/// The columns of a trace, each as long as `arrivals` or absent.
+/// Columns of a trace, each as long as `arrivals` or absent.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
-    /// When each request arrives; never falls.
+    /// Arrival time of each request, never falling.
     pub arrivals: Vec<Time>,
-    /// Labels carried to the outputs, unique; absent where the row's number is the label.
+    /// Label of each request in the outputs, unique; absent if the number of the row is the label.
     pub request_ids: Option<TextColumn>,
-    /// What each request asks for.
+    /// Prompt of each request.
     pub prompts: Option<TextColumn>,
-    /// Who asks.
+    /// Tenant of each request.
     pub tenants: Option<TenantColumn>,
-    /// When each request should be finished; [`Time::MAX`] for one that does not say.
+    /// Deadline of each request; [`Time::MAX`] for a request without a deadline.
     pub deadlines: Option<Vec<Time>>,
     /// Further columns by name, as text.
     pub extra: Vec<(String, TextColumn)>,
@@ -55,24 +57,26 @@ pub struct Columns {
     pub ignored: Vec<String>,
 }
 
-/// Embeddings that belong to a trace, each absent where nothing needs or gives them.
+/// Embeddings that belong to a trace. Each is absent if nothing needs it or no file gives it.
 #[derive(Clone, Debug, Default)]
 pub struct Embeddings {
-    /// Of each request's prompt.
+    /// Embedding of each request's prompt.
     pub prompts: Option<EmbeddingMatrix>,
-    /// Of each request's prompt where prompts are compared with each other; `prompts` if absent. May have another dimension.
+    /// Embedding of each request's prompt for systems that compare prompts with each other; `prompts` if absent. The
+    /// dimension may be another one.
     pub texts: Option<EmbeddingMatrix>,
-    /// Of the image each request would produce.
+    /// Embedding of the image that each request would produce.
     pub images: Option<EmbeddingMatrix>,
-    /// What is cached before the first request, oldest first.
+    /// Embeddings that are cached before the first request, oldest first.
     pub warm: Option<EmbeddingMatrix>,
 }
 
 impl Trace {
-    /// A trace of checked columns.
+    /// Makes a trace of checked columns.
     ///
     /// # Panics
-    /// If arrivals fall, or a column is not as long as they are: makers of columns see to that.
+    /// Panics if arrivals fall, if there are more rows than `u32` can number, or if a column is not as long as the
+    /// arrivals. The code that makes columns must check these conditions.
     #[must_use]
     pub fn new(columns: Columns) -> Self {
         let n = columns.arrivals.len();
@@ -86,10 +90,11 @@ impl Trace {
         Self { columns, embeddings: Embeddings::default() }
     }
 
-    /// The same trace with these embeddings in place of its own.
+    /// Returns the same trace with these embeddings in place of its own.
     ///
     /// # Panics
-    /// If a matrix has not a row a request, or the dimensions differ.
+    /// Panics if `prompts`, `texts` or `images` does not have one row for each request, or if the dimensions of the
+    /// others than `texts` differ.
     #[must_use]
     pub fn with_embeddings(mut self, embeddings: Embeddings) -> Self {
         let rowwise = [&embeddings.prompts, &embeddings.texts, &embeddings.images];
@@ -101,20 +106,20 @@ impl Trace {
         self
     }
 
-    /// Number of requests.
+    /// Returns the number of requests.
     pub fn len(&self) -> usize {
         self.columns.arrivals.len()
     }
 
-    /// Whether there are no requests; a trace that was read has some.
+    /// Returns whether there are no requests. A trace that was read has at least one.
     pub fn is_empty(&self) -> bool {
         self.columns.arrivals.is_empty()
     }
 
-    /// What the scheduler is told of a row.
+    /// Returns the request of a row, as the scheduler receives it.
     ///
     /// # Panics
-    /// If there is no such row; so do all accessors by row.
+    /// Panics if there is no such row, as all accessors by row do.
     pub fn request(&self, row: usize) -> Request {
         let deadline = self.columns.deadlines.as_ref().map(|deadlines| deadlines[row]);
         Request {
@@ -123,12 +128,12 @@ impl Trace {
         }
     }
 
-    /// When each request arrives.
+    /// Returns the arrival time of each request.
     pub fn arrivals(&self) -> &[Time] {
         &self.columns.arrivals
     }
 
-    /// What a row is called in the outputs: its request id, or its number from 0.
+    /// Returns the label of a row in the outputs: its request id, or its number, counted from 0.
     pub fn label(&self, row: usize) -> Cow<'_, str> {
         match &self.columns.request_ids {
             Some(ids) => Cow::Borrowed(ids.get(row)),
@@ -136,47 +141,47 @@ impl Trace {
         }
     }
 
-    /// What a row asks for.
+    /// Returns the prompt of a row, if the trace has prompts.
     pub fn prompt(&self, row: usize) -> Option<&str> {
         self.columns.prompts.as_ref().map(|prompts| prompts.get(row))
     }
 
-    /// Who asks; tenant 0 where the trace names none.
+    /// Returns the tenant of a row; tenant 0 if the trace names no tenants.
     pub fn tenant(&self, row: usize) -> TenantId {
         self.columns.tenants.as_ref().map_or(TenantId(0), |tenants| tenants.get(row))
     }
 
-    /// What a tenant is called, if the trace names tenants.
+    /// Returns the name of a tenant, if the trace names tenants.
     pub fn tenant_name(&self, tenant: TenantId) -> Option<&str> {
         self.columns.tenants.as_ref()?.names().get(tenant.0 as usize).map(String::as_str)
     }
 
-    /// All columns.
+    /// Returns all columns.
     pub const fn columns(&self) -> &Columns {
         &self.columns
     }
 
-    /// All embeddings.
+    /// Returns all embeddings.
     pub const fn embeddings(&self) -> &Embeddings {
         &self.embeddings
     }
 
-    /// Of each request's prompt.
+    /// Returns the embedding of each request's prompt.
     pub const fn prompt_embeddings(&self) -> Option<&EmbeddingMatrix> {
         self.embeddings.prompts.as_ref()
     }
 
-    /// Of each request's prompt where prompts are compared with each other.
+    /// Returns the embedding of each request's prompt for systems that compare prompts with each other.
     pub fn text_embeddings(&self) -> Option<&EmbeddingMatrix> {
         self.embeddings.texts.as_ref().or_else(|| self.prompt_embeddings())
     }
 
-    /// Of the image each request would produce.
+    /// Returns the embedding of the image that each request would produce.
     pub const fn image_embeddings(&self) -> Option<&EmbeddingMatrix> {
         self.embeddings.images.as_ref()
     }
 
-    /// What is cached before the first request, oldest first.
+    /// Returns the embeddings that are cached before the first request, oldest first.
     pub const fn warm_images(&self) -> Option<&EmbeddingMatrix> {
         self.embeddings.warm.as_ref()
     }

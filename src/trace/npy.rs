@@ -1,5 +1,5 @@
-//! Embeddings in `.npy` files: two-dimensional, little-endian f32, in C order; mapped when read.
-//! Not a general reader: anything else is an input error that says what was found.
+//! Embeddings in `.npy` files: two-dimensional arrays of little-endian f32 in C order, mapped into memory when read.
+//! Any other array is an input error that says what was found.
 
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
@@ -12,7 +12,8 @@ const ACCEPTED: &str = "expected a .npy file with a two-dimensional array of lit
 /// Maps a file of embeddings and checks every row.
 ///
 /// # Errors
-/// Anything but finite, non-zero rows of little-endian f32 in C order, as many as the header says.
+/// Returns an error unless the file holds finite rows of little-endian f32 in C order, none of them zero, as many as
+/// the header says.
 pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
     let map = input::map(file)?;
     let wrong = |key: &str, found: &dyn std::fmt::Display| InputError::new(file, ACCEPTED).value(key, found);
@@ -39,7 +40,7 @@ pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
     }
     let matrix = match bytemuck::try_cast_slice::<u8, f32>(&map[offset..]) {
         Ok(_) if cfg!(target_endian = "little") => EmbeddingMatrix::new(dimension, Mapped { map, offset }),
-        // numpy aligns what it writes; others may not.
+        // numpy aligns the values that it writes; other writers may not.
         _ => {
             let (components, _) = map[offset..].as_chunks::<4>();
             EmbeddingMatrix::new(dimension, components.iter().map(|&x| f32::from_le_bytes(x)).collect::<Vec<_>>())
@@ -51,7 +52,7 @@ pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
     })
 }
 
-/// Components in a mapped file, aligned as they are in memory.
+/// Components in a mapped file, aligned so that they can be used in place.
 #[derive(Debug)]
 struct Mapped {
     map: memmap2::Mmap,
@@ -64,7 +65,7 @@ impl AsRef<[f32]> for Mapped {
     }
 }
 
-/// What a header says, as written, and where the values begin.
+/// Values of a header, as written, and the offset at which the components begin.
 struct Header<'a> {
     dtype: &'a str,
     fortran_order: &'a str,
@@ -73,7 +74,7 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Reads the dictionary that numpy writes before the values: three keys, in any order.
+    /// Reads the dictionary that numpy writes before the components: three keys, in any order.
     fn read(bytes: &'a [u8]) -> Option<Self> {
         let (length, start) = match *bytes.get(..12)? {
             [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 10_usize),
@@ -86,7 +87,7 @@ impl<'a> Header<'a> {
         Some(Self { dtype: value("descr")?, fortran_order: value("fortran_order")?, shape: value("shape")?, offset })
     }
 
-    /// The shape's numbers.
+    /// Returns the numbers of the shape.
     fn dimensions(&self) -> Option<Vec<usize>> {
         let inside = self.shape.strip_prefix('(')?.strip_suffix(')')?;
         let numbers = inside.split(',').map(str::trim).filter(|number| !number.is_empty());
@@ -94,7 +95,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The value of a key, as written: a string with its quotes, a tuple or list with its brackets, or a word.
+/// Returns the value of a key, as written: a string with its quotes, a tuple or list with its brackets, or a word.
 fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let quoted = [format!("'{key}'"), format!("\"{key}\"")];
     let after = quoted.iter().find_map(|quoted| text.split_once(quoted.as_str())).map(|(_, after)| after)?;
@@ -108,9 +109,9 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     Some(value[..end].trim_end())
 }
 
-/// What a file of so many rows begins with.
+/// Returns the header of a file with `rows` rows.
 fn header(rows: usize, dimension: usize) -> Vec<u8> {
-    // Values begin at a multiple of 64 bytes, as numpy aligns them.
+    // Components begin at a multiple of 64 bytes, as numpy aligns them.
     const ALIGNMENT: usize = 64;
     const BEFORE: usize = 10;
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}");
@@ -121,13 +122,13 @@ fn header(rows: usize, dimension: usize) -> Vec<u8> {
     b"\x93NUMPY\x01\x00".iter().copied().chain(length).chain(text.into_bytes()).collect()
 }
 
-/// Writes rows of one dimension.
+/// Writes a file with rows of one dimension.
 ///
 /// # Errors
-/// What the writer says.
+/// Returns the writer's error.
 ///
 /// # Panics
-/// If `values` is not `rows` rows of `dimension`.
+/// Panics if `values` does not have `rows` times `dimension` components.
 pub fn write(
     mut writer: impl Write,
     rows: usize,
@@ -144,7 +145,7 @@ pub fn write(
     Ok(())
 }
 
-/// A file that rows are added to; after each it is whole.
+/// File to which rows are appended. The file is complete after every row.
 #[derive(Debug)]
 pub struct Rows {
     file: std::fs::File,
@@ -152,24 +153,24 @@ pub struct Rows {
     dimension: usize,
 }
 
-/// Bytes of the header, which holds any number of rows that a file can have.
+/// Length of the header in bytes. The header has room for any number of rows that a file can have.
 const HEADER: u64 = 128;
 
 impl Rows {
-    /// Begins a file without rows.
+    /// Creates a file without rows.
     ///
     /// # Errors
-    /// The system's error.
+    /// Returns the system's error.
     pub fn create(path: &Path, dimension: usize) -> io::Result<Self> {
         let mut file = std::fs::File::create(path)?;
         file.write_all(&header(0, dimension))?;
         Ok(Self { file, count: 0, dimension })
     }
 
-    /// Adds a row.
+    /// Appends a row.
     ///
     /// # Errors
-    /// What the system says, or that the row has another dimension.
+    /// Returns an error if the row has another dimension, or the system's error.
     pub fn push(&mut self, row: &[f32]) -> io::Result<()> {
         if row.len() != self.dimension {
             return Err(io::Error::other(format!("a row of {} numbers among rows of {}", row.len(), self.dimension)));
@@ -182,20 +183,20 @@ impl Rows {
         self.file.write_all(&header(self.count, self.dimension))
     }
 
-    /// Counts the whole rows that such a file has, whatever its header says.
+    /// Counts the complete rows of a file of rows by its length, whatever number its header has.
     ///
     /// # Errors
-    /// It is no such file; what the system says.
+    /// Returns an error if the file is no file of rows, or the system's error.
     pub fn whole(path: &Path) -> io::Result<usize> {
         let mut file = std::fs::File::open(path)?;
         let row = (dimension(path, &mut file)? * size_of::<f32>()) as u64;
         Ok((file.metadata()?.len().saturating_sub(HEADER) / row) as usize)
     }
 
-    /// Leaves the first rows of such a file.
+    /// Cuts a file of rows to its first `rows` rows.
     ///
     /// # Errors
-    /// It is no such file, or has fewer; what the system says.
+    /// Returns an error if the file is no file of rows or has fewer rows, or the system's error.
     pub fn cut(path: &Path, rows: usize) -> io::Result<()> {
         let mut file = std::fs::File::options().read(true).write(true).open(path)?;
         let dimension = dimension(path, &mut file)?;
@@ -209,7 +210,7 @@ impl Rows {
     }
 }
 
-/// Reads the numbers of a row from the header of a file of rows.
+/// Reads the number of components in a row from the header of a file of rows.
 fn dimension(path: &Path, file: &mut std::fs::File) -> io::Result<usize> {
     let wrong = || io::Error::other(format!("{}: has no header of a file of rows", path.display()));
     let mut text = vec![0; HEADER as usize];
@@ -217,7 +218,7 @@ fn dimension(path: &Path, file: &mut std::fs::File) -> io::Result<usize> {
     let text = String::from_utf8_lossy(&text);
     let shape = text.rsplit_once("), }").and_then(|(before, _)| before.rsplit_once(", "));
     let dimension: Option<usize> = shape.and_then(|(_, dimension)| dimension.parse().ok());
-    // No encoder has more, and a damaged number must not count bytes that no file has.
+    // No encoder has more components. A damaged number must not lead to a count of bytes that no file has.
     dimension.filter(|dimension| (1..=1 << 20).contains(dimension)).ok_or_else(wrong)
 }
 

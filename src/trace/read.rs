@@ -1,5 +1,5 @@
-//! Reads a trace in our own format: `requests.csv` as a stream over the mapped file, and `.npy` files.
-//! Everything that can be wrong with them is found here, before anything runs.
+//! Reads a trace in the format of this program: `requests.csv` as a stream over the mapped file, and `.npy` files. All
+//! errors in these files are found here, before a run starts.
 
 use std::path::{Path, PathBuf};
 
@@ -14,23 +14,23 @@ const SECONDS: &str = "expected seconds from 0 to ten years (315360000)";
 const OUT_OF_ORDER: &str = "the request above arrives later; requests are in order of arrival: \
                             `modm trace import --sort` sorts them";
 
-/// Where a trace lies.
+/// Paths of the files of a trace.
 #[derive(Clone, Debug, Default)]
 pub struct TraceFiles {
-    /// The requests, CSV.
+    /// File of the requests, CSV.
     pub requests: PathBuf,
-    /// Of each request's prompt, `.npy`.
+    /// File of the embedding of each request's prompt, `.npy`.
     pub prompt_embeddings: Option<PathBuf>,
-    /// Of the image each request would produce, `.npy`.
+    /// File of the embedding of the image that each request would produce, `.npy`.
     pub image_embeddings: Option<PathBuf>,
-    /// What is cached before the first request, `.npy`.
+    /// File of the embeddings that are cached before the first request, `.npy`.
     pub warm_images: Option<PathBuf>,
 }
 
 /// Reads and checks a trace.
 ///
 /// # Errors
-/// The first thing wrong: file, line, column, value found and what is accepted.
+/// Returns an error with the first thing that is wrong: file, line, column, value found and what is accepted.
 pub fn read(files: &TraceFiles) -> Result<Trace, InputError> {
     let columns = read_requests(&files.requests, Order::Checked, &|_| ())?;
     let embeddings = read_embeddings(files, columns.arrivals.len())?;
@@ -59,16 +59,16 @@ fn read_embeddings(files: &TraceFiles, requests: usize) -> Result<Embeddings, In
     Ok(Embeddings { prompts, texts: None, images, warm })
 }
 
-/// Whether rows must be in order of arrival.
+/// Order in which the rows of a file must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// A row out of order is an error.
+    /// Order of arrival: a row out of order is an error.
     Checked,
-    /// The caller sorts.
+    /// Any order: the caller sorts the rows.
     Any,
 }
 
-/// Where the columns with a meaning stand.
+/// Places in a row of the columns that are used.
 #[derive(Default)]
 struct Places {
     arrival: usize,
@@ -79,7 +79,7 @@ struct Places {
     extra: Vec<usize>,
 }
 
-/// Finds the columns and makes room for those that are there.
+/// Finds the places of the columns, and makes empty columns for the optional ones that the file has.
 fn places(header: &[String], file: &Path, columns: &mut Columns) -> Result<Places, InputError> {
     let mut places = Places::default();
     for (place, name) in header.iter().enumerate() {
@@ -104,7 +104,7 @@ fn places(header: &[String], file: &Path, columns: &mut Columns) -> Result<Place
     Ok(places)
 }
 
-/// Reads the CSV alone; `progress` hears how many bytes were read.
+/// Reads only the CSV file. `progress` receives the number of bytes that were read.
 pub(super) fn read_requests(file: &Path, order: Order, progress: &dyn Fn(u64)) -> Result<Columns, InputError> {
     let map = input::map(file)?;
     let mut table = Table::open(file, &map, Dialect::CSV, progress)?;
@@ -162,7 +162,8 @@ fn push(columns: &mut Columns, places: &Places, row: &Row<'_>, order: Order) -> 
     Ok(())
 }
 
-/// Ids that are the row's number, as many tools write them, need no column.
+/// Appends an id. A column is made only at the first id that is not the number of its row, because many tools write
+/// these numbers as ids.
 fn push_id(ids: &mut Option<TextColumn>, row: usize, id: &str) {
     if ids.is_none() && !is_number(id, row) {
         *ids = Some((0..row).map(|row| row.to_string()).collect());
@@ -172,7 +173,7 @@ fn push_id(ids: &mut Option<TextColumn>, row: usize, id: &str) {
     }
 }
 
-/// Whether a text is this number in plain decimal.
+/// Returns whether a text is this number in plain decimal digits.
 fn is_number(text: &str, number: usize) -> bool {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
     plain && text.parse() == Ok(number)

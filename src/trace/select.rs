@@ -1,4 +1,4 @@
-//! Parts and rearrangements of a trace: which rows, in which order, arriving when.
+//! Parts and rearrangements of a trace: selected rows in a new order, with new arrival times.
 
 use rand::seq::SliceRandom;
 
@@ -6,17 +6,17 @@ use super::{Columns, Embeddings, TextColumn, Trace};
 use crate::draw::{Purpose, stream};
 use crate::time::{Duration, Time};
 
-/// Blocks of this length are rearranged whole, so that locality within them stays.
+/// Length in seconds of the blocks that are rearranged as a whole, so that locality within a block stays.
 const BLOCK_S: u64 = 600;
-/// A short trace has shorter blocks, so that there are this many.
+/// Least number of blocks. A short trace has shorter blocks.
 const LEAST_BLOCKS: u64 = 10;
 
 impl Trace {
-    /// These rows of the trace, in this order, arriving at these times. Deadlines keep their distance
-    /// from the arrival; labels go with their rows. Warm images stay.
+    /// Returns these rows of the trace in this order, with these arrival times. Deadlines keep their distance from the
+    /// arrival. Labels go with their rows. Warm images stay.
     ///
     /// # Panics
-    /// If arrivals fall, there is no such row, or the lengths differ.
+    /// Panics if arrivals fall, if there is no such row, or if the lengths differ.
     #[must_use]
     pub fn select(&self, rows: &[u32], arrivals: Vec<Time>) -> Self {
         assert_eq!(rows.len(), arrivals.len(), "a time for every row");
@@ -46,7 +46,7 @@ impl Trace {
         })
     }
 
-    /// The trace without its first `count` rows, its zero where the last of them arrived.
+    /// Returns the trace without its first `count` rows. Time zero becomes the arrival of the last of these rows.
     #[must_use]
     pub fn after(&self, count: usize) -> Self {
         let zero = count.checked_sub(1).map_or(Time::ZERO, |last| self.columns.arrivals[last]);
@@ -55,7 +55,8 @@ impl Trace {
         self.select(&rows, arrivals)
     }
 
-    /// The same requests, each arriving after `factor` times as long. Deadlines keep their distance.
+    /// Returns the same requests with all arrival times multiplied by `factor`. Deadlines keep their distance from the
+    /// arrival.
     #[must_use]
     pub fn stretched(&self, factor: f64) -> Self {
         let rows: Vec<u32> = (0..self.len() as u32).collect();
@@ -63,8 +64,8 @@ impl Trace {
         self.select(&rows, self.columns.arrivals.iter().map(stretch).collect())
     }
 
-    /// Another trace like this one: its blocks of ten minutes (at least ten blocks) in a seeded order.
-    /// Each appears once, since a block drawn twice would hit its own images.
+    /// Returns another trace like this one: its blocks of ten minutes (at least ten blocks) in a seeded order. Each
+    /// block appears once, because a block that is drawn twice would hit its own images.
     #[must_use]
     pub fn resampled(&self, seed: u64) -> Self {
         let own = &self.columns.arrivals;
@@ -82,7 +83,7 @@ impl Trace {
                 rows.push(row as u32);
                 arrivals.push(Time::from_nanoseconds(start + arrival.since(begin).nanoseconds()));
             }
-            // The last block of the trace may be shorter; wherever it lands, it stays so.
+            // The last block of the trace may be shorter, and keeps its length at its new place.
             start += length.min(span - block * length);
         }
         self.select(&rows, arrivals)

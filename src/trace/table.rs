@@ -1,11 +1,11 @@
-//! Rows of a CSV or TSV file as a stream, with errors that name file, line, column and value.
-//! Not a parser: that is the csv crate's business; here is what it lets pass and we do not.
+//! Rows of a CSV or TSV file as a stream, with errors that name file, line, column and value. The csv crate parses the
+//! rows. The checks here refuse what the crate accepts but a trace must not have.
 
 use std::path::Path;
 
 use crate::input::InputError;
 
-/// How rows are written.
+/// Notation of the rows of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect {
     pub(super) delimiter: u8,
@@ -16,11 +16,11 @@ pub(super) struct Dialect {
 impl Dialect {
     pub(super) const CSV: Self = Self { delimiter: b',', quoting: true, header: true };
     pub(super) const CSV_WITHOUT_HEADER: Self = Self { header: false, ..Self::CSV };
-    /// Quotes are characters like others.
+    /// TSV with a header, in which quotes are ordinary characters.
     pub(super) const TSV: Self = Self { delimiter: b'\t', quoting: false, header: true };
 }
 
-/// A file of rows, each as wide as the first.
+/// File of rows, each with as many fields as the first.
 pub(super) struct Table<'a> {
     file: &'a Path,
     bytes: &'a [u8],
@@ -30,20 +30,21 @@ pub(super) struct Table<'a> {
     record: csv::ByteRecord,
     width: usize,
     rows: usize,
-    /// Where the last record begins.
+    /// Offset in bytes at which the last record begins.
     last: usize,
 }
 
-/// One row of a table, until the next is read.
+/// Row of a table, valid until the next row is read.
 pub(super) struct Row<'t> {
     file: &'t Path,
     record: &'t csv::ByteRecord,
-    /// Where it begins, from 1.
+    /// Line on which the row begins, counted from 1.
     pub(super) line: usize,
 }
 
 impl<'a> Table<'a> {
-    /// Begins a file whose content is `bytes`; `progress` hears now and then how many of them were read.
+    /// Opens a file whose content is `bytes`. `progress` receives the number of bytes that were read, once every 16,384
+    /// rows.
     pub(super) fn open(
         file: &'a Path,
         bytes: &'a [u8],
@@ -62,7 +63,7 @@ impl<'a> Table<'a> {
         Ok(Self { file, bytes, reader, progress, dialect, record: csv::ByteRecord::new(), width, rows: 0, last: 0 })
     }
 
-    /// Names of the columns, trimmed; each must be there once.
+    /// Returns the names of the columns, trimmed. No name may occur twice.
     pub(super) fn header(&mut self) -> Result<Vec<String>, InputError> {
         let record = self.reader.byte_headers().map_err(|error| unreadable(self.file, &error))?;
         let row = Row { file: self.file, record, line: 1 };
@@ -77,7 +78,7 @@ impl<'a> Table<'a> {
         Ok(names)
     }
 
-    /// Where the columns of these names stand; `what` says in errors which format needs them.
+    /// Returns the places of the columns with these names. `what` is the format that needs the columns, for errors.
     pub(super) fn places<const N: usize>(&mut self, columns: [&str; N], what: &str) -> Result<[usize; N], InputError> {
         let header = self.header()?;
         let mut places = [0; N];
@@ -90,7 +91,7 @@ impl<'a> Table<'a> {
         Ok(places)
     }
 
-    /// The next row, or none at the end.
+    /// Returns the next row, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Row<'_>>, InputError> {
         if !self.reader.read_byte_record(&mut self.record).map_err(|error| unreadable(self.file, &error))? {
             self.check_end()?;
@@ -116,14 +117,16 @@ impl<'a> Table<'a> {
         self.record.position().map_or(0, |at| at.byte() as usize).min(self.bytes.len())
     }
 
-    /// The line, from 1, where the record begins. The reader counts from where it left off, before blank lines.
+    /// Returns the line on which the record begins, counted from 1. The reader's own count is that of the end of the
+    /// record before, so blank lines after it are added.
     fn line(&self) -> usize {
         let blank = self.bytes[self.start()..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
         let counted = self.record.position().map_or(1, |at| at.line() as usize);
         counted + blank.filter(|&&byte| byte == b'\n').count()
     }
 
-    /// A quoted field that never closes swallows all that follows; the reader lets that pass.
+    /// Checks that the last quoted field is closed. A field that is never closed takes in all text that follows, and
+    /// the reader reports no error.
     fn check_end(&self) -> Result<(), InputError> {
         let last = &self.bytes[self.last..];
         let opens = |pair: &[u8]| pair[0] == self.dialect.delimiter && pair[1] == b'"';
@@ -138,22 +141,22 @@ impl<'a> Table<'a> {
 }
 
 impl<'t> Row<'t> {
-    /// Number of fields.
+    /// Returns the number of fields.
     pub(super) fn len(&self) -> usize {
         self.record.len()
     }
 
-    /// The bytes of a field.
+    /// Returns the bytes of a field.
     pub(super) fn field(&self, place: usize) -> &'t [u8] {
         &self.record[place]
     }
 
-    /// A field as text.
+    /// Returns a field as text.
     pub(super) fn text(&self, place: usize, column: &str) -> Result<&'t str, InputError> {
         str::from_utf8(self.field(place)).map_err(|_| self.error(place, column, "expected UTF-8 text"))
     }
 
-    /// A field as a number within a range.
+    /// Returns a field as a number within a range.
     pub(super) fn number(
         &self,
         place: usize,
@@ -165,7 +168,7 @@ impl<'t> Row<'t> {
         number.filter(|number| range.contains(number)).ok_or_else(|| self.error(place, column, accepted))
     }
 
-    /// What is wrong with a field.
+    /// Makes the error of a field.
     pub(super) fn error(&self, place: usize, column: &str, accepted: impl Into<String>) -> InputError {
         let found = String::from_utf8_lossy(self.field(place));
         InputError::new(self.file, accepted).line(self.line).value(column, format_args!("\"{found}\""))

@@ -1,4 +1,4 @@
-//! Writes a trace's requests in our own format. Embeddings are `npy`'s business.
+//! Writes a trace's requests in the format of this program. `npy` writes embeddings.
 
 use std::io::{self, Write};
 
@@ -6,10 +6,10 @@ use crate::time::Time;
 
 use super::Trace;
 
-/// Writes `requests.csv`: the columns the trace has, seconds with nine decimals.
+/// Writes `requests.csv`: the columns that the trace has, with seconds in nine decimals.
 ///
 /// # Errors
-/// What the writer says.
+/// Returns the writer's error.
 pub fn write_requests(writer: impl Write, trace: &Trace) -> io::Result<()> {
     let columns = trace.columns();
     let mut writer = csv::Writer::from_writer(writer);
@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Up to 23 days: beyond 2^51 ns, the rounding of f64 seconds may move a time by a nanosecond.
+        /// Times are up to 23 days. Beyond 2^51 ns, the rounding of f64 seconds may move a time by a nanosecond.
         #[test]
         fn reads_back_what_it_writes(rows in prop::collection::vec(
             (0..2_000_000_000_000_000_u64, ".*|[\",\r\n a]*", "[a-c\",\n]{0,2}", prop::option::of(0..1_000_000_000_000_u64)),

@@ -1,5 +1,6 @@
-//! Peak memory of the core a request, beyond the arrivals it is given (8 bytes a request): growth of the process's peak resident
-//! set where the workers keep up, and where half of the requests wait in the end. Linux only, where the kernel tells.
+//! Peak memory of the core for each request, beyond the arrivals that it is given (8 bytes a request). It is the growth of
+//! the process's peak resident set, with workers that keep up and with workers that leave half of the requests waiting at the
+//! end. Linux only, where the kernel reports the peak.
 
 use std::error::Error;
 use std::process::Command;
@@ -9,14 +10,14 @@ mod workload;
 
 use workload::{Kind, Workload};
 
-/// Peak resident set of this process, bytes.
+/// Returns the peak resident set of this process, in bytes.
 fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-/// Loads and numbers of requests; a process each, since a peak never falls.
+/// Loads and numbers of requests. Each case has a process of its own, since a peak never falls.
 const CASES: [(&str, &str); 4] = [("0.9", "1000000"), ("0.9", "10000000"), ("2.0", "1000000"), ("2.0", "10000000")];
 
 fn main() -> Result<(), Box<dyn Error>> {

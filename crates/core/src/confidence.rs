@@ -1,5 +1,5 @@
-//! How sure a discriminator is of a light model's drafts: scores from a file, or a distribution. What a cascade does with
-//! them is `scheduler::routing::cascade`; nobody here looks at a picture.
+//! Confidence of a discriminator in the drafts of a light model: scores from a file, or a distribution. A cascade
+//! decides by them in `scheduler::routing::cascade`. No picture is looked at here.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,27 +10,27 @@ use crate::request::RequestId;
 /// Confidences in the drafts of all requests, each from 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Confidences {
-    /// Of each request its row's, the rows again and again.
+    /// Score of each request's row. The rows repeat if there are more requests than scores.
     Scores {
-        /// In the file's order.
+        /// Scores in the order of the file.
         by_row: Arc<[f64]>,
-        /// The same, rising.
+        /// Scores in rising order.
         rising: Arc<[f64]>,
     },
-    /// Kumaraswamy's distribution: P(confidence < t) = 1 - (1 - t^a)^b (Journal of Hydrology 46, 1980). With a = b = 1 all
-    /// are equally likely.
+    /// Kumaraswamy's distribution: P(confidence < t) = 1 - (1 - t^a)^b (Journal of Hydrology 46, 1980). With a = b = 1,
+    /// all values are equally likely.
     Kumaraswamy {
-        /// Above 0; the larger, the surer.
+        /// Shape above 0; the larger, the more confident.
         a: f64,
-        /// Above 0; the larger, the less sure.
+        /// Shape above 0; the larger, the less confident.
         b: f64,
-        /// Of the draws.
+        /// Seed of the draws.
         seed: u64,
     },
 }
 
 impl Confidences {
-    /// These scores; there is at least one.
+    /// Returns the confidences of these scores, of which there is at least one.
     #[must_use]
     pub fn scores(scores: Vec<f64>) -> Self {
         let mut rising = scores.clone();
@@ -38,7 +38,7 @@ impl Confidences {
         Self::Scores { by_row: scores.into(), rising: rising.into() }
     }
 
-    /// In a request's draft.
+    /// Returns the confidence in a request's draft.
     #[must_use]
     pub fn of(&self, request: RequestId) -> f64 {
         match self {
@@ -50,7 +50,7 @@ impl Confidences {
         }
     }
 
-    /// The share of drafts in which the confidence is below a threshold.
+    /// Returns the share of drafts with a confidence below a threshold.
     #[must_use]
     pub fn below(&self, threshold: f64) -> f64 {
         match self {
@@ -61,14 +61,14 @@ impl Confidences {
         }
     }
 
-    /// The highest threshold, at most 1, below which no more than this share lies.
+    /// Returns the highest threshold, at most 1, with no more than this share of drafts below it.
     #[must_use]
     pub fn highest(&self, share: f64) -> f64 {
         if share >= self.below(1.0) {
             return 1.0;
         }
         match self {
-            // The first score of those that are too many.
+            // The first score beyond the allowed number is the threshold: only the allowed scores lie below it.
             Self::Scores { rising, .. } => {
                 let allowed = (share.max(0.0) * rising.len() as f64) as usize;
                 rising[allowed.min(rising.len() - 1)]

@@ -1,49 +1,50 @@
-//! Seeded randomness: one independent stream for each (seed, purpose, row), so that no draw depends on
-//! the order of events. Not a distribution library: only what must be the same on every machine is
-//! here, through `libm`, since the platform's `ln` and `cos` differ in the last place.
+//! Seeded randomness: one independent stream for each (seed, purpose, row), so that no draw depends on the order of
+//! events. Not a library of distributions: the module has only those that must be the same on every machine. They use
+//! `libm`, since the platform's `ln` and `cos` differ in the last place.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What a stream is for. Streams of different purposes never meet.
+/// Purpose of a stream. Streams of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
-    /// The jitter of a job's service time.
+    /// Jitter of a job's service time.
     Jitter = 1,
     /// Gaps between arrivals of a synthetic trace.
     Arrivals = 2,
     /// Prompts of a synthetic trace.
     Prompts = 3,
-    /// The order of a shuffled trace.
+    /// Order of a shuffled trace.
     Shuffle = 4,
     /// Blocks of a resampled trace.
     Resample = 5,
-    /// Which item random eviction takes.
+    /// Item that random eviction takes.
     Eviction = 6,
-    /// What the stand-in image model adds to a prompt.
+    /// Random part that the stand-in image model adds to a prompt.
     Picture = 7,
     /// Test workloads.
     Test = 8,
-    /// The noise that a picture is drawn from.
+    /// Noise from which a picture is drawn.
     Noise = 9,
-    /// The sample from what an autoencoder says of a source picture.
+    /// Sample from the distribution that an autoencoder gives for a source picture.
     SourceNoise = 10,
     /// Requests of a resampled calibration.
     Bootstrap = 11,
-    /// The confidence in a cascade's draft.
+    /// Confidence in a cascade's draft.
     Confidence = 12,
-    /// Whether a hit is audited.
+    /// Choice of the hits that are audited.
     Audit = 13,
-    /// Random pairs of a prompt and an image that bounds are checked on.
+    /// Random pairs of a prompt and an image on which bounds are checked.
     Pairs = 14,
-    /// Order in which misses are looked at for images that came too late.
+    /// Order in which misses are examined for images that came too late.
     Misses = 15,
-    /// Distance of a machine's service times from its profile.
+    /// Deviation of a machine's service times from its profile.
     Machine = 16,
 }
 
-/// The stream of a purpose and row under a seed: a counter-based generator, so streams cost nothing to open.
+/// Returns the stream of a purpose and row under a seed. The generator is counter-based, so a stream costs nothing to
+/// open.
 #[must_use]
 pub fn stream(seed: u64, purpose: Purpose, row: u64) -> ChaCha8Rng {
     let mut key = [0_u8; 32];
@@ -54,23 +55,24 @@ pub fn stream(seed: u64, purpose: Purpose, row: u64) -> ChaCha8Rng {
     generator
 }
 
-/// Uniform in (0, 1]: never 0, so its logarithm is finite.
+/// Draws uniformly from (0, 1]. The number is never 0, so its logarithm is finite.
 pub fn uniform(generator: &mut impl Rng) -> f64 {
     1.0 - generator.random::<f64>()
 }
 
-/// Exponential with mean 1.
+/// Draws from the exponential distribution with mean 1.
 pub fn exponential(generator: &mut impl Rng) -> f64 {
     -libm::log(uniform(generator))
 }
 
-/// Standard normal (Box-Muller, one of the pair).
+/// Draws from the standard normal distribution (Box-Muller, one of the pair).
 pub fn normal(generator: &mut impl Rng) -> f64 {
     let radius = libm::sqrt(2.0 * exponential(generator));
     radius * libm::cos(core::f64::consts::TAU * uniform(generator))
 }
 
-/// Lognormal with mean 1 and this coefficient of variation; 1 when it is 0.
+/// Draws from the lognormal distribution with mean 1 and this coefficient of variation. Returns 1 if the coefficient is
+/// 0.
 pub fn lognormal(generator: &mut impl Rng, cv: f64) -> f64 {
     if cv == 0.0 {
         return 1.0;

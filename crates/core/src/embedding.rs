@@ -1,18 +1,18 @@
-//! Unit vectors, similarity as it is defined, and matrices of embeddings.
+//! Unit vectors, the definition of similarity, and matrices of embeddings.
 //!
-//! Not an index: how the nearest of many is found is `cache::index`'s business.
+//! Not an index: `cache::index` finds the nearest of many embeddings.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A unit vector: norm taken in f64, components rounded to f32. Cheap to clone.
+/// Unit vector. The norm is computed in f64, and the components are rounded to f32. A clone is cheap.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Embedding(Arc<[f32]>);
 
-/// Reads what was written, bit by bit: another normalisation could change the last one.
+/// Reads the components as they were written, bit by bit: another normalisation could change the last bit.
 impl<'de> Deserialize<'de> for Embedding {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let values = Vec::<f32>::deserialize(deserializer)?;
@@ -23,19 +23,19 @@ impl<'de> Deserialize<'de> for Embedding {
     }
 }
 
-/// Why a row cannot be an embedding.
+/// Reason for which a row cannot be an embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadRow {
-    /// A component is NaN or infinite.
+    /// Component that is NaN or infinite, by its index.
     #[error("component {0} is not finite")]
     NotFinite(usize),
-    /// Every component is zero, so there is no direction.
+    /// Row of zeros, which has no direction.
     #[error("all components are zero")]
     Zero,
 }
 
-/// The norm of a row in f64.
+/// Returns the norm of a row, computed in f64.
 ///
 /// # Errors
 /// A component that is not finite, or a row of zeros.
@@ -51,7 +51,7 @@ pub fn norm(row: &[f32]) -> Result<f64, BadRow> {
     Ok(libm::sqrt(squares))
 }
 
-/// Components over a norm, divided in f64.
+/// Returns the components of a row over a norm, divided in f64.
 fn scaled(row: &[f32], norm: f64) -> impl Iterator<Item = f32> {
     row.iter().map(move |&x| (f64::from(x) / norm) as f32)
 }
@@ -65,34 +65,35 @@ impl Embedding {
         Ok(Self(scaled(row, norm(row)?).collect()))
     }
 
-    /// A row that was a unit vector when it was written, bit by bit; `None` if it is none.
+    /// Returns a row that was written as a unit vector, bit by bit; `None` if the row is not a unit vector.
     #[must_use]
     pub fn stored(matrix: &EmbeddingMatrix, row: usize) -> Option<Self> {
         let values = matrix.row(row);
         norm(values).is_ok_and(|norm| (norm - 1.0).abs() < 1e-3).then(|| Self(values.into()))
     }
 
-    /// The components.
+    /// Returns the components.
     #[must_use]
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }
 }
 
-/// Cosine of two unit vectors as it decides and is reported: the f64 dot product of the f32
-/// components summed in index order, clamped below at 0.
+/// Returns the cosine of two unit vectors, as it decides and is reported: the f64 dot product of the f32 components,
+/// summed in index order and clamped below at 0.
 #[must_use]
 pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
     let mut sum = 0.0_f64;
     for (&x, &y) in a.iter().zip(b) {
         sum += f64::from(x) * f64::from(y);
     }
-    // Not `max`, which may keep the sign of a negative zero.
+    // `max` is not used, since it may keep the sign of a negative zero.
     if sum > 0.0 { sum } else { 0.0 }
 }
 
-/// Dot product in single precision, over sixteen independent sums, which the compiler turns into SIMD: for scans whose close
-/// calls are decided by [`similarity`]. The order of additions is fixed, so that it is the same on every machine.
+/// Returns the dot product in single precision, over sixteen independent sums that the compiler turns into SIMD
+/// instructions. Scans use it, and decide close calls by [`similarity`]. The order of additions is fixed, so that the
+/// result is the same on every machine.
 #[must_use]
 #[inline]
 pub fn rough_product(a: &[f32], b: &[f32]) -> f32 {
@@ -109,27 +110,27 @@ pub fn rough_product(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// Rows of one dimension, normalised when taken. Shared between runs; never copied whole.
+/// Rows of one dimension. A row is normalised when it is taken. Runs share the rows, which are never copied as a whole.
 #[derive(Clone, Debug)]
 pub struct EmbeddingMatrix {
     dimension: usize,
     values: Arc<dyn Components>,
-    /// Of each row of `values`: taken once, since it takes longer than all else that is done with a row.
+    /// Norm of each row of `values`. Norms are computed once, since that takes longer than all other work on a row.
     norms: Arc<[f64]>,
-    /// Rows of `values` in the matrix's order; all of them if absent.
+    /// Rows of `values` in the order of the matrix; `None` for all rows in their own order.
     order: Option<Arc<[u32]>>,
 }
 
-/// Components, row by row, wherever they are: in memory, or in a file that is mapped.
+/// Components, row by row, wherever they are: in memory, or in a mapped file.
 pub trait Components: AsRef<[f32]> + core::fmt::Debug + Send + Sync {}
 
 impl<T: AsRef<[f32]> + core::fmt::Debug + Send + Sync> Components for T {}
 
 impl EmbeddingMatrix {
-    /// Takes row-major components, which are not copied.
+    /// Makes a matrix of row-major components, which are not copied.
     ///
     /// # Errors
-    /// The first bad row and what is wrong with it.
+    /// The first bad row, and what is wrong with it.
     ///
     /// # Panics
     /// If `dimension` is 0 or does not divide the number of components.
@@ -141,18 +142,18 @@ impl EmbeddingMatrix {
         Ok(Self { dimension, values: Arc::new(values), norms, order: None })
     }
 
-    /// Where a row stands among the values.
+    /// Returns the place of a row among the values.
     fn place(&self, row: usize) -> usize {
         self.order.as_ref().map_or(row, |order| order[row] as usize)
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.order.as_ref().map_or(self.norms.len(), |order| order.len())
     }
 
-    /// These rows, in this order; the values are shared.
+    /// Returns a matrix of these rows in this order. The values are shared.
     ///
     /// # Panics
     /// If there is no such row.
@@ -162,7 +163,7 @@ impl EmbeddingMatrix {
         Self { order: Some(rows.iter().map(|&row| self.place(row as usize) as u32).collect()), ..self.clone() }
     }
 
-    /// Components of a row.
+    /// Returns the number of components of a row.
     pub const fn dimension(&self) -> usize {
         self.dimension
     }
@@ -195,7 +196,7 @@ impl EmbeddingMatrix {
         self.norms[self.place(row)]
     }
 
-    /// A row, normalised.
+    /// Returns a row as a unit vector.
     ///
     /// # Panics
     /// If there is no such row.

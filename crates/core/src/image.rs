@@ -1,4 +1,4 @@
-//! Identities of images: what a request made, or what was in the cache before the first request.
+//! Identities of images. An image was made for a request, or was in the cache before the first request (a warm image).
 
 use core::fmt;
 
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::RequestId;
 
-/// An image: the row of the request it was made for, or -1, -2, ... for the warm images in file order.
+/// Image, known by the row of the request that it was made for, or by -1, -2, ... for the warm images in file order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageId(i64);
 
 impl ImageId {
-    /// The image made for a request.
+    /// Returns the image that is made for a request.
     #[must_use]
     pub const fn of_request(request: RequestId) -> Self {
         Self(request.0 as i64)
     }
 
-    /// The image in this row (from 0) of the warm images.
+    /// Returns the image in this row (from 0) of the warm images.
     #[must_use]
     pub const fn warm(row: u32) -> Self {
         Self(-1 - row as i64)
     }
 
-    /// The row among the warm images; `None` for a request's.
+    /// Returns the row among the warm images; `None` for an image of a request.
     #[must_use]
     pub fn warm_row(self) -> Option<u32> {
         u32::try_from(-1 - self.0).ok()
     }
 
-    /// The request it was made for; `None` for a warm image.
+    /// Returns the request that the image was made for; `None` for a warm image.
     #[must_use]
     pub fn request(self) -> Option<RequestId> {
         u32::try_from(self.0).ok().map(RequestId)

@@ -1,5 +1,5 @@
-//! The record of a run: every event and action with its time, in order. Metrics are a fold over this
-//! stream, written to a file or not; events read back and fed into a fresh core give the same actions.
+//! Record of a run: every event and action with its time, in order. Metrics are a fold over the records, whether these
+//! are written to a file or not. Events that are read back and fed into a fresh core give the same actions.
 
 use alloc::vec::Vec;
 
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use crate::scheduler::{Action, Event};
 use crate::time::Time;
 
-/// One record, borrowed from the loop.
+/// Record that is borrowed from the loop.
 #[derive(Clone, Copy, Debug)]
 pub enum Record<'a> {
-    /// Event that the core was told.
+    /// Event that the core receives.
     Event(&'a Event),
-    /// Action that it answered with.
+    /// Action that the core answers with.
     Action(&'a Action),
 }
 
-/// Takes records in order. Cannot fail: a writer keeps its first error for later.
+/// Receiver of records, in order. A receiver cannot fail: a writer keeps its first error for later.
 pub trait Journal {
-    /// One more record.
+    /// Takes one more record.
     fn record(&mut self, time: Time, record: Record<'_>);
 }
 
-/// Keeps nothing.
+/// Drops all records.
 impl Journal for () {
     fn record(&mut self, _: Time, _: Record<'_>) {}
 }
@@ -49,7 +49,7 @@ impl<A: Journal, B: Journal> Journal for (A, B) {
     }
 }
 
-/// One record, owned: a line of the file.
+/// Record that is owned: a line of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Nanoseconds since the trace's zero.
@@ -60,17 +60,17 @@ pub struct Line {
     pub what: What,
 }
 
-/// An event or an action.
+/// Event or action that is owned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// Event that the core was told.
+    /// Event that the core receives.
     Event(Event),
-    /// Action that it answered with.
+    /// Action that the core answers with.
     Action(Action),
 }
 
-/// Keeps everything in memory, for tests and replays.
+/// Keeps all records in memory, for tests and replays.
 impl Journal for Vec<Line> {
     fn record(&mut self, time: Time, record: Record<'_>) {
         let what = match record {

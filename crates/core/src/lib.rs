@@ -1,8 +1,9 @@
-//! The core of modm: requests, image cache, scheduler, simulated executor and metrics. It has no clock, file, thread or
-//! randomness of its own: what it needs comes in as an argument, and the compiler proves it, since there is no `std`.
+//! Core of modm: requests, image cache, scheduler, simulated executor and metrics. The core has no clock, file, thread
+//! or randomness of its own. The core receives what it needs as arguments, and the compiler proves it, since there is
+//! no `std`.
 //!
-//! Start at [`replay`], the only loop; `ARCHITECTURE.md` has the map. Feature `std` chooses instructions by the processor
-//! that it runs on, and nothing else.
+//! Start at [`replay`], the only loop. `ARCHITECTURE.md` has the map. The feature `std` chooses instructions by the
+//! processor that the program runs on, and changes nothing else.
 
 #![no_std]
 

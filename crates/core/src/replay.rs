@@ -1,5 +1,5 @@
-//! The only loop: brings events from outside and from the executor to the core in order of time, and
-//! the core's actions to the executor. Simulated and real runs differ in executor and inbox alone.
+//! Loop of every run, the only one: it brings events from outside and from the executor to the core in order of time,
+//! and the actions of the core to the executor. Simulated and real runs differ only in executor and inbox.
 
 use alloc::vec::Vec;
 
@@ -7,11 +7,11 @@ use crate::journal::{Journal, Record};
 use crate::scheduler::{Action, Event, Scheduler};
 use crate::time::{Moment, Rank, Time};
 
-/// Carries out actions. A simulated one jumps its clock, a real one waits. It answers only for the
-/// latest load of a worker: the answer of one that was lost meanwhile must not reach the core, which
-/// cannot tell it from the next.
+/// Executor of actions. A simulated executor moves its clock forward, and a real executor waits. An executor answers
+/// only for the latest load of a worker: the answer of an earlier load that was lost must not reach the core, which
+/// cannot tell it from the answer of the next load.
 pub trait Executor {
-    /// What can go wrong that no event can tell.
+    /// Error that no event can report.
     type Error;
 
     /// Begins an action and returns at once.
@@ -20,50 +20,50 @@ pub trait Executor {
     /// The executor is broken; the run ends.
     fn submit(&mut self, now: Time, action: &Action) -> Result<(), Self::Error>;
 
-    /// Waits for the next thing to happen before `deadline`. With everything that happens at one
-    /// instant, what comes before the deadline by rank is completed first.
+    /// Waits for the next event before `deadline`. Of all that happens at one instant, the events whose rank comes
+    /// before the deadline are completed first.
     ///
     /// # Errors
     /// The executor is broken; the run ends.
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error>;
 
-    /// Actions begun whose answer is still to come.
+    /// Returns the number of actions that have begun and whose answer is still to come.
     fn in_flight(&self) -> usize;
 }
 
-/// What ended a wait.
+/// End of a wait.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Something happened at this time.
+    /// Event that happened at this time.
     Completed(Time, Event),
-    /// The deadline has come; this is the time now.
+    /// Deadline that has come, with the time now.
     DeadlineReached(Time),
-    /// The inbox may have something new.
+    /// Inbox that may have something new.
     Woken,
-    /// There is no deadline and nothing is in flight.
+    /// State without a deadline and without actions in flight.
     Idle,
 }
 
-/// What an inbox has next.
+/// Next event of an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Something, due at this time.
+    /// Event that is due at this time.
     At(Time),
-    /// Nothing yet; the executor's wait ends with [`Step::Woken`] when that changes.
+    /// No event yet. The executor's wait ends with [`Step::Woken`] when that changes.
     Later,
-    /// Nothing ever again.
+    /// No event ever again.
     Closed,
 }
 
-/// What comes from outside, in order of time: a trace, or a network.
+/// Source of events from outside, in order of time: a trace, or a network.
 pub trait Inbox {
-    /// What it has next.
+    /// Returns the time of the next event, or that there is none.
     fn next(&mut self) -> Next;
-    /// Takes that.
+    /// Takes the next event.
     fn take(&mut self) -> Option<Event>;
 }
 
-/// An inbox whose whole content is known: events with their times, in order.
+/// Inbox whose whole content is known: events with their times, in order.
 #[derive(Debug)]
 pub struct Known<I: Iterator<Item = (Time, Event)>> {
     events: I,
@@ -71,7 +71,7 @@ pub struct Known<I: Iterator<Item = (Time, Event)>> {
 }
 
 impl<I: Iterator<Item = (Time, Event)>> Known<I> {
-    /// Over these events.
+    /// Returns an inbox of these events.
     pub fn new(mut events: I) -> Self {
         let ahead = events.next();
         Self { events, ahead }
@@ -89,17 +89,17 @@ impl<I: Iterator<Item = (Time, Event)>> Inbox for Known<I> {
     }
 }
 
-/// Why a run did not come to its end.
+/// Reason for which a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError<E> {
-    /// The executor is broken.
+    /// Executor that is broken.
     #[error("{0}")]
     Executor(E),
-    /// Requests wait, and nothing will ever serve them: every worker that could is gone.
+    /// Number of requests that wait and that nothing will ever serve: every worker that could is gone.
     #[error("{0} requests wait for workers that will never be ready")]
     Stuck(usize),
-    /// The clock reached the end of representable time.
+    /// Clock at the end of representable time.
     #[error("the run lasts longer than 584 years; are the service times in seconds?")]
     EndOfTime,
 }
@@ -150,14 +150,15 @@ pub fn replay<E: Executor, I: Inbox, J: Journal>(
             Ok(Step::Idle) => idle_wakeups = 2,
             Err(error) => return Err(RunError::Executor(error)),
         }
-        // The first idle tick may still decide on what was routed before it; a second one changes nothing.
+        // The first idle tick may still decide on requests that were routed before it. A second idle tick changes
+        // nothing.
         if idle_wakeups >= 2 && inbox.next() == Next::Closed && turn.core.outstanding() > 0 {
             return Err(RunError::Stuck(turn.core.outstanding()));
         }
     }
 }
 
-/// What one event is taken through.
+/// Parts of the loop that one event passes through.
 struct Turn<'a, E, J> {
     core: &'a mut Scheduler,
     executor: &'a mut E,
@@ -167,7 +168,8 @@ struct Turn<'a, E, J> {
 }
 
 impl<E: Executor, J: Journal> Turn<'_, E, J> {
-    /// Event to journal and core, actions to journal and executor. Returns whether anything was begun.
+    /// Passes an event to journal and core, and the core's actions to journal and executor. Returns whether any action
+    /// but a note was begun.
     fn take(&mut self, time: Time, event: &Event) -> Result<bool, RunError<E::Error>> {
         assert!(time >= self.now, "an executor's time never runs backwards");
         self.now = time;

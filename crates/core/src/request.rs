@@ -1,4 +1,4 @@
-//! Requests, tenants and how requests end. Prompts are not here: the core never sees text.
+//! Requests, tenants and outcomes of requests. Prompts are not here: the core never sees text.
 
 use alloc::string::String;
 use core::fmt;
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
 
-/// A request, known by its row in the trace (or its number of arrival when live).
+/// Request, known by its row in the trace, or by its number of arrival in a live run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RequestId(pub u32);
 
 impl RequestId {
-    /// The row as an index.
+    /// Returns the row as an index.
     pub const fn row(self) -> usize {
         self.0 as usize
     }
@@ -25,19 +25,20 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Who asks: scopes what may be retrieved. Numbered in order of first appearance; 0 where a trace names none.
+/// Tenant of a request. The tenant limits which entries the request may find. Tenants are numbered in order of first
+/// appearance; 0 if a trace names none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TenantId(pub u32);
 
-/// Whose a cached image is.
+/// Owner of a cached image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
-    /// Everybody's.
+    /// Owner of the images that belong to no single tenant.
     #[default]
     Public,
-    /// Of the tenant whose request it was made for.
+    /// Tenant for whose request the image was made.
     Tenant(TenantId),
 }
 
@@ -45,16 +46,16 @@ pub enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reuse {
-    /// Whether it may be served from a cached image.
+    /// True if the request may be served from a cached image.
     pub look_up: bool,
-    /// Whether its image may be cached.
+    /// True if the image of the request may be cached.
     pub keep: bool,
 }
 
 impl Reuse {
-    /// Allows both: the default.
+    /// Use of cached images, and caching of the own image: the default.
     pub const ALL: Self = Self { look_up: true, keep: true };
-    /// Allows neither.
+    /// Neither use of cached images nor caching of the own image.
     pub const NONE: Self = Self { look_up: false, keep: false };
 
     /// Returns whether both are allowed.
@@ -63,7 +64,7 @@ impl Reuse {
         *self == Self::ALL
     }
 
-    /// Returns what both allow.
+    /// Returns the use that both values allow.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self { look_up: self.look_up && other.look_up, keep: self.keep && other.keep }
@@ -76,21 +77,23 @@ impl Default for Reuse {
     }
 }
 
-/// What the scheduler knows of a request when it arrives.
+/// Facts that the scheduler knows about a request when it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Its row.
+    /// Row of the request.
     pub id: RequestId,
-    /// When it was due to arrive; latency counts from here, however late the loop got round to it.
+    /// Time at which the request was due to arrive. Latency counts from here, however late the loop handles the
+    /// request.
     pub arrival: Time,
-    /// Who asks.
+    /// Tenant of the request.
     pub tenant: TenantId,
-    /// When it should be finished, if it says so.
+    /// Time by which the request should be finished, if it names one.
     pub deadline: Option<Time>,
-    /// Use of the image cache that it allows.
+    /// Use of the image cache that the request allows.
     #[serde(default, skip_serializing_if = "Reuse::is_all")]
     pub reuse: Reuse,
-    /// Whether it is served only while nothing else waits, on the best model, and counts in no demand or share.
+    /// True if the request is served only while no other request waits, on the best model, and counts in no demand or
+    /// share.
     #[serde(default, skip_serializing_if = "is_false")]
     pub background: bool,
 }
@@ -101,29 +104,29 @@ const fn is_false(value: &bool) -> bool {
 }
 
 impl Request {
-    /// Returns a request without a deadline that allows the cache to be used.
+    /// Returns a request without a deadline that allows every use of the cache.
     #[must_use]
     pub const fn new(id: RequestId, arrival: Time, tenant: TenantId) -> Self {
         Self { id, arrival, tenant, deadline: None, reuse: Reuse::ALL, background: false }
     }
 }
 
-/// How a request ended. Every request ends exactly once.
+/// End of a request. Every request ends exactly once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// An image was made or returned.
+    /// Request for which an image was made or returned.
     Completed,
-    /// Not accepted, and why.
+    /// Request that was not accepted, with the reason.
     Rejected(String),
-    /// Accepted, but no image came of it, and why.
+    /// Request that was accepted and got no image, with the reason.
     Failed(String),
-    /// Withdrawn by whoever asked.
+    /// Request that was withdrawn by its sender.
     Cancelled,
 }
 
 impl Outcome {
-    /// The word in the `outcome` column.
+    /// Returns the word in the `outcome` column.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -133,7 +136,7 @@ impl Outcome {
         }
     }
 
-    /// The reason, where there is one.
+    /// Returns the reason, if there is one.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Rejected(reason) | Self::Failed(reason) => Some(reason),

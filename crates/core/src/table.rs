@@ -1,12 +1,13 @@
-//! A table by key that cannot be iterated: what is found in it never depends on the order of a hash. For the many look-ups of
-//! what is cached; where order matters, there is `BTreeMap`, and where keys come in order, [`crate::window::Window`].
+//! Table by key that cannot be iterated, so that no result depends on the order of a hash. The table is for the many
+//! look-ups of cached images. For content in order there is `BTreeMap`, and for keys that come in order
+//! [`crate::window::Window`].
 
 use core::fmt;
 use core::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::HashMap;
 
-/// The table.
+/// Hash table without iteration.
 #[derive(Clone)]
 pub(crate) struct Table<K, V>(HashMap<K, V, Mix>);
 
@@ -17,22 +18,22 @@ impl<K, V> Default for Table<K, V> {
 }
 
 impl<K: Eq + Hash, V> Table<K, V> {
-    /// Whether a key has an entry.
+    /// Returns whether a key has an entry.
     pub(crate) fn contains(&self, key: &K) -> bool {
         self.0.contains_key(key)
     }
 
-    /// The entry of a key.
+    /// Returns the entry of a key.
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.0.get(key)
     }
 
-    /// The entry of a key.
+    /// Returns the entry of a key, to be changed.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.0.get_mut(key)
     }
 
-    /// The entry of a key; the default value if it had none.
+    /// Returns the entry of a key, which is the default value if the key had none.
     pub(crate) fn entry(&mut self, key: K) -> &mut V
     where
         V: Default,
@@ -40,29 +41,30 @@ impl<K: Eq + Hash, V> Table<K, V> {
         self.0.entry(key).or_default()
     }
 
-    /// Puts an entry in; returns the one that was there.
+    /// Inserts an entry, and returns the entry that the key had before.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.0.insert(key, value)
     }
 
-    /// Takes an entry out.
+    /// Removes and returns the entry of a key.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         self.0.remove(key)
     }
 }
 
-/// Says how many there are: their order is nobody's business.
+/// Shows the number of entries only, since their order means nothing.
 impl<K, V> fmt::Debug for Table<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Table({} entries)", self.0.len())
     }
 }
 
-/// Makes hashes of numbers, the same in every run: nobody chooses the keys, so there is nobody to be defended against.
+/// Maker of hashes of numbers, the same in every run. No attacker chooses the keys, so the hash need not withstand
+/// chosen keys.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mix;
 
-/// A hash of a few numbers.
+/// Hash of a few numbers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mixed(u64);
 
@@ -76,7 +78,8 @@ impl BuildHasher for Mix {
 
 impl Hasher for Mixed {
     fn finish(&self) -> u64 {
-        // The table takes the highest bits and the lowest: a product has its best ones at the top.
+        // The table uses the highest and the lowest bits. The best bits of a product are at the top, so they are mixed
+        // into the lowest bits.
         self.0 ^ (self.0 >> 32)
     }
 
@@ -95,7 +98,7 @@ impl Hasher for Mixed {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // 2^64 over the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4).
+        // The multiplier is 2^64 over the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4).
         self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
@@ -134,7 +137,8 @@ mod tests {
 
     #[test]
     fn hashes_of_neighbours_lie_apart() {
-        // Of keys in order, the lowest bits, which choose the place, and the highest, which choose the tag, are spread.
+        // The lowest bits of a hash choose the place, and the highest bits choose the tag: both must be spread for keys
+        // in order.
         let hashes: alloc::vec::Vec<u64> = (0..4096_i64).map(|key| Mix.hash_one(key)).collect();
         for part in [|hash: u64| hash & 0xfff, |hash: u64| hash >> 52] {
             let distinct: alloc::collections::BTreeSet<u64> = hashes.iter().map(|hash| part(*hash)).collect();

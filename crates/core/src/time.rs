@@ -1,7 +1,7 @@
 //! Simulated and wall-clock time as integer nanoseconds since the trace's zero.
 //!
-//! Not a clock: nothing here reads one. Seconds become nanoseconds once, by
-//! `floor(s * 1e9 + 0.5)`; a duration is computed in seconds and converted once.
+//! Not a clock: nothing here reads one. Seconds become nanoseconds once, by `floor(s * 1e9 + 0.5)`. A duration is
+//! computed in seconds and converted once.
 
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
@@ -10,54 +10,55 @@ use serde::{Deserialize, Serialize};
 
 const NANOSECONDS_PER_SECOND: f64 = 1e9;
 
-/// The longest time an input may name: ten years of 365 days, in seconds.
+/// Longest time that an input may name, in seconds: ten years of 365 days.
 pub const MAX_INPUT_S: f64 = 10.0 * 365.0 * 86_400.0;
 
-/// A point in time: nanoseconds since the trace's zero.
+/// Point in time: nanoseconds since the trace's zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Time(u64);
 
-/// A length of time in nanoseconds.
+/// Length of time in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Duration(u64);
 
 fn nanoseconds(seconds: f64) -> Option<u64> {
-    let rounded = seconds * NANOSECONDS_PER_SECOND + 0.5; // the fraction goes with the cast
-    // `u64::MAX as f64` rounds up to 2^64, so strictly below it fits.
+    let rounded = seconds * NANOSECONDS_PER_SECOND + 0.5; // the cast drops the fraction
+    // `u64::MAX as f64` rounds up to 2^64, so a number strictly below it fits.
     (rounded >= 0.0 && rounded < u64::MAX as f64).then_some(rounded as u64)
 }
 
 impl Time {
-    /// The trace's zero.
+    /// Zero of the trace.
     pub const ZERO: Self = Self(0);
-    /// The end of representable time, about 584 years; reaching it fails the run.
+    /// End of representable time, about 584 years. A run that reaches it fails.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// From nanoseconds.
+    /// Returns the time with this number of nanoseconds.
     #[must_use]
     pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
         Self(nanoseconds)
     }
 
-    /// From seconds, rounded to the nearest nanosecond; `None` if negative, not finite or too large.
+    /// Returns the time with this number of seconds, rounded to the nearest nanosecond; `None` if the number is
+    /// negative, not finite or too large.
     #[must_use]
     pub fn from_seconds(seconds: f64) -> Option<Self> {
         nanoseconds(seconds).map(Self)
     }
 
-    /// Nanoseconds since zero.
+    /// Returns the nanoseconds since zero.
     pub const fn nanoseconds(self) -> u64 {
         self.0
     }
 
-    /// Seconds since zero.
+    /// Returns the seconds since zero.
     pub fn seconds(self) -> f64 {
         self.0 as f64 / NANOSECONDS_PER_SECOND
     }
 
-    /// The time since `earlier`, zero if `earlier` is later.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
@@ -65,34 +66,36 @@ impl Time {
 }
 
 impl Duration {
-    /// No time at all.
+    /// Duration of zero.
     pub const ZERO: Self = Self(0);
 
-    /// From nanoseconds.
+    /// Returns the duration with this number of nanoseconds.
     #[must_use]
     pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
         Self(nanoseconds)
     }
 
-    /// From seconds, rounded to the nearest nanosecond; `None` if negative, not finite or too large.
+    /// Returns the duration with this number of seconds, rounded to the nearest nanosecond; `None` if the number is
+    /// negative, not finite or too large.
     #[must_use]
     pub fn from_seconds(seconds: f64) -> Option<Self> {
         nanoseconds(seconds).map(Self)
     }
 
-    /// From seconds as a model computes them: negative and NaN give zero, too large gives the maximum.
+    /// Returns the duration of seconds that a model computed. Negative numbers and NaN give zero, and numbers that are
+    /// too large give the maximum.
     #[must_use]
     pub fn from_seconds_saturating(seconds: f64) -> Self {
-        // A float-to-integer cast rounds towards zero, saturates, and sends NaN to zero.
+        // A cast from float to integer rounds towards zero, saturates, and turns NaN into zero.
         Self((seconds * NANOSECONDS_PER_SECOND + 0.5) as u64)
     }
 
-    /// Nanoseconds.
+    /// Returns the nanoseconds.
     pub const fn nanoseconds(self) -> u64 {
         self.0
     }
 
-    /// Seconds.
+    /// Returns the seconds.
     pub fn seconds(self) -> f64 {
         self.0 as f64 / NANOSECONDS_PER_SECOND
     }
@@ -100,7 +103,7 @@ impl Duration {
 
 impl Add<Duration> for Time {
     type Output = Self;
-    /// Saturates at [`Time::MAX`], where the loop stops the run.
+    /// Adds a duration. The sum saturates at [`Time::MAX`], where the loop stops the run.
     fn add(self, rhs: Duration) -> Self {
         Self(self.0.saturating_add(rhs.0))
     }
@@ -108,7 +111,7 @@ impl Add<Duration> for Time {
 
 impl Sub for Time {
     type Output = Duration;
-    /// Like [`Time::since`].
+    /// Returns the same as [`Time::since`].
     fn sub(self, rhs: Self) -> Duration {
         self.since(rhs)
     }
@@ -127,10 +130,11 @@ impl AddAssign for Duration {
     }
 }
 
-/// Digits by hand: tables of requests have four times a row, which took a third of their writing as formatted integers.
+/// Writes seconds digit by digit. Tables of requests have four times a row, and formatting them as integers took a
+/// third of the time to write a table.
 fn write_seconds(nanoseconds: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     const DECIMALS: usize = 9;
-    // A u64 has 20 digits at most.
+    // A u64 has 20 digits at most, and the point takes one place.
     let mut text = [b'0'; 21];
     let (mut rest, mut at, point) = (nanoseconds, text.len(), text.len() - DECIMALS - 1);
     while rest > 0 || at + 1 > point {
@@ -145,41 +149,41 @@ fn write_seconds(nanoseconds: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(core::str::from_utf8(&text[at..]).unwrap_or_default())
 }
 
-/// Seconds with nine decimals, exactly.
+/// Writes seconds with nine decimals, exactly.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_seconds(self.0, f)
     }
 }
 
-/// Seconds with nine decimals, exactly.
+/// Writes seconds with nine decimals, exactly.
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_seconds(self.0, f)
     }
 }
 
-/// What comes first among events at one instant (docs/semantics.md, section 2).
+/// Rank among the events at one instant, in the order in which they are handled (docs/semantics.md, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// A job completed or failed.
+    /// Completion or failure of a job.
     Job,
-    /// A model load ended.
+    /// End of a model load.
     Load,
-    /// A monitor tick.
+    /// Tick of the monitor.
     Tick,
-    /// A request's embedding is ready: it is routed.
+    /// Routing of a request, whose embedding is ready.
     Route,
-    /// What comes from outside: arrivals, cancellations, faults.
+    /// Events from outside: arrivals, cancellations, faults.
     Outside,
 }
 
-/// A time and the rank of what happens then; events are handled in this order.
+/// Time of an event and its rank. Events are handled in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
-    /// When.
+    /// Time of the event.
     pub time: Time,
-    /// Which of the events at that time.
+    /// Rank of the event among those at the same time.
     pub rank: Rank,
 }
 

@@ -1,26 +1,27 @@
-//! A table keyed by numbers handed out in order: what is outstanding, in O(1) and in order.
+//! Table keyed by numbers that are handed out in order: it holds what is outstanding, with look-ups in O(1) and in
+//! order.
 //!
-//! Not a map: memory follows the span from the oldest live key to the newest, which for requests
-//! that end roughly in order is the number outstanding. Entries stand in blocks of equal size, so that the table grows by a
-//! block and never by half of itself.
+//! Not a map: memory follows the span from the oldest live key to the newest. For requests that end roughly in order,
+//! the span is about the number of requests outstanding. Entries stand in blocks of equal size, so that the table grows
+//! by a block and never by half of its size.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-/// Entries of a block.
+/// Number of entries in a block.
 const BLOCK: usize = 128;
 
-/// A table of live entries keyed by increasing `u32`.
+/// Table of live entries with increasing `u32` keys.
 #[derive(Clone, Debug)]
 pub struct Window<T> {
     /// Key of the first entry of the first block.
     base: u32,
-    /// Lowest key that may be live or come.
+    /// Lowest key that may be live or still come.
     first: u32,
     /// Number of keys from `first` to the highest one so far.
     span: usize,
     blocks: VecDeque<Box<[Option<T>]>>,
-    /// A block that was emptied, for the next one that is needed.
+    /// Emptied block that is kept for the next block that is needed.
     spare: Option<Box<[Option<T>]>>,
     live: usize,
 }
@@ -32,25 +33,27 @@ impl<T> Default for Window<T> {
 }
 
 impl<T> Window<T> {
-    /// Number of live entries.
+    /// Returns the number of live entries.
     pub const fn len(&self) -> usize {
         self.live
     }
 
-    /// Whether nothing is live.
+    /// Returns whether no entry is live.
     pub const fn is_empty(&self) -> bool {
         self.live == 0
     }
 
-    /// Block and place in it of a key that is not below the base.
+    /// Returns the block of a key that is not below the base, and the place in the block.
     #[inline]
     const fn place(&self, key: u32) -> (usize, usize) {
+        // A key below the base wraps around to a block that does not exist, so that look-ups of keys that have gone
+        // find nothing.
         let slot = key.wrapping_sub(self.base) as usize;
         (slot / BLOCK, slot % BLOCK)
     }
 
-    /// Adds an entry. Keys may come a little out of order, but not below an entry already gone: such a
-    /// key, or one that is live, is refused with `false`.
+    /// Adds an entry, and returns whether it was added. Keys may come a little out of order. A live key is refused, and
+    /// so is a key below the lowest live one, since the window has moved on from it.
     #[inline]
     pub fn insert(&mut self, key: u32, value: T) -> bool {
         if key < self.first {
@@ -76,21 +79,21 @@ impl<T> Window<T> {
         true
     }
 
-    /// The entry of a key.
+    /// Returns the entry of a key.
     #[inline]
     pub fn get(&self, key: u32) -> Option<&T> {
         let (block, at) = self.place(key);
         self.blocks.get(block)?[at].as_ref()
     }
 
-    /// The entry of a key.
+    /// Returns the entry of a key, to be changed.
     #[inline]
     pub fn get_mut(&mut self, key: u32) -> Option<&mut T> {
         let (block, at) = self.place(key);
         self.blocks.get_mut(block)?[at].as_mut()
     }
 
-    /// Takes an entry out.
+    /// Removes and returns the entry of a key.
     #[inline]
     pub fn remove(&mut self, key: u32) -> Option<T> {
         let (block, at) = self.place(key);
@@ -102,7 +105,7 @@ impl<T> Window<T> {
         Some(value)
     }
 
-    /// Moves on from keys whose entries have gone, and from blocks that only such keys had.
+    /// Moves the window on from keys whose entries have gone, and from blocks that have only such keys.
     fn pass_gaps(&mut self) {
         while self.span > 0 {
             let (block, at) = self.place(self.first);
@@ -118,12 +121,12 @@ impl<T> Window<T> {
         }
     }
 
-    /// Live entries.
+    /// Returns the live entries in order of key, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.blocks.iter_mut().flatten().flatten()
     }
 
-    /// Live entries in order of key.
+    /// Returns the live entries in order of key.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (self.base..).zip(self.blocks.iter().flatten()).filter_map(|(key, entry)| Some((key, entry.as_ref()?)))
     }
@@ -162,7 +165,7 @@ mod tests {
         let (mut window, mut map) = (Window::default(), BTreeMap::new());
         let mut next = 0;
         for turn in 0..40_000_u32 {
-            // Now and then it runs empty and the keys jump, as numbers of requests never do here.
+            // Now and then the window runs empty and the keys jump, which numbers of requests never do in a run.
             let fills = turn / 5_000 % 2 == 0;
             if draws.random_bool(if fills { 0.7 } else { 0.3 }) {
                 next += if map.is_empty() { draws.random_range(1..2_000) } else { draws.random_range(1..3) };

@@ -1,4 +1,4 @@
-//! What an answer of a thread amounts to for the core, and what becomes of workers that are lost.
+//! Turns the answers of threads into events for the core, and brings lost workers back.
 
 use std::sync::Arc;
 use std::time::Duration as HostDuration;
@@ -12,11 +12,11 @@ use crate::live::worker::JobError;
 use crate::request::RequestId;
 use crate::scheduler::{Event, JobId, LossCause, Output, WorkerId};
 
-/// How long a worker stays away at most, however often it was lost.
+/// Longest time that a lost worker stays away, however often the worker was lost.
 const LONGEST_AWAY: HostDuration = HostDuration::from_secs(60);
 
 impl Live {
-    /// What an answer amounts to; `None` if it is out of date.
+    /// Returns the event of an answer, or `None` if the answer causes no event or is out of date.
     pub(super) fn event(&mut self, answer: Answer) -> Option<Event> {
         match answer {
             Answer::Prompt { request, embedding } => {
@@ -58,7 +58,7 @@ impl Live {
                     Err((loaded, reason)) => {
                         self.warn(&format!("worker {}: {reason}", worker.0));
                         if loaded.is_none() {
-                            // What could not load or draw may be spoilt: the next try has new sessions.
+                            // The sessions that failed to load or draw may be damaged: the next try gets new sessions.
                             self.workers[worker.index()].leave();
                             self.away(worker);
                         }
@@ -88,7 +88,7 @@ impl Live {
                 state.losses = 0;
                 let mut outputs = SmallVec::new();
                 for (request, picture) in pictures {
-                    // Nobody wants the picture of a request that was withdrawn.
+                    // A request that was withdrawn is forgotten already, and its picture is dropped.
                     if let Some(state) = self.requests.get_mut(&request) {
                         state.picture = Some(Arc::new(picture));
                     }
@@ -106,7 +106,8 @@ impl Live {
                 why
             }
             Err(JobError::Worker { cause, why, told }) => {
-                // One event for both: between two, the core would give the worker its next job.
+                // One event tells of both the job and the worker. Between two events the core would give the worker its
+                // next job.
                 self.workers[worker.index()].job = Some(job);
                 self.in_flight += 1;
                 return self.lost(worker, cause, &told, why);
@@ -115,7 +116,8 @@ impl Live {
         Event::JobFailed { worker, job, reason }
     }
 
-    /// A worker's thread is gone, or is left to end by itself. `told` is for the log, `reason` for who asked.
+    /// Gives up the thread of a worker, which has ended or is left to end by itself. `told` is the reason for the log,
+    /// `reason` the one for the requests of the worker's job.
     pub(super) fn lost(&mut self, worker: WorkerId, cause: LossCause, told: &str, reason: String) -> Event {
         self.warn(&format!("worker {} is lost: {told}", worker.0));
         let state = &mut self.workers[worker.index()];
@@ -125,7 +127,7 @@ impl Live {
         Event::WorkerLost { worker, cause, reason }
     }
 
-    /// Has a lost worker come back after a while, however often it was lost.
+    /// Counts a loss of a worker and has the worker come back after a while, however often it was lost.
     fn away(&mut self, worker: WorkerId) {
         let state = &mut self.workers[worker.index()];
         state.losses = state.losses.saturating_add(1);
@@ -134,7 +136,7 @@ impl Live {
 
     /// Has a worker come back after a while.
     fn announce(&mut self, worker: WorkerId) {
-        // Longer each time: what is wrong may pass.
+        // The time doubles with each loss, because the cause may need time to pass.
         let doubled = 1 << self.workers[worker.index()].losses.clamp(1, 17).saturating_sub(1);
         let away = (self.setting.away * doubled).min(LONGEST_AWAY);
         let answers = self.to_answers.clone();
@@ -150,7 +152,7 @@ impl Live {
         self.in_flight -= 1;
         let state = &mut self.workers[worker.index()];
         if state.is_leaving() {
-            self.announce(worker); // Its device is not free yet.
+            self.announce(worker); // The device is not free yet.
             return None;
         }
         if state.handle.is_none()

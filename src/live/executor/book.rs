@@ -1,4 +1,4 @@
-//! What a run knows of its requests beyond what the core does: prompts, whose they are, their noise, and where pictures go.
+//! Facts about the requests of a run that the core does not know: prompts, tenants, noise, and files of the results.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,35 +7,35 @@ use crate::image::ImageId;
 use crate::live::picture::Picture;
 use crate::request::{Outcome, RequestId};
 
-/// Whoever brings the requests.
+/// Facts about requests, provided by the source of the requests: a trace or a server.
 pub trait Book {
-    /// What a request asks for.
+    /// Returns the prompt of a request.
     fn prompt(&self, request: RequestId) -> Arc<str>;
 
-    /// Who asks, where that is known.
+    /// Returns the tenant of a request, if the tenant is known.
     fn tenant(&self, request: RequestId) -> Option<String>;
 
-    /// What its noise derives from: seed and row.
+    /// Returns the seed and the row that the noise of a request derives from.
     fn noise(&self, request: RequestId) -> (u64, u64);
 
-    /// The file that its picture goes to, if to one.
+    /// Returns the file that the picture of a request is written to, if there is one.
     fn result(&self, request: RequestId) -> Option<PathBuf>;
 
-    /// An image went into the store under a number.
+    /// Records that an image was put into the store under a number.
     fn kept(&mut self, _: ImageId, _: u64) {}
 
-    /// A request has ended, with this picture if it completed and there is one.
+    /// Records that a request has ended. The picture is given if the request completed and has one.
     fn ended(&mut self, _: RequestId, _: &Outcome, _: Option<Arc<Picture>>) {}
 
-    /// Nothing more will be asked about a request that has ended.
+    /// Forgets a request that has ended. Nothing more is asked about the request.
     fn forget(&mut self, _: RequestId) {}
 
-    /// Whether more may come although nothing is known of it: silence is then no end.
+    /// Returns whether more requests may come. A run without work then waits for them, and does not end.
     fn is_open(&self) -> bool {
         false
     }
 
-    /// Whether it wants pictures that are given back handed to it, too.
+    /// Returns whether [`Book::ended`] also gets the pictures of requests that were given a cached image as it is.
     fn wants_pictures(&self) -> bool {
         false
     }
@@ -43,13 +43,13 @@ pub trait Book {
 
 /// Requests that are all known before the run.
 pub struct Known {
-    /// By row.
+    /// Prompts by row.
     pub prompts: Vec<Arc<str>>,
-    /// By row, where the trace has them.
+    /// Tenants by row, if the trace has them.
     pub tenants: Option<Vec<String>>,
-    /// All noise derives from it and the row.
+    /// Seed that all noise derives from, together with the row.
     pub seed: u64,
-    /// Where the picture of a request goes.
+    /// Function that returns the file for the picture of a request.
     pub result: Box<dyn Fn(RequestId) -> PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! A trace as it comes in real time: each request when it is due, until somebody ends the intake.
+//! Arrivals of a trace in real time: each request arrives when it is due, until the intake is ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use crate::replay::{Inbox, Known, Next};
 use crate::scheduler::Event;
 use crate::time::Time;
 
-/// A trace's arrivals, and after Ctrl-C nothing but the order to finish what is in.
+/// Arrivals of a trace. After an interrupt, the only event is the order to finish the requests that are in.
 #[derive(Debug)]
 pub struct Paced<I: Iterator<Item = (Time, Event)>> {
     trace: Known<I>,
@@ -16,7 +16,7 @@ pub struct Paced<I: Iterator<Item = (Time, Event)>> {
 }
 
 impl<I: Iterator<Item = (Time, Event)>> Paced<I> {
-    /// Over these arrivals; `interrupted` ends them.
+    /// Makes an inbox of these arrivals. The flag `interrupted` ends the arrivals.
     pub fn new(arrivals: I, interrupted: Arc<AtomicBool>) -> Self {
         Self { trace: Known::new(arrivals), interrupted, drained: false }
     }
@@ -26,7 +26,7 @@ impl<I: Iterator<Item = (Time, Event)>> Inbox for Paced<I> {
     fn next(&mut self) -> Next {
         match (self.interrupted.load(Ordering::Relaxed), self.drained) {
             (false, _) => self.trace.next(),
-            (true, false) => Next::At(Time::ZERO), // At once.
+            (true, false) => Next::At(Time::ZERO), // The order is due at once.
             (true, true) => Next::Closed,
         }
     }

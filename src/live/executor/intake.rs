@@ -1,4 +1,4 @@
-//! The ends of a run that others hold: its clock, and what wakes it or ends its intake.
+//! Handles of a run for code outside its loop: the clock of the run, and the intake, which wakes the run or ends it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,50 +14,50 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The time of a run, for whoever is not its loop.
+/// Clock of a run, for code outside its loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 
 impl Clock {
-    /// One that begins now.
+    /// Starts a clock at zero.
     #[must_use]
     pub fn start() -> Self {
         Self(now())
     }
 
-    /// Since the run began.
+    /// Returns the time since the clock was started.
     #[must_use]
     pub fn now(&self) -> Time {
         Time::from_nanoseconds(u64::try_from((now() - self.0).as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
-/// Wakes a run or ends its intake, from anywhere.
+/// Handle that wakes a run or ends its intake, from any thread.
 #[derive(Clone, Debug)]
 pub struct Intake {
-    /// Whether it has ended.
+    /// True if the intake has ended.
     pub ended: Arc<AtomicBool>,
     answers: UnboundedSender<Answer>,
 }
 
 impl Intake {
-    /// Of the run that hears these answers.
+    /// Makes the handle of the run that receives these answers.
     pub(super) fn new(answers: UnboundedSender<Answer>) -> Self {
         Self { ended: Arc::default(), answers }
     }
 
-    /// Takes nothing more.
+    /// Ends the intake: no more requests are taken.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         self.wake();
     }
 
-    /// Ends the run now: what is in stays undone.
+    /// Ends the run at once. Requests that are in are not finished.
     pub fn abort(&self) {
         let _ = self.answers.send(Answer::Abort);
     }
 
-    /// The inbox may have something new.
+    /// Wakes the run, because its inbox may have something new.
     pub fn wake(&self) {
         // Nobody listens once the run is over.
         let _ = self.answers.send(Answer::Woken);

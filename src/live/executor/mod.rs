@@ -1,5 +1,6 @@
-//! The executor that draws: actions go to threads, their answers come back as events at the time they are
-//! heard. A tokio runtime waits for answers, deadlines and Ctrl-C together; it is the only clock of a run.
+//! Executor of live runs. Actions go to threads. The answers of the threads come back as events, at the time at which
+//! the loop hears them. A tokio runtime waits for answers, deadlines and wake-ups (such as that of Ctrl-C) together. A
+//! run has one clock, [`Clock`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,14 +36,14 @@ pub use inbox::Paced;
 pub use intake::{Clock, Intake};
 use workers::{Worker, join};
 
-/// Timers are coarse: the last stretch to a deadline is waited for in naps.
+/// Time before a deadline from which the loop waits in naps, because timers are coarse; and length of a nap.
 const TIMER: HostDuration = HostDuration::from_millis(2);
 const NAP: HostDuration = HostDuration::from_micros(50);
-/// How long the end of a run waits for its threads beyond what a call may take, and when it was aborted.
+/// Time that the end of a run waits for its threads: beyond the longest call, and in all if the run was aborted.
 const FINISHED: HostDuration = HostDuration::from_secs(30);
 const ABORTED: HostDuration = HostDuration::from_secs(2);
 
-/// What threads tell the executor.
+/// Answer of a thread to the executor.
 #[derive(Debug)]
 pub(super) enum Answer {
     Prompt {
@@ -59,7 +60,7 @@ pub(super) enum Answer {
         job: JobId,
         outcome: Result<Vec<(RequestId, Picture)>, JobError>,
     },
-    /// A load ended, or came to nothing: with what the worker holds now.
+    /// End of a load. A failure has the model that the worker holds now, and the reason.
     Loaded {
         worker: WorkerId,
         life: u32,
@@ -70,18 +71,18 @@ pub(super) enum Answer {
         life: u32,
         why: String,
     },
-    /// A lost worker may begin again.
+    /// Lost worker that may begin again.
     Back(WorkerId),
-    /// Time to see whether a thread is stuck.
+    /// Call to look for stuck threads.
     Watch,
-    /// The inbox may have something new, or nothing any more.
+    /// Wake-up: the inbox may have something new, or may have closed.
     Woken,
-    /// The run ends now, whatever is in.
+    /// Order to end the run at once, even if requests have not ended.
     Abort,
 }
 
 impl Answer {
-    /// What was asked of the encoder.
+    /// Returns the result of the encoder, if the encoder gave this answer.
     pub(super) fn embedding(self) -> Option<Result<Embedding, String>> {
         match self {
             Self::Prompt { embedding, .. } | Self::Picture { embedding, .. } => Some(embedding),
@@ -90,69 +91,70 @@ impl Answer {
     }
 }
 
-/// What the executor needs to know of a run.
+/// Parts and settings of the executor for a run.
 pub struct Setting {
-    /// What is known of its requests.
+    /// Facts about the requests of the run.
     pub book: Box<dyn Book>,
-    /// Best first.
+    /// Names of the models, best first.
     pub models: Vec<String>,
-    /// Makes the worker of a number, with nothing loaded.
+    /// Function that makes the painter of a worker, with no model loaded.
     pub paint: Box<dyn Fn(WorkerId) -> Box<dyn Paint>>,
-    /// Told by workers of each step of a request's job, by its number from 1.
+    /// Function that workers call with the number of each step of a request's job, from 1, after the step. The last
+    /// step is not reported.
     pub stepped: Option<Arc<dyn Fn(RequestId, u32) + Send + Sync>>,
-    /// What goes wrong on the way is told here, a sentence each.
+    /// Function that takes warnings, one sentence each.
     pub warn: Box<dyn Fn(&str)>,
-    /// How long a lost worker stays away at first; [`Setting::AWAY`] but in tests.
+    /// Time that a lost worker stays away at first: [`Setting::AWAY`], except in tests.
     pub away: HostDuration,
-    /// How long calls may take.
+    /// Time limits of calls.
     pub limits: Limits,
-    /// Whether workers keep their limits themselves, in processes of their own: a thread that is stuck is then one that
-    /// waits for the disk, and comes back.
+    /// True if workers run in processes of their own and keep their limits themselves. A stuck thread then only waits
+    /// for the disk, and comes back.
     pub isolated: bool,
 }
 
 impl Setting {
-    /// How long a lost worker stays away before its thread is started again; twice as long after each further loss.
+    /// Time that a lost worker stays away before its thread is started again. The time doubles with each further loss.
     pub const AWAY: HostDuration = HostDuration::from_secs(1);
 }
 
-/// Why a run in real time cannot go on.
+/// Error that ends a run in real time.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// A thread or the runtime cannot be started.
+    /// Thread or runtime that cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
-    /// A worker could not load what it begins with: the fault of the model's folder, or of the device that was chosen
-    /// for it.
+    /// Failure of a worker to load its first model. The cause is the folder of the model, or the device that was chosen
+    /// for the model.
     #[error("worker {}: {why}", worker.0)]
     Load {
-        /// Which.
+        /// Worker that could not load.
         worker: WorkerId,
-        /// Why.
+        /// Reason of the failure.
         why: String,
     },
-    /// A worker was lost while it loaded what it begins with.
+    /// Loss of a worker while it loaded its first model.
     #[error("worker {} is lost: {why}", worker.0)]
     Lost {
-        /// Which.
+        /// Worker that was lost.
         worker: WorkerId,
-        /// Why.
+        /// Reason of the loss.
         why: String,
     },
-    /// No thread of a worker is left that is not stuck.
+    /// Loss of the last worker: the threads of all workers are stuck.
     #[error("every worker is stuck in a call that does not return: the program has to be started again")]
     NoWorker,
-    /// Somebody ended the run before all had ended that was in.
+    /// Abort of the run before all requests that were in had ended.
     #[error("ended before everything that was in had ended")]
     Aborted,
 }
 
-/// What is known of a request until the core has no more to say about it or its image.
+/// State of a request, kept until the core has nothing more to say about the request or its image.
 #[derive(Debug, Default)]
 struct Request {
     prompt: Option<Embedding>,
-    /// Model and steps, and the numbers of what it is made from, nearest first.
+    /// Model and steps, and the numbers of the cached pictures that the request is refined from, nearest first.
     work: Option<(Work, Vec<u64>)>,
     picture: Option<Arc<Picture>>,
     image: Option<Embedding>,
@@ -160,32 +162,32 @@ struct Request {
     finished: bool,
 }
 
-/// The executor.
+/// Executor of live runs.
 pub struct Live {
     setting: Setting,
     runtime: Runtime,
     answers: UnboundedReceiver<Answer>,
     to_answers: UnboundedSender<Answer>,
     begun: Clock,
-    /// Of the latest event: time never runs backwards, whatever the clock says.
+    /// Time of the latest event. Time never runs backwards, whatever the clock says.
     latest: Time,
-    /// An answer that was heard after something else had fallen due.
+    /// Answer that was heard after something else had fallen due.
     held: Option<Answer>,
-    /// How late each request was taken.
+    /// Lag of each arrival: time from when a request was due until the loop took the request.
     lags: Vec<Duration>,
     workers: Vec<Worker>,
     embedder: (Sender<Ask>, JoinHandle<()>),
     store: Store,
     intake: Intake,
-    /// Answers that are to come.
+    /// Number of answers that are still to come.
     in_flight: usize,
     requests: BTreeMap<RequestId, Request>,
     /// Requests that may be forgotten once the core has acted.
     settled: Vec<RequestId>,
     good_prompts: GoodPrompts,
-    /// Whether it was told that pictures are not kept.
+    /// True if the warning that pictures are not kept was given.
     full: bool,
-    /// Why the run cannot go on.
+    /// Error after which the run cannot go on.
     broken: Option<LiveError>,
 }
 
@@ -195,10 +197,10 @@ fn nap(time: HostDuration) {
 }
 
 impl Live {
-    /// Starts all threads and loads what each worker begins with; the clock starts at the end of it.
+    /// Starts all threads and loads the first model of each worker. The clock of the run starts after the last load.
     ///
     /// # Errors
-    /// A thread cannot be started, or a model cannot be loaded.
+    /// Returns an error if a thread cannot be started or a model cannot be loaded.
     pub fn start(
         setting: Setting,
         store: Store,
@@ -255,23 +257,24 @@ impl Live {
         Ok(live)
     }
 
-    /// Its clock.
+    /// Returns the clock of the run.
     #[must_use]
     pub const fn clock(&self) -> Clock {
         self.begun
     }
 
-    /// What ends the intake: what has arrived is finished, and nothing more is taken.
+    /// Returns the handle that ends the intake: requests that have arrived are finished, and no more are taken.
     #[must_use]
     pub fn intake(&self) -> Intake {
         self.intake.clone()
     }
 
-    /// Ends all threads and closes the store. Returns what could not be ended or stored, and how late each request was
-    /// taken. Waits for no thread that is stuck: longer than a load may take, or hardly at all if the run was aborted.
+    /// Ends all threads and closes the store. Returns what could not be ended or stored, and the lag of each arrival.
+    /// The wait for a stuck thread is bounded: by a little more than the longest call, or by 2 s if the run was aborted
+    /// or lost its last worker.
     #[must_use]
     pub fn finish(mut self) -> (Vec<String>, Vec<Duration>) {
-        // The last event of a run is followed by no other wait.
+        // No wait follows the last event of a run, so the requests that it settled are forgotten here.
         self.forget_settled();
         let patience = if self.broken.is_some() { ABORTED } else { self.setting.limits.longest() + FINISHED };
         let disk = patience.min(self.setting.limits.disk);
@@ -283,13 +286,13 @@ impl Live {
             worker.leave();
             threads.append(&mut worker.leaving);
         }
-        // Their sessions are gone when this returns: the next run may need the devices.
+        // The sessions end with their threads: the next run may need the devices.
         let stuck = join(threads, patience);
         let mut failures = Vec::new();
         if stuck > 0 {
             failures.push(format!("{stuck} threads have not ended"));
         }
-        // Of the disk, one operation is waited for.
+        // Disk operations may be many: the time is bounded for one operation.
         failures.extend(store.close(disk));
         (failures, lags)
     }
@@ -298,10 +301,11 @@ impl Live {
         self.latest.max(self.begun.now())
     }
 
-    /// Something has fallen due. It is recorded for then, whatever the time is now: how late the loop was counts into
-    /// what follows from it, the embedding of a prompt or the loads of a tick, and is told apart.
+    /// Takes a deadline that was reached. The event is recorded at the time of the deadline, whatever the time is now.
+    /// The lateness of the loop thus counts into the time of what follows, such as the embedding of a prompt or the
+    /// loads of a tick. The lateness of arrivals is also reported by itself.
     fn reached(&mut self, deadline: Moment) -> Step {
-        // A run that goes on for ever would remember them for ever.
+        // A run that goes on for ever would collect lags for ever, so a server collects none.
         let counts = !self.intake.ended.load(Ordering::Relaxed) && !self.setting.book.is_open();
         if deadline.rank == Rank::Outside && counts {
             self.lags.push(self.now().since(deadline.time));
@@ -310,13 +314,14 @@ impl Live {
         Step::DeadlineReached(self.latest)
     }
 
-    /// The next answer, unless the deadline comes first.
+    /// Returns the next answer. Returns `None` if the deadline comes first, or after a nap shortly before the deadline.
     fn answer_by(&mut self, deadline: Option<Moment>) -> Option<Answer> {
         if let Some(answer) = self.held.take().or_else(|| self.answers.try_recv().ok()) {
             return Some(answer);
         }
         let Some(deadline) = deadline else {
-            // Those who answer get a turn before the loop sleeps: to wake it costs more than what it does for one answer.
+            // The threads that answer get a turn before the loop sleeps: waking the loop costs more than its work for
+            // one answer.
             std::thread::yield_now();
             return self.answers.try_recv().ok().or_else(|| self.runtime.block_on(self.answers.recv()));
         };
@@ -354,7 +359,7 @@ impl Live {
         };
         let order = Order::Run { job, work, parts: parts.iter().map(with_prompt).collect() };
         for part in parts {
-            // Now, while the source is there: it may be evicted by when the picture is kept.
+            // The origins are read now, while the source is there: it may be evicted before the picture is kept.
             let origins = part.source.map(|source| self.store.line(source)).unwrap_or_default();
             self.requests.entry(part.request).or_default().work = Some((work, origins));
         }
@@ -407,7 +412,8 @@ impl Executor for Live {
                 }
             }
             let answer = self.answer_by(deadline);
-            // In the order of time, as the loop sees it: what fell due before an answer was heard goes first.
+            // Events go to the core in order of time, as the loop sees it: a deadline that passed before an answer was
+            // heard goes first.
             let now = self.now();
             if let Some(deadline) = deadline.filter(|deadline| deadline.time <= now) {
                 self.held = answer;

@@ -1,4 +1,5 @@
-//! The picture of a request, from its completion on: embedded, kept in the store, given back, handed to who asked.
+//! Path of a request's picture from completion on: the picture is embedded, kept in the store, given to other requests,
+//! and handed to the book.
 
 use super::{Answer, Live, Setting};
 use crate::image::ImageId;
@@ -7,7 +8,7 @@ use crate::live::store::Record;
 use crate::request::{Outcome, RequestId};
 
 impl Live {
-    /// Embeds the image of a request that has completed.
+    /// Has the picture of a completed request embedded.
     pub(super) fn encode_image(&mut self, request: RequestId) {
         let state = self.requests.entry(request).or_default();
         state.encoding = true;
@@ -20,12 +21,12 @@ impl Live {
         }
     }
 
-    /// Puts an image's content into the store, under what the core finds it by.
+    /// Puts the picture of an image into the store, with the embedding that the core finds the image by.
     pub(super) fn keep(&mut self, image: ImageId) {
-        let Some(request) = image.request() else { return }; // It was there before the run.
+        let Some(request) = image.request() else { return }; // The image was there before the run.
         let Some(state) = self.requests.get(&request) else { return };
         let (Some(picture), Some((work, origins))) = (&state.picture, &state.work) else { return };
-        // Where images are found by their prompts, they are kept before they are embedded.
+        // Systems that find images by their prompts keep an image before its picture is embedded.
         let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
         let Setting { book, models, warn, .. } = &mut self.setting;
         let record = |file| Record {
@@ -41,7 +42,7 @@ impl Live {
         };
         let kept = self.store.keep(image, picture.clone(), record);
         if !kept && !std::mem::replace(&mut self.full, true) {
-            // Once: whoever has a disk that hangs reads of it in every other place.
+            // The warning is given once: a disk that hangs is reported in every other place, too.
             warn("too much waits for the disk: pictures are not kept until it answers");
         }
         if let Some(number) = self.store.number(image) {
@@ -49,7 +50,7 @@ impl Live {
         }
     }
 
-    /// A request gets a cached image as it is.
+    /// Gives a cached image to a request as it is.
     pub(super) fn give_back(&mut self, request: RequestId, image: ImageId) {
         if let Some(file) = self.setting.book.result(request) {
             self.store.copy_result(image, file);
@@ -62,7 +63,7 @@ impl Live {
         }
     }
 
-    /// A request has ended; its picture goes to the results.
+    /// Ends a request: its picture is written to the results and handed to the book.
     pub(super) fn finished(&mut self, request: RequestId, outcome: &Outcome) {
         let state = self.requests.entry(request).or_default();
         state.finished = true;

@@ -1,4 +1,4 @@
-//! The workers as the executor sees them: the thread that each has, what it was told, and how long it may be silent.
+//! Workers as the executor sees them: their threads, their orders, and the time that a thread may be silent.
 
 use std::thread::JoinHandle;
 use std::time::Duration as HostDuration;
@@ -8,55 +8,55 @@ use crate::live::worker::{Handle, Order};
 use crate::model::ModelId;
 use crate::scheduler::{Event, JobId, LossCause, WorkerId};
 
-/// How often threads are looked at.
+/// Time between two looks for stuck threads.
 const WATCH: HostDuration = HostDuration::from_secs(1);
-/// Time that a thread may be silent beyond its process's own limits: the process is ended first.
+/// Time that a thread may be silent beyond the limits of its process, so that the process is ended first.
 const MARGIN: HostDuration = HostDuration::from_secs(15);
-/// How often an ending thread is looked at.
+/// Time between two looks at threads that are ending.
 const POLL: HostDuration = HostDuration::from_millis(2);
 
-/// One worker as the executor sees it.
+/// Worker as the executor sees it.
 #[derive(Debug, Default)]
 pub(super) struct Worker {
-    /// `None` while it is lost.
+    /// Thread of the worker; `None` while the worker is lost.
     pub(super) handle: Option<Handle>,
-    /// Threads before it that have not ended: they still hold their device.
+    /// Earlier threads of the worker that have not ended and still hold its device.
     pub(super) leaving: Vec<JoinHandle<()>>,
-    /// Tells its answers from those of the threads before it.
+    /// Number of the current thread, which tells its answers from those of earlier threads.
     pub(super) life: u32,
     pub(super) loading: bool,
     pub(super) job: Option<JobId>,
-    /// Losses since a job was done.
+    /// Number of losses since a job was last completed.
     pub(super) losses: u32,
-    /// How long it may be silent while it does what it was told last.
+    /// Time that the thread may be silent while it carries out its last order.
     patience: HostDuration,
 }
 
 impl Worker {
-    /// Whether an answer is of the thread it has now: others are out of date.
+    /// Returns whether an answer is from the current thread. Answers of earlier threads are out of date.
     pub(super) fn is_in(&self, life: u32) -> bool {
         self.life == life && self.handle.is_some()
     }
 
-    /// Leaves its thread to end by itself.
+    /// Leaves the thread to end by itself.
     pub(super) fn leave(&mut self) {
         self.leaving.extend(self.handle.take().map(Handle::leave));
     }
 
-    /// Forgets threads that have ended. Returns whether one has not.
+    /// Forgets threads that have ended. Returns whether some have not.
     pub(super) fn is_leaving(&mut self) -> bool {
         self.leaving.retain(|thread| !thread.is_finished());
         !self.leaving.is_empty()
     }
 
-    /// Stops what it draws at the next step.
+    /// Stops the current job at its next step.
     pub(super) fn stop(&self) {
         if let (Some(handle), Some(job)) = (&self.handle, self.job) {
             handle.stop(job);
         }
     }
 
-    /// Whether it has been silent for too long.
+    /// Returns whether the thread has been silent for too long.
     fn is_stuck(&self) -> bool {
         let busy = self.loading || self.job.is_some();
         self.handle.as_ref().is_some_and(|handle| busy && handle.silence() > self.patience)
@@ -70,7 +70,7 @@ impl Worker {
     }
 }
 
-/// Waits for threads to end, and not for ever. Returns how many have not.
+/// Waits for threads to end, but not longer than `patience`. Returns the number of threads that have not ended.
 pub(super) fn join(threads: Vec<JoinHandle<()>>, mut patience: HostDuration) -> usize {
     let mut threads = threads;
     loop {
@@ -84,12 +84,12 @@ pub(super) fn join(threads: Vec<JoinHandle<()>>, mut patience: HostDuration) -> 
 }
 
 impl Live {
-    /// How long a worker may be silent while it loads a model and tries it, or draws with it.
+    /// Returns the times that a worker may be silent: while it loads a model and tries the model, and while it draws.
     fn patience(&self, worker: WorkerId, model: ModelId) -> (HostDuration, HostDuration) {
         let limits = self.setting.limits.model(worker, model);
         let draw = limits.around + limits.step + self.setting.limits.disk;
         if self.setting.isolated {
-            // A process is started first, which has as long again.
+            // A process is started first, which may take as long as the load.
             return (2 * limits.load + MARGIN, draw + MARGIN);
         }
         (limits.load.max(draw), draw)
@@ -100,7 +100,7 @@ impl Live {
         let state = &mut self.workers[worker.index()];
         state.loading = true;
         self.in_flight += 1;
-        // One that was lost shows first that it can draw: no request should be tried on a worker that cannot.
+        // A worker that was lost first shows that it can draw: no request should be tried on a worker that cannot.
         state.order(Order::Load { model, probe: state.losses > 0 }, patience);
     }
 
@@ -112,7 +112,7 @@ impl Live {
         state.order(order, patience);
     }
 
-    /// Has the threads looked at again and again.
+    /// Starts a task that has the threads looked at again and again.
     pub(super) fn watch(&self) {
         let answers = self.to_answers.clone();
         self.runtime.spawn(async move {
@@ -125,13 +125,13 @@ impl Live {
         });
     }
 
-    /// Gives up the first thread that has been silent for too long.
+    /// Gives up the first worker whose thread has been silent for too long.
     pub(super) fn look_after(&mut self) -> Option<Event> {
         let stuck = self.workers.iter().position(Worker::is_stuck)?;
         let worker = WorkerId(stuck as u16);
         let what = if self.workers[stuck].loading { "a load" } else { "a step of a job" };
         let limit = self.workers[stuck].patience.as_secs_f64();
-        // There may be more: one event at a time.
+        // More threads may be stuck. Each look gives one event, so another look follows.
         let _ = self.to_answers.send(super::Answer::Watch);
         let why = format!("{what} took longer than {limit} s");
         let event = self.lost(worker, LossCause::Hung, &why, why.clone());

@@ -1,5 +1,5 @@
-//! The worker process's side: draws or embeds as it is told on standard input, and answers on standard output. It ends
-//! when its standard input does, whatever it is doing: nobody is left to draw for.
+//! Worker process: draws or embeds as standard input orders, and answers on standard output. The process ends when its
+//! standard input ends, whatever the process is doing, because nobody is left to draw for.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::live::picture::Picture;
 use crate::live::pipeline::probe;
 use crate::live::worker::{DrawError, Paint, Task};
 
-/// The pipe back.
+/// Pipe for answers to the program.
 struct Answers(std::fs::File);
 
 impl Answers {
@@ -28,21 +28,22 @@ impl Answers {
     }
 }
 
-/// Runs until standard input ends.
+/// Carries out orders until standard input ends.
 ///
 /// # Errors
-/// The pipes cannot be used.
+/// Returns an error if the pipes cannot be used.
 pub fn run() -> io::Result<()> {
     let mut answers = Answers(own_output()?);
     ignore_signals()?;
-    // The program and what else it does are worth more than one worker: where memory runs out, this process is to go.
+    // The program and its other work are worth more than one worker: if memory runs out, this process is to go.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     let cancelled = Arc::new(AtomicBool::new(false));
     let (to, orders) = channel();
     let flag = cancelled.clone();
     std::thread::Builder::new().name("orders".into()).spawn(move || {
         let mut from = io::stdin().lock();
-        // Reads on whatever the other thread does: a native call that hangs must not hide that the program is gone.
+        // The thread goes on reading whatever the other thread does: a native call that hangs must not hide that the
+        // program is gone.
         while let Ok(message) = wire::read::<Order>(&mut from) {
             match message.header {
                 Order::Cancel => flag.store(true, Ordering::Relaxed),
@@ -53,7 +54,7 @@ pub fn run() -> io::Result<()> {
                 break;
             }
         }
-        // At once: what an ordinary exit would run waits for threads that hang.
+        // The process is killed at once, because an ordinary exit would wait for threads that hang.
         let _ = kill_process(getpid(), Signal::KILL);
     })?;
     let Ok(Message { header: role, .. }) = orders.recv() else { return Ok(()) };
@@ -84,20 +85,20 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// Standard output for answers alone: what native code prints goes to standard error.
+/// Reserves standard output for answers: native code that prints writes to standard error from now on.
 fn own_output() -> io::Result<std::fs::File> {
     let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     Ok(output.into())
 }
 
-/// A service manager may send its signal to all processes of a service: the program then finishes what is in, and needs
-/// its workers for that.
+/// Ignores the signals that end the program. A service manager may send its signal to all processes of a service. The
+/// program then finishes the requests that are in, and needs its workers for that.
 fn ignore_signals() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _within = runtime.enter();
-    // A signal that was listened for once is never again left to the system.
+    // After tokio has once listened for a signal, the system's default action for the signal never returns.
     drop(signal(SignalKind::interrupt())?);
     signal(SignalKind::terminate()).map(drop)
 }
@@ -119,7 +120,7 @@ fn paint(
                 let task = Task { request, noise, prompt: &prompt, work, source: source.as_ref() };
                 let told = std::cell::RefCell::new(&mut *answers);
                 let keep_going = || {
-                    // Nobody listens: the thread that reads orders ends this process.
+                    // If nobody listens, the thread that reads orders ends this process.
                     let _ = told.borrow_mut().send(&Reply::Step, &[]);
                     !cancelled.load(Ordering::Relaxed)
                 };

@@ -1,4 +1,4 @@
-//! The dual encoder in a process of its own. A call that hangs or crashes costs that embedding; the next one starts the
+//! Dual encoder in a process of its own. A call that hangs or crashes costs one embedding, and the next call starts the
 //! process again.
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::live::limits::Limits;
 use crate::live::picture::Picture;
 use crate::live::settings::Device;
 
-/// Embeds in another process.
+/// Encoder that embeds in another process.
 #[derive(Debug)]
 pub struct IsolatedEncoder {
     launch: Launch,
@@ -22,13 +22,14 @@ pub struct IsolatedEncoder {
     device: Device,
     limits: Limits,
     process: Option<Process>,
-    /// Losses since it last answered.
+    /// Number of losses since the process last answered.
     losses: u32,
-    /// Until when it is not started again.
+    /// Time before which the process is not started again, if it must wait.
     away: Option<Instant>,
 }
 
-/// How long an encoder that was lost twice in a row stays away, and at most, however often it is lost.
+/// Time that a lost encoder stays away, doubled for each earlier loss in a row, and at most `LONGEST_AWAY`. After the
+/// first loss in a row the encoder does not stay away.
 const AWAY: Duration = Duration::from_secs(1);
 const LONGEST_AWAY: Duration = Duration::from_secs(60);
 
@@ -41,7 +42,7 @@ impl IsolatedEncoder {
     /// Starts the process and loads the encoder of a folder.
     ///
     /// # Errors
-    /// It does not load, or the process cannot be started: why.
+    /// Returns the reason if the process cannot be started or the encoder does not load.
     pub fn open(
         launch: Launch,
         library: Library,
@@ -70,7 +71,8 @@ impl IsolatedEncoder {
                 answer
             }
             Err(gone) => {
-                // At once the first time: whoever asks next should not pay for one bad prompt.
+                // After the first loss the next call starts the process at once: later requests should not pay for one
+                // bad prompt.
                 let away = AWAY * 1_u32.checked_shl(self.losses.saturating_sub(1)).unwrap_or(u32::MAX);
                 self.away = (self.losses > 0).then(|| now() + away.min(LONGEST_AWAY));
                 self.losses = (self.losses + 1).min(16);

@@ -1,5 +1,5 @@
-//! A worker whose sessions are in a process of their own. A call that exceeds its limit ends the process; the next load
-//! starts another.
+//! Painter whose sessions are in a process of their own. A call that exceeds its limit ends the process, and the next
+//! load starts another process.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::live::settings::Device;
 use crate::live::worker::{DrawError, Paint, Task};
 use crate::model::ModelId;
 
-/// Draws in another process.
+/// Painter that draws in another process.
 #[derive(Debug)]
 pub struct IsolatedPainter {
     launch: Launch,
@@ -26,7 +26,7 @@ pub struct IsolatedPainter {
 }
 
 impl IsolatedPainter {
-    /// A worker whose process is started by its first load. It has limits for each of the palette's models.
+    /// Makes a painter whose process is started by its first load. The limits are one for each model of the palette.
     #[must_use]
     pub const fn new(
         launch: Launch,
@@ -99,7 +99,7 @@ fn draw(
         let (limit, what) = match begun {
             0 => (limits.around, "what comes before the first step"),
             begun if begun < steps => (limits.step, "a denoising step"),
-            // The last step, and what comes after it.
+            // The process does not tell the end of the last step: one limit holds for the last step and the decoding.
             _ => (limits.step + limits.around, "the last step and the decoding"),
         };
         let Message { header, tail } = process.receive(limit, what)?;

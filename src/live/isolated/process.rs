@@ -1,5 +1,5 @@
-//! The program's end of a worker process: starts it, talks to it within limits, and ends it when it exceeds one. The
-//! process is always reaped, and what it last wrote to standard error is told when it crashes.
+//! Program's end of a worker process: starts the process, talks to it within time limits, and ends it when it exceeds
+//! one. The process is always reaped. After a crash, the last output on its standard error is reported.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,35 +16,35 @@ use tokio::time::timeout;
 use super::wire::{COMMAND, Message, Order, Reply, head, receive};
 use crate::scheduler::LossCause;
 
-/// How long the system may take to end a process that was killed: one that waits for a device in the kernel takes its time.
+/// Time that the system may take to end a killed process. A process that waits for a device in the kernel takes long.
 const REAP: Duration = Duration::from_secs(10);
-/// Bytes that are kept of a process's standard error.
+/// Number of bytes that are kept of the standard error of a process.
 const LAST_WORDS: usize = 600;
 
-/// How worker processes are started.
+/// Program that worker processes are started from.
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: PathBuf,
 }
 
 impl Launch {
-    /// Starts this same program again, even if its file has been replaced since.
+    /// Makes the launch of this same program, even if its file has been replaced since.
     ///
     /// # Errors
-    /// The system does not say where the program is.
+    /// Returns an error if the system does not say where the program is.
     pub fn own() -> io::Result<Self> {
         let own = PathBuf::from("/proc/self/exe");
         Ok(Self { program: if own.exists() { own } else { std::env::current_exe()? } })
     }
 }
 
-/// A process that is gone or was ended.
+/// Process that has ended or was ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Gone {
     pub(super) cause: LossCause,
-    /// Why, for whoever asked for the picture.
+    /// Reason, for the client that asked for the picture.
     pub(super) why: String,
-    /// Its last words, for the log.
+    /// Last output on standard error, for the log.
     pub(super) last_words: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Gone {
         Self { cause: LossCause::Crashed, why: why.into(), last_words: None }
     }
 
-    /// All of it, for the log.
+    /// Returns the reason and the last output, for the log.
     pub(super) fn told(&self) -> String {
         match &self.last_words {
             Some(words) => format!("{}; the last that it said: {words}", self.why),
@@ -62,7 +62,7 @@ impl Gone {
     }
 }
 
-/// A worker process.
+/// Worker process.
 #[derive(Debug)]
 pub(super) struct Process {
     runtime: Runtime,
@@ -73,7 +73,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a process and tells it what to be; returns once it is.
+    /// Starts a process and gives the process its role. Returns once the process is ready.
     pub(super) fn start(launch: &Launch, role: &Order, limit: Duration) -> Result<Self, Gone> {
         let failed = |error: io::Error| Gone::crashed(format!("its process cannot be started: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -86,7 +86,8 @@ impl Process {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
-            // A group of its own: Ctrl-C in a terminal is for the program, which finishes what is in.
+            // The process has a group of its own: Ctrl-C in a terminal is for the program, which finishes the requests
+            // that are in.
             command.process_group(0).kill_on_drop(true);
             let mut child = command.spawn().map_err(failed)?;
             let missing = || failed(io::Error::other("it has no pipes"));
@@ -105,7 +106,7 @@ impl Process {
         }
     }
 
-    /// Tells it something. `what` is what the time is for, in the words of an error.
+    /// Sends an order to the process. `what` names the call that the limit is for, in the error.
     pub(super) fn send(&mut self, order: &Order, tail: &[u8], limit: Duration, what: &str) -> Result<(), Gone> {
         let Self { runtime, to, .. } = self;
         let sent = head(order, tail).map(|head| {
@@ -123,7 +124,7 @@ impl Process {
         }
     }
 
-    /// Waits for its next answer.
+    /// Waits for the next answer of the process. `what` names the call that the limit is for, in the error.
     pub(super) fn receive(&mut self, limit: Duration, what: &str) -> Result<Message<Reply>, Gone> {
         let Self { runtime, from, .. } = self;
         match runtime.block_on(async { timeout(limit, receive(from)).await }) {
@@ -133,7 +134,7 @@ impl Process {
         }
     }
 
-    /// It answered what nobody asked: it is ended.
+    /// Ends a process that gave an answer out of turn. Returns the error for it.
     pub(super) fn confused(&mut self, reply: &Reply) -> Gone {
         self.end();
         let reply = format!("{reply:?}");
@@ -152,17 +153,17 @@ impl Process {
             Some(status) => ended(status),
             None => format!("its process cannot be talked to: {error}"),
         };
-        // What is still in the pipe.
+        // The pipe may still hold some of the output.
         let reading = &mut self.words.1;
         let _ = self.runtime.block_on(async { timeout(Duration::from_secs(1), reading).await });
         let words = String::from_utf8_lossy(&locked(&self.words.0)).split_whitespace().collect::<Vec<_>>().join(" ");
         Gone { last_words: (!words.is_empty()).then_some(words), ..Gone::crashed(why) }
     }
 
-    /// Ends and reaps it. Returns how it had ended by itself, if it had.
+    /// Ends and reaps the process. Returns its exit status if the process ended by itself.
     fn end(&mut self) -> Option<ExitStatus> {
         let Self { runtime, child, .. } = self;
-        // One whose pipe is closed is about to end by itself.
+        // A process whose pipe is closed is about to end by itself.
         let by_itself = runtime.block_on(async { timeout(Duration::from_millis(500), child.wait()).await });
         if let Ok(Ok(status)) = by_itself {
             return Some(status);
@@ -177,7 +178,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.start_kill();
         let child = &mut self.child;
-        // Its device is free when this returns.
+        // The device is free when this returns.
         let _ = self.runtime.block_on(async { timeout(REAP, child.wait()).await });
     }
 }
@@ -186,8 +187,8 @@ fn locked(words: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
     words.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the end of what a process writes to its standard error: ONNX Runtime says there what it also answers, for each
-/// job that fails.
+/// Keeps the last output of a process on its standard error. The output is not passed on: for each failed job ONNX
+/// Runtime writes there what the process also answers.
 async fn keep_last_words(mut from: ChildStderr, words: Arc<Mutex<Vec<u8>>>) {
     let mut bytes = [0; 4096];
     while let Ok(read) = from.read(&mut bytes).await {
@@ -201,7 +202,7 @@ async fn keep_last_words(mut from: ChildStderr, words: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-/// How a process ended, in words.
+/// Describes in words how a process ended.
 fn ended(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.signal(), status.code()) {

@@ -1,5 +1,5 @@
-//! Messages between the program and its worker processes: a header of JSON and, after it, bytes as they are (pixels).
-//! Each part is preceded by its length. Both ends are the same program, so that no version is told.
+//! Messages between the program and its worker processes. A message has a header in JSON and a tail of raw bytes
+//! (pixels). The lengths of both parts come first. Both ends are the same program, so that messages need no version.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -18,34 +18,34 @@ use crate::request::RequestId;
 /// Argument that makes the program a worker process.
 pub(crate) const COMMAND: &str = "worker-process";
 
-/// Bytes of a header at most: a prompt or an embedding, and some.
+/// Largest length of a header, in bytes: room for a prompt or an embedding.
 const LONGEST_HEADER: u32 = 16 << 20;
-/// Bytes after a header at most: the largest picture.
+/// Largest length of a tail, in bytes: the largest picture.
 const LONGEST_TAIL: u32 = 3 * 16_384 * 16_384;
 
 /// Order to a worker process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// First of all: be a worker.
+    /// First order: the role of a painter.
     Paint { library: PathBuf, device: Device, palette: Palette },
-    /// First of all: be the encoder, and load it.
+    /// First order: the role of the encoder, which the process loads.
     Encode { library: PathBuf, device: Device, folder: PathBuf },
-    /// First of all, and nothing more: see whether sessions run on a device.
+    /// First and only order: a check that sessions run on a device.
     Probe { library: PathBuf, device: Device },
-    /// Load a model.
+    /// Load of a model.
     Load(ModelId),
-    /// Draw; the pixels of the source, if it has one of this size, follow.
+    /// Drawing of a picture. The pixels of the source follow, if there is a source; its width and height are given.
     Draw { request: RequestId, noise: (u64, u64), prompt: String, work: Work, source: Option<[u32; 2]> },
-    /// Stop drawing at the next step.
+    /// Stop of the drawing at the next step.
     Cancel,
-    /// Embed a prompt.
+    /// Embedding of a prompt.
     Prompt(String),
-    /// Embed a picture of this size; its pixels follow.
+    /// Embedding of a picture of this width and height, whose pixels follow.
     Picture([u32; 2]),
 }
 
 impl Order {
-    /// Name of the process that has this role, for who looks at a list of processes.
+    /// Returns the name of the process that has this role, for lists of processes.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Paint { device, .. } => format!("worker {}", device.name()),
@@ -59,23 +59,23 @@ impl Order {
 /// Answer of a worker process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// It is what it was told to be.
+    /// Readiness for the role.
     Ready,
-    /// The model is loaded.
+    /// Success of a load.
     Loaded,
-    /// It begins a step.
+    /// Start of a denoising step.
     Step,
-    /// A picture of this size is drawn; its pixels follow.
+    /// Picture of this width and height, whose pixels follow.
     Picture([u32; 2]),
-    /// Drawing was stopped.
+    /// Stop of the drawing.
     Cancelled,
-    /// An embedding.
+    /// Embedding of a prompt or a picture.
     Embedding(Embedding),
-    /// It did not work: why. The process goes on.
+    /// Failure, with the reason. A process that has its role goes on.
     Failed(String),
 }
 
-/// A header and what follows it.
+/// Header of a message, and the bytes that follow it.
 #[derive(Debug)]
 pub(super) struct Message<T> {
     pub(super) header: T,
@@ -83,7 +83,7 @@ pub(super) struct Message<T> {
 }
 
 impl<T> Message<T> {
-    /// The picture of this size that follows the header, if it is one.
+    /// Returns the picture of this width and height that `tail` holds. Refuses a tail of another length.
     pub(super) fn picture([width, height]: [u32; 2], tail: Vec<u8>) -> io::Result<Picture> {
         let expected = u64::from(width) * u64::from(height) * 3;
         if tail.len() as u64 != expected {
@@ -97,7 +97,7 @@ fn broken(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-/// All but the tail of a message.
+/// Encodes a message without its tail.
 pub(super) fn head(header: &impl Serialize, tail: &[u8]) -> io::Result<Vec<u8>> {
     let header = serde_json::to_vec(header)?;
     let length = |bytes: usize| u32::try_from(bytes).map_err(|_| broken("a message that is too long"));
@@ -108,17 +108,18 @@ pub(super) fn head(header: &impl Serialize, tail: &[u8]) -> io::Result<Vec<u8>> 
     Ok(head)
 }
 
-/// Lengths of header and tail, from the first eight bytes.
+/// Returns the lengths of header and tail, from the first eight bytes.
 fn lengths(bytes: [u8; 8]) -> io::Result<(usize, usize)> {
     let both = u64::from_le_bytes(bytes);
     let (header, tail) = (both as u32, (both >> 32) as u32);
+    // Other output on the pipe is refused here: its first bytes must not be waited for as a length.
     if header > LONGEST_HEADER || tail > LONGEST_TAIL {
         return Err(broken("no message"));
     }
     Ok((header as usize, tail as usize))
 }
 
-/// The next message, on a thread that may wait for it.
+/// Reads the next message. Blocks the thread.
 pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Message<T>> {
     let mut bytes = [0; 8];
     from.read_exact(&mut bytes)?;
@@ -129,7 +130,7 @@ pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Mess
     Ok(Message { header: serde_json::from_slice(&header)?, tail })
 }
 
-/// The next message.
+/// Receives the next message. Does not block the thread.
 pub(super) async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Message<T>> {
     let mut bytes = [0; 8];
     from.read_exact(&mut bytes).await?;

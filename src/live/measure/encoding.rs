@@ -1,5 +1,5 @@
-//! Measures how long a run waits for the encoder: a prompt or a picture there and back, through the thread that
-//! embeds, while the workers draw.
+//! Measures how long a run waits for the encoder: the time of a prompt or a picture to the encoder's thread and back.
+//! The caller has workers draw meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::live::error::Error;
 use crate::live::picture::Picture;
 use crate::request::RequestId;
 
-/// Seconds of each.
+/// Times of an encoder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Encoding {
-    /// Of a prompt.
+    /// Seconds of each prompt.
     pub prompts: Vec<f64>,
-    /// Of a picture.
+    /// Seconds of each picture.
     pub pictures: Vec<f64>,
 }
 
-/// Between two measurements: the thread is found asleep, as it mostly is.
+/// Pause between two measurements, after which the thread is asleep, as it mostly is in a run.
 const PAUSE: Duration = Duration::from_millis(20);
 
 #[expect(clippy::disallowed_methods, reason = "time is what is measured")]
@@ -30,10 +30,10 @@ fn pause() {
     std::thread::sleep(PAUSE);
 }
 
-/// Measures an encoder.
+/// Measures an encoder. Errors name the encoder's `folder`.
 ///
 /// # Errors
-/// Its thread does not start, or it does not embed.
+/// Returns an error if the thread does not start, or if the encoder does not embed.
 pub fn encoding(encoder: Box<dyn Embed>, folder: &Path, size: [u32; 2], plan: &Plan) -> Result<Encoding, Error> {
     let failed = |message: String| Error::Session { file: folder.to_owned(), message };
     let (to_answers, mut answers) = unbounded_channel();
@@ -43,7 +43,7 @@ pub fn encoding(encoder: Box<dyn Embed>, folder: &Path, size: [u32; 2], plan: &P
     let mut timed = |asked: Ask| {
         pause();
         let begun = clock();
-        // A thread that is gone gives no answer.
+        // A thread that is gone gives no answer, which is reported below.
         let _ = ask.send(asked);
         let answer = answers.blocking_recv().and_then(crate::live::executor::Answer::embedding);
         let seconds = begun.elapsed().as_secs_f64();
@@ -54,7 +54,7 @@ pub fn encoding(encoder: Box<dyn Embed>, folder: &Path, size: [u32; 2], plan: &P
         }
     };
     let mut measured = Encoding::default();
-    // The first two find memory and choose algorithms.
+    // The first two jobs allocate memory and choose algorithms: their times are left out.
     for job in 0..plan.jobs + 2 {
         let request = RequestId(job);
         let prompt = plan.prompts[job as usize % plan.prompts.len()].as_str().into();
@@ -65,7 +65,7 @@ pub fn encoding(encoder: Box<dyn Embed>, folder: &Path, size: [u32; 2], plan: &P
         }
     }
     drop(ask);
-    // It ends with its sender.
+    // The thread ends when its sender is dropped.
     let _ = thread.join();
     Ok(measured)
 }

@@ -1,5 +1,5 @@
-//! Measures a model on a device: time of a step, of what comes around the steps, of loading, their spread, and
-//! memory; alone and while other workers draw. What is measured first on a fresh session is left out.
+//! Measures a model on a device: the times of a step, of the work around the steps and of a load, their variation, and
+//! the memory. A model is measured alone and while other workers draw. The first times of a fresh session are left out.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -22,20 +22,20 @@ mod samples;
 pub use encoding::{Encoding, encoding};
 pub use samples::{Measured, Samples, mean, median, usual_variation, variation};
 
-/// What is measured, and how often.
+/// Plan of a measurement: steps, prompts, and numbers of jobs and loads.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Steps of a full generation.
+    /// Number of denoising steps of a full generation.
     pub steps: u32,
-    /// Jobs after the warm-up.
+    /// Number of jobs after the warm-up.
     pub jobs: u32,
-    /// Loads after the first.
+    /// Number of loads after the first.
     pub loads: u32,
     /// Prompts that are drawn, in turns.
     pub prompts: Vec<String>,
 }
 
-/// A whole job, told before each of its steps, or its model alone.
+/// Work to measure: a whole job, with a function that is called before each step, or the model alone.
 enum Draw<'a> {
     Job(&'a dyn Fn() -> bool),
     Bare(&'a dyn Fn()),
@@ -46,10 +46,10 @@ fn clock() -> Instant {
     Instant::now()
 }
 
-/// Measures the model in `folder`. A `refiner` starts from pictures, which costs it their reading.
+/// Measures the model in `folder`. A `refiner` starts from pictures, and reading them counts into its times.
 ///
 /// # Errors
-/// A model does not load or does not draw.
+/// Returns an error if the model does not load or does not draw.
 pub fn model(
     library: &Library,
     device: Device,
@@ -60,7 +60,7 @@ pub fn model(
     plan: &Plan,
 ) -> Result<Measured, Error> {
     let before = resident_mb();
-    // As a worker loads it: with its trial picture, which is part of what a load takes.
+    // The model is loaded as a worker loads it: the trial picture is part of the time of a load.
     let load = || Pipeline::load(library, folder, device, guidance, Some(size));
     let mut pipeline = load()?;
     let mut loads = Vec::new();
@@ -102,7 +102,7 @@ pub fn model(
     })
 }
 
-/// Measures jobs of one batch size; each tells when its steps begin.
+/// Measures jobs of one batch size. The times of steps come from the calls before each step.
 fn point(
     batch: u32,
     jobs: u32,
@@ -110,7 +110,7 @@ fn point(
     draw: &mut dyn FnMut(Draw<'_>, u32) -> Result<(), Error>,
 ) -> Result<Samples, Error> {
     let mut samples = Samples { batch, ..Samples::default() };
-    // The first two jobs of a session find its memory and choose its algorithms.
+    // The first two jobs of a session allocate its memory and choose its algorithms: their times are left out.
     for job in 0..jobs + 2 {
         let ticks = RefCell::new(Vec::with_capacity(steps as usize + 1));
         let tick = || ticks.borrow_mut().push(clock());
@@ -127,7 +127,7 @@ fn point(
         let total = begun.elapsed().as_secs_f64();
         if job >= 2 {
             let spans = spans(&ticks.take());
-            // By job, so that steps and overhead add up to what it took.
+            // The mean is taken by job, so that steps and overhead add up to the time of the job.
             let step = mean(&spans);
             samples.overheads.push((total - step * f64::from(steps)).max(0.0));
             samples.bare.push(alone);
@@ -139,12 +139,12 @@ fn point(
     Ok(samples)
 }
 
-/// Seconds between successive ticks.
+/// Returns the seconds between successive ticks.
 fn spans(ticks: &[Instant]) -> Vec<f64> {
     ticks.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
 }
 
-/// Other workers, drawing one picture after the other until they are dropped.
+/// Other workers, which draw one picture after the other until this value is dropped.
 #[derive(Debug)]
 pub struct Neighbours {
     stop: Arc<AtomicBool>,
@@ -152,10 +152,10 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Has each of these devices draw with the first model; returns when all do.
+    /// Has each of these devices draw with the first model. Returns after as many pictures as there are devices.
     ///
     /// # Errors
-    /// A model does not load.
+    /// Returns an error if a model does not load or does not draw.
     pub fn start(library: &Library, devices: &[Device], palette: &Palette, plan: &Plan) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut neighbours = Self { stop: stop.clone(), threads: Vec::new() };
@@ -200,7 +200,7 @@ impl Drop for Neighbours {
     }
 }
 
-/// Memory of this process, MB (10^6 bytes); `None` where the system does not say.
+/// Returns the resident memory of this process in MB (10^6 bytes), or `None` if the system does not say.
 #[must_use]
 pub fn resident_mb() -> Option<f64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;

@@ -1,35 +1,37 @@
-//! What was measured of a model, job by job, so that rounds of measuring can be put together; and what it amounts to.
+//! Samples of a model's times, by job, so that several rounds of measurements can be joined; and their statistics.
 
-/// Jobs of one batch size.
+/// Samples of the jobs of one batch size.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
-    /// Pictures drawn together.
+    /// Number of pictures drawn together.
     pub batch: u32,
-    /// Seconds of a step, the mean of each job.
+    /// Seconds of a step: the mean of each job.
     pub steps: Vec<f64>,
     /// Seconds of every step.
     pub spans: Vec<f64>,
-    /// Seconds of the model alone in its session, run as often in turns with the jobs: what of a step is not ours.
+    /// Seconds of the model alone in its session: the mean of as many runs as a job has steps, in turns with the jobs.
+    /// The rest of a step's time is the cost of this program.
     pub bare: Vec<f64>,
-    /// Seconds of each job beyond its steps: reading a source, texts, noise, autoencoder.
+    /// Seconds of each job beyond its steps: reading a source, text encoding, noise, autoencoder.
     pub overheads: Vec<f64>,
     /// Seconds of each job.
     pub totals: Vec<f64>,
 }
 
-/// A model on a device, over all rounds.
+/// Measurements of a model on a device, over all rounds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
-    /// Seconds of each load, files cached by the system.
+    /// Seconds of each load, with the files cached by the system.
     pub loads: Vec<f64>,
-    /// What the process grew by when it was first loaded, MB (10^6 bytes): `None` on a GPU, whose memory is not seen from here.
+    /// Growth of the process over the first load and the jobs of the first round, in MB (10^6 bytes). `None` if the
+    /// growth is below 1 MB or not known, and on a GPU, whose memory is not seen here.
     pub memory_mb: Option<f64>,
-    /// By batch size.
+    /// Samples by batch size.
     pub points: Vec<Samples>,
 }
 
 impl Samples {
-    /// What the loop around the model costs: the median of a job's step over the model alone.
+    /// Returns the cost of the loop around the model: the median ratio of a job's step to a run of the model alone.
     #[must_use]
     pub fn step_ratio(&self) -> f64 {
         median(&self.steps.iter().zip(&self.bare).map(|(step, bare)| step / bare).collect::<Vec<_>>())
@@ -45,7 +47,7 @@ impl Samples {
 }
 
 impl Measured {
-    /// Adds what a later round measured of the same model at the same batch sizes.
+    /// Adds the measurements of a later round, of the same model at the same batch sizes.
     pub fn extend(&mut self, later: Self) {
         if self.points.is_empty() {
             *self = later;
@@ -58,13 +60,13 @@ impl Measured {
     }
 }
 
-/// 0 of nothing.
+/// Returns the mean, or 0 if there are no values.
 #[must_use]
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// 0 of nothing.
+/// Returns the median, or 0 if there are no values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -72,7 +74,7 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Standard deviation over mean.
+/// Returns the standard deviation divided by the mean, or 0 if the mean is not above 0.
 #[must_use]
 pub fn variation(values: &[f64]) -> f64 {
     let mean = mean(values);
@@ -80,7 +82,7 @@ pub fn variation(values: &[f64]) -> f64 {
     if mean > 0.0 { (squares / values.len() as f64).sqrt() / mean } else { 0.0 }
 }
 
-/// The same without the tenth of the values that is farthest above: one stop of the host's is not the model's.
+/// Returns the variation without the largest tenth of the values: a pause of the host does not belong to the model.
 #[must_use]
 pub fn usual_variation(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

@@ -1,5 +1,6 @@
-//! Between pictures and what a denoiser works on: the latents of an autoencoder, or pixels where a model has
-//! none. Scaling is the autoencoder's configuration.
+//! Canvas: the values that a denoiser works on, and their conversion from and to pictures. A canvas holds the latents
+//! of an autoencoder, or pixels if the model has no autoencoder. The scaling of latents is that of the autoencoder's
+//! configuration.
 
 use ort::value::{DynTensor, TensorElementType};
 
@@ -11,12 +12,12 @@ use super::super::settings::Device;
 use super::folder::Folder;
 use super::noise::{Noise, NoiseFor};
 
-/// What a denoiser works on.
+/// Values that a denoiser works on.
 #[derive(Debug)]
 pub(super) enum Canvas {
-    /// Pixels from -1 to 1.
+    /// Pixels, with values from -1 to 1.
     Pixels,
-    /// `(latents - shift) * scale` of an autoencoder.
+    /// Latents of an autoencoder, as `(latents - shift) * scale`.
     Latents(Box<Autoencoder>),
 }
 
@@ -26,21 +27,21 @@ pub(super) struct Autoencoder {
     decoder: Onnx,
     scaling: Scaling,
     channels: usize,
-    /// Pixels a latent is across.
+    /// Width and height of a latent, in pixels.
     factor: usize,
 }
 
-/// Latents of an autoencoder, by its configuration.
+/// Scaling of the latents of an autoencoder, from its configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scaling {
     scale: f32,
     shift: f32,
-    /// Whether it is to run in single precision, because it overflows in half.
+    /// True if the autoencoder must run in single precision, because it overflows in half precision.
     force_upcast: bool,
 }
 
 impl Scaling {
-    /// Reads `vae_decoder/config.json`. Latents are divided by the scaling factor.
+    /// Reads `vae_decoder/config.json`. Latents are divided by the scaling factor, which must not be 0.
     pub(super) fn read(folder: &Folder) -> Result<Self, Error> {
         let config = folder.config("vae_decoder")?;
         Ok(Self {
@@ -50,7 +51,7 @@ impl Scaling {
         })
     }
 
-    /// Advice where the autoencoder's values are not finite.
+    /// Returns the advice for values of the autoencoder that are not finite.
     fn advice(self, element: TensorElementType) -> &'static str {
         match (self.force_upcast, element) {
             (true, TensorElementType::Float16) => {
@@ -64,7 +65,7 @@ impl Scaling {
     }
 }
 
-/// Pixels that a unit of a model's canvas is across.
+/// Returns the width and height, in pixels, of one unit of a model's canvas.
 pub(super) fn factor(folder: &Folder) -> Result<usize, Error> {
     if !folder.part("vae_decoder").is_dir() {
         return Ok(1);
@@ -88,7 +89,7 @@ impl Canvas {
         })))
     }
 
-    /// Pixels that a unit of the canvas is across.
+    /// Returns the width and height, in pixels, of one unit of the canvas.
     pub(super) const fn factor(&self) -> usize {
         match self {
             Self::Pixels => 1,
@@ -96,7 +97,7 @@ impl Canvas {
         }
     }
 
-    /// `[channels, height, width]` of the canvas of a picture of this size.
+    /// Returns the shape of the canvas, `[channels, height, width]`, for a picture of this size.
     pub(super) fn shape(&self, [width, height]: [u32; 2]) -> [usize; 3] {
         let (width, height) = (width as usize, height as usize);
         match self {
@@ -107,14 +108,14 @@ impl Canvas {
         }
     }
 
-    /// A picture on the canvas.
+    /// Converts a picture to the values of the canvas.
     pub(super) fn enter(&mut self, picture: &Picture, noise: &dyn Noise) -> Result<Vec<f32>, Error> {
         let Self::Latents(autoencoder) = self else { return Ok(picture.planes()) };
         let Autoencoder { encoder, scaling, .. } = &mut **autoencoder;
         let [width, height] = picture.size().map(|side| side as usize);
         let pixels = floats(encoder.input_type("sample")?, &[1, 3, height, width], picture.planes())?;
         let outputs = encoder.run(&[("sample", &pixels)], &["latent_parameters"], true)?;
-        // Mean and logarithm of the variance, one after the other along the channels.
+        // The output has the means, then the logarithms of the variances, one after the other along the channels.
         let parameters = numbers(&outputs[0])?;
         let advice = scaling.advice(*outputs[0].data_type());
         check_finite(&encoder.file, &parameters, advice, || "where it encodes a source".to_owned())?;
@@ -127,7 +128,7 @@ impl Canvas {
         Ok(means.iter().zip(variances).zip(draws).map(sample).collect())
     }
 
-    /// Planes of what is on the canvas, about -1 to 1, one picture after the other.
+    /// Converts the values of the canvas to planes, about -1 to 1, one picture after the other.
     pub(super) fn leave(&mut self, latents: &DynTensor) -> Result<Vec<f32>, Error> {
         let Self::Latents(autoencoder) = self else { return numbers(latents) };
         let Autoencoder { decoder, scaling, .. } = &mut **autoencoder;

@@ -1,6 +1,6 @@
-//! The loop over denoising steps. Latents, prediction and the model's input stay in buffers on the device; a
-//! small graph of our own, run there as well, does guidance and Euler's step, so that CPU and CUDA take
-//! the same path and nothing but three numbers a step crosses over.
+//! Loop over the denoising steps. Latents, prediction and the model's input stay in buffers on the device. A small
+//! graph of this program, which runs on the device as well, does guidance and Euler's step. CPU and CUDA thus take the
+//! same path, and in each step only the timestep and at most three factors cross over.
 
 use ort::session::IoBinding;
 use ort::value::{DynTensor, TensorElementType};
@@ -14,7 +14,7 @@ use super::schedule::Levels;
 use super::step::{self, FREE, Form, LATENTS, MODEL_INPUT, NEXT, PREDICTION, SCALE, TOLD};
 use super::text::Conditioning;
 
-/// Names of a denoiser's inputs and its output.
+/// Names of a denoiser's inputs and output that differ between families.
 #[derive(Clone, Copy, Debug)]
 struct Names {
     canvas: &'static str,
@@ -27,49 +27,49 @@ const STATES: &str = "encoder_hidden_states";
 const TIMESTEP: &str = "timestep";
 const TIME_IDS: &str = "time_ids";
 
-/// A denoiser and the step after it.
+/// Denoiser, and the graphs of the step after it.
 #[derive(Debug)]
 pub(super) struct Denoiser {
     names: Names,
     model: Onnx,
-    /// Without guidance and with it.
+    /// Graphs of the step, without guidance and with guidance.
     steps: [Onnx; 2],
     scaled: bool,
     input: TensorElementType,
     output: TensorElementType,
-    /// Whether the model wants a timestep for each row, or one for all.
+    /// True if the model takes a timestep for each row, false if it takes one for all rows.
     timestep_by_row: bool,
 }
 
-/// The steps of one drawing.
+/// Steps of one drawing.
 #[derive(Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub(super) levels: &'a Levels,
-    /// Steps spared by a source.
+    /// Number of steps that the source skips.
     pub(super) skipped: usize,
-    /// How far to go beyond what the model says without the prompt; `None` asks it only once a step.
+    /// Guidance scale. With `None` the model runs only with the prompt.
     pub(super) guidance: Option<f32>,
-    /// Asked before each step.
+    /// Function that is called before each step. `false` cancels the drawing.
     pub(super) keep_going: &'a dyn Fn() -> bool,
 }
 
-/// Memory of the device that a drawing works in.
+/// Buffers of a drawing in the memory of the device.
 struct Buffers {
-    /// Latents before and after a step, in turns.
+    /// Latents before and after a step. The two buffers take turns.
     latents: [DynTensor; 2],
     model_input: DynTensor,
     prediction: DynTensor,
 }
 
-/// What changes from step to step.
+/// Inputs that change from step to step.
 struct Numbers {
     timestep: DynTensor,
-    /// Inputs of the graph after the model.
+    /// Inputs of the step's graph, by name.
     of_step: Vec<(&'static str, DynTensor)>,
 }
 
 impl Denoiser {
-    /// Which part of a family's folder it is.
+    /// Returns the part of a family's folder that holds the denoiser.
     pub(super) const fn part(family: Family) -> &'static str {
         match family {
             Family::Shapes | Family::StableDiffusion3 => "transformer",
@@ -77,7 +77,7 @@ impl Denoiser {
         }
     }
 
-    /// `scaled` says whether the schedule scales the model's input.
+    /// Loads the denoiser of a folder. `scaled` says whether the schedule scales the model's input.
     pub(super) fn open(library: &Library, folder: &Folder, device: Device, scaled: bool) -> Result<Self, Error> {
         let names = match folder.family {
             Family::Shapes | Family::StableDiffusion3 => {
@@ -97,7 +97,7 @@ impl Denoiser {
         Ok(Self { names, model, steps: [plain?, guided?], scaled, input, output, timestep_by_row })
     }
 
-    /// Denoises `latents`, `[pictures, channels, height, width]` of numbers already noised to the first level.
+    /// Denoises `latents`, `[pictures, channels, height, width]`, which are already noised to the first level.
     pub(super) fn run(
         &mut self,
         latents: Vec<f32>,
@@ -135,7 +135,7 @@ impl Denoiser {
             }
             step.run_bound(&turns[turn])?;
             if at == 0 {
-                // From now on both graphs read what the other has left on the device.
+                // From now on each graph reads what the other graph has left on the device.
                 bind(&mut turns[0], step, LATENTS, &buffers.latents[0])?;
                 bind(&mut model, &self.model, self.names.canvas, &buffers.model_input)?;
             }
@@ -146,8 +146,9 @@ impl Denoiser {
         Ok(if told.len() % 2 == 1 { odd } else { even })
     }
 
-    /// Refuses latents with values that are not finite after a step of so many. On the host they are looked at in place;
-    /// from a GPU only the last cross over, which is enough: what is not finite stays so, since a step adds to it.
+    /// Refuses latents with values that are not finite after step `step` of `steps`. On the host the latents are
+    /// checked in place after every step. From a GPU only the last latents are copied and checked. That is enough: a
+    /// value that is not finite stays so, because each step adds to the latents.
     fn check_latents(&self, latents: &DynTensor, step: usize, steps: usize, last: bool) -> Result<(), Error> {
         let advice = precision_advice(self.output);
         let place = || format!("at step {step} of {steps}");
@@ -158,7 +159,7 @@ impl Denoiser {
         if last { check_finite(&self.model.file, &numbers(latents)?, advice, place) } else { Ok(()) }
     }
 
-    /// Everything that changes from step to step, made before the first.
+    /// Makes all inputs that change from step to step, before the first step.
     fn numbers(&self, walk: &Walk<'_>, rows: usize) -> Result<Vec<Numbers>, Error> {
         let one = |at: usize| {
             let (delta, told) = (walk.levels.step(at), walk.guidance.unwrap_or(1.0));
@@ -179,7 +180,7 @@ impl Denoiser {
         floats(self.model.input_type(TIMESTEP)?, shape, vec![value; shape.iter().product()])
     }
 
-    /// Binds what stays the same over the steps.
+    /// Binds the inputs and the output that stay the same in all steps.
     fn bind(&self, conditioning: Conditioning, prediction: &mut DynTensor) -> Result<IoBinding, Error> {
         let mut model = self.model.binding()?;
         let pooled = self.names.pooled;
@@ -192,8 +193,8 @@ impl Denoiser {
         Ok(model)
     }
 
-    /// Runs the model alone so often, its inputs bound once: what a step costs without anything of ours.
-    /// `tick` is called before each run and after the last.
+    /// Runs the model alone `runs` times, with its inputs bound once: the cost of the steps without the rest of this
+    /// program. Calls `tick` before each run and after the last.
     pub(super) fn bare(
         &mut self,
         shape: [usize; 4],
@@ -221,7 +222,8 @@ fn bind(binding: &mut IoBinding, model: &Onnx, name: &str, value: &DynTensor) ->
     binding.bind_input(name, value).map_err(Error::session(&model.file))
 }
 
-/// A step from the latents of one turn to those of the other: turn 0 writes the second buffer, turn 1 the first.
+/// Binds a step from the latents of one turn to the latents of the other. Turn 0 writes the second buffer, turn 1 the
+/// first.
 fn bind_step(step: &Onnx, buffers: &mut Buffers, turn: usize) -> Result<IoBinding, Error> {
     let failed = Error::session(&step.file);
     let mut binding = step.binding()?;

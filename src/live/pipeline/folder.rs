@@ -1,5 +1,5 @@
-//! A model's folder as Hugging Face Optimum exports it: `model_index.json`, and a folder a part with its
-//! `config.json` and `model.onnx`. Reads what is said there; opens no session.
+//! Folder of a model as Hugging Face Optimum exports it: `model_index.json`, and a folder for each part with its
+//! `config.json` and `model.onnx`. The configuration is read here, and no session is opened.
 
 use std::path::{Path, PathBuf};
 
@@ -8,25 +8,25 @@ use serde_json::Value;
 use super::super::error::Error;
 use crate::input::{self, InputError};
 
-/// What a pipeline's class is called in `model_index.json`.
+/// Names of pipeline classes in `model_index.json`, each with its family.
 const CLASSES: [(&str, Family); 3] = [
     ("ShapesPipeline", Family::Shapes),
     ("StableDiffusionXLPipeline", Family::StableDiffusionXl),
     ("StableDiffusion3Pipeline", Family::StableDiffusion3),
 ];
 
-/// Models that are drawn with in the same way.
+/// Family of models that are drawn with in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Our own small ones (models/shapes): SD3's inputs and outputs, on pixels.
+    /// Small models of this project (models/shapes): SD3's inputs and outputs, on pixels.
     Shapes,
     /// SDXL: two CLIP encoders, a U-Net, Euler's method on noise levels.
     StableDiffusionXl,
-    /// SD3 and SD3.5: two CLIP encoders and, if it is there, T5; flow matching.
+    /// SD3 and SD3.5: two CLIP encoders, T5 if it is there, flow matching.
     StableDiffusion3,
 }
 
-/// A folder and what its index says.
+/// Folder of a model, with the content of its index.
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct Folder {
     index: Json,
 }
 
-/// A JSON file, for errors that name it.
+/// JSON file whose name is kept for errors.
 #[derive(Clone, Debug)]
 pub(in crate::live) struct Json {
     pub(in crate::live) file: PathBuf,
@@ -54,12 +54,12 @@ impl Folder {
         Ok(Self { path: path.to_owned(), family: *family, index })
     }
 
-    /// Whether the model has this part, as its index says.
+    /// Returns whether the model has this part, as its index says.
     pub(super) fn has(&self, part: &str) -> bool {
         self.index.value[part].as_array().is_some_and(|names| names.iter().any(Value::is_string))
     }
 
-    /// The model's own guidance scale, if its index has one.
+    /// Returns the guidance scale in the index, if the index has one.
     pub(super) fn guidance_scale(&self) -> Result<Option<f32>, Error> {
         match self.index.single_or("guidance_scale", -1.0)? {
             scale if (0.0..=1000.0).contains(&scale) => Ok(Some(scale)),
@@ -68,7 +68,7 @@ impl Folder {
         }
     }
 
-    /// A yes or no of the index.
+    /// Returns a flag of the index, false if it is absent.
     pub(super) fn flag(&self, key: &str) -> bool {
         self.index.value[key].as_bool().unwrap_or(false)
     }
@@ -98,12 +98,12 @@ impl Json {
         Ok(Self::of(file, value))
     }
 
-    /// A value that was read otherwise; `file` is what errors name.
+    /// Wraps a value that was read elsewhere. Errors name `file`.
     pub(in crate::live) fn of(file: &Path, value: Value) -> Self {
         Self { file: file.to_owned(), value }
     }
 
-    /// All of it.
+    /// Returns the whole value.
     pub(in crate::live) fn into_value(self) -> Value {
         self.value
     }
@@ -112,7 +112,7 @@ impl Json {
         &self.value[key]
     }
 
-    /// A number, or its default where the key is absent or null.
+    /// Returns a number, or the default if the key is absent or null.
     pub(in crate::live) fn number_or(&self, key: &str, default: f64) -> Result<f64, Error> {
         match &self.value[key] {
             Value::Null => Ok(default),
@@ -120,26 +120,26 @@ impl Json {
         }
     }
 
-    /// A number that single precision holds, or its default where the key is absent or null.
+    /// Returns a number that single precision holds, or the default if the key is absent or null.
     pub(in crate::live) fn single_or(&self, key: &str, default: f64) -> Result<f32, Error> {
         let number = self.number_or(key, default)? as f32;
         if number.is_finite() { Ok(number) } else { Err(self.wrong(key, "a number that single precision holds")) }
     }
 
-    /// A number that values are divided by: as [`Json::single_or`], and not 0.
+    /// Returns a number that values are divided by: as [`Json::single_or`], but not 0.
     pub(super) fn divisor_or(&self, key: &str, default: f64) -> Result<f32, Error> {
         let number = self.number_or(key, default)? as f32;
         let accepted = "a number other than 0 that single precision holds: values are divided by it";
         if number.is_normal() { Ok(number) } else { Err(self.wrong(key, accepted)) }
     }
 
-    /// A whole number above 0.
+    /// Returns a whole number above 0.
     pub(in crate::live) fn count(&self, key: &str) -> Result<usize, Error> {
         let count = self.value[key].as_u64().filter(|count| *count > 0);
         count.map(|count| count as usize).ok_or_else(|| self.wrong(key, "a whole number above 0"))
     }
 
-    /// Words that a key may have; its absence means the first of them.
+    /// Returns the word of a key, which must be one of `accepted`. A key that is absent means the first word.
     pub(in crate::live) fn one_of(&self, key: &str, accepted: &[&'static str]) -> Result<&'static str, Error> {
         match &self.value[key] {
             Value::Null => Ok(accepted[0]),
@@ -150,7 +150,7 @@ impl Json {
         }
     }
 
-    /// A key that must be off: what it asks for is not done here.
+    /// Checks that a key is off, because the feature of the key is not supported.
     pub(in crate::live) fn off(&self, key: &str) -> Result<(), Error> {
         match &self.value[key] {
             Value::Null | Value::Bool(false) => Ok(()),

@@ -1,6 +1,7 @@
-//! Text-to-image models as they are exported: prompts and, for a refinement, sources in; pictures out. One
-//! pipeline for all families; what differs is in `text`, `schedule`, `canvas` and `denoise`. A family is here
-//! only if its pictures agree with the reference implementation's (tests/parity).
+//! Pipelines of text-to-image models as they are exported. A pipeline takes prompts and, for a refinement, source
+//! pictures, and returns pictures. All families share one pipeline, and their differences are in `text`, `schedule`,
+//! `canvas` and `denoise`. A family is here only if its pictures agree with those of the reference implementation
+//! (tests/parity).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -30,17 +31,17 @@ use noise::{Noise, NoiseFor, SeededNoise};
 use schedule::Schedule;
 use text::Text;
 
-/// Prompt of the trial picture; the models of shapes know its words, too.
+/// Prompt of the trial picture. The models of shapes know its words, too.
 const TRIAL_PROMPT: &str = "a large red circle at the center on a blue background";
 
-/// Steps of the trial picture. One would start SDXL's schedule at its lowest noise level: the decoder would see noise, as
-/// it never does in service.
+/// Number of steps of the trial picture. One step would start SDXL's schedule at its lowest noise level: the decoder
+/// would see noise, which it never sees in service.
 const TRIAL_STEPS: u32 = 2;
 
-/// The largest picture, pixels a side.
+/// Largest width or height of a picture, in pixels.
 const LARGEST_SIDE: u32 = 16_384;
 
-/// A model on a device, ready to draw.
+/// Model on a device, ready to draw.
 #[derive(Debug)]
 pub struct Pipeline {
     folder: PathBuf,
@@ -53,47 +54,47 @@ pub struct Pipeline {
     size: [u32; 2],
 }
 
-/// One picture to draw.
+/// Picture to draw.
 pub struct Drawing<'a> {
-    /// What it shows.
+    /// Prompt of the picture.
     pub prompt: &'a str,
-    /// Where its noise comes from.
+    /// Source of the noise.
     pub noise: &'a dyn Noise,
-    /// What it starts from, if steps are skipped.
+    /// Source picture, if steps are skipped.
     pub source: Option<&'a Picture>,
 }
 
-/// How pictures are drawn, the same for all of a batch.
+/// Settings that all pictures of a batch share.
 #[derive(Clone, Copy)]
 pub struct Manner<'a> {
-    /// Steps of a full generation (T).
+    /// Number of denoising steps of a full generation (T).
     pub steps: u32,
-    /// Steps spared by sources (k).
+    /// Number of steps that source pictures skip (k).
     pub skipped: u32,
-    /// Guidance scale; the model's own if absent. Up to 1 there is none.
+    /// Guidance scale; the model's own if absent. A scale of 1 or less means no guidance.
     pub guidance: Option<f32>,
-    /// Width and height; the model's own if absent.
+    /// Width and height, in pixels; the model's own if absent.
     pub size: Option<[u32; 2]>,
-    /// Asked before each step; `false` stops with [`Error::Cancelled`].
+    /// Function that is called before each step. `false` stops the drawing with [`Error::Cancelled`].
     pub keep_going: &'a dyn Fn() -> bool,
 }
 
-/// Pictures as numbers: what a test compares, and what becomes [`Picture`]s.
+/// Pictures as numbers, which tests compare and which become [`Picture`]s.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drawn {
-    /// After the last step, `[pictures, channels, height, width]`.
+    /// Latents after the last step, `[pictures, channels, height, width]`.
     pub latents: Vec<f32>,
     /// Planes of red, green and blue of each picture, about -1 to 1.
     pub planes: Vec<f32>,
-    /// Width and height.
+    /// Width and height, in pixels.
     pub size: [u32; 2],
 }
 
 impl Pipeline {
-    /// Loads a model's folder onto a device.
+    /// Loads the model of a folder onto a device.
     ///
     /// # Errors
-    /// A file is missing, is not what it should be, or does not load.
+    /// Returns an error if a file is missing, has wrong content or does not load.
     pub fn open(library: &Library, path: &Path, device: Device) -> Result<Self, Error> {
         let folder = Folder::read(path)?;
         let part = Denoiser::part(folder.family);
@@ -112,10 +113,10 @@ impl Pipeline {
         })
     }
 
-    /// Loads a model's folder onto a device for service: opens it and draws a trial picture.
+    /// Loads the model of a folder onto a device for service: opens the model and draws a trial picture.
     ///
     /// # Errors
-    /// As [`Pipeline::open`] and [`Pipeline::try_out`].
+    /// Returns the errors of [`Pipeline::open`] and [`Pipeline::try_out`].
     pub fn load(
         library: &Library,
         path: &Path,
@@ -128,11 +129,11 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Draws a trial picture of two steps and encodes it as a source, so that a model whose values are not finite is
-    /// found before anybody waits for it. Costs two steps, a decoding and an encoding.
+    /// Draws a trial picture of two steps and encodes the picture as a source. A model whose values are not finite is
+    /// thus found before a request waits for it. The trial costs two steps, a decoding and an encoding.
     ///
     /// # Errors
-    /// Values are not finite, or ONNX Runtime refuses.
+    /// Returns an error if values are not finite or ONNX Runtime fails.
     pub fn try_out(&mut self, guidance: Option<f32>, size: Option<[u32; 2]>) -> Result<(), Error> {
         let noise = SeededNoise { seed: 0, row: 0 };
         let drawing = Drawing { prompt: TRIAL_PROMPT, noise: &noise, source: None };
@@ -143,13 +144,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Width and height of its pictures, unless told otherwise.
+    /// Returns the width and height of pictures, in pixels, if [`Manner::size`] is absent.
     #[must_use]
     pub const fn size(&self) -> [u32; 2] {
         self.size
     }
 
-    /// Its family.
+    /// Returns the family of the model.
     #[must_use]
     pub const fn family(&self) -> Family {
         self.family
@@ -158,7 +159,7 @@ impl Pipeline {
     /// Draws pictures together.
     ///
     /// # Errors
-    /// ONNX Runtime refuses, the work is called off, or what is asked cannot be drawn.
+    /// Returns an error if ONNX Runtime fails, the work is cancelled, or the pictures cannot be drawn as asked.
     pub fn draw(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Vec<Picture>, Error> {
         let Drawn { planes, size: [width, height], .. } = self.draw_numbers(drawings, manner)?;
         let each = 3 * width as usize * height as usize;
@@ -169,10 +170,10 @@ impl Pipeline {
         Ok(planes.chunks(each).map(|planes| Picture::from_planes(width, height, planes)).collect())
     }
 
-    /// The same, before it is rounded to eight bits.
+    /// Draws pictures together and returns their numbers before rounding to eight bits.
     ///
     /// # Errors
-    /// As [`Pipeline::draw`].
+    /// Returns the errors of [`Pipeline::draw`].
     pub fn draw_numbers(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Drawn, Error> {
         let size = manner.size.unwrap_or(self.size);
         self.check(size, manner)?;
@@ -200,11 +201,11 @@ impl Pipeline {
         Ok(Drawn { latents: super::onnx::numbers(&latents)?, planes, size })
     }
 
-    /// Runs the denoiser alone, as often as a drawing of these prompts has steps, its inputs bound once: what to
-    /// measure a pipeline against. `tick` is called before each run and after the last.
+    /// Runs the denoiser alone, as often as a drawing of these prompts has steps, with its inputs bound once. The time
+    /// of a pipeline is compared with the time of these runs. Calls `tick` before each run and after the last.
     ///
     /// # Errors
-    /// As [`Pipeline::draw`].
+    /// Returns the errors of [`Pipeline::draw`].
     pub fn run_bare(&mut self, prompts: &[&str], manner: &Manner<'_>, tick: &dyn Fn()) -> Result<(), Error> {
         let size = manner.size.unwrap_or(self.size);
         self.check(size, manner)?;
@@ -214,7 +215,7 @@ impl Pipeline {
         self.denoiser.bare([prompts.len(), channels, height, width], conditioning, runs, tick)
     }
 
-    /// The guidance scale, if there is any.
+    /// Returns the guidance scale, or `None` without guidance.
     fn guidance(&self, manner: &Manner<'_>) -> Option<f32> {
         Some(manner.guidance.unwrap_or(self.guidance)).filter(|scale| *scale > 1.0)
     }
@@ -238,10 +239,10 @@ impl Pipeline {
     }
 }
 
-/// Width and height of a model's pictures, from its folder alone.
+/// Returns the width and height of a model's pictures, in pixels, without loading the model.
 ///
 /// # Errors
-/// A file is missing or is not what it should be.
+/// Returns an error if a file is missing or has wrong content.
 pub fn picture_size(path: &Path) -> Result<[u32; 2], Error> {
     let folder = Folder::read(path)?;
     let config = folder.config(Denoiser::part(folder.family))?;
@@ -252,10 +253,11 @@ pub fn picture_size(path: &Path) -> Result<[u32; 2], Error> {
     Ok([side.ok_or_else(wrong)?; 2])
 }
 
-/// Of what both sides of a model's pictures are multiples: what a canvas and its denoiser's parts divide by.
+/// Returns the number that both sides of a model's pictures must be a multiple of, in pixels. The canvas and the parts
+/// of the denoiser divide the sides by it.
 ///
 /// # Errors
-/// A file is missing or is not what it should be.
+/// Returns an error if a file is missing or has wrong content.
 pub fn size_multiple(path: &Path) -> Result<u32, Error> {
     let folder = Folder::read(path)?;
     let config = folder.config(Denoiser::part(folder.family))?;
@@ -268,10 +270,10 @@ pub fn size_multiple(path: &Path) -> Result<u32, Error> {
     Ok(u32::try_from(canvas::factor(&folder)? * parts).unwrap_or(u32::MAX))
 }
 
-/// Whether a folder holds a model that is known here, all its files in place, without loading it.
+/// Checks that a folder holds all files of a model of a known family, without loading the model.
 ///
 /// # Errors
-/// The first file that is missing or is not what it should be.
+/// Returns an error for the first file that is missing or has wrong content.
 pub fn check(path: &Path) -> Result<(), Error> {
     picture_size(path)?;
     size_multiple(path)?;
@@ -294,10 +296,10 @@ fn readable(file: &Path) -> Result<(), Error> {
     File::open(file).map(drop).map_err(|error| InputError::unreadable(file, &error).into())
 }
 
-/// Whether sessions run on a device at all.
+/// Checks that sessions run on a device.
 ///
 /// # Errors
-/// Its provider cannot start: why.
+/// Returns an error if the provider of the device cannot start.
 pub fn probe(library: &Library, device: Device) -> Result<(), Error> {
     let element = ort::value::TensorElementType::Float32;
     let form = step::Form { guided: false, scaled: false, prediction: element, model_input: element };
@@ -305,7 +307,7 @@ pub fn probe(library: &Library, device: Device) -> Result<(), Error> {
 }
 
 impl Family {
-    /// Guidance scale of its published pipeline.
+    /// Returns the guidance scale of the family's published pipeline.
     const fn guidance(self) -> f32 {
         match self {
             Self::Shapes => 2.0,

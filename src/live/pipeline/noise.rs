@@ -1,31 +1,31 @@
-//! The noise a drawing begins with: a function of seed and request, so that a picture does not depend on
-//! which worker drew it, nor on what was drawn before.
+//! Noise that a drawing begins with. The noise is a function of seed and request, so that a picture does not depend on
+//! the worker that drew it, nor on the pictures drawn before it.
 
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::draw::{Purpose, stream};
 
-/// What a draw of noise is for.
+/// Purpose of a draw of noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoiseFor {
-    /// The noise that a picture is drawn from, or that is mixed into its source.
+    /// Noise that a picture is drawn from, or that is mixed into its source.
     Drawing,
-    /// The sample from what the autoencoder says of a source.
+    /// Noise of the sample from the distribution that the autoencoder gives for a source.
     Source,
 }
 
-/// Where standard normal numbers come from.
+/// Source of standard normal numbers.
 pub trait Noise: Send {
-    /// So many of them, always the same for the same purpose.
+    /// Returns `count` numbers, always the same for the same purpose.
     fn draw(&self, what: NoiseFor, count: usize) -> Vec<f32>;
 }
 
-/// The noise of a request under a seed.
+/// Noise of a request under a seed.
 #[derive(Clone, Copy, Debug)]
 pub struct SeededNoise {
-    /// The scenario's seed.
+    /// Seed of the scenario.
     pub seed: u64,
-    /// The request's row.
+    /// Row of the request.
     pub row: u64,
 }
 

@@ -1,12 +1,12 @@
-//! The noise levels that a drawing passes through, from a scheduler's published configuration: flow matching
-//! (SD3, SD3.5, shapes) and Euler's method on noise levels (SDXL), as diffusers computes them. Arithmetic
-//! only; the steps themselves are `denoise`'s.
+//! Noise levels that a drawing passes through, from the published configuration of a scheduler: flow matching (SD3,
+//! SD3.5, shapes) and Euler's method on noise levels (SDXL), as diffusers computes them. Only the arithmetic is here.
+//! The steps themselves are in `denoise`.
 
 use super::super::error::Error;
 use super::folder::Json;
 use crate::input::InputError;
 
-/// What a scheduler is configured to do.
+/// Noise schedule, as the scheduler's configuration describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     kind: Kind,
@@ -15,9 +15,9 @@ pub struct Schedule {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
-    /// A picture and noise are mixed; the model says their difference.
+    /// Mixture of a picture and noise. The model predicts their difference.
     FlowMatch { shift: f64 },
-    /// Noise is added to a picture; the model says the noise.
+    /// Sum of a picture and noise. The model predicts the noise.
     Euler { sigmas: Vec<f64>, spacing: Spacing, offset: f64 },
 }
 
@@ -28,28 +28,28 @@ enum Spacing {
     Linspace,
 }
 
-/// The levels of one drawing: of T steps, T + 1, falling to 0.
+/// Noise levels of one drawing. A drawing of T steps has T + 1 levels, which fall to 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Levels {
-    /// Noise level before each step, and 0 after the last.
+    /// Noise level before each step, and 0 after the last step.
     pub sigmas: Vec<f32>,
-    /// What the model is told at each step.
+    /// Timestep that the model gets at each step.
     pub timesteps: Vec<f32>,
-    /// What pure noise is scaled by at the start.
+    /// Factor of pure noise at the start.
     pub initial: f32,
     flow: bool,
 }
 
 impl Schedule {
-    /// From the content of a `scheduler_config.json`.
+    /// Parses the content of a `scheduler_config.json`.
     ///
     /// # Errors
-    /// It asks for what is not done here.
+    /// Returns an error if the configuration asks for something that is not supported.
     pub fn parse(config: &serde_json::Value) -> Result<Self, Error> {
         Self::read(&Json::of("scheduler_config.json".as_ref(), config.clone()))
     }
 
-    /// From `scheduler_config.json`.
+    /// Reads a `scheduler_config.json`.
     pub(super) fn read(config: &Json) -> Result<Self, Error> {
         let class = config.get("_class_name").as_str().unwrap_or_default();
         let train_steps = config.number_or("num_train_timesteps", 1000.0)?;
@@ -70,7 +70,7 @@ impl Schedule {
                 ];
                 off.iter().try_for_each(|key| config.off(key))?;
                 let shift = config.number_or("shift", 1.0)?;
-                // With 0 or less the levels are all 0, or are divided by 0.
+                // A shift of 0 or less gives levels that are all 0, or a division by 0.
                 if !(1e-3..=1e3).contains(&shift) {
                     let message = "expected a shift from 0.001 to 1000";
                     return Err(InputError::new(&config.file, message).value("shift", shift).into());
@@ -88,13 +88,13 @@ impl Schedule {
         Ok(Self { kind, train_steps })
     }
 
-    /// Whether the model's input is scaled by its noise level.
+    /// Returns whether the model's input is scaled by its noise level.
     #[must_use]
     pub const fn scales_input(&self) -> bool {
         matches!(self.kind, Kind::Euler { .. })
     }
 
-    /// The levels of a drawing of so many steps.
+    /// Returns the noise levels of a drawing of so many steps.
     #[must_use]
     pub fn levels(&self, steps: u32) -> Levels {
         match &self.kind {
@@ -103,7 +103,7 @@ impl Schedule {
         }
     }
 
-    /// The lowest level of training is shifted twice, as diffusers does.
+    /// Computes the levels of flow matching. The lowest level of training is shifted twice, as diffusers does.
     fn flow_levels(&self, steps: u32, shift: f64) -> Levels {
         let train = self.train_steps as f64;
         let shifted = |sigma: f64| shift * sigma / (1.0 + (shift - 1.0) * sigma);
@@ -150,12 +150,13 @@ fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
             let root = begin.sqrt() + (end.sqrt() - begin.sqrt()) * share;
             root * root
         };
-        // The product of what is kept is taken in f32, as in diffusers.
+        // The product of the kept shares is computed in f32, as in diffusers.
         kept *= 1.0 - beta as f32;
         f64::from(((1.0 - kept) / kept).sqrt())
     });
     let sigmas: Vec<f64> = sigmas.collect();
-    // Betas that are too large for so many steps leave nothing of a picture, and the noise level is divided by that.
+    // Betas that are too large for so many steps leave nothing of a picture, and the noise level is divided by that
+    // share.
     if sigmas.iter().any(|sigma| !sigma.is_finite()) {
         let message = format!("expected noise levels that are finite over {train_steps} steps");
         return Err(InputError::new(&config.file, message).value("beta_end", end).into());
@@ -184,20 +185,20 @@ fn euler_levels(steps: u32, trained: &[f64], spacing: Spacing, offset: f64) -> L
 }
 
 impl Levels {
-    /// How much of (noise, picture) a picture noised to the level before step `k` has.
+    /// Returns the shares of noise and picture in a picture that is noised to the level before step `k`.
     #[must_use]
     pub fn mixture(&self, k: usize) -> (f32, f32) {
         let sigma = self.sigmas[k];
         (sigma, if self.flow { 1.0 - sigma } else { 1.0 })
     }
 
-    /// What the model's input is scaled by at the level before step `k`.
+    /// Returns the factor of the model's input at the level before step `k`.
     #[must_use]
     pub fn input_scale(&self, k: usize) -> f32 {
         if self.flow { 1.0 } else { 1.0 / (self.sigmas[k] * self.sigmas[k] + 1.0).sqrt() }
     }
 
-    /// How far step `k` goes along what the model says.
+    /// Returns the factor of the model's prediction in step `k`: the change of the noise level.
     #[must_use]
     pub fn step(&self, k: usize) -> f32 {
         self.sigmas[k + 1] - self.sigmas[k]

@@ -1,5 +1,5 @@
-//! A graph of our own: guidance and Euler's step from one noise level to the next, and the model's next
-//! input. It runs in ONNX Runtime where the model runs, so that nothing leaves the device.
+//! Graph of the denoising step: guidance, Euler's step from one noise level to the next, and the model's next input.
+//! The graph is built here and runs in ONNX Runtime on the model's device, so that the latents stay on the device.
 
 use std::path::Path;
 
@@ -12,41 +12,46 @@ use super::super::library::Library;
 use super::super::onnx::{Onnx, builder};
 use super::super::settings::Device;
 
-/// `[n, c, h, w]`, f32.
+/// Input: latents before the step, `[n, c, h, w]`, f32.
 pub(super) const LATENTS: &str = "latents";
-/// What the model said: with guidance `[2 n, c, h, w]`, the rows without a prompt first.
+/// Input: prediction of the model. With guidance its shape is `[2 n, c, h, w]`, and the rows without a prompt come
+/// first.
 pub(super) const PREDICTION: &str = "prediction";
-/// How far to go along what is said with the prompt: noise level difference, times guidance if there is any.
+/// Input: factor of the prediction with the prompt. It is the change of the noise level, times the guidance scale if
+/// there is guidance.
 pub(super) const TOLD: &str = "told";
-/// With guidance, how far along what is said without it: noise level difference times 1 - guidance.
+/// Input, only with guidance: factor of the prediction without the prompt. It is the change of the noise level, times 1
+/// minus the guidance scale.
 pub(super) const FREE: &str = "free";
-/// What the model's next input is scaled by, for models that want it scaled.
+/// Input: factor of the model's next input, for models whose input is scaled.
 pub(super) const SCALE: &str = "scale";
-/// Latents after the step.
+/// Output: latents after the step.
 pub(super) const NEXT: &str = "next";
-/// As the model takes them.
+/// Output: next input of the model, in the model's precision.
 pub(super) const MODEL_INPUT: &str = "model_input";
 
 const NAME: &str = "the denoising step";
-/// An opset that every supported library has.
+/// Opset that every supported library has.
 const OPSET: u32 = 18;
 
-/// Which of its parts a step has. There are no more nodes than it needs: each costs microseconds, and a step of a
-/// small model a thousand.
+/// Parts of a step's graph. The graph has no more nodes than it needs: each node costs microseconds, and a step of a
+/// small model takes about a thousand microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
-    /// The model runs with and without the prompt, and the step goes beyond their difference.
+    /// True if the model runs with and without the prompt, and the step extrapolates along the difference of the two
+    /// predictions.
     pub(super) guided: bool,
-    /// The model's input is scaled by its noise level.
+    /// True if the model's input is scaled by its noise level.
     pub(super) scaled: bool,
-    /// Precision of what the model says.
+    /// Precision of the model's prediction.
     pub(super) prediction: TensorElementType,
-    /// Precision of what the model takes.
+    /// Precision of the model's input.
     pub(super) model_input: TensorElementType,
 }
 
-/// Builds the graph: `next = latents + FREE * free + TOLD * told`, of the halves of the prediction, or
-/// `latents + TOLD * prediction`; `model_input = next * scale`, once for each row the model takes.
+/// Builds the graph and opens a session on it. With guidance `next = latents + FREE * free + TOLD * told`, of the two
+/// halves of the prediction. Without guidance `next = latents + TOLD * prediction`. The next input of the model is
+/// `model_input = next * scale`, once for each row that the model takes.
 pub(super) fn open(library: &Library, device: Device, form: Form) -> Result<Onnx, Error> {
     let session = graph(form).and_then(|graph| {
         let mut model = Model::new([Opset::new(ONNX_DOMAIN, OPSET)?])?;
@@ -106,7 +111,7 @@ fn tensor(name: &str, ty: TensorElementType, rank: usize) -> Outlet {
     Outlet::new(name, ValueType::Tensor { ty, shape, dimension_symbols: SymbolicDimensions::empty(rank) })
 }
 
-/// The numbers that ONNX gives to element types.
+/// Returns the number of an element type in ONNX.
 const fn onnx_type(element: TensorElementType) -> i32 {
     match element {
         TensorElementType::Float16 => 10,

@@ -1,5 +1,5 @@
-//! What a family's denoiser is told of the prompts: states of their tokens and an embedding of the whole, by
-//! one, two or three text encoders. Rows without a prompt come first where there is guidance.
+//! Conditioning of a family's denoiser on prompts: the states of the tokens and an embedding of the whole prompt, from
+//! one, two or three text encoders. With guidance, rows without a prompt come first.
 
 use ort::value::{DynTensor, TensorElementType};
 
@@ -10,17 +10,18 @@ use super::super::settings::Device;
 use super::super::words::Words;
 use super::folder::{Family, Folder};
 
-/// Tokens that T5 sees of a prompt in SD3, and that stand for it where it is absent: diffusers' default.
+/// Number of tokens that T5 sees of a prompt in SD3. Zeros for as many tokens stand for T5 if it is absent. The number
+/// is the default of diffusers.
 const T5_TOKENS: usize = 256;
 
-/// A text encoder with its tokenizer.
+/// Text encoder with its tokenizer.
 #[derive(Debug)]
 struct TextEncoder {
     words: Words,
     model: Onnx,
 }
 
-/// The text encoders of a model.
+/// Text encoders of a model.
 #[derive(Debug)]
 pub(super) struct Text {
     family: Family,
@@ -28,7 +29,7 @@ pub(super) struct Text {
     t5: Option<TextEncoder>,
     /// Width of the states that the denoiser takes.
     state_width: usize,
-    /// Without a prompt everything is zero, rather than what the empty text gives.
+    /// True if rows without a prompt are zero, false if they are the result of the empty text.
     zero_without_prompt: bool,
 }
 
@@ -39,14 +40,14 @@ pub(super) struct Rows {
     pub(super) values: Vec<f32>,
 }
 
-/// What prompts are to a denoiser.
+/// Conditioning of a denoiser on prompts.
 #[derive(Clone, Debug)]
 pub(super) struct Conditioning {
-    /// `[rows, tokens, width]`.
+    /// States of the tokens, `[rows, tokens, width]`.
     pub(super) states: Rows,
-    /// `[rows, width]`.
+    /// Embeddings of whole prompts, `[rows, width]`.
     pub(super) pooled: Rows,
-    /// `[rows, 6]`, for a denoiser that is told of sizes.
+    /// Sizes, `[rows, 6]`, for a denoiser that takes them.
     pub(super) time_ids: Option<Rows>,
 }
 
@@ -83,7 +84,7 @@ impl TextEncoder {
         tensors.iter().zip(outputs).map(rows).collect()
     }
 
-    /// The name of the states before the last layer, which SDXL and SD3 condition on.
+    /// Returns the output name of the states before the last layer. SDXL and SD3 condition on these states.
     fn penultimate(&self) -> Result<String, Error> {
         let layers =
             self.model.output_names().filter_map(|name| name.strip_prefix("hidden_states.")?.parse::<usize>().ok());
@@ -97,7 +98,7 @@ impl TextEncoder {
     }
 }
 
-/// What the folders of a model's text encoders and tokenizers end with.
+/// Returns the suffixes of the folders of a model's text encoders and tokenizers.
 pub(super) fn suffixes(folder: &Folder) -> Vec<&'static str> {
     let mut suffixes = vec![""];
     if folder.family != Family::Shapes {
@@ -130,7 +131,8 @@ impl Text {
         })
     }
 
-    /// The conditioning of these prompts for pictures of this size, after as many rows without a prompt if `guided`.
+    /// Computes the conditioning on prompts for pictures of this size. If `guided` is true, as many rows without a
+    /// prompt come first.
     pub(super) fn condition(&mut self, prompts: &[&str], guided: bool, size: [u32; 2]) -> Result<Conditioning, Error> {
         let before = if guided { prompts.len() } else { 0 };
         let texts: Vec<&str> = std::iter::repeat_n("", before).chain(prompts.iter().copied()).collect();
@@ -149,7 +151,7 @@ impl Text {
         Ok(conditioning)
     }
 
-    /// Encoders that do not go together.
+    /// Makes the error for text encoders that do not fit together.
     fn mismatch(&self, expected: &str) -> Error {
         Error::model(&self.encoders[0].model.file, format!("its text encoders do not go together: {expected}"))
     }
@@ -159,7 +161,8 @@ impl Text {
         Ok(Conditioning { states, pooled, time_ids: None })
     }
 
-    /// Two CLIP encoders: their penultimate states side by side, and the embeddings they have.
+    /// Runs the two CLIP encoders. Their penultimate states are joined side by side, and so are the embeddings that
+    /// they have.
     fn clips(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
         let mut parts = Vec::new();
         for encoder in &mut self.encoders {
@@ -169,7 +172,8 @@ impl Text {
             parts.push(encoder.run(texts, outputs)?);
         }
         let pooled: Vec<&Rows> = parts.iter().filter_map(|part| part.get(1)).collect();
-        // SDXL's first encoder may be exported with an embedding that its U-Net does not take.
+        // SDXL's U-Net takes only the embedding of the last encoder, but the first encoder may be exported with one,
+        // too.
         let pooled = if self.family == Family::StableDiffusionXl {
             &pooled[pooled.len().saturating_sub(1)..]
         } else {
@@ -182,7 +186,7 @@ impl Text {
         Ok(Conditioning { states, pooled, time_ids: None })
     }
 
-    /// CLIP's states padded to T5's width, T5's tokens after CLIP's.
+    /// Pads CLIP's states to T5's width, and appends T5's tokens to CLIP's.
     fn stable_diffusion_3(&mut self, texts: &[&str]) -> Result<Conditioning, Error> {
         let Conditioning { states, pooled, .. } = self.clips(texts)?;
         let t5 = match &mut self.t5 {
@@ -204,7 +208,7 @@ impl Rows {
         Self { values: vec![0.0; shape.iter().product()], shape }
     }
 
-    /// As a tensor in the precision a model wants.
+    /// Converts the rows to a tensor in the precision that a model takes.
     pub(super) fn tensor(self, element: TensorElementType) -> Result<DynTensor, Error> {
         floats(element, &self.shape, self.values)
     }
@@ -214,13 +218,14 @@ impl Rows {
         self.values[..rows * each].fill(0.0);
     }
 
-    /// Components of the last dimension, and how many lines of them.
+    /// Returns the width of the last dimension, and the number of lines of this width.
     fn lines(&self) -> (usize, usize) {
         let width = self.shape.last().copied().unwrap_or(0);
         (width, self.values.len().checked_div(width).unwrap_or(0))
     }
 
-    /// Side by side along the last dimension; `None` if they have not the same lines, or are none.
+    /// Joins rows side by side along the last dimension. Returns `None` if they differ in the number of lines or have
+    /// none.
     fn beside(parts: &[&Self]) -> Option<Self> {
         let lines = parts.first()?.lines().1;
         if lines == 0 || parts.iter().any(|part| part.lines().1 != lines) {
@@ -239,7 +244,8 @@ impl Rows {
         Some(Self { shape, values })
     }
 
-    /// Zeros after each line of the last dimension, up to `width`; `None` if it is wider.
+    /// Appends zeros to each line of the last dimension, up to `width`. Returns `None` if the lines are wider or there
+    /// are none.
     fn padded(&self, width: usize) -> Option<Self> {
         let (own, lines) = self.lines();
         if lines == 0 || own > width {
@@ -255,7 +261,7 @@ impl Rows {
         Some(Self { shape, values })
     }
 
-    /// One after the other along the second dimension; `None` if the others differ.
+    /// Joins two arrays one after the other along the second dimension. Returns `None` if the other dimensions differ.
     fn after(first: &Self, second: &Self) -> Option<Self> {
         let ([rows, tokens, width], [other_rows, other_tokens, other_width]) = (first.three()?, second.three()?);
         if (rows, width) != (other_rows, other_width) || rows == 0 {
@@ -276,7 +282,8 @@ impl Rows {
     }
 }
 
-/// What SDXL is told of sizes: the original, where it was cut, and the target, as height and width.
+/// Returns the sizes that SDXL takes: the original size, the corner of its crop, and the target size, each as height
+/// and width.
 fn time_ids([width, height]: [u32; 2], rows: usize) -> Rows {
     let (width, height) = (width as f32, height as f32);
     Rows { shape: vec![rows, 6], values: [height, width, 0.0, 0.0, height, width].repeat(rows) }

@@ -1,4 +1,4 @@
-//! Writing to a disk so that a file is whole or not there, whatever happens. A trait, so that tests can have a
+//! Writing to a disk so that a file is whole or absent, whatever happens. The disk is a trait, so that tests can have a
 //! disk that is full.
 
 use std::fs;
@@ -9,18 +9,18 @@ use std::sync::Arc;
 use super::super::faults::Faults;
 use crate::output::write_durable;
 
-/// Where files go.
+/// Disk that files are written to.
 pub trait Disk: Send + 'static {
-    /// Writes a file whole.
+    /// Writes a whole file.
     ///
     /// # Errors
-    /// What the system says; nothing is left behind.
+    /// Returns the error of the system. No file is left behind then.
     fn write(&self, file: &Path, bytes: &[u8]) -> io::Result<()>;
 
-    /// Removes a file; one that is not there is removed.
+    /// Removes a file. A file that does not exist counts as removed.
     ///
     /// # Errors
-    /// The system's error.
+    /// Returns the error of the system.
     fn remove(&self, file: &Path) -> io::Result<()> {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -29,7 +29,7 @@ pub trait Disk: Send + 'static {
     }
 }
 
-/// The one there is.
+/// Disk of the system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -39,21 +39,21 @@ impl Disk for RealDisk {
     }
 }
 
-/// The same with a layer whose calls fail on a test's plan, if there is one.
+/// Disk of the system, below a layer whose calls fail on the plan of a test, if there is a plan.
 #[derive(Clone, Debug, Default)]
 pub struct TestableDisk(Option<Arc<Faults>>);
 
 impl TestableDisk {
-    /// A disk on a plan.
+    /// Makes a disk with the faults of a plan.
     #[must_use]
     pub const fn new(faults: Option<Arc<Faults>>) -> Self {
         Self(faults)
     }
 
-    /// Looks at the file system of a path.
+    /// Returns the state of the file system of a path.
     ///
     /// # Errors
-    /// The system's error.
+    /// Returns the error of the system.
     #[cfg(feature = "serve")]
     pub fn free(&self, path: &Path) -> rustix::io::Result<rustix::fs::StatVfs> {
         if let Some(faults) = &self.0 {
@@ -69,7 +69,8 @@ impl TestableDisk {
 
 impl Disk for TestableDisk {
     fn write(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
-        // A write that is cut short leaves what a killed program would: a part of the file under its temporary name.
+        // A write that is cut short leaves what a killed program would leave: a part of the file under its temporary
+        // name.
         self.call(|| {
             let mut name = file.file_name().unwrap_or_default().to_owned();
             name.push(".partial");

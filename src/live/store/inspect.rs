@@ -1,4 +1,5 @@
-//! A store that nobody has open, looked at file by file, and made whole: what is damaged is moved to another folder.
+//! Inspection and repair of a store that nobody has open. Every file is looked at, and damaged files are moved to
+//! another folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use super::{Picture, Record};
 /// Result of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repaired {
-    /// A sentence for each thing that was done.
+    /// Sentences, one for each thing that was done.
     pub done: Vec<String>,
 }
 
@@ -22,10 +23,10 @@ struct Files {
     picture: Option<PathBuf>,
 }
 
-/// Looks at every entry of a store and changes nothing. Returns what is wrong, and the files at fault.
+/// Looks at every entry of a store and changes nothing. Returns the defects, each with the files at fault.
 ///
 /// # Errors
-/// The folder cannot be read, or is in use.
+/// Returns an error if the folder cannot be read or is in use.
 pub fn inspect(folder: &Path) -> io::Result<Vec<(String, Vec<PathBuf>)>> {
     let _lock = open::lock_existing(folder)?;
     let mut wrong = Vec::new();
@@ -47,7 +48,7 @@ pub fn inspect(folder: &Path) -> io::Result<Vec<(String, Vec<PathBuf>)>> {
     }
     for files in entries.into_values() {
         let said = match &files {
-            // A kill leaves a picture whose record never came: the next run removes it.
+            // A kill leaves a picture without a record, which the next run removes.
             Files { record: None, .. } => None,
             Files { record: Some(record), picture: None } => {
                 Some(format!("{}: its picture is missing", record.display()))
@@ -76,15 +77,15 @@ fn damage(record: &Path, picture: &Path) -> Option<String> {
     decoded.err().map(|error| format!("{}: {error}", picture.display()))
 }
 
-/// Moves what is damaged to `aside` and makes the index anew. A store without a readable mark is moved as a whole: what its keys
-/// are of is not known.
+/// Moves damaged files to `aside` and writes a new index. A store without a readable mark is moved as a whole, because
+/// the encoder of its keys is not known.
 ///
 /// # Errors
-/// The system's error.
+/// Returns the error of the system.
 pub fn repair(folder: &Path, aside: &Path) -> io::Result<Repaired> {
     let mut repaired = Repaired::default();
     let wrong = inspect(folder)?;
-    // What a newer program has written is left as it is.
+    // A store that a newer program has written is left as it is.
     if wrong.iter().all(|(_, files)| files.is_empty()) {
         return Ok(repaired);
     }

@@ -1,4 +1,4 @@
-//! Content of the store and state of its disk, as all its readers know them.
+//! Content of the store and state of its disk, as all readers of the store know them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,35 +8,35 @@ use super::lineage::Lineage;
 use crate::image::ImageId;
 use crate::live::picture::Picture;
 
-/// Failures that are remembered at most: a disk that is full fails for every picture.
+/// Largest number of failures that are remembered. A full disk fails for every picture.
 const MOST_FAILURES: usize = 100;
 
-/// Content of the store, shared by all who read it.
+/// Content of the store, shared by all its readers.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Numbers of the images of this run.
     pub(super) numbers: BTreeMap<ImageId, u64>,
-    /// Tenants by number; none where nobody is known to have asked.
+    /// Tenants by number; `None` if no tenant is known.
     pub(super) owners: BTreeMap<u64, Option<Arc<str>>>,
-    /// The same the other way round, so that listing one tenant's costs nothing of the others'.
+    /// Numbers by tenant, so that a list of one tenant's pictures does not read those of other tenants.
     pub(super) by_owner: BTreeMap<Option<Arc<str>>, BTreeSet<u64>>,
-    /// Not on disk yet.
+    /// Pictures that are not on disk yet.
     pub(super) unwritten: BTreeMap<ImageId, Arc<Picture>>,
     pub(super) lineage: Lineage,
-    /// Numbers of entries that are deleted and whose files are not gone yet.
+    /// Numbers of deleted entries whose files are not gone yet.
     pub(super) deleted: BTreeSet<u64>,
     /// First failures to write or remove a file.
     pub(super) failures: Vec<String>,
-    /// Bytes of pictures that wait for the disk.
+    /// Number of bytes of pictures that wait for the disk.
     pub(super) waiting: usize,
-    /// Since when the disk has been at what it does now.
+    /// Time at which the disk began its current operation.
     pub(super) begun: Option<Instant>,
-    /// Pictures that are not on disk although they were to be kept.
+    /// Number of pictures that are not on disk although they were to be kept.
     pub(super) left_out: u64,
-    /// Bytes of the entries on disk, and how many there may be.
+    /// Number of bytes of the entries on disk, and the largest number allowed.
     pub(super) bytes: u64,
     pub(super) most_bytes: u64,
-    /// Whether the thread that writes is there.
+    /// True if the thread that writes is there.
     pub(super) is_writing: bool,
 }
 

@@ -1,29 +1,32 @@
-//! Lineage of cached pictures: those refined from others, by their numbers in the store. Kept up as pictures come and go, so that a
-//! deletion finds what came of a picture at once, also where a picture in between has been evicted.
+//! Lineage of cached pictures: the pictures that each was refined from, by their numbers in the store. The lineage is
+//! updated as pictures come and go. A deletion thus finds at once the pictures that were refined from a picture, even
+//! if a picture in between has been evicted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A cached picture.
+/// Cached picture.
 #[derive(Debug)]
 struct Member {
     tenant: Option<String>,
-    /// Cached pictures that it was refined from, directly or not.
+    /// Cached pictures that this one was refined from, directly or not.
     origins: Vec<u64>,
 }
 
-/// The lineage of all cached pictures.
+/// Lineage of all cached pictures.
 #[derive(Debug, Default)]
 pub(super) struct Lineage {
     members: BTreeMap<u64, Member>,
-    /// The members whose origins a picture is among.
+    /// Members by origin: the pictures that were refined from each picture.
     refined: BTreeMap<u64, BTreeSet<u64>>,
 }
 
 impl Lineage {
-    /// Takes a picture in. `origins` are the numbers of what it was refined from, nearest first; the first is enough.
-    /// Returns those that are still cached, with their own origins, nearest first.
+    /// Takes a picture in. `origins` are the numbers of the pictures that it was refined from, nearest first; the first
+    /// number is enough while its picture is cached. Returns those that are still cached, with their own origins,
+    /// nearest first.
     pub(super) fn insert(&mut self, number: u64, tenant: Option<String>, origins: &[u64]) -> Vec<u64> {
-        // The nearest that is cached knows all that it came of; the others are there for when it is not.
+        // The nearest origin that is cached has all its own origins. The other numbers count if the nearest is no
+        // longer cached.
         let nearest = origins.iter().find_map(|origin| self.members.get(origin));
         let known = origins.iter().chain(nearest.map_or(&[][..], |member| &member.origins));
         let mut seen = BTreeSet::new();
@@ -36,7 +39,7 @@ impl Lineage {
         all
     }
 
-    /// A picture is gone. What was refined from it keeps its other origins.
+    /// Removes a picture. Pictures that were refined from it keep their other origins.
     pub(super) fn remove(&mut self, number: u64) {
         self.refined.remove(&number);
         let Some(member) = self.members.remove(&number) else { return };
@@ -50,19 +53,19 @@ impl Lineage {
         }
     }
 
-    /// Returns a picture and what it was refined from, nearest first.
+    /// Returns a picture and the pictures that it was refined from, nearest first.
     pub(super) fn line(&self, number: u64) -> Vec<u64> {
         let origins = self.members.get(&number).map_or(&[][..], |member| &member.origins);
         let cached = |origin: &&u64| self.members.contains_key(*origin);
         std::iter::once(number).chain(origins.iter().filter(cached).copied()).collect()
     }
 
-    /// Returns what was refined from a picture, directly or not, oldest first.
+    /// Returns the pictures that were refined from a picture, directly or not, oldest first.
     pub(super) fn refined(&self, number: u64) -> Vec<u64> {
         self.refined.get(&number).into_iter().flatten().copied().collect()
     }
 
-    /// Returns the tenant that asked for a picture, if that is known.
+    /// Returns the tenant that asked for a picture, if the tenant is known.
     pub(super) fn tenant(&self, number: u64) -> Option<&str> {
         self.members.get(&number)?.tenant.as_deref()
     }
@@ -82,7 +85,7 @@ mod tests {
         assert_eq!((lineage.refined(0), lineage.line(2)), (vec![1, 2], vec![2, 1, 0]));
         lineage.remove(1);
         assert_eq!((lineage.refined(0), lineage.refined(1), lineage.line(2)), (vec![2], vec![], vec![2, 0]));
-        // A picture whose source left while it was drawn.
+        // The source of this picture was evicted while the picture was drawn.
         assert_eq!(lineage.insert(4, None, &[1, 0]), [0]);
         assert_eq!((lineage.refined(0), lineage.tenant(0), lineage.tenant(1)), (vec![2, 4], Some("a"), None));
         for number in [0, 2, 3, 4] {
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_long_line_of_refinements_takes_no_longer_than_it_is() {
-        // Going through the origins of each origin would take 10^10 steps.
+        // A walk through the origins of each origin would take 10^10 steps.
         let mut lineage = Lineage::default();
         let mut line = Vec::new();
         for number in 0..3_000 {

@@ -1,6 +1,6 @@
-//! The image cache's content on disk, by number: a picture and, beside it, a record of what it shows and how it
-//! came about. What is there is whole, whenever the program was killed: a picture is written before its
-//! record, and an entry is there if its record is. Which images are cached is the core's business, not this.
+//! Store: the content of the image cache on disk, by number. An entry is a picture and, beside it, a record of its
+//! prompt and its origin. Entries are whole whenever the program is killed: a picture is written before its record, and
+//! an entry exists if its record does. The core decides which images are cached, not the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -32,58 +32,60 @@ pub use inspect::{Repaired, inspect, repair};
 use known::Known;
 use open::Entries;
 
-/// Digits of a number in a file's name.
+/// Number of digits of an entry's number in a file name.
 const DIGITS: usize = 12;
 
-/// What stands beside a picture.
+/// Record beside a picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its file, in the same folder.
+    /// File name of the picture, in the same folder.
     pub file: String,
-    /// What was asked for.
+    /// Prompt of the picture.
     pub prompt: String,
-    /// Who asked, where that is known.
+    /// Tenant that asked for the picture, if the tenant is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// What drew it.
+    /// Model that drew the picture.
     pub model: String,
-    /// Of its noise: seed and row.
+    /// Seed and row that the noise of the picture derives from.
     pub seed: (u64, u64),
-    /// Steps of a full generation, and steps spared.
+    /// Number of denoising steps of a full generation, and number of skipped steps.
     pub steps: (u32, u32),
-    /// The number of the picture it started from, if it did.
+    /// Number of the source picture, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<u64>,
-    /// Numbers of the pictures that it came from, directly or not, that were cached when it was kept; nearest first.
+    /// Numbers of the pictures that this one was refined from, directly or not, nearest first. Only pictures that were
+    /// cached when this one was kept are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<u64>,
-    /// What it is found by.
+    /// Embedding that the picture is found by.
     pub key: Embedding,
 }
 
-/// An entry that an earlier run left.
+/// Entry that an earlier run left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Its number in the store.
+    /// Number of the entry in the store.
     pub number: u64,
-    /// What it is found by.
+    /// Embedding that the picture is found by.
     pub key: Embedding,
-    /// Who asked for it, where that is known.
+    /// Tenant that asked for the picture, if the tenant is known.
     pub tenant: Option<String>,
-    /// Numbers of the pictures that it came from, as its record has them.
+    /// Numbers of the pictures that this one was refined from, as the record has them.
     pub origins: Vec<u64>,
 }
 
 /// Outcome of a deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// Numbers of the entries that are deleted; none, if there was no such entry.
+    /// Numbers of the deleted entries; empty if there was no such entry.
     pub numbers: Vec<u64>,
-    /// Numbers of the entries refined from the first, directly or not, each with its tenant where that is known.
+    /// Numbers of the entries that were refined from the entry to delete, directly or not, each with its tenant if the
+    /// tenant is known.
     pub refined: Vec<(u64, Option<String>)>,
 }
 
-/// What the disk thread is to do, in order.
+/// Order to the disk thread, which carries out orders one after the other.
 enum Order {
     Keep {
         image: ImageId,
@@ -94,19 +96,19 @@ enum Order {
     Remove {
         number: u64,
     },
-    /// A picture of the results: not an entry.
+    /// Picture of the results, which is not an entry.
     Result {
         file: PathBuf,
         picture: Arc<Picture>,
     },
-    /// An entry's picture as a result.
+    /// Copy of an entry's picture to the results.
     Copy {
         file: PathBuf,
         number: u64,
     },
 }
 
-/// Bytes of pictures that may wait for the disk: what comes beyond is not kept.
+/// Largest number of bytes of pictures that may wait for the disk. Pictures beyond it are not kept.
 const MOST_WAITING: usize = 512 << 20;
 
 #[expect(clippy::disallowed_methods, reason = "for how long the disk has been silent")]
@@ -114,14 +116,14 @@ fn clock() -> Instant {
     Instant::now()
 }
 
-/// Reads pictures; shared by the workers.
+/// Reader of the store's pictures, which the workers share.
 #[derive(Clone, Debug)]
 pub struct Sources {
     folder: PathBuf,
     known: Arc<Mutex<Known>>,
 }
 
-/// The store of one run. Nobody else may open its folder meanwhile.
+/// Store of one run. No other run may open its folder meanwhile.
 #[derive(Debug)]
 pub struct Store {
     sources: Sources,
@@ -132,27 +134,27 @@ pub struct Store {
     lock: File,
 }
 
-/// A store as it was found.
+/// Store that was opened, and what it holds.
 #[derive(Debug)]
 pub struct Opened {
-    /// The store.
+    /// Store itself.
     pub store: Store,
-    /// Its entries, oldest first.
+    /// Entries of the store, oldest first.
     pub found: Vec<Found>,
-    /// What was wrong with it and has been left out.
+    /// Defects of the store, which have been left out.
     pub warnings: Vec<String>,
 }
 
 impl Sources {
     fn known(&self) -> MutexGuard<'_, Known> {
-        // A thread that died while it held the lock left a map that is still a map.
+        // A thread that died while it held the lock left a map that can still be used.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An image's picture, from memory if it is not on disk yet.
+    /// Returns the picture of an image, from memory if the picture is not on disk yet.
     ///
     /// # Errors
-    /// It is not there or cannot be read: why.
+    /// Returns the reason if the picture is not there or cannot be read.
     pub fn read(&self, image: ImageId) -> Result<Arc<Picture>, String> {
         let number = {
             let known = self.known();
@@ -164,23 +166,23 @@ impl Sources {
         self.read_number(number.ok_or_else(|| format!("image {image} is not in the store"))?)
     }
 
-    /// An entry's record and the bytes of its picture, as they are on disk.
+    /// Returns an entry's record and the bytes of its picture, as they are on disk.
     ///
     /// # Errors
-    /// It is not there (yet, or any more) or cannot be read: why.
+    /// Returns the reason if the entry is not there (yet, or any more) or cannot be read.
     pub fn entry(&self, number: u64) -> Result<(Record, Vec<u8>), String> {
         let record = self.record(number)?;
-        // Only this store's own names: a record is not believed about where its picture is.
+        // Only the store's own file names are read: a record is not trusted about the place of its picture.
         let formats =
             [ImageFormat::Png, ImageFormat::Jpeg].map(|format| self.folder.join(picture_name(number, format)));
         let bytes = formats.iter().find_map(|file| fs::read(file).ok());
         bytes.map(|bytes| (record, bytes)).ok_or_else(|| format!("{}: there is no picture", formats[0].display()))
     }
 
-    /// An entry's record.
+    /// Returns the record of an entry.
     ///
     /// # Errors
-    /// Likewise.
+    /// Returns the reason if the entry is not there (yet, or any more) or cannot be read.
     pub fn record(&self, number: u64) -> Result<Record, String> {
         let file = self.folder.join(record_name(number));
         if self.known().deleted.contains(&number) {
@@ -190,26 +192,27 @@ impl Sources {
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
 
-    /// When an entry was written, as its file says.
+    /// Returns the time at which an entry was written, as the system has it for the file of the record.
     #[must_use]
     pub fn written(&self, number: u64) -> Option<std::time::SystemTime> {
         fs::metadata(self.folder.join(record_name(number))).ok()?.modified().ok()
     }
 
-    /// The tenant of a cached picture; `None` if nobody is known to have asked for it.
+    /// Returns the tenant of a cached picture, or `None` if no tenant is known.
     ///
     /// # Errors
-    /// There is no such picture in the cache.
+    /// Returns an error if the picture is not in the cache.
     pub fn owner(&self, number: u64) -> Result<Option<Arc<str>>, String> {
         self.known().owners.get(&number).cloned().ok_or_else(|| format!("picture {number} is not cached"))
     }
 
-    /// Numbers of at most `most` cached pictures of these tenants (of all if `None`), below `before`, newest first.
+    /// Returns the numbers of at most `most` cached pictures of these tenants, or of all if `None`. The numbers are
+    /// below `before`, newest first.
     #[must_use]
     pub fn newest(&self, tenants: Option<&[&str]>, before: Option<u64>, most: usize) -> Vec<u64> {
         let known = self.known();
         let below = ..before.unwrap_or(u64::MAX);
-        // What is not on disk yet is listed next time.
+        // Pictures that are not on disk yet are listed next time.
         let unwritten: BTreeSet<u64> =
             known.unwritten.keys().filter_map(|image| known.numbers.get(image)).copied().collect();
         let listed = |number: &&u64| !known.deleted.contains(number) && !unwritten.contains(number);
@@ -232,9 +235,10 @@ impl Sources {
         numbers
     }
 
-    /// Deletes an entry, and with `refined` what was refined from it: none is found or listed from now on, and what reads one
-    /// as its source still can. Returns what was deleted, and the images that the core is to let go. Their records are removed
-    /// by [`Sources::remove_records`], their pictures when the core releases them.
+    /// Deletes an entry and, with `refined`, the entries that were refined from it. Deleted entries are not found or
+    /// listed from now on, but requests that have one as their source can still read it. Returns the deleted entries,
+    /// and the images that the core must let go. The records are removed by [`Sources::remove_records`], and the
+    /// pictures when the core releases their images.
     #[must_use]
     pub fn delete(&self, number: u64, refined: bool) -> (Deleted, Vec<ImageId>) {
         let mut known = self.known();
@@ -255,7 +259,7 @@ impl Sources {
     /// Removes the records of deleted entries, so that no later run finds them.
     ///
     /// # Errors
-    /// A file cannot be removed: which and why.
+    /// Returns the file and the reason if a file cannot be removed.
     pub fn remove_records(&self, numbers: &[u64]) -> Result<(), String> {
         numbers.iter().try_for_each(|number| {
             let file = self.folder.join(record_name(*number));
@@ -268,39 +272,39 @@ impl Sources {
         })
     }
 
-    /// Bytes of all files of the store.
+    /// Returns the number of bytes of all files of the store.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
-    /// Time that the disk has been at one operation.
+    /// Returns the time that the disk has spent on its current operation, or zero if there is none.
     #[must_use]
     pub fn silence(&self) -> HostDuration {
         self.known().begun.map_or(HostDuration::ZERO, |begun| begun.elapsed())
     }
 
-    /// Takes so many bytes of a picture among those that wait for the disk, if there is room.
+    /// Reserves so many bytes for a picture that waits for the disk. Returns whether there was room.
     fn reserve(known: &mut Known, bytes: usize) -> bool {
         let fits = known.waiting + bytes <= MOST_WAITING;
         known.waiting += if fits { bytes } else { 0 };
         fits
     }
 
-    /// Takes what could not be written or removed since the last call.
+    /// Takes the failures to write or remove files since the last call.
     #[must_use]
     pub fn take_failures(&self) -> Vec<String> {
         std::mem::take(&mut self.known().failures)
     }
 
-    /// Pictures that are not on disk although they were to be kept.
+    /// Returns the number of pictures that are not on disk although they were to be kept.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.known().left_out
     }
 
-    /// Whether the thread that writes is there.
+    /// Returns whether the thread that writes is there.
     #[must_use]
     pub fn is_writing(&self) -> bool {
         self.known().is_writing
@@ -323,10 +327,11 @@ impl Sources {
 }
 
 impl Store {
-    /// Opens a store, or begins one in an empty folder; `encoder` is the fingerprint of what makes its keys.
+    /// Opens a store, or begins a store in an empty folder. `encoder` is the fingerprint of the encoder that makes the
+    /// keys.
     ///
     /// # Errors
-    /// The folder cannot be used, is no store, is of another encoder, or somebody else uses it.
+    /// Returns an error if the folder cannot be used, is not a store, belongs to another encoder, or is in use.
     pub fn open(folder: &Path, format: ImageFormat, encoder: &str, disk: impl Disk) -> Result<Opened, InputError> {
         fs::create_dir_all(folder).map_err(|error| InputError::new(folder, format!("cannot be made: {error}")))?;
         open::refuse_foreign(folder)?;
@@ -348,37 +353,39 @@ impl Store {
         Ok(Opened { store, found, warnings })
     }
 
-    /// Who reads from it.
+    /// Returns a reader of the store.
     #[must_use]
     pub fn sources(&self) -> Sources {
         self.sources.clone()
     }
 
-    /// Takes an entry of an earlier run over as an image of this one.
+    /// Takes over an entry of an earlier run as an image of this run.
     pub fn adopt(&self, image: ImageId, entry: &Found) {
         self.sources.known().insert(image, entry.number, entry.tenant.as_deref());
     }
 
-    /// Sets the bytes that entries may have on disk: beyond them new pictures are not kept, until others have gone.
+    /// Sets the number of bytes that entries may have on disk. Beyond it, new pictures are not kept until others have
+    /// gone.
     pub fn limit(&self, most_bytes: u64) {
         self.sources.known().most_bytes = most_bytes;
     }
 
-    /// The number of an image.
+    /// Returns the number of an image.
     #[must_use]
     pub fn number(&self, image: ImageId) -> Option<u64> {
         self.sources.known().numbers.get(&image).copied()
     }
 
-    /// The number of an image, and of those that it was refined from, nearest first; empty if it is not here.
+    /// Returns the number of an image, and the numbers of the pictures that it was refined from, nearest first. The
+    /// list is empty if the image is not in the store.
     #[must_use]
     pub fn line(&self, image: ImageId) -> Vec<u64> {
         let known = self.sources.known();
         known.numbers.get(&image).map(|number| known.lineage.line(*number)).unwrap_or_default()
     }
 
-    /// Keeps a picture: it can be read from now on, and is on disk soon. Returns whether it is kept: it is not while too
-    /// much waits for the disk.
+    /// Keeps a picture. The picture can be read from now on, and is on disk soon. Returns whether the picture is kept:
+    /// false while too much waits for the disk.
     pub fn keep(&mut self, image: ImageId, picture: Arc<Picture>, record: impl FnOnce(String) -> Record) -> bool {
         let number = self.next;
         let mut record = Box::new(record(picture_name(number, self.format)));
@@ -396,7 +403,7 @@ impl Store {
         true
     }
 
-    /// Lets an image go.
+    /// Releases an image, and has its files removed.
     pub fn release(&mut self, image: ImageId) {
         let number = self.sources.known().remove(image);
         if let Some(number) = number {
@@ -404,7 +411,7 @@ impl Store {
         }
     }
 
-    /// Writes a picture of the results to a file of its own.
+    /// Writes a picture to a file of the results.
     pub fn write_result(&mut self, file: PathBuf, picture: Arc<Picture>) {
         let fits = Sources::reserve(&mut self.sources.known(), picture.bytes().len());
         if fits {
@@ -423,12 +430,12 @@ impl Store {
     }
 
     fn order(&mut self, order: Order) {
-        // Without its thread nothing is written, and `close` says so.
+        // Without the disk thread nothing is written, and `close` says so.
         let _ = self.orders.send(order);
     }
 
-    /// Waits until everything is on disk, or the disk has been silent for as long as `patience`, and writes the index.
-    /// Returns what could not be done.
+    /// Waits until everything is on disk, and writes the index. Gives up once the disk has spent more than `patience`
+    /// on one operation. Returns what could not be done.
     #[must_use]
     pub fn close(self, patience: HostDuration) -> Vec<String> {
         let Self { sources, orders, writer, lock, .. } = self;
@@ -451,12 +458,12 @@ impl Store {
                 failures.push(format!("{}: the index cannot be written: {error}", sources.folder.display()));
             }
         }
-        drop(lock); // Not before the index is whole.
+        drop(lock); // The lock is kept until the index is whole.
         failures
     }
 }
 
-/// How often the end of the disk thread is looked for.
+/// Time between two checks whether the disk thread has ended.
 const POLL: HostDuration = HostDuration::from_millis(2);
 
 #[expect(clippy::disallowed_methods, reason = "the end of a run waits for its files")]

@@ -1,5 +1,5 @@
-//! How a store is found again: its lock, its mark, its records, and the index that spares reading each of them. The
-//! index is a copy: without it, or with one that is out of date, the records say the same.
+//! Opening of a store: its lock, its mark, its records, and the index, which saves reading each record. The index is a
+//! copy of facts in the records. Nothing is lost if the index is missing or out of date.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -21,33 +21,34 @@ pub(super) const INDEX: &str = "index.json";
 /// Version of the store's files that this program writes.
 const VERSION: u32 = 1;
 
-/// Version of marks that name none.
+/// Returns the version of marks that name no version.
 const fn first() -> u32 {
     1
 }
 
-/// What makes a folder a store: nothing is ever removed from one that lacks it.
+/// Mark that makes a folder a store. Nothing is ever removed from a folder without a mark.
 #[derive(Serialize, Deserialize)]
 struct Mark {
     /// Version of the store's files.
     #[serde(default = "first")]
     version: u32,
-    /// Of the encoder's files: keys of another one are of another space.
+    /// Fingerprint of the encoder. The keys of another encoder belong to another space.
     encoder: String,
 }
 
-/// Which entries the rows of `keys` are of.
+/// Index: the entries that the rows of the file `keys` belong to.
 #[derive(Default, Serialize, Deserialize)]
 struct Index {
     keys: String,
     numbers: Vec<u64>,
-    /// CRC-32 of the file of keys; none in an index that an older version wrote.
+    /// CRC-32 of the file of keys; absent in an index that an older version wrote.
     #[serde(default)]
     crc: Option<u32>,
-    /// Who asked; an index without them, as older versions wrote it, is not used.
+    /// Tenants by row. An index without tenants, as older versions wrote it, is not used.
     #[serde(default)]
     tenants: Vec<Option<String>>,
-    /// Numbers of what each came from; likewise.
+    /// Numbers of the pictures that each entry was refined from, by row. An index without them, as older versions wrote
+    /// it, is not used.
     #[serde(default)]
     origins: Vec<Vec<u64>>,
 }
@@ -59,24 +60,24 @@ struct Known {
     origins: Vec<u64>,
 }
 
-/// What a folder holds.
+/// Content of a store's folder.
 pub(super) struct Entries {
-    /// Oldest first.
+    /// Entries, oldest first.
     pub(super) found: Vec<Found>,
-    /// A number that no entry has had, as far as can be told.
+    /// Number that no entry has had, as far as the files show.
     pub(super) next: u64,
-    /// Bytes of the entries' files.
+    /// Number of bytes of the entries' files.
     pub(super) bytes: u64,
-    /// What was wrong and is left out.
+    /// Defects of the store, which are left out.
     pub(super) warnings: Vec<String>,
 }
 
-/// Bytes of the files that are there.
+/// Returns the number of bytes of those files that exist.
 pub(super) fn bytes<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> u64 {
     files.into_iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
 }
 
-/// Takes the folder for this process; the lock ends with it, however it ends.
+/// Locks the folder for this process. The lock ends with the process, however the process ends.
 pub(super) fn lock(folder: &Path) -> Result<File, InputError> {
     let refused = |message: String| InputError::new(folder, message);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
@@ -88,7 +89,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, InputError> {
     }
 }
 
-/// Takes the folder of a store that is there, to look at it.
+/// Locks the folder of an existing store, to inspect the store. Returns `None` if the folder has no lock file.
 pub(super) fn lock_existing(folder: &Path) -> io::Result<Option<File>> {
     let file = match File::open(folder.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -108,12 +109,12 @@ pub(super) fn read_mark(file: &Path) -> Result<bool, String> {
     Ok(mark.version <= VERSION)
 }
 
-/// Whether there is an index that can be used.
+/// Returns whether the store has an index that can be used.
 pub(super) fn has_index(folder: &Path) -> bool {
     !read_index(folder).is_empty()
 }
 
-/// Refuses a folder that holds something and is no store.
+/// Refuses a folder that is not empty and is not a store.
 pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
     let others = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != LOCK);
     if !folder.join(MARK).is_file() && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(others)) {
@@ -123,7 +124,7 @@ pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
     Ok(())
 }
 
-/// Makes a new store one of this encoder, or sees that it is.
+/// Marks a new store with the fingerprint of its encoder, or checks the mark of an existing store.
 pub(super) fn mark(folder: &Path, encoder: &str) -> Result<(), InputError> {
     let file = folder.join(MARK);
     if file.is_file() {
@@ -146,7 +147,7 @@ pub(super) fn mark(folder: &Path, encoder: &str) -> Result<(), InputError> {
     written.map_err(|error| InputError::new(folder, error.to_string()).key("live.store"))
 }
 
-/// Number and extension of a file of ours.
+/// Returns the number and the extension of a file of the store, or `None` for another file.
 pub(super) fn ours(name: &str) -> Option<(u64, &str)> {
     let (stem, extension) = name.split_once('.')?;
     let plain = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
@@ -167,7 +168,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
             Some((number, "png" | "jpg")) => {
                 pictures.insert(number, entry.path());
             }
-            // What a killed run was writing.
+            // A killed run was writing this file.
             Some((_, extension)) if extension.ends_with("partial") => {
                 let _ = fs::remove_file(entry.path());
             }
@@ -191,7 +192,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
             Err(error) => warnings.push(format!("{}: {error}: left out", record.display())),
         }
     }
-    // Written, but their records never came.
+    // These pictures were written, but their records were not.
     for picture in pictures.values() {
         let _ = fs::remove_file(picture);
     }
@@ -209,20 +210,20 @@ fn read_record(file: &Path) -> Result<Known, String> {
     let Record { key, tenant, source, mut origins, .. } =
         serde_json::from_str(&text).map_err(|error| error.to_string())?;
     if origins.is_empty() {
-        // Older versions wrote the source alone; it may be gone.
+        // Older versions wrote only the source, which may be gone.
         origins.extend(source);
     }
     Ok(Known { key, tenant, origins })
 }
 
-/// CRC-32 of a file; none if it cannot be read.
+/// Returns the CRC-32 of a file, or `None` if the file cannot be read.
 fn checksum(file: &Path) -> Option<u32> {
     let mut crc = flate2::Crc::new();
     crc.update(&fs::read(file).ok()?);
     Some(crc.sum())
 }
 
-/// Reads the index: entries by number; none where it is missing or damaged.
+/// Reads the index: entries by number. Returns no entries if the index is missing or damaged.
 fn read_index(folder: &Path) -> BTreeMap<u64, Known> {
     let read = || {
         let text = fs::read_to_string(folder.join(INDEX)).ok()?;
@@ -244,8 +245,8 @@ fn read_index(folder: &Path) -> BTreeMap<u64, Known> {
     read().unwrap_or_default()
 }
 
-/// Writes the index of what is there: keys under a new name, then the index that names them, so that no index
-/// ever goes with the keys of another.
+/// Writes the index of the entries that exist. The keys are written under a new name, then the index that names them,
+/// so that no index ever goes with the keys of another index.
 pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
     let Entries { found, next, warnings, .. } = entries(folder).map_err(io::Error::other)?;
     let before: Option<Index> =

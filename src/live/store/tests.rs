@@ -1,4 +1,4 @@
-//! The store at its limit of bytes, and a store that is damaged.
+//! Tests of the store at its limit of bytes, and of a damaged store.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ fn keep(store: &mut Store, image: u32) {
     });
 }
 
-/// Waits until the disk thread has done everything.
+/// Waits until the disk thread has dealt with every picture that is to be kept.
 fn settled(store: &Store) {
     while !store.sources().known().unwritten.is_empty() {
         std::thread::yield_now();
@@ -49,7 +49,7 @@ fn a_store_has_room_for_so_many_bytes() {
     let sources = store.sources();
     assert_eq!((sources.left_out(), sources.take_failures().len()), (3, 3));
     assert!(sources.read(ImageId::warm(1)).is_ok() && sources.read(ImageId::warm(4)).is_err());
-    // Whatever goes makes room.
+    // An entry that goes makes room.
     store.release(ImageId::warm(0));
     keep(&mut store, 9);
     settled(&store);

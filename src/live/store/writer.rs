@@ -1,5 +1,5 @@
-//! The thread that writes to the disk: what it is told, in order. What one picture meets there is no other picture's
-//! misfortune.
+//! Thread that writes to the disk: it carries out its orders one after the other. A failure of one picture does not
+//! affect other pictures.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
 use crate::live::settings::ImageFormat;
 
-/// Says that the thread that writes has ended, however it does.
+/// Guard that records the end of the thread that writes, however the thread ends.
 struct Writing(Sources);
 
 impl Drop for Writing {
@@ -19,7 +19,7 @@ impl Drop for Writing {
     }
 }
 
-/// The disk thread: does everything in order. A panic in what it does is that picture's misfortune.
+/// Runs the disk thread, which carries out its orders one after the other. A panic fails only the order that caused it.
 pub(super) fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
     let _writing = Writing(sources.clone());
     for order in orders {
@@ -40,7 +40,7 @@ pub(super) fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat
     }
 }
 
-/// Does one thing. Returns what could not be done.
+/// Carries out one order. Returns what could not be done.
 fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) -> Option<String> {
     let (what, done) = match order {
         Order::Keep { image, number, picture, record } => {
@@ -48,7 +48,7 @@ fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources
             let beside = folder.join(record_name(number));
             let done = keep(disk, sources, [&file, &beside], &picture, format, &record);
             if done.is_err() {
-                // What is not on disk is not kept: whoever needs it later is told that it is missing.
+                // A picture that is not on disk is not kept. A later reader of the picture is told that it is missing.
                 let _ = disk.remove(&file);
                 sources.known().left_out += 1;
             }
@@ -57,7 +57,7 @@ fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources
                 known.unwritten.remove(&image);
                 known.deleted.contains(&number)
             };
-            // It was deleted while it was being written: whoever deleted it found no record to remove.
+            // The entry was deleted while it was being written: the deletion found no record to remove.
             let done = if deleted { done.and(sources.remove_records(&[number])) } else { done };
             (file, done)
         }
@@ -104,6 +104,7 @@ fn keep(
         }
     }
     disk.write(file, &bytes).map_err(|error| error.to_string())?;
+    // The record comes last: an entry exists once its record does.
     disk.write(beside, &record).map_err(|error| error.to_string())?;
     sources.known().bytes += both;
     Ok(())

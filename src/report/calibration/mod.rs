@@ -1,4 +1,4 @@
-//! What people read after a calibration: `calibration.csv` and a table. Its figure is among the figures.
+//! Results of a calibration for readers: `calibration.csv` and a table. The figure is in `figures`.
 
 use crate::calibration::check::{Check, Checked, Verdict, Worth};
 use crate::calibration::fit::Fit;
@@ -7,10 +7,10 @@ mod results;
 
 pub use results::{CalibrationReport, PICTURES, SCENARIO, WriteError, clear};
 
-/// `calibration.csv`: a row a number of skipped steps, then one for all hits.
+/// Returns the content of `calibration.csv`: one row for each number of skipped steps, then one row for all hits.
 ///
 /// # Panics
-/// Never: memory takes what is written.
+/// Never panics: writing to memory does not fail.
 #[must_use]
 pub fn csv(fits: &[Fit], check: &Check, alpha: f64) -> String {
     let mut csv = csv::Writer::from_writer(Vec::new());
@@ -54,7 +54,8 @@ fn checked_at(check: &Check, k: u32) -> Option<&Checked> {
     check.by_bound.iter().find(|checked| checked.skipped_steps == Some(k))
 }
 
-/// Hits, quality, the large model's, ratio, its interval and whether it holds; empty where there is nothing.
+/// Returns the cells for checked hits: number of hits, quality, the large model's quality, ratio, the two ends of its
+/// interval and the verdict. A cell without a value is empty.
 fn found(checked: Option<&Checked>, alpha: f64) -> [String; 7] {
     let Some(checked) = checked else { return Default::default() };
     let number = |of: fn(&Worth) -> f64| checked.worth.as_ref().map_or_else(String::new, |worth| of(worth).to_string());
@@ -69,7 +70,7 @@ fn found(checked: Option<&Checked>, alpha: f64) -> [String; 7] {
     ]
 }
 
-/// The same for a terminal.
+/// Returns the same results as a table for a terminal.
 #[must_use]
 pub fn terminal(fits: &[Fit], check: &Check, alpha: f64) -> String {
     let mut table = comfy_table::Table::new();
@@ -121,7 +122,7 @@ fn line(k: String, bound: String, pairs: String, checked: Option<&Checked>, alph
     ]
 }
 
-/// With one decimal.
+/// Formats a share in per cent, with one decimal.
 #[must_use]
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)

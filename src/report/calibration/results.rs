@@ -1,4 +1,4 @@
-//! Files of a calibration, and what it says.
+//! Files of a calibration, and its result in sentences and as JSON.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,28 +16,29 @@ use crate::profile::{self, ProfileFile, Quality};
 use crate::report::figures::{self, DrawError};
 use crate::scenario::read_profile;
 
-/// Folder of the pictures.
+/// Name of the folder of images.
 pub const PICTURES: &str = "pictures";
 const PROFILE: &str = "profile.toml";
-/// Scenario with the bounds.
+/// Name of the scenario file that has the fitted bounds.
 pub const SCENARIO: &str = "scenario.toml";
 
-/// Reason for which a calibration has no files.
+/// Reason why a calibration has no files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// A file cannot be written.
+    /// Output file that cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The figure cannot be drawn.
+    /// Figure that cannot be drawn.
     #[error("the figure: {0}")]
     Figure(#[from] DrawError),
-    /// The profile that is added to cannot be read.
+    /// Profile that cannot be read, although the quality of this calibration is to be added to it.
     #[error(transparent)]
     Input(#[from] InputError),
 }
 
-/// Removes what would be taken for another calibration's.
+/// Removes files and folders that a reader would take for the results of this calibration although an earlier one wrote
+/// them.
 ///
 /// # Errors
 /// A file or folder cannot be removed.
@@ -57,29 +58,30 @@ pub fn clear(out: &Path) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// Calibration that was made, with all that its files say.
+/// Calibration that was made, with all data that its files contain.
 #[derive(Debug)]
 pub struct CalibrationReport<'a> {
-    /// Calibration.
+    /// Calibration that was run: scenario, models, measure and inputs.
     pub calibration: &'a Calibration<'a>,
-    /// Samples.
+    /// Samples: the images with their origin and quality.
     pub drawn: &'a [Sample],
-    /// Bounds and their check.
+    /// Fitted bounds and their check.
     pub fitted: Fitted,
-    /// Share of the large model's quality that was to be kept.
+    /// Share of the large model's quality that hits must keep.
     pub alpha: f64,
-    /// Folder of the samples, where they were not drawn.
+    /// Folder of the samples, if an earlier calibration drew them; `None` if this one did.
     pub from: Option<&'a Path>,
 }
 
 impl CalibrationReport<'_> {
-    /// Writes everything but pictures; `run.json` last.
+    /// Writes every file but the images. `profile.toml` and `scenario.toml` are only written if there are bounds;
+    /// `run.json` is written last.
     ///
     /// # Errors
-    /// A file cannot be written, or the figure cannot be drawn.
+    /// A file cannot be written, the figure cannot be drawn, or the profile cannot be read.
     ///
     /// # Panics
-    /// Never: a scenario is TOML.
+    /// Never panics: a scenario can be written as TOML.
     pub fn write(&self, out: &Path, wall_s: f64) -> Result<(), WriteError> {
         let Self { calibration: plan, drawn, fitted: Fitted { fits, check }, alpha, from } = self;
         let text = |name: &str, text: &str| write_atomic(&out.join(name), |to| to.write_all(text.as_bytes()));
@@ -117,7 +119,7 @@ impl CalibrationReport<'_> {
         Ok(())
     }
 
-    /// Adds rows of this measure, in place of earlier ones of the same models.
+    /// Adds rows of this measure to a profile. Earlier rows of the same measure and models are replaced.
     fn add_quality(&self, profile: &mut ProfileFile) {
         let (plan, check) = (self.calibration, &self.fitted.check);
         let ours = |row: &Quality| row.measure == plan.measure && plan.models.contains(&row.model);
@@ -133,14 +135,14 @@ impl CalibrationReport<'_> {
             profile.quality.push(row(model, 0, value, format!("{} held-out requests", check.requests)));
         }
         for checked in &check.by_bound {
-            // A kind of hit that did not occur is not made up.
+            // A kind of hit that did not occur gets no row: its quality is unknown.
             if let (Some(k), Some(worth)) = (checked.skipped_steps, checked.worth) {
                 profile.quality.push(row(1, k, worth.quality, format!("{} held-out hits", checked.hits)));
             }
         }
     }
 
-    /// Returns sentences on whether the bounds hold where they were not fitted.
+    /// Returns sentences that say whether the bounds hold on the held-out requests.
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
         let (plan, check, alpha) = (self.calibration, &self.fitted.check, self.alpha);
@@ -178,7 +180,7 @@ impl CalibrationReport<'_> {
         lines
     }
 
-    /// Returns what was found, for programs.
+    /// Returns the results as JSON, for programs.
     #[must_use]
     pub fn json(&self) -> Value {
         let (plan, Fitted { fits, check }, alpha) = (self.calibration, &self.fitted, self.alpha);

@@ -1,13 +1,14 @@
-//! Figures of capacities: share in time against the rate of arrivals, and quality against capacity.
+//! Figures of capacities: share of requests in time against the rate of arrivals, and quality against capacity.
 
 use super::{rate, target};
 use crate::experiments::capacity::{Capacities, Capacity};
 use crate::report::figures::{Axis, Curve, Dots, Figure, Lines};
 
-/// Rates beyond so many times the largest capacity are left out: there is nothing to see but zero.
+/// Largest rate in the figure, as a multiple of the largest capacity: beyond it the curves would only show zeros.
 const WIDEST: f64 = 2.0;
 
-/// Curves of the share in time against the rate, of each variant's first seed; `None` of nothing.
+/// Makes the figure of the share in time against the rate of arrivals, with one curve for the first seed of each
+/// variant. Returns `None` if there is no point with a rate above 0.
 pub(in crate::report) fn attainment(capacities: &Capacities, origin: &str) -> Option<Figure> {
     let largest = capacities.rows.iter().filter_map(|row| row.rate_per_min).fold(0.0, f64::max);
     let curve = |variant: &str| {
@@ -40,7 +41,8 @@ pub(in crate::report) fn attainment(capacities: &Capacities, origin: &str) -> Op
     Some(Figure::lines("attainment-rate", what, chart))
 }
 
-/// A point for each variant: mean quality at its capacity against the capacity; `None` of fewer than two.
+/// Makes the figure of mean quality at the capacity against the capacity, with one point for each variant. Returns
+/// `None` for fewer than two points.
 pub(in crate::report) fn quality(capacities: &Capacities, origin: &str) -> Option<Figure> {
     let curve = |variant: &str| {
         let values = capacities.of_variant(variant).filter_map(|row| row.summary.as_ref()?.quality.clip());

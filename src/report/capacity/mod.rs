@@ -1,4 +1,4 @@
-//! Capacities in words and cells: `capacity.csv`, the table and the sentence. The page is `page`, the curves `figures`.
+//! Capacities as text: `capacity.csv`, the table and the sentence. The page is in `page`, the curves are in `figures`.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ pub(super) mod sentence;
 pub use page::CapacityReport;
 pub(super) use page::csv_file;
 
-/// Published figures by variant.
+/// Published figures by name of the variant.
 type PublishedBy = BTreeMap<String, Published>;
 
-/// Target in words: "99 % within 2x of a full generation".
+/// Returns the target in words: "99 % within 2x of a full generation".
 pub(super) fn target(capacities: &Capacities) -> String {
     let share = 100.0 * capacities.attainment;
     match capacities.target {
@@ -29,28 +29,28 @@ pub(super) fn target(capacities: &Capacities) -> String {
     }
 }
 
-/// Capacity of a variant over its seeds, requests a minute.
+/// Returns the capacity of a variant over its seeds, in requests per minute.
 pub(super) fn rate(capacities: &Capacities, variant: &str) -> Option<Estimate> {
     estimate(capacities.of_variant(variant).filter_map(|row| row.rate_per_min))
 }
 
-/// Ratio of a variant's capacity to the baseline's, trace by trace.
+/// Returns the ratio of a variant's capacity to the baseline's capacity. Each seed compares the two on the same trace.
 pub(super) fn ratio(capacities: &Capacities, variant: &str) -> Option<Estimate> {
     estimate(capacities.of_variant(variant).filter_map(|row| capacities.ratio(row)))
 }
 
-/// Whether a variant has no limit up to the largest factor, on some trace.
+/// Returns whether a variant holds even the largest factor that was tried, on at least one trace.
 pub(super) fn no_limit(capacities: &Capacities, variant: &str) -> bool {
     capacities.of_variant(variant).any(|row| row.no_limit)
 }
 
-/// Capacity of a variant as a cell; a value that is only a lower bound says so.
+/// Formats the capacity of a variant as a cell. "≥" marks a value that is only a lower bound.
 pub(super) fn rate_cell(capacities: &Capacities, variant: &str) -> String {
     let more = if no_limit(capacities, variant) { "≥ " } else { "" };
     rate(capacities, variant).map_or_else(|| "none".to_owned(), |rate| format!("{more}{:.2}", rate.mean))
 }
 
-/// Ratio to the baseline as a cell, with its interval over seeds.
+/// Formats the ratio to the baseline as a cell, with the ratio's interval over seeds.
 pub(super) fn ratio_cell(capacities: &Capacities, variant: &str) -> String {
     let more = if no_limit(capacities, variant) { "≥ " } else { "" };
     ratio(capacities, variant).map_or_else(
@@ -62,7 +62,8 @@ pub(super) fn ratio_cell(capacities: &Capacities, variant: &str) -> String {
     )
 }
 
-/// Sentences on what a reader must know of single rows: no limit, nothing that holds, attainment that is not monotone.
+/// Returns sentences on single rows that a reader must know of: a capacity without limit, no rate that holds, an
+/// attainment that is not monotone.
 pub(super) fn caveats(capacities: &Capacities) -> Vec<String> {
     let caveat = |row: &Capacity| {
         let who = format!("{} (seed {})", row.variant, row.seed);
@@ -86,8 +87,9 @@ pub(super) fn caveats(capacities: &Capacities) -> Vec<String> {
     capacities.rows.iter().filter_map(caveat).collect()
 }
 
-/// Sentences on capacities at other hit rates, one for each variant: stand-in embeddings have the hit rate of those who wrote
-/// the prompts that they were fitted on.
+/// Returns sentences on the capacities at other hit rates, one for each variant. A reader needs them because stand-in
+/// embeddings reproduce the hit rate of one group of users: those who wrote the prompts that the embeddings were fitted
+/// on.
 pub(super) fn other_hit_rates(capacities: &Capacities) -> Vec<String> {
     let sentence = |variant: &str| {
         let rows: Vec<&AtHitRate> = capacities.at_other_hit_rates.iter().filter(|row| row.variant == variant).collect();
@@ -104,7 +106,8 @@ pub(super) fn other_hit_rates(capacities: &Capacities) -> Vec<String> {
     capacities.variants().into_iter().filter_map(sentence).collect()
 }
 
-/// Sentences on what follows from how well the profile is known, one for each variant.
+/// Returns sentences on the range of the capacity that follows from the uncertainty of the profile, one for each
+/// variant.
 pub(super) fn ranges(capacities: &Capacities) -> Vec<String> {
     let base = capacities.ranges.first();
     let sentence = |range: &CapacityRange| {
@@ -125,7 +128,7 @@ pub(super) fn ranges(capacities: &Capacities) -> Vec<String> {
     capacities.ranges.iter().filter_map(sentence).collect()
 }
 
-/// The text of `capacity.csv`.
+/// Returns the content of `capacity.csv`.
 fn capacity_csv(capacities: &Capacities) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |record: Vec<String>| writer.write_record(record).expect("rows of one length, written to memory");
@@ -168,14 +171,14 @@ fn capacity_csv(capacities: &Capacities) -> String {
         .expect("CSV of strings is UTF-8")
 }
 
-/// The table of capacities for a terminal.
+/// Returns the table of capacities for a terminal.
 #[must_use]
 pub fn capacity_table(capacities: &Capacities, published: &BTreeMap<String, Published>, width: Option<u16>) -> String {
     let (titles, rows) = cells(capacities, published);
     format!("{}\n{}", plain_table(&titles, &rows, width), quality::FOOTNOTE)
 }
 
-/// Titles and rows, a row for each variant; measures are those at its capacity.
+/// Returns titles and rows, one row for each variant. The measures of a row are those at the variant's capacity.
 fn cells(capacities: &Capacities, published: &PublishedBy) -> (Vec<String>, Vec<Vec<String>>) {
     let mut titles: Vec<String> = [
         "variant",
@@ -215,6 +218,8 @@ fn cells(capacities: &Capacities, published: &PublishedBy) -> (Vec<String>, Vec<
         row
     });
     let rows = rows.collect();
+    // Columns of published figures are removed if no variant has such a figure. The later column is removed first, so
+    // that the index of the other one stays valid.
     if !qualities {
         titles.remove(5);
     }

@@ -1,4 +1,4 @@
-//! The report of capacities: the answer in a sentence, a row for each variant, and what was asked for.
+//! Report of capacities: the result in one sentence, a row for each variant, and the question that was asked.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use crate::report::html::{self, Drawn, Grounds, Page};
 use crate::report::provenance::Provenance;
 use crate::report::{ReportFile, quality, table};
 
-/// Capacities that were searched, and what a reader must know of them.
+/// Result of a search for capacities, with all that its report contains.
 #[derive(Clone, Debug)]
 pub struct CapacityReport {
-    /// Scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// Capacities.
+    /// Capacities that the search found.
     pub capacities: Capacities,
-    /// What others published of the variants.
+    /// Figures that others published, by variant.
     pub published: PublishedBy,
     /// Number of seeds.
     pub seeds: usize,
-    /// Policies, settings of the command line, inputs and service times.
+    /// Policies, settings of the command line, inputs, and sources of the service times.
     pub provenance: Provenance,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
-    /// Further sentences: what seeds vary, what the profile lacks.
+    /// Further sentences, such as what the seeds vary and what the profile lacks.
     pub notes: Vec<String>,
-    /// Scenario.
+    /// Scenario as TOML text.
     pub scenario_toml: String,
-    /// Program version, commit, seed: name and value.
+    /// Names and values of what produced the results: program version, commit, seed.
     pub versions: Vec<(String, String)>,
 }
 
@@ -45,13 +45,13 @@ const TERMS: [(&str, &str); 5] = [
 ];
 
 impl CapacityReport {
-    /// The answer in a sentence.
+    /// Returns the result in one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         sentence::sentence(&self.name, &self.capacities)
     }
 
-    /// Sentences that qualify the answer.
+    /// Returns sentences that qualify the answer.
     #[must_use]
     pub fn caveats(&self) -> Vec<String> {
         let mut caveats = self.limits();
@@ -59,7 +59,7 @@ impl CapacityReport {
         caveats
     }
 
-    /// The same but for what the numbers rest on.
+    /// Returns the caveats of the capacities alone, without the sentences on sources, stand-ins and notes.
     fn limits(&self) -> Vec<String> {
         [other_hit_rates(&self.capacities), ranges(&self.capacities), caveats(&self.capacities)].concat()
     }
@@ -74,7 +74,7 @@ impl CapacityReport {
         }
     }
 
-    /// `capacity.csv`, `report.html`, `report.md` and the figures, whose files have that look.
+    /// Returns `capacity.csv`, `report.html`, `report.md` and the figures; `look` is the look of the figures' files.
     ///
     /// # Errors
     /// See [`DrawError`].
@@ -118,7 +118,7 @@ impl CapacityReport {
     }
 }
 
-/// `capacity.csv`.
+/// Returns the file `capacity.csv`.
 pub(in crate::report) fn csv_file(capacities: &Capacities) -> ReportFile {
     ReportFile::new("capacity.csv", capacity_csv(capacities))
 }

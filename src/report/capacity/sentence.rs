@@ -1,4 +1,5 @@
-//! Capacities in a sentence: what each variant gains, and the share of the large model's quality that its images keep.
+//! Capacities in one sentence: the gain of each variant, and the share of the large model's quality that its images
+//! keep.
 
 use super::{no_limit, quality, rate, ratio, target};
 use crate::experiments::capacity::Capacities;
@@ -6,10 +7,11 @@ use crate::metrics::quality::{ALPHA, QualityKind};
 use crate::report::statistics::{Estimate, estimate};
 use crate::report::verdict::{interval, listed, times};
 
-/// More variants than these are named only if none is better in both gain and quality.
+/// Number of further variants up to which all are named. If there are more, only those are named that no other variant
+/// beats in both gain and quality.
 const MOST_NAMED: usize = 4;
 
-/// A variant as the sentence needs it.
+/// Gain and quality of a variant, as the sentence needs them.
 struct Worth<'a> {
     variant: &'a str,
     ratio: Estimate,
@@ -23,12 +25,12 @@ impl<'a> Worth<'a> {
         Some(Self { variant, ratio, no_limit: no_limit(capacities, variant), kept: kept(capacities, variant) })
     }
 
-    /// "2.50x the rate of vanilla", or what is known at least.
+    /// Formats the gain: "2.50x", or "at least 2.50x" if the capacity has no limit.
     fn gain(&self) -> String {
         format!("{}{}", if self.no_limit { "at least " } else { "" }, times(self.ratio))
     }
 
-    /// " with 98.1 % of the large model's quality (estimated)".
+    /// Formats the quality that is kept: " with 98.1 % of the large model's quality (estimated)".
     fn quality(&self, of_what: bool) -> String {
         let of_what = if of_what { " of the large model's quality" } else { "" };
         self.kept.map_or_else(String::new, |(kept, kind)| {
@@ -41,21 +43,21 @@ impl<'a> Worth<'a> {
         self.kept.is_none_or(|(kept, _)| kept >= ALPHA)
     }
 
-    /// Whether another one has more of both.
+    /// Returns whether another variant has both more gain and more quality.
     fn is_dominated(&self, all: &[Self]) -> bool {
         let kept = |worth: &Self| worth.kept.map_or(0.0, |(kept, _)| kept);
         all.iter().any(|other| other.ratio.mean > self.ratio.mean && kept(other) > kept(self))
     }
 }
 
-/// Share of the large model's quality that a variant's images keep at its capacity, over its seeds.
+/// Returns the share of the large model's quality that a variant's images keep at its capacity, over its seeds.
 fn kept(capacities: &Capacities, variant: &str) -> Option<(f64, QualityKind)> {
     let summaries = || capacities.of_variant(variant).filter_map(|row| row.summary.as_ref());
     let kept = estimate(summaries().filter_map(|summary| summary.quality_kept))?.mean;
     Some((kept, summaries().filter_map(quality::kind).min()?))
 }
 
-/// Puts capacities into words.
+/// Formats capacities as one sentence.
 pub(in crate::report) fn sentence(name: &str, capacities: &Capacities) -> String {
     let variants = capacities.variants();
     let Some((baseline, others)) = variants.split_first() else { return "Nothing was run.".to_owned() };
@@ -85,7 +87,7 @@ pub(in crate::report) fn sentence(name: &str, capacities: &Capacities) -> String
     format!("{first}{rest}")
 }
 
-/// Rates alone, where there is nothing to divide by.
+/// Formats the rates alone, without ratios, for capacities that have no baseline to divide by.
 fn without_baseline(name: &str, capacities: &Capacities, variants: &[&str]) -> String {
     let one = |variant: &&str| {
         let kept = kept(capacities, variant);

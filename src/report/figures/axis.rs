@@ -1,5 +1,5 @@
-//! Axes: ranges, round ticks and where a value lies. Linear only; a logarithmic axis is a linear one of
-//! logarithms, taken with `libm` so that a figure is the same on every machine.
+//! Axes of charts: range, round ticks and the place of a value. Places are linear: a logarithmic axis is a linear axis
+//! of logarithms. `libm` computes the logarithms, so that a figure is the same on every machine.
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Text};
@@ -9,20 +9,20 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::canvas::{FINE, Theme, text_width};
 use super::header::{LABEL, shortened};
 
-/// An axis of a chart.
+/// Axis of a chart.
 #[derive(Clone, Debug, Default)]
 pub(in crate::report) struct Axis {
     pub(super) label: String,
-    /// Whether places are decimal logarithms of values.
+    /// True if places are decimal logarithms of values.
     pub(super) logarithmic: bool,
     pub(super) low: f64,
     pub(super) high: f64,
-    /// Value and text, within the range.
+    /// Place and text of each tick, within the range.
     pub(super) ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// From 0 to the first round value at or above `highest`, with about `count` ticks.
+    /// Makes an axis from 0 to the first round value at or above `highest`, with about `count` ticks.
     pub(in crate::report) fn from_zero(label: &str, highest: f64, count: f64) -> Self {
         let highest = if highest > 0.0 && highest.is_finite() { highest } else { 1.0 };
         let step = round_step(highest / count);
@@ -38,7 +38,8 @@ impl Axis {
         }
     }
 
-    /// From the last round value below `lowest` to the first above `highest`, with about `count` ticks.
+    /// Makes an axis from the last round value at or below `lowest` to the first at or above `highest`, with about
+    /// `count` ticks.
     pub(in crate::report) fn between(label: &str, lowest: f64, highest: f64, count: f64) -> Self {
         let (low, high) = if highest > lowest { (lowest, highest) } else { (lowest - 0.5, lowest + 0.5) };
         let step = round_step((high - low) / count);
@@ -54,16 +55,18 @@ impl Axis {
         }
     }
 
-    /// Shares, in per cent.
+    /// Makes an axis of shares from 0 to 1, with ticks in per cent.
     pub(super) fn shares(label: &str) -> Self {
         let tick = |n: u32| (f64::from(n) / 4.0, format!("{} %", n * 25));
         Self { label: label.to_owned(), logarithmic: false, low: 0.0, high: 1.0, ticks: (0..=4).map(tick).collect() }
     }
 
-    /// Decimal logarithms of `low..high` (both above 0), with ticks at 1, 2 and 5 or only at powers of ten.
+    /// Makes an axis of decimal logarithms of `low..high` (both above 0). Ticks are at 1, 2 and 5 times powers of ten,
+    /// or only at powers of ten if the range is wide.
     pub(super) fn logarithmic(label: &str, low: f64, high: f64) -> Self {
         let (mut from, mut to) = (libm::log10(low) - 0.03, libm::log10(high) + 0.03);
         let narrow = (0.8 - (to - from)).max(0.0);
+        // Ranges of less than 0.8 decades are widened, so that at least two ticks lie within them.
         from -= narrow / 2.0;
         to += narrow / 2.0;
         let digits: &[f64] = if to - from > 3.2 { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -79,7 +82,8 @@ impl Axis {
         }
     }
 
-    /// Label as it is drawn, within a width in pixels: an axis that does not start at zero says so.
+    /// Returns the label as it is drawn, within a width in pixels. The label of an axis that does not start at zero
+    /// says so.
     pub(super) fn words(&self, width: i32) -> String {
         let starts_at_zero = self.low.abs() < 1e-9 * (self.high - self.low);
         if self.logarithmic || starts_at_zero {
@@ -91,7 +95,7 @@ impl Axis {
         format!("{} {note}", shortened(&self.label, room)).trim_start().to_owned()
     }
 
-    /// Every so many ticks have a text, so that none runs into the next one between two drawing pixels.
+    /// Returns the smallest n for which the texts of every n-th tick stay apart, between two places in drawing pixels.
     fn stride(&self, left: i32, right: i32) -> usize {
         let ends = |(value, text): &(f64, String)| {
             let (at, half) = (self.place(*value, left, right), text_width(text, LABEL - 1) / 2);
@@ -104,13 +108,13 @@ impl Axis {
         (1..self.ticks.len().max(2)).find(apart).unwrap_or(self.ticks.len().max(1))
     }
 
-    /// Half the width of the last tick's text, in drawing pixels: it stands so far beyond the plot.
+    /// Returns half the width of the last tick's text, in drawing pixels: the text reaches that far beyond the plot.
     pub(super) fn beyond(&self) -> i32 {
         self.ticks.last().map_or(0, |(_, text)| text_width(text, LABEL - 1) / 2)
     }
 
-    /// Draws ticks, their texts and the label below a plot whose lower edge lies so; the label stays within `width`
-    /// drawing pixels of the figure.
+    /// Draws ticks, their texts and the label below a plot. `left`, `right` and `bottom` are the plot's edges and
+    /// `width` is the width of the figure, all in drawing pixels; the label stays within the figure.
     pub(super) fn draw_below<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
@@ -135,26 +139,27 @@ impl Axis {
         area.draw(&Text::new(words, (middle, bottom + 26 * FINE), style))
     }
 
-    /// What stands at a place.
+    /// Returns the value at a place of the axis.
     pub(super) fn value(&self, place: f64) -> f64 {
         if self.logarithmic { libm::exp10(place) } else { place }
     }
 
-    /// Where a value lies between two pixels; values beyond the range lie on its ends.
+    /// Returns the pixel of a place between the pixels of the axis's two ends. A place beyond the range moves to the
+    /// nearer end.
     pub(super) fn place(&self, value: f64, low: i32, high: i32) -> i32 {
         let share = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
         low + (share * f64::from(high - low)).round() as i32
     }
 }
 
-/// 1, 2 or 5 times a power of ten, at least `step`.
+/// Returns the smallest number of the form 1, 2 or 5 times a power of ten that is at least `step`.
 fn round_step(step: f64) -> f64 {
     let power = libm::exp10(libm::floor(libm::log10(step)));
     let digit = [1.0, 2.0, 5.0].into_iter().find(|digit| digit * power >= step * (1.0 - 1e-9)).unwrap_or(10.0);
     digit * power
 }
 
-/// A tick of a logarithmic axis, without the noise of its computation.
+/// Formats a tick of a logarithmic axis without the rounding errors of its computation.
 fn plain(value: f64) -> String {
     if value >= 0.99 { format!("{value:.0}") } else { format!("{value:.4}").trim_end_matches('0').to_owned() }
 }

@@ -1,5 +1,5 @@
-//! Horizontal bars, a variant each, so that long names stay readable; whiskers are 95 % intervals. Names and values stand
-//! beside the bars, or above them in a narrow figure.
+//! Horizontal bars, one for each variant: names stay readable even if they are long. Whiskers are 95 % intervals. Names
+//! and values are beside the bars, or above the bars in a narrow figure.
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Rectangle, Text};
@@ -14,43 +14,43 @@ use super::look::Look;
 
 const AXIS: i32 = 48;
 const LONGEST_NAME: i32 = 220;
-/// Space between what stands above and the plot.
+/// Space between the header and the plot, in pixels.
 const GAP: i32 = 8;
-/// Space between a name or value and a bar.
+/// Space between a name or value and a bar, in pixels.
 const BESIDE: i32 = 8;
 
-/// What a mark is where others published a figure.
+/// Meaning of a mark that shows a published figure.
 pub(in crate::report) const PUBLISHED: &str = "published";
 
-/// A chart of bars.
+/// Chart of horizontal bars.
 #[derive(Clone, Debug, Default)]
 pub(in crate::report) struct Bars {
     pub(in crate::report) title: String,
     pub(in crate::report) subtitle: String,
     pub(in crate::report) axis: Axis,
     pub(in crate::report) rows: Vec<Bar>,
-    /// What the lines across bars are, in a word.
+    /// Meaning of the marks across bars, in one word; empty if the chart has no marks.
     pub(in crate::report) mark: &'static str,
-    /// Names of the parts that bars are made of, where they are; each has its colour.
+    /// Names of the parts that bars consist of, each with its own colour; empty if bars have no parts.
     pub(in crate::report) parts: Vec<String>,
 }
 
-/// One bar.
+/// Bar of a chart.
 #[derive(Clone, Debug, Default)]
 pub(in crate::report) struct Bar {
     pub(in crate::report) name: String,
-    /// Its length; none where nothing was measured.
+    /// Length of the bar, on the axis; `None` if nothing was measured.
     pub(in crate::report) value: Option<f64>,
     pub(in crate::report) interval: Option<(f64, f64)>,
-    /// What stands at its end.
+    /// Text at the end of the bar.
     pub(in crate::report) label: String,
-    /// Something to hold it against, as a line across it.
+    /// Value to compare the bar with, drawn as a line across the bar.
     pub(in crate::report) mark: Option<f64>,
-    /// Its parts, from the left; they add up to its value.
+    /// Lengths of the bar's parts, from the left; the lengths add up to the value.
     pub(in crate::report) parts: Vec<f64>,
 }
 
-/// The highest value that must find room.
+/// Returns the highest value that must fit on the axis: of bars, intervals and marks.
 pub(in crate::report) fn highest(bars: &[Bar]) -> f64 {
     let ends = bars.iter().flat_map(|bar| [bar.interval.map(|(_, high)| high), bar.value, bar.mark]);
     ends.flatten().fold(0.0, f64::max)
@@ -58,14 +58,14 @@ pub(in crate::report) fn highest(bars: &[Bar]) -> f64 {
 
 type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
-/// Heights of a row and its parts, in pixels.
+/// Heights of a row and of its elements, in pixels.
 #[derive(Clone, Copy)]
 struct RowHeights {
-    /// Of a row, with the space to the next.
+    /// Height of a row, including the space to the next row.
     step: i32,
-    /// From the top of a row to the middle of its name and value.
+    /// Distance from the top of a row to the middle of its name and value.
     text: i32,
-    /// From there to the middle of its bar.
+    /// Distance from the top of a row to the middle of its bar.
     bar: i32,
     /// Half the thickness of a bar.
     half: i32,
@@ -107,7 +107,8 @@ impl Bars {
         Frame { left, right: look.pixels() * FINE - (margin + values + BESIDE * FINE).max(beyond), top, bottom }
     }
 
-    /// Names as they find room: beside the bars, or above them before the value.
+    /// Returns the names, shortened to the space that a name has: beside its bar, or above the bar to the left of the
+    /// value.
     fn names(&self, look: Look) -> Vec<String> {
         let room = |bar: &Bar| {
             let value = text_width(&bar.label, LABEL) / FINE;
@@ -116,7 +117,7 @@ impl Bars {
         self.rows.iter().map(|bar| shortened(&bar.name, room(bar))).collect()
     }
 
-    /// The ends of bars and of their parts in a page, with what stands there.
+    /// Returns the ends of bars, and the middles of their parts, in the SVG of a page, with the text for each.
     pub(super) fn points(&self) -> serde_json::Value {
         let look = Look::default();
         let (Frame { left, right, top, .. }, heights) = (self.frame(look), RowHeights::of(look));
@@ -148,7 +149,7 @@ impl Bars {
         self.header(look).draw(area, theme)?;
         let (frame, heights) = (self.frame(look), RowHeights::of(look));
         let Frame { left, right, top, bottom } = frame;
-        // No grid: every bar says its value.
+        // The chart has no grid, because every bar shows its value.
         let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };
         let axis = vec![(left, bottom), (right, bottom)];
         let axis = if look.is_narrow() { axis } else { [vec![(left, top)], axis].concat() };
@@ -171,7 +172,7 @@ impl Bars {
         Ok(())
     }
 
-    /// Right end of a bar with its whisker and mark, in drawing pixels.
+    /// Returns the right end of a bar with its whisker and mark, in drawing pixels.
     fn end(&self, bar: &Bar, frame: Frame) -> i32 {
         let ends = [bar.value, bar.interval.map(|(_, high)| high), bar.mark].into_iter().flatten();
         ends.map(|value| self.axis.place(value, frame.left, frame.right)).fold(frame.left, i32::max)

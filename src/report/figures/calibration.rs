@@ -1,12 +1,13 @@
-//! Figure: quality of refinements against the similarity of their sources, with what was fitted and the bounds.
+//! Figure of a calibration: quality of refinements against the similarity of their sources, with the fit and the
+//! bounds.
 
 use super::Figure;
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
 use crate::calibration::fit::Fit;
 
-/// A colour a number of skipped steps: dots are pairs, steps the fit, and dashed are the quality to reach and the
-/// bounds that are kept.
+/// Makes the figure of a calibration, with one colour for each number of skipped steps. Dots are pairs of similarity
+/// and quality, steps are the fit. Dashed lines are the quality to reach and the bounds that are kept.
 #[must_use]
 pub fn calibration(name: &str, measure: &str, alpha: f64, fits: &[Fit]) -> Figure {
     let ends = |values: &mut dyn Iterator<Item = f64>| {
@@ -53,7 +54,7 @@ pub fn calibration(name: &str, measure: &str, alpha: f64, fits: &[Fit]) -> Figur
     )
 }
 
-/// The corners of the fitted steps.
+/// Returns the corners of the fitted steps; the last step reaches to `end`.
 fn steps(fit: &Fit, end: f64) -> Vec<(f64, f64)> {
     let ends = fit.steps.iter().skip(1).map(|step| step.from).chain([end]);
     fit.steps.iter().zip(ends).flat_map(|(step, end)| [(step.from, step.quality), (end, step.quality)]).collect()

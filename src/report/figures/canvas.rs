@@ -1,5 +1,5 @@
-//! From a chart to SVG text, PNG or PDF bytes. One drawing serves all: it is made on a grid four times finer
-//! than the figure, since the drawing library places everything on whole pixels.
+//! Conversion of a chart to SVG text, PNG or PDF bytes. All formats share one drawing code. It draws on a grid that is
+//! four times finer than the figure's pixels, because the drawing library places everything on whole pixels.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -13,15 +13,15 @@ use plotters::style::{Color, FontDesc, FontStyle, TextStyle, register_font};
 use super::look::Look;
 use super::{Chart, DrawError, pdf};
 
-/// Drawing pixels for each pixel of the figure.
+/// Drawing pixels per pixel of the figure.
 pub(super) const FINE: i32 = 4;
-/// Drawing pixels for each pixel of a PNG, which shows at twice the figure's size.
+/// Pixels of a PNG per pixel of the figure: a PNG has twice the figure's size.
 const FINE_PNG: i32 = 2;
-/// The ink of pages stands for the page's own text colour: it is replaced in the SVG text.
+/// Colour that stands for the text colour of a page: [`svg_element`] replaces it in the SVG text.
 const PAGE_INK: RGBColor = RGBColor(1, 2, 3);
 const PAGE_INK_TEXT: &str = "#010203";
 
-/// What differs between a figure in a page and one in a file.
+/// Properties that differ between a figure in a page and a figure in a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Theme {
     ink: RGBColor,
@@ -30,25 +30,25 @@ pub(super) struct Theme {
 }
 
 impl Theme {
-    /// A file of its own: dark on white.
+    /// Theme of an SVG or PDF file: dark on white.
     const SVG: Self = Self { ink: RGBColor(31, 41, 51), background: Some(RGBColor(255, 255, 255)), line: SVG_LINE };
     const PNG: Self = Self { line: FONT_LINE, ..Self::SVG };
-    /// Inside a page: transparent, in the page's text colour.
+    /// Theme of a figure inside a page: transparent, in the page's text colour.
     const PAGE: Self = Self { ink: PAGE_INK, background: None, line: SVG_LINE };
 
-    /// The ink at full strength, or paler.
+    /// Returns the ink; a `strength` below 1 makes it paler.
     pub(super) fn ink(self, strength: f64) -> RGBAColor {
         self.ink.mix(strength)
     }
 
-    /// Text of a size in pixels of the figure.
+    /// Returns the style of a text; `size` is in pixels of the figure.
     pub(super) fn text(self, size: i32, strength: f64, h: HPos, v: VPos) -> TextStyle<'static> {
         let mut style = TextStyle::from(font(size, self.line, FontStyle::Normal)).pos(Pos::new(h, v));
         style.color = self.ink(strength).to_backend_color();
         style
     }
 
-    /// A title.
+    /// Returns the style of a title; `size` is in pixels of the figure.
     pub(super) fn title(self, size: i32) -> TextStyle<'static> {
         let mut style = TextStyle::from(font(size, self.line, FontStyle::Bold)).pos(Pos::new(HPos::Left, VPos::Top));
         style.color = self.ink(1.0).to_backend_color();
@@ -56,8 +56,9 @@ impl Theme {
     }
 }
 
-/// The library's sizes are of a line, those of figures of the em, as in CSS. An SVG's line is 1.24 em to the
-/// library; in a bitmap it is what the bundled font says.
+/// Height of a line, in em, in the drawing library's SVG backend. The library's font sizes are those of a line, the
+/// figures' sizes are those of the em, as in CSS. The library takes a line as 1.24 em in an SVG; in a bitmap it uses
+/// the bundled font's line.
 pub(super) const SVG_LINE: f64 = 1.24;
 const FONT_LINE: f64 = 1.362;
 
@@ -65,19 +66,20 @@ fn font(size: i32, line: f64, style: FontStyle) -> FontDesc<'static> {
     ("sans-serif", f64::from(size * FINE) * line, style).into()
 }
 
-/// Room to leave for a text, in drawing pixels. Viewers show SVG in fonts of their own, some of them wider.
+/// Returns the space to leave for a text, in drawing pixels. The space is an eighth more than measured, because viewers
+/// show SVG in their own fonts, and some of those are wider.
 pub(super) fn text_width(text: &str, size: i32) -> i32 {
-    // A text may be measured before anything is drawn. Without fonts drawing fails and says so, measuring gives nothing.
+    // A text may be measured before anything is drawn. Without fonts, drawing returns an error and measuring returns 0.
     let _ = register_fonts();
     let measured = font(size, FONT_LINE, FontStyle::Normal).box_size(text).map_or(0, |(width, _)| width);
     (measured + measured / 8).cast_signed()
 }
 
-/// The bundled fonts.
+/// Font files that are part of the program.
 pub(super) const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
 pub(super) const SEMIBOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Semibold.ttf");
 
-/// Makes the bundled fonts known to the drawing library, once.
+/// Registers the bundled fonts with the drawing library, once.
 fn register_fonts() -> Result<(), DrawError> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     let registered = *REGISTERED.get_or_init(|| {
@@ -107,7 +109,8 @@ fn svg_text(chart: &Chart, theme: Theme, look: Look, attributes: &str, inner: &s
     register_fonts()?;
     let mut text = String::new();
     draw(chart, SVGBackend::with_string(&mut text, fine_size(chart, look)), theme, look)?;
-    // The opening tag is ours: the library knows only one size, and no words for those who cannot see.
+    // The opening tag is written here. The library would only state the size of the fine grid, but a figure also needs
+    // its own size, and a text for readers who cannot see it.
     let (_, body) = text.split_once(">\n").ok_or_else(|| DrawError("the SVG has no body".into()))?;
     let (width, height) = chart.size(look);
     let (width, height) = (look.svg_length(width), look.svg_length(height));
@@ -118,17 +121,17 @@ fn svg_text(chart: &Chart, theme: Theme, look: Look, attributes: &str, inner: &s
     ))
 }
 
-/// An SVG file.
+/// Draws a chart as an SVG file.
 pub(super) fn svg_file(chart: &Chart, look: Look, inner: &str) -> Result<String, DrawError> {
     svg_text(chart, Theme::SVG, look, "", inner)
 }
 
-/// An SVG element of a page that is light or dark.
+/// Draws a chart as an SVG element for a page that is light or dark.
 pub(super) fn svg_element(chart: &Chart, attributes: &str, inner: &str) -> Result<String, DrawError> {
     Ok(svg_text(chart, Theme::PAGE, Look::default(), attributes, inner)?.replace(PAGE_INK_TEXT, "currentColor"))
 }
 
-/// A PDF file, of vectors and text.
+/// Draws a chart as a PDF file, with vectors and text.
 pub(super) fn pdf_file(chart: &Chart, look: Look, title: &str) -> Result<Vec<u8>, DrawError> {
     register_fonts()?;
     let (width, height) = chart.size(look);
@@ -140,11 +143,12 @@ pub(super) fn pdf_file(chart: &Chart, look: Look, title: &str) -> Result<Vec<u8>
 }
 
 std::thread_local! {
-    /// Drawing buffer of a thread, before shrinking: tens of megabytes, which the system would clear anew for every figure.
+    /// Drawing buffer of a thread at the size before shrinking. The buffer has tens of megabytes: a new one for every
+    /// figure would have to be cleared by the operating system each time.
     static FINE_PIXELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A PNG file of twice the figure's size.
+/// Draws a chart as a PNG file of twice the figure's size.
 pub(super) fn png_file(chart: &Chart, look: Look) -> Result<Vec<u8>, DrawError> {
     register_fonts()?;
     let (fine_width, fine_height) = fine_size(chart, look);
@@ -167,7 +171,8 @@ pub(super) fn png_file(chart: &Chart, look: Look) -> Result<Vec<u8>, DrawError> 
     Ok(bytes)
 }
 
-/// Means of squares of pixels: smooth edges, which the library's bitmaps lack.
+/// Shrinks a bitmap: each pixel is the mean of a square of `shrink` x `shrink` pixels. The result has smooth edges,
+/// which the drawing library's own bitmaps lack.
 fn shrunk(fine: &[u8], fine_width: usize, shrink: usize) -> Vec<u8> {
     let row = fine_width * 3;
     let square = (shrink * shrink) as u16;

@@ -1,4 +1,4 @@
-//! What a figure shows, as CSV for those who go on with it, and as points for those who point at it.
+//! Data of a figure: as CSV for further work, and as points that a page shows to a reader who points at the figure.
 
 use serde_json::{Value, json};
 
@@ -9,10 +9,10 @@ use super::spans::Spans;
 use super::{Chart, Figure};
 
 impl Figure {
-    /// Its data, a row a point or bar, as its CSV file has it.
+    /// Returns the data of the figure as its CSV file has them: one row for each point or bar.
     ///
     /// # Panics
-    /// Never: the rows have one length, and memory takes what is written to it.
+    /// Never panics: the rows have one length, and writing to memory does not fail.
     #[must_use]
     pub fn csv(&self) -> String {
         let (header, rows) = match &self.chart {
@@ -27,7 +27,8 @@ impl Figure {
         String::from_utf8(writer.into_inner().expect("memory takes what is written to it")).expect("it is text")
     }
 
-    /// Places in the SVG's own coordinates with what stands there, by series: what a page shows of a point.
+    /// Returns the figure's points by series, in the coordinates of the SVG, with the values that a page shows at each
+    /// point.
     #[must_use]
     pub fn points(&self) -> Value {
         match &self.chart {
@@ -54,7 +55,7 @@ impl Figure {
     }
 }
 
-/// Enough digits to read.
+/// Rounds a value to about five significant digits, for readers.
 fn short(value: f64) -> Value {
     let digits = 4 - (libm::floor(libm::log10(value.abs().max(1e-9))) as i32).clamp(-6, 4);
     let scale = libm::exp10(f64::from(digits));

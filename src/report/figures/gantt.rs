@@ -1,4 +1,4 @@
-//! Figures: what each worker did in a window of time, a figure a variant.
+//! Figures of the jobs and loads of each worker in a window of time, one figure for each variant.
 
 use super::Figure;
 use super::axis::Axis;
@@ -7,10 +7,10 @@ use super::spans::{self, Spans};
 use crate::report::read::SpanKind;
 use crate::report::{Comparison, Run};
 
-/// More rows than these nobody reads.
+/// Largest number of rows in a figure: more are not readable.
 const MOST_ROWS: u16 = 48;
 
-/// One for each variant whose first seed says what its workers did.
+/// Makes one figure for each of the first [`MOST_STACKED`] variants whose first seed has spans of its workers.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     let variants = comparison.variants().into_iter().take(MOST_STACKED);
     variants.filter_map(|variant| of_run(comparison, comparison.runs_of(variant).next()?)).collect()
@@ -19,7 +19,7 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
 fn of_run(comparison: &Comparison, run: &Run) -> Option<Figure> {
     let (from, to) = run.window.filter(|_| !run.spans.is_empty())?;
     let workers = run.spans.iter().map(|span| span.worker).max()? + 1;
-    // Colours are those of the workers by model: models first, then what holds none.
+    // Kinds have the colours of the figure of workers by model: models first, then the spans without a model.
     let models = &run.timeline.models;
     let kinds: Vec<String> = models.iter().cloned().chain(["loading", "down"].map(str::to_owned)).collect();
     let kind = |span: &crate::report::read::Span| match span.kind {
@@ -62,7 +62,7 @@ fn of_run(comparison: &Comparison, run: &Run) -> Option<Figure> {
     ))
 }
 
-/// "hit on sdxl", "2 misses on sd3.5-large", "loading sdxl", "down".
+/// Formats a span: "hit on sdxl", "2 misses on sd3.5-large", "loading sdxl", "down".
 fn what(span: &crate::report::read::Span) -> String {
     let word = span.kind.word();
     match (span.kind, span.requests) {

@@ -1,4 +1,4 @@
-//! What stands above a chart: title, subtitle and, for curves, a legend that wraps.
+//! Header of a chart: title, subtitle and a legend that wraps.
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, Rectangle, Text};
@@ -16,8 +16,8 @@ const TITLE: i32 = 17;
 const TITLE_LINE: i32 = 24;
 const LINE: i32 = 20;
 
-/// Distinct to colour-blind readers (after Okabe and Ito), and legible on white and on near-black. The
-/// first variant, the baseline, is grey.
+/// Colours of variants and parts. They are distinct to colour-blind readers (after Okabe and Ito) and legible on white
+/// and on near-black. The first variant, the baseline, is grey.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(122, 133, 148),
     RGBColor(26, 115, 196),
@@ -29,25 +29,25 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(130, 95, 205),
 ];
 
-/// The colour of a variant, the same in every figure.
+/// Returns the colour of a variant, the same in every figure.
 pub(super) fn colour(variant: usize) -> RGBColor {
     COLOURS[variant % COLOURS.len()]
 }
 
-/// Keys by which a legend shows its series.
+/// Kind of the marks by which a legend identifies its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Legend {
-    /// Lines with their dashes and, if so, their symbols.
+    /// Lines with their dashes and, if `symbols` is true, with their symbols.
     Lines {
-        /// Whether points of the curves have symbols.
+        /// True if points of the curves have symbols.
         symbols: bool,
     },
-    /// Areas.
+    /// Filled areas.
     Fills,
 }
 
 impl Legend {
-    /// Width of what stands before a name, in pixels.
+    /// Returns the width of the mark before a name, in pixels.
     const fn swatch(self) -> i32 {
         match self {
             Self::Lines { .. } => 32,
@@ -56,16 +56,16 @@ impl Legend {
     }
 }
 
-/// Title, subtitle and legend, laid out for a look.
+/// Title, subtitle and legend, arranged for one look.
 #[derive(Debug)]
 pub(super) struct Header {
     titles: Vec<String>,
     lines: Vec<String>,
-    /// Name, left end and row of each entry.
+    /// Name, left end in pixels and row of each entry of the legend.
     entries: Vec<(String, i32, i32)>,
     legend: Legend,
     margin: i32,
-    /// Pixels it takes.
+    /// Height of the header, in pixels.
     pub(super) height: i32,
 }
 
@@ -81,7 +81,7 @@ impl Header {
         let (titles, lines) = if look.untitled {
             (Vec::new(), Vec::new())
         } else {
-            // Semibold is a tenth wider than what is measured.
+            // The title is semibold, a tenth wider than the regular font that is measured.
             (wrapped(title, room * 9 / 10, TITLE), wrapped(subtitle, room, LABEL))
         };
         let (mut x, mut row) = (margin, 0);
@@ -136,7 +136,7 @@ impl Header {
     }
 }
 
-/// A name cut to a width in pixels.
+/// Cuts a name to a width in pixels.
 pub(super) fn shortened(name: &str, width: i32) -> String {
     if text_width(name, LABEL) <= width * FINE {
         return name.to_owned();
@@ -151,7 +151,7 @@ pub(super) fn shortened(name: &str, width: i32) -> String {
     format!("{}…", short.trim_end())
 }
 
-/// Lines of words of a size that fit a width in pixels; a line break in the text is kept.
+/// Breaks a text into lines that fit a width in pixels, at a font size in pixels. Line breaks in the text are kept.
 fn wrapped(text: &str, width: i32, size: i32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for paragraph in text.lines() {
@@ -169,7 +169,7 @@ fn wrapped(text: &str, width: i32, size: i32) -> Vec<String> {
     lines.iter().map(|line| shortened(line, width * LABEL / size)).collect()
 }
 
-/// A number of rows as pixels count: no figure has more than fit.
+/// Converts a number of rows to the type of pixel counts; too large a number becomes the largest `i32`.
 pub(super) fn rows(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -1,10 +1,10 @@
-//! Places for names beside the points of a scatter figure, such that none lies over another name or point.
+//! Places for the names beside the points of a scatter figure, such that no name covers another name or a point.
 
 use super::canvas::FINE;
 use super::lines::Frame;
 use super::symbols::Place;
 
-/// A rectangle in drawing pixels.
+/// Rectangle in drawing pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rectangle {
     pub(super) left: i32,
@@ -14,29 +14,32 @@ pub(super) struct Rectangle {
 }
 
 impl Rectangle {
-    /// Area that two have in common.
+    /// Returns the area that two rectangles have in common, in square drawing pixels.
     fn overlap(&self, other: &Self) -> i64 {
         let across = self.right.min(other.right) - self.left.max(other.left);
         let down = self.bottom.min(other.bottom) - self.top.max(other.top);
         i64::from(across.max(0)) * i64::from(down.max(0))
     }
 
-    /// Place in it that lies nearest to another.
+    /// Returns the place in the rectangle that lies nearest to another place.
     pub(super) fn nearest(&self, to: Place) -> Place {
         (to.0.clamp(self.left, self.right), to.1.clamp(self.top, self.bottom))
     }
 }
 
-/// Distances from a point in pixels: nearer ones are tried first.
+/// Distances of a name from its point, in pixels: nearer ones are tried first.
 const DISTANCES: [i32; 5] = [9, 20, 34, 50, 70];
 
-/// Distance from which a line leads from point to name, so that it is seen whose name it is.
+/// Distance between a point and its name above which a line connects the two, in drawing pixels: without the line a
+/// reader could not tell which point the name belongs to.
 pub(super) const LED: i32 = 14 * FINE;
 
-/// Directions from a point, in halves: right, left, above, below, then between these.
+/// Directions from a point, in halves of the distance (across, down): right, left, above, below, then between these.
 const DIRECTIONS: [(i32, i32); 8] = [(2, 0), (-2, 0), (0, -2), (0, 2), (2, -1), (2, 1), (-2, -1), (-2, 1)];
 
-/// Places for names of these sizes beside these points, within the frame.
+/// Finds places for the names of points. `sizes` are the sizes of the names; all values are in drawing pixels. Names
+/// are placed one after another, each at the place with the least overlap with symbols and earlier names and the least
+/// part outside the frame.
 pub(super) fn placed(points: &[Place], sizes: &[Place], frame: &Frame) -> Vec<Rectangle> {
     let half = 6 * FINE;
     let symbols: Vec<Rectangle> = points
@@ -69,7 +72,7 @@ pub(super) fn placed(points: &[Place], sizes: &[Place], frame: &Frame) -> Vec<Re
     names
 }
 
-/// A rectangle of a size, so far from a point in a direction.
+/// Returns the rectangle of a size at a distance from a point, in one of [`DIRECTIONS`].
 fn beside(point: Place, size: Place, distance: i32, (across, down): (i32, i32)) -> Rectangle {
     let left = match across {
         0 => point.0 - size.0 / 2,

@@ -1,4 +1,4 @@
-//! Figure: the distribution of latency, as the share of all requests finished within a time.
+//! Figure of the distribution of latency: the share of all requests that finished within a time.
 
 use super::Figure;
 use super::axis::Axis;
@@ -7,15 +7,15 @@ use super::over_time::rounded;
 use crate::metrics::summary::Slo;
 use crate::report::{Comparison, Run};
 
-/// Points of a curve, however many requests there are.
+/// Number of points of a curve, independent of the number of requests.
 const POINTS: u32 = 400;
 
-/// A curve a variant, all its seeds together, with the first run's SLO thresholds.
+/// Makes the figure with one curve for each variant, over all its seeds, and the SLO thresholds of the first run.
 pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
     titled(comparison, "latency", "Latency distribution".to_owned())
 }
 
-/// The same under another name and title.
+/// Makes the same figure under another name and title.
 pub(super) fn titled(comparison: &Comparison, name: &str, title: String) -> Option<Figure> {
     let first = comparison.runs.first()?;
     let thresholds = first.summary.slo.iter().map(|slo| slo.threshold_s).filter(|threshold_s| *threshold_s > 0.0);
@@ -53,14 +53,15 @@ pub(super) fn titled(comparison: &Comparison, name: &str, title: String) -> Opti
     ))
 }
 
-/// " Dashed: 2x (192 s), 4x (384 s) of a full generation."
+/// Formats the SLO thresholds for the subtitle: " Dashed: 2x (192 s), 4x (384 s) of a full generation."
 fn dashed(slo: &[Slo]) -> String {
     let marks: Vec<String> =
         slo.iter().map(|slo| format!("{}x ({} s)", slo.multiple, rounded(slo.threshold_s))).collect();
     if marks.is_empty() { String::new() } else { format!(" Dashed: {} of a full generation.", marks.join(", ")) }
 }
 
-/// From the fastest latency above 0, but for 1 in 200, to the slowest; thresholds lie within.
+/// Returns the ends of the time axis in seconds: from the fastest latency above 0, without the fastest 1 in 200, to the
+/// slowest. Thresholds lie within the ends.
 fn range<'a>(runs: impl Iterator<Item = &'a Run>, thresholds: impl Iterator<Item = f64>) -> (f64, f64) {
     let ends = runs.flat_map(|run| {
         let positive = run.latencies.partition_point(|latency| latency.nanoseconds() == 0);
@@ -71,7 +72,8 @@ fn range<'a>(runs: impl Iterator<Item = &'a Run>, thresholds: impl Iterator<Item
     if low <= high { (low, high) } else { (1.0, 100.0) }
 }
 
-/// Requests without an image never finish, so their curve ends below 1.
+/// Returns the points of a curve: logarithm of the latency, and share of all requests. Requests without an image never
+/// finish, so their curve ends below 1.
 fn curve<'a>(runs: impl Iterator<Item = &'a Run>, x: &Axis) -> Vec<(f64, f64)> {
     let runs: Vec<&Run> = runs.collect();
     let completed: usize = runs.iter().map(|run| run.latencies.len()).sum();
@@ -88,7 +90,7 @@ fn curve<'a>(runs: impl Iterator<Item = &'a Run>, x: &Axis) -> Vec<(f64, f64)> {
     trimmed((0..=POINTS).map(point).collect())
 }
 
-/// Without the flat ends, which would hide those of other curves.
+/// Removes the flat ends of a curve, which would hide the curves of other variants.
 fn trimmed(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let from = points.partition_point(|(_, share)| *share <= 0.0).saturating_sub(1);
     let last = points.last().map_or(0.0, |(_, share)| *share);
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn shares_rise_to_what_was_completed() {
         let mut run = sample::modm();
-        run.summary.requests = 640; // half of them without an image
+        run.summary.requests = 640; // half of the requests without an image
         let x = Axis::logarithmic("", 1.0, 320.0);
         let points = curve([&run].into_iter(), &x);
         assert!(points.is_sorted_by(|a, b| a.1 <= b.1));

@@ -1,4 +1,4 @@
-//! Curves over one x axis, with vertical marks named above the plot, where no curve runs.
+//! Curves over one x axis. The names of vertical marks are above the plot, because no curve runs there.
 
 use plotters::coord::Shift;
 use plotters::prelude::{Circle, DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Polygon, Text};
@@ -13,17 +13,17 @@ use super::look::Look;
 use super::symbols::{Place, draw_line, draw_symbol, marked};
 
 const MARKS: i32 = 20;
-/// Row of the label of the y axis.
+/// Height of the row for the label of the y axis, in pixels.
 const LABEL_ROW: i32 = 20;
-/// Space between what stands above and the plot.
+/// Space between the header and the plot of a chart without marks, in pixels.
 const GAP: i32 = 8;
 const AXIS: i32 = 48;
-/// Width of a curve in drawing pixels.
+/// Width of a curve, in drawing pixels.
 const STROKE: u32 = 9;
-/// Longest name at a dot, in pixels.
+/// Maximum width of a name at a dot, in pixels.
 const LONGEST_NAME: i32 = 200;
 
-/// A chart of curves.
+/// Chart of curves.
 #[derive(Clone, Debug, Default)]
 pub(in crate::report) struct Lines {
     pub(in crate::report) title: String,
@@ -32,11 +32,11 @@ pub(in crate::report) struct Lines {
     pub(in crate::report) y: Axis,
     pub(in crate::report) curves: Vec<Curve>,
     pub(in crate::report) marks: Vec<Mark>,
-    /// A horizontal line.
+    /// Value of y at which a horizontal line is drawn.
     pub(in crate::report) level: Option<f64>,
-    /// What to say where no curve has a point.
+    /// Text of a chart in which no curve has a point.
     pub(in crate::report) if_empty: &'static str,
-    /// Whether curves stand on top of each other, as areas.
+    /// True if curves are stacked on top of each other, as areas.
     pub(in crate::report) stacked: bool,
     /// Meaning of the dots.
     pub(in crate::report) dots: Dots,
@@ -45,32 +45,32 @@ pub(in crate::report) struct Lines {
 /// Meaning of a chart's dots, which decides how they are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::report) enum Dots {
-    /// Values behind a curve that was fitted to them: small and pale.
+    /// Values that a curve was fitted to: small and pale dots.
     #[default]
     Faint,
     /// Points of a scatter figure: symbols with their curve's name beside them.
     Named,
-    /// Points of the curve that something is to be said of: rings round their symbols.
+    /// Points of the curve that the subtitle explains: rings round their symbols.
     Ringed,
 }
 
-/// A variant's curve.
+/// Curve of a variant or of another series.
 #[derive(Clone, Debug, Default)]
 pub(in crate::report) struct Curve {
     pub(in crate::report) name: String,
     pub(in crate::report) points: Vec<(f64, f64)>,
-    /// What it was fitted to, if anything.
+    /// Dots of the curve; [`Lines::dots`] says what they mean.
     pub(in crate::report) dots: Vec<(f64, f64)>,
 }
 
-/// A vertical line at a value of x.
+/// Vertical line at a value of x.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Mark {
     pub(super) at: f64,
     pub(super) label: String,
 }
 
-/// Drawing pixels of the plot's edges.
+/// Edges of the plot, in drawing pixels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) left: i32,
@@ -84,18 +84,20 @@ type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorTy
 impl Lines {
     fn header(&self, look: Look) -> Header {
         let legend = if self.stacked { Legend::Fills } else { Legend::Lines { symbols: self.has_symbols() } };
-        // A name at each dot says what a legend would.
+        // The name at each dot replaces the legend.
         let named = self.curves.iter().filter(|_| self.dots != Dots::Named);
         Header::new(look, &self.title, &self.subtitle, (legend, named.map(|curve| curve.name.as_str())))
     }
 
-    /// Whether points of curves have symbols: not where they are pale values beside a fit, nor on areas.
+    /// Returns whether points of curves have symbols. They have none on areas, and none if dots show the values behind
+    /// a fit.
     fn has_symbols(&self) -> bool {
         let fitted = self.dots == Dots::Faint && self.curves.iter().any(|curve| !curve.dots.is_empty());
         !self.stacked && !fitted
     }
 
-    /// Pixels between header and plot, and among them those above the marks' names.
+    /// Returns the height between header and plot, in pixels: the label of the y axis, and the names of the marks or a
+    /// gap.
     fn above(&self) -> i32 {
         let label = if self.y.words(LONGEST_NAME).is_empty() { 0 } else { LABEL_ROW };
         label + if self.marks.is_empty() { GAP } else { MARKS }
@@ -134,7 +136,7 @@ impl Lines {
         }
     }
 
-    /// Where the plot lies.
+    /// Returns the edges of the plot.
     pub(super) fn frame(&self, look: Look) -> Frame {
         let labels = self.y.ticks.iter().map(|(_, text)| text_width(text, LABEL - 1)).max().unwrap_or(0);
         let top = (self.header(look).height + self.above()) * FINE;
@@ -150,7 +152,7 @@ impl Lines {
         (self.x.place(x, frame.left, frame.right), self.y.place(y, frame.bottom, frame.top))
     }
 
-    /// The curves as they are drawn: each on those before it, if they are stacked.
+    /// Returns the curves as they are drawn: if curves are stacked, each starts on the one before.
     pub(super) fn drawn(&self) -> Vec<Vec<(f64, f64)>> {
         let mut drawn: Vec<Vec<(f64, f64)>> = Vec::new();
         for curve in &self.curves {
@@ -206,7 +208,8 @@ impl Lines {
         for mark in &self.marks {
             let x = self.x.place(mark.at, frame.left, frame.right);
             dashed(area, theme, [(x, frame.top), (x, frame.bottom)])?;
-            // A name that would run into the one before, or out of the figure, moves or is left out.
+            // A name that would run out of the figure moves to the left. A name that would run into the one before is
+            // left out.
             let half = text_width(&mark.label, LABEL - 1) / 2;
             let middle = x.min((look.pixels() - 4) * FINE - half);
             if middle - half >= free_from {
@@ -284,10 +287,10 @@ impl Lines {
             let mut points: Vec<Place> = curve.iter().map(|point| self.place(frame, *point)).collect();
             points.dedup();
             if let [only] = points[..] {
-                points.push((only.0 + FINE, only.1)); // a single window is still seen
+                points.push((only.0 + FINE, only.1)); // a curve of a single point gets a visible length
             }
             if points.len() > 1 {
-                // The edges of areas are seen anyway.
+                // Areas are told apart by their colours and order, so their edges need no dashes.
                 let dashes = if self.stacked { 0 } else { variant };
                 draw_line(area, dashes, points, colour(variant).to_rgba(), STROKE)?;
             }
@@ -304,7 +307,7 @@ impl Lines {
     }
 }
 
-/// A dashed line, down or to the right.
+/// Draws a dashed line, down or to the right.
 fn dashed<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, theme: Theme, [from, to]: [(i32, i32); 2]) -> Drawn<DB> {
     let style = ShapeStyle { color: theme.ink(0.55), filled: false, stroke_width: FINE.unsigned_abs() };
     let (dash, gap) = (4 * FINE, 4 * FINE);

@@ -1,33 +1,34 @@
-//! Form of a figure's files: their width, for a screen or in print, and whether title and origin stand in them. Figures
+//! Form of a figure's files: the width, for a screen or for print, and whether the file shows title and origin. Figures
 //! in a page always have the form for a screen.
 
 /// Width of the files of figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Width {
-    /// 760 pixels.
+    /// Width for a screen: 760 pixels.
     #[default]
     Screen,
-    /// One column of a paper in two columns: 84 mm.
+    /// Width of one column of a paper in two columns: 84 mm.
     Column,
-    /// The whole width of its text: 178 mm.
+    /// Width of both columns of such a paper: 178 mm.
     Page,
 }
 
 /// Form of the files of figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Their width.
+    /// Width of the files.
     pub width: Width,
-    /// Whether title, subtitle and origin are left out, for papers that have them in a caption.
+    /// True if title, subtitle and origin are left out, for papers that have them in a caption.
     pub untitled: bool,
 }
 
-/// Points of PDF for each millimetre, and for each pixel of CSS.
+/// Points of PDF per millimetre, and per pixel of CSS.
 const POINTS_PER_MM: f32 = 72.0 / 25.4;
 const POINTS_PER_PIXEL: f32 = 0.75;
 
 impl Look {
-    /// Width in pixels of the figure. In print a pixel is 0.212 mm, so that labels of 13 pixels have 7.8 points.
+    /// Returns the width of the figure in pixels. In print a pixel is 0.212 mm, so that labels of 13 pixels have 7.8
+    /// points.
     pub(super) const fn pixels(self) -> i32 {
         match self.width {
             Width::Screen => 760,
@@ -36,7 +37,7 @@ impl Look {
         }
     }
 
-    /// Empty border in pixels; papers have their own.
+    /// Returns the width of the empty border, in pixels. It is small in print, because papers have their own border.
     pub(super) const fn margin(self) -> i32 {
         match self.width {
             Width::Screen => 20,
@@ -44,7 +45,7 @@ impl Look {
         }
     }
 
-    /// Height of a plot of curves in pixels.
+    /// Returns the height of a plot of curves, in pixels.
     pub(super) const fn plot(self) -> i32 {
         match self.width {
             Width::Screen | Width::Page => 280,
@@ -52,12 +53,12 @@ impl Look {
         }
     }
 
-    /// Whether names and values find no room beside a plot.
+    /// Returns whether a plot is too narrow to have names and values beside it.
     pub(super) const fn is_narrow(self) -> bool {
         matches!(self.width, Width::Column)
     }
 
-    /// Millimetres of a pixel; `None` on a screen.
+    /// Returns the size of a pixel in millimetres; `None` on a screen.
     fn mm_per_pixel(self) -> Option<f32> {
         let mm = match self.width {
             Width::Screen => return None,
@@ -67,12 +68,12 @@ impl Look {
         Some(mm / self.pixels() as f32)
     }
 
-    /// A length in pixels as SVG has it.
+    /// Formats a length in pixels as an SVG length: in pixels on a screen, else in millimetres.
     pub(super) fn svg_length(self, pixels: i32) -> String {
         self.mm_per_pixel().map_or_else(|| pixels.to_string(), |mm| format!("{:.2}mm", pixels as f32 * mm))
     }
 
-    /// A length in pixels in points, as PDF has it.
+    /// Converts a length in pixels to points, the unit of PDF.
     pub(super) fn points(self, pixels: i32) -> f32 {
         pixels as f32 * self.mm_per_pixel().map_or(POINTS_PER_PIXEL, |mm| mm * POINTS_PER_MM)
     }

@@ -1,5 +1,5 @@
-//! Figures of a comparison. A figure holds what it shows; how it is drawn is `bars` and `lines`, and
-//! where to is `canvas`.
+//! Figures of a comparison. A [`Figure`] holds the data that it shows. `bars`, `lines` and `spans` draw it, and
+//! `canvas` makes SVG, PNG or PDF of the drawing.
 
 use crate::output::escaped;
 use crate::report::capacity::figures as capacity_figures;
@@ -33,31 +33,31 @@ pub use look::{Look, Width};
 use spans::Spans;
 pub use swept::swept;
 
-/// A figure that could not be drawn: a defect of the program, not of what it was given.
+/// Error of a figure that could not be drawn. The cause is a defect of the program, not of the data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("drawing a figure: {0}")]
 pub struct DrawError(String);
 
-/// A figure and its words.
+/// Figure with its name, title and description.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// Stem of its files' names.
+    /// Stem of the names of the figure's files.
     pub name: String,
-    /// What it shows, in a line.
+    /// Title of the figure, in one line.
     pub title: String,
-    /// What a reader who cannot see it should know.
+    /// Description for readers who cannot see the figure.
     pub description: String,
     chart: Chart,
 }
 
-/// What a figure shows. Pixels below are the figure's own; each is drawn on a finer grid.
+/// Chart of a figure. Pixels in charts are those of the figure; each is drawn on a finer grid.
 #[derive(Clone, Debug)]
 enum Chart {
-    /// A value a variant.
+    /// Horizontal bars.
     Bars(Bars),
-    /// A curve a variant.
+    /// Curves or dots over an x axis.
     Lines(Lines),
-    /// Rows against time.
+    /// Bars in rows over time.
     Spans(Spans),
 }
 
@@ -72,22 +72,22 @@ impl Chart {
 }
 
 impl Figure {
-    /// Of curves; its title is the chart's.
+    /// Makes a figure of curves. The title of the figure is that of the chart.
     pub(super) fn lines(name: &str, description: String, chart: Lines) -> Self {
         Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Lines(chart) }
     }
 
-    /// Of bars, likewise.
+    /// Makes a figure of bars. The title of the figure is that of the chart.
     pub(super) fn bars(name: &str, description: String, chart: Bars) -> Self {
         Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Bars(chart) }
     }
 
-    /// Of rows against time, likewise.
+    /// Makes a figure of spans in rows over time. The title of the figure is that of the chart.
     fn spans(name: &str, description: String, chart: Spans) -> Self {
         Self { name: name.to_owned(), title: chart.title.clone(), description, chart: Chart::Spans(chart) }
     }
 
-    /// Its SVG file, dark on white.
+    /// Returns the figure as an SVG file, dark on white.
     ///
     /// # Errors
     /// See [`DrawError`].
@@ -95,7 +95,7 @@ impl Figure {
         canvas::svg_file(&self.chart, look, &self.words(""))
     }
 
-    /// Its SVG element for a page: transparent, in the page's text colour.
+    /// Returns the figure as an SVG element for a page: transparent, in the page's text colour.
     ///
     /// # Errors
     /// See [`DrawError`].
@@ -105,7 +105,7 @@ impl Figure {
         canvas::svg_element(&self.chart, &labels, &self.words(name))
     }
 
-    /// Its PNG file, dark on white.
+    /// Returns the figure as a PNG file, dark on white.
     ///
     /// # Errors
     /// See [`DrawError`].
@@ -113,7 +113,7 @@ impl Figure {
         canvas::png_file(&self.chart, look)
     }
 
-    /// Its PDF file, dark on white: vectors, and text that stays text.
+    /// Returns the figure as a PDF file, dark on white, with vectors and text that can be selected.
     ///
     /// # Errors
     /// See [`DrawError`].
@@ -121,7 +121,7 @@ impl Figure {
         canvas::pdf_file(&self.chart, look, &self.title)
     }
 
-    /// Its files: `figures/NAME.svg`, `.png`, `.pdf` and `.csv`.
+    /// Returns the files of the figure: `figures/NAME.svg`, `.png`, `.pdf` and `.csv`.
     ///
     /// # Errors
     /// See [`DrawError`].
@@ -142,7 +142,7 @@ impl Figure {
     }
 }
 
-/// The figures of a comparison.
+/// Makes the figures of a comparison.
 #[must_use]
 pub fn figures(comparison: &Comparison) -> Vec<Figure> {
     let capacities = comparison.capacities.as_ref();
@@ -158,13 +158,13 @@ pub fn figures(comparison: &Comparison) -> Vec<Figure> {
         .collect()
 }
 
-/// The distribution of latency alone, under another name and title.
+/// Makes the figure of the distribution of latency alone, under another name and title; `None` without runs.
 #[must_use]
 pub fn latencies(comparison: &Comparison, name: &str, title: String) -> Option<Figure> {
     latency::titled(comparison, name, title)
 }
 
-/// "sample, 3 seeds; stand-in embeddings": what every figure says of where its numbers come from.
+/// Formats the origin of the numbers that every figure states: "sample, 3 seeds; stand-in embeddings".
 pub(super) fn origin(name: &str, seeds: usize, stand_ins: &[String]) -> String {
     let seeds = if seeds == 1 { "one seed".to_owned() } else { format!("{seeds} seeds") };
     let stand_ins = if stand_ins.is_empty() { "" } else { "; stand-in embeddings" };
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use crate::report::{Run, sample};
 
-    /// Every form that files can have.
+    /// Returns every form that files can have.
     fn looks() -> impl Iterator<Item = Look> {
         let widths = [Width::Screen, Width::Column, Width::Page].into_iter();
         widths.flat_map(|width| [false, true].map(|untitled| Look { width, untitled }))
@@ -229,7 +229,7 @@ mod tests {
         for figure in figures(&sample::comparison()) {
             for look in looks() {
                 let svg = figure.svg(look).expect("a figure");
-                // The words for those who cannot see stay in any case.
+                // The description for readers who cannot see the figure is always there.
                 let (_, seen) = svg.split_once("</desc>").expect("a description");
                 let texts: Vec<&str> = seen.lines().filter(|line| !line.contains(['<', '>'])).collect();
                 assert_eq!(
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    /// Left and right ends of texts that stand on one line, as wide as the bundled font has them.
+    /// Returns line, left end and right end of each text, at the width that the bundled font gives it.
     fn texts(svg: &str) -> Vec<(i32, i32, i32)> {
         let attribute = |tag: &str, name: &str| {
             let (_, rest) = tag.split_once(&format!(" {name}=\"")).expect("an attribute");

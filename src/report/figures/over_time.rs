@@ -1,5 +1,5 @@
-//! Figures against time: what was asked and served, what waited, who held which model, hits, SLO attainment. A curve a
-//! variant, all its seeds together, from the windows of `timeline.csv`.
+//! Figures over time: requests offered and completed, requests waiting, hits, SLO attainment, workers by model. Most
+//! have one curve for each variant, over all its seeds. The data are the windows of `timeline.csv`.
 
 use super::Figure;
 use super::axis::Axis;
@@ -7,16 +7,16 @@ use super::lines::{Curve, Lines, Mark};
 use crate::metrics::timeline::Row;
 use crate::report::{Comparison, Run};
 
-/// Windows are drawn in at most so many steps: more than this is noise.
+/// Number of steps of time into which windows are merged: more steps would show noise.
 const STEPS: usize = 60;
 
-/// Variants whose workers are drawn: each has a figure of its own.
+/// Maximum number of variants that have a figure of their workers: each variant has its own figure.
 pub(super) const MOST_STACKED: usize = 8;
 
-/// A window's value, and what it weighs among those of one step.
+/// Measure of a window: the value, and the weight of the value among the windows of one step.
 type Measure<'a> = &'a dyn Fn(&Run, &Row) -> Option<(f64, f64)>;
 
-/// Time as the figures of a comparison have it.
+/// Range and unit of time, the same in all figures of a comparison.
 struct Clock {
     end_s: f64,
     unit_s: f64,
@@ -32,6 +32,7 @@ impl Clock {
 
     fn axis(&self, what: &str) -> Axis {
         let mut x = Axis::from_zero(&format!("{what}, {}", self.unit), self.end_s / self.unit_s, 8.0);
+        // The axis ends with the data instead of at the next round value.
         x.high = self.end_s / self.unit_s;
         x.ticks.retain(|(value, _)| *value <= x.high);
         x
@@ -41,7 +42,8 @@ impl Clock {
         self.end_s / STEPS as f64
     }
 
-    /// A measure in steps of time: windows by their weights.
+    /// Averages a measure over each step of time. Windows count by their weights, and steps without a window are left
+    /// out.
     fn steps<'a>(&self, runs: impl Iterator<Item = &'a Run>, measure: Measure<'_>) -> Vec<(f64, f64)> {
         let mut sums = vec![(0.0, 0.0); STEPS + 1];
         for run in runs {
@@ -68,7 +70,7 @@ impl Clock {
     }
 }
 
-/// All of them; none that has nothing to show.
+/// Makes all figures that have something to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     let clock = Clock::of(comparison);
     let single = [served(comparison, &clock), queue(comparison, &clock), hits(comparison, &clock)];
@@ -82,13 +84,13 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     figures
 }
 
-/// A variant's name as part of a file's.
+/// Converts a variant's name to a part of a file's name.
 pub(super) fn file_name(variant: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+') { c } else { '-' };
     variant.chars().map(safe).collect()
 }
 
-/// Requests offered and completed a minute.
+/// Makes the figure of requests offered and completed per minute.
 fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let a_minute = |count: u64, run: &Run| (count as f64 / (run.timeline.window_s / 60.0), 1.0);
     let first = comparison.variants().first().copied()?;
@@ -98,7 +100,7 @@ fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
         dots: Vec::new(),
     };
     let completed: Vec<Curve> = clock.curves(comparison, &|run, row| Some(a_minute(row.completions, run)));
-    // Last, so that variants have the colours they have elsewhere.
+    // The curve of offered requests comes last, so that variants have the same colours as in other figures.
     let curves: Vec<Curve> = completed.into_iter().chain([offered]).collect();
     let title = "Requests offered and completed".to_owned();
     Some(Figure::lines(
@@ -116,7 +118,7 @@ fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     ))
 }
 
-/// What waits.
+/// Makes the figure of requests that wait; `None` if no request waited.
 fn queue(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let curves = clock.curves(comparison, &|_, row| Some(((row.queued_misses + row.queued_hits) as f64, 1.0)));
     let waited = curves.iter().flat_map(|curve| &curve.points).any(|(_, waiting)| *waiting > 0.0);
@@ -139,7 +141,7 @@ fn queue(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     })
 }
 
-/// Hits among what was routed.
+/// Makes the figure of the hit rate among routed requests; `None` if no run had a hit.
 fn hits(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let curves = clock.curves(comparison, &|_, row| Some((row.hit_rate?, row.arrivals.max(1) as f64)));
     let any = comparison.runs.iter().any(|run| run.summary.hit_rate.is_some_and(|rate| rate > 0.0));
@@ -161,12 +163,12 @@ fn hits(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     })
 }
 
-/// SLO attainment at the scenario's first multiple; none if no run has an SLO.
+/// Makes the figure of SLO attainment at the scenario's first multiple; `None` if no run has an SLO.
 fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let slo = *comparison.runs.iter().find_map(|run| run.summary.slo.first())?;
     let within = |run: &Run, row: &Row| {
         let column = run.timeline.slo_multiples.iter().position(|m| m.total_cmp(&slo.multiple).is_eq())?;
-        // A window in which requests only failed still counts.
+        // A window counts at least as one completion: a window in which requests only failed has an attainment too.
         Some(((*row.slo_attainment.get(column)?)?, row.completions.max(1) as f64))
     };
     let title = format!("Requests finished within {}x", slo.multiple);
@@ -193,7 +195,8 @@ fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     ))
 }
 
-/// Workers that hold the large model; none where there is one model or they never change.
+/// Makes the figure of workers that hold the large model; `None` for fewer than two variants, or if no run loads a
+/// model.
 fn held(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let changes = comparison.runs.iter().any(|run| run.summary.model_loads > 0);
     let curves = clock.curves(comparison, &|_, row| Some((*row.workers_by_model.first()?, 1.0)));
@@ -218,7 +221,8 @@ fn held(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     })
 }
 
-/// Workers by the model that they hold, stacked, of a variant; with what its monitor wanted for the large model.
+/// Makes the figure of a variant's workers by the model that they hold, stacked. Dots are the numbers of large workers
+/// that the monitor wanted. Returns `None` for fewer than two models, or if no model is loaded.
 fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) -> Option<Figure> {
     let first = comparison.runs_of(variant).next()?;
     let changes = comparison.runs_of(variant).any(|run| run.summary.model_loads > 0);
@@ -256,7 +260,7 @@ fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) ->
     ))
 }
 
-/// An axis from 0 to the highest point.
+/// Makes an axis from 0 to the highest point of the curves.
 fn upwards(label: &str, curves: &[Curve]) -> Axis {
     let highest = curves.iter().flat_map(|curve| &curve.points).map(|(_, y)| *y).fold(0.0, f64::max);
     Axis::from_zero(label, highest, 5.0)
@@ -270,7 +274,7 @@ fn end_s(run: &Run) -> f64 {
     run.timeline.rows.last().map_or(0.0, |row| row.time_s + run.timeline.window_s)
 }
 
-/// Where the trace ends, if it does so at the same window for all.
+/// Returns a mark at the end of the window with the last arrival, if that window is the same in all runs.
 fn last_arrival(comparison: &Comparison, unit_s: f64) -> Option<Mark> {
     let mut ends = comparison.runs.iter().filter_map(|run| {
         let row = run.timeline.rows.iter().rfind(|row| row.arrivals > 0)?;
@@ -289,7 +293,7 @@ fn time_unit(span_s: f64) -> (f64, &'static str) {
     }
 }
 
-/// Seconds without needless decimals.
+/// Formats a number of seconds without needless decimals.
 pub(super) fn rounded(seconds: f64) -> String {
     if seconds >= 10.0 { format!("{seconds:.0}") } else { format!("{seconds:.2}") }
 }

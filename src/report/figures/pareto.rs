@@ -1,4 +1,4 @@
-//! Figures of whole runs, a point a variant: what is gained against what it takes.
+//! Figures of whole runs with one point for each variant: a gain against its cost, such as quality against latency.
 
 use super::Figure;
 use super::axis::Axis;
@@ -7,10 +7,10 @@ use super::totals::first_slo;
 use crate::metrics::summary::Summary;
 use crate::report::Comparison;
 
-/// Measures of quality that are drawn, at most.
+/// Maximum number of measures of quality that are drawn.
 const MOST_QUALITIES: usize = 3;
 
-/// All of them; none that has nothing to show.
+/// Makes all figures that have something to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     if comparison.variants().len() < 2 {
         return Vec::new();
@@ -18,18 +18,19 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     violations(comparison).into_iter().chain(qualities(comparison)).collect()
 }
 
-/// What is drawn.
+/// Texts of a scatter figure.
 struct Scatter<'a> {
     name: &'a str,
     title: String,
     what: &'a str,
     x_label: &'a str,
     y_label: &'a str,
-    /// Whether the vertical axis begins at zero.
+    /// True if the vertical axis begins at zero.
     from_zero: bool,
 }
 
-/// Violations against the GPU seconds of an image, and against its price where GPUs have one: left and low is good.
+/// Makes the figures of SLO violations against the GPU seconds per image, and against the price per image if GPUs have
+/// a price. Points at the lower left are the best.
 fn violations(comparison: &Comparison) -> Vec<Figure> {
     let Some(slo) = comparison.runs.iter().find_map(|run| first_slo(&run.summary)).copied() else { return Vec::new() };
     let violations = |summary: &Summary| Some(100.0 * first_slo(summary)?.violation_rate);
@@ -56,7 +57,8 @@ fn violations(comparison: &Comparison) -> Vec<Figure> {
     figures.into_iter().flatten().collect()
 }
 
-/// Mean quality, by whatever measures there are, against mean latency: left and high is good, where high is.
+/// Makes the figures of mean quality against mean latency, one for each measure of quality. Points at the upper left
+/// are the best, for measures of which a high value is good.
 fn qualities(comparison: &Comparison) -> Vec<Figure> {
     let names = comparison.runs.iter().flat_map(|run| run.summary.quality.measures.keys());
     let names: std::collections::BTreeSet<&String> = names.collect();
@@ -77,7 +79,7 @@ fn qualities(comparison: &Comparison) -> Vec<Figure> {
 }
 
 impl Scatter<'_> {
-    /// A point for each variant that has both measures; `None` of fewer than two.
+    /// Makes the figure with one point for each variant that has both measures; `None` for fewer than two points.
     fn figure(
         &self,
         comparison: &Comparison,

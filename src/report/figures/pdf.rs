@@ -1,5 +1,5 @@
-//! Figures as PDF: what the drawing library draws, as vectors and as text in the bundled fonts, of which each file has the
-//! letters that it uses. Equal figures give equal bytes: no date, no random identifier.
+//! Figures as PDF: vectors, and text in the bundled fonts. Each file contains only the letters that it uses. Equal
+//! figures give equal bytes, because a file has no date and no random identifier.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -16,18 +16,18 @@ use ttf_parser::Face;
 use super::DrawError;
 use super::canvas::{REGULAR, SEMIBOLD, SVG_LINE};
 
-/// Circle as four curves: share of the radius at which their handles lie.
+/// Distance of the handles of four Bezier curves that form a circle, as a share of the radius.
 const HANDLE: f32 = 0.552_285;
 
-/// System of the numbers of glyphs: those of the font itself.
+/// Numbering of glyphs: the font's own numbers.
 const IDENTITY: SystemInfo<'static> = SystemInfo { registry: Str(b"Adobe"), ordering: Str(b"Identity"), supplement: 0 };
 
-/// One of the two fonts, and what of it is used.
+/// Font and the part of it that the page uses.
 struct Font {
     data: &'static [u8],
     face: Face<'static>,
     used: GlyphRemapper,
-    /// Letter and width in thousandths of an em, by number in the file.
+    /// Letter and its width in thousandths of an em, by the letter's number in the file.
     letters: BTreeMap<u16, (char, f32)>,
 }
 
@@ -37,7 +37,7 @@ impl Font {
         Ok(Self { data, face, used: GlyphRemapper::new(), letters: BTreeMap::new() })
     }
 
-    /// Numbers of a text's letters in the file, and its width in thousandths of an em.
+    /// Returns the numbers of a text's letters in the file, and the width of the text in thousandths of an em.
     fn encoded(&mut self, text: &str) -> (Vec<u8>, f32) {
         let (mut bytes, mut all) = (Vec::new(), 0.0);
         for letter in text.chars() {
@@ -53,26 +53,26 @@ impl Font {
     }
 }
 
-/// A page that is drawn on.
+/// Page that figures are drawn on.
 pub(super) struct Page {
-    /// In drawing pixels.
+    /// Width and height, in drawing pixels.
     size: (u32, u32),
     content: Content,
     fonts: [Font; 2],
-    /// Opacities that were used, in hundredths.
+    /// Opacities that the page uses, in hundredths.
     opacities: BTreeSet<u8>,
 }
 
-/// The drawing library's view of a page.
+/// Page as a backend of the drawing library.
 pub(super) struct Canvas<'a>(pub(super) &'a mut Page);
 
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 
 impl Page {
-    /// An empty page of a size in drawing pixels, each of so many points.
+    /// Makes an empty page. The size is in drawing pixels, each of `points_per_pixel` points.
     pub(super) fn new(size: (u32, u32), points_per_pixel: f32) -> Result<Self, DrawError> {
         let mut content = Content::new();
-        // The drawing's origin is above, that of PDF below.
+        // The drawing's origin is at the top, the origin of PDF at the bottom.
         let scale = points_per_pixel;
         content.transform([scale, 0.0, 0.0, -scale, 0.0, size.1 as f32 * scale]);
         content.set_line_join(LineJoinStyle::RoundJoin);
@@ -118,7 +118,7 @@ impl Page {
         self.content.close_path();
     }
 
-    /// The file's bytes; `points` is the page's size.
+    /// Returns the bytes of the file. `points` is the size of the page, in points.
     pub(super) fn finish(self, title: &str, points: (f32, f32)) -> Result<Vec<u8>, DrawError> {
         let mut pdf = Pdf::new();
         let [catalog, pages, page, content, info] = [1, 2, 3, 4, 5].map(Ref::new);
@@ -162,16 +162,16 @@ const fn font_name(at: u8) -> &'static [u8] {
     if at == 0 { b"F0" } else { b"F1" }
 }
 
-/// Objects of a font: itself, its descendant, its descriptor, its file and its letters.
+/// Returns the PDF objects of a font: the font, its descendant, its descriptor, its file and its map to letters.
 fn font_refs(at: u8) -> [Ref; 5] {
     let first = 6 + 5 * i32::from(at);
     [0, 1, 2, 3, 4].map(|own| Ref::new(first + own))
 }
 
-/// Writes the part of a font that was used.
+/// Writes the part of a font that the page uses.
 fn write_font(pdf: &mut Pdf, at: u8, font: &Font) -> Result<(), DrawError> {
     let [itself, descendant, descriptor, file, letters] = font_refs(at);
-    // A subset is named by six letters before the font's name.
+    // PDF marks a subset by six letters before the font's name.
     let name = Name(if at == 0 { b"MODMAA+OpenSans-Regular" } else { b"MODMAB+OpenSans-Semibold" });
     pdf.type0_font(itself)
         .base_font(name)
@@ -301,14 +301,14 @@ impl DrawingBackend for Canvas<'_> {
             HPos::Center => width / 2.0,
             HPos::Right => width,
         };
-        // As the library places text in SVG.
+        // The vertical place of text relative to its anchor is the same as in the drawing library's SVG.
         let down = match style.anchor().v_pos {
             VPos::Top => 0.76,
             VPos::Center => x_height / 2.0,
             VPos::Bottom => -x_height / 2.0,
         };
         self.0.content.begin_text().set_font(Name(font_name(at)), em);
-        // Letters stand upright on a page that is turned over.
+        // The page is mirrored vertically, so text is mirrored once more to stand upright.
         self.0.content.set_text_matrix([1.0, 0.0, 0.0, -1.0, x as f32 - left, y as f32 + down * em]);
         self.0.content.show(Str(&letters)).end_text();
         Ok(())

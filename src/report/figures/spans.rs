@@ -1,4 +1,4 @@
-//! What went on in rows against time: a bar from begin to end for each thing, a colour a kind.
+//! Chart of rows over time: one bar for each span of time, with one colour for each kind of span.
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Rectangle, Text};
@@ -15,10 +15,10 @@ use super::look::Look;
 const STEP: i32 = 18;
 const THICK: i32 = 12;
 const AXIS: i32 = 48;
-/// Space between what stands above and the plot.
+/// Space between the header and the plot, in pixels.
 const GAP: i32 = 8;
 
-/// A chart of rows against time.
+/// Chart of rows over time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spans {
     pub(super) title: String,
@@ -26,21 +26,21 @@ pub(super) struct Spans {
     pub(super) x: Axis,
     /// Names of the rows.
     pub(super) rows: Vec<String>,
-    /// Names of the kinds; each has its colour.
+    /// Names of the kinds; each kind has its own colour.
     pub(super) kinds: Vec<String>,
     pub(super) bars: Vec<Span>,
 }
 
-/// One thing that went on.
+/// Span of time, drawn as a bar.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
     pub(super) row: usize,
     pub(super) kind: usize,
-    /// Paler than others of its kind.
+    /// True if the bar is paler than other bars of its kind.
     pub(super) pale: bool,
     pub(super) from: f64,
     pub(super) to: f64,
-    /// What it was, in words.
+    /// Description of the span, in words.
     pub(super) what: String,
 }
 
@@ -64,7 +64,8 @@ impl Spans {
         }
     }
 
-    /// The middle of each span in a page with what it was, a series a row.
+    /// Returns the middle of each span in the SVG of a page, with the span's times and description; one series for each
+    /// row.
     pub(super) fn points(&self) -> Value {
         let Frame { left, right, top, .. } = self.frame(Look::default());
         let series = self.rows.iter().enumerate().map(|(row, name)| {
@@ -100,7 +101,7 @@ impl Spans {
             let half = THICK / 2 * FINE;
             let strength = if span.pale { 0.5 } else { 1.0 };
             let style = ShapeStyle { color: colour(span.kind).mix(strength), filled: true, stroke_width: 0 };
-            // A gap, so that one thing after another is seen as two.
+            // Bars end one pixel early: the gap separates a span from the next one.
             let corners = [(from, middle(span.row) - half), ((to - FINE).max(from + 1), middle(span.row) + half)];
             area.draw(&Rectangle::new(corners, style))?;
         }

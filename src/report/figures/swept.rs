@@ -1,6 +1,6 @@
-//! Figures of a sweep: measures against the key with most numbers among its values, a curve for each combination of the
-//! others, seeds averaged. Where no key has numbers, a bar for each combination. A point whose queue was still growing has
-//! a ring, a bar a star.
+//! Figures of a sweep. A figure shows a measure against the varied key that has the most numbers as values, with one
+//! curve for each combination of the other keys, averaged over seeds. If no key has numbers, there is one bar for each
+//! combination. A point with a queue that was still growing has a ring, such a bar has a star.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use super::lines::{Curve, Dots, Lines};
 use crate::metrics::summary::Summary;
 use crate::report::{SweepRow, steady};
 
-/// A measure of a run.
+/// Measure of a run.
 type Measure = fn(&Summary) -> Option<f64>;
 
-/// Names of figures, what they show, the unit on the axis, and the measure.
+/// Names of the figures with their titles, the units on the axis, and the measures.
 const MEASURES: [(&str, &str, &str, Measure); 8] = [
     ("throughput", "Steady throughput", "completed requests per minute while requests arrive", steady),
     ("violations", "Violations of the first SLO", "per cent of all requests", |summary| {
@@ -32,21 +32,21 @@ const MEASURES: [(&str, &str, &str, Measure); 8] = [
     }),
 ];
 
-/// Curves beyond these would hide each other.
+/// Maximum number of curves in a figure: more would hide each other.
 const MOST_CURVES: usize = 16;
-/// More bars than these nobody reads.
+/// Maximum number of bars in a figure: more are not readable.
 const MOST_BARS: usize = 30;
 
-/// A sweep, and the key that is the axis of its figures.
+/// Sweep and the keys that tell its curves or bars apart.
 struct Swept<'a> {
     origin: &'a str,
     keys: &'a [String],
     rows: &'a [SweepRow],
-    /// Keys that tell curves or bars apart.
+    /// Indices of the keys that tell curves or bars apart: all but the key on the axis and the seed.
     others: Vec<usize>,
 }
 
-/// The figures of a sweep that comes from there.
+/// Makes the figures of a sweep. `origin` says where the numbers come from.
 #[must_use]
 pub fn swept(origin: &str, keys: &[String], rows: &[SweepRow]) -> Vec<Figure> {
     let across = axis_key(keys, rows);
@@ -56,7 +56,8 @@ pub fn swept(origin: &str, keys: &[String], rows: &[SweepRow]) -> Vec<Figure> {
     MEASURES.iter().filter_map(figure).collect()
 }
 
-/// The key whose values are numbers, each another, and most of them; seeds are no axis.
+/// Returns the index of the key for the axis; `None` if no key is suitable. All values of a suitable key are numbers,
+/// and different ones. Of several such keys, the one with the most values is taken. Seeds are never the axis.
 fn axis_key(keys: &[String], rows: &[SweepRow]) -> Option<usize> {
     let distinct = |key: usize| {
         let values: BTreeSet<&str> = rows.iter().map(|row| row.values[key].as_str()).collect();
@@ -68,7 +69,7 @@ fn axis_key(keys: &[String], rows: &[SweepRow]) -> Option<usize> {
     (distinct(best) > 1).then_some(best)
 }
 
-/// Number that a value is on an axis: itself, or of a list of groups of GPUs how many these are.
+/// Returns the place of a value on an axis: a number itself, or the number of GPUs of a list of groups of GPUs.
 fn number(value: &str) -> Option<f64> {
     if let Ok(number) = value.parse::<f64>() {
         return Some(number).filter(|number| number.is_finite());
@@ -82,7 +83,7 @@ fn number(value: &str) -> Option<f64> {
 /// Place on the axis and mean over seeds, by series and place.
 type Means = BTreeMap<(usize, u64), (f64, Mean)>;
 
-/// A number of summands, their sum, and whether the queue of any was still growing.
+/// Mean of values: their sum, their count, and whether the queue of any of the runs was still growing.
 #[derive(Clone, Copy, Default)]
 struct Mean {
     sum: f64,
@@ -107,12 +108,13 @@ impl Swept<'_> {
         self.others.iter().map(|key| row.values[*key].as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Names of the other keys, as figures say what curves and bars are.
+    /// Returns the names of the keys that tell curves and bars apart.
     fn other_keys(&self) -> String {
         self.others.iter().map(|key| self.keys[*key].as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Label of the axis of a key: its last part, which has the unit, then all of it.
+    /// Returns the label of a key's axis: the last part of the key, which has the unit, then the whole key. Groups of
+    /// GPUs are shown as a number of GPUs.
     fn axis_label(&self, across: usize) -> String {
         let key = self.keys[across].as_str();
         let groups = self.rows.iter().any(|row| row.values[across].parse::<f64>().is_err());
@@ -122,7 +124,7 @@ impl Swept<'_> {
         key.rsplit_once('.').map_or_else(|| key.to_owned(), |(_, last)| format!("{last} ({key})"))
     }
 
-    /// Series in the order of rows, and means over seeds by series and place on the axis.
+    /// Returns the names of the series in the order of rows, and the means over seeds by series and place on the axis.
     fn means(&self, across: usize, measure: Measure) -> (Vec<String>, Means) {
         let (mut names, mut means) = (Vec::new(), BTreeMap::new());
         for row in self.rows {
@@ -175,7 +177,7 @@ impl Swept<'_> {
         ))
     }
 
-    /// A bar for each combination; `None` of fewer than two.
+    /// Makes the figure with one bar for each combination; `None` for fewer than two bars.
     fn bars(&self, &(stem, title, unit, measure): &(&str, &str, &str, Measure)) -> Option<Figure> {
         let (mut names, mut means) = (Vec::new(), Vec::<Mean>::new());
         for row in self.rows {
@@ -205,7 +207,7 @@ impl Swept<'_> {
     }
 }
 
-/// Position of a name, which is added if it is new.
+/// Returns the position of a name, and adds the name if it is new.
 fn position(names: &mut Vec<String>, name: String) -> usize {
     names.iter().position(|other| *other == name).unwrap_or_else(|| {
         names.push(name);
@@ -213,9 +215,9 @@ fn position(names: &mut Vec<String>, name: String) -> usize {
     })
 }
 
-/// An axis from zero where that costs little of it.
+/// Makes an axis that starts at zero, unless that would leave too much of the axis empty.
 fn across_axis(label: &str, left: f64, right: f64) -> Axis {
-    /// Share of an axis from zero that may be empty.
+    /// Largest share of an axis from zero that may be empty.
     const EMPTY: f64 = 0.4;
     if left >= 0.0 && left <= EMPTY * right {
         Axis::from_zero(label, right, 6.0)
@@ -224,9 +226,11 @@ fn across_axis(label: &str, left: f64, right: f64) -> Axis {
     }
 }
 
-/// A key in the order of finite numbers.
+/// Maps a finite number to an integer with the same order, so that numbers can be keys of a map.
 fn ordered(x: f64) -> u64 {
     let bits = x.to_bits();
+    // The bits of positive numbers rise with their values, those of negative numbers fall: a flipped sign bit puts the
+    // positive ones above, and flipping all bits turns the order of the negative ones round.
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
 
@@ -279,7 +283,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(lines, ["vanilla,curve,4,40", "vanilla,curve,8,20", "modm,curve,4,10", "modm,curve,8,0"]);
         assert!(drawn.svg(Look::default()).expect("a figure").contains("GPUs (cluster.gpus)"));
-        // Two clusters of as many GPUs are no axis: each has a bar.
+        // Two clusters with the same number of GPUs cannot be told apart on an axis, so each has a bar.
         let other = "[{ type = \"a40\", count = 4 }]";
         let rows = [row(["modm", four], false, 0.4), row(["modm", other], true, 0.2)];
         let text = violations(&["variant", "cluster.gpus"], &rows).csv();

@@ -1,4 +1,4 @@
-//! Symbols and dash patterns, a pair for each series, so that curves are told apart without colour.
+//! Symbols and dash patterns, a pair for each series, so that curves can be told apart without colour.
 
 use plotters::coord::Shift;
 use plotters::prelude::{Circle, DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Polygon};
@@ -11,11 +11,12 @@ type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorTy
 /// Place in drawing pixels.
 pub(super) type Place = (i32, i32);
 
-/// Lengths in pixels of dashes and gaps in turn; nothing is a whole line.
+/// Lengths of dashes and gaps, in turn, in pixels; an empty list is a solid line.
 const DASHES: [&[i32]; 6] = [&[], &[9, 4], &[3, 3], &[9, 3, 3, 3], &[14, 4], &[5, 3]];
 
-/// Corners of symbols in hundredths of their radius. The first symbol is a circle. There are as many as have no
-/// multiple in common with dashes and colours, so that the three together repeat late.
+/// Corners of symbols, in hundredths of their radius. The first symbol is a circle, which has none here. The number of
+/// symbols has no common factor with the numbers of dash patterns and of colours, so that a combination of the three
+/// repeats only after many series.
 const CORNERS: [&[(i32, i32)]; 6] = [
     &[(-88, -88), (88, -88), (88, 88), (-88, 88)],
     &[(0, -120), (110, 80), (-110, 80)],
@@ -38,10 +39,10 @@ const CORNERS: [&[(i32, i32)]; 6] = [
     &[(0, -130), (124, -40), (76, 105), (-76, 105), (-124, -40)],
 ];
 
-/// Number of symbols, the circle included.
+/// Number of symbols, including the circle.
 pub(super) const SYMBOLS: usize = CORNERS.len() + 1;
 
-/// Draws the symbol of a series, its radius in drawing pixels.
+/// Draws the symbol of a series; the radius is in drawing pixels.
 pub(super) fn draw_symbol<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     series: usize,
@@ -76,7 +77,7 @@ pub(super) fn draw_line<DB: DrawingBackend>(
     Ok(())
 }
 
-/// Parts of a line that a pattern leaves to be seen.
+/// Returns the visible parts of a line in a dash pattern.
 fn dashes(points: &[Place], pattern: &[i32]) -> Vec<Vec<Place>> {
     let length = |part: usize| f64::from(pattern[part] * FINE);
     let (mut part, mut left) = (0, length(0));
@@ -89,7 +90,7 @@ fn dashes(points: &[Place], pattern: &[i32]) -> Vec<Vec<Place>> {
             done += left;
             let place = (from.0 + (right * done / all).round() as i32, from.1 + (down * done / all).round() as i32);
             dash.push(place);
-            // Parts are dashes and gaps in turn: what ends now is kept or dropped.
+            // Even parts are dashes, odd parts are gaps: the part that ends here is kept if it is a dash.
             let ended = std::mem::replace(&mut dash, vec![place]);
             found.extend((part % 2 == 0).then_some(ended));
             part = (part + 1) % pattern.len();
@@ -102,11 +103,11 @@ fn dashes(points: &[Place], pattern: &[i32]) -> Vec<Vec<Place>> {
     found
 }
 
-/// Places of symbols on a curve: all its points if they are few, else some, at other points for each series.
+/// Returns the points of a curve that have symbols: all of a few points, else some, at other points for each series.
 pub(super) fn marked(points: usize, series: usize, of: usize) -> impl Iterator<Item = usize> {
-    /// More points than these are a curve, not measurements to be told apart.
+    /// Number of points up to which each is a measurement of its own and has a symbol.
     const FEW: usize = 16;
-    /// Symbols on a curve of many points.
+    /// Number of symbols on a curve of many points.
     const SOME: usize = 5;
     let step = if points <= FEW { 1 } else { points.div_ceil(SOME) };
     let first = if points <= FEW { 0 } else { step * (2 * series + 1) / (2 * of.max(1)) };

@@ -1,11 +1,11 @@
-//! Figure: what each variant served per minute.
+//! Figure of the requests that each variant served per minute.
 
 use super::Figure;
 use super::axis::Axis;
 use super::bars::{Bar, Bars, PUBLISHED, highest};
 use crate::report::{Comparison, steady};
 
-/// Bars of steady throughput, with intervals over seeds.
+/// Makes the figure of steady throughput, with intervals over seeds.
 pub(super) fn figure(comparison: &Comparison) -> Option<Figure> {
     let variants = comparison.variants();
     let bars: Vec<Bar> = variants.iter().enumerate().map(|(row, variant)| bar(comparison, row, variant)).collect();

@@ -1,5 +1,5 @@
-//! Figures of whole runs, a bar a variant: violations beside the bound, what hits skipped, how old their sources were,
-//! energy and cost of an image.
+//! Figures of whole runs with one bar for each variant: violations beside their lower bound, steps that hits skipped,
+//! age of the retrieved images, energy and cost per image.
 
 use super::Figure;
 use super::axis::Axis;
@@ -7,7 +7,7 @@ use super::bars::{Bar, Bars, PUBLISHED, highest};
 use crate::metrics::summary::{Slo, Summary};
 use crate::report::{Comparison, Run};
 
-/// All of them; none that has nothing to show.
+/// Makes all figures that have something to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     let made = [violations(comparison), steps(comparison), ages(comparison), energy(comparison), cost(comparison)];
     made.into_iter().flatten().collect()
@@ -17,7 +17,7 @@ pub(super) fn first_slo(summary: &Summary) -> Option<&Slo> {
     summary.slo.first()
 }
 
-/// A bar a variant of one measure, with intervals.
+/// Makes one bar of a measure for each variant, with intervals over seeds.
 fn bars(
     comparison: &Comparison,
     measure: impl Fn(&Summary) -> Option<f64> + Copy,
@@ -36,7 +36,7 @@ fn bars(
     comparison.variants().into_iter().map(bar).collect()
 }
 
-/// What a reader who cannot see bars should know.
+/// Describes bars for readers who cannot see them.
 fn spoken(bars: &[Bar]) -> String {
     bars.iter().map(|bar| format!("{}: {}", bar.name, bar.label)).collect::<Vec<_>>().join("; ")
 }
@@ -64,7 +64,7 @@ fn bar_figure(
     )
 }
 
-/// Violations of the first SLO, with the bound below which no policy could have gone.
+/// Makes the figure of violations of the first SLO, with the lower bound that holds for every policy.
 fn violations(comparison: &Comparison) -> Option<Figure> {
     let slo = *comparison.runs.iter().find_map(|run| first_slo(&run.summary))?;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
@@ -83,7 +83,7 @@ fn violations(comparison: &Comparison) -> Option<Figure> {
     Some(bar_figure(comparison, ["violations", &title, what], axis, rows, "bound"))
 }
 
-/// Hits by the steps they skipped, and misses.
+/// Makes the figure of misses, and of hits by the steps that they skipped.
 fn steps(comparison: &Comparison) -> Option<Figure> {
     let all = comparison.runs.iter().flat_map(|run| run.summary.hits_by_skipped_steps.keys().copied());
     let steps: std::collections::BTreeSet<u32> = all.collect();
@@ -108,7 +108,7 @@ fn steps(comparison: &Comparison) -> Option<Figure> {
     .filter(|_| !steps.is_empty())
 }
 
-/// Hits by the age of their source.
+/// Makes the figure of hits by the age of their source.
 fn ages(comparison: &Comparison) -> Option<Figure> {
     let names = &comparison.runs.iter().find(|run| !run.ages.is_empty())?.ages;
     let parts: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
@@ -136,7 +136,7 @@ fn stacked(
     (!rows.is_empty()).then(|| stacked_figure(comparison, name, title, what, parts, rows))
 }
 
-/// A bar of shares; none of nothing.
+/// Makes a bar of shares; `None` if all counts are 0.
 fn share_bar(variant: &str, counts: &[f64]) -> Option<Bar> {
     let all: f64 = counts.iter().sum();
     (all > 0.0).then(|| Bar {

@@ -1,4 +1,4 @@
-//! Figures of a plan: a bar for each cluster that was tried.
+//! Figures of a plan: one bar for each cluster that was tried.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use crate::experiments::plan::PlanRow;
 use crate::report::figures::bars::{Bar, Bars, highest};
 use crate::report::figures::{Axis, Figure};
 
-/// More bars than these nobody reads: the dearest are left out.
+/// Maximum number of bars in a figure: more are not readable, so the most expensive clusters are left out.
 const MOST: usize = 30;
 
-/// All of them; none that has nothing to show.
+/// Makes all figures that have something to show.
 pub(super) fn figures(groups: &[String], rows: &[PlanRow], wanted: f64, origin: &str) -> Vec<Figure> {
     let rows: Vec<(String, &PlanRow)> = rows.iter().take(MOST).map(|row| (row.name(groups), row)).collect();
     let held: Vec<(String, &PlanRow)> = rows.iter().filter(|(_, row)| !row.stopped).cloned().collect();
@@ -55,7 +55,7 @@ fn in_time(rows: &[(String, &PlanRow)], wanted: f64, origin: &str) -> Option<Fig
     (!bars.is_empty()).then(|| figure(["in-time", "In time", what], origin, ("per cent", 100.0), bars, "wanted"))
 }
 
-/// A measure of the clusters that ran to the end.
+/// Makes the figure of a measure, of the clusters that ran to the end.
 fn measured(
     rows: &[(String, &PlanRow)],
     [name, title, unit]: [&str; 3],
@@ -72,7 +72,7 @@ fn measured(
     (!bars.is_empty()).then(|| figure([name, title, what], origin, (unit, top), bars, ""))
 }
 
-/// Workers by model.
+/// Makes the figure of workers by model; `None` for fewer than two models.
 fn split(rows: &[(String, &PlanRow)], origin: &str) -> Option<Figure> {
     let models: BTreeSet<&String> = rows.iter().flat_map(|(_, row)| row.split.keys()).collect();
     let bar = |(name, row): &(String, &PlanRow)| {

@@ -1,4 +1,4 @@
-//! A plan: `plan.csv` and its table, a row for each cluster that was tried. Its report is `page`.
+//! Plans: `plan.csv` and its table, one row for each cluster that was tried. The report is in `page`.
 
 use super::calibration::percent;
 use super::hit_rate;
@@ -18,8 +18,9 @@ fn attainment(row: &PlanRow) -> Option<Estimate> {
     if row.stopped { None } else { estimate(row.attainments.iter().copied()) }
 }
 
-/// Sentence on the choice at other hit rates: stand-in embeddings have the hit rate of those who wrote the prompts that they
-/// were fitted on. `None` for a system that does not retrieve.
+/// Returns a sentence on the choice at other hit rates; `None` for a system that does not retrieve. A reader needs the
+/// sentence because stand-in embeddings reproduce the hit rate of one group of users: those who wrote the prompts that
+/// the embeddings were fitted on.
 fn other_hit_rates(groups: &[String], rows: &[PlanAtHitRate]) -> Option<String> {
     let usual = rows.first()?.shift.usual_hit_rate;
     let one =
@@ -28,7 +29,7 @@ fn other_hit_rates(groups: &[String], rows: &[PlanAtHitRate]) -> Option<String> 
     Some(format!("hit rate {}: {}", percent(usual), all.join("; ")))
 }
 
-/// Sentence on the choice at the ends of what the profile leaves open; `None` where none was looked for.
+/// Returns a sentence on the choice at the ends of the profile's uncertainty; `None` if no such choice was looked for.
 fn at_ends(groups: &[String], rows: &[PlanAtEnd]) -> Option<String> {
     let first = rows.first()?;
     let all: Vec<String> =
@@ -36,12 +37,12 @@ fn at_ends(groups: &[String], rows: &[PlanAtEnd]) -> Option<String> {
     Some(format!("service times {}: {}", first.spread, all.join("; ")))
 }
 
-/// Name of a choice.
+/// Returns the name of a choice.
 fn named(groups: &[String], choice: Option<&PlanRow>) -> String {
     choice.map_or_else(|| "none of these clusters".to_owned(), |row| row.name(groups))
 }
 
-/// The text of `plan.csv`.
+/// Returns the content of `plan.csv`.
 fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |record: Vec<String>| writer.write_record(record).expect("rows of one length, written to memory");
@@ -96,20 +97,20 @@ fn plan_csv(groups: &[String], rows: &[PlanRow]) -> String {
         .expect("CSV of strings is UTF-8")
 }
 
-/// The table of a plan for a terminal.
+/// Returns the table of a plan for a terminal.
 #[must_use]
 pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> String {
     let (titles, rows) = cells(groups, rows);
     format!("{}\n", plain_table(&titles, &rows, width))
 }
 
-/// Mean quality of a row and how it is known.
+/// Formats the mean quality of a row, with how the quality is known.
 fn shown_quality(row: &PlanRow) -> String {
     let known = row.quality.zip(row.quality_kind).filter(|_| !row.stopped);
     known.map_or_else(|| "–".to_owned(), |(value, kind)| format!("{value:.2} {}", quality::short(kind)))
 }
 
-/// Titles and rows of a plan's table.
+/// Returns titles and rows of a plan's table.
 fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>) {
     let models: std::collections::BTreeSet<&String> = rows.iter().flat_map(|row| row.split.keys()).collect();
     let priced = rows.iter().any(|row| row.usd_per_hour.is_some());

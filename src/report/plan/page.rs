@@ -1,4 +1,4 @@
-//! The report of a plan: what to buy in a sentence, the clusters that were tried, and what was asked for.
+//! Report of a plan: what to buy in one sentence, the clusters that were tried, and the question that was asked.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use crate::report::html::{self, Drawn, Grounds, Page};
 use crate::report::provenance::Provenance;
 use crate::report::{ReportFile, table};
 
-/// Plan that was made, with all that its report says.
+/// Plan that was made, with all that its report contains.
 #[derive(Clone, Debug)]
 pub struct PlanReport {
     /// Name of the scenario.
     pub name: String,
-    /// Question.
+    /// Question that the plan answers.
     pub question: Question,
-    /// Answer.
+    /// Answer to the question.
     pub answer: Answer,
-    /// Policies, settings of the command line, inputs and service times.
+    /// Policies, settings of the command line, inputs, and sources of the service times.
     pub provenance: Provenance,
     /// Stand-ins that were used, in words.
     pub stand_ins: Vec<String>,
-    /// Text of the scenario.
+    /// Scenario as TOML text.
     pub scenario_toml: String,
-    /// Program version, commit, seed: name and value.
+    /// Names and values of what produced the results: program version, commit, seed.
     pub versions: Vec<(String, String)>,
 }
 
@@ -49,7 +49,7 @@ const TERMS: [(&str, &str); 8] = [
 ];
 
 impl PlanReport {
-    /// Returns the plan for programs: `plan.json`.
+    /// Returns the plan as JSON, for programs: the content of `plan.json`.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         let (question, answer) = (&self.question, &self.answer);
@@ -74,7 +74,7 @@ impl PlanReport {
         })
     }
 
-    /// Returns the answer in a sentence.
+    /// Returns the answer in one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         let (question, answer) = (&self.question, &self.answer);
@@ -94,7 +94,7 @@ impl PlanReport {
         }
     }
 
-    /// Names and values of what was asked for.
+    /// Returns names and values of the question.
     fn asked(&self) -> Vec<(String, String)> {
         let (question, answer) = (&self.question, &self.answer);
         let quality = question.quality.map_or_else(
@@ -114,13 +114,14 @@ impl PlanReport {
         pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
 
-    /// The choice at other hit rates and with other service times, a sentence each.
+    /// Returns sentences on the choice at other hit rates and with other service times.
     fn elsewhere(&self) -> Vec<String> {
         let other = other_hit_rates(&self.answer.groups, &self.answer.at_other_hit_rates);
         other.into_iter().chain(at_ends(&self.answer.groups, &self.answer.at_ends)).collect()
     }
 
-    /// Sentences that qualify the answer: the choice at other hit rates and with other service times, warnings, stand-ins.
+    /// Returns sentences that qualify the answer: the choice at other hit rates and with other service times, warnings,
+    /// stand-ins.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.elsewhere().into_iter().chain(self.answer.warnings.iter().chain(&self.stand_ins).cloned()).collect()
@@ -136,7 +137,7 @@ impl PlanReport {
         }
     }
 
-    /// `plan.csv`, `report.html`, `report.md` and the figures, whose files have that look.
+    /// Returns `plan.csv`, `report.html`, `report.md` and the figures; `look` is the look of the figures' files.
     ///
     /// # Errors
     /// See [`DrawError`].

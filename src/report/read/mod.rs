@@ -1,5 +1,5 @@
-//! Results read back from their folders, so that a report can be made again, and of several results at once. The files
-//! are those of [`crate::run_folder`]; what no run has alone is in `comparison.json`.
+//! Results read back from their folders, so that a report can be made again, or one report of several results. The
+//! files are those of [`crate::run_folder`]; `comparison.json` has what belongs to all runs together.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,54 +21,54 @@ mod table;
 pub use spans::{Span, SpanKind};
 use table::Table;
 
-/// From when until when, in seconds of the run.
+/// Start and end of a window of time, in seconds since the start of the run.
 pub type WindowS = (f64, f64);
 
-/// The name of the file that says which folders hold the runs of a comparison.
+/// Name of the file that lists the folders of the runs of a comparison.
 pub const INDEX: &str = "comparison.json";
 
-/// The name of the file with the capacities of a comparison's variants.
+/// Name of the file with the capacities of a comparison's variants.
 pub const CAPACITIES: &str = "capacity.json";
 
-/// A comparison without its runs' measures.
+/// Comparison without the measures of its runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Index {
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// Its runs, a variant's together, the baseline first.
+    /// Runs, grouped by variant, the baseline first.
     pub runs: Vec<Place>,
-    /// As [`Comparison::provenance`].
+    /// Provenance, as in [`Comparison::provenance`].
     #[serde(default)]
     pub provenance: Provenance,
-    /// As [`Comparison::notes`].
+    /// Notes, as in [`Comparison::notes`].
     pub notes: Vec<String>,
-    /// As [`Comparison::published`].
+    /// Published figures, as in [`Comparison::published`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub published: BTreeMap<String, Published>,
-    /// As [`Comparison::stand_ins`].
+    /// Stand-ins, as in [`Comparison::stand_ins`].
     pub stand_ins: Vec<String>,
-    /// As [`Comparison::scenario_toml`].
+    /// Scenario, as in [`Comparison::scenario_toml`].
     pub scenario_toml: String,
-    /// As [`Comparison::versions`].
+    /// Versions, as in [`Comparison::versions`].
     pub versions: Vec<(String, String)>,
 }
 
-/// A run and its folder, as seen from the comparison's.
+/// Run and its folder.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Place {
-    /// The variant's name.
+    /// Name of the variant.
     pub variant: String,
-    /// The seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// Where it is.
+    /// Path of the run's folder, relative to the folder of the comparison.
     pub folder: PathBuf,
 }
 
-/// The comparison in a folder, or the single run; what workers did is read of a window, by default one in which something
-/// changes.
+/// Reads the comparison, or the single run, in a folder. The activity of workers is read only for a window of time. By
+/// default the window is one in which something changes.
 ///
 /// # Errors
-/// What is wrong with a file.
+/// A file is missing or has wrong content.
 pub fn comparison(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputError> {
     if !folder.join(INDEX).is_file() {
         return single(folder, window);
@@ -76,7 +76,7 @@ pub fn comparison(folder: &Path, window: Option<WindowS>) -> Result<Comparison, 
     let file = folder.join(INDEX);
     let index: Index = serde_json::from_str(&text(&file)?)
         .map_err(|error| InputError::new(&file, format!("is not what a comparison writes: {error}")))?;
-    // What workers did is shown of the first seed of each variant.
+    // The activity of workers is shown for the first seed of each variant.
     let is_first = |at: usize| index.runs[..at].iter().all(|before| before.variant != index.runs[at].variant);
     let firsts = index.runs.iter().enumerate().filter(|(at, _)| is_first(*at));
     let firsts: Vec<PathBuf> = firsts.map(|(_, place)| folder.join(&place.folder)).collect();
@@ -98,7 +98,7 @@ pub fn comparison(folder: &Path, window: Option<WindowS>) -> Result<Comparison, 
     })
 }
 
-/// Capacities that were searched for a comparison; `None` if they were not.
+/// Reads the capacities of a comparison; `None` if they were not searched.
 fn capacities(folder: &Path) -> Result<Option<Capacities>, InputError> {
     let file = folder.join(CAPACITIES);
     if !file.is_file() {
@@ -109,7 +109,7 @@ fn capacities(folder: &Path) -> Result<Option<Capacities>, InputError> {
         .map_err(|error| InputError::new(&file, format!("is not what a search of capacities writes: {error}")))
 }
 
-/// A folder with one run.
+/// Reads a folder with a single run.
 fn single(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputError> {
     if !folder.join("summary.json").is_file() {
         let message =
@@ -140,7 +140,8 @@ fn single(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputErr
     })
 }
 
-/// Provenance of a single run's numbers, as far as it is known; its settings are those in force, wherever they were set.
+/// Returns the provenance of a single run, as far as it is known. Policies are those in force: a run does not record
+/// which settings came from the command line.
 fn of_single(name: &str, settings: &str, inputs: &serde_json::Value) -> Provenance {
     let word = |input: &serde_json::Value, key: &str| input[key].as_str().unwrap_or_default().to_owned();
     let inputs = inputs.as_array().into_iter().flatten();
@@ -152,10 +153,10 @@ fn of_single(name: &str, settings: &str, inputs: &serde_json::Value) -> Provenan
     }
 }
 
-/// The results of a run, and what its workers did in a window.
+/// Reads the results of a run, and the activity of its workers in a window.
 ///
 /// # Errors
-/// What is wrong with a file.
+/// A file is missing or has wrong content.
 pub fn run(folder: &Path, variant: &str, seed: u64, window: Option<WindowS>) -> Result<Run, InputError> {
     let file = folder.join("summary.json");
     let summary: Summary = serde_json::from_str(&text(&file)?)
@@ -214,7 +215,8 @@ fn timeline(file: &Path, window_s: f64) -> Result<Timeline, InputError> {
     Ok(Timeline { models: models.into_iter().map(|(_, name)| name).collect(), slo_multiples, window_s, rows })
 }
 
-/// Latencies, rising, of requests that completed and arrived no earlier than this; and what the window has of jobs.
+/// Reads the latencies, rising, of completed requests that arrived at or after `from_s` seconds, and the jobs in the
+/// window.
 fn requests(file: &Path, from_s: f64, window: Option<WindowS>) -> Result<(Vec<Duration>, Vec<Span>), InputError> {
     let mut table = Table::open(file)?;
     let [arrival, latency, outcome] = [table.place("arrival_s")?, table.place("latency_s")?, table.place("outcome")?];
@@ -244,7 +246,7 @@ fn wanted(file: &Path) -> Result<Vec<(f64, u32)>, InputError> {
     Ok(rows)
 }
 
-/// A system that keeps nothing has no such file.
+/// Reads the number of hits by age. A system without an image cache has no such file, and then the list is empty.
 fn ages(file: &Path) -> Result<Vec<(String, u64)>, InputError> {
     if !file.is_file() {
         return Ok(Vec::new());
@@ -262,7 +264,7 @@ fn ages(file: &Path) -> Result<Vec<(String, u64)>, InputError> {
     Ok(columns.iter().map(|(_, age)| name(age)).zip(sums).collect())
 }
 
-/// "3600s" as people say it.
+/// Formats an age such as "3600s" for readers.
 fn spoken(age: &str) -> String {
     match age.trim_end_matches('s').parse::<u64>() {
         Ok(seconds) if seconds % 86_400 == 0 => format!("{} d", seconds / 86_400),

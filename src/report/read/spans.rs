@@ -1,5 +1,5 @@
-//! What workers did in a window of time, from `requests.csv` and `absences.csv`; and which window is worth looking at. Of a
-//! request that was begun more than once, the last time is known.
+//! Activity of workers in a window of time, from `requests.csv` and `absences.csv`, and the choice of a window worth
+//! showing. If a request was started more than once, the files have only its last start.
 
 use std::path::{Path, PathBuf};
 
@@ -7,24 +7,24 @@ use super::WindowS;
 use super::table::Table;
 use crate::input::InputError;
 
-/// A window is so many times as long as a job takes.
+/// Length of a window, as a multiple of the mean duration of a job.
 const JOBS: f64 = 12.0;
 
-/// What a worker did for a while.
+/// Kind of a worker's activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpanKind {
-    /// Whole generations, one or several.
+    /// Job of one or several full generations.
     Miss,
-    /// Refinements, likewise.
+    /// Job of one or several refinements.
     Hit,
-    /// Brought a model onto the GPU.
+    /// Load of a model onto the GPU.
     Loading,
-    /// Lost.
+    /// Time in which the worker is lost.
     Down,
 }
 
 impl SpanKind {
-    /// As a word.
+    /// Returns the kind as a word.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -36,24 +36,24 @@ impl SpanKind {
     }
 }
 
-/// A while in a worker's life.
+/// Span of time in which a worker has one activity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Which worker.
+    /// Index of the worker.
     pub worker: u16,
-    /// What it did.
+    /// Kind of the activity.
     pub kind: SpanKind,
-    /// With which model; empty while it is down.
+    /// Name of the model; empty while the worker is down.
     pub model: String,
-    /// Requests of the job.
+    /// Number of requests of the job; 0 for a span that is no job.
     pub requests: u32,
-    /// From when, in seconds; may lie before the window.
+    /// Start of the span in seconds; may lie before the window.
     pub start_s: f64,
-    /// Until when; may lie after it.
+    /// End of the span in seconds; may lie after the window.
     pub end_s: f64,
 }
 
-/// Where `requests.csv` has what a span is made of.
+/// Positions of the columns of `requests.csv` that a span needs.
 pub(super) struct Columns {
     worker: usize,
     model: usize,
@@ -73,7 +73,7 @@ impl Columns {
         })
     }
 
-    /// The job of a request, if the window has some of it.
+    /// Returns the job of a request, if part of the job lies in the window.
     pub(super) fn span(
         &self,
         table: &Table,
@@ -99,7 +99,7 @@ impl Span {
     }
 }
 
-/// Jobs by worker and time: requests that one began together are one.
+/// Merges requests that a worker started together into one job. The jobs are in order of worker and time.
 pub(super) fn together(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_by(|a, b| a.worker.cmp(&b.worker).then(a.start_s.total_cmp(&b.start_s)));
     spans.dedup_by(|next, kept| {
@@ -113,7 +113,7 @@ pub(super) fn together(mut spans: Vec<Span>) -> Vec<Span> {
     spans
 }
 
-/// When workers loaded or were down within the window. Results of earlier versions do not say.
+/// Returns the loads and losses of workers within the window. Results of earlier versions do not have these.
 pub(super) fn absences(folder: &Path, window: WindowS) -> Result<Vec<Span>, InputError> {
     let mut found = Vec::new();
     each_absence(folder, |span| found.extend(Some(span).filter(|span| span.overlaps(window))))?;
@@ -139,8 +139,9 @@ fn each_absence(folder: &Path, mut each: impl FnMut(Span)) -> Result<(), InputEr
     Ok(())
 }
 
-/// A window worth looking at: around the first load of any of these runs, else their middle; as long as some jobs of the
-/// run with the shortest. `None` where nobody ran anything.
+/// Chooses a window worth showing. It lies around the first load or loss after time zero in any of the runs, else in
+/// the middle of the runs. Its length is [`JOBS`] times the mean duration of a job in the run with the shortest jobs.
+/// Returns `None` if no run had a job.
 pub(super) fn where_something_changes(folders: &[PathBuf]) -> Result<Option<WindowS>, InputError> {
     let (mut shortest, mut load, mut last) = (f64::INFINITY, f64::INFINITY, 0.0_f64);
     for folder in folders {
@@ -165,7 +166,7 @@ pub(super) fn where_something_changes(folders: &[PathBuf]) -> Result<Option<Wind
     Ok(Some((start, start + length)))
 }
 
-/// Busy seconds and jobs of all workers.
+/// Returns the busy seconds and the number of jobs of all workers.
 fn work(file: &Path) -> Result<(f64, f64), InputError> {
     let mut table = Table::open(file)?;
     let [busy, jobs] = [table.place("busy_s")?, table.place("jobs")?];
@@ -177,7 +178,7 @@ fn work(file: &Path) -> Result<(f64, f64), InputError> {
     Ok(sums)
 }
 
-/// When the last window begins.
+/// Returns the time at which the last window of the timeline begins, in seconds.
 fn end_s(file: &Path) -> Result<f64, InputError> {
     let mut table = Table::open(file)?;
     let time = table.place("time_s")?;

@@ -1,4 +1,4 @@
-//! A run's CSV files, read row by row: columns by their names, numbers checked.
+//! CSV files of a run, read row by row: columns are found by their names, numbers are checked.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::input::InputError;
 
-/// A CSV file, read row by row.
+/// CSV file that is read row by row.
 pub(super) struct Table {
     file: PathBuf,
     header: csv::StringRecord,
@@ -26,18 +26,18 @@ impl Table {
         place.ok_or_else(|| InputError::new(&self.file, format!("has no column {column:?}: a run writes one")))
     }
 
-    /// Columns whose names begin with this, and how they go on.
+    /// Returns the columns whose names begin with a prefix: position, and rest of the name.
     pub(super) fn like(&self, prefix: &str) -> Vec<(usize, String)> {
         let like = self.header.iter().enumerate();
         like.filter_map(|(place, name)| Some((place, name.strip_prefix(prefix)?.to_owned()))).collect()
     }
 
-    /// The next row.
+    /// Reads the next row into `record`. Returns false at the end of the file.
     pub(super) fn read(&mut self, record: &mut csv::StringRecord) -> Result<bool, InputError> {
         self.rows.read_record(record).map_err(|error| InputError::new(&self.file, error.to_string()))
     }
 
-    /// A number of a row; `None` where there is none.
+    /// Returns the number in a column of a row; `None` if the field is empty.
     pub(super) fn number(&self, record: &csv::StringRecord, place: usize) -> Result<Option<f64>, InputError> {
         let text = record.get(place).unwrap_or_default();
         if text.is_empty() {

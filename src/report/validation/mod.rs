@@ -1,4 +1,5 @@
-//! What `modm validate` found, for people and for programs: a live run beside its simulations, measure by measure.
+//! Report of `modm validate`, for readers and for programs: a live run compared with its simulations, measure by
+//! measure.
 
 use serde_json::json;
 
@@ -17,20 +18,20 @@ mod tests;
 
 pub use tables::terminal;
 
-/// Everything that was validated, and what a reader must know of it.
+/// Result of a validation, with all that its report contains.
 #[derive(Clone, Debug, Default)]
 pub struct Validation {
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// Every live run at every level, a run's levels together.
+    /// Live runs at every level, the levels of a run together.
     pub runs: Vec<ValidatedRun>,
     /// Policies, settings of the command line and inputs.
     pub provenance: Provenance,
-    /// Where the profile comes from and what was repeated: one sentence each.
+    /// Sentences on the source of the profile and on what was repeated.
     pub notes: Vec<String>,
-    /// Program version, commit, library: name and value.
+    /// Names and values of what produced the results: program version, commit, library.
     pub versions: Vec<(String, String)>,
-    /// The scenario.
+    /// Scenario as TOML text.
     pub scenario_toml: String,
 }
 
@@ -45,7 +46,7 @@ impl Validation {
         }
     }
 
-    /// The loads, as they were run.
+    /// Returns the loads in the order in which they were run.
     fn loads(&self) -> Vec<Option<f64>> {
         let mut loads = Vec::new();
         for run in &self.runs {
@@ -56,12 +57,12 @@ impl Validation {
         loads
     }
 
-    /// Runs at a load and level, a seed each.
+    /// Returns the runs at a load and level, one for each seed.
     fn at(&self, load: Option<f64>, level: &'static str) -> Vec<&ValidatedRun> {
         self.runs.iter().filter(|run| run.load == load && run.level.word() == level).collect()
     }
 
-    /// What there is to say, a sentence each: about the loop, then about predictions at each load.
+    /// Returns the verdict in sentences: on the model of the loop, then on the predictions at each load.
     #[must_use]
     pub fn verdicts(&self) -> Vec<String> {
         let mut sentences = Vec::new();
@@ -99,7 +100,8 @@ impl Validation {
         sentences
     }
 
-    /// Sentence on how often the predicted ranges held and how wide they were, by headline and all together.
+    /// Returns a sentence on how often live values lay within the predicted ranges, and on how wide the ranges were: by
+    /// headline measure and in total.
     fn coverage(&self) -> Option<String> {
         let predicted = || self.runs.iter().filter(|run| run.level == Level::Profile);
         let mut all = (0, 0);
@@ -123,7 +125,7 @@ impl Validation {
         })
     }
 
-    /// Latencies live and simulated, a figure a load.
+    /// Makes the figures of live and simulated latencies, one for each load.
     fn figures(&self) -> Vec<Figure> {
         let figure = |load: Option<f64>| {
             let live = self.at(load, Level::Measured.word());
@@ -139,7 +141,8 @@ impl Validation {
     }
 }
 
-/// A curve's requests. Several simulations have several times as many.
+/// Makes a run that holds the latencies of one curve. Several simulations have several times as many latencies, so the
+/// number of requests is multiplied as well.
 fn latencies_of(name: &str, run: &ValidatedRun, latencies: &[Duration]) -> Run {
     let mut sorted = latencies.to_vec();
     sorted.sort_unstable();
@@ -152,7 +155,7 @@ fn load_text(load: Option<f64>) -> String {
     load.map_or_else(|| "the trace as it is".to_owned(), |load| format!("at {} % load", (load * 1e4).round() / 1e2))
 }
 
-/// An error as a reader takes it: "+1.2 %", "-0.4 points".
+/// Formats an error for readers: "+1.2 %", "-0.4 points".
 fn error_text(unit: Unit, error: f64) -> String {
     match unit {
         Unit::Seconds | Unit::PerMinute => format!("{:+.1} %", error * 100.0),
@@ -161,7 +164,7 @@ fn error_text(unit: Unit, error: f64) -> String {
     }
 }
 
-/// Measures whose predicted ranges are judged, and what they are called.
+/// Measures whose predicted ranges are judged, with their names in sentences.
 const HEADLINES: [(&str, &str); 5] = [
     ("latency_mean", "mean latency"),
     ("latency_p95", "p95"),
@@ -172,9 +175,10 @@ const HEADLINES: [(&str, &str); 5] = [
 
 const MEMORY: &str = "memory takes what is written to it";
 
-/// `validation.csv`: a row a measure of every live run and level. Errors are relative where the unit is seconds or a
-/// rate, in points for shares, differences for counts; `per_percent` is what a service time 1 % longer adds to it, `low` and
-/// `high` are the ends of the predicted 90 % range, and `inside` says whether the live value lies in it.
+/// Returns the content of `validation.csv`: one row for each measure of every live run and level. Errors are relative
+/// for seconds and rates, in points for shares, and differences for counts. `per_percent` is the change of the error if
+/// service times are 1 % longer. `low` and `high` are the ends of the predicted 90 % range, and `inside` says whether
+/// the live value lies in the range.
 #[must_use]
 pub fn csv(validation: &Validation) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -221,7 +225,7 @@ pub fn csv(validation: &Validation) -> String {
     String::from_utf8(writer.into_inner().expect(MEMORY)).expect("text was written")
 }
 
-/// The same for programs.
+/// Returns the same results as JSON, for programs.
 #[must_use]
 pub fn json(validation: &Validation) -> serde_json::Value {
     let row = |row: &Compared| {
@@ -242,7 +246,7 @@ pub fn json(validation: &Validation) -> serde_json::Value {
     json!(validation.runs.iter().map(run).collect::<Vec<_>>())
 }
 
-/// All files of the report, by path: `validation.csv`, `report.html`, `report.md` and the figures.
+/// Returns all files of the report: `validation.csv`, `report.html`, `report.md` and the figures.
 ///
 /// # Errors
 /// See [`DrawError`].

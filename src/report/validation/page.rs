@@ -1,4 +1,4 @@
-//! The report of a validation as one page, and as Markdown for a pull request.
+//! Report of a validation as one page, and as Markdown for a pull request.
 
 use crate::output::escaped;
 use std::fmt::{self, Write};
@@ -7,7 +7,7 @@ use super::html::{Drawn, Page};
 use super::tables::{LoadTable, tables};
 use super::{Validation, html};
 
-/// What the columns mean, and how to read a miss.
+/// Explanations of the columns, and of how to read a difference.
 const READING: [(&str, &str); 7] = [
     ("live", "what was measured in real time; figures of several seeds stand side by side"),
     (
@@ -67,7 +67,7 @@ fn write_table(page: &mut Page, table: &LoadTable) -> fmt::Result {
     page.write_str("</tbody>\n</table>\n</div>\n")
 }
 
-/// Verdict, tables and grounds.
+/// Returns the verdict, the tables and the grounds as Markdown.
 pub(super) fn markdown(validation: &Validation) -> String {
     let mut page = String::new();
     write_markdown(&mut page, validation).expect("a string takes what is written to it");

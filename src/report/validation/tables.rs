@@ -1,11 +1,12 @@
-//! The tables of a validation: a load each, a row a measure, the seeds side by side.
+//! Tables of a validation: one table for each load, one row for each measure, with the values of the seeds side by
+//! side.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::{Level, ValidatedRun, Validation, error_text, load_text};
 use crate::metrics::fidelity::{Compared, Unit};
 
-/// What is compared at one load.
+/// Table of the comparison at one load.
 pub(super) struct LoadTable {
     pub(super) title: String,
     pub(super) header: [&'static str; 8],
@@ -15,7 +16,7 @@ pub(super) struct LoadTable {
 const HEADER: [&str; 8] =
     ["measure", "live", "fed durations", "from profile", "error", "90 % range", "rescaled", "per 1 % service"];
 
-/// A table for each load.
+/// Makes a table for each load.
 pub(super) fn tables(validation: &Validation) -> Vec<LoadTable> {
     validation.loads().into_iter().map(|load| table(validation, load)).collect()
 }
@@ -73,17 +74,17 @@ fn value_text(unit: Unit, value: f64) -> String {
     }
 }
 
-/// Predicted range, with a mark where the live value lies outside.
+/// Formats the predicted range. A mark shows that the live value lies outside.
 fn range_text(unit: Unit, row: &Compared) -> Option<String> {
     let (low, high) = row.range?;
     let mark = if row.is_inside() == Some(false) { " !" } else { "" };
     let low = value_text(unit, low);
-    // The unit is said once.
+    // The unit is stated only once, after the upper end.
     let low = low.trim_end_matches(|letter: char| !letter.is_ascii_digit());
     Some(format!("{low} to {}{mark}", value_text(unit, high)))
 }
 
-/// For a terminal of this many columns, or for a file.
+/// Returns the tables and the verdict as text, for a terminal of `width` columns or, without a width, for a file.
 #[must_use]
 pub fn terminal(validation: &Validation, width: Option<u16>) -> String {
     let mut text = String::new();

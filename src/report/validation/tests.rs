@@ -1,4 +1,4 @@
-//! The report on made-up runs: what stands where, and that nothing foreign gets into the page.
+//! Tests of the report on made-up runs: its content, and that the page escapes text from outside.
 
 use super::*;
 

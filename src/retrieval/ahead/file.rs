@@ -1,5 +1,5 @@
-//! What was searched, in a file beside the trace: `docs/search.md` has its format. The name has the inputs' hash, so
-//! that a search is found again for the same embeddings in the same order, and for no others.
+//! File with the result of a search ahead, beside the trace. `docs/search.md` has the format. The name has the hash of
+//! the inputs, so that a search is found again for the same embeddings in the same order, and for no others.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::embedding::EmbeddingMatrix;
 use crate::input;
 use crate::output::{OutputError, write_atomic};
 
-/// What a file begins with; the number is the format's.
+/// First bytes of a file. The number is the version of the format.
 const MAGIC: &[u8; 8] = b"modm-s01";
 
 /// Bytes before the bounds: magic, hash, requests, places before time zero, length of a block, rest zero.
 const HEADER: usize = 128;
 
-/// A file for the search of one history with one set of prompts.
+/// File for the search of one history with one set of prompts.
 #[derive(Clone, Debug)]
 pub struct SearchFile {
     file: PathBuf,
@@ -26,7 +26,7 @@ pub struct SearchFile {
 }
 
 impl SearchFile {
-    /// In the folder of a trace's requests. Reads all embeddings once, for their hash.
+    /// Returns the file in the folder of a trace's requests. Reads all embeddings once, for their hash.
     #[must_use]
     pub fn beside(requests: &Path, prompts: &EmbeddingMatrix, history: &History) -> Self {
         let hash = hash(prompts, history);
@@ -43,19 +43,19 @@ impl SearchFile {
         Self { file: requests.with_file_name(format!("{name}.{short}.search")), header }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.file
     }
 
-    /// The bounds of an earlier search; none if it is not there or not whole.
+    /// Returns the bounds of an earlier search; `None` if the file is not there or not whole.
     fn bounds(&self, count: usize) -> Option<Bounds> {
         let map = input::map(&self.file).ok()?;
         let whole = map.len() == HEADER + 2 * count && map[..HEADER] == self.header;
         whole.then_some(Bounds::Mapped { map, offset: HEADER })
     }
 
-    /// What an earlier search found, or what this one does, and whether it could be stored.
+    /// Returns the result of an earlier search, or searches now. Also returns whether the result could be stored.
     pub fn search(
         &self,
         prompts: &EmbeddingMatrix,
@@ -72,13 +72,13 @@ impl SearchFile {
             to.write_all(&self.header)?;
             found.iter().try_for_each(|bound| to.write_all(&bound.to_le_bytes()))
         });
-        // Mapped, the system may drop it from memory when it needs room.
+        // The bounds are mapped, so that the system may drop them from memory when it needs room.
         let bounds = if stored.is_ok() { self.bounds(count) } else { None };
         (Ahead::new(history, bounds.unwrap_or(Bounds::Held(found))), stored)
     }
 }
 
-/// SHA-256 of all that the search depends on: the embeddings as they are stored, in order.
+/// Returns the SHA-256 of all that the search depends on: the embeddings as they are stored, in order.
 fn hash(prompts: &EmbeddingMatrix, history: &History) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! Which of a history a run has cached, and looking up among it with the bounds that were found ahead.
-//! Costs two bytes a block of the history, then what the few blocks with a chance hold.
+//! Index of the images of a history that a run has cached. It finds entries with the bounds that were computed ahead. A
+//! search reads two bytes for each block of the history, and then the few blocks that can have the nearest entry.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use crate::cache::index::{Match, Query, RetrievalIndex, Search};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 
-/// Exact, for images of the history that was searched.
+/// Exact index for images of a history that was searched ahead.
 #[derive(Debug)]
 pub struct AheadIndex {
     ahead: Arc<Ahead>,
-    /// By place in the history: order of insertion, from 1; 0 where it is not cached.
+    /// Order of insertion by place in the history, from 1; 0 if the place is not cached.
     ages: Vec<u64>,
-    /// Cached places of each block.
+    /// Number of cached places, by block.
     held: Vec<u32>,
     inserted: u64,
     len: usize,
@@ -26,7 +26,7 @@ impl AheadIndex {
         Self { ahead, ages: vec![0; places], held: vec![0; blocks], inserted: 0, len: 0 }
     }
 
-    /// Looks into a block: all that can be as near as the nearest so far is compared exactly.
+    /// Compares exactly the entries of a block that can be as near as the nearest so far.
     fn look_into(&self, block: usize, search: &mut Search<'_>) {
         let places = block * self.ahead.block..((block + 1) * self.ahead.block).min(self.ages.len());
         let most = self.held[block] as usize * 2 >= places.len();
@@ -34,7 +34,7 @@ impl AheadIndex {
         self.ahead.vectors.settle(|place| self.ages[place], search);
     }
 
-    /// The oldest entry: what is nearest when everything is at similarity 0.
+    /// Returns the oldest entry, which is the nearest if all similarities are 0.
     fn oldest(&self) -> Option<Match> {
         let cached = self.ages.iter().enumerate().filter(|(_, age)| **age > 0);
         let (place, _) = cached.min_by_key(|(_, age)| **age)?;
@@ -66,7 +66,7 @@ impl RetrievalIndex for AheadIndex {
         let bounds = row.map(|row| self.ahead.bounds_of(row)).unwrap_or_default();
         let mut search = Search::new(query.embedding.as_slice());
         let cached = || bounds.iter().zip(&self.held).enumerate().filter(|(_, (_, held))| **held > 0);
-        // The most promising first, so that few others are left to look into; then what has no bound.
+        // The most promising block comes first, so that few others remain. Blocks without a bound follow.
         let promising = cached().max_by_key(|(_, (bound, _))| **bound).map(|(block, _)| block);
         let unbounded = (bounds.len()..self.held.len()).filter(|block| self.held[*block] > 0);
         for block in promising.into_iter().chain(unbounded) {

@@ -1,10 +1,10 @@
-//! Searched ahead: for a trace, once, how similar the most similar image of each stretch of its history can be to each
-//! prompt, so that any number of runs with any capacity and eviction look up among the few that matter.
+//! Search ahead: once for a trace, an upper bound of the similarity between each prompt and the images of each block of the history. Any
+//! number of runs, with any capacity and eviction, then look only into the few blocks that matter.
 //!
-//! A *history* is what can ever be in the cache: what was cached before time zero, then what each request makes, in
-//! order of rows. It is cut into blocks of equal length; request i has a bound for each whole block before its own
-//! place. A run knows which of the history is cached: blocks are looked into from the highest bound down until no
-//! bound can beat what was found. Not an approximation: what comes out is what a direct search finds, bit by bit.
+//! A *history* is all that can ever be in the cache: images from before time zero, then the image of each request, in order of rows. It is
+//! cut into blocks of equal length. Request i has a bound for each whole block before its own place. A run knows which images of the
+//! history are cached: it looks into blocks from the highest bound down, until no bound can beat the result so far. Not an approximation:
+//! the result is that of a direct search, bit by bit.
 
 use std::sync::Arc;
 
@@ -22,41 +22,42 @@ pub use file::SearchFile;
 pub use index::AheadIndex;
 pub use uses::Uses;
 
-/// Blocks of a history are as many as this, or a little more: about two bytes a block and request.
+/// Largest number of blocks of a history. A request then has at most about two bytes for each of them.
 const BLOCKS: usize = 1024;
 
-/// The least length of a block: that of one which is scanned in about the time it takes to find it.
+/// Least length of a block, which is scanned in about the time that it takes to find the block.
 const SHORTEST: usize = 16;
 
-/// Bounds are stored as multiples of 1 / `STEPS`, rounded up; 0 stands for a similarity of 0, where they are clamped.
+/// Number of steps from 0 to a similarity of 1. Bounds are stored as multiples of 1 / `STEPS`, rounded up. A bound of 0
+/// stands for a similarity of 0, at which similarities are clamped.
 const STEPS: f64 = 65_000.0;
 
-/// What can be in the cache of any run over a trace, in order.
+/// Images that can be in the cache of any run over a trace, in order.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// Cached before time zero, oldest first.
+    /// Embeddings of what was cached before time zero, oldest first.
     pub warm: Option<EmbeddingMatrix>,
-    /// By request, what it makes is found by.
+    /// Embeddings by which the images of the requests are found, by request.
     pub rows: EmbeddingMatrix,
 }
 
 impl History {
-    /// Images of before time zero.
+    /// Returns the number of images from before time zero.
     fn warm_len(&self) -> usize {
         self.warm.as_ref().map_or(0, EmbeddingMatrix::rows)
     }
 
-    /// All of it.
+    /// Returns the number of images.
     fn len(&self) -> usize {
         self.warm_len() + self.rows.rows()
     }
 
-    /// Components of an embedding.
+    /// Returns the number of components of an embedding.
     const fn dimension(&self) -> usize {
         self.rows.dimension()
     }
 
-    /// The place of an image.
+    /// Returns the place of an image.
     fn place(&self, image: ImageId) -> Option<usize> {
         let warm = self.warm_len();
         let place = match image.request() {
@@ -66,7 +67,7 @@ impl History {
         (place < self.len()).then_some(place)
     }
 
-    /// The image at a place.
+    /// Returns the image at a place.
     fn image(&self, place: usize) -> ImageId {
         match place.checked_sub(self.warm_len()) {
             Some(row) => ImageId::of_request(crate::request::RequestId(row as u32)),
@@ -74,7 +75,7 @@ impl History {
         }
     }
 
-    /// The unit vector at a place, into `vector`.
+    /// Reads the unit vector at a place into `vector`.
     fn read(&self, place: usize, vector: &mut Vec<f32>) {
         match (place.checked_sub(self.warm_len()), &self.warm) {
             (None, Some(warm)) => warm.read_unit(place, vector),
@@ -83,20 +84,20 @@ impl History {
     }
 }
 
-/// What was found out about a trace.
+/// Result of the search ahead for a trace.
 #[derive(Debug)]
 pub struct Ahead {
     history: History,
     /// Length of a block.
     block: usize,
-    /// By request: where its bounds begin. One more at the end.
+    /// Index of the first bound of each request, and at the end the number of bounds.
     begins: Vec<usize>,
     bounds: Bounds,
-    /// The history's unit vectors, by place.
+    /// Unit vectors of the history, by place.
     vectors: Vectors,
 }
 
-/// In memory, or in a file, little-endian.
+/// Bounds in memory, or in a file, little-endian.
 #[derive(Debug)]
 enum Bounds {
     Held(Vec<u16>),
@@ -104,7 +105,7 @@ enum Bounds {
 }
 
 impl Bounds {
-    /// Some of them, one after the other.
+    /// Returns the bounds from one index up to another.
     fn slice(&self, from: usize, to: usize) -> Vec<u16> {
         match self {
             Self::Held(bounds) => bounds[from..to].to_vec(),
@@ -117,7 +118,7 @@ impl Bounds {
 }
 
 impl Bounds {
-    /// One of them.
+    /// Returns the bound at an index.
     fn at(&self, index: usize) -> u16 {
         match self {
             Self::Held(bounds) => bounds[index],
@@ -129,17 +130,17 @@ impl Bounds {
     }
 }
 
-/// The bound that stands for similarities up to this one.
+/// Returns the bound that stands for similarities of at most `most`.
 fn bound_of(most: f64) -> u16 {
     if most > 0.0 { (most * STEPS).ceil().min(f64::from(u16::MAX)) as u16 } else { 0 }
 }
 
-/// What a similarity under a bound is at most.
+/// Returns the upper bound of a similarity that a stored bound stands for.
 fn most_under(bound: u16) -> f64 {
     if bound == u16::MAX { f64::INFINITY } else { f64::from(bound) / STEPS }
 }
 
-/// Length of the blocks of a history: a power of two.
+/// Returns the length of the blocks of a history: a power of two.
 fn block_of(history: usize) -> usize {
     history.div_ceil(BLOCKS).next_power_of_two().max(SHORTEST)
 }
@@ -156,24 +157,25 @@ impl Ahead {
         Self { history, block, begins, bounds, vectors }
     }
 
-    /// Requests that were searched for.
+    /// Returns the number of requests that were searched for.
     pub fn requests(&self) -> usize {
         self.begins.len() - 1
     }
 
-    /// A request's bounds, block by block of the history.
+    /// Returns the bounds of a request, block by block of the history.
     fn bounds_of(&self, row: usize) -> Vec<u16> {
         self.bounds.slice(self.begins[row], self.begins[row + 1])
     }
 
-    /// An index of the images that a run has cached, none yet.
+    /// Returns an empty index for the images that a run caches.
     #[must_use]
     pub fn index(self: &Arc<Self>) -> AheadIndex {
         AheadIndex::new(self.clone())
     }
 }
 
-/// Length of a block, and where each request's bounds begin: as many as there are whole blocks before its place.
+/// Returns the length of a block, and the index of the first bound of each request. A request has as many bounds as
+/// there are whole blocks before its place.
 fn layout(history: &History) -> (usize, Vec<usize>) {
     let (block, warm) = (block_of(history.len()), history.warm_len());
     let mut begins = Vec::with_capacity(history.rows.rows() + 1);

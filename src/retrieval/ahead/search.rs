@@ -1,5 +1,6 @@
-//! The search itself: products of matrices in f32, tile by tile, over all requests and the history before each, of which
-//! the highest of each block is kept. Bound by arithmetic: requests x history / 2 x dimension multiplications.
+//! Computes the bounds: products of matrices in f32, tile by tile, over all requests and the history before each. The
+//! highest product of each block is kept. The search is bound by arithmetic: requests x history / 2 x dimension
+//! multiplications.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,19 +9,20 @@ use super::{Ahead, Bounds, History, bound_of, layout};
 use crate::cache::index::margin;
 use crate::embedding::EmbeddingMatrix;
 
-/// Requests of a tile, at most; fewer where there are few requests, so that every thread has some.
+/// Largest number of requests in a tile. Short traces have smaller tiles, so that every thread has some.
 const REQUESTS: usize = 512;
-/// Places of the history of a tile, at most: what is read again for each tile of requests.
+/// Number of places of the history in a tile, before it is rounded up to whole blocks. The places are read again for
+/// each tile of requests.
 const PLACES: usize = 1024;
-/// Tiles of requests that a short trace is cut into.
+/// Number of tiles of requests into which a short trace is cut.
 const LEAST_TILES: usize = 32;
 
 impl Ahead {
-    /// Searches for each of `prompts` in the history before it, on so many threads; `progress` hears how many requests
-    /// are done. Prompts and the history's rows are those of the same requests.
+    /// Searches the history before each of `prompts` on this number of threads. `progress` receives the number of
+    /// requests of each tile that is done. Row i of the prompts and row i of the history are those of request i.
     ///
     /// # Panics
-    /// If there is not a prompt a row, or the dimensions differ.
+    /// If the number of prompts is not the number of rows, or if the dimensions differ.
     #[must_use]
     pub fn search(
         prompts: &EmbeddingMatrix,
@@ -33,10 +35,10 @@ impl Ahead {
     }
 }
 
-/// What a thread works on: some requests, and the place of their bounds.
+/// Work of a thread: the first request of a tile, and the place for the bounds of the tile.
 type Tile<'a> = (usize, &'a mut [u16]);
 
-/// Bounds of all requests, one after the other.
+/// Returns the bounds of all requests, one request after the other.
 pub(super) fn bounds(
     prompts: &EmbeddingMatrix,
     history: &History,
@@ -56,13 +58,14 @@ pub(super) fn bounds(
         tiles.push(Mutex::new(Some((first, own))));
         rest = after;
     }
-    // Not rayon's threads: one that waits would take up another run, which may wait for this very search.
+    // The threads of rayon are not used: a waiting one would take up another run, which may wait for this very search.
     let next = AtomicUsize::new(tiles.len());
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, tiles.len().max(1)) {
             scope.spawn(|| {
                 let mut work = Work::new(block, history.dimension());
-                // The last tiles have the longest history: first, so that no thread is left with one at the end.
+                // The last tiles have the longest history. They come first, so that no thread is left with one at the
+                // end.
                 while let Ok(left) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                 {
                     let tile = tiles[left - 1].lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -78,13 +81,15 @@ pub(super) fn bounds(
     bounds
 }
 
-/// Scratch of a thread.
+/// Scratch memory of a thread.
 struct Work {
     block: usize,
     dimension: usize,
-    /// Unit vectors of requests and of places, row-major, and the products of each with each.
+    /// Unit vectors of the requests of a tile, row-major.
     prompts: Vec<f32>,
+    /// Unit vectors of the places of a tile, row-major.
     places: Vec<f32>,
+    /// Products of each request with each place, row-major.
     products: Vec<f32>,
     vector: Vec<f32>,
 }
@@ -95,7 +100,7 @@ impl Work {
         Self { block, dimension, prompts, places, products, vector }
     }
 
-    /// Bounds of the requests of a tile.
+    /// Computes the bounds of the requests of a tile.
     fn tile(
         &mut self,
         prompts: &EmbeddingMatrix,
@@ -135,7 +140,7 @@ impl Work {
     }
 }
 
-/// `products[i][j]` = a[i] . b[j], in f32.
+/// Computes `products[i][j]` = a[i] . b[j], in f32.
 fn products(a: &[f32], b: &[f32], dimension: usize, products: &mut [f32]) {
     let (rows, columns) = (a.len() / dimension, b.len() / dimension);
     assert!(a.len() == rows * dimension && b.len() == columns * dimension && products.len() == rows * columns);

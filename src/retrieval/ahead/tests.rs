@@ -1,4 +1,4 @@
-//! Searched ahead against the direct search, on histories of all kinds.
+//! Tests of the search ahead against the direct search, on histories of all kinds.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::request::RequestId;
 
 const DIMENSION: usize = 24;
 
-/// Rows around a few topics, some of them equal, some opposite.
+/// Returns rows around a few topics, some of them equal, some opposite.
 fn matrix(seed: u64, rows: usize) -> EmbeddingMatrix {
     let mut draws = stream(seed, Purpose::Test, 40);
     let mut values = Vec::with_capacity(rows * DIMENSION);
@@ -28,7 +28,7 @@ fn matrix(seed: u64, rows: usize) -> EmbeddingMatrix {
     EmbeddingMatrix::new(DIMENSION, values).expect("rows with a direction")
 }
 
-/// A run's inserts, removals and searches through both indexes.
+/// Makes the insertions, removals and searches of a run in both indexes, and compares the results.
 fn compare(ahead: &Arc<Ahead>, prompts: &EmbeddingMatrix, capacity: usize, newest_first: bool, seed: u64) {
     let mut draws = stream(seed, Purpose::Test, 41);
     let (mut direct, mut searched) = (ExactIndex::new(), ahead.index());
@@ -57,7 +57,7 @@ fn compare(ahead: &Arc<Ahead>, prompts: &EmbeddingMatrix, capacity: usize, newes
             assert_eq!(searched.nearest(&query), direct.nearest(&query), "row {row}, capacity {capacity}");
         }
         assert_eq!(searched.len(), direct.len());
-        // Images come late and out of order, and some never.
+        // Images come late and out of order, and some never come.
         let late = row.saturating_sub(draws.random_range(0..30));
         if !draws.random_bool(0.2) && !held.contains(&(warm + late)) {
             coming.push(warm + late);
@@ -124,7 +124,7 @@ fn a_file_is_found_again_for_the_same_embeddings_only() {
     assert_eq!(searches.load(std::sync::atomic::Ordering::Relaxed), 200, "the second time it is read");
     let other = History { rows: matrix(12, 200), ..history.clone() };
     assert_ne!(SearchFile::beside(&requests, &prompts, &other).path(), file.path());
-    // Damaged or cut off, it is made again.
+    // A file that is damaged or cut off is made again.
     let whole = std::fs::read(file.path()).expect("it is there");
     for damage in [&whole[..whole.len() - 1], &whole[..100], &[0; 500]] {
         std::fs::write(file.path(), damage).expect("it can be written");
@@ -135,7 +135,7 @@ fn a_file_is_found_again_for_the_same_embeddings_only() {
 
 #[test]
 fn uses_are_the_requests_that_an_image_could_serve() {
-    // Every third prompt and image is there twice.
+    // Every third prompt and image is equal to the one before.
     let twice = |matrix: EmbeddingMatrix| {
         let rows: Vec<u32> = (0..matrix.rows() as u32).map(|row| row - u32::from(row % 3 == 2)).collect();
         matrix.select(&rows)
@@ -149,7 +149,7 @@ fn uses_are_the_requests_that_an_image_could_serve() {
         for place in 0..history.len() {
             history.read(place, &mut vector);
             let image = history.image(place);
-            // Asked from the request that it is made for on, and again, as another run does.
+            // Uses are asked for from the own request of the image on, and a second time, as another run does.
             let own = image.request().map(|request| request.0);
             let serves = |row: &u32| similarity(prompts.embedding(*row as usize).as_slice(), &vector) >= lowest;
             let expected: Vec<u32> = (own.map_or(0, |own| own + 1)..150).filter(serves).collect();
@@ -157,7 +157,7 @@ fn uses_are_the_requests_that_an_image_could_serve() {
                 let found = std::iter::successors(uses.next_use(image, own), |last| uses.next_use(image, Some(*last)));
                 assert_eq!(found.collect::<Vec<u32>>(), expected, "{place} at {lowest}");
             }
-            // Between two uses it is the later one.
+            // Between two uses, the next use is the later one.
             for pair in expected.windows(2) {
                 assert!((pair[0]..pair[1]).all(|after| uses.next_use(image, Some(after)) == Some(pair[1])));
             }

@@ -1,5 +1,5 @@
-//! Next use of each image of a history, for eviction that knows the future. A next use is searched on demand: the time depends on
-//! the distance to it, and only the latest answer for each image is kept.
+//! Next use of each image of a history, for eviction that knows the future. A next use is searched on demand: the time
+//! depends on the distance to the next use, and only the latest answer for each image is kept.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -18,8 +18,9 @@ pub struct Uses {
     ahead: Arc<Ahead>,
     /// Lowest similarity at which an image can serve a request.
     lowest: f64,
-    /// Distinct prompts, and their number.
+    /// Distinct prompts.
     prompts: Vectors,
+    /// Number of distinct prompts.
     distinct: usize,
     /// Distinct prompt of each request.
     prompt_of: Vec<u32>,
@@ -27,14 +28,14 @@ pub struct Uses {
     first_equal: Vec<u32>,
     /// One bit for each request that an image of a block may serve, by block. Made on first use.
     candidates: Vec<OnceLock<Box<[u64]>>>,
-    /// Latest answer by image.
+    /// Latest answer, by the first place with the same vector.
     known: Mutex<BTreeMap<u32, Answer>>,
 }
 
 /// Next use of an image.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
-    /// Request behind which it was looked for.
+    /// Request after which the next use was searched.
     after: Option<u32>,
     next: Option<u32>,
 }
@@ -67,7 +68,8 @@ impl Uses {
         }
     }
 
-    /// Returns the requests that an image of a block may serve: those whose bound reaches the lowest similarity, or that have none.
+    /// Returns the requests that an image of a block may serve: those with a bound that reaches the lowest similarity,
+    /// and those without a bound.
     fn candidates(&self, block: usize) -> &[u64] {
         self.candidates[block].get_or_init(|| {
             let Ahead { begins, bounds, .. } = &*self.ahead;
@@ -82,14 +84,14 @@ impl Uses {
         })
     }
 
-    /// Searches the next use of the image at a place.
+    /// Searches the next use of the image at a place, after a request.
     fn search(&self, place: usize, after: Option<u32>) -> Option<u32> {
         let mut vector = Vec::new();
         self.ahead.history.read(place, &mut vector);
         let coded = QueryCodes::new(&vector);
         let candidates = self.candidates(place / self.ahead.block);
         let start = after.map_or(0, |after| after as usize + 1);
-        // Many requests may have one prompt: it is compared once.
+        // Many requests may have one prompt, which is compared once.
         let mut refused = vec![0_u64; self.distinct.div_ceil(64)];
         let mut mask = u64::MAX << (start % 64);
         for (at, bits) in candidates.iter().enumerate().skip(start / 64) {
@@ -115,6 +117,8 @@ impl Foresight for Uses {
     fn next_use(&self, image: ImageId, after: Option<u32>) -> Option<u32> {
         let place = self.first_equal[self.ahead.history.place(image)?];
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // The latest answer still holds if the request lies between the one it was searched after and the use that it
+        // names.
         if let Some(known) = known().get(&place)
             && known.after <= after
             && known.next.is_none_or(|next| after.is_none_or(|after| after < next))
@@ -127,10 +131,10 @@ impl Foresight for Uses {
     }
 }
 
-/// Returns a number for each row, equal for equal vectors. `new` gets the first row of each distinct vector, in order, and returns
-/// its number.
+/// Returns a number for each row, equal for equal vectors. `new` receives the first row of each distinct vector, in
+/// order, and returns its number.
 fn numbers(rows: usize, read: impl Fn(usize, &mut Vec<f32>), mut new: impl FnMut(u32, &[f32]) -> u32) -> Vec<u32> {
-    // By hash first: the vectors of a long trace are too large to keep a second time.
+    // Rows are found by hash first: the vectors of a long trace are too large to keep a second time.
     let mut firsts: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
     let (mut vector, mut other) = (Vec::new(), Vec::new());
     let mut numbered = Vec::with_capacity(rows);
@@ -151,7 +155,7 @@ fn numbers(rows: usize, read: impl Fn(usize, &mut Vec<f32>), mut new: impl FnMut
     numbered
 }
 
-/// Hashes the bits of a vector. Nothing depends on the value: vectors of one hash are compared.
+/// Returns a hash of the bits of a vector. No result depends on the hash, since vectors with one hash are compared.
 fn hash(vector: &[f32]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for value in vector {

@@ -1,15 +1,15 @@
-//! Our copy of what is in an index: images and vectors by age. FAISS' copy may be coarser, and may hold entries that
-//! left; what is not here is not in the index.
+//! Copy of the entries of an index that is our own: images and vectors by age. The copy in FAISS may be coarser, and
+//! may hold entries that have left. An entry that is not here is not in the index.
 
 use std::collections::BTreeMap;
 
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 
-/// Rows that are copied at a time.
+/// Number of rows that are copied at a time.
 const BATCH: usize = 1024;
 
-/// Entries by age, the number of entries inserted before: lower is older, and none comes twice.
+/// Entries by age, which is the number of entries inserted before: a lower age is older, and no age comes twice.
 #[derive(Debug, Default)]
 pub struct Entries {
     ages: BTreeMap<ImageId, u64>,
@@ -28,7 +28,7 @@ impl Entries {
         age
     }
 
-    /// Takes an entry out and returns its age.
+    /// Removes an entry and returns its age.
     pub(super) fn remove(&mut self, image: ImageId) -> Option<u64> {
         let age = self.ages.remove(&image)?;
         self.by_age.remove(&age);
@@ -47,12 +47,12 @@ impl Entries {
         self.by_age.first_key_value().map(|(age, _)| *age)
     }
 
-    /// Ages and vectors, oldest first.
+    /// Returns ages and vectors, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
         self.by_age.iter().map(|(age, (_, embedding))| (*age, embedding.as_slice()))
     }
 
-    /// Ages and vectors, oldest first, a thousand or so at a time: what FAISS takes them in.
+    /// Visits ages and vectors, oldest first, about a thousand at a time, which is how FAISS takes them.
     pub(super) fn in_batches(&self, mut visit: impl FnMut(&[u64], &[f32])) {
         let (mut ages, mut vectors) = (Vec::new(), Vec::new());
         for (age, vector) in self.iter() {

@@ -1,4 +1,5 @@
-//! FAISS' flat index as a part that only grows: exact but for the rounding of f32 sums, which `Nearest` allows for.
+//! Flat index of FAISS as a part that only grows. It is exact except for the rounding of f32 sums, which `Nearest`
+//! allows for.
 
 use faiss::index::SearchResult;
 use faiss::{ConcurrentIndex, FlatIndex, Index};

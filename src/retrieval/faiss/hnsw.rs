@@ -1,5 +1,5 @@
-//! FAISS' graph of near neighbours (Malkov and Yashunin, arXiv:1603.09320) as a part that only grows: rows cannot
-//! leave a graph, and inserting is what it is slow at.
+//! Graph of near neighbours of FAISS (Malkov and Yashunin, arXiv:1603.09320) as a part that only grows. Rows cannot
+//! leave a graph, and insertion is what a graph is slow at.
 
 use std::cell::RefCell;
 
@@ -10,14 +10,14 @@ use faiss::{Index, MetricType, index_factory};
 use super::OUT_OF_MEMORY;
 use super::segments::Part;
 
-/// Neighbours of a node (M); the lowest layer has twice as many. FAISS' usual choice.
+/// Number of neighbours of a node (M). The lowest layer has twice as many. The number is the usual choice of FAISS.
 const NEIGHBOURS: usize = 32;
-/// Nodes that are kept in view while one is inserted.
+/// Number of nodes that are kept in view while one is inserted.
 const EXPLORED_AT_INSERT: f64 = 80.0;
-/// Nodes that are kept in view during a search.
+/// Number of nodes that are kept in view during a search.
 const EXPLORED_AT_SEARCH: f64 = 256.0;
 
-/// Rows of one segment. In a cell, because the crate searches an index of this kind through `&mut` alone.
+/// Rows of one segment. The index is in a cell, because the crate searches an index of this kind only through `&mut`.
 #[derive(Debug)]
 pub struct Hnsw(RefCell<IndexImpl>);
 

@@ -1,9 +1,9 @@
-//! FAISS' inverted lists: a vector stands in the list of the nearest of many centres, and a query looks into the lists
-//! of the centres nearest to it. Rows leave their list at once.
+//! Inverted lists of FAISS: a vector stands in the list of the nearest of many centres, and a query looks into the
+//! lists of the centres nearest to it. Rows leave their list at once.
 //!
-//! The centres are trained (k-means, FAISS' fixed seed) on what is in the index, again after as many insertions as
-//! there were entries: its size has doubled or its content changed by then. So n insertions take about n / size
-//! trainings, each of which holds the index up. Too few entries for lists are searched one by one.
+//! The centres are trained (k-means, FAISS' fixed seed) on the content of the index, and again after as many insertions
+//! as there were entries: the size has then doubled or the content has changed. So n insertions take about n / size
+//! trainings, each of which holds the index up. If there are too few entries for lists, all entries are searched.
 
 use std::fmt::Debug;
 
@@ -17,24 +17,26 @@ use super::flat::Flat;
 use super::segments::Segments;
 use super::{Nearest, OUT_OF_MEMORY, Structure};
 
-/// Fewer lists than this would spare too little: until there are entries for so many, all are searched.
+/// Smallest number of lists. Fewer lists would spare too little: until there are enough entries for this number, all
+/// entries are searched.
 const LEAST_LISTS: usize = 64;
-/// Entries that each centre is trained on; FAISS warns of fewer, and more cost time in proportion.
+/// Number of entries on which each centre is trained. FAISS warns of fewer, and more cost time in proportion.
 const TRAINING_ROWS: usize = 39;
-/// Lists for n entries: so many times the square root of n. More make queries faster and training slower.
+/// Number of lists for n entries, in square roots of n. More lists make queries faster and training slower.
 const LISTS_PER_ROOT: f64 = 2.0;
-/// A query looks into one list of so many. Prompts lie apart from images, and the lists of the centres nearest to a
-/// prompt are not always those of its nearest images: a fixed few lists lose half of the hits of the stand-ins.
+/// Number of lists for each list that a query looks into. Prompts lie apart from images, and the lists of the centres
+/// nearest to a prompt are not always those of its nearest images: with a small fixed number of lists, half of the hits
+/// of the stand-ins are lost.
 const LISTS_PER_PROBE: u32 = 4;
-/// Lists that a query looks into at least.
+/// Smallest number of lists that a query looks into.
 const LEAST_PROBES: u32 = 16;
 
-/// Inverted lists of vectors in eight bits a component, of what is left after subtracting the centre.
+/// Inverted lists of vectors in eight bits a component, which store the difference from the centre.
 pub(super) type EightBits = IVFScalarQuantizerIndex<FlatIndex>;
 
-/// A FAISS index of lists.
+/// FAISS index of inverted lists.
 pub trait Lists: Index + ConcurrentIndex + Debug + Send + Sized {
-    /// Of inner products, not trained.
+    /// Returns an index of inner products that is not trained.
     fn untrained(dimension: u32, lists: u32) -> Self;
 }
 
@@ -56,20 +58,20 @@ impl Lists for EightBits {
     }
 }
 
-/// Lists, once there is enough to train them on.
+/// Inverted lists that are trained once there are enough entries.
 #[derive(Debug)]
 pub struct InvertedLists<L> {
     trained: Option<Trained<L>>,
-    /// Holds the entries until then.
+    /// Entries until the lists are trained.
     few: Segments<Flat>,
 }
 
 #[derive(Debug)]
 struct Trained<L> {
     lists: L,
-    /// Entries when it was trained.
+    /// Number of entries at the training.
     rows: usize,
-    /// Inserted since then.
+    /// Number of insertions since the training.
     inserted: usize,
 }
 
@@ -79,7 +81,7 @@ impl<L> Default for InvertedLists<L> {
     }
 }
 
-/// Lists for so many entries; `None` where they are too few.
+/// Returns the number of lists for this many entries; `None` if there are too few entries.
 fn number_of_lists(entries: usize) -> Option<usize> {
     let wanted = (LISTS_PER_ROOT * (entries as f64).sqrt()) as usize;
     let lists = wanted.min(entries / TRAINING_ROWS);
@@ -91,7 +93,7 @@ fn probes(lists: u32) -> u32 {
 }
 
 impl<L: Lists> Trained<L> {
-    /// Trains on entries of all ages alike, then adds all.
+    /// Trains the lists on entries of all ages alike, then adds all entries.
     fn new(entries: &Entries, lists: usize) -> Self {
         let dimension = entries.iter().next().map_or(0, |(_, vector)| vector.len());
         let step = (entries.len() / (TRAINING_ROWS * lists)).max(1);
@@ -110,7 +112,7 @@ impl<L: Lists> Trained<L> {
 }
 
 impl<L: Lists> InvertedLists<L> {
-    /// Lists, or none, for the entries as they are.
+    /// Returns the structure for the entries as they are, with lists if there are enough entries.
     fn of(entries: &Entries) -> Self {
         match number_of_lists(entries.len()) {
             Some(lists) => Self { trained: Some(Trained::new(entries, lists)), few: Segments::default() },
@@ -118,7 +120,7 @@ impl<L: Lists> InvertedLists<L> {
         }
     }
 
-    /// Entries at the last training and insertions since.
+    /// Returns the number of entries at the last training, and of insertions since.
     #[cfg(test)]
     pub(super) fn last_training(&self) -> Option<(usize, usize)> {
         self.trained.as_ref().map(|trained| (trained.rows, trained.inserted))

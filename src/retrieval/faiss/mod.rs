@@ -1,8 +1,9 @@
-//! FAISS as indexes of the image cache: FAISS names candidates, our copy of the vectors decides among them in f64 and
-//! says how similar they are, so what is reported does not depend on FAISS' arithmetic. One file a structure.
+//! FAISS as indexes of the image cache. FAISS names candidates, and our copy of the vectors decides among them in f64
+//! and says how similar they are, so that no reported similarity depends on the arithmetic of FAISS. Each structure has
+//! its own file.
 //!
-//! Equal runs on one machine give equal answers: one thread, fixed seeds. Between processors FAISS' sums differ in
-//! their last places, and so may the lists that it trains.
+//! Equal runs on one machine give equal answers: FAISS uses one thread and fixed seeds. Between processors, the sums of
+//! FAISS differ in the last places, and so may the lists that it trains.
 
 use std::cmp::Reverse;
 use std::fmt::Debug;
@@ -26,32 +27,32 @@ use hnsw::Hnsw;
 use inverted_lists::InvertedLists;
 use segments::Segments;
 
-/// Candidates that are asked for at first: a search that compares fewer would let FAISS' rounding decide.
+/// Number of candidates that are asked for at first. With fewer, the rounding of FAISS would decide.
 const CANDIDATES: usize = 8;
 
-/// Why calls of FAISS are not checked.
+/// Reason for which the calls of FAISS are not checked.
 const OUT_OF_MEMORY: &str = "FAISS refuses only what breaks its rules, or when memory is out";
 
-/// Exact, in 32 bits a component.
+/// Exact index in 32 bits a component.
 pub type FaissFlat = FaissIndex<Segments<Flat>>;
 /// Inverted lists of vectors as they are.
 pub type FaissIvf = FaissIndex<InvertedLists<faiss::index::ivf_flat::IVFFlatIndex>>;
 /// Inverted lists of vectors in eight bits a component.
 pub type FaissIvfSq8 = FaissIndex<InvertedLists<inverted_lists::EightBits>>;
-/// A graph of near neighbours.
+/// Graph of near neighbours.
 pub type FaissHnsw = FaissIndex<Segments<Hnsw>>;
 
-/// What FAISS keeps of the entries, which it knows by their age.
+/// Structure in which FAISS holds the entries, known by their age.
 pub trait Structure: Debug + Default + Send {
-    /// The youngest of the entries is new.
+    /// Adds the youngest of the entries, which is new.
     fn insert(&mut self, age: u64, entries: &Entries);
-    /// An entry of this age is no longer among the entries.
+    /// Removes the entry of an age, which is no longer among the entries.
     fn remove(&mut self, age: u64, entries: &Entries);
-    /// Offers entries until none that it might still find is nearer.
+    /// Offers entries until no entry that the structure might still find is nearer.
     fn search(&self, nearest: &mut Nearest<'_>);
 }
 
-/// An index of the image cache whose candidates come from FAISS.
+/// Index of the image cache with candidates from FAISS.
 #[derive(Debug, Default)]
 pub struct FaissIndex<S> {
     entries: Entries,
@@ -59,7 +60,7 @@ pub struct FaissIndex<S> {
 }
 
 impl<S: Structure> FaissIndex<S> {
-    /// An empty index.
+    /// Returns an empty index.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -86,7 +87,7 @@ impl<S: Structure> RetrievalIndex for FaissIndex<S> {
         let mut nearest = Nearest { entries: &self.entries, query: query.embedding.as_slice(), best: None };
         self.structure.search(&mut nearest);
         if nearest.best.is_none_or(|(top, _)| top <= 0.0) {
-            // Nothing found, or everything at 0: the oldest is as near as any.
+            // If nothing was found, or everything is at 0, the oldest entry is as near as any.
             nearest.offer(oldest);
         }
         let (similarity, Reverse(age)) = nearest.best?;
@@ -98,17 +99,17 @@ impl<S: Structure> RetrievalIndex for FaissIndex<S> {
     }
 }
 
-/// A search as it goes on: the best of what was offered so far.
+/// Search in progress: the best of the entries that were offered so far.
 #[derive(Debug)]
 pub struct Nearest<'a> {
     entries: &'a Entries,
     query: &'a [f32],
-    /// Similarity and age.
+    /// Similarity and age of the best entry.
     best: Option<(f64, Reverse<u64>)>,
 }
 
 impl Nearest<'_> {
-    /// Compares an entry in f64; whether it is still there. To offer one again changes nothing.
+    /// Compares an entry in f64. Returns whether the entry is still there. To offer an entry again changes nothing.
     fn offer(&mut self, age: u64) -> bool {
         let Some(vector) = self.entries.vector(age) else { return false };
         let found = (similarity(self.query, vector), Reverse(age));
@@ -118,8 +119,8 @@ impl Nearest<'_> {
         true
     }
 
-    /// Asks `search` for more and more until an entry that is still there comes (so that those which left hide
-    /// nobody) and, from an exact index, until rounding cannot have put the nearest further down.
+    /// Asks `search` for more and more rows until one of them is an entry that is still there, so that entries that
+    /// left hide no others. An exact index is asked until rounding cannot have put the nearest entry further down.
     fn ask(&mut self, exact: bool, search: impl Fn(&[f32], usize) -> SearchResult, age_of: impl Fn(u64) -> u64) {
         let margin = margin(self.query.len());
         let mut wanted = CANDIDATES;

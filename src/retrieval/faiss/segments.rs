@@ -1,9 +1,9 @@
-//! Removal for FAISS indexes that have none, or move all their rows for it: new entries go to the newest segment, what
-//! leaves stays in its segment as a dead row, a segment whose rows are all dead is dropped, and where more than
-//! half of all rows are dead what is left is put into one new segment.
+//! Removal for FAISS indexes that have no removal, or that move all their rows for it. New entries go to the newest
+//! segment. An entry that leaves stays in its segment as a dead row. A segment whose rows are all dead is dropped. If
+//! more than half of all rows are dead, the other rows are put into one new segment.
 //!
-//! Under a sliding window segments die of age and nothing is copied; under removals at random each entry is copied
-//! at most once, on average, for each that leaves.
+//! Under a sliding window, the oldest segment is dropped when its last row leaves, and nothing is copied. Under
+//! removals at random, each entry is copied at most once, on average, for each entry that leaves.
 
 use std::fmt::Debug;
 
@@ -12,27 +12,27 @@ use faiss::index::SearchResult;
 use super::entries::Entries;
 use super::{Nearest, Structure};
 
-/// Rows that the newest segment takes at least before another begins.
+/// Smallest number of rows that the newest segment takes before another begins.
 const LEAST_ROWS: usize = 1024;
 
-/// A FAISS index that only grows, its rows numbered from 0.
+/// FAISS index that only grows, with rows numbered from 0.
 pub trait Part: Debug + Send {
-    /// Whether it finds what is nearest but for rounding.
+    /// True if the index finds the nearest row except for rounding.
     const EXACT: bool;
-    /// Without rows.
+    /// Returns an index without rows.
     fn new(dimension: usize) -> Self;
-    /// Adds rows, one after the other in `vectors`.
+    /// Adds rows, which stand one after the other in `vectors`.
     fn append(&mut self, vectors: &[f32]);
-    /// So many rows, most similar first; a missing one has no label.
+    /// Returns this number of rows, the most similar first. A missing row has no label.
     fn search(&self, query: &[f32], wanted: usize) -> SearchResult;
 }
 
 #[derive(Debug)]
 struct Segment<P> {
     part: P,
-    /// Of each row, rising.
+    /// Age of each row, rising.
     ages: Vec<u64>,
-    /// Rows that are not dead.
+    /// Number of rows that are not dead.
     living: usize,
 }
 
@@ -61,7 +61,7 @@ impl<P: Part> Segment<P> {
 }
 
 impl<P: Part> Segments<P> {
-    /// All entries in one segment.
+    /// Returns all entries in one segment.
     pub(super) fn compact(entries: &Entries) -> Self {
         let Some((_, first)) = entries.iter().next() else { return Self::default() };
         let mut segment = Segment::new(first.len());
@@ -69,7 +69,7 @@ impl<P: Part> Segments<P> {
         Self { segments: vec![segment] }
     }
 
-    /// Rows, dead ones too.
+    /// Returns the number of rows, with the dead ones.
     pub(super) fn rows(&self) -> usize {
         self.segments.iter().map(|segment| segment.ages.len()).sum()
     }
@@ -83,7 +83,8 @@ impl<P: Part> Segments<P> {
 impl<P: Part> Structure for Segments<P> {
     fn insert(&mut self, age: u64, entries: &Entries) {
         let vector = entries.vector(age).expect("what is inserted is among the entries");
-        // A third of all rows, so that a sliding window has few segments and few dead rows.
+        // A segment takes half of the entries, about a third of all rows: a sliding window has few segments and few
+        // dead rows.
         let most = LEAST_ROWS.max(entries.len() / 2);
         if self.segments.last().is_none_or(|newest| newest.ages.len() >= most) {
             self.segments.push(Segment::new(vector.len()));
@@ -94,7 +95,7 @@ impl<P: Part> Structure for Segments<P> {
     }
 
     fn remove(&mut self, age: u64, entries: &Entries) {
-        // A segment begins where its first row does, dead or not.
+        // A segment begins at the age of its first row, whether this row is dead or not.
         let place = self.segments.partition_point(|segment| segment.ages[0] <= age) - 1;
         self.segments[place].living -= 1;
         if self.segments[place].living == 0 {

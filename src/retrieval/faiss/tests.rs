@@ -1,4 +1,4 @@
-//! What is particular to the structures: what they hold is bounded, and trainings are few.
+//! Tests of the structures by themselves: the number of rows that they hold is bounded, and trainings are few.
 
 use super::*;
 use crate::draw::{Purpose, normal, stream};
@@ -21,7 +21,7 @@ fn dead_rows_are_at_most_half_of_all_and_segments_are_few() {
         index.insert(id(row), vector);
         match row {
             4000..10_000 => index.remove(id(row - 4000)), // a sliding window
-            10_000.. => index.remove(id(6000 + (row * 7919) % 4000)), // some of those that were there, once each
+            10_000.. => index.remove(id(6000 + (row * 7919) % 4000)), // some of those that are still there, once each
             _ => {}
         }
         assert!(index.structure.rows() <= 2 * index.len(), "row {row}");

@@ -1,5 +1,5 @@
-//! Who asks, and what that lets them see: a tenant its own things and those of public tenants, an operator the whole server.
-//! Without keys there is one user, who is both.
+//! Access rights of requests. A tenant sees its own data and the pictures of public tenants, an operator the whole
+//! server. Without keys there is one user, who is both.
 
 use std::sync::Arc;
 
@@ -10,22 +10,23 @@ use axum::http::request::Parts;
 use super::{ApiError, Server};
 use crate::request::TenantId;
 
-/// The tenant for whom pictures are drawn.
+/// Tenant for which pictures are generated.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) id: TenantId,
-    /// None without keys.
+    /// Name of the tenant; `None` without keys.
     pub(super) name: Option<String>,
 }
 
-/// The key that a request presents: a handler that takes one is not reached without a key, where there are keys.
+/// Rights of the key that a request presents. If there are keys, a handler that takes this value is not reached without
+/// a key.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
-    /// Its place among the keys; 0 without keys.
+    /// Place of the key among all keys; 0 without keys.
     pub(super) key: usize,
-    /// Its tenant; none for an operator's key whose tenant has no key that draws.
+    /// Tenant of the key; `None` for an operator's key if its name has no key of a tenant.
     tenant: Option<Caller>,
-    /// Whether it sees the whole server.
+    /// True if the key gives access to the whole server.
     pub(super) operator: bool,
 }
 
@@ -46,21 +47,21 @@ impl FromRequestParts<Arc<Server>> for Access {
 }
 
 impl Access {
-    /// The tenant for whom pictures are drawn.
+    /// Returns the tenant for which pictures are generated.
     ///
     /// # Errors
-    /// It is an operator's key without one.
+    /// The key is an operator's, and its name has no key of a tenant.
     pub(super) fn caller(&self) -> Result<&Caller, ApiError> {
         self.tenant.as_ref().ok_or_else(ApiError::looks_on)
     }
 
-    /// The name of the tenant, if there are keys and this one has one.
+    /// Returns the name of the tenant, if there are keys and the key has a tenant.
     fn name(&self) -> Option<&str> {
         self.tenant.as_ref()?.name.as_deref()
     }
 }
 
-/// A key of a tenant.
+/// Extraction of the tenant of a request's key.
 impl FromRequestParts<Arc<Server>> for Caller {
     type Rejection = ApiError;
 
@@ -69,7 +70,7 @@ impl FromRequestParts<Arc<Server>> for Caller {
     }
 }
 
-/// A key of an operator.
+/// Key of an operator.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operator;
 
@@ -83,27 +84,29 @@ impl FromRequestParts<Arc<Server>> for Operator {
 }
 
 impl Server {
-    /// Whether a result is this tenant's own. What nobody is known to have asked for is nobody's.
+    /// Returns whether a result belongs to the tenant of the key. With keys, a result without a known owner belongs to
+    /// nobody.
     pub(super) fn owns(&self, access: &Access, owner: Option<&str>) -> bool {
         self.keys.is_none() || owner.is_some_and(|owner| access.name() == Some(owner))
     }
 
-    /// Whether a result may be looked at.
+    /// Returns whether the key may see a result.
     pub(super) fn may_see(&self, access: &Access, owner: Option<&str>) -> bool {
         self.owns(access, owner) || owner.is_some_and(|owner| self.public.iter().any(|public| public == owner))
     }
 
-    /// Whether a cached picture may be looked at.
+    /// Returns whether the key may see a cached picture.
     pub(super) fn may_see_cached(&self, access: &Access, owner: Option<&str>) -> bool {
         access.operator || self.may_see(access, owner)
     }
 
-    /// Whether a cached picture may be deleted: by an operator, or the tenant that it was made for.
+    /// Returns whether the key may delete a cached picture: an operator may, and the tenant for which the picture was
+    /// made.
     pub(super) fn may_delete(&self, access: &Access, owner: Option<&str>) -> bool {
         access.operator || self.owns(access, owner)
     }
 
-    /// Tenants whose cached pictures are listed; `None` for everybody's.
+    /// Returns the tenants whose cached pictures are listed; `None` means all tenants.
     pub(super) fn listed<'a>(&'a self, access: &'a Access) -> Option<Vec<&'a str>> {
         if access.operator {
             return None;

@@ -1,4 +1,5 @@
-//! Every answer, whatever becomes of its request: which handler gives it, its name, its line in the log and its count.
+//! Routes of the API, and what every answer gets, whatever becomes of its request: a name, a line in the log, a count,
+//! and headers for browsers.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -17,7 +18,7 @@ use tower::ServiceExt as _;
 
 use super::{ApiError, Server, cache, fresh_name, generations, info, jobs, listing, pictures};
 
-/// Addresses and who answers there; where two lead to the same one, the first does.
+/// Returns the addresses with their handlers. If two of them lead to the same path, the first one counts.
 fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
     [
         ("/v1/images/generations", post(generations::generate)),
@@ -39,10 +40,10 @@ fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
     ]
 }
 
-/// The server as a service of connections.
+/// Makes the service that answers the requests of connections.
 ///
 /// # Errors
-/// None: what goes wrong is an answer, too.
+/// None: an error is an answer, too.
 pub fn answers(
     server: Arc<Server>,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
@@ -52,11 +53,11 @@ pub fn answers(
         .fallback(|| async { ApiError::not_found("there is no such address") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(server.clone());
-    // Not as middleware of the router: each would box the request's future once more.
+    // The wrapper is no middleware of the router, because a middleware would box the future of each request once more.
     service_fn(move |request| told(server.clone(), all.clone(), router.clone(), request))
 }
 
-/// A line and a count for each answer; what a browser may do with it.
+/// Answers a request. Adds a line to the log, a count, and headers that restrict what a browser may do with the answer.
 async fn told(
     server: Arc<Server>,
     all: Arc<[&'static str]>,
@@ -64,11 +65,11 @@ async fn told(
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    // Random: a counter would tell how much others ask for.
+    // The id is random, because a counter would reveal how much others request.
     let id = fresh_name("req");
     #[expect(clippy::disallowed_methods, reason = "logs have the host's time")]
     let begun = std::time::Instant::now();
-    // A panic is the misfortune of one answer: without one, its client would find the connection closed.
+    // A panic is answered with an error. Without an answer, the client would find its connection closed.
     let answered = AssertUnwindSafe(router.oneshot(request.map(Body::new))).catch_unwind().await;
     let mut response = match answered {
         Ok(answered) => answered?,
@@ -88,7 +89,7 @@ async fn told(
     Ok(response)
 }
 
-/// Whether a route is that of a path.
+/// Returns whether a route matches a path.
 fn leads(route: &str, path: &str) -> bool {
     let (mut own, mut given) = (route.split('/'), path.split('/'));
     loop {

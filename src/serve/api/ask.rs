@@ -1,4 +1,4 @@
-//! What is asked for: the body that OpenAI's clients send, checked key by key.
+//! Requests for images: the body that OpenAI's clients send, checked key by key.
 
 use std::sync::Arc;
 use std::time::Duration as HostDuration;
@@ -14,21 +14,21 @@ use crate::request::Reuse;
 use crate::serve::desk::Ask;
 use crate::time::Duration;
 
-/// Pictures of a request.
+/// Largest number of pictures of a request.
 const MOST: u64 = 10;
-/// JSON's numbers are whole up to here.
+/// Largest whole number that is accepted: up to it, every whole number is exact as a floating-point number of JSON.
 const LARGEST: u64 = 1 << 53;
 
-/// How pictures come back.
+/// Form in which pictures are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// In the answer.
+    /// Base64 text in the answer.
     Base64,
-    /// As an address.
+    /// Address of the picture.
     Url,
 }
 
-/// A request that can be served.
+/// Request that can be served.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Wanted {
     pub(super) prompt: String,
@@ -39,7 +39,7 @@ pub(super) struct Wanted {
     pub(super) format: Format,
 }
 
-/// Keys that may only ask for what there is: name and accepted values.
+/// Keys that accept only what the server does anyway: name and accepted values.
 const FIXED: [(&str, &[&str]); 5] = [
     ("quality", &["auto", "standard"]),
     ("style", &["natural"]),
@@ -48,7 +48,7 @@ const FIXED: [(&str, &[&str]); 5] = [
     ("output_format", &["png"]),
 ];
 
-/// Values of the key `cache`.
+/// Values of the key `cache`, with the use of the image cache that each allows.
 const CACHE: [(&str, Reuse); 4] = [
     ("auto", Reuse::ALL),
     ("no-hit", Reuse { look_up: false, keep: true }),
@@ -56,7 +56,7 @@ const CACHE: [(&str, Reuse); 4] = [
     ("off", Reuse::NONE),
 ];
 
-/// Reads a body of JSON in time and checks it.
+/// Reads a JSON body within the time limit and checks it.
 impl FromRequest<Arc<Server>> for Wanted {
     type Rejection = ApiError;
 
@@ -102,7 +102,7 @@ impl Wanted {
                     Some(prompt) => prompt.clone_into(&mut wanted.prompt),
                     None => return wrong("text"),
                 },
-                // What follows may be null, as clients send it for what is not said.
+                // All keys below may be null, because clients send null for a value that is not set.
                 _ if value.is_null() && KNOWN.contains(&key.as_str()) => {}
                 "n" => match count(value).filter(|n| (1..=MOST).contains(n)) {
                     Some(n) => wanted.pictures = n as u32,
@@ -164,7 +164,7 @@ impl Wanted {
         Ok(self)
     }
 
-    /// What the desk takes: one for each picture.
+    /// Returns the requests for the desk, one for each picture.
     pub(super) fn asks(&self, caller: &Caller) -> Vec<Ask> {
         let prompt: Arc<str> = self.prompt.as_str().into();
         let ask = |picture: u32| Ask {
@@ -179,8 +179,8 @@ impl Wanted {
     }
 }
 
-/// Use of the image cache that a request's headers allow: `no-cache` and `no-store` mean what they mean to any HTTP cache, and
-/// other directives are ignored, as HTTP has it.
+/// Returns the use of the image cache that a request's headers allow. `no-cache` and `no-store` mean the same as for
+/// any HTTP cache, and other directives are ignored, as HTTP demands.
 fn allowed(headers: &HeaderMap) -> Reuse {
     let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let directives = values.flat_map(|value| value.split(',')).map(str::trim);
@@ -190,7 +190,7 @@ fn allowed(headers: &HeaderMap) -> Reuse {
     })
 }
 
-/// A whole number, however it is written.
+/// Returns a JSON number as a whole number, even if it is written as 2.0 or 2e0.
 fn count(value: &Value) -> Option<u64> {
     let whole =
         |number: f64| (number.fract() == 0.0 && (0.0..=LARGEST as f64).contains(&number)).then_some(number as u64);

@@ -1,5 +1,6 @@
-//! `GET /v1/cache`: cached pictures of this key's tenant and of public tenants, everybody's for an operator; newest first, a
-//! page at a time. It reads no more records than it lists, however many there are of others.
+//! Handler of `GET /v1/cache`. It lists the cached pictures of the key's tenant and of public tenants, and for an
+//! operator those of all tenants, newest first and one page at a time. A page reads no more records than it lists,
+//! however many pictures others have.
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -28,7 +29,7 @@ fn found(server: &Server, access: &Access, limit: usize, before: Option<u64>) ->
     numbers.truncate(limit);
     let mut data: Vec<Value> = Vec::with_capacity(numbers.len());
     for &number in &numbers {
-        // One may go between the two looks.
+        // A picture may be removed between the two reads.
         let Ok(record) = server.sources.record(number) else { continue };
         let mut entry = json!({
             "id": server.ids.name(number),

@@ -1,4 +1,4 @@
-//! Errors in the shape that OpenAI's clients know.
+//! Errors in the form that OpenAI's clients expect.
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::serve::ledger::LedgerError;
 
-/// Why there is no answer.
+/// Error that is sent to a client.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -23,19 +23,19 @@ impl ApiError {
         Self { status, kind, message: message.into(), param: None, code, retry_after_s: None }
     }
 
-    /// A value that is not accepted.
+    /// Makes the error for a value that is not accepted.
     pub(super) fn wrong(param: &str, message: impl Into<String>) -> Self {
         let message = message.into();
         let wrong = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message);
         Self { param: Some(param.to_owned()), ..wrong }
     }
 
-    /// A body that cannot be read.
+    /// Makes the error for a body that cannot be read.
     pub(super) fn unreadable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message)
     }
 
-    /// A body that says it is not JSON.
+    /// Makes the error for a body that is not declared as JSON.
     pub(super) fn not_json() -> Self {
         let message = "expected a body of JSON, with the header Content-Type: application/json";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, message)
@@ -68,12 +68,12 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "invalid_request_error", Some("insufficient_permissions"), message)
     }
 
-    /// A tenant's key where an operator's is needed.
+    /// Makes the error for a tenant's key where an operator's key is needed.
     pub(super) fn operators_alone() -> Self {
         Self::forbidden("expected a key of an operator: `modm key NAME --operator` makes one")
     }
 
-    /// An operator's key where a tenant's is needed.
+    /// Makes the error for an operator's key where a tenant's key is needed.
     pub(super) fn looks_on() -> Self {
         Self::forbidden("this key of an operator draws nothing: its name has no key of a tenant")
     }
@@ -111,7 +111,7 @@ impl ApiError {
         Self { retry_after_s: Some(retry_after_s), ..none }
     }
 
-    /// There is too little room on the disk.
+    /// Makes the error for a disk with too little room.
     pub(super) fn insufficient_storage() -> Self {
         let message = "there is too little room on the server's disk";
         let code = Some("insufficient_storage");
@@ -119,7 +119,7 @@ impl ApiError {
         Self { retry_after_s: Some(60), ..refused }
     }
 
-    /// The disk fails for now.
+    /// Makes the error for a disk that fails for now.
     pub(super) fn storage_unavailable() -> Self {
         let message = "the server's disk does not answer";
         let code = Some("storage_unavailable");
@@ -136,13 +136,14 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("generation_failed"), message)
     }
 
-    /// What clients see.
+    /// Returns the body that clients get.
     pub(super) fn body(&self) -> Value {
         json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
     }
 }
 
-/// The text of such an error has paths: it goes into the log, and clients hear what they can do.
+/// Conversion that keeps paths from clients: the text of the ledger's error goes into the log, and clients get a
+/// general message.
 impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
         tracing::error!("{error}");

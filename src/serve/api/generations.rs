@@ -1,4 +1,5 @@
-//! `POST /v1/images/generations`: waits for the pictures. Who goes away withdraws the request.
+//! Handler of `POST /v1/images/generations`, which waits for the pictures. A client that goes away withdraws its
+//! request.
 
 use std::time::Duration as HostDuration;
 
@@ -16,7 +17,7 @@ use super::{Access, ApiError, Shared, fresh_name};
 use crate::request::RequestId;
 use crate::serve::desk::Desk;
 
-/// An answer.
+/// Body of an answer.
 #[derive(Serialize)]
 struct Generated<'a> {
     created: u64,
@@ -26,7 +27,7 @@ struct Generated<'a> {
     modm: &'a [Box<RawValue>],
 }
 
-/// A picture of it, in one form or the other.
+/// Picture of an answer, either as base64 text or as an address.
 #[derive(Serialize)]
 struct Datum<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,11 +37,11 @@ struct Datum<'a> {
     modm: &'a RawValue,
 }
 
-/// How long no worker may have been able to draw before nobody is made to wait for one. A worker that is lost once is back
-/// after a second and a load.
+/// Time without a worker that can generate images after which requests are refused instead of waiting. A worker that is
+/// lost once is back after a second and the load of its model.
 const PATIENCE: HostDuration = HostDuration::from_secs(10);
 
-/// Withdraws what it has when it is dropped.
+/// Guard that withdraws its requests when it is dropped.
 struct Withdraws(Desk, Vec<RequestId>);
 
 impl Drop for Withdraws {

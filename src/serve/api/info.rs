@@ -1,4 +1,4 @@
-//! What the server is and how it does: models, charts, counters, health, its description and its page.
+//! Handlers that describe the server: its models, charts, counters and health, its OpenAPI file and its page.
 
 use std::time::Duration as HostDuration;
 
@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 use super::{Access, ApiError, Id, Operator, Server, Shared, audits};
 use crate::serve::desk::Window;
 
-/// The name of the whole: whichever model serves.
+/// Name of the whole system in the list of models, for requests that any of its models may serve.
 pub(super) const OWN: &str = "modm";
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// How long the loop may leave what came in unheard: it takes it within a millisecond, and writes no file itself.
+/// Time that the loop may leave the queue of the desk untaken before the server counts as not ready. The loop takes the
+/// queue within a millisecond, and writes no file itself.
 const LOOP_SILENCE: HostDuration = HostDuration::from_secs(10);
 
 fn described(id: &str) -> Value {
@@ -36,14 +37,14 @@ pub(super) async fn model(State(server): Shared, _: Access, Id(id): Id) -> Resul
     known.then(|| super::json(StatusCode::OK, &described(&id))).ok_or_else(missing)
 }
 
-/// `GET /v1/status`: the whole server for an operator, a tenant's own figures for a tenant.
+/// Handles `GET /v1/status`: an operator gets the figures of the whole server, a tenant its own.
 pub(super) async fn status(State(server): Shared, access: Access) -> Result<Response, ApiError> {
     let audited = audits::seen(&server, &access).await;
     let (windows, workers, counts) = if access.operator {
         let (windows, workers, counts) = server.desk.lately();
         (windows, Some(workers), counts)
     } else {
-        // Workers draw for everybody: what they hold and do would tell of others' requests.
+        // Workers serve all tenants: what they hold and do would reveal requests of other tenants.
         let (windows, counts) = server.desk.lately_of(access.caller()?.id);
         (windows, None, counts)
     };
@@ -97,7 +98,7 @@ pub(super) async fn ready(State(server): Shared) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
 }
 
-/// All that keeps the server from serving, a line each; the first word says what.
+/// Returns the reasons that keep the server from serving, one line each. A line begins with the name of its reason.
 fn unready(server: &Server) -> Vec<String> {
     let desk = &server.desk;
     let mut reasons = server.troubles();

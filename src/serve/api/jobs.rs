@@ -1,5 +1,5 @@
-//! Asynchronous jobs: on disk before they are acknowledged, followed by events, withdrawn at any time. `resume` begins again
-//! what had not ended when the program did.
+//! Asynchronous jobs. A job is on disk before it is acknowledged, can be followed by events, and can be withdrawn at
+//! any time. The module `resume` begins the jobs again that had not ended when the program did.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -25,35 +25,35 @@ use crate::request::{Outcome, RequestId};
 use crate::serve::desk::{Ask, Ticket, View};
 use crate::serve::ledger::{Entry, Job, Status};
 
-/// Comments that keep a silent stream open.
+/// Time between two comments that keep a silent stream of events open.
 const KEEP_ALIVE: HostDuration = HostDuration::from_secs(15);
-/// Time between two attempts to put a job's end on a disk that fails.
+/// Time between two attempts to write the end of a job to a disk that fails.
 const RETRY: HostDuration = HostDuration::from_millis(500);
 
-/// A job that has not ended, for those who ask about it.
+/// Job that has not ended, for the handlers that answer questions about it.
 pub(super) struct Running {
     job: Job,
     now: watch::Receiver<Now>,
     withdraw: watch::Sender<bool>,
 }
 
-/// How a job stands.
+/// Current state of a job.
 #[derive(Clone, Debug, Default)]
 struct Now {
     /// State of the first picture that has not ended.
     view: View,
-    /// The job as it is on disk, at its end.
+    /// Job as it was written to disk at its end.
     ended: Option<Box<Job>>,
 }
 
-/// A job that has not ended, for the task that brings it to its end.
+/// Job that has not ended, for the task that follows it to its end.
 pub(super) struct Followed {
     to: watch::Sender<Now>,
     withdrawn: watch::Receiver<bool>,
 }
 
 impl Followed {
-    /// Lists a job among those that run: it is found and can be withdrawn from now on.
+    /// Adds a job to those that run. From now on the job can be found and withdrawn.
     pub(super) fn begin(server: &Server, job: &Job) -> Self {
         let (to, now) = watch::channel(Now::default());
         let (withdraw, withdrawn) = watch::channel(false);
@@ -61,14 +61,14 @@ impl Followed {
         Self { to, withdrawn }
     }
 
-    /// Waits until the job is withdrawn; for ever if it is not.
+    /// Waits until the job is withdrawn, or for ever if it is not.
     pub(super) async fn withdrawn(&mut self) {
         if self.withdrawn.wait_for(|withdrawn| *withdrawn).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Puts the end of a job on disk and tells it.
+    /// Writes the end of a job to disk and tells the followers of the job.
     pub(super) async fn end(self, server: &Server, job: Job, files: Vec<(String, Vec<u8>)>) {
         let id = job.id.clone();
         let ended = keep_end(server, job, files).await;
@@ -76,9 +76,9 @@ impl Followed {
         server.running().remove(&id);
     }
 
-    /// Leaves a job that cannot begin any more to the next start of the program.
+    /// Leaves a job that cannot go on now to the next start of the program.
     pub(super) fn leave(self, server: &Server, id: &str) {
-        // Whoever follows it hears that nothing more will come.
+        // The followers of the job learn that nothing more will come.
         drop(self.to);
         server.running().remove(id);
     }
@@ -102,7 +102,7 @@ impl Followed {
                         let view = progress.borrow_and_update().clone();
                         self.to.send_modify(|now| now.view = view);
                     }
-                    // Soon the tickets end: a job stops at its next step.
+                    // The tickets end soon, because a request stops at its next denoising step.
                     Ok(()) = self.withdrawn.changed() => requests.iter().for_each(|id| server.desk.cancel(*id)),
                 }
             };
@@ -110,7 +110,7 @@ impl Followed {
             views.push(view);
         }
         if views.iter().any(|view| view.ended.is_none()) {
-            // The server ends first: on disk it is queued, and the next start begins it again.
+            // The server ends before the job. On disk the job is queued, and the next start begins it again.
             return self.leave(server, &job.id);
         }
         let files = conclude(server, &mut job, &views).await;
@@ -118,7 +118,7 @@ impl Followed {
     }
 }
 
-/// `POST /v1/jobs`.
+/// Handles `POST /v1/jobs`: accepts a job.
 pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted) -> Result<Response, ApiError> {
     let caller = access.caller()?;
     let job = Job {
@@ -136,12 +136,14 @@ pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted
         made: Vec::new(),
         error: None,
     };
-    // Taken in first, so that what is refused leaves nothing behind; acknowledged once it is on disk.
+    // The desk accepts the job before it is written, so that a refused job leaves nothing on disk. The job is
+    // acknowledged once it is on disk.
     let (asks, views) = followed(wanted.asks(caller));
     let tickets = server.submit(&access, asks)?;
     let answer = described(&server, &job, None);
     let place = format!("/v1/jobs/{}", job.id);
-    // On a task of its own: a client that goes away meanwhile must not leave a job on disk that nobody follows.
+    // A separate task writes and follows the job: a client that goes away meanwhile must not leave a job on disk that
+    // nobody follows.
     let kept = tokio::spawn(keep_and_follow(server, job, tickets, views)).await;
     kept.map_err(|error| ApiError::failed(error.to_string()))??;
     let mut response = super::json(StatusCode::ACCEPTED, &answer);
@@ -151,7 +153,7 @@ pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted
     Ok(response)
 }
 
-/// Asks whose progress is told, and what tells it.
+/// Gives each ask a channel for its progress. Returns the asks and the receivers of the channels.
 pub(super) fn followed(mut asks: Vec<Ask>) -> (Vec<Ask>, Vec<watch::Receiver<View>>) {
     let follow = |ask: &mut Ask| {
         let (progress, view) = watch::channel(View::default());
@@ -162,7 +164,7 @@ pub(super) fn followed(mut asks: Vec<Ask>) -> (Vec<Ask>, Vec<watch::Receiver<Vie
     (asks, views)
 }
 
-/// Puts a job on disk and follows it from then on; one that cannot be kept is withdrawn.
+/// Writes a job to disk and follows it from then on. A job that cannot be written is withdrawn.
 async fn keep_and_follow(
     server: Arc<Server>,
     job: Job,
@@ -181,7 +183,7 @@ async fn keep_and_follow(
     Ok(())
 }
 
-/// Runs what follows a job. A panic there ends the job with a reason: it would never end otherwise.
+/// Runs the task that follows a job. If the task panics, the job ends as failed: it would never end otherwise.
 pub(super) async fn watched(server: Arc<Server>, mut job: Job, follows: impl Future<Output = ()>) {
     if AssertUnwindSafe(follows).catch_unwind().await.is_ok() {
         return;
@@ -195,7 +197,7 @@ pub(super) async fn watched(server: Arc<Server>, mut job: Job, follows: impl Fut
     server.running().remove(&job.id);
 }
 
-/// Says in a job how its requests ended. Returns the files of its pictures, by name.
+/// Writes the outcomes of a job's requests into the job. Returns the files of its pictures, by name.
 async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String, Vec<u8>)> {
     let cancelled = views.iter().any(|view| matches!(view.ended, Some((_, Outcome::Cancelled))));
     let mut files = Vec::new();
@@ -223,15 +225,15 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
         job.error = None;
     }
     if !job.reuse.keep {
-        // It was there to begin the job again.
+        // The prompt was kept only to begin the job again.
         job.prompt.clear();
     }
     files
 }
 
-/// Puts a job's end on disk, in one transaction with its pictures: a crash before it begins the job again, one after it changes
-/// nothing. Tries until the disk works: a ledger that fails for too long ends the program, and pictures that cannot be written
-/// for as long fail their job.
+/// Writes the end of a job to disk, in one transaction with its pictures. After a crash before the transaction the job
+/// is begun again, and a crash after it changes nothing. The write is repeated until the disk works. A ledger that
+/// fails for too long ends the program, and pictures that cannot be written for as long make their job fail.
 async fn keep_end(server: &Server, mut job: Job, mut files: Vec<(String, Vec<u8>)>) -> Job {
     let begun = server.upkeep.clock.passed();
     loop {
@@ -250,7 +252,7 @@ async fn keep_end(server: &Server, mut job: Job, mut files: Vec<(String, Vec<u8>
     }
 }
 
-/// A job as it is answered.
+/// Describes a job as clients get it.
 fn described(server: &Server, job: &Job, view: Option<&View>) -> Value {
     let status = match (job.status, view) {
         (Status::Queued, Some(view)) if view.started.is_some() => "running",
@@ -278,7 +280,7 @@ fn described(server: &Server, job: &Job, view: Option<&View>) -> Value {
     })
 }
 
-/// A job that this caller may see, as it stands on disk or in memory.
+/// Job that the caller may see, either running in memory or ended on disk.
 enum Found {
     Running(Job, watch::Receiver<Now>, watch::Sender<bool>),
     Ended(Job),
@@ -297,13 +299,13 @@ async fn find(server: &Arc<Server>, caller: &Caller, id: &str) -> Result<Found, 
     if mine(job) { Ok(found) } else { Err(missing()) }
 }
 
-/// Reads a job as it is on disk.
+/// Reads the row of a job from the ledger.
 async fn read(server: &Arc<Server>, id: &str) -> Result<Option<Job>, ApiError> {
     let (own, id) = (server.clone(), id.to_owned());
     Ok(server.on_disk(move || own.ledger.job(&id)).await??)
 }
 
-/// Describes a job of which there is the row on disk, as it stands now.
+/// Describes the current state of a job, given its row on disk.
 pub(super) fn as_it_stands(server: &Server, job: &Job) -> Value {
     let running = server.running().get(&job.id).map(|running| running.now.clone());
     match running {
@@ -327,13 +329,13 @@ impl Found {
     }
 }
 
-/// `GET /v1/jobs/{id}`.
+/// Handles `GET /v1/jobs/{id}`: describes a job.
 pub(super) async fn job(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
     let found = find(&server, &caller, &id).await?;
     Ok(super::json(StatusCode::OK, &found.described(&server)))
 }
 
-/// `DELETE /v1/jobs/{id}`.
+/// Handles `DELETE /v1/jobs/{id}`: withdraws a job and waits for its end.
 pub(super) async fn cancel(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
     let found = find(&server, &caller, &id).await?;
     if let Found::Running(_, mut now, withdraw) = found {
@@ -344,7 +346,7 @@ pub(super) async fn cancel(State(server): Shared, caller: Caller, Id(id): Id) ->
     Ok(super::json(StatusCode::OK, &found.described(&server)))
 }
 
-/// `GET /v1/jobs/{id}/events`.
+/// Handles `GET /v1/jobs/{id}/events`: streams the events of a job.
 pub(super) async fn events(
     State(server): Shared,
     caller: Caller,
@@ -356,18 +358,18 @@ pub(super) async fn events(
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-/// What a stream has told so far.
+/// Stream of a job's events, with what it has told so far.
 struct Told {
     server: Arc<Server>,
     found: Found,
-    /// Of `queued`, `routed` and `started`.
+    /// Names of the events among `queued`, `routed` and `started` that were sent.
     said: BTreeSet<&'static str>,
     step: u32,
     over: bool,
 }
 
 impl Told {
-    /// The next event; none after the last.
+    /// Waits for the next event. Returns `None` after the last one.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if self.over {
@@ -378,7 +380,7 @@ impl Told {
             }
             let Found::Running(_, now, _) = &mut self.found else { return None };
             if now.changed().await.is_err() {
-                // It ended, or it is left to the next start: what is on disk says so.
+                // The job ended, or is left to the next start of the program. Its row on disk tells which.
                 let (Found::Running(job, ..) | Found::Ended(job)) = &self.found;
                 let ended = read(&self.server, &job.id).await.ok().flatten()?;
                 if ended.status == Status::Queued {
@@ -422,7 +424,7 @@ impl Told {
             self.step = view.step;
             return Some(event("step", &json!({ "step": view.step, "steps": facts.total_steps })));
         }
-        // Another picture of the same job begins anew.
+        // The next picture of the same job begins again at its first denoising step.
         if view.step < self.step {
             self.step = view.step;
         }

@@ -1,5 +1,5 @@
-//! `GET /v1/jobs`: jobs of this key's tenant, newest first, a page at a time. A page reads as many rows of the ledger as it
-//! lists, however many jobs there are, of this tenant or of others.
+//! Handler of `GET /v1/jobs`. It lists the jobs of the key's tenant, newest first and one page at a time. The number of
+//! rows that a page reads from the ledger does not grow with the number of jobs, of this tenant or of others.
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -10,9 +10,9 @@ use super::paging::paged;
 use super::{Access, ApiError, Server, Shared, jobs, whole};
 use crate::serve::ledger::{Job, Place};
 
-/// Beginning of every id of a job.
+/// Prefix of the name of every job.
 const JOB: &str = "job-";
-/// Hexadecimal digits after it.
+/// Number of hexadecimal digits after the prefix.
 const DIGITS: usize = 32;
 
 pub(super) async fn list(
@@ -29,12 +29,12 @@ pub(super) async fn list(
     Ok(super::json(StatusCode::OK, &described(&server, found, limit)))
 }
 
-/// The place of a job in the list, as a page names its last one: it stays good after the job has gone.
+/// Returns the cursor of a job, the text of its position in the list. The cursor stays valid after the job is removed.
 fn cursor(job: &Job) -> String {
     format!("{}-{}", job.created, job.id)
 }
 
-/// Reads a cursor.
+/// Parses a cursor.
 fn place(text: &str) -> Option<Place> {
     let (created, id) = text.split_once('-')?;
     let digits = id.strip_prefix(JOB)?;

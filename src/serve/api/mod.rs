@@ -1,4 +1,4 @@
-//! The API as docs/openapi.json has it: who may ask, what is asked, and what is answered. One file for each kind of thing.
+//! HTTP API of docs/openapi.json: access rights, requests and answers, with one file for each kind of resource.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,36 +39,37 @@ pub use resume::resume;
 pub use upkeep::Upkeep;
 pub use usage::Usage;
 
-/// What every answer is made from.
+/// State of the server, which every handler uses.
 pub struct Server {
-    /// Where requests go.
+    /// Desk that accepts the requests.
     pub desk: Desk,
-    /// Where the cache's pictures are.
+    /// Access to the cached pictures.
     pub sources: Sources,
-    /// What must outlive a crash.
+    /// Ledger of what must survive a crash.
     pub ledger: Ledger,
-    /// Where pictures of results go.
+    /// Folder of the pictures of results.
     pub results: PathBuf,
-    /// What is allowed.
+    /// Settings of the section `[serve]`.
     pub settings: ServeSettings,
-    /// Who may ask; none: everybody.
+    /// Keys of the tenants; `None` if requests need no key.
     pub keys: Option<Keys>,
-    /// Tenants whose images are everybody's.
+    /// Names of the tenants whose images all tenants may see.
     pub public: Vec<String>,
     /// Names of cached pictures.
     pub ids: PictureIds,
-    /// Width and height of all pictures.
+    /// Width and height of all pictures, in pixels.
     pub size: [u32; 2],
-    /// As the server is called from outside: `http://127.0.0.1:8080`, unless a request names its host.
+    /// Beginning of the addresses in answers, such as `http://127.0.0.1:8080`.
     pub origin: String,
-    /// What has been asked for.
+    /// Use of the server by keys and tenants, and the running jobs.
     pub usage: Usage,
     /// State of the disk and the clocks.
     pub upkeep: Upkeep,
 }
 
 impl Server {
-    /// Takes a request's pictures in, if they fit and its key and tenant have as many left.
+    /// Accepts the pictures of a request, if there is room for them and they fit the rate of the key and the quota of
+    /// the tenant.
     fn submit(&self, access: &Access, asks: Vec<Ask>) -> Result<Vec<Ticket>, ApiError> {
         let caller = access.caller()?;
         let refused = |error: ApiError, reason: &'static str| {
@@ -83,7 +84,7 @@ impl Server {
         self.storage_fits().map_err(|error| refused(error, "disk"))?;
         let count = asks.len() as u32;
         self.fits(access, caller, count)?;
-        // Before the limits, so that what finds no room does not count against its tenant.
+        // The room is checked before the limits, so that a request without room does not count against its tenant.
         self.desk.has_room(caller.id, asks.len()).map_err(no_room)?;
         let limits = &self.usage.limits[caller.id.0 as usize];
         self.usage.keys[access.key].check_rate(count).map_err(|wait| refused(ApiError::rate_limited(wait), "rate"))?;
@@ -97,7 +98,8 @@ impl Server {
         })
     }
 
-    /// Refuses a request that is larger than a limit, so that waiting would not help; the error names the limit.
+    /// Refuses a request for more pictures than a limit ever allows at once, because waiting would not help. The error
+    /// names the limit.
     fn fits(&self, access: &Access, caller: &Caller, pictures: u32) -> Result<(), ApiError> {
         let facts = self.desk.facts();
         let limits = [
@@ -115,25 +117,25 @@ impl Server {
     }
 }
 
-/// Whole seconds since 1970.
+/// Returns whole seconds since 1970, or 0 for an earlier time.
 pub(super) fn since_1970(time: std::time::SystemTime) -> u64 {
     time.duration_since(std::time::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
 
-/// A name that cannot be guessed.
+/// Makes a name that cannot be guessed.
 fn fresh_name(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
 }
 
-/// A name of a job, after all that were given before: dates are whole seconds, and jobs of one second are listed and begun
-/// again in the order of their names.
+/// Makes the name of a job, which sorts after all names that were made before. Dates are whole seconds, and jobs of the
+/// same second are listed and begun again in the order of their names.
 fn next_job_name() -> String {
     format!("job-{}", uuid::Uuid::now_v7().simple())
 }
 
 type Shared = State<Arc<Server>>;
 
-/// The name in an address; one that is no text names nothing.
+/// Name in the path of an address. A name that is not valid text is answered with 404.
 struct Id(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -145,7 +147,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// A number as it is written, without signs.
+/// Parses a whole number that is written with digits alone, without a sign.
 fn whole(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -156,7 +158,7 @@ impl Server {
     }
 }
 
-/// An answer of JSON.
+/// Makes an answer of JSON.
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     (status, [(axum::http::header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

@@ -1,14 +1,15 @@
-//! Queries of listings: how many a page has at most, and after which entry it begins.
+//! Queries of listings: the largest number of entries of a page, and the entry after which the page begins.
 
 use super::{ApiError, whole};
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
 
-/// Reads the query of a listing: `limit`, and the cursor of this name. `expected` says what is accepted as a cursor.
+/// Parses the query of a listing: `limit`, and the cursor with the name `cursor`. `expected` describes the accepted
+/// values of the cursor, for the error.
 ///
 /// # Errors
-/// A key or value that is not known: 400, naming the key.
+/// The query has a key or a value that is not accepted: 400, with the name of the key.
 pub(super) fn paged<C>(
     query: &str,
     cursor: &str,

@@ -1,4 +1,5 @@
-//! Pictures: as PNG in answers, as files of results, and from the cache; only to who may see them.
+//! Pictures as PNG in answers, as files of results, and from the image cache. A picture is sent only to those who may
+//! see it.
 
 use std::io;
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use crate::serve::ids::PictureIds;
 use crate::serve::ledger::{self, Entry, LedgerError, picture_file};
 use crate::time::Time;
 
-/// What results are called.
+/// Prefix of the names of results.
 pub(super) const RESULT: &str = "img";
 
-/// Bytes of a picture that is encoded sooner than another thread would begin to.
+/// Largest number of bytes of a picture that is encoded on the calling thread, because that takes less time than to
+/// begin on another thread.
 const SMALL: usize = 64 * 64 * 3;
 
-/// How a picture came about, as it is answered.
+/// Description of how a picture was made, as clients get it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Made<'a> {
     id: &'a str,
@@ -62,19 +64,19 @@ impl<'a> Made<'a> {
     }
 }
 
-/// A request's picture, or why there is none.
+/// Returns the picture of a request, or the reason why there is none.
 pub(super) fn of(view: &View) -> Result<Arc<Picture>, ApiError> {
     match (&view.ended, &view.picture) {
         (Some((_, Outcome::Completed)), Some(picture)) => Ok(picture.clone()),
         (Some((_, Outcome::Completed)), None) => Err(ApiError::failed("the image cannot be read any more")),
         (Some((_, Outcome::Rejected(why) | Outcome::Failed(why))), _) => Err(ApiError::failed(why.clone())),
         (Some((_, Outcome::Cancelled)), _) => Err(ApiError::failed("it was cancelled")),
-        // The server ended first.
+        // The server ended before the request did.
         (None, _) => Err(ApiError::draining()),
     }
 }
 
-/// A picture as PNG, on a thread that may take its time.
+/// Encodes a picture as PNG, a large one on a thread for blocking work.
 pub(super) async fn png(picture: Arc<Picture>) -> Result<Vec<u8>, ApiError> {
     if picture.bytes().len() <= SMALL {
         return picture.encode(ImageFormat::Png).map_err(|error| ApiError::failed(error.to_string()));
@@ -84,13 +86,13 @@ pub(super) async fn png(picture: Arc<Picture>) -> Result<Vec<u8>, ApiError> {
     encoded.await.map_err(|error| error.to_string()).and_then(|bytes| bytes).map_err(ApiError::failed)
 }
 
-/// Why pictures are not among the results.
+/// Reason why pictures could not be kept as results.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Keeping {
-    /// Their files cannot be written.
+    /// Files that cannot be written.
     #[error("a picture cannot be written: {0}")]
     Files(io::Error),
-    /// The ledger cannot.
+    /// Ledger that cannot be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -110,8 +112,8 @@ impl From<Keeping> for ApiError {
     }
 }
 
-/// Puts pictures among the results: on disk, under their names, before anybody hears of them. What is to be written beside them
-/// goes into the same transaction.
+/// Keeps pictures as results: their files are on disk, and their names in the ledger, before any client gets a name.
+/// The entry `beside` is written in the same transaction.
 pub(super) async fn keep(
     server: &Server,
     owner: Option<String>,
@@ -139,19 +141,19 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// CRC-32 of a file's bytes.
+/// Returns the CRC-32 of a file's bytes.
 pub(in crate::serve) fn checksum(bytes: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     crc.sum()
 }
 
-/// The address of a picture.
+/// Returns the address of a picture.
 pub(super) fn url(server: &Server, id: &str) -> String {
     format!("{}/v1/images/{id}", server.origin)
 }
 
-/// `GET /v1/images/{id}`.
+/// Handles `GET /v1/images/{id}`: sends a result or a cached picture.
 pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -> Result<Response, ApiError> {
     let missing = || ApiError::not_found("there is no such image for this key");
     let bytes = if PictureIds::is_cached(&id) {
@@ -163,11 +165,11 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
         let sources = server.sources.clone();
         let found = server.on_disk(move || sources.entry(number)).await?;
         let bytes = found.map_err(|_| missing())?.1;
-        // A file that was cut or overwritten is no answer.
+        // The file may have been cut or overwritten, so that it is decoded before it is sent.
         Picture::decode(&bytes).map_err(|_| ApiError::failed("the image is damaged on the server's disk"))?;
         bytes
     } else {
-        // Only names that were given out are looked for: no other path can be asked for.
+        // Only files of names in the ledger are read, so that no other path can be requested.
         let known = known(&server, &id).await?.filter(|known| server.may_see(&access, known.tenant.as_deref()));
         let known = known.ok_or_else(missing)?;
         let file = picture_file(&server.results, &id);
@@ -187,13 +189,14 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
     Ok((headers, bytes).into_response())
 }
 
-/// Reads what the ledger has of a result.
+/// Reads the row of a result from the ledger.
 async fn known(server: &Arc<Server>, id: &str) -> Result<Option<ledger::Picture>, ApiError> {
     let (own, id) = (server.clone(), id.to_owned());
     Ok(server.on_disk(move || own.ledger.picture(&id)).await??)
 }
 
-/// `DELETE /v1/images/{id}`: of a result, its row in the ledger and its file; of a cached picture, its entry.
+/// Handles `DELETE /v1/images/{id}`: deletes a result, its row in the ledger and its file, or the entry of a cached
+/// picture.
 pub(super) async fn delete(
     State(server): Shared,
     access: Access,
@@ -211,8 +214,8 @@ pub(super) async fn delete(
     Ok(super::json(StatusCode::OK, &json!({ "id": id, "object": "image.deleted", "deleted": true })))
 }
 
-/// Deletes a cached picture: nobody finds it from now on, and its files go. Says what was refined from it, and deletes that,
-/// too, if `remove` says so.
+/// Deletes a cached picture: no request finds it from now on, and its files are removed. The answer names the pictures
+/// that were refined from it. With `remove` these are deleted, too.
 async fn delete_cached(server: &Arc<Server>, access: &Access, id: &str, remove: bool) -> Result<Response, ApiError> {
     let missing = || ApiError::not_found("there is no such cached image for this key");
     let number = server.ids.number(id).ok_or_else(missing)?;
@@ -229,7 +232,7 @@ async fn delete_cached(server: &Arc<Server>, access: &Access, id: &str, remove: 
         return Err(missing());
     }
     let (sources, numbers) = (server.sources.clone(), deleted.numbers);
-    // Without its record no later start of the program finds a picture, however this one ends.
+    // Without its record, no later start of the program finds the picture, however this run ends.
     let removed = server.on_disk(move || sources.remove_records(&numbers)).await;
     let silent = |_| "the disk does not answer".to_owned();
     removed.map_err(silent).and_then(|removed| removed).map_err(|error| {
@@ -245,13 +248,13 @@ async fn delete_cached(server: &Arc<Server>, access: &Access, id: &str, remove: 
         "deleted": true,
         "refined": refined,
         "refined_deleted": remove,
-        // How many others have is nobody's business with keys.
+        // With keys, a tenant must not learn how many refined pictures others have.
         "others": access.operator.then_some(others.len()),
     });
     Ok(super::json(StatusCode::OK, &answer))
 }
 
-/// Whether a query asks to delete what was refined from a picture, too.
+/// Returns whether a query asks to delete the refined pictures, too.
 fn removes_refined(query: &str) -> Result<bool, ApiError> {
     let mut removes = false;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {

@@ -1,5 +1,5 @@
-//! Jobs that had not ended when the program did: found and withdrawn like any other from the first moment, begun again as there
-//! is room, and ended with a reason where they can never be.
+//! Jobs that had not ended when the program did. From the start on such a job can be found and withdrawn like any
+//! other. It is begun again when there is room, and ends with a reason if it can never begin.
 
 use std::sync::Arc;
 use std::time::Duration as HostDuration;
@@ -12,20 +12,21 @@ use super::{Caller, Server};
 use crate::serve::desk::Refused;
 use crate::serve::ledger::{Entry, Job, LedgerError, Status};
 
-/// Starts of the program at which a job is begun again before it is given up. A job that was merely under way when the
-/// program was killed is no poison: with 3, one of a test of 100 kills was given up.
+/// Number of starts of the program at which a job is begun again before it is given up. A job that was running when the
+/// program was killed need not be the cause: with a limit of 3, one job of a test with 100 kills was given up.
 const MOST_ATTEMPTS: u32 = 10;
-/// Time between two looks for room, or two attempts to write to a disk that fails.
+/// Time between two attempts to find room, or to write to a disk that fails.
 const AGAIN: HostDuration = HostDuration::from_millis(200);
 
-/// Begins what had not ended when the program did. Returns the number of jobs.
+/// Begins the jobs again that had not ended when the program did. Returns their number.
 ///
 /// # Errors
 /// The ledger cannot be read.
 pub fn resume(server: &Arc<Server>) -> Result<usize, LedgerError> {
     let jobs = server.ledger.open_jobs()?;
     let count = jobs.len();
-    // As many at a time as there are workers: a job that brings the program down is then one of few, and each of them is counted.
+    // As many jobs run at a time as there are workers. A job that makes the program crash is then one of few that ran,
+    // and each of these few has its start counted.
     let slots = Arc::new(Semaphore::new(server.desk.facts().gpus.len().max(1)));
     let mut turns = Vec::with_capacity(count);
     for job in jobs {
@@ -36,11 +37,11 @@ pub fn resume(server: &Arc<Server>) -> Result<usize, LedgerError> {
         let ends = async move { bring_to_an_end(&own, job, followed, comes).await };
         tokio::spawn(jobs::watched(server.clone(), copy, ends));
     }
-    // In the order in which they were taken in.
+    // The jobs get their turns in the order in which they were accepted.
     tokio::spawn(async move {
         for turn in turns {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            // A job that has ended meanwhile gives its turn to the next.
+            // A job that has ended meanwhile gives its turn to the next job.
             let _ = turn.send(slot);
         }
     });
@@ -72,7 +73,7 @@ async fn bring_to_an_end(
     if server.desk.is_draining() {
         return followed.leave(server, &job.id);
     }
-    // On disk before it begins: whatever it does to the program, this start is counted.
+    // The start is counted on disk before the job begins, so that it counts even if the job makes the program crash.
     count(server, &mut job, 1).await;
     let wanted = Wanted {
         prompt: job.prompt.clone(),
@@ -83,7 +84,7 @@ async fn bring_to_an_end(
         format: Format::Url,
     };
     loop {
-        // They were acknowledged: they wait for room, and count against no limit again.
+        // The pictures were acknowledged before: they wait for room, and count against no limit again.
         let (asks, views) = jobs::followed(wanted.asks(&caller));
         match server.desk.submit(asks) {
             Ok(tickets) => {
@@ -107,7 +108,7 @@ async fn bring_to_an_end(
     }
 }
 
-/// Changes the number of starts at which a job was begun, on disk.
+/// Adds `by` to the number of starts at which a job was begun, and writes the job to disk.
 async fn count(server: &Server, job: &mut Job, by: i32) {
     job.attempts = job.attempts.saturating_add_signed(by);
     while let Err(error) = server.ledger.write(vec![Entry::Job(Box::new(job.clone()))]).await {
@@ -116,7 +117,7 @@ async fn count(server: &Server, job: &mut Job, by: i32) {
     }
 }
 
-/// Returns who a job is for, or why it can never begin.
+/// Returns the caller for whom a job runs, or the reason why the job can never begin.
 fn may_begin(server: &Server, job: &Job) -> Result<Caller, String> {
     let name = job.tenant.clone();
     let id = server.usage.number(name.as_deref()).ok_or_else(|| match &name {

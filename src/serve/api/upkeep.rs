@@ -1,6 +1,6 @@
-//! Upkeep while the server runs: room on the disk, the ledger, the clocks, what is old, and the threads that
-//! write. What cannot be recovered from ends the program with a sentence. A disk that hangs holds up what waits for it, within a
-//! limit, and nothing else.
+//! Upkeep while the server runs: checks of the disk's room, the ledger, the clocks and the threads that write, and the
+//! removal of old data. A failure from which the server cannot recover ends the program with a message. A disk that
+//! hangs blocks only the work that waits for it, and that only up to a limit.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,34 +19,35 @@ use crate::serve::ledger::{Entry, Health, picture_file};
 use crate::serve::settings::ServeSettings;
 use crate::serve::{lock, recordings};
 
-/// Time between two looks.
+/// Time between two checks.
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks between two times that what is old is forgotten and what tenants have used of their quotas is put on disk.
+/// Number of checks between two removals of old data, at which the used quotas of tenants are written to disk, too.
 const SELDOM: u64 = 60;
 
-/// Uses of the disk at a time, beside the ledger's: as many threads hang at most where the disk does.
+/// Largest number of uses of the disk at a time, beside those of the ledger. At most so many threads hang if the disk
+/// does.
 const MOST_WAITING: usize = 64;
 
 /// State of the disk and the clocks.
 pub struct Upkeep {
-    /// The host's clocks.
+    /// Clocks of the host.
     pub clock: HostClock,
     data: PathBuf,
     guard: Mutex<JumpGuard>,
     disk: TestableDisk,
-    /// Whether there is too little room for anything new.
+    /// True if the disk has too little room for anything new.
     is_low: AtomicBool,
-    /// Whether the last look at the disk has not come back in time.
+    /// True if the last check of the disk has not returned in time.
     is_silent: AtomicBool,
-    /// One look at a time: one that hangs is waited for.
+    /// Permit for a check of the disk. There is one, so that no check begins while another one hangs.
     looks: Arc<Semaphore>,
-    /// Bytes that are free, as they were at the last look.
+    /// Number of bytes that were free on the disk at the last check.
     free: AtomicU64,
     room: Arc<Semaphore>,
 }
 
 impl Upkeep {
-    /// Begins at a start of the program; `last_date` is the newest that the ledger has.
+    /// Makes the state at the start of the program. `last_date` is the date of the ledger's last transaction.
     #[must_use]
     pub fn new(
         data: PathBuf,
@@ -72,19 +73,20 @@ impl Upkeep {
         self.disk.clone()
     }
 
-    /// Bytes that are free on the disk.
+    /// Returns the number of bytes that were free on the disk at the last check.
     pub(super) fn free(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// Notes that something could not be written: without room nothing new is taken in from now on, not from the next look on.
+    /// Notes that a write failed. If the disk is full, the server accepts nothing new from now on, not only from the
+    /// next check on.
     pub(super) fn failed(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             self.is_low.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Notes what a look at the disk has found.
+    /// Notes the result of a check of the disk. The disk has too little room if fewer than `floor` bytes are free.
     fn found_free(&self, found: Result<rustix::fs::StatVfs, rustix::io::Errno>, floor: u64) {
         let free = match found {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
@@ -100,7 +102,8 @@ impl Upkeep {
 }
 
 impl Server {
-    /// Does what waits for the disk, on a thread that may. Past `live.limits.disk_s` the disk counts as hanging.
+    /// Does work that waits for the disk, on a thread for blocking work. After `live.limits.disk_s` seconds the disk
+    /// counts as hanging.
     ///
     /// # Errors
     /// The disk does not answer, or the work panicked.
@@ -124,10 +127,10 @@ impl Server {
         }
     }
 
-    /// Refuses new work while there is no room on the disk, or the ledger does not work.
+    /// Refuses new work while the disk has no room or the ledger does not work.
     ///
     /// # Errors
-    /// The part that does not work.
+    /// The disk has too little room, or the ledger does not work.
     pub(super) fn storage_fits(&self) -> Result<(), ApiError> {
         if self.upkeep.is_low.load(Ordering::Relaxed) {
             return Err(ApiError::insufficient_storage());
@@ -139,7 +142,8 @@ impl Server {
         }
     }
 
-    /// Why the server should not be sent requests, a line each: `draining`, `disk`, `ledger`.
+    /// Returns the reasons why the server should not be sent requests, one line each. A line begins with `draining`,
+    /// `disk` or `ledger`.
     pub(super) fn troubles(&self) -> Vec<String> {
         let ledger = match self.ledger.health() {
             Health::Well => None,
@@ -161,16 +165,17 @@ impl Server {
         }
     }
 
-    /// Looks after the server for as long as it runs. Returns why it cannot go on.
+    /// Looks after the server for as long as it runs. Returns the reason why the server cannot go on.
     pub async fn look_after(self: Arc<Self>) -> String {
-        // Apart: what waits for the disk must not keep the rest from being looked at.
+        // The two parts run concurrently: work that waits for the disk must not delay the other checks.
         tokio::select! {
             why = self.watch() => why,
             never = self.keep_up() => match never {},
         }
     }
 
-    /// Does again and again what waits for the disk.
+    /// Repeats the work that waits for the disk: removal of old data, writing of used quotas, and checks of the disk's
+    /// room.
     async fn keep_up(&self) -> Infallible {
         let mut looks: u64 = 0;
         loop {
@@ -201,7 +206,7 @@ impl Server {
         }
     }
 
-    /// Looks at clocks, threads and the ledger. Returns why the server cannot go on.
+    /// Checks the clocks, the threads and the ledger again and again. Returns the reason why the server cannot go on.
     async fn watch(self: &Arc<Self>) -> String {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -245,7 +250,7 @@ impl Server {
         }
     }
 
-    /// Forgets results that have been kept for long enough, or are too many.
+    /// Removes results that have been kept for long enough, or that have too many bytes.
     async fn forget_old(&self) {
         let keep = Duration::from_secs_f64(self.settings.keep_results_s);
         let may = lock(&self.upkeep.guard).may_forget(&self.upkeep.clock, keep);
@@ -259,7 +264,7 @@ impl Server {
         }
     }
 
-    /// Removes the files of results that are forgotten; what the disk does not remove now goes at the next start.
+    /// Deletes the files of removed results. A file that the disk does not delete now is deleted at the next start.
     pub(super) async fn remove_files(&self, pictures: &[String]) {
         let files: Vec<PathBuf> = pictures.iter().map(|id| picture_file(&self.results, id)).collect();
         let removed = self.on_disk(move || files.iter().for_each(|file| drop(std::fs::remove_file(file)))).await;
@@ -268,7 +273,7 @@ impl Server {
         }
     }
 
-    /// Removes recordings that have been kept for long enough, or are too many.
+    /// Removes recordings that have been kept for long enough, or that have too many bytes.
     async fn forget_recordings(&self) {
         let keep = Duration::from_secs_f64(self.settings.keep_traffic_s);
         let may = lock(&self.upkeep.guard).may_forget(&self.upkeep.clock, keep);
@@ -285,7 +290,7 @@ impl Server {
         }
     }
 
-    /// Puts on disk what tenants have used of their quotas.
+    /// Writes the used quotas of tenants to disk.
     pub async fn keep_usage(&self) {
         let entries = self.usage.entries();
         if !entries.is_empty()

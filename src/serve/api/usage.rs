@@ -1,4 +1,4 @@
-//! What the server remembers of those who ask: how much, how fast, and which jobs of theirs run.
+//! Use of the server: quotas of tenants, rates of keys, and running jobs.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -16,17 +16,17 @@ use crate::serve::ledger::{Entry, Ledger, LedgerError, Used};
 use crate::serve::lock;
 use crate::serve::settings::ServeSettings;
 
-/// Of all tenants.
+/// Use of the server by all tenants.
 pub struct Usage {
-    /// Limits by key, in the order of the file; one for everybody without keys.
+    /// Limits by key, in the order of the file. Without keys there is one entry for everybody.
     pub(super) keys: Vec<KeyLimits>,
-    /// By tenant; one for everybody without keys.
+    /// Limits by tenant. Without keys there is one entry for everybody.
     pub(super) limits: Vec<Limits>,
     pub(super) jobs: Mutex<BTreeMap<String, jobs::Running>>,
 }
 
 impl Usage {
-    /// As the ledger has it.
+    /// Makes the limits of the settings and the keys, with the used quotas of the ledger.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -56,30 +56,31 @@ impl Usage {
         Ok(Self { keys, limits, jobs: Mutex::default() })
     }
 
-    /// The number of a tenant; nobody has that of somebody else. Everybody is the tenant without a name where there are no keys.
+    /// Returns the number of the tenant with this name, or `None` if there is no such tenant. Without keys, everybody
+    /// is the tenant without a name.
     pub(super) fn number(&self, tenant: Option<&str>) -> Option<TenantId> {
         let name = tenant.unwrap_or_default();
         let known = self.limits.iter().position(|limits| limits.tenant == name);
         known.map(|known| TenantId(known as u32))
     }
 
-    /// Images that a tenant may ask for on a day, if there is a limit.
+    /// Returns the number of images that a tenant may request in a day, or `None` without a limit.
     pub(super) fn daily(&self, tenant: TenantId) -> Option<u64> {
         self.limits.get(tenant.0 as usize).and_then(|limits| limits.a_day)
     }
 
-    /// What is to be kept of it: the quotas that are used.
+    /// Returns the entries for the ledger: the used quotas.
     pub(super) fn entries(&self) -> Vec<Entry> {
         let counted = self.limits.iter().filter(|limits| limits.a_day.is_some());
         counted.map(|limits| Entry::Used(limits.tenant.clone(), *lock(&limits.used))).collect()
     }
 }
 
-/// How fast may be asked with a key, and for whom.
+/// Limits of a key, and its tenant.
 pub(super) struct KeyLimits {
-    /// Its tenant; none for an operator's key whose tenant has no key that draws.
+    /// Tenant of the key; `None` for an operator's key if its name has no key of a tenant.
     pub(super) tenant: Option<TenantId>,
-    /// Images at once.
+    /// Number of images that may be requested at once.
     pub(super) burst: u32,
     rate: DefaultDirectRateLimiter,
 }
@@ -93,7 +94,8 @@ impl KeyLimits {
         Self { tenant, burst, rate }
     }
 
-    /// Whether so many images may be asked for now; else in how many seconds. More than the burst never may.
+    /// Checks that a number of images may be requested with the key now, and counts them. Otherwise returns the seconds
+    /// to wait. More images than the burst are never allowed.
     pub(super) fn check_rate(&self, images: u32) -> Result<(), u64> {
         match self.rate.check_n(NonZeroU32::new(images).unwrap_or(NonZeroU32::MIN)) {
             Ok(Ok(())) => Ok(()),
@@ -106,16 +108,17 @@ impl KeyLimits {
 /// Limits of a tenant.
 pub(super) struct Limits {
     tenant: String,
-    /// Images a day; none without a limit.
+    /// Number of images that the tenant may request in a day; `None` means no limit.
     pub(super) a_day: Option<u64>,
     used: Mutex<Used>,
-    /// Passed time when the day of `used` began, or the program did.
+    /// Time on the monotonic clock at which the day of `used` began, or the program did.
     begun: Mutex<Duration>,
 }
 
 impl Limits {
-    /// Takes so many images from the day's quota, if it has them. A date that went back begins no new day, until a day has
-    /// passed on the clock that no one sets: one that was far ahead once must not lock a tenant out for longer.
+    /// Takes a number of images from the quota of the day. Returns whether the quota had that many. A date that goes
+    /// back begins no new day until a day has passed on the monotonic clock: a date that was far ahead once must not
+    /// lock a tenant out for longer.
     pub(super) fn take(&self, images: u64, clock: &HostClock) -> bool {
         let Some(most) = self.a_day else { return true };
         let (today, mut used) = (clock.date() / 86_400, lock(&self.used));
@@ -130,7 +133,7 @@ impl Limits {
         fits
     }
 
-    /// Images that were taken from the quota and then not taken in.
+    /// Gives images back that were taken from the quota but then not accepted.
     pub(super) fn give_back(&self, images: u64) {
         let mut used = lock(&self.used);
         used.images = used.images.saturating_sub(images);

@@ -1,5 +1,6 @@
-//! Audits at the desk: of the hits that are drawn for it, the prompt is asked for once more, as a background request that must
-//! neither hit nor be kept; its picture is scored like the hit's. No figure of users' requests has audits in it.
+//! Audits at the desk. For a hit that was chosen for an audit, the desk requests the prompt once more, as a background
+//! request that must neither hit nor be kept. The picture of the audit is scored like the picture of the hit. No figure
+//! about users' requests includes audits.
 
 use std::sync::Arc;
 
@@ -11,22 +12,23 @@ use crate::model::ModelId;
 use crate::request::{Outcome, Request, RequestId, Reuse};
 use crate::scheduler::{DecisionKind, Event};
 
-/// Audits that may be under way: what comes beyond is skipped, so that none waits for long.
+/// Largest number of audits under way. Further audits are skipped, so that none waits for long.
 const MOST: usize = 4;
 
 /// Purpose of a request.
 #[derive(Debug, Default)]
 pub(super) enum Role {
-    /// Somebody waits for its picture.
+    /// Request of a client.
     #[default]
     User,
-    /// Likewise; it is audited if it is a hit. With its prompt's embedding, once that is there.
+    /// Request of a client that is audited if it is a hit. The value has the embedding of its prompt, once that is
+    /// known.
     Drawn(Option<Embedding>),
-    /// It audits a hit. With its prompt's embedding, likewise.
+    /// Audit of a hit. The values are the hit, and the embedding of the audit's prompt, once that is known.
     Audit(Box<Hit>, Option<Embedding>),
 }
 
-/// A hit that is audited.
+/// Hit that is audited.
 #[derive(Debug)]
 pub(super) struct Hit {
     tenant: String,
@@ -35,7 +37,7 @@ pub(super) struct Hit {
     score: f64,
 }
 
-/// An audit that is to be asked for.
+/// Audit that is to be requested.
 pub(super) struct Due {
     pub(super) ask: Ask,
     pub(super) hit: Hit,
@@ -48,14 +50,14 @@ impl Role {
 }
 
 impl State {
-    /// Whether a request is an audit.
+    /// Returns whether a request is an audit.
     pub(super) fn audits(&self, id: RequestId) -> bool {
         self.open(id).is_some_and(|open| open.role.is_audit())
     }
 }
 
 impl Desk {
-    /// Asks for the large model's picture of a hit's prompt, if there is room for another audit.
+    /// Requests the large model's picture for the prompt of a hit, if there is room for another audit.
     pub(super) fn audit(&self, ask: Ask, hit: Hit) {
         let inner = &self.0;
         if self.is_draining() || lock(&inner.state).auditing >= MOST {
@@ -68,13 +70,13 @@ impl Desk {
         let request = Request { reuse: ask.reuse, background: true, ..Request::new(id, time, ask.tenant) };
         let view = View { arrived: time, ..View::default() };
         let open = Open { request, ask, view, role: Role::Audit(Box::new(hit), None), over: None };
-        // The loop asks for it: it hears of it in its next turn.
+        // The loop is not woken: it calls this function itself, and takes the entry in its next turn.
         queue.incoming.push(Came { time, what: What::Event(Event::Arrived(request)), open: Some(open) });
     }
 }
 
 impl Inner {
-    /// Decides whether a request that came is audited if it is a hit; not if nothing of it may be kept.
+    /// Decides whether an arriving request is audited if it is a hit. A request that must not be kept is never audited.
     pub(super) fn drawn(&self, mut open: Open) -> Open {
         let drawn = self.audits.as_ref().is_some_and(|audits| audits.draws(open.request.id));
         if matches!(open.role, Role::User) && open.request.reuse.keep && drawn {
@@ -89,7 +91,7 @@ impl Inner {
         }
     }
 
-    /// Takes embeddings that scores are computed from. Returns the audit that follows from one.
+    /// Takes the embeddings from which scores are computed. Returns the audit that is due once a hit has its score.
     pub(super) fn heard(&self, state: &mut State, event: &Event) -> Option<Due> {
         let audits = self.audits.as_ref()?;
         let (Event::Encoded { request, embedding } | Event::ImageEncoded { request, embedding }) = event else {
@@ -113,7 +115,7 @@ impl Inner {
                 self.due(open, score)
             }
             Role::Audit(hit, prompt) => {
-                // Another model is no measure of what the large one would have made.
+                // A picture of another model does not measure the large model's quality.
                 let by_large = open.view.started.is_some_and(|(_, model)| model == ModelId::LARGE);
                 match score(prompt).filter(|_| by_large) {
                     Some(large_score) => audits.add(&hit.audited(large_score)),
@@ -124,7 +126,7 @@ impl Inner {
         }
     }
 
-    /// Returns the audit of a request, if it was a hit.
+    /// Returns the audit of a request, if the request was a hit.
     fn due(&self, open: &Open, score: Option<f64>) -> Option<Due> {
         let decision = open.view.decision.filter(|decision| decision.kind == DecisionKind::Hit)?;
         let tenant = self.facts.tenants.get(open.request.tenant.0 as usize).cloned().unwrap_or_default();
@@ -137,7 +139,7 @@ impl Inner {
         let ask = Ask {
             prompt: Arc::clone(&open.ask.prompt),
             tenant: open.request.tenant,
-            // The noise of the hit: the two pictures differ in nothing but how they were made.
+            // The audit has the noise of the hit, so that the two pictures differ only in how they were made.
             seed: Some(self.noise(open)),
             deadline: None,
             reuse: Reuse::NONE,
@@ -146,12 +148,13 @@ impl Inner {
         Some(Due { ask, hit })
     }
 
-    /// Returns the seed and row that a request's noise derives from.
+    /// Returns the seed and row from which a request's noise derives.
     pub(super) fn noise(&self, open: &Open) -> (u64, u64) {
         open.ask.seed.unwrap_or((self.facts.seed, u64::from(open.request.id.0)))
     }
 
-    /// An audit has ended; one that completed is counted once its picture is scored.
+    /// Notes the end of an audit. An audit that did not complete is counted as skipped; one that completed is counted
+    /// when its picture is scored.
     pub(super) fn audit_ended(&self, state: &mut State, outcome: &Outcome) {
         state.auditing -= 1;
         match outcome {

@@ -1,5 +1,6 @@
-//! The loop's side of the desk: its inbox, what the executor asks about requests, and what the journal's records change of
-//! how each stands. One thread uses it; its lock is there for those who look on.
+//! Side of the desk that the loop uses: its inbox, the answers to the executor's questions about requests, and the
+//! changes of requests' states by the records of the journal. One thread uses this side. Its lock is there for the
+//! threads that read the state.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -25,36 +26,37 @@ use crate::serve::lock;
 use crate::serve::traffic::Traffic;
 use crate::time::Time;
 
-/// What the loop has heard of and not forgotten.
+/// State of the requests that the loop has taken and not forgotten, with figures of the run.
 pub(super) struct State {
     open: BTreeMap<RequestId, Open>,
     running: usize,
     history: History,
     cached: u64,
-    /// Cached pictures: what a decision's source is called outside, and to whom.
+    /// Cached pictures, by image. A decision's source is shown to clients by its number in the store, and only to those
+    /// who may see its owner's pictures.
     pictures: BTreeMap<ImageId, Cached>,
     tenants: AllFigures,
     pub(super) traffic: Option<Traffic>,
-    /// Audits that are asked for and have not ended.
+    /// Number of audits that are requested and have not ended.
     pub(super) auditing: usize,
 }
 
-/// A cached picture.
+/// Cached picture.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cached {
-    /// Its number in the store, once it is there.
+    /// Number of the picture in the image store, once the picture is there.
     number: Option<u64>,
-    /// The tenant whose request it was made for, if that is known.
+    /// Tenant of the request for which the picture was made, if that is known.
     owner: Option<TenantId>,
 }
 
-/// A request, from its arrival until nothing more is to come of it.
+/// Request, from its arrival until nothing more follows for it.
 pub(super) struct Open {
     pub(super) request: Request,
     pub(super) ask: Ask,
     pub(super) view: View,
     pub(super) role: Role,
-    /// Who waits for its end.
+    /// Channel that receives the state of the request at its end.
     pub(super) over: Option<oneshot::Sender<View>>,
 }
 
@@ -65,7 +67,8 @@ impl State {
         Self { open, running: 0, history, cached: 0, pictures, tenants, traffic, auditing: 0 }
     }
 
-    /// Forgets all that has not ended; who waits for it hears that nothing will come.
+    /// Forgets all requests that have not ended. Their channels are dropped, so that the callers that wait learn that
+    /// no end will follow.
     pub(super) fn abandon(&mut self) {
         self.open.clear();
         self.running = 0;
@@ -86,7 +89,7 @@ impl State {
         self.open.get_mut(&id)
     }
 
-    /// Changes how a request stands, and tells who follows it.
+    /// Changes the state of a request, and sends the state to the followers of the request.
     pub(super) fn update(&mut self, id: RequestId, change: impl FnOnce(&mut View)) {
         if let Some(open) = self.open.get_mut(&id) {
             change(&mut open.view);
@@ -96,7 +99,8 @@ impl State {
         }
     }
 
-    /// Whole seconds after which there may be room for so many requests: in all, or in a tenant's share.
+    /// Estimates the whole seconds until there is room for a number of requests, in the whole queue or in the share of
+    /// a tenant.
     pub(super) fn seconds_for(&self, now: Time, tenant: Option<TenantId>, requests: usize) -> u64 {
         let own = tenant.and_then(|tenant| self.tenants.seconds_for(now, tenant, requests));
         own.unwrap_or_else(|| self.history.seconds_for(now, requests))
@@ -106,12 +110,12 @@ impl State {
         self.tenants.lately(now, tenant, waiting)
     }
 
-    /// The tenant of a request that is open.
+    /// Returns the tenant of an open request.
     fn tenant(&self, request: RequestId) -> Option<TenantId> {
         self.open.get(&request).map(|open| open.ask.tenant)
     }
 
-    /// The tenant of a picture: that of its request, or of the entry that an earlier run left.
+    /// Returns the tenant of a picture: that of its request, or that of an entry from an earlier run.
     fn owner(&self, image: ImageId) -> Option<TenantId> {
         let known = self.pictures.get(&image).and_then(|picture| picture.owner);
         known.or_else(|| image.request().and_then(|request| self.tenant(request)))
@@ -123,22 +127,22 @@ impl State {
     }
 }
 
-/// What comes in, as the loop's inbox: all that has come since is taken at once.
+/// Inbox of the loop. It takes the whole queue of the desk at once.
 pub struct Arrivals {
     desk: Desk,
     came: Vec<Came>,
     taken: VecDeque<(Time, What)>,
-    /// Deletions that the loop has taken, and what they deleted.
+    /// Deletions that the loop has taken: the channels of the answers, and what was deleted.
     deleted: Vec<(oneshot::Sender<Deleted>, Deleted)>,
 }
 
 impl Desk {
-    /// A picture of an earlier run has this number in the store, and this tenant if its owner is known.
+    /// Notes the number in the store, and the owner if known, of a picture from an earlier run.
     pub fn adopted(&self, image: ImageId, number: u64, owner: Option<TenantId>) {
         lock(&self.0.state).pictures.insert(image, Cached { number: Some(number), owner });
     }
 
-    /// The loop's inbox; there is one loop.
+    /// Makes the inbox of the loop. There is only one loop.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
         Arrivals { desk: self.clone(), came: Vec::new(), taken: VecDeque::new(), deleted: Vec::new() }
@@ -146,7 +150,7 @@ impl Desk {
 }
 
 impl Arrivals {
-    /// Takes the queue over. Returns whether nothing will follow it.
+    /// Takes the whole queue of the desk. Returns whether no more entries will follow.
     fn hear(&mut self) -> bool {
         let inner = &self.desk.0;
         let draining = {
@@ -167,9 +171,9 @@ impl Arrivals {
 
 impl Inbox for Arrivals {
     fn next(&mut self) -> Next {
-        // The loop is through with what it took.
+        // The loop has handled everything that it took, so that the deletions are done.
         for (done, deleted) in self.deleted.drain(..) {
-            // Nobody may wait any more.
+            // The caller may have stopped waiting.
             let _ = done.send(deleted);
         }
         let draining = self.taken.is_empty() && self.hear();
@@ -186,7 +190,8 @@ impl Inbox for Arrivals {
         match self.taken.pop_front() {
             Some((_, What::Event(event))) => return Some(event),
             Some((_, What::Deletion(Deletion { sources, number, refined, done }))) => {
-                // In the loop's own thread: what is kept until now is found, and nothing is kept in between.
+                // The deletion runs on the loop's own thread: it finds all pictures that were kept until now, and none
+                // is kept meanwhile.
                 let (deleted, images) = sources.delete(number, refined);
                 self.deleted.push((done, deleted));
                 return Some(Event::Withdrawn { images, refined });
@@ -198,7 +203,7 @@ impl Inbox for Arrivals {
     }
 }
 
-/// The desk as what the executor asks about requests.
+/// Answers to the questions of the executor about requests.
 impl Book for Desk {
     fn prompt(&self, request: RequestId) -> Arc<str> {
         lock(&self.0.state).open.get(&request).map_or_else(|| "".into(), |open| open.ask.prompt.clone())
@@ -228,14 +233,14 @@ impl Book for Desk {
         let (now, mut over) = (self.now(), None);
         let mut state = lock(&self.0.state);
         state.update(request, |view| {
-            // A picture is handed over with the end, or not at all.
+            // A picture is delivered with the end of its request, or not at all.
             view.picture = picture.filter(|_| *outcome == Outcome::Completed);
             view.ended = Some((now.max(view.arrived), outcome.clone()));
         });
         if let Some(open) = state.open.get_mut(&request) {
             over = open.over.take().map(|over| (over, open.view.clone()));
         }
-        // Nobody is woken while the desk is locked.
+        // The lock is released before the caller that waits is woken.
         drop(state);
         if let Some((over, view)) = over {
             let _ = over.send(view);
@@ -259,7 +264,7 @@ impl Book for Desk {
     }
 }
 
-/// The desk as a journal: what happens to requests, workers and the cache.
+/// Journal that follows requests, workers and the image cache.
 impl Journal for Desk {
     fn record(&mut self, time: Time, record: Record<'_>) {
         let mut due = None;
@@ -297,7 +302,7 @@ impl Journal for Desk {
 }
 
 impl Inner {
-    /// A tenant's figures, up to now.
+    /// Returns a tenant's figures, brought up to now.
     fn figures<'a>(&self, state: &'a mut State, now: Time, tenant: Option<TenantId>) -> Option<&'a mut Figures> {
         let waiting = self.share(tenant?).load(Ordering::Relaxed);
         state.tenants.up_to(now, tenant, waiting)
@@ -359,7 +364,7 @@ impl Inner {
         }
     }
 
-    /// A request no longer waits.
+    /// Counts a request as no longer waiting.
     fn left_the_queue(&self, tenant: Option<TenantId>) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         if let Some(tenant) = tenant {
@@ -367,7 +372,7 @@ impl Inner {
         }
     }
 
-    /// A request begins to be drawn, for the first time.
+    /// Counts a request as running, when a worker begins it for the first time.
     fn started(&self, state: &mut State, time: Time, request: RequestId) {
         let tenant = state.tenant(request);
         state.running += 1;

@@ -1,4 +1,4 @@
-//! The last minutes in windows of time, and what each worker does now: for the page's charts.
+//! History of the last minutes in windows of time, and the current state of each worker, for the charts of the page.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,56 +10,56 @@ use crate::scheduler::{Action, Event, Note, WorkerId};
 use crate::time::{Duration, Time};
 
 const WINDOW_S: u64 = 5;
-/// A quarter of an hour.
+/// Number of windows that are kept: a quarter of an hour.
 const WINDOWS: usize = 180;
 
-/// A window of time.
+/// Window of time, with its counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Window {
-    /// Seconds from the start of the run to its beginning.
+    /// Beginning of the window, in seconds from the start of the run.
     pub t: u64,
-    /// Requests that came.
+    /// Number of requests that arrived.
     pub arrivals: u64,
-    /// Requests that completed.
+    /// Number of requests that completed.
     pub completions: u64,
-    /// Requests that were routed, and hits among them.
+    /// Number of requests that were routed.
     pub routed: u64,
-    /// Likewise.
+    /// Number of hits among the routed requests.
     pub hits: u64,
-    /// Completions in time.
+    /// Number of requests that completed in time.
     pub within_slo: u64,
-    /// Requests that waited at its end, or now.
+    /// Number of requests that waited at the end of the window; in the current window, now.
     pub queued: u64,
-    /// Workers that held each model at its end, or now.
+    /// Number of workers that held each model at the end of the window, by model; in the current window, now.
     pub workers_by_model: Vec<u32>,
 }
 
-/// What a worker does.
+/// Current state of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WorkerNow {
-    /// Its number.
+    /// Number of the worker.
     pub worker: usize,
-    /// The GPU's type.
+    /// Type of the GPU.
     pub gpu: String,
-    /// The model that it holds.
+    /// Name of the model that the worker holds, if any.
     pub model: Option<Arc<str>>,
-    /// `idle`, `busy`, `loading` or `down`.
+    /// State of the worker: `idle`, `busy`, `loading` or `down`.
     pub state: &'static str,
-    /// Number of times that it was lost.
+    /// Number of times that the worker was lost.
     pub losses: u32,
-    /// Seconds since it was lost, until it can draw again.
+    /// Seconds since the worker was lost; `None` while it can generate images.
     pub lost_s: Option<f64>,
 }
 
-/// The last windows.
+/// Latest windows of time, and the workers.
 #[derive(Debug)]
 pub(super) struct History {
     models: Vec<Arc<str>>,
     windows: VecDeque<Window>,
     workers: Vec<WorkerNow>,
-    /// Time of each worker's loss, while it is lost.
+    /// Time at which each worker was lost, by worker; `None` while the worker can generate images.
     lost: Vec<Option<Time>>,
-    /// Whether that has changed since it was asked.
+    /// True if `lost` has changed since the last call of `has_changed`.
     changed: bool,
 }
 
@@ -80,7 +80,7 @@ impl History {
         history
     }
 
-    /// Windows of one tenant, which has no workers of its own.
+    /// Makes the history of one tenant, which has no workers of its own.
     pub(super) fn without_workers() -> Self {
         let windows = VecDeque::from([Window::default()]);
         Self { models: Vec::new(), windows, workers: Vec::new(), lost: Vec::new(), changed: false }
@@ -102,7 +102,7 @@ impl History {
             return;
         }
         self.settle(waiting);
-        // After a long silence only what is shown is made up.
+        // After a long silence, only the windows that are shown are added.
         let mut next = (self.last().t + WINDOW_S).max(begins.saturating_sub(WINDOW_S * WINDOWS as u64));
         while next <= begins {
             self.windows.push_back(Window { t: next, ..Window::default() });
@@ -114,7 +114,7 @@ impl History {
         }
     }
 
-    /// How things stand, in the last window.
+    /// Sets the waiting requests and the workers of the last window to the current ones.
     fn settle(&mut self, waiting: usize) {
         let by_model = self.by_model();
         let last = self.last();
@@ -163,7 +163,7 @@ impl History {
         }
     }
 
-    /// A worker cannot draw.
+    /// Notes that a worker cannot generate images.
     fn lose(&mut self, now: Time, worker: WorkerId) {
         self.is(worker, "down");
         self.workers[worker.index()].losses += 1;
@@ -171,17 +171,17 @@ impl History {
         self.changed = true;
     }
 
-    /// A worker can draw.
+    /// Notes that a worker can generate images.
     fn found(&mut self, worker: WorkerId) {
         self.changed |= self.lost[worker.index()].take().is_some();
     }
 
-    /// Whether a worker was lost or came back since this was asked.
+    /// Returns whether a worker was lost or came back since the last call.
     pub(super) fn has_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// Since when no worker can draw, if that is so.
+    /// Returns the time since which no worker can generate images, or `None` while a worker can.
     pub(super) fn workerless(&self) -> Option<Time> {
         let all: Option<Vec<Time>> = self.lost.iter().copied().collect();
         all?.into_iter().max()
@@ -206,14 +206,14 @@ impl History {
         self.workers[worker.index()].state = state;
     }
 
-    /// The windows up to now, oldest first.
+    /// Returns the windows up to now, oldest first.
     pub(super) fn windows(&mut self, now: Time, waiting: usize) -> Vec<Window> {
         self.advance(now, waiting);
         self.settle(waiting);
         self.windows.iter().cloned().collect()
     }
 
-    /// The workers as they are now.
+    /// Returns the workers as they are now.
     #[must_use]
     pub(super) fn workers(&self, now: Time) -> Vec<WorkerNow> {
         let lost_s = |lost: &Option<Time>| lost.map(|lost| now.since(lost).seconds());
@@ -221,7 +221,8 @@ impl History {
         self.workers.iter().zip(&self.lost).map(one).collect()
     }
 
-    /// Whole seconds in which so many requests were served lately; at least one, at most a minute.
+    /// Estimates the whole seconds in which a number of requests are served, at the rate of the last minute. The
+    /// estimate is from 1 to 60 seconds.
     pub(super) fn seconds_for(&self, now: Time, requests: usize) -> u64 {
         let minute = now.nanoseconds().saturating_sub(Duration::from_seconds_saturating(60.0).nanoseconds());
         let recent = self.windows.iter().filter(|window| window.t * 1_000_000_000 >= minute);

@@ -1,6 +1,6 @@
-//! The desk between the network and the loop: takes requests in, follows each by what the journal records, and hands its
-//! picture over. This file is the side of the network, `clerk` that of the loop; neither holds the other up: the network
-//! touches a queue and nothing else, and the loop takes it whole.
+//! Desk between the network and the loop. It accepts requests, follows each request by the records of the journal, and
+//! delivers its picture. This file is the side of the network, `clerk` the side of the loop. Neither side blocks the
+//! other: the network only adds to a queue, and the loop takes the whole queue at once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,110 +31,112 @@ pub use clerk::Arrivals;
 use clerk::{Open, State};
 pub use history::{Window, WorkerNow};
 
-/// One picture that is wanted.
+/// Request for one picture.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// What it shows.
+    /// Prompt of the picture.
     pub prompt: Arc<str>,
-    /// Who asks.
+    /// Tenant of the request.
     pub tenant: TenantId,
-    /// Seed and row that its noise derives from. The desk chooses them if the request does not.
+    /// Seed and row from which the noise derives. The desk chooses them if the client gave no seed.
     pub seed: Option<(u64, u64)>,
-    /// When it should be done, counted from now.
+    /// Time after the arrival within which the picture should be done, if there is a deadline.
     pub deadline: Option<Duration>,
-    /// Use of the image cache that it allows.
+    /// Use of the image cache that the request allows.
     pub reuse: Reuse,
-    /// Who is told of every change on the way, if anybody is.
+    /// Channel that receives every change of the request's state, if the request is followed.
     pub progress: Option<watch::Sender<View>>,
 }
 
-/// How a request stands.
+/// State of a request.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// When it came.
+    /// Time of the arrival.
     pub arrived: Time,
-    /// What was decided, once it is.
+    /// Decision for the request, once it is routed.
     pub decision: Option<Decision>,
-    /// Number in the store of what it starts from, if the request's tenant may see that.
+    /// Number in the image store of the request's source, if the request's tenant may see that picture.
     pub source: Option<u64>,
-    /// Where and when it began, with which model: the last time, if more than once.
+    /// Time at which a worker began the request, and the model. If the request began more than once, the last time
+    /// counts.
     pub started: Option<(Time, ModelId)>,
-    /// Steps that are behind it, those that were skipped among them.
+    /// Number of denoising steps that are done, skipped steps included.
     pub step: u32,
-    /// When and how it ended.
+    /// Time and outcome of the request's end.
     pub ended: Option<(Time, Outcome)>,
-    /// Its picture, if it completed.
+    /// Picture of the request, if it completed.
     pub picture: Option<Arc<Picture>>,
 }
 
-/// A request that was taken in.
+/// Handle of an accepted request.
 #[derive(Debug)]
 pub struct Ticket {
-    /// Its number.
+    /// Number of the request.
     pub id: RequestId,
     over: oneshot::Receiver<View>,
 }
 
 impl Ticket {
-    /// Waits for its end.
+    /// Waits for the end of the request and returns the request's last state.
     pub async fn ended(&mut self) -> View {
-        // A loop that died ended nothing: the view says so.
+        // A loop that died ended no request: the default view has no end.
         (&mut self.over).await.unwrap_or_default()
     }
 }
 
-/// Why a request is not taken in.
+/// Reason why a request is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// So many wait already; there may be room after so many seconds.
+    /// Full queue.
     Full {
-        /// An estimate, from how many were served lately.
+        /// Estimated seconds until there is room, from the number of requests that were served lately.
         retry_after_s: u64,
     },
-    /// The tenant's share of the queue is full; there may be room after so many seconds.
+    /// Full share of the queue of the request's tenant.
     ShareFull {
-        /// An estimate, from how many of the tenant's were served lately.
+        /// Estimated seconds until there is room, from the number of the tenant's requests that were served lately.
         retry_after_s: u64,
     },
-    /// Nothing more is taken in.
+    /// Server that accepts no requests, because it is shutting down or its loop does not run yet.
     Draining,
 }
 
-/// What the desk knows of the run.
+/// Constant facts about the run.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Best first.
+    /// Names of the models, best first.
     pub models: Vec<Arc<str>>,
-    /// GPU type by worker.
+    /// Types of the GPUs, by worker.
     pub gpus: Vec<String>,
-    /// What workers hold at first.
+    /// Models that the workers hold at the start, by worker.
     pub initial: Vec<ModelId>,
-    /// Of tenants, by number; empty without keys.
+    /// Names of the tenants, by number; empty without keys.
     pub tenants: Vec<String>,
-    /// Tenants whose images everybody may see.
+    /// Tenants whose images all tenants may see.
     pub public: Vec<TenantId>,
-    /// Denoising steps of a full generation.
+    /// Number of denoising steps of a full generation.
     pub total_steps: u32,
-    /// What noise derives from where a request does not say.
+    /// Seed from which the noise of a request derives if the client gave no seed.
     pub seed: u64,
-    /// Within how long a request is in time, for charts and counters.
+    /// Latency within which a request counts as in time, for charts and counters.
     pub slo: Duration,
-    /// Requests that may wait.
+    /// Number of requests that may wait.
     pub max_queue: usize,
-    /// Requests of one tenant that may wait.
+    /// Number of requests of one tenant that may wait.
     pub max_queue_per_tenant: usize,
-    /// How long the disk may take for one picture before the server is not ready.
+    /// Time that the disk may take for one picture before the server counts as not ready.
     pub disk_limit: HostDuration,
 }
 
 impl Facts {
-    /// Whether a tenant may see what another one's request made; everybody may where there are no keys.
+    /// Returns whether a tenant may see the picture of an owner's request. Without keys everybody may see every
+    /// picture.
     fn may_see(&self, tenant: TenantId, owner: Option<TenantId>) -> bool {
         self.tenants.is_empty() || owner.is_some_and(|owner| owner == tenant || self.public.contains(&owner))
     }
 }
 
-/// The desk; clones are the same one.
+/// Desk between the network and the loop. Clones share the same desk.
 #[derive(Clone)]
 pub struct Desk(Arc<Inner>);
 
@@ -142,57 +144,58 @@ struct Inner {
     facts: Facts,
     queue: Mutex<Queue>,
     state: Mutex<State>,
-    /// Taken in, not begun, not ended. Only the loop lowers it, and it is raised with the queue locked.
+    /// Number of accepted requests that have neither begun nor ended. Only the loop lowers it, and it is raised only
+    /// with the queue locked.
     waiting: AtomicUsize,
-    /// The same by tenant.
+    /// Number of such requests, by tenant.
     shares: Vec<AtomicUsize>,
-    /// Since when no worker can draw, nanoseconds of the run; `u64::MAX` while one can.
+    /// Time since which no worker can generate images, in nanoseconds of the run; `u64::MAX` while a worker can.
     workerless: AtomicU64,
     draining: AtomicBool,
     drained: AtomicBool,
-    /// Of the loop, once it runs: its clock, and what wakes it.
+    /// Clock of the loop, and function that wakes the loop, once the loop runs.
     run: OnceLock<(Clock, Box<dyn Fn() + Send + Sync>)>,
     meter: Meter,
-    /// `None` where hits are not audited.
+    /// Audits of hits; `None` if hits are not audited.
     audits: Option<Audits>,
 }
 
-/// What the loop has not heard of.
+/// Requests and other news that the loop has not taken yet.
 #[derive(Default)]
 struct Queue {
     next: u32,
-    /// Requests of each tenant so far. Noise goes by these: with the number over all, a picture would tell how many others
-    /// asked for.
+    /// Number of requests so far, by tenant. Noise derives from these numbers: with one number over all tenants, a
+    /// picture would reveal how many pictures other tenants requested.
     asked: BTreeMap<TenantId, u64>,
     incoming: Vec<Came>,
 }
 
-/// Something that came: an arrival brings its request with it.
+/// Entry of the queue. The entry of an arrival also has the request.
 struct Came {
     time: Time,
     what: What,
     open: Option<Open>,
 }
 
-/// News for the loop.
+/// Kind of an entry of the queue.
 enum What {
     Event(Event),
-    /// Cached pictures are deleted; the loop finds which when it takes this.
+    /// Deletion of cached pictures. The loop finds the pictures when it takes the deletion.
     Deletion(Deletion),
 }
 
-/// A cached picture that is to be deleted.
+/// Order to delete a cached picture.
 struct Deletion {
     sources: Sources,
     number: u64,
-    /// Whether what was refined from it is deleted, too.
+    /// True if the pictures that were refined from it are deleted, too.
     refined: bool,
-    /// Told what was deleted.
+    /// Channel that receives what was deleted.
     done: oneshot::Sender<Deleted>,
 }
 
 impl Desk {
-    /// A desk at which nobody has asked for anything.
+    /// Makes a desk without requests.
     #[must_use]
     pub fn new(facts: Facts, meter: Meter, traffic: Option<Traffic>, audits: Option<Audits>) -> Self {
         let state = Mutex::new(State::new(&facts, traffic));
@@ -212,24 +215,24 @@ impl Desk {
         }))
     }
 
-    /// The loop runs: its clock, and what wakes it.
+    /// Sets the clock of the loop and the function that wakes the loop. From then on the desk accepts requests.
     pub fn opens(&self, clock: Clock, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.run.set((clock, Box::new(wake)));
     }
 
-    /// What the desk knows of the run.
+    /// Returns the facts about the run.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.0.facts
     }
 
-    /// Its audits of hits; `None` where hits are not audited.
+    /// Returns the audits of hits, or `None` if hits are not audited.
     #[must_use]
     pub fn audits(&self) -> Option<&Audits> {
         self.0.audits.as_ref()
     }
 
-    /// Its counters.
+    /// Returns the metrics of the server.
     #[must_use]
     pub fn meter(&self) -> &Meter {
         &self.0.meter
@@ -245,10 +248,10 @@ impl Desk {
         }
     }
 
-    /// Whether so many requests of a tenant would be taken in now.
+    /// Checks that a number of requests of a tenant would be accepted now.
     ///
     /// # Errors
-    /// Too many wait, of all or of this tenant, or nothing more is taken in.
+    /// Too many requests wait, of all tenants or of this one, or the desk accepts no requests.
     pub fn has_room(&self, tenant: TenantId, requests: usize) -> Result<(), Refused> {
         if self.is_draining() || self.0.run.get().is_none() {
             return Err(Refused::Draining);
@@ -263,30 +266,31 @@ impl Desk {
         Ok(())
     }
 
-    /// Takes requests of a tenant in, all or none.
+    /// Accepts requests of one tenant, all or none.
     ///
     /// # Errors
-    /// Too many wait, of all or of this tenant, or nothing more is taken in.
+    /// Too many requests wait, of all tenants or of this one, or the desk accepts no requests.
     pub fn submit(&self, asks: Vec<Ask>) -> Result<Vec<Ticket>, Refused> {
         let mut queue = lock(&self.0.queue);
-        // Under the lock, so that nothing comes in after the loop has seen that nothing will.
+        // The check is made under the lock, so that no request is accepted after the loop has seen that none will
+        // follow.
         let Some(tenant) = asks.first().map(|ask| ask.tenant) else { return Ok(Vec::new()) };
         self.has_room(tenant, asks.len())?;
         self.0.waiting.fetch_add(asks.len(), Ordering::Relaxed);
         self.0.share(tenant).fetch_add(asks.len(), Ordering::Relaxed);
-        // Likewise, so that arrivals are in the order of time.
+        // The time is read under the lock as well, so that arrivals are in the order of time.
         let now = self.now();
         let first = queue.incoming.is_empty();
         let tickets = asks.into_iter().map(|ask| queue.take_in(now, self.0.facts.seed, ask)).collect();
         drop(queue);
-        // What is not the first was announced with the first.
+        // The loop was woken for the first entry of the queue, and takes all of them.
         if first {
             self.wake();
         }
         Ok(tickets)
     }
 
-    /// Withdraws a request; one that has ended stays as it ended.
+    /// Withdraws a request. A request that has ended keeps its outcome.
     pub fn cancel(&self, id: RequestId) {
         let mut queue = lock(&self.0.queue);
         let time = self.now();
@@ -295,8 +299,8 @@ impl Desk {
         self.wake();
     }
 
-    /// Takes a cached picture out of the cache, and with `refined` what was refined from it. Returns what was deleted once
-    /// nothing can find it any more.
+    /// Deletes a cached picture, and with `refined` the pictures that were refined from it. Returns what was deleted,
+    /// once no request can find these pictures any more.
     ///
     /// # Errors
     /// The server is being shut down.
@@ -304,7 +308,7 @@ impl Desk {
         let (done, deleted) = oneshot::channel();
         {
             let mut queue = lock(&self.0.queue);
-            // Under the lock: what comes before the loop is told to end is heard by it.
+            // The check is made under the lock: the loop takes every order that comes before it is told to end.
             if self.is_draining() {
                 return Err(Refused::Draining);
             }
@@ -315,7 +319,7 @@ impl Desk {
         deleted.await.map_err(|_| Refused::Draining)
     }
 
-    /// Takes nothing more in; the loop ends when what is in has ended.
+    /// Stops accepting requests. The loop ends when all accepted requests have ended.
     pub fn drain(&self) {
         {
             let _queue = lock(&self.0.queue);
@@ -324,67 +328,72 @@ impl Desk {
         self.wake();
     }
 
-    /// Whether nothing more is taken in.
+    /// Returns whether the desk has stopped accepting requests.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// Time since which every worker has been lost, or loading after a loss; zero while one can draw.
+    /// Returns the time for which every worker has been lost, or loading after a loss; zero while a worker can generate
+    /// images.
     #[must_use]
     pub fn without_worker(&self) -> HostDuration {
         let since = Time::from_nanoseconds(self.0.workerless.load(Ordering::Relaxed));
-        // At least a nanosecond, so that it is not zero at the very beginning.
+        // The result is at least a nanosecond, so that it is not zero at the very beginning.
         let passed = |since| self.now().since(since).nanoseconds().max(1);
         HostDuration::from_nanos(if since == Time::MAX { 0 } else { passed(since) })
     }
 
-    /// Time that the loop has left what came in unheard.
+    /// Returns the time for which the oldest entry of the queue has waited for the loop; zero if the queue is empty.
     #[must_use]
     pub fn unheard(&self) -> HostDuration {
         let oldest = lock(&self.0.queue).incoming.first().map(|came| came.time);
         HostDuration::from_nanos(oldest.map_or(0, |oldest| self.now().since(oldest).nanoseconds()))
     }
 
-    /// Ends the wait for everything that has not ended: the loop is over, or is not waited for. Nobody is told an end.
+    /// Ends the wait for all requests that have not ended, because the loop is over or is not waited for. The callers
+    /// that wait get no end.
     pub fn abandon(&self) {
         lock(&self.0.queue).incoming.clear();
         lock(&self.0.state).abandon();
     }
 
-    /// Seconds since the loop began.
+    /// Returns the seconds since the loop began.
     #[must_use]
     pub fn uptime_s(&self) -> f64 {
         self.now().seconds()
     }
 
-    /// So many steps of a request's job are done.
+    /// Notes the number of denoising steps of a request's job that are done.
     pub fn stepped(&self, id: RequestId, steps: u32) {
         lock(&self.0.state)
             .update(id, |view| view.step = view.decision.map_or(0, |decision| decision.skipped_steps) + steps);
     }
 
-    /// What happened lately, and how things stand: (windows, workers, waiting, running, cached images).
+    /// Returns the latest windows of time, the workers, and the numbers of waiting requests, running requests and
+    /// cached images.
     #[must_use]
     pub fn lately(&self) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
         let waiting = self.0.waiting.load(Ordering::Relaxed);
         lock(&self.0.state).lately(self.now(), waiting)
     }
 
-    /// The same of one tenant: (windows without workers, waiting, running, cached images).
+    /// Returns the latest windows of time of one tenant, without workers, and its numbers of waiting requests, running
+    /// requests and cached images.
     #[must_use]
     pub fn lately_of(&self, tenant: TenantId) -> (Vec<Window>, [u64; 3]) {
         let waiting = self.0.share(tenant).load(Ordering::Relaxed);
         lock(&self.0.state).lately_of(tenant, self.now(), waiting)
     }
 
-    /// Folder of the recording, while traffic is being recorded.
+    /// Returns the folder of the recording, while traffic is being recorded.
     #[must_use]
     pub fn recording(&self) -> Option<std::path::PathBuf> {
         lock(&self.0.state).traffic.as_ref().and_then(Traffic::folder).map(std::path::Path::to_owned)
     }
 
-    /// Writes the traffic and audits that have come in so far, as far as the disk does within `patience`.
+    /// Ends the files of recorded traffic and audits: waits until they are on disk, each for at most `patience`.
+    /// Returns the result for the traffic, if it is recorded.
     pub fn close_files(&self, patience: HostDuration) -> Option<std::io::Result<()>> {
         if let Some(audits) = &self.0.audits {
             audits.close(patience);
@@ -395,7 +404,7 @@ impl Desk {
 }
 
 impl Inner {
-    /// Requests of a tenant that wait.
+    /// Returns the number of a tenant's requests that wait.
     fn share(&self, tenant: TenantId) -> &AtomicUsize {
         &self.shares[tenant.0 as usize]
     }

@@ -1,4 +1,4 @@
-//! The ledger's file as redb uses it, with a layer that can fail on a test's plan.
+//! Storage backend of redb for the ledger's file, with a layer that injects the faults of a test's plan.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use redb::backends::FileBackend;
 
 use crate::live::faults::Faults;
 
-/// The file, locked for this process until it is closed.
+/// File of the ledger, locked for this process until it is closed.
 #[derive(Debug)]
 pub(super) struct Backend {
     file: FileBackend,

@@ -1,27 +1,28 @@
-//! Errors of a ledger: inside, as redb says it, and outside, as callers act on it.
+//! Errors of a ledger: `Fault` for use inside the ledger, made from redb's errors, and `LedgerError` for callers, who
+//! act on its kind.
 
 use std::io;
 use std::path::Path;
 
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
 
-/// An error of one use of the database.
+/// Error of one call of the database.
 #[derive(Debug)]
 pub(in crate::serve) enum Fault {
-    /// The disk: the database must be opened again.
+    /// Failing disk: the database must be reopened.
     Disk(String),
-    /// There is no room on the disk; likewise.
+    /// Full disk: the database must be reopened.
     Full(String),
-    /// The file does not hold what was written.
+    /// File that does not hold what was written.
     Damaged(String),
-    /// Another program has the file.
+    /// File that another program has open.
     InUse,
-    /// It is of another version than this program knows.
+    /// File of a version that this program does not read.
     Version(String),
 }
 
 impl Fault {
-    /// The fault, without the file's name.
+    /// Returns the description of the fault, without the file's name.
     pub(super) fn text(&self) -> String {
         match self {
             Self::Disk(why) | Self::Full(why) | Self::Damaged(why) | Self::Version(why) => why.clone(),
@@ -32,7 +33,7 @@ impl Fault {
     pub(super) fn io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error.to_string()),
-            // Beyond the end of a file that was cut.
+            // The read went beyond the end of a file that was cut.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Self::Damaged(error.to_string()),
             _ => Self::Disk(error.to_string()),
         }
@@ -95,42 +96,42 @@ impl From<serde_json::Error> for Fault {
     }
 }
 
-/// The ledger cannot be used. Its text has paths: it is for the log, not for clients.
+/// Reason why the ledger cannot be used. The text of the error has paths: it is for the log, not for clients.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// The disk fails or is full. It is tried again.
+    /// Disk that fails or is full. Later calls try again.
     #[error("{file}: {why}")]
     Disk {
         /// Path of the ledger.
         file: String,
-        /// Message of the system.
+        /// Error of the system.
         why: String,
-        /// Whether there is no room.
+        /// True if the disk is full.
         is_full: bool,
     },
-    /// It has lost something, or cannot be read.
+    /// Ledger that has lost a transaction, or cannot be read.
     #[error("{file}: is damaged: {why}. `modm repair {folder}` saves what can be read and sets the rest aside")]
     Damaged {
         /// Path of the ledger.
         file: String,
-        /// Folder that it is in.
+        /// Folder of the ledger.
         folder: String,
-        /// The rows that do not fit.
+        /// Description of the damage.
         why: String,
     },
-    /// Another program has it.
+    /// Ledger that another program has open.
     #[error("{file}: is in use by another run: end that one, or choose another folder")]
     InUse {
         /// Path of the ledger.
         file: String,
     },
-    /// It is of a newer program.
+    /// Ledger of a version that this program does not read.
     #[error("{file}: {why}")]
     Version {
         /// Path of the ledger.
         file: String,
-        /// Version that was found, and those that are known.
+        /// Version of the ledger, and the versions that this program reads.
         why: String,
     },
 }
@@ -147,7 +148,7 @@ impl LedgerError {
         }
     }
 
-    /// Whether to try again may help.
+    /// Returns whether another attempt may succeed.
     #[must_use]
     pub const fn is_disk(&self) -> bool {
         matches!(self, Self::Disk { .. })

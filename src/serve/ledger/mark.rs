@@ -1,6 +1,6 @@
-//! The number of the last acknowledged transaction, in a file beside the ledger. A damaged ledger can open as it was some
-//! transactions ago, or empty: this file tells. It is written after each transaction and never synced, so that it may be behind
-//! after a power cut, and is never ahead.
+//! Number of the last acknowledged transaction, in a file beside the ledger. A damaged ledger can open in the state of
+//! an earlier transaction, or empty: this number reveals that. The file is written after each transaction and never
+//! synced. It may therefore be behind the ledger after a power cut, but it is never ahead.
 
 use std::fs::File;
 use std::io;
@@ -8,24 +8,24 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "ledger.mark";
-/// Bytes of the file: a number of twenty digits and a line break.
+/// Number of bytes of the file: a number of twenty digits and a line break.
 const LENGTH: usize = 21;
 
 #[derive(Debug)]
 pub(in crate::serve) struct Mark {
     file: File,
-    /// Number of the last acknowledged transaction; 0 where that is not known.
+    /// Number of the last acknowledged transaction; 0 if it is not known.
     pub(in crate::serve) sequence: u64,
-    /// Whether there was something in the file that is no mark.
+    /// True if the file had content that is not a mark.
     pub(in crate::serve) is_damaged: bool,
 }
 
-/// The file's path in a folder.
+/// Returns the path of the file in a folder.
 pub(in crate::serve) fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-/// Reads the number of a mark's text.
+/// Parses the text of a mark into the number of the transaction.
 pub(in crate::serve) fn parse(text: &[u8]) -> Option<u64> {
     let text = str::from_utf8(text).ok()?.strip_suffix('\n')?;
     (text.len() == LENGTH - 1 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
@@ -41,7 +41,7 @@ impl Mark {
         Ok(Self { file, sequence: sequence.unwrap_or(0), is_damaged: read.is_some() && sequence.is_none() })
     }
 
-    /// Notes a transaction that is about to be acknowledged.
+    /// Writes the number of a transaction that is about to be acknowledged.
     pub(super) fn write(&mut self, sequence: u64) -> io::Result<()> {
         self.sequence = sequence;
         let text = format!("{sequence:0width$}\n", width = LENGTH - 1);

@@ -1,6 +1,6 @@
-//! The ledger, which must outlive a crash: asynchronous jobs, each on disk before it is acknowledged, and the owners of the pictures of
-//! results. An embedded database (redb). An error of the disk is recovered from in place; a ledger that has lost something is
-//! not used.
+//! The ledger of what must survive a crash: asynchronous jobs, each on disk before it is acknowledged, the owners of
+//! the pictures of results, and the used quotas. It is an embedded database (redb). The ledger recovers from an error
+//! of the disk while the server runs; a ledger that has lost a transaction is not used.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,167 +32,168 @@ use shelf::Shelf;
 
 const FILE: &str = "ledger.redb";
 
-/// The ledger's file in a folder.
+/// Returns the path of the ledger's file in a folder.
 pub(super) fn file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-/// Folder of the pictures of results.
+/// Returns the folder of the pictures of results.
 #[must_use]
 pub fn results(folder: &Path) -> PathBuf {
     folder.join("results")
 }
 
-/// File of a result in that folder.
+/// Returns the path of a picture's file in the folder of results.
 #[must_use]
 pub fn picture_file(results: &Path, id: &str) -> PathBuf {
     results.join(format!("{id}.png"))
 }
 
-/// How a job stands on disk.
+/// Status of a job on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Taken in; whether it has begun is not written down.
+    /// Accepted job that has not ended. The ledger does not record whether the job has begun.
     Queued,
-    /// Its pictures are there.
+    /// Job that ended with all its pictures.
     Completed,
-    /// None will come.
+    /// Job that ended with an error and without pictures.
     Failed,
-    /// Withdrawn.
+    /// Withdrawn job.
     Cancelled,
 }
 
-/// An asynchronous job.
+/// Asynchronous job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its name.
+    /// Name of the job.
     pub id: String,
-    /// Name of its owner; none without keys.
+    /// Name of the tenant that owns the job; `None` without keys.
     pub tenant: Option<String>,
-    /// Date when it was asked for, seconds since 1970.
+    /// Date at which the job was submitted, in seconds since 1970.
     pub created: u64,
-    /// Date when it ended; none before.
+    /// Date at which the job ended, in seconds since 1970; `None` before.
     #[serde(default)]
     pub ended: Option<u64>,
-    /// Number of starts of the program at which it was begun again.
+    /// Number of starts of the program at which the job was begun again.
     #[serde(default)]
     pub attempts: u32,
-    /// Text of what its pictures show.
+    /// Prompt of the pictures.
     pub prompt: String,
     /// Number of pictures.
     pub pictures: u32,
-    /// Seed of their noise, if the client gave one.
+    /// Seed of the noise of the pictures, if the client gave one.
     pub seed: Option<u64>,
-    /// Seconds from its arrival in which it should be done.
+    /// Seconds after the arrival within which the job should be done, if the client gave a deadline.
     pub deadline_s: Option<f64>,
-    /// Use of the image cache that it allows.
+    /// Use of the image cache that the job allows.
     #[serde(default, skip_serializing_if = "Reuse::is_all")]
     pub reuse: Reuse,
-    /// How it stands.
+    /// Status of the job.
     pub status: Status,
-    /// How each picture came about, as it is answered.
+    /// Description of how each picture was made, as clients get it.
     pub made: Vec<serde_json::Value>,
-    /// Why it failed.
+    /// Reason of the failure, if the job failed.
     pub error: Option<String>,
 }
 
-/// A picture of the results.
+/// Picture of a result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Picture {
-    /// Name of its owner; none without keys.
+    /// Name of the tenant that owns the picture; `None` without keys.
     pub tenant: Option<String>,
-    /// Date when it was kept, seconds since 1970.
+    /// Date at which the picture was kept, in seconds since 1970.
     pub created: u64,
-    /// Bytes of its file.
+    /// Number of bytes of the picture's file.
     #[serde(default)]
     pub bytes: u64,
-    /// CRC-32 of its file; none in ledgers of version 1.
+    /// CRC-32 of the picture's file; `None` if the picture is from a ledger of version 1.
     #[serde(default)]
     pub crc: Option<u32>,
 }
 
-/// A tenant's use of a day's quota.
+/// Use of a day's quota by a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
-    /// Day since 1970.
+    /// Number of the day since 1970.
     pub day: u64,
-    /// Images asked for on it.
+    /// Number of images that were requested on that day.
     pub images: u64,
 }
 
-/// Something to write.
+/// Change to write to the ledger.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    /// A job as it stands now.
+    /// Job in its current state.
     Job(Box<Job>),
-    /// A picture of the results.
+    /// Picture of a result, with its name.
     Picture(String, Picture),
     /// Use of the quota by the tenant of this name.
     Used(String, Used),
-    /// A job that was never acknowledged is removed.
+    /// Removal of a job that was never acknowledged.
     Withdraw(String),
-    /// A picture of the results is forgotten.
+    /// Removal of the picture of a result.
     Remove(String),
-    /// Ended jobs and pictures of before this time are forgotten, and the oldest beyond so many bytes of pictures.
+    /// Removal of the ended jobs and pictures from before a date, and of the oldest ones while the pictures have too
+    /// many bytes.
     Forget {
-        /// Date, seconds since 1970.
+        /// Date before which ended jobs and pictures are removed, in seconds since 1970.
         before: u64,
-        /// Bytes of all pictures that stay at most.
+        /// Largest total size of the pictures that stay, in bytes.
         most_bytes: u64,
     },
 }
 
-/// Rows that a transaction has forgotten.
+/// Rows that a transaction has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
-    /// Names of pictures, whose files may go.
+    /// Names of the removed pictures, whose files may be deleted.
     pub pictures: Vec<String>,
 }
 
-/// How the ledger does.
+/// Health of the ledger.
 #[derive(Clone, Debug)]
 pub enum Health {
-    /// It works.
+    /// Ledger that works.
     Well,
-    /// The disk fails; each use tries again.
+    /// Ledger whose disk fails. Each call tries again.
     Failing {
         /// Time since the first failure.
         since: Duration,
-        /// Whether there is no room.
+        /// True if the disk is full.
         is_full: bool,
     },
-    /// The disk has not answered a call for longer than it may take.
+    /// Ledger whose disk has not answered a call within the limit.
     Silent {
         /// Time since the call began.
         since: Duration,
     },
-    /// It cannot be used any more.
+    /// Ledger that cannot be used any more.
     Lost(LedgerError),
 }
 
-/// Time that a use of the disk may take unless it is said otherwise.
+/// Default of the time that one call of the database may take.
 const USUAL_LIMIT: Duration = Duration::from_secs(30);
-/// Time between two looks at whether the thread that writes has ended.
+/// Time between two checks whether the thread that writes has ended.
 const POLL: Duration = Duration::from_millis(2);
 
-/// The ledger.
+/// Ledger of a data folder, with the thread that writes it.
 pub struct Ledger {
     shelf: Arc<Shelf>,
-    /// Newest date of the ledger when it was opened.
+    /// Date of the last transaction when the ledger was opened, in seconds since 1970.
     last_date: Option<u64>,
     warnings: Vec<String>,
-    /// Time that one use of the disk may take.
+    /// Time that one call of the database may take.
     limit: Duration,
     orders: Option<Orders>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Ledger {
-    /// Opens the ledger of a folder, or begins one.
+    /// Opens the ledger of a folder, or makes a new one.
     ///
     /// # Errors
-    /// It cannot be written, is damaged, of a newer version, or another program has it.
+    /// The ledger cannot be written, is damaged, has a newer version, or is in use by another program.
     pub fn open(folder: &Path, clock: &HostClock, faults: Option<Arc<Faults>>) -> Result<Self, LedgerError> {
         let (shelf, last_date, warnings) = Shelf::open(folder, clock.clone(), faults)?;
         let shelf = Arc::new(shelf);
@@ -204,48 +205,50 @@ impl Ledger {
         Ok(Self { shelf, last_date, warnings, limit, orders: Some(orders), writer: Some(writer) })
     }
 
-    /// Sets the time that one use of the disk may take: past it the disk counts as hanging, and nothing is acknowledged.
+    /// Sets the time that one call of the database may take. After that time the disk counts as hanging, and nothing is
+    /// acknowledged.
     #[must_use]
     pub const fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Newest date that the ledger had when it was opened, seconds since 1970.
+    /// Returns the date of the last transaction when the ledger was opened, in seconds since 1970.
     #[must_use]
     pub const fn last_date(&self) -> Option<u64> {
         self.last_date
     }
 
-    /// Warnings about what was mended when it was opened.
+    /// Returns warnings about what was repaired when the ledger was opened.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// How it does. Asks nothing of the disk.
+    /// Returns the health of the ledger, without a call to the disk.
     #[must_use]
     pub fn health(&self) -> Health {
         self.shelf.health(self.limit)
     }
 
-    /// Whether the thread that writes is there.
+    /// Returns whether the thread that writes is running.
     #[must_use]
     pub fn is_writing(&self) -> bool {
         self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
     }
 
-    /// Tries a ledger that fails. Returns whether it works.
+    /// Reads from a ledger that fails. Returns whether it works again.
     #[must_use]
     pub fn probe(&self) -> bool {
         self.shelf.using(|database| rows::numbers(database).map(drop)).is_ok()
     }
 
-    /// Writes, and returns once it is on disk; what was forgotten comes back.
+    /// Writes entries in one transaction, and returns once they are on disk. Returns the rows that the transaction
+    /// removed.
     ///
     /// # Errors
-    /// It is not on disk, or the disk has not answered in time: what is written later was not acknowledged, and a job that it
-    /// takes in is withdrawn.
+    /// The entries are not on disk, or the disk has not answered in time. Entries that reach the disk later were not
+    /// acknowledged, and a new job among them is withdrawn.
     pub async fn write(&self, entries: Vec<Entry>) -> Result<Forgotten, LedgerError> {
         let gone = || self.shelf.without_writer();
         let (answer, mut heard): (Answer, _) = oneshot::channel();
@@ -254,7 +257,7 @@ impl Ledger {
         if let Ok(answer) = tokio::time::timeout(self.limit, &mut heard).await {
             return answer.map_err(|_| gone())?;
         }
-        // An answer that came meanwhile counts; after this the writer knows that nobody hears it.
+        // An answer that came meanwhile counts. After `close` the writer finds that no caller waits for the answer.
         heard.close();
         heard.try_recv().unwrap_or_else(|_| Err(self.shelf.is_silent(self.limit)))
     }
@@ -267,7 +270,8 @@ impl Ledger {
         self.shelf.using(|database| rows::read(database, rows::JOBS, id))
     }
 
-    /// Reads at most so many jobs of a tenant, of all if `None`, newest first; with a place those after it.
+    /// Reads at most `most` jobs of a tenant (of all tenants if `None`), newest first. With a place, reads the jobs
+    /// after it.
     ///
     /// # Errors
     /// The database fails.
@@ -280,7 +284,7 @@ impl Ledger {
         self.shelf.using(|database| rows::newest_jobs(database, tenant, after, most))
     }
 
-    /// Reads what is known of a picture.
+    /// Reads the row of a picture.
     ///
     /// # Errors
     /// The database fails.
@@ -288,7 +292,7 @@ impl Ledger {
         self.shelf.using(|database| rows::read(database, rows::PICTURES, id))
     }
 
-    /// Reads what a tenant had used of its quota when that was written last.
+    /// Reads how much of its quota a tenant had used, as it was written last.
     ///
     /// # Errors
     /// The database fails.
@@ -296,7 +300,7 @@ impl Ledger {
         self.shelf.using(|database| rows::read(database, rows::USED, tenant))
     }
 
-    /// Names of all pictures.
+    /// Returns the names of all pictures.
     ///
     /// # Errors
     /// The database fails.
@@ -304,7 +308,7 @@ impl Ledger {
         self.shelf.using(rows::picture_names)
     }
 
-    /// Numbers of ended jobs, of pictures and of quotas whose tenant is none of these.
+    /// Counts the ended jobs, the pictures and the quotas that belong to none of these tenants.
     ///
     /// # Errors
     /// The database fails.
@@ -312,7 +316,7 @@ impl Ledger {
         self.shelf.using(|database| rows::strangers(database, tenants))
     }
 
-    /// Jobs that were taken in and have not ended, oldest first: to be begun again.
+    /// Returns the jobs that were accepted and have not ended, oldest first, so that they can be begun again.
     ///
     /// # Errors
     /// The database fails.

@@ -1,5 +1,5 @@
-//! A ledger that no server has open: looked at in a copy in memory, so that nothing is written, and made anew from what can still
-//! be read.
+//! Check and repair of a ledger that no server has open. The check reads a copy in memory, so that nothing is written.
+//! The repair writes a new ledger with the rows that can still be read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -15,24 +15,24 @@ use super::{Job, Picture, Status, Used, mark, picture_file, results, rows};
 use crate::live::faults::Faults;
 use crate::serve::api::checksum;
 
-/// Bytes that the row of a job begins with.
+/// Bytes at the beginning of every row of a job.
 const JOB: &[u8] = br#"{"id":"job-"#;
 
-/// A ledger as it was found.
+/// Content of a ledger, as far as it could be read.
 pub(in crate::serve) struct Found {
     pub(in crate::serve) jobs: Vec<Job>,
     pub(in crate::serve) pictures: BTreeMap<String, Picture>,
     pub(in crate::serve) used: BTreeMap<String, Used>,
-    /// Faults that were found; none where it is whole.
+    /// Descriptions of the faults that were found; empty if the ledger is whole.
     pub(in crate::serve) wrong: Vec<String>,
-    /// Number of the last transaction that is known of.
+    /// Number of the last transaction that is known.
     sequence: u64,
 }
 
-/// Reads a ledger as far as it can be read; none if there is none.
+/// Reads a ledger as far as possible. Returns `None` if there is no ledger.
 ///
 /// # Errors
-/// It is in use, of a newer program, or the disk fails.
+/// The ledger is in use, has a version that this program does not read, or the disk fails.
 pub(in crate::serve) fn read(folder: &Path) -> Result<Option<Found>, LedgerError> {
     let failed = |fault| LedgerError::new(folder, fault);
     let marked = fs::read(mark::path(folder)).ok().and_then(|text| mark::parse(&text)).unwrap_or(0);
@@ -54,7 +54,7 @@ pub(in crate::serve) fn read(folder: &Path) -> Result<Option<Found>, LedgerError
     match open(&bytes) {
         Ok((database, numbers)) => match rows::check_numbers(&numbers, marked) {
             Err(fault @ Fault::Version(_)) => return Err(failed(fault)),
-            // One that went back is readable, and worth reading.
+            // A ledger that went back to an earlier transaction can still be read, and its rows are worth saving.
             behind => {
                 found.wrong.extend(behind.err().map(|fault| fault.text()));
                 found.sequence = found.sequence.max(numbers.sequence);
@@ -70,7 +70,7 @@ pub(in crate::serve) fn read(folder: &Path) -> Result<Option<Found>, LedgerError
     Ok(Some(found))
 }
 
-/// Bytes of the file; none if it is missing or empty.
+/// Returns the bytes of the ledger's file, or `None` if the file is missing or empty.
 pub(super) fn bytes(folder: &Path, faults: Option<&Faults>) -> Result<Option<Vec<u8>>, Fault> {
     let io = |error: &std::io::Error| Fault::io(error);
     faults.map_or(Ok(()), |faults| faults.call(|| {})).map_err(|error| io(&error))?;
@@ -87,7 +87,7 @@ pub(super) fn bytes(folder: &Path, faults: Option<&Faults>) -> Result<Option<Vec
     Ok((!bytes.is_empty()).then_some(bytes))
 }
 
-/// Opens a copy in memory and checks every page.
+/// Opens a copy of the file in memory and checks every page.
 pub(super) fn open(bytes: &[u8]) -> Result<(Guarded, rows::Numbers), Fault> {
     let memory = InMemoryBackend::new();
     memory.set_len(bytes.len() as u64).map_err(|error| Fault::io(&error))?;
@@ -99,7 +99,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<(Guarded, rows::Numbers), Fault> {
     Ok((database, numbers))
 }
 
-/// Reads every row that can be read, and notes what is wrong.
+/// Reads every row that can be read, and notes the faults of the others.
 fn read_tables(database: &Database, version: u64, found: &mut Found) {
     let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
     for wrong in [
@@ -141,8 +141,8 @@ fn read_table<T: DeserializeOwned>(
     wrong
 }
 
-/// Looks for rows of jobs in the pages themselves, whatever they belong to: of a job that is there as begun and as ended, the end
-/// counts.
+/// Searches all pages of the file for rows of jobs, whatever table they belong to. If a job is found both with and
+/// without an end, the row with the end counts.
 fn read_pages(bytes: &[u8], jobs: &mut Vec<Job>) {
     let mut known: BTreeMap<String, Job> = jobs.drain(..).map(|job| (job.id.clone(), job)).collect();
     let starts = bytes.windows(JOB.len()).enumerate().filter(|(_, window)| *window == JOB).map(|(at, _)| at);
@@ -158,8 +158,8 @@ fn read_pages(bytes: &[u8], jobs: &mut Vec<Job>) {
     jobs.extend(known.into_values());
 }
 
-/// Writes a new ledger from what was found, and puts it in place of the old one, which is moved to `aside`. Returns what was
-/// done.
+/// Writes a new ledger with what was found, moves the old one to `aside`, and puts the new one in its place. Returns a
+/// description of each change.
 ///
 /// # Errors
 /// The disk fails.
@@ -167,7 +167,7 @@ pub(in crate::serve) fn rebuild(folder: &Path, aside: &Path, mut found: Found) -
     let failed = |fault| LedgerError::new(folder, fault);
     let io = |error: std::io::Error| failed(Fault::Disk(error.to_string()));
     let results = results(folder);
-    // Pictures of jobs are known by their jobs, too.
+    // The rows of jobs name their pictures, too, so that pictures whose own rows are lost are found again.
     for job in &found.jobs {
         for id in job.made.iter().filter_map(|made| made["id"].as_str()) {
             let Ok(bytes) = fs::read(picture_file(&results, id)) else { continue };

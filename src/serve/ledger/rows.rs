@@ -1,4 +1,4 @@
-//! The ledger's tables, what one transaction does to them, and how rows of older versions become those of this one.
+//! Tables of the ledger, the changes of a transaction to them, and the migration of rows of older versions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,32 +15,34 @@ use super::{Entry, Forgotten, Job, Picture, Status, Used};
 pub(super) const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
 pub(super) const PICTURES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pictures");
 pub(super) const USED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("used");
-/// Ended jobs by when they ended and pictures by when they were kept, so that to forget what is old takes no look at what is not.
+/// Ended jobs by date of their end and pictures by date at which they were kept, so that the removal of old rows reads
+/// no newer ones.
 pub(super) const AGES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ages");
-/// Jobs by tenant (empty without keys), when they were asked for, and name: so that a page of a tenant's jobs takes no look at others.
+/// Jobs by tenant (empty without keys), date of submission, and name, so that a page of a tenant's jobs reads no jobs
+/// of other tenants.
 pub(super) const JOBS_OF_TENANTS: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("jobs_of_tenants");
-/// Numbers of the whole ledger, by the names below.
+/// Numbers of the whole ledger, by the keys below.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// Version of the rows.
+/// Key of the version of the rows.
 const VERSION: &str = "version";
-/// Number of the last transaction.
+/// Key of the number of the last transaction.
 const SEQUENCE: &str = "sequence";
-/// Newest date that was seen, seconds since 1970.
+/// Key of the date of the last transaction, in seconds since 1970.
 const DATE: &str = "date";
-/// Bytes of all pictures that the ledger knows of.
+/// Key of the number of bytes of all pictures that the ledger knows.
 const BYTES: &str = "bytes";
 
-/// Version that this program writes. 1 had the ages of jobs by when they were asked for, and no table of numbers; 2 had no
-/// jobs of tenants.
+/// Version that this program writes. In version 1 the ages of jobs were dates of submission, and there was no table of
+/// numbers. Version 2 had no table of jobs by tenant.
 pub(super) const NEWEST: u64 = 3;
-/// Version since which the ages are those of ends.
+/// First version in which the ages of jobs are the dates of their ends.
 const AGES_OF_ENDS: u64 = 2;
-/// Text after every name of a job.
+/// Text that sorts after every name of a job.
 const AFTER_NAMES: &str = "~";
 
 type Rows<'a> = Table<'a, &'static str, &'static [u8]>;
 
-/// Tables of a transaction.
+/// Open tables of a transaction.
 struct Tables<'a> {
     jobs: Rows<'a>,
     pictures: Rows<'a>,
@@ -98,8 +100,8 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Forgets when a job ended, where a row says so. A commit that was reported as failed may be on disk all the same: its job
-    /// is then written again, with a later end. Returns the job's row.
+    /// Removes the age of a job, if the job has a row with an end. A commit that was reported as failed may be on disk
+    /// all the same: its job is then written again, with a later end. Returns the job's row.
     fn forget_end(&mut self, id: &str) -> Result<Option<Job>, Fault> {
         let before: Option<Job> = parsed(self.jobs.get(id)?.map(|row| row.value().to_vec()))?;
         if let Some(ended) = before.as_ref().and_then(|job| job.ended) {
@@ -108,7 +110,7 @@ impl<'a> Tables<'a> {
         Ok(before)
     }
 
-    /// Removes the row of a job, if there is one, and its place among those of its tenant.
+    /// Removes the row of a job, if there is one, and its entry in the table of jobs by tenant.
     fn remove_job(&mut self, id: &str) -> Result<(), Fault> {
         let before: Option<Job> = parsed(self.jobs.remove(id)?.map(|row| row.value().to_vec()))?;
         if let Some(job) = before {
@@ -117,7 +119,7 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Forgets a picture, if it is known.
+    /// Removes a picture, if the ledger knows it.
     fn remove(&mut self, id: &str, forgotten: &mut Forgotten) -> Result<(), Fault> {
         let known: Option<Picture> = parsed(self.pictures.get(id)?.map(|row| row.value().to_vec()))?;
         let Some(picture) = known else { return Ok(()) };
@@ -129,7 +131,8 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Forgets ended jobs and pictures from before a time, and the oldest beyond so many bytes of pictures.
+    /// Removes the ended jobs and pictures from before a date, and the oldest ones while the pictures have more than
+    /// `most_bytes` bytes.
     fn forget(&mut self, before: u64, most_bytes: u64, forgotten: &mut Forgotten) -> Result<(), Fault> {
         let mut bytes = self.number(BYTES)?;
         let mut old = Vec::new();
@@ -177,7 +180,7 @@ pub(super) fn commit<'a>(
         for entry in entries {
             tables.apply(entry, &mut forgotten)?;
         }
-        // The date as it is now, also if it went back: a date that was wrong once must not hide the next jump.
+        // The current date is written even if it went back: a date that was wrong once must not hide the next jump.
         tables.meta.insert(DATE, date)?;
         let sequence = tables.number(SEQUENCE)? + 1;
         tables.meta.insert(SEQUENCE, sequence)?;
@@ -190,7 +193,7 @@ pub(super) fn commit<'a>(
 /// Numbers of a ledger that was opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
-    /// 0 in a new file.
+    /// Version of the rows; 0 in a new file.
     pub(super) version: u64,
     pub(super) sequence: u64,
     pub(super) date: Option<u64>,
@@ -215,7 +218,7 @@ pub(super) fn numbers(database: &Database) -> Result<Numbers, Fault> {
     })
 }
 
-/// Whether this program reads a ledger's version, and its last acknowledged transaction is there.
+/// Checks that this program reads the ledger's version and that the last acknowledged transaction is there.
 pub(super) fn check_numbers(numbers: &Numbers, acknowledged: u64) -> Result<(), Fault> {
     if numbers.version > NEWEST {
         let found = numbers.version;
@@ -260,11 +263,12 @@ pub(super) fn fill(
     Ok(())
 }
 
-/// Makes the tables of a new ledger, or brings one of an older version to this one. `results` has the files of pictures.
+/// Makes the tables of a new ledger, or migrates a ledger of an older version. `results` is the folder of the pictures'
+/// files.
 pub(super) fn prepare(database: &Database, from: u64, results: &Path) -> Result<(), Fault> {
     let writing = database.begin_write()?;
     if from == 1 {
-        // Ages of version 1 are those of when a job was asked for.
+        // The ages of version 1 are dates of submission: the migration makes the table anew.
         writing.delete_table(AGES)?;
     }
     {
@@ -284,7 +288,8 @@ pub(super) fn prepare(database: &Database, from: u64, results: &Path) -> Result<
     Ok(())
 }
 
-/// Gives ended jobs of version 1 the time of their pictures for an end, and pictures the bytes of their files.
+/// Migrates rows of version 1. The end of an ended job becomes the date of its latest picture, and each picture gets
+/// the number of bytes of its file.
 fn migrate(tables: &mut Tables<'_>, results: &Path) -> Result<(), Fault> {
     let (mut bytes, mut newest) = (0, 0);
     let pictures: Vec<(String, Picture)> = all(&tables.pictures)?;
@@ -341,13 +346,13 @@ pub(super) fn read<T: DeserializeOwned>(
     found.map(|found| serde_json::from_slice(found.value())).transpose().map_err(Fault::from)
 }
 
-/// Names of all pictures.
+/// Returns the names of all pictures.
 pub(super) fn picture_names(database: &Database) -> Result<Vec<String>, Fault> {
     let table = database.begin_read()?.open_table(PICTURES)?;
     table.iter()?.map(|row| Ok(row?.0.value().to_owned())).collect()
 }
 
-/// Jobs that have not ended, oldest first.
+/// Returns the jobs that have not ended, oldest first.
 pub(super) fn open_jobs(database: &Database) -> Result<Vec<Job>, Fault> {
     let jobs: Vec<(String, Job)> = all(&database.begin_read()?.open_table(JOBS)?)?;
     let mut open: Vec<Job> = jobs.into_iter().map(|(_, job)| job).filter(|job| job.status == Status::Queued).collect();
@@ -355,16 +360,17 @@ pub(super) fn open_jobs(database: &Database) -> Result<Vec<Job>, Fault> {
     Ok(open)
 }
 
-/// A place in the list of jobs.
+/// Position in the list of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Date when the job was asked for, seconds since 1970.
+    /// Date at which the job was submitted, in seconds since 1970.
     pub created: u64,
-    /// The job's name.
+    /// Name of the job.
     pub id: String,
 }
 
-/// At most so many jobs of a tenant, of all if `None`, newest first, after a place. Reads `most` rows for each tenant.
+/// Returns at most `most` jobs of a tenant (of all tenants if `None`), newest first, after a place. Reads at most
+/// `most` rows for each tenant.
 pub(super) fn newest_jobs(
     database: &Database,
     tenant: Option<&str>,
@@ -375,7 +381,7 @@ pub(super) fn newest_jobs(
     let (jobs, of_tenants) = (reading.open_table(JOBS)?, reading.open_table(JOBS_OF_TENANTS)?);
     let mut tenants: Vec<String> = tenant.map(str::to_owned).into_iter().collect();
     if tenant.is_none() {
-        // From one tenant's first job to the next one's: no look at those between.
+        // The search goes from the first job of one tenant directly to the first job of the next.
         let mut first = of_tenants.first()?.map(|(key, _)| key.value().0.to_owned());
         while let Some(name) = first {
             let end = (name.as_str(), u64::MAX, AFTER_NAMES);
@@ -400,7 +406,7 @@ pub(super) fn newest_jobs(
     places.iter().filter_map(|(_, id)| read(id).transpose()).collect()
 }
 
-/// Counts ended jobs, pictures and quotas whose tenant is none of these.
+/// Counts the ended jobs, the pictures and the quotas that belong to none of these tenants.
 pub(super) fn strangers(database: &Database, tenants: &[String]) -> Result<[u64; 3], Fault> {
     let reading = database.begin_read()?;
     let is_stranger = |tenant: Option<&str>| tenant.is_none_or(|name| !tenants.iter().any(|known| known == name));
@@ -414,8 +420,8 @@ pub(super) fn strangers(database: &Database, tenants: &[String]) -> Result<[u64;
     Ok([jobs.count() as u64, pictures.count() as u64, used.count() as u64])
 }
 
-/// Reads every row of every table and holds them against each other. Returns what does not fit; rows of version 1 are read
-/// when they are brought to a later one.
+/// Reads every row of every table and checks that the tables agree. Returns a description of each contradiction. Rows
+/// of version 1 are not checked here, because the migration reads them.
 pub(super) fn inspect(database: &Database, version: u64) -> Result<Vec<String>, Fault> {
     if version < AGES_OF_ENDS {
         return Ok(Vec::new());
@@ -459,7 +465,8 @@ pub(super) fn inspect(database: &Database, version: u64) -> Result<Vec<String>, 
     Ok(wrong)
 }
 
-/// Name of a job's tenant in the list; no tenant with a key has an empty one.
+/// Returns the name of a job's tenant for the table of jobs by tenant. The name is empty without keys; no tenant with a
+/// key has an empty name.
 fn tenant(job: &Job) -> &str {
     job.tenant.as_deref().unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! The open database, and how it is opened again after an error: redb answers nothing more once a call to the disk has failed.
-//! Whatever was acknowledged is there again afterwards, or the ledger is lost and says so.
+//! Database of the ledger, and its reopening after an error: once a call to the disk has failed, redb fails all further
+//! calls. After the reopening every acknowledged transaction is there, or the ledger is reported as lost.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +18,12 @@ use crate::live::faults::Faults;
 use crate::serve::clock::HostClock;
 use crate::serve::lock;
 
-/// Part of the file that is kept in memory, bytes; the library's own choice is a gigabyte.
+/// Size of redb's cache of the file in memory, in bytes. The default of redb is a gigabyte.
 pub(super) const CACHE: usize = 16 << 20;
 /// Time between two attempts to open a database that fails.
 const BETWEEN: Duration = Duration::from_millis(200);
 
-/// The database, or the place where it was.
+/// Database that is reopened after errors of the disk.
 pub(super) struct Shelf {
     folder: PathBuf,
     faults: Option<Arc<Faults>>,
@@ -34,15 +34,15 @@ pub(super) struct Shelf {
     calls: Mutex<Calls>,
 }
 
-/// Uses of the database that have not returned.
+/// Calls of the database that have not returned.
 #[derive(Default)]
 struct Calls {
     next: u64,
-    /// Passed time when each began, in their order.
+    /// Time on the monotonic clock at which each call began, by number of the call.
     begun: BTreeMap<u64, Duration>,
 }
 
-/// A use of the database, until it returns.
+/// Call of the database. Dropping the value notes that the call has returned.
 struct Call<'a> {
     calls: &'a Mutex<Calls>,
     number: u64,
@@ -54,24 +54,25 @@ impl Drop for Call<'_> {
     }
 }
 
-/// The open database and how often it has been opened.
+/// Open database, if it is open, and the number of times that it was reopened.
 struct Opened {
     database: Option<Guarded>,
     turn: u64,
 }
 
-/// Part of the server that does not work, for its health.
+/// Failures of the ledger, for its health.
 #[derive(Default)]
 struct Trouble {
-    /// Passed time when it began to fail, and when it was tried last.
+    /// Times of the first failure and of the last failed attempt, on the monotonic clock. `None` while the database
+    /// works.
     failing: Option<(Duration, Duration)>,
     is_full: bool,
-    /// Nothing more is done.
+    /// Error after which the ledger is not used any more.
     lost: Option<LedgerError>,
 }
 
 impl Shelf {
-    /// Opens the database of a folder. Returns it with the newest date that it has, and warnings.
+    /// Opens the database of a folder. Returns the database, the date of its last transaction, and warnings.
     pub(super) fn open(
         folder: &Path,
         clock: HostClock,
@@ -83,7 +84,7 @@ impl Shelf {
         if mark.is_damaged {
             warnings.push(format!("{}: is no number and is written anew", super::mark::path(folder).display()));
         }
-        // In a copy: a damaged file stays as it is for a repair.
+        // The check reads a copy in memory, so that a damaged file stays unchanged for a repair.
         verify(folder, mark.sequence, faults.as_deref()).map_err(wrong)?;
         if !super::file(folder).exists() {
             create(folder, faults.clone()).map_err(wrong)?;
@@ -107,7 +108,8 @@ impl Shelf {
     }
 
     fn opened(&self) -> RwLockReadGuard<'_, Opened> {
-        // A thread that died while it held the lock changed nothing: a database is put here whole.
+        // A thread that panicked while it held the lock left no partial change, because the value is replaced as a
+        // whole.
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,13 +122,13 @@ impl Shelf {
         Call { calls: &self.calls, number }
     }
 
-    /// Time that the disk has been at one use of the database.
+    /// Returns the time that the oldest call of the database has taken so far; zero without a call.
     pub(super) fn silence(&self) -> Duration {
         let first = lock(&self.calls).begun.first_key_value().map(|(_, begun)| *begun);
         first.map_or(Duration::ZERO, |begun| self.clock.passed().saturating_sub(begun))
     }
 
-    /// Uses the database, and once more where it had to be opened again.
+    /// Calls a function with the database. If the disk fails, reopens the database and calls the function once more.
     pub(super) fn using<T>(&self, what: impl Fn(&Database) -> Result<T, Fault>) -> Result<T, LedgerError> {
         let _call = self.begin();
         let mut is_second = false;
@@ -160,7 +162,7 @@ impl Shelf {
         }
     }
 
-    /// Opens the database again, unless somebody has since `turn`.
+    /// Reopens the database, unless another thread has done so since `turn`.
     fn reopen(&self, turn: u64, error: &LedgerError) -> Result<(), LedgerError> {
         let mut opened = self.database.write().unwrap_or_else(PoisonError::into_inner);
         if opened.turn != turn {
@@ -169,7 +171,8 @@ impl Shelf {
         if opened.database.is_none() && !self.is_due() {
             return Err(error.clone());
         }
-        // It gives up the file's lock. What it cannot write any more is not acknowledged, or is on disk.
+        // Closing the database releases the lock of its file. A transaction that the database cannot write any more was
+        // not acknowledged, or is on disk already.
         drop(opened.database.take());
         let acknowledged = lock(&self.mark).sequence;
         match open(&self.folder, self.faults.clone(), acknowledged) {
@@ -194,19 +197,20 @@ impl Shelf {
         let (date, _call) = (self.clock.date(), self.begin());
         let committed = self.using(|database| rows::commit(database, entries.iter().copied(), date))?;
         if let Err(error) = lock(&self.mark).write(committed.sequence) {
-            // The transaction is on disk; without the mark a later loss is not noticed.
+            // The transaction is on disk. Without the mark, a later loss of the transaction is not noticed.
             tracing::warn!("{}: {error}", super::mark::path(&self.folder).display());
         }
         Ok(committed)
     }
 
-    /// The disk has not answered for as long as it may take.
+    /// Makes the error of a disk that has not answered within `limit`.
     pub(super) fn is_silent(&self, limit: Duration) -> LedgerError {
         let why = format!("the disk has not answered within {} s", limit.as_secs_f64());
         LedgerError::new(&self.folder, Fault::Disk(why))
     }
 
-    /// The thread that writes has ended: nothing is acknowledged any more.
+    /// Marks the ledger as lost, because the thread that writes has ended, and returns the error. Nothing is
+    /// acknowledged any more.
     pub(super) fn without_writer(&self) -> LedgerError {
         self.lose(LedgerError::new(&self.folder, Fault::Disk("the thread that writes has ended".to_owned())))
     }
@@ -231,7 +235,7 @@ impl Shelf {
         lock(&self.trouble).lost.get_or_insert(error).clone()
     }
 
-    /// How the ledger does; a use that takes longer than `limit` counts as hanging.
+    /// Returns the health of the ledger. A call that takes longer than `limit` counts as hanging.
     pub(super) fn health(&self, limit: Duration) -> Health {
         let silence = self.silence();
         let trouble = lock(&self.trouble);
@@ -248,7 +252,7 @@ impl Shelf {
     }
 }
 
-/// A database whose pages may be damaged: it panics when it is closed, too.
+/// Database whose pages may be damaged. Closing such a database can panic, so the panic is caught.
 pub(super) struct Guarded(Option<Database>);
 
 impl Guarded {
@@ -281,7 +285,8 @@ impl Drop for Guarded {
     }
 }
 
-/// Checks every page and row of a ledger that nobody has open, in a copy in memory. `acknowledged` is as for `open`.
+/// Checks every page and row of a ledger that no program has open, in a copy in memory. `acknowledged` is the number of
+/// a transaction that must be in the ledger.
 fn verify(folder: &Path, acknowledged: u64, faults: Option<&Faults>) -> Result<(), Fault> {
     let Some(bytes) = super::offline::bytes(folder, faults)? else {
         return match acknowledged {
@@ -297,7 +302,8 @@ fn verify(folder: &Path, acknowledged: u64, faults: Option<&Faults>) -> Result<(
     }
 }
 
-/// Makes an empty ledger under another name and gives it its own: one that was not finished is none.
+/// Makes an empty ledger under a temporary name and then renames it, so that an unfinished ledger never has the final
+/// name.
 fn create(folder: &Path, faults: Option<Arc<Faults>>) -> Result<(), Fault> {
     let (file, fresh) = (super::file(folder), super::file(folder).with_extension("new"));
     let _ = std::fs::remove_file(&fresh);
@@ -311,7 +317,7 @@ fn create(folder: &Path, faults: Option<Arc<Faults>>) -> Result<(), Fault> {
     named.map_err(|error| Fault::io(&error))
 }
 
-/// Opens the file. `acknowledged` is the number of a transaction that must be in it.
+/// Opens the ledger's file. `acknowledged` is the number of a transaction that must be in the ledger.
 fn open(folder: &Path, faults: Option<Arc<Faults>>, acknowledged: u64) -> Result<(Guarded, rows::Numbers), Fault> {
     let database = caught(|| {
         let backend = Backend::open(&super::file(folder), faults)?;
@@ -322,7 +328,7 @@ fn open(folder: &Path, faults: Option<Arc<Faults>>, acknowledged: u64) -> Result
     Ok((database, numbers))
 }
 
-/// Runs something on pages that may be damaged: redb panics on some of them.
+/// Calls a function on pages that may be damaged and turns a panic into a fault: redb panics on some damaged pages.
 pub(in crate::serve) fn caught<T>(what: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     crate::serve::quiet::quietly(|| catch_unwind(AssertUnwindSafe(what))).unwrap_or_else(|panic| {
         let why = panic.downcast_ref::<String>().cloned();

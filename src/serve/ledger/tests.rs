@@ -1,4 +1,4 @@
-//! The ledger on disks that fail at any call, on damaged files, and with rows of version 1.
+//! Tests of the ledger on disks that fail at any call, on damaged files, and with rows of version 1.
 
 use std::path::Path;
 
@@ -72,7 +72,7 @@ async fn jobs_are_as_old_as_their_end_and_pictures_have_room_for_so_many_bytes()
 
     let pictures = (0..5).map(|number| Entry::Picture(format!("p{number}"), picture(600 + number, 100)));
     ledger.write(pictures.collect()).await.expect("written");
-    // Written twice, counted once.
+    // The same picture is written twice and counted once.
     ledger.write(vec![Entry::Picture("p4".to_owned(), picture(604, 100))]).await.expect("written");
     let gone = ledger.write(vec![Entry::Forget { before: 0, most_bytes: 299 }]).await.expect("written");
     assert_eq!(gone.pictures, ["p0", "p1", "p2"]);
@@ -96,19 +96,19 @@ async fn rows_written_again_at_a_later_time_have_one_age() {
         ledger.write(vec![Entry::Job(Box::new(job("gone", 503, Status::Failed)))]).await.expect("written");
         ledger.write(vec![Entry::Withdraw("gone".to_owned())]).await.expect("written");
     }
-    // It opens only where each age belongs to a row.
+    // A ledger opens only if each age belongs to a row.
     let ledger = open(folder.path()).expect("a ledger");
     ledger.write(forget(503)).await.expect("written");
     assert!(ledger.job("job").expect("read").is_none() && ledger.picture("p").expect("read").is_none());
 }
 
-/// A job of a tenant.
+/// Makes the entry of a tenant's job.
 fn of(tenant: &str, id: &str, created: u64, status: Status) -> Entry {
     let tenant = (!tenant.is_empty()).then(|| tenant.to_owned());
     Entry::Job(Box::new(Job { tenant, ..job(id, created, status) }))
 }
 
-/// Names of all jobs, read in pages.
+/// Lists the names of all jobs, page by page.
 fn listed(ledger: &Ledger, tenant: Option<&str>, page: usize) -> Vec<String> {
     let (mut names, mut after) = (Vec::new(), None);
     loop {
@@ -134,7 +134,7 @@ async fn jobs_are_listed_by_tenant_newest_first_a_page_at_a_time() {
             of("ab", "job-6", 9, Status::Completed),
         ];
         ledger.write(entries).await.expect("written");
-        // An end does not move a job.
+        // The end of a job does not change its position in the list.
         let ended = Job { tenant: Some("a".to_owned()), ended: Some(20), ..job("job-1", 5, Status::Completed) };
         ledger.write(vec![Entry::Job(Box::new(ended))]).await.expect("written");
         for page in 1..8 {
@@ -144,7 +144,7 @@ async fn jobs_are_listed_by_tenant_newest_first_a_page_at_a_time() {
             let all = ["job-6", "job-4", "job-3", "job-2", "job-5", "job-1"];
             assert_eq!(listed(&ledger, None, page), all, "{page}");
         }
-        // A place stays good after its job has gone.
+        // A position stays valid after its job is removed.
         let after = Place { created: 7, id: "job-3".to_owned() };
         ledger.write(vec![Entry::Withdraw("job-3".to_owned())]).await.expect("written");
         let rest: Vec<Job> = ledger.newest_jobs(Some("a"), Some(&after), 9).expect("read");
@@ -152,9 +152,9 @@ async fn jobs_are_listed_by_tenant_newest_first_a_page_at_a_time() {
         ledger.write(forget(8)).await.expect("written");
         assert_eq!(listed(&ledger, None, 9), ["job-6", "job-1"]);
     }
-    // It opens only where each place belongs to a row.
+    // A ledger opens only if each position in the list belongs to a row.
     assert_eq!(listed(&open(folder.path()).expect("a ledger"), None, 9), ["job-6", "job-1"]);
-    // Version 2 had no list.
+    // A ledger of version 2 has no table of jobs by tenant.
     let before = Database::create(file(folder.path())).expect("a database");
     let writing = before.begin_write().expect("begun");
     writing.delete_table(rows::JOBS_OF_TENANTS).expect("deleted");
@@ -182,7 +182,7 @@ async fn a_write_that_hangs_is_not_acknowledged_and_its_job_is_withdrawn() {
     std::fs::remove_file(&hangs).expect("removed");
     ledger.write(vec![of("a", "job-4", 4, Status::Queued)]).await.expect("written");
     assert!(matches!(ledger.health(), Health::Well));
-    // The withdrawal may still be under way.
+    // The withdrawal may still be under way: another write waits for it.
     ledger.write(Vec::new()).await.expect("written");
     assert_eq!(listed(&ledger, None, 9), ["job-4", "job-1"], "what was refused is not begun again");
     // A ledger whose disk hangs does not keep the program from ending.
@@ -192,17 +192,17 @@ async fn a_write_that_hangs_is_not_acknowledged_and_its_job_is_withdrawn() {
     std::fs::remove_file(&hangs).expect("removed");
 }
 
-/// State that the sequence below has acknowledged so far, and may have written beyond that.
+/// Changes that the sequence below had acknowledged. The ledger may have written more than these.
 #[derive(Default)]
 struct Acknowledged {
     jobs: Vec<String>,
     /// Jobs whose end was acknowledged.
     ended: Vec<String>,
-    /// Whether what is old was acknowledged as forgotten.
+    /// True if the removal of old rows was acknowledged.
     forgot: bool,
 }
 
-/// Writes, reads and forgets through a ledger whose disk follows a plan. Returns how it did at the end.
+/// Writes, reads and removes rows of a ledger whose disk follows a plan. Returns the health of the ledger at the end.
 async fn scripted(ledger: &Ledger, acknowledged: &mut Acknowledged) -> Health {
     for number in 0..4 {
         let id = format!("job-{number}");
@@ -224,7 +224,7 @@ async fn scripted(ledger: &Ledger, acknowledged: &mut Acknowledged) -> Health {
     ledger.health()
 }
 
-/// Holds a ledger on a disk that works against what was acknowledged.
+/// Opens the ledger on a disk that works, and compares it with what was acknowledged.
 fn compare(folder: &Path, acknowledged: &Acknowledged, context: &str) {
     let ledger = open(folder).unwrap_or_else(|error| panic!("{context}: {error}"));
     for id in &acknowledged.jobs {
@@ -237,7 +237,7 @@ fn compare(folder: &Path, acknowledged: &Acknowledged, context: &str) {
             assert!(found.is_none_or(|job| job.status == Status::Completed), "{context}: {id}");
         } else {
             let status = found.map(|job| job.status);
-            // Its end may be on disk although that was not acknowledged.
+            // The end of the job may be on disk although it was not acknowledged.
             assert!(status.is_some() || acknowledged.forgot, "{context}: {id}");
         }
     }
@@ -262,7 +262,7 @@ async fn each_call_to_the_disk_fails_once_and_nothing_acknowledged_is_lost() {
                 Ok(ledger) => match scripted(&ledger, &mut acknowledged).await {
                     Health::Well => recovered += 1,
                     Health::Failing { .. } | Health::Silent { .. } => panic!("{fault:?} {call}: one failure is over"),
-                    // The process ends with this sentence.
+                    // A server's process would end with this message.
                     Health::Lost(error) => {
                         eprintln!("{fault:?} {call}: {error}");
                         lost += 1;
@@ -291,7 +291,7 @@ async fn a_disk_that_is_full_for_a_while_refuses_and_recovers() {
     let ledger = Ledger::open(folder.path(), &clock, Some(faults.clone())).expect("a ledger");
     let (mut acknowledged, mut failed) = (Vec::new(), 0);
     for number in 0..4000 {
-        // Attempts to open it again have time between them.
+        // Time must pass between two attempts to reopen the ledger.
         hands.passed_s.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("job-{number}");
         match ledger.write(vec![Entry::Job(Box::new(job(&id, number, Status::Queued)))]).await {
@@ -331,7 +331,7 @@ async fn seeded_faults_lose_nothing() {
     }
 }
 
-/// A ledger with some hundred jobs, closed, or as a kill leaves it.
+/// Makes a ledger with 300 jobs, closed or in the state that a kill leaves. Returns the number of jobs.
 async fn some_ledger(folder: &Path, is_closed: bool) -> usize {
     let ledger = open(folder).expect("a ledger");
     for number in 0..60 {
@@ -375,7 +375,7 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
                 }
                 Err(error) => {
                     refused += 1;
-                    // The file is as it was, for a repair.
+                    // The refused file is unchanged, so that it can be repaired.
                     let found = offline::read(folder.path()).expect("looked at").expect("a ledger");
                     assert!(!found.wrong.is_empty(), "seed {seed}");
                     saved += found.jobs.len();
@@ -390,7 +390,7 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
     }
 }
 
-/// Flips bits, fills a piece with zeros, or cuts the file.
+/// Damages a file: flips bits, cuts the file, fills a part of it with zeros, or overwrites bytes of its header.
 pub(in crate::serve) fn damage(bytes: &mut Vec<u8>, seed: u64) {
     let mut draws = stream(seed, Purpose::Test, 0);
     match seed % 4 {
@@ -409,7 +409,7 @@ pub(in crate::serve) fn damage(bytes: &mut Vec<u8>, seed: u64) {
             let to = bytes.len().min(from + 4096 * draws.random_range(1..20));
             bytes[from..to].fill(0);
         }
-        // The header and the first pages.
+        // The header of a file of redb has 320 bytes.
         _ => {
             for _ in 0..4 {
                 let at = draws.random_range(0..bytes.len().min(320));
@@ -434,7 +434,7 @@ async fn a_ledger_that_went_back_is_refused() {
     assert!(open(folder.path()).is_err(), "an empty file is no new ledger");
     std::fs::remove_file(file(folder.path())).expect("removed");
     assert!(open(folder.path()).is_err(), "nor is none");
-    // A damaged mark is no damaged ledger.
+    // A damaged mark does not make the ledger count as damaged.
     let folder = tempfile::tempdir().expect("a folder");
     some_ledger(folder.path(), true).await;
     std::fs::write(mark::path(folder.path()), "5\n").expect("a mark");

@@ -1,4 +1,4 @@
-//! The thread that writes: whatever waits is one transaction, so that a sync is shared.
+//! Thread that writes the ledger. All orders that wait become one transaction, so that they share one sync of the disk.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -10,14 +10,14 @@ use super::shelf::Shelf;
 use super::{Entry, Forgotten, Status};
 use crate::live::faults::may_panic;
 
-/// Writes of one transaction at most.
+/// Largest number of orders that join the first one in a transaction.
 const TOGETHER: usize = 256;
 
 pub(super) type Answer = oneshot::Sender<Result<Forgotten, LedgerError>>;
 pub(super) type Orders = Sender<(Vec<Entry>, Answer)>;
 
 pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>) {
-    // Jobs that were refused because they could not be written, and may be on disk all the same.
+    // Withdrawals of jobs that were refused because their write failed: the jobs may be on disk all the same.
     let mut owed: Vec<Entry> = Vec::new();
     while let Ok(first) = orders.recv() {
         let mut together = vec![first];
@@ -29,7 +29,7 @@ pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>)
             owed.clear();
         }
         for (entries, answer) in together {
-            // Whoever waits no longer was told that it is not on disk.
+            // A caller that no longer waits was told that its entries are not on disk.
             let is_unheard = answer.send(written.clone()).is_err();
             if written.is_err() || is_unheard {
                 let refused = entries.iter().filter_map(Entry::begun);
@@ -43,7 +43,7 @@ pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>)
 }
 
 impl Entry {
-    /// Name of the job that this takes in for the first time.
+    /// Returns the name of the job that the entry adds for the first time, if any.
     fn begun(&self) -> Option<&str> {
         match self {
             Self::Job(job) if job.status == Status::Queued && job.attempts == 0 => Some(&job.id),

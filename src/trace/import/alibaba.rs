@@ -1,5 +1,5 @@
-//! Requests of Alibaba's text-to-image service (cluster-trace-v2026-GenAI): creation times to the second;
-//! the group is the tenant; steps, images and execution seconds are carried along. No prompts.
+//! Importer for requests of Alibaba's text-to-image service (cluster-trace-v2026-GenAI). Creation times are to the
+//! second. The group is the tenant. Steps, images and execution seconds are carried along. The file has no prompts.
 
 use crate::input::InputError;
 use crate::trace::TextColumn;
@@ -23,7 +23,7 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
     let mut times = Vec::new();
     let mut groups = TextColumn::default();
     let mut extra = ["steps", "images", "exec_s"].map(|name| (name.to_owned(), TextColumn::default()));
-    let (mut from_image, mut failed, mut pending) = (0, 0, 0); // a request may count twice
+    let (mut from_image, mut failed, mut pending) = (0, 0, 0); // one request may be counted in two of them
     while let Some(row) = table.next()? {
         let time = timestamp::parse(row.text(created, COLUMNS[0])?);
         let time = time.ok_or_else(|| row.error(created, COLUMNS[0], timestamp::ACCEPTED))?;
@@ -66,7 +66,8 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
     Ok(Source { arrivals, tenants: Some(groups), extra: extra.into(), notes, ..Source::default() })
 }
 
-/// The file writes whole numbers as `30.0`, and nothing for what is not known.
+/// Returns a field in plain form: a number, or nothing. The file has whole numbers as `30.0` and leaves unknown values
+/// empty.
 fn plain(row: &Row<'_>, place: usize, name: &str) -> Result<String, InputError> {
     if row.field(place).is_empty() {
         return Ok(String::new());

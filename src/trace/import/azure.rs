@@ -1,5 +1,5 @@
-//! Arrivals of the Azure LLM inference traces: `TIMESTAMP,ContextTokens,GeneratedTokens`. Only the times
-//! are used: tokens say nothing of images.
+//! Importer for arrivals of the Azure LLM inference traces: `TIMESTAMP,ContextTokens,GeneratedTokens`. Only the times
+//! are used, because numbers of tokens mean nothing for images.
 
 use crate::input::InputError;
 use crate::trace::table::{Dialect, Table};

@@ -1,5 +1,6 @@
-//! Prompts of one source with arrivals of another; sorted, sliced, shuffled, scaled and merged. Every step
-//! that changes or drops rows leaves a note. Sorts are stable: equal times keep the order of their file.
+//! Combination of the prompts of one source with the arrivals of another, which are sorted, sliced, shuffled and
+//! scaled. Every step that changes or drops rows leaves a note. Sorts are stable: rows with equal times keep the order
+//! of their file.
 
 use std::path::Path;
 
@@ -12,42 +13,42 @@ use crate::trace::{Columns, TenantColumn, TextColumn, Trace};
 
 use super::{Note, Source};
 
-/// What to take of the sources, in the order in which it is done.
+/// Changes to the sources, in the order in which they are made.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Leave out requests before this time of their source; it becomes time zero.
+    /// Time of the source before which requests are left out. It becomes time zero.
     pub from: Option<Time>,
-    /// Leave out requests from this time of their source on.
+    /// Time of the source from which requests are left out, up to the end.
     pub until: Option<Time>,
-    /// Keep so many requests.
+    /// Number of requests that are kept, from the first.
     pub first: Option<usize>,
-    /// Permute the prompts with this seed: the same prompts and arrivals, without locality.
+    /// Seed with which the prompts are permuted. The same prompts and arrivals remain, without locality.
     pub shuffle: Option<u64>,
-    /// How fast requests arrive.
+    /// Pace at which requests arrive.
     pub pace: Option<Pace>,
 }
 
-/// How fast requests arrive.
+/// Pace at which requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// So many requests a minute from the first to the last, all gaps stretched alike.
+    /// Number of requests a minute from the first to the last. All gaps are stretched alike.
     PerMinute(f64),
-    /// Every time multiplied by this.
+    /// Factor that multiplies every arrival time.
     Scale(f64),
 }
 
-/// A trace made of sources.
+/// Trace made from sources.
 #[derive(Clone, Debug)]
 pub struct Combined {
-    /// The trace.
+    /// Requests of the result, without embeddings.
     pub trace: Trace,
-    /// The row of the prompts' source for each request, to select rows of its embeddings.
+    /// Row of the prompts' source for each request, to select rows of its embeddings.
     pub prompt_rows: Vec<u32>,
-    /// What was done.
+    /// Notes on what was done.
     pub notes: Vec<Note>,
 }
 
-/// A request of the result: when it arrives, and the rows that say the rest.
+/// Request of the result: its arrival, and its rows in the source of arrivals and in the source of prompts.
 #[derive(Clone, Copy)]
 struct Pick {
     arrival: Time,
@@ -55,11 +56,11 @@ struct Pick {
     prompt: u32,
 }
 
-/// Takes arrivals from `timing`, and prompts from `list` or, without one, from `timing` too. Everything
-/// else comes from `timing` where it has it, else from `list`.
+/// Takes arrivals from `timing`, and prompts from `list` or, without a list, from `timing` too. Each other column comes
+/// from `timing` if it has the column, and otherwise from `list`.
 ///
 /// # Errors
-/// Sources without what is asked of them, or nothing left of them.
+/// Returns an error if a source lacks what is needed of it, if no request is left, or if the pace is not possible.
 pub fn combine(
     timing: (&Path, &Source),
     list: Option<(&Path, &Source)>,
@@ -104,7 +105,7 @@ fn dropped(count: usize, what: impl Into<String>, notes: &mut Vec<Note>) {
     }
 }
 
-/// Rows in order of arrival; rows of a source without arrivals in the order of its file.
+/// Returns the rows in order of arrival. Rows of a source without arrivals keep the order of its file.
 fn ordered(source: &Source, notes: &mut Vec<Note>) -> Vec<u32> {
     let mut rows: Vec<u32> = (0..source.len() as u32).collect();
     if let Some(arrivals) = &source.arrivals
@@ -115,12 +116,12 @@ fn ordered(source: &Source, notes: &mut Vec<Note>) -> Vec<u32> {
             early,
             "rows arrive before the row above them: sorted, equal times in the order of the file",
         ));
-        rows.sort_by_key(|&row| arrivals[row as usize]); // stable
+        rows.sort_by_key(|&row| arrivals[row as usize]); // a stable sort
     }
     rows
 }
 
-/// The requests within the slice, in order of arrival.
+/// Returns the requests within the slice of time, in order of arrival.
 fn slice(file: &Path, source: &Source, selection: &Selection, notes: &mut Vec<Note>) -> Result<Vec<Pick>, InputError> {
     let arrivals = source
         .arrivals
@@ -140,7 +141,7 @@ fn slice(file: &Path, source: &Source, selection: &Selection, notes: &mut Vec<No
     Ok(picks)
 }
 
-/// Gives each request a prompt of the list: the one it asks for by number, or else the next.
+/// Gives each request a prompt of the list: the prompt that the request asks for by number, or else the next one.
 fn pair(picks: &mut Vec<Pick>, source: &Source, list: &Source, notes: &mut Vec<Note>) {
     let before = picks.len();
     if let (Some(wanted), None) = (&source.prompt_numbers, &list.arrivals) {
@@ -166,11 +167,11 @@ fn pair(picks: &mut Vec<Pick>, source: &Source, list: &Source, notes: &mut Vec<N
     dropped(rows.len() - picks.len(), "prompts dropped for want of arrivals", notes);
 }
 
-/// Fisher and Yates.
+/// Permutes the prompts with the algorithm of Fisher and Yates.
 fn shuffle(picks: &mut [Pick], seed: u64) {
     let mut generator = stream(seed, Purpose::Shuffle, 0);
     for last in (1..picks.len()).rev() {
-        let other = generator.random_range(0..=last as u32) as usize; // u32: the same on every machine
+        let other = generator.random_range(0..=last as u32) as usize; // a draw of u32 is the same on every machine
         let prompt = picks[last].prompt;
         picks[last].prompt = std::mem::replace(&mut picks[other].prompt, prompt);
     }

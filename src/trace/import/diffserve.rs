@@ -1,5 +1,5 @@
-//! Arrival files of the `DiffServe` artifact: `milliseconds,prompt number`, no header. The numbers select
-//! prompts, from 0, where a prompt list goes with them.
+//! Importer for arrival files of the `DiffServe` artifact: `milliseconds,prompt number`, without a header. The numbers
+//! count from 0 and select prompts where a prompt list is given with the file.
 
 use crate::input::InputError;
 use crate::time::{MAX_INPUT_S, Time};

@@ -1,5 +1,5 @@
-//! `DiffusionDB`'s `metadata.parquet`: prompt, user and the minute of each image. Many images share a
-//! minute; they are spread evenly over it, in the order of the file, and that is said.
+//! Importer for `metadata.parquet` of `DiffusionDB`: prompt, user and minute of each image. Many images share a minute.
+//! They are spread evenly over the minute in the order of the file, and a note says so.
 
 use std::panic;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +19,11 @@ use super::{File, Note, Source, timestamp};
 const MINUTE: u64 = 60 * NANOSECONDS_PER_SECOND;
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// One at a time: what a panic prints is a setting of the process.
+/// Lock for changes of the panic hook, which is a setting of the whole process.
 static QUIET: Mutex<()> = Mutex::new(());
 
-/// The parquet crate asserts what a damaged file may break, so a panic of its is an input error too, and
-/// no other message than that.
+/// Reads a file. The parquet crate asserts facts that a damaged file may break, so a panic of the crate is an input
+/// error too. The panic itself prints no message.
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
     let quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = panic::take_hook();
@@ -91,7 +91,8 @@ fn read_columns(file: &File<'_>) -> Result<Source, InputError> {
     Ok(Source { arrivals, prompts: Some(prompts), tenants: Some(users), notes, ..Source::default() })
 }
 
-/// The three columns that are used, so that the others are never decoded, and the unit of whole-number times.
+/// Returns the schema of the three columns that are used, so that the others are never decoded, and the unit of
+/// whole-number times in nanoseconds.
 fn projection(schema: &Type, file: &File<'_>) -> Result<(Type, u64), InputError> {
     let mut unit = 1;
     let mut fields = Vec::new();
@@ -114,7 +115,7 @@ fn projection(schema: &Type, file: &File<'_>) -> Result<(Type, u64), InputError>
     projection.map(|projection| (projection, unit)).map_err(|error| InputError::new(file.path, error.to_string()))
 }
 
-/// A time since 1970, whatever the writer chose to keep it as.
+/// Returns a time in nanoseconds since 1970, from any of the types in which writers store it.
 fn nanoseconds(field: &Field, unit: u64) -> Option<u64> {
     let (count, unit) = match *field {
         Field::TimestampMillis(count) => (count, 1_000_000),
@@ -138,7 +139,7 @@ mod tests {
     use super::super::tests::{import, notes};
     use super::super::{Options, Source};
 
-    /// A file as the data set's own tools write it; `time` is the type of the column of times.
+    /// Makes a file as the data set's own tools write it. `time` is the type of the column of times.
     fn sample(time: &str, times: &[i64]) -> Vec<u8> {
         let schema = format!(
             "message schema {{ required binary image_name (STRING); required binary prompt (STRING); \

@@ -1,4 +1,4 @@
-//! Several traces merged into one by time.
+//! Merge of several traces into one by time.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::trace::{Columns, TextColumn, Trace};
 
 use super::Note;
 
-/// Puts the requests of several traces into one, by time; at equal times those of an earlier trace first.
+/// Merges the requests of several traces by time. At equal times, requests of an earlier trace are first.
 ///
 /// # Errors
-/// Traces of which some have prompts and others have not, or too many requests.
+/// Returns an error if some traces have prompts and others have none, or if there are too many requests.
 pub fn merge(parts: &[(&Path, &Trace)]) -> Result<(Trace, Vec<Note>), InputError> {
     let has_prompts = |trace: &Trace| trace.columns().prompts.is_some();
     if let Some((file, _)) = parts.iter().find(|(_, trace)| has_prompts(trace) != has_prompts(parts[0].1)) {
@@ -28,7 +28,7 @@ pub fn merge(parts: &[(&Path, &Trace)]) -> Result<(Trace, Vec<Note>), InputError
     for (part, (_, trace)) in parts.iter().enumerate() {
         rows.extend(trace.arrivals().iter().enumerate().map(|(row, &arrival)| (arrival, part, row)));
     }
-    rows.sort_unstable(); // no two are equal
+    rows.sort_unstable(); // no two rows are equal
     let each = || rows.iter().map(|&(_, part, row)| (parts[part].1, row));
     let any = |has: &dyn Fn(&Columns) -> bool| parts.iter().any(|(_, trace)| has(trace.columns()));
     let mut notes: Vec<Note> = parts

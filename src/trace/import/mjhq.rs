@@ -1,5 +1,5 @@
-//! The prompts of MJHQ-30k: `meta_data.json`, one object from image id to category and prompt. Read as a
-//! stream, since the order of the file is the order of the prompts.
+//! Importer for the prompts of MJHQ-30k: `meta_data.json`, one object from image id to category and prompt. The file is
+//! read as a stream, because the order of the file is the order of the prompts.
 
 use std::fmt;
 

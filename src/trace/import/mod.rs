@@ -1,5 +1,5 @@
-//! Public traces and prompt lists turned into ours: one file a format. What sources have in common is
-//! here; `combine` puts prompts of one and arrivals of another together.
+//! Importers of public traces and prompt lists, one file for each format. The parts that all sources have in common are
+//! here. `combine` combines the prompts of one source with the arrivals of another.
 
 use std::fmt;
 use std::path::Path;
@@ -28,23 +28,23 @@ mod timestamp;
 pub use combine::{Combined, Pace, Selection, combine};
 pub use merge::merge;
 
-/// Something an import did that whoever uses the result should know.
+/// Message about something that an import did and that users of the result should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Note {
-    /// How many rows it concerns, where it concerns rows.
+    /// Number of rows that the note concerns, if it concerns rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// What, as a phrase that follows the count.
+    /// Phrase that follows the count.
     pub text: String,
 }
 
 impl Note {
-    /// A note without a count.
+    /// Makes a note without a count.
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self { count: None, text: text.into() }
     }
 
-    /// A note about this many rows.
+    /// Makes a note about `count` rows.
     pub(super) fn counted(count: usize, text: impl Into<String>) -> Self {
         Self { count: Some(count as u64), text: text.into() }
     }
@@ -59,52 +59,52 @@ impl fmt::Display for Note {
     }
 }
 
-/// What a file has, in the order of its rows; each column is as long as the others or absent.
+/// Content of a file, in the order of its rows. Each column is as long as the others or absent.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// When each request arrives, since the source's zero.
+    /// Arrival time of each request, from the source's zero.
     pub arrivals: Option<Vec<Time>>,
-    /// Labels of requests.
+    /// Label of each request.
     pub request_ids: Option<TextColumn>,
-    /// Prompts.
+    /// Prompt of each row.
     pub prompts: Option<TextColumn>,
-    /// Which prompt of a list each request asks for, by its number from 0.
+    /// Number of the prompt that each request asks for, counted from 0 in a list of prompts.
     pub prompt_numbers: Option<Vec<u32>>,
-    /// Under which number each prompt is asked for, rising, where that is not its row.
+    /// Number by which requests ask for each prompt, rising; absent where the number is the row.
     pub numbers: Option<Vec<u32>>,
-    /// Who asks.
+    /// Name of the tenant of each request.
     pub tenants: Option<TextColumn>,
-    /// How long after its arrival each request should be finished, if it says so.
+    /// Time from the arrival of each request to its deadline; `None` for a request without a deadline.
     pub deadlines: Option<Vec<Option<Duration>>>,
     /// Further columns by name.
     pub extra: Vec<(String, TextColumn)>,
-    /// What was done to the rows.
+    /// Notes on what was done to the rows.
     pub notes: Vec<Note>,
 }
 
 impl Source {
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         let prompts = self.prompts.as_ref().map(TextColumn::len);
         self.arrivals.as_ref().map(Vec::len).or(prompts).unwrap_or(0)
     }
 
-    /// Whether there are no rows; a source that was read has some.
+    /// Returns whether there are no rows. A source that was read has at least one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A format that can be imported.
+/// Format that can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Our own `requests.csv`.
+    /// Requests in the format of this program, `requests.csv`.
     Modm,
-    /// One prompt a line.
+    /// Prompts, one a line.
     PromptList,
-    /// Google's Parti prompts, TSV.
+    /// Parti prompts of Google, TSV.
     PartiPrompts,
-    /// The prompts of MJHQ-30k, JSON.
+    /// Prompts of MJHQ-30k, JSON.
     Mjhq,
     /// Prompts, users and times of `DiffusionDB`, parquet.
     DiffusionDb,
@@ -117,7 +117,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// All formats, in the order in which help lists them.
+    /// All formats, in the order in which the help lists them.
     pub const ALL: [Self; 8] = [
         Self::Modm,
         Self::PromptList,
@@ -129,7 +129,7 @@ impl Format {
         Self::Alibaba,
     ];
 
-    /// The word for it on the command line.
+    /// Returns the name of the format on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Modm => "modm",
@@ -158,28 +158,29 @@ impl fmt::Display for Format {
     }
 }
 
-/// What importers are asked to keep.
+/// Options of the importers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Our own format may be out of order of arrival.
+    /// True if requests in the format of this program may be out of order of arrival.
     pub sort: bool,
-    /// Keep requests that failed or were still pending.
+    /// True if requests that failed or were still pending are kept.
     pub keep_unfinished: bool,
-    /// Keep requests that start from an image: image-to-image and inpainting.
+    /// True if requests that start from an image are kept: image-to-image and inpainting.
     pub keep_image_to_image: bool,
 }
 
-/// A file's content as importers read it.
+/// Content of a file, as importers read it.
 struct File<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     progress: &'a dyn Fn(u64),
 }
 
-/// Reads a file of a format, guessed where none is given; `progress` hears how many bytes were read.
+/// Reads a file of a format. The format is guessed if it is not given. `progress` receives the number of bytes that
+/// were read.
 ///
 /// # Errors
-/// The first thing wrong: file, line, column, value found and what is accepted.
+/// Returns an error with the first thing that is wrong: file, line, column, value found and what is accepted.
 pub fn read(
     path: &Path,
     format: Option<Format>,
@@ -219,7 +220,7 @@ fn read_diffusiondb(file: &File<'_>) -> Result<Source, InputError> {
     Err(InputError::new(file.path, "reading parquet is not built in: build with `--features parquet`"))
 }
 
-/// The format that a file's first line or name gives away.
+/// Guesses the format of a file from its first line and its name.
 fn guess(path: &Path, bytes: &[u8]) -> Result<Format, InputError> {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(&line[..line.len().min(4096)]);
@@ -255,7 +256,7 @@ fn guess(path: &Path, bytes: &[u8]) -> Result<Format, InputError> {
 mod tests {
     use super::*;
 
-    /// Reads a text as a file of this name.
+    /// Reads a text as a file with this name.
     pub(super) fn import(
         name: &str,
         content: &[u8],
@@ -269,7 +270,7 @@ mod tests {
         source.map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
-    /// A real file, or `None` and a word about it where it is not there.
+    /// Reads a real file. If the file is not there, prints a message and returns `None`.
     pub(super) fn real(name: &str, options: Options) -> Option<Source> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
         if !path.exists() {

@@ -1,4 +1,5 @@
-//! Our own `requests.csv`, so that a trace can be sorted, sliced, scaled and merged again.
+//! Importer for `requests.csv` in the format of this program, so that a trace can be sorted, sliced, scaled and merged
+//! again.
 
 use crate::input::InputError;
 use crate::time::Time;

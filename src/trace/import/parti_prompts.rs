@@ -1,5 +1,5 @@
-//! Google's Parti prompts: TSV with a header, quotes as ordinary characters. Category and challenge are
-//! carried along.
+//! Importer for Google's Parti prompts: TSV with a header, in which quotes are ordinary characters. Category and
+//! challenge are carried along.
 
 use crate::input::InputError;
 use crate::trace::TextColumn;

@@ -1,5 +1,5 @@
-//! One prompt a line. Blank lines are dropped and counted; the others keep the number of their line, from
-//! 0, by which arrival files may ask for them.
+//! Importer for lists with one prompt a line. Blank lines are dropped and counted. The prompts keep the number of their
+//! line, counted from 0, by which arrival files may ask for them.
 
 use crate::input::InputError;
 use crate::trace::TextColumn;

@@ -1,17 +1,18 @@
-//! Times of day as logs write them, `2023-11-16 18:17:03.9799600`, in UTC. Not a calendar library.
+//! Dates with times as logs write them, in UTC: `2023-11-16 18:17:03.9799600`. The module reads only these and is no
+//! calendar library.
 
 use std::path::Path;
 
 use crate::input::InputError;
 use crate::time::{MAX_INPUT_S, Time};
 
-/// What is accepted.
+/// Description of the accepted times, for errors.
 pub(super) const ACCEPTED: &str = "expected a time from 1970 to 2199 like 2023-11-16 18:17:03.9799600 (UTC)";
 
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Nanoseconds since 1970-01-01 of `YYYY-MM-DD HH:MM:SS[.fraction]`, with `T` for the space and a `Z` or
-/// `+00:00` at the end allowed.
+/// Returns the nanoseconds since 1970-01-01 of a time `YYYY-MM-DD HH:MM:SS[.fraction]`. A `T` in place of the space,
+/// and `Z` or `+00:00` at the end, are allowed.
 pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
@@ -65,7 +66,7 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     years + months + day.saturating_sub(1)
 }
 
-/// Times since the earliest.
+/// Returns the times since the earliest one.
 pub(super) fn since_earliest(times: Vec<u64>, file: &Path) -> Result<Vec<Time>, InputError> {
     let earliest = times.iter().copied().min().unwrap_or(0);
     let latest = times.iter().copied().max().unwrap_or(0);
@@ -78,18 +79,18 @@ pub(super) fn since_earliest(times: Vec<u64>, file: &Path) -> Result<Vec<Time>, 
     Ok(times.into_iter().map(|time| Time::from_nanoseconds(time - earliest)).collect())
 }
 
-/// Times since the earliest minute, from minutes since 1970: the rows of a minute are spread evenly over it,
-/// in their order.
+/// Returns times since the earliest minute, from minutes since 1970. The rows of a minute are spread evenly over the
+/// minute in their order.
 #[cfg(feature = "parquet")]
 pub(super) fn since_minute(minutes: &[u64], file: &Path) -> Result<Vec<Time>, InputError> {
     const MINUTE: u64 = 60 * NANOSECONDS_PER_SECOND;
     let starts = since_earliest(minutes.iter().map(|minute| minute * MINUTE).collect(), file)?;
     let mut order: Vec<usize> = (0..starts.len()).collect();
-    order.sort_by_key(|&row| starts[row]); // stable
+    order.sort_by_key(|&row| starts[row]); // a stable sort
     let mut times = starts.clone();
     for rows in order.chunk_by(|&a, &b| starts[a] == starts[b]) {
         for (rank, &row) in rows.iter().enumerate() {
-            // The middle of the row's share of the minute.
+            // Each row has an equal share of the minute and arrives in the middle of its share.
             let within = u128::from(MINUTE) * (2 * rank as u128 + 1) / (2 * rows.len() as u128);
             times[row] = Time::from_nanoseconds(starts[row].nanoseconds() + within as u64);
         }

@@ -1,4 +1,4 @@
-//! How near the nearest earlier request is, and how long ago it was.
+//! Locality of requests: similarity and age of the nearest earlier request.
 
 use serde::Serialize;
 
@@ -6,29 +6,30 @@ use crate::time::Time;
 
 use super::Quantiles;
 
-/// How near the nearest earlier requests are by one measure.
+/// Locality of a trace by one measure of similarity.
 #[derive(Clone, Debug, Serialize)]
 pub struct Locality {
-    /// Of what.
+    /// Name of the measure.
     pub measure: &'static str,
-    /// An earlier request at or above this is near.
+    /// Least similarity at which an earlier request is near.
     pub threshold: f64,
-    /// How many requests were looked at, from the first.
+    /// Number of requests that were looked at, from the first.
     pub requests: usize,
-    /// Share of them with a near earlier request.
+    /// Share of these requests that have a near earlier request.
     pub share: f64,
-    /// Similarity to the nearest, over requests with any earlier one.
+    /// Similarity to the nearest earlier request, over the requests that have one.
     pub similarity: Option<Quantiles>,
-    /// Requests from the nearest to the request, where it is near.
+    /// Age of the nearest earlier request in requests, where it is near.
     pub age_requests: Option<Quantiles>,
-    /// Seconds from the nearest to the request, where it is near.
+    /// Age of the nearest earlier request in seconds, where it is near.
     pub age_s: Option<Quantiles>,
-    /// Near ones by age: how many are less than 2, 4, 8, ... requests old, each without those before.
+    /// Number of near earlier requests by age: less than 2, 4, 8, ... requests old, each without those counted before.
     pub by_age: Vec<u64>,
 }
 
 impl Locality {
-    /// Measures with `nearest`, which is asked for each row in order: similarity and row of the nearest earlier.
+    /// Measures the locality of requests. `nearest` is called for each row in order and returns the similarity and the
+    /// row of the nearest earlier request.
     pub(super) fn measure(
         measure: &'static str,
         threshold: f64,

@@ -1,5 +1,5 @@
-//! What a trace is like: rate, burstiness, repeats, locality, tenants. Numbers only; `modm trace inspect`
-//! shows them.
+//! Description of a trace: rate, burstiness, repeats, locality and tenants. The module computes numbers;
+//! `modm trace inspect` shows them.
 
 use serde::Serialize;
 
@@ -12,85 +12,86 @@ mod words;
 
 pub use locality::Locality;
 
-/// What is looked at for locality, which costs a search for each request.
+/// Limits of the search for locality, which takes one search for each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
-    /// Look at the first so many requests.
+    /// Number of requests that are looked at, from the first.
     pub requests: usize,
-    /// Look back over so many earlier requests.
+    /// Number of earlier requests that each request is compared with.
     pub window: usize,
 }
 
-/// What a trace is like.
+/// Description of a trace.
 #[derive(Clone, Debug, Serialize)]
 pub struct Description {
     /// Number of requests.
     pub requests: usize,
-    /// Seconds from the first to the last arrival.
+    /// Time from the first to the last arrival, seconds.
     pub span_s: f64,
-    /// (n - 1) gaps over the span, a minute; absent where all arrive at once.
+    /// Mean rate in requests a minute: the n - 1 gaps between arrivals over the span. Absent if all requests arrive at
+    /// once.
     pub mean_rate_per_min: Option<f64>,
-    /// Standard deviation over mean of the gaps between arrivals.
+    /// Coefficient of variation of the gaps between arrivals: their standard deviation over their mean.
     pub gap_cv: Option<f64>,
     /// Gaps between arrivals, seconds.
     pub gap_s: Option<Quantiles>,
-    /// The minute, from 0, with most arrivals, and their number.
+    /// Minute with the most arrivals, counted from 0, and the number of its arrivals.
     pub peak_minute: (u64, u64),
-    /// Arrivals in equal parts of the time from zero to the last arrival.
+    /// Number of arrivals in each of equal parts of the time from zero to the last arrival.
     pub arrivals_over_time: Vec<u64>,
-    /// What is asked, where the trace has prompts.
+    /// Description of the prompts, if the trace has prompts.
     pub prompts: Option<Prompts>,
-    /// Who asks, where the trace names tenants.
+    /// Description of the tenants, if the trace names tenants.
     pub tenants: Option<Tenants>,
-    /// How near the nearest earlier request is, by each measure that the trace has the data for.
+    /// Locality by each measure that the trace has the data for.
     pub locality: Vec<Locality>,
-    /// Columns with data of their own beside those of every trace.
+    /// Names of the further columns that the trace carries.
     pub extra_columns: Vec<String>,
-    /// Columns that are not used.
+    /// Names of the columns that are not used.
     pub ignored_columns: Vec<String>,
 }
 
-/// What is asked.
+/// Description of the prompts of a trace.
 #[derive(Clone, Debug, Serialize)]
 pub struct Prompts {
-    /// Different prompts.
+    /// Number of different prompts.
     pub distinct: usize,
-    /// Share of requests whose very prompt was asked before.
+    /// Share of the requests whose exact prompt an earlier request has too.
     pub exact_repeats: f64,
-    /// Words a prompt.
+    /// Number of words in a prompt.
     pub words: Quantiles,
 }
 
-/// Who asks.
+/// Description of the tenants of a trace.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tenants {
-    /// Different tenants.
+    /// Number of different tenants.
     pub count: usize,
-    /// The tenant with most requests.
+    /// Name of the tenant with the most requests.
     pub busiest: String,
-    /// Its share of the requests.
+    /// Share of the requests that belong to this tenant.
     pub busiest_share: f64,
 }
 
-/// A distribution: linear interpolation between closest ranks.
+/// Quantiles of a distribution, by linear interpolation between closest ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quantiles {
-    /// The smallest.
+    /// Smallest value.
     pub min: f64,
-    /// A tenth is at or below.
+    /// 10th percentile.
     pub p10: f64,
-    /// The median.
+    /// Median.
     pub p50: f64,
-    /// Nine tenths are at or below.
+    /// 90th percentile.
     pub p90: f64,
-    /// 99 of 100 are at or below.
+    /// 99th percentile.
     pub p99: f64,
-    /// The largest.
+    /// Largest value.
     pub max: f64,
 }
 
 impl Quantiles {
-    /// Of some values; none of no values.
+    /// Returns the quantiles of some values, or `None` if there are no values.
     pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_unstable_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
@@ -106,7 +107,7 @@ impl Quantiles {
 /// Describes a trace.
 ///
 /// # Panics
-/// If it has no requests; one that was read has some.
+/// Panics if the trace has no requests. A trace that was read has at least one.
 #[must_use]
 pub fn describe(trace: &Trace, scope: Scope) -> Description {
     let arrivals = trace.arrivals();
@@ -130,7 +131,7 @@ pub fn describe(trace: &Trace, scope: Scope) -> Description {
     }
 }
 
-/// Standard deviation over mean.
+/// Returns the standard deviation over the mean, or `None` if the mean is not above 0.
 fn variation(values: &[f64]) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / values.len() as f64;
@@ -141,7 +142,7 @@ fn peak_minute(trace: &Trace) -> (u64, u64) {
     let minute = |time: &crate::time::Time| time.nanoseconds() / 60_000_000_000;
     let minutes = trace.arrivals().chunk_by(|a, b| minute(a) == minute(b));
     let counts = minutes.map(|within| (minute(&within[0]), within.len() as u64));
-    // The earliest of equals.
+    // Of minutes with equal counts, the earliest is taken.
     counts.fold((0, 0), |best, next| if next.1 > best.1 { next } else { best })
 }
 

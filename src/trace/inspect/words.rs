@@ -1,31 +1,32 @@
-//! The nearest of recent texts by words in common, through an inverted index of the recent ones.
+//! Inverted index of recent texts, which finds the nearest of them by words in common.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// Recent texts by their words. Similarity is Jaccard's: words in common over words in either, each
-/// counted once, lower case, split at white space and commas.
+/// Recent texts by their words. The similarity is Jaccard's: words in common over words in either text, each counted
+/// once. Words are in lower case and are split at white space and commas.
 #[derive(Debug)]
 pub(super) struct Index {
     window: usize,
     rows: usize,
     words: BTreeMap<String, VecDeque<usize>>,
-    /// Of the recent texts, by row modulo the window: how many words each has, and shares with the query.
+    /// Number of words of each recent text, by row modulo the window.
     sizes: Vec<u32>,
+    /// Number of words that each recent text shares with the query, by row modulo the window.
     common: Vec<u32>,
 }
 
 impl Index {
-    /// Remembers the last `window` texts.
+    /// Makes an index that remembers the last `window` texts.
     ///
     /// # Panics
-    /// If it is 0.
+    /// Panics if `window` is 0.
     pub(super) fn new(window: usize) -> Self {
         assert!(window > 0);
         Self { window, rows: 0, words: BTreeMap::new(), sizes: vec![0; window], common: vec![0; window] }
     }
 
-    /// Similarity and row of the nearest text, the youngest of equals; then remembers this one as the next
-    /// row. None where no recent text shares a word.
+    /// Returns the similarity and the row of the nearest text, the youngest of equals, or `None` if no recent text
+    /// shares a word. Then remembers this text as the next row.
     pub(super) fn nearest_then_insert(&mut self, text: &str) -> Option<(f64, usize)> {
         let text = text.to_lowercase();
         let mut words: Vec<&str> = text.split([' ', ',', '\t', '\n', '\r']).filter(|word| !word.is_empty()).collect();

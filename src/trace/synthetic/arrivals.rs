@@ -1,7 +1,7 @@
-//! Seeded arrival processes: when the requests of a synthetic trace come.
+//! Seeded arrival processes of the requests of a synthetic trace.
 //!
-//! Transcendental functions come from `libm` alone. The continuous distributions of `rand_distr` are
-//! not used: its `ln` and `exp` are the platform's wherever some other crate turns on `num-traits/std`.
+//! All transcendental functions are those of `libm`. The continuous distributions of `rand_distr` are not used, because
+//! their `ln` and `exp` are the platform's as soon as any other crate enables `num-traits/std`.
 
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,12 @@ use super::{Complaint, above_zero, within};
 use crate::draw::{self, Purpose};
 use crate::time::{MAX_INPUT_S, Time};
 
-/// The paper's ramp runs a sigmoid of slope 1.5 over x from -2 to 6.
+/// Start of the paper's ramp, which is a sigmoid of slope 1.5 over x from -2 to 6.
 const RAMP_FROM: f64 = -2.0;
 const RAMP_TO: f64 = 6.0;
 const RAMP_SLOPE: f64 = 1.5;
 
-/// How requests arrive. Rates are requests per minute.
+/// Arrival process of requests. Rates are in requests a minute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "process", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Arrivals {
@@ -25,7 +25,8 @@ pub enum Arrivals {
         #[serde(default = "defaults::rate")]
         rate_per_min: f64,
     },
-    /// Independent gamma gaps: burstier than Poisson for a CV above 1, more even below.
+    /// Independent gamma gaps. Arrivals are burstier than Poisson for a coefficient of variation above 1, and more even
+    /// below 1.
     Gamma {
         /// Mean rate.
         #[serde(default = "defaults::rate")]
@@ -34,54 +35,54 @@ pub enum Arrivals {
         #[serde(default = "defaults::cv")]
         cv: f64,
     },
-    /// A Poisson process whose rate switches between calm and burst (Markov-modulated).
+    /// Poisson process whose rate switches between calm spells and bursts (Markov-modulated).
     Bursts {
-        /// Rate while calm; may be 0.
+        /// Rate during a calm spell; may be 0.
         #[serde(default = "defaults::calm_rate")]
         calm_rate_per_min: f64,
         /// Rate during a burst.
         #[serde(default = "defaults::burst_rate")]
         burst_rate_per_min: f64,
-        /// Mean length of a calm spell, exponential.
+        /// Mean length of a calm spell, seconds. Lengths are exponential.
         #[serde(default = "defaults::mean_calm")]
         mean_calm_s: f64,
-        /// Mean length of a burst, exponential.
+        /// Mean length of a burst, seconds. Lengths are exponential.
         #[serde(default = "defaults::mean_burst")]
         mean_burst_s: f64,
     },
-    /// A Poisson process with rate `rate (1 + amplitude sin(2 pi t / period))`.
+    /// Poisson process with rate `rate (1 + amplitude sin(2 pi t / period))`.
     Diurnal {
         /// Mean rate.
         #[serde(default = "defaults::rate")]
         rate_per_min: f64,
-        /// Swing relative to the mean, 0 to 1.
+        /// Swing of the rate relative to the mean rate, 0 to 1.
         #[serde(default = "defaults::amplitude")]
         amplitude: f64,
-        /// Length of a cycle.
+        /// Length of a cycle, seconds.
         #[serde(default = "defaults::period")]
         period_s: f64,
     },
-    /// The paper's rising rate: the gap after request i is 1 / rate(i), with rate(i) =
-    /// min + (max - min) sigmoid(1.5 x), x from -2 to 6 over the trace. Nothing random.
+    /// Rising rate of the paper: the gap after request i is 1 / rate(i), with
+    /// `rate(i) = min + (max - min) sigmoid(1.5 x)`, x from -2 to 6 over the trace. Nothing is random.
     Sigmoid {
-        /// The rate the ramp starts from; at the first request it is 4.7 % of the way up.
+        /// Rate `min` from which the ramp rises. At the first request, the rate is already 4.7 % of the way up.
         #[serde(default = "defaults::min_rate")]
         min_rate_per_min: f64,
-        /// The rate the ramp ends at.
+        /// Rate `max` up to which the ramp rises.
         #[serde(default = "defaults::max_rate")]
         max_rate_per_min: f64,
     },
-    /// Even gaps, the first request at zero. Nothing random.
+    /// Even gaps, with the first request at time zero. Nothing is random.
     Constant {
-        /// The rate.
+        /// Rate of all arrivals.
         #[serde(default = "defaults::rate")]
         rate_per_min: f64,
     },
-    /// A Poisson process whose rate changes at given times; the last rate holds from then on.
+    /// Poisson process whose rate changes at given times. The last rate holds to the end of the trace.
     Steps {
-        /// Rows `[until_s, rate_per_min]`, times rising; a rate of 0 is a pause.
+        /// Rows `[until_s, rate_per_min]` with rising times in seconds. A rate of 0 is a pause.
         steps: Vec<(f64, f64)>,
-        /// Whether gaps are even in place of random.
+        /// True if gaps are even instead of random.
         #[serde(default, skip_serializing_if = "is_random")]
         even: bool,
     },
@@ -92,7 +93,7 @@ const fn is_random(even: &bool) -> bool {
     !*even
 }
 
-/// Serde takes defaults by function.
+/// Default values that serde takes as functions.
 mod defaults {
     pub(super) const fn rate() -> f64 {
         20.0
@@ -133,7 +134,7 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// The first value that cannot be used.
+    /// Returns the first value that cannot be used.
     pub(super) fn complaint(&self) -> Option<Complaint> {
         match self {
             Self::Poisson { rate_per_min } | Self::Constant { rate_per_min } => rate("rate_per_min", *rate_per_min),
@@ -161,9 +162,9 @@ impl Arrivals {
         }
     }
 
-    /// The arrival times, never decreasing; `None` if the trace would last longer than ten years.
+    /// Returns the arrival times, never decreasing, or `None` if the trace would last longer than ten years.
     ///
-    /// Sums run in f64 seconds and each time is converted once, so that rounding does not add up.
+    /// Sums are in f64 seconds, and each time is converted once, so that the roundings to nanoseconds do not add up.
     pub(super) fn times(&self, requests: u32, seed: u64) -> Option<Vec<Time>> {
         let mut generator = draw::stream(seed, Purpose::Arrivals, 0);
         let mut next = self.process(requests);
@@ -179,7 +180,7 @@ impl Arrivals {
         Some(times)
     }
 
-    /// The process, for a trace of so many requests.
+    /// Returns the process for a trace with this number of requests.
     fn process(&self, requests: u32) -> Process<'_> {
         match *self {
             Self::Poisson { rate_per_min } => {
@@ -202,7 +203,7 @@ impl Arrivals {
                 })
             }
             Self::Diurnal { rate_per_min, amplitude, period_s } => Box::new(move |generator, _, mut now| {
-                // Thinning: candidates at the highest rate, each kept with the share the rate has of it.
+                // Thinning: candidates come at the highest rate, and each is kept with probability rate / highest rate.
                 loop {
                     now += draw::exponential(generator) * gap_s(rate_per_min * (1.0 + amplitude));
                     let swing = libm::sin(std::f64::consts::TAU * now / period_s);
@@ -215,7 +216,7 @@ impl Arrivals {
                 0 => 0.0,
                 _ => now + gap_s(ramp(row - 1, requests, min_rate_per_min, max_rate_per_min)),
             }),
-            // Not a sum: row times gap keeps the rate exact however long the trace.
+            // The time is row times gap and not a sum of gaps, so that the rate is exact in a trace of any length.
             Self::Constant { rate_per_min } => Box::new(move |_, row, _| f64::from(row) * gap_s(rate_per_min)),
             Self::Steps { ref steps, even } => Box::new(move |generator, _, now| {
                 let hazard = if even { 1.0 } else { draw::exponential(generator) };
@@ -225,28 +226,28 @@ impl Arrivals {
     }
 }
 
-/// From a row and the time of the arrival before it to its own time.
+/// Function from a row and the time of the arrival before it to the arrival time of the row, in seconds.
 type Process<'a> = Box<dyn FnMut(&mut ChaCha8Rng, u32, f64) -> f64 + 'a>;
 
-/// Mean seconds between arrivals.
+/// Returns the mean time between arrivals, in seconds.
 fn gap_s(rate_per_min: f64) -> f64 {
     60.0 / rate_per_min
 }
 
-/// The paper's rate after request `row`.
+/// Returns the paper's rate after request `row`.
 fn ramp(row: u32, requests: u32, min: f64, max: f64) -> f64 {
     let x = RAMP_FROM + (RAMP_TO - RAMP_FROM) * f64::from(row) / f64::from(requests.saturating_sub(1).max(1));
     min + (max - min) / (1.0 + libm::exp(-RAMP_SLOPE * x))
 }
 
-/// A calm spell or a burst, and when it ends.
+/// Calm spell or burst, with its end in seconds.
 struct Spell {
     burst: bool,
     until: f64,
 }
 
-/// The next arrival of a Markov-modulated Poisson process. A gap that outlives its spell is drawn anew
-/// from the spell's end, which changes nothing in law: the exponential has no memory.
+/// Returns the next arrival of a Markov-modulated Poisson process. A gap that is longer than its spell is drawn anew
+/// from the end of the spell. The distribution stays the same, because the exponential distribution has no memory.
 fn modulated(generator: &mut ChaCha8Rng, mut now: f64, spell: &mut Spell, rates: [f64; 2], means: [f64; 2]) -> f64 {
     loop {
         let candidate = now + draw::exponential(generator) * gap_s(rates[usize::from(spell.burst)]);
@@ -259,7 +260,8 @@ fn modulated(generator: &mut ChaCha8Rng, mut now: f64, spell: &mut Spell, rates:
     }
 }
 
-/// The next arrival under a rate that changes at given times; `hazard` is the integral of the rate up to it.
+/// Returns the next arrival under a rate that changes at given times. `hazard` is the integral of the rate up to that
+/// arrival.
 fn stepped(mut hazard: f64, mut now: f64, steps: &[(f64, f64)]) -> f64 {
     for (index, &(until, rate_per_min)) in steps.iter().enumerate() {
         let last = index + 1 == steps.len();
@@ -276,7 +278,8 @@ fn stepped(mut hazard: f64, mut now: f64, steps: &[(f64, f64)]) -> f64 {
     now
 }
 
-/// Gamma with scale 1 (Marsaglia and Tsang 2000; a shape below 1 by the boost from shape + 1).
+/// Draws from the gamma distribution with scale 1 (Marsaglia and Tsang 2000). A draw with a shape below 1 is a draw
+/// with shape + 1 times a power of a uniform draw.
 fn gamma(generator: &mut ChaCha8Rng, shape: f64) -> f64 {
     if shape < 1.0 {
         let boost = libm::pow(draw::uniform(generator), 1.0 / shape);
@@ -307,7 +310,8 @@ fn seconds(key: &str, value: f64) -> Option<Complaint> {
     above_zero(key, value, MAX_INPUT_S, "expected seconds above 0, at most ten years")
 }
 
-/// Spells are drawn one by one, so that ten years of them must not be too many.
+/// Checks the mean length of a spell. Spells are drawn one by one, so the least length keeps the number of spells in
+/// ten years small enough.
 fn spell(key: &str, value: f64) -> Option<Complaint> {
     within(key, value, 1.0..=MAX_INPUT_S, "expected seconds from 1 to ten years")
 }
@@ -343,7 +347,7 @@ mod tests {
         times.iter().map(|time| time.seconds()).collect()
     }
 
-    /// Requests per minute and CV of the gaps.
+    /// Returns the requests a minute and the coefficient of variation of the gaps.
     fn rate_and_cv(times: &[f64]) -> (f64, f64) {
         let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
@@ -351,7 +355,7 @@ mod tests {
         (60.0 / mean, variance.sqrt() / mean)
     }
 
-    /// Variance over mean of the counts per window: 1 for Poisson.
+    /// Returns the variance over the mean of the counts of windows, which is 1 for Poisson.
     fn dispersion(times: &[f64], window_s: f64) -> f64 {
         let mut counts = vec![0.0; (times[times.len() - 1] / window_s) as usize];
         for time in times {
@@ -404,7 +408,7 @@ mod tests {
             let inside = times.iter().filter(|time| (from..to).contains(&(*time % 3600.0))).count();
             inside as f64 / times.len() as f64
         };
-        // The integral of (1 + a sin) over half a cycle: 1/2 + a/pi.
+        // The share of the first half cycle is the integral of 1 + a sin, relative to the cycle: 1/2 + a/pi.
         let expected = 0.5 + 0.8 / std::f64::consts::PI;
         assert!((share(0.0, 1800.0) - expected).abs() < 0.01, "{}", share(0.0, 1800.0));
         assert!((rate_and_cv(&times).0 - 20.0).abs() < 0.5);

@@ -1,8 +1,8 @@
-//! Seeded synthetic traces: an arrival process and users' prompts. The settings are the scenario
-//! section `[trace.synthetic]` and the flags of `modm trace generate`.
+//! Seeded synthetic traces: an arrival process and the prompts of users. The settings are the scenario section
+//! `[trace.synthetic]` and the flags of `modm trace generate`.
 //!
-//! Equal settings and seed give equal bytes on every machine. Not a model of any one service: what
-//! was fitted to published figures says so where it is set.
+//! Equal settings and seed give equal bytes on every machine. The traces are no model of any one service. Settings that
+//! were fitted to published figures say so.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -22,18 +22,18 @@ pub use arrivals::Arrivals;
 pub use prompts::Prompts;
 pub use vocabulary::Vocabulary;
 
-/// They and their prompts are held in memory.
+/// Largest number of requests, which are held in memory with their prompts.
 const MOST_REQUESTS: u32 = 100_000_000;
 
-/// A synthetic trace, as a scenario describes it.
+/// Settings of a synthetic trace, as a scenario has them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Synthetic {
     /// Number of requests.
     pub requests: u32,
-    /// When they come.
+    /// Arrival process of the requests.
     pub arrivals: Arrivals,
-    /// What they ask for.
+    /// Settings of the prompts.
     pub prompts: Prompts,
 }
 
@@ -43,19 +43,19 @@ impl Default for Synthetic {
     }
 }
 
-/// A trace as generated, row by row.
+/// Generated trace, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generated {
-    /// Never decreasing.
+    /// Arrival time of each request, never decreasing.
     pub arrivals: Vec<Time>,
-    /// One a request.
+    /// Prompt of each request.
     pub prompts: Vec<String>,
-    /// Numbered in order of first appearance; all 0 where there is one tenant.
+    /// Tenant of each request, numbered in order of first appearance; all 0 if there is one tenant.
     pub tenants: Vec<u32>,
 }
 
 impl Generated {
-    /// The columns of a trace; tenants only where there are several.
+    /// Returns the columns of a trace. They include tenants only if there are several.
     #[must_use]
     pub fn columns(self) -> Columns {
         let prompts: TextColumn = self.prompts.iter().collect();
@@ -67,10 +67,10 @@ impl Generated {
 }
 
 impl Synthetic {
-    /// Checks every value. `file` and `section` (`trace.synthetic`) name them in errors.
+    /// Checks every value. `file` and `section` (`trace.synthetic`) name the values in errors.
     ///
     /// # Errors
-    /// The first value that cannot be used, and what is accepted.
+    /// Returns an error with the first value that cannot be used and what is accepted.
     pub fn check(&self, file: &Path, section: &str) -> Result<(), InputError> {
         let requests = (!(1..=MOST_REQUESTS).contains(&self.requests))
             .then(|| Complaint::new("requests", self.requests, "expected a number from 1 to 100 million"));
@@ -83,7 +83,7 @@ impl Synthetic {
     /// Checks the settings and makes the trace.
     ///
     /// # Errors
-    /// A value that cannot be used, or arrivals that go on for more than ten years.
+    /// Returns an error if a value cannot be used or if the arrivals go on for more than ten years.
     pub fn generate(&self, seed: u64, file: &Path, section: &str) -> Result<Generated, InputError> {
         self.check(file, section)?;
         let arrivals = self.arrivals.times(self.requests, seed).ok_or_else(|| {
@@ -95,7 +95,7 @@ impl Synthetic {
     }
 }
 
-/// A key within a section, the value found there and what is accepted.
+/// Error of a setting: key within a section, value found there and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Complaint {
     key: String,

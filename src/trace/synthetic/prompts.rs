@@ -1,15 +1,15 @@
-//! What the users of a synthetic trace ask for: sessions over topics, exact repeats, and edits of one
-//! attribute at a time, as readable text.
+//! Prompts of the users of a synthetic trace: sessions on topics, exact repeats, and edits of one attribute at a time,
+//! as readable text.
 //!
-//! A topic is a prompt that many sessions work on, each taking it up where the last one left it. Topics
-//! appear at a steady pace and fade: the r-th newest has popularity r^-s (Zipf). All is counted in
+//! A topic is a prompt that many sessions work on. Each session starts from the prompt that the latest request on the
+//! topic left. Topics appear at a steady pace and fade: the r-th newest has popularity r^-s (Zipf). All counts are in
 //! requests, not seconds, so that the same prompts can be sent at any rate.
 
 use std::collections::BTreeMap;
 
 use rand::{Rng, RngExt};
 use rand_distr::Distribution;
-// Of `rand_distr` only this is used: it calls no transcendental function (see `arrivals`).
+// Nothing else of `rand_distr` is used. The alias index calls no transcendental function (see `arrivals`).
 use rand_distr::weighted::WeightedAliasIndex;
 use serde::{Deserialize, Serialize};
 
@@ -17,23 +17,24 @@ use super::vocabulary::{Attributes, SLOTS, Vocabulary};
 use super::{Complaint, within};
 use crate::draw::{self, Purpose};
 
-/// Share of prompts that go without an optional attribute.
+/// Share of prompts that do not have an optional attribute.
 const ABSENT: f64 = 0.3;
 
-/// Draws before giving up on one that fits.
+/// Number of draws after which the search for a word that fits is given up.
 const TRIES: usize = 16;
 
-/// The newest topic of the first request; older ones count down from it.
+/// Number of the newest topic at the first request. Older topics have lower numbers.
 const FIRST_TOPIC: u64 = 1 << 40;
 
-/// Rows of [`Purpose::Prompts`] from here on are topics; those below are requests.
+/// First row of [`Purpose::Prompts`] that is a topic. Rows below are requests.
 const TOPIC_ROWS: u64 = 1 << 63;
 
-/// Rows of [`Purpose::Prompts`] from here on are the words of first phrases.
+/// First row of [`Purpose::Prompts`] that is for the own words of first phrases.
 const OWN_WORD_ROWS: u64 = TOPIC_ROWS + (1 << 62);
 
-/// Parts of a syllable of own words. There are 20 million words of two, so that phrases seldom share one, and many
-/// groups of three letters: with few, words that differ would be alike to an encoder that sees these.
+/// First parts of the syllables of own words. There are 20 million words of two syllables, so that phrases seldom share
+/// one. There are many groups of three letters too: with few, different words would be alike to an encoder that
+/// compares such groups.
 const ONSETS: &[&str] = &[
     "b", "br", "c", "ch", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pr", "qu", "r",
     "s", "sh", "st", "t", "th", "v", "w", "y", "z",
@@ -42,38 +43,41 @@ const VOWELS: &[&str] = &["a", "e", "i", "o", "u", "ai", "ea", "oo", "y", "io"];
 const CODAS: &[&str] = &["", "b", "ck", "d", "g", "l", "m", "n", "nd", "p", "r", "rk", "s", "t", "x"];
 const OWN_WORD_SYLLABLES: usize = 2;
 
-/// Sessions, topics and edits. Counts of requests, not seconds.
+/// Settings of sessions, topics and edits. Lengths are in requests, not seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prompts {
-    /// What they talk about: `art` or `shapes`.
+    /// Vocabulary of the prompts: `art` or `shapes`.
     pub vocabulary: Vocabulary,
-    /// Topics that users choose among at any one time.
+    /// Number of topics that users choose among at any one time.
     pub topics: u32,
     /// Zipf exponent of the topics' popularity; 0 makes all equally popular.
     pub topic_exponent: f64,
-    /// Topics that appear (and as many that go) in a thousand requests: drift; 0 for none.
+    /// Number of topics that appear in a thousand requests, while as many disappear (drift); 0 for no drift.
     pub new_topics_per_1000: f64,
-    /// Sessions that go on at the same time, so the mean number of requests between two of one session.
+    /// Number of sessions that go on at the same time. It is also the mean number of requests from one request of a
+    /// session to its next.
     pub sessions: u32,
-    /// Mean requests of a session (geometric).
+    /// Mean number of requests in a session (geometric distribution).
     pub session_requests: f64,
-    /// Chance that a request inside a session repeats the one before word for word; else one attribute is edited.
+    /// Chance that a request inside a session repeats the prompt before it word for word. Otherwise one attribute is
+    /// edited.
     pub repeats: f64,
-    /// Chance, for each attribute, that a session starts with another than the topic's last request.
+    /// Chance, for each attribute, that a session draws it anew at its start instead of taking it from the topic's last
+    /// request.
     pub variation: f64,
-    /// Zipf exponent of words within each list of the vocabulary.
+    /// Zipf exponent of the words within each list of the vocabulary.
     pub word_exponent: f64,
-    /// Words at the end of a prompt that go with its first phrase and with no other, as names do: they keep prompts about
-    /// different things apart.
+    /// Number of words at the end of a prompt that go with its first phrase and with no other, as names do. Such words
+    /// keep prompts about different things apart.
     pub own_words: u32,
-    /// Tenants that sessions belong to.
+    /// Number of tenants that sessions belong to.
     pub tenants: u32,
     /// Zipf exponent of the tenants' shares of the sessions.
     pub tenant_exponent: f64,
 }
 
-/// Fitted, with the stand-in embeddings at their defaults, to what is published of `DiffusionDB` in a
+/// Settings that are fitted, with the stand-in embeddings at their defaults, to what is published of `DiffusionDB` in a
 /// sliding window of 100,000 images: `scenarios/paper/prompts_window_100k.toml`.
 impl Default for Prompts {
     fn default() -> Self {
@@ -102,7 +106,7 @@ struct Session {
 }
 
 impl Prompts {
-    /// The first value that cannot be used.
+    /// Returns the first value that cannot be used.
     pub(super) fn complaint(&self) -> Option<Complaint> {
         const EXPONENT: &str = "expected an exponent from 0 to 10";
         const CHANCE: &str = "expected a chance from 0 to 1";
@@ -125,11 +129,12 @@ impl Prompts {
             .or_else(|| within("tenant_exponent", self.tenant_exponent, 0.0..=10.0, EXPONENT))
     }
 
-    /// Prompts and tenants, row by row. The settings have been checked.
+    /// Returns prompts and tenants, row by row. The settings must have been checked.
     pub(super) fn generate(&self, requests: u32, seed: u64) -> (Vec<String>, Vec<u32>) {
         let users = Users::new(self, seed);
         let mut sessions: Vec<Option<Session>> = vec![None; self.sessions as usize];
-        // Where each topic was left. Those not asked for yet are as they were drawn.
+        // Prompt that the latest request on each topic left. Topics without a request yet start with the prompt that is
+        // drawn for them.
         let mut topics: BTreeMap<u64, Attributes> = BTreeMap::new();
         let mut prompts = Vec::with_capacity(requests as usize);
         let mut tenants = Vec::with_capacity(requests as usize);
@@ -157,7 +162,7 @@ impl Prompts {
     }
 }
 
-/// The settings with their distributions.
+/// Settings with their distributions.
 struct Users<'a> {
     settings: &'a Prompts,
     seed: u64,
@@ -179,7 +184,7 @@ impl<'a> Users<'a> {
         }
     }
 
-    /// A new session: a topic as it was left, with some attributes of the user's own.
+    /// Starts a session: a topic as it was left, with some attributes drawn anew for the user.
     fn start(&self, generator: &mut impl Rng, row: u32, topics: &BTreeMap<u64, Attributes>) -> Session {
         let newest = FIRST_TOPIC + (f64::from(row) * self.settings.new_topics_per_1000 / 1000.0) as u64;
         let topic = newest - self.topics.rank(generator) as u64;
@@ -192,7 +197,7 @@ impl<'a> Users<'a> {
         Session { topic, attributes, tenant: self.tenants.rank(generator) as u32 }
     }
 
-    /// The next request of a session: the same again, or one attribute edited.
+    /// Returns the next request of a session: the same prompt again, or one attribute edited.
     fn go_on(&self, generator: &mut impl Rng, mut session: Session) -> Session {
         if chance(generator, self.settings.repeats) {
             return session;
@@ -200,7 +205,8 @@ impl<'a> Users<'a> {
         let editable = self.settings.vocabulary.editable(&session.attributes);
         let slot = editable[generator.random_range(0..editable.len())];
         let before = session.attributes[slot];
-        // A draw that changes nothing is no edit. A steep Zipf may insist on its first word: give up then.
+        // A draw that changes nothing is no edit. A steep Zipf distribution may draw the same word every time, so the
+        // number of tries is limited.
         for _ in 0..TRIES {
             self.choose(generator, &mut session.attributes, slot);
             if session.attributes[slot] != before {
@@ -210,7 +216,7 @@ impl<'a> Users<'a> {
         session
     }
 
-    /// The prompt a topic begins with.
+    /// Returns the prompt with which a topic begins.
     fn topic(&self, topic: u64) -> Attributes {
         let mut generator = draw::stream(self.seed, Purpose::Prompts, TOPIC_ROWS + topic);
         let mut attributes = [0; SLOTS];
@@ -220,10 +226,10 @@ impl<'a> Users<'a> {
         attributes
     }
 
-    /// Adds the words that go with the first phrase.
+    /// Appends the own words of the prompt's first phrase.
     fn append_own_words(&self, prompt: &mut String) {
         let phrase = prompt.split(',').next().unwrap_or_default();
-        // FNV-1a.
+        // The hash is FNV-1a.
         let hash = phrase
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -238,7 +244,7 @@ impl<'a> Users<'a> {
         }
     }
 
-    /// Draws a word that goes with the others. Where the draws insist on one that does not, the next that does.
+    /// Draws a word that goes with the other words. If no draw does, takes the next word of the list that does.
     fn choose(&self, generator: &mut impl Rng, attributes: &mut Attributes, slot: usize) {
         let vocabulary = self.settings.vocabulary;
         for _ in 0..TRIES {
@@ -257,12 +263,12 @@ impl<'a> Users<'a> {
         if self.settings.vocabulary.slots()[slot].optional && chance(generator, ABSENT) {
             return 0;
         }
-        // Lists are shorter than 255: a test checks.
+        // Lists are shorter than 255, as a test checks.
         1 + self.words[slot].rank(generator) as u8
     }
 }
 
-/// Ranks from 0 with probability proportional to (rank + 1)^-s.
+/// Distribution of ranks from 0, with probability proportional to (rank + 1)^-s.
 struct Zipf(WeightedAliasIndex<f64>);
 
 impl Zipf {
@@ -376,7 +382,7 @@ mod tests {
 
     #[test]
     fn topics_follow_zipf_and_drift() {
-        // Sessions of one request that start with their topic's own prompt: prompts are topics.
+        // Each session has one request and starts with its topic's own prompt, so that prompts stand for topics.
         let settings = Prompts {
             topics: 100,
             topic_exponent: 1.0,

@@ -1,8 +1,8 @@
-//! Workloads of the core alone: arrivals, decisions that are drawn rather than looked up, and the loop, the simulated executor
-//! and the metrics as in `modm simulate`. `vanilla` has one model and the paper's monitor switched off; `classes` is `MoDM` with
-//! misses and five kinds of hits at 1.2 times its capacity; `what_if` is `MoDM` with its own allocation. `withdrawn` is `vanilla` at
-//! twice its capacity, with a quarter of the requests withdrawn from the middle of the queue; `fair-10` and `fair-100` have so
-//! many tenants, at 1.2 times the capacity.
+//! Workloads of the core alone: arrivals, decisions that are drawn rather than looked up, and the loop, the simulated
+//! executor and the metrics as in `modm simulate`. `vanilla` has one model and a fixed allocation. `classes` is `MoDM` with
+//! misses and five kinds of hits at 1.2 times its capacity; `what_if` is `MoDM` with the allocation policy of that name.
+//! `withdrawn` is `vanilla` at twice its capacity, with a quarter of the requests withdrawn. `fair-10` and `fair-100` have 10
+//! and 100 tenants, at 1.2 times the capacity.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -29,9 +29,9 @@ use modm_core::time::{Duration, Time};
 use rand::RngExt;
 
 const STEPS: u32 = 50;
-/// Seconds of a step of the large model, and of the small one.
+/// Seconds of a step of the large model and of the small model.
 const STEP_S: [f64; 2] = [0.02, 0.005];
-/// Bounds of `MoDM`, and what is skipped from there on.
+/// Bounds of `MoDM` on similarity, and the steps that a hit skips from each bound on.
 const BOUNDS: [(f64, u32); 5] = [(0.25, 5), (0.27, 10), (0.28, 15), (0.29, 25), (0.30, 30)];
 /// Share of requests that hit, in equal parts of the five kinds.
 const HITS: f64 = 0.7;
@@ -39,14 +39,14 @@ const HITS: f64 = 0.7;
 const REFINED: f64 = 0.66;
 const CAPACITY: u64 = 10_000;
 
-/// A workload by name and size.
+/// Workload by name and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Vanilla,
     Classes,
     WhatIf,
     Withdrawn,
-    /// With so many tenants.
+    /// Fair queueing, with the number of tenants.
     Fair(u32),
 }
 
@@ -64,12 +64,12 @@ impl Kind {
         })
     }
 
-    /// Whether requests are looked up.
+    /// Returns whether requests are looked up.
     const fn has_hits(self) -> bool {
         matches!(self, Self::Classes | Self::WhatIf)
     }
 
-    /// Returns its usual load: what arrives over what the workers can do.
+    /// Returns the usual load: the work that arrives divided by the work that the workers can do.
     const fn usual_load(self) -> f64 {
         match self {
             Self::Vanilla | Self::WhatIf => 0.9,
@@ -79,7 +79,7 @@ impl Kind {
     }
 }
 
-/// Inputs of a run, made before it is measured.
+/// Inputs of a run, made before the run is measured.
 pub(crate) struct Workload {
     kind: Kind,
     workers: usize,
@@ -90,7 +90,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Poisson arrivals at a load; the usual one if none is given.
+    /// Makes the inputs, with Poisson arrivals at a load; the usual load if none is given.
     pub(crate) fn new(kind: Kind, workers: usize, load: Option<f64>, requests: u32) -> Self {
         let load = load.unwrap_or(kind.usual_load());
         let full_s = STEP_S.map(|step_s| step_s * f64::from(STEPS));
@@ -199,7 +199,7 @@ impl Workload {
         Metrics::new(Settings::paper(models, &self.hardware(), STEPS, initial))
     }
 
-    /// Runs it.
+    /// Runs the workload.
     pub(crate) fn run(&self) -> Summary {
         let core = self.scheduler();
         let metrics = self.metrics(self.allocation().initial().targets);
@@ -239,7 +239,8 @@ fn measured(
         }
         let (row, &arrival) = rows.next()?;
         if withdraws && row % 4 == 3 {
-            // In the middle of what waits, where every other request has been served.
+            // The request at three quarters of the arrivals so far. Without withdrawals, half of the requests would have been
+            // served by then.
             withdrawn = Some((arrival, Event::Cancelled(RequestId(row / 4 * 3))));
         }
         Some((arrival, Event::Arrived(Request::new(RequestId(row), arrival, TenantId(row % tenants)))))
@@ -248,7 +249,7 @@ fn measured(
     metrics.finish_run().summary
 }
 
-/// Finds what was drawn for a request: the newest entry, so similar.
+/// Index that finds the newest entry, with the similarity that was drawn for the request.
 #[derive(Debug)]
 struct Drawn {
     held: VecDeque<ImageId>,

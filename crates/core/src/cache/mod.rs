@@ -1,5 +1,6 @@
-//! The image cache: keeps index, eviction order and entries in step, and sources readable while a
-//! job needs them. Not a store: it holds no pixels; who does is told what to keep and what to release.
+//! Image cache: it keeps index, eviction order and entries consistent, and keeps sources readable while a job needs
+//! them. Not a store: the cache holds no pixels. It tells the owner of the pixels which images to keep and which to
+//! release.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -23,7 +24,7 @@ pub use tenancy::{Scope, Tenancy};
 use eviction::{Eviction, EvictionPolicy, EvictionSettings};
 use index::{NewIndex, Query, RetrievalIndex};
 
-/// Which images are inserted.
+/// Images that are inserted into the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Admission {
@@ -36,106 +37,107 @@ pub enum Admission {
     Miss,
 }
 
-/// Something that counts against the capacity: an image, or one stored state of it.
+/// Unit that counts against the capacity: an image, or one stored state of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item {
-    /// Whose.
+    /// Image of the item.
     pub image: ImageId,
-    /// The step the state was stored at; 0 for the final image.
+    /// Step at which the state was stored; 0 for the final image.
     pub skipped_steps: u32,
 }
 
-/// What the cache holds of one image.
+/// Content of the cache for one image.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Which.
+    /// Image of the entry.
     pub image: ImageId,
-    /// Whose.
+    /// Owner of the image.
     pub owner: Owner,
-    /// Nirvana's intermediate states, by the steps each spares, rising; empty for a final image.
+    /// Intermediate states of Nirvana, by the steps that each spares, rising; empty for a final image.
     pub states: SmallVec<[u32; 6]>,
-    /// What each of its items counts for: 1, or bytes.
+    /// Weight of each item of the entry: 1, or bytes.
     pub weight: u64,
-    /// When it came in.
+    /// Time at which the entry was inserted.
     pub inserted: Time,
 }
 
 impl Entry {
-    /// What it holds that capacity counts.
+    /// Returns the items of the entry: the states, or the final image.
     pub fn items(&self) -> impl Iterator<Item = Item> {
         let image = self.image;
         let whole = self.states.is_empty().then_some(0);
         whole.into_iter().chain(self.states.iter().copied()).map(move |skipped_steps| Item { image, skipped_steps })
     }
 
-    /// What all its items count for.
+    /// Returns the weight of all items of the entry.
     fn total_weight(&self) -> u64 {
         self.weight.saturating_mul(self.states.len().max(1) as u64)
     }
 }
 
-/// The nearest entry, as routing sees it.
+/// Nearest entry, as routing sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Which.
+    /// Image of the entry.
     pub image: ImageId,
-    /// How similar.
+    /// Similarity of the entry to the query.
     pub similarity: f64,
-    /// Its stored states, rising; empty for a final image.
+    /// Stored states of the entry, rising; empty for a final image.
     pub states: &'a [u32],
 }
 
 impl Candidate<'_> {
-    /// The more similar of two, the first of equals.
+    /// Returns the more similar of two candidates, the first of equals.
     #[must_use]
     pub fn nearer(self, other: Self) -> Self {
         if other.similarity > self.similarity { other } else { self }
     }
 }
 
-/// Why an entry left.
+/// Cause of the departure of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The capacity was full.
+    /// Eviction from a full cache.
     Evicted,
-    /// It was older than entries may be.
+    /// Expiry at the maximum age.
     Expired,
-    /// Its image could not be read.
+    /// Image that could not be read.
     Unreadable,
-    /// It was withdrawn from outside.
+    /// Withdrawal from outside.
     Withdrawn,
 }
 
-/// What a change of the cache led to.
+/// Entries and images that leave through a change of the cache.
 #[derive(Clone, Debug, Default)]
 pub struct Departures {
-    /// Entries that are gone.
+    /// Entries that left the cache, each with the cause.
     pub left: Vec<(ImageId, Cause)>,
-    /// Images that nothing needs any more.
+    /// Images that neither the cache nor a request needs any more.
     pub released: Vec<ImageId>,
 }
 
-/// What a cache is like.
+/// Settings of a cache.
 #[derive(Debug)]
 pub struct CacheSettings {
-    /// Items it may hold, or bytes, at least 1.
+    /// Number of items that the cache may hold, or of bytes; at least 1.
     pub capacity: u64,
-    /// Whose entries a request may find.
+    /// Rules for the entries that a request may find, and for the shares of tenants.
     pub tenancy: Tenancy,
-    /// An image is not kept if one as similar to it as this is there already.
+    /// Lowest similarity of a near duplicate. An image is not kept if the cache has an image that is at least this
+    /// similar.
     pub near_duplicate: Option<f64>,
-    /// Entries leave at this age.
+    /// Age at which entries leave.
     pub max_age: Option<Duration>,
-    /// What leaves when it is full.
+    /// Policy that chooses the items that leave a full cache.
     pub eviction: Eviction,
-    /// What that may know; the capacity is each part's own.
+    /// Settings of the policy. Each part of the cache has its own capacity and stream.
     pub eviction_settings: EvictionSettings,
-    /// What finds entries.
+    /// Maker of the indexes that find entries.
     pub index: NewIndex,
 }
 
-/// Room for one item, everything exact and shared.
+/// Settings with room for one item, an exact index, and one cache for all tenants.
 impl Default for CacheSettings {
     fn default() -> Self {
         Self {
@@ -150,7 +152,7 @@ impl Default for CacheSettings {
     }
 }
 
-/// A part of the capacity with an eviction of its own.
+/// Part of the capacity with its own eviction.
 #[derive(Debug)]
 struct Part {
     eviction: Box<dyn EvictionPolicy>,
@@ -158,24 +160,24 @@ struct Part {
     held: u64,
 }
 
-/// The cache.
+/// Image cache.
 #[derive(Debug)]
 pub struct ImageCache {
     settings: CacheSettings,
-    /// By owner, as [`Tenancy`] says; made when first needed.
+    /// Indexes by owner, as [`Tenancy`] says. Each is made when it is first needed.
     indexes: BTreeMap<Owner, Box<dyn RetrievalIndex>>,
     parts: BTreeMap<Owner, Part>,
     entries: Table<ImageId, Entry>,
-    /// In order of insertion, where entries expire; those that left since are still in it.
+    /// Entries in order of insertion, if entries expire. Entries that have left since are still in the queue.
     ages: VecDeque<(Time, ImageId)>,
-    /// Sources of requests that have not ended, with how many need them.
+    /// Sources of requests that have not ended, each with the number of requests that need it.
     pins: Table<ImageId, u32>,
-    /// The last request that was routed: a part hears of it before it evicts.
+    /// Last request that was routed. A part is told of it before the part evicts.
     routed: Option<RequestId>,
 }
 
 impl ImageCache {
-    /// An empty cache.
+    /// Returns an empty cache.
     #[must_use]
     pub fn new(settings: CacheSettings) -> Self {
         Self {
@@ -189,37 +191,39 @@ impl ImageCache {
         }
     }
 
-    /// Whose an image made for a tenant is.
+    /// Returns the owner of an image that is made for a tenant.
     pub fn owner(&self, tenant: TenantId) -> Owner {
         self.settings.tenancy.owner(tenant)
     }
 
-    /// Where a tenant's request is looked up: each place in turn, until one has a hit.
+    /// Returns the places in which a request of a tenant is looked up, each in turn until one has a hit.
     pub fn places(&self, tenant: TenantId) -> SmallVec<[Owner; 2]> {
         self.settings.tenancy.places(tenant)
     }
 
-    /// The most similar entry in a place.
+    /// Returns the most similar entry of a place.
     pub fn nearest(&self, place: Owner, query: &Query<'_>) -> Option<Candidate<'_>> {
         let found = self.indexes.get(&place)?.nearest(query)?;
         let entry = self.entries.get(&found.image).expect("index and entries are kept in step");
         Some(Candidate { image: found.image, similarity: found.similarity, states: &entry.states })
     }
 
-    /// How similar the most similar entry in a place really is, where an index that may miss it is checked.
+    /// Returns the true similarity of the most similar entry of a place, if its index may miss that entry and is
+    /// checked.
     pub fn audit(&self, place: Owner, query: &Query<'_>) -> Option<f64> {
         self.indexes.get(&place)?.audit(query)
     }
 
-    /// A request is about to be routed.
+    /// Notes that a request is about to be routed.
     pub const fn routing(&mut self, request: RequestId) {
         self.routed = Some(request);
     }
 
-    /// Counts a use of an image, which spares so many steps, and keeps it readable until [`Self::unpin`].
+    /// Counts a use of an image that spares this number of steps, and keeps the image readable until [`Self::unpin`].
     pub fn pin(&mut self, image: ImageId, skipped_steps: u32) {
         if let Some(entry) = self.entries.get(&image) {
-            // A state is known by the steps it spares; a final image is one item, whatever is spared.
+            // A state is known by the steps that it spares. A final image is one item, whatever number of steps is
+            // spared.
             let state = if entry.states.contains(&skipped_steps) { skipped_steps } else { 0 };
             let part = self.parts.get_mut(&self.settings.tenancy.part(entry.owner));
             let part = part.expect("an entry stands in a part");
@@ -228,7 +232,7 @@ impl ImageCache {
         *self.pins.entry(image) += 1;
     }
 
-    /// A request no longer needs its source. Returns whether the image is to be released now.
+    /// Ends the need of a request for its source. Returns whether the image is to be released now.
     #[must_use]
     pub fn unpin(&mut self, image: ImageId) -> bool {
         let Some(pins) = self.pins.get_mut(&image) else { return false };
@@ -240,11 +244,12 @@ impl ImageCache {
         !self.entries.contains(&image)
     }
 
-    /// Inserts an entry and evicts so that the capacity holds. Returns whether it was kept: not if its owner has
-    /// no room for it, nor if an image like it is there.
+    /// Inserts an entry and evicts items until the capacity holds. Returns whether the entry was kept: it is not if its
+    /// owner has no room for it, or if a near duplicate is there.
     ///
-    /// An image takes the place of others, which leave before it comes: it need not compete with images that had time to
-    /// be used, unless the policy says so. Nirvana's states do compete, from the start (`docs/semantics.md`, section 5).
+    /// An image takes the place of others, which leave before it comes: a new image need not compete with images that
+    /// had time to be used, unless the policy says so. Nirvana's states compete from the start (`docs/semantics.md`,
+    /// section 5).
     #[must_use]
     pub fn insert(&mut self, entry: Entry, key: &Embedding, departures: &mut Departures) -> bool {
         let (shelf, part) = (self.settings.tenancy.index(entry.owner), self.settings.tenancy.part(entry.owner));
@@ -273,7 +278,7 @@ impl ImageCache {
         true
     }
 
-    /// What an owner's part may hold.
+    /// Returns the capacity of the part of an owner.
     fn share(&self, part: Owner) -> u64 {
         let shares = &self.settings.tenancy.shares;
         if shares.is_empty() { self.settings.capacity } else { shares.get(&part).copied().unwrap_or(0) }
@@ -289,7 +294,7 @@ impl ImageCache {
         self.parts.get_mut(&part).expect("a part is made before it is used")
     }
 
-    /// Evicts from a part until so much more fits.
+    /// Evicts items from a part until an entry of weight `coming` fits.
     fn evict(&mut self, part: Owner, coming: u64, departures: &mut Departures) {
         loop {
             let part = self.part(part);
@@ -313,7 +318,7 @@ impl ImageCache {
         }
     }
 
-    /// An entry that is no longer among the entries leaves its index.
+    /// Removes an entry from its index, after it has left the entries, and notes its departure.
     fn leave(&mut self, image: ImageId, owner: Owner, cause: Cause, departures: &mut Departures) {
         if let Some(index) = self.indexes.get_mut(&self.settings.tenancy.index(owner)) {
             index.remove(image);
@@ -339,14 +344,14 @@ impl ImageCache {
         self.remove(image, Cause::Unreadable, departures);
     }
 
-    /// Removes an entry that is no longer to be found. Returns whether it was there.
+    /// Removes an entry that no request may find any more. Returns whether the entry was there.
     pub fn withdraw(&mut self, image: ImageId, departures: &mut Departures) -> bool {
         let there = self.entries.contains(&image);
         self.remove(image, Cause::Withdrawn, departures);
         there
     }
 
-    /// Removes what is too old by now.
+    /// Removes the entries that are too old at time `now`.
     pub fn expire(&mut self, now: Time, departures: &mut Departures) {
         let Some(max_age) = self.settings.max_age else { return };
         while let Some(&(inserted, image)) = self.ages.front()
@@ -357,22 +362,22 @@ impl ImageCache {
         }
     }
 
-    /// What all its items count for.
+    /// Returns the weight of all items that are held.
     pub fn held(&self) -> u64 {
         self.parts.values().map(|part| part.held).sum()
     }
 
-    /// What they may count for.
+    /// Returns the weight that all items may have together.
     pub const fn capacity(&self) -> u64 {
         self.settings.capacity
     }
 
-    /// Whose an entry is.
+    /// Returns the owner of an entry.
     pub fn owner_of(&self, image: ImageId) -> Option<Owner> {
         self.entries.get(&image).map(|entry| entry.owner)
     }
 
-    /// Whether an image can be read: it is cached, or a request still needs it.
+    /// Returns whether an image can be read: the image is cached, or a request still needs it.
     #[must_use]
     pub fn readable(&self, image: ImageId) -> bool {
         self.entries.contains(&image) || self.pins.contains(&image)
@@ -381,7 +386,7 @@ impl ImageCache {
 
 impl Part {
     fn new(settings: &CacheSettings, owner: Owner, capacity: u64) -> Self {
-        // Parts draw apart: what one evicts says nothing of what another does.
+        // Each part draws from its own stream: the evictions of one part say nothing about those of another.
         let stream = match owner {
             Owner::Public => 0,
             Owner::Tenant(tenant) => 1 + u64::from(tenant.0),

@@ -1,6 +1,7 @@
-//! Whose entries a request may find, and how much of the cache is whose. Tenants that share a cache can probe it for
-//! each other's prompts and feed each other images (Attacks on Approximate Caches, USENIX Security '26); those
-//! with entries, capacity and eviction of their own cannot. Not authentication: who asks is known before.
+//! Tenants of a cache: the entries that a request may find, and the share of the cache that each owner has. Tenants
+//! that share a cache can probe it for each other's prompts and feed each other images (Attacks on Approximate Caches,
+//! USENIX Security '26). Tenants with their own entries, capacity and eviction cannot. Not authentication: the tenant
+//! of a request is known before.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -9,33 +10,33 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::request::{Owner, TenantId};
 
-/// Whose entries a request may find.
+/// Entries that a request may find.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// Everybody's.
+    /// Entries of all tenants.
     #[default]
     Shared,
-    /// Its tenant's.
+    /// Entries of the tenant of the request.
     Tenant,
-    /// Its tenant's; the public ones if none of those is similar enough.
+    /// Entries of the tenant of the request; the public entries if none of these is similar enough.
     TenantThenPublic,
 }
 
-/// How tenants share a cache.
+/// Rules by which tenants share a cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenancy {
-    /// Whose entries a request may find.
+    /// Entries that a request may find.
     pub scope: Scope,
-    /// Parts of the capacity that are evicted from apart, by owner; nothing is kept for an owner without one.
-    /// Empty where all share one.
+    /// Parts of the capacity by owner, each with its own evictions. Images of an owner without a part are not kept. The
+    /// map is empty if all owners share one part.
     pub shares: BTreeMap<Owner, u64>,
-    /// Tenants whose images are everybody's.
+    /// Tenants whose images are public.
     pub public: BTreeSet<TenantId>,
 }
 
 impl Tenancy {
-    /// Whose an image made for a tenant is.
+    /// Returns the owner of an image that is made for a tenant.
     pub fn owner(&self, tenant: TenantId) -> Owner {
         if self.public.contains(&tenant) { Owner::Public } else { Owner::Tenant(tenant) }
     }
@@ -46,17 +47,17 @@ impl Tenancy {
         self.places(tenant).contains(&self.index(self.owner(made_for)))
     }
 
-    /// Which index an owner's entries stand in, by the owner it is named after.
+    /// Returns the owner that identifies the index with the entries of `owner`.
     pub(super) fn index(&self, owner: Owner) -> Owner {
         if self.scope == Scope::Shared { Owner::Public } else { owner }
     }
 
-    /// Which part of the capacity an owner's entries fill, likewise.
+    /// Returns the owner that identifies the part of the capacity for the entries of `owner`.
     pub(super) fn part(&self, owner: Owner) -> Owner {
         if self.shares.is_empty() { Owner::Public } else { owner }
     }
 
-    /// The indexes that a tenant's request is looked up in, in this order until one has a hit.
+    /// Returns the indexes in which a request of a tenant is looked up, in this order until one has a hit.
     pub(super) fn places(&self, tenant: TenantId) -> SmallVec<[Owner; 2]> {
         let own = self.owner(tenant);
         match self.scope {

@@ -1,4 +1,5 @@
-//! The cache by itself. With the scheduler around it: `scheduler::tests` and `tests/invariants.rs`.
+//! Tests of the cache by itself. Tests with the scheduler around it are in `scheduler::tests` and
+//! `tests/invariants.rs`.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -26,7 +27,7 @@ fn axis() -> Embedding {
     Embedding::normalised(&[1.0, 0.0]).expect("a good row")
 }
 
-/// Inserts it and says what was released.
+/// Inserts an entry and returns the images that were released.
 fn put(cache: &mut ImageCache, entry: Entry) -> Vec<ImageId> {
     let mut departures = Departures::default();
     assert!(cache.insert(entry, &axis(), &mut departures));
@@ -135,7 +136,8 @@ fn a_near_duplicate_is_not_kept() {
     assert!(!keep(3, [1.0, 0.55]), "the newer one counts too");
 }
 
-/// What a tenant can see of a cache: what its searches find, and what becomes of its images.
+/// Returns what a tenant can see of a cache, a line for each of its requests: what the search finds, whether the image
+/// is kept, and which of its images are cached. The other tenants ask at the steps that `others` names.
 fn seen_by(tenant: u32, tenancy: &Tenancy, eviction: Eviction, others: impl Fn(u32) -> bool) -> Vec<String> {
     let settings = CacheSettings {
         capacity: 40,
@@ -182,8 +184,8 @@ fn seen_by(tenant: u32, tenancy: &Tenancy, eviction: Eviction, others: impl Fn(u
     seen
 }
 
-/// Nothing that a tenant sees depends on what the others ask for, under any eviction policy: neither what is found,
-/// and so how long its requests take, nor what is evicted.
+/// Checks that a tenant sees nothing that depends on the requests of others, under any eviction policy: neither what
+/// its searches find, and so how long its requests take, nor which images are evicted.
 #[test]
 fn tenants_with_parts_of_their_own_learn_nothing_of_each_other() {
     let shares = [(Owner::Tenant(TenantId(0)), 10), (Owner::Tenant(TenantId(1)), 20), (Owner::Tenant(TenantId(2)), 10)];

@@ -1,4 +1,5 @@
-//! Sums over requests that have ended: what `summary.json` is made of. 16 bytes a completed request with its quality.
+//! Sums over requests that have ended, of which `summary.json` is made. They take 16 bytes for each completed request, its
+//! quality included.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -23,7 +24,7 @@ pub(super) struct Aggregate {
     pub(super) cancelled: u64,
     pub(super) routed: u64,
     pub(super) hits_by_skipped_steps: BTreeMap<u32, u64>,
-    /// Hits that ran, by skipped steps: the refine fraction leaves returns out.
+    /// Number of hits that ran, by skipped steps. Returns are left out, because the refine fraction leaves them out.
     refined: BTreeMap<u32, u64>,
     pub(super) latencies: Vec<Duration>,
     met: Vec<u64>,
@@ -39,7 +40,7 @@ impl Aggregate {
         Self { met: vec![0; multiples], ..Self::default() }
     }
 
-    /// A request arrived at `due`.
+    /// Counts a request that arrived at `due`.
     pub(super) fn arrived(&mut self, due: Time, has_deadline: bool) {
         self.requests += 1;
         self.with_deadline += u64::from(has_deadline);
@@ -72,7 +73,8 @@ impl Aggregate {
         self.deadlines_met += u64::from(row.deadline.is_some_and(|deadline| row.finish <= deadline));
     }
 
-    /// A request that completed was in time for a multiple; `counts` if it arrived after the warm-up.
+    /// Counts a completed request that was in time for a multiple. `counts` says whether the request arrived at or after the
+    /// warm-up.
     pub(super) fn met(&mut self, multiple: usize, counts: bool) {
         self.met[multiple] += u64::from(counts);
     }
@@ -107,7 +109,7 @@ impl Aggregate {
         thresholds.iter().zip(&self.met).map(row).collect()
     }
 
-    /// Sorts the latencies and describes them.
+    /// Sorts the latencies and describes them; `None` if no request completed.
     pub(super) fn latency(&mut self) -> Option<Latency> {
         self.latencies.sort_unstable();
         let max = self.latencies.last()?.seconds();

@@ -8,19 +8,20 @@ use super::rows::RequestRow;
 use crate::scheduler::Run;
 use crate::time::Time;
 
-/// Share of a job's time from which on a neighbourhood counts as one of its kind; the rest says little of any.
+/// Share of a job's time from which on the other workers count as in one state; the rest of the time says little about any
+/// state.
 const PURE: f64 = 0.9;
 
-/// Workers beside a job.
+/// State of the other workers during a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Company {
-    /// None of them drew.
+    /// Idle company: no other worker drew.
     Idle,
-    /// All of them drew with the model of this index.
+    /// Company that drew: all other workers drew with the model of this index.
     Drawing(usize),
 }
 
-/// Kind of a job: its model's index, skipped steps, and its company.
+/// Kind of a job: the index of its model, its skipped steps and its company.
 pub(super) type Kind = (usize, u32, Company);
 
 #[derive(Clone, Copy)]
@@ -31,7 +32,7 @@ struct Job {
     finish: Time,
 }
 
-/// Returns the seconds of completed jobs by kind, of so many workers. Jobs in mixed company are left out.
+/// Returns the seconds of completed jobs by kind, for a run with `workers` workers. Jobs in mixed company are left out.
 pub(super) fn services(rows: &[RequestRow], workers: usize) -> BTreeMap<Kind, Vec<f64>> {
     let mut by_worker: Vec<Vec<Job>> = vec![Vec::new(); workers];
     for row in rows.iter().filter(|row| row.completed()) {
@@ -57,7 +58,7 @@ pub(super) fn services(rows: &[RequestRow], workers: usize) -> BTreeMap<Kind, Ve
     found
 }
 
-/// Returns the company of a job; `None` for a mixed one.
+/// Returns the company of a job; `None` for mixed company.
 fn company(job: &Job, own: usize, by_worker: &[Vec<Job>]) -> Option<Company> {
     let mut beside_s: BTreeMap<usize, f64> = BTreeMap::new();
     for (_, jobs) in by_worker.iter().enumerate().filter(|(other, _)| *other != own) {

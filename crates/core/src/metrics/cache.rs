@@ -1,6 +1,6 @@
-//! The image cache over time, as `cache.csv` has it: what came, what left and why, and what requests found, a row a
-//! window in which any of that happened. A fold beside the others, for systems that keep images; the cache itself is
-//! `crate::cache`. The definitions are in docs/semantics.md, section 8.
+//! Image cache over time, as `cache.csv` has it: the entries that came, the entries that left and why, and the hits and
+//! misses of requests. A row is a window in which any of these happened. The fold runs beside the others, for systems that
+//! keep images; the cache itself is `crate::cache`. The definitions are in docs/semantics.md, section 8.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -12,76 +12,77 @@ use crate::request::RequestId;
 use crate::scheduler::Decision;
 use crate::time::{Duration, Time};
 
-/// Ages that part the columns `hits_age_<s>s`, in seconds: a hit counts under the first that its source is younger
-/// than.
+/// Bounds in seconds of the ages in the columns `hits_age_<s>s`. A hit counts under the first bound that is above the age of
+/// its source.
 pub const AGE_BOUNDS_S: [u64; 5] = [60, 600, 3600, 14_400, 86_400];
 
-/// What a hit is in a run, and what nearly and falsely one.
+/// Criteria of hits, near misses and false hits in a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HitCriteria {
-    /// Steps that hits may skip (k), rising; all T for a system that returns images as they are.
+    /// Numbers of steps that hits may skip (k), in rising order; all T for a system that returns images as they are.
     pub skipped_steps: Vec<u32>,
-    /// The lowest bound on similarity in force.
+    /// Lowest bound on similarity in force.
     pub lowest_bound: f64,
-    /// A miss is a near one if its nearest entry's similarity is below that bound by no more than this.
+    /// Largest distance of a near miss from the lowest bound: the similarity of its nearest entry is at most this much below
+    /// the bound.
     pub near_miss: f64,
-    /// A hit is false if its picture is less similar to its prompt than this share of the misses' mean (the paper's
-    /// alpha).
+    /// Share of the misses' mean below which the similarity of a hit's image to its prompt makes the hit a false one (the
+    /// paper's alpha).
     pub false_hit: f64,
 }
 
-/// The rows of `cache.csv` and what names its columns.
+/// Rows of `cache.csv` and the numbers that name its columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CacheTimeline {
     /// Skipped steps, in the order of [`CacheRow::hits_by_skipped_steps`].
     pub skipped_steps: Vec<u32>,
-    /// Rows in order of time. Windows in which nothing came, left or was routed are left out.
+    /// Rows in the order of time. Windows in which no entry came or left and no request was routed are left out.
     pub rows: Vec<CacheRow>,
 }
 
-/// One window.
+/// Window of `cache.csv`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CacheRow {
     /// Start of the window.
     pub time: Time,
-    /// Entries at its end.
+    /// Number of entries at the end of the window.
     pub entries: u64,
-    /// Bytes at its end, if the size of every entry is known.
+    /// Number of bytes at the end of the window, if the size of every entry is known.
     pub bytes: Option<u64>,
-    /// Entries that came.
+    /// Number of entries that came.
     pub inserts: u64,
-    /// Entries that left since the capacity was full.
+    /// Number of entries that left because the capacity was full.
     pub evictions: u64,
-    /// Entries that left since they were too old.
+    /// Number of entries that left because they were too old.
     pub expiries: u64,
-    /// Entries that left since their images could not be read.
+    /// Number of entries that left because their images could not be read.
     pub unreadable: u64,
-    /// Entries that were withdrawn: only servers have them, which write no `cache.csv`.
+    /// Number of entries that were withdrawn. Only servers withdraw entries, and servers write no `cache.csv`.
     pub withdrawn: u64,
-    /// Requests routed.
+    /// Number of requests routed for the first time.
     pub searches: u64,
-    /// Of these, misses.
+    /// Number of misses among these requests.
     pub misses: u64,
-    /// Of these, near ones.
+    /// Number of near misses among these requests.
     pub near_misses: u64,
-    /// Hits by steps skipped; returns skip all.
+    /// Number of hits by skipped steps; returns skip all steps.
     pub hits_by_skipped_steps: Vec<u64>,
-    /// Hits by the age of their source, as [`AGE_BOUNDS_S`] part it, the oldest last.
+    /// Number of hits by the age of their source, in the ranges of [`AGE_BOUNDS_S`]; the last range is above all bounds.
     pub hits_by_age: [u64; AGE_BOUNDS_S.len() + 1],
-    /// False hits; only where pictures were measured.
+    /// Number of false hits; `None` where no images were measured.
     pub false_hits: Option<u64>,
 }
 
-/// A hit whose picture may turn out to be bad.
+/// Hit whose image may turn out to be a false hit.
 #[derive(Clone, Copy, Debug)]
 struct Hit {
-    /// The row of the window in which it was routed.
+    /// Index of the row of the window in which the request was routed.
     row: usize,
-    /// Whether it arrived at or after the warm-up.
+    /// True if the request arrived at or after the warm-up.
     counts: bool,
 }
 
-/// Where the rows were, to come back to: how many, and the last as it was.
+/// Mark in the rows: their number, and the last row as it was at the mark.
 #[derive(Clone, Debug)]
 pub(super) struct CacheMark {
     rows: usize,
@@ -91,16 +92,17 @@ pub(super) struct CacheMark {
 #[derive(Clone, Debug)]
 pub(super) struct CacheFold {
     criteria: HitCriteria,
-    /// Of every entry: when it came, and its size in bytes.
+    /// Time of insertion and size in bytes of every entry.
     entries: BTreeMap<ImageId, (Time, Option<u64>)>,
     known_bytes: u64,
     unknown_sizes: u64,
     rows: Vec<CacheRow>,
-    /// Near misses after the warm-up; likewise the hits whose age is known, and the sum of these in nanoseconds.
+    /// Number of near misses among requests that count. The next two fields are the number of hits of requests that count
+    /// whose age is known, and the sum of these ages in nanoseconds.
     near_misses: u64,
     aged_hits: u64,
     age_ns: u128,
-    /// Hits whose pictures are measured: only in a run in real time.
+    /// Hits whose images are measured; `None` unless the run is in real time.
     hits: Option<BTreeMap<RequestId, Hit>>,
 }
 
@@ -119,7 +121,7 @@ impl CacheFold {
         }
     }
 
-    /// The row of the window that starts here, with what is held now.
+    /// Returns the row of the window that starts at `window`, with the present numbers of entries and bytes.
     fn row(&mut self, window: Time) -> &mut CacheRow {
         if self.rows.last().is_none_or(|row| row.time != window) {
             let hits_by_skipped_steps = vec![0; self.criteria.skipped_steps.len()];
@@ -131,7 +133,7 @@ impl CacheFold {
         row
     }
 
-    /// An entry came.
+    /// Counts an entry that came.
     pub(super) fn kept(&mut self, now: Time, window: Time, image: ImageId, bytes: Option<u64>) {
         self.entries.insert(image, (now, bytes));
         self.known_bytes += bytes.unwrap_or(0);
@@ -139,7 +141,7 @@ impl CacheFold {
         self.row(window).inserts += 1;
     }
 
-    /// An entry left.
+    /// Counts an entry that left.
     pub(super) fn left(&mut self, window: Time, image: ImageId, cause: Cause) {
         let Some((_, bytes)) = self.entries.remove(&image) else { return };
         self.known_bytes -= bytes.unwrap_or(0);
@@ -153,7 +155,8 @@ impl CacheFold {
         }
     }
 
-    /// A request was routed for the first time; `counts` says whether it arrived at or after the warm-up.
+    /// Counts a request that was routed for the first time. `counts` says whether the request arrived at or after the
+    /// warm-up.
     pub(super) fn routed(&mut self, now: Time, window: Time, request: RequestId, decision: &Decision, counts: bool) {
         let hit = decision.kind.is_hit();
         let near_miss = !hit && decision.similarity.is_some_and(|similarity| self.is_near(similarity));
@@ -180,26 +183,28 @@ impl CacheFold {
         }
     }
 
-    /// A request was routed again, its source being unreadable: its picture will be no hit's.
+    /// Forgets the hit of a request that was routed again because its source could not be read: its image is not that of a
+    /// hit.
     pub(super) fn routed_again(&mut self, request: RequestId) {
         if let Some(hits) = &mut self.hits {
             hits.remove(&request);
         }
     }
 
-    /// Whether a miss with this similarity missed the lowest bound by little. A similarity that equals the bound
-    /// misses it only where bounds are strict; one above it missed for want of a state.
+    /// Returns whether a miss with this similarity is a near miss. A similarity that equals the bound is a miss only where
+    /// bounds are strict. A similarity above the bound is a miss for want of a state, which is no near miss.
     fn is_near(&self, similarity: f64) -> bool {
         let HitCriteria { lowest_bound, near_miss, .. } = self.criteria;
         (lowest_bound - near_miss..=lowest_bound).contains(&similarity)
     }
 
-    /// Where it is now, to come back to. What is held is not in it: the rows are all that is left at the end.
+    /// Returns a mark at the present rows, for [`Self::back_to`]. The mark leaves out the entries, because the results of a
+    /// run are made of the rows alone.
     pub(super) fn mark(&self) -> CacheMark {
         CacheMark { rows: self.rows.len(), last: self.rows.last().cloned() }
     }
 
-    /// Back to a mark: what came since is left out.
+    /// Restores the rows at a mark and leaves out the rows that came after the mark.
     pub(super) fn back_to(&mut self, mark: CacheMark) {
         self.rows.truncate(mark.rows);
         if let (Some(row), Some(last)) = (self.rows.last_mut(), mark.last) {
@@ -207,8 +212,9 @@ impl CacheFold {
         }
     }
 
-    /// Counts the false hits into the rows, by what is known of pictures' similarity to their prompts and the mean
-    /// of the misses'. Returns those after the warm-up; `None`, and none in the rows, where no hit was measured.
+    /// Counts the false hits into the rows. `quality` is the similarity of images to their prompts by request, and `misses`
+    /// is the mean of this similarity over the misses. Returns the number of false hits after the warm-up; returns `None`,
+    /// and counts none in the rows, if there are hits and none of them was measured.
     fn count_false_hits(&mut self, quality: &BTreeMap<RequestId, f64>, misses: f64) -> Option<u64> {
         let hits = self.hits.take()?;
         let measured = |(request, hit): (&RequestId, &Hit)| Some((*quality.get(request)?, *hit));
@@ -227,8 +233,8 @@ impl CacheFold {
         Some(counted)
     }
 
-    /// The rows and their sums; `measured` is what is known of pictures' similarity to their prompts by request, and
-    /// the mean of the misses'.
+    /// Returns the rows and their sums. `measured` is the similarity of images to their prompts by request, and the mean of
+    /// this similarity over the misses.
     pub(super) fn finish(
         mut self,
         measured: Option<(&BTreeMap<RequestId, f64>, f64)>,

@@ -1,4 +1,4 @@
-//! Worker seconds: every one of them counted once as busy, loading, idle or down, and by model.
+//! Worker seconds of a run. Every worker second is counted once, as busy, loading, idle or down, and by model.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -7,55 +7,55 @@ use crate::model::ModelId;
 use crate::scheduler::JobId;
 use crate::time::{Duration, Time};
 
-/// What a worker's time goes to.
+/// State of a worker, by which its time is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Denoising.
+    /// Busy worker, which denoises.
     Busy,
-    /// Bringing a model onto the GPU.
+    /// Loading worker, which brings a model onto the GPU.
     Loading,
-    /// Neither.
+    /// Idle worker, which neither denoises nor loads.
     Idle,
-    /// Lost.
+    /// Lost worker.
     Down,
 }
 
-/// A row of `absences.csv`: when a worker could serve nobody.
+/// Row of `absences.csv`: a time in which a worker could serve no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AbsenceRow {
-    /// Which worker.
+    /// Worker that was absent.
     pub worker: u16,
-    /// Loading or down.
+    /// State of the worker: loading or down.
     pub state: State,
-    /// What it loaded.
+    /// Model that the worker loaded; `None` if the worker was down.
     pub model: Option<ModelId>,
-    /// From when.
+    /// Start of the absence.
     pub start: Time,
-    /// Until when.
+    /// End of the absence.
     pub end: Time,
 }
 
-/// A row of `workers.csv`.
+/// Row of `workers.csv`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerRow {
-    /// Denoising.
+    /// Time spent denoising.
     pub busy: Duration,
-    /// Bringing a model onto the GPU.
+    /// Time spent bringing models onto the GPU.
     pub loading: Duration,
-    /// Neither.
+    /// Time spent idle.
     pub idle: Duration,
-    /// Lost.
+    /// Time in which the worker was lost.
     pub down: Duration,
-    /// Jobs begun.
+    /// Number of jobs begun.
     pub jobs: u64,
-    /// Loads begun.
+    /// Number of loads begun.
     pub loads: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Worker {
     state: State,
-    /// What it holds; while it loads, what it will hold.
+    /// Model that the worker holds; while it loads, the model that it will hold.
     model: Option<ModelId>,
     /// Job that runs while the worker is busy.
     job: JobId,
@@ -66,7 +66,7 @@ struct Worker {
     spent: Vec<[Duration; 4]>,
 }
 
-/// Counts of workers now.
+/// Number of workers in each state now, and number of workers that hold each model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Counts {
     pub(super) busy: u32,
@@ -76,7 +76,7 @@ pub(super) struct Counts {
     pub(super) by_model: Vec<u32>,
 }
 
-/// All workers' seconds so far.
+/// Worker seconds of all workers so far.
 #[derive(Clone, Debug)]
 pub(super) struct ClusterWork {
     workers: Vec<Worker>,
@@ -84,7 +84,7 @@ pub(super) struct ClusterWork {
     mark: Option<Mark>,
 }
 
-/// The cluster as it was: the workers that changed since, as they were.
+/// State of the cluster at a mark: the counts, and the workers that have changed since the mark, as they were at the mark.
 #[derive(Clone, Debug)]
 struct Mark {
     counts: Counts,
@@ -109,12 +109,12 @@ impl ClusterWork {
         Self { workers: initial.iter().map(worker).collect(), counts, mark: None }
     }
 
-    /// Remembers how it is now, to come back to, in place of an earlier mark.
+    /// Sets a mark at the present state, for [`Self::back_to_mark`]. The mark replaces an earlier one.
     pub(super) fn set_mark(&mut self) {
         self.mark = Some(Mark { counts: self.counts.clone(), changed: BTreeMap::new() });
     }
 
-    /// Keeps a worker as it was at the mark.
+    /// Keeps a copy of a worker as it was at the mark.
     #[cold]
     fn remember(&mut self, worker: usize) {
         if let Some(mark) = &mut self.mark {
@@ -127,7 +127,7 @@ impl ClusterWork {
         self.mark = None;
     }
 
-    /// Goes back to the mark, if there is one: what came since is left out.
+    /// Restores the state at the mark, if there is one, and leaves out what came after the mark.
     pub(super) fn back_to_mark(&mut self) {
         if let Some(Mark { counts, changed }) = self.mark.take() {
             self.counts = counts;
@@ -141,12 +141,12 @@ impl ClusterWork {
         &self.counts
     }
 
-    /// What the worker holds.
+    /// Returns the model that a worker holds.
     pub(super) fn model(&self, worker: usize) -> Option<ModelId> {
         self.workers[worker].model
     }
 
-    /// What it does; `None` for a worker that the cluster does not have.
+    /// Returns the state of a worker; `None` for a worker that the cluster does not have.
     pub(super) fn state(&self, worker: usize) -> Option<State> {
         self.workers.get(worker).map(|worker| worker.state)
     }
@@ -161,19 +161,20 @@ impl ClusterWork {
         self.workers[worker].job = job;
     }
 
-    /// What it would have to account for until `now`; `None` while it can serve.
+    /// Returns the absence of a worker up to `now`; `None` while the worker can serve.
     pub(super) fn absence(&self, now: Time, worker: usize) -> Option<AbsenceRow> {
         let Worker { state, model, since, .. } = self.workers[worker];
         let away = matches!(state, State::Loading | State::Down) && since < now;
         away.then_some(AbsenceRow { worker: worker as u16, state, model, start: since, end: now })
     }
 
-    /// Number of workers.
+    /// Returns the number of workers.
     pub(super) const fn workers(&self) -> usize {
         self.workers.len()
     }
 
-    /// A worker changes state; `model` is what it holds from now on (or will, once loaded).
+    /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once it is
+    /// loaded.
     pub(super) fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
         if self.mark.is_some() {
             self.remember(worker);
@@ -199,7 +200,7 @@ impl ClusterWork {
         worker.model = model;
     }
 
-    /// Counts everything up to the end of the run, and not beyond.
+    /// Counts the time of every worker up to the end of the run.
     pub(super) fn settle(&mut self, end: Time) {
         for worker in &mut self.workers {
             worker.settle(end);
@@ -218,7 +219,7 @@ impl ClusterWork {
         self.workers.iter().fold(Duration::ZERO, |sum, worker| sum + worker.sum(State::Busy))
     }
 
-    /// Seconds (busy, loading, idle) by worker and model.
+    /// Returns the time busy, loading and idle, by worker and model.
     pub(super) fn by_model(&self) -> impl Iterator<Item = (usize, ModelId, [Duration; 3])> {
         self.workers.iter().enumerate().flat_map(|(index, worker)| {
             let with_models = worker.spent[..worker.spent.len() - 1].iter().enumerate();

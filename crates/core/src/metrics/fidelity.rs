@@ -1,4 +1,5 @@
-//! How far a simulation is from the run that it is of, measure by measure. Nothing here runs anything.
+//! Distance between a live run and simulations of that run, measure by measure. The functions compare results and run
+//! nothing.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -10,21 +11,21 @@ use super::measures::Results;
 use super::percentile::quantile_of_numbers;
 use super::rows::RequestRow;
 
-/// What a measure counts in, and so how its error is told.
+/// Unit of a measure, which also says how an error is expressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Seconds; the error is relative.
     Seconds,
     /// Requests a minute; the error is relative.
     PerMinute,
-    /// A share from 0 to 1; the error is the difference in points (hundredths).
+    /// Share from 0 to 1; the error is the difference in points (hundredths).
     Share,
-    /// A number of things; the error is the difference.
+    /// Count of things; the error is the difference.
     Count,
 }
 
 impl Unit {
-    /// As files have it.
+    /// Returns the word for the unit in files.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -35,11 +36,11 @@ impl Unit {
         }
     }
 
-    /// How far `value` is from `truth`.
+    /// Returns the error of `value` against `truth`.
     #[must_use]
     pub fn error(self, value: f64, truth: f64) -> f64 {
         match self {
-            // Of nothing there is no share: equal, or infinitely far off.
+            // A relative error needs a truth other than zero. Against zero, values are equal or infinitely far apart.
             Self::Seconds | Self::PerMinute if truth == 0.0 => {
                 if value == 0.0 {
                     0.0
@@ -54,51 +55,52 @@ impl Unit {
     }
 }
 
-/// A measure of one run.
+/// Measure of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measure {
-    /// What it is called.
+    /// Name of the measure.
     pub name: String,
-    /// What it counts in.
+    /// Unit of the measure.
     pub unit: Unit,
-    /// Its value.
+    /// Value of the measure.
     pub value: f64,
 }
 
-/// A measure of a live run beside that of its simulations.
+/// Measure of a live run beside the same measure of its simulations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compared {
-    /// What it is called.
+    /// Name of the measure.
     pub name: String,
-    /// What it counts in.
+    /// Unit of the measure.
     pub unit: Unit,
-    /// Of the live run.
+    /// Value of the live run.
     pub live: f64,
-    /// The mean of the simulations.
+    /// Mean of the values of the simulations.
     pub simulated: f64,
-    /// [`Unit::error`] of that mean.
+    /// [`Unit::error`] of `simulated` against `live`.
     pub error: f64,
-    /// Standard deviation of that error over the simulations, where there are several: what chance makes of it.
+    /// Standard deviation of the error over the simulations, if there are several. It says how much of the error is due to
+    /// chance.
     pub spread: Option<f64>,
-    /// By how much the error changes if every service time is a hundredth longer, where that was simulated.
+    /// Change of the error if every service time is a hundredth longer, if that was simulated.
     pub per_percent: Option<f64>,
-    /// Predicted 90 % range of the live value, where it was simulated.
+    /// Predicted 90 % range of the live value, if it was simulated.
     pub range: Option<(f64, f64)>,
 }
 
 impl Compared {
-    /// A measure of which there is one value each.
+    /// Makes the comparison of a measure with one live value and one simulated value.
     #[must_use]
     pub fn of(name: &str, unit: Unit, live: f64, simulated: f64) -> Self {
         let error = unit.error(simulated, live);
         Self { name: name.to_owned(), unit, live, simulated, error, spread: None, per_percent: None, range: None }
     }
 
-    /// Returns whether the live value lies in the predicted range.
+    /// Returns whether the live value lies in the predicted range; `None` without a range.
     #[must_use]
     pub fn is_inside(&self) -> Option<bool> {
         let (low, high) = self.range?;
-        // A rounding of the last digit puts nothing outside.
+        // A rounding error in the last digit does not put a value outside the range.
         let slack = 1e-9 * self.live.abs();
         Some((low - slack..=high + slack).contains(&self.live))
     }
@@ -111,12 +113,13 @@ impl Compared {
     }
 }
 
-/// A request is served alike if its latency is within this share ...
+/// Largest relative difference of a request's latencies in two runs at which they count as the same.
 pub const CLOSE: f64 = 0.01;
-/// ... or within so many seconds.
+/// Largest difference of a request's latencies in two runs, in seconds, at which they count as the same even if it is above
+/// [`CLOSE`].
 pub const CLOSE_S: f64 = 0.005;
 
-/// The measures of one run by themselves, in the order of a report. `models` are named best first.
+/// Returns the measures of a run alone, in the order of a report. `models` are the names of the models, best first.
 #[must_use]
 pub fn measures(results: &Results, models: &[String]) -> Vec<Measure> {
     let summary = &results.summary;
@@ -165,10 +168,10 @@ pub fn measures(results: &Results, models: &[String]) -> Vec<Measure> {
     all
 }
 
-/// Jobs of a kind and company below which a run says nothing of them.
+/// Smallest number of jobs of a kind and company for which a run has a mean.
 const FEWEST_JOBS: usize = 20;
 
-/// Seconds of each job by model and skipped steps.
+/// Returns the seconds of the last job of each completed request, by index of the model and skipped steps.
 fn services(rows: &[RequestRow]) -> BTreeMap<(usize, u32), Vec<f64>> {
     let mut found: BTreeMap<(usize, u32), Vec<f64>> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.completed()) {
@@ -180,8 +183,8 @@ fn services(rows: &[RequestRow]) -> BTreeMap<(usize, u32), Vec<f64>> {
     found
 }
 
-/// How many times as long the jobs of the live run took as simulated ones of the same model and skipped steps in the
-/// mean; 1 where nothing compares.
+/// Returns the ratio of the live run's service seconds to the seconds that the same jobs take by the simulated means for
+/// their model and skipped steps; 1 if no jobs can be compared.
 #[must_use]
 pub fn service_ratio(live: &Results, simulated: &[Results]) -> f64 {
     let mut theirs: BTreeMap<(usize, u32), (f64, usize)> = BTreeMap::new();
@@ -200,7 +203,7 @@ pub fn service_ratio(live: &Results, simulated: &[Results]) -> f64 {
     if their_s > 0.0 { own_s / their_s } else { 1.0 }
 }
 
-/// What two runs of the same requests agree on; the live run agrees with itself.
+/// Returns the shares of requests, and of the monitor's decisions, on which two runs of the same requests agree.
 #[must_use]
 pub fn agreement(live: &Results, simulated: &Results) -> Vec<Measure> {
     let pairs: Vec<(&RequestRow, &RequestRow)> = live.requests.iter().zip(&simulated.requests).collect();
@@ -227,22 +230,24 @@ fn latency_s(row: &RequestRow) -> f64 {
     row.finish.since(row.arrival).seconds()
 }
 
-/// Whether a request took as long in both runs, but for [`CLOSE`] or [`CLOSE_S`].
+/// Returns whether a request took equally long in both runs, up to [`CLOSE`] or [`CLOSE_S`].
 fn alike(a: &RequestRow, b: &RequestRow) -> bool {
     let (a_s, b_s) = (latency_s(a), latency_s(b));
     (a_s - b_s).abs() <= CLOSE_S.max(CLOSE * a_s)
 }
 
-/// Seconds by which the latency of the request that differs most differs.
+/// Returns the largest difference between the latencies of a request in the two runs, in seconds.
 #[must_use]
 pub fn greatest_difference_s(live: &Results, simulated: &Results) -> f64 {
     let pairs = live.requests.iter().zip(&simulated.requests);
     pairs.map(|(a, b)| (latency_s(a) - latency_s(b)).abs()).fold(0.0, f64::max)
 }
 
-/// A live run beside simulations of it, in the order of the live run's measures: those that all of them have.
+/// Compares a live run with simulations of that run. The measures are in the order of the live run; a measure that any of the
+/// simulations lacks is left out.
 #[must_use]
 pub fn compare(live: &Results, simulated: &[Results], models: &[String]) -> Vec<Compared> {
+    // The live run agrees with itself, so that the shares of agreement have a live value of 1.
     let own = measures(live, models).into_iter().chain(agreement(live, live));
     let theirs: Vec<BTreeMap<String, f64>> = simulated
         .iter()
@@ -271,8 +276,8 @@ fn compared(measure: Measure, values: &[f64]) -> Compared {
     Compared { spread, ..mean }
 }
 
-/// Sets the predicted 90 % range of each measure: from the 5th to the 95th percentile over runs whose service times are as
-/// uncertain as the profile's, with jitter of their own.
+/// Sets the predicted 90 % range of each measure. It goes from the 5th to the 95th percentile over `runs`, whose service
+/// times are as uncertain as those of the profile and have jitter of their own.
 pub fn ranges(rows: &mut [Compared], live: &Results, runs: &[Results], models: &[String]) {
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for run in runs {
@@ -288,8 +293,8 @@ pub fn ranges(rows: &mut [Compared], live: &Results, runs: &[Results], models: &
     }
 }
 
-/// Sets by how much each error changes with the service time: half the difference between runs a hundredth slower
-/// and a hundredth faster, of the live run's value as the error is.
+/// Sets the change of each error with the service time: half the difference between the errors of runs a hundredth slower and
+/// of runs a hundredth faster.
 pub fn sensitivity(of: &mut [Compared], live: &Results, slower: &[Results], faster: &[Results], models: &[String]) {
     let by_name = |runs: &[Results]| -> BTreeMap<String, f64> {
         compare(live, runs, models).into_iter().map(|row| (row.name, row.error)).collect()

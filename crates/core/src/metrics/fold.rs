@@ -1,6 +1,6 @@
-//! The fold itself: records in, sums and rows kept; `measures` makes results of them.
-//! It knows the settings of the run and nothing of
-//! the core's insides, so a journal that is read back gives the same results.
+//! Fold over the records of a run: it takes records in and keeps sums and rows, of which `measures` makes the results. The
+//! fold knows the settings of the run and no internal state of the core, so that a journal that is read back gives the same
+//! results.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -23,46 +23,46 @@ use crate::scheduler::{
 };
 use crate::time::{Duration, Time};
 
-/// What the fold needs to know of a run.
+/// Settings of a run that the fold needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Models, best first.
+    /// Names of the models, best first.
     pub models: Vec<String>,
-    /// What each may serve.
+    /// Decisions that each model may serve.
     pub serving: Serving,
     /// Denoising steps of a full generation (T).
     pub total_steps: u32,
-    /// GPU type by worker.
+    /// GPU type, by worker.
     pub gpus: Vec<GpuId>,
-    /// Dollars an hour by worker, where known.
+    /// Price in dollars an hour, by worker; `None` where it is unknown.
     pub usd_per_hour: Vec<Option<f64>>,
-    /// What each worker holds at time zero.
+    /// Model that each worker holds at time zero.
     pub initial: Vec<ModelId>,
-    /// Service times and power.
+    /// Profile with service times and power.
     pub profile: Arc<Profile>,
-    /// Scores and similarities that qualities follow from.
+    /// Scores and similarities from which the quality of images follows.
     pub quality: QualitySettings,
-    /// The most requests of a job.
+    /// Largest number of requests in a job.
     pub most_together: u32,
     /// Share of the large model's quality that hits are assumed to keep, by level of approximation; empty without levels.
     pub assumed_quality: Vec<f64>,
-    /// Multiples of a full generation on the large model.
+    /// Multiples of a full generation on the large model that are the SLOs.
     pub slo_multiples: Vec<f64>,
-    /// Requests that arrive earlier are left out of the measures.
+    /// End of the warm-up. Requests that arrive earlier are left out of the measures.
     pub warmup: Time,
     /// Length of a window of the timeline.
     pub window: Duration,
-    /// What a hit is; `None` for a system that keeps nothing.
+    /// Criteria of hits; `None` for a system that keeps no images.
     pub cache: Option<HitCriteria>,
     /// Records of single requests that are kept.
     pub keep: Keep,
-    /// Whether the clock is a real one: delays of the loop are measured, and images as the encoder sees them.
+    /// True if the run is in real time. Delays of the loop are measured then, and the similarity of images to their prompts.
     pub real_time: bool,
 }
 
 impl Settings {
-    /// The paper's: a large model and smaller ones, SLOs of two and four full generations, windows of a minute; all requests
-    /// count, none has a row.
+    /// Returns the settings of the paper: a large model and smaller ones, SLOs of two and four full generations, windows of a
+    /// minute. All requests count, and no request has a row.
     #[must_use]
     pub fn paper(models: Vec<String>, hardware: &Hardware, total_steps: u32, initial: Vec<ModelId>) -> Self {
         Self {
@@ -86,56 +86,57 @@ impl Settings {
     }
 }
 
-/// A decision of the monitor: a row of `allocation.csv`.
+/// Decision of the monitor: a row of `allocation.csv`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TickRow {
-    /// When.
+    /// Time of the decision.
     pub time: Time,
-    /// What.
+    /// Decision and the numbers behind it.
     pub tick: Tick,
 }
 
-/// The fold. What the kinds of records lead to stays in functions of their own: in one, the many registers of the longest would
-/// be saved at every record.
+/// Fold over the records of a run. Each kind of record has a function of its own, because one function for all kinds would
+/// save the many registers of the longest kind at every record.
 #[derive(Debug)]
 pub struct Metrics {
     pub(super) settings: Settings,
     pub(super) thresholds: Vec<(f64, f64)>,
     pub(super) limits: Vec<Duration>,
-    /// Arrival of the event at hand, which the core has not answered yet, and whether the request has a deadline.
+    /// Arrival time of the request in the current event, while the core has not answered the event, and whether the request
+    /// has a deadline.
     arrived: Option<(Time, bool)>,
-    /// Requests that have not ended.
+    /// Number of requests that have not ended.
     outstanding: u64,
     pub(super) waiting: Waiting,
     pub(super) cluster: ClusterWork,
     pub(super) windows: Windows,
     pub(super) aggregate: Aggregate,
     pub(super) ticks: Vec<TickRow>,
-    /// Kept with the ends of requests.
+    /// Absences of workers; kept if the ends of requests are kept.
     pub(super) absences: Vec<AbsenceRow>,
     pub(super) ends: Vec<RequestEnd>,
     pub(super) requests: Vec<RequestRow>,
-    /// When the last request so far ended.
+    /// Time at which the latest request ended.
     pub(super) end: Time,
-    /// Completed requests, those of the warm-up included.
+    /// Number of completed requests, those of the warm-up included.
     pub(super) completed: u64,
-    /// What was counted when it ended, once something else happens after that and before the next arrival:
-    /// if no request follows, that is not part of the run.
+    /// State of the windows and the image cache when the latest request ended. It is set if no request is left and an event
+    /// other than an arrival follows. If no further request arrives, what follows is not part of the run.
     pub(super) at_end: Option<(Mark, Option<CacheMark>)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
     pub(super) quality: QualityFold,
-    /// Jobs begun, and the requests of all of them.
+    /// Number of jobs begun, and number of requests of all these jobs.
     pub(super) jobs_begun: (u64, u64),
-    /// Completed hits by level of approximation.
+    /// Number of completed hits, by level of approximation.
     pub(super) hits_by_level: Vec<u64>,
-    /// `None` where nothing is kept: such a run pays nothing for it.
+    /// Fold of the image cache; `None` for a system that keeps no images, so that such a run does no work for it.
     pub(super) cache: Option<CacheFold>,
     pub(super) real_time: Option<RealTime>,
     pub(super) retrieval: Retrieval,
 }
 
 impl Metrics {
-    /// A fold at time zero.
+    /// Makes a fold at time zero.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let full = settings.profile.full_generation_s(GpuId(0), ModelId::LARGE, settings.total_steps);
@@ -168,7 +169,8 @@ impl Metrics {
         }
     }
 
-    /// Makes room for so many requests at once: room that grows is there twice while it does.
+    /// Reserves memory for `requests` requests at once. A vector that grows while the run goes on needs its memory twice
+    /// while it is moved.
     pub fn expect(&mut self, requests: usize) {
         self.aggregate.latencies.reserve_exact(requests);
         if self.settings.keep >= Keep::Ends {
@@ -181,7 +183,7 @@ impl Metrics {
 
     #[inline(never)]
     fn event(&mut self, now: Time, event: &Event) {
-        // Time passes between events; actions are of their event's time.
+        // Time passes between events only: actions have the time of their event.
         let idle = self.outstanding == 0 && now > self.end;
         if idle && self.at_end.is_none() && !matches!(event, Event::Arrived(_)) {
             self.cluster.set_mark();
@@ -229,7 +231,7 @@ impl Metrics {
             }
             Action::Finish(ended) => self.finish(now, ended),
             Action::Keep { image, bytes } => {
-                // Warm images come before all events.
+                // Warm images are kept before the first event, so that no event has touched the window yet.
                 self.windows.touch();
                 if let Some(cache) = &mut self.cache {
                     cache.kept(now, self.windows.start(), *image, *bytes);
@@ -277,12 +279,12 @@ impl Metrics {
         self.change(now, worker.index(), State::Busy, Some(model));
         self.cluster.runs_from_now(worker.index(), job);
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
-        // All of a job's requests wait as one kind, and only hits have sources.
+        // All requests of a job wait as one kind, and only hits have a source.
         let is_hit = parts.first().is_some_and(|part| part.source.is_some());
         *self.waiting.of(if is_hit { DecisionKind::Hit } else { DecisionKind::Miss }) -= parts.len() as u64;
     }
 
-    /// Counts the request that arrived, once the core has taken it in.
+    /// Counts the request that arrived, once the core has answered its arrival.
     fn arrive(&mut self) {
         let Some((arrival, has_deadline)) = self.arrived.take() else { return };
         self.outstanding += 1;
@@ -292,7 +294,8 @@ impl Metrics {
         }
     }
 
-    /// A worker changes state; `model` is what it holds from now on (or will, once loaded).
+    /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once it is
+    /// loaded.
     fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
         if self.settings.keep >= Keep::Ends {
             self.absences.extend(self.cluster.absence(now, worker));
@@ -306,7 +309,7 @@ impl Metrics {
         self.outstanding = self.outstanding.saturating_sub(1);
         let waits_as = ended.decision.map(|decision| decision.kind).filter(|kind| match ended.stage {
             Stage::Waiting | Stage::Late => true,
-            // Routed and ended at once.
+            // A return is routed and ends at once, without a job.
             Stage::Encoding => *kind == DecisionKind::Return,
             Stage::Running => false,
         });
@@ -349,7 +352,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a completed image by what made it.
+    /// Counts a completed image by the model and the skipped steps that made it.
     fn count_made(&mut self, row: &RequestRow) {
         let made = made(row);
         match self.made.iter_mut().find(|(what, _)| *what == made) {

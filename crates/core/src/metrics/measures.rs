@@ -1,4 +1,5 @@
-//! What the fold's sums amount to once a run has ended: docs/semantics.md, section 7, formula by formula.
+//! Results of a run, which are made of the fold's sums once the run has ended: docs/semantics.md, section 7, formula by
+//! formula.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -15,18 +16,18 @@ use super::timeline::Timeline;
 use super::warnings::{Topic, Warning};
 use crate::time::Duration;
 
-/// Everything a run amounts to.
+/// Results of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Results {
-    /// The measures.
+    /// Measures of the run.
     pub summary: Summary,
-    /// What happened when.
+    /// Timeline of the run, by window.
     pub timeline: Timeline,
-    /// What became of the cache when; `None` for a system that keeps nothing.
+    /// Image cache over time, by window; `None` for a system that keeps no images.
     pub cache: Option<CacheTimeline>,
-    /// By worker.
+    /// Time spent in each state, by worker.
     pub workers: Vec<WorkerRow>,
-    /// Spells in which a worker could serve nobody, in the order of time; kept with the ends of requests.
+    /// Times in which a worker could serve no request, in the order of their starts; kept with the ends of requests.
     pub absences: Vec<AbsenceRow>,
     /// Decisions of the monitor.
     pub ticks: Vec<TickRow>,
@@ -34,17 +35,17 @@ pub struct Results {
     pub ends: Vec<RequestEnd>,
     /// Requests in the order of the trace's rows, if they were kept.
     pub requests: Vec<RequestRow>,
-    /// Latencies of completed requests, rising.
+    /// Latencies of the completed requests that count, in rising order.
     pub latencies: Vec<Duration>,
-    /// Sentences on what a reader must be warned of: rows that the profile lacks, and what whoever ran it adds of bounds
-    /// and hidden hits.
+    /// Warnings for the reader: rows that the profile lacks, and what the caller adds about bounds and hidden hits.
     pub warnings: Vec<Warning>,
 }
 
 impl Metrics {
-    /// The results, once the run has ended.
+    /// Returns the results, once the run has ended.
     #[must_use]
     pub fn finish_run(mut self) -> Results {
+        // The run ends with its last request: what happened after that is taken back.
         if let Some((mark, cache_mark)) = self.at_end.take() {
             self.cluster.back_to_mark();
             self.windows.back_to(mark);
@@ -165,7 +166,7 @@ impl Metrics {
         counts
     }
 
-    /// Sum over workers of (busy s x active W + loading s x load W + idle s x idle W).
+    /// Returns the energy in joules: the sum over workers of (busy s x active W + loading s x load W + idle s x idle W).
     fn energy_j(&self) -> Option<f64> {
         let mut joules = 0.0;
         for (worker, model, spent) in self.cluster.by_model() {
@@ -179,13 +180,13 @@ impl Metrics {
         Some(joules)
     }
 
-    /// Wall hours x $ per hour.
+    /// Returns the cost in dollars: wall hours x $ per hour.
     fn cost_usd(&self) -> Option<f64> {
         let per_hour: Option<f64> = self.settings.usd_per_hour.iter().copied().sum();
         per_hour.map(|dollars| dollars * self.end.seconds() / 3600.0)
     }
 
-    /// Of the whole run, for each completed request of the whole run.
+    /// Returns a total of the whole run divided by the completed requests of the whole run.
     fn per_image(&self, total: f64) -> Option<f64> {
         (self.completed > 0).then(|| total / self.completed as f64)
     }

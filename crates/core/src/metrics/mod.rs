@@ -1,5 +1,5 @@
-//! What a run amounts to: a pure fold over the journal's records, by the formulas of
-//! docs/semantics.md, section 7. Nothing here formats or draws; that is `report`.
+//! Measures of a run: a pure fold over the records of the journal, by the formulas of docs/semantics.md, section 7. The
+//! module `report` formats and draws the measures.
 
 mod aggregate;
 mod beside;

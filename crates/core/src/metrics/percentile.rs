@@ -1,14 +1,14 @@
-//! Percentiles by linear interpolation between closest ranks, numpy's default.
+//! Percentiles by linear interpolation between closest ranks, the default of numpy.
 
 use crate::time::Duration;
 
-/// The `q` quantile (0 to 1) in seconds of durations in rising order; `None` of none.
+/// Returns the `q` quantile (0 to 1) in seconds of durations in rising order; `None` if there are no durations.
 #[must_use]
 pub fn quantile(sorted: &[Duration], q: f64) -> Option<f64> {
     interpolated(sorted, q, Duration::seconds)
 }
 
-/// The `q` quantile (0 to 1) of numbers in rising order; `None` of none.
+/// Returns the `q` quantile (0 to 1) of numbers in rising order; `None` if there are no numbers.
 #[must_use]
 pub fn quantile_of_numbers(sorted: &[f64], q: f64) -> Option<f64> {
     interpolated(sorted, q, |number| number)

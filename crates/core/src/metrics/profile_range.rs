@@ -1,5 +1,5 @@
-//! Range of a run's headlines that follows from how well its profile is known: the same run with service times at the ends of
-//! what the profile leaves open, while policies go by the profile. Not the spread over seeds.
+//! Range of a run's headlines that follows from the uncertainty of its profile. The same run is simulated with service times
+//! at each end of what the profile leaves open, while policies go by the profile. The range is not the spread over seeds.
 
 use alloc::vec::Vec;
 
@@ -38,12 +38,12 @@ impl Headlines {
     }
 }
 
-/// Headlines with the service times of one end.
+/// Headlines of the run with the service times of one end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AtEnd {
-    /// End.
+    /// End of the service times.
     pub end: End,
-    /// Headlines there.
+    /// Headlines at this end.
     #[serde(flatten)]
     pub headlines: Headlines,
 }
@@ -53,25 +53,25 @@ pub struct AtEnd {
 pub struct ProfileRange {
     /// Spread of the service times.
     pub spread: Spread,
-    /// Headlines, an entry an end.
+    /// Headlines at each end.
     pub ends: Vec<AtEnd>,
 }
 
 impl ProfileRange {
-    /// Returns the range that a profile leaves open, from the headlines at each of [`End::ALL`].
+    /// Makes the range that a profile leaves open, from the headlines at each of [`End::ALL`].
     #[must_use]
     pub fn new(profile: &Profile, at_ends: Vec<Headlines>) -> Self {
         let ends = End::ALL.into_iter().zip(at_ends).map(|(end, headlines)| AtEnd { end, headlines }).collect();
         Self { spread: profile.spread(), ends }
     }
 
-    /// Returns the least and the greatest value of a headline over all ends and the run itself.
+    /// Returns the least and the greatest value of a headline over all ends and the run itself, whose value is `usual`.
     #[must_use]
     pub fn range(&self, usual: f64, headline: impl Fn(&Headlines) -> Option<f64>) -> Option<(f64, f64)> {
         range_around(usual, self.ends.iter().map(|at| headline(&at.headlines)))
     }
 
-    /// Returns by how much a headline changes if every service time is a hundredth longer.
+    /// Returns the change of a headline if every service time is a hundredth longer.
     #[must_use]
     pub fn per_percent(&self, headline: impl Fn(&Headlines) -> Option<f64>) -> Option<f64> {
         let at = |end| self.ends.iter().find(|at| at.end == end).and_then(|at| headline(&at.headlines));

@@ -1,5 +1,5 @@
-//! Quality of completed images in points of `CLIPScore` (100 x cosine): measured or published where the profile says so,
-//! estimated otherwise. The formula is that of docs/semantics.md, section 7.
+//! Quality of completed images in points of `CLIPScore` (100 x cosine). It is measured or published where the profile says
+//! so, and estimated otherwise. The formula is that of docs/semantics.md, section 7.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -17,30 +17,30 @@ use crate::model::ModelId;
 use crate::request::RequestId;
 use crate::scheduler::{Decision, DecisionKind};
 
-/// Measure of the profile's rows that estimates are in.
+/// Name of the measure in which qualities are estimated, as the profile's rows have it.
 pub const CLIP: &str = "clip";
 
-/// Points taken off the cosine of a retrieved image: the nearest of many images is partly so by chance. The one fitted
-/// constant (b in docs/semantics.md, section 7).
+/// Points taken off the cosine of a retrieved image, because the nearest of many images is partly so by chance. It is the one
+/// constant that is fitted (b in docs/semantics.md, section 7).
 const CHANCE: f64 = 4.0;
 
 /// Share of the large model's own score below which an image counts for `below_alpha`; the paper's alpha.
 pub const ALPHA: f64 = 0.95;
 
-/// Kinds of values, the weakest first.
+/// Kinds of quality values, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QualityKind {
-    /// Computed from own scores and similarities.
+    /// Value computed from the own scores of models and from similarities.
     Estimated,
     /// Published score of the model.
     Published,
-    /// Measured score of what was made.
+    /// Measured score for the model and the skipped steps.
     Measured,
 }
 
 impl QualityKind {
-    /// Word for tables and files.
+    /// Returns the word for the kind in tables and files.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -51,21 +51,21 @@ impl QualityKind {
     }
 }
 
-/// Source of the cosine of a prompt and the image that a hit starts from or a return gives back.
+/// Source of the cosine of a prompt and an image: the image that a hit starts from or that a return gives back.
 #[derive(Clone, Debug, Default)]
 pub enum SourceCosine {
-    /// Unknown: prompts were compared with prompts, and there are no embeddings of the images.
+    /// Unknown cosine: prompts were compared with prompts, and there are no embeddings of the images.
     #[default]
     Unknown,
     /// Similarity of the decision, in systems that look prompts up among images.
     Decision,
     /// Embeddings of prompts and images, in systems that look prompts up among prompts.
     Embeddings {
-        /// Prompt of each request.
+        /// Embedding of the prompt of each request.
         prompts: EmbeddingMatrix,
-        /// Image that each request would produce.
+        /// Embedding of the image that each request would produce.
         images: EmbeddingMatrix,
-        /// Images that were cached before the first request, where they are known.
+        /// Embeddings of the images that were cached before the first request, where they are known.
         warm: Option<EmbeddingMatrix>,
     },
 }
@@ -89,7 +89,7 @@ impl SourceCosine {
     }
 }
 
-/// Matrix and row of a source's embedding.
+/// Returns the matrix and the row of a source's embedding.
 fn source_row<'a>(
     source: ImageId,
     images: &'a EmbeddingMatrix,
@@ -101,32 +101,32 @@ fn source_row<'a>(
     }
 }
 
-/// Scores of the profile and similarities from which qualities follow.
+/// Scores of the profile and similarities from which the quality of images follows.
 #[derive(Clone, Debug, Default)]
 pub struct QualitySettings {
     /// Measured rows: (model, skipped steps, measure, value).
     pub measured: Vec<(ModelId, u32, String, f64)>,
     /// Published score of each model's own images in points of `CLIPScore`.
     pub own: Vec<Option<f64>>,
-    /// Source of a hit's cosine.
+    /// Source of the cosine of hits and returns.
     pub cosine: SourceCosine,
 }
 
 impl QualitySettings {
-    /// Measured value of what was made.
+    /// Returns the measured value for a model, skipped steps and a measure.
     fn row(&self, model: ModelId, skipped_steps: u32, measure: &str) -> Option<f64> {
         let rows = self.measured.iter();
         rows.filter(|row| (row.0, row.1) == (model, skipped_steps)).find(|row| row.2 == measure).map(|row| row.3)
     }
 
-    /// Score of a model's own images, made without a cache; a measured one before a published one.
+    /// Returns the score of a model's own images, made without a cache: the measured score, or else the published one.
     fn own(&self, model: ModelId) -> Option<(f64, QualityKind)> {
         let measured = self.row(model, 0, CLIP).map(|value| (value, QualityKind::Measured));
         let published = || self.own.get(model.index()).copied().flatten().map(|value| (value, QualityKind::Published));
         measured.or_else(published)
     }
 
-    /// Names of the measures of the measured rows.
+    /// Returns the names of the measures in the measured rows.
     fn measures(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.measured.iter().map(|row| row.2.as_str()).collect();
         names.sort_unstable();
@@ -134,15 +134,16 @@ impl QualitySettings {
         names
     }
 
-    /// Returns whether the quality of any image can be known: a score is there, or the cosine of images that are returned
-    /// as they are.
+    /// Returns whether the quality of any image can be known: there is a score, or there are embeddings, from which the
+    /// quality of returned images follows.
     #[must_use]
     pub fn is_known(&self) -> bool {
         let own = self.own.iter().any(Option::is_some);
         own || self.measured.iter().any(|row| row.2 == CLIP) || matches!(self.cosine, SourceCosine::Embeddings { .. })
     }
 
-    /// Quality of a completed request's image; `None` if a score or a similarity is missing.
+    /// Returns the quality of a completed request's image and the kind of the value; `None` if a score or a similarity is
+    /// missing.
     #[must_use]
     pub fn of_request(&self, row: &RequestRow, total_steps: u32) -> Option<(f64, QualityKind)> {
         let (model, skipped_steps) = made(row);
@@ -161,7 +162,8 @@ impl QualitySettings {
     }
 }
 
-/// Maker of a completed request's image: model and steps skipped; a returned one counts as the large model's with all steps skipped.
+/// Returns the model and the skipped steps that made a completed request's image. A returned image counts as made by the
+/// large model with all steps skipped.
 pub(super) fn made(row: &RequestRow) -> (ModelId, u32) {
     let model = row.run.map_or(ModelId::LARGE, |run| run.model);
     (model, row.decision.map_or(0, |decision| decision.skipped_steps))
@@ -172,7 +174,7 @@ pub(super) fn made(row: &RequestRow) -> (ModelId, u32) {
 pub(super) struct QualityFold {
     values: Vec<f64>,
     kind: Option<QualityKind>,
-    /// Requests without a quality, by what made them.
+    /// Number of requests without a quality, by model and skipped steps.
     missing: BTreeMap<(ModelId, u32), u64>,
 }
 
@@ -187,8 +189,8 @@ impl QualityFold {
         self.kind = Some(self.kind.map_or(kind, |weakest| weakest.min(kind)));
     }
 
-    /// Writes mean, 5th percentile and shares into the summary. Without a value for every request there are none: a mean
-    /// over the rest would be taken for that of all.
+    /// Writes mean, 5th percentile and shares into the summary. Without a value for every request it writes none of them,
+    /// because the mean over the other requests would be taken for the mean over all.
     pub(super) fn summarise(&mut self, settings: &QualitySettings, made: &[((ModelId, u32), u64)], to: &mut Summary) {
         to.quality = Quality { kind: None, measures: means(settings, made) };
         to.quality.kind = (!to.quality.measures.is_empty()).then_some(QualityKind::Measured);
@@ -208,7 +210,7 @@ impl QualityFold {
         }
     }
 
-    /// Sentences on rows that the profile lacks.
+    /// Returns sentences on the rows that the profile lacks.
     pub(super) fn warnings(
         &self,
         settings: &QualitySettings,
@@ -246,7 +248,7 @@ impl QualityFold {
         warnings
     }
 
-    /// Sentence on completed requests whose quality cannot be estimated.
+    /// Returns a sentence on the completed requests whose quality cannot be estimated.
     fn without_score(
         &self,
         settings: &QualitySettings,
@@ -266,8 +268,8 @@ impl QualityFold {
     }
 }
 
-/// Sum with the error of each addition carried on (Neumaier): a million equal scores have exactly their mean, so that a share
-/// of 1 is reached.
+/// Returns the sum of values, with the error of each addition carried on (Neumaier). A million equal scores have exactly
+/// their mean, so that a share of 1 is reached.
 fn sum(values: &[f64]) -> f64 {
     let (mut sum, mut carried) = (0.0_f64, 0.0);
     for &value in values {
@@ -278,7 +280,7 @@ fn sum(values: &[f64]) -> f64 {
     sum + carried
 }
 
-/// Mean of each measure that has a row for everything that was made.
+/// Returns the mean of each measure that has a row for every model and number of skipped steps that made an image.
 fn means(settings: &QualitySettings, made: &[((ModelId, u32), u64)]) -> BTreeMap<String, f64> {
     let total: u64 = made.iter().map(|(_, count)| count).sum();
     let mean = |measure: &str| -> Option<f64> {

@@ -1,5 +1,5 @@
-//! What only a run in real time has: how late the loop was, how long embeddings took, and how well each
-//! image fits its prompt in the eyes of the encoder. A fold beside the others; simulated runs leave it empty.
+//! Measures that only runs in real time have: the lag of the loop, the time that embeddings take, and the similarity of each
+//! image to its prompt by the encoder. The fold runs beside the others; simulated runs leave it empty.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,19 +17,19 @@ use crate::time::{Duration, Time};
 /// Delays of one run in real time, in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delays {
-    /// From when a request was due to when the loop took it: what latency includes and no model caused. The journal
-    /// has each request at the time it was due, so this comes from the executor.
+    /// Time from the due time of a request to the time at which the loop took the request. Latency includes this lag, which
+    /// no model causes. The executor measures the lag, since the journal has each request at its due time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_lag_s: Option<Delay>,
-    /// From when a request was due to when its prompt's embedding was there.
+    /// Time from the due time of a request to the time at which the embedding of its prompt is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_encoding_s: Option<Delay>,
-    /// From an image's completion to when it could be found.
+    /// Time from the completion of an image to the time at which the image can be found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_encoding_s: Option<Delay>,
 }
 
-/// A delay over its occurrences.
+/// Distribution of a delay, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delay {
     /// Mean.
@@ -38,23 +38,23 @@ pub struct Delay {
     pub p50: f64,
     /// 95th percentile.
     pub p95: f64,
-    /// The longest.
+    /// Longest delay.
     pub max: f64,
 }
 
-/// Quality of the images of one kind: cosine of the prompt's embedding and the image's (a `CLIPScore`
-/// where the encoder is CLIP's), clamped below at 0.
+/// Quality of the images of one kind: cosine of the embeddings of prompt and image (a `CLIPScore` where the encoder is
+/// CLIP's), clamped below at 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageQuality {
-    /// Miss or hit.
+    /// Word for the kind of the decision, such as `miss` or `hit`.
     pub decision: String,
-    /// Steps skipped.
+    /// Number of skipped steps.
     pub skipped_steps: u32,
-    /// Images.
+    /// Number of images.
     pub images: u64,
     /// Mean cosine.
     pub mean: f64,
-    /// Its standard error.
+    /// Standard error of the mean.
     pub standard_error: f64,
 }
 
@@ -67,12 +67,13 @@ pub(super) struct RealTime {
     completed: BTreeMap<RequestId, Time>,
     prompt_encoding: Vec<Duration>,
     image_encoding: Vec<Duration>,
-    /// Of every image that was embedded.
+    /// Cosine of every image that was embedded and its prompt.
     pub(super) quality: BTreeMap<RequestId, f64>,
 }
 
 impl RealTime {
-    /// Delays are counted from `warmup` on, like every measure; quality is kept for every image.
+    /// Takes in an event. Delays are counted for requests from `warmup` on, like every measure; the quality is kept for every
+    /// image.
     pub(super) fn event(&mut self, now: Time, event: &Event, warmup: Time) {
         match event {
             Event::Arrived(request) if request.arrival >= warmup => {
@@ -115,7 +116,7 @@ impl RealTime {
         }
     }
 
-    /// Quality by what was decided, over requests with these decisions.
+    /// Returns the quality by kind of decision and skipped steps, over requests with these decisions.
     pub(super) fn by_decision(&self, decisions: impl Iterator<Item = (RequestId, Decision)>) -> Vec<ImageQuality> {
         let mut groups: BTreeMap<(u32, DecisionKind), Vec<f64>> = BTreeMap::new();
         for (request, decision) in decisions {
@@ -134,14 +135,14 @@ impl RealTime {
     }
 }
 
-/// Mean over all images of these groups.
+/// Returns the mean over all images of these groups; `None` without images.
 pub(super) fn overall(groups: &[ImageQuality]) -> Option<f64> {
     let images: u64 = groups.iter().map(|group| group.images).sum();
     let sum: f64 = groups.iter().map(|group| group.mean * group.images as f64).sum();
     (images > 0).then(|| sum / images as f64)
 }
 
-/// Mean over the images of misses, where there are any.
+/// Returns the mean over the images of misses; `None` without such images.
 pub(super) fn mean_of_misses(groups: &[ImageQuality]) -> Option<f64> {
     groups.iter().find(|group| group.decision == DecisionKind::Miss.word()).map(|group| group.mean)
 }
@@ -150,7 +151,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// What these times amount to; `None` of none.
+/// Returns the distribution of delays; `None` without delays.
 #[must_use]
 pub fn delay(times: &[Duration]) -> Option<Delay> {
     let mut sorted = times.to_vec();

@@ -1,28 +1,28 @@
-//! How well an approximate index finds what is nearest: docs/semantics.md, section 8. Every search is compared with
-//! the exact one that was noted just before its decision; nothing is searched here.
+//! Recall of an approximate index: docs/semantics.md, section 8. Every search is compared with the exact search that was
+//! noted just before its decision; the fold itself searches nothing.
 
 use serde::{Deserialize, Serialize};
 
 use crate::request::RequestId;
 
-/// Similarities this close are equal.
+/// Largest difference of similarities that count as equal.
 const TOLERANCE: f64 = 1e-9;
 
-/// The searches of a run whose index was checked.
+/// Quality of the searches of a run whose index was checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RetrievalQuality {
-    /// Requests that were routed after a search that was checked.
+    /// Number of requests that were routed after a search that was checked.
     pub searches: u64,
-    /// Share of these that found an entry as similar as the nearest.
+    /// Share of these requests that found an entry as similar as the nearest entry.
     pub recall: f64,
-    /// Mean over all of them of the nearest entry's similarity minus that of the entry found.
+    /// Mean, over these requests, of the nearest entry's similarity minus that of the entry found.
     pub mean_similarity_lost: f64,
 }
 
-/// The fold over notes and decisions.
+/// Fold over notes and decisions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Retrieval {
-    /// Of the request that is routed next.
+    /// Request that is routed next, and the similarity of its nearest entry.
     audited: Option<(RequestId, f64)>,
     searches: u64,
     found: u64,
@@ -30,12 +30,13 @@ pub(super) struct Retrieval {
 }
 
 impl Retrieval {
-    /// The similarity of the nearest entry is known.
+    /// Takes in the similarity of the nearest entry for a request.
     pub(super) fn audited(&mut self, request: RequestId, nearest: f64) {
         self.audited = Some((request, nearest));
     }
 
-    /// A request was routed by an entry of this similarity; `counts` if it arrived after the warm-up.
+    /// Takes in a request that was routed by an entry of this similarity. `counts` says whether the request arrived at or
+    /// after the warm-up.
     pub(super) fn routed(&mut self, request: RequestId, similarity: Option<f64>, counts: bool) {
         let Some((_, nearest)) = self.audited.take_if(|(audited, _)| *audited == request) else { return };
         if counts {
@@ -46,7 +47,7 @@ impl Retrieval {
         }
     }
 
-    /// Nothing where no search was checked.
+    /// Returns the quality of the searches; `None` if no search was checked.
     pub(super) fn quality(&self) -> Option<RetrievalQuality> {
         let searches = self.searches as f64;
         (self.searches > 0).then(|| RetrievalQuality {
@@ -69,12 +70,12 @@ mod tests {
             fold.audited(RequestId(request), nearest);
             fold.routed(RequestId(request), Some(found), counts);
         };
-        search(0, 0.9, 0.1, false); // in the warm-up
+        search(0, 0.9, 0.1, false); // arrived in the warm-up
         search(1, 0.9, 0.9, true);
         search(2, 0.8, 0.8 - 1e-12, true);
         search(3, 0.8, 0.4, true);
-        fold.routed(RequestId(3), Some(0.1), true); // again, after its source was missing: no search
-        fold.audited(RequestId(4), 0.7); // rejected
+        fold.routed(RequestId(3), Some(0.1), true); // routed again, its source being missing: not a search
+        fold.audited(RequestId(4), 0.7); // rejected, so never routed
         fold.routed(RequestId(5), Some(0.1), true);
         let quality = fold.quality().expect("searches");
         assert_eq!(quality.searches, 3);

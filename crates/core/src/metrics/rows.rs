@@ -1,4 +1,4 @@
-//! Records of single requests that have ended: the rows of `requests.csv`, and the little of them that bounds and warnings need.
+//! Records of single requests that have ended: the rows of `requests.csv`, and the few fields that bounds and warnings need.
 
 use alloc::collections::BTreeMap;
 
@@ -11,39 +11,40 @@ use crate::time::Time;
 /// Records of single requests that a fold keeps in memory; each kind includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Keep {
-    /// None.
+    /// No records.
     #[default]
     Nothing,
-    /// A [`RequestEnd`] of each request (40 bytes) and the absences of workers, for bounds and warnings.
+    /// Ends of requests, a [`RequestEnd`] of 40 bytes each, and the absences of workers, for bounds and warnings.
     Ends,
-    /// A [`RequestRow`] of each request (144 bytes) too.
+    /// Rows of requests too, a [`RequestRow`] of 144 bytes each.
     Rows,
 }
 
-/// A request that has ended: a row of `requests.csv`.
+/// Request that has ended: a row of `requests.csv`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestRow {
-    /// Row in the trace.
+    /// Row of the request in the trace.
     pub id: RequestId,
-    /// Time at which it was due.
+    /// Time at which the request was due.
     pub arrival: Time,
-    /// Deadline, if it had one.
+    /// Deadline, if the request had one.
     pub deadline: Option<Time>,
-    /// Tenant.
+    /// Tenant of the request.
     pub tenant: TenantId,
-    /// Latest decision; `None` if never routed.
+    /// Latest decision; `None` if the request was never routed.
     pub decision: Option<Decision>,
-    /// Latest job; `None` if it was part of none.
+    /// Latest job; `None` if the request was part of none.
     pub run: Option<Run>,
-    /// Time at which it ended.
+    /// Time at which the request ended.
     pub finish: Time,
-    /// Number of jobs that it was part of.
+    /// Number of jobs that the request was part of.
     pub attempts: u32,
-    /// Outcome.
+    /// Outcome of the request.
     pub outcome: Outcome,
-    /// Cosine of its image and prompt by the encoder, in a live run.
+    /// Cosine of the request's image and prompt by the encoder, in a live run.
     pub similarity_to_prompt: Option<f64>,
-    /// Quality of its image in points of `CLIPScore`, and how the value is known; `None` if it is not, or without an image.
+    /// Quality of the request's image in points of `CLIPScore`, and the kind of the value; `None` without an image or if the
+    /// quality is unknown.
     pub quality: Option<(f64, QualityKind)>,
 }
 
@@ -69,40 +70,40 @@ impl RequestRow {
         row
     }
 
-    /// Returns whether an image came of it.
+    /// Returns whether the request ended with an image.
     pub fn completed(&self) -> bool {
         self.outcome == Outcome::Completed
     }
 
-    /// Returns whether it was answered with a cached image as it is.
+    /// Returns whether the latest decision was to return a cached image as it is.
     pub fn returned(&self) -> bool {
         self.decision.is_some_and(|decision| decision.kind == DecisionKind::Return)
     }
 }
 
-/// End of a request, as bounds and warnings need it.
+/// End of a request, with the fields that bounds and warnings need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestEnd {
-    /// Row in the trace.
+    /// Row of the request in the trace.
     pub id: RequestId,
-    /// Tenant.
+    /// Tenant of the request.
     pub tenant: TenantId,
     /// Time at which the request was due.
     pub arrival: Time,
-    /// Time at which it ended.
+    /// Time at which the request ended.
     pub finish: Time,
-    /// Least time that it takes on the first GPU type, nanoseconds ([`super::bound`]).
+    /// Least time that the request takes on the first GPU type, in nanoseconds ([`super::bound`]).
     pub least_work: u64,
-    /// Kind of its latest decision; `None` if never routed.
+    /// Kind of the latest decision; `None` if the request was never routed.
     pub kind: Option<DecisionKind>,
-    /// Whether an image came of it.
+    /// True if the request ended with an image.
     pub completed: bool,
-    /// Whether its latest job ran on the large model.
+    /// True if the latest job of the request ran on the large model.
     pub by_large: bool,
 }
 
 impl RequestEnd {
-    /// Keeps what is needed of a row.
+    /// Makes the end of a request from its row.
     pub(super) fn new(row: &RequestRow, least_work: u64) -> Self {
         Self {
             id: row.id,
@@ -119,7 +120,7 @@ impl RequestEnd {
 
 /// Record of a single request.
 pub(super) trait OfRequest {
-    /// Returns the request.
+    /// Returns the request of the record.
     fn request(&self) -> RequestId;
 }
 
@@ -135,7 +136,8 @@ impl OfRequest for RequestEnd {
     }
 }
 
-/// Sorts records by request. Without room for a second copy: where every request has one, each is put at its own place.
+/// Sorts records by request, in place, so that no second copy takes memory. If every request has a record, each record is
+/// swapped to the place of its row; otherwise the records are sorted by comparisons.
 pub(super) fn sort_by_request<T: OfRequest>(records: &mut [T]) {
     for at in 0..records.len() {
         while records[at].request().row() != at {
@@ -149,14 +151,14 @@ pub(super) fn sort_by_request<T: OfRequest>(records: &mut [T]) {
     }
 }
 
-/// Fold that hands out the rows of requests while a run goes on, in the order of the trace. It holds a row only until all
-/// requests before it have ended, so that a run of any length fits into memory.
+/// Fold that hands out the rows of requests while a run goes on, in the order of the trace. It holds a row until all requests
+/// before it have ended and no longer, so that a run of any length fits into memory.
 #[derive(Debug)]
 pub struct RowsInOrder<F> {
     quality: QualitySettings,
     total_steps: u32,
     next: RequestId,
-    /// Rows that wait for an earlier one.
+    /// Rows that wait for an earlier request to end.
     waiting: BTreeMap<RequestId, RequestRow>,
     each: F,
 }
@@ -168,7 +170,7 @@ impl<F: FnMut(RequestRow)> RowsInOrder<F> {
         Self { quality, total_steps, next: RequestId(0), waiting: BTreeMap::new(), each }
     }
 
-    /// Hands out the rows that still wait, once the run has ended: requests before them never came.
+    /// Hands out the rows that still wait, once the run has ended. Earlier requests without a row never came.
     pub fn finish(mut self) {
         self.waiting.into_values().for_each(&mut self.each);
     }

@@ -1,11 +1,11 @@
-//! Steady throughput: requests weighed by their work, so that a system is not credited with cheap requests that overtake
-//! dear ones. The formula is that of docs/semantics.md, section 7.
+//! Steady throughput: requests weighed by their work, so that a system is not credited with cheap requests that overtake dear
+//! ones. The formula is that of docs/semantics.md, section 7.
 
 use crate::scheduler::{Ended, Run, Span};
 use crate::time::{Duration, Time};
 
-/// Nanoseconds of GPU time of a completed request's jobs, failed ones as well, up to a time and after it: each job's time is
-/// divided among its requests.
+/// Returns the nanoseconds of GPU time that the jobs of a completed request spent up to `time`, and after it. Failed jobs are
+/// included. The time of a job is divided equally among its requests.
 fn spent(now: Time, ended: &Ended, time: Time) -> (f64, f64) {
     let last = ended.run.map(|Run { start, together, .. }| Span { start, end: now, together });
     ended.earlier.iter().copied().chain(last).fold((0.0, 0.0), |(before, after), Span { start, end, together }| {
@@ -28,14 +28,15 @@ pub(super) struct Steady {
 }
 
 impl Steady {
-    /// A request that counts arrived. All work of the requests that completed so far lies before that.
+    /// Takes in the arrival of a request that counts. All work of the requests that have completed so far lies before this
+    /// arrival.
     pub(super) fn arrived(&mut self, at: Time) {
         self.first_arrival.get_or_insert(at);
         self.last_arrival = self.last_arrival.max(at);
         self.before += core::mem::take(&mut self.after);
     }
 
-    /// A request that counts completed.
+    /// Takes in the completion of a request that counts.
     pub(super) fn completed(&mut self, now: Time, ended: &Ended) {
         self.completed += 1;
         let (before, after) = spent(now, ended, self.last_arrival);
@@ -43,7 +44,7 @@ impl Steady {
         self.after += after;
     }
 
-    /// Requests a minute; `None` if all requests arrived at once.
+    /// Returns the steady throughput in requests a minute; `None` if all requests arrived at once.
     pub(super) fn per_min(&self) -> Option<f64> {
         let arrivals = self.last_arrival.since(self.first_arrival?);
         let all = self.before + self.after;
@@ -65,7 +66,8 @@ mod tests {
         Time::from_nanoseconds(count * 1_000_000_000)
     }
 
-    /// A request that completed at the end of the last of these jobs: seconds, and requests of the job.
+    /// Completes a request at the end of the last of these jobs. A job is given by its start and end in seconds and its
+    /// number of requests.
     fn complete(steady: &mut Steady, jobs: &[(u64, u64, u32)]) {
         let span = |&(start, end, together)| Span { start: second(start), end: second(end), together };
         let mut spans: Vec<Span> = jobs.iter().map(span).collect();
@@ -88,7 +90,7 @@ mod tests {
         steady.arrived(second(0));
         complete(&mut steady, &[(0, 30, 1)]);
         steady.arrived(second(60));
-        // Begun before the last arrival, done after it: 10 s of 40 s; shared by two.
+        // Two requests share a job that begins before the last arrival and ends after it: 10 s of its 40 s count.
         complete(&mut steady, &[(50, 90, 2)]);
         complete(&mut steady, &[(50, 90, 2)]);
         let expected = 3.0 * (30.0 + 10.0) / 70.0;

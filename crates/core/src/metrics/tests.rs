@@ -1,4 +1,4 @@
-//! The fold of the cache on records made by hand.
+//! Tests of the metrics on records made by hand: the image cache, and the order of rows.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -25,10 +25,10 @@ fn second(count: u64) -> Time {
     Time::from_nanoseconds(count * 1_000_000_000)
 }
 
-/// Records by hand, in order of time.
+/// Fold that is fed with records made by hand, in the order of time.
 struct Story {
     fold: Metrics,
-    /// Requests that have not ended, and what was decided for them.
+    /// Requests that have not ended, each with its latest decision.
     open: BTreeMap<u32, (Request, Option<Decision>)>,
 }
 
@@ -52,7 +52,7 @@ impl Story {
         self.fold.record(second(at), Record::Event(event));
     }
 
-    /// An action and, since none comes without one, an event.
+    /// Records an action. An event goes before it, since no action comes without an event.
     fn action(&mut self, at: u64, action: &Action) {
         self.event(at, &Event::WokeUp);
         self.fold.record(second(at), Record::Action(action));
@@ -86,14 +86,14 @@ impl Story {
         self.action(at, &Action::Finish(Box::new(ended)));
     }
 
-    /// A request that arrives, is routed and ends at once.
+    /// Records a request that arrives, is routed and ends at once.
     fn serve(&mut self, at: u64, row: u32, decision: Decision) {
         self.arrive(at, row);
         self.route(at, row, decision);
         self.finish(at, row);
     }
 
-    /// The prompt of a request and its picture are this similar.
+    /// Records the embeddings of a request's prompt and image, so that they have this similarity.
     fn measure(&mut self, at: u64, row: u32, similarity: f32) {
         let (request, rest) = (RequestId(row), (1.0 - similarity * similarity).sqrt());
         let embedding = |values: [f32; 2]| Some(Embedding::normalised(&values).expect("a vector"));
@@ -107,7 +107,7 @@ impl Story {
     }
 }
 
-/// The image of a request's row, or a warm one.
+/// Returns the image of a request's row, or a warm image if the number is negative.
 fn id(image: i64) -> ImageId {
     u32::try_from(image).map_or_else(|_| ImageId::warm((-1 - image) as u32), |row| ImageId::of_request(RequestId(row)))
 }
@@ -171,7 +171,7 @@ fn entries_come_and_leave_by_cause_and_their_bytes_are_known_or_not() {
 fn hits_count_by_steps_and_by_the_age_of_their_source() {
     let mut story = story();
     story.keep(0, -1, None);
-    // Just under and at each bound, from zero for what was there before.
+    // Ages in seconds just below and at each bound. The source is a warm image, inserted at time zero.
     let ages = [59, 60, 599, 600, 3_599, 3_600, 14_399, 14_400, 86_399, 86_400];
     for (row, at) in (0..).zip(ages) {
         story.serve(at, row, hit(-1, if row < 3 { 5 } else { 25 }));
@@ -211,7 +211,8 @@ fn rows_are_in_the_order_of_requests_in_whichever_they_end() {
     }
 }
 
-/// Rows that are handed out once these requests have ended, in this order, and those at the end of the run.
+/// Returns the rows that are handed out while these requests end in this order, and the rows handed out at the end of the
+/// run.
 fn handed_out(ends: &[u32]) -> [Vec<u32>; 2] {
     let rows = RefCell::new(Vec::new());
     let each = |row: RequestRow| rows.borrow_mut().push(row.id.0);
@@ -230,14 +231,15 @@ fn handed_out(ends: &[u32]) -> [Vec<u32>; 2] {
 fn rows_are_handed_out_as_soon_as_all_before_them_have_ended() {
     assert_eq!(handed_out(&[0, 1, 2]), [vec![0, 1, 2], vec![]]);
     assert_eq!(handed_out(&[2, 0, 3, 1]), [vec![0, 1, 2, 3], vec![]]);
-    // The request of row 2 never came.
+    // The request of row 2 never arrives.
     assert_eq!(handed_out(&[3, 1, 0, 4]), [vec![0, 1], vec![3, 4]]);
 }
 
 #[test]
 fn a_near_miss_is_just_below_the_lowest_bound() {
     let mut story = story();
-    // Just too far; at the edge; just below; at the bound, as strict bounds have it; above, for want of a state.
+    // Below the range of near misses; at its edge; just below the bound; at the bound, which misses if bounds are strict;
+    // above the bound, as for a missing state. A miss without a similarity follows.
     let similarities = [0.239, 0.25 - 0.01, 0.249, 0.25, 0.251].map(Some);
     for (row, similarity) in (0..).zip(similarities.into_iter().chain([None])) {
         story.serve(u64::from(row), row, miss(similarity));
@@ -292,7 +294,7 @@ fn what_happens_after_the_last_request_is_left_out() {
 fn false_hits_count_where_they_were_routed() {
     let mut story = Story::new(Some(criteria()), second(60), true);
     story.keep(0, -1, None);
-    // The misses' mean is 0.8, so that a hit is false below 0.76.
+    // The misses' mean similarity is 0.8, so that a hit is false below 0.95 x 0.8 = 0.76.
     let served = [
         (10, hit(-1, 5), Some(0.5)),
         (70, miss(None), Some(0.9)),

@@ -1,46 +1,47 @@
-//! What happened when: one row a window of 60 s, as `timeline.csv` has them.
+//! Timeline of a run: one row for each window, as `timeline.csv` has them. A window is 60 s long unless `metrics.window_s`
+//! says otherwise.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The rows of a run and the names its columns need.
+/// Rows of a run and the names that its columns need.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
     /// Model names, in the order of [`Row::workers_by_model`].
     pub models: Vec<String>,
     /// SLO multiples, in the order of [`Row::slo_attainment`].
     pub slo_multiples: Vec<f64>,
-    /// Seconds of a window.
+    /// Length of a window, in seconds.
     pub window_s: f64,
-    /// Rows in order of time. Windows in which nothing arrived, ran or waited are left out.
+    /// Rows in the order of time. Windows without an event are left out: until the next row, the counts stay as they are.
     pub rows: Vec<Row>,
 }
 
-/// One window.
+/// Window of the timeline.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
-    /// Start of the window, seconds.
+    /// Start of the window, in seconds.
     pub time_s: f64,
-    /// Requests that arrived in it.
+    /// Number of requests that arrived in the window.
     pub arrivals: u64,
-    /// Requests completed in it.
+    /// Number of requests that completed in the window.
     pub completions: u64,
-    /// Misses waiting at its end.
+    /// Number of misses that wait at the end of the window.
     pub queued_misses: u64,
-    /// Hits waiting at its end.
+    /// Number of hits that wait at the end of the window.
     pub queued_hits: u64,
-    /// Mean number of workers denoising.
+    /// Mean number of workers that denoise.
     pub workers_busy: f64,
-    /// Mean number of workers loading a model.
+    /// Mean number of workers that load a model.
     pub workers_loading: f64,
-    /// Mean number of workers idle.
+    /// Mean number of idle workers.
     pub workers_idle: f64,
-    /// Mean number of workers down.
+    /// Mean number of workers that are down.
     pub workers_down: f64,
-    /// Mean number of workers that hold (and are not loading) each model.
+    /// Mean number of workers that hold each model; a model that is being loaded is not held.
     pub workers_by_model: Vec<f64>,
-    /// Hits / requests routed in it; none routed, none here.
+    /// Hits divided by requests routed in the window; `None` if no request was routed.
     pub hit_rate: Option<f64>,
-    /// Share of the requests that ended in it within each multiple; none ended, none here.
+    /// Share of the requests ended in the window that met each multiple; `None` if no request ended.
     pub slo_attainment: Vec<Option<f64>>,
 }

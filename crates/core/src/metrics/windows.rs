@@ -1,5 +1,4 @@
-//! The timeline being built: integrals and counts of the window that is open. Rows that are closed
-//! never change.
+//! Timeline while it is built: integrals and counts of the open window, and the rows of closed windows, which never change.
 
 use alloc::vec::Vec;
 
@@ -8,15 +7,15 @@ use super::timeline::Row;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
 
-/// States of a worker: busy, loading, idle, down.
+/// Number of states of a worker: busy, loading, idle and down.
 const STATES: usize = 4;
 
-/// Builds one row a window in which something happened.
+/// Builder of the timeline: one row for each window with an event.
 #[derive(Clone, Debug)]
 pub(super) struct Windows {
     length: Duration,
     start: Time,
-    /// Up to where the open window is integrated.
+    /// Time up to which the open window is integrated.
     reached: Time,
     open: Open,
     rows: Vec<Row>,
@@ -33,11 +32,11 @@ struct Open {
     met: Vec<u64>,
     /// Worker nanoseconds: busy, loading, idle, down.
     spent: [u64; STATES],
-    /// The same by model.
+    /// Worker nanoseconds, by the model that the workers hold.
     spent_by_model: Vec<u64>,
 }
 
-/// The open window as it was, and how many were closed.
+/// Mark in the timeline: the open window as it was, and the number of rows.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     rows: usize,
@@ -46,7 +45,7 @@ pub(super) struct Mark {
     open: Open,
 }
 
-/// What waits now.
+/// Number of requests that wait, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Waiting {
     pub(super) misses: u64,
@@ -55,7 +54,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// The count of a kind; returns wait for nothing, so theirs goes nowhere that is shown.
+    /// Returns the count of a kind. A request with a returned image waits for no worker, so that no result shows the count of
+    /// returns.
     pub(super) fn of(&mut self, kind: DecisionKind) -> &mut u64 {
         match kind {
             DecisionKind::Miss | DecisionKind::Draft => &mut self.misses,
@@ -71,7 +71,7 @@ impl Windows {
         Self { length, start: Time::ZERO, reached: Time::ZERO, open, rows: Vec::new() }
     }
 
-    /// Brings the integrals up to `now`, under the counts that held until then, closing windows on the way.
+    /// Integrates up to `now` with the counts that held until then, and closes the windows that end on the way.
     pub(super) fn advance(&mut self, now: Time, counts: &Counts, waiting: Waiting) {
         loop {
             let end = self.start + self.length;
@@ -81,7 +81,7 @@ impl Windows {
             self.integrate(end, counts);
             self.close(end, waiting);
             if !self.open.touched && now >= self.start + self.length {
-                // Nothing happens until `now`: go straight to its window.
+                // No event comes until `now`: skip to its window.
                 let skipped = now.since(self.start).nanoseconds() / self.length.nanoseconds();
                 self.start = self.start + Duration::from_nanoseconds(skipped * self.length.nanoseconds());
                 self.reached = self.start;
@@ -91,22 +91,22 @@ impl Windows {
         self.open.touched = true;
     }
 
-    /// Something happens in the open window.
+    /// Marks the open window as one in which something happened.
     pub(super) const fn touch(&mut self) {
         self.open.touched = true;
     }
 
-    /// Start of the open window.
+    /// Returns the start of the open window.
     pub(super) const fn start(&self) -> Time {
         self.start
     }
 
-    /// Where it is now, to come back to.
+    /// Returns a mark at the present state, for [`Self::back_to`].
     pub(super) fn mark(&self) -> Mark {
         Mark { rows: self.rows.len(), start: self.start, reached: self.reached, open: self.open.clone() }
     }
 
-    /// Back to a mark: what came since is left out.
+    /// Restores the state at a mark and leaves out what came after the mark.
     pub(super) fn back_to(&mut self, mark: Mark) {
         self.rows.truncate(mark.rows);
         (self.start, self.reached, self.open) = (mark.start, mark.reached, mark.open);
@@ -172,18 +172,18 @@ impl Windows {
         self.open.hits += u64::from(hit);
     }
 
-    /// A request ended.
+    /// Counts a request that ended.
     pub(super) fn ended(&mut self, completed: bool) {
         self.open.ended += 1;
         self.open.completions += u64::from(completed);
     }
 
-    /// It was in time for a multiple.
+    /// Counts a request that was in time for a multiple.
     pub(super) fn met(&mut self, multiple: usize) {
         self.open.met[multiple] += 1;
     }
 
-    /// The rows; the last one ends with the run and its means are over the part it has.
+    /// Returns the rows. The last window ends with the run, and its means are over the part before that.
     pub(super) fn finish(mut self, end: Time, waiting: Waiting) -> Vec<Row> {
         if self.open.touched && end > self.start {
             self.rows.push(self.row(end, waiting));

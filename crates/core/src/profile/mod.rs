@@ -1,7 +1,7 @@
-//! Measured service times of models on GPU types, and where they come from.
+//! Measured service times of models on GPU types, and their sources.
 //!
-//! Policies plan with these; the simulator's draws (jitter) are `sim`'s business, so that no oracle
-//! leaks into a policy.
+//! Policies plan with these times. The simulator's draws (jitter) are in `sim`, so that no policy sees what a job will
+//! really take.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -19,24 +19,24 @@ mod uncertainty;
 pub use quality::{OwnQuality, Quality};
 pub use uncertainty::{End, MOST_SPREAD, Spread, SpreadKind, USUAL_SPREAD, range_around};
 
-/// A profile as its TOML file has it.
+/// Content of a profile's TOML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileFile {
-    /// Who measured this, on what, when.
+    /// Source of the profile: who measured it, on what, and when.
     pub source: String,
-    /// A row for each GPU type and model.
+    /// Service times, a row for each GPU type and model.
     pub service: Vec<Service>,
-    /// What is known of GPU types beside that; optional.
+    /// Facts about GPU types beside the service times; optional.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu: Vec<Gpu>,
-    /// What the encoder takes, for scenarios to name in `retrieval.latency_s` and `retrieval.image_latency_s`.
+    /// Times of the encoder. Scenarios name them in `retrieval.latency_s` and `retrieval.image_latency_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<EncodingTimes>,
-    /// What the service rows were taken from; for readers, nothing is computed from it.
+    /// Measurements from which the service rows were taken. They are for readers: nothing is computed from them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measurement: Vec<Measurement>,
-    /// Measured quality of images by what made them; optional.
+    /// Measured quality of images, by model and skipped steps; optional.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality: Vec<Quality>,
     /// Score of each model's own images, made without a cache; optional.
@@ -52,36 +52,38 @@ pub struct Service {
     pub gpu: String,
     /// Model name.
     pub model: String,
-    /// Seconds of one denoising step, batch 1.
+    /// Seconds of one denoising step in a batch of 1.
     pub step_s: f64,
     /// Seconds of encoding, decoding and the rest, per job.
     #[serde(default)]
     pub overhead_s: f64,
-    /// Seconds to bring the model onto this GPU.
+    /// Seconds to load the model onto this GPU.
     pub load_s: f64,
-    /// Coefficient of variation of a job's time; 0 for none.
+    /// Coefficient of variation of a job's time; 0 for no variation.
     #[serde(default)]
     pub jitter_cv: f64,
-    /// The part of a job's time that it takes while no other worker of the cluster draws; `step_s` and `overhead_s`
-    /// are those with all of them drawing, and in between it is in proportion.
+    /// Share of a job's time that the job takes while no other worker of the cluster draws. `step_s` and `overhead_s`
+    /// hold while all of the other workers draw. In between, the time is in proportion.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub alone: f64,
-    /// Time of a job while all other workers draw with this model, in times of `step_s` and `overhead_s`; 1 for models that are
-    /// not named. Beside several models it is in proportion.
+    /// Time of a job while all other workers draw with this model, as a multiple of the time by `step_s` and
+    /// `overhead_s`; 1 for models that are not named. Beside several models, the time is in proportion.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub beside: BTreeMap<String, f64>,
-    /// Relative half-width of the 90 % range of these times: a job's mean elsewhere or later is within it in nine cases of
-    /// ten. `modm profile` has it from the spread between its rounds; where it is absent, [`USUAL_SPREAD`] is assumed.
+    /// Relative half-width of the 90 % range of these times: the mean time of a job on another machine or at a later
+    /// time is within it in nine cases of ten. `modm profile` takes it from the spread between its rounds. If it is
+    /// absent, [`USUAL_SPREAD`] is assumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<f64>,
     /// Source of the spread.
     #[serde(default, skip_serializing_if = "SpreadKind::is_assumed")]
     pub spread_kind: SpreadKind,
-    /// (requests, what their job takes in times of a job of one), rising; in between it is in proportion. Without any,
-    /// or beyond the last, requests are served one after the other.
+    /// Pairs of a number of requests and the time of their job as a multiple of the time of a job of one, rising. In
+    /// between, the time is in proportion. Without pairs, requests are served one after the other. Beyond the last
+    /// pair, the time grows in proportion to the number of requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<(u32, f64)>,
-    /// What the model takes of the GPU's memory, GB (10^9 bytes), its work included.
+    /// Memory of the GPU that the model takes, its work included, in GB (10^9 bytes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_gb: Option<f64>,
     /// Watts while denoising.
@@ -95,13 +97,13 @@ pub struct Service {
     pub idle_w: Option<f64>,
 }
 
-/// What is known of a GPU type.
+/// Facts about a GPU type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
     /// GPU type.
     pub r#type: String,
-    /// Its memory, GB (10^9 bytes).
+    /// Memory of the GPU, in GB (10^9 bytes).
     pub memory_gb: f64,
 }
 
@@ -118,13 +120,13 @@ fn is_whole(part: &f64) -> bool {
     *part == whole()
 }
 
-/// Mean seconds of embedding, there and back, while the workers draw.
+/// Mean seconds of embedding while the workers draw, with the way to the encoder and back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncodingTimes {
-    /// A prompt.
+    /// Seconds to embed a prompt.
     pub prompt_s: f64,
-    /// A picture.
+    /// Seconds to embed a picture.
     pub image_s: f64,
 }
 
@@ -136,43 +138,43 @@ pub struct Measurement {
     pub gpu: String,
     /// Model name.
     pub model: String,
-    /// Images drawn together.
+    /// Number of images drawn together.
     pub batch: u32,
-    /// What the other workers did.
+    /// Activity of the other workers.
     pub neighbours: Neighbourhood,
     /// Seconds of one denoising step of the batch.
     pub step_s: f64,
-    /// Seconds of the model alone in its session: what of a step is not the pipeline around it.
+    /// Seconds of one step that the model alone takes in its session, without the pipeline around it.
     pub bare_step_s: f64,
-    /// Coefficient of variation of steps.
+    /// Coefficient of variation of the times of steps.
     pub step_cv: f64,
-    /// Seconds of the rest of a job.
+    /// Seconds of a job beside its steps.
     pub overhead_s: f64,
-    /// Coefficient of variation of jobs.
+    /// Coefficient of variation of the times of jobs.
     pub job_cv: f64,
-    /// Seconds of a load, its files cached by the system.
+    /// Seconds of a load whose files the system has in its cache.
     pub load_s: f64,
-    /// Coefficient of variation of loads.
+    /// Coefficient of variation of the times of loads.
     pub load_cv: f64,
-    /// Growth of the process, MB (10^6 bytes), where it can be seen.
+    /// Growth of the memory of the process, in MB (10^6 bytes), if it can be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<f64>,
-    /// Jobs measured.
+    /// Number of jobs measured.
     pub jobs: u32,
 }
 
-/// What the other workers did while one was measured.
+/// Activity of the other workers while one worker was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Neighbourhood {
-    /// Nothing.
+    /// Idle workers.
     Idle,
-    /// They drew with the large model.
+    /// Busy workers, which drew with the large model.
     Busy,
 }
 
 impl Neighbourhood {
-    /// As it is written.
+    /// Returns the name in files: `idle` or `busy`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -182,7 +184,7 @@ impl Neighbourhood {
 }
 
 impl Service {
-    /// A row in which nothing takes time, to be filled in.
+    /// Returns a row in which nothing takes time. The caller fills it in.
     #[must_use]
     pub fn of(gpu: &str, model: &str) -> Self {
         Self {
@@ -204,17 +206,17 @@ impl Service {
         }
     }
 
-    /// Seconds of a job: `overhead_s + step_s * (T - k)`, without jitter.
+    /// Returns the seconds of a job without jitter: `overhead_s + step_s * (T - k)`.
     pub fn job_s(&self, work: Work) -> f64 {
         self.overhead_s + self.step_s * f64::from(work.steps_run())
     }
 
-    /// The most requests that a job may have.
+    /// Returns the largest number of requests that a job may have.
     pub fn most(&self) -> u32 {
         self.batches.last().map_or(1, |(size, _)| *size)
     }
 
-    /// What a job of so many requests takes, in times of a job of one.
+    /// Returns the time of a job of this many requests as a multiple of the time of a job of one.
     pub fn batch_factor(&self, requests: u32) -> f64 {
         let (mut below, mut factor) = (1, 1.0);
         for &(size, its) in &self.batches {
@@ -228,19 +230,19 @@ impl Service {
     }
 }
 
-/// The part of a profile that a scenario uses: every GPU type of its cluster with every model of its
-/// list, found once so that look-ups cannot fail.
+/// Part of a profile that a scenario uses: every GPU type of its cluster with every model of its list. The rows are
+/// found once, so that look-ups cannot fail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// Who measured this, on what, when.
+    /// Source of the profile: who measured it, on what, and when.
     pub source: String,
     models: usize,
-    /// By GPU type, then model.
+    /// Service times by GPU type, then model.
     service: Vec<Service>,
-    /// Memory by GPU type, GB, where it is known.
+    /// Memory by GPU type, in GB, if it is known.
     #[serde(default)]
     memory_gb: Vec<Option<f64>>,
-    /// Times of a job beside each model, by GPU type, then model; empty where none are known.
+    /// Multiples of a job's time beside each model, by GPU type, then model; empty if none are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     beside: Vec<Vec<f64>>,
 }
@@ -268,32 +270,34 @@ impl Profile {
         Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside })
     }
 
-    /// One GPU type on which nothing takes time, for runs in which nothing is expected: those that measure.
+    /// Returns a profile of one GPU type on which nothing takes time. Runs that measure use it, since they expect no
+    /// times.
     #[must_use]
     pub fn unmeasured(models: usize) -> Self {
         let service = vec![Service::of("", ""); models];
         Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new(), beside: Vec::new() }
     }
 
-    /// The row of a model on a GPU type.
+    /// Returns the row of a model on a GPU type.
     #[must_use]
     pub fn service(&self, gpu: GpuId, model: ModelId) -> &Service {
         &self.service[gpu.index() * self.models + model.index()]
     }
 
-    /// Returns the time of a job while all others draw with a model, in times of its row's, by that model; empty where none is
-    /// known.
+    /// Returns the time of a job while all other workers draw with a model, as a multiple of the time in the row, by
+    /// that model; empty if none is known.
     #[must_use]
     pub fn beside(&self, gpu: GpuId, model: ModelId) -> &[f64] {
         self.beside.get(gpu.index() * self.models + model.index()).map_or(&[], Vec::as_slice)
     }
 
-    /// Memory of a GPU type, GB, where it is known.
+    /// Returns the memory of a GPU type, in GB, if it is known.
     pub fn memory_gb(&self, gpu: GpuId) -> Option<f64> {
         self.memory_gb.get(gpu.index()).copied().flatten()
     }
 
-    /// Whether a GPU has room for these models at once. Where it is not known what they take, for one.
+    /// Returns whether a GPU has room for these models at once. If the memory of the GPU or of a model is not known,
+    /// the GPU has room for one model.
     pub fn fits(&self, gpu: GpuId, models: impl Iterator<Item = ModelId>) -> bool {
         let (mut count, mut sum) = (0, Some(0.0));
         for model in models {
@@ -303,28 +307,28 @@ impl Profile {
         self.memory_gb(gpu).zip(sum).map_or(count <= 1, |(room, sum)| sum <= room)
     }
 
-    /// The same where a GPU holds one model at a time, whatever it has room for: as live workers do.
+    /// Returns the profile for GPUs that hold one model at a time, as live workers do, whatever the GPUs have room for.
     #[must_use]
     pub fn one_at_a_time(&self) -> Self {
         Self { memory_gb: Vec::new(), ..self.clone() }
     }
 
-    /// Number of models.
+    /// Returns the number of models.
     pub const fn models(&self) -> usize {
         self.models
     }
 
-    /// Full generations a minute of one worker: 60 / (`overhead_s` + `step_s` * T).
+    /// Returns the full generations a minute of one worker: 60 / (`overhead_s` + `step_s` * T).
     pub fn images_per_minute(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
         60.0 / self.full_generation_s(gpu, model, total_steps)
     }
 
-    /// Seconds of one full generation.
+    /// Returns the seconds of one full generation.
     pub fn full_generation_s(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
         self.service(gpu, model).job_s(Work { model, total_steps, skipped_steps: 0 })
     }
 
-    /// Time to bring a model onto a GPU.
+    /// Returns the time to load a model onto a GPU.
     pub fn load(&self, gpu: GpuId, model: ModelId) -> Duration {
         Duration::from_seconds_saturating(self.service(gpu, model).load_s)
     }

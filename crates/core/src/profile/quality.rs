@@ -1,22 +1,22 @@
-//! Quality of images in a profile: measured rows by what made them, and each model's own score.
+//! Quality of images in a profile: measured rows by model and skipped steps, and the score of each model's own images.
 
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-/// Measured quality of images by what made them.
+/// Measured quality of the images of a model with a number of skipped steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
     /// Model name.
     pub model: String,
-    /// Steps skipped from a source image.
+    /// Number of steps skipped from a source image.
     pub skipped_steps: u32,
-    /// Measure, e.g. `clip`.
+    /// Name of the measure, e.g. `clip`.
     pub measure: String,
-    /// Its value.
+    /// Value of the measure.
     pub value: f64,
-    /// Who measured it.
+    /// Source of the value: who measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
@@ -27,7 +27,7 @@ pub struct Quality {
 pub struct OwnQuality {
     /// Model name.
     pub model: String,
-    /// Measure of the score, e.g. `clip`: 100 x the cosine of prompt and image.
+    /// Name of the measure, e.g. `clip`: 100 x the cosine of prompt and image.
     pub measure: String,
     /// Score.
     pub value: f64,

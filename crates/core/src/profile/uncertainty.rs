@@ -1,4 +1,4 @@
-//! Uncertainty of a profile: how well each service time is known, and the service times at the ends of what that leaves open.
+//! Uncertainty of a profile: the spread of each service time, and the service times at the ends of the spreads.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{Profile, Service};
 use crate::model::{GpuId, ModelId};
 
-/// Relative half-width of the 90 % range of a service time where the profile states none. Assumed: between two processors of
-/// one kind, service times differed by 5 % (docs/fidelity.md).
+/// Relative half-width of the 90 % range of a service time if the profile states none. The value is assumed: between
+/// two processors of one kind, service times differed by 5 % (docs/fidelity.md).
 pub const USUAL_SPREAD: f64 = 0.05;
 
 /// Largest spread that a profile may state.
@@ -19,15 +19,15 @@ pub const MOST_SPREAD: f64 = 0.9;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpreadKind {
-    /// Assumed: service times that are published or derived come without one.
+    /// Assumed spread: published and derived service times come without one.
     #[default]
     Assumed,
-    /// Measured: by the rounds of `modm profile`.
+    /// Measured spread, from the rounds of `modm profile`.
     Measured,
 }
 
 impl SpreadKind {
-    /// Returns whether it is the usual one.
+    /// Returns whether the spread is assumed.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub(super) fn is_assumed(&self) -> bool {
         *self == Self::Assumed
@@ -39,22 +39,22 @@ impl SpreadKind {
 pub struct Spread {
     /// Largest relative half-width of the 90 % range of a service time.
     pub share: f64,
-    /// Weakest source of one.
+    /// Weakest source of a spread.
     pub kind: SpreadKind,
-    /// Mean of the natural logarithms of the factors by which service times are longer where all are.
+    /// Mean of the natural logarithms of the factors on service times at [`End::AllLonger`].
     pub mean_log_factor: f64,
 }
 
 impl Spread {
-    /// Returns the change of a value if every service time is a hundredth longer, from its values at [`End::AllLonger`] and
-    /// [`End::AllShorter`]; `None` where it is not finite.
+    /// Returns the change of a value if every service time is 1 % longer, from the values at [`End::AllLonger`] and
+    /// [`End::AllShorter`]; `None` if the change is not finite.
     #[must_use]
     pub fn per_percent(&self, all_longer: f64, all_shorter: f64) -> Option<f64> {
         Some((all_longer - all_shorter) / (2.0 * 100.0 * self.mean_log_factor)).filter(|change| change.is_finite())
     }
 }
 
-/// Returns the least and the greatest of a value and its values at the ends; `None` where one is missing.
+/// Returns the least and the greatest of a value and its values at the ends; `None` if a value at an end is missing.
 #[must_use]
 pub fn range_around(usual: f64, at_ends: impl IntoIterator<Item = Option<f64>>) -> Option<(f64, f64)> {
     let values: Vec<f64> = at_ends.into_iter().collect::<Option<_>>()?;
@@ -72,17 +72,17 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Direction in which all service times of a profile leave their values together.
+/// Direction in which all service times of a profile move away from their values together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// Every model takes longer: each by its spread.
+    /// Longer times of every model, each by its spread.
     AllLonger,
-    /// Every model takes less time.
+    /// Shorter times of every model, each by its spread.
     AllShorter,
-    /// The large model takes longer and the others less, which moves ratios of systems most.
+    /// Longer times of the large model and shorter times of the others, which moves ratios of systems most.
     LargeLonger,
-    /// The large model takes less time and the others more.
+    /// Shorter times of the large model and longer times of the others.
     LargeShorter,
 }
 
@@ -90,7 +90,7 @@ impl End {
     /// Ends of a profile, in the order of tables.
     pub const ALL: [Self; 4] = [Self::AllLonger, Self::AllShorter, Self::LargeLonger, Self::LargeShorter];
 
-    /// Name in tables.
+    /// Returns the name in tables.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -101,8 +101,9 @@ impl End {
         }
     }
 
-    /// Returns the factor on a model's service time with this spread. Where large and others go apart each goes by the
-    /// square root of a half of it: their ratio then moves as far as that of two independent errors does.
+    /// Returns the factor on a model's service time with this spread. If the large model and the others move apart, the
+    /// exponents are the square root of 1/2 and its negative: their ratio then moves as far as that of two independent
+    /// errors does.
     #[must_use]
     pub fn factor(self, model: ModelId, spread: f64) -> f64 {
         let apart = core::f64::consts::FRAC_1_SQRT_2;
@@ -119,13 +120,13 @@ impl End {
 }
 
 impl Service {
-    /// Returns the spread that is stated, or the usual one.
+    /// Returns the spread of the row, or the usual spread if the row states none.
     #[must_use]
     pub fn known_to(&self) -> f64 {
         self.spread.unwrap_or(USUAL_SPREAD)
     }
 
-    /// Returns the row with steps and overhead so many times as long.
+    /// Returns the row with the times of steps and overhead multiplied by a factor.
     #[must_use]
     pub fn times(&self, factor: f64) -> Self {
         Self { step_s: self.step_s * factor, overhead_s: self.overhead_s * factor, ..self.clone() }
@@ -133,7 +134,7 @@ impl Service {
 }
 
 impl Profile {
-    /// Returns the profile with the service times of an end.
+    /// Returns the profile with the service times at an end.
     #[must_use]
     pub fn at_end(&self, end: End) -> Self {
         let models = self.models.max(1);
@@ -143,7 +144,7 @@ impl Profile {
         Self { service, ..self.clone() }
     }
 
-    /// Returns how well its service times are known.
+    /// Returns the spread of the service times.
     #[must_use]
     pub fn spread(&self) -> Spread {
         let logs: f64 = self.service.iter().map(|row| libm::log1p(row.known_to())).sum();
@@ -154,7 +155,8 @@ impl Profile {
         }
     }
 
-    /// Returns the least part of a job's time on the row of this GPU type and model that it takes whatever the others do.
+    /// Returns the least share of a job's time that a job of this GPU type and model takes, whatever the other workers
+    /// do.
     #[must_use]
     pub fn least_part(&self, gpu: GpuId, model: ModelId) -> f64 {
         let beside = self.beside(gpu, model).iter().copied();

@@ -1,5 +1,5 @@
-//! What the core wants done, and what it wants known. An executor carries out the first kind and
-//! ignores the second ([`Action::Note`], [`Action::Finish`]); the journal records both.
+//! Actions of the core: commands to the executor, and reports. An executor carries out the commands and ignores
+//! [`Action::Note`]. It may use [`Action::Finish`] to hand over the result of a request. The journal records all actions.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,27 +14,27 @@ use crate::model::{ModelId, Work};
 use crate::request::{Outcome, Request, RequestId, TenantId};
 use crate::time::Time;
 
-/// One request of a job.
+/// Request of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Which.
+    /// Request.
     pub request: RequestId,
-    /// The image it starts from, noised to the step where the work begins.
+    /// Image that the request starts from, noised to the step where the work begins; `None` for a full generation.
     pub source: Option<ImageId>,
 }
 
-/// What was decided for a request.
+/// Decision of routing for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Miss, draft, hit or return.
+    /// Kind of the decision.
     pub kind: DecisionKind,
-    /// Steps spared (k): 0 for a miss, T for a return.
+    /// Number of skipped steps (k): 0 for a miss, T for a return.
     pub skipped_steps: u32,
-    /// Of the nearest entry, if there was one.
+    /// Similarity of the nearest entry of the image cache, if there was one.
     pub similarity: Option<f64>,
-    /// The image a hit starts from or a return gives back.
+    /// Image that a hit starts from or a return gives back; `None` for a full generation.
     pub source: Option<ImageId>,
-    /// How far it goes under load; 0 for as usual (`routing::levels`).
+    /// Level of approximation whose bounds decided the hit; 0 for the usual one (`routing::levels`).
     #[serde(default, skip_serializing_if = "is_usual")]
     pub level: u8,
 }
@@ -45,27 +45,27 @@ const fn is_usual(level: &u8) -> bool {
 }
 
 impl Decision {
-    /// Without a look at what is cached.
+    /// Makes a decision of a kind without an entry of the image cache.
     #[must_use]
     pub const fn of(kind: DecisionKind) -> Self {
         Self { kind, skipped_steps: 0, similarity: None, source: None, level: 0 }
     }
 
-    /// A full generation, whatever is nearest.
+    /// Decides for a full generation. Of the nearest entry only the similarity is kept.
     #[must_use]
     pub fn miss(nearest: Option<Candidate<'_>>) -> Self {
         let similarity = nearest.map(|found| found.similarity);
         Self { similarity, ..Self::of(DecisionKind::Miss) }
     }
 
-    /// A refinement of this entry.
+    /// Decides for a refinement of an entry.
     #[must_use]
     pub fn hit(found: Candidate<'_>, skipped_steps: u32) -> Self {
         let similarity = Some(found.similarity);
         Self { skipped_steps, similarity, source: Some(found.image), ..Self::of(DecisionKind::Hit) }
     }
 
-    /// This entry's image as it is, all steps spared.
+    /// Decides for the unchanged image of an entry: all steps are skipped.
     #[must_use]
     pub fn returned(found: Candidate<'_>, total_steps: u32) -> Self {
         let similarity = Some(found.similarity);
@@ -79,27 +79,27 @@ const fn is_first(again: &bool) -> bool {
     !*again
 }
 
-/// What a request is served by.
+/// Kind of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
-    /// A full generation.
+    /// Full generation by a model that serves misses.
     Miss,
-    /// A full generation by a light model, to be judged.
+    /// Full generation by a light model. The confidence in the draft decides whether a large model makes the image again.
     Draft,
-    /// A refinement of a retrieved image.
+    /// Refinement of a retrieved image.
     Hit,
-    /// A retrieved image as it is.
+    /// Retrieved image, returned unchanged.
     Return,
 }
 
 impl DecisionKind {
-    /// Whether something cached was of use.
+    /// Returns whether a cached image is used.
     pub const fn is_hit(self) -> bool {
         matches!(self, Self::Hit | Self::Return)
     }
 
-    /// The word in the `decision` column.
+    /// Returns the word for the kind in the `decision` column.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Miss => "miss",
@@ -110,75 +110,75 @@ impl DecisionKind {
     }
 }
 
-/// Stages of a request's life.
+/// Stage of a request that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Its prompt is embedded.
+    /// Embedding of the prompt.
     Encoding,
-    /// It waits for a worker.
+    /// Waiting for a worker.
     Waiting,
-    /// It waits behind those that can be in time.
+    /// Waiting as a late request, behind the requests that can meet their deadline.
     Late,
-    /// A worker runs it.
+    /// Running on a worker.
     Running,
 }
 
-/// The latest job of a request.
+/// Latest job of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// Worker that ran it.
+    /// Worker of the job.
     pub worker: WorkerId,
-    /// Model that ran.
+    /// Model of the job.
     pub model: ModelId,
     /// Start of the job.
     pub start: Time,
-    /// Requests of that job.
+    /// Number of requests of the job.
     pub together: u32,
 }
 
-/// A job of a request that came to nothing: it failed, or its image was not good enough.
+/// Job of a request without a result: the job failed, or the confidence in its draft was too low.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Start of the job.
     pub start: Time,
     /// End of the job.
     pub end: Time,
-    /// Requests of that job.
+    /// Number of requests of the job.
     pub together: u32,
 }
 
-/// A request that has ended, and all that became of it.
+/// Record of a request that has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     /// Request that ended.
     pub request: RequestId,
-    /// Outcome.
+    /// Outcome of the request.
     pub outcome: Outcome,
-    /// Stage in which the request was.
+    /// Stage in which the request ended.
     pub stage: Stage,
     /// Time at which the request was due to arrive.
     pub arrival: Time,
     /// Tenant of the request.
     pub tenant: TenantId,
-    /// Deadline, if the request had one.
+    /// Deadline of the request, if it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
     /// Latest decision; `None` if the request was never routed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// Jobs that it was part of.
+    /// Number of jobs that the request was part of.
     pub attempts: u32,
-    /// The latest of them.
+    /// Latest of these jobs; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
-    /// Those before that.
+    /// Jobs without a result after which the request waited again, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Span>,
 }
 
 impl Ended {
-    /// Ends a request of which nothing was decided.
+    /// Makes the record of a request that was never routed.
     #[must_use]
     pub const fn of(request: &Request, outcome: Outcome) -> Self {
         Self {
@@ -196,138 +196,138 @@ impl Ended {
     }
 }
 
-/// One decision of the monitor: a row of `allocation.csv`.
+/// Decision of the monitor: a row of `allocation.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tick {
-    /// Large workers the policy wants before its controller.
+    /// Number of large workers that the policy wants, before its controller.
     pub wanted_large: u32,
-    /// The controller's state after this tick: the real-valued number of large workers.
+    /// State of the controller after the tick: the number of large workers as a real number.
     pub controller_state: f64,
-    /// Large workers from now on.
+    /// Number of large workers from now on.
     pub n_large: u32,
-    /// Requests routed a minute in the window.
+    /// Number of requests routed in the window, per minute.
     pub request_rate_per_min: f64,
-    /// Hits / requests of the window.
+    /// Number of hits of the window divided by its number of requests.
     pub hit_rate: f64,
-    /// Mean of 1 - k/T over the window's hits; 0 without hits.
+    /// Mean of 1 - k/T over the hits of the window; 0 without hits.
     pub refine_fraction: f64,
-    /// Whether the load is more than the cluster can carry, where the policy can tell.
+    /// True if the load is more than the cluster can carry; `None` if the policy cannot tell.
     pub overloaded: Option<bool>,
-    /// Workers by target model.
+    /// Number of workers by target model.
     pub targets: SmallVec<[u32; 3]>,
-    /// A draft is made again if the confidence in it is below this; of a cascade.
+    /// Confidence below which a draft is made again, if the allocation is that of a cascade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// The most requests of a job by model, likewise.
+    /// Largest number of requests of a job, by model, if the allocation is that of a cascade.
     #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
     pub batches: SmallVec<[u32; 3]>,
-    /// Target by worker, unless the first workers have the best model, the next ones the second, and so on.
+    /// Target by worker. Empty if the targets are in the order of the models, because they follow from `targets` then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_worker: Vec<ModelId>,
 }
 
-/// Something only the journal needs.
+/// Report for the journal. Executors ignore it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
-    /// A request was routed.
+    /// Routing of a request.
     Routed {
-        /// Which.
+        /// Request.
         request: RequestId,
         /// Time at which the request was due to arrive.
         arrival: Time,
-        /// To what.
+        /// Decision for the request.
         decision: Decision,
-        /// Whether not for the first time: its source turned out to be missing, or its draft is not good enough.
+        /// True if the request was routed before, and its source turned out to be missing or its draft is not good enough.
         #[serde(default, skip_serializing_if = "is_first")]
         again: bool,
     },
-    /// A request whose job came to nothing waits again, as what was decided for it before.
+    /// Return of a request to the waiting ones after its job failed. The decision for it stays.
     Retried {
         /// Request.
         request: RequestId,
         /// Kind of its decision.
         kind: DecisionKind,
     },
-    /// A hit that is late skips fewer steps than it was to.
+    /// Reduction of the steps that a hit skips, because the hit is late or because another worker is ready for it.
     Eased {
-        /// Which.
+        /// Request.
         request: RequestId,
-        /// So many.
+        /// Number of steps that the request skips now.
         skipped_steps: u32,
     },
-    /// The monitor decided.
+    /// Decision of the monitor.
     Ticked(Box<Tick>),
-    /// A worker went on to another of the models in its memory.
+    /// Switch of a worker to another model in its memory, without a load.
     Switched {
-        /// Which.
+        /// Worker.
         worker: WorkerId,
-        /// What it would run with now.
+        /// Model that the next job of the worker uses.
         model: ModelId,
     },
-    /// An image is no longer in the cache; a request may still need it.
+    /// Removal of an image from the image cache. A request may still need the image.
     Left {
-        /// Which.
+        /// Image.
         image: ImageId,
-        /// Why.
+        /// Reason for the removal.
         cause: Cause,
     },
-    /// An index that may miss the nearest entry was checked, once for each request that is routed.
+    /// Check of an index that may miss the nearest entry, once for each request that searches the image cache.
     Audited {
-        /// Whose search.
+        /// Request that searched.
         request: RequestId,
-        /// The similarity of the truly nearest entry in the places that were searched.
+        /// Similarity of the entry that is in truth nearest, among the parts of the image cache that were searched.
         nearest: f64,
     },
 }
 
-/// A consequence of an event.
+/// Consequence of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Compute a prompt's embedding; answered by [`super::Event::Encoded`].
+    /// Command to compute the embedding of a request's prompt. The answer is [`super::Event::Encoded`].
     Encode(RequestId),
-    /// Run a job; answered by `JobCompleted`, `JobFailed` or `SourceMissing`.
+    /// Command to run a job. The answer is `JobCompleted`, `JobFailed` or `SourceMissing`.
     Start {
-        /// Its number.
+        /// Number of the job.
         job: JobId,
-        /// Where.
+        /// Worker that runs the job.
         worker: WorkerId,
-        /// Model and steps, the same for all its requests.
+        /// Model and steps, the same for all requests of the job.
         work: Work,
-        /// Its requests.
+        /// Requests of the job.
         parts: SmallVec<[Part; 1]>,
     },
-    /// Bring a model onto a worker; answered by `ModelLoaded` or `LoadFailed`.
+    /// Command to load a model onto a worker. The answer is `ModelLoaded` or `LoadFailed`.
     Load {
-        /// Where.
+        /// Worker.
         worker: WorkerId,
-        /// Which.
+        /// Model to load.
         model: ModelId,
     },
-    /// Compute the embedding of the image made for this request; answered by [`super::Event::ImageEncoded`].
+    /// Command to compute the embedding of the image made for a request. The answer is [`super::Event::ImageEncoded`].
     EncodeImage(RequestId),
-    /// Give a cached image back as it is.
+    /// Command to answer a request with a cached image, unchanged.
     Return {
-        /// To whom.
+        /// Request.
         request: RequestId,
-        /// Which.
+        /// Cached image.
         image: ImageId,
     },
-    /// Keep this image readable: it is in the cache now.
+    /// Command to keep an image readable, because it is in the image cache now.
     Keep {
-        /// Which.
+        /// Image.
         image: ImageId,
-        /// Its size, where it is known.
+        /// Size of the image in bytes, if it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bytes: Option<u64>,
     },
-    /// Nothing needs this image any more.
+    /// Permission to delete an image: neither the image cache nor any request needs it any more.
     Release(ImageId),
-    /// Stop a job at its next step; still answered like any job.
+    /// Command to stop a job at its next step. The job is still answered like any other job.
     CancelJob(JobId),
-    /// A request has ended.
+    /// End of a request, with its record.
     Finish(Box<Ended>),
-    /// For the journal alone.
+    /// Report for the journal alone.
     Note(Note),
 }

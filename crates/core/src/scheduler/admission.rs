@@ -1,5 +1,5 @@
-//! Admission at arrival: whether a request would be in time behind what goes before it. Expectations alone, as in
-//! `allocation::outlook`; what is late already goes behind everything and is in nobody's way.
+//! Admission of requests: right after its routing, a request is rejected if it cannot be in time behind the requests that go first.
+//! All times are expected ones, as in `allocation::outlook`. Late requests go behind all others and delay none.
 
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
@@ -15,7 +15,7 @@ use crate::request::{Outcome, RequestId};
 use crate::time::Time;
 
 impl Scheduler {
-    /// Rejects a request that has just been put at its place if it cannot be in time there.
+    /// Rejects a request that has just been put at its place in the queue if it cannot be in time there.
     pub(super) fn admit(&mut self, now: Time, request: RequestId, actions: &mut Vec<Action>) {
         let Some(pending) = self.requests.get(request).filter(|pending| pending.stage == Stage::Waiting) else {
             return;
@@ -30,7 +30,7 @@ impl Scheduler {
         self.finish(request, Outcome::Rejected(reason), actions);
     }
 
-    /// Number of requests that go before one of what can be in time, if it is not in time for them.
+    /// Returns the number of requests in time that go before a request, if it is late because of them; `None` if it is in time.
     fn late_behind(&self, now: Time, own: (usize, Waits)) -> Option<usize> {
         let hardware = &self.config.hardware;
         let situation = situation(now, &self.cluster, &self.queue, hardware, 0);
@@ -42,6 +42,7 @@ impl Scheduler {
         let mut waiting: SmallVec<[usize; 8]> =
             self.queue.classes().iter().map(|class| class.line(true).len()).collect();
         waiting[own.0] -= 1;
+        // The first test can only prove that the request is in time, but it needs no list of the requests before it.
         if outlook(&[]).is_in_time_behind_all(&situation.seats, &task(&own), &waiting) {
             return None;
         }

@@ -1,4 +1,5 @@
-//! Which requests make a job together: of one class, in order, as many as there may be (docs/semantics.md, section 9). Which class, and on which worker, is the dispatcher's business.
+//! Choice of the requests of a job: they are of one class, in its order, and as many as the job may have (docs/semantics.md,
+//! section 9). The dispatcher chooses the class and the worker.
 
 use smallvec::SmallVec;
 
@@ -8,25 +9,25 @@ use super::queue::{Class, Waits};
 use crate::model::{ModelId, Work};
 use crate::time::{Duration, Time};
 
-/// How jobs are formed.
+/// Settings for jobs of several requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// The most requests of a job, where the profile has batches as large.
+    /// Largest number of requests of a job. The profile may allow fewer.
     pub most: u32,
-    /// So long the first request of a job waits for others, unless it would be late for that.
+    /// Longest time that the first request of a job waits for others. It waits less if it would be late otherwise.
     pub wait: Duration,
-    /// Whether a job is kept small enough that none of its requests is late for the company. Good while the queues are
-    /// short; under overload the larger jobs serve more requests in time.
+    /// True if a job is kept so small that none of its requests is late because of the others. That is better while the queues are
+    /// short. Under overload, larger jobs serve more requests in time.
     pub by_deadline: bool,
 }
 
 impl Batching {
-    /// One request a job.
+    /// Settings for jobs of one request each.
     pub const OFF: Self = Self { most: 1, wait: Duration::ZERO, by_deadline: true };
 }
 
 impl Scheduler {
-    /// The most requests of a job on a worker.
+    /// Returns the largest number of requests of a job with a model on a worker.
     fn most(&self, worker: WorkerId, model: ModelId) -> usize {
         let most = self.config.batching.most;
         if most == 1 {
@@ -37,7 +38,8 @@ impl Scheduler {
         most.min(measured).min(decided).max(1) as usize
     }
 
-    /// When what goes first in a class starts on a worker although others could still join it; `None` for at once.
+    /// Returns the time at which the first request of a class starts on a worker although others could still join its job; `None` if
+    /// the job starts at once.
     pub(super) fn ripens(&self, class: &Class, worker: WorkerId) -> Option<Time> {
         if self.config.batching.most == 1 || self.config.batching.wait == Duration::ZERO {
             return None;
@@ -53,7 +55,7 @@ impl Scheduler {
         Some(latest.min(since + self.config.batching.wait)).filter(|time| *time > self.now)
     }
 
-    /// When a job that waits for company, with a worker ready for it, starts without more of it.
+    /// Returns the next time at which a job that waits for more requests, with a worker ready, starts without them.
     pub(super) fn next_ripe(&self) -> Option<Time> {
         if self.cluster.ready_pools().is_empty() {
             return None;
@@ -62,7 +64,7 @@ impl Scheduler {
         classes.filter_map(|class| self.ripens(class, self.worker_for(self.now, class, true)?)).min()
     }
 
-    /// Takes the requests of a job out of what waits.
+    /// Takes the requests of a job from a line of a class.
     pub(super) fn form(&mut self, class: usize, in_time: bool, worker: WorkerId) -> SmallVec<[Waits; 4]> {
         let mut formed = SmallVec::new();
         let Some(model) = self.cluster.get(worker).map(|worker| worker.target) else { return formed };
@@ -72,7 +74,7 @@ impl Scheduler {
         let mut tightest = Time::MAX;
         while formed.len() < most {
             let Some(first) = self.queue.classes()[class].first(in_time) else { break };
-            // One that is late by itself loses nothing.
+            // A request that would be late in a job of its own too loses nothing, so it sets no limit.
             let due = if alone <= first.due { first.due } else { Time::MAX };
             let together = self.now + self.expected(worker, work, formed.len() + 1);
             if in_time && self.config.batching.by_deadline && !formed.is_empty() && together > tightest.min(due) {
@@ -84,7 +86,7 @@ impl Scheduler {
         formed
     }
 
-    /// Expected time of a job of so many requests.
+    /// Returns the expected time of a job of `requests` requests.
     pub(super) fn expected(&self, worker: WorkerId, work: Work, requests: usize) -> Duration {
         self.config.hardware.batch(self.config.hardware.gpu(worker), work, requests)
     }

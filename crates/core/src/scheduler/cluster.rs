@@ -1,5 +1,5 @@
-//! State of the workers, with sets of ready workers by pool (GPU type and model). Finding the lowest ready worker of a pool takes
-//! the same time for every size of the cluster. Nothing is decided here.
+//! State of the workers, with sets of ready workers by pool (GPU type and model). The time to find the lowest ready worker of a pool
+//! hardly depends on the size of the cluster. The module takes no decisions.
 
 use alloc::vec::Vec;
 
@@ -38,8 +38,8 @@ pub(super) struct Worker {
     work: Work,
 }
 
-/// Set of pools, one bit each, by GPU type, then model. Pools beyond the last bit share it: a pool outside the set is certainly
-/// not ready, a pool inside it may be.
+/// Set of pools, one bit each, by GPU type, then model. Pools from number 63 on share the last bit: the set may seem to contain a
+/// pool that was never added, but contains every pool that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pools(u64);
 
@@ -183,7 +183,7 @@ impl Cluster {
         }
     }
 
-    /// Takes the workers that switched to another model without a load since the last call.
+    /// Takes the workers that switched to another model without a load since the last call, each with its new model.
     pub(super) fn switched(&mut self) -> impl Iterator<Item = (WorkerId, ModelId)> {
         self.switched.drain(..)
     }
@@ -281,6 +281,7 @@ impl Cluster {
 
     fn no_longer_ready(&mut self, index: usize, pool: usize) {
         if self.ready[pool].remove(index) {
+            // Several pools may share a bit, so the set is made anew.
             let filled = self.ready.iter().enumerate().filter(|(_, set)| !set.is_empty());
             self.ready_pools = filled.fold(Pools::default(), |pools, (pool, _)| pools.with(pool));
         }
@@ -322,7 +323,7 @@ impl Cluster {
 struct WorkerSet {
     /// One bit for each worker.
     words: Vec<u64>,
-    /// One bit for each of `words` that is not zero: 16 numbers for 65,536 workers.
+    /// One bit for each number in `words` that is not zero. For 65,536 workers there are 16 numbers.
     filled: Vec<u64>,
     count: usize,
 }
@@ -344,7 +345,7 @@ impl WorkerSet {
         self.filled[index / 4096] |= 1 << (index / 64 % 64);
     }
 
-    /// Removes a worker. Returns whether the set is empty then.
+    /// Removes a worker. Returns whether the set is empty afterwards.
     fn remove(&mut self, index: usize) -> bool {
         let (word, bit) = (&mut self.words[index / 64], 1 << (index % 64));
         self.count -= usize::from(*word & bit != 0);
@@ -410,7 +411,7 @@ mod tests {
         for workers in [1, 64, 65, 4096, 4097, 10_000] {
             let (mut set, mut tree) = (WorkerSet::new(workers), BTreeSet::new());
             for _ in 0..2_000 {
-                // Often the first of them, so that whole words are emptied.
+                // The first worker is removed often, so that whole words become empty.
                 let any = draws.random_range(0..workers);
                 let index = if draws.random_bool(0.5) { tree.first().copied().unwrap_or(any) } else { any };
                 if draws.random_bool(0.6) {

@@ -1,5 +1,5 @@
-//! Who gets which worker: loads first, then requests in the order of the discipline, each on the worker that suits it
-//! best of those that are ready (docs/semantics.md, sections 4 and 9). Runs once after every event.
+//! Choice of the next job and its worker: loads first, then requests in the order of the discipline, each on the ready worker
+//! that suits it best (docs/semantics.md, sections 4 and 9). The dispatcher runs once after every event.
 
 use alloc::vec::Vec;
 
@@ -14,16 +14,17 @@ use crate::model::Work;
 use crate::request::{Outcome, RequestId};
 use crate::time::{Duration, Time};
 
-/// Of the starts that could be of a late request, one in so many is.
+/// Number of starts at which late requests compete with requests in time, of which the last goes to a late request. Late requests
+/// thus do not starve.
 const LATE_SHARE: u32 = 30;
 
-/// A start that could be next: what waits first in a class, and the worker for it.
+/// Possible next start: the first request of a line of a class, and the worker for it.
 #[derive(Clone, Copy, Debug)]
 struct Start {
     class: usize,
     in_time: bool,
     worker: WorkerId,
-    /// The least one is next.
+    /// Rank of the request. The start with the lowest rank is next.
     rank: (u32, bool, u64, u32),
 }
 
@@ -55,7 +56,7 @@ impl Scheduler {
         }
     }
 
-    /// A request that waits can no longer be in time.
+    /// Handles a waiting request that can no longer be in time: rejects it, or moves it behind the requests in time.
     fn be_late(&mut self, request: RequestId, actions: &mut Vec<Action>) {
         let QueueSettings { late, least_skipped, .. } = *self.queue.settings();
         let Self { requests, queue, library, .. } = self;
@@ -74,7 +75,7 @@ impl Scheduler {
         queue.put_behind(request, pending, &decision);
     }
 
-    /// The next start, if a worker is ready for anything that waits.
+    /// Returns the next start; `None` if no worker is ready for any waiting request.
     fn next_start(&mut self, now: Time) -> Option<Start> {
         if self.queue.is_empty() || self.cluster.ready_pools().is_empty() {
             return None;
@@ -98,7 +99,8 @@ impl Scheduler {
         }
     }
 
-    /// What goes first of what can be in time, or of the rest, among what a worker is ready for.
+    /// Returns the start with the lowest rank among the requests in time, or among the late ones, for which a worker is ready.
+    /// Classes whose next job still waits for more requests are left out.
     fn first_start(&self, now: Time, in_time: bool) -> Option<Start> {
         let ready = self.cluster.ready_pools();
         let mut first: Option<Start> = None;
@@ -108,7 +110,7 @@ impl Scheduler {
             }
             let Some(waits) = class.first(in_time) else { continue };
             let rank = waits.rank(self.queue.is_behind(class));
-            // To look for a worker takes longest: only for what would go before the others.
+            // The search for a worker takes longest, so it is made only for a class whose first request may go before the others.
             if first.is_some_and(|first| first.rank < rank) {
                 continue;
             }
@@ -120,7 +122,9 @@ impl Scheduler {
         first
     }
 
-    /// The ready worker that suits a class best: of the models asked first, if one of theirs is ready.
+    /// Returns the ready worker that suits a class best: one with a model that is asked as early as possible. Late requests that wait
+    /// for the best model are served by no other. Hits that may wait for large models ask these first, and the small ones only from
+    /// the time on at which the class falls back.
     pub(super) fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
         if !in_time && self.makes_the_best_of_it() && self.cluster.any_target(class.best.models) {
             return self.soonest(&class.best);
@@ -137,18 +141,19 @@ impl Scheduler {
         }
     }
 
-    /// Whether any worker has what these hits wait for as its target.
+    /// Returns whether hits may wait for large models: the cluster is overrun, and a worker has a large model that may serve them as
+    /// its target.
     fn may_wait(&self, hits: &Class) -> bool {
         let any_target = |choice: &Choice| choice.serves_misses && self.any_large_target(choice);
         self.queue.is_overrun() && hits.choices.iter().any(any_target)
     }
 
-    /// Whether any worker has one of a choice's models that serve misses as its target.
+    /// Returns whether any worker has one of the models of a choice that serve misses as its target.
     fn any_large_target(&self, choice: &Choice) -> bool {
         self.cluster.any_target(choice.models.and(self.config.serving.of_misses()))
     }
 
-    /// When a hit that waits for a large model falls back on a small one that is ready for it.
+    /// Returns the next time at which a hit that waits for a large model falls back on a small one that has a ready worker.
     pub(super) fn next_fall_back(&self) -> Option<Time> {
         if self.queue.is_empty() || self.cluster.ready_pools().is_empty() {
             return None;
@@ -158,16 +163,16 @@ impl Scheduler {
             let mut small = class.choices.iter().filter(|choice| !choice.serves_misses);
             small.find_map(|choice| self.soonest(choice)).map(|_| time)
         });
-        // One that has come is of a job that waits for company.
+        // A time that has passed belongs to a job that waits for more requests: it starts later by its own wake-up.
         held.filter(|time| *time > self.now).min()
     }
 
-    /// Whether what is late waits for the best model.
+    /// Returns whether late requests wait for the best model.
     fn makes_the_best_of_it(&self) -> bool {
         self.queue.settings().late == Late::Best && self.queue.hits_are_few()
     }
 
-    /// Whether workers whose model serves misses may take these hits.
+    /// Returns whether workers with a model that serves misses may take the hits of a class.
     fn large_may_take(&self, hits: &Class, in_time: bool) -> bool {
         let allowed = match self.large_takes_hits {
             LargeTakesHits::WithoutMisses => true,
@@ -179,8 +184,8 @@ impl Scheduler {
         allowed && !(self.queue.misses_first() && self.queue.a_miss_waits(in_time))
     }
 
-    /// Of the ready workers with one of these models, the one that is expected to be done first, then the lowest; by
-    /// the paper's rule simply the lowest.
+    /// Returns the ready worker with a model of a choice that is expected to finish first, and of equals the lowest. In the order of
+    /// the paper (misses first) all these times are 0, so the lowest worker is taken.
     fn soonest(&self, choice: &Choice) -> Option<WorkerId> {
         if !choice.set.meets(self.cluster.ready_pools()) {
             return None;
@@ -197,7 +202,7 @@ impl Scheduler {
         soonest.map(|(_, worker)| worker)
     }
 
-    /// Starts a job.
+    /// Starts a job of waiting requests. If the settings say so, a single request in time may skip fewer steps.
     fn start(&mut self, now: Time, start: Start, waits: &[Waits], actions: &mut Vec<Action>) {
         if start.in_time
             && self.queue.settings().ease
@@ -212,8 +217,8 @@ impl Scheduler {
         self.begin(now, start.worker, requests, if start.in_time { waits } else { &[] }, actions);
     }
 
-    /// Begins a job of requests that have been decided for, on a worker that is ready; those that were taken out of the queue
-    /// in time with where they stood.
+    /// Begins a job of routed requests on a ready worker. `in_time` has the places in the queue of requests that were taken from a
+    /// line in time, and is empty for late and background requests.
     pub(super) fn begin(
         &mut self,
         now: Time,
@@ -241,7 +246,7 @@ impl Scheduler {
         actions.push(Action::Start { job, worker, work, parts });
     }
 
-    /// With a worker to spare, a hit skips the fewest steps with which it is in time.
+    /// Lets a hit skip only the fewest steps, if another worker is ready for its class and the hit is in time all the same.
     fn ease(&mut self, now: Time, start: Start, request: RequestId, actions: &mut Vec<Action>) {
         let least_skipped = self.queue.settings().least_skipped;
         let model = self.cluster.get(start.worker).expect("a ready worker exists").target;
@@ -261,14 +266,14 @@ impl Scheduler {
         }
     }
 
-    /// Whether a worker besides this one is ready for a class.
+    /// Returns whether another worker is ready for a class.
     fn any_other_ready(&self, class: &Class, worker: WorkerId) -> bool {
         let pools = class.choices.iter().flat_map(|choice| &choice.pools);
         pools.map(|(_, pool)| *pool).any(|pool| self.cluster.any_ready_but(pool, worker))
     }
 }
 
-/// Lets a hit skip no more steps than these. Returns whether it was to skip more.
+/// Limits the steps that a hit skips to `least_skipped`. Returns whether the hit was to skip more.
 fn ease(decision: &mut Decision, least_skipped: u32) -> bool {
     let more = decision.kind == DecisionKind::Hit && decision.skipped_steps > least_skipped;
     if more {

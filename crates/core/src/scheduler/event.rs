@@ -1,4 +1,4 @@
-//! What the core is told. Everything that happens outside reaches it as one of these.
+//! Events: all that happens outside the core reaches it as one of these.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,37 +11,37 @@ use crate::image::ImageId;
 use crate::model::ModelId;
 use crate::request::{Request, RequestId};
 
-/// A GPU, which runs one model at a time.
+/// Number of a worker: a GPU, which runs one model at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WorkerId(pub u16);
 
 impl WorkerId {
-    /// As an index into the list of workers.
+    /// Returns the number as an index into the list of workers.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// One execution on one worker, numbered in the order of starts.
+/// Number of a job: one execution on one worker. Jobs are numbered in the order of their starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(pub u64);
 
-/// Kind of fault that costs a worker its sessions.
+/// Kind of fault by which a worker is lost with its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossCause {
-    /// A call took longer than its limit.
+    /// Call that took longer than its limit.
     Hung,
-    /// Its process or its thread ended.
+    /// End of the worker's process or thread.
     Crashed,
-    /// A job failed on it, and then a prompt that is known to be good.
+    /// Failure of a job on the worker, and then of a prompt that is known to be good.
     FailedProbe,
 }
 
 impl LossCause {
-    /// The word of counters.
+    /// Returns the word for the cause in counters.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -52,115 +52,114 @@ impl LossCause {
     }
 }
 
-/// What a job made for one of its requests.
+/// Result of a job for one of its requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Output {
-    /// For whom.
+    /// Request.
     pub request: RequestId,
-    /// The image's embedding, where images are retrieved by it and it takes no time; otherwise it is
-    /// asked for by [`super::Action::EncodeImage`].
+    /// Embedding of the image, if the executor has it at once. Otherwise [`super::Action::EncodeImage`] asks for it if it is needed.
     pub embedding: Option<Embedding>,
-    /// The image's size, where it is known.
+    /// Size of the image in bytes, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// How sure it is that the image will do, from 0 to 1, where a cascade asks.
+    /// Confidence that the image is good enough, from 0 to 1, if the system is a cascade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
 }
 
 impl Output {
-    /// An image of which nothing is known.
+    /// Makes the result of a request without embedding, size or confidence.
     #[must_use]
     pub const fn of(request: RequestId) -> Self {
         Self { request, embedding: None, bytes: None, confidence: None }
     }
 }
 
-/// Something that happened.
+/// Event outside the core.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// A request came in.
+    /// Arrival of a request.
     Arrived(Request),
-    /// A prompt's embedding is ready; `None` where the system retrieves nothing.
+    /// End of the embedding of a prompt. The request is routed now.
     Encoded {
-        /// Whose prompt.
+        /// Request of the prompt.
         request: RequestId,
-        /// Its embedding.
+        /// Embedding of the prompt; `None` if the system retrieves nothing or the embedding failed.
         embedding: Option<Embedding>,
     },
-    /// A job ended with images.
+    /// End of a job with images.
     JobCompleted {
-        /// Where.
+        /// Worker that ran the job.
         worker: WorkerId,
-        /// Which.
+        /// Job.
         job: JobId,
-        /// One for each of its requests.
+        /// Results, one for each request of the job.
         outputs: SmallVec<[Output; 1]>,
     },
-    /// An image's embedding is ready; `None` if it could not be computed.
+    /// End of the embedding of an image.
     ImageEncoded {
-        /// For whom the image was made.
+        /// Request for which the image was made.
         request: RequestId,
-        /// Its embedding.
+        /// Embedding of the image; `None` if the embedding failed.
         embedding: Option<Embedding>,
     },
-    /// A job ended without images. Its requests are tried again, a bounded number of times.
+    /// End of a job without images. The requests of the job are tried again, a bounded number of times.
     JobFailed {
-        /// Where.
+        /// Worker that ran the job.
         worker: WorkerId,
-        /// Which.
+        /// Job.
         job: JobId,
-        /// Why.
+        /// Reason of the failure. A request that is not tried again ends with it.
         reason: String,
     },
-    /// A job could not start because its source image cannot be read. Its requests become misses.
+    /// Job that could not start because a source image cannot be read. The requests of the job become misses.
     SourceMissing {
-        /// Where.
+        /// Worker of the job.
         worker: WorkerId,
-        /// Which.
+        /// Job.
         job: JobId,
     },
-    /// A worker has its new model.
+    /// End of a load: the worker has its new model.
     ModelLoaded {
-        /// Lost worker.
+        /// Worker.
         worker: WorkerId,
     },
-    /// A worker could not load its new model.
+    /// Failure of a load.
     LoadFailed {
-        /// Lost worker.
+        /// Worker that could not load its new model.
         worker: WorkerId,
-        /// What it holds now; nothing means that it cannot serve.
+        /// Model that the worker still holds; `None` if it has none and cannot serve.
         loaded: Option<ModelId>,
-        /// Why.
+        /// Reason of the failure.
         reason: String,
     },
-    /// A worker is lost, with what it ran.
+    /// Loss of a worker, with the job that it ran and the models that it held.
     WorkerDown(WorkerId),
-    /// A worker is lost, with what it ran, and the cause is known: its requests are tried again, a bounded number of
-    /// times, and end with this reason.
+    /// Loss of a worker with a known cause. The requests of its job are tried again, a bounded number of times, and then end with
+    /// this reason.
     WorkerLost {
         /// Lost worker.
         worker: WorkerId,
         /// Kind of the fault, for counters.
         cause: LossCause,
-        /// Why, for people.
+        /// Reason of the loss, for people.
         reason: String,
     },
-    /// A lost worker is back, without a model.
+    /// Return of a lost worker, without a model.
     WorkerUp(WorkerId),
-    /// Whoever asked no longer wants the image.
+    /// Cancellation of a request by its client.
     Cancelled(RequestId),
-    /// Cached images are withdrawn: no later request finds them. Requests that have one as their source keep it until
-    /// they end.
+    /// Withdrawal of cached images: no later request finds them. Requests that have one of them as their source keep it until they
+    /// end.
     Withdrawn {
-        /// Which.
+        /// Images.
         images: Vec<ImageId>,
-        /// Whether what is being made from them is not cached either.
+        /// True if images that are being made from them are not cached either.
         refined: bool,
     },
-    /// Accept no more requests; finish those that are in, but for background requests, which are cancelled.
+    /// End of acceptance: the core rejects later requests, finishes the earlier ones, and cancels background requests.
     Drain,
-    /// The time of [`super::Scheduler::next_wakeup`] has come.
+    /// Wake-up at the time of [`super::Scheduler::next_wakeup`].
     WokeUp,
 }

@@ -1,5 +1,5 @@
-//! What the core expects of its workers: their GPU types and, by the profile, how long things take. Never what they
-//! really take: that is the executor's to tell.
+//! Expectations of the core about its workers: their GPU types and, from the profile, the times of jobs and loads. The times
+//! that jobs and loads take in truth are known to the executor alone.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,54 +10,54 @@ use crate::time::Duration;
 
 use super::event::WorkerId;
 
-/// The workers' GPUs and the profile of everything that runs on them.
+/// GPU types of the workers, and the profile of the models on them.
 #[derive(Clone, Debug)]
 pub struct Hardware {
     /// GPU type by worker.
     pub gpus: Vec<GpuId>,
-    /// Expected times.
+    /// Profile with the expected times.
     pub profile: Arc<Profile>,
 }
 
 impl Hardware {
-    /// Equal workers of which nothing is expected: for runs that measure.
+    /// Makes equal workers on which jobs and loads are expected to take no time, for runs that measure these times.
     #[must_use]
     pub fn unmeasured(workers: usize, models: usize) -> Self {
         Self { gpus: vec![GpuId(0); workers], profile: Arc::new(Profile::unmeasured(models)) }
     }
 
-    /// Workers.
+    /// Returns the number of workers.
     pub const fn workers(&self) -> usize {
         self.gpus.len()
     }
 
-    /// GPU types that there are.
+    /// Returns the number of GPU types.
     pub fn types(&self) -> usize {
         self.gpus.iter().map(|gpu| gpu.index() + 1).max().unwrap_or(0)
     }
 
-    /// Of a job of one request.
+    /// Returns the expected time of a job of one request.
     pub fn job(&self, gpu: GpuId, work: Work) -> Duration {
         self.batch(gpu, work, 1)
     }
 
-    /// Of a job of so many requests.
+    /// Returns the expected time of a job of `requests` requests.
     pub fn batch(&self, gpu: GpuId, work: Work, requests: usize) -> Duration {
         let service = self.profile.service(gpu, work.model);
         Duration::from_seconds_saturating(service.job_s(work) * service.batch_factor(requests as u32))
     }
 
-    /// GPU type of a worker.
+    /// Returns the GPU type of a worker.
     pub fn gpu(&self, worker: WorkerId) -> GpuId {
         self.gpus[worker.index()]
     }
 
-    /// Whether a GPU has room for these models at once.
+    /// Returns whether a GPU has room for all of these models at once.
     pub fn fits(&self, gpu: GpuId, models: impl Iterator<Item = ModelId>) -> bool {
         self.profile.fits(gpu, models)
     }
 
-    /// Of bringing a model onto a worker.
+    /// Returns the expected time to load a model onto a worker.
     pub fn load(&self, worker: WorkerId, model: ModelId) -> Duration {
         self.profile.load(self.gpus[worker.index()], model)
     }

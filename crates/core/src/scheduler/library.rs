@@ -1,4 +1,4 @@
-//! Finished images: the cache, the sources that running requests need, and images that are still to be embedded.
+//! Finished images: the image cache, the sources that requests still need, and images that are being embedded.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -25,9 +25,9 @@ pub(super) struct Library {
     admission: Admission,
     weight: Weight,
     measures_images: bool,
-    /// Cache; `None` for a system that retrieves nothing.
+    /// Image cache; `None` for a system that retrieves nothing.
     cache: Option<ImageCache>,
-    /// Embeddings of prompts under which images will be stored, by request that has not ended.
+    /// Embeddings of prompts under which images will be cached, by request that has not ended.
     keys: BTreeMap<RequestId, Embedding>,
     /// Images that are being embedded, by request; `None` for an image that is measured and not cached.
     encoding: BTreeMap<RequestId, Option<Admitted>>,
@@ -55,7 +55,7 @@ pub(super) struct Made<'a> {
 }
 
 impl Library {
-    /// Makes the library of a system that stores images as `storage` says.
+    /// Makes the library of a system that caches images as `storage` says.
     pub(super) fn new(config: &Config, storage: Storage, cache: Option<ImageCache>) -> Self {
         let cache = if storage == Storage::None { None } else { cache };
         Self {
@@ -95,7 +95,8 @@ impl Library {
         }
     }
 
-    /// Searches the parts of the cache that the request may use, one after the other, until routing finds a hit.
+    /// Searches the parts of the image cache that the request may use, one after the other, until routing finds a hit. Without a hit,
+    /// routing decides by the most similar entry of all parts.
     pub(super) fn look_up(
         &mut self,
         routing: &mut dyn RoutingPolicy,
@@ -138,14 +139,14 @@ impl Library {
         route
     }
 
-    /// Pins the source of a decision.
+    /// Pins the source of a decision: the image stays readable until [`Self::let_go`].
     pub(super) fn pin(&mut self, decision: &Decision) {
         if let (Some(image), Some(cache)) = (decision.source, &mut self.cache) {
             cache.pin(image, decision.skipped_steps);
         }
     }
 
-    /// Unpins the source of a request.
+    /// Unpins the source of a request. The image is released if it has left the cache and no other request needs it.
     pub(super) fn let_go(&mut self, source: Option<ImageId>, actions: &mut Vec<Action>) {
         if let (Some(image), Some(cache)) = (source, &mut self.cache)
             && cache.unpin(image)
@@ -154,7 +155,7 @@ impl Library {
         }
     }
 
-    /// Removes a source that cannot be read.
+    /// Removes an unreadable source from the cache, and unpins it for one request.
     pub(super) fn forget(&mut self, source: ImageId, actions: &mut Vec<Action>) {
         if let Some(cache) = &mut self.cache {
             cache.forget(source, &mut self.departures);
@@ -181,7 +182,8 @@ impl Library {
         }
     }
 
-    /// Caches the image of a completed request if it is admitted, or asks for its embedding first.
+    /// Caches the image of a completed request if it is admitted. Asks for its embedding if that is missing, also if the image is only
+    /// measured.
     fn made(
         &mut self,
         request: RequestId,
@@ -217,7 +219,7 @@ impl Library {
         }
     }
 
-    /// Caches an image that has been embedded. Drops it without an embedding.
+    /// Caches an image that has been embedded. An image without an embedding is dropped.
     pub(super) fn image_encoded(
         &mut self,
         now: Time,
@@ -230,7 +232,7 @@ impl Library {
         }
     }
 
-    /// Withdraws images. Returns whether the system has a cache.
+    /// Removes withdrawn images from the cache. Returns whether the system has a cache.
     pub(super) fn withdraw(&mut self, images: &[ImageId], actions: &mut Vec<Action>) -> bool {
         let Some(cache) = &mut self.cache else { return false };
         for image in images {
@@ -240,7 +242,7 @@ impl Library {
         true
     }
 
-    /// Drops the images that are being embedded and were refined from withdrawn ones.
+    /// Marks the images that are being embedded and were refined from withdrawn ones, so that they are not cached.
     pub(super) fn withdraw_refined(&mut self, is_from_these: impl Fn(Option<ImageId>) -> bool) {
         for admitted in self.encoding.values_mut() {
             *admitted = admitted.filter(|admitted| !is_from_these(admitted.source));
@@ -261,7 +263,7 @@ impl Library {
         self.store(now, ImageId::of_request(request), owner, bytes, key, actions);
     }
 
-    /// Caches an image.
+    /// Caches an image under `key`, if the cache accepts it.
     fn store(
         &mut self,
         now: Time,

@@ -24,7 +24,7 @@ impl Scheduler {
     pub(super) fn arrive(&mut self, request: &Request, actions: &mut Vec<Action>) {
         let pending = Pending::new(request, self.queue.due(request.arrival));
         if !self.requests.insert(request.id, pending) {
-            return; // A number that was seen before: the inbox broke its contract, the run goes on.
+            return; // The number was seen before. The inbox broke its contract, but the run goes on.
         }
         if request.background {
             self.background.insert(request.id);
@@ -36,7 +36,7 @@ impl Scheduler {
         }
     }
 
-    /// Routes a request: the cache is searched as it is now.
+    /// Routes a request. The image cache is searched in its present state.
     pub(super) fn encoded(
         &mut self,
         now: Time,
@@ -102,7 +102,7 @@ impl Scheduler {
         self.end(request, outcome, None, actions);
     }
 
-    /// Ends a request, with what was made for it: the one place that does.
+    /// Ends a request, with the image that was made for it if there is one. All requests end here.
     fn end(&mut self, request: RequestId, outcome: Outcome, made: Option<Made<'_>>, actions: &mut Vec<Action>) {
         let Self { requests, library, background, .. } = self;
         let Some((ended, pending)) = requests.end(request, outcome) else { return };
@@ -137,7 +137,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes images out of the cache; with `refined`, what is being made from them is not cached either.
+    /// Removes images from the image cache. With `refined`, images that are being made from them are not cached either.
     pub(super) fn withdraw(&mut self, images: &[ImageId], refined: bool, actions: &mut Vec<Action>) {
         if !self.library.withdraw(images, actions) || !refined {
             return;
@@ -165,7 +165,7 @@ impl Scheduler {
         }
     }
 
-    /// Puts a request of a lost job back at its place, or ends it if it was tried often enough.
+    /// Puts a request of a failed job back at its place in the queue, or ends the request if its jobs failed too often.
     fn retry(&mut self, now: Time, request: RequestId, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
         let Some(pending) = self.requests.of_job(request, worker) else { return };
         pending.failures += 1;
@@ -185,14 +185,15 @@ impl Scheduler {
         actions.push(Action::Note(Note::Retried { request, kind: decision.kind }));
     }
 
-    /// The requests of a job whose source cannot be read become misses, at their places.
+    /// Routes the requests of a job again, as misses, because a source cannot be read. Each request keeps its position in the order of
+    /// routing.
     pub(super) fn source_missing(&mut self, now: Time, worker: WorkerId, job: JobId, actions: &mut Vec<Action>) {
         let Some((_, requests)) = self.cluster.end(worker, job) else { return };
         for request in requests {
             let load = self.load(now);
             let Some(pending) = self.requests.of_job(request, worker) else { continue };
             let Some(source) = pending.decision.and_then(|decision| decision.source) else {
-                // It had none to miss; counted like any failure, so that it cannot go on for ever.
+                // The request has no source that could be missing. It counts as a failure, so that it cannot go on for ever.
                 self.retry(now, request, worker, "source missing", actions);
                 continue;
             };
@@ -215,14 +216,15 @@ impl Scheduler {
         });
     }
 
-    /// The worker keeps what it holds until the monitor's next tick; without a model it is lost.
+    /// Notes a failed load. The model that the worker still holds becomes its target until the next decision of the monitor or the next
+    /// wake-up, when the load may be tried again. A worker without a model is lost.
     pub(super) fn load_failed(&mut self, now: Time, worker: WorkerId, loaded: Option<ModelId>) {
         self.monitor.await_tick(now);
         self.cluster.update(worker, |state| {
             if state.activity == Activity::Loading {
                 state.loading = None;
                 state.loaded = loaded;
-                // What else it had may be lost too: nobody says.
+                // Other models may have left the memory too: the event does not tell.
                 state.resident = loaded.into_iter().collect();
                 state.target = loaded.unwrap_or(state.target);
                 state.activity = if loaded.is_some() { Activity::Idle } else { Activity::Down };
@@ -260,6 +262,7 @@ impl Scheduler {
         }
         self.finish(request, Outcome::Cancelled, actions);
         let activity = worker.and_then(|worker| Some((worker, &self.cluster.get(worker)?.activity)));
+        // The job goes on while any other request of it needs a result.
         if let Some((worker, Activity::Running { job, requests })) = activity {
             let still_runs =
                 |other: &RequestId| self.requests.get(*other).is_some_and(|pending| pending.runs_on() == Some(worker));
@@ -269,15 +272,16 @@ impl Scheduler {
         }
     }
 
-    /// The core was woken: for the monitor, or for a hit that has waited long enough.
+    /// Handles a wake-up: for the monitor, for a hit that has waited long enough for a large model, or for a job that has waited long
+    /// enough for more requests.
     pub(super) fn woke_up(&mut self, now: Time, actions: &mut Vec<Action>) {
         if !self.tick(now, actions) {
-            // A load that failed is tried again, or what waits for that model would wait for ever.
+            // A failed load is tried again, because requests that need its model would wait for ever otherwise.
             self.cluster.want_again();
         }
     }
 
-    /// Lets the monitor decide if it is time to. Returns whether it has.
+    /// Lets the monitor decide if a decision is due. Returns whether it has decided.
     pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<Action>) -> bool {
         let Self { monitor, cluster, queue, config, .. } = self;
         let shown = if monitor.needs_waiting() { SHOWN_PER_WORKER * config.hardware.workers() } else { 0 };

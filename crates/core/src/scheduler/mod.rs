@@ -1,8 +1,8 @@
-//! The sans-IO core: events in, actions out. It reads no clock, waits for nothing and cannot fail;
-//! what it decides is a function of its configuration and of the events so far.
+//! Core of the scheduler, without input or output: it takes events and returns actions. The core reads no clock, waits for
+//! nothing and cannot fail. Its decisions are a function of its configuration and of the events so far.
 //!
-//! State has four owners: `requests`, the `cluster` of workers, the `queue` and the `library` of images. The scheduler sequences
-//! them: `lifecycle` has the effects of each event, `dispatcher` the choice of workers.
+//! State has four owners: `requests`, the `cluster` of workers, the `queue` and the `library` of images. The module `lifecycle`
+//! has the effects of each event on them, `dispatcher` has the choice of workers.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -50,33 +50,33 @@ use queue::Queue;
 use requests::Requests;
 use routing::RoutingPolicy;
 
-/// What does not change during a run.
+/// Settings of the core, which do not change during a run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which models there are, best first, and what each may serve.
+    /// Models, best first, and the requests that each may serve.
     pub serving: Serving,
-    /// What the workers are, and how long things are expected to take on them.
+    /// GPU types of the workers, and expected times of jobs and loads.
     pub hardware: Hardware,
-    /// Who goes first.
+    /// Order in which waiting requests are served, and treatment of late requests.
     pub queue: QueueSettings,
-    /// How jobs are formed.
+    /// Number of requests of a job, and the time that a job waits for more of them.
     pub batching: Batching,
-    /// Denoising steps of a full generation (T).
+    /// Number of denoising steps of a full generation (T).
     pub total_steps: u32,
-    /// Which images are kept, for systems that retrieve by image.
+    /// Images that enter the image cache, for systems that retrieve by image.
     pub admission: Admission,
-    /// How often a request is tried before it has failed, at least 1.
+    /// Number of failed jobs after which a request has failed, at least 1.
     pub max_attempts: u32,
-    /// What an image counts for against the capacity.
+    /// Weight of an image against the capacity of the image cache.
     pub weight: Weight,
-    /// Whether images are embedded that are not kept by it: their quality is measured. Images of requests that allow no
-    /// keeping are left out, unless they are background requests.
+    /// True if images are embedded even where the image cache does not need it, because their quality is measured. Images of
+    /// requests that do not allow caching are left out, unless the request is a background request.
     pub measures_images: bool,
 }
 
 impl Config {
-    /// The paper's: every image of `total_steps` is kept and counts for one, a large model and smaller ones, misses
-    /// first, three attempts.
+    /// Returns the settings of the paper: a large model and smaller ones, misses first, every image cached with weight 1, and three
+    /// attempts for each request.
     #[must_use]
     pub fn paper(models: usize, hardware: Hardware, total_steps: u32) -> Self {
         Self {
@@ -93,27 +93,27 @@ impl Config {
     }
 }
 
-/// What an image counts for against the capacity of the cache.
+/// Weight of an image against the capacity of the image cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// One, as each of Nirvana's states does.
+    /// Weight 1 for each image, and for each state that Nirvana stores.
     One,
-    /// Its bytes; so many where they are not known.
+    /// Size of the image in bytes. The given number of bytes is used if the size is not known.
     Bytes(u64),
 }
 
-/// An image that is cached before time zero.
+/// Image that is cached before time zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarmImage {
-    /// What it is found by: the image's embedding for text-to-image systems, its prompt's for text-to-text ones.
+    /// Embedding by which the image is found: its own for text-to-image systems, that of its prompt for text-to-text systems.
     pub key: Embedding,
-    /// Whose.
+    /// Owner of the image.
     pub owner: Owner,
-    /// Its size, where it is known.
+    /// Size of the image in bytes, if it is known.
     pub bytes: Option<u64>,
 }
 
-/// The core. There is one; its policies and its executor vary.
+/// Core of the scheduler. All systems share it and differ in its policies, simulated and live runs in the executor.
 #[derive(Debug)]
 pub struct Scheduler {
     config: Config,
@@ -124,24 +124,25 @@ pub struct Scheduler {
     queue: Queue,
     library: Library,
     large_takes_hits: LargeTakesHits,
-    /// Drafts in which the confidence is below this are made again.
+    /// Confidence below which a draft is made again by a large model.
     threshold: f64,
-    /// The most requests of a job by model, where the allocation says so.
+    /// Largest number of requests of a job, by model; empty unless the allocation decides it.
     batches: SmallVec<[u32; 3]>,
-    /// Time of the event at hand, or of the latest.
+    /// Time of the latest event.
     now: Time,
-    /// Background requests that have not ended: they wait apart from the queue.
+    /// Background requests that have not ended. They wait apart from the queue.
     background: BTreeSet<RequestId>,
-    /// Starts since a late request was last given one although others went first.
+    /// Number of starts, since a late request was last started, in which a request in time went first although a worker was ready for
+    /// a late one.
     passed_by: u32,
-    /// Requests routed so far.
+    /// Number of requests routed so far.
     routed: u32,
     jobs: u64,
     draining: bool,
 }
 
 impl Scheduler {
-    /// A core at time zero, with every worker holding its target.
+    /// Makes a core at time zero, in which every worker has its target model loaded.
     #[must_use]
     pub fn new(
         config: Config,
@@ -173,13 +174,13 @@ impl Scheduler {
         }
     }
 
-    /// Puts images into the cache before time zero, oldest first.
+    /// Caches images before time zero, oldest first.
     pub fn warm(&mut self, images: impl Iterator<Item = WarmImage>, actions: &mut Vec<Action>) {
         self.library.warm(images, actions);
     }
 
-    /// Takes one event and appends all its consequences to `actions`. Events come in order of time;
-    /// those about requests, jobs or workers that are gone are ignored.
+    /// Takes one event and appends all its consequences to `actions`. Events must come in order of time. Events about requests, jobs
+    /// or workers that are gone are ignored.
     pub fn handle(&mut self, now: Time, event: &Event, actions: &mut Vec<Action>) {
         self.now = now;
         let eventful = !matches!(event, Event::Arrived(_) | Event::ImageEncoded { .. } | Event::WokeUp);
@@ -209,7 +210,8 @@ impl Scheduler {
         self.dispatch(now, actions);
     }
 
-    /// When to send [`Event::WokeUp`]: later than the last event handled once it has been.
+    /// Returns the time at which [`Event::WokeUp`] must be sent; `None` if no wake-up is needed. Once that event has been handled,
+    /// the next time returned is later.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
         let earlier = |first: Option<Time>, next: Option<Time>| match (first, next) {
@@ -226,18 +228,18 @@ impl Scheduler {
         next
     }
 
-    /// Requests that have arrived and not ended, and images whose embedding is to come.
+    /// Returns the number of requests that have not ended, plus the number of images that are being embedded.
     pub fn outstanding(&self) -> usize {
         self.requests.len() + self.library.outstanding()
     }
 
-    /// Full generations and refinements that wait for a worker, without background requests.
+    /// Returns the numbers of full generations and of hits that wait for a worker. Background requests are not counted.
     pub fn waiting(&self) -> (usize, usize) {
         let hits = self.queue.hits();
         (self.queue.len() - hits, hits)
     }
 
-    /// The image cache, for checks; `None` where the system keeps nothing.
+    /// Returns the image cache, for checks; `None` if the system caches nothing.
     pub const fn cache(&self) -> Option<&ImageCache> {
         self.library.cache()
     }

@@ -1,5 +1,5 @@
-//! The global monitor: counts what is routed between two decisions and lets the allocation policy
-//! decide. Which rule it follows is the policy's business.
+//! Global monitor: it counts the requests that are routed between two decisions and lets the allocation policy decide. The rule of
+//! the decision belongs to the policy.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -12,14 +12,14 @@ use super::allocation::{Allocation, AllocationPolicy, Demand, Situation};
 use crate::model::refine_fraction;
 use crate::time::{Duration, Time};
 
-/// Demand since the previous decision, and who decides.
+/// Policy that decides, and the demand since its previous decision.
 #[derive(Debug)]
 pub(super) struct Monitor {
     policy: Box<dyn AllocationPolicy>,
     models: usize,
     total_steps: u32,
     previous: Time,
-    /// Whether anything happened that the next tick is there for.
+    /// True if the next tick has something to decide on: since the last tick a request was routed or a load failed.
     awaited: bool,
     routed: u64,
     hits_by_steps: BTreeMap<u32, u64>,
@@ -42,26 +42,27 @@ impl Monitor {
         self.policy.initial()
     }
 
-    /// Nobody waits for a tick that has nothing to decide on: ticks cost time only where requests are.
+    /// Returns the time of the next decision. `None` if the policy needs demand and there is nothing to decide on: ticks without
+    /// requests then cost no time.
     pub(super) fn next_decision(&self) -> Option<Time> {
         self.policy.next_decision().filter(|_| self.awaited || !self.policy.needs_demand())
     }
 
-    /// Whether the policy looks at what waits.
+    /// Returns whether the policy uses the waiting requests.
     pub(super) fn needs_waiting(&self) -> bool {
         self.policy.needs_waiting()
     }
 
-    /// The next tick is waited for.
+    /// Notes that the next tick has something to decide on.
     pub(super) fn await_tick(&mut self, now: Time) {
         if !self.awaited && self.policy.needs_demand() {
-            // Its window begins with the last of the ticks that nobody waited for.
+            // The window of that tick begins at the last of the ticks that were passed over.
             self.previous = self.previous.max(self.policy.pass_over(now));
         }
         self.awaited = true;
     }
 
-    /// A request was routed for the first time.
+    /// Counts a request that was routed for the first time.
     pub(super) fn observe(&mut self, now: Time, decision: &Decision) {
         self.await_tick(now);
         self.routed += 1;
@@ -70,17 +71,17 @@ impl Monitor {
         }
     }
 
-    /// What was routed waits in a class, and has so much time left.
+    /// Tells the policy the class of a routed request, and the time left until the request is due.
     pub(super) fn waits(&mut self, now: Time, class: usize, left: Duration) {
         self.policy.observe(now, class, left);
     }
 
-    /// Something has happened; whether a decision is due.
+    /// Tells the policy that an event happened. Returns whether a decision is due.
     pub(super) fn happened(&mut self, now: Time) -> bool {
         self.policy.happened(now)
     }
 
-    /// Decides if it is time to. The rest of the situation is looked at only then.
+    /// Decides if a decision is due. Calls `rest`, which makes the situation without its demand, only then.
     pub(super) fn tick(&mut self, now: Time, rest: impl FnOnce() -> Situation) -> Option<(Allocation, Tick)> {
         if self.next_decision().is_none_or(|due| due > now) {
             return None;
@@ -161,11 +162,11 @@ mod tests {
         assert_eq!(window, Some(Duration::from_nanoseconds(100)), "one period, however long the silence before");
         assert!(monitor.tick(at(10_000_000_000_000_100), Situation::default).is_some());
         assert_eq!(monitor.next_decision(), None);
-        // At a tick's own time the tick is over: it comes before what is routed.
+        // A request routed at the time of a tick counts for the next one, because ticks come before routing.
         monitor.observe(at(10_000_000_000_000_300), &miss);
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_400)));
         assert!(monitor.tick(at(10_000_000_000_000_400), Situation::default).is_some());
-        // A failed load waits for the next tick as well.
+        // A failed load needs the next tick as well.
         monitor.await_tick(at(10_000_000_000_000_401));
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_500)));
         assert!(monitor.tick(at(10_000_000_000_000_500), Situation::default).is_none(), "no demand, no decision");

@@ -1,4 +1,4 @@
-//! Table of the requests that have not ended. A waiting request is one entry of this table and one entry of its line in the queue.
+//! Table of the requests that have not ended. A waiting request has one entry in this table and one entry in a line of the queue.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -11,13 +11,13 @@ use crate::request::{Outcome, Request, RequestId, Reuse, TenantId};
 use crate::time::Time;
 use crate::window::Window;
 
-/// Request that has not ended.
+/// Entry of a request that has not ended.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) arrival: Time,
     /// Deadline, or the time that the settings of the queue give a request without one.
     pub(super) due: Time,
-    /// Time of routing.
+    /// Time at which the request was last routed.
     pub(super) since: Time,
     /// Start of the latest job.
     started: Time,
@@ -25,18 +25,18 @@ pub(super) struct Pending {
     pub(super) key: u64,
     /// Latest start that meets `due`, in nanoseconds; 0 unless the discipline is `fair_slack`.
     pub(super) slack: u64,
-    /// Decision of routing; `None` before it.
+    /// Latest decision of routing; `None` before the first.
     pub(super) decision: Option<Decision>,
     pub(super) tenant: TenantId,
     /// Position in the order of routing, from 0.
     pub(super) order: u32,
-    /// Jobs that had this request. `worker`, `model` and `together` describe the latest of them.
+    /// Number of jobs that had the request. `started`, `worker`, `model` and `together` describe the latest of them.
     attempts: u32,
     pub(super) failures: u32,
     worker: WorkerId,
     model: ModelId,
     together: u16,
-    /// Class in which the request waits, or waited last.
+    /// Index of the class in which the request waits, or waited last.
     pub(super) class: u16,
     pub(super) stage: Stage,
     pub(super) reuse: Reuse,
@@ -87,12 +87,12 @@ impl Pending {
         (self.started, self.worker, self.model, self.together) = (now, worker, model, together as u16);
     }
 
-    /// Returns the worker that runs the request.
+    /// Returns the worker that runs the request; `None` if no worker does.
     pub(super) fn runs_on(&self) -> Option<WorkerId> {
         (self.stage == Stage::Running).then_some(self.worker)
     }
 
-    /// Returns the latest job.
+    /// Returns the latest job of the request; `None` if there was none.
     fn run(&self) -> Option<Run> {
         let Self { worker, model, started: start, .. } = *self;
         (self.attempts > 0).then_some(Run { worker, model, start, together: u32::from(self.together) })
@@ -103,7 +103,7 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     live: Window<Pending>,
-    /// Jobs without a result, by request. Few requests have any.
+    /// Jobs without a result after which the request waited again, by request. Few requests have any.
     spans: BTreeMap<RequestId, Vec<Span>>,
 }
 
@@ -113,7 +113,7 @@ impl Requests {
         self.live.len()
     }
 
-    /// Inserts a request. Returns whether its number is new.
+    /// Inserts the entry of a request. Returns whether the number of the request is new.
     pub(super) fn insert(&mut self, id: RequestId, pending: Pending) -> bool {
         self.live.insert(id.0, pending)
     }
@@ -142,7 +142,7 @@ impl Requests {
         }
     }
 
-    /// Returns the record of a request that ends now, and the request.
+    /// Returns the record of a request that ends now, and its entry, which stays in the table until [`Self::remove`].
     pub(super) fn end(&mut self, id: RequestId, outcome: Outcome) -> Option<(Box<Ended>, &Pending)> {
         let pending = self.live.get(id.0)?;
         let earlier = if self.spans.is_empty() { None } else { self.spans.remove(&id) };
@@ -161,7 +161,7 @@ impl Requests {
         Some((ended, pending))
     }
 
-    /// Removes a request that has ended.
+    /// Removes the entry of a request that has ended.
     pub(super) fn remove(&mut self, id: RequestId) {
         self.live.remove(id.0);
     }

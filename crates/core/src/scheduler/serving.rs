@@ -1,5 +1,5 @@
-//! Which models may serve what: scenario data, in a list from best to fastest. The paper's two models are the large
-//! one for everything and the small one for hits.
+//! Models and the requests that each may serve: data of the scenario, in a list from the best model to the fastest. In the paper
+//! the large model serves all requests and the small one serves hits.
 
 use alloc::vec::Vec;
 
@@ -8,54 +8,54 @@ use serde::{Deserialize, Serialize};
 use super::action::{Decision, DecisionKind};
 use crate::model::{ModelId, ModelSet};
 
-/// What one model may serve.
+/// Requests that one model may serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serves {
-    /// Full generations.
+    /// True if the model may serve misses: full generations.
     pub misses: bool,
-    /// Refinements.
+    /// Hits that the model may serve: refinements.
     pub hits: Hits,
 }
 
-/// Which refinements a model may serve.
+/// Hits that a model may serve, by the steps that they skip.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hits {
-    /// Whatever they skip, nothing included.
+    /// All hits, also those that skip no steps.
     All,
-    /// Those that skip one of these numbers of steps.
+    /// Hits that skip one of these numbers of steps.
     Skipping(Vec<u32>),
 }
 
-/// What each model may serve, best first.
+/// Requests that each model may serve, by model, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serving(Vec<Serves>);
 
 impl Serving {
-    /// By model.
+    /// Makes the list from one entry for each model.
     #[must_use]
     pub fn new(models: Vec<Serves>) -> Self {
         assert!(models.len() <= ModelSet::MOST, "longer lists were refused with the scenario");
         Self(models)
     }
 
-    /// The paper's: the large model everything, the others hits.
+    /// Returns the list of the paper: the large model serves all requests, the other models serve hits.
     #[must_use]
     pub fn large_and_small(models: usize) -> Self {
         Self::new((0..models).map(|model| Serves { misses: model == 0, hits: Hits::All }).collect())
     }
 
-    /// Models.
+    /// Returns the number of models.
     pub const fn models(&self) -> usize {
         self.0.len()
     }
 
-    /// The models that may serve misses.
+    /// Returns the models that may serve misses.
     #[must_use]
     pub fn of_misses(&self) -> ModelSet {
         self.whose(|serves| serves.misses)
     }
 
-    /// The models that may serve what was decided.
+    /// Returns the models that may serve a decision; none for a return.
     #[must_use]
     pub fn of(&self, decision: &Decision) -> ModelSet {
         match decision.kind {
@@ -66,7 +66,7 @@ impl Serving {
         }
     }
 
-    /// The models that may serve hits that skip so many steps.
+    /// Returns the models that may serve hits that skip `skipped_steps` steps.
     #[must_use]
     pub fn of_hits(&self, skipped_steps: u32) -> ModelSet {
         self.whose(|serves| match &serves.hits {

@@ -1,4 +1,4 @@
-//! What policies see of the core when they decide: plain data, put together for the decision.
+//! State of the core as allocation policies see it when they decide: plain data, made for each decision.
 
 use alloc::vec::Vec;
 
@@ -8,11 +8,12 @@ use super::hardware::Hardware;
 use super::queue::{self, Queue};
 use crate::time::Time;
 
-/// Waiting requests that a policy is shown for each worker: what is behind them starts long after any decision of now
-/// has been taken again.
+/// Number of waiting requests for each worker that a policy is shown. Requests behind them start long after the present decision
+/// has been replaced by a later one.
 pub(super) const SHOWN_PER_WORKER: usize = 16;
 
-/// The situation but for the demand, which the monitor counts, with so many of the waiting requests at most.
+/// Returns the situation with at most `shown` waiting requests. The caller fills in the demand and the largest number of requests
+/// of a job.
 pub(super) fn situation(now: Time, cluster: &Cluster, queue: &Queue, hardware: &Hardware, shown: usize) -> Situation {
     let seats = cluster.all().filter_map(|(worker, state)| {
         let free = cluster.free(worker, now)?;
@@ -36,7 +37,7 @@ pub(super) fn situation(now: Time, cluster: &Cluster, queue: &Queue, hardware: &
     }
 }
 
-/// The first of what waits, in the order in which it would be served.
+/// Returns the first `most` waiting requests, in the order in which they would be served.
 fn waiting(queue: &Queue, most: usize) -> Vec<Waiting> {
     let in_order = queue.in_order(true).chain(queue.in_order(false)).take(most);
     in_order.map(|(class, waits)| Waiting { class, due: waits.due }).collect()

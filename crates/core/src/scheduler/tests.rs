@@ -1,4 +1,4 @@
-//! The core event by event: what is rare in a run. Random runs are in `tests/invariants.rs`.
+//! Tests of the core, event by event, for cases that are rare in a run. Random runs are in `tests/invariants.rs`.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -18,7 +18,7 @@ const LARGE: ModelId = ModelId(0);
 const MEDIUM: ModelId = ModelId(1);
 const SMALL: ModelId = ModelId(2);
 
-/// A monitor that follows a script: the targets after each tick, `None` for a tick without a decision.
+/// Allocation policy that follows a script: the targets after each tick, `None` for a tick without a decision.
 #[derive(Debug)]
 struct Script {
     initial: Vec<ModelId>,
@@ -43,7 +43,7 @@ impl AllocationPolicy for Script {
     }
 }
 
-/// A core and what it did at the latest event.
+/// Core, and its actions at the latest event.
 struct Bench {
     core: Scheduler,
     actions: Vec<Action>,
@@ -71,7 +71,7 @@ impl Bench {
         Self { core, actions: Vec::new(), now: 0 }
     }
 
-    /// `MoDM` with one image warm on axis 0, and these models on the workers.
+    /// Makes a core of `MoDM` with one warm image on axis 0, and with these models on the workers.
     fn new(initial: &[ModelId], ticks: Vec<Option<Vec<ModelId>>>) -> Self {
         let allocation = Script { initial: initial.to_vec(), ticks, next: 100 };
         let mut bench = Self::with(config(), System::Modm.build(&[(0.5, 10)], 20), Box::new(allocation));
@@ -94,13 +94,13 @@ impl Bench {
         self.tell(Event::Arrived(Request { deadline, ..Request::new(RequestId(row), arrival, TenantId(tenant)) }))
     }
 
-    /// A request that is routed: on axis 0 it hits the warm image.
+    /// Sends a request and routes it. On axis 0 the request hits the warm image.
     fn ask(&mut self, row: u32, on: usize) -> &[Action] {
         self.arrive(row, 0);
         self.tell(Event::Encoded { request: RequestId(row), embedding: Some(axis(on)) })
     }
 
-    /// A request that allows so much use of the cache, likewise; as a background request or not.
+    /// Sends a request with a given use of the cache and routes it, as a background request or not.
     fn ask_with(&mut self, row: u32, on: usize, reuse: Reuse, background: bool) -> &[Action] {
         let arrival = second(self.now + 1);
         let request = Request { reuse, background, ..Request::new(RequestId(row), arrival, TenantId(0)) };
@@ -145,7 +145,7 @@ const fn load(worker: u16, model: ModelId) -> Action {
     Action::Load { worker: WorkerId(worker), model }
 }
 
-/// Returns the actions without notes. Of a request that ended only number and outcome are kept.
+/// Returns the actions without notes. Of a request that ended, only its number and its outcome are kept.
 fn without_notes(actions: &[Action]) -> Vec<Action> {
     let told = actions.iter().filter(|action| !matches!(action, Action::Note(_)));
     told.map(|action| match action {
@@ -160,7 +160,7 @@ fn a_missing_source_makes_a_miss_at_its_old_place_and_is_not_found_again() {
     let mut bench = Bench::new(&[LARGE, SMALL], vec![]);
     assert_eq!(without_notes(bench.ask(0, 0)), [start(0, 1, SMALL, 0, Some(ImageId::warm(0)))]);
     bench.ask(1, 1); // runs on the large worker
-    bench.ask(2, 1); // waits there
+    bench.ask(2, 1); // waits for the large worker
     let actions = bench.tell(Event::SourceMissing { worker: WorkerId(1), job: JobId(0) });
     assert_eq!(without_notes(actions), [Action::Release(ImageId::warm(0))]);
     let left = Note::Left { image: ImageId::warm(0), cause: Cause::Unreadable };
@@ -208,7 +208,7 @@ fn a_failed_job_is_tried_again_at_its_place_a_bounded_number_of_times() {
 
 #[test]
 fn a_failed_load_leaves_the_old_model_in_use_until_the_next_tick_tries_again() {
-    // One decision, then ticks without any.
+    // One tick with a decision, then ticks without one.
     let mut bench = Bench::new(&[MEDIUM], vec![Some(vec![LARGE]), None, None]);
     bench.ask(0, 1);
     assert_eq!(without_notes(bench.tick()), [load(0, LARGE)]);
@@ -336,7 +336,7 @@ fn a_request_is_cancelled_in_every_phase() {
     let late = Event::Encoded { request: RequestId(0), embedding: Some(axis(0)) };
     assert_eq!(without_notes(bench.tell(late)), [], "its embedding comes too late");
     bench.ask(1, 0);
-    bench.ask(2, 0); // runs on the large worker: no miss waits
+    bench.ask(2, 0); // runs on the large worker, because no miss waits
     bench.ask(3, 0);
     assert_eq!(without_notes(bench.tell(cancel(3))), [finish(3, Outcome::Cancelled)]);
     assert_eq!(bench.core.waiting(), (0, 0));
@@ -387,7 +387,7 @@ fn every_model_but_the_first_serves_hits_and_only_the_first_serves_misses() {
 #[test]
 fn tenants_find_what_their_scope_says() {
     let public = || [TenantId(3)].into_iter().collect();
-    // Tenant 1 asks, then tenants 2 and 1 ask for the same, and the public tenant; then 2 asks again.
+    // Tenant 1 asks first. Then tenants 2, 1 and 3 (the public tenant) and again 2 ask for the same.
     for (scope, expected) in [
         (Scope::Shared, [Some(0), Some(0), Some(0), Some(0)]),
         (Scope::Tenant, [None, Some(0), None, Some(1)]),
@@ -421,7 +421,7 @@ fn tenants_find_what_their_scope_says() {
     }
 }
 
-/// Notes what routing is told.
+/// Routing policy that records the requests it is given.
 #[derive(Clone, Debug)]
 struct Watch(Arc<Mutex<Vec<Request>>>);
 
@@ -454,7 +454,7 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
     let mut bench = Bench::new(&[LARGE], vec![]);
     bench.ask(0, 1);
     bench.ask(1, 1);
-    // The profile has no batches: the second request joins the first by hand.
+    // The profile has no batches, so the second request is added to the job of the first by hand.
     let waits = bench.core.queue.take_first(0, true).expect("it waits");
     let pending = bench.core.requests.get_mut(waits.request).expect("it has not ended");
     pending.start(second(bench.now), WorkerId(0), LARGE, 2);

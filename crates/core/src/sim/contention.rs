@@ -1,18 +1,18 @@
-//! Workers that slow each other down (one host's memory, power and processor): a job gets on faster while fewer
-//! others draw, and by how much depends on the models that they draw with. Its time is that with all of them drawing; alone it
-//! takes a part of that, and in between in proportion.
+//! Workers of one host that slow each other down, because they share its memory, power and processor: a job is faster while fewer
+//! other workers run jobs, and how much faster depends on the models of these jobs. The time of a job is given for all other
+//! workers running jobs. Alone the job takes a part of that time, and with some of the others it takes a part in proportion.
 
 use smallvec::SmallVec;
 
 use crate::model::ModelId;
 use crate::time::{Duration, Time};
 
-/// Workers that draw, by model.
+/// Number of workers that run jobs, by model.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drawing(SmallVec<[u32; 4]>);
 
 impl Drawing {
-    /// Counts a worker by the index of the model that it draws with.
+    /// Counts a worker under the index of the model of its job.
     pub(super) fn add(&mut self, model: usize) {
         if self.0.len() <= model {
             self.0.resize(model + 1, 0);
@@ -21,28 +21,28 @@ impl Drawing {
     }
 }
 
-/// How a job gets on.
+/// Progress of a job, and its pace.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
-    /// Index of the model that it draws with.
+    /// Index of the model of the job.
     model: usize,
-    /// The part of its time that the job takes alone.
+    /// Part of its time that the job takes while no other worker runs a job.
     alone: f64,
-    /// Times of its time that it takes beside each model; 1 beyond the end.
+    /// Factors on the time of the job while all other workers run jobs with one model, by that model; 1 for models beyond the end.
     beside: SmallVec<[f64; 4]>,
-    /// Nanoseconds that are left, with every other worker drawing.
+    /// Nanoseconds of the job that are left, if every other worker ran a job.
     left: f64,
-    /// What a nanosecond of those takes now.
+    /// Nanoseconds that one nanosecond of `left` takes now.
     factor: f64,
     since: Time,
-    /// Whether it is the same whatever the others do.
+    /// True if the pace does not depend on the other workers.
     steady: bool,
-    /// Tells when it is due from when it was thought to be.
+    /// Number of the present pace. An answer for an earlier number is out of date, because the end of the job has moved.
     pub(super) number: u32,
 }
 
 impl Pace {
-    /// A job that takes so long with every other worker drawing.
+    /// Begins a job that takes `duration` while every other worker runs a job.
     pub(super) fn begin(&mut self, now: Time, duration: Duration, model: ModelId, alone: f64, beside: &[f64]) {
         self.number = self.number.wrapping_add(1);
         self.model = model.index();
@@ -55,25 +55,25 @@ impl Pace {
         (self.left, self.factor) = (duration.nanoseconds() as f64, 1.0);
     }
 
-    /// Index of the model that the job draws with.
+    /// Returns the index of the model of the job.
     pub(super) const fn model(&self) -> usize {
         self.model
     }
 
-    /// Whether it is the same whatever the others do.
+    /// Returns whether the pace does not depend on the other workers.
     pub(super) const fn is_steady(&self) -> bool {
         self.steady
     }
 
-    /// From now on these of so many workers draw, itself among them. Returns how long the job takes from here, if that
-    /// stays so.
+    /// Changes the pace: from `now` on `drawing` has the workers that run jobs, the worker of this job among them, out of `workers`.
+    /// Returns the time that the job still takes at that pace.
     pub(super) fn change(&mut self, now: Time, drawing: &Drawing, workers: usize) -> Duration {
         self.left = (self.left - now.since(self.since).nanoseconds() as f64 / self.factor).max(0.0);
         let busy: u32 = drawing.0.iter().sum();
         self.factor = self.alone + (1.0 - self.alone) * share(busy.saturating_sub(1) as usize, workers);
         for (at, (times, count)) in self.beside.iter().zip(&drawing.0).enumerate() {
             let others = count - u32::from(at == self.model && *count > 0);
-            // A worker without neighbours is measured as it is.
+            // The time of a worker without neighbours was measured without any, so no factor applies.
             if workers > 1 {
                 self.factor += share(others as usize, workers) * (times - 1.0);
             }
@@ -84,7 +84,7 @@ impl Pace {
     }
 }
 
-/// The share of a worker's neighbours that draws.
+/// Returns the share of the other workers that run jobs; 1 if there are no others.
 fn share(busy_others: usize, workers: usize) -> f64 {
     if workers > 1 { busy_others as f64 / (workers - 1) as f64 } else { 1.0 }
 }
@@ -109,7 +109,7 @@ mod tests {
         pace.begin(at(100), ns(1000), ModelId(0), 0.8, &[]);
         let mut change = |now, (models, workers): (&[usize], usize)| pace.change(at(now), &drawing(models), workers);
         assert_eq!(change(100, alone), ns(800));
-        // Half is done when a neighbour begins, a quarter when it ends.
+        // Half of the job is done when a neighbour begins, and three quarters are done when the neighbour ends.
         assert_eq!(change(500, beside), ns(500));
         assert_eq!(change(750, alone), ns(200));
         assert_eq!(change(750, half), ns(225));

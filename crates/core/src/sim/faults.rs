@@ -1,5 +1,5 @@
-//! What goes wrong with simulated workers while they are there: slow spells and loads that fail. Workers that are lost
-//! and come back are events from outside, like arrivals.
+//! Faults of simulated workers while they are not lost: times at which jobs are slow, and loads that fail. The loss and the return
+//! of workers are events from outside, like arrivals.
 
 use alloc::vec::Vec;
 
@@ -7,30 +7,31 @@ use crate::model::ModelId;
 use crate::scheduler::WorkerId;
 use crate::time::Time;
 
-/// From when on, and until when.
+/// Range of time during which a fault lasts.
 pub type Spell = core::ops::Range<Time>;
 
-/// Spells of workers.
+/// Faults of all workers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// Jobs begun in this spell take so many times as long.
+    /// Workers, the range of time in which the jobs that begin are slow, and the factor on the time of these jobs.
     pub slow: Vec<(WorkerId, Spell, f64)>,
-    /// Loads begun in this spell fail at their end.
+    /// Workers, and the range of time in which the loads that begin fail at their end.
     pub failing_loads: Vec<(WorkerId, Spell)>,
-    /// When workers are lost, with what they hold.
+    /// Workers, and the times at which they are lost with the model that they hold.
     pub lost: Vec<(WorkerId, Time)>,
-    /// What each worker holds at time zero.
+    /// Model that each worker holds at time zero, by worker.
     pub initial: Vec<ModelId>,
 }
 
 impl Faults {
-    /// How many times as long a job takes that begins now, if it is not as ever.
+    /// Returns the factor on the time of a job that begins now; `None` if no fault slows it.
     pub(super) fn slowdown(&self, worker: WorkerId, now: Time) -> Option<f64> {
         let spells = self.slow.iter().filter(|(slow, spell, _)| *slow == worker && spell.contains(&now));
         spells.map(|(.., factor)| *factor).reduce(|a, b| a * b)
     }
 
-    /// What a worker still holds that loaded this last.
+    /// Returns the model that a worker still holds after a failed load. `last` is its last successful load, with the start of that load;
+    /// `None` stands for the model at time zero. A worker that has been lost since holds none.
     pub(super) fn held(&self, worker: WorkerId, last: Option<(Time, ModelId)>, now: Time) -> Option<ModelId> {
         let initial = || self.initial.get(worker.index()).map(|model| (Time::ZERO, *model));
         let (since, model) = last.or_else(initial)?;
@@ -38,7 +39,7 @@ impl Faults {
         (!lost).then_some(model)
     }
 
-    /// Whether a load fails that begins now.
+    /// Returns whether a load that begins now fails.
     pub(super) fn load_fails(&self, worker: WorkerId, now: Time) -> bool {
         self.failing_loads.iter().any(|(failing, spell)| *failing == worker && spell.contains(&now))
     }

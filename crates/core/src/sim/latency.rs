@@ -1,5 +1,5 @@
-//! How long simulated work takes: by the profile, with jitter drawn per request, or as long as it took in a run
-//! that was measured (`measured`). Policies never see this.
+//! Times of simulated work: from the profile, with jitter drawn for each request, or from a run that was measured (`measured`).
+//! Policies never see these times.
 
 use alloc::sync::Arc;
 
@@ -10,37 +10,39 @@ use crate::request::RequestId;
 use crate::scheduler::WorkerId;
 use crate::time::Duration;
 
-/// How long work takes. Draws come from (seed, request), never from the order of events.
+/// Source of the times that work takes. Random draws depend on the seed and the request, never on the order of events.
 pub trait LatencyModel {
-    /// From a request's arrival to its routing: embedding and search.
+    /// Returns the time from the arrival of a request to its routing: embedding and search.
     fn retrieval(&mut self, request: RequestId) -> Duration;
-    /// Time of a job of so many requests, at least one, with every other worker drawing.
+    /// Returns the time of a job of `requests` requests, at least one, while every other worker runs a job.
     fn job(&mut self, gpu: GpuId, work: Work, first: RequestId, requests: usize) -> Duration;
-    /// The part of that time that it takes while no other worker draws; in between, in proportion.
+    /// Returns the part of the time of [`Self::job`] that a job takes while no other worker runs a job. With some of the others
+    /// running, the part is in proportion.
     fn alone(&self, _gpu: GpuId, _model: ModelId) -> f64 {
         1.0
     }
-    /// Time of a job while all other workers draw with a model, in times of [`Self::job`], by that model; 1 beyond the end.
+    /// Returns the factors on the time of [`Self::job`] while all other workers run jobs with one model, by that model. Models beyond
+    /// the end have factor 1.
     fn beside(&self, _gpu: GpuId, _model: ModelId) -> &[f64] {
         &[]
     }
-    /// Of bringing a model onto a worker's GPU.
+    /// Returns the time to load a model onto the GPU of a worker.
     fn load(&mut self, worker: WorkerId, gpu: GpuId, model: ModelId) -> Duration;
-    /// From an image's completion to when it can be found.
+    /// Returns the time from the completion of an image until searches can find it.
     fn image_encoding(&mut self, request: RequestId) -> Duration;
 }
 
-/// The profile's times: `(overhead_s + step_s * (T - k)) * batch * jitter`, converted once; the jitter of a job is its
-/// first request's.
+/// Times from the profile: `(overhead_s + step_s * (T - k)) * batch * jitter` seconds, converted to nanoseconds once. The jitter
+/// of a job is that of its first request.
 #[derive(Clone, Debug)]
 pub struct ProfileLatency {
-    /// Service times.
+    /// Profile with the service times.
     pub profile: Arc<Profile>,
-    /// Of the jitter.
+    /// Seed of the jitter.
     pub seed: u64,
-    /// From arrival to routing.
+    /// Time from the arrival of a request to its routing.
     pub retrieval: Duration,
-    /// From an image's completion to when it can be found.
+    /// Time from the completion of an image until searches can find it.
     pub image_encoding: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The durations of a run that was measured, for a simulation that is fed with them: what is left between the two
-//! is the model of the loop. A fold over the journal, and a latency model.
+//! Durations of a measured run, collected from its journal, and a latency model that gives them to a simulation. The differences
+//! that remain between the two runs come from the model of the loop in the simulator.
 
 use alloc::collections::{BTreeMap, VecDeque};
 
@@ -10,8 +10,8 @@ use crate::request::RequestId;
 use crate::scheduler::{Action, Event, JobId, WorkerId};
 use crate::time::{Duration, Time};
 
-/// How long each piece of work took. Fed back, each request has its own (a job that of its first), in their order where
-/// it has several; the loads of a worker come in their order.
+/// Durations of all work in a run. As a latency model, each request has its own durations, and a job has those of its first request.
+/// Several jobs of a request, and the loads of a worker, take theirs in the order in which they were measured.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     due: BTreeMap<RequestId, Time>,
@@ -22,17 +22,18 @@ pub struct Measured {
     jobs: BTreeMap<RequestId, VecDeque<Duration>>,
     loads: BTreeMap<WorkerId, VecDeque<Duration>>,
     encoding: BTreeMap<RequestId, Duration>,
-    /// What a run without mishap has none of: such work has no duration of its own.
+    /// Number of events that the durations do not describe, such as failures.
     mishaps: u64,
 }
 
 impl Measured {
-    /// Failures, lost workers and withdrawn requests: a simulation that knows nothing of them goes another way.
+    /// Returns the number of events other than arrivals, wake-ups and the successful end of work: failures, lost workers, cancelled
+    /// requests and others. A simulation does not know of them and takes another course.
     pub const fn mishaps(&self) -> u64 {
         self.mishaps
     }
 
-    /// Mean seconds from arrival to routing, and from an image's completion to when it could be found.
+    /// Returns the mean seconds from arrival to routing, and from the completion of an image until searches could find it.
     #[must_use]
     pub fn delays_s(&self) -> [Option<f64>; 2] {
         [&self.retrieval, &self.encoding].map(|times| {
@@ -90,10 +91,10 @@ impl Journal for Measured {
     }
 }
 
-/// Longer than any run: ten years.
+/// Duration that is longer than any run: ten years.
 const NEVER: Duration = Duration::from_nanoseconds(10 * 365 * 86_400 * 1_000_000_000);
 
-/// What was not measured takes no time.
+/// Latency model in which work that was not measured takes no time.
 impl LatencyModel for Measured {
     fn retrieval(&mut self, request: RequestId) -> Duration {
         self.retrieval.get(&request).copied().unwrap_or_default()
@@ -105,7 +106,7 @@ impl LatencyModel for Measured {
 
     fn load(&mut self, worker: WorkerId, _: GpuId, _: ModelId) -> Duration {
         let took = self.loads.get_mut(&worker).and_then(VecDeque::pop_front);
-        // One that the run did not see the end of does not end in the simulation either.
+        // A load that had not ended when the run ended does not end in the simulation either.
         let unfinished = if self.loading.contains_key(&worker) { NEVER } else { Duration::ZERO };
         took.unwrap_or(unfinished)
     }

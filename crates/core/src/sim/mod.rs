@@ -1,5 +1,5 @@
-//! The simulated executor: an event heap, a latency model and a clock that jumps. It never reads the
-//! host's clock, so a slow search or policy changes no result.
+//! Simulated executor: a heap of answers, a latency model and a clock that jumps. The executor never reads the clock of the host,
+//! so a slow search or policy changes no result.
 
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
@@ -27,31 +27,31 @@ pub use measured::Measured;
 
 use contention::{Drawing, Pace};
 
-/// What the executor needs to know of a run.
+/// Settings of the executor for one run.
 #[derive(Debug)]
 pub struct Settings<L> {
-    /// How long everything takes.
+    /// Source of the times that work takes.
     pub latency: L,
     /// GPU type by worker.
     pub gpus: Vec<GpuId>,
-    /// Prompt embeddings by row, where the system looks something up.
+    /// Embeddings of the prompts, by row, if the system searches the image cache.
     pub prompts: Option<EmbeddingMatrix>,
-    /// Embeddings of the images that requests would produce, by row, where images are found by them.
+    /// Embeddings of the images that requests would produce, by row, if images are found by them.
     pub images: Option<EmbeddingMatrix>,
-    /// How large those images are.
+    /// Sizes of these images.
     pub sizes: ImageSizes,
-    /// How sure it is that a light model's image will do, where a cascade asks.
+    /// Confidences that the drafts of a light model are good enough, if the system is a cascade.
     pub confidences: Option<Confidences>,
-    /// What goes wrong.
+    /// Faults of the workers.
     pub faults: Faults,
 }
 
-/// Sizes of images in bytes, as far as anything is known of them.
+/// Sizes of images in bytes, if they are known.
 #[derive(Clone, Debug, Default)]
 pub struct ImageSizes {
-    /// By row.
+    /// Size of the image of each request, by row.
     pub by_row: Option<Arc<[u64]>>,
-    /// Of the others, if one is assumed.
+    /// Size that is assumed for all images if `by_row` is absent.
     pub usual: Option<u64>,
 }
 
@@ -61,30 +61,31 @@ impl ImageSizes {
     }
 }
 
-/// Answers every action at its time.
+/// Executor that answers actions at simulated times.
 #[derive(Debug)]
 pub struct Simulated<L> {
     settings: Settings<L>,
     due: BinaryHeap<Reverse<Due>>,
-    /// An answer that is due before all of those, if one came as such: most come for now, and go at once.
+    /// Answer that is due before all answers in `due`, if there is one. Most answers are due at once and so never enter the heap.
     next: Option<Due>,
     sequence: u64,
-    /// What each worker does; an answer that does not belong to it is out of date.
+    /// Activity of each worker. An answer that does not belong to the activity of its worker is out of date.
     workers: Vec<Doing>,
-    /// Whether workers slow each other down.
+    /// True once a job has begun whose pace depends on the other workers.
     contended: bool,
 }
 
-/// An answer and when it is due, in the order of docs/semantics.md, section 2.
+/// Answer and the time at which it is due, in the order of docs/semantics.md, section 2.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     time: Time,
-    /// Rank among what is due at one time, and the number of the answer below it: no two are equal.
+    /// Rank among the answers that are due at the same time, in the high bits, and the number of the answer in the low bits. The
+    /// numbers of all answers differ.
     order: u64,
     answer: Answer,
 }
 
-/// Bits of an answer's number in [`Due::order`].
+/// Number of bits in [`Due::order`] for the number of the answer.
 const NUMBER: u32 = 56;
 
 impl Due {
@@ -92,7 +93,7 @@ impl Due {
         (self.time, self.order)
     }
 
-    /// Whether a deadline comes before it.
+    /// Returns whether the answer comes after a deadline.
     fn is_after(&self, deadline: Moment) -> bool {
         (deadline.time, deadline.rank as u64) < (self.time, self.order >> NUMBER)
     }
@@ -120,7 +121,7 @@ impl Ord for Due {
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// The job that the worker has begun or gone on with at this pace is done.
+    /// End of the job that the worker runs, if its pace has not changed since.
     Completed {
         worker: WorkerId,
         pace: u32,
@@ -144,14 +145,14 @@ struct Doing {
     begun: Time,
     step: Duration,
     pace: Pace,
-    /// The latest load, by sequence number.
+    /// Sequence number of the answer to the latest load.
     load: u64,
-    /// What it last loaded, and since when.
+    /// Model of the latest load that does not fail, and the start of that load.
     holds: Option<(Time, ModelId)>,
 }
 
 impl<L: LatencyModel> Simulated<L> {
-    /// An executor at time zero.
+    /// Makes an executor at time zero.
     #[must_use]
     pub fn new(settings: Settings<L>) -> Self {
         let workers = vec![Doing::default(); settings.gpus.len()];
@@ -166,12 +167,12 @@ impl<L: LatencyModel> Simulated<L> {
         self.due.extend(later.map(Reverse));
     }
 
-    /// The answer that is due first.
+    /// Returns the answer that is due first.
     fn first(&self) -> Option<&Due> {
         self.next.as_ref().or(self.due.peek().map(|Reverse(first)| first))
     }
 
-    /// Takes it.
+    /// Removes the answer that is due first.
     fn pop(&mut self) {
         if self.next.take().is_none() {
             self.due.pop();
@@ -182,13 +183,14 @@ impl<L: LatencyModel> Simulated<L> {
         let running = |doing: &Doing| doing.job.as_ref().is_some_and(|(running, _)| *running == job);
         let Some(index) = self.workers.iter().position(running) else { return };
         let doing = &self.workers[index];
+        // A job can stop only between two steps.
         let step = doing.step.nanoseconds().max(1);
         let steps = now.since(doing.begun).nanoseconds().div_ceil(step);
         let stop = doing.begun + Duration::from_nanoseconds(steps.saturating_mul(step));
         self.push(stop, Rank::Job, Answer::Stopped { worker: WorkerId(index as u16), job });
     }
 
-    /// A worker begins or ends a job: those that it slows down get on at another pace.
+    /// Changes the pace of the running jobs after a worker has begun or ended a job.
     fn repace(&mut self, now: Time) {
         if !self.contended {
             return;
@@ -233,12 +235,12 @@ impl<L: LatencyModel> Simulated<L> {
         self.repace(now);
     }
 
-    /// The embedding of the image that a request produces.
+    /// Returns the embedding of the image that a request produces; `None` if images are not embedded.
     fn image(&self, request: RequestId) -> Option<Embedding> {
         self.settings.images.as_ref().map(|images| images.embedding(request.row()))
     }
 
-    /// What a job made for a request.
+    /// Returns the result of a job for a request.
     fn output(&mut self, request: RequestId) -> Output {
         let at_once = self.settings.latency.image_encoding(request) == Duration::ZERO;
         Output {
@@ -249,7 +251,7 @@ impl<L: LatencyModel> Simulated<L> {
         }
     }
 
-    /// The event of an answer; `None` if it is out of date.
+    /// Returns the event of an answer; `None` if the answer is out of date.
     fn event(&mut self, now: Time, answer: Answer) -> Option<Event> {
         match answer {
             Answer::Encoded(request) => {
@@ -315,7 +317,7 @@ impl<L: LatencyModel> Executor for Simulated<L> {
                 self.push(now + duration, Rank::Load, Answer::Loaded { worker, load: self.sequence + 1, fails });
             }
             Action::CancelJob(job) => self.cancel(now, job),
-            // Images are only names here, and the rest is for the journal.
+            // The simulation has no image data to store or return, and the other actions are for the journal.
             Action::Return { .. }
             | Action::Keep { .. }
             | Action::Release(_)

@@ -1,10 +1,10 @@
-//! The vocabulary of prompts for pictures of any kind: generic words and phrases, the more common first.
-//! Not taken from any prompt collection.
+//! Vocabulary of prompts for pictures of any kind: generic words and phrases, the more common first. The words are not
+//! taken from a collection of prompts.
 
 use super::{Attributes, Slot, needed, optional};
 
-/// In the order of a prompt: framing, adjective, subject, action, place, medium, style, light, mood,
-/// palette, and two details.
+/// Slots in the order of a prompt: framing, adjective, subject, action, place, medium, style, light, mood, palette, and
+/// two details.
 pub(super) static SLOTS: [Slot; super::SLOTS] = [
     needed(FRAMINGS),
     needed(ADJECTIVES),
@@ -20,10 +20,12 @@ pub(super) static SLOTS: [Slot; super::SLOTS] = [
     optional(FINISHES),
 ];
 
-/// How many of [`SLOTS`] hold the subject's own words; they read as one phrase, the rest follow after commas.
+/// Number of [`SLOTS`] at the start that form one phrase about the subject. The words of the other slots follow after
+/// commas.
 const PHRASE: usize = 5;
 
-/// "portrait of a lonely fox reading a book in a forest, oil painting, art nouveau, golden hour".
+/// Returns the prompt, such as "portrait of a lonely fox reading a book in a forest, oil painting, art nouveau, golden
+/// hour".
 pub(super) fn text(attributes: &Attributes) -> String {
     let mut text = String::with_capacity(160);
     for (slot, word) in attributes.iter().enumerate().filter(|(_, word)| **word > 0) {
@@ -40,7 +42,7 @@ pub(super) fn text(attributes: &Attributes) -> String {
     text
 }
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const FRAMINGS: &[&str] = &[
     "portrait of", "photo of", "painting of", "close-up of", "wide shot of", "full body view of", "study of",
     "illustration of", "poster of", "character sheet of", "album cover showing", "aerial view of", "silhouette of",
@@ -48,7 +50,7 @@ const FRAMINGS: &[&str] = &[
     "book cover with", "statue of", "isometric view of", "emblem of", "tapestry of", "mural of",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const ADJECTIVES: &[&str] = &[
     "beautiful", "old", "young", "giant", "lonely", "futuristic", "ancient", "mysterious", "tiny", "glowing", "elegant",
     "weathered", "mechanical", "haunted", "golden", "ethereal", "muscular", "cheerful", "melancholy", "translucent",
@@ -62,7 +64,7 @@ const ADJECTIVES: &[&str] = &[
     "wandering", "exiled", "retired",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const SUBJECTS: &[&str] = &[
     "woman", "man", "girl", "cat", "robot", "warrior", "dragon", "knight", "wizard", "astronaut", "dog", "queen",
     "city", "samurai", "castle", "wolf", "princess", "witch", "king", "alien", "demon", "angel", "elf", "fox", "cyborg",
@@ -84,7 +86,7 @@ const SUBJECTS: &[&str] = &[
     "island", "mountain", "volcano", "waterfall",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const ACTIONS: &[&str] = &[
     "standing", "looking at the viewer", "holding a lantern", "wearing a long coat", "riding a horse", "reading a book",
     "playing a guitar", "drinking coffee", "smoking a pipe", "holding a sword", "with glowing eyes",
@@ -98,7 +100,7 @@ const ACTIONS: &[&str] = &[
     "listening to a seashell", "tangled in ribbons", "half in shadow",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const PLACES: &[&str] = &[
     "in a forest", "in the city", "in space", "on a mountain", "by the sea", "in the desert", "at a castle",
     "in a garden", "in a cave", "on a rooftop", "in the rain", "in a library", "on the moon", "under water",
@@ -117,7 +119,7 @@ const PLACES: &[&str] = &[
     "in an arcade", "in a laundromat",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const MEDIUMS: &[&str] = &[
     "digital painting", "oil painting", "concept art", "photograph", "illustration", "watercolor", "3 d render",
     "pencil sketch", "ink drawing", "matte painting", "acrylic on canvas", "charcoal drawing", "pastel drawing",
@@ -127,7 +129,7 @@ const MEDIUMS: &[&str] = &[
     "voxel art", "blueprint", "tarot card", "ceramic tile", "spray paint stencil", "double exposure photograph",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const STYLES: &[&str] = &[
     "fantasy art", "cyberpunk", "art nouveau", "surrealism", "steampunk", "impressionism", "baroque", "gothic",
     "art deco", "minimalism", "renaissance style", "retro futurism", "pop art", "expressionism", "dark fantasy",
@@ -137,7 +139,7 @@ const STYLES: &[&str] = &[
     "pre-raphaelite style", "mid-century modern", "fauvism", "gritty realism", "storybook style", "cottagecore",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const LIGHTS: &[&str] = &[
     "cinematic lighting", "dramatic lighting", "soft light", "golden hour", "volumetric light", "studio lighting",
     "neon lights", "moonlight", "rim lighting", "sunset", "natural light", "backlit", "candlelight", "god rays",
@@ -146,7 +148,7 @@ const LIGHTS: &[&str] = &[
     "dappled shade", "strobe light", "lamplight", "twilight", "glowing fog",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const MOODS: &[&str] = &[
     "moody", "dreamy", "epic", "serene", "dark and eerie", "whimsical", "nostalgic", "mysterious atmosphere",
     "romantic", "ominous", "peaceful", "melancholic", "heroic", "joyful", "tense", "mystical", "lonely mood", "cozy",
@@ -154,7 +156,7 @@ const MOODS: &[&str] = &[
     "bleak", "tranquil", "triumphant",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const PALETTES: &[&str] = &[
     "vibrant colors", "muted colors", "pastel palette", "black and white", "teal and orange", "warm tones",
     "cool tones", "sepia", "monochrome blue", "red and gold", "earth tones", "neon pink and cyan", "emerald and silver",
@@ -162,7 +164,7 @@ const PALETTES: &[&str] = &[
     "iridescent colors", "limited palette", "ochre and umber", "turquoise and coral", "white and ivory",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const DETAILS: &[&str] = &[
     "highly detailed", "intricate", "ultra realistic", "sharp focus", "hyperdetailed", "elegant composition",
     "ornate patterns", "fine brush strokes", "smooth shading", "depth of field", "bokeh background", "symmetrical",
@@ -171,7 +173,7 @@ const DETAILS: &[&str] = &[
     "wide angle lens", "fisheye lens", "centered composition", "negative space", "worn edges",
 ];
 
-#[rustfmt::skip] // as lines of words, not one a line
+#[rustfmt::skip] // several words stay on one line
 const FINISHES: &[&str] = &[
     "8 k", "4 k", "trending", "award winning", "masterpiece", "ray tracing", "global illumination", "unreal render",
     "professional", "high resolution", "concept sheet", "museum quality", "wallpaper", "magazine cover",

@@ -1,18 +1,19 @@
-//! What prompts are made of: lists of words, a slot for each, and how a choice of words reads as text.
-//! A file a vocabulary. Not how users choose among the words: that is `super::prompts`.
+//! Vocabularies of prompts: lists of words, a slot for each list, and the text that a choice of words makes. Each
+//! vocabulary has a file. `super::prompts` has the rules by which users choose among the words.
 
 use serde::{Deserialize, Serialize};
 
 mod art;
 mod shapes;
 
-/// Slots of the vocabulary that has most.
+/// Number of slots of the vocabulary that has the most.
 pub(super) const SLOTS: usize = 12;
 
-/// A word of each slot, from 1; 0 where the prompt goes without, or its vocabulary has no such slot.
+/// Word of each slot, counted from 1. The value is 0 if the prompt has no word there or its vocabulary has no such
+/// slot.
 pub(super) type Attributes = [u8; SLOTS];
 
-/// What users talk about.
+/// Vocabulary of the users' prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Vocabulary {
@@ -23,12 +24,12 @@ pub enum Vocabulary {
     Shapes,
 }
 
-/// A place in a prompt that one attribute fills.
+/// Place in a prompt that one attribute fills.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
-    /// What may stand there, the more common first: words are drawn by Zipf rank.
+    /// Words that may stand there. The more common are first, because words are drawn by Zipf rank.
     pub(super) words: &'static [&'static str],
-    /// Whether a prompt may go without.
+    /// True if a prompt may have no word there.
     pub(super) optional: bool,
 }
 
@@ -41,7 +42,7 @@ const fn optional(words: &'static [&'static str]) -> Slot {
 }
 
 impl Vocabulary {
-    /// The slots, in the order in which their words are drawn.
+    /// Returns the slots in the order in which their words are drawn.
     pub(super) fn slots(self) -> &'static [Slot] {
         match self {
             Self::Art => &art::SLOTS,
@@ -49,7 +50,7 @@ impl Vocabulary {
         }
     }
 
-    /// The slots that a user may edit in this prompt.
+    /// Returns the slots that a user may edit in this prompt.
     pub(super) fn editable(self, attributes: &Attributes) -> &'static [usize] {
         const ALL: [usize; SLOTS] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
         match self {
@@ -58,7 +59,7 @@ impl Vocabulary {
         }
     }
 
-    /// Whether the words go together; those not chosen yet are 0.
+    /// Returns whether the words go together. Words that are not chosen yet are 0.
     pub(super) fn possible(self, attributes: &Attributes) -> bool {
         match self {
             Self::Art => true,
@@ -66,7 +67,7 @@ impl Vocabulary {
         }
     }
 
-    /// The prompt.
+    /// Returns the text of the prompt.
     pub(super) fn text(self, attributes: &Attributes) -> String {
         match self {
             Self::Art => art::text(attributes),

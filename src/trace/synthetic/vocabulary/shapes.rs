@@ -1,7 +1,8 @@
-//! Captions of the world of shapes: one object at a place, or two in relation, before a background. The
-//! words are those of `models/shapes/world.toml`, which draws the pictures too: a test compares.
+//! Vocabulary of captions of the world of shapes: one object at a place, or two objects in relation, before a
+//! background. The words are those of `models/shapes/world.toml`, by which the pictures are drawn too; a test compares
+//! them.
 //!
-//! A session edits one attribute at a time, so it never adds or takes away an object.
+//! A session edits one attribute at a time, so it never adds or removes an object.
 
 use super::{Attributes, Slot, needed};
 
@@ -17,7 +18,7 @@ const BACKGROUND: usize = 5;
 const SECOND_COLOUR: usize = 6;
 const SECOND_SHAPE: usize = 7;
 
-/// The word of [`KIND`] that stands for one object; the others are relations of two.
+/// Word of [`KIND`] that stands for one object. The other words are relations of two objects.
 const ONE: u8 = 1;
 
 pub(super) static SLOTS: [Slot; 8] = [
@@ -38,13 +39,15 @@ pub(super) fn editable(attributes: &Attributes) -> &'static [usize] {
     }
 }
 
-/// No two things of one colour: one of them could not be seen.
+/// Returns whether all chosen colours differ. If the background or two objects had the same colour, one of them could
+/// not be seen.
 pub(super) fn possible(attributes: &Attributes) -> bool {
     let colours = [attributes[COLOUR], attributes[BACKGROUND], attributes[SECOND_COLOUR]];
     (0..3).all(|one| (0..one).all(|other| colours[one] == 0 || colours[one] != colours[other]))
 }
 
-/// "a small red star at the top left on a blue background", "a red star above a green ring on a blue background".
+/// Returns the caption, such as "a small red star at the top left on a blue background" or "a red star above a green
+/// ring on a blue background".
 pub(super) fn text(attributes: &Attributes) -> String {
     let word = |slot: usize| SLOTS[slot].words[usize::from(attributes[slot]) - 1];
     let first = format!("{} {}", word(COLOUR), word(SHAPE));
@@ -61,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    /// What `scripts/train_shapes` reads of the same file.
+    /// Content of the world's file, as `scripts/train_shapes` reads it too.
     #[derive(Deserialize)]
     struct World {
         one: String,

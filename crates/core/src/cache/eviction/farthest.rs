@@ -1,10 +1,10 @@
-//! The image whose next use lies farthest ahead leaves first (Belady, IBM Systems Journal 1966), by knowledge of the
-//! future that no server has. A use is a request for which the image meets the lowest bound.
+//! Evicts the image whose next use lies farthest ahead (Belady, IBM Systems Journal 1966). The policy needs knowledge
+//! of the future that no server has. A use is a request for which the image meets the lowest bound.
 //!
-//! Where each request is similar enough to the images of one key alone, and to all of those equally, nothing has more
-//! hits with the same admission, and a request done before the next: there it is a bound. Under similarity hits it is
-//! a yardstick and no bound: it does not know which of several images will serve, nor that another may stand in for
-//! the one it drops, nor how many steps each spares.
+//! The policy is a bound if each request is similar enough to the images of exactly one key, equally similar to all of
+//! these, and ends before the next request arrives: no policy with the same admission then has more hits. Under
+//! similarity hits the policy is a yardstick and no bound. It does not know which of several images will serve a
+//! request, whether another image can replace the one that it evicts, or how many steps each image spares.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -15,26 +15,27 @@ use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::request::RequestId;
 
-/// Knowledge of the requests to come.
+/// Knowledge of the requests that are still to come.
 pub trait Foresight: core::fmt::Debug + Send + Sync {
-    /// Row of the first request behind this one that an image could serve; of all requests without one. The request that the
-    /// image is made for, and those before it, need not be told from others: it is asked for later ones.
+    /// Returns the row of the first request after `after` that an image could serve, or of the first such request of
+    /// all if `after` is `None`. The answer may include the request that the image is made for, and requests before it:
+    /// the policy asks only for later ones.
     fn next_use(&self, image: ImageId, after: Option<u32>) -> Option<u32>;
 }
 
-/// Later than any use.
+/// Next use of an image that no later request uses. It is greater than any row.
 const NEVER: u64 = u64::MAX;
 
-/// Farthest next use first; of those without any the oldest.
+/// Eviction of the item with the farthest next use. Among items without a next use, the oldest leaves first.
 #[derive(Debug)]
 pub(super) struct Farthest {
     foresight: Option<Arc<dyn Foresight>>,
-    /// By next use, then younger before older.
+    /// Items by next use. Among equal next uses, younger items come before older ones.
     order: BTreeSet<(u64, core::cmp::Reverse<u64>, Item)>,
-    /// Next use and age of each.
+    /// Next use and number of insertion, by item.
     items: BTreeMap<Item, (u64, u64)>,
     inserted: u64,
-    /// The last request that was routed.
+    /// Row of the last request that was routed.
     row: Option<u32>,
 }
 
@@ -82,7 +83,7 @@ impl EvictionPolicy for Farthest {
     }
 
     fn pop(&mut self) -> Option<Item> {
-        // Uses that have passed give way to the next ones.
+        // A next use that has passed is replaced by the first use after the last routed request.
         while let Some(&(next, core::cmp::Reverse(age), item)) = self.order.first()
             && self.row.is_some_and(|row| next <= u64::from(row))
         {
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
     use crate::cache::eviction::tests::{entry, image, key};
 
-    /// Rows by image.
+    /// Rows of the uses of each image.
     #[derive(Debug)]
     struct Known(BTreeMap<ImageId, Vec<u32>>);
 

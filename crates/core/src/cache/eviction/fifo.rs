@@ -1,5 +1,5 @@
-//! First in, first out: MoDM's sliding window (arXiv 2503.11972), which suits prompts that come in
-//! sessions: most hits retrieve young images. Not for traces whose popular images stay popular.
+//! First in, first out: the sliding window of MoDM (arXiv 2503.11972). The policy suits prompts that come in sessions,
+//! since most hits then retrieve young images. It does not suit traces whose popular images stay popular.
 
 use alloc::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use super::{EvictionPolicy, Item};
 use crate::cache::Entry;
 use crate::embedding::Embedding;
 
-/// Oldest insertion first.
+/// Eviction of the item that was inserted first.
 #[derive(Debug, Default)]
 pub(super) struct Fifo {
     items: VecDeque<Item>,
@@ -21,7 +21,8 @@ impl EvictionPolicy for Fifo {
     fn on_hit(&mut self, _: Item, _: u32) {}
 
     fn on_remove(&mut self, entry: &Entry) {
-        // What expires is the oldest: no need to look further.
+        // An entry that expires is the oldest one, so the front of the queue is checked before the whole queue is
+        // searched.
         if self.items.front().is_some_and(|item| item.image == entry.image) {
             self.items.drain(..entry.items().count());
         } else {

@@ -1,11 +1,11 @@
-//! Greedy dual, size and frequency (Cherkasova, HPL-98-69R1, 1998): priority = level + frequency x cost / size, where the
-//! level is the priority of what was evicted last, so that past savings fade; a newcomer competes at once. Ours puts what
-//! an image has saved, in GPU time, in the place of frequency x cost; a newcomer counts as if it had been of use once, at
-//! the mean saving of a hit. Where every hit saves the same, it evicts what libCacheSim's `GDSF` evicts.
+//! Greedy dual, size and frequency (Cherkasova, HPL-98-69R1, 1998): priority = level + frequency x cost / size. The level is the priority
+//! of the item that was evicted last, so that past savings fade. A new item competes at once. In place of frequency x cost, we take the GPU
+//! time that the image has saved plus the mean saving of a hit. If every hit saves the same, the evictions are those of `GDSF` in
+//! libCacheSim.
 //!
-//! Priorities are integers and compared exactly: a sum is the same in whatever order it came about. Savings are in units
-//! of 2^-32 of a full generation, so that a factor to all service times changes nothing. Sizes divide exactly while their
-//! least common multiple is at most [`MOST_PARTS`]; beyond, quotients are rounded down.
+//! Priorities are integers and compared exactly: a sum does not depend on the order of its terms. Savings are in units of 2^-32 of a full
+//! generation, so a factor on all service times changes nothing. Sizes divide exactly while their least common multiple is at most
+//! [`MOST_PARTS`]. Beyond that, quotients are rounded down.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -16,19 +16,20 @@ use crate::cache::Entry;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 
-/// Most parts of a unit of saving that priorities are counted in. Leaves 2^56 units to savings and level, 2^24 times
-/// what a full generation takes.
+/// Largest number of parts of a unit of saving in which priorities are counted. A priority of 128 bits then has room
+/// for 2^88 units, the saving of 2^56 full generations.
 const MOST_PARTS: u128 = 1 << 40;
 
-/// Least priority first; ties to the longest unused, an insertion being a use.
+/// Eviction of the item with the least priority. Among equal priorities, the item that is unused for longest leaves
+/// first. An insertion counts as a use.
 #[derive(Debug)]
 pub(super) struct Gdsf {
-    /// Order by priority in parts of a unit, then by last use; and units saved so far.
+    /// Key of each item: priority in parts of a unit, then number of the last use, then units saved so far.
     items: Ranking<(u128, u64, u64)>,
     sizes: BTreeMap<ImageId, u64>,
     /// Units that a hit saves, by skipped steps.
     savings: Vec<u64>,
-    /// Units that count as the mean until there is a hit.
+    /// Mean saving of a hit, in units, that is assumed until there is a hit.
     expected: u64,
     /// Parts of a unit: a common multiple of all sizes so far, or [`MOST_PARTS`].
     parts: u128,
@@ -62,7 +63,7 @@ impl Gdsf {
         self.items.place(item, (self.level.saturating_add(value), self.uses, saved));
     }
 
-    /// Makes units divisible by a size.
+    /// Makes the parts of a unit divisible by a size, and converts level and priorities.
     fn divide_by(&mut self, size: u64) {
         let (before, size) = (self.parts, u128::from(size.max(1)));
         let multiple = before / greatest_common_divisor(before, size) * size;
@@ -70,7 +71,7 @@ impl Gdsf {
         if parts == before {
             return;
         }
-        // Exact where the new parts are a multiple of the old ones; the order stays the same in any case.
+        // The conversion is exact if the new parts are a multiple of the old ones. It keeps the order in any case.
         let convert = |value: u128| (value / before).saturating_mul(parts) + value % before * parts / before;
         self.level = convert(self.level);
         self.items.convert_keys(|(priority, used, saved)| (convert(priority), used, saved));
@@ -135,7 +136,8 @@ mod tests {
         Gdsf::new(&EvictionSettings { savings: savings.to_vec(), expected_saving, ..EvictionSettings::default() })
     }
 
-    /// A workload: rows of insertions and hits, and what was evicted, in order. `weight` is that of a row.
+    /// Runs a workload of insertions and hits, and returns the evicted items in order. `weight` gives the weight of a
+    /// row.
     fn evicted(mut gdsf: Gdsf, seed: u64, weight: impl Fn(u32) -> u64, skips: u32) -> Vec<Item> {
         let mut draws = draw::stream(seed, Purpose::Test, 71);
         let (mut held, mut evicted): (Vec<u32>, _) = (Vec::new(), Vec::new());
@@ -148,7 +150,7 @@ mod tests {
                 evicted.push(gone);
             }
             for _ in 0..draws.random_range(0..4) {
-                // Mostly the same few, so that priorities are far apart.
+                // Most hits go to the same few items, so that priorities are far apart.
                 let used = draws.random_range(0..held.len()).min(draws.random_range(0..held.len()));
                 gdsf.on_hit(item(held[used]), draws.random_range(0..skips));
             }
@@ -156,8 +158,8 @@ mod tests {
         evicted
     }
 
-    /// The published formula with frequencies, sizes 1 and a cost of 1: an object's priority is the clock at its last use
-    /// plus its frequency. `held` has row, priority, last use and frequency.
+    /// Compares with the published formula for sizes of 1 and a cost of 1: the priority of an object is the clock at
+    /// its last use plus its frequency. `held` has row, priority, last use and frequency.
     #[test]
     fn evicts_what_the_published_algorithm_evicts_where_every_hit_saves_the_same() {
         for seed in 0..50 {
@@ -208,7 +210,7 @@ mod tests {
             gdsf.on_insert(&Entry { weight: *weight, ..entry(row) }, &key(row));
         }
         assert_eq!(gdsf.parts, MOST_PARTS);
-        // At level 0 and of equal use, the larger leaves first.
+        // At level 0 and with equal uses, the largest item has the least priority.
         let mut largest_first: Vec<u32> = (0..2_000).collect();
         largest_first.sort_by_key(|row| core::cmp::Reverse(sizes[*row as usize]));
         assert_eq!(gdsf.pop(), Some(item(largest_first[0])));
@@ -219,7 +221,8 @@ mod tests {
         let mut gdsf = gdsf(&[5, 20]);
         gdsf.on_insert(&entry(0), &key(0));
         gdsf.on_hit(item(0), 1);
-        // Newcomers start from where the last one left: after a few of them the old savings are worth less.
+        // A new item starts at the priority of the item that left last: after a few insertions the old savings are
+        // worth less.
         let mut survived = 0;
         for row in 1..20 {
             gdsf.on_insert(&entry(row), &key(row));

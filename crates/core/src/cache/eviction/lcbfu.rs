@@ -1,13 +1,14 @@
-//! Least computationally beneficial and frequently used: Nirvana's eviction (NSDI '24) of intermediate
-//! states. An item's worth is the steps it has spared, summed over its uses: for a state, times used x k.
-//! Not aged: what was popular once stays.
+//! Least computationally beneficial and frequently used: the eviction that Nirvana (NSDI '24) applies to intermediate
+//! states. The worth of an item is the sum of the steps that its hits have spared: for a state, number of uses x k.
+//! Worth is not aged, so an item that was popular once stays.
 
 use super::ranking::Ranking;
 use super::{EvictionPolicy, Item};
 use crate::cache::Entry;
 use crate::embedding::Embedding;
 
-/// Fewest spared steps first; ties to the older entry, then to the smaller k.
+/// Eviction of the item that has spared the fewest steps. Among equal items, the older entry leaves first, then the
+/// smaller k.
 #[derive(Debug, Default)]
 pub(super) struct Lcbfu {
     items: Ranking<(u64, u64)>,

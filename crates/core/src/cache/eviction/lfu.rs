@@ -1,12 +1,12 @@
-//! Least frequently used. Keeps what is asked for again and again; not aged, so that what was popular
-//! once stays for good.
+//! Least frequently used. The policy keeps images that are asked for again and again. Hits are not aged, so an image
+//! that was popular once stays for good.
 
 use super::ranking::Ranking;
 use super::{EvictionPolicy, Item};
 use crate::cache::Entry;
 use crate::embedding::Embedding;
 
-/// Fewest hits first; ties to the longest unused.
+/// Eviction of the item with the fewest hits. Among equal items, the one that is unused for longest leaves first.
 #[derive(Debug, Default)]
 pub(super) struct Lfu {
     items: Ranking<(u64, u64)>,

@@ -1,12 +1,12 @@
-//! Least recently used. Suits prompts that come back after a while; a burst of prompts that never do
-//! empties the cache.
+//! Least recently used. The policy suits prompts that come back after a while. A burst of prompts that never come back
+//! evicts all other images.
 
 use super::ranking::Ranking;
 use super::{EvictionPolicy, Item};
 use crate::cache::Entry;
 use crate::embedding::Embedding;
 
-/// Longest unused first; an insertion is a use.
+/// Eviction of the item that is unused for longest. An insertion counts as a use.
 #[derive(Debug, Default)]
 pub(super) struct Lru {
     items: Ranking<u64>,

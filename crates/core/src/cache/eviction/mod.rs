@@ -1,4 +1,4 @@
-//! Which item leaves a full cache. One file a policy; each says where it comes from.
+//! Choice of the item that leaves a full cache. Each policy has its own file, which names the source of the policy.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -23,47 +23,49 @@ mod sieve;
 
 pub use farthest::Foresight;
 
-/// Chooses what leaves a full cache. Items are what capacity counts: images, or one state of an entry.
+/// Policy that chooses the items that leave a full cache. An item is what the capacity counts: an image, or one state
+/// of an entry.
 pub trait EvictionPolicy: core::fmt::Debug + Send {
-    /// An entry came in under this embedding, with all its items.
+    /// Notes that an entry came in under this embedding, with all its items.
     fn on_insert(&mut self, entry: &Entry, key: &Embedding);
-    /// An item was chosen as a source and spares so many steps.
+    /// Notes that an item was chosen as a source and spares this number of steps.
     fn on_hit(&mut self, item: Item, skipped_steps: u32);
-    /// The last request that was routed; said before an insertion and what that evicts.
+    /// Notes the last request that was routed. The cache calls it before an insertion and the evictions that the
+    /// insertion causes.
     fn on_request(&mut self, _: RequestId) {}
-    /// Whether an image that comes in competes with those that are there: then it is inserted before room is made, and
-    /// may leave at once. Otherwise the others make room first.
+    /// Returns whether a new image competes with the images that are there. If so, the new image is inserted before
+    /// room is made, and may leave at once. Otherwise other images make room first.
     fn newcomers_compete(&self) -> bool {
         false
     }
-    /// An entry left for another reason than eviction.
+    /// Notes that an entry left for another reason than eviction.
     fn on_remove(&mut self, entry: &Entry);
-    /// Takes the item to evict, if there is one.
+    /// Takes out the item to evict, if there is one.
     fn pop(&mut self) -> Option<Item>;
 }
 
-/// Units of a full generation on the large model. Savings are counted in them and not in seconds: integers add up without
-/// rounding, and the unit of service times does not matter.
+/// Number of units in a full generation on the large model. Savings are counted in these units and not in seconds:
+/// integers add up without rounding, and the unit of service times does not matter.
 pub const FULL_GENERATION: u64 = 1 << 32;
 
-/// What a policy may know beside what happens to the items.
+/// Settings of a policy, with facts that it does not learn from the events of its items.
 #[derive(Clone, Debug, Default)]
 pub struct EvictionSettings {
-    /// What the part of the cache that it is for may hold: items, or bytes.
+    /// Capacity of the part of the cache that the policy is for: items, or bytes.
     pub capacity: u64,
-    /// What draws derive from, and which stream of them: each part of a cache has its own.
+    /// Seed of the draws of the policy.
     pub seed: u64,
-    /// See `seed`.
+    /// Stream of the draws of the policy. Each part of a cache has its own stream.
     pub stream: u64,
-    /// GPU time that a hit saves, by skipped steps, in units of [`FULL_GENERATION`].
+    /// GPU time that a hit saves, by skipped steps. A full generation has [`FULL_GENERATION`] units.
     pub savings: Vec<u64>,
-    /// Saving that is expected of a hit before there was one.
+    /// Saving that is expected of a hit before the first hit, in the same units.
     pub expected_saving: u64,
     /// Knowledge of the requests to come, for policies that use it.
     pub foresight: Option<Arc<dyn Foresight>>,
 }
 
-/// The policies by name, as `cache.eviction` has them.
+/// Eviction policies by their names in `cache.eviction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Eviction {
@@ -76,21 +78,21 @@ pub enum Eviction {
     Lfu,
     /// Fewest steps spared first.
     Lcbfu,
-    /// Oldest first, but what was used since the hand last passed stays.
+    /// Oldest first, but an item that was used since the hand last passed stays.
     Sieve,
-    /// A queue on probation before the main one.
+    /// Queue on probation before the main queue.
     #[serde(rename = "s3-fifo")]
     S3Fifo,
-    /// Least GPU time saved first, past savings fading.
+    /// Least GPU time saved first. Past savings fade.
     Gdsf,
-    /// Any.
+    /// Any item, drawn at random.
     Random,
-    /// That whose next use lies farthest ahead: knows the future.
+    /// Item whose next use lies farthest ahead. The policy knows the future.
     Farthest,
 }
 
 impl Eviction {
-    /// All of them.
+    /// All policies.
     pub const ALL: [Self; 9] = [
         Self::Fifo,
         Self::Lru,
@@ -103,7 +105,7 @@ impl Eviction {
         Self::Farthest,
     ];
 
-    /// A fresh policy.
+    /// Returns a new policy without items.
     #[must_use]
     pub fn build(self, settings: &EvictionSettings) -> Box<dyn EvictionPolicy> {
         match self {
@@ -154,7 +156,7 @@ mod tests {
         EvictionSettings { capacity, seed: 1, savings, expected_saving: 5, ..EvictionSettings::default() }
     }
 
-    /// Inserts images `0..n`, uses some of them, and evicts all.
+    /// Inserts images `0..n`, uses some of them, and returns all rows in the order of eviction.
     fn order(eviction: Eviction, capacity: u64, n: u32, hits: &[(u32, u32)]) -> Vec<u32> {
         let mut policy = eviction.build(&settings(capacity));
         for row in 0..n {
@@ -184,7 +186,7 @@ mod tests {
         let mut policy = Eviction::S3Fifo.build(&settings(10));
         policy.on_insert(&entry(0), &key(7));
         assert_eq!(policy.pop(), Some(item(0)));
-        // The same embedding under another id goes to the main queue, and outlives a younger one.
+        // An image with the same embedding goes to the main queue, and outlives a younger image.
         policy.on_insert(&entry(1), &key(7));
         policy.on_insert(&entry(2), &key(8));
         assert_eq!(policy.pop(), Some(item(2)));
@@ -219,7 +221,7 @@ mod tests {
                 for _ in 0..generator.random_range(0..3) {
                     policy.on_hit(item(held[generator.random_range(0..held.len())]), generator.random_range(0..=50));
                 }
-                policy.on_hit(item(row + 1), 5); // of one that is not here
+                policy.on_hit(item(row + 1), 5); // a hit of an item that is not held
                 if generator.random_range(0..10) == 0 {
                     let place = generator.random_range(0..held.len());
                     policy.on_remove(&entry(held.swap_remove(place)));

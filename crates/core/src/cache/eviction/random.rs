@@ -1,4 +1,4 @@
-//! Any item, drawn from the seed: the null baseline that a policy must beat to be worth its name.
+//! Evicts any item, drawn from the seed: the null baseline that every other policy must beat.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -10,13 +10,13 @@ use crate::cache::Entry;
 use crate::draw::{self, Purpose};
 use crate::embedding::Embedding;
 
-/// Uniform over the items held; each eviction draws from a stream of its own.
+/// Uniform choice among the items held. Each eviction draws from its own stream.
 #[derive(Debug)]
 pub(super) struct Random {
     items: Vec<Item>,
     places: BTreeMap<Item, usize>,
     seed: u64,
-    /// The next stream: a part of the cache has 2^40 of them.
+    /// Stream of the next eviction. Each part of the cache has 2^40 streams.
     next: u64,
 }
 

@@ -1,10 +1,10 @@
-//! Items in order of a key that changes: what policies that rank their items are made of. Not a policy.
+//! Items in the order of a key that can change: the base of policies that rank their items. Not a policy itself.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Item;
 
-/// Items by key, least first; ties to the older image, then to the smaller k.
+/// Items by key, the least first. Among equal keys, the lower image identifier comes first, then the smaller k.
 #[derive(Debug)]
 pub(super) struct Ranking<K> {
     order: BTreeSet<(K, Item)>,
@@ -18,7 +18,7 @@ impl<K> Default for Ranking<K> {
 }
 
 impl<K: Copy + Ord> Ranking<K> {
-    /// Puts an item in its place, or moves it there.
+    /// Inserts an item with a key, or moves it to the place of its new key.
     pub(super) fn place(&mut self, item: Item, key: K) {
         if let Some(before) = self.keys.insert(item, key) {
             self.order.remove(&(before, item));
@@ -26,25 +26,25 @@ impl<K: Copy + Ord> Ranking<K> {
         self.order.insert((key, item));
     }
 
-    /// An item's key, while it is here.
+    /// Returns the key of an item, if the item is here.
     pub(super) fn key(&self, item: Item) -> Option<K> {
         self.keys.get(&item).copied()
     }
 
-    /// Takes an item out, if it is here.
+    /// Removes an item, if it is here.
     pub(super) fn remove(&mut self, item: Item) {
         if let Some(key) = self.keys.remove(&item) {
             self.order.remove(&(key, item));
         }
     }
 
-    /// Gives every item another key.
+    /// Converts the key of every item.
     pub(super) fn convert_keys(&mut self, convert: impl Fn(K) -> K) {
         self.keys.values_mut().for_each(|key| *key = convert(*key));
         self.order = self.keys.iter().map(|(item, key)| (*key, *item)).collect();
     }
 
-    /// Takes out the item with the least key.
+    /// Removes and returns the item with the least key.
     pub(super) fn pop_first(&mut self) -> Option<(K, Item)> {
         let (key, item) = self.order.pop_first()?;
         self.keys.remove(&item);

@@ -1,8 +1,9 @@
-//! S3-FIFO (Yang et al., SOSP '23): a small queue on probation, a main queue, and a memory of what left the
-//! small one, whose return goes straight to the main. Quick to drop what is never used.
+//! S3-FIFO (Yang et al., SOSP '23): a small queue on probation, a main queue, and a memory of the items that left the
+//! small queue (ghosts). An item that is remembered goes straight to the main queue when it comes back. The policy is
+//! quick to drop images that are never used.
 //!
-//! An image is known again by its embedding, bit for bit. Two images of one prompt differ, so that under
-//! similarity hits the memory rarely speaks: this is then the two queues alone.
+//! An image is recognised by the bits of its embedding. Two images of one prompt differ, so under similarity hits the
+//! memory rarely recognises an image, and the policy is then the two queues alone.
 
 use alloc::collections::{BTreeMap, VecDeque};
 
@@ -10,28 +11,33 @@ use super::{EvictionPolicy, EvictionSettings, Item};
 use crate::cache::Entry;
 use crate::embedding::Embedding;
 
-/// Uses are counted up to here.
+/// Largest number of uses that is counted.
 const MOST_USES: u8 = 3;
 
-/// An item of the small queue used more than once is promoted; one of the main queue goes around once for each use.
+/// Eviction by two queues. An item of the small queue that was used more than once moves to the main queue. An item of
+/// the main queue goes around once for each use.
 #[derive(Debug)]
 pub(super) struct S3Fifo {
     small: VecDeque<Item>,
     main: VecDeque<Item>,
     items: BTreeMap<Item, Known>,
-    /// What left the small queue, in that order, and where in it each is.
+    /// Fingerprint and weight of each item that left the small queue, in order of leaving.
     ghosts: BTreeMap<u64, (Fingerprint, u64)>,
+    /// Place of each fingerprint in `ghosts`.
     places: BTreeMap<Fingerprint, u64>,
+    /// Number of items that have been remembered so far.
     left: u64,
-    /// What the small queue's items and the ghosts count for, and may count for: a tenth of the capacity, and
-    /// as much as the main queue.
+    /// Weight of the items in the small queue.
     small_held: u64,
+    /// Weight that the small queue may hold: a tenth of the capacity.
     small_capacity: u64,
+    /// Weight of the ghosts.
     ghosts_held: u64,
+    /// Weight that the ghosts may have: as much as the main queue may hold.
     most_ghosts: u64,
 }
 
-/// What is known of an item.
+/// Facts about an item that is held.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     uses: u8,
@@ -40,7 +46,7 @@ struct Known {
     in_small: bool,
 }
 
-/// Of an embedding's bits (FNV-1a over words).
+/// Hash of the bits of an embedding (FNV-1a over words).
 type Fingerprint = u64;
 
 fn fingerprint(embedding: &Embedding) -> Fingerprint {
@@ -80,18 +86,19 @@ impl S3Fifo {
         }
     }
 
-    /// Whether it is remembered; no longer afterwards.
+    /// Forgets a fingerprint, and returns whether it was remembered.
     fn recall(&mut self, fingerprint: Fingerprint) -> bool {
         let ghost = self.places.remove(&fingerprint).and_then(|place| self.ghosts.remove(&place));
         self.ghosts_held -= ghost.map_or(0, |(_, weight)| weight);
         ghost.is_some()
     }
 
-    /// Takes out the oldest item of the small queue that was not used more than once. All before it go to the main queue,
-    /// even if that leaves less than the small queue's share, as in the paper's pseudocode.
+    /// Removes and returns the oldest item of the small queue that was not used more than once. All items before it
+    /// move to the main queue, even if the small queue then holds less than its share, as in the pseudocode of the
+    /// paper.
     fn pop_small(&mut self) -> Option<Item> {
         while let Some(item) = self.small.pop_front() {
-            // What is gone is passed over.
+            // An item that was removed is passed over.
             let Some(known) = self.items.get_mut(&item) else { continue };
             if known.uses > 1 {
                 (known.uses, known.in_small) = (0, false);
@@ -106,7 +113,8 @@ impl S3Fifo {
         None
     }
 
-    /// Takes out the oldest item of the main queue that has no use left; those before it go around, for one use each.
+    /// Removes and returns the oldest item of the main queue that has no use left. Each item before it goes around for
+    /// one of its uses.
     fn pop_main(&mut self) -> Option<Item> {
         while let Some(item) = self.main.pop_front() {
             let Some(known) = self.items.get_mut(&item) else { continue };
@@ -120,7 +128,7 @@ impl S3Fifo {
         None
     }
 
-    /// Forgets an item that is taken out of its queue.
+    /// Forgets an item, and returns what was known of it. The queue of the item is not changed.
     fn forget(&mut self, item: Item) -> Option<Known> {
         let known = self.items.remove(&item)?;
         self.small_held -= if known.in_small { known.weight } else { 0 };
@@ -150,7 +158,7 @@ impl EvictionPolicy for S3Fifo {
         for item in entry.items() {
             self.forget(item);
         }
-        // What expires is mostly at the front; the rest of what is gone is passed over when it gets there.
+        // An item that expires is mostly at the front. Other removed items are passed over when they get to the front.
         for queue in [&mut self.small, &mut self.main] {
             while queue.front().is_some_and(|item| !self.items.contains_key(item)) {
                 queue.pop_front();
@@ -161,7 +169,7 @@ impl EvictionPolicy for S3Fifo {
     fn pop(&mut self) -> Option<Item> {
         let small_first = self.small_held >= self.small_capacity || self.main.is_empty();
         let popped = if small_first { self.pop_small() } else { None };
-        // The main queue may hold nothing but what is gone.
+        // The main queue may hold only items that were removed.
         popped.or_else(|| self.pop_main()).or_else(|| self.pop_small())
     }
 }

@@ -1,9 +1,10 @@
-//! SIEVE (Zhang et al., NSDI '24): first in, first out, but what was used since the hand last passed stays
-//! where it is. As simple as FIFO, and popular images survive. Not for scans of images used exactly once
-//! more, long after.
+//! SIEVE (Zhang et al., NSDI '24): first in, first out, but an item that was used since the hand last passed stays
+//! where it is. The policy is as simple as FIFO, and popular images survive. It does not suit scans of images that are
+//! used exactly once more, a long time later.
 //!
-//! Follows the paper's Algorithm 1, without parameters: after the newest item was evicted the hand starts again at the
-//! oldest one, whatever is inserted before the next eviction. Evicts what libCacheSim's `Sieve` evicts.
+//! The code follows Algorithm 1 of the paper and has no parameters. After the newest item was evicted, the hand starts
+//! again at the oldest item, whatever is inserted before the next eviction. The evictions are those of `Sieve` in
+//! libCacheSim.
 
 use alloc::collections::BTreeMap;
 
@@ -11,25 +12,27 @@ use super::{EvictionPolicy, Item};
 use crate::cache::Entry;
 use crate::embedding::Embedding;
 
-/// The hand moves from the oldest to the newest item and starts over; it spares each used item once.
+/// Eviction by a hand that moves from the oldest to the newest item and starts over. The hand spares each used item
+/// once.
 #[derive(Debug, Default)]
 pub(super) struct Sieve {
-    /// By order of insertion; whether it was used since the hand passed.
+    /// Items in order of insertion. The flag is true if the item was used since the hand passed.
     items: BTreeMap<u64, (Item, bool)>,
     places: BTreeMap<Item, u64>,
     inserted: u64,
-    /// Place of the item that the next eviction looks at first; `None` for the oldest. Always the place of an item that
-    /// is held: the place of the next insertion would let the hand wait for what is not there yet.
+    /// Place of the item that the next eviction looks at first; `None` for the oldest item. The place is always that of
+    /// an item that is held: with the place of the next insertion, the hand would wait for an item that is not there
+    /// yet.
     hand: Option<u64>,
 }
 
 impl Sieve {
-    /// Place of the next newer item.
+    /// Returns the place of the next newer item.
     fn newer(&self, place: u64) -> Option<u64> {
         self.items.range(place + 1..).next().map(|(place, _)| *place)
     }
 
-    /// Takes out what is at a place.
+    /// Removes and returns the item at a place. If the hand is there, it moves to the next newer item.
     fn take(&mut self, place: u64) -> Option<Item> {
         if self.hand == Some(place) {
             self.hand = self.newer(place);
@@ -86,7 +89,7 @@ mod tests {
     use crate::cache::eviction::tests::{entry, image, key};
     use crate::draw::{self, Purpose};
 
-    /// The paper's Algorithm 1 on a list, the head (newest) first; `hand` is a row, or `None` for NULL.
+    /// Algorithm 1 of the paper on a list with the head (newest) first. `hand` is a row, or `None` for NULL.
     #[derive(Default)]
     struct Published {
         queue: Vec<(u32, bool)>,
@@ -98,7 +101,7 @@ mod tests {
             self.queue.iter().position(|(held, _)| *held == row).expect("a row that is held")
         }
 
-        /// `o.prev`: the next newer one; NULL at the head.
+        /// Returns `o.prev` of the paper: the next newer row, or NULL at the head.
         fn previous(&self, index: usize) -> Option<u32> {
             index.checked_sub(1).map(|newer| self.queue[newer].0)
         }

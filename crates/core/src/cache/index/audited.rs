@@ -1,11 +1,11 @@
-//! An index that may miss the nearest entry, beside an exact one that says how near that was. Decisions are those
-//! of the checked index; what becomes of the two answers is `metrics::retrieval`'s business.
+//! Index that may miss the nearest entry, beside an exact index that says how similar the nearest entry was. Decisions
+//! are those of the checked index. `metrics::retrieval` compares the two answers.
 
 use super::{ExactIndex, Match, Query, RetrievalIndex};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 
-/// An index and its check; costs what an exact search costs besides.
+/// Index with an exact index that checks it. The check costs the time and memory of an exact search.
 #[derive(Debug)]
 pub struct Audited<I> {
     inner: I,
@@ -13,7 +13,7 @@ pub struct Audited<I> {
 }
 
 impl<I: RetrievalIndex> Audited<I> {
-    /// Checks an index that is empty.
+    /// Adds a check to an index, which must be empty.
     pub fn new(inner: I) -> Self {
         debug_assert!(inner.is_empty(), "what it holds already could not be checked");
         Self { inner, exact: ExactIndex::new() }

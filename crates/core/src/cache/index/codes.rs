@@ -1,8 +1,8 @@
-//! Vectors in eight bits a component, dot products of them, and a proven bound of how far those are from the
-//! exact ones. Not an index: which rows are there is `super::exact`'s business.
+//! Vectors in eight bits a component, their dot products, and a proven bound on the distance of these products from the
+//! exact ones. Not an index: `super::exact` knows which rows are there.
 //!
-//! A row v is stored as v' = s q, q whole numbers from -127 to 127, a query w likewise as w'. Then
-//! |w.v - w'.v'| <= |w'| |v - v'| + |w - w'| |v| (Cauchy-Schwarz), and each norm on the right is known.
+//! A row v is stored as v' = s q, where q has whole numbers from -127 to 127. A query w is stored as w' in the same
+//! way. Then |w.v - w'.v'| <= |w'| |v - v'| + |w - w'| |v| (Cauchy-Schwarz), and each norm on the right is known.
 
 use alloc::vec::Vec;
 
@@ -10,47 +10,48 @@ use multiversion::multiversion;
 
 use super::dot::dot_products;
 
-/// Codes go from minus this to this; those of queries no further than sums of 32 bits allow.
+/// Largest code: codes go from minus this number to this number. Codes of queries are smaller if a sum would not fit 32
+/// bits.
 const MOST: f64 = 127.0;
 
-/// Unit vectors are rounded to f32: their norms are at most this.
+/// Largest norm of a unit vector, whose components are rounded to f32.
 const NORM: f64 = 1.0 + 1e-6;
 
-/// What is known of a row beside its codes.
+/// Scale and error of a row of codes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
-    /// s of v' = s q.
+    /// Factor s of v' = s q.
     scale: f32,
-    /// At least |v - v'|.
+    /// Upper bound of |v - v'|.
     residual: f32,
 }
 
-/// A query ready to be compared with rows.
+/// Query in codes, ready to be compared with rows.
 #[derive(Clone, Debug)]
 pub struct QueryCodes {
     codes: Vec<i8>,
     scale: f64,
-    /// At least |w'|.
+    /// Upper bound of |w'|.
     norm: f64,
-    /// At least |w - w'| |v| for any row v, and all that rounding adds.
+    /// Upper bound of |w - w'| |v| for any row v, plus the errors of rounding.
     residual: f64,
 }
 
-/// A factor that covers the rounding of a sum of so many terms in f64.
+/// Returns a relative error that covers the rounding of a sum of this many terms in f64.
 fn rounding(terms: usize) -> f64 {
     (terms + 8) as f64 * f64::EPSILON
 }
 
-/// The nearest whole number, or one as near: any will do, the bounds are computed from what was chosen. Quicker than
-/// `round`, which is a call on many processors.
+/// Returns the nearest whole number, or one that is about as near. Any choice is valid, since the bounds are computed
+/// from the number that was chosen. The cast is faster than `round`, which is a function call on many processors.
 fn whole(value: f64) -> f64 {
     f64::from((value + 0.5_f64.copysign(value)) as i32)
 }
 
-/// Sums that go on beside each other, so that none waits for the one before it.
+/// Number of sums that run beside each other, so that no addition waits for the one before it.
 const LANES: usize = 8;
 
-/// The largest component, in absolute value.
+/// Returns the largest absolute value of a component.
 fn largest(vector: &[f32]) -> f32 {
     let (chunks, rest) = vector.as_chunks::<LANES>();
     let mut lanes = [0.0_f32; LANES];
@@ -62,7 +63,7 @@ fn largest(vector: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(0.0, |most, value| most.max(value.abs()))
 }
 
-/// Codes of a vector in steps of `scale`, at most `most` of them; |v'|^2 and |v - v'|^2.
+/// Returns the codes of a vector in steps of `scale`, from `-most` to `most`, with |v'|^2 and |v - v'|^2.
 fn quantise(vector: &[f32], scale: f64, most: f64) -> (Vec<i8>, f64, f64) {
     let per_step = 1.0 / scale;
     let mut codes = vec![0_i8; vector.len()];
@@ -79,7 +80,7 @@ fn quantise(vector: &[f32], scale: f64, most: f64) -> (Vec<i8>, f64, f64) {
     (codes, squares.iter().sum(), residuals.iter().sum())
 }
 
-/// The codes of a unit vector.
+/// Returns scale and codes of a unit vector.
 pub(super) fn of(vector: &[f32]) -> (Scale, Vec<i8>) {
     let scale = (f64::from(largest(vector)) / MOST).max(f64::from(f32::MIN_POSITIVE)) as f32;
     let (codes, _, squares) = quantise(vector, f64::from(scale), MOST);
@@ -88,12 +89,12 @@ pub(super) fn of(vector: &[f32]) -> (Scale, Vec<i8>) {
 }
 
 impl QueryCodes {
-    /// Of a unit vector.
+    /// Returns the codes of a unit vector.
     #[must_use]
     pub fn new(vector: &[f32]) -> Self {
         let fits = i32::MAX / (MOST as i32 * i32::try_from(vector.len().max(1)).unwrap_or(i32::MAX / 127));
         let most = MOST.min(f64::from(fits)).max(1.0);
-        // Not below what a step's inverse can be.
+        // The scale is not so small that its inverse overflows.
         let scale = (f64::from(largest(vector)) / most).max(1e-300);
         let (codes, squares, residual) = quantise(vector, scale, most);
         let more = 1.0 + rounding(vector.len());
@@ -102,18 +103,18 @@ impl QueryCodes {
         Self { codes, scale, norm: libm::sqrt(squares) * more, residual }
     }
 
-    /// Dot products of the codes with those of `rows`, as many as `dots` has; if those are `far`, what comes after them is
-    /// asked for ahead.
+    /// Computes the dot products of the codes with those of `rows`, as many as `dots` has. With `far`, the bytes after
+    /// these rows are prefetched.
     pub(super) fn dots(&self, rows: &[u8], far: bool, dots: &mut [i32]) {
         dot_products(&self.codes, rows, far, dots);
     }
 
-    /// From dot products of codes: what each similarity is at most, before it is clamped at 0.
+    /// Computes the upper bound of each similarity, before it is clamped at 0, from dot products of codes.
     pub(super) fn at_most(&self, dots: &[i32], rows: &[Scale], most: &mut [f64]) {
         at_most(self, dots, rows, most);
     }
 
-    /// From a dot product of codes: what the similarity is at least and at most, before it is clamped at 0.
+    /// Returns the lower and the upper bound of the similarity, before it is clamped at 0, from a dot product of codes.
     pub(super) fn bounds(&self, dot: i32, row: Scale) -> (f64, f64) {
         let score = self.scale * f64::from(row.scale) * f64::from(dot);
         let error = self.norm * f64::from(row.residual) + self.residual;
@@ -121,7 +122,7 @@ impl QueryCodes {
     }
 }
 
-/// What each similarity is at most, as [`QueryCodes::bounds`] says.
+/// Computes the upper bound of each similarity, as [`QueryCodes::bounds`] does.
 #[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 fn at_most(query: &QueryCodes, dots: &[i32], rows: &[Scale], most: &mut [f64]) {
     let (scale, norm, residual) = (query.scale, query.norm, query.residual);
@@ -137,7 +138,7 @@ mod tests {
     use crate::draw::{Purpose, normal, stream};
     use crate::embedding::Embedding;
 
-    /// Vectors of many shapes: isotropic, sparse, one large component, all equal, tiny components.
+    /// Returns vectors of many shapes: isotropic, sparse, one large component, all equal, tiny components.
     fn vectors(dimension: usize) -> Vec<Embedding> {
         let mut generator = stream(3, Purpose::Test, dimension as u64);
         let mut found = Vec::new();

@@ -1,11 +1,11 @@
-//! Dot products of a query's codes with those of rows: the inner loop of every search, for the processor that it runs on.
-//! Not about what codes mean: that is `super::codes`.
+//! Dot products of the codes of a query with those of rows: the inner loop of every search, for the processor that runs
+//! it. The meaning of codes is defined in `super::codes`.
 
 use multiversion::multiversion;
 
-/// Dot products of `query` with the rows of `rows`, as many as `dots` has. All codes are from -127 to 127, and few enough
-/// that no sum leaves 32 bits. `far` says that the rows are not in the processor's cache: they, and what comes after
-/// those that are wanted, are asked for ahead.
+/// Computes the dot products of `query` with the rows of `rows`, as many as `dots` has. All codes are from -127 to 127,
+/// and a row is short enough that no sum exceeds 32 bits. `far` is true if the rows are not in the processor's cache:
+/// these rows, and the bytes after them, are then prefetched.
 pub(super) fn dot_products(query: &[i8], rows: &[u8], far: bool, dots: &mut [i32]) {
     #[cfg(target_arch = "x86_64")]
     match Kind::here() {
@@ -15,7 +15,7 @@ pub(super) fn dot_products(query: &[i8], rows: &[u8], far: bool, dots: &mut [i32
         Kind::Avx2 => return unsafe { avx2::dot_products(query, rows, far, dots) },
         Kind::Other => {}
     }
-    // Elsewhere there is no stable way to ask ahead.
+    // The portable loop does not prefetch: outside x86-64 there is no stable way to do so.
     let _ = far;
     portable(query, rows, dots);
 }
@@ -24,7 +24,7 @@ pub(super) fn dot_products(query: &[i8], rows: &[u8], far: bool, dots: &mut [i32
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Products of 64 bytes, four of them added at once.
+    /// Products of 64 bytes, with four products added at once.
     Vnni,
     Avx2,
     Other,
@@ -32,7 +32,8 @@ enum Kind {
 
 #[cfg(target_arch = "x86_64")]
 impl Kind {
-    /// Returns what this processor has; without `std`, what all have that the program is built for.
+    /// Returns the instructions that this processor has. Without `std`, returns those that every processor has that the
+    /// program is built for.
     fn here() -> Self {
         #[cfg(feature = "std")]
         let (has_vnni, has_avx2) = {
@@ -52,7 +53,7 @@ impl Kind {
     }
 }
 
-/// The compiler makes SIMD of it.
+/// Computes the dot products in a loop that the compiler turns into SIMD instructions.
 #[multiversion(targets("aarch64+neon"))]
 fn portable(query: &[i8], rows: &[u8], dots: &mut [i32]) {
     for (row, dot) in rows.chunks_exact(query.len()).zip(dots) {
@@ -71,7 +72,7 @@ mod avx2 {
 
     use super::fetch_ahead;
 
-    /// Codes that a register holds.
+    /// Number of codes that a register holds.
     const WIDTH: usize = 32;
 
     #[expect(unsafe_code, reason = "reads the bytes of an array of their number")]
@@ -86,7 +87,8 @@ mod avx2 {
         unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
     }
 
-    /// Sums of four products each. Pairs of products of |a| and b with a's sign are at most 2 x 127^2: they fit 16 bits.
+    /// Returns sums of four products each. The instruction multiplies |a| by b with the sign of a. A sum of two such
+    /// products is at most 2 x 127^2, which fits 16 bits.
     #[target_feature(enable = "avx2")]
     fn products(a: &[u8; WIDTH], b: &[i8; WIDTH]) -> __m256i {
         let (a, b) = (load(a), load_signed(b));
@@ -103,7 +105,7 @@ mod avx2 {
                 fetch_ahead(rows, at, query.len());
             }
             let (row_wide, row_rest) = row.as_chunks::<WIDTH>();
-            // Four sums, so that none waits for the one before it.
+            // Four independent sums, so that no addition waits for the one before it.
             let (row_fours, row_few) = row_wide.as_chunks::<4>();
             let mut sums = [_mm256_setzero_si256(); 4];
             for (a, b) in row_fours.iter().zip(fours) {
@@ -133,7 +135,7 @@ mod vnni {
 
     use super::fetch_ahead;
 
-    /// Codes that a register holds.
+    /// Number of codes that a register holds.
     const WIDTH: usize = 64;
 
     #[expect(unsafe_code, reason = "reads the bytes of an array of their number")]
@@ -143,7 +145,7 @@ mod vnni {
         unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
     }
 
-    /// Codes that do not fill a register, and zeros.
+    /// Loads codes that do not fill a register, followed by zeros.
     #[expect(unsafe_code, reason = "reads as many bytes as there are: the others are masked out")]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn load_rest<T: Copy>(codes: &[T]) -> __m512i {
@@ -152,8 +154,9 @@ mod vnni {
         unsafe { _mm512_maskz_loadu_epi8((1 << codes.len()) - 1, codes.as_ptr().cast()) }
     }
 
-    /// The instruction multiplies bytes without a sign by bytes with one: to the rows' codes 128 is added, and taken off the
-    /// sums again, 128 times the sum of the query's codes. All of it modulo 2^32, which the result fits.
+    /// Computes the dot products. The instruction multiplies unsigned bytes by signed bytes: 128 is added to the codes
+    /// of the rows, and 128 times the sum of the query's codes is subtracted from the sums. All of this is modulo 2^32,
+    /// which the result fits.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn dot_products(query: &[i8], rows: &[u8], far: bool, dots: &mut [i32]) {
         let (wide, rest) = query.as_chunks::<WIDTH>();
@@ -166,7 +169,7 @@ mod vnni {
                 fetch_ahead(rows, at, query.len());
             }
             let (row_wide, row_rest) = row.as_chunks::<WIDTH>();
-            // Four sums, so that none waits for the one before it.
+            // Four independent sums, so that no addition waits for the one before it.
             let (row_fours, row_few) = row_wide.as_chunks::<4>();
             let mut sums = [_mm512_setzero_si512(); 4];
             for (a, b) in row_fours.iter().zip(fours) {
@@ -187,13 +190,13 @@ mod vnni {
     }
 }
 
-/// Asks for the bytes of a row as far ahead as is best, if there are so many, so that they are near when they are read. The
-/// processor does so by itself, but stops at the end of each page.
+/// Prefetches one row's length of bytes at the best distance ahead of a row, if there are so many bytes, so that they
+/// are near when they are read. The processor prefetches by itself, but stops at the end of each page.
 #[cfg(target_arch = "x86_64")]
 fn fetch_ahead(rows: &[u8], row: usize, length: usize) {
-    /// How far ahead of itself a scan asks for what it will read, in bytes: measured, `docs/performance.md`.
+    /// Distance of the prefetch in bytes, as measured in `docs/performance.md`.
     const AHEAD: usize = 2048;
-    /// Bytes that memory hands over together.
+    /// Bytes that memory transfers together.
     const LINE: usize = 64;
     let from = row * length + AHEAD;
     let Some(bytes) = rows.get(from..(from + length).min(rows.len())) else { return };

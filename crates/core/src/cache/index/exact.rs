@@ -1,8 +1,9 @@
-//! Exact search: a scan of vectors in eight bits a component with a proven error bound, then the few rows that can
-//! still win in f32, then those that can still win in f64.
+//! Exact search in three steps: a scan of vectors in eight bits a component with a proven error bound, then a
+//! comparison in f32 of the few rows that can still win, then a comparison in f64 of the rows that can still win after
+//! that.
 //!
-//! What it returns is what brute force in f64 returns. Bound by memory: rows x dimension bytes a query, a quarter of
-//! what an f32 scan reads. Insert and remove cost O(dimension), at any place.
+//! The result is that of brute force in f64. The search is bound by memory: a query reads rows x dimension bytes, a
+//! quarter of what a scan in f32 reads. Insertion and removal cost O(dimension), at any place.
 
 use alloc::vec::Vec;
 
@@ -13,14 +14,14 @@ use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::table::Table;
 
-/// Rows whose scores are held at a time.
+/// Number of rows whose scores are held at a time.
 const BLOCK: usize = 256;
 
-/// The default index.
+/// Exact index, the default.
 #[derive(Debug)]
 pub struct ExactIndex {
     allocate: Allocate,
-    /// In no particular order: a removed row's place is taken by the last.
+    /// Vectors in no particular order: the last row takes the place of a removed row.
     vectors: Vectors,
     rows: Vec<Row>,
     places: Table<ImageId, usize>,
@@ -35,20 +36,20 @@ struct Row {
 }
 
 impl ExactIndex {
-    /// An empty index.
+    /// Returns an empty index.
     #[must_use]
     pub fn new() -> Self {
         Self::allocated_by(plain)
     }
 
-    /// An empty index, whose codes are in memory of `allocate`.
+    /// Returns an empty index whose codes are in memory of `allocate`.
     #[must_use]
     pub fn allocated_by(allocate: Allocate) -> Self {
         let vectors = Vectors::new(0, allocate);
         Self { allocate, vectors, rows: Vec::new(), places: Table::default(), inserted: 0 }
     }
 
-    /// The oldest entry: what is nearest when everything is at similarity 0.
+    /// Returns the oldest entry, which is the nearest if all similarities are 0.
     fn oldest(&self) -> Option<Match> {
         self.rows.iter().min_by_key(|row| row.age).map(|row| Match { image: row.image, similarity: 0.0 })
     }
@@ -86,7 +87,7 @@ impl RetrievalIndex for ExactIndex {
         self.nearest_of_each(core::slice::from_ref(query)).pop().flatten()
     }
 
-    /// Each block is read from memory once for all queries.
+    /// Reads each block from memory once for all queries.
     fn nearest_of_each(&self, queries: &[Query<'_>]) -> Vec<Option<Match>> {
         let mut searches: Vec<Search<'_>> =
             queries.iter().map(|query| Search::new(query.embedding.as_slice())).collect();

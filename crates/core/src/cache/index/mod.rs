@@ -1,5 +1,5 @@
-//! Finding the most similar entry: the trait, what is asked and what is answered. One file a backend.
-//! `docs/retrieval.md` says when to use which.
+//! Search for the most similar entry: the trait, its query and its answer. Each backend has its own file.
+//! `docs/retrieval.md` says when to use which index.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -21,61 +21,63 @@ pub use exact::ExactIndex;
 pub use room::{Allocate, Bytes, plain};
 pub use vectors::{Search, Vectors, margin};
 
-/// What is looked for.
+/// Query for the most similar entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// The request whose prompt it is, if it is one's; lets a backend that searched ahead find its answer.
+    /// Request whose prompt is looked up, if the query is that of a request. A backend that searched ahead finds its
+    /// answer by the request.
     pub request: Option<RequestId>,
-    /// The embedding.
+    /// Embedding to which the most similar entry is wanted.
     pub embedding: &'a Embedding,
 }
 
-/// The most similar entry.
+/// Most similar entry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Match {
-    /// Which.
+    /// Image of the entry.
     pub image: ImageId,
-    /// Its similarity, as [`crate::embedding::similarity`] defines it.
+    /// Similarity of the entry to the query, as [`crate::embedding::similarity`] defines it.
     pub similarity: f64,
 }
 
-/// A set of embeddings that can be searched, all of which a query may find: whose entries those are is the
-/// cache's business. Entries inserted later are younger; among equally similar ones the oldest is the nearest.
-/// An exact index may use any precision as long as it provably finds the same entry; an approximate one may miss
-/// it, but what it returns is there, with its own similarity.
+/// Set of embeddings that can be searched. A query may find every entry of the set: the cache decides which entries are
+/// in one set. Entries that are inserted later are younger. Among equally similar entries, the oldest is the nearest.
+/// An exact index may use any precision as long as it provably finds the same entry. An approximate index may miss that
+/// entry, but the entry that it returns is in the index and has the returned similarity.
 pub trait RetrievalIndex: core::fmt::Debug + Send {
-    /// Adds an entry; its image is not in the index yet.
+    /// Adds an entry. The image of the entry is not in the index yet.
     fn insert(&mut self, image: ImageId, embedding: &Embedding);
     /// Removes an entry, if it is there.
     fn remove(&mut self, image: ImageId);
-    /// The most similar entry.
+    /// Returns the most similar entry.
     fn nearest(&self, query: &Query<'_>) -> Option<Match>;
-    /// The most similar entry for each of several queries; quicker than one by one where the index can share work.
+    /// Returns the most similar entry for each of several queries. An index that can share work is faster here than
+    /// with one query after the other.
     fn nearest_of_each(&self, queries: &[Query<'_>]) -> Vec<Option<Match>> {
         queries.iter().map(|query| self.nearest(query)).collect()
     }
-    /// How similar the most similar entry really is, where an index that may miss it is checked.
+    /// Returns the true similarity of the most similar entry, if the index may miss that entry and is checked.
     fn audit(&self, _: &Query<'_>) -> Option<f64> {
         None
     }
-    /// Number of entries.
+    /// Returns the number of entries.
     fn len(&self) -> usize;
-    /// Whether there are none.
+    /// Returns whether the index has no entries.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Makes the indexes of a cache, one for each set of entries that is searched apart.
+/// Maker of the indexes of a cache, one for each set of entries that is searched apart.
 pub struct NewIndex(Box<dyn Fn() -> Box<dyn RetrievalIndex> + Send>);
 
 impl NewIndex {
-    /// Made by this.
+    /// Returns a maker that calls `make` for each index.
     pub fn new<I: RetrievalIndex + 'static>(make: impl Fn() -> I + Send + 'static) -> Self {
         Self(Box::new(move || Box::new(make())))
     }
 
-    /// An empty index.
+    /// Makes an empty index.
     pub fn make(&self) -> Box<dyn RetrievalIndex> {
         (self.0)()
     }

@@ -1,28 +1,28 @@
-//! A growable array of bytes in memory that is handed in: large pages for a scan of many megabytes, where a system has
-//! them, are no business of the core. Not a container: only what `vectors` needs.
+//! Growable array of bytes in memory that an allocation function provides. A scan of many megabytes is faster in large
+//! pages, but the core cannot ask the system for them. Not a general container: it has only what `vectors` needs.
 
 use alloc::boxed::Box;
 use core::ops::DerefMut;
 
-/// Room to begin with, in bytes.
+/// Smallest allocation, in bytes.
 const LEAST: usize = 1 << 16;
 
 /// Allocated bytes.
 pub type Bytes = Box<dyn DerefMut<Target = [u8]> + Send + Sync>;
 
-/// Allocates so many bytes, all zero.
+/// Function that allocates this number of bytes, all zero.
 pub type Allocate = fn(usize) -> Bytes;
 
-/// Allocates as everything else does.
+/// Allocates bytes with the global allocator.
 #[must_use]
 pub fn plain(bytes: usize) -> Bytes {
     Box::new(vec![0; bytes])
 }
 
-/// Bytes, one after the other.
+/// Growable array of bytes.
 pub(super) struct Room {
     allocate: Allocate,
-    /// As large as the room.
+    /// Allocated memory. The first `len` bytes are in use.
     bytes: Bytes,
     len: usize,
 }
@@ -32,12 +32,12 @@ impl Room {
         Self { allocate, bytes: plain(0), len: 0 }
     }
 
-    /// Returns what is there.
+    /// Returns the bytes in use.
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    /// Returns what is there, to be changed.
+    /// Returns the bytes in use, to be changed.
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes[..self.len]
     }
@@ -55,7 +55,7 @@ impl Room {
         }
     }
 
-    /// Lets go of what comes after.
+    /// Drops the bytes after the first `len`.
     pub(super) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }

@@ -1,6 +1,6 @@
-//! Unit vectors in rows, in eight bits a component and as they are, and how the nearest of some rows is found among
-//! them exactly: bounds from eight bits, then f32 where the bounds allow it to win, then f64. Which rows those are is
-//! the business of the indexes.
+//! Unit vectors in rows, in eight bits a component and in f32, and the exact search for the nearest of some rows:
+//! bounds from eight bits, then f32 for the rows that the bounds allow to win, then f64. The indexes decide which rows
+//! are searched.
 
 use alloc::vec::Vec;
 
@@ -8,32 +8,33 @@ use super::codes::{self, QueryCodes, Scale};
 use super::room::{Allocate, Room};
 use crate::embedding::{rough_product, similarity};
 
-/// Codes of up to so many bytes stay in a core's own cache from one search to the next; more than that is asked for ahead.
+/// Size of codes, in bytes, up to which they stay in a core's own cache from one search to the next. Larger codes are
+/// prefetched.
 const CACHED: usize = 1 << 20;
 
-/// Rows of one dimension.
+/// Unit vectors of one dimension, a row each.
 #[derive(Debug)]
 pub struct Vectors {
     dimension: usize,
-    /// Row-major.
+    /// Codes of the vectors, row-major.
     codes: Room,
-    /// The vectors themselves, likewise.
+    /// Components of the vectors, row-major.
     values: Vec<f32>,
     scales: Vec<Scale>,
 }
 
-/// The nearest row so far.
+/// Nearest row so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Nearest {
-    /// Its similarity.
+    /// Similarity of the row.
     pub similarity: f64,
-    /// Lower is older.
+    /// Order of insertion of the row: lower is older.
     pub age: u64,
-    /// Its row.
+    /// Number of the row.
     pub row: usize,
 }
 
-/// What is looked for, what has been found, and scratch.
+/// Search for the nearest row: the query, the result so far, and scratch memory.
 #[derive(Debug)]
 pub struct Search<'a> {
     wanted: &'a [f32],
@@ -41,16 +42,16 @@ pub struct Search<'a> {
     margin: f64,
     dots: Vec<i32>,
     most: Vec<f64>,
-    /// Rows that may be nearest, and the most that their similarity can be.
+    /// Rows that may be the nearest, each with the upper bound of its similarity.
     candidates: Vec<(f64, usize)>,
-    /// What the similarity of the nearest is at least, by the bounds seen so far.
+    /// Lower bound of the similarity of the nearest row, from the rows seen so far.
     least: f64,
-    /// Nearest row so far; none where all are at similarity 0.
+    /// Nearest row so far; `None` while no row has a similarity above 0.
     pub best: Option<Nearest>,
 }
 
 impl<'a> Search<'a> {
-    /// For a unit vector.
+    /// Returns a search for a unit vector that has seen no rows.
     #[must_use]
     pub fn new(wanted: &'a [f32]) -> Self {
         Self {
@@ -60,26 +61,26 @@ impl<'a> Search<'a> {
             dots: Vec::new(),
             most: Vec::new(),
             candidates: Vec::new(),
-            // Below 0 everything is equal: what is there is not looked at, and nothing is found.
+            // Similarities are clamped at 0, so rows below 0 are all equal: such rows are skipped and never found.
             least: 0.0,
             best: None,
         }
     }
 
-    /// What the similarity of the nearest is at least.
+    /// Returns the lower bound of the similarity of the nearest row.
     pub const fn least(&self) -> f64 {
         self.least
     }
 }
 
 impl Vectors {
-    /// For vectors of this dimension; the codes are in memory of `allocate`.
+    /// Returns an empty set of vectors of this dimension. The codes are in memory of `allocate`.
     #[must_use]
     pub fn new(dimension: usize, allocate: Allocate) -> Self {
         Self { dimension, codes: Room::new(allocate), values: Vec::new(), scales: Vec::new() }
     }
 
-    /// Components of a row.
+    /// Returns the number of components of a row.
     pub const fn dimension(&self) -> usize {
         self.dimension
     }
@@ -93,7 +94,7 @@ impl Vectors {
         self.scales.push(scale);
     }
 
-    /// Removes a row; the last one takes its place.
+    /// Removes a row. The last row takes its place.
     pub fn swap_remove(&mut self, row: usize) {
         self.scales.swap_remove(row);
         let last = self.scales.len();
@@ -113,7 +114,7 @@ impl Vectors {
         &self.values[row * self.dimension..(row + 1) * self.dimension]
     }
 
-    /// Whether a row is at least this similar.
+    /// Returns whether the similarity of a row is at least `lowest`.
     pub fn reaches(&self, row: usize, wanted: &[f32], coded: &QueryCodes, lowest: f64) -> bool {
         let mut dot = [0];
         coded.dots(self.codes_of(row, row + 1), false, &mut dot);
@@ -121,7 +122,8 @@ impl Vectors {
         low >= lowest || lowest <= 0.0 || high >= lowest && similarity(wanted, self.vector(row)) >= lowest
     }
 
-    /// Notes which of these rows may be nearest. `all` says that most are of interest; then they are compared in one go.
+    /// Notes the rows of a range that may be the nearest. With `all`, most rows are of interest, and all are compared
+    /// in one go.
     pub fn scan(
         &self,
         rows: core::ops::Range<usize>,
@@ -133,7 +135,8 @@ impl Vectors {
         dots.resize(rows.len(), 0);
         most.resize(rows.len(), 0.0);
         if all {
-            // Where the rest is not in the core's own cache anyway, it is asked for while this is compared.
+            // If the codes do not fit the core's own cache, the following rows are prefetched while these rows are
+            // compared.
             let far = self.codes.as_slice().len() > CACHED;
             coded.dots(self.codes_of(rows.start, if far { self.scales.len() } else { rows.end }), far, dots);
             coded.at_most(dots, &self.scales[rows.clone()], most);
@@ -153,7 +156,7 @@ impl Vectors {
         }
     }
 
-    /// Compares what may be nearest exactly, the most promising first.
+    /// Compares the candidates exactly, the most promising first, and keeps the nearest.
     pub fn settle(&self, age: impl Fn(usize) -> u64, search: &mut Search<'_>) {
         let Search { wanted, margin, candidates, least, best, .. } = search;
         candidates.retain(|(high, _)| high >= least);
@@ -173,13 +176,14 @@ impl Vectors {
                 *best = Some(Nearest { similarity, age, row });
             }
         }
-        // Nothing nearer than what was clamped at 0 is nothing found.
+        // A similarity that was clamped at 0 is no result.
         *best = best.filter(|best| best.similarity > 0.0);
     }
 }
 
-/// How far an f32 score may be from the f64 similarity: the error bounds of both sums, n u / (1 - n u) for any order
-/// of summation and norms of at most 1 + 1e-6 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+/// Returns the largest distance of an f32 score from the f64 similarity: the error bounds of both sums, n u / (1 - n u)
+/// for any order of summation and norms of at most 1 + 1e-6 (Higham, Accuracy and Stability of Numerical Algorithms,
+/// section 3.1).
 pub fn margin(dimension: usize) -> f64 {
     let gamma = |unit: f64| {
         let error = (dimension + 2) as f64 * unit;

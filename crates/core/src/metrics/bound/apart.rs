@@ -1,10 +1,11 @@
-//! Bound for whole jobs on separate workers. For jobs of one length with deadlines in the order of arrivals, an optimal schedule
-//! starts jobs in order of arrival on the machine that is free first and leaves out each job that would be late. (Started in order,
-//! such jobs end as early as in any schedule of as many jobs. Leaving out an earlier job instead frees no machine earlier.)
+//! Bound for whole jobs on separate workers. For jobs of one length with deadlines in the order of arrivals, an optimal
+//! schedule starts jobs in the order of arrivals on the machine that is free first, and leaves out each job that would be
+//! late. (Jobs that are started in this order end as early as in any schedule of as many jobs. Leaving out an earlier job
+//! instead frees no machine earlier.)
 //!
-//! Jobs of several lengths are split into ranges of length. If the jobs of a range take the shortest length of the range and have all
-//! machines to themselves, no more of them are late than in any real schedule. The ranges have no jobs in common, so that the numbers
-//! of late jobs add up. The split with the largest sum is used.
+//! Jobs of several lengths are split into ranges of length. If the jobs of a range take the shortest length of the range and
+//! have all machines to themselves, no more of them are late than in any real schedule. The ranges have no jobs in common, so
+//! that the numbers of late jobs add up. The split with the largest sum is used.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -29,7 +30,7 @@ pub(super) fn fewest_late(jobs: &[Job], machines: usize, thousandths: u64) -> u6
         return 0;
     }
     let lengths = lengths(jobs);
-    // The most that are late among those at least as long as the length at each place, best parted.
+    // Largest number of late jobs that the splits find among the jobs at least as long as each length.
     let mut most = vec![0; lengths.len() + 1];
     for from in (0..lengths.len()).rev() {
         for to in from + 1..=lengths.len() {
@@ -41,7 +42,8 @@ pub(super) fn fewest_late(jobs: &[Job], machines: usize, thousandths: u64) -> u6
     most[0]
 }
 
-/// Returns the lengths at which jobs are split, rising: the shortest length, and others with equally many jobs between them.
+/// Returns the lengths at which jobs are split, in rising order: the shortest length, and others with equally many jobs
+/// between them.
 fn lengths(jobs: &[Job]) -> Vec<u64> {
     let mut works: Vec<u64> = jobs.iter().map(|job| job.work).filter(|work| *work > 0).collect();
     works.sort_unstable();
@@ -57,7 +59,7 @@ fn lengths(jobs: &[Job]) -> Vec<u64> {
     lengths
 }
 
-/// Returns the number of late jobs if all take `work`.
+/// Returns the number of late jobs if every job takes `work`.
 fn late_of_length<'a>(jobs: impl Iterator<Item = &'a Job>, work: u64, machines: usize, thousandths: u64) -> u64 {
     let scaled = |time: Time| u128::from(time.nanoseconds()) * u128::from(thousandths);
     let mut free: BinaryHeap<Reverse<u128>> = (0..machines).map(|_| Reverse(0)).collect();
@@ -83,7 +85,8 @@ mod tests {
     use crate::draw::{Purpose, stream};
     use crate::metrics::bound::together;
 
-    /// Returns whether the machines can meet all deadlines: tries every order, each job on the machine that is free first.
+    /// Returns whether the machines can meet all deadlines. It tries every order, with each job on the machine that is free
+    /// first.
     fn feasible(jobs: &[Job], free: &[u64]) -> bool {
         jobs.is_empty()
             || (0..jobs.len()).any(|next| {

@@ -1,9 +1,9 @@
 //! Lower bound on the requests that are late under any policy, even one that knows all arrivals. The decisions of the run are
-//! kept (which requests hit, and the steps they skip); everything else is free, and no model is loaded.
+//! kept (which requests hit, and the steps that they skip). Everything else is free, and no model is loaded.
 //!
-//! Every worker counts as the fastest one, with the fastest model for each request and jobs of the best size. The bound is the
-//! larger of two relaxations: in `together` all workers are one machine as fast as their sum, in `apart` jobs of like lengths have
-//! all workers to themselves.
+//! Every worker counts as the fastest one, with the fastest model for each request and jobs of the best size. The bound is
+//! the larger of two relaxations: in `together` all workers are one machine as fast as their sum; in `apart` jobs of similar
+//! lengths have all workers to themselves.
 
 use alloc::vec::Vec;
 
@@ -18,29 +18,32 @@ use crate::model::{GpuId, ModelId, Work};
 use crate::scheduler::{Decision, DecisionKind};
 use crate::time::{Duration, Time};
 
-/// Request with the least time that it takes.
+/// Request with its least time on one worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
     /// Time of arrival.
     pub arrival: Time,
-    /// Deadline; in the order of arrivals.
+    /// Time at which the request is due; in the order of arrivals.
     pub due: Time,
-    /// Least time on one worker, nanoseconds.
+    /// Least time on one worker, in nanoseconds.
     pub work: u64,
 }
 
-/// The least share of a run's requests that could have been late, each being due so long after its arrival.
+/// Returns the least share of a run's requests that could have been late if each request is due `limit` after its arrival;
+/// `None` without requests.
 pub(super) fn fewest_violations(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Option<f64> {
     let jobs = jobs(settings, ends, limit);
     let speeds: Vec<u64> = settings.gpus.iter().map(|gpu| speed(settings, *gpu)).collect();
     let fastest = speeds.iter().copied().max()?;
-    // The requests of a job need not wait for each other: there is no whole job that one of them takes.
+    // Requests of one batch share the time of a job. No request takes a whole job, as `apart` assumes, so that its bound does
+    // not hold.
     let apart = if settings.most_together > 1 { 0 } else { apart::fewest_late(&jobs, speeds.len(), fastest) };
     let late = fewest_late(&jobs, speeds.iter().sum()).max(apart);
     (!jobs.is_empty()).then(|| late as f64 / jobs.len() as f64)
 }
 
-/// Least time of each request of a run, with deadlines `limit` after the arrivals.
+/// Returns the requests of a run that count, in the order of arrivals, with their least times and with deadlines `limit`
+/// after the arrivals.
 #[must_use]
 pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Job> {
     let counted = ends.iter().filter(|end| end.arrival >= settings.warmup);
@@ -51,32 +54,34 @@ pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Jo
     jobs
 }
 
-/// The seconds that a request takes on a GPU type, by model.
+/// Returns the seconds of a job of one request on a GPU type with a model.
 fn seconds(settings: &Settings, gpu: GpuId, model: ModelId, skipped_steps: u32) -> f64 {
     let work = Work { model, total_steps: settings.total_steps, skipped_steps };
     settings.profile.service(gpu, model).job_s(work)
 }
 
-/// Thousandths by which a GPU type is as fast as the first one, with what it is best at; rounded up.
+/// Returns the speed of a GPU type in thousandths of the speed of the first type, rounded up. It is the largest ratio over
+/// all models and numbers of skipped steps.
 #[must_use]
 pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
     let models = (0..settings.models.len() as u16).map(ModelId);
-    // A ratio of two sums lies between its ends.
+    // Seconds are linear in the steps that run, so that the ratio is largest with no step skipped or with all steps but one
+    // skipped.
     let ends = models.flat_map(|model| [(model, 0), (model, settings.total_steps.saturating_sub(1))]);
     let least = |gpu, model, skipped| seconds(settings, gpu, model, skipped) * least_part(settings, gpu, model);
     let ratio = ends.map(|(model, skipped)| least(GpuId(0), model, skipped) / least(gpu, model, skipped));
     libm::ceil(ratio.fold(0.0, f64::max) * 1000.0) as u64
 }
 
-/// A request's part of the job in which it takes least, in times of a job of its own.
+/// Returns the least time per request in a job of any size, as a part of the time of a job of one request.
 fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
     let service = settings.profile.service(gpu, model);
     let sizes = 1..=service.most().min(settings.most_together);
     sizes.map(|size| service.batch_factor(size) / f64::from(size)).fold(1.0, f64::min)
 }
 
-/// Least time of a request on the first GPU type, nanoseconds: with the model that is fastest for it, and as much above or
-/// below the profile as its job was.
+/// Returns the least time of a request on the first GPU type, in nanoseconds, with the model that is fastest for the request.
+/// The time is longer or shorter than by the profile in the proportion of the request's own job; 0 for a return.
 pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };
     let skipped = decision.skipped_steps;
@@ -88,7 +93,7 @@ pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     Duration::from_seconds_saturating(least_seconds(settings, &decision) * drawn).nanoseconds().saturating_sub(1)
 }
 
-/// Nanoseconds that a decision takes at least on the first GPU type, by the profile; 0 for a return.
+/// Returns the least time for a decision on the first GPU type by the profile, in nanoseconds; 0 for a return.
 #[must_use]
 pub fn least_work_of(settings: &Settings, decision: &Decision) -> u64 {
     if decision.kind == DecisionKind::Return {
@@ -97,7 +102,8 @@ pub fn least_work_of(settings: &Settings, decision: &Decision) -> u64 {
     Duration::from_seconds_saturating(least_seconds(settings, decision)).nanoseconds().saturating_sub(1)
 }
 
-/// Seconds with the model that is fastest for a decision, on the first GPU type, in the job in which that is least.
+/// Returns the least seconds for a decision on the first GPU type: with the model that is fastest for it, in the job size
+/// with the least time per request, while no other worker slows the job down.
 fn least_seconds(settings: &Settings, decision: &Decision) -> f64 {
     let models = settings.serving.of(decision);
     let least =

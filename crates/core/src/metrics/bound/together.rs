@@ -1,25 +1,26 @@
-//! All machines for one: on one machine, with deadlines in the order of arrivals, fewest late is solved exactly (Kise, Ibaraki
-//! and Mine, Operations Research 26, 1978): in order of arrival, whenever one would be late, that one is left out without which
-//! the others are done first. With a tree of the jobs in order of arrival that takes n log n for n jobs.
+//! Bound for all machines joined into one. On one machine, with deadlines in the order of arrivals, the fewest late jobs are
+//! found exactly (Kise, Ibaraki and Mine, Operations Research 26, 1978). Jobs are added in the order of arrivals. Whenever a
+//! job would be late, the job is left out without which the others are done first. With a tree of the jobs in the order of
+//! arrivals that takes n log n time for n jobs.
 
 use alloc::vec::Vec;
 
 use super::Job;
 use crate::time::Time;
 
-/// A job with its work in nanoseconds of one worker; 0 once it is left out.
+/// Job with its work in nanoseconds of one worker; the work is 0 once the job is left out.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     arrival: Time,
     work: u64,
 }
 
-/// Work in units of 1/speed nanoseconds, the speed being in thousandths.
+/// Converts work to units of 1/speed nanoseconds, with the speed in thousandths of a worker.
 const fn units(work: u64) -> u128 {
     work as u128 * 1000
 }
 
-/// Time in units of 1/speed nanoseconds.
+/// Converts a time to units of 1/speed nanoseconds.
 fn scaled(time: Time, thousandths: u64) -> u128 {
     u128::from(time.nanoseconds()) * u128::from(thousandths)
 }
@@ -28,14 +29,16 @@ fn scaled(time: Time, thousandths: u64) -> u128 {
 #[derive(Clone, Copy, Debug, Default)]
 struct Stretch {
     work: u128,
-    /// The latest, over its jobs, of the arrival plus the work from it on; 0 of none.
+    /// Largest sum, over the jobs of the stretch, of the arrival of a job and the work of that job and of all that follow it;
+    /// 0 without jobs.
     done: u128,
-    /// Largest work of a job in nanoseconds of one worker, and its place; of equals the last.
+    /// Largest work of a job in nanoseconds of one worker, and the place of the job; the last place if several jobs are
+    /// equal.
     largest: (u64, u32),
 }
 
 impl Stretch {
-    /// Makes the stretch of one job on a machine as fast as so many thousandths of a worker; the empty one if it is left out.
+    /// Makes the stretch of one job on a machine with a speed of `thousandths`; an empty stretch if the job is left out.
     fn of_job(job: Kept, place: usize, thousandths: u64) -> Self {
         if job.work == 0 {
             return Self::default();
@@ -44,7 +47,7 @@ impl Stretch {
         Self { work, done: scaled(job.arrival, thousandths) + work, largest: (job.work, place as u32) }
     }
 
-    /// Returns this one with what follows it.
+    /// Joins a stretch and the stretch that follows it.
     fn then(self, next: Self) -> Self {
         Self {
             work: self.work + next.work,
@@ -53,27 +56,27 @@ impl Stretch {
         }
     }
 
-    /// Returns when it is done if so much follows it at once; 0 of none.
+    /// Returns the time at which the stretch is done if `work` follows it at once; 0 without jobs.
     const fn delayed_by(self, work: u128) -> u128 {
         if self.done == 0 { 0 } else { self.done + work }
     }
 }
 
-/// Jobs of a leaf of the tree: with fewer, nodes would take more memory than jobs.
+/// Number of jobs in a leaf of the tree. With fewer jobs, the nodes would take more memory than the jobs.
 const LEAF: usize = 8;
 
-/// The jobs that are kept since the machine was last idle, in order of arrival, and a tree of their stretches, so that adding one
-/// and leaving one out take the logarithm of their number.
+/// Jobs that are kept since the machine was last idle, in the order of arrivals, and a tree of their stretches. With the
+/// tree, adding a job and leaving a job out take time that is logarithmic in the number of jobs.
 #[derive(Debug)]
 struct Busy {
     /// Speed of the machine in thousandths of a worker.
     thousandths: u64,
     jobs: Vec<Kept>,
-    /// The children of node n are 2n and 2n + 1; the second half has the leaves.
+    /// Nodes of the tree: the children of node n are 2n and 2n + 1, and the second half has the leaves.
     tree: Vec<Stretch>,
-    /// Time at which all before these jobs are done.
+    /// Time at which all jobs before these are done.
     before: u128,
-    /// Time at which all are done.
+    /// Time at which all of these jobs are done.
     done: u128,
 }
 
@@ -100,7 +103,7 @@ impl Busy {
         self.done += units(job.work);
     }
 
-    /// Builds a tree that has room for as many jobs more.
+    /// Rebuilds the tree with room for as many jobs again.
     fn rebuild(&mut self) {
         let leaves = (2 * self.jobs.len()).div_ceil(LEAF).next_power_of_two().max(2);
         self.tree.clear();
@@ -124,7 +127,7 @@ impl Busy {
         }
     }
 
-    /// Joins the jobs in places `from..to`, where there are any.
+    /// Joins the jobs in places `from..to`, as far as there are such jobs, one by one.
     fn one_by_one(&self, from: usize, to: usize) -> Stretch {
         let places = from..to.min(self.jobs.len());
         places
@@ -158,8 +161,9 @@ impl Busy {
     fn leave_one_out(&mut self) {
         let mut best = (u128::MAX, 0);
         let mut from = 0;
-        // Without a job that takes as long or longer and comes later, the others are done no later: what counts is the
-        // largest job, the largest behind it, and so on. They are few, as long as the works are few or in no order.
+        // If a later job takes at least as long as an earlier one, the others are done no later without the later job. The
+        // candidates are therefore the largest job, the largest job behind that one, and so on. There are few of them if
+        // there are few different works, or if the works are in no order.
         while from < self.jobs.len() {
             let (work, place) = self.between(from, self.jobs.len()).largest;
             if work == 0 {
@@ -178,7 +182,7 @@ impl Busy {
     }
 }
 
-/// Least number of late jobs among those that were added so far.
+/// Least number of late jobs among the jobs that were added so far.
 #[derive(Debug)]
 pub struct Lateness {
     busy: Busy,
@@ -186,16 +190,16 @@ pub struct Lateness {
 }
 
 impl Lateness {
-    /// Makes an idle machine as fast as so many thousandths of a worker.
+    /// Makes an idle machine with a speed in thousandths of a worker.
     #[must_use]
     pub const fn new(thousandths: u64) -> Self {
         Self { busy: Busy { thousandths, jobs: Vec::new(), tree: Vec::new(), before: 0, done: 0 }, late: 0 }
     }
 
-    /// Adds a job. Jobs are in order of arrival and of deadlines.
+    /// Adds a job. Jobs are added in the order of arrivals and of deadlines.
     pub fn add(&mut self, job: Job) {
         if job.work == 0 {
-            // Done at its arrival: it is never late, and changes nothing.
+            // A job without work is done at its arrival: it is never late and delays no other job.
             return;
         }
         self.busy.add(Kept { arrival: job.arrival, work: job.work });
@@ -205,15 +209,15 @@ impl Lateness {
         }
     }
 
-    /// Jobs that are late at least.
+    /// Returns the least number of late jobs.
     #[must_use]
     pub const fn late(&self) -> u64 {
         self.late
     }
 }
 
-/// The least number of late jobs on a machine as fast as so many thousandths of a worker. Jobs are in order of arrival
-/// and of when they are due.
+/// Returns the least number of late jobs on a machine with a speed in thousandths of a worker. Jobs are in the order of
+/// arrivals and of deadlines.
 #[must_use]
 pub fn fewest_late(jobs: &[Job], thousandths: u64) -> u64 {
     let mut lateness = Lateness::new(thousandths);
@@ -230,7 +234,7 @@ mod tests {
     use super::*;
     use crate::draw::{Purpose, stream};
 
-    /// Whether one machine of this speed can do all of them in time, by earliest deadline.
+    /// Returns whether one machine with this speed can do all jobs in time, by earliest deadline.
     fn feasible<'a>(jobs: impl Iterator<Item = &'a Job>, speed: u128) -> bool {
         let mut done = 0;
         jobs.into_iter().all(|job| {
@@ -261,7 +265,7 @@ mod tests {
         }
     }
 
-    /// The same as [`fewest_late`] in square time, job by job.
+    /// Returns the same as [`fewest_late`] in quadratic time, job by job.
     fn plainly(jobs: &[Job], speed: u128) -> u64 {
         let mut late = 0;
         let (mut kept, mut before, mut done) = (Vec::<(u128, u64)>::new(), 0, 0);
@@ -278,7 +282,7 @@ mod tests {
                     let others = kept.iter().enumerate().filter(|(other, _)| other != place);
                     others.fold(before, |done: u128, (_, (arrival, work))| done.max(*arrival) + units(*work))
                 };
-                // Of equally good ones the last, as the tree has it.
+                // The last of equally good jobs, as the tree has it.
                 let place = (0..kept.len()).min_by_key(|place| (without(place), core::cmp::Reverse(*place))).unwrap();
                 done = without(&place);
                 kept.remove(place);
@@ -292,7 +296,8 @@ mod tests {
     fn long_busy_periods_are_as_if_gone_through_job_by_job() {
         for seed in 0..300 {
             let mut draws = stream(seed, Purpose::Test, 41);
-            // From few different works to many, and from idle to twice what the machine can do.
+            // Few different works in some instances and many in others; loads from nearly none to twice what the machine can
+            // do.
             let works = [2, 5, 1000][seed as usize % 3];
             let gap = draws.random_range(1..2 * works);
             let (mut arrival, mut due) = (0_u64, 0_u64);

@@ -1,36 +1,37 @@
-//! Bounds on similarity that do not fit the embeddings: those of one encoder say nothing of another's. Too low, and any image
-//! is a hit; too high, and none is. Found on random pairs of a prompt and an image of another request.
+//! Bounds on similarity that do not fit the embeddings: the bounds of one encoder say nothing about another encoder. With
+//! bounds that are too low, any image is a hit; with bounds that are too high, no image is. The check uses random pairs of a
+//! prompt and an image of another request.
 
 use rand::RngExt;
 
 use super::{Compared, Topic, Vector, Warning, percent};
 use crate::draw::{Purpose, stream};
 
-/// Random pairs that are compared: a share of 1 % is known to a tenth of itself and a half.
+/// Number of random pairs to compare. With 2,000 pairs a share of 5 % has a standard error of half a point.
 const PAIRS: usize = 2_000;
 
-/// Rows from which on pairs say something: fewer prompts have few images in common.
+/// Smallest number of rows for which pairs are compared: fewer prompts have few images in common.
 const LEAST_ROWS: usize = 50;
 
 /// Share of random pairs above which bounds are taken not to fit. At 5 % a cache of 14 images "hits" every other request by
-/// chance alone, and one of 100 images 99 in 100. Where bounds fit, a random pair reaches them because both prompts ask for
-/// the same, so that a trace of few topics has more such pairs; a bound of 1 % would take that for a fault.
+/// chance alone, and a cache of 100 images hits 99 in 100. Where bounds fit, a random pair reaches them because both prompts
+/// ask for the same, so that a trace of few topics has more such pairs; a limit of 1 % would report such a trace.
 const MOST_BY_CHANCE: f64 = 0.05;
 
-/// Share of the requests below which next to nothing hits.
+/// Share of the requests below which hits are taken to be absent.
 const NEXT_TO_NOTHING: f64 = 0.005;
 
-/// Images and requests that are enough for some to hit, where prompts have anything in common.
+/// Number of images, and of requests, from which on some requests should hit if prompts have anything in common.
 const ENOUGH: u64 = 100;
 
-/// Counts of a run: what it looked up and found.
+/// Counts of a run: its look-ups, hits and cached images.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Looked {
     /// Share of the requests that hit.
     pub hit_rate: Option<f64>,
-    /// Requests that count.
+    /// Number of requests that count.
     pub requests: u64,
-    /// Images that were cached, those before time zero included.
+    /// Number of images that were cached, those before time zero included.
     pub cached: u64,
 }
 
@@ -43,8 +44,8 @@ struct Reached {
     own: f64,
 }
 
-/// Compares a sample of pairs; `None` where there are too few rows. Pairs of the same prompt are left out: they are alike by
-/// right, whatever the encoder.
+/// Compares a sample of pairs; returns `None` if there are too few rows or pairs. Pairs of equal prompts are left out,
+/// because such pairs are similar under any encoder.
 fn reached(compared: &Compared) -> Option<Reached> {
     let rows = compared.queries.len().min(compared.keys.len());
     if rows < LEAST_ROWS {
@@ -71,7 +72,7 @@ fn reached(compared: &Compared) -> Option<Reached> {
     (random.1 >= PAIRS / 4 && owns.1 > 0).then(|| Reached { random: share(random), own: share(owns) })
 }
 
-/// Returns a warning where the lowest bound does not fit the embeddings.
+/// Returns a warning if the lowest bound does not fit the embeddings.
 #[must_use]
 pub fn bounds_warning(compared: &Compared, looked: Looked) -> Option<Warning> {
     let Reached { random, own } = reached(compared)?;
@@ -114,7 +115,8 @@ mod tests {
     use crate::draw::normal;
     use crate::embedding::EmbeddingMatrix;
 
-    /// Embeddings with a part that all share, as the modality of an encoder brings it.
+    /// Returns embeddings with one component that is the same for all, as the embeddings of one modality of an encoder have
+    /// it.
     fn compared(common: f64, lowest_bound: f64) -> Compared {
         let mut draws = stream(5, Purpose::Test, 0);
         let (rows, dimension) = (300, 24);
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_bound_that_nothing_reaches_is_told_once_there_is_enough_to_find() {
-        // A prompt is its own image here: nothing is above 1.
+        // Prompts and images have the same embeddings here, and no similarity is above 1.
         let high = said(&Compared { strict: true, ..compared(0.0, 1.0) }, 0.0, 500).expect("a warning");
         assert!(high.contains("0 % of the requests") && high.contains("although 500 images were cached"), "{high}");
         let rare = said(&compared(0.0, 0.9), 0.001, 500).expect("a warning");
@@ -160,7 +162,8 @@ mod tests {
 
     #[test]
     fn equal_prompts_are_no_chance_and_few_rows_say_nothing() {
-        // Two prompts in turns: half of the pairs are of one prompt, the others of two that have nothing in common.
+        // Two prompts in turns: half of the pairs are of equal prompts, the others of two prompts that have nothing in
+        // common.
         let values: Vec<f32> = (0..200).flat_map(|row| if row % 2 == 0 { [1.0, 0.0] } else { [0.0, 1.0] }).collect();
         let rows = |values: &[f32]| Rows::Matrix(EmbeddingMatrix::new(2, values.to_vec()).expect("rows"));
         let with = |rows: Rows| Compared { queries: rows.clone(), keys: rows, ..compared(0.0, 0.5) };

@@ -1,5 +1,6 @@
-//! Hits that a cold cache or an overloaded cluster hides: requests that missed although an image of an earlier request, which
-//! still waited or was being drawn, would have matched. Computed once a run has ended, on a sample that is small beside it.
+//! Hits that a cold cache or an overloaded cluster hides: requests that missed although the image of an earlier request,
+//! which was still waiting or being drawn, would have matched. They are computed once a run has ended, on a sample that is
+//! small beside the run.
 
 use alloc::vec::Vec;
 
@@ -13,16 +14,16 @@ use crate::metrics::RequestEnd;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
 
-/// Misses that are looked at, at most: a share of 5 % is known to within 2 points.
+/// Largest number of misses to look at. With 400 misses a share of 5 % is known to within 2 points.
 const MOST_MISSES: usize = 400;
 
-/// Comparisons after which no further miss is looked at, so that the cost is bounded in a queue of any length.
+/// Number of comparisons after which no further miss is looked at, so that the cost is bounded for a queue of any length.
 const MOST_COMPARED: usize = 40_000;
 
-/// Misses from which on a share says something.
+/// Smallest number of misses for which a share is reported.
 const LEAST_MISSES: usize = 20;
 
-/// Share of the routed requests from which on a reader must know.
+/// Smallest share of the routed requests for which a warning is given.
 const WORTH_SAYING: f64 = 0.05;
 
 /// Images that a system keeps.
@@ -34,14 +35,15 @@ pub enum Kept {
     Misses,
 }
 
-/// Delays between an arrival and its look-up, and between an image's completion and its being found.
+/// Delays from an arrival to its look-up and from an image's completion to the time at which it can be found, and the
+/// warm-up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
     /// Time from arrival to look-up.
     pub retrieval: Duration,
     /// Time from completion until the image can be found.
     pub image_encoding: Duration,
-    /// Requests that arrive earlier are left out.
+    /// End of the warm-up. Requests that arrive earlier are left out.
     pub warmup: Time,
 }
 
@@ -57,7 +59,7 @@ impl Kept {
     }
 }
 
-/// Counts of a sample.
+/// Counts of the requests, of the misses, and of the sample of misses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Hidden {
     routed: usize,
@@ -66,7 +68,8 @@ struct Hidden {
     matched: usize,
 }
 
-/// Looks at misses in a random order, until enough of them or enough pairs were compared. `ends` are in order of arrival.
+/// Looks at misses in a random order, until enough misses were looked at or enough pairs were compared. `ends` are in the
+/// order of arrivals.
 fn count(ends: &[RequestEnd], compared: &Compared, kept: Kept, timing: Timing, tenancy: &Tenancy) -> Hidden {
     let counted = |end: &&RequestEnd| end.arrival >= timing.warmup && end.kind.is_some();
     let mut misses: Vec<usize> = Vec::new();
@@ -87,7 +90,7 @@ fn count(ends: &[RequestEnd], compared: &Compared, kept: Kept, timing: Timing, t
         }
         hidden.looked_at += 1;
         let looked_up = miss.arrival + timing.retrieval;
-        // The latest first: users who try again ask for much the same soon after.
+        // The latest images first: users who try again ask for much the same soon after.
         let late = ends[..at].iter().rev().filter(|end| {
             end.finish + timing.image_encoding > looked_up
                 && kept.keeps(end)
@@ -107,7 +110,7 @@ fn count(ends: &[RequestEnd], compared: &Compared, kept: Kept, timing: Timing, t
     hidden
 }
 
-/// Returns a warning where the images of earlier requests came too late for many.
+/// Returns a warning if the images of earlier requests came too late for many requests.
 #[must_use]
 pub fn hidden_hits(
     ends: &[RequestEnd],
@@ -151,7 +154,7 @@ mod tests {
     use crate::embedding::EmbeddingMatrix;
     use crate::request::{RequestId, TenantId};
 
-    /// A second for each row; images are done `drawing_s` after they were asked for.
+    /// Returns the ends of `count` requests, one a second. Each image is done `drawing_s` seconds after its request arrived.
     fn ends(count: u32, drawing_s: f64, kind: impl Fn(u32) -> DecisionKind) -> Vec<RequestEnd> {
         let time = |seconds: f64| Time::from_seconds(seconds).expect("a time");
         let end = |id: u32| RequestEnd {
@@ -167,7 +170,7 @@ mod tests {
         (0..count).map(end).collect()
     }
 
-    /// Prompts that come back every `topics` requests and have nothing in common else.
+    /// Returns embeddings of prompts that come back every `topics` requests and are otherwise orthogonal.
     fn compared(rows: u32, topics: u32) -> Compared {
         let values = (0..rows).flat_map(|row| (0..topics).map(move |at| if row % topics == at { 1.0 } else { 0.0 }));
         let rows = Rows::Matrix(EmbeddingMatrix::new(topics as usize, values.collect::<Vec<f32>>()).expect("rows"));
@@ -195,7 +198,7 @@ mod tests {
     fn a_match_that_is_drawn_in_time_hides_nothing() {
         let miss = |_| DecisionKind::Miss;
         let usual = Timing::default();
-        // The prompt comes back after 10 s: images that take 9.5 s are there, those that take 10.5 s are not.
+        // The prompt comes back after 10 s: images that take 9.5 s are there, images that take 10.5 s are not.
         let found = counted(&ends(200, 9.5, miss), 10, ALL, usual, Scope::Shared);
         assert_eq!(found, Hidden { routed: 200, misses: 200, looked_at: 200, matched: 0 });
         assert_eq!(counted(&ends(200, 10.5, miss), 10, ALL, usual, Scope::Shared).matched, 190);
@@ -210,14 +213,14 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_or_another_tenants_could_not_have_been_found() {
-        // Prompts of the even rows come back as the odd rows', which are of the other tenant.
+        // Prompts of the even rows come back at odd rows, which are of the other tenant.
         let miss = |_| DecisionKind::Miss;
         let apart = counted(&ends(200, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
         assert_eq!(apart.matched, 200 - 18, "a prompt comes back to its tenant every other time");
         let once = counted(&ends(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Tenant);
         let shared = counted(&ends(18, 1e6, miss), 9, ALL, Timing::default(), Scope::Shared);
         assert_eq!((once.matched, shared.matched), (0, 9));
-        // Every first row of ten hits; its image is by the small model.
+        // One row in ten is a hit, and its image is made by the small model.
         let some = |id: u32| if id.is_multiple_of(10) { DecisionKind::Hit } else { DecisionKind::Miss };
         let matched = |kept| counted(&ends(100, 15.0, some), 5, kept, Timing::default(), Scope::Shared).matched;
         let (all, large) = (matched(ALL), matched(Kept::Images(Admission::Large)));

@@ -1,5 +1,6 @@
-//! Sentences on what a reader of a run must be warned of, and what they are computed from: rows that the profile lacks
-//! (`super::quality`), bounds that do not fit the embeddings (`bounds`), hits that came too early (`hidden`).
+//! Warnings for the reader of a run, as sentences, and the data that they are computed from. They are about rows that the
+//! profile lacks (`super::quality`), bounds that do not fit the embeddings (`bounds`), and hits that were missed because
+//! images came too late (`hidden`).
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -24,25 +25,26 @@ pub enum Topic {
     HiddenHits,
 }
 
-/// A sentence that a reader of a run's results must know.
+/// Sentence that a reader of a run's results must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Subject.
+    /// Subject of the warning.
     pub topic: Topic,
     /// Sentence, without a full stop.
     pub text: String,
 }
 
 impl Warning {
-    /// Returns the sentences.
+    /// Returns the sentences of the warnings.
     #[must_use]
     pub fn texts(warnings: &[Self]) -> Vec<String> {
         warnings.iter().map(|warning| warning.text.clone()).collect()
     }
 }
 
-/// Puts the warnings of several runs, each with its variant's name, into as few sentences as say all: those of a variant's
-/// first run with a subject speak for its other runs, and variants with equal sentences share one.
+/// Merges the warnings of several runs, each with the name of its variant, into as few sentences as possible. For each
+/// variant and subject, the first run with a warning stands for the other runs of the variant. Variants with equal sentences
+/// share one.
 #[must_use]
 pub fn merged(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     let mut said: Vec<(&str, Topic)> = Vec::new();
@@ -61,8 +63,9 @@ pub fn merged(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     sentences.into_iter().map(|(text, variants)| format!("{}: {text}", variants.join(", "))).collect()
 }
 
-/// Puts the warnings of many runs, each with its name, into a sentence for each subject: the first run's, and how many
-/// others have one of their own. Sentences on scores are all said, each once: they name models, not runs.
+/// Merges the warnings of many runs, each with its name, into a sentence for each subject. The sentence is that of the first
+/// run, with the number of other runs that have one. Sentences on scores are all kept, each once, because they name models
+/// and no runs.
 #[must_use]
 pub fn of_many(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     let all = || runs.iter().flat_map(|(name, warnings)| warnings.iter().map(move |warning| (name, warning)));
@@ -84,7 +87,7 @@ pub fn of_many(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     sentences
 }
 
-/// Embeddings by row of the trace.
+/// Embeddings, by row of the trace.
 #[derive(Clone, Debug)]
 pub enum Rows {
     /// Embeddings of a trace.
@@ -93,7 +96,7 @@ pub enum Rows {
     Recorded(Arc<[Option<Embedding>]>),
 }
 
-/// One row of [`Rows`].
+/// Row of [`Rows`].
 #[derive(Clone, Debug, Default)]
 struct Vector {
     values: Vec<f32>,
@@ -101,7 +104,7 @@ struct Vector {
 }
 
 impl Rows {
-    /// Number of rows.
+    /// Returns the number of rows.
     fn len(&self) -> usize {
         match self {
             Self::Matrix(matrix) => matrix.rows(),
@@ -109,7 +112,7 @@ impl Rows {
         }
     }
 
-    /// Copies a row into `to`; returns whether there is one.
+    /// Copies a row into `to`; returns whether the row is there.
     fn read(&self, row: usize, to: &mut Vector) -> bool {
         match self {
             Self::Matrix(matrix) if row < matrix.rows() => {
@@ -137,18 +140,18 @@ impl Rows {
     }
 }
 
-/// Embeddings that a system compares, and when it is a hit.
+/// Embeddings that a system compares, and the bound from which on a request is a hit.
 #[derive(Clone, Debug)]
 pub struct Compared {
     /// Embedding that each request looks up.
     pub queries: Rows,
-    /// Embedding that the image of each request is found by.
+    /// Embedding by which the image of each request is found.
     pub keys: Rows,
     /// Lowest bound in force.
     pub lowest_bound: f64,
-    /// Whether a similarity equal to the bound fails it.
+    /// True if a similarity equal to the bound does not reach it.
     pub strict: bool,
-    /// Words for the keys: "image" or "prompt".
+    /// Word for the keys: "image" or "prompt".
     pub keys_are: &'static str,
     /// Source of the embeddings, in words.
     pub origin: String,
@@ -158,12 +161,13 @@ pub struct Compared {
     pub seed: u64,
 }
 
-/// Similarities nearer to a bound than this are computed again as the look-up does: single precision is off by less.
+/// Distance from the bound below which a similarity is computed again as the look-up does. The error of single precision is
+/// smaller.
 const SINGLE_PRECISION: f64 = 1e-4;
 
 impl Compared {
-    /// Returns whether the similarity of a query and a key reaches the lowest bound; `query` and `key` are what was read of
-    /// these rows.
+    /// Returns whether the similarity of a query and a key reaches the lowest bound. `query` and `key` are the vectors that
+    /// were read from these rows.
     fn reaches(&self, (query_row, query): (usize, &Vector), (key_row, key): (usize, &Vector)) -> bool {
         if query.values.len() != key.values.len() {
             return false;
@@ -179,7 +183,7 @@ impl Compared {
     }
 }
 
-/// Share in per cent, with two significant digits: "31 %", "0.024 %".
+/// Returns a share in per cent, with two significant digits: "31 %", "0.024 %".
 fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     let decimals =

@@ -1,7 +1,7 @@
-//! `DiffServe`'s allocation (`MLSys` '25): of all splits, batch sizes and thresholds with which both stages keep up with the
-//! demand and a request passes both in time, those with the highest threshold: as many drafts as possible are made again.
-//! The integer program is small enough to be solved by trying all of it (docs/policies.md says why that is exact). For
-//! cascades of two models on equal GPUs, not for caches.
+//! Allocation of `DiffServe` (`MLSys` '25), for cascades of two models on equal GPUs, not for caches. The policy chooses the
+//! number of light workers, two batch sizes and a threshold such that both stages keep up with the demand and a request passes
+//! both stages in time. Of all such choices, the one with the highest threshold wins: it makes as many drafts as possible again.
+//! The integer program is small enough to try all choices, and docs/policies.md explains why that is exact.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,83 +16,84 @@ use crate::profile::Profile;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
 
-/// Estimate of the time that a request waits for either stage, which counts against its deadline.
+/// Estimate of the time that a request waits for either stage. The wait counts against the deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueueDelay {
-    /// Ours: waiting requests over the throughput of the stage's workers in the split that is considered.
+    /// Our estimate: the waiting requests of a stage over the throughput of the stage's workers in the choice under
+    /// consideration.
     #[default]
     Throughput,
-    /// That of `DiffServe`'s artifact, after Little's law: waiting requests over the stage's rate of arrivals, the same
-    /// for every split; 0 for a stage where nothing arrives.
+    /// Estimate of `DiffServe`'s artifact, by Little's law: the waiting requests of a stage over the stage's rate of arrivals,
+    /// the same for every choice. 0 for a stage without arrivals.
     ArrivalRate,
 }
 
-/// What it needs to know.
+/// Settings of the policy.
 #[derive(Clone, Debug)]
 pub struct CascadeSettings {
-    /// At time zero, and until the first decision.
+    /// Allocation at time zero and until the first decision.
     pub initial: Allocation,
-    /// Between two decisions.
+    /// Time between two decisions.
     pub period: Duration,
-    /// Share of the capacity that it plans with.
+    /// Share of the capacity that the policy plans with.
     pub headroom: f64,
-    /// A request should pass both stages within this.
+    /// Time within which a request should pass both stages.
     pub due: Duration,
-    /// How long what waits is expected to wait.
+    /// Estimate of the time that a request waits for either stage.
     pub queue_delay: QueueDelay,
-    /// The light model.
+    /// Light model, which makes the drafts. The heavy model is [`ModelId::LARGE`].
     pub light: ModelId,
-    /// The most requests of a job.
+    /// Largest number of requests of a job.
     pub most: u32,
-    /// Steps of an image.
+    /// Number of denoising steps of an image.
     pub total_steps: u32,
-    /// Service times, of the first GPU type.
+    /// Service times. Those of the first GPU type are used.
     pub profile: Arc<Profile>,
-    /// What the confidence in drafts is like.
+    /// Distribution of the confidence in drafts.
     pub confidences: Confidences,
 }
 
-/// The policy.
+/// Allocation policy of `DiffServe`.
 #[derive(Clone, Debug)]
 pub struct CascadeAllocation {
     settings: CascadeSettings,
     ticks: Ticks,
-    /// Times when requests began to wait since the last decision, and their class.
+    /// Requests routed to the queue since the last decision: time of routing and class.
     placed: Vec<(Time, usize)>,
 }
 
-/// What is asked of the two stages.
+/// Demand on the two stages and present number of light workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Asked {
-    /// Requests a second.
+    /// Rate of requests per second.
     pub rate: f64,
-    /// Drafts that are sent to be made again, a second.
+    /// Rate of drafts per second that are sent to the heavy stage to be made again.
     pub again_rate: f64,
-    /// Number of drafts that wait.
+    /// Number of requests that wait for a draft.
     pub drafts: usize,
-    /// Number of requests that wait to be made again.
+    /// Number of requests that wait for the heavy stage.
     pub again: usize,
-    /// Workers with the light model now.
+    /// Number of workers whose target is the light model now.
     pub light: u32,
 }
 
-/// A solution.
+/// Solution of the integer program.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
-    /// Workers with the light model; all others have the heavy one.
+    /// Number of workers with the light model. All other workers have the heavy model.
     pub light: u32,
-    /// Requests of a job: light, heavy.
+    /// Number of requests of a job on the light model, and on the heavy model.
     pub batches: (u32, u32),
-    /// Drafts in which the confidence is below this are made again.
+    /// Confidence below which a draft is made again.
     pub threshold: f64,
-    /// Whether the stages keep up, and requests are in time.
+    /// True if both stages keep up with the demand and requests are in time.
     pub feasible: bool,
 }
 
 impl CascadeSettings {
-    /// The best choice for what is asked; at least one worker has each model. If nothing does, what would do without
-    /// what waits already, or else what makes most drafts.
+    /// Returns the best choice for the demand. At least one worker has each model. If no choice is feasible, the best choice
+    /// without the waiting requests is returned, or else the choice that makes the most drafts.
     #[must_use]
     pub fn solve(&self, asked: &Asked) -> Choice {
         let anew = Asked { drafts: 0, again: 0, ..*asked };
@@ -100,7 +101,8 @@ impl CascadeSettings {
         self.search(asked).or_else(otherwise).unwrap_or_else(|| self.fastest())
     }
 
-    /// Of all that does, the highest threshold; of equal ones the fewest workers that change, then the shortest way.
+    /// Returns the feasible choice with the highest threshold. Among equal thresholds the fewest workers that change win, then
+    /// the lowest latency.
     fn search(&self, asked: &Asked) -> Option<Choice> {
         let workers = self.initial.targets.len() as u32;
         let mut best: Option<(f64, u32, f64, Choice)> = None;
@@ -124,8 +126,8 @@ impl CascadeSettings {
         best.map(|(.., choice)| choice)
     }
 
-    /// The highest threshold with which this split and these batches do, and the seconds that both stages take; `None` if
-    /// none does.
+    /// Returns the highest threshold that is feasible with this number of light workers and these batch sizes, and the latency of
+    /// both stages in seconds. `None` if no threshold is feasible.
     fn highest(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> Option<(f64, f64)> {
         let workers = self.initial.targets.len() as u32;
         let drafted = f64::from(light) * self.rate(self.light, batches.0) * self.headroom;
@@ -136,7 +138,7 @@ impl CascadeSettings {
         does.then(|| (self.confidences.highest(share), latency))
     }
 
-    /// Seconds from arrival to the second image: both jobs, and the wait for each.
+    /// Returns the seconds from arrival to the second image: both jobs, and the wait for each.
     fn latency(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> f64 {
         let heavy = self.initial.targets.len() as u32 - light;
         let waits = |waiting: usize, arrivals: f64, workers: u32, model, batch| match self.queue_delay {
@@ -150,7 +152,7 @@ impl CascadeSettings {
             + waits(asked.again, asked.again_rate, heavy, ModelId::LARGE, batches.1)
     }
 
-    /// When nothing does: no draft is made again, and as many as possible are made.
+    /// Returns the choice for a demand that no choice can meet: as many drafts as possible, none of which is made again.
     fn fastest(&self) -> Choice {
         let workers = self.initial.targets.len() as u32;
         let best = |model| {
@@ -161,25 +163,25 @@ impl CascadeSettings {
         Choice { light: workers.saturating_sub(1).max(1), batches, threshold: 0.0, feasible: false }
     }
 
-    /// The most requests of a job with a model.
+    /// Returns the largest number of requests of a job on a model.
     fn largest(&self, model: ModelId) -> u32 {
         self.profile.service(GpuId(0), model).most().min(self.most)
     }
 
-    /// Seconds of a job of so many requests.
+    /// Returns the seconds that a job of `requests` requests takes on a model.
     fn seconds(&self, model: ModelId, requests: u32) -> f64 {
         let service = self.profile.service(GpuId(0), model);
         service.job_s(Work { model, total_steps: self.total_steps, skipped_steps: 0 }) * service.batch_factor(requests)
     }
 
-    /// Requests a second of one worker.
+    /// Returns the throughput of one worker in requests per second.
     fn rate(&self, model: ModelId, requests: u32) -> f64 {
         f64::from(requests) / self.seconds(model, requests)
     }
 }
 
 impl CascadeAllocation {
-    /// At time zero.
+    /// Makes the policy at time zero.
     #[must_use]
     pub fn new(settings: CascadeSettings) -> Self {
         Self { ticks: Ticks::new(settings.period), settings, placed: Vec::new() }
@@ -215,11 +217,11 @@ impl AllocationPolicy for CascadeAllocation {
         self.ticks.pass_over(now);
         let placed = core::mem::take(&mut self.placed);
         let demand: Demand = situation.demand?;
-        // `situation.waiting` is only the first of what waits; the classes count all of it.
+        // `situation.waiting` holds only the first waiting requests. The classes count all of them.
         let waiting = |kind: DecisionKind| -> usize {
             situation.classes.iter().filter(|class| class.kind == kind).map(|class| class.waiting).sum()
         };
-        // Drafts were sent on before this window too where nobody waited for the ticks.
+        // The window may begin with the last skipped tick, and drafts may have been sent to the heavy stage before it.
         let in_window = placed.iter().filter(|(placed, _)| now.since(*placed) <= demand.window);
         let again = in_window.filter(|(_, class)| situation.classes[*class].kind == DecisionKind::Miss).count();
         let choice = self.settings.solve(&Asked {
@@ -281,7 +283,8 @@ mod tests {
         }
     }
 
-    /// All splits, batches and thresholds, by the constraints as they are written.
+    /// Returns the highest feasible threshold over all numbers of light workers, batch sizes and thresholds, by the constraints
+    /// as they are written.
     fn brute_force(settings: &CascadeSettings, asked: &Asked) -> Option<f64> {
         let Confidences::Scores { rising, .. } = &settings.confidences else { panic!("scores") };
         let workers = settings.initial.targets.len() as u32;

@@ -1,4 +1,5 @@
-//! Which model each worker should hold. One file a policy; the null one sits beside the clever one.
+//! Allocation policies: the model that each worker should hold. Each policy has a file of its own, including `static_split`,
+//! which never changes anything and is the baseline.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -22,51 +23,51 @@ pub(super) use outlook::{Outlook, Task};
 pub use static_split::StaticSplit;
 pub use what_if::{WhatIf, WhatIfSettings};
 
-/// When idle large workers may take hits although no miss is waiting.
+/// Condition under which large workers may serve hits. Waiting misses count only if the queue serves misses first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LargeTakesHits {
-    /// Whenever no miss is waiting.
+    /// Condition that no miss waits.
     #[default]
     WithoutMisses,
-    /// Only while no worker has a small model as its target.
+    /// Condition that no miss waits, and that no worker has as its target a small model that may serve the hit.
     WithoutSmall,
 }
 
 /// Target model of every worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Allocation {
-    /// By worker.
+    /// Target model, by worker.
     pub targets: Vec<ModelId>,
-    /// What large workers do when no miss is waiting.
+    /// Condition under which large workers may serve hits.
     pub large_takes_hits: LargeTakesHits,
-    /// What else a cascade's allocation decides.
+    /// Threshold and batch sizes of a cascade; `None` for other systems.
     pub cascade: Option<Cascade>,
 }
 
-/// What a cascade's allocation decides besides who holds what.
+/// Part of an allocation that only a cascade has: threshold and batch sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cascade {
-    /// A draft is made again by a large model if the confidence in it is below this.
+    /// Confidence below which a draft is made again by a large model.
     pub threshold: f64,
-    /// The most requests of a job, by model; what the scenario allows if empty.
+    /// Largest number of requests of a job, by model. If the list is empty, the limit of the scenario holds.
     pub batches: SmallVec<[u32; 3]>,
 }
 
 impl Allocation {
-    /// These targets; large workers take hits whenever no miss is waiting.
+    /// Makes an allocation with these targets. Large workers serve hits whenever no miss waits.
     #[must_use]
     pub const fn of(targets: Vec<ModelId>) -> Self {
         Self { targets, large_takes_hits: LargeTakesHits::WithoutMisses, cascade: None }
     }
 
-    /// The first `n_large` of `workers` hold the large model, the others `small`.
+    /// Makes an allocation in which the first `n_large` of `workers` hold the large model and the others hold `small`.
     #[must_use]
     pub fn split(workers: usize, n_large: usize, small: ModelId) -> Self {
         let target = |worker| if worker < n_large { ModelId::LARGE } else { small };
         Self::of((0..workers).map(target).collect())
     }
 
-    /// Workers by target model, for `models` models.
+    /// Counts the workers by target model, for `models` models.
     #[must_use]
     pub fn counts(&self, models: usize) -> SmallVec<[u32; 3]> {
         let mut counts = SmallVec::from_elem(0, models);
@@ -77,88 +78,90 @@ impl Allocation {
     }
 }
 
-/// What was asked of the system since the previous decision.
+/// Requests routed since the previous decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Demand {
-    /// How long that was.
+    /// Time since the previous decision.
     pub window: Duration,
-    /// Requests routed.
+    /// Number of requests routed.
     pub requests: u64,
-    /// Of these, hits.
+    /// Number of hits among these requests.
     pub hits: u64,
-    /// Mean of 1 - k/T over the hits, summed in order of k; 0 without hits.
+    /// Mean over the hits of 1 - k/T, where k is the number of skipped steps and T the number of denoising steps of an image,
+    /// summed in order of k. 0 without hits.
     pub refine_fraction: f64,
 }
 
 impl Demand {
-    /// Requests a minute.
+    /// Returns the rate of requests per minute.
     pub fn rate_per_min(&self) -> f64 {
         self.requests as f64 / (self.window.seconds() / 60.0)
     }
 
-    /// Hits / requests.
+    /// Returns the share of hits among the requests.
     pub fn hit_rate(&self) -> f64 {
         self.hits as f64 / self.requests as f64
     }
 }
 
-/// A worker that is not down, as far as it is known.
+/// State of a worker that is not down, as the core expects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// Which.
+    /// Number of the worker.
     pub worker: WorkerId,
-    /// What it is.
+    /// GPU type of the worker.
     pub gpu: GpuId,
-    /// What it holds once it is done with what it does; nothing for a worker that is back without a model.
+    /// Models that the worker holds once its present job or load has ended. Empty for a worker that came back without a model.
     pub holds: ModelSet,
-    /// What it should hold.
+    /// Model that the worker should hold.
     pub target: ModelId,
-    /// When it is expected to be done with what it does, by the profile; not before now.
+    /// Time at which the present job or load is expected to end according to the profile, never before now.
     pub free: Time,
 }
 
-/// Requests of equal work.
+/// Class of requests of equal work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Class {
-    /// Miss or hit.
+    /// Kind of decision: miss, draft or hit.
     pub kind: DecisionKind,
-    /// Steps skipped.
+    /// Number of skipped steps.
     pub skipped_steps: u32,
-    /// Expected time by GPU type, then model; `None` for models that may not serve it.
+    /// Expected time by GPU type, then model. `None` for a model that may not serve the class or does not fit the GPU.
     pub times: Arc<[Option<Duration>]>,
-    /// Number of its requests that wait, all of them.
+    /// Number of all waiting requests of the class, including those that [`Situation::waiting`] leaves out.
     pub waiting: usize,
 }
 
-/// A request that waits.
+/// Waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// What it is, as a place in the list of classes.
+    /// Class of the request, as an index into [`Situation::classes`].
     pub class: usize,
-    /// When it should be finished.
+    /// Time by which the request should be finished.
     pub due: Time,
 }
 
-/// What a policy may know when it decides: nothing of what is to come, and of what runs only what the profile expects.
+/// Facts that a policy may use in a decision. They include nothing about future arrivals, and only the expected times of running
+/// jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Situation {
-    /// `None` if nothing was routed since the previous decision.
+    /// Demand since the previous decision; `None` if no request was routed.
     pub demand: Option<Demand>,
-    /// The workers that are not down, in order.
+    /// Workers that are not down, in order of their numbers.
     pub seats: Vec<Seat>,
-    /// The most requests of a job.
+    /// Largest number of requests of a job.
     pub most_together: u32,
-    /// The classes there were so far; the list only grows.
+    /// Classes seen so far. The list only grows, so indices stay valid.
     pub classes: Vec<Class>,
-    /// Whether so many late requests wait that time is lost for long.
+    /// True if the queue is overrun: hits are few and many late requests wait for each worker.
     pub overrun: bool,
-    /// What waits, in the order in which it would be served: the first of it, so many for each worker that what is
-    /// left out does not matter to anything near. [`Class::waiting`] counts all of it. Empty for policies that do not look
-    /// at it.
+    /// First of the waiting requests, in the order of service. There are enough for each worker that the requests left out start
+    /// only long after the decision. [`Class::waiting`] counts all waiting requests. Empty for policies whose
+    /// [`AllocationPolicy::needs_waiting`] is false.
     pub waiting: Vec<Waiting>,
 }
 
-/// Decisions at multiples of a period.
+/// Times of decisions at multiples of a period.
 #[derive(Clone, Copy, Debug)]
 struct Ticks {
     period: Duration,
@@ -166,13 +169,14 @@ struct Ticks {
 }
 
 impl Ticks {
-    /// The first is one period after zero.
+    /// Makes ticks, the first of them one period after time zero.
     fn new(period: Duration) -> Self {
         assert!(period > Duration::ZERO, "a period of zero was refused with the scenario");
         Self { period, next: Time::ZERO + period }
     }
 
-    /// Passes over those due by now, and says when the last was due. A live loop may be late; the ticks stay multiples.
+    /// Skips the ticks due by `now`. Returns the time at which the last of them was due. A live loop may be late, but ticks stay
+    /// multiples of the period.
     fn pass_over(&mut self, now: Time) -> Time {
         let last = Time::from_nanoseconds(now.nanoseconds() / self.period.nanoseconds() * self.period.nanoseconds());
         self.next = last + self.period;
@@ -180,46 +184,48 @@ impl Ticks {
     }
 }
 
-/// A policy's decision.
+/// Decision of an allocation policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
-    /// What every worker should hold from now on.
+    /// Allocation that holds from now on.
     pub allocation: Allocation,
-    /// Large workers wanted before the controller.
+    /// Number of large workers that the policy wants, before its controller smooths the change.
     pub wanted_large: u32,
-    /// The controller's state after the decision.
+    /// State of the controller after the decision, as a real number of large workers.
     pub controller_state: f64,
-    /// Whether the load is more than the cluster carries, where the policy can tell.
+    /// True if the load exceeds the capacity of the cluster; `None` if the policy cannot tell.
     pub overloaded: Option<bool>,
 }
 
-/// Decides which model each worker should hold. Sees the profile (at construction) and the demand,
-/// never the simulator's draws.
+/// Policy that decides which model each worker should hold. A policy sees the profile, at construction, and the situation at each
+/// decision, but never the random draws of the simulator.
 pub trait AllocationPolicy: core::fmt::Debug + Send {
-    /// The allocation at time zero.
+    /// Returns the allocation at time zero.
     fn initial(&self) -> Allocation;
-    /// When it wants to decide next; `None` for never.
+    /// Returns the time of the next decision; `None` if none is planned.
     fn next_decision(&self) -> Option<Time>;
-    /// Decides, at or after [`Self::next_decision`], which then lies after `now`.
+    /// Decides on the allocation, at or after [`Self::next_decision`], which afterwards is later than `now` or `None`. Returns
+    /// `None` to keep the present allocation.
     fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided>;
-    /// Whether a decision without demand changes nothing: then nobody asks for one, however short the
-    /// period and long the silence.
+    /// Returns whether a decision without demand changes nothing. The core then asks for no decision while no request is routed,
+    /// so that a long silence costs no time, however short the period.
     fn needs_demand(&self) -> bool {
         false
     }
-    /// Whether [`Situation::waiting`] is looked at; putting it together takes longer than most decisions.
+    /// Returns whether the policy reads [`Situation::waiting`]. The core fills the list only then, because this takes longer than
+    /// most decisions.
     fn needs_waiting(&self) -> bool {
         true
     }
-    /// A request was routed: its class, and the time that it has left.
+    /// Notes that a request was routed to the queue, with its class and the time left until it should be finished.
     fn observe(&mut self, _now: Time, _class: usize, _left: Duration) {}
-    /// Something has happened that may call for a decision, now if this returns true. For policies that decide at
-    /// events; others keep to [`Self::next_decision`].
+    /// Notes an event that may call for a decision. Returns whether a decision is due now. Policies that decide at events
+    /// implement this method; other policies decide at [`Self::next_decision`] only.
     fn happened(&mut self, _now: Time) -> bool {
         false
     }
-    /// Passes over the decisions due by `now`, none of which had any demand, and says when the last was
-    /// due. For policies that need demand.
+    /// Skips the decisions due by `now`, none of which had any demand. Returns the time at which the last of them was due. Used
+    /// only for policies that need demand.
     fn pass_over(&mut self, now: Time) -> Time {
         now
     }

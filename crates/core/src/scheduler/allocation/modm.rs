@@ -1,6 +1,6 @@
-//! The paper's global monitor (arXiv 2503.11972, Algorithm 1 and its PID): every period, from the
-//! window's rates alone. It looks at neither the backlog nor load times, and its controller has no
-//! anti-windup; use it to reproduce the paper.
+//! Global monitor of the paper (arXiv 2503.11972, Algorithm 1 and its PID controller). It decides once a period, from the rates
+//! of the window alone. It considers neither waiting requests nor load times, and its controller has no anti-windup: it serves to
+//! reproduce the paper.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,18 +8,18 @@ use super::{Allocation, AllocationPolicy, Decided, Demand, LargeTakesHits, Situa
 use crate::model::ModelId;
 use crate::time::{Duration, Time};
 
-/// What the monitor aims at.
+/// Goal of the monitor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// As many large workers as the load allows.
+    /// Quality of the images: as many large workers as the load allows.
     #[default]
     Quality,
-    /// Large workers in proportion to the work that needs them.
+    /// Throughput: large workers in proportion to the work that needs them.
     Throughput,
 }
 
-/// Gains of the controller. `dt` is in the paper's unit and stays, whatever the period.
+/// Gains of the PID controller.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pid {
@@ -29,48 +29,49 @@ pub struct Pid {
     pub ki: f64,
     /// Derivative gain.
     pub kd: f64,
-    /// Time between two decisions, above 0.
+    /// Time between two decisions, above 0. The unit is the paper's, minutes: the default of 3 stands for its period of 180 s.
+    /// The value does not follow the period of the scenario.
     pub dt: f64,
 }
 
 impl Default for Pid {
-    /// The paper's gains.
+    /// Returns the paper's gains.
     fn default() -> Self {
         Self { kp: 0.6, ki: 0.05, kd: 0.05, dt: 3.0 }
     }
 }
 
-/// Full generations a minute of one worker, on the cluster's first GPU type.
+/// Full generations per minute of one worker, on the cluster's first GPU type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// With the large model.
+    /// Rate with the large model.
     pub large: f64,
-    /// With the first small model.
+    /// Rate with the first small model.
     pub small: f64,
 }
 
-/// The monitor's settings.
+/// Settings of the monitor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModmSettings {
-    /// What it aims at.
+    /// Goal of the monitor.
     pub mode: Mode,
-    /// Between two decisions, above 0.
+    /// Time between two decisions, above 0.
     pub period: Duration,
     /// Share of the capacity that quality mode plans with.
     pub headroom: f64,
-    /// The controller; `None` follows the wanted number at once.
+    /// Gains of the controller. With `None`, the number of large workers follows the wanted number at once.
     pub pid: Option<Pid>,
-    /// Workers of the cluster.
+    /// Number of workers of the cluster.
     pub workers: usize,
-    /// Large workers at time zero, from 1 to `workers`.
+    /// Number of large workers at time zero, from 1 to `workers`.
     pub initial_large: usize,
-    /// The model of the other workers.
+    /// Model of the other workers.
     pub small: ModelId,
-    /// What workers can do.
+    /// Throughput of one worker, by model.
     pub rates: Rates,
 }
 
-/// The paper's monitor.
+/// Global monitor of the paper.
 #[derive(Clone, Debug)]
 pub struct ModmAllocation {
     settings: ModmSettings,
@@ -81,7 +82,7 @@ pub struct ModmAllocation {
 }
 
 impl ModmAllocation {
-    /// A monitor that first decides one period after zero.
+    /// Makes a monitor that first decides one period after time zero.
     #[must_use]
     pub fn new(settings: ModmSettings) -> Self {
         let state = settings.initial_large as f64;
@@ -97,7 +98,7 @@ impl ModmAllocation {
         Allocation { large_takes_hits, ..split }
     }
 
-    /// Moves the real-valued allocation towards `wanted` and rounds it.
+    /// Moves the real-valued number of large workers towards `wanted`, and returns it rounded to whole workers.
     fn control(&mut self, wanted: f64, pid: Pid) -> f64 {
         let workers = self.settings.workers as f64;
         let error = wanted - self.state;
@@ -110,8 +111,8 @@ impl ModmAllocation {
     }
 }
 
-/// Algorithm 1: large workers for the misses, then as many more as leave enough for the hits.
-/// Returns also whether the load is more than that carries.
+/// Returns the number of large workers of Algorithm 1: enough for the misses, then as many more as leave enough capacity for the
+/// hits. Returns also whether the load exceeds the capacity at the number that the misses need.
 fn quality(demand: &Demand, rates: Rates, headroom: f64, workers: f64) -> (f64, bool) {
     let (rate, hit_rate) = (demand.rate_per_min(), demand.hit_rate());
     let misses = (1.0 - hit_rate) * rate;
@@ -126,7 +127,7 @@ fn quality(demand: &Demand, rates: Rates, headroom: f64, workers: f64) -> (f64, 
     (n, overloaded)
 }
 
-/// Large workers in proportion to the work that only they can do.
+/// Returns the number of large workers in proportion to the work of the misses, which only large workers can serve.
 fn throughput(demand: &Demand, rates: Rates, workers: f64) -> f64 {
     let hit_rate = demand.hit_rate();
     let misses = 1.0 - hit_rate;
@@ -212,8 +213,8 @@ mod tests {
         let mut policy = ModmAllocation::new(settings(Mode::Quality, None));
         let calm = step(&mut policy, Some(&demand(30, 20, 0.7))).expect("a decision");
         assert_eq!((calm.wanted_large, calm.overloaded), (16, Some(false)));
-        // 20 a minute, 70 % hits: 6 misses need 9.15 large workers, so at least 10. The hits need 9.8;
-        // 13 large workers leave 0.9 * (13 * 0.656 - 6 + 3 * 3.636) = 12.1, a 14th only 9.4.
+        // 20 requests a minute with 70 % hits: the 6 misses need 9.15 large workers, so at least 10. The hits need 9.8 a minute;
+        // 13 large workers leave 0.9 * (13 * 0.656 - 6 + 3 * 3.636) = 12.1 for them, 14 only 9.4.
         let busy = step(&mut policy, Some(&demand(60, 42, 0.7))).expect("a decision");
         assert_eq!((busy.wanted_large, busy.overloaded), (13, Some(false)));
         let flood = step(&mut policy, Some(&demand(600, 60, 0.7))).expect("a decision");

@@ -1,5 +1,5 @@
-//! The near future under a split: requests, in order, each on the worker that can take it first. A plan, not the
-//! dispatcher: what is late is left out, since late requests go behind all others.
+//! Simulation of the near future under an allocation: each request in order goes to the worker that can begin with it first. The
+//! simulation is simpler than the dispatcher: late requests take no time, since they are served behind all others.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -13,18 +13,18 @@ use crate::model::{GpuId, ModelId};
 use crate::scheduler::hardware::Hardware;
 use crate::time::{Duration, Time};
 
-/// A request that is or will be there.
+/// Request that waits or is expected.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::scheduler) struct Task {
-    /// When it can start.
+    /// Time from which the request can start.
     pub(in crate::scheduler) ready: Time,
-    /// When it should be finished.
+    /// Time by which the request should be finished.
     pub(in crate::scheduler) due: Time,
-    /// As a place in the list of classes.
+    /// Class of the request, as an index into the list of classes.
     pub(in crate::scheduler) class: usize,
 }
 
-/// What is expected to come, to be played forward under several splits.
+/// Expected requests, to be simulated under several allocations.
 #[derive(Debug)]
 pub(in crate::scheduler) struct Outlook<'a> {
     hardware: &'a Hardware,
@@ -33,21 +33,22 @@ pub(in crate::scheduler) struct Outlook<'a> {
     tasks: &'a [Task],
     /// Pools that may serve a class, by class.
     places: Vec<SmallVec<[Place; 2]>>,
-    /// Requests done less than this before they are due count as late.
+    /// Safety margin: a request that finishes less than this time before its deadline counts as late.
     pub(super) cushion: Duration,
-    /// Whether requests wait for the best model that would have them done in time.
+    /// True if requests wait for the best model that finishes them in time, even if another model could begin sooner.
     pub(super) best_first: bool,
-    /// When the workers of a GPU type with a model are free, by type, then model.
+    /// Times at which the workers of a pool are free, by GPU type, then model.
     pools: Vec<BinaryHeap<Reverse<Time>>>,
 }
 
-/// A pool that may serve a class.
+/// Pool that may serve a class: the workers of a GPU type with a model.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     pool: usize,
     model: usize,
-    /// Time that a request takes there, and time for which it keeps its worker.
+    /// Time that a request takes in the pool.
     whole: Duration,
+    /// Time for which the request keeps its worker: its part of a job.
     part: Duration,
 }
 
@@ -60,8 +61,8 @@ impl<'a> Outlook<'a> {
         most: u32,
     ) -> Self {
         let pools = hardware.types() * models;
-        // What a job as large as may be takes, in times of a job of one, and for each of its requests, is taken for what every
-        // job is like: a request takes long, and its worker is soon free again.
+        // Every job is assumed to be as large as allowed: a request takes the time of the whole job, but keeps its worker only
+        // for its part of that time.
         let taken = |pool: usize, alone: Duration| {
             let service = hardware.profile.service(GpuId((pool / models) as u16), ModelId((pool % models) as u16));
             let size = service.most().min(most);
@@ -89,7 +90,7 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    /// Whether every class has a worker that may serve it.
+    /// Returns whether every class has a worker whose target may serve it.
     pub(super) fn serves_all(&self, seats: &[Seat]) -> bool {
         let serves = |class: &Class, seat: &Seat| class.times[self.pool(seat.gpu.index(), seat.target)].is_some();
         self.classes.iter().all(|class| seats.iter().any(|seat| serves(class, seat)))
@@ -99,7 +100,8 @@ impl<'a> Outlook<'a> {
         gpu * self.models + model.index()
     }
 
-    /// Tells of each request whether it would be in time, and which model would serve it, until nobody wants to hear more.
+    /// Simulates the requests in order under the targets of `seats`. Calls `tell` for each with the model that would serve the
+    /// request in time, or `None` if the request would be late, until `tell` breaks.
     pub(in crate::scheduler) fn play(
         &mut self,
         seats: &[Seat],
@@ -124,9 +126,9 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    /// Returns whether a request is certainly in time behind `waiting` requests of each class, without playing them. `false` leaves
-    /// the question open. Proof: even if all of them are served in one pool, its first worker is free no later than its workers
-    /// are on average, because the requests leave no gaps.
+    /// Returns whether a request is certainly in time behind `waiting` requests of each class, without simulating them. `false`
+    /// leaves the question open. Proof: even if one pool serves all waiting requests, the first worker of the pool is free no
+    /// later than the workers of the pool are free on average, because the requests leave no gaps.
     pub(in crate::scheduler) fn is_in_time_behind_all(&self, seats: &[Seat], own: &Task, waiting: &[usize]) -> bool {
         self.places[own.class].iter().any(|place| {
             let of_pool = seats.iter().filter(|seat| self.pool(seat.gpu.index(), seat.target) == place.pool);
@@ -141,19 +143,20 @@ impl<'a> Outlook<'a> {
         })
     }
 
-    /// Returns the time at which a worker is free and has its target loaded.
+    /// Returns the time at which a worker is free and holds its target.
     fn free(&self, seat: &Seat) -> Time {
         let is_there = seat.holds.contains(seat.target);
         let load = if is_there { Duration::ZERO } else { self.hardware.load(seat.worker, seat.target) };
         seat.free + load
     }
 
-    /// The pool that can begin with a request first, of those that would have it done in time; of equals the one that
-    /// takes least time for it. With when its worker is free again.
+    /// Returns the pool for a request, and the time at which the worker there is free again. Of the pools that finish the request
+    /// in time, the one that can begin first is taken, and among equals the one that finishes first. `best_first` prefers the
+    /// better model. `None` if the request would be late.
     #[inline]
     fn place(&self, task: &Task) -> Option<(Place, Time)> {
         let mut best: Option<(&Place, Time, Time)> = None;
-        // In order of pools, so that of equals the first stays.
+        // The pools are tried in order, so that the first of equals stays.
         for place in &self.places[task.class] {
             let Some(Reverse(free)) = self.pools[place.pool].peek() else { continue };
             let start = (*free).max(task.ready);

@@ -1,17 +1,17 @@
-//! The null policy: what the cluster starts with is what it keeps. The baseline for any monitor, and
-//! what systems without small models run on.
+//! Null policy: the cluster keeps its initial allocation. The policy is the baseline for every monitor, and systems without small
+//! models use it.
 
 use super::{Allocation, AllocationPolicy, Decided, Situation};
 use crate::time::Time;
 
-/// Never changes anything.
+/// Policy that never changes the allocation.
 #[derive(Clone, Debug)]
 pub struct StaticSplit {
     allocation: Allocation,
 }
 
 impl StaticSplit {
-    /// Keeps this allocation.
+    /// Makes a policy that keeps `allocation`.
     #[must_use]
     pub const fn new(allocation: Allocation) -> Self {
         Self { allocation }

@@ -1,7 +1,8 @@
-//! Ours: tries other splits in its head and takes the best (docs/policies.md). At events, what waits and a repetition of
-//! what came lately are played forward under the split there is and its neighbours, with queues, running jobs and loads
-//! as they are; fewest requests late wins, then the best models, then the fewest loads. It needs no model of the load and
-//! no gains. It assumes that the near future is like the near past: what it did not see coming finds it as it is.
+//! Our allocation policy. It simulates other allocations on the expected demand and picks the best (docs/policies.md). At events,
+//! it simulates the waiting requests and a repetition of the recent requests under the present allocation and its neighbours,
+//! with the queue, the running jobs and the loads as they are. Fewest late requests win, then the best models, then the fewest
+//! loads. The policy needs no model of the load and no gains. It assumes that the near future is like the recent past, so the
+//! first requests of a burst meet the allocation of the calm before the burst.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -13,72 +14,79 @@ use crate::model::ModelId;
 use crate::scheduler::hardware::Hardware;
 use crate::time::{Duration, Time};
 
-/// Moves that one decision may be made of.
+/// Largest number of moves of one decision.
 const MOST_MOVES: usize = 4;
 
-/// Parts of the window, the last of which tells whether the load has risen.
+/// Number of parts of the window. The last part shows whether the load has risen.
 const PARTS: u64 = 4;
 
-/// What it needs to know.
+/// Settings of the policy.
 #[derive(Clone, Debug)]
 pub struct WhatIfSettings {
-    /// What each worker holds at time zero.
+    /// Model of each worker at time zero.
     pub initial: Vec<ModelId>,
-    /// Models, best first.
+    /// Number of models. Model 0 is the best.
     pub models: usize,
-    /// Expected times.
+    /// GPU types of the workers, and expected times.
     pub hardware: Hardware,
-    /// The recent past that is expected to come again.
+    /// Length of the recent past that is expected to repeat.
     pub window: Duration,
-    /// So long after a change the split is left as it is, unless fewer requests are late with another.
+    /// Time after a change in which only fewer late requests justify another change. Decisions about late requests look about
+    /// this far ahead.
     pub calm: Duration,
-    /// The least time between two decisions.
+    /// Least time between two decisions.
     pub gap: Duration,
-    /// Requests that are expected to be done less than this before they are due count as late.
+    /// Safety margin: a request that is expected to finish less than this time before its deadline counts as late.
     pub cushion: Duration,
-    /// Whether requests wait for the best model that would have them done in time.
+    /// True if, while the queue is overrun, requests are expected to wait for the best model that finishes them in time.
     pub best_first: bool,
-    /// Better images, in requests made by the best instead of the worst model, that pay for one load.
+    /// Gain of quality that pays for one load. A request in time counts 1 - m/M, where m is the number of its model from 0, best
+    /// first, and M the number of models.
     pub load_price: f64,
 }
 
 impl WhatIfSettings {
-    /// What is remembered: the far future is like that.
+    /// Returns the length of the past that the policy remembers and expects to repeat in the far future.
     fn memory(&self) -> Duration {
         self.window.max(Duration::from_nanoseconds(self.calm.nanoseconds().saturating_mul(3)))
     }
 
+    /// Returns the upper bound of the patience.
     const fn most_patience(&self) -> Duration {
         Duration::from_nanoseconds(self.calm.nanoseconds().saturating_mul(4))
     }
 }
 
-/// The policy.
+/// Allocation policy that simulates other allocations.
 #[derive(Clone, Debug)]
 pub struct WhatIf {
     settings: WhatIfSettings,
-    /// What was routed within the window: when, its class, and the time it had left.
+    /// Requests routed within the memory: time of routing, class, and time left then until the deadline.
     recent: VecDeque<(Time, usize, Duration)>,
+    /// Time of the last decision.
     last: Time,
-    /// When the split last changed, and whether for quality.
+    /// Time of the last change of the allocation.
     changed: Time,
+    /// True if the last change was for quality.
     for_quality: bool,
-    /// So long a split is left alone before it is changed for quality: longer each time that such a change had to be
-    /// undone, and as at first once one was not.
+    /// Time for which an allocation stays before a change for quality. The time doubles, up to four times `calm`, when a change
+    /// for lateness follows a change for quality, because the change for quality had to be undone. The time returns to `calm`
+    /// when two changes for quality follow each other.
     patience: Duration,
     next: Option<Time>,
 }
 
-/// How a split would do.
+/// Result of a simulation under an allocation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Judgement {
+    /// Number of late requests.
     late: f64,
-    /// Sum over requests in time: 1 for the best model, less for the others.
+    /// Sum over the requests in time: 1 for a request on the best model, less on the others.
     quality: f64,
 }
 
 impl WhatIf {
-    /// At time zero.
+    /// Makes the policy at time zero.
     #[must_use]
     pub const fn new(settings: WhatIfSettings) -> Self {
         let patience = settings.calm;
@@ -93,14 +101,15 @@ impl WhatIf {
         }
     }
 
-    /// What is expected to need a worker: what waits, then what came lately once more.
+    /// Returns the requests of the near future: the waiting requests, then repetitions of the recent requests.
     fn tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
         let mut tasks: Vec<Task> = waiting(now, situation).collect();
         self.near_future(now, &mut tasks);
         tasks
     }
 
-    /// The window again and again; if its last part is busier than chance would have it, that part.
+    /// Adds repetitions of the window for the time `calm`. If the last part of the window is busier than chance explains, only
+    /// that part is repeated.
     fn near_future(&self, now: Time, tasks: &mut Vec<Task>) {
         let since = |length: u64| {
             let from = now.nanoseconds().saturating_sub(length);
@@ -110,13 +119,15 @@ impl WhatIf {
         let part = window / PARTS;
         let (first, first_of_part) = (since(window), since(part));
         let usual = (self.recent.len() - first) as f64 / PARTS as f64;
+        // The limit of chance is two standard deviations above the mean. A Poisson count of mean u has a standard deviation of
+        // sqrt(u).
         let busier = (self.recent.len() - first_of_part) as f64 > usual + 2.0 * libm::sqrt(usual);
         let (first, length) = if busier { (first_of_part, part) } else { (first, window) };
         let times = self.settings.calm.nanoseconds().checked_div(length).unwrap_or(0).clamp(1, 4 * PARTS);
         self.again(now, first, length, times, tasks);
     }
 
-    /// What was routed from one place of the memory on, so many times more.
+    /// Adds `times` repetitions of the remembered requests from index `first` on, each `length` nanoseconds after the one before.
     fn again(&self, now: Time, first: usize, length: u64, times: u64, tasks: &mut Vec<Task>) {
         tasks.reserve((self.recent.len() - first) * times as usize);
         for time in 1..=times {
@@ -128,7 +139,7 @@ impl WhatIf {
         }
     }
 
-    /// The far future: what waits, then all that is remembered once more.
+    /// Returns the requests of the far future: the waiting requests, then all remembered requests once more.
     fn far_tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
         let length = self.settings.memory().nanoseconds().min(now.nanoseconds());
         let mut tasks: Vec<Task> = waiting(now, situation).collect();
@@ -136,7 +147,7 @@ impl WhatIf {
         tasks
     }
 
-    /// Judges a split by playing it forward; one under which more requests than `most` are late is not played to its end.
+    /// Judges an allocation by simulation. The simulation ends early once more than `most` requests are late.
     fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat], most: f64) -> Judgement {
         let mut judgement = Judgement { late: 0.0, quality: 0.0 };
         let models = self.settings.models as f64;
@@ -150,7 +161,7 @@ impl WhatIf {
         judgement
     }
 
-    /// The split after the best moves for these tasks, and whether any of them were late without.
+    /// Returns the workers after the best moves for these requests, and whether any request is late without a move.
     fn improve(&self, situation: &Situation, tasks: &[Task], quality: bool) -> (Vec<Seat>, bool) {
         let Situation { classes, most_together, .. } = situation;
         let mut outlook = Outlook::new(&self.settings.hardware, self.settings.models, classes, tasks, *most_together);
@@ -160,7 +171,7 @@ impl WhatIf {
         let mut judgement = self.judge(&mut outlook, &seats, f64::INFINITY);
         let late = judgement.late > 0.0;
         for _ in 0..MOST_MOVES {
-            // With nothing late, or made by the best model throughout, there is nothing to better.
+            // No move can help if no request is late and, for quality, the best model makes every image.
             let best = judgement.quality >= tasks.len() as f64;
             if judgement.late == 0.0 && (!quality || best) {
                 break;
@@ -171,14 +182,15 @@ impl WhatIf {
         (seats, late)
     }
 
-    /// Whether a split is worth its loads.
+    /// Returns whether the new allocation has fewer late requests or, with no more of them, a gain of quality that pays for its
+    /// loads.
     fn better(&self, new: Judgement, old: Judgement, loads: usize, quality: bool) -> bool {
         let gained = new.quality - old.quality;
         let pays = quality && gained > self.settings.load_price * loads as f64;
         new.late < old.late || (new.late <= old.late && pays)
     }
 
-    /// The best split that one move leads to, if one is better.
+    /// Returns the best allocation that one move leads to, with its judgement; `None` if no move makes it better.
     fn best_move(
         &self,
         outlook: &mut Outlook<'_>,
@@ -192,7 +204,7 @@ impl WhatIf {
                 let mut able: Vec<usize> = (0..seats.len())
                     .filter(|seat| seats[*seat].gpu.index() == gpu && seats[*seat].target == from)
                     .collect();
-                // Those that have the model already, then those that are free first: least work is delayed.
+                // Workers that hold the model already change first, then those that are free first: this delays the least work.
                 able.sort_by_key(|seat| (!seats[*seat].holds.contains(to), seats[*seat].free, seats[*seat].worker));
                 for count in core::iter::successors(Some(1), |count| Some(2 * count)).take_while(|c| *c <= able.len()) {
                     let mut changed = seats.to_vec();
@@ -201,7 +213,8 @@ impl WhatIf {
                         continue;
                     }
                     let loads = able[..count].iter().filter(|seat| !seats[**seat].holds.contains(to)).count();
-                    // Neither better than the split there is nor than the best so far with more requests late.
+                    // With more late requests than this, a move is better neither than the present allocation nor than the best
+                    // move so far.
                     let most = best.as_ref().map_or(now.late, |(_, best)| best.late.min(now.late));
                     let judgement = self.judge(outlook, &changed, most);
                     let beats = |(_, best): &(Vec<Seat>, Judgement)| self.better(judgement, *best, 0, true);
@@ -215,12 +228,12 @@ impl WhatIf {
     }
 }
 
-/// What waits could start now.
+/// Returns the waiting requests, all of which can start now.
 fn waiting(now: Time, situation: &Situation) -> impl Iterator<Item = Task> + '_ {
     situation.waiting.iter().map(move |waiting| Task { ready: now, due: waiting.due, class: waiting.class })
 }
 
-/// Every model and another one.
+/// Returns all ordered pairs of different models.
 fn pairs(models: usize) -> impl Iterator<Item = (ModelId, ModelId)> {
     let models = models as u16;
     let all = (0..models).flat_map(move |from| (0..models).map(move |to| (ModelId(from), ModelId(to))));
@@ -252,7 +265,8 @@ impl AllocationPolicy for WhatIf {
         while self.recent.front().is_some_and(|(time, ..)| *time + memory <= now) {
             self.recent.pop_front();
         }
-        // Lateness near at hand first; then, if the split has been left alone for long enough, quality in the long run.
+        // Late requests of the near future come first. If there are none and the allocation has been left alone for long enough,
+        // the quality of the far future follows.
         let (mut seats, late) = self.improve(situation, &self.tasks(now, situation), false);
         let mut for_quality = false;
         if seats == situation.seats && !late && self.changed + self.patience <= now {
@@ -269,7 +283,7 @@ impl AllocationPolicy for WhatIf {
         };
         (self.changed, self.for_quality) = (now, for_quality);
         let mut targets = self.settings.initial.clone();
-        // Workers that are down keep what they were to hold.
+        // Workers that are down keep their targets.
         for (seat, target) in seats.iter().map(|seat| (seat.worker.index(), seat.target)) {
             targets[seat] = target;
         }
@@ -305,7 +319,7 @@ mod tests {
         Duration::from_seconds_saturating(seconds)
     }
 
-    /// Full generations of 90, 16 and 6 seconds, loads of 20.
+    /// Makes hardware with full generations of 90, 16 and 6 seconds by model, and loads of 20 seconds.
     fn hardware(workers: usize) -> Hardware {
         let row = |model: &str, step: f64| {
             format!("[[service]]\ngpu = \"g\"\nmodel = \"{model}\"\nstep_s = {step}\nload_s = 20\n")
@@ -337,7 +351,7 @@ mod tests {
         Class { kind, skipped_steps: skipped, times: [time(1.8), small(0.32), small(0.12)].into(), waiting: 0 }
     }
 
-    /// A cluster amid random work.
+    /// Makes a situation with random requests, and random jobs on the workers.
     fn situation(seed: u64, policy: &mut WhatIf, now: Time) -> Situation {
         let mut draws = stream(seed, Purpose::Test, 70);
         let workers = policy.settings.initial.len() as u16;
@@ -360,7 +374,7 @@ mod tests {
         Situation { seats: seats.collect(), classes, waiting, ..Situation::default() }
     }
 
-    /// The fewest late over all splits, each made with the workers that the policy would take, tried by hand.
+    /// Returns the fewest late requests over all assignments of models to workers.
     fn fewest_late(policy: &WhatIf, situation: &Situation, now: Time) -> f64 {
         let tasks = policy.tasks(now, situation);
         let mut outlook = Outlook::new(&policy.settings.hardware, MODELS, &situation.classes, &tasks, 1);
@@ -396,7 +410,7 @@ mod tests {
                 seats.iter_mut().zip(&decided.allocation.targets).for_each(|(seat, target)| seat.target = *target);
             }
             let late = policy.judge(&mut outlook, &seats, f64::INFINITY).late;
-            // A decision for quality, with nothing late, looks at more than the window.
+            // A decision for quality, made when no request is late, looks at more than the window.
             assert!(late <= was || was == 0.0, "seed {seed}: {late} late after {was}");
             best += usize::from(late <= fewest);
             off += usize::from(late > fewest + 2.0);

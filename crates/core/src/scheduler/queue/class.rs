@@ -1,5 +1,5 @@
-//! Classes of requests of equal work, with tables of models, pools and expected times. The tables are made once for each class,
-//! when its first request is routed.
+//! Classes of requests of equal work, with tables of models, pools and expected times. The tables of a class are made once, when
+//! the first request of the class is routed.
 
 use alloc::sync::Arc;
 
@@ -19,34 +19,36 @@ use crate::time::{Duration, Time};
 pub(in crate::scheduler) struct Class {
     pub(in crate::scheduler) kind: DecisionKind,
     pub(in crate::scheduler) skipped_steps: u32,
-    /// Models that may serve the class, in the order in which they are asked: for misses the best model first, for hits the models
-    /// that serve no misses first.
+    /// Models that may serve the class, in the order in which the dispatcher tries them: for misses and drafts the best model
+    /// first, for hits the models that serve no misses first.
     pub(in crate::scheduler) choices: SmallVec<[Choice; 2]>,
     /// Best model that may serve the class.
     pub(in crate::scheduler) best: Choice,
     /// Pools of all choices.
     pub(in crate::scheduler) pools: Pools,
-    /// Expected time by GPU type, then model; `None` for models that may not serve it.
+    /// Expected time by GPU type, then model. `None` for a model that may not serve the class or does not fit the GPU.
     pub(in crate::scheduler) times: Arc<[Option<Duration>]>,
-    /// Time before their deadline at which hits that wait for large models fall back on small ones; `None` if they do not wait.
+    /// Time before the deadline at which a hit that waits for a large model falls back on a small one. `None` if requests of the
+    /// class never wait for a large model.
     pub(in crate::scheduler) fall_back: Option<Duration>,
-    /// Shortest of the times. A request that has less time left is late.
+    /// Shortest of `times`. A request with less time left until its deadline is late.
     pub(in crate::scheduler) shortest: Duration,
-    /// Time with the model that is asked first, on the first GPU type.
+    /// Expected time with the model that is tried first, on the first GPU type.
     pub(super) usual: Duration,
     pub(super) in_time: Line,
     pub(super) late: Line,
 }
 
-/// Models that are asked at the same time.
+/// Models that the dispatcher tries at the same time.
 #[derive(Clone, Debug)]
 pub(in crate::scheduler) struct Choice {
     pub(in crate::scheduler) models: ModelSet,
-    /// True if the models serve misses too.
+    /// True if any of the models may serve misses too.
     pub(in crate::scheduler) serves_misses: bool,
-    /// Pools with one of the models and the expected time there, fastest first; all times are 0 if the discipline ignores time.
+    /// Expected time and number of each pool that has one of the models, fastest first. All times are 0 if the discipline ignores
+    /// time.
     pub(in crate::scheduler) pools: SmallVec<[(Duration, usize); 2]>,
-    /// The same pools as a set.
+    /// Set of the same pools.
     pub(in crate::scheduler) set: Pools,
 }
 
@@ -56,7 +58,8 @@ pub(super) struct Tables {
     pub(super) serving: Serving,
     pub(super) hardware: Hardware,
     pub(super) total_steps: u32,
-    /// True if the worker that finishes first is taken, rather than the one with the lowest number.
+    /// True if a request goes to the ready worker that is expected to finish first, rather than to the one with the lowest
+    /// number.
     pub(super) by_time: bool,
 }
 
@@ -125,34 +128,34 @@ impl Tables {
 }
 
 impl Class {
-    /// Returns the first request of the line in time, or of the late line.
+    /// Returns the first request of the line in time, or of the late line unless `in_time`.
     pub(in crate::scheduler) fn first(&self, in_time: bool) -> Option<&Waits> {
         self.line(in_time).first()
     }
 
-    /// Returns the line of requests in time, or the late line.
+    /// Returns the line of requests in time, or the late line unless `in_time`.
     pub(in crate::scheduler) const fn line(&self, in_time: bool) -> &Line {
         if in_time { &self.in_time } else { &self.late }
     }
 
-    /// Returns the work of a request of the class with a model.
+    /// Returns the work of a request of the class on a model.
     pub(in crate::scheduler) const fn work(&self, model: ModelId, total_steps: u32) -> Work {
         Work { model, total_steps, skipped_steps: self.skipped_steps }
     }
 
-    /// Returns the time at which the first request falls back on small models.
+    /// Returns the time at which the first request in time falls back on small models.
     pub(in crate::scheduler) fn falls_back(&self) -> Option<Time> {
         let before = self.fall_back?;
         let first = self.in_time.first()?;
         Some(Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(before.nanoseconds())))
     }
 
-    /// Returns the latest start with which a request meets its deadline where it is served fastest.
+    /// Returns the latest start with which a request meets its deadline with its fastest model and GPU type.
     pub(super) const fn latest_start(&self, waits: &Waits) -> Time {
         Time::from_nanoseconds(waits.due.nanoseconds().saturating_sub(self.shortest.nanoseconds()))
     }
 
-    /// Returns the number of waiting requests.
+    /// Returns the number of waiting requests of the class.
     pub(in crate::scheduler) fn len(&self) -> usize {
         self.in_time.len() + self.late.len()
     }

@@ -1,4 +1,4 @@
-//! Disciplines that order requests by one number, which is known at routing.
+//! Disciplines that order requests by one number that is known at routing.
 
 use super::{Discipline, Routed};
 use crate::request::TenantId;
@@ -10,7 +10,7 @@ pub(super) enum By {
     Routing,
     /// Deadline (EDF).
     Deadline,
-    /// Latest start in time.
+    /// Latest start that meets the deadline.
     Slack,
 }
 

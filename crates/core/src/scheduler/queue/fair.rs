@@ -1,6 +1,6 @@
-//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM '96): over any stretch in which two tenants wait, what each is
-//! served differs from its weight's share by at most one request of each. It needs no knowledge of the capacity, so
-//! workers may come, go and change models.
+//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM '96). While two tenants wait, the service of each differs from the share
+//! of its weight by at most one request of each. The discipline does not need to know the capacity, so workers may come, go and
+//! change models.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -12,9 +12,10 @@ use crate::time::Duration;
 /// Weight and priority of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
-    /// Its share of the service in relation to the others', above 0.
+    /// Share of the service in proportion to the weights of other tenants, above 0.
     pub weight: f64,
-    /// Higher goes first, whatever else.
+    /// Priority of the tenant. Requests of higher priority are served first, both among the requests in time and among the late
+    /// requests.
     pub priority: u32,
 }
 
@@ -35,12 +36,12 @@ impl Terms {
 #[derive(Clone, Debug, Default)]
 struct VirtualTime {
     now: u64,
-    /// End of the latest request of each tenant.
+    /// Virtual end of the latest routed request of each tenant.
     ends: BTreeMap<TenantId, u64>,
 }
 
 impl VirtualTime {
-    /// Returns the start tag of a request that takes `time`.
+    /// Returns the start tag of a request that takes `time`, and moves the end of the tenant behind the request.
     fn tag(&mut self, tenant: TenantId, time: Duration, weight: f64) -> u64 {
         let end = self.ends.entry(tenant).or_insert(0);
         let start = self.now.max(*end);
@@ -68,8 +69,8 @@ impl Discipline for Fair {
     }
 }
 
-/// Fair shares between tenants. The request of a tenant that must start first has the lowest tag of that tenant. Requests only
-/// exchange tags, so that the shares do not change.
+/// Fair shares between tenants, with each tenant's requests in order of latest start. The request of a tenant that must start
+/// first gets the lowest tag of that tenant. Requests of a tenant only exchange tags, so that the shares do not change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FairSlack {
     time: VirtualTime,
@@ -78,6 +79,7 @@ pub(super) struct FairSlack {
 }
 
 impl FairSlack {
+    /// Removes a request from the requests of its tenant. Returns its place with its present tag.
     fn take_out(&mut self, waits: &Waits, slack: u64) -> Option<Standing> {
         let own = self.shares.get_mut(&waits.tenant)?;
         let removed = own.remove(&(slack, waits.order));
@@ -102,7 +104,7 @@ impl Discipline for FairSlack {
         let last = own.last_key_value().map(|(slack, last)| (*slack, last.waits.key));
         let slack = (slack, standing.waits.order);
         own.insert(slack, standing);
-        // The usual case: it came last and must start last.
+        // In the usual case the new request must start last and has the highest tag: no tag changes.
         if last.is_none_or(|(before, tag)| before < slack && tag <= standing.waits.key) {
             return Vec::new();
         }

@@ -1,19 +1,19 @@
-//! A line of waiting requests in their order. Most come behind all that wait: those stand in a ring, where coming and
-//! going costs the same however many there are, and one that is withdrawn is only marked; the others in a tree. Who goes first
-//! is not decided here.
+//! Line of waiting requests in their order. Most requests enter behind all others: these requests are kept in a ring buffer,
+//! where entering at the back and leaving at the front take constant time and a withdrawn request is only marked. The other
+//! requests are kept in a tree. The discipline decides the order, not the line.
 
 use alloc::collections::{BTreeSet, VecDeque};
 
 use crate::request::{RequestId, TenantId};
 use crate::time::Time;
 
-/// Waiting request. The order is by priority, then key, then routing. A request that is retried returns to its old place, so that
-/// failures do not change the order.
+/// Waiting request. Requests are ordered by priority, then key, then routing. A request that is retried returns to its old place,
+/// so that failures do not change the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::scheduler) struct Waits {
-    /// Priority of the tenant; 0 is served first.
+    /// Rank of the tenant's priority. The lowest rank is served first.
     pub(in crate::scheduler) priority: u32,
-    /// Key of the discipline.
+    /// Key that the discipline gave the request. The lowest key is served first.
     pub(in crate::scheduler) key: u64,
     /// Position in the order of routing, from 0.
     pub(in crate::scheduler) order: u32,
@@ -24,25 +24,26 @@ pub(in crate::scheduler) struct Waits {
 }
 
 impl Waits {
-    /// Returns the place in a late line, where only priority and routing count.
+    /// Returns the place of the request in a late line, where only priority and order of routing count.
     pub(super) const fn behind(self) -> Self {
         Self { key: 0, ..self }
     }
 
-    /// Returns the rank among all classes. With `is_behind`, misses of equal priority are served first.
+    /// Returns the rank of the request among all classes. With `is_behind`, misses of equal priority are served first.
     pub(in crate::scheduler) const fn rank(&self, is_behind: bool) -> (u32, bool, u64, u32) {
         (self.priority, is_behind, self.key, self.order)
     }
 }
 
-/// The line.
+/// Line of waiting requests in rising order.
 #[derive(Clone, Debug, Default)]
 pub(in crate::scheduler) struct Line {
-    /// Rising.
+    /// Requests that entered behind all others, in rising order.
     ring: VecDeque<Waits>,
+    /// Requests that entered before another request.
     tree: BTreeSet<Waits>,
-    /// Those of the ring that have gone from its middle: closing the gap would move everything behind it. The first of the
-    /// ring is never among them.
+    /// Requests that left the middle of the ring. They are only marked, because removing one would move all requests behind it.
+    /// The first request of the ring is never among them.
     gone: BTreeSet<Waits>,
 }
 
@@ -55,7 +56,7 @@ impl Line {
         self.ring.is_empty() && self.tree.is_empty()
     }
 
-    /// Returns whether it was not there yet.
+    /// Inserts a request. Returns whether the request is new to the line.
     pub(super) fn insert(&mut self, waits: Waits) -> bool {
         if self.ring.back().is_none_or(|last| *last < waits) {
             if self.tree.contains(&waits) {
@@ -70,7 +71,7 @@ impl Line {
         }
     }
 
-    /// Returns whether it was there.
+    /// Removes a request. Returns whether the request was in the line.
     pub(super) fn remove(&mut self, waits: &Waits) -> bool {
         match self.ring.binary_search(waits) {
             Ok(0) => {
@@ -79,6 +80,7 @@ impl Line {
             }
             Ok(_) => {
                 let was_there = self.gone.insert(*waits);
+                // The ring is rebuilt once more than half of it is marked, so that a removal costs little on average.
                 if self.gone.len() * 2 > self.ring.len() {
                     let gone = core::mem::take(&mut self.gone);
                     self.ring.retain(|waits| !gone.contains(waits));
@@ -104,7 +106,7 @@ impl Line {
         if of_ring { self.pop_ring() } else { self.tree.pop_first() }
     }
 
-    /// Takes the first of the ring, and those behind it that have gone.
+    /// Removes the first request of the ring, and the marked requests directly behind it.
     fn pop_ring(&mut self) -> Option<Waits> {
         let first = self.ring.pop_front();
         while !self.gone.is_empty()
@@ -116,7 +118,7 @@ impl Line {
         first
     }
 
-    /// In order.
+    /// Returns the requests in order.
     pub(in crate::scheduler) fn iter(&self) -> impl Iterator<Item = &Waits> {
         let is_there = |waits: &&Waits| self.gone.is_empty() || !self.gone.contains(*waits);
         let (mut ring, mut tree) = (self.ring.iter().filter(is_there).peekable(), self.tree.iter().peekable());

@@ -1,5 +1,5 @@
-//! Waiting requests, in classes of equal work: misses, and hits by skipped steps. Each class has two lines in the order of the
-//! discipline: requests that can meet their deadline, and late requests behind them. The dispatcher chooses class and worker.
+//! Waiting requests, in classes of equal work: misses, drafts, and hits by skipped steps. Each class has two lines: requests that
+//! can meet their deadline, in the order of the discipline, and late requests. The dispatcher chooses class and worker.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -34,7 +34,7 @@ use two_fifos::TwoFifos;
 /// Number of requests over which the share of hits is smoothed.
 const LATELY: f64 = 128.0;
 
-/// Late requests for each worker from which on the queue counts as overrun.
+/// Number of late requests for each worker from which the queue counts as overrun.
 const OVERRUN: usize = 4;
 
 /// Facts of a routed request that a discipline may use.
@@ -42,7 +42,7 @@ const OVERRUN: usize = 4;
 struct Routed {
     /// Deadline.
     due: Time,
-    /// Expected service time on the first GPU type with the model that is asked first.
+    /// Expected service time on the first GPU type with the model that is tried first.
     usual: Duration,
     /// Weight of the tenant.
     weight: f64,
@@ -55,21 +55,21 @@ impl Routed {
     }
 }
 
-/// Place of a request in a class.
+/// Class of a request and its place there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     class: u16,
     pub(super) waits: Waits,
 }
 
-/// Policy of the queue: the order of the requests that can meet their deadlines.
+/// Discipline of the queue: the order of the requests that can meet their deadlines.
 trait Discipline: fmt::Debug + Send {
     /// Returns the key of a routed request. The lowest key is served first.
     fn key(&mut self, _routed: &Routed, _tenant: TenantId) -> u64 {
         0
     }
 
-    /// Returns the latest start of a routed request, if the discipline uses it beside the key; 0 otherwise.
+    /// Returns the latest start of a routed request in nanoseconds, if the discipline uses it beside the key; 0 otherwise.
     fn slack(&self, _routed: &Routed) -> u64 {
         0
     }
@@ -79,12 +79,14 @@ trait Discipline: fmt::Debug + Send {
         false
     }
 
-    /// Returns whether the ready worker that is expected to finish first is taken, rather than the one with the lowest number.
+    /// Returns whether a request goes to the ready worker that is expected to finish first, rather than to the one with the
+    /// lowest number.
     fn by_time(&self) -> bool {
         true
     }
 
-    /// Adds a request. Returns the requests whose places change, each with its old and its new place.
+    /// Notes that a request entered its line in time. Returns the requests whose places change, each with its old and its new
+    /// place.
     fn came(&mut self, _standing: Standing, _slack: u64) -> Vec<(Standing, Standing)> {
         Vec::new()
     }
@@ -94,16 +96,16 @@ trait Discipline: fmt::Debug + Send {
         standing
     }
 
-    /// Removes a request. Returns its last place.
+    /// Notes that a request leaves its line in time without being served. Returns its last place.
     fn went(&mut self, standing: Standing, _slack: u64) -> Standing {
         standing
     }
 
-    /// Notes that a request is served.
+    /// Notes that a request from a line in time is served.
     fn started(&mut self, _waits: &Waits, _slack: u64) {}
 }
 
-/// All waiting requests.
+/// Waiting requests of all classes.
 #[derive(Debug)]
 pub(super) struct Queue {
     settings: QueueSettings,
@@ -112,13 +114,15 @@ pub(super) struct Queue {
     tables: Tables,
     /// Classes in order of first appearance. There are few.
     classes: Vec<Class>,
+    /// Number of waiting requests.
     waiting: usize,
-    /// Hits among the waiting requests, and late requests among them.
+    /// Number of hits among the waiting requests.
     hits: usize,
+    /// Number of late requests among the waiting requests.
     late: usize,
     /// Time before which no first request of a class can become late.
     next_late: Time,
-    /// Share of hits among the latest requests.
+    /// Share of hits among the latest requests, as an exponential mean from 0 to 1.
     hit_share: f64,
 }
 
@@ -178,8 +182,8 @@ impl Queue {
         waits.rank(self.is_behind(&self.classes[class]))
     }
 
-    /// Returns the requests of the lines in time, or of the late lines, in the order of service, each with its class. The lines are
-    /// in that order already and are merged.
+    /// Returns the requests of the lines in time, or of the late lines unless `in_time`, in the order of service, each with its
+    /// class. Each line is in that order already, so the lines are merged.
     pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, Waits)> {
         let mut lines: Vec<_> =
             self.classes.iter().map(|class| (self.is_behind(class), class.line(in_time).iter().peekable())).collect();
@@ -201,28 +205,28 @@ impl Queue {
         self.late > 0
     }
 
-    /// Returns whether fewer than half of the latest requests are hits. Large models can then serve hits too, at little cost.
+    /// Returns whether fewer than half of the latest requests are hits. Large models can then serve hits too at little cost.
     pub(super) fn hits_are_few(&self) -> bool {
         self.hit_share < 0.5
     }
 
-    /// Returns whether many late requests wait for each worker and hits are few.
+    /// Returns whether hits are few and at least [`OVERRUN`] late requests wait for each worker.
     pub(super) fn is_overrun(&self) -> bool {
         self.hits_are_few() && self.late >= OVERRUN * self.tables.hardware.workers()
     }
 
-    /// Returns whether a miss waits in time or, unless `in_time`, at all.
+    /// Returns whether a miss waits: with `in_time` a miss in time, otherwise any miss.
     pub(super) fn a_miss_waits(&self, in_time: bool) -> bool {
         let mut misses = self.classes.iter().filter(|class| class.kind == DecisionKind::Miss);
         misses.any(|class| !class.in_time.is_empty() || !in_time && !class.late.is_empty())
     }
 
-    /// Returns the time by which a request without a deadline should be finished.
+    /// Returns the time by which a request that has no deadline should be finished.
     pub(super) fn due(&self, arrival: Time) -> Time {
         arrival + self.settings.due
     }
 
-    /// Sets class and key of a routed request.
+    /// Sets the class, the key and the latest start of a routed request.
     pub(super) fn place(&mut self, pending: &mut Pending, decision: &Decision) {
         let class = self.class(decision);
         self.hit_share += (f64::from(u8::from(decision.kind == DecisionKind::Hit)) - self.hit_share) / LATELY;
@@ -233,19 +237,19 @@ impl Queue {
         pending.slack = self.discipline.slack(&routed);
     }
 
-    /// Returns the place that class and key of a request give.
+    /// Returns the place of a request according to its class and its key.
     fn standing(&self, request: RequestId, pending: &Pending) -> Standing {
         let Pending { key, order, due, tenant, class, .. } = *pending;
         let priority = self.settings.terms(tenant).rank();
         Standing { class, waits: Waits { priority, key, order, request, due, tenant } }
     }
 
-    /// Returns the present place of a waiting request. With `fair_slack` its tag may have changed since routing.
+    /// Returns the present place of a waiting request. With `fair_slack` the tag of the request may have changed since routing.
     pub(super) fn current(&self, request: RequestId, pending: &Pending) -> Waits {
         self.discipline.current(self.standing(request, pending), pending.slack).waits
     }
 
-    /// Adds a request that is retried. Its class follows `decision`, which may have changed since routing.
+    /// Adds a request that is retried. The class follows from `decision`, which may have changed since routing.
     pub(super) fn add_again(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
         pending.class = self.class(decision);
         self.add(request, pending);
@@ -313,17 +317,18 @@ impl Queue {
         Some(first)
     }
 
-    /// Tells the discipline that a request from a line in time is served.
+    /// Notifies the discipline that a request from a line in time is served.
     pub(super) fn started(&mut self, waits: &Waits, pending: &Pending) {
         self.discipline.started(waits, pending.slack);
     }
 
-    /// Returns whether late requests are treated differently and any request may be late at `now`.
+    /// Returns whether the settings treat late requests differently and any request may be late at `now`.
     pub(super) fn parts_late(&self, now: Time) -> bool {
         self.settings.late != Late::InTurn && now >= self.next_late
     }
 
-    /// Removes the requests that can no longer meet their deadlines. The caller passes each to [`Self::leaves_late`].
+    /// Removes the requests that can no longer meet their deadlines, and returns them. The caller passes each to
+    /// [`Self::leaves_late`].
     pub(super) fn take_late(&mut self, now: Time) -> SmallVec<[RequestId; 2]> {
         let mut late = SmallVec::new();
         self.next_late = Time::MAX;
@@ -340,7 +345,7 @@ impl Queue {
         late
     }
 
-    /// Tells the discipline that a late request left its line in time.
+    /// Notifies the discipline that a request left its line in time because it is late.
     pub(super) fn leaves_late(&mut self, request: RequestId, pending: &Pending) {
         self.discipline.went(self.standing(request, pending), pending.slack);
     }
@@ -355,7 +360,7 @@ impl Queue {
         self.entered(usize::from(standing.class));
     }
 
-    /// Returns the class of a decision, a new one if it is the first of its kind.
+    /// Returns the index of the class of a decision. Makes the class if the decision is the first of its work.
     fn class(&mut self, decision: &Decision) -> u16 {
         let same = |class: &Class| (class.kind, class.skipped_steps) == (decision.kind, decision.skipped_steps);
         let found = self.classes.iter().position(same);

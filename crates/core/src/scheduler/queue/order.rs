@@ -1,5 +1,5 @@
-//! The disciplines: who goes first, what becomes of those that are late, and what tenants are entitled to. How the
-//! keys are made is in `two_fifos`, `deadlines` and `fair`; docs/semantics.md, section 9.
+//! Settings of the queue: order of the waiting requests, treatment of late requests, and terms of tenants. The modules
+//! `two_fifos`, `deadlines` and `fair` make the keys by which requests are ordered (docs/semantics.md, section 9).
 
 use alloc::vec::Vec;
 
@@ -9,67 +9,71 @@ use super::Terms;
 use crate::request::TenantId;
 use crate::time::Duration;
 
-/// Who goes first.
+/// Order in which waiting requests are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Misses before hits, each in order of routing: the paper's two queues.
     #[default]
     MissesFirst,
-    /// In order of routing.
+    /// Order of routing, oldest request first.
     Oldest,
-    /// By deadline (EDF).
+    /// Earliest deadline first (EDF).
     Deadline,
-    /// By deadline less the expected time of the work: who must start first.
+    /// Deadline less the expected time of the work, lowest first: the request that must start first is served first.
     Slack,
     /// Start-time fair queueing between tenants, by weight (Goyal et al., SIGCOMM '96).
     Fair,
-    /// The same between tenants; of one tenant's requests the one that must start first goes first, as with `slack`.
+    /// Start-time fair queueing between tenants. The requests of one tenant are served as with `slack`: the one that must start
+    /// first is first.
     FairSlack,
 }
 
-/// What becomes of a request that can no longer be in time, even if it started now where it is served fastest.
+/// Treatment of late requests. A request is late if it would miss its deadline even if it started now with its fastest model and
+/// GPU type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Late {
-    /// It keeps its place.
+    /// Normal service: a late request keeps its place.
     #[default]
     InTurn,
-    /// It goes behind all that can be in time; one start in thirty is for those, so that they do not starve.
+    /// Service behind all requests in time. While requests of both kinds could start, one start in thirty goes to a late request,
+    /// so that late requests do not starve.
     Last,
-    /// As `last`; and while hits are the smaller part of what comes, its picture is to be as good as can be, now that
-    /// time is lost: a hit skips the fewest steps that hits skip, and what is late waits for the best model that may serve
-    /// it.
+    /// Service as with `last`. While fewer than half of the latest requests are hits, late requests also get the best image
+    /// possible, because their deadlines are missed in any case: a late hit skips the fewest steps that any hit skips, and a late
+    /// request waits for the best model that may serve it, if any worker has that model as its target.
     Best,
-    /// It is rejected.
+    /// Rejection of late requests.
     Reject,
 }
 
-/// Who goes first, and by when.
+/// Settings of the queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueSettings {
-    /// Who goes first.
+    /// Order in which waiting requests are served.
     pub order: Order,
-    /// What becomes of those that are late.
+    /// Treatment of late requests.
     pub late: Late,
-    /// From arrival to when a request without a deadline of its own should be finished.
+    /// Time from arrival within which a request without a deadline of its own should be finished.
     pub due: Duration,
-    /// If given, while the cluster is overrun hits wait for a model that serves misses, and fall back on smaller ones so
-    /// many times their own time there before they are due.
+    /// Point at which waiting hits fall back on small models, as a multiple of their expected time on the best small model,
+    /// counted back from the deadline. While the queue is overrun, hits wait until then for a large model, which serves misses
+    /// too. `None` if hits never wait for a large model.
     pub fall_back: Option<f64>,
-    /// Whether a hit that starts while another worker is ready for it too skips the fewest steps that hits skip, if it is
-    /// in time all the same.
+    /// True if a hit skips only the fewest steps that any hit skips, provided that another ready worker could serve the hit too
+    /// and that the hit still meets its deadline.
     pub ease: bool,
-    /// The fewest steps that a hit skips.
+    /// Fewest denoising steps that any hit skips.
     pub least_skipped: u32,
-    /// Whether a request is rejected at once that cannot be in time behind what goes before it.
+    /// True if an arrival is rejected at once when it cannot be in time behind the requests that are served before it.
     pub admission: bool,
-    /// By tenant; those beyond the end have the usual terms.
+    /// Terms by tenant. Tenants beyond the end of the list have the default terms.
     pub terms: Vec<Terms>,
 }
 
 impl QueueSettings {
-    /// The paper's: misses first, nobody looks at deadlines.
+    /// Returns the paper's settings: misses first, deadlines ignored.
     #[must_use]
     pub const fn paper() -> Self {
         Self {
@@ -84,7 +88,7 @@ impl QueueSettings {
         }
     }
 
-    /// Of a tenant.
+    /// Returns the terms of a tenant.
     pub(super) fn terms(&self, tenant: TenantId) -> Terms {
         self.terms.get(tenant.0 as usize).copied().unwrap_or_default()
     }

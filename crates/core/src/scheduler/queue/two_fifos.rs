@@ -1,9 +1,9 @@
 //! Two queues of the paper: misses before hits, each in order of routing, on the ready worker with the lowest number. Deadlines
-//! and tenants do not count.
+//! and weights of tenants do not count; priorities of tenants do.
 
 use super::Discipline;
 
-/// Misses before hits.
+/// Discipline that serves misses before hits, each in order of routing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TwoFifos;
 

@@ -1,36 +1,37 @@
-//! Decision tables: similarity bounds and the steps each allows to skip. Not a policy.
+//! Decision tables: similarity bounds, each with the steps that it allows to skip. Routing policies use these tables.
 
 use alloc::vec::Vec;
 
-/// Bounds in rising order with the steps each allows to skip.
+/// Similarity bounds in rising order, each with the number of denoising steps that it allows to skip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bounds {
+    /// Similarity bound and skipped steps.
     rows: Vec<(f64, u32)>,
-    /// Whether a similarity equal to a bound fails it.
+    /// True if a similarity equal to a bound fails the bound.
     strict: bool,
 }
 
 impl Bounds {
-    /// A similarity meets a bound if it is at or above it.
+    /// Makes bounds that a similarity meets at or above the bound.
     #[must_use]
     pub fn at_or_above(rows: &[(f64, u32)]) -> Self {
         Self { rows: rows.to_vec(), strict: false }
     }
 
-    /// A similarity meets a bound only if it is above it.
+    /// Makes bounds that a similarity meets only above the bound.
     #[must_use]
     pub fn above(rows: &[(f64, u32)]) -> Self {
         Self { rows: rows.to_vec(), strict: true }
     }
 
-    /// Steps allowed by the highest bound met, if any is.
+    /// Returns the skipped steps of the highest bound that the similarity meets; `None` if it meets none.
     #[must_use]
     pub fn skipped(&self, similarity: f64) -> Option<u32> {
         let met = |bound: f64| if self.strict { similarity > bound } else { similarity >= bound };
         self.rows.iter().rev().find(|(bound, _)| met(*bound)).map(|(_, skipped)| *skipped)
     }
 
-    /// The distinct numbers of skipped steps, rising.
+    /// Returns the distinct numbers of skipped steps, in rising order.
     #[must_use]
     pub fn distinct_steps(&self) -> Vec<u32> {
         let mut steps: Vec<u32> = self.rows.iter().map(|(_, skipped)| *skipped).collect();

@@ -1,13 +1,13 @@
-//! A cascade (`DiffServe`, `MLSys` '25): a light model drafts every image, and a heavy one makes it again where the
-//! confidence in the draft is below a threshold. Nothing is cached. Which threshold, and who holds what, is the
-//! allocation's business (`allocation::cascade`).
+//! Cascade (`DiffServe`, `MLSys` '25): a light model drafts every image, and a heavy model makes the image again if the
+//! confidence in the draft is below a threshold. No image is cached. The allocation policy (`allocation::cascade`) decides the
+//! threshold and the models of the workers.
 
 use super::{Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::{Decision, DecisionKind};
 
-/// Drafts first.
+/// Routing policy that makes a draft for every request first.
 #[derive(Clone, Copy, Debug)]
 pub struct Cascade;
 
@@ -21,7 +21,7 @@ impl RoutingPolicy for Cascade {
     }
 
     fn again(&mut self, made: &Decision, confidence: Option<f64>, threshold: f64) -> Option<Decision> {
-        // A draft that nobody judged is not sent.
+        // A draft without a confidence is not delivered: it is made again.
         let unsure = made.kind == DecisionKind::Draft && confidence.is_none_or(|confidence| confidence < threshold);
         unsure.then(|| Decision::of(DecisionKind::Miss))
     }

@@ -1,61 +1,66 @@
-//! How far hits may go under load: levels, each with bounds that find more hits or skip more steps, and the quality that
-//! is left of a large model's. A level is entered when requests pile up and left when they no longer do; what it costs is
-//! paid out of what better images have saved, so that the mean of all images never falls below the floor.
+//! Levels of approximation under load. Each level has bounds that find more hits or skip more steps, and a quality as a share of
+//! the large model's. A level is entered when many requests wait and left when fewer wait. The quality that a level costs is paid
+//! out of the quality that better images have saved, so that the mean over all images never falls below the floor.
 
 use alloc::vec::Vec;
 
 use super::{Bounds, Load};
 
-/// One level.
+/// Level of approximation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Level {
-    /// Requests waiting for each worker from which it is entered; it is left at less than half of that.
+    /// Number of waiting requests for each worker from which the level is entered. The level is left at less than half of that
+    /// number.
     pub from: f64,
-    /// What hits decided by it keep of the large model's quality, by whoever calibrated the bounds.
+    /// Quality of the hits of this level as a share of the large model's quality, according to the calibration of the bounds.
     pub quality: f64,
-    /// Its decision table.
+    /// Decision table of the level.
     pub bounds: Bounds,
 }
 
-/// The levels of a run, the usual one first, and where it stands.
+/// Levels of a run, the usual level first, with the current level and the saved quality.
 #[derive(Clone, Debug)]
 pub struct Levels {
     all: Vec<Level>,
+    /// Lowest mean quality of all images.
     floor: f64,
-    /// The most that may be saved up, in units of quality times images.
+    /// Upper bound of `saved`.
     most: f64,
+    /// Quality saved above the floor, in units of quality times images.
     saved: f64,
     current: usize,
 }
 
 impl Levels {
-    /// The first of these is the usual one and keeps at least `floor`; at most what `memory` images of the large model's
-    /// quality save is saved up.
+    /// Makes the levels of a run. The first level is the usual one, with a quality of at least `floor`. At most the quality that
+    /// `memory` images of the large model save is kept.
     #[must_use]
     pub fn new(levels: Vec<Level>, floor: f64, memory: u32) -> Self {
         assert!(!levels.is_empty() && levels[0].quality >= floor, "the scenario was checked");
         Self { all: levels, floor, most: f64::from(memory) * (1.0 - floor), saved: 0.0, current: 0 }
     }
 
-    /// Bounds that never change.
+    /// Makes a single level, so that the bounds never change.
     #[must_use]
     pub fn always(bounds: Bounds) -> Self {
         Self::new(vec![Level { from: 0.0, quality: 1.0, bounds }], 0.0, 0)
     }
 
-    /// The level for the next hit: the current one, or the highest below it that can be paid for.
+    /// Returns the level for the next hit: the highest level, up to the current one, that the saved quality can pay for, or else
+    /// level 0.
     pub fn level(&self) -> u8 {
         let payable = |level: &usize| *level == 0 || self.saved + self.all[*level].quality - self.floor >= 0.0;
         (0..=self.current).rev().find(payable).unwrap_or(0) as u8
     }
 
-    /// The bounds of a level.
+    /// Returns the bounds of a level.
     #[must_use]
     pub fn bounds(&self, level: u8) -> &Bounds {
         &self.all[usize::from(level)].bounds
     }
 
-    /// A request was routed: a hit at this level, or an image by the large model.
+    /// Notes a routed request: a hit at this level, or with `None` an image by the large model. The new current level holds from
+    /// the next request on.
     pub fn routed(&mut self, hit: Option<u8>, load: &Load) {
         let quality = hit.map_or(1.0, |level| self.all[usize::from(level)].quality);
         self.saved = (self.saved + quality - self.floor).clamp(0.0, self.most);
@@ -123,7 +128,7 @@ mod tests {
             levels.routed(Some(2), &load(100));
             low += 1;
         }
-        // Ten images of full quality save 0.6; each at the lowest level costs 0.09.
+        // Ten images of full quality save 0.6. Each hit at level 2 costs 0.09.
         assert_eq!(low, 6);
     }
 }

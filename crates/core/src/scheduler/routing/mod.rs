@@ -1,4 +1,5 @@
-//! Which requests hit, and what they skip. One file a system, each with its paper.
+//! Routing policies: the requests that hit, and the steps that hits skip. Each system has a file of its own, with its paper if
+//! there is one.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -28,75 +29,76 @@ pub use nirvana::Nirvana;
 pub use pinecone::Pinecone;
 pub use vanilla::Vanilla;
 
-/// What is waiting when a request is routed.
+/// Load of the cluster when a request is routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// When.
+    /// Time of routing.
     pub now: Time,
-    /// Misses that wait for a worker.
+    /// Number of misses that wait for a worker.
     pub waiting_misses: usize,
-    /// Hits that wait for a worker.
+    /// Number of hits that wait for a worker.
     pub waiting_hits: usize,
-    /// Workers of the cluster.
+    /// Number of workers of the cluster.
     pub workers: usize,
 }
 
-/// What becomes of a request.
+/// Route of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    /// It waits for a worker.
+    /// Wait in the queue for a worker.
     Queue(Decision),
-    /// It is answered from the cache at once.
+    /// Answer from the image cache at once.
     Return(Decision),
-    /// It is not accepted, and why.
+    /// Rejection, with the reason.
     Reject(String),
 }
 
 impl Route {
-    /// Whether nothing that was found is of use.
+    /// Returns whether the request is a miss: no entry that was found is of use.
     pub fn is_miss(&self) -> bool {
         matches!(self, Self::Queue(decision) if decision.kind == DecisionKind::Miss)
     }
 }
 
-/// What a system keeps of the images it makes, and how it finds them again.
+/// Images that a system caches, and the embeddings by which it finds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Storage {
-    /// Nothing is kept or looked up.
+    /// No image cache.
     None,
-    /// Final images, found by the image's own embedding (text to image).
+    /// Final images, found by the embedding of the image itself (text to image).
     ByImage,
-    /// Images of misses, found by their prompt's embedding (text to text), with one state for each of
-    /// these skipped steps; without any, the final image.
+    /// Images of misses, found by the embedding of their prompt (text to text). An entry has one intermediate state for each of
+    /// these numbers of skipped steps; if the list is empty, it has the final image.
     ByPrompt(Vec<u32>),
 }
 
-/// Routes requests. Same history and inputs, same route.
+/// Policy that routes requests. The same history and the same inputs give the same route.
 pub trait RoutingPolicy: core::fmt::Debug + Send {
-    /// What it keeps and looks up.
+    /// Returns the images that the policy caches and looks up.
     fn storage(&self) -> Storage;
-    /// Decides for a request whose nearest entry is `nearest`. Tried again with `None` if its source
-    /// turns out to be unreadable.
+    /// Decides on a request whose nearest entry is `nearest`. The core may call this method several times for a request: for each
+    /// part of the cache that it searches, and with `None` if the source of a hit cannot be read.
     fn route(&mut self, request: &Request, nearest: Option<Candidate<'_>>, load: &Load) -> Route;
-    /// A request was routed for the first time, to this.
+    /// Notes the decision on a request that was routed for the first time.
     fn routed(&mut self, _decision: &Decision, _load: &Load) {}
-    /// Decides again once an image is there, with the confidence in it; `None` if it will do.
+    /// Returns the decision with which an image that was made is made again, given the confidence in the image; `None` if the
+    /// image is good enough.
     fn again(&mut self, _made: &Decision, _confidence: Option<f64>, _threshold: f64) -> Option<Decision> {
         None
     }
 }
 
-/// The systems by name, as `system.policy` has them.
+/// System of a scenario, as named in `system.policy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum System {
-    /// The large model for every request.
+    /// Large model for every request.
     Vanilla,
     /// Intermediate states, text to text.
     Nirvana,
     /// Whole images, text to text.
     Pinecone,
-    /// A light model first, a heavy one where the confidence in its draft is low.
+    /// Light model for every request first, heavy model if the confidence in the draft is low.
     Cascade,
     /// Final images refined by small models, text to image.
     #[default]
@@ -104,7 +106,7 @@ pub enum System {
 }
 
 impl System {
-    /// Name in scenarios.
+    /// Returns the name of the system in scenarios.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -116,7 +118,7 @@ impl System {
         }
     }
 
-    /// Its default bounds for the default of 50 steps; `None` where it has none.
+    /// Returns the default bounds of the system for the default of 50 denoising steps; `None` for a system without bounds.
     #[must_use]
     pub const fn default_bounds(self) -> Option<&'static [(f64, u32)]> {
         match self {
@@ -127,7 +129,7 @@ impl System {
         }
     }
 
-    /// A policy with these bounds for `total_steps` denoising steps.
+    /// Makes the routing policy of the system with these bounds, for `total_steps` denoising steps.
     #[must_use]
     pub fn build(self, bounds: &[(f64, u32)], total_steps: u32) -> Box<dyn RoutingPolicy> {
         match self {
@@ -139,7 +141,8 @@ impl System {
         }
     }
 
-    /// The steps that its hits may skip with these bounds, rising: all of them where images are returned as they are.
+    /// Returns the numbers of steps that hits may skip with these bounds, in rising order: all `total_steps` for a system that
+    /// returns images unchanged.
     #[must_use]
     pub fn skipped_steps(self, bounds: &[(f64, u32)], total_steps: u32) -> Vec<u32> {
         match self {
@@ -148,7 +151,8 @@ impl System {
         }
     }
 
-    /// Who goes first in it unless the scenario says otherwise: the paper's two queues for `MoDM`, one for the others.
+    /// Returns the order of the queue if the scenario sets none: the paper's two queues for MoDM, one queue for the other
+    /// systems.
     #[must_use]
     pub const fn default_order(self) -> Order {
         match self {
@@ -157,7 +161,7 @@ impl System {
         }
     }
 
-    /// Whether small models and a monitor have a place in it.
+    /// Returns whether the system uses small models and a monitor.
     #[must_use]
     pub const fn has_small_models(self) -> bool {
         matches!(self, Self::Modm | Self::Cascade)

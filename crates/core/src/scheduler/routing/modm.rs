@@ -1,22 +1,22 @@
-//! `MoDM` (ASPLOS '26, arXiv 2503.11972): a hit is refined by a small model from a final image that is
-//! similar to the prompt. Not for prompts without locality: then every image is made by the large model.
+//! `MoDM` (ASPLOS '26, arXiv 2503.11972): a small model refines a hit from a final image that is similar to the prompt. The
+//! system is of no use for prompts without locality: then the large model makes every image.
 
 use super::{Levels, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
 
-/// The paper's table for CLIP ViT-L/14, calibrated to keep 0.95 of the large model's quality.
+/// Bounds of the paper for CLIP ViT-L/14, calibrated to keep 0.95 of the large model's quality.
 pub(super) const BOUNDS: &[(f64, u32)] = &[(0.25, 5), (0.27, 10), (0.28, 15), (0.29, 25), (0.30, 30)];
 
-/// Text-to-image retrieval over final images.
+/// Routing policy of MoDM: text-to-image retrieval over final images.
 #[derive(Clone, Debug)]
 pub struct Modm {
     levels: Levels,
 }
 
 impl Modm {
-    /// With these bounds; the paper has one level.
+    /// Makes the policy with these levels. The paper has one level.
     #[must_use]
     pub const fn new(levels: Levels) -> Self {
         Self { levels }

@@ -1,22 +1,22 @@
-//! Nirvana (NSDI '24): intermediate states of the large model, found by the prompt that made them, save
-//! their first k steps. The large model serves hits too, so it saves less than a small model would.
+//! Nirvana (NSDI '24): a hit starts from an intermediate state of the large model, found by the prompt that made the state, and
+//! saves the first k steps. The large model serves hits too, so a hit saves less time than with a small model.
 
 use super::{Bounds, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
 
-/// Strictly above; as `MoDM`'s authors set it up.
+/// Bounds that a similarity must exceed, as set by the authors of MoDM.
 pub(super) const BOUNDS: &[(f64, u32)] = &[(0.65, 5), (0.75, 10), (0.85, 15), (0.90, 20), (0.95, 25)];
 
-/// Text-to-text retrieval over intermediate states.
+/// Routing policy of Nirvana: text-to-text retrieval over intermediate states.
 #[derive(Clone, Debug)]
 pub struct Nirvana {
     bounds: Bounds,
 }
 
 impl Nirvana {
-    /// With these bounds; one state is stored for each of their distinct numbers of steps.
+    /// Makes the policy with these bounds. An entry stores one state for each distinct number of skipped steps of the bounds.
     #[must_use]
     pub const fn new(bounds: Bounds) -> Self {
         Self { bounds }
@@ -31,6 +31,7 @@ impl RoutingPolicy for Nirvana {
     fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
         let usable = nearest.and_then(|found| {
             let allowed = self.bounds.skipped(found.similarity)?;
+            // An entry may have lost some states, so the largest state that is left and allowed is used.
             let stored = found.states.iter().copied().filter(|state| *state <= allowed).max()?;
             Some((found, stored))
         });

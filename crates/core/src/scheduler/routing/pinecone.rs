@@ -1,5 +1,5 @@
-//! Pinecone: a vector database in front of the large model. The image of a similar enough prompt is
-//! returned as it is. Fast and cheap, and wrong wherever two prompts look alike but mean different things.
+//! Pinecone: a vector database in front of the large model. The image of a sufficiently similar prompt is returned unchanged. The
+//! system is fast and cheap, but wrong if two prompts look alike and mean different things.
 
 use alloc::vec::Vec;
 
@@ -8,10 +8,10 @@ use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
 
-/// Assumed: `MoDM`'s authors do not print theirs.
+/// Bound on the similarity. The value is assumed: the authors of MoDM do not print theirs.
 pub(super) const BOUNDS: &[(f64, u32)] = &[(0.80, 0)];
 
-/// Text-to-text retrieval over final images, returned without denoising.
+/// Routing policy of Pinecone: text-to-text retrieval over final images, which are returned without denoising.
 #[derive(Clone, Debug)]
 pub struct Pinecone {
     bounds: Bounds,
@@ -19,7 +19,7 @@ pub struct Pinecone {
 }
 
 impl Pinecone {
-    /// With this bound; a return counts as `total_steps` skipped.
+    /// Makes the policy with these bounds. A returned image counts as `total_steps` skipped.
     #[must_use]
     pub const fn new(bounds: Bounds, total_steps: u32) -> Self {
         Self { bounds, total_steps }

@@ -1,11 +1,11 @@
-//! The large model for every request, nothing reused: the baseline that every other system is held against.
+//! Vanilla: the large model serves every request, and no image is reused. Every other system is compared with this baseline.
 
 use super::{Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
 use crate::request::Request;
 use crate::scheduler::action::Decision;
 
-/// Always a miss.
+/// Routing policy under which every request is a miss.
 #[derive(Clone, Copy, Debug)]
 pub struct Vanilla;
 
