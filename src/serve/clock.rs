@@ -65,17 +65,17 @@ impl Default for HostClock {
     }
 }
 
-/// Guard against the removal of results because of a wrong date. If the date jumps ahead by more than a tenth of the
-/// time for which results are kept, at a start or while the program runs, the guard allows no removal until that time
-/// has passed on the monotonic clock. No result is therefore removed more than a tenth of its time too early, however
-/// wrong the date is.
+/// Guard against the removal of results and recordings because of a wrong date. If the date jumps ahead by more than a
+/// tenth of the shortest time for which anything is kept, at a start or while the program runs, nothing is removed until
+/// the time for which it is kept has passed on the monotonic clock. Nothing is therefore removed more than a tenth of
+/// its time too early, however wrong the date is.
 #[derive(Debug)]
 pub struct JumpGuard {
     /// Shortest time for which anything is kept.
     keep: Duration,
     /// Date and time on the monotonic clock at which the date was last trusted.
     believed: (u64, Duration),
-    /// Passed time of the latest jump ahead: what is kept for some time is not forgotten for as long after it.
+    /// Time on the monotonic clock at which the date last jumped ahead.
     jumped: Option<Duration>,
 }
 

@@ -152,7 +152,7 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Has each of these devices draw with the first model. Returns after as many pictures as there are devices.
+    /// Has each of these devices draw with the first model. Returns once each of them has drawn a picture.
     ///
     /// # Errors
     /// Returns an error if a model does not load or does not draw.

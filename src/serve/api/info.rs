@@ -1,4 +1,4 @@
-//! Handlers that describe the server: its models, charts, counters and health, its OpenAPI file and its page.
+//! Handlers that describe the server: its models, charts, counters and health, its `OpenAPI` file and its page.
 
 use std::time::Duration as HostDuration;
 
