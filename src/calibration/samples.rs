@@ -58,14 +58,14 @@ pub fn write(to: &mut impl Write, samples: &[Sample], models: &[String; 2]) -> i
 }
 
 /// Row of a CSV file, with what an error needs to name the place.
-struct Row<'a> {
+struct SampleRow<'a> {
     file: &'a Path,
     record: StringRecord,
     columns: &'a [usize],
     names: &'a [&'static str],
 }
 
-impl Row<'_> {
+impl SampleRow<'_> {
     fn text(&self, column: usize) -> &str {
         self.record.get(self.columns[column]).unwrap_or_default()
     }
@@ -94,7 +94,7 @@ impl Row<'_> {
 fn rows(
     file: &Path,
     names: &[&'static str],
-    mut each: impl FnMut(&Row<'_>) -> Result<(), InputError>,
+    mut each: impl FnMut(&SampleRow<'_>) -> Result<(), InputError>,
 ) -> Result<(), InputError> {
     let text = input::text(file)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
@@ -111,7 +111,7 @@ fn rows(
     let columns = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     for record in reader.into_records() {
         let record = record.map_err(|error| broken(&error))?;
-        each(&Row { file, record, columns: &columns, names })?;
+        each(&SampleRow { file, record, columns: &columns, names })?;
     }
     Ok(())
 }

@@ -124,9 +124,9 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
 
 /// Takes the rows of what has run; `names` are those of the combinations. Returns what a reader must be warned of.
 fn take_rows(
-    results: Vec<anyhow::Result<(Row, Vec<Warning>)>>,
+    results: Vec<anyhow::Result<(NumberedRow, Vec<Warning>)>>,
     names: &[String],
-    rows: &mut Vec<Row>,
+    rows: &mut Vec<NumberedRow>,
 ) -> anyhow::Result<Vec<String>> {
     let mut warned = Vec::new();
     for (result, name) in results.into_iter().zip(names) {
@@ -162,7 +162,7 @@ fn prepare_output(command: &Sweep, source: &Source, varied: &[Vary]) -> anyhow::
     if std::fs::read_to_string(&file).ok().as_ref() == Some(&text) { Ok(()) } else { Ok(written?) }
 }
 
-type Row = (usize, SweepRow);
+type NumberedRow = (usize, SweepRow);
 
 impl Sweep {
     /// Returns the folder of a run.
@@ -171,7 +171,7 @@ impl Sweep {
     }
 
     /// Reads what a run has written.
-    fn row(&self, run: &SweepRun) -> Result<Row, InputError> {
+    fn row(&self, run: &SweepRun) -> Result<NumberedRow, InputError> {
         let folder = run.combination.folder();
         let read = read::run(&self.folder(run), &folder, run.scenario.seed, None)?;
         let growing = saturation::still_growing(&read);
@@ -181,7 +181,7 @@ impl Sweep {
 }
 
 /// Returns the rows of what has run already, and the indices of what has not.
-fn split_finished(runs: &[SweepRun], command: &Sweep) -> Result<(Vec<Row>, Vec<usize>), InputError> {
+fn split_finished(runs: &[SweepRun], command: &Sweep) -> Result<(Vec<NumberedRow>, Vec<usize>), InputError> {
     let (mut rows, mut waiting) = (Vec::new(), Vec::new());
     for (at, run) in runs.iter().enumerate() {
         match finished(&command.folder(run), &run.scenario, &run.files)? {
@@ -197,7 +197,7 @@ fn run_one(
     simulation: &Simulation,
     command: &Sweep,
     progress: &Progress,
-) -> anyhow::Result<(Row, Vec<Warning>)> {
+) -> anyhow::Result<(NumberedRow, Vec<Warning>)> {
     #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
     let begun = Instant::now();
     let folder = RunFolder::new(simulation, command.folder(run));

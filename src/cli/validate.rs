@@ -13,7 +13,7 @@ use super::live::LibraryArguments;
 use super::progress::Lines;
 use crate::experiments::ExperimentError;
 use crate::experiments::live::{Equipment, prepare, refuse_foreign};
-use crate::experiments::validate::{self, Experiment, Lived, Question};
+use crate::experiments::validate::{self, Experiment, LiveOutcome, Question};
 use crate::live::interrupts::Interrupts;
 use crate::report::provenance::of_runs;
 use crate::report::validation::{self, Validation};
@@ -77,7 +77,7 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     let lived = experiment.live_runs(first, &base)?;
     let profile = experiment.write_profile(&common.out.join("profile.toml"))?;
     provenance.service_times.push(profile.source.clone());
-    let compare = |run: &Lived| validate::compare(run, &experiment.profile_near(run), command.draws, &source);
+    let compare = |run: &LiveOutcome| validate::compare(run, &experiment.profile_near(run), command.draws, &source);
     let runs = lived.iter().map(compare);
     let runs = runs.collect::<Result<Vec<_>, ExperimentError>>()?.concat();
     anyhow::ensure!(!runs.is_empty(), "nothing was run to its end");
@@ -106,7 +106,7 @@ fn tell(command: &Validate, base: &Scenario, validation: &Validation, wall_s: f6
     Ok(())
 }
 
-fn notes(command: &Validate, profile: &str, lived: &[Lived]) -> Vec<String> {
+fn notes(command: &Validate, profile: &str, lived: &[LiveOutcome]) -> Vec<String> {
     let mut notes = vec![
         format!(
             "profile: {profile}; {} jobs of each kind a round, rounds before, between and after the live runs, each of which is predicted from the two before it and the two after it",

@@ -64,11 +64,11 @@ pub struct SharedSearches<'a> {
 struct OneTrace<'a> {
     trace: &'a Arc<TraceInputs>,
     scenarios: Vec<&'a Scenario>,
-    state: Mutex<State>,
+    state: Mutex<TraceState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TraceState {
     searched: bool,
     ended: usize,
 }

@@ -17,7 +17,7 @@ use crate::request::RequestId;
 
 /// Picture to draw, and the file it goes to.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct WantedPicture {
     /// Request that the picture belongs to.
     pub request: RequestId,
     /// Seed that the noise of the picture derives from, together with the row of the request.
@@ -38,7 +38,11 @@ pub struct Wanted {
 /// # Errors
 /// Returns the file and the reason of the first failure to draw, read or write a picture. The pictures that remain are
 /// not drawn then.
-pub fn draw_all(devices: &mut [Box<dyn Paint>], wanted: &[Wanted], drawn: &(dyn Fn() + Sync)) -> Result<(), String> {
+pub fn draw_all(
+    devices: &mut [Box<dyn Paint>],
+    wanted: &[WantedPicture],
+    drawn: &(dyn Fn() + Sync),
+) -> Result<(), String> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = |paint: &mut dyn Paint| {
         let mut held = None;
@@ -64,7 +68,12 @@ pub fn draw_all(devices: &mut [Box<dyn Paint>], wanted: &[Wanted], drawn: &(dyn 
     })
 }
 
-fn draw(paint: &mut dyn Paint, held: &mut Option<ModelId>, one: &Wanted, stop: &AtomicBool) -> Result<(), String> {
+fn draw(
+    paint: &mut dyn Paint,
+    held: &mut Option<ModelId>,
+    one: &WantedPicture,
+    stop: &AtomicBool,
+) -> Result<(), String> {
     if *held != Some(one.work.model) {
         paint.load(one.work.model)?;
         *held = Some(one.work.model);
@@ -118,7 +127,7 @@ mod tests {
     fn drawn(folder: &Path, devices: usize, fails: u32) -> Result<Vec<Vec<u8>>, String> {
         let mut devices: Vec<Box<dyn Paint>> =
             (0..devices).map(|_| Box::new(Fake { held: None, fails }) as Box<dyn Paint>).collect();
-        let one = |row: u32, skipped_steps: u32, source: Option<PathBuf>| Wanted {
+        let one = |row: u32, skipped_steps: u32, source: Option<PathBuf>| WantedPicture {
             request: RequestId(row),
             seed: 1,
             prompt: "a cat".into(),
@@ -126,8 +135,9 @@ mod tests {
             source,
             to: folder.join(format!("{row}-{skipped_steps}.png")),
         };
-        let large: Vec<Wanted> = (0..20).map(|row| one(row, 0, None)).collect();
-        let small: Vec<Wanted> = (1..20).map(|row| one(row, 5, Some(large[row as usize - 1].to.clone()))).collect();
+        let large: Vec<WantedPicture> = (0..20).map(|row| one(row, 0, None)).collect();
+        let small: Vec<WantedPicture> =
+            (1..20).map(|row| one(row, 5, Some(large[row as usize - 1].to.clone()))).collect();
         let count = AtomicUsize::new(0);
         let tick = || {
             count.fetch_add(1, Ordering::Relaxed);

@@ -87,7 +87,7 @@ pub(super) enum JobError {
 }
 
 /// Order to the thread of a worker.
-pub(super) enum Order {
+pub(super) enum WorkerOrder {
     /// Load of a model. With `probe`, the load succeeds only after a picture was drawn with the model.
     Load {
         model: ModelId,
@@ -114,7 +114,7 @@ type Stepped = Option<Arc<dyn Fn(RequestId, u32) + Send + Sync>>;
 /// Executor's end of a worker's thread.
 #[derive(Debug)]
 pub(super) struct Handle {
-    orders: Sender<Order>,
+    orders: Sender<WorkerOrder>,
     /// Number of the job to stop, or `NONE`.
     stop: Arc<AtomicU64>,
     progress: Progress,
@@ -214,8 +214,8 @@ impl Handle {
     }
 
     /// Gives an order to the thread. If the thread has died, it has already said so in an answer.
-    pub(super) fn order(&self, order: Order) {
-        if let Order::Run { .. } = order {
+    pub(super) fn order(&self, order: WorkerOrder) {
+        if let WorkerOrder::Run { .. } = order {
             self.stop.store(NONE, Ordering::Relaxed);
         }
         self.progress.touch();
@@ -255,13 +255,13 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(&mut self, orders: &Receiver<Order>) {
+    fn run(&mut self, orders: &Receiver<WorkerOrder>) {
         let (worker, life) = (self.worker, self.life);
         for order in orders {
             self.progress.touch();
             let answer = match order {
-                Order::Load { model, probe } => Answer::Loaded { worker, life, outcome: self.load(model, probe) },
-                Order::Run { job, work, parts } => {
+                WorkerOrder::Load { model, probe } => Answer::Loaded { worker, life, outcome: self.load(model, probe) },
+                WorkerOrder::Run { job, work, parts } => {
                     let drawn = self.draw(job, work, &parts);
                     let outcome = drawn.map_err(|error| self.judge(error, work));
                     Answer::Drawn { worker, life, job, outcome }

@@ -13,7 +13,7 @@ use crate::input::{InputError, sha256, sha256_of, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{self, Profile, ProfileFile};
 use crate::request::TenantId;
-use crate::scheduler::Terms;
+use crate::scheduler::TenantTerms;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 use crate::trace::{Embeddings, IMAGE_BYTES, Trace, TraceFiles};
@@ -66,7 +66,7 @@ pub struct Inputs {
     /// Rules by which tenants share the cache.
     pub tenancy: Tenancy,
     /// Weight and priority of the tenants in the queue, by tenant number.
-    pub terms: Vec<Terms>,
+    pub terms: Vec<TenantTerms>,
     /// Confidences in the drafts of a cascade; `None` for systems without drafts.
     pub confidences: Option<Confidences>,
 }

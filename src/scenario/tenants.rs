@@ -10,7 +10,7 @@ use super::Scenario;
 use crate::cache::{Scope, Tenancy};
 use crate::input::InputError;
 use crate::request::{Owner, TenantId};
-use crate::scheduler::Terms;
+use crate::scheduler::TenantTerms;
 use crate::trace::Trace;
 
 /// Section `[tenants]`.
@@ -106,11 +106,11 @@ impl Scenario {
     ///
     /// # Errors
     /// Returns an error if the trace does not have a name.
-    pub(super) fn terms(&self, trace: &Trace, file: &Path) -> Result<Vec<Terms>, InputError> {
-        let mut terms: Vec<Terms> = Vec::new();
+    pub(super) fn terms(&self, trace: &Trace, file: &Path) -> Result<Vec<TenantTerms>, InputError> {
+        let mut terms: Vec<TenantTerms> = Vec::new();
         let mut of = |map: &str, name: &String| {
             let tenant = number(trace, file, format!("tenants.{map}.{name}"), name)?.0 as usize;
-            terms.resize(terms.len().max(tenant + 1), Terms::default());
+            terms.resize(terms.len().max(tenant + 1), TenantTerms::default());
             Ok(tenant)
         };
         let weights = self.tenants.weights.iter().map(|(name, weight)| Ok((of("weights", name)?, *weight)));

@@ -57,7 +57,7 @@ fn damaged(text: String) -> Finding {
     Finding { text, is_whole: false }
 }
 
-fn read_ledger(data: &Path) -> Result<Option<offline::Found>, CheckError> {
+fn read_ledger(data: &Path) -> Result<Option<offline::FoundLedger>, CheckError> {
     let has = |name: &str| data.join(name).exists();
     if !["ledger.redb", "results", "store", "traffic"].into_iter().any(has) {
         let message = "has no data of `modm serve`: expected the folder that was given as --data";

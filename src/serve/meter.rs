@@ -28,24 +28,24 @@ struct One {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Decided {
+struct DecidedLabels {
     decision: &'static str,
     skipped_steps: u32,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Made {
+struct MadeLabels {
     model: Arc<str>,
     decision: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Of {
+struct ModelLabel {
     model: Arc<str>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Held {
+struct HeldLabels {
     model: Arc<str>,
     state: &'static str,
 }
@@ -70,16 +70,16 @@ struct Audited {
 /// Gauge with a fractional value.
 type Share = Gauge<f64, AtomicU64>;
 
-type Histograms = Family<Made, Histogram, fn() -> Histogram>;
+type Histograms = Family<MadeLabels, Histogram, fn() -> Histogram>;
 
 /// Metrics of the server.
 pub struct Meter {
     registry: Mutex<Registry>,
     requests: Family<One, Counter>,
-    decisions: Family<Decided, Counter>,
+    decisions: Family<DecidedLabels, Counter>,
     latency: Histograms,
     queue: Histograms,
-    loads: Family<Of, Counter>,
+    loads: Family<ModelLabel, Counter>,
     losses: Family<Why, Counter>,
     failed_jobs: Counter,
     within: Counter,
@@ -89,7 +89,7 @@ pub struct Meter {
     running: Gauge,
     cached: Gauge,
     cache_bytes: Gauge,
-    workers: Family<Held, Gauge>,
+    workers: Family<HeldLabels, Gauge>,
     recording: Gauge,
     disk_free: Gauge,
     store_left_out: Gauge,
@@ -159,12 +159,12 @@ fn named(model: Option<&Arc<str>>) -> Arc<str> {
 
 impl Meter {
     pub(super) fn routed(&self, decision: &Decision) {
-        let labels = Decided { decision: decision.kind.word(), skipped_steps: decision.skipped_steps };
+        let labels = DecidedLabels { decision: decision.kind.word(), skipped_steps: decision.skipped_steps };
         self.decisions.get_or_create(&labels).inc();
     }
 
     pub(super) fn load(&self, model: &Arc<str>) {
-        self.loads.get_or_create(&Of { model: model.clone() }).inc();
+        self.loads.get_or_create(&ModelLabel { model: model.clone() }).inc();
     }
 
     /// Counts lost workers and failed jobs.
@@ -189,7 +189,7 @@ impl Meter {
     ) {
         self.requests.get_or_create(&One { outcome: outcome.word() }).inc();
         if *outcome == Outcome::Completed {
-            let made = Made { model: named(model), decision: kind.word() };
+            let made = MadeLabels { model: named(model), decision: kind.word() };
             self.latency.get_or_create(&made).observe(latency.seconds());
             if let Some(queued) = queued {
                 self.queue.get_or_create(&made).observe(queued.seconds());
@@ -261,7 +261,7 @@ impl Meter {
         self.workers.clear();
         for worker in workers {
             let model = named(worker.model.as_ref());
-            self.workers.get_or_create(&Held { model, state: worker.state }).inc();
+            self.workers.get_or_create(&HeldLabels { model, state: worker.state }).inc();
         }
         self.show_audits(audited, skipped);
         let mut text = String::new();

@@ -40,7 +40,7 @@ struct Pending {
 
 /// Row of the trace.
 #[derive(Debug)]
-struct Row {
+struct TrafficRow {
     record: Vec<String>,
     embeddings: [Embedding; 2],
 }
@@ -53,7 +53,7 @@ struct Files {
 }
 
 impl Files {
-    fn write(&mut self, Row { record, embeddings }: &Row) -> io::Result<()> {
+    fn write(&mut self, TrafficRow { record, embeddings }: &TrafficRow) -> io::Result<()> {
         if self.embeddings.is_none() {
             let begin = |name: &str, row: &Embedding| Rows::create(&self.folder.join(name), row.as_slice().len());
             let [prompt, image] = embeddings;
@@ -73,7 +73,7 @@ pub struct Traffic {
     folder: PathBuf,
     tenants: Vec<String>,
     prompts: bool,
-    rows: Scribe<Row>,
+    rows: Scribe<TrafficRow>,
     pending: BTreeMap<RequestId, Pending>,
     /// Number of bytes written so far; `most_bytes` is their limit.
     bytes: u64,
@@ -215,7 +215,7 @@ impl Traffic {
         record.extend(tenant.cloned());
         record.extend(self.prompts.then(|| pending.prompt.to_string()));
         self.no_hit += u64::from(!pending.look_up);
-        self.rows.write(Row { record, embeddings: [prompt, image] });
+        self.rows.write(TrafficRow { record, embeddings: [prompt, image] });
     }
 
     /// Ends the trace once all its rows are on disk. A trace that broke off, or whose disk does not answer within

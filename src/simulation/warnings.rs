@@ -2,7 +2,9 @@
 
 use super::Simulation;
 use crate::metrics::Results;
-use crate::metrics::warnings::{Compared, Kept, Looked, Rows, Timing, Warning, bounds_warning, hidden_hits};
+use crate::metrics::warnings::{
+    Compared, KeptImages, RetrievalTotals, Rows, Timing, Warning, bounds_warning, hidden_hits,
+};
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 
@@ -45,8 +47,8 @@ impl Simulation {
     fn warnings_of(&self, results: &Results, compared: Option<Compared>, timing: Timing) -> Vec<Warning> {
         let Some(compared) = compared else { return Vec::new() };
         let kept = match self.scenario.system.policy {
-            System::Modm => Kept::Images(self.scenario.cache.admission),
-            _ => Kept::Misses,
+            System::Modm => KeptImages::Images(self.scenario.cache.admission),
+            _ => KeptImages::Misses,
         };
         let hidden = hidden_hits(&results.ends, &compared, kept, timing, &self.inputs.tenancy);
         bounds_warning(&compared, looked(results)).into_iter().chain(hidden).collect()
@@ -85,8 +87,8 @@ impl Simulation {
     }
 }
 
-fn looked(results: &Results) -> Looked {
+fn looked(results: &Results) -> RetrievalTotals {
     let summary = &results.summary;
     let cached = summary.cache.map_or(0, |cache| cache.inserts);
-    Looked { hit_rate: summary.hit_rate, requests: summary.requests, cached }
+    RetrievalTotals { hit_rate: summary.hit_rate, requests: summary.requests, cached }
 }

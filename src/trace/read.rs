@@ -7,7 +7,7 @@ use crate::embedding::EmbeddingMatrix;
 use crate::input::{self, InputError};
 use crate::time::{Duration, MAX_INPUT_S, Time};
 
-use super::table::{Dialect, Row, Table};
+use super::table::{Dialect, Table, TableRow};
 use super::{Columns, EXTRA_COLUMNS, Embeddings, TenantColumn, TextColumn, Trace, npy};
 
 const SECONDS: &str = "expected seconds from 0 to ten years (315360000)";
@@ -32,7 +32,7 @@ pub struct TraceFiles {
 /// # Errors
 /// Returns an error with the first thing that is wrong: file, line, column, value found and what is accepted.
 pub fn read(files: &TraceFiles) -> Result<Trace, InputError> {
-    let columns = read_requests(&files.requests, Order::Checked, &|_| ())?;
+    let columns = read_requests(&files.requests, ArrivalOrder::Checked, &|_| ())?;
     let embeddings = read_embeddings(files, columns.arrivals.len())?;
     Ok(Trace::new(columns).with_embeddings(embeddings))
 }
@@ -61,7 +61,7 @@ fn read_embeddings(files: &TraceFiles, requests: usize) -> Result<Embeddings, In
 
 /// Order in which the rows of a file must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum ArrivalOrder {
     /// Order of arrival: a row out of order is an error.
     Checked,
     /// Any order: the caller sorts the rows.
@@ -105,7 +105,7 @@ fn places(header: &[String], file: &Path, columns: &mut Columns) -> Result<Place
 }
 
 /// Reads only the CSV file. `progress` receives the number of bytes that were read.
-pub(super) fn read_requests(file: &Path, order: Order, progress: &dyn Fn(u64)) -> Result<Columns, InputError> {
+pub(super) fn read_requests(file: &Path, order: ArrivalOrder, progress: &dyn Fn(u64)) -> Result<Columns, InputError> {
     let map = input::map(file)?;
     let mut table = Table::open(file, &map, Dialect::CSV, progress)?;
     let mut columns = Columns::default();
@@ -127,10 +127,10 @@ pub(super) fn read_requests(file: &Path, order: Order, progress: &dyn Fn(u64)) -
 }
 
 /// Checks one row and appends it.
-fn push(columns: &mut Columns, places: &Places, row: &Row<'_>, order: Order) -> Result<(), InputError> {
+fn push(columns: &mut Columns, places: &Places, row: &TableRow<'_>, order: ArrivalOrder) -> Result<(), InputError> {
     let seconds = |place: usize, column: &str| row.number(place, column, 0.0..=MAX_INPUT_S, SECONDS);
     let arrival = Time::from_seconds(seconds(places.arrival, "arrival_s")?).expect("at most ten years");
-    if order == Order::Checked && columns.arrivals.last().is_some_and(|&last| last > arrival) {
+    if order == ArrivalOrder::Checked && columns.arrivals.last().is_some_and(|&last| last > arrival) {
         return Err(row.error(places.arrival, "arrival_s", OUT_OF_ORDER));
     }
     let number = columns.arrivals.len();
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use rand::RngExt;
 
-    fn parse(bytes: &[u8], order: Order) -> Result<Columns, String> {
+    fn parse(bytes: &[u8], order: ArrivalOrder) -> Result<Columns, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.csv");
         std::fs::write(&path, bytes).unwrap();
@@ -193,14 +193,14 @@ mod tests {
     }
 
     fn error(text: &str) -> String {
-        parse(text.as_bytes(), Order::Checked).err().unwrap()
+        parse(text.as_bytes(), ArrivalOrder::Checked).err().unwrap()
     }
 
     #[test]
     fn reads_every_column() {
         let text = "\u{feff}tenant,request_id,arrival_s,prompt,deadline_s,steps,colour\r\n\
                     b,r1,0.5,\"a \"\"cat\"\", red\",10,30,x\r\na,r2,0.5,,,40,y\r\n";
-        let trace = Trace::new(parse(text.as_bytes(), Order::Checked).unwrap());
+        let trace = Trace::new(parse(text.as_bytes(), ArrivalOrder::Checked).unwrap());
         assert_eq!(trace.len(), 2);
         assert_eq!((trace.label(0), trace.label(1)), ("r1".into(), "r2".into()));
         assert_eq!((trace.prompt(0), trace.prompt(1)), (Some("a \"cat\", red"), Some("")));
@@ -213,9 +213,9 @@ mod tests {
 
     #[test]
     fn ids_that_number_the_rows_take_no_memory() {
-        let columns = parse(b"request_id,arrival_s\n0,1\n1,2\n", Order::Checked).unwrap();
+        let columns = parse(b"request_id,arrival_s\n0,1\n1,2\n", ArrivalOrder::Checked).unwrap();
         assert_eq!(columns.request_ids, None);
-        let columns = parse(b"request_id,arrival_s\n0,1\n01,2\n", Order::Checked).unwrap();
+        let columns = parse(b"request_id,arrival_s\n0,1\n01,2\n", ArrivalOrder::Checked).unwrap();
         assert_eq!(columns.request_ids.unwrap().iter().collect::<Vec<_>>(), ["0", "01"]);
     }
 
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(error("arrival_s\n2\n\n1\n"), format!("r.csv:4: arrival_s = \"1\": {OUT_OF_ORDER}"));
         assert_eq!(error("arrival_s,prompt\n2,\"a\nb\"\n1,c\n"), format!("r.csv:4: arrival_s = \"1\": {OUT_OF_ORDER}"));
         assert_eq!(error("arrival_s,a\r\n2,\r\n\r\n1,\r\n"), format!("r.csv:4: arrival_s = \"1\": {OUT_OF_ORDER}"));
-        assert!(parse(b"arrival_s\n2\n1\n", Order::Any).is_ok());
+        assert!(parse(b"arrival_s\n2\n1\n", ArrivalOrder::Any).is_ok());
         assert!(
             error("arrival,prompt\n1,p\n").starts_with("r.csv:1: header = arrival,prompt: expected a column arrival_s")
         );
@@ -249,7 +249,7 @@ mod tests {
         );
         assert!(error("arrival_s,request_id\n1,\n").starts_with("r.csv:2: request_id = \"\": expected a unique text"));
         assert_eq!(error("arrival_s,deadline_s\n1,-3\n"), format!("r.csv:2: deadline_s = \"-3\": {SECONDS}"));
-        let bytes = parse(b"arrival_s,prompt\n1,\xff\n", Order::Checked).err().unwrap();
+        let bytes = parse(b"arrival_s,prompt\n1,\xff\n", ArrivalOrder::Checked).err().unwrap();
         assert_eq!(bytes, "r.csv:2: prompt = \"\u{fffd}\": expected UTF-8 text");
         assert!(read(&TraceFiles::default()).err().unwrap().to_string().contains("cannot be read"));
     }
@@ -266,7 +266,7 @@ mod tests {
                     if generator.random() { generator.random() } else { b"\",\n\r-.0"[generator.random_range(0..7)] };
             }
             bytes.truncate(generator.random_range(0..=bytes.len()));
-            let _ = parse(&bytes, Order::Checked);
+            let _ = parse(&bytes, ArrivalOrder::Checked);
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Table<'a> {
 }
 
 /// Row of a table, valid until the next row is read.
-pub(super) struct Row<'t> {
+pub(super) struct TableRow<'t> {
     file: &'t Path,
     record: &'t csv::ByteRecord,
     /// Line on which the row begins, counted from 1.
@@ -66,7 +66,7 @@ impl<'a> Table<'a> {
     /// Returns the names of the columns, trimmed. No name may occur twice.
     pub(super) fn header(&mut self) -> Result<Vec<String>, InputError> {
         let record = self.reader.byte_headers().map_err(|error| unreadable(self.file, &error))?;
-        let row = Row { file: self.file, record, line: 1 };
+        let row = TableRow { file: self.file, record, line: 1 };
         let mut names: Vec<String> = Vec::with_capacity(self.width);
         for place in 0..self.width {
             let name = row.text(place, "column name")?.trim();
@@ -92,7 +92,7 @@ impl<'a> Table<'a> {
     }
 
     /// Returns the next row, or `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Row<'_>>, InputError> {
+    pub(super) fn next(&mut self) -> Result<Option<TableRow<'_>>, InputError> {
         if !self.reader.read_byte_record(&mut self.record).map_err(|error| unreadable(self.file, &error))? {
             self.check_end()?;
             return Ok(None);
@@ -110,7 +110,7 @@ impl<'a> Table<'a> {
         if self.rows > u32::MAX as usize {
             return Err(InputError::new(self.file, format!("expected at most {} rows", u32::MAX)).line(line));
         }
-        Ok(Some(Row { file: self.file, record: &self.record, line }))
+        Ok(Some(TableRow { file: self.file, record: &self.record, line }))
     }
 
     fn start(&self) -> usize {
@@ -140,7 +140,7 @@ impl<'a> Table<'a> {
     }
 }
 
-impl<'t> Row<'t> {
+impl<'t> TableRow<'t> {
     /// Returns the number of fields.
     pub(super) fn len(&self) -> usize {
         self.record.len()

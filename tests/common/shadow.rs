@@ -15,7 +15,7 @@ use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{
     Action, Decision, DecisionKind, Ended, Event, JobId, Late, Note, Order, Output, Part, Run, Scheduler, Span, Stage,
-    Terms, Tick, WorkerId,
+    TenantTerms, Tick, WorkerId,
 };
 use modm::time::{Duration, Time};
 use rand::RngExt;
@@ -419,7 +419,7 @@ impl Shadow {
         }
     }
 
-    fn terms(&self, tenant: TenantId) -> Terms {
+    fn terms(&self, tenant: TenantId) -> TenantTerms {
         self.world.config.queue.terms.get(tenant.0 as usize).copied().unwrap_or_default()
     }
 

@@ -22,7 +22,8 @@ use modm::scheduler::allocation::{
 };
 use modm::scheduler::routing::{Bounds, Level, Levels, Modm, RoutingPolicy, System};
 use modm::scheduler::{
-    Action, Batching, Config, Hardware, Hits, Late, Order, QueueSettings, Scheduler, Serves, Serving, Terms, WarmImage,
+    Action, Batching, Config, Hardware, Hits, Late, Order, QueueSettings, Scheduler, Serves, Serving, TenantTerms,
+    WarmImage,
 };
 use modm::time::{Duration, Time};
 use rand::RngExt;
@@ -302,7 +303,7 @@ fn queue(draws: &mut impl rand::Rng, system: System, tenants: u32, due: Duration
     }
     let orders = [Order::MissesFirst, Order::Oldest, Order::Deadline, Order::Slack, Order::Fair, Order::FairSlack];
     let terms = (0..draws.random_range(0..=tenants))
-        .map(|_| Terms { weight: draws.random_range(0.5..4.0), priority: draws.random_range(0..3) })
+        .map(|_| TenantTerms { weight: draws.random_range(0.5..4.0), priority: draws.random_range(0..3) })
         .collect();
     QueueSettings {
         order: *orders.choose(draws).unwrap(),

@@ -17,7 +17,7 @@ use modm::live::executor::{KnownRequests, Live, Paced, Setting};
 use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
-use modm::live::store::{Disk, Found, Opened, RealDisk, Store};
+use modm::live::store::{Disk, FoundEntry, Opened, RealDisk, Store};
 use modm::live::worker::{DrawError, Paint, Task};
 use modm::metrics::quality::QualitySettings;
 use modm::metrics::{Keep, Metrics, RequestRow, Results, Settings};
@@ -212,7 +212,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry);
     }
-    let public = |entry: Found| WarmImage { key: entry.key, owner: Owner::Public, bytes: None };
+    let public = |entry: FoundEntry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None };
     let warm: Vec<WarmImage> = found.into_iter().map(public).collect();
     let (warnings, lives, results) = (Arc::new(AtomicU32::new(0)), Mutex::new(0), store_folder.join("results"));
     std::fs::create_dir_all(&results).unwrap();

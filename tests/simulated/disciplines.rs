@@ -14,7 +14,8 @@ use modm::request::{Outcome, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use modm::scheduler::{
-    Action, Config, Decision, DecisionKind, Event, Hardware, Late, Order, QueueSettings, Scheduler, Terms, WorkerId,
+    Action, Config, Decision, DecisionKind, Event, Hardware, Late, Order, QueueSettings, Scheduler, TenantTerms,
+    WorkerId,
 };
 use modm::sim::{Faults, ImageSizes, LatencyModel, Settings, Simulated};
 use modm::time::{Duration, Time};
@@ -204,7 +205,7 @@ fn priorities_wait_as_cobham_says() {
     let middle = |draw: f64| Task { tenant: 0, ..Task::new(0.0, draw) };
     let low = |_| Task { tenant: 1, ..Task::new(0.0, 2.0) };
     let tasks = poisson(1, &[(0.4, &high), (0.3, &middle), (0.15, &low)], 3_000_000);
-    let terms = [1, 0, 2].map(|priority| Terms { priority, ..Terms::default() }).to_vec();
+    let terms = [1, 0, 2].map(|priority| TenantTerms { priority, ..TenantTerms::default() }).to_vec();
     let done = run(&tasks, 1, QueueSettings { terms, ..queue(Order::Oldest, Late::InTurn) });
     let theory = cobham(&[(0.4, 0.5, 0.25), (0.3, 1.0, 2.0), (0.15, 2.0, 4.0)]);
     for (tenant, theory) in [2, 0, 1].into_iter().zip(theory) {
@@ -285,7 +286,7 @@ fn fair_shares_are_off_by_no_more_than_a_request_of_each() {
     // All there at once: as long as both wait, both have their share of the service.
     let weights = [3.0, 1.0];
     let tasks: Vec<Task> = (0..400).map(|row| Task { tenant: row % 2, ..Task::new(0.0, 1.0) }).collect();
-    let terms = weights.map(|weight| Terms { weight, ..Terms::default() }).to_vec();
+    let terms = weights.map(|weight| TenantTerms { weight, ..TenantTerms::default() }).to_vec();
     let done = run(&tasks, 1, QueueSettings { terms, ..queue(Order::Fair, Late::InTurn) });
     let mut starts: Vec<(Time, u32)> =
         done.iter().zip(&tasks).map(|(done, task)| (done.start.unwrap(), task.tenant)).collect();

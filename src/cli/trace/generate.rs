@@ -70,7 +70,7 @@ enum Process {
 
 /// What `trace.json` holds: enough to make the trace again.
 #[derive(Serialize)]
-struct Made<'a> {
+struct TraceRecord<'a> {
     modm: &'static str,
     seed: u64,
     synthetic: &'a Synthetic,
@@ -83,7 +83,7 @@ pub(super) fn run(command: &Generate) -> anyhow::Result<()> {
     prepare(&command.out, &["requests.csv"], command.force)?;
     let requests = command.out.join("requests.csv");
     write_atomic(&requests, |to| write_requests(to, &trace))?;
-    let made = Made { modm: env!("CARGO_PKG_VERSION"), seed, synthetic: &settings };
+    let made = TraceRecord { modm: env!("CARGO_PKG_VERSION"), seed, synthetic: &settings };
     write_atomic(&command.out.join("trace.json"), |to| {
         serde_json::to_writer_pretty(&mut *to, &made)?;
         to.write_all(b"\n")

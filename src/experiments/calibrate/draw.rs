@@ -1,13 +1,13 @@
 //! The pictures of a calibration: references by the large model, the small model alone, and refinements of the
 //! most similar earlier reference, each judged by the encoder.
 
-use super::Wishes;
+use super::WantedSamples;
 use crate::calibration::nearest_earlier;
 use crate::calibration::samples::Sample;
 use crate::embedding::{Embedding, similarity};
 use crate::experiments::live::Equipment;
 use crate::experiments::{ExperimentError, Progress};
-use crate::live::batch::{self, Wanted};
+use crate::live::batch::{self, WantedPicture};
 use crate::live::encoder::DualEncoder;
 use crate::live::painter::Painter;
 use crate::live::worker::Paint;
@@ -17,7 +17,7 @@ use crate::request::RequestId;
 
 const SMALL: ModelId = ModelId(1);
 
-impl Wishes {
+impl WantedSamples {
     /// A picture, not yet judged.
     fn sample(&self, row: u32, model: ModelId, source: Option<(u32, f64)>, skipped_steps: u32) -> Sample {
         let size = if model.is_large() { "large" } else { "small" };
@@ -26,10 +26,10 @@ impl Wishes {
         Sample { row, prompt, source, large: model.is_large(), skipped_steps, picture, quality: 0.0 }
     }
 
-    fn wanted(&self, sample: &Sample) -> Wanted {
+    fn wanted(&self, sample: &Sample) -> WantedPicture {
         let model = if sample.large { ModelId::LARGE } else { SMALL };
         let source = sample.source.map(|(row, _)| self.sample(row, ModelId::LARGE, None, 0).picture);
-        Wanted {
+        WantedPicture {
             request: RequestId(sample.row),
             seed: self.seed,
             prompt: self.prompts[sample.row as usize].clone(),
@@ -44,7 +44,11 @@ impl Wishes {
 ///
 /// # Errors
 /// A model does not load or does not draw, or a picture cannot be written.
-pub fn draw(wishes: &Wishes, equipment: &Equipment, progress: &dyn Progress) -> Result<Vec<Sample>, ExperimentError> {
+pub fn draw(
+    wishes: &WantedSamples,
+    equipment: &Equipment,
+    progress: &dyn Progress,
+) -> Result<Vec<Sample>, ExperimentError> {
     make_folder(&wishes.folder)?;
     let mut encoder = DualEncoder::open(&equipment.library, &equipment.encoder, equipment.encoder_device)?;
     let paint = |device| Box::new(Painter::new(equipment.library.clone(), device, equipment.palette.clone()));
@@ -54,7 +58,7 @@ pub fn draw(wishes: &Wishes, equipment: &Equipment, progress: &dyn Progress) -> 
     let total = wishes.prompts.len() * (2 + wishes.skips.len()) - wishes.skips.len();
     progress.pictures_begin(total as u64);
     let mut draw_all = |samples: &[Sample]| {
-        let wanted: Vec<Wanted> = samples.iter().map(|sample| wishes.wanted(sample)).collect();
+        let wanted: Vec<WantedPicture> = samples.iter().map(|sample| wishes.wanted(sample)).collect();
         batch::draw_all(&mut devices, &wanted, &|| progress.request_ended()).map_err(ExperimentError::Failed)
     };
     let prompts: Vec<Embedding> =
@@ -83,7 +87,11 @@ fn text(encoder: &mut DualEncoder, prompt: &str) -> Result<Embedding, Experiment
     encoder.texts(&[prompt])?.pop().ok_or_else(|| ExperimentError::Failed("the encoder gave no embedding".to_owned()))
 }
 
-fn embedded(samples: &[Sample], wishes: &Wishes, encoder: &mut DualEncoder) -> Result<Vec<Embedding>, ExperimentError> {
+fn embedded(
+    samples: &[Sample],
+    wishes: &WantedSamples,
+    encoder: &mut DualEncoder,
+) -> Result<Vec<Embedding>, ExperimentError> {
     let one = |sample: &Sample| {
         let picture = batch::read(&wishes.folder.join(&sample.picture)).map_err(ExperimentError::Failed)?;
         encoder

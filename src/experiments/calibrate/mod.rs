@@ -48,7 +48,7 @@ pub struct Calibration<'a> {
 
 /// Pictures that are wanted.
 #[derive(Clone, Debug)]
-pub struct Wishes {
+pub struct WantedSamples {
     /// Prompts by row.
     pub prompts: Vec<Arc<str>>,
     /// Numbers of skipped steps, rising.
@@ -141,7 +141,12 @@ impl<'a> Calibration<'a> {
     ///
     /// # Errors
     /// An input cannot be used, or the trace has too few requests.
-    pub fn wishes(&mut self, prompts: Option<u32>, skips: &[u32], folder: PathBuf) -> Result<Wishes, InputError> {
+    pub fn wishes(
+        &mut self,
+        prompts: Option<u32>,
+        skips: &[u32],
+        folder: PathBuf,
+    ) -> Result<WantedSamples, InputError> {
         let (file, place) = (self.source.file(), |error| self.source.place(error, self.sets));
         let inputs = TraceInputs::load(&self.scenario, file, false).map_err(place)?;
         if inputs.trace.columns().prompts.is_none() {
@@ -156,7 +161,7 @@ impl<'a> Calibration<'a> {
         self.inputs.extend(inputs.files.iter().map(print));
         let trace = &inputs.trace.trace;
         let prompts: Vec<_> = (0..count).map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
-        Ok(Wishes { prompts, skips, steps: self.scenario.models.steps, seed: self.scenario.seed, folder })
+        Ok(WantedSamples { prompts, skips, steps: self.scenario.models.steps, seed: self.scenario.seed, folder })
     }
 
     /// Fits bounds that keep a share `alpha` of the large model's quality, and checks them. `file` is that of the samples.

@@ -8,7 +8,7 @@ use crate::image::ImageId;
 use crate::input::InputError;
 use crate::live::encoder::DualEncoder;
 use crate::live::faults::Faults;
-use crate::live::store::{Found, Opened, Store, TestableDisk};
+use crate::live::store::{FoundEntry, Opened, Store, TestableDisk};
 use crate::request::{Owner, TenantId};
 use crate::scenario::Scenario;
 use crate::scheduler::WarmImage;
@@ -55,7 +55,7 @@ impl Cached {
         let disk = TestableDisk::new(Faults::from_environment());
         let Opened { store, mut found, mut warnings } = Store::open(&place, scenario.live.images, &fingerprint, disk)?;
         warnings.extend(set_strangers_aside(&mut found, strangers, scenario, trace));
-        let known = |entry: &Found| entry.tenant.as_ref().and_then(|name| tenant(trace, name));
+        let known = |entry: &FoundEntry| entry.tenant.as_ref().and_then(|name| tenant(trace, name));
         let numbers = found.iter().map(|entry| (entry.number, known(entry))).collect();
         for (row, entry) in (0..).zip(&found) {
             store.adopt(ImageId::warm(row), entry);
@@ -73,12 +73,12 @@ fn tenant(trace: &Trace, name: &str) -> Option<TenantId> {
 
 /// Leaves strangers in the store, and says how many.
 fn set_strangers_aside(
-    found: &mut Vec<Found>,
+    found: &mut Vec<FoundEntry>,
     strangers: Strangers,
     scenario: &Scenario,
     trace: &Trace,
 ) -> Option<String> {
-    let named = |entry: &Found| entry.tenant.as_ref().map(|name| tenant(trace, name).is_some());
+    let named = |entry: &FoundEntry| entry.tenant.as_ref().map(|name| tenant(trace, name).is_some());
     let before = found.len();
     match strangers {
         Strangers::OfOtherTenants if scenario.tenants.scope == Scope::Shared => return None,
@@ -93,7 +93,7 @@ fn set_strangers_aside(
     (aside > 0).then(|| format!("{aside} entries of the store are {whose}: set aside, nobody finds them"))
 }
 
-fn warm_image(entry: Found, trace: &Trace) -> WarmImage {
+fn warm_image(entry: FoundEntry, trace: &Trace) -> WarmImage {
     let tenant = entry.tenant.and_then(|name| tenant(trace, &name));
     WarmImage { key: entry.key, owner: tenant.map_or(Owner::Public, Owner::Tenant), bytes: None }
 }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn where_tenants_are_apart_strangers_stay_in_the_store() {
-        let entry = |number, tenant: Option<&str>| Found {
+        let entry = |number, tenant: Option<&str>| FoundEntry {
             number,
             key: Embedding::normalised(&[1.0]).expect("a direction"),
             tenant: tenant.map(str::to_owned),
@@ -117,7 +117,7 @@ mod tests {
         let all = || vec![entry(1, Some("a")), entry(2, Some("x")), entry(3, None), entry(4, Some("b"))];
         let (arrivals, tenants) = (vec![Time::ZERO; 2], Some(["b", "a"].into_iter().collect()));
         let trace = Trace::new(Columns { arrivals, tenants, ..Columns::default() });
-        let numbers = |found: &[Found]| found.iter().map(|entry| entry.number).collect::<Vec<_>>();
+        let numbers = |found: &[FoundEntry]| found.iter().map(|entry| entry.number).collect::<Vec<_>>();
         let cases = [
             ("shared", Strangers::OfOtherTenants, vec![1, 2, 3, 4]),
             ("tenant", Strangers::OfOtherTenants, vec![1, 3, 4]),

@@ -111,7 +111,7 @@ fn one_pass(
     let skips = scenario.skipped_steps();
     let single = Arc::new(AtomicBool::new(false));
     let has_large = targets.iter().any(|model| model.is_large());
-    let routing = Turns { skips, routed: 0, has_large, single: single.clone() };
+    let routing = AlternatingRoutes { skips, routed: 0, has_large, single: single.clone() };
     let workers = targets.len();
     let allocation = Allocation::of(targets);
     let models = scenario.model_names().len();
@@ -126,7 +126,8 @@ fn one_pass(
         live.submit(Time::ZERO, &action)?;
     }
     let running = vec![None; workers];
-    let state = Rc::new(RefCell::new(State { jobs: vec![0; workers], least: jobs, running, ..State::default() }));
+    let state =
+        Rc::new(RefCell::new(LoadState { jobs: vec![0; workers], least: jobs, running, ..LoadState::default() }));
     let mut inbox = Loop { state: state.clone(), next: 0, most: 2 * workers as u32 + 4, single };
     replay(&mut core, &mut live, &mut inbox, &mut Clocked(state.clone()))?;
     let (failures, _) = live.finish();
@@ -165,14 +166,14 @@ fn setting(
 /// Mostly hits, so that large workers have some of both, or in turns where one request is there at a time. Hits skip
 /// what the scenario's do, in turn.
 #[derive(Clone, Debug)]
-struct Turns {
+struct AlternatingRoutes {
     skips: Vec<u32>,
     routed: usize,
     has_large: bool,
     single: Arc<AtomicBool>,
 }
 
-impl RoutingPolicy for Turns {
+impl RoutingPolicy for AlternatingRoutes {
     fn storage(&self) -> Storage {
         Storage::ByImage
     }
@@ -203,7 +204,7 @@ struct Running {
 
 /// What the loop and its journal share.
 #[derive(Debug, Default)]
-struct State {
+struct LoadState {
     outstanding: u32,
     /// Done by each worker.
     jobs: Vec<u32>,
@@ -214,7 +215,7 @@ struct State {
     seconds: Loaded,
 }
 
-impl State {
+impl LoadState {
     /// Time passes for those who run.
     fn advance(&mut self, now: Time) {
         let passed_s = now.since(self.now).seconds();
@@ -253,7 +254,7 @@ impl State {
 
 /// Another request whenever there are too few, until every worker has done enough.
 struct Loop {
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<LoadState>>,
     next: u32,
     most: u32,
     single: Arc<AtomicBool>,
@@ -282,7 +283,7 @@ impl Inbox for Loop {
 }
 
 /// Takes down how long jobs take, and beside whom.
-struct Clocked(Rc<RefCell<State>>);
+struct Clocked(Rc<RefCell<LoadState>>);
 
 impl Journal for Clocked {
     fn record(&mut self, time: Time, record: Record<'_>) {
@@ -322,7 +323,7 @@ mod tests {
 
     #[test]
     fn jobs_are_told_apart_by_what_ran_beside_them() {
-        let state = State { jobs: vec![0; 2], running: vec![None; 2], least: 1, ..State::default() };
+        let state = LoadState { jobs: vec![0; 2], running: vec![None; 2], least: 1, ..LoadState::default() };
         let state = Rc::new(RefCell::new(state));
         let mut clocked = Clocked(state.clone());
         let at = |tenths: u64| Time::from_nanoseconds(tenths * 100_000_000);
@@ -346,7 +347,7 @@ mod tests {
 
     #[test]
     fn another_comes_when_one_has_ended_until_all_workers_have_done_enough() {
-        let state = State { jobs: vec![0; 2], running: vec![None; 2], least: 1, ..State::default() };
+        let state = LoadState { jobs: vec![0; 2], running: vec![None; 2], least: 1, ..LoadState::default() };
         let state = Rc::new(RefCell::new(state));
         let mut clocked = Clocked(state.clone());
         let mut inbox = Loop { state: state.clone(), next: 0, most: 2, single: Arc::default() };

@@ -70,7 +70,7 @@ impl std::fmt::Debug for Experiment<'_> {
 
 /// Live run that came to its end.
 #[derive(Debug)]
-pub struct Lived {
+pub struct LiveOutcome {
     /// Load that was offered, as a share of the workers' time; `None` for the trace as it is.
     pub load: Option<f64>,
     /// Seed of its trace.
@@ -87,7 +87,7 @@ pub struct Lived {
     rounds: usize,
 }
 
-impl Lived {
+impl LiveOutcome {
     /// Returns its load and seed in words.
     #[must_use]
     pub fn name(&self) -> String {
@@ -172,7 +172,7 @@ impl<'a> Experiment<'a> {
 
     /// Returns the profile of the rounds near a run, since the machine's speed drifts, with the spread over all rounds.
     #[must_use]
-    pub fn profile_near(&self, run: &Lived) -> ProfileFile {
+    pub fn profile_near(&self, run: &LiveOutcome) -> ProfileFile {
         let near = self.measurements.near(run.rounds.saturating_sub(NEIGHBOURS)..run.rounds + NEIGHBOURS);
         let source = source_of(&self.equipment.library);
         let [mut near, all] = [&near, &self.measurements].map(|measured| measured.profile(&self.scenario, &source).0);
@@ -186,7 +186,7 @@ impl<'a> Experiment<'a> {
     ///
     /// # Errors
     /// A run cannot begin or go on, or a file cannot be written.
-    pub fn live_runs(&mut self, first: Simulation, base: &Scenario) -> Result<Vec<Lived>, ExperimentError> {
+    pub fn live_runs(&mut self, first: Simulation, base: &Scenario) -> Result<Vec<LiveOutcome>, ExperimentError> {
         let trace = first.inputs.trace;
         let seeds = u64::from(self.question.seeds.get());
         let mut rehearsal = None;
@@ -230,7 +230,7 @@ impl<'a> Experiment<'a> {
         base: &Scenario,
         seeds: u64,
         trace: &Arc<TraceInputs>,
-    ) -> Result<Option<Lived>, ExperimentError> {
+    ) -> Result<Option<LiveOutcome>, ExperimentError> {
         // As fast as vanilla could serve them: with some hits, no queue grows.
         let gap_s = self.full_generation_s()? / base.workers() as f64;
         let seed = base.seed.wrapping_add(seeds);
@@ -243,7 +243,7 @@ impl<'a> Experiment<'a> {
     }
 
     /// A copy of the pictures that the rehearsal left, if its requests were others.
-    fn warm_store(&self, rehearsal: &Lived, folder: &Path) -> Result<Option<PathBuf>, ExperimentError> {
+    fn warm_store(&self, rehearsal: &LiveOutcome, folder: &Path) -> Result<Option<PathBuf>, ExperimentError> {
         if self.scenario.trace.synthetic.is_none() {
             return Ok(None);
         }
@@ -268,7 +268,7 @@ impl<'a> Experiment<'a> {
     }
 
     /// Mean seconds between arrivals that offer this load.
-    fn gap_for(&self, load: f64, rehearsal: &Lived) -> Result<f64, ExperimentError> {
+    fn gap_for(&self, load: f64, rehearsal: &LiveOutcome) -> Result<f64, ExperimentError> {
         let profile = self.write_profile(&rehearsal.folder.join("profile.toml"))?;
         let warm = self.scenario.trace.synthetic.is_some();
         let gap_s = gap_for(load, rehearsal, warm, &profile, self.source)?;
@@ -294,7 +294,7 @@ impl<'a> Experiment<'a> {
         trace: &Arc<TraceInputs>,
         folder: &Path,
         warm: Option<&Path>,
-    ) -> Result<Option<Lived>, ExperimentError> {
+    ) -> Result<Option<LiveOutcome>, ExperimentError> {
         if self.interrupts.heard() {
             return Ok(None);
         }
@@ -319,7 +319,7 @@ impl<'a> Experiment<'a> {
             progress: self.progress.clone(),
             also: &mut durations,
         };
-        let lived = Lived {
+        let lived = LiveOutcome {
             load,
             seed,
             folder: folder.to_owned(),
@@ -329,7 +329,7 @@ impl<'a> Experiment<'a> {
             rounds: self.measurements.rounds(),
         };
         self.say(&lived.name());
-        Ok((!self.interrupts.heard()).then_some(Lived { durations, ..lived }))
+        Ok((!self.interrupts.heard()).then_some(LiveOutcome { durations, ..lived }))
     }
 }
 

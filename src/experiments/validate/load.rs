@@ -1,6 +1,6 @@
 //! How fast requests must come to offer a load: found by simulating a rehearsal's requests at many speeds.
 
-use super::experiment::Lived;
+use super::experiment::LiveOutcome;
 use super::simulated::{Prediction, simulation};
 use crate::experiments::ExperimentError;
 use crate::metrics::Keep;
@@ -14,7 +14,7 @@ const HALVINGS: u32 = 24;
 /// to be `warm`, its second half after its first.
 pub(super) fn gap_for(
     load: f64,
-    rehearsal: &Lived,
+    rehearsal: &LiveOutcome,
     warm: bool,
     profile: &ProfileFile,
     source: &Source,

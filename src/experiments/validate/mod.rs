@@ -10,7 +10,7 @@ mod rows;
 mod simulated;
 
 #[cfg(feature = "live")]
-pub use experiment::{Experiment, Lived, Question};
+pub use experiment::{Experiment, LiveOutcome, Question};
 pub use rows::{Level, ValidatedRun};
 #[cfg(feature = "live")]
 pub use simulated::compare;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::experiment::Lived;
+use super::experiment::LiveOutcome;
 use super::{Level, ValidatedRun};
 use crate::draw::{Purpose, normal, stream};
 use crate::experiments::{ExperimentError, spread, threads};
@@ -17,7 +17,7 @@ use crate::simulation::Simulation;
 use crate::time::Duration;
 
 /// What a simulation needs to repeat a live run, after its first `before` requests.
-pub(super) fn simulation(lived: &Lived, before: u32, source: &Source) -> Result<Simulation, ExperimentError> {
+pub(super) fn simulation(lived: &LiveOutcome, before: u32, source: &Source) -> Result<Simulation, ExperimentError> {
     let files = files_of(&lived.folder.join("live"), &lived.folder.join("profile.toml"), before);
     let sets: Vec<_> = lived.sets.iter().cloned().chain(files).collect();
     Ok(Simulation::load(source, &sets)?)
@@ -52,7 +52,7 @@ impl Prediction {
 }
 
 /// What came before routing and after completion: fed with the run's durations, the same.
-fn delays(lived: &Lived, level: Level, profile: &ProfileFile) -> Vec<Compared> {
+fn delays(lived: &LiveOutcome, level: Level, profile: &ProfileFile) -> Vec<Compared> {
     let encoding = profile.encoding.unwrap_or_default();
     let named = [("retrieval_mean", encoding.prompt_s), ("image_encoding_mean", encoding.image_s)];
     let row = |((name, simulated), live): ((&str, f64), Option<f64>)| {
@@ -89,7 +89,7 @@ const SETTLING: u32 = 3;
 /// # Errors
 /// A simulation cannot come to an end, or a file cannot be written.
 pub fn compare(
-    lived: &Lived,
+    lived: &LiveOutcome,
     profile: &ProfileFile,
     draws: u32,
     source: &Source,

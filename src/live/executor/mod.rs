@@ -16,7 +16,7 @@ use super::embedder::{self, Ask, Embed};
 use super::limits::Limits;
 use super::picture::Picture;
 use super::store::Store;
-use super::worker::{Drawing, GoodPrompts, Handle, JobError, Order, Paint};
+use super::worker::{Drawing, GoodPrompts, Handle, JobError, Paint, WorkerOrder};
 use crate::embedding::Embedding;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
@@ -357,7 +357,7 @@ impl Live {
             prompt: book.prompt(part.request),
             noise: book.noise(part.request),
         };
-        let order = Order::Run { job, work, parts: parts.iter().map(with_prompt).collect() };
+        let order = WorkerOrder::Run { job, work, parts: parts.iter().map(with_prompt).collect() };
         for part in parts {
             // The origins are read now, while the source is there: it may be evicted before the picture is kept.
             let origins = part.source.map(|source| self.store.line(source)).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Duration as HostDuration;
 
 use super::{Live, LiveError, nap};
-use crate::live::worker::{Handle, Order};
+use crate::live::worker::{Handle, WorkerOrder};
 use crate::model::ModelId;
 use crate::scheduler::{Event, JobId, LossCause, WorkerId};
 
@@ -62,7 +62,7 @@ impl Worker {
         self.handle.as_ref().is_some_and(|handle| busy && handle.silence() > self.patience)
     }
 
-    pub(super) fn order(&mut self, order: Order, patience: HostDuration) {
+    pub(super) fn order(&mut self, order: WorkerOrder, patience: HostDuration) {
         self.patience = patience;
         if let Some(handle) = &self.handle {
             handle.order(order);
@@ -101,10 +101,10 @@ impl Live {
         state.loading = true;
         self.in_flight += 1;
         // A worker that was lost first shows that it can draw: no request should be tried on a worker that cannot.
-        state.order(Order::Load { model, probe: state.losses > 0 }, patience);
+        state.order(WorkerOrder::Load { model, probe: state.losses > 0 }, patience);
     }
 
-    pub(super) fn draw(&mut self, worker: WorkerId, job: JobId, model: ModelId, order: Order) {
+    pub(super) fn draw(&mut self, worker: WorkerId, job: JobId, model: ModelId, order: WorkerOrder) {
         let patience = self.patience(worker, model).1;
         let state = &mut self.workers[worker.index()];
         state.job = Some(job);

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::wire::{self, Message, Order, Reply};
+use super::wire::{self, Message, Reply, WireOrder};
 use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
@@ -44,10 +44,10 @@ pub fn run() -> io::Result<()> {
         let mut from = io::stdin().lock();
         // The thread goes on reading whatever the other thread does: a native call that hangs must not hide that the
         // program is gone.
-        while let Ok(message) = wire::read::<Order>(&mut from) {
+        while let Ok(message) = wire::read::<WireOrder>(&mut from) {
             match message.header {
-                Order::Cancel => flag.store(true, Ordering::Relaxed),
-                Order::Draw { .. } => flag.store(false, Ordering::Relaxed),
+                WireOrder::Cancel => flag.store(true, Ordering::Relaxed),
+                WireOrder::Draw { .. } => flag.store(false, Ordering::Relaxed),
                 _ => {}
             }
             if to.send(message).is_err() {
@@ -59,14 +59,14 @@ pub fn run() -> io::Result<()> {
     })?;
     let Ok(Message { header: role, .. }) = orders.recv() else { return Ok(()) };
     match role {
-        Order::Paint { library, device, palette } => match Library::open(Some(&library)) {
+        WireOrder::Paint { library, device, palette } => match Library::open(Some(&library)) {
             Ok(library) => {
                 answers.send(&Reply::Ready, &[])?;
                 paint(Painter::new(library, device, Arc::new(palette)), &orders, &mut answers, &cancelled)
             }
             Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
         },
-        Order::Encode { library, device, folder } => {
+        WireOrder::Encode { library, device, folder } => {
             let library = Library::open(Some(&library)).map_err(Error::from);
             match library.and_then(|library| DualEncoder::open(&library, &folder, device)) {
                 Ok(encoder) => {
@@ -76,7 +76,7 @@ pub fn run() -> io::Result<()> {
                 Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
             }
         }
-        Order::Probe { library, device } => {
+        WireOrder::Probe { library, device } => {
             let library = Library::open(Some(&library)).map_err(Error::from);
             let probed = library.and_then(|library| probe(&library, device));
             answers.send(&probed.map_or_else(|error| Reply::Failed(error.to_string()), |()| Reply::Ready), &[])
@@ -105,18 +105,18 @@ fn ignore_signals() -> io::Result<()> {
 
 fn paint(
     mut painter: Painter,
-    orders: &Receiver<Message<Order>>,
+    orders: &Receiver<Message<WireOrder>>,
     answers: &mut Answers,
     cancelled: &AtomicBool,
 ) -> io::Result<()> {
     for Message { header, tail } in orders {
         match header {
-            Order::Load(model) => {
+            WireOrder::Load(model) => {
                 let loaded = painter.load(model);
                 answers.send(&loaded.map_or_else(Reply::Failed, |()| Reply::Loaded), &[])?;
             }
-            Order::Draw { request, noise, prompt, work, source } => {
-                let source = source.map(|size| Message::<Order>::picture(size, tail)).transpose()?;
+            WireOrder::Draw { request, noise, prompt, work, source } => {
+                let source = source.map(|size| Message::<WireOrder>::picture(size, tail)).transpose()?;
                 let task = Task { request, noise, prompt: &prompt, work, source: source.as_ref() };
                 let told = std::cell::RefCell::new(&mut *answers);
                 let keep_going = || {
@@ -143,11 +143,11 @@ fn answer_drawn(drawn: Result<Picture, DrawError>, answers: &mut Answers) -> io:
     }
 }
 
-fn embed(mut encoder: DualEncoder, orders: &Receiver<Message<Order>>, answers: &mut Answers) -> io::Result<()> {
+fn embed(mut encoder: DualEncoder, orders: &Receiver<Message<WireOrder>>, answers: &mut Answers) -> io::Result<()> {
     for Message { header, tail } in orders {
         let embedding = match header {
-            Order::Prompt(prompt) => encoder.prompt(&prompt),
-            Order::Picture(size) => encoder.picture(&Message::<Order>::picture(size, tail)?),
+            WireOrder::Prompt(prompt) => encoder.prompt(&prompt),
+            WireOrder::Picture(size) => encoder.picture(&Message::<WireOrder>::picture(size, tail)?),
             _ => continue,
         };
         answers.send(&embedding.map_or_else(Reply::Failed, Reply::Embedding), &[])?;

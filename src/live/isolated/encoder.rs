@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::process::{Gone, Launch, Process};
-use super::wire::{Order, Reply};
+use super::process::{Launch, LostProcess, Process};
+use super::wire::{Reply, WireOrder};
 use crate::embedding::Embedding;
 use crate::live::embedder::Embed;
 use crate::live::library::Library;
@@ -55,13 +55,13 @@ impl IsolatedEncoder {
         Ok(encoder)
     }
 
-    fn start(&self) -> Result<Process, Gone> {
+    fn start(&self) -> Result<Process, LostProcess> {
         let (library, folder) = (self.library.file.clone(), self.folder.clone());
-        let role = Order::Encode { library, device: self.device, folder };
+        let role = WireOrder::Encode { library, device: self.device, folder };
         Process::start(&self.launch, &role, self.limits.load_encoder)
     }
 
-    fn ask(&mut self, order: &Order, tail: &[u8]) -> Result<Embedding, String> {
+    fn ask(&mut self, order: &WireOrder, tail: &[u8]) -> Result<Embedding, String> {
         if self.away.is_some_and(|until| now() < until) {
             return Err("the encoder was lost, and is started again soon".to_owned());
         }
@@ -81,7 +81,7 @@ impl IsolatedEncoder {
         }
     }
 
-    fn answer(&mut self, order: &Order, tail: &[u8]) -> Result<Result<Embedding, String>, Gone> {
+    fn answer(&mut self, order: &WireOrder, tail: &[u8]) -> Result<Result<Embedding, String>, LostProcess> {
         let mut process = match self.process.take() {
             Some(process) => process,
             None => self.start()?,
@@ -99,10 +99,10 @@ impl IsolatedEncoder {
 
 impl Embed for IsolatedEncoder {
     fn prompt(&mut self, prompt: &str) -> Result<Embedding, String> {
-        self.ask(&Order::Prompt(prompt.to_owned()), &[])
+        self.ask(&WireOrder::Prompt(prompt.to_owned()), &[])
     }
 
     fn picture(&mut self, picture: &Picture) -> Result<Embedding, String> {
-        self.ask(&Order::Picture(picture.size()), picture.bytes())
+        self.ask(&WireOrder::Picture(picture.size()), picture.bytes())
     }
 }

@@ -27,7 +27,7 @@ const DEVICE_START: Duration = Duration::from_secs(120);
 /// # Errors
 /// Returns the reason if the device cannot start.
 pub fn probe(library: &Library, device: Device) -> Result<(), String> {
-    let role = wire::Order::Probe { library: library.file.clone(), device };
+    let role = wire::WireOrder::Probe { library: library.file.clone(), device };
     let launch = Launch::own().map_err(|error| error.to_string())?;
     process::Process::start(&launch, &role, DEVICE_START).map(drop).map_err(|gone| gone.told())
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::process::{Gone, Launch, Process};
-use super::wire::{Message, Order, Reply};
+use super::process::{Launch, LostProcess, Process};
+use super::wire::{Message, Reply, WireOrder};
 use crate::live::library::Library;
 use crate::live::limits::ModelLimits;
 use crate::live::painter::Palette;
@@ -38,14 +38,14 @@ impl IsolatedPainter {
         Self { launch, library, device, palette, limits, process: None }
     }
 
-    fn load_in(&self, process: Option<Process>, model: ModelId) -> Result<(Process, Result<(), String>), Gone> {
+    fn load_in(&self, process: Option<Process>, model: ModelId) -> Result<(Process, Result<(), String>), LostProcess> {
         let limit = self.limits[model.index()].load;
         let start = || {
             let (library, palette) = (self.library.file.clone(), Palette::clone(&self.palette));
-            Process::start(&self.launch, &Order::Paint { library, device: self.device, palette }, limit)
+            Process::start(&self.launch, &WireOrder::Paint { library, device: self.device, palette }, limit)
         };
         let mut process = process.map_or_else(start, Ok)?;
-        process.send(&Order::Load(model), &[], limit, "a load")?;
+        process.send(&WireOrder::Load(model), &[], limit, "a load")?;
         match process.receive(limit, "a load")?.header {
             Reply::Loaded => Ok((process, Ok(()))),
             Reply::Failed(why) => Ok((process, Err(why))),
@@ -83,8 +83,8 @@ fn draw(
     task: &Task<'_>,
     limits: ModelLimits,
     keep_going: &dyn Fn() -> bool,
-) -> Result<Result<Picture, DrawError>, Gone> {
-    let order = Order::Draw {
+) -> Result<Result<Picture, DrawError>, LostProcess> {
+    let order = WireOrder::Draw {
         request: task.request,
         noise: task.noise,
         prompt: task.prompt.to_owned(),
@@ -108,7 +108,7 @@ fn draw(
                 begun += 1;
                 if goes && !keep_going() {
                     goes = false;
-                    process.send(&Order::Cancel, &[], limits.step, "a denoising step")?;
+                    process.send(&WireOrder::Cancel, &[], limits.step, "a denoising step")?;
                 }
             }
             Reply::Picture(size) => {

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::wire::{COMMAND, Message, Order, Reply, head, receive};
+use super::wire::{COMMAND, Message, Reply, WireOrder, head, receive};
 use crate::scheduler::LossCause;
 
 /// Time that the system may take to end a killed process. A process that waits for a device in the kernel takes long.
@@ -40,7 +40,7 @@ impl Launch {
 
 /// Process that has ended or was ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gone {
+pub(super) struct LostProcess {
     pub(super) cause: LossCause,
     /// Reason, for the client that asked for the picture.
     pub(super) why: String,
@@ -48,7 +48,7 @@ pub(super) struct Gone {
     pub(super) last_words: Option<String>,
 }
 
-impl Gone {
+impl LostProcess {
     fn crashed(why: impl Into<String>) -> Self {
         Self { cause: LossCause::Crashed, why: why.into(), last_words: None }
     }
@@ -74,8 +74,8 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a process and gives the process its role. Returns once the process is ready.
-    pub(super) fn start(launch: &Launch, role: &Order, limit: Duration) -> Result<Self, Gone> {
-        let failed = |error: io::Error| Gone::crashed(format!("its process cannot be started: {error}"));
+    pub(super) fn start(launch: &Launch, role: &WireOrder, limit: Duration) -> Result<Self, LostProcess> {
+        let failed = |error: io::Error| LostProcess::crashed(format!("its process cannot be started: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (child, to, from, words) = {
             let _within = runtime.enter();
@@ -101,13 +101,19 @@ impl Process {
         process.send(role, &[], limit, "its start")?;
         match process.receive(limit, "its start")?.header {
             Reply::Ready => Ok(process),
-            Reply::Failed(why) => Err(Gone::crashed(why)),
+            Reply::Failed(why) => Err(LostProcess::crashed(why)),
             other => Err(process.confused(&other)),
         }
     }
 
     /// Sends an order to the process. `what` names the call that the limit is for, in the error.
-    pub(super) fn send(&mut self, order: &Order, tail: &[u8], limit: Duration, what: &str) -> Result<(), Gone> {
+    pub(super) fn send(
+        &mut self,
+        order: &WireOrder,
+        tail: &[u8],
+        limit: Duration,
+        what: &str,
+    ) -> Result<(), LostProcess> {
         let Self { runtime, to, .. } = self;
         let sent = head(order, tail).map(|head| {
             let write = async {
@@ -125,7 +131,7 @@ impl Process {
     }
 
     /// Waits for the next answer of the process. `what` names the call that the limit is for, in the error.
-    pub(super) fn receive(&mut self, limit: Duration, what: &str) -> Result<Message<Reply>, Gone> {
+    pub(super) fn receive(&mut self, limit: Duration, what: &str) -> Result<Message<Reply>, LostProcess> {
         let Self { runtime, from, .. } = self;
         match runtime.block_on(async { timeout(limit, receive(from)).await }) {
             Ok(Ok(message)) => Ok(message),
@@ -135,20 +141,20 @@ impl Process {
     }
 
     /// Ends a process that gave an answer out of turn. Returns the error for it.
-    pub(super) fn confused(&mut self, reply: &Reply) -> Gone {
+    pub(super) fn confused(&mut self, reply: &Reply) -> LostProcess {
         self.end();
         let reply = format!("{reply:?}");
         let name = reply.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned();
-        Gone::crashed(format!("its process answered `{name}` out of turn"))
+        LostProcess::crashed(format!("its process answered `{name}` out of turn"))
     }
 
-    fn hung(&mut self, what: &str, limit: Duration) -> Gone {
+    fn hung(&mut self, what: &str, limit: Duration) -> LostProcess {
         self.end();
         let why = format!("{what} took longer than {} s", limit.as_secs_f64());
-        Gone { cause: LossCause::Hung, why, last_words: None }
+        LostProcess { cause: LossCause::Hung, why, last_words: None }
     }
 
-    fn crashed(&mut self, error: &io::Error) -> Gone {
+    fn crashed(&mut self, error: &io::Error) -> LostProcess {
         let why = match self.end() {
             Some(status) => ended(status),
             None => format!("its process cannot be talked to: {error}"),
@@ -157,7 +163,7 @@ impl Process {
         let reading = &mut self.words.1;
         let _ = self.runtime.block_on(async { timeout(Duration::from_secs(1), reading).await });
         let words = String::from_utf8_lossy(&locked(&self.words.0)).split_whitespace().collect::<Vec<_>>().join(" ");
-        Gone { last_words: (!words.is_empty()).then_some(words), ..Gone::crashed(why) }
+        LostProcess { last_words: (!words.is_empty()).then_some(words), ..LostProcess::crashed(why) }
     }
 
     /// Ends and reaps the process. Returns its exit status if the process ended by itself.

@@ -25,7 +25,7 @@ const LONGEST_TAIL: u32 = 3 * 16_384 * 16_384;
 
 /// Order to a worker process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Order {
+pub(super) enum WireOrder {
     /// First order: the role of a painter.
     Paint { library: PathBuf, device: Device, palette: Palette },
     /// First order: the role of the encoder, which the process loads.
@@ -44,7 +44,7 @@ pub(super) enum Order {
     Picture([u32; 2]),
 }
 
-impl Order {
+impl WireOrder {
     /// Returns the name of the process that has this role, for lists of processes.
     pub(super) fn name(&self) -> String {
         match self {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn messages_are_read_as_they_were_written() {
-        let order = Order::Draw {
+        let order = WireOrder::Draw {
             request: RequestId(7),
             noise: (u64::MAX, 3),
             prompt: "a \"red\" circle\n".to_owned(),
@@ -157,11 +157,11 @@ mod tests {
         let pixels = [0, 10, 255, 1, 2, 3];
         let mut bytes = head(&order, &pixels).expect("a head");
         bytes.extend(pixels);
-        let read: Message<Order> = read(&mut bytes.as_slice()).expect("a message");
+        let read: Message<WireOrder> = read(&mut bytes.as_slice()).expect("a message");
         assert_eq!(format!("{:?}", read.header), format!("{order:?}"));
-        let picture = Message::<Order>::picture([2, 1], read.tail).expect("a picture");
+        let picture = Message::<WireOrder>::picture([2, 1], read.tail).expect("a picture");
         assert_eq!(picture.bytes(), pixels);
-        assert!(Message::<Order>::picture([2, 2], vec![0; 6]).is_err());
+        assert!(Message::<WireOrder>::picture([2, 2], vec![0; 6]).is_err());
     }
 
     #[test]

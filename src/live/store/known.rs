@@ -13,7 +13,7 @@ const MOST_FAILURES: usize = 100;
 
 /// Content of the store, shared by all its readers.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct StoreContent {
     /// Numbers of the images of this run.
     pub(super) numbers: BTreeMap<ImageId, u64>,
     /// Tenants by number; `None` if no tenant is known.
@@ -40,7 +40,7 @@ pub(super) struct Known {
     pub(super) is_writing: bool,
 }
 
-impl Known {
+impl StoreContent {
     pub(super) fn failed(&mut self, failure: String) {
         if self.failures.len() < MOST_FAILURES {
             self.failures.push(failure);

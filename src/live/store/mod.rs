@@ -29,7 +29,7 @@ mod writer;
 
 pub use disk::{Disk, RealDisk, TestableDisk};
 pub use inspect::{Repaired, inspect, repair};
-use known::Known;
+use known::StoreContent;
 use open::Entries;
 
 /// Number of digits of an entry's number in a file name.
@@ -64,7 +64,7 @@ pub struct Record {
 
 /// Entry that an earlier run left.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct FoundEntry {
     /// Number of the entry in the store.
     pub number: u64,
     /// Embedding that the picture is found by.
@@ -86,7 +86,7 @@ pub struct Deleted {
 }
 
 /// Order to the disk thread, which carries out orders one after the other.
-enum Order {
+enum DiskOrder {
     Keep {
         image: ImageId,
         number: u64,
@@ -120,7 +120,7 @@ fn clock() -> Instant {
 #[derive(Clone, Debug)]
 pub struct Sources {
     folder: PathBuf,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<StoreContent>>,
 }
 
 /// Store of one run. No other run may open its folder meanwhile.
@@ -129,7 +129,7 @@ pub struct Store {
     sources: Sources,
     format: ImageFormat,
     next: u64,
-    orders: Sender<Order>,
+    orders: Sender<DiskOrder>,
     writer: JoinHandle<()>,
     lock: File,
 }
@@ -140,13 +140,13 @@ pub struct Opened {
     /// Store itself.
     pub store: Store,
     /// Entries of the store, oldest first.
-    pub found: Vec<Found>,
+    pub found: Vec<FoundEntry>,
     /// Defects of the store, which have been left out.
     pub warnings: Vec<String>,
 }
 
 impl Sources {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, StoreContent> {
         // A thread that died while it held the lock left a map that can still be used.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,7 +286,7 @@ impl Sources {
     }
 
     /// Reserves so many bytes for a picture that waits for the disk. Returns whether there was room.
-    fn reserve(known: &mut Known, bytes: usize) -> bool {
+    fn reserve(known: &mut StoreContent, bytes: usize) -> bool {
         let fits = known.waiting + bytes <= MOST_WAITING;
         known.waiting += if fits { bytes } else { 0 };
         fits
@@ -338,8 +338,8 @@ impl Store {
         let lock = open::lock(folder)?;
         open::mark(folder, encoder)?;
         let Entries { found, next, bytes, warnings } = open::entries(folder)?;
-        let mut known = Known { bytes, most_bytes: u64::MAX, is_writing: true, ..Known::default() };
-        for Found { number, tenant, origins, .. } in &found {
+        let mut known = StoreContent { bytes, most_bytes: u64::MAX, is_writing: true, ..StoreContent::default() };
+        for FoundEntry { number, tenant, origins, .. } in &found {
             let _ = known.lineage.insert(*number, tenant.clone(), origins);
         }
         let sources = Sources { folder: folder.to_owned(), known: Arc::new(Mutex::new(known)) };
@@ -360,7 +360,7 @@ impl Store {
     }
 
     /// Takes over an entry of an earlier run as an image of this run.
-    pub fn adopt(&self, image: ImageId, entry: &Found) {
+    pub fn adopt(&self, image: ImageId, entry: &FoundEntry) {
         self.sources.known().insert(image, entry.number, entry.tenant.as_deref());
     }
 
@@ -399,7 +399,7 @@ impl Store {
             known.unwritten.insert(image, picture.clone());
             record.origins = known.lineage.insert(number, record.tenant.clone(), &record.origins);
         }
-        self.order(Order::Keep { image, number, picture, record });
+        self.order(DiskOrder::Keep { image, number, picture, record });
         true
     }
 
@@ -407,7 +407,7 @@ impl Store {
     pub fn release(&mut self, image: ImageId) {
         let number = self.sources.known().remove(image);
         if let Some(number) = number {
-            self.order(Order::Remove { number });
+            self.order(DiskOrder::Remove { number });
         }
     }
 
@@ -415,7 +415,7 @@ impl Store {
     pub fn write_result(&mut self, file: PathBuf, picture: Arc<Picture>) {
         let fits = Sources::reserve(&mut self.sources.known(), picture.bytes().len());
         if fits {
-            self.order(Order::Result { file, picture });
+            self.order(DiskOrder::Result { file, picture });
         } else {
             let failure = format!("{}: not written: too much waits for the disk", file.display());
             self.sources.known().failed(failure);
@@ -425,11 +425,11 @@ impl Store {
     /// Writes an entry's picture to a file of the results.
     pub fn copy_result(&mut self, image: ImageId, file: PathBuf) {
         if let Some(number) = self.number(image) {
-            self.order(Order::Copy { file, number });
+            self.order(DiskOrder::Copy { file, number });
         }
     }
 
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, order: DiskOrder) {
         // Without the disk thread nothing is written, and `close` says so.
         let _ = self.orders.send(order);
     }

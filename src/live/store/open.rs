@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DIGITS, Found, Record};
+use super::{DIGITS, FoundEntry, Record};
 use crate::embedding::Embedding;
 use crate::input::InputError;
 use crate::output::write_atomic;
@@ -54,7 +54,7 @@ struct Index {
 }
 
 /// Part of a record that is needed when a store is opened.
-struct Known {
+struct KnownEntry {
     key: Embedding,
     tenant: Option<String>,
     origins: Vec<u64>,
@@ -63,7 +63,7 @@ struct Known {
 /// Content of a store's folder.
 pub(super) struct Entries {
     /// Entries, oldest first.
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<FoundEntry>,
     /// Number that no entry has had, as far as the files show.
     pub(super) next: u64,
     /// Number of bytes of the entries' files.
@@ -188,7 +188,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
         }
         let known = keys.remove(&number);
         match known.map_or_else(|| read_record(&record), Ok) {
-            Ok(Known { key, tenant, origins }) => found.push(Found { number, key, tenant, origins }),
+            Ok(KnownEntry { key, tenant, origins }) => found.push(FoundEntry { number, key, tenant, origins }),
             Err(error) => warnings.push(format!("{}: {error}: left out", record.display())),
         }
     }
@@ -196,7 +196,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     for picture in pictures.values() {
         let _ = fs::remove_file(picture);
     }
-    let dimension = found.first().map(|entry: &Found| entry.key.as_slice().len());
+    let dimension = found.first().map(|entry: &FoundEntry| entry.key.as_slice().len());
     let before = found.len();
     found.retain(|entry| Some(entry.key.as_slice().len()) == dimension);
     if found.len() < before {
@@ -205,7 +205,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     Ok(Entries { found, next: last.map_or(0, |last| last + 1), bytes, warnings })
 }
 
-fn read_record(file: &Path) -> Result<Known, String> {
+fn read_record(file: &Path) -> Result<KnownEntry, String> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     let Record { key, tenant, source, mut origins, .. } =
         serde_json::from_str(&text).map_err(|error| error.to_string())?;
@@ -213,7 +213,7 @@ fn read_record(file: &Path) -> Result<Known, String> {
         // Older versions wrote only the source, which may be gone.
         origins.extend(source);
     }
-    Ok(Known { key, tenant, origins })
+    Ok(KnownEntry { key, tenant, origins })
 }
 
 /// Returns the CRC-32 of a file, or `None` if the file cannot be read.
@@ -224,7 +224,7 @@ fn checksum(file: &Path) -> Option<u32> {
 }
 
 /// Reads the index: entries by number. Returns no entries if the index is missing or damaged.
-fn read_index(folder: &Path) -> BTreeMap<u64, Known> {
+fn read_index(folder: &Path) -> BTreeMap<u64, KnownEntry> {
     let read = || {
         let text = fs::read_to_string(folder.join(INDEX)).ok()?;
         let index: Index = serde_json::from_str(&text).ok()?;
@@ -238,8 +238,8 @@ fn read_index(folder: &Path) -> BTreeMap<u64, Known> {
         }
         let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row)).zip(index.tenants).zip(index.origins);
         let known = index.numbers.into_iter().zip(rows);
-        let known =
-            known.filter_map(|(number, ((key, tenant), origins))| Some((number, Known { key: key?, tenant, origins })));
+        let known = known
+            .filter_map(|(number, ((key, tenant), origins))| Some((number, KnownEntry { key: key?, tenant, origins })));
         Some(known.collect())
     };
     read().unwrap_or_default()

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
-use super::{Disk, Order, Record, Sources, clock, open, picture_name, record_name};
+use super::{Disk, DiskOrder, Record, Sources, clock, open, picture_name, record_name};
 use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
 use crate::live::settings::ImageFormat;
@@ -20,13 +20,19 @@ impl Drop for Writing {
 }
 
 /// Runs the disk thread, which carries out its orders one after the other. A panic fails only the order that caused it.
-pub(super) fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) {
+pub(super) fn write(
+    orders: &Receiver<DiskOrder>,
+    folder: &Path,
+    format: ImageFormat,
+    sources: &Sources,
+    disk: &impl Disk,
+) {
     let _writing = Writing(sources.clone());
     for order in orders {
         may_panic("store");
         let bytes = match &order {
-            Order::Keep { picture, .. } | Order::Result { picture, .. } => picture.bytes().len(),
-            Order::Remove { .. } | Order::Copy { .. } => 0,
+            DiskOrder::Keep { picture, .. } | DiskOrder::Result { picture, .. } => picture.bytes().len(),
+            DiskOrder::Remove { .. } | DiskOrder::Copy { .. } => 0,
         };
         sources.known().begun = Some(clock());
         let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk)));
@@ -41,9 +47,15 @@ pub(super) fn write(orders: &Receiver<Order>, folder: &Path, format: ImageFormat
 }
 
 /// Carries out one order. Returns what could not be done.
-fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources, disk: &impl Disk) -> Option<String> {
+fn carry_out(
+    order: DiskOrder,
+    folder: &Path,
+    format: ImageFormat,
+    sources: &Sources,
+    disk: &impl Disk,
+) -> Option<String> {
     let (what, done) = match order {
-        Order::Keep { image, number, picture, record } => {
+        DiskOrder::Keep { image, number, picture, record } => {
             let file = folder.join(picture_name(number, format));
             let beside = folder.join(record_name(number));
             let done = keep(disk, sources, [&file, &beside], &picture, format, &record);
@@ -61,7 +73,7 @@ fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources
             let done = if deleted { done.and(sources.remove_records(&[number])) } else { done };
             (file, done)
         }
-        Order::Remove { number } => {
+        DiskOrder::Remove { number } => {
             let record = folder.join(record_name(number));
             let pictures =
                 [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
@@ -74,11 +86,11 @@ fn carry_out(order: Order, folder: &Path, format: ImageFormat, sources: &Sources
             sources.known().deleted.remove(&number);
             (record, done.map_err(|error| error.to_string()))
         }
-        Order::Result { file, picture } => {
+        DiskOrder::Result { file, picture } => {
             let done = result(disk, &file, &picture, format);
             (file, done)
         }
-        Order::Copy { file, number } => {
+        DiskOrder::Copy { file, number } => {
             let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));
             (file, done)
         }

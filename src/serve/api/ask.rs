@@ -30,7 +30,7 @@ pub(super) enum Format {
 
 /// Request that can be served.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct WantedPictures {
     pub(super) prompt: String,
     pub(super) pictures: u32,
     pub(super) seed: Option<u64>,
@@ -57,7 +57,7 @@ const CACHE: [(&str, Reuse); 4] = [
 ];
 
 /// Reads a JSON body within the time limit and checks it.
-impl FromRequest<Arc<Server>> for Wanted {
+impl FromRequest<Arc<Server>> for WantedPictures {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, ApiError> {
@@ -83,7 +83,7 @@ impl FromRequest<Arc<Server>> for Wanted {
     }
 }
 
-impl Wanted {
+impl WantedPictures {
     fn of(keys: &Map<String, Value>, server: &Server) -> Result<Self, ApiError> {
         let mut wanted = Self {
             prompt: String::new(),

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::ask::{Format, Wanted};
-use super::pictures::{self, Made, RESULT};
+use super::ask::{Format, WantedPictures};
+use super::pictures::{self, MadePicture, RESULT};
 use super::{Access, ApiError, Shared, fresh_name};
 use crate::request::RequestId;
 use crate::serve::desk::Desk;
@@ -52,7 +52,11 @@ impl Drop for Withdraws {
     }
 }
 
-pub(super) async fn generate(State(server): Shared, access: Access, wanted: Wanted) -> Result<Response, ApiError> {
+pub(super) async fn generate(
+    State(server): Shared,
+    access: Access,
+    wanted: WantedPictures,
+) -> Result<Response, ApiError> {
     let caller = access.caller()?;
     if server.desk.without_worker() > PATIENCE {
         server.desk.meter().refused("no_worker");
@@ -75,7 +79,7 @@ pub(super) async fn generate(State(server): Shared, access: Access, wanted: Want
     let (mut files, mut made) = (Vec::with_capacity(views.len()), Vec::with_capacity(views.len()));
     for view in &views {
         let (id, bytes) = (fresh_name(RESULT), pictures::png(pictures::of(view)?).await?);
-        made.push(to_raw_value(&Made::of(&server, &id, view)).map_err(wrong)?);
+        made.push(to_raw_value(&MadePicture::of(&server, &id, view)).map_err(wrong)?);
         files.push((id, bytes));
     }
     let url = |id| (wanted.format == Format::Url).then(|| pictures::url(&server, id));

@@ -17,8 +17,8 @@ use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::ask::Wanted;
-use super::pictures::{self, Keeping, Made, RESULT};
+use super::ask::WantedPictures;
+use super::pictures::{self, Keeping, MadePicture, RESULT};
 use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name, next_job_name};
 use crate::live::faults::may_panic;
 use crate::request::{Outcome, RequestId};
@@ -119,7 +119,11 @@ impl Followed {
 }
 
 /// Handles `POST /v1/jobs`: accepts a job.
-pub(super) async fn submit(State(server): Shared, access: Access, wanted: Wanted) -> Result<Response, ApiError> {
+pub(super) async fn submit(
+    State(server): Shared,
+    access: Access,
+    wanted: WantedPictures,
+) -> Result<Response, ApiError> {
     let caller = access.caller()?;
     let job = Job {
         id: next_job_name(),
@@ -206,7 +210,7 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
         match made.await {
             Ok(bytes) => {
                 let id = fresh_name(RESULT);
-                job.made.extend(serde_json::to_value(Made::of(server, &id, view)));
+                job.made.extend(serde_json::to_value(MadePicture::of(server, &id, view)));
                 files.push((id, bytes));
             }
             Err(error) => job.error = Some(error.body()["error"]["message"].as_str().unwrap_or_default().to_owned()),
@@ -281,21 +285,21 @@ fn described(server: &Server, job: &Job, view: Option<&View>) -> Value {
 }
 
 /// Job that the caller may see, either running in memory or ended on disk.
-enum Found {
+enum VisibleJob {
     Running(Job, watch::Receiver<Now>, watch::Sender<bool>),
     Ended(Job),
 }
 
-async fn find(server: &Arc<Server>, caller: &Caller, id: &str) -> Result<Found, ApiError> {
+async fn find(server: &Arc<Server>, caller: &Caller, id: &str) -> Result<VisibleJob, ApiError> {
     let missing = || ApiError::not_found("there is no such job for this key");
     let mine = |job: &Job| server.keys.is_none() || job.tenant == caller.name;
     let running = server
         .running()
         .get(id)
-        .map(|running| Found::Running(running.job.clone(), running.now.clone(), running.withdraw.clone()));
+        .map(|running| VisibleJob::Running(running.job.clone(), running.now.clone(), running.withdraw.clone()));
     let found =
-        if let Some(found) = running { found } else { Found::Ended(read(server, id).await?.ok_or_else(missing)?) };
-    let (Found::Running(job, ..) | Found::Ended(job)) = &found;
+        if let Some(found) = running { found } else { VisibleJob::Ended(read(server, id).await?.ok_or_else(missing)?) };
+    let (VisibleJob::Running(job, ..) | VisibleJob::Ended(job)) = &found;
     if mine(job) { Ok(found) } else { Err(missing()) }
 }
 
@@ -317,7 +321,7 @@ pub(super) fn as_it_stands(server: &Server, job: &Job) -> Value {
     }
 }
 
-impl Found {
+impl VisibleJob {
     fn described(&self, server: &Server) -> Value {
         match self {
             Self::Ended(job) => described(server, job, None),
@@ -338,7 +342,7 @@ pub(super) async fn job(State(server): Shared, caller: Caller, Id(id): Id) -> Re
 /// Handles `DELETE /v1/jobs/{id}`: withdraws a job and waits for its end.
 pub(super) async fn cancel(State(server): Shared, caller: Caller, Id(id): Id) -> Result<Response, ApiError> {
     let found = find(&server, &caller, &id).await?;
-    if let Found::Running(_, mut now, withdraw) = found {
+    if let VisibleJob::Running(_, mut now, withdraw) = found {
         withdraw.send_replace(true);
         let _ = now.wait_for(|now| now.ended.is_some()).await;
     }
@@ -353,22 +357,22 @@ pub(super) async fn events(
     Id(id): Id,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let found = find(&server, &caller, &id).await?;
-    let told = Told { server, found, said: BTreeSet::new(), step: 0, over: false };
+    let told = JobEvents { server, found, said: BTreeSet::new(), step: 0, over: false };
     let stream = unfold(told, |mut told| async { told.next().await.map(|event| (Ok(event), told)) });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 /// Stream of a job's events, with what it has told so far.
-struct Told {
+struct JobEvents {
     server: Arc<Server>,
-    found: Found,
+    found: VisibleJob,
     /// Names of the events among `queued`, `routed` and `started` that were sent.
     said: BTreeSet<&'static str>,
     step: u32,
     over: bool,
 }
 
-impl Told {
+impl JobEvents {
     /// Waits for the next event. Returns `None` after the last one.
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -378,15 +382,15 @@ impl Told {
             if let Some(event) = self.now() {
                 return Some(event);
             }
-            let Found::Running(_, now, _) = &mut self.found else { return None };
+            let VisibleJob::Running(_, now, _) = &mut self.found else { return None };
             if now.changed().await.is_err() {
                 // The job ended, or is left to the next start of the program. Its row on disk tells which.
-                let (Found::Running(job, ..) | Found::Ended(job)) = &self.found;
+                let (VisibleJob::Running(job, ..) | VisibleJob::Ended(job)) = &self.found;
                 let ended = read(&self.server, &job.id).await.ok().flatten()?;
                 if ended.status == Status::Queued {
                     return None;
                 }
-                self.found = Found::Ended(ended);
+                self.found = VisibleJob::Ended(ended);
             }
         }
     }
@@ -395,11 +399,11 @@ impl Told {
         let event = |name: &str, data: &Value| Event::default().event(name).data(data.to_string());
         let facts = self.server.desk.facts();
         let (view, ended) = match &mut self.found {
-            Found::Running(_, now, _) => {
+            VisibleJob::Running(_, now, _) => {
                 let now = now.borrow_and_update();
                 (now.view.clone(), now.ended.clone())
             }
-            Found::Ended(job) => (View::default(), Some(Box::new(job.clone()))),
+            VisibleJob::Ended(job) => (View::default(), Some(Box::new(job.clone()))),
         };
         if self.said.insert("queued") {
             return Some(event("queued", &json!({})));

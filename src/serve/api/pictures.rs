@@ -30,7 +30,7 @@ const SMALL: usize = 64 * 64 * 3;
 
 /// Description of how a picture was made, as clients get it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Made<'a> {
+pub(super) struct MadePicture<'a> {
     id: &'a str,
     decision: Option<&'static str>,
     skipped_steps: u32,
@@ -43,7 +43,7 @@ pub(super) struct Made<'a> {
     latency_s: Option<f64>,
 }
 
-impl<'a> Made<'a> {
+impl<'a> MadePicture<'a> {
     pub(super) fn of(server: &'a Server, id: &'a str, view: &View) -> Self {
         let facts = server.desk.facts();
         let decision = view.decision;

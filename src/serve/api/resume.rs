@@ -6,7 +6,7 @@ use std::time::Duration as HostDuration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::ask::{Format, Wanted};
+use super::ask::{Format, WantedPictures};
 use super::jobs::{self, Followed};
 use super::{Caller, Server};
 use crate::serve::desk::Refused;
@@ -75,7 +75,7 @@ async fn bring_to_an_end(
     }
     // The start is counted on disk before the job begins, so that it counts even if the job makes the program crash.
     count(server, &mut job, 1).await;
-    let wanted = Wanted {
+    let wanted = WantedPictures {
         prompt: job.prompt.clone(),
         pictures: job.pictures,
         seed: job.seed,

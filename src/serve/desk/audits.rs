@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::clerk::{Open, State};
-use super::{Ask, Came, Desk, Inner, View, What, lock};
+use super::clerk::{ClerkState, Open};
+use super::{Arrival, Ask, Desk, Inner, News, View, lock};
 use crate::calibration::audit::Audit;
 use crate::embedding::{Embedding, similarity};
 use crate::model::ModelId;
@@ -49,7 +49,7 @@ impl Role {
     }
 }
 
-impl State {
+impl ClerkState {
     /// Returns whether a request is an audit.
     pub(super) fn audits(&self, id: RequestId) -> bool {
         self.open(id).is_some_and(|open| open.role.is_audit())
@@ -71,7 +71,7 @@ impl Desk {
         let view = View { arrived: time, ..View::default() };
         let open = Open { request, ask, view, role: Role::Audit(Box::new(hit), None), over: None };
         // The loop is not woken: it calls this function itself, and takes the entry in its next turn.
-        queue.incoming.push(Came { time, what: What::Event(Event::Arrived(request)), open: Some(open) });
+        queue.incoming.push(Arrival { time, what: News::Event(Event::Arrived(request)), open: Some(open) });
     }
 }
 
@@ -92,7 +92,7 @@ impl Inner {
     }
 
     /// Takes the embeddings from which scores are computed. Returns the audit that is due once a hit has its score.
-    pub(super) fn heard(&self, state: &mut State, event: &Event) -> Option<Due> {
+    pub(super) fn heard(&self, state: &mut ClerkState, event: &Event) -> Option<Due> {
         let audits = self.audits.as_ref()?;
         let (Event::Encoded { request, embedding } | Event::ImageEncoded { request, embedding }) = event else {
             return None;
@@ -155,7 +155,7 @@ impl Inner {
 
     /// Notes the end of an audit. An audit that did not complete is counted as skipped; one that completed is counted
     /// when its picture is scored.
-    pub(super) fn audit_ended(&self, state: &mut State, outcome: &Outcome) {
+    pub(super) fn audit_ended(&self, state: &mut ClerkState, outcome: &Outcome) {
         state.auditing -= 1;
         match outcome {
             Outcome::Completed => {}

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::audits::{Due, Role};
 use super::figures::{AllFigures, Figures};
 use super::history::{History, Window, WorkerNow};
-use super::{Ask, Came, Deletion, Desk, Facts, Inner, View, What};
+use super::{Arrival, Ask, Deletion, Desk, Facts, Inner, News, View};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::executor::Book;
@@ -27,7 +27,7 @@ use crate::serve::traffic::Traffic;
 use crate::time::Time;
 
 /// State of the requests that the loop has taken and not forgotten, with figures of the run.
-pub(super) struct State {
+pub(super) struct ClerkState {
     open: BTreeMap<RequestId, Open>,
     running: usize,
     history: History,
@@ -60,7 +60,7 @@ pub(super) struct Open {
     pub(super) over: Option<oneshot::Sender<View>>,
 }
 
-impl State {
+impl ClerkState {
     pub(super) fn new(facts: &Facts, traffic: Option<Traffic>) -> Self {
         let history = History::new(facts);
         let (open, pictures, tenants) = (BTreeMap::new(), BTreeMap::new(), AllFigures::new(facts));
@@ -130,8 +130,8 @@ impl State {
 /// Inbox of the loop. It takes the whole queue of the desk at once.
 pub struct Arrivals {
     desk: Desk,
-    came: Vec<Came>,
-    taken: VecDeque<(Time, What)>,
+    came: Vec<Arrival>,
+    taken: VecDeque<(Time, News)>,
     /// Deletions that the loop has taken: the channels of the answers, and what was deleted.
     deleted: Vec<(oneshot::Sender<Deleted>, Deleted)>,
 }
@@ -188,8 +188,8 @@ impl Inbox for Arrivals {
     fn take(&mut self) -> Option<Event> {
         may_panic("loop");
         match self.taken.pop_front() {
-            Some((_, What::Event(event))) => return Some(event),
-            Some((_, What::Deletion(Deletion { sources, number, refined, done }))) => {
+            Some((_, News::Event(event))) => return Some(event),
+            Some((_, News::Deletion(Deletion { sources, number, refined, done }))) => {
                 // The deletion runs on the loop's own thread: it finds all pictures that were kept until now, and none
                 // is kept meanwhile.
                 let (deleted, images) = sources.delete(number, refined);
@@ -303,12 +303,12 @@ impl Journal for Desk {
 
 impl Inner {
     /// Returns a tenant's figures, brought up to now.
-    fn figures<'a>(&self, state: &'a mut State, now: Time, tenant: Option<TenantId>) -> Option<&'a mut Figures> {
+    fn figures<'a>(&self, state: &'a mut ClerkState, now: Time, tenant: Option<TenantId>) -> Option<&'a mut Figures> {
         let waiting = self.share(tenant?).load(Ordering::Relaxed);
         state.tenants.up_to(now, tenant, waiting)
     }
 
-    fn follow(&self, state: &mut State, time: Time, action: &Action) {
+    fn follow(&self, state: &mut ClerkState, time: Time, action: &Action) {
         match action {
             Action::Note(Note::Routed { request, decision, .. }) => {
                 let tenant = state.tenant(*request);
@@ -373,7 +373,7 @@ impl Inner {
     }
 
     /// Counts a request as running, when a worker begins it for the first time.
-    fn started(&self, state: &mut State, time: Time, request: RequestId) {
+    fn started(&self, state: &mut ClerkState, time: Time, request: RequestId) {
         let tenant = state.tenant(request);
         state.running += 1;
         if let Some(figures) = self.figures(state, time, tenant) {
@@ -382,7 +382,7 @@ impl Inner {
         self.left_the_queue(tenant);
     }
 
-    fn finished(&self, state: &mut State, time: Time, request: RequestId, outcome: &Outcome) {
+    fn finished(&self, state: &mut ClerkState, time: Time, request: RequestId, outcome: &Outcome) {
         if state.audits(request) {
             self.audit_ended(state, outcome);
             return;

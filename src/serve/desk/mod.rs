@@ -28,7 +28,7 @@ mod history;
 
 use audits::Role;
 pub use clerk::Arrivals;
-use clerk::{Open, State};
+use clerk::{ClerkState, Open};
 pub use history::{Window, WorkerNow};
 
 /// Request for one picture.
@@ -143,7 +143,7 @@ pub struct Desk(Arc<Inner>);
 struct Inner {
     facts: Facts,
     queue: Mutex<Queue>,
-    state: Mutex<State>,
+    state: Mutex<ClerkState>,
     /// Number of accepted requests that have neither begun nor ended. Only the loop lowers it, and it is raised only
     /// with the queue locked.
     waiting: AtomicUsize,
@@ -167,18 +167,18 @@ struct Queue {
     /// Number of requests so far, by tenant. Noise derives from these numbers: with one number over all tenants, a
     /// picture would reveal how many pictures other tenants requested.
     asked: BTreeMap<TenantId, u64>,
-    incoming: Vec<Came>,
+    incoming: Vec<Arrival>,
 }
 
 /// Entry of the queue. The entry of an arrival also has the request.
-struct Came {
+struct Arrival {
     time: Time,
-    what: What,
+    what: News,
     open: Option<Open>,
 }
 
 /// Kind of an entry of the queue.
-enum What {
+enum News {
     Event(Event),
     /// Deletion of cached pictures. The loop finds the pictures when it takes the deletion.
     Deletion(Deletion),
@@ -198,7 +198,7 @@ impl Desk {
     /// Makes a desk without requests.
     #[must_use]
     pub fn new(facts: Facts, meter: Meter, traffic: Option<Traffic>, audits: Option<Audits>) -> Self {
-        let state = Mutex::new(State::new(&facts, traffic));
+        let state = Mutex::new(ClerkState::new(&facts, traffic));
         let shares = (0..facts.tenants.len().max(1)).map(|_| AtomicUsize::new(0)).collect();
         Self(Arc::new(Inner {
             facts,
@@ -294,7 +294,7 @@ impl Desk {
     pub fn cancel(&self, id: RequestId) {
         let mut queue = lock(&self.0.queue);
         let time = self.now();
-        queue.incoming.push(Came { time, what: What::Event(Event::Cancelled(id)), open: None });
+        queue.incoming.push(Arrival { time, what: News::Event(Event::Cancelled(id)), open: None });
         drop(queue);
         self.wake();
     }
@@ -312,8 +312,8 @@ impl Desk {
             if self.is_draining() {
                 return Err(Refused::Draining);
             }
-            let what = What::Deletion(Deletion { sources, number, refined, done });
-            queue.incoming.push(Came { time: self.now(), what, open: None });
+            let what = News::Deletion(Deletion { sources, number, refined, done });
+            queue.incoming.push(Arrival { time: self.now(), what, open: None });
         }
         self.wake();
         deleted.await.map_err(|_| Refused::Draining)
@@ -427,7 +427,7 @@ impl Queue {
         let (over, ended) = oneshot::channel();
         let view = View { arrived: now, ..View::default() };
         let open = Open { request, ask, view, role: Role::default(), over: Some(over) };
-        self.incoming.push(Came { time: now, what: What::Event(Event::Arrived(request)), open: Some(open) });
+        self.incoming.push(Arrival { time: now, what: News::Event(Event::Arrived(request)), open: Some(open) });
         Ticket { id, over: ended }
     }
 }

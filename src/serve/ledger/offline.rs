@@ -19,7 +19,7 @@ use crate::serve::api::checksum;
 const JOB: &[u8] = br#"{"id":"job-"#;
 
 /// Content of a ledger, as far as it could be read.
-pub(in crate::serve) struct Found {
+pub(in crate::serve) struct FoundLedger {
     pub(in crate::serve) jobs: Vec<Job>,
     pub(in crate::serve) pictures: BTreeMap<String, Picture>,
     pub(in crate::serve) used: BTreeMap<String, Used>,
@@ -33,14 +33,14 @@ pub(in crate::serve) struct Found {
 ///
 /// # Errors
 /// The ledger is in use, has a version that this program does not read, or the disk fails.
-pub(in crate::serve) fn read(folder: &Path) -> Result<Option<Found>, LedgerError> {
+pub(in crate::serve) fn read(folder: &Path) -> Result<Option<FoundLedger>, LedgerError> {
     let failed = |fault| LedgerError::new(folder, fault);
     let marked = fs::read(mark::path(folder)).ok().and_then(|text| mark::parse(&text)).unwrap_or(0);
     let bytes = bytes(folder, None).map_err(failed)?;
     if bytes.is_none() && marked == 0 {
         return Ok(None);
     }
-    let mut found = Found {
+    let mut found = FoundLedger {
         jobs: Vec::new(),
         pictures: BTreeMap::new(),
         used: BTreeMap::new(),
@@ -100,7 +100,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<(Guarded, rows::Numbers), Fault> {
 }
 
 /// Reads every row that can be read, and notes the faults of the others.
-fn read_tables(database: &Database, version: u64, found: &mut Found) {
+fn read_tables(database: &Database, version: u64, found: &mut FoundLedger) {
     let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
     for wrong in [
         read_table(database, rows::JOBS, &mut jobs),
@@ -163,7 +163,11 @@ fn read_pages(bytes: &[u8], jobs: &mut Vec<Job>) {
 ///
 /// # Errors
 /// The disk fails.
-pub(in crate::serve) fn rebuild(folder: &Path, aside: &Path, mut found: Found) -> Result<Vec<String>, LedgerError> {
+pub(in crate::serve) fn rebuild(
+    folder: &Path,
+    aside: &Path,
+    mut found: FoundLedger,
+) -> Result<Vec<String>, LedgerError> {
     let failed = |fault| LedgerError::new(folder, fault);
     let io = |error: std::io::Error| failed(Fault::Disk(error.to_string()));
     let results = results(folder);

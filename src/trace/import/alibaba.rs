@@ -3,7 +3,7 @@
 
 use crate::input::InputError;
 use crate::trace::TextColumn;
-use crate::trace::table::{Dialect, Row, Table};
+use crate::trace::table::{Dialect, Table, TableRow};
 
 use super::{File, Note, Options, Source, timestamp};
 
@@ -68,7 +68,7 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
 
 /// Returns a field in plain form: a number, or nothing. The file has whole numbers as `30.0` and leaves unknown values
 /// empty.
-fn plain(row: &Row<'_>, place: usize, name: &str) -> Result<String, InputError> {
+fn plain(row: &TableRow<'_>, place: usize, name: &str) -> Result<String, InputError> {
     if row.field(place).is_empty() {
         return Ok(String::new());
     }

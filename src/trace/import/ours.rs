@@ -3,12 +3,12 @@
 
 use crate::input::InputError;
 use crate::time::Time;
-use crate::trace::read::{Order, read_requests};
+use crate::trace::read::{ArrivalOrder, read_requests};
 
 use super::{File, Note, Source};
 
 pub(super) fn read(file: &File<'_>, sort: bool) -> Result<Source, InputError> {
-    let order = if sort { Order::Any } else { Order::Checked };
+    let order = if sort { ArrivalOrder::Any } else { ArrivalOrder::Checked };
     let columns = read_requests(file.path, order, file.progress)?;
     let mut source = Source::default();
     if !columns.ignored.is_empty() {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::Scheduler;
 use super::action::{Action, Stage};
 use super::allocation::{Outlook, Task};
-use super::queue::Waits;
+use super::queue::WaitingRequest;
 use super::situation::situation;
 use crate::request::{Outcome, RequestId};
 use crate::time::Time;
@@ -31,10 +31,10 @@ impl Scheduler {
     }
 
     /// Returns the number of requests in time that go before a request, if it is late because of them; `None` if it is in time.
-    fn late_behind(&self, now: Time, own: (usize, Waits)) -> Option<usize> {
+    fn late_behind(&self, now: Time, own: (usize, WaitingRequest)) -> Option<usize> {
         let hardware = &self.config.hardware;
         let situation = situation(now, &self.cluster, &self.queue, hardware, 0);
-        let task = |&(class, waits): &(usize, Waits)| Task { ready: now, due: waits.due, class };
+        let task = |&(class, waits): &(usize, WaitingRequest)| Task { ready: now, due: waits.due, class };
         let outlook = |tasks| {
             let most = self.config.batching.most;
             Outlook::new(hardware, self.config.serving.models(), &situation.classes, tasks, most)
@@ -46,7 +46,7 @@ impl Scheduler {
         if outlook(&[]).is_in_time_behind_all(&situation.seats, &task(&own), &waiting) {
             return None;
         }
-        let rank = |(class, waits): &(usize, Waits)| self.queue.rank(*class, waits);
+        let rank = |(class, waits): &(usize, WaitingRequest)| self.queue.rank(*class, waits);
         let before = self.queue.in_order(true).take_while(|other| rank(other) < rank(&own));
         let tasks: Vec<Task> = before.chain([own]).map(|waits| task(&waits)).collect();
         let mut is_last_in_time = false;

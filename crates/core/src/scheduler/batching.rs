@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::Scheduler;
 use super::event::WorkerId;
-use super::queue::{Class, Waits};
+use super::queue::{Class, WaitingRequest};
 use crate::model::{ModelId, Work};
 use crate::time::{Duration, Time};
 
@@ -65,7 +65,7 @@ impl Scheduler {
     }
 
     /// Takes the requests of a job from a line of a class.
-    pub(super) fn form(&mut self, class: usize, in_time: bool, worker: WorkerId) -> SmallVec<[Waits; 4]> {
+    pub(super) fn form(&mut self, class: usize, in_time: bool, worker: WorkerId) -> SmallVec<[WaitingRequest; 4]> {
         let mut formed = SmallVec::new();
         let Some(model) = self.cluster.get(worker).map(|worker| worker.target) else { return formed };
         let most = self.most(worker, model);

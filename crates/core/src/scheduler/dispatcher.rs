@@ -9,7 +9,7 @@ use super::Scheduler;
 use super::action::{Action, Decision, DecisionKind, Note, Part};
 use super::allocation::LargeTakesHits;
 use super::event::{JobId, WorkerId};
-use super::queue::{Choice, Class, Late, QueueSettings, Waits};
+use super::queue::{Choice, Class, Late, QueueSettings, WaitingRequest};
 use crate::model::Work;
 use crate::request::{Outcome, RequestId};
 use crate::time::{Duration, Time};
@@ -203,7 +203,7 @@ impl Scheduler {
     }
 
     /// Starts a job of waiting requests. If the settings say so, a single request in time may skip fewer steps.
-    fn start(&mut self, now: Time, start: Start, waits: &[Waits], actions: &mut Vec<Action>) {
+    fn start(&mut self, now: Time, start: Start, waits: &[WaitingRequest], actions: &mut Vec<Action>) {
         if start.in_time
             && self.queue.settings().ease
             && let [first] = waits
@@ -224,7 +224,7 @@ impl Scheduler {
         now: Time,
         worker: WorkerId,
         requests: SmallVec<[RequestId; 2]>,
-        in_time: &[Waits],
+        in_time: &[WaitingRequest],
         actions: &mut Vec<Action>,
     ) {
         let job = JobId(self.jobs);

@@ -46,7 +46,7 @@ struct Admitted {
 
 /// Result of a request's job.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Made<'a> {
+pub(super) struct MadeImage<'a> {
     pub(super) now: Time,
     /// Model that made the image.
     pub(super) model: ModelId,
@@ -169,7 +169,7 @@ impl Library {
         &mut self,
         request: RequestId,
         pending: &Pending,
-        made: Option<Made<'_>>,
+        made: Option<MadeImage<'_>>,
         actions: &mut Vec<Action>,
     ) {
         if self.storage == Storage::None && !self.measures_images {
@@ -188,7 +188,7 @@ impl Library {
         &mut self,
         request: RequestId,
         pending: &Pending,
-        &Made { now, model, output }: &Made<'_>,
+        &MadeImage { now, model, output }: &MadeImage<'_>,
         prompt: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) {

@@ -10,7 +10,7 @@ use super::action::{Action, Note, Stage};
 use super::allocation::Situation;
 use super::cluster::Activity;
 use super::event::{JobId, Output, WorkerId};
-use super::library::Made;
+use super::library::MadeImage;
 use super::requests::Pending;
 use super::routing::{Load, Route};
 use super::situation::{SHOWN_PER_WORKER, situation};
@@ -103,7 +103,7 @@ impl Scheduler {
     }
 
     /// Ends a request, with the image that was made for it if there is one. All requests end here.
-    fn end(&mut self, request: RequestId, outcome: Outcome, made: Option<Made<'_>>, actions: &mut Vec<Action>) {
+    fn end(&mut self, request: RequestId, outcome: Outcome, made: Option<MadeImage<'_>>, actions: &mut Vec<Action>) {
         let Self { requests, library, background, .. } = self;
         let Some((ended, pending)) = requests.end(request, outcome) else { return };
         if pending.background {
@@ -133,7 +133,7 @@ impl Scheduler {
                 self.follow(now, request, Route::Queue(decision), actions);
                 continue;
             }
-            self.end(request, Outcome::Completed, Some(Made { now, model, output }), actions);
+            self.end(request, Outcome::Completed, Some(MadeImage { now, model, output }), actions);
         }
     }
 

@@ -39,7 +39,7 @@ pub use action::{Action, Decision, DecisionKind, Ended, Note, Part, Run, Span, S
 pub use batching::Batching;
 pub use event::{Event, JobId, LossCause, Output, WorkerId};
 pub use hardware::Hardware;
-pub use queue::{Late, Order, QueueSettings, Terms};
+pub use queue::{Late, Order, QueueSettings, TenantTerms};
 pub use serving::{Hits, Serves, Serving};
 
 use allocation::{AllocationPolicy, LargeTakesHits};

@@ -70,7 +70,7 @@ pub struct Simulated<L> {
     next: Option<Due>,
     sequence: u64,
     /// Activity of each worker. An answer that does not belong to the activity of its worker is out of date.
-    workers: Vec<Doing>,
+    workers: Vec<SimulatedWorker>,
     /// True once a job has begun whose pace depends on the other workers.
     contended: bool,
 }
@@ -140,7 +140,7 @@ enum Answer {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Doing {
+struct SimulatedWorker {
     job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
     begun: Time,
     step: Duration,
@@ -155,7 +155,7 @@ impl<L: LatencyModel> Simulated<L> {
     /// Makes an executor at time zero.
     #[must_use]
     pub fn new(settings: Settings<L>) -> Self {
-        let workers = vec![Doing::default(); settings.gpus.len()];
+        let workers = vec![SimulatedWorker::default(); settings.gpus.len()];
         Self { settings, due: BinaryHeap::new(), next: None, sequence: 0, workers, contended: false }
     }
 
@@ -180,7 +180,7 @@ impl<L: LatencyModel> Simulated<L> {
     }
 
     fn cancel(&mut self, now: Time, job: JobId) {
-        let running = |doing: &Doing| doing.job.as_ref().is_some_and(|(running, _)| *running == job);
+        let running = |doing: &SimulatedWorker| doing.job.as_ref().is_some_and(|(running, _)| *running == job);
         let Some(index) = self.workers.iter().position(running) else { return };
         let doing = &self.workers[index];
         // A job can stop only between two steps.

@@ -20,7 +20,7 @@ const MOST_USES: u8 = 3;
 pub(super) struct S3Fifo {
     small: VecDeque<Item>,
     main: VecDeque<Item>,
-    items: BTreeMap<Item, Known>,
+    items: BTreeMap<Item, KnownItem>,
     /// Fingerprint and weight of each item that left the small queue, in order of leaving.
     ghosts: BTreeMap<u64, (Fingerprint, u64)>,
     /// Place of each fingerprint in `ghosts`.
@@ -39,7 +39,7 @@ pub(super) struct S3Fifo {
 
 /// Facts about an item that is held.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownItem {
     uses: u8,
     fingerprint: Fingerprint,
     weight: u64,
@@ -129,7 +129,7 @@ impl S3Fifo {
     }
 
     /// Forgets an item, and returns what was known of it. The queue of the item is not changed.
-    fn forget(&mut self, item: Item) -> Option<Known> {
+    fn forget(&mut self, item: Item) -> Option<KnownItem> {
         let known = self.items.remove(&item)?;
         self.small_held -= if known.in_small { known.weight } else { 0 };
         Some(known)
@@ -144,7 +144,7 @@ impl EvictionPolicy for S3Fifo {
             let queue = if in_small { &mut self.small } else { &mut self.main };
             queue.push_back(item);
             self.small_held += if in_small { weight } else { 0 };
-            self.items.insert(item, Known { uses: 0, fingerprint, weight, in_small });
+            self.items.insert(item, KnownItem { uses: 0, fingerprint, weight, in_small });
         }
     }
 

@@ -23,13 +23,13 @@ pub struct ExactIndex {
     allocate: Allocate,
     /// Vectors in no particular order: the last row takes the place of a removed row.
     vectors: Vectors,
-    rows: Vec<Row>,
+    rows: Vec<IndexRow>,
     places: Table<ImageId, usize>,
     inserted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct IndexRow {
     image: ImageId,
     /// Order of insertion: lower is older.
     age: u64,
@@ -70,7 +70,7 @@ impl RetrievalIndex for ExactIndex {
         let before = self.places.insert(image, self.rows.len());
         assert!(before.is_none(), "image {image} is in the index already");
         self.vectors.push(vector);
-        self.rows.push(Row { image, age: self.inserted });
+        self.rows.push(IndexRow { image, age: self.inserted });
         self.inserted += 1;
     }
 

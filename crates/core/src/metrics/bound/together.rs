@@ -10,7 +10,7 @@ use crate::time::Time;
 
 /// Job with its work in nanoseconds of one worker; the work is 0 once the job is left out.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct KeptJob {
     arrival: Time,
     work: u64,
 }
@@ -39,7 +39,7 @@ struct Stretch {
 
 impl Stretch {
     /// Makes the stretch of one job on a machine with a speed of `thousandths`; an empty stretch if the job is left out.
-    fn of_job(job: Kept, place: usize, thousandths: u64) -> Self {
+    fn of_job(job: KeptJob, place: usize, thousandths: u64) -> Self {
         if job.work == 0 {
             return Self::default();
         }
@@ -71,7 +71,7 @@ const LEAF: usize = 8;
 struct Busy {
     /// Speed of the machine in thousandths of a worker.
     thousandths: u64,
-    jobs: Vec<Kept>,
+    jobs: Vec<KeptJob>,
     /// Nodes of the tree: the children of node n are 2n and 2n + 1, and the second half has the leaves.
     tree: Vec<Stretch>,
     /// Time at which all jobs before these are done.
@@ -87,7 +87,7 @@ impl Busy {
     }
 
     /// Adds a job behind the others.
-    fn add(&mut self, job: Kept) {
+    fn add(&mut self, job: KeptJob) {
         let arrival = scaled(job.arrival, self.thousandths);
         if arrival >= self.done {
             self.before = self.done;
@@ -202,7 +202,7 @@ impl Lateness {
             // A job without work is done at its arrival: it is never late and delays no other job.
             return;
         }
-        self.busy.add(Kept { arrival: job.arrival, work: job.work });
+        self.busy.add(KeptJob { arrival: job.arrival, work: job.work });
         if self.busy.done > scaled(job.due, self.busy.thousandths) {
             self.busy.leave_one_out();
             self.late += 1;

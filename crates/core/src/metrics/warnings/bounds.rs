@@ -26,7 +26,7 @@ const ENOUGH: u64 = 100;
 
 /// Counts of a run: its look-ups, hits and cached images.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Looked {
+pub struct RetrievalTotals {
     /// Share of the requests that hit.
     pub hit_rate: Option<f64>,
     /// Number of requests that count.
@@ -74,7 +74,7 @@ fn reached(compared: &Compared) -> Option<Reached> {
 
 /// Returns a warning if the lowest bound does not fit the embeddings.
 #[must_use]
-pub fn bounds_warning(compared: &Compared, looked: Looked) -> Option<Warning> {
+pub fn bounds_warning(compared: &Compared, looked: RetrievalTotals) -> Option<Warning> {
     let Reached { random, own } = reached(compared)?;
     let (bound, origin, key) = (compared.lowest_bound, &compared.origin, compared.keys_are);
     let way_out = "`modm calibrate` finds bounds that do";
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn said(compared: &Compared, hit_rate: f64, cached: u64) -> Option<String> {
-        let looked = Looked { hit_rate: Some(hit_rate), requests: 1_000, cached };
+        let looked = RetrievalTotals { hit_rate: Some(hit_rate), requests: 1_000, cached };
         bounds_warning(compared, looked).map(|warning| warning.text)
     }
 

@@ -28,7 +28,7 @@ const WORTH_SAYING: f64 = 0.05;
 
 /// Images that a system keeps.
 #[derive(Clone, Copy, Debug)]
-pub enum Kept {
+pub enum KeptImages {
     /// Final images, by admission.
     Images(Admission),
     /// Images of misses, in systems that look up prompts.
@@ -47,7 +47,7 @@ pub struct Timing {
     pub warmup: Time,
 }
 
-impl Kept {
+impl KeptImages {
     fn keeps(self, end: &RequestEnd) -> bool {
         let missed = end.kind == Some(DecisionKind::Miss);
         end.completed
@@ -70,7 +70,7 @@ struct Hidden {
 
 /// Looks at misses in a random order, until enough misses were looked at or enough pairs were compared. `ends` are in the
 /// order of arrivals.
-fn count(ends: &[RequestEnd], compared: &Compared, kept: Kept, timing: Timing, tenancy: &Tenancy) -> Hidden {
+fn count(ends: &[RequestEnd], compared: &Compared, kept: KeptImages, timing: Timing, tenancy: &Tenancy) -> Hidden {
     let counted = |end: &&RequestEnd| end.arrival >= timing.warmup && end.kind.is_some();
     let mut misses: Vec<usize> = Vec::new();
     let mut hidden = Hidden::default();
@@ -115,7 +115,7 @@ fn count(ends: &[RequestEnd], compared: &Compared, kept: Kept, timing: Timing, t
 pub fn hidden_hits(
     ends: &[RequestEnd],
     compared: &Compared,
-    kept: Kept,
+    kept: KeptImages,
     timing: Timing,
     tenancy: &Tenancy,
 ) -> Option<Warning> {
@@ -187,9 +187,9 @@ mod tests {
         }
     }
 
-    const ALL: Kept = Kept::Images(Admission::All);
+    const ALL: KeptImages = KeptImages::Images(Admission::All);
 
-    fn counted(ends: &[RequestEnd], topics: u32, kept: Kept, timing: Timing, scope: Scope) -> Hidden {
+    fn counted(ends: &[RequestEnd], topics: u32, kept: KeptImages, timing: Timing, scope: Scope) -> Hidden {
         let tenancy = Tenancy { scope, shares: BTreeMap::new(), public: BTreeSet::new() };
         count(ends, &compared(ends.len() as u32, topics), kept, timing, &tenancy)
     }
@@ -223,8 +223,8 @@ mod tests {
         // One row in ten is a hit, and its image is made by the small model.
         let some = |id: u32| if id.is_multiple_of(10) { DecisionKind::Hit } else { DecisionKind::Miss };
         let matched = |kept| counted(&ends(100, 15.0, some), 5, kept, Timing::default(), Scope::Shared).matched;
-        let (all, large) = (matched(ALL), matched(Kept::Images(Admission::Large)));
-        assert!(large < all && large == matched(Kept::Misses), "{all} {large}");
+        let (all, large) = (matched(ALL), matched(KeptImages::Images(Admission::Large)));
+        assert!(large < all && large == matched(KeptImages::Misses), "{all} {large}");
         let mut failed = ends(200, 10.5, miss);
         for end in &mut failed {
             end.completed = false;

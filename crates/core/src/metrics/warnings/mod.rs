@@ -11,8 +11,8 @@ use crate::embedding::{Embedding, EmbeddingMatrix, rough_product, similarity};
 mod bounds;
 mod hidden;
 
-pub use bounds::{Looked, bounds_warning};
-pub use hidden::{Kept, Timing, hidden_hits};
+pub use bounds::{RetrievalTotals, bounds_warning};
+pub use hidden::{KeptImages, Timing, hidden_hits};
 
 /// Subject of a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,7 +65,7 @@ pub struct CascadeAllocation {
 
 /// Demand on the two stages and present number of light workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Asked {
+pub struct StageDemand {
     /// Rate of requests per second.
     pub rate: f64,
     /// Rate of drafts per second that are sent to the heavy stage to be made again.
@@ -95,15 +95,15 @@ impl CascadeSettings {
     /// Returns the best choice for the demand. At least one worker has each model. If no choice is feasible, the best choice
     /// without the waiting requests is returned, or else the choice that makes the most drafts.
     #[must_use]
-    pub fn solve(&self, asked: &Asked) -> Choice {
-        let anew = Asked { drafts: 0, again: 0, ..*asked };
+    pub fn solve(&self, asked: &StageDemand) -> Choice {
+        let anew = StageDemand { drafts: 0, again: 0, ..*asked };
         let otherwise = || self.search(&anew).map(|choice| Choice { feasible: false, ..choice });
         self.search(asked).or_else(otherwise).unwrap_or_else(|| self.fastest())
     }
 
     /// Returns the feasible choice with the highest threshold. Among equal thresholds the fewest workers that change win, then
     /// the lowest latency.
-    fn search(&self, asked: &Asked) -> Option<Choice> {
+    fn search(&self, asked: &StageDemand) -> Option<Choice> {
         let workers = self.initial.targets.len() as u32;
         let mut best: Option<(f64, u32, f64, Choice)> = None;
         for light in 1..workers {
@@ -128,7 +128,7 @@ impl CascadeSettings {
 
     /// Returns the highest threshold that is feasible with this number of light workers and these batch sizes, and the latency of
     /// both stages in seconds. `None` if no threshold is feasible.
-    fn highest(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> Option<(f64, f64)> {
+    fn highest(&self, asked: &StageDemand, light: u32, batches: (u32, u32)) -> Option<(f64, f64)> {
         let workers = self.initial.targets.len() as u32;
         let drafted = f64::from(light) * self.rate(self.light, batches.0) * self.headroom;
         let again = f64::from(workers - light) * self.rate(ModelId::LARGE, batches.1) * self.headroom;
@@ -139,7 +139,7 @@ impl CascadeSettings {
     }
 
     /// Returns the seconds from arrival to the second image: both jobs, and the wait for each.
-    fn latency(&self, asked: &Asked, light: u32, batches: (u32, u32)) -> f64 {
+    fn latency(&self, asked: &StageDemand, light: u32, batches: (u32, u32)) -> f64 {
         let heavy = self.initial.targets.len() as u32 - light;
         let waits = |waiting: usize, arrivals: f64, workers: u32, model, batch| match self.queue_delay {
             QueueDelay::Throughput => waiting as f64 / (f64::from(workers) * self.rate(model, batch)),
@@ -224,7 +224,7 @@ impl AllocationPolicy for CascadeAllocation {
         // The window may begin with the last skipped tick, and drafts may have been sent to the heavy stage before it.
         let in_window = placed.iter().filter(|(placed, _)| now.since(*placed) <= demand.window);
         let again = in_window.filter(|(_, class)| situation.classes[*class].kind == DecisionKind::Miss).count();
-        let choice = self.settings.solve(&Asked {
+        let choice = self.settings.solve(&StageDemand {
             rate: demand.requests as f64 / demand.window.seconds(),
             again_rate: again as f64 / demand.window.seconds(),
             drafts: waiting(DecisionKind::Draft),
@@ -285,7 +285,7 @@ mod tests {
 
     /// Returns the highest feasible threshold over all numbers of light workers, batch sizes and thresholds, by the constraints
     /// as they are written.
-    fn brute_force(settings: &CascadeSettings, asked: &Asked) -> Option<f64> {
+    fn brute_force(settings: &CascadeSettings, asked: &StageDemand) -> Option<f64> {
         let Confidences::Scores { rising, .. } = &settings.confidences else { panic!("scores") };
         let workers = settings.initial.targets.len() as u32;
         let thresholds: Vec<f64> = rising.iter().copied().chain([1.0]).collect();
@@ -325,7 +325,7 @@ mod tests {
         for seed in 0..400 {
             let settings = settings(seed);
             let mut draws = stream(seed, Purpose::Test, 91);
-            let asked = Asked {
+            let asked = StageDemand {
                 rate: draws.random_range(0.1..40.0),
                 again_rate: draws.random_range(0.1..10.0),
                 drafts: draws.random_range(0..20),

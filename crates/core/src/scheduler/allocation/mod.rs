@@ -17,7 +17,7 @@ mod outlook;
 mod static_split;
 mod what_if;
 
-pub use cascade::{Asked, CascadeAllocation, CascadeSettings, Choice, QueueDelay};
+pub use cascade::{CascadeAllocation, CascadeSettings, Choice, QueueDelay, StageDemand};
 pub use modm::{Mode, ModmAllocation, ModmSettings, Pid, Rates};
 pub(super) use outlook::{Outlook, Task};
 pub use static_split::StaticSplit;

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use smallvec::SmallVec;
 
 use super::QueueSettings;
-use super::line::{Line, Waits};
+use super::line::{Line, WaitingRequest};
 use crate::model::{GpuId, ModelId, ModelSet, Work};
 use crate::scheduler::action::{Decision, DecisionKind};
 use crate::scheduler::cluster::Pools;
@@ -129,7 +129,7 @@ impl Tables {
 
 impl Class {
     /// Returns the first request of the line in time, or of the late line unless `in_time`.
-    pub(in crate::scheduler) fn first(&self, in_time: bool) -> Option<&Waits> {
+    pub(in crate::scheduler) fn first(&self, in_time: bool) -> Option<&WaitingRequest> {
         self.line(in_time).first()
     }
 
@@ -151,7 +151,7 @@ impl Class {
     }
 
     /// Returns the latest start with which a request meets its deadline with its fastest model and GPU type.
-    pub(super) const fn latest_start(&self, waits: &Waits) -> Time {
+    pub(super) const fn latest_start(&self, waits: &WaitingRequest) -> Time {
         Time::from_nanoseconds(waits.due.nanoseconds().saturating_sub(self.shortest.nanoseconds()))
     }
 

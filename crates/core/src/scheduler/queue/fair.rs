@@ -5,13 +5,13 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Discipline, Routed, Standing, Waits};
+use super::{Discipline, Routed, Standing, WaitingRequest};
 use crate::request::TenantId;
 use crate::time::Duration;
 
 /// Weight and priority of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
+pub struct TenantTerms {
     /// Share of the service in proportion to the weights of other tenants, above 0.
     pub weight: f64,
     /// Priority of the tenant. Requests of higher priority are served first, both among the requests in time and among the late
@@ -19,13 +19,13 @@ pub struct Terms {
     pub priority: u32,
 }
 
-impl Default for Terms {
+impl Default for TenantTerms {
     fn default() -> Self {
         Self { weight: 1.0, priority: 0 }
     }
 }
 
-impl Terms {
+impl TenantTerms {
     /// Returns the rank of the priority: the highest priority has the lowest rank.
     pub(super) const fn rank(self) -> u32 {
         u32::MAX - self.priority
@@ -64,7 +64,7 @@ impl Discipline for Fair {
         self.0.tag(tenant, routed.usual, routed.weight)
     }
 
-    fn started(&mut self, waits: &Waits, _: u64) {
+    fn started(&mut self, waits: &WaitingRequest, _: u64) {
         self.0.started(waits.key);
     }
 }
@@ -80,7 +80,7 @@ pub(super) struct FairSlack {
 
 impl FairSlack {
     /// Removes a request from the requests of its tenant. Returns its place with its present tag.
-    fn take_out(&mut self, waits: &Waits, slack: u64) -> Option<Standing> {
+    fn take_out(&mut self, waits: &WaitingRequest, slack: u64) -> Option<Standing> {
         let own = self.shares.get_mut(&waits.tenant)?;
         let removed = own.remove(&(slack, waits.order));
         if own.is_empty() {
@@ -128,7 +128,7 @@ impl Discipline for FairSlack {
         self.take_out(&standing.waits, slack).unwrap_or(standing)
     }
 
-    fn started(&mut self, waits: &Waits, slack: u64) {
+    fn started(&mut self, waits: &WaitingRequest, slack: u64) {
         self.take_out(waits, slack);
         self.time.started(waits.key);
     }

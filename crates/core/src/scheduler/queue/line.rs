@@ -10,7 +10,7 @@ use crate::time::Time;
 /// Waiting request. Requests are ordered by priority, then key, then routing. A request that is retried returns to its old place,
 /// so that failures do not change the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::scheduler) struct Waits {
+pub(in crate::scheduler) struct WaitingRequest {
     /// Rank of the tenant's priority. The lowest rank is served first.
     pub(in crate::scheduler) priority: u32,
     /// Key that the discipline gave the request. The lowest key is served first.
@@ -23,7 +23,7 @@ pub(in crate::scheduler) struct Waits {
     pub(in crate::scheduler) tenant: TenantId,
 }
 
-impl Waits {
+impl WaitingRequest {
     /// Returns the place of the request in a late line, where only priority and order of routing count.
     pub(super) const fn behind(self) -> Self {
         Self { key: 0, ..self }
@@ -39,12 +39,12 @@ impl Waits {
 #[derive(Clone, Debug, Default)]
 pub(in crate::scheduler) struct Line {
     /// Requests that entered behind all others, in rising order.
-    ring: VecDeque<Waits>,
+    ring: VecDeque<WaitingRequest>,
     /// Requests that entered before another request.
-    tree: BTreeSet<Waits>,
+    tree: BTreeSet<WaitingRequest>,
     /// Requests that left the middle of the ring. They are only marked, because removing one would move all requests behind it.
     /// The first request of the ring is never among them.
-    gone: BTreeSet<Waits>,
+    gone: BTreeSet<WaitingRequest>,
 }
 
 impl Line {
@@ -57,7 +57,7 @@ impl Line {
     }
 
     /// Inserts a request. Returns whether the request is new to the line.
-    pub(super) fn insert(&mut self, waits: Waits) -> bool {
+    pub(super) fn insert(&mut self, waits: WaitingRequest) -> bool {
         if self.ring.back().is_none_or(|last| *last < waits) {
             if self.tree.contains(&waits) {
                 return false;
@@ -72,7 +72,7 @@ impl Line {
     }
 
     /// Removes a request. Returns whether the request was in the line.
-    pub(super) fn remove(&mut self, waits: &Waits) -> bool {
+    pub(super) fn remove(&mut self, waits: &WaitingRequest) -> bool {
         match self.ring.binary_search(waits) {
             Ok(0) => {
                 self.pop_ring();
@@ -91,14 +91,14 @@ impl Line {
         }
     }
 
-    pub(super) fn first(&self) -> Option<&Waits> {
+    pub(super) fn first(&self) -> Option<&WaitingRequest> {
         match (self.ring.front(), self.tree.first()) {
             (Some(ring), Some(tree)) => Some(ring.min(tree)),
             (ring, tree) => ring.or(tree),
         }
     }
 
-    pub(super) fn pop_first(&mut self) -> Option<Waits> {
+    pub(super) fn pop_first(&mut self) -> Option<WaitingRequest> {
         let of_ring = match (self.ring.front(), self.tree.first()) {
             (Some(ring), Some(tree)) => ring < tree,
             (ring, _) => ring.is_some(),
@@ -107,7 +107,7 @@ impl Line {
     }
 
     /// Removes the first request of the ring, and the marked requests directly behind it.
-    fn pop_ring(&mut self) -> Option<Waits> {
+    fn pop_ring(&mut self) -> Option<WaitingRequest> {
         let first = self.ring.pop_front();
         while !self.gone.is_empty()
             && let Some(next) = self.ring.front()
@@ -119,8 +119,8 @@ impl Line {
     }
 
     /// Returns the requests in order.
-    pub(in crate::scheduler) fn iter(&self) -> impl Iterator<Item = &Waits> {
-        let is_there = |waits: &&Waits| self.gone.is_empty() || !self.gone.contains(*waits);
+    pub(in crate::scheduler) fn iter(&self) -> impl Iterator<Item = &WaitingRequest> {
+        let is_there = |waits: &&WaitingRequest| self.gone.is_empty() || !self.gone.contains(*waits);
         let (mut ring, mut tree) = (self.ring.iter().filter(is_there).peekable(), self.tree.iter().peekable());
         core::iter::from_fn(move || match (ring.peek(), tree.peek()) {
             (Some(one), Some(other)) if other < one => tree.next(),
@@ -146,7 +146,7 @@ mod tests {
             for order in 0..300_u32 {
                 let key = if draws.random_bool(0.7) { u64::from(order) } else { draws.random_range(0..300) };
                 let (request, due, tenant) = (RequestId(order), Time::ZERO, TenantId(0));
-                let waits = Waits { priority: draws.random_range(0..2), key, order, request, due, tenant };
+                let waits = WaitingRequest { priority: draws.random_range(0..2), key, order, request, due, tenant };
                 assert_eq!(line.insert(waits), tree.insert(waits));
                 assert!(!line.insert(waits));
                 if draws.random_bool(if seed % 2 == 0 { 0.4 } else { 0.05 }) {

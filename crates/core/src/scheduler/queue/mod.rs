@@ -22,8 +22,8 @@ mod order;
 mod two_fifos;
 
 pub(super) use class::{Choice, Class};
-pub use fair::Terms;
-pub(super) use line::Waits;
+pub use fair::TenantTerms;
+pub(super) use line::WaitingRequest;
 pub use order::{Late, Order, QueueSettings};
 
 use class::Tables;
@@ -59,7 +59,7 @@ impl Routed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     class: u16,
-    pub(super) waits: Waits,
+    pub(super) waits: WaitingRequest,
 }
 
 /// Discipline of the queue: the order of the requests that can meet their deadlines.
@@ -102,7 +102,7 @@ trait Discipline: fmt::Debug + Send {
     }
 
     /// Notes that a request from a line in time is served.
-    fn started(&mut self, _waits: &Waits, _slack: u64) {}
+    fn started(&mut self, _waits: &WaitingRequest, _slack: u64) {}
 }
 
 /// Waiting requests of all classes.
@@ -178,13 +178,13 @@ impl Queue {
     }
 
     /// Returns the rank of a request of a class among all classes. The lowest rank is served first.
-    pub(super) fn rank(&self, class: usize, waits: &Waits) -> (u32, bool, u64, u32) {
+    pub(super) fn rank(&self, class: usize, waits: &WaitingRequest) -> (u32, bool, u64, u32) {
         waits.rank(self.is_behind(&self.classes[class]))
     }
 
     /// Returns the requests of the lines in time, or of the late lines unless `in_time`, in the order of service, each with its
     /// class. Each line is in that order already, so the lines are merged.
-    pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, Waits)> {
+    pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, WaitingRequest)> {
         let mut lines: Vec<_> =
             self.classes.iter().map(|class| (self.is_behind(class), class.line(in_time).iter().peekable())).collect();
         core::iter::from_fn(move || {
@@ -241,11 +241,11 @@ impl Queue {
     fn standing(&self, request: RequestId, pending: &Pending) -> Standing {
         let Pending { key, order, due, tenant, class, .. } = *pending;
         let priority = self.settings.terms(tenant).rank();
-        Standing { class, waits: Waits { priority, key, order, request, due, tenant } }
+        Standing { class, waits: WaitingRequest { priority, key, order, request, due, tenant } }
     }
 
     /// Returns the present place of a waiting request. With `fair_slack` the tag of the request may have changed since routing.
-    pub(super) fn current(&self, request: RequestId, pending: &Pending) -> Waits {
+    pub(super) fn current(&self, request: RequestId, pending: &Pending) -> WaitingRequest {
         self.discipline.current(self.standing(request, pending), pending.slack).waits
     }
 
@@ -309,7 +309,7 @@ impl Queue {
     }
 
     /// Removes the first request of a line, to be served.
-    pub(super) fn take_first(&mut self, class: usize, in_time: bool) -> Option<Waits> {
+    pub(super) fn take_first(&mut self, class: usize, in_time: bool) -> Option<WaitingRequest> {
         let lines = &mut self.classes[class];
         let first = if in_time { lines.in_time.pop_first() } else { lines.late.pop_first() }?;
         self.late -= usize::from(!in_time);
@@ -318,7 +318,7 @@ impl Queue {
     }
 
     /// Notifies the discipline that a request from a line in time is served.
-    pub(super) fn started(&mut self, waits: &Waits, pending: &Pending) {
+    pub(super) fn started(&mut self, waits: &WaitingRequest, pending: &Pending) {
         self.discipline.started(waits, pending.slack);
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::Terms;
+use super::TenantTerms;
 use crate::request::TenantId;
 use crate::time::Duration;
 
@@ -69,7 +69,7 @@ pub struct QueueSettings {
     /// True if an arrival is rejected at once when it cannot be in time behind the requests that are served before it.
     pub admission: bool,
     /// Terms by tenant. Tenants beyond the end of the list have the default terms.
-    pub terms: Vec<Terms>,
+    pub terms: Vec<TenantTerms>,
 }
 
 impl QueueSettings {
@@ -89,7 +89,7 @@ impl QueueSettings {
     }
 
     /// Returns the terms of a tenant.
-    pub(super) fn terms(&self, tenant: TenantId) -> Terms {
+    pub(super) fn terms(&self, tenant: TenantId) -> TenantTerms {
         self.terms.get(tenant.0 as usize).copied().unwrap_or_default()
     }
 }
