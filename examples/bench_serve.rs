@@ -116,7 +116,7 @@ impl Executor for AtOnce {
             Action::EncodeImage(request) => self.answers.push_back(Event::ImageEncoded { request, embedding: None }),
             Action::Load { worker, .. } => self.answers.push_back(Event::ModelLoaded { worker }),
             Action::Start { job, worker, ref parts, .. } => {
-                let outputs = parts.iter().map(|part| Output::of(part.request)).collect();
+                let outputs = parts.iter().map(|part| Output::new(part.request)).collect();
                 self.answers.push_back(Event::JobCompleted { worker, job, outputs });
             }
             Action::Finish(ref ended) => {
@@ -192,7 +192,7 @@ fn prepared() -> anyhow::Result<(Scenario, Inputs, Desk)> {
     let file = Path::new("instant.toml");
     let scenario = Source::new(file, SCENARIO.to_owned())?.scenario(&[])?;
     let trace = Trace::new(Columns { arrivals: vec![Time::ZERO], ..Columns::default() });
-    let inputs = Inputs::new(&scenario, file, Arc::new(TraceInputs::of(trace)))?;
+    let inputs = Inputs::new(&scenario, file, Arc::new(TraceInputs::from_trace(trace)))?;
     let facts = Facts {
         models: scenario.model_names().into_iter().map(Into::into).collect(),
         gpus: vec!["none".to_owned(); 2],
@@ -273,7 +273,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
     std::fs::create_dir_all(&results)?;
     let clock = HostClock::new();
     let ledger = Ledger::open(folder, &clock, None)?;
-    let usage = Usage::of(&scenario.serve, None, &[], &ledger)?;
+    let usage = Usage::load(&scenario.serve, None, &[], &ledger)?;
     let server = Arc::new(Server {
         desk: desk.clone(),
         sources: Store::open(&folder.join("other"), ImageFormat::Png, "none", RealDisk)?.store.sources(),

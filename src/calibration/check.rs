@@ -95,7 +95,7 @@ pub struct Check {
 /// Decides for each held-out request as the router does: the most skipped steps whose bound the similarity reaches.
 #[must_use]
 pub fn check(grades: &Grades, bounds: &[(f64, u32)], seed: u64) -> Check {
-    let held_out = || grades.requests.iter().filter(|request| Half::of(request.row) == Half::Check);
+    let held_out = || grades.requests.iter().filter(|request| Half::of_row(request.row) == Half::Check);
     let mut hits: Vec<(u32, f64, f64)> = Vec::new();
     for (request, refined) in grades.with_source(Half::Check) {
         let reached = bounds.iter().rev().find(|(bound, _)| refined.similarity >= *bound);

@@ -23,7 +23,7 @@ impl Half {
     /// Returns the half of a row. Requests take turns: odd rows, counted from 0, are for the fit, even rows for the
     /// check.
     #[must_use]
-    pub const fn of(row: u32) -> Self {
+    pub const fn of_row(row: u32) -> Self {
         if row % 2 == 1 { Self::Fit } else { Self::Check }
     }
 
@@ -71,7 +71,7 @@ pub struct Grades {
 impl Grades {
     /// Returns the requests of one half that have a source, with their refinements.
     pub fn with_source(&self, half: Half) -> impl Iterator<Item = (&Graded, &Refined)> {
-        let of_half = self.requests.iter().filter(move |request| Half::of(request.row) == half);
+        let of_half = self.requests.iter().filter(move |request| Half::of_row(request.row) == half);
         of_half.filter_map(|request| Some((request, request.refined.as_ref()?)))
     }
 }

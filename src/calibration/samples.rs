@@ -44,7 +44,7 @@ pub fn write(to: &mut impl Write, samples: &[Sample], models: &[String; 2]) -> i
             sample.source.map(|(row, similarity)| (row.to_string(), similarity.to_string())).unzip();
         csv.write_record([
             sample.row.to_string().as_str(),
-            Half::of(sample.row).word(),
+            Half::of_row(sample.row).word(),
             &sample.prompt,
             &similarity.unwrap_or_default(),
             &source.unwrap_or_default(),

@@ -111,7 +111,7 @@ impl Calibrate {
         let wishes = calibration.wishes(self.prompts, &self.skips, out.join(PICTURES))?;
         let (library, lines) = (self.library.open()?, Lines::new(self.common.quiet));
         let file = calibration.source.file();
-        let equipment = Equipment::of(&calibration.scenario, file, &library, self.library.allow_cpu, &lines);
+        let equipment = Equipment::find(&calibration.scenario, file, &library, self.library.allow_cpu, &lines);
         let equipment = equipment.map_err(|error| calibration.place(error))?;
         self.prepare_output()?;
         Ok((draw(&wishes, &equipment, &lines)?, out.join("samples.csv")))

@@ -154,7 +154,7 @@ fn plan(
         let simulation = prepare(source, &overrides, scenario.clone(), known, chosen.len() > 1)?;
         trace = Some((scenario, simulation.inputs.trace.clone()));
         let (file, allow_cpu) = (source.file(), command.library.allow_cpu);
-        let equipment = Equipment::of(&simulation.scenario, file, library, allow_cpu, &Lines::new(false));
+        let equipment = Equipment::find(&simulation.scenario, file, library, allow_cpu, &Lines::new(false));
         let equipment = equipment.map_err(|error| source.place(error, &overrides))?;
         let name = variant.as_ref().map_or(&base.name, |variant| &variant.name).clone();
         let folder = variant.as_ref().map_or_else(PathBuf::new, |variant| PathBuf::from(&variant.name));

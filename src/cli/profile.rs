@@ -59,7 +59,7 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     check(command, &scenario, &source).map_err(|error| source.place(error, &sets))?;
     let library = command.library.open()?;
     let lines: Rc<dyn Progress> = Rc::new(Lines::new(false));
-    let equipment = Equipment::of(&scenario, source.file(), &library, command.library.allow_cpu, &*lines);
+    let equipment = Equipment::find(&scenario, source.file(), &library, command.library.allow_cpu, &*lines);
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
     let plan = Plan {
         steps: scenario.models.steps,

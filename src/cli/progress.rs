@@ -30,11 +30,11 @@ const STRIDE: u64 = 256;
 impl Progress {
     /// Shows a bar for so many requests.
     pub(super) fn new(total: u64, quiet: bool) -> Self {
-        Self::of(total, "requests", quiet)
+        Self::counting(total, "requests", quiet)
     }
 
     /// Shows a bar for so many things.
-    fn of(total: u64, what: &'static str, quiet: bool) -> Self {
+    fn counting(total: u64, what: &'static str, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target = if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
@@ -47,7 +47,7 @@ impl Progress {
 
     /// Shows a bar for things that take long: every one of them is seen.
     fn real_time(total: u64, what: &'static str, quiet: bool) -> Self {
-        let progress = Self { stride: 1, ..Self::of(total, what, quiet) };
+        let progress = Self { stride: 1, ..Self::counting(total, what, quiet) };
         progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
         progress
     }
@@ -147,7 +147,7 @@ impl experiments::Progress for Lines {
     }
 
     fn search_begins(&self, requests: u64) {
-        *self.piece() = Some(Progress::of(requests, "requests searched ahead for", self.quiet));
+        *self.piece() = Some(Progress::counting(requests, "requests searched ahead for", self.quiet));
     }
 
     fn searched(&self, requests: u64) {

@@ -150,7 +150,7 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let trace = Arc::new(nobody(&tenants));
     let simulation = prepare(&source, &sets, scenario, Some(trace), false)?;
     let equipment =
-        Equipment::of(&simulation.scenario, source.file(), &library, command.library.allow_cpu, &Lines::new(false))?;
+        Equipment::find(&simulation.scenario, source.file(), &library, command.library.allow_cpu, &Lines::new(false))?;
 
     make_folder(&command.data)?;
     let (clock, faults) = (HostClock::new(), Faults::from_environment());
@@ -176,7 +176,7 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let (size, listen) = (equipment.palette.size, settings.listen);
     let public = simulation.scenario.tenants.public.clone();
     let work = Loop { abort: Arc::default(), simulation, equipment, cached, desk: desk.clone() };
-    let usage = Usage::of(&settings, keys.as_ref(), &tenants, &ledger)?;
+    let usage = Usage::load(&settings, keys.as_ref(), &tenants, &ledger)?;
     let upkeep = Upkeep::new(command.data.clone(), clock, &settings, ledger.last_date(), faults);
     let server =
         |origin| Server { desk, sources, ledger, results, settings, keys, public, ids, size, origin, usage, upkeep };
@@ -241,7 +241,7 @@ fn nobody(tenants: &[String]) -> TraceInputs {
         tenants: (!tenants.is_empty()).then(|| tenants.iter().map(String::as_str).collect()),
         ..Columns::default()
     };
-    TraceInputs::of(Trace::new(columns))
+    TraceInputs::from_trace(Trace::new(columns))
 }
 
 fn facts(simulation: &Simulation, tenants: &[String], settings: &ServeSettings) -> Facts {

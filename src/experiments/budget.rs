@@ -38,7 +38,7 @@ pub struct Budget {
 impl Budget {
     /// Returns a budget of late requests: those that take longer than `limit` are late, and so many may be.
     #[must_use]
-    pub fn of(simulation: &Simulation, limit: Duration, allowed: u64) -> Self {
+    pub fn for_run(simulation: &Simulation, limit: Duration, allowed: u64) -> Self {
         let slow = simulation.scenario.faults.events.iter().filter_map(|event| event.factor);
         // Jobs that may be shorter than the profile has them leave no bound.
         let slow = slow.chain(simulation.actual.iter().map(|_| 0.0));

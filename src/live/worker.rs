@@ -144,7 +144,7 @@ impl GoodPrompts {
         self.known().insert(model, prompt.clone());
     }
 
-    fn of(&self, model: ModelId) -> Arc<str> {
+    fn prompt_of(&self, model: ModelId) -> Arc<str> {
         self.known().get(&model).cloned().unwrap_or_else(|| EMPTY_PROMPT.into())
     }
 
@@ -349,7 +349,7 @@ impl Thread {
     /// Draws a prompt that is known to be good, in one step, and drops the picture.
     fn probe(&mut self, model: ModelId) -> Result<(), DrawError> {
         self.progress.touch();
-        let prompt = self.good_prompts.of(model);
+        let prompt = self.good_prompts.prompt_of(model);
         let work = Work { model, total_steps: 1, skipped_steps: 0 };
         let task = Task { request: RequestId(u32::MAX), noise: (0, 0), prompt: &prompt, work, source: None };
         let progress = self.progress.clone();

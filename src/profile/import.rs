@@ -86,7 +86,7 @@ pub fn runtimes(text: &str, file: &Path, renamed: &[(String, String)], load_s: f
                 ));
             }
         }
-        service.push(Service { overhead_s: alone / 1000.0, load_s, batches, ..Service::of(gpu, model) });
+        service.push(Service { overhead_s: alone / 1000.0, load_s, batches, ..Service::new(gpu, model) });
     }
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let source = format!("mean runtimes of whole jobs from {name}; loads of {load_s} s are assumed");

@@ -29,7 +29,7 @@ pub(super) fn files(
     look: Look,
     write: impl FnOnce(&mut Page, &[Drawn]) -> fmt::Result,
 ) -> Result<Vec<ReportFile>, DrawError> {
-    let drawn = figures.par_iter().map(Drawn::of).collect::<Result<Vec<_>, _>>()?;
+    let drawn = figures.par_iter().map(Drawn::draw).collect::<Result<Vec<_>, _>>()?;
     let rendered = figures.par_iter().map(|figure| figure.files(look)).collect::<Result<Vec<_>, _>>()?;
     let mut page = Page::new(name);
     write(&mut page, &drawn).expect("a string takes what is written to it");
@@ -117,7 +117,7 @@ impl Drawn {
     ///
     /// # Errors
     /// See [`DrawError`].
-    fn of(figure: &Figure) -> Result<Self, DrawError> {
+    fn draw(figure: &Figure) -> Result<Self, DrawError> {
         // An end tag is all that could end the script element early, so the data contain no `<`.
         let points = figure.points().to_string().replace('<', "\\u003c");
         Ok(Self { name: figure.name.clone(), element: figure.element()?, points })
@@ -329,7 +329,7 @@ mod tests {
     use crate::report::sample;
     use crate::time::Duration;
 
-    fn of(comparison: &Comparison) -> String {
+    fn page_of(comparison: &Comparison) -> String {
         let files = crate::report::files(comparison, Look::default()).expect("figures are drawn");
         let page = files.into_iter().find(|file| file.path == "report.html").expect("a page");
         String::from_utf8(page.bytes).expect("text")
@@ -344,7 +344,7 @@ mod tests {
         comparison.notes = vec![evil.into()];
         comparison.scenario_toml = evil.into();
         comparison.versions = vec![(evil.into(), evil.into())];
-        let page = of(&comparison);
+        let page = page_of(&comparison);
         assert!(!page.contains("<script>alert"));
         assert!(page.matches("&lt;script&gt;alert(&quot;x&quot;)").count() > 8);
         assert_eq!(page.matches("</script>").count(), page.matches("<script").count(), "none ends early");
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn asks_nothing_of_the_network() {
-        let page = of(&sample::comparison());
+        let page = page_of(&sample::comparison());
         let foreign = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!foreign.contains("http") && !foreign.contains("src=") && !foreign.contains("@import"));
         let (content, _) = page.split_once("<script>").expect("our script");
@@ -364,12 +364,12 @@ mod tests {
     fn a_million_latencies_stay_small() {
         let mut comparison = sample::comparison();
         comparison.runs[0].latencies = (0..1_000_000_u64).map(|n| Duration::from_nanoseconds(n * 1_000_000)).collect();
-        assert!(of(&comparison).len() < 300_000);
+        assert!(page_of(&comparison).len() < 300_000);
     }
 
     #[test]
     fn nothing_makes_a_page() {
-        let page = of(&Comparison::default());
+        let page = page_of(&Comparison::default());
         assert!(page.contains("Nothing was run.") && page.contains("Not recorded apart"), "{page}");
     }
 }

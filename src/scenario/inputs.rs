@@ -84,7 +84,7 @@ pub(super) fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, I
 impl TraceInputs {
     /// Makes the inputs of a trace with nothing cached before it, no sizes and no files.
     #[must_use]
-    pub fn of(trace: Trace) -> Self {
+    pub fn from_trace(trace: Trace) -> Self {
         Self {
             trace,
             warm_images: None,
@@ -130,8 +130,10 @@ impl TraceInputs {
                 warm_images: section.warm_images.as_ref().map(place),
             })?
         };
-        let mut inputs =
-            Self { image_bytes: image_bytes(&trace, section.requests.as_deref().unwrap_or(file))?, ..Self::of(trace) };
+        let mut inputs = Self {
+            image_bytes: image_bytes(&trace, section.requests.as_deref().unwrap_or(file))?,
+            ..Self::from_trace(trace)
+        };
         if retrieves {
             inputs.embed(scenario, file)?;
         }

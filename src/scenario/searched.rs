@@ -49,7 +49,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Searched {
-    fn of(&self, what: LookedUp) -> MutexGuard<'_, Option<Arc<Ahead>>> {
+    fn slot(&self, what: LookedUp) -> MutexGuard<'_, Option<Arc<Ahead>>> {
         lock(match what {
             LookedUp::Images => &self.images,
             LookedUp::Prompts => &self.prompts,
@@ -75,13 +75,13 @@ impl Searched {
 
     /// Returns a search, if it has been done.
     pub fn get(&self, what: LookedUp) -> Option<Arc<Ahead>> {
-        self.of(what).clone()
+        self.slot(what).clone()
     }
 
     /// Drops all searches, once no run needs them any more.
     pub fn forget(&self) {
         for what in LookedUp::ALL {
-            *self.of(what) = None;
+            *self.slot(what) = None;
         }
         lock(&self.uses).clear();
     }
@@ -132,7 +132,7 @@ impl TraceInputs {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), OutputError> {
         let Some((prompts, history)) = self.history(what) else { return Ok(()) };
-        let mut searched = self.searched.of(what);
+        let mut searched = self.searched.slot(what);
         if searched.is_some() {
             return Ok(());
         }

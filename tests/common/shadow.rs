@@ -305,7 +305,7 @@ impl Shadow {
             let unsure = output.confidence.is_none_or(|confidence| confidence < self.threshold);
             if self.kind(request) == DecisionKind::Draft && unsure {
                 let decision = decision_for(request, actions);
-                assert_eq!(decision, Decision::of(DecisionKind::Miss), "it is made again");
+                assert_eq!(decision, Decision::new(DecisionKind::Miss), "it is made again");
                 self.lost_job(request);
                 self.route(request, decision);
                 continue;
@@ -438,7 +438,7 @@ impl Shadow {
     }
 
     fn may_serve(&self, model: ModelId, request: RequestId) -> bool {
-        self.world.config.serving.of(&self.live[&request].decision.unwrap()).contains(model)
+        self.world.config.serving.models_for(&self.live[&request].decision.unwrap()).contains(model)
     }
 
     /// Expected time of a request.

@@ -408,7 +408,7 @@ impl AllocationPolicy for Rotating {
         let large = draws.random_range(1..=workers);
         let medium = draws.random_range(0..=workers - large);
         let targets = targets(&[large, medium, workers - large - medium]);
-        let allocation = Allocation { large_takes_hits: self.large_takes_hits, ..Allocation::of(targets) };
+        let allocation = Allocation { large_takes_hits: self.large_takes_hits, ..Allocation::new(targets) };
         Some(Decided { allocation, wanted_large: large, controller_state: f64::from(large), overloaded: None })
     }
 }

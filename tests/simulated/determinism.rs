@@ -176,8 +176,8 @@ impl RoutingPolicy for Slow<Box<dyn RoutingPolicy>> {
         self.0.routed(decision, load);
     }
 
-    fn again(&mut self, made: &Decision, confidence: Option<f64>, threshold: f64) -> Option<Decision> {
-        self.0.again(made, confidence, threshold)
+    fn redecide(&mut self, made: &Decision, confidence: Option<f64>, threshold: f64) -> Option<Decision> {
+        self.0.redecide(made, confidence, threshold)
     }
 }
 

@@ -62,7 +62,7 @@ impl RoutingPolicy for Script {
     fn route(&mut self, request: &Request, _: Option<Candidate<'_>>, _: &Load) -> Route {
         let skipped_steps = self.0[request.id.row()].skipped;
         let kind = if skipped_steps == 0 { DecisionKind::Miss } else { DecisionKind::Hit };
-        Route::Queue(Decision { skipped_steps, ..Decision::of(kind) })
+        Route::Queue(Decision { skipped_steps, ..Decision::new(kind) })
     }
 }
 

@@ -44,7 +44,7 @@ fn scenarios() -> Vec<PathBuf> {
 fn every_scenario_and_variant_checks() {
     assert!(scenarios().len() >= 9, "{:?}", scenarios());
     let no_trace = || {
-        TraceInputs::of(Trace::new(Columns {
+        TraceInputs::from_trace(Trace::new(Columns {
             // Nothing of a trace but the tenant that a scenario names.
             arrivals: vec![modm::time::Time::ZERO],
             tenants: Some(["tenant-0"].into_iter().collect()),

@@ -43,7 +43,7 @@ impl RoutingPolicy for Turns {
             2 | 6 => (DecisionKind::Hit, 15),
             _ => (DecisionKind::Hit, 25),
         };
-        Route::Queue(Decision { skipped_steps, ..Decision::of(kind) })
+        Route::Queue(Decision { skipped_steps, ..Decision::new(kind) })
     }
 }
 

@@ -40,7 +40,7 @@ impl Confidences {
 
     /// Returns the confidence in a request's draft.
     #[must_use]
-    pub fn of(&self, request: RequestId) -> f64 {
+    pub fn confidence(&self, request: RequestId) -> f64 {
         match self {
             Self::Scores { by_row, .. } => by_row[request.row() % by_row.len()],
             Self::Kumaraswamy { a, b, seed } => {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn the_highest_threshold_sends_no_more_than_its_share() {
         let scores = Confidences::scores(vec![0.9, 0.2, 0.5, 0.5, 1.0]);
-        assert_eq!([0, 1, 6].map(|row| scores.of(RequestId(row)).to_bits()), [0.9, 0.2, 0.2].map(f64::to_bits));
+        assert_eq!([0, 1, 6].map(|row| scores.confidence(RequestId(row)).to_bits()), [0.9, 0.2, 0.2].map(f64::to_bits));
         for tenth in 0..=10 {
             let share = f64::from(tenth) / 10.0;
             let highest = scores.highest(share);
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn draws_follow_the_distribution() {
         let drafts = Confidences::Kumaraswamy { a: 4.0, b: 0.7, seed: 3 };
-        let draws: Vec<f64> = (0..20_000).map(|row| drafts.of(RequestId(row))).collect();
+        let draws: Vec<f64> = (0..20_000).map(|row| drafts.confidence(RequestId(row))).collect();
         for share in [0.1, 0.25, 0.5, 0.75, 0.9] {
             let threshold = drafts.highest(share);
             assert!((drafts.below(threshold) - share).abs() < 1e-9);

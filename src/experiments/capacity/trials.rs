@@ -171,7 +171,7 @@ fn try_rate(
     let simulation = at_rate(simulation, factor);
     let requests = counted(&simulation.inputs.trace, &simulation.scenario, source)?;
     let allowed = allowed_late(requests, attainment);
-    let watch = Watch::new(Budget::of(&simulation, limit, if whole { requests } else { allowed }));
+    let watch = Watch::new(Budget::for_run(&simulation, limit, if whole { requests } else { allowed }));
     let inbox = Budgeted::new(simulation.scenario.outside(&simulation.inputs.trace.trace), watch.clone());
     let results = simulation.run_on(simulation.latency(), Keep::Nothing, inbox, watch.clone())?;
     let in_time = (requests - watch.late()) as f64 / requests as f64;

@@ -46,7 +46,7 @@ impl Equipment {
     ///
     /// # Errors
     /// A model or the encoder cannot be used, or a device cannot start.
-    pub fn of(
+    pub fn find(
         scenario: &Scenario,
         file: &Path,
         library: &Library,

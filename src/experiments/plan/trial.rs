@@ -200,7 +200,7 @@ impl<'a> Trials<'a> {
     fn run_on(&mut self, mix: &[u32], seed: usize, late: u64) -> Result<(Simulation, Watch, Results), ExperimentError> {
         let simulation = self.simulation(mix, seed)?;
         let limit = Duration::from_seconds_saturating(self.threshold_s);
-        let watch = Watch::new(Budget::of(&simulation, limit, self.allowed - late));
+        let watch = Watch::new(Budget::for_run(&simulation, limit, self.allowed - late));
         let inbox = Budgeted::new(simulation.scenario.outside(&simulation.inputs.trace.trace), watch.clone());
         let results = simulation.run_on(simulation.latency(), Keep::Ends, inbox, watch.clone())?;
         self.simulated += watch.arrived();

@@ -200,7 +200,7 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
         jitter_cv: rounded(variation(&point.totals)),
         // Nobody is slower alone; what says so is noise.
         alone: rounded(part.clamp(0.01, 1.0)),
-        ..Service::of(gpu, model)
+        ..Service::new(gpu, model)
     })
 }
 
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_row_is_what_jobs_took_under_load() {
-        let row = Service { step_s: 9.0, overhead_s: 1.0, load_s: 3.0, alone: 0.9, ..Service::of("a", "m") };
+        let row = Service { step_s: 9.0, overhead_s: 1.0, load_s: 3.0, alone: 0.9, ..Service::new("a", "m") };
         let [long, short] = [50, 25].map(f64::from).map(|steps| Jobs {
             loaded: vec![1.0 + 0.18 * steps, 1.0 + 0.22 * steps],
             alone: vec![0.8 * (1.0 + 0.2 * steps)],

@@ -113,7 +113,7 @@ fn one_pass(
     let has_large = targets.iter().any(|model| model.is_large());
     let routing = AlternatingRoutes { skips, routed: 0, has_large, single: single.clone() };
     let workers = targets.len();
-    let allocation = Allocation::of(targets);
+    let allocation = Allocation::new(targets);
     let models = scenario.model_names().len();
     let hardware = Hardware::unmeasured(workers, models);
     let paper = Config::paper(models, hardware, scenario.models.steps);
@@ -358,7 +358,7 @@ mod tests {
         }
         assert_eq!(inbox.next(), Next::Later);
         let request = Request::new(RequestId(0), Time::ZERO, TenantId(0));
-        let finish = Action::Finish(Box::new(Ended::of(&request, Outcome::Completed)));
+        let finish = Action::Finish(Box::new(Ended::unrouted(&request, Outcome::Completed)));
         clocked.record(Time::ZERO, Record::Action(&finish));
         assert_eq!(inbox.next(), Next::At(Time::ZERO));
         state.borrow_mut().now = Time::from_nanoseconds(6_000_000_000);

@@ -58,7 +58,7 @@ fn delays(lived: &LiveOutcome, level: Level, profile: &ProfileFile) -> Vec<Compa
     let row = |((name, simulated), live): ((&str, f64), Option<f64>)| {
         let live = live?;
         let simulated = if level == Level::Measured { live } else { simulated };
-        Some(Compared::of(name, Unit::Seconds, live, simulated))
+        Some(Compared::new(name, Unit::Seconds, live, simulated))
     };
     named.into_iter().zip(lived.durations.delays_s()).filter_map(row).collect()
 }

@@ -92,7 +92,7 @@ impl Live {
                     if let Some(state) = self.requests.get_mut(&request) {
                         state.picture = Some(Arc::new(picture));
                     }
-                    outputs.push(Output::of(request));
+                    outputs.push(Output::new(request));
                 }
                 return Event::JobCompleted { worker, job, outputs };
             }

@@ -95,11 +95,11 @@ impl Json {
         let text = input::text(file)?;
         let value = serde_json::from_str(&text)
             .map_err(|error| InputError::new(file, format!("expected JSON: {error}")).line(error.line()))?;
-        Ok(Self::of(file, value))
+        Ok(Self::parse(file, value))
     }
 
     /// Wraps a value that was read elsewhere. Errors name `file`.
-    pub(in crate::live) fn of(file: &Path, value: Value) -> Self {
+    pub(in crate::live) fn parse(file: &Path, value: Value) -> Self {
         Self { file: file.to_owned(), value }
     }
 

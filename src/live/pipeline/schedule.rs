@@ -46,7 +46,7 @@ impl Schedule {
     /// # Errors
     /// Returns an error if the configuration asks for something that is not supported.
     pub fn parse(config: &serde_json::Value) -> Result<Self, Error> {
-        Self::read(&Json::of("scheduler_config.json".as_ref(), config.clone()))
+        Self::read(&Json::parse("scheduler_config.json".as_ref(), config.clone()))
     }
 
     /// Reads a `scheduler_config.json`.

@@ -76,7 +76,7 @@ impl TextEncoder {
         }
         let tensors = self.model.run(&inputs, outputs, true)?;
         let rows = |(tensor, name): (&DynTensor, &&str)| {
-            let rows = Rows::of(tensor)?;
+            let rows = Rows::from_tensor(tensor)?;
             let advice = precision_advice(*tensor.data_type());
             check_finite(&self.model.file, &rows.values, advice, || format!("in its output `{name}`"))?;
             Ok(rows)
@@ -200,7 +200,7 @@ impl Text {
 }
 
 impl Rows {
-    fn of(tensor: &DynTensor) -> Result<Self, Error> {
+    fn from_tensor(tensor: &DynTensor) -> Result<Self, Error> {
         Ok(Self { shape: shape(tensor), values: numbers(tensor)? })
     }
 

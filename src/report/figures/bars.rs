@@ -72,7 +72,7 @@ struct RowHeights {
 }
 
 impl RowHeights {
-    const fn of(look: Look) -> Self {
+    const fn for_look(look: Look) -> Self {
         if look.is_narrow() {
             Self { step: 44, text: 12, bar: 30, half: 7 }
         } else {
@@ -87,13 +87,13 @@ impl Bars {
     }
 
     pub(super) fn size(&self, look: Look) -> (i32, i32) {
-        let step = RowHeights::of(look).step;
+        let step = RowHeights::for_look(look).step;
         (look.pixels(), self.header(look).height + GAP + rows(self.rows.len().max(1)) * step + AXIS)
     }
 
     fn frame(&self, look: Look) -> Frame {
         let top = (self.header(look).height + GAP) * FINE;
-        let bottom = top + rows(self.rows.len().max(1)) * RowHeights::of(look).step * FINE;
+        let bottom = top + rows(self.rows.len().max(1)) * RowHeights::for_look(look).step * FINE;
         let margin = look.margin() * FINE;
         let beyond = margin.max(self.axis.beyond() + FINE);
         if look.is_narrow() {
@@ -120,7 +120,7 @@ impl Bars {
     /// Returns the ends of bars, and the middles of their parts, in the SVG of a page, with the text for each.
     pub(super) fn points(&self) -> serde_json::Value {
         let look = Look::default();
-        let (Frame { left, right, top, .. }, heights) = (self.frame(look), RowHeights::of(look));
+        let (Frame { left, right, top, .. }, heights) = (self.frame(look), RowHeights::for_look(look));
         let series = self.rows.iter().enumerate().map(|(row, bar)| {
             let middle = top + (rows(row) * heights.step + heights.bar) * FINE;
             let mut before = 0.0;
@@ -147,7 +147,7 @@ impl Bars {
         look: Look,
     ) -> Drawn<DB> {
         self.header(look).draw(area, theme)?;
-        let (frame, heights) = (self.frame(look), RowHeights::of(look));
+        let (frame, heights) = (self.frame(look), RowHeights::for_look(look));
         let Frame { left, right, top, bottom } = frame;
         // The chart has no grid, because every bar shows its value.
         let line = ShapeStyle { color: theme.ink(0.5), filled: false, stroke_width: FINE.unsigned_abs() };

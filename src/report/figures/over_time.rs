@@ -24,7 +24,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn of(comparison: &Comparison) -> Self {
+    fn from_comparison(comparison: &Comparison) -> Self {
         let end_s = comparison.runs.iter().map(end_s).fold(0.0, f64::max).max(1.0);
         let (unit_s, unit) = time_unit(end_s);
         Self { end_s, unit_s, unit }
@@ -72,7 +72,7 @@ impl Clock {
 
 /// Makes all figures that have something to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
-    let clock = Clock::of(comparison);
+    let clock = Clock::from_comparison(comparison);
     let single = [served(comparison, &clock), queue(comparison, &clock), hits(comparison, &clock)];
     let mut figures: Vec<Figure> = single.into_iter().chain([attainment(comparison, &clock)]).flatten().collect();
     figures.extend(held(comparison, &clock));

@@ -220,7 +220,7 @@ fn timeline(file: &Path, window_s: f64) -> Result<Timeline, InputError> {
 fn requests(file: &Path, from_s: f64, window: Option<WindowS>) -> Result<(Vec<Duration>, Vec<Span>), InputError> {
     let mut table = Table::open(file)?;
     let [arrival, latency, outcome] = [table.place("arrival_s")?, table.place("latency_s")?, table.place("outcome")?];
-    let jobs = spans::Columns::of(&table)?;
+    let jobs = spans::Columns::from_table(&table)?;
     let (mut latencies, mut spans, mut record) = (Vec::new(), Vec::new(), csv::StringRecord::new());
     while table.read(&mut record)? {
         let counts = table.number(&record, arrival)?.is_some_and(|arrival| arrival >= from_s);

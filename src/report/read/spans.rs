@@ -63,7 +63,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub(super) fn of(table: &Table) -> Result<Self, InputError> {
+    pub(super) fn from_table(table: &Table) -> Result<Self, InputError> {
         Ok(Self {
             worker: table.place("worker")?,
             model: table.place("model")?,

@@ -3,7 +3,7 @@
 use super::*;
 
 fn run(load: Option<f64>, seed: u64, level: Level, error: f64) -> ValidatedRun {
-    let row = |name: &str, unit, live: f64, simulated: f64| Compared::of(name, unit, live, simulated);
+    let row = |name: &str, unit, live: f64, simulated: f64| Compared::new(name, unit, live, simulated);
     let mut rows = vec![
         row("hit_rate", Unit::Share, 0.8, 0.8 + error / 10.0),
         row("latency_mean", Unit::Seconds, 0.5, 0.5 * (1.0 + error)),

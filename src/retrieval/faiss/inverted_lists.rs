@@ -113,7 +113,7 @@ impl<L: Lists> Trained<L> {
 
 impl<L: Lists> InvertedLists<L> {
     /// Returns the structure for the entries as they are, with lists if there are enough entries.
-    fn of(entries: &Entries) -> Self {
+    fn from_entries(entries: &Entries) -> Self {
         match number_of_lists(entries.len()) {
             Some(lists) => Self { trained: Some(Trained::new(entries, lists)), few: Segments::default() },
             None => Self { trained: None, few: Segments::compact(entries) },
@@ -134,12 +134,12 @@ impl<L: Lists> Structure for InvertedLists<L> {
             trained.add(&[age], vector);
             trained.inserted += 1;
             if trained.inserted >= trained.rows.min(entries.len()) {
-                *self = Self::of(entries);
+                *self = Self::from_entries(entries);
             }
         } else {
             self.few.insert(age, entries);
             if number_of_lists(entries.len()).is_some() {
-                *self = Self::of(entries);
+                *self = Self::from_entries(entries);
             }
         }
     }

@@ -78,13 +78,13 @@ impl FromRequest<Arc<Server>> for WantedPictures {
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::unreadable(format!("the body is no JSON: {error}")))?;
         let Value::Object(keys) = value else { return Err(ApiError::unreadable("expected an object of keys")) };
-        let wanted = Self::of(&keys, server)?;
+        let wanted = Self::parse(&keys, server)?;
         Ok(Self { reuse: wanted.reuse.and(allowed(&parts.headers)), ..wanted })
     }
 }
 
 impl WantedPictures {
-    fn of(keys: &Map<String, Value>, server: &Server) -> Result<Self, ApiError> {
+    fn parse(keys: &Map<String, Value>, server: &Server) -> Result<Self, ApiError> {
         let mut wanted = Self {
             prompt: String::new(),
             pictures: 1,

@@ -78,8 +78,8 @@ pub(super) async fn generate(
     let wrong = |error: serde_json::Error| ApiError::failed(error.to_string());
     let (mut files, mut made) = (Vec::with_capacity(views.len()), Vec::with_capacity(views.len()));
     for view in &views {
-        let (id, bytes) = (fresh_name(RESULT), pictures::png(pictures::of(view)?).await?);
-        made.push(to_raw_value(&MadePicture::of(&server, &id, view)).map_err(wrong)?);
+        let (id, bytes) = (fresh_name(RESULT), pictures::png(pictures::picture_of(view)?).await?);
+        made.push(to_raw_value(&MadePicture::from_view(&server, &id, view)).map_err(wrong)?);
         files.push((id, bytes));
     }
     let url = |id| (wanted.format == Format::Url).then(|| pictures::url(&server, id));

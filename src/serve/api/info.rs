@@ -41,7 +41,7 @@ pub(super) async fn model(State(server): Shared, _: Access, Id(id): Id) -> Resul
 pub(super) async fn status(State(server): Shared, access: Access) -> Result<Response, ApiError> {
     let audited = audits::seen(&server, &access).await;
     let (windows, workers, counts) = if access.operator {
-        let (windows, workers, counts) = server.desk.lately();
+        let (windows, workers, counts) = server.desk.recent();
         (windows, Some(workers), counts)
     } else {
         // Workers serve all tenants: what they hold and do would reveal requests of other tenants.
@@ -78,7 +78,7 @@ fn described_status(server: &Server, windows: &[Window], [queued, running, cache
 pub(super) async fn metrics(State(server): Shared, access: Access, _: Operator) -> Response {
     let audited = audits::seen(&server, &access).await.unwrap_or_default();
     let skipped = server.desk.audits().map(crate::serve::audit::Audits::skipped).unwrap_or_default();
-    let (_, workers, counts) = server.desk.lately();
+    let (_, workers, counts) = server.desk.recent();
     let sources = server.sources.clone();
     let bytes = server.on_disk(move || sources.bytes()).await.unwrap_or(0);
     server.desk.meter().disk(server.desk.recording().is_some(), server.upkeep.free(), server.sources.left_out());

@@ -206,11 +206,11 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
     let cancelled = views.iter().any(|view| matches!(view.ended, Some((_, Outcome::Cancelled))));
     let mut files = Vec::new();
     for view in views {
-        let made = async { pictures::png(pictures::of(view)?).await };
+        let made = async { pictures::png(pictures::picture_of(view)?).await };
         match made.await {
             Ok(bytes) => {
                 let id = fresh_name(RESULT);
-                job.made.extend(serde_json::to_value(MadePicture::of(server, &id, view)));
+                job.made.extend(serde_json::to_value(MadePicture::from_view(server, &id, view)));
                 files.push((id, bytes));
             }
             Err(error) => job.error = Some(error.body()["error"]["message"].as_str().unwrap_or_default().to_owned()),

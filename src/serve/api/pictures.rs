@@ -44,7 +44,7 @@ pub(super) struct MadePicture<'a> {
 }
 
 impl<'a> MadePicture<'a> {
-    pub(super) fn of(server: &'a Server, id: &'a str, view: &View) -> Self {
+    pub(super) fn from_view(server: &'a Server, id: &'a str, view: &View) -> Self {
         let facts = server.desk.facts();
         let decision = view.decision;
         let seconds = |from: Option<Time>, to: Option<Time>| from.zip(to).map(|(from, to)| to.since(from).seconds());
@@ -65,7 +65,7 @@ impl<'a> MadePicture<'a> {
 }
 
 /// Returns the picture of a request, or the reason why there is none.
-pub(super) fn of(view: &View) -> Result<Arc<Picture>, ApiError> {
+pub(super) fn picture_of(view: &View) -> Result<Arc<Picture>, ApiError> {
     match (&view.ended, &view.picture) {
         (Some((_, Outcome::Completed)), Some(picture)) => Ok(picture.clone()),
         (Some((_, Outcome::Completed)), None) => Err(ApiError::failed("the image cannot be read any more")),

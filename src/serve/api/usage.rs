@@ -30,7 +30,7 @@ impl Usage {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn of(
+    pub fn load(
         settings: &ServeSettings,
         keys: Option<&Keys>,
         tenants: &[String],
@@ -155,7 +155,7 @@ mod tests {
         let (clock, hands) = set(100 * DAY);
         let ledger = Ledger::open(folder.path(), &clock, None).expect("a ledger");
         let settings = ServeSettings { images_per_day: Some(2), ..ServeSettings::default() };
-        let usage = Usage::of(&settings, None, &[], &ledger).expect("usage");
+        let usage = Usage::load(&settings, None, &[], &ledger).expect("usage");
         assert_eq!((usage.number(None), usage.number(Some("alice"))), (Some(TenantId(0)), None));
         let limits = &usage.limits[0];
         assert!(limits.take(2, &clock) && !limits.take(1, &clock));

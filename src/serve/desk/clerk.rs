@@ -107,7 +107,7 @@ impl ClerkState {
     }
 
     pub(super) fn lately_of(&mut self, tenant: TenantId, now: Time, waiting: usize) -> (Vec<Window>, [u64; 3]) {
-        self.tenants.lately(now, tenant, waiting)
+        self.tenants.recent(now, tenant, waiting)
     }
 
     /// Returns the tenant of an open request.
@@ -121,7 +121,7 @@ impl ClerkState {
         known.or_else(|| image.request().and_then(|request| self.tenant(request)))
     }
 
-    pub(super) fn lately(&mut self, now: Time, waiting: usize) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
+    pub(super) fn recent(&mut self, now: Time, waiting: usize) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
         let counts = [waiting as u64, self.running as u64, self.cached];
         (self.history.windows(now, waiting), self.history.workers(now), counts)
     }
@@ -291,7 +291,7 @@ impl Journal for Desk {
             }
             Record::Action(action) => {
                 state.history.action(action);
-                self.0.follow(&mut state, time, action);
+                self.0.apply(&mut state, time, action);
             }
         }
         drop(state);
@@ -308,7 +308,7 @@ impl Inner {
         state.tenants.up_to(now, tenant, waiting)
     }
 
-    fn follow(&self, state: &mut ClerkState, time: Time, action: &Action) {
+    fn apply(&self, state: &mut ClerkState, time: Time, action: &Action) {
         match action {
             Action::Note(Note::Routed { request, decision, .. }) => {
                 let tenant = state.tenant(*request);

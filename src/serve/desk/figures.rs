@@ -33,7 +33,7 @@ impl AllFigures {
     }
 
     /// Returns the windows of a tenant, and its numbers of waiting requests, running requests and cached pictures.
-    pub(super) fn lately(&mut self, now: Time, tenant: TenantId, waiting: usize) -> (Vec<Window>, [u64; 3]) {
+    pub(super) fn recent(&mut self, now: Time, tenant: TenantId, waiting: usize) -> (Vec<Window>, [u64; 3]) {
         let Some(figures) = self.up_to(now, Some(tenant), waiting) else { return (Vec::new(), [waiting as u64, 0, 0]) };
         (figures.history.windows(now, waiting), [waiting as u64, figures.running, figures.cached])
     }

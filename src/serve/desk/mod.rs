@@ -373,9 +373,9 @@ impl Desk {
     /// Returns the latest windows of time, the workers, and the numbers of waiting requests, running requests and
     /// cached images.
     #[must_use]
-    pub fn lately(&self) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
+    pub fn recent(&self) -> (Vec<Window>, Vec<WorkerNow>, [u64; 3]) {
         let waiting = self.0.waiting.load(Ordering::Relaxed);
-        lock(&self.0.state).lately(self.now(), waiting)
+        lock(&self.0.state).recent(self.now(), waiting)
     }
 
     /// Returns the latest windows of time of one tenant, without workers, and its numbers of waiting requests, running

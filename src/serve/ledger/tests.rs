@@ -103,7 +103,7 @@ async fn rows_written_again_at_a_later_time_have_one_age() {
 }
 
 /// Makes the entry of a tenant's job.
-fn of(tenant: &str, id: &str, created: u64, status: Status) -> Entry {
+fn entry(tenant: &str, id: &str, created: u64, status: Status) -> Entry {
     let tenant = (!tenant.is_empty()).then(|| tenant.to_owned());
     Entry::Job(Box::new(Job { tenant, ..job(id, created, status) }))
 }
@@ -126,12 +126,12 @@ async fn jobs_are_listed_by_tenant_newest_first_a_page_at_a_time() {
         let ledger = open(folder.path()).expect("a ledger");
         assert!(ledger.newest_jobs(None, None, 5).expect("read").is_empty());
         let entries = vec![
-            of("b", "job-4", 7, Status::Completed),
-            of("a", "job-1", 5, Status::Queued),
-            of("a", "job-3", 7, Status::Completed),
-            of("a", "job-2", 7, Status::Completed),
-            of("", "job-5", 6, Status::Failed),
-            of("ab", "job-6", 9, Status::Completed),
+            entry("b", "job-4", 7, Status::Completed),
+            entry("a", "job-1", 5, Status::Queued),
+            entry("a", "job-3", 7, Status::Completed),
+            entry("a", "job-2", 7, Status::Completed),
+            entry("", "job-5", 6, Status::Failed),
+            entry("ab", "job-6", 9, Status::Completed),
         ];
         ledger.write(entries).await.expect("written");
         // The end of a job does not change its position in the list.
@@ -171,23 +171,23 @@ async fn a_write_that_hangs_is_not_acknowledged_and_its_job_is_withdrawn() {
     let faults = Faults::hang_while(hangs.clone());
     let limit = Duration::from_secs(1);
     let ledger = Ledger::open(folder.path(), &HostClock::new(), Some(faults)).expect("a ledger").with_limit(limit);
-    ledger.write(vec![of("a", "job-1", 1, Status::Queued)]).await.expect("written");
+    ledger.write(vec![entry("a", "job-1", 1, Status::Queued)]).await.expect("written");
     std::fs::write(&hangs, "").expect("a file");
     for id in ["job-2", "job-3"] {
-        let error = ledger.write(vec![of("a", id, 2, Status::Queued)]).await.expect_err("it hangs");
+        let error = ledger.write(vec![entry("a", id, 2, Status::Queued)]).await.expect_err("it hangs");
         assert!(error.is_disk() && error.to_string().contains("has not answered within 1 s"), "{error}");
     }
     let health = ledger.health();
     assert!(matches!(health, Health::Silent { since } if since > limit), "{health:?}");
     std::fs::remove_file(&hangs).expect("removed");
-    ledger.write(vec![of("a", "job-4", 4, Status::Queued)]).await.expect("written");
+    ledger.write(vec![entry("a", "job-4", 4, Status::Queued)]).await.expect("written");
     assert!(matches!(ledger.health(), Health::Well));
     // The withdrawal may still be under way: another write waits for it.
     ledger.write(Vec::new()).await.expect("written");
     assert_eq!(listed(&ledger, None, 9), ["job-4", "job-1"], "what was refused is not begun again");
     // A ledger whose disk hangs does not keep the program from ending.
     std::fs::write(&hangs, "").expect("a file");
-    assert!(ledger.write(vec![of("a", "job-5", 5, Status::Queued)]).await.is_err());
+    assert!(ledger.write(vec![entry("a", "job-5", 5, Status::Queued)]).await.is_err());
     drop(ledger);
     std::fs::remove_file(&hangs).expect("removed");
 }

@@ -58,9 +58,9 @@ impl Locality {
             threshold,
             requests: arrivals.len(),
             share: ages.len() as f64 / arrivals.len() as f64,
-            similarity: Quantiles::of(similarities),
-            age_requests: Quantiles::of(ages),
-            age_s: Quantiles::of(ages_s),
+            similarity: Quantiles::from_values(similarities),
+            age_requests: Quantiles::from_values(ages),
+            age_s: Quantiles::from_values(ages_s),
             by_age,
         }
     }

@@ -92,7 +92,7 @@ pub struct Quantiles {
 
 impl Quantiles {
     /// Returns the quantiles of some values, or `None` if there are no values.
-    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(super) fn from_values(mut values: Vec<f64>) -> Option<Self> {
         values.sort_unstable_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
         let at = |share: f64| {
@@ -120,7 +120,7 @@ pub fn describe(trace: &Trace, scope: Scope) -> Description {
         span_s,
         mean_rate_per_min: (span_s > 0.0).then(|| gaps.len() as f64 * 60.0 / span_s),
         gap_cv: variation(&gaps),
-        gap_s: Quantiles::of(gaps),
+        gap_s: Quantiles::from_values(gaps),
         peak_minute: peak_minute(trace),
         arrivals_over_time: over_time(trace, 60),
         prompts: columns.prompts.as_ref().map(prompts),
@@ -165,7 +165,7 @@ fn prompts(prompts: &TextColumn) -> Prompts {
     Prompts {
         distinct,
         exact_repeats: (prompts.len() - distinct) as f64 / prompts.len() as f64,
-        words: Quantiles::of(words).expect("a trace has requests"),
+        words: Quantiles::from_values(words).expect("a trace has requests"),
     }
 }
 

@@ -63,7 +63,7 @@ impl Journal for Digest {
 #[must_use]
 pub fn digest(requests: u32, seed: u64) -> u64 {
     let names: [String; 2] = ["large".into(), "small".into()];
-    let row = |model: &str, step_s| Service { step_s, load_s: 10.0, jitter_cv: 0.2, ..Service::of("gpu", model) };
+    let row = |model: &str, step_s| Service { step_s, load_s: 10.0, jitter_cv: 0.2, ..Service::new("gpu", model) };
     let file = ProfileFile {
         source: "made up".into(),
         service: vec![row(&names[0], 1.8), row(&names[1], 0.3)],

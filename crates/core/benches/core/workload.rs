@@ -98,7 +98,7 @@ impl Workload {
             if kind.has_hits() { (2, (1.0 - HITS) * full_s[0] + HITS * REFINED * full_s[1]) } else { (1, full_s[0]) };
         let names = ["large".to_owned(), "small".to_owned()];
         let rows =
-            names.iter().zip(STEP_S).map(|(name, step_s)| Service { step_s, load_s: 1.0, ..Service::of("gpu", name) });
+            names.iter().zip(STEP_S).map(|(name, step_s)| Service { step_s, load_s: 1.0, ..Service::new("gpu", name) });
         let file = ProfileFile {
             source: "benchmark".to_owned(),
             service: rows.collect(),

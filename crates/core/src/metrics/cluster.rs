@@ -181,8 +181,8 @@ impl ClusterWork {
         }
         let worker = &mut self.workers[worker];
         worker.settle(now);
-        *self.counts.of(worker.state) -= 1;
-        *self.counts.of(state) += 1;
+        *self.counts.count_mut(worker.state) -= 1;
+        *self.counts.count_mut(state) += 1;
         // A model counts as held from the end of its load.
         let holds = |model: Option<ModelId>, state| model.filter(|_| state != State::Loading);
         let (before, after) = (holds(worker.model, worker.state), holds(model, state));
@@ -230,7 +230,7 @@ impl ClusterWork {
 }
 
 impl Counts {
-    fn of(&mut self, state: State) -> &mut u32 {
+    fn count_mut(&mut self, state: State) -> &mut u32 {
         match state {
             State::Busy => &mut self.busy,
             State::Loading => &mut self.loading,

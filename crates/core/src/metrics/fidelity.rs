@@ -91,7 +91,7 @@ pub struct Compared {
 impl Compared {
     /// Makes the comparison of a measure with one live value and one simulated value.
     #[must_use]
-    pub fn of(name: &str, unit: Unit, live: f64, simulated: f64) -> Self {
+    pub fn new(name: &str, unit: Unit, live: f64, simulated: f64) -> Self {
         let error = unit.error(simulated, live);
         Self { name: name.to_owned(), unit, live, simulated, error, spread: None, per_percent: None, range: None }
     }
@@ -268,7 +268,7 @@ fn compared(measure: Measure, values: &[f64]) -> Compared {
     let n = values.len() as f64;
     let simulated = values.iter().sum::<f64>() / n;
     let errors = values.iter().map(|value| unit.error(*value, live));
-    let mean = Compared::of(&name, unit, live, simulated);
+    let mean = Compared::new(&name, unit, live, simulated);
     let spread = (values.len() > 1).then(|| {
         let squares: f64 = errors.map(|own| (own - mean.error) * (own - mean.error)).sum();
         libm::sqrt(squares / (n - 1.0))

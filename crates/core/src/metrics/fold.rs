@@ -256,10 +256,10 @@ impl Metrics {
                         cache.routed(now, self.windows.start(), *request, decision, counts);
                     }
                 }
-                *self.waiting.of(decision.kind) += 1;
+                *self.waiting.count_mut(decision.kind) += 1;
                 self.retrieval.routed(*request, decision.similarity, counts);
             }
-            Note::Retried { kind, .. } => *self.waiting.of(*kind) += 1,
+            Note::Retried { kind, .. } => *self.waiting.count_mut(*kind) += 1,
             Note::Audited { request, nearest } => self.retrieval.audited(*request, *nearest),
             Note::Ticked(tick) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
             Note::Switched { worker, model } => {
@@ -281,7 +281,7 @@ impl Metrics {
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
         // All requests of a job wait as one kind, and only hits have a source.
         let is_hit = parts.first().is_some_and(|part| part.source.is_some());
-        *self.waiting.of(if is_hit { DecisionKind::Hit } else { DecisionKind::Miss }) -= parts.len() as u64;
+        *self.waiting.count_mut(if is_hit { DecisionKind::Hit } else { DecisionKind::Miss }) -= parts.len() as u64;
     }
 
     /// Counts the request that arrived, once the core has answered its arrival.
@@ -314,7 +314,7 @@ impl Metrics {
             Stage::Running => false,
         });
         if let Some(kind) = waits_as {
-            *self.waiting.of(kind) -= 1;
+            *self.waiting.count_mut(kind) -= 1;
         }
         let row = RequestRow::new(now, ended, &self.settings.quality, self.settings.total_steps);
         let completed = row.completed();

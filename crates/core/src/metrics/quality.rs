@@ -307,7 +307,7 @@ mod tests {
 
     fn row(kind: DecisionKind, skipped_steps: u32, model: u16) -> RequestRow {
         let hit = kind.is_hit().then_some(0.3);
-        let decision = Decision { skipped_steps, similarity: hit, ..Decision::of(kind) };
+        let decision = Decision { skipped_steps, similarity: hit, ..Decision::new(kind) };
         let run = Run { worker: WorkerId(0), model: ModelId(model), start: Time::ZERO, together: 1 };
         RequestRow {
             id: RequestId(0),

@@ -80,7 +80,7 @@ mod tests {
         });
         let request = Request::new(RequestId(0), Time::ZERO, TenantId(0));
         let (attempts, earlier) = (jobs.len() as u32, spans);
-        let ended = Ended { attempts, run, earlier, ..Ended::of(&request, Outcome::Completed) };
+        let ended = Ended { attempts, run, earlier, ..Ended::unrouted(&request, Outcome::Completed) };
         steady.completed(last.map_or(Time::ZERO, |last| last.end), &ended);
     }
 

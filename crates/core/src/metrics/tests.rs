@@ -82,7 +82,7 @@ impl Story {
     fn finish(&mut self, at: u64, row: u32) {
         let (request, decision) = self.open.remove(&row).expect("it arrived");
         let stage = if decision.is_some() { Stage::Waiting } else { Stage::Encoding };
-        let ended = Ended { stage, decision, ..Ended::of(&request, Outcome::Completed) };
+        let ended = Ended { stage, decision, ..Ended::unrouted(&request, Outcome::Completed) };
         self.action(at, &Action::Finish(Box::new(ended)));
     }
 
@@ -121,12 +121,12 @@ fn story() -> Story {
 }
 
 fn miss(similarity: Option<f64>) -> Decision {
-    Decision { similarity, ..Decision::of(DecisionKind::Miss) }
+    Decision { similarity, ..Decision::new(DecisionKind::Miss) }
 }
 
 fn hit(source: i64, skipped_steps: u32) -> Decision {
     let (similarity, source) = (Some(0.3), Some(id(source)));
-    Decision { skipped_steps, similarity, source, ..Decision::of(DecisionKind::Hit) }
+    Decision { skipped_steps, similarity, source, ..Decision::new(DecisionKind::Hit) }
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn handed_out(ends: &[u32]) -> [Vec<u32>; 2] {
     let mut fold = RowsInOrder::new(QualitySettings::default(), 50, each);
     for row in ends {
         let request = Request::new(RequestId(*row), second(0), TenantId(0));
-        let ended = Ended::of(&request, Outcome::Cancelled);
+        let ended = Ended::unrouted(&request, Outcome::Cancelled);
         fold.record(second(1), Record::Action(&Action::Finish(Box::new(ended))));
     }
     let soon = rows.take();

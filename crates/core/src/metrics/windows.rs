@@ -56,7 +56,7 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Returns the count of a kind. A request with a returned image waits for no worker, so that no result shows the count of
     /// returns.
-    pub(super) fn of(&mut self, kind: DecisionKind) -> &mut u64 {
+    pub(super) fn count_mut(&mut self, kind: DecisionKind) -> &mut u64 {
         match kind {
             DecisionKind::Miss | DecisionKind::Draft => &mut self.misses,
             DecisionKind::Hit => &mut self.hits,

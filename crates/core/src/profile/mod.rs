@@ -186,7 +186,7 @@ impl Neighbourhood {
 impl Service {
     /// Returns a row in which nothing takes time. The caller fills it in.
     #[must_use]
-    pub fn of(gpu: &str, model: &str) -> Self {
+    pub fn new(gpu: &str, model: &str) -> Self {
         Self {
             gpu: gpu.to_owned(),
             model: model.to_owned(),
@@ -274,7 +274,7 @@ impl Profile {
     /// times.
     #[must_use]
     pub fn unmeasured(models: usize) -> Self {
-        let service = vec![Service::of("", ""); models];
+        let service = vec![Service::new("", ""); models];
         Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new(), beside: Vec::new() }
     }
 

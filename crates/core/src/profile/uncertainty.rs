@@ -176,7 +176,7 @@ mod tests {
             step_s: 2.0,
             overhead_s: 1.0,
             spread,
-            ..Service::of("a", model)
+            ..Service::new("a", model)
         };
         let file = super::super::ProfileFile {
             source: String::new(),

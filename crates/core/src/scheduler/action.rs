@@ -47,7 +47,7 @@ const fn is_usual(level: &u8) -> bool {
 impl Decision {
     /// Makes a decision of a kind without an entry of the image cache.
     #[must_use]
-    pub const fn of(kind: DecisionKind) -> Self {
+    pub const fn new(kind: DecisionKind) -> Self {
         Self { kind, skipped_steps: 0, similarity: None, source: None, level: 0 }
     }
 
@@ -55,14 +55,14 @@ impl Decision {
     #[must_use]
     pub fn miss(nearest: Option<Candidate<'_>>) -> Self {
         let similarity = nearest.map(|found| found.similarity);
-        Self { similarity, ..Self::of(DecisionKind::Miss) }
+        Self { similarity, ..Self::new(DecisionKind::Miss) }
     }
 
     /// Decides for a refinement of an entry.
     #[must_use]
     pub fn hit(found: Candidate<'_>, skipped_steps: u32) -> Self {
         let similarity = Some(found.similarity);
-        Self { skipped_steps, similarity, source: Some(found.image), ..Self::of(DecisionKind::Hit) }
+        Self { skipped_steps, similarity, source: Some(found.image), ..Self::new(DecisionKind::Hit) }
     }
 
     /// Decides for the unchanged image of an entry: all steps are skipped.
@@ -70,7 +70,7 @@ impl Decision {
     pub fn returned(found: Candidate<'_>, total_steps: u32) -> Self {
         let similarity = Some(found.similarity);
         let skipped_steps = total_steps;
-        Self { skipped_steps, similarity, source: Some(found.image), ..Self::of(DecisionKind::Return) }
+        Self { skipped_steps, similarity, source: Some(found.image), ..Self::new(DecisionKind::Return) }
     }
 }
 
@@ -180,7 +180,7 @@ pub struct Ended {
 impl Ended {
     /// Makes the record of a request that was never routed.
     #[must_use]
-    pub const fn of(request: &Request, outcome: Outcome) -> Self {
+    pub const fn unrouted(request: &Request, outcome: Outcome) -> Self {
         Self {
             request: request.id,
             outcome,

@@ -39,7 +39,7 @@ impl Scheduler {
 
     /// Returns the lowest ready worker with the best model that may serve a decision.
     fn best_worker(&self, decision: &Decision) -> Option<WorkerId> {
-        let model = self.config.serving.of(decision).iter().next()?;
+        let model = self.config.serving.models_for(decision).iter().next()?;
         self.cluster.ready_with(model)
     }
 

@@ -70,7 +70,7 @@ pub struct Output {
 impl Output {
     /// Makes the result of a request without embedding, size or confidence.
     #[must_use]
-    pub const fn of(request: RequestId) -> Self {
+    pub const fn new(request: RequestId) -> Self {
         Self { request, embedding: None, bytes: None, confidence: None }
     }
 }

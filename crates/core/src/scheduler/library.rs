@@ -139,7 +139,7 @@ impl Library {
         route
     }
 
-    /// Pins the source of a decision: the image stays readable until [`Self::let_go`].
+    /// Pins the source of a decision: the image stays readable until [`Self::unpin`].
     pub(super) fn pin(&mut self, decision: &Decision) {
         if let (Some(image), Some(cache)) = (decision.source, &mut self.cache) {
             cache.pin(image, decision.skipped_steps);
@@ -147,7 +147,7 @@ impl Library {
     }
 
     /// Unpins the source of a request. The image is released if it has left the cache and no other request needs it.
-    pub(super) fn let_go(&mut self, source: Option<ImageId>, actions: &mut Vec<Action>) {
+    pub(super) fn unpin(&mut self, source: Option<ImageId>, actions: &mut Vec<Action>) {
         if let (Some(image), Some(cache)) = (source, &mut self.cache)
             && cache.unpin(image)
         {
@@ -161,7 +161,7 @@ impl Library {
             cache.forget(source, &mut self.departures);
         }
         self.depart(actions);
-        self.let_go(Some(source), actions);
+        self.unpin(Some(source), actions);
     }
 
     /// Unpins the source of a request that has ended, and caches the image that was made for it.
@@ -175,7 +175,7 @@ impl Library {
         if self.storage == Storage::None && !self.measures_images {
             return;
         }
-        self.let_go(pending.decision.and_then(|decision| decision.source), actions);
+        self.unpin(pending.decision.and_then(|decision| decision.source), actions);
         let prompt = if self.keys.is_empty() { None } else { self.keys.remove(&request) };
         if let Some(made) = made {
             self.made(request, pending, &made, prompt.as_ref(), actions);

@@ -58,7 +58,7 @@ impl Scheduler {
             self.monitor.observe(now, decision);
             self.routing.routed(decision, &load);
         }
-        self.follow(now, id, route, actions);
+        self.apply_route(now, id, route, actions);
         if self.queue.settings().admission {
             self.admit(now, id, actions);
         }
@@ -70,7 +70,7 @@ impl Scheduler {
     }
 
     /// Carries out a route.
-    fn follow(&mut self, now: Time, id: RequestId, route: Route, actions: &mut Vec<Action>) {
+    fn apply_route(&mut self, now: Time, id: RequestId, route: Route, actions: &mut Vec<Action>) {
         let (decision, waits) = match route {
             Route::Queue(decision) => (decision, true),
             Route::Return(decision) => (decision, false),
@@ -127,10 +127,10 @@ impl Scheduler {
             let Some(pending) = self.requests.of_job(request, worker) else { continue };
             let output = outputs.iter().find(|output| output.request == request);
             let confidence = output.and_then(|output| output.confidence);
-            let again = pending.decision.and_then(|made| self.routing.again(&made, confidence, self.threshold));
+            let again = pending.decision.and_then(|made| self.routing.redecide(&made, confidence, self.threshold));
             if let Some(decision) = again {
                 self.requests.lost_job(request, now);
-                self.follow(now, request, Route::Queue(decision), actions);
+                self.apply_route(now, request, Route::Queue(decision), actions);
                 continue;
             }
             self.end(request, Outcome::Completed, Some(MadeImage { now, model, output }), actions);
@@ -202,7 +202,7 @@ impl Scheduler {
             self.requests.lost_job(request, now);
             self.library.forget(source, actions);
             let route = self.routing.route(&own, None, &load);
-            self.follow(now, request, route, actions);
+            self.apply_route(now, request, route, actions);
         }
     }
 

@@ -154,7 +154,7 @@ mod tests {
             rates: Rates { large: 1.0, small: 2.0 },
         };
         let mut monitor = Monitor::new(Box::new(ModmAllocation::new(settings)), 2, 50);
-        let miss = Decision::of(DecisionKind::Miss);
+        let miss = Decision::new(DecisionKind::Miss);
         assert_eq!(monitor.next_decision(), None);
         monitor.observe(at(10_000_000_000_000_030), &miss);
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_100)));

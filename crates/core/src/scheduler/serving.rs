@@ -57,7 +57,7 @@ impl Serving {
 
     /// Returns the models that may serve a decision; none for a return.
     #[must_use]
-    pub fn of(&self, decision: &Decision) -> ModelSet {
+    pub fn models_for(&self, decision: &Decision) -> ModelSet {
         match decision.kind {
             DecisionKind::Miss => self.of_misses(),
             DecisionKind::Draft => self.whose(|serves| !serves.misses),
@@ -86,23 +86,23 @@ mod tests {
     use super::*;
 
     fn decision(kind: DecisionKind, skipped_steps: u32) -> Decision {
-        Decision { skipped_steps, ..Decision::of(kind) }
+        Decision { skipped_steps, ..Decision::new(kind) }
     }
 
     #[test]
     fn a_list_says_who_serves_what() {
         let models = |set: ModelSet| set.iter().map(|model| model.0).collect::<Vec<_>>();
         let paper = Serving::large_and_small(3);
-        assert_eq!(models(paper.of(&decision(DecisionKind::Miss, 0))), [0]);
-        assert_eq!(models(paper.of(&decision(DecisionKind::Hit, 5))), [0, 1, 2]);
+        assert_eq!(models(paper.models_for(&decision(DecisionKind::Miss, 0))), [0]);
+        assert_eq!(models(paper.models_for(&decision(DecisionKind::Hit, 5))), [0, 1, 2]);
         let mixed = Serving::new(vec![
             Serves { misses: true, hits: Hits::Skipping(Vec::new()) },
             Serves { misses: true, hits: Hits::All },
             Serves { misses: false, hits: Hits::Skipping(vec![15, 25]) },
         ]);
-        assert_eq!(models(mixed.of(&decision(DecisionKind::Miss, 0))), [0, 1]);
-        assert_eq!(models(mixed.of(&decision(DecisionKind::Hit, 5))), [1]);
-        assert_eq!(models(mixed.of(&decision(DecisionKind::Hit, 25))), [1, 2]);
-        assert!(mixed.of(&decision(DecisionKind::Return, 50)).is_empty());
+        assert_eq!(models(mixed.models_for(&decision(DecisionKind::Miss, 0))), [0, 1]);
+        assert_eq!(models(mixed.models_for(&decision(DecisionKind::Hit, 5))), [1]);
+        assert_eq!(models(mixed.models_for(&decision(DecisionKind::Hit, 25))), [1, 2]);
+        assert!(mixed.models_for(&decision(DecisionKind::Return, 50)).is_empty());
     }
 }

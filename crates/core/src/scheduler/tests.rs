@@ -28,7 +28,7 @@ struct Script {
 
 impl AllocationPolicy for Script {
     fn initial(&self) -> Allocation {
-        Allocation::of(self.initial.clone())
+        Allocation::new(self.initial.clone())
     }
 
     fn next_decision(&self) -> Option<Time> {
@@ -38,7 +38,7 @@ impl AllocationPolicy for Script {
     fn decide(&mut self, _: Time, _: &Situation) -> Option<Decided> {
         let targets = self.ticks.get(self.next as usize / 100 - 1)?.clone();
         self.next += 100;
-        let allocation = Allocation::of(targets?);
+        let allocation = Allocation::new(targets?);
         Some(Decided { allocation, wanted_large: 0, controller_state: 0.0, overloaded: None })
     }
 }
@@ -109,7 +109,7 @@ impl Bench {
     }
 
     fn complete(&mut self, worker: u16, job: u64, row: u32, on: usize) -> &[Action] {
-        let outputs = SmallVec::from_buf([Output { embedding: Some(axis(on)), ..Output::of(RequestId(row)) }]);
+        let outputs = SmallVec::from_buf([Output { embedding: Some(axis(on)), ..Output::new(RequestId(row)) }]);
         self.tell(Event::JobCompleted { worker: WorkerId(worker), job: JobId(job), outputs })
     }
 
@@ -138,7 +138,7 @@ fn start(job: u64, worker: u16, model: ModelId, row: u32, source: Option<ImageId
 }
 
 fn finish(row: u32, outcome: Outcome) -> Action {
-    Action::Finish(Box::new(Ended::of(&Request::new(RequestId(row), Time::ZERO, TenantId(0)), outcome)))
+    Action::Finish(Box::new(Ended::unrouted(&Request::new(RequestId(row), Time::ZERO, TenantId(0)), outcome)))
 }
 
 const fn load(worker: u16, model: ModelId) -> Action {
@@ -230,7 +230,7 @@ struct AtEvents {
 
 impl AllocationPolicy for AtEvents {
     fn initial(&self) -> Allocation {
-        Allocation::of(vec![MEDIUM])
+        Allocation::new(vec![MEDIUM])
     }
 
     fn next_decision(&self) -> Option<Time> {
@@ -245,7 +245,7 @@ impl AllocationPolicy for AtEvents {
 
     fn decide(&mut self, now: Time, _: &Situation) -> Option<Decided> {
         (self.last, self.next) = (now, None);
-        let allocation = Allocation::of(vec![LARGE]);
+        let allocation = Allocation::new(vec![LARGE]);
         let decided = Decided { allocation, wanted_large: 1, controller_state: 0.0, overloaded: None };
         (!core::mem::replace(&mut self.has_decided, true)).then_some(decided)
     }
@@ -311,7 +311,7 @@ fn what_a_lost_worker_ran_goes_back_and_its_late_answer_is_ignored() {
     assert_eq!(bench.core.outstanding(), 2);
     let lost = bench.tell(Event::WorkerDown(WorkerId(1)));
     let [Action::Finish(ended)] = lost else { panic!("it ends: {lost:?}") };
-    let decision = Decision { similarity: Some(0.0), ..Decision::of(DecisionKind::Miss) };
+    let decision = Decision { similarity: Some(0.0), ..Decision::new(DecisionKind::Miss) };
     let expected = Ended {
         outcome: Outcome::Failed("worker lost".into()),
         stage: Stage::Running,
@@ -319,7 +319,7 @@ fn what_a_lost_worker_ran_goes_back_and_its_late_answer_is_ignored() {
         attempts: 2,
         run: Some(Run { worker: WorkerId(1), model: LARGE, start: second(9), together: 1 }),
         earlier: vec![Span { start: second(2), end: second(7), together: 1 }],
-        ..Ended::of(
+        ..Ended::unrouted(
             &Request { deadline: Some(second(50)), ..Request::new(RequestId(0), second(1), TenantId(0)) },
             Outcome::Completed,
         )
@@ -394,7 +394,7 @@ fn tenants_find_what_their_scope_says() {
         (Scope::TenantThenPublic, [None, Some(0), None, Some(1)]),
     ] {
         let targets = vec![LARGE; 8];
-        let allocation = Allocation::of(targets);
+        let allocation = Allocation::new(targets);
         let tenancy = Tenancy { scope, public: public(), ..Tenancy::default() };
         let settings = CacheSettings { capacity: 8, tenancy, ..CacheSettings::default() };
         let routing = System::Modm.build(&[(0.5, 10)], 20);
@@ -461,7 +461,7 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
     let requests = SmallVec::from_slice(&[RequestId(0), RequestId(1)]);
     let running = cluster::Activity::Running { job: JobId(0), requests };
     bench.core.cluster.update(WorkerId(0), |worker| worker.activity = running);
-    let output = |row, on| Output { embedding: Some(axis(on)), ..Output::of(RequestId(row)) };
+    let output = |row, on| Output { embedding: Some(axis(on)), ..Output::new(RequestId(row)) };
     let outputs = SmallVec::from_vec(vec![output(1, 2), output(0, 3)]);
     bench.tell(Event::JobCompleted { worker: WorkerId(0), job: JobId(0), outputs });
     let cache = bench.core.cache().expect("MoDM keeps images");

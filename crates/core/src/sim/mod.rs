@@ -56,7 +56,7 @@ pub struct ImageSizes {
 }
 
 impl ImageSizes {
-    fn of(&self, request: RequestId) -> Option<u64> {
+    fn bytes_of(&self, request: RequestId) -> Option<u64> {
         self.by_row.as_ref().map(|bytes| bytes[request.row()]).or(self.usual)
     }
 }
@@ -246,8 +246,8 @@ impl<L: LatencyModel> Simulated<L> {
         Output {
             request,
             embedding: if at_once { self.image(request) } else { None },
-            bytes: self.settings.sizes.of(request),
-            confidence: self.settings.confidences.as_ref().map(|confidences| confidences.of(request)),
+            bytes: self.settings.sizes.bytes_of(request),
+            confidence: self.settings.confidences.as_ref().map(|confidences| confidences.confidence(request)),
         }
     }
 

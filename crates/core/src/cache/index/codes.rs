@@ -81,7 +81,7 @@ fn quantise(vector: &[f32], scale: f64, most: f64) -> (Vec<i8>, f64, f64) {
 }
 
 /// Returns scale and codes of a unit vector.
-pub(super) fn of(vector: &[f32]) -> (Scale, Vec<i8>) {
+pub(super) fn quantised(vector: &[f32]) -> (Scale, Vec<i8>) {
     let scale = (f64::from(largest(vector)) / MOST).max(f64::from(f32::MIN_POSITIVE)) as f32;
     let (codes, _, squares) = quantise(vector, f64::from(scale), MOST);
     let residual = libm::sqrt(squares) * (1.0 + rounding(vector.len()));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn coded(vector: &[f32]) -> (Scale, Vec<u8>) {
-        let (scale, codes) = of(vector);
+        let (scale, codes) = quantised(vector);
         (scale, codes.into_iter().map(i8::cast_unsigned).collect())
     }
 

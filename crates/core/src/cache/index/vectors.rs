@@ -89,7 +89,7 @@ impl Vectors {
     pub fn push(&mut self, vector: &[f32]) {
         assert_eq!(vector.len(), self.dimension, "one dimension for all embeddings was checked on load");
         self.values.extend_from_slice(vector);
-        let (scale, codes) = codes::of(vector);
+        let (scale, codes) = codes::quantised(vector);
         self.codes.extend(codes.into_iter().map(i8::cast_unsigned));
         self.scales.push(scale);
     }

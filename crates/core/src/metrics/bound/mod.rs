@@ -105,7 +105,7 @@ pub fn least_work_of(settings: &Settings, decision: &Decision) -> u64 {
 /// Returns the least seconds for a decision on the first GPU type: with the model that is fastest for it, in the job size
 /// with the least time per request, while no other worker slows the job down.
 fn least_seconds(settings: &Settings, decision: &Decision) -> f64 {
-    let models = settings.serving.of(decision);
+    let models = settings.serving.models_for(decision);
     let least =
         |model| seconds(settings, GpuId(0), model, decision.skipped_steps) * least_part(settings, GpuId(0), model);
     let fastest = models.iter().map(least).fold(f64::INFINITY, f64::min);

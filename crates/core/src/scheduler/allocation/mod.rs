@@ -56,7 +56,7 @@ pub struct Cascade {
 impl Allocation {
     /// Makes an allocation with these targets. Large workers serve hits whenever no miss waits.
     #[must_use]
-    pub const fn of(targets: Vec<ModelId>) -> Self {
+    pub const fn new(targets: Vec<ModelId>) -> Self {
         Self { targets, large_takes_hits: LargeTakesHits::WithoutMisses, cascade: None }
     }
 
@@ -64,7 +64,7 @@ impl Allocation {
     #[must_use]
     pub fn split(workers: usize, n_large: usize, small: ModelId) -> Self {
         let target = |worker| if worker < n_large { ModelId::LARGE } else { small };
-        Self::of((0..workers).map(target).collect())
+        Self::new((0..workers).map(target).collect())
     }
 
     /// Counts the workers by target model, for `models` models.

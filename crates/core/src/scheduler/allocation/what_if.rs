@@ -124,11 +124,11 @@ impl WhatIf {
         let busier = (self.recent.len() - first_of_part) as f64 > usual + 2.0 * libm::sqrt(usual);
         let (first, length) = if busier { (first_of_part, part) } else { (first, window) };
         let times = self.settings.calm.nanoseconds().checked_div(length).unwrap_or(0).clamp(1, 4 * PARTS);
-        self.again(now, first, length, times, tasks);
+        self.repeat(now, first, length, times, tasks);
     }
 
     /// Adds `times` repetitions of the remembered requests from index `first` on, each `length` nanoseconds after the one before.
-    fn again(&self, now: Time, first: usize, length: u64, times: u64, tasks: &mut Vec<Task>) {
+    fn repeat(&self, now: Time, first: usize, length: u64, times: u64, tasks: &mut Vec<Task>) {
         tasks.reserve((self.recent.len() - first) * times as usize);
         for time in 1..=times {
             let later = Duration::from_nanoseconds(length.saturating_mul(time));
@@ -143,7 +143,7 @@ impl WhatIf {
     fn far_tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
         let length = self.settings.memory().nanoseconds().min(now.nanoseconds());
         let mut tasks: Vec<Task> = waiting(now, situation).collect();
-        self.again(now, 0, length, 1, &mut tasks);
+        self.repeat(now, 0, length, 1, &mut tasks);
         tasks
     }
 
@@ -242,7 +242,7 @@ fn pairs(models: usize) -> impl Iterator<Item = (ModelId, ModelId)> {
 
 impl AllocationPolicy for WhatIf {
     fn initial(&self) -> Allocation {
-        Allocation::of(self.settings.initial.clone())
+        Allocation::new(self.settings.initial.clone())
     }
 
     fn next_decision(&self) -> Option<Time> {
@@ -290,7 +290,7 @@ impl AllocationPolicy for WhatIf {
         self.settings.initial.clone_from(&targets);
         let large = targets.iter().filter(|model| model.is_large()).count() as u32;
         Some(Decided {
-            allocation: Allocation::of(targets),
+            allocation: Allocation::new(targets),
             wanted_large: large,
             controller_state: f64::from(large),
             overloaded: Some(late),

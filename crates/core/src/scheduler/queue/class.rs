@@ -66,7 +66,7 @@ pub(super) struct Tables {
 impl Tables {
     /// Makes the class of a decision.
     pub(super) fn class(&self, settings: &QueueSettings, decision: &Decision) -> Class {
-        let models = self.serving.of(decision);
+        let models = self.serving.models_for(decision);
         let of_misses = self.serving.of_misses();
         let (small, large) = (models.without(of_misses), models.and(of_misses));
         let sets: SmallVec<[ModelSet; 2]> = match decision.kind {

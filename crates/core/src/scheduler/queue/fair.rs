@@ -99,7 +99,7 @@ impl Discipline for FairSlack {
         routed.latest_start()
     }
 
-    fn came(&mut self, standing: Standing, slack: u64) -> Vec<(Standing, Standing)> {
+    fn joined(&mut self, standing: Standing, slack: u64) -> Vec<(Standing, Standing)> {
         let own = self.shares.entry(standing.waits.tenant).or_default();
         let last = own.last_key_value().map(|(slack, last)| (*slack, last.waits.key));
         let slack = (slack, standing.waits.order);
@@ -124,7 +124,7 @@ impl Discipline for FairSlack {
         own.and_then(|own| own.get(&(slack, standing.waits.order))).copied().unwrap_or(standing)
     }
 
-    fn went(&mut self, standing: Standing, slack: u64) -> Standing {
+    fn left(&mut self, standing: Standing, slack: u64) -> Standing {
         self.take_out(&standing.waits, slack).unwrap_or(standing)
     }
 

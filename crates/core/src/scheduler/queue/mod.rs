@@ -87,7 +87,7 @@ trait Discipline: fmt::Debug + Send {
 
     /// Notes that a request entered its line in time. Returns the requests whose places change, each with its old and its new
     /// place.
-    fn came(&mut self, _standing: Standing, _slack: u64) -> Vec<(Standing, Standing)> {
+    fn joined(&mut self, _standing: Standing, _slack: u64) -> Vec<(Standing, Standing)> {
         Vec::new()
     }
 
@@ -97,7 +97,7 @@ trait Discipline: fmt::Debug + Send {
     }
 
     /// Notes that a request leaves its line in time without being served. Returns its last place.
-    fn went(&mut self, standing: Standing, _slack: u64) -> Standing {
+    fn left(&mut self, standing: Standing, _slack: u64) -> Standing {
         standing
     }
 
@@ -265,7 +265,7 @@ impl Queue {
         }
         self.next_late = self.next_late.min(class.latest_start(&standing.waits));
         self.entered(usize::from(standing.class));
-        for (before, after) in self.discipline.came(standing, pending.slack) {
+        for (before, after) in self.discipline.joined(standing, pending.slack) {
             self.classes[usize::from(before.class)].in_time.remove(&before.waits);
             self.classes[usize::from(after.class)].in_time.insert(after.waits);
             self.watch_first(usize::from(before.class));
@@ -280,7 +280,7 @@ impl Queue {
             self.late -= 1;
             self.classes[usize::from(standing.class)].late.remove(&standing.waits.behind())
         } else {
-            let standing = self.discipline.went(standing, pending.slack);
+            let standing = self.discipline.left(standing, pending.slack);
             self.classes[usize::from(standing.class)].in_time.remove(&standing.waits)
         };
         debug_assert!(was_there, "it waits");
@@ -347,7 +347,7 @@ impl Queue {
 
     /// Notifies the discipline that a request left its line in time because it is late.
     pub(super) fn leaves_late(&mut self, request: RequestId, pending: &Pending) {
-        self.discipline.went(self.standing(request, pending), pending.slack);
+        self.discipline.left(self.standing(request, pending), pending.slack);
     }
 
     /// Adds a late request to the late line of the class of `decision`.

@@ -17,12 +17,12 @@ impl RoutingPolicy for Cascade {
     }
 
     fn route(&mut self, _: &Request, _: Option<Candidate<'_>>, _: &Load) -> Route {
-        Route::Queue(Decision::of(DecisionKind::Draft))
+        Route::Queue(Decision::new(DecisionKind::Draft))
     }
 
-    fn again(&mut self, made: &Decision, confidence: Option<f64>, threshold: f64) -> Option<Decision> {
+    fn redecide(&mut self, made: &Decision, confidence: Option<f64>, threshold: f64) -> Option<Decision> {
         // A draft without a confidence is not delivered: it is made again.
         let unsure = made.kind == DecisionKind::Draft && confidence.is_none_or(|confidence| confidence < threshold);
-        unsure.then(|| Decision::of(DecisionKind::Miss))
+        unsure.then(|| Decision::new(DecisionKind::Miss))
     }
 }

@@ -83,7 +83,7 @@ pub trait RoutingPolicy: core::fmt::Debug + Send {
     fn routed(&mut self, _decision: &Decision, _load: &Load) {}
     /// Returns the decision with which an image that was made is made again, given the confidence in the image; `None` if the
     /// image is good enough.
-    fn again(&mut self, _made: &Decision, _confidence: Option<f64>, _threshold: f64) -> Option<Decision> {
+    fn redecide(&mut self, _made: &Decision, _confidence: Option<f64>, _threshold: f64) -> Option<Decision> {
         None
     }
 }
