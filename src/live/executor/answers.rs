@@ -37,6 +37,11 @@ impl Live {
                 self.settled.push(request);
                 Some(Event::ImageEncoded { request, embedding })
             }
+            Answer::Read { request, picture } => {
+                self.in_flight -= 1;
+                self.given_back(request, picture);
+                None
+            }
             Answer::Drawn { worker, life, job, outcome } => {
                 let state = &mut self.workers[worker.index()];
                 if !state.is_in(life) {

@@ -9,8 +9,8 @@ use crate::request::{Outcome, RequestId};
 
 /// Facts about requests, provided by the source of the requests: a trace or a server.
 pub trait Book {
-    /// Returns the prompt of a request.
-    fn prompt(&self, request: RequestId) -> Arc<str>;
+    /// Returns the prompt of a request; `None` if the request is unknown. Nothing is drawn or embedded without a prompt.
+    fn prompt(&self, request: RequestId) -> Option<Arc<str>>;
 
     /// Returns the tenant of a request, if the tenant is known.
     fn tenant(&self, request: RequestId) -> Option<String>;
@@ -54,8 +54,8 @@ pub struct Known {
 }
 
 impl Book for Known {
-    fn prompt(&self, request: RequestId) -> Arc<str> {
-        self.prompts[request.row()].clone()
+    fn prompt(&self, request: RequestId) -> Option<Arc<str>> {
+        self.prompts.get(request.row()).cloned()
     }
 
     fn tenant(&self, request: RequestId) -> Option<String> {

@@ -20,7 +20,7 @@ use super::worker::{Drawing, GoodPrompts, Handle, JobError, Paint, WorkerOrder};
 use crate::embedding::Embedding;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
-use crate::request::RequestId;
+use crate::request::{Outcome, RequestId};
 use crate::scheduler::{Action, Event, JobId, Part, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
@@ -59,6 +59,11 @@ pub(super) enum Answer {
         life: u32,
         job: JobId,
         outcome: Result<Vec<(RequestId, Picture)>, JobError>,
+    },
+    /// Cached picture that a request is answered with.
+    Read {
+        request: RequestId,
+        picture: Result<Arc<Picture>, String>,
     },
     /// End of a load. A failure has the model that the worker holds now, and the reason.
     Loaded {
@@ -159,6 +164,10 @@ struct Request {
     picture: Option<Arc<Picture>>,
     image: Option<Embedding>,
     encoding: bool,
+    /// True while the disk thread reads the cached picture that the request is answered with.
+    reading: bool,
+    /// Outcome of a request that ended while its picture is read.
+    outcome: Option<Outcome>,
     finished: bool,
 }
 
@@ -351,13 +360,15 @@ impl Live {
 
     fn run(&mut self, worker: WorkerId, job: JobId, work: Work, parts: &[Part]) {
         let book = &self.setting.book;
-        let with_prompt = |part: &Part| Drawing {
-            request: part.request,
-            source: part.source,
-            prompt: book.prompt(part.request),
-            noise: book.noise(part.request),
+        let with_prompt = |part: &Part| {
+            let prompt = book.prompt(part.request).ok_or(part.request)?;
+            Ok(Drawing { request: part.request, source: part.source, prompt, noise: book.noise(part.request) })
         };
-        let order = WorkerOrder::Run { job, work, parts: parts.iter().map(with_prompt).collect() };
+        let parts_to_draw = match parts.iter().map(with_prompt).collect::<Result<Vec<_>, RequestId>>() {
+            Ok(parts) => parts,
+            Err(unknown) => return self.refuse(worker, job, unknown),
+        };
+        let order = WorkerOrder::Run { job, work, parts: parts_to_draw };
         for part in parts {
             // The origins are read now, while the source is there: it may be evicted before the picture is kept.
             let origins = part.source.map(|source| self.store.line(source)).unwrap_or_default();
@@ -375,10 +386,15 @@ impl Executor for Live {
             Action::Encode(request) => {
                 self.requests.entry(request).or_default();
                 self.in_flight += 1;
-                let prompt = self.setting.book.prompt(request);
-                if self.embedder.0.send(Ask::Prompt(request, prompt)).is_err() {
-                    let embedding = Err("the thread of the encoder has died".to_owned());
-                    let _ = self.to_answers.send(Answer::Prompt { request, embedding });
+                let why = match self.setting.book.prompt(request) {
+                    None => Some("the request is unknown"),
+                    Some(prompt) => {
+                        let sent = self.embedder.0.send(Ask::Prompt(request, prompt));
+                        sent.is_err().then_some("the thread of the encoder has died")
+                    }
+                };
+                if let Some(why) = why {
+                    let _ = self.to_answers.send(Answer::Prompt { request, embedding: Err(why.to_owned()) });
                 }
             }
             Action::EncodeImage(request) => self.encode_image(request),

@@ -1,9 +1,12 @@
 //! Path of a request's picture from completion on: the picture is embedded, kept in the store, given to other requests,
 //! and handed to the book.
 
+use std::sync::Arc;
+
 use super::{Answer, Live, Setting};
 use crate::image::ImageId;
 use crate::live::embedder::Ask;
+use crate::live::picture::Picture;
 use crate::live::store::Record;
 use crate::request::{Outcome, RequestId};
 
@@ -29,9 +32,10 @@ impl Live {
         // Systems that find images by their prompts keep an image before its picture is embedded.
         let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
         let Setting { book, models, warn, .. } = &mut self.setting;
+        let Some(prompt) = book.prompt(request) else { return };
         let record = |file| Record {
             file,
-            prompt: book.prompt(request).to_string(),
+            prompt: prompt.to_string(),
             tenant: book.tenant(request),
             model: models[work.model.index()].clone(),
             seed: book.noise(request),
@@ -56,16 +60,35 @@ impl Live {
             self.store.copy_result(image, file);
         }
         if self.setting.book.wants_pictures() {
-            match self.store.sources().read(image) {
-                Ok(picture) => self.requests.entry(request).or_default().picture = Some(picture),
-                Err(why) => self.warn(&format!("an image that is given back cannot be read: {why}")),
-            }
+            self.requests.entry(request).or_default().reading = true;
+            self.in_flight += 1;
+            let answers = self.to_answers.clone();
+            // Read here, a slow disk or a large picture would hold up every other request.
+            self.store.read_later(image, move |picture| {
+                let _ = answers.send(Answer::Read { request, picture });
+            });
         }
     }
 
-    /// Ends a request: its picture is written to the results and handed to the book.
+    /// Ends a request that waited for its cached picture.
+    pub(super) fn given_back(&mut self, request: RequestId, picture: Result<Arc<Picture>, String>) {
+        let picture =
+            picture.inspect_err(|why| self.warn(&format!("an image that is given back cannot be read: {why}")));
+        let Some(state) = self.requests.get_mut(&request) else { return };
+        (state.reading, state.picture) = (false, picture.ok());
+        if let Some(outcome) = state.outcome.take() {
+            self.finished(request, &outcome);
+        }
+    }
+
+    /// Ends a request: its picture is written to the results and handed to the book. A request whose cached picture is
+    /// being read ends once the picture is there.
     pub(super) fn finished(&mut self, request: RequestId, outcome: &Outcome) {
         let state = self.requests.entry(request).or_default();
+        if state.reading {
+            state.outcome = Some(outcome.clone());
+            return;
+        }
         state.finished = true;
         let picture = state.picture.clone().filter(|_| *outcome == Outcome::Completed);
         if let Some((file, picture)) = self.setting.book.result(request).zip(picture.clone()) {

@@ -3,9 +3,10 @@
 use std::thread::JoinHandle;
 use std::time::Duration as HostDuration;
 
-use super::{Live, LiveError, nap};
-use crate::live::worker::{Handle, WorkerOrder};
+use super::{Answer, Live, LiveError, nap};
+use crate::live::worker::{Handle, JobError, WorkerOrder};
 use crate::model::ModelId;
+use crate::request::RequestId;
 use crate::scheduler::{Event, JobId, LossCause, WorkerId};
 
 /// Time between two looks for stuck threads.
@@ -112,13 +113,22 @@ impl Live {
         state.order(order, patience);
     }
 
+    /// Fails a job without drawing: one of its requests is unknown, and has no prompt.
+    pub(super) fn refuse(&mut self, worker: WorkerId, job: JobId, unknown: RequestId) {
+        let state = &mut self.workers[worker.index()];
+        state.job = Some(job);
+        self.in_flight += 1;
+        let outcome = Err(JobError::Request(format!("request {unknown} is unknown: nothing is drawn for it")));
+        let _ = self.to_answers.send(Answer::Drawn { worker, life: state.life, job, outcome });
+    }
+
     /// Starts a task that has the threads looked at again and again.
     pub(super) fn watch(&self) {
         let answers = self.to_answers.clone();
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(WATCH).await;
-                if answers.send(super::Answer::Watch).is_err() {
+                if answers.send(Answer::Watch).is_err() {
                     return;
                 }
             }
@@ -132,7 +142,7 @@ impl Live {
         let what = if self.workers[stuck].loading { "a load" } else { "a step of a job" };
         let limit = self.workers[stuck].patience.as_secs_f64();
         // More threads may be stuck. Each look gives one event, so another look follows.
-        let _ = self.to_answers.send(super::Answer::Watch);
+        let _ = self.to_answers.send(Answer::Watch);
         let why = format!("{what} took longer than {limit} s");
         let event = self.lost(worker, LossCause::Hung, &why, why.clone());
         if !self.setting.isolated

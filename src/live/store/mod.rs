@@ -106,6 +106,33 @@ enum DiskOrder {
         file: PathBuf,
         number: u64,
     },
+    /// Picture of an entry, read for a caller that does not wait.
+    Read {
+        number: u64,
+        reply: Reply,
+    },
+}
+
+/// Function that takes a picture, or the reason for which there is none.
+type Tell = Box<dyn FnOnce(Result<Arc<Picture>, String>) + Send>;
+
+/// Caller that is told once, even if the disk thread ends before it comes to the order.
+struct Reply(Option<Tell>);
+
+impl Reply {
+    fn send(mut self, picture: Result<Arc<Picture>, String>) {
+        if let Some(tell) = self.0.take() {
+            tell(picture);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell(Err("the thread that reads pictures has ended".to_owned()));
+        }
+    }
 }
 
 /// Largest number of bytes of pictures that may wait for the disk. Pictures beyond it are not kept.
@@ -426,6 +453,19 @@ impl Store {
     pub fn copy_result(&mut self, image: ImageId, file: PathBuf) {
         if let Some(number) = self.number(image) {
             self.order(DiskOrder::Copy { file, number });
+        }
+    }
+
+    /// Reads an image's picture without waiting for the disk: `tell` is called with the picture or the reason, on another thread
+    /// unless the picture is still in memory. The image may be released meanwhile.
+    pub fn read_later(&mut self, image: ImageId, tell: impl FnOnce(Result<Arc<Picture>, String>) + Send + 'static) {
+        let known = self.sources.known();
+        let (unwritten, number) = (known.unwritten.get(&image).cloned(), known.numbers.get(&image).copied());
+        drop(known);
+        match (unwritten, number) {
+            (Some(picture), _) => tell(Ok(picture)),
+            (None, Some(number)) => self.order(DiskOrder::Read { number, reply: Reply(Some(Box::new(tell))) }),
+            (None, None) => tell(Err(format!("image {image} is not in the store"))),
         }
     }
 

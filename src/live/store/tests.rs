@@ -62,6 +62,29 @@ fn a_store_has_room_for_so_many_bytes() {
 }
 
 #[test]
+fn a_picture_that_is_asked_for_is_read_before_its_entry_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Opened { mut store, .. } = open(folder.path());
+    (0..2).for_each(|image| keep(&mut store, image));
+    settled(&store);
+    let (to, answers) = std::sync::mpsc::channel();
+    for image in [0, 1, 7] {
+        let to = to.clone();
+        let tell = move |picture: Result<Arc<Picture>, String>| {
+            let first_byte = picture.map(|picture| picture.bytes()[0]);
+            to.send((image, first_byte)).expect("the test listens");
+        };
+        store.read_later(ImageId::warm(image), tell);
+        store.release(ImageId::warm(image));
+    }
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+    drop(to);
+    let mut told: Vec<(u32, Option<u8>)> = answers.iter().map(|(image, byte)| (image, byte.ok())).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(0, Some(0)), (1, Some(1)), (7, None)]);
+}
+
+#[test]
 fn a_damaged_store_is_made_whole_and_one_of_a_newer_program_is_left() {
     let folder = tempfile::tempdir().expect("a folder");
     let (place, aside) = (folder.path().join("store"), folder.path().join("aside"));

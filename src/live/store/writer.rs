@@ -32,7 +32,7 @@ pub(super) fn write(
         may_panic("store");
         let bytes = match &order {
             DiskOrder::Keep { picture, .. } | DiskOrder::Result { picture, .. } => picture.bytes().len(),
-            DiskOrder::Remove { .. } | DiskOrder::Copy { .. } => 0,
+            DiskOrder::Remove { .. } | DiskOrder::Copy { .. } | DiskOrder::Read { .. } => 0,
         };
         sources.known().begun = Some(clock());
         let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk)));
@@ -89,6 +89,11 @@ fn carry_out(
         DiskOrder::Result { file, picture } => {
             let done = result(disk, &file, &picture, format);
             (file, done)
+        }
+        DiskOrder::Read { number, reply } => {
+            // The caller says what could not be read.
+            reply.send(sources.read_number(number));
+            return None;
         }
         DiskOrder::Copy { file, number } => {
             let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));

@@ -205,8 +205,8 @@ impl Inbox for Arrivals {
 
 /// Answers to the questions of the executor about requests.
 impl Book for Desk {
-    fn prompt(&self, request: RequestId) -> Arc<str> {
-        lock(&self.0.state).open.get(&request).map_or_else(|| "".into(), |open| open.ask.prompt.clone())
+    fn prompt(&self, request: RequestId) -> Option<Arc<str>> {
+        lock(&self.0.state).open.get(&request).map(|open| open.ask.prompt.clone())
     }
 
     fn tenant(&self, request: RequestId) -> Option<String> {
