@@ -43,9 +43,12 @@ struct Trouble {
     bad_loads: u32,
     bad_files: u32,
     room: u32,
+    /// Requests at the end of the trace that nobody knows a prompt of.
+    unknown: usize,
 }
 
-const NONE: Trouble = Trouble { seed: 0, panics: 0, failures: 0, bad_loads: 0, bad_files: 0, room: u32::MAX };
+const NONE: Trouble =
+    Trouble { seed: 0, panics: 0, failures: 0, bad_loads: 0, bad_files: 0, room: u32::MAX, unknown: 0 };
 
 fn topic(prompt: &str) -> u8 {
     prompt.bytes().fold(0, u8::wrapping_add) % TOPICS
@@ -218,7 +221,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     std::fs::create_dir_all(&results).unwrap();
     let told = warnings.clone();
     let book = KnownRequests {
-        prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap().into()).collect(),
+        prompts: (0..trace.len() - trouble.unknown).map(|row| trace.prompt(row).unwrap().into()).collect(),
         tenants: Some((0..trace.len()).map(tenant).collect()),
         seed: 1,
         result: Box::new(move |request| results.join(format!("{request}.png"))),
@@ -293,6 +296,19 @@ fn check(run: &Run, folder: &Path, trouble: Trouble, workers: usize) {
 }
 
 #[test]
+fn nothing_is_drawn_for_a_request_without_a_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let trouble = Trouble { unknown: 3, ..NONE };
+    let run = run(folder.path(), trouble, 2);
+    check(&run, folder.path(), trouble, 2);
+    for row in &run.results.requests {
+        let known = row.id.row() < REQUESTS - 3;
+        let reason = row.outcome.reason().unwrap_or_default();
+        assert!(row.completed() == known && reason.contains("is unknown") != known, "{row:?}");
+    }
+}
+
+#[test]
 fn whatever_fails_every_request_ends_once_and_the_journal_replays() {
     let (mut lost, mut missing, mut bad_loads) = (0, 0, 0);
     for seed in 0..20 {
@@ -303,6 +319,7 @@ fn whatever_fails_every_request_ends_once_and_the_journal_replays() {
             bad_loads: [0, 50][seed as usize % 2],
             bad_files: [0, 30][seed as usize / 2 % 2],
             room: if seed % 4 == 3 { 40 } else { u32::MAX },
+            unknown: 0,
         };
         println!("{trouble:?}");
         let folder = tempfile::tempdir().unwrap();
