@@ -1,7 +1,8 @@
-//! Times an index on vectors from files, for `scripts/bench_index`, which does the same with FAISS' wheel.
+//! Times a similarity index on vectors from files. `scripts/bench_index` runs it, and times FAISS on the same vectors.
 //!
-//! `bench_index VECTORS.npy QUERIES.npy [--index KIND]`: inserts all vectors, then each query alone, then a sliding
-//! window (insert a query's vector, remove the oldest, search). Prints one JSON object. One thread.
+//! `bench_index VECTORS.npy QUERIES.npy [--index KIND]` inserts all vectors, searches for each query alone, and then
+//! times a sliding window: insert a query's vector, remove the oldest vector, search. Prints one JSON object. Uses one
+//! thread.
 
 use std::path::Path;
 use std::time::Instant;
@@ -73,8 +74,8 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// What this machine reads from as many bytes as a query does, in sequence, on one thread, from large pages as the
-/// default index has them.
+/// Returns the gigabytes a second at which one thread reads as many bytes as a query does, in sequence, from large
+/// pages as the default index has them. The fastest of 20 passes counts.
 fn bandwidth(bytes: usize) -> f64 {
     let mut data = memmap2::MmapMut::map_anon(bytes.next_multiple_of(8)).expect("there is memory");
     #[cfg(target_os = "linux")]

@@ -1,5 +1,5 @@
-//! What our loop costs over the bare model: a step of a drawing against a run of its denoiser alone, in turns,
-//! on one thread. Medians over jobs of each job's mean, and of their ratio job by job.
+//! Cost of the drawing loop over the bare model: times a step of a drawing and a run of its denoiser alone, in turns,
+//! on one thread. Prints medians over jobs of each job's mean, and the median of their ratios job by job.
 //! `cargo run --release --features live --example bench_pipeline -- FOLDER...`
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! What the server costs around its models: requests a second with painters and an encoder that take no time, beside a bare axum
-//! handler that returns the same bytes, in turns in one run; the asynchronous path with its sync to disk; and the memory of
-//! idle event streams. docs/performance.md quotes it.
+//! Cost of the server around its models. Measures requests a second with painters and an encoder that take no time, in
+//! turns with a bare axum handler that returns the same bytes. Measures also the asynchronous path with its sync to
+//! disk, and the memory of idle event streams. docs/performance.md quotes the results.
 //!
 //! ```text
 //! cargo run --release --features serve --example bench_serve -- [SECONDS] [STREAMS]
@@ -51,13 +51,15 @@ use modm::trace::{Columns, Trace};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// As the program has it.
+/// Allocator of the program, so that the benchmark measures with the same one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Connections that ask at a time: the few leave both waiting for hand-overs, the many for nothing but the processor.
+/// Numbers of connections that send requests at the same time. With few, both servers wait for hand-overs between
+/// threads. With many, they wait only for the processor.
 const CONNECTIONS: [usize; 2] = [32, 128];
-/// Turns of each, the two side by side in each: the machine's mood changes from second to second.
+/// Number of turns. Each turn measures both servers one after the other, because the machine's speed changes from
+/// second to second.
 const TURNS: usize = 9;
 const SIZE: u32 = 32;
 const PROMPT: &str = "a small red circle at the top left on white";
@@ -76,10 +78,10 @@ burst = 1000000
 max_queue = 1000000
 "#;
 
-/// A prompt whose picture never comes.
+/// Prompt of a request whose picture is never drawn.
 const NEVER: &str = "never";
 
-/// Draws at once what it was given.
+/// Painter that returns its picture at once.
 struct Instantly(Picture);
 
 impl Paint for Instantly {
@@ -95,11 +97,11 @@ impl Paint for Instantly {
     }
 }
 
-/// An executor that has every answer at once, without threads or disk.
+/// Executor that has every answer at once, without threads and without a disk.
 struct AtOnce {
     desk: Desk,
     clock: Clock,
-    /// Whether nothing had come when it was last asked.
+    /// True if `wait` has yielded since the executor last reached a deadline.
     idle: bool,
     answers: VecDeque<Event>,
     picture: Arc<Picture>,
@@ -140,7 +142,8 @@ impl Executor for AtOnce {
         if let Some(event) = self.answers.pop_front() {
             return Ok(Step::Completed(now, event));
         }
-        // Those who ask get a turn before the loop sleeps: to wake it costs more than all it does for one of them.
+        // Clients get a turn before the loop sleeps: waking the loop costs more than all its work for one of their
+        // requests.
         if !std::mem::replace(&mut self.idle, true) {
             std::thread::yield_now();
             return Ok(Step::Woken);
@@ -159,7 +162,7 @@ impl Executor for AtOnce {
     }
 }
 
-/// Finds everything alike.
+/// Encoder that gives the same embedding to all prompts, and another one to all pictures.
 struct Alike;
 
 impl Embed for Alike {
@@ -187,7 +190,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A scenario's inputs, and a desk for them.
+/// Returns a scenario, its inputs, and a desk for them.
 fn prepared() -> anyhow::Result<(Scenario, Inputs, Desk)> {
     let file = Path::new("instant.toml");
     let scenario = Source::new(file, SCENARIO.to_owned())?.scenario(&[])?;
@@ -213,7 +216,7 @@ fn picture() -> Picture {
     Picture::new(SIZE, SIZE, vec![200; (3 * SIZE * SIZE) as usize])
 }
 
-/// The loop on a thread of its own, with every answer at once.
+/// Starts the loop on a thread of its own, with the executor that has every answer at once.
 fn start_at_once(_: &Path) -> anyhow::Result<Desk> {
     println!("an executor with every answer at once:");
     let (scenario, inputs, desk) = prepared()?;
@@ -235,8 +238,8 @@ fn start_at_once(_: &Path) -> anyhow::Result<Desk> {
     Ok(desk)
 }
 
-/// The loop with the executor of live runs: threads of workers and encoder, and the store on disk; only what they draw is at
-/// once.
+/// Starts the loop with the executor of live runs: it has the threads of workers and encoder, and the store on disk.
+/// Only the painters and the encoder take no time.
 fn start_live(folder: &Path) -> anyhow::Result<Desk> {
     println!("the executor of live runs, with painters that take no time:");
     let (scenario, inputs, desk) = prepared()?;
@@ -337,7 +340,7 @@ where
     Ok(address)
 }
 
-/// One answer's body.
+/// Sends one request, and returns the body of the answer.
 async fn once(address: SocketAddr, request: &str) -> anyhow::Result<String> {
     let mut stream = BufReader::new(TcpStream::connect(address).await?);
     stream.get_mut().write_all(request.as_bytes()).await?;
@@ -346,7 +349,7 @@ async fn once(address: SocketAddr, request: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8(body)?)
 }
 
-/// Reads an answer with a length; its body.
+/// Reads an answer that states its length, and puts its body into `body`.
 async fn read(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> anyhow::Result<()> {
     let (mut line, mut length, mut first) = (String::new(), 0, true);
     loop {
@@ -367,7 +370,7 @@ async fn read(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> anyhow::
     Ok(())
 }
 
-/// Answers a second.
+/// Returns the number of answers a second over this many connections.
 async fn load(address: SocketAddr, request: &str, connections: usize, time: Duration) -> anyhow::Result<f64> {
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let begun = Instant::now();
@@ -394,7 +397,7 @@ async fn load(address: SocketAddr, request: &str, connections: usize, time: Dura
     Ok(rate)
 }
 
-/// Streams of jobs that wait: how much memory each takes, both ends in this process.
+/// Opens event streams of a job that never ends, and prints the memory that they take, with both ends in this process.
 async fn idle_streams(address: SocketAddr, ask: &str, streams: usize) -> anyhow::Result<()> {
     let job = once(address, ask).await?;
     let id = serde_json::from_str::<serde_json::Value>(&job)?["id"].as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,5 @@
-//! Embeds the simulator: the same trace with and without a cache of images, from a scenario that is written here.
+//! Runs the simulator from another program: replays one trace without and with an image cache. The scenario is a text
+//! in this file.
 //!
 //! `cargo run --release --example embed_simulator`
 

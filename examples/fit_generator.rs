@@ -1,7 +1,6 @@
-//! How often a sliding window of images would serve a list of prompts: hit rate, skipped steps, age of
-//! sources. Used to fit `[trace.synthetic]` to published figures, and to see what the stand-in
-//! embeddings make of real prompts. Not a simulation: images are cached the instant they are asked for or,
-//! with `--served`, in order at a fixed share of the arrival rate, as in a saturated run.
+//! Hits of a list of prompts on a sliding window of images: hit rate, skipped steps, age of the sources. Fits
+//! `[trace.synthetic]` to published figures, and shows what the stand-in embeddings make of real prompts. No
+//! simulation: an image is cached at once or, with `--served`, in order at a fixed share of the arrival rate.
 //!
 //! ```text
 //! cargo run --release --example fit_generator -- --scenario scenarios/paper/prompts_window_100k.toml --capacity 100000
@@ -18,14 +17,14 @@ use modm::embedding::{EmbeddingMatrix, rough_product};
 use modm::encoder::{EncoderSettings, ImageModel, Pictures, TextEncoder};
 use modm::trace::synthetic::Synthetic;
 
-/// The paper's decision table: similarity bound, skipped steps of 50.
+/// Decision table of the paper: lowest similarity, and skipped steps of 50.
 const BOUNDS: [(f32, usize); 5] = [(0.25, 5), (0.27, 10), (0.28, 15), (0.29, 25), (0.30, 30)];
 
-/// Seconds of a full generation on an MI210 (arXiv 2503.11972): SD3.5-Large, SDXL, SANA-1.6B.
+/// Seconds of a full generation with SD3.5-Large on an MI210 (arXiv 2503.11972), and below with SDXL and SANA-1.6B.
 const LARGE_S: f64 = 91.5;
 const SMALL_S: [(&str, f64); 2] = [("SDXL", 16.5), ("SANA", 6.5)];
 
-/// Queries that share one pass over the images.
+/// Number of queries that share one pass over the images.
 const BLOCK: usize = 8;
 
 #[derive(Parser)]
@@ -36,22 +35,22 @@ struct Arguments {
     /// Prompts to use instead, one a line
     #[arg(long)]
     prompts: Option<PathBuf>,
-    /// Other values, e.g. trace.synthetic.prompts.repeats=0.2
+    /// Override a scenario key, e.g. trace.synthetic.prompts.repeats=0.2
     #[arg(long)]
     set: Vec<String>,
-    /// Images the cache holds
+    /// Number of images that the cache holds
     #[arg(long, default_value_t = 10_000)]
     capacity: usize,
-    /// Requests before the measured ones [default: the capacity]
+    /// Number of requests before the measured ones [default: the capacity]
     #[arg(long)]
     warm: Option<usize>,
-    /// Requests to measure
+    /// Number of requests to measure
     #[arg(long, default_value_t = 10_000)]
     measure: usize,
-    /// Requests served for each that arrives, once the measured ones do; below 1 a backlog grows
+    /// Requests served for each request that arrives, from the first measured request on; below 1 a backlog grows
     #[arg(long, default_value_t = 1.0)]
     served: f64,
-    /// Requests per minute that turn ages into hours; `DiffusionDB`: 2 million in 12 days
+    /// Arrivals a minute, to turn ages into hours; `DiffusionDB` has 2 million requests in 12 days
     #[arg(long, default_value_t = 115.0)]
     rate_per_min: f64,
 }
@@ -107,15 +106,15 @@ fn rows(matrix: &EmbeddingMatrix) -> Vec<f32> {
     (0..matrix.rows()).flat_map(|row| matrix.embedding(row).as_slice().to_vec()).collect()
 }
 
-/// The nearest image of a request, and how many requests ago it was asked for.
+/// Nearest image of a request: its similarity, and its age as the number of requests since it was requested.
 #[derive(Clone, Copy, Default)]
 struct Nearest {
     similarity: f32,
     age: usize,
 }
 
-/// For each row of `measured`, the nearest of the images cached by then. Similarity in f32: these
-/// are statistics, not decisions.
+/// Finds the nearest cached image of each row of `measured`. Similarities are in f32, because the results are
+/// statistics and not decisions.
 fn search(
     queries: &[f32],
     images: &[f32],
@@ -139,7 +138,7 @@ fn search(
     nearest
 }
 
-/// One pass over the images for all queries of a block.
+/// Searches for all queries of a block in one pass over the images.
 fn search_block(
     queries: &[f32],
     images: &[f32],

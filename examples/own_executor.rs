@@ -1,5 +1,5 @@
-//! Runs the scheduler on an executor of one's own: here an image service that answers every job after three seconds, whatever
-//! it is. A real one would send requests from `submit` and wait for answers in `wait`.
+//! Runs the scheduler on a custom executor: an image service that answers every job after three seconds. A real
+//! executor would send requests to its service in `submit`, and wait for answers in `wait`.
 //!
 //! `cargo run --release --example own_executor`
 
@@ -12,11 +12,11 @@ use modm::scheduler::{Action, Event, Output};
 use modm::simulation::Simulation;
 use modm::time::{Duration, Moment, Time};
 
-/// Service with a clock of its own, which jumps to the next answer.
+/// Image service with a clock of its own, which jumps to the time of the next answer.
 #[derive(Debug, Default)]
 struct ImageService {
     now: Time,
-    /// Answers by time, then in the order in which they were asked for.
+    /// Answers by the time at which they are due, then in the order in which they were asked for.
     due: BTreeMap<(Time, u64), Event>,
     asked: u64,
 }
@@ -33,7 +33,7 @@ impl Executor for ImageService {
 
     fn submit(&mut self, now: Time, action: &Action) -> Result<(), Self::Error> {
         match action {
-            // Vanilla looks nothing up: prompts need no embedding.
+            // The system vanilla looks nothing up, so prompts need no embedding.
             Action::Encode(request) => self.answer(now, Event::Encoded { request: *request, embedding: None }),
             Action::Start { job, worker, parts, .. } => {
                 let output = |request| Output { request, embedding: None, bytes: None, confidence: None };
@@ -42,7 +42,7 @@ impl Executor for ImageService {
                 self.answer(now + three_seconds, Event::JobCompleted { worker: *worker, job: *job, outputs });
             }
             Action::Load { worker, .. } => self.answer(now, Event::ModelLoaded { worker: *worker }),
-            // The rest is for journals, or does not come up here.
+            // All other actions are for journals, or do not occur here.
             _ => {}
         }
         Ok(())

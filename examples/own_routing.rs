@@ -1,5 +1,5 @@
-//! Routes with a policy of one's own: an image from the cache is used only while requests wait, so that an idle cluster draws
-//! everything with the large model.
+//! Routes requests with a custom policy. It uses images from the cache only while requests wait, so an idle cluster
+//! draws every request with the large model.
 //!
 //! `cargo run --release --example own_routing`
 
@@ -11,12 +11,12 @@ use modm::scheduler::Decision;
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use modm::simulation::Simulation;
 
-/// Refines cached images only under load.
+/// Policy that refines cached images only under load.
 #[derive(Debug)]
 struct HitsUnderLoad {
-    /// Cosine of prompt and image from which on an image is similar enough.
+    /// Lowest cosine of prompt and image at which an image is similar enough.
     bound: f64,
-    /// Denoising steps that a hit skips.
+    /// Number of denoising steps that a hit skips.
     skipped_steps: u32,
 }
 

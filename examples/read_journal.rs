@@ -1,7 +1,8 @@
-//! Reads a journal, which `modm simulate --journal` and `modm live` write: what a request cost and how it was answered stands in
-//! the action that ended it.
+//! Reads a journal, which `modm simulate --journal` and `modm live` write. The action that ends a request has its
+//! arrival, its decision and its job.
 //!
-//! `cargo run --release --example read_journal -- results/run/journal.jsonl.gz`; without a file, of a run that is made here.
+//! `cargo run --release --example read_journal -- results/run/journal.jsonl.gz`. Without a file, the example makes a
+//! short run and reads its journal.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -26,7 +27,7 @@ pub(crate) fn of_a_short_run() -> Result<(), Box<dyn Error>> {
     print(journal.finish()?.as_slice())
 }
 
-/// Prints how many requests were answered how, and their mean latency.
+/// Prints the number of requests and their mean latency for each kind of decision.
 fn print(journal: impl BufRead) -> Result<(), Box<dyn Error>> {
     let (header, lines) = journal::read::<serde_json::Value>(journal)?;
     println!("scenario {}, written by modm {}", header["scenario"]["name"], header["modm"]);

@@ -1,11 +1,11 @@
-//! Figures of stand-in embeddings on a list of prompts where each image is cached at once: hit rates, gains over the large
-//! model alone on 16 x MI210, similarities. Beside it the published figures (arXiv 2503.11972) they are fitted to.
-//! A model for fits and for tests of the embeddings; figures in tables come from simulations.
+//! Figures of stand-in embeddings on a list of prompts, if each image is cached at once: hit rates, gains over the
+//! large model alone on 16 x MI210, and similarities. Beside them are the published figures (arXiv 2503.11972) to which
+//! they are fitted. The model serves fits and tests of the embeddings; figures in tables come from simulations.
 
 use modm::embedding::{EmbeddingMatrix, rough_product};
 use modm::encoder::{EncoderSettings, ImageModel, Pictures, TextEncoder};
 
-/// Similarity bounds and steps skipped of 50: `MoDM`'s, at or above, and Nirvana's, strictly above.
+/// Similarity bounds and skipped steps of 50. `MoDM` hits at or above a bound, Nirvana only above it.
 const MODM: [(f32, f64); 5] = [(0.25, 5.0), (0.27, 10.0), (0.28, 15.0), (0.29, 25.0), (0.30, 30.0)];
 const NIRVANA: [(f32, f64); 5] = [(0.65, 5.0), (0.75, 10.0), (0.85, 15.0), (0.90, 20.0), (0.95, 25.0)];
 
@@ -14,13 +14,14 @@ const LARGE_S: f64 = 91.5;
 const SDXL_S: f64 = 16.5;
 const SANA_S: f64 = 6.5;
 
-/// Pinecone's bound: fitted, since the paper does not print it.
+/// Similarity bound of Pinecone. The bound is fitted, because the paper does not print it.
 pub(crate) const PINECONE: f64 = 0.789;
 
-/// Sizes of a small and a large cache, between which the hit rate must rise.
+/// Capacities of a small and a large cache, in images. The hit rate must rise from the first to the second.
 const SIZES: [usize; 2] = [250, 4_000];
 
-/// A published figure: its name, its value, and how far off it may be in a fit before it weighs as much as another.
+/// Published figure: its name, its value, and the tolerance of a fit. A difference of one tolerance weighs the same for
+/// every figure.
 pub(crate) struct Target {
     pub(crate) name: &'static str,
     pub(crate) published: f64,
@@ -33,8 +34,8 @@ const fn target(name: &'static str, published: f64, tolerance: f64, accepted: (f
     Target { name, published, tolerance, accepted }
 }
 
-/// Targets in the order of [`Outcome::figures`]. The hit rate is derived from the throughputs; that it rises with the size of
-/// the cache is published, by how much is not, so that it has no part in a fit.
+/// Targets in the order of [`Outcome::figures`]. The hit rate is derived from the published throughputs. The paper says
+/// that the hit rate rises with the size of the cache, but not by how much, so the last target has no part in a fit.
 pub(crate) const TARGETS: [Target; 9] = [
     target("hit rate", 0.70, 0.02, (0.65, 0.75)),
     target("MoDM-SDXL / vanilla", 2.5, 0.10, (2.4, 2.75)),
@@ -47,27 +48,28 @@ pub(crate) const TARGETS: [Target; 9] = [
     target("hit rate, 4,000 images less 250", 0.15, f64::INFINITY, (0.15, 1.0)),
 ];
 
-/// Similarities of each prompt to all before it: to the prompts, and to their images. Row by row, without a diagonal.
+/// Similarities of each prompt to all prompts before it, and to the images of those prompts. Values are row by row,
+/// without the diagonal.
 pub(crate) struct Pairs {
     texts: Vec<f32>,
     images: Vec<f32>,
 }
 
 impl Pairs {
-    /// Those of the embeddings that a scenario with these settings uses.
+    /// Computes the similarities of the embeddings that a scenario with these settings uses.
     pub(crate) fn new(encoder: &EncoderSettings, image_model: &ImageModel, prompts: &[String], seed: u64) -> Self {
         let texts = TextEncoder::fit(encoder, prompts).encode_all(prompts);
         let Pictures { prompts, images } = image_model.pictures(&texts, seed);
         Self { texts: products(&texts, &texts), images: products(&prompts, &images) }
     }
 
-    /// Number of pairs in the rows before this one.
+    /// Returns the number of pairs in the rows before this one.
     const fn start(row: usize) -> usize {
         row * row.saturating_sub(1) / 2
     }
 }
 
-/// Products of each row of `queries` with the rows of `stored` before it.
+/// Computes the dot products of each row of `queries` with the rows of `stored` before it.
 fn products(queries: &EmbeddingMatrix, stored: &EmbeddingMatrix) -> Vec<f32> {
     let width = stored.dimension();
     let stored: Vec<f32> = (0..stored.rows()).flat_map(|row| stored.embedding(row).as_slice().to_vec()).collect();
@@ -79,13 +81,13 @@ fn products(queries: &EmbeddingMatrix, stored: &EmbeddingMatrix) -> Vec<f32> {
     found
 }
 
-/// Similarities of one noise seed from which those of any settings follow.
+/// Parts of the similarities for one noise seed. The similarities of any settings follow from them.
 pub(crate) struct Parts {
-    /// Cosines of hashed features.
+    /// Cosines of the hashed features, by pair.
     cosine: Vec<f32>,
-    /// The chance part, with deviation 1.
+    /// Chance part with a standard deviation of 1, by pair.
     noise: Vec<f32>,
-    /// Deviations of each image's own similarity from the mean.
+    /// Difference of each image's own similarity from the mean, in standard deviations.
     own: Vec<f32>,
 }
 
@@ -96,12 +98,12 @@ pub(crate) struct Values {
     pub(crate) common_share: f64,
     pub(crate) own_deviation: f64,
     pub(crate) noise: f64,
-    /// Pinecone's bound, which the paper does not print.
+    /// Similarity bound of Pinecone, which the paper does not print.
     pub(crate) pinecone: f64,
 }
 
 impl Parts {
-    /// Takes the parts out of the embeddings themselves, by settings in which the others are 0.
+    /// Measures each part on the embeddings themselves, with settings in which the other parts are 0.
     pub(crate) fn new(prompts: &[String], seed: u64) -> Self {
         let features = EncoderSettings { background: 0.0, ..EncoderSettings::default() };
         let texts = TextEncoder::fit(&features, prompts).encode_all(prompts);
@@ -118,7 +120,7 @@ impl Parts {
         Self { cosine: products(&texts, &texts), noise, own: (0..prompts.len()).map(deviation).collect() }
     }
 
-    /// The similarities with these values.
+    /// Returns the similarities with these values.
     pub(crate) fn pairs(&self, values: &Values) -> Pairs {
         let [background, common, deviation, noise] =
             [values.background, values.common_share, values.own_deviation, values.noise].map(|value| value as f32);
@@ -135,13 +137,13 @@ impl Parts {
     }
 }
 
-/// Sums over the requests measured.
+/// Sums over the measured requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     requests: f64,
     hits: f64,
-    /// Full generations left to do: of `MoDM` on the small model and on the large one, likewise with images of the
-    /// large model alone, and of Nirvana on its only model.
+    /// Work that remains after hits, in full generations: of `MoDM` on the small and on the large model, of `MoDM` on
+    /// both if only images of the large model are cached, and of Nirvana on its only model.
     small: f64,
     large: f64,
     small_of_large: f64,
@@ -154,13 +156,14 @@ pub(crate) struct Outcome {
     sized_requests: f64,
 }
 
-/// Share of steps skipped by the highest bound met.
+/// Returns the share of the steps that the highest bound met lets a request skip; 0 if it meets none.
 fn skipped(bounds: &[(f32, f64)], meets: impl Fn(f32) -> bool) -> f64 {
     bounds.iter().rev().find(|(bound, _)| meets(*bound)).map_or(0.0, |(_, steps)| steps / 50.0)
 }
 
-/// Replays prompts in order; those after the first `warm` are measured. `MoDM` finds among all images, or among those
-/// that the large model made; Nirvana and Pinecone find among prompts that missed.
+/// Replays the prompts in order, and measures those after the first `warm`. `MoDM` searches all images, cache-large
+/// only images that the large model made. Nirvana and Pinecone search the prompts that missed. All warm prompts count
+/// as misses.
 pub(crate) fn replay(pairs: &Pairs, rows: usize, warm: usize, pinecone: f64) -> Outcome {
     let mut outcome = Outcome::default();
     let (mut by_large, mut by_nirvana, mut by_pinecone) = (vec![true; rows], vec![true; rows], vec![true; rows]);
@@ -215,7 +218,7 @@ impl Outcome {
         self.nirvana += 1.0 - nirvana;
     }
 
-    /// The figures, in the order of [`TARGETS`].
+    /// Returns the figures, in the order of [`TARGETS`].
     pub(crate) fn figures(&self) -> [f64; 9] {
         let gain = |large: f64, small: f64, small_s: f64| self.requests * LARGE_S / (large * LARGE_S + small * small_s);
         [

@@ -1,5 +1,5 @@
-//! Fits the stand-in embeddings to published figures, on some noise seeds, and judges them on others. Images are cached at
-//! once, and the first half of the prompts is warm. `scripts/fit_stand_ins` runs it on a list of prompts:
+//! Fits the stand-in embeddings to published figures on some noise seeds, and judges them on other seeds. Each image is
+//! cached at once, and the first half of the prompts is warm. `scripts/fit_stand_ins` runs it on a list of prompts:
 //!
 //! ```text
 //! scripts/fit_stand_ins prompts.txt          # fits, then judges what it found
@@ -20,9 +20,9 @@ use at_once::{Pairs, Parts, TARGETS, Values, replay};
 
 #[derive(Parser)]
 struct Arguments {
-    /// Prompts, one a line, in the order in which they were asked
+    /// File of prompts, one a line, in the order of the requests
     prompts: PathBuf,
-    /// Judges the defaults, fits nothing
+    /// Judge the defaults without a fit
     #[arg(long)]
     judge: bool,
     /// Noise seeds to fit on
@@ -31,10 +31,10 @@ struct Arguments {
     /// Noise seeds to judge on
     #[arg(long, value_delimiter = ',', default_value = "11,12,13,14,15,16")]
     judge_seeds: Vec<u64>,
-    /// Pinecone's bound where nothing is fitted
+    /// Similarity bound of Pinecone: the start of a fit, or the value to judge with --judge
     #[arg(long, default_value_t = at_once::PINECONE)]
     pinecone: f64,
-    /// Most settings to try in a fit
+    /// Largest number of settings that a fit tries
     #[arg(long, default_value_t = 250)]
     trials: usize,
 }
@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
     judge(&arguments, &prompts, &values)
 }
 
-/// Values that come nearest to the targets, rounded to what settings are given in.
+/// Finds the values whose figures come nearest to the targets, and rounds them to the precision of the settings.
 fn fit(arguments: &Arguments, prompts: &[String], start: Values) -> Values {
     let parts: Vec<Parts> = arguments.fit_seeds.iter().map(|&seed| Parts::new(prompts, seed)).collect();
     let mut trial = 0;
@@ -95,7 +95,7 @@ fn parts_count(arguments: &Arguments) -> f64 {
     arguments.fit_seeds.len() as f64
 }
 
-/// The table of targets, from the embeddings that scenarios with these values use.
+/// Prints the table of targets, with the figures of the embeddings that scenarios with these values use.
 fn judge(arguments: &Arguments, prompts: &[String], values: &Values) -> anyhow::Result<()> {
     let encoder = EncoderSettings { background: values.background, ..EncoderSettings::default() };
     let image_model = ImageModel {

@@ -1,12 +1,12 @@
-//! Search without derivatives: counts of hits have none.
+//! Pattern search. It needs no derivatives, because counts of hits have none.
 
 use super::at_once::Values;
 
-/// First step of each value, and the range in which it stays.
+/// First step of each value, and the lowest and the highest value in its range.
 const RANGES: [(f64, f64, f64); 5] =
     [(0.02, 0.0, 0.5), (0.03, 0.0, 0.6), (0.002, 0.0, 0.02), (0.002, 0.02, 0.042), (0.01, 0.6, 0.95)];
 
-/// Halvings of the steps after which a search ends.
+/// Number of halvings of the steps after which a search ends.
 const HALVINGS: usize = 4;
 
 fn value_mut(values: &mut Values, place: usize) -> &mut f64 {
@@ -19,7 +19,8 @@ fn value_mut(values: &mut Values, place: usize) -> &mut f64 {
     }
 }
 
-/// Goes one value at a time a step up or down while that costs less, and halves the steps where none does.
+/// Searches for the values with the least cost. Moves one value at a time a step up or down while the cost falls, and
+/// halves the steps when no move lowers the cost.
 pub(crate) fn pattern(start: Values, most_trials: usize, mut cost: impl FnMut(&Values) -> f64) -> Values {
     let mut best = (cost(&start), start);
     let (mut trials, mut scale) = (1, 1.0);

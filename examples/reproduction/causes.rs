@@ -1,4 +1,5 @@
-//! Runs that show why a figure is not the published one: one thing is changed, and the difference goes or comes.
+//! Sections on runs that show why a figure differs from the published one. One setting is changed, and the difference
+//! disappears or appears.
 
 use anyhow::Context;
 use modm::metrics::summary::Summary;
@@ -7,9 +8,9 @@ use crate::experiments::{LARGE_S, SANA_S, SDXL_S, work_ratio};
 use crate::page::Page;
 use crate::runs::{Runs, steady};
 
-/// Requests a minute on real prompts, and the folder of `scripts/reproduce` that has them.
+/// Rates in requests a minute with real prompts, each with the folder in which `scripts/reproduce` puts its runs.
 const RATES: [(&str, &str); 3] = [("40", "real-rate-40"), ("4", "real-rate-4"), ("0.4", "real-rate-0.4")];
-/// Systems with the seconds of 50 steps of the model that serves their hits.
+/// Systems, each with the seconds of 50 steps on the model that serves its hits.
 const SYSTEMS: [(&str, f64); 5] = [
     ("nirvana", LARGE_S),
     ("pinecone", LARGE_S),
@@ -18,7 +19,7 @@ const SYSTEMS: [(&str, f64); 5] = [
     ("modm-sdxl-cache-large", SDXL_S),
 ];
 
-/// Real prompts at lower rates: what the time to make an image takes away.
+/// Writes the section on real prompts at lower rates, which shows what the time to make an image costs.
 pub(crate) fn time_to_make(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     page.paragraph(
         "The cause is the time to make an image. The same prompts on 128 GPUs, so that nothing waits, at lower and lower \
@@ -49,7 +50,7 @@ pub(crate) fn time_to_make(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The loss of leaving the small model's images out of caches of other sizes.
+/// Writes the section on the loss if the small model's images are not cached, for caches of other sizes.
 pub(crate) fn cache_large(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     page.heading("The large model's images alone, in caches of other sizes");
     page.paragraph(

@@ -1,4 +1,4 @@
-//! Throughput, its fluid optimum, energy, the rising rate and scaling.
+//! Sections on throughput, its fluid optimum, energy, the rising rate and scaling.
 
 use anyhow::Context;
 use modm::metrics::summary::Summary;
@@ -14,7 +14,7 @@ pub(crate) const LARGE_S: f64 = 91.5;
 pub(crate) const SDXL_S: f64 = 16.5;
 pub(crate) const SANA_S: f64 = 6.5;
 
-/// GPU seconds a minute of 16 GPUs.
+/// GPU seconds that 16 GPUs have in a minute.
 const SUPPLY_S: f64 = 960.0;
 
 /// Share of the fluid optimum that the scheduler should reach in the better mode.
@@ -25,7 +25,7 @@ const LARGE_WHY: &str = "the stand-in makes the small model's images as good a s
 const SPLIT_WHY: &str = "the monitor wants 3.6 of 4 large workers, rounds to 4 more often than not, and then no \
     worker is small: hits wait behind every miss.";
 
-/// Throughput over vanilla's, as published and here.
+/// Returns the row of a variant's throughput over vanilla's, as published and as measured here.
 pub(crate) fn ratio(runs: &Runs, folder: &str, variant: &str, row: (Kind, &'static str)) -> anyhow::Result<Row> {
     let (kind, why) = row;
     let published = runs.published(folder, variant)?.throughput_ratio.context("no ratio")?;
@@ -58,14 +58,15 @@ pub(crate) fn throughput(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The large model's GPU seconds a request over those that a run's hits and misses need, with hits on a model of `small_s`.
+/// Returns the GPU seconds of a request on the large model over the mean GPU seconds that the hits and misses of a run
+/// need, if 50 steps of a hit take `small_s`.
 pub(crate) fn work_ratio(summary: &Summary, small_s: f64) -> Option<f64> {
-    // Where every hit is returned as it is, nothing is refined.
+    // If every hit is returned unchanged, nothing is refined.
     let (hit_rate, refined) = (summary.hit_rate?, summary.mean_refine_fraction.unwrap_or(0.0));
     Some(LARGE_S / ((1.0 - hit_rate) * LARGE_S + hit_rate * refined * small_s))
 }
 
-/// Steady throughput over what 16 GPUs could do at most with this run's own hits.
+/// Returns the steady throughput over the largest throughput that 16 GPUs could have with the hits of this run.
 fn share_of_optimum(summary: &Summary, small_s: f64) -> Option<f64> {
     Some(steady(summary)? / (SUPPLY_S / LARGE_S * work_ratio(summary, small_s)?))
 }

@@ -1,4 +1,4 @@
-//! Hit rate of a cache of 100,000 images and the age of what is hit.
+//! Section on the hit rate of a cache of 100,000 images, and on the age of the images that are hit.
 
 use std::path::Path;
 
@@ -7,13 +7,14 @@ use anyhow::Context;
 use crate::page::{Kind, Measured, Page, Row};
 use crate::runs::Runs;
 
-/// Requests that filled the cache before the trace began, as scenarios/paper/locality.toml has it.
+/// Number of requests that fill the cache before the trace begins, as in scenarios/paper/locality.toml.
 const WARM: i64 = 100_000;
 
-/// Requests in four hours at 115 a minute.
+/// Number of requests in four hours at 115 a minute.
 const FOUR_HOURS: i64 = 4 * 60 * 115;
 
-/// Share of hits on an image asked for at most four hours before. A warm image's source is -1, -2, ... from the oldest.
+/// Returns the share of the hits whose image was requested at most four hours before. The sources of warm images are
+/// -1, -2, ... from the oldest.
 fn young(requests: &Path) -> anyhow::Result<f64> {
     let mut reader = csv::Reader::from_path(requests).with_context(|| requests.display().to_string())?;
     let column = reader.headers()?.iter().position(|name| name == "source").context("no column `source`")?;

@@ -1,6 +1,6 @@
-//! Writes docs/reproduction.md from finished runs of scenarios/paper: what the MoDM paper (arXiv
-//! 2503.11972) published, what we get, which of it is fitted, and why where we miss. Runs nothing itself:
-//! scripts/reproduce does, and then calls
+//! Writes docs/reproduction.md from finished runs of scenarios/paper: the figures that the MoDM paper (arXiv
+//! 2503.11972) published, the figures of these runs, which of them are fitted, and why some differ. `scripts/reproduce`
+//! makes the runs, and then calls
 //!
 //! ```text
 //! cargo run --release --example reproduction -- --runs results/reproduction --machine CPU --date DATE --commit HASH
@@ -23,19 +23,19 @@ use runs::Runs;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Folder with a folder of `modm compare` for each experiment
+    /// Folder that holds a folder of results for each experiment
     #[arg(long)]
     runs: PathBuf,
-    /// CPU model and cores
+    /// CPU model and number of cores
     #[arg(long)]
     machine: String,
-    /// When it ran
+    /// Date of the runs
     #[arg(long)]
     date: String,
-    /// Of which commit
+    /// Commit of the runs
     #[arg(long)]
     commit: String,
-    /// The page
+    /// File of the page
     #[arg(long, default_value = "docs/reproduction.md")]
     out: PathBuf,
 }
@@ -63,10 +63,11 @@ MJHQ's own list of prompts (synthetic ones stand for it above), FID, IS and Pick
 paper describes and its scripts do not have.
 ";
 
-/// Writes one section.
+/// Function that writes one section.
 type Section = fn(&Runs, &mut Page) -> anyhow::Result<()>;
 
-/// Sections in their order: the experiment that each needs, the part of `scripts/reproduce` that runs it.
+/// Sections in the order of the page: the experiment that each needs, the part of `scripts/reproduce` that runs the
+/// experiment, and the function that writes the section.
 const SECTIONS: [(&str, &str, Section); 14] = [
     ("throughput-mi210", "throughput", experiments::throughput),
     ("cache-large", "cache-large", causes::cache_large),

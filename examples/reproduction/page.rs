@@ -1,8 +1,8 @@
-//! The page under construction: headings, paragraphs, and tables of published against ours.
+//! Page that is being written: headings, paragraphs, and tables of published figures beside ours.
 
 use std::fmt::Write as _;
 
-/// One measure over seeds.
+/// Values of one measure, one for each seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured(pub(crate) Vec<f64>);
 
@@ -11,7 +11,7 @@ impl Measured {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
-    /// `mean (least to most)`, or the one value.
+    /// Returns the values as text: `mean (least to most)`, or the value itself if there is only one.
     pub(crate) fn text(&self, decimals: usize) -> String {
         let mean = self.mean();
         if self.0.len() == 1 {
@@ -23,7 +23,7 @@ impl Measured {
     }
 }
 
-/// How a figure of ours came about.
+/// Origin of one of our figures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Fitted,
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// A published figure and ours.
+/// Published figure and ours.
 pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) published: f64,
@@ -51,7 +51,7 @@ pub(crate) struct Row {
     pub(crate) why: &'static str,
 }
 
-/// Markdown so far.
+/// Markdown text of the page so far.
 pub(crate) struct Page(String);
 
 impl Page {
@@ -71,12 +71,12 @@ impl Page {
         let _ = write!(self.0, "\n{text}\n");
     }
 
-    /// Says that a part was not run, and what runs it.
+    /// Writes that a part was not run, and the command that runs it.
     pub(crate) fn not_run(&mut self, part: &str) {
         self.paragraph(&format!("Not run here; `scripts/reproduce {part}` runs it."));
     }
 
-    /// A figure of the runs, which `scripts/reproduce` keeps under `results/reference`.
+    /// Writes a figure of the runs, which `scripts/reproduce` keeps under `results/reference`.
     pub(crate) fn figure(&mut self, stem: &str, what: &str) -> anyhow::Result<()> {
         let file = format!("results/reference/{stem}.png");
         anyhow::ensure!(std::path::Path::new(&file).is_file(), "{file}: scripts/reproduce keeps no such figure");
@@ -84,7 +84,7 @@ impl Page {
         Ok(())
     }
 
-    /// A table: first column left, the rest right.
+    /// Writes a table. The first column is aligned left, the others right.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
         let rule = std::iter::once("---").chain(std::iter::repeat_n("---:", head.len() - 1));
         let rule: Vec<&str> = rule.collect();
@@ -94,7 +94,7 @@ impl Page {
         }
     }
 
-    /// Published against ours, then a sentence for each row that needs one.
+    /// Writes a table of published figures beside ours, then a sentence for each row that needs one.
     pub(crate) fn against(&mut self, rows: &[Row]) {
         let cells = rows.iter().map(|row| {
             let decimals = row.decimals;

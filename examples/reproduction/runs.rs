@@ -9,7 +9,7 @@ use modm::report::read::{INDEX, Index};
 
 use crate::page::Measured;
 
-/// The folder with a folder an experiment.
+/// Folder that holds a folder for each experiment.
 pub(crate) struct Runs(PathBuf);
 
 impl Runs {
@@ -17,24 +17,24 @@ impl Runs {
         Self(folder)
     }
 
-    /// Whether an experiment was run.
+    /// Returns whether an experiment was run.
     pub(crate) fn has(&self, experiment: &str) -> bool {
         self.0.join(experiment).is_dir()
     }
 
-    /// A file of a run with one seed.
+    /// Returns the path of a file of a run with one seed.
     pub(crate) fn file(&self, experiment: &str, variant: &str, name: &str) -> PathBuf {
         self.0.join(experiment).join(variant).join(name)
     }
 
-    /// What was published of a variant, as the scenario says.
+    /// Returns the published figures of a variant, as the scenario states them.
     pub(crate) fn published(&self, experiment: &str, variant: &str) -> anyhow::Result<Published> {
         let index: Index = read(&self.0.join(experiment).join(INDEX))?;
         let known = index.published.get(variant).copied();
         known.with_context(|| format!("{experiment}, {variant}: the scenario states nothing published"))
     }
 
-    /// The runs of a sweep over variants and one number: each with its variant and that number as written.
+    /// Returns the runs of a sweep over variants and one number: variant, number as written, and summary of each run.
     pub(crate) fn swept(&self, experiment: &str) -> anyhow::Result<Vec<(String, String, Summary)>> {
         let folder = self.0.join(experiment);
         let mut table = csv::Reader::from_path(folder.join("sweep.csv"))?;
@@ -47,7 +47,7 @@ impl Runs {
         rows.collect()
     }
 
-    /// The runs of a sweep over one number: each with that number as written.
+    /// Returns the runs of a sweep over one key: value as written, and summary of each run.
     pub(crate) fn swept_by_one(&self, experiment: &str) -> anyhow::Result<Vec<(String, Summary)>> {
         let folder = self.0.join(experiment);
         let mut table = csv::Reader::from_path(folder.join("sweep.csv"))?;
@@ -59,7 +59,7 @@ impl Runs {
         rows.collect()
     }
 
-    /// The summaries of a variant, in order of seeds.
+    /// Returns the summaries of a variant, in the order of seeds.
     pub(crate) fn summaries(&self, experiment: &str, variant: &str) -> anyhow::Result<Vec<Summary>> {
         let folder = self.0.join(experiment).join(variant);
         let one = folder.join("summary.json");
@@ -79,7 +79,7 @@ impl Runs {
         files.iter().map(read).collect()
     }
 
-    /// One measure of a variant.
+    /// Returns one measure of a variant.
     pub(crate) fn measure(
         &self,
         experiment: &str,
@@ -90,7 +90,7 @@ impl Runs {
         Ok(Measured(values.with_context(|| format!("{experiment}, {variant}: a measure is absent"))?))
     }
 
-    /// One measure of a variant over the same of another, seed by seed.
+    /// Returns one measure of a variant over the same measure of the variant `to`, seed by seed.
     pub(crate) fn ratio(
         &self,
         experiment: &str,
@@ -109,12 +109,12 @@ fn read<T: serde::de::DeserializeOwned>(file: &PathBuf) -> anyhow::Result<T> {
     serde_json::from_str(&text).with_context(|| file.display().to_string())
 }
 
-/// Requests a minute while requests arrive.
+/// Returns the throughput while requests arrive, in requests a minute.
 pub(crate) fn steady(summary: &Summary) -> Option<f64> {
     summary.throughput_steady_per_min
 }
 
-/// Attainment at a multiple of one full generation.
+/// Returns the share of the requests in time, for a latency target that is a multiple of one full generation.
 pub(crate) fn attainment(summary: &Summary, multiple: f64) -> Option<f64> {
     summary.slo.iter().find(|slo| slo.multiple.total_cmp(&multiple).is_eq()).map(|slo| slo.attainment)
 }

@@ -1,4 +1,4 @@
-//! Latency against the rate of Poisson arrivals: which rate each system carries.
+//! Sections on latency against the rate of Poisson arrivals, which show the rate that each system holds.
 
 use anyhow::Context;
 use modm::metrics::summary::Summary;
@@ -6,13 +6,14 @@ use modm::metrics::summary::Summary;
 use crate::page::Page;
 use crate::runs::{Runs, attainment};
 
-/// Share of requests in time that counts as holding an SLO: assumed, the paper does not define it.
+/// Share of the requests in time at which an SLO counts as held. The share is assumed, because the paper does not
+/// define it.
 const HELD: f64 = 0.95;
 
 const VARIANTS: [&str; 7] =
     ["vanilla", "nirvana", "pinecone", "modm-sdxl", "modm-sana", "modm-sdxl-throughput", "modm-sana-throughput"];
 
-/// A cluster's runs by variant and rate.
+/// Runs of a cluster, by variant and rate.
 struct Rates {
     rates: Vec<String>,
     runs: Vec<(String, String, Summary)>,
@@ -39,7 +40,7 @@ impl Rates {
         attainment(self.summary(variant, rate)?, multiple).context("a measure is absent")
     }
 
-    /// The highest rate of those run up to which the SLO is held.
+    /// Returns the highest of the rates that were run up to which the SLO is held.
     fn held(&self, variant: &str, multiple: f64) -> anyhow::Result<String> {
         let mut held = "none";
         for rate in &self.rates {
@@ -55,7 +56,7 @@ impl Rates {
         std::iter::once(what.to_owned()).chain(self.rates.iter().map(|rate| format!("{rate} / min"))).collect()
     }
 
-    /// A column a rate, a row a system, and the rate held in the end.
+    /// Writes a table with a column for each rate and a row for each system. The last column is the rate that is held.
     fn table(&self, page: &mut Page, multiple: f64) -> anyhow::Result<()> {
         let mut head = self.head("within the SLO");
         head.push("holds".to_owned());

@@ -1,5 +1,5 @@
-//! Sections beside the paper's main set-up: the stand-ins' own targets, real prompts, the published scripts' settings, FLUX,
-//! and caches of other sizes.
+//! Sections beside the main experiments of the paper: targets of the stand-ins, real prompts, FLUX, MJHQ, the settings
+//! of the published scripts, quality, and caches of other sizes.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::experiments::ratio;
 use crate::page::{Kind, Page, Row};
 use crate::runs::Runs;
 
-/// The table that `scripts/fit_stand_ins --judge` printed.
+/// Table that `scripts/fit_stand_ins --judge` printed.
 const TARGETS: &str = "results/reference/stand-ins/targets.md";
 
 const FIT: &str = "Embeddings are made without a neural model, so that the prompts alone decide; \
@@ -112,7 +112,7 @@ pub(crate) fn artifact(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rows of one measure of quality, published against ours.
+/// Writes the section on quality, with a row of published and estimated quality for each variant.
 pub(crate) fn quality(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     const NAME: &str = "throughput-mi210";
     page.heading("Quality, DiffusionDB");
@@ -135,7 +135,7 @@ pub(crate) fn quality(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A row of a variant's mean quality.
+/// Returns the row of a variant's mean quality.
 fn score(runs: &Runs, name: &str, variant: &str, kind: Kind) -> anyhow::Result<Row> {
     Ok(Row {
         what: format!("{variant}, CLIPScore"),

@@ -10,13 +10,13 @@ use crate::input::InputError;
 use crate::report::figures::{Look, Width};
 use crate::scenario::{Override, Source};
 
-/// Parses a share above 0: a share of 0 is always held.
+/// Parses a share above 0 and at most 1. A target share of 0 would always be held.
 pub(super) fn share(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 1.0);
     number.ok_or_else(|| "expected a share above 0, at most 1".to_owned())
 }
 
-/// Parses a count.
+/// Parses a count from 1 to 1000.
 pub(super) fn count(text: &str) -> Result<NonZeroUsize, String> {
     let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 1000);
     count.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
@@ -31,19 +31,19 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
 /// Values of `--search`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum SearchWay {
-    /// Ahead where that takes less time in all
+    /// Ahead of the runs, if that takes less time in total
     #[default]
     Auto,
-    /// Once for each trace, before its runs; stored beside the trace's requests for the next command
+    /// One search for each trace, before its runs; stored beside the trace's requests for the next command
     Ahead,
-    /// In each run
+    /// Request by request in each run
     Direct,
 }
 
 /// Way in which a command's runs look up similar images.
 #[derive(Debug, Args)]
 pub(super) struct SearchArguments {
-    /// How similar images are looked up; the results are the same
+    /// Way in which similar images are looked up; the results are the same
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     search: SearchWay,
 }
@@ -59,11 +59,10 @@ impl SearchArguments {
     }
 }
 
-/// Whether a command also says what follows from how well its profile is known.
+/// Flag that leaves out the runs with longer and shorter service times.
 #[derive(Debug, Args)]
 pub(super) struct RangeArguments {
-    /// Leave out the runs with longer and shorter service times, and with them the ranges that follow from how well the
-    /// profile is known
+    /// Leave out the runs with longer and shorter service times, and with them the ranges that the profile leaves open
     #[arg(long)]
     pub(super) no_range: bool,
 }
@@ -89,7 +88,7 @@ pub(super) struct FigureArguments {
 }
 
 impl FigureArguments {
-    /// The look that was asked for.
+    /// Returns the look that was asked for.
     pub(super) const fn look(&self) -> Look {
         let width = match self.width {
             None => Width::Screen,
@@ -100,7 +99,7 @@ impl FigureArguments {
     }
 }
 
-/// A scenario, what to change in it and where results go.
+/// Scenario, overrides of its keys, and folder for the results.
 #[derive(Debug, Args)]
 pub(super) struct ScenarioArguments {
     /// Scenario file (TOML)
@@ -114,7 +113,7 @@ pub(super) struct ScenarioArguments {
     /// Overwrite an earlier run in --out
     #[arg(long)]
     pub(super) force: bool,
-    /// No progress on standard error
+    /// Show no progress on standard error
     #[arg(long, short)]
     pub(super) quiet: bool,
     /// Print the measures as JSON in place of a table
@@ -123,13 +122,13 @@ pub(super) struct ScenarioArguments {
 }
 
 impl ScenarioArguments {
-    /// The scenario's text and the overrides from the command line.
+    /// Reads the scenario's text and parses the overrides from the command line.
     pub(super) fn read(&self) -> Result<(Source, Vec<Override>), InputError> {
         let overrides = self.sets.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
         Ok((Source::read(&self.scenario)?, overrides))
     }
 
-    /// Refuses an output folder that holds an earlier run; makes it otherwise.
+    /// Makes the output folder. Refuses a folder that holds an earlier run, unless `--force` is given.
     pub(super) fn prepare_output(&self) -> Result<(), InputError> {
         crate::output::prepare(&self.out, &["run.json", "summary.json", "comparison.csv"], self.force)
     }

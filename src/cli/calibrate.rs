@@ -1,5 +1,5 @@
-//! `modm calibrate`: similarity bounds from pictures drawn here. Draws (or reads an earlier calibration's
-//! samples), fits, checks on held-out requests, and writes a scenario with the bounds.
+//! `modm calibrate`: finds similarity bounds from pictures that are drawn here. Draws pictures, or reads the samples of
+//! an earlier calibration, fits bounds, checks them on held-out requests, and writes a scenario with the bounds.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,19 +19,19 @@ use crate::report::calibration::{CalibrationReport, PICTURES, SCENARIO, clear, p
 
 /// Find the similarity bounds that keep a share of the large model's quality, from pictures drawn here
 ///
-/// Draws the first requests of the trace with the large model, refines for each the most similar picture of an
-/// earlier request with the first small model at several numbers of skipped steps, fits quality against
-/// similarity on half of the requests and checks the bounds on the other half. Exit code 1 if no bound keeps it.
+/// Draws the first requests of the trace with the large model, refines for each the most similar picture of an earlier
+/// request with the first small model at several numbers of skipped steps, fits quality against similarity on half of
+/// the requests and checks the bounds on the other half. Exit code 1 if no bound keeps the share.
 #[derive(Debug, Args)]
 pub(super) struct Calibrate {
     #[command(flatten)]
     common: ScenarioArguments,
     #[command(flatten)]
     library: LibraryArguments,
-    /// Requests to draw, the first of the trace; without it 200, or all there are
+    /// Number of requests to draw, from the first of the trace; 200 if absent, or all of a shorter trace
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=1_000_000))]
     prompts: Option<u32>,
-    /// Skipped steps to try; without it 10, 20, 30, 50 and 60 % of models.steps
+    /// Numbers of skipped steps to try; 10, 20, 30, 50 and 60 % of models.steps if absent
     #[arg(long, value_name = "K,K", value_delimiter = ',')]
     skips: Vec<u32>,
     /// Share of the large model's mean quality to keep
@@ -40,10 +40,10 @@ pub(super) struct Calibrate {
     /// Fit again from the samples of an earlier calibration, without drawing
     #[arg(long, value_name = "DIR", conflicts_with_all = ["prompts", "skips"])]
     from: Option<PathBuf>,
-    /// With --from: scores of its pictures by another judge, CSV with columns `picture` and `score`
+    /// Scores of the pictures of --from by another judge: CSV with columns `picture` and `score`
     #[arg(long, value_name = "FILE", requires = "from")]
     scores: Option<PathBuf>,
-    /// What --scores measures; without it `score`
+    /// Name of the measure of --scores; `score` if absent
     #[arg(long, value_name = "NAME", requires = "scores", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     measure: Option<String>,
 }
@@ -87,7 +87,7 @@ pub(super) fn run(command: &Calibrate) -> anyhow::Result<()> {
 }
 
 impl Calibrate {
-    /// Reads the samples of an earlier calibration, judged anew if there are scores.
+    /// Reads the samples of an earlier calibration, and judges them anew if there are scores.
     fn earlier_samples(
         &self,
         calibration: &mut Calibration<'_>,
@@ -105,7 +105,7 @@ impl Calibrate {
         Ok(read)
     }
 
-    /// Draws samples here.
+    /// Draws new samples, and returns them with the file that will hold them.
     fn draw(&self, calibration: &mut Calibration<'_>) -> anyhow::Result<(Vec<Sample>, PathBuf)> {
         let out = &self.common.out;
         let wishes = calibration.wishes(self.prompts, &self.skips, out.join(PICTURES))?;
@@ -117,7 +117,7 @@ impl Calibrate {
         Ok((draw(&wishes, &equipment, &lines)?, out.join("samples.csv")))
     }
 
-    /// Makes the folder, and removes what an earlier calibration has left there.
+    /// Makes the output folder, and removes the files that an earlier calibration left in it.
     fn prepare_output(&self) -> anyhow::Result<()> {
         let out = &self.common.out;
         let pictures = out.join(PICTURES);

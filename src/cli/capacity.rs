@@ -1,4 +1,4 @@
-//! `modm capacity`: the highest rate of arrivals that each variant holds.
+//! `modm capacity`: finds the highest rate of arrivals that each variant holds.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -36,11 +36,11 @@ pub(super) struct CapacityCommand {
     figures: FigureArguments,
     #[command(flatten)]
     range: RangeArguments,
-    /// A request is in time within so many full generations on the large model (first GPU type); the first of
-    /// slo.multiples if absent
+    /// Latency target, as a number of full generations on the large model (first GPU type); the first of slo.multiples
+    /// if absent
     #[arg(long, value_name = "MULTIPLE", value_parser = positive, conflicts_with = "slo_s")]
     slo: Option<f64>,
-    /// A request is in time within so many seconds
+    /// Latency target in seconds
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     slo_s: Option<f64>,
     /// Share of the requests that must be in time
@@ -49,13 +49,13 @@ pub(super) struct CapacityCommand {
     /// Largest factor on the trace's rate that is tried
     #[arg(long, value_name = "FACTOR", default_value_t = UP_TO, value_parser = positive)]
     up_to: f64,
-    /// Only these variants, the first one the baseline
+    /// Variants to search, the first one the baseline; all if absent
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
-    /// Search on this many traces: a synthetic one is generated anew, a real one resampled by blocks of time
+    /// Number of traces to search on: a synthetic one is generated anew, a real one resampled by blocks of time
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     seeds: NonZeroUsize,
-    /// Searches at a time
+    /// Number of searches at a time; one for each core if absent
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
 }

@@ -1,4 +1,4 @@
-//! `modm check` and `modm repair`: the data folder of a server that is not running.
+//! `modm check` and `modm repair`: check and repair the data folder of a server that is not running.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,9 @@ use crate::serve::check::{self as data, CheckError};
 
 /// Say whether the data folder of a server is whole
 ///
-/// Reads the ledger, results, image store and recordings of `modm serve --data DIR`, prints a line for each, and changes
-/// nothing. The server must not be running. Exit codes: 0 all of it is whole, 1 something is not, 2 there is no such data.
+/// Reads the ledger, results, image store and recordings of `modm serve --data DIR`, prints a line for each, and
+/// changes nothing. The server must not be running. Exit codes: 0 if all of it is whole, 1 if something is not, 2 if
+/// there is no such data.
 #[derive(Debug, Args)]
 #[command(after_help = "  modm check results/server || modm repair results/server")]
 pub(super) struct Check {
@@ -21,8 +22,8 @@ pub(super) struct Check {
 
 /// Make the data folder of a server whole
 ///
-/// Saves what can be read of a damaged ledger into a new one, cuts recordings after their last whole request, and moves what
-/// cannot be used to DIR/damaged-TIME. Deletes nothing. The server must not be running.
+/// Saves the readable part of a damaged ledger into a new one, cuts recordings after their last whole request, and
+/// moves files that cannot be used to DIR/damaged-TIME. Deletes nothing. The server must not be running.
 #[derive(Debug, Args)]
 #[command(after_help = "  modm repair results/server")]
 pub(super) struct Repair {
@@ -31,7 +32,7 @@ pub(super) struct Repair {
     data: PathBuf,
 }
 
-/// Turns missing data, or data in use, into an input error.
+/// Turns data that is missing or in use into an input error, which gives exit code 2.
 fn explained(error: CheckError) -> anyhow::Error {
     match error {
         CheckError::Input(error) => error.into(),

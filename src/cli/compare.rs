@@ -1,4 +1,4 @@
-//! `modm compare`: the same trace under each variant of a scenario, then one report.
+//! `modm compare`: runs each variant of a scenario on the same trace, then writes one report.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -29,17 +29,18 @@ pub(super) struct Compare {
     figures: FigureArguments,
     #[command(flatten)]
     range: RangeArguments,
-    /// Only these variants, the first one the baseline
+    /// Variants to run, the first one the baseline; all if absent
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
-    /// Repeat each variant on this many traces: a synthetic one is generated anew, a real one resampled by blocks of time
+    /// Number of traces to repeat each variant on: a synthetic one is generated anew, a real one resampled by blocks of
+    /// time
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     seeds: NonZeroUsize,
-    /// Also find the highest rate of arrivals that each variant holds, and report by it (as `modm capacity` does, up to
-    /// 10 times the trace's rate, 99 % within the first of slo.multiples)
+    /// Also find the highest rate of arrivals that each variant holds, and report it (as `modm capacity` does, up to 10
+    /// times the trace's rate, 99 % within the first of slo.multiples)
     #[arg(long)]
     capacity: bool,
-    /// Runs at a time
+    /// Number of runs at a time; one for each core if absent
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
 }
@@ -57,7 +58,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     }
     common.prepare_output()?;
     if command.capacity {
-        // Before the runs, which let go of the searches that both need.
+        // The capacities come before the runs, because the runs drop the searches ahead that both need.
         let question = Question::of_scenario(&base);
         let lines = Lines::new(common.quiet);
         capacity::prepare_searches(&planned, command.search.search(), &source, &lines);
@@ -68,7 +69,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         }
         super::capacity::write(&found, &common.out)?;
     } else {
-        // With --force, an earlier comparison's would be taken for this one's.
+        // With --force, the capacities of an earlier comparison would be taken for those of this one.
         for name in [CAPACITIES, "capacity.csv"] {
             let _ = std::fs::remove_file(common.out.join(name));
         }
@@ -89,7 +90,7 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         scenario_toml: source.text().to_owned(),
         versions: versions(&base),
     };
-    // What was written is read again, so that `modm report` makes the same of it.
+    // The results are read again from disk, so that `modm report` makes the same report of them.
     let comparison = super::write_index(&index, &common.out)?;
     super::write_report(&comparison, command.figures.look(), &common.out)?;
     write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.elapsed().as_secs_f64(), &[])?;
@@ -102,15 +103,15 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs for programs: variant, seed and measures of each.
+/// Returns the variant, the seed and the measures of each run as JSON.
 pub(super) fn rows(runs: &[Run]) -> Vec<serde_json::Value> {
     let row = |run: &Run| serde_json::json!({ "variant": run.variant, "seed": run.seed, "summary": run.summary });
     runs.iter().map(row).collect()
 }
 
-/// Runs everything planned, and writes what each run has. Returns what a reader must be warned of.
+/// Makes all planned runs and writes the files of each. Returns the warnings for a reader, in words.
 fn run_all(planned: &[VariantRun], command: &Compare, source: &Source) -> anyhow::Result<Vec<String>> {
-    // Ranges are those of each variant's first trace.
+    // Only the run on the first trace of each variant gets a range.
     let is_first = |at: usize| planned[..at].iter().all(|other| other.variant != planned[at].variant);
     let has_range: Vec<bool> = (0..planned.len()).map(|at| !command.range.no_range && is_first(at)).collect();
     let runs = |(run, has_range): (&VariantRun, &bool)| {
@@ -126,7 +127,7 @@ fn run_all(planned: &[VariantRun], command: &Compare, source: &Source) -> anyhow
     Ok(merged(&warned))
 }
 
-/// Runs once and writes the files. Returns the variant and what a reader must be warned of.
+/// Makes one run and writes its files. Returns the name of the variant and the warnings for a reader.
 fn run_one(
     run: &VariantRun,
     has_range: bool,

@@ -1,4 +1,4 @@
-//! `modm doctor`: what of live mode works here, and what to do about the rest.
+//! `modm doctor`: checks which parts of live mode work here, and says what to do about the others.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,8 @@ use crate::live::pipeline::{Pipeline, probe};
 use crate::live::settings::{Device, Processor};
 use crate::scenario::{Override, Scenario, Source};
 
-/// Say what of live mode works here: library, providers, devices, memory, models; and what to do about the rest
+/// Check which parts of live mode work here (library, providers, devices, memory, models), and say what to do about the
+/// others
 ///
 /// Exit code 0 if what is asked for works (the CPU, or everything that the scenario names), else 1.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(super) struct Doctor {
     library: LibraryArguments,
 }
 
-/// Findings so far, and whether something that is needed is missing.
+/// Record of whether something that is needed is missing. Each finding is printed at once.
 #[derive(Default)]
 struct Findings {
     broken: bool,
@@ -39,7 +40,7 @@ impl Findings {
         println!("ok       {what:<12} {found}");
     }
 
-    /// Not needed by what was asked for.
+    /// Prints a part that is absent, but is not needed for what was asked for.
     fn absent(what: &str, found: impl std::fmt::Display, next: &str) {
         println!("absent   {what:<12} {found}");
         println!("         {:<12} next: {next}", "");
@@ -52,7 +53,7 @@ impl Findings {
     }
 }
 
-/// Exits with 1 where something that is needed is missing.
+/// Error that something needed is missing: exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error("live mode does not work here yet; what to do is said above")]
 struct Broken;
@@ -144,7 +145,8 @@ fn devices(library: &Library, scenario: Option<&Scenario>, allow_cpu: bool, find
     }
 }
 
-/// Loads a model as a worker does; says what it is, and how long loading and the trial picture took.
+/// Loads a model as a worker does. Returns a sentence on its family, its size, and the seconds that loading and a trial
+/// picture took.
 fn model(
     library: &Library,
     folder: &Path,

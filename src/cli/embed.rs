@@ -1,5 +1,5 @@
-//! `modm embed`: embeddings of a trace's prompts or of its pictures by an ONNX dual encoder, in batches. What is
-//! done is on disk; an interrupted command goes on where it was.
+//! `modm embed`: embeds a trace's prompts or its pictures with an ONNX dual encoder, in batches. Finished batches are
+//! on disk, so that an interrupted command continues after them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read, Seek, Write};
@@ -22,8 +22,8 @@ use crate::trace::{Trace, TraceFiles, npy};
 
 /// Embed a trace's prompts, or its pictures, with an ONNX dual encoder (CLIP as Optimum exports it, models/shapes/encoder)
 ///
-/// Writes one row a request, in the order of the trace: what `trace.prompt_embeddings` and
-/// `trace.image_embeddings` of a scenario name. A command that was interrupted goes on where it was.
+/// Writes one row for each request, in the order of the trace, to a file for `trace.prompt_embeddings` or
+/// `trace.image_embeddings` of a scenario. A command that was interrupted continues where it stopped.
 #[derive(Debug, Args)]
 pub(super) struct Embed {
     /// Requests (CSV) with a `prompt` column, or with pictures in --images
@@ -37,10 +37,10 @@ pub(super) struct Embed {
     /// Embed pictures in place of prompts: a folder with one file a request, named by its id as `modm live` names them
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Rows at a time
+    /// Number of rows in a batch
     #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Where to run: cpu:0,threads=4 or cuda:0
+    /// Device of the encoder, e.g. cpu:0,threads=4 or cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "cpu:0", value_parser = device)]
     device: Device,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(super) struct Embed {
     /// Overwrite an earlier file
     #[arg(long)]
     force: bool,
-    /// No progress on standard error
+    /// Show no progress on standard error
     #[arg(long, short)]
     quiet: bool,
 }
@@ -57,7 +57,7 @@ fn device(text: &str) -> Result<Device, &'static str> {
     text.parse()
 }
 
-/// What an unfinished file is of; it is only continued by the same.
+/// Inputs of an unfinished file. Only a command with the same inputs continues the file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Unfinished {
     requests_sha256: String,
@@ -118,7 +118,7 @@ pub(super) fn run(command: &Embed) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The picture of each row.
+/// Returns the picture file of each row.
 fn pictures(trace: &Trace, folder: &Path, requests: &Path) -> Result<Vec<PathBuf>, InputError> {
     let names = file_names(trace);
     let find = |(row, name): (usize, &String)| {
@@ -136,7 +136,7 @@ fn picture(file: &Path) -> Result<Picture, InputError> {
     Picture::decode(&bytes).map_err(|error| InputError::new(file, error.to_string()))
 }
 
-/// Rows so far, in a file beside the one to be.
+/// Rows that were embedded so far, in a file beside the output file.
 struct Rows {
     file: PathBuf,
     about: PathBuf,
@@ -160,7 +160,7 @@ impl Rows {
         }
         let to = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file);
         let mut to = to.with_context(|| format!("{}: cannot be written", file.display()))?;
-        // A row that was being written when the command was interrupted is written again.
+        // A row that was only partly written when the command was interrupted is cut off and written again.
         let width = what.dimension as u64 * size_of::<f32>() as u64;
         let done = to.metadata()?.len() / width;
         to.set_len(done * width)?;
@@ -175,7 +175,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Gives the rows their header and name.
+    /// Writes the rows with their header to the output file, and removes the unfinished files.
     fn finish(mut self, out: &Path, rows: usize, dimension: usize) -> anyhow::Result<()> {
         self.to.rewind()?;
         let mut bytes = Vec::with_capacity(self.done * self.dimension * size_of::<f32>());

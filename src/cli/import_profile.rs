@@ -1,4 +1,4 @@
-//! `modm import-profile`: a table of measured runtimes as a profile.
+//! `modm import-profile`: makes a profile from a table of measured runtimes.
 
 use std::path::PathBuf;
 
@@ -12,8 +12,9 @@ use crate::time::MAX_INPUT_S;
 
 /// Make a profile from a table of measured runtimes with batches (CSV, as DiffServe publishes them)
 ///
-/// The table has columns Model, Accel, batchsize and avg_runtime (milliseconds of a whole job). The profile's [[service]]
-/// rows have that time as overhead_s, none for single steps, and what larger batches take in times of a batch of one.
+/// The table has columns Model, Accel, batchsize and avg_runtime (milliseconds of a whole job). The profile's
+/// [[service]] rows have the time of a batch of one as overhead_s, no time for single steps, and the times of larger
+/// batches as multiples of it.
 #[expect(clippy::doc_markdown, reason = "clap prints it as help")]
 #[derive(Debug, Args)]
 pub(super) struct ImportProfile {
@@ -22,10 +23,10 @@ pub(super) struct ImportProfile {
     /// The profile to write (TOML)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// What a model of the table is called in the profile (repeatable)
+    /// Name HERE in the profile for the model that the table calls THERE (repeatable)
     #[arg(long = "rename", value_name = "THERE=HERE", value_parser = pair)]
     renamed: Vec<(String, String)>,
-    /// Seconds of a model load, which the table does not say
+    /// Seconds of a model load, which the table does not state
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     load_s: f64,
     /// Overwrite an earlier profile

@@ -1,5 +1,5 @@
-//! `modm live`: a trace replayed in real time against real sessions. Reads and checks all it needs, runs one
-//! variant or several in turn, and reports as `simulate` and `compare` do.
+//! `modm live`: replays a trace in real time on real sessions. Reads and checks all inputs, runs one variant or several
+//! in turn, and reports as `simulate` and `compare` do.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -25,35 +25,36 @@ use crate::run_folder::write_run_json;
 use crate::scenario::{Override, Scenario, Source, TraceInputs, Variant};
 use crate::simulation::Simulation;
 
-/// Where ONNX Runtime is, and what may stand in for a GPU.
+/// Place of ONNX Runtime, and permission to use the CPU in place of a GPU.
 #[derive(Debug, Args)]
 pub(super) struct LibraryArguments {
-    /// ONNX Runtime's library, or its folder; else `ORT_DYLIB_PATH`, what `scripts/install_onnxruntime` installed, or the system's
+    /// Library of ONNX Runtime, or its folder; if absent, `ORT_DYLIB_PATH`, the library that
+    /// `scripts/install_onnxruntime` installed, or the system's
     #[arg(long, value_name = "PATH")]
     pub(super) onnxruntime: Option<PathBuf>,
-    /// Run on the CPU where a CUDA device cannot start, in place of refusing
+    /// Run on the CPU if a CUDA device cannot start, in place of refusing
     #[arg(long)]
     pub(super) allow_cpu: bool,
 }
 
 /// Replay a trace in real time against real ONNX Runtime sessions
 ///
-/// Latency counts from when a request was due in the trace, however late the program was. Ctrl-C or SIGTERM ends
-/// the intake, finishes what has arrived and writes the results; a second one ends the program at once.
-/// The scenario's [live] section says which models, encoder and devices to use.
+/// The latency of a request counts from its arrival time in the trace, even if the program takes the request in late.
+/// Ctrl-C or SIGTERM ends the intake: the requests that have arrived are finished and the results are written. A second
+/// signal ends the program at once. The scenario's [live] section names the models, the encoder and the devices to use.
 #[derive(Debug, Args)]
 pub(super) struct Live {
     #[command(flatten)]
     common: ScenarioArguments,
     #[command(flatten)]
     library: LibraryArguments,
-    /// Run these [[variant]]s one after the other on the same trace and compare them; without it, the scenario as it is
+    /// Run these [[variant]]s one after the other on the same trace and compare them; the scenario as it is if absent
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
 }
 
 impl LibraryArguments {
-    /// Opens the library.
+    /// Opens ONNX Runtime.
     pub(super) fn open(&self) -> Result<Library, InputError> {
         Library::open(self.onnxruntime.as_deref())
     }
@@ -120,10 +121,10 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     tell(common, &base, &comparison, begun.elapsed().as_secs_f64())
 }
 
-/// Run that is to come.
+/// Run that was checked and is still to come.
 struct Planned {
     name: String,
-    /// Folder of its files, below that of the command.
+    /// Folder for the files of the run, relative to the folder of the command.
     folder: PathBuf,
     simulation: Simulation,
     equipment: Equipment,
@@ -131,12 +132,12 @@ struct Planned {
 
 impl Planned {
     fn place(&self, out: &Path) -> PathBuf {
-        // Joined to nothing, a path would end in a slash.
+        // A path that is joined to an empty one would end in a slash.
         if self.folder.as_os_str().is_empty() { out.to_owned() } else { out.join(&self.folder) }
     }
 }
 
-/// Reads and checks all that the runs need; those of one trace share it.
+/// Reads and checks the inputs of all runs. Runs of one trace share it.
 fn plan(
     command: &Live,
     base: &Scenario,
@@ -163,7 +164,7 @@ fn plan(
     Ok(planned)
 }
 
-/// Variants that are run; `None` for the scenario itself.
+/// Returns the variants to run; `None` stands for the scenario itself.
 fn chosen(command: &Live, base: &Scenario, source: &Source) -> Result<Vec<Option<Variant>>, InputError> {
     if command.variants.is_empty() {
         return Ok(vec![None]);
@@ -171,7 +172,7 @@ fn chosen(command: &Live, base: &Scenario, source: &Source) -> Result<Vec<Option
     Ok(variants::chosen(base, &command.variants, source)?.into_iter().map(Some).collect())
 }
 
-/// What a report on real time names.
+/// Returns the versions and the seed that a report on runs in real time states.
 pub(super) fn versions(base: &Scenario, library: &Library) -> Vec<(String, String)> {
     vec![
         ("modm".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

@@ -1,5 +1,5 @@
-//! The command line: one file a subcommand. What the user typed becomes a checked struct before
-//! anything runs; standard output carries results, standard error everything else.
+//! Command line: one file for each subcommand. The arguments become a checked struct before anything runs. Results go
+//! to standard output, everything else to standard error.
 //!
 //! Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong, 3 two results differ.
 
@@ -98,12 +98,12 @@ enum Command {
     #[cfg(feature = "live")]
     #[command(name = "worker-process", hide = true)]
     WorkerProcess {
-        /// For who looks at a list of processes
+        /// Name that is shown in a list of processes
         name: String,
     },
     /// Print a completion script, e.g. `modm completions bash > modm.bash`
     Completions {
-        /// For which shell
+        /// Shell that the script is for
         shell: clap_complete::Shell,
     },
 }
@@ -165,13 +165,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Colours of words, on a terminal and unless `NO_COLOR` is set; `anstream` leaves them out elsewhere.
+/// Styles of words on a terminal. `anstream` leaves them out elsewhere, and if `NO_COLOR` is set.
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Whether an error is about an input: a model's folder counts as one.
+/// Returns whether an error is about an input. The folder of a model counts as an input.
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     #[cfg(feature = "live")]
     {
@@ -191,7 +191,7 @@ fn write_report(comparison: &Comparison, look: reports::figures::Look, folder: &
     write_files(&reports::files(comparison, look).context("the report's figures")?, folder)
 }
 
-/// Writes files into a folder and those within it.
+/// Writes files into a folder and its subfolders.
 fn write_files(files: &[reports::ReportFile], folder: &Path) -> anyhow::Result<()> {
     for file in files {
         let path = folder.join(&file.path);
@@ -201,7 +201,7 @@ fn write_files(files: &[reports::ReportFile], folder: &Path) -> anyhow::Result<(
     Ok(())
 }
 
-/// Prints a comparison's table, its verdict and what it rests on.
+/// Prints a comparison's table, its verdict with caveats, and its notes.
 fn print_comparison(comparison: &Comparison) {
     print!("{}", reports::terminal(comparison, width()));
     let verdict = reports::verdict(comparison);
@@ -212,24 +212,24 @@ fn print_comparison(comparison: &Comparison) {
     print_notes(comparison.grounds());
 }
 
-/// Says which folders in `folder` hold the runs of a comparison, and returns it with them.
+/// Writes which folders in `folder` hold the runs of a comparison. Returns the comparison, read from these folders.
 fn write_index(index: &reports::read::Index, folder: &Path) -> anyhow::Result<Comparison> {
     let text = serde_json::to_string_pretty(index).context("the comparison as JSON")?;
     write_atomic(&folder.join(reports::read::INDEX), |to| std::io::Write::write_all(to, text.as_bytes()))?;
     Ok(reports::read::comparison(folder, None)?)
 }
 
-/// Columns of the terminal that results go to; `None` where they go elsewhere.
+/// Returns the number of columns of the terminal that standard output goes to; `None` if it goes elsewhere.
 fn width() -> Option<u16> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0)
 }
 
-/// What it comes to, under a table.
+/// Prints a verdict under a table.
 fn print_verdict(sentence: &str) {
     anstream::println!("{BOLD}{sentence}{BOLD:#}");
 }
 
-/// Notes under a table.
+/// Prints notes under a table.
 fn print_notes(notes: impl IntoIterator<Item = impl std::fmt::Display>) {
     for note in notes {
         anstream::println!("{DIM}note:{DIM:#} {note}");

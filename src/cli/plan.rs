@@ -1,4 +1,4 @@
-//! `modm plan`: the cheapest cluster that holds a latency target for a trace, and what else there would be.
+//! `modm plan`: finds the cheapest cluster that holds a latency target for a trace, and the next-best clusters.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -32,7 +32,7 @@ pub(super) struct Plan {
     figures: FigureArguments,
     #[command(flatten)]
     range: RangeArguments,
-    /// A request is in time within so many full generations on the large model (first GPU type of the scenario)
+    /// Latency target, as a number of full generations on the large model (first GPU type of the scenario)
     #[arg(long, value_name = "MULTIPLE", default_value = "2", value_parser = positive)]
     slo: f64,
     /// Share of the requests that must be in time, over all seeds
@@ -41,19 +41,20 @@ pub(super) struct Plan {
     /// Share of the large model's own quality that the mean image must keep, over all seeds (docs/semantics.md, section 7)
     #[arg(long, value_name = "SHARE", value_parser = kept)]
     quality: Option<f64>,
-    /// Traces that it must hold for: a synthetic one is generated anew, a real one resampled by blocks of time
+    /// Number of traces that a cluster must hold: a synthetic one is generated anew, a real one resampled by blocks of
+    /// time
     #[arg(long, value_name = "N", default_value = "3", value_parser = count)]
     seeds: NonZeroUsize,
-    /// So many times the traffic: the same requests in less time
+    /// Factor on the traffic: the same requests arrive at this many times the rate
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = positive)]
     load: f64,
-    /// GPUs of each group of cluster.gpus at most; four times what the scenario has if absent
+    /// Largest number of GPUs of each group of cluster.gpus; four times the number in the scenario if absent
     #[arg(long, value_name = "N1,N2", value_delimiter = ',')]
     max_gpus: Vec<u32>,
-    /// Hold with so many GPUs of the cluster down from the start
+    /// Number of GPUs that are down from the start; a cluster must hold without them
     #[arg(long, value_name = "N", default_value = "0")]
     spare: u32,
-    /// The next-best clusters to run as well
+    /// Number of next-best clusters to run as well
     #[arg(long, value_name = "N", default_value = "1")]
     alternatives: usize,
 }

@@ -1,5 +1,5 @@
-//! `modm profile`: measures a scenario's models on its devices and writes what the simulator and the policies
-//! read.
+//! `modm profile`: measures a scenario's models on its devices, and writes a profile for the simulator and the
+//! policies.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -17,15 +17,15 @@ use crate::output::refuse_file;
 use crate::profile::{self, ProfileFile};
 use crate::scenario::{Override, Scenario, Source};
 
-/// Of which a refiner runs half.
+/// Least number of denoising steps. A refiner runs half of them, and a step is measured between two others.
 const LEAST_STEPS: u32 = 4;
 
-/// Measure ONNX models on the devices of a scenario; writes a profile
+/// Measure ONNX models on the devices of a scenario, and write a profile
 ///
-/// For each GPU type and model: the time of a denoising step and of the rest of a job, of a load, their
-/// coefficients of variation and the memory, at several batch sizes, with the other workers idle and busy; and the
-/// encoder. The [[service]] rows, which the simulator and the policies use, are means of batch 1 while everything goes on
-/// that a live run does, and the part of it that a job takes while the others are idle.
+/// Measures for each GPU type and model the times of a denoising step, of the rest of a job and of a load, their
+/// coefficients of variation, and the memory, at several batch sizes, with the other workers idle and busy. Also
+/// measures the encoder. The [[service]] rows, which the simulator and the policies use, are means of batch 1 while all
+/// the work of a live run goes on, and the part of that time that a job takes while the other workers are idle.
 #[derive(Debug, Args)]
 pub(super) struct Profile {
     /// Scenario file (TOML); its [live] section names models and devices
@@ -38,13 +38,13 @@ pub(super) struct Profile {
     /// Override a scenario key (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Batch sizes
+    /// Batch sizes to measure; 1 is always measured
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,2,4", value_parser = clap::value_parser!(u32).range(1..=64))]
     batch: Vec<u32>,
-    /// Jobs of each kind to measure
+    /// Number of jobs of each kind to measure
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     jobs: u32,
-    /// Rounds over which the jobs are spread, so that a slow minute of the machine falls on all kinds alike
+    /// Number of rounds over which the jobs are spread, so that a slow minute of the machine affects all kinds alike
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Overwrite an earlier profile
@@ -89,7 +89,7 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What would only be found out after minutes of measuring.
+/// Checks the output file and the number of steps, so that errors do not show after minutes of measuring.
 fn check(command: &Profile, scenario: &Scenario, source: &Source) -> Result<(), InputError> {
     refuse_file(&command.out, command.force)?;
     let folder = command.out.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -1,5 +1,5 @@
-//! Progress of long work on standard error: a bar with rate and ETA on a terminal, a line now and then
-//! elsewhere, nothing when asked to be quiet.
+//! Progress of long work on standard error: a bar with rate and ETA on a terminal, an occasional line elsewhere, and
+//! nothing if the command is to be quiet.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,43 +9,43 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::experiments;
 
-/// How many requests have ended, over all runs of a command.
+/// Number of requests or other items that have ended, over all runs of a command.
 #[derive(Debug)]
 pub(super) struct Progress {
     bar: ProgressBar,
     ended: AtomicU64,
     total: u64,
-    /// Not a terminal: a line each tenth.
+    /// True if standard error is no terminal: a line is printed for each tenth of the items.
     plain: bool,
-    /// Requests between two updates of the bar.
+    /// Number of items between two updates of the bar.
     stride: u64,
     quiet: bool,
-    /// What is counted.
+    /// Word for the items.
     what: &'static str,
 }
 
-/// Requests between two updates of the bar.
+/// Number of items between two updates of the bar.
 const STRIDE: u64 = 256;
 
 impl Progress {
-    /// Shows a bar for so many requests.
+    /// Shows a bar for `total` requests.
     pub(super) fn new(total: u64, quiet: bool) -> Self {
         Self::counting(total, "requests", quiet)
     }
 
-    /// Shows a bar for so many things.
+    /// Shows a bar for `total` items, which `what` names.
     fn counting(total: u64, what: &'static str, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target = if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
         let style =
             format!("{{bar:30}} {{percent:>3}}%  {{human_pos}} of {{human_len}} {what}  {{per_sec}}  ETA {{eta}}");
-        // A template that does not parse would be a slip of ours; the default style will do then.
+        // A template that does not parse would be a mistake here; the default style will do then.
         bar.set_style(ProgressStyle::with_template(&style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, ended: AtomicU64::new(0), total, plain: !quiet && !terminal, stride: STRIDE, quiet, what }
     }
 
-    /// Shows a bar for things that take long: every one of them is seen.
+    /// Shows a bar for items that take long, and updates it for each of them.
     fn real_time(total: u64, what: &'static str, quiet: bool) -> Self {
         let progress = Self { stride: 1, ..Self::counting(total, what, quiet) };
         progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
@@ -57,12 +57,12 @@ impl Progress {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    /// Counts so many that are done.
+    /// Counts items that are done.
     pub(super) fn advance(&self, count: u64) {
         self.bar.set_position(self.ended.fetch_add(count, Ordering::Relaxed) + count);
     }
 
-    /// Counts one that is done.
+    /// Counts one item that is done.
     pub(super) fn end_one(&self) {
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         if ended.is_multiple_of(self.stride) || ended == self.total {
@@ -74,7 +74,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -86,7 +86,7 @@ impl experiments::Progress for Progress {
     }
 
     fn search_begins(&self, requests: u64) {
-        // The bar is that of the runs, which wait for the search.
+        // The bar shows the runs, which wait for the search.
         if requests >= LONG {
             experiments::Progress::say(self, &format!("searching ahead for {requests} requests"));
         }
@@ -99,11 +99,11 @@ impl experiments::Progress for Progress {
     }
 }
 
-/// Requests from which on a search takes seconds.
+/// Number of requests from which on a search takes seconds.
 const LONG: u64 = 20_000;
 
-/// Progress of a command whose work comes one piece after the other: a bar for a search ahead, a live run or pictures while it
-/// lasts, and a line for each sentence.
+/// Progress of a command whose pieces of work follow each other: a bar for a search ahead, a live run or pictures while
+/// the piece lasts, and a line for each sentence.
 #[derive(Debug)]
 pub(super) struct Lines {
     quiet: bool,
@@ -111,7 +111,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Shows nothing if `quiet`, but for warnings.
+    /// Shows only warnings if `quiet` is true.
     pub(super) const fn new(quiet: bool) -> Self {
         Self { quiet, piece: Mutex::new(None) }
     }

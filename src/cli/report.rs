@@ -1,4 +1,4 @@
-//! `modm report`: the report of results that are there already, of one folder or of several at once, and whether two
+//! `modm report`: writes the report of existing results, of one folder or of several at once, or says whether two
 //! results differ.
 
 use std::io::Write as _;
@@ -15,32 +15,32 @@ use crate::report::against::{self, differences};
 use crate::report::read::WindowS;
 use crate::report::{self, Comparison, Run};
 
-/// Make a report of results again, or one of several results; with --against, compare two results
+/// Make the report of results again, or one report of several results; with --against, compare two results
 ///
-/// DIR is a folder that compare, live or simulate wrote, or the data folder of a server whose hits were audited, which gets
-/// audit.md. One folder gets its report anew; several are merged, their
-/// variants named after their folders, into --out. --against exits with 3 if a measure of any variant (its mean over
-/// seeds) differs by more than --bound: for use in CI.
+/// DIR is a folder that compare, live or simulate wrote, or the data folder of a server whose hits were audited, for
+/// which the report is audit.md. One folder gets its report anew. Several folders are merged into --out, and their
+/// variants are named after the folders. --against exits with 3 if a measure of any variant (its mean over seeds)
+/// differs by more than --bound, for use in CI.
 #[derive(Debug, Args)]
 pub(super) struct Report {
     /// Folders with results
     #[arg(required = true, value_name = "DIR")]
     folders: Vec<PathBuf>,
-    /// Folder for the report; needed for several results, else the results' own
+    /// Folder for the report; needed for several results, the folder of the results if absent
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Hold the result against this one, in place of writing a report
+    /// Compare the result with this one, in place of writing a report
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     against: Option<PathBuf>,
-    /// Largest difference, as a share of the value there
+    /// Largest difference that is accepted, as a share of the value in --against
     #[arg(long, value_name = "SHARE", default_value = "0.01")]
     bound: f64,
-    /// Show what workers did between these seconds, in place of when something changed first
+    /// Show what the workers did between these seconds; around the first change if absent
     #[arg(long, value_name = "FROM..TO", value_parser = window)]
     window: Option<WindowS>,
     #[command(flatten)]
     figures: FigureArguments,
-    /// Print the differences as JSON, or the measures
+    /// Print the differences, or the measures, as JSON
     #[arg(long)]
     json: bool,
 }
@@ -51,7 +51,7 @@ fn window(text: &str) -> Result<WindowS, String> {
     ends.ok_or_else(|| "expected two numbers of seconds, the first one smaller, e.g. 600..1200".to_owned())
 }
 
-/// Two results differ: exit code 3.
+/// Error that two results differ: exit code 3.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} measures differ by more than the bound")]
 pub(super) struct Differ(usize);
@@ -84,7 +84,7 @@ pub(super) fn run(command: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reports the audits in a server's data folder.
+/// Writes and prints the report of the audits in a server's data folder.
 fn report_audits(command: &Report, folder: &Path) -> anyhow::Result<()> {
     if command.window.is_some() {
         let message = "goes with the results of a run: a server's audits have no workers";
@@ -129,10 +129,10 @@ fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
     if found.is_empty() { Ok(()) } else { Err(Differ(found.len()).into()) }
 }
 
-/// Checks that a result follows the version of the definitions of measures that those before it follow.
+/// Checks that a result follows the same version of the definitions of measures as the results before it.
 ///
 /// # Errors
-/// It does not: what is called the same in them is not the same.
+/// Returns an error if the versions differ, because measures with the same name then differ in meaning.
 fn same_definitions<'a>(
     before: &mut Option<(&'a Path, Definitions)>,
     folder: &'a Path,
@@ -152,7 +152,7 @@ fn same_definitions<'a>(
     Ok(())
 }
 
-/// Several results as one: variants are named after their folders.
+/// Merges several results into one, with variants named after their folders.
 fn merged(folders: &[PathBuf], window: Option<WindowS>) -> Result<Comparison, InputError> {
     let mut all = Comparison::default();
     let mut names: Vec<String> = Vec::new();
@@ -167,7 +167,8 @@ fn merged(folders: &[PathBuf], window: Option<WindowS>) -> Result<Comparison, In
         same_definitions(&mut definitions, folder, &one)?;
         let single = one.variants().len() == 1 && one.variants()[0] == one.name;
         let renamed = |variant: &str| if single { name.clone() } else { format!("{name}: {variant}") };
-        // Ratios were published over the first variant of their own comparison.
+        // Published ratios are over the first variant of their own comparison, so only those of the first folder are
+        // kept.
         if all.runs.is_empty() {
             all.published = one.published.iter().map(|(variant, what)| (renamed(variant), *what)).collect();
         }

@@ -1,4 +1,5 @@
-//! `modm serve` and `modm key`: the live system with the network for an inbox. Puts together what `serve` and `live` have.
+//! `modm serve` and `modm key`: the live system with the network as its inbox. Connects the parts in `serve` and in
+//! `live`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -49,17 +50,17 @@ use crate::trace::{Columns, Trace};
 
 /// Answer requests over HTTP
 ///
-/// OpenAI's image API (POST /v1/images/generations), asynchronous jobs with events, a page at /, counters at /metrics;
-/// docs/serve.md. Listens on this machine only, unless keys say who may ask. SIGTERM or Ctrl-C takes nothing more in and
-/// finishes what is in. The scenario's [live] section says which models, encoder and devices to use, [serve] what is allowed;
-/// its trace is not used.
+/// Offers OpenAI's image API (POST /v1/images/generations), asynchronous jobs with events, a page at / and counters at
+/// /metrics; see docs/serve.md. Listens on this machine only, unless there are keys that say who may send requests.
+/// SIGTERM or Ctrl-C ends the intake and finishes the requests that were accepted. The scenario's [live] section names
+/// the models, the encoder and the devices to use, and [serve] says what is allowed; its trace is not used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
   modm serve scenarios/live-shapes.toml --data results/server
   modm key alice >> keys.toml; modm serve ... --keys keys.toml --listen 0.0.0.0:8080
   modm simulate scenario.toml --set trace.requests=results/server/traffic/TIME/requests.csv ...   # what if")]
 pub(super) struct Serve {
-    /// Scenario, a TOML file
+    /// Scenario file (TOML)
     #[arg(value_name = "SCENARIO", env = "MODM_SCENARIO")]
     scenario: PathBuf,
     /// Override a scenario key, e.g. cache.capacity=5000 (repeatable)
@@ -67,36 +68,36 @@ pub(super) struct Serve {
     sets: Vec<String>,
     #[command(flatten)]
     library: LibraryArguments,
-    /// Folder for the image cache, jobs, results and recorded traffic; what it has is used again
+    /// Folder for the image cache, jobs, results and recorded traffic; the next start uses its contents again
     #[arg(long, value_name = "DIR", env = "MODM_DATA")]
     data: PathBuf,
-    /// Address and port (`serve.listen`); port 0 is any that is free
+    /// Address and port to listen on (`serve.listen`); port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", env = "MODM_LISTEN")]
     listen: Option<SocketAddr>,
-    /// File with the tenants' keys (`serve.keys`), as `modm key` writes them
+    /// File with the tenants' keys (`serve.keys`), as `modm key` prints them
     #[arg(long, value_name = "FILE", env = "MODM_KEYS")]
     keys: Option<PathBuf>,
-    /// Images a minute and tenant (`serve.rate_per_min`)
+    /// Images that each tenant may request in a minute (`serve.rate_per_min`)
     #[arg(long, value_name = "N", env = "MODM_RATE_PER_MIN")]
     rate_per_min: Option<u32>,
-    /// How the server is called from outside, for addresses in answers, e.g. `https://images.example.org`
+    /// Address of the server from outside, for addresses in answers, e.g. `https://images.example.org`
     #[arg(long, value_name = "URL", env = "MODM_ORIGIN")]
     origin: Option<String>,
-    /// Logs as JSON, a line an event; `RUST_LOG` says what is logged, e.g. `RUST_LOG=warn`
+    /// Write logs as JSON, one event a line; `RUST_LOG` says what is logged, e.g. `RUST_LOG=warn`
     #[arg(long, env = "MODM_LOG_JSON")]
     log_json: bool,
 }
 
 /// Make a key for a tenant
 ///
-/// Prints a [[key]] for the file of keys on standard output, with the key's hash; the key itself, which is kept nowhere, on
-/// standard error.
+/// Prints a [[key]] for the file of keys on standard output, with the key's hash. Prints the key itself on standard
+/// error; the key is stored nowhere.
 #[derive(Debug, Args)]
 pub(super) struct Key {
-    /// The tenant's name
+    /// Name of the tenant
     tenant: String,
-    /// A key that sees the whole server: counters, status and cached pictures of all; it draws only if the tenant has
-    /// another key
+    /// Make a key that sees the whole server: counters, status and cached pictures of all tenants; it draws only if the
+    /// tenant has another key
     #[arg(long)]
     operator: bool,
 }
@@ -114,12 +115,12 @@ pub(super) fn key(command: &Key) {
     eprintln!("key of {}: {key}", command.tenant);
 }
 
-/// How long the loop may take to end after it was told to, or the network after the loop.
+/// Time that the loop may take to end after it was told to, and that the network may take after the loop.
 const LOOP_END: HostDuration = HostDuration::from_secs(10);
 
-/// What the loop's thread is made of.
+/// Parts of the scheduler's loop, for its thread.
 struct Loop {
-    /// Handle that ends it at once, while it runs.
+    /// Handle that ends the loop at once; set while the loop runs.
     abort: Arc<OnceLock<Intake>>,
     simulation: Simulation,
     equipment: Equipment,
@@ -187,7 +188,8 @@ fn sets(command: &Serve) -> Result<Vec<Override>, InputError> {
     command.sets.iter().map(|text| Override::parse(text)).collect()
 }
 
-/// Opens the ledger. One that is damaged, of a newer program or in use is an input that cannot be used; a disk that fails is not.
+/// Opens the ledger. A ledger that is damaged, in use or written by a newer program is an input that cannot be used. A
+/// disk that fails is not an input error.
 fn open_ledger(data: &Path, clock: &HostClock, faults: Option<Arc<Faults>>) -> anyhow::Result<Ledger> {
     let ledger = Ledger::open(data, clock, faults).map_err(|error| match error {
         error @ LedgerError::Disk { .. } => anyhow::Error::new(error),
@@ -199,7 +201,8 @@ fn open_ledger(data: &Path, clock: &HostClock, faults: Option<Arc<Faults>>) -> a
     Ok(ledger)
 }
 
-/// Removes pictures of results that the ledger does not know: a kill came between their files and their transaction.
+/// Removes pictures of results that the ledger does not know. The program was killed after it wrote their files and
+/// before it committed their transaction.
 fn remove_strangers(results: &Path, ledger: &Ledger) -> anyhow::Result<()> {
     let known: BTreeSet<String> = ledger.pictures()?.into_iter().collect();
     for entry in std::fs::read_dir(results)?.flatten() {
@@ -218,11 +221,11 @@ fn start_logs(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // Somebody may listen already, in tests.
+    // In tests, another subscriber may be set already.
     let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
 }
 
-/// Says what the ledger has of nobody who has a key: no key leads to it.
+/// Warns of ended jobs, results and quotas in the ledger whose tenant has no key, because no key leads to them.
 fn warn_of_strangers(ledger: &Ledger, tenants: &[String]) -> anyhow::Result<()> {
     let [jobs, pictures, quotas] = ledger.strangers(tenants)?;
     if jobs + pictures + quotas > 0 {
@@ -232,7 +235,7 @@ fn warn_of_strangers(ledger: &Ledger, tenants: &[String]) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A trace that nobody replays: it says who the tenants are.
+/// Returns a trace that is not replayed. It only names the tenants.
 fn nobody(tenants: &[String]) -> TraceInputs {
     let rows = tenants.len().max(1);
     let columns = Columns {
@@ -265,7 +268,8 @@ fn facts(simulation: &Simulation, tenants: &[String], settings: &ServeSettings) 
     }
 }
 
-/// A new trace of what comes in, if it is recorded; those of earlier runs made whole. Without one the server serves all the same.
+/// Makes the recordings of earlier runs whole and begins a new one, if traffic is recorded. The server runs without a
+/// recording if it cannot begin.
 fn traffic(
     command: &Serve,
     settings: &ServeSettings,
@@ -302,13 +306,13 @@ fn audits(
         let message = "audits hits that a model refined: expected system.policy = \"modm\", or 0";
         return Err(InputError::new(file, message).value("serve.audit_share", settings.audit_share));
     }
-    // Serving goes on without them.
+    // The server runs without audits if their file cannot be opened.
     let keep = Keep { bytes: settings.keep_audits_bytes, seconds: settings.keep_audits_s };
     let opened = Audits::open(&command.data.join(audit::FILE), settings.audit_share, scenario.seed, keep);
     Ok(opened.inspect_err(|error| tracing::warn!("no hit is audited: {error}")).ok())
 }
 
-/// Runs loop and network until both have ended.
+/// Runs the loop and the network until both have ended.
 fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(String) -> Server) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|error| {
@@ -320,23 +324,23 @@ fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(St
     let (over, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("loop".into()).spawn(move || {
         let result = work.run(ready);
-        // Nobody may listen any more.
+        // The receiver may be gone already.
         let _ = over.send(());
         result
     })?;
     let answered = runtime.block_on(async {
         match opened.await {
             Ok(()) => network(command, listener, (desk.clone(), abort), server, ended).await,
-            Err(_) => Ok(()), // The loop says why.
+            Err(_) => Ok(()), // The result of the loop says why.
         }
     });
     desk.drain();
     if answered.is_err() {
-        // What hangs, or cannot be kept any more, is left: the program ends, and a job that has not ended is begun again by
-        // the next start.
+        // Work that hangs, or that can no longer be stored, is left. The program ends, and the next start begins the
+        // jobs again that have not ended.
         runtime.shutdown_background();
     } else {
-        // Threads that wait for a disk are not waited for.
+        // The wait has a limit, because threads may wait for a disk without end.
         runtime.shutdown_timeout(LOOP_END);
     }
     if let Some(Err(error)) = desk.close_files(LOOP_END) {
@@ -347,7 +351,7 @@ fn serve(command: &Serve, listen: SocketAddr, work: Loop, server: impl FnOnce(St
 }
 
 impl Loop {
-    /// The loop, from the loading of models to the end of the last request.
+    /// Runs the loop, from the loading of the models to the end of the last request.
     fn run(self, ready: oneshot::Sender<()>) -> anyhow::Result<()> {
         let Self { abort, simulation, equipment, cached: Cached { store, warm, numbers, .. }, mut desk } = self;
         let scenario = &simulation.scenario;
@@ -377,7 +381,7 @@ impl Loop {
         let intake = live.intake();
         let _ = abort.set(intake.clone());
         desk.opens(live.clock(), move || intake.wake());
-        // Nobody waits for it if the network is gone already.
+        // The receiver is gone if the network has ended already.
         let _ = ready.send(());
         let (mut inbox, mut journal) = (desk.arrivals(), desk);
         let ended = replay(&mut core, &mut live, &mut inbox, &mut journal);
@@ -389,7 +393,7 @@ impl Loop {
     }
 }
 
-/// The network, until a signal or the end of the loop.
+/// Serves the network, until a signal comes or the loop ends.
 async fn network(
     command: &Serve,
     listener: TcpListener,
@@ -437,7 +441,7 @@ async fn network(
                 let _ = tokio::time::timeout(LOOP_END, &mut ended).await;
             }
         }
-        // Whoever still waits is told that nothing will come.
+        // Clients that still wait are told that nothing will come.
         desk.abandon();
         let settled = async {
             told.settled().await;

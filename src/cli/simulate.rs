@@ -1,4 +1,4 @@
-//! `modm simulate`: one run against the simulated clock.
+//! `modm simulate`: runs a scenario once against the simulated clock.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! `modm sweep`: every combination of some keys' values, each a run of its own, and one table. What has run is not run
-//! again, so that a sweep that was stopped goes on, and shards are put together by running it without `--shard`.
+//! `modm sweep`: runs every combination of the values of some keys, and writes one table. A combination that has run is
+//! not run again, so a sweep that was stopped continues, and the command without `--shard` puts shards together.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::run_folder::{RunFolder, finished};
 use crate::scenario::Source;
 use crate::simulation::Simulation;
 
-/// Says what a folder holds, so that another sweep does not mix with it.
+/// Name of the file that describes the sweep in a folder, so that another sweep does not mix with it.
 const DESCRIPTION: &str = "sweep.json";
 
 /// Run every combination of some keys' values, in parallel, and write one table
@@ -45,10 +45,10 @@ pub(super) struct Sweep {
     /// A scenario key, or `variant`, and its values (repeatable); a comma inside brackets or quotes belongs to a value
     #[arg(long, value_name = "KEY=V1,V2", required = true)]
     vary: Vec<String>,
-    /// Only combinations I, I + N, I + 2 N, ... of them all
+    /// Shard of the combinations to run: the I-th, the (I + N)-th, the (I + 2 N)-th and so on
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Runs at a time
+    /// Number of runs at a time; one for each core if absent
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
 }
@@ -100,7 +100,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     print!("{}", sweep_table(&keys, &rows, super::width()));
     super::print_notes(sweep.stand_ins.iter().chain(&notes));
     if command.shard.is_some() {
-        // A part is no picture of the whole: without --shard a sweep that has run is only reported.
+        // A shard gets no report, because it is only a part. Without --shard, the command reports a sweep that has run.
         eprintln!("table: {}", table.display());
         return Ok(());
     }
@@ -122,7 +122,8 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the rows of what has run; `names` are those of the combinations. Returns what a reader must be warned of.
+/// Adds the rows of the runs that were made to `rows`. `names` are the names of their combinations. Returns the
+/// warnings for a reader, in words.
 fn take_rows(
     results: Vec<anyhow::Result<(NumberedRow, Vec<Warning>)>>,
     names: &[String],
@@ -137,7 +138,7 @@ fn take_rows(
     Ok(warnings::of_many(&warned))
 }
 
-/// Refuses a folder that holds anything but this very sweep.
+/// Makes the output folder. Refuses a folder that holds another sweep or a run, unless `--force` is given.
 fn prepare_output(command: &Sweep, source: &Source, varied: &[Vary]) -> anyhow::Result<()> {
     let common = &command.common;
     common.prepare_output()?;
@@ -158,7 +159,7 @@ fn prepare_output(command: &Sweep, source: &Source, varied: &[Vary]) -> anyhow::
         return Err(InputError::new(&common.out, message).key("--out").into());
     }
     let written = write_atomic(&file, |to| std::io::Write::write_all(to, text.as_bytes()));
-    // Another shard may have been quicker.
+    // Another shard may have written the file first.
     if std::fs::read_to_string(&file).ok().as_ref() == Some(&text) { Ok(()) } else { Ok(written?) }
 }
 
@@ -170,7 +171,7 @@ impl Sweep {
         self.common.out.join(run.combination.folder())
     }
 
-    /// Reads what a run has written.
+    /// Reads the row of a run from its folder.
     fn row(&self, run: &SweepRun) -> Result<NumberedRow, InputError> {
         let folder = run.combination.folder();
         let read = read::run(&self.folder(run), &folder, run.scenario.seed, None)?;
@@ -180,7 +181,7 @@ impl Sweep {
     }
 }
 
-/// Returns the rows of what has run already, and the indices of what has not.
+/// Returns the rows of the runs that are finished, and the indices of the other runs.
 fn split_finished(runs: &[SweepRun], command: &Sweep) -> Result<(Vec<NumberedRow>, Vec<usize>), InputError> {
     let (mut rows, mut waiting) = (Vec::new(), Vec::new());
     for (at, run) in runs.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! `modm validate`: how far the simulator is from live runs of the same requests, on this machine. Measures a profile,
-//! runs live, simulates each run fed with its own durations and fed with the profile alone, and compares.
+//! `modm validate`: measures how far the simulator is from live runs of the same requests, on this machine. Measures a
+//! profile, makes live runs, simulates each run with its own durations and with the profile alone, and compares.
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
@@ -22,32 +22,33 @@ use crate::scenario::Scenario;
 
 /// Measure on this machine how far the simulator is from live runs
 ///
-/// Measures a profile, replays the trace in real time, and simulates it twice: fed with the durations of the live run
-/// itself (what is left is the model of the loop), and fed with the profile alone (what a prediction is worth). Writes
-/// validation.csv and a report: each measure live and simulated, with its error and how much of that a service
-/// time that is 1 % off would explain.
+/// Measures a profile, replays the trace in real time, and simulates it twice: with the durations of the live run
+/// itself, which leaves the error of the model of the loop, and with the profile alone, which gives the error of a
+/// prediction. Writes validation.csv and a report: each measure live and simulated, with its error, and how much of
+/// that a service time that is 1 % off would explain.
 ///
-/// With --loads, arrivals are stretched so that the workers are offered these shares of their time; the first run is
-/// then a rehearsal on other requests that finds out how much work they are and leaves a warm cache to the others.
+/// With --loads, arrivals are stretched so that requests ask for these shares of the workers' time. The first run is
+/// then a rehearsal on other requests: it measures how much work the requests are, and leaves a warm cache to the other
+/// runs.
 #[derive(Debug, Args)]
 pub(super) struct Validate {
     #[command(flatten)]
     common: ScenarioArguments,
     #[command(flatten)]
     library: LibraryArguments,
-    /// Loads to offer, as shares of the workers' time, e.g. 0.6,0.95,1.2; without it, the trace as it is
+    /// Loads to offer, as shares of the workers' time, e.g. 0.6,0.95,1.2; the trace as it is if absent
     #[arg(long, value_name = "SHARE,SHARE", value_delimiter = ',')]
     loads: Vec<f64>,
-    /// Repeat on so many traces: a synthetic one is generated anew, a real one is resampled by blocks of time
+    /// Number of traces to repeat on: a synthetic one is generated anew, a real one is resampled by blocks of time
     #[arg(long, value_name = "N", default_value = "1")]
     seeds: NonZeroU32,
-    /// Jobs of each kind in a round of profiling; there are rounds before, between and after the live runs
+    /// Number of jobs of each kind in a round of profiling; there are rounds before, between and after the live runs
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     jobs: u32,
-    /// Rounds of profiling before the first live run
+    /// Number of rounds of profiling before the first live run
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Simulations of each live run from the profile, each with jitter of its own
+    /// Number of simulations of each live run from the profile, each with jitter of its own
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     draws: u32,
 }

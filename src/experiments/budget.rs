@@ -1,5 +1,5 @@
-//! Runs that end once more requests are known to be late than are allowed: a journal that counts, and an inbox that
-//! closes.
+//! Runs that end as soon as more requests are known to be late than are allowed. A journal counts the late requests,
+//! and an inbox closes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,32 +15,33 @@ use crate::simulation::Simulation;
 use crate::time::{Duration, Time};
 use crate::window::Window;
 
-/// Largest number of late requests with which the share in time is still no less.
+/// Returns the largest number of late requests at which the share of requests in time is still at least `attainment`.
 #[must_use]
 pub fn allowed_late(requests: u64, attainment: f64) -> u64 {
     (0..=requests).rev().find(|late| (requests - late) as f64 / requests as f64 >= attainment).unwrap_or(0)
 }
 
-/// Budget of one run.
+/// Budget of late requests of one run.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// Latency up to which a request is in time.
     pub limit: Duration,
-    /// Requests that may be late.
+    /// Number of requests that may be late.
     pub allowed: u64,
-    /// Requests that arrive earlier are left out.
+    /// End of the warm-up: requests that arrive earlier are left out.
     pub warmup: Time,
-    /// Settings of the run, where its jobs take exactly the profile's times or longer: then requests that no policy could
-    /// serve in time count as late at once.
+    /// Settings of the run, if its jobs take exactly the profile's times or longer. Requests that no policy could serve
+    /// in time then count as late at once.
     pub bound: Option<Settings>,
 }
 
 impl Budget {
-    /// Returns a budget of late requests: those that take longer than `limit` are late, and so many may be.
+    /// Returns the budget of a run. Requests that take longer than `limit` are late, and `allowed` requests may be
+    /// late.
     #[must_use]
     pub fn for_run(simulation: &Simulation, limit: Duration, allowed: u64) -> Self {
         let slow = simulation.scenario.faults.events.iter().filter_map(|event| event.factor);
-        // Jobs that may be shorter than the profile has them leave no bound.
+        // The bound does not hold for jobs that may be shorter than in the profile: a factor of 0 says so.
         let slow = slow.chain(simulation.actual.iter().map(|_| 0.0));
         Self {
             limit,
@@ -50,7 +51,8 @@ impl Budget {
         }
     }
 
-    /// Settings for [`Self::bound`], if the bound holds: no draws make jobs shorter than the profile has them.
+    /// Returns the settings for [`Self::bound`], if the bound holds: neither jitter nor a factor below 1 makes jobs
+    /// shorter than in the profile.
     #[must_use]
     pub fn bounded(settings: Settings, fastest_factor: f64) -> Option<Settings> {
         let gpus = settings.gpus.iter().copied();
@@ -61,7 +63,7 @@ impl Budget {
     }
 }
 
-/// Counts of one run; shared by what records the run and what feeds it.
+/// Counts of one run, shared by the journal and the inbox of the run.
 #[derive(Clone, Debug)]
 pub struct Watch(Rc<RefCell<Counts>>);
 
@@ -70,15 +72,16 @@ struct Counts {
     budget: Budget,
     arrived: u64,
     late: u64,
-    /// Arrivals of the requests that count and are neither ended nor late.
+    /// Arrival times of the requests that count and have neither ended nor become late.
     open: Window<Time>,
-    /// The same in order of arrival, those that have ended included.
+    /// Requests that count, in the order of arrival, up to the first one that is not yet overdue. Requests that have
+    /// ended are among them.
     oldest: VecDeque<(Time, RequestId)>,
     bound: Option<Lateness>,
 }
 
 impl Watch {
-    /// Counts nothing yet.
+    /// Makes counts of 0 for a budget.
     #[must_use]
     pub fn new(budget: Budget) -> Self {
         let thousandths = |settings: &Settings| settings.gpus.iter().map(|gpu| speed(settings, *gpu)).sum();
@@ -87,19 +90,19 @@ impl Watch {
         Self(Rc::new(RefCell::new(Counts { budget, arrived: 0, late: 0, open, oldest, bound })))
     }
 
-    /// Requests that came so far.
+    /// Returns the number of requests that have arrived so far and count.
     #[must_use]
     pub fn arrived(&self) -> u64 {
         self.0.borrow().arrived
     }
 
-    /// Requests that are known to be late, by what happened or by the bound.
+    /// Returns the number of requests that are known to be late, by what happened or by the bound.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.0.borrow().late()
     }
 
-    /// Whether too many are late.
+    /// Returns whether more requests are late than are allowed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         let counts = self.0.borrow();
@@ -112,7 +115,7 @@ impl Counts {
         self.late.max(self.bound.as_ref().map_or(0, Lateness::late))
     }
 
-    /// Counts those still open after their latest time as late.
+    /// Counts requests as late that are still open after their latest time.
     fn overdue(&mut self, now: Time) {
         while let Some(&(arrival, id)) = self.oldest.front() {
             if now.since(arrival) <= self.budget.limit {
@@ -143,7 +146,7 @@ impl Journal for Watch {
             }
             Record::Action(Action::Note(Note::Routed { request, decision, .. })) => counts.routed(*request, decision),
             Record::Action(Action::Finish(ended)) => {
-                // What is not open is late already, or of the warm-up.
+                // A request that is not open is late already, or arrived during the warm-up.
                 let arrival = counts.open.remove(ended.request.0);
                 let met = ended.outcome == Outcome::Completed;
                 let late = arrival.is_some_and(|arrival| !met || time.since(arrival) > counts.budget.limit);
@@ -154,7 +157,7 @@ impl Journal for Watch {
     }
 }
 
-/// A trace that ends once too much of it was late.
+/// Inbox that closes as soon as too many requests are late.
 #[derive(Debug)]
 pub struct Budgeted<I: Iterator<Item = (Time, Event)>> {
     events: std::iter::Peekable<I>,
@@ -162,7 +165,7 @@ pub struct Budgeted<I: Iterator<Item = (Time, Event)>> {
 }
 
 impl<I: Iterator<Item = (Time, Event)>> Budgeted<I> {
-    /// Over these events, in order of time.
+    /// Makes an inbox of these events, which are in the order of time.
     pub fn new(events: I, watch: Watch) -> Self {
         Self { events: events.peekable(), watch }
     }

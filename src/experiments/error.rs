@@ -10,60 +10,60 @@ use crate::live::{error::Error as ModelError, executor::LiveError};
 use crate::output::OutputError;
 use crate::replay::RunError;
 
-/// Reason for which an experiment came to no end.
+/// Error that prevents an experiment from coming to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExperimentError {
-    /// An input cannot be used.
+    /// Input that cannot be used.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// A run cannot come to an end.
+    /// Run that cannot come to an end.
     #[error(transparent)]
     Run(#[from] RunError<Infallible>),
-    /// A file cannot be written.
+    /// File that cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// A file or folder cannot be read, copied or removed.
+    /// File or folder that cannot be read, copied or removed.
     #[error("{}: {what}: {error}", file.display())]
     File {
         /// File or folder.
         file: PathBuf,
-        /// What cannot be done.
+        /// Words for the operation that failed, e.g. `cannot be read`.
         what: &'static str,
-        /// Error of the system.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// A model cannot be used, or did not do what it should.
+    /// Model that cannot be used, or that did not do what it should.
     #[cfg(feature = "live")]
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A live run cannot begin, or go on.
+    /// Live run that cannot begin or continue.
     #[cfg(feature = "live")]
     #[error(transparent)]
     Live(#[from] LiveError),
-    /// A live run cannot come to an end.
+    /// Live run that cannot come to an end.
     #[cfg(feature = "live")]
     #[error(transparent)]
     LiveRun(#[from] RunError<LiveError>),
-    /// Something else failed.
+    /// Other failure, in words.
     #[error("{0}")]
     Failed(String),
-    /// Threads cannot be started.
+    /// Threads that cannot be started.
     #[error("threads cannot be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// An error of one of many runs.
+    /// Error of one of many runs.
     #[error("{place}")]
     In {
-        /// Run in words, e.g. `variant modm`.
+        /// Name of the run in words, e.g. `variant modm`.
         place: String,
-        /// Error.
+        /// Error of the run.
         #[source]
         error: Box<ExperimentError>,
     },
 }
 
 impl ExperimentError {
-    /// Returns whether the fault is that of an input.
+    /// Returns whether an input is at fault.
     #[must_use]
     pub fn is_of_input(&self) -> bool {
         match self {
@@ -77,14 +77,15 @@ impl ExperimentError {
         }
     }
 
-    /// Returns a function that says what cannot be done with a file or folder.
+    /// Returns a function that makes an error of the system into an error of a file or folder. `what` says what cannot
+    /// be done.
     #[cfg_attr(not(feature = "live"), expect(dead_code, reason = "simulations read through parsers"))]
     pub(super) fn file(file: &Path, what: &'static str) -> impl FnOnce(io::Error) -> Self {
         let file = file.to_owned();
         move |error| Self::File { file, what, error }
     }
 
-    /// Returns a function that names the run in which an error occurred.
+    /// Returns a function that adds to an error the run in which it occurred.
     pub fn within(place: String) -> impl FnOnce(Self) -> Self {
         |error| Self::In { place, error: Box::new(error) }
     }

@@ -1,46 +1,47 @@
-//! Bounds on similarity at which a system hits more or less often than it does: one amount added to all of them, found by
-//! bisection. Similarities of another encoder or of other users would differ; their effect on an answer is that of the hit
-//! rate.
+//! Similarity bounds at which a system would hit more or less often. A bisection finds one amount to add to all bounds.
+//! Another encoder or other users would give other similarities, which affect an answer as another hit rate does.
 
 use serde::{Deserialize, Serialize};
 
-/// Points by which the hit rate is moved, as a share.
+/// Change of the hit rate, as a share: ten points.
 pub const POINTS: f64 = 0.10;
 
 /// Distance from the wanted hit rate at which the search ends.
 const CLOSE: f64 = 0.005;
 
-/// Distance within which the wanted hit rate counts as reached: bounds are few, and many requests may be equally similar.
+/// Distance within which the wanted hit rate counts as reached. It is larger than the distance at which the search
+/// ends, because bounds are few and many requests may be equally similar.
 const REACHED: f64 = 0.01;
 
-/// First amount that is tried; it doubles until the hit rate is beyond what is wanted. Similarities of text and images lie
-/// within a few hundredths.
+/// First amount that is tried. The amount doubles until the hit rate is beyond the wanted one. The first is small,
+/// because similarities of text and images lie within a few hundredths.
 const FIRST: f64 = 0.004;
 
-/// Runs of one search, at most.
+/// Largest number of runs of one search.
 const MOST_RUNS: u32 = 16;
 
-/// Amount added to all bounds, and what it did.
+/// Amount that is added to all bounds, and the hit rate that it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shift {
-    /// Hit rate as it is.
+    /// Hit rate without the shift.
     pub usual_hit_rate: f64,
     /// Wanted hit rate.
     pub wanted_hit_rate: f64,
-    /// Amount added to every bound.
+    /// Amount that is added to every bound.
     pub by: f64,
     /// Hit rate with these bounds, at the same rate of arrivals and on the same cluster.
     pub hit_rate: f64,
-    /// Whether that is within a point of the wanted one. It cannot be where too many requests are equally similar, as exact
-    /// repeats are, or where the cache holds too little.
+    /// True if this hit rate is within a point of the wanted one. It is false where too many requests are equally
+    /// similar, as exact repeats are, or where the cache holds too little.
     pub reached: bool,
 }
 
-/// Searches the amount that moves a hit rate of `usual` by `points`, for bounds of which `lowest` is the lowest. `hit_rate` is
-/// that of a run with so much added to its bounds. The lowest bound stays from 0 to 1: no similarity lies beyond.
+/// Searches the amount that moves a hit rate of `usual` by `points`, for bounds of which `lowest` is the lowest.
+/// `hit_rate` returns the hit rate of a run with an amount added to its bounds. The lowest bound stays between 0 and 1,
+/// because no similarity lies beyond.
 ///
 /// # Errors
-/// The first of `hit_rate`.
+/// Returns the first error of `hit_rate`.
 pub fn shift<E>(
     usual: f64,
     points: f64,
@@ -51,7 +52,8 @@ pub fn shift<E>(
     let raises = points < 0.0;
     let most = if raises { (1.0 - lowest).max(0.0) } else { lowest.max(0.0) };
     let mut best = Shift { usual_hit_rate: usual, wanted_hit_rate: wanted, by: 0.0, hit_rate: usual, reached: false };
-    // Amounts between which the wanted hit rate lies; the further one is not known until one is beyond it.
+    // The wanted hit rate lies between these amounts. The far one is not known until an amount is beyond the wanted hit
+    // rate.
     let (mut near, mut far) = (0.0, None);
     let mut step = FIRST.min(most);
     for _ in 0..MOST_RUNS {
@@ -85,7 +87,8 @@ mod tests {
 
     use super::*;
 
-    /// A hit rate that falls evenly from 1 at 0.2 to 0 at 0.3, and runs that it took.
+    /// Searches the shift of a hit rate that falls evenly from 1 at a bound of 0.2 to 0 at 0.3, but not below `least`.
+    /// Returns the shift and the number of runs.
     fn found(usual_bound: f64, points: f64, least: f64) -> (Shift, u32) {
         let rate = |bound: f64| ((0.3 - bound) / 0.1).clamp(least, 1.0);
         let mut runs = 0;

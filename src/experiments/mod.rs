@@ -1,5 +1,6 @@
-//! Experiments over many runs, as data: variants, capacities, plans, sweeps. They report progress through a trait and
-//! write no results: files are the business of `report`, words on a screen that of the command line.
+//! Experiments over many runs: variants, capacities, plans, sweeps, calibrations and validations. They return data and
+//! report progress through a trait. `report` writes the results for readers, and the command line prints words on the
+//! screen.
 
 pub mod budget;
 pub mod calibrate;

@@ -1,4 +1,4 @@
-//! Spreads runs over threads. Each run is single-threaded, so that results do not depend on how many there are.
+//! Spreads runs over threads. Each run has a single thread, so results do not depend on the number of threads.
 
 use std::num::NonZeroUsize;
 
@@ -6,18 +6,18 @@ use rayon::iter::{ParallelBridge, ParallelIterator};
 
 use super::ExperimentError;
 
-/// Returns the number of runs that go on at a time: as many as asked for, else one for each core.
+/// Returns the number of runs at a time: the wanted number, or one for each core.
 #[must_use]
 pub fn threads(wanted: Option<NonZeroUsize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     wanted.map_or_else(cores, NonZeroUsize::get)
 }
 
-/// Runs each item on one of so many threads and returns the results in the order of the items. They are begun in that order too,
-/// so that what several of them share can be let go once the last of them has ended.
+/// Runs each item on one of `threads` threads, and returns the results in the order of the items. Items begin in that
+/// order too, so that data that several of them share can be dropped after the last of them has ended.
 ///
 /// # Errors
-/// Threads cannot be started.
+/// Returns an error if threads cannot be started.
 pub fn spread<T: Sync, R: Send>(
     items: &[T],
     threads: usize,

@@ -1,4 +1,4 @@
-//! Measures at the ends of what a profile leaves open: runs with longer and shorter service times.
+//! Measures at the ends of the range that a profile leaves open, from runs with longer and shorter service times.
 
 use super::{Counted, ExperimentError, Progress, spread};
 use crate::metrics::profile_range::{Headlines, ProfileRange};
@@ -11,10 +11,11 @@ pub fn runs_of_range(simulation: &Simulation) -> u64 {
     if simulation.inputs.profile.spread().share > 0.0 { End::ALL.len() as u64 } else { 0 }
 }
 
-/// Runs at the ends of what the profile leaves open, so many at a time; `None` if it leaves nothing open.
+/// Makes the runs at the ends of the range that the profile leaves open, `threads` at a time; `None` if the profile
+/// leaves nothing open.
 ///
 /// # Errors
-/// A run cannot come to an end.
+/// Returns an error if a run cannot come to an end.
 pub fn profile_range(
     simulation: &Simulation,
     threads: usize,

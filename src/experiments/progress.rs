@@ -1,24 +1,24 @@
-//! Progress of an experiment, told to whoever wants to show it.
+//! Progress of an experiment, for whatever shows it.
 
 use crate::journal::{Journal, Record};
 use crate::scheduler::Action;
 use crate::time::Time;
 
-/// Receiver of how far an experiment is. `()` shows nothing.
+/// Receiver of the progress of an experiment. `()` shows nothing.
 pub trait Progress: Sync {
-    /// Begins a run of so many requests that is shown by itself, as live runs are.
+    /// Begins a run of this many requests that is shown by itself, as live runs are.
     fn run_begins(&self, _requests: u64) {}
 
-    /// Begins to draw so many pictures, each of which ends as a request does.
+    /// Begins to draw this many pictures. Each picture is counted as a request is when it ends.
     fn pictures_begin(&self, _pictures: u64) {}
 
-    /// Ends such a run, or the drawing.
+    /// Ends the run or the drawing that was begun.
     fn run_ends(&self) {}
 
     /// Counts a request that has ended in some run.
     fn request_ended(&self) {}
 
-    /// Begins a search ahead for so many requests.
+    /// Begins a search ahead for this many requests.
     fn search_begins(&self, _requests: u64) {}
 
     /// Counts requests that were searched for.
@@ -27,7 +27,7 @@ pub trait Progress: Sync {
     /// Ends a search ahead.
     fn search_ends(&self) {}
 
-    /// Says a sentence on what happens.
+    /// Says a sentence about the experiment.
     fn say(&self, _sentence: &str) {}
 }
 
@@ -36,7 +36,7 @@ impl Progress for () {}
 /// Journal that counts requests as they end.
 #[derive(Clone, Copy)]
 pub struct Counted<'a>(
-    /// Receiver.
+    /// Receiver of the counts.
     pub &'a dyn Progress,
 );
 

@@ -1,5 +1,5 @@
-//! Whether runs look things up one by one, or among what was searched ahead for all of them. Results are the same, byte for byte;
-//! only the time differs.
+//! Way in which runs look up similar images: each run by itself, or in the results of a search that was done ahead for
+//! all runs. Results are the same, byte for byte; only the time differs.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,22 +10,24 @@ use crate::scenario::{LookedUp, Scenario, TraceInputs};
 /// Way in which runs look up similar images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Search {
-    /// Ahead where that takes less time in all.
+    /// Search ahead of the runs, if that takes less time in total.
     #[default]
     Auto,
-    /// Once for each trace, before its runs; stored beside the trace's requests for the next experiment.
+    /// Search once for each trace, before its runs. The search is stored beside the trace's requests for the next
+    /// experiment.
     Ahead,
-    /// In each run.
+    /// Search in each run.
     Direct,
 }
 
 impl Search {
-    /// Searches what the runs of these scenarios over a trace will look up, if that should be done ahead. `file` is the file of
-    /// the scenarios.
+    /// Searches ahead what the runs of these scenarios over a trace will look up, if that should be done ahead. `file`
+    /// is the file of the scenarios.
     pub fn prepare(self, trace: &TraceInputs, runs: &[&Scenario], file: &Path, progress: &dyn Progress) {
         let Some(first) = runs.first() else { return };
         for what in LookedUp::ALL {
             let wanted = runs.iter().any(|run| run.looks_up() == Some(what));
+            // An eviction policy that knows the future needs the search ahead whatever the way.
             let needed = || what == LookedUp::Images && runs.iter().any(|run| run.foresees());
             let worth = || trace.is_worth_searching(what, runs.iter().copied());
             let ahead = match self {
@@ -48,15 +50,15 @@ impl Search {
     }
 }
 
-/// Runs over several traces, some over the same one: what they look up is searched when the first of them begins, and
-/// let go when the last has ended.
+/// Searches ahead for runs over several traces, some of them over the same one. A trace is searched when the first of
+/// its runs begins, and the search is dropped when the last has ended.
 #[derive(Debug)]
 pub struct SharedSearches<'a> {
     search: Search,
-    /// The scenario's file.
+    /// File of the scenarios.
     file: &'a Path,
     traces: Vec<OneTrace<'a>>,
-    /// By run, which trace.
+    /// Index of the trace, by run.
     of: Vec<usize>,
 }
 
@@ -94,7 +96,7 @@ impl<'a> SharedSearches<'a> {
         Self { search, file, traces, of }
     }
 
-    /// Returns the runs in an order in which few searches are needed at a time.
+    /// Returns the indices of the runs, trace by trace, so that few searches are needed at a time.
     #[must_use]
     pub fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.of.len()).collect();
@@ -102,7 +104,7 @@ impl<'a> SharedSearches<'a> {
         order
     }
 
-    /// Begins a run; another over the same trace waits while this one searches.
+    /// Begins a run, and searches ahead if no run of its trace has done so. Other runs of the trace wait meanwhile.
     pub fn begin(&self, run: usize, progress: &dyn Progress) {
         let one = &self.traces[self.of[run]];
         let mut state = one.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,7 +114,7 @@ impl<'a> SharedSearches<'a> {
         }
     }
 
-    /// Ends a run.
+    /// Ends a run, and drops the search after the last run of its trace.
     pub fn end(&self, run: usize) {
         let one = &self.traces[self.of[run]];
         let mut state = one.state.lock().unwrap_or_else(PoisonError::into_inner);

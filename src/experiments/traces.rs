@@ -1,4 +1,4 @@
-//! Traces of experiments: one a seed, and the requests of them that count.
+//! Traces of experiments: one for each seed, and the number of their requests that count.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use crate::input::InputError;
 use crate::scenario::{Scenario, Source, TraceInputs};
 use crate::time::Time;
 
-/// Makes the trace of a seed, counted from a scenario's own: a synthetic one is generated anew, one from files is the first
-/// one in another order, and nothing else differs.
+/// Makes the trace of a seed, counted from the scenario's own seed. A synthetic trace is generated anew. A trace from
+/// files is the first one in another order, and nothing else differs.
 ///
 /// # Errors
-/// What is wrong with a file.
+/// Returns an error if a file cannot be used.
 pub(super) fn of_seed(
     scenario: &Scenario,
     seed: u64,
@@ -25,10 +25,10 @@ pub(super) fn of_seed(
     }
 }
 
-/// Number of requests that count: those that arrive during the warm-up do not.
+/// Returns the number of requests that count. Requests that arrive during the warm-up do not count.
 ///
 /// # Errors
-/// No request counts.
+/// Returns an error if no request counts.
 pub(super) fn counted(trace: &TraceInputs, scenario: &Scenario, source: &Source) -> Result<u64, InputError> {
     let warmup = Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default();
     let arrivals = &trace.trace.columns().arrivals;

@@ -1,4 +1,4 @@
-//! Variants of a scenario, each on the same traces: what `compare` runs and `capacity` searches.
+//! Variants of a scenario, each on the same traces. `compare` runs them, and `capacity` searches their capacities.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -12,27 +12,27 @@ use crate::published::Published;
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 use crate::simulation::Simulation;
 
-/// Variant on one trace.
+/// Run of a variant on one trace.
 #[derive(Debug)]
 pub struct VariantRun {
     /// Name of the variant.
     pub variant: String,
-    /// Folder for its files, below that of the experiment.
+    /// Folder for the files of the run, relative to the folder of the experiment.
     pub folder: PathBuf,
-    /// Run.
+    /// Simulation of the run.
     pub simulation: Simulation,
 }
 
-/// Returns what others published of variants.
+/// Returns the published figures of variants, by name.
 pub fn published<'a>(variants: impl IntoIterator<Item = &'a Variant>) -> BTreeMap<String, Published> {
     let known = variants.into_iter().filter(|variant| !variant.published.is_empty());
     known.map(|variant| (variant.name.clone(), variant.published)).collect()
 }
 
-/// Returns the wanted variants in the order asked for; all of them if none is named.
+/// Returns the wanted variants in the order in which they are asked for, or all variants if none is named.
 ///
 /// # Errors
-/// The scenario has no variants, or none of a name, or one is named twice.
+/// Returns an error if the scenario has no variants or none of a name, or if a name stands there twice.
 pub fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec<Variant>, InputError> {
     let names: Vec<&str> = base.variant.iter().map(|variant| variant.name.as_str()).collect();
     if names.is_empty() {
@@ -53,10 +53,10 @@ pub fn chosen(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec
     wanted.iter().map(find).collect()
 }
 
-/// Reads everything for every variant on so many traces; traces that several runs share are read once.
+/// Reads the inputs of every variant on `seeds` traces. A trace that several runs share is read once.
 ///
 /// # Errors
-/// An input cannot be used.
+/// Returns an error if an input cannot be used.
 pub fn plan(
     seeds: NonZeroUsize,
     source: &Source,
@@ -96,11 +96,11 @@ pub fn plan(
     Ok(planned)
 }
 
-/// Calls `run` with the number of each of these runs, so many at a time, and returns the results trace by trace. What runs over one
-/// trace look up is searched once and let go after the last of them.
+/// Calls `run` with the index of each of these runs, `threads` at a time, and returns the results trace by trace. Each
+/// trace is searched once, and its search is dropped after the last of its runs.
 ///
 /// # Errors
-/// Threads cannot be started.
+/// Returns an error if threads cannot be started.
 pub fn run_all<R: Send>(
     runs: &[VariantRun],
     search: Search,
@@ -128,7 +128,7 @@ pub fn stand_ins(runs: &[VariantRun]) -> Vec<String> {
     all
 }
 
-/// Returns what a scenario notes of the variants, and how the traces of several seeds differ.
+/// Returns the notes of the variants' scenarios, and a note on how the traces of several seeds differ.
 #[must_use]
 pub fn notes(runs: &[VariantRun], seeds: usize, base: &Scenario) -> Vec<String> {
     let mut notes = Vec::new();

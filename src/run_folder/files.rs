@@ -1,5 +1,5 @@
-//! The files of one run: CSV and JSON as their readers rely on them. Seconds have nine decimals, exactly;
-//! empty where there is none.
+//! Files of one run: CSV and JSON in the form on which their readers rely. Seconds have exactly nine decimals. A value
+//! that does not exist is an empty cell.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -9,16 +9,16 @@ use crate::metrics::timeline::Timeline;
 use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, Results, State, TickRow, WorkerRow};
 use crate::trace::Trace;
 
-/// Names that the rows refer to by number.
+/// Names to which the rows refer by number.
 #[derive(Clone, Debug)]
 pub(super) struct Names<'a> {
     /// Labels and tenants of requests.
     pub(super) trace: &'a Trace,
     /// Models, best first.
     pub(super) models: &'a [String],
-    /// GPU type by worker.
+    /// GPU types by worker.
     pub(super) gpus: &'a [String],
-    /// Denoising steps of a full generation (T).
+    /// Number of denoising steps of a full generation (T).
     pub(super) total_steps: u32,
 }
 
@@ -30,10 +30,10 @@ fn writer(to: impl Write) -> csv::Writer<impl Write> {
     csv::WriterBuilder::new().from_writer(to)
 }
 
-/// `allocation.csv`: a row a tick with requests.
+/// Writes `allocation.csv`: a row for each tick of the monitor with requests.
 ///
 /// # Errors
-/// Writing failed; likewise below.
+/// Returns an error if writing fails.
 pub(super) fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) -> io::Result<()> {
     let mut csv = writer(to);
     let mut header: Vec<String> = [
@@ -52,7 +52,7 @@ pub(super) fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) ->
     if several {
         header.extend(models.iter().map(|model| format!("target_{model}")));
     }
-    // A cascade's monitor decides on a threshold too.
+    // The monitor of a cascade also decides on a threshold.
     let thresholds = rows.iter().any(|row| row.tick.threshold.is_some());
     header.extend(thresholds.then(|| "threshold".to_owned()));
     csv.write_record(&header)?;
@@ -78,10 +78,10 @@ pub(super) fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) ->
     csv.flush()
 }
 
-/// `workers.csv`: what every worker's seconds went to.
+/// Writes `workers.csv`: the seconds of each worker by state, and the numbers of its jobs and loads.
 ///
 /// # Errors
-/// Writing failed.
+/// Returns an error if writing fails.
 pub(super) fn workers(to: impl Write, rows: &[WorkerRow], gpus: &[String]) -> io::Result<()> {
     let mut csv = writer(to);
     csv.write_record(["worker", "gpu", "busy_s", "loading_s", "idle_s", "down_s", "jobs", "loads"])?;
@@ -94,10 +94,10 @@ pub(super) fn workers(to: impl Write, rows: &[WorkerRow], gpus: &[String]) -> io
     csv.flush()
 }
 
-/// `absences.csv`: a row each time a worker loaded a model or was down.
+/// Writes `absences.csv`: a row for each time that a worker loaded a model or was down.
 ///
 /// # Errors
-/// Writing failed.
+/// Returns an error if writing fails.
 pub(super) fn absences(to: impl Write, rows: &[AbsenceRow], models: &[String]) -> io::Result<()> {
     let mut csv = writer(to);
     csv.write_record(["worker", "state", "model", "start_s", "end_s"])?;
@@ -110,10 +110,10 @@ pub(super) fn absences(to: impl Write, rows: &[AbsenceRow], models: &[String]) -
     csv.flush()
 }
 
-/// `timeline.csv`: a row a window in which something happened.
+/// Writes `timeline.csv`: a row for each window of time in which something happened.
 ///
 /// # Errors
-/// Writing failed.
+/// Returns an error if writing fails.
 pub(super) fn timeline(to: impl Write, timeline: &Timeline) -> io::Result<()> {
     let mut csv = writer(to);
     let mut header: Vec<String> = [
@@ -147,10 +147,10 @@ pub(super) fn timeline(to: impl Write, timeline: &Timeline) -> io::Result<()> {
     csv.flush()
 }
 
-/// `cache.csv`: a row a window in which an entry came or left, or a request was routed.
+/// Writes `cache.csv`: a row for each window of time in which an entry came or left, or a request was routed.
 ///
 /// # Errors
-/// Writing failed.
+/// Returns an error if writing fails.
 pub(super) fn cache(to: impl Write, cache: &CacheTimeline) -> io::Result<()> {
     let mut csv = writer(to);
     let names = ["time_s", "entries", "bytes", "inserts", "evictions", "expiries", "unreadable"];
@@ -172,19 +172,19 @@ pub(super) fn cache(to: impl Write, cache: &CacheTimeline) -> io::Result<()> {
     csv.flush()
 }
 
-/// `summary.json`.
+/// Writes `summary.json`.
 ///
 /// # Errors
-/// Writing failed.
+/// Returns an error if writing fails.
 pub(super) fn summary(mut to: impl Write, summary: &Summary) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut to, summary)?;
     to.write_all(b"\n")
 }
 
-/// All that the run has but for `requests.csv`, by name, each through `write(name, content)`.
+/// Writes all files of a run except `requests.csv`, each by `write(name, content)`.
 ///
 /// # Errors
-/// The first that `write` returns.
+/// Returns the first error of `write`.
 pub(super) fn all<E>(
     results: &Results,
     names: &Names<'_>,

@@ -1,4 +1,5 @@
-//! Folder of one run: its files, each under its name once it is whole, and whether an earlier run is there.
+//! Folder of one run. A file gets its name once it is whole. The module also says whether an earlier run in a folder is
+//! finished.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -25,14 +26,14 @@ use requests::{Columns, RequestsFile, requests};
 
 const REQUESTS: &str = "requests.csv";
 
-/// Reason for which a run has no files.
+/// Error because of which the files of a run are not written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
-    /// A file cannot be written.
+    /// File that cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The run cannot come to an end.
+    /// Run that cannot come to an end.
     #[error(transparent)]
     Run(#[from] RunError<Infallible>),
 }
@@ -45,16 +46,16 @@ pub struct RunFolder<'a> {
 }
 
 impl<'a> RunFolder<'a> {
-    /// Names a folder; it is made when the first file is written.
+    /// Names the folder of a run. The folder is made when the first file is written.
     #[must_use]
     pub fn new(simulation: &'a Simulation, folder: impl AsRef<Path>) -> Self {
         Self { simulation, folder: folder.as_ref().to_owned() }
     }
 
-    /// Runs to the end and writes `requests.csv` while requests end: no row stays in memory.
+    /// Runs to the end, and writes `requests.csv` while requests end, so that no row stays in memory.
     ///
     /// # Errors
-    /// The run cannot come to an end, or the file cannot be written; there is none then.
+    /// Returns an error if the run cannot come to an end, or if the file cannot be written. There is no file then.
     pub fn run(&self, also: impl Journal) -> Result<Results, FolderError> {
         make_folder(&self.folder)?;
         self.with_names(|names| {
@@ -70,17 +71,17 @@ impl<'a> RunFolder<'a> {
                 }
                 file.finish()
             });
-            // A run that came to no end says more than the file that was given up for it.
+            // The error of the run says more than the error of the file, which was given up because of it.
             let results = run.transpose()?;
             written?;
             Ok(results.expect("a file is written around a run"))
         })
     }
 
-    /// Runs to the end and writes `requests.csv` and a journal on the way.
+    /// Runs to the end, and writes `requests.csv` and a journal while requests end.
     ///
     /// # Errors
-    /// The run cannot come to an end, or a file cannot be written.
+    /// Returns an error if the run cannot come to an end, or if a file cannot be written.
     pub fn run_with_journal(&self, journal: &Path, also: impl Journal) -> Result<Results, FolderError> {
         write_journal(self.simulation, journal, |journal| self.run((also, journal)))?
     }
@@ -88,7 +89,7 @@ impl<'a> RunFolder<'a> {
     /// Writes `requests.csv` of a run that kept its rows.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write_rows(&self, results: &Results) -> Result<(), OutputError> {
         make_folder(&self.folder)?;
         let similarity_to_prompt = results.requests.iter().any(|row| row.similarity_to_prompt.is_some());
@@ -98,15 +99,15 @@ impl<'a> RunFolder<'a> {
         })
     }
 
-    /// Writes all other files of a finished run; `warnings` beside those of the results.
+    /// Writes all other files of a finished run. `warnings` are added to those of the results.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// Returns an error if a file cannot be written.
     pub fn write(&self, results: &Results, wall_s: f64, warnings: &[String]) -> Result<(), OutputError> {
         let folder = self.folder.as_path();
         make_folder(folder)?;
         if results.cache.is_none() {
-            // With --force, an earlier run's would be taken for this one's.
+            // With --force, the file of an earlier run would be taken for this run's.
             let _ = std::fs::remove_file(folder.join("cache.csv"));
         }
         let scenario = &self.simulation.scenario;
@@ -121,7 +122,7 @@ impl<'a> RunFolder<'a> {
         write_run_json(folder, scenario, &inputs, &self.simulation.stand_ins(), wall_s, &warnings)
     }
 
-    /// Columns of `requests.csv` in a simulation.
+    /// Returns the columns of `requests.csv` in a simulation.
     fn columns(&self) -> Columns {
         Columns { similarity_to_prompt: false, quality: self.simulation.quality(false).is_known() }
     }
@@ -142,7 +143,7 @@ impl<'a> RunFolder<'a> {
 /// Writes a journal of what `run` records.
 ///
 /// # Errors
-/// It cannot be written.
+/// Returns an error if the journal cannot be written.
 pub fn write_journal<T>(
     simulation: &Simulation,
     file: &Path,
@@ -150,7 +151,7 @@ pub fn write_journal<T>(
 ) -> Result<T, OutputError> {
     let mut result = None;
     write_atomic(file, |to| {
-        // No name and no time in the header: equal runs give equal bytes.
+        // The header has no name and no time, so that equal runs give equal bytes.
         let zip = GzBuilder::new().write(to, flate2::Compression::default());
         let mut journal = Writer::new(zip, &simulation.header())?;
         result = Some(run(&mut journal));
@@ -159,12 +160,13 @@ pub fn write_journal<T>(
     Ok(result.expect("a journal is written around a run"))
 }
 
-/// Returns the measures of an earlier run in `folder`, if it ran with this program, these settings and these inputs to its end.
+/// Returns the measures of an earlier run in `folder`, if that run came to its end and had this program, these settings
+/// and these inputs.
 ///
 /// # Errors
-/// Its measures cannot be read although the run ended.
+/// Returns an error if the run ended but its measures cannot be read.
 pub fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> Result<Option<Summary>, InputError> {
-    // `run.json` is written last: with it, the run ended.
+    // `run.json` is written last, so a run that has it has ended.
     let Ok(text) = std::fs::read_to_string(folder.join("run.json")) else { return Ok(None) };
     let Ok(run) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
     let settings = std::fs::read_to_string(folder.join("scenario.toml")).unwrap_or_default();
@@ -181,10 +183,10 @@ pub fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> Re
     serde_json::from_str(&text).map(Some).map_err(damaged)
 }
 
-/// Writes `run.json`: the one file that may differ between equal runs.
+/// Writes `run.json`, the one file that may differ between equal runs.
 ///
 /// # Errors
-/// It cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn write_run_json(
     folder: &Path,
     scenario: &Scenario,
@@ -211,7 +213,7 @@ pub fn write_run_json(
     })
 }
 
-/// Returns the settings of a scenario with all defaults, as `scenario.toml` has them.
+/// Returns the settings of a scenario with all defaults, in the form of `scenario.toml`.
 fn as_toml(scenario: &Scenario) -> String {
     toml::to_string_pretty(&scenario.resolved()).expect("a scenario came from TOML")
 }

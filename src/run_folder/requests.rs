@@ -1,4 +1,5 @@
-//! `requests.csv`: a row a request, in the order of the trace, written row by row while a run goes on or from rows that were kept.
+//! `requests.csv`: a row for each request, in the order of the trace. The rows are written while a run goes on, or from
+//! rows that were kept.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
@@ -6,23 +7,25 @@ use std::io::{self, Write};
 use super::files::Names;
 use crate::metrics::RequestRow;
 
-/// Columns that not every run has: a measure that does not apply is absent.
+/// Columns that not every run has. A measure that does not apply has no column.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Columns {
-    /// Whether the encoder compared images with prompts, as in a live run.
+    /// True if the encoder compared images with prompts, as in a live run.
     pub(super) similarity_to_prompt: bool,
-    /// Whether qualities can be known.
+    /// True if qualities can be known.
     pub(super) quality: bool,
 }
 
-/// The file while it is written: one buffer for all cells, since a string for each was most of the time of long traces.
+/// File that is being written. It has one buffer for all cells, because a string for each cell took most of the time of
+/// long traces.
 #[derive(Debug)]
 pub(super) struct RequestsFile<'a, W: Write> {
     csv: csv::Writer<W>,
     columns: Columns,
     names: &'a Names<'a>,
     text: String,
-    /// Quality that was written last, by its bits: rows of one model share it, and exact decimals take long.
+    /// Bits and text of the quality that was written last. Rows of one model share a quality, and exact decimals take
+    /// long.
     quality: (u64, String),
     failed: io::Result<()>,
 }
@@ -31,7 +34,7 @@ impl<'a, W: Write> RequestsFile<'a, W> {
     /// Writes the header.
     ///
     /// # Errors
-    /// Writing failed.
+    /// Returns an error if writing fails.
     pub(super) fn new(to: W, columns: Columns, names: &'a Names<'a>) -> io::Result<Self> {
         let mut csv = csv::Writer::from_writer(to);
         let mut header = vec![
@@ -58,17 +61,17 @@ impl<'a, W: Write> RequestsFile<'a, W> {
         Ok(Self { csv, columns, names, text: String::new(), quality: (0, String::new()), failed: Ok(()) })
     }
 
-    /// Writes a row. An error shows in [`Self::finish`]; nothing is written after it.
+    /// Writes a row. [`Self::finish`] returns the error of a row; nothing is written after an error.
     pub(super) fn row(&mut self, row: &RequestRow) {
         if self.failed.is_ok() {
             self.failed = self.write(row);
         }
     }
 
-    /// Writes what is still in buffers.
+    /// Writes the rows that are still in buffers.
     ///
     /// # Errors
-    /// Writing failed, now or at an earlier row.
+    /// Returns an error if writing fails, now or at an earlier row.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.failed?;
         self.csv.flush()
@@ -112,7 +115,7 @@ impl<'a, W: Write> RequestsFile<'a, W> {
         Ok(self.csv.write_field(&self.text)?)
     }
 
-    /// Writes an empty cell for `None`.
+    /// Writes a cell, which is empty for `None`.
     fn maybe(&mut self, value: Option<impl Display>) -> io::Result<()> {
         match value {
             Some(value) => self.put(value),
@@ -130,10 +133,10 @@ impl<'a, W: Write> RequestsFile<'a, W> {
     }
 }
 
-/// Writes the whole file.
+/// Writes the whole file from rows that were kept.
 ///
 /// # Errors
-/// Writing failed.
+/// Returns an error if writing fails.
 pub(super) fn requests(to: impl Write, rows: &[RequestRow], columns: Columns, names: &Names<'_>) -> io::Result<()> {
     let mut file = RequestsFile::new(to, columns, names)?;
     for row in rows {
@@ -142,7 +145,7 @@ pub(super) fn requests(to: impl Write, rows: &[RequestRow], columns: Columns, na
     file.finish()
 }
 
-/// A number with so many decimals.
+/// Number to write with this many decimals.
 struct Decimals(f64, usize);
 
 impl Display for Decimals {

@@ -1,4 +1,4 @@
-//! Building a simulation from a file or a text, with settings on top.
+//! Builder of a simulation from the file or the text of a scenario, with overrides of its keys.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::Simulation;
 use crate::input::InputError;
 use crate::scenario::{Override, Source};
 
-/// Scenario that is being put together.
+/// Builder of a [`Simulation`] from a scenario.
 ///
 /// ```
 /// use modm::simulation::Simulation;
@@ -33,29 +33,29 @@ pub struct SimulationBuilder {
 }
 
 impl SimulationBuilder {
-    /// Takes the scenario of a TOML file. Paths in it are relative to the file.
+    /// Takes the scenario from a TOML file. Paths in the scenario are relative to the file.
     #[must_use]
     pub fn scenario_file(self, file: impl AsRef<Path>) -> Self {
         Self { file: file.as_ref().to_owned(), text: None, ..self }
     }
 
-    /// Takes a scenario written as TOML. Paths in it are relative to the working directory.
+    /// Takes the scenario from a text in TOML. Paths in the scenario are relative to the working directory.
     #[must_use]
     pub fn scenario_toml(self, text: impl Into<String>) -> Self {
         Self { file: PathBuf::from("scenario.toml"), text: Some(text.into()), ..self }
     }
 
-    /// Sets a key of the scenario, e.g. `cache.capacity`; the last of equal keys counts.
+    /// Sets a key of the scenario, e.g. `cache.capacity`. If a key is set twice, the last value counts.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         self.sets.push(Override { key: key.to_owned(), value: value.into(), origin: "set".to_owned() });
         self
     }
 
-    /// Checks the scenario and reads all that it names.
+    /// Checks the scenario, and reads all files that it names.
     ///
     /// # Errors
-    /// The file cannot be read, or the scenario or a file that it names cannot be used.
+    /// Returns an error if the scenario cannot be read or used, or if a file that it names cannot be used.
     pub fn build(self) -> Result<Simulation, InputError> {
         let source = match self.text {
             Some(text) => Source::new(&self.file, text)?,

@@ -1,4 +1,4 @@
-//! A scenario and all it reads, to be run against the simulated clock as often as needed.
+//! Simulation: a scenario with its inputs, which can run against the simulated clock as often as needed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ mod warnings;
 
 pub use builder::SimulationBuilder;
 
-/// Scenario and all it reads, ready to run as often as needed.
+/// Scenario with its inputs, ready to run as often as needed.
 #[derive(Clone, Debug)]
 pub struct Simulation {
-    /// Settings.
+    /// Scenario to run.
     pub scenario: Scenario,
-    /// Trace, profile and embeddings that they name.
+    /// Trace, profile and embeddings that the scenario names.
     pub inputs: Inputs,
-    /// Service times that jobs take, where those are not what the profile says and policies go by.
+    /// Service times that jobs take, if they differ from those of the profile, which policies use.
     pub actual: Option<Arc<Profile>>,
 }
 
@@ -40,10 +40,10 @@ impl Simulation {
         SimulationBuilder::default()
     }
 
-    /// Reads everything a scenario needs.
+    /// Reads all inputs of a scenario.
     ///
     /// # Errors
-    /// What is wrong with an input.
+    /// Returns an error if an input cannot be used.
     pub fn load(source: &Source, overrides: &[Override]) -> Result<Self, InputError> {
         let scenario = source.scenario(overrides)?;
         let retrieves = Inputs::retrieves(scenario.system.policy);
@@ -52,10 +52,10 @@ impl Simulation {
         Self::with_trace(scenario, source, overrides, Arc::new(trace))
     }
 
-    /// Makes a simulation over a trace that is there already.
+    /// Makes a simulation over a trace that was read already.
     ///
     /// # Errors
-    /// What is wrong with the profile.
+    /// Returns an error if the profile or another input beside the trace cannot be used.
     pub fn with_trace(
         scenario: Scenario,
         source: &Source,
@@ -66,13 +66,14 @@ impl Simulation {
         Ok(Self { inputs: inputs.map_err(|error| source.place(error, overrides))?, scenario, actual: None })
     }
 
-    /// Returns the same run with the service times of an end of what the profile leaves open. Policies go by the profile.
+    /// Returns the same run with the service times at one end of the range that the profile leaves open. Policies use
+    /// the profile's own times.
     #[must_use]
     pub fn at_end(&self, end: End) -> Self {
         Self { actual: Some(Arc::new(self.inputs.profile.at_end(end))), ..self.clone() }
     }
 
-    /// Returns how long things take by the profile, or by what jobs take in its place.
+    /// Returns the durations of all work, by the profile or by [`Self::actual`] in its place.
     #[must_use]
     pub fn latency(&self) -> ProfileLatency {
         let usual = self.scenario.latency(&self.inputs);
@@ -85,12 +86,12 @@ impl Simulation {
         self.inputs.trace.stand_ins_of(&self.scenario)
     }
 
-    /// Returns the files that it depends on.
+    /// Returns the files that the run depends on.
     pub fn files(&self) -> impl Iterator<Item = &Fingerprint> {
         self.inputs.trace.files.iter().chain(&self.inputs.files)
     }
 
-    /// Returns the settings of the metrics; `real_time` for a run that is live.
+    /// Returns the settings of the metrics. `real_time` is true for a live run.
     #[must_use]
     pub fn settings(&self, keep: Keep, real_time: bool) -> Settings {
         let scenario = &self.scenario;
@@ -114,20 +115,21 @@ impl Simulation {
         }
     }
 
-    /// Returns the scores and similarities that qualities follow from.
+    /// Returns the scores and similarities from which qualities follow.
     #[must_use]
     pub fn quality(&self, real_time: bool) -> QualitySettings {
         let inputs = &self.inputs;
         let trace = &inputs.trace;
         let of_prompts = || {
             let (prompts, images) = (trace.trace.prompt_embeddings()?.clone(), trace.trace.image_embeddings()?.clone());
-            // A file of what is cached before the trace holds prompts in these systems: their images are unknown.
+            // In these systems, a file of images that are cached before the trace holds prompts, so their images are
+            // unknown.
             let warm = trace.warm_images.clone().filter(|_| self.scenario.trace.warm_requests > 0);
             Some(SourceCosine::Embeddings { prompts, images, warm })
         };
         let cosine = match self.scenario.system.policy {
             System::Modm => SourceCosine::Decision,
-            // The images of a live run are not those of its trace.
+            // The images of a live run differ from those of its trace.
             System::Nirvana | System::Pinecone if !real_time => of_prompts().unwrap_or_default(),
             _ => SourceCosine::Unknown,
         };
@@ -136,7 +138,8 @@ impl Simulation {
         QualitySettings { measured: inputs.quality.clone(), own: inputs.own_quality.iter().map(clip).collect(), cosine }
     }
 
-    /// Returns when a request counts as a hit; `None` for a system that keeps nothing.
+    /// Returns the criteria by which hits, near misses and false hits are counted; `None` for a system that keeps
+    /// nothing.
     fn hit_criteria(&self) -> Option<HitCriteria> {
         let scenario = &self.scenario;
         let system = scenario.system.policy;
@@ -158,23 +161,23 @@ impl Simulation {
     /// Runs to the end and keeps a row of each request.
     ///
     /// # Errors
-    /// The run cannot come to an end.
+    /// Returns an error if the run cannot come to an end.
     pub fn run(&self) -> Result<Results, RunError<Infallible>> {
         self.run_with(self.latency(), Keep::Rows, ())
     }
 
-    /// Runs to the end, keeping this much of single requests, and tells `also` all that happens.
+    /// Runs to the end. `keep` says how much of single requests is kept, and `also` records every event and action.
     ///
     /// # Errors
-    /// The run cannot come to an end.
+    /// Returns an error if the run cannot come to an end.
     pub fn run_keeping(&self, keep: Keep, also: impl Journal) -> Result<Results, RunError<Infallible>> {
         self.run_with(self.latency(), keep, also)
     }
 
-    /// Runs to the end with other durations than the profile's.
+    /// Runs to the end with durations other than those of the profile.
     ///
     /// # Errors
-    /// The run cannot come to an end.
+    /// Returns an error if the run cannot come to an end.
     pub fn run_with(
         &self,
         latency: impl LatencyModel,
@@ -186,10 +189,11 @@ impl Simulation {
         Ok(results)
     }
 
-    /// Runs to the end for its measures alone: no rows of requests, no warnings but the metrics'.
+    /// Runs to the end for its measures alone. There are no rows of requests, and no warnings except those of the
+    /// metrics.
     ///
     /// # Errors
-    /// The run cannot come to an end.
+    /// Returns an error if the run cannot come to an end.
     pub fn run_once(&self, also: impl Journal) -> Result<Results, RunError<Infallible>> {
         self.run_on(self.latency(), Keep::Nothing, self.trace_inbox(), also)
     }
@@ -198,11 +202,11 @@ impl Simulation {
         Known::new(self.scenario.outside(&self.inputs.trace.trace))
     }
 
-    /// Runs to the end on what an inbox has. Warnings are those of the metrics alone: a search makes many runs, and warns
-    /// once.
+    /// Runs to the end on the events of an inbox. The warnings are those of the metrics alone, because a search makes
+    /// many runs and warns once.
     ///
     /// # Errors
-    /// The run cannot come to an end.
+    /// Returns an error if the run cannot come to an end.
     pub fn run_on(
         &self,
         latency: impl LatencyModel,
@@ -216,10 +220,10 @@ impl Simulation {
         self.replayed((core, &actions), &mut executor, inbox, keep, also)
     }
 
-    /// Runs to the end with a routing policy of one's own in place of the scenario's, and keeps a row of each request.
+    /// Runs to the end with a custom routing policy in place of the scenario's, and keeps a row of each request.
     ///
     /// # Errors
-    /// The run cannot come to an end.
+    /// Returns an error if the run cannot come to an end.
     pub fn run_routed(&self, routing: Box<dyn RoutingPolicy>) -> Result<Results, RunError<Infallible>> {
         let mut actions = Vec::new();
         let core = self.scenario.core_routed(&self.inputs, routing, &mut actions);
@@ -227,17 +231,17 @@ impl Simulation {
         self.replayed((core, &actions), &mut executor, self.trace_inbox(), Keep::Rows, ())
     }
 
-    /// Runs to the end on an executor of one's own in place of the simulated cluster, and keeps a row of each request.
+    /// Runs to the end on a custom executor in place of the simulated cluster, and keeps a row of each request.
     ///
     /// # Errors
-    /// The executor is broken, or the run cannot come to an end.
+    /// Returns an error if the executor fails, or if the run cannot come to an end.
     pub fn run_executed<E: Executor>(&self, executor: &mut E) -> Result<Results, RunError<E::Error>> {
         let mut actions = Vec::new();
         let core = self.scenario.core(&self.inputs, &mut actions);
         self.replayed((core, &actions), executor, self.trace_inbox(), Keep::Rows, ())
     }
 
-    /// Replays what an inbox has on a core and an executor; `actions` are what the core began with.
+    /// Replays the events of an inbox on a core and an executor. `actions` are those with which the core began.
     fn replayed<E: Executor>(
         &self,
         (mut core, actions): (Scheduler, &[Action]),
@@ -256,7 +260,8 @@ impl Simulation {
         Ok(journal.0.finish_run())
     }
 
-    /// Returns the first line of a journal: the settings, and the files that they name with their hashes.
+    /// Returns the first line of a journal: the settings, the profile, and the files that the settings name, with their
+    /// hashes.
     #[must_use]
     pub fn header(&self) -> serde_json::Value {
         json!({
@@ -268,7 +273,7 @@ impl Simulation {
     }
 }
 
-/// Lists files with their fingerprints, as `run.json` and journals have them.
+/// Returns files with their fingerprints, in the form of `run.json` and of journals.
 pub fn by_name<'a>(files: impl IntoIterator<Item = &'a Fingerprint>) -> Vec<serde_json::Value> {
     files.into_iter().map(|print| json!({ "file": print.file, "sha256": print.sha256 })).collect()
 }

@@ -1,4 +1,4 @@
-//! Inputs of a run's warnings (`metrics::warnings`): which embeddings its system compares, and where they come from.
+//! Inputs of a run's warnings (`metrics::warnings`): the embeddings that its system compares, and their source.
 
 use super::Simulation;
 use crate::metrics::Results;
@@ -9,8 +9,8 @@ use crate::scheduler::routing::System;
 use crate::time::Duration;
 
 impl Simulation {
-    /// Returns what a reader of a simulated run must be warned of beside what its metrics say. Without rows of requests,
-    /// nothing is said of hidden hits.
+    /// Returns the warnings for a reader of a simulated run, beside those of its metrics. If the run kept no ends of
+    /// requests, there is no warning of hidden hits.
     #[must_use]
     pub fn warnings(&self, results: &Results) -> Vec<Warning> {
         let trace = &self.inputs.trace.trace;
@@ -30,7 +30,7 @@ impl Simulation {
         self.warnings_of(results, self.compared(queries, keys, self.origin(), "trace.warm_requests"), timing)
     }
 
-    /// Returns the same of a live run, whose embeddings are those that its encoder gave.
+    /// Returns the same warnings for a live run. Its embeddings are those that its encoder gave.
     #[cfg(feature = "live")]
     pub fn live_warnings(&self, results: &Results, prompts: Rows, images: Rows) -> Vec<Warning> {
         let keys = match self.scenario.system.policy {
@@ -70,7 +70,7 @@ impl Simulation {
         })
     }
 
-    /// Source of the embeddings in words: which encoder made those of a file, the file does not say.
+    /// Returns the source of the embeddings in words. A file of embeddings does not say which encoder made it.
     fn origin(&self) -> String {
         let section = &self.scenario.trace;
         let Some(prompts) = &section.prompt_embeddings else {

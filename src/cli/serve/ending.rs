@@ -1,5 +1,6 @@
-//! Signals that end the server: the first has it finish what is in, the second ends it at once, and so does the end of the
-//! time that finishing may take, whatever hangs. On a thread of its own, which nothing of the network holds up.
+//! Signals that end the server. After the first signal, the server finishes the accepted requests. The second signal
+//! ends the program at once. So does the end of the time that finishing may take, whatever hangs. The signals have a
+//! thread of their own, which the network cannot hold up.
 
 use std::io;
 use std::process::exit;
@@ -10,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Time that the program may take to end, beyond the time to finish.
+/// Time that the program may take to end, beyond the time to finish the accepted requests.
 const MARGIN: Duration = Duration::from_secs(20);
 
 /// Signals that end the server.
@@ -20,7 +21,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// The next one: the exit code of a program that it ends.
+    /// Waits for the next signal. Returns the exit code of a program that the signal ends.
     async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.interrupt.recv() => 130,
@@ -29,7 +30,8 @@ impl Signals {
     }
 }
 
-/// Listens from now on; the receiver hears of the first signal. `drain` is the time to finish what is in.
+/// Listens for signals from now on. The receiver hears of the first signal. `drain` is the time to finish the accepted
+/// requests.
 pub(super) fn listen(drain: Duration) -> io::Result<oneshot::Receiver<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
@@ -40,7 +42,7 @@ pub(super) fn listen(drain: Duration) -> io::Result<oneshot::Receiver<()>> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
             signals.next().await;
-            // Nobody listens if the loop has ended by itself.
+            // The receiver is gone if the loop has ended by itself.
             let _ = first.send(());
             if let Ok(code) = timeout(drain + MARGIN, signals.next()).await {
                 exit(code);

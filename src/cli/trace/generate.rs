@@ -1,5 +1,5 @@
-//! `modm trace generate`: makes a synthetic trace and writes `requests.csv` with the settings and seed
-//! that made it in `trace.json`.
+//! `modm trace generate`: makes a synthetic trace, writes it to `requests.csv`, and writes the settings and the seed
+//! that made it to `trace.json`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::scenario::{Override, Source};
 use crate::trace::synthetic::Synthetic;
 use crate::trace::{Trace, write_requests};
 
-/// What stands for a file in errors about flags.
+/// Name that stands for a file in errors about flags.
 const FLAGS: &str = "modm trace generate";
 
-/// What the flags change where no scenario is named.
+/// Scenario that the flags change if no scenario is named.
 const DEFAULTS: &str = "name = \"generated\"\n[trace.synthetic.arrivals]\nprocess = \"poisson\"\n";
 
-/// Every setting of `[trace.synthetic]` has a default; flags override the file, `--set` overrides both.
+/// Every setting of `[trace.synthetic]` has a default. Flags override the file, and `--set` overrides both.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Generate {
     /// Folder for `requests.csv` and `trace.json`
@@ -40,7 +40,7 @@ pub(in crate::cli) struct Generate {
     /// Seed of every draw [default: 42]
     #[arg(long)]
     seed: Option<u64>,
-    /// Any other setting, e.g. `--set arrivals.cv=3 --set prompts.repeats=0.2`
+    /// Override any other setting, e.g. `--set arrivals.cv=3 --set prompts.repeats=0.2`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Overwrite an earlier trace
@@ -48,7 +48,7 @@ pub(in crate::cli) struct Generate {
     force: bool,
 }
 
-/// The names of the arrival processes.
+/// Arrival process.
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 enum Process {
@@ -56,11 +56,12 @@ enum Process {
     Poisson,
     /// Gamma gaps with a coefficient of variation (`arrivals.cv`)
     Gamma,
-    /// Calm and burst spells (`arrivals.calm_rate_per_min`, `burst_rate_per_min`, `mean_calm_s`, `mean_burst_s`)
+    /// Spells of calm and of bursts in turn (`arrivals.calm_rate_per_min`, `burst_rate_per_min`, `mean_calm_s`,
+    /// `mean_burst_s`)
     Bursts,
-    /// A daily swing (`arrivals.amplitude`, `arrivals.period_s`)
+    /// Rate that swings daily (`arrivals.amplitude`, `arrivals.period_s`)
     Diurnal,
-    /// The paper's ramp (`arrivals.min_rate_per_min`, `arrivals.max_rate_per_min`)
+    /// Rate that rises as in the paper (`arrivals.min_rate_per_min`, `arrivals.max_rate_per_min`)
     Sigmoid,
     /// Even gaps
     Constant,
@@ -68,7 +69,7 @@ enum Process {
     Steps,
 }
 
-/// What `trace.json` holds: enough to make the trace again.
+/// Content of `trace.json`: the settings and the seed, from which the trace can be made again.
 #[derive(Serialize)]
 struct TraceRecord<'a> {
     modm: &'static str,
@@ -93,7 +94,7 @@ pub(super) fn run(command: &Generate) -> anyhow::Result<()> {
 }
 
 impl Generate {
-    /// A scenario's section under the flags' settings and those of `--set`.
+    /// Returns the settings of the scenario's section, changed by the flags and by `--set`, and the seed.
     fn settings(&self) -> Result<(Synthetic, u64), InputError> {
         let source = match &self.from {
             Some(file) => Source::read(file)?,

@@ -1,4 +1,4 @@
-//! `modm trace import`: public traces and prompt lists become `requests.csv` and `trace.json`.
+//! `modm trace import`: turns public traces and lists of prompts into `requests.csv` and `trace.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -18,52 +18,52 @@ const RECORD: &str = "trace.json";
 const PROMPT_EMBEDDINGS: &str = "prompt_embeddings.npy";
 const IMAGE_EMBEDDINGS: &str = "image_embeddings.npy";
 
-/// What the user asks for.
+/// Files to import, and the changes to make to their requests.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Import {
-    /// Prompts, in the order of the file or, where it has times, in the order of time
+    /// File of prompts, taken in its order or, if it has times, in the order of time
     #[arg(long, value_name = "FILE", required_unless_present = "arrivals")]
     prompts: Option<PathBuf>,
-    /// Format of the prompts; guessed where not given
+    /// Format of the prompts; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "prompts")]
     prompts_format: Option<Format>,
-    /// Arrival times; without this option, those of the prompts' file
+    /// File of arrival times; the times of the prompts' file if absent
     #[arg(long, value_name = "FILE")]
     arrivals: Option<PathBuf>,
-    /// Format of the arrivals; guessed where not given
+    /// Format of the arrivals; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "arrivals")]
     arrivals_format: Option<Format>,
-    /// Sort a trace of ours by arrival; equal times keep their order. Other formats are always sorted
+    /// Sort a trace in modm's own format by arrival; equal times keep their order. Other formats are always sorted
     #[arg(long)]
     sort: bool,
-    /// Keep requests that alibaba-genai has and we would drop
+    /// Keep requests of an alibaba-genai trace that are dropped otherwise
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     keep: Vec<Keep>,
-    /// Leave out what arrives before; this time becomes zero
+    /// Leave out requests that arrive before this time of the file; the time becomes zero
     #[arg(long, value_name = "SECONDS", value_parser = time)]
     from: Option<Time>,
-    /// Leave out what arrives from this time of the file on
+    /// Leave out requests that arrive at or after this time of the file
     #[arg(long, value_name = "SECONDS", value_parser = time)]
     until: Option<Time>,
     /// Keep the first N requests
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     first: Option<u32>,
-    /// Permute the prompts: the same prompts and arrivals, without locality
+    /// Permute the prompts with this seed: the same prompts and arrivals, without locality
     #[arg(long, value_name = "SEED")]
     shuffle: Option<u64>,
-    /// Stretch all gaps alike, to so many requests a minute from the first to the last
+    /// Stretch all gaps by one factor, so that requests arrive at this rate a minute from the first to the last
     #[arg(long, value_name = "RATE", value_parser = positive, conflicts_with = "time_scale")]
     rate_per_min: Option<f64>,
-    /// Multiply every arrival time
+    /// Multiply every arrival time by this factor
     #[arg(long, value_name = "FACTOR", value_parser = positive)]
     time_scale: Option<f64>,
-    /// Merge a trace of ours into the result, by time; repeatable
+    /// Merge a trace in modm's own format into the result, by time (repeatable)
     #[arg(long, value_name = "FILE")]
     merge: Vec<PathBuf>,
-    /// Embeddings of the prompts' file, one row each: the rows of the result are written beside it
+    /// Prompt embeddings, one row for each row of the prompts' file; the rows of the result are written beside it
     #[arg(long, value_name = "NPY", conflicts_with = "merge")]
     prompt_embeddings: Option<PathBuf>,
-    /// Image embeddings of the prompts' file, likewise
+    /// Image embeddings, one row for each row of the prompts' file; the rows of the result are written beside it
     #[arg(long, value_name = "NPY", conflicts_with = "merge")]
     image_embeddings: Option<PathBuf>,
     /// Folder for the trace
@@ -76,9 +76,9 @@ pub(in crate::cli) struct Import {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Keep {
-    /// Those that failed or were pending
+    /// Requests that failed or were pending
     Unfinished,
-    /// Those that start from an image: image-to-image and inpainting
+    /// Requests that start from an image: image-to-image and inpainting
     ImageToImage,
 }
 
@@ -96,7 +96,7 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number from 1e-9 to 1e9".to_owned())
 }
 
-/// What was read for the trace.
+/// File that was read for the trace.
 #[derive(Serialize)]
 struct Input {
     role: &'static str,
@@ -109,7 +109,7 @@ struct Input {
     notes: Vec<Note>,
 }
 
-/// `trace.json`: where a trace comes from and what was done to it.
+/// Content of `trace.json`: the origin of a trace, and the changes that were made to it.
 #[derive(Serialize)]
 struct Record {
     made_by: &'static str,
@@ -164,7 +164,7 @@ pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
                 let (sha256, rows) = (sha256(&file)?, Some(matrix.rows()));
                 inputs.push(Input { role, file, format: None, rows, sha256, notes: Vec::new() });
             }
-            // An earlier trace's rows are not this one's.
+            // The embeddings of an earlier trace do not belong to this one.
             None if arguments.force && out.join(name).exists() => std::fs::remove_file(out.join(name))?,
             None => {}
         }
@@ -233,7 +233,7 @@ fn merge_others(
     Ok(())
 }
 
-/// Reads embeddings with so many rows.
+/// Reads a file of embeddings, which must have this many rows.
 fn read_embeddings(file: Option<&Path>, rows: usize) -> Result<Option<(PathBuf, EmbeddingMatrix)>, InputError> {
     let Some(file) = file else { return Ok(None) };
     let matrix = npy::read(file)?;
@@ -244,7 +244,7 @@ fn read_embeddings(file: Option<&Path>, rows: usize) -> Result<Option<(PathBuf, 
     Ok(Some((file.to_owned(), matrix)))
 }
 
-/// Writes the rows of a matrix that the requests of the result have.
+/// Writes the rows of a matrix that belong to the requests of the result.
 fn write_embeddings(matrix: &EmbeddingMatrix, chosen: &[u32], target: &Path) -> Result<(), OutputError> {
     let values = chosen.iter().flat_map(|&row| matrix.row(row as usize).iter().copied());
     write_atomic(target, |writer| npy::write(writer, chosen.len(), matrix.dimension(), values))

@@ -1,5 +1,5 @@
-//! `modm trace inspect`: describes a trace in the terminal, with bars of characters; `--out` keeps the
-//! numbers as JSON.
+//! `modm trace inspect`: describes a trace in the terminal, with bars of characters. `--out` writes the numbers as
+//! JSON.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,18 +16,18 @@ const FILE: &str = "inspect.json";
 /// Prints requests, rate, burstiness, repeats, locality, tenants.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Inspect {
-    /// The trace: `requests.csv`, or the folder it lies in
+    /// Trace: its `requests.csv`, or the folder of that file
     trace: PathBuf,
-    /// Embeddings of the prompts; without this option, the folder's own
+    /// Embeddings of the prompts; those in the trace's folder if absent
     #[arg(long, value_name = "NPY")]
     prompt_embeddings: Option<PathBuf>,
-    /// Embeddings of the images; without this option, the folder's own
+    /// Embeddings of the images; those in the trace's folder if absent
     #[arg(long, value_name = "NPY")]
     image_embeddings: Option<PathBuf>,
-    /// Earlier requests among which the nearest is looked for
+    /// Number of earlier requests among which the nearest is searched
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
-    /// Requests looked at for locality, from the first
+    /// Number of requests that are examined for locality, from the first
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     sample: u32,
     /// Folder for the numbers, as JSON
@@ -124,18 +124,18 @@ fn quantiles(of: &Quantiles) -> String {
     format!("min {min:.3}  p10 {p10:.3}  median {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  max {max:.3}")
 }
 
-/// A bar of at most `width` characters, in eighths.
+/// Returns a bar of at most `width` characters, in steps of an eighth of a character.
 fn bar(value: u64, most: u64, width: u64) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (u128::from(value) * u128::from(width) * 8 / u128::from(most.max(1))) as usize;
     format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8])
 }
 
-/// One character a value, as high as its share of the highest.
+/// Returns one character for each value, as high as the value's share of the largest value.
 fn sparkline(values: &[u64]) -> String {
     const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = values.iter().copied().max().unwrap_or(0).max(1);
-    // Anything at all is seen.
+    // Rounding up makes every value above 0 visible.
     values.iter().map(|&value| HEIGHTS[(u128::from(value) * 8).div_ceil(u128::from(most)) as usize]).collect()
 }
 

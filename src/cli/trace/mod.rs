@@ -1,4 +1,4 @@
-//! `modm trace`: one file a verb; the work is in `crate::trace`.
+//! `modm trace`: one file for each of its subcommands. The work is in `crate::trace`.
 
 use clap::Subcommand;
 
@@ -10,7 +10,7 @@ mod inspect;
 pub(super) enum Trace {
     /// Make a synthetic trace
     Generate(generate::Generate),
-    /// Turn public traces and prompt lists into a trace of ours
+    /// Turn public traces and lists of prompts into a trace for modm
     Import(Box<import::Import>),
     /// Describe a trace: rate, burstiness, repeats, locality
     Inspect(inspect::Inspect),

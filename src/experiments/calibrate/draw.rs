@@ -1,5 +1,5 @@
-//! The pictures of a calibration: references by the large model, the small model alone, and refinements of the
-//! most similar earlier reference, each judged by the encoder.
+//! Pictures of a calibration: references by the large model, pictures by the small model alone, and refinements of the
+//! most similar earlier reference. The encoder judges each picture.
 
 use super::WantedSamples;
 use crate::calibration::nearest_earlier;
@@ -18,7 +18,7 @@ use crate::request::RequestId;
 const SMALL: ModelId = ModelId(1);
 
 impl WantedSamples {
-    /// A picture, not yet judged.
+    /// Returns the sample of a picture that is not judged yet.
     fn sample(&self, row: u32, model: ModelId, source: Option<(u32, f64)>, skipped_steps: u32) -> Sample {
         let size = if model.is_large() { "large" } else { "small" };
         let prompt = self.prompts[row as usize].to_string();
@@ -40,10 +40,10 @@ impl WantedSamples {
     }
 }
 
-/// Draws and judges everything; by row, the large model first.
+/// Draws and judges all pictures. Returns the samples by row, those of the large model first.
 ///
 /// # Errors
-/// A model does not load or does not draw, or a picture cannot be written.
+/// Returns an error if a model does not load or does not draw, or if a picture cannot be written.
 pub fn draw(
     wishes: &WantedSamples,
     equipment: &Equipment,
@@ -55,6 +55,7 @@ pub fn draw(
     let mut devices: Vec<Box<dyn Paint>> =
         equipment.devices.iter().map(|device| paint(*device) as Box<dyn Paint>).collect();
     let rows = || 0..wishes.prompts.len() as u32;
+    // The first request has no earlier reference, so it has no refinements.
     let total = wishes.prompts.len() * (2 + wishes.skips.len()) - wishes.skips.len();
     progress.pictures_begin(total as u64);
     let mut draw_all = |samples: &[Sample]| {
@@ -102,7 +103,7 @@ fn embedded(
     samples.iter().map(one).collect()
 }
 
-/// Cosine of prompt and picture.
+/// Sets the quality of each sample to the cosine of its prompt and its picture.
 fn judge(samples: &mut [Sample], prompts: &[Embedding], pictures: &[Embedding]) {
     for (sample, picture) in samples.iter_mut().zip(pictures) {
         sample.quality = similarity(prompts[sample.row as usize].as_slice(), picture.as_slice());

@@ -1,5 +1,6 @@
-//! Calibration: similarity bounds that keep a share of the large model's quality, from pictures drawn here or from the samples of an
-//! earlier calibration. Fits on half of the requests and checks on the other half.
+//! Calibration: finds similarity bounds that keep a share of the large model's quality, from pictures that are drawn
+//! here or from the samples of an earlier calibration. The bounds are fitted on half of the requests and checked on the
+//! other half.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,41 +20,41 @@ mod rooted;
 pub use draw::draw;
 pub use rooted::rooted;
 
-/// Requests drawn, unless told otherwise.
+/// Number of requests that are drawn, unless another number is asked for.
 const PROMPTS: u32 = 200;
-/// Skipped steps tried, unless told otherwise: per cent of a full generation.
+/// Numbers of skipped steps that are tried, unless others are asked for, in per cent of a full generation.
 const SKIPS_PERCENT: [u32; 5] = [10, 20, 30, 50, 60];
 
-/// Name of the quality of pictures that the encoder judges.
+/// Name of the measure of quality if the encoder judges the pictures.
 pub const SIMILARITY: &str = "similarity";
 
-/// Name of the file of a calibration that says what it measured.
+/// Name of the file in which a calibration states its measure.
 pub const RUN: &str = "run.json";
 
-/// Calibration with its scenario checked.
+/// Calibration of a scenario that was checked.
 #[derive(Clone, Debug)]
 pub struct Calibration<'a> {
-    /// Settings.
+    /// Scenario that is calibrated.
     pub scenario: Scenario,
     /// File of the scenario.
     pub source: &'a Source,
     sets: &'a [Override],
-    /// Names of the large model and of the small one that refines.
+    /// Names of the large model and of the small model that refines.
     pub models: [String; 2],
-    /// Name of what judges the pictures.
+    /// Name of the measure by which the pictures are judged.
     pub measure: String,
-    /// Files that were read, with their hashes.
+    /// Files that were read, with their SHA-256 hashes.
     pub inputs: Vec<(PathBuf, String)>,
 }
 
-/// Pictures that are wanted.
+/// Pictures to draw.
 #[derive(Clone, Debug)]
 pub struct WantedSamples {
     /// Prompts by row.
     pub prompts: Vec<Arc<str>>,
     /// Numbers of skipped steps, rising.
     pub skips: Vec<u32>,
-    /// Steps of a full generation.
+    /// Number of denoising steps of a full generation.
     pub steps: u32,
     /// Seed of all noise.
     pub seed: u64,
@@ -61,16 +62,16 @@ pub struct WantedSamples {
     pub folder: PathBuf,
 }
 
-/// Bounds that were fitted, and whether they hold where they were not.
+/// Bounds that were fitted, and their check on requests that were held out.
 #[derive(Clone, Debug)]
 pub struct Fitted {
-    /// Fit by number of skipped steps.
+    /// Fits by number of skipped steps.
     pub fits: Vec<Fit>,
     /// Check on held-out requests.
     pub check: Check,
 }
 
-/// The two models of a system that refines with small ones.
+/// Returns the names of the large model and of the small model that refines.
 fn models(scenario: &Scenario, file: &Path) -> Result<[String; 2], InputError> {
     if scenario.system.policy != System::Modm {
         let message = "expected modm, the system that refines on a small model: --set system.policy=modm";
@@ -84,7 +85,7 @@ fn models(scenario: &Scenario, file: &Path) -> Result<[String; 2], InputError> {
     Ok([scenario.models.large.clone(), small.clone()])
 }
 
-/// Reads what an earlier calibration measured.
+/// Reads the name of an earlier calibration's measure.
 fn measure_of(folder: &Path) -> Result<String, InputError> {
     let file = folder.join(RUN);
     let text = input::text(&file)?;
@@ -94,27 +95,27 @@ fn measure_of(folder: &Path) -> Result<String, InputError> {
 }
 
 impl<'a> Calibration<'a> {
-    /// Checks that a scenario can be calibrated.
+    /// Makes a calibration, after a check that the scenario can be calibrated.
     ///
     /// # Errors
-    /// It does not refine with a small model.
+    /// Returns an error if the scenario cannot be used, or if it does not refine with a small model.
     pub fn new(source: &'a Source, sets: &'a [Override]) -> Result<Self, InputError> {
         let scenario = source.scenario(sets)?;
         let models = models(&scenario, source.file()).map_err(|error| source.place(error, sets))?;
         Ok(Self { scenario, source, sets, models, measure: SIMILARITY.into(), inputs: Vec::new() })
     }
 
-    /// Says where an error of the scenario is: its file, or a setting on top of it.
+    /// Adds to an error of the scenario the place of its cause: the scenario's file, or an override.
     #[must_use]
     pub fn place(&self, error: InputError) -> InputError {
         self.source.place(error, self.sets)
     }
 
-    /// Reads the samples of an earlier calibration and returns them with their file. They are judged anew if there are scores, with
-    /// the name of what these measure.
+    /// Reads the samples of an earlier calibration, and returns them with their file. If `scores` has a file of scores
+    /// and the name of their measure, the samples are judged anew by these scores.
     ///
     /// # Errors
-    /// A file cannot be used.
+    /// Returns an error if a file cannot be used.
     pub fn earlier_samples(
         &mut self,
         folder: &Path,
@@ -132,15 +133,15 @@ impl<'a> Calibration<'a> {
         };
         self.inputs.push((file.clone(), sha256(&file)?));
         samples::grades(&read, &file)?;
-        // What is written at the end must have what it needs.
+        // The scenario that is written at the end needs the profile, so an error of the profile shows now.
         crate::scenario::read_profile(&self.scenario, self.source.file())?;
         Ok((read, file))
     }
 
-    /// Reads the prompts of the first requests and chooses the numbers of skipped steps; pictures go to `folder`.
+    /// Reads the prompts of the first requests, and chooses the numbers of skipped steps. Pictures go to `folder`.
     ///
     /// # Errors
-    /// An input cannot be used, or the trace has too few requests.
+    /// Returns an error if an input cannot be used, or if the trace has too few requests.
     pub fn wishes(
         &mut self,
         prompts: Option<u32>,
@@ -164,10 +165,11 @@ impl<'a> Calibration<'a> {
         Ok(WantedSamples { prompts, skips, steps: self.scenario.models.steps, seed: self.scenario.seed, folder })
     }
 
-    /// Fits bounds that keep a share `alpha` of the large model's quality, and checks them. `file` is that of the samples.
+    /// Fits bounds that keep a share `alpha` of the large model's quality, and checks them. `file` is the file of the
+    /// samples.
     ///
     /// # Errors
-    /// The samples are not complete.
+    /// Returns an error if the samples are not complete.
     pub fn fit(&self, drawn: &[Sample], file: &Path, alpha: f64) -> Result<Fitted, InputError> {
         let grades = samples::grades(drawn, file)?;
         let fits = fit::fits(&grades, alpha);
@@ -196,7 +198,7 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// Returns how many requests are drawn of those that the trace has.
+/// Returns the number of requests to draw from a trace with `requests` requests.
 fn wanted_prompts(wanted: Option<u32>, requests: usize) -> Result<usize, InputError> {
     let wanted = wanted.map_or((PROMPTS as usize).min(requests), |prompts| prompts as usize);
     if wanted > requests || wanted < 3 {

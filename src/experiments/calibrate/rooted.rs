@@ -1,4 +1,5 @@
-//! A scenario for another folder: its paths, which are relative to its file, lead to the same places from there.
+//! Scenario for another folder. The paths of a scenario are relative to its file, so they are rewritten to lead to the
+//! same places from the other folder.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -7,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::scenario::{Scenario, Source, Variant};
 
-/// Keys that are paths; those in `live.models` besides.
+/// Keys with a path as their value. The keys of `live.models` have paths too.
 const PATHS: [&str; 7] = [
     "trace.requests",
     "trace.prompt_embeddings",
@@ -19,8 +20,8 @@ const PATHS: [&str; 7] = [
 ];
 const MODELS: &str = "live.models";
 
-/// Returns the scenario of `file` for a file in the folder `to`. Variants stay, but for the bounds and the profile that
-/// they set: those are what is calibrated.
+/// Returns the scenario of `file` for a file in the folder `to`. Variants keep all that they set except the bounds and
+/// the profile, because these are calibrated.
 #[must_use]
 pub fn rooted(scenario: &Scenario, file: &Path, to: &Path) -> Scenario {
     let place = |path: &Path| from_folder(&Scenario::resolve(file, path), to);
@@ -40,7 +41,7 @@ pub fn rooted(scenario: &Scenario, file: &Path, to: &Path) -> Scenario {
     moved
 }
 
-/// What a variant sets, by dotted key.
+/// Returns the settings of a variant by dotted key, with their paths rewritten and without those that are calibrated.
 fn moved_keys(variant: &Variant, place: &dyn Fn(&Path) -> PathBuf) -> Table {
     let text = |value: &mut Value| {
         if let Value::String(path) = value {
@@ -65,7 +66,7 @@ fn moved_keys(variant: &Variant, place: &dyn Fn(&Path) -> PathBuf) -> Table {
     table
 }
 
-/// A path as seen from a folder; whole where they have nothing in common but the root.
+/// Returns a path relative to a folder, or the absolute path if they have only the root in common.
 fn from_folder(path: &Path, folder: &Path) -> PathBuf {
     let (path, folder) = (real(path), real(folder));
     let common = path.components().zip(folder.components()).take_while(|(a, b)| a == b).count();
@@ -78,7 +79,7 @@ fn from_folder(path: &Path, folder: &Path) -> PathBuf {
     if relative.as_os_str().is_empty() { ".".into() } else { relative }
 }
 
-/// Without links and dots; of what is not there yet, as far as it is.
+/// Returns the absolute path without links and dots. The part of a path that does not exist yet stays as it is.
 fn real(path: &Path) -> PathBuf {
     if let Ok(real) = std::fs::canonicalize(path) {
         return real;

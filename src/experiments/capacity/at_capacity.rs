@@ -1,6 +1,6 @@
-//! Runs at the capacity that was found, beside the search: what a reader must be warned of, the capacity at a hit rate some
-//! points lower and higher, and at the ends of what the profile leaves open. On each variant's first trace, since it takes
-//! six further searches.
+//! Runs and searches beside the search of a capacity. They give the warnings for a reader, the capacity at a hit rate
+//! some points lower and higher, and the capacity at the ends of the range that the profile leaves open. They use only
+//! the first trace of each variant, because they take six further searches.
 
 use super::trials::{Question, at_rate, search_capacity};
 use super::{AtHitRate, Capacities, Capacity, CapacityAtEnd, CapacityRange};
@@ -13,19 +13,19 @@ use crate::profile::End;
 use crate::scenario::Source;
 use crate::simulation::Simulation;
 
-/// Answers of runs at the capacities.
+/// Results of the runs and searches beside the capacities.
 #[derive(Debug)]
 pub struct Examined {
     /// Capacities at a hit rate some points lower and higher.
     pub at_other_hit_rates: Vec<AtHitRate>,
-    /// Sentences on what a reader must be warned of.
+    /// Warnings for a reader, in sentences.
     pub warnings: Vec<String>,
 }
 
-/// Examines every variant on its first trace.
+/// Makes the runs and searches beside the capacity of every variant, on its first trace.
 ///
 /// # Errors
-/// A run cannot come to an end.
+/// Returns an error if a run cannot come to an end.
 pub fn examine_all(
     runs: &[VariantRun],
     capacities: &Capacities,
@@ -48,7 +48,7 @@ pub fn examine_all(
     Ok(Examined { at_other_hit_rates, warnings: warnings::merged(&warned) })
 }
 
-/// Runs on the first trace of each variant, with their capacities.
+/// Returns the run on the first trace of each variant, with its capacity.
 fn firsts<'a>(runs: &'a [VariantRun], capacities: &'a Capacities) -> Vec<(&'a VariantRun, &'a Capacity)> {
     let mut first: Vec<(&VariantRun, &Capacity)> = Vec::new();
     for (run, row) in runs.iter().zip(&capacities.rows) {
@@ -59,10 +59,10 @@ fn firsts<'a>(runs: &'a [VariantRun], capacities: &'a Capacities) -> Vec<(&'a Va
     first
 }
 
-/// Searches the capacity of every variant at the ends of what its profile leaves open, on its first trace.
+/// Searches the capacity of every variant at the ends of the range that its profile leaves open, on its first trace.
 ///
 /// # Errors
-/// A run cannot come to an end.
+/// Returns an error if a run cannot come to an end.
 pub fn ranges(
     runs: &[VariantRun],
     capacities: &Capacities,
@@ -78,8 +78,8 @@ pub fn ranges(
     Ok(found.into_iter().collect::<Result<Vec<_>, ExperimentError>>()?.into_iter().flatten().collect())
 }
 
-/// Searches the capacity at the ends of what the profile leaves open; `None` if it leaves nothing open, or where nothing
-/// holds.
+/// Searches the capacity at the ends of the range that the profile leaves open; `None` if the profile leaves nothing
+/// open, or if no rate holds.
 fn range(
     simulation: &Simulation,
     row: &Capacity,
@@ -102,7 +102,8 @@ fn range(
     }))
 }
 
-/// Examines one system. Where nothing holds, it runs at the lowest rate that was tried for its warnings.
+/// Makes the runs and searches beside the capacity of one system. If no rate holds, its warnings come from a run at the
+/// lowest rate that was tried.
 fn examine(
     simulation: &Simulation,
     row: &Capacity,
@@ -134,7 +135,7 @@ fn examine(
     Ok((all, results.warnings))
 }
 
-/// Returns the same system with so much added to its bounds.
+/// Returns the same system with `by` added to its similarity bounds.
 fn with_bounds(simulation: &Simulation, by: f64) -> Simulation {
     Simulation { scenario: simulation.scenario.with_shifted_bounds(by), ..simulation.clone() }
 }

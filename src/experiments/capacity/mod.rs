@@ -1,5 +1,5 @@
-//! Capacity: the highest rate of arrivals that a system holds, by bisection. docs/semantics.md, section 7, defines it. Runs at a
-//! rate are in `trials`, what follows from a capacity that was found in `at_capacity`.
+//! Capacity: the highest rate of arrivals that a system holds, found by bisection. docs/semantics.md, section 7,
+//! defines it. `trials` makes runs at a rate, and `at_capacity` examines a capacity that was found.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,65 +13,65 @@ mod trials;
 pub use at_capacity::{Examined, examine_all, ranges};
 pub use trials::{ATTAINMENT, Question, UP_TO, check, prepare_searches, search_all};
 
-/// Ratio of the lowest factor that fails to the highest that holds, at which the search ends.
+/// Ratio of the lowest factor that fails to the highest factor that holds, at which the search ends.
 pub const PRECISION: f64 = 1.01;
 
-/// Halvings of the largest factor after which nothing is taken to hold.
+/// Number of halvings of the largest factor after which no factor is taken to hold.
 const MOST_HALVINGS: u32 = 10;
 
-/// Multiples of the capacity that are tried beyond the search: for the curve of attainment, and since a higher factor may
-/// hold again.
+/// Multiples of the capacity that are tried beyond the search, for the curve of attainment, and because a higher factor
+/// may hold again.
 const BEYOND: [f64; 3] = [0.5, 1.2, 1.6];
 
-/// A factor that was tried.
+/// Factor that was tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Times the trace's rate.
+    /// Factor on the trace's rate.
     pub factor: f64,
-    /// Share of the requests in time; absent if the run was stopped, once too many were known to be late.
+    /// Share of the requests in time; absent if the run was stopped because too many requests were known to be late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attainment: Option<f64>,
-    /// Whether enough requests were in time.
+    /// True if enough requests were in time.
     pub holds: bool,
 }
 
 /// Outcome of one trial.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// Whether enough requests were in time.
+    /// True if enough requests were in time.
     pub holds: bool,
     /// Share of the requests in time; `None` if the run was stopped.
     pub attainment: Option<f64>,
-    /// Measures of a run that came to its end.
+    /// Measures; `None` if the run was stopped.
     pub summary: Option<Summary>,
 }
 
 /// Capacity of a variant on one trace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Variant.
+    /// Name of the variant.
     pub variant: String,
     /// Seed of the trace.
     pub seed: u64,
-    /// Latency up to which a request is in time, seconds.
+    /// Latency up to which a request is in time, in seconds.
     pub threshold_s: f64,
-    /// Highest factor that holds; absent if none does.
+    /// Highest factor that holds; absent if no factor holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
-    /// The trace's rate times that, requests a minute.
+    /// Rate of arrivals at this factor, in requests a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_min: Option<f64>,
-    /// Share of the requests in time there.
+    /// Share of the requests in time at this factor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attainment: Option<f64>,
-    /// Whether the largest factor that was allowed holds.
+    /// True if the largest factor that was allowed holds.
     pub no_limit: bool,
-    /// Lowest factor that fails and highest that holds, where the former is below the latter.
+    /// Lowest factor that fails and highest factor that holds, if the first is below the second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_monotone: Option<(f64, f64)>,
-    /// Runs that it took, stopped ones included.
+    /// Number of runs that the search took, with those that were stopped.
     pub runs: u32,
-    /// The trace's own rate, requests a minute.
+    /// Rate of arrivals of the trace itself, in requests a minute.
     pub trace_rate_per_min: f64,
     /// Factors that were tried, rising.
     pub points: Vec<Point>,
@@ -80,58 +80,59 @@ pub struct Capacity {
     pub summary: Option<Summary>,
 }
 
-/// Capacity of a variant on its first trace, had it a hit rate some points lower or higher.
+/// Capacity of a variant on its first trace, if its hit rate were some points lower or higher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AtHitRate {
-    /// Variant.
+    /// Name of the variant.
     pub variant: String,
     /// Seed of the trace.
     pub seed: u64,
-    /// Bounds that bring it about.
+    /// Shift of the similarity bounds that brings the hit rate about.
     #[serde(flatten)]
     pub shift: Shift,
-    /// Capacity with these bounds, requests a minute; absent if nothing holds.
+    /// Capacity with these bounds, in requests a minute; absent if no rate holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_min: Option<f64>,
-    /// Whether the largest factor that was allowed holds.
+    /// True if the largest factor that was allowed holds.
     pub no_limit: bool,
-    /// Capacity over the first variant's own.
+    /// Ratio of this capacity to the usual capacity of the first variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
 }
 
-/// Capacity with the service times of an end of what the profile leaves open.
+/// Capacity with the service times at one end of the range that the profile leaves open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CapacityAtEnd {
-    /// End.
+    /// End of the range.
     pub end: End,
-    /// Capacity there, requests a minute; absent if nothing holds.
+    /// Capacity at this end, in requests a minute; absent if no rate holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_min: Option<f64>,
-    /// Whether the largest factor that was allowed holds.
+    /// True if the largest factor that was allowed holds.
     pub no_limit: bool,
 }
 
-/// Capacities of a variant on its first trace at the ends of what the profile leaves open, while policies go by the profile.
+/// Capacities of a variant on its first trace at the ends of the range that the profile leaves open. Policies use the
+/// profile's own times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CapacityRange {
-    /// Variant.
+    /// Name of the variant.
     pub variant: String,
     /// Seed of the trace.
     pub seed: u64,
     /// Spread of the service times.
     pub spread: Spread,
-    /// Capacities, an entry an end.
+    /// Capacities, one for each end.
     pub ends: Vec<CapacityAtEnd>,
 }
 
 impl CapacityRange {
-    /// Returns the rate at an end, requests a minute.
+    /// Returns the capacity at an end, in requests a minute.
     fn at(&self, end: End) -> Option<f64> {
         self.ends.iter().find(|at| at.end == end)?.rate_per_min
     }
 
-    /// Returns the least and the greatest rate over all ends and the capacity itself, requests a minute.
+    /// Returns the least and the greatest of the capacities at all ends and the usual capacity, in requests a minute.
     #[must_use]
     pub fn rates(&self, usual: f64) -> Option<(f64, f64)> {
         range_around(usual, self.ends.iter().map(|at| at.rate_per_min))
@@ -143,7 +144,7 @@ impl CapacityRange {
         range_around(usual, self.ends.iter().map(|at| Some(at.rate_per_min? / base.at(at.end)?)))
     }
 
-    /// Returns the relative change of the capacity if every service time is a hundredth longer.
+    /// Returns the relative change of the capacity if every service time is 1 % longer.
     #[must_use]
     pub fn per_percent(&self, usual: f64) -> Option<f64> {
         let change = self.spread.per_percent(self.at(End::AllLonger)?, self.at(End::AllShorter)?)?;
@@ -151,41 +152,41 @@ impl CapacityRange {
     }
 }
 
-/// Target that capacities are held against.
+/// Latency target for which a capacity is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// Multiple of a full generation on the large model, on the first GPU type of the cluster.
+    /// Multiple of the time of a full generation on the large model, on the first GPU type of the cluster.
     SloMultiple(f64),
     /// Latency in seconds.
     SloS(f64),
 }
 
-/// Capacities of several variants, and what was asked for.
+/// Capacities of several variants, and the question that they answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Capacities {
-    /// Version of the definitions that these follow.
+    /// Version of the definitions of measures that the capacities follow.
     pub definitions: Definitions,
-    /// Latency that a request is to be finished within.
+    /// Latency within which a request is in time.
     pub target: Target,
-    /// Share of the requests that must be.
+    /// Share of the requests that must be in time.
     pub attainment: f64,
     /// Largest factor on the trace's rate that was tried.
     pub up_to: f64,
-    /// Ratio of the lowest factor that fails to the highest that holds is at most this.
+    /// Largest ratio of the lowest factor that fails to the highest factor that holds.
     pub precision: f64,
-    /// A row for each variant and seed; the first variant is the baseline.
+    /// Capacities, one for each variant and seed. The first variant is the baseline.
     pub rows: Vec<Capacity>,
-    /// Capacities at other hit rates, where they were searched.
+    /// Capacities at other hit rates, if they were searched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub at_other_hit_rates: Vec<AtHitRate>,
-    /// Capacities at the ends of what the profile leaves open, where they were searched.
+    /// Capacities at the ends of the range that the profile leaves open, if they were searched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<CapacityRange>,
 }
 
 impl Capacities {
-    /// Variants, the baseline first.
+    /// Returns the names of the variants, the baseline first.
     #[must_use]
     pub fn variants(&self) -> Vec<&str> {
         let mut variants: Vec<&str> = Vec::new();
@@ -197,18 +198,19 @@ impl Capacities {
         variants
     }
 
-    /// Rows of a variant, one for each seed.
+    /// Returns the capacities of a variant, one for each seed.
     pub fn of_variant<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Capacity> {
         self.rows.iter().filter(move |row| row.variant == variant)
     }
 
-    /// Ratio of a row's capacity to the baseline's on the same trace; none where the baseline has no limit.
+    /// Returns the ratio of a capacity to the baseline's capacity on the same trace; `None` if the baseline has no
+    /// limit.
     #[must_use]
     pub fn ratio(&self, row: &Capacity) -> Option<f64> {
         self.ratio_of(row.rate_per_min?, row.seed)
     }
 
-    /// Ratio of a rate, requests a minute, to the baseline's capacity on the trace of a seed.
+    /// Returns the ratio of a rate, in requests a minute, to the baseline's capacity on the trace of a seed.
     #[must_use]
     pub fn ratio_of(&self, rate_per_min: f64, seed: u64) -> Option<f64> {
         let baseline = &self.rows.first()?.variant;
@@ -218,7 +220,7 @@ impl Capacities {
     }
 }
 
-/// Factors tried so far, and the measures of the highest that holds.
+/// Search in progress: the factors that were tried, and the measures at the highest factor that holds.
 struct Search<F> {
     trial: F,
     points: Vec<Point>,
@@ -227,7 +229,7 @@ struct Search<F> {
 }
 
 impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
-    /// Tries a factor, to the end if `whole`; returns whether it holds.
+    /// Tries a factor, and returns whether it holds. If `whole` is true, the run goes to its end.
     fn attempt(&mut self, factor: f64, whole: bool) -> Result<bool, E> {
         let known = self.points.iter().position(|point| point.factor.total_cmp(&factor).is_eq());
         if let Some(point) = known.map(|at| &self.points[at]).filter(|point| point.attainment.is_some() || !whole) {
@@ -256,7 +258,7 @@ impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
         self.points.iter().find(|point| !point.holds && point.factor > factor).map(|point| point.factor)
     }
 
-    /// Narrows down the highest factor that holds.
+    /// Narrows down the highest factor that holds, and returns it; `None` if no factor holds.
     fn bisect(&mut self) -> Result<Option<f64>, E> {
         loop {
             let Some(holds) = self.highest_that_holds() else { return Ok(None) };
@@ -269,11 +271,11 @@ impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
     }
 }
 
-/// Searches the capacity up to a largest factor. `trial` runs at a factor, to the end if its second argument says so, or
-/// else until it is known not to hold.
+/// Searches the capacity up to a largest factor. `trial` makes a run at a factor: to the end if its second argument is
+/// true, or until the factor is known to fail.
 ///
 /// # Errors
-/// The first of `trial`.
+/// Returns the first error of `trial`.
 pub fn search<E>(up_to: f64, trial: impl FnMut(f64, bool) -> Result<Trial, E>) -> Result<Capacity, E> {
     let mut search = Search { trial, points: Vec::new(), best: None, runs: 0 };
     let mut factor = up_to;
@@ -290,6 +292,7 @@ pub fn search<E>(up_to: f64, trial: impl FnMut(f64, bool) -> Result<Trial, E>) -
             }
         }
     }
+    // If a multiple above the capacity holds, the search continues from that multiple.
     let factor = search.bisect()?;
     let not_monotone = factor.and_then(|holds| {
         let fails = search.points.iter().find(|point| !point.holds).map(|point| point.factor)?;
@@ -345,7 +348,7 @@ mod tests {
 
     #[test]
     fn attainment_that_is_not_monotone_is_said() {
-        // The half of what the bisection finds lies in the gap.
+        // Half of the factor that the bisection finds lies in the gap.
         let capacity = found(8.0, |factor| factor < 0.6 || (1.6..3.0).contains(&factor));
         let (fails, holds) = capacity.not_monotone.expect("a gap");
         assert!(fails < 1.6 && (2.9..3.0).contains(&holds), "{fails} {holds}");

@@ -15,16 +15,16 @@ use crate::scenario::{Inputs, Scenario, Source, TraceInputs};
 use crate::simulation::Simulation;
 use crate::time::Duration;
 
-/// Multiple of a full generation that requests are held against where a scenario has none.
+/// Latency target for a scenario that states none, as a multiple of the time of a full generation.
 const USUAL_MULTIPLE: f64 = 2.0;
 
-/// Share of the requests in time, unless another is asked for.
+/// Share of the requests that must be in time, unless another share is asked for.
 pub const ATTAINMENT: f64 = 0.99;
 
-/// Largest factor on the trace's rate, unless another is asked for.
+/// Largest factor on the trace's rate, unless another factor is asked for.
 pub const UP_TO: f64 = 10.0;
 
-/// Target that a rate is held against, and how far the search goes.
+/// Target that a rate must hold, and the limit of the search.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     /// Latency within which a request is in time.
@@ -36,7 +36,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Returns the question that a scenario asks by itself.
+    /// Returns the question for a scenario if the user asks for nothing else.
     #[must_use]
     pub fn of_scenario(scenario: &Scenario) -> Self {
         let multiple = scenario.slo.multiples.first().copied().unwrap_or(USUAL_MULTIPLE);
@@ -44,10 +44,10 @@ impl Question {
     }
 }
 
-/// Checks that every trace has a rate to scale.
+/// Checks that every trace has a rate that can be scaled.
 ///
 /// # Errors
-/// All requests of a trace arrive at once, or none counts.
+/// Returns an error if all requests of a trace arrive at once, or if no request counts.
 pub fn check(runs: &[VariantRun], source: &Source) -> Result<(), InputError> {
     for run in runs {
         counted(&run.simulation.inputs.trace, &run.simulation.scenario, source)?;
@@ -59,16 +59,17 @@ pub fn check(runs: &[VariantRun], source: &Source) -> Result<(), InputError> {
     Ok(())
 }
 
-/// Requests of a trace a minute, from the first arrival to the last.
+/// Returns the rate of arrivals of a trace from the first arrival to the last, in requests a minute; `None` if all
+/// requests arrive at once.
 fn rate_per_min(trace: &TraceInputs) -> Option<f64> {
     let arrivals = &trace.trace.columns().arrivals;
     let span = arrivals.last()?.since(*arrivals.first()?);
     (span > Duration::ZERO).then(|| arrivals.len() as f64 / (span.seconds() / 60.0))
 }
 
-/// Searches ahead once for each trace: what is similar does not depend on the rate.
+/// Searches ahead once for each trace. Similarities do not depend on the rate, so one search serves all rates.
 pub fn prepare_searches(runs: &[VariantRun], search: Search, source: &Source, progress: &dyn Progress) {
-    /// Runs that a search of a capacity usually takes.
+    /// Number of runs that the search of a capacity usually takes.
     const USUAL_RUNS: usize = 10;
     let mut done: Vec<&Arc<TraceInputs>> = Vec::new();
     for run in runs {
@@ -86,7 +87,7 @@ pub fn prepare_searches(runs: &[VariantRun], search: Search, source: &Source, pr
 /// Searches the capacity of every variant on every trace.
 ///
 /// # Errors
-/// A run cannot come to an end.
+/// Returns an error if a run cannot come to an end.
 pub fn search_all(
     runs: &[VariantRun],
     question: Question,
@@ -159,7 +160,7 @@ pub(super) fn at_rate(simulation: &Simulation, factor: f64) -> Simulation {
     Simulation { inputs: Inputs { trace, ..simulation.inputs.clone() }, ..simulation.clone() }
 }
 
-/// Runs at a multiple of the trace's rate: to the end, or until too many requests are late.
+/// Makes a run at a multiple of the trace's rate: to the end if `whole` is true, or until too many requests are late.
 fn try_rate(
     simulation: &Simulation,
     attainment: f64,

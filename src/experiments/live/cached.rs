@@ -1,4 +1,4 @@
-//! The image cache on disk, as an earlier run left it, for the next one.
+//! Image cache on disk, as an earlier run left it for the next run.
 
 use std::path::Path;
 
@@ -20,28 +20,28 @@ use crate::trace::Trace;
 pub struct Cached {
     /// Images on disk.
     pub store: Store,
-    /// Its images as the core knows them, oldest first.
+    /// Images of the store as the scheduler takes them, oldest first.
     pub warm: Vec<WarmImage>,
-    /// Their numbers in the store and their tenants, where known.
+    /// Number in the store and tenant, if known, of each image.
     pub numbers: Vec<(u64, Option<TenantId>)>,
-    /// Sentences on what was wrong and is left out.
+    /// Warnings about entries that are damaged or left out, in sentences.
     pub warnings: Vec<String>,
 }
 
-/// Entries of the store that a run leaves aside, on disk, where nobody finds them.
+/// Entries of the store that a run does not use. They stay on disk, and no request finds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strangers {
-    /// Entries of tenants that the trace does not name, where tenants are apart.
+    /// Entries of tenants that the trace does not name, if the cache is not shared by all tenants.
     OfOtherTenants,
-    /// In any scope, entries of tenants that the trace does not name, and entries without a tenant.
+    /// Entries of tenants that the trace does not name and entries without a tenant, in any scope of the cache.
     WithoutKnownOwner,
 }
 
 impl Cached {
-    /// Opens the store that the scenario in `file` names, or else `own`.
+    /// Opens the store that the scenario in `file` names, or the store in the folder `own` if the scenario names none.
     ///
     /// # Errors
-    /// The store cannot be used.
+    /// Returns an error if the store cannot be used.
     pub fn open(
         simulation: &Simulation,
         equipment: &Equipment,
@@ -65,13 +65,13 @@ impl Cached {
     }
 }
 
-/// The tenant of an entry, if the trace names it.
+/// Returns the tenant with a name, if the trace has that tenant.
 fn tenant(trace: &Trace, name: &str) -> Option<TenantId> {
     let names = trace.columns().tenants.as_ref()?.names();
     names.iter().position(|known| known == name).map(|at| TenantId(at as u32))
 }
 
-/// Leaves strangers in the store, and says how many.
+/// Removes the strangers from the entries to use, and returns a sentence with their number. The store keeps them.
 fn set_strangers_aside(
     found: &mut Vec<FoundEntry>,
     strangers: Strangers,

@@ -20,13 +20,13 @@ use crate::profile::Profile;
 use crate::scenario::Scenario;
 use crate::scheduler::WorkerId;
 
-/// Returns the function that makes the worker of a number.
+/// Function that makes the painter of a worker.
 type MakePaint = Box<dyn Fn(WorkerId) -> Box<dyn Paint>>;
 
 /// Models, encoder and devices of a run, found and checked.
 #[derive(Clone, Debug)]
 pub struct Equipment {
-    /// ONNX Runtime.
+    /// Library of ONNX Runtime.
     pub library: Library,
     /// Device of each worker.
     pub devices: Vec<Device>,
@@ -42,10 +42,10 @@ pub struct Equipment {
 }
 
 impl Equipment {
-    /// Finds and checks what the scenario in `file` names.
+    /// Finds and checks the models, the encoder and the devices that the scenario in `file` names.
     ///
     /// # Errors
-    /// A model or the encoder cannot be used, or a device cannot start.
+    /// Returns an error if a model or the encoder cannot be used, or if a device cannot start.
     pub fn find(
         scenario: &Scenario,
         file: &Path,
@@ -66,13 +66,13 @@ impl Equipment {
         Ok(Self { library: library.clone(), devices, palette, encoder, encoder_device, isolation, limits, models })
     }
 
-    /// Returns whether workers and encoder have processes of their own.
+    /// Returns whether the workers and the encoder have processes of their own.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
         self.isolation == Isolation::Process
     }
 
-    /// Returns how long calls may take, with a profile of these workers if there is one.
+    /// Returns the time limits of calls, from the profile of these workers if `measured` has one.
     #[must_use]
     pub fn limits(&self, measured: Option<(&Profile, &[GpuId])>) -> Limits {
         match measured {
@@ -81,10 +81,10 @@ impl Equipment {
         }
     }
 
-    /// Returns the function that makes workers.
+    /// Returns the function that makes the painters of workers.
     ///
     /// # Errors
-    /// This program's own file is not known.
+    /// Returns an error if the place of this program's own file is not known.
     pub fn paint(&self, limits: &Limits) -> Result<MakePaint, ExperimentError> {
         let (library, devices, palette) = (self.library.clone(), self.devices.clone(), self.palette.clone());
         if !self.is_isolated() {
@@ -102,7 +102,7 @@ impl Equipment {
     /// Loads the encoder.
     ///
     /// # Errors
-    /// It does not load.
+    /// Returns an error if the encoder does not load.
     pub fn embed(&self, limits: &Limits) -> Result<Box<dyn Embed>, ExperimentError> {
         let (folder, device) = (&self.encoder, self.encoder_device);
         if !self.is_isolated() {
@@ -114,12 +114,12 @@ impl Equipment {
     }
 }
 
-/// Returns how this program is started again, for workers in processes of their own.
+/// Returns the launch that starts this program again, for workers in processes of their own.
 fn own_program() -> Result<Launch, ExperimentError> {
     Launch::own().map_err(|error| ExperimentError::Failed(format!("this program's own file: {error}")))
 }
 
-/// What is wrong with a model's folder.
+/// Returns an error of a model's folder as an input error.
 fn input(folder: &Path, error: Error) -> InputError {
     match error {
         Error::Input(error) => error,
@@ -127,7 +127,7 @@ fn input(folder: &Path, error: Error) -> InputError {
     }
 }
 
-/// Folders of the models in use, and the size of all pictures.
+/// Checks the models in use, and returns their folders and the size of all pictures.
 fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
     let model = |name: &String| {
         let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
@@ -150,11 +150,11 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
     Ok(Palette { models, size })
 }
 
-/// Returns the devices as they can be had. A CUDA device that cannot start is refused, or replaced by the CPU with a warning if
-/// `allow_cpu`. `(file, key)` is where they are named.
+/// Returns the devices to use for the wanted ones. A CUDA device that cannot start is refused, or replaced by the CPU
+/// with a warning if `allow_cpu` is true. `(file, key)` is the place that names the devices.
 ///
 /// # Errors
-/// A device cannot start.
+/// Returns an error if a device cannot start.
 pub fn available_devices(
     library: &Library,
     wanted: &[Device],
@@ -182,7 +182,7 @@ pub fn available_devices(
     wanted.iter().map(one).collect()
 }
 
-/// A folder that the scenario must name.
+/// Returns a folder that the scenario must name, or an input error if it names none.
 fn named<'a>(file: &Path, key: &str, folder: Option<&'a PathBuf>) -> Result<&'a PathBuf, InputError> {
     folder.ok_or_else(|| InputError::new(file, "is needed for a live run: the folder of the exported model").key(key))
 }

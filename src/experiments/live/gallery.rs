@@ -1,5 +1,5 @@
-//! The pictures of a live run to look at: one page with every picture and how it came about, and one sheet of
-//! hits, each beside the picture it was refined from.
+//! Pictures of a live run for people to look at: a page with every picture and its decision, and a sheet of hits, each
+//! beside the picture from which it was refined.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,9 +14,9 @@ use crate::output::{escaped, write_atomic};
 use crate::scheduler::DecisionKind;
 use crate::trace::Trace;
 
-/// Pairs on a sheet.
+/// Largest number of pairs on a sheet.
 const PAIRS: usize = 48;
-/// Pairs side by side.
+/// Number of pairs side by side.
 const ACROSS: usize = 8;
 
 const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2rem;color-scheme:light dark}\

@@ -1,4 +1,4 @@
-//! Live runs: a scenario's trace replayed in real time on real sessions, with all its files.
+//! Live runs: replay the trace of a scenario in real time on real sessions, and write all files of the run.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ pub use equipment::{Equipment, available_devices};
 pub use names::{file_names, picture_name};
 pub use run::{LiveRun, refuse_foreign};
 
-/// Reads what a live run needs: a trace with prompts, and nothing made up. `known` is a trace that was read already, `several` says
-/// that it is one of several runs.
+/// Reads the inputs of a live run, and refuses a scenario that only a simulated run can follow. `known` is the trace if
+/// it was read already. `several` is true if the run is one of several.
 ///
 /// # Errors
-/// The scenario is not for live runs, or an input cannot be used.
+/// Returns an error if the scenario is not for live runs, or if an input cannot be used.
 pub fn prepare(
     source: &Source,
     overrides: &[Override],

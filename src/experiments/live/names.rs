@@ -3,13 +3,14 @@
 use crate::live::settings::ImageFormat;
 use crate::trace::Trace;
 
-/// Returns the name of the file of a picture.
+/// Returns the file name of a picture.
 #[must_use]
 pub fn picture_name(label: &str, format: ImageFormat) -> String {
     format!("{label}.{}", format.extension())
 }
 
-/// Returns the name of each row's picture, without an ending: its request id, if that is a plain file name on any system.
+/// Returns the name of each row's picture without an extension: the request id, if it is a plain file name on any
+/// system, or a name made from the number of the row.
 #[must_use]
 pub fn file_names(trace: &Trace) -> Vec<String> {
     let plain = |label: &str| {
@@ -18,7 +19,7 @@ pub fn file_names(trace: &Trace) -> Vec<String> {
             && !label.starts_with(['.', '-'])
             && label.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))
     };
-    // A made-up name must not be another request's.
+    // A made-up name contains `~`, so it cannot be the plain name of another request.
     let name = |row| {
         let label = trace.label(row);
         if plain(&label) { label.into_owned() } else { format!("row~{row}") }

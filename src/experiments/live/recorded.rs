@@ -1,5 +1,5 @@
-//! What a live run measured, as a trace that the simulator takes as it is: its requests, the embeddings of
-//! their prompts and of the images that came of them, and what was cached before.
+//! Record of a live run as a trace that the simulator can read: the requests, the embeddings of their prompts and of
+//! their images, and the keys of the images that were cached before.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::scheduler::{Event, WarmImage};
 use crate::time::Time;
 use crate::trace::{Trace, npy, write_requests};
 
-/// Embeddings by row, as they came.
+/// Embeddings by row, as the encoder gave them.
 #[derive(Debug)]
 pub(super) struct Recorded {
     prompts: Vec<Option<Embedding>>,
@@ -33,7 +33,7 @@ impl Recorded {
         (Rows::Recorded(self.prompts.clone().into()), Rows::Recorded(self.images.clone().into()))
     }
 
-    /// Writes `trace/`: requests and what embeddings are complete.
+    /// Writes the folder `trace/`: the requests, and the files of embeddings that have all rows.
     pub(super) fn write(&self, folder: &Path, trace: &Trace) -> Result<(), OutputError> {
         let folder = folder.join("trace");
         make_folder(&folder)?;

@@ -1,4 +1,4 @@
-//! One run in real time and its files.
+//! One run in real time, and its files.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -28,15 +28,15 @@ use crate::trace::Trace;
 
 use super::names::{file_names, picture_name};
 
-/// Folders of a live run that the next one in the same place begins anew.
+/// Names of the folders of a live run. The next live run in the same place removes them and makes them anew.
 const OWN: [&str; 3] = ["images", "trace", "store"];
 const JOURNAL: &str = "journal.jsonl.gz";
 
-/// Refuses a folder that has folders of these names and no live run's journal: they are somebody else's, and
-/// would be replaced.
+/// Refuses a folder that has subfolders named like those of a live run, but no journal of a live run. The subfolders
+/// belong to something else, and a live run would replace them.
 ///
 /// # Errors
-/// There are such folders.
+/// Returns an error if there are such subfolders.
 pub fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
     let ours = [JOURNAL.to_owned(), format!("{JOURNAL}.partial")].iter().any(|name| folder.join(name).is_file());
     match OWN.iter().find(|name| folder.join(name).is_dir()) {
@@ -52,17 +52,17 @@ pub fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
 pub struct LiveRun<'a> {
     /// Scenario, trace and profile.
     pub simulation: &'a Simulation,
-    /// Folder for its files.
+    /// Folder for the files of the run.
     pub folder: &'a Path,
     /// File of the scenario.
     pub file: &'a Path,
     /// Models, encoder and devices.
     pub equipment: &'a Equipment,
-    /// Signals that end it.
+    /// Signals that end the run.
     pub interrupts: &'a Interrupts,
     /// Receiver of progress and warnings.
     pub progress: Rc<dyn Progress>,
-    /// Journal that is told of everything.
+    /// Further journal, which records every event and action.
     pub also: &'a mut dyn Journal,
 }
 
@@ -73,13 +73,14 @@ impl std::fmt::Debug for LiveRun<'_> {
 }
 
 impl LiveRun<'_> {
-    /// Runs to the end, or until Ctrl-C or SIGTERM and what was in is done; writes everything.
+    /// Runs to the end, and writes all files. After Ctrl-C or SIGTERM, only the requests that have arrived are
+    /// finished.
     ///
     /// # Errors
-    /// The run cannot begin or go on, or a file cannot be written.
+    /// Returns an error if the run cannot begin or continue, or if a file cannot be written.
     ///
     /// # Panics
-    /// Never: a journal of a file has an end.
+    /// Never, because a journal that is written to a file always has an end.
     pub fn run(&mut self) -> Result<Results, ExperimentError> {
         #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
         let begun = Instant::now();
@@ -87,7 +88,8 @@ impl LiveRun<'_> {
         let folder = *folder;
         let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
         let (images, own_store) = (folder.join("images"), folder.join("store"));
-        // What an earlier run left there would be taken for this one's; `refuse_foreign` has seen to it that it is one's.
+        // Files of an earlier run would be taken for files of this one. `refuse_foreign` has checked that the folders
+        // are a live run's.
         for old in OWN.map(|name| folder.join(name)) {
             if old.is_dir() {
                 std::fs::remove_dir_all(&old).map_err(ExperimentError::file(&old, "cannot be removed"))?;

@@ -1,6 +1,6 @@
-//! Runs of the chosen cluster beside the search: what a reader must be warned of, the choice at a hit rate some points lower
-//! and higher, and with service times at the ends of what the profile leaves open. The bounds that bring it about are those of the
-//! first trace; each choice holds for all of them.
+//! Runs beside the search of a plan. They give the warnings for a reader, the choice at a hit rate some points lower
+//! and higher, and the choice with service times at the ends of the range that the profile leaves open. The shifted
+//! bounds are those for the hit rate of the first trace; each choice holds for all traces.
 
 use super::search::Mix;
 use super::trial::Trials;
@@ -12,18 +12,18 @@ use crate::metrics::warnings::Warning;
 use crate::profile::End;
 use crate::scenario::Scenario;
 
-/// Answers of runs of the chosen cluster.
+/// Results of the runs beside the search.
 pub(super) struct Examined {
     pub(super) at_other_hit_rates: Vec<PlanAtHitRate>,
     pub(super) at_ends: Vec<PlanAtEnd>,
-    /// Sentences on what a reader must be warned of.
+    /// Warnings for a reader, in sentences.
     pub(super) warnings: Vec<String>,
 }
 
-/// Examines the choice; of the largest cluster only the warnings, where nothing holds.
+/// Makes the runs for the chosen cluster. If no cluster holds, runs the largest cluster for its warnings only.
 ///
 /// # Errors
-/// A run cannot come to an end.
+/// Returns an error if a run cannot come to an end.
 pub(super) fn examine(
     question: &Question,
     base: &Scenario,

@@ -1,5 +1,5 @@
-//! Plans: the cheapest cluster that holds a latency target for a trace, and what else there would be. What to try is `search`;
-//! trying is `trial`.
+//! Plans: the cheapest cluster that holds a latency target for a trace, and the next-best clusters. `search` says which
+//! cluster to try, and `trial` tries it.
 
 use std::num::NonZeroUsize;
 
@@ -17,29 +17,30 @@ pub use rows::{PlanAtEnd, PlanAtHitRate, PlanRow, mix_name};
 use search::{Candidates, Mix};
 use trial::Trials;
 
-/// Mixes that a plan may be looked for among.
+/// Largest number of mixes among which a plan may be searched.
 const MOST_MIXES: u64 = 100_000;
 
-/// Target that a cluster must hold, and what there is to choose from.
+/// Latency target that a cluster must hold, and the clusters to choose from.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Full generations on the large model (first GPU type of the scenario) within which a request is in time.
+    /// Number of full generations on the large model (first GPU type of the scenario) within which a request is in
+    /// time.
     pub slo_multiple: f64,
     /// Share of the requests that must be in time, over all seeds.
     pub attainment: f64,
     /// Share of the large model's own quality that the mean image must keep, over all seeds.
     pub quality: Option<f64>,
-    /// Traces that it must hold for.
+    /// Number of traces that a cluster must hold.
     pub seeds: NonZeroUsize,
-    /// Times the traffic: the same requests in less time.
+    /// Factor on the traffic: the same requests arrive at this many times the rate.
     pub load: f64,
-    /// Largest number of GPUs of each group of the cluster; four times what the scenario has if empty.
+    /// Largest number of GPUs of each group of the cluster; four times the number in the scenario if empty.
     pub most: Vec<u32>,
-    /// GPUs that are down from the start.
+    /// Number of GPUs that are down from the start.
     pub spare: u32,
-    /// Next-best clusters to run as well.
+    /// Number of next-best clusters to run as well.
     pub alternatives: usize,
-    /// Whether to plan at the ends of what the profile leaves open too.
+    /// True to plan also at the ends of the range that the profile leaves open.
     pub at_ends: bool,
 }
 
@@ -60,32 +61,34 @@ impl Default for Question {
     }
 }
 
-/// Plan that was made.
+/// Answer to a question: the plan.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// GPU type of each group.
     pub groups: Vec<String>,
     /// Largest number of GPUs of each group.
     pub most: Vec<u32>,
-    /// Latency up to which a request is in time, seconds.
+    /// Latency up to which a request is in time, in seconds.
     pub threshold_s: f64,
-    /// GPUs of each group of the cheapest cluster that holds; `None` if none does.
+    /// Number of GPUs of each group in the cheapest cluster that holds; `None` if no cluster holds.
     pub choice: Option<Vec<u32>>,
     /// Clusters that were tried, cheapest first.
     pub tried: Vec<PlanRow>,
-    /// Clusters that were known to fail without having been tried.
+    /// Number of clusters that were known to fail without a run.
     pub ruled_out: usize,
-    /// Requests that were simulated in the search.
+    /// Number of requests that were simulated in the search.
     pub simulated: u64,
-    /// Choices at a hit rate some points lower and higher; empty for a system that does not retrieve, or where nothing holds.
+    /// Choices at a hit rate some points lower and higher; empty for a system that does not retrieve, or if no cluster
+    /// holds.
     pub at_other_hit_rates: Vec<PlanAtHitRate>,
-    /// Choices at the ends of what the profile leaves open; empty where it leaves nothing open, or where nothing holds.
+    /// Choices at the ends of the range that the profile leaves open; empty if the profile leaves nothing open, if no
+    /// cluster holds, or if they were not asked for.
     pub at_ends: Vec<PlanAtEnd>,
-    /// Sentences on what a reader must be warned of.
+    /// Warnings for a reader, in sentences.
     pub warnings: Vec<String>,
 }
 
-/// Question with all that it needs, read and checked.
+/// Question with its inputs, read and checked.
 pub struct Planning<'a> {
     question: &'a Question,
     base: Scenario,
@@ -100,10 +103,10 @@ impl std::fmt::Debug for Planning<'_> {
 }
 
 impl<'a> Planning<'a> {
-    /// Reads everything, and searches ahead what its runs will look up.
+    /// Reads all inputs, and searches ahead what the runs will look up.
     ///
     /// # Errors
-    /// The question does not fit the scenario, or an input cannot be used.
+    /// Returns an error if the question does not fit the scenario, or if an input cannot be used.
     pub fn load(
         question: &'a Question,
         source: &'a Source,
@@ -120,7 +123,7 @@ impl<'a> Planning<'a> {
     /// Makes the plan.
     ///
     /// # Errors
-    /// A run cannot come to an end.
+    /// Returns an error if a run cannot come to an end.
     pub fn answer(&mut self, progress: &dyn Progress) -> Result<Answer, ExperimentError> {
         let (question, base, most) = (self.question, &self.base, &self.most);
         let groups: Vec<String> = base.cluster.gpus.iter().map(|group| group.r#type.clone()).collect();
@@ -148,7 +151,7 @@ impl<'a> Planning<'a> {
         &self.base
     }
 
-    /// Returns the files that the plan depends on, beside the scenario's own.
+    /// Returns the files that the plan depends on, beside the scenario's own file.
     pub fn files(&self) -> impl Iterator<Item = &Fingerprint> {
         self.trials.files()
     }
@@ -166,7 +169,7 @@ impl<'a> Planning<'a> {
     }
 }
 
-/// GPUs of each group at most.
+/// Returns the largest number of GPUs of each group.
 fn most(question: &Question, base: &Scenario) -> Result<Vec<u32>, InputError> {
     let groups = &base.cluster.gpus;
     if !question.most.is_empty() && question.most.len() != groups.len() {
@@ -187,7 +190,8 @@ fn most(question: &Question, base: &Scenario) -> Result<Vec<u32>, InputError> {
     Ok(most)
 }
 
-/// Returns the choice, what was tried, and how many clusters were known to fail without.
+/// Searches the cheapest cluster that holds. Returns the choice, the clusters that were tried, and the number of
+/// clusters that were known to fail without a run.
 fn find(
     question: &Question,
     base: &Scenario,

@@ -1,4 +1,4 @@
-//! Clusters of a plan: what was tried, and the choices beside it.
+//! Clusters of a plan: those that were tried, and the choices at other hit rates and service times.
 
 use std::collections::BTreeMap;
 
@@ -9,71 +9,73 @@ use crate::metrics::Results;
 use crate::metrics::quality::QualityKind;
 use crate::profile::{End, Spread};
 
-/// The choice, had the system a hit rate some points lower or higher.
+/// Choice if the system had a hit rate some points lower or higher.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanAtHitRate {
-    /// Bounds that bring it about, found on the first trace.
+    /// Shift of the similarity bounds that brings the hit rate about, found on the first trace.
     #[serde(flatten)]
     pub shift: Shift,
-    /// Cheapest cluster that holds with these bounds; `None` if none does.
+    /// Cheapest cluster that holds with these bounds; `None` if no cluster holds.
     pub choice: Option<PlanRow>,
 }
 
-/// The choice with the service times of an end of what the profile leaves open, while policies go by the profile.
+/// Choice with the service times at one end of the range that the profile leaves open. Policies use the profile's own
+/// times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanAtEnd {
-    /// End.
+    /// End of the range.
     pub end: End,
     /// Spread of the service times.
     pub spread: Spread,
-    /// Cheapest cluster that holds there; `None` if none does.
+    /// Cheapest cluster that holds at this end; `None` if no cluster holds.
     pub choice: Option<PlanRow>,
 }
 
-/// A cluster that was tried.
+/// Cluster that was tried.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PlanRow {
-    /// GPUs of each group.
+    /// Number of GPUs of each group.
     pub gpus: Vec<u32>,
-    /// Whether enough of the requests were in time.
+    /// True if enough requests were in time, and the quality that was asked for was kept.
     pub holds: bool,
-    /// Whether its runs were stopped once that was known not to be: what follows is then of a part of the requests.
+    /// True if the runs were stopped once too many requests were known to be late. The values below are then of only a
+    /// part of the requests.
     pub stopped: bool,
-    /// Requests that came, over all traces.
+    /// Number of requests that arrived, over all traces.
     pub requests: u64,
-    /// Of these, late.
+    /// Number of these requests that were late.
     pub late: u64,
-    /// Share in time, by trace that was run to its end.
+    /// Share of the requests in time, for each trace that was run to its end.
     pub attainments: Vec<f64>,
-    /// Mean workers by model, over those traces.
+    /// Mean number of workers by model, over these traces.
     pub split: BTreeMap<String, f64>,
-    /// Dollars an hour, where every group has a price.
+    /// Price in dollars an hour, if every group has a price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd_per_hour: Option<f64>,
-    /// Dollars of a thousand images, likewise.
+    /// Cost of a thousand images in dollars, if every group has a price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd_per_1000_images: Option<f64>,
-    /// Joules an image, if the profile has every power.
+    /// Energy of an image in joules, if the profile has every power.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_j_per_image: Option<f64>,
-    /// Mean quality of the images in points of `CLIPScore`, the mean over those traces.
+    /// Mean quality of the images in points of `CLIPScore`, as the mean over these traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<f64>,
-    /// How it is known.
+    /// Kind of the quality values, the weakest of these traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality_kind: Option<QualityKind>,
-    /// That over the large model's own score.
+    /// Mean quality over the large model's own score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality_kept: Option<f64>,
-    /// Completed images by the model that drew them, and returned ones.
+    /// Number of completed images by the model that drew them, and of returned images.
     pub images: BTreeMap<String, u64>,
-    /// 99th percentile of latency, seconds, the mean over those traces.
+    /// 99th percentile of latency in seconds, as the mean over these traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_s: Option<f64>,
 }
 
 impl PlanRow {
-    /// Takes in a trace that was run to its end, after so many others.
+    /// Adds the results of a trace that was run to its end.
     pub fn add(&mut self, results: &Results, models: &[String]) {
         let summary = &results.summary;
         let before = self.attainments.len() as f64;
@@ -98,14 +100,14 @@ impl PlanRow {
         self.usd_per_1000_images = dollars.map(|dollars| mean(self.usd_per_1000_images, dollars));
     }
 
-    /// What it is made of: "8 x mi210 + 2 x a40".
+    /// Returns the GPUs in words, e.g. "8 x mi210 + 2 x a40".
     #[must_use]
     pub fn name(&self, groups: &[String]) -> String {
         mix_name(groups, &self.gpus)
     }
 }
 
-/// GPUs of each group in words.
+/// Returns the GPUs of each group in words.
 #[must_use]
 pub fn mix_name(groups: &[String], gpus: &[u32]) -> String {
     let parts = groups.iter().zip(gpus).filter(|(_, count)| **count > 0);

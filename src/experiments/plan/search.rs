@@ -1,27 +1,28 @@
-//! The search for the cheapest cluster that holds. It takes for granted that more GPUs never hold less, so that one that
-//! fails speaks for all that are no larger, and one that holds for all that are no smaller; the plan shows what was tried.
+//! Search for the cheapest cluster that holds. The search assumes that more GPUs never hold less: if a cluster fails,
+//! all clusters that are no larger are taken to fail, and if a cluster holds, all that are no smaller are taken to
+//! hold. The plan shows the clusters that were tried.
 
-/// GPUs of each group.
+/// Number of GPUs of each group.
 pub(super) type Mix = Vec<u32>;
 
-/// What is known so far.
+/// Mixes to choose from, and those that were tried so far.
 #[derive(Clone, Debug)]
 pub(super) struct Candidates {
-    /// All mixes by price, then by GPUs, then by the first groups' counts.
+    /// All mixes by price, then by number of GPUs, then by the counts of the first groups, the larger first.
     by_price: Vec<(f64, Mix)>,
     failed: Vec<Mix>,
     held: Vec<Mix>,
-    /// Failures in a row.
+    /// Number of mixes that failed since the last one that held.
     in_a_row: u32,
 }
 
-/// Whether a mix has no less of anything than another.
+/// Returns whether a mix has at least as many GPUs of each group as another mix.
 fn covers(mix: &[u32], other: &[u32]) -> bool {
     mix.iter().zip(other).all(|(a, b)| a >= b)
 }
 
 impl Candidates {
-    /// Over all mixes of up to so many GPUs of each group, but the empty one.
+    /// Makes candidates of all mixes with up to `most` GPUs of each group, except the empty mix.
     pub(super) fn new(most: &[u32], price: impl Fn(&[u32]) -> f64) -> Self {
         let mut mixes: Vec<Mix> = vec![Vec::new()];
         for most in most {
@@ -40,28 +41,29 @@ impl Candidates {
         !self.failed.iter().any(|failed| covers(failed, mix)) && !self.held.contains(mix)
     }
 
-    /// What to try next; `None` once the cheapest is known. From the cheapest up, further each time, and no further
-    /// than a third of the way: what fails is known to fail before the trace is over, what holds costs whole runs.
+    /// Returns the mix to try next; `None` once the cheapest is known. It is the cheapest open mix at first. Failures
+    /// in a row make the search skip more and more of the cheapest open mixes, up to a third of them, because a mix
+    /// that fails is known to fail before the trace is over, whereas a mix that holds costs whole runs.
     pub(super) fn next(&self) -> Option<Mix> {
         let open: Vec<&Mix> = self.cheaper().filter(|mix| self.is_open(mix)).collect();
         let far = (1_usize << self.in_a_row.saturating_sub(1).min(20)) - 1;
         open.get(far.min(open.len() / 3)).map(|mix| (*mix).clone())
     }
 
-    /// Mixes that are cheaper than the cheapest that holds.
+    /// Returns the mixes that are cheaper than the cheapest one that holds.
     fn cheaper(&self) -> impl Iterator<Item = &Mix> {
         let mixes = self.by_price.iter().map(|(_, mix)| mix);
         mixes.take_while(|mix| !self.held.contains(mix))
     }
 
-    /// Leaves out what is known to fail without having been tried. Returns how much that is.
+    /// Leaves out the mixes that are known to fail without a run. Returns their number.
     pub(super) fn rule_out(&mut self, fails: impl Fn(&[u32]) -> bool) -> usize {
         let before = self.by_price.len();
         self.by_price.retain(|(_, mix)| !fails(mix));
         before - self.by_price.len()
     }
 
-    /// A mix was tried.
+    /// Notes whether a mix that was tried holds.
     pub(super) fn tell(&mut self, mix: Mix, holds: bool) {
         if holds {
             self.held.push(mix);
@@ -72,13 +74,13 @@ impl Candidates {
         }
     }
 
-    /// The cheapest mix that holds, of those tried.
+    /// Returns the cheapest of the mixes that were tried and hold.
     pub(super) fn cheapest(&self) -> Option<&Mix> {
         self.by_price.iter().map(|(_, mix)| mix).find(|mix| self.held.contains(mix))
     }
 
-    /// What to try for a plan's next-best choices: the cheapest mixes, from there on, of which nothing is known but
-    /// that they cost more.
+    /// Returns the mixes to try as next-best choices of a plan: the cheapest ones after the choice of which nothing is
+    /// known except that they cost more.
     pub(super) fn alternatives(&self, count: usize) -> Vec<Mix> {
         let dearer = self.by_price.iter().map(|(_, mix)| mix).skip_while(|mix| !self.held.contains(mix));
         dearer.filter(|mix| self.is_open(mix)).take(count).cloned().collect()
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
     use crate::draw::{Purpose, stream};
 
-    /// Searches; returns the choice and how much was tried.
+    /// Makes a search. Returns the choice and the number of mixes that were tried.
     fn find(most: &[u32], price: impl Fn(&[u32]) -> f64, holds: impl Fn(&[u32]) -> bool) -> (Option<Mix>, usize) {
         let mut search = Candidates::new(most, price);
         let mut tried = 0;

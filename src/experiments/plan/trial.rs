@@ -1,5 +1,4 @@
-//! One cluster tried on all traces of a plan. What a trace has left to say is not asked once it is known that the
-//! cluster does not hold.
+//! Trial of one cluster on all traces of a plan. The trial ends as soon as the cluster is known not to hold.
 
 use std::sync::Arc;
 
@@ -18,33 +17,33 @@ use crate::scenario::{Fault, FaultEvent, Fingerprint, Inputs, Override, Scenario
 use crate::simulation::Simulation;
 use crate::time::Duration;
 
-/// Clusters that are usually tried.
+/// Number of clusters that are usually tried.
 const LIKELY_TRIES: usize = 5;
 
-/// The traces, and what holding means.
+/// Traces of a plan, and the condition under which a cluster holds.
 #[derive(Clone)]
 pub(super) struct Trials<'a> {
     question: &'a Question,
     base: Scenario,
     source: &'a Source,
     sets: &'a [Override],
-    /// By seed.
+    /// Traces by seed.
     traces: Vec<Arc<TraceInputs>>,
-    /// Files besides the traces', and the source of service times.
+    /// Files that the plan depends on, beside those of the traces.
     files: Vec<Fingerprint>,
     service_times: String,
     spread: Spread,
-    /// End of what the profile leaves open whose service times jobs take, where it is one.
+    /// End of the range that the profile leaves open whose service times jobs take; `None` for the profile's own times.
     end: Option<End>,
     threshold_s: f64,
-    /// Requests over all traces that may be late.
+    /// Number of requests that may be late, over all traces.
     allowed: u64,
-    /// Requests simulated so far.
+    /// Number of requests that were simulated so far.
     simulated: u64,
 }
 
 impl<'a> Trials<'a> {
-    /// Reads everything.
+    /// Reads all inputs, and searches ahead what the runs will look up.
     pub(super) fn load(
         question: &'a Question,
         source: &'a Source,
@@ -68,7 +67,7 @@ impl<'a> Trials<'a> {
         let as_it_is = (question.load - 1.0).abs() < f64::EPSILON;
         let traces: Vec<Arc<TraceInputs>> = if as_it_is { traces } else { traces.into_iter().map(faster).collect() };
         let requests = traces.iter().map(|trace| counted(trace, &base, source)).sum::<Result<u64, _>>()?;
-        // Several clusters will be tried on each of them.
+        // Several clusters will be tried on each trace, so a search ahead may save time.
         let runs = [&base; LIKELY_TRIES];
         for trace in &traces {
             search.prepare(trace, &runs, source.file(), progress);
@@ -91,7 +90,7 @@ impl<'a> Trials<'a> {
         })
     }
 
-    /// Spread of the service times.
+    /// Returns the spread of the service times.
     pub(super) const fn spread(&self) -> Spread {
         self.spread
     }
@@ -104,7 +103,7 @@ impl<'a> Trials<'a> {
         self.simulated
     }
 
-    /// Returns the files of the first trace and those beside it.
+    /// Returns the files of the first trace, and the files beside those of traces.
     pub(super) fn files(&self) -> impl Iterator<Item = &Fingerprint> {
         self.traces[0].files.iter().chain(&self.files)
     }
@@ -117,22 +116,23 @@ impl<'a> Trials<'a> {
         self.traces[0].stand_ins_of(&self.base)
     }
 
-    /// Returns the same trials with so much added to all bounds, and nothing simulated yet.
+    /// Returns the same trials with `by` added to all similarity bounds, and with nothing simulated yet.
     pub(super) fn with_bounds(&self, by: f64) -> Self {
         Self { base: self.base.with_shifted_bounds(by), simulated: 0, ..self.clone() }
     }
 
-    /// Returns the same trials with the service times of an end of what the profile leaves open, and nothing simulated yet.
+    /// Returns the same trials with the service times at one end of the range that the profile leaves open, and with
+    /// nothing simulated yet.
     pub(super) fn at_end(&self, end: End) -> Self {
         Self { end: Some(end), simulated: 0, ..self.clone() }
     }
 
-    /// Returns a cluster's run on the first trace.
+    /// Returns the run of a cluster on the first trace.
     pub(super) fn first_run(&self, mix: &[u32]) -> Result<Simulation, InputError> {
         self.simulation(mix, 0)
     }
 
-    /// The scenario with this cluster.
+    /// Returns the scenario with this cluster.
     fn scenario(&self, mix: &[u32]) -> Scenario {
         let mut scenario = self.base.clone();
         let groups = scenario.cluster.gpus.into_iter().zip(mix).filter(|(_, count)| **count > 0);
@@ -157,7 +157,8 @@ impl<'a> Trials<'a> {
         let mut scenario = self.scenario(mix);
         scenario.seed = scenario.seed.wrapping_add(seed as u64);
         let mut simulation = Simulation::with_trace(scenario, self.source, self.sets, self.traces[seed].clone())?;
-        // The target is in seconds: what it is a multiple of may not be in this cluster.
+        // The target is in seconds. The GPU type on which it is a multiple of a full generation may be absent from this
+        // cluster, so the multiple is computed anew.
         let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.steps);
         simulation.scenario.slo.multiples = vec![self.threshold_s / full];
         simulation.scenario.queue.deadline_multiple = self.threshold_s / full;
@@ -167,7 +168,7 @@ impl<'a> Trials<'a> {
         })
     }
 
-    /// Tries a cluster on all traces, until it is known that it does not hold.
+    /// Tries a cluster on all traces, until it is known not to hold.
     pub(super) fn run(&mut self, mix: &Mix) -> Result<PlanRow, ExperimentError> {
         let mut row = PlanRow { gpus: mix.clone(), ..PlanRow::default() };
         for seed in 0..self.traces.len() {
@@ -185,7 +186,7 @@ impl<'a> Trials<'a> {
         Ok(row)
     }
 
-    /// Checks that the quality that is asked for is known.
+    /// Checks that the quality is known, if a quality is asked for.
     fn check_quality(&self, row: &PlanRow) -> Result<(), InputError> {
         let Some(least) = self.question.quality.filter(|_| row.quality_kept.is_none()) else { return Ok(()) };
         let message = format!(
@@ -196,7 +197,7 @@ impl<'a> Trials<'a> {
         Err(InputError::new("the command line", message).value("--quality", least))
     }
 
-    /// Tries a cluster on one trace, after so many late requests on others.
+    /// Tries a cluster on one trace, after `late` late requests on other traces.
     fn run_on(&mut self, mix: &[u32], seed: usize, late: u64) -> Result<(Simulation, Watch, Results), ExperimentError> {
         let simulation = self.simulation(mix, seed)?;
         let limit = Duration::from_seconds_saturating(self.threshold_s);
@@ -207,8 +208,8 @@ impl<'a> Trials<'a> {
         Ok((simulation, watch, results))
     }
 
-    /// What no cluster may have less of, by the decisions of the largest cluster on the first trace; `None` if not even
-    /// that holds there.
+    /// Returns the least speed that a cluster must have, by the decisions of the largest cluster on the first trace;
+    /// `None` if even the largest cluster does not hold there.
     pub(super) fn bound(&mut self, most: &[u32]) -> Result<Option<Bound>, ExperimentError> {
         let (simulation, watch, results) = self.run_on(most, 0, 0)?;
         if watch.is_over() {
@@ -222,6 +223,7 @@ impl<'a> Trials<'a> {
         let groups = self.base.cluster.gpus.iter().map(|group| GpuId(of_group(&group.r#type) as u16));
         let speeds: Vec<u64> = groups.map(|gpu| speed(&settings, gpu)).collect();
         let all: u64 = speeds.iter().zip(most).map(|(speed, count)| speed * u64::from(*count)).sum();
+        // A bisection finds the least speed at which no more requests than allowed are late.
         let (mut fails, mut may) = (0, all);
         while fails + 1 < may {
             let middle = u64::midpoint(fails, may);
@@ -231,13 +233,14 @@ impl<'a> Trials<'a> {
                 may = middle;
             }
         }
-        // Without those that are down it must be enough; they may be the slowest.
+        // The GPUs that are not down must be fast enough. Those that are down may be the slowest ones, so only the
+        // speed of the slowest is added for each.
         let down = u64::from(self.question.spare) * speeds.iter().min().copied().unwrap_or(0);
         Ok(Some(Bound { speeds, least: may + down }))
     }
 }
 
-/// Checks that the profile has what a quality is estimated from: a score of each model's own images.
+/// Checks that the profile has the scores from which qualities are estimated: a score of each model's own images.
 fn check_scores(inputs: &Inputs, base: &Scenario, least: f64) -> Result<(), InputError> {
     for (place, model) in base.model_names().iter().enumerate() {
         let own = inputs.own_quality[place].iter().any(|(measure, _)| measure == CLIP);
@@ -252,16 +255,16 @@ fn check_scores(inputs: &Inputs, base: &Scenario, least: f64) -> Result<(), Inpu
     Ok(())
 }
 
-/// The least that a cluster must be able to do, whatever its policy.
+/// Least speed that a cluster must have, whatever its policy.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
-    /// What a GPU of each group can do.
+    /// Speed of a GPU of each group, in thousandths of the speed of the first GPU type.
     speeds: Vec<u64>,
     least: u64,
 }
 
 impl Bound {
-    /// Whether a cluster can do too little.
+    /// Returns whether a cluster is too slow.
     pub(super) fn rules_out(&self, mix: &[u32]) -> bool {
         self.speeds.iter().zip(mix).map(|(speed, count)| speed * u64::from(*count)).sum::<u64>() < self.least
     }

@@ -1,4 +1,5 @@
-//! Everything that is measured on a scenario's devices, over several rounds, and the profile that it amounts to.
+//! Measurements of a scenario's models and encoder on its devices, over several rounds, and the profile that follows
+//! from them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,13 +16,13 @@ use crate::model::ModelId;
 use crate::profile::{EncodingTimes, MOST_SPREAD, Measurement, Neighbourhood, ProfileFile, Service, SpreadKind};
 use crate::scenario::Scenario;
 
-/// A step or a job that varies by more than this was disturbed.
+/// Coefficient of variation above which steps or jobs count as disturbed.
 const NOISY: f64 = 0.05;
 
-/// Jobs beside a model below which nothing is said of it.
+/// Least number of jobs beside a model from which the profile states their time.
 const FEWEST_BESIDE: usize = 4;
 
-/// By GPU type, model and what the other workers did.
+/// Key of measurements: GPU type, model, and what the other workers did.
 type Cell = (usize, usize, Neighbourhood);
 
 /// Measurements so far.
@@ -29,7 +30,7 @@ type Cell = (usize, usize, Neighbourhood);
 pub struct Measurements {
     cells: BTreeMap<Cell, Measured>,
     encoding: Encoding,
-    /// While all of a live run goes on, by round.
+    /// Jobs while all the work of a live run went on, by round.
     loaded: Vec<Loaded>,
 }
 
@@ -37,11 +38,11 @@ pub struct Measurements {
 type Loaded = BTreeMap<(usize, usize, u32), Jobs>;
 
 impl Measurements {
-    /// Measures one round more: every model on every GPU type, the others idle and busy, and the encoder. Rounds follow each
-    /// other so that a slow minute of the machine's falls on all of them alike.
+    /// Measures one more round: every model on every GPU type, with the other workers idle and busy, and the encoder.
+    /// Rounds follow each other so that a slow minute of the machine affects all kinds alike.
     ///
     /// # Errors
-    /// A model does not load or does not draw.
+    /// Returns an error if a model does not load or does not draw.
     pub fn round(
         &mut self,
         scenario: &Scenario,
@@ -73,7 +74,7 @@ impl Measurements {
         }
         say("the encoder, all workers busy");
         let _neighbours = Neighbours::start(&equipment.library, &equipment.devices, &equipment.palette, plan)?;
-        // As live runs have it: in a process of its own, if they do.
+        // The encoder runs as in live runs: in a process of its own, if theirs does.
         let encoder = equipment.embed(&equipment.limits(None))?;
         let measured = encoding(encoder, &equipment.encoder, equipment.palette.size, plan)?;
         self.encoding.prompts.extend(measured.prompts);
@@ -81,11 +82,11 @@ impl Measurements {
         Ok(())
     }
 
-    /// Measures jobs while all of a live run goes on, at least so many a worker and model. Their pictures go into a folder in
-    /// `place`, which is taken away again.
+    /// Measures jobs while all the work of a live run goes on, at least `jobs` for each worker and model. The pictures
+    /// go into a folder in `place`, which is removed afterwards.
     ///
     /// # Errors
-    /// A model does not load or does not draw, a picture cannot be written.
+    /// Returns an error if a model does not load or does not draw, or if a picture cannot be written.
     pub fn under_load(
         &mut self,
         scenario: &Scenario,
@@ -95,7 +96,7 @@ impl Measurements {
         progress: &Rc<dyn Progress>,
     ) -> Result<(), ExperimentError> {
         let gpus = scenario.gpus();
-        // Nobody else's: it must not be there yet.
+        // The folder must not exist yet, so that no folder of others is removed.
         let folder = place.join(format!("profiling-{}", std::process::id()));
         std::fs::create_dir(&folder).map_err(ExperimentError::file(&folder, "cannot be made"))?;
         let mut round = Loaded::new();
@@ -113,20 +114,21 @@ impl Measurements {
         self.loaded.len()
     }
 
-    /// Returns the same without the rounds under load that are not among these: what was measured near a time.
+    /// Returns the same measurements with only the given rounds under load, e.g. those near the time of a live run.
     #[must_use]
     pub fn near(&self, rounds: Range<usize>) -> Self {
         let (from, to) = (rounds.start.min(self.loaded.len()), rounds.end.min(self.loaded.len()));
         Self { loaded: self.loaded[from..to].to_vec(), ..self.clone() }
     }
 
-    /// Jobs of a model on a GPU type, by steps that ran.
+    /// Returns the jobs of a model on a GPU type, with the number of steps that they ran.
     fn loaded(&self, gpu: usize, model: usize, steps: u32) -> Vec<(u32, &Jobs)> {
         let all = self.loaded.iter().flatten().filter(|((on, of, _), _)| (*on, *of) == (gpu, model));
         all.map(|((.., skipped), jobs)| (steps - skipped, jobs)).collect()
     }
 
-    /// Mean time of each round's jobs on a GPU type over what its rows say, by model, then round under load.
+    /// Returns the mean time of each round's jobs on a GPU type over the time that the profile's rows predict, by
+    /// model, then by round under load.
     fn relative_rounds(&self, gpu: usize, rows: &[&mut Service], steps: u32) -> Vec<Vec<f64>> {
         let of_model = |(model, row): (usize, &&mut Service)| -> Vec<f64> {
             let of_round = |round: &Loaded| {
@@ -142,7 +144,7 @@ impl Measurements {
         rows.iter().enumerate().map(of_model).collect()
     }
 
-    /// Returns the profile, and what a reader should be warned of.
+    /// Returns the profile, and the warnings for a reader.
     #[must_use]
     pub fn profile(&self, scenario: &Scenario, source: &str) -> (ProfileFile, Vec<String>) {
         let (gpus, models) = (scenario.gpu_types(), scenario.model_names());
@@ -188,8 +190,8 @@ impl Measurements {
     }
 }
 
-/// What the simulator and the policies take: means, since queues are made of those, of batch 1 with the others busy;
-/// what of it a job takes alone.
+/// Returns the row that the simulator and the policies use: means of batch 1 with the other workers busy, and the part
+/// of these times that a job takes alone. Means are used, because queues depend on them.
 fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<Service> {
     let (alone, point) = (idle.points.first()?, busy.points.first()?);
     let part = mean(&alone.totals) / mean(&point.totals);
@@ -198,13 +200,13 @@ fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<S
         overhead_s: rounded(mean(&point.overheads)),
         load_s: rounded(mean(&busy.loads)),
         jitter_cv: rounded(variation(&point.totals)),
-        // Nobody is slower alone; what says so is noise.
+        // A job is not slower alone than beside others, so a measured part above 1 is noise.
         alone: rounded(part.clamp(0.01, 1.0)),
         ..Service::new(gpu, model)
     })
 }
 
-/// Rounds before and after one, or before and after a live run, that it is predicted from.
+/// Number of rounds before and after a round, or before and after a live run, from which it is predicted.
 pub const NEIGHBOURS: usize = 2;
 
 /// Student's t at 95 % for 1 to 30 degrees of freedom, for ranges of 90 %.
@@ -213,13 +215,15 @@ const T_90: [f64; 30] = [
     1.740, 1.734, 1.729, 1.725, 1.721, 1.717, 1.714, 1.711, 1.708, 1.706, 1.703, 1.701, 1.699, 1.697,
 ];
 
-/// Returns Student's t of a range of 90 %; that of 30 degrees of freedom beyond them, a little too wide.
+/// Returns Student's t of a range of 90 %. Beyond 30 degrees of freedom, returns that of 30, which is a little too
+/// wide.
 fn student_t_90(degrees: usize) -> f64 {
     if degrees == 0 { f64::INFINITY } else { T_90[degrees.min(T_90.len()) - 1] }
 }
 
-/// Relative half-width of the 90 % range of a service time in another minute: each round is predicted from those around it, and
-/// Student's t of the errors is taken. Rounds come by model, then in their order. `None` of too few.
+/// Returns the relative half-width of the 90 % range of a service time in another minute; `None` if there are too few
+/// rounds. Each round is predicted from those around it, and the root of the mean squared error is multiplied by
+/// Student's t. `rounds` has the rounds in their order, by model.
 fn spread(rounds: &[Vec<f64>]) -> Option<f64> {
     let error = |rounds: &Vec<f64>, at: usize| {
         let near = at.saturating_sub(NEIGHBOURS)..(at + NEIGHBOURS + 1).min(rounds.len());
@@ -231,12 +235,12 @@ fn spread(rounds: &[Vec<f64>]) -> Option<f64> {
         known.clone().flat_map(|rounds| (0..rounds.len()).map(move |at| error(rounds, at))).collect();
     let degrees = known.map(|rounds| rounds.len() - 1).max()?;
     let square = errors.iter().map(|error| error * error).sum::<f64>() / errors.len() as f64;
-    // Models of one machine are slow and fast together: they are not counted as independent.
+    // The models of one machine are slow and fast together, so they do not count as independent.
     Some((student_t_90(degrees) * square.sqrt()).min(MOST_SPREAD))
 }
 
-/// The same with the times and the variation of jobs under load, the part of it that they take alone, measured in turns, and
-/// what they take beside each model.
+/// Returns the row with the times and the variation of jobs under load, with the part of these times that jobs take
+/// alone, measured in turns, and with the times beside each model. Without jobs under load the row stays as it is.
 fn under_load_row(row: Service, jobs: &[(u32, &Jobs)], models: &[String]) -> Service {
     let flat = |of: fn(&Jobs) -> &Vec<f64>| -> Vec<(f64, f64)> {
         jobs.iter().flat_map(|(steps, jobs)| of(jobs).iter().map(|seconds| (f64::from(*steps), *seconds))).collect()
@@ -264,15 +268,15 @@ fn under_load_row(row: Service, jobs: &[(u32, &Jobs)], models: &[String]) -> Ser
         step_s: rounded(step_s),
         overhead_s: rounded(overhead_s),
         jitter_cv: rounded(variation(&relative(&loaded))),
-        // Nobody is slower alone; what says so is noise.
+        // A job is not slower alone than beside others, so a measured part above 1 is noise.
         alone: rounded(part.clamp(0.01, 1.0)),
         beside: named.collect(),
         ..row
     }
 }
 
-/// Least squares of seconds over steps: what a job takes beyond its steps, and a step. `None` where all jobs have as many
-/// steps, or what comes out is no time.
+/// Fits seconds to steps by least squares. Returns the seconds that a job takes beyond its steps, and the seconds of a
+/// step; `None` if all jobs have the same number of steps, or if a result cannot be a time.
 fn line(jobs: &[(f64, f64)]) -> Option<(f64, f64)> {
     let n = jobs.len() as f64;
     let mean_of = |of: fn(&(f64, f64)) -> f64| jobs.iter().map(of).sum::<f64>() / n;
@@ -283,7 +287,7 @@ fn line(jobs: &[(f64, f64)]) -> Option<(f64, f64)> {
     (spread > 0.0 && step > 0.0 && seconds >= step * steps).then_some((seconds - step * steps, step))
 }
 
-/// One measured point: medians.
+/// Returns the measurement of one point, from medians.
 fn row((gpu, name, around): (&str, &str, Neighbourhood), measured: &Measured, point: &Samples) -> Measurement {
     Measurement {
         gpu: gpu.to_owned(),
@@ -297,7 +301,7 @@ fn row((gpu, name, around): (&str, &str, Neighbourhood), measured: &Measured, po
         job_cv: rounded(usual_variation(&point.totals)),
         load_s: rounded(median(&measured.loads)),
         load_cv: rounded(usual_variation(&measured.loads)),
-        // What grows while others draw may be theirs.
+        // Memory that grows while others draw may be theirs.
         memory_mb: measured.memory_mb.filter(|_| around == Neighbourhood::Idle).map(rounded),
         jobs: point.totals.len() as u32,
     }
@@ -316,7 +320,7 @@ fn complaint((gpu, name, around): (&str, &str, Neighbourhood), measured: &Measur
     })
 }
 
-/// Six significant digits: no clock is better.
+/// Rounds to six significant digits, because no clock is better.
 fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }
@@ -356,7 +360,7 @@ mod tests {
         // Each of two rounds is predicted from the other: errors of 2 % and -2/1.02 %, and one degree of freedom.
         let two = spread(&[vec![1.0, 1.02]]).expect("two rounds");
         assert!((two - 6.314 * 0.0198).abs() < 1e-4, "{two}");
-        // A slow drift is followed, a jump from round to round is not.
+        // The prediction follows a slow drift, but not a jump from round to round.
         let drifting = spread(&[(0..20).map(|at| 1.0 + f64::from(at) / 100.0).collect()]).expect("rounds");
         let jumping = spread(&[(0..20).map(|at| 1.0 + f64::from(at % 2) / 10.0).collect()]).expect("rounds");
         assert!(drifting < 0.02 && jumping > 0.08, "{drifting} {jumping}");

@@ -1,4 +1,4 @@
-//! Profiling: times of a scenario's models on its devices, by themselves and while all of a live run goes on.
+//! Profiling: times of a scenario's models on its devices, by themselves and while all the work of a live run goes on.
 
 use crate::live::library::Library;
 
@@ -7,7 +7,7 @@ mod under_load;
 
 pub use measurements::{Measurements, NEIGHBOURS};
 
-/// Returns who measured, with what, on what.
+/// Returns the source of measurements in words: this program, the library of ONNX Runtime, and the machine.
 #[must_use]
 pub fn source_of(library: &Library) -> String {
     format!(
@@ -26,7 +26,7 @@ pub const PROMPTS: [&str; 3] = [
     "a small blue heart at the top left on a gray background",
 ];
 
-/// Processor and number of threads, as far as the system says.
+/// Returns the processor and the number of threads, as far as the system states them.
 fn host() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info

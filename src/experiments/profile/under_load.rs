@@ -1,7 +1,7 @@
-//! Times of jobs while everything that a live run does goes on: workers draw, prompts and pictures are embedded,
-//! pictures are stored. A closed loop on the live executor: for some seconds another request comes when one has ended, so
-//! that all workers draw, then one request is there at a time, and so on in turns. Not `live::measure`, which takes a
-//! model by itself.
+//! Times of jobs while all the work of a live run goes on: workers draw, prompts and pictures are embedded, pictures
+//! are stored. A closed loop feeds the live executor in turns: for some seconds a new request arrives when one has
+//! ended, so that all workers draw, then there is one request at a time. `live::measure`, in contrast, measures a model
+//! by itself.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -31,28 +31,28 @@ use crate::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use crate::scheduler::{Action, Config, Decision, Event, Hardware, JobId, Scheduler, WarmImage, WorkerId};
 use crate::time::Time;
 
-/// Requests at most: the loop ends long before.
+/// Largest number of requests. The loop ends long before.
 const MOST: u32 = 100_000;
-/// Pictures that hits may start from.
+/// Number of pictures that hits may start from.
 const SOURCES: u64 = 64;
-/// Requests of which one is a miss while all workers draw.
+/// Number of requests of which one is a miss, while all workers draw.
 const MISS_EACH: usize = 8;
-/// Seconds of a spell in which all workers draw, and of one in which one does.
+/// Seconds of a spell in which all workers draw, and of a spell in which one worker draws.
 const SPELLS: [f64; 2] = [5.0, 3.0];
 
 /// Seconds of jobs of one kind.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Jobs {
-    /// While every other worker drew.
+    /// Seconds of jobs during which every other worker drew.
     pub(super) loaded: Vec<f64>,
-    /// While no other worker drew.
+    /// Seconds of jobs during which no other worker drew.
     pub(super) alone: Vec<f64>,
-    /// While every other worker drew with one model, by that model; of [`Self::loaded`].
+    /// Seconds of those of [`Self::loaded`] during which every other worker drew with one model, by that model.
     pub(super) beside: BTreeMap<ModelId, Vec<f64>>,
 }
 
 impl Jobs {
-    /// More of the same kind.
+    /// Adds jobs of the same kind.
     pub(super) fn extend(&mut self, more: Self) {
         self.loaded.extend(more.loaded);
         self.alone.extend(more.alone);
@@ -62,11 +62,12 @@ impl Jobs {
     }
 }
 
-/// By worker, model and skipped steps.
+/// Jobs by worker, model and skipped steps.
 pub(super) type Loaded = BTreeMap<(WorkerId, ModelId, u32), Jobs>;
 
-/// A pass for each pair of models, so that each is measured beside each: workers hold the one and the other in turn, and
-/// draw at least `jobs` pictures each; a single worker has no neighbours, and holds each once. Pictures go into `folder`.
+/// Measures jobs in one pass for each pair of models, so that each model is measured beside each. Workers hold the two
+/// models in turn, and each worker draws at least `jobs` pictures in a pass. A single worker has no neighbours, and
+/// holds each model once. Pictures go into `folder`.
 pub(super) fn measure(
     scenario: &Scenario,
     equipment: &Equipment,
@@ -163,8 +164,9 @@ fn setting(
     })
 }
 
-/// Mostly hits, so that large workers have some of both, or in turns where one request is there at a time. Hits skip
-/// what the scenario's do, in turn.
+/// Routing policy that makes mostly hits, so that large workers have some hits and some misses. Hits and misses take
+/// turns while there is one request at a time. Hits skip the numbers of steps of the scenario in turn. Without a large
+/// worker, there are no misses.
 #[derive(Clone, Debug)]
 struct AlternatingRoutes {
     skips: Vec<u32>,
@@ -192,23 +194,23 @@ impl RoutingPolicy for AlternatingRoutes {
     }
 }
 
-/// A job that runs.
+/// Job that runs.
 #[derive(Clone, Debug)]
 struct Running {
     job: JobId,
     work: Work,
     since: Time,
-    /// Seconds of other workers' jobs meanwhile, all together, by model.
+    /// Seconds that other workers have drawn meanwhile, summed over the workers, by model.
     others_s: BTreeMap<ModelId, f64>,
 }
 
-/// What the loop and its journal share.
+/// State that the loop and its journal share.
 #[derive(Debug, Default)]
 struct LoadState {
     outstanding: u32,
-    /// Done by each worker.
+    /// Number of jobs that each worker has done.
     jobs: Vec<u32>,
-    /// To be done by each.
+    /// Number of jobs that each worker has to do.
     least: u32,
     now: Time,
     running: Vec<Option<Running>>,
@@ -216,7 +218,7 @@ struct LoadState {
 }
 
 impl LoadState {
-    /// Time passes for those who run.
+    /// Moves the clock to `now`, and adds the time that has passed to the jobs that run beside others.
     fn advance(&mut self, now: Time) {
         let passed_s = now.since(self.now).seconds();
         self.now = now;
@@ -239,7 +241,7 @@ impl LoadState {
         let of_all = |others_s: f64| others_s / (others as f64 * seconds);
         let share = if others == 0 { 1.0 } else { of_all(running.others_s.values().sum()) };
         let of = self.seconds.entry((worker, running.work.model, running.work.skipped_steps)).or_default();
-        // What ran beside others for a part of its time says little of either.
+        // A job that ran beside others for a part of its time says little of either case.
         if share > 0.99 {
             of.loaded.push(seconds);
             let only = running.others_s.into_iter().find(|(_, others_s)| of_all(*others_s) > 0.99);
@@ -252,7 +254,7 @@ impl LoadState {
     }
 }
 
-/// Another request whenever there are too few, until every worker has done enough.
+/// Inbox that gives another request whenever there are too few, until every worker has done enough jobs.
 struct Loop {
     state: Rc<RefCell<LoadState>>,
     next: u32,
@@ -269,7 +271,7 @@ impl Inbox for Loop {
         if self.next == MOST || state.jobs.iter().all(|jobs| *jobs >= state.least) {
             Next::Closed
         } else if state.outstanding < most {
-            Next::At(Time::ZERO) // At once.
+            Next::At(Time::ZERO) // Due at once.
         } else {
             Next::Later
         }
@@ -282,7 +284,7 @@ impl Inbox for Loop {
     }
 }
 
-/// Takes down how long jobs take, and beside whom.
+/// Journal that measures the times of jobs, and which models ran beside them.
 struct Clocked(Rc<RefCell<LoadState>>);
 
 impl Journal for Clocked {

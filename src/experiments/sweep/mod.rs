@@ -1,5 +1,5 @@
-//! Sweeps: every combination of some keys' values, each a run of its own. Combinations that replay one trace share it; a trace is
-//! made when the first of its runs begins, and let go after the last.
+//! Sweeps: a run for every combination of the values of some keys. Combinations that replay one trace share it. A trace
+//! is made when the first of its runs begins, and dropped after the last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -13,40 +13,40 @@ mod vary;
 
 pub use vary::{Combination, Shard, Vary};
 
-/// Combination that was checked.
+/// Run of a combination that was checked.
 #[derive(Debug)]
 pub struct SweepRun {
-    /// Combination.
+    /// Values of the keys.
     pub combination: Combination,
-    /// Scenario with its values.
+    /// Scenario with these values.
     pub scenario: Scenario,
-    /// Files that it depends on.
+    /// Files that the run depends on.
     pub files: Vec<Fingerprint>,
     overrides: Vec<Override>,
-    /// Index of the trace that it replays.
+    /// Index of the trace that the run replays.
     trace: usize,
 }
 
-/// Combinations and the traces that they share.
+/// Runs of the combinations, and the traces that they share.
 #[derive(Debug)]
 pub struct Sweep<'a> {
-    /// Runs, those of one trace together.
+    /// Runs; those of one trace follow each other.
     pub runs: Vec<SweepRun>,
-    /// Stand-ins that they use.
+    /// Stand-ins that the runs use.
     pub stand_ins: Vec<String>,
-    /// Sources of their service times.
+    /// Sources of the service times of the runs.
     pub service_times: BTreeSet<String>,
     source: &'a Source,
     traces: Vec<SharedTrace>,
 }
 
-/// Trace that several combinations replay, there while some of them have not.
+/// Trace that several combinations replay. It is kept while some of their runs are still to come.
 #[derive(Debug)]
 struct SharedTrace {
-    /// Scenario of the first that replays it.
+    /// Scenario of the first combination that replays the trace.
     scenario: Scenario,
     overrides: Vec<Override>,
-    /// Whether any of them looks anything up.
+    /// True if any of the combinations looks anything up.
     retrieves: bool,
     files: Vec<Fingerprint>,
     /// Scenarios that are still to be run.
@@ -57,17 +57,18 @@ struct SharedTrace {
 #[derive(Debug, Default)]
 struct TraceState {
     trace: Option<Arc<TraceInputs>>,
-    /// Whether the search ahead for its runs was done.
+    /// True if the search ahead for the runs of the trace was done.
     searched: bool,
     left: usize,
 }
 
 impl<'a> Sweep<'a> {
-    /// Checks every combination, and reads each trace file once and every profile, so that what is wrong with them is said before
-    /// anything runs. Synthetic traces, and others from the same files, are made when their turn comes.
+    /// Checks every combination, and reads each trace file once and every profile, so that errors in them show before
+    /// anything runs. Synthetic traces, and further traces from the same files, are made when the first of their runs
+    /// begins.
     ///
     /// # Errors
-    /// A combination or an input cannot be used.
+    /// Returns an error if a combination or an input cannot be used.
     pub fn load(source: &'a Source, sets: &[Override], combinations: Vec<Combination>) -> Result<Self, InputError> {
         let (mut runs, traces) = plan(source, sets, combinations)?;
         for (at, shared) in traces.iter().enumerate() {
@@ -92,7 +93,7 @@ impl<'a> Sweep<'a> {
         Ok(Self { runs, stand_ins, service_times, source, traces })
     }
 
-    /// Returns how many requests a run replays.
+    /// Returns the number of requests that a run replays.
     #[must_use]
     pub fn requests(&self, run: &SweepRun) -> u64 {
         if let Some(synthetic) = &run.scenario.trace.synthetic {
@@ -105,10 +106,12 @@ impl<'a> Sweep<'a> {
         lengths.max().unwrap_or(0) as u64
     }
 
-    /// Calls `run` with each of the runs at these indices and its simulation, so many at a time. Returns the results in this order.
+    /// Calls `run` with each of the runs at the indices `waiting` and with its simulation, `threads` at a time. Returns
+    /// the results in the order of `waiting`.
     ///
     /// # Errors
-    /// Threads cannot be started. A trace that cannot be made is an error of its runs.
+    /// Returns an error if threads cannot be started. A trace that cannot be made is an error in the results of its
+    /// runs.
     pub fn run_all<R: Send, E: From<InputError> + Send>(
         &mut self,
         waiting: &[usize],
@@ -131,7 +134,7 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    /// Tells each trace which runs it waits for; one that nothing waits for is given up.
+    /// Gives each trace the runs that it waits for. A trace that no run waits for is dropped.
     fn share(&mut self, waiting: &[usize]) {
         for at in waiting {
             let run = &self.runs[*at];
@@ -145,7 +148,7 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// Checks every combination and finds the traces that they share; those of one trace stand together.
+/// Checks every combination, and finds the traces that combinations share. Runs of one trace follow each other.
 fn plan(
     source: &Source,
     sets: &[Override],
@@ -190,7 +193,7 @@ impl SharedTrace {
         Ok(Arc::new(trace.map_err(|error| source.place(error, &self.overrides))?))
     }
 
-    /// Returns the trace, made and searched now if nobody has yet.
+    /// Returns the trace. Makes and searches it, if no run has done so yet.
     fn take(&self, source: &Source, search: Search, progress: &dyn Progress) -> Result<Arc<TraceInputs>, InputError> {
         let mut state = self.state.lock().expect("no run panics while it holds the lock");
         let trace = match &state.trace {
@@ -205,7 +208,7 @@ impl SharedTrace {
         Ok(trace)
     }
 
-    /// Counts a run that has ended; the trace goes with the last.
+    /// Counts a run that has ended, and drops the trace after the last.
     fn leave(&self) {
         let mut state = self.state.lock().expect("no run panics while it holds the lock");
         state.left -= 1;

@@ -1,4 +1,4 @@
-//! Keys and values of a sweep, every combination of them, and those of a shard.
+//! Keys and values of a sweep, every combination of them, and shards of the combinations.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -6,38 +6,39 @@ use std::str::FromStr;
 use crate::input::InputError;
 use crate::scenario::{Override, Source, Variant};
 
-/// In place of a key: the names of variants are the values, what they set is set.
+/// Word that may stand in place of a key. Its values are names of variants, and a value sets what the variant sets.
 const VARIANT: &str = "variant";
 
-/// More combinations than anybody waits for; a slip in `--vary` rather.
+/// Largest number of combinations. Nobody would wait for more, so a larger number is taken for a mistake in `--vary`.
 const MOST: usize = 100_000;
 
-/// Characters of a folder's name.
+/// Largest number of characters in a folder's name.
 const LONGEST_NAME: usize = 100;
 
-/// `--vary KEY=V1,V2,...`.
+/// Key with its values, as given by `--vary KEY=V1,V2,...`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vary {
     /// Dotted scenario key.
     pub key: String,
-    /// Its values, as they were written.
+    /// Values of the key, as they were written.
     pub values: Vec<String>,
 }
 
-/// One choice of a value for each key.
+/// Choice of one value for each key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Combination {
-    /// Number among all of them, from 0.
+    /// Number of the combination among all combinations, from 0.
     pub index: usize,
-    /// A value for each key, in the order of `--vary`.
+    /// Values, one for each key, in the order of `--vary`.
     pub values: Vec<String>,
-    /// The same as a scenario takes them; for [`VARIANT`] its name, until it is replaced by what the variant sets.
+    /// Values as overrides of the scenario. The override of [`VARIANT`] has the name of the variant, until the settings
+    /// of the variant replace it.
     pub overrides: Vec<Override>,
-    /// The last part of each key, and its value without quotes.
+    /// Last part of each key, and its value without quotes.
     written: Vec<(String, String)>,
 }
 
-/// `--shard I/N`: every N-th combination from the I-th.
+/// Shard of the combinations, as given by `--shard I/N`: every N-th combination from the I-th on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Number of this shard, from 1.
@@ -54,7 +55,7 @@ impl Vary {
     /// Parses `KEY=V1,V2,...`. A comma inside brackets, braces or quotes belongs to a value.
     ///
     /// # Errors
-    /// No key, no values, or one twice.
+    /// Returns an error if there is no key or no value, or if a value stands there twice.
     pub fn parse(text: &str) -> Result<Self, InputError> {
         let shape = "expected KEY=V1,V2,..., e.g. cache.capacity=1000,10000";
         let (key, rest) = text.split_once('=').ok_or_else(|| refused(text, shape))?;
@@ -68,10 +69,10 @@ impl Vary {
         Ok(Self { key: key.trim().to_owned(), values })
     }
 
-    /// Every combination, the last key's values changing fastest.
+    /// Returns every combination. The values of the last key change fastest.
     ///
     /// # Errors
-    /// A key twice, or more combinations than a sweep can have.
+    /// Returns an error if a key stands there twice, or if there are more combinations than a sweep can have.
     pub fn combinations(varied: &[Self]) -> Result<Vec<Combination>, InputError> {
         if let Some(twice) = (0..varied.len()).find(|&at| varied[..at].iter().any(|other| other.key == varied[at].key))
         {
@@ -107,12 +108,12 @@ impl Vary {
     }
 }
 
-/// A value without the quotes of a string.
+/// Returns a value as text, without the quotes of a string.
 fn text_of(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Splits at commas outside brackets, braces and quotes.
+/// Splits a text at commas outside brackets, braces and quotes.
 fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut begin, mut depth, mut quote) = (Vec::new(), 0, 0_i32, None);
     for (at, character) in text.char_indices() {
@@ -136,10 +137,11 @@ fn split(text: &str) -> Vec<&str> {
 }
 
 impl Combination {
-    /// Puts what the variant sets, if variants are varied, in place of its name, before the other keys.
+    /// Replaces the name of the variant, if variants are varied, by the settings of the variant. They stand before the
+    /// other keys, so that these override them.
     ///
     /// # Errors
-    /// The scenario has no such variant.
+    /// Returns an error if the scenario has no such variant.
     pub fn expand_variant(&mut self, variants: &[Variant]) -> Result<(), InputError> {
         let Some(at) = self.overrides.iter().position(|set| set.key == VARIANT) else { return Ok(()) };
         let name = self.overrides.remove(at).value;
@@ -151,17 +153,18 @@ impl Combination {
         Ok(())
     }
 
-    /// Returns its values in words: "capacity=100, eviction=lru".
+    /// Returns the values in words, e.g. "capacity=100, eviction=lru".
     pub fn name(&self) -> String {
         let values: Vec<String> = self.written.iter().map(|(key, value)| format!("{key}={value}")).collect();
         values.join(", ")
     }
 
-    /// Returns the name of its folder: its number, then its values as far as a file system takes them.
+    /// Returns the name of the folder of the run: the number of the combination, then its values with the characters
+    /// that a file system takes.
     pub fn folder(&self) -> String {
         let mut name = format!("{:05}", self.index);
         for (key, value) in &self.written {
-            let _ = write!(name, "_{key}={value}"); // memory takes what is written to it
+            let _ = write!(name, "_{key}={value}"); // a write to memory cannot fail
         }
         let safe = |character: char| {
             if character.is_ascii_alphanumeric() || "._=-".contains(character) { character } else { '-' }
@@ -171,7 +174,7 @@ impl Combination {
 }
 
 impl Shard {
-    /// Returns whether a combination is of this shard.
+    /// Returns whether a combination belongs to this shard.
     pub const fn has(self, combination: &Combination) -> bool {
         combination.index % self.of == self.number - 1
     }

@@ -1,4 +1,5 @@
-//! The live side: rounds of profiling with live runs between them, each on a profile of its own time.
+//! Live side of a validation: live runs with rounds of profiling between them, so that each run has a profile of its
+//! own time.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -20,17 +21,18 @@ use crate::scenario::{Override, Scenario, Source, TraceInputs};
 use crate::sim::Measured;
 use crate::simulation::Simulation;
 
-/// Jobs under load to one of a model by itself: they are what predictions rest on.
+/// Number of jobs under load for each job of a model by itself. There are more of them, because predictions rest on
+/// them.
 const LOADED: u32 = 4;
 
-/// Live runs that are wanted, and what goes with them.
+/// Live runs to make, and the profiling that goes with them.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// Loads to offer, as shares of the workers' time; the trace as it is if empty.
     pub loads: Vec<f64>,
     /// Number of traces.
     pub seeds: NonZeroU32,
-    /// Jobs of each kind in a round of profiling.
+    /// Number of jobs of each kind in a round of profiling.
     pub jobs: u32,
 }
 
@@ -57,7 +59,7 @@ pub struct Experiment<'a> {
     measurements: Measurements,
     scenario: Scenario,
     plan: Plan,
-    /// As an absolute path: scenarios that are read back name it.
+    /// Output folder, as an absolute path because scenarios that are read back name it.
     out: PathBuf,
     progress: Rc<dyn Progress>,
 }
@@ -73,22 +75,22 @@ impl std::fmt::Debug for Experiment<'_> {
 pub struct LiveOutcome {
     /// Load that was offered, as a share of the workers' time; `None` for the trace as it is.
     pub load: Option<f64>,
-    /// Seed of its trace.
+    /// Seed of the trace.
     pub seed: u64,
-    /// Folder that holds `live/`, its files, and `profile.toml`, what its policies went by.
+    /// Folder that holds `live/`, with the files of the run, and `profile.toml`, which its policies used.
     pub folder: PathBuf,
-    /// Settings with which it ran.
+    /// Overrides with which the run was made.
     pub sets: Vec<Override>,
-    /// Results.
+    /// Results of the run.
     pub results: Results,
-    /// Durations of all that it did.
+    /// Durations of all work in the run.
     pub durations: Measured,
-    /// Rounds of profiling under load that were over when it began.
+    /// Number of rounds of profiling under load that were over when the run began.
     rounds: usize,
 }
 
 impl LiveOutcome {
-    /// Returns its load and seed in words.
+    /// Returns the load and the seed of the run in words.
     #[must_use]
     pub fn name(&self) -> String {
         let load = self.load.map_or_else(|| "as it is".to_owned(), |load| format!("load {load}"));
@@ -100,15 +102,15 @@ impl<'a> Experiment<'a> {
     /// Checks that the scenario can be validated.
     ///
     /// # Errors
-    /// It cannot.
+    /// Returns an error if the scenario cannot be validated.
     pub fn check(question: &Question, base: &Scenario, source: &Source) -> Result<(), InputError> {
         check(question, base, source)
     }
 
-    /// Begins an experiment whose files go to the folder `out`, which is there.
+    /// Begins an experiment whose files go to the folder `out`, which must exist.
     ///
     /// # Errors
-    /// The scenario cannot be used, or the folder is not there.
+    /// Returns an error if the scenario cannot be used, or if the folder does not exist.
     pub fn new(
         question: &'a Question,
         out: &Path,
@@ -144,33 +146,34 @@ impl<'a> Experiment<'a> {
         self.progress.say(line);
     }
 
-    /// Profiles one round: models by themselves, and all that a live run does.
+    /// Profiles one round: models by themselves, and all the work of a live run.
     ///
     /// # Errors
-    /// A model does not load or does not draw.
+    /// Returns an error if a model does not load or does not draw.
     pub fn profile(&mut self) -> Result<(), ExperimentError> {
         self.say("profiling");
         self.measurements.round(&self.scenario, &self.equipment, &[1], &self.plan, &|_| {})?;
         self.profile_under_load()
     }
 
-    /// One round more of all that a live run does.
+    /// Profiles one more round of all the work of a live run.
     fn profile_under_load(&mut self) -> Result<(), ExperimentError> {
         let jobs = LOADED * self.question.jobs;
         self.measurements.under_load(&self.scenario, &self.equipment, jobs, &self.out, &self.progress)
     }
 
-    /// Writes the profile of what was measured so far.
+    /// Writes the profile of all measurements so far.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Returns an error if the profile cannot be written.
     pub fn write_profile(&self, file: &Path) -> Result<ProfileFile, ExperimentError> {
         let (profile, _) = self.measurements.profile(&self.scenario, &source_of(&self.equipment.library));
         profile::write(&profile, file)?;
         Ok(profile)
     }
 
-    /// Returns the profile of the rounds near a run, since the machine's speed drifts, with the spread over all rounds.
+    /// Returns the profile of the rounds near a run, because the machine's speed drifts. Its spread is the spread over
+    /// all rounds.
     #[must_use]
     pub fn profile_near(&self, run: &LiveOutcome) -> ProfileFile {
         let near = self.measurements.near(run.rounds.saturating_sub(NEIGHBOURS)..run.rounds + NEIGHBOURS);
@@ -182,10 +185,10 @@ impl<'a> Experiment<'a> {
         near
     }
 
-    /// Makes all live runs, as far as nobody interrupts them.
+    /// Makes all live runs, or those up to an interruption, and returns the runs that came to their end.
     ///
     /// # Errors
-    /// A run cannot begin or go on, or a file cannot be written.
+    /// Returns an error if a run cannot begin or continue, or if a file cannot be written.
     pub fn live_runs(&mut self, first: Simulation, base: &Scenario) -> Result<Vec<LiveOutcome>, ExperimentError> {
         let trace = first.inputs.trace;
         let seeds = u64::from(self.question.seeds.get());
@@ -223,15 +226,16 @@ impl<'a> Experiment<'a> {
         Ok(lived)
     }
 
-    /// A live run of other requests, which says how much work such requests are and leaves a warm cache: with a cold
-    /// one, any run begins with a queue. Real traces have no others, and are run cold.
+    /// Makes a live run of other requests, which shows how much work such requests are and leaves a warm cache. With a
+    /// cold cache, every run would begin with a queue. There are no other requests for a real trace, so its runs begin
+    /// cold.
     fn rehearse(
         &mut self,
         base: &Scenario,
         seeds: u64,
         trace: &Arc<TraceInputs>,
     ) -> Result<Option<LiveOutcome>, ExperimentError> {
-        // As fast as vanilla could serve them: with some hits, no queue grows.
+        // Requests arrive as fast as vanilla could serve them. With some hits, no queue grows.
         let gap_s = self.full_generation_s()? / base.workers() as f64;
         let seed = base.seed.wrapping_add(seeds);
         let other = self.trace_of(seed, trace)?;
@@ -242,7 +246,8 @@ impl<'a> Experiment<'a> {
         Ok(run)
     }
 
-    /// A copy of the pictures that the rehearsal left, if its requests were others.
+    /// Copies the pictures that the rehearsal left, and returns the folder of the copy; `None` for a real trace, whose
+    /// rehearsal had the same requests.
     fn warm_store(&self, rehearsal: &LiveOutcome, folder: &Path) -> Result<Option<PathBuf>, ExperimentError> {
         if self.scenario.trace.synthetic.is_none() {
             return Ok(None);
@@ -260,14 +265,14 @@ impl<'a> Experiment<'a> {
         Ok(Some(to))
     }
 
-    /// Seconds of a full generation on the large model, as measured so far.
+    /// Returns the seconds of a full generation on the large model, as measured so far.
     fn full_generation_s(&self) -> Result<f64, ExperimentError> {
         let (profile, _) = self.measurements.profile(&self.scenario, "");
         let row = profile.service.first().ok_or_else(|| ExperimentError::Failed("nothing was measured".to_owned()))?;
         Ok(row.overhead_s + row.step_s * f64::from(self.scenario.models.steps))
     }
 
-    /// Mean seconds between arrivals that offer this load.
+    /// Returns the mean seconds between arrivals that offer this load.
     fn gap_for(&self, load: f64, rehearsal: &LiveOutcome) -> Result<f64, ExperimentError> {
         let profile = self.write_profile(&rehearsal.folder.join("profile.toml"))?;
         let warm = self.scenario.trace.synthetic.is_some();
@@ -276,7 +281,7 @@ impl<'a> Experiment<'a> {
         Ok(gap_s)
     }
 
-    /// The trace of another seed.
+    /// Returns the trace of another seed.
     fn trace_of(&self, seed: u64, first: &Arc<TraceInputs>) -> Result<Arc<TraceInputs>, ExperimentError> {
         if self.scenario.trace.synthetic.is_none() {
             return Ok(Arc::new(first.resampled(seed)));
@@ -286,7 +291,7 @@ impl<'a> Experiment<'a> {
         Ok(Arc::new(trace.map_err(|error| self.source.place(error, self.sets))?))
     }
 
-    /// One live run; `None` if it was interrupted.
+    /// Makes one live run; `None` if it was interrupted.
     fn live(
         &self,
         load: Option<f64>,
@@ -333,7 +338,7 @@ impl<'a> Experiment<'a> {
     }
 }
 
-/// The trace with this mean time between arrivals.
+/// Returns the trace with this mean time between arrivals, in seconds.
 fn at_gap(trace: &TraceInputs, gap_s: f64) -> Arc<TraceInputs> {
     let arrivals = trace.trace.arrivals();
     let span_s = arrivals.last().map_or(0.0, |last| last.seconds());

@@ -1,4 +1,4 @@
-//! How fast requests must come to offer a load: found by simulating a rehearsal's requests at many speeds.
+//! Rate of arrivals that offers a load, found by simulations of a rehearsal's requests at many rates.
 
 use super::experiment::LiveOutcome;
 use super::simulated::{Prediction, simulation};
@@ -7,11 +7,12 @@ use crate::metrics::Keep;
 use crate::profile::ProfileFile;
 use crate::scenario::Source;
 
-/// Halvings of the range in which the gap is looked for: it is then known to a thousandth.
+/// Number of halvings of the range in which the gap is searched. The gap is then known to a millionth.
 const HALVINGS: u32 = 24;
 
-/// Mean seconds between arrivals at which the rehearsal's requests ask for this share of the workers' time; if it is
-/// to be `warm`, its second half after its first.
+/// Returns the mean seconds between arrivals at which the rehearsal's requests ask for the share `load` of the workers'
+/// time. If the cache is to be `warm`, only the second half of the requests arrives, and the first half is in the
+/// cache.
 pub(super) fn gap_for(
     load: f64,
     rehearsal: &LiveOutcome,
@@ -32,7 +33,7 @@ pub(super) fn gap_for(
         let busy_s: f64 = results.workers.iter().map(|worker| worker.busy.seconds()).sum();
         Ok(busy_s / (span_s * results.workers.len() as f64))
     };
-    // The faster they come, the more of the time is asked for.
+    // The faster requests arrive, the more of the time they ask for.
     let (mut fast, mut slow) = (1.0 / 64.0, 64.0);
     for _ in 0..HALVINGS {
         let middle = f64::sqrt(fast * slow);

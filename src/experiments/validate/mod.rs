@@ -1,5 +1,5 @@
-//! Validation: how far the simulator is from live runs of the same requests, on this machine. Measures a profile, runs live,
-//! simulates each run fed with its own durations and fed with the profile alone, and compares.
+//! Validation: measures how far the simulator is from live runs of the same requests, on this machine. Measures a
+//! profile, makes live runs, simulates each run with its own durations and with the profile alone, and compares.
 
 #[cfg(feature = "live")]
 mod experiment;

@@ -4,41 +4,42 @@ use crate::metrics::fidelity::Compared;
 use crate::metrics::summary::Summary;
 use crate::time::Duration;
 
-/// What a simulation was fed with.
+/// Source of the durations in a simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Level {
-    /// The durations of the live run itself: what is left is the model of the loop.
+    /// Durations of the live run itself. The error that is left is that of the model of the loop.
     Measured,
-    /// The profile alone: a prediction.
+    /// Durations of the profile alone: a prediction.
     Profile,
-    /// The profile with every service time this many times as long, as the run's own were in the mean: what is left
-    /// of the prediction's error once the machine was as fast as it was.
+    /// Durations of the profile with every service time this many times as long, so that their mean is that of the run.
+    /// The error that is left is the prediction's own, without the part that comes from the speed of the machine at
+    /// that time.
     Rescaled(f64),
 }
 
-/// A live run beside its simulations at one level.
+/// Live run beside its simulations at one level.
 #[derive(Clone, Debug)]
 pub struct ValidatedRun {
     /// Offered load as a share of the workers' time; `None` for the trace as it is.
     pub load: Option<f64>,
-    /// The trace's.
+    /// Seed of the trace.
     pub seed: u64,
-    /// What the simulations were fed with.
+    /// Source of the durations in the simulations.
     pub level: Level,
-    /// Measure by measure.
+    /// Comparisons, one for each measure.
     pub rows: Vec<Compared>,
-    /// Seconds by which the request that differs most differs.
+    /// Largest difference between the latencies of a request live and simulated, in seconds.
     pub greatest_difference_s: f64,
-    /// Of the simulations, all together.
+    /// Latencies of all simulations together.
     pub latencies: Vec<Duration>,
-    /// Of the live run, rising.
+    /// Latencies of the live run, rising.
     pub live_latencies: Vec<Duration>,
-    /// Of the live run.
+    /// Measures of the live run.
     pub live: Summary,
 }
 
 impl Level {
-    /// As files have it.
+    /// Returns the name of the level in files.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -48,7 +49,7 @@ impl Level {
         }
     }
 
-    /// What the service times are multiplied by, where they are.
+    /// Returns the factor on the service times; `None` if they are not multiplied.
     #[must_use]
     pub const fn factor(self) -> Option<f64> {
         match self {
@@ -59,7 +60,7 @@ impl Level {
 }
 
 impl ValidatedRun {
-    /// Returns a measure.
+    /// Returns the comparison of a measure.
     #[must_use]
     pub fn row(&self, name: &str) -> Option<&Compared> {
         self.rows.iter().find(|row| row.name == name)

@@ -1,4 +1,5 @@
-//! The simulated side: a live run's own requests and embeddings, with its durations or the profile's.
+//! Simulated side of a validation: a live run's own requests and embeddings, with its own durations or with those of a
+//! profile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use crate::sim::ProfileLatency;
 use crate::simulation::Simulation;
 use crate::time::Duration;
 
-/// What a simulation needs to repeat a live run, after its first `before` requests.
+/// Returns the simulation that repeats a live run. The first `before` requests are not replayed, but warm the cache.
 pub(super) fn simulation(lived: &LiveOutcome, before: u32, source: &Source) -> Result<Simulation, ExperimentError> {
     let files = files_of(&lived.folder.join("live"), &lived.folder.join("profile.toml"), before);
     let sets: Vec<_> = lived.sets.iter().cloned().chain(files).collect();
     Ok(Simulation::load(source, &sets)?)
 }
 
-/// Durations by a profile, all service times `factor` times as long. Policies go by the run's own profile.
+/// Durations by a profile with all service times multiplied by a factor. Policies use the run's own profile.
 pub(super) struct Prediction {
     base: ProfileLatency,
 }
@@ -45,13 +46,14 @@ impl Prediction {
         Ok(Self { base })
     }
 
-    /// With the jitter of this draw.
+    /// Returns the durations with the jitter of a draw.
     pub(super) fn latency(&self, draw: u32) -> ProfileLatency {
         ProfileLatency { seed: self.base.seed.wrapping_add(u64::from(draw)), ..self.base.clone() }
     }
 }
 
-/// What came before routing and after completion: fed with the run's durations, the same.
+/// Returns the comparisons of the mean delays before routing and after completion. With the run's own durations, live
+/// and simulated delays are the same.
 fn delays(lived: &LiveOutcome, level: Level, profile: &ProfileFile) -> Vec<Compared> {
     let encoding = profile.encoding.unwrap_or_default();
     let named = [("retrieval_mean", encoding.prompt_s), ("image_encoding_mean", encoding.image_s)];
@@ -63,17 +65,17 @@ fn delays(lived: &LiveOutcome, level: Level, profile: &ProfileFile) -> Vec<Compa
     named.into_iter().zip(lived.durations.delays_s()).filter_map(row).collect()
 }
 
-/// A hundredth, for the sensitivity.
+/// Relative change of the service times, for the sensitivity of measures.
 const HUNDREDTH: f64 = 0.01;
 
-/// Simulations that a predicted range is taken from.
+/// Number of simulations from which a predicted range is taken.
 const RANGE_DRAWS: u32 = 100;
 
-/// Quantile of the normal distribution that ends a range of 90 %.
+/// Quantile of the normal distribution at the end of a range of 90 %.
 const NORMAL_90: f64 = 1.645;
 
-/// Factor on all service times of one draw: lognormal, within the profile's spread in nine cases of ten. Draws come in pairs,
-/// one as much longer as the other is shorter, so that they are centred.
+/// Returns the factor on all service times of one draw. The factor is lognormal, and within the profile's spread in
+/// nine cases of ten. Draws come in pairs, one as much longer as the other is shorter, so that they are centred.
 fn machine_factor(profile: &ProfileFile, seed: u64, draw: u32) -> f64 {
     let spread = profile.service.iter().map(Service::known_to).fold(0.0, f64::max);
     let mut draws = stream(seed, Purpose::Machine, u64::from(draw / 2));
@@ -81,13 +83,13 @@ fn machine_factor(profile: &ProfileFile, seed: u64, draw: u32) -> f64 {
     libm::exp(if draw.is_multiple_of(2) { log } else { -log })
 }
 
-/// Rounds in which the factor of [`Level::Rescaled`] settles.
+/// Number of rounds in which the factor of [`Level::Rescaled`] settles.
 const SETTLING: u32 = 3;
 
 /// Compares a live run with its simulations at every level.
 ///
 /// # Errors
-/// A simulation cannot come to an end, or a file cannot be written.
+/// Returns an error if a simulation cannot come to an end, or if a file cannot be written.
 pub fn compare(
     lived: &LiveOutcome,
     profile: &ProfileFile,
@@ -136,8 +138,9 @@ pub fn compare(
     let uncertain = spread(&all, threads(None), uncertain)?.into_iter().collect::<Result<Vec<_>, ExperimentError>>()?;
     fidelity::ranges(&mut rows, live, &uncertain, &models);
     write("predicted", &predicted[0])?;
-    // How much longer jobs took in the run than by the profile, kind by kind: one number, the machine's of that minute.
-    // Work that takes longer overlaps more, and takes longer for that; a few rounds settle it.
+    // The factor is how much longer jobs took in the run than by the profile, kind by kind. It is one number, which
+    // stands for the speed of the machine in that minute. Work that takes longer overlaps more, and takes longer still
+    // for that reason, so a few rounds settle the factor.
     let mut factor = fidelity::service_ratio(live, &predicted);
     for _ in 1..SETTLING {
         factor *= fidelity::service_ratio(live, &predict(factor)?);
@@ -150,19 +153,20 @@ pub fn compare(
     ])
 }
 
-/// A key that this command sets.
+/// Returns the override of a key that this command sets.
 pub(super) fn set(key: &str, value: toml::Value) -> Override {
     Override { key: key.to_owned(), value, origin: "modm validate".to_owned() }
 }
 
-/// Overrides that make a scenario take what a live run left, its first requests as what was before.
+/// Returns the overrides that make a scenario read the files that a live run left. The first `before` requests count as
+/// warm requests.
 fn files_of(run: &Path, profile: &Path, before: u32) -> Vec<Override> {
     let text = |path: &Path| toml::Value::String(path.display().to_string());
     let files = [
         ("requests", "requests.csv"),
         ("prompt_embeddings", "prompt_embeddings.npy"),
         ("image_embeddings", "image_embeddings.npy"),
-        // There if the run was warm.
+        // The file exists if the run began warm.
         ("warm_images", "warm_images.npy"),
     ];
     let files = files.map(|(key, name)| (key, run.join("trace").join(name)));
