@@ -31,7 +31,7 @@ pub struct Combination {
     pub index: usize,
     /// Values, one for each key, in the order of `--vary`.
     pub values: Vec<String>,
-    /// Values as overrides of the scenario. The override of [`VARIANT`] has the name of the variant, until the settings
+    /// Values as overrides of the scenario. The override of `variant` has the name of the variant, until the settings
     /// of the variant replace it.
     pub overrides: Vec<Override>,
     /// Last part of each key, and its value without quotes.
