@@ -10,7 +10,7 @@ use modm::image::ImageId;
 use modm::journal::{Line, What};
 use modm::metrics::Results;
 use modm::model::{GpuId, ModelId, Work};
-use modm::request::{Outcome, Owner, Request, RequestId, Reuse, TenantId};
+use modm::request::{Outcome, Owner, Rejection, Request, RequestId, Reuse, TenantId};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{
@@ -359,7 +359,7 @@ impl Shadow {
         };
         assert!(self.live.insert(request.id, live).is_none() && !self.ended.contains_key(&request.id));
         if self.draining {
-            self.end(request.id, Outcome::Rejected("draining".into()));
+            self.end(request.id, Outcome::Rejected(Rejection::Draining));
         } else {
             self.expected.push(Action::Encode(request.id));
         }
@@ -460,7 +460,7 @@ impl Shadow {
         let before = in_time.filter(|other| self.rank(**other) < self.rank(request)).count();
         assert_eq!(reason, format!("cannot be in time behind {before} others"));
         self.waiting.remove(&request);
-        self.end(request, Outcome::Rejected(reason.to_owned()));
+        self.end(request, Outcome::Rejected(Rejection::Behind { others: before }));
     }
 
     /// The most requests of a worker's job.
@@ -818,7 +818,7 @@ impl Shadow {
                 };
                 if self.world.config.queue.late == Late::Reject {
                     self.waiting.remove(&request);
-                    self.end(request, Outcome::Rejected("cannot be in time any more".into()));
+                    self.end(request, Outcome::Rejected(Rejection::TooLate));
                     continue;
                 }
                 let live = self.live.get_mut(&request).unwrap();

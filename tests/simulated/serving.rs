@@ -3,7 +3,7 @@
 //! Random worlds are in `tests/invariants.rs`.
 
 use modm::metrics::{Keep, RequestRow, Results};
-use modm::request::Outcome;
+use modm::request::{Outcome, Rejection};
 use modm::scenario::{Override, Source};
 use modm::simulation::Simulation;
 
@@ -273,7 +273,7 @@ fn who_cannot_be_in_time_is_turned_away_at_once() {
     assert_eq!(outcomes[0], (Outcome::Completed, second));
     assert_eq!(outcomes[1], (Outcome::Completed, 2 * second));
     for behind in &outcomes[2..4] {
-        assert_eq!(*behind, (Outcome::Rejected("cannot be in time behind 1 others".into()), 0));
+        assert_eq!(*behind, (Outcome::Rejected(Rejection::Behind { others: 1 }), 0));
     }
     assert_eq!(outcomes[4], (Outcome::Completed, 3 * second));
     assert!(run(&arrivals, &["queue.deadline_multiple=2.5"]).requests.iter().all(RequestRow::completed));

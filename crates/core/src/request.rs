@@ -1,6 +1,7 @@
 //! Requests, tenants and outcomes of requests. Prompts are not here: the core never sees text.
 
-use alloc::string::String;
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,7 @@ pub enum Outcome {
     /// Request for which an image was made or returned.
     Completed,
     /// Request that was not accepted, with the reason.
-    Rejected(String),
+    Rejected(Rejection),
     /// Request that was accepted and got no image, with the reason.
     Failed(String),
     /// Request that was withdrawn by its sender.
@@ -137,10 +138,78 @@ impl Outcome {
     }
 
     /// Returns the reason, if there is one.
-    pub fn reason(&self) -> Option<&str> {
+    pub fn reason(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Rejected(reason) | Self::Failed(reason) => Some(reason),
+            Self::Rejected(reason) => Some(Cow::Owned(reason.to_string())),
+            Self::Failed(reason) => Some(Cow::Borrowed(reason)),
             Self::Completed | Self::Cancelled => None,
         }
+    }
+}
+
+/// Reason for which a request was not accepted. Files have its sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The program takes nothing more in.
+    Draining,
+    /// The deadline has passed, or no model can meet it any more.
+    TooLate,
+    /// Requests in time that go first leave too little time.
+    Behind {
+        /// Number of requests that go first.
+        others: usize,
+    },
+    /// A routing policy refused, with a reason of its own.
+    Routing(String),
+}
+
+const DRAINING: &str = "draining";
+const TOO_LATE: &str = "cannot be in time any more";
+const BEHIND: [&str; 2] = ["cannot be in time behind ", " others"];
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Draining => f.write_str(DRAINING),
+            Self::TooLate => f.write_str(TOO_LATE),
+            Self::Behind { others } => write!(f, "{}{others}{}", BEHIND[0], BEHIND[1]),
+            Self::Routing(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<Rejection> for String {
+    fn from(rejection: Rejection) -> Self {
+        rejection.to_string()
+    }
+}
+
+impl From<String> for Rejection {
+    /// Reads the sentence of a file. Any other sentence is a routing policy's.
+    fn from(sentence: String) -> Self {
+        let others = sentence.strip_prefix(BEHIND[0]).and_then(|rest| rest.strip_suffix(BEHIND[1]));
+        match (sentence.as_str(), others.and_then(|others| others.parse().ok())) {
+            (DRAINING, _) => Self::Draining,
+            (TOO_LATE, _) => Self::TooLate,
+            (_, Some(others)) => Self::Behind { others },
+            _ => Self::Routing(sentence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_is_read_back_from_its_sentence() {
+        let own = Rejection::Routing("cannot be in time behind all others".into());
+        for rejection in [Rejection::Draining, Rejection::TooLate, Rejection::Behind { others: 7 }, own] {
+            assert_eq!(Rejection::from(String::from(rejection.clone())), rejection);
+        }
+        let outcome = Outcome::Rejected(Rejection::Behind { others: 1 });
+        assert_eq!(outcome.reason().as_deref(), Some("cannot be in time behind 1 others"));
     }
 }

@@ -69,7 +69,9 @@ pub(super) fn picture_of(view: &View) -> Result<Arc<Picture>, ApiError> {
     match (&view.ended, &view.picture) {
         (Some((_, Outcome::Completed)), Some(picture)) => Ok(picture.clone()),
         (Some((_, Outcome::Completed)), None) => Err(ApiError::failed("the image cannot be read any more")),
-        (Some((_, Outcome::Rejected(why) | Outcome::Failed(why))), _) => Err(ApiError::failed(why.clone())),
+        (Some((_, outcome @ (Outcome::Rejected(_) | Outcome::Failed(_)))), _) => {
+            Err(ApiError::failed(outcome.reason().unwrap_or_default().into_owned()))
+        }
         (Some((_, Outcome::Cancelled)), _) => Err(ApiError::failed("it was cancelled")),
         // The server ended before the request did.
         (None, _) => Err(ApiError::draining()),

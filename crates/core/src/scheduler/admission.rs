@@ -11,7 +11,7 @@ use super::action::{Action, Stage};
 use super::allocation::{Outlook, Task};
 use super::queue::WaitingRequest;
 use super::situation::situation;
-use crate::request::{Outcome, RequestId};
+use crate::request::{Outcome, Rejection, RequestId};
 use crate::time::Time;
 
 impl Scheduler {
@@ -26,8 +26,7 @@ impl Scheduler {
         let own = (usize::from(pending.class), self.queue.current(request, pending));
         let Some(others) = self.late_behind(now, own) else { return };
         self.queue.remove(request, pending);
-        let reason = format!("cannot be in time behind {others} others");
-        self.finish(request, Outcome::Rejected(reason), actions);
+        self.finish(request, Outcome::Rejected(Rejection::Behind { others }), actions);
     }
 
     /// Returns the number of requests in time that go before a request, if it is late because of them; `None` if it is in time.

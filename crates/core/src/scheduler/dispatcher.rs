@@ -11,7 +11,7 @@ use super::allocation::LargeTakesHits;
 use super::event::{JobId, WorkerId};
 use super::queue::{Choice, Class, Late, QueueSettings, WaitingRequest};
 use crate::model::Work;
-use crate::request::{Outcome, RequestId};
+use crate::request::{Outcome, Rejection, RequestId};
 use crate::time::{Duration, Time};
 
 /// Number of starts at which late requests compete with requests in time, of which the last goes to a late request. Late requests
@@ -63,7 +63,7 @@ impl Scheduler {
         let pending = requests.get_mut(request).expect("what waits has not ended");
         queue.leaves_late(request, pending);
         if late == Late::Reject {
-            self.finish(request, Outcome::Rejected("cannot be in time any more".into()), actions);
+            self.finish(request, Outcome::Rejected(Rejection::TooLate), actions);
             return;
         }
         let best = late == Late::Best && queue.hits_are_few() && library.is_by_image();

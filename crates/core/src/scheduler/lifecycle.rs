@@ -17,7 +17,7 @@ use super::situation::{SHOWN_PER_WORKER, situation};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::ModelId;
-use crate::request::{Outcome, Request, RequestId};
+use crate::request::{Outcome, Rejection, Request, RequestId};
 use crate::time::Time;
 
 impl Scheduler {
@@ -30,7 +30,7 @@ impl Scheduler {
             self.background.insert(request.id);
         }
         if self.draining {
-            self.finish(request.id, Outcome::Rejected("draining".into()), actions);
+            self.finish(request.id, Outcome::Rejected(Rejection::Draining), actions);
         } else {
             actions.push(Action::Encode(request.id));
         }

@@ -2,7 +2,6 @@
 //! there is one.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::action::{Decision, DecisionKind};
 use super::queue::Order;
 use crate::cache::Candidate;
-use crate::request::Request;
+use crate::request::{Rejection, Request};
 use crate::time::Time;
 
 pub mod bounds;
@@ -50,7 +49,7 @@ pub enum Route {
     /// Answer from the image cache at once.
     Return(Decision),
     /// Rejection, with the reason.
-    Reject(String),
+    Reject(Rejection),
 }
 
 impl Route {

@@ -11,7 +11,7 @@ use super::*;
 use crate::cache::{CacheSettings, Candidate, Cause, Scope, Tenancy};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
-use crate::request::{Outcome, Request, Reuse, TenantId};
+use crate::request::{Outcome, Rejection, Request, Reuse, TenantId};
 
 mod loads;
 
@@ -273,7 +273,7 @@ fn draining_refuses_what_comes_and_finishes_what_is_in() {
     bench.ask(0, 1);
     bench.arrive(1, 0);
     bench.tell(Event::Drain);
-    assert_eq!(without_notes(bench.arrive(2, 0)), [finish(2, Outcome::Rejected("draining".into()))]);
+    assert_eq!(without_notes(bench.arrive(2, 0)), [finish(2, Outcome::Rejected(Rejection::Draining))]);
     bench.tell(Event::Encoded { request: RequestId(1), embedding: Some(axis(1)) });
     assert_eq!(without_notes(bench.complete(0, 0, 0, 1))[0], finish(0, Outcome::Completed));
     assert_eq!(bench.core.outstanding(), 1);
@@ -342,7 +342,11 @@ impl RoutingPolicy for Watch {
 
     fn route(&mut self, request: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
         self.0.lock().expect("one thread").push(*request);
-        if request.id.0 == 1 { Route::Reject("not today".into()) } else { Route::Queue(Decision::miss(nearest)) }
+        if request.id.0 == 1 {
+            Route::Reject(Rejection::Routing("not today".into()))
+        } else {
+            Route::Queue(Decision::miss(nearest))
+        }
     }
 }
 
@@ -353,7 +357,7 @@ fn a_policy_sees_deadlines_and_tenants_and_may_reject() {
     let mut bench = Bench::with(config(), Box::new(seen.clone()), Box::new(StaticSplit::new(allocation)));
     bench.arrive(0, 7);
     bench.tell(Event::Encoded { request: RequestId(0), embedding: Some(axis(1)) });
-    assert_eq!(without_notes(bench.ask(1, 1)), [finish(1, Outcome::Rejected("not today".into()))]);
+    assert_eq!(without_notes(bench.ask(1, 1)), [finish(1, Outcome::Rejected(Rejection::Routing("not today".into())))]);
     let first = seen.0.lock().expect("one thread")[0];
     assert_eq!((first.tenant, first.deadline), (TenantId(7), Some(second(50))));
     assert_eq!(first.arrival, second(1));
