@@ -62,6 +62,30 @@ fn links_lead_somewhere() -> Result<()> {
     Ok(())
 }
 
+/// Columns of a line of prose, at most: what is longer is hard to review.
+const WIDEST: usize = 120;
+
+#[test]
+fn lines_of_prose_can_be_reviewed() -> Result<()> {
+    for document in documents()? {
+        let text = fs::read_to_string(&document)?;
+        // Its text is written by a program.
+        if document.ends_with("docs/reproduction.md") {
+            continue;
+        }
+        let mut is_code = false;
+        for (number, line) in (1..).zip(text.lines()) {
+            is_code ^= line.trim_start().starts_with("```");
+            // Tables, commands and links cannot be broken; quotations are reports'.
+            let whole =
+                line.starts_with(['|', '>', '<', '!']) || line.contains("`modm ") || line.starts_with("quality: ");
+            let short = line.chars().count() <= WIDEST || !line.trim().contains(' ') || line.starts_with('`');
+            ensure!(is_code || whole || short, "{}:{number}: longer than {WIDEST} columns", document.display());
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_readme_shows_the_table_that_was_written() -> Result<()> {
     let table =
