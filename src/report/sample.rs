@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Comparison, Run};
 use crate::metrics::summary::{CacheSummary, Latency, Slo, Summary};
-use crate::metrics::timeline::{Row, Timeline};
+use crate::metrics::timeline::{Timeline, TimelineRow};
 use crate::time::Duration;
 
 fn slo(attainments: [f64; 2]) -> Vec<Slo> {
@@ -20,14 +20,14 @@ fn slo(attainments: [f64; 2]) -> Vec<Slo> {
 
 /// Makes the windows of a run whose queue grows by `growth` requests per window while requests arrive.
 fn timeline(growth: u64) -> Timeline {
-    let rows = (0_u32..20).map(|window| Row {
+    let rows = (0_u32..20).map(|window| TimelineRow {
         time_s: f64::from(window) * 60.0,
         arrivals: if window < 16 { 20 } else { 0 },
         completions: 16,
         queued_misses: if window < 16 { u64::from(window) * growth } else { 0 },
         workers_by_model: vec![1.0],
         slo_attainment: vec![Some(0.9), None],
-        ..Row::default()
+        ..TimelineRow::default()
     });
     Timeline { models: vec!["large".into()], slo_multiples: vec![2.0, 4.0], window_s: 60.0, rows: rows.collect() }
 }

@@ -2,18 +2,18 @@
 //! length of the trace, and its throughput is what the system can serve, not what was asked of it.
 
 use super::Run;
-use crate::metrics::timeline::Row;
+use crate::metrics::timeline::TimelineRow;
 
 /// Minimum number of waiting requests that counts as a queue.
 const SMALLEST_QUEUE: u64 = 10;
 /// Minimum share of the requests so far that must wait at the last arrival.
 const SMALLEST_SHARE: f64 = 0.05;
 
-fn queue(row: &Row) -> u64 {
+fn queue(row: &TimelineRow) -> u64 {
     row.queued_misses + row.queued_hits
 }
 
-fn mean_queue(rows: &[Row]) -> f64 {
+fn mean_queue(rows: &[TimelineRow]) -> f64 {
     rows.iter().map(queue).sum::<u64>() as f64 / rows.len().max(1) as f64
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
-use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, Results, State, TickRow, WorkerRow};
+use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, Results, TickRow, WorkerRow, WorkerState};
 use crate::trace::Trace;
 
 /// Names to which the rows refer by number.
@@ -103,7 +103,7 @@ pub(super) fn absences(to: impl Write, rows: &[AbsenceRow], models: &[String]) -
     csv.write_record(["worker", "state", "model", "start_s", "end_s"])?;
     for row in rows {
         let model = row.model.map_or("", |model| &models[model.index()]);
-        let state = if row.state == State::Loading { "loading" } else { "down" };
+        let state = if row.state == WorkerState::Loading { "loading" } else { "down" };
         let (worker, start, end) = (row.worker.to_string(), row.start.to_string(), row.end.to_string());
         csv.write_record([worker.as_str(), state, model, &start, &end])?;
     }

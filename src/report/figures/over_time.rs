@@ -4,7 +4,7 @@
 use super::Figure;
 use super::axis::Axis;
 use super::lines::{Curve, Lines, Mark};
-use crate::metrics::timeline::Row;
+use crate::metrics::timeline::TimelineRow;
 use crate::report::{Comparison, Run};
 
 /// Number of steps of time into which windows are merged: more steps would show noise.
@@ -14,7 +14,7 @@ const STEPS: usize = 60;
 pub(super) const MOST_STACKED: usize = 8;
 
 /// Measure of a window: the value, and the weight of the value among the windows of one step.
-type Measure<'a> = &'a dyn Fn(&Run, &Row) -> Option<(f64, f64)>;
+type Measure<'a> = &'a dyn Fn(&Run, &TimelineRow) -> Option<(f64, f64)>;
 
 /// Range and unit of time, the same in all figures of a comparison.
 struct Clock {
@@ -166,7 +166,7 @@ fn hits(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
 /// Makes the figure of SLO attainment at the scenario's first multiple; `None` if no run has an SLO.
 fn attainment(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let slo = *comparison.runs.iter().find_map(|run| run.summary.slo.first())?;
-    let within = |run: &Run, row: &Row| {
+    let within = |run: &Run, row: &TimelineRow| {
         let column = run.timeline.slo_multiples.iter().position(|m| m.total_cmp(&slo.multiple).is_eq())?;
         // A window counts at least as one completion: a window in which requests only failed has an attainment too.
         Some(((*row.slo_attainment.get(column)?)?, row.completions.max(1) as f64))
@@ -266,7 +266,7 @@ fn upwards(label: &str, curves: &[Curve]) -> Axis {
     Axis::from_zero(label, highest, 5.0)
 }
 
-fn middle_s(run: &Run, row: &Row) -> f64 {
+fn middle_s(run: &Run, row: &TimelineRow) -> f64 {
     row.time_s + run.timeline.window_s / 2.0
 }
 

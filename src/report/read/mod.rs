@@ -11,7 +11,7 @@ use super::{Comparison, Run};
 use crate::experiments::capacity::Capacities;
 use crate::input::{InputError, text};
 use crate::metrics::summary::Summary;
-use crate::metrics::timeline::{Row, Timeline};
+use crate::metrics::timeline::{Timeline, TimelineRow};
 use crate::published::Published;
 use crate::time::Duration;
 
@@ -197,7 +197,7 @@ fn timeline(file: &Path, window_s: f64) -> Result<Timeline, InputError> {
     let (mut rows, mut record) = (Vec::new(), csv::StringRecord::new());
     while table.read(&mut record)? {
         let number = |place: usize| Ok::<f64, InputError>(table.number(&record, place)?.unwrap_or(0.0));
-        rows.push(Row {
+        rows.push(TimelineRow {
             time_s: number(counts[0])?,
             arrivals: number(counts[1])? as u64,
             completions: number(counts[2])? as u64,

@@ -9,7 +9,7 @@ use crate::time::{Duration, Time};
 
 /// State of a worker, by which its time is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum WorkerState {
     /// Busy worker, which denoises.
     Busy,
     /// Loading worker, which brings a model onto the GPU.
@@ -26,7 +26,7 @@ pub struct AbsenceRow {
     /// Worker that was absent.
     pub worker: u16,
     /// State of the worker: loading or down.
-    pub state: State,
+    pub state: WorkerState,
     /// Model that the worker loaded; `None` if the worker was down.
     pub model: Option<ModelId>,
     /// Start of the absence.
@@ -54,7 +54,7 @@ pub struct WorkerRow {
 
 #[derive(Clone, Debug)]
 struct Worker {
-    state: State,
+    state: WorkerState,
     /// Model that the worker holds; while it loads, the model that it will hold.
     model: Option<ModelId>,
     /// Job that runs while the worker is busy.
@@ -98,7 +98,7 @@ impl ClusterWork {
             counts.by_model[model.index()] += 1;
         }
         let worker = |&model| Worker {
-            state: State::Idle,
+            state: WorkerState::Idle,
             model: Some(model),
             job: JobId(0),
             since: Time::ZERO,
@@ -147,13 +147,13 @@ impl ClusterWork {
     }
 
     /// Returns the state of a worker; `None` for a worker that the cluster does not have.
-    pub(super) fn state(&self, worker: usize) -> Option<State> {
+    pub(super) fn state(&self, worker: usize) -> Option<WorkerState> {
         self.workers.get(worker).map(|worker| worker.state)
     }
 
     /// Returns whether a worker runs this job.
     pub(super) fn runs(&self, worker: usize, job: JobId) -> bool {
-        self.workers.get(worker).is_some_and(|worker| worker.state == State::Busy && worker.job == job)
+        self.workers.get(worker).is_some_and(|worker| worker.state == WorkerState::Busy && worker.job == job)
     }
 
     /// Sets the job of a busy worker.
@@ -164,7 +164,7 @@ impl ClusterWork {
     /// Returns the absence of a worker up to `now`; `None` while the worker can serve.
     pub(super) fn absence(&self, now: Time, worker: usize) -> Option<AbsenceRow> {
         let Worker { state, model, since, .. } = self.workers[worker];
-        let away = matches!(state, State::Loading | State::Down) && since < now;
+        let away = matches!(state, WorkerState::Loading | WorkerState::Down) && since < now;
         away.then_some(AbsenceRow { worker: worker as u16, state, model, start: since, end: now })
     }
 
@@ -175,7 +175,7 @@ impl ClusterWork {
 
     /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once it is
     /// loaded.
-    pub(super) fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
+    pub(super) fn change(&mut self, now: Time, worker: usize, state: WorkerState, model: Option<ModelId>) {
         if self.mark.is_some() {
             self.remember(worker);
         }
@@ -184,7 +184,7 @@ impl ClusterWork {
         *self.counts.count_mut(worker.state) -= 1;
         *self.counts.count_mut(state) += 1;
         // A model counts as held from the end of its load.
-        let holds = |model: Option<ModelId>, state| model.filter(|_| state != State::Loading);
+        let holds = |model: Option<ModelId>, state| model.filter(|_| state != WorkerState::Loading);
         let (before, after) = (holds(worker.model, worker.state), holds(model, state));
         if before != after {
             if let Some(model) = before {
@@ -194,8 +194,8 @@ impl ClusterWork {
                 self.counts.by_model[model.index()] += 1;
             }
         }
-        worker.jobs += u64::from(state == State::Busy);
-        worker.loads += u64::from(state == State::Loading);
+        worker.jobs += u64::from(state == WorkerState::Busy);
+        worker.loads += u64::from(state == WorkerState::Loading);
         worker.state = state;
         worker.model = model;
     }
@@ -216,7 +216,7 @@ impl ClusterWork {
     }
 
     pub(super) fn busy(&self) -> Duration {
-        self.workers.iter().fold(Duration::ZERO, |sum, worker| sum + worker.sum(State::Busy))
+        self.workers.iter().fold(Duration::ZERO, |sum, worker| sum + worker.sum(WorkerState::Busy))
     }
 
     /// Returns the time busy, loading and idle, by worker and model.
@@ -230,12 +230,12 @@ impl ClusterWork {
 }
 
 impl Counts {
-    fn count_mut(&mut self, state: State) -> &mut u32 {
+    fn count_mut(&mut self, state: WorkerState) -> &mut u32 {
         match state {
-            State::Busy => &mut self.busy,
-            State::Loading => &mut self.loading,
-            State::Idle => &mut self.idle,
-            State::Down => &mut self.down,
+            WorkerState::Busy => &mut self.busy,
+            WorkerState::Loading => &mut self.loading,
+            WorkerState::Idle => &mut self.idle,
+            WorkerState::Down => &mut self.down,
         }
     }
 }
@@ -247,16 +247,16 @@ impl Worker {
         self.since = self.since.max(now);
     }
 
-    fn sum(&self, state: State) -> Duration {
+    fn sum(&self, state: WorkerState) -> Duration {
         self.spent.iter().fold(Duration::ZERO, |sum, spent| sum + spent[state as usize])
     }
 
     fn row(&self) -> WorkerRow {
         WorkerRow {
-            busy: self.sum(State::Busy),
-            loading: self.sum(State::Loading),
-            idle: self.sum(State::Idle),
-            down: self.sum(State::Down),
+            busy: self.sum(WorkerState::Busy),
+            loading: self.sum(WorkerState::Loading),
+            idle: self.sum(WorkerState::Idle),
+            down: self.sum(WorkerState::Down),
             jobs: self.jobs,
             loads: self.loads,
         }

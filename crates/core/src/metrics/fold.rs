@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::aggregate::Aggregate;
 use super::bound::least_work;
 use super::cache::{CacheFold, CacheMark, HitCriteria};
-use super::cluster::{AbsenceRow, ClusterWork, State};
+use super::cluster::{AbsenceRow, ClusterWork, WorkerState};
 use super::quality::{QualityFold, QualitySettings, made};
 use super::real_time::RealTime;
 use super::retrieval::Retrieval;
@@ -199,23 +199,25 @@ impl Metrics {
                 if self.cluster.runs(worker.index(), *job) =>
             {
                 let model = self.cluster.model(worker.index());
-                self.change(now, worker.index(), State::Idle, model);
+                self.change(now, worker.index(), WorkerState::Idle, model);
             }
-            Event::ModelLoaded { worker } if self.cluster.state(worker.index()) == Some(State::Loading) => {
+            Event::ModelLoaded { worker } if self.cluster.state(worker.index()) == Some(WorkerState::Loading) => {
                 let model = self.cluster.model(worker.index());
-                self.change(now, worker.index(), State::Idle, model);
+                self.change(now, worker.index(), WorkerState::Idle, model);
             }
-            Event::LoadFailed { worker, loaded, .. } if self.cluster.state(worker.index()) == Some(State::Loading) => {
-                let state = if loaded.is_some() { State::Idle } else { State::Down };
+            Event::LoadFailed { worker, loaded, .. }
+                if self.cluster.state(worker.index()) == Some(WorkerState::Loading) =>
+            {
+                let state = if loaded.is_some() { WorkerState::Idle } else { WorkerState::Down };
                 self.change(now, worker.index(), state, *loaded);
             }
             Event::WorkerDown(worker) | Event::WorkerLost { worker, .. }
                 if self.cluster.state(worker.index()).is_some() =>
             {
-                self.change(now, worker.index(), State::Down, None);
+                self.change(now, worker.index(), WorkerState::Down, None);
             }
-            Event::WorkerUp(worker) if self.cluster.state(worker.index()) == Some(State::Down) => {
-                self.change(now, worker.index(), State::Idle, None);
+            Event::WorkerUp(worker) if self.cluster.state(worker.index()) == Some(WorkerState::Down) => {
+                self.change(now, worker.index(), WorkerState::Idle, None);
             }
             _ => {}
         }
@@ -227,7 +229,7 @@ impl Metrics {
             Action::Note(note) => self.note(now, note),
             Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
             Action::Load { worker, model } => {
-                self.change(now, worker.index(), State::Loading, Some(*model));
+                self.change(now, worker.index(), WorkerState::Loading, Some(*model));
             }
             Action::Finish(ended) => self.finish(now, ended),
             Action::Keep { image, bytes } => {
@@ -263,7 +265,7 @@ impl Metrics {
             Note::Audited { request, nearest } => self.retrieval.audited(*request, *nearest),
             Note::Ticked(tick) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
             Note::Switched { worker, model } => {
-                self.change(now, worker.index(), State::Idle, Some(*model));
+                self.change(now, worker.index(), WorkerState::Idle, Some(*model));
             }
             Note::Left { image, cause } => {
                 if let Some(cache) = &mut self.cache {
@@ -276,7 +278,7 @@ impl Metrics {
 
     #[inline(never)]
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
-        self.change(now, worker.index(), State::Busy, Some(model));
+        self.change(now, worker.index(), WorkerState::Busy, Some(model));
         self.cluster.runs_from_now(worker.index(), job);
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
         // All requests of a job wait as one kind, and only hits have a source.
@@ -296,7 +298,7 @@ impl Metrics {
 
     /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once it is
     /// loaded.
-    fn change(&mut self, now: Time, worker: usize, state: State, model: Option<ModelId>) {
+    fn change(&mut self, now: Time, worker: usize, state: WorkerState, model: Option<ModelId>) {
         if self.settings.keep >= Keep::Ends {
             self.absences.extend(self.cluster.absence(now, worker));
         }

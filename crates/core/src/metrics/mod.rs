@@ -24,7 +24,7 @@ pub mod warnings;
 mod windows;
 
 pub use cache::{AGE_BOUNDS_S, CacheRow, CacheTimeline, HitCriteria};
-pub use cluster::{AbsenceRow, State, WorkerRow};
+pub use cluster::{AbsenceRow, WorkerRow, WorkerState};
 pub use fold::{Metrics, Settings, TickRow};
 pub use measures::Results;
 pub use rows::{Keep, RequestEnd, RequestRow, RowsInOrder};

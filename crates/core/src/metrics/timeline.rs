@@ -7,19 +7,19 @@ use alloc::vec::Vec;
 /// Rows of a run and the names that its columns need.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
-    /// Model names, in the order of [`Row::workers_by_model`].
+    /// Model names, in the order of [`TimelineRow::workers_by_model`].
     pub models: Vec<String>,
-    /// SLO multiples, in the order of [`Row::slo_attainment`].
+    /// SLO multiples, in the order of [`TimelineRow::slo_attainment`].
     pub slo_multiples: Vec<f64>,
     /// Length of a window, in seconds.
     pub window_s: f64,
     /// Rows in the order of time. Windows without an event are left out: until the next row, the counts stay as they are.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TimelineRow>,
 }
 
 /// Window of the timeline.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Row {
+pub struct TimelineRow {
     /// Start of the window, in seconds.
     pub time_s: f64,
     /// Number of requests that arrived in the window.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::cluster::Counts;
-use super::timeline::Row;
+use super::timeline::TimelineRow;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
 
@@ -18,7 +18,7 @@ pub(super) struct Windows {
     /// Time up to which the open window is integrated.
     reached: Time,
     open: Open,
-    rows: Vec<Row>,
+    rows: Vec<TimelineRow>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -142,12 +142,12 @@ impl Windows {
         self.reached = end;
     }
 
-    fn row(&self, end: Time, waiting: Waiting) -> Row {
+    fn row(&self, end: Time, waiting: Waiting) -> TimelineRow {
         let open = &self.open;
         let length = end.since(self.start).nanoseconds().max(1) as f64;
         let mean = |total: u64| total as f64 / length;
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        Row {
+        TimelineRow {
             time_s: self.start.seconds(),
             arrivals: open.arrivals,
             completions: open.completions,
@@ -184,7 +184,7 @@ impl Windows {
     }
 
     /// Returns the rows. The last window ends with the run, and its means are over the part before that.
-    pub(super) fn finish(mut self, end: Time, waiting: Waiting) -> Vec<Row> {
+    pub(super) fn finish(mut self, end: Time, waiting: Waiting) -> Vec<TimelineRow> {
         if self.open.touched && end > self.start {
             self.rows.push(self.row(end, waiting));
         }
