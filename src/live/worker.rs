@@ -295,8 +295,11 @@ impl Thread {
     fn draw(&mut self, job: JobId, work: Work, parts: &[Drawing]) -> Result<Vec<(RequestId, Picture)>, DrawError> {
         let (stop, stepped, progress) = (self.stop.clone(), self.stepped.clone(), self.progress.clone());
         let one = |part: &Drawing| {
-            let source =
-                part.source.map(|image| self.sources.read(image)).transpose().map_err(DrawError::SourceMissing)?;
+            let source = part
+                .source
+                .map(|image| self.sources.read(image))
+                .transpose()
+                .map_err(|why| DrawError::SourceMissing(why.to_string()))?;
             progress.touch();
             let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
             let task = Task { request, noise, prompt, work, source: source.as_deref() };

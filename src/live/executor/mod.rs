@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::embedder::{self, Ask, Embed};
 use super::limits::Limits;
 use super::picture::Picture;
-use super::store::Store;
+use super::store::{Store, StoreError};
 use super::worker::{Drawing, GoodPrompts, Handle, JobError, Paint, WorkerOrder};
 use crate::embedding::Embedding;
 use crate::model::{ModelId, Work};
@@ -63,7 +63,7 @@ pub(super) enum Answer {
     /// Cached picture that a request is answered with.
     Read {
         request: RequestId,
-        picture: Result<Arc<Picture>, String>,
+        picture: Result<Arc<Picture>, StoreError>,
     },
     /// End of a load. A failure has the model that the worker holds now, and the reason.
     Loaded {

@@ -7,7 +7,7 @@ use super::{Answer, Live, Setting};
 use crate::image::ImageId;
 use crate::live::embedder::Ask;
 use crate::live::picture::Picture;
-use crate::live::store::Record;
+use crate::live::store::{Record, StoreError};
 use crate::request::{Outcome, RequestId};
 
 impl Live {
@@ -71,7 +71,7 @@ impl Live {
     }
 
     /// Ends a request that waited for its cached picture.
-    pub(super) fn given_back(&mut self, request: RequestId, picture: Result<Arc<Picture>, String>) {
+    pub(super) fn given_back(&mut self, request: RequestId, picture: Result<Arc<Picture>, StoreError>) {
         let picture =
             picture.inspect_err(|why| self.warn(&format!("an image that is given back cannot be read: {why}")));
         let Some(state) = self.requests.get_mut(&request) else { return };

@@ -34,7 +34,7 @@ pub fn inspect(folder: &Path) -> io::Result<Vec<(String, Vec<PathBuf>)>> {
     match open::read_mark(&mark) {
         Ok(true) => {}
         Ok(false) => return Ok(vec![(format!("{}: is of a newer modm", mark.display()), Vec::new())]),
-        Err(why) => wrong.push((format!("{}: {why}", mark.display()), vec![mark])),
+        Err(why) => wrong.push((why.to_string(), vec![mark])),
     }
     let mut entries: BTreeMap<u64, Files> = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
@@ -92,7 +92,7 @@ pub fn repair(folder: &Path, aside: &Path) -> io::Result<Repaired> {
     if let Err(why) = open::read_mark(&folder.join(MARK)) {
         fs::create_dir_all(aside.parent().unwrap_or(aside))?;
         fs::rename(folder, aside)?;
-        repaired.done.push(format!("{}: {why}: the whole store is in {}", folder.display(), aside.display()));
+        repaired.done.push(format!("{why}: the whole store is in {}", aside.display()));
         return Ok(repaired);
     }
     fs::create_dir_all(aside)?;

@@ -19,6 +19,7 @@ use crate::image::ImageId;
 use crate::input::InputError;
 
 mod disk;
+mod error;
 mod inspect;
 mod known;
 mod lineage;
@@ -28,6 +29,7 @@ mod tests;
 mod writer;
 
 pub use disk::{Disk, RealDisk, TestableDisk};
+pub use error::StoreError;
 pub use inspect::{Repaired, inspect, repair};
 use known::StoreContent;
 use open::Entries;
@@ -114,13 +116,13 @@ enum DiskOrder {
 }
 
 /// Function that takes a picture, or the reason for which there is none.
-type Tell = Box<dyn FnOnce(Result<Arc<Picture>, String>) + Send>;
+type Tell = Box<dyn FnOnce(Result<Arc<Picture>, StoreError>) + Send>;
 
 /// Caller that is told once, even if the disk thread ends before it comes to the order.
 struct Reply(Option<Tell>);
 
 impl Reply {
-    fn send(mut self, picture: Result<Arc<Picture>, String>) {
+    fn send(mut self, picture: Result<Arc<Picture>, StoreError>) {
         if let Some(tell) = self.0.take() {
             tell(picture);
         }
@@ -130,7 +132,7 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         if let Some(tell) = self.0.take() {
-            tell(Err("the thread that reads pictures has ended".to_owned()));
+            tell(Err(StoreError::ThreadEnded));
         }
     }
 }
@@ -182,7 +184,7 @@ impl Sources {
     ///
     /// # Errors
     /// Returns the reason if the picture is not there or cannot be read.
-    pub fn read(&self, image: ImageId) -> Result<Arc<Picture>, String> {
+    pub fn read(&self, image: ImageId) -> Result<Arc<Picture>, StoreError> {
         let number = {
             let known = self.known();
             if let Some(picture) = known.unwritten.get(&image) {
@@ -190,33 +192,33 @@ impl Sources {
             }
             known.numbers.get(&image).copied()
         };
-        self.read_number(number.ok_or_else(|| format!("image {image} is not in the store"))?)
+        self.read_number(number.ok_or(StoreError::UnknownImage(image))?)
     }
 
     /// Returns an entry's record and the bytes of its picture, as they are on disk.
     ///
     /// # Errors
     /// Returns the reason if the entry is not there (yet, or any more) or cannot be read.
-    pub fn entry(&self, number: u64) -> Result<(Record, Vec<u8>), String> {
+    pub fn entry(&self, number: u64) -> Result<(Record, Vec<u8>), StoreError> {
         let record = self.record(number)?;
         // Only the store's own file names are read: a record is not trusted about the place of its picture.
         let formats =
             [ImageFormat::Png, ImageFormat::Jpeg].map(|format| self.folder.join(picture_name(number, format)));
         let bytes = formats.iter().find_map(|file| fs::read(file).ok());
-        bytes.map(|bytes| (record, bytes)).ok_or_else(|| format!("{}: there is no picture", formats[0].display()))
+        bytes.map(|bytes| (record, bytes)).ok_or_else(|| StoreError::NoPicture(formats[0].clone()))
     }
 
     /// Returns the record of an entry.
     ///
     /// # Errors
     /// Returns the reason if the entry is not there (yet, or any more) or cannot be read.
-    pub fn record(&self, number: u64) -> Result<Record, String> {
+    pub fn record(&self, number: u64) -> Result<Record, StoreError> {
         let file = self.folder.join(record_name(number));
         if self.known().deleted.contains(&number) {
-            return Err(format!("{}: is deleted", file.display()));
+            return Err(StoreError::Deleted(file));
         }
-        let text = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
+        let text = fs::read(&file).map_err(StoreError::file(&file))?;
+        serde_json::from_slice(&text).map_err(StoreError::record(&file))
     }
 
     /// Returns the time at which an entry was written, as the system has it for the file of the record.
@@ -229,8 +231,8 @@ impl Sources {
     ///
     /// # Errors
     /// Returns an error if the picture is not in the cache.
-    pub fn owner(&self, number: u64) -> Result<Option<Arc<str>>, String> {
-        self.known().owners.get(&number).cloned().ok_or_else(|| format!("picture {number} is not cached"))
+    pub fn owner(&self, number: u64) -> Result<Option<Arc<str>>, StoreError> {
+        self.known().owners.get(&number).cloned().ok_or(StoreError::NotCached(number))
     }
 
     /// Returns the numbers of at most `most` cached pictures of these tenants, or of all if `None`. The numbers are
@@ -287,13 +289,11 @@ impl Sources {
     ///
     /// # Errors
     /// Returns the file and the reason if a file cannot be removed.
-    pub fn remove_records(&self, numbers: &[u64]) -> Result<(), String> {
+    pub fn remove_records(&self, numbers: &[u64]) -> Result<(), StoreError> {
         numbers.iter().try_for_each(|number| {
             let file = self.folder.join(record_name(*number));
             match fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(format!("{}: {error}", file.display()))
-                }
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::File { file, error }),
                 _ => Ok(()),
             }
         })
@@ -337,19 +337,18 @@ impl Sources {
         self.known().is_writing
     }
 
-    fn read_number(&self, number: u64) -> Result<Arc<Picture>, String> {
+    fn read_number(&self, number: u64) -> Result<Arc<Picture>, StoreError> {
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {
             let file = self.folder.join(picture_name(number, format));
             match fs::read(&file) {
                 Ok(bytes) => {
-                    let picture = Picture::decode(&bytes);
-                    return picture.map(Arc::new).map_err(|error| format!("{}: {error}", file.display()));
+                    return Picture::decode(&bytes).map(Arc::new).map_err(StoreError::picture(&file));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(format!("{}: {error}", file.display())),
+                Err(error) => return Err(StoreError::File { file, error }),
             }
         }
-        Err(format!("{}: there is no picture", self.folder.join(picture_name(number, ImageFormat::Png)).display()))
+        Err(StoreError::NoPicture(self.folder.join(picture_name(number, ImageFormat::Png))))
     }
 }
 
@@ -458,14 +457,14 @@ impl Store {
 
     /// Reads an image's picture without waiting for the disk: `tell` is called with the picture or the reason, on another thread
     /// unless the picture is still in memory. The image may be released meanwhile.
-    pub fn read_later(&mut self, image: ImageId, tell: impl FnOnce(Result<Arc<Picture>, String>) + Send + 'static) {
+    pub fn read_later(&mut self, image: ImageId, tell: impl FnOnce(Result<Arc<Picture>, StoreError>) + Send + 'static) {
         let known = self.sources.known();
         let (unwritten, number) = (known.unwritten.get(&image).cloned(), known.numbers.get(&image).copied());
         drop(known);
         match (unwritten, number) {
             (Some(picture), _) => tell(Ok(picture)),
             (None, Some(number)) => self.order(DiskOrder::Read { number, reply: Reply(Some(Box::new(tell))) }),
-            (None, None) => tell(Err(format!("image {image} is not in the store"))),
+            (None, None) => tell(Err(StoreError::UnknownImage(image))),
         }
     }
 

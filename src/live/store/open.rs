@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DIGITS, FoundEntry, Record};
+use super::{DIGITS, FoundEntry, Record, StoreError};
 use crate::embedding::Embedding;
 use crate::input::InputError;
 use crate::output::write_atomic;
@@ -103,9 +103,9 @@ pub(super) fn lock_existing(folder: &Path) -> io::Result<Option<File>> {
 }
 
 /// Reads the mark of a store. Returns whether this program reads the store's version, or what is wrong with the mark.
-pub(super) fn read_mark(file: &Path) -> Result<bool, String> {
-    let text = fs::read(file).map_err(|error| error.to_string())?;
-    let mark: Mark = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+pub(super) fn read_mark(file: &Path) -> Result<bool, StoreError> {
+    let text = fs::read(file).map_err(StoreError::file(file))?;
+    let mark: Mark = serde_json::from_slice(&text).map_err(StoreError::record(file))?;
     Ok(mark.version <= VERSION)
 }
 
@@ -189,7 +189,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
         let known = keys.remove(&number);
         match known.map_or_else(|| read_record(&record), Ok) {
             Ok(KnownEntry { key, tenant, origins }) => found.push(FoundEntry { number, key, tenant, origins }),
-            Err(error) => warnings.push(format!("{}: {error}: left out", record.display())),
+            Err(error) => warnings.push(format!("{error}: left out")),
         }
     }
     // These pictures were written, but their records were not.
@@ -205,10 +205,10 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     Ok(Entries { found, next: last.map_or(0, |last| last + 1), bytes, warnings })
 }
 
-fn read_record(file: &Path) -> Result<KnownEntry, String> {
-    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+fn read_record(file: &Path) -> Result<KnownEntry, StoreError> {
+    let text = fs::read_to_string(file).map_err(StoreError::file(file))?;
     let Record { key, tenant, source, mut origins, .. } =
-        serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        serde_json::from_str(&text).map_err(StoreError::record(file))?;
     if origins.is_empty() {
         // Older versions wrote only the source, which may be gone.
         origins.extend(source);

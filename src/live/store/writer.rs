@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
-use super::{Disk, DiskOrder, Record, Sources, clock, open, picture_name, record_name};
+use super::{Disk, DiskOrder, Record, Sources, StoreError, clock, open, picture_name, record_name};
 use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
 use crate::live::settings::ImageFormat;
@@ -54,7 +54,7 @@ fn carry_out(
     sources: &Sources,
     disk: &impl Disk,
 ) -> Option<String> {
-    let (what, done) = match order {
+    let done = match order {
         DiskOrder::Keep { image, number, picture, record } => {
             let file = folder.join(picture_name(number, format));
             let beside = folder.join(record_name(number));
@@ -70,8 +70,7 @@ fn carry_out(
                 known.deleted.contains(&number)
             };
             // The entry was deleted while it was being written: the deletion found no record to remove.
-            let done = if deleted { done.and(sources.remove_records(&[number])) } else { done };
-            (file, done)
+            if deleted { done.and(sources.remove_records(&[number])) } else { done }
         }
         DiskOrder::Remove { number } => {
             let record = folder.join(record_name(number));
@@ -84,23 +83,19 @@ fn carry_out(
                 known.bytes = known.bytes.saturating_sub(bytes);
             }
             sources.known().deleted.remove(&number);
-            (record, done.map_err(|error| error.to_string()))
+            done.map_err(StoreError::file(&record))
         }
-        DiskOrder::Result { file, picture } => {
-            let done = result(disk, &file, &picture, format);
-            (file, done)
-        }
+        DiskOrder::Result { file, picture } => result(disk, &file, &picture, format),
         DiskOrder::Read { number, reply } => {
             // The caller says what could not be read.
             reply.send(sources.read_number(number));
             return None;
         }
         DiskOrder::Copy { file, number } => {
-            let done = sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format));
-            (file, done)
+            sources.read_number(number).and_then(|picture| result(disk, &file, &picture, format))
         }
     };
-    done.err().map(|error| format!("{}: {error}", what.display()))
+    done.err().map(|error| error.to_string())
 }
 
 fn keep(
@@ -110,24 +105,25 @@ fn keep(
     picture: &Picture,
     format: ImageFormat,
     record: &Record,
-) -> Result<(), String> {
-    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
-    let record = serde_json::to_vec_pretty(record).map_err(|error| error.to_string())?;
+) -> Result<(), StoreError> {
+    let bytes = picture.encode(format).map_err(StoreError::picture(file))?;
+    let record = serde_json::to_vec_pretty(record).map_err(StoreError::record(beside))?;
     let both = (bytes.len() + record.len()) as u64;
     {
         let known = sources.known();
         if known.bytes + both > known.most_bytes {
-            return Err(format!("not kept: the store has {} of {} bytes", known.bytes, known.most_bytes));
+            let (file, bytes, most_bytes) = (file.to_owned(), known.bytes, known.most_bytes);
+            return Err(StoreError::Full { file, bytes, most_bytes });
         }
     }
-    disk.write(file, &bytes).map_err(|error| error.to_string())?;
+    disk.write(file, &bytes).map_err(StoreError::file(file))?;
     // The record comes last: an entry exists once its record does.
-    disk.write(beside, &record).map_err(|error| error.to_string())?;
+    disk.write(beside, &record).map_err(StoreError::file(beside))?;
     sources.known().bytes += both;
     Ok(())
 }
 
-fn result(disk: &impl Disk, file: &Path, picture: &Picture, format: ImageFormat) -> Result<(), String> {
-    let bytes = picture.encode(format).map_err(|error| error.to_string())?;
-    disk.write(file, &bytes).map_err(|error| error.to_string())
+fn result(disk: &impl Disk, file: &Path, picture: &Picture, format: ImageFormat) -> Result<(), StoreError> {
+    let bytes = picture.encode(format).map_err(StoreError::picture(file))?;
+    disk.write(file, &bytes).map_err(StoreError::file(file))
 }

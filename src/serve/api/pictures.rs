@@ -237,7 +237,7 @@ async fn delete_cached(server: &Arc<Server>, access: &Access, id: &str, remove: 
     // Without its record, no later start of the program finds the picture, however this run ends.
     let removed = server.on_disk(move || sources.remove_records(&numbers)).await;
     let silent = |_| "the disk does not answer".to_owned();
-    removed.map_err(silent).and_then(|removed| removed).map_err(|error| {
+    removed.map_err(silent).and_then(|removed| removed.map_err(|error| error.to_string())).map_err(|error| {
         tracing::error!(picture = id, error, "the record of a deleted picture is still there");
         ApiError::failed("the image is no longer found, but comes back with a restart of the server")
     })?;

@@ -1,4 +1,4 @@
-//! Use of the server: quotas of tenants, rates of keys, and running jobs.
+//! Limits on the use of the server: quotas of tenants, rates of keys, and running jobs, with what of them is used up.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

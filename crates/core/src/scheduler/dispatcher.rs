@@ -1,5 +1,6 @@
 //! Choice of the next job and its worker: loads first, then requests in the order of the discipline, each on the ready worker
-//! that suits it best (docs/semantics.md, sections 4 and 9). The dispatcher runs once after every event.
+//! that suits it best (docs/semantics.md, sections 4 and 9). Here it is decided whether a worker with a large model may take a
+//! hit. The dispatcher runs once after every event.
 
 use alloc::vec::Vec;
 

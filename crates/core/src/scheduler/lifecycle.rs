@@ -1,4 +1,5 @@
-//! Effects of each event on requests, workers and the library. Every request that arrives ends once, in
+//! Effects of each event on requests, workers and the library: a request is routed, its job completes, or the job fails and the
+//! request returns to its old place in its queue. Every request that arrives ends once, in
 //! `Scheduler::end`.
 
 use alloc::borrow::ToOwned;
@@ -180,7 +181,7 @@ impl Scheduler {
         if pending.background {
             pending.stage = Stage::Waiting;
         } else {
-            queue.add_again(request, pending, &decision);
+            queue.add_at_old_place(request, pending, &decision);
         }
         actions.push(Action::Note(Note::Retried { request, kind: decision.kind }));
     }

@@ -250,7 +250,7 @@ impl Queue {
     }
 
     /// Adds a request that is retried. The class follows from `decision`, which may have changed since routing.
-    pub(super) fn add_again(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
+    pub(super) fn add_at_old_place(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
         pending.class = self.class(decision);
         self.add(request, pending);
     }
