@@ -1,10 +1,18 @@
 //! Workers of one host that slow each other down, because they share its memory, power and processor: a job is faster while fewer
 //! other workers run jobs, and how much faster depends on the models of these jobs. The time of a job is given for all other
 //! workers running jobs. Alone the job takes a part of that time, and with some of the others it takes a part in proportion.
+//!
+//! All jobs of one GPU type and model are at one pace. Their ends are therefore kept in work and not in time: when the pace changes,
+//! only the first end of each class is computed anew, however many workers there are.
+
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use smallvec::SmallVec;
 
-use crate::model::ModelId;
+use crate::model::{GpuId, ModelId};
+use crate::scheduler::WorkerId;
 use crate::time::{Duration, Time};
 
 /// Number of workers that run jobs, by model.
@@ -12,75 +20,144 @@ use crate::time::{Duration, Time};
 pub(super) struct Drawing(SmallVec<[u32; 4]>);
 
 impl Drawing {
-    /// Counts a worker under the index of the model of its job.
-    pub(super) fn add(&mut self, model: usize) {
-        if self.0.len() <= model {
-            self.0.resize(model + 1, 0);
+    /// Counts a worker that runs a job of a model.
+    pub(super) fn add(&mut self, model: ModelId) {
+        if self.0.len() <= model.index() {
+            self.0.resize(model.index() + 1, 0);
         }
-        self.0[model] += 1;
+        self.0[model.index()] += 1;
+    }
+
+    /// Counts a worker that no longer runs a job of a model.
+    pub(super) fn remove(&mut self, model: ModelId) {
+        self.0[model.index()] -= 1;
     }
 }
 
-/// Progress of a job, and its pace.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pace {
-    /// Index of the model of the job.
-    model: usize,
-    /// Part of its time that the job takes while no other worker runs a job.
-    alone: f64,
-    /// Factors on the time of the job while all other workers run jobs with one model, by that model; 1 for models beyond the end.
-    beside: SmallVec<[f64; 4]>,
-    /// Nanoseconds of the job that are left, if every other worker ran a job.
-    left: f64,
-    /// Nanoseconds that one nanosecond of `left` takes now.
-    factor: f64,
-    since: Time,
-    /// True if the pace does not depend on the other workers.
-    steady: bool,
-    /// Number of the present pace. An answer for an earlier number is out of date, because the end of the job has moved.
+/// Job of a worker; `number` tells the job from later ones of the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RunningJob {
+    pub(super) worker: WorkerId,
     pub(super) number: u32,
 }
 
-impl Pace {
-    /// Begins a job that takes `duration` while every other worker runs a job.
-    pub(super) fn begin(&mut self, now: Time, duration: Duration, model: ModelId, alone: f64, beside: &[f64]) {
-        self.number = self.number.wrapping_add(1);
-        self.model = model.index();
-        self.steady = alone >= 1.0 && beside.iter().all(|times| times.to_bits() == 1.0_f64.to_bits());
-        if self.steady {
-            return;
-        }
-        (self.alone, self.since) = (alone, now);
-        self.beside = SmallVec::from_slice(beside);
-        (self.left, self.factor) = (duration.nanoseconds() as f64, 1.0);
+/// Part of its time that a job takes alone, and factors on its time while all other workers run jobs with one model, by that model;
+/// 1 for models beyond the end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Neighbours<'a> {
+    pub(super) alone: f64,
+    pub(super) beside: &'a [f64],
+}
+
+impl Neighbours<'_> {
+    /// Returns whether the time of a job does not depend on the other workers.
+    pub(super) fn are_of_no_effect(self) -> bool {
+        self.alone >= 1.0 && self.beside.iter().all(|times| times.to_bits() == 1.0_f64.to_bits())
     }
 
-    /// Returns the index of the model of the job.
-    pub(super) const fn model(&self) -> usize {
-        self.model
-    }
-
-    /// Returns whether the pace does not depend on the other workers.
-    pub(super) const fn is_steady(&self) -> bool {
-        self.steady
-    }
-
-    /// Changes the pace: from `now` on `drawing` has the workers that run jobs, the worker of this job among them, out of `workers`.
-    /// Returns the time that the job still takes at that pace.
-    pub(super) fn change(&mut self, now: Time, drawing: &Drawing, workers: usize) -> Duration {
-        self.left = (self.left - now.since(self.since).nanoseconds() as f64 / self.factor).max(0.0);
+    /// Returns the nanoseconds that a nanosecond of work takes while the workers of `drawing` run jobs, out of `workers`. One of
+    /// them runs the job, which is of `model`.
+    fn factor(self, model: ModelId, drawing: &Drawing, workers: usize) -> f64 {
         let busy: u32 = drawing.0.iter().sum();
-        self.factor = self.alone + (1.0 - self.alone) * share(busy.saturating_sub(1) as usize, workers);
+        let mut factor = self.alone + (1.0 - self.alone) * share(busy.saturating_sub(1) as usize, workers);
         for (at, (times, count)) in self.beside.iter().zip(&drawing.0).enumerate() {
-            let others = count - u32::from(at == self.model && *count > 0);
-            // The time of a worker without neighbours was measured without any, so no factor applies.
+            let others = count - u32::from(at == model.index() && *count > 0);
+            // A worker without neighbours is measured as it is.
             if workers > 1 {
-                self.factor += share(others as usize, workers) * (times - 1.0);
+                factor += share(others as usize, workers) * (times - 1.0);
             }
         }
+        factor
+    }
+}
+
+/// Running jobs of one GPU type and model.
+#[derive(Clone, Debug)]
+struct Class {
+    gpu: GpuId,
+    model: ModelId,
+    /// Work that a job has done that runs since the class was last without jobs, nanoseconds.
+    done: f64,
+    /// Nanoseconds that one nanosecond of work takes now.
+    factor: f64,
+    since: Time,
+    /// Number of the present pace: an end that was computed for an earlier one has moved.
+    number: u32,
+    /// Value of `done` at which each job ends, as bits, which are in the order of the values.
+    ends: BinaryHeap<Reverse<(u64, RunningJob)>>,
+}
+
+impl Class {
+    fn advance(&mut self, now: Time) {
+        self.done += now.since(self.since).nanoseconds() as f64 / self.factor;
         self.since = now;
-        self.number = self.number.wrapping_add(1);
-        Duration::from_nanoseconds(libm::round(self.left * self.factor) as u64)
+    }
+}
+
+/// Jobs whose time depends on the other workers, by GPU type and model.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Contention(Vec<Class>);
+
+/// First end of a class, if no pace changes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FirstEnd {
+    pub(super) class: u16,
+    pub(super) number: u32,
+    pub(super) time: Time,
+}
+
+impl Contention {
+    /// Begins a job that takes `duration` while every other worker runs a job.
+    pub(super) fn begin(&mut self, now: Time, gpu: GpuId, model: ModelId, duration: Duration, job: RunningJob) {
+        let known = self.0.iter().position(|class| (class.gpu, class.model) == (gpu, model));
+        let at = known.unwrap_or_else(|| {
+            let ends = BinaryHeap::new();
+            self.0.push(Class { gpu, model, done: 0.0, factor: 1.0, since: now, number: 0, ends });
+            self.0.len() - 1
+        });
+        let class = &mut self.0[at];
+        class.advance(now);
+        if class.ends.is_empty() {
+            // Begun anew, the numbers stay small enough to be exact.
+            class.done = 0.0;
+        }
+        let end = class.done + duration.nanoseconds() as f64;
+        class.ends.push(Reverse((end.to_bits(), job)));
+    }
+
+    /// Changes the pace of all classes and returns their first ends. Jobs that are not `current` are forgotten.
+    pub(super) fn repace<'a>(
+        &mut self,
+        now: Time,
+        drawing: &Drawing,
+        workers: usize,
+        neighbours: impl Fn(GpuId, ModelId) -> Neighbours<'a>,
+        current: impl Fn(RunningJob) -> bool,
+    ) -> SmallVec<[FirstEnd; 4]> {
+        let mut first_ends = SmallVec::new();
+        for (at, class) in self.0.iter_mut().enumerate() {
+            class.advance(now);
+            class.number = class.number.wrapping_add(1);
+            while class.ends.peek().is_some_and(|Reverse((_, job))| !current(*job)) {
+                class.ends.pop();
+            }
+            class.factor = neighbours(class.gpu, class.model).factor(class.model, drawing, workers);
+            if let Some(Reverse((end, _))) = class.ends.peek() {
+                let left = (f64::from_bits(*end) - class.done).max(0.0);
+                let time = now + Duration::from_nanoseconds(libm::round(left * class.factor) as u64);
+                first_ends.push(FirstEnd { class: at as u16, number: class.number, time });
+            }
+        }
+        first_ends
+    }
+
+    /// Takes the first job of a class that ends now; `None` if its end has moved.
+    pub(super) fn end(&mut self, class: u16, number: u32) -> Option<RunningJob> {
+        let class = &mut self.0[usize::from(class)];
+        if class.number != number {
+            return None;
+        }
+        class.ends.pop().map(|Reverse((_, job))| job)
     }
 }
 
@@ -93,36 +170,52 @@ fn share(busy_others: usize, workers: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn drawing(models: &[usize]) -> Drawing {
+    const GPU: GpuId = GpuId(0);
+
+    fn drawing(models: &[u16]) -> Drawing {
         let mut drawing = Drawing::default();
         for model in models {
-            drawing.add(*model);
+            drawing.add(ModelId(*model));
         }
         drawing
     }
 
+    fn job(worker: u16) -> RunningJob {
+        RunningJob { worker: WorkerId(worker), number: 1 }
+    }
+
+    fn at(nanoseconds: u64) -> Time {
+        Time::from_nanoseconds(nanoseconds)
+    }
+
+    /// Nanoseconds until the first end of the only class, after a change of the workers that run jobs.
+    fn left(contention: &mut Contention, now: u64, models: &[u16], workers: usize, neighbours: Neighbours<'_>) -> u64 {
+        let ends = contention.repace(at(now), &drawing(models), workers, |_, _| neighbours, |_| true);
+        ends[0].time.nanoseconds() - now
+    }
+
     #[test]
     fn a_job_gets_on_faster_alone() {
-        let (at, ns) = (Time::from_nanoseconds, Duration::from_nanoseconds);
-        let [alone, beside, half] = [(&[0][..], 2), (&[0, 0], 2), (&[0, 0], 3)];
-        let mut pace = Pace::default();
-        pace.begin(at(100), ns(1000), ModelId(0), 0.8, &[]);
-        let mut change = |now, (models, workers): (&[usize], usize)| pace.change(at(now), &drawing(models), workers);
-        assert_eq!(change(100, alone), ns(800));
-        // Half of the job is done when a neighbour begins, and three quarters are done when the neighbour ends.
-        assert_eq!(change(500, beside), ns(500));
-        assert_eq!(change(750, alone), ns(200));
-        assert_eq!(change(750, half), ns(225));
-        assert_eq!(change(975, half), ns(0));
-        assert_eq!(change(990, half), ns(0), "late is not negative");
+        let neighbours = Neighbours { alone: 0.8, beside: &[] };
+        let mut contention = Contention::default();
+        contention.begin(at(100), GPU, ModelId(0), Duration::from_nanoseconds(1000), job(0));
+        let mut left = |now, models: &[u16], workers| left(&mut contention, now, models, workers, neighbours);
+        assert_eq!(left(100, &[0], 2), 800);
+        // Half is done when a neighbour begins, a quarter when it ends.
+        assert_eq!(left(500, &[0, 0], 2), 500);
+        assert_eq!(left(750, &[0], 2), 200);
+        assert_eq!(left(750, &[0, 0], 3), 225);
+        assert_eq!(left(975, &[0, 0], 3), 0);
+        assert_eq!(left(990, &[0, 0], 3), 0, "late is not negative");
     }
 
     #[test]
     fn a_job_gets_on_by_the_models_beside_it() {
-        let (at, ns) = (Time::from_nanoseconds, Duration::from_nanoseconds);
-        let mut pace = Pace::default();
-        pace.begin(at(0), ns(1000), ModelId(1), 0.8, &[1.1, 0.9]);
-        assert!(!pace.is_steady());
+        let neighbours = Neighbours { alone: 0.8, beside: &[1.1, 0.9] };
+        assert!(!neighbours.are_of_no_effect());
+        assert!(Neighbours { alone: 1.0, beside: &[1.0, 1.0] }.are_of_no_effect());
+        let mut contention = Contention::default();
+        contention.begin(at(0), GPU, ModelId(1), Duration::from_nanoseconds(1000), job(0));
         for (models, workers, expected) in [
             (&[1][..], 2, 800),
             (&[1, 0], 2, 1100),
@@ -132,10 +225,27 @@ mod tests {
             (&[1, 2], 2, 1000),
             (&[1], 1, 1000),
         ] {
-            assert_eq!(pace.change(at(0), &drawing(models), workers), ns(expected), "{models:?} of {workers}");
+            assert_eq!(left(&mut contention, 0, models, workers, neighbours), expected, "{models:?} of {workers}");
         }
-        pace.begin(at(0), ns(1000), ModelId(1), 1.0, &[1.0, 1.0]);
-        assert!(pace.is_steady());
+    }
+
+    #[test]
+    fn jobs_of_a_class_end_in_the_order_of_their_work_and_cancelled_ones_do_not() {
+        let neighbours = Neighbours { alone: 0.5, beside: &[] };
+        let mut contention = Contention::default();
+        for (worker, work) in [(0, 300), (1, 100), (2, 200)] {
+            contention.begin(at(0), GPU, ModelId(0), Duration::from_nanoseconds(work), job(worker));
+        }
+        let running = drawing(&[0, 0, 0]);
+        let first = contention.repace(at(0), &running, 3, |_, _| neighbours, |_| true)[0];
+        assert_eq!(first.time, at(100));
+        assert_eq!(contention.end(first.class, first.number.wrapping_sub(1)), None, "of an earlier pace");
+        assert_eq!(contention.end(first.class, first.number), Some(job(1)));
+        // The job of worker 2 is cancelled; alone, what is left of the last takes half as long.
+        let is_current = |job: RunningJob| job.worker != WorkerId(2);
+        let next = contention.repace(at(100), &drawing(&[0]), 3, |_, _| neighbours, is_current)[0];
+        assert_eq!(next.time, at(200));
+        assert_eq!(contention.end(next.class, next.number), Some(job(0)));
     }
 
     #[test]

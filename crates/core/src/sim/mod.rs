@@ -25,7 +25,7 @@ pub use faults::{Faults, Spell};
 pub use latency::{LatencyModel, ProfileLatency};
 pub use measured::Measured;
 
-use contention::{Drawing, Pace};
+use contention::{Contention, Drawing, FirstEnd, Neighbours, RunningJob};
 
 /// Settings of the executor for one run.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ pub struct Simulated<L> {
     sequence: u64,
     /// Activity of each worker. An answer that does not belong to the activity of its worker is out of date.
     workers: Vec<SimulatedWorker>,
-    /// True once a job has begun whose pace depends on the other workers.
-    contended: bool,
+    /// Jobs whose time depends on the other workers, and the workers that run jobs; `None` until such a job begins.
+    contention: Option<(Contention, Drawing)>,
 }
 
 /// Answer and the time at which it is due, in the order of docs/semantics.md, section 2.
@@ -121,10 +121,12 @@ impl Ord for Due {
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// End of the job that the worker runs, if its pace has not changed since.
-    Completed {
-        worker: WorkerId,
-        pace: u32,
+    /// End of a job whose time does not depend on other workers.
+    Completed(RunningJob),
+    /// End of the first job of a class, if the pace of the class has not changed since.
+    FirstEnded {
+        class: u16,
+        number: u32,
     },
     Stopped {
         worker: WorkerId,
@@ -139,24 +141,41 @@ enum Answer {
     ImageEncoded(RequestId),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct SimulatedWorker {
     job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
     begun: Time,
     step: Duration,
-    pace: Pace,
+    /// Model of the latest job; of no meaning before the first.
+    model: ModelId,
+    /// Number of the latest job: an answer for an earlier one is out of date.
+    number: u32,
     /// Sequence number of the answer to the latest load.
     load: u64,
     /// Model of the latest load that does not fail, and the start of that load.
     holds: Option<(Time, ModelId)>,
 }
 
+impl SimulatedWorker {
+    const fn idle() -> Self {
+        let (begun, step, model) = (Time::ZERO, Duration::ZERO, ModelId::LARGE);
+        Self { job: None, begun, step, model, number: 0, load: 0, holds: None }
+    }
+}
+
+impl<L: LatencyModel> Settings<L> {
+    /// Returns how the time of a job depends on the other workers.
+    fn neighbours(&self, gpu: GpuId, model: ModelId) -> Neighbours<'_> {
+        Neighbours { alone: self.latency.alone(gpu, model), beside: self.latency.beside(gpu, model) }
+    }
+}
+
 impl<L: LatencyModel> Simulated<L> {
     /// Makes an executor at time zero.
     #[must_use]
     pub fn new(settings: Settings<L>) -> Self {
-        let workers = vec![SimulatedWorker::default(); settings.gpus.len()];
-        Self { settings, due: BinaryHeap::new(), next: None, sequence: 0, workers, contended: false }
+        let workers = vec![SimulatedWorker::idle(); settings.gpus.len()];
+        Self { settings, due: BinaryHeap::new(), next: None, sequence: 0, workers, contention: None }
     }
 
     fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
@@ -192,22 +211,51 @@ impl<L: LatencyModel> Simulated<L> {
 
     /// Changes the pace of the running jobs after a worker has begun or ended a job.
     fn repace(&mut self, now: Time) {
-        if !self.contended {
-            return;
+        let Self { contention, workers, settings, .. } = self;
+        let Some((contention, drawing)) = contention else { return };
+        let neighbours = |gpu, model| settings.neighbours(gpu, model);
+        let current = |job: RunningJob| {
+            let worker = &workers[job.worker.index()];
+            worker.number == job.number && worker.job.is_some()
+        };
+        let first_ends = contention.repace(now, drawing, workers.len(), neighbours, current);
+        for FirstEnd { class, number, time } in first_ends {
+            self.push(time, Rank::Job, Answer::FirstEnded { class, number });
         }
-        let workers = self.workers.len();
+    }
+
+    /// Counts the workers that run jobs now.
+    fn drawing(&self) -> Drawing {
         let mut drawing = Drawing::default();
-        for doing in self.workers.iter().filter(|doing| doing.job.is_some()) {
-            drawing.add(doing.pace.model());
+        for worker in self.workers.iter().filter(|worker| worker.job.is_some()) {
+            drawing.add(worker.model);
         }
-        for index in 0..workers {
-            let doing = &mut self.workers[index];
-            if doing.job.is_some() && !doing.pace.is_steady() {
-                let due = now + doing.pace.change(now, &drawing, workers);
-                let pace = doing.pace.number;
-                self.push(due, Rank::Job, Answer::Completed { worker: WorkerId(index as u16), pace });
-            }
+        drawing
+    }
+
+    /// Ends a job, if it is still the one that its worker runs.
+    fn completed(&mut self, now: Time, running: RunningJob) -> Option<Event> {
+        let RunningJob { worker, number } = running;
+        if self.workers[worker.index()].number != number {
+            return None;
         }
+        let (job, requests) = self.take_job(now, worker)?;
+        let outputs = match requests.as_slice() {
+            [request] => smallvec![self.output(*request)],
+            requests => requests.iter().map(|request| self.output(*request)).collect(),
+        };
+        Some(Event::JobCompleted { worker, job, outputs })
+    }
+
+    /// Takes the job of a worker that ends now.
+    fn take_job(&mut self, now: Time, worker: WorkerId) -> Option<(JobId, SmallVec<[RequestId; 2]>)> {
+        let state = &mut self.workers[worker.index()];
+        let job = state.job.take()?;
+        if let Some((_, drawing)) = &mut self.contention {
+            drawing.remove(state.model);
+            self.repace(now);
+        }
+        Some(job)
     }
 
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: &[Part]) {
@@ -215,24 +263,31 @@ impl<L: LatencyModel> Simulated<L> {
         let usual = self.settings.latency.job(gpu, work, parts[0].request, parts.len());
         let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
         let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
-        let (alone, beside) =
-            (self.settings.latency.alone(gpu, work.model), self.settings.latency.beside(gpu, work.model));
-        let doing = &mut self.workers[worker.index()];
-        let mut requests = SmallVec::new();
-        for part in parts {
-            requests.push(part.request);
+        let is_steady = self.settings.neighbours(gpu, work.model).are_of_no_effect();
+        if self.contention.is_none() && !is_steady {
+            self.contention = Some((Contention::default(), self.drawing()));
         }
-        doing.job = Some((job, requests));
-        doing.begun = now;
-        doing.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
-        doing.pace.begin(now, duration, work.model, alone, beside);
-        if doing.pace.is_steady() {
-            let pace = doing.pace.number;
-            self.push(now + duration, Rank::Job, Answer::Completed { worker, pace });
-        } else {
-            self.contended = true;
+        let state = &mut self.workers[worker.index()];
+        // The job of a worker that was lost may still be there.
+        let replaced = state.job.replace((job, parts.iter().map(|part| part.request).collect())).map(|_| state.model);
+        state.begun = now;
+        state.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
+        state.model = work.model;
+        state.number = state.number.wrapping_add(1);
+        let running = RunningJob { worker, number: state.number };
+        if is_steady {
+            self.push(now + duration, Rank::Job, Answer::Completed(running));
         }
-        self.repace(now);
+        if let Some((contention, drawing)) = &mut self.contention {
+            if let Some(model) = replaced {
+                drawing.remove(model);
+            }
+            drawing.add(work.model);
+            if !is_steady {
+                contention.begin(now, gpu, work.model, duration, running);
+            }
+            self.repace(now);
+        }
     }
 
     /// Returns the embedding of the image that a request produces; `None` if images are not embedded.
@@ -259,23 +314,15 @@ impl<L: LatencyModel> Simulated<L> {
                 Some(Event::Encoded { request, embedding })
             }
             Answer::ImageEncoded(request) => Some(Event::ImageEncoded { request, embedding: self.image(request) }),
-            Answer::Completed { worker, pace } => {
-                let doing = &mut self.workers[worker.index()];
-                if doing.pace.number != pace {
-                    return None;
-                }
-                let (job, requests) = doing.job.take()?;
-                self.repace(now);
-                let outputs = match requests.as_slice() {
-                    [request] => smallvec![self.output(*request)],
-                    requests => requests.iter().map(|request| self.output(*request)).collect(),
-                };
-                Some(Event::JobCompleted { worker, job, outputs })
+            Answer::Completed(running) => self.completed(now, running),
+            Answer::FirstEnded { class, number } => {
+                let (contention, _) = self.contention.as_mut()?;
+                let running = contention.end(class, number)?;
+                self.completed(now, running)
             }
             Answer::Stopped { worker, job } => {
-                let doing = &mut self.workers[worker.index()];
-                doing.job.take_if(|(running, _)| *running == job)?;
-                self.repace(now);
+                self.workers[worker.index()].job.as_ref().filter(|(running, _)| *running == job)?;
+                self.take_job(now, worker)?;
                 Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
             }
             Answer::Loaded { worker, load, fails } => {
