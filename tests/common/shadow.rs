@@ -744,8 +744,9 @@ impl Shadow {
             while !state.resident.is_empty() && !hardware.fits(gpu, state.resident.iter().copied().chain([model])) {
                 state.resident.remove(0);
             }
+            let from = state.loaded;
             self.now_does(worker, Does::Loads(model));
-            self.expected.push(Action::Load { worker, model });
+            self.expected.push(Action::Load { worker, from, model });
         }
         self.sort_out();
         loop {

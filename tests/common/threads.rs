@@ -149,7 +149,7 @@ impl Executor for Threads {
             Action::Start { job, worker, ref parts, .. } => {
                 self.orders[worker.index()].send(Order::Run { job, parts: parts.clone() }).expect(alive);
             }
-            Action::Load { worker, model } => {
+            Action::Load { worker, model, .. } => {
                 let number = self.loads.entry(worker).or_insert(0);
                 *number += 1;
                 self.orders[worker.index()].send(Order::Load { number: *number, model }).expect(alive);

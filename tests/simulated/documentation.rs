@@ -62,6 +62,18 @@ fn links_lead_somewhere() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_book_has_every_page_once() -> Result<()> {
+    let docs = root().join("docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md"))?;
+    let mut listed: Vec<PathBuf> = links(&summary).map(|link| docs.join(link)).collect();
+    listed.sort();
+    let mut pages: Vec<PathBuf> = documents()?.into_iter().filter(|page| page.starts_with(&docs)).collect();
+    pages.retain(|page| !page.ends_with("SUMMARY.md"));
+    ensure!(listed == pages, "docs/SUMMARY.md lists {listed:?}, and there are {pages:?}");
+    Ok(())
+}
+
 /// Columns of a line of prose, at most: what is longer is hard to review.
 const WIDEST: usize = 120;
 

@@ -72,7 +72,7 @@ impl Executor for Faulty {
                 self.refining.insert(*job, parts[0].source.is_some());
                 self.models[worker.index()].0 = Some(work.model);
             }
-            Action::Load { worker, model } => self.models[worker.index()].1 = *model,
+            Action::Load { worker, model, .. } => self.models[worker.index()].1 = *model,
             _ => {}
         }
         self.inner.submit(now, action)

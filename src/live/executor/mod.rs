@@ -399,7 +399,7 @@ impl Executor for Live {
             }
             Action::EncodeImage(request) => self.encode_image(request),
             Action::Start { job, worker, work, ref parts } => self.run(worker, job, work, parts),
-            Action::Load { worker, model } => self.load(worker, model),
+            Action::Load { worker, model, .. } => self.load(worker, model),
             Action::Return { request, image } => self.give_back(request, image),
             Action::Keep { image, .. } => self.keep(image),
             Action::Release(image) => self.store.release(image),

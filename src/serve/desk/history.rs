@@ -193,7 +193,7 @@ impl History {
                 self.is(*worker, "busy");
                 self.workers[worker.index()].model = Some(self.models[work.model.index()].clone());
             }
-            Action::Load { worker, model } | Action::Note(Note::Switched { worker, model }) => {
+            Action::Load { worker, model, .. } | Action::Note(Note::Switched { worker, model, .. }) => {
                 let loads = matches!(action, Action::Load { .. });
                 self.is(*worker, if loads { "loading" } else { "idle" });
                 self.workers[worker.index()].model = Some(self.models[model.index()].clone());

@@ -228,7 +228,7 @@ impl Metrics {
             Action::Encode(_) => self.arrive(),
             Action::Note(note) => self.note(now, note),
             Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
-            Action::Load { worker, model } => {
+            Action::Load { worker, model, .. } => {
                 self.change(now, worker.index(), WorkerState::Loading, Some(*model));
             }
             Action::Finish(ended) => self.finish(now, ended),
@@ -264,7 +264,7 @@ impl Metrics {
             Note::Retried { kind, .. } => *self.waiting.count_mut(*kind) += 1,
             Note::Audited { request, nearest } => self.retrieval.audited(*request, *nearest),
             Note::Ticked(tick) => self.ticks.push(TickRow { time: now, tick: (**tick).clone() }),
-            Note::Switched { worker, model } => {
+            Note::Switched { worker, model, .. } => {
                 self.change(now, worker.index(), WorkerState::Idle, Some(*model));
             }
             Note::Left { image, cause } => {

@@ -262,6 +262,9 @@ pub enum Note {
     Switched {
         /// Worker.
         worker: WorkerId,
+        /// Model that the next job of the worker would have used; `None` if the worker had none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<ModelId>,
         /// Model that the next job of the worker uses.
         model: ModelId,
     },
@@ -302,6 +305,9 @@ pub enum Action {
     Load {
         /// Worker.
         worker: WorkerId,
+        /// Model that the next job of the worker would have used; `None` if the worker had none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<ModelId>,
         /// Model to load.
         model: ModelId,
     },

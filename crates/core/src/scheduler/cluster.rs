@@ -63,6 +63,16 @@ impl Pools {
     }
 }
 
+/// Change of the model that a worker's next job uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Switch {
+    pub(super) worker: WorkerId,
+    /// Model before the change; `None` if the worker had none.
+    pub(super) from: Option<ModelId>,
+    /// Model after the change.
+    pub(super) model: ModelId,
+}
+
 /// All workers, and the sets that the dispatcher uses.
 #[derive(Debug)]
 pub(super) struct Cluster {
@@ -78,7 +88,7 @@ pub(super) struct Cluster {
     /// Number of workers that are not down, by target.
     targets: Vec<usize>,
     /// Workers that switched to another model in their memory since the last report.
-    switched: Vec<(WorkerId, ModelId)>,
+    switched: Vec<Switch>,
 }
 
 impl Cluster {
@@ -178,19 +188,18 @@ impl Cluster {
         if worker.activity == Activity::Idle && worker.loaded != Some(target) && held.contains(&target) {
             held.retain(|model| *model != target);
             held.push(target);
-            worker.loaded = Some(target);
-            self.switched.push((WorkerId(index as u16), target));
+            let from = worker.loaded.replace(target);
+            self.switched.push(Switch { worker: WorkerId(index as u16), from, model: target });
         }
     }
 
-    /// Takes the workers that switched to another model without a load since the last call, each with its new model.
-    pub(super) fn switched(&mut self) -> impl Iterator<Item = (WorkerId, ModelId)> {
+    /// Takes the switches to another model without a load since the last call.
+    pub(super) fn switched(&mut self) -> impl Iterator<Item = Switch> {
         self.switched.drain(..)
     }
 
-    /// Begins to load the target of a worker. Models leave the memory, least recently used first, until there is room. Returns the
-    /// target.
-    pub(super) fn begin_load(&mut self, worker: WorkerId, now: Time) -> Option<ModelId> {
+    /// Begins to load the target of a worker. Models leave the memory, least recently used first, until there is room.
+    pub(super) fn begin_load(&mut self, worker: WorkerId, now: Time) -> Option<Switch> {
         let (gpu, hardware) = (self.hardware.gpu(worker), self.hardware.clone());
         self.update(worker, |state| {
             let target = state.target;
@@ -201,7 +210,7 @@ impl Cluster {
             state.activity = Activity::Loading;
             state.loading = Some(target);
             state.begun = now;
-            target
+            Switch { worker, from: state.loaded, model: target }
         })
     }
 

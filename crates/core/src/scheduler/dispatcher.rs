@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::Scheduler;
 use super::action::{Action, Decision, DecisionKind, Note, Part};
 use super::allocation::LargeTakesHits;
+use super::cluster::Switch;
 use super::event::{JobId, WorkerId};
 use super::queue::{Choice, Class, Late, QueueSettings, WaitingRequest};
 use crate::model::Work;
@@ -31,12 +32,12 @@ struct Start {
 
 impl Scheduler {
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
-        for (worker, model) in self.cluster.switched() {
-            actions.push(Action::Note(Note::Switched { worker, model }));
+        for Switch { worker, from, model } in self.cluster.switched() {
+            actions.push(Action::Note(Note::Switched { worker, from, model }));
         }
         while let Some(worker) = self.cluster.due_to_load() {
-            let model = self.cluster.begin_load(worker, now);
-            actions.extend(model.map(|model| Action::Load { worker, model }));
+            let load = self.cluster.begin_load(worker, now);
+            actions.extend(load.map(|Switch { worker, from, model }| Action::Load { worker, from, model }));
         }
         if self.queue.parts_late(now) {
             for request in self.queue.take_late(now) {

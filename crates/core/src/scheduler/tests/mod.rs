@@ -142,8 +142,8 @@ fn finish(row: u32, outcome: Outcome) -> Action {
     Action::Finish(Box::new(Ended::unrouted(&Request::new(RequestId(row), Time::ZERO, TenantId(0)), outcome)))
 }
 
-const fn load(worker: u16, model: ModelId) -> Action {
-    Action::Load { worker: WorkerId(worker), model }
+const fn load(worker: u16, from: Option<ModelId>, model: ModelId) -> Action {
+    Action::Load { worker: WorkerId(worker), from, model }
 }
 
 /// Returns the actions without notes. Of a request that ended, only its number and its outcome are kept.
