@@ -45,6 +45,7 @@ impl Scaling {
     pub(super) fn read(folder: &Folder) -> Result<Self, Error> {
         let config = folder.config("vae_decoder")?;
         Ok(Self {
+            // The defaults are those of diffusers' `AutoencoderKL`, whose configurations may leave them out.
             scale: config.divisor_or("scaling_factor", 0.18215)?,
             shift: config.single_or("shift_factor", 0.0)?,
             force_upcast: config.get("force_upcast").as_bool().unwrap_or(false),
@@ -70,6 +71,8 @@ pub(super) fn factor(folder: &Folder) -> Result<usize, Error> {
     if !folder.part("vae_decoder").is_dir() {
         return Ok(1);
     }
+    // Each block but the last halves the sides: `vae_scale_factor` of diffusers. The cap keeps the shift within the
+    // number's bits, whatever the file says.
     let blocks = folder.config("vae_decoder")?.get("block_out_channels").as_array().map_or(1, Vec::len).max(1);
     Ok(1 << (blocks - 1).min(16))
 }
@@ -119,9 +122,12 @@ impl Canvas {
         let parameters = numbers(&outputs[0])?;
         let advice = scaling.advice(*outputs[0].data_type());
         check_finite(&encoder.file, &parameters, advice, || "where it encodes a source".to_owned())?;
+        // There is one picture, so the halves of the channels are the halves of the values.
         let (means, variances) = parameters.split_at(parameters.len() / 2);
         let draws = noise.draw(NoiseFor::Source, means.len());
         let sample = |((mean, variance), draw): ((&f32, &f32), f32)| {
+            // The clamp is that of diffusers' `DiagonalGaussianDistribution`. The platform's own `exp` may differ in
+            // the last place, and a picture must not depend on the worker that drew it.
             let deviation = libm::expf(0.5 * variance.clamp(-30.0, 20.0));
             (mean + deviation * draw - scaling.shift) * scaling.scale
         };

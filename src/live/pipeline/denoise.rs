@@ -109,8 +109,11 @@ impl Denoiser {
         let wide = [if guided { 2 } else { 1 } * shape[0], shape[1], shape[2], shape[3]];
         let told = self.numbers(walk, wide[0])?;
         let scale = walk.levels.input_scale(walk.skipped);
+        // The first input is scaled here. Later inputs come from the graph of the step, which scales them.
         let first: Vec<f32> = latents.iter().map(|value| value * scale).collect();
         let first = floats(self.input, &wide, if guided { first.repeat(2) } else { first })?;
+        // Latents stay in single precision between steps, also for a model in half precision. diffusers rounds them to
+        // the model's precision after each step.
         let start = floats(SINGLE, &shape, latents)?;
         let mut prediction = self.model.allocate(self.output, &wide)?;
         let mut model = self.bind(conditioning, &mut prediction)?;
@@ -122,6 +125,7 @@ impl Denoiser {
         };
         let mut turns = [bind_step(step, &mut buffers, 0)?, bind_step(step, &mut buffers, 1)?];
         bind(&mut model, &self.model, self.names.canvas, &first)?;
+        // The buffers have no values yet: the first turn reads the latents that come from the host.
         bind(&mut turns[0], step, LATENTS, &start)?;
         for (at, numbers) in told.iter().enumerate() {
             if !(walk.keep_going)() {
@@ -142,6 +146,7 @@ impl Denoiser {
             let (done, last) = (walk.skipped + at + 1, at + 1 == told.len());
             self.check_latents(&buffers.latents[1 - turn], done, walk.skipped + told.len(), last)?;
         }
+        // Step 0 writes the second buffer, so that an odd number of steps ends there.
         let [even, odd] = buffers.latents;
         Ok(if told.len() % 2 == 1 { odd } else { even })
     }
@@ -162,12 +167,15 @@ impl Denoiser {
     /// Makes all inputs that change from step to step, before the first step.
     fn numbers(&self, walk: &Walk<'_>, rows: usize) -> Result<Vec<Numbers>, Error> {
         let one = |at: usize| {
+            // Guidance is `free + scale * (told - free)`. Multiplied out, it is one factor for each half of the
+            // prediction, and Euler's step is in these factors, too.
             let (delta, told) = (walk.levels.step(at), walk.guidance.unwrap_or(1.0));
             let mut of_step = vec![(TOLD, scalar(delta * told)?)];
             if walk.guidance.is_some() {
                 of_step.push((FREE, scalar(delta * (1.0 - told))?));
             }
             if self.scaled {
+                // The graph scales the latents that it has just computed. These are at the level before the next step.
                 of_step.push((SCALE, scalar(walk.levels.input_scale(at + 1))?));
             }
             Ok(Numbers { timestep: self.timestep(walk.levels.timesteps[at], rows)?, of_step })
@@ -182,6 +190,7 @@ impl Denoiser {
 
     /// Binds the inputs and the output that stay the same in all steps.
     fn bind(&self, conditioning: Conditioning, prediction: &mut DynTensor) -> Result<IoBinding, Error> {
+        // The tensors may be dropped at the end of this function: a binding keeps what is bound to it.
         let mut model = self.model.binding()?;
         let pooled = self.names.pooled;
         bind(&mut model, &self.model, STATES, &conditioning.states.tensor(self.model.input_type(STATES)?)?)?;

@@ -45,6 +45,7 @@ impl Folder {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let index = Json::read(&path.join("model_index.json"))?;
         let class = index.value["_class_name"].as_str().unwrap_or_default();
+        // Optimum writes the name of its own class, which is diffusers' name after `ORT`.
         let known = CLASSES.iter().find(|(name, _)| *name == class.trim_start_matches("ORT"));
         let Some((_, family)) = known else {
             let names: Vec<&str> = CLASSES.iter().map(|(name, _)| *name).collect();
@@ -56,11 +57,13 @@ impl Folder {
 
     /// Returns whether the model has this part, as its index says.
     pub(super) fn has(&self, part: &str) -> bool {
+        // diffusers writes `[null, null]` for an optional part that is missing.
         self.index.value[part].as_array().is_some_and(|names| names.iter().any(Value::is_string))
     }
 
     /// Returns the guidance scale in the index, if the index has one.
     pub(super) fn guidance_scale(&self) -> Result<Option<f32>, Error> {
+        // -1 stands for an absent key here. The second arm tells it from a -1 in the file.
         match self.index.single_or("guidance_scale", -1.0)? {
             scale if (0.0..=1000.0).contains(&scale) => Ok(Some(scale)),
             _ if self.index.value["guidance_scale"].is_null() => Ok(None),
@@ -130,6 +133,7 @@ impl Json {
     pub(super) fn divisor_or(&self, key: &str, default: f64) -> Result<f32, Error> {
         let number = self.number_or(key, default)? as f32;
         let accepted = "a number other than 0 that single precision holds: values are divided by it";
+        // A division by a subnormal number could give infinite values as well.
         if number.is_normal() { Ok(number) } else { Err(self.wrong(key, accepted)) }
     }
 

@@ -98,6 +98,7 @@ impl Pipeline {
     pub fn open(library: &Library, path: &Path, device: Device) -> Result<Self, Error> {
         let folder = Folder::read(path)?;
         let part = Denoiser::part(folder.family);
+        // The schedule is read before the sessions are opened: numbers that cannot be used are reported without a wait.
         let schedule = Schedule::read(&folder.scheduler()?)?;
         let canvas = Canvas::open(library, &folder, device)?;
         let guidance = folder.guidance_scale()?.unwrap_or(folder.family.guidance());
@@ -163,6 +164,8 @@ impl Pipeline {
     pub fn draw(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Vec<Picture>, Error> {
         let Drawn { planes, size: [width, height], .. } = self.draw_numbers(drawings, manner)?;
         let each = 3 * width as usize * height as usize;
+        // The configuration may state another factor of the autoencoder than its decoder has. The pictures
+        // would then be cut at the wrong places.
         if planes.len() != each * drawings.len() {
             let message = format!("its pictures have not the size that was asked for, {width} x {height} pixels");
             return Err(Error::model(&self.folder, message));
@@ -185,6 +188,8 @@ impl Pipeline {
             let noise = drawing.noise.draw(NoiseFor::Drawing, channels * height * width);
             if let Some(source) = drawing.source {
                 let (of_noise, of_source) = levels.mixture(skipped);
+                // The source may be from an earlier run, whose pictures had another size: a store accepts pictures of
+                // all sizes.
                 let source = self.canvas.enter(&source.resized(size), drawing.noise)?;
                 latents.extend(noise.iter().zip(&source).map(|(noise, source)| of_noise * noise + of_source * source));
             } else {
@@ -217,6 +222,7 @@ impl Pipeline {
 
     /// Returns the guidance scale, or `None` without guidance.
     fn guidance(&self, manner: &Manner<'_>) -> Option<f32> {
+        // The limit of 1 is that of `do_classifier_free_guidance` in diffusers' pipelines.
         Some(manner.guidance.unwrap_or(self.guidance)).filter(|scale| *scale > 1.0)
     }
 
@@ -263,6 +269,8 @@ pub fn size_multiple(path: &Path) -> Result<u32, Error> {
     let config = folder.config(Denoiser::part(folder.family))?;
     let parts = match folder.family {
         Family::Shapes | Family::StableDiffusion3 => config.count("patch_size")?,
+        // Each block of the U-Net but the last halves the sides, and later blocks join their results with earlier ones:
+        // the halves must be whole numbers.
         Family::StableDiffusionXl => {
             1 << (config.get("block_out_channels").as_array().map_or(1, Vec::len).clamp(1, 17) - 1)
         }
@@ -301,6 +309,7 @@ fn readable(file: &Path) -> Result<(), Error> {
 /// # Errors
 /// Returns an error if the provider of the device cannot start.
 pub fn probe(library: &Library, device: Device) -> Result<(), Error> {
+    // The graph of a step needs no file, so that a device is tested without a model.
     let element = ort::value::TensorElementType::Float32;
     let form = step::Form { guided: false, scaled: false, prediction: element, model_input: element };
     step::open(library, device, form).map(|_| ())

@@ -109,8 +109,11 @@ impl Schedule {
         let shifted = |sigma: f64| shift * sigma / (1.0 + (shift - 1.0) * sigma);
         // diffusers keeps the shifted ends of training in f32.
         let (highest, lowest) = (1.0, f64::from(shifted(1.0 / train) as f32));
+        // A single step takes the highest level, as `linspace` gives it.
         let between = f64::from(steps.max(2) - 1);
         let level = |step: u32| {
+            // `set_timesteps` of `FlowMatchEulerDiscreteScheduler`: equal distances between the shifted ends, and the
+            // shift once more.
             let timestep = highest * train + (lowest - highest) * train * f64::from(step) / between;
             shifted(timestep / train) as f32
         };
@@ -147,6 +150,7 @@ fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
         let beta = if schedule == "linear" {
             begin + (end - begin) * share
         } else {
+            // `scaled_linear` has equal distances between the square roots.
             let root = begin.sqrt() + (end.sqrt() - begin.sqrt()) * share;
             root * root
         };
@@ -166,13 +170,16 @@ fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
 
 fn euler_levels(steps: u32, trained: &[f64], spacing: Spacing, offset: f64) -> Levels {
     let (train, count) = (trained.len() as f64, f64::from(steps));
+    // `set_timesteps` of `EulerDiscreteScheduler`, with highest timestep first.
     let timestep = |step: u32| match spacing {
         Spacing::Leading => f64::from(steps - 1 - step) * (train / count).floor() + offset,
         Spacing::Trailing => (train - f64::from(step) * train / count).round() - 1.0,
         Spacing::Linspace => (train - 1.0) * (1.0 - f64::from(step) / f64::from(steps.max(2) - 1)),
     };
+    // The clamp keeps the look-up below within the trained levels, whatever the offset and the number of steps are.
     let timesteps: Vec<f32> = (0..steps).map(|step| timestep(step).clamp(0.0, train - 1.0) as f32).collect();
     let sigma = |timestep: &f32| {
+        // diffusers interpolates between the trained levels (`interpolation_type` "linear").
         let (below, share) = (timestep.floor() as usize, f64::from(timestep.fract()));
         let above = (below + 1).min(trained.len() - 1);
         (trained[below] + (trained[above] - trained[below]) * share) as f32
@@ -180,6 +187,7 @@ fn euler_levels(steps: u32, trained: &[f64], spacing: Spacing, offset: f64) -> L
     let mut sigmas: Vec<f32> = timesteps.iter().map(sigma).collect();
     sigmas.push(0.0);
     let highest = sigmas[0];
+    // `init_noise_sigma`: only with the spacing "leading" does diffusers count the picture's own deviation of 1.
     let initial = if spacing == Spacing::Leading { (highest * highest + 1.0).sqrt() } else { highest };
     Levels { sigmas, timesteps, initial, flow: false }
 }
@@ -189,18 +197,22 @@ impl Levels {
     #[must_use]
     pub fn mixture(&self, k: usize) -> (f32, f32) {
         let sigma = self.sigmas[k];
+        // `scale_noise` of the flow-matching scheduler, `add_noise` of Euler's.
         (sigma, if self.flow { 1.0 - sigma } else { 1.0 })
     }
 
     /// Returns the factor of the model's input at the level before step `k`.
     #[must_use]
     pub fn input_scale(&self, k: usize) -> f32 {
+        // `scale_model_input`: brings the sum of a picture of deviation 1 and its noise back to deviation 1.
         if self.flow { 1.0 } else { 1.0 / (self.sigmas[k] * self.sigmas[k] + 1.0).sqrt() }
     }
 
     /// Returns the factor of the model's prediction in step `k`: the change of the noise level.
     #[must_use]
     pub fn step(&self, k: usize) -> f32 {
+        // Both kinds of models predict the derivative of the latents by the level: flow models by their training, noise
+        // models because the derivative of a sum of picture and noise is the noise.
         self.sigmas[k + 1] - self.sigmas[k]
     }
 }

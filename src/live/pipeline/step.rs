@@ -32,6 +32,7 @@ pub(super) const MODEL_INPUT: &str = "model_input";
 
 const NAME: &str = "the denoising step";
 /// Opset that every supported library has.
+// `Split` has `num_outputs` from this opset on.
 const OPSET: u32 = 18;
 
 /// Parts of a step's graph. The graph has no more nodes than it needs: each node costs microseconds, and a step of a
@@ -84,6 +85,7 @@ fn graph(form: Form) -> ort::Result<Graph> {
         node("Split", &[said], &["said free", "said told"], halves)?;
         node("Mul", &["said free", FREE], &["move free"], vec![])?;
         node("Mul", &["said told", TOLD], &["move told"], vec![])?;
+        // `Sum` takes three inputs, where `Add` would need two nodes.
         node("Sum", &[LATENTS, "move free", "move told"], &[NEXT], vec![])?;
     } else {
         node("Mul", &[said, TOLD], &["move"], vec![])?;
@@ -101,6 +103,7 @@ fn graph(form: Form) -> ort::Result<Graph> {
     if form.guided {
         node("Concat", &[next, next], &[MODEL_INPUT], vec![Attribute::new("axis", 0_i64)?])?;
     } else {
+        // An output has one name, and the latents are the output `NEXT` already.
         node("Identity", &[next], &[MODEL_INPUT], vec![])?;
     }
     Ok(graph)

@@ -134,6 +134,8 @@ impl Text {
     /// Computes the conditioning on prompts for pictures of this size. If `guided` is true, as many rows without a
     /// prompt come first.
     pub(super) fn condition(&mut self, prompts: &[&str], guided: bool, size: [u32; 2]) -> Result<Conditioning, Error> {
+        // diffusers has the rows without a prompt first, too: the graph of the step splits the prediction in this
+        // order.
         let before = if guided { prompts.len() } else { 0 };
         let texts: Vec<&str> = std::iter::repeat_n("", before).chain(prompts.iter().copied()).collect();
         let mut conditioning = match self.family {
@@ -144,6 +146,8 @@ impl Text {
         if self.family == Family::StableDiffusionXl {
             conditioning.time_ids = Some(time_ids(size, texts.len()));
         }
+        // diffusers does this for an index with `force_zeros_for_empty_prompt`, if no negative prompt is given. A
+        // request has none.
         if self.zero_without_prompt {
             conditioning.states.clear_first(before);
             conditioning.pooled.clear_first(before);
