@@ -41,6 +41,7 @@ impl Lineage {
 
     /// Removes a picture. Pictures that were refined from it keep their other origins.
     pub(super) fn remove(&mut self, number: u64) {
+        // The number stays in the origins of pictures that were refined from it. `line` leaves it out there.
         self.refined.remove(&number);
         let Some(member) = self.members.remove(&number) else { return };
         for origin in member.origins {

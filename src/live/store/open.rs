@@ -116,6 +116,7 @@ pub(super) fn has_index(folder: &Path) -> bool {
 
 /// Refuses a folder that is not empty and is not a store.
 pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
+    // A run that was killed before it wrote the mark leaves a folder with a lock alone.
     let others = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != LOCK);
     if !folder.join(MARK).is_file() && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(others)) {
         let message = "is not empty and no store: expected a new folder, or one that an earlier run has written";
@@ -177,6 +178,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     }
     records.sort_unstable();
     let mut keys = read_index(folder);
+    // Files of the latest numbers may be gone while the index still lists them. These numbers count, too.
     let last = [records.last(), pictures.keys().last(), keys.keys().last()].into_iter().flatten().max().copied();
     let mut found = Vec::with_capacity(records.len());
     for number in records {
@@ -252,6 +254,8 @@ pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
     let before: Option<Index> =
         fs::read_to_string(folder.join(INDEX)).ok().and_then(|text| serde_json::from_str(&text).ok());
     let Some(dimension) = found.first().map(|entry| entry.key.as_slice().len()) else { return Ok(warnings) };
+    // If no picture was kept since the last index, the keys have the name of the earlier keys and replace them. A kill
+    // between the two writes then leaves an index whose checksum does not fit, and no index is used.
     let mut index = Index {
         keys: format!("index-{next}.npy"),
         crc: None,
@@ -264,6 +268,7 @@ pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
         .map_err(io::Error::other)?;
     index.crc = checksum(&folder.join(&index.keys));
     write_atomic(&folder.join(INDEX), |to| Ok(serde_json::to_writer(to, &index)?)).map_err(io::Error::other)?;
+    // The earlier keys go last, because the index on disk has named them until now.
     if let Some(before) = before.filter(|before| before.keys != index.keys) {
         let _ = fs::remove_file(folder.join(before.keys));
     }

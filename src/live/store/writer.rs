@@ -34,6 +34,7 @@ pub(super) fn write(
             DiskOrder::Keep { picture, .. } | DiskOrder::Result { picture, .. } => picture.bytes().len(),
             DiskOrder::Remove { .. } | DiskOrder::Copy { .. } | DiskOrder::Read { .. } => 0,
         };
+        // The lock is not held while the disk works: readers of the content must not wait for a disk that hangs.
         sources.known().begun = Some(clock());
         let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk)));
         let mut known = sources.known();
@@ -77,6 +78,8 @@ fn carry_out(
             let pictures =
                 [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
             let bytes = open::bytes(pictures.iter().chain([&record]));
+            // The record goes first. A picture without a record is removed at the next start, and a record without
+            // a picture is reported as a defect.
             let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
             if done.is_ok() {
                 let mut known = sources.known();
@@ -88,6 +91,8 @@ fn carry_out(
         DiskOrder::Result { file, picture } => result(disk, &file, &picture, format),
         DiskOrder::Read { number, reply } => {
             // The caller says what could not be read.
+            // Orders are carried out in their order: if the image was released after this order, its picture is still
+            // there.
             reply.send(sources.read_number(number));
             return None;
         }
@@ -110,6 +115,7 @@ fn keep(
     let record = serde_json::to_vec_pretty(record).map_err(StoreError::record(beside))?;
     let both = (bytes.len() + record.len()) as u64;
     {
+        // Only this thread changes the number of bytes, so that the result still holds after the lock is released.
         let known = sources.known();
         if known.bytes + both > known.most_bytes {
             let (file, bytes, most_bytes) = (file.to_owned(), known.bytes, known.most_bytes);
