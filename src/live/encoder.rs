@@ -46,6 +46,7 @@ enum Sides {
 fn files(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), InputError> {
     let (text, image, both) =
         (folder.join("text_model.onnx"), folder.join("vision_model.onnx"), folder.join("model.onnx"));
+    // Two files come first, because a model for both sides computes both sides at each run.
     if text.is_file() && image.is_file() {
         return Ok((text, Some(image)));
     }
@@ -86,6 +87,7 @@ impl DualEncoder {
     pub fn open(library: &Library, folder: &Path, device: Device) -> Result<Self, Error> {
         let (first, second) = files(folder)?;
         let text = Onnx::open(library, &first, device)?;
+        // A model of another kind is refused here, with the names of its outputs, and not at the first prompt.
         text.output_type(TEXT)?;
         let sides = if let Some(second) = second {
             let image = Onnx::open(library, &second, device)?;
@@ -170,9 +172,11 @@ impl DualEncoder {
 fn embeddings(file: &Path, tensor: &DynTensor, rows: usize) -> Result<Vec<Embedding>, Error> {
     let values = numbers(tensor)?;
     let bad = |bad| Error::model(file, format!("gave an embedding that cannot be used: {bad}"));
+    // Fewer values than rows would make the length of a row 0, at which `chunks_exact` panics.
     if rows == 0 || values.len() < rows {
         return Err(Error::model(file, "gave fewer embeddings than it was asked for"));
     }
+    // `normalised` refuses such values, too. This check comes before it, because its error says what to do about them.
     check_finite(file, &values, precision_advice(*tensor.data_type()), || "in an embedding".to_owned())?;
     values.chunks_exact(values.len() / rows).map(|row| Embedding::normalised(row).map_err(bad)).collect()
 }
@@ -259,6 +263,7 @@ impl Preparation {
     fn size(&self) -> [u32; 2] {
         match (self.crop, self.resize) {
             (Some(size), _) | (None, Some(Resize::Exactly(size))) => size,
+            // `read` refuses such a preparation.
             (None, _) => [1, 1],
         }
     }
@@ -270,6 +275,7 @@ impl Preparation {
             Some(Resize::Shortest(shortest)) => {
                 let [width, height] = picture.size();
                 let (short, long) = (u64::from(width.min(height)).max(1), u64::from(width.max(height)));
+                // The longer side is rounded down, as transformers does.
                 let longer = (u64::from(shortest) * long / short) as u32;
                 picture.resized(if width < height { [shortest, longer] } else { [longer, shortest] })
             }

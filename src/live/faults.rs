@@ -87,6 +87,7 @@ impl Faults {
             let pair = text.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
             pair.and_then(|value| value.parse::<u64>().ok())
         };
+        // The rest of the text is a path, which may contain commas and keys of the other plans.
         if let Some(file) = text.strip_prefix("hang_while=") {
             return Some(Self::hang_while(file.into()));
         }
@@ -153,6 +154,7 @@ pub fn may_panic(place: &str) {
         text.split_once('=').map(|(place, file)| (place.to_owned(), file.into()))
     });
     if let Some((_, file)) = plan.as_ref().filter(|(planned, _)| planned == place) {
+        // Removing the file also tests for it: of several threads that come here, one finds it and panics.
         assert!(std::fs::remove_file(file).is_err(), "injected at {place}");
     }
 }
@@ -164,6 +166,8 @@ impl Plan {
             Self::Once(at, fault) => (call == at).then_some(fault),
             Self::While(from, until, fault) => (from..until).contains(&call).then_some(fault),
             Self::Seeded { seed, one_in, from, until } => {
+                // Each call has a stream of its own. Its fault depends on the seed and its number alone, not on the
+                // thread that made the call before.
                 let mut draws = stream(seed, Purpose::Test, call);
                 if !(from..until).contains(&call) || draws.random_range(0..one_in) > 0 {
                     return None;

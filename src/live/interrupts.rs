@@ -53,12 +53,15 @@ impl Interrupts {
     pub fn listen() -> std::io::Result<Self> {
         let interrupts = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // The signals are caught from here on, before the thread runs: a signal that comes in between is not lost, and
+        // an error reaches the caller.
         let mut signals = runtime.block_on(async { Signals::listen() })?;
         let own = interrupts.clone();
         std::thread::Builder::new().name("interrupts".into()).spawn(move || {
             runtime.block_on(async {
                 while let Some(code) = signals.next().await {
                     if own.heard.swap(true, Ordering::Relaxed) {
+                        // Nothing is waited for. Worker processes end by themselves, because their standard input ends.
                         std::process::exit(code);
                     }
                     if let Some(intake) = own.intake.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
@@ -78,6 +81,8 @@ impl Interrupts {
 
     /// Sets the intake that the next signal ends. If a signal has come already, the intake is ended at once.
     pub fn end(&self, intake: Intake) {
+        // The lock is taken before the flag is read. A signal between the two would otherwise set the flag, find no
+        // intake and end none.
         let mut current = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         if self.heard() {
             intake.end();

@@ -57,6 +57,7 @@ impl Library {
 /// Returns the folder that `scripts/install_onnxruntime` fills.
 #[must_use]
 pub fn install_folder() -> Option<PathBuf> {
+    // An empty variable counts as absent, as the XDG Base Directory Specification says.
     let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let data = of("XDG_DATA_HOME").or_else(|| Some(of("HOME")?.join(".local/share")))?;
     Some(data.join("modm").join("onnxruntime"))

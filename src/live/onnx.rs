@@ -39,6 +39,7 @@ impl Onnx {
     pub(super) fn over(session: Session, file: &Path, device: Device) -> Result<Self, Error> {
         let failed = Error::session(file);
         let place = if device.processor == Processor::Cuda { AllocationDevice::CUDA } else { AllocationDevice::CPU };
+        // The number of a CPU only tells workers apart. ONNX Runtime knows CPU 0 alone.
         let number = if device.processor == Processor::Cuda { i32::from(device.number) } else { 0 };
         let memory = MemoryInfo::new(place, number, AllocatorType::Device, MemoryType::Default).map_err(&failed)?;
         let binding = session.create_binding().map_err(&failed)?;
@@ -102,6 +103,7 @@ impl Onnx {
         let failed = Error::session(&self.file);
         let host =
             MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default).map_err(&failed)?;
+        // A run that failed leaves its tensors bound.
         self.binding.clear();
         for (name, value) in inputs {
             self.binding.bind_input(*name, value).map_err(&failed)?;
@@ -156,6 +158,7 @@ pub(super) fn floats(element: TensorElementType, shape: &[usize], values: Vec<f3
             let halves: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
             Tensor::from_array((shape.to_vec(), halves)).map(Tensor::upcast)
         }
+        // Some exports take the timestep as a whole number.
         TensorElementType::Int64 => {
             let whole: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
             Tensor::from_array((shape.to_vec(), whole)).map(Tensor::upcast)

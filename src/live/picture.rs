@@ -31,6 +31,7 @@ impl Picture {
     #[must_use]
     pub fn from_planes(width: u32, height: u32, planes: &[f32]) -> Self {
         let area = (width * height) as usize;
+        // The arithmetic is that of diffusers' `VaeImageProcessor`.
         let byte = |value: f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8;
         let bytes = (0..area).flat_map(|pixel| [0, 1, 2].map(|plane| byte(planes[plane * area + pixel])));
         Self::new(width, height, bytes.collect())
@@ -79,6 +80,8 @@ impl Picture {
     /// Returns the part of this size in the middle of the picture. Pixels outside the picture are black.
     pub(super) fn middle(&self, [width, height]: [u32; 2]) -> Self {
         let mut part = RgbImage::new(width, height);
+        // The division rounds down, also for a picture that is smaller. Of the borders that it then gets, the larger
+        // ones are at the left and at the top, as in `center_crop` of transformers.
         let shift = |own: u32, wanted: u32| -(i64::from(own) - i64::from(wanted)).div_euclid(2);
         let (x, y) = (shift(self.pixels.width(), width), shift(self.pixels.height(), height));
         image::imageops::overlay(&mut part, &self.pixels, x, y);

@@ -3,6 +3,7 @@
 //! height, each rounded to bytes. Weights have 22 bits. The filter is wider if a picture gets smaller.
 
 /// Number of bits of a weight's fraction.
+// Pillow's `PRECISION_BITS`: 8 bits are for the byte, and 2 for sums of weights that are negative or above 1.
 const BITS: u32 = 32 - 8 - 2;
 /// Number of pixels that a cubic filter reaches to either side.
 const REACH: f64 = 2.0;
@@ -15,6 +16,7 @@ struct Weights {
 
 /// Returns the cubic of Catmull and Rom at a distance of `x` pixels.
 fn cubic(x: f64) -> f64 {
+    // The value of Pillow. PyTorch and OpenCV use -0.75.
     const A: f64 = -0.5;
     let x = x.abs();
     if x < 1.0 {
@@ -32,6 +34,7 @@ fn weights(from: usize, to: usize) -> Vec<Weights> {
     let reach = REACH * wider;
     let one = |pixel: usize| {
         let center = (pixel as f64 + 0.5) * scale;
+        // The ends are rounded as in Pillow's `precompute_coeffs`.
         let first = (center - reach + 0.5).max(0.0) as usize;
         let last = ((center + reach + 0.5) as usize).min(from);
         let raw: Vec<f64> = (first..last).map(|at| cubic((at as f64 - center + 0.5) / wider)).collect();
@@ -45,6 +48,7 @@ fn weights(from: usize, to: usize) -> Vec<Weights> {
 
 /// Returns one byte of the result: the weighted sum of every `stride`th byte from `begin`.
 fn blend(bytes: &[u8], begin: usize, stride: usize, weights: &[i64]) -> u8 {
+    // The sum begins with a half, so that the shift at the end rounds to the nearest byte.
     let half = 1_i64 << (BITS - 1);
     let sum =
         weights.iter().enumerate().fold(half, |sum, (at, weight)| sum + i64::from(bytes[begin + at * stride]) * weight);

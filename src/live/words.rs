@@ -11,6 +11,7 @@ use super::pipeline::Json;
 use crate::input::{self, InputError};
 
 /// Smallest length in a `tokenizer_config.json` that means "no limit".
+// transformers writes about 10^30 for a tokenizer without a limit.
 const LONGEST: u64 = 1 << 20;
 /// Smallest number of tokens: begin, end and something in between.
 const SHORTEST: usize = 4;
@@ -121,6 +122,8 @@ fn clip(folder: &Path, vocabulary: &Path, config: &Value, specials: &Value) -> R
     {
         added.push(added_token(id(pad)?, &specials["pad_token"]));
     }
+    // CLIP's pattern without its first part, the special tokens: these are added tokens here. The whole description is
+    // the one that `CLIPConverter` of transformers makes.
     let pattern = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     let description = json!({
         "version": "1.0",
@@ -137,6 +140,7 @@ fn clip(folder: &Path, vocabulary: &Path, config: &Value, specials: &Value) -> R
         "post_processor": {
             "type": "RobertaProcessing", "sep": [end, end_id], "cls": [begin, begin_id], "trim_offsets": false, "add_prefix_space": false,
         },
+        // Nothing turns tokens back into text.
         "decoder": null,
         "model": {
             "type": "BPE", "dropout": null, "unk_token": end, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",

@@ -62,6 +62,8 @@ pub fn model(
     let before = resident_mb();
     // The model is loaded as a worker loads it: the trial picture is part of the time of a load.
     let load = || Pipeline::load(library, folder, device, guidance, Some(size));
+    // This load may read the files from the disk and is not counted. The loads below find the files in the system's
+    // memory.
     let mut pipeline = load()?;
     let mut loads = Vec::new();
     let source =
@@ -88,6 +90,7 @@ pub fn model(
         points.push(point(batch, plan.jobs, plan.steps - skipped, &mut draw)?);
     }
     let memory = resident_mb().zip(before).map(|(after, before)| (after - before).max(0.0));
+    // The device may not have room for two models. A worker drops the old model before a load, too.
     drop(pipeline);
     for _ in 0..plan.loads {
         let begun = clock();
@@ -114,6 +117,7 @@ fn point(
     for job in 0..jobs + 2 {
         let ticks = RefCell::new(Vec::with_capacity(steps as usize + 1));
         let tick = || ticks.borrow_mut().push(clock());
+        // The model alone and the job are measured in turns, so that a slow moment of the host meets both.
         draw(Draw::Bare(&tick), job)?;
         let alone = mean(&spans(&ticks.take()));
         let begun = clock();
@@ -158,6 +162,8 @@ impl Neighbours {
     /// Returns an error if a model does not load or does not draw.
     pub fn start(library: &Library, devices: &[Device], palette: &Palette, plan: &Plan) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
+        // This value is made before the first thread: if a later model does not load, its drop stops the threads that
+        // have begun.
         let mut neighbours = Self { stop: stop.clone(), threads: Vec::new() };
         let (first, drawn) = channel();
         for device in devices {
