@@ -64,10 +64,13 @@ impl FromRequest<Arc<Server>> for WantedPictures {
         let (parts, body) = request.into_parts();
         let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
+        // A browser sends forms and plain text from pages of other sites without asking this server first. JSON it
+        // sends only if the server allows it, and this server never does.
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::not_json());
         }
         let most = server.settings.max_body;
+        // The limit is for a client that sends its body byte by byte. hyper limits the time of the header alone.
         let reading =
             tokio::time::timeout(HostDuration::from_secs_f64(server.settings.read_timeout_s), to_bytes(body, most));
         let bytes = match reading.await {
@@ -170,6 +173,7 @@ impl WantedPictures {
         let ask = |picture: u32| Ask {
             prompt: prompt.clone(),
             tenant: caller.id,
+            // Each picture has a row of its own, so that the pictures of one request differ.
             seed: self.seed.map(|seed| (seed, u64::from(picture))),
             deadline: self.deadline_s.map(Duration::from_seconds_saturating),
             reuse: self.reuse,

@@ -24,6 +24,7 @@ pub(super) async fn list(
 
 fn found(server: &Server, access: &Access, limit: usize, before: Option<u64>) -> Value {
     let tenants = server.listed(access);
+    // One more than the page has: it tells whether another page follows.
     let mut numbers = server.sources.newest(tenants.as_deref(), before, limit + 1);
     let more = numbers.len() > limit;
     numbers.truncate(limit);

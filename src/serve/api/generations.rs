@@ -58,15 +58,19 @@ pub(super) async fn generate(
     wanted: WantedPictures,
 ) -> Result<Response, ApiError> {
     let caller = access.caller()?;
+    // The check comes before the limits are counted: a request that nobody can serve costs its tenant nothing.
     if server.desk.without_worker() > PATIENCE {
         server.desk.meter().refused("no_worker");
         return Err(ApiError::no_worker(PATIENCE.as_secs()));
     }
     let mut tickets = server.submit(&access, wanted.asks(caller))?;
+    // The guard is made before the first wait. If the client goes away, hyper drops this future at a wait, and the
+    // guard with it.
     let mut withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());
     let seconds = server.settings.timeout_s;
     let all = async {
         let mut views = Vec::with_capacity(tickets.len());
+        // All pictures must end, in whatever order, so that no time is lost by waiting for one after the other.
         for ticket in &mut tickets {
             views.push(ticket.ended().await);
         }

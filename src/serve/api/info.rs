@@ -91,6 +91,7 @@ pub(super) async fn healthy() -> &'static str {
 }
 
 pub(super) async fn ready(State(server): Shared) -> Response {
+    // Load balancers ask without a key, so that the reasons name no tenant and no path.
     let reasons = unready(&server);
     if reasons.is_empty() {
         return "ready\n".into_response();

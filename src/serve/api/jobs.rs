@@ -71,6 +71,8 @@ impl Followed {
     /// Writes the end of a job to disk and tells the followers of the job.
     pub(super) async fn end(self, server: &Server, job: Job, files: Vec<(String, Vec<u8>)>) {
         let id = job.id.clone();
+        // The row is on disk before the job leaves the list of running jobs: whoever does not find it there reads its
+        // end from the ledger.
         let ended = keep_end(server, job, files).await;
         self.to.send_modify(|now| now.ended = Some(Box::new(ended)));
         server.running().remove(&id);
@@ -221,6 +223,7 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
         (false, None) => Status::Completed,
         (false, Some(_)) => Status::Failed,
     };
+    // A job has all of its pictures or none.
     if job.status != Status::Completed {
         files.clear();
         job.made.clear();
@@ -241,11 +244,13 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
 async fn keep_end(server: &Server, mut job: Job, mut files: Vec<(String, Vec<u8>)>) -> Job {
     let begun = server.upkeep.clock.passed();
     loop {
+        // The date is that of the attempt that succeeds: a job is kept from then on, however long the disk has failed.
         job.ended = Some(server.upkeep.clock.date());
         let end = Entry::Job(Box::new(job.clone()));
         let Err(error) = pictures::keep(server, job.tenant.clone(), &files, Some(end)).await else { return job };
         tracing::warn!(job = job.id, %error, "the end of a job is not on disk yet");
         let waited = server.upkeep.clock.passed().saturating_sub(begun).as_secs_f64();
+        // The ledger's own failures end the program after as long: only files are given up here.
         if matches!(error, Keeping::Files(_)) && waited > server.settings.disk_retry_s {
             job.status = Status::Failed;
             job.error = Some("its pictures could not be written to the server's disk".to_owned());
@@ -292,7 +297,9 @@ enum VisibleJob {
 
 async fn find(server: &Arc<Server>, caller: &Caller, id: &str) -> Result<VisibleJob, ApiError> {
     let missing = || ApiError::not_found("there is no such job for this key");
+    // The job of another tenant is answered like a job that does not exist, so that nobody learns which names exist.
     let mine = |job: &Job| server.keys.is_none() || job.tenant == caller.name;
+    // Running jobs come first. A job that ends between the two look-ups is on disk before it leaves the list.
     let running = server
         .running()
         .get(id)

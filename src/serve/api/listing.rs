@@ -25,6 +25,7 @@ pub(super) async fn list(
     let (limit, after) =
         paged(&query.unwrap_or_default(), "after", "`next` of an earlier page, as it was answered", place)?;
     let own = server.clone();
+    // One more than the page has: it tells whether another page follows.
     let found = server.on_disk(move || own.ledger.newest_jobs(tenant.as_deref(), after.as_ref(), limit + 1)).await??;
     Ok(super::json(StatusCode::OK, &described(&server, found, limit)))
 }

@@ -88,11 +88,13 @@ impl Server {
         // The room is checked before the limits, so that a request without room does not count against its tenant.
         self.desk.has_room(caller.id, asks.len()).map_err(no_room)?;
         let limits = &self.usage.limits[caller.id.0 as usize];
+        // The rate comes before the quota: a request that is too fast costs its tenant nothing of the day.
         self.usage.keys[access.key].check_rate(count).map_err(|wait| refused(ApiError::rate_limited(wait), "rate"))?;
         if !limits.take(u64::from(count), &self.upkeep.clock) {
             let to_midnight = 86_400 - self.upkeep.clock.date() % 86_400;
             return Err(refused(ApiError::quota_exceeded(to_midnight), "quota"));
         }
+        // Another request may have taken the room since it was checked.
         self.desk.submit(asks).map_err(|refusal| {
             limits.give_back(u64::from(count));
             no_room(refusal)

@@ -132,6 +132,8 @@ pub(super) async fn keep(
         let files: Vec<_> =
             pictures.iter().map(|(id, bytes)| (picture_file(&server.results, id), bytes.clone())).collect();
         let disk = server.upkeep.disk();
+        // A crash between the files and the transaction leaves files that the ledger does not know. The next start
+        // removes them.
         let written = server.on_disk(move || files.iter().try_for_each(|(file, bytes)| disk.write(file, bytes)));
         let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
         written.await.map_err(silent).and_then(|written| written).map_err(|error| {
@@ -161,6 +163,7 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
     let bytes = if PictureIds::is_cached(&id) {
         let number = server.ids.number(&id).ok_or_else(missing)?;
         let owner = server.sources.owner(number).map_err(|_| missing())?;
+        // Whoever may not see the picture is not told that it exists.
         if !server.may_see_cached(&access, owner.as_deref()) {
             return Err(missing());
         }
@@ -187,6 +190,7 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
         bytes
     };
     let kind = if bytes.starts_with(b"\x89PNG") { "image/png" } else { "image/jpeg" };
+    // A shared proxy must not keep one tenant's picture for another.
     let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "private, max-age=31536000, immutable")];
     Ok((headers, bytes).into_response())
 }
@@ -211,6 +215,8 @@ pub(super) async fn delete(
     }
     let own = known(&server, &id).await?.filter(|known| server.owns(&access, known.tenant.as_deref()));
     own.ok_or_else(|| ApiError::not_found("there is no such image of this key's tenant"))?;
+    // The row goes before the file. A file without a row is removed at the next start, but a row without a file would
+    // promise a picture.
     let gone = server.ledger.write(vec![Entry::Remove(id.clone())]).await?;
     server.remove_files(&gone.pictures).await;
     Ok(super::json(StatusCode::OK, &json!({ "id": id, "object": "image.deleted", "deleted": true })))

@@ -93,9 +93,11 @@ async fn bring_to_an_end(
                 return;
             }
             Err(Refused::Draining) if server.desk.is_draining() => {
+                // The job did not begin, so that this start does not count.
                 count(server, &mut job, -1).await;
                 return followed.leave(server, &job.id);
             }
+            // The queue is full, or the loop does not run yet.
             Err(_) => {}
         }
         tokio::select! {

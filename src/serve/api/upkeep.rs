@@ -113,6 +113,8 @@ impl Server {
     ) -> Result<T, ApiError> {
         let room = self.upkeep.room.clone();
         let done = async {
+            // The permit belongs to the work and not to the wait: after the limit, the work may still hang and hold its
+            // thread.
             let slot = room.acquire_owned().await;
             let work = move || {
                 let done = work();
@@ -182,6 +184,7 @@ impl Server {
             if looks.is_multiple_of(SELDOM) {
                 self.forget_old().await;
                 self.forget_recordings().await;
+                // At the start the quotas have just been read from the ledger.
                 if looks > 0 {
                     self.keep_usage().await;
                 }
@@ -228,6 +231,7 @@ impl Server {
             return Some("the thread that writes the ledger has ended".to_owned());
         }
         if !self.sources.is_writing() {
+            // At the end of a drain the loop closes the store, and its thread ends with it.
             return (!self.desk.is_draining()).then(|| "the thread that writes cached pictures has ended".to_owned());
         }
         let patience = Duration::from_secs_f64(self.settings.disk_retry_s);
@@ -242,6 +246,7 @@ impl Server {
             }),
             Health::Failing { since, .. } => {
                 let own = self.clone();
+                // Only a call shows that the ledger works again. While new work is refused, there may be no other call.
                 let works = self.on_disk(move || own.ledger.probe()).await.unwrap_or(false);
                 let seconds = since.as_secs_f64();
                 (!works && since > patience)
@@ -255,6 +260,7 @@ impl Server {
         let keep = Duration::from_secs_f64(self.settings.keep_results_s);
         let may = lock(&self.upkeep.guard).may_forget(&self.upkeep.clock, keep);
         let before = self.upkeep.clock.date().saturating_sub(keep.as_secs());
+        // The limit of bytes holds, whatever the date is.
         let before = if may { before } else { 0 };
         match self.ledger.write(vec![Entry::Forget { before, most_bytes: self.settings.keep_results_bytes }]).await {
             Ok(gone) => {

@@ -99,7 +99,9 @@ impl KeyLimits {
     pub(super) fn check_rate(&self, images: u32) -> Result<(), u64> {
         match self.rate.check_n(NonZeroU32::new(images).unwrap_or(NonZeroU32::MIN)) {
             Ok(Ok(())) => Ok(()),
+            // The seconds are rounded up: a client that waits for as long must not be refused again.
             Ok(Err(wait)) => Err(wait.wait_time_from(DefaultClock::default().now()).as_secs() + 1),
+            // `Server::fits` has refused more images than the burst before.
             Err(_) => Err(60),
         }
     }

@@ -45,6 +45,7 @@ impl From<StorageError> for Fault {
         match error {
             StorageError::Io(error) => Self::io(&error),
             StorageError::Corrupted(why) => Self::Damaged(why),
+            // redb answers `PreviousIo` to every call after one that failed. A reopening helps against it.
             other => Self::Disk(other.to_string()),
         }
     }

@@ -43,10 +43,13 @@ impl Mark {
 
     /// Writes the number of a transaction that is about to be acknowledged.
     pub(super) fn write(&mut self, sequence: u64) -> io::Result<()> {
+        // The number in memory is set even if the file cannot be written: a reopening of the database is checked
+        // against it.
         self.sequence = sequence;
         let text = format!("{sequence:0width$}\n", width = LENGTH - 1);
         self.file.write_all_at(text.as_bytes(), 0)?;
         if self.is_damaged {
+            // A damaged mark may be longer than the text that was written over its beginning.
             self.file.set_len(LENGTH as u64)?;
             self.is_damaged = false;
         }

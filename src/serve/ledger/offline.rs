@@ -64,6 +64,7 @@ pub(in crate::serve) fn read(folder: &Path) -> Result<Option<FoundLedger>, Ledge
         Err(fault @ Fault::Version(_)) => return Err(failed(fault)),
         Err(fault) => found.wrong.push(fault.text()),
     }
+    // Free pages still have the rows of jobs that were removed, so that a whole ledger is not searched for them.
     if !found.wrong.is_empty() {
         read_pages(&bytes, &mut found.jobs);
     }
@@ -78,6 +79,7 @@ pub(super) fn bytes(folder: &Path, faults: Option<&Faults>) -> Result<Option<Vec
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| io(&error))?,
     };
+    // A server that has the ledger open holds the exclusive lock of the file: redb takes it.
     match file.try_lock_shared() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(Fault::InUse),
@@ -110,6 +112,7 @@ fn read_tables(database: &Database, version: u64, found: &mut FoundLedger) {
         found.wrong.extend(wrong);
     }
     found.jobs = jobs.into_values().collect();
+    // The comparison reads every row, so it fails where a row cannot be read.
     if found.wrong.is_empty() {
         match caught(|| rows::inspect(database, version)) {
             Ok(wrong) => found.wrong.extend(wrong),
@@ -124,6 +127,7 @@ fn read_table<T: DeserializeOwned>(
     found: &mut BTreeMap<String, T>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
+    // A page that cannot be read ends the loop. The rows before it stay in `found`.
     let read = caught(|| {
         let table = database.begin_read()?.open_table(table)?;
         for row in table.iter()? {
@@ -187,6 +191,7 @@ pub(in crate::serve) fn rebuild(
     let path = super::file(folder);
     let fresh = path.with_extension("new");
     let _ = fs::remove_file(&fresh);
+    // The new ledger is complete on the disk before the old one is moved: a failure until then changes nothing.
     caught(|| rows::fill(&fresh, &found.jobs, &found.pictures, &found.used, found.sequence + 1)).map_err(failed)?;
     fs::create_dir_all(aside).map_err(io)?;
     for old in [path.clone(), mark::path(folder)] {

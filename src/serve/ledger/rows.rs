@@ -72,6 +72,7 @@ impl<'a> Tables<'a> {
         match entry {
             Entry::Job(job) => {
                 if self.forget_end(&job.id)?.is_none() {
+                    // The tenant and the date of a job never change, so that this entry is written once.
                     self.of_tenants.insert((tenant(job), job.created, job.id.as_str()), ())?;
                 }
                 put(&mut self.jobs, &job.id, job)?;
@@ -86,6 +87,8 @@ impl<'a> Tables<'a> {
                 }
                 put(&mut self.pictures, id, picture)?;
                 self.ages.insert((picture.created, id.as_str()), ())?;
+                // A commit that was reported as failed may be on disk. Its pictures are written again and must not
+                // count twice.
                 let bytes = self.number(BYTES)?.saturating_sub(before.map_or(0, |before| before.bytes));
                 self.meta.insert(BYTES, bytes + picture.bytes)?;
             }
@@ -136,6 +139,7 @@ impl<'a> Tables<'a> {
     fn forget(&mut self, before: u64, most_bytes: u64, forgotten: &mut Forgotten) -> Result<(), Fault> {
         let mut bytes = self.number(BYTES)?;
         let mut old = Vec::new();
+        // The rows are collected first, because a table cannot be changed while it is read.
         for row in self.ages.iter()? {
             let (key, ()) = row.map(|(key, _)| (key, ()))?;
             let (time, id) = key.value();
@@ -205,6 +209,7 @@ pub(super) fn numbers(database: &Database) -> Result<Numbers, Fault> {
     let meta = match reading.open_table(META) {
         Ok(meta) => meta,
         Err(redb::TableError::TableDoesNotExist(_)) => {
+            // Version 1 had no table of numbers.
             let has_jobs = reading.list_tables()?.any(|table| redb::TableHandle::name(&table) == "jobs");
             return Ok(Numbers { version: u64::from(has_jobs), ..Numbers::default() });
         }
@@ -247,6 +252,7 @@ pub(super) fn fill(
         let mut tables = Tables::open(&writing)?;
         let mut nothing = Forgotten::default();
         for job in jobs {
+            // A job of version 1 has no date of its end. Without one, it would never be forgotten.
             let ended = job.ended.or((job.status != Status::Queued).then_some(job.created));
             tables.apply(&Entry::Job(Box::new(Job { ended, ..job.clone() })), &mut nothing)?;
         }

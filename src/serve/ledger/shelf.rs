@@ -87,6 +87,7 @@ impl Shelf {
         // The check reads a copy in memory, so that a damaged file stays unchanged for a repair.
         verify(folder, mark.sequence, faults.as_deref()).map_err(wrong)?;
         if !super::file(folder).exists() {
+            // No transaction is missing here: `verify` refuses a missing file if the mark knows of any.
             create(folder, faults.clone()).map_err(wrong)?;
         }
         let (database, numbers) = open(folder, faults.clone(), mark.sequence).map_err(wrong)?;
@@ -139,6 +140,7 @@ impl Shelf {
             let opened = self.opened();
             let turn = opened.turn;
             let used = opened.database.as_ref().map(|database| caught(|| what(database)));
+            // The lock is released here, because `reopen` takes it for writing.
             drop(opened);
             let fault = match used {
                 Some(Ok(value)) => {
@@ -153,6 +155,7 @@ impl Shelf {
                 return Err(self.lose(error));
             }
             tracing::warn!("{error}");
+            // The database was opened again and has failed again. The caller hears of it, and a later call tries anew.
             if is_second {
                 self.fails(&error);
                 return Err(error);
@@ -164,10 +167,14 @@ impl Shelf {
 
     /// Reopens the database, unless another thread has done so since `turn`.
     fn reopen(&self, turn: u64, error: &LedgerError) -> Result<(), LedgerError> {
+        // No thread takes this lock while it holds `mark`, `trouble` or `calls`. Those may be taken below without a
+        // deadlock.
         let mut opened = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // Several threads may have failed on the same database. The first of them opens it again for all.
         if opened.turn != turn {
             return Ok(());
         }
+        // While the disk fails, each request would try to open the file. One attempt in `BETWEEN` is enough.
         if opened.database.is_none() && !self.is_due() {
             return Err(error.clone());
         }
@@ -194,6 +201,7 @@ impl Shelf {
 
     /// Writes entries in one transaction.
     pub(super) fn commit(&self, entries: &[&Entry]) -> Result<Committed, LedgerError> {
+        // This call also covers the write of the mark, which a disk that hangs holds up as well.
         let (date, _call) = (self.clock.date(), self.begin());
         let committed = self.using(|database| rows::commit(database, entries.iter().copied(), date))?;
         if let Err(error) = lock(&self.mark).write(committed.sequence) {
@@ -232,6 +240,7 @@ impl Shelf {
     }
 
     fn lose(&self, error: LedgerError) -> LedgerError {
+        // The first error stays: later ones may be its consequences.
         lock(&self.trouble).lost.get_or_insert(error).clone()
     }
 
@@ -312,6 +321,7 @@ fn create(folder: &Path, faults: Option<Arc<Faults>>) -> Result<(), Fault> {
         Ok(Guarded::new(Database::builder().set_cache_size(CACHE).create_with_backend(backend)?))
     })?;
     caught(|| rows::prepare(&database, 0, &super::results(folder)))?;
+    // The file is closed before it gets its final name.
     drop(database);
     let named = std::fs::rename(&fresh, &file).and_then(|()| std::fs::File::open(folder)?.sync_all());
     named.map_err(|error| Fault::io(&error))

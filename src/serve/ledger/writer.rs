@@ -23,6 +23,7 @@ pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>)
         let mut together = vec![first];
         together.extend(orders.try_iter().take(TOGETHER));
         may_panic("ledger");
+        // Withdrawals that are owed come first: a job of this transaction may have the same name, and must stay.
         let entries: Vec<&Entry> = owed.iter().chain(together.iter().flat_map(|(entries, _)| entries)).collect();
         let written = shelf.commit(&entries).map(|committed| committed.forgotten);
         if written.is_ok() {
@@ -36,6 +37,7 @@ pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>)
                 owed.extend(refused.map(|id| Entry::Withdraw(id.to_owned())));
             }
         }
+        // The jobs are withdrawn at once, because no other order may follow before the program ends.
         if written.is_ok() && !owed.is_empty() && shelf.commit(&owed.iter().collect::<Vec<_>>()).is_ok() {
             owed.clear();
         }
