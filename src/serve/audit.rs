@@ -69,8 +69,10 @@ impl Rows {
     fn write(&mut self, audit: &Audit) -> io::Result<()> {
         if self.bytes >= self.keep.bytes {
             let audits = audit::read(&self.file).map_err(io::Error::other)?;
+            // With half of the limit free, the file is not written anew for each further row.
             let kept = self.keep.latest(&audits, super::seconds_since_1970(), self.keep.bytes / 2)?;
             write_atomic(&self.file, |to| to.write_all(&kept)).map_err(io::Error::other)?;
+            // The open file has lost its name to the new one.
             *self = Self::open(&self.file, self.keep)?;
         }
         let mut writer = csv::WriterBuilder::new().has_headers(self.bytes == 0).from_writer(Vec::new());
@@ -146,6 +148,7 @@ impl Audits {
         }
         let mut to = Rows::open(file, keep).map_err(unusable)?;
         let write = move |audit: Audit| {
+            // The thread goes on, because the disk may take the next row.
             if let Err(error) = to.write(&audit) {
                 tracing::warn!("an audit cannot be written: {error}");
             }
@@ -164,6 +167,7 @@ impl Audits {
     /// Returns whether a request is audited if it is a hit.
     #[must_use]
     pub fn draws(&self, request: RequestId) -> bool {
+        // The number is above 0 and at most 1: a share of 0 chooses nothing, a share of 1 everything.
         uniform(&mut stream(self.seed, Purpose::Audit, u64::from(request.0))) <= self.share
     }
 
@@ -226,6 +230,7 @@ impl Audits {
 /// Removes the incomplete row at the end of a file.
 fn cut(file: &Path) -> std::io::Result<()> {
     let bytes = fs::read(file)?;
+    // No field of a row has a line break: names of tenants have no control characters.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     if whole < bytes.len() {
         File::options().write(true).open(file)?.set_len(whole as u64)?;

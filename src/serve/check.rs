@@ -144,6 +144,7 @@ pub fn repair(data: &Path, aside: &Path) -> Result<Vec<String>, CheckError> {
         let wrong = damaged_pictures(&folder, &ledger.pictures);
         for (id, said) in &wrong {
             ledger.pictures.remove(id);
+            // A ledger with a fault is made anew: it must not promise this picture any longer.
             ledger.wrong.push(format!("knows the picture {id}"));
             let file = picture_file(&folder, id);
             if file.exists() {

@@ -98,8 +98,10 @@ impl JumpGuard {
     fn check(&mut self, date: u64, passed: Duration) -> Option<String> {
         let (believed, at) = self.believed;
         let expected = believed.saturating_add(passed.saturating_sub(at).as_secs());
+        // `believed` changes only at a jump, so that small jumps add up to a large one.
         let most = self.keep.as_secs() / 10;
         let ahead = date.saturating_sub(expected);
+        // Dates are whole seconds, so that a second is no jump even where a tenth is less than a second.
         if ahead > most.max(1) {
             self.believed = (date, passed);
             self.jumped = Some(passed);

@@ -61,6 +61,7 @@ impl Keys {
             let wrong = |key: &str, message: &str, value: &str| {
                 InputError::new(file, message.to_owned()).value(format!("key.{index}.{key}"), format!("{value:?}"))
             };
+            // Names stand in logs and in rows of `audit.csv`, where a line break would begin another row.
             if tenant.tenant.is_empty() || tenant.tenant.len() > 100 || tenant.tenant.chars().any(char::is_control) {
                 return Err(wrong("tenant", "expected a name of 1 to 100 characters", &tenant.tenant));
             }

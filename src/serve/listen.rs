@@ -32,6 +32,7 @@ pub async fn listen<S>(
     let room = std::sync::Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
     let mut builder = hyper::server::conn::http1::Builder::new();
+    // Without half-closed connections, a client that closes its side counts as gone, and its request is withdrawn.
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_headers(64).half_close(false);
     tokio::pin!(ends);
     loop {

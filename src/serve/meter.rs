@@ -173,6 +173,7 @@ impl Meter {
         match event {
             Event::WorkerLost { cause, .. } => drop(lost(cause.word())),
             Event::LoadFailed { loaded: None, .. } => drop(lost("failed_load")),
+            // A job that was called off ends with this event, too.
             Event::JobFailed { reason, .. } if reason != "cancelled" => drop(self.failed_jobs.inc()),
             _ => {}
         }
@@ -258,6 +259,7 @@ impl Meter {
         self.running.set(running.cast_signed());
         self.cached.set(cached.cast_signed());
         self.cache_bytes.set(cache_bytes.cast_signed());
+        // A model and a state that no worker has any more must not stay in the text.
         self.workers.clear();
         for worker in workers {
             let model = named(worker.model.as_ref());

@@ -152,6 +152,7 @@ fn whole(text: &[u8]) -> (usize, usize) {
     let (mut is_quoted, mut length, mut records) = (false, 0, 0);
     for (at, byte) in text.iter().enumerate() {
         match byte {
+            // A quote within quotes is doubled: it changes the state twice, and so not at all.
             b'"' => is_quoted = !is_quoted,
             b'\n' if !is_quoted => (length, records) = (at + 1, records + 1),
             0 => break,
@@ -193,6 +194,7 @@ pub fn cut(recording: &Path, rows: usize) -> io::Result<()> {
             Rows::cut(&name, rows)?;
         }
     }
+    // The end comes last. Until it fits the other files, the next start cuts the recording again.
     finish(recording, serde_json::json!({ "cut_to_rows": rows }))
 }
 

@@ -75,6 +75,7 @@ impl<T: Send + 'static> Scribe<T> {
 
     /// Waits until all rows are written, or `patience` has passed. Returns whether all rows are written.
     pub(super) fn close(&mut self, mut patience: Duration) -> bool {
+        // `has_ended` is asked before `to` is dropped, because it takes a missing `to` for an end.
         let was_whole = !self.has_ended();
         self.to = None;
         let Some(thread) = self.thread.take() else { return false };

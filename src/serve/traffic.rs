@@ -62,6 +62,7 @@ impl Files {
         for (rows, row) in self.embeddings.iter_mut().flatten().zip(embeddings) {
             rows.push(row.as_slice())?;
         }
+        // The row of the request comes last: after a kill, no row is without its embeddings.
         self.requests.write_record(record)?;
         self.requests.flush()
     }

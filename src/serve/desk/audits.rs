@@ -66,6 +66,7 @@ impl Desk {
         }
         lock(&inner.state).auditing += 1;
         let mut queue = lock(&inner.queue);
+        // The audit is not counted among the waiting requests: it takes no room from clients.
         let (time, id) = (self.now(), queue.next_id());
         let request = Request { reuse: ask.reuse, background: true, ..Request::new(id, time, ask.tenant) };
         let view = View { arrived: time, ..View::default() };

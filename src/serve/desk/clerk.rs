@@ -155,6 +155,7 @@ impl Arrivals {
         let inner = &self.desk.0;
         let draining = {
             let mut queue = lock(&inner.queue);
+            // The lists are swapped: the lock is held for a moment, and both keep their memory.
             std::mem::swap(&mut queue.incoming, &mut self.came);
             self.desk.is_draining()
         };
@@ -334,6 +335,7 @@ impl Inner {
                 for part in parts {
                     let mut first = false;
                     state.update(part.request, |view| {
+                        // A job that is tried again starts again. Its requests left the queue at the first start.
                         first = view.started.is_none();
                         view.started = Some((time, work.model));
                         view.step = work.skipped_steps;
@@ -346,6 +348,8 @@ impl Inner {
             Action::Load { model, .. } => self.meter.load(&self.facts.models[model.index()]),
             Action::Keep { image, .. } => {
                 let owner = state.owner(*image);
+                // The owner is noted now, because its request is forgotten long before the picture leaves. The number
+                // follows once the picture is in the store.
                 state.pictures.entry(*image).or_default().owner = owner;
                 state.cached += 1;
                 if let Some(figures) = self.figures(state, time, owner) {

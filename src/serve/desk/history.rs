@@ -142,6 +142,7 @@ impl History {
                 self.is(*worker, "idle");
                 self.found(*worker);
             }
+            // These do not end a loss: only a job or a load that succeeded shows that the worker can draw.
             Event::JobFailed { worker, .. } | Event::SourceMissing { worker, .. } | Event::WorkerUp(worker) => {
                 self.is(*worker, "idle");
             }
@@ -167,6 +168,7 @@ impl History {
     fn lose(&mut self, now: Time, worker: WorkerId) {
         self.is(worker, "down");
         self.workers[worker.index()].losses += 1;
+        // A worker that fails again before it can draw has been lost since the first failure.
         self.lost[worker.index()].get_or_insert(now);
         self.changed = true;
     }
@@ -184,6 +186,7 @@ impl History {
     /// Returns the time since which no worker can generate images, or `None` while a worker can.
     pub(super) fn workerless(&self) -> Option<Time> {
         let all: Option<Vec<Time>> = self.lost.iter().copied().collect();
+        // The last worker to be lost decides.
         all?.into_iter().max()
     }
 

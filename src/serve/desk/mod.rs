@@ -142,6 +142,8 @@ pub struct Desk(Arc<Inner>);
 
 struct Inner {
     facts: Facts,
+    // `submit` locks `state` while it holds `queue`. No thread locks them in the other order, so that they cannot
+    // deadlock.
     queue: Mutex<Queue>,
     state: Mutex<ClerkState>,
     /// Number of accepted requests that have neither begun nor ended. Only the loop lowers it, and it is raised only
@@ -322,6 +324,7 @@ impl Desk {
     /// Stops accepting requests. The loop ends when all accepted requests have ended.
     pub fn drain(&self) {
         {
+            // With the lock held, each request either comes before the flag, and is heard, or sees it.
             let _queue = lock(&self.0.queue);
             self.0.draining.store(true, Ordering::Relaxed);
         }
@@ -413,6 +416,7 @@ impl Inner {
 impl Queue {
     fn next_id(&mut self) -> RequestId {
         let id = RequestId(self.next);
+        // Requests of the same number ended long ago: four thousand million others came between them.
         self.next = self.next.wrapping_add(1);
         id
     }
