@@ -64,6 +64,8 @@ fn run(mut embed: Box<dyn Embed>, asked: &Receiver<Ask>, answers: &UnboundedSend
             Ask::Picture(request, picture) => pictures.push_back((request, picture)),
         };
         first.into_iter().for_each(&mut sort);
+        // Everything that has come is sorted before each choice: a prompt that came meanwhile goes before older
+        // pictures.
         asked.try_iter().for_each(&mut sort);
         let answer = if let Some((request, prompt)) = prompts.pop_front() {
             Answer::Prompt { request, embedding: guarded(|| embed.prompt(&prompt)) }

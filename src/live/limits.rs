@@ -100,6 +100,7 @@ impl Limits {
         };
         Self {
             models: gpus.iter().map(|gpu| (0..models as u16).map(|model| of(*gpu, model)).collect()).collect(),
+            // A profile has no times of the encoder and the disk.
             load_encoder: limit(settings.load_s, 0.0),
             encode: limit(settings.encode_s, 0.0),
             disk: limit(settings.disk_s, 0.0),

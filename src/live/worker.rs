@@ -277,6 +277,7 @@ impl Thread {
     /// a failure, and the reason.
     fn load(&mut self, model: ModelId, probe: bool) -> Result<(), (Option<ModelId>, String)> {
         let before = self.held.take();
+        // The trust was earned by the sessions that are dropped now.
         self.trust = None;
         let Err(why) = self.paint.load(model) else {
             self.held = Some(model);
@@ -288,6 +289,7 @@ impl Thread {
             return Ok(());
         };
         self.progress.touch();
+        // The progress is noted before, so that the second load has a limit of its own.
         self.held = before.filter(|before| self.paint.load(*before).is_ok());
         Err((self.held, why))
     }

@@ -48,6 +48,7 @@ impl Intake {
 
     /// Ends the intake: no more requests are taken.
     pub fn end(&self) {
+        // The flag is set before the wake-up, so that the loop finds it.
         self.ended.store(true, Ordering::Relaxed);
         self.wake();
     }

@@ -422,6 +422,7 @@ impl Executor for Live {
         }
         loop {
             if deadline.is_none() && self.in_flight == 0 && self.held.is_none() && !self.setting.book.is_open() {
+                // Wake-ups and aborts are not among the answers that `in_flight` counts.
                 match self.answers.try_recv() {
                     Ok(answer) => self.held = Some(answer),
                     Err(_) => return Ok(Step::Idle),

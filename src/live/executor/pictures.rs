@@ -101,6 +101,8 @@ impl Live {
     /// Forgets requests that the core has nothing more to say about.
     pub(super) fn forget_settled(&mut self) {
         for request in std::mem::take(&mut self.settled) {
+            // The order to keep an image may follow the embedding of its picture, so that a request is not forgotten
+            // before it.
             if self.requests.get(&request).is_some_and(|state| state.finished && !state.encoding) {
                 self.requests.remove(&request);
                 self.setting.book.forget(request);

@@ -73,6 +73,7 @@ impl Worker {
 
 /// Waits for threads to end, but not longer than `patience`. Returns the number of threads that have not ended.
 pub(super) fn join(threads: Vec<JoinHandle<()>>, mut patience: HostDuration) -> usize {
+    // `JoinHandle::join` waits without a limit, so that the ends of the threads are looked for instead.
     let mut threads = threads;
     loop {
         threads.retain(|thread| !thread.is_finished());
@@ -88,6 +89,8 @@ impl Live {
     /// Returns the times that a worker may be silent: while it loads a model and tries the model, and while it draws.
     fn patience(&self, worker: WorkerId, model: ModelId) -> (HostDuration, HostDuration) {
         let limits = self.setting.limits.model(worker, model);
+        // The longest silence of a job is the read of a source, or the last step with the decoding. The sum covers
+        // both.
         let draw = limits.around + limits.step + self.setting.limits.disk;
         if self.setting.isolated {
             // A process is started first, which may take as long as the load.
@@ -118,6 +121,7 @@ impl Live {
         let state = &mut self.workers[worker.index()];
         state.job = Some(job);
         self.in_flight += 1;
+        // The core expects no event while it gives orders: the failure comes later, like the answer of a thread.
         let outcome = Err(JobError::Request(format!("request {unknown} is unknown: nothing is drawn for it")));
         let _ = self.to_answers.send(Answer::Drawn { worker, life: state.life, job, outcome });
     }
@@ -145,6 +149,7 @@ impl Live {
         let _ = self.to_answers.send(Answer::Watch);
         let why = format!("{what} took longer than {limit} s");
         let event = self.lost(worker, LossCause::Hung, &why, why.clone());
+        // A thread whose sessions are in a process comes back, because the process has limits of its own.
         if !self.setting.isolated
             && self.workers.iter_mut().all(|worker| worker.handle.is_none() && worker.is_leaving())
         {

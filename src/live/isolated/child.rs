@@ -45,6 +45,8 @@ pub fn run() -> io::Result<()> {
         // The thread goes on reading whatever the other thread does: a native call that hangs must not hide that the
         // program is gone.
         while let Ok(message) = wire::read::<WireOrder>(&mut from) {
+            // The flag changes here, while the other thread draws. A new drawing resets the flag, because the program
+            // orders it only after the answer to the drawing before.
             match message.header {
                 WireOrder::Cancel => flag.store(true, Ordering::Relaxed),
                 WireOrder::Draw { .. } => flag.store(false, Ordering::Relaxed),

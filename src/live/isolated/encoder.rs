@@ -82,6 +82,7 @@ impl IsolatedEncoder {
     }
 
     fn answer(&mut self, order: &WireOrder, tail: &[u8]) -> Result<Result<Embedding, String>, LostProcess> {
+        // The process is put back only after an answer. After any error it is dropped, which ends it.
         let mut process = match self.process.take() {
             Some(process) => process,
             None => self.start()?,

@@ -107,6 +107,8 @@ fn draw(
             Reply::Step => {
                 begun += 1;
                 if goes && !keep_going() {
+                    // The loop goes on until the answer to the cancellation, so that the next order finds nothing left
+                    // in the pipe.
                     goes = false;
                     process.send(&WireOrder::Cancel, &[], limits.step, "a denoising step")?;
                 }

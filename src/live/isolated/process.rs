@@ -81,6 +81,7 @@ impl Process {
             let _within = runtime.enter();
             let mut command = Command::new(&launch.program);
             command
+                // Lists of processes show this name, and not `/proc/self/exe`.
                 .arg0("modm")
                 .args([COMMAND, &role.name()])
                 .stdin(Stdio::piped())
@@ -133,6 +134,7 @@ impl Process {
     /// Waits for the next answer of the process. `what` names the call that the limit is for, in the error.
     pub(super) fn receive(&mut self, limit: Duration, what: &str) -> Result<Message<Reply>, LostProcess> {
         let Self { runtime, from, .. } = self;
+        // A time-out may leave a part of a message behind. That is no fault, because the process is ended then.
         match runtime.block_on(async { timeout(limit, receive(from)).await }) {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(error)) => Err(self.crashed(&error)),

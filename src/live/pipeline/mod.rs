@@ -164,8 +164,8 @@ impl Pipeline {
     pub fn draw(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Vec<Picture>, Error> {
         let Drawn { planes, size: [width, height], .. } = self.draw_numbers(drawings, manner)?;
         let each = 3 * width as usize * height as usize;
-        // The configuration may state another factor of the autoencoder than its decoder has. The pictures
-        // would then be cut at the wrong places.
+        // The configuration may state another factor of the autoencoder than its decoder has. The pictures would then
+        // be cut at the wrong places.
         if planes.len() != each * drawings.len() {
             let message = format!("its pictures have not the size that was asked for, {width} x {height} pixels");
             return Err(Error::model(&self.folder, message));

@@ -170,7 +170,7 @@ fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
 
 fn euler_levels(steps: u32, trained: &[f64], spacing: Spacing, offset: f64) -> Levels {
     let (train, count) = (trained.len() as f64, f64::from(steps));
-    // `set_timesteps` of `EulerDiscreteScheduler`, with highest timestep first.
+    // `set_timesteps` of `EulerDiscreteScheduler`, with the highest timestep first.
     let timestep = |step: u32| match spacing {
         Spacing::Leading => f64::from(steps - 1 - step) * (train / count).floor() + offset,
         Spacing::Trailing => (train - f64::from(step) * train / count).round() - 1.0,

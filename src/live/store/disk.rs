@@ -23,7 +23,7 @@ pub trait Disk: Send + 'static {
     /// Returns the error of the system.
     fn remove(&self, file: &Path) -> io::Result<()> {
         // A file may be gone before its order is carried out: the record of a deleted entry is removed at the deletion,
-        // and the entry when the core releases its image.
+        // its picture when the core releases the image.
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

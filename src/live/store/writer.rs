@@ -115,7 +115,7 @@ fn keep(
     let record = serde_json::to_vec_pretty(record).map_err(StoreError::record(beside))?;
     let both = (bytes.len() + record.len()) as u64;
     {
-        // Only this thread changes the number of bytes, so that the result still holds after the lock is released.
+        // Only this thread changes the number of bytes, so that the comparison still holds after the lock is released.
         let known = sources.known();
         if known.bytes + both > known.most_bytes {
             let (file, bytes, most_bytes) = (file.to_owned(), known.bytes, known.most_bytes);
