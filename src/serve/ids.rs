@@ -38,6 +38,7 @@ impl PictureIds {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let ids = Self::fresh();
                 let written = write_durable(&file, |to| {
+                    // The mode is set while the file is still empty.
                     to.get_ref().set_permissions(fs::Permissions::from_mode(0o600))?;
                     to.write_all(&ids.0)
                 });

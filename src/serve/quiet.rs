@@ -11,8 +11,8 @@ static HOOK: Once = Once::new();
 
 /// Runs a function that catches its own panics, and suppresses the messages that these panics would print.
 pub(crate) fn quietly<T>(what: impl FnOnce() -> T) -> T {
-    // The hook is set once and asks the thread. A hook that was set for each call would hide the panics of other
-    // threads.
+    // The hook is set once and looks at the thread's flag. A hook that was set for each call would hide the panics of
+    // other threads.
     HOOK.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {

@@ -69,6 +69,7 @@ impl<T: Send + 'static> Scribe<T> {
             if let TrySendError::Full(_) = refused {
                 tracing::warn!("{}: nothing more is written: the disk does not keep up", self.what);
             }
+            // The thread ends after the rows that it has. Further rows would follow a gap.
             self.to = None;
         }
     }

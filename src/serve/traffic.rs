@@ -153,6 +153,7 @@ impl Traffic {
             deadline,
             tenant: request.tenant.0,
             look_up: request.reuse.look_up,
+            // A request that must not be kept gets no row, so that its prompt is not held here either.
             prompt: if self.prompts && request.reuse.keep { prompt.clone() } else { "".into() },
             prompt_embedding: None,
             image_embedding: None,
@@ -201,6 +202,7 @@ impl Traffic {
             self.left_out += 1;
             return;
         };
+        // 64 bytes stand for the other fields of the row.
         self.bytes += 4 * (prompt.as_slice().len() + image.as_slice().len()) as u64 + pending.prompt.len() as u64 + 64;
         if self.bytes > self.most_bytes {
             // The server goes on without the recording.

@@ -80,6 +80,7 @@ pub(super) async fn metrics(State(server): Shared, access: Access, _: Operator) 
     let skipped = server.desk.audits().map(crate::serve::audit::Audits::skipped).unwrap_or_default();
     let (_, workers, counts) = server.desk.recent();
     let sources = server.sources.clone();
+    // A disk that does not answer must not hold back the other figures.
     let bytes = server.on_disk(move || sources.bytes()).await.unwrap_or(0);
     server.desk.meter().disk(server.desk.recording().is_some(), server.upkeep.free(), server.sources.left_out());
     let text = server.desk.meter().text(counts, &workers, bytes, &audited, &skipped);

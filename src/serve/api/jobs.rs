@@ -250,7 +250,7 @@ async fn keep_end(server: &Server, mut job: Job, mut files: Vec<(String, Vec<u8>
         let Err(error) = pictures::keep(server, job.tenant.clone(), &files, Some(end)).await else { return job };
         tracing::warn!(job = job.id, %error, "the end of a job is not on disk yet");
         let waited = server.upkeep.clock.passed().saturating_sub(begun).as_secs_f64();
-        // The ledger's own failures end the program after as long: only files are given up here.
+        // A ledger that fails for as long ends the program, so that only files are given up here.
         if matches!(error, Keeping::Files(_)) && waited > server.settings.disk_retry_s {
             job.status = Status::Failed;
             job.error = Some("its pictures could not be written to the server's disk".to_owned());

@@ -65,6 +65,7 @@ impl Upkeep {
         let (is_low, is_silent, free) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(u64::MAX));
         let (room, looks) = (Arc::new(Semaphore::new(MOST_WAITING)), Arc::new(Semaphore::new(1)));
         let upkeep = Self { clock, data, guard, disk, is_low, is_silent, looks, free, room };
+        // The first check is made here, so that the room is known before the first request.
         upkeep.found_free(rustix::fs::statvfs(&upkeep.data), settings.min_free_bytes);
         upkeep
     }

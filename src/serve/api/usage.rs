@@ -50,6 +50,7 @@ impl Usage {
             Some(keys) => keys.all().map(|key| KeyLimits::new(settings, Some(key), number(&key.tenant))).collect(),
             None => vec![KeyLimits::new(settings, None, Some(TenantId(0)))],
         };
+        // Without keys there is one quota, under the empty name that the ledger has for it.
         let everybody = [String::new()];
         let tenants = if tenants.is_empty() { &everybody } else { tenants };
         let limits = tenants.iter().map(|tenant| limits(tenant)).collect::<Result<_, LedgerError>>()?;

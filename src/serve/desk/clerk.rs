@@ -157,6 +157,7 @@ impl Arrivals {
             let mut queue = lock(&inner.queue);
             // The lists are swapped: the lock is held for a moment, and both keep their memory.
             std::mem::swap(&mut queue.incoming, &mut self.came);
+            // The flag is read with the queue locked: what was accepted before the flag was set is in the list.
             self.desk.is_draining()
         };
         if !self.came.is_empty() {

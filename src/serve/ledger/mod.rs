@@ -327,6 +327,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
+        // Without a sender, the thread ends after the orders that it has.
         drop(self.orders.take());
         let Some(writer) = self.writer.take() else { return };
         while !writer.is_finished() {

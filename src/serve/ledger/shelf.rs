@@ -321,7 +321,6 @@ fn create(folder: &Path, faults: Option<Arc<Faults>>) -> Result<(), Fault> {
         Ok(Guarded::new(Database::builder().set_cache_size(CACHE).create_with_backend(backend)?))
     })?;
     caught(|| rows::prepare(&database, 0, &super::results(folder)))?;
-    // The file is closed before it gets its final name.
     drop(database);
     let named = std::fs::rename(&fresh, &file).and_then(|()| std::fs::File::open(folder)?.sync_all());
     named.map_err(|error| Fault::io(&error))
