@@ -40,6 +40,7 @@ impl Scheduler {
         };
         let mut waiting: SmallVec<[usize; 8]> =
             self.queue.classes().iter().map(|class| class.line(true).len()).collect();
+        // The request stands in its line already.
         waiting[own.0] -= 1;
         // The first test can only prove that the request is in time, but it needs no list of the requests before it.
         if outlook(&[]).is_in_time_behind_all(&situation.seats, &task(&own), &waiting) {
@@ -49,6 +50,7 @@ impl Scheduler {
         let before = self.queue.in_order(true).take_while(|other| rank(other) < rank(&own));
         let tasks: Vec<Task> = before.chain([own]).map(|waits| task(&waits)).collect();
         let mut is_last_in_time = false;
+        // The request comes last, so that the last verdict is its own.
         outlook(&tasks).play(&situation.seats, |model| {
             is_last_in_time = model.is_some();
             ControlFlow::Continue(())

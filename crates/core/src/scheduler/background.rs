@@ -60,6 +60,7 @@ impl Scheduler {
     /// Stops accepting requests. Background requests are cancelled at once, because nobody waits for them.
     pub(super) fn drain(&mut self, actions: &mut Vec<Action>) {
         self.draining = true;
+        // Each cancellation takes its request out of the set.
         for request in self.background.clone() {
             self.cancel(request, actions);
         }

@@ -49,9 +49,12 @@ impl Scheduler {
         if waiting >= self.most(worker, model) {
             return None;
         }
+        // The time is that of a job of the requests that wait now: that is the job that starts if nobody joins.
         let time = self.expected(worker, class.work(model, self.config.total_steps), waiting);
         let latest = Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(time.nanoseconds()));
         let since = self.requests.get(first.request)?.since;
+        // A time that is past, such as that of a deadline that cannot be met any more, means that the job starts at
+        // once.
         Some(latest.min(since + self.config.batching.wait)).filter(|time| *time > self.now)
     }
 
@@ -73,6 +76,7 @@ impl Scheduler {
         let alone = self.now + self.expected(worker, work, 1);
         let mut tightest = Time::MAX;
         while formed.len() < most {
+            // The request stays in its line until it is known to fit the job.
             let Some(first) = self.queue.classes()[class].first(in_time) else { break };
             // A request that would be late in a job of its own too loses nothing, so it sets no limit.
             let due = if alone <= first.due { first.due } else { Time::MAX };

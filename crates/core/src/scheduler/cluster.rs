@@ -137,6 +137,8 @@ impl Cluster {
         if index >= self.workers.len() {
             return None;
         }
+        // The worker leaves the set of its old state and enters that of its new one, whatever `change` does. So no
+        // field can be changed without its set.
         self.unlist(index);
         let result = change(&mut self.workers[index]);
         self.switch(index);
@@ -153,6 +155,8 @@ impl Cluster {
         job: JobId,
         requests: SmallVec<[RequestId; 2]>,
     ) {
+        // A job changes only the set of the worker's pool, and jobs begin and end all the time. So `begin` and `end` do
+        // without the general `update`.
         let state = &mut self.workers[worker.index()];
         state.activity = Activity::Running { job, requests };
         (state.begun, state.work) = (now, work);
@@ -164,6 +168,7 @@ impl Cluster {
     pub(super) fn end(&mut self, worker: WorkerId, job: JobId) -> Option<(ModelId, SmallVec<[RequestId; 2]>)> {
         let state = self.workers.get_mut(worker.index())?;
         match &mut state.activity {
+            // The number tells the answer of a job that was lost with its worker from that of the job that runs now.
             Activity::Running { job: running, requests } if *running == job => {
                 let requests = core::mem::take(requests);
                 state.activity = Activity::Idle;
@@ -171,6 +176,7 @@ impl Cluster {
                 if state.loaded == Some(state.target) {
                     self.ready_now(worker.index(), self.pool(self.hardware.gpus[worker.index()], model));
                 } else {
+                    // The monitor changed the target while the job ran. `list` counts the target again.
                     self.targets[state.target.index()] -= 1;
                     self.switch(worker.index());
                     self.list(worker.index());
@@ -186,6 +192,7 @@ impl Cluster {
         let worker = &mut self.workers[index];
         let (target, held) = (worker.target, &mut worker.resident);
         if worker.activity == Activity::Idle && worker.loaded != Some(target) && held.contains(&target) {
+            // The list is in order of last use: `begin_load` makes room from the front.
             held.retain(|model| *model != target);
             held.push(target);
             let from = worker.loaded.replace(target);
@@ -200,10 +207,13 @@ impl Cluster {
 
     /// Begins to load the target of a worker. Models leave the memory, least recently used first, until there is room.
     pub(super) fn begin_load(&mut self, worker: WorkerId, now: Time) -> Option<Switch> {
+        // `update` borrows the whole cluster, so that the hardware is cloned. Loads are rare.
         let (gpu, hardware) = (self.hardware.gpu(worker), self.hardware.clone());
         self.update(worker, |state| {
             let target = state.target;
+            // The target itself is not resident, since `switch` would have taken it without a load.
             let fits = |held: &[ModelId]| hardware.fits(gpu, held.iter().copied().chain([target]));
+            // A target that does not fit beside anything is loaded into an empty memory.
             while !state.resident.is_empty() && !fits(&state.resident) {
                 state.resident.remove(0);
             }
@@ -225,6 +235,7 @@ impl Cluster {
             Activity::Loading => state.loading.map_or(now, |model| state.begun + self.hardware.load(worker, model)),
             Activity::Down => return None,
         };
+        // A job that takes longer than the profile expects is expected to end now.
         Some(until.max(now))
     }
 
@@ -271,6 +282,7 @@ impl Cluster {
 
     /// Returns the lowest worker that is ready with a model.
     pub(super) fn ready_with(&self, model: ModelId) -> Option<WorkerId> {
+        // Pools are numbered by GPU type, then model, so that every `models`-th pool is of the same model.
         self.ready.iter().skip(model.index()).step_by(self.models).filter_map(WorkerSet::first).min()
     }
 
@@ -377,6 +389,7 @@ impl WorkerSet {
         }
         let (at, filled) = self.filled.iter().enumerate().find(|(_, filled)| **filled != 0)?;
         let word = at * 64 + filled.trailing_zeros() as usize;
+        // A cluster has at most 65,535 workers, so that the number fits.
         Some(WorkerId((word * 64) as u16 + self.words[word].trailing_zeros() as u16))
     }
 }

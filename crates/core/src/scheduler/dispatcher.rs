@@ -32,6 +32,7 @@ struct Start {
 
 impl Scheduler {
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
+        // Switches are reported before any start: the metrics set a worker that switches to idle.
         for Switch { worker, from, model } in self.cluster.switched() {
             actions.push(Action::Note(Note::Switched { worker, from, model }));
         }
@@ -39,12 +40,15 @@ impl Scheduler {
             let load = self.cluster.begin_load(worker, now);
             actions.extend(load.map(|Switch { worker, from, model }| Action::Load { worker, from, model }));
         }
+        // Late requests leave their lines before anything starts, so that none of them takes the place of a request in
+        // time.
         if self.queue.parts_late(now) {
             for request in self.queue.take_late(now) {
                 self.be_late(request, actions);
             }
         }
         while let Some(start) = self.next_start(now) {
+            // Nearly all runs have jobs of one request, for which nothing needs to be formed.
             if self.config.batching.most == 1 {
                 let first = self.queue.take_first(start.class, start.in_time);
                 self.start(now, start, first.as_slice(), actions);
@@ -64,6 +68,7 @@ impl Scheduler {
         let Self { requests, queue, library, .. } = self;
         let pending = requests.get_mut(request).expect("what waits has not ended");
         queue.leaves_late(request, pending);
+        // `take_late` has taken the request out of its line already.
         if late == Late::Reject {
             self.finish(request, Outcome::Rejected(Rejection::TooLate), actions);
             return;
@@ -90,6 +95,7 @@ impl Scheduler {
                 Some(late)
             }
             (Some(in_time), late) => {
+                // A start counts only if a late request could have had a worker instead.
                 self.passed_by += u32::from(late.is_some());
                 Some(in_time)
             }
@@ -128,6 +134,8 @@ impl Scheduler {
     /// for the best model are served by no other. Hits that may wait for large models ask these first, and the small ones only from
     /// the time on at which the class falls back.
     pub(super) fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
+        // Late requests may wait for the best model only if a worker has it as its target. Otherwise they might wait
+        // for ever, so that any model serves them.
         if !in_time && self.makes_the_best_of_it() && self.cluster.any_target(class.best.models) {
             return self.soonest(&class.best);
         }
@@ -162,6 +170,8 @@ impl Scheduler {
         }
         let held = self.queue.classes().iter().filter_map(|class| {
             let time = class.falls_back().filter(|_| self.may_wait(class))?;
+            // Without a ready small worker no wake-up is needed: the event that makes one ready runs the dispatcher
+            // anyway.
             let mut small = class.choices.iter().filter(|choice| !choice.serves_misses);
             small.find_map(|choice| self.soonest(choice)).map(|_| time)
         });
@@ -178,11 +188,14 @@ impl Scheduler {
     fn large_may_take(&self, hits: &Class, in_time: bool) -> bool {
         let allowed = match self.large_takes_hits {
             LargeTakesHits::WithoutMisses => true,
+            // The paper's `throughput` mode: hits are left to small workers as long as one is a target.
             LargeTakesHits::WithoutSmall => {
                 let of_misses = self.config.serving.of_misses();
                 !hits.choices.iter().any(|choice| self.cluster.any_target(choice.models.without(of_misses)))
             }
         };
+        // Rule (c) of docs/semantics.md, section 4: with misses first, a large worker takes a hit only while no miss
+        // waits.
         allowed && !(self.queue.misses_first() && self.queue.a_miss_waits(in_time))
     }
 
@@ -194,6 +207,8 @@ impl Scheduler {
         }
         let mut soonest: Option<(Duration, WorkerId)> = None;
         for &(time, pool) in &choice.pools {
+            // Pools are in order of time, so that no later pool is sooner. Pools of equal time are still compared, by
+            // worker.
             if soonest.is_some_and(|(before, _)| before < time) {
                 break;
             }
@@ -206,6 +221,8 @@ impl Scheduler {
 
     /// Starts a job of waiting requests. If the settings say so, a single request in time may skip fewer steps.
     fn start(&mut self, now: Time, start: Start, waits: &[WaitingRequest], actions: &mut Vec<Action>) {
+        // The requests of a larger job share the number of steps that they skip, so that none of them can be eased
+        // alone.
         if start.in_time
             && self.queue.settings().ease
             && let [first] = waits
@@ -240,6 +257,7 @@ impl Scheduler {
             }
             pending.start(now, worker, model, requests.len());
             let decision = pending.decision.expect("what waits was routed");
+            // All requests of a job are of one class, so that each of them has the number of steps of the job.
             skipped_steps = decision.skipped_steps;
             parts.push(Part { request, source: decision.source });
         }

@@ -44,6 +44,7 @@ impl Hardware {
     /// Returns the expected time of a job of `requests` requests.
     pub fn batch(&self, gpu: GpuId, work: Work, requests: usize) -> Duration {
         let service = self.profile.service(gpu, work.model);
+        // The product is made in seconds and converted once (docs/semantics.md, section 1), as the simulator does it.
         Duration::from_seconds_saturating(service.job_s(work) * service.batch_factor(requests as u32))
     }
 

@@ -87,6 +87,7 @@ impl Library {
     /// Caches images before time zero, oldest first.
     pub(super) fn warm(&mut self, images: impl Iterator<Item = WarmImage>, actions: &mut Vec<Action>) {
         for (row, image) in (0..).zip(images) {
+            // A tenant's image belongs to the public if the scenario says so of the tenant.
             let owner = match (image.owner, &self.cache) {
                 (Owner::Tenant(tenant), Some(cache)) => cache.owner(tenant),
                 (owner, _) => owner,
@@ -108,6 +109,8 @@ impl Library {
         let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
             return routing.route(request, None, load);
         };
+        // The cache is told of every request, also of one that is not looked up: `farthest` compares rows with the
+        // latest one.
         cache.routing(request.id);
         let route = if request.reuse.look_up {
             cache.expire(load.now, &mut self.departures);
@@ -124,8 +127,10 @@ impl Library {
                 }
                 nearest = [nearest, candidate].into_iter().flatten().reduce(Candidate::nearer);
             }
+            // A miss reports the most similar entry of all parts, which need not be in the part that was searched last.
             let route = found.unwrap_or_else(|| routing.route(request, nearest, load));
             self.depart(actions);
+            // `metrics::retrieval` compares the audit with the decision that is noted next.
             if let Some(nearest) = truly_nearest {
                 actions.push(Action::Note(Note::Audited { request: request.id, nearest }));
             }
@@ -133,6 +138,8 @@ impl Library {
         } else {
             routing.route(request, None, load)
         };
+        // The image of the request will be stored under its prompt. Each end of a request takes the key out, image or
+        // not.
         if matches!(self.storage, Storage::ByPrompt(_)) && request.reuse.keep {
             self.keys.insert(request.id, embedding.clone());
         }
@@ -194,6 +201,8 @@ impl Library {
     ) {
         let embedding = output.and_then(|output| output.embedding.as_ref());
         let bytes = output.and_then(|output| output.bytes);
+        // Nirvana and Pinecone store the images of misses alone, whatever the admission says (docs/semantics.md,
+        // section 5).
         let miss = pending.decision.is_some_and(|decision| decision.kind == DecisionKind::Miss);
         let Pending { tenant, reuse, background, .. } = *pending;
         let by_image = self.is_by_image()
@@ -227,6 +236,7 @@ impl Library {
         key: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) {
+        // The inner `None` is an image that was embedded to be measured, or whose source was withdrawn meanwhile.
         if let (Some(Some(Admitted { tenant, bytes, .. })), Some(key)) = (self.encoding.remove(&request), key) {
             self.keep(now, request, tenant, bytes, key, actions);
         }
@@ -280,10 +290,12 @@ impl Library {
         };
         let (weight, bytes) = match self.weight {
             Weight::One => (1, bytes),
+            // An image weighs at least one byte, so that the capacity bounds the number of images too.
             Weight::Bytes(usual) => (bytes.unwrap_or(usual).max(1), Some(bytes.unwrap_or(usual))),
         };
         cache.expire(now, &mut self.departures);
         let entry = Entry { image, owner, states, weight, inserted: now };
+        // Some policies evict the newcomer itself. So `Keep` comes before the departures.
         if cache.insert(entry, key, &mut self.departures) {
             actions.push(Action::Keep { image, bytes });
         }

@@ -27,9 +27,12 @@ impl Scheduler {
         if !self.requests.insert(request.id, pending) {
             return; // The number was seen before. The inbox broke its contract, but the run goes on.
         }
+        // A background request has no place in the queue: the dispatcher finds it in this set.
         if request.background {
             self.background.insert(request.id);
         }
+        // The request has an entry by now: a rejection goes through `end` too, and `end` makes the record from the
+        // entry.
         if self.draining {
             self.finish(request.id, Outcome::Rejected(Rejection::Draining), actions);
         } else {
@@ -45,7 +48,11 @@ impl Scheduler {
         embedding: Option<&Embedding>,
         actions: &mut Vec<Action>,
     ) {
+        // The load is that before the request is placed: levels of approximation are defined by it (docs/semantics.md,
+        // section 9).
         let load = self.load(now);
+        // The client may have cancelled the request while its prompt was embedded. An answer that comes twice routes
+        // nothing again.
         let Some(pending) = self.requests.get_mut(id).filter(|pending| pending.stage == Stage::Encoding) else {
             return;
         };
@@ -53,6 +60,7 @@ impl Scheduler {
         self.routed += 1;
         let request = pending.request(id);
         let route = self.library.look_up(&mut *self.routing, &load, &request, embedding, actions);
+        // Background requests count in no demand and no level. A rejected request asks nothing of the workers.
         if let Route::Queue(decision) | Route::Return(decision) = &route
             && !request.background
         {
@@ -60,6 +68,8 @@ impl Scheduler {
             self.routing.routed(decision, &load);
         }
         self.apply_route(now, id, route, actions);
+        // Only the first routing can reject. A request that is routed again, after a lost source or a weak draft, stays
+        // admitted.
         if self.queue.settings().admission {
             self.admit(now, id, actions);
         }
@@ -82,11 +92,14 @@ impl Scheduler {
         };
         let Self { requests, queue, library, monitor, .. } = self;
         let Some(pending) = requests.get_mut(id) else { return };
+        // A request whose source was missing, or whose draft is made again, is still in the stage of its last job.
         let again = pending.stage != Stage::Encoding;
         actions.push(Action::Note(Note::Routed { request: id, arrival: pending.arrival, decision, again }));
         pending.decision = Some(decision);
+        // A source is pinned also for a return, which ends at once: the pin is what counts the use for eviction.
         library.pin(&decision);
         if !waits {
+            // `Return` goes before `Finish`: a live executor holds the result back while it reads the image.
             actions.extend(decision.source.map(|image| Action::Return { request: id, image }));
             self.finish(id, Outcome::Completed, actions);
         } else if pending.background {
@@ -128,6 +141,8 @@ impl Scheduler {
             let Some(pending) = self.requests.of_job(request, worker) else { continue };
             let output = outputs.iter().find(|output| output.request == request);
             let confidence = output.and_then(|output| output.confidence);
+            // Only a cascade decides again: a draft with too little confidence waits once more, as a miss. Its job
+            // stays in the record as a span, so that the time of the GPU counts.
             let again = pending.decision.and_then(|made| self.routing.redecide(&made, confidence, self.threshold));
             if let Some(decision) = again {
                 self.requests.lost_job(request, now);
@@ -144,6 +159,7 @@ impl Scheduler {
             return;
         }
         let is_from_these = |source: Option<ImageId>| source.is_some_and(|source| images.contains(&source));
+        // The mark is set now, since at the end of a job nothing tells any more that its source was withdrawn.
         for pending in self.requests.values_mut() {
             if is_from_these(pending.decision.and_then(|decision| decision.source)) {
                 pending.reuse.keep = false;
@@ -170,6 +186,7 @@ impl Scheduler {
     fn retry(&mut self, now: Time, request: RequestId, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
         let Some(pending) = self.requests.of_job(request, worker) else { return };
         pending.failures += 1;
+        // The last job is not noted as lost: it is the `run` of the record, and as a span it would count twice.
         if pending.failures >= self.config.max_attempts {
             self.finish(request, Outcome::Failed(reason.to_owned()), actions);
             return;
@@ -191,6 +208,7 @@ impl Scheduler {
     pub(super) fn source_missing(&mut self, now: Time, worker: WorkerId, job: JobId, actions: &mut Vec<Action>) {
         let Some((_, requests)) = self.cluster.end(worker, job) else { return };
         for request in requests {
+            // The load is taken for each request anew: the requests of the job that were routed before it wait by now.
             let load = self.load(now);
             let Some(pending) = self.requests.of_job(request, worker) else { continue };
             let Some(source) = pending.decision.and_then(|decision| decision.source) else {
@@ -198,6 +216,8 @@ impl Scheduler {
                 self.retry(now, request, worker, "source missing", actions);
                 continue;
             };
+            // The decision goes before its source is unpinned: if the request ends now, its source must not be unpinned
+            // twice.
             pending.decision = None;
             let own = pending.request(request);
             self.requests.lost_job(request, now);
@@ -209,6 +229,7 @@ impl Scheduler {
 
     pub(super) fn model_loaded(&mut self, worker: WorkerId) {
         self.cluster.update(worker, |state| {
+            // A worker that was lost while it loaded is down, and the answer of that load is out of date.
             if state.activity == Activity::Loading {
                 state.activity = Activity::Idle;
                 state.loaded = state.loading.take();
@@ -220,6 +241,7 @@ impl Scheduler {
     /// Notes a failed load. The model that the worker still holds becomes its target until the next decision of the monitor or the next
     /// wake-up, when the load may be tried again. A worker without a model is lost.
     pub(super) fn load_failed(&mut self, now: Time, worker: WorkerId, loaded: Option<ModelId>) {
+        // Ticks without requests are passed over. The failed load needs the next one, at which it is tried again.
         self.monitor.await_tick(now);
         self.cluster.update(worker, |state| {
             if state.activity == Activity::Loading {
@@ -234,6 +256,7 @@ impl Scheduler {
     }
 
     pub(super) fn worker_down(&mut self, now: Time, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
+        // The target stays: a worker that comes back is idle without a model, so that it loads its target first.
         let before = self.cluster.update(worker, |state| {
             state.loaded = None;
             state.resident.clear();
@@ -257,6 +280,7 @@ impl Scheduler {
 
     pub(super) fn cancel(&mut self, request: RequestId, actions: &mut Vec<Action>) {
         let Some(pending) = self.requests.get(request) else { return };
+        // The worker is read before the request ends, since its entry is gone afterwards.
         let worker = pending.runs_on();
         if matches!(pending.stage, Stage::Waiting | Stage::Late) && !pending.background {
             self.queue.remove(request, pending);

@@ -183,6 +183,8 @@ impl Scheduler {
     /// or workers that are gone are ignored.
     pub fn handle(&mut self, now: Time, event: &Event, actions: &mut Vec<Action>) {
         self.now = now;
+        // An arrival only begins the embedding of a prompt, and an encoded image changes the cache alone: neither calls
+        // for another allocation. A wake-up asks the monitor by itself, in `woke_up`.
         let eventful = !matches!(event, Event::Arrived(_) | Event::ImageEncoded { .. } | Event::WokeUp);
         match *event {
             Event::Arrived(ref request) => self.arrive(request, actions),
@@ -219,9 +221,12 @@ impl Scheduler {
             (first, next) => first.or(next),
         };
         let mut next = self.monitor.next_decision();
+        // The loop asks for the next wake-up after every event. Where the settings rule a time out, the classes are not
+        // searched for it.
         if self.queue.settings().fall_back.is_some() {
             next = earlier(next, self.next_fall_back());
         }
+        // Only jobs of several requests wait for more of them.
         if self.config.batching.most > 1 {
             next = earlier(next, self.next_ripe());
         }

@@ -83,11 +83,14 @@ impl Monitor {
 
     /// Decides if a decision is due. Calls `rest`, which makes the situation without its demand, only then.
     pub(super) fn tick(&mut self, now: Time, rest: impl FnOnce() -> Situation) -> Option<(Allocation, Tick)> {
+        // A wake-up may be for a waiting request and not for the monitor.
         if self.next_decision().is_none_or(|due| due > now) {
             return None;
         }
         let demand = self.demand(now);
         let decided = self.policy.decide(now, &Situation { demand, ..rest() });
+        // A policy that decides at events mostly changes nothing. That is no tick, so that the window of the next tick
+        // goes on.
         if decided.is_some() || self.policy.needs_demand() {
             self.previous = now;
             self.routed = 0;
@@ -121,6 +124,7 @@ impl Monitor {
             return None;
         }
         let hits: u64 = self.hits_by_steps.values().sum();
+        // The map gives the hits in order of k: docs/semantics.md, section 6, fixes the order of this sum.
         let fractions = self
             .hits_by_steps
             .iter()

@@ -145,6 +145,7 @@ impl Requests {
     /// Returns the record of a request that ends now, and its entry, which stays in the table until [`Self::remove`].
     pub(super) fn end(&mut self, id: RequestId, outcome: Outcome) -> Option<(Box<Ended>, &Pending)> {
         let pending = self.live.get(id.0)?;
+        // In most runs no job is lost, and nothing is searched.
         let earlier = if self.spans.is_empty() { None } else { self.spans.remove(&id) };
         let ended = Box::new(Ended {
             request: id,

@@ -69,6 +69,8 @@ impl Tables {
         let models = self.serving.models_for(decision);
         let of_misses = self.serving.of_misses();
         let (small, large) = (models.without(of_misses), models.and(of_misses));
+        // Full generations try one model after the other, the best first. Hits try all small models at once, then all
+        // large ones.
         let sets: SmallVec<[ModelSet; 2]> = match decision.kind {
             DecisionKind::Miss | DecisionKind::Draft => {
                 models.iter().map(|model| ModelSet::EMPTY.with(model)).collect()
@@ -78,7 +80,9 @@ impl Tables {
         let times = self.times(models, decision.skipped_steps);
         let choices: SmallVec<[Choice; 2]> = sets.iter().map(|set| self.choice(*set, &times)).collect();
         let best = self.choice(models.iter().take(1).collect(), &times);
+        // Only a hit that both a small and a large model may serve can wait for the one and fall back on the other.
         let waits = decision.kind == DecisionKind::Hit && !small.is_empty() && !large.is_empty();
+        // The times are by GPU type, then model, so that the first of them are those of the first GPU type.
         let on_small = small.iter().next().and_then(|model| times[model.index()]).unwrap_or_default();
         let before = |factor: f64| Duration::from_seconds_saturating(factor * on_small.seconds());
         let first = sets.iter().flat_map(|set| set.iter()).next();
@@ -121,6 +125,7 @@ impl Tables {
                 Some((if self.by_time { (*time)? } else { (*time).map(|_| Duration::ZERO)? }, pool))
             })
             .collect();
+        // The dispatcher stops at the first pool that is slower than the one found.
         pools.sort_unstable();
         let set = pools.iter().fold(Pools::default(), |set, (_, pool)| set.with(*pool));
         Choice { models, serves_misses: !models.and(self.serving.of_misses()).is_empty(), pools, set }

@@ -44,13 +44,17 @@ impl VirtualTime {
     /// Returns the start tag of a request that takes `time`, and moves the end of the tenant behind the request.
     fn tag(&mut self, tenant: TenantId, time: Duration, weight: f64) -> u64 {
         let end = self.ends.entry(tenant).or_insert(0);
+        // A tenant that asked for nothing for a while saves up no service: its next tag is not before the present.
         let start = self.now.max(*end);
+        // The cast rounds down, and like the sum it saturates, so that a weight next to 0 does no harm.
         *end = start.saturating_add((time.nanoseconds() as f64 / weight) as u64);
         start
     }
 
     /// Moves virtual time to the tag of a request that is served.
     fn started(&mut self, tag: u64) {
+        // Requests do not start in the order of tags alone: priorities, classes without a ready worker and retries come
+        // between. Virtual time never goes back.
         self.now = self.now.max(tag);
     }
 }
@@ -83,6 +87,7 @@ impl FairSlack {
     fn take_out(&mut self, waits: &WaitingRequest, slack: u64) -> Option<Standing> {
         let own = self.shares.get_mut(&waits.tenant)?;
         let removed = own.remove(&(slack, waits.order));
+        // A tenant without waiting requests takes no room.
         if own.is_empty() {
             self.shares.remove(&waits.tenant);
         }

@@ -53,12 +53,14 @@ impl Line {
     }
 
     pub(super) fn is_empty(&self) -> bool {
+        // The first request of the ring is never marked, so that a ring that is not empty has a request.
         self.ring.is_empty() && self.tree.is_empty()
     }
 
     /// Inserts a request. Returns whether the request is new to the line.
     pub(super) fn insert(&mut self, waits: WaitingRequest) -> bool {
         if self.ring.back().is_none_or(|last| *last < waits) {
+            // The request may have entered the tree before a later request of the ring, which has left since.
             if self.tree.contains(&waits) {
                 return false;
             }
@@ -66,6 +68,7 @@ impl Line {
             return true;
         }
         match self.ring.binary_search(&waits) {
+            // The ring still has the request. If it is marked, it left and comes back now: the mark goes.
             Ok(_) => self.gone.remove(&waits),
             Err(_) => self.tree.insert(waits),
         }

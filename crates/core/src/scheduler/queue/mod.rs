@@ -185,6 +185,7 @@ impl Queue {
     /// Returns the requests of the lines in time, or of the late lines unless `in_time`, in the order of service, each with its
     /// class. Each line is in that order already, so the lines are merged.
     pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, WaitingRequest)> {
+        // There are few lines, so that the smallest of their heads is found by looking at each.
         let mut lines: Vec<_> =
             self.classes.iter().map(|class| (self.is_behind(class), class.line(in_time).iter().peekable())).collect();
         core::iter::from_fn(move || {
@@ -263,8 +264,12 @@ impl Queue {
         if !class.in_time.insert(standing.waits) {
             return;
         }
+        // The request need not be the first of its line. If the time is too early, the lines are looked at once too
+        // often.
         self.next_late = self.next_late.min(class.latest_start(&standing.waits));
         self.entered(usize::from(standing.class));
+        // With `fair_slack` the tags of one tenant's requests change hands, so that requests of other classes move as
+        // well.
         for (before, after) in self.discipline.joined(standing, pending.slack) {
             self.classes[usize::from(before.class)].in_time.remove(&before.waits);
             self.classes[usize::from(after.class)].in_time.insert(after.waits);
@@ -280,6 +285,7 @@ impl Queue {
             self.late -= 1;
             self.classes[usize::from(standing.class)].late.remove(&standing.waits.behind())
         } else {
+            // The tag may have changed since routing: the discipline knows the present place.
             let standing = self.discipline.left(standing, pending.slack);
             self.classes[usize::from(standing.class)].in_time.remove(&standing.waits)
         };
@@ -331,6 +337,7 @@ impl Queue {
     /// [`Self::leaves_late`].
     pub(super) fn take_late(&mut self, now: Time) -> SmallVec<[RequestId; 2]> {
         let mut late = SmallVec::new();
+        // The time is found anew from the lines as they are after this.
         self.next_late = Time::MAX;
         for at in 0..self.classes.len() {
             while let Some(first) = self.classes[at].in_time.first()

@@ -65,6 +65,8 @@ impl Levels {
         let quality = hit.map_or(1.0, |level| self.all[usize::from(level)].quality);
         self.saved = (self.saved + quality - self.floor).clamp(0.0, self.most);
         let waiting = (load.waiting_misses + load.waiting_hits) as f64 / load.workers.max(1) as f64;
+        // A level is entered at its limit and left only below half of it, so that a load near a limit does not switch
+        // to and fro.
         let entered = (1..self.all.len()).rev().find(|level| waiting >= self.all[*level].from).unwrap_or(0);
         self.current = self.current.max(entered);
         while self.current > entered && waiting < self.all[self.current].from / 2.0 {

@@ -146,6 +146,7 @@ impl System {
     pub fn skipped_steps(self, bounds: &[(f64, u32)], total_steps: u32) -> Vec<u32> {
         match self {
             Self::Pinecone => vec![total_steps],
+            // Whether a bound is strict does not change the steps.
             Self::Vanilla | Self::Cascade | Self::Nirvana | Self::Modm => Bounds::at_or_above(bounds).distinct_steps(),
         }
     }
