@@ -44,6 +44,7 @@ impl Confidences {
         match self {
             Self::Scores { by_row, .. } => by_row[request.row() % by_row.len()],
             Self::Kumaraswamy { a, b, seed } => {
+                // The inverse of the distribution at 1 - u. A uniform u and 1 - u are equally likely.
                 let drawn = uniform(&mut stream(*seed, Purpose::Confidence, u64::from(request.0)));
                 libm::pow(1.0 - libm::pow(drawn, 1.0 / b), 1.0 / a)
             }
@@ -64,6 +65,7 @@ impl Confidences {
     /// Returns the highest threshold, at most 1, with no more than this share of drafts below it.
     #[must_use]
     pub fn highest(&self, share: f64) -> f64 {
+        // Thresholds end at 1, even if more drafts could be made again.
         if share >= self.below(1.0) {
             return 1.0;
         }

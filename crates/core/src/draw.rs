@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
+    // The number of a purpose is part of its streams: another number would mean other draws, and other results.
     /// Jitter of a job's service time.
     Jitter = 1,
     /// Gaps between arrivals of a synthetic trace.
@@ -47,6 +48,7 @@ pub enum Purpose {
 /// open.
 #[must_use]
 pub fn stream(seed: u64, purpose: Purpose, row: u64) -> ChaCha8Rng {
+    // Seed and purpose are the key of the cipher, and the row is its stream number: no two streams share their numbers.
     let mut key = [0_u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
@@ -77,6 +79,7 @@ pub fn lognormal(generator: &mut impl Rng, cv: f64) -> f64 {
     if cv == 0.0 {
         return 1.0;
     }
+    // Of a lognormal with mean 1, the logarithm has variance ln(1 + cv^2) and mean -variance / 2.
     let variance = libm::log(1.0 + cv * cv);
     libm::exp(libm::sqrt(variance) * normal(generator) - variance / 2.0)
 }

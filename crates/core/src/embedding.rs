@@ -41,10 +41,12 @@ pub enum BadRow {
 /// A component that is not finite, or a row of zeros.
 pub fn norm(row: &[f32]) -> Result<f64, BadRow> {
     let squares: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    // The squares of finite f32 and their sum fit an f64, so that a component is to blame.
     if !squares.is_finite() {
         let bad = row.iter().position(|x| !x.is_finite());
         return Err(BadRow::NotFinite(bad.unwrap_or(0)));
     }
+    // No square of an f32 underflows in f64: only zeros add up to 0.
     if squares == 0.0 {
         return Err(BadRow::Zero);
     }

@@ -126,6 +126,7 @@ pub fn replay<E: Executor, I: Inbox, J: Journal>(
             Next::Later | Next::Closed => None,
         };
         let wakeup = turn.core.next_wakeup().map(|time| Moment { time, rank: Rank::Tick });
+        // At one instant a wake-up goes before an event from outside, by its rank.
         let deadline = match (outside, wakeup) {
             (Some(outside), Some(wakeup)) => Some(outside.min(wakeup)),
             (outside, wakeup) => outside.or(wakeup),
@@ -135,6 +136,7 @@ pub fn replay<E: Executor, I: Inbox, J: Journal>(
                 idle_wakeups = 0;
                 turn.take(time, &event)?;
             }
+            // The two ranks differ, so that the deadline is either the wake-up or the event from outside.
             Ok(Step::DeadlineReached(time)) if deadline == wakeup => {
                 let acted = turn.take(time, &Event::WokeUp)?;
                 assert!(turn.core.next_wakeup().is_none_or(|next| next > time), "a wake-up must lie ahead");
@@ -147,6 +149,7 @@ pub fn replay<E: Executor, I: Inbox, J: Journal>(
                 }
             }
             Ok(Step::Woken) => {}
+            // No deadline and nothing in flight: unless the inbox has something new, this does not change.
             Ok(Step::Idle) => idle_wakeups = 2,
             Err(error) => return Err(RunError::Executor(error)),
         }
@@ -173,6 +176,7 @@ impl<E: Executor, J: Journal> Turn<'_, E, J> {
     fn take(&mut self, time: Time, event: &Event) -> Result<bool, RunError<E::Error>> {
         assert!(time >= self.now, "an executor's time never runs backwards");
         self.now = time;
+        // Sums of times saturate here: from now on, events would all fall at one instant.
         if self.now == Time::MAX {
             return Err(RunError::EndOfTime);
         }

@@ -60,8 +60,10 @@ impl<T> Window<T> {
             return false;
         }
         if self.span == 0 {
+            // Nothing is live, so that the window begins anew at the key: keys that jump leave no empty blocks behind.
             self.first = key;
             self.base = key;
+            // All entries of the old blocks are gone: one block serves again.
             self.spare = self.blocks.pop_front().or(self.spare.take());
             self.blocks.clear();
         }

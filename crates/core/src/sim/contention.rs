@@ -59,8 +59,10 @@ impl Neighbours<'_> {
     /// them runs the job, which is of `model`.
     fn factor(self, model: ModelId, drawing: &Drawing, workers: usize) -> f64 {
         let busy: u32 = drawing.0.iter().sum();
+        // The formula is that of docs/semantics.md, section 8, "Neighbours".
         let mut factor = self.alone + (1.0 - self.alone) * share(busy.saturating_sub(1) as usize, workers);
         for (at, (times, count)) in self.beside.iter().zip(&drawing.0).enumerate() {
+            // The job is no neighbour of its own. Its class may have no job at present, and a pace all the same.
             let others = count - u32::from(at == model.index() && *count > 0);
             // A worker without neighbours is measured as it is.
             if workers > 1 {
@@ -122,6 +124,7 @@ impl Contention {
             class.done = 0.0;
         }
         let end = class.done + duration.nanoseconds() as f64;
+        // The caller changes the pace next, which announces the first end of the class.
         class.ends.push(Reverse((end.to_bits(), job)));
     }
 
@@ -138,11 +141,13 @@ impl Contention {
         for (at, class) in self.0.iter_mut().enumerate() {
             class.advance(now);
             class.number = class.number.wrapping_add(1);
+            // Of cancelled jobs only those in front matter. The others are dropped when they come first.
             while class.ends.peek().is_some_and(|Reverse((_, job))| !current(*job)) {
                 class.ends.pop();
             }
             class.factor = neighbours(class.gpu, class.model).factor(class.model, drawing, workers);
             if let Some(Reverse((end, _))) = class.ends.peek() {
+                // Ends are rounded to nanoseconds, so that a little more than the work may have been done.
                 let left = (f64::from_bits(*end) - class.done).max(0.0);
                 let time = now + Duration::from_nanoseconds(libm::round(left * class.factor) as u64);
                 first_ends.push(FirstEnd { class: at as u16, number: class.number, time });

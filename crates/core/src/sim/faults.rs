@@ -35,6 +35,7 @@ impl Faults {
     pub(super) fn held(&self, worker: WorkerId, last: Option<(Time, ModelId)>, now: Time) -> Option<ModelId> {
         let initial = || self.initial.get(worker.index()).map(|model| (Time::ZERO, *model));
         let (since, model) = last.or_else(initial)?;
+        // The time since the start of the load counts: a worker that is lost while it loads does not get the model.
         let lost = self.lost.iter().any(|(lost, time)| *lost == worker && (since..=now).contains(time));
         (!lost).then_some(model)
     }

@@ -57,6 +57,7 @@ impl LatencyModel for ProfileLatency {
         if service.jitter_cv == 0.0 {
             return Duration::from_seconds_saturating(seconds);
         }
+        // The request alone is the key: a job that is tried again has the jitter that it had the first time.
         let mut draws = stream(self.seed, Purpose::Jitter, u64::from(first.0));
         Duration::from_seconds_saturating(seconds * lognormal(&mut draws, service.jitter_cv))
     }

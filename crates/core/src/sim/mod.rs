@@ -206,6 +206,7 @@ impl<L: LatencyModel> Simulated<L> {
         let step = doing.step.nanoseconds().max(1);
         let steps = now.since(doing.begun).nanoseconds().div_ceil(step);
         let stop = doing.begun + Duration::from_nanoseconds(steps.saturating_mul(step));
+        // The answer at the end of the whole job stays in the heap. It will find no job, or one with another number.
         self.push(stop, Rank::Job, Answer::Stopped { worker: WorkerId(index as u16), job });
     }
 
@@ -219,6 +220,7 @@ impl<L: LatencyModel> Simulated<L> {
             worker.number == job.number && worker.job.is_some()
         };
         let first_ends = contention.repace(now, drawing, workers.len(), neighbours, current);
+        // Ends of the former pace stay in the heap: `Contention::end` knows them by their numbers.
         for FirstEnd { class, number, time } in first_ends {
             self.push(time, Rank::Job, Answer::FirstEnded { class, number });
         }
@@ -264,6 +266,8 @@ impl<L: LatencyModel> Simulated<L> {
         let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
         let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
         let is_steady = self.settings.neighbours(gpu, work.model).are_of_no_effect();
+        // Neighbours are counted from the first job on for which they matter. Runs without such a job pay nothing for
+        // them.
         if self.contention.is_none() && !is_steady {
             self.contention = Some((Contention::default(), self.drawing()));
         }
@@ -327,6 +331,7 @@ impl<L: LatencyModel> Simulated<L> {
             }
             Answer::Loaded { worker, load, fails } => {
                 let doing = &self.workers[worker.index()];
+                // The worker was lost while it loaded, and has begun another load since.
                 if doing.load != load {
                     return None;
                 }
@@ -351,6 +356,8 @@ impl<L: LatencyModel> Executor for Simulated<L> {
             }
             Action::EncodeImage(request) => {
                 let due = now + self.settings.latency.image_encoding(request);
+                // An embedded image enters the cache after the jobs, loads, ticks and routings of the same instant
+                // (docs/semantics.md, section 8: rank 4).
                 self.push(due, Rank::Outside, Answer::ImageEncoded(request));
             }
             Action::Start { job, worker, work, ref parts } => self.start(now, job, worker, work, parts),
@@ -359,6 +366,7 @@ impl<L: LatencyModel> Executor for Simulated<L> {
                 let fails = self.settings.faults.load_fails(worker, now);
                 let doing = &mut self.workers[worker.index()];
                 let held = doing.holds;
+                // `push` gives the answer this number.
                 doing.load = self.sequence + 1;
                 doing.holds = if fails { held } else { Some((now, model)) };
                 self.push(now + duration, Rank::Load, Answer::Loaded { worker, load: self.sequence + 1, fails });
@@ -375,6 +383,7 @@ impl<L: LatencyModel> Executor for Simulated<L> {
     }
 
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
+        // Answers that are out of date are passed over: they are no event.
         while let Some(due) = self.first().copied() {
             if deadline.is_some_and(|deadline| due.is_after(deadline)) {
                 break;
