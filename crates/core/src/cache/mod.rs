@@ -254,14 +254,17 @@ impl ImageCache {
     pub fn insert(&mut self, entry: Entry, key: &Embedding, departures: &mut Departures) -> bool {
         let (shelf, part) = (self.settings.tenancy.index(entry.owner), self.settings.tenancy.part(entry.owner));
         let weight = entry.total_weight();
+        // An owner without a part has a share of 0, which no entry fits.
         let share = self.share(part);
         if weight > share || self.has_near_duplicate(shelf, key) {
             return false;
         }
+        // Nothing has been changed so far: an entry that is refused costs no other entry its place.
         let room = self.parts.entry(part).or_insert_with(|| Part::new(&self.settings, part, share));
         if let Some(request) = self.routed {
             room.eviction.on_request(request);
         }
+        // The empty part has room for the entry, so that enough items can leave.
         if entry.states.is_empty() && !room.eviction.newcomers_compete() {
             self.evict(part, weight, departures);
         }
@@ -270,10 +273,12 @@ impl ImageCache {
         let part_of = self.part(part);
         part_of.held += weight;
         part_of.eviction.on_insert(&entry, key);
+        // Entries are inserted in order of time, so that the queue is in order of age.
         if self.settings.max_age.is_some() {
             self.ages.push_back((entry.inserted, entry.image));
         }
         self.entries.insert(entry.image, entry);
+        // States and competing images came in before there was room. For other images nothing is left to evict.
         self.evict(part, 0, departures);
         true
     }
@@ -286,6 +291,7 @@ impl ImageCache {
 
     fn has_near_duplicate(&self, shelf: Owner, key: &Embedding) -> bool {
         let (Some(limit), Some(index)) = (self.settings.near_duplicate, self.indexes.get(&shelf)) else { return false };
+        // The key is that of an image and not of a request: an index that searched ahead has nothing prepared for it.
         let nearest = index.nearest(&Query { request: None, embedding: key });
         nearest.is_some_and(|found| found.similarity >= limit)
     }
@@ -309,6 +315,7 @@ impl ImageCache {
     fn drop_item(&mut self, item: Item, departures: &mut Departures) {
         let entry = self.entries.get_mut(&item.image).expect("eviction and entries are kept in step");
         let (owner, weight) = (entry.owner, entry.weight);
+        // A final image has no states, so that it leaves with its only item.
         entry.states.retain(|state| *state != item.skipped_steps);
         let empty = entry.states.is_empty();
         self.part(self.settings.tenancy.part(owner)).held -= weight;
@@ -332,6 +339,7 @@ impl ImageCache {
     /// Removes an entry for another reason than eviction. Pins stay until their requests end.
     fn remove(&mut self, image: ImageId, cause: Cause, departures: &mut Departures) {
         if let Some(entry) = self.entries.remove(&image) {
+            // States that were evicted before are gone from the entry, so that its weight is that of the rest.
             let part = self.part(self.settings.tenancy.part(entry.owner));
             part.held -= entry.total_weight();
             part.eviction.on_remove(&entry);

@@ -58,6 +58,7 @@ impl Gdsf {
     fn place(&mut self, item: Item, saved: u64) {
         let mean = self.total.checked_div(self.hits).unwrap_or(u128::from(self.expected));
         let size = self.sizes.get(&item.image).copied().unwrap_or(1).max(1);
+        // The parts come before the division, so that a quotient is exact wherever the size divides them.
         let value = u128::from(saved).saturating_add(mean).saturating_mul(self.parts) / u128::from(size);
         self.uses += 1;
         self.items.place(item, (self.level.saturating_add(value), self.uses, saved));
@@ -66,6 +67,7 @@ impl Gdsf {
     /// Makes the parts of a unit divisible by a size, and converts level and priorities.
     fn divide_by(&mut self, size: u64) {
         let (before, size) = (self.parts, u128::from(size.max(1)));
+        // The factors are at most 2^40 and 2^64, so that their product fits.
         let multiple = before / greatest_common_divisor(before, size) * size;
         let parts = multiple.min(MOST_PARTS);
         if parts == before {
@@ -99,6 +101,7 @@ impl EvictionPolicy for Gdsf {
 
     fn on_hit(&mut self, item: Item, skipped_steps: u32) {
         let saving = self.savings.get(skipped_steps as usize).copied().unwrap_or(0);
+        // The mean includes this hit (docs/semantics.md, section 8).
         self.total += u128::from(saving);
         self.hits += 1;
         if let Some((.., saved)) = self.items.key(item) {
@@ -107,12 +110,14 @@ impl EvictionPolicy for Gdsf {
     }
 
     fn on_remove(&mut self, entry: &Entry) {
+        // The level stays: it is the value of what was evicted, and this entry left for another reason.
         self.sizes.remove(&entry.image);
         entry.items().for_each(|item| self.items.remove(item));
     }
 
     fn pop(&mut self) -> Option<Item> {
         let ((priority, ..), item) = self.items.pop_first()?;
+        // From now on nothing is placed below the value of what was evicted: savings of the past fade.
         self.level = priority;
         self.sizes.remove(&item.image);
         Some(item)

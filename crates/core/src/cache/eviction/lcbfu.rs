@@ -17,6 +17,7 @@ pub(super) struct Lcbfu {
 
 impl EvictionPolicy for Lcbfu {
     fn on_insert(&mut self, entry: &Entry, _: &Embedding) {
+        // All states of an entry have one age. The order of items puts the smaller k first among them.
         let age = self.inserted;
         self.inserted += 1;
         for item in entry.items() {

@@ -26,6 +26,7 @@ impl Random {
     }
 
     fn take(&mut self, place: usize) -> Item {
+        // The last item fills the gap. Places need no order, since each draw is uniform over them.
         let item = self.items.swap_remove(place);
         self.places.remove(&item);
         if let Some(&moved) = self.items.get(place) {

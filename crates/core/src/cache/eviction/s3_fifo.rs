@@ -73,6 +73,7 @@ impl S3Fifo {
     }
 
     fn remember(&mut self, fingerprint: Fingerprint, weight: u64) {
+        // A fingerprint has one ghost. A second one takes its place at the end.
         self.recall(fingerprint);
         self.left += 1;
         self.ghosts.insert(self.left, (fingerprint, weight));
@@ -139,6 +140,7 @@ impl S3Fifo {
 impl EvictionPolicy for S3Fifo {
     fn on_insert(&mut self, entry: &Entry, key: &Embedding) {
         let (fingerprint, weight) = (fingerprint(key), entry.weight);
+        // If two embeddings share a fingerprint, an image enters the main queue too soon. Nothing worse comes of it.
         let in_small = !self.recall(fingerprint);
         for item in entry.items() {
             let queue = if in_small { &mut self.small } else { &mut self.main };

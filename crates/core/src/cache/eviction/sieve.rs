@@ -68,6 +68,7 @@ impl EvictionPolicy for Sieve {
 
     fn pop(&mut self) -> Option<Item> {
         loop {
+            // Each turn clears a mark or ends the search, so that the hand goes around once at most.
             let place = self.hand.or_else(|| self.items.keys().next().copied())?;
             self.hand = Some(place);
             let (_, used) = self.items.get_mut(&place)?;

@@ -32,6 +32,7 @@ impl<I: RetrievalIndex> RetrievalIndex for Audited<I> {
     }
 
     fn nearest(&self, query: &Query<'_>) -> Option<Match> {
+        // The check must change no decision: the run shows what the index itself leads to.
         self.inner.nearest(query)
     }
 

@@ -85,6 +85,7 @@ pub(super) fn quantised(vector: &[f32]) -> (Scale, Vec<i8>) {
     let scale = (f64::from(largest(vector)) / MOST).max(f64::from(f32::MIN_POSITIVE)) as f32;
     let (codes, _, squares) = quantise(vector, f64::from(scale), MOST);
     let residual = libm::sqrt(squares) * (1.0 + rounding(vector.len()));
+    // The residual is rounded up: in f32 too it must not be below the distance that it bounds.
     (Scale { scale, residual: (residual as f32).next_up() }, codes)
 }
 
@@ -92,6 +93,7 @@ impl QueryCodes {
     /// Returns the codes of a unit vector.
     #[must_use]
     pub fn new(vector: &[f32]) -> Self {
+        // A row has codes up to 127, so that a sum of products is at most 127 x most x dimension.
         let fits = i32::MAX / (MOST as i32 * i32::try_from(vector.len().max(1)).unwrap_or(i32::MAX / 127));
         let most = MOST.min(f64::from(fits)).max(1.0);
         // The scale is not so small that its inverse overflows.

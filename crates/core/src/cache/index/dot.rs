@@ -120,6 +120,7 @@ mod avx2 {
             let sum = _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d));
             let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
             let sum = _mm_hadd_epi32(sum, sum);
+            // The codes that fill no register are multiplied one by one. There are at most 31 of them.
             let products = row_rest.iter().zip(rest).map(|(&a, &b)| i32::from(a.cast_signed()) * i32::from(b));
             *dot = _mm_cvtsi128_si32(_mm_hadd_epi32(sum, sum)) + products.sum::<i32>();
         }
@@ -181,6 +182,7 @@ mod vnni {
                 sums[k] = _mm512_dpbusd_epi32(sums[k], _mm512_xor_si512(load(a), sign), load(b));
             }
             if !rest.is_empty() {
+                // The bytes that are masked out become 128 in the row, but they are 0 in the query.
                 sums[3] = _mm512_dpbusd_epi32(sums[3], _mm512_xor_si512(load_rest(row_rest), sign), rest_of_query);
             }
             let [a, b, c, d] = sums;

@@ -64,6 +64,7 @@ impl Default for ExactIndex {
 impl RetrievalIndex for ExactIndex {
     fn insert(&mut self, image: ImageId, embedding: &Embedding) {
         let vector = embedding.as_slice();
+        // The first entry says how many components there are.
         if self.rows.is_empty() && self.vectors.dimension() != vector.len() {
             self.vectors = Vectors::new(vector.len(), self.allocate);
         }
@@ -77,6 +78,7 @@ impl RetrievalIndex for ExactIndex {
     fn remove(&mut self, image: ImageId) {
         let Some(row) = self.places.remove(&image) else { return };
         self.rows.swap_remove(row);
+        // Both lists move their last row, so that the numbers of rows stay the same in both.
         self.vectors.swap_remove(row);
         if let Some(moved) = self.rows.get(row) {
             self.places.insert(moved.image, row);
@@ -99,6 +101,7 @@ impl RetrievalIndex for ExactIndex {
         }
         let settled = searches.into_iter().map(|mut search| {
             self.vectors.settle(|row| self.rows[row].age, &mut search);
+            // A search finds no row whose similarity is 0. If all are, the oldest is the nearest of equals.
             match search.best {
                 Some(best) => Some(Match { image: self.rows[best.row].image, similarity: best.similarity }),
                 None => self.oldest(),

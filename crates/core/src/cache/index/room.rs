@@ -47,6 +47,7 @@ impl Room {
         let (begin, len) = (self.len, self.len + bytes.len());
         let room = self.bytes.len();
         if len > room {
+            // Room doubles, so that a byte is copied about once on average.
             self.grow(len.max(2 * room).max(LEAST));
         }
         self.len = len;

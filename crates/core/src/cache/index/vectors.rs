@@ -119,6 +119,7 @@ impl Vectors {
         let mut dot = [0];
         coded.dots(self.codes_of(row, row + 1), false, &mut dot);
         let (low, high) = coded.bounds(dot[0], self.scales[row]);
+        // Similarities are clamped at 0, so that every row reaches a bound of 0. The exact product is the last resort.
         low >= lowest || lowest <= 0.0 || high >= lowest && similarity(wanted, self.vector(row)) >= lowest
     }
 
@@ -142,6 +143,7 @@ impl Vectors {
             coded.at_most(dots, &self.scales[rows.clone()], most);
         }
         for (at, row) in rows.enumerate() {
+            // Equal bounds go on: a row as similar as the best so far may be older.
             if all && most[at] < *least || !of_interest(row) {
                 continue;
             }
@@ -159,9 +161,11 @@ impl Vectors {
     /// Compares the candidates exactly, the most promising first, and keeps the nearest.
     pub fn settle(&self, age: impl Fn(usize) -> u64, search: &mut Search<'_>) {
         let Search { wanted, margin, candidates, least, best, .. } = search;
+        // The lower bound rose during the scan: most of the early candidates cannot win any more.
         candidates.retain(|(high, _)| high >= least);
         candidates.sort_unstable_by(|(x, a), (y, b)| y.total_cmp(x).then(a.cmp(b)));
         for (high, row) in candidates.drain(..) {
+            // Candidates are in falling order of their bounds, so that no later one can win.
             if high < *least {
                 break;
             }
@@ -171,6 +175,7 @@ impl Vectors {
             }
             let (similarity, age) = (similarity(wanted, vector), age(row));
             *least = least.max(similarity);
+            // Of equals the older wins, in whatever order the candidates come.
             let nearer = |best: Nearest| similarity.total_cmp(&best.similarity).then(best.age.cmp(&age)).is_gt();
             if best.is_none_or(nearer) {
                 *best = Some(Nearest { similarity, age, row });
