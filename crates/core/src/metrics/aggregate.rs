@@ -86,6 +86,7 @@ impl Aggregate {
 
     pub(super) fn mean_refine_fraction(&self, total_steps: u32) -> Option<f64> {
         let hits: u64 = self.refined.values().sum();
+        // The map gives the sum the order of k, so that it is the same on every run.
         let sum: f64 = self.refined.iter().map(|(&k, &count)| count as f64 * refine_fraction(k, total_steps)).sum();
         (hits > 0).then(|| sum / hits as f64)
     }
@@ -113,6 +114,7 @@ impl Aggregate {
     pub(super) fn latency(&mut self) -> Option<Latency> {
         self.latencies.sort_unstable();
         let max = self.latencies.last()?.seconds();
+        // A sum of nanoseconds is exact, in whatever order requests end.
         let total: u128 = self.latencies.iter().map(|latency| u128::from(latency.nanoseconds())).sum();
         let at = |q| quantile(&self.latencies, q).unwrap_or(max);
         Some(Latency {

@@ -62,12 +62,14 @@ pub(super) fn services(rows: &[RequestRow], workers: usize) -> BTreeMap<Kind, Ve
 fn company(job: &Job, own: usize, by_worker: &[Vec<Job>]) -> Option<Company> {
     let mut beside_s: BTreeMap<usize, f64> = BTreeMap::new();
     for (_, jobs) in by_worker.iter().enumerate().filter(|(other, _)| *other != own) {
+        // A worker runs one job at a time, so that its jobs are in the order of their ends too.
         let first = jobs.partition_point(|other| other.finish <= job.start);
         for other in jobs[first..].iter().take_while(|other| other.start < job.finish) {
             let overlap = other.finish.min(job.finish).since(other.start.max(job.start));
             *beside_s.entry(other.model).or_insert(0.0) += overlap.seconds();
         }
     }
+    // All others together have this much time beside the job.
     let whole_s = job.finish.since(job.start).seconds() * (by_worker.len() - 1) as f64;
     let pure = beside_s.iter().find(|(_, seconds)| **seconds >= PURE * whole_s && whole_s > 0.0);
     let alone = beside_s.values().sum::<f64>() <= (1.0 - PURE) * whole_s;

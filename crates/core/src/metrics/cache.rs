@@ -178,6 +178,7 @@ impl CacheFold {
             self.aged_hits += u64::from(age.is_some());
             self.age_ns += age.map_or(0, |age| u128::from(age.nanoseconds()));
         }
+        // The last row is that of the present window: `row` was called above.
         if let Some(hits) = self.hits.as_mut().filter(|_| hit) {
             hits.insert(request, Hit { row: self.rows.len() - 1, counts });
         }
@@ -219,6 +220,7 @@ impl CacheFold {
         let hits = self.hits.take()?;
         let measured = |(request, hit): (&RequestId, &Hit)| Some((*quality.get(request)?, *hit));
         let measured: Vec<(f64, Hit)> = hits.iter().filter_map(measured).collect();
+        // Without a measured hit, 0 false hits would be a guess.
         if measured.is_empty() && !hits.is_empty() {
             return None;
         }

@@ -220,6 +220,7 @@ pub fn agreement(live: &Results, simulated: &Results) -> Vec<Measure> {
     ];
     if !live.ticks.is_empty() {
         let same = live.ticks.iter().zip(&simulated.ticks).filter(|(a, b)| a.tick.targets == b.tick.targets).count();
+        // A decision that only one of the runs took is one on which they do not agree.
         let ticks = live.ticks.len().max(simulated.ticks.len());
         all.push(("same_allocation", same as f64 / ticks as f64));
     }
@@ -258,6 +259,7 @@ pub fn compare(live: &Results, simulated: &[Results], models: &[String]) -> Vec<
         .collect();
     own.filter_map(|measure| {
         let values: Vec<f64> = theirs.iter().filter_map(|run| run.get(&measure.name).copied()).collect();
+        // A mean over some of the simulations would be taken for the mean over all.
         (!values.is_empty() && values.len() == theirs.len()).then(|| compared(measure, &values))
     })
     .collect()
@@ -285,6 +287,7 @@ pub fn ranges(rows: &mut [Compared], live: &Results, runs: &[Results], models: &
             values.entry(measure.name).or_default().push(measure.value);
         }
     }
+    // Agreement compares two runs, so that it has no range of its own.
     let known: Vec<String> = measures(live, models).into_iter().map(|measure| measure.name).collect();
     for row in rows.iter_mut().filter(|row| known.contains(&row.name)) {
         let Some(values) = values.get_mut(&row.name).filter(|values| values.len() == runs.len()) else { continue };

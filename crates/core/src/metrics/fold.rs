@@ -184,15 +184,18 @@ impl Metrics {
     #[inline(never)]
     fn event(&mut self, now: Time, event: &Event) {
         // Time passes between events only: actions have the time of their event.
+        // An event at the very time of the last end still belongs to the run.
         let idle = self.outstanding == 0 && now > self.end;
         if idle && self.at_end.is_none() && !matches!(event, Event::Arrived(_)) {
             self.cluster.set_mark();
             self.at_end = Some((self.windows.mark(), self.cache.as_ref().map(CacheFold::mark)));
         }
+        // The counts have held up to now: they are integrated before the event changes any of them.
         self.windows.advance(now, self.cluster.counts(), self.waiting);
         self.arrived = None;
         match event {
             Event::Arrived(request) => self.arrived = Some((request.arrival, request.deadline.is_some())),
+            // The core ignores answers that are out of date, and so does the fold.
             Event::JobCompleted { worker, job, .. }
             | Event::JobFailed { worker, job, .. }
             | Event::SourceMissing { worker, job }
@@ -225,6 +228,7 @@ impl Metrics {
 
     fn action(&mut self, now: Time, action: &Action) {
         match action {
+            // The core answers an arrival with this, or ends the request. An arrival that it ignores is not counted.
             Action::Encode(_) => self.arrive(),
             Action::Note(note) => self.note(now, note),
             Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
@@ -259,6 +263,7 @@ impl Metrics {
                     }
                 }
                 *self.waiting.count_mut(decision.kind) += 1;
+                // Without a new audit, as for a request that is routed again, this does nothing.
                 self.retrieval.routed(*request, decision.similarity, counts);
             }
             Note::Retried { kind, .. } => *self.waiting.count_mut(*kind) += 1,
@@ -307,6 +312,7 @@ impl Metrics {
 
     #[inline(never)]
     fn finish(&mut self, now: Time, ended: &Ended) {
+        // A request that is rejected at its arrival ends without having been encoded.
         self.arrive();
         self.outstanding = self.outstanding.saturating_sub(1);
         let waits_as = ended.decision.map(|decision| decision.kind).filter(|kind| match ended.stage {
@@ -321,6 +327,7 @@ impl Metrics {
         let row = RequestRow::new(now, ended, &self.settings.quality, self.settings.total_steps);
         let completed = row.completed();
         self.end = now;
+        // An end after the mark means that the run went on: the mark was too early.
         if self.at_end.take().is_some() {
             self.cluster.forget_mark();
         }

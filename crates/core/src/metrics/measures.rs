@@ -52,6 +52,7 @@ impl Metrics {
             self.cache.iter_mut().zip(cache_mark).for_each(|(cache, mark)| cache.back_to(mark));
         }
         if self.settings.keep >= Keep::Ends {
+            // An absence that ends after the run is cut at its end: the restored cluster has it as going on.
             self.absences.retain(|row| row.end <= self.end);
             self.absences
                 .extend((0..self.cluster.workers()).filter_map(|worker| self.cluster.absence(self.end, worker)));
@@ -159,6 +160,7 @@ impl Metrics {
 
     fn completed_by_model(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
+        // A returned image was drawn by no model of this run.
         let drawn = self.made.iter().filter(|((_, skipped), _)| *skipped < self.settings.total_steps);
         for ((model, _), count) in drawn {
             *counts.entry(self.settings.models[model.index()].clone()).or_insert(0) += count;
@@ -172,6 +174,7 @@ impl Metrics {
         for (worker, model, spent) in self.cluster.by_model() {
             let service = self.settings.profile.service(self.settings.gpus[worker], model);
             for (seconds, watts) in spent.iter().zip([service.active_w, service.load_w, service.idle_w]) {
+                // A power that is not known matters only where time was spent at it.
                 if *seconds > Duration::ZERO {
                     joules += seconds.seconds() * watts?;
                 }

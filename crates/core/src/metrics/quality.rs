@@ -147,16 +147,20 @@ impl QualitySettings {
     #[must_use]
     pub fn of_request(&self, row: &RequestRow, total_steps: u32) -> Option<(f64, QualityKind)> {
         let (model, skipped_steps) = made(row);
+        // What was measured goes before any estimate.
         if let Some(value) = self.row(model, skipped_steps, CLIP) {
             return Some((value, QualityKind::Measured));
         }
         let decision = row.decision.filter(|decision| decision.kind.is_hit());
+        // A miss or a draft is an image of the model's own.
         let Some(decision) = decision else { return self.own(model) };
         let retrieved = 100.0 * self.cosine.of_request(row.id, &decision)? - CHANCE;
         if decision.kind == DecisionKind::Return {
             return Some((retrieved, QualityKind::Estimated));
         }
         let share = f64::from(skipped_steps) / f64::from(total_steps);
+        // Part of the denoising is the model's own, the rest of the image is the retrieved one (docs/semantics.md,
+        // section 7).
         let (own, _) = self.own(model)?;
         Some(((1.0 - share) * own + share * retrieved, QualityKind::Estimated))
     }
@@ -219,6 +223,7 @@ impl QualityFold {
         total_steps: u32,
     ) -> Vec<String> {
         let mut warnings = Vec::new();
+        // Counts are in the order in which images were first made, which is no order for a sentence.
         let mut made: Vec<_> = made.to_vec();
         made.sort_unstable();
         let name = |(model, skipped): (ModelId, u32)| match models.get(model.index()) {

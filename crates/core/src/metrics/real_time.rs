@@ -94,6 +94,8 @@ impl RealTime {
                 {
                     self.image_encoding.push(now.since(completed));
                 }
+                // The quality is kept for requests of the warm-up too: false hits are counted in the window of their
+                // routing.
                 if let Some(prompt) = self.prompts.remove(request) {
                     self.quality.insert(*request, similarity(prompt.as_slice(), image.as_slice()));
                 }

@@ -38,6 +38,7 @@ impl Retrieval {
     /// Takes in a request that was routed by an entry of this similarity. `counts` says whether the request arrived at or
     /// after the warm-up.
     pub(super) fn routed(&mut self, request: RequestId, similarity: Option<f64>, counts: bool) {
+        // A request that is routed again was not searched for, and one that was rejected left its audit behind.
         let Some((_, nearest)) = self.audited.take_if(|(audited, _)| *audited == request) else { return };
         if counts {
             let lost = nearest - similarity.unwrap_or(0.0);

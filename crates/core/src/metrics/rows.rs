@@ -142,6 +142,7 @@ pub(super) fn sort_by_request<T: OfRequest>(records: &mut [T]) {
     for at in 0..records.len() {
         while records[at].request().row() != at {
             let own = records[at].request();
+            // The place does not exist or is taken: some requests have no record, or one has two.
             if records.get(own.row()).is_none_or(|other| other.request() == own) {
                 records.sort_unstable_by_key(OfRequest::request);
                 return;

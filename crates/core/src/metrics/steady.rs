@@ -48,6 +48,7 @@ impl Steady {
     pub(super) fn per_min(&self) -> Option<f64> {
         let arrivals = self.last_arrival.since(self.first_arrival?);
         let all = self.before + self.after;
+        // Returns alone take no work: then all of them count.
         let share = if all > 0.0 { self.before / all } else { 1.0 };
         (arrivals > Duration::ZERO).then(|| self.completed as f64 * share / (arrivals.seconds() / 60.0))
     }

@@ -189,6 +189,7 @@ impl Quality {
     pub(super) fn measured(&mut self, measure: &str, mean: Option<f64>) {
         if let Some(mean) = mean {
             self.measures.insert(measure.to_owned(), mean);
+            // The kind of a mean of `clip` stays: it is that of its weakest value.
             self.kind.get_or_insert(QualityKind::Measured);
         }
     }

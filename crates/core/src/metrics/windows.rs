@@ -79,6 +79,7 @@ impl Windows {
                 break;
             }
             self.integrate(end, counts);
+            // Nothing has happened since the event before, so that what waits now waited at the end of the window.
             self.close(end, waiting);
             if !self.open.touched && now >= self.start + self.length {
                 // No event comes until `now`: skip to its window.

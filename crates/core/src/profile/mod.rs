@@ -223,9 +223,12 @@ impl Service {
             if requests <= below {
                 break;
             }
+            // `below` and `factor` are the last point that was passed. The first point is one request at a factor of 1.
             let share = f64::from(requests.min(size) - below) / f64::from(size.max(below + 1) - below);
             (below, factor) = (size.min(requests), factor + share * (its - factor));
         }
+        // Up to the largest size `below` is the number of requests by now, so that only larger jobs are in proportion
+        // to it.
         factor * f64::from(requests.max(1)) / f64::from(below)
     }
 }

@@ -50,6 +50,7 @@ impl Spread {
     /// [`End::AllShorter`]; `None` if the change is not finite.
     #[must_use]
     pub fn per_percent(&self, all_longer: f64, all_shorter: f64) -> Option<f64> {
+        // The two ends are 2 ln(1 + u) apart in the logarithm of the times, and one per cent is about 0.01 of it.
         Some((all_longer - all_shorter) / (2.0 * 100.0 * self.mean_log_factor)).filter(|change| change.is_finite())
     }
 }
@@ -138,6 +139,7 @@ impl Profile {
     #[must_use]
     pub fn at_end(&self, end: End) -> Self {
         let models = self.models.max(1);
+        // Rows are by GPU type, then model.
         let model = |at: usize| ModelId((at % models) as u16);
         let rows = self.service.iter().enumerate();
         let service = rows.map(|(at, row)| row.times(end.factor(model(at), row.known_to()))).collect();

@@ -35,6 +35,7 @@ pub(super) fn fewest_late(jobs: &[Job], machines: usize, thousandths: u64) -> u6
     for from in (0..lengths.len()).rev() {
         for to in from + 1..=lengths.len() {
             let until = lengths.get(to).copied().unwrap_or(u64::MAX);
+            // Every job of the part counts as long as the shortest of them, which makes no more of them late.
             let part = jobs.iter().filter(|job| (lengths[from]..until).contains(&job.work));
             most[from] = u64::max(most[from], late_of_length(part, lengths[from], machines, thousandths) + most[to]);
         }
@@ -45,9 +46,11 @@ pub(super) fn fewest_late(jobs: &[Job], machines: usize, thousandths: u64) -> u6
 /// Returns the lengths at which jobs are split, in rising order: the shortest length, and others with equally many jobs
 /// between them.
 fn lengths(jobs: &[Job]) -> Vec<u64> {
+    // Returns take no worker and are never late.
     let mut works: Vec<u64> = jobs.iter().map(|job| job.work).filter(|work| *work > 0).collect();
     works.sort_unstable();
     let most =
+        // With `count` lengths there are count (count + 1) / 2 ranges, and each may look at every job.
         (1..=MOST_LENGTHS).take_while(|count| count * (count + 1) / 2 * works.len() <= STEPS).last().unwrap_or(1);
     let mut distinct = works.clone();
     distinct.dedup();
@@ -61,6 +64,7 @@ fn lengths(jobs: &[Job]) -> Vec<u64> {
 
 /// Returns the number of late jobs if every job takes `work`.
 fn late_of_length<'a>(jobs: impl Iterator<Item = &'a Job>, work: u64, machines: usize, thousandths: u64) -> u64 {
+    // Time is counted in units of 1/`thousandths` nanosecond: a speed that is no whole number then needs no division.
     let scaled = |time: Time| u128::from(time.nanoseconds()) * u128::from(thousandths);
     let mut free: BinaryHeap<Reverse<u128>> = (0..machines).map(|_| Reverse(0)).collect();
     let mut late = 0;

@@ -50,6 +50,7 @@ pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Jo
     let job = |end: &RequestEnd| Job { arrival: end.arrival, due: end.arrival + limit, work: end.least_work };
     let mut jobs = Vec::with_capacity(ends.len());
     jobs.extend(counted.map(job));
+    // All requests have the same limit, so that this is the order of deadlines too.
     jobs.sort_by_key(|job| job.arrival);
     jobs
 }
@@ -70,6 +71,7 @@ pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
     let ends = models.flat_map(|model| [(model, 0), (model, settings.total_steps.saturating_sub(1))]);
     let least = |gpu, model, skipped| seconds(settings, gpu, model, skipped) * least_part(settings, gpu, model);
     let ratio = ends.map(|(model, skipped)| least(GpuId(0), model, skipped) / least(gpu, model, skipped));
+    // Rounded up: the machine must not be slower than the worker that it stands for.
     libm::ceil(ratio.fold(0.0, f64::max) * 1000.0) as u64
 }
 
@@ -90,6 +92,7 @@ pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
         let together = settings.profile.service(gpu, run.model).batch_factor(run.together);
         row.finish.since(run.start).seconds() / (seconds(settings, gpu, run.model, skipped) * together)
     });
+    // A nanosecond less, since rounding may have lifted the time above the least one.
     Duration::from_seconds_saturating(least_seconds(settings, &decision) * drawn).nanoseconds().saturating_sub(1)
 }
 

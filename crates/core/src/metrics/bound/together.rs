@@ -89,12 +89,15 @@ impl Busy {
     /// Adds a job behind the others.
     fn add(&mut self, job: KeptJob) {
         let arrival = scaled(job.arrival, self.thousandths);
+        // The machine is idle at the arrival: nothing that was done before delays what comes.
         if arrival >= self.done {
             self.before = self.done;
             self.done = arrival;
             self.jobs.clear();
             self.rebuild();
         } else if self.jobs.len() == self.leaves() * LEAF {
+            // The tree is full. Jobs that were left out go, and the room doubles, so that a job costs little on
+            // average.
             self.jobs.retain(|job| job.work > 0);
             self.rebuild();
         }
@@ -140,6 +143,8 @@ impl Busy {
         if whole >= end {
             return self.one_by_one(from, to);
         }
+        // Stretches are joined in the order of arrivals: those of the left border go behind `first`, those of the right
+        // border go before `last`.
         let mut first = self.one_by_one(from, whole * LEAF);
         let mut last = self.one_by_one(end * LEAF, to);
         let (mut from, mut to) = (whole + self.leaves(), end + self.leaves());
@@ -172,6 +177,8 @@ impl Busy {
             let place = place as usize;
             let (ahead, behind) = (self.between(0, place), self.between(place + 1, self.jobs.len()));
             let without = ahead.then(behind);
+            // The machine is busy with earlier jobs until `before`: it cannot be done sooner than with all the work
+            // after that.
             best = best.min((without.done.max(self.before + without.work), place));
             from = place + 1;
         }

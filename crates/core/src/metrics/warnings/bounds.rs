@@ -63,12 +63,14 @@ fn reached(compared: &Compared) -> Option<Reached> {
         }
         random.0 += usize::from(compared.reaches((asked, &query), (made, &key)));
         random.1 += 1;
+        // The prompt's own image tells bounds that are too high from requests that have nothing in common.
         if compared.keys.read(asked, &mut own) {
             owns.0 += usize::from(compared.reaches((asked, &query), (asked, &own)));
             owns.1 += 1;
         }
     }
     let share = |(reached, of): (usize, usize)| reached as f64 / of as f64;
+    // Where most pairs are left out, because prompts repeat or were not embedded, the rest says too little.
     (random.1 >= PAIRS / 4 && owns.1 > 0).then(|| Reached { random: share(random), own: share(owns) })
 }
 
@@ -79,6 +81,7 @@ pub fn bounds_warning(compared: &Compared, looked: RetrievalTotals) -> Option<Wa
     let (bound, origin, key) = (compared.lowest_bound, &compared.origin, compared.keys_are);
     let way_out = "`modm calibrate` finds bounds that do";
     let text = if random > MOST_BY_CHANCE {
+        // The chance that at least one of 100 images reaches the bound, if they do so independently.
         let by_chance = 1.0 - libm::pow(1.0 - random, 100.0);
         format!(
             "{} of random pairs of a prompt and another request's {key} reach the lowest bound ({bound}), so that a cache of \

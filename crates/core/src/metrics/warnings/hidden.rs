@@ -83,6 +83,7 @@ fn count(ends: &[RequestEnd], compared: &Compared, kept: KeptImages, timing: Tim
     let (mut query, mut key) = (Vector::default(), Vector::default());
     let mut pairs = 0;
     while hidden.looked_at < MOST_MISSES && pairs < MOST_COMPARED && !misses.is_empty() {
+        // Drawn without being put back: no miss is looked at twice.
         let at = misses.swap_remove(draws.random_range(0..misses.len()));
         let miss = &ends[at];
         if !compared.queries.read(miss.id.row(), &mut query) {
@@ -121,6 +122,7 @@ pub fn hidden_hits(
 ) -> Option<Warning> {
     let Hidden { routed, misses, looked_at, matched } = count(ends, compared, kept, timing, tenancy);
     let of_misses = matched as f64 / looked_at.max(1) as f64;
+    // The sample gives the share among misses. The warning is about the share of all requests.
     let share = of_misses * misses as f64 / routed.max(1) as f64;
     if looked_at < LEAST_MISSES || share < WORTH_SAYING {
         return None;

@@ -50,6 +50,7 @@ pub fn merged(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     let mut said: Vec<(&str, Topic)> = Vec::new();
     let mut sentences: Vec<(&str, Vec<&str>)> = Vec::new();
     for (variant, warnings) in runs {
+        // Copied, since one run may have several warnings on a subject, and all of them count.
         let known = said.clone();
         for warning in warnings.iter().filter(|warning| !known.contains(&(variant.as_str(), warning.topic))) {
             said.push((variant, warning.topic));
@@ -178,6 +179,7 @@ impl Compared {
             let (query, key) = (self.queries.unit(query_row)?, self.keys.unit(key_row)?);
             Some(similarity(query.as_slice(), key.as_slice()))
         };
+        // Far from the bound, single precision decides as the look-up would, without two vectors to be made.
         let cosine = if near { exact().unwrap_or(cosine) } else { cosine.max(0.0) };
         if self.strict { cosine > self.lowest_bound } else { cosine >= self.lowest_bound }
     }
