@@ -179,6 +179,7 @@ impl Library {
         made: Option<MadeImage<'_>>,
         actions: &mut Vec<Action>,
     ) {
+        // Such a system has pinned nothing and keeps nothing.
         if self.storage == Storage::None && !self.measures_images {
             return;
         }

@@ -68,8 +68,8 @@ impl Scheduler {
             self.routing.routed(decision, &load);
         }
         self.apply_route(now, id, route, actions);
-        // Only the first routing can reject. A request that is routed again, after a lost source or a weak draft, stays
-        // admitted.
+        // Admission belongs to the first routing. A request that is routed again, after a lost source or a weak draft,
+        // stays admitted.
         if self.queue.settings().admission {
             self.admit(now, id, actions);
         }

@@ -17,6 +17,7 @@ pub(super) const SHOWN_PER_WORKER: usize = 16;
 pub(super) fn situation(now: Time, cluster: &Cluster, queue: &Queue, hardware: &Hardware, shown: usize) -> Situation {
     let seats = cluster.all().filter_map(|(worker, state)| {
         let free = cluster.free(worker, now)?;
+        // Models that made room for a load have left `resident` already.
         let holds = state.resident.iter().copied().chain(state.loading).collect();
         Some(Seat { worker, gpu: hardware.gpu(worker), holds, target: state.target, free })
     });

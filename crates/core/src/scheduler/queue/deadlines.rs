@@ -17,6 +17,7 @@ pub(super) enum By {
 impl Discipline for By {
     fn key(&mut self, routed: &Routed, _: TenantId) -> u64 {
         match self {
+            // All keys are equal, so that the order of routing decides.
             Self::Routing => 0,
             Self::Deadline => routed.due.nanoseconds(),
             Self::Slack => routed.latest_start(),

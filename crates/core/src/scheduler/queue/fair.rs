@@ -87,7 +87,7 @@ impl FairSlack {
     fn take_out(&mut self, waits: &WaitingRequest, slack: u64) -> Option<Standing> {
         let own = self.shares.get_mut(&waits.tenant)?;
         let removed = own.remove(&(slack, waits.order));
-        // A tenant without waiting requests takes no room.
+        // A tenant without waiting requests takes no room here.
         if own.is_empty() {
             self.shares.remove(&waits.tenant);
         }

@@ -340,6 +340,8 @@ impl Queue {
         // The time is found anew from the lines as they are after this.
         self.next_late = Time::MAX;
         for at in 0..self.classes.len() {
+            // Only the first of a line is looked at: a request behind it that cannot be in time either is late once it
+            // comes first.
             while let Some(first) = self.classes[at].in_time.first()
                 && now + self.classes[at].shortest > first.due
             {

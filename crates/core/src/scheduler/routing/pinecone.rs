@@ -32,6 +32,7 @@ impl RoutingPolicy for Pinecone {
     }
 
     fn route(&mut self, _: &Request, nearest: Option<Candidate<'_>>, _: &Load) -> Route {
+        // Only the bound counts, and not its number of steps: a return skips all of them.
         match nearest.filter(|found| self.bounds.skipped(found.similarity).is_some()) {
             Some(found) => Route::Return(Decision::returned(found, self.total_steps)),
             None => Route::Queue(Decision::miss(nearest)),
