@@ -62,6 +62,7 @@ impl Tenancy {
         let own = self.owner(tenant);
         match self.scope {
             Scope::Shared => smallvec![Owner::Public],
+            // A public tenant owns the public entries, which are searched once.
             Scope::TenantThenPublic if own != Owner::Public => smallvec![own, Owner::Public],
             Scope::Tenant | Scope::TenantThenPublic => smallvec![own],
         }

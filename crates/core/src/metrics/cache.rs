@@ -161,6 +161,7 @@ impl CacheFold {
         let hit = decision.kind.is_hit();
         let near_miss = !hit && decision.similarity.is_some_and(|similarity| self.is_near(similarity));
         let place = self.criteria.skipped_steps.iter().position(|k| hit && *k == decision.skipped_steps);
+        // The note comes in the event of the look-up, so that the source is still among the entries.
         let inserted = decision.source.and_then(|source| self.entries.get(&source)).map(|(inserted, _)| *inserted);
         let age = inserted.map(|inserted| now.since(inserted));
         let row = self.row(window);

@@ -154,6 +154,7 @@ impl Metrics {
         let completed = self.aggregate.completed;
         let hits: u64 = self.hits_by_level.iter().sum();
         let levels = self.settings.assumed_quality.iter().zip(&self.hits_by_level);
+        // Whatever is no hit was drawn by the large model and keeps all of its quality.
         let sum = levels.fold(completed.saturating_sub(hits) as f64, |sum, (kept, hits)| sum + kept * *hits as f64);
         (!self.settings.assumed_quality.is_empty() && completed > 0).then(|| sum / completed as f64)
     }

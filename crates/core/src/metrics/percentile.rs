@@ -16,6 +16,7 @@ pub fn quantile_of_numbers(sorted: &[f64], q: f64) -> Option<f64> {
 
 fn interpolated<T: Copy>(sorted: &[T], q: f64, number: impl Fn(T) -> f64) -> Option<f64> {
     let place = q * (sorted.len().checked_sub(1)? as f64);
+    // The cast rounds down, to the lower of the two closest ranks.
     let (below, above) = (number(sorted[place as usize]), number(sorted[libm::ceil(place) as usize]));
     Some(below + (above - below) * (place - libm::floor(place)))
 }

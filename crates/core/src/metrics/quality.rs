@@ -202,6 +202,7 @@ impl QualityFold {
             return;
         }
         self.values.sort_unstable_by(f64::total_cmp);
+        // The values are summed in rising order, so that the mean does not depend on the order in which requests ended.
         let count = self.values.len() as f64;
         let mean = sum(&self.values) / count;
         to.quality.measures.insert(CLIP.to_owned(), mean);

@@ -186,6 +186,7 @@ impl<F: FnMut(RequestRow)> Journal for RowsInOrder<F> {
     fn record(&mut self, now: Time, record: Record<'_>) {
         let Record::Action(Action::Finish(ended)) = record else { return };
         let row = RequestRow::new(now, ended, &self.quality, self.total_steps);
+        // An earlier request has not ended yet.
         if row.id != self.next {
             self.waiting.insert(row.id, row);
             return;

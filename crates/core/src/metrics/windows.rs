@@ -115,6 +115,7 @@ impl Windows {
 
     fn integrate(&mut self, until: Time, counts: &Counts) {
         let spent = until.since(self.reached).nanoseconds();
+        // Events of one instant are common, and only the first of them has time to count.
         if spent == 0 {
             return;
         }

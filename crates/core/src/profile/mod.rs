@@ -305,6 +305,7 @@ impl Profile {
         let (mut count, mut sum) = (0, Some(0.0));
         for model in models {
             count += 1;
+            // One model of unknown size leaves the sum unknown.
             sum = sum.zip(self.service(gpu, model).memory_gb).map(|(sum, memory)| sum + memory);
         }
         self.memory_gb(gpu).zip(sum).map_or(count <= 1, |(room, sum)| sum <= room)

@@ -26,6 +26,7 @@ impl EvictionPolicy for Lru {
     }
 
     fn on_hit(&mut self, item: Item, _: u32) {
+        // A hit of an item that has left does not bring it back.
         if self.items.key(item).is_some() {
             self.touch(item);
         }

@@ -41,6 +41,7 @@ impl<K: Copy + Ord> Ranking<K> {
     /// Converts the key of every item.
     pub(super) fn convert_keys(&mut self, convert: impl Fn(K) -> K) {
         self.keys.values_mut().for_each(|key| *key = convert(*key));
+        // The order is built anew: elements of a set cannot change in place.
         self.order = self.keys.iter().map(|(item, key)| (*key, *item)).collect();
     }
 

@@ -37,6 +37,8 @@ impl Kind {
     fn here() -> Self {
         #[cfg(feature = "std")]
         let (has_vnni, has_avx2) = {
+            // The standard library asks the processor once and keeps the answers, so that a call for each block costs
+            // little.
             use std::arch::is_x86_feature_detected as has;
             (has!("avx512f") && has!("avx512bw") && has!("avx512vnni"), has!("avx2"))
         };

@@ -161,7 +161,7 @@ impl Vectors {
     /// Compares the candidates exactly, the most promising first, and keeps the nearest.
     pub fn settle(&self, age: impl Fn(usize) -> u64, search: &mut Search<'_>) {
         let Search { wanted, margin, candidates, least, best, .. } = search;
-        // The lower bound rose during the scan: most of the early candidates cannot win any more.
+        // The lower bound rose during the scan: early candidates may have no chance any more, and need not be sorted.
         candidates.retain(|(high, _)| high >= least);
         candidates.sort_unstable_by(|(x, a), (y, b)| y.total_cmp(x).then(a.cmp(b)));
         for (high, row) in candidates.drain(..) {

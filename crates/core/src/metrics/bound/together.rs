@@ -58,6 +58,7 @@ impl Stretch {
 
     /// Returns the time at which the stretch is done if `work` follows it at once; 0 without jobs.
     const fn delayed_by(self, work: u128) -> u128 {
+        // Zero stands for no jobs: a job has work, so that it is done after time zero.
         if self.done == 0 { 0 } else { self.done + work }
     }
 }
