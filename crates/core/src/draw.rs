@@ -48,7 +48,7 @@ pub enum Purpose {
 /// open.
 #[must_use]
 pub fn stream(seed: u64, purpose: Purpose, row: u64) -> ChaCha8Rng {
-    // Seed and purpose are the key of the cipher, and the row is its stream number: no two streams share their numbers.
+    // Seed and purpose are the key of the cipher, and the row is the number of its stream.
     let mut key = [0_u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());

@@ -46,6 +46,7 @@ impl ModelSet {
     /// Returns the set with a model added.
     #[must_use]
     pub const fn with(self, model: ModelId) -> Self {
+        // The shift fits: a list of models has at most `MOST` entries, which `Serving::new` asserts.
         Self(self.0 | 1 << model.0)
     }
 

@@ -189,6 +189,7 @@ impl From<Rejection> for String {
 impl From<String> for Rejection {
     /// Reads the sentence of a file. Any other sentence is a routing policy's.
     fn from(sentence: String) -> Self {
+        // A policy may use the same words around something that is not a number: that sentence is its own.
         let others = sentence.strip_prefix(BEHIND[0]).and_then(|rest| rest.strip_suffix(BEHIND[1]));
         match (sentence.as_str(), others.and_then(|others| others.parse().ok())) {
             (DRAINING, _) => Self::Draining,

@@ -45,6 +45,7 @@ impl Measured {
     fn event(&mut self, now: Time, event: &Event) {
         match event {
             Event::Arrived(request) => {
+                // The simulation counts from the due time too, however late the loop was.
                 self.due.insert(request.id, request.arrival);
             }
             Event::Encoded { request, .. } => {

@@ -301,6 +301,8 @@ impl<L: LatencyModel> Simulated<L> {
 
     /// Returns the result of a job for a request.
     fn output(&mut self, request: RequestId) -> Output {
+        // An image that is embedded in no time must be cached before the dispatcher runs (docs/semantics.md, section
+        // 5): it comes with its job and not by an event of its own.
         let at_once = self.settings.latency.image_encoding(request) == Duration::ZERO;
         Output {
             request,
