@@ -53,6 +53,8 @@ impl<W: Write> Writer<W> {
 
 impl<W: Write> Journal for Writer<W> {
     fn record(&mut self, time: Time, record: Record<'_>) {
+        // The loop cannot fail, so `finish` reports the error. Records after a gap would make the journal look
+        // complete.
         if self.error.is_some() {
             return;
         }
@@ -78,6 +80,7 @@ pub fn read<H: for<'de> Deserialize<'de>>(from: impl BufRead) -> io::Result<(H, 
     let header = serde_json::from_str(&first).map_err(|error| bad(1, &error))?;
     let records = lines.enumerate().map(|(index, line)| {
         let line = line?;
+        // The header is line 1.
         serde_json::from_str(&line).map_err(|error| bad(index + 2, &error))
     });
     Ok((header, records.collect::<io::Result<_>>()?))

@@ -48,8 +48,11 @@ fn write_whole(
     let attempt = || {
         let mut writer = BufWriter::with_capacity(1 << 16, File::create(&partial)?);
         write(&mut writer)?;
+        // A `BufWriter` that is dropped with bytes in it hides the error of the last write.
         writer.flush()?;
         if durable {
+            // The data goes to disk before the name does: a name that survives a loss of power must not lead to an
+            // incomplete file.
             writer.get_ref().sync_all()?;
         }
         drop(writer);
@@ -105,6 +108,7 @@ pub fn refuse_earlier(folder: &Path, names: &[&str], force: bool) -> Result<(), 
 pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputError> {
     refuse_earlier(folder, names, force)?;
     let refused = |message: String| InputError::new(folder, message).key("--out");
+    // The system says only that the file exists, which does not tell a user what to change.
     if folder.exists() && !folder.is_dir() {
         return Err(refused("is a file: expected a folder, which is made where there is none".into()));
     }

@@ -66,6 +66,7 @@ pub fn text(file: impl AsRef<Path>) -> Result<String, InputError> {
     let file = file.as_ref();
     let bytes = std::fs::read(file).map_err(|error| InputError::unreadable(file, &error))?;
     let text = str::from_utf8(&bytes).map_err(|error| {
+        // The text is not valid, so `line_of_offset` cannot take it. Everything before the first wrong byte is.
         let before = bytes.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count();
         InputError::new(file, "expected UTF-8 text").line(before + 1)
     })?;
@@ -86,6 +87,7 @@ pub fn map(file: impl AsRef<Path>) -> Result<memmap2::Mmap, InputError> {
     let file = file.as_ref();
     let unreadable = |error| InputError::unreadable(file, &error);
     let opened = std::fs::File::open(file).map_err(unreadable)?;
+    // A folder opens without an error, and a pipe has no length to map: both are named before the system refuses them.
     if !opened.metadata().map_err(unreadable)?.is_file() {
         return Err(InputError::new(file, "is not a regular file"));
     }

@@ -17,6 +17,7 @@ pub fn parse(text: &str, file: &Path) -> Result<Table, InputError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| line_of_offset(text, span.start));
         let message = error.message().trim().replace('\n', ", ");
+        // The parser says no more than this of a whole number that does not fit into 64 bits.
         let accepted = if message.contains("expected any valid TOML value") {
             "has a number beyond what TOML holds: expected at most 9223372036854775807".to_owned()
         } else {
@@ -42,6 +43,8 @@ pub fn settings<T: DeserializeOwned>(table: &Table, tables: &[&str], file: &Path
         let inner: &toml::de::Error = error.inner();
         let message = inner.message().trim().replace('\n', " ");
         let path = error.path().to_string();
+        // The path of the whole table is a dot, and places in arrays are in brackets. Keys of this module are dotted
+        // throughout.
         let mut key = if path == "." { String::new() } else { path.replace('[', ".").replace(']', "") };
         // serde names some keys only in its message and not in the path, but the user needs the full path.
         for kind in ["unknown field `", "missing field `"] {
@@ -68,6 +71,7 @@ pub fn settings<T: DeserializeOwned>(table: &Table, tables: &[&str], file: &Path
 }
 
 fn complaint(file: &Path, table: &Table, key: String, accepted: &str) -> InputError {
+    // A table would fill the message, and its key says enough.
     let found = look_up(table, &key).filter(|value| !value.is_table());
     let error = InputError::new(file, accepted).key(key.clone());
     found.map_or(error.clone(), |found| error.value(key, written(found)))
@@ -77,6 +81,7 @@ fn complaint(file: &Path, table: &Table, key: String, accepted: &str) -> InputEr
 #[must_use]
 pub fn written(value: &Value) -> String {
     match value {
+        // The `toml` crate writes numbers without an exponent, so 1e-30 would fill the message with zeros.
         Value::Float(number) if number.is_finite() && *number != 0.0 && !(1e-6..1e15).contains(&number.abs()) => {
             format!("{number:e}")
         }
