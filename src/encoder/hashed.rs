@@ -137,6 +137,8 @@ impl TextEncoder {
         let documents = prompts.len() as f64;
         let rarity = counts.iter().map(|&count| {
             // Features that share a bucket may count a prompt twice, so the count is limited.
+            // Both counts have one added, so that a feature of no prompt has a finite rarity. The 1 below keeps a
+            // feature of every prompt from having the weight 0.
             let share = (1.0 + f64::from(count).min(documents)) / (1.0 + documents);
             (1.0 - libm::log(share)) as f32
         });
@@ -179,7 +181,11 @@ impl TextEncoder {
         for (kind, share) in features.kinds.iter().zip(shares) {
             self.project(kind, share, content);
         }
+        // Random directions are only nearly orthogonal, so the length is measured after the projection and not taken
+        // from the shares. It also scales the shares to the sum 1.
         let squares: f64 = content.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        // Squared lengths of 1 - background for the content and background for the shared component give background +
+        // (1 - background) x cosine as the inner product of two prompts.
         let mut scale = libm::sqrt((1.0 - settings.background) / squares);
         if squares == 0.0 {
             // If there is no feature, or if features cancel, the prompt has the direction of the empty prompt.
@@ -195,9 +201,13 @@ impl TextEncoder {
     /// Adds the features of one kind, scaled to `share` of the squared norm, each in its random direction.
     fn project(&self, kind: &[u64], share: f64, content: &mut [f32]) {
         let weight = |group: &[u64]| {
+            // A word that is repeated ten times says little more than one that is said once, so repeats count by their
+            // logarithm.
             let often = if group.len() == 1 { 1.0 } else { 1.0 + libm::log(group.len() as f64) };
             often * f64::from(self.rarity[bucket(group[0])])
         };
+        // Each kind is scaled by its own length, so that a long prompt with many trigrams has the same shares as a
+        // short one.
         let squares: f64 = kind.chunk_by(|a, b| a == b).map(|group| weight(group) * weight(group)).sum();
         let scale = if squares > 0.0 { libm::sqrt(share / squares) } else { 0.0 };
         for group in kind.chunk_by(|a, b| a == b) {

@@ -123,6 +123,8 @@ impl ImageModel {
     /// as long as the sum of the two factors, which `check` has found to be 1 at most.
     fn lengths(&self) -> Lengths {
         let (own, noise) = (self.highest_own_similarity(), self.noise_length());
+        // An image divides its parts by the prompt's lengths, so its squared length without the last component is own^2
+        // / (1 - share) + noise^2 / share. That is least, (own + noise)^2, at this share.
         let share = if own + noise > 0.0 { noise / (own + noise) } else { 0.0 };
         Lengths {
             common: libm::sqrt((1.0 - share) * self.common_share),
@@ -188,6 +190,7 @@ impl ImageModel {
         let mut generator = draw::stream(seed, Purpose::Picture, row);
         let deviations = draw::normal(&mut generator).clamp(-FURTHEST, FURTHEST);
         let own = (self.own_similarity + self.own_similarity_deviation * deviations).clamp(0.0, 1.0);
+        // A length is 0 only where the share or the own similarity of every image is 0, so nothing is lost there.
         let scaled = |share: f64, length: f64| if length > 0.0 { own * share / length } else { 0.0 };
         let common = scaled(self.common_share, lengths.common);
         let content = scaled(1.0 - self.common_share, lengths.text);
@@ -196,6 +199,7 @@ impl ImageModel {
         values.extend(text.iter().map(|&x| (content * f64::from(x)) as f32));
         append_direction(&mut generator, noise, self.noise_dimension as usize, values);
         let squares = common * common + content * content + noise * noise;
+        // `check` leaves the longest image a length of 1, and rounding may take that slightly above 1.
         values.push(libm::sqrt((1.0 - squares).max(0.0)) as f32);
     }
 }
