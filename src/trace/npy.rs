@@ -25,6 +25,7 @@ pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
     let Some(&[rows, dimension]) = header.dimensions().as_deref() else {
         return Err(wrong("shape", &header.shape));
     };
+    // A single row or column lies the same in both orders.
     if header.fortran_order != "False" && rows > 1 && dimension > 1 {
         return Err(wrong("fortran_order", &header.fortran_order));
     }
@@ -103,6 +104,7 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let end = match value.chars().next()? {
         quote @ ('\'' | '"') => value[1..].find(quote)? + 2,
         '(' => value.find(')')? + 1,
+        // The type of a structured array is a list of lists or tuples, of which the error shows all.
         '[' => value.rfind(']')? + 1,
         _ => value.find([',', '}'])?,
     };
@@ -177,6 +179,8 @@ impl Rows {
         }
         let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.file.seek(io::SeekFrom::End(0))?;
+        // The row is written before the header counts it. If the process ends in between, `whole` still finds the row
+        // by the length of the file.
         self.file.write_all(&bytes)?;
         self.count += 1;
         self.file.seek(io::SeekFrom::Start(0))?;

@@ -44,6 +44,7 @@ fn read_embeddings(files: &TraceFiles, requests: usize) -> Result<Embeddings, In
     for (index, (source, slot)) in sources.into_iter().zip(&mut matrices).enumerate() {
         let Some(file) = source else { continue };
         let matrix = npy::read(file)?;
+        // Warm images belong to no request, so their number is free.
         if index < 2 && matrix.rows() != requests {
             let message = format!("expected {requests}, one for each request of {}", files.requests.display());
             return Err(InputError::new(file, message).value("rows", matrix.rows()));
@@ -122,6 +123,7 @@ pub(super) fn read_requests(file: &Path, order: ArrivalOrder, progress: &dyn Fn(
             format!("row {} (from 1, below the header) has row {}'s id; ids are unique", row + 1, earlier + 1);
         return Err(InputError::new(file, message).value("request_id", id));
     }
+    // The column lives as long as the trace, in which a request without other columns takes 8 bytes.
     columns.arrivals.shrink_to_fit();
     Ok(columns)
 }

@@ -60,6 +60,7 @@ impl Trace {
     #[must_use]
     pub fn stretched(&self, factor: f64) -> Self {
         let rows: Vec<u32> = (0..self.len() as u32).collect();
+        // Conversion, product and rounding never fall where their operand rises, so the arrivals stay in order.
         let stretch = |arrival: &Time| Time::from_nanoseconds((arrival.nanoseconds() as f64 * factor).round() as u64);
         self.select(&rows, self.columns.arrivals.iter().map(stretch).collect())
     }
@@ -69,6 +70,7 @@ impl Trace {
     #[must_use]
     pub fn resampled(&self, seed: u64) -> Self {
         let own = &self.columns.arrivals;
+        // One nanosecond more, so that the last arrival lies inside a block and not at its end.
         let span = own.last().map_or(0, |last| last.nanoseconds()) + 1;
         let length = (BLOCK_S * 1_000_000_000).min(span.div_ceil(LEAST_BLOCKS));
         let mut order: Vec<u64> = (0..span.div_ceil(length)).collect();

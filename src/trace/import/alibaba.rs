@@ -40,6 +40,7 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
         };
         let dropped =
             (unfinished.is_some() && !options.keep_unfinished) || (starts_from_image && !options.keep_image_to_image);
+        // Rows are counted before any are dropped: a note says how many there were, and whether they were kept.
         from_image += usize::from(starts_from_image);
         if let Some(count) = unfinished {
             *count += 1;

@@ -133,6 +133,7 @@ fn slice(file: &Path, source: &Source, selection: &Selection, notes: &mut Vec<No
     for row in ordered(source, notes) {
         let time = arrivals[row as usize];
         if (from..until).contains(&time) {
+            // Without `from` the source's own zero stays, also if the first request arrives later.
             let arrival = Time::from_nanoseconds(time.since(from).nanoseconds());
             picks.push(Pick { arrival, timing: row, prompt: row });
         }
@@ -144,13 +145,17 @@ fn slice(file: &Path, source: &Source, selection: &Selection, notes: &mut Vec<No
 /// Gives each request a prompt of the list: the prompt that the request asks for by number, or else the next one.
 fn pair(picks: &mut Vec<Pick>, source: &Source, list: &Source, notes: &mut Vec<Note>) {
     let before = picks.len();
+    // Numbers refer to a list of prompts. A source with arrivals of its own is a trace, whose prompts are taken in
+    // order of arrival.
     if let (Some(wanted), None) = (&source.prompt_numbers, &list.arrivals) {
         picks.retain_mut(|pick| {
             let number = wanted[pick.timing as usize];
             let row = match &list.numbers {
+                // A list without some of its lines keeps the numbers of the lines that are left, which rise.
                 Some(numbers) => numbers.binary_search(&number).ok(),
                 None => Some(number as usize).filter(|&row| row < list.len()),
             };
+            // A request without a prompt is dropped by the next line, so its row is of no account.
             pick.prompt = row.unwrap_or_default() as u32;
             row.is_some()
         });
@@ -179,6 +184,7 @@ fn shuffle(picks: &mut [Pick], seed: u64) {
 
 fn scale(picks: &mut [Pick], pace: Pace, file: &Path, notes: &mut Vec<Note>) -> Result<(), InputError> {
     let span = picks[picks.len() - 1].arrival.since(picks[0].arrival);
+    // n requests have n - 1 gaps, so that the rate of the result is the one that `trace inspect` shows.
     let (factor, key) = match pace {
         Pace::Scale(factor) => (factor, "--time-scale"),
         Pace::PerMinute(_) if span == Duration::ZERO => {
@@ -207,6 +213,7 @@ fn gather(picks: &[Pick], timing: &Source, list: Option<&Source>, notes: &mut Ve
         Some(picks.iter().map(|pick| column.get(pick.prompt as usize)).collect())
     };
     let mut request_ids = texts(&|source| source.request_ids.as_ref());
+    // Ids that come from a list repeat where several requests ask for one prompt.
     if request_ids.as_ref().is_some_and(|ids| ids.first_repeat().is_some()) {
         notes.push(Note::new("request ids left out, since prompts occur more than once: rows are numbered instead"));
         request_ids = None;
@@ -214,6 +221,7 @@ fn gather(picks: &[Pick], timing: &Source, list: Option<&Source>, notes: &mut Ve
     let prompts = list.unwrap_or(timing).prompts.as_ref();
     let deadlines = timing.deadlines.as_ref().map(|deadlines| {
         let each = picks.iter().map(|pick| (pick.arrival, deadlines[pick.timing as usize]));
+        // Deadlines are times after arrival in a source, so scaling the arrivals does not scale them.
         each.map(|(arrival, deadline)| deadline.map_or(Time::MAX, |after| arrival + after)).collect()
     });
     let mut names: Vec<&str> = Vec::new();

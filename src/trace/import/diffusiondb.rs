@@ -25,6 +25,7 @@ static QUIET: Mutex<()> = Mutex::new(());
 /// Reads a file. The parquet crate asserts facts that a damaged file may break, so a panic of the crate is an input
 /// error too. The panic itself prints no message.
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
+    // A second reader would otherwise take this reader's silent hook as the one to put back.
     let quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| ()));
@@ -45,6 +46,7 @@ fn read_columns(file: &File<'_>) -> Result<Source, InputError> {
         return Err(InputError::new(file.path, "cannot be read as parquet: a column lies at a negative offset"));
     }
     let metadata = reader.metadata().file_metadata();
+    // The number of rows is as the file claims it. It only scales the progress, so 1 stands for what cannot be.
     let rows = u64::try_from(metadata.num_rows()).unwrap_or(0).max(1);
     let (projection, unit) = projection(metadata.schema(), file)?;
     let mut minutes = Vec::new();

@@ -35,6 +35,7 @@ pub fn merge(parts: &[(&Path, &Trace)]) -> Result<(Trace, Vec<Note>), InputError
         .iter()
         .map(|(file, trace)| Note::counted(trace.len(), format!("requests of {}", file.display())))
         .collect();
+    // Ids of some traces only would mix with the numbers of rows of the others, which may be the same texts.
     let mut request_ids: Option<TextColumn> = None;
     if parts.iter().all(|(_, trace)| trace.columns().request_ids.is_some()) {
         request_ids = Some(each().map(|(trace, row)| trace.label(row)).collect());

@@ -46,6 +46,7 @@ pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
     let read = json.deserialize_map(Entries::default()).and_then(|entries| json.end().map(|()| entries));
     let entries = read.map_err(|error| {
         let (line, message) = (error.line(), error.to_string());
+        // serde_json ends its message with line and column. The error has a line of its own.
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what).replace('`', "");
         let accepted =
             format!("{what}; expected MJHQ-30k's {{\"id\": {{\"category\": \"...\", \"prompt\": \"...\"}}, ...}}");

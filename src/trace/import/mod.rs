@@ -223,10 +223,13 @@ fn read_diffusiondb(file: &File<'_>) -> Result<Source, InputError> {
 /// Guesses the format of a file from its first line and its name.
 fn guess(path: &Path, bytes: &[u8]) -> Result<Format, InputError> {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    // A binary file or JSON on one line has no end of line for many megabytes.
     let line = String::from_utf8_lossy(&line[..line.len().min(4096)]);
     let line = line.trim();
     let columns: Vec<&str> = line.split(',').map(str::trim).collect();
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    // What the first line gives away is asked before the name: any text is a list of prompts, and DiffServe's files of
+    // arrivals are called .txt as lists are.
     let format = if bytes.starts_with(b"PAR1") || extension == "parquet" {
         Format::DiffusionDb
     } else if columns.contains(&"arrival_s") {

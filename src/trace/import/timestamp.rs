@@ -17,6 +17,7 @@ pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
     let bytes = text.as_bytes();
+    // In ASCII every byte is the start of a character, so the slices below cannot panic.
     if bytes.len() < 19 || !text.is_ascii() {
         return None;
     }
@@ -41,6 +42,8 @@ pub(super) fn parse(text: &str) -> Option<u64> {
         _ => return None,
     };
     let seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    // The product is made only for a valid year: nanoseconds up to the year 2200 are below 2^63, those up to 9999 are
+    // not below 2^64.
     valid.then(|| seconds * NANOSECONDS_PER_SECOND + fraction)
 }
 
@@ -91,6 +94,7 @@ pub(super) fn since_minute(minutes: &[u64], file: &Path) -> Result<Vec<Time>, In
     for rows in order.chunk_by(|&a, &b| starts[a] == starts[b]) {
         for (rank, &row) in rows.iter().enumerate() {
             // Each row has an equal share of the minute and arrives in the middle of its share.
+            // A minute in nanoseconds times twice the number of rows may exceed 64 bits.
             let within = u128::from(MINUTE) * (2 * rank as u128 + 1) / (2 * rows.len() as u128);
             times[row] = Time::from_nanoseconds(starts[row].nanoseconds() + within as u64);
         }

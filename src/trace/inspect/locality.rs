@@ -47,6 +47,7 @@ impl Locality {
             let age = row - earlier;
             ages.push(age as f64);
             ages_s.push(arrival.since(arrivals[earlier]).seconds());
+            // An earlier row is at least one request old, so the logarithm is defined.
             let bin = age.ilog2() as usize;
             if by_age.len() <= bin {
                 by_age.resize(bin + 1, 0);

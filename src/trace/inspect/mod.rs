@@ -135,6 +135,7 @@ pub fn describe(trace: &Trace, scope: Scope) -> Description {
 fn variation(values: &[f64]) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / values.len() as f64;
+    // Without values the mean is NaN, for which the comparison is false.
     (mean > 0.0).then(|| variance.sqrt() / mean)
 }
 
@@ -151,6 +152,8 @@ fn over_time(trace: &Trace, parts: usize) -> Vec<u64> {
     let end = arrivals[arrivals.len() - 1].nanoseconds().max(1);
     let mut counts = vec![0; parts];
     for arrival in arrivals {
+        // Nanoseconds of ten years times 60 exceed 64 bits. The last arrival is at the end of the last part, which the
+        // minimum keeps it in.
         let part = u128::from(arrival.nanoseconds()) * parts as u128 / u128::from(end);
         counts[(part as usize).min(parts - 1)] += 1;
     }
@@ -175,6 +178,7 @@ fn tenants(trace: &Trace) -> Tenants {
     for row in 0..trace.len() {
         counts[trace.tenant(row).0 as usize] += 1;
     }
+    // `max_by_key` takes the last of equals, so in reverse the tenant that appeared first is taken.
     let busiest = (0..names.len()).rev().max_by_key(|&tenant| counts[tenant]).unwrap_or(0);
     Tenants {
         count: names.len(),
@@ -197,6 +201,7 @@ fn localities(trace: &Trace, scope: Scope) -> Vec<Locality> {
         let nearest = |row: usize| {
             let query = queries.embedding(row);
             let earlier = row.saturating_sub(scope.window)..row;
+            // Of equals the youngest is taken, as the index of words does, so that the ages of both measures compare.
             let each = earlier.map(|other| (similarity(query.as_slice(), rows[other].as_slice()), other));
             each.fold(
                 None,

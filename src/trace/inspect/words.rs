@@ -37,6 +37,8 @@ impl Index {
         self.common.fill(0);
         for &word in &words {
             if let Some(rows) = self.words.get_mut(word) {
+                // Rows that left the window are dropped when their word is seen again, which costs no walk over all
+                // words.
                 while rows.front().is_some_and(|&row| row < oldest) {
                     rows.pop_front();
                 }
@@ -54,6 +56,7 @@ impl Index {
         };
         let each = (oldest..row).map(|earlier| (similarity(earlier), earlier));
         let nearest = each.filter(|&(similarity, _)| similarity > 0.0).max_by(|a, b| a.0.total_cmp(&b.0));
+        // This row takes the place of the oldest row of the window, which was still compared above.
         self.sizes[row % self.window] = words.len() as u32;
         self.rows += 1;
         nearest

@@ -191,6 +191,7 @@ impl Arrivals {
                 Box::new(move |generator, _, now| now + gamma(generator, shape) / shape * gap_s(rate_per_min))
             }
             Self::Bursts { calm_rate_per_min, burst_rate_per_min, mean_calm_s, mean_burst_s } => {
+                // A burst that ends at zero, so that the trace begins with a calm spell of random length.
                 let mut spell = Spell { burst: true, until: 0.0 };
                 Box::new(move |generator, _, now| {
                     modulated(
@@ -251,6 +252,7 @@ struct Spell {
 fn modulated(generator: &mut ChaCha8Rng, mut now: f64, spell: &mut Spell, rates: [f64; 2], means: [f64; 2]) -> f64 {
     loop {
         let candidate = now + draw::exponential(generator) * gap_s(rates[usize::from(spell.burst)]);
+        // At a rate of 0 the candidate is infinite, so a calm spell without requests passes to its end.
         if candidate < spell.until || now > MAX_INPUT_S {
             return candidate;
         }
@@ -272,6 +274,7 @@ fn stepped(mut hazard: f64, mut now: f64, steps: &[(f64, f64)]) -> f64 {
         if last || candidate < until {
             return candidate;
         }
+        // A rate of 0 has an infinite gap: a pause uses up nothing of the hazard.
         hazard -= (until - now) / gap_s(rate_per_min);
         now = until;
     }
@@ -282,6 +285,7 @@ fn stepped(mut hazard: f64, mut now: f64, steps: &[(f64, f64)]) -> f64 {
 /// with shape + 1 times a power of a uniform draw.
 fn gamma(generator: &mut ChaCha8Rng, shape: f64) -> f64 {
     if shape < 1.0 {
+        // The order of these two draws is part of the trace's bytes.
         let boost = libm::pow(draw::uniform(generator), 1.0 / shape);
         return gamma(generator, shape + 1.0) * boost;
     }

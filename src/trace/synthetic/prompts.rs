@@ -143,6 +143,8 @@ impl Prompts {
         for row in 0..requests {
             let mut generator = draw::stream(seed, Purpose::Prompts, u64::from(row));
             let session = &mut sessions[generator.random_range(0..self.sessions as usize)];
+            // An end with this chance after each request gives lengths with a geometric distribution of the wanted
+            // mean.
             let continued = session.filter(|_| !chance(&mut generator, 1.0 / self.session_requests));
             let current = match continued {
                 Some(last) => users.go_on(&mut generator, last),
@@ -153,6 +155,7 @@ impl Prompts {
             let mut prompt = self.vocabulary.text(&current.attributes);
             users.append_own_words(&mut prompt);
             prompts.push(prompt);
+            // Tenants are drawn by rank and renumbered in order of appearance, as a trace that is read numbers them.
             tenants.push(*seen[current.tenant as usize].get_or_insert_with(|| {
                 next_tenant += 1;
                 next_tenant - 1
@@ -186,6 +189,7 @@ impl<'a> Users<'a> {
 
     /// Starts a session: a topic as it was left, with some attributes drawn anew for the user.
     fn start(&self, generator: &mut impl Rng, row: u32, topics: &BTreeMap<u64, Attributes>) -> Session {
+        // The number of the first topic is larger than any rank, so that the subtraction below cannot underflow.
         let newest = FIRST_TOPIC + (f64::from(row) * self.settings.new_topics_per_1000 / 1000.0) as u64;
         let topic = newest - self.topics.rank(generator) as u64;
         let mut attributes = topics.get(&topic).copied().unwrap_or_else(|| self.topic(topic));
@@ -218,6 +222,7 @@ impl<'a> Users<'a> {
 
     /// Returns the prompt with which a topic begins.
     fn topic(&self, topic: u64) -> Attributes {
+        // The stream is the topic's own: the prompt of a topic does not depend on the request that first draws it.
         let mut generator = draw::stream(self.seed, Purpose::Prompts, TOPIC_ROWS + topic);
         let mut attributes = [0; SLOTS];
         for slot in 0..self.words.len() {
@@ -233,6 +238,8 @@ impl<'a> Users<'a> {
         let hash = phrase
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        // The two highest bits of the hash are lost to the range of rows. That only makes equal words of two phrases
+        // slightly likelier.
         let mut generator = draw::stream(self.seed, Purpose::Prompts, OWN_WORD_ROWS | hash);
         for place in 0..self.settings.own_words {
             prompt.push_str(if place == 0 { ", " } else { " " });
@@ -253,6 +260,8 @@ impl<'a> Users<'a> {
                 return;
             }
         }
+        // Words are counted from 1. The search ends: a colour has eight words and only two others to differ from, and
+        // all other words go together.
         let words = vocabulary.slots()[slot].words.len() as u8;
         while !vocabulary.possible(attributes) {
             attributes[slot] = attributes[slot] % words + 1;

@@ -32,6 +32,7 @@ pub(super) fn text(attributes: &Attributes) -> String {
         let word = SLOTS[slot].words[usize::from(*word) - 1];
         text.push_str(match slot {
             0 => "",
+            // "one-eyed" begins with the sound of a consonant. No adjective of the list needs another exception.
             1 if word.starts_with(['a', 'e', 'i', 'o', 'u']) && !word.starts_with("one") => " an ",
             1 => " a ",
             2..PHRASE => " ",

@@ -42,6 +42,8 @@ pub(super) fn editable(attributes: &Attributes) -> &'static [usize] {
 /// Returns whether all chosen colours differ. If the background or two objects had the same colour, one of them could
 /// not be seen.
 pub(super) fn possible(attributes: &Attributes) -> bool {
+    // The second colour must differ where there is one object too: the next session on the topic may draw the kind anew
+    // and make the object two.
     let colours = [attributes[COLOUR], attributes[BACKGROUND], attributes[SECOND_COLOUR]];
     (0..3).all(|one| (0..one).all(|other| colours[one] == 0 || colours[one] != colours[other]))
 }
