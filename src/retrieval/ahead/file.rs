@@ -51,6 +51,8 @@ impl SearchFile {
     /// Returns the bounds of an earlier search; `None` if the file is not there or not whole.
     fn bounds(&self, count: usize) -> Option<Bounds> {
         let map = input::map(&self.file).ok()?;
+        // The header has the hash of the inputs and the layout, so equal bytes mean the same search. The name has only
+        // a part of the hash.
         let whole = map.len() == HEADER + 2 * count && map[..HEADER] == self.header;
         whole.then_some(Bounds::Mapped { map, offset: HEADER })
     }
@@ -84,6 +86,7 @@ fn hash(prompts: &EmbeddingMatrix, history: &History) -> [u8; 32] {
     let mut bytes = Vec::new();
     for matrix in [Some(prompts), history.warm.as_ref(), Some(&history.rows)] {
         let rows = matrix.map_or(0, EmbeddingMatrix::rows);
+        // Numbers of rows come first, so that a row that moves from one matrix to the next changes the hash.
         hash.update((rows as u64).to_le_bytes());
         let Some(matrix) = matrix else { continue };
         hash.update((matrix.dimension() as u64).to_le_bytes());

@@ -29,6 +29,8 @@ impl AheadIndex {
     /// Compares exactly the entries of a block that can be as near as the nearest so far.
     fn look_into(&self, block: usize, search: &mut Search<'_>) {
         let places = block * self.ahead.block..((block + 1) * self.ahead.block).min(self.ages.len());
+        // Neighbouring codes are compared faster together than one by one, so from half of the places on all are
+        // compared.
         let most = self.held[block] as usize * 2 >= places.len();
         self.ahead.vectors.scan(places, most, |place| self.ages[place] > 0, search);
         self.ahead.vectors.settle(|place| self.ages[place], search);
@@ -62,6 +64,8 @@ impl RetrievalIndex for AheadIndex {
     }
 
     fn nearest(&self, query: &Query<'_>) -> Option<Match> {
+        // The check for near duplicates asks for no request: such a query has no bounds, and every block is looked
+        // into.
         let row = query.request.map(crate::request::RequestId::row).filter(|row| *row < self.ahead.requests());
         let bounds = row.map(|row| self.ahead.bounds_of(row)).unwrap_or_default();
         let mut search = Search::new(query.embedding.as_slice());
@@ -73,11 +77,14 @@ impl RetrievalIndex for AheadIndex {
             self.look_into(block, &mut search);
         }
         let least = search.least();
+        // A block at bound 0 has nothing above 0, and what is at 0 is found as the oldest entry below. Equality counts
+        // as a chance: of equal similarities the older entry is wanted.
         let has_a_chance = |bound: u16| bound > 0 && most_under(bound) >= least;
         let others = cached().filter(|(block, (bound, _))| has_a_chance(**bound) && Some(*block) != promising);
         let mut others: Vec<(u16, usize)> = others.map(|(block, (bound, _))| (*bound, block)).collect();
         others.sort_unstable_by(|(x, a), (y, b)| y.cmp(x).then(a.cmp(b)));
         for (bound, block) in others {
+            // The blocks are in falling order of their bounds, so no block that follows has a chance either.
             if most_under(bound) < search.least() {
                 break;
             }

@@ -137,6 +137,8 @@ fn bound_of(most: f64) -> u16 {
 
 /// Returns the upper bound of a similarity that a stored bound stands for.
 fn most_under(bound: u16) -> f64 {
+    // `bound_of` cuts similarities that do not fit into 16 bits (above 1.008) to the largest number, which therefore
+    // bounds nothing.
     if bound == u16::MAX { f64::INFINITY } else { f64::from(bound) / STEPS }
 }
 

@@ -66,6 +66,8 @@ pub(super) fn bounds(
                 let mut work = Work::new(block, history.dimension());
                 // The last tiles have the longest history. They come first, so that no thread is left with one at the
                 // end.
+                // The counter only gives out numbers, so its order is relaxed. The mutex of a tile orders the accesses
+                // to its memory.
                 while let Ok(left) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                 {
                     let tile = tiles[left - 1].lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -115,6 +117,8 @@ impl Work {
             prompts.read_unit(row, &mut self.vector);
             self.prompts.extend_from_slice(&self.vector);
         }
+        // The tile goes as far as the history of its last request. Earlier requests of the tile know fewer blocks, and
+        // the products beyond these are dropped.
         let whole = |row: usize| (warm + row) / block;
         let most = whole(rows.end - 1) * block;
         for first in (0..most).step_by(PLACES.next_multiple_of(block)) {
@@ -133,6 +137,7 @@ impl Work {
                 let known = whole(row).saturating_sub(first / block).min(blocks);
                 for (bound, products) in bounds[begin..].iter_mut().zip(products.chunks_exact(block)).take(known) {
                     let highest = products.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    // The margin covers the rounding of f32 sums, so that no similarity in f64 is above its bound.
                     *bound = bound_of(f64::from(highest) + margin);
                 }
             }

@@ -75,6 +75,8 @@ impl Uses {
             let Ahead { begins, bounds, .. } = &*self.ahead;
             let mut bits = vec![0_u64; self.prompt_of.len().div_ceil(64)].into_boxed_slice();
             for row in 0..self.prompt_of.len() {
+                // A request has bounds only for whole blocks before its own place. Images of other blocks come too late
+                // for it, or stand in the block that its own place is in.
                 let bound = (block < begins[row + 1] - begins[row]).then(|| bounds.at(begins[row] + block));
                 if bound.is_none_or(|bound| most_under(bound) >= self.lowest) {
                     bits[row / 64] |= 1 << (row % 64);
@@ -120,6 +122,7 @@ impl Foresight for Uses {
         // The latest answer still holds if the request lies between the one it was searched after and the use that it
         // names.
         if let Some(known) = known().get(&place)
+            // `None`, the time before the first request, is less than every request.
             && known.after <= after
             && known.next.is_none_or(|next| after.is_none_or(|after| after < next))
         {

@@ -96,6 +96,7 @@ impl<L: Lists> Trained<L> {
     /// Trains the lists on entries of all ages alike, then adds all entries.
     fn new(entries: &Entries, lists: usize) -> Self {
         let dimension = entries.iter().next().map_or(0, |(_, vector)| vector.len());
+        // The entries are in order of age. A step over all of them samples old and new content alike, without a draw.
         let step = (entries.len() / (TRAINING_ROWS * lists)).max(1);
         let sample: Vec<f32> = entries.iter().step_by(step).flat_map(|(_, vector)| vector).copied().collect();
         let mut index = L::untrained(dimension as u32, lists as u32);
@@ -133,6 +134,8 @@ impl<L: Lists> Structure for InvertedLists<L> {
             let vector = entries.vector(age).expect("what is inserted is among the entries");
             trained.add(&[age], vector);
             trained.inserted += 1;
+            // Where the index has shrunk since the training, as many insertions as it has entries now have replaced its
+            // content.
             if trained.inserted >= trained.rows.min(entries.len()) {
                 *self = Self::from_entries(entries);
             }

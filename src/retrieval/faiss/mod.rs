@@ -131,9 +131,11 @@ impl Nearest<'_> {
                 named += 1;
                 there |= self.offer(age_of(label));
             }
+            // What FAISS did not name has at most the last distance named, give or take the rounding of a sum in f32.
             let last = distances.last().map_or(f64::NEG_INFINITY, |&last| f64::from(last));
             let top = self.best.map_or(f64::NEG_INFINITY, |(top, _)| top);
             let settled = last + margin < top || (there && !exact);
+            // Fewer rows than were asked for means that there are no more.
             if named < wanted || settled {
                 return;
             }

@@ -101,6 +101,8 @@ impl<P: Part> Structure for Segments<P> {
         if self.segments[place].living == 0 {
             self.segments.remove(place);
         }
+        // The copy costs one insertion for each entry that is left. It comes only after as many removals, so a removal
+        // costs one insertion on average.
         if self.rows() > 2 * entries.len() {
             *self = Self::compact(entries);
         }
