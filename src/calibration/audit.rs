@@ -75,6 +75,7 @@ pub fn read(file: &Path) -> Result<Vec<Audit>, InputError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let wrong = |error: csv::Error| InputError::new(file, format!("is no file of audits: {error}"));
     let audits: Vec<Audit> = reader.deserialize().collect::<Result<_, _>>().map_err(wrong)?;
+    // A cosine that was summed in floating point may be slightly above 1.
     let is_score = |score: f64| (0.0..=1.0 + 1e-6).contains(&score);
     match audits.iter().position(|audit| !is_score(audit.hit_score) || !is_score(audit.large_score)) {
         Some(row) => Err(InputError::new(file, format!("row {}: expected scores from 0 to 1", row + 1))),

@@ -98,6 +98,7 @@ pub fn check(grades: &Grades, bounds: &[(f64, u32)], seed: u64) -> Check {
     let held_out = || grades.requests.iter().filter(|request| Half::of_row(request.row) == Half::Check);
     let mut hits: Vec<(u32, f64, f64)> = Vec::new();
     for (request, refined) in grades.with_source(Half::Check) {
+        // The bounds rise, so the first one from the end that is reached is the highest, as in the router.
         let reached = bounds.iter().rev().find(|(bound, _)| refined.similarity >= *bound);
         let at = reached.and_then(|(_, k)| Some((*k, grades.skips.iter().position(|skip| skip == k)?)));
         hits.extend(at.map(|(k, at)| (k, refined.quality[at], request.large)));
@@ -120,6 +121,7 @@ pub fn check(grades: &Grades, bounds: &[(f64, u32)], seed: u64) -> Check {
 #[must_use]
 pub fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
     let (quality, large) = (mean(pairs.iter().map(|pair| pair.0)), mean(pairs.iter().map(|pair| pair.1)));
+    // The mean of no pairs is 0, so there is at least one pair below this line.
     if large <= 0.0 {
         return None;
     }
@@ -127,6 +129,8 @@ pub fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
     let count = pairs.len();
     let mut ratios: Vec<f64> = (0..DRAWS)
         .map(|_| {
+            // A pair is drawn as a whole, since both images are of one prompt. `uniform` may be 1 exactly, hence the
+            // minimum.
             let drawn = (0..count).map(|_| pairs[((uniform(&mut draws) * count as f64) as usize).min(count - 1)]);
             let (hits, large) = drawn.fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
             // A resample in which the large model's quality is 0 has no ratio: it counts as the highest.
@@ -134,6 +138,7 @@ pub fn worth(pairs: &[(f64, f64)], seed: u64, row: u32) -> Option<Worth> {
         })
         .collect();
     ratios.sort_unstable_by(f64::total_cmp);
+    // A fortieth is left out at either end, which leaves 95 %.
     let interval = (ratios[DRAWS / 40], ratios[DRAWS - 1 - DRAWS / 40]);
     Some(Worth { quality, large, ratio: quality / large, interval })
 }

@@ -44,6 +44,8 @@ impl Fit {
 /// Fits each number of skipped steps on the requests of [`Half::Fit`].
 #[must_use]
 pub fn fits(grades: &Grades, alpha: f64) -> Vec<Fit> {
+    // The large model's mean is over the requests that have a source, so that refinements are compared with images for
+    // the same prompts.
     let target = alpha * mean(grades.with_source(Half::Fit).map(|(request, _)| request.large));
     let of = |(at, skipped_steps): (usize, &u32)| {
         let pairs = grades.with_source(Half::Fit).map(|(_, refined)| (refined.similarity, refined.quality[at]));
@@ -77,6 +79,7 @@ fn drop_useless(fits: &mut [Fit]) {
 /// Fits a rising step function to pairs that are in order of similarity. Pairs with the same similarity are one point.
 #[must_use]
 pub fn isotonic(pairs: &[(f64, f64)]) -> Vec<Step> {
+    // A function has one value at one similarity, so equal similarities are pooled before any violation is looked for.
     let mut points: Vec<Step> = Vec::new();
     for &(from, quality) in pairs {
         let point = Step { from, quality, pairs: 1 };
@@ -88,6 +91,7 @@ pub fn isotonic(pairs: &[(f64, f64)]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for point in points {
         let mut last = point;
+        // Steps of equal quality are pooled too, so that the steps that are left rise strictly.
         while let Some(before) = steps.pop_if(|before| before.quality >= last.quality) {
             last = pooled(before, last);
         }
@@ -106,6 +110,8 @@ fn pooled(before: Step, after: Step) -> Step {
 fn bound(steps: &[Step], target: f64) -> Option<f64> {
     // A large model with a mean quality of 0 leaves no quality to keep, so there is no bound.
     let reached = steps.iter().find(|step| target > 0.0 && step.quality >= target)?;
+    // A bound that has four decimals already must stay as it is, but 0.28 * 1e4 is slightly above 2800 in floating
+    // point. So the nearest number is taken, and the next one only if that is too low.
     let nearest = (reached.from * 1e4).round();
     let units = if nearest / 1e4 < reached.from { nearest + 1.0 } else { nearest };
     // Rounding in the encoder may leave a similarity slightly above 1.

@@ -100,6 +100,7 @@ fn rows(
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let broken = |error: &csv::Error| {
         let line = error.position().map_or(1, |position| position.line() as usize);
+        // The text is UTF-8 by now, so a row of another length is the only error that the csv crate has left.
         InputError::new(file, "expected as many fields as the header has").line(line)
     };
     let header = reader.headers().map_err(|error| broken(&error))?.clone();
@@ -213,6 +214,7 @@ pub fn grades(samples: &[Sample], file: &Path) -> Result<Grades, InputError> {
             };
             drawn.get(&(large, k)).copied().ok_or_else(missing)
         };
+        // All refinements of a request start from one source, so any of them tells the similarity.
         let any = drawn.values().find_map(|sample| sample.source);
         let refined = any.map(|(_, similarity)| {
             let quality = skips.iter().map(|k| Ok(of(false, *k)?.quality)).collect::<Result<_, InputError>>()?;
