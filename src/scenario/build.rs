@@ -122,6 +122,7 @@ impl Scenario {
             let service = profile.service(GpuId(0), model);
             units(service.step_s).saturating_mul(u64::from(steps)).saturating_add(units(service.overhead_s))
         };
+        // The index is the number of skipped steps. A returned image skips all of them and saves a whole generation.
         let full = job(ModelId::LARGE, steps);
         let saved = (0..steps).map(|skipped| full.saturating_sub(job(self.first_small(), steps - skipped)));
         saved.chain([full]).collect()
@@ -212,6 +213,7 @@ impl Scenario {
             let image = |row: usize| {
                 let known = inputs.trace.warm_rows.get(row);
                 let (owner, bytes) =
+                    // Nobody is known to have asked for images from a file, so they are the public's.
                     known.map_or((Owner::Public, None), |(tenant, bytes)| (Owner::Tenant(*tenant), *bytes));
                 WarmImage { key: warm.embedding(row), owner, bytes }
             };
@@ -232,6 +234,8 @@ impl Scenario {
     }
 
     fn empty_core(&self, inputs: &Inputs, routing: Box<dyn RoutingPolicy>, live: bool) -> Scheduler {
+        // A live worker holds one model, whatever there is room for. The core must not plan with models that stay in
+        // memory.
         let profile = if live { Arc::new(inputs.profile.one_at_a_time()) } else { inputs.profile.clone() };
         let hardware = Hardware { gpus: self.gpus(), profile };
         let config = Config {
@@ -279,6 +283,7 @@ impl Scenario {
         match self.routing().storage() {
             Storage::None => None,
             // Tenants that are kept apart have little to search each.
+            // Eviction that knows the future reads the search whatever finds the entries.
             _ if !self.foresees() && self.tenants.scope != Scope::Shared => None,
             _ if !self.foresees() && self.retrieval.index != IndexKind::Exact => None,
             Storage::ByImage => Some(LookedUp::Images),
@@ -333,6 +338,7 @@ impl Scenario {
     pub fn outside(&self, trace: &Trace) -> impl Iterator<Item = (Time, Event)> {
         let (mut arrivals, mut losses) = (arrivals(trace).peekable(), self.losses().into_iter().peekable());
         std::iter::from_fn(move || match (arrivals.peek(), losses.peek()) {
+            // A loss at the time of an arrival comes after it (docs/semantics.md, section 9).
             (Some((arrival, _)), Some((loss, _))) if loss < arrival => losses.next(),
             (None, _) => losses.next(),
             (Some(_), _) => arrivals.next(),

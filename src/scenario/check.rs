@@ -39,6 +39,8 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     if scenario.seed > LARGEST_SEED {
         return complaint("seed", &scenario.seed, "expected a whole number from 0 to 9007199254740992 (2^53)");
     }
+    // The order matters where one check relies on another: the cache's capacity is compared with the routing policy's
+    // states, and a routing policy is built of checked bounds only.
     check_trace(scenario, file)?;
     check_cluster(scenario, file)?;
     if !(1..=MOST_STEPS).contains(&scenario.models.steps) {
@@ -99,6 +101,7 @@ pub(super) fn seconds(file: &Path, key: &str, value: f64) -> Result<(), InputErr
 }
 
 fn positive_seconds(file: &Path, key: &str, value: f64) -> Result<(), InputError> {
+    // A positive number may still round to zero nanoseconds. A period of zero would never let time go on.
     if Duration::from_seconds(value).is_some_and(|time| time > Duration::ZERO) && value <= MAX_INPUT_S {
         return Ok(());
     }
@@ -171,6 +174,7 @@ pub(super) fn bounds(file: &Path, key: &str, rows: &[(f64, u32)], steps: u32, ow
             let error = InputError::new(file, accepted).value(key, format!("[{bound}, {skipped}]"));
             InputError { key: Some(format!("{key}.{index}")), ..error }
         };
+        // Cosines begin at -1. Similarities are clamped at 0, so a bound of 0 or less is met by every entry.
         if !bound.is_finite() || !(-1.0..=1.0).contains(&bound) {
             return Err(row("expected a similarity from -1 to 1".into()));
         }
@@ -351,6 +355,7 @@ fn check_variants(scenario: &Scenario, file: &Path) -> Result<(), InputError> {
         let name = &variant.name;
         let key = format!("variant.{index}.name");
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+        // Names with a dot first would be hidden, or be the folder itself or the one above.
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
             let message = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
             return Err(InputError::new(file, message).value(key, format!("{name:?}")));

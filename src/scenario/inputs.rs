@@ -207,6 +207,7 @@ impl TraceInputs {
             let message = format!("expected fewer than the trace's {} requests", self.trace.len());
             return Err(InputError::new(file, message).value("trace.warm_requests", count));
         }
+        // What the warm requests leave in the cache is taken before the trace loses their rows.
         let rows: Vec<u32> = (0..count as u32).collect();
         self.warm_images = self.trace.image_embeddings().map(|matrix| matrix.select(&rows));
         self.warm_prompts = self.trace.text_embeddings().map(|matrix| matrix.select(&rows));
@@ -241,6 +242,7 @@ impl TraceInputs {
     #[must_use]
     pub fn resampled(&self, seed: u64) -> Self {
         let trace = self.trace.resampled(seed);
+        // The column of texts went with its rows, so the numbers are read again in the new order.
         let sizes = image_bytes(&trace, Path::new("requests.csv")).expect("the same values in another order");
         Self { trace, image_bytes: sizes, searched: Searched::passing(), ..self.clone() }
     }
@@ -282,6 +284,8 @@ impl Inputs {
             confidences
         });
         let own = trace.trace.embeddings();
+        // This is asked of each system and not when the trace is read: variants share a trace, and systems that compare
+        // prompts need no images.
         let lacks_images = own.prompts.is_some() && own.warm.is_some() && own.images.is_none();
         if scenario.system.policy == System::Modm && lacks_images {
             let way_out = "is needed: stand-ins for images would not be in the space of trace.warm_images";
@@ -364,6 +368,7 @@ fn check_generations(
     for (gpu, gpu_name) in gpus.iter().enumerate() {
         for (model, model_name) in models.iter().enumerate() {
             let seconds = profile.full_generation_s(GpuId(gpu as u16), ModelId(model as u16), steps);
+            // Deadlines and latency objectives are multiples of this time, and the monitor divides by it.
             if Duration::from_seconds_saturating(seconds) == Duration::ZERO {
                 let key = format!("service ({gpu_name}, {model_name})");
                 let message = "a full generation (overhead_s + step_s * models.steps) must take time";

@@ -115,6 +115,7 @@ impl TraceInputs {
             (0..rows).map(|row| (warm + row).min(entries)).sum::<u64>()
         };
         let direct: u64 = runs.filter(|run| run.looks_up() == Some(what)).map(compared).sum();
+        // Request i is compared with the warm entries and with the i images before its own.
         let ahead = rows * warm + rows * rows / 2;
         direct * prompts.dimension() as u64 > UNNOTICED && direct * QUICKER >= ahead
     }
@@ -132,6 +133,7 @@ impl TraceInputs {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), OutputError> {
         let Some((prompts, history)) = self.history(what) else { return Ok(()) };
+        // The lock is held during the search, so that another run waits for the result instead of searching as well.
         let mut searched = self.searched.slot(what);
         if searched.is_some() {
             return Ok(());

@@ -89,6 +89,7 @@ impl Override {
         if key.is_empty() {
             return Err(bad());
         }
+        // A value with a line break could bring further keys. It is a string then, as is any text that is not TOML.
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
         let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::from(value.trim()));
         Ok(Self { key: key.to_owned(), value, origin: FLAG.into() })
@@ -138,10 +139,13 @@ impl Source {
     pub fn scenario(&self, overrides: &[Override]) -> Result<Scenario, InputError> {
         let mut table = self.table.clone();
         let mut notes = Vec::new();
+        // Policy and bounds of one origin belong together whichever is set first, so all its keys are applied before
+        // bounds are removed.
         for layer in overrides.chunk_by(|one, next| one.origin == next.origin) {
             notes.extend(apply_layer(&mut table, layer)?);
         }
         for (key, way_out) in REPLACED {
+            // This comes before serde, which could only say that the key is unknown.
             if let Some(value) = input::toml::look_up(&table, key) {
                 let error = InputError::new(&self.file, way_out).value(key, input::toml::written(value));
                 return Err(self.place(error, overrides));
@@ -150,6 +154,7 @@ impl Source {
         let placed = |error| self.place(error, overrides);
         let mut scenario: Scenario = input::toml::settings(&table, &TABLES, &self.file).map_err(placed)?;
         super::check::check(&scenario, &self.file).map_err(placed)?;
+        // Unused keys depend on the routing policy, which can be built once the settings are checked.
         notes.extend(super::unused::check(&scenario, &self.table, overrides, &self.file).map_err(placed)?);
         scenario.notes = notes;
         Ok(scenario)
@@ -173,10 +178,12 @@ impl Source {
             return error; // The error is about another file that the scenario names.
         }
         let concerns = |set: &&Override| within(&key, &set.key) || within(&set.key, &key);
+        // The last override of a key is the one in force.
         let (placed, written) = if let Some(set) = overrides.iter().rev().find(concerns) {
             let written = if set.key == key {
                 Some(&set.value)
             } else {
+                // The override holds the key, so the rest begins with a dot.
                 key.strip_prefix(&set.key).and_then(|rest| input::toml::look_up_in(&set.value, &rest[1..]))
             };
             (InputError { file: set.origin.clone().into(), line: None, ..error }, written)

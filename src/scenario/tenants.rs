@@ -130,6 +130,7 @@ impl Scenario {
     /// all tenants have a quota, the public part has all that is left.
     fn shares(&self, parts: &BTreeMap<Owner, Option<u64>>, file: &Path) -> Result<BTreeMap<Owner, u64>, InputError> {
         let capacity = self.capacity();
+        // A sum beyond 64 bits is more than any capacity and is refused like one.
         let given = parts.values().flatten().try_fold(0_u64, |sum, quota| sum.checked_add(*quota));
         let given = given.filter(|given| *given <= capacity).ok_or_else(|| {
             let tenants = parts.values().flatten().count();
@@ -137,10 +138,13 @@ impl Scenario {
             InputError::new(file, message).key("tenants.quota")
         })?;
         let open = parts.values().filter(|quota| quota.is_none()).count() as u64;
+        // Without an open part the quotient is of no use, and dividing by zero would panic.
         let equal = (capacity - given).checked_div(open).unwrap_or(0);
         let least = self.states_per_entry() as u64;
         let shares: BTreeMap<Owner, u64> =
             parts.iter().map(|(owner, quota)| (*owner, quota.unwrap_or(equal))).collect();
+        // The public part may be empty: what it lacks is a source that tenants have none of their own for, which costs
+        // hits and nothing else.
         if let Some((_, share)) = shares.iter().find(|(owner, share)| **owner != Owner::Public && **share < least) {
             let message = format!(
                 "{} parts of a capacity of {capacity}: expected at least {least} for each tenant",

@@ -203,6 +203,7 @@ pub(super) fn check(
             let message = format!("changes nothing: {why}");
             return Err(InputError::new(source, message).value(key, input::toml::written(&value)));
         }
+        // Several layers may set one key, which is named once.
         inherited.retain(|(other, _)| *other != key);
         inherited.push((key, why.clone()));
     }
@@ -219,6 +220,7 @@ pub(super) fn check(
 fn leaves(file: &Table, overrides: &[Override]) -> Vec<(String, Value, Layer)> {
     let mut found = Vec::new();
     flatten(file, "", &mut |key, value| {
+        // The keys of variants are checked with the variant that sets them.
         if !key.starts_with("variant") {
             found.push((key, value.clone(), Layer::File));
         }
@@ -241,6 +243,7 @@ fn in_force(scenario: &Scenario) -> Table {
 
 /// Returns whether a value is the one in force anyway. A user who sets such a value is not misled.
 fn is_in_force(in_force: &Table, key: &str, value: &Value) -> bool {
+    // TOML tells 1 from 1.0. A setting does not.
     let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64));
     input::toml::look_up(in_force, key)
         .is_some_and(|other| other == value || number(other).is_some_and(|own| number(value) == Some(own)))
