@@ -48,6 +48,7 @@ pub(super) fn allocation(to: impl Write, rows: &[TickRow], models: &[String]) ->
     ]
     .map(str::to_owned)
     .to_vec();
+    // With two models, the targets follow from `n_large` and the number of workers.
     let several = models.len() > 2;
     if several {
         header.extend(models.iter().map(|model| format!("target_{model}")));

@@ -119,6 +119,7 @@ impl<'a> RunFolder<'a> {
         let warnings: Vec<String> =
             Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
         let inputs = by_name(self.simulation.files());
+        // This file is the last one: `finished` takes a folder that has it for a run that came to its end.
         write_run_json(folder, scenario, &inputs, &self.simulation.stand_ins(), wall_s, &warnings)
     }
 

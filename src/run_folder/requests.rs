@@ -80,6 +80,7 @@ impl<'a, W: Write> RequestsFile<'a, W> {
     fn write(&mut self, row: &RequestRow) -> io::Result<()> {
         let names = self.names;
         let decision = row.decision.as_ref();
+        // A return has no job: it starts and ends when it is routed.
         let start = if row.returned() { Some(row.finish) } else { row.run.map(|run| run.start) };
         let skipped = decision.map(|decision| decision.skipped_steps);
         let similarity = decision.and_then(|decision| decision.similarity);

@@ -128,6 +128,7 @@ impl Simulation {
             Some(SourceCosine::Embeddings { prompts, images, warm })
         };
         let cosine = match self.scenario.system.policy {
+            // `modm` compares prompts with images, so its decision has the cosine already.
             System::Modm => SourceCosine::Decision,
             // The images of a live run differ from those of its trace.
             System::Nirvana | System::Pinecone if !real_time => of_prompts().unwrap_or_default(),
@@ -253,6 +254,7 @@ impl Simulation {
         let mut metrics = Metrics::new(self.settings(keep, false));
         metrics.expect(self.inputs.trace.trace.len());
         let mut journal = (metrics, also);
+        // The cache was warmed before the loop began, so the loop does not record it.
         for action in actions {
             journal.record(Time::ZERO, Record::Action(action));
         }

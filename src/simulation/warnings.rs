@@ -40,6 +40,7 @@ impl Simulation {
         };
         let encoder = self.scenario.live.encoder.as_ref();
         let origin = encoder.map_or_else(|| "the encoder".to_owned(), |path| format!("the encoder {}", path.display()));
+        // In a live run the look-up counts as at the arrival (docs/semantics.md, section 8).
         let timing = Timing { warmup: self.warmup(), ..Timing::default() };
         self.warnings_of(results, self.compared(prompts, keys, origin, "live.store"), timing)
     }
@@ -62,6 +63,7 @@ impl Simulation {
             queries,
             keys,
             lowest_bound,
+            // Nirvana's bounds must be exceeded, those of the other systems only reached.
             strict: system == System::Nirvana,
             keys_are: if system == System::Modm { "image" } else { "prompt" },
             origin,
