@@ -18,6 +18,7 @@ use crate::window::Window;
 /// Returns the largest number of late requests at which the share of requests in time is still at least `attainment`.
 #[must_use]
 pub fn allowed_late(requests: u64, attainment: f64) -> u64 {
+    // The comparison itself decides. A formula solved for the number could be off by one through rounding.
     (0..=requests).rev().find(|late| (requests - late) as f64 / requests as f64 >= attainment).unwrap_or(0)
 }
 
@@ -112,6 +113,8 @@ impl Watch {
 
 impl Counts {
     fn late(&self) -> u64 {
+        // The larger number counts and not the sum: a request that the bound counts may be among those that are late by
+        // now.
         self.late.max(self.bound.as_ref().map_or(0, Lateness::late))
     }
 
@@ -128,6 +131,8 @@ impl Counts {
 
     fn routed(&mut self, request: RequestId, decision: &crate::scheduler::Decision) {
         let Some(bound) = &mut self.bound else { return };
+        // Requests of the warm-up and those that are late already are not open. The bound stays a lower bound without
+        // them.
         let (Some(settings), Some(&arrival)) = (&self.budget.bound, self.open.get(request.0)) else { return };
         let work = least_work_of(settings, decision);
         bound.add(Job { arrival, due: arrival + self.budget.limit, work });
@@ -137,6 +142,7 @@ impl Counts {
 impl Journal for Watch {
     fn record(&mut self, time: Time, record: Record<'_>) {
         let mut counts = self.0.borrow_mut();
+        // Every record says how far time has come, so this comes before the record itself, whatever it is.
         counts.overdue(time);
         match record {
             Record::Event(Event::Arrived(request)) if request.arrival >= counts.budget.warmup => {

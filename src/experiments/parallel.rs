@@ -24,6 +24,8 @@ pub fn spread<T: Sync, R: Send>(
     run: impl Fn(&T) -> R + Sync,
 ) -> Result<Vec<R>, ExperimentError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.min(items.len()).max(1)).build()?;
+    // A parallel iterator over the slice would cut it into halves, which begin at once. The bridge takes the items in
+    // order.
     let mut done: Vec<(usize, R)> =
         pool.install(|| items.iter().enumerate().par_bridge().map(|(index, item)| (index, run(item))).collect());
     done.sort_unstable_by_key(|(index, _)| *index);

@@ -70,6 +70,7 @@ pub fn plan(
         Ok((variant, source.scenario(&overrides)?, overrides))
     });
     let scenarios: Vec<(&Variant, Scenario, Vec<Override>)> = scenarios.collect::<Result<_, InputError>>()?;
+    // Runs share traces, so traces get embeddings if any of the systems looks something up.
     let retrieves = scenarios.iter().any(|(_, scenario, _)| Inputs::retrieves(scenario.system.policy));
     let known = |traces: &[(Scenario, Arc<TraceInputs>)], wanted: &Scenario| {
         traces.iter().find(|(other, _)| other.same_trace(wanted)).map(|(_, trace)| trace.clone())
@@ -81,6 +82,7 @@ pub fn plan(
             let trace = if let Some(trace) = known(&traces, &scenario) {
                 trace
             } else {
+                // The trace of the first seed is known by now. Those of the other seeds are made from it.
                 let fresh = of_seed(&itself, index, known(&traces, &itself).as_ref(), source, retrieves);
                 let fresh = Arc::new(fresh.map_err(|error| source.place(error, &overrides))?);
                 traces.push((scenario.clone(), fresh.clone()));
@@ -132,6 +134,7 @@ pub fn stand_ins(runs: &[VariantRun]) -> Vec<String> {
 #[must_use]
 pub fn notes(runs: &[VariantRun], seeds: usize, base: &Scenario) -> Vec<String> {
     let mut notes = Vec::new();
+    // The notes are the same for every seed, so those of the first are enough.
     for run in runs.iter().filter(|run| run.simulation.scenario.seed == base.seed) {
         notes.extend(run.simulation.scenario.notes.iter().map(|note| format!("{}: {note}", run.variant)));
     }

@@ -64,6 +64,7 @@ pub fn draw(
     };
     let prompts: Vec<Embedding> =
         wishes.prompts.iter().map(|prompt| text(&mut encoder, prompt)).collect::<Result<_, _>>()?;
+    // References are drawn and written first, since refinements start from their files.
     let mut large: Vec<Sample> = rows().map(|row| wishes.sample(row, ModelId::LARGE, None, 0)).collect();
     draw_all(&large)?;
     let pictures = embedded(&large, wishes, &mut encoder)?;

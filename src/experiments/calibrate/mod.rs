@@ -132,6 +132,7 @@ impl<'a> Calibration<'a> {
             None => measure_of(folder)?,
         };
         self.inputs.push((file.clone(), sha256(&file)?));
+        // `fit` groups the samples again. This call is for its errors, which show before anything is written.
         samples::grades(&read, &file)?;
         // The scenario that is written at the end needs the profile, so an error of the profile shows now.
         crate::scenario::read_profile(&self.scenario, self.source.file())?;
@@ -181,6 +182,7 @@ impl<'a> Calibration<'a> {
     /// Returns the numbers of skipped steps, rising, each once.
     fn skips(&self, wanted: &[u32]) -> Result<Vec<u32>, InputError> {
         let steps = self.scenario.models.steps;
+        // Shares are rounded up, so that a model of few steps gets no skip of 0.
         let shares = SKIPS_PERCENT.iter().map(|percent| (u64::from(steps) * u64::from(*percent)).div_ceil(100) as u32);
         let mut skips: Vec<u32> =
             if wanted.is_empty() { shares.filter(|k| *k < steps).collect() } else { wanted.to_vec() };
@@ -201,6 +203,8 @@ impl<'a> Calibration<'a> {
 /// Returns the number of requests to draw from a trace with `requests` requests.
 fn wanted_prompts(wanted: Option<u32>, requests: usize) -> Result<usize, InputError> {
     let wanted = wanted.map_or((PROMPTS as usize).min(requests), |prompts| prompts as usize);
+    // The first request has no earlier image. The second is the first one with a source for the fit, the third for the
+    // check.
     if wanted > requests || wanted < 3 {
         let message = format!("expected 3 or more, and the trace has {requests} requests");
         return Err(InputError::new("the command line", message).value("--prompts", wanted));

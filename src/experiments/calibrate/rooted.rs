@@ -81,6 +81,7 @@ fn from_folder(path: &Path, folder: &Path) -> PathBuf {
 
 /// Returns the absolute path without links and dots. The part of a path that does not exist yet stays as it is.
 fn real(path: &Path) -> PathBuf {
+    // Links are resolved, because `..` behind a link leads elsewhere than the written path suggests.
     if let Ok(real) = std::fs::canonicalize(path) {
         return real;
     }

@@ -264,6 +264,7 @@ impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
             let Some(holds) = self.highest_that_holds() else { return Ok(None) };
             let fails = self.lowest_that_fails_above(holds);
             match fails.filter(|fails| fails / holds > PRECISION) {
+                // The geometric mean halves the ratio, which is what the precision is stated in.
                 Some(fails) => self.attempt((holds * fails).sqrt(), false)?,
                 None => return Ok(Some(holds)),
             };
@@ -278,6 +279,7 @@ impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
 /// Returns the first error of `trial`.
 pub fn search<E>(up_to: f64, trial: impl FnMut(f64, bool) -> Result<Trial, E>) -> Result<Capacity, E> {
     let mut search = Search { trial, points: Vec::new(), best: None, runs: 0 };
+    // The search comes from above: a factor that fails ends its run early and costs little.
     let mut factor = up_to;
     for _ in 0..=MOST_HALVINGS {
         if search.attempt(factor, false)? {

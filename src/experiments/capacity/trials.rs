@@ -172,6 +172,7 @@ fn try_rate(
     let simulation = at_rate(simulation, factor);
     let requests = counted(&simulation.inputs.trace, &simulation.scenario, source)?;
     let allowed = allowed_late(requests, attainment);
+    // More requests than there are cannot be late, so a run with this budget goes to its end.
     let watch = Watch::new(Budget::for_run(&simulation, limit, if whole { requests } else { allowed }));
     let inbox = Budgeted::new(simulation.scenario.outside(&simulation.inputs.trace.trace), watch.clone());
     let results = simulation.run_on(simulation.latency(), Keep::Nothing, inbox, watch.clone())?;

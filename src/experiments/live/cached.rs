@@ -57,6 +57,7 @@ impl Cached {
         warnings.extend(set_strangers_aside(&mut found, strangers, scenario, trace));
         let known = |entry: &FoundEntry| entry.tenant.as_ref().and_then(|name| tenant(trace, name));
         let numbers = found.iter().map(|entry| (entry.number, known(entry))).collect();
+        // The scheduler numbers warm images in the order of `warm`, which is that of the entries that are left.
         for (row, entry) in (0..).zip(&found) {
             store.adopt(ImageId::warm(row), entry);
         }

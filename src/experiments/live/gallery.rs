@@ -34,6 +34,7 @@ pub(super) fn write(
     format: ImageFormat,
 ) -> Result<(), ExperimentError> {
     let names = file_names(trace);
+    // A source that was cached before the run has no request, and no picture in this folder.
     let source = |row: &RequestRow| row.decision.and_then(|decision| decision.source?.request());
     let mut page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Pictures</title><style>{STYLE}</style><h1>Pictures</h1><p>Each picture, and beside a hit the cached one it was made from.</p><main>"
@@ -43,6 +44,7 @@ pub(super) fn write(
         let (Some(decision), index) = (row.decision, row.id.row()) else { continue };
         let picture = |row: usize| format!("images/{}", picture_name(&names[row], format));
         let model = row.run.map_or("returned as it is", |run| &models[run.model.index()]);
+        // Writing to a string cannot fail.
         let _ = write!(
             page,
             "<figure><img loading=lazy src=\"{}\" alt=\"{}\">",

@@ -139,6 +139,7 @@ impl LiveRun<'_> {
         files.write(&results, begun.elapsed().as_secs_f64(), &said.borrow())?;
         recorded.write(folder, trace)?;
         gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
+        // A run that failed leaves its files too, so its error is returned only now.
         ended?;
         Ok(results)
     }

@@ -45,6 +45,7 @@ impl Candidates {
     /// that fails is known to fail before the trace is over, whereas a mix that holds costs whole runs.
     pub(super) fn next(&self) -> Option<Mix> {
         let open: Vec<&Mix> = self.cheaper().filter(|mix| self.is_open(mix)).collect();
+        // The inner minimum keeps the shift within the width of the number.
         let far = (1_usize << self.in_a_row.saturating_sub(1).min(20)) - 1;
         open.get(far.min(open.len() / 3)).map(|mix| (*mix).clone())
     }

@@ -144,6 +144,7 @@ impl<'a> Trials<'a> {
             })
             .collect();
         let workers = scenario.workers() as u32;
+        // A cluster may have fewer workers than the scenario has large ones.
         scenario.allocation.initial_large = scenario.allocation.initial_large.map(|large| large.min(workers));
         let down = (0..self.question.spare.min(workers) as u16).collect::<Vec<_>>();
         if !down.is_empty() {
@@ -173,6 +174,8 @@ impl<'a> Trials<'a> {
     pub(super) fn run(&mut self, mix: &Mix) -> Result<PlanRow, ExperimentError> {
         let mut row = PlanRow { gpus: mix.clone(), ..PlanRow::default() };
         for seed in 0..self.traces.len() {
+            // One budget holds for all traces. It is not exceeded by the traces before this one, or the trial would be
+            // over.
             let (simulation, watch, results) = self.run_on(mix, seed, row.late)?;
             row.late += watch.late();
             row.requests += watch.arrived();
@@ -228,6 +231,8 @@ impl<'a> Trials<'a> {
         let (mut fails, mut may) = (0, all);
         while fails + 1 < may {
             let middle = u64::midpoint(fails, may);
+            // All the late requests that are allowed may fall on this one trace, so no cluster is ruled out that might
+            // hold.
             if fewest_late(&asked, middle) > self.allowed {
                 fails = middle;
             } else {

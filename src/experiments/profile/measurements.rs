@@ -62,6 +62,7 @@ impl Measurements {
                     continue;
                 }
                 let busy = if around == Neighbourhood::Busy { others.as_slice() } else { &[] };
+                // The neighbours draw until this value is dropped, at the end of the block.
                 let _neighbours = Neighbours::start(&equipment.library, busy, &equipment.palette, plan)?;
                 for (index, name) in scenario.model_names().iter().enumerate() {
                     say(&format!("{gpu_name} ({device}), {name}, others {}", around.word()));
@@ -139,6 +140,7 @@ impl Measurements {
                 });
                 mean(&times.collect::<Vec<f64>>())
             };
+            // A round without jobs of the model has a mean of 0, which says nothing.
             self.loaded.iter().map(of_round).filter(|mean| mean.is_finite() && *mean > 0.0).collect()
         };
         rows.iter().enumerate().map(of_model).collect()
@@ -249,6 +251,7 @@ fn under_load_row(row: Service, jobs: &[(u32, &Jobs)], models: &[String]) -> Ser
     if loaded.is_empty() {
         return row;
     }
+    // Jobs of one length do not tell steps from overhead, so the overhead of the model by itself stays.
     let (overhead_s, step_s) = line(&loaded).unwrap_or_else(|| {
         let steps: f64 = loaded.iter().map(|(steps, _)| steps).sum();
         (row.overhead_s, loaded.iter().map(|(_, seconds)| seconds - row.overhead_s).sum::<f64>() / steps)
@@ -283,6 +286,7 @@ fn line(jobs: &[(f64, f64)]) -> Option<(f64, f64)> {
     let (steps, seconds) = (mean_of(|job| job.0), mean_of(|job| job.1));
     let spread: f64 = jobs.iter().map(|job| (job.0 - steps) * (job.0 - steps)).sum();
     let together: f64 = jobs.iter().map(|job| (job.0 - steps) * (job.1 - seconds)).sum();
+    // The quotient is NaN where all jobs have the same number of steps. The condition below refuses it.
     let step = together / spread;
     (spread > 0.0 && step > 0.0 && seconds >= step * steps).then_some((seconds - step * steps, step))
 }

@@ -99,6 +99,7 @@ fn one_pass(
     progress: &Rc<dyn Progress>,
 ) -> Result<Loaded, ExperimentError> {
     let fingerprint = DualEncoder::fingerprint(&equipment.encoder)?;
+    // All passes share one store, so a later pass finds pictures to start from at once.
     let place = folder.join("store");
     let Opened { store, found, .. } = Store::open(&place, ImageFormat::Png, &fingerprint, RealDisk)?;
     for (row, entry) in (0..).zip(&found) {
@@ -290,6 +291,8 @@ struct Clocked(Rc<RefCell<LoadState>>);
 impl Journal for Clocked {
     fn record(&mut self, time: Time, record: Record<'_>) {
         let mut state = self.0.borrow_mut();
+        // The time up to this record goes to the jobs that ran until now, so it is added before the record starts or
+        // ends one.
         state.advance(time);
         match record {
             Record::Event(Event::Arrived(_)) => state.outstanding += 1,

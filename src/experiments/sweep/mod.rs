@@ -73,6 +73,8 @@ impl<'a> Sweep<'a> {
         let (mut runs, traces) = plan(source, sets, combinations)?;
         for (at, shared) in traces.iter().enumerate() {
             let files_are_new = traces[..at].iter().all(|other| other.scenario.trace != shared.scenario.trace);
+            // The first trace is made whatever its kind, since the other inputs of every run are checked beside a
+            // trace.
             if at == 0 || (shared.scenario.trace.synthetic.is_none() && files_are_new) {
                 let trace = shared.load(source)?;
                 shared.state.lock().expect("no thread yet").trace = Some(trace);
@@ -128,6 +130,7 @@ impl<'a> Sweep<'a> {
             let (scenario, overrides) = (planned.scenario.clone(), &planned.overrides);
             let simulation = Simulation::with_trace(scenario, self.source, overrides, trace)?;
             let result = run(planned, &simulation);
+            // The simulation shares the trace, whose memory is to be free after the last run that leaves it.
             drop(simulation);
             shared.leave();
             result

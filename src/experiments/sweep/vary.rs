@@ -162,6 +162,7 @@ impl Combination {
     /// Returns the name of the folder of the run: the number of the combination, then its values with the characters
     /// that a file system takes.
     pub fn folder(&self) -> String {
+        // The number keeps names apart whose values are cut off or differ only in replaced characters.
         let mut name = format!("{:05}", self.index);
         for (key, value) in &self.written {
             let _ = write!(name, "_{key}={value}"); // a write to memory cannot fail

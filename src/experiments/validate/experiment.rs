@@ -237,6 +237,7 @@ impl<'a> Experiment<'a> {
     ) -> Result<Option<LiveOutcome>, ExperimentError> {
         // Requests arrive as fast as vanilla could serve them. With some hits, no queue grows.
         let gap_s = self.full_generation_s()? / base.workers() as f64;
+        // This seed follows those of the runs, so no run has the rehearsal's requests.
         let seed = base.seed.wrapping_add(seeds);
         let other = self.trace_of(seed, trace)?;
         self.say("rehearsal: how much work the requests are");

@@ -36,6 +36,7 @@ pub(super) fn gap_for(
     // The faster requests arrive, the more of the time they ask for.
     let (mut fast, mut slow) = (1.0 / 64.0, 64.0);
     for _ in 0..HALVINGS {
+        // The ends are factors, so the middle is their geometric mean.
         let middle = f64::sqrt(fast * slow);
         if offered(middle)? > load { fast = middle } else { slow = middle }
     }

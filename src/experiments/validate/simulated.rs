@@ -175,5 +175,6 @@ fn files_of(run: &Path, profile: &Path, before: u32) -> Vec<Override> {
     if before > 0 {
         trace.insert("warm_requests".to_owned(), toml::Value::Integer(before.into()));
     }
+    // The section is replaced as a whole: a synthetic trace of the scenario must not stay beside the files.
     vec![set("trace", toml::Value::Table(trace)), set("models.profile", text(profile))]
 }
