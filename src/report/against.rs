@@ -26,6 +26,7 @@ impl Difference {
     #[must_use]
     pub fn relative(&self) -> f64 {
         match (self.here, self.there) {
+            // Equal values come first, because 0 over 0 is not a number.
             (Some(here), Some(there)) if here.total_cmp(&there).is_eq() => 0.0,
             (Some(here), Some(there)) => (here - there).abs() / there.abs(),
             _ => f64::INFINITY,

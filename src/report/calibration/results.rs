@@ -137,6 +137,7 @@ impl CalibrationReport<'_> {
         for checked in &check.by_bound {
             // A kind of hit that did not occur gets no row: its quality is unknown.
             if let (Some(k), Some(worth)) = (checked.skipped_steps, checked.worth) {
+                // The small model refines, so the images of hits are its own.
                 profile.quality.push(row(1, k, worth.quality, format!("{} held-out hits", checked.hits)));
             }
         }

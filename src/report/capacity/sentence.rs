@@ -65,6 +65,7 @@ pub(in crate::report) fn sentence(name: &str, capacities: &Capacities) -> String
         return without_baseline(name, capacities, &variants);
     };
     let mut all: Vec<Worth<'_>> = others.iter().filter_map(|variant| Worth::new(capacities, variant)).collect();
+    // A variant that gains by giving up quality must not head the sentence.
     all.sort_by(|a, b| b.is_good().cmp(&a.is_good()).then(b.ratio.mean.total_cmp(&a.ratio.mean)));
     let Some(best) = all.first() else { return without_baseline(name, capacities, &variants) };
     let best_rate = rate(capacities, best.variant).map_or(0.0, |rate| rate.mean);

@@ -26,7 +26,9 @@ impl Axis {
     pub(in crate::report) fn from_zero(label: &str, highest: f64, count: f64) -> Self {
         let highest = if highest > 0.0 && highest.is_finite() { highest } else { 1.0 };
         let step = round_step(highest / count);
+        // A multiple of the step may come out slightly above a whole number of steps, which must not add one.
         let steps = (highest / step - 1e-9).ceil().max(1.0) as u32;
+        // The logarithm of 0.1 may come out slightly below -1, and the floor of that would be -2.
         let decimals = if step < 1.0 { -libm::floor(libm::log10(step) + 1e-9) } else { 0.0 } as usize;
         let tick = |n: u32| (f64::from(n) * step, format!("{:.decimals$}", f64::from(n) * step));
         Self {

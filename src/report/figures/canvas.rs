@@ -177,6 +177,7 @@ fn shrunk(fine: &[u8], fine_width: usize, shrink: usize) -> Vec<u8> {
     let row = fine_width * 3;
     let square = (shrink * shrink) as u16;
     let mut pixels = Vec::with_capacity(fine.len() / (shrink * shrink));
+    // Sums over squares of up to 16 x 16 pixels fit into 16 bits.
     let mut sums = vec![0_u16; row];
     for rows in fine.chunks_exact(row * shrink) {
         sums.fill(0);

@@ -57,6 +57,7 @@ impl Figure {
 
 /// Rounds a value to about five significant digits, for readers.
 fn short(value: f64) -> Value {
+    // Zero has no logarithm, so the smallest value that counts stands for it.
     let digits = 4 - (libm::floor(libm::log10(value.abs().max(1e-9))) as i32).clamp(-6, 4);
     let scale = libm::exp10(f64::from(digits));
     json!((value * scale).round() / scale)

@@ -39,6 +39,7 @@ fn of_run(comparison: &Comparison, run: &Run) -> Option<Figure> {
     let has = |place: usize| drawn.iter().any(|span| span.kind == place);
     let last = (0..kinds.len()).rev().find(|place| has(*place)).unwrap_or(0);
     let mut x = Axis::between("seconds", from, to, 8.0);
+    // The axis ends with the window instead of at the next round values.
     (x.low, x.high) = (from, to);
     x.ticks.retain(|(value, _)| (from..=to).contains(value));
     let rows = if workers > MOST_ROWS { format!(" The first {MOST_ROWS} of {workers}.") } else { String::new() };

@@ -166,6 +166,8 @@ fn wrapped(text: &str, width: i32, size: i32) -> Vec<String> {
         }
         lines.push(line);
     }
+    // A single word may still be wider than a line. `shortened` measures labels, so the width is converted to their
+    // size.
     lines.iter().map(|line| shortened(line, width * LABEL / size)).collect()
 }
 

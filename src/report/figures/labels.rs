@@ -52,6 +52,7 @@ pub(super) fn placed(points: &[Place], sizes: &[Place], frame: &Frame) -> Vec<Re
             let outside = (frame.left - name.left).max(name.right - frame.right).max(0)
                 + (frame.top - name.top).max(name.bottom - frame.bottom).max(0);
             let overlaps: i64 = symbols.iter().chain(&names).map(|other| name.overlap(other)).sum();
+            // The part outside counts as an area, so that it compares with the overlaps.
             overlaps + i64::from(outside) * i64::from(size.1)
         };
         let candidates = DISTANCES.iter().flat_map(|distance| {

@@ -64,6 +64,7 @@ fn dashed(slo: &[Slo]) -> String {
 /// slowest. Thresholds lie within the ends.
 fn range<'a>(runs: impl Iterator<Item = &'a Run>, thresholds: impl Iterator<Item = f64>) -> (f64, f64) {
     let ends = runs.flat_map(|run| {
+        // A returned image may take no time at all, which has no place on a logarithmic axis.
         let positive = run.latencies.partition_point(|latency| latency.nanoseconds() == 0);
         let ends = [run.latencies.get(positive.max(run.latencies.len() / 200)), run.latencies.last()];
         ends.into_iter().flatten().map(|latency| latency.seconds()).filter(|seconds| *seconds > 0.0)
@@ -92,6 +93,7 @@ fn curve<'a>(runs: impl Iterator<Item = &'a Run>, x: &Axis) -> Vec<(f64, f64)> {
 
 /// Removes the flat ends of a curve, which would hide the curves of other variants.
 fn trimmed(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    // One point at zero stays, so that the curve rises from the axis.
     let from = points.partition_point(|(_, share)| *share <= 0.0).saturating_sub(1);
     let last = points.last().map_or(0.0, |(_, share)| *share);
     let to = points.partition_point(|(_, share)| *share < last);

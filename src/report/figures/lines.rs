@@ -116,6 +116,8 @@ impl Lines {
         let header = self.header(look);
         header.draw(area, theme)?;
         let frame = self.frame(look);
+        // Areas come before the grid, which stays visible on them, and faint dots before the curves that are fitted to
+        // them.
         if self.stacked {
             self.draw_areas(area, &frame)?;
         }
@@ -285,6 +287,7 @@ impl Lines {
         let drawn = self.drawn();
         for (variant, curve) in drawn.iter().enumerate() {
             let mut points: Vec<Place> = curve.iter().map(|point| self.place(frame, *point)).collect();
+            // Neighbouring points on one drawing pixel would only make the file larger.
             points.dedup();
             if let [only] = points[..] {
                 points.push((only.0 + FINE, only.1)); // a curve of a single point gets a visible length

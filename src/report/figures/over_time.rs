@@ -96,6 +96,7 @@ fn served(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     let first = comparison.variants().first().copied()?;
     let offered = Curve {
         name: "offered".to_owned(),
+        // All variants are offered the same requests, so those of the first stand for all.
         points: clock.steps(comparison.runs_of(first), &|run, row| Some(a_minute(row.arrivals, run))),
         dots: Vec::new(),
     };

@@ -80,6 +80,8 @@ impl Page {
     }
 
     fn set_opacity(&mut self, alpha: f64) {
+        // PDF has opacities only as named states of the page, so they are rounded to a few that `finish` writes once
+        // each.
         let hundredths = (alpha.clamp(0.0, 1.0) * 100.0).round() as u8;
         self.opacities.insert(hundredths);
         self.content.set_parameters(Name(format!("G{hundredths}").as_bytes()));
@@ -180,6 +182,7 @@ fn write_font(pdf: &mut Pdf, at: u8, font: &Font) -> Result<(), DrawError> {
         .to_unicode(letters);
     let mut cid = pdf.cid_font(descendant);
     cid.subtype(CidFontType::Type2).base_font(name).system_info(IDENTITY).font_descriptor(descriptor);
+    // The subset numbers its letters as the text does, so PDF needs no map between the two.
     cid.cid_to_gid_map_predefined(Name(b"Identity")).default_width(0.0);
     let mut widths = cid.widths();
     for (number, (_, width)) in &font.letters {
@@ -202,6 +205,7 @@ fn write_font(pdf: &mut Pdf, at: u8, font: &Font) -> Result<(), DrawError> {
         .font_file2(file);
     let subset = subsetter::subset(font.data, 0, &font.used)
         .map_err(|error| DrawError(format!("the bundled font cannot be cut to what is used: {error}")))?;
+    // PDF wants to know the length of a font before it is compressed.
     let length = i32::try_from(subset.len()).unwrap_or(i32::MAX);
     let small = deflated(&subset);
     pdf.stream(file, &small).filter(Filter::FlateDecode).pair(Name(b"Length1"), length);

@@ -62,9 +62,11 @@ fn axis_key(keys: &[String], rows: &[SweepRow]) -> Option<usize> {
     let distinct = |key: usize| {
         let values: BTreeSet<&str> = rows.iter().map(|row| row.values[key].as_str()).collect();
         let numbers: Option<BTreeSet<u64>> = values.iter().map(|value| number(value).map(ordered)).collect();
+        // Texts such as 1 and 1.0 are two values at one place, which an axis would not tell apart.
         let apart = numbers.is_some_and(|numbers| numbers.len() == values.len());
         if apart && keys[key] != "seed" { values.len() } else { 0 }
     };
+    // `max_by_key` takes the last of equals. The second part of the key makes it take the first.
     let best = (0..keys.len()).max_by_key(|key| (distinct(*key), usize::MAX - key))?;
     (distinct(best) > 1).then_some(best)
 }

@@ -94,6 +94,7 @@ fn steps(comparison: &Comparison) -> Option<Figure> {
         let summary = &run.summary;
         let hits: Vec<f64> = steps.iter().map(|k| *summary.hits_by_skipped_steps.get(k).unwrap_or(&0) as f64).collect();
         let rate = summary.hit_rate.unwrap_or(0.0);
+        // A summary has no count of misses. Hits over the hit rate give the routed requests.
         let routed = if rate > 0.0 { hits.iter().sum::<f64>() / rate } else { summary.requests as f64 };
         std::iter::once(routed - hits.iter().sum::<f64>()).chain(hits).collect()
     };

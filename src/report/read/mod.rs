@@ -161,6 +161,7 @@ pub fn run(folder: &Path, variant: &str, seed: u64, window: Option<WindowS>) -> 
     let file = folder.join("summary.json");
     let summary: Summary = serde_json::from_str(&text(&file)?)
         .map_err(|error| InputError::new(&file, format!("is not what a run writes: {error}")))?;
+    // No file of results has the warm-up or the length of a window. The settings have both.
     let settings = text(folder.join("scenario.toml"))?.parse::<toml::Table>().unwrap_or_default();
     let metrics = settings.get("metrics");
     let setting = |key: &str| metrics.and_then(|metrics| metrics.get(key)).and_then(toml::Value::as_float);
@@ -187,6 +188,7 @@ fn timeline(file: &Path, window_s: f64) -> Result<Timeline, InputError> {
     let counts = names.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let states = states.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let hit_rate = table.place("hit_rate")?;
+    // Columns of models have the prefix of those of states, which are known by name.
     let models: Vec<(usize, String)> =
         table.like("workers_").into_iter().filter(|(place, _)| !states.contains(place)).collect();
     let within: Vec<(usize, String)> = table.like("slo_attainment_");
