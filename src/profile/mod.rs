@@ -49,6 +49,7 @@ fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
     if let Some(spread) = service.spread.filter(|spread| !(0.0..=MOST_SPREAD).contains(spread)) {
         return Some(("spread", spread, "expected a share of the time, from 0 to 0.9"));
     }
+    // A job of one request has the factor 1, from which sizes and factors rise.
     let (mut size, mut factor) = (1, 1.0);
     for &(next, its) in &service.batches {
         if !(size < next && next <= MOST_BATCH) {
@@ -79,6 +80,7 @@ pub fn parse(text: &str, file: &Path) -> Result<ProfileFile, InputError> {
     let place = |error: InputError| {
         let Some(key) = error.key.clone() else { return error };
         let placed = InputError { line: input::toml::line_of_key(text, &key), ..error };
+        // A user finds the value in the file only if the error shows it as it is written there.
         match input::toml::look_up(&table, &key).filter(|value| value.is_float() || value.is_integer()) {
             Some(written) => placed.value(key, input::toml::written(written)),
             None => placed,
