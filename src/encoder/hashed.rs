@@ -184,8 +184,8 @@ impl TextEncoder {
         // Random directions are only nearly orthogonal, so the length is measured after the projection and not taken
         // from the shares. It also scales the shares to the sum 1.
         let squares: f64 = content.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-        // Squared lengths of 1 - background for the content and background for the shared component give background +
-        // (1 - background) x cosine as the inner product of two prompts.
+        // The squared length of the content is 1 - background, that of the shared component is background. So the inner
+        // product of two prompts is background + (1 - background) x cosine.
         let mut scale = libm::sqrt((1.0 - settings.background) / squares);
         if squares == 0.0 {
             // If there is no feature, or if features cancel, the prompt has the direction of the empty prompt.
@@ -220,6 +220,7 @@ impl TextEncoder {
 /// that no matrix is stored.
 pub(super) fn add_signs(hash: u64, weight: f32, content: &mut [f32]) {
     for (block, components) in content.chunks_mut(64).enumerate() {
+        // A mixed number has 64 bits, one for the sign of each component of the block.
         let signs = mixed(hash.wrapping_add((block as u64 + 1).wrapping_mul(GOLDEN)));
         for (components, byte) in components.chunks_mut(8).zip(signs.to_le_bytes()) {
             for (component, sign) in components.iter_mut().zip(&SIGNS[usize::from(byte)]) {

@@ -123,8 +123,8 @@ impl ImageModel {
     /// as long as the sum of the two factors, which `check` has found to be 1 at most.
     fn lengths(&self) -> Lengths {
         let (own, noise) = (self.highest_own_similarity(), self.noise_length());
-        // An image divides its parts by the prompt's lengths, so its squared length without the last component is own^2
-        // / (1 - share) + noise^2 / share. That is least, (own + noise)^2, at this share.
+        // An image divides its parts by the prompt's lengths. So its squared length without the last component is
+        // own^2 / (1 - share) + noise^2 / share, which is least at this share: (own + noise)^2.
         let share = if own + noise > 0.0 { noise / (own + noise) } else { 0.0 };
         Lengths {
             common: libm::sqrt((1.0 - share) * self.common_share),

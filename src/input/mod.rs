@@ -87,7 +87,8 @@ pub fn map(file: impl AsRef<Path>) -> Result<memmap2::Mmap, InputError> {
     let file = file.as_ref();
     let unreadable = |error| InputError::unreadable(file, &error);
     let opened = std::fs::File::open(file).map_err(unreadable)?;
-    // A folder opens without an error, and a pipe has no length to map: both are named before the system refuses them.
+    // A folder opens without an error, and a pipe has no length to map. Both are refused here with words that name the
+    // cause.
     if !opened.metadata().map_err(unreadable)?.is_file() {
         return Err(InputError::new(file, "is not a regular file"));
     }

@@ -87,7 +87,6 @@ fn read(file: &Path, column: Option<&str>) -> Result<Vec<f64>, InputError> {
     let broken = |error: &csv::Error| InputError::new(file, error.to_string());
     let header = rows.headers().map_err(|error| broken(&error))?.clone();
     let place =
-        // The first column of such files counts the rows.
         column.map_or(Some(1).filter(|place| *place < header.len()), |name| header.iter().position(|h| h == name));
     let Some(place) = place else {
         let known = header.iter().collect::<Vec<_>>().join(", ");

@@ -101,7 +101,7 @@ pub(super) fn seconds(file: &Path, key: &str, value: f64) -> Result<(), InputErr
 }
 
 fn positive_seconds(file: &Path, key: &str, value: f64) -> Result<(), InputError> {
-    // A positive number may still round to zero nanoseconds. A period of zero would never let time go on.
+    // A positive number may still round to zero nanoseconds, which is no length of a period or a window.
     if Duration::from_seconds(value).is_some_and(|time| time > Duration::ZERO) && value <= MAX_INPUT_S {
         return Ok(());
     }
@@ -174,7 +174,7 @@ pub(super) fn bounds(file: &Path, key: &str, rows: &[(f64, u32)], steps: u32, ow
             let error = InputError::new(file, accepted).value(key, format!("[{bound}, {skipped}]"));
             InputError { key: Some(format!("{key}.{index}")), ..error }
         };
-        // Cosines begin at -1. Similarities are clamped at 0, so a bound of 0 or less is met by every entry.
+        // Cosines begin at -1. Similarities are clamped at 0, so a bound below 0 is met by every entry.
         if !bound.is_finite() || !(-1.0..=1.0).contains(&bound) {
             return Err(row("expected a similarity from -1 to 1".into()));
         }

@@ -368,7 +368,7 @@ fn check_generations(
     for (gpu, gpu_name) in gpus.iter().enumerate() {
         for (model, model_name) in models.iter().enumerate() {
             let seconds = profile.full_generation_s(GpuId(gpu as u16), ModelId(model as u16), steps);
-            // Deadlines and latency objectives are multiples of this time, and the monitor divides by it.
+            // Deadlines and latency objectives are multiples of such a time, and the monitor divides by it.
             if Duration::from_seconds_saturating(seconds) == Duration::ZERO {
                 let key = format!("service ({gpu_name}, {model_name})");
                 let message = "a full generation (overhead_s + step_s * models.steps) must take time";

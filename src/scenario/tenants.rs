@@ -83,6 +83,7 @@ impl Scenario {
         if section.scope == Scope::Shared && section.quota.is_none() && section.quotas.is_empty() {
             return Ok(tenancy);
         }
+        // Requests of a trace that names no tenants belong to tenant 0.
         let count = trace.columns().tenants.as_ref().map_or(1, |column| column.names().len());
         let private = (0..count as u32).map(TenantId).filter(|tenant| !tenancy.public.contains(tenant));
         let mut parts: BTreeMap<Owner, Option<u64>> =
@@ -143,8 +144,7 @@ impl Scenario {
         let least = self.states_per_entry() as u64;
         let shares: BTreeMap<Owner, u64> =
             parts.iter().map(|(owner, quota)| (*owner, quota.unwrap_or(equal))).collect();
-        // The public part may be empty: what it lacks is a source that tenants have none of their own for, which costs
-        // hits and nothing else.
+        // The public part may be empty. Requests then find less, and every tenant still has a part of its own.
         if let Some((_, share)) = shares.iter().find(|(owner, share)| **owner != Owner::Public && **share < least) {
             let message = format!(
                 "{} parts of a capacity of {capacity}: expected at least {least} for each tenant",

@@ -56,6 +56,7 @@ impl<'a> Table<'a> {
             .delimiter(dialect.delimiter)
             .quoting(dialect.quoting)
             .has_headers(dialect.header)
+            // `next` refuses rows of another length. Its error says more than that of the csv crate.
             .flexible(true)
             .from_reader(bytes);
         let first = reader.byte_headers().map_err(|error| unreadable(file, &error))?;
@@ -131,6 +132,7 @@ impl<'a> Table<'a> {
         let last = &self.bytes[self.last..];
         let opens = |pair: &[u8]| pair[0] == self.dialect.delimiter && pair[1] == b'"';
         let opened = last.trim_ascii_start().starts_with(b"\"") || last.windows(2).any(opens);
+        // A quote inside a quoted field is doubled, so a row whose fields are all closed has an even number of quotes.
         let closed = last.iter().fold(true, |even, &byte| even ^ (byte == b'"'));
         if !self.dialect.quoting || !opened || closed {
             return Ok(());

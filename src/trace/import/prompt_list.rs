@@ -10,6 +10,7 @@ pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
     let mut prompts = TextColumn::default();
     let mut numbers = Vec::new();
     let mut blank = 0;
+    // The last line break ends a line and does not begin another.
     let text = file.bytes.strip_suffix(b"\n").unwrap_or(file.bytes);
     for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let prompt = str::from_utf8(line).map_err(|_| {
