@@ -210,6 +210,7 @@ fn append_direction(generator: &mut impl Rng, length: f64, dimension: usize, val
     let start = values.len();
     values.extend((0..dimension).map(|_| draw::normal(generator) as f32));
     let squares: f64 = values[start..].iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    // Draws that are all 0 have no direction, and must not give NaN.
     let scale = length / libm::sqrt(squares).max(f64::MIN_POSITIVE);
     for value in &mut values[start..] {
         *value = (f64::from(*value) * scale) as f32;

@@ -71,6 +71,7 @@ pub fn shift<E>(
             far = Some(amount);
         } else {
             near = amount;
+            // Not even the largest amount brings the wanted hit rate.
             if far.is_none() && amount >= most {
                 break;
             }

@@ -77,6 +77,7 @@ pub fn runtimes(text: &str, file: &Path, renamed: &[(String, String)], load_s: f
             .ok_or_else(|| InputError::new(file, format!("has no runtime of a batch of 1 for {model:?} on {gpu:?}")))?;
         let mut batches: Vec<(u32, f64)> = Vec::new();
         for (&size, runtime) in by_size.range(2..) {
+            // `super::parse` accepts only factors that do not fall and are at most the size.
             let factor = runtime / alone;
             if (batches.last().map_or(1.0, |(_, before)| *before)..=f64::from(size)).contains(&factor) {
                 batches.push((size, factor));

@@ -58,6 +58,7 @@ impl Scenario {
     pub fn with_shifted_bounds(&self, by: f64) -> Self {
         let shifted = |rows: &[(f64, u32)]| rows.iter().map(|(bound, skipped)| (bound + by, *skipped)).collect();
         let mut scenario = self.clone();
+        // Bounds that the policy brings are written out here, since only bounds of a scenario can be shifted.
         scenario.system.bounds = Some(shifted(self.bounds()));
         for level in &mut scenario.approximation.level {
             level.bounds = shifted(&level.bounds);

@@ -246,6 +246,8 @@ impl Scenario {
             total_steps: self.models.steps,
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
+            // Without `cache.image_bytes`, the trace has a size for every image: `Inputs::new` refuses a run that has
+            // neither.
             weight: self.capacity_bytes().map_or(Weight::One, |_| Weight::Bytes(self.cache.image_bytes.unwrap_or(1))),
             measures_images: live,
         };
@@ -258,6 +260,7 @@ impl Scenario {
             eviction: self.eviction(),
             eviction_settings: EvictionSettings {
                 seed: self.seed,
+                // Before the first hit, GDSF expects a hit at the lowest bound (docs/semantics.md, section 8).
                 expected_saving: lowest.and_then(|(_, skipped)| savings.get(*skipped as usize)).copied().unwrap_or(0),
                 savings,
                 foresight: self.foresight(&inputs.trace),

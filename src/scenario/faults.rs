@@ -129,6 +129,8 @@ impl Scenario {
                 }
             }
         }
+        // `false` sorts first, which brings workers back before others are lost. The sort is stable, so events that are
+        // equal in both keep the order of the scenario.
         events.sort_by_key(|(time, event)| (*time, matches!(event, Event::WorkerDown(_))));
         events
     }

@@ -429,6 +429,7 @@ impl Scenario {
     pub fn resolved(&self) -> Self {
         let mut resolved = self.clone();
         resolved.variant.clear();
+        // Unused keys are reset first: a reset after the lines below would undo some of them.
         resolved.reset_unused();
         resolved.notes.clear();
         if !self.bounds().is_empty() {

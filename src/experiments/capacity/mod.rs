@@ -235,6 +235,7 @@ impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
         if let Some(point) = known.map(|at| &self.points[at]).filter(|point| point.attainment.is_some() || !whole) {
             return Ok(point.holds);
         }
+        // A run that was stopped says that its factor fails, but not by how much, so a whole run is made beside it.
         let Trial { holds, attainment, summary } = (self.trial)(factor, whole)?;
         self.runs += 1;
         let point = Point { factor, attainment, holds };
@@ -242,6 +243,7 @@ impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
             Some(at) => self.points[at] = point,
             None => self.points.push(point),
         }
+        // The functions below look for the first and the last point of a kind, and rely on rising factors.
         self.points.sort_by(|a, b| a.factor.total_cmp(&b.factor));
         let higher = holds && self.best.as_ref().is_none_or(|(best, _)| factor > *best);
         if let Some(summary) = summary.filter(|_| higher) {

@@ -41,6 +41,7 @@ impl Recorded {
         let warm: Vec<Option<Embedding>> = self.warm.iter().cloned().map(Some).collect();
         let files = [("prompt_embeddings", &self.prompts), ("image_embeddings", &self.images), ("warm_images", &warm)];
         for (name, rows) in files {
+            // A trace has embeddings for all its rows or for none.
             let Some(rows) = rows.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else { continue };
             let Some(dimension) = rows.first().map(|row| row.as_slice().len()) else { continue };
             let values = rows.iter().flat_map(|row| row.as_slice().iter().copied());

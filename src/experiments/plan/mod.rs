@@ -202,6 +202,7 @@ fn find(
 ) -> Result<(Option<Mix>, Vec<PlanRow>, usize), ExperimentError> {
     let prices: Option<Vec<f64>> = base.cluster.gpus.iter().map(|group| group.usd_per_hour).collect();
     let price = |mix: &[u32]| -> f64 {
+        // Unless every group has a price, the number of GPUs stands for the price.
         let each = |(at, count): (usize, &u32)| f64::from(*count) * prices.as_ref().map_or(1.0, |prices| prices[at]);
         mix.iter().enumerate().map(each).sum()
     };
@@ -216,6 +217,7 @@ fn find(
         Ok(())
     };
     let mut ruled_out = 0;
+    // Without a bound the largest cluster has failed, and by the assumption of `search` every other one with it.
     if let Some(bound) = trials.bound(most)? {
         ruled_out = search.rule_out(|mix| bound.rules_out(mix));
         while let Some(mix) = search.next() {

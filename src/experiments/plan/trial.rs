@@ -65,6 +65,7 @@ impl<'a> Trials<'a> {
         }
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.steps);
         let faster = |trace: Arc<TraceInputs>| Arc::new(trace.stretched(1.0 / question.load));
+        // A stretched trace does not store its search ahead in a file, so a load of 1 leaves the traces as they are.
         let as_it_is = (question.load - 1.0).abs() < f64::EPSILON;
         let traces: Vec<Arc<TraceInputs>> = if as_it_is { traces } else { traces.into_iter().map(faster).collect() };
         let requests = traces.iter().map(|trace| counted(trace, &base, source)).sum::<Result<u64, _>>()?;

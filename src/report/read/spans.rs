@@ -151,6 +151,7 @@ pub(super) fn where_something_changes(folders: &[PathBuf]) -> Result<Option<Wind
         }
         each_absence(folder, |span| {
             last = last.max(span.end_s);
+            // A worker that is down from the start is no change.
             if span.start_s > 0.0 {
                 load = load.min(span.start_s);
             }

@@ -59,6 +59,7 @@ impl Generated {
     #[must_use]
     pub fn columns(self) -> Columns {
         let prompts: TextColumn = self.prompts.iter().collect();
+        // Tenants are numbered as they appear, so a single one has the number 0.
         let several = self.tenants.iter().any(|&tenant| tenant != 0);
         let name = |tenant: &u32| format!("tenant-{tenant}");
         let tenants = several.then(|| self.tenants.iter().map(name).collect::<TenantColumn>());
