@@ -162,22 +162,46 @@ impl Arrivals {
         }
     }
 
-    /// Returns the arrival times, never decreasing, or `None` if the trace would last longer than ten years.
-    ///
-    /// Sums are in f64 seconds, and each time is converted once, so that the roundings to nanoseconds do not add up.
+    /// Returns the arrival times, never decreasing, or `None` if the trace would last longer than ten years. Sums are in
+    /// f64 seconds, and each time is converted once, so that the roundings to nanoseconds do not add up.
     pub(super) fn times(&self, requests: u32, seed: u64) -> Option<Vec<Time>> {
+        let times = self.times_until(requests, seed, MAX_INPUT_S);
+        let whole = times.len() == requests as usize;
+        if whole { times.into_iter().map(Time::from_seconds).collect() } else { None }
+    }
+
+    /// Returns at most `requests` arrival times before `until`, in seconds.
+    pub(super) fn times_until(&self, requests: u32, seed: u64, until: f64) -> Vec<f64> {
         let mut generator = draw::stream(seed, Purpose::Arrivals, 0);
         let mut next = self.process(requests);
         let mut now = 0.0;
-        let mut times = Vec::with_capacity(requests as usize);
+        let mut times = Vec::new();
         for row in 0..requests {
             now = next(&mut generator, row, now);
-            if now > MAX_INPUT_S {
-                return None;
+            if now > until {
+                break;
             }
-            times.push(Time::from_seconds(now)?);
+            times.push(now);
         }
-        Some(times)
+        times
+    }
+
+    /// Returns the process with all rates multiplied by `factor`.
+    pub(super) fn scaled(&self, factor: f64) -> Self {
+        let mut scaled = self.clone();
+        match &mut scaled {
+            Self::Poisson { rate_per_min }
+            | Self::Gamma { rate_per_min, .. }
+            | Self::Diurnal { rate_per_min, .. }
+            | Self::Constant { rate_per_min } => *rate_per_min *= factor,
+            Self::Bursts { calm_rate_per_min: low, burst_rate_per_min: high, .. }
+            | Self::Sigmoid { min_rate_per_min: low, max_rate_per_min: high } => {
+                *low *= factor;
+                *high *= factor;
+            }
+            Self::Steps { steps, .. } => steps.iter_mut().for_each(|(_, rate_per_min)| *rate_per_min *= factor),
+        }
+        scaled
     }
 
     /// Returns the process for a trace with this number of requests.
