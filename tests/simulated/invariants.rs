@@ -78,6 +78,10 @@ impl Executor for Faulty {
         self.inner.submit(now, action)
     }
 
+    fn notice(&mut self, now: Time, event: &Event) {
+        self.inner.notice(now, event);
+    }
+
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Infallible> {
         Ok(match self.inner.wait(deadline)? {
             Step::Completed(time, event) if time < self.until => Step::Completed(time, self.spoil(event)),

@@ -20,6 +20,10 @@ pub trait Executor {
     /// The executor is broken; the run ends.
     fn submit(&mut self, now: Time, action: &Action) -> Result<(), Self::Error>;
 
+    /// Takes notice of an event from outside, before the actions that follow from it. An executor whose workers are
+    /// lost by such events learns of it here; all others have nothing to do.
+    fn notice(&mut self, _now: Time, _event: &Event) {}
+
     /// Waits for the next event before `deadline`. Of all that happens at one instant, the events whose rank comes
     /// before the deadline are completed first.
     ///
@@ -145,6 +149,7 @@ pub fn replay<E: Executor, I: Inbox, J: Journal>(
             Ok(Step::DeadlineReached(time)) => {
                 idle_wakeups = 0;
                 if let Some(event) = inbox.take() {
+                    turn.executor.notice(time, &event);
                     turn.take(time, &event)?;
                 }
             }

@@ -20,6 +20,8 @@ mod contention;
 mod faults;
 mod latency;
 mod measured;
+#[cfg(test)]
+mod tests;
 
 pub use faults::{Faults, Spell};
 pub use latency::{LatencyModel, ProfileLatency};
@@ -150,7 +152,7 @@ struct SimulatedWorker {
     model: ModelId,
     /// Number of the latest job: an answer for an earlier one is out of date.
     number: u32,
-    /// Sequence number of the answer to the latest load.
+    /// Sequence number of the answer to the latest load; 0 if there is none to come.
     load: u64,
     /// Model of the latest load that does not fail, and the start of that load.
     holds: Option<(Time, ModelId)>,
@@ -249,7 +251,7 @@ impl<L: LatencyModel> Simulated<L> {
         Some(Event::JobCompleted { worker, job, outputs })
     }
 
-    /// Takes the job of a worker that ends now.
+    /// Takes the job of a worker, which runs no longer.
     fn take_job(&mut self, now: Time, worker: WorkerId) -> Option<(JobId, SmallVec<[RequestId; 2]>)> {
         let state = &mut self.workers[worker.index()];
         let job = state.job.take()?;
@@ -258,6 +260,15 @@ impl<L: LatencyModel> Simulated<L> {
             self.repace(now);
         }
         Some(job)
+    }
+
+    /// Drops what a lost worker does: its job and its load are never answered, and its job slows others down no longer.
+    fn lose(&mut self, now: Time, worker: WorkerId) {
+        if let Some(state) = self.workers.get_mut(worker.index()) {
+            // No answer has this number.
+            state.load = 0;
+            self.take_job(now, worker);
+        }
     }
 
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: &[Part]) {
@@ -272,8 +283,8 @@ impl<L: LatencyModel> Simulated<L> {
             self.contention = Some((Contention::default(), self.drawing()));
         }
         let state = &mut self.workers[worker.index()];
-        // The job of a worker that was lost may still be there.
-        let replaced = state.job.replace((job, parts.iter().map(|part| part.request).collect())).map(|_| state.model);
+        let replaced = state.job.replace((job, parts.iter().map(|part| part.request).collect()));
+        assert!(replaced.is_none(), "a worker runs one job; the executor was not told of the loss of the worker");
         state.begun = now;
         state.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
         state.model = work.model;
@@ -283,9 +294,6 @@ impl<L: LatencyModel> Simulated<L> {
             self.push(now + duration, Rank::Job, Answer::Completed(running));
         }
         if let Some((contention, drawing)) = &mut self.contention {
-            if let Some(model) = replaced {
-                drawing.remove(model);
-            }
             drawing.add(work.model);
             if !is_steady {
                 contention.begin(now, gpu, work.model, duration, running);
@@ -382,6 +390,12 @@ impl<L: LatencyModel> Executor for Simulated<L> {
             | Action::Note(_) => {}
         }
         Ok(())
+    }
+
+    fn notice(&mut self, now: Time, event: &Event) {
+        if let Event::WorkerDown(worker) | Event::WorkerLost { worker, .. } = *event {
+            self.lose(now, worker);
+        }
     }
 
     fn wait(&mut self, deadline: Option<Moment>) -> Result<Step, Self::Error> {
