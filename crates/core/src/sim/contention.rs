@@ -73,6 +73,13 @@ impl Neighbours<'_> {
     }
 }
 
+/// Way in which a job ends. At the same work, a job is completed and not stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
+    Completed,
+    Stopped,
+}
+
 /// Running jobs of one GPU type and model.
 #[derive(Clone, Debug)]
 struct Class {
@@ -85,8 +92,9 @@ struct Class {
     since: Time,
     /// Number of the present pace: an end that was computed for an earlier one has moved.
     number: u32,
-    /// Value of `done` at which each job ends, as bits, which are in the order of the values.
-    ends: BinaryHeap<Reverse<(u64, RunningJob)>>,
+    /// Value of `done` at which each job ends, as bits, which are in the order of the values. A job that is stopped has
+    /// two ends, of which the first counts.
+    ends: BinaryHeap<Reverse<(u64, RunningJob, Ending)>>,
 }
 
 impl Class {
@@ -109,10 +117,14 @@ pub(super) struct FirstEnd {
 }
 
 impl Contention {
-    /// Begins a job that takes `duration` while every other worker runs a job.
-    pub(super) fn begin(&mut self, now: Time, gpu: GpuId, model: ModelId, duration: Duration, job: RunningJob) {
-        let known = self.0.iter().position(|class| (class.gpu, class.model) == (gpu, model));
-        let at = known.unwrap_or_else(|| {
+    fn position(&self, gpu: GpuId, model: ModelId) -> Option<usize> {
+        self.0.iter().position(|class| (class.gpu, class.model) == (gpu, model))
+    }
+
+    /// Begins a job that takes `duration` while every other worker runs a job. Returns the work at its begin, for
+    /// [`Self::stop`].
+    pub(super) fn begin(&mut self, now: Time, gpu: GpuId, model: ModelId, duration: Duration, job: RunningJob) -> f64 {
+        let at = self.position(gpu, model).unwrap_or_else(|| {
             let ends = BinaryHeap::new();
             self.0.push(Class { gpu, model, done: 0.0, factor: 1.0, since: now, number: 0, ends });
             self.0.len() - 1
@@ -125,7 +137,19 @@ impl Contention {
         }
         let end = class.done + duration.nanoseconds() as f64;
         // The caller changes the pace next, which announces the first end of the class.
-        class.ends.push(Reverse((end.to_bits(), job)));
+        class.ends.push(Reverse((end.to_bits(), job, Ending::Completed)));
+        class.done
+    }
+
+    /// Stops a job between two steps: once the work since its begin, at `begun`, is a whole number of steps.
+    pub(super) fn stop(&mut self, now: Time, gpu: GpuId, model: ModelId, begun: f64, step: Duration, job: RunningJob) {
+        let Some(at) = self.position(gpu, model) else { return };
+        let class = &mut self.0[at];
+        class.advance(now);
+        // Whole nanoseconds: a job that is stopped just between two steps does not run another one.
+        let work = Duration::from_nanoseconds(libm::round((class.done - begun).max(0.0)) as u64);
+        let end = begun + whole_steps(work, step).nanoseconds() as f64;
+        class.ends.push(Reverse((end.to_bits(), job, Ending::Stopped)));
     }
 
     /// Changes the pace of all classes and returns their first ends. Jobs that are not `current` are forgotten.
@@ -142,11 +166,11 @@ impl Contention {
             class.advance(now);
             class.number = class.number.wrapping_add(1);
             // Of cancelled jobs only those in front matter. The others are dropped when they come first.
-            while class.ends.peek().is_some_and(|Reverse((_, job))| !current(*job)) {
+            while class.ends.peek().is_some_and(|Reverse((_, job, _))| !current(*job)) {
                 class.ends.pop();
             }
             class.factor = neighbours(class.gpu, class.model).factor(class.model, drawing, workers);
-            if let Some(Reverse((end, _))) = class.ends.peek() {
+            if let Some(Reverse((end, ..))) = class.ends.peek() {
                 // Ends are rounded to nanoseconds, so that a little more than the work may have been done.
                 let left = (f64::from_bits(*end) - class.done).max(0.0);
                 let time = now + Duration::from_nanoseconds(libm::round(left * class.factor) as u64);
@@ -156,14 +180,20 @@ impl Contention {
         first_ends
     }
 
-    /// Takes the first job of a class that ends now; `None` if its end has moved.
-    pub(super) fn end(&mut self, class: u16, number: u32) -> Option<RunningJob> {
+    /// Takes the first job of a class that ends now, and the way in which it ends; `None` if its end has moved.
+    pub(super) fn end(&mut self, class: u16, number: u32) -> Option<(RunningJob, Ending)> {
         let class = &mut self.0[usize::from(class)];
         if class.number != number {
             return None;
         }
-        class.ends.pop().map(|Reverse((_, job))| job)
+        class.ends.pop().map(|Reverse((_, job, ending))| (job, ending))
     }
+}
+
+/// Returns the work at the end of the step that is under way after `done`.
+pub(super) fn whole_steps(done: Duration, step: Duration) -> Duration {
+    let step = step.nanoseconds().max(1);
+    Duration::from_nanoseconds(done.nanoseconds().div_ceil(step).saturating_mul(step))
 }
 
 /// Returns the share of the other workers that run jobs; 1 if there are no others.
@@ -245,12 +275,36 @@ mod tests {
         let first = contention.repace(at(0), &running, 3, |_, _| neighbours, |_| true)[0];
         assert_eq!(first.time, at(100));
         assert_eq!(contention.end(first.class, first.number.wrapping_sub(1)), None, "of an earlier pace");
-        assert_eq!(contention.end(first.class, first.number), Some(job(1)));
+        assert_eq!(contention.end(first.class, first.number), Some((job(1), Ending::Completed)));
         // The job of worker 2 is cancelled; alone, what is left of the last takes half as long.
         let is_current = |job: RunningJob| job.worker != WorkerId(2);
         let next = contention.repace(at(100), &drawing(&[0]), 3, |_, _| neighbours, is_current)[0];
         assert_eq!(next.time, at(200));
-        assert_eq!(contention.end(next.class, next.number), Some(job(0)));
+        assert_eq!(contention.end(next.class, next.number), Some((job(0), Ending::Completed)));
+    }
+
+    #[test]
+    fn a_job_stops_between_two_steps_at_the_pace_of_each() {
+        let neighbours = Neighbours { alone: 0.5, beside: &[] };
+        let (mut contention, step) = (Contention::default(), Duration::from_nanoseconds(100));
+        let begun = contention.begin(at(0), GPU, ModelId(0), Duration::from_nanoseconds(1000), job(0));
+        assert_eq!(left(&mut contention, 0, &[0], 2, neighbours), 500);
+        // Two steps are done at 100, and the third at 150, or at 170 with a neighbour from 130 on.
+        contention.stop(at(110), GPU, ModelId(0), begun, step, job(0));
+        assert_eq!(left(&mut contention, 110, &[0], 2, neighbours), 40);
+        let first = contention.repace(at(130), &drawing(&[0, 0]), 2, |_, _| neighbours, |_| true)[0];
+        assert_eq!(first.time, at(170));
+        assert_eq!(contention.end(first.class, first.number), Some((job(0), Ending::Stopped)));
+        // Just between two steps, a job stops at once; in its last step it is completed.
+        for (now, expected, ending) in [(100, 100, Ending::Stopped), (460, 500, Ending::Completed)] {
+            let mut contention = Contention::default();
+            let begun = contention.begin(at(0), GPU, ModelId(0), Duration::from_nanoseconds(1000), job(0));
+            contention.repace(at(0), &drawing(&[0]), 2, |_, _| neighbours, |_| true);
+            contention.stop(at(now), GPU, ModelId(0), begun, step, job(0));
+            let first = contention.repace(at(now), &drawing(&[0]), 2, |_, _| neighbours, |_| true)[0];
+            assert_eq!(first.time, at(expected));
+            assert_eq!(contention.end(first.class, first.number), Some((job(0), ending)));
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use faults::{Faults, Spell};
 pub use latency::{LatencyModel, ProfileLatency};
 pub use measured::Measured;
 
-use contention::{Contention, Drawing, FirstEnd, Neighbours, RunningJob};
+use contention::{Contention, Drawing, Ending, FirstEnd, Neighbours, RunningJob, whole_steps};
 
 /// Settings of the executor for one run.
 #[derive(Debug)]
@@ -147,6 +147,9 @@ enum Answer {
 struct SimulatedWorker {
     job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
     begun: Time,
+    /// Work of its class at the begin of the latest job, nanoseconds; `None` if its time does not depend on others.
+    begun_work: Option<f64>,
+    /// Work of a step of the latest job: its time while every other worker runs a job.
     step: Duration,
     /// Model of the latest job; of no meaning before the first.
     model: ModelId,
@@ -161,7 +164,7 @@ struct SimulatedWorker {
 impl SimulatedWorker {
     const fn idle() -> Self {
         let (begun, step, model) = (Time::ZERO, Duration::ZERO, ModelId::LARGE);
-        Self { job: None, begun, step, model, number: 0, load: 0, holds: None }
+        Self { job: None, begun, begun_work: None, step, model, number: 0, load: 0, holds: None }
     }
 }
 
@@ -203,13 +206,17 @@ impl<L: LatencyModel> Simulated<L> {
     fn cancel(&mut self, now: Time, job: JobId) {
         let running = |doing: &SimulatedWorker| doing.job.as_ref().is_some_and(|(running, _)| *running == job);
         let Some(index) = self.workers.iter().position(running) else { return };
-        let doing = &self.workers[index];
-        // A job can stop only between two steps.
-        let step = doing.step.nanoseconds().max(1);
-        let steps = now.since(doing.begun).nanoseconds().div_ceil(step);
-        let stop = doing.begun + Duration::from_nanoseconds(steps.saturating_mul(step));
-        // The answer at the end of the whole job stays in the heap. It will find no job, or one with another number.
-        self.push(stop, Rank::Job, Answer::Stopped { worker: WorkerId(index as u16), job });
+        let SimulatedWorker { begun, begun_work, step, model, number, .. } = self.workers[index];
+        let worker = WorkerId(index as u16);
+        // A job can stop only between two steps. Beside others these come sooner or later as the pace changes.
+        if let (Some(begun), Some((contention, _))) = (begun_work, &mut self.contention) {
+            contention.stop(now, self.settings.gpus[index], model, begun, step, RunningJob { worker, number });
+            self.repace(now);
+        } else {
+            let stop = begun + whole_steps(now.since(begun), step);
+            // The answer at the end of the whole job stays in the heap. It will find no job, or one with another number.
+            self.push(stop, Rank::Job, Answer::Stopped { worker, job });
+        }
     }
 
     /// Changes the pace of the running jobs after a worker has begun or ended a job.
@@ -251,6 +258,12 @@ impl<L: LatencyModel> Simulated<L> {
         Some(Event::JobCompleted { worker, job, outputs })
     }
 
+    /// Ends a cancelled job.
+    fn stopped(&mut self, now: Time, worker: WorkerId) -> Option<Event> {
+        let (job, _) = self.take_job(now, worker)?;
+        Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
+    }
+
     /// Takes the job of a worker, which runs no longer.
     fn take_job(&mut self, now: Time, worker: WorkerId) -> Option<(JobId, SmallVec<[RequestId; 2]>)> {
         let state = &mut self.workers[worker.index()];
@@ -285,7 +298,7 @@ impl<L: LatencyModel> Simulated<L> {
         let state = &mut self.workers[worker.index()];
         let replaced = state.job.replace((job, parts.iter().map(|part| part.request).collect()));
         assert!(replaced.is_none(), "a worker runs one job; the executor was not told of the loss of the worker");
-        state.begun = now;
+        (state.begun, state.begun_work) = (now, None);
         state.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
         state.model = work.model;
         state.number = state.number.wrapping_add(1);
@@ -296,7 +309,8 @@ impl<L: LatencyModel> Simulated<L> {
         if let Some((contention, drawing)) = &mut self.contention {
             drawing.add(work.model);
             if !is_steady {
-                contention.begin(now, gpu, work.model, duration, running);
+                let begun = contention.begin(now, gpu, work.model, duration, running);
+                self.workers[worker.index()].begun_work = Some(begun);
             }
             self.repace(now);
         }
@@ -331,17 +345,19 @@ impl<L: LatencyModel> Simulated<L> {
             Answer::Completed(running) => self.completed(now, running),
             Answer::FirstEnded { class, number } => {
                 let (contention, _) = self.contention.as_mut()?;
-                let running = contention.end(class, number)?;
-                self.completed(now, running)
+                let (running, ending) = contention.end(class, number)?;
+                match ending {
+                    Ending::Completed => self.completed(now, running),
+                    Ending::Stopped => self.stopped(now, running.worker),
+                }
             }
             Answer::Stopped { worker, job } => {
                 self.workers[worker.index()].job.as_ref().filter(|(running, _)| *running == job)?;
-                self.take_job(now, worker)?;
-                Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
+                self.stopped(now, worker)
             }
             Answer::Loaded { worker, load, fails } => {
                 let doing = &self.workers[worker.index()];
-                // The worker was lost while it loaded, and has begun another load since.
+                // The worker was lost while it loaded.
                 if doing.load != load {
                     return None;
                 }

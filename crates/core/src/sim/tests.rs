@@ -111,3 +111,24 @@ fn a_worker_that_comes_back_begins_anew() {
     // Its model is loaded in 50 s.
     assert_eq!(completed(&run(1, outside)), [(1160.0, 0)]);
 }
+
+#[test]
+fn a_cancelled_job_stops_between_two_steps_that_it_makes() {
+    // A step of 100 s takes 50 s alone: at 160 s three are done, and the fourth is under way.
+    let cancelled = |second, row| (at(second), Event::Cancelled(RequestId(row)));
+    let stops = |events: &[(f64, Event)]| -> Vec<(f64, u16)> {
+        let stops = events.iter().filter_map(|(time, event)| match event {
+            Event::JobFailed { worker, .. } => Some((*time, worker.0)),
+            _ => None,
+        });
+        stops.collect()
+    };
+    let events = run(2, vec![arrival(0, 0), cancelled(160, 0), arrival(300, 1)]);
+    assert_eq!(stops(&events), [(200.0, 0)]);
+    assert_eq!(completed(&events), [(800.0, 0)]);
+    // A neighbour from 180 s on, by when the fourth step is six tenths done, slows the rest of the step.
+    let events = run(2, vec![arrival(0, 0), cancelled(160, 0), arrival(180, 1)]);
+    assert_eq!(stops(&events), [(220.0, 0)]);
+    // 40 s with the neighbour, and the rest alone.
+    assert_eq!(completed(&events), [(700.0, 1)]);
+}
