@@ -215,8 +215,10 @@ impl ClusterWork {
         self.workers.iter().map(|worker| worker.loads).sum()
     }
 
-    pub(super) fn busy(&self) -> Duration {
-        self.workers.iter().fold(Duration::ZERO, |sum, worker| sum + worker.sum(WorkerState::Busy))
+    /// Returns the worker seconds busy. They are no [`Duration`]: ten years of 59 workers are beyond its end.
+    pub(super) fn busy_s(&self) -> f64 {
+        let nanoseconds = |worker: &Worker| u128::from(worker.sum(WorkerState::Busy).nanoseconds());
+        self.workers.iter().map(nanoseconds).sum::<u128>() as f64 / 1e9
     }
 
     /// Returns the time busy, loading and idle, by worker and model.
@@ -260,5 +262,19 @@ impl Worker {
             jobs: self.jobs,
             loads: self.loads,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::MAX_INPUT_S;
+
+    #[test]
+    fn years_of_many_workers_are_counted() {
+        let mut cluster = ClusterWork::new(&[ModelId::LARGE; 100], 1);
+        (0..100).for_each(|worker| cluster.change(Time::ZERO, worker, WorkerState::Busy, Some(ModelId::LARGE)));
+        cluster.settle(Time::from_seconds(MAX_INPUT_S).expect("an input may name it"));
+        assert_eq!(cluster.busy_s().to_bits(), (100.0 * MAX_INPUT_S).to_bits());
     }
 }

@@ -132,8 +132,7 @@ impl Metrics {
             latency_s: None,
             slo: sums.slo(&self.thresholds),
             deadline_attainment: sums.deadline_attainment(),
-            serving_gpu_s_per_request: (self.completed > 0)
-                .then(|| self.cluster.busy().seconds() / self.completed as f64),
+            serving_gpu_s_per_request: (self.completed > 0).then(|| self.cluster.busy_s() / self.completed as f64),
             model_loads: self.cluster.loads(),
             energy_j: self.energy_j(),
             energy_j_per_image: self.energy_j().and_then(|joules| self.per_image(joules)),

@@ -30,10 +30,10 @@ struct Open {
     hits: u64,
     ended: u64,
     met: Vec<u64>,
-    /// Worker nanoseconds: busy, loading, idle, down.
-    spent: [u64; STATES],
+    /// Worker nanoseconds: busy, loading, idle, down. 64 bits would overflow in a window of ten years with 59 workers.
+    spent: [u128; STATES],
     /// Worker nanoseconds, by the model that the workers hold.
-    spent_by_model: Vec<u64>,
+    spent_by_model: Vec<u128>,
 }
 
 /// Mark in the timeline: the open window as it was, and the number of rows.
@@ -120,13 +120,14 @@ impl Windows {
             return;
         }
         self.reached = until;
+        let spent = u128::from(spent);
         let [busy, loading, idle, down] = &mut self.open.spent;
-        *busy += spent * u64::from(counts.busy);
-        *loading += spent * u64::from(counts.loading);
-        *idle += spent * u64::from(counts.idle);
-        *down += spent * u64::from(counts.down);
+        *busy += spent * u128::from(counts.busy);
+        *loading += spent * u128::from(counts.loading);
+        *idle += spent * u128::from(counts.idle);
+        *down += spent * u128::from(counts.down);
         for (total, count) in self.open.spent_by_model.iter_mut().zip(&counts.by_model) {
-            *total += spent * u64::from(*count);
+            *total += spent * u128::from(*count);
         }
     }
 
@@ -147,7 +148,7 @@ impl Windows {
     fn row(&self, end: Time, waiting: Waiting) -> TimelineRow {
         let open = &self.open;
         let length = end.since(self.start).nanoseconds().max(1) as f64;
-        let mean = |total: u64| total as f64 / length;
+        let mean = |total: u128| total as f64 / length;
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         TimelineRow {
             time_s: self.start.seconds(),
@@ -197,6 +198,7 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::MAX_INPUT_S;
 
     #[test]
     fn quiet_windows_are_left_out_and_means_are_over_time() {
@@ -214,5 +216,24 @@ mod tests {
         assert!((rows[0].workers_busy - 0.5).abs() < 1e-12 && rows[0].queued_misses == 3);
         assert!((rows[1].time_s - 600.0).abs() < 1e-12 && (rows[1].workers_busy - 1.0).abs() < 1e-12);
         assert_eq!(rows[1].slo_attainment, [Some(1.0)]);
+    }
+
+    #[test]
+    fn the_longest_window_of_the_largest_cluster_is_counted() {
+        let length = Duration::from_seconds(MAX_INPUT_S).expect("an input may name it");
+        let mut windows = Windows::new(length, 1, 1);
+        let (all, end) = (u32::from(u16::MAX), Time::ZERO + length);
+        windows.touch();
+        windows.advance(end, &Counts { idle: all, by_model: vec![all], ..Counts::default() }, Waiting::default());
+        windows.advance(
+            end + length,
+            &Counts { down: all, by_model: vec![0], ..Counts::default() },
+            Waiting::default(),
+        );
+        let rows = windows.finish(end + length, Waiting::default());
+        let shown =
+            rows.iter().map(|row| [row.workers_idle, row.workers_down, row.workers_by_model[0]].map(f64::round));
+        let all = f64::from(all);
+        assert_eq!(shown.collect::<Vec<_>>(), [[all, 0.0, all], [0.0, all, 0.0]]);
     }
 }
