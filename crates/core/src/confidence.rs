@@ -72,7 +72,11 @@ impl Confidences {
         match self {
             // The first score beyond the allowed number is the threshold: only the allowed scores lie below it.
             Self::Scores { rising, .. } => {
-                let allowed = (share.max(0.0) * rising.len() as f64) as usize;
+                let near = (share.max(0.0) * rising.len() as f64) as usize;
+                // The product may be rounded across a whole number: 0.29 of 100 scores are 28.999999999999996. So the
+                // quotient decides, as in `below`.
+                let is_allowed = |scores: &usize| *scores as f64 / rising.len() as f64 <= share;
+                let allowed = [near + 1, near].into_iter().find(is_allowed).unwrap_or(near.saturating_sub(1));
                 rising[allowed.min(rising.len() - 1)]
             }
             Self::Kumaraswamy { a, b, .. } => libm::pow(1.0 - libm::pow(1.0 - share.clamp(0.0, 1.0), 1.0 / b), 1.0 / a),
@@ -94,6 +98,20 @@ mod tests {
             assert!(scores.below(highest) <= share, "{share}");
             let higher = [0.2, 0.5, 0.9, 1.0].into_iter().filter(|score| *score > highest);
             higher.for_each(|score| assert!(scores.below(score) > share, "{share} {score}"));
+        }
+    }
+
+    #[test]
+    fn a_share_of_whole_scores_is_not_rounded_across_one() {
+        for count in 1..200_u32 {
+            let by_rank = |rank: u32| f64::from(rank) / f64::from(count);
+            let scores = Confidences::scores((0..count).map(by_rank).collect());
+            for rank in 0..count {
+                let share = by_rank(rank);
+                assert_eq!(scores.highest(share).to_bits(), by_rank(rank).to_bits(), "{rank} of {count}");
+                let less = scores.highest(share.next_down());
+                assert_eq!(less.to_bits(), by_rank(rank.saturating_sub(1)).to_bits(), "less than {rank} of {count}");
+            }
         }
     }
 
