@@ -84,7 +84,6 @@ pub(super) struct Cluster {
     /// Pools with a ready worker.
     ready_pools: Pools,
     due_to_load: WorkerSet,
-    due_count: usize,
     /// Number of workers that are not down, by target.
     targets: Vec<usize>,
     /// Workers that switched to another model in their memory since the last report.
@@ -113,7 +112,6 @@ impl Cluster {
             ready: vec![empty.clone(); hardware.types() * models],
             ready_pools: Pools::default(),
             due_to_load: empty,
-            due_count: 0,
             targets: vec![0; models],
             switched: Vec::new(),
         };
@@ -207,16 +205,14 @@ impl Cluster {
 
     /// Begins to load the target of a worker. Models leave the memory, least recently used first, until there is room.
     pub(super) fn begin_load(&mut self, worker: WorkerId, now: Time) -> Option<Switch> {
-        // `update` borrows the whole cluster, so that the hardware is cloned. Loads are rare.
-        let (gpu, hardware) = (self.hardware.gpu(worker), self.hardware.clone());
+        let Worker { target, resident, .. } = self.get(worker)?;
+        let (target, gpu) = (*target, self.hardware.gpu(worker));
+        // The target itself is not resident, since `switch` would have taken it without a load.
+        let fits = |held: &[ModelId]| self.hardware.fits(gpu, held.iter().copied().chain([target]));
+        // A target that does not fit beside anything is loaded into an empty memory.
+        let leaving = (0..resident.len()).find(|leaving| fits(&resident[*leaving..])).unwrap_or(resident.len());
         self.update(worker, |state| {
-            let target = state.target;
-            // The target itself is not resident, since `switch` would have taken it without a load.
-            let fits = |held: &[ModelId]| hardware.fits(gpu, held.iter().copied().chain([target]));
-            // A target that does not fit beside anything is loaded into an empty memory.
-            while !state.resident.is_empty() && !fits(&state.resident) {
-                state.resident.remove(0);
-            }
+            state.resident.drain(..leaving);
             state.activity = Activity::Loading;
             state.loading = Some(target);
             state.begun = now;
@@ -287,7 +283,7 @@ impl Cluster {
     }
 
     pub(super) fn due_to_load(&self) -> Option<WorkerId> {
-        if self.due_count == 0 { None } else { self.due_to_load.first() }
+        self.due_to_load.first()
     }
 
     /// Returns whether any worker that is not down has one of these models as its target.
@@ -319,7 +315,6 @@ impl Cluster {
             self.ready_now(index, self.pool(self.hardware.gpus[index], worker.target));
         } else {
             self.due_to_load.insert(index);
-            self.due_count += 1;
         }
     }
 
@@ -334,7 +329,6 @@ impl Cluster {
             self.no_longer_ready(index, self.pool(self.hardware.gpus[index], worker.target));
         } else {
             self.due_to_load.remove(index);
-            self.due_count -= 1;
         }
     }
 }
