@@ -41,8 +41,8 @@ impl Time {
         Self(nanoseconds)
     }
 
-    /// Returns the time with this number of seconds, rounded to the nearest nanosecond; `None` if the number is
-    /// negative, not finite or too large.
+    /// Returns the time with this number of seconds, to a whole nanosecond: half a nanosecond is rounded up. `None` if
+    /// the rounded number is negative or beyond [`Self::MAX`], or the number is NaN.
     #[must_use]
     pub fn from_seconds(seconds: f64) -> Option<Self> {
         nanoseconds(seconds).map(Self)
@@ -75,15 +75,14 @@ impl Duration {
         Self(nanoseconds)
     }
 
-    /// Returns the duration with this number of seconds, rounded to the nearest nanosecond; `None` if the number is
-    /// negative, not finite or too large.
+    /// Returns the duration with this number of seconds, rounded and refused as in [`Time::from_seconds`].
     #[must_use]
     pub fn from_seconds(seconds: f64) -> Option<Self> {
         nanoseconds(seconds).map(Self)
     }
 
-    /// Returns the duration of seconds that a model computed. Negative numbers and NaN give zero, and numbers that are
-    /// too large give the maximum.
+    /// Returns the duration of seconds that a model computed, rounded as in [`Time::from_seconds`]. Negative numbers and
+    /// NaN give zero, and numbers that are too large give the maximum.
     #[must_use]
     pub fn from_seconds_saturating(seconds: f64) -> Self {
         // A cast from float to integer rounds towards zero, saturates, and turns NaN into zero.
@@ -198,6 +197,9 @@ mod tests {
         assert_eq!(Time::from_seconds(5.921_631), Some(Time(5_921_631_000)));
         assert_eq!(Time::from_seconds(0.000_000_000_5), Some(Time(1)));
         assert_eq!(Time::from_seconds(0.000_000_000_4), Some(Time(0)));
+        // Less than half a nanosecond below zero is zero.
+        assert_eq!(Time::from_seconds(-0.000_000_000_4), Some(Time(0)));
+        assert_eq!(Time::from_seconds(-0.000_000_000_6), None);
         assert_eq!(Time::from_seconds(-1.0), None);
         assert_eq!(Time::from_seconds(f64::NAN), None);
         assert_eq!(Time::from_seconds(f64::INFINITY), None);

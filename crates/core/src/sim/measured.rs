@@ -17,7 +17,7 @@ pub struct Measured {
     due: BTreeMap<RequestId, Time>,
     started: BTreeMap<JobId, (Time, RequestId)>,
     loading: BTreeMap<WorkerId, Time>,
-    ended: BTreeMap<RequestId, Time>,
+    encoding_since: BTreeMap<RequestId, Time>,
     retrieval: BTreeMap<RequestId, Duration>,
     jobs: BTreeMap<RequestId, VecDeque<Duration>>,
     loads: BTreeMap<WorkerId, VecDeque<Duration>>,
@@ -59,7 +59,7 @@ impl Measured {
                 }
             }
             Event::ImageEncoded { request, .. } => {
-                if let Some(since) = self.ended.remove(request) {
+                if let Some(since) = self.encoding_since.remove(request) {
                     self.encoding.insert(*request, now.since(since));
                 }
             }
@@ -85,7 +85,7 @@ impl Journal for Measured {
                 self.loading.insert(*worker, time);
             }
             Record::Action(Action::EncodeImage(request)) => {
-                self.ended.insert(*request, time);
+                self.encoding_since.insert(*request, time);
             }
             Record::Action(_) => {}
         }
