@@ -57,7 +57,8 @@ async fn bring_to_an_end(
 ) {
     let caller = match may_begin(server, &job) {
         Ok(caller) => caller,
-        Err(why) => {
+        Err(error) => {
+            let why = error.to_string();
             tracing::warn!(job = job.id, why, "not begun again");
             (job.status, job.error) = (Status::Failed, Some(why));
             return followed.end(server, job, Vec::new()).await;
@@ -119,25 +120,35 @@ async fn count(server: &Server, job: &mut Job, by: i32) {
     }
 }
 
-/// Returns the caller for whom a job runs, or the reason why the job can never begin.
-fn may_begin(server: &Server, job: &Job) -> Result<Caller, String> {
-    let name = job.tenant.clone();
-    let id = server.usage.number(name.as_deref()).ok_or_else(|| match &name {
-        Some(_) => "its tenant is not known here any more".to_owned(),
-        None => "it was asked for without a key, and keys are asked for now: it belongs to nobody".to_owned(),
-    })?;
+/// Reason that a job can never begin again.
+#[derive(Debug, thiserror::Error)]
+enum NeverBegins {
+    #[error("its tenant is not known here any more")]
+    UnknownTenant,
+    #[error("it was asked for without a key, and keys are asked for now: it belongs to nobody")]
+    NoTenant,
+    #[error("its {pictures} pictures are more than may wait here now ({most})")]
+    NoRoom { pictures: u32, most: usize },
+    #[error("its {pictures} pictures are more than its tenant may ask for on a day now ({most})")]
+    OverDailyLimit { pictures: u32, most: u64 },
+    #[error("the program ended {MOST_ATTEMPTS} times while it was under way")]
+    TooManyAttempts,
+}
+
+/// Returns the caller for whom a job runs.
+fn may_begin(server: &Server, job: &Job) -> Result<Caller, NeverBegins> {
+    let (name, pictures) = (job.tenant.clone(), job.pictures);
+    let unknown = if name.is_some() { NeverBegins::UnknownTenant } else { NeverBegins::NoTenant };
+    let id = server.usage.number(name.as_deref()).ok_or(unknown)?;
     let most = server.desk.facts().max_queue;
-    if job.pictures as usize > most {
-        return Err(format!("its {} pictures are more than may wait here now ({most})", job.pictures));
+    if pictures as usize > most {
+        return Err(NeverBegins::NoRoom { pictures, most });
     }
-    if let Some(most) = server.usage.daily(id).filter(|most| u64::from(job.pictures) > *most) {
-        return Err(format!(
-            "its {} pictures are more than its tenant may ask for on a day now ({most})",
-            job.pictures
-        ));
+    if let Some(most) = server.usage.daily(id).filter(|most| u64::from(pictures) > *most) {
+        return Err(NeverBegins::OverDailyLimit { pictures, most });
     }
     if job.attempts >= MOST_ATTEMPTS {
-        return Err(format!("the program ended {MOST_ATTEMPTS} times while it was under way"));
+        return Err(NeverBegins::TooManyAttempts);
     }
     Ok(Caller { id, name })
 }
