@@ -27,13 +27,13 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use modm::embedding::Embedding;
-use modm::live::embedder::Embed;
+use modm::live::embedder::{Embed, EmbedError};
 use modm::live::executor::{Book, Clock, Live, Setting};
 use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Opened, RealDisk, Store};
-use modm::live::worker::{DrawError, Paint, Task};
+use modm::live::worker::{DrawError, LoadError, Paint, Task};
 use modm::model::{GpuId, ModelId};
 use modm::replay::{Executor, Step, replay};
 use modm::request::RequestId;
@@ -85,7 +85,7 @@ const NEVER: &str = "never";
 struct Instantly(Picture);
 
 impl Paint for Instantly {
-    fn load(&mut self, _: ModelId) -> Result<(), String> {
+    fn load(&mut self, _: ModelId) -> Result<(), LoadError> {
         Ok(())
     }
 
@@ -166,12 +166,12 @@ impl Executor for AtOnce {
 struct Alike;
 
 impl Embed for Alike {
-    fn prompt(&mut self, _: &str) -> Result<Embedding, String> {
-        Embedding::normalised(&[1.0, 0.0]).map_err(|error| error.to_string())
+    fn prompt(&mut self, _: &str) -> Result<Embedding, EmbedError> {
+        Ok(Embedding::normalised(&[1.0, 0.0]).expect("a direction"))
     }
 
-    fn picture(&mut self, _: &Picture) -> Result<Embedding, String> {
-        Embedding::normalised(&[0.0, 1.0]).map_err(|error| error.to_string())
+    fn picture(&mut self, _: &Picture) -> Result<Embedding, EmbedError> {
+        Ok(Embedding::normalised(&[0.0, 1.0]).expect("a direction"))
     }
 }
 

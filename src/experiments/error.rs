@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::input::InputError;
 #[cfg(feature = "live")]
-use crate::live::{error::Error as ModelError, executor::LiveError};
+use crate::live::{batch::BatchError, error::Error as ModelError, executor::LiveError, isolated::LostProcess};
 use crate::output::OutputError;
 use crate::replay::RunError;
 
@@ -37,6 +37,14 @@ pub enum ExperimentError {
     #[cfg(feature = "live")]
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Process of the encoder that cannot begin.
+    #[cfg(feature = "live")]
+    #[error("the encoder does not load: {0}")]
+    Encoder(LostProcess),
+    /// Picture of a list that is not drawn, or that cannot be read.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Picture(#[from] BatchError),
     /// Live run that cannot begin or continue.
     #[cfg(feature = "live")]
     #[error(transparent)]

@@ -2,17 +2,18 @@
 //! because no request waits for a particular picture. A picture is the same as in a run: it does not depend on the
 //! device that drew it.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use super::error::Error;
 use super::picture::Picture;
 use super::settings::ImageFormat;
-use super::worker::{DrawError, Paint, Task};
+use super::worker::{DrawError, LoadError, Paint, Task};
 use crate::model::{ModelId, Work};
-use crate::output::write_atomic;
+use crate::output::{OutputError, write_atomic};
 use crate::request::RequestId;
 
 /// Picture to draw, and the file it goes to.
@@ -32,17 +33,60 @@ pub struct WantedPicture {
     pub to: PathBuf,
 }
 
+/// Reason that a picture of the list is not drawn, or that its file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// Model of a picture that cannot be loaded.
+    #[error("{}: {error}", file.display())]
+    Load {
+        /// File that the picture was to be written to.
+        file: PathBuf,
+        /// Reason.
+        error: Box<LoadError>,
+    },
+    /// Picture that cannot be drawn.
+    #[error("{}: {error}", file.display())]
+    Draw {
+        /// File that the picture was to be written to.
+        file: PathBuf,
+        /// Reason.
+        error: Box<DrawError>,
+    },
+    /// File that cannot be read.
+    #[error("{}: cannot be read: {error}", file.display())]
+    Read {
+        /// File.
+        file: PathBuf,
+        /// Error of the system.
+        error: io::Error,
+    },
+    /// Picture that cannot be encoded or decoded.
+    #[error("{}: {error}", file.display())]
+    Codec {
+        /// File of the picture.
+        file: PathBuf,
+        /// Error of the codec.
+        error: Box<Error>,
+    },
+    /// File that cannot be written.
+    #[error(transparent)]
+    Write(#[from] OutputError),
+    /// Panic in the thread of a device.
+    #[error("a worker's thread died")]
+    ThreadDied,
+}
+
 /// Draws all pictures of `wanted`. The list is best in order of models, because each device holds one model at a time.
 /// Calls `drawn` after each picture.
 ///
 /// # Errors
-/// Returns the file and the reason of the first failure to draw, read or write a picture. The pictures that remain are
-/// not drawn then.
+/// Returns the first failure to draw, read or write a picture. The pictures that remain are not drawn then.
 pub fn draw_all(
     devices: &mut [Box<dyn Paint>],
     wanted: &[WantedPicture],
     drawn: &(dyn Fn() + Sync),
-) -> Result<(), String> {
+) -> Result<(), BatchError> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = |paint: &mut dyn Paint| {
         let mut held = None;
@@ -51,10 +95,10 @@ pub fn draw_all(
             let Some(one) = wanted.get(at) else { break };
             match draw(paint, &mut held, one, &stop) {
                 Ok(()) => drawn(),
-                Err(why) => {
+                Err(error) => {
                     // Errors after the first may be cancellations that the first caused, so only the first is reported.
                     let first = !stop.swap(true, Ordering::Relaxed);
-                    return if first { Err(format!("{}: {why}", one.to.display())) } else { Ok(()) };
+                    return if first { Err(error) } else { Ok(()) };
                 }
             }
         }
@@ -62,8 +106,7 @@ pub fn draw_all(
     };
     thread::scope(|scope| {
         let threads: Vec<_> = devices.iter_mut().map(|paint| scope.spawn(|| work(paint.as_mut()))).collect();
-        let ended =
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a worker's thread died".into())));
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or(Err(BatchError::ThreadDied)));
         ended.collect::<Vec<_>>().into_iter().collect()
     })
 }
@@ -73,29 +116,29 @@ fn draw(
     held: &mut Option<ModelId>,
     one: &WantedPicture,
     stop: &AtomicBool,
-) -> Result<(), String> {
+) -> Result<(), BatchError> {
+    let file = || one.to.clone();
     if *held != Some(one.work.model) {
-        paint.load(one.work.model)?;
+        paint.load(one.work.model).map_err(|error| BatchError::Load { file: file(), error: error.into() })?;
         *held = Some(one.work.model);
     }
     let source = one.source.as_ref().map(|file| read(file)).transpose()?;
     let noise = (one.seed, u64::from(one.request.0));
     let task = Task { request: one.request, noise, prompt: &one.prompt, work: one.work, source: source.as_ref() };
-    let picture = paint.draw(&task, &|| !stop.load(Ordering::Relaxed)).map_err(|error| match error {
-        DrawError::Cancelled => "called off".to_owned(),
-        DrawError::SourceMissing(why) | DrawError::Failed(why) | DrawError::Lost { told: why, .. } => why,
-    })?;
-    let bytes = picture.encode(ImageFormat::Png).map_err(|error| error.to_string())?;
-    write_atomic(&one.to, |to| to.write_all(&bytes)).map_err(|error| error.to_string())
+    let drawn = paint.draw(&task, &|| !stop.load(Ordering::Relaxed));
+    let picture = drawn.map_err(|error| BatchError::Draw { file: file(), error: error.into() })?;
+    let bytes =
+        picture.encode(ImageFormat::Png).map_err(|error| BatchError::Codec { file: file(), error: error.into() })?;
+    Ok(write_atomic(&one.to, |to| to.write_all(&bytes))?)
 }
 
 /// Reads a picture from a file.
 ///
 /// # Errors
-/// Returns the file and the reason if the file cannot be read or is not a picture.
-pub fn read(file: &Path) -> Result<Picture, String> {
-    let bytes = std::fs::read(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
-    Picture::decode(&bytes).map_err(|error| format!("{}: {error}", file.display()))
+/// Returns an error if the file cannot be read or is not a picture.
+pub fn read(file: &Path) -> Result<Picture, BatchError> {
+    let bytes = std::fs::read(file).map_err(|error| BatchError::Read { file: file.to_owned(), error })?;
+    Picture::decode(&bytes).map_err(|error| BatchError::Codec { file: file.to_owned(), error: error.into() })
 }
 
 #[cfg(test)]
@@ -109,7 +152,7 @@ mod tests {
     }
 
     impl Paint for Fake {
-        fn load(&mut self, model: ModelId) -> Result<(), String> {
+        fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
             self.held = Some(model);
             Ok(())
         }
@@ -117,14 +160,14 @@ mod tests {
         fn draw(&mut self, task: &Task<'_>, _: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
             assert_eq!(self.held, Some(task.work.model));
             if task.request.0 == self.fails {
-                return Err(DrawError::Failed("no paint".to_owned()));
+                return Err(DrawError::NotLoaded);
             }
             let source = task.source.map_or(255, |source| source.bytes()[0]);
             Ok(Picture::new(1, 1, vec![task.request.0 as u8, task.work.skipped_steps as u8, source]))
         }
     }
 
-    fn drawn(folder: &Path, devices: usize, fails: u32) -> Result<Vec<Vec<u8>>, String> {
+    fn drawn(folder: &Path, devices: usize, fails: u32) -> Result<Vec<Vec<u8>>, BatchError> {
         let mut devices: Vec<Box<dyn Paint>> =
             (0..devices).map(|_| Box::new(Fake { held: None, fails }) as Box<dyn Paint>).collect();
         let one = |row: u32, skipped_steps: u32, source: Option<PathBuf>| WantedPicture {
@@ -159,7 +202,8 @@ mod tests {
     #[test]
     fn the_first_failure_ends_it() {
         let folder = tempfile::tempdir().unwrap();
-        let why = drawn(folder.path(), 2, 4).unwrap_err();
-        assert!(why.ends_with("4-0.png: no paint"), "{why}");
+        let error = drawn(folder.path(), 2, 4).unwrap_err();
+        assert!(matches!(&error, BatchError::Draw { error, .. } if matches!(**error, DrawError::NotLoaded)), "{error}");
+        assert!(error.to_string().ends_with("4-0.png: the model is not loaded"), "{error}");
     }
 }

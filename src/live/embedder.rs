@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::encoder::DualEncoder;
+use super::error::Error;
 use super::executor::Answer;
+use super::isolated::LostProcess;
 use super::picture::Picture;
 use crate::embedding::Embedding;
 use crate::request::RequestId;
@@ -20,23 +22,50 @@ pub trait Embed: Send {
     /// Computes the embedding of a prompt.
     ///
     /// # Errors
-    /// Returns the reason if there is no embedding.
-    fn prompt(&mut self, prompt: &str) -> Result<Embedding, String>;
+    /// Returns an error if there is no embedding.
+    fn prompt(&mut self, prompt: &str) -> Result<Embedding, EmbedError>;
 
     /// Computes the embedding of a picture, in the same space as the embeddings of prompts.
     ///
     /// # Errors
-    /// Returns the reason if there is no embedding.
-    fn picture(&mut self, picture: &Picture) -> Result<Embedding, String>;
+    /// Returns an error if there is no embedding.
+    fn picture(&mut self, picture: &Picture) -> Result<Embedding, EmbedError>;
+}
+
+/// Reason that a prompt or a picture has no embedding.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbedError {
+    /// Failure of the encoder or its device.
+    #[error(transparent)]
+    Failed(#[from] Error),
+    /// Loss of the encoder's process.
+    #[error("the encoder was lost: {0}")]
+    Lost(LostProcess),
+    /// Encoder whose process was lost before and is not started again yet.
+    #[error("the encoder was lost, and is started again soon")]
+    Away,
+    /// Panic of the encoder.
+    #[error("the encoder panicked")]
+    Panicked,
+    /// Thread of the encoder that has ended.
+    #[error("the thread of the encoder has died")]
+    ThreadDied,
+    /// Request that is forgotten, or was never known, and has no prompt.
+    #[error("the request is unknown")]
+    UnknownRequest,
+    /// Request that has no picture.
+    #[error("there is no picture")]
+    NoPicture,
 }
 
 impl Embed for DualEncoder {
-    fn prompt(&mut self, prompt: &str) -> Result<Embedding, String> {
-        self.texts(&[prompt]).map(|mut rows| rows.remove(0)).map_err(|error| error.to_string())
+    fn prompt(&mut self, prompt: &str) -> Result<Embedding, EmbedError> {
+        Ok(self.text(prompt)?)
     }
 
-    fn picture(&mut self, picture: &Picture) -> Result<Embedding, String> {
-        self.images(&[picture]).map(|mut rows| rows.remove(0)).map_err(|error| error.to_string())
+    fn picture(&mut self, picture: &Picture) -> Result<Embedding, EmbedError> {
+        Ok(self.image(picture)?)
     }
 }
 
@@ -81,6 +110,6 @@ fn run(mut embed: Box<dyn Embed>, asked: &Receiver<Ask>, answers: &UnboundedSend
 }
 
 /// Runs `work` and turns a panic into an error, so that the thread goes on with the next prompt or picture.
-fn guarded(work: impl FnOnce() -> Result<Embedding, String>) -> Result<Embedding, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the encoder panicked".to_owned()))
+fn guarded(work: impl FnOnce() -> Result<Embedding, EmbedError>) -> Result<Embedding, EmbedError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(EmbedError::Panicked))
 }

@@ -106,6 +106,22 @@ impl DualEncoder {
         Ok(encoder)
     }
 
+    /// Computes the embedding of one prompt.
+    ///
+    /// # Errors
+    /// Returns an error as [`DualEncoder::texts`] does.
+    pub fn text(&mut self, text: &str) -> Result<Embedding, Error> {
+        self.texts(&[text])?.pop().ok_or(Error::NoOutput { model: "encoder", output: "embedding" })
+    }
+
+    /// Computes the embedding of one picture.
+    ///
+    /// # Errors
+    /// Returns an error as [`DualEncoder::images`] does.
+    pub fn image(&mut self, picture: &Picture) -> Result<Embedding, Error> {
+        self.images(&[picture])?.pop().ok_or(Error::NoOutput { model: "encoder", output: "embedding" })
+    }
+
     /// Computes the embeddings of prompts in one run of the model.
     ///
     /// # Errors

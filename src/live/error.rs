@@ -1,7 +1,9 @@
-//! Errors of models, sessions and pictures. Errors of models and sessions name the file.
+//! Errors of models, sessions and pictures. Errors of models and sessions name the file. The errors of what painters and
+//! encoders are asked for are beside their traits.
 
 use std::path::{Path, PathBuf};
 
+use super::isolated::Reported;
 use crate::input::InputError;
 
 /// Error of a model, a session or a picture.
@@ -30,8 +32,19 @@ pub enum Error {
         advice: &'static str,
     },
     /// Picture that cannot be encoded or decoded.
-    #[error("a picture cannot be stored: {0}")]
+    #[error("a picture cannot be encoded or decoded: {0}")]
     Picture(#[from] image::ImageError),
+    /// Model that ran and gave nothing.
+    #[error("the {model} gave no {output}")]
+    NoOutput {
+        /// Model, in words.
+        model: &'static str,
+        /// Output that is missing, in words.
+        output: &'static str,
+    },
+    /// Any error of this list in a worker process.
+    #[error(transparent)]
+    Reported(#[from] Reported),
     /// Work that was cancelled.
     #[error("cancelled")]
     Cancelled,

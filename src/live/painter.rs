@@ -11,7 +11,7 @@ use super::picture::Picture;
 use super::pipeline::noise::SeededNoise;
 use super::pipeline::{Drawing, Manner, Pipeline};
 use super::settings::Device;
-use super::worker::{DrawError, Paint, Task};
+use super::worker::{DrawError, LoadError, Paint, Task};
 use crate::model::ModelId;
 
 /// Models and picture size that all workers share.
@@ -41,20 +41,18 @@ impl Painter {
 }
 
 impl Paint for Painter {
-    fn load(&mut self, model: ModelId) -> Result<(), String> {
+    fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
         // The old model is dropped before the new one is loaded: the device may not have room for both.
         self.held = None;
-        let (folder, guidance) = self.palette.models.get(model.index()).ok_or("there is no such model")?;
-        let loaded = Pipeline::load(&self.library, folder, self.device, *guidance, Some(self.palette.size));
-        let pipeline = loaded.map_err(|error| error.to_string())?;
+        let (folder, guidance) = self.palette.models.get(model.index()).ok_or(LoadError::NoSuchModel)?;
+        let pipeline = Pipeline::load(&self.library, folder, self.device, *guidance, Some(self.palette.size))?;
         self.held = Some((model, pipeline));
         Ok(())
     }
 
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
-        let failed = |why: String| DrawError::Failed(why);
         let Some((_, pipeline)) = self.held.as_mut().filter(|(held, _)| *held == task.work.model) else {
-            return Err(failed("the model is not loaded".to_owned()));
+            return Err(DrawError::NotLoaded);
         };
         let (seed, row) = task.noise;
         let noise = SeededNoise { seed, row };
@@ -67,9 +65,9 @@ impl Paint for Painter {
             keep_going,
         };
         match pipeline.draw(&[drawing], &manner) {
-            Ok(mut pictures) => pictures.pop().ok_or_else(|| failed("no picture came of it".to_owned())),
+            Ok(mut pictures) => Ok(pictures.pop().ok_or(Error::NoOutput { model: "pipeline", output: "picture" })?),
             Err(Error::Cancelled) => Err(DrawError::Cancelled),
-            Err(error) => Err(failed(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::error::Error;
 use super::executor::Answer;
+use super::isolated::LostProcess;
 use super::picture::Picture;
-use super::store::Sources;
+use super::store::{Sources, StoreError};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::request::RequestId;
-use crate::scheduler::{JobId, LossCause, WorkerId};
+use crate::scheduler::{JobId, WorkerId};
 
 /// Painter that loads models and draws on the device of a worker. The real ones are [`super::painter::Painter`] and
 /// [`super::isolated::IsolatedPainter`], tests have others.
@@ -26,8 +28,8 @@ pub trait Paint: Send {
     /// Loads a model onto the device. The model that was there is dropped first.
     ///
     /// # Errors
-    /// Returns the reason if the model cannot be loaded. The device is empty then.
-    fn load(&mut self, model: ModelId) -> Result<(), String>;
+    /// Returns an error if the model cannot be loaded. The device is empty then.
+    fn load(&mut self, model: ModelId) -> Result<(), LoadError>;
 
     /// Draws the picture of one request with the model that is loaded. Calls `keep_going` before each step.
     ///
@@ -51,39 +53,68 @@ pub struct Task<'a> {
     pub source: Option<&'a Picture>,
 }
 
+/// Reason that a model is not loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// Model that the run does not have.
+    #[error("there is no such model")]
+    NoSuchModel,
+    /// Failure of the model or the device.
+    #[error(transparent)]
+    Failed(#[from] Error),
+    /// Loss of the process that loaded the model.
+    #[error(transparent)]
+    Lost(#[from] LostProcess),
+    /// Model that was loaded, and then drew no picture.
+    #[error("the model is loaded and cannot draw: {0}")]
+    CannotDraw(DrawError),
+}
+
 /// Reason that there is no picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DrawError {
     /// Cancellation of the drawing.
+    #[error("cancelled")]
     Cancelled,
-    /// Source that cannot be read, with the reason.
-    SourceMissing(String),
-    /// Failure of the device or the model, with the reason.
-    Failed(String),
-    /// Loss of the sessions, with all models that were loaded.
-    Lost {
-        /// Kind of the fault.
-        cause: LossCause,
-        /// Reason, for the client that asked for the picture.
-        why: String,
-        /// Reason, for the log.
-        told: String,
-    },
+    /// Source that cannot be read.
+    #[error(transparent)]
+    SourceMissing(#[from] StoreError),
+    /// Model that the painter does not hold.
+    #[error("the model is not loaded")]
+    NotLoaded,
+    /// Failure of the model or the device.
+    #[error(transparent)]
+    Failed(#[from] Error),
+    /// Loss of the process that drew, with all models that were loaded.
+    #[error(transparent)]
+    Lost(#[from] LostProcess),
 }
 
 /// Reason that a job has no pictures, after it is known whether the request or the worker is at fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum JobError {
     Cancelled,
-    SourceMissing(String),
+    SourceMissing(StoreError),
+    /// Request that is forgotten, or was never known.
+    UnknownRequest(RequestId),
     /// Fault of the request: the worker is sound, but the picture cannot be drawn.
-    Request(String),
-    /// Fault of the worker, which is lost.
-    Worker {
-        cause: LossCause,
-        why: String,
-        told: String,
+    Request(DrawError),
+    /// Fault of the worker, whose process is lost.
+    Lost(LostProcess),
+    /// Fault of the worker, which then failed to draw a prompt that is good, too.
+    FailedProbe {
+        job: DrawError,
+        probe: DrawError,
     },
+}
+
+/// Failure of a load, and the model that the worker holds after it.
+#[derive(Debug)]
+pub(super) struct FailedLoad {
+    pub(super) held: Option<ModelId>,
+    pub(super) error: Box<LoadError>,
 }
 
 /// Order to the thread of a worker.
@@ -273,35 +304,30 @@ impl Thread {
         }
     }
 
-    /// Loads a model. If the load fails, brings the previous model back. Returns the model that the worker holds after
-    /// a failure, and the reason.
-    fn load(&mut self, model: ModelId, probe: bool) -> Result<(), (Option<ModelId>, String)> {
+    /// Loads a model. If the load fails, brings the previous model back.
+    fn load(&mut self, model: ModelId, probe: bool) -> Result<(), FailedLoad> {
         let before = self.held.take();
         // The trust was earned by the sessions that are dropped now.
         self.trust = None;
-        let Err(why) = self.paint.load(model) else {
+        let Err(error) = self.paint.load(model) else {
             self.held = Some(model);
             if probe && let Err(error) = self.probe(model) {
                 // The model that is loaded cannot draw, so the worker holds no model.
                 self.held = None;
-                return Err((None, format!("the model is loaded and cannot draw: {}", error.told())));
+                return Err(FailedLoad { held: None, error: LoadError::CannotDraw(error).into() });
             }
             return Ok(());
         };
         self.progress.touch();
         // The progress is noted before, so that the second load has a limit of its own.
         self.held = before.filter(|before| self.paint.load(*before).is_ok());
-        Err((self.held, why))
+        Err(FailedLoad { held: self.held, error: error.into() })
     }
 
     fn draw(&mut self, job: JobId, work: Work, parts: &[Drawing]) -> Result<Vec<(RequestId, Picture)>, DrawError> {
         let (stop, stepped, progress) = (self.stop.clone(), self.stepped.clone(), self.progress.clone());
         let one = |part: &Drawing| {
-            let source = part
-                .source
-                .map(|image| self.sources.read(image))
-                .transpose()
-                .map_err(|why| DrawError::SourceMissing(why.to_string()))?;
+            let source = part.source.map(|image| self.sources.read(image)).transpose()?;
             progress.touch();
             let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
             let task = Task { request, noise, prompt, work, source: source.as_deref() };
@@ -325,11 +351,11 @@ impl Thread {
     /// Decides who is at fault for a failed job: the request, if the worker can still draw a prompt that it could draw
     /// before, otherwise the worker.
     fn judge(&mut self, error: DrawError, work: Work) -> JobError {
-        let why = match error {
+        let error = match error {
             DrawError::Cancelled => return JobError::Cancelled,
-            DrawError::SourceMissing(why) => return JobError::SourceMissing(why),
-            DrawError::Lost { cause, why, told } => return JobError::Worker { cause, why, told },
-            DrawError::Failed(why) => why,
+            DrawError::SourceMissing(error) => return JobError::SourceMissing(error),
+            DrawError::Lost(process) => return JobError::Lost(process),
+            failed @ (DrawError::NotLoaded | DrawError::Failed(_)) => failed,
         };
         if let Some((until, left)) = &mut self.trust
             && now() < *until
@@ -337,17 +363,14 @@ impl Thread {
         {
             // A client that sends a thousand bad requests does not cause a thousand probes.
             *left -= 1;
-            return JobError::Request(why);
+            return JobError::Request(error);
         }
         match self.probe(work.model) {
             Ok(()) => {
                 self.trust = Some((now() + TRUST, TRUSTED_FAILURES));
-                JobError::Request(why)
+                JobError::Request(error)
             }
-            Err(error) => {
-                let told = format!("a job failed ({why}), and then a prompt that is good: {}", error.told());
-                JobError::Worker { cause: LossCause::FailedProbe, why, told }
-            }
+            Err(probe) => JobError::FailedProbe { job: error, probe },
         }
     }
 
@@ -363,16 +386,5 @@ impl Thread {
             true
         };
         self.paint.draw(&task, &keep_going).map(drop)
-    }
-}
-
-impl DrawError {
-    /// Returns the reason, for the log.
-    fn told(&self) -> &str {
-        match self {
-            Self::Cancelled => "cancelled",
-            Self::SourceMissing(why) | Self::Failed(why) => why,
-            Self::Lost { told, .. } => told,
-        }
     }
 }

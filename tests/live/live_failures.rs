@@ -12,13 +12,14 @@ use modm::draw::{Purpose, stream};
 use modm::embedding::{Embedding, EmbeddingMatrix};
 use modm::image::ImageId;
 use modm::journal::{Journal, Line, Record as Told, What};
-use modm::live::embedder::Embed;
+use modm::live::embedder::{Embed, EmbedError};
 use modm::live::executor::{KnownRequests, Live, Paced, Setting};
+use modm::live::isolated::Reported;
 use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, FoundEntry, Opened, RealDisk, Store};
-use modm::live::worker::{DrawError, Paint, Task};
+use modm::live::worker::{DrawError, LoadError, Paint, Task};
 use modm::metrics::quality::QualitySettings;
 use modm::metrics::{Keep, Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
@@ -69,11 +70,11 @@ fn key(topic: u8, turn: f32) -> Embedding {
 struct Encoder;
 
 impl Embed for Encoder {
-    fn prompt(&mut self, prompt: &str) -> Result<Embedding, String> {
+    fn prompt(&mut self, prompt: &str) -> Result<Embedding, EmbedError> {
         Ok(key(topic(prompt), 0.01))
     }
 
-    fn picture(&mut self, picture: &Picture) -> Result<Embedding, String> {
+    fn picture(&mut self, picture: &Picture) -> Result<Embedding, EmbedError> {
         Ok(key(picture.bytes()[0], 0.02))
     }
 }
@@ -92,11 +93,11 @@ impl Painter {
 }
 
 impl Paint for Painter {
-    fn load(&mut self, model: ModelId) -> Result<(), String> {
+    fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
         let first = self.held.take().is_none();
         pause(1);
         if !first && self.happens(self.trouble.bad_loads) {
-            return Err("the model does not fit".to_owned());
+            return Err(LoadError::Failed(Reported::new("the model does not fit").into()));
         }
         self.held = Some(model);
         Ok(())
@@ -113,7 +114,7 @@ impl Paint for Painter {
         }
         assert!(!self.happens(self.trouble.panics), "killed by the test");
         if self.happens(self.trouble.failures) {
-            return Err(DrawError::Failed("out of memory".to_owned()));
+            return Err(DrawError::Failed(Reported::new("out of memory").into()));
         }
         Ok(Picture::new(1, 1, vec![topic(task.prompt); 3]))
     }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use modm::embedding::Embedding;
 use modm::journal::{Line, What};
-use modm::live::embedder::Embed;
+use modm::live::embedder::{Embed, EmbedError};
 use modm::live::executor::{KnownRequests, Live, LiveError, Paced, Setting};
+use modm::live::isolated::Reported;
 use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{RealDisk, Store};
-use modm::live::worker::{DrawError, Paint, Task};
+use modm::live::worker::{DrawError, LoadError, Paint, Task};
 use modm::model::ModelId;
 use modm::replay::{Executor, RunError, replay};
 use modm::request::{Outcome, RequestId};
@@ -28,11 +29,11 @@ const POISON: &str = "poison";
 struct Encoder;
 
 impl Embed for Encoder {
-    fn prompt(&mut self, _: &str) -> Result<Embedding, String> {
+    fn prompt(&mut self, _: &str) -> Result<Embedding, EmbedError> {
         Ok(Embedding::normalised(&[1.0, 0.0]).unwrap())
     }
 
-    fn picture(&mut self, _: &Picture) -> Result<Embedding, String> {
+    fn picture(&mut self, _: &Picture) -> Result<Embedding, EmbedError> {
         Ok(Embedding::normalised(&[0.0, 1.0]).unwrap())
     }
 }
@@ -56,8 +57,12 @@ struct Painter {
     probes: Arc<AtomicU32>,
 }
 
+fn failure(words: &str) -> DrawError {
+    DrawError::Failed(Reported::new(words).into())
+}
+
 impl Paint for Painter {
-    fn load(&mut self, _: ModelId) -> Result<(), String> {
+    fn load(&mut self, _: ModelId) -> Result<(), LoadError> {
         Ok(())
     }
 
@@ -66,7 +71,7 @@ impl Paint for Painter {
         self.probes.fetch_add(u32::from(probe), Ordering::Relaxed);
         let starts_well = self.life == 1 && self.drawn == 0;
         if self.worker == WorkerId(0) && self.life <= self.broken_lives && !starts_well {
-            return Err(DrawError::Failed("the device is broken".to_owned()));
+            return Err(failure("the device is broken"));
         }
         for _ in 0..task.work.total_steps {
             if !keep_going() {
@@ -76,7 +81,7 @@ impl Paint for Painter {
                 pause(60_000);
             }
             if task.prompt == POISON {
-                return Err(DrawError::Failed("index out of range".to_owned()));
+                return Err(failure("index out of range"));
             }
             pause(1);
         }

@@ -60,10 +60,9 @@ pub fn draw(
     progress.pictures_begin(total as u64);
     let mut draw_all = |samples: &[Sample]| {
         let wanted: Vec<WantedPicture> = samples.iter().map(|sample| wishes.wanted(sample)).collect();
-        batch::draw_all(&mut devices, &wanted, &|| progress.request_ended()).map_err(ExperimentError::Failed)
+        batch::draw_all(&mut devices, &wanted, &|| progress.request_ended())
     };
-    let prompts: Vec<Embedding> =
-        wishes.prompts.iter().map(|prompt| text(&mut encoder, prompt)).collect::<Result<_, _>>()?;
+    let prompts: Vec<Embedding> = wishes.prompts.iter().map(|prompt| encoder.text(prompt)).collect::<Result<_, _>>()?;
     // References are drawn and written first, since refinements start from their files.
     let mut large: Vec<Sample> = rows().map(|row| wishes.sample(row, ModelId::LARGE, None, 0)).collect();
     draw_all(&large)?;
@@ -85,21 +84,14 @@ pub fn draw(
     Ok(all)
 }
 
-fn text(encoder: &mut DualEncoder, prompt: &str) -> Result<Embedding, ExperimentError> {
-    encoder.texts(&[prompt])?.pop().ok_or_else(|| ExperimentError::Failed("the encoder gave no embedding".to_owned()))
-}
-
 fn embedded(
     samples: &[Sample],
     wishes: &WantedSamples,
     encoder: &mut DualEncoder,
 ) -> Result<Vec<Embedding>, ExperimentError> {
     let one = |sample: &Sample| {
-        let picture = batch::read(&wishes.folder.join(&sample.picture)).map_err(ExperimentError::Failed)?;
-        encoder
-            .images(&[&picture])?
-            .pop()
-            .ok_or_else(|| ExperimentError::Failed("the encoder gave no embedding".to_owned()))
+        let picture = batch::read(&wishes.folder.join(&sample.picture))?;
+        Ok(encoder.image(&picture)?)
     };
     samples.iter().map(one).collect()
 }

@@ -110,7 +110,7 @@ impl Equipment {
         }
         let (library, folder) = (self.library.clone(), folder.clone());
         let encoder = IsolatedEncoder::open(own_program()?, library, folder, device, limits.clone());
-        Ok(Box::new(encoder.map_err(|why| ExperimentError::Failed(format!("the encoder does not load: {why}")))?))
+        Ok(Box::new(encoder.map_err(ExperimentError::Encoder)?))
     }
 }
 

@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 
 use super::{Answer, Live};
 use crate::embedding::Embedding;
+use crate::live::embedder::EmbedError;
 use crate::live::picture::Picture;
-use crate::live::worker::JobError;
+use crate::live::worker::{FailedLoad, JobError};
 use crate::request::RequestId;
 use crate::scheduler::{Event, JobId, LossCause, Output, WorkerId};
 
@@ -60,14 +61,14 @@ impl Live {
                 self.in_flight -= 1;
                 Some(match outcome {
                     Ok(()) => Event::ModelLoaded { worker },
-                    Err((loaded, reason)) => {
-                        self.warn(&format!("worker {}: {reason}", worker.0));
+                    Err(FailedLoad { held: loaded, error }) => {
+                        self.warn(&format!("worker {}: {error}", worker.0));
                         if loaded.is_none() {
                             // The sessions that failed to load or draw may be damaged: the next try gets new sessions.
                             self.workers[worker.index()].leave();
                             self.away(worker);
                         }
-                        Event::LoadFailed { worker, loaded, reason }
+                        Event::LoadFailed { worker, loaded, reason: error.to_string() }
                     }
                 })
             }
@@ -82,12 +83,13 @@ impl Live {
         }
     }
 
-    fn embedded(&self, request: RequestId, what: &str, embedding: Result<Embedding, String>) -> Option<Embedding> {
-        embedding.inspect_err(|why| self.warn(&format!("the {what} of request {request} has no embedding: {why}"))).ok()
+    fn embedded(&self, request: RequestId, what: &str, embedding: Result<Embedding, EmbedError>) -> Option<Embedding> {
+        let warn = |error: &_| self.warn(&format!("the {what} of request {request} has no embedding: {error}"));
+        embedding.inspect_err(warn).ok()
     }
 
     fn drawn(&mut self, worker: WorkerId, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, JobError>) -> Event {
-        let reason = match outcome {
+        let error = match outcome {
             Ok(pictures) => {
                 let state = &mut self.workers[worker.index()];
                 state.losses = 0;
@@ -101,24 +103,41 @@ impl Live {
                 }
                 return Event::JobCompleted { worker, job, outputs };
             }
-            Err(JobError::SourceMissing(why)) => {
-                self.warn(&format!("a source cannot be read, its request becomes a miss: {why}"));
-                return Event::SourceMissing { worker, job };
-            }
-            Err(JobError::Cancelled) => "cancelled".to_owned(),
-            Err(JobError::Request(why)) => {
-                self.warn(&format!("worker {}: a job failed, and the worker is sound: {why}", worker.0));
-                why
-            }
-            Err(JobError::Worker { cause, why, told }) => {
-                // One event tells of both the job and the worker. Between two events the core would give the worker its
-                // next job.
-                self.workers[worker.index()].job = Some(job);
-                self.in_flight += 1;
-                return self.lost(worker, cause, &told, why);
-            }
+            Err(error) => error,
         };
+        match error {
+            JobError::SourceMissing(error) => {
+                self.warn(&format!("a source cannot be read, its request becomes a miss: {error}"));
+                Event::SourceMissing { worker, job }
+            }
+            JobError::Cancelled => Event::JobFailed { worker, job, reason: "cancelled".to_owned() },
+            JobError::UnknownRequest(request) => {
+                self.refused(worker, job, format!("request {request} is unknown: nothing is drawn for it"))
+            }
+            JobError::Request(error) => self.refused(worker, job, error.to_string()),
+            JobError::Lost(process) => {
+                let (cause, told, reason) = (process.fault.cause(), process.to_string(), process.fault.to_string());
+                self.lost_with_job(worker, job, cause, &told, reason)
+            }
+            JobError::FailedProbe { job: error, probe } => {
+                let told = format!("a job failed ({error}), and then a prompt that is good: {probe}");
+                self.lost_with_job(worker, job, LossCause::FailedProbe, &told, error.to_string())
+            }
+        }
+    }
+
+    /// Fails a job for a reason that lies in its request.
+    fn refused(&self, worker: WorkerId, job: JobId, reason: String) -> Event {
+        self.warn(&format!("worker {}: a job failed, and the worker is sound: {reason}", worker.0));
         Event::JobFailed { worker, job, reason }
+    }
+
+    /// Gives up a worker together with its job. One event tells of both: between two events the core would give the
+    /// worker its next job.
+    fn lost_with_job(&mut self, worker: WorkerId, job: JobId, cause: LossCause, told: &str, reason: String) -> Event {
+        self.workers[worker.index()].job = Some(job);
+        self.in_flight += 1;
+        self.lost(worker, cause, told, reason)
     }
 
     /// Gives up the thread of a worker, which has ended or is left to end by itself. `told` is the reason for the log,

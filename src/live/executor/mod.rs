@@ -12,11 +12,11 @@ use std::time::Duration as HostDuration;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::embedder::{self, Ask, Embed};
+use super::embedder::{self, Ask, Embed, EmbedError};
 use super::limits::Limits;
 use super::picture::Picture;
 use super::store::{Store, StoreError};
-use super::worker::{Drawing, GoodPrompts, Handle, JobError, Paint, WorkerOrder};
+use super::worker::{Drawing, FailedLoad, GoodPrompts, Handle, JobError, LoadError, Paint, WorkerOrder};
 use crate::embedding::Embedding;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
@@ -48,11 +48,11 @@ const ABORTED: HostDuration = HostDuration::from_secs(2);
 pub(super) enum Answer {
     Prompt {
         request: RequestId,
-        embedding: Result<Embedding, String>,
+        embedding: Result<Embedding, EmbedError>,
     },
     Picture {
         request: RequestId,
-        embedding: Result<Embedding, String>,
+        embedding: Result<Embedding, EmbedError>,
     },
     Drawn {
         worker: WorkerId,
@@ -65,11 +65,11 @@ pub(super) enum Answer {
         request: RequestId,
         picture: Result<Arc<Picture>, StoreError>,
     },
-    /// End of a load. A failure has the model that the worker holds now, and the reason.
+    /// End of a load.
     Loaded {
         worker: WorkerId,
         life: u32,
-        outcome: Result<(), (Option<ModelId>, String)>,
+        outcome: Result<(), FailedLoad>,
     },
     Lost {
         worker: WorkerId,
@@ -88,7 +88,7 @@ pub(super) enum Answer {
 
 impl Answer {
     /// Returns the result of the encoder, if the encoder gave this answer.
-    pub(super) fn embedding(self) -> Option<Result<Embedding, String>> {
+    pub(super) fn embedding(self) -> Option<Result<Embedding, EmbedError>> {
         match self {
             Self::Prompt { embedding, .. } | Self::Picture { embedding, .. } => Some(embedding),
             _ => None,
@@ -132,12 +132,12 @@ pub enum LiveError {
     Thread(#[from] std::io::Error),
     /// Failure of a worker to load its first model. The cause is the folder of the model, or the device that was chosen
     /// for the model.
-    #[error("worker {}: {why}", worker.0)]
+    #[error("worker {}: {error}", worker.0)]
     Load {
         /// Worker that could not load.
         worker: WorkerId,
         /// Reason of the failure.
-        why: String,
+        error: Box<LoadError>,
     },
     /// Loss of a worker while it loaded its first model.
     #[error("worker {} is lost: {why}", worker.0)]
@@ -252,7 +252,9 @@ impl Live {
                     live.workers[worker.index()].loading = false;
                     live.in_flight -= 1;
                 }
-                Answer::Loaded { outcome: Err((_, why)), worker, .. } => return Err(LiveError::Load { worker, why }),
+                Answer::Loaded { outcome: Err(FailedLoad { error, .. }), worker, .. } => {
+                    return Err(LiveError::Load { worker, error });
+                }
                 Answer::Lost { worker, why, .. } => return Err(LiveError::Lost { worker, why }),
                 Answer::Watch => {
                     if let Some(Event::WorkerLost { worker, reason: why, .. }) = live.look_after() {
@@ -358,6 +360,11 @@ impl Live {
         Ok(())
     }
 
+    /// Gives an order to the thread of the encoder.
+    fn ask(&self, ask: Ask) -> Result<(), EmbedError> {
+        self.embedder.0.send(ask).map_err(|_| EmbedError::ThreadDied)
+    }
+
     fn run(&mut self, worker: WorkerId, job: JobId, work: Work, parts: &[Part]) {
         let book = &self.setting.book;
         let with_prompt = |part: &Part| {
@@ -386,15 +393,9 @@ impl Executor for Live {
             Action::Encode(request) => {
                 self.requests.entry(request).or_default();
                 self.in_flight += 1;
-                let why = match self.setting.book.prompt(request) {
-                    None => Some("the request is unknown"),
-                    Some(prompt) => {
-                        let sent = self.embedder.0.send(Ask::Prompt(request, prompt));
-                        sent.is_err().then_some("the thread of the encoder has died")
-                    }
-                };
-                if let Some(why) = why {
-                    let _ = self.to_answers.send(Answer::Prompt { request, embedding: Err(why.to_owned()) });
+                let prompt = self.setting.book.prompt(request).ok_or(EmbedError::UnknownRequest);
+                if let Err(error) = prompt.and_then(|prompt| self.ask(Ask::Prompt(request, prompt))) {
+                    let _ = self.to_answers.send(Answer::Prompt { request, embedding: Err(error) });
                 }
             }
             Action::EncodeImage(request) => self.encode_image(request),

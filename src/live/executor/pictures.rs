@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Answer, Live, Setting};
 use crate::image::ImageId;
-use crate::live::embedder::Ask;
+use crate::live::embedder::{Ask, EmbedError};
 use crate::live::picture::Picture;
 use crate::live::store::{Record, StoreError};
 use crate::request::{Outcome, RequestId};
@@ -16,11 +16,9 @@ impl Live {
         let state = self.requests.entry(request).or_default();
         state.encoding = true;
         self.in_flight += 1;
-        let ask = state.picture.clone().map(|picture| Ask::Picture(request, picture));
-        let sent = ask.is_some_and(|ask| self.embedder.0.send(ask).is_ok());
-        if !sent {
-            let embedding = Err("there is no picture".to_owned());
-            let _ = self.to_answers.send(Answer::Picture { request, embedding });
+        let picture = state.picture.clone().ok_or(EmbedError::NoPicture);
+        if let Err(error) = picture.and_then(|picture| self.ask(Ask::Picture(request, picture))) {
+            let _ = self.to_answers.send(Answer::Picture { request, embedding: Err(error) });
         }
     }
 

@@ -122,7 +122,7 @@ impl Live {
         state.job = Some(job);
         self.in_flight += 1;
         // The core expects no event while it gives orders: the failure comes later, like the answer of a thread.
-        let outcome = Err(JobError::Request(format!("request {unknown} is unknown: nothing is drawn for it")));
+        let outcome = Err(JobError::UnknownRequest(unknown));
         let _ = self.to_answers.send(Answer::Drawn { worker, life: state.life, job, outcome });
     }
 

@@ -66,7 +66,7 @@ pub fn run() -> io::Result<()> {
                 answers.send(&Reply::Ready, &[])?;
                 paint(Painter::new(library, device, Arc::new(palette)), &orders, &mut answers, &cancelled)
             }
-            Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
+            Err(error) => answers.send(&Reply::failed(&error), &[]),
         },
         WireOrder::Encode { library, device, folder } => {
             let library = Library::open(Some(&library)).map_err(Error::from);
@@ -75,13 +75,13 @@ pub fn run() -> io::Result<()> {
                     answers.send(&Reply::Ready, &[])?;
                     embed(encoder, &orders, &mut answers)
                 }
-                Err(error) => answers.send(&Reply::Failed(error.to_string()), &[]),
+                Err(error) => answers.send(&Reply::failed(&error), &[]),
             }
         }
         WireOrder::Probe { library, device } => {
             let library = Library::open(Some(&library)).map_err(Error::from);
             let probed = library.and_then(|library| probe(&library, device));
-            answers.send(&probed.map_or_else(|error| Reply::Failed(error.to_string()), |()| Reply::Ready), &[])
+            answers.send(&probed.map_or_else(|error| Reply::failed(&error), |()| Reply::Ready), &[])
         }
         other => Err(io::Error::other(format!("{other:?} is not what a worker process begins with"))),
     }
@@ -115,7 +115,7 @@ fn paint(
         match header {
             WireOrder::Load(model) => {
                 let loaded = painter.load(model);
-                answers.send(&loaded.map_or_else(Reply::Failed, |()| Reply::Loaded), &[])?;
+                answers.send(&loaded.map_or_else(|error| Reply::failed(&error), |()| Reply::Loaded), &[])?;
             }
             WireOrder::Draw { request, noise, prompt, work, source } => {
                 let source = source.map(|size| Message::<WireOrder>::picture(size, tail)).transpose()?;
@@ -139,9 +139,7 @@ fn answer_drawn(drawn: Result<Picture, DrawError>, answers: &mut Answers) -> io:
     match drawn {
         Ok(picture) => answers.send(&Reply::Picture(picture.size()), picture.bytes()),
         Err(DrawError::Cancelled) => answers.send(&Reply::Cancelled, &[]),
-        Err(DrawError::SourceMissing(why) | DrawError::Failed(why) | DrawError::Lost { why, .. }) => {
-            answers.send(&Reply::Failed(why), &[])
-        }
+        Err(error) => answers.send(&Reply::failed(&error), &[]),
     }
 }
 
@@ -152,7 +150,7 @@ fn embed(mut encoder: DualEncoder, orders: &Receiver<Message<WireOrder>>, answer
             WireOrder::Picture(size) => encoder.picture(&Message::<WireOrder>::picture(size, tail)?),
             _ => continue,
         };
-        answers.send(&embedding.map_or_else(Reply::Failed, Reply::Embedding), &[])?;
+        answers.send(&embedding.map_or_else(|error| Reply::failed(&error), Reply::Embedding), &[])?;
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::process::{Launch, LostProcess, Process};
 use super::wire::{Reply, WireOrder};
 use crate::embedding::Embedding;
-use crate::live::embedder::Embed;
+use crate::live::embedder::{Embed, EmbedError};
+use crate::live::error::Error;
 use crate::live::library::Library;
 use crate::live::limits::Limits;
 use crate::live::picture::Picture;
@@ -42,16 +43,16 @@ impl IsolatedEncoder {
     /// Starts the process and loads the encoder of a folder.
     ///
     /// # Errors
-    /// Returns the reason if the process cannot be started or the encoder does not load.
+    /// Returns an error if the process cannot be started or the encoder does not load.
     pub fn open(
         launch: Launch,
         library: Library,
         folder: PathBuf,
         device: Device,
         limits: Limits,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, LostProcess> {
         let mut encoder = Self { launch, library, folder, device, limits, process: None, losses: 0, away: None };
-        encoder.process = Some(encoder.start().map_err(|gone| gone.told())?);
+        encoder.process = Some(encoder.start()?);
         Ok(encoder)
     }
 
@@ -61,27 +62,27 @@ impl IsolatedEncoder {
         Process::start(&self.launch, &role, self.limits.load_encoder)
     }
 
-    fn ask(&mut self, order: &WireOrder, tail: &[u8]) -> Result<Embedding, String> {
+    fn ask(&mut self, order: &WireOrder, tail: &[u8]) -> Result<Embedding, EmbedError> {
         if self.away.is_some_and(|until| now() < until) {
-            return Err("the encoder was lost, and is started again soon".to_owned());
+            return Err(EmbedError::Away);
         }
         match self.answer(order, tail) {
             Ok(answer) => {
                 self.losses = 0;
-                answer
+                Ok(answer?)
             }
-            Err(gone) => {
+            Err(lost) => {
                 // After the first loss the next call starts the process at once: later requests should not pay for one
                 // bad prompt.
                 let away = AWAY * 1_u32.checked_shl(self.losses.saturating_sub(1)).unwrap_or(u32::MAX);
                 self.away = (self.losses > 0).then(|| now() + away.min(LONGEST_AWAY));
                 self.losses = (self.losses + 1).min(16);
-                Err(format!("the encoder was lost: {}", gone.told()))
+                Err(EmbedError::Lost(lost))
             }
         }
     }
 
-    fn answer(&mut self, order: &WireOrder, tail: &[u8]) -> Result<Result<Embedding, String>, LostProcess> {
+    fn answer(&mut self, order: &WireOrder, tail: &[u8]) -> Result<Result<Embedding, Error>, LostProcess> {
         // The process is put back only after an answer. After any error it is dropped, which ends it.
         let mut process = match self.process.take() {
             Some(process) => process,
@@ -90,7 +91,7 @@ impl IsolatedEncoder {
         process.send(order, tail, self.limits.encode, "an embedding")?;
         let answer = match process.receive(self.limits.encode, "an embedding")?.header {
             Reply::Embedding(embedding) => Ok(embedding),
-            Reply::Failed(why) => Err(why),
+            Reply::Failed(reported) => Err(reported.into()),
             other => return Err(process.confused(&other)),
         };
         self.process = Some(process);
@@ -99,11 +100,11 @@ impl IsolatedEncoder {
 }
 
 impl Embed for IsolatedEncoder {
-    fn prompt(&mut self, prompt: &str) -> Result<Embedding, String> {
+    fn prompt(&mut self, prompt: &str) -> Result<Embedding, EmbedError> {
         self.ask(&WireOrder::Prompt(prompt.to_owned()), &[])
     }
 
-    fn picture(&mut self, picture: &Picture) -> Result<Embedding, String> {
+    fn picture(&mut self, picture: &Picture) -> Result<Embedding, EmbedError> {
         self.ask(&WireOrder::Picture(picture.size()), picture.bytes())
     }
 }

@@ -16,7 +16,8 @@ mod wire;
 pub use child::run;
 pub use encoder::IsolatedEncoder;
 pub use painter::IsolatedPainter;
-pub use process::Launch;
+pub use process::{Launch, LostProcess, ProcessFault};
+pub use wire::Reported;
 
 /// Time that a device may take to start.
 const DEVICE_START: Duration = Duration::from_secs(120);
@@ -25,9 +26,9 @@ const DEVICE_START: Duration = Duration::from_secs(120);
 /// that used it, and a device that hangs must not hang the program.
 ///
 /// # Errors
-/// Returns the reason if the device cannot start.
-pub fn probe(library: &Library, device: Device) -> Result<(), String> {
+/// Returns an error if the device cannot start.
+pub fn probe(library: &Library, device: Device) -> Result<(), LostProcess> {
     let role = wire::WireOrder::Probe { library: library.file.clone(), device };
-    let launch = Launch::own().map_err(|error| error.to_string())?;
-    process::Process::start(&launch, &role, DEVICE_START).map(drop).map_err(|gone| gone.told())
+    let launch = Launch::own().map_err(ProcessFault::NotStarted)?;
+    process::Process::start(&launch, &role, DEVICE_START).map(drop)
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::process::{Launch, LostProcess, Process};
 use super::wire::{Message, Reply, WireOrder};
+use crate::live::error::Error;
 use crate::live::library::Library;
 use crate::live::limits::ModelLimits;
 use crate::live::painter::Palette;
 use crate::live::picture::Picture;
 use crate::live::settings::Device;
-use crate::live::worker::{DrawError, Paint, Task};
+use crate::live::worker::{DrawError, LoadError, Paint, Task};
 use crate::model::ModelId;
 
 /// Painter that draws in another process.
@@ -38,7 +39,7 @@ impl IsolatedPainter {
         Self { launch, library, device, palette, limits, process: None }
     }
 
-    fn load_in(&self, process: Option<Process>, model: ModelId) -> Result<(Process, Result<(), String>), LostProcess> {
+    fn load_in(&self, process: Option<Process>, model: ModelId) -> Result<(Process, Result<(), Error>), LostProcess> {
         let limit = self.limits[model.index()].load;
         let start = || {
             let (library, palette) = (self.library.file.clone(), Palette::clone(&self.palette));
@@ -48,32 +49,32 @@ impl IsolatedPainter {
         process.send(&WireOrder::Load(model), &[], limit, "a load")?;
         match process.receive(limit, "a load")?.header {
             Reply::Loaded => Ok((process, Ok(()))),
-            Reply::Failed(why) => Ok((process, Err(why))),
+            Reply::Failed(reported) => Ok((process, Err(reported.into()))),
             other => Err(process.confused(&other)),
         }
     }
 }
 
 impl Paint for IsolatedPainter {
-    fn load(&mut self, model: ModelId) -> Result<(), String> {
+    fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
         if self.limits.get(model.index()).is_none() {
-            return Err("there is no such model".to_owned());
+            return Err(LoadError::NoSuchModel);
         }
         let process = self.process.take();
-        let (process, loaded) = self.load_in(process, model).map_err(|gone| gone.told())?;
+        let (process, loaded) = self.load_in(process, model)?;
         self.process = Some(process);
-        loaded
+        Ok(loaded?)
     }
 
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
         let limits = self.limits[task.work.model.index()];
         let Some(process) = &mut self.process else {
-            return Err(DrawError::Failed("the model is not loaded".to_owned()));
+            return Err(DrawError::NotLoaded);
         };
         let drawn = draw(process, task, limits, keep_going);
-        drawn.unwrap_or_else(|gone| {
+        drawn.unwrap_or_else(|lost| {
             self.process = None;
-            Err(DrawError::Lost { cause: gone.cause, told: gone.told(), why: gone.why })
+            Err(lost.into())
         })
     }
 }
@@ -115,10 +116,10 @@ fn draw(
             }
             Reply::Picture(size) => {
                 let picture = Message::<Reply>::picture(size, tail);
-                return Ok(picture.map_err(|error| DrawError::Failed(error.to_string())));
+                return picture.map(Ok).map_err(|error| process.crashed(error));
             }
             Reply::Cancelled => return Ok(Err(DrawError::Cancelled)),
-            Reply::Failed(why) => return Ok(Err(DrawError::Failed(why))),
+            Reply::Failed(reported) => return Ok(Err(DrawError::Failed(reported.into()))),
             other => return Err(process.confused(&other)),
         }
     }

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::wire::{COMMAND, Message, Reply, WireOrder, head, receive};
+use super::wire::{COMMAND, Message, Reply, Reported, WireOrder, head, receive};
 use crate::scheduler::LossCause;
 
 /// Time that the system may take to end a killed process. A process that waits for a device in the kernel takes long.
@@ -38,27 +38,60 @@ impl Launch {
     }
 }
 
-/// Process that has ended or was ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LostProcess {
-    pub(super) cause: LossCause,
-    /// Reason, for the client that asked for the picture.
-    pub(super) why: String,
+/// Loss of a worker process: the process has ended, or was ended because nothing more can be done with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{fault}{}", last_words.as_ref().map(|words| format!("; the last that it said: {words}")).unwrap_or_default())]
+#[non_exhaustive]
+pub struct LostProcess {
+    /// Fault of the process. Its text is fit for the client that asked for the picture.
+    pub fault: ProcessFault,
     /// Last output on standard error, for the log.
-    pub(super) last_words: Option<String>,
+    pub last_words: Option<String>,
 }
 
-impl LostProcess {
-    fn crashed(why: impl Into<String>) -> Self {
-        Self { cause: LossCause::Crashed, why: why.into(), last_words: None }
-    }
+/// Fault for which a worker process is lost.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessFault {
+    /// Process that cannot be started.
+    #[error("its process cannot be started: {0}")]
+    NotStarted(io::Error),
+    /// Process that was started and cannot do its work, for example because a library is missing.
+    #[error(transparent)]
+    NotReady(Reported),
+    /// Call that took longer than its limit.
+    #[error("{call} took longer than {} s", limit.as_secs_f64())]
+    Hung {
+        /// Call, in words.
+        call: &'static str,
+        /// Limit of the call.
+        limit: Duration,
+    },
+    /// Process that ended by itself.
+    #[error("{}", describe_end(*.0))]
+    Ended(ExitStatus),
+    /// Pipe that fails, or a message on it that cannot be read.
+    #[error("its process cannot be talked to: {0}")]
+    Unreachable(io::Error),
+    /// Answer, given by its name, that does not belong to the order before it.
+    #[error("its process answered `{0}` out of turn")]
+    OutOfTurn(String),
+}
 
-    /// Returns the reason and the last output, for the log.
-    pub(super) fn told(&self) -> String {
-        match &self.last_words {
-            Some(words) => format!("{}; the last that it said: {words}", self.why),
-            None => self.why.clone(),
+impl ProcessFault {
+    /// Returns the kind of the fault that the core counts it under.
+    #[must_use]
+    pub const fn cause(&self) -> LossCause {
+        match self {
+            Self::Hung { .. } => LossCause::Hung,
+            _ => LossCause::Crashed,
         }
+    }
+}
+
+impl From<ProcessFault> for LostProcess {
+    fn from(fault: ProcessFault) -> Self {
+        Self { fault, last_words: None }
     }
 }
 
@@ -75,7 +108,7 @@ pub(super) struct Process {
 impl Process {
     /// Starts a process and gives the process its role. Returns once the process is ready.
     pub(super) fn start(launch: &Launch, role: &WireOrder, limit: Duration) -> Result<Self, LostProcess> {
-        let failed = |error: io::Error| LostProcess::crashed(format!("its process cannot be started: {error}"));
+        let failed = ProcessFault::NotStarted;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (child, to, from, words) = {
             let _within = runtime.enter();
@@ -102,18 +135,18 @@ impl Process {
         process.send(role, &[], limit, "its start")?;
         match process.receive(limit, "its start")?.header {
             Reply::Ready => Ok(process),
-            Reply::Failed(why) => Err(LostProcess::crashed(why)),
+            Reply::Failed(reported) => Err(ProcessFault::NotReady(reported).into()),
             other => Err(process.confused(&other)),
         }
     }
 
-    /// Sends an order to the process. `what` names the call that the limit is for, in the error.
+    /// Sends an order to the process. `call` names the call that the limit is for, in the error.
     pub(super) fn send(
         &mut self,
         order: &WireOrder,
         tail: &[u8],
         limit: Duration,
-        what: &str,
+        call: &'static str,
     ) -> Result<(), LostProcess> {
         let Self { runtime, to, .. } = self;
         let sent = head(order, tail).map(|head| {
@@ -126,19 +159,19 @@ impl Process {
         });
         match sent {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Err(_)) => Err(self.hung(what, limit)),
-            Ok(Ok(Err(error))) | Err(error) => Err(self.crashed(&error)),
+            Ok(Err(_)) => Err(self.hung(call, limit)),
+            Ok(Ok(Err(error))) | Err(error) => Err(self.crashed(error)),
         }
     }
 
-    /// Waits for the next answer of the process. `what` names the call that the limit is for, in the error.
-    pub(super) fn receive(&mut self, limit: Duration, what: &str) -> Result<Message<Reply>, LostProcess> {
+    /// Waits for the next answer of the process. `call` names the call that the limit is for, in the error.
+    pub(super) fn receive(&mut self, limit: Duration, call: &'static str) -> Result<Message<Reply>, LostProcess> {
         let Self { runtime, from, .. } = self;
         // A time-out may leave a part of a message behind. That is no fault, because the process is ended then.
         match runtime.block_on(async { timeout(limit, receive(from)).await }) {
             Ok(Ok(message)) => Ok(message),
-            Ok(Err(error)) => Err(self.crashed(&error)),
-            Err(_) => Err(self.hung(what, limit)),
+            Ok(Err(error)) => Err(self.crashed(error)),
+            Err(_) => Err(self.hung(call, limit)),
         }
     }
 
@@ -147,25 +180,23 @@ impl Process {
         self.end();
         let reply = format!("{reply:?}");
         let name = reply.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned();
-        LostProcess::crashed(format!("its process answered `{name}` out of turn"))
+        ProcessFault::OutOfTurn(name).into()
     }
 
-    fn hung(&mut self, what: &str, limit: Duration) -> LostProcess {
+    fn hung(&mut self, call: &'static str, limit: Duration) -> LostProcess {
         self.end();
-        let why = format!("{what} took longer than {} s", limit.as_secs_f64());
-        LostProcess { cause: LossCause::Hung, why, last_words: None }
+        ProcessFault::Hung { call, limit }.into()
     }
 
-    fn crashed(&mut self, error: &io::Error) -> LostProcess {
-        let why = match self.end() {
-            Some(status) => ended(status),
-            None => format!("its process cannot be talked to: {error}"),
-        };
+    /// Ends a process that cannot be talked to. Returns the error for it, which is the end of the process if the
+    /// process ended by itself.
+    pub(super) fn crashed(&mut self, error: io::Error) -> LostProcess {
+        let fault = self.end().map_or(ProcessFault::Unreachable(error), ProcessFault::Ended);
         // The pipe may still hold some of the output.
         let reading = &mut self.words.1;
         let _ = self.runtime.block_on(async { timeout(Duration::from_secs(1), reading).await });
         let words = String::from_utf8_lossy(&locked(&self.words.0)).split_whitespace().collect::<Vec<_>>().join(" ");
-        LostProcess { last_words: (!words.is_empty()).then_some(words), ..LostProcess::crashed(why) }
+        LostProcess { fault, last_words: (!words.is_empty()).then_some(words) }
     }
 
     /// Ends and reaps the process. Returns its exit status if the process ended by itself.
@@ -211,11 +242,28 @@ async fn keep_last_words(mut from: ChildStderr, words: Arc<Mutex<Vec<u8>>>) {
 }
 
 /// Describes in words how a process ended.
-fn ended(status: ExitStatus) -> String {
+fn describe_end(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.signal(), status.code()) {
         (Some(9), _) => "its process was killed (signal 9), as the system does when memory runs out".to_owned(),
         (Some(signal), _) => format!("its process crashed (signal {signal})"),
         (None, code) => format!("its process ended by itself (exit code {})", code.unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_last_output_and_the_client_has_not() {
+        let fault = ProcessFault::Hung { call: "a load", limit: Duration::from_millis(1500) };
+        assert_eq!(fault.cause(), LossCause::Hung);
+        let lost = LostProcess { fault, last_words: Some("out of memory".to_owned()) };
+        assert_eq!(lost.fault.to_string(), "a load took longer than 1.5 s");
+        assert_eq!(lost.to_string(), "a load took longer than 1.5 s; the last that it said: out of memory");
+        let lost = LostProcess::from(ProcessFault::OutOfTurn("Step".to_owned()));
+        assert_eq!(lost.fault.cause(), LossCause::Crashed);
+        assert_eq!(lost.to_string(), "its process answered `Step` out of turn");
     }
 }

@@ -71,8 +71,29 @@ pub(super) enum Reply {
     Cancelled,
     /// Embedding of a prompt or a picture.
     Embedding(Embedding),
-    /// Failure, with the reason. A process that has its role goes on.
-    Failed(String),
+    /// Failure. A process that has its role goes on.
+    Failed(Reported),
+}
+
+impl Reply {
+    /// Makes the answer for an error.
+    pub(super) fn failed(error: &dyn std::error::Error) -> Self {
+        Self::Failed(Reported::new(error.to_string()))
+    }
+}
+
+/// Error of a worker process as the program knows it: in words. The error itself cannot leave the process, because it
+/// may hold errors of the system and of libraries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{0}")]
+pub struct Reported(String);
+
+impl Reported {
+    /// Makes the error that has these words.
+    #[must_use]
+    pub fn new(words: impl Into<String>) -> Self {
+        Self(words.into())
+    }
 }
 
 /// Header of a message, and the bytes that follow it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{Plan, clock};
-use crate::live::embedder::{self, Ask, Embed};
+use crate::live::embedder::{self, Ask, Embed, EmbedError};
 use crate::live::error::Error;
 use crate::live::picture::Picture;
 use crate::request::RequestId;
@@ -49,8 +49,8 @@ pub fn encoding(encoder: Box<dyn Embed>, folder: &Path, size: [u32; 2], plan: &P
         let seconds = begun.elapsed().as_secs_f64();
         match answer {
             Some(Ok(_)) => Ok(seconds),
-            Some(Err(why)) => Err(failed(why)),
-            None => Err(failed("the thread that embeds is gone".to_owned())),
+            Some(Err(error)) => Err(failed(error.to_string())),
+            None => Err(failed(EmbedError::ThreadDied.to_string())),
         }
     };
     let mut measured = Encoding::default();
