@@ -7,20 +7,16 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
 
 use modm::live::picture::Picture;
 use serde_json::Value;
 
+use crate::program::{Answer, modm, pause, signal, within};
+
 /// Few steps, so that a picture takes some hundredths of a second.
 pub(crate) const SHORT: [&str; 4] = ["--set", "models.steps=26", "--set", "system.bounds=[[0.80, 10], [0.90, 20]]"];
 pub(crate) const PROMPT: &str = "a small red circle at the top left on white";
-
-pub(crate) fn modm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_modm"));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
 
 /// A server on a free port.
 pub(crate) struct Served {
@@ -29,7 +25,8 @@ pub(crate) struct Served {
     /// Log up to when it listened.
     pub(crate) said: String,
     /// Log since then.
-    pub(crate) log: Arc<Mutex<String>>,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     pub(crate) agent: ureq::Agent,
     pub(crate) key: Option<String>,
 }
@@ -41,16 +38,13 @@ impl Served {
 
     /// Starts a server with further environment variables.
     pub(crate) fn start_with(data: &Path, more: &[&str], environment: &[(&str, &str)]) -> Self {
-        super::onnxruntime::library();
-        let data = data.display().to_string();
-        let place = ["serve", "scenarios/live-shapes.toml", "--data", &data, "--listen", "127.0.0.1:0"];
-        let mut child = modm(&place)
-            .args(SHORT)
-            .args(more)
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = serve(Path::new("scenarios/live-shapes.toml"), data);
+        Self::launch(command.args(SHORT).args(more).envs(environment.iter().copied()))
+    }
+
+    /// Starts a server with the command that [`serve`] makes, and waits until it listens.
+    pub(crate) fn launch(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         let address = loop {
@@ -63,13 +57,13 @@ impl Served {
         // Read on, so that the pipe does not fill.
         let log = Arc::new(Mutex::new(String::new()));
         let own = log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| own.lock().unwrap().extend([&line, "\n"]));
         });
         // A refusal may come before the body is read, and the connection ends with it: none is used twice.
         let agent = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0);
         let agent = agent.build().new_agent();
-        Self { child, address, said, log, agent, key: None }
+        Self { child, address, said, log, reader: Some(reader), agent, key: None }
     }
 
     pub(crate) fn with_key(mut self, key: &str) -> Self {
@@ -103,37 +97,56 @@ impl Served {
         (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{status}: {bytes:?}")))
     }
 
+    /// Status and body of a page that is text.
+    pub(crate) fn text(&self, path: &str) -> (u16, String) {
+        let (status, _, bytes) = self.answer("GET", path, None);
+        (status, String::from_utf8(bytes).unwrap())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.json("GET", path, None).1
+    }
+
     pub(crate) fn draw(&self, body: &Value) -> (u16, Value) {
         self.json("POST", "/v1/images/generations", Some(body))
     }
 
     /// The job at its end.
     pub(crate) fn ended(&self, id: &str) -> Value {
-        loop {
+        within(120, "the job ends", || {
             let (status, job) = self.json("GET", &format!("/v1/jobs/{id}"), None);
             assert_eq!(status, 200, "{job}");
-            if !["queued", "running"].contains(&job["status"].as_str().unwrap()) {
-                return job;
-            }
-            pause(20);
-        }
+            (!["queued", "running"].contains(&job["status"].as_str().unwrap())).then_some(job)
+        })
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Log since it listened.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Waits for an end that nobody asked for.
     pub(crate) fn dies(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
         pause(100);
-        let said = self.log.lock().unwrap().clone();
-        (status, said)
+        (status, self.log())
     }
 
     pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal("-TERM");
         self.child.wait().unwrap()
+    }
+
+    /// Ends it as a supervisor does; returns its whole log since it listened.
+    pub(crate) fn terminate_and_read(mut self) -> String {
+        self.signal("-TERM");
+        assert!(self.child.wait().unwrap().success());
+        self.reader.take().unwrap().join().unwrap();
+        self.log()
     }
 }
 
@@ -144,14 +157,12 @@ impl Drop for Served {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-pub(crate) fn pause(milliseconds: u64) {
-    std::thread::sleep(Duration::from_millis(milliseconds));
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
+/// Makes the command of a server on a free port.
+pub(crate) fn serve(scenario: &Path, data: &Path) -> Command {
+    super::onnxruntime::library();
+    let mut command = modm(&["serve", "--listen", "127.0.0.1:0", "--data"]);
+    command.arg(data).arg(scenario);
+    command
 }
 
 /// A picture that an answer has.
@@ -163,10 +174,6 @@ pub(crate) fn picture(data: &Value) -> Picture {
 
 /// A tenant's key, and what the file of keys says of it.
 pub(crate) fn key(tenant: &str, more: &str) -> (String, String) {
-    let made = modm(&["key", tenant]).output().unwrap();
-    let said = String::from_utf8(made.stderr).unwrap();
-    (
-        said.trim().rsplit(' ').next().unwrap().to_owned(),
-        format!("{}{more}\n", String::from_utf8(made.stdout).unwrap().trim_end().to_owned() + "\n"),
-    )
+    let made = Answer::to(&mut modm(&["key", tenant]));
+    (made.err.trim().rsplit(' ').next().unwrap().to_owned(), format!("{}\n{more}\n", made.out.trim_end()))
 }

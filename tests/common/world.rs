@@ -25,6 +25,7 @@ use modm::scheduler::{
     Action, Batching, Config, Hardware, Hits, Late, Order, QueueSettings, Scheduler, Serves, Serving, TenantTerms,
     WarmImage,
 };
+use modm::sim::{self, Faults, ImageSizes, LatencyModel, ProfileLatency, Simulated};
 use modm::time::{Duration, Time};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -272,6 +273,30 @@ impl World {
 
     pub(crate) fn core(&self) -> (Scheduler, Vec<Action>) {
         self.assemble(self.parts())
+    }
+
+    /// Service times of the world's own profile.
+    pub(crate) fn latency(&self) -> ProfileLatency {
+        ProfileLatency {
+            profile: self.profile.clone(),
+            seed: self.seed,
+            retrieval: self.retrieval,
+            image_encoding: self.image_encoding,
+        }
+    }
+
+    /// Simulated executor of this world, without faults.
+    pub(crate) fn executor<L: LatencyModel>(&self, latency: L) -> Simulated<L> {
+        let looks_up = !matches!(self.system, System::Vanilla | System::Cascade);
+        Simulated::new(sim::Settings {
+            latency,
+            gpus: self.config.hardware.gpus.clone(),
+            prompts: looks_up.then(|| self.prompts.clone()),
+            images: (self.system == System::Modm).then(|| self.images.clone()),
+            sizes: ImageSizes::default(),
+            confidences: self.confidences.clone(),
+            faults: Faults::default(),
+        })
     }
 
     pub(crate) fn metrics(&self) -> Metrics {

@@ -1,29 +1,20 @@
 //! `modm calibrate` through the program, on the models of shapes: its files, a scenario that runs from where it
 //! lies, the same samples whoever draws, another judge's scores, and what is refused.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use modm::profile;
 use modm::scenario::Source;
 use serde_json::Value;
 
 use crate::onnxruntime;
-
-type Table = Vec<BTreeMap<String, String>>;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::program::{Answer, Row, json, modm, rows as table};
 
 /// `modm calibrate scenarios/live-shapes.toml --out OUT ...`.
-fn calibrate(out: &Path, more: &[&str]) -> Output {
+fn calibrate(out: &Path, more: &[&str]) -> Answer {
     onnxruntime::library();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_modm"));
-    command.args(["calibrate", "scenarios/live-shapes.toml", "--out"]).arg(out).args(more);
-    command.current_dir(root()).output().unwrap()
+    Answer::to(modm(&["calibrate", "scenarios/live-shapes.toml", "--out"]).arg(out).args(more))
 }
 
 /// So few steps that the small model's pictures are poor, and an alpha that they reach.
@@ -31,13 +22,7 @@ const SHORT: [&str; 7] = ["--alpha", "0.2", "--json", "--set", "models.steps=6",
 
 fn few(out: &Path, more: &[&str]) -> Value {
     let drawn = ["--prompts", "12", "--skips", "4,2", "--quiet"];
-    let output = calibrate(out, &[&drawn, &SHORT[..], more].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn table(file: &Path) -> Table {
-    csv::Reader::from_path(file).unwrap().deserialize().map(Result::unwrap).collect()
+    calibrate(out, &[&drawn, &SHORT[..], more].concat()).succeeded().json()
 }
 
 /// Samples and bounds are what they say of each other, and every file is there.
@@ -82,7 +67,7 @@ fn adds_up(out: &Path, summary: &Value) {
         [("shapes-large".to_owned(), 0), ("shapes-small".to_owned(), 0)]
     );
     assert!(fs::read_to_string(out.join("calibration.svg")).unwrap().starts_with("<svg"));
-    let run: Value = serde_json::from_str(&fs::read_to_string(out.join("run.json")).unwrap()).unwrap();
+    let run = json(&out.join("run.json"));
     assert_eq!(run["measure"], summary["measure"]);
 }
 
@@ -95,10 +80,8 @@ fn bounds_come_of_pictures_and_do_not_depend_on_who_drew_them() {
     adds_up(&out, &summary);
     // The scenario runs from where it lies.
     let (scenario, simulated) = (out.join("scenario.toml"), folder.path().join("simulated"));
-    let mut simulate = Command::new(env!("CARGO_BIN_EXE_modm"));
-    let simulate = simulate.arg("simulate").arg(&scenario).arg("--out").arg(&simulated);
-    let output = simulate.args(["--quiet", "--set", "trace.synthetic.requests=100"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut simulate = modm(&["simulate", "--quiet", "--set", "trace.synthetic.requests=100"]);
+    Answer::to(simulate.arg(&scenario).arg("--out").arg(&simulated)).succeeded();
     // One device in place of two: the same bytes.
     let alone = folder.path().join("alone");
     let one = ["--set", "cluster.gpus=[{type=\"cpu\",count=1}]", "--set", "allocation.initial_large=1"];
@@ -113,39 +96,36 @@ fn bounds_come_of_pictures_and_do_not_depend_on_who_drew_them() {
 fn scores(out: &Path, folder: &Path, summary: &Value) {
     let (from, file, judged) = (out.to_str().unwrap(), folder.join("scores.csv"), folder.join("judged"));
     let again = |out: &Path, more: &[&str]| calibrate(out, &[&["--from", from], &SHORT[..], more].concat());
-    let named = |text: &dyn Fn(&BTreeMap<String, String>) -> String| {
+    let named = |text: &dyn Fn(&Row) -> String| {
         let rows = table(&out.join("samples.csv"));
         let lines: Vec<String> = rows.iter().map(|row| format!("{},{}\n", row["picture"], text(row))).collect();
         fs::write(&file, format!("picture,score\n{}", lines.concat())).unwrap();
     };
     // The encoder's own judgement as scores: the same bounds.
     named(&|row| row["quality"].clone());
-    let output = again(&judged, &["--scores", file.to_str().unwrap(), "--measure", "eye"]);
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = again(&judged, &["--scores", file.to_str().unwrap(), "--measure", "eye"]).json();
     assert_eq!((&found["bounds"], &found["measure"]), (&summary["bounds"], &"eye".into()));
     assert_eq!(fs::read(judged.join("samples.csv")).unwrap(), fs::read(out.join("samples.csv")).unwrap());
     // What was judged is judged still.
     let third = folder.join("third");
     let from_judged = ["--from", judged.to_str().unwrap()];
-    let found: Value = serde_json::from_slice(&calibrate(&third, &[&from_judged, &SHORT[..]].concat()).stdout).unwrap();
+    let found = calibrate(&third, &[&from_judged, &SHORT[..]].concat()).json();
     assert_eq!(found["measure"], "eye");
     // Refinements that are worth nothing: said, written, exit code 1.
     named(&|row| u32::from(row["skipped_steps"] == "0").to_string());
     let nothing = folder.join("nothing");
-    let output = again(&nothing, &["--scores", file.to_str().unwrap()]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let Answer { code, err: said, .. } = again(&nothing, &["--scores", file.to_str().unwrap()]);
+    assert_eq!(code, 1, "{said}");
     assert!(said.contains("no similarity keeps 20.0 % of the large model's score"), "{said}");
     assert!(nothing.join("calibration.csv").is_file() && !nothing.join("scenario.toml").exists());
     // A score for each picture, and a folder that is another.
     fs::write(&file, "picture,score\n0-large-0.png,x\n").unwrap();
-    let bad = again(&folder.join("bad"), &["--scores", file.to_str().unwrap()]);
-    let said = String::from_utf8_lossy(&bad.stderr).into_owned();
-    assert_eq!(bad.status.code(), Some(2));
+    let Answer { code, err: said, .. } = again(&folder.join("bad"), &["--scores", file.to_str().unwrap()]);
+    assert_eq!(code, 2);
     assert!(said.contains("scores.csv:2: score = \"x\": expected a finite number from 0"), "{said}");
     assert!(!folder.join("bad").exists());
     let same = again(out, &["--force"]);
-    assert_eq!(same.status.code(), Some(2));
+    assert_eq!(same.code, 2);
     assert!(out.join("samples.csv").is_file(), "what is read is not overwritten");
 }
 
@@ -173,14 +153,13 @@ fn what_cannot_be_calibrated_is_refused_before_anything_is_written() {
         (&["--set", "live.encoder=nowhere"], "nowhere: holds no dual encoder"),
     ];
     for (more, words) in refusals {
-        let output = calibrate(&out, more);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(2) && said.contains(words), "{more:?}: {said}");
+        let Answer { code, err: said, .. } = calibrate(&out, more);
+        assert!(code == 2 && said.contains(words), "{more:?}: {said}");
         assert!(!out.exists(), "{more:?} wrote something");
     }
     // Somebody else's pictures stay, also with --force.
     fs::create_dir_all(out.join("pictures")).unwrap();
     fs::write(out.join("pictures/holiday.png"), "mine").unwrap();
-    assert_eq!(calibrate(&out, &["--force"]).status.code(), Some(2));
+    assert_eq!(calibrate(&out, &["--force"]).code, 2);
     assert!(out.join("pictures/holiday.png").is_file());
 }

@@ -30,6 +30,8 @@ use modm::scheduler::{Action, Event, Scheduler, WarmImage};
 use modm::sim::Measured;
 use modm::time::{Duration as Length, Time};
 use modm::trace::Embeddings;
+
+use crate::program::pause;
 use rand::RngExt;
 
 const REQUESTS: usize = 80;
@@ -118,11 +120,6 @@ impl Paint for Painter {
         }
         Ok(Picture::new(1, 1, vec![topic(task.prompt); 3]))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-fn pause(milliseconds: u64) {
-    std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
 /// A disk that is full after so many files, and spoils some of those it has room for.

@@ -5,6 +5,8 @@
 
 #[path = "../common/onnxruntime.rs"]
 mod onnxruntime;
+#[path = "../common/program.rs"]
+mod program;
 
 mod calibrate;
 mod live_failures;

@@ -21,6 +21,7 @@ use modm::trace::npy;
 use serde_json::Value;
 
 use crate::onnxruntime;
+use crate::program::{json, root};
 
 /// Latents and pictures may differ by this much of their range, in single precision: less than any wrong
 /// convention makes, a hundred times what another order of sums does.
@@ -29,11 +30,7 @@ const TOLERANCE: f32 = 1e-4;
 const HALF_TOLERANCE: f32 = 6e-2;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity")
-}
-
-fn json(file: &Path) -> Value {
-    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+    root().join("tests/parity")
 }
 
 /// The CPU, or the device that `scripts/gpu_acceptance` names.

@@ -1,11 +1,10 @@
 //! Live mode through the program: a run on the models of shapes, its files, Ctrl-C and SIGTERM, a second run on the first
 //! one's pictures; embedding, profiling, the doctor; and what is refused, with exit code 2 and the way out.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use modm::journal::{self, Line, What};
@@ -17,27 +16,16 @@ use modm::trace::npy;
 use serde_json::Value;
 
 use crate::onnxruntime;
+use crate::program::{Answer, Row, json, modm, pause, root, rows as table, signal};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn modm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_modm"));
-    command.args(arguments).current_dir(root());
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
+fn run(arguments: &[&str]) -> Answer {
     onnxruntime::library();
-    modm(arguments).output().unwrap()
+    Answer::to(&mut modm(arguments))
 }
 
 /// Runs what must work.
 fn works(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run(arguments).succeeded().out
 }
 
 /// Files of a run beside those that tests read.
@@ -70,23 +58,13 @@ fn live<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// Rows of a CSV by column.
-fn table(file: &Path) -> Vec<BTreeMap<String, String>> {
-    let mut reader = csv::Reader::from_path(file).unwrap();
-    reader.deserialize().map(Result::unwrap).collect()
-}
-
-fn json(file: &Path) -> Value {
-    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
-}
-
 fn out(folder: &tempfile::TempDir) -> (PathBuf, String) {
     let out = folder.path().join("out");
     (out.clone(), out.to_str().unwrap().to_owned())
 }
 
 /// `cache.csv` beside requests and summary: every request is a search, and false hits are those of the definition.
-fn cache_adds_up(folder: &Path, requests: &[BTreeMap<String, String>], summary: &Value) {
+fn cache_adds_up(folder: &Path, requests: &[Row], summary: &Value) {
     let cache = table(&folder.join("cache.csv"));
     let sum = |column: &str| cache.iter().map(|row| row[column].parse::<usize>().unwrap()).sum::<usize>();
     let of = |decision: &str| {
@@ -207,7 +185,7 @@ fn a_run_that_was_killed_leaves_a_store_that_opens() {
         modm(&live(&name, &["--set", "trace.synthetic.requests=100000", "--set", &set, "--quiet"])).spawn().unwrap();
     let kept = || fs::read_dir(&store).is_ok_and(|entries| entries.count() > 10);
     while !kept() {
-        pause();
+        pause(20);
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -256,14 +234,9 @@ fn running(path: &Path, name: &str, more: &[&str]) -> Child {
     let child = modm(&live(name, &long)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let images = path.join("images");
     while !fs::read_dir(&images).is_ok_and(|mut entries| entries.next().is_some()) {
-        pause();
+        pause(20);
     }
     child
-}
-
-#[cfg(unix)]
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[cfg(unix)]
@@ -273,7 +246,7 @@ fn ctrl_c_and_sigterm_finish_what_is_in_and_write_the_results() {
         let folder = tempfile::tempdir().unwrap();
         let (path, out) = out(&folder);
         let mut child = running(&path, &out, &[]);
-        signal(&child, name);
+        signal(child.id(), name);
         let status = child.wait().unwrap();
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -301,18 +274,13 @@ fn a_second_signal_ends_a_run_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let (path, out) = out(&folder);
         let mut child = running(&path, &out, &crowd);
-        (0..25).for_each(|_| pause());
-        signal(&child, first);
-        (0..25).for_each(|_| pause());
+        pause(500);
+        signal(child.id(), first);
+        pause(500);
         assert!(child.try_wait().unwrap().is_none(), "{first} alone waits for what is in");
-        signal(&child, second);
+        signal(child.id(), second);
         assert_eq!(child.wait().unwrap().code(), Some(code), "{first} {second}");
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-fn pause() {
-    std::thread::sleep(std::time::Duration::from_millis(20));
 }
 
 #[test]
@@ -337,7 +305,7 @@ fn a_profile_is_measured_and_read_back() {
     assert_eq!(profile.measurement.len(), 8, "two models, two batch sizes, others idle and busy");
     assert!(profile.measurement.iter().all(|row| row.step_s > 0.0 && row.bare_step_s > 0.0 && row.load_s > 0.0));
     let refused = run(&["profile", "scenarios/live-shapes.toml", "--out", name]);
-    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(refused.code, 2);
 }
 
 #[test]
@@ -350,7 +318,7 @@ fn an_interrupted_embedding_goes_on_where_it_was() {
         let names = [requests.to_str().unwrap(), out.to_str().unwrap()];
         run(&["embed", names[0], "--model", "models/shapes/encoder", "--out", names[1], "--batch", "2"])
     };
-    assert!(embed(&whole).status.success());
+    assert_eq!(embed(&whole).code, 0);
     let bytes = fs::read(&whole).unwrap();
     // As if it had been killed in the middle of the second row.
     let about = r#"{"requests_sha256":"HASH","model_sha256":"MODEL","images":null,"dimension":128}"#;
@@ -360,7 +328,7 @@ fn an_interrupted_embedding_goes_on_where_it_was() {
         .unwrap();
     fs::write(folder.path().join("part.npy.unfinished"), &bytes[bytes.len() - 3 * 512..][..700]).unwrap();
     let output = embed(&part);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("going on after row 1 of 3"), "{output:?}");
+    assert!(output.err.contains("going on after row 1 of 3"), "{output:?}");
     assert_eq!(npy::read(&part).unwrap().rows(), 3);
     let left = fs::read_dir(folder.path())
         .unwrap()
@@ -376,24 +344,23 @@ fn the_doctor_says_what_works_and_what_is_missing() {
         "{said}"
     );
     let folder = tempfile::tempdir().unwrap();
-    let missing = modm(&["doctor", "--onnxruntime", folder.path().to_str().unwrap()]).output().unwrap();
-    assert_eq!(missing.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&missing.stdout).contains("next: run scripts/install_onnxruntime"));
+    let missing = Answer::to(&mut modm(&["doctor", "--onnxruntime", folder.path().to_str().unwrap()]));
+    assert_eq!(missing.code, 1);
+    assert!(missing.out.contains("next: run scripts/install_onnxruntime"));
     let cuda = folder.path().join("cuda.toml");
     let text = fs::read_to_string(root().join("scenarios/live-shapes.toml")).unwrap();
     fs::write(&cuda, text.replace("[live]\n", "[live]\ndevices = [\"cuda:97\", \"cuda:98\"]\n")).unwrap();
     let refused = run(&["doctor", cuda.to_str().unwrap()]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stdout).contains("missing  cuda"));
+    assert_eq!(refused.code, 1);
+    assert!(refused.out.contains("missing  cuda"));
 }
 
 /// Refused with exit code 2, these words, and nothing written.
 fn refused(more: &[&str], words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let (path, name) = out(&folder);
-    let output = run(&live(&name, more));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{more:?}: {said}");
+    let Answer { code, err: said, .. } = run(&live(&name, more));
+    assert_eq!(code, 2, "{more:?}: {said}");
     assert!(words.iter().all(|words| said.contains(words)), "{more:?}: {said}");
     assert!(!path.exists(), "{more:?} wrote something");
 }
@@ -426,13 +393,13 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
         foreign.path().join("out").to_str().unwrap(),
         &["--set", &format!("live.store={:?}", foreign.path())],
     ));
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(output.code, 2, "{output:?}");
     assert!(foreign.path().join("000000000001.png").is_file(), "what is not ours is left alone");
     let theirs = tempfile::tempdir().unwrap();
     fs::create_dir(theirs.path().join("images")).unwrap();
     fs::write(theirs.path().join("images/holiday.png"), "somebody else's").unwrap();
     let output = run(&live(theirs.path().to_str().unwrap(), &["--force"]));
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(output.code, 2, "{output:?}");
     assert!(theirs.path().join("images/holiday.png").is_file(), "not even with --force");
     refused(&["--onnxruntime", "/nowhere"], &["--onnxruntime", "scripts/install_onnxruntime"]);
 }

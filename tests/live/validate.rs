@@ -1,29 +1,22 @@
 //! `modm validate` through the program, on the models of shapes: fed with its own durations a live run is repeated,
 //! predictions are told apart, and what is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use crate::onnxruntime;
+use crate::program::{self, Answer, Row, modm};
 
-fn validate(out: &Path, more: &[&str]) -> Output {
+fn validate(out: &Path, more: &[&str]) -> Answer {
     onnxruntime::library();
-    Command::new(env!("CARGO_BIN_EXE_modm"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["validate", "scenarios/fidelity.toml", "--out", out.to_str().unwrap(), "--jobs", "2", "--rounds", "1"])
+    let mut command = modm(&["validate", "scenarios/fidelity.toml", "--jobs", "2", "--rounds", "1", "--out"]);
+    command
+        .arg(out)
         .args(["--set", "trace.synthetic.requests=40", "--set", "models.steps=26", "--set", "allocation.period_s=1"])
         .args(["--set", "system.bounds=[[0.80, 10], [0.90, 20]]"])
-        .args(more)
-        .output()
-        .unwrap()
-}
-
-type Row = BTreeMap<String, String>;
-
-fn rows(out: &Path) -> Vec<Row> {
-    csv::Reader::from_path(out.join("validation.csv")).unwrap().deserialize().map(Result::unwrap).collect()
+        .args(more);
+    Answer::to(&mut command)
 }
 
 /// What can be said of any machine, however fast and however busy.
@@ -65,12 +58,10 @@ fn check(rows: &[Row], runs: usize) {
 fn a_validation_compares_live_runs_with_simulations_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let run = validate(&out, &["--loads", "0.5,0.8", "--draws", "4"]);
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let said = validate(&out, &["--loads", "0.5,0.8", "--draws", "4"]).succeeded().out;
     assert!(said.contains("At 50 % load") && said.contains("At 80 % load"), "{said}");
     assert!(said.contains("100.0 % of the decisions"), "{said}");
-    let rows = rows(&out);
+    let rows = program::rows(&out.join("validation.csv"));
     check(&rows, 2);
     let loads: BTreeSet<&str> = rows.iter().map(|row| row["load"].as_str()).collect();
     assert_eq!(loads, BTreeSet::from(["0.5", "0.8"]));
@@ -100,26 +91,20 @@ fn a_validation_compares_live_runs_with_simulations_of_them() {
     }
     // Latencies are equal to the nanosecond, so the files have the same digits.
     let column = |folder: &str| -> Vec<String> {
-        let file = run.join(folder).join("requests.csv");
-        csv::Reader::from_path(file)
-            .unwrap()
-            .deserialize()
-            .map(|row| row.map(|row: Row| row["latency_s"].clone()).unwrap())
-            .collect()
+        let requests = program::rows(&run.join(folder).join("requests.csv"));
+        requests.iter().map(|row| row["latency_s"].clone()).collect()
     };
     assert_eq!(column("live"), column("measured"));
-    assert_eq!(validate(&out, &[]).status.code(), Some(2), "an earlier validation is kept");
+    assert_eq!(validate(&out, &[]).code, 2, "an earlier validation is kept");
 }
 
 #[test]
 fn the_trace_as_it_is_is_validated_on_several_seeds() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let run = validate(&out, &["--seeds", "2", "--draws", "2", "--json", "--quiet"]);
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let printed: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let printed = validate(&out, &["--seeds", "2", "--draws", "2", "--json", "--quiet"]).succeeded().json();
     assert_eq!(printed.as_array().unwrap().len(), 6, "two runs at three levels");
-    let rows = rows(&out);
+    let rows = program::rows(&out.join("validation.csv"));
     check(&rows, 2);
     assert!(rows.iter().all(|row| row["load"].is_empty()));
     let seeds: BTreeSet<&str> = rows.iter().map(|row| row["seed"].as_str()).collect();
@@ -136,9 +121,8 @@ fn what_cannot_be_validated_is_refused_before_anything_is_written() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let refused = validate(&out, &more);
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(2), "{more:?}: {said}");
+        let Answer { code, err: said, .. } = validate(&out, &more);
+        assert_eq!(code, 2, "{more:?}: {said}");
         assert!(said.contains(words), "{more:?}: {said}");
         assert!(!out.exists());
     }

@@ -1,6 +1,6 @@
 //! Faults of requests and faults of workers, told apart: bad requests among good ones never cost a worker, a worker that
 //! cannot draw comes back for ever and is given no request until it can, a thread that is stuck is left. Painters and
-//! the encoder are made up; threads, store, loop and core are the real ones. `tests/serve_faults.rs` has the processes.
+//! the encoder are made up; threads, store, loop and core are the real ones. `tests/serve/serve_faults.rs` has the processes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +24,8 @@ use modm::scenario::{Inputs, Scenario, Source, TraceInputs, arrivals, initial_al
 use modm::scheduler::{Action, Event, LossCause, WorkerId};
 use modm::time::Time;
 
+use crate::program::pause;
+
 const POISON: &str = "poison";
 
 struct Encoder;
@@ -36,11 +38,6 @@ impl Embed for Encoder {
     fn picture(&mut self, _: &Picture) -> Result<Embedding, EmbedError> {
         Ok(Embedding::normalised(&[0.0, 1.0]).unwrap())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-fn pause(milliseconds: u64) {
-    std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
 /// Draws a pixel in three milliseconds, fails at poison; does what it is told to besides.

@@ -6,14 +6,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
 use modm::live::picture::Picture;
 use serde_json::{Value, json};
-use served::{PROMPT, SHORT, Served, key, modm, now, pause, picture};
 
-use crate::served;
+use crate::program::{Answer, modm, now, pause, root};
+use crate::served::{PROMPT, SHORT, Served, key, picture};
 
 #[test]
 fn a_prompt_is_a_miss_then_a_hit_and_traffic_is_a_trace() {
@@ -42,8 +41,7 @@ fn a_prompt_is_a_miss_then_a_hit_and_traffic_is_a_trace() {
         Picture::decode(&bytes).unwrap();
     }
     assert_eq!(second["data"][0]["url"], format!("{}/v1/images/{}", server.address, made["id"].as_str().unwrap()));
-    let (_, _, metrics) = server.answer("GET", "/metrics", None);
-    let metrics = String::from_utf8(metrics).unwrap();
+    let (_, metrics) = server.text("/metrics");
     for line in
         ["modm_requests_total{outcome=\"completed\"}", "modm_decisions_total{decision=\"hit\"", "modm_cache_bytes "]
     {
@@ -56,24 +54,22 @@ fn a_prompt_is_a_miss_then_a_hit_and_traffic_is_a_trace() {
     // What came in, simulated.
     let traffic = fs::read_dir(folder.path().join("traffic")).unwrap().next().unwrap().unwrap().path();
     let set = |key: &str, file: &str| format!("trace.{key}={}", traffic.join(file).display());
-    let scenario =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/live-shapes.toml")).unwrap();
+    let scenario = fs::read_to_string(root().join("scenarios/live-shapes.toml")).unwrap();
     let (before, after) = scenario.split_once("[trace.synthetic]").unwrap();
     let rest = after.split_once("\n[cluster]").unwrap().1;
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let own = root().join("scenarios");
     let rest = rest.replace("\"profiles/", &format!("\"{}/profiles/", own.display()));
     let rest = rest.replace("\"../models/", &format!("\"{}/../models/", own.display()));
     let scenario = folder.path().join("yesterday.toml");
     fs::write(&scenario, format!("{before}[cluster]{rest}")).unwrap();
     let out = folder.path().join("simulated");
-    let simulated = modm(&["simulate", scenario.to_str().unwrap(), "--out", out.to_str().unwrap(), "--quiet"])
+    let mut simulate = modm(&["simulate", scenario.to_str().unwrap(), "--out", out.to_str().unwrap(), "--quiet"]);
+    simulate
         .args(SHORT)
         .args(["--set", &set("requests", "requests.csv")])
         .args(["--set", &set("prompt_embeddings", "prompt_embeddings.npy")])
-        .args(["--set", &set("image_embeddings", "image_embeddings.npy")])
-        .output()
-        .unwrap();
-    assert!(simulated.status.success(), "{}", String::from_utf8_lossy(&simulated.stderr));
+        .args(["--set", &set("image_embeddings", "image_embeddings.npy")]);
+    Answer::to(&mut simulate).succeeded();
     let rows = fs::read_to_string(out.join("requests.csv")).unwrap();
     assert!(
         rows.lines().nth(1).unwrap().contains(",miss,") && rows.lines().last().unwrap().contains(",hit,20,"),
@@ -170,7 +166,7 @@ fn a_client_that_does_not_finish_is_not_waited_for() {
         "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();
-    let metrics = || String::from_utf8(server.answer("GET", "/metrics", None).2).unwrap();
+    let metrics = || server.text("/metrics").1;
     while !metrics().contains("modm_waiting 8") {
         pause(5);
     }
@@ -259,14 +255,10 @@ fn tenants_see_their_own_and_ask_for_what_they_may() {
     let rows = fs::read_to_string(traffic.join("requests.csv")).unwrap();
     assert!(rows.contains(",alice") && !rows.contains("circle"), "prompts are not recorded unless asked: {rows}");
 
-    let open =
+    let mut open =
         modm(&["serve", "scenarios/live-shapes.toml", "--data", data.to_str().unwrap(), "--listen", "0.0.0.0:0"]);
-    let refused = { open }.output().unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(
-        refused.status.code() == Some(2) && said.contains("serve.listen") && said.contains("give serve.keys"),
-        "{said}"
-    );
+    let Answer { code, err: said, .. } = Answer::to(&mut open);
+    assert!(code == 2 && said.contains("serve.listen") && said.contains("give serve.keys"), "{said}");
 }
 
 #[test]

@@ -3,13 +3,9 @@
 //! nothing of a bad one.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use modm::draw::{Purpose, stream};
 use modm::live::encoder::DualEncoder;
@@ -23,27 +19,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::onnxruntime;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::program::{Answer, copy, json as read_json, modm, root, within};
+use crate::served::{Served, serve};
 
 /// The model that misbehaves on command.
 fn hostile() -> PathBuf {
     root().join("tests/hostile/model")
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 /// A copy of a folder of the project, with some keys of its files set otherwise.
@@ -52,7 +33,7 @@ fn with_keys(folder: &str, keys: &[(&str, &str, Value)]) -> TempDir {
     copy(&root().join(folder), to.path());
     for (file, key, value) in keys {
         let file = to.path().join(file);
-        let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let mut config = read_json(&file);
         config[key] = value.clone();
         fs::write(&file, config.to_string()).unwrap();
     }
@@ -178,12 +159,6 @@ fn a_job_whose_values_are_not_finite_fails_and_the_next_is_drawn() {
     assert!(said.contains("at step 4 of 6"), "steps that are skipped count: {said}");
 }
 
-fn modm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_modm"));
-    command.args(arguments).current_dir(root());
-    command
-}
-
 /// Few steps, hits on whatever is cached, and this folder for both models.
 fn on_model(folder: &Path) -> Vec<String> {
     let models = ["large", "small"].map(|name| format!("live.models.shapes-{name}={}", folder.display()));
@@ -199,10 +174,9 @@ fn programs_refuse_such_a_folder_with_the_way_out_and_exit_code_2() {
     let found = with_keys("tests/parity/sdxl/model-fp16", &[(vae, "scaling_factor", json!(1e-6))]);
     let out = tempfile::tempdir().unwrap();
     let place = |name: &str| out.path().join(name).display().to_string();
-    let run = |model: &TempDir, arguments: &[&str]| -> (Output, String) {
-        let output = modm(arguments).args(on_model(model.path())).output().unwrap();
-        let said = [&output.stdout[..], &output.stderr].concat();
-        (output, String::from_utf8_lossy(&said).into_owned())
+    let run = |model: &TempDir, arguments: &[&str]| -> (i32, String) {
+        let Answer { code, out, err } = Answer::to(modm(arguments).args(on_model(model.path())));
+        (code, out + &err)
     };
     let scenario = "scenarios/live-shapes.toml";
     for (model, words) in [
@@ -212,76 +186,20 @@ fn programs_refuse_such_a_folder_with_the_way_out_and_exit_code_2() {
         let serve = ["serve", scenario, "--data", &place("data"), "--listen", "127.0.0.1:0"];
         let live = ["live", scenario, "--out", &place("out"), "--force"];
         for (arguments, code) in [(&serve[..], 2), (&live[..], 2), (&["doctor", scenario][..], 1)] {
-            let (output, said) = run(model, arguments);
-            assert!(output.status.code() == Some(code) && said.contains(words), "{arguments:?}: {said}");
+            let (ended, said) = run(model, arguments);
+            assert!(ended == code && said.contains(words), "{arguments:?}: {said}");
         }
     }
 }
 
-/// A server on a free port, both of its models the hostile one.
-struct Served {
-    child: Child,
-    address: String,
-    agent: ureq::Agent,
-    /// Log since it listened.
-    log: Arc<Mutex<Vec<String>>>,
-    reader: Option<JoinHandle<()>>,
+/// Starts a server, both of whose models are the hostile one.
+fn start(data: &Path, more: &[&str]) -> Served {
+    let mut command = serve(Path::new("scenarios/live-shapes.toml"), data);
+    Served::launch(command.args(on_model(&hostile())).args(["--rate-per-min", "100000"]).args(more))
 }
 
-impl Served {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        onnxruntime::library();
-        let data = data.display().to_string();
-        let place = ["serve", "scenarios/live-shapes.toml", "--data", &data, "--listen", "127.0.0.1:0"];
-        let limits = ["--rate-per-min", "100000"];
-        let mut command = modm(&place);
-        command.args(on_model(&hostile())).args(limits).args(more).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = Vec::new();
-        let address = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended before it listened: {said:?}")).unwrap();
-            match line.strip_prefix("listening on ") {
-                Some(address) => break address.to_owned(),
-                None => said.push(line),
-            }
-        };
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let heard = log.clone();
-        let reader = std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line));
-        });
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        Self { child, address, agent, log, reader: Some(reader) }
-    }
-
-    fn get(&self, path: &str) -> Value {
-        let mut answer = self.agent.get(format!("{}{path}", self.address)).call().unwrap();
-        serde_json::from_slice(&answer.body_mut().read_to_vec().unwrap()).unwrap()
-    }
-
-    fn draw(&self, prompt: &str) -> (u16, Value) {
-        let request = self.agent.post(format!("{}/v1/images/generations", self.address));
-        let body = json!({ "prompt": prompt }).to_string();
-        let mut answer = request.header("content-type", "application/json").send(body).unwrap();
-        let status = answer.status().as_u16();
-        (status, serde_json::from_slice(&answer.body_mut().read_to_vec().unwrap()).unwrap())
-    }
-
-    /// Ends it as a supervisor does; returns all that it said.
-    fn terminate(mut self) -> Vec<String> {
-        assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
-        self.reader.take().unwrap().join().unwrap();
-        std::mem::take(&mut self.log.lock().unwrap())
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn draw(server: &Served, prompt: &str) -> (u16, Value) {
+    server.draw(&json!({ "prompt": prompt }))
 }
 
 /// Clients at a time, and requests of all of them.
@@ -321,7 +239,7 @@ fn answers(server: &Served, prompts: &[(String, Option<&str>)]) -> Vec<(u16, Val
                 loop {
                     let next = asked.lock().unwrap().recv();
                     let Ok(row) = next else { break };
-                    let answer = server.draw(&prompts[row].0);
+                    let answer = draw(server, &prompts[row].0);
                     answers.lock().unwrap()[row] = answer;
                 }
             });
@@ -344,10 +262,7 @@ fn stored(folder: &Path) -> Vec<String> {
         let is_number = file.file_stem().unwrap().to_string_lossy().starts_with('0');
         is_number && file.extension().is_some_and(|extension| extension == "json")
     });
-    let prompt = |file: PathBuf| {
-        let record: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-        record["prompt"].as_str().unwrap().to_owned()
-    };
+    let prompt = |file: PathBuf| read_json(&file)["prompt"].as_str().unwrap().to_owned();
     records.map(prompt).collect()
 }
 
@@ -356,7 +271,7 @@ fn among_prompts_that_fail_every_good_one_is_answered_and_nothing_of_a_bad_one_i
     let seed = std::env::var("MODM_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     println!("MODM_TEST_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
-    let server = Served::start(folder.path(), &[]);
+    let server = start(folder.path(), &[]);
     let prompts = prompts(seed);
     let answers = answers(&server, &prompts);
     let (mut good, mut bad, mut named) = (0, 0, 0);
@@ -380,54 +295,41 @@ fn among_prompts_that_fail_every_good_one_is_answered_and_nothing_of_a_bad_one_i
     let has_command = |prompt: &String| FAILING.iter().any(|command| prompt.split(' ').any(|word| word == *command));
     let kept = cached(&server);
     assert!(!kept.is_empty() && !kept.iter().any(has_command), "{kept:?}");
-    let said = server.terminate();
-    let failures = said.iter().filter(|line| line.contains("a job failed")).count();
+    let said = server.terminate_and_read();
+    let failures = said.lines().filter(|line| line.contains("a job failed")).count();
     assert!((bad..=ATTEMPTS * bad).contains(&failures), "{failures} failures of {bad} requests: {said:#?}");
     let stored = stored(&folder.path().join("store"));
     let kept = 1..=good;
     assert!(kept.contains(&stored.len()) && !stored.iter().any(has_command), "{good} good: {stored:?}");
     assert_eq!(fs::read_dir(folder.path().join("results")).unwrap().count(), 0, "nothing of a bad one is a result");
     // What is left opens clean and is drawn from.
-    let server = Served::start(folder.path(), &[]);
+    let server = start(folder.path(), &[]);
     assert_eq!(cached(&server).len(), stored.len());
-    let (status, answer) = server.draw(&prompts.iter().find(|(_, command)| command.is_none()).unwrap().0);
+    let (status, answer) = draw(&server, &prompts.iter().find(|(_, command)| command.is_none()).unwrap().0);
     assert!(status == 200 && answer["modm"][0]["decision"] == "hit", "{answer}");
-    server.terminate();
+    assert!(server.terminate().success());
 }
 
 /// A prompt that has no end or no room takes a worker, for a while, and nothing else.
 fn takes_a_worker_and_nothing_else(command: &str) {
     let folder = tempfile::tempdir().unwrap();
     let limits = ["--set", "serve.timeout_s=60", "--set", "live.limits.step_s=3"];
-    let server = Served::start(folder.path(), &limits);
+    let server = start(folder.path(), &limits);
     std::thread::scope(|scope| {
-        let bad = scope.spawn(|| server.draw(&format!("a small {command} red circle")));
+        let bad = scope.spawn(|| draw(&server, &format!("a small {command} red circle")));
         for row in 0..20 {
-            let (status, answer) = server.draw(&format!("a small dark green square {row}"));
+            let (status, answer) = draw(&server, &format!("a small dark green square {row}"));
             assert_eq!(status, 200, "{answer}");
         }
         let (status, answer) = bad.join().unwrap();
         assert!(matches!(status, 500 | 504), "{answer}");
     });
-    wait_for(|| server.get("/v1/status")["workers"].as_array().unwrap().iter().all(|worker| worker["state"] == "idle"));
+    within(60, "the workers are idle", || {
+        let status = server.get("/v1/status");
+        status["workers"].as_array().unwrap().iter().all(|worker| worker["state"] == "idle").then_some(())
+    });
     assert!(cached(&server).iter().all(|prompt| !prompt.contains(command)));
-    server.terminate();
-}
-
-/// Waits until something is so, for a minute at most.
-fn wait_for(so: impl Fn() -> bool) {
-    for _ in 0..1200 {
-        if so() {
-            return;
-        }
-        pause();
-    }
-    panic!("it is not so after a minute");
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test against the real clock")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(50));
+    assert!(server.terminate().success());
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 #[path = "../common/onnxruntime.rs"]
 mod onnxruntime;
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../common/served.rs"]
 mod served;
 

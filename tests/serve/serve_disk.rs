@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Output;
 
 use modm::live::picture::Picture;
 use serde_json::{Value, json};
-use served::{PROMPT, Served, key, modm, pause};
 
-use crate::served;
+use crate::program::{Answer, modm, now, pause};
+use crate::served::{PROMPT, Served, key, serve};
 
 /// Variable with the plan of faults; programs without debug assertions do not read it.
 const FAULTS: &str = "MODM_TEST_FAULTS";
@@ -56,16 +55,14 @@ fn completes_despite_faults(server: &Served, id: &str) {
     }
 }
 
-fn run(command: &str, data: &Path) -> Output {
-    modm(&[command, data.to_str().unwrap()]).output().unwrap()
+fn run(command: &str, data: &Path) -> Answer {
+    Answer::to(&mut modm(&[command, data.to_str().unwrap()]))
 }
 
 /// A start that is refused: exit code and what it said.
-fn refused(data: &Path) -> (Option<i32>, String) {
-    let data = data.to_str().unwrap();
-    let output =
-        modm(&["serve", "scenarios/live-shapes.toml", "--data", data, "--listen", "127.0.0.1:0"]).output().unwrap();
-    (output.status.code(), text(&output.stderr))
+fn refused(data: &Path) -> (i32, String) {
+    let Answer { code, err, .. } = Answer::to(&mut serve(Path::new("scenarios/live-shapes.toml"), data));
+    (code, err)
 }
 
 #[test]
@@ -81,7 +78,7 @@ fn damaged_recordings_do_not_keep_the_server_down() {
     let server = Served::start(folder.path(), &[]);
     assert!(server.said.contains("is damaged") && traffic.join("2.damaged").is_dir(), "{}", server.said);
     assert_eq!(server.answer("GET", "/readyz", None).0, 200);
-    let metrics = text(&server.answer("GET", "/metrics", None).2);
+    let metrics = server.text("/metrics").1;
     assert!(metrics.contains("modm_recording 1"), "{metrics}");
     assert!(server.terminate().success());
 
@@ -91,7 +88,7 @@ fn damaged_recordings_do_not_keep_the_server_down() {
     let server = Served::start(folder.path(), &[]);
     assert!(server.said.contains("nothing is recorded"), "{}", server.said);
     completed(&server, &job(&server, 1));
-    let metrics = text(&server.answer("GET", "/metrics", None).2);
+    let metrics = server.text("/metrics").1;
     assert!(metrics.contains("modm_recording 0"), "{metrics}");
     assert!(server.terminate().success());
 }
@@ -229,12 +226,12 @@ fn a_disk_that_hangs_makes_the_server_unready_acknowledges_nothing_and_is_recove
     becomes_unready(&server, "store: ");
     becomes_unready(&server, "disk: ");
     for path in ["/v1/jobs", &format!("/v1/jobs/{before}"), "/v1/cache", "/v1/status", "/metrics"] {
-        let begun = served::now();
+        let begun = now();
         let (status, _, _) = server.answer("GET", path, None);
         assert!([200, 503].contains(&status), "{path}: {status}");
         assert!(begun.elapsed().as_secs() < 30, "{path}: {:?}", begun.elapsed());
     }
-    let begun = served::now();
+    let begun = now();
     assert_eq!((submit(&server, 1).0, server.draw(&json!({ "prompt": PROMPT })).0), (503, 503));
     assert!(begun.elapsed().as_millis() < 3500, "refused at once: {:?}", begun.elapsed());
 
@@ -252,13 +249,13 @@ fn a_disk_that_hangs_makes_the_server_unready_acknowledges_nothing_and_is_recove
     let (_, listed) = server.json("GET", "/v1/jobs", None);
     let names: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
     assert_eq!(names, [after.as_str(), before.as_str()], "nothing that was refused is there");
-    let metrics = text(&server.answer("GET", "/metrics", None).2);
+    let metrics = server.text("/metrics").1;
     assert!(metrics.contains("modm_recording 1"), "{metrics}");
     assert!(server.terminate().success());
     let server = Served::start(&folder.path().join("data"), &[]);
     assert!(!server.said.contains("begun again"), "what was refused was not drawn: {}", server.said);
     assert!(server.terminate().success());
-    assert!(run("check", &folder.path().join("data")).status.success());
+    assert_eq!(run("check", &folder.path().join("data")).code, 0);
 }
 
 #[test]
@@ -290,7 +287,7 @@ fn a_disk_that_hangs_for_good_ends_the_program_with_a_sentence() {
     fs::write(&hangs, "").unwrap();
     let (status, _) = server.draw(&json!({ "prompt": PROMPT }));
     assert_eq!(status, 200);
-    let begun = served::now();
+    let begun = now();
     server.signal("-TERM");
     let _ = server.child.wait().unwrap();
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
@@ -384,7 +381,7 @@ fn seeded_faults_below_a_whole_server_lose_nothing_acknowledged() {
         }
         assert!(server.terminate().success());
         let whole = run("check", folder.path());
-        assert!(whole.status.success(), "seed {seed}: {}", text(&whole.stdout));
+        assert_eq!(whole.code, 0, "seed {seed}: {}", whole.out);
     }
 }
 
@@ -392,7 +389,7 @@ fn seeded_faults_below_a_whole_server_lose_nothing_acknowledged() {
 fn a_damaged_ledger_is_refused_and_repaired() {
     let folder = tempfile::tempdir().unwrap();
     let nothing = run("check", folder.path());
-    assert!(nothing.status.code() == Some(2) && text(&nothing.stderr).contains("--data"), "{}", text(&nothing.stderr));
+    assert!(nothing.code == 2 && nothing.err.contains("--data"), "{}", nothing.err);
     let server = Served::start(folder.path(), &[]);
     let jobs: Vec<String> = (0..5).map(|_| job(&server, 1)).collect();
     for id in &jobs {
@@ -400,12 +397,12 @@ fn a_damaged_ledger_is_refused_and_repaired() {
     }
     for command in ["check", "repair"] {
         let busy = run(command, folder.path());
-        assert!(busy.status.code() == Some(2) && text(&busy.stderr).contains("in use"), "{}", text(&busy.stderr));
+        assert!(busy.code == 2 && busy.err.contains("in use"), "{}", busy.err);
     }
     assert!(server.terminate().success());
     let whole = run("check", folder.path());
-    assert!(whole.status.success(), "{}{}", text(&whole.stdout), text(&whole.stderr));
-    assert!(text(&whole.stdout).contains("5 jobs, 5 pictures"), "{}", text(&whole.stdout));
+    assert_eq!(whole.code, 0, "{}{}", whole.out, whole.err);
+    assert!(whole.out.contains("5 jobs, 5 pictures"), "{}", whole.out);
 
     // The ledger's header, a result, and a cached picture.
     let ledger = folder.path().join("ledger.redb");
@@ -421,16 +418,16 @@ fn a_damaged_ledger_is_refused_and_repaired() {
     let cached = pictures("store")[0].clone();
     File::options().write(true).open(&cached).unwrap().set_len(20).unwrap();
     let (code, said) = refused(folder.path());
-    assert!(code == Some(2) && said.contains("modm repair") && !said.contains("panicked"), "{code:?}: {said}");
+    assert!(code == 2 && said.contains("modm repair") && !said.contains("panicked"), "{code}: {said}");
     let check = run("check", folder.path());
-    assert_eq!(check.status.code(), Some(1), "{}", text(&check.stdout));
-    assert!(text(&check.stdout).contains(cached.to_str().unwrap()), "{}", text(&check.stdout));
+    assert_eq!(check.code, 1, "{}", check.out);
+    assert!(check.out.contains(cached.to_str().unwrap()), "{}", check.out);
     let repair = run("repair", folder.path());
-    assert!(repair.status.success(), "{}{}", text(&repair.stdout), text(&repair.stderr));
-    assert!(text(&repair.stdout).contains("made anew with 5 jobs"), "{}", text(&repair.stdout));
-    assert!(!text(&repair.stderr).contains("panicked"), "{}", text(&repair.stderr));
+    assert_eq!(repair.code, 0, "{}{}", repair.out, repair.err);
+    assert!(repair.out.contains("made anew with 5 jobs"), "{}", repair.out);
+    assert!(!repair.err.contains("panicked"), "{}", repair.err);
     let check = run("check", folder.path());
-    assert!(check.status.success(), "{}", text(&check.stdout));
+    assert_eq!(check.code, 0, "{}", check.out);
     let server = Served::start(folder.path(), &[]);
     for id in &jobs {
         completed(&server, id);
@@ -442,8 +439,8 @@ fn a_damaged_ledger_is_refused_and_repaired() {
     assert_eq!(server.answer("GET", &path, None).0, 500);
     assert!(server.terminate().success());
     let repair = run("repair", folder.path());
-    assert!(text(&repair.stdout).contains("is not what was written"), "{}", text(&repair.stdout));
-    assert!(run("check", folder.path()).status.success());
+    assert!(repair.out.contains("is not what was written"), "{}", repair.out);
+    assert_eq!(run("check", folder.path()).code, 0);
 }
 
 #[test]
@@ -545,7 +542,7 @@ fn jobs_of_tenants_who_are_gone_run_as_nobody_else() {
     };
     let (both, one) = (file("both.toml", &format!("{first}{second}")), file("one.toml", &second));
     let mut server = Served::start(&data, &["--keys", &both, "--set", "tenants.scope=tenant"]).with_key(&alice);
-    let said = || server.said.contains("belongs to nobody") || server.log.lock().unwrap().contains("belongs to nobody");
+    let said = || server.said.contains("belongs to nobody") || server.log().contains("belongs to nobody");
     for _ in 0..500 {
         if said() {
             break;

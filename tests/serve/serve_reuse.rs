@@ -7,26 +7,15 @@ use std::path::Path;
 
 use modm::serve::ids::PictureIds;
 use serde_json::{Value, json};
-use served::{PROMPT, Served, key, modm, pause};
 
-use crate::served;
+use crate::program::{Answer, json as read_json, modm, pause, within};
+use crate::served::{PROMPT, Served, key};
 
 /// Bounds below the similarity of any picture and its own prompt, so that the second picture of a prompt is a hit.
 const BOUNDS: [&str; 2] = ["--set", "system.bounds=[[0.50, 20]]"];
 
 fn start(data: &Path, more: &[&str]) -> Served {
     Served::start(data, &[BOUNDS.as_slice(), more].concat())
-}
-
-/// Looks for something until it is there, for a minute at most.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..2400 {
-        if let Some(found) = look() {
-            return found;
-        }
-        pause(25);
-    }
-    panic!("{what} does not come");
 }
 
 /// Draws a picture with a header Cache-Control, and says how it came about.
@@ -57,7 +46,7 @@ fn cached(server: &Served) -> Vec<String> {
 fn draw_and_keep(server: &Served, body: &Value) -> (Value, String) {
     let before = cached(server);
     let made = draw(server, "max-age=0", body);
-    let id = wait_for("the picture", || cached(server).into_iter().find(|id| !before.contains(id)));
+    let id = within(60, "the picture", || cached(server).into_iter().find(|id| !before.contains(id)));
     (made, id)
 }
 
@@ -89,7 +78,7 @@ fn a_request_may_refuse_to_hit_and_to_be_kept() {
         assert!(made["decision"] == "miss" && made["similarity"].is_null(), "{control} {cache}: {made}");
     }
     // The first two are kept, the third is not.
-    wait_for("three pictures", || (cached(&server).len() == 3).then_some(()));
+    within(60, "three pictures", || (cached(&server).len() == 3).then_some(()));
     for (control, cache, decision) in
         [("no-store", json!("auto"), "hit"), ("x", json!("no-keep"), "hit"), ("no-store", json!("no-hit"), "miss")]
     {
@@ -110,7 +99,7 @@ fn a_request_may_refuse_to_hit_and_to_be_kept() {
     assert_eq!(records(folder.path()).len(), 3);
     let traffic = fs::read_dir(folder.path().join("traffic")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(fs::read_to_string(traffic.join("requests.csv")).unwrap().matches(PROMPT).count(), 3);
-    let said: Value = serde_json::from_slice(&fs::read(traffic.join("traffic.json")).unwrap()).unwrap();
+    let said = read_json(&traffic.join("traffic.json"));
     assert_eq!((&said["left_out"], &said["no_hit"]), (&json!(5), &json!(2)), "{said}");
 }
 
@@ -202,7 +191,7 @@ fn audits_measure_what_hits_keep_and_count_for_nothing_else() {
         // Nobody waits meanwhile: an audit that somebody waits for is called off.
         let (made, _) = draw_and_keep(&server, &prompt());
         assert!(made["decision"] == "hit" && made["skipped_steps"] == 20, "{made}");
-        wait_for("an audit", || (audited()[0]["audited"] == count).then_some(()));
+        within(60, "an audit", || (audited()[0]["audited"] == count).then_some(()));
     }
     let found = audited();
     assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
@@ -210,7 +199,7 @@ fn audits_measure_what_hits_keep_and_count_for_nothing_else() {
     // The models of shapes: hits at k = 30 of 50 keep 99.6 % by the encoder (docs/calibration.md).
     assert!(found[0]["skipped_steps"] == 20 && (0.8..1.2).contains(&kept) && low <= kept && kept <= high, "{found}");
 
-    let metrics = String::from_utf8(server.answer("GET", "/metrics", None).2).unwrap();
+    let metrics = server.text("/metrics").1;
     let value = |line: &str| {
         let found =
             metrics.lines().find_map(|own| own.strip_prefix(line)).unwrap_or_else(|| panic!("{line}: {metrics}"));
@@ -238,8 +227,7 @@ fn audits_measure_what_hits_keep_and_count_for_nothing_else() {
     assert!((12..=13).contains(&rows.lines().count()), "{rows}");
     let traffic = fs::read_dir(folder.path().join("traffic")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(fs::read_to_string(traffic.join("requests.csv")).unwrap().lines().count(), 14);
-    let report = modm(&["report", folder.path().to_str().unwrap()]).output().unwrap();
-    assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stderr));
+    Answer::to(&mut modm(&["report", folder.path().to_str().unwrap()])).succeeded();
     let text = fs::read_to_string(folder.path().join("audit.md")).unwrap();
     assert!(text.contains("| 20 | all | 1") && text.contains("| all | all | 1"), "{text}");
 }

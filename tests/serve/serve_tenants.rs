@@ -9,15 +9,13 @@ use modm::draw::{Purpose, stream};
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use served::{PROMPT, Served, key, modm, pause};
-
-use crate::served;
+use crate::program::{Answer, modm, pause};
+use crate::served::{PROMPT, Served, key};
 
 /// A key that sees the whole server, and what the file of keys says of it.
 fn operator(tenant: &str) -> (String, String) {
-    let made = modm(&["key", tenant, "--operator"]).output().unwrap();
-    let said = String::from_utf8(made.stderr).unwrap();
-    (said.trim().rsplit(' ').next().unwrap().to_owned(), String::from_utf8(made.stdout).unwrap())
+    let made = Answer::to(&mut modm(&["key", tenant, "--operator"]));
+    (made.err.trim().rsplit(' ').next().unwrap().to_owned(), made.out)
 }
 
 fn write_keys(folder: &Path, keys: &[&str]) -> PathBuf {
@@ -484,7 +482,7 @@ fn what_a_tenant_reads_tells_nothing_of_another_ones_hits() {
 
 /// Hits that the whole server has counted, as an operator reads them.
 fn decided_hits(server: &Served) -> u64 {
-    let text = String::from_utf8(server.answer("GET", "/metrics", None).2).unwrap();
+    let text = server.text("/metrics").1;
     let lines = text.lines().filter(|line| line.starts_with("modm_decisions_total{decision=\"hit\""));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }

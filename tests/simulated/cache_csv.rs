@@ -2,11 +2,8 @@
 //! where nothing is kept there is none.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-use serde_json::Value;
+use crate::program::{Folder, Row};
 
 const SCENARIO: &str = r#"
 name = "cache"
@@ -38,20 +35,16 @@ name = "bytes"
 set = { "cache.capacity_bytes" = 50000, "cache.image_bytes" = 1000 }
 "#;
 
-/// The columns of a table by name, from top to bottom.
-struct Table(BTreeMap<String, Vec<String>>);
+/// Rows of a table, of which there is at least one.
+struct Table(Vec<Row>);
 
 impl Table {
-    fn read(file: &Path) -> Self {
-        let mut reader = csv::Reader::from_path(file).unwrap();
-        let header = reader.headers().unwrap().clone();
-        let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
-        let column = |at| records.iter().map(|record| record[at].to_owned()).collect();
-        Self(header.iter().enumerate().map(|(at, name)| (name.to_owned(), column(at))).collect())
+    fn cells(&self, column: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().map(move |row| row[column].as_str())
     }
 
     fn counts(&self, column: &str) -> Vec<u64> {
-        self.0[column].iter().map(|cell| cell.parse().unwrap()).collect()
+        self.cells(column).map(|cell| cell.parse().unwrap()).collect()
     }
 
     fn sum(&self, column: &str) -> u64 {
@@ -60,16 +53,16 @@ impl Table {
 
     /// Sums of the columns whose names begin like this, by the rest of the name.
     fn sums(&self, prefix: &str) -> BTreeMap<&str, u64> {
-        let names = self.0.keys().filter_map(|name| Some((name.strip_prefix(prefix)?, name)));
+        let names = self.0[0].keys().filter_map(|name| Some((name.strip_prefix(prefix)?, name)));
         names.map(|(rest, name)| (rest, self.sum(name))).collect()
     }
 }
 
 /// Returns how many were evicted, and how many expired.
-fn check(folder: &Path) -> [u64; 2] {
-    let cache = Table::read(&folder.join("cache.csv"));
-    let requests = Table::read(&folder.join("requests.csv"));
-    let summary: Value = serde_json::from_slice(&fs::read(folder.join("summary.json")).unwrap()).unwrap();
+fn check(folder: &Folder, variant: &str) -> [u64; 2] {
+    let table = |name: &str| Table(folder.rows(&format!("out/{variant}/{name}")));
+    let (cache, requests) = (table("cache.csv"), table("requests.csv"));
+    let summary = folder.json(&format!("out/{variant}/summary.json"));
     let said = |key: &str| summary["cache"][key].as_u64().unwrap();
     // What came and did not leave is there, at the end of every window.
     let [inserts, evictions, expiries, unreadable] =
@@ -93,34 +86,27 @@ fn check(folder: &Path) -> [u64; 2] {
     for (steps, count) in by_steps {
         assert_eq!(count, summary["hits_by_skipped_steps"][steps].as_u64().unwrap_or(0), "{steps} steps");
     }
-    let misses = requests.0["decision"].iter().filter(|decision| *decision == "miss").count();
+    let misses = requests.cells("decision").filter(|decision| *decision == "miss").count();
     assert_eq!(cache.sum("misses"), misses as u64);
-    assert!(cache.0["false_hits"].iter().all(String::is_empty), "a simulated run has no pictures");
+    assert!(cache.cells("false_hits").all(str::is_empty), "a simulated run has no pictures");
     assert!(summary["cache"].get("false_hits").is_none());
     ["evictions", "expiries"].map(said)
 }
 
 #[test]
 fn rows_add_up_to_the_summary() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("scenario.toml"), SCENARIO).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_modm"))
-        .current_dir(&folder)
-        .args(["compare", "scenario.toml", "--out", "out", "--quiet"])
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let out = folder.path().join("out");
-    let left = ["nirvana", "pinecone", "modm", "bytes"].map(|variant| check(&out.join(variant)));
+    let folder = Folder::new(&[("scenario.toml", SCENARIO)]);
+    folder.works(&["compare", "scenario.toml", "--out", "out", "--quiet"]);
+    let left = ["nirvana", "pinecone", "modm", "bytes"].map(|variant| check(&folder, variant));
     assert!(left[0][0] > 0, "Nirvana's entries leave with their last states: {left:?}");
     assert!(left[2].iter().all(|count| *count > 0) && left[3] == left[2], "by both causes: {left:?}");
-    assert!(!out.join("vanilla/cache.csv").exists());
-    let summary = fs::read_to_string(out.join("vanilla/summary.json")).unwrap();
+    assert!(!folder.path("out/vanilla/cache.csv").exists());
+    let summary = folder.read("out/vanilla/summary.json");
     assert!(!summary.contains("\"cache\""), "{summary}");
     // Where sizes are known, what is held is entries of this size; elsewhere only that nothing is.
-    let known = Table::read(&out.join("bytes/cache.csv"));
+    let known = Table(folder.rows("out/bytes/cache.csv"));
     let bytes: Vec<u64> = known.counts("entries").iter().map(|entries| entries * 1000).collect();
     assert_eq!(known.counts("bytes"), bytes);
-    assert!(Table::read(&out.join("modm/cache.csv")).0["bytes"].iter().all(String::is_empty));
-    assert!(Table::read(&out.join("pinecone/cache.csv")).0.contains_key("hits_k50"), "a return spares all steps");
+    assert!(Table(folder.rows("out/modm/cache.csv")).cells("bytes").all(str::is_empty));
+    assert!(folder.rows("out/pinecone/cache.csv")[0].contains_key("hits_k50"), "a return spares all steps");
 }

@@ -2,12 +2,14 @@
 //! says where there is no limit or nothing holds. Also the bound on steady throughput.
 
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
 
 use modm::metrics::Keep;
 use modm::scenario::{Inputs, Override, Source};
 use modm::simulation::Simulation;
+
+use crate::library::simulate;
+use crate::program::{Answer, Folder};
 
 /// Seconds of a full generation of the built-in profile's SD3.5-Large on an MI210.
 const FULL_S: f64 = 91.5;
@@ -35,19 +37,11 @@ set = { "system.policy" = "pinecone" }
 name = "modm"
 "#;
 
-fn modm(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_modm")).args(arguments).output().unwrap()
-}
-
 /// Writes a scenario, searches its capacities and returns `capacity.json`.
-fn capacity(folder: &Path, scenario: &str, more: &[&str]) -> serde_json::Value {
-    let file = folder.join("scenario.toml");
-    std::fs::write(&file, scenario).unwrap();
-    let out = folder.join("out");
-    let common = ["capacity", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--force", "--quiet"];
-    let done = modm(&[&common[..], more].concat());
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    serde_json::from_str(&std::fs::read_to_string(out.join("capacity.json")).unwrap()).unwrap()
+fn capacity(folder: &Folder, scenario: &str, more: &[&str]) -> serde_json::Value {
+    folder.write("scenario.toml", scenario);
+    folder.works(&[&["capacity", "scenario.toml", "--out", "out", "--force", "--quiet"], more].concat());
+    folder.json("out/capacity.json")
 }
 
 /// Rows of one GPU with the large model alone, and these requests.
@@ -58,11 +52,11 @@ fn one_gpu(requests: &str) -> String {
 
 #[test]
 fn arrivals_at_equal_gaps_are_held_up_to_the_service_rate() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(&[]);
     let arrivals: Vec<String> = (0..400).map(|row| format!("{}\n", 200 * row)).collect();
     let arrivals = arrivals.concat();
-    std::fs::write(folder.path().join("requests.csv"), format!("arrival_s\n{arrivals}")).unwrap();
-    let found = capacity(folder.path(), &one_gpu("[trace]\nrequests = \"requests.csv\""), &["--slo", "2"]);
+    folder.write("requests.csv", format!("arrival_s\n{arrivals}"));
+    let found = capacity(&folder, &one_gpu("[trace]\nrequests = \"requests.csv\""), &["--slo", "2"]);
     // Request i waits i (full - gap); it is late once that is more than one generation, and 4 of 400 may be.
     let gap = FULL_S * (1.0 - 1.0 / 395.0);
     let expected = 200.0 / gap;
@@ -73,9 +67,9 @@ fn arrivals_at_equal_gaps_are_held_up_to_the_service_rate() {
 
 #[test]
 fn one_server_with_poisson_arrivals_holds_what_queueing_theory_says() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(&[]);
     let trace = "[trace.synthetic]\nrequests = 20000\narrivals = { process = \"poisson\", rate_per_min = 0.2 }";
-    let found = capacity(folder.path(), &one_gpu(trace), &["--slo", "2", "--attainment", "0.9", "--seeds", "3"]);
+    let found = capacity(&folder, &one_gpu(trace), &["--slo", "2", "--attainment", "0.9", "--seeds", "3"]);
     // M/D/1: at load r a request waits at most one service time with probability (1 - r) e^r, 0.9 at r = 0.3918.
     let load = |row: &serde_json::Value| row["rate_per_min"].as_f64().unwrap() * FULL_S / 60.0;
     let loads: Vec<f64> = found["rows"].as_array().unwrap().iter().map(load).collect();
@@ -93,9 +87,9 @@ fn attainment(simulation: &Simulation, factor: f64) -> f64 {
 
 #[test]
 fn bisection_finds_what_every_rate_of_a_grid_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let found = capacity(folder.path(), SMALL, &["--up-to", "8", "--slo", "2", "--attainment", "0.95"]);
-    let source = Source::read(&folder.path().join("scenario.toml")).unwrap();
+    let folder = Folder::new(&[]);
+    let found = capacity(&folder, SMALL, &["--up-to", "8", "--slo", "2", "--attainment", "0.95"]);
+    let source = Source::read(&folder.path("scenario.toml")).unwrap();
     for row in found["rows"].as_array().unwrap() {
         let name = row["variant"].as_str().unwrap();
         let variants = source.scenario(&[]).unwrap().variant;
@@ -115,35 +109,33 @@ fn bisection_finds_what_every_rate_of_a_grid_says() {
             assert!(factor >= lowest_failing / 1.03 && factor <= highest * 1.0303, "{name}: {factor}");
         }
     }
-    let rows = std::fs::read_to_string(folder.path().join("out/capacity.csv")).unwrap();
+    let rows = folder.read("out/capacity.csv");
     assert!(rows.starts_with("variant,seed,rate_per_min,factor,attainment,runs,"), "{rows}");
     assert_eq!(rows.lines().count(), 4);
-    let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    let page = folder.read("out/report.md");
     assert!(page.contains("the rate of vanilla") && page.contains("of the large model's quality"), "{page}");
-    assert!(folder.path().join("out/figures/attainment-rate.svg").is_file());
+    assert!(folder.path("out/figures/attainment-rate.svg").is_file());
 }
 
 #[test]
 fn says_when_there_is_no_limit_and_when_nothing_holds() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(&[]);
     let vanilla = ["--variants", "vanilla", "--up-to", "3"];
-    let free = capacity(folder.path(), SMALL, &[&vanilla[..], &["--slo-s", "1000000"]].concat());
+    let free = capacity(&folder, SMALL, &[&vanilla[..], &["--slo-s", "1000000"]].concat());
     assert_eq!((&free["rows"][0]["no_limit"], &free["rows"][0]["factor"]), (&true.into(), &3.0.into()));
-    let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    let page = folder.read("out/report.md");
     assert!(page.contains("no limit up to 3 times"), "{page}");
-    let none = capacity(folder.path(), SMALL, &[&vanilla[..], &["--slo-s", "1"]].concat());
+    let none = capacity(&folder, SMALL, &[&vanilla[..], &["--slo-s", "1"]].concat());
     assert_eq!((&none["rows"][0]["no_limit"], none["rows"][0].get("factor")), (&false.into(), None));
-    let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    let page = folder.read("out/report.md");
     assert!(page.contains("holds at no rate"), "{page}");
 }
 
 #[test]
 fn stopped_runs_say_what_whole_runs_say() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("scenario.toml");
-    std::fs::write(&file, SMALL).unwrap();
-    let found = capacity(folder.path(), SMALL, &["--variants", "modm", "--up-to", "8"]);
-    let simulation = Simulation::load(&Source::read(&file).unwrap(), &[]).unwrap();
+    let folder = Folder::new(&[]);
+    let found = capacity(&folder, SMALL, &["--variants", "modm", "--up-to", "8"]);
+    let simulation = Simulation::load(&Source::read(&folder.path("scenario.toml")).unwrap(), &[]).unwrap();
     for point in found["rows"][0]["points"].as_array().unwrap() {
         let whole = attainment(&simulation, point["factor"].as_f64().unwrap());
         assert_eq!(point["holds"].as_bool().unwrap(), whole >= 0.99, "{point}: {whole}");
@@ -155,21 +147,17 @@ fn stopped_runs_say_what_whole_runs_say() {
 
 #[test]
 fn all_at_once_has_no_rate() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("requests.csv"), "arrival_s\n5\n5\n").unwrap();
-    let file = folder.path().join("scenario.toml");
-    std::fs::write(&file, one_gpu("[trace]\nrequests = \"requests.csv\"")).unwrap();
-    let out = folder.path().join("none");
-    let done = modm(&["capacity", file.to_str().unwrap(), "--out", out.to_str().unwrap()]);
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert_eq!(done.status.code(), Some(2), "{said}");
-    assert!(said.contains("all its requests arrive at once") && !out.exists(), "{said}");
+    let folder = Folder::new(&[]);
+    folder.write("requests.csv", "arrival_s\n5\n5\n");
+    folder.write("scenario.toml", one_gpu("[trace]\nrequests = \"requests.csv\""));
+    let Answer { code, err: said, .. } = folder.run(&["capacity", "scenario.toml", "--out", "none"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("all its requests arrive at once") && !folder.path("none").exists(), "{said}");
 }
 
 /// Steady throughput of a system, and the share of its requests that it returns.
 fn steady(source: &Source, sets: &[String]) -> (f64, f64) {
-    let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    let summary = Simulation::load(source, &sets).unwrap().run_keeping(Keep::Nothing, ()).unwrap().summary;
+    let summary = simulate(source, sets, Keep::Nothing).summary;
     (summary.throughput_steady_per_min.unwrap(), summary.returned as f64 / summary.completed as f64)
 }
 
@@ -204,8 +192,8 @@ fn steady_throughput_credits_no_more_than_the_work_that_is_spared() {
 
 #[test]
 fn capacities_at_other_hit_rates_are_those_of_shifted_bounds() {
-    let folder = tempfile::tempdir().unwrap();
-    let found = capacity(folder.path(), SMALL, &["--attainment", "0.95"]);
+    let folder = Folder::new(&[]);
+    let found = capacity(&folder, SMALL, &["--attainment", "0.95"]);
     let other = found["at_other_hit_rates"].as_array().unwrap();
     let variants: Vec<&str> = other.iter().map(|row| row["variant"].as_str().unwrap()).collect();
     assert_eq!(variants, ["pinecone", "pinecone", "modm", "modm"], "vanilla retrieves nothing");
@@ -232,24 +220,21 @@ fn capacities_at_other_hit_rates_are_those_of_shifted_bounds() {
     let rows: Vec<String> = bounds.iter().map(|(bound, skipped)| format!("[{},{skipped}]", bound + by)).collect();
     let set = format!("system.bounds=[{}]", rows.join(","));
     let set = ["--attainment", "0.95", "--variants", "modm", "--set", &set];
-    let again = capacity(folder.path(), SMALL, &set);
+    let again = capacity(&folder, SMALL, &set);
     assert_eq!(again["rows"][0]["rate_per_min"], modm["rate_per_min"]);
 }
 
 #[test]
 fn the_report_says_what_other_hit_rates_give_and_a_comparison_leaves_it_out() {
-    let folder = tempfile::tempdir().unwrap();
-    capacity(folder.path(), SMALL, &["--variants", "vanilla,modm"]);
-    let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    let folder = Folder::new(&[]);
+    capacity(&folder, SMALL, &["--variants", "vanilla,modm"]);
+    let page = folder.read("out/report.md");
     assert!(
         page.contains("- modm, hit rate ") && page.contains(" % (bounds + ") && page.contains(" % (bounds - "),
         "{page}"
     );
-    let file = folder.path().join("scenario.toml");
-    let out = folder.path().join("compared");
-    let names = [file.to_str().unwrap(), out.to_str().unwrap()];
-    let done = modm(&["compare", names[0], "--out", names[1], "--capacity", "--variants", "vanilla,modm", "--quiet"]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let compared = std::fs::read_to_string(out.join("capacity.json")).unwrap();
+    let compare = ["compare", "scenario.toml", "--out", "compared", "--capacity", "--variants", "vanilla,modm"];
+    folder.works(&[&compare[..], &["--quiet"]].concat());
+    let compared = folder.read("compared/capacity.json");
     assert!(!compared.contains("at_other_hit_rates"), "{compared}");
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use modm::cache::Candidate;
 use modm::cache::index::{ExactIndex, Match, NewIndex, Query, RetrievalIndex};
@@ -17,13 +16,13 @@ use modm::metrics::Results;
 use modm::replay::{Known, replay};
 use modm::request::Request;
 use modm::scheduler::allocation::{Allocation, AllocationPolicy, Decided, Situation};
-use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage, System};
+use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use modm::scheduler::{Decision, Event, Scheduler};
-use modm::sim::{Faults, ImageSizes, ProfileLatency, Settings, Simulated};
 use modm::time::{Duration, Time};
 
 use world::{Parts, World};
 
+use crate::program::Folder;
 use crate::world;
 
 const SCENARIO: &str = r#"
@@ -79,20 +78,12 @@ fn files(folder: &Path, below: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
 
 /// Runs `modm` on the scenario and returns what it wrote.
 fn output(arguments: &[&str]) -> BTreeMap<String, Vec<u8>> {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("scenario.toml"), SCENARIO).unwrap();
-    fs::write(folder.path().join("profile.toml"), profile()).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_modm"))
-        .current_dir(&folder)
-        .args(arguments)
-        .args(["scenario.toml", "--out", "out", "--quiet"])
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let out = folder.path().join("out");
+    let folder = Folder::new(&[("scenario.toml", SCENARIO), ("profile.toml", &profile())]);
+    let answer = folder.works(&[arguments, &["scenario.toml", "--out", "out", "--quiet"]].concat());
+    let out = folder.path("out");
     let mut found = BTreeMap::new();
     files(&out, &out, &mut found);
-    found.insert("standard output".into(), run.stdout);
+    found.insert("standard output".into(), answer.out.into_bytes());
     found
 }
 
@@ -215,21 +206,7 @@ impl AllocationPolicy for Slow<Box<dyn AllocationPolicy>> {
 }
 
 fn run(world: &World, mut core: Scheduler) -> (Vec<Line>, Results) {
-    let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);
-    let mut executor = Simulated::new(Settings {
-        latency: ProfileLatency {
-            profile: world.profile.clone(),
-            seed: world.seed,
-            retrieval: world.retrieval,
-            image_encoding: world.image_encoding,
-        },
-        gpus: world.config.hardware.gpus.clone(),
-        prompts: looks_up.then(|| world.prompts.clone()),
-        images: (world.system == System::Modm).then(|| world.images.clone()),
-        sizes: ImageSizes::default(),
-        confidences: world.confidences.clone(),
-        faults: Faults::default(),
-    });
+    let mut executor = world.executor(world.latency());
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));
     let mut journal = (Vec::<Line>::new(), world.metrics());
     replay(&mut core, &mut executor, &mut Known::new(events), &mut journal).unwrap();

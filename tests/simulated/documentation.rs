@@ -2,13 +2,11 @@
 //! `scripts/quickstart` wrote, and no path of a machine has slipped in.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::program::root;
 
 fn documents() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -3,8 +3,10 @@
 
 use modm::metrics::{Keep, Results};
 use modm::request::Outcome;
-use modm::scenario::{Override, Source};
-use modm::simulation::Simulation;
+use modm::scenario::Source;
+
+use crate::library::simulate;
+use crate::program::Folder;
 
 const SCENARIO: &str = r#"
 name = "faults"
@@ -18,12 +20,9 @@ gpus = [{ type = "mi210", count = 2, node = "b" }, { type = "mi210", count = 6, 
 "#;
 
 fn run(faults: &str, policy: &str) -> Results {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("scenario.toml");
-    std::fs::write(&file, SCENARIO).unwrap();
+    let folder = Folder::new(&[("scenario.toml", SCENARIO)]);
     let sets = [format!("faults.events={faults}"), format!("allocation.policy={policy}")];
-    let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    Simulation::load(&Source::read(&file).unwrap(), &sets).unwrap().run_keeping(Keep::Rows, ()).unwrap()
+    simulate(&Source::read(&folder.path("scenario.toml")).unwrap(), &sets, Keep::Rows)
 }
 
 fn all_completed(results: &Results) {

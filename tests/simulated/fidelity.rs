@@ -10,7 +10,7 @@ use modm::replay::{Known, replay};
 use modm::scheduler::Event;
 use modm::scheduler::QueueSettings;
 use modm::scheduler::routing::System;
-use modm::sim::{Faults, ImageSizes, LatencyModel, Measured, ProfileLatency, Settings, Simulated};
+use modm::sim::{LatencyModel, Measured, ProfileLatency};
 use modm::time::Duration;
 
 use world::World;
@@ -20,16 +20,7 @@ use crate::world;
 const SECOND: Duration = Duration::from_nanoseconds(1_000_000_000);
 
 fn run(world: &World, latency: impl LatencyModel) -> (Results, Measured) {
-    let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);
-    let mut executor = Simulated::new(Settings {
-        latency,
-        gpus: world.config.hardware.gpus.clone(),
-        prompts: looks_up.then(|| world.prompts.clone()),
-        images: (world.system == System::Modm).then(|| world.images.clone()),
-        sizes: ImageSizes::default(),
-        confidences: world.confidences.clone(),
-        faults: Faults::default(),
-    });
+    let mut executor = world.executor(latency);
     let events = world.requests.iter().map(|request| (request.arrival, Event::Arrived(*request)));
     let mut journal = (world.metrics(), Measured::default());
     replay(&mut world.core().0, &mut executor, &mut Known::new(events), &mut journal).unwrap();
@@ -43,12 +34,7 @@ fn latency(world: &World, alone: f64) -> ProfileLatency {
         row["alone"] = alone.into();
     }
     let profile: Profile = serde_json::from_value(profile).unwrap();
-    ProfileLatency {
-        profile: Arc::new(profile),
-        seed: world.seed,
-        retrieval: world.retrieval,
-        image_encoding: world.image_encoding,
-    }
+    ProfileLatency { profile: Arc::new(profile), ..world.latency() }
 }
 
 fn makespan_s(results: &Results) -> f64 {

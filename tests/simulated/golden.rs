@@ -3,16 +3,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+
+use crate::program::{self, Answer, modm, rows};
 
 const SECOND_TOLERANCE: f64 = 1e-6;
 const SIMILARITY_TOLERANCE: f64 = 1e-5;
 
 fn cases() -> Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = program::root().join("tests/golden");
     let mut cases = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -72,23 +73,13 @@ fn write_scenario(case: &Path, parameters: &Value, folder: &Path) -> Result<Path
     Ok(file)
 }
 
-type Row = Vec<(String, String)>;
-
-/// Rows of a CSV file as (header, fields).
-fn rows(path: &Path) -> Result<Vec<Row>> {
-    let mut reader = csv::Reader::from_path(path)?;
-    let header: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
-    let row = |record: csv::StringRecord| header.iter().cloned().zip(record.iter().map(str::to_owned)).collect();
-    reader.records().map(|record| Ok(row(record?))).collect()
-}
-
 /// Compares the columns of the expected rows; numbers of these columns within a tolerance.
 fn compare(file: &str, expected: &Path, found: &Path, tolerances: &[(&str, f64)]) -> Result<()> {
-    let (expected, found) = (rows(expected)?, rows(found)?);
+    let (expected, found) = (rows(expected), rows(found));
     ensure!(expected.len() == found.len(), "{file}: {} rows, expected {}", found.len(), expected.len());
     for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
         for (column, wanted) in expected {
-            let (_, got) = found.iter().find(|(name, _)| name == column).context(column.clone())?;
+            let got = found.get(column).context(column.clone())?;
             let tolerance = tolerances.iter().find(|(name, _)| name == column).map(|(_, tolerance)| *tolerance);
             let equal = match (tolerance, wanted.parse::<f64>(), got.parse::<f64>()) {
                 (Some(tolerance), Ok(wanted), Ok(got)) => (wanted - got).abs() <= tolerance,
@@ -101,14 +92,11 @@ fn compare(file: &str, expected: &Path, found: &Path, tolerances: &[(&str, f64)]
 }
 
 fn check(case: &Path) -> Result<()> {
-    let parameters: Value = serde_json::from_str(&fs::read_to_string(case.join("case.json"))?)?;
+    let parameters = program::json(&case.join("case.json"));
     let folder = tempfile::tempdir()?;
     let scenario = write_scenario(case, &parameters, folder.path())?;
     let out = folder.path().join("out");
-    let run = Command::new(env!("CARGO_BIN_EXE_modm"))
-        .args(["simulate".as_ref(), scenario.as_os_str(), "--out".as_ref(), out.as_os_str()])
-        .output()?;
-    ensure!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    Answer::to(modm(&["simulate"]).arg(scenario).arg("--out").arg(&out)).succeeded();
     let requests =
         [("start_s", SECOND_TOLERANCE), ("finish_s", SECOND_TOLERANCE), ("similarity", SIMILARITY_TOLERANCE)];
     compare("requests.csv", &case.join("expected_requests.csv"), &out.join("requests.csv"), &requests)?;

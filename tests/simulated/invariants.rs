@@ -13,9 +13,8 @@ use modm::metrics::Results;
 use modm::model::ModelId;
 use modm::replay::{Executor, Known, Step, replay};
 use modm::request::RequestId;
-use modm::scheduler::routing::System;
 use modm::scheduler::{Action, Event, JobId, Note, WorkerId};
-use modm::sim::{Faults, ImageSizes, ProfileLatency, Settings, Simulated};
+use modm::sim::{ProfileLatency, Simulated};
 use modm::time::{Duration, Moment, Time};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -143,23 +142,9 @@ fn round(seed: u64) {
     let world = shadow::with_flags(World::draw(seed, REQUESTS, SECOND));
     let mut draws = stream(seed, Purpose::Test, 1);
     let (events, until) = outside(&world, &mut draws);
-    let looks_up = !matches!(world.system, System::Vanilla | System::Cascade);
-    let inner = Simulated::new(Settings {
-        latency: ProfileLatency {
-            profile: world.profile.clone(),
-            seed,
-            retrieval: world.retrieval,
-            image_encoding: world.image_encoding,
-        },
-        gpus: world.config.hardware.gpus.clone(),
-        prompts: looks_up.then(|| world.prompts.clone()),
-        images: (world.system == System::Modm).then(|| world.images.clone()),
-        sizes: ImageSizes::default(),
-        confidences: world.confidences.clone(),
-        faults: Faults::default(),
-    });
     let models = world.initial().targets.iter().map(|&model| (Some(model), model)).collect();
-    let mut executor = Faulty { inner, draws, until, refining: BTreeMap::new(), models };
+    let mut executor =
+        Faulty { inner: world.executor(world.latency()), draws, until, refining: BTreeMap::new(), models };
     let mut journal = (Vec::<Line>::new(), world.metrics());
     let (mut core, _) = world.core();
     replay(&mut core, &mut executor, &mut Known::new(events.into_iter()), &mut journal).unwrap();

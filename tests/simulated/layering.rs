@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::program::root;
+
 /// What any module may use.
 const VOCABULARY: &[&str] = &[
     "confidence",
@@ -122,7 +124,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Folders of sources: the program with its library, and the core.
 fn roots() -> [PathBuf; 2] {
-    ["src", "crates/core/src"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+    ["src", "crates/core/src"].map(|folder| root().join(folder))
 }
 
 fn all_sources() -> Vec<PathBuf> {
@@ -249,7 +251,7 @@ const NO_FIRST_WORDS: &[&str] = &[
 fn doc_comments_begin_with_a_verb_or_a_noun() {
     let mut bad = Vec::new();
     // Those of the command line are help, which people read as sentences.
-    let is_help = |path: &Path| path.starts_with(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli"));
+    let is_help = |path: &Path| path.starts_with(root().join("src/cli"));
     for path in all_sources().into_iter().filter(|path| !is_help(path)) {
         let text = fs::read_to_string(&path).expect("a source file");
         let mut before = "";

@@ -5,6 +5,8 @@
 #[cfg(feature = "live")]
 #[path = "../common/onnxruntime.rs"]
 mod onnxruntime;
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../common/shadow.rs"]
 mod shadow;
 #[path = "../common/threads.rs"]
@@ -24,6 +26,7 @@ mod fidelity;
 mod golden;
 mod invariants;
 mod layering;
+mod library;
 mod paper;
 mod plan;
 mod policies;

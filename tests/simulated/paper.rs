@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use modm::metrics::Keep;
 use modm::metrics::summary::Summary;
-use modm::scenario::{Inputs, Override, Source, TraceInputs};
+use modm::scenario::{Inputs, Source, TraceInputs};
 use modm::simulation::Simulation;
 use modm::trace::{Columns, Trace};
 
+use crate::library::overrides;
+use crate::program::root;
+
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+    root().join("scenarios")
 }
 
 /// TOML files under a folder, in order of path.
@@ -108,7 +111,7 @@ fn run(variant: &str, sets: &[&str]) -> Summary {
     let source = Source::read(&folder().join("paper/throughput-mi210.toml")).unwrap();
     let base = source.scenario(&[]).unwrap();
     let variant = base.variant.iter().find(|other| other.name == variant).unwrap();
-    let mut overrides: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
+    let mut overrides = overrides(sets);
     overrides.extend(Source::variant_overrides(variant));
     Simulation::load(&source, &overrides).unwrap().run_keeping(Keep::Nothing, ()).unwrap().summary
 }

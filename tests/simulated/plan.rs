@@ -1,11 +1,10 @@
 //! `modm plan` through the program: the choice is that of trying every cluster, with less.
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use modm::metrics::Keep;
-use modm::scenario::{Override, Source};
-use modm::simulation::Simulation;
+use modm::scenario::Source;
+
+use crate::library::simulate;
+use crate::program::{Answer, Folder};
 
 const SCENARIO: &str = r#"
 name = "plan"
@@ -20,55 +19,45 @@ small = ["sdxl"]
 policy = "what_if"
 "#;
 
-fn modm(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_modm")).args(arguments).output().unwrap()
-}
-
-fn plan(folder: &Path, scenario: &str, more: &[&str]) -> serde_json::Value {
-    let file = folder.join("scenario.toml");
-    std::fs::write(&file, scenario).unwrap();
-    let out = folder.join("out");
-    let common = ["plan", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--force", "--quiet", "--seeds", "1"];
-    let done = modm(&[&common[..], more].concat());
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    serde_json::from_str(&std::fs::read_to_string(out.join("plan.json")).unwrap()).unwrap()
+fn plan(folder: &Folder, scenario: &str, more: &[&str]) -> serde_json::Value {
+    folder.write("scenario.toml", scenario);
+    let common = ["plan", "scenario.toml", "--out", "out", "--force", "--quiet", "--seeds", "1"];
+    folder.works(&[&common[..], more].concat());
+    folder.json("out/plan.json")
 }
 
 /// Share in time within twice a full generation on the MI210, with these GPUs.
-fn attainment(folder: &Path, gpus: &str, multiple: f64) -> f64 {
-    let source = Source::read(&folder.join("scenario.toml")).unwrap();
+fn attainment(folder: &Folder, gpus: &str, multiple: f64) -> f64 {
+    let source = Source::read(&folder.path("scenario.toml")).unwrap();
     let sets = [
         format!("cluster.gpus={gpus}"),
         format!("slo.multiples=[{multiple}]"),
         format!("queue.deadline_multiple={multiple}"),
     ];
-    let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    let results = Simulation::load(&source, &sets).unwrap().run_keeping(Keep::Nothing, ()).unwrap();
-    results.summary.slo[0].attainment
+    simulate(&source, &sets, Keep::Nothing).summary.slo[0].attainment
 }
 
 #[test]
 fn finds_what_trying_every_cluster_finds() {
-    let folder = tempfile::tempdir().unwrap();
-    let plan = plan(folder.path(), SCENARIO, &["--max-gpus", "12", "--attainment", "0.97"]);
-    let holds =
-        |count: u64| attainment(folder.path(), &format!("[{{ type = \"mi210\", count = {count} }}]"), 2.0) >= 0.97;
+    let folder = Folder::new(&[]);
+    let plan = plan(&folder, SCENARIO, &["--max-gpus", "12", "--attainment", "0.97"]);
+    let holds = |count: u64| attainment(&folder, &format!("[{{ type = \"mi210\", count = {count} }}]"), 2.0) >= 0.97;
     let smallest = (1..=12).find(|count| holds(*count)).unwrap();
     assert_eq!(plan["choice"]["gpus"], serde_json::json!([smallest]));
     assert!(plan["choice"]["holds"].as_bool().unwrap());
     assert!(plan["ruled_out_by_the_bound"].as_u64().unwrap() < smallest, "the bound rules out nothing that holds");
     let simulated = plan["simulated_requests"].as_u64().unwrap();
     assert!(simulated <= 5 * 1200, "{simulated} requests in place of {}", 12 * 1200);
-    let rows = std::fs::read_to_string(folder.path().join("out/plan.csv")).unwrap();
+    let rows = folder.read("out/plan.csv");
     assert!(rows.starts_with("gpus_mi210,holds,stopped,requests,late,attainment"), "{rows}");
     assert_eq!(rows.lines().count(), 1 + plan["tried"].as_array().unwrap().len());
 }
 
 #[test]
 fn the_cheapest_mix_of_types_is_found_and_the_target_stays_in_seconds() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(&[]);
     let gpus = "[cluster]\ngpus = [{ type = \"mi210\", count = 2, usd_per_hour = 1.0 }, { type = \"a40\", count = 2, usd_per_hour = 1.4 }]\n";
-    let plan = plan(folder.path(), &format!("{SCENARIO}{gpus}"), &["--max-gpus", "8,5", "--attainment", "0.95"]);
+    let plan = plan(&folder, &format!("{SCENARIO}{gpus}"), &["--max-gpus", "8,5", "--attainment", "0.95"]);
     let mut best: Option<(f64, [u64; 2])> = None;
     for mi210 in 0..=8_u64 {
         for a40 in 0..=5_u64 {
@@ -81,7 +70,7 @@ fn the_cheapest_mix_of_types_is_found_and_the_target_stays_in_seconds() {
                 groups.map(|(gpu, count)| format!("{{ type = \"{gpu}\", count = {count} }}")).collect();
             // Twice a full generation on the MI210, 183 s, whatever comes first.
             let multiple = if mi210 > 0 { 2.0 } else { 183.0 / 60.0 };
-            if attainment(folder.path(), &format!("[{}]", groups.join(", ")), multiple) >= 0.95 {
+            if attainment(&folder, &format!("[{}]", groups.join(", ")), multiple) >= 0.95 {
                 best = Some((dollars, [mi210, a40]));
             }
         }
@@ -93,9 +82,9 @@ fn the_cheapest_mix_of_types_is_found_and_the_target_stays_in_seconds() {
 
 #[test]
 fn more_load_and_spare_workers_need_more() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(&[]);
     let count = |more: &[&str]| {
-        let plan = plan(folder.path(), SCENARIO, &[&["--max-gpus", "24", "--attainment", "0.95"], more].concat());
+        let plan = plan(&folder, SCENARIO, &[&["--max-gpus", "24", "--attainment", "0.95"], more].concat());
         plan["choice"]["gpus"][0].as_u64().unwrap()
     };
     let (usual, doubled, spare) = (count(&[]), count(&["--load", "2"]), count(&["--spare", "1"]));
@@ -105,49 +94,43 @@ fn more_load_and_spare_workers_need_more() {
 
 #[test]
 fn a_quality_that_is_wanted_is_held_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(&[]);
     // Three times the load: with clusters of a few GPUs one more or less is more than ten points of hits.
     let usual = ["--max-gpus", "30", "--attainment", "0.95", "--set", "trace.synthetic.arrivals.rate_per_min=21"];
-    let found = |least: &str| plan(folder.path(), SCENARIO, &[&usual[..], &["--quality", least]].concat());
+    let found = |least: &str| plan(&folder, SCENARIO, &[&usual[..], &["--quality", least]].concat());
     let low = found("0.5");
     let kept = low["choice"]["quality_kept"].as_f64().unwrap();
     assert!(kept > 0.9 && low["choice"]["quality_kind"] == "estimated", "{:#}", low["choice"]);
     assert!(low["choice"]["images"]["sdxl"].as_u64().unwrap() > 0);
     assert!(found("5")["choice"].is_null(), "no cluster keeps five times the quality");
     let profile = "source = \"test\"\n[[service]]\ngpu = \"mi210\"\nmodel = \"sd3.5-large\"\nstep_s = 1.83\nload_s = 20\n[[service]]\ngpu = \"mi210\"\nmodel = \"sdxl\"\nstep_s = 0.33\nload_s = 20\n";
-    std::fs::write(folder.path().join("profile.toml"), profile).unwrap();
-    let scenario = SCENARIO.replace("[models]", "[models]\nprofile = \"profile.toml\"");
-    std::fs::write(folder.path().join("scenario.toml"), scenario).unwrap();
-    let (file, out) = (folder.path().join("scenario.toml"), folder.path().join("none"));
-    let done = modm(&["plan", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--quality", "0.95"]);
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert_eq!(done.status.code(), Some(2), "{said}");
+    folder.write("profile.toml", profile);
+    folder.write("scenario.toml", SCENARIO.replace("[models]", "[models]\nprofile = \"profile.toml\""));
+    let Answer { code, err: said, .. } = folder.run(&["plan", "scenario.toml", "--out", "none", "--quality", "0.95"]);
+    assert_eq!(code, 2, "{said}");
     assert!(said.contains("--quality = 0.95: needs a score of \"sd3.5-large\" in the profile"), "{said}");
 }
 
 #[test]
 fn says_when_nothing_holds_and_what_is_wrong() {
-    let folder = tempfile::tempdir().unwrap();
-    let plan = plan(folder.path(), SCENARIO, &["--max-gpus", "2"]);
+    let folder = Folder::new(&[]);
+    let plan = plan(&folder, SCENARIO, &["--max-gpus", "2"]);
     assert!(plan["choice"].is_null());
-    let file = folder.path().join("scenario.toml");
     for (argument, value) in
         [("--max-gpus", "1,2"), ("--max-gpus", "0"), ("--attainment", "1.5"), ("--slo", "0"), ("--load", "x")]
     {
-        let out = folder.path().join("none");
-        let done = modm(&["plan", file.to_str().unwrap(), "--out", out.to_str().unwrap(), argument, value]);
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(done.status.code(), Some(2), "{said}");
-        assert!(said.contains(argument) && !out.exists(), "{said}");
+        let Answer { code, err: said, .. } = folder.run(&["plan", "scenario.toml", "--out", "none", argument, value]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(argument) && !folder.path("none").exists(), "{said}");
     }
 }
 
 #[test]
 fn a_plan_says_what_it_would_be_at_other_hit_rates() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new(&[]);
     // Three times the load: with clusters of a few GPUs one more or less is more than ten points of hits.
     let usual = ["--max-gpus", "30", "--attainment", "0.95", "--set", "trace.synthetic.arrivals.rate_per_min=21"];
-    let found = plan(folder.path(), SCENARIO, &usual);
+    let found = plan(&folder, SCENARIO, &usual);
     let gpus = |row: &serde_json::Value| row["choice"]["gpus"][0].as_u64().unwrap();
     let other = found["at_other_hit_rates"].as_array().unwrap();
     let (lower, higher) = (&other[0], &other[1]);
@@ -157,8 +140,8 @@ fn a_plan_says_what_it_would_be_at_other_hit_rates() {
         assert!(row["reached"].as_bool().unwrap() && (moved - points).abs() <= 0.010_000_1, "{row}");
     }
     assert!(gpus(higher) <= gpus(&found) && gpus(&found) <= gpus(lower) && gpus(higher) < gpus(lower), "{found:#}");
-    let page = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    let page = folder.read("out/report.md");
     assert!(page.contains(&format!("{} x mi210; at ", gpus(lower))), "{page}");
-    let vanilla = plan(folder.path(), SCENARIO, &[&usual[..2], &["--set", "system.policy=vanilla"]].concat());
+    let vanilla = plan(&folder, SCENARIO, &[&usual[..2], &["--set", "system.policy=vanilla"]].concat());
     assert_eq!(vanilla["at_other_hit_rates"], serde_json::json!([]));
 }

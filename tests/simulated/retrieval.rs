@@ -2,10 +2,9 @@
 //! changes nothing.
 
 #![cfg(feature = "faiss")]
-use std::fs;
-use std::process::Command;
-
 use serde_json::Value;
+
+use crate::program::Folder;
 
 /// Enough entries for inverted lists, and more requests than the cache holds images.
 const SCENARIO: &str = r#"
@@ -21,18 +20,11 @@ warmup_s = 3600
 
 /// Requests and summary of a run with these settings.
 fn run(settings: &[&str]) -> (String, Value) {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("scenario.toml"), SCENARIO).unwrap();
-    let sets = settings.iter().flat_map(|setting| ["--set", setting]);
-    let run = Command::new(env!("CARGO_BIN_EXE_modm"))
-        .current_dir(&folder)
-        .args(["simulate", "scenario.toml", "--out", "out", "--quiet"])
-        .args(sets)
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let read = |file: &str| fs::read_to_string(folder.path().join("out").join(file)).unwrap();
-    (read("requests.csv"), serde_json::from_str(&read("summary.json")).unwrap())
+    let folder = Folder::new(&[("scenario.toml", SCENARIO)]);
+    let sets = settings.iter().flat_map(|setting| ["--set", *setting]);
+    let simulate = ["simulate", "scenario.toml", "--out", "out", "--quiet"];
+    folder.works(&simulate.into_iter().chain(sets).collect::<Vec<&str>>());
+    (folder.read("out/requests.csv"), folder.json("out/summary.json"))
 }
 
 #[test]

@@ -2,13 +2,11 @@
 //! what is cached before the trace; it is stored beside the trace, found again, and not missed where it cannot be.
 //! And `tenants.scope`: whatever others ask for, a tenant's requests end as they do without them.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-use tempfile::TempDir;
+use crate::program::{Folder, Row};
 
 const SCENARIO: &str = r#"
 name = "search"
@@ -64,31 +62,17 @@ fn prompt(row: usize) -> String {
     format!("{subject} {detail} number {}", row * 13 % 9)
 }
 
-struct Folder(TempDir);
+fn folder(requests: &str) -> Folder {
+    let folder = Folder::new(&[("scenario.toml", SCENARIO)]);
+    fs::create_dir(folder.path("trace")).unwrap();
+    folder.write("trace/requests.csv", requests);
+    folder
+}
 
-impl Folder {
-    fn new(requests: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("trace")).unwrap();
-        fs::write(folder.path().join("trace/requests.csv"), requests).unwrap();
-        fs::write(folder.path().join("scenario.toml"), SCENARIO).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn modm(&self, arguments: &[&str]) -> Output {
-        let run = Command::new(env!("CARGO_BIN_EXE_modm")).current_dir(&self.0).args(arguments).output().unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        run
-    }
-
-    fn stored(&self) -> Vec<PathBuf> {
-        let files = fs::read_dir(self.path("trace")).unwrap().map(|entry| entry.unwrap().path());
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "search")).collect()
-    }
+/// Files of searches beside the trace.
+fn stored(folder: &Folder) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder.path("trace")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "search")).collect()
 }
 
 fn assert_same(one: &Path, other: &Path) {
@@ -106,43 +90,42 @@ fn assert_same(one: &Path, other: &Path) {
 
 #[test]
 fn what_is_searched_ahead_changes_no_result() {
-    let folder = Folder::new(&requests(300, prompt));
-    folder.modm(&["compare", "scenario.toml", "--out", "direct", "--search", "direct"]);
-    folder.modm(&["compare", "scenario.toml", "--out", "ahead", "--search", "ahead", "--threads", "2"]);
+    let folder = folder(&requests(300, prompt));
+    folder.works(&["compare", "scenario.toml", "--out", "direct", "--search", "direct"]);
+    folder.works(&["compare", "scenario.toml", "--out", "ahead", "--search", "ahead", "--threads", "2"]);
     for variant in VARIANTS {
         assert_same(&folder.path("direct").join(variant), &folder.path("ahead").join(variant));
     }
     let rates = VARIANTS.map(|variant| fs::read(folder.path("ahead").join(variant).join("summary.json")).unwrap());
     assert!(rates.windows(2).all(|pair| pair[0] != pair[1]), "the variants do differ");
     // Images and prompts of the whole trace and of the part that comes after what is warm.
-    assert!((3..=4).contains(&folder.stored().len()), "{:?}", folder.stored());
+    assert!((3..=4).contains(&stored(&folder).len()), "{:?}", stored(&folder));
 }
 
 #[test]
 fn a_search_is_stored_beside_the_trace_and_found_again() {
-    let folder = Folder::new(&requests(120, prompt));
-    let simulate = |out: &str| folder.modm(&["simulate", "scenario.toml", "--out", out, "--search", "ahead"]);
+    let folder = folder(&requests(120, prompt));
+    let simulate = |out: &str| folder.works(&["simulate", "scenario.toml", "--out", out, "--search", "ahead"]);
     simulate("one");
-    let stored = folder.stored();
-    assert_eq!(stored.len(), 1);
-    let when = fs::metadata(&stored[0]).unwrap().modified().unwrap();
+    let first = stored(&folder);
+    assert_eq!(first.len(), 1);
+    let when = fs::metadata(&first[0]).unwrap().modified().unwrap();
     simulate("two");
     assert_same(&folder.path("one"), &folder.path("two"));
-    assert_eq!(fs::metadata(&stored[0]).unwrap().modified().unwrap(), when, "it was read");
+    assert_eq!(fs::metadata(&first[0]).unwrap().modified().unwrap(), when, "it was read");
     // Another trace under the same name has another search.
-    fs::write(folder.path("trace/requests.csv"), requests(121, prompt)).unwrap();
+    folder.write("trace/requests.csv", requests(121, prompt));
     simulate("three");
-    assert_eq!(folder.stored().len(), 2);
+    assert_eq!(stored(&folder).len(), 2);
     // What is in the way of the file keeps nothing from running.
-    let other = requests(119, prompt);
-    fs::write(folder.path("trace/requests.csv"), &other).unwrap();
+    folder.write("trace/requests.csv", requests(119, prompt));
     simulate("four");
-    let fresh: Vec<PathBuf> = folder.stored().into_iter().filter(|path| !stored.contains(path)).collect();
+    let fresh: Vec<PathBuf> = stored(&folder).into_iter().filter(|path| !first.contains(path)).collect();
     for path in fresh {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
     }
-    let said = String::from_utf8(simulate("five").stderr).unwrap();
+    let said = simulate("five").err;
     assert!(said.contains("the search is not stored"), "{said}");
     assert_same(&folder.path("four"), &folder.path("five"));
 }
@@ -170,15 +153,13 @@ fn embed(file: &Path, requests: &str, own: f32) {
 }
 
 /// The rows of a tenant, but for the worker: which of many idle ones is taken depends on who else came.
-fn rows_of(folder: &Folder, out: &str, tenant: &str) -> Vec<BTreeMap<String, String>> {
-    let mut reader = csv::Reader::from_path(folder.path(out).join("requests.csv")).unwrap();
-    let header: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
-    let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
-    let row = |record: &csv::StringRecord| -> BTreeMap<String, String> {
-        let cells = header.iter().cloned().zip(record.iter().map(str::to_owned));
-        cells.filter(|(column, _)| column != "worker").collect()
-    };
-    records.iter().map(row).filter(|row| row["tenant"] == tenant).collect()
+fn rows_of(folder: &Folder, out: &str, tenant: &str) -> Vec<Row> {
+    let mut rows = folder.rows(&format!("{out}/requests.csv"));
+    rows.retain(|row| row["tenant"] == tenant);
+    for row in &mut rows {
+        row.remove("worker");
+    }
+    rows
 }
 
 #[test]
@@ -201,12 +182,12 @@ fn a_tenants_requests_do_not_depend_on_what_others_ask_for() {
             "trace.image_embeddings=trace/images.npy".to_owned(),
         ];
         let each = others.iter().map(|requests| {
-            let folder = Folder::new(requests);
+            let folder = folder(requests);
             embed(&folder.path("trace/prompts.npy"), requests, 0.0);
             embed(&folder.path("trace/images.npy"), requests, 0.4);
             let sets = settings.iter().flat_map(|setting| ["--set", setting]);
             let arguments: Vec<&str> = ["simulate", "scenario.toml", "--out", "out"].into_iter().chain(sets).collect();
-            folder.modm(&arguments);
+            folder.works(&arguments);
             rows_of(&folder, "out", "a")
         });
         each.collect()

@@ -4,8 +4,10 @@
 
 use modm::metrics::{Keep, RequestRow, Results};
 use modm::request::{Outcome, Rejection};
-use modm::scenario::{Override, Source};
-use modm::simulation::Simulation;
+use modm::scenario::Source;
+
+use crate::library::simulate;
+use crate::program::Folder;
 
 /// One second a request; two together take 1.5, four 2.
 const PROFILE: &str = r#"
@@ -53,17 +55,15 @@ fn trace(arrivals: impl Iterator<Item = f64>) -> String {
 
 /// A run with requests at these seconds.
 fn run(arrivals: &[f64], sets: &[&str]) -> Results {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("requests.csv"), trace(arrivals.iter().copied())).unwrap();
-    std::fs::write(folder.path().join("profile.toml"), PROFILE).unwrap();
-    with(folder.path(), SCENARIO, sets)
+    let folder = Folder::new(&[]);
+    folder.write("requests.csv", trace(arrivals.iter().copied()));
+    folder.write("profile.toml", PROFILE);
+    with(&folder, SCENARIO, sets)
 }
 
-fn with(folder: &std::path::Path, scenario: &str, sets: &[&str]) -> Results {
-    let file = folder.join("scenario.toml");
-    std::fs::write(&file, scenario).unwrap();
-    let sets: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
-    Simulation::load(&Source::read(&file).unwrap(), &sets).unwrap().run_keeping(Keep::Rows, ()).unwrap()
+fn with(folder: &Folder, scenario: &str, sets: &[&str]) -> Results {
+    folder.write("scenario.toml", scenario);
+    simulate(&Source::read(&folder.path("scenario.toml")).unwrap(), sets, Keep::Rows)
 }
 
 /// Start and finish of each request, in milliseconds.
@@ -108,10 +108,10 @@ fn no_request_is_late_for_the_company() {
 
 #[test]
 fn a_cascade_makes_unsure_drafts_again() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("profile.toml"), PROFILE).unwrap();
-    std::fs::write(folder.path().join("requests.csv"), "arrival_s\n0\n0\n0\n3\n3\n").unwrap();
-    std::fs::write(folder.path().join("scores.csv"), "id,light\n1,0.9\n2,0.3\n3,0.8\n").unwrap();
+    let folder = Folder::new(&[]);
+    folder.write("profile.toml", PROFILE);
+    folder.write("requests.csv", "arrival_s\n0\n0\n0\n3\n3\n");
+    folder.write("scores.csv", "id,light\n1,0.9\n2,0.3\n3,0.8\n");
     let sets = [
         "system.policy=cascade",
         "cluster.gpus=[{ type = \"g\", count = 2 }]",
@@ -119,7 +119,7 @@ fn a_cascade_makes_unsure_drafts_again() {
         "cascade.threshold=0.8",
         "cascade.confidences=scores.csv",
     ];
-    let results = with(folder.path(), SCENARIO, &sets);
+    let results = with(&folder, SCENARIO, &sets);
     let words: Vec<_> = results.requests.iter().map(|row| (row.decision.unwrap().kind.word(), row.attempts)).collect();
     assert_eq!(words, [("draft", 1), ("miss", 2), ("draft", 1), ("draft", 1), ("miss", 2)]);
     // Drafts take 0.1 s each, one after the other; the second is made again from 0.2 s on.
@@ -131,11 +131,11 @@ fn a_cascade_makes_unsure_drafts_again() {
 
 #[test]
 fn a_cascade_s_allocation_follows_the_load() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("profile.toml"), PROFILE.replace("load_s = 20", "load_s = 0.5")).unwrap();
+    let folder = Folder::new(&[]);
+    folder.write("profile.toml", PROFILE.replace("load_s = 20", "load_s = 0.5"));
     // One request a second for a minute, then eight a second for another.
     let arrivals = (0..60).map(f64::from).chain((0..480).map(|i| 60.0 + f64::from(i) / 8.0));
-    std::fs::write(folder.path().join("requests.csv"), trace(arrivals)).unwrap();
+    folder.write("requests.csv", trace(arrivals));
     let sets = [
         "system.policy=cascade",
         "cluster.gpus=[{ type = \"g\", count = 4 }]",
@@ -145,7 +145,7 @@ fn a_cascade_s_allocation_follows_the_load() {
         "queue.deadline_multiple=6",
         "slo.multiples=[6]",
     ];
-    let results = with(folder.path(), SCENARIO, &sets);
+    let results = with(&folder, SCENARIO, &sets);
     let thresholds: Vec<f64> = results.ticks.iter().map(|row| row.tick.threshold.unwrap()).collect();
     assert!(thresholds[..12].iter().all(|threshold| *threshold >= 1.0), "all are made again at first: {thresholds:?}");
     assert!(thresholds[14..].iter().all(|threshold| *threshold < 1.0), "not all under load: {thresholds:?}");
@@ -156,12 +156,12 @@ fn a_cascade_s_allocation_follows_the_load() {
 
 #[test]
 fn a_cascade_s_allocation_counts_all_that_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("profile.toml"), PROFILE).unwrap();
+    let folder = Folder::new(&[]);
+    folder.write("profile.toml", PROFILE);
     let overloaded = |burst: u32, queue_delay: &str| {
         // One request a second, then a burst just before the decision at 60 s; four of a job take 0.2 s and 2 s.
         let arrivals = (0..50).map(f64::from).chain((0..burst).map(|i| 59.9 + f64::from(i) * 1e-5)).chain([200.0]);
-        std::fs::write(folder.path().join("requests.csv"), trace(arrivals)).unwrap();
+        folder.write("requests.csv", trace(arrivals));
         let queue_delay = format!("allocation.queue_delay={queue_delay}");
         let sets = [
             "system.policy=cascade",
@@ -173,7 +173,7 @@ fn a_cascade_s_allocation_counts_all_that_waits() {
             "cascade.threshold=0",
             &queue_delay,
         ];
-        let results = with(folder.path(), SCENARIO, &sets);
+        let results = with(&folder, SCENARIO, &sets);
         results.ticks[0].tick.overloaded.unwrap()
     };
     // Three light workers make 60 drafts a second and have less than 6 s for those that wait.
@@ -208,14 +208,14 @@ fn a_factor_to_all_service_times_changes_no_eviction() {
         initial_large = 1
     "#;
     let decisions = |factor: f64| {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&[]);
         let times = |line: &str| match line.split_once("step_s = ") {
             Some(("", seconds)) => format!("step_s = {:?}", factor * seconds.parse::<f64>().unwrap()),
             _ => line.to_owned(),
         };
         let profile: Vec<String> = PROFILE.lines().map(times).collect();
-        std::fs::write(folder.path().join("profile.toml"), profile.join("\n")).unwrap();
-        let results = with(folder.path(), scenario, &[]);
+        folder.write("profile.toml", profile.join("\n"));
+        let results = with(&folder, scenario, &[]);
         results.requests.iter().map(|row| row.decision.unwrap()).collect::<Vec<_>>()
     };
     let usual = decisions(1.0);
@@ -248,10 +248,10 @@ fn models_that_fit_together_need_no_load_between_them() {
         pid = "off"
     "#;
     let loads = |memory: &str| {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&[]);
         let profile = PROFILE.replace("memory_gb = 40.0", memory);
-        std::fs::write(folder.path().join("profile.toml"), profile).unwrap();
-        let results = with(folder.path(), scenario, &[]);
+        folder.write("profile.toml", profile);
+        let results = with(&folder, scenario, &[]);
         let (loads, changes) = (results.summary.model_loads, results.ticks.windows(2));
         let changes = changes.filter(|pair| pair[0].tick.targets != pair[1].tick.targets).count();
         assert!(results.requests.iter().all(|row| row.outcome == Outcome::Completed));
@@ -305,9 +305,9 @@ fn hits_go_further_under_load_within_the_floor() {
         quality = 0.90
         bounds = [[0.22, 10], [0.25, 25], [0.28, 35]]
     "#;
-    let folder = tempfile::tempdir().unwrap();
-    let usual = with(folder.path(), scenario, &["approximation.level=[]"]);
-    let results = with(folder.path(), scenario, &[]);
+    let folder = Folder::new(&[]);
+    let usual = with(&folder, scenario, &["approximation.level=[]"]);
+    let results = with(&folder, scenario, &[]);
     let (kept, levels) = (results.summary.assumed_quality.unwrap(), &results.summary.hits_by_level);
     assert!(kept >= 0.95 && levels[1] > 100, "{kept} {levels:?}");
     assert_eq!(usual.summary.assumed_quality, None);

@@ -1,13 +1,11 @@
 //! Stand-in embeddings against the published figures they are fitted to, and what each system compares of them. Noise
 //! seeds are not those of the fit (`scripts/fit_stand_ins`).
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use modm::encoder::{EncoderSettings, ImageModel};
-use tempfile::TempDir;
+
+use crate::program::{Folder, Row, root};
 
 #[path = "../../examples/fit_stand_ins/at_once.rs"]
 #[expect(dead_code, reason = "what only the fit needs")]
@@ -24,7 +22,7 @@ fn figures(prompts: &[String], seed: u64) -> [f64; TARGETS.len()] {
 /// Every figure on real prompts lies where it must for the embeddings to stand in for CLIP.
 #[test]
 fn published_figures_come_out_on_real_prompts() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/prompts/diffusiondb_2m_first_5k.txt");
+    let data = root().join("../shared/data/prompts/diffusiondb_2m_first_5k.txt");
     let Ok(text) = fs::read_to_string(&data) else {
         println!("skipped: {} is not there", data.display());
         return;
@@ -48,31 +46,22 @@ requests = "requests.csv"
 gpus = [{ type = "mi210", count = 4 }]
 "#;
 
-/// The decisions of a run, a column by its name.
-fn run(policy: &str, sets: &[&str]) -> (BTreeMap<String, Vec<String>>, String) {
-    let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("scenario.toml"), REPEATS).unwrap();
+/// The decisions of a run, and what the program said.
+fn run(policy: &str, sets: &[&str]) -> (Vec<Row>, String) {
+    let folder = Folder::new(&[("scenario.toml", REPEATS)]);
     let prompts = ["a red fox in the snow", "An old lighthouse", "a red fox in the snow", "a red fox in the rain"];
     let rows = prompts.iter().enumerate().map(|(row, prompt)| format!("{},{prompt}\n", row * 1000));
-    fs::write(folder.path().join("requests.csv"), format!("arrival_s,prompt\n{}", rows.collect::<String>())).unwrap();
+    folder.write("requests.csv", format!("arrival_s,prompt\n{}", rows.collect::<String>()));
     let policy = format!("system.policy={policy}");
-    let run = Command::new(env!("CARGO_BIN_EXE_modm"))
-        .current_dir(&folder)
-        .args(["simulate", "scenario.toml", "--out", "out", "--set", &policy])
-        .args(sets.iter().flat_map(|set| ["--set", set]))
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let mut reader = csv::Reader::from_path(folder.path().join("out/requests.csv")).unwrap();
-    let header = reader.headers().unwrap().clone();
-    let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
-    let column = |at: usize| records.iter().map(|record| record[at].to_owned()).collect();
-    let table = header.iter().enumerate().map(|(at, name)| (name.to_owned(), column(at))).collect();
-    (table, String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr))
+    let sets = [&[policy.as_str()], sets].concat();
+    let flags = sets.iter().flat_map(|set| ["--set", *set]);
+    let arguments: Vec<&str> = ["simulate", "scenario.toml", "--out", "out"].into_iter().chain(flags).collect();
+    let answer = folder.works(&arguments);
+    (folder.rows("out/requests.csv"), answer.out + &answer.err)
 }
 
 fn similarities(policy: &str) -> Vec<f64> {
-    run(policy, &[]).0["similarity"].iter().map(|cell| cell.parse().unwrap_or(0.0)).collect()
+    run(policy, &[]).0.iter().map(|row| row["similarity"].parse().unwrap_or(0.0)).collect()
 }
 
 /// Text-to-text systems see how alike prompts are; `MoDM` sees that of prompt and image.
@@ -90,10 +79,7 @@ fn each_system_compares_what_it_looks_up() {
 /// Labels say where the embeddings come from, and that values of one's own are not fitted.
 #[test]
 fn outputs_say_what_stands_in() {
-    let label = |sets: &[&str]| {
-        let folder = run("modm", sets);
-        folder.1
-    };
+    let label = |sets: &[&str]| run("modm", sets).1;
     let fitted = label(&[]);
     assert_eq!(fitted.matches("fitted to published figures of CLIP on DiffusionDB").count(), 2, "{fitted}");
     let own = label(&["image_model.noise=0.02"]);

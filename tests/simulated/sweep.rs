@@ -1,12 +1,10 @@
 //! `modm sweep` through the binary: each combination is the single run, byte for byte; it goes on where it was
 //! stopped; shards put together are the whole; what is wrong is said before anything is written.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
-use tempfile::TempDir;
+use crate::program::{Answer, Folder};
 
 const SCENARIO: &str = r#"
 name = "sweep"
@@ -33,37 +31,18 @@ const FILES: [&str; 8] = [
     "summary.json",
 ];
 
-struct Folder(TempDir);
+fn folder() -> Folder {
+    Folder::new(&[("scenario.toml", SCENARIO)])
+}
 
-impl Folder {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("scenario.toml"), SCENARIO).unwrap();
-        Self(folder)
-    }
+/// Runs a command over the scenario of a folder.
+fn run(folder: &Folder, command: &str, out: &str, arguments: &[&str]) -> Answer {
+    folder.run(&[&[command, "scenario.toml", "--out", out], arguments].concat())
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn modm(&self, command: &str, out: &str, arguments: &[&str]) -> Output {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_modm"));
-        program.current_dir(&self.0).args([command, "scenario.toml", "--out", out]).args(arguments).output().unwrap()
-    }
-
-    fn sweep(&self, out: &str, arguments: &[&str]) -> String {
-        let run = self.modm("sweep", out, &[&VARY, arguments].concat());
-        let error = String::from_utf8(run.stderr).unwrap();
-        assert!(run.status.success(), "{error}");
-        error
-    }
-
-    fn rows(&self, table: &str) -> Vec<BTreeMap<String, String>> {
-        let mut reader = csv::Reader::from_path(self.path(table)).unwrap();
-        let header: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
-        let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
-        records.iter().map(|record| header.iter().cloned().zip(record.iter().map(str::to_owned)).collect()).collect()
-    }
+/// Runs a sweep that works; returns what it said.
+fn sweep(folder: &Folder, out: &str, arguments: &[&str]) -> String {
+    run(folder, "sweep", out, &[&VARY, arguments].concat()).succeeded().err
 }
 
 fn assert_same_run(one: &Path, other: &Path) {
@@ -74,9 +53,9 @@ fn assert_same_run(one: &Path, other: &Path) {
 
 #[test]
 fn each_combination_is_the_single_run() {
-    let folder = Folder::new();
+    let folder = folder();
     // Searched once for all; each alone searches for itself.
-    folder.sweep("out", &["--threads", "2", "--search", "ahead"]);
+    sweep(&folder, "out", &["--threads", "2", "--search", "ahead"]);
     let rows = folder.rows("out/sweep.csv");
     assert_eq!(rows.len(), 6);
     let mut hit_rates = Vec::new();
@@ -84,15 +63,15 @@ fn each_combination_is_the_single_run() {
         let capacity = format!("cache.capacity={}", row["cache.capacity"]);
         let eviction = format!("cache.eviction={}", row["cache.eviction"]);
         let out = format!("single-{}", row["folder"]);
-        let single = folder.modm(
+        let single = run(
+            &folder,
             "simulate",
             &out,
             &["--quiet", "--no-range", "--search", "direct", "--set", &capacity, "--set", &eviction],
         );
-        assert!(single.status.success());
+        assert_eq!(single.code, 0);
         assert_same_run(&folder.path("out").join(&row["folder"]), &folder.path(&out));
-        let summary: serde_json::Value =
-            serde_json::from_slice(&fs::read(folder.path(&out).join("summary.json")).unwrap()).unwrap();
+        let summary = folder.json(&format!("{out}/summary.json"));
         assert_eq!(summary["hit_rate"].as_f64(), row["hit_rate"].parse().ok(), "{row:?}");
         hit_rates.push(row["hit_rate"].clone());
     }
@@ -103,8 +82,8 @@ fn each_combination_is_the_single_run() {
 
 #[test]
 fn a_sweep_goes_on_where_it_was_stopped() {
-    let folder = Folder::new();
-    folder.sweep("out", &[]);
+    let folder = folder();
+    sweep(&folder, "out", &[]);
     let table = fs::read(folder.path("out/sweep.csv")).unwrap();
     let rows = folder.rows("out/sweep.csv");
     let [lost, changed] = [&rows[1]["folder"], &rows[4]["folder"]].map(|name| folder.path("out").join(name));
@@ -114,7 +93,7 @@ fn a_sweep_goes_on_where_it_was_stopped() {
     fs::write(changed.join("scenario.toml"), settings.replace("seed = 7", "seed = 8")).unwrap();
     let kept = folder.path("out").join(&rows[0]["folder"]).join("run.json");
     let before = fs::metadata(&kept).unwrap().modified().unwrap();
-    let said = folder.sweep("out", &[]);
+    let said = sweep(&folder, "out", &[]);
     assert!(said.contains("4 of 6 combinations have run already"), "{said}");
     assert_eq!(fs::read(folder.path("out/sweep.csv")).unwrap(), table);
     assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), before, "what had run was left alone");
@@ -123,26 +102,24 @@ fn a_sweep_goes_on_where_it_was_stopped() {
 
 #[test]
 fn shards_put_together_are_the_whole() {
-    let folder = Folder::new();
-    folder.sweep("whole", &[]);
+    let folder = folder();
+    sweep(&folder, "whole", &[]);
     for shard in ["2/3", "1/3", "3/3"] {
-        folder.sweep("shards", &["--shard", shard]);
+        sweep(&folder, "shards", &["--shard", shard]);
     }
     assert_eq!(folder.rows("shards/sweep-1-of-3.csv").len(), 2);
     assert!(!folder.path("shards/sweep.csv").exists());
-    let said = folder.sweep("shards", &[]);
+    let said = sweep(&folder, "shards", &[]);
     assert!(said.contains("6 of 6 combinations have run already"), "{said}");
     assert_eq!(fs::read(folder.path("shards/sweep.csv")).unwrap(), fs::read(folder.path("whole/sweep.csv")).unwrap());
 }
 
 #[test]
 fn varied_traces_and_systems_are_each_their_own() {
-    let folder = Folder::new();
+    let folder = folder();
     let vary =
         ["--vary", "seed=1,2", "--vary", "system.policy=vanilla,modm", "--vary", "trace.synthetic.requests=50,60"];
-    let run = folder.modm("sweep", "out", &[&vary[..], &["--json"]].concat());
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let printed: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let printed = run(&folder, "sweep", "out", &[&vary[..], &["--json"]].concat()).succeeded().json();
     assert_eq!(printed.as_array().unwrap().len(), 8);
     let rows = folder.rows("out/sweep.csv");
     assert_eq!(rows.len(), 8);
@@ -155,11 +132,10 @@ fn varied_traces_and_systems_are_each_their_own() {
 
 #[test]
 fn what_is_wrong_is_said_before_anything_is_written() {
-    let folder = Folder::new();
+    let folder = folder();
     let refused = |arguments: &[&str], message: &str| {
-        let run = folder.modm("sweep", "none", arguments);
-        let error = String::from_utf8(run.stderr).unwrap();
-        assert_eq!(run.status.code(), Some(2), "{error}");
+        let Answer { code, err: error, .. } = run(&folder, "sweep", "none", arguments);
+        assert_eq!(code, 2, "{error}");
         assert!(error.contains(message), "{error}");
         assert!(!folder.path("none").exists(), "{arguments:?} wrote something");
     };
@@ -173,9 +149,9 @@ fn what_is_wrong_is_said_before_anything_is_written() {
     refused(&["--vary", "seed=1", "--shard", "3/2"], "expected I/N, shard I of N, from 1/N to N/N");
     refused(&[], "--vary <KEY=V1,V2>");
     // A folder that holds another sweep.
-    folder.sweep("out", &[]);
-    let other = folder.modm("sweep", "out", &["--vary", "cache.capacity=30"]);
-    assert_eq!(other.status.code(), Some(2));
-    assert!(String::from_utf8(other.stderr).unwrap().contains("holds another sweep"));
-    assert!(folder.modm("sweep", "out", &["--vary", "cache.capacity=30", "--force"]).status.success());
+    sweep(&folder, "out", &[]);
+    let other = run(&folder, "sweep", "out", &["--vary", "cache.capacity=30"]);
+    assert_eq!(other.code, 2);
+    assert!(other.err.contains("holds another sweep"));
+    assert_eq!(run(&folder, "sweep", "out", &["--vary", "cache.capacity=30", "--force"]).code, 0);
 }

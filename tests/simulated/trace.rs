@@ -2,63 +2,49 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
 use modm::trace::{TraceFiles, npy, read};
 
-/// Runs `modm trace` in a folder: exit code, standard output, standard error.
-fn trace(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::cargo_bin("modm").unwrap().arg("trace").args(arguments).current_dir(folder).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, content) in files {
-        fs::write(folder.path().join(name), content).unwrap();
-    }
-    folder
-}
+use crate::program::{Folder, root};
 
 #[test]
 fn prompts_and_arrivals_become_a_trace() {
-    let folder = folder(&[("p.txt", "a cat\n\n\"a\" dog, red\nowl\n"), ("a.txt", "2000.0,2\n1000.0,0\n3000.0,3\n")]);
-    let arguments = ["import", "--prompts", "p.txt", "--arrivals", "a.txt", "--rate-per-min", "30", "--out", "out"];
-    let (code, out, err) = trace(folder.path(), &arguments);
+    let folder =
+        Folder::new(&[("p.txt", "a cat\n\n\"a\" dog, red\nowl\n"), ("a.txt", "2000.0,2\n1000.0,0\n3000.0,3\n")]);
+    let arguments =
+        ["trace", "import", "--prompts", "p.txt", "--arrivals", "a.txt", "--rate-per-min", "30", "--out", "out"];
+    let (code, out, err) = folder.run(&arguments).parts();
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(out.contains("  1 blank lines dropped\n") && out.contains("wrote 3 requests over 6.0 s"), "{out}");
-    let requests = fs::read_to_string(folder.path().join("out/requests.csv")).unwrap();
+    let requests = folder.read("out/requests.csv");
     assert_eq!(requests, "arrival_s,prompt\n2.000000000,a cat\n4.000000000,\"\"\"a\"\" dog, red\"\n6.000000000,owl\n");
-    let record = fs::read_to_string(folder.path().join("out/trace.json")).unwrap();
+    let record = folder.read("out/trace.json");
     assert!(record.contains("\"format\": \"diffserve\"") && record.contains("sha256"), "{record}");
 
-    let (code, _, err) = trace(folder.path(), &arguments);
+    let (code, _, err) = folder.run(&arguments).parts();
     assert_eq!(code, 2);
     assert!(err.contains("holds an earlier run (requests.csv)") && err.contains("--force"), "{err}");
 
-    let (code, out, err) = trace(folder.path(), &["inspect", "out", "--out", "described"]);
+    let (code, out, err) = folder.run(&["trace", "inspect", "out", "--out", "described"]).parts();
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("requests        3\n") && out.contains("30.000 requests/min"), "{out}");
-    assert!(fs::read_to_string(folder.path().join("described/inspect.json")).unwrap().contains("\"requests\": 3"));
+    assert!(folder.read("described/inspect.json").contains("\"requests\": 3"));
 }
 
 #[test]
 fn embeddings_follow_their_rows() {
-    let folder = folder(&[("r.csv", "arrival_s,prompt\n3,c\n1,a\n2,b\n")]);
-    let path = |name: &str| folder.path().join(name);
+    let folder = Folder::new(&[("r.csv", "arrival_s,prompt\n3,c\n1,a\n2,b\n")]);
     let mut bytes = Vec::new();
     npy::write(&mut bytes, 3, 2, [3.0, 4.0, 1.0, 0.0, 0.0, 2.0]).unwrap();
-    fs::write(path("e.npy"), bytes).unwrap();
-    let (code, _, err) = trace(folder.path(), &["import", "--prompts", "r.csv", "--out", "out"]);
+    folder.write("e.npy", bytes);
+    let (code, _, err) = folder.run(&["trace", "import", "--prompts", "r.csv", "--out", "out"]).parts();
     assert_eq!(code, 2);
     assert!(err.contains("r.csv:3: arrival_s = \"1\"") && err.contains("modm trace import --sort"), "{err}");
-    let sort = ["import", "--prompts", "r.csv", "--sort", "--prompt-embeddings", "e.npy", "--out", "out"];
-    assert_eq!(trace(folder.path(), &sort).0, 0);
+    let sort = ["trace", "import", "--prompts", "r.csv", "--sort", "--prompt-embeddings", "e.npy", "--out", "out"];
+    assert_eq!(folder.run(&sort).code, 0);
     let files = TraceFiles {
-        requests: path("out/requests.csv"),
-        prompt_embeddings: Some(path("out/prompt_embeddings.npy")),
+        requests: folder.path("out/requests.csv"),
+        prompt_embeddings: Some(folder.path("out/prompt_embeddings.npy")),
         ..TraceFiles::default()
     };
     let sorted = read(&files).unwrap();
@@ -68,7 +54,7 @@ fn embeddings_follow_their_rows() {
 
 #[test]
 fn bad_usage_and_bad_input_exit_with_2() {
-    let folder = folder(&[("p.txt", "a\nb\n"), ("bad.csv", "arrival_s\nNaN\n"), ("x.csv", "x,y\n1,z\n")]);
+    let folder = Folder::new(&[("p.txt", "a\nb\n"), ("bad.csv", "arrival_s\nNaN\n"), ("x.csv", "x,y\n1,z\n")]);
     let cases: [(&[&str], &str); 8] = [
         (&["import", "--out", "o"], "--prompts"),
         (&["import", "--prompts", "p.txt", "--out", "o"], "p.txt: has no arrival times"),
@@ -80,27 +66,28 @@ fn bad_usage_and_bad_input_exit_with_2() {
         (&["inspect", "bad.csv"], "bad.csv:2: arrival_s = \"NaN\": expected seconds from 0 to ten years"),
     ];
     for (arguments, message) in cases {
-        let (code, out, err) = trace(folder.path(), arguments);
+        let (code, out, err) = folder.run(&[&["trace"], arguments].concat()).parts();
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
         assert!(err.contains(message), "{arguments:?}: {err}");
-        assert!(!folder.path().join("o/requests.csv").exists());
+        assert!(!folder.path("o/requests.csv").exists());
     }
 }
 
 #[test]
 fn the_real_prompts_with_the_real_arrivals() {
-    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let data = root().join("../shared/data");
     let [prompts, arrivals] =
         ["prompts/diffusiondb_2m_first_5k.txt", "arrivals/azure_llm_code_2023.csv"].map(|name| data.join(name));
     if !prompts.exists() || !arrivals.exists() {
         println!("skipped: DiffusionDB prompts or Azure arrivals are not here");
         return;
     }
-    let folder = folder(&[]);
+    let folder = Folder::new(&[]);
     let (prompts, arrivals) = (prompts.display().to_string(), arrivals.display().to_string());
-    let import = ["import", "--prompts", &prompts, "--arrivals", &arrivals, "--rate-per-min", "20", "--out", "out"];
-    assert_eq!(trace(folder.path(), &import).0, 0);
-    let (code, out, _) = trace(folder.path(), &["inspect", "out"]);
+    let import =
+        ["trace", "import", "--prompts", &prompts, "--arrivals", &arrivals, "--rate-per-min", "20", "--out", "out"];
+    assert_eq!(folder.run(&import).code, 0);
+    let (code, out, _) = folder.run(&["trace", "inspect", "out"]).parts();
     assert_eq!(code, 0);
     assert!(out.contains("20.000 requests/min") && out.contains("13.1 % exact repeats"), "{out}");
     // As a second program counts them.
@@ -109,9 +96,9 @@ fn the_real_prompts_with_the_real_arrivals() {
 
 #[test]
 fn ten_times_the_rows_cost_about_ten_times_as_much() {
-    let folder = folder(&[]);
+    let folder = Folder::new(&[]);
     let file = |rows: u64| {
-        let path = folder.path().join(format!("{rows}.csv"));
+        let path = folder.path(&format!("{rows}.csv"));
         let mut text = String::from("request_id,arrival_s,prompt\n");
         for row in 0..rows {
             writeln!(text, "{row},{row}.25,a prompt of some words").unwrap();

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Deref;
 use std::path::PathBuf;
 
-use assert_cmd::Command;
 use modm::trace::npy;
-use tempfile::TempDir;
+
+use crate::program::{self, Answer};
 
 /// Every key of a scenario, each on its own line.
 pub(crate) const SCENARIO: &str = r#"name = "good"
@@ -227,49 +228,35 @@ pub(crate) fn embeddings(rows: usize, dimension: usize) -> Vec<u8> {
     bytes
 }
 
-/// What a run of the program answered.
-pub(crate) struct Answer {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
 /// The folder. Results go to its `results`, which must not be there after a refusal.
-pub(crate) struct Folder(TempDir);
+pub(crate) struct Folder(program::Folder);
+
+impl Deref for Folder {
+    type Target = program::Folder;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.write("scenario.toml", SCENARIO);
-        folder.write("made.toml", SYNTHETIC);
-        folder.write("profile.toml", PROFILE);
-        folder.write("requests.csv", REQUESTS);
+        let folder = program::Folder::new(&[
+            ("scenario.toml", SCENARIO),
+            ("made.toml", SYNTHETIC),
+            ("profile.toml", PROFILE),
+            ("requests.csv", REQUESTS),
+            ("confidences.csv", "id,light\n1,0.5\n2,0.9\n"),
+        ]);
         folder.write("prompts.npy", embeddings(3, 4));
         folder.write("images.npy", embeddings(3, 4));
-        folder.write("confidences.csv", "id,light\n1,0.5\n2,0.9\n");
         folder.write("warm.npy", embeddings(2, 4));
-        folder
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
-    /// Runs the program in the folder.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Answer {
-        let mut command = Command::cargo_bin("modm").unwrap();
-        let output = command.args(arguments).current_dir(self.0.path()).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Answer { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+        Self(folder)
     }
 
     fn names(&self) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
-        let mut folders = vec![self.0.path().to_owned()];
+        let mut folders = vec![self.path("")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
