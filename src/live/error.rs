@@ -1,5 +1,5 @@
-//! Errors of models, sessions and pictures. Errors of models and sessions name the file. The errors of what painters and
-//! encoders are asked for are beside their traits.
+//! Errors of models, sessions and pictures. Errors of models and sessions name the file. Errors of loading,
+//! drawing and embedding stand beside the traits of painters and encoders.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub enum Error {
         /// Output that is missing, in words.
         output: &'static str,
     },
-    /// Any error of this list in a worker process.
+    /// Error of a model, a session or a picture in a worker process.
     #[error(transparent)]
     Reported(#[from] Reported),
     /// Work that was cancelled.
