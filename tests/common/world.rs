@@ -289,13 +289,10 @@ impl World {
     pub(crate) fn executor<L: LatencyModel>(&self, latency: L) -> Simulated<L> {
         let looks_up = !matches!(self.system, System::Vanilla | System::Cascade);
         Simulated::new(sim::Settings {
-            latency,
-            gpus: self.config.hardware.gpus.clone(),
             prompts: looks_up.then(|| self.prompts.clone()),
             images: (self.system == System::Modm).then(|| self.images.clone()),
-            sizes: ImageSizes::default(),
             confidences: self.confidences.clone(),
-            faults: Faults::default(),
+            ..without_embeddings(latency, self.config.hardware.gpus.clone())
         })
     }
 
@@ -318,6 +315,19 @@ impl World {
             keep: Keep::Rows,
             real_time: false,
         })
+    }
+}
+
+/// Settings of a simulated executor that has no embeddings, no confidences and no faults.
+pub(crate) fn without_embeddings<L>(latency: L, gpus: Vec<GpuId>) -> sim::Settings<L> {
+    sim::Settings {
+        latency,
+        gpus,
+        prompts: None,
+        images: None,
+        sizes: ImageSizes::default(),
+        confidences: None,
+        faults: Faults::default(),
     }
 }
 

@@ -17,9 +17,11 @@ use modm::scheduler::{
     Action, Config, Decision, DecisionKind, Event, Hardware, Late, Order, QueueSettings, Scheduler, TenantTerms,
     WorkerId,
 };
-use modm::sim::{Faults, ImageSizes, LatencyModel, Settings, Simulated};
+use modm::sim::{LatencyModel, Simulated};
 use modm::time::{Duration, Time};
 use rand::RngExt;
+
+use crate::world::without_embeddings;
 
 const TOLERANCE: f64 = 0.02;
 const STEPS: u32 = 10;
@@ -118,15 +120,7 @@ fn run(tasks: &[Task], workers: usize, queue: QueueSettings) -> Vec<Done> {
     let config = Config { queue, ..Config::paper(1, hardware, STEPS) };
     let allocation = StaticSplit::new(Allocation::split(workers, workers, ModelId::LARGE));
     let mut core = Scheduler::new(config, Box::new(script.clone()), None, Box::new(allocation));
-    let mut executor = Simulated::new(Settings {
-        latency: script,
-        gpus: vec![GpuId(0); workers],
-        prompts: None,
-        images: None,
-        sizes: ImageSizes::default(),
-        confidences: None,
-        faults: Faults::default(),
-    });
+    let mut executor = Simulated::new(without_embeddings(script, vec![GpuId(0); workers]));
     let request = |(row, task): (u32, &Task)| {
         let arrival = Time::ZERO + seconds(task.arrival);
         let deadline = task.deadline.map(|after| arrival + seconds(after));

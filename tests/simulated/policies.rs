@@ -16,8 +16,10 @@ use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use modm::scheduler::{
     Action, Config, Decision, DecisionKind, Event, Hardware, Late, Note, Order, QueueSettings, Scheduler,
 };
-use modm::sim::{Faults, ImageSizes, ProfileLatency, Settings, Simulated};
+use modm::sim::{ProfileLatency, Simulated};
 use modm::time::{Duration, Time};
+
+use crate::world::without_embeddings;
 
 const STEPS: u32 = 50;
 const WORKERS: usize = 16;
@@ -129,20 +131,9 @@ fn run(policy: Box<dyn AllocationPolicy>, ours: bool, stretches: &[(f64, f64)]) 
     };
     let config = Config { queue, ..Config::paper(2, hardware(), STEPS) };
     let mut core = Scheduler::new(config, Box::new(Turns), None, policy);
-    let mut executor = Simulated::new(Settings {
-        latency: ProfileLatency {
-            profile: profile(),
-            seed: 0,
-            retrieval: Duration::ZERO,
-            image_encoding: Duration::ZERO,
-        },
-        gpus: vec![GpuId(0); WORKERS],
-        prompts: None,
-        images: None,
-        sizes: ImageSizes::default(),
-        confidences: None,
-        faults: Faults::default(),
-    });
+    let latency =
+        ProfileLatency { profile: profile(), seed: 0, retrieval: Duration::ZERO, image_encoding: Duration::ZERO };
+    let mut executor = Simulated::new(without_embeddings(latency, vec![GpuId(0); WORKERS]));
     let request = |(row, at): (u32, &f64)| {
         let arrival = Time::from_seconds(*at).unwrap();
         (arrival, Event::Arrived(Request::new(RequestId(row), arrival, TenantId(0))))

@@ -10,8 +10,10 @@ use modm::request::{Request, RequestId, TenantId};
 use modm::scheduler::allocation::{Allocation, StaticSplit};
 use modm::scheduler::routing::System;
 use modm::scheduler::{Action, Config, Event, Hardware, Scheduler, WorkerId};
-use modm::sim::{Faults, ImageSizes, LatencyModel, Settings, Simulated};
+use modm::sim::{LatencyModel, Simulated};
 use modm::time::{Duration, Time};
+
+use crate::world::without_embeddings;
 
 const TOLERANCE: f64 = 0.02;
 /// Requests of one run, and how many at its start are left out: the queue is empty at time zero.
@@ -89,15 +91,7 @@ fn simulated(arrivals: &[Time], servers: u32, service: Service) -> u128 {
     let config = Config::paper(1, Hardware::unmeasured(workers, 1), 50);
     let allocation = StaticSplit::new(Allocation::split(workers, workers, ModelId::LARGE));
     let mut core = Scheduler::new(config, System::Vanilla.build(&[], 50), None, Box::new(allocation));
-    let mut executor = Simulated::new(Settings {
-        latency: service,
-        gpus: vec![GpuId(0); workers],
-        prompts: None,
-        images: None,
-        sizes: ImageSizes::default(),
-        confidences: None,
-        faults: Faults::default(),
-    });
+    let mut executor = Simulated::new(without_embeddings(service, vec![GpuId(0); workers]));
     let request = |(row, &arrival)| {
         let request = Request::new(RequestId(row), arrival, TenantId(0));
         (arrival, Event::Arrived(request))
