@@ -10,22 +10,27 @@ use crate::input::InputError;
 use crate::report::figures::{Look, Width};
 use crate::scenario::{Override, Source};
 
+/// Refusal of a flag's value. It says what the flag accepts.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {0}")]
+pub(super) struct Expected(pub(super) &'static str);
+
 /// Parses a share above 0 and at most 1. A target share of 0 would always be held.
-pub(super) fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, Expected> {
     let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 1.0);
-    number.ok_or_else(|| "expected a share above 0, at most 1".to_owned())
+    number.ok_or(Expected("a share above 0, at most 1"))
 }
 
 /// Parses a count from 1 to 1000.
-pub(super) fn count(text: &str) -> Result<NonZeroUsize, String> {
+pub(super) fn count(text: &str) -> Result<NonZeroUsize, Expected> {
     let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 1000);
-    count.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
+    count.ok_or(Expected("a whole number from 1 to 1000"))
 }
 
 /// Parses a number above 0.
-pub(super) fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, Expected> {
     let number = text.parse().ok().filter(|number| (1e-6..=1e6).contains(number));
-    number.ok_or_else(|| "expected a number above 0, at most 1000000".to_owned())
+    number.ok_or(Expected("a number above 0, at most 1000000"))
 }
 
 /// Values of `--search`.

@@ -41,7 +41,7 @@ pub(super) struct Embed {
     #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
     /// Device of the encoder, e.g. cpu:0,threads=4 or cuda:0
-    #[arg(long, value_name = "DEVICE", default_value = "cpu:0", value_parser = device)]
+    #[arg(long, value_name = "DEVICE", default_value = "cpu:0")]
     device: Device,
     #[command(flatten)]
     library: LibraryArguments,
@@ -51,10 +51,6 @@ pub(super) struct Embed {
     /// Show no progress on standard error
     #[arg(long, short)]
     quiet: bool,
-}
-
-fn device(text: &str) -> Result<Device, &'static str> {
-    text.parse()
 }
 
 /// Inputs of an unfinished file. Only a command with the same inputs continues the file.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
+use super::arguments::Expected;
 use crate::input::{InputError, text};
 use crate::output::{refuse_file, write_atomic};
 use crate::profile::import::{Imported, runtimes};
@@ -34,9 +35,9 @@ pub(super) struct ImportProfile {
     force: bool,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+fn pair(text: &str) -> Result<(String, String), Expected> {
     let pair = text.split_once('=').filter(|(there, here)| !there.is_empty() && !here.is_empty());
-    pair.map(|(there, here)| (there.to_owned(), here.to_owned())).ok_or_else(|| "expected THERE=HERE".to_owned())
+    pair.map(|(there, here)| (there.to_owned(), here.to_owned())).ok_or(Expected("THERE=HERE"))
 }
 
 pub(super) fn run(command: &ImportProfile) -> anyhow::Result<()> {

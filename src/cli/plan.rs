@@ -6,7 +6,9 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, SearchArguments, count, positive};
+use super::arguments::{
+    Expected, FigureArguments, RangeArguments, ScenarioArguments, SearchArguments, count, positive,
+};
 use super::progress::Lines;
 use crate::experiments::plan::{Planning, Question};
 use crate::output::write_atomic;
@@ -59,14 +61,14 @@ pub(super) struct Plan {
     alternatives: usize,
 }
 
-fn kept(text: &str) -> Result<f64, String> {
+fn kept(text: &str) -> Result<f64, Expected> {
     let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 10.0);
-    number.ok_or_else(|| "expected a share of the large model's quality, above 0, at most 10".to_owned())
+    number.ok_or(Expected("a share of the large model's quality, above 0, at most 10"))
 }
 
-fn share(text: &str) -> Result<f64, String> {
+fn share(text: &str) -> Result<f64, Expected> {
     let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
-    number.ok_or_else(|| "expected a share from 0 to 1".to_owned())
+    number.ok_or(Expected("a share from 0 to 1"))
 }
 
 pub(super) fn run(command: &Plan) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::arguments::FigureArguments;
+use super::arguments::{Expected, FigureArguments};
 use crate::calibration::audit;
 use crate::input::InputError;
 use crate::metrics::summary::Definitions;
@@ -45,10 +45,10 @@ pub(super) struct Report {
     json: bool,
 }
 
-fn window(text: &str) -> Result<WindowS, String> {
+fn window(text: &str) -> Result<WindowS, Expected> {
     let ends = text.split_once("..").and_then(|(from, to)| Some((from.parse::<f64>().ok()?, to.parse::<f64>().ok()?)));
     let ends = ends.filter(|(from, to)| *from >= 0.0 && from < to && to.is_finite());
-    ends.ok_or_else(|| "expected two numbers of seconds, the first one smaller, e.g. 600..1200".to_owned())
+    ends.ok_or(Expected("two numbers of seconds, the first one smaller, e.g. 600..1200"))
 }
 
 /// Error that two results differ: exit code 3.

@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-use serde::{Deserializer, Serializer};
+use serde::de::{Error as _, Expected, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::limits::LimitSettings;
 use crate::input::InputError;
@@ -124,12 +124,22 @@ impl Device {
     }
 }
 
-/// Message with the notation of devices.
-const ACCEPTED: &str =
-    "expected a device such as \"cpu:0\", \"cpu:0,threads=2\", \"cuda:0\" or \"cuda:0,memory_gb=20\"";
+/// Error of a text that names no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// Text in another notation.
+    #[error("expected a device such as \"cpu:0\", \"cpu:0,threads=2\", \"cuda:0\" or \"cuda:0,memory_gb=20\"")]
+    Notation,
+    /// Number of threads that is out of range.
+    #[error("expected threads from 1 to 1024")]
+    Threads,
+    /// Limit of memory that is out of range.
+    #[error("expected memory_gb above 0, at most 1000000")]
+    Memory,
+}
 
 impl FromStr for Device {
-    type Err = &'static str;
+    type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split(',');
@@ -138,21 +148,22 @@ impl FromStr for Device {
         let processor = match processor {
             "cpu" => Processor::Cpu,
             "cuda" => Processor::Cuda,
-            _ => return Err(ACCEPTED),
+            _ => return Err(DeviceError::Notation),
         };
-        let mut device = Self { processor, number: number.parse().map_err(|_| ACCEPTED)?, ..Self::default() };
+        let number = number.parse().map_err(|_| DeviceError::Notation)?;
+        let mut device = Self { processor, number, ..Self::default() };
         for part in parts {
-            let (key, value) = part.split_once('=').ok_or(ACCEPTED)?;
+            let (key, value) = part.split_once('=').ok_or(DeviceError::Notation)?;
             match (key.trim(), processor) {
                 ("threads", Processor::Cpu) => {
                     let threads = value.trim().parse().ok().filter(|threads| (1..=1024).contains(threads));
-                    device.threads = threads.ok_or("expected threads from 1 to 1024")?;
+                    device.threads = threads.ok_or(DeviceError::Threads)?;
                 }
                 ("memory_gb", Processor::Cuda) => {
                     let memory = value.trim().parse().ok().filter(|memory| *memory > 0.0 && *memory <= 1e6);
-                    device.memory_gb = Some(memory.ok_or("expected memory_gb above 0, at most 1000000")?);
+                    device.memory_gb = Some(memory.ok_or(DeviceError::Memory)?);
                 }
-                _ => return Err(ACCEPTED),
+                _ => return Err(DeviceError::Notation),
             }
         }
         Ok(device)
@@ -178,15 +189,13 @@ impl Serialize for Device {
 impl<'de> Deserialize<'de> for Device {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| serde::de::Error::invalid_value(serde::de::Unexpected::Str(&text), &Accepted))
+        text.parse().map_err(|error: DeviceError| D::Error::invalid_value(Unexpected::Str(&text), &error))
     }
 }
 
-struct Accepted;
-
-impl serde::de::Expected for Accepted {
+impl Expected for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ACCEPTED.trim_start_matches("expected "))
+        f.write_str(self.to_string().trim_start_matches("expected "))
     }
 }
 
@@ -236,17 +245,17 @@ mod tests {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse::<Device>().unwrap().name(), "cuda:0");
-        for bad in [
-            "",
-            "gpu:0",
-            "cpu:x",
-            "cpu:0,threads=0",
-            "cpu:0,memory_gb=1",
-            "cuda:0,threads=1",
-            "cuda:0,memory_gb=nan",
-            "cpu:70000",
+        for (bad, error) in [
+            ("", DeviceError::Notation),
+            ("gpu:0", DeviceError::Notation),
+            ("cpu:x", DeviceError::Notation),
+            ("cpu:0,threads=0", DeviceError::Threads),
+            ("cpu:0,memory_gb=1", DeviceError::Notation),
+            ("cuda:0,threads=1", DeviceError::Notation),
+            ("cuda:0,memory_gb=nan", DeviceError::Memory),
+            ("cpu:70000", DeviceError::Notation),
         ] {
-            assert!(bad.parse::<Device>().is_err(), "{bad}");
+            assert_eq!(bad.parse::<Device>(), Err(error), "{bad}");
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::cli::arguments::Expected;
 use crate::embedding::EmbeddingMatrix;
 use crate::input::{InputError, sha256};
 use crate::output::{OutputError, prepare, refuse_earlier, write_atomic};
@@ -86,14 +87,14 @@ fn format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse::<Format>())
 }
 
-fn time(text: &str) -> Result<Time, String> {
+fn time(text: &str) -> Result<Time, Expected> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=MAX_INPUT_S).contains(seconds));
-    seconds.and_then(Time::from_seconds).ok_or_else(|| "expected seconds from 0 to ten years".to_owned())
+    seconds.and_then(Time::from_seconds).ok_or(Expected("seconds from 0 to ten years"))
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+fn positive(text: &str) -> Result<f64, Expected> {
     let number = text.parse().ok().filter(|number| (1e-9..=1e9).contains(number));
-    number.ok_or_else(|| "expected a number from 1e-9 to 1e9".to_owned())
+    number.ok_or(Expected("a number from 1e-9 to 1e9"))
 }
 
 /// File that was read for the trace.

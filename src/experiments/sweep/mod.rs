@@ -11,7 +11,7 @@ use crate::simulation::Simulation;
 
 mod vary;
 
-pub use vary::{Combination, Shard, Vary};
+pub use vary::{Combination, Shard, ShardError, Vary};
 
 /// Run of a combination that was checked.
 #[derive(Debug)]

@@ -181,13 +181,18 @@ impl Shard {
     }
 }
 
+/// Error of a text that names no shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected I/N, shard I of N, from 1/N to N/N")]
+pub struct ShardError;
+
 impl FromStr for Shard {
-    type Err = String;
+    type Err = ShardError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parsed = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
         let found = parsed.filter(|(number, of)| (1..=*of).contains(number) && *of <= MOST);
-        let (number, of) = found.ok_or("expected I/N, shard I of N, from 1/N to N/N")?;
+        let (number, of) = found.ok_or(ShardError)?;
         Ok(Self { number, of })
     }
 }

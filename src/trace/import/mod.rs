@@ -144,11 +144,16 @@ impl Format {
     }
 }
 
+/// Error of a text that names no format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of {}", Format::ALL.map(Format::name).join(", "))]
+pub struct UnknownFormat;
+
 impl FromStr for Format {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|format| format.name() == text);
-        known.ok_or_else(|| format!("expected one of {}", Self::ALL.map(Self::name).join(", ")))
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|format| format.name() == text).ok_or(UnknownFormat)
     }
 }
 

@@ -96,7 +96,8 @@ live.devices = "cpu:0": expected an array: [ ... ]
 live.devices = ["cpu:0", 5] => live.devices.1 = 5: expected text in quotes
 live.devices = ["cpu:0", "gpu:0"] => live.devices.1 = "gpu:0": expected a device such as "cpu:0", "cpu:0,threads=2", "cuda:0" or "cuda:0,memory_gb=20"
 live.devices = ["cpu:0", "cuda:0,threads=2"] => live.devices.1 = "cuda:0,threads=2": expected a device such as "cpu:0", "cpu:0,threads=2", "cuda:0" or "cuda:0,memory_gb=20"
-live.encoder_device = "cpu:0,threads=0": expected a device such as "cpu:0", "cpu:0,threads=2", "cuda:0" or "cuda:0,memory_gb=20"
+live.encoder_device = "cpu:0,threads=0": expected threads from 1 to 1024
+live.encoder_device = "cuda:0,memory_gb=0": expected memory_gb above 0, at most 1000000
 live.size = [64]: expected an array of length 2
 live.size = [0, 64] => live.size = [0, 64]: expected [width, height] from 1 to 16384 pixels
 live.images = "gif": expected "png" or "jpeg"
