@@ -16,7 +16,7 @@ use modm::trace::npy;
 use serde_json::Value;
 
 use crate::onnxruntime;
-use crate::program::{Answer, Row, json, modm, pause, root, rows as table, signal};
+use crate::program::{Answer, Row, json, modm, pause, root, rows as table, signal, within};
 
 fn run(arguments: &[&str]) -> Answer {
     onnxruntime::library();
@@ -184,9 +184,7 @@ fn a_run_that_was_killed_leaves_a_store_that_opens() {
     let mut child =
         modm(&live(&name, &["--set", "trace.synthetic.requests=100000", "--set", &set, "--quiet"])).spawn().unwrap();
     let kept = || fs::read_dir(&store).is_ok_and(|entries| entries.count() > 10);
-    while !kept() {
-        pause(20);
-    }
+    within(120, "pictures are kept", || kept().then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
     let again = folder.path().join("again");
@@ -233,9 +231,8 @@ fn running(path: &Path, name: &str, more: &[&str]) -> Child {
     let long = [&["--set", "trace.synthetic.requests=100000"], more].concat();
     let child = modm(&live(name, &long)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let images = path.join("images");
-    while !fs::read_dir(&images).is_ok_and(|mut entries| entries.next().is_some()) {
-        pause(20);
-    }
+    let drawn = || fs::read_dir(&images).is_ok_and(|mut entries| entries.next().is_some());
+    within(120, "a picture is drawn", || drawn().then_some(()));
     child
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use modm::live::picture::Picture;
 use serde_json::{Value, json};
 
-use crate::program::{Answer, modm, now, pause};
+use crate::program::{Answer, modm, now, pause, within};
 use crate::served::{PROMPT, Served, key, serve};
 
 /// Variable with the plan of faults; programs without debug assertions do not read it.
@@ -44,15 +44,12 @@ fn completed(server: &Served, id: &str) {
 
 /// Waits until a job is said to be completed by a server whose disk fails now and then: it may have to be asked again.
 fn completes_despite_faults(server: &Served, id: &str) {
-    loop {
+    let job = within(120, "the job ends", || {
         let (status, job) = server.json("GET", &format!("/v1/jobs/{id}"), None);
         assert!([200, 503, 507].contains(&status), "{status}: {job}");
-        if status == 200 && !["queued", "running"].contains(&job["status"].as_str().unwrap()) {
-            assert_eq!(job["status"], "completed", "{job}");
-            return;
-        }
-        pause(20);
-    }
+        (status == 200 && !["queued", "running"].contains(&job["status"].as_str().unwrap())).then_some(job)
+    });
+    assert_eq!(job["status"], "completed", "{job}");
 }
 
 fn run(command: &str, data: &Path) -> Answer {
@@ -187,13 +184,7 @@ fn unready(server: &Served) -> Vec<String> {
 
 /// Waits until the server is not ready for such a reason.
 fn becomes_unready(server: &Served, reason: &str) {
-    for _ in 0..1000 {
-        if unready(server).iter().any(|line| line.starts_with(reason)) {
-            return;
-        }
-        pause(20);
-    }
-    panic!("{reason}: {:?}", unready(server));
+    within(60, reason, || unready(server).iter().any(|line| line.starts_with(reason)).then_some(()));
 }
 
 /// A server whose disk hangs while a file is there.
@@ -236,13 +227,7 @@ fn a_disk_that_hangs_makes_the_server_unready_acknowledges_nothing_and_is_recove
     assert!(begun.elapsed().as_millis() < 3500, "refused at once: {:?}", begun.elapsed());
 
     fs::remove_file(&hangs).unwrap();
-    for _ in 0..1000 {
-        if unready(&server).is_empty() {
-            break;
-        }
-        pause(20);
-    }
-    assert!(unready(&server).is_empty(), "{:?}", unready(&server));
+    within(60, "it is ready again", || unready(&server).is_empty().then_some(()));
     completed(&server, &before);
     let after = job(&server, 1);
     completed(&server, &after);
@@ -543,13 +528,7 @@ fn jobs_of_tenants_who_are_gone_run_as_nobody_else() {
     let (both, one) = (file("both.toml", &format!("{first}{second}")), file("one.toml", &second));
     let mut server = Served::start(&data, &["--keys", &both, "--set", "tenants.scope=tenant"]).with_key(&alice);
     let said = || server.said.contains("belongs to nobody") || server.log().contains("belongs to nobody");
-    for _ in 0..500 {
-        if said() {
-            break;
-        }
-        pause(20);
-    }
-    assert!(said());
+    within(60, "the log says that a job belongs to nobody", || said().then_some(()));
     let id = job(&server, 10);
     server.child.kill().unwrap();
     server.child.wait().unwrap();

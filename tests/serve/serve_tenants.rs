@@ -9,7 +9,7 @@ use modm::draw::{Purpose, stream};
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use crate::program::{Answer, modm, pause};
+use crate::program::{Answer, modm, pause, within};
 use crate::served::{PROMPT, Served, key};
 
 /// A key that sees the whole server, and what the file of keys says of it.
@@ -30,14 +30,11 @@ fn code(answer: &Value) -> &str {
 
 /// The first cached picture that this key lists, once it is there.
 fn first_cached(server: &Served) -> String {
-    loop {
+    within(60, "a picture is cached", || {
         let (status, listed) = server.json("GET", "/v1/cache", None);
         assert_eq!(status, 200, "{listed}");
-        if let Some(id) = listed["data"][0]["id"].as_str() {
-            return id.to_owned();
-        }
-        pause(20);
-    }
+        listed["data"][0]["id"].as_str().map(str::to_owned)
+    })
 }
 
 /// Draws until there is a hit. Returns how it came about.
@@ -386,12 +383,8 @@ fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
     // The oldest go until there is room.
     let flags = ["--keys", keys.to_str().unwrap(), "--set", "serve.keep_results_bytes=1"];
     let server = Served::start(&data, &flags).with_key(&alice);
-    for _ in 0..200 {
-        if server.json("GET", "/v1/jobs", None).1["data"].as_array().unwrap().len() < 5 {
-            break;
-        }
-        pause(50);
-    }
+    let jobs = || server.get("/v1/jobs")["data"].as_array().unwrap().len();
+    within(60, "a job is dropped", || (jobs() < 5).then_some(()));
     let (status, page) = server.json("GET", &format!("/v1/jobs?after={next}"), None);
     assert!(status == 200 && page["data"] == json!([]), "{page}");
     assert!(server.terminate().success());
@@ -429,9 +422,8 @@ fn what_a_tenant_reads_tells_nothing_of_another_ones_hits() {
     let (_, job) = server.json("POST", "/v1/jobs", Some(&json!({ "prompt": PROMPT })));
     let job = job["id"].as_str().unwrap().to_owned();
     server.ended(&job);
-    while server.json("GET", "/v1/cache", None).1["data"].as_array().unwrap().len() < 2 {
-        pause(20);
-    }
+    let cached = || server.get("/v1/cache")["data"].as_array().unwrap().len();
+    within(60, "two pictures are cached", || (cached() >= 2).then_some(()));
     let own = [
         format!("/v1/images/{}", drawn["modm"][0]["id"].as_str().unwrap()),
         format!("/v1/images/{}", first_cached(&server)),
