@@ -118,7 +118,10 @@ fn generate() {
         ),
         flags(&["--rate-per-min", "1e-9"], "requests = 10000: the trace would last longer than ten years: *"),
         flags(&["--set", "prompts.repeats=often"], "prompts.repeats = \"often\": expected a number"),
-        flags(&["--set", "prompt.repeats=1"], "prompt: is not a key here: expected one of requests, arrivals, prompts"),
+        flags(
+            &["--set", "prompt.repeats=1"],
+            "prompt: is not a key here: expected one of requests, until_s, arrivals, prompts, rate_factor, parts",
+        ),
         flags(&["--set", "arrivals.cv=2"], "arrivals.cv = 2: is not a key here: expected rate_per_min"),
         flags(&["--set", "requests.x=1"], "requests: expected a whole number from 0 to 4294967295, found a table"),
         flags(
