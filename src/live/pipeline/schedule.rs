@@ -69,6 +69,7 @@ impl Schedule {
                     "stochastic_sampling",
                 ];
                 off.iter().try_for_each(|key| config.off(key))?;
+                unused(config, "shift_terminal")?;
                 let shift = config.number_or("shift", 1.0)?;
                 // A shift of 0 or less gives levels that are all 0, or a division by 0.
                 if !(1e-3..=1e3).contains(&shift) {
@@ -124,7 +125,17 @@ impl Schedule {
     }
 }
 
+/// Refuses a value of a key that is not supported. diffusers writes `null` for such a key if it is not used.
+fn unused(config: &Json, key: &str) -> Result<(), Error> {
+    let value = config.get(key);
+    if value.is_null() {
+        return Ok(());
+    }
+    Err(InputError::new(&config.file, "expected null: other values are not supported").value(key, value).into())
+}
+
 fn euler(config: &Json, train_steps: usize) -> Result<Kind, Error> {
+    unused(config, "trained_betas")?;
     for key in ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "rescale_betas_zero_snr"] {
         config.off(key)?;
     }
@@ -174,7 +185,9 @@ fn euler_levels(steps: u32, trained: &[f64], spacing: Spacing, offset: f64) -> L
     let timestep = |step: u32| match spacing {
         Spacing::Leading => f64::from(steps - 1 - step) * (train / count).floor() + offset,
         Spacing::Trailing => (train - f64::from(step) * train / count).round() - 1.0,
-        Spacing::Linspace => (train - 1.0) * (1.0 - f64::from(step) / f64::from(steps.max(2) - 1)),
+        // A single step is the beginning of `linspace`, which diffusers reverses: the lowest timestep.
+        Spacing::Linspace if steps == 1 => 0.0,
+        Spacing::Linspace => (train - 1.0) * (1.0 - f64::from(step) / f64::from(steps - 1)),
     };
     // The clamp keeps the look-up below within the trained levels, whatever the offset and the number of steps are.
     let timesteps: Vec<f32> = (0..steps).map(|step| timestep(step).clamp(0.0, train - 1.0) as f32).collect();
@@ -214,5 +227,44 @@ impl Levels {
         // Both kinds of models predict the derivative of the latents by the level: flow models by their training, noise
         // models because the derivative of a sum of picture and noise is the noise.
         self.sigmas[k + 1] - self.sigmas[k]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(class: &str, key: &str, value: &serde_json::Value) -> Result<Schedule, String> {
+        let mut config = json!({ "_class_name": class });
+        config[key] = value.clone();
+        Schedule::parse(&config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn keys_that_change_the_levels_and_are_not_supported_are_refused() {
+        for (class, key, value) in [
+            ("FlowMatchEulerDiscreteScheduler", "shift_terminal", json!(0.1)),
+            ("FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting", json!(true)),
+            ("EulerDiscreteScheduler", "trained_betas", json!([0.1, 0.2])),
+        ] {
+            let refused = parse(class, key, &value).expect_err("refused");
+            assert!(refused.contains(key) && refused.contains("expected"), "{refused}");
+            // What diffusers writes for a key that is not used.
+            assert!(parse(class, key, &serde_json::Value::Null).is_ok(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_single_step_has_the_timestep_of_diffusers() {
+        // `linspace(0, 999, 1)` of numpy is its beginning, and 0 is the timestep of the lowest level.
+        for (spacing, timestep) in [("linspace", 0.0), ("leading", 0.0), ("trailing", 999.0)] {
+            let schedule = parse("EulerDiscreteScheduler", "timestep_spacing", &json!(spacing)).expect("a schedule");
+            let levels = schedule.levels(1);
+            assert_eq!((levels.timesteps.as_slice(), levels.sigmas.len()), (&[timestep][..], 2), "{spacing}");
+        }
+        let schedule = parse("EulerDiscreteScheduler", "timestep_spacing", &json!("linspace")).expect("a schedule");
+        assert_eq!(schedule.levels(2).timesteps, [999.0, 0.0]);
     }
 }
