@@ -209,7 +209,27 @@ impl Drop for Neighbours {
 /// Returns the resident memory of this process in MB (10^6 bytes), or `None` if the system does not say.
 #[must_use]
 pub fn resident_mb() -> Option<f64> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: f64 = pages.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * 4096.0 / 1e6)
+    // `statm` counts pages, whose size differs between systems. `status` has the same number in kB.
+    resident_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Returns the resident memory in MB from the text of `/proc/PID/status`.
+fn resident_of(status: &str) -> Option<f64> {
+    let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim();
+    // The system writes kB for units of 1,024 bytes.
+    let units: f64 = size.strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(units * 1024.0 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_without_the_size_of_a_page() {
+        let status = "Name:\tmodm\nVmHWM:\t  250000 kB\nVmRSS:\t  125000 kB\nRssAnon:\t   90000 kB\n";
+        assert_eq!(resident_of(status), Some(128.0));
+        assert_eq!(resident_of("Name:\tkthreadd\n"), None, "a thread of the kernel has no memory of its own");
+        assert!(!cfg!(target_os = "linux") || resident_mb().is_some_and(|size| size > 1.0));
+    }
 }
