@@ -180,26 +180,26 @@ impl Server {
     /// Repeats the work that waits for the disk: removal of old data, writing of used quotas, and checks of the disk's
     /// room.
     async fn keep_up(&self) -> Infallible {
-        let mut looks: u64 = 0;
+        let mut round: u64 = 0;
         loop {
-            if looks.is_multiple_of(SELDOM) {
+            if round.is_multiple_of(SELDOM) {
                 self.forget_old().await;
                 self.forget_recordings().await;
                 // At the start the quotas have just been read from the ledger.
-                if looks > 0 {
+                if round > 0 {
                     self.keep_usage().await;
                 }
             }
-            looks += 1;
+            round += 1;
             tokio::time::sleep(LOOK).await;
             let Ok(look) = self.upkeep.looks.clone().try_acquire_owned() else { continue };
             let (data, disk) = (self.upkeep.data.clone(), self.upkeep.disk());
-            let looks = move || {
+            let measures = move || {
                 let found = disk.free(&data);
                 drop(look);
                 found
             };
-            let found = self.on_disk(looks).await;
+            let found = self.on_disk(measures).await;
             if self.upkeep.is_silent.swap(found.is_err(), Ordering::Relaxed) != found.is_err() {
                 let does = if found.is_err() { "does not answer" } else { "answers again" };
                 tracing::warn!("{}: the disk {does}", self.upkeep.data.display());
