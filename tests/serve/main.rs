@@ -14,5 +14,6 @@ mod api;
 mod hostile;
 mod serve_disk;
 mod serve_faults;
+mod serve_jobs;
 mod serve_reuse;
 mod serve_tenants;

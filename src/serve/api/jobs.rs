@@ -196,9 +196,6 @@ pub(super) async fn watched(server: Arc<Server>, mut job: Job, follows: impl Fut
     }
     tracing::error!(job = job.id, "the task that follows a job panicked: the job ends as failed");
     (job.status, job.error) = (Status::Failed, Some("the server failed while the job was under way".to_owned()));
-    if !job.reuse.keep {
-        job.prompt.clear();
-    }
     let job = keep_end(&server, job, Vec::new()).await;
     server.running().remove(&job.id);
 }
@@ -231,10 +228,6 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
     if job.status == Status::Cancelled {
         job.error = None;
     }
-    if !job.reuse.keep {
-        // The prompt was kept only to begin the job again.
-        job.prompt.clear();
-    }
     files
 }
 
@@ -243,6 +236,11 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
 /// fails for too long ends the program, and pictures that cannot be written for as long make their job fail.
 async fn keep_end(server: &Server, mut job: Job, mut files: Vec<(String, Vec<u8>)>) -> Job {
     let begun = server.upkeep.clock.passed();
+    if !job.reuse.keep {
+        // The prompt was kept only to begin the job again. Every end is written here, also that of a job that never
+        // began.
+        job.prompt.clear();
+    }
     loop {
         // The date is that of the attempt that succeeds: a job is kept from then on, however long the disk has failed.
         job.ended = Some(server.upkeep.clock.date());
