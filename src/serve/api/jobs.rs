@@ -177,7 +177,7 @@ async fn keep_and_follow(
     tickets: Vec<Ticket>,
     views: Vec<watch::Receiver<View>>,
 ) -> Result<(), ApiError> {
-    if let Err(error) = server.ledger.write(vec![Entry::Job(Box::new(job.clone()))]).await {
+    if let Err(error) = server.ledger.write(vec![Entry::NewJob(Box::new(job.clone()))]).await {
         for ticket in tickets {
             server.desk.cancel(ticket.id);
         }

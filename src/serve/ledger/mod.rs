@@ -124,7 +124,9 @@ pub struct Used {
 /// Change to write to the ledger.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    /// Job in its current state.
+    /// Job that is not acknowledged before it is on disk, and is withdrawn if it is refused.
+    NewJob(Box<Job>),
+    /// Acknowledged job in its current state. It is never withdrawn, whatever becomes of this write.
     Job(Box<Job>),
     /// Picture of a result, with its name.
     Picture(String, Picture),

@@ -70,7 +70,7 @@ impl<'a> Tables<'a> {
 
     fn apply(&mut self, entry: &Entry, forgotten: &mut Forgotten) -> Result<(), Fault> {
         match entry {
-            Entry::Job(job) => {
+            Entry::NewJob(job) | Entry::Job(job) => {
                 if self.forget_end(&job.id)?.is_none() {
                     // The tenant and the date of a job never change, so that this entry is written once.
                     self.of_tenants.insert((tenant(job), job.created, job.id.as_str()), ())?;

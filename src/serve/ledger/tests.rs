@@ -10,7 +10,7 @@ use crate::draw::{Purpose, stream};
 use crate::live::faults::{Fault, Plan};
 use crate::serve::clock::tests::set;
 
-fn job(id: &str, created: u64, status: Status) -> Job {
+pub(super) fn job(id: &str, created: u64, status: Status) -> Job {
     let (prompt, made) = ("a circle".to_owned(), Vec::new());
     let (tenant, seed, deadline_s, reuse, error) = (None, Some(5), None, Reuse::ALL, None);
     let ended = (status != Status::Queued).then_some(created);
@@ -103,13 +103,14 @@ async fn rows_written_again_at_a_later_time_have_one_age() {
 }
 
 /// Makes the entry of a tenant's job.
-fn entry(tenant: &str, id: &str, created: u64, status: Status) -> Entry {
+pub(super) fn entry(tenant: &str, id: &str, created: u64, status: Status) -> Entry {
     let tenant = (!tenant.is_empty()).then(|| tenant.to_owned());
-    Entry::Job(Box::new(Job { tenant, ..job(id, created, status) }))
+    let job = Box::new(Job { tenant, ..job(id, created, status) });
+    if status == Status::Queued { Entry::NewJob(job) } else { Entry::Job(job) }
 }
 
 /// Lists the names of all jobs, page by page.
-fn listed(ledger: &Ledger, tenant: Option<&str>, page: usize) -> Vec<String> {
+pub(super) fn listed(ledger: &Ledger, tenant: Option<&str>, page: usize) -> Vec<String> {
     let (mut names, mut after) = (Vec::new(), None);
     loop {
         let jobs = ledger.newest_jobs(tenant, after.as_ref(), page).expect("read");
@@ -206,7 +207,7 @@ struct Acknowledged {
 async fn scripted(ledger: &Ledger, acknowledged: &mut Acknowledged) -> Health {
     for number in 0..4 {
         let id = format!("job-{number}");
-        if ledger.write(vec![Entry::Job(Box::new(job(&id, number, Status::Queued)))]).await.is_ok() {
+        if ledger.write(vec![Entry::NewJob(Box::new(job(&id, number, Status::Queued)))]).await.is_ok() {
             acknowledged.jobs.push(id.clone());
             match ledger.job(&id) {
                 Ok(found) => assert_eq!(found.map(|job| job.status), Some(Status::Queued), "{id}"),
@@ -294,7 +295,7 @@ async fn a_disk_that_is_full_for_a_while_refuses_and_recovers() {
         // Time must pass between two attempts to reopen the ledger.
         hands.passed_s.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("job-{number}");
-        match ledger.write(vec![Entry::Job(Box::new(job(&id, number, Status::Queued)))]).await {
+        match ledger.write(vec![Entry::NewJob(Box::new(job(&id, number, Status::Queued)))]).await {
             Ok(_) => acknowledged.push(id),
             Err(error) => {
                 assert!(error.is_disk(), "{error}");

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::error::LedgerError;
 use super::shelf::Shelf;
-use super::{Entry, Forgotten, Status};
+use super::{Entry, Forgotten};
 use crate::live::faults::may_panic;
 
 /// Largest number of orders that join the first one in a transaction.
@@ -47,9 +47,39 @@ pub(super) fn write(orders: &Receiver<(Vec<Entry>, Answer)>, shelf: &Arc<Shelf>)
 impl Entry {
     /// Returns the name of the job that the entry adds for the first time, if any.
     fn begun(&self) -> Option<&str> {
+        // The job itself does not tell: one that was acknowledged long ago may be queued and without a counted start.
         match self {
-            Self::Job(job) if job.status == Status::Queued && job.attempts == 0 => Some(&job.id),
+            Self::NewJob(job) => Some(&job.id),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{entry, job, listed};
+    use super::super::{Job, Ledger, Status};
+    use super::*;
+    use crate::live::faults::Faults;
+    use crate::serve::clock::HostClock;
+
+    #[tokio::test]
+    async fn a_job_that_is_written_again_is_not_withdrawn_if_that_write_hangs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hangs = folder.path().join("hangs");
+        let faults = Faults::hang_while(hangs.clone());
+        let limit = Duration::from_millis(500);
+        let ledger = Ledger::open(folder.path(), &HostClock::new(), Some(faults)).expect("a ledger").with_limit(limit);
+        ledger.write(vec![entry("a", "job-1", 1, Status::Queued)]).await.expect("acknowledged");
+        std::fs::write(&hangs, "").expect("a file");
+        // A start that meets the end of the server is not counted: the job is queued again, without an attempt.
+        let uncounted = Job { tenant: Some("a".to_owned()), ..job("job-1", 1, Status::Queued) };
+        ledger.write(vec![Entry::Job(Box::new(uncounted))]).await.expect_err("it hangs");
+        std::fs::remove_file(&hangs).expect("removed");
+        ledger.write(Vec::new()).await.expect("written");
+        ledger.write(Vec::new()).await.expect("written");
+        assert_eq!(listed(&ledger, None, 9), ["job-1"], "what was acknowledged is begun again");
     }
 }
