@@ -77,6 +77,31 @@ pub fn make_folder(folder: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(folder).map_err(|source| OutputError { path: folder.to_owned(), source })
 }
 
+/// Moves a file into a folder, which is made if there is none.
+///
+/// # Errors
+/// Returns the system's error.
+pub fn move_into(file: &Path, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::rename(file, folder.join(file.file_name().unwrap_or_default()))
+}
+
+/// Copies a file into a folder, which is made if there is none. Does nothing if there is no such file. Once the
+/// function has returned, the copy survives a loss of power.
+///
+/// # Errors
+/// Returns the error of the system.
+pub fn copy_into(file: &Path, folder: &Path) -> io::Result<()> {
+    let mut from = match File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        from => from?,
+    };
+    fs::create_dir_all(folder)?;
+    write_durable(&folder.join(file.file_name().unwrap_or_default()), |to| io::copy(&mut from, to).map(drop))?;
+    // The name of the folder is in the folder above, which may have been made as well.
+    folder.parent().filter(|above| above.is_dir()).map_or(Ok(()), |above| File::open(above)?.sync_all())
+}
+
 /// Refuses an output file that exists, unless `force` is true.
 ///
 /// # Errors

@@ -23,7 +23,8 @@ pub(super) struct Check {
 /// Make the data folder of a server whole
 ///
 /// Saves the readable part of a damaged ledger into a new one, cuts recordings after their last whole request, and
-/// moves files that cannot be used to DIR/damaged-TIME. Deletes nothing. The server must not be running.
+/// moves files that cannot be used to DIR/damaged-TIME, with copies of what is changed. Deletes nothing. The server
+/// must not be running.
 #[derive(Debug, Args)]
 #[command(after_help = "  modm repair results/server")]
 pub(super) struct Repair {

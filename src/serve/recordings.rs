@@ -260,12 +260,13 @@ fn bytes(folder: &Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::serve) mod tests {
     use super::*;
 
-    const CSV: &str = "request_id,arrival_s,deadline_s,prompt\nlive-0,0,,\"a\nb\"\nlive-1,1,,\"c\nd \"\"e\"\"\"\n";
+    pub(in crate::serve) const CSV: &str =
+        "request_id,arrival_s,deadline_s,prompt\nlive-0,0,,\"a\nb\"\nlive-1,1,,\"c\nd \"\"e\"\"\"\n";
 
-    fn recording(folder: &Path, csv: &[u8], rows: [usize; 2]) {
+    pub(in crate::serve) fn recording(folder: &Path, csv: &[u8], rows: [usize; 2]) {
         fs::create_dir_all(folder).expect("a folder");
         mark(folder).expect("a mark");
         fs::write(folder.join(REQUESTS), csv).expect("a file");

@@ -7,7 +7,7 @@ use modm::serve::clock::HostClock;
 use modm::serve::ledger::{Job, Ledger, Status};
 use serde_json::json;
 
-use crate::served::{PROMPT, Served, pause};
+use crate::served::{PROMPT, Served, modm, pause};
 
 const LONG: [&str; 2] = ["--set", "models.steps=200"];
 
@@ -73,4 +73,40 @@ fn a_prompt_that_must_not_be_kept_leaves_the_ledger_however_its_job_ends() {
     }
     assert!(ids.iter().all(|id| on_disk[id].prompt.is_empty()), "{on_disk:?}");
     assert_eq!(on_disk[&kept[0]].prompt, PROMPT, "a prompt that may be kept stays with its job");
+}
+
+#[test]
+fn a_repair_that_is_interrupted_loses_no_job() {
+    if !cfg!(debug_assertions) {
+        return eprintln!("skipped: panics are injected into programs with debug assertions");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, trigger) = (folder.path().join("data"), folder.path().join("panics"));
+    let server = start(&data, &[]);
+    let (status, made) = server.draw(&json!({ "prompt": PROMPT, "response_format": "url" }));
+    assert_eq!(status, 200, "{made}");
+    let picture = format!("{}.png", made["data"][0]["modm"]["id"].as_str().unwrap());
+    let ids = submit(&server, "auto", 3);
+    kill(server);
+    let file = data.join("ledger.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[64..320].fill(0);
+    std::fs::write(&file, bytes).unwrap();
+    // The repair ends before the new ledger has its place.
+    std::fs::write(&trigger, "").unwrap();
+    let run = |command: &str, plan: &str| {
+        modm(&[command, data.to_str().unwrap()]).env("MODM_TEST_PANIC", plan).output().unwrap()
+    };
+    let interrupted = run("repair", &format!("repair={}", trigger.display()));
+    assert!(!interrupted.status.success() && !trigger.exists(), "{interrupted:?}");
+    // The row of the result is lost. Its file would be removed by the next start.
+    let mut asides = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+    assert!(asides.any(|aside| aside.join("results").join(&picture).exists()), "{picture}");
+    // A start does not take the folder for a new one.
+    let refused = Ledger::open(&data, &HostClock::new(), None).err().expect("refused").to_string();
+    assert!(refused.contains("modm repair"), "{refused}");
+    let repaired = run("repair", "");
+    assert!(repaired.status.success(), "{repaired:?}");
+    let on_disk = jobs(&data);
+    assert!(ids.iter().all(|id| on_disk[id].status == Status::Queued), "{on_disk:?}");
 }

@@ -32,6 +32,7 @@ pub(in crate::serve) fn parse(text: &[u8]) -> Option<u64> {
 }
 
 impl Mark {
+    /// Opens the mark of a folder, or makes an empty one.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path(folder))?;
         let mut text = vec![0; LENGTH];

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Fault, LedgerError};
 use super::shelf::{CACHE, Guarded, caught};
-use super::{Job, Picture, Status, Used, mark, picture_file, results, rows};
-use crate::live::faults::Faults;
+use super::{Job, Picture, Status, Used, mark, picture_file, rows};
+use crate::live::faults::{Faults, may_panic};
+use crate::output::copy_into;
 use crate::serve::api::checksum;
 
 /// Bytes at the beginning of every row of a job.
@@ -27,25 +28,32 @@ pub(in crate::serve) struct FoundLedger {
     pub(in crate::serve) wrong: Vec<String>,
     /// Number of the last transaction that is known.
     sequence: u64,
+    /// File that is in the ledger's place, locked: no server opens the ledger while this value exists.
+    lock: Option<File>,
 }
+
+/// Function that locks a ledger's file: alone for a repair, shared for a check.
+pub(in crate::serve) type Lock = fn(&File) -> Result<(), TryLockError>;
 
 /// Reads a ledger as far as possible. Returns `None` if there is no ledger.
 ///
 /// # Errors
 /// The ledger is in use, has a version that this program does not read, or the disk fails.
-pub(in crate::serve) fn read(folder: &Path) -> Result<Option<FoundLedger>, LedgerError> {
+pub(in crate::serve) fn read(folder: &Path, lock: Lock) -> Result<Option<FoundLedger>, LedgerError> {
     let failed = |fault| LedgerError::new(folder, fault);
     let marked = fs::read(mark::path(folder)).ok().and_then(|text| mark::parse(&text)).unwrap_or(0);
-    let bytes = bytes(folder, None).map_err(failed)?;
+    let bytes = bytes(folder, lock, None).map_err(failed)?;
     if bytes.is_none() && marked == 0 {
         return Ok(None);
     }
+    let (bytes, lock) = bytes.unzip();
     let mut found = FoundLedger {
         jobs: Vec::new(),
         pictures: BTreeMap::new(),
         used: BTreeMap::new(),
         wrong: Vec::new(),
         sequence: marked,
+        lock,
     };
     let Some(bytes) = bytes else {
         found.wrong.push(format!("is missing or empty, and had {marked} transactions"));
@@ -71,8 +79,9 @@ pub(in crate::serve) fn read(folder: &Path) -> Result<Option<FoundLedger>, Ledge
     Ok(Some(found))
 }
 
-/// Returns the bytes of the ledger's file, or `None` if the file is missing or empty.
-pub(super) fn bytes(folder: &Path, faults: Option<&Faults>) -> Result<Option<Vec<u8>>, Fault> {
+/// Returns the bytes of the ledger's file, and the file, which is locked until it is dropped. Returns `None` if the
+/// file is missing or empty.
+pub(super) fn bytes(folder: &Path, lock: Lock, faults: Option<&Faults>) -> Result<Option<(Vec<u8>, File)>, Fault> {
     let io = |error: &std::io::Error| Fault::io(error);
     faults.map_or(Ok(()), |faults| faults.call(|| {})).map_err(|error| io(&error))?;
     let file = match File::open(super::file(folder)) {
@@ -80,13 +89,13 @@ pub(super) fn bytes(folder: &Path, faults: Option<&Faults>) -> Result<Option<Vec
         file => file.map_err(|error| io(&error))?,
     };
     // A server that has the ledger open holds the exclusive lock of the file: redb takes it.
-    match file.try_lock_shared() {
+    match lock(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(Fault::InUse),
         Err(TryLockError::Error(error)) => return Err(io(&error)),
     }
     let bytes = fs::read(super::file(folder)).map_err(|error| io(&error))?;
-    Ok((!bytes.is_empty()).then_some(bytes))
+    Ok((!bytes.is_empty()).then_some((bytes, file)))
 }
 
 /// Opens a copy of the file in memory and checks every page.
@@ -162,48 +171,59 @@ fn read_pages(bytes: &[u8], jobs: &mut Vec<Job>) {
     jobs.extend(known.into_values());
 }
 
-/// Writes a new ledger with what was found, moves the old one to `aside`, and puts the new one in its place. Returns a
-/// description of each change.
+impl FoundLedger {
+    /// Adds the pictures that only rows of jobs name, and leaves out those without a file.
+    pub(in crate::serve) fn match_pictures(&mut self, results: &Path) {
+        // The rows of jobs name their pictures, too, so that pictures whose own rows are lost are found again.
+        for job in &self.jobs {
+            for id in job.made.iter().filter_map(|made| made["id"].as_str()) {
+                let Ok(bytes) = fs::read(picture_file(results, id)) else { continue };
+                self.pictures.entry(id.to_owned()).or_insert_with(|| Picture {
+                    tenant: job.tenant.clone(),
+                    created: job.ended.unwrap_or(job.created),
+                    bytes: bytes.len() as u64,
+                    crc: Some(checksum(&bytes)),
+                });
+            }
+        }
+        self.pictures.retain(|id, _| picture_file(results, id).exists());
+    }
+}
+
+/// Writes a new ledger with what was found, puts it in the place of the old one, and keeps the old one in `aside`.
+/// Returns a description of each change.
 ///
 /// # Errors
 /// The disk fails.
 pub(in crate::serve) fn rebuild(
     folder: &Path,
     aside: &Path,
-    mut found: FoundLedger,
+    found: &mut FoundLedger,
 ) -> Result<Vec<String>, LedgerError> {
     let failed = |fault| LedgerError::new(folder, fault);
     let io = |error: std::io::Error| failed(Fault::Disk(error.to_string()));
-    let results = results(folder);
-    // The rows of jobs name their pictures, too, so that pictures whose own rows are lost are found again.
-    for job in &found.jobs {
-        for id in job.made.iter().filter_map(|made| made["id"].as_str()) {
-            let Ok(bytes) = fs::read(picture_file(&results, id)) else { continue };
-            found.pictures.entry(id.to_owned()).or_insert_with(|| Picture {
-                tenant: job.tenant.clone(),
-                created: job.ended.unwrap_or(job.created),
-                bytes: bytes.len() as u64,
-                crc: Some(checksum(&bytes)),
-            });
-        }
-    }
-    found.pictures.retain(|id, _| picture_file(&results, id).exists());
     let path = super::file(folder);
     let fresh = path.with_extension("new");
     let _ = fs::remove_file(&fresh);
-    // The new ledger is complete on the disk before the old one is moved: a failure until then changes nothing.
-    caught(|| rows::fill(&fresh, &found.jobs, &found.pictures, &found.used, found.sequence + 1)).map_err(failed)?;
-    fs::create_dir_all(aside).map_err(io)?;
-    for old in [path.clone(), mark::path(folder)] {
-        if old.exists() {
-            fs::rename(&old, aside.join(old.file_name().unwrap_or_default())).map_err(io)?;
-        }
+    // The new ledger is complete on the disk before the old one goes: a failure until then changes nothing.
+    let sequence = found.sequence + 1;
+    caught(|| rows::fill(&fresh, &found.jobs, &found.pictures, &found.used, sequence)).map_err(failed)?;
+    for old in [&path, &mark::path(folder)] {
+        copy_into(old, aside).map_err(io)?;
     }
-    fs::rename(&fresh, &path).map_err(io)?;
+    may_panic("repair");
+    let lock = File::open(&fresh).map_err(io)?;
+    lock.try_lock().map_err(|error| io(error.into()))?;
+    // One rename puts the new ledger in the place of the old one. The folder is never without a ledger: a start would
+    // take it for a new folder.
+    fs::rename(&fresh, &path).and_then(|()| File::open(folder)?.sync_all()).map_err(io)?;
+    found.lock = Some(lock);
+    // The old mark is behind the new ledger, so that an end of the program before this line does no harm.
+    mark::Mark::open(folder).and_then(|mut mark| mark.write(sequence)).map_err(io)?;
     let open = found.jobs.iter().filter(|job| job.status == Status::Queued).count();
     let (jobs, pictures) = (found.jobs.len(), found.pictures.len());
     Ok(vec![
-        format!("{}: {}: moved to {}", path.display(), found.wrong.join("; "), aside.display()),
+        format!("{}: {}: kept in {}", path.display(), found.wrong.join("; "), aside.display()),
         format!(
             "{}: made anew with {jobs} jobs ({open} of them are begun again) and {pictures} pictures that could be read",
             path.display()

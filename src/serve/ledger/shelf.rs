@@ -297,12 +297,14 @@ impl Drop for Guarded {
 /// Checks every page and row of a ledger that no program has open, in a copy in memory. `acknowledged` is the number of
 /// a transaction that must be in the ledger.
 fn verify(folder: &Path, acknowledged: u64, faults: Option<&Faults>) -> Result<(), Fault> {
-    let Some(bytes) = super::offline::bytes(folder, faults)? else {
+    let Some((bytes, lock)) = super::offline::bytes(folder, std::fs::File::try_lock_shared, faults)? else {
         return match acknowledged {
             0 => Ok(()),
             _ => Err(Fault::Damaged(format!("is missing or empty, and had {acknowledged} transactions"))),
         };
     };
+    // The database takes a lock of its own.
+    drop(lock);
     let (database, numbers) = super::offline::open(&bytes)?;
     rows::check_numbers(&numbers, acknowledged)?;
     match caught(|| rows::inspect(&database, numbers.version))?.into_iter().next() {

@@ -377,10 +377,14 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
                 Err(error) => {
                     refused += 1;
                     // The refused file is unchanged, so that it can be repaired.
-                    let found = offline::read(folder.path()).expect("looked at").expect("a ledger");
+                    let mut found =
+                        offline::read(folder.path(), std::fs::File::try_lock).expect("looked at").expect("a ledger");
                     assert!(!found.wrong.is_empty(), "seed {seed}");
                     saved += found.jobs.len();
-                    offline::rebuild(folder.path(), &folder.path().join("aside"), found).expect("made anew");
+                    offline::rebuild(folder.path(), &folder.path().join("aside"), &mut found).expect("made anew");
+                    let meanwhile = open(folder.path()).err();
+                    assert!(matches!(meanwhile, Some(LedgerError::InUse { .. })), "seed {seed}: {meanwhile:?}");
+                    drop(found);
                     open(folder.path()).expect("whole");
                     assert!(error.to_string().contains("modm repair"), "seed {seed}: {error}");
                 }
