@@ -2,7 +2,7 @@
 //! prompt and its origin. Entries are whole whenever the program is killed: a picture is written before its record, and
 //! an entry exists if its record does. The core decides which images are cached, not the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -18,6 +18,7 @@ use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::input::InputError;
 
+mod deletion;
 mod disk;
 mod error;
 mod inspect;
@@ -29,6 +30,7 @@ mod tests;
 mod writer;
 
 pub use disk::{Disk, RealDisk, TestableDisk};
+pub use deletion::Deleted;
 pub use error::StoreError;
 pub use inspect::{Repaired, inspect, repair};
 use known::StoreContent;
@@ -75,16 +77,6 @@ pub struct FoundEntry {
     pub tenant: Option<String>,
     /// Numbers of the pictures that this one was refined from, as the record has them.
     pub origins: Vec<u64>,
-}
-
-/// Outcome of a deletion.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deleted {
-    /// Numbers of the deleted entries; empty if there was no such entry.
-    pub numbers: Vec<u64>,
-    /// Numbers of the entries that were refined from the entry to delete, directly or not, each with its tenant if the
-    /// tenant is known.
-    pub refined: Vec<(u64, Option<String>)>,
 }
 
 /// Order to the disk thread, which carries out orders one after the other.
@@ -262,41 +254,6 @@ impl Sources {
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers.truncate(most);
         numbers
-    }
-
-    /// Deletes an entry and, with `refined`, the entries that were refined from it. Deleted entries are not found or
-    /// listed from now on, but requests that have one as their source can still read it. Returns the deleted entries,
-    /// and the images that the core must let go. The records are removed by [`Sources::remove_records`], and the
-    /// pictures when the core releases their images.
-    #[must_use]
-    pub fn delete(&self, number: u64, refined: bool) -> (Deleted, Vec<ImageId>) {
-        let mut known = self.known();
-        let cached: BTreeMap<u64, ImageId> = known.numbers.iter().map(|(image, number)| (*number, *image)).collect();
-        let is_there = |number: &u64| cached.contains_key(number) && !known.deleted.contains(number);
-        if !is_there(&number) {
-            return (Deleted::default(), Vec::new());
-        }
-        let came_of_it: Vec<u64> = known.lineage.refined(number).into_iter().filter(is_there).collect();
-        let tenant = |number: u64| known.lineage.tenant(number).map(str::to_owned);
-        let listed = came_of_it.iter().map(|number| (*number, tenant(*number))).collect();
-        let numbers: Vec<u64> = std::iter::once(number).chain(came_of_it.into_iter().filter(|_| refined)).collect();
-        known.deleted.extend(&numbers);
-        let images = numbers.iter().filter_map(|number| cached.get(number).copied()).collect();
-        (Deleted { numbers, refined: listed }, images)
-    }
-
-    /// Removes the records of deleted entries, so that no later run finds them.
-    ///
-    /// # Errors
-    /// Returns the file and the reason if a file cannot be removed.
-    pub fn remove_records(&self, numbers: &[u64]) -> Result<(), StoreError> {
-        numbers.iter().try_for_each(|number| {
-            let file = self.folder.join(record_name(*number));
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::File { file, error }),
-                _ => Ok(()),
-            }
-        })
     }
 
     /// Returns the number of bytes of all files of the store.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{DIGITS, FoundEntry, Record, StoreError};
 use crate::embedding::Embedding;
 use crate::input::InputError;
-use crate::output::write_atomic;
+use crate::output::{write_atomic, write_durable};
 use crate::trace::npy;
 
 const LOCK: &str = "lock";
@@ -144,7 +144,11 @@ pub(super) fn mark(folder: &Path, encoder: &str) -> Result<(), InputError> {
         return Ok(());
     }
     let mark = Mark { version: VERSION, encoder: encoder.to_owned() };
-    let written = write_atomic(&file, |to| Ok(serde_json::to_writer(to, &mark)?));
+    // Without the mark the folder would be somebody else's, however many pictures are in it. The folder's own name is
+    // in the folder above.
+    let written = write_durable(&file, |to| Ok(serde_json::to_writer(to, &mark)?));
+    let above = fs::canonicalize(folder).ok().and_then(|folder| folder.parent().map(Path::to_owned));
+    let written = written.and_then(|()| above.map_or(Ok(()), |above| File::open(above)?.sync_all()));
     written.map_err(|error| InputError::new(folder, error.to_string()).key("live.store"))
 }
 

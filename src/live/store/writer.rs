@@ -79,7 +79,8 @@ fn carry_out(
                 [ImageFormat::Png, ImageFormat::Jpeg].map(|format| folder.join(picture_name(number, format)));
             let bytes = open::bytes(pictures.iter().chain([&record]));
             // The record goes first. A picture without a record is removed at the next start, and a record without
-            // a picture is reported as a defect.
+            // a picture is reported as a defect. Neither removal is synced, unlike that of a deletion: after a loss of
+            // power an evicted entry may be there again, which does no harm, or half of it in either order.
             let done = disk.remove(&record).and_then(|()| pictures.iter().try_for_each(|file| disk.remove(file)));
             if done.is_ok() {
                 let mut known = sources.known();
