@@ -6,8 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::open::{self, INDEX, MARK};
+use super::numbers::{self, NUMBERS};
+use super::open::{self, INDEX, LOCK, MARK};
 use super::{Picture, Record};
+use crate::output::move_into;
 
 /// Result of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,8 +31,16 @@ struct Files {
 /// Returns an error if the folder cannot be read or is in use.
 pub fn inspect(folder: &Path) -> io::Result<Vec<(String, Vec<PathBuf>)>> {
     let _lock = open::lock_existing(folder)?;
+    defects(folder)
+}
+
+/// Returns the defects of a store that this process has locked.
+fn defects(folder: &Path) -> io::Result<Vec<(String, Vec<PathBuf>)>> {
     let mut wrong = Vec::new();
     let mark = folder.join(MARK);
+    if open::is_new(folder) {
+        return Ok(wrong);
+    }
     match open::read_mark(&mark) {
         Ok(true) => {}
         Ok(false) => return Ok(vec![(format!("{}: is of a newer modm", mark.display()), Vec::new())]),
@@ -63,6 +73,9 @@ pub fn inspect(folder: &Path) -> io::Result<Vec<(String, Vec<PathBuf>)>> {
         wrong
             .push((format!("{}: is damaged: it is made anew", folder.join(INDEX).display()), vec![folder.join(INDEX)]));
     }
+    if let Err(why) = numbers::read(folder) {
+        wrong.push((why.to_string(), vec![folder.join(NUMBERS)]));
+    }
     Ok(wrong)
 }
 
@@ -78,30 +91,48 @@ fn damage(record: &Path, picture: &Path) -> Option<String> {
 }
 
 /// Moves damaged files to `aside` and writes a new index. A store without a readable mark is moved as a whole, because
-/// the encoder of its keys is not known.
+/// the encoder of its keys is not known. Nothing is deleted: files of no entry and the old index are moved as well.
 ///
 /// # Errors
-/// Returns the error of the system.
+/// Returns the error of the system, also if a run or another repair uses the store.
 pub fn repair(folder: &Path, aside: &Path) -> io::Result<Repaired> {
     let mut repaired = Repaired::default();
-    let wrong = inspect(folder)?;
+    // No run opens the store until the new index is whole.
+    let _lock = open::lock_alone(folder)?;
+    let wrong = defects(folder)?;
     // A store that a newer program has written is left as it is.
     if wrong.iter().all(|(_, files)| files.is_empty()) {
         return Ok(repaired);
     }
     if let Err(why) = open::read_mark(&folder.join(MARK)) {
-        fs::create_dir_all(aside.parent().unwrap_or(aside))?;
-        fs::rename(folder, aside)?;
+        // The next store of this place goes on with its numbers, because the names of pictures derive from them. They
+        // are on the disk before the files go that tell of them.
+        let next = open::entries(folder).map_err(io::Error::other)?.next;
+        if numbers::read(folder).is_err() {
+            move_into(&folder.join(NUMBERS), aside)?;
+        }
+        numbers::write(folder, next)?;
+        for entry in fs::read_dir(folder)? {
+            let file = entry?.path();
+            if ![LOCK, NUMBERS].iter().any(|name| file.ends_with(name)) {
+                move_into(&file, aside)?;
+            }
+        }
         repaired.done.push(format!("{why}: the whole store is in {}", aside.display()));
         return Ok(repaired);
     }
-    fs::create_dir_all(aside)?;
     for (said, files) in wrong {
-        for file in files {
-            fs::rename(&file, aside.join(file.file_name().unwrap_or_default()))?;
-        }
+        files.iter().try_for_each(|file| move_into(file, aside))?;
         repaired.done.push(format!("{said}: moved to {}", aside.display()));
     }
-    repaired.done.extend(open::write_index(folder)?);
+    let entries = open::entries(folder).map_err(io::Error::other)?;
+    numbers::write(folder, entries.next)?;
+    entries.leftovers.iter().chain(&open::index_files(folder)?).try_for_each(|file| move_into(file, aside))?;
+    if !entries.leftovers.is_empty() {
+        let said = format!("{} files of no picture", entries.leftovers.len());
+        repaired.done.push(format!("{}: {said}: moved to {}", folder.display(), aside.display()));
+    }
+    open::write_index(folder, &entries)?;
+    repaired.done.extend(entries.warnings);
     Ok(repaired)
 }

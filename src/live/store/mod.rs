@@ -24,16 +24,18 @@ mod error;
 mod inspect;
 mod known;
 mod lineage;
+mod numbers;
 mod open;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use disk::{Disk, RealDisk, TestableDisk};
 pub use deletion::Deleted;
+pub use disk::{Disk, RealDisk, TestableDisk};
 pub use error::StoreError;
 pub use inspect::{Repaired, inspect, repair};
 use known::StoreContent;
+use numbers::Reserved;
 use open::Entries;
 
 /// Number of digits of an entry's number in a file name.
@@ -320,7 +322,11 @@ impl Store {
         open::refuse_foreign(folder)?;
         let lock = open::lock(folder)?;
         open::mark(folder, encoder)?;
-        let Entries { found, next, bytes, warnings } = open::entries(folder)?;
+        let entries = open::entries(folder)?;
+        entries.remove_leftovers();
+        let Entries { found, next, bytes, mut warnings, .. } = entries;
+        let (reserved, warning) = Reserved::begin(folder, next);
+        warnings.extend(warning);
         let mut known = StoreContent { bytes, most_bytes: u64::MAX, is_writing: true, ..StoreContent::default() };
         for FoundEntry { number, tenant, origins, .. } in &found {
             let _ = known.lineage.insert(*number, tenant.clone(), origins);
@@ -330,7 +336,7 @@ impl Store {
         let (own, place) = (sources.clone(), folder.to_owned());
         let writer = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || writer::write(&work, &place, format, &own, &disk));
+            .spawn(move || writer::write(&work, &place, format, &own, &disk, reserved));
         let writer = writer.map_err(|error| InputError::new(folder, format!("no thread can be started: {error}")))?;
         let store = Self { sources, format, next, orders, writer, lock };
         Ok(Opened { store, found, warnings })
@@ -412,8 +418,8 @@ impl Store {
         }
     }
 
-    /// Reads an image's picture without waiting for the disk: `tell` is called with the picture or the reason, on another thread
-    /// unless the picture is still in memory. The image may be released meanwhile.
+    /// Reads an image's picture without waiting for the disk: `tell` is called with the picture or the reason, on
+    /// another thread unless the picture is still in memory. The image may be released meanwhile.
     pub fn read_later(&mut self, image: ImageId, tell: impl FnOnce(Result<Arc<Picture>, StoreError>) + Send + 'static) {
         let known = self.sources.known();
         let (unwritten, number) = (known.unwritten.get(&image).cloned(), known.numbers.get(&image).copied());
@@ -434,7 +440,7 @@ impl Store {
     /// on one operation. Returns what could not be done.
     #[must_use]
     pub fn close(self, patience: HostDuration) -> Vec<String> {
-        let Self { sources, orders, writer, lock, .. } = self;
+        let Self { sources, orders, writer, lock, next, .. } = self;
         drop(orders);
         while !writer.is_finished() {
             if sources.silence() > patience {
@@ -448,7 +454,7 @@ impl Store {
         if !ended {
             failures.push("the thread that writes pictures died".to_owned());
         }
-        match open::write_index(&sources.folder) {
+        match open::end(&sources.folder, next) {
             Ok(warnings) => failures.extend(warnings),
             Err(error) => {
                 failures.push(format!("{}: the index cannot be written: {error}", sources.folder.display()));

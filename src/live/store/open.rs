@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::numbers::{self, NUMBERS};
 use super::{DIGITS, FoundEntry, Record, StoreError};
 use crate::embedding::Embedding;
 use crate::input::InputError;
 use crate::output::{write_atomic, write_durable};
 use crate::trace::npy;
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 pub(super) const MARK: &str = "modm-store.json";
 pub(super) const INDEX: &str = "index.json";
 
@@ -64,12 +65,23 @@ struct KnownEntry {
 pub(super) struct Entries {
     /// Entries, oldest first.
     pub(super) found: Vec<FoundEntry>,
-    /// Number that no entry has had, as far as the files show.
+    /// Number that no entry has had.
     pub(super) next: u64,
     /// Number of bytes of the entries' files.
     pub(super) bytes: u64,
     /// Defects of the store, which are left out.
     pub(super) warnings: Vec<String>,
+    /// Files of no entry: a run that was killed had not finished to write or to remove them.
+    pub(super) leftovers: Vec<PathBuf>,
+}
+
+impl Entries {
+    /// Removes the files of no entry.
+    pub(super) fn remove_leftovers(&self) {
+        for file in &self.leftovers {
+            let _ = fs::remove_file(file);
+        }
+    }
 }
 
 /// Returns the number of bytes of those files that exist.
@@ -89,17 +101,28 @@ pub(super) fn lock(folder: &Path) -> Result<File, InputError> {
     }
 }
 
+/// Locks the folder for a repair, which has the store alone.
+pub(super) fn lock_alone(folder: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+    file.try_lock().map_err(not_locked)?;
+    Ok(file)
+}
+
+fn not_locked(error: TryLockError) -> io::Error {
+    match error {
+        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "is in use by another run"),
+        TryLockError::Error(error) => error,
+    }
+}
+
 /// Locks the folder of an existing store, to inspect the store. Returns `None` if the folder has no lock file.
 pub(super) fn lock_existing(folder: &Path) -> io::Result<Option<File>> {
     let file = match File::open(folder.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "is in use by another run")),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    file.try_lock_shared().map_err(not_locked)?;
+    Ok(Some(file))
 }
 
 /// Reads the mark of a store. Returns whether this program reads the store's version, or what is wrong with the mark.
@@ -116,13 +139,21 @@ pub(super) fn has_index(folder: &Path) -> bool {
 
 /// Refuses a folder that is not empty and is not a store.
 pub(super) fn refuse_foreign(folder: &Path) -> Result<(), InputError> {
-    // A run that was killed before it wrote the mark leaves a folder with a lock alone.
-    let others = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != LOCK);
-    if !folder.join(MARK).is_file() && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(others)) {
+    if !folder.join(MARK).is_file() && !is_new(folder) {
         let message = "is not empty and no store: expected a new folder, or one that an earlier run has written";
         return Err(InputError::new(folder, message).key("live.store"));
     }
     Ok(())
+}
+
+/// Returns whether a folder has nothing of a store, except its lock and its numbers.
+pub(super) fn is_new(folder: &Path) -> bool {
+    // A run that was killed before it wrote the mark leaves a lock and a part of the mark. A repair that sets a store
+    // aside leaves its numbers.
+    let own = [LOCK, NUMBERS, "modm-store.json.partial", "modm-store-numbers.json.partial"];
+    let is_other =
+        |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| !own.iter().any(|name| entry.file_name() == *name));
+    !fs::read_dir(folder).is_ok_and(|mut entries| entries.any(is_other))
 }
 
 /// Marks a new store with the fingerprint of its encoder, or checks the mark of an existing store.
@@ -159,9 +190,11 @@ pub(super) fn ours(name: &str) -> Option<(u64, &str)> {
     plain.then(|| stem.parse().ok()).flatten().map(|number| (number, extension))
 }
 
+/// Finds the entries of a store, and changes nothing.
 pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     let unreadable = |error: &io::Error| InputError::unreadable(folder, error);
     let (mut records, mut pictures, mut warnings, mut bytes) = (Vec::new(), BTreeMap::new(), Vec::new(), 0);
+    let mut leftovers = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| unreadable(&error))? {
         let entry = entry.map_err(|error| unreadable(&error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -174,9 +207,7 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
                 pictures.insert(number, entry.path());
             }
             // A killed run was writing this file.
-            Some((_, extension)) if extension.ends_with("partial") => {
-                let _ = fs::remove_file(entry.path());
-            }
+            Some((_, extension)) if extension.ends_with("partial") => leftovers.push(entry.path()),
             _ => {}
         }
     }
@@ -184,12 +215,17 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     let mut keys = read_index(folder);
     // Files of the latest numbers may be gone while the index still lists them. These numbers count, too.
     let last = [records.last(), pictures.keys().last(), keys.keys().last()].into_iter().flatten().max().copied();
+    let given = numbers::read(folder).unwrap_or_else(|error| {
+        warnings.push(format!("{error}: numbers of pictures that are gone may be given again"));
+        0
+    });
+    let next = given.max(last.map_or(0, |last| last + 1));
     let mut found = Vec::with_capacity(records.len());
     for number in records {
         let record = folder.join(super::record_name(number));
         if pictures.remove(&number).is_none() {
             warnings.push(format!("{}: its picture is missing: left out", record.display()));
-            let _ = fs::remove_file(&record);
+            leftovers.push(record);
             continue;
         }
         let known = keys.remove(&number);
@@ -199,16 +235,14 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
         }
     }
     // These pictures were written, but their records were not.
-    for picture in pictures.values() {
-        let _ = fs::remove_file(picture);
-    }
+    leftovers.extend(pictures.into_values());
     let dimension = found.first().map(|entry: &FoundEntry| entry.key.as_slice().len());
     let before = found.len();
     found.retain(|entry| Some(entry.key.as_slice().len()) == dimension);
     if found.len() < before {
         warnings.push(format!("{} entries have keys of another dimension: left out", before - found.len()));
     }
-    Ok(Entries { found, next: last.map_or(0, |last| last + 1), bytes, warnings })
+    Ok(Entries { found, next, bytes, warnings, leftovers })
 }
 
 fn read_record(file: &Path) -> Result<KnownEntry, StoreError> {
@@ -251,13 +285,35 @@ fn read_index(folder: &Path) -> BTreeMap<u64, KnownEntry> {
     read().unwrap_or_default()
 }
 
+/// Ends the files of a run: writes the number above all that were given, and the index. Returns the defects of the
+/// store.
+pub(super) fn end(folder: &Path, next: u64) -> io::Result<Vec<String>> {
+    numbers::write(folder, next)?;
+    let entries = entries(folder).map_err(io::Error::other)?;
+    entries.remove_leftovers();
+    write_index(folder, &entries)?;
+    Ok(entries.warnings)
+}
+
+/// Returns the files of the index: the index, and all files of keys.
+pub(super) fn index_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name == INDEX || name.starts_with("index-") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
 /// Writes the index of the entries that exist. The keys are written under a new name, then the index that names them,
 /// so that no index ever goes with the keys of another index.
-pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
-    let Entries { found, next, warnings, .. } = entries(folder).map_err(io::Error::other)?;
+pub(super) fn write_index(folder: &Path, Entries { found, next, .. }: &Entries) -> io::Result<()> {
     let before: Option<Index> =
         fs::read_to_string(folder.join(INDEX)).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let Some(dimension) = found.first().map(|entry| entry.key.as_slice().len()) else { return Ok(warnings) };
+    let Some(dimension) = found.first().map(|entry| entry.key.as_slice().len()) else { return Ok(()) };
     // If no picture was kept since the last index, the keys have the name of the earlier keys and replace them. A kill
     // between the two writes then leaves an index whose checksum does not fit, and no index is used.
     let mut index = Index {
@@ -276,5 +332,5 @@ pub(super) fn write_index(folder: &Path) -> io::Result<Vec<String>> {
     if let Some(before) = before.filter(|before| before.keys != index.keys) {
         let _ = fs::remove_file(folder.join(before.keys));
     }
-    Ok(warnings)
+    Ok(())
 }

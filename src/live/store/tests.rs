@@ -110,7 +110,8 @@ fn a_damaged_store_is_made_whole_and_one_of_a_newer_program_is_left() {
     assert_eq!(repair(&place, &aside).expect("left").done, Vec::<String>::new());
     fs::write(place.join(open::MARK), "").expect("damaged");
     assert!(repair(&place, &folder.path().join("whole")).expect("moved").done[0].contains("the whole store"));
-    assert!(!place.exists());
+    let left: Vec<_> = fs::read_dir(&place).expect("read").map(|file| file.expect("a file").file_name()).collect();
+    assert_eq!(left.len(), 2, "its lock and its numbers: {left:?}");
 }
 
 #[test]
@@ -130,4 +131,83 @@ fn pictures_are_listed_by_tenant_a_page_at_a_time() {
     assert_eq!(sources.owner(2).expect("it is cached"), None);
     assert_eq!(sources.known().remove(image(96)), Some(96));
     assert_eq!((sources.newest(Some(&["a"]), None, 2), sources.owner(96).is_err()), (vec![99, 93], true));
+}
+
+#[test]
+fn numbers_of_entries_that_are_gone_are_not_given_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut highest = None;
+    // Even rounds end with the close of the store, odd ones with a kill.
+    for round in 0..6 {
+        let Opened { mut store, found, warnings } = open(folder.path());
+        assert_eq!((found.len(), warnings), (0, Vec::new()), "round {round}");
+        for image in 0..3 {
+            keep(&mut store, image);
+            let number = store.number(ImageId::warm(image));
+            assert!(number > highest, "round {round}: {number:?} after {highest:?}");
+            highest = number;
+        }
+        settled(&store);
+        (0..3).for_each(|image| store.release(ImageId::warm(image)));
+        if round % 2 == 0 {
+            assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+        } else {
+            let Store { orders, writer, .. } = store;
+            drop(orders);
+            writer.join().expect("it ended");
+        }
+    }
+}
+
+/// Contents of all files below a folder, except locks and what the store makes anew.
+fn contents(folder: &Path) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.push(fs::read(path).expect("read"));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_repair_deletes_nothing_and_has_the_store_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (place, aside) = (folder.path().join("store"), folder.path().join("aside"));
+    let Opened { mut store, .. } = open(&place);
+    (0..4).for_each(|image| keep(&mut store, image));
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+    // A picture whose record is gone, a file that was being written, a damaged record, and an index of all of them.
+    fs::remove_file(place.join(record_name(3))).expect("removed");
+    fs::write(place.join("000000000009.png.partial"), b"half").expect("written");
+    fs::write(place.join(record_name(0)), "{").expect("damaged");
+    let before = contents(&place);
+    let reader = open::lock_existing(&place).expect("locked");
+    assert_eq!(repair(&place, &aside).expect_err("in use").kind(), std::io::ErrorKind::WouldBlock);
+    drop(reader);
+    assert!(!repair(&place, &aside).expect("repaired").done.is_empty());
+    let after = contents(folder.path());
+    assert!(before.iter().all(|content| after.contains(content)), "something was deleted");
+    assert!(inspect(&place).expect("looked at").is_empty());
+    let Opened { mut store, found, warnings } = open(&place);
+    assert_eq!((found.len(), warnings), (2, Vec::new()));
+    keep(&mut store, 7);
+    assert!(store.number(ImageId::warm(7)) > Some(3));
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+
+    // A store as a whole: what comes after it gives none of its numbers.
+    fs::write(place.join(open::MARK), "").expect("damaged");
+    let before = contents(&place);
+    assert!(repair(&place, &folder.path().join("whole")).expect("moved").done[0].contains("the whole store"));
+    let after = contents(folder.path());
+    assert!(before.iter().all(|content| after.contains(content)), "something was deleted");
+    assert!(inspect(&place).expect("looked at").is_empty());
+    let Opened { mut store, found, .. } = open(&place);
+    assert!(found.is_empty());
+    keep(&mut store, 0);
+    assert!(store.number(ImageId::warm(0)) > Some(4));
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
+use super::numbers::Reserved;
 use super::{Disk, DiskOrder, Record, Sources, StoreError, clock, open, picture_name, record_name};
 use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
@@ -26,6 +27,7 @@ pub(super) fn write(
     format: ImageFormat,
     sources: &Sources,
     disk: &impl Disk,
+    mut reserved: Reserved,
 ) {
     let _writing = Writing(sources.clone());
     for order in orders {
@@ -36,7 +38,7 @@ pub(super) fn write(
         };
         // The lock is not held while the disk works: readers of the content must not wait for a disk that hangs.
         sources.known().begun = Some(clock());
-        let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk)));
+        let done = catch_unwind(AssertUnwindSafe(|| carry_out(order, folder, format, sources, disk, &mut reserved)));
         let mut known = sources.known();
         (known.begun, known.waiting) = (None, known.waiting - bytes);
         match done {
@@ -54,12 +56,14 @@ fn carry_out(
     format: ImageFormat,
     sources: &Sources,
     disk: &impl Disk,
+    reserved: &mut Reserved,
 ) -> Option<String> {
     let done = match order {
         DiskOrder::Keep { image, number, picture, record } => {
             let file = folder.join(picture_name(number, format));
             let beside = folder.join(record_name(number));
-            let done = keep(disk, sources, [&file, &beside], &picture, format, &record);
+            let covered = reserved.cover(disk, number);
+            let done = covered.and_then(|()| keep(disk, sources, [&file, &beside], &picture, format, &record));
             if done.is_err() {
                 // A picture that is not on disk is not kept. A later reader of the picture is told that it is missing.
                 let _ = disk.remove(&file);
