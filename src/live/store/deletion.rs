@@ -44,6 +44,8 @@ impl Sources {
     /// # Errors
     /// Returns the file and the reason if a file cannot be removed.
     pub fn remove_records(&self, numbers: &[u64]) -> Result<(), StoreError> {
+        // A record that is being written would be there after its removal.
+        let _records = self.records();
         for number in numbers {
             let file = self.folder.join(record_name(*number));
             RealDisk.remove(&file).map_err(StoreError::file(&file))?;

@@ -144,6 +144,8 @@ fn clock() -> Instant {
 pub struct Sources {
     folder: PathBuf,
     known: Arc<Mutex<StoreContent>>,
+    /// Lock that is held while a record is written and while records of deleted entries are removed.
+    records: Arc<Mutex<()>>,
 }
 
 /// Store of one run. No other run may open its folder meanwhile.
@@ -172,6 +174,10 @@ impl Sources {
     fn known(&self) -> MutexGuard<'_, StoreContent> {
         // A thread that died while it held the lock left a map that can still be used.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn records(&self) -> MutexGuard<'_, ()> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the picture of an image, from memory if the picture is not on disk yet.
@@ -331,7 +337,8 @@ impl Store {
         for FoundEntry { number, tenant, origins, .. } in &found {
             let _ = known.lineage.insert(*number, tenant.clone(), origins);
         }
-        let sources = Sources { folder: folder.to_owned(), known: Arc::new(Mutex::new(known)) };
+        let sources =
+            Sources { folder: folder.to_owned(), known: Arc::new(Mutex::new(known)), records: Arc::default() };
         let (orders, work) = channel();
         let (own, place) = (sources.clone(), folder.to_owned());
         let writer = std::thread::Builder::new()

@@ -116,7 +116,7 @@ fn a_damaged_store_is_made_whole_and_one_of_a_newer_program_is_left() {
 
 #[test]
 fn pictures_are_listed_by_tenant_a_page_at_a_time() {
-    let sources = Sources { folder: PathBuf::from("none"), known: Arc::default() };
+    let sources = Sources { folder: PathBuf::from("none"), known: Arc::default(), records: Arc::default() };
     let image = |number: u64| ImageId::of_request(RequestId(number as u32));
     for number in 0..100 {
         let tenant = [Some("a"), Some("b"), None][number as usize % 3];
@@ -131,6 +131,43 @@ fn pictures_are_listed_by_tenant_a_page_at_a_time() {
     assert_eq!(sources.owner(2).expect("it is cached"), None);
     assert_eq!(sources.known().remove(image(96)), Some(96));
     assert_eq!((sources.newest(Some(&["a"]), None, 2), sources.owner(96).is_err()), (vec![99, 93], true));
+}
+
+/// Disk that takes a while before and after it writes the first record, and tells when it begins.
+struct SlowRecord(std::sync::mpsc::Sender<()>);
+
+impl Disk for SlowRecord {
+    fn write(&self, file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        if !file.ends_with(record_name(0)) {
+            return RealDisk.write(file, bytes);
+        }
+        let _ = self.0.send(());
+        pause(HostDuration::from_millis(100));
+        RealDisk.write(file, bytes)?;
+        pause(HostDuration::from_millis(100));
+        Ok(())
+    }
+}
+
+#[test]
+fn no_record_of_a_deleted_entry_comes_after_its_deletion() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (begins, begun) = channel();
+    let opened = Store::open(folder.path(), ImageFormat::Png, "test", SlowRecord(begins));
+    let Opened { mut store, .. } = opened.expect("a store");
+    // The first record is being written at the deletion, the second one has not been begun.
+    (0..2).for_each(|image| keep(&mut store, image));
+    begun.recv().expect("a record is begun");
+    let sources = store.sources();
+    (0..2).for_each(|number| assert_eq!(sources.delete(number, false).0.numbers, [number]));
+    sources.remove_records(&[0, 1]).expect("removed");
+    // A kill at any time from now on must leave no record.
+    while !sources.known().unwritten.is_empty() {
+        assert!((0..2).all(|number| !folder.path().join(record_name(number)).exists()), "a record came back");
+    }
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+    let Opened { found, .. } = open(folder.path());
+    assert!(found.is_empty());
 }
 
 #[test]

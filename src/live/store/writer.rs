@@ -63,19 +63,14 @@ fn carry_out(
             let file = folder.join(picture_name(number, format));
             let beside = folder.join(record_name(number));
             let covered = reserved.cover(disk, number);
-            let done = covered.and_then(|()| keep(disk, sources, [&file, &beside], &picture, format, &record));
+            let done = covered.and_then(|()| keep(disk, sources, number, [&file, &beside], &picture, format, &record));
             if done.is_err() {
                 // A picture that is not on disk is not kept. A later reader of the picture is told that it is missing.
                 let _ = disk.remove(&file);
                 sources.known().left_out += 1;
             }
-            let deleted = {
-                let mut known = sources.known();
-                known.unwritten.remove(&image);
-                known.deleted.contains(&number)
-            };
-            // The entry was deleted while it was being written: the deletion found no record to remove.
-            if deleted { done.and(sources.remove_records(&[number])) } else { done }
+            sources.known().unwritten.remove(&image);
+            done
         }
         DiskOrder::Remove { number } => {
             let record = folder.join(record_name(number));
@@ -111,6 +106,7 @@ fn carry_out(
 fn keep(
     disk: &impl Disk,
     sources: &Sources,
+    number: u64,
     [file, beside]: [&Path; 2],
     picture: &Picture,
     format: ImageFormat,
@@ -128,6 +124,13 @@ fn keep(
         }
     }
     disk.write(file, &bytes).map_err(StoreError::file(file))?;
+    // A deletion waits for the record and removes it, or is heard of here: it is answered only once no record can come.
+    let _records = sources.records();
+    if sources.known().deleted.contains(&number) {
+        // The picture goes when the image is released.
+        sources.known().bytes += bytes.len() as u64;
+        return Ok(());
+    }
     // The record comes last: an entry exists once its record does.
     disk.write(beside, &record).map_err(StoreError::file(beside))?;
     sources.known().bytes += both;
