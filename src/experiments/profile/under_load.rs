@@ -113,7 +113,7 @@ fn one_pass(
     let skips = scenario.skipped_steps();
     let single = Arc::new(AtomicBool::new(false));
     let has_large = targets.iter().any(|model| model.is_large());
-    let routing = AlternatingRoutes { skips, routed: 0, has_large, single: single.clone() };
+    let routing = AlternatingRoutes { skips, routed: 0, hits: 0, has_large, single: single.clone() };
     let workers = targets.len();
     let allocation = Allocation::new(targets);
     let models = scenario.model_names().len();
@@ -172,6 +172,7 @@ fn setting(
 struct AlternatingRoutes {
     skips: Vec<u32>,
     routed: usize,
+    hits: usize,
     has_large: bool,
     single: Arc<AtomicBool>,
 }
@@ -187,7 +188,10 @@ impl RoutingPolicy for AlternatingRoutes {
         let may_hit = !self.skips.is_empty() && (!self.routed.is_multiple_of(each) || !self.has_large);
         match nearest.filter(|_| may_hit) {
             Some(found) => {
-                let skipped = self.skips[(self.routed / 2 + self.routed) % self.skips.len()];
+                // Each cycle begins one further, because workers that take turns would else get the same skips again and
+                // again. Hits are counted apart from misses, which fall on the same remainders for ever.
+                let skipped = self.skips[(self.hits / self.skips.len() + self.hits) % self.skips.len()];
+                self.hits += 1;
                 Route::Queue(Decision::hit(found, skipped))
             }
             None => Route::Queue(Decision::miss(nearest)),
@@ -324,6 +328,30 @@ mod tests {
 
     fn done(job: u64, worker: u16) -> Event {
         Event::JobCompleted { worker: WorkerId(worker), job: JobId(job), outputs: SmallVec::new() }
+    }
+
+    #[test]
+    fn hits_skip_every_number_of_steps_in_both_spells() {
+        for (is_single, kinds) in [(false, 2), (false, 3), (true, 2), (true, 3), (true, 4)] {
+            let skips: Vec<u32> = (1..=kinds).collect();
+            let single = Arc::new(AtomicBool::new(is_single));
+            let mut routes = AlternatingRoutes { skips: skips.clone(), routed: 0, hits: 0, has_large: true, single };
+            let load = Load { now: Time::ZERO, waiting_misses: 0, waiting_hits: 0, workers: 2 };
+            let found = Candidate { image: ImageId::warm(0), similarity: 1.0, states: &[] };
+            let skipped = (0..96).filter_map(|id| {
+                let request = Request::new(RequestId(id), Time::ZERO, TenantId(0));
+                let Route::Queue(decision) = routes.route(&request, Some(found), &load) else { return None };
+                (decision.skipped_steps > 0).then_some(decision.skipped_steps)
+            });
+            let skipped: Vec<u32> = skipped.collect();
+            // Of two workers that take turns, each gets every second hit.
+            for first in 0..2 {
+                let mut own: Vec<u32> = skipped.iter().copied().skip(first).step_by(2).collect();
+                own.sort_unstable();
+                own.dedup();
+                assert_eq!(own, skips, "single: {is_single}, {kinds} kinds");
+            }
+        }
     }
 
     #[test]
