@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::calibration::audit::{Kept, LEAST};
+use crate::calibration::check::DRAWS;
 
 const HEADER: [&str; 7] =
     ["skipped steps", "tenant", "audited hits", "score of the hits", "of the large model", "kept", "95 % interval"];
@@ -25,13 +26,23 @@ fn cells(kept: &Kept) -> [String; 7] {
     ]
 }
 
+/// Formats a number with a comma before each three digits from the right.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let comma_before = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
+    let pieces = (0..digits.len()).map(|at| [if comma_before(at) { "," } else { "" }, &digits[at..=at]]);
+    pieces.flatten().collect()
+}
+
 /// Returns the content of `audit.md`.
 #[must_use]
 pub fn markdown(kept: &[Kept]) -> String {
-    let mut text = "# What hits keep of quality\n\nThe large model drew these hits' prompts as well; scores are the encoder's \
-                    similarity of prompt and picture, and what is kept is the ratio of their means, with the interval of \
-                    1,000 draws of the hits.\n\n"
-        .to_owned();
+    let mut text = format!(
+        "# What hits keep of quality\n\nThe large model drew these hits' prompts as well; scores are the encoder's \
+         similarity of prompt and picture, and what is kept is the ratio of their means, with the interval of \
+         {} draws of the hits.\n\n",
+        grouped(DRAWS)
+    );
     // Writing to a string never fails.
     let _ = writeln!(text, "| {} |\n|{}", HEADER.join(" | "), " ---: |".repeat(HEADER.len()));
     for row in kept {
@@ -74,6 +85,13 @@ pub fn json(kept: &[Kept]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_draws_is_that_of_the_check() {
+        assert_eq!([12, 999, 1_000, 1_234_567].map(grouped), ["12", "999", "1,000", "1,234,567"]);
+        let said = format!("the interval of {} draws of the hits.", grouped(DRAWS));
+        assert!(markdown(&[]).contains(&said), "{}", markdown(&[]));
+    }
 
     #[test]
     fn a_tenant_s_name_breaks_no_table() {
