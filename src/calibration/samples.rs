@@ -189,10 +189,26 @@ pub fn judge(samples: &mut [Sample], file: &Path) -> Result<(), InputError> {
     Ok(())
 }
 
+/// Returns the source of a request's refinements with its similarity; `None` without refinements. The bounds are fitted
+/// to one similarity of each request, so refinements from several sources would count as what they are not.
+fn one_source<'a>(drawn: impl Iterator<Item = &'a Sample>, file: &Path) -> Result<Option<(u32, f64)>, InputError> {
+    let mut known = None;
+    for sample in drawn {
+        let Some(source) = sample.source else { continue };
+        if *known.get_or_insert(source) != source {
+            let message = "is refined from another source than other pictures of its request: expected the same \
+                           source_row and similarity";
+            return Err(InputError::new(file, message).value("picture", format_args!("{:?}", sample.picture)));
+        }
+    }
+    Ok(known)
+}
+
 /// Groups the samples by request.
 ///
 /// # Errors
-/// `file` lacks an image of a request, has one twice, or has no request with a source in one of the halves.
+/// `file` lacks an image of a request, has one twice, has refinements of one request from several sources, or has no
+/// request with a source in one of the halves.
 pub fn grades(samples: &[Sample], file: &Path) -> Result<Grades, InputError> {
     let mut by_row: BTreeMap<u32, BTreeMap<(bool, u32), &Sample>> = BTreeMap::new();
     for sample in samples {
@@ -214,9 +230,7 @@ pub fn grades(samples: &[Sample], file: &Path) -> Result<Grades, InputError> {
             };
             drawn.get(&(large, k)).copied().ok_or_else(missing)
         };
-        // All refinements of a request start from one source, so any of them tells the similarity.
-        let any = drawn.values().find_map(|sample| sample.source);
-        let refined = any.map(|(_, similarity)| {
+        let refined = one_source(drawn.values().copied(), file)?.map(|(_, similarity)| {
             let quality = skips.iter().map(|k| Ok(of(false, *k)?.quality)).collect::<Result<_, InputError>>()?;
             Ok(Refined { similarity, quality })
         });
@@ -313,6 +327,16 @@ mod tests {
             ("png,1\n", "png\n", "a.csv:2: expected as many fields as the header has"),
             ("0-true-0.png", "", "a.csv:2: picture = \"\": expected the name of a picture"),
             (",5,1-false-5", ",10,1-false-5", "a.csv: picture = \"1-false-10.png\": is drawn like another picture"),
+            (
+                "4,0,little,10,2-",
+                "4,1,little,10,2-",
+                "a.csv: picture = \"2-false-10.png\": is refined from another source",
+            ),
+            (
+                "0.30000000000000004,0,little,5,2-",
+                "0.25,0,little,5,2-",
+                "a.csv: picture = \"2-false-10.png\": is refined from another source",
+            ),
             (",5,1-false-5", ",7,1-false-5", "a.csv: row = 1: has no picture of the small model with 5 steps skipped"),
         ] {
             assert!(with(old, new).starts_with(message), "{}", with(old, new));
