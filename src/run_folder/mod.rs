@@ -25,6 +25,8 @@ use files::Names;
 use requests::{Columns, RequestsFile, requests};
 
 const REQUESTS: &str = "requests.csv";
+/// Name of the file that is written last: [`finished`] takes a folder that has it for a run that came to its end.
+const RUN: &str = "run.json";
 
 /// Error because of which the files of a run are not written.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,7 @@ impl<'a> RunFolder<'a> {
     /// # Errors
     /// Returns an error if the run cannot come to an end, or if the file cannot be written. There is no file then.
     pub fn run(&self, also: impl Journal) -> Result<Results, FolderError> {
-        make_folder(&self.folder)?;
+        self.begin()?;
         self.with_names(|names| {
             let mut run: Option<Result<Results, RunError<Infallible>>> = None;
             let written = write_atomic(&self.folder.join(REQUESTS), |to| {
@@ -91,7 +93,7 @@ impl<'a> RunFolder<'a> {
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub fn write_rows(&self, results: &Results) -> Result<(), OutputError> {
-        make_folder(&self.folder)?;
+        self.begin()?;
         let similarity_to_prompt = results.requests.iter().any(|row| row.similarity_to_prompt.is_some());
         let columns = Columns { similarity_to_prompt, ..self.columns() };
         self.with_names(|names| {
@@ -105,10 +107,10 @@ impl<'a> RunFolder<'a> {
     /// Returns an error if a file cannot be written.
     pub fn write(&self, results: &Results, wall_s: f64, warnings: &[String]) -> Result<(), OutputError> {
         let folder = self.folder.as_path();
-        make_folder(folder)?;
+        self.begin()?;
         if results.cache.is_none() {
             // With --force, the file of an earlier run would be taken for this run's.
-            let _ = std::fs::remove_file(folder.join("cache.csv"));
+            remove(&folder.join("cache.csv"))?;
         }
         let scenario = &self.simulation.scenario;
         let toml = as_toml(scenario);
@@ -119,8 +121,14 @@ impl<'a> RunFolder<'a> {
         let warnings: Vec<String> =
             Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
         let inputs = by_name(self.simulation.files());
-        // This file is the last one: `finished` takes a folder that has it for a run that came to its end.
         write_run_json(folder, scenario, &inputs, &self.simulation.stand_ins(), wall_s, &warnings)
+    }
+
+    /// Makes the folder, and removes the `run.json` of an earlier run in it. The other files are replaced one by one, so
+    /// a process that is killed meanwhile leaves those of two runs, which must not pass for a finished run.
+    fn begin(&self) -> Result<(), OutputError> {
+        make_folder(&self.folder)?;
+        remove(&self.folder.join(RUN))
     }
 
     /// Returns the columns of `requests.csv` in a simulation.
@@ -138,6 +146,14 @@ impl<'a> RunFolder<'a> {
             gpus: &gpus,
             total_steps: scenario.models.steps,
         })
+    }
+}
+
+/// Removes a file. Does nothing if there is none.
+fn remove(file: &Path) -> Result<(), OutputError> {
+    match std::fs::remove_file(file) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OutputError { path: file.to_owned(), source }),
+        _ => Ok(()),
     }
 }
 
@@ -167,8 +183,8 @@ pub fn write_journal<T>(
 /// # Errors
 /// Returns an error if the run ended but its measures cannot be read.
 pub fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> Result<Option<Summary>, InputError> {
-    // `run.json` is written last, so a run that has it has ended.
-    let Ok(text) = std::fs::read_to_string(folder.join("run.json")) else { return Ok(None) };
+    // `run.json` is removed first and written last, so a run that has it has ended.
+    let Ok(text) = std::fs::read_to_string(folder.join(RUN)) else { return Ok(None) };
     let Ok(run) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
     let settings = std::fs::read_to_string(folder.join("scenario.toml")).unwrap_or_default();
     let same = run["modm"] == env!("CARGO_PKG_VERSION")
@@ -208,7 +224,7 @@ pub fn write_run_json(
     if !warnings.is_empty() {
         run["warnings"] = json!(warnings);
     }
-    write_atomic(&folder.join("run.json"), |to| {
+    write_atomic(&folder.join(RUN), |to| {
         serde_json::to_writer_pretty(&mut *to, &run).map_err(io::Error::from)?;
         to.write_all(b"\n")
     })
@@ -217,4 +233,49 @@ pub fn write_run_json(
 /// Returns the settings of a scenario with all defaults, in the form of `scenario.toml`.
 fn as_toml(scenario: &Scenario) -> String {
     toml::to_string_pretty(&scenario.resolved()).expect("a scenario came from TOML")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Keep;
+    use crate::scenario::{Override, Source};
+
+    fn simulation(seed: u64) -> Simulation {
+        let text = "name = \"a\"\ntrace.synthetic = { requests = 20 }\n";
+        let source = Source::new(Path::new("a.toml"), text.to_owned()).unwrap();
+        Simulation::load(&source, &[Override::parse(&format!("seed={seed}")).unwrap()]).unwrap()
+    }
+
+    /// Returns whether a folder holds a finished run of a simulation.
+    fn is_finished(folder: &Path, run: &Simulation) -> bool {
+        let files: Vec<Fingerprint> = run.files().cloned().collect();
+        finished(folder, &run.scenario, &files).unwrap().is_some()
+    }
+
+    #[test]
+    fn a_folder_whose_files_are_replaced_holds_no_finished_run() {
+        let (one, other) = (simulation(1), simulation(2));
+        let place = tempfile::tempdir().unwrap();
+        let (folder, earlier) = (RunFolder::new(&other, place.path()), RunFolder::new(&one, place.path()));
+        let write = || {
+            let results = earlier.run(()).unwrap();
+            earlier.write(&results, 0.0, &[]).unwrap();
+            assert!(is_finished(place.path(), &one));
+        };
+        let finished = || is_finished(place.path(), &one) || is_finished(place.path(), &other);
+        write();
+        // A killed process leaves `requests.csv` of this run beside the other files of the earlier one.
+        let results = folder.run(()).unwrap();
+        assert!(!finished(), "the rows are those of another run");
+        write();
+        folder.write_rows(&other.run_keeping(Keep::Rows, ()).unwrap()).unwrap();
+        assert!(!finished(), "the rows are those of another run");
+        write();
+        // A folder in the place of a file stops the writer in the middle, as a kill does.
+        std::fs::remove_file(place.path().join("summary.json")).unwrap();
+        std::fs::create_dir(place.path().join("summary.json")).unwrap();
+        folder.write(&results, 0.0, &[]).unwrap_err();
+        assert!(!place.path().join(RUN).exists(), "the settings are new and the measures old");
+    }
 }
