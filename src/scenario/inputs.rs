@@ -146,9 +146,9 @@ impl TraceInputs {
     /// # Errors
     /// Returns an error if a file cannot be read.
     pub fn fingerprints(scenario: &Scenario, file: &Path) -> Result<Vec<Fingerprint>, InputError> {
-        let section = &scenario.trace;
-        let named = [&section.requests, &section.prompt_embeddings, &section.image_embeddings, &section.warm_images];
-        named.into_iter().flatten().map(|path| fingerprint(&Scenario::resolve(file, path), path)).collect()
+        let mut section = scenario.trace.clone();
+        let named = section.paths_mut().into_iter().filter_map(|(_, path)| path.take());
+        named.map(|path| fingerprint(&Scenario::resolve(file, &path), &path)).collect()
     }
 
     /// Makes the embeddings that the trace lacks.

@@ -3,7 +3,7 @@
 //! refuses bad settings, `inputs` reads the other files of a run, and `build` makes the parts that run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,7 @@ mod cascade;
 mod check;
 mod faults;
 mod inputs;
+mod paths;
 mod queue;
 mod searched;
 mod source;
@@ -398,12 +399,6 @@ impl Scenario {
     pub fn bounds(&self) -> &[(f64, u32)] {
         let own = self.system.policy.default_bounds().unwrap_or_default();
         self.system.bounds.as_deref().unwrap_or(own)
-    }
-
-    /// Resolves a path of the scenario, which is relative to the folder of the scenario's `file`.
-    #[must_use]
-    pub fn resolve(file: &Path, path: &Path) -> PathBuf {
-        file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 
     /// Returns the settings that determine the trace and its embeddings.

@@ -4,66 +4,20 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use toml::{Table, Value};
+use crate::scenario::Scenario;
 
-use crate::scenario::{Scenario, Source, Variant};
-
-/// Keys with a path as their value. The keys of `live.models` have paths too.
-const PATHS: [&str; 7] = [
-    "trace.requests",
-    "trace.prompt_embeddings",
-    "trace.image_embeddings",
-    "trace.warm_images",
-    "models.profile",
-    "live.encoder",
-    "live.store",
-];
-const MODELS: &str = "live.models";
+/// Keys that a calibration sets, in the scenario and not in its variants.
+const CALIBRATED: [&str; 2] = ["system.bounds", "models.profile"];
 
 /// Returns the scenario of `file` for a file in the folder `to`. Variants keep all that they set except the bounds and
 /// the profile, because these are calibrated.
 #[must_use]
 pub fn rooted(scenario: &Scenario, file: &Path, to: &Path) -> Scenario {
-    let place = |path: &Path| from_folder(&Scenario::resolve(file, path), to);
-    let mut moved = scenario.clone();
-    let (trace, live) = (&mut moved.trace, &mut moved.live);
-    let named =
-        [&mut trace.requests, &mut trace.prompt_embeddings, &mut trace.image_embeddings, &mut trace.warm_images];
-    for path in named.into_iter().chain([&mut moved.models.profile, &mut live.encoder, &mut live.store]).flatten() {
-        *path = place(path);
-    }
-    for path in live.models.values_mut() {
-        *path = place(path);
-    }
+    let mut moved = scenario.with_paths(|path| from_folder(&Scenario::resolve(file, path), to));
     for variant in &mut moved.variant {
-        variant.set = moved_keys(variant, &place);
+        variant.set.retain(|key, _| !CALIBRATED.contains(&key));
     }
     moved
-}
-
-/// Returns the settings of a variant by dotted key, with their paths rewritten and without those that are calibrated.
-fn moved_keys(variant: &Variant, place: &dyn Fn(&Path) -> PathBuf) -> Table {
-    let text = |value: &mut Value| {
-        if let Value::String(path) = value {
-            *path = place(Path::new(path)).to_string_lossy().into_owned();
-        }
-    };
-    let mut table = Table::new();
-    for set in Source::variant_overrides(variant) {
-        let mut value = set.value;
-        if set.key == "system.bounds" || set.key == "models.profile" {
-            continue;
-        }
-        if PATHS.contains(&set.key.as_str()) || set.key.starts_with(&format!("{MODELS}.")) {
-            text(&mut value);
-        } else if set.key == MODELS
-            && let Value::Table(models) = &mut value
-        {
-            models.iter_mut().for_each(|(_, value)| text(value));
-        }
-        table.insert(set.key, value);
-    }
-    table
 }
 
 /// Returns a path relative to a folder, or the absolute path if they have only the root in common.
@@ -95,6 +49,7 @@ fn real(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Source;
 
     #[test]
     fn paths_lead_to_the_same_places() {
@@ -108,7 +63,7 @@ mod tests {
         folder("models/large");
         let file = scenarios.join("a.toml");
         let text = "name = \"a\"\n[trace]\nrequests = \"r.csv\"\n[live]\nencoder = \"../models/large\"\nmodels = { x = \"../models/large\" }\n\
-                    store = \"/nowhere/else\"\n[[variant]]\nname = \"v\"\nset = { \"live.models\" = { x = \"m\" }, live.store = \"s\", cache.capacity = 5, \
+                    store = \"/nowhere/else\"\n[serve]\nkeys = \"k.toml\"\n[[variant]]\nname = \"v\"\nset = { \"live.models\" = { x = \"m\" }, live.store = \"s\", cascade.confidences = \"c.csv\", cache.capacity = 5, \
                     system.bounds = [[0.5, 5]] }\n";
         let scenario = Source::new(&file, text.to_owned()).and_then(|source| source.scenario(&[])).unwrap();
         let moved = rooted(&scenario, &file, &out);
@@ -117,8 +72,10 @@ mod tests {
         assert_eq!(paths(moved.live.encoder.as_ref()), "../../models/large");
         assert_eq!(paths(moved.live.models.get("x")), "../../models/large");
         assert_eq!(paths(moved.live.store.as_ref()), "/nowhere/else");
+        assert_eq!(paths(moved.serve.keys.as_ref()), "../../scenarios/k.toml");
         let set = &moved.variant[0].set;
         assert_eq!(set["live.store"].as_str(), Some("../../scenarios/s"));
+        assert_eq!(set["cascade.confidences"].as_str(), Some("../../scenarios/c.csv"));
         assert_eq!(set["live.models"]["x"].as_str(), Some("../../scenarios/m"));
         assert_eq!((set["cache.capacity"].as_integer(), set.contains_key("system.bounds")), (Some(5), false));
         let written = toml::to_string_pretty(&moved).unwrap();

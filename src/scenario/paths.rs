@@ -1,0 +1,155 @@
+//! Keys whose values are paths. Paths are relative to the folder of the scenario's file. Whoever rewrites or fingerprints
+//! the paths of a scenario takes them from here, and a test finds the keys that are missing here.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::{Scenario, Source, TraceSection, Variant};
+
+/// Table whose values are all paths, by names that the user chooses.
+const MODELS: &str = "live.models";
+
+/// Key with its path, if the path is set.
+type Slot<'a> = (&'static str, &'a mut Option<PathBuf>);
+
+impl TraceSection {
+    /// Returns the keys of the files of a trace, with their paths.
+    pub(super) const fn paths_mut(&mut self) -> [Slot<'_>; 4] {
+        [
+            ("trace.requests", &mut self.requests),
+            ("trace.prompt_embeddings", &mut self.prompt_embeddings),
+            ("trace.image_embeddings", &mut self.image_embeddings),
+            ("trace.warm_images", &mut self.warm_images),
+        ]
+    }
+}
+
+impl Scenario {
+    /// Resolves a path of the scenario, which is relative to the folder of the scenario's `file`.
+    #[must_use]
+    pub fn resolve(file: &Path, path: &Path) -> PathBuf {
+        file.parent().unwrap_or_else(|| Path::new("")).join(path)
+    }
+
+    /// Returns the keys whose values are paths, with the paths, except those of [`MODELS`].
+    fn paths_mut(&mut self) -> impl Iterator<Item = Slot<'_>> {
+        let others = [
+            ("models.profile", &mut self.models.profile),
+            ("cascade.confidences", &mut self.cascade.confidences),
+            ("live.encoder", &mut self.live.encoder),
+            ("live.store", &mut self.live.store),
+            ("serve.keys", &mut self.serve.keys),
+        ];
+        self.trace.paths_mut().into_iter().chain(others)
+    }
+
+    /// Returns the scenario with every path replaced by what `place` returns for it, in its variants too. What a variant
+    /// sets becomes a list of dotted keys.
+    #[must_use]
+    pub fn with_paths(&self, place: impl Fn(&Path) -> PathBuf) -> Self {
+        let mut moved = self.clone();
+        let mut keys = Vec::new();
+        for (key, path) in moved.paths_mut() {
+            keys.push(key);
+            if let Some(path) = path {
+                *path = place(path);
+            }
+        }
+        for path in moved.live.models.values_mut() {
+            *path = place(path);
+        }
+        for variant in &mut moved.variant {
+            variant.set = moved_keys(variant, &keys, &place);
+        }
+        moved
+    }
+}
+
+/// Returns the settings of a variant by dotted key, with their paths replaced.
+fn moved_keys(variant: &Variant, keys: &[&str], place: &dyn Fn(&Path) -> PathBuf) -> Table {
+    let mut table = Table::new();
+    for set in Source::variant_overrides(variant) {
+        let mut value = set.value;
+        move_value(&set.key, &mut value, keys, place);
+        table.insert(set.key, value);
+    }
+    table
+}
+
+/// Replaces the paths in the value of a key, which may be a table of further keys.
+fn move_value(key: &str, value: &mut Value, keys: &[&str], place: &dyn Fn(&Path) -> PathBuf) {
+    let is_model = |key: &str| key.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('.'));
+    match value {
+        Value::String(path) if keys.contains(&key) || is_model(key) => {
+            *path = place(Path::new(path)).to_string_lossy().into_owned();
+        }
+        Value::Table(inner) => {
+            for (name, value) in inner {
+                move_value(&format!("{key}.{name}"), value, keys, place);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the message with which a scenario with the value `value` at `key` is refused.
+    fn refusal(key: &str, value: Value) -> String {
+        let mut value = value;
+        for part in key.rsplit('.') {
+            value = Value::Table(Table::from_iter([(part.to_owned(), value)]));
+        }
+        let Value::Table(mut table) = value else { unreachable!("a key has a part") };
+        table.entry("name").or_insert_with(|| "a".into());
+        table.try_into::<Scenario>().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    /// Finds the keys below `prefix` whose values are paths by the messages with which serde refuses other values.
+    fn find(prefix: &str, found: &mut Vec<String>) {
+        let under = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+        let unknown = refusal(&under("no-such-key"), Value::Boolean(true));
+        if unknown.contains("expected path string") {
+            return found.push(format!("{prefix}.*"));
+        }
+        let Some((_, names)) = unknown.split_once("unknown field `no-such-key`, expected ") else { return };
+        // The names stand between backquotes, so every other piece is one.
+        for name in names.split('`').skip(1).step_by(2) {
+            let key = under(name);
+            if refusal(&key, Value::Boolean(true)).contains("expected path string") {
+                found.push(key);
+            } else if refusal(&key, Value::Boolean(true)).contains("invalid type: boolean") {
+                find(&key, found);
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_with_a_path_is_missing() {
+        let mut found = Vec::new();
+        find("", &mut found);
+        let mut scenario: Scenario = toml::from_str("name = \"a\"").unwrap();
+        let mut known: Vec<String> = scenario.paths_mut().map(|(key, _)| key.to_owned()).collect();
+        known.push(format!("{MODELS}.*"));
+        found.sort();
+        known.sort();
+        assert_eq!(found, known, "left: the keys of the scenario; right: those that are listed here");
+    }
+
+    #[test]
+    fn paths_of_variants_are_replaced_however_their_keys_are_written() {
+        let text = "name = \"a\"\ntrace.requests = \"r.csv\"\nserve.keys = \"k\"\n[[variant]]\nname = \"v\"\n\
+                    set = { cascade.confidences = \"c\", \"serve.keys\" = \"s\", \"live.models.x\" = \"x\", \
+                    \"live.models\" = { y = \"y\" }, \"models.large\" = \"l\" }\n";
+        let scenario: Scenario = toml::from_str(text).unwrap();
+        let moved = scenario.with_paths(|path| Path::new("to").join(path));
+        assert_eq!(moved.serve.keys.as_deref(), Some(Path::new("to/k")));
+        let set = &moved.variant[0].set;
+        let texts = ["cascade.confidences", "serve.keys", "live.models.x", "models.large"].map(|key| set[key].as_str());
+        assert_eq!(texts, [Some("to/c"), Some("to/s"), Some("to/x"), Some("l")]);
+        assert_eq!(set["live.models"]["y"].as_str(), Some("to/y"));
+    }
+}
