@@ -214,6 +214,7 @@ faults.events = [{ what = "down", workers = [0] }] => faults.events.0.at_s: is m
 faults.events = [{ at_s = 1, what = "gone", workers = [0] }] => faults.events.0.what = "gone": expected one of "down", "slow", "load_fails"
 faults.events = [{ at_s = -1, what = "down", workers = [0] }] => faults.events.0.at_s = -1: expected seconds from 0 to ten years
 faults.events = [{ at_s = 1, for_s = nan, what = "down", workers = [0] }] => faults.events.0.for_s = nan: expected seconds from 0 to ten years
+faults.events = [{ at_s = 1, for_s = 0, what = "down", workers = [0] }] => faults.events.0.for_s = 0: expected an outage of at least a nanosecond: one of no length loses nothing
 faults.events = [{ at_s = 1, what = "down", workers = [2] }] => faults.events.0.workers = 2: expected a worker from 0 to 1
 faults.events = [{ at_s = 1, what = "down", node = "a" }] => faults.events.0.node = "a": is no node of cluster.gpus: give a group `node = "..."`
 faults.events = [{ at_s = 1, what = "down" }] => faults.events.0: expected either `workers = [...]` or `node = "..."`
