@@ -1,5 +1,9 @@
 //! `modm plan` through the program: the choice is that of trying every cluster, with less.
 
+use std::path::Path;
+
+use modm::experiments::Search;
+use modm::experiments::plan::{PlanRow, Planning, Question};
 use modm::metrics::Keep;
 use modm::scenario::Source;
 
@@ -109,6 +113,21 @@ fn a_quality_that_is_wanted_is_held_or_refused() {
     let Answer { code, err: said, .. } = folder.run(&["plan", "scenario.toml", "--out", "none", "--quality", "0.95"]);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("--quality = 0.95: needs a score of \"sd3.5-large\" in the profile"), "{said}");
+}
+
+#[test]
+fn a_cluster_that_was_stopped_has_no_measures() {
+    let source = Source::new(Path::new("scenario.toml"), SCENARIO.to_owned()).unwrap();
+    let most = vec![12];
+    let question = Question { attainment: 0.97, most, alternatives: 0, at_ends: false, ..Question::default() };
+    let mut planning = Planning::load(&question, &source, &[], Search::Direct, &()).unwrap();
+    let answer = planning.answer(&()).unwrap();
+    let stopped: Vec<&PlanRow> = answer.tried.iter().filter(|row| row.stopped).collect();
+    assert!(stopped.iter().any(|row| row.requests > 1200), "one cluster holds a trace and not all: {stopped:#?}");
+    for row in stopped {
+        let counts = PlanRow { requests: row.requests, late: row.late, stopped: true, ..PlanRow::default() };
+        assert_eq!(*row, PlanRow { gpus: row.gpus.clone(), ..counts });
+    }
 }
 
 #[test]

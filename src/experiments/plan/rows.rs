@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::experiments::hit_rate::Shift;
-use crate::metrics::Results;
 use crate::metrics::quality::QualityKind;
+use crate::metrics::summary::Summary;
+use crate::metrics::timeline::Timeline;
 use crate::profile::{End, Spread};
 
 /// Choice if the system had a hit rate some points lower or higher.
@@ -38,16 +39,16 @@ pub struct PlanRow {
     pub gpus: Vec<u32>,
     /// True if enough requests were in time, and the quality that was asked for was kept.
     pub holds: bool,
-    /// True if the runs were stopped once too many requests were known to be late. The values below are then of only a
-    /// part of the requests.
+    /// True if the runs were stopped once too many requests were known to be late. The two counts below are then of only
+    /// a part of the requests, and there are no measures.
     pub stopped: bool,
     /// Number of requests that arrived, over all traces.
     pub requests: u64,
     /// Number of these requests that were late.
     pub late: u64,
-    /// Share of the requests in time, for each trace that was run to its end.
+    /// Share of the requests in time, for each trace.
     pub attainments: Vec<f64>,
-    /// Mean number of workers by model, over these traces.
+    /// Mean number of workers by model, over the traces. A mean here and below is over the traces that have the measure.
     pub split: BTreeMap<String, f64>,
     /// Price in dollars an hour, if every group has a price.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,10 +59,10 @@ pub struct PlanRow {
     /// Energy of an image in joules, if the profile has every power.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_j_per_image: Option<f64>,
-    /// Mean quality of the images in points of `CLIPScore`, as the mean over these traces.
+    /// Mean quality of the images in points of `CLIPScore`, as the mean over the traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<f64>,
-    /// Kind of the quality values, the weakest of these traces.
+    /// Kind of the quality values, the weakest of the traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality_kind: Option<QualityKind>,
     /// Mean quality over the large model's own score.
@@ -69,37 +70,85 @@ pub struct PlanRow {
     pub quality_kept: Option<f64>,
     /// Number of completed images by the model that drew them, and of returned images.
     pub images: BTreeMap<String, u64>,
-    /// 99th percentile of latency in seconds, as the mean over these traces.
+    /// 99th percentile of latency in seconds, as the mean over the traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_s: Option<f64>,
 }
 
-impl PlanRow {
-    /// Adds the results of a trace that was run to its end.
-    pub fn add(&mut self, results: &Results, models: &[String]) {
-        let summary = &results.summary;
-        let before = self.attainments.len() as f64;
-        let mean = |sum: Option<f64>, value: f64| (sum.unwrap_or(0.0) * before + value) / (before + 1.0);
+/// Mean of a measure over the traces that have it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    traces: u32,
+    value: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<f64>) {
+        let Some(value) = value else { return };
+        let before = f64::from(self.traces);
+        self.value = (self.value * before + value) / (before + 1.0);
+        self.traces += 1;
+    }
+
+    fn value(self) -> Option<f64> {
+        (self.traces > 0).then_some(self.value)
+    }
+}
+
+/// Measures of a cluster over traces that were run to their end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Measures {
+    attainments: Vec<f64>,
+    split: BTreeMap<String, Mean>,
+    usd_per_1000_images: Mean,
+    energy_j_per_image: Mean,
+    quality: Mean,
+    quality_kind: Option<QualityKind>,
+    quality_kept: Mean,
+    images: BTreeMap<String, u64>,
+    p99_s: Mean,
+}
+
+impl Measures {
+    /// Adds the results of a trace.
+    pub(super) fn add(&mut self, summary: &Summary, timeline: &Timeline) {
         self.attainments.extend(summary.slo.first().map(|slo| slo.attainment));
-        let rows = &results.timeline.rows;
-        for (at, model) in models.iter().enumerate() {
+        let rows = &timeline.rows;
+        for (at, model) in timeline.models.iter().enumerate() {
             let sum: f64 = rows.iter().filter_map(|row| row.workers_by_model.get(at)).sum();
-            let workers = self.split.entry(model.clone()).or_insert(0.0);
-            *workers = mean(Some(*workers), sum / rows.len().max(1) as f64);
+            let workers = (!rows.is_empty()).then(|| sum / rows.len() as f64);
+            self.split.entry(model.clone()).or_default().add(workers);
         }
-        let kind = summary.quality_kind();
-        self.quality_kind = if before > 0.0 { self.quality_kind.min(kind) } else { kind };
-        self.quality = summary.quality.clip().map(|value| mean(self.quality, value));
-        self.quality_kept = summary.quality_kept.map(|share| mean(self.quality_kept, share));
+        let kinds = [self.quality_kind, summary.quality_kind()];
+        self.quality_kind = kinds.into_iter().flatten().min();
+        self.quality.add(summary.quality.clip());
+        self.quality_kept.add(summary.quality_kept);
         for (by, count) in summary.images() {
             *self.images.entry(by.to_owned()).or_insert(0) += count;
         }
-        self.p99_s = summary.latency_s.map(|latency| mean(self.p99_s, latency.p99));
-        self.energy_j_per_image = summary.energy_j_per_image.map(|joules| mean(self.energy_j_per_image, joules));
-        let dollars = summary.cost_usd_per_image.map(|dollars| 1000.0 * dollars);
-        self.usd_per_1000_images = dollars.map(|dollars| mean(self.usd_per_1000_images, dollars));
+        self.p99_s.add(summary.latency_s.map(|latency| latency.p99));
+        self.energy_j_per_image.add(summary.energy_j_per_image);
+        self.usd_per_1000_images.add(summary.cost_usd_per_image.map(|dollars| 1000.0 * dollars));
     }
 
+    /// Returns `row` with these measures.
+    pub(super) fn into_row(self, row: PlanRow) -> PlanRow {
+        PlanRow {
+            attainments: self.attainments,
+            split: self.split.into_iter().map(|(model, workers)| (model, workers.value)).collect(),
+            usd_per_1000_images: self.usd_per_1000_images.value(),
+            energy_j_per_image: self.energy_j_per_image.value(),
+            quality: self.quality.value(),
+            quality_kind: self.quality_kind,
+            quality_kept: self.quality_kept.value(),
+            images: self.images,
+            p99_s: self.p99_s.value(),
+            ..row
+        }
+    }
+}
+
+impl PlanRow {
     /// Returns the GPUs in words, e.g. "8 x mi210 + 2 x a40".
     #[must_use]
     pub fn name(&self, groups: &[String]) -> String {
@@ -112,4 +161,35 @@ impl PlanRow {
 pub fn mix_name(groups: &[String], gpus: &[u32]) -> String {
     let parts = groups.iter().zip(gpus).filter(|(_, count)| **count > 0);
     parts.map(|(group, count)| format!("{count} x {group}")).collect::<Vec<_>>().join(" + ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a summary with this value of the optional measures.
+    fn summary(value: Option<f64>) -> Summary {
+        Summary {
+            quality_kept: value,
+            energy_j_per_image: value,
+            cost_usd_per_image: value.map(|dollars| dollars / 1000.0),
+            ..Summary::default()
+        }
+    }
+
+    #[test]
+    fn a_mean_is_over_the_traces_that_have_the_measure() {
+        for values in [[None, Some(2.0), Some(4.0)], [Some(2.0), None, Some(4.0)], [Some(2.0), Some(4.0), None]] {
+            let mut measures = Measures::default();
+            for value in values {
+                measures.add(&summary(value), &Timeline::default());
+            }
+            let row = measures.into_row(PlanRow::default());
+            let found = [row.quality_kept, row.energy_j_per_image, row.usd_per_1000_images];
+            assert_eq!(found, [Some(3.0); 3], "{values:?}");
+        }
+        let mut measures = Measures::default();
+        measures.add(&summary(None), &Timeline::default());
+        assert_eq!(measures.into_row(PlanRow::default()).energy_j_per_image, None);
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::rows::Measures;
 use super::search::Mix;
 use super::{PlanRow, Question};
 use crate::experiments::budget::{Budget, Budgeted, Watch, allowed_late};
@@ -174,26 +175,31 @@ impl<'a> Trials<'a> {
     /// Tries a cluster on all traces, until it is known not to hold.
     pub(super) fn run(&mut self, mix: &Mix) -> Result<PlanRow, ExperimentError> {
         let mut row = PlanRow { gpus: mix.clone(), ..PlanRow::default() };
+        let mut measures = Measures::default();
         for seed in 0..self.traces.len() {
             // One budget holds for all traces. It is not exceeded by the traces before this one, or the trial would be
             // over.
-            let (simulation, watch, results) = self.run_on(mix, seed, row.late)?;
+            let (_, watch, results) = self.run_on(mix, seed, row.late)?;
             row.late += watch.late();
             row.requests += watch.arrived();
             if watch.is_over() {
+                // The measures of the traces before this one are not those of the cluster on all traces.
                 row.stopped = true;
                 return Ok(row);
             }
-            row.add(&results, &simulation.scenario.model_names());
-            self.check_quality(&row)?;
+            measures.add(&results.summary, &results.timeline);
+            self.check_quality(&results)?;
         }
+        let mut row = measures.into_row(row);
         row.holds = self.question.quality.is_none_or(|least| row.quality_kept.is_some_and(|kept| kept >= least));
         Ok(row)
     }
 
-    /// Checks that the quality is known, if a quality is asked for.
-    fn check_quality(&self, row: &PlanRow) -> Result<(), InputError> {
-        let Some(least) = self.question.quality.filter(|_| row.quality_kept.is_none()) else { return Ok(()) };
+    /// Checks that the quality of a trace is known, if a quality is asked for.
+    fn check_quality(&self, results: &Results) -> Result<(), InputError> {
+        let Some(least) = self.question.quality.filter(|_| results.summary.quality_kept.is_none()) else {
+            return Ok(());
+        };
         let message = format!(
             "needs scores in the profile of {}: [[own_quality]] rows of measure clip for every model, or [[quality]] rows \
              for everything that is made",

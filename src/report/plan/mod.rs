@@ -13,9 +13,9 @@ mod page;
 
 pub use page::PlanReport;
 
-/// Returns the share in time with its 95 % interval; `None` for runs that were stopped.
+/// Returns the share in time with its 95 % interval; `None` for runs that were stopped, which have no measures.
 fn attainment(row: &PlanRow) -> Option<Estimate> {
-    if row.stopped { None } else { estimate(row.attainments.iter().copied()) }
+    estimate(row.attainments.iter().copied())
 }
 
 /// Returns a sentence on the choice at other hit rates; `None` for a system that does not retrieve. A reader needs the
@@ -106,7 +106,7 @@ pub fn plan_table(groups: &[String], rows: &[PlanRow], width: Option<u16>) -> St
 
 /// Formats the mean quality of a row, with how the quality is known.
 fn shown_quality(row: &PlanRow) -> String {
-    let known = row.quality.zip(row.quality_kind).filter(|_| !row.stopped);
+    let known = row.quality.zip(row.quality_kind);
     known.map_or_else(|| "–".to_owned(), |(value, kind)| format!("{value:.2} {}", quality::short(kind)))
 }
 
@@ -135,15 +135,15 @@ fn cells(groups: &[String], rows: &[PlanRow]) -> (Vec<String>, Vec<Vec<String>>)
             if row.holds { "yes" } else { "no" }.to_owned(),
             in_time,
             shown_quality(row),
-            row.quality_kept.filter(|_| !row.stopped).map_or("–".to_owned(), |kept| format!("{:.1}%", 100.0 * kept)),
-            quality::shares(&row.images).filter(|_| !row.stopped).unwrap_or_else(|| "–".to_owned()),
-            number(row.p99_s.filter(|_| !row.stopped), 0),
+            row.quality_kept.map_or("–".to_owned(), |kept| format!("{:.1}%", 100.0 * kept)),
+            quality::shares(&row.images).unwrap_or_else(|| "–".to_owned()),
+            number(row.p99_s, 0),
         ]);
-        cells.extend(models.iter().map(|model| number(row.split.get(*model).copied().filter(|_| !row.stopped), 1)));
+        cells.extend(models.iter().map(|model| number(row.split.get(*model).copied(), 1)));
         if priced {
             cells.extend([number(row.usd_per_hour, 2), number(row.usd_per_1000_images, 2)]);
         }
-        cells.push(number(row.energy_j_per_image.filter(|_| !row.stopped).map(|joules| joules / 1000.0), 2));
+        cells.push(number(row.energy_j_per_image.map(|joules| joules / 1000.0), 2));
         cells
     });
     let shown = shown.collect();

@@ -179,6 +179,7 @@ mod tests {
     use crate::experiments::plan::PlanRow;
 
     fn row(gpus: u32, holds: bool) -> PlanRow {
+        let split = BTreeMap::from([("large".to_owned(), f64::from(gpus) - 1.5), ("small".to_owned(), 1.5)]);
         PlanRow {
             gpus: vec![gpus],
             holds,
@@ -186,7 +187,7 @@ mod tests {
             requests: 1000,
             late: if holds { 4 } else { 11 },
             attainments: if holds { vec![0.996, 0.994] } else { Vec::new() },
-            split: BTreeMap::from([("large".to_owned(), f64::from(gpus) - 1.5), ("small".to_owned(), 1.5)]),
+            split: if holds { split } else { BTreeMap::new() },
             usd_per_hour: Some(2.0 * f64::from(gpus)),
             ..PlanRow::default()
         }
