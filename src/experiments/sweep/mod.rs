@@ -2,11 +2,11 @@
 //! is made when the first of its runs begins, and dropped after the last.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{ExperimentError, Progress, Search, spread};
 use crate::input::InputError;
-use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
+use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, Tenants, TraceInputs};
 use crate::simulation::Simulation;
 
 mod vary;
@@ -71,28 +71,24 @@ impl<'a> Sweep<'a> {
     /// Returns an error if a combination or an input cannot be used.
     pub fn load(source: &'a Source, sets: &[Override], combinations: Vec<Combination>) -> Result<Self, InputError> {
         let (mut runs, traces) = plan(source, sets, combinations)?;
-        for (at, shared) in traces.iter().enumerate() {
-            let files_are_new = traces[..at].iter().all(|other| other.scenario.trace != shared.scenario.trace);
-            // The first trace is made whatever its kind, since the other inputs of every run are checked beside a
-            // trace.
-            if at == 0 || (shared.scenario.trace.synthetic.is_none() && files_are_new) {
-                let trace = shared.load(source)?;
-                shared.state.lock().expect("no thread yet").trace = Some(trace);
+        let (mut stand_ins, mut service_times) = (BTreeSet::new(), BTreeSet::new());
+        for runs in runs.chunk_by_mut(|one, next| one.trace == next.trace) {
+            let at = runs[0].trace;
+            let (trace, made_for) = load_for_checks(&traces, at, runs, source)?;
+            for run in runs {
+                let own_label = |label: String| match label {
+                    label if label == made_for.encoder.label() => run.scenario.encoder.label(),
+                    label if label == made_for.image_model.label() => run.scenario.image_model.label(),
+                    label => label,
+                };
+                stand_ins.extend(trace.stand_ins_of(&run.scenario).into_iter().map(own_label));
+                let inputs = Inputs::new(&run.scenario, source.file(), trace.clone());
+                let inputs = inputs.map_err(|error| source.place(error, &run.overrides))?;
+                service_times.insert(inputs.profile.source.clone());
+                run.files = traces[at].files.iter().cloned().chain(inputs.files).collect();
             }
         }
-        let any = traces.iter().find_map(|shared| shared.state.lock().expect("no thread yet").trace.clone());
-        let any = any.expect("the first trace was loaded");
-        let mut stand_ins: Vec<String> = runs.iter().flat_map(|run| any.stand_ins_of(&run.scenario)).collect();
-        stand_ins.sort();
-        stand_ins.dedup();
-        let mut service_times = BTreeSet::new();
-        for run in &mut runs {
-            let inputs = Inputs::new(&run.scenario, source.file(), any.clone());
-            let inputs = inputs.map_err(|error| source.place(error, &run.overrides))?;
-            service_times.insert(inputs.profile.source.clone());
-            run.files = traces[run.trace].files.iter().cloned().chain(inputs.files).collect();
-        }
-        Ok(Self { runs, stand_ins, service_times, source, traces })
+        Ok(Self { runs, stand_ins: stand_ins.into_iter().collect(), service_times, source, traces })
     }
 
     /// Returns the number of requests that a run replays.
@@ -126,14 +122,12 @@ impl<'a> Sweep<'a> {
         spread(waiting, threads, |&at| {
             let planned = &self.runs[at];
             let shared = &self.traces[planned.trace];
+            // It is dropped last, since the simulation shares the trace, whose memory is to be free after the last run.
+            let _leaving = Leaving(shared);
             let trace = shared.take(self.source, search, progress)?;
             let (scenario, overrides) = (planned.scenario.clone(), &planned.overrides);
             let simulation = Simulation::with_trace(scenario, self.source, overrides, trace)?;
-            let result = run(planned, &simulation);
-            // The simulation shares the trace, whose memory is to be free after the last run that leaves it.
-            drop(simulation);
-            shared.leave();
-            result
+            run(planned, &simulation)
         })
     }
 
@@ -190,10 +184,61 @@ fn plan(
     Ok((planned, traces))
 }
 
+/// Returns a trace beside which the other inputs of `runs` are checked, and the scenario that the trace was loaded for.
+/// `runs` are all runs of the trace at the index `at`. The first trace and each trace of new files are kept for the runs.
+fn load_for_checks<'t>(
+    traces: &'t [SharedTrace],
+    at: usize,
+    runs: &[SweepRun],
+    source: &Source,
+) -> Result<(Arc<TraceInputs>, &'t Scenario), InputError> {
+    let shared = &traces[at];
+    let is_synthetic = shared.scenario.trace.synthetic.is_some();
+    // Traces of the same files differ in what their stand-ins are made with, on which no check depends.
+    let mut same_files = traces[..at].iter().filter(|other| {
+        !is_synthetic && other.scenario.trace == shared.scenario.trace && other.retrieves >= shared.retrieves
+    });
+    if let Some(found) = same_files.find_map(|other| Some((other.kept()?, &other.scenario))) {
+        return Ok(found);
+    }
+    if at == 0 || !is_synthetic {
+        let trace = shared.load(source)?;
+        shared.state.lock().expect("no thread yet").trace = Some(trace.clone());
+        return Ok((trace, &shared.scenario));
+    }
+    // A trace that is made when its first run begins is not made whole for the checks as well, because that takes time.
+    // One request is enough to tell its kind, but any request may be the one that names a tenant.
+    let mut scenario = shared.scenario.clone();
+    let names_tenants = runs.iter().any(|run| run.scenario.tenants != Tenants::default());
+    if let Some(synthetic) = scenario.trace.synthetic.as_mut().filter(|_| !names_tenants) {
+        synthetic.requests = 1;
+        scenario.trace.warm_requests = 0;
+    }
+    Ok((shared.load_with(&scenario, source)?, &shared.scenario))
+}
+
+/// Run that leaves its trace, whether it ends or fails.
+struct Leaving<'a>(&'a SharedTrace);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 impl SharedTrace {
     fn load(&self, source: &Source) -> Result<Arc<TraceInputs>, InputError> {
-        let trace = TraceInputs::load(&self.scenario, source.file(), self.retrieves);
+        self.load_with(&self.scenario, source)
+    }
+
+    fn load_with(&self, scenario: &Scenario, source: &Source) -> Result<Arc<TraceInputs>, InputError> {
+        let trace = TraceInputs::load(scenario, source.file(), self.retrieves);
         Ok(Arc::new(trace.map_err(|error| source.place(error, &self.overrides))?))
+    }
+
+    /// Returns the trace if it is loaded.
+    fn kept(&self) -> Option<Arc<TraceInputs>> {
+        self.state.lock().expect("no run panics while it holds the lock").trace.clone()
     }
 
     /// Returns the trace. Makes and searches it, if no run has done so yet.
@@ -213,10 +258,84 @@ impl SharedTrace {
 
     /// Counts a run that has ended, and drops the trace after the last.
     fn leave(&self) {
-        let mut state = self.state.lock().expect("no run panics while it holds the lock");
+        // A panic in a destructor would end the program in place of the panic that poisoned the lock.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.left -= 1;
         if state.left == 0 {
             state.trace = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Returns the source of a scenario in `folder`, and the combinations of `vary`.
+    fn sweep(folder: &Path, text: &str, vary: &str) -> (Source, Vec<Combination>) {
+        let source = Source::new(&folder.join("scenario.toml"), text.to_owned()).unwrap();
+        let mut combinations = Vary::combinations(&[Vary::parse(vary).unwrap()]).unwrap();
+        let variants = source.scenario(&[]).unwrap().variant;
+        for combination in &mut combinations {
+            combination.expand_variant(&variants).unwrap();
+        }
+        (source, combinations)
+    }
+
+    #[test]
+    fn each_run_is_checked_beside_its_own_trace() {
+        let place = tempfile::tempdir().unwrap();
+        for tenant in ["x", "y"] {
+            let requests = format!("arrival_s,prompt,tenant\n0,a cat,{tenant}\n1,a dog,{tenant}\n");
+            std::fs::write(place.path().join(format!("{tenant}.csv")), requests).unwrap();
+        }
+        let text = "name = \"a\"\ntrace.requests = \"x.csv\"\n\
+                    [[variant]]\nname = \"a\"\nset = { trace.requests = \"x.csv\", tenants.weights = { x = 2 } }\n\
+                    [[variant]]\nname = \"b\"\nset = { trace.requests = \"y.csv\", tenants.weights = { y = 2 } }\n\
+                    [[variant]]\nname = \"c\"\nset = { trace.requests = \"y.csv\", tenants.weights = { x = 2 } }\n";
+        let (source, combinations) = sweep(place.path(), text, "variant=a,b");
+        let mut loaded = Sweep::load(&source, &[], combinations).unwrap();
+        let run = |_: &SweepRun, simulation: &Simulation| Ok::<_, InputError>(simulation.inputs.terms.len());
+        let results = loaded.run_all(&[0, 1], Search::Direct, 1, &(), run).unwrap();
+        assert!(results.iter().all(|terms| matches!(terms, Ok(1))), "{results:?}");
+        let (source, combinations) = sweep(place.path(), text, "variant=a,c");
+        let error = Sweep::load(&source, &[], combinations).unwrap_err().to_string();
+        assert!(error.contains("expected a tenant of the trace: y"), "{error}");
+    }
+
+    #[test]
+    fn tenants_of_a_trace_that_is_made_later_are_known() {
+        let text = "name = \"a\"\ntrace.synthetic = { requests = 50, prompts = { tenants = 4 } }\n\
+                    tenants.weights = { tenant-3 = 2 }\n";
+        let (source, combinations) = sweep(Path::new(""), text, "seed=1,2,3");
+        Sweep::load(&source, &[], combinations).unwrap();
+        let (source, combinations) = sweep(Path::new(""), text, "trace.synthetic.prompts.tenants=4,2");
+        let error = Sweep::load(&source, &[], combinations).unwrap_err().to_string();
+        assert!(error.contains("expected a tenant of the trace"), "{error}");
+    }
+
+    #[test]
+    fn a_run_that_cannot_begin_leaves_its_trace() {
+        let place = tempfile::tempdir().unwrap();
+        let text = "name = \"a\"\ntrace.synthetic.requests = 20\nmodels.profile = \"p.toml\"\n";
+        let profile = place.path().join("p.toml");
+        std::fs::write(&profile, include_str!("../../../scenarios/profiles/paper.toml")).unwrap();
+        let (source, combinations) = sweep(place.path(), text, "cache.capacity=5,9");
+        let mut loaded = Sweep::load(&source, &[], combinations).unwrap();
+        std::fs::remove_file(profile).unwrap();
+        let run = |_: &SweepRun, _: &Simulation| Ok::<_, InputError>(());
+        let results = loaded.run_all(&[0, 1], Search::Direct, 1, &(), run).unwrap();
+        assert!(results.iter().all(Result::is_err), "the profile is gone");
+        let state = loaded.traces[0].state.lock().unwrap();
+        assert!(state.left == 0 && state.trace.is_none(), "the memory of the trace is free");
+    }
+
+    #[test]
+    fn a_sweep_may_have_no_combination() {
+        let (source, _) = sweep(Path::new(""), "name = \"a\"\ntrace.synthetic.requests = 20\n", "seed=1");
+        let loaded = Sweep::load(&source, &[], Vec::new()).unwrap();
+        assert!(loaded.runs.is_empty() && loaded.stand_ins.is_empty());
     }
 }
