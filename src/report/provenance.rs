@@ -38,18 +38,36 @@ const POLICIES: [(&str, &[&str]); 7] = [
 /// Systems without an image cache, for which settings of the cache have no effect.
 const WITHOUT_CACHE: [&str; 2] = ["vanilla", "cascade"];
 
+/// Systems with the large model on every worker, for which small models and the allocation have no effect.
+const WITHOUT_SMALL_MODELS: [&str; 3] = ["vanilla", "nirvana", "pinecone"];
+
+/// Systems that keep the images of misses, whatever `cache.admission` is.
+const KEEPING_MISSES: [&str; 2] = ["nirvana", "pinecone"];
+
 /// Describes the policies of a resolved scenario: "system modm; models sd3.5-large, sdxl; allocation modm, ...".
 #[must_use]
 pub fn policies(settings: &toml::Table) -> String {
-    let system = look_up(settings, "system.policy").map(written).unwrap_or_default();
-    let keeps = !WITHOUT_CACHE.contains(&system.as_str());
-    let used = POLICIES.iter().filter(|(name, _)| keeps || !["eviction", "admission", "bounds"].contains(name));
-    let words = used.filter_map(|(name, keys)| {
-        let keys = keys.iter().filter(|key| **key != "models.small" || system != "vanilla");
-        let values: Vec<String> = keys.filter_map(|key| look_up(settings, key)).map(written).collect();
+    let words = POLICIES.iter().filter_map(|(name, keys)| {
+        let values: Vec<String> = keys.iter().filter_map(|key| in_force(settings, key)).collect();
         (!values.is_empty()).then(|| format!("{name} {}", values.join(", ")))
     });
     words.collect::<Vec<_>>().join("; ")
+}
+
+/// Returns the value of a key that is in force in a resolved scenario; `None` if the key changes nothing there. A
+/// resolved scenario has the defaults of such keys, which would pass for settings.
+fn in_force(settings: &toml::Table, key: &str) -> Option<String> {
+    let value = |key: &str| look_up(settings, key).map(written);
+    let system = value("system.policy").unwrap_or_default();
+    let is_one_of = |systems: &[&str]| systems.contains(&system.as_str());
+    match key {
+        "cache.eviction" | "cache.admission" | "system.bounds" if is_one_of(&WITHOUT_CACHE) => None,
+        "cache.admission" if is_one_of(&KEEPING_MISSES) => Some("miss".to_owned()),
+        "models.small" | "allocation.policy" | "allocation.mode" if is_one_of(&WITHOUT_SMALL_MODELS) => None,
+        // Only the monitor has modes.
+        "allocation.mode" => value(key).filter(|_| value("allocation.policy").is_none_or(|policy| policy == "modm")),
+        _ => value(key),
+    }
 }
 
 /// Formats a value for readers: text without quotes, lists without brackets, a tagged table as its tag and its
@@ -189,8 +207,27 @@ mod tests {
             "system modm; models sd3.5-large, sdxl, sana; allocation modm, quality; eviction lru; admission all; \
              bounds [[0.25, 5], [0.3, 25]]"
         );
-        let vanilla = policies(&settings(&text.replace("policy = \"modm\"\nbounds", "policy = \"vanilla\"\nbounds")));
-        assert!(!vanilla.contains("eviction") && !vanilla.contains("sdxl"), "{vanilla}");
+    }
+
+    #[test]
+    fn settings_that_a_system_does_not_use_are_left_out() {
+        let words = |set: &str| {
+            let text = format!("name = \"a\"\n[trace]\nrequests = \"r.csv\"\n[system]\npolicy = {set}\n");
+            let source = Source::new(std::path::Path::new("a.toml"), text).expect("TOML");
+            let scenario = source.scenario(&[]).expect("a scenario");
+            policies(&toml::Table::try_from(scenario.resolved()).expect("settings"))
+        };
+        assert_eq!(words("\"vanilla\""), "system vanilla; models sd3.5-large; queue oldest, in_turn");
+        let pinecone = "system pinecone; models sd3.5-large; queue oldest, in_turn; eviction fifo; admission miss; \
+                        bounds [[0.8, 0]]";
+        assert_eq!(words("\"pinecone\""), pinecone);
+        let nirvana = "system nirvana; models sd3.5-large; queue oldest, in_turn; eviction lcbfu; admission miss; \
+                       bounds [[0.5, 5]]";
+        assert_eq!(words("\"nirvana\"\nbounds = [[0.5, 5]]"), nirvana);
+        let cascade = "system cascade; models sd3.5-large, sdxl; allocation cascade; queue oldest, in_turn";
+        assert_eq!(words("\"cascade\"\n[allocation]\npolicy = \"cascade\""), cascade);
+        let fixed = words("\"modm\"\n[allocation]\npolicy = \"static\"");
+        assert!(fixed.starts_with("system modm; models sd3.5-large, sdxl; allocation static; queue "), "{fixed}");
     }
 
     #[test]
