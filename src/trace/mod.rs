@@ -133,6 +133,15 @@ impl Trace {
         &self.columns.arrivals
     }
 
+    /// Returns the mean rate of arrivals in requests a minute; `None` if all requests arrive at once. It is the number
+    /// of gaps between arrivals, one fewer than requests, over the time from the first arrival to the last: requests at
+    /// constant gaps have the rate of one gap however few they are.
+    pub fn mean_rate_per_min(&self) -> Option<f64> {
+        let arrivals = self.arrivals();
+        let span_s = arrivals.last()?.since(*arrivals.first()?).seconds();
+        (span_s > 0.0).then(|| (arrivals.len() - 1) as f64 * 60.0 / span_s)
+    }
+
     /// Returns the label of a row in the outputs: its request id, or its number, counted from 0.
     pub fn label(&self, row: usize) -> Cow<'_, str> {
         match &self.columns.request_ids {

@@ -62,6 +62,8 @@ fn arrivals_at_equal_gaps_are_held_up_to_the_service_rate() {
     let expected = 200.0 / gap;
     let factor = found["rows"][0]["factor"].as_f64().unwrap();
     assert!(factor <= expected && factor * 1.0101 >= expected, "{factor}, expected {expected}");
+    let rate = found["rows"][0]["trace_rate_per_min"].as_f64().unwrap();
+    assert!((rate - 60.0 / 200.0).abs() < 1e-12, "the rate of one gap: {rate}");
     assert!(found["rows"][0]["attainment"].as_f64().unwrap() >= 0.99);
 }
 

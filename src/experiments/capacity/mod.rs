@@ -71,7 +71,7 @@ pub struct Capacity {
     pub not_monotone: Option<(f64, f64)>,
     /// Number of runs that the search took, with those that were stopped.
     pub runs: u32,
-    /// Rate of arrivals of the trace itself, in requests a minute.
+    /// Mean rate of arrivals of the trace itself, in requests a minute.
     pub trace_rate_per_min: f64,
     /// Factors that were tried, rising.
     pub points: Vec<Point>,

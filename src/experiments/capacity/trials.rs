@@ -51,20 +51,12 @@ impl Question {
 pub fn check(runs: &[VariantRun], source: &Source) -> Result<(), InputError> {
     for run in runs {
         counted(&run.simulation.inputs.trace, &run.simulation.scenario, source)?;
-        if rate_per_min(&run.simulation.inputs.trace).is_none() {
+        if run.simulation.inputs.trace.trace.mean_rate_per_min().is_none() {
             let message = "has no rate to scale: all its requests arrive at once";
             return Err(InputError::new(source.file(), message).key("trace"));
         }
     }
     Ok(())
-}
-
-/// Returns the rate of arrivals of a trace from the first arrival to the last, in requests a minute; `None` if all
-/// requests arrive at once.
-fn rate_per_min(trace: &TraceInputs) -> Option<f64> {
-    let arrivals = &trace.trace.columns().arrivals;
-    let span = arrivals.last()?.since(*arrivals.first()?);
-    (span > Duration::ZERO).then(|| arrivals.len() as f64 / (span.seconds() / 60.0))
 }
 
 /// Searches ahead once for each trace. Similarities do not depend on the rate, so one search serves all rates.
@@ -144,7 +136,7 @@ pub(super) fn search_capacity(
             .map_err(ExperimentError::within(format!("at {factor} times the trace's rate")))
     };
     let found = search(question.up_to, trial)?;
-    let rate = rate_per_min(&simulation.inputs.trace).unwrap_or_default();
+    let rate = simulation.inputs.trace.trace.mean_rate_per_min().unwrap_or_default();
     Ok(Capacity {
         seed: simulation.scenario.seed,
         threshold_s,

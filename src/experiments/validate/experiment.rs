@@ -341,8 +341,6 @@ impl<'a> Experiment<'a> {
 
 /// Returns the trace with this mean time between arrivals, in seconds.
 fn at_gap(trace: &TraceInputs, gap_s: f64) -> Arc<TraceInputs> {
-    let arrivals = trace.trace.arrivals();
-    let span_s = arrivals.last().map_or(0.0, |last| last.seconds());
-    let factor = if span_s > 0.0 { gap_s * arrivals.len() as f64 / span_s } else { 1.0 };
+    let factor = trace.trace.mean_rate_per_min().map_or(1.0, |rate| gap_s * rate / 60.0);
     Arc::new(trace.stretched(factor))
 }

@@ -23,8 +23,7 @@ pub(super) fn gap_for(
     let before = if warm { rehearsal.results.requests.len() as u32 / 2 } else { 0 };
     let base = simulation(rehearsal, before, source)?;
     let prediction = Prediction::new(&base, profile, 1.0)?;
-    let arrivals = base.inputs.trace.trace.arrivals();
-    let mean_gap_s = arrivals.last().map_or(0.0, |last| last.seconds()) / arrivals.len() as f64;
+    let mean_gap_s = base.inputs.trace.trace.mean_rate_per_min().map_or(0.0, |rate| 60.0 / rate);
     let offered = |stretch: f64| -> Result<f64, ExperimentError> {
         let mut run = base.clone();
         run.inputs.trace = std::sync::Arc::new(base.inputs.trace.stretched(stretch));

@@ -184,7 +184,7 @@ fn shuffle(picks: &mut [Pick], seed: u64) {
 
 fn scale(picks: &mut [Pick], pace: Pace, file: &Path, notes: &mut Vec<Note>) -> Result<(), InputError> {
     let span = picks[picks.len() - 1].arrival.since(picks[0].arrival);
-    // n requests have n - 1 gaps, so that the rate of the result is the one that `trace inspect` shows.
+    // The gaps are counted as in `Trace::mean_rate_per_min`, so that this rate is the one that `trace inspect` shows.
     let (factor, key) = match pace {
         Pace::Scale(factor) => (factor, "--time-scale"),
         Pace::PerMinute(_) if span == Duration::ZERO => {

@@ -28,8 +28,7 @@ pub struct Description {
     pub requests: usize,
     /// Time from the first to the last arrival, seconds.
     pub span_s: f64,
-    /// Mean rate in requests a minute: the n - 1 gaps between arrivals over the span. Absent if all requests arrive at
-    /// once.
+    /// Mean rate in requests a minute. Absent if all requests arrive at once.
     pub mean_rate_per_min: Option<f64>,
     /// Coefficient of variation of the gaps between arrivals: their standard deviation over their mean.
     pub gap_cv: Option<f64>,
@@ -118,7 +117,7 @@ pub fn describe(trace: &Trace, scope: Scope) -> Description {
     Description {
         requests: trace.len(),
         span_s,
-        mean_rate_per_min: (span_s > 0.0).then(|| gaps.len() as f64 * 60.0 / span_s),
+        mean_rate_per_min: trace.mean_rate_per_min(),
         gap_cv: variation(&gaps),
         gap_s: Quantiles::from_values(gaps),
         peak_minute: peak_minute(trace),
