@@ -102,6 +102,17 @@ pub fn copy_into(file: &Path, folder: &Path) -> io::Result<()> {
     folder.parent().filter(|above| above.is_dir()).map_or(Ok(()), |above| File::open(above)?.sync_all())
 }
 
+/// Removes a file. Does nothing if there is none.
+///
+/// # Errors
+/// Returns the system's error.
+pub fn remove_file(file: &Path) -> Result<(), OutputError> {
+    match fs::remove_file(file) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OutputError { path: file.to_owned(), source }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses an output file that exists, unless `force` is true.
 ///
 /// # Errors

@@ -8,15 +8,16 @@ use clap::Args;
 
 use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, SearchArguments, count};
 use super::progress::{Lines, Progress};
-use crate::experiments::capacity::{self, Question};
+use crate::experiments::capacity::{self, Capacities, Question};
 use crate::experiments::variants::{self, VariantRun};
-use crate::experiments::{Counted, profile_range, runs_of_range, threads};
+use crate::experiments::{Counted, ExperimentError, profile_range, runs_of_range, threads};
 use crate::metrics::warnings::{Warning, merged};
+use crate::output::remove_file;
 use crate::report::Run;
 use crate::report::provenance::{of_variants, versions};
-use crate::report::read::{CAPACITIES, Index, Place};
-use crate::run_folder::{RunFolder, write_run_json};
-use crate::scenario::Source;
+use crate::report::read::{CAPACITIES, INDEX, Index, Place};
+use crate::run_folder::{RUN, RunFolder, write_run_json};
+use crate::scenario::{Scenario, Source};
 
 /// Run each [[variant]] of a scenario on the same trace and report the differences
 #[derive(Debug, Args)]
@@ -57,22 +58,15 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
         capacity::check(&planned, &source)?;
     }
     common.prepare_output()?;
-    if command.capacity {
-        // The capacities come before the runs, because the runs drop the searches ahead that both need.
-        let question = Question::of_scenario(&base);
-        let lines = Lines::new(common.quiet);
-        capacity::prepare_searches(&planned, command.search.search(), &source, &lines);
-        let threads = threads(command.threads);
-        let mut found = capacity::search_all(&planned, question, &source, threads, &lines)?;
-        if !command.range.no_range {
-            found.ranges = capacity::ranges(&planned, &found, question, &source, threads)?;
-        }
-        super::capacity::write(&found, &common.out)?;
-    } else {
-        // With --force, the capacities of an earlier comparison would be taken for those of this one.
-        for name in [CAPACITIES, "capacity.csv"] {
-            let _ = std::fs::remove_file(common.out.join(name));
-        }
+    // The capacities come before the runs, because the runs drop the searches ahead that both need.
+    let capacities = command.capacity.then(|| search_capacities(&planned, command, &base, &source)).transpose()?;
+    // With --force, these files of an earlier comparison would be taken for those of this one, or for a comparison of
+    // runs that were replaced, should this one be killed.
+    for name in [INDEX, RUN, CAPACITIES, "capacity.csv"] {
+        remove_file(&common.out.join(name))?;
+    }
+    if let Some(found) = &capacities {
+        super::capacity::write(found, &common.out)?;
     }
     let warnings = run_all(&planned, command, &source)?;
     let place = |run: &VariantRun| Place {
@@ -101,6 +95,23 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     super::print_comparison(&comparison);
     eprintln!("report: {}", common.out.join("report.html").display());
     Ok(())
+}
+
+/// Searches the capacities of all planned runs.
+fn search_capacities(
+    planned: &[VariantRun],
+    command: &Compare,
+    base: &Scenario,
+    source: &Source,
+) -> Result<Capacities, ExperimentError> {
+    let (question, threads) = (Question::of_scenario(base), threads(command.threads));
+    let lines = Lines::new(command.common.quiet);
+    capacity::prepare_searches(planned, command.search.search(), source, &lines);
+    let mut found = capacity::search_all(planned, question, source, threads, &lines)?;
+    if !command.range.no_range {
+        found.ranges = capacity::ranges(planned, &found, question, source, threads)?;
+    }
+    Ok(found)
 }
 
 /// Returns the variant, the seed and the measures of each run as JSON.

@@ -17,11 +17,12 @@ use crate::input::InputError;
 use crate::live::interrupts::Interrupts;
 use crate::live::library::Library;
 use crate::metrics::warnings;
+use crate::output::remove_file;
 use crate::report::figures::Look;
 use crate::report::provenance::of_runs;
-use crate::report::read::{Index, Place};
+use crate::report::read::{INDEX, Index, Place};
 use crate::report::{self, Comparison};
-use crate::run_folder::write_run_json;
+use crate::run_folder::{RUN, write_run_json};
 use crate::scenario::{Override, Scenario, Source, TraceInputs, Variant};
 use crate::simulation::Simulation;
 
@@ -75,6 +76,10 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     }
     common.prepare_output()?;
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
+    // With --force, these files of an earlier command would be taken for those of runs whose files are replaced now.
+    for name in [INDEX, RUN] {
+        remove_file(&common.out.join(name))?;
+    }
     let (mut runs, mut warned) = (Vec::new(), Vec::new());
     let mut stand_ins = Vec::new();
     let measured = format!("measured in real time on {}", library.build());

@@ -2,7 +2,8 @@
 //! finished.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
@@ -13,7 +14,7 @@ use crate::journal::{Journal, Writer};
 use crate::metrics::summary::Summary;
 use crate::metrics::warnings::Warning;
 use crate::metrics::{Keep, Results, RowsInOrder};
-use crate::output::{OutputError, make_folder, write_atomic};
+use crate::output::{OutputError, make_folder, remove_file, write_atomic};
 use crate::replay::RunError;
 use crate::scenario::{Fingerprint, Scenario};
 use crate::simulation::{Simulation, by_name};
@@ -26,7 +27,7 @@ use requests::{Columns, RequestsFile, requests};
 
 const REQUESTS: &str = "requests.csv";
 /// Name of the file that is written last: [`finished`] takes a folder that has it for a run that came to its end.
-const RUN: &str = "run.json";
+pub const RUN: &str = "run.json";
 
 /// Error because of which the files of a run are not written.
 #[derive(Debug, thiserror::Error)]
@@ -59,10 +60,9 @@ impl<'a> RunFolder<'a> {
     /// # Errors
     /// Returns an error if the run cannot come to an end, or if the file cannot be written. There is no file then.
     pub fn run(&self, also: impl Journal) -> Result<Results, FolderError> {
-        self.begin()?;
         self.with_names(|names| {
             let mut run: Option<Result<Results, RunError<Infallible>>> = None;
-            let written = write_atomic(&self.folder.join(REQUESTS), |to| {
+            let written = self.replace_rows(|to| {
                 let mut file = RequestsFile::new(to, self.columns(), names)?;
                 let (quality, steps) = (self.simulation.quality(false), self.simulation.scenario.models.steps);
                 let mut rows = RowsInOrder::new(quality, steps, |row| file.row(&row));
@@ -93,12 +93,9 @@ impl<'a> RunFolder<'a> {
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub fn write_rows(&self, results: &Results) -> Result<(), OutputError> {
-        self.begin()?;
         let similarity_to_prompt = results.requests.iter().any(|row| row.similarity_to_prompt.is_some());
         let columns = Columns { similarity_to_prompt, ..self.columns() };
-        self.with_names(|names| {
-            write_atomic(&self.folder.join(REQUESTS), |to| requests(to, &results.requests, columns, names))
-        })
+        self.with_names(|names| self.replace_rows(|to| requests(to, &results.requests, columns, names)))
     }
 
     /// Writes all other files of a finished run. `warnings` are added to those of the results.
@@ -107,10 +104,11 @@ impl<'a> RunFolder<'a> {
     /// Returns an error if a file cannot be written.
     pub fn write(&self, results: &Results, wall_s: f64, warnings: &[String]) -> Result<(), OutputError> {
         let folder = self.folder.as_path();
-        self.begin()?;
+        make_folder(folder)?;
+        remove_file(&folder.join(RUN))?;
         if results.cache.is_none() {
             // With --force, the file of an earlier run would be taken for this run's.
-            remove(&folder.join("cache.csv"))?;
+            remove_file(&folder.join("cache.csv"))?;
         }
         let scenario = &self.simulation.scenario;
         let toml = as_toml(scenario);
@@ -124,11 +122,15 @@ impl<'a> RunFolder<'a> {
         write_run_json(folder, scenario, &inputs, &self.simulation.stand_ins(), wall_s, &warnings)
     }
 
-    /// Makes the folder, and removes the `run.json` of an earlier run in it. The other files are replaced one by one, so
-    /// a process that is killed meanwhile leaves those of two runs, which must not pass for a finished run.
-    fn begin(&self) -> Result<(), OutputError> {
+    /// Writes `requests.csv`, the first file of a run. The `run.json` of an earlier run is removed when the rows are
+    /// complete and before they take the place of the earlier ones: a run that fails leaves the folder as it was, and a
+    /// process that is killed between two files leaves those of two runs, which must not pass for a finished run.
+    fn replace_rows(&self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), OutputError> {
         make_folder(&self.folder)?;
-        remove(&self.folder.join(RUN))
+        write_atomic(&self.folder.join(REQUESTS), |to| {
+            write(to)?;
+            remove_file(&self.folder.join(RUN)).map_err(|error| error.source)
+        })
     }
 
     /// Returns the columns of `requests.csv` in a simulation.
@@ -146,14 +148,6 @@ impl<'a> RunFolder<'a> {
             gpus: &gpus,
             total_steps: scenario.models.steps,
         })
-    }
-}
-
-/// Removes a file. Does nothing if there is none.
-fn remove(file: &Path) -> Result<(), OutputError> {
-    match std::fs::remove_file(file) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OutputError { path: file.to_owned(), source }),
-        _ => Ok(()),
     }
 }
 
@@ -183,7 +177,7 @@ pub fn write_journal<T>(
 /// # Errors
 /// Returns an error if the run ended but its measures cannot be read.
 pub fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> Result<Option<Summary>, InputError> {
-    // `run.json` is removed first and written last, so a run that has it has ended.
+    // `run.json` is removed before the first file is replaced, and written last, so a run that has it has ended.
     let Ok(text) = std::fs::read_to_string(folder.join(RUN)) else { return Ok(None) };
     let Ok(run) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
     let settings = std::fs::read_to_string(folder.join("scenario.toml")).unwrap_or_default();
@@ -241,10 +235,11 @@ mod tests {
     use crate::metrics::Keep;
     use crate::scenario::{Override, Source};
 
-    fn simulation(seed: u64) -> Simulation {
-        let text = "name = \"a\"\ntrace.synthetic = { requests = 20 }\n";
+    fn simulation(set: &str) -> Simulation {
+        let text =
+            "name = \"a\"\ntrace.synthetic = { requests = 20 }\ncluster.gpus = [{ type = \"mi210\", count = 2 }]\n";
         let source = Source::new(Path::new("a.toml"), text.to_owned()).unwrap();
-        Simulation::load(&source, &[Override::parse(&format!("seed={seed}")).unwrap()]).unwrap()
+        Simulation::load(&source, &[Override::parse(set).unwrap()]).unwrap()
     }
 
     /// Returns whether a folder holds a finished run of a simulation.
@@ -255,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_folder_whose_files_are_replaced_holds_no_finished_run() {
-        let (one, other) = (simulation(1), simulation(2));
+        let (one, other) = (simulation("seed=1"), simulation("seed=2"));
         let place = tempfile::tempdir().unwrap();
         let (folder, earlier) = (RunFolder::new(&other, place.path()), RunFolder::new(&one, place.path()));
         let write = || {
@@ -277,5 +272,19 @@ mod tests {
         std::fs::create_dir(place.path().join("summary.json")).unwrap();
         folder.write(&results, 0.0, &[]).unwrap_err();
         assert!(!place.path().join(RUN).exists(), "the settings are new and the measures old");
+    }
+
+    #[test]
+    fn a_run_that_fails_leaves_the_folder_as_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let one = simulation("seed=1");
+        let earlier = RunFolder::new(&one, place.path());
+        let results = earlier.run(()).unwrap();
+        earlier.write(&results, 0.0, &[]).unwrap();
+        let rows = || std::fs::read(place.path().join(REQUESTS)).unwrap();
+        let before = rows();
+        let stuck = simulation("faults.events=[{ at_s = 1, what = \"down\", workers = [0, 1] }]");
+        RunFolder::new(&stuck, place.path()).run(()).unwrap_err();
+        assert!(is_finished(place.path(), &one) && rows() == before);
     }
 }

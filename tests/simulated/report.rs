@@ -297,6 +297,18 @@ fn a_difference_beyond_the_bound_ends_with_3() {
 }
 
 #[test]
+fn a_comparison_whose_runs_are_being_replaced_is_none() {
+    let folder = results();
+    // No worker is left, so the comparison fails in its first run, as one that is killed ends early.
+    let stuck = "faults.events=[{ at_s = 1, what = \"down\", workers = [0, 1, 2, 3, 4, 5] }]";
+    let again = ["compare", "scenario.toml", "--set", stuck, "--out", "results", "--force", "--quiet"];
+    assert_ne!(modm(folder.path(), &again).0, 0);
+    assert!(!folder.path().join("results/run.json").exists(), "the runs may be those of two comparisons");
+    let (code, _, err) = modm(folder.path(), &["report", "results"]);
+    assert!(code == 2 && err.contains("results: holds no results"), "{err}");
+}
+
+#[test]
 fn colours_are_for_terminals() {
     let folder = results();
     let printed = |variables: &[(&str, &str)]| {

@@ -39,8 +39,8 @@ pub struct PlanRow {
     pub gpus: Vec<u32>,
     /// True if enough requests were in time, and the quality that was asked for was kept.
     pub holds: bool,
-    /// True if the runs were stopped once too many requests were known to be late. The two counts below are then of only
-    /// a part of the requests, and there are no measures.
+    /// True if the runs were stopped once too many requests were known to be late. The two counts below are then of
+    /// only a part of the requests, and there are no measures.
     pub stopped: bool,
     /// Number of requests that arrived, over all traces.
     pub requests: u64,
@@ -48,7 +48,8 @@ pub struct PlanRow {
     pub late: u64,
     /// Share of the requests in time, for each trace.
     pub attainments: Vec<f64>,
-    /// Mean number of workers by model, over the traces. A mean here and below is over the traces that have the measure.
+    /// Mean number of workers by model, over the traces. A mean here and below is over the traces that have the
+    /// measure.
     pub split: BTreeMap<String, f64>,
     /// Price in dollars an hour, if every group has a price.
     #[serde(skip_serializing_if = "Option::is_none")]

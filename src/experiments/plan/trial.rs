@@ -1,5 +1,5 @@
-//! Trial of one cluster on all traces of a plan. The trial ends as soon as the cluster is known not to hold: `budget` counts the
-//! late requests and ends the run.
+//! Trial of one cluster on all traces of a plan. The trial ends as soon as the cluster is known not to hold: `budget`
+//! counts the late requests and ends the run.
 
 use std::sync::Arc;
 

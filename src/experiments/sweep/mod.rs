@@ -185,7 +185,8 @@ fn plan(
 }
 
 /// Returns a trace beside which the other inputs of `runs` are checked, and the scenario that the trace was loaded for.
-/// `runs` are all runs of the trace at the index `at`. The first trace and each trace of new files are kept for the runs.
+/// `runs` are all runs of the trace at the index `at`. The first trace and each trace of new files are kept for the
+/// runs.
 fn load_for_checks<'t>(
     traces: &'t [SharedTrace],
     at: usize,

@@ -11,7 +11,7 @@ use crate::calibration::fit::{self, Fit};
 use crate::calibration::samples::{self, Sample};
 use crate::experiments::calibrate::{Calibration, Fitted, RUN, SIMILARITY, rooted};
 use crate::input::InputError;
-use crate::output::{OutputError, write_atomic};
+use crate::output::{OutputError, remove_file, write_atomic};
 use crate::profile::{self, ProfileFile, Quality};
 use crate::report::figures::{self, DrawError};
 use crate::scenario::read_profile;
@@ -43,19 +43,13 @@ pub enum WriteError {
 /// # Errors
 /// A file or folder cannot be removed.
 pub fn clear(out: &Path) -> Result<(), OutputError> {
-    let removed =
-        |path: &Path, result: io::Result<()>| result.map_err(|source| OutputError { path: path.to_owned(), source });
     let pictures = out.join(PICTURES);
     if pictures.is_dir() {
-        removed(&pictures, std::fs::remove_dir_all(&pictures))?;
+        std::fs::remove_dir_all(&pictures).map_err(|source| OutputError { path: pictures, source })?;
     }
-    for name in [RUN, "samples.csv", "calibration.csv", "calibration.svg", PROFILE, SCENARIO] {
-        let file = out.join(name);
-        if file.exists() {
-            removed(&file, std::fs::remove_file(&file))?;
-        }
-    }
-    Ok(())
+    [RUN, "samples.csv", "calibration.csv", "calibration.svg", PROFILE, SCENARIO]
+        .iter()
+        .try_for_each(|name| remove_file(&out.join(name)))
 }
 
 /// Calibration that was made, with all data that its files contain.
