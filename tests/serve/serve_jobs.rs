@@ -7,7 +7,8 @@ use modm::serve::clock::HostClock;
 use modm::serve::ledger::{Job, Ledger, Status};
 use serde_json::json;
 
-use crate::served::{PROMPT, Served, modm, pause};
+use crate::program::{modm, pause};
+use crate::served::{PROMPT, Served};
 
 const LONG: [&str; 2] = ["--set", "models.steps=200"];
 
