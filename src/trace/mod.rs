@@ -23,6 +23,15 @@ pub use column::{TenantColumn, TextColumn};
 pub use read::{TraceFiles, read};
 pub use write::write_requests;
 
+/// Name of a trace's file of requests in its folder.
+pub const REQUESTS: &str = "requests.csv";
+
+/// Name of the file of prompt embeddings in a trace's folder.
+pub const PROMPT_EMBEDDINGS: &str = "prompt_embeddings.npy";
+
+/// Name of the file of image embeddings in a trace's folder.
+pub const IMAGE_EMBEDDINGS: &str = "image_embeddings.npy";
+
 /// Names of the further columns that a trace carries beside the fields of [`Columns`]. Other columns are left out when
 /// a trace is read.
 pub const EXTRA_COLUMNS: [&str; 4] = ["steps", "images", "exec_s", IMAGE_BYTES];

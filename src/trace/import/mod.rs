@@ -18,6 +18,7 @@ mod combine;
 mod diffserve;
 #[cfg(feature = "parquet")]
 mod diffusiondb;
+mod job;
 mod merge;
 mod mjhq;
 mod ours;
@@ -26,6 +27,7 @@ mod prompt_list;
 mod timestamp;
 
 pub use combine::{Combined, Pace, Selection, combine};
+pub use job::{ImportError, InputFile, Job, ReadFile, Reading, Record, run};
 pub use merge::merge;
 
 /// Message about something that an import did and that users of the result should know.
