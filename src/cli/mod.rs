@@ -14,7 +14,7 @@ use crate::experiments::ExperimentError;
 use crate::input::InputError;
 use crate::output::{make_folder, write_atomic};
 use crate::report::{self as reports, Comparison};
-use crate::trace::import::ImportError;
+use crate::trace::MakeError;
 
 mod arguments;
 #[cfg(feature = "live")]
@@ -186,7 +186,7 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     }
     error.is::<InputError>()
         || error.downcast_ref().is_some_and(ExperimentError::is_of_input)
-        || matches!(error.downcast_ref(), Some(ImportError::Input(_)))
+        || matches!(error.downcast_ref(), Some(MakeError::Input(_)))
 }
 
 /// Writes a report's files into a folder.

@@ -19,6 +19,7 @@ mod comparison_csv;
 pub mod figures;
 mod hit_rate;
 mod html;
+pub mod inspection;
 pub mod measures;
 mod plan;
 mod profile_range;

@@ -12,6 +12,7 @@ use crate::time::Time;
 mod column;
 pub mod import;
 pub mod inspect;
+mod make;
 pub mod npy;
 mod read;
 mod select;
@@ -19,18 +20,12 @@ pub mod synthetic;
 mod table;
 mod write;
 
+use make::RECORD;
+
 pub use column::{TenantColumn, TextColumn};
+pub use make::{IMAGE_EMBEDDINGS, MakeError, PROMPT_EMBEDDINGS, REQUESTS};
 pub use read::{TraceFiles, read};
 pub use write::write_requests;
-
-/// Name of a trace's file of requests in its folder.
-pub const REQUESTS: &str = "requests.csv";
-
-/// Name of the file of prompt embeddings in a trace's folder.
-pub const PROMPT_EMBEDDINGS: &str = "prompt_embeddings.npy";
-
-/// Name of the file of image embeddings in a trace's folder.
-pub const IMAGE_EMBEDDINGS: &str = "image_embeddings.npy";
 
 /// Names of the further columns that a trace carries beside the fields of [`Columns`]. Other columns are left out when
 /// a trace is read.

@@ -8,7 +8,10 @@ use crate::input::{self, InputError};
 use crate::time::{Duration, MAX_INPUT_S, Time};
 
 use super::table::{Dialect, Table, TableRow};
-use super::{Columns, EXTRA_COLUMNS, Embeddings, TenantColumn, TextColumn, Trace, npy};
+use super::{
+    Columns, EXTRA_COLUMNS, Embeddings, IMAGE_EMBEDDINGS, PROMPT_EMBEDDINGS, REQUESTS, TenantColumn, TextColumn, Trace,
+    npy,
+};
 
 const SECONDS: &str = "expected seconds from 0 to ten years (315360000)";
 const OUT_OF_ORDER: &str = "the request above arrives later; requests are in order of arrival: \
@@ -25,6 +28,24 @@ pub struct TraceFiles {
     pub image_embeddings: Option<PathBuf>,
     /// File of the embeddings that are cached before the first request, `.npy`.
     pub warm_images: Option<PathBuf>,
+}
+
+impl TraceFiles {
+    /// Returns the files of the trace at `place`: a file of requests by itself, or a folder with `requests.csv` and the
+    /// embeddings that it holds.
+    #[must_use]
+    pub fn find(place: &Path) -> Self {
+        if !place.is_dir() {
+            return Self { requests: place.to_owned(), ..Self::default() };
+        }
+        let found = |name: &str| Some(place.join(name)).filter(|file| file.exists());
+        Self {
+            requests: place.join(REQUESTS),
+            prompt_embeddings: found(PROMPT_EMBEDDINGS),
+            image_embeddings: found(IMAGE_EMBEDDINGS),
+            warm_images: None,
+        }
+    }
 }
 
 /// Reads and checks a trace.

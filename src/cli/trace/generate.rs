@@ -1,17 +1,15 @@
 //! `modm trace generate`: makes a synthetic trace, writes it to `requests.csv`, and writes the settings and the seed
 //! that made it to `trace.json`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::input::InputError;
-use crate::output::{prepare, write_atomic};
 use crate::scenario::{Override, Source};
+use crate::trace::REQUESTS;
 use crate::trace::synthetic::Synthetic;
-use crate::trace::{Trace, write_requests};
 
 /// Name that stands for a file in errors about flags.
 const FLAGS: &str = "modm trace generate";
@@ -69,27 +67,11 @@ enum Process {
     Steps,
 }
 
-/// Content of `trace.json`: the settings and the seed, from which the trace can be made again.
-#[derive(Serialize)]
-struct TraceRecord<'a> {
-    modm: &'static str,
-    seed: u64,
-    synthetic: &'a Synthetic,
-}
-
 pub(super) fn run(command: &Generate) -> anyhow::Result<()> {
     let (settings, seed) = command.settings()?;
     let name = command.from.as_deref().unwrap_or(Path::new(FLAGS));
-    let trace = Trace::new(settings.generate(seed, name, "trace.synthetic")?.columns());
-    prepare(&command.out, &["requests.csv"], command.force)?;
-    let requests = command.out.join("requests.csv");
-    write_atomic(&requests, |to| write_requests(to, &trace))?;
-    let made = TraceRecord { modm: env!("CARGO_PKG_VERSION"), seed, synthetic: &settings };
-    write_atomic(&command.out.join("trace.json"), |to| {
-        serde_json::to_writer_pretty(&mut *to, &made)?;
-        to.write_all(b"\n")
-    })?;
-    println!("{}: {} requests", requests.display(), trace.len());
+    let trace = settings.write(seed, (name, "trace.synthetic"), &command.out, command.force)?;
+    println!("{}: {} requests", command.out.join(REQUESTS).display(), trace.len());
     Ok(())
 }
 

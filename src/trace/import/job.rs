@@ -10,10 +10,9 @@ use super::{Combined, Format, Note, Options, Selection, Source, combine, merge, 
 use crate::embedding::EmbeddingMatrix;
 use crate::input::{InputError, sha256};
 use crate::output::{OutputError, prepare, refuse_earlier, write_atomic};
-use crate::trace::{IMAGE_EMBEDDINGS, PROMPT_EMBEDDINGS, REQUESTS, Trace, TraceFiles, npy, write_requests};
-
-/// Name of the file that records the origin of a trace.
-const RECORD: &str = "trace.json";
+use crate::trace::{
+    IMAGE_EMBEDDINGS, MakeError, PROMPT_EMBEDDINGS, RECORD, REQUESTS, Trace, TraceFiles, npy, write_requests,
+};
 
 /// Files that an import writes, and refuses to overwrite.
 const NAMES: [&str; 4] = [REQUESTS, RECORD, PROMPT_EMBEDDINGS, IMAGE_EMBEDDINGS];
@@ -87,21 +86,6 @@ pub struct Record {
     pub notes: Vec<Note>,
 }
 
-/// Error of an import. There is no `trace.json` then.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// Input or folder that cannot be used.
-    #[error(transparent)]
-    Input(#[from] InputError),
-    /// File that cannot be written.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// File of an earlier trace that cannot be removed.
-    #[error(transparent)]
-    Removal(io::Error),
-}
-
 /// Receiver of the progress of an import. `()` shows nothing.
 pub trait Reading {
     /// Begins a file of this many bytes.
@@ -121,7 +105,7 @@ impl Reading for () {}
 /// # Errors
 /// Returns an error if an input cannot be used, if the folder holds an earlier trace and `force` is false, or if a file
 /// cannot be written.
-pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, ImportError> {
+pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, MakeError> {
     refuse_earlier(&job.out, &NAMES, job.force)?;
     let mut inputs = Vec::new();
     let (prompts, arrivals) = (job.prompts.iter().map(|file| (file, "prompts")), job.arrivals.iter());
@@ -156,7 +140,7 @@ pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, ImportError> {
                 inputs.push(ReadFile { role, file, format: None, rows, sha256, notes: Vec::new() });
             }
             // The embeddings of an earlier trace do not belong to this one.
-            None if job.force && target.exists() => std::fs::remove_file(target).map_err(ImportError::Removal)?,
+            None if job.force && target.exists() => std::fs::remove_file(target).map_err(MakeError::Removal)?,
             None => {}
         }
     }
@@ -233,7 +217,7 @@ fn write_embeddings(matrix: &EmbeddingMatrix, chosen: &[u32], target: &Path) -> 
 }
 
 /// Writes the requests, and then their record.
-fn write(out: &Path, combined: Combined, inputs: Vec<ReadFile>) -> Result<Record, ImportError> {
+fn write(out: &Path, combined: Combined, inputs: Vec<ReadFile>) -> Result<Record, MakeError> {
     let trace = &combined.trace;
     write_atomic(&out.join(REQUESTS), |writer| write_requests(writer, trace))?;
     let record = Record {

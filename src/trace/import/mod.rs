@@ -27,7 +27,7 @@ mod prompt_list;
 mod timestamp;
 
 pub use combine::{Combined, Pace, Selection, combine};
-pub use job::{ImportError, InputFile, Job, ReadFile, Reading, Record, run};
+pub use job::{InputFile, Job, ReadFile, Reading, Record, run};
 pub use merge::merge;
 
 /// Message about something that an import did and that users of the result should know.

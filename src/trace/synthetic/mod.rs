@@ -16,6 +16,7 @@ use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::{Columns, TenantColumn, TextColumn};
 
 mod arrivals;
+mod folder;
 mod prompts;
 mod vocabulary;
 
