@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 
 use crate::experiments::Search;
 use crate::input::InputError;
+#[cfg(feature = "live")]
+use crate::live::library::{Library, LibraryOptions};
 use crate::report::figures::{Look, Width};
 use crate::scenario::{Override, Source};
 
@@ -136,5 +138,31 @@ impl ScenarioArguments {
     /// Makes the output folder. Refuses a folder that holds an earlier run, unless `--force` is given.
     pub(super) fn prepare_output(&self) -> Result<(), InputError> {
         crate::output::prepare(&self.out, &["run.json", "summary.json", "comparison.csv"], self.force)
+    }
+}
+
+/// Place of ONNX Runtime, and permission to use the CPU in place of a GPU.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+pub(super) struct LibraryArguments {
+    /// Library of ONNX Runtime, or its folder; if absent, `ORT_DYLIB_PATH`, the library that
+    /// `scripts/install_onnxruntime` installed, or the system's
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
+    /// Run on the CPU if a CUDA device cannot start, in place of refusing
+    #[arg(long)]
+    pub(super) allow_cpu: bool,
+}
+
+#[cfg(feature = "live")]
+impl LibraryArguments {
+    /// Returns the options that were asked for.
+    pub(super) fn options(&self) -> LibraryOptions {
+        LibraryOptions { onnxruntime: self.onnxruntime.clone(), allow_cpu: self.allow_cpu }
+    }
+
+    /// Opens ONNX Runtime.
+    pub(super) fn open(&self) -> Result<Library, InputError> {
+        self.options().open()
     }
 }

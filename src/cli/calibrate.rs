@@ -7,8 +7,7 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 
-use super::arguments::{ScenarioArguments, share};
-use super::live::LibraryArguments;
+use super::arguments::{LibraryArguments, ScenarioArguments, share};
 use super::progress::Lines;
 use crate::calibration::fit;
 use crate::calibration::samples::Sample;

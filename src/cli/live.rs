@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::ScenarioArguments;
+use super::arguments::{LibraryArguments, ScenarioArguments};
 use super::progress::Lines;
 use crate::experiments::live::{Equipment, LiveRun, prepare, refuse_foreign};
 use crate::experiments::{Progress as _, variants};
@@ -26,18 +26,6 @@ use crate::run_folder::{RUN, write_run_json};
 use crate::scenario::{Override, Scenario, Source, TraceInputs, Variant};
 use crate::simulation::Simulation;
 
-/// Place of ONNX Runtime, and permission to use the CPU in place of a GPU.
-#[derive(Debug, Args)]
-pub(super) struct LibraryArguments {
-    /// Library of ONNX Runtime, or its folder; if absent, `ORT_DYLIB_PATH`, the library that
-    /// `scripts/install_onnxruntime` installed, or the system's
-    #[arg(long, value_name = "PATH")]
-    pub(super) onnxruntime: Option<PathBuf>,
-    /// Run on the CPU if a CUDA device cannot start, in place of refusing
-    #[arg(long)]
-    pub(super) allow_cpu: bool,
-}
-
 /// Replay a trace in real time against real ONNX Runtime sessions
 ///
 /// The latency of a request counts from its arrival time in the trace, even if the program takes the request in late.
@@ -52,13 +40,6 @@ pub(super) struct Live {
     /// Run these [[variant]]s one after the other on the same trace and compare them; the scenario as it is if absent
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
-}
-
-impl LibraryArguments {
-    /// Opens ONNX Runtime.
-    pub(super) fn open(&self) -> Result<Library, InputError> {
-        Library::open(self.onnxruntime.as_deref())
-    }
 }
 
 pub(super) fn run(command: &Live) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use clap::Args;
 
-use super::live::LibraryArguments;
+use super::arguments::LibraryArguments;
 use super::progress::Lines;
 use crate::experiments::Progress;
 use crate::experiments::live::Equipment;

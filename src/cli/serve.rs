@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 mod ending;
 
-use super::live::LibraryArguments;
+use super::arguments::LibraryArguments;
 use super::progress::Lines;
 use crate::calibration::audit;
 use crate::embedding::Embedding;

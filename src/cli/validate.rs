@@ -8,8 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::ScenarioArguments;
-use super::live::LibraryArguments;
+use super::arguments::{LibraryArguments, ScenarioArguments};
 use super::progress::Lines;
 use crate::experiments::ExperimentError;
 use crate::experiments::live::{Equipment, prepare, refuse_foreign};

@@ -25,6 +25,25 @@ pub struct Library {
     pub minor_version: u32,
 }
 
+/// Library to open, and permission to use the CPU in place of a GPU.
+#[derive(Clone, Debug, Default)]
+pub struct LibraryOptions {
+    /// Library or its folder; if absent, the first that is found in the other places.
+    pub onnxruntime: Option<PathBuf>,
+    /// True if the CPU takes the place of a CUDA device that cannot start.
+    pub allow_cpu: bool,
+}
+
+impl LibraryOptions {
+    /// Opens the library.
+    ///
+    /// # Errors
+    /// See [`Library::open`].
+    pub fn open(&self) -> Result<Library, InputError> {
+        Library::open(self.onnxruntime.as_deref())
+    }
+}
+
 /// Library that this process has opened. A process cannot open a second one.
 static OPENED: OnceLock<Library> = OnceLock::new();
 

@@ -7,6 +7,8 @@ pub mod settings;
 #[cfg(feature = "live")]
 pub mod batch;
 #[cfg(feature = "live")]
+pub mod diagnosis;
+#[cfg(feature = "live")]
 pub mod embedder;
 #[cfg(feature = "live")]
 pub mod encoder;
