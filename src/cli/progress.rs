@@ -47,7 +47,8 @@ impl Progress {
 
     /// Shows a bar for items that take long, and updates it for each of them.
     fn real_time(total: u64, what: &'static str, quiet: bool) -> Self {
-        let progress = Self { stride: 1, ..Self::counting(total, what, quiet) };
+        let mut progress = Self::counting(total, what, quiet);
+        progress.stride = 1;
         progress.bar.enable_steady_tick(std::time::Duration::from_millis(500));
         progress
     }
@@ -80,9 +81,19 @@ impl Progress {
     }
 }
 
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 impl experiments::Progress for Progress {
     fn request_ended(&self) {
         self.end_one();
+    }
+
+    fn requests_ended(&self, requests: u64) {
+        self.advance(requests);
     }
 
     fn search_begins(&self, requests: u64) {
@@ -138,6 +149,10 @@ impl experiments::Progress for Lines {
 
     fn run_ends(&self) {
         self.end();
+    }
+
+    fn work_begins(&self, requests: u64) -> Box<dyn experiments::Progress> {
+        Box::new(Progress::new(requests, self.quiet))
     }
 
     fn request_ended(&self) {

@@ -5,6 +5,8 @@
 pub mod budget;
 pub mod calibrate;
 pub mod capacity;
+#[cfg(feature = "live")]
+pub mod embed;
 mod error;
 pub mod hit_rate;
 #[cfg(feature = "live")]

@@ -15,8 +15,17 @@ pub trait Progress: Sync {
     /// Ends the run or the drawing that was begun.
     fn run_ends(&self) {}
 
+    /// Begins work on this many requests, in many runs or in batches. Returns the receiver of its progress. The work has
+    /// ended when the receiver is dropped.
+    fn work_begins(&self, _requests: u64) -> Box<dyn Progress> {
+        Box::new(())
+    }
+
     /// Counts a request that has ended in some run.
     fn request_ended(&self) {}
+
+    /// Counts requests that have ended together, as a batch.
+    fn requests_ended(&self, _requests: u64) {}
 
     /// Begins a search ahead for this many requests.
     fn search_begins(&self, _requests: u64) {}
