@@ -9,6 +9,8 @@ use crate::input::InputError;
 use crate::live::{batch::BatchError, error::Error as ModelError, executor::LiveError, isolated::LostProcess};
 use crate::output::OutputError;
 use crate::replay::RunError;
+#[cfg(feature = "serve")]
+use crate::serve::ledger::LedgerError;
 
 /// Error that prevents an experiment from coming to its end.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,14 @@ pub enum ExperimentError {
     #[cfg(feature = "live")]
     #[error(transparent)]
     LiveRun(#[from] RunError<LiveError>),
+    /// Ledger of a server that cannot be used.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Thread, signal, folder or address for which the system reports an error.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    System(io::Error),
     /// Other failure, in words.
     #[error("{0}")]
     Failed(String),

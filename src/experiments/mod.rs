@@ -1,6 +1,6 @@
-//! Experiments over many runs: variants, capacities, plans, sweeps, calibrations and validations. They return data and
-//! report progress through a trait. `report` writes the results for readers, and the command line prints words on the
-//! screen.
+//! Experiments over many runs: variants, capacities, plans, sweeps, calibrations and validations; live runs and servers
+//! of a scenario. They return data and report progress through a trait. `report` writes the results for readers, and the
+//! command line prints words on the screen.
 
 pub mod budget;
 pub mod calibrate;
@@ -18,6 +18,8 @@ pub mod profile;
 mod profile_range;
 mod progress;
 mod search;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod sweep;
 mod traces;
 pub mod validate;

@@ -74,6 +74,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "replay",
             "sim",
             "live",
+            "serve",
             "scenario",
             "metrics",
             "simulation",

@@ -1,0 +1,235 @@
+//! Server of a scenario: [`ReadyServer::open`] reads and checks everything that it needs, and [`ReadyServer::run`]
+//! answers until it is told to end. Connects the parts in the modules `serve` and `live` of the library.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration as HostDuration;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::experiments::live::{Cached, Equipment, Strangers, prepare};
+use crate::experiments::{ExperimentError, Progress};
+use crate::input::InputError;
+use crate::live::faults::Faults;
+use crate::live::library::LibraryOptions;
+use crate::model::{GpuId, ModelId};
+use crate::output::make_folder;
+use crate::request::TenantId;
+use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
+use crate::serve::api::{Server, Upkeep, Usage};
+use crate::serve::clock::HostClock;
+use crate::serve::desk::{Desk, Facts};
+use crate::serve::ids::PictureIds;
+use crate::serve::keys::Keys;
+use crate::serve::ledger::results;
+use crate::serve::meter::Meter;
+use crate::serve::settings::ServeSettings;
+use crate::simulation::Simulation;
+use crate::time::{Duration, Time};
+use crate::trace::{Columns, Trace};
+
+mod data;
+mod ending;
+mod network;
+mod work;
+
+use network::network;
+use work::Loop;
+
+/// Time that the loop may take to end after it was told to, and that the network may take after the loop.
+const LOOP_END: HostDuration = HostDuration::from_secs(10);
+
+/// Settings of a server beside its scenario. They take precedence over the section `[serve]`.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    /// Folder for the image cache, jobs, results and recorded traffic; the next start uses its contents again.
+    pub data: PathBuf,
+    /// Address and port to listen on, if not those of the scenario; port 0 takes any free port.
+    pub listen: Option<SocketAddr>,
+    /// File with the tenants' keys, if not that of the scenario.
+    pub keys: Option<PathBuf>,
+    /// Number of images that may be requested with one key in a minute, if not that of the scenario.
+    pub rate_per_min: Option<u32>,
+    /// Address of the server from outside, for addresses in answers; the address that it listens on if absent.
+    pub origin: Option<String>,
+    /// Library of ONNX Runtime.
+    pub library: LibraryOptions,
+}
+
+/// Server that is ready to answer.
+pub struct ReadyServer {
+    server: Server,
+    work: Loop,
+}
+
+impl std::fmt::Debug for ReadyServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadyServer").field("results", &self.server.results).finish_non_exhaustive()
+    }
+}
+
+impl ReadyServer {
+    /// Reads the keys, finds the models and devices, and opens the data folder.
+    ///
+    /// # Errors
+    /// Returns an error if an input, the library, a model or the data folder cannot be used.
+    pub fn open(
+        source: &Source,
+        sets: &[Override],
+        options: &ServerOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, ExperimentError> {
+        let mut scenario = source.scenario(sets)?;
+        let settings = settings(&scenario, source, options)?;
+        let keys = settings.keys.as_ref().map(|file| Keys::read(file)).transpose()?;
+        let tenants = keys.as_ref().map(Keys::tenants).unwrap_or_default();
+        if keys.is_some() {
+            order_between_tenants(&mut scenario);
+        }
+        let library = options.library.open()?;
+        let simulation = prepare(source, sets, scenario, Some(Arc::new(nobody(&tenants))), false)?;
+        let file = source.file();
+        let equipment = Equipment::find(&simulation.scenario, file, &library, options.library.allow_cpu, progress)?;
+
+        let folder = &options.data;
+        make_folder(folder)?;
+        let (clock, faults) = (HostClock::new(), Faults::from_environment());
+        let disk_limit = HostDuration::from_secs_f64(simulation.scenario.live.limits.disk_s);
+        let ledger = data::open_ledger(folder, &clock, faults.clone())?.with_limit(disk_limit);
+        if keys.is_some() {
+            data::warn_of_strangers(&ledger, &tenants)?;
+        }
+        let results = results(folder);
+        make_folder(&results)?;
+        data::remove_strangers(&results, &ledger)?;
+        let ids = PictureIds::open(folder)?;
+        let strangers = if keys.is_some() { Strangers::WithoutKnownOwner } else { Strangers::OfOtherTenants };
+        let cached = Cached::open(&simulation, &equipment, file, &folder.join("store"), strangers)?;
+        for warning in &cached.warnings {
+            tracing::warn!("{warning}");
+        }
+        let sources = cached.store.sources();
+        cached.store.limit(settings.max_store_bytes);
+        let traffic = data::traffic(folder, &settings, &tenants, &cached.warm, faults.clone());
+        let audits = data::audits(folder, &settings, &simulation.scenario, file)?;
+        let desk = Desk::new(facts(&simulation, &tenants, &settings), Meter::default(), traffic, audits);
+        let origin = options.origin.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
+        let server = Server {
+            desk: desk.clone(),
+            sources,
+            usage: Usage::load(&settings, keys.as_ref(), &tenants, &ledger)?,
+            upkeep: Upkeep::new(folder.clone(), clock, &settings, ledger.last_date(), faults),
+            ledger,
+            results,
+            settings,
+            keys,
+            public: simulation.scenario.tenants.public.clone(),
+            ids,
+            size: equipment.palette.size,
+            origin,
+        };
+        Ok(Self { server, work: Loop { abort: Arc::default(), simulation, equipment, cached, desk } })
+    }
+
+    /// Answers requests until SIGTERM or Ctrl-C comes or the loop ends, and then finishes the accepted requests. Calls
+    /// `listening` with the address once requests are answered.
+    ///
+    /// # Errors
+    /// Returns an error if the address cannot be listened on, if the models do not load, or if not everything that was
+    /// accepted could be finished and stored.
+    pub fn run(self, listening: &dyn Fn(SocketAddr)) -> Result<(), ExperimentError> {
+        let Self { server, work } = self;
+        let listen = server.settings.listen;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(ExperimentError::System)?;
+        let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|error| {
+            InputError::new("the command line", format!("cannot be listened on: {error}")).value("--listen", listen)
+        })?;
+        tracing::info!("loading the models");
+        let (desk, abort) = (work.desk.clone(), work.abort.clone());
+        let (ready, opened) = oneshot::channel();
+        let (over, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("loop".into()).spawn(move || {
+            let result = work.run(ready);
+            // The receiver may be gone already.
+            let _ = over.send(());
+            result
+        });
+        let thread = thread.map_err(ExperimentError::System)?;
+        let answered = runtime.block_on(async {
+            match opened.await {
+                Ok(()) => network(listener, (desk.clone(), abort), server, ended, listening).await,
+                Err(_) => Ok(()), // The result of the loop says why.
+            }
+        });
+        desk.drain();
+        if answered.is_err() {
+            // Work that hangs, or that can no longer be stored, is left. The program ends, and the next start begins
+            // the jobs again that have not ended.
+            runtime.shutdown_background();
+        } else {
+            // The wait has a limit, because threads may wait for a disk without end.
+            runtime.shutdown_timeout(LOOP_END);
+        }
+        if let Some(Err(error)) = desk.close_files(LOOP_END) {
+            tracing::warn!("recorded traffic is not whole: {error}");
+        }
+        answered?;
+        let panicked = |_| ExperimentError::Failed("the scheduler's loop ended by a panic".into());
+        thread.join().map_err(panicked)?
+    }
+}
+
+/// Returns the settings of the scenario with those of the options in their place, checked.
+fn settings(scenario: &Scenario, source: &Source, options: &ServerOptions) -> Result<ServeSettings, InputError> {
+    let mut settings = scenario.serve.clone();
+    settings.listen = options.listen.unwrap_or(settings.listen);
+    settings.rate_per_min = options.rate_per_min.unwrap_or(settings.rate_per_min);
+    let named = settings.keys.as_ref().map(|keys| Scenario::resolve(source.file(), keys));
+    settings.keys = options.keys.clone().or(named);
+    settings.check(source.file())?;
+    Ok(settings)
+}
+
+/// Serves tenants fairly, unless the scenario sets another order.
+fn order_between_tenants(scenario: &mut Scenario) {
+    let set = scenario.queue.order.is_some();
+    let order = toml::Value::try_from(scenario.order_between_tenants()).expect("an order is a word of TOML");
+    let why = if set { "as the scenario sets it" } else { "since there are keys and the scenario sets none" };
+    tracing::info!("queue.order = {order}, {why}");
+}
+
+/// Returns a trace that is not replayed. It only names the tenants.
+fn nobody(tenants: &[String]) -> TraceInputs {
+    let rows = tenants.len().max(1);
+    let columns = Columns {
+        arrivals: vec![Time::ZERO; rows],
+        prompts: Some((0..rows).map(|_| "").collect()),
+        tenants: (!tenants.is_empty()).then(|| tenants.iter().map(String::as_str).collect()),
+        ..Columns::default()
+    };
+    TraceInputs::from_trace(Trace::new(columns))
+}
+
+fn facts(simulation: &Simulation, tenants: &[String], settings: &ServeSettings) -> Facts {
+    let scenario = &simulation.scenario;
+    let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, scenario.models.steps);
+    let multiple = scenario.slo.multiples.first().copied().unwrap_or(2.0);
+    let types = scenario.gpu_types();
+    let number = |name: &String| tenants.iter().position(|tenant| tenant == name).map(|place| TenantId(place as u32));
+    Facts {
+        models: scenario.model_names().into_iter().map(Into::into).collect(),
+        gpus: scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect(),
+        initial: initial_allocation(scenario).targets,
+        tenants: tenants.to_vec(),
+        public: scenario.tenants.public.iter().filter_map(number).collect(),
+        total_steps: scenario.models.steps,
+        seed: scenario.seed,
+        slo: Duration::from_seconds_saturating(multiple * full),
+        disk_limit: HostDuration::from_secs_f64(scenario.live.limits.disk_s),
+        max_queue: settings.max_queue as usize,
+        max_queue_per_tenant: settings.queue_share(tenants.len()),
+    }
+}
