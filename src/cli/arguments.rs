@@ -1,7 +1,7 @@
 //! Flags that several subcommands share.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -106,6 +106,25 @@ impl FigureArguments {
     }
 }
 
+/// Arguments of commands that make many simulated runs and report them together.
+#[derive(Debug, Args)]
+pub(super) struct ExperimentArguments {
+    #[command(flatten)]
+    pub(super) common: ScenarioArguments,
+    #[command(flatten)]
+    pub(super) search: SearchArguments,
+    #[command(flatten)]
+    pub(super) figures: FigureArguments,
+    #[command(flatten)]
+    pub(super) range: RangeArguments,
+}
+
+/// Reads a scenario's text and parses the overrides from the command line.
+pub(super) fn read(scenario: &Path, sets: &[String]) -> Result<(Source, Vec<Override>), InputError> {
+    let overrides = sets.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
+    Ok((Source::read(scenario)?, overrides))
+}
+
 /// Scenario, overrides of its keys, and folder for the results.
 #[derive(Debug, Args)]
 pub(super) struct ScenarioArguments {
@@ -131,8 +150,7 @@ pub(super) struct ScenarioArguments {
 impl ScenarioArguments {
     /// Reads the scenario's text and parses the overrides from the command line.
     pub(super) fn read(&self) -> Result<(Source, Vec<Override>), InputError> {
-        let overrides = self.sets.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
-        Ok((Source::read(&self.scenario)?, overrides))
+        read(&self.scenario, &self.sets)
     }
 
     /// Makes the output folder. Refuses a folder that holds an earlier run, unless `--force` is given.

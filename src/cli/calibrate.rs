@@ -2,7 +2,6 @@
 //! an earlier calibration, fits bounds, checks them on held-out requests, and writes a scenario with the bounds.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::bail;
 use clap::Args;
@@ -11,10 +10,10 @@ use super::arguments::{LibraryArguments, ScenarioArguments, share};
 use super::progress::Lines;
 use crate::calibration::fit;
 use crate::calibration::samples::Sample;
-use crate::experiments::calibrate::{Calibration, draw};
+use crate::experiments::calibrate::{Calibration, SAMPLES, draw};
 use crate::experiments::live::Equipment;
-use crate::input::InputError;
-use crate::report::calibration::{CalibrationReport, PICTURES, SCENARIO, clear, percent};
+use crate::report::calibration::{CalibrationReport, PICTURES, SCENARIO, percent, prepare_output};
+use crate::run_folder::WallTime;
 
 /// Find the similarity bounds that keep a share of the large model's quality, from pictures drawn here
 ///
@@ -48,8 +47,7 @@ pub(super) struct Calibrate {
 }
 
 pub(super) fn run(command: &Calibrate) -> anyhow::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-    let begun = Instant::now();
+    let begun = WallTime::begin();
     let common = &command.common;
     let (source, sets) = common.read()?;
     let mut calibration = Calibration::new(&source, &sets)?;
@@ -64,7 +62,7 @@ pub(super) fn run(command: &Calibrate) -> anyhow::Result<()> {
         alpha: command.alpha,
         from: command.from.as_deref(),
     };
-    report.write(&common.out, begun.elapsed().as_secs_f64())?;
+    report.write(&common.out, begun.seconds())?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&report.json())?);
     } else {
@@ -94,13 +92,7 @@ impl Calibrate {
     ) -> anyhow::Result<(Vec<Sample>, PathBuf)> {
         let measure = self.measure.as_deref().unwrap_or("score");
         let read = calibration.earlier_samples(folder, self.scores.as_deref().map(|scores| (scores, measure)))?;
-        let out = &self.common.out;
-        let real = |folder: &Path| std::fs::canonicalize(folder).ok();
-        if real(out).is_some() && real(out) == real(folder) {
-            let message = "is the calibration that --from reads: choose another folder";
-            return Err(InputError::new(out, message).key("--out").into());
-        }
-        self.prepare_output()?;
+        prepare_output(&self.common.out, self.from.as_deref(), self.common.force)?;
         Ok(read)
     }
 
@@ -112,20 +104,7 @@ impl Calibrate {
         let file = calibration.source.file();
         let equipment = Equipment::find(&calibration.scenario, file, &library, self.library.allow_cpu, &lines);
         let equipment = equipment.map_err(|error| calibration.place(error))?;
-        self.prepare_output()?;
-        Ok((draw(&wishes, &equipment, &lines)?, out.join("samples.csv")))
-    }
-
-    /// Makes the output folder, and removes the files that an earlier calibration left in it.
-    fn prepare_output(&self) -> anyhow::Result<()> {
-        let out = &self.common.out;
-        let pictures = out.join(PICTURES);
-        if pictures.is_dir() && !out.join("run.json").is_file() && !out.join("samples.csv").is_file() {
-            let message = format!("holds a folder `{PICTURES}` that no calibration has left: choose another folder");
-            return Err(InputError::new(out, message).key("--out").into());
-        }
-        let names = ["run.json", "summary.json", "comparison.csv", "samples.csv"];
-        crate::output::prepare(out, &names, self.common.force)?;
-        Ok(clear(out)?)
+        prepare_output(out, None, self.common.force)?;
+        Ok((draw(&wishes, &equipment, &lines)?, out.join(SAMPLES)))
     }
 }

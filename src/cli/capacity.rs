@@ -2,21 +2,18 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::Instant;
 
-use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{FigureArguments, RangeArguments, ScenarioArguments, SearchArguments, count, positive, share};
+use super::arguments::{ExperimentArguments, count, positive, share};
 use super::progress::Lines;
 use crate::experiments::capacity::{self, ATTAINMENT, Capacities, Question, Target, UP_TO};
 use crate::experiments::{threads, variants};
 use crate::output::write_atomic;
 use crate::report::provenance::{of_variants, versions};
 use crate::report::read::CAPACITIES;
-use crate::report::{CapacityReport, capacity_table};
-use crate::run_folder::write_run_json;
-use crate::scenario::Variant;
+use crate::report::{CapacityReport, capacity_table, write_files};
+use crate::run_folder::{WallTime, write_run_json};
 
 /// Find the highest rate of arrivals that each variant holds
 #[derive(Debug, Args)]
@@ -29,13 +26,7 @@ holds at the largest factor has no limit up to it. A scenario without [[variant]
   modm capacity scenarios/quickstart.toml --seeds 3 --up-to 20 --out results/capacity")]
 pub(super) struct CapacityCommand {
     #[command(flatten)]
-    common: ScenarioArguments,
-    #[command(flatten)]
-    search: SearchArguments,
-    #[command(flatten)]
-    figures: FigureArguments,
-    #[command(flatten)]
-    range: RangeArguments,
+    experiment: ExperimentArguments,
     /// Latency target, as a number of full generations on the large model (first GPU type); the first of slo.multiples
     /// if absent
     #[arg(long, value_name = "MULTIPLE", value_parser = positive, conflicts_with = "slo_s")]
@@ -61,20 +52,11 @@ pub(super) struct CapacityCommand {
 }
 
 pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-    let begun = Instant::now();
-    let common = &command.common;
+    let begun = WallTime::begin();
+    let ExperimentArguments { common, search, figures, range } = &command.experiment;
     let (source, sets) = common.read()?;
     let base = source.scenario(&sets)?;
-    let variants = if base.variant.is_empty() && command.variants.is_empty() {
-        vec![Variant {
-            name: base.name.clone(),
-            set: toml::Table::new(),
-            published: crate::published::Published::default(),
-        }]
-    } else {
-        variants::chosen(&base, &command.variants, &source)?
-    };
+    let variants = variants::chosen_or_itself(&base, &command.variants, &source)?;
     let planned = variants::plan(command.seeds, &source, &sets, &variants)?;
     let usual = Question::of_scenario(&base);
     let given = command.slo.map(Target::SloMultiple).or(command.slo_s.map(Target::SloS));
@@ -83,11 +65,8 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
     capacity::check(&planned, &source)?;
     common.prepare_output()?;
     let (lines, threads) = (Lines::new(common.quiet), threads(command.threads));
-    capacity::prepare_searches(&planned, command.search.search(), &source, &lines);
-    let mut capacities = capacity::search_all(&planned, question, &source, threads, &lines)?;
-    if !command.range.no_range {
-        capacities.ranges = capacity::ranges(&planned, &capacities, question, &source, threads)?;
-    }
+    let (search, ranges) = (search.search(), !range.no_range);
+    let mut capacities = capacity::search_all(&planned, question, &source, search, threads, ranges, &lines)?;
     let more = capacity::examine_all(&planned, &capacities, question, &source, threads)?;
     capacities.at_other_hit_rates = more.at_other_hit_rates;
     let text = write(&capacities, &common.out)?;
@@ -102,8 +81,8 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
         versions: versions(&base),
         capacities,
     };
-    super::write_files(&report.files(command.figures.look()).context("the report's figures")?, &common.out)?;
-    write_run_json(&common.out, &base, &[], &report.stand_ins, begun.elapsed().as_secs_f64(), &more.warnings)?;
+    write_files(&super::drawn(report.files(figures.look()))?, &common.out)?;
+    write_run_json(&common.out, &base, &[], &report.stand_ins, begun.seconds(), &more.warnings)?;
     if common.json {
         print!("{text}");
         return Ok(());

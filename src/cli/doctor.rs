@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::arguments::LibraryArguments;
+use super::arguments::{LibraryArguments, read};
 use crate::live::diagnosis::{Condition, Finding, Subject, diagnose};
-use crate::scenario::{Override, Scenario, Source};
+use crate::scenario::Scenario;
 
 /// Check which parts of live mode work here (library, providers, devices, memory, models), and say what to do about the
 /// others
@@ -30,8 +30,8 @@ struct Broken;
 
 pub(super) fn run(command: &Doctor) -> anyhow::Result<()> {
     let scenario = command.scenario.as_ref().map(|file| {
-        let sets: Vec<Override> = command.sets.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
-        Source::read(file)?.scenario(&sets)
+        let (source, sets) = read(file, &command.sets)?;
+        source.scenario(&sets)
     });
     let scenario: Option<Scenario> = scenario.transpose()?;
     let folder = command.scenario.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));

@@ -3,7 +3,6 @@
 //!
 //! Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong, 3 two results differ.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -12,8 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::experiments::ExperimentError;
 use crate::input::InputError;
-use crate::output::{make_folder, write_atomic};
-use crate::report::{self as reports, Comparison};
+use crate::report::{self as reports, Comparison, DrawError, ReportFile};
 use crate::trace::MakeError;
 
 mod arguments;
@@ -189,21 +187,6 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
         || matches!(error.downcast_ref(), Some(MakeError::Input(_)))
 }
 
-/// Writes a report's files into a folder.
-fn write_report(comparison: &Comparison, look: reports::figures::Look, folder: &Path) -> anyhow::Result<()> {
-    write_files(&reports::files(comparison, look).context("the report's figures")?, folder)
-}
-
-/// Writes files into a folder and its subfolders.
-fn write_files(files: &[reports::ReportFile], folder: &Path) -> anyhow::Result<()> {
-    for file in files {
-        let path = folder.join(&file.path);
-        path.parent().map_or(Ok(()), make_folder)?;
-        write_atomic(&path, |to| std::io::Write::write_all(to, &file.bytes))?;
-    }
-    Ok(())
-}
-
 /// Prints a comparison's table, its verdict with caveats, and its notes.
 fn print_comparison(comparison: &Comparison) {
     print!("{}", reports::terminal(comparison, width()));
@@ -215,11 +198,9 @@ fn print_comparison(comparison: &Comparison) {
     print_notes(comparison.grounds());
 }
 
-/// Writes which folders in `folder` hold the runs of a comparison. Returns the comparison, read from these folders.
-fn write_index(index: &reports::read::Index, folder: &Path) -> anyhow::Result<Comparison> {
-    let text = serde_json::to_string_pretty(index).context("the comparison as JSON")?;
-    write_atomic(&folder.join(reports::read::INDEX), |to| std::io::Write::write_all(to, text.as_bytes()))?;
-    Ok(reports::read::comparison(folder, None)?)
+/// Returns the files of a report. An error says that a figure cannot be drawn.
+fn drawn(files: Result<Vec<ReportFile>, DrawError>) -> anyhow::Result<Vec<ReportFile>> {
+    files.context("the report's figures")
 }
 
 /// Returns the number of columns of the terminal that standard output goes to; `None` if it goes elsewhere.

@@ -1,20 +1,16 @@
 //! `modm plan`: finds the cheapest cluster that holds a latency target for a trace, and the next-best clusters.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
-use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{
-    Expected, FigureArguments, RangeArguments, ScenarioArguments, SearchArguments, count, positive,
-};
+use super::arguments::{Expected, ExperimentArguments, count, positive};
 use super::progress::Lines;
 use crate::experiments::plan::{Planning, Question};
 use crate::output::write_atomic;
 use crate::report::provenance::{of_runs, versions};
-use crate::report::{PlanReport, plan_table};
-use crate::run_folder::write_run_json;
+use crate::report::{PlanReport, plan_table, write_files};
+use crate::run_folder::{WallTime, write_run_json};
 
 /// Find the smallest cluster that holds a latency target for a trace
 #[derive(Debug, Args)]
@@ -27,13 +23,7 @@ the fewest GPUs are looked for. Other keys stay: the allocation policy splits ea
   modm plan ... --spare 1 --out results/spare           # holds with any one GPU down, the first ones taken")]
 pub(super) struct Plan {
     #[command(flatten)]
-    common: ScenarioArguments,
-    #[command(flatten)]
-    search: SearchArguments,
-    #[command(flatten)]
-    figures: FigureArguments,
-    #[command(flatten)]
-    range: RangeArguments,
+    experiment: ExperimentArguments,
     /// Latency target, as a number of full generations on the large model (first GPU type of the scenario)
     #[arg(long, value_name = "MULTIPLE", default_value = "2", value_parser = positive)]
     slo: f64,
@@ -72,13 +62,12 @@ fn share(text: &str) -> Result<f64, Expected> {
 }
 
 pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-    let begun = Instant::now();
-    let common = &command.common;
+    let begun = WallTime::begin();
+    let ExperimentArguments { common, search, figures, .. } = &command.experiment;
     let (source, sets) = common.read()?;
     let question = command.question();
     let lines = Lines::new(common.quiet);
-    let mut planning = Planning::load(&question, &source, &sets, command.search.search(), &lines)?;
+    let mut planning = Planning::load(&question, &source, &sets, search.search(), &lines)?;
     common.prepare_output()?;
     let answer = planning.answer(&lines)?;
     let base = planning.scenario();
@@ -94,8 +83,8 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
     };
     let text = serde_json::to_string_pretty(&report.json())? + "\n";
     write_atomic(&common.out.join("plan.json"), |to| std::io::Write::write_all(to, text.as_bytes()))?;
-    super::write_files(&report.files(command.figures.look()).context("the report's figures")?, &common.out)?;
-    let (answer, wall_s) = (&report.answer, begun.elapsed().as_secs_f64());
+    write_files(&super::drawn(report.files(figures.look()))?, &common.out)?;
+    let (answer, wall_s) = (&report.answer, begun.seconds());
     write_run_json(&common.out, base, &[], &report.stand_ins, wall_s, &answer.warnings)?;
     if common.json {
         print!("{text}");
@@ -119,7 +108,7 @@ impl Plan {
             most: self.max_gpus.clone(),
             spare: self.spare,
             alternatives: self.alternatives,
-            at_ends: !self.range.no_range,
+            at_ends: !self.experiment.range.no_range,
         }
     }
 }

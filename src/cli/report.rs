@@ -9,11 +9,9 @@ use clap::Args;
 use super::arguments::{Expected, FigureArguments};
 use crate::calibration::audit;
 use crate::input::InputError;
-use crate::metrics::summary::Definitions;
-use crate::output::write_atomic;
-use crate::report::against::{self, differences};
-use crate::report::read::WindowS;
-use crate::report::{self, Comparison, Run};
+use crate::output::{make_folder, write_atomic};
+use crate::report::read::{WindowS, comparison, differences, merged};
+use crate::report::{self, against, write_files};
 
 /// Make the report of results again, or one report of several results; with --against, compare two results
 ///
@@ -66,17 +64,17 @@ pub(super) fn run(command: &Report) -> anyhow::Result<()> {
         return report_audits(command, folder);
     }
     let (comparison, out) = match (command.folders.as_slice(), &command.out) {
-        ([folder], out) => (report::read::comparison(folder, command.window)?, out.as_ref().unwrap_or(folder).clone()),
+        ([folder], out) => (comparison(folder, command.window)?, out.as_ref().unwrap_or(folder).clone()),
         (_, Some(out)) => (merged(&command.folders, command.window)?, out.clone()),
         (_, None) => {
             let message = "is needed for several results: the folder for their report";
             return Err(InputError::new("the command line", message).key("--out").into());
         }
     };
-    super::make_folder(&out)?;
-    super::write_report(&comparison, command.figures.look(), &out)?;
+    make_folder(&out)?;
+    write_files(&super::drawn(report::files(&comparison, command.figures.look()))?, &out)?;
     if command.json {
-        println!("{}", serde_json::to_string_pretty(&super::compare::rows(&comparison.runs))?);
+        println!("{}", serde_json::to_string_pretty(&report::json(&comparison.runs))?);
     } else {
         super::print_comparison(&comparison);
     }
@@ -92,7 +90,7 @@ fn report_audits(command: &Report, folder: &Path) -> anyhow::Result<()> {
     }
     let kept = audit::kept(&audit::read(&folder.join(audit::FILE))?, 1);
     let out = command.out.as_deref().unwrap_or(folder);
-    super::make_folder(out)?;
+    make_folder(out)?;
     let file = out.join("audit.md");
     write_atomic(&file, |to| to.write_all(report::audit::markdown(&kept).as_bytes()))?;
     if command.json {
@@ -113,74 +111,13 @@ fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
         let message = "expected a share from 0 to 1000000";
         return Err(InputError::new("the command line", message).value("--bound", command.bound).into());
     }
-    let (mine, theirs) = (report::read::comparison(here, None)?, report::read::comparison(there, None)?);
-    let mut definitions = None;
-    same_definitions(&mut definitions, here, &mine)?;
-    same_definitions(&mut definitions, there, &theirs)?;
-    let found = differences(&mine, &theirs, command.bound);
+    let found = differences(here, there, command.bound)?;
     if command.json {
-        let row = |row: &against::Difference| serde_json::json!({ "variant": row.variant, "measure": row.measure, "here": row.here, "there": row.there });
-        println!("{}", serde_json::to_string_pretty(&found.iter().map(row).collect::<Vec<_>>())?);
+        println!("{}", serde_json::to_string_pretty(&against::json(&found))?);
     } else if found.is_empty() {
         println!("no measure differs by more than {} %", 100.0 * command.bound);
     } else {
         print!("{}", against::table(&found));
     }
     if found.is_empty() { Ok(()) } else { Err(Differ(found.len()).into()) }
-}
-
-/// Checks that a result follows the same version of the definitions of measures as the results before it.
-///
-/// # Errors
-/// Returns an error if the versions differ, because measures with the same name then differ in meaning.
-fn same_definitions<'a>(
-    before: &mut Option<(&'a Path, Definitions)>,
-    folder: &'a Path,
-    comparison: &Comparison,
-) -> Result<(), InputError> {
-    for own in comparison.runs.iter().map(|run| run.summary.definitions) {
-        let (first, version) = *before.get_or_insert((folder, own));
-        if own != version {
-            let message = format!(
-                "follows version {own} of the definitions of measures, {} version {version}: steady throughput is not the \
-                 same measure in them; run the older one again",
-                first.display()
-            );
-            return Err(InputError::new(folder, message));
-        }
-    }
-    Ok(())
-}
-
-/// Merges several results into one, with variants named after their folders.
-fn merged(folders: &[PathBuf], window: Option<WindowS>) -> Result<Comparison, InputError> {
-    let mut all = Comparison::default();
-    let mut names: Vec<String> = Vec::new();
-    let mut definitions: Option<(&Path, Definitions)> = None;
-    for folder in folders {
-        let name = folder.file_name().map_or_else(|| "results".to_owned(), |name| name.to_string_lossy().into_owned());
-        if names.contains(&name) {
-            let message = format!("another folder is called {name:?} too: variants are named after their folders");
-            return Err(InputError::new(folder, message));
-        }
-        let one = report::read::comparison(folder, window)?;
-        same_definitions(&mut definitions, folder, &one)?;
-        let single = one.variants().len() == 1 && one.variants()[0] == one.name;
-        let renamed = |variant: &str| if single { name.clone() } else { format!("{name}: {variant}") };
-        // Published ratios are over the first variant of their own comparison, so only those of the first folder are
-        // kept.
-        if all.runs.is_empty() {
-            all.published = one.published.iter().map(|(variant, what)| (renamed(variant), *what)).collect();
-        }
-        all.provenance.merge(&name, one.provenance);
-        all.notes.extend(one.notes.iter().map(|note| format!("{name}: {note}")));
-        all.stand_ins
-            .extend(one.stand_ins.iter().filter(|text| !all.stand_ins.contains(text)).cloned().collect::<Vec<_>>());
-        all.versions.extend(one.versions.into_iter().map(|(key, value)| (format!("{name}: {key}"), value)));
-        all.scenario_toml.extend(["# ", &name, "\n", &one.scenario_toml, "\n"]);
-        all.runs.extend(one.runs.into_iter().map(|run| Run { variant: renamed(&run.variant), ..run }));
-        names.push(name);
-    }
-    all.name = names.join(" and ");
-    Ok(all)
 }

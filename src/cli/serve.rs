@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::LibraryArguments;
+use super::arguments::{LibraryArguments, read};
 use super::progress::Lines;
 use crate::experiments::serve::{ReadyServer, ServerOptions};
-use crate::scenario::{Override, Source};
 use crate::serve::keys::fresh;
 
 /// Answer requests over HTTP
@@ -80,8 +79,7 @@ pub(super) fn key(command: &Key) {
 
 pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     start_logs(command.log_json);
-    let source = Source::read(&command.scenario)?;
-    let sets: Vec<Override> = command.sets.iter().map(|text| Override::parse(text)).collect::<Result<_, _>>()?;
+    let (source, sets) = read(&command.scenario, &command.sets)?;
     let options = ServerOptions {
         data: command.data.clone(),
         listen: command.listen,

@@ -1,15 +1,13 @@
 //! `modm simulate`: runs a scenario once against the simulated clock.
 
-use std::time::Instant;
-
 use clap::Args;
 
 use super::arguments::{RangeArguments, ScenarioArguments, SearchArguments};
 use super::progress::{Lines, Progress};
-use crate::experiments::{Counted, profile_range, runs_of_range, threads};
+use crate::experiments::{runs_of_range, threads, write_run};
 use crate::metrics::warnings::Warning;
 use crate::report::{self, Comparison, Run};
-use crate::run_folder::RunFolder;
+use crate::run_folder::WallTime;
 use crate::simulation::Simulation;
 
 /// Run a scenario against the simulated clock
@@ -27,27 +25,18 @@ pub(super) struct Simulate {
 }
 
 pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-    let begun = Instant::now();
+    let begun = WallTime::begin();
     let common = &command.common;
     let (source, overrides) = common.read()?;
     let simulation = Simulation::load(&source, &overrides)?;
     common.prepare_output()?;
     let search = command.search.search();
     search.prepare(&simulation.inputs.trace, &[&simulation.scenario], source.file(), &Lines::new(common.quiet));
-    let runs = if command.range.no_range { 1 } else { runs_of_range(&simulation) + 1 };
+    let range = (!command.range.no_range).then(|| threads(None));
+    let runs = if range.is_some() { runs_of_range(&simulation) + 1 } else { 1 };
     let progress = Progress::new(runs * simulation.inputs.trace.trace.len() as u64, common.quiet);
-    let folder = RunFolder::new(&simulation, &common.out);
-    let mut results = if command.journal {
-        folder.run_with_journal(&common.out.join("journal.jsonl.gz"), Counted(&progress))?
-    } else {
-        folder.run(Counted(&progress))?
-    };
-    if !command.range.no_range {
-        results.summary.profile_range = profile_range(&simulation, threads(None), &progress)?;
-    }
+    let results = write_run(&simulation, &common.out, command.journal, range, begun, &progress)?;
     progress.finish();
-    folder.write(&results, begun.elapsed().as_secs_f64(), &[])?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&results.summary)?);
         return Ok(());

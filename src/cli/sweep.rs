@@ -2,28 +2,16 @@
 //! not run again, so a sweep that was stopped continues, and the command without `--shard` puts shards together.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::Context;
 use clap::Args;
-use serde_json::json;
 
 use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments, count};
-use super::progress::Progress;
+use super::progress::Lines;
 use crate::experiments::sweep::{self, Shard, SweepRun, Vary};
-use crate::experiments::{Counted, threads};
-use crate::input::InputError;
-use crate::metrics::warnings::{self, Warning};
+use crate::experiments::{spread, threads};
 use crate::output::write_atomic;
 use crate::report::provenance::{of_runs, versions};
-use crate::report::{SweepReport, SweepRow, read, saturation, sweep_csv, sweep_table};
-use crate::run_folder::{RunFolder, finished};
-use crate::scenario::Source;
-use crate::simulation::Simulation;
-
-/// Name of the file that describes the sweep in a folder, so that another sweep does not mix with it.
-const DESCRIPTION: &str = "sweep.json";
+use crate::report::{SweepReport, SweepRow, sweep_csv, sweep_json, sweep_table, write_files};
 
 /// Run every combination of some keys' values, in parallel, and write one table
 #[derive(Debug, Args)]
@@ -64,21 +52,20 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         combination.expand_variant(&base.variant)?;
     }
     let mut sweep = sweep::Sweep::load(&source, &sets, combinations)?;
-    prepare_output(command, &source, &varied)?;
+    common.prepare_output()?;
+    sweep::prepare_output(&common.out, &source, &common.sets, &varied, common.force)?;
 
-    let (mut rows, waiting) = split_finished(&sweep.runs, command)?;
-    if !rows.is_empty() && !common.quiet {
-        eprintln!("{} of {} combinations have run already", rows.len(), sweep.runs.len());
+    let waiting = sweep.waiting(&common.out)?;
+    let finished = sweep.runs.len() - waiting.len();
+    if finished > 0 && !common.quiet {
+        eprintln!("{finished} of {} combinations have run already", sweep.runs.len());
     }
-    let requests = waiting.iter().map(|at| sweep.requests(&sweep.runs[*at])).sum();
-    let progress = Progress::new(requests, common.quiet);
-    let run = |run: &SweepRun, simulation: &Simulation| run_one(run, simulation, command, &progress);
-    let results = sweep.run_all(&waiting, command.search.search(), threads(command.threads), &progress, run)?;
-    progress.finish();
-    let names: Vec<String> = waiting.iter().map(|at| sweep.runs[*at].combination.name()).collect();
-    let notes = take_rows(results, &names, &mut rows)?;
-    rows.sort_unstable_by_key(|(index, _)| *index);
-    let rows: Vec<SweepRow> = rows.into_iter().map(|(_, row)| row).collect();
+    let (search, threads, lines) = (command.search.search(), threads(command.threads), Lines::new(common.quiet));
+    let notes = sweep.run_all(&waiting, &common.out, search, threads, &lines)?;
+    let mut in_order: Vec<&SweepRun> = sweep.runs.iter().collect();
+    in_order.sort_unstable_by_key(|run| run.combination.index);
+    let rows = spread(&in_order, threads, |run| SweepRow::read(&common.out, run))?;
+    let rows: Vec<SweepRow> = rows.into_iter().collect::<Result<_, _>>()?;
 
     let keys: Vec<String> = varied.into_iter().map(|vary| vary.key).collect();
     let name =
@@ -86,15 +73,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let table = common.out.join(name);
     write_atomic(&table, |to| std::io::Write::write_all(to, sweep_csv(&keys, &rows).as_bytes()))?;
     if common.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                let values: serde_json::Map<String, serde_json::Value> =
-                    keys.iter().cloned().zip(row.values.iter().map(|value| json!(value))).collect();
-                json!({ "values": values, "folder": row.folder, "summary": row.summary })
-            })
-            .collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        println!("{}", serde_json::to_string_pretty(&sweep_json(&keys, &rows))?);
         return Ok(());
     }
     print!("{}", sweep_table(&keys, &rows, super::width()));
@@ -117,92 +96,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         notes,
         scenario_toml: source.text().to_owned(),
     };
-    super::write_files(&report.files(command.figures.look()).context("the report's figures")?, &common.out)?;
+    write_files(&super::drawn(report.files(command.figures.look()))?, &common.out)?;
     eprintln!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
     Ok(())
-}
-
-/// Adds the rows of the runs that were made to `rows`. `names` are the names of their combinations. Returns the
-/// warnings for a reader, in words.
-fn take_rows(
-    results: Vec<anyhow::Result<(NumberedRow, Vec<Warning>)>>,
-    names: &[String],
-    rows: &mut Vec<NumberedRow>,
-) -> anyhow::Result<Vec<String>> {
-    let mut warned = Vec::new();
-    for (result, name) in results.into_iter().zip(names) {
-        let (row, warnings) = result?;
-        rows.push(row);
-        warned.push((name.clone(), warnings));
-    }
-    Ok(warnings::of_many(&warned))
-}
-
-/// Makes the output folder. Refuses a folder that holds another sweep or a run, unless `--force` is given.
-fn prepare_output(command: &Sweep, source: &Source, varied: &[Vary]) -> anyhow::Result<()> {
-    let common = &command.common;
-    common.prepare_output()?;
-    let description = json!({
-        "scenario": std::fs::read_to_string(source.file()).unwrap_or_default(),
-        "sets": common.sets,
-        "vary": varied.iter().map(|vary| json!({ "key": vary.key, "values": vary.values })).collect::<Vec<_>>(),
-    });
-    let file = common.out.join(DESCRIPTION);
-    let text = format!("{description:#}\n");
-    let there = std::fs::read_to_string(&file).ok();
-    if there.as_ref() == Some(&text) {
-        return Ok(());
-    }
-    if there.is_some() && !common.force {
-        let message =
-            "holds another sweep, of other keys, values or scenario: choose another folder, or use it with --force";
-        return Err(InputError::new(&common.out, message).key("--out").into());
-    }
-    let written = write_atomic(&file, |to| std::io::Write::write_all(to, text.as_bytes()));
-    // Another shard may have written the file first.
-    if std::fs::read_to_string(&file).ok().as_ref() == Some(&text) { Ok(()) } else { Ok(written?) }
-}
-
-type NumberedRow = (usize, SweepRow);
-
-impl Sweep {
-    /// Returns the folder of a run.
-    fn folder(&self, run: &SweepRun) -> PathBuf {
-        self.common.out.join(run.combination.folder())
-    }
-
-    /// Reads the row of a run from its folder.
-    fn row(&self, run: &SweepRun) -> Result<NumberedRow, InputError> {
-        let folder = run.combination.folder();
-        let read = read::run(&self.folder(run), &folder, run.scenario.seed, None)?;
-        let growing = saturation::still_growing(&read);
-        let values = run.combination.values.clone();
-        Ok((run.combination.index, SweepRow { values, summary: read.summary, folder, growing }))
-    }
-}
-
-/// Returns the rows of the runs that are finished, and the indices of the other runs.
-fn split_finished(runs: &[SweepRun], command: &Sweep) -> Result<(Vec<NumberedRow>, Vec<usize>), InputError> {
-    let (mut rows, mut waiting) = (Vec::new(), Vec::new());
-    for (at, run) in runs.iter().enumerate() {
-        match finished(&command.folder(run), &run.scenario, &run.files)? {
-            Some(_) => rows.push(command.row(run)?),
-            None => waiting.push(at),
-        }
-    }
-    Ok((rows, waiting))
-}
-
-fn run_one(
-    run: &SweepRun,
-    simulation: &Simulation,
-    command: &Sweep,
-    progress: &Progress,
-) -> anyhow::Result<(NumberedRow, Vec<Warning>)> {
-    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-    let begun = Instant::now();
-    let folder = RunFolder::new(simulation, command.folder(run));
-    let results = folder.run(Counted(progress)).with_context(|| format!("combination {}", run.combination.folder()))?;
-    folder.write(&results, begun.elapsed().as_secs_f64(), &[])?;
-    Ok((command.row(run)?, results.warnings))
 }

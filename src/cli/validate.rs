@@ -3,21 +3,19 @@
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
 
 use super::arguments::{LibraryArguments, ScenarioArguments};
 use super::progress::Lines;
-use crate::experiments::ExperimentError;
 use crate::experiments::live::{Equipment, prepare, refuse_foreign};
-use crate::experiments::validate::{self, Experiment, LiveOutcome, Question};
+use crate::experiments::validate::{Experiment, Question};
 use crate::live::interrupts::Interrupts;
-use crate::report::provenance::of_runs;
+use crate::report::provenance::{live_versions, of_runs};
 use crate::report::validation::{self, Validation};
-use crate::run_folder::write_run_json;
-use crate::scenario::Scenario;
+use crate::report::write_files;
+use crate::run_folder::{WallTime, write_run_json};
 
 /// Measure on this machine how far the simulator is from live runs
 ///
@@ -53,12 +51,12 @@ pub(super) struct Validate {
 }
 
 pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-    let begun = Instant::now();
+    let begun = WallTime::begin();
     let common = &command.common;
     let (source, sets) = common.read()?;
     let base = source.scenario(&sets)?;
-    let question = Question { loads: command.loads.clone(), seeds: command.seeds, jobs: command.jobs };
+    let Validate { seeds, jobs, rounds, draws, .. } = *command;
+    let question = Question { loads: command.loads.clone(), seeds, jobs, rounds, draws };
     Experiment::check(&question, &base, &source).map_err(|error| source.place(error, &sets))?;
     let library = command.library.open()?;
     let first = prepare(&source, &sets, base.clone(), None, false)?;
@@ -71,55 +69,24 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     let runs = [("every run".to_owned(), &base)];
     let mut provenance = of_runs((&source, &sets), runs, first.files(), []);
     let mut experiment = Experiment::new(&question, &common.out, &source, &sets, equipment, interrupts, lines)?;
-    for _ in 0..command.rounds {
-        experiment.profile()?;
-    }
-    let lived = experiment.live_runs(first, &base)?;
-    let profile = experiment.write_profile(&common.out.join("profile.toml"))?;
-    provenance.service_times.push(profile.source.clone());
-    let compare = |run: &LiveOutcome| validate::compare(run, &experiment.profile_near(run), command.draws, &source);
-    let runs = lived.iter().map(compare);
-    let runs = runs.collect::<Result<Vec<_>, ExperimentError>>()?.concat();
-    anyhow::ensure!(!runs.is_empty(), "nothing was run to its end");
+    let answer = experiment.answer(first, &base)?;
+    provenance.service_times.push(answer.service_times);
     let validation = Validation {
         name: base.name.clone(),
-        runs,
+        runs: answer.runs,
         provenance,
-        notes: notes(command, &profile.source, &lived),
-        versions: super::live::versions(&base, &library),
+        notes: answer.notes,
+        versions: live_versions(&base, library.minor_version),
         scenario_toml: source.text().to_owned(),
     };
-    tell(command, &base, &validation, begun.elapsed().as_secs_f64())
-}
-
-fn tell(command: &Validate, base: &Scenario, validation: &Validation, wall_s: f64) -> anyhow::Result<()> {
-    let common = &command.common;
-    super::write_files(&validation::files(validation).context("the report's figures")?, &common.out)?;
-    write_run_json(&common.out, base, &[], &[], wall_s, &[])?;
+    write_files(&super::drawn(validation::files(&validation))?, &common.out)?;
+    write_run_json(&common.out, &base, &[], &[], begun.seconds(), &[])?;
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&validation::json(validation))?);
+        println!("{}", serde_json::to_string_pretty(&validation::json(&validation))?);
         return Ok(());
     }
-    print!("{}", validation::terminal(validation, super::width()));
+    print!("{}", validation::terminal(&validation, super::width()));
     super::print_notes(&validation.notes);
     eprintln!("report: {}", common.out.join("report.html").display());
     Ok(())
-}
-
-fn notes(command: &Validate, profile: &str, lived: &[LiveOutcome]) -> Vec<String> {
-    let mut notes = vec![
-        format!(
-            "profile: {profile}; {} jobs of each kind a round, rounds before, between and after the live runs, each of which is predicted from the two before it and the two after it",
-            command.jobs
-        ),
-        format!("from the profile: means over {} simulations, each with jitter of its own", command.draws),
-    ];
-    notes.extend(lived.iter().filter(|lived| lived.durations.mishaps() > 0).map(|lived| {
-        format!(
-            "{}: {} failures or lost workers, which the simulations know nothing of",
-            lived.name(),
-            lived.durations.mishaps()
-        )
-    }));
-    notes
 }

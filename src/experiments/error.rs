@@ -9,6 +9,7 @@ use crate::input::InputError;
 use crate::live::{batch::BatchError, error::Error as ModelError, executor::LiveError, isolated::LostProcess};
 use crate::output::OutputError;
 use crate::replay::RunError;
+use crate::run_folder::FolderError;
 #[cfg(feature = "serve")]
 use crate::serve::ledger::LedgerError;
 
@@ -78,6 +79,15 @@ pub enum ExperimentError {
         #[source]
         error: Box<ExperimentError>,
     },
+}
+
+impl From<FolderError> for ExperimentError {
+    fn from(error: FolderError) -> Self {
+        match error {
+            FolderError::Output(error) => error.into(),
+            FolderError::Run(error) => error.into(),
+        }
+    }
 }
 
 impl ExperimentError {

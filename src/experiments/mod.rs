@@ -8,6 +8,7 @@ pub mod capacity;
 #[cfg(feature = "live")]
 pub mod embed;
 mod error;
+mod folder;
 pub mod hit_rate;
 #[cfg(feature = "live")]
 pub mod live;
@@ -26,6 +27,7 @@ pub mod validate;
 pub mod variants;
 
 pub use error::ExperimentError;
+pub use folder::write_run;
 pub use parallel::{spread, threads};
 pub use profile_range::{profile_range, runs_of_range};
 pub use progress::{Counted, Progress};

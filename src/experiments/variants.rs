@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::traces::of_seed;
-use super::{ExperimentError, Progress, Search, SharedSearches, spread};
+use super::{ExperimentError, Progress, Search, SharedSearches, runs_of_range, spread, write_run};
 use crate::input::InputError;
+use crate::metrics::warnings::{Warning, merged};
 use crate::published::Published;
+use crate::run_folder::WallTime;
 use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs, Variant};
 use crate::simulation::Simulation;
 
@@ -27,6 +29,18 @@ pub struct VariantRun {
 pub fn published<'a>(variants: impl IntoIterator<Item = &'a Variant>) -> BTreeMap<String, Published> {
     let known = variants.into_iter().filter(|variant| !variant.published.is_empty());
     known.map(|variant| (variant.name.clone(), variant.published)).collect()
+}
+
+/// Returns the wanted variants as [`chosen`] does. A scenario without variants is one variant by itself.
+///
+/// # Errors
+/// Returns an error if the scenario has none of a name, or if a name stands there twice.
+pub fn chosen_or_itself(base: &Scenario, wanted: &[String], source: &Source) -> Result<Vec<Variant>, InputError> {
+    if base.variant.is_empty() && wanted.is_empty() {
+        let (set, published) = (toml::Table::new(), Published::default());
+        return Ok(vec![Variant { name: base.name.clone(), set, published }]);
+    }
+    chosen(base, wanted, source)
 }
 
 /// Returns the wanted variants in the order in which they are asked for, or all variants if none is named.
@@ -98,27 +112,46 @@ pub fn plan(
     Ok(planned)
 }
 
-/// Calls `run` with the index of each of these runs, `threads` at a time, and returns the results trace by trace. Each
-/// trace is searched once, and its search is dropped after the last of its runs.
+/// Makes these runs, `threads` at a time, and writes the files of each to its folder in `out`. With `ranges`, the run of
+/// each variant on its first trace also gets the range that the profile leaves open. Each trace is searched once, and
+/// its search is dropped after the last of its runs. Returns the warnings for a reader, in words.
 ///
 /// # Errors
-/// Returns an error if threads cannot be started.
-pub fn run_all<R: Send>(
+/// Returns an error if threads cannot be started, if a run cannot come to an end, or if a file cannot be written.
+pub fn run_all(
     runs: &[VariantRun],
+    out: &Path,
+    ranges: bool,
     search: Search,
     source: &Source,
     threads: usize,
     progress: &dyn Progress,
-    run: impl Fn(usize) -> R + Sync,
-) -> Result<Vec<R>, ExperimentError> {
+) -> Result<Vec<String>, ExperimentError> {
+    let is_first = |at: usize| runs[..at].iter().all(|other| other.variant != runs[at].variant);
+    let has_range: Vec<bool> = (0..runs.len()).map(|at| ranges && is_first(at)).collect();
+    let requests = |(run, has_range): (&VariantRun, &bool)| {
+        let times = 1 + if *has_range { runs_of_range(&run.simulation) } else { 0 };
+        times * run.simulation.inputs.trace.trace.len() as u64
+    };
+    let progress = progress.work_begins(runs.iter().zip(&has_range).map(requests).sum());
+    let one = |at: usize| {
+        let VariantRun { variant, folder, simulation } = &runs[at];
+        // The runs at the ends of a range keep to one thread, because other variants have the others.
+        let range = has_range[at].then_some(1);
+        let made = write_run(simulation, &out.join(folder), false, range, WallTime::begin(), &*progress);
+        made.map_err(ExperimentError::within(format!("variant {variant}")))
+            .map(|results| (variant.clone(), results.warnings))
+    };
     let traces = runs.iter().map(|run| (&run.simulation.inputs.trace, &run.simulation.scenario));
     let shared = SharedSearches::new(search, source.file(), traces);
-    spread(&shared.order(), threads, |&at| {
-        shared.begin(at, progress);
-        let result = run(at);
+    let made = spread(&shared.order(), threads, |&at| {
+        shared.begin(at, &*progress);
+        let result = one(at);
         shared.end(at);
         result
-    })
+    })?;
+    let warned: Vec<(String, Vec<Warning>)> = made.into_iter().collect::<Result<_, _>>()?;
+    Ok(merged(&warned))
 }
 
 /// Returns the stand-ins that these runs use.

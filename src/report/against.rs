@@ -99,6 +99,13 @@ pub fn table(differences: &[Difference]) -> String {
     format!("{table}\n")
 }
 
+/// Returns the differences as JSON.
+#[must_use]
+pub fn json(differences: &[Difference]) -> serde_json::Value {
+    let row = |row: &Difference| serde_json::json!({ "variant": row.variant, "measure": row.measure, "here": row.here, "there": row.there });
+    differences.iter().map(row).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,16 @@
 //! Reports for readers: CSV, tables, figures and one HTML page, made from finished measures.
 //!
-//! A report is rendered in memory and depends only on its input, byte for byte. The caller writes the files; only a
-//! calibration's report writes its own. Reports compute no measure of a run: `metrics` does.
+//! A report is rendered in memory and depends only on its input, byte for byte. The caller writes the files with
+//! [`write_files`]; only a calibration's report writes its own. Reports compute no measure of a run: `metrics` does.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 
 use crate::experiments::capacity::Capacities;
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
+use crate::output::{OutputError, make_folder, write_atomic};
 use crate::published::Published;
 use crate::time::Duration;
 
@@ -22,6 +25,7 @@ mod html;
 pub mod inspection;
 pub mod measures;
 mod plan;
+pub mod profile;
 mod profile_range;
 pub mod provenance;
 mod quality;
@@ -39,7 +43,7 @@ pub use comparison_csv::comparison_csv;
 pub use figures::DrawError;
 pub use plan::{PlanReport, plan_table};
 pub use sweep::SweepReport;
-pub use sweep_csv::{SweepRow, sweep_csv};
+pub use sweep_csv::{SweepRow, sweep_csv, sweep_json};
 pub use table::{markdown, sweep_table, terminal};
 pub use verdict::{Verdict, verdict};
 
@@ -191,6 +195,26 @@ impl ReportFile {
     fn new(path: &str, text: String) -> Self {
         Self { path: path.to_owned(), bytes: text.into_bytes() }
     }
+}
+
+/// Writes files into a folder and its subfolders.
+///
+/// # Errors
+/// Returns an error if a file cannot be written.
+pub fn write_files(files: &[ReportFile], folder: &Path) -> Result<(), OutputError> {
+    for file in files {
+        let path = folder.join(&file.path);
+        path.parent().map_or(Ok(()), make_folder)?;
+        write_atomic(&path, |to| to.write_all(&file.bytes))?;
+    }
+    Ok(())
+}
+
+/// Returns the variant, the seed and the measures of each run as JSON.
+#[must_use]
+pub fn json(runs: &[Run]) -> serde_json::Value {
+    let row = |run: &Run| serde_json::json!({ "variant": run.variant, "seed": run.seed, "summary": run.summary });
+    runs.iter().map(row).collect()
 }
 
 /// Returns all files of a comparison's report: the CSV files, `report.html`, `report.md` and, for each figure,

@@ -189,6 +189,16 @@ pub fn versions(scenario: &Scenario) -> Vec<(String, String)> {
     versions.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
+/// Returns the versions and the seed that a report on runs in real time states. `minor` is the minor version of ONNX
+/// Runtime.
+#[must_use]
+pub fn live_versions(scenario: &Scenario, minor: u32) -> Vec<(String, String)> {
+    let mut versions = versions(scenario);
+    let seed = versions.len() - 1;
+    versions.insert(seed, ("ONNX Runtime".to_owned(), format!("1.{minor}")));
+    versions
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +238,17 @@ mod tests {
         assert_eq!(words("\"cascade\"\n[allocation]\npolicy = \"cascade\""), cascade);
         let fixed = words("\"modm\"\n[allocation]\npolicy = \"static\"");
         assert!(fixed.starts_with("system modm; models sd3.5-large, sdxl; allocation static; queue "), "{fixed}");
+    }
+
+    #[test]
+    fn a_live_report_states_the_library_before_the_seed() {
+        let text = "name = \"a\"\nseed = 7\n[trace]\nrequests = \"a.csv\"\n".to_owned();
+        let source = Source::new(std::path::Path::new("a.toml"), text).expect("TOML");
+        let scenario = source.scenario(&[]).expect("a scenario");
+        let found = live_versions(&scenario, 22);
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["modm", "commit", "ONNX Runtime", "seed"]);
+        assert_eq!((found[2].1.as_str(), found[3].1.as_str()), ("1.22", "7"));
     }
 
     #[test]

@@ -3,8 +3,13 @@
 //! all other results of the run. A cell without a value is empty.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use super::measures;
+use serde_json::{Value, json};
+
+use super::{measures, read, saturation};
+use crate::experiments::sweep::SweepRun;
+use crate::input::InputError;
 use crate::metrics::summary::Summary;
 
 /// Combination of values that has run.
@@ -18,6 +23,30 @@ pub struct SweepRow {
     pub folder: String,
     /// True if the queue was still growing at the last arrival: latencies then depend on the length of the trace.
     pub growing: bool,
+}
+
+impl SweepRow {
+    /// Reads the row of a run that has its files in the sweep's folder `out`.
+    ///
+    /// # Errors
+    /// Returns an error if a file of the run is missing or has wrong content.
+    pub fn read(out: &Path, run: &SweepRun) -> Result<Self, InputError> {
+        let folder = run.combination.folder();
+        let read = read::run(&run.folder(out), &folder, run.scenario.seed, None)?;
+        let growing = saturation::still_growing(&read);
+        Ok(Self { values: run.combination.values.clone(), summary: read.summary, folder, growing })
+    }
+}
+
+/// Returns the rows as JSON.
+#[must_use]
+pub fn sweep_json(keys: &[String], rows: &[SweepRow]) -> Value {
+    let row = |row: &SweepRow| {
+        let values = keys.iter().cloned().zip(row.values.iter().map(|value| json!(value)));
+        let values: serde_json::Map<String, Value> = values.collect();
+        json!({ "values": values, "folder": row.folder, "summary": row.summary })
+    };
+    rows.iter().map(row).collect()
 }
 
 /// Returns the content of `sweep.csv`.

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use flate2::GzBuilder;
 use serde_json::json;
@@ -28,6 +29,28 @@ use requests::{Columns, RequestsFile, requests};
 const REQUESTS: &str = "requests.csv";
 /// Name of the file that is written last: [`finished`] takes a folder that has it for a run that came to its end.
 pub const RUN: &str = "run.json";
+
+/// Name of the file with a run's journal.
+pub const JOURNAL: &str = "journal.jsonl.gz";
+
+/// Time on the wall that a command or a run takes. It goes to `run.json` alone, so that equal runs give equal results.
+#[derive(Clone, Copy, Debug)]
+pub struct WallTime(Instant);
+
+impl WallTime {
+    /// Begins to measure.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Returns the seconds since the beginning.
+    #[must_use]
+    pub fn seconds(self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
 
 /// Error because of which the files of a run are not written.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +107,9 @@ impl<'a> RunFolder<'a> {
     ///
     /// # Errors
     /// Returns an error if the run cannot come to an end, or if a file cannot be written.
-    pub fn run_with_journal(&self, journal: &Path, also: impl Journal) -> Result<Results, FolderError> {
-        write_journal(self.simulation, journal, |journal| self.run((also, journal)))?
+    pub fn run_with_journal(&self, also: impl Journal) -> Result<Results, FolderError> {
+        make_folder(&self.folder)?;
+        write_journal(self.simulation, &self.folder.join(JOURNAL), |journal| self.run((also, journal)))?
     }
 
     /// Writes `requests.csv` of a run that kept its rows.

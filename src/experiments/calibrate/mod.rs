@@ -31,6 +31,9 @@ pub const SIMILARITY: &str = "similarity";
 /// Name of the file in which a calibration states its measure.
 pub const RUN: &str = "run.json";
 
+/// Name of the file of samples.
+pub const SAMPLES: &str = "samples.csv";
+
 /// Calibration of a scenario that was checked.
 #[derive(Clone, Debug)]
 pub struct Calibration<'a> {
@@ -121,7 +124,7 @@ impl<'a> Calibration<'a> {
         folder: &Path,
         scores: Option<(&Path, &str)>,
     ) -> Result<(Vec<Sample>, PathBuf), InputError> {
-        let file = folder.join("samples.csv");
+        let file = folder.join(SAMPLES);
         let mut read = samples::read(&file, &self.models, self.scenario.models.steps)?;
         self.measure = match scores {
             Some((scores, measure)) => {

@@ -60,10 +60,7 @@ fn firsts<'a>(runs: &'a [VariantRun], capacities: &'a Capacities) -> Vec<(&'a Va
 }
 
 /// Searches the capacity of every variant at the ends of the range that its profile leaves open, on its first trace.
-///
-/// # Errors
-/// Returns an error if a run cannot come to an end.
-pub fn ranges(
+pub(super) fn ranges(
     runs: &[VariantRun],
     capacities: &Capacities,
     question: Question,

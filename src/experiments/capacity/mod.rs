@@ -10,8 +10,8 @@ use crate::profile::{End, Spread, range_around};
 mod at_capacity;
 mod trials;
 
-pub use at_capacity::{Examined, examine_all, ranges};
-pub use trials::{ATTAINMENT, Question, UP_TO, check, prepare_searches, search_all};
+pub use at_capacity::{Examined, examine_all};
+pub use trials::{ATTAINMENT, Question, UP_TO, check, search_all};
 
 /// Ratio of the lowest factor that fails to the highest factor that holds, at which the search ends.
 pub const PRECISION: f64 = 1.01;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::at_capacity::ranges;
 use super::{Capacities, Capacity, PRECISION, Target, Trial, search};
 use crate::experiments::budget::{Budget, Budgeted, Watch, allowed_late};
 use crate::experiments::traces::counted;
@@ -60,7 +61,7 @@ pub fn check(runs: &[VariantRun], source: &Source) -> Result<(), InputError> {
 }
 
 /// Searches ahead once for each trace. Similarities do not depend on the rate, so one search serves all rates.
-pub fn prepare_searches(runs: &[VariantRun], search: Search, source: &Source, progress: &dyn Progress) {
+fn prepare_searches(runs: &[VariantRun], search: Search, source: &Source, progress: &dyn Progress) {
     /// Number of runs that the search of a capacity usually takes.
     const USUAL_RUNS: usize = 10;
     let mut done: Vec<&Arc<TraceInputs>> = Vec::new();
@@ -76,7 +77,8 @@ pub fn prepare_searches(runs: &[VariantRun], search: Search, source: &Source, pr
     }
 }
 
-/// Searches the capacity of every variant on every trace.
+/// Searches the capacity of every variant on every trace. With `with_ranges`, also searches the capacities at the ends of
+/// the range that a profile leaves open.
 ///
 /// # Errors
 /// Returns an error if a run cannot come to an end.
@@ -84,9 +86,12 @@ pub fn search_all(
     runs: &[VariantRun],
     question: Question,
     source: &Source,
+    way: Search,
     threads: usize,
+    with_ranges: bool,
     progress: &dyn Progress,
 ) -> Result<Capacities, ExperimentError> {
+    prepare_searches(runs, way, source, progress);
     let found = spread(runs, threads, |run| {
         let found = search_one(run, question, source);
         if let Ok(found) = &found {
@@ -94,7 +99,7 @@ pub fn search_all(
         }
         found
     })?;
-    Ok(Capacities {
+    let mut capacities = Capacities {
         definitions: Definitions::default(),
         target: question.target,
         attainment: question.attainment,
@@ -103,7 +108,11 @@ pub fn search_all(
         rows: found.into_iter().collect::<Result<_, ExperimentError>>()?,
         at_other_hit_rates: Vec::new(),
         ranges: Vec::new(),
-    })
+    };
+    if with_ranges {
+        capacities.ranges = ranges(runs, &capacities, question, source, threads)?;
+    }
+    Ok(capacities)
 }
 
 fn in_words(found: &Capacity) -> String {

@@ -11,12 +11,14 @@ mod cached;
 mod equipment;
 mod gallery;
 mod names;
+mod planned;
 mod recorded;
 mod run;
 
 pub use cached::{Cached, Strangers};
 pub use equipment::{Equipment, available_devices};
 pub use names::{file_names, picture_name};
+pub use planned::{MadeRun, PlannedRun, plan, run_all};
 pub use run::{LiveRun, refuse_foreign};
 
 /// Reads the inputs of a live run, and refuses a scenario that only a simulated run can follow. `known` is the trace if

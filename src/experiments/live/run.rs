@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::recorded::Recorded;
 use super::{Cached, Equipment, Strangers, gallery};
@@ -20,7 +19,7 @@ use crate::metrics::{Keep, Metrics, Results};
 use crate::output::make_folder;
 use crate::replay::{Executor, RunError, replay};
 use crate::request::RequestId;
-use crate::run_folder::{RunFolder, write_journal};
+use crate::run_folder::{JOURNAL, RunFolder, WallTime, write_journal};
 use crate::scenario::{Scenario, arrivals, initial_allocation};
 use crate::simulation::Simulation;
 use crate::time::Time;
@@ -30,7 +29,6 @@ use super::names::{file_names, picture_name};
 
 /// Names of the folders of a live run. The next live run in the same place removes them and makes them anew.
 const OWN: [&str; 3] = ["images", "trace", "store"];
-const JOURNAL: &str = "journal.jsonl.gz";
 
 /// Refuses a folder that has subfolders named like those of a live run, but no journal of a live run. The subfolders
 /// belong to something else, and a live run would replace them.
@@ -82,8 +80,7 @@ impl LiveRun<'_> {
     /// # Panics
     /// Never, because a journal that is written to a file always has an end.
     pub fn run(&mut self) -> Result<Results, ExperimentError> {
-        #[expect(clippy::disallowed_methods, reason = "wall seconds go to run.json alone")]
-        let begun = Instant::now();
+        let begun = WallTime::begin();
         let LiveRun { simulation, folder, file, equipment, interrupts, progress, also } = self;
         let folder = *folder;
         let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
@@ -136,7 +133,7 @@ impl LiveRun<'_> {
         results.warnings.extend(simulation.live_warnings(&results, prompts, images));
         let files = RunFolder::new(simulation, folder);
         files.write_rows(&results)?;
-        files.write(&results, begun.elapsed().as_secs_f64(), &said.borrow())?;
+        files.write(&results, begun.seconds(), &said.borrow())?;
         recorded.write(folder, trace)?;
         gallery::write(folder, trace, &results.requests, &scenario.model_names(), scenario.live.images)?;
         // A run that failed leaves its files too, so its error is returned only now.

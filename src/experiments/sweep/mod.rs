@@ -2,15 +2,20 @@
 //! is made when the first of its runs begins, and dropped after the last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{ExperimentError, Progress, Search, spread};
+use super::{ExperimentError, Progress, Search, spread, write_run};
 use crate::input::InputError;
+use crate::metrics::warnings::{self, Warning};
+use crate::run_folder::{WallTime, finished};
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, Tenants, TraceInputs};
 use crate::simulation::Simulation;
 
+mod description;
 mod vary;
 
+pub use description::prepare_output;
 pub use vary::{Combination, Shard, ShardError, Vary};
 
 /// Run of a combination that was checked.
@@ -62,6 +67,14 @@ struct TraceState {
     left: usize,
 }
 
+impl SweepRun {
+    /// Returns the folder of the run in the folder of the sweep.
+    #[must_use]
+    pub fn folder(&self, out: &Path) -> PathBuf {
+        out.join(self.combination.folder())
+    }
+}
+
 impl<'a> Sweep<'a> {
     /// Checks every combination, and reads each trace file once and every profile, so that errors in them show before
     /// anything runs. Synthetic traces, and further traces from the same files, are made when the first of their runs
@@ -104,31 +117,57 @@ impl<'a> Sweep<'a> {
         lengths.max().unwrap_or(0) as u64
     }
 
-    /// Calls `run` with each of the runs at the indices `waiting` and with its simulation, `threads` at a time. Returns
-    /// the results in the order of `waiting`.
+    /// Returns the indices of the runs that are not finished in the folder `out`.
     ///
     /// # Errors
-    /// Returns an error if threads cannot be started. A trace that cannot be made is an error in the results of its
-    /// runs.
-    pub fn run_all<R: Send, E: From<InputError> + Send>(
+    /// Returns an error if a run is finished but its measures cannot be read.
+    pub fn waiting(&self, out: &Path) -> Result<Vec<usize>, InputError> {
+        let mut waiting = Vec::new();
+        for (at, run) in self.runs.iter().enumerate() {
+            if finished(&run.folder(out), &run.scenario, &run.files)?.is_none() {
+                waiting.push(at);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Makes the runs at the indices `waiting`, `threads` at a time, and writes the files of each to its folder in
+    /// `out`. Returns the warnings for a reader, in words.
+    ///
+    /// # Errors
+    /// Returns an error if threads cannot be started, if a trace cannot be made, if a run cannot come to an end, or if
+    /// a file cannot be written. The other runs are made all the same.
+    pub fn run_all(
         &mut self,
         waiting: &[usize],
+        out: &Path,
         search: Search,
         threads: usize,
         progress: &dyn Progress,
-        run: impl Fn(&SweepRun, &Simulation) -> Result<R, E> + Sync,
-    ) -> Result<Vec<Result<R, E>>, ExperimentError> {
+    ) -> Result<Vec<String>, ExperimentError> {
+        // Sharing drops traces, whose lengths say how many requests there are.
+        let progress = progress.work_begins(waiting.iter().map(|at| self.requests(&self.runs[*at])).sum());
         self.share(waiting);
-        spread(waiting, threads, |&at| {
-            let planned = &self.runs[at];
-            let shared = &self.traces[planned.trace];
-            // It is dropped last, since the simulation shares the trace, whose memory is to be free after the last run.
-            let _leaving = Leaving(shared);
-            let trace = shared.take(self.source, search, progress)?;
-            let (scenario, overrides) = (planned.scenario.clone(), &planned.overrides);
-            let simulation = Simulation::with_trace(scenario, self.source, overrides, trace)?;
-            run(planned, &simulation)
-        })
+        let made = spread(waiting, threads, |&at| self.run_one(&self.runs[at], out, search, &*progress))?;
+        let warned: Vec<(String, Vec<Warning>)> = made.into_iter().collect::<Result<_, _>>()?;
+        Ok(warnings::of_many(&warned))
+    }
+
+    fn run_one(
+        &self,
+        run: &SweepRun,
+        out: &Path,
+        search: Search,
+        progress: &dyn Progress,
+    ) -> Result<(String, Vec<Warning>), ExperimentError> {
+        let shared = &self.traces[run.trace];
+        // It is dropped last, since the simulation shares the trace, whose memory is to be free after the last run.
+        let _leaving = Leaving(shared);
+        let trace = shared.take(self.source, search, progress)?;
+        let simulation = Simulation::with_trace(run.scenario.clone(), self.source, &run.overrides, trace)?;
+        let made = write_run(&simulation, &run.folder(out), false, None, WallTime::begin(), progress);
+        let results = made.map_err(ExperimentError::within(format!("combination {}", run.combination.folder())))?;
+        Ok((run.combination.name(), results.warnings))
     }
 
     /// Gives each trace the runs that it waits for. A trace that no run waits for is dropped.
@@ -298,9 +337,7 @@ mod tests {
                     [[variant]]\nname = \"c\"\nset = { trace.requests = \"y.csv\", tenants.weights = { x = 2 } }\n";
         let (source, combinations) = sweep(place.path(), text, "variant=a,b");
         let mut loaded = Sweep::load(&source, &[], combinations).unwrap();
-        let run = |_: &SweepRun, simulation: &Simulation| Ok::<_, InputError>(simulation.inputs.terms.len());
-        let results = loaded.run_all(&[0, 1], Search::Direct, 1, &(), run).unwrap();
-        assert!(results.iter().all(|terms| matches!(terms, Ok(1))), "{results:?}");
+        loaded.run_all(&[0, 1], place.path(), Search::Direct, 1, &()).unwrap();
         let (source, combinations) = sweep(place.path(), text, "variant=a,c");
         let error = Sweep::load(&source, &[], combinations).unwrap_err().to_string();
         assert!(error.contains("expected a tenant of the trace: y"), "{error}");
@@ -326,9 +363,7 @@ mod tests {
         let (source, combinations) = sweep(place.path(), text, "cache.capacity=5,9");
         let mut loaded = Sweep::load(&source, &[], combinations).unwrap();
         std::fs::remove_file(profile).unwrap();
-        let run = |_: &SweepRun, _: &Simulation| Ok::<_, InputError>(());
-        let results = loaded.run_all(&[0, 1], Search::Direct, 1, &(), run).unwrap();
-        assert!(results.iter().all(Result::is_err), "the profile is gone");
+        loaded.run_all(&[0, 1], place.path(), Search::Direct, 1, &()).expect_err("the profile is gone");
         let state = loaded.traces[0].state.lock().unwrap();
         assert!(state.left == 0 && state.trace.is_none(), "the memory of the trace is free");
     }

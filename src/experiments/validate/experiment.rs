@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::ValidatedRun;
 use super::load::gap_for;
-use super::simulated::set;
+use super::simulated::{compare, set};
 use crate::experiments::live::{Equipment, LiveRun, prepare, refuse_foreign};
 use crate::experiments::profile::{Measurements, NEIGHBOURS, PROMPTS, source_of};
 use crate::experiments::{ExperimentError, Progress};
@@ -34,19 +35,21 @@ pub struct Question {
     pub seeds: NonZeroU32,
     /// Number of jobs of each kind in a round of profiling.
     pub jobs: u32,
+    /// Number of rounds of profiling before the first live run.
+    pub rounds: u32,
+    /// Number of simulations of each live run from the profile, each with jitter of its own.
+    pub draws: u32,
 }
 
-/// Checks that the scenario can be validated.
-fn check(question: &Question, base: &Scenario, source: &Source) -> Result<(), InputError> {
-    if let Some(load) = question.loads.iter().find(|load| !(0.01..=10.0).contains(*load)) {
-        let message = "expected shares of the workers' time from 0.01 to 10";
-        return Err(InputError::new("the command line", message).value("--loads", load));
-    }
-    if base.live.store.is_some() {
-        let way_out = "is not for validation: each run would begin with the pictures of the one before";
-        return Err(InputError::new(source.file(), way_out).key("live.store"));
-    }
-    Ok(())
+/// Answer of a validation.
+#[derive(Debug)]
+pub struct Validated {
+    /// Live runs at every level, the levels of a run together.
+    pub runs: Vec<ValidatedRun>,
+    /// Source of the profile of all measurements, in words.
+    pub service_times: String,
+    /// Sentences on the profile, on the simulations and on mishaps of the live runs.
+    pub notes: Vec<String>,
 }
 
 /// Live runs with rounds of profiling between them.
@@ -72,7 +75,7 @@ impl std::fmt::Debug for Experiment<'_> {
 
 /// Live run that came to its end.
 #[derive(Debug)]
-pub struct LiveOutcome {
+pub(super) struct LiveOutcome {
     /// Load that was offered, as a share of the workers' time; `None` for the trace as it is.
     pub load: Option<f64>,
     /// Seed of the trace.
@@ -92,7 +95,7 @@ pub struct LiveOutcome {
 impl LiveOutcome {
     /// Returns the load and the seed of the run in words.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let load = self.load.map_or_else(|| "as it is".to_owned(), |load| format!("load {load}"));
         format!("{load}, seed {}", self.seed)
     }
@@ -104,7 +107,15 @@ impl<'a> Experiment<'a> {
     /// # Errors
     /// Returns an error if the scenario cannot be validated.
     pub fn check(question: &Question, base: &Scenario, source: &Source) -> Result<(), InputError> {
-        check(question, base, source)
+        if let Some(load) = question.loads.iter().find(|load| !(0.01..=10.0).contains(*load)) {
+            let message = "expected shares of the workers' time from 0.01 to 10";
+            return Err(InputError::new("the command line", message).value("--loads", load));
+        }
+        if base.live.store.is_some() {
+            let way_out = "is not for validation: each run would begin with the pictures of the one before";
+            return Err(InputError::new(source.file(), way_out).key("live.store"));
+        }
+        Ok(())
     }
 
     /// Begins an experiment whose files go to the folder `out`, which must exist.
@@ -142,15 +153,50 @@ impl<'a> Experiment<'a> {
         })
     }
 
+    /// Profiles the models, makes all live runs or those up to an interruption, and compares each with its simulations.
+    /// `first` is the run of the trace as it is. Writes the profile of all measurements to `profile.toml`.
+    ///
+    /// # Errors
+    /// Returns an error if a model or a run does not work, if no run came to its end, or if a file cannot be written.
+    pub fn answer(&mut self, first: Simulation, base: &Scenario) -> Result<Validated, ExperimentError> {
+        for _ in 0..self.question.rounds {
+            self.profile()?;
+        }
+        let lived = self.live_runs(first, base)?;
+        let profile = self.write_profile(&self.out.join("profile.toml"))?;
+        let Question { draws, .. } = *self.question;
+        let compare = |run: &LiveOutcome| compare(run, &self.profile_near(run), draws, self.source);
+        let runs = lived.iter().map(compare).collect::<Result<Vec<_>, ExperimentError>>()?.concat();
+        if runs.is_empty() {
+            return Err(ExperimentError::Failed("nothing was run to its end".to_owned()));
+        }
+        Ok(Validated { runs, notes: self.notes(&profile.source, &lived), service_times: profile.source })
+    }
+
+    fn notes(&self, profile: &str, lived: &[LiveOutcome]) -> Vec<String> {
+        let Question { jobs, draws, .. } = self.question;
+        let mut notes = vec![
+            format!(
+                "profile: {profile}; {jobs} jobs of each kind a round, rounds before, between and after the live runs, each of which is predicted from the two before it and the two after it"
+            ),
+            format!("from the profile: means over {draws} simulations, each with jitter of its own"),
+        ];
+        notes.extend(lived.iter().filter(|lived| lived.durations.mishaps() > 0).map(|lived| {
+            format!(
+                "{}: {} failures or lost workers, which the simulations know nothing of",
+                lived.name(),
+                lived.durations.mishaps()
+            )
+        }));
+        notes
+    }
+
     fn say(&self, line: &str) {
         self.progress.say(line);
     }
 
     /// Profiles one round: models by themselves, and all the work of a live run.
-    ///
-    /// # Errors
-    /// Returns an error if a model does not load or does not draw.
-    pub fn profile(&mut self) -> Result<(), ExperimentError> {
+    fn profile(&mut self) -> Result<(), ExperimentError> {
         self.say("profiling");
         self.measurements.round(&self.scenario, &self.equipment, &[1], &self.plan, &|_| {})?;
         self.profile_under_load()
@@ -163,10 +209,7 @@ impl<'a> Experiment<'a> {
     }
 
     /// Writes the profile of all measurements so far.
-    ///
-    /// # Errors
-    /// Returns an error if the profile cannot be written.
-    pub fn write_profile(&self, file: &Path) -> Result<ProfileFile, ExperimentError> {
+    fn write_profile(&self, file: &Path) -> Result<ProfileFile, ExperimentError> {
         let (profile, _) = self.measurements.profile(&self.scenario, &source_of(&self.equipment.library));
         profile::write(&profile, file)?;
         Ok(profile)
@@ -174,8 +217,7 @@ impl<'a> Experiment<'a> {
 
     /// Returns the profile of the rounds near a run, because the machine's speed drifts. Its spread is the spread over
     /// all rounds.
-    #[must_use]
-    pub fn profile_near(&self, run: &LiveOutcome) -> ProfileFile {
+    fn profile_near(&self, run: &LiveOutcome) -> ProfileFile {
         let near = self.measurements.near(run.rounds.saturating_sub(NEIGHBOURS)..run.rounds + NEIGHBOURS);
         let source = source_of(&self.equipment.library);
         let [mut near, all] = [&near, &self.measurements].map(|measured| measured.profile(&self.scenario, &source).0);
@@ -186,10 +228,7 @@ impl<'a> Experiment<'a> {
     }
 
     /// Makes all live runs, or those up to an interruption, and returns the runs that came to their end.
-    ///
-    /// # Errors
-    /// Returns an error if a run cannot begin or continue, or if a file cannot be written.
-    pub fn live_runs(&mut self, first: Simulation, base: &Scenario) -> Result<Vec<LiveOutcome>, ExperimentError> {
+    fn live_runs(&mut self, first: Simulation, base: &Scenario) -> Result<Vec<LiveOutcome>, ExperimentError> {
         let trace = first.inputs.trace;
         let seeds = u64::from(self.question.seeds.get());
         let mut rehearsal = None;

@@ -10,7 +10,5 @@ mod rows;
 mod simulated;
 
 #[cfg(feature = "live")]
-pub use experiment::{Experiment, LiveOutcome, Question};
+pub use experiment::{Experiment, Question, Validated};
 pub use rows::{Level, ValidatedRun};
-#[cfg(feature = "live")]
-pub use simulated::compare;

@@ -87,10 +87,7 @@ fn machine_factor(profile: &ProfileFile, seed: u64, draw: u32) -> f64 {
 const SETTLING: u32 = 3;
 
 /// Compares a live run with its simulations at every level.
-///
-/// # Errors
-/// Returns an error if a simulation cannot come to an end, or if a file cannot be written.
-pub fn compare(
+pub(super) fn compare(
     lived: &LiveOutcome,
     profile: &ProfileFile,
     draws: u32,

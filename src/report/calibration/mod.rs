@@ -5,7 +5,7 @@ use crate::calibration::fit::Fit;
 
 mod results;
 
-pub use results::{CalibrationReport, PICTURES, SCENARIO, WriteError, clear};
+pub use results::{CalibrationReport, PICTURES, SCENARIO, WriteError, prepare_output};
 
 /// Returns the content of `calibration.csv`: one row for each number of skipped steps, then one row for all hits.
 ///

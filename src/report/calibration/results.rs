@@ -9,9 +9,10 @@ use super::{csv, percent, terminal};
 use crate::calibration::check::{Checked, LEAST_HITS, Verdict};
 use crate::calibration::fit::{self, Fit};
 use crate::calibration::samples::{self, Sample};
-use crate::experiments::calibrate::{Calibration, Fitted, RUN, SIMILARITY, rooted};
+use crate::experiments::ExperimentError;
+use crate::experiments::calibrate::{Calibration, Fitted, RUN, SAMPLES, SIMILARITY, rooted};
 use crate::input::InputError;
-use crate::output::{OutputError, remove_file, write_atomic};
+use crate::output::{self, OutputError, remove_file, write_atomic};
 use crate::profile::{self, ProfileFile, Quality};
 use crate::report::figures::{self, DrawError};
 use crate::scenario::read_profile;
@@ -37,17 +38,33 @@ pub enum WriteError {
     Input(#[from] InputError),
 }
 
-/// Removes files and folders that a reader would take for the results of this calibration although an earlier one wrote
-/// them.
+/// Makes the folder for the files of a calibration, and removes the files that an earlier calibration left in it. `from`
+/// is the folder of the samples, if an earlier calibration drew them.
 ///
 /// # Errors
-/// A file or folder cannot be removed.
-pub fn clear(out: &Path) -> Result<(), OutputError> {
+/// Returns an error if the folder holds something else, or an earlier calibration while `force` is false, or if a file
+/// cannot be removed.
+pub fn prepare_output(out: &Path, from: Option<&Path>, force: bool) -> Result<(), ExperimentError> {
+    let refused = |message: String| Err(InputError::new(out, message).key("--out").into());
+    let real = |folder: &Path| std::fs::canonicalize(folder).ok();
+    if real(out).is_some() && from.and_then(real) == real(out) {
+        return refused("is the calibration that --from reads: choose another folder".to_owned());
+    }
+    if out.join(PICTURES).is_dir() && !out.join(RUN).is_file() && !out.join(SAMPLES).is_file() {
+        return refused(format!("holds a folder `{PICTURES}` that no calibration has left: choose another folder"));
+    }
+    output::prepare(out, &[RUN, "summary.json", "comparison.csv", SAMPLES], force)?;
+    Ok(clear(out)?)
+}
+
+/// Removes files and folders that a reader would take for the results of this calibration although an earlier one wrote
+/// them.
+fn clear(out: &Path) -> Result<(), OutputError> {
     let pictures = out.join(PICTURES);
     if pictures.is_dir() {
         std::fs::remove_dir_all(&pictures).map_err(|source| OutputError { path: pictures, source })?;
     }
-    [RUN, "samples.csv", "calibration.csv", "calibration.svg", PROFILE, SCENARIO]
+    [RUN, SAMPLES, "calibration.csv", "calibration.svg", PROFILE, SCENARIO]
         .iter()
         .try_for_each(|name| remove_file(&out.join(name)))
 }
@@ -79,7 +96,7 @@ impl CalibrationReport<'_> {
     pub fn write(&self, out: &Path, wall_s: f64) -> Result<(), WriteError> {
         let Self { calibration: plan, drawn, fitted: Fitted { fits, check }, alpha, from } = self;
         let text = |name: &str, text: &str| write_atomic(&out.join(name), |to| to.write_all(text.as_bytes()));
-        write_atomic(&out.join("samples.csv"), |to| samples::write(to, drawn, &plan.models))?;
+        write_atomic(&out.join(SAMPLES), |to| samples::write(to, drawn, &plan.models))?;
         text("calibration.csv", &csv(fits, check, *alpha))?;
         let figure = figures::calibration(&plan.scenario.name, &plan.measure, *alpha, fits);
         text("calibration.svg", &figure.svg(figures::Look::default())?)?;

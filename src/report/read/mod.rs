@@ -12,12 +12,15 @@ use crate::experiments::capacity::Capacities;
 use crate::input::{InputError, text};
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::{Timeline, TimelineRow};
+use crate::output::{OutputError, remove_file, write_atomic};
 use crate::published::Published;
 use crate::time::Duration;
 
+mod merged;
 mod spans;
 mod table;
 
+pub use merged::{differences, merged};
 pub use spans::{Span, SpanKind};
 use table::Table;
 
@@ -29,6 +32,9 @@ pub const INDEX: &str = "comparison.json";
 
 /// Name of the file with the capacities of a comparison's variants.
 pub const CAPACITIES: &str = "capacity.json";
+
+/// Name of the file that is written last, by a run and by a comparison.
+const RUN: &str = "run.json";
 
 /// Comparison without the measures of its runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,6 +57,29 @@ pub struct Index {
     pub scenario_toml: String,
     /// Versions, as in [`Comparison::versions`].
     pub versions: Vec<(String, String)>,
+}
+
+impl Index {
+    /// Writes the file that lists the runs into their common folder.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    ///
+    /// # Panics
+    /// Never panics: an index is JSON.
+    pub fn write(&self, folder: &Path) -> Result<(), OutputError> {
+        let text = serde_json::to_string_pretty(self).expect("an index is JSON");
+        write_atomic(&folder.join(INDEX), |to| std::io::Write::write_all(to, text.as_bytes()))
+    }
+
+    /// Removes the files because of which a folder would pass for an earlier comparison while its runs are replaced, and
+    /// the capacities, which would pass for those of the next one.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be removed.
+    pub fn remove(folder: &Path) -> Result<(), OutputError> {
+        [INDEX, RUN, CAPACITIES, "capacity.csv"].iter().try_for_each(|name| remove_file(&folder.join(name)))
+    }
 }
 
 /// Run and its folder.
@@ -116,7 +145,7 @@ fn single(folder: &Path, window: Option<WindowS>) -> Result<Comparison, InputErr
             format!("holds no results: expected {INDEX} or summary.json, as modm compare, live or simulate write");
         return Err(InputError::new(folder, message));
     }
-    let file = folder.join("run.json");
+    let file = folder.join(RUN);
     let known: serde_json::Value = serde_json::from_str(&text(&file)?)
         .map_err(|error| InputError::new(&file, format!("is not what a run writes: {error}")))?;
     let word = |key: &str| known[key].as_str().unwrap_or_default().to_owned();
