@@ -1,8 +1,14 @@
 //! Section `[allocation]`: policy that decides which model each worker holds. `scheduler::allocation` has the policies.
 
+use std::path::Path;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Scenario;
+use super::check::{positive_seconds, seconds};
+use crate::input::InputError;
 use crate::scheduler::allocation::{Mode, Pid, QueueDelay};
+use crate::scheduler::routing::System;
 
 /// Policy that decides which model each worker holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,5 +118,74 @@ impl Default for AllocationSection {
             cushion_s: None,
             load_price: 1.0,
         }
+    }
+}
+
+impl Scenario {
+    pub(super) fn check_allocation(&self, file: &Path) -> Result<(), InputError> {
+        let allocation = &self.allocation;
+        positive_seconds(file, "allocation.period_s", allocation.period_s)?;
+        if !(0.0..=10.0).contains(&allocation.headroom) {
+            return Err(InputError::new(file, "expected a share from 0 to 10")
+                .value("allocation.headroom", allocation.headroom));
+        }
+        let ours = [
+            ("window_s", allocation.window_s),
+            ("calm_s", allocation.calm_s),
+            ("gap_s", allocation.gap_s),
+            ("cushion_s", allocation.cushion_s),
+        ];
+        for (key, value) in ours.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            let key = format!("allocation.{key}");
+            if key.ends_with("cushion_s") { seconds(file, &key, value)? } else { positive_seconds(file, &key, value)? }
+        }
+        if !(0.0..=1e6).contains(&allocation.load_price) {
+            return Err(InputError::new(file, "expected a number from 0 to 1000000")
+                .value("allocation.load_price", allocation.load_price));
+        }
+        if let Some(large) = allocation.initial_large
+            && !(1..=self.workers()).contains(&(large as usize))
+        {
+            let message = format!("expected from 1 to {}, the number of workers", self.workers());
+            return Err(InputError::new(file, message).value("allocation.initial_large", large));
+        }
+        if let Some(pid) = allocation.pid.0 {
+            for (key, value) in [("kp", pid.kp), ("ki", pid.ki), ("kd", pid.kd)] {
+                if !(value.is_finite() && value.abs() <= 1e6) {
+                    return Err(InputError::new(file, "expected a gain from -1000000 to 1000000")
+                        .value(format!("allocation.pid.{key}"), value));
+                }
+            }
+            if !(pid.dt > 0.0 && pid.dt <= 1e9) {
+                return Err(
+                    InputError::new(file, "expected a time above 0, at most 1e9").value("allocation.pid.dt", pid.dt)
+                );
+            }
+        }
+        let cascade = self.allocation.policy == AllocationKind::Cascade;
+        if self.drafts() && !(cascade || self.allocation.policy == AllocationKind::Static) {
+            let message = "expected \"cascade\" or \"static\" for system.policy = \"cascade\"";
+            return Err(InputError::new(file, message).key("allocation.policy"));
+        }
+        if cascade && self.system.policy == System::Modm {
+            let message = "is for system.policy = \"cascade\": it decides on drafts";
+            return Err(InputError::new(file, message).value("allocation.policy", "\"cascade\""));
+        }
+        if self.drafts() && (self.models.small.is_empty() || self.workers() < 2) {
+            let message = "a cascade needs a light model (models.small) and a GPU for each of the two";
+            return Err(InputError::new(file, message).value("cluster.gpus", format_args!("{} in all", self.workers())));
+        }
+        let monitored = self.allocation.policy != AllocationKind::Static;
+        if self.system.policy.has_small_models() && self.models.small.is_empty() && monitored {
+            let way_out = "the monitor needs a small model: name one, or set allocation.policy = \"static\"";
+            return Err(InputError::new(file, way_out).value("models.small", "[]"));
+        }
+        let names = self.model_names();
+        if let Some(twice) = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+            return Err(
+                InputError::new(file, "is in the list of models twice").value("models.small", format!("{:?}", twice.1))
+            );
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
-use super::check::bounds;
+use super::system::check_bounds;
 use crate::input::InputError;
 use crate::scheduler::routing::{Bounds, Level, Levels, System};
 
@@ -134,7 +134,7 @@ impl Scenario {
             if !(0.0..=1.0).contains(&level.assumed_quality) {
                 return Err(InputError::new(file, share).value(key("assumed_quality"), level.assumed_quality));
             }
-            bounds(file, &key("bounds"), &level.bounds, self.models.steps, "")?;
+            check_bounds(file, &key("bounds"), &level.bounds, self.models.steps, "")?;
         }
         Ok(())
     }

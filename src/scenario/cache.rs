@@ -1,0 +1,81 @@
+//! Section `[cache]`: capacity, admission and eviction of the image cache. `crate::cache` has the policies.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Scenario;
+use super::check::{LARGEST_NUMBER, positive_seconds};
+use crate::cache::Admission;
+use crate::cache::eviction::Eviction;
+use crate::input::InputError;
+
+/// Section `[cache]`: capacity, admission and eviction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Capacity in images, or in states for `nirvana`.
+    pub capacity: u32,
+    /// Capacity in bytes of images, in place of `capacity`. `nirvana` ignores the setting and counts states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_bytes: Option<u64>,
+    /// Size of an image in bytes, used where the trace has no column `image_bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<u64>,
+    /// Age at which entries leave the cache, seconds. If absent, entries have no largest age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_s: Option<f64>,
+    /// Least similarity to a cached image at which an image is a near duplicate and is not inserted. If absent, near
+    /// duplicates are inserted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_duplicate: Option<f64>,
+    /// Images that are inserted. `nirvana` and `pinecone` ignore the setting and insert the images of misses.
+    pub admission: Admission,
+    /// Policy that chooses which entry leaves a full cache. `nirvana` and `pinecone` ignore the setting: `nirvana`
+    /// evicts by LCBFU, `pinecone` first in, first out.
+    pub eviction: Eviction,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            capacity: 10_000,
+            capacity_bytes: None,
+            image_bytes: None,
+            max_age_s: None,
+            near_duplicate: None,
+            admission: Admission::default(),
+            eviction: Eviction::default(),
+        }
+    }
+}
+
+impl Scenario {
+    pub(super) fn check_cache(&self, file: &Path) -> Result<(), InputError> {
+        let cache = &self.cache;
+        let least = self.states_per_entry().max(1) as u32;
+        if cache.capacity < least {
+            let message = if least == 1 {
+                "expected at least 1".to_owned()
+            } else {
+                format!("expected at least {least}, the states of one entry: capacity counts states for nirvana")
+            };
+            return Err(InputError::new(file, message).value("cache.capacity", cache.capacity));
+        }
+        for (key, bytes) in [("capacity_bytes", cache.capacity_bytes), ("image_bytes", cache.image_bytes)] {
+            if let Some(bytes) = bytes.filter(|bytes| !(1..=LARGEST_NUMBER).contains(bytes)) {
+                let accepted = "expected bytes from 1 to 9007199254740992 (2^53)";
+                return Err(InputError::new(file, accepted).value(format!("cache.{key}"), bytes));
+            }
+        }
+        if let Some(age) = cache.max_age_s {
+            positive_seconds(file, "cache.max_age_s", age)?;
+        }
+        if let Some(limit) = cache.near_duplicate.filter(|limit| !(*limit > 0.0 && *limit <= 1.0)) {
+            return Err(
+                InputError::new(file, "expected a similarity above 0, at most 1").value("cache.near_duplicate", limit)
+            );
+        }
+        Ok(())
+    }
+}

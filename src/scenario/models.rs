@@ -1,0 +1,131 @@
+//! Section `[models]`: profile, names of the models, and the requests that each of them may serve.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{AllocationKind, Scenario};
+use crate::input::InputError;
+use crate::model::{ModelId, ModelSet};
+
+const MOST_STEPS: u32 = 100_000;
+
+/// Section `[models]`: profile, names of the models, and number of denoising steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Models {
+    /// Profile with the service times, TOML. If absent, the paper's profile is used, which is built in
+    /// (`scenarios/profiles/paper.toml`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<PathBuf>,
+    /// Name of the large model, which serves misses.
+    pub large: String,
+    /// Names of the small models, which refine hits, best first.
+    pub small: Vec<String>,
+    /// Exceptions to the rules by which models serve requests, by name of the model.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub serves: BTreeMap<String, ServesSetting>,
+    /// Denoising steps of a full generation (T).
+    pub steps: u32,
+}
+
+/// Requests that one model may serve. For an absent field, the rule of the model's place in the list holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServesSetting {
+    /// True if the model may serve misses. If absent, only the large model may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub misses: Option<bool>,
+    /// Hits that the model may serve, by the number of steps that they skip; all hits if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hits: Option<Vec<u32>>,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self {
+            profile: None,
+            large: "sd3.5-large".into(),
+            small: vec!["sdxl".into()],
+            serves: BTreeMap::new(),
+            steps: 50,
+        }
+    }
+}
+
+impl Models {
+    /// Checks the number of denoising steps.
+    pub(super) fn check(&self, file: &Path) -> Result<(), InputError> {
+        if (1..=MOST_STEPS).contains(&self.steps) {
+            return Ok(());
+        }
+        let accepted = "expected a number of denoising steps from 1 to 100000";
+        Err(InputError::new(file, accepted).value("models.steps", self.steps))
+    }
+}
+
+impl Scenario {
+    /// Returns the names of the models that the system uses, best first.
+    pub fn model_names(&self) -> Vec<String> {
+        let small = if self.system.policy.has_small_models() { self.models.small.as_slice() } else { &[] };
+        std::iter::once(&self.models.large).chain(small).cloned().collect()
+    }
+
+    /// Checks that there is a place for every model of the list, and that some model may serve each kind of request.
+    pub(super) fn check_serving(&self, file: &Path) -> Result<(), InputError> {
+        let names = self.model_names();
+        if names.len() > ModelSet::MOST {
+            let message = format!("expected at most {} models in all", ModelSet::MOST);
+            return Err(
+                InputError::new(file, message).value("models.small", format_args!("{} models", names.len() - 1))
+            );
+        }
+        if !self.system.policy.has_small_models() {
+            return Ok(());
+        }
+        let steps = if self.drafts() { Vec::new() } else { self.skipped_steps() };
+        for name in self.models.serves.keys() {
+            let key = format!("models.serves.{name}");
+            if !names.contains(name) {
+                let message = format!("is not a model of this scenario: expected one of {}", names.join(", "));
+                return Err(InputError::new(file, message).key(key));
+            }
+        }
+        let serving = self.serving();
+        if self.drafts() && serving.of_misses() != ModelSet::EMPTY.with(ModelId::LARGE) {
+            return Err(InputError::new(file, "a cascade's large model alone makes drafts again").key("models.serves"));
+        }
+        if serving.of_misses().is_empty() {
+            return Err(InputError::new(file, "no model may serve misses: one must").key("models.serves"));
+        }
+        if let Some(skipped) = steps.iter().find(|skipped| serving.of_hits(**skipped).is_empty()) {
+            let message = format!("no model may serve hits that skip {skipped} steps: one must");
+            return Err(InputError::new(file, message).key("models.serves"));
+        }
+        self.check_held(&steps, file)
+    }
+
+    /// Checks that the first small model may serve every hit that small models serve, unless the policy is `what_if`.
+    /// Only `what_if` gives workers to more than one small model. Hits of another small model would wait behind every
+    /// miss.
+    fn check_held(&self, steps: &[u32], file: &Path) -> Result<(), InputError> {
+        if self.allocation.policy == AllocationKind::WhatIf {
+            return Ok(());
+        }
+        let (names, serving) = (self.model_names(), self.serving());
+        let small = |skipped: u32| serving.of_hits(skipped).without(ModelSet::EMPTY.with(ModelId::LARGE));
+        let first = ModelId(1);
+        let left = steps.iter().find_map(|&skipped| {
+            let others = small(skipped);
+            others.iter().next().filter(|_| !others.contains(first)).map(|model| (skipped, &names[model.index()]))
+        });
+        let Some((skipped, model)) = left else { return Ok(()) };
+        let message = format!(
+            "hits that skip {skipped} steps are for {model}, and this allocation policy gives workers to the first small \
+             model, {}, alone: let that one serve them, or set allocation.policy = \"what_if\"",
+            names[first.index()]
+        );
+        Err(InputError::new(file, message).key("models.serves"))
+    }
+}
