@@ -45,13 +45,8 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let common = &command.common;
     let (source, sets) = common.read()?;
     let varied: Vec<Vary> = command.vary.iter().map(|text| Vary::parse(text)).collect::<Result<_, _>>()?;
-    let mut combinations = Vary::combinations(&varied)?;
-    combinations.retain(|combination| command.shard.is_none_or(|shard| shard.has(combination)));
+    let mut sweep = sweep::Sweep::load(&source, &sets, &varied, command.shard)?;
     let base = source.scenario(&sets)?;
-    for combination in &mut combinations {
-        combination.expand_variant(&base.variant)?;
-    }
-    let mut sweep = sweep::Sweep::load(&source, &sets, combinations)?;
     common.prepare_output()?;
     sweep::prepare_output(&common.out, &source, &common.sets, &varied, common.force)?;
 

@@ -30,7 +30,8 @@ pub struct Question {
     pub batches: Vec<u32>,
     /// Number of jobs of each kind.
     pub jobs: u32,
-    /// Number of rounds over which the jobs are spread, so that a slow minute of the machine affects all kinds alike.
+    /// Number of rounds over which the jobs are spread, so that a slow minute of the machine affects all kinds alike; at
+    /// least one is made.
     pub rounds: u32,
 }
 
@@ -69,18 +70,18 @@ pub fn measure(
     out: &Path,
     progress: &Rc<dyn Progress>,
 ) -> Result<(ProfileFile, Vec<String>), ExperimentError> {
-    let Question { batches, jobs, rounds } = question;
+    let (Question { batches, jobs, .. }, rounds) = (question, question.rounds.max(1));
     let plan = Plan {
         steps: scenario.models.steps,
-        jobs: jobs.div_ceil(*rounds),
-        loads: LOADS.div_ceil(*rounds).max(2),
+        jobs: jobs.div_ceil(rounds),
+        loads: LOADS.div_ceil(rounds).max(2),
         prompts: PROMPTS.map(str::to_owned).to_vec(),
     };
     let mut batches = [batches.as_slice(), &[1]].concat();
     batches.sort_unstable();
     batches.dedup();
     let mut measured = Measurements::default();
-    for round in 1..=*rounds {
+    for round in 1..=rounds {
         let say = |what: &str| progress.say(&format!("round {round} of {rounds}: {what}"));
         measured.round(scenario, equipment, &batches, &plan, &say)?;
         say("all that a live run does");

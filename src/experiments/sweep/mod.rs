@@ -76,13 +76,24 @@ impl SweepRun {
 }
 
 impl<'a> Sweep<'a> {
-    /// Checks every combination, and reads each trace file once and every profile, so that errors in them show before
-    /// anything runs. Synthetic traces, and further traces from the same files, are made when the first of their runs
-    /// begins.
+    /// Checks every combination of the values, or those of a shard, and reads each trace file once and every profile, so
+    /// that errors in them show before anything runs. Synthetic traces, and further traces from the same files, are made
+    /// when the first of their runs begins.
     ///
     /// # Errors
     /// Returns an error if a combination or an input cannot be used.
-    pub fn load(source: &'a Source, sets: &[Override], combinations: Vec<Combination>) -> Result<Self, InputError> {
+    pub fn load(
+        source: &'a Source,
+        sets: &[Override],
+        varied: &[Vary],
+        shard: Option<Shard>,
+    ) -> Result<Self, InputError> {
+        let mut combinations = Vary::combinations(varied)?;
+        combinations.retain(|combination| shard.is_none_or(|shard| shard.has(combination)));
+        let base = source.scenario(sets)?;
+        for combination in &mut combinations {
+            combination.expand_variant(&base.variant)?;
+        }
         let (mut runs, traces) = plan(source, sets, combinations)?;
         let (mut stand_ins, mut service_times) = (BTreeSet::new(), BTreeSet::new());
         for runs in runs.chunk_by_mut(|one, next| one.trace == next.trace) {
@@ -313,15 +324,14 @@ mod tests {
 
     use super::*;
 
-    /// Returns the source of a scenario in `folder`, and the combinations of `vary`.
-    fn sweep(folder: &Path, text: &str, vary: &str) -> (Source, Vec<Combination>) {
-        let source = Source::new(&folder.join("scenario.toml"), text.to_owned()).unwrap();
-        let mut combinations = Vary::combinations(&[Vary::parse(vary).unwrap()]).unwrap();
-        let variants = source.scenario(&[]).unwrap().variant;
-        for combination in &mut combinations {
-            combination.expand_variant(&variants).unwrap();
-        }
-        (source, combinations)
+    /// Returns a scenario in `folder`.
+    fn scenario(folder: &Path, text: &str) -> Source {
+        Source::new(&folder.join("scenario.toml"), text.to_owned()).unwrap()
+    }
+
+    /// Loads the sweep of one key.
+    fn load<'a>(source: &'a Source, vary: &str) -> Result<Sweep<'a>, InputError> {
+        Sweep::load(source, &[], &[Vary::parse(vary).unwrap()], None)
     }
 
     #[test]
@@ -335,11 +345,10 @@ mod tests {
                     [[variant]]\nname = \"a\"\nset = { trace.requests = \"x.csv\", tenants.weights = { x = 2 } }\n\
                     [[variant]]\nname = \"b\"\nset = { trace.requests = \"y.csv\", tenants.weights = { y = 2 } }\n\
                     [[variant]]\nname = \"c\"\nset = { trace.requests = \"y.csv\", tenants.weights = { x = 2 } }\n";
-        let (source, combinations) = sweep(place.path(), text, "variant=a,b");
-        let mut loaded = Sweep::load(&source, &[], combinations).unwrap();
+        let source = scenario(place.path(), text);
+        let mut loaded = load(&source, "variant=a,b").unwrap();
         loaded.run_all(&[0, 1], place.path(), Search::Direct, 1, &()).unwrap();
-        let (source, combinations) = sweep(place.path(), text, "variant=a,c");
-        let error = Sweep::load(&source, &[], combinations).unwrap_err().to_string();
+        let error = load(&source, "variant=a,c").unwrap_err().to_string();
         assert!(error.contains("expected a tenant of the trace: y"), "{error}");
     }
 
@@ -347,10 +356,9 @@ mod tests {
     fn tenants_of_a_trace_that_is_made_later_are_known() {
         let text = "name = \"a\"\ntrace.synthetic = { requests = 50, prompts = { tenants = 4 } }\n\
                     tenants.weights = { tenant-3 = 2 }\n";
-        let (source, combinations) = sweep(Path::new(""), text, "seed=1,2,3");
-        Sweep::load(&source, &[], combinations).unwrap();
-        let (source, combinations) = sweep(Path::new(""), text, "trace.synthetic.prompts.tenants=4,2");
-        let error = Sweep::load(&source, &[], combinations).unwrap_err().to_string();
+        let source = scenario(Path::new(""), text);
+        load(&source, "seed=1,2,3").unwrap();
+        let error = load(&source, "trace.synthetic.prompts.tenants=4,2").unwrap_err().to_string();
         assert!(error.contains("expected a tenant of the trace"), "{error}");
     }
 
@@ -360,8 +368,8 @@ mod tests {
         let text = "name = \"a\"\ntrace.synthetic.requests = 20\nmodels.profile = \"p.toml\"\n";
         let profile = place.path().join("p.toml");
         std::fs::write(&profile, include_str!("../../../scenarios/profiles/paper.toml")).unwrap();
-        let (source, combinations) = sweep(place.path(), text, "cache.capacity=5,9");
-        let mut loaded = Sweep::load(&source, &[], combinations).unwrap();
+        let source = scenario(place.path(), text);
+        let mut loaded = load(&source, "cache.capacity=5,9").unwrap();
         std::fs::remove_file(profile).unwrap();
         loaded.run_all(&[0, 1], place.path(), Search::Direct, 1, &()).expect_err("the profile is gone");
         let state = loaded.traces[0].state.lock().unwrap();
@@ -369,9 +377,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_may_have_no_combination() {
-        let (source, _) = sweep(Path::new(""), "name = \"a\"\ntrace.synthetic.requests = 20\n", "seed=1");
-        let loaded = Sweep::load(&source, &[], Vec::new()).unwrap();
+    fn a_shard_may_have_no_combination() {
+        let source = scenario(Path::new(""), "name = \"a\"\ntrace.synthetic.requests = 20\n");
+        let varied = [Vary::parse("seed=1,2").unwrap()];
+        let loaded = Sweep::load(&source, &[], &varied, Some(Shard { number: 3, of: 3 })).unwrap();
         assert!(loaded.runs.is_empty() && loaded.stand_ins.is_empty());
     }
 }

@@ -37,7 +37,7 @@ pub struct Question {
     pub jobs: u32,
     /// Number of rounds of profiling before the first live run.
     pub rounds: u32,
-    /// Number of simulations of each live run from the profile, each with jitter of its own.
+    /// Number of simulations of each live run from the profile, each with jitter of its own; at least one is made.
     pub draws: u32,
 }
 
@@ -164,7 +164,7 @@ impl<'a> Experiment<'a> {
         }
         let lived = self.live_runs(first, base)?;
         let profile = self.write_profile(&self.out.join("profile.toml"))?;
-        let Question { draws, .. } = *self.question;
+        let draws = self.question.draws.max(1);
         let compare = |run: &LiveOutcome| compare(run, &self.profile_near(run), draws, self.source);
         let runs = lived.iter().map(compare).collect::<Result<Vec<_>, ExperimentError>>()?.concat();
         if runs.is_empty() {
