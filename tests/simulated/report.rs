@@ -302,9 +302,9 @@ fn a_comparison_whose_runs_are_being_replaced_is_none() {
     // No worker is left, so the comparison fails in its first run, as one that is killed ends early.
     let stuck = "faults.events=[{ at_s = 1, what = \"down\", workers = [0, 1, 2, 3, 4, 5] }]";
     let again = ["compare", "scenario.toml", "--set", stuck, "--out", "results", "--force", "--quiet"];
-    assert_ne!(modm(folder.path(), &again).0, 0);
-    assert!(!folder.path().join("results/run.json").exists(), "the runs may be those of two comparisons");
-    let (code, _, err) = modm(folder.path(), &["report", "results"]);
+    assert_ne!(folder.run(&again).code, 0);
+    assert!(!folder.path("results/run.json").exists(), "the runs may be those of two comparisons");
+    let (code, _, err) = folder.run(&["report", "results"]).parts();
     assert!(code == 2 && err.contains("results: holds no results"), "{err}");
 }
 

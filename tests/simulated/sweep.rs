@@ -116,9 +116,9 @@ fn shards_put_together_are_the_whole() {
 
 #[test]
 fn a_shard_without_a_combination_is_an_empty_table() {
-    let folder = Folder::new();
-    folder.sweep("out", &["--shard", "7/7"]);
-    let table = fs::read_to_string(folder.path("out/sweep-7-of-7.csv")).unwrap();
+    let folder = folder();
+    sweep(&folder, "out", &["--shard", "7/7"]);
+    let table = folder.read("out/sweep-7-of-7.csv");
     assert_eq!(table.lines().count(), 1, "{table}");
     assert!(table.starts_with("cache.capacity,cache.eviction,"), "{table}");
 }
