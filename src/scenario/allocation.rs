@@ -48,10 +48,9 @@ pub struct AllocationSection {
     /// Length of the recent past that `what_if` expects to come again, seconds; two full generations if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_s: Option<f64>,
-    /// Time after a change for which `what_if` leaves the allocation as it is, unless fewer requests are late with
-    /// another one, seconds; four full generations if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calm_s: Option<f64>,
+    /// Time that `what_if` looks ahead, seconds; four full generations if absent.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "calm_s")]
+    pub horizon_s: Option<f64>,
     /// Least time between two decisions of `what_if`, seconds; half a full generation if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_s: Option<f64>,
@@ -62,6 +61,48 @@ pub struct AllocationSection {
     /// Price of one load for `what_if`, as the number of images by the best instead of the worst model that pay for the
     /// load.
     pub load_price: f64,
+    /// Price of a late request for `what_if`, as the number of images by the worst instead of the best model that one
+    /// late request less pays for.
+    pub late_price: f64,
+    /// Measure of the profile that says how good the images of each model are for `what_if`: their scores are spread
+    /// from 0 for the worst model to 1 for the best. If absent, the order of the models says it: `models.large`, then
+    /// `models.small`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure: Option<String>,
+}
+
+/// Measures of which lower values are better.
+const LOWER_IS_BETTER: [&str; 2] = ["fid", "lpips"];
+
+impl AllocationSection {
+    /// Returns the worth of an image by each model, from 0 for the worst model to 1 for the best. `scores` has the scores
+    /// of each model's own images: (measure, value).
+    pub(super) fn worth(
+        &self,
+        models: &[String],
+        scores: &[Vec<(String, f64)>],
+        file: &Path,
+    ) -> Result<Vec<f64>, InputError> {
+        let Some(measure) = &self.measure else {
+            let worst = models.len().saturating_sub(1).max(1) as f64;
+            return Ok((0..models.len()).map(|rank| 1.0 - rank as f64 / worst).collect());
+        };
+        let score = |(model, scores): (&String, &Vec<(String, f64)>)| {
+            let found = scores.iter().find(|(name, _)| name == measure).map(|(_, value)| *value);
+            found.ok_or_else(|| {
+                let message = format!("the profile has no such score of {model:?}: add it as [[own_quality]]");
+                InputError::new(file, message).value("allocation.measure", format!("{measure:?}"))
+            })
+        };
+        let scores: Vec<f64> = models.iter().zip(scores).map(score).collect::<Result<_, _>>()?;
+        let (low, high) = scores
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), score| (low.min(*score), high.max(*score)));
+        let lower_is_better = LOWER_IS_BETTER.contains(&measure.as_str());
+        let place = |score: &f64| if lower_is_better { high - score } else { score - low };
+        // Models with equal scores are equally good, so that none is worth a load.
+        Ok(scores.iter().map(|score| if high > low { place(score) / (high - low) } else { 1.0 }).collect())
+    }
 }
 
 /// Gains of the monitor's controller, or `None` for no controller.
@@ -113,10 +154,12 @@ impl Default for AllocationSection {
             pid: PidSetting(Some(Pid::default())),
             queue_delay: QueueDelay::default(),
             window_s: None,
-            calm_s: None,
+            horizon_s: None,
             gap_s: None,
             cushion_s: None,
-            load_price: 1.0,
+            load_price: 2.0,
+            late_price: 10.0,
+            measure: None,
         }
     }
 }
@@ -131,13 +174,17 @@ impl Scenario {
         }
         let ours = [
             ("window_s", allocation.window_s),
-            ("calm_s", allocation.calm_s),
+            ("horizon_s", allocation.horizon_s),
             ("gap_s", allocation.gap_s),
             ("cushion_s", allocation.cushion_s),
         ];
         for (key, value) in ours.into_iter().filter_map(|(key, value)| Some((key, value?))) {
             let key = format!("allocation.{key}");
             if key.ends_with("cushion_s") { seconds(file, &key, value)? } else { positive_seconds(file, &key, value)? }
+        }
+        if !(0.0..=1e6).contains(&allocation.late_price) {
+            return Err(InputError::new(file, "expected a number of images from 0 to 1000000")
+                .value("allocation.late_price", allocation.late_price));
         }
         if !(0.0..=1e6).contains(&allocation.load_price) {
             return Err(InputError::new(file, "expected a number from 0 to 1000000")
@@ -187,5 +234,39 @@ impl Scenario {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worth(measure: Option<&str>, scores: &[&[(&str, f64)]]) -> Result<Vec<f64>, String> {
+        let section = AllocationSection { measure: measure.map(str::to_owned), ..AllocationSection::default() };
+        let models: Vec<String> = (0..scores.len()).map(|model| format!("model-{model}")).collect();
+        let named = |scores: &&[(&str, f64)]| scores.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let scores: Vec<Vec<(String, f64)>> = scores.iter().map(named).collect();
+        section.worth(&models, &scores, Path::new("a.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn models_are_worth_their_place_or_their_score() {
+        assert_eq!(worth(None, &[&[], &[], &[]]), Ok(vec![1.0, 0.5, 0.0]));
+        assert_eq!(worth(None, &[&[]]), Ok(vec![1.0]), "a model alone is the best");
+        let scores: [&[_]; 3] =
+            [&[("clip", 28.0), ("fid", 6.0)], &[("clip", 29.0), ("fid", 16.0)], &[("fid", 11.0), ("clip", 27.0)]];
+        assert_eq!(worth(Some("clip"), &scores), Ok(vec![0.5, 1.0, 0.0]));
+        assert_eq!(worth(Some("fid"), &scores), Ok(vec![1.0, 0.0, 0.5]), "of FID lower is better");
+        assert_eq!(worth(Some("clip"), &[&[("clip", 28.0)], &[("clip", 28.0)]]), Ok(vec![1.0, 1.0]));
+    }
+
+    #[test]
+    fn a_score_that_is_missing_is_named() {
+        let error = worth(Some("pick"), &[&[("pick", 20.0)], &[("clip", 29.0)]]).expect_err("no score");
+        assert_eq!(
+            error,
+            "a.toml: allocation.measure = \"pick\": the profile has no such score of \"model-1\": add it as \
+             [[own_quality]]"
+        );
     }
 }

@@ -128,20 +128,22 @@ impl Scenario {
         saved.chain([full]).collect()
     }
 
-    fn what_if(&self, profile: &Arc<Profile>) -> WhatIfSettings {
+    fn what_if(&self, inputs: &Inputs) -> WhatIfSettings {
+        let profile = &inputs.profile;
         let full = profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
         let section = &self.allocation;
         let seconds = |given: Option<f64>, else_: f64| Duration::from_seconds_saturating(given.unwrap_or(else_));
         WhatIfSettings {
             initial: initial_allocation(self).targets,
-            models: self.model_names().len(),
+            worth: inputs.worth.clone(),
             hardware: Hardware { gpus: self.gpus(), profile: profile.clone() },
             window: seconds(section.window_s, 2.0 * full),
-            calm: seconds(section.calm_s, 4.0 * full),
+            horizon: seconds(section.horizon_s, 4.0 * full),
             gap: seconds(section.gap_s, full / 2.0),
             cushion: seconds(section.cushion_s, full / 10.0),
             best_first: self.discipline().late == Late::Best,
             load_price: section.load_price,
+            late_price: section.late_price,
         }
     }
 
@@ -171,7 +173,7 @@ impl Scenario {
                 None => Box::new(StaticSplit::new(initial_allocation(self))),
             },
             AllocationKind::Static => Box::new(StaticSplit::new(initial_allocation(self))),
-            AllocationKind::WhatIf => Box::new(WhatIf::new(self.what_if(profile))),
+            AllocationKind::WhatIf => Box::new(WhatIf::new(self.what_if(inputs))),
             AllocationKind::Modm => {
                 let rate = |model| profile.images_per_minute(GpuId(0), model, self.models.steps);
                 let small = self.first_small();

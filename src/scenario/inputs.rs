@@ -61,6 +61,8 @@ pub struct Inputs {
     pub quality: Vec<(ModelId, u32, String, f64)>,
     /// Scores of images that are made without a cache, by model: (measure, value).
     pub own_quality: Vec<Vec<(String, f64)>>,
+    /// Worth of an image by each model, from 0 for the worst model to 1 for the best, as the allocation sees it.
+    pub worth: Vec<f64>,
     /// Files of the profile and of the confidences, as far as they are read from files.
     pub files: Vec<Fingerprint>,
     /// Rules by which tenants share the cache.
@@ -299,7 +301,8 @@ impl Inputs {
             let rows = profile.own_quality.iter().filter(|row| row.model == *model);
             rows.map(|row| (row.measure.clone(), row.value)).collect()
         });
-        let own_quality = own_quality.collect();
+        let own_quality: Vec<Vec<(String, f64)>> = own_quality.collect();
+        let worth = scenario.allocation.worth(&models, &own_quality, file)?;
         let tenancy = scenario.tenancy(&trace.trace, file)?;
         let terms = scenario.terms(&trace.trace, file)?;
         let by_bytes = scenario.capacity_bytes().filter(|_| Self::retrieves(scenario.system.policy));
@@ -311,6 +314,7 @@ impl Inputs {
             trace,
             quality: quality.collect(),
             own_quality,
+            worth,
             profile: Arc::new(selected),
             files,
             tenancy,

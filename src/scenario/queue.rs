@@ -19,7 +19,7 @@ pub struct QueueSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     /// Treatment of a request that can no longer meet its deadline. If absent, `in_turn`: nothing changes for the
-    /// request (`best` with `what_if`).
+    /// request (`last` with `what_if`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,
     /// Multiple of a hit's time on a small model: time before its deadline at which the hit falls back on small models.
@@ -67,7 +67,7 @@ impl Scenario {
     pub(super) fn discipline(&self) -> InForce {
         let ours = self.allocation.policy == AllocationKind::WhatIf && self.system.policy == System::Modm;
         let (order, late) =
-            if ours { (Order::Slack, Late::Best) } else { (self.system.policy.default_order(), Late::InTurn) };
+            if ours { (Order::Slack, Late::Last) } else { (self.system.policy.default_order(), Late::InTurn) };
         InForce {
             order: self.queue.order.unwrap_or(order),
             late: self.queue.late.unwrap_or(late),

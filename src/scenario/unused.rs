@@ -87,10 +87,12 @@ impl Scenario {
         let drafts = ["allocation.queue_delay"];
         let what_if = [
             "allocation.window_s",
-            "allocation.calm_s",
+            "allocation.horizon_s",
             "allocation.gap_s",
             "allocation.cushion_s",
             "allocation.load_price",
+            "allocation.late_price",
+            "allocation.measure",
         ];
         let (name, unused): (&str, Vec<&'static str>) = match self.allocation.policy {
             AllocationKind::Static => ("static", [&periodic[..], &monitor, &drafts, &what_if].concat()),
@@ -140,10 +142,12 @@ impl super::AllocationSection {
             "allocation.pid" => self.pid = usual.pid,
             "allocation.queue_delay" => self.queue_delay = usual.queue_delay,
             "allocation.window_s" => self.window_s = None,
-            "allocation.calm_s" => self.calm_s = None,
+            "allocation.horizon_s" => self.horizon_s = None,
             "allocation.gap_s" => self.gap_s = None,
             "allocation.cushion_s" => self.cushion_s = None,
             "allocation.load_price" => self.load_price = usual.load_price,
+            "allocation.late_price" => self.late_price = usual.late_price,
+            "allocation.measure" => self.measure = usual.measure,
             _ => {}
         }
     }

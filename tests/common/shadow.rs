@@ -84,6 +84,8 @@ struct Shadow {
     classes: Vec<(DecisionKind, u32)>,
     /// Starts since a late request that could have been started last was.
     passed_by: u32,
+    /// Whether late requests waited when `what_if` last decided: large workers then leave hits to small ones.
+    backlog: bool,
     /// The share of hits among what was routed lately.
     hits: f64,
     /// Virtual time of fair queueing, and where each tenant's latest request ends.
@@ -158,6 +160,7 @@ impl Shadow {
             in_background: BTreeSet::new(),
             classes: Vec::new(),
             passed_by: 0,
+            backlog: false,
             hits: 0.0,
             virtual_now: 0,
             ends: BTreeMap::new(),
@@ -292,6 +295,7 @@ impl Shadow {
             for (worker, wanted) in self.workers.iter_mut().zip(wanted) {
                 (worker.wanted, worker.target) = (wanted, wanted);
             }
+            self.backlog = self.waiting.iter().any(|request| self.live[request].late);
             if let Some(threshold) = tick.threshold {
                 (self.threshold, self.batches) = (threshold, tick.batches.to_vec());
             }
@@ -838,21 +842,54 @@ impl Shadow {
         }
     }
 
+    /// Shortest time where a worker has a model for the request as its target; of all times if none has.
     fn shortest(&self, request: RequestId) -> Duration {
         let models = self.choices(request).into_iter().flatten();
         let gpus: BTreeSet<GpuId> = self.world.config.hardware.gpus.iter().copied().collect();
-        models
-            .flat_map(|model| gpus.iter().map(move |gpu| (*gpu, model)))
-            .map(|(g, m)| self.time(request, g, m))
-            .min()
+        let pools: Vec<(GpuId, ModelId)> = models.flat_map(|model| gpus.iter().map(move |gpu| (*gpu, model))).collect();
+        let shortest = |pools: &mut dyn Iterator<Item = &(GpuId, ModelId)>| {
+            pools.map(|(gpu, model)| self.time(request, *gpu, *model)).min()
+        };
+        let targets = self.targets();
+        shortest(&mut pools.iter().filter(|pool| targets.contains(pool)))
+            .or_else(|| shortest(&mut pools.iter()))
             .unwrap()
+    }
+
+    /// GPU type and target of the workers that are not down.
+    fn targets(&self) -> BTreeSet<(GpuId, ModelId)> {
+        let workers = self.workers.iter().zip(&self.world.config.hardware.gpus);
+        workers.filter(|(worker, _)| worker.does != Does::Down).map(|(worker, gpu)| (*gpu, worker.target)).collect()
+    }
+
+    /// Expected time on the first GPU type with the model that is tried first of those that are targets.
+    fn present(&self, request: RequestId) -> Duration {
+        let targets = self.targets();
+        let mut models = self.choices(request).into_iter().flatten();
+        let first = models.find(|model| targets.iter().any(|(_, target)| target == model));
+        first.map_or_else(|| self.usual(request), |model| self.time(request, GpuId(0), model))
+    }
+
+    /// Longest time that a request may take on a worker: that which the first of its work has left.
+    fn left(&self, request: RequestId) -> Option<Duration> {
+        if self.live[&request].late || self.world.config.queue.late == Late::InTurn {
+            return None;
+        }
+        let class = self.class(request);
+        let of_class = |other: &&RequestId| self.class(**other) == class && !self.live[*other].late;
+        let first = self.waiting.iter().filter(of_class).min_by_key(|other| self.rank(**other))?;
+        Some(self.due(*first).max(self.now).since(self.now))
     }
 
     /// Who goes first, apart from being late.
     fn rank(&self, request: RequestId) -> (u32, bool, u64, usize) {
         let live = &self.live[&request];
         let misses_first = self.world.config.queue.order == Order::MissesFirst;
-        let key = if live.late { 0 } else { live.key };
+        let key = match self.world.config.queue.order {
+            _ if live.late => 0,
+            Order::Slack => self.due(request).nanoseconds().saturating_sub(self.present(request).nanoseconds()),
+            _ => live.key,
+        };
         let priority = u32::MAX - self.terms(live.request.tenant).priority;
         (priority, misses_first && self.kind(request) != DecisionKind::Miss, key, live.order)
     }
@@ -886,6 +923,7 @@ impl Shadow {
             choices.reverse();
         }
         let held = waits_for_large.is_some_and(|until| until > self.now);
+        let left = self.left(request);
         choices.into_iter().find_map(|models| {
             if held && !models.iter().any(|model| self.is_large(*model)) {
                 return None;
@@ -899,15 +937,18 @@ impl Shadow {
                 let time = self.time(request, gpu, self.workers[worker.index()].target);
                 if misses_first { Duration::ZERO } else { time }
             };
-            self.where_workers(suits).into_iter().min_by_key(|worker| (soonest(worker), *worker))
+            let able =
+                self.where_workers(suits).into_iter().filter(|worker| left.is_none_or(|left| soonest(worker) <= left));
+            able.min_by_key(|worker| (soonest(worker), *worker))
         })
     }
 
     fn throughput(&self) -> bool {
-        matches!(
-            self.world.monitor,
-            Monitor::Modm { mode: Mode::Throughput, .. } | Monitor::Rotating(LargeTakesHits::WithoutSmall)
-        )
+        matches!(self.world.monitor, Monitor::WhatIf if self.backlog)
+            || matches!(
+                self.world.monitor,
+                Monitor::Modm { mode: Mode::Throughput, .. } | Monitor::Rotating(LargeTakesHits::WithoutSmall)
+            )
     }
 
     fn where_workers(&self, holds: impl Fn(&Worker) -> bool) -> Vec<WorkerId> {

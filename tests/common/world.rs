@@ -208,14 +208,15 @@ impl World {
             })),
             Monitor::WhatIf => Box::new(WhatIf::new(WhatIfSettings {
                 initial: self.initial().targets,
-                models: MODELS,
+                worth: vec![1.0, 0.5, 0.0],
                 hardware: self.config.hardware.clone(),
                 window: self.period,
                 gap: self.period,
-                calm: self.period,
+                horizon: self.period,
                 cushion: Duration::ZERO,
                 best_first: true,
                 load_price: 0.5,
+                late_price: 5.0,
             })),
             Monitor::Cascade => Box::new(CascadeAllocation::new(CascadeSettings {
                 initial: self.initial(),

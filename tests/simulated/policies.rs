@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use modm::cache::Candidate;
+use modm::draw::{Purpose, stream};
 use modm::journal::{Journal, Record};
 use modm::model::{GpuId, ModelId};
 use modm::profile::{self, Profile};
 use modm::replay::{Known, replay};
 use modm::request::{Outcome, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
-    AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, Rates, WhatIf, WhatIfSettings,
+    Allocation, AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, Rates, StaticSplit, WhatIf, WhatIfSettings,
 };
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use modm::scheduler::{
@@ -18,6 +19,7 @@ use modm::scheduler::{
 };
 use modm::sim::{ProfileLatency, Simulated};
 use modm::time::{Duration, Time};
+use rand::RngExt;
 
 use crate::world::without_embeddings;
 
@@ -66,14 +68,15 @@ fn hardware() -> Hardware {
 fn what_if() -> Box<dyn AllocationPolicy> {
     Box::new(WhatIf::new(WhatIfSettings {
         initial: vec![ModelId::LARGE; WORKERS],
-        models: 2,
+        worth: vec![1.0, 0.0],
         hardware: hardware(),
         window: seconds(2.0 * FULL_S),
-        calm: seconds(4.0 * FULL_S),
+        horizon: seconds(4.0 * FULL_S),
         gap: seconds(FULL_S / 2.0),
         cushion: seconds(FULL_S / 10.0),
-        best_first: true,
-        load_price: 1.0,
+        best_first: false,
+        load_price: 2.0,
+        late_price: 10.0,
     }))
 }
 
@@ -113,33 +116,40 @@ impl Journal for Watch {
 
 /// Runs stretches of (until second, requests a minute) at constant gaps.
 fn run(policy: Box<dyn AllocationPolicy>, ours: bool, stretches: &[(f64, f64)]) -> Watch {
-    let mut arrivals = Vec::new();
+    let mut requests = Vec::new();
     let mut at = 0.0;
     for (until, per_minute) in stretches {
         while at < *until {
-            arrivals.push(at);
+            requests.push((requests.len() as u32, at, 2.0 * FULL_S));
             at += 60.0 / per_minute;
         }
     }
+    run_requests(policy, WORKERS, ours, &requests)
+}
+
+/// Runs requests: number, arrival in seconds, and seconds until each is due.
+fn run_requests(policy: Box<dyn AllocationPolicy>, workers: usize, ours: bool, requests: &[(u32, f64, f64)]) -> Watch {
     let queue = QueueSettings {
         order: if ours { Order::Slack } else { Order::MissesFirst },
-        late: if ours { Late::Best } else { Late::InTurn },
+        late: if ours { Late::Last } else { Late::InTurn },
         due: seconds(2.0 * FULL_S),
-        fall_back: ours.then_some(1.5),
+        ease: ours,
         least_skipped: 5,
         ..QueueSettings::paper()
     };
-    let config = Config { queue, ..Config::paper(2, hardware(), STEPS) };
+    let hardware = Hardware { gpus: vec![GpuId(0); workers], profile: profile() };
+    let config = Config { queue, ..Config::paper(2, hardware, STEPS) };
     let mut core = Scheduler::new(config, Box::new(Turns), None, policy);
     let latency =
         ProfileLatency { profile: profile(), seed: 0, retrieval: Duration::ZERO, image_encoding: Duration::ZERO };
-    let mut executor = Simulated::new(without_embeddings(latency, vec![GpuId(0); WORKERS]));
-    let request = |(row, at): (u32, &f64)| {
+    let mut executor = Simulated::new(without_embeddings(latency, vec![GpuId(0); workers]));
+    let request = |(row, at, due): &(u32, f64, f64)| {
         let arrival = Time::from_seconds(*at).unwrap();
-        (arrival, Event::Arrived(Request::new(RequestId(row), arrival, TenantId(0))))
+        let deadline = Some(arrival + seconds(*due));
+        (arrival, Event::Arrived(Request { deadline, ..Request::new(RequestId(*row), arrival, TenantId(0)) }))
     };
     let mut watch = Watch::default();
-    replay(&mut core, &mut executor, &mut Known::new((0..).zip(&arrivals).map(request)), &mut watch).unwrap();
+    replay(&mut core, &mut executor, &mut Known::new(requests.iter().map(request)), &mut watch).unwrap();
     watch
 }
 
@@ -181,4 +191,74 @@ fn no_class_starves_however_long_the_overload() {
     }
     assert!(watch.ends.iter().all(|(_, _, outcome)| *outcome == Outcome::Completed), "all are served in the end");
     assert_eq!(watch.ends.len(), watch.arrivals.len());
+}
+
+/// Seconds of the fastest possible work of a request of [`Turns`]: misses on the large model, hits on the small one.
+fn work_s(row: u32) -> f64 {
+    match row % 10 {
+        0 | 3 | 7 => FULL_S,
+        1 | 5 | 9 => 45.0 * 0.33,
+        2 | 6 => 35.0 * 0.33,
+        _ => 25.0 * 0.33,
+    }
+}
+
+/// Mean seconds of work of a request at the fastest.
+fn mean_work_s() -> f64 {
+    (0..10).map(work_s).sum::<f64>() / 10.0
+}
+
+/// After a burst the backlog is worked off within three times what it takes at the fastest: the work that waits at the end of the
+/// burst over what the later load leaves of 95 % of the workers (loads and uneven splits take the rest), plus four full
+/// generations. It is worked off when nobody waits whose image should be there and whose job would have ended by now.
+#[test]
+fn after_any_burst_the_queue_empties() {
+    for seed in 0..24 {
+        let mut draws = stream(seed, Purpose::Test, 71);
+        let capacity_per_min = 60.0 * WORKERS as f64 / mean_work_s();
+        let (calm, burst) = (draws.random_range(0.3..0.88), draws.random_range(1.1..3.0));
+        let (from, length) = (7200.0, draws.random_range(600.0..5400.0));
+        let until = from + length;
+        let stretches = [(from, calm), (until, burst), (until + 100_000.0, calm)];
+        let watch = run(what_if(), true, &stretches.map(|(until, load)| (until, load * capacity_per_min)));
+        let mut ends = vec![0.0; watch.arrivals.len()];
+        watch.ends.iter().for_each(|(end, row, _)| ends[*row as usize] = *end);
+        // Requests that wait or run at a time, of those that arrived by another.
+        let open = |time: f64, arrived: f64| {
+            let requests = watch.arrivals.iter().zip(&ends);
+            requests.filter(|(arrival, end)| **arrival <= arrived && **end > time).count()
+        };
+        let spare = WORKERS as f64 * (0.95 - calm);
+        let bound = 3.0 * open(until, until) as f64 * mean_work_s() / spare + 4.0 * FULL_S;
+        let empty = (0..).map(|step| until + f64::from(step) * 30.0).find(|time| open(*time, time - 3.0 * FULL_S) == 0);
+        let took = empty.map(|time| time - until).unwrap_or(f64::INFINITY);
+        println!("{calm:.2} {burst:.2} {length:.0}: {} open, {took:.0} s of {bound:.0}", open(until, until));
+        assert!(took <= bound, "seed {seed}: {took:.0} s, not within {bound:.0}");
+        let rejected = watch.ends.iter().filter(|(.., outcome)| *outcome != Outcome::Completed).count();
+        assert_eq!((rejected, watch.ends.len()), (0, watch.arrivals.len()), "all are served");
+    }
+}
+
+/// Seconds at which requests end on workers that keep these models.
+fn ends_on(targets: &[ModelId], requests: &[(u32, f64, f64)]) -> Vec<(u32, f64)> {
+    let keeps = Box::new(StaticSplit::new(Allocation::new(targets.to_vec())));
+    let watch = run_requests(keeps, targets.len(), true, requests);
+    watch.ends.iter().map(|(end, row, _)| (*row, (end * 100.0).round() / 100.0)).collect()
+}
+
+/// Requests of [`Turns`]: 0 and 7 are misses, 4 and 8 hits that take 45.75 s on a large worker and 8.25 s on a small one.
+#[test]
+fn a_hit_goes_by_the_time_that_it_takes_on_the_models_there_are() {
+    // On a small worker the hit could begin last. On the only large one it has to go first, and both are in time.
+    let requests = [(0, 0.0, 183.0), (4, 1.0, 183.0), (7, 60.0, 183.0)];
+    assert_eq!(ends_on(&[ModelId(0)], &requests), [(0, 91.5), (4, 137.25), (7, 228.75)]);
+}
+
+#[test]
+fn a_hit_waits_for_a_worker_that_has_it_done_in_time() {
+    // The large worker is idle but would have the second hit done after it is due.
+    let requests = [(4, 0.0, 183.0), (8, 1.0, 20.0)];
+    assert_eq!(ends_on(&[ModelId(0), ModelId(1)], &requests), [(4, 8.25), (8, 16.5)]);
+    // Without any small worker the hit is late at once, and is served all the same.
+    assert_eq!(ends_on(&[ModelId(0)], &requests), [(4, 45.75), (8, 91.5)]);
 }

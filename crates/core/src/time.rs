@@ -66,6 +66,8 @@ impl Time {
 }
 
 impl Duration {
+    /// Longest duration.
+    pub const MAX: Self = Self(u64::MAX);
     /// Duration of zero.
     pub const ZERO: Self = Self(0);
 

@@ -49,10 +49,11 @@ period_s = 180
 headroom = 0.9
 pid = { kp = 0.6, ki = 0.05, kd = 0.05, dt = 3.0 }
 window_s = 100
-calm_s = 200
+horizon_s = 200
 gap_s = 10
 cushion_s = 5
 load_price = 1.0
+late_price = 5.0
 queue_delay = "throughput"
 [slo]
 multiples = [2.0, 4.0]

@@ -154,7 +154,8 @@ fn variants() {
         set("\"cluster.gpus\" = [{ type = \"gpu\", count = 0 }]", "cluster.gpus.0.count = 0: expected at least 1"),
     ]);
     // Without variants, keys of other policies than its own are refused.
-    let others = ["window_s", "calm_s", "gap_s", "cushion_s", "load_price", "queue_delay", "fall_back"];
+    let others =
+        ["window_s", "horizon_s", "gap_s", "cushion_s", "load_price", "late_price", "queue_delay", "fall_back"];
     let none = SCENARIO.split("[[variant]]").next().unwrap().lines();
     let none: String = none
         .filter(|line| !others.iter().any(|key| line.starts_with(key)))

@@ -149,14 +149,15 @@ impl Workload {
             })),
             Kind::WhatIf => Box::new(WhatIf::new(WhatIfSettings {
                 initial: split.targets,
-                models: 2,
+                worth: vec![1.0, 0.0],
                 hardware: self.hardware(),
                 window: times(2.0),
-                calm: times(4.0),
+                horizon: times(4.0),
                 gap: times(0.5),
                 cushion: times(0.1),
-                best_first: true,
-                load_price: 0.5,
+                best_first: false,
+                load_price: 2.0,
+                late_price: 10.0,
             })),
         }
     }

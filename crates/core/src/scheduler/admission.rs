@@ -46,7 +46,8 @@ impl Scheduler {
         if outlook(&[]).is_in_time_behind_all(&situation.seats, &task(&own), &waiting) {
             return None;
         }
-        let rank = |(class, waits): &(usize, WaitingRequest)| self.queue.rank(*class, waits);
+        let rank =
+            |(class, waits): &(usize, WaitingRequest)| self.queue.rank(&self.queue.classes()[*class], waits, true);
         let before = self.queue.in_order(true).take_while(|other| rank(other) < rank(&own));
         let tasks: Vec<Task> = before.chain([own]).map(|waits| task(&waits)).collect();
         let mut is_last_in_time = false;

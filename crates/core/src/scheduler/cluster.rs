@@ -84,8 +84,10 @@ pub(super) struct Cluster {
     /// Pools with a ready worker.
     ready_pools: Pools,
     due_to_load: WorkerSet,
-    /// Number of workers that are not down, by target.
+    /// Number of workers that are not down, by pool of their GPU type and target.
     targets: Vec<usize>,
+    /// True if a pool has come to be the target of a worker, or no longer is, since the last call of [`Self::retargeted`].
+    retargeted: bool,
     /// Workers that switched to another model in their memory since the last report.
     switched: Vec<Switch>,
 }
@@ -112,7 +114,8 @@ impl Cluster {
             ready: vec![empty.clone(); hardware.types() * models],
             ready_pools: Pools::default(),
             due_to_load: empty,
-            targets: vec![0; models],
+            targets: vec![0; hardware.types() * models],
+            retargeted: true,
             switched: Vec::new(),
         };
         for index in 0..listed.workers.len() {
@@ -175,7 +178,7 @@ impl Cluster {
                     self.ready_now(worker.index(), self.pool(self.hardware.gpus[worker.index()], model));
                 } else {
                     // The monitor changed the target while the job ran. `list` counts the target again.
-                    self.targets[state.target.index()] -= 1;
+                    self.count_target(worker.index(), false);
                     self.switch(worker.index());
                     self.list(worker.index());
                 }
@@ -288,7 +291,26 @@ impl Cluster {
 
     /// Returns whether any worker that is not down has one of these models as its target.
     pub(super) fn any_target(&self, models: ModelSet) -> bool {
-        models.iter().any(|model| self.targets[model.index()] > 0)
+        let of_these = |pool: usize| models.contains(ModelId((pool % self.models) as u16));
+        self.targets.iter().enumerate().any(|(pool, count)| *count > 0 && of_these(pool))
+    }
+
+    /// Returns the pools that a worker that is not down has as its target, if they changed since the last call.
+    pub(super) fn retargeted(&mut self) -> Option<impl Iterator<Item = bool>> {
+        let changed = core::mem::take(&mut self.retargeted);
+        changed.then(|| self.targets.iter().map(|count| *count > 0))
+    }
+
+    /// Counts a worker in or out by its target, unless the worker is down.
+    fn count_target(&mut self, index: usize, enters: bool) {
+        let worker = &self.workers[index];
+        if worker.activity == Activity::Down {
+            return;
+        }
+        let pool = self.pool(self.hardware.gpus[index], worker.target);
+        let count = &mut self.targets[pool];
+        *count = if enters { *count + 1 } else { *count - 1 };
+        self.retargeted |= *count == usize::from(enters);
     }
 
     fn ready_now(&mut self, index: usize, pool: usize) {
@@ -306,8 +328,8 @@ impl Cluster {
 
     /// Adds a worker to the set of its state.
     fn list(&mut self, index: usize) {
+        self.count_target(index, true);
         let worker = &self.workers[index];
-        self.targets[worker.target.index()] += usize::from(worker.activity != Activity::Down);
         if worker.activity != Activity::Idle {
             return;
         }
@@ -320,8 +342,8 @@ impl Cluster {
 
     /// Removes a worker from the set of its state.
     fn unlist(&mut self, index: usize) {
+        self.count_target(index, false);
         let worker = &self.workers[index];
-        self.targets[worker.target.index()] -= usize::from(worker.activity != Activity::Down);
         if worker.activity != Activity::Idle {
             return;
         }

@@ -40,6 +40,9 @@ impl Scheduler {
             let load = self.cluster.begin_load(worker, now);
             actions.extend(load.map(|Switch { worker, from, model }| Action::Load { worker, from, model }));
         }
+        if let Some(targeted) = self.cluster.retargeted() {
+            self.queue.retarget(targeted);
+        }
         // Late requests leave their lines before anything starts, so that none of them takes the place of a request in
         // time.
         if self.queue.parts_late(now) {
@@ -117,7 +120,7 @@ impl Scheduler {
                 continue;
             }
             let Some(waits) = class.first(in_time) else { continue };
-            let rank = waits.rank(self.queue.is_behind(class));
+            let rank = self.queue.rank(class, waits, in_time);
             // The search for a worker takes longest, so it is made only for a class whose first request may go before the others.
             if first.is_some_and(|first| first.rank < rank) {
                 continue;
@@ -137,18 +140,26 @@ impl Scheduler {
         // Late requests may wait for the best model only if a worker has it as its target. Otherwise they might wait
         // for ever, so that any model serves them.
         if !in_time && self.makes_the_best_of_it() && self.cluster.any_target(class.best.models) {
-            return self.soonest(&class.best);
+            return self.soonest(&class.best, Duration::MAX);
         }
         let may = |choice: &&Choice| {
             class.kind == DecisionKind::Miss || !choice.serves_misses || self.large_may_take(class, in_time)
         };
         let mut choices = class.choices.iter().filter(may);
+        let left = self.time_left(now, class, in_time);
         match class.falls_back().filter(|_| in_time && self.may_wait(class)) {
-            None => choices.find_map(|choice| self.soonest(choice)),
-            Some(time) => {
-                choices.rev().find_map(|choice| self.soonest(choice).filter(|_| choice.serves_misses || time <= now))
-            }
+            None => choices.find_map(|choice| self.soonest(choice, left)),
+            Some(time) => choices
+                .rev()
+                .find_map(|choice| self.soonest(choice, left).filter(|_| choice.serves_misses || time <= now)),
         }
+    }
+
+    /// Returns the longest time that the first request of a class may take on a worker. Where late requests go behind, a request in
+    /// time waits for a worker that finishes it in time, rather than be late on one that others could use.
+    fn time_left(&self, now: Time, class: &Class, in_time: bool) -> Duration {
+        let first = if in_time && self.queue.settings().late != Late::InTurn { class.first(true) } else { None };
+        first.map_or(Duration::MAX, |first| first.due.max(now).since(now))
     }
 
     /// Returns whether hits may wait for large models: the cluster is overrun, and a worker has a large model that may serve them as
@@ -173,7 +184,7 @@ impl Scheduler {
             // Without a ready small worker no wake-up is needed: the event that makes one ready runs the dispatcher
             // anyway.
             let mut small = class.choices.iter().filter(|choice| !choice.serves_misses);
-            small.find_map(|choice| self.soonest(choice)).map(|_| time)
+            small.find_map(|choice| self.soonest(choice, Duration::MAX)).map(|_| time)
         });
         // A time that has passed belongs to a job that waits for more requests: it starts later by its own wake-up.
         held.filter(|time| *time > self.now).min()
@@ -199,9 +210,9 @@ impl Scheduler {
         allowed && !(self.queue.misses_first() && self.queue.a_miss_waits(in_time))
     }
 
-    /// Returns the ready worker with a model of a choice that is expected to finish first, and of equals the lowest. In the order of
-    /// the paper (misses first) all these times are 0, so the lowest worker is taken.
-    fn soonest(&self, choice: &Choice) -> Option<WorkerId> {
+    /// Returns the ready worker with a model of a choice that is expected to finish first, within `most`, and of equals the lowest. In
+    /// the order of the paper (misses first) all these times are 0, so the lowest worker is taken.
+    fn soonest(&self, choice: &Choice, most: Duration) -> Option<WorkerId> {
         if !choice.set.meets(self.cluster.ready_pools()) {
             return None;
         }
@@ -209,7 +220,7 @@ impl Scheduler {
         for &(time, pool) in &choice.pools {
             // Pools are in order of time, so that no later pool is sooner. Pools of equal time are still compared, by
             // worker.
-            if soonest.is_some_and(|(before, _)| before < time) {
+            if time > most || soonest.is_some_and(|(before, _)| before < time) {
                 break;
             }
             if let Some(worker) = self.cluster.ready(pool) {

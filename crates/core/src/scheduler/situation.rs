@@ -27,6 +27,7 @@ pub(super) fn situation(now: Time, cluster: &Cluster, queue: &Queue, hardware: &
         skipped_steps: class.skipped_steps,
         times: class.times.clone(),
         waiting: class.len(),
+        late: class.line(false).len(),
     };
     Situation {
         demand: None,
@@ -38,8 +39,7 @@ pub(super) fn situation(now: Time, cluster: &Cluster, queue: &Queue, hardware: &
     }
 }
 
-/// Returns the first `most` waiting requests, in the order in which they would be served.
+/// Returns the first `most` waiting requests in time, in the order in which they would be served.
 fn waiting(queue: &Queue, most: usize) -> Vec<Waiting> {
-    let in_order = queue.in_order(true).chain(queue.in_order(false)).take(most);
-    in_order.map(|(class, waits)| Waiting { class, due: waits.due }).collect()
+    queue.in_order(true).take(most).map(|(class, waits)| Waiting { class, due: waits.due }).collect()
 }

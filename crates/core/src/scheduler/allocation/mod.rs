@@ -130,6 +130,8 @@ pub struct Class {
     pub times: Arc<[Option<Duration>]>,
     /// Number of all waiting requests of the class, including those that [`Situation::waiting`] leaves out.
     pub waiting: usize,
+    /// Number of the late ones among them.
+    pub late: usize,
 }
 
 /// Waiting request.
@@ -155,8 +157,8 @@ pub struct Situation {
     pub classes: Vec<Class>,
     /// True if the queue is overrun: hits are few and many late requests wait for each worker.
     pub overrun: bool,
-    /// First of the waiting requests, in the order of service. There are enough for each worker that the requests left out start
-    /// only long after the decision. [`Class::waiting`] counts all waiting requests. Empty for policies whose
+    /// First of the waiting requests in time, in the order of service. There are enough for each worker that the requests left out
+    /// start only long after the decision. [`Class::waiting`] counts all waiting requests. Empty for policies whose
     /// [`AllocationPolicy::needs_waiting`] is false.
     pub waiting: Vec<Waiting>,
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::{Class, Seat};
 use crate::model::{GpuId, ModelId};
+use crate::scheduler::action::DecisionKind;
 use crate::scheduler::hardware::Hardware;
 use crate::time::{Duration, Time};
 
@@ -37,8 +38,15 @@ pub(in crate::scheduler) struct Outlook<'a> {
     pub(super) cushion: Duration,
     /// True if requests wait for the best model that finishes them in time, even if another model could begin sooner.
     pub(super) best_first: bool,
+    /// True if the models that serve misses leave a hit to the others, as long as a worker has one of these as its target.
+    pub(super) hits_without_large: bool,
     /// Times at which the workers of a pool are free, by GPU type, then model.
     pools: Vec<BinaryHeap<Reverse<Time>>>,
+    /// Time up to which [`Self::spare`] counts.
+    pub(super) until: Time,
+    /// Worker time that the requests of the last simulation leave over until then, by pool, in nanoseconds; below zero if their
+    /// work goes on after that.
+    spare: Vec<i128>,
 }
 
 /// Pool that may serve a class: the workers of a GPU type with a model.
@@ -46,6 +54,8 @@ pub(in crate::scheduler) struct Outlook<'a> {
 struct Place {
     pool: usize,
     model: usize,
+    /// True if the request is a hit and the model serves misses too.
+    is_large: bool,
     /// Time that a request takes in the pool.
     whole: Duration,
     /// Time for which the request keeps its worker: its part of a job.
@@ -70,11 +80,17 @@ impl<'a> Outlook<'a> {
             let factor = service.batch_factor(size);
             if size > 1 { (scaled(factor), scaled(factor / f64::from(size))) } else { (alone, alone) }
         };
+        let mut misses = classes.iter().filter(|class| class.kind == DecisionKind::Miss);
+        let of_misses: SmallVec<[bool; 8]> = match misses.next() {
+            Some(class) => class.times.iter().map(Option::is_some).collect(),
+            None => SmallVec::from_elem(false, pools),
+        };
         let places = |class: &Class| {
             let able = class.times.iter().enumerate().filter_map(|(pool, time)| Some((pool, (*time)?)));
             let place = |(pool, alone)| {
                 let (whole, part) = taken(pool, alone);
-                Place { pool, model: pool % models, whole, part }
+                let is_large = class.kind == DecisionKind::Hit && of_misses[pool];
+                Place { pool, model: pool % models, is_large, whole, part }
             };
             able.map(place).collect()
         };
@@ -86,8 +102,16 @@ impl<'a> Outlook<'a> {
             places: classes.iter().map(places).collect(),
             cushion: Duration::ZERO,
             best_first: false,
+            hits_without_large: false,
             pools: vec![BinaryHeap::new(); pools],
+            until: Time::ZERO,
+            spare: vec![0; pools],
         }
+    }
+
+    /// Returns the number of the requests.
+    pub(super) const fn tasks(&self) -> usize {
+        self.tasks.len()
     }
 
     /// Returns whether every class has a worker whose target may serve it.
@@ -108,13 +132,18 @@ impl<'a> Outlook<'a> {
         mut tell: impl FnMut(Option<ModelId>) -> ControlFlow<()>,
     ) {
         self.pools.iter_mut().for_each(BinaryHeap::clear);
+        self.spare.fill(0);
         for seat in seats {
             let pool = self.pool(seat.gpu.index(), seat.target);
             let free = self.free(seat);
             self.pools[pool].push(Reverse(free));
+            self.spare[pool] += i128::from(self.until.nanoseconds()) - i128::from(free.nanoseconds());
         }
         for task in self.tasks {
             let model = self.place(task).map(|(place, free)| {
+                if task.ready < self.until {
+                    self.spare[place.pool] -= i128::from(place.part.nanoseconds());
+                }
                 if let Some(mut first) = self.pools[place.pool].peek_mut() {
                     *first = Reverse(free);
                 }
@@ -124,6 +153,29 @@ impl<'a> Outlook<'a> {
                 break;
             }
         }
+    }
+
+    /// Returns how many of `late` requests of each class stay waiting after the last simulation: those for which its pools have no
+    /// time left until [`Self::until`]. Quick classes go first, each where it takes the least time.
+    pub(super) fn stay_late(&self, late: &[usize]) -> usize {
+        let mut spare: SmallVec<[i128; 8]> = self.spare.iter().copied().collect();
+        let part = |place: &Place| place.part;
+        let mut classes: SmallVec<[usize; 8]> = (0..late.len()).filter(|class| late[*class] > 0).collect();
+        classes.sort_by_key(|class| self.places[*class].iter().map(part).min());
+        let mut stay = 0;
+        for class in classes {
+            let mut places = self.places[class].clone();
+            places.sort_by_key(part);
+            let mut rest = late[class];
+            for place in places {
+                let each = i128::from(place.part.nanoseconds()).max(1);
+                let fit = (spare[place.pool] / each).clamp(0, rest as i128);
+                spare[place.pool] -= fit * each;
+                rest -= fit as usize;
+            }
+            stay += rest;
+        }
+        stay
     }
 
     /// Returns whether a request is certainly in time behind `waiting` requests of each class, without simulating them. `false`
@@ -156,8 +208,14 @@ impl<'a> Outlook<'a> {
     #[inline]
     fn place(&self, task: &Task) -> Option<(Place, Time)> {
         let mut best: Option<(&Place, Time, Time)> = None;
+        let places = &self.places[task.class];
+        let is_there = |place: &Place| !place.is_large && !self.pools[place.pool].is_empty();
+        let without_large = self.hits_without_large && places.iter().any(is_there);
         // The pools are tried in order, so that the first of equals stays.
-        for place in &self.places[task.class] {
+        for place in places {
+            if place.is_large && without_large {
+                continue;
+            }
             let Some(Reverse(free)) = self.pools[place.pool].peek() else { continue };
             let start = (*free).max(task.ready);
             let finish = start + place.whole;
@@ -211,6 +269,7 @@ mod tests {
                 skipped_steps: 0,
                 times: (0..2).map(|_| draws.random_bool(0.8).then(|| ms(draws.random_range(1..20)))).collect(),
                 waiting: 0,
+                late: 0,
             };
             let classes = [class(), class()];
             let mut task =
@@ -230,5 +289,37 @@ mod tests {
             surely[usize::from(played)] += usize::from(is_surely);
         }
         assert!(surely[1] > 500, "it often knows: {surely:?}");
+    }
+
+    #[test]
+    fn late_requests_take_what_is_left_of_the_workers_quick_ones_first() {
+        let ms = |count: u64| Duration::from_nanoseconds(count * 1_000_000);
+        let hardware = Hardware::unmeasured(2, 2);
+        let now = Time::ZERO + ms(1_000);
+        let seat = |worker: u16| Seat {
+            worker: WorkerId(worker),
+            gpu: GpuId(0),
+            holds: ModelSet::EMPTY.with(ModelId(worker)),
+            target: ModelId(worker),
+            free: now + ms(10),
+        };
+        let class = |kind, times: [Option<u64>; 2]| Class {
+            kind,
+            skipped_steps: 0,
+            times: times.map(|time| time.map(ms)).into(),
+            waiting: 0,
+            late: 0,
+        };
+        let classes = [class(DecisionKind::Miss, [Some(20), None]), class(DecisionKind::Hit, [Some(15), Some(5)])];
+        // The miss takes 20 of the 90 ms that the large worker has until 1,100 ms, the small worker has all of them.
+        let tasks = [Task { ready: now, due: now + ms(500), class: 0 }];
+        let mut outlook = Outlook::new(&hardware, 2, &classes, &tasks, 1);
+        outlook.until = now + ms(100);
+        outlook.play(&[seat(0), seat(1)], |_| ControlFlow::Continue(()));
+        assert_eq!(outlook.stay_late(&[0, 0]), 0);
+        assert_eq!(outlook.stay_late(&[3, 18]), 0, "three misses and eighteen hits fit");
+        assert_eq!(outlook.stay_late(&[5, 0]), 2, "the fourth miss would end after that");
+        assert_eq!(outlook.stay_late(&[0, 23]), 1, "hits go to the large worker when the small one is full");
+        assert_eq!(outlook.stay_late(&[3, 19]), 1, "which then lacks the time for a miss");
     }
 }

@@ -2,6 +2,7 @@
 //! the first request of the class is routed.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
@@ -31,10 +32,13 @@ pub(in crate::scheduler) struct Class {
     /// Time before the deadline at which a hit that waits for a large model falls back on a small one. `None` if requests of the
     /// class never wait for a large model.
     pub(in crate::scheduler) fall_back: Option<Duration>,
-    /// Shortest of `times`. A request with less time left until its deadline is late.
+    /// Shortest of `times` in the pools that are the target of a worker. A request with less time left until its deadline is
+    /// late.
     pub(in crate::scheduler) shortest: Duration,
-    /// Expected time with the model that is tried first, on the first GPU type.
+    /// Expected time on the first GPU type with the model that is tried first.
     pub(super) usual: Duration,
+    /// Expected time on the first GPU type with the model that is tried first of those that are the target of a worker.
+    pub(super) present: Duration,
     pub(super) in_time: Line,
     pub(super) late: Line,
 }
@@ -61,6 +65,8 @@ pub(super) struct Tables {
     /// True if a request goes to the ready worker that is expected to finish first, rather than to the one with the lowest
     /// number.
     pub(super) by_time: bool,
+    /// True for each pool that a worker has as its target.
+    pub(super) targeted: Vec<bool>,
 }
 
 impl Tables {
@@ -87,8 +93,9 @@ impl Tables {
         let before = |factor: f64| Duration::from_seconds_saturating(factor * on_small.seconds());
         let first = sets.iter().flat_map(|set| set.iter()).next();
         let shortest = times.iter().flatten().min().copied().unwrap_or_default();
+        let usual = first.and_then(|model| times[model.index()]).unwrap_or(shortest);
         let all = choices.iter().chain([&best]).flat_map(|choice| &choice.pools);
-        Class {
+        let mut class = Class {
             kind: decision.kind,
             skipped_steps: decision.skipped_steps,
             pools: all.fold(Pools::default(), |set, (_, pool)| set.with(*pool)),
@@ -96,11 +103,27 @@ impl Tables {
             best,
             fall_back: settings.fall_back.filter(|_| waits).map(before),
             shortest,
-            usual: first.and_then(|model| times[model.index()]).unwrap_or(shortest),
+            usual,
+            present: usual,
             times,
             in_time: Line::default(),
             late: Line::default(),
-        }
+        };
+        self.retarget(&mut class);
+        class
+    }
+
+    /// Sets the times of a class that follow from the targets of the workers. A class that no target serves keeps the times with
+    /// its best models, because a decision about the targets will follow.
+    pub(super) fn retarget(&self, class: &mut Class) {
+        let count = self.serving.models();
+        let times = || class.times.iter().enumerate().filter_map(|(pool, time)| Some((pool, (*time)?)));
+        let targeted = times().filter(|(pool, _)| self.targeted[*pool]);
+        let shortest = targeted.map(|(_, time)| time).min();
+        class.shortest = shortest.or_else(|| times().map(|(_, time)| time).min()).unwrap_or_default();
+        let is_target = |model: &ModelId| self.targeted.iter().skip(model.index()).step_by(count).any(|is| *is);
+        let first = class.choices.iter().flat_map(|choice| choice.models.iter()).find(is_target);
+        class.present = first.and_then(|model| class.times[model.index()]).unwrap_or(class.usual);
     }
 
     fn times(&self, models: ModelSet, skipped_steps: u32) -> Arc<[Option<Duration>]> {

@@ -28,11 +28,6 @@ impl WaitingRequest {
     pub(super) const fn behind(self) -> Self {
         Self { key: 0, ..self }
     }
-
-    /// Returns the rank of the request among all classes. With `is_behind`, misses of equal priority are served first.
-    pub(in crate::scheduler) const fn rank(&self, is_behind: bool) -> (u32, bool, u64, u32) {
-        (self.priority, is_behind, self.key, self.order)
-    }
 }
 
 /// Line of waiting requests in rising order.

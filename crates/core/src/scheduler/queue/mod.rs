@@ -51,8 +51,13 @@ struct Routed {
 impl Routed {
     /// Returns the latest start that meets the deadline, in nanoseconds.
     const fn latest_start(&self) -> u64 {
-        self.due.nanoseconds().saturating_sub(self.usual.nanoseconds())
+        latest_start(self.due, self.usual)
     }
+}
+
+/// Returns the latest start that meets a deadline with work of this length, in nanoseconds.
+const fn latest_start(due: Time, time: Duration) -> u64 {
+    due.nanoseconds().saturating_sub(time.nanoseconds())
 }
 
 /// Class of a request and its place there.
@@ -139,7 +144,13 @@ impl Queue {
         Self {
             settings,
             misses_first: discipline.misses_first(),
-            tables: Tables { serving, hardware, total_steps, by_time: discipline.by_time() },
+            tables: Tables {
+                targeted: vec![true; hardware.types() * serving.models()],
+                by_time: discipline.by_time(),
+                serving,
+                hardware,
+                total_steps,
+            },
             discipline,
             classes: Vec::new(),
             waiting: 0,
@@ -178,8 +189,21 @@ impl Queue {
     }
 
     /// Returns the rank of a request of a class among all classes. The lowest rank is served first.
-    pub(super) fn rank(&self, class: usize, waits: &WaitingRequest) -> (u32, bool, u64, u32) {
-        waits.rank(self.is_behind(&self.classes[class]))
+    pub(super) fn rank(&self, class: &Class, waits: &WaitingRequest, in_time: bool) -> (u32, bool, u64, u32) {
+        // The latest start depends on the models that workers have as their targets. Within a class the order is the same.
+        let by_slack = in_time && self.settings.order == Order::Slack;
+        let key = if by_slack { latest_start(waits.due, class.present) } else { waits.key };
+        (waits.priority, self.is_behind(class), key, waits.order)
+    }
+
+    /// Sets the pools that workers have as their targets.
+    pub(super) fn retarget(&mut self, targeted: impl Iterator<Item = bool>) {
+        self.tables.targeted.clear();
+        self.tables.targeted.extend(targeted);
+        for at in 0..self.classes.len() {
+            self.tables.retarget(&mut self.classes[at]);
+            self.watch_first(at);
+        }
     }
 
     /// Returns the requests of the lines in time, or of the late lines unless `in_time`, in the order of service, each with its
@@ -187,12 +211,12 @@ impl Queue {
     pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, WaitingRequest)> {
         // There are few lines, so that the smallest of their heads is found by looking at each.
         let mut lines: Vec<_> =
-            self.classes.iter().map(|class| (self.is_behind(class), class.line(in_time).iter().peekable())).collect();
+            self.classes.iter().map(|class| (class, class.line(in_time).iter().peekable())).collect();
         core::iter::from_fn(move || {
             let heads = lines.iter_mut().enumerate();
-            let ranks = heads.filter_map(|(class, (is_behind, line))| Some((line.peek()?.rank(*is_behind), class)));
-            let (_, class) = ranks.min()?;
-            Some((class, *lines[class].1.next()?))
+            let ranks = heads.filter_map(|(at, (class, line))| Some((self.rank(class, line.peek()?, in_time), at)));
+            let (_, at) = ranks.min()?;
+            Some((at, *lines[at].1.next()?))
         })
     }
 
