@@ -1,11 +1,13 @@
 //! The documents against the repository: links lead somewhere, the README's table is the one that
-//! `scripts/quickstart` wrote, and no path of a machine has slipped in.
+//! `scripts/quickstart` wrote, and no path of a machine has slipped in. Lines of prose, in documents and in comments,
+//! can be reviewed.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
+use super::layering::sources;
 use crate::program::root;
 
 fn documents() -> Result<Vec<PathBuf>> {
@@ -93,6 +95,26 @@ fn lines_of_prose_can_be_reviewed() -> Result<()> {
             ensure!(is_code || whole || short, "{}:{number}: longer than {WIDEST} columns", document.display());
         }
     }
+    Ok(())
+}
+
+#[test]
+fn lines_of_comments_can_be_reviewed() -> Result<()> {
+    let mut found = vec![root().join("build.rs")];
+    for folder in ["benches", "crates", "examples", "fuzz", "src", "tests"] {
+        sources(&root().join(folder), &mut found);
+    }
+    // What a build leaves is not ours.
+    found.retain(|path| path.strip_prefix(root()).is_ok_and(|path| path.iter().all(|name| name != "target")));
+    ensure!(found.len() > 400, "the sources are there");
+    let mut bad = Vec::new();
+    for path in found {
+        let text = fs::read_to_string(&path)?;
+        let comments = (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with("//"));
+        let wide = comments.filter(|(_, line)| line.chars().count() > WIDEST);
+        bad.extend(wide.map(|(number, _)| format!("{}:{number}", path.display())));
+    }
+    ensure!(bad.is_empty(), "comments longer than {WIDEST} columns:\n{}", bad.join("\n"));
     Ok(())
 }
 

@@ -110,7 +110,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 const LONGEST_FILE: usize = 500;
 const LONGEST_HEADER: usize = 8;
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Adds the Rust files in a folder and below it.
+pub(super) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a folder of sources").map(|entry| entry.expect("an entry").path()).collect();
     entries.sort();
