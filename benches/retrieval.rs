@@ -1,5 +1,5 @@
-//! The default index by itself: a search, a sliding window (insert, remove the oldest, search), and searches in batches,
-//! on isotropic and on clustered vectors of 768 components. Beside FAISS, with the bandwidth of the machine:
+//! The default index by itself: a search, a sliding window (insert, remove the oldest, search), and searches in
+//! batches, on isotropic and on clustered vectors of 768 components. Beside FAISS, with the bandwidth of the machine:
 //! `scripts/bench_index`.
 
 use std::hint::black_box;

@@ -86,7 +86,8 @@ enum PrintWidth {
 /// Look of a report's figures in their files.
 #[derive(Debug, Args)]
 pub(super) struct FigureArguments {
-    /// Width of the figures' files in a paper; 760 pixels for a screen if absent. Figures within report.html stay as they are
+    /// Width of the figures' files in a paper; 760 pixels for a screen if absent. Figures within report.html stay as
+    /// they are
     #[arg(long, value_name = "WIDTH", value_enum)]
     width: Option<PrintWidth>,
     /// Leave title, subtitle and origin out of the figures' files, for papers that have them in a caption

@@ -9,7 +9,8 @@ use super::progress::Lines;
 use crate::experiments::embed::{Embedded, Job, embed};
 use crate::live::settings::Device;
 
-/// Embed a trace's prompts, or its pictures, with an ONNX dual encoder (CLIP as Optimum exports it, models/shapes/encoder)
+/// Embed a trace's prompts, or its pictures, with an ONNX dual encoder (CLIP as Optimum exports it,
+/// models/shapes/encoder)
 ///
 /// Writes one row for each request, in the order of the trace, to a file for `trace.prompt_embeddings` or
 /// `trace.image_embeddings` of a scenario. A command that was interrupted continues where it stopped.

@@ -30,7 +30,8 @@ pub(super) struct Plan {
     /// Share of the requests that must be in time, over all seeds
     #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
     attainment: f64,
-    /// Share of the large model's own quality that the mean image must keep, over all seeds (docs/semantics.md, section 7)
+    /// Share of the large model's own quality that the mean image must keep, over all seeds (docs/semantics.md, section
+    /// 7)
     #[arg(long, value_name = "SHARE", value_parser = kept)]
     quality: Option<f64>,
     /// Number of traces that a cluster must hold: a synthetic one is generated anew, a real one resampled by blocks of

@@ -1,10 +1,11 @@
 //! Embedding of the picture that a prompt would produce, without the picture.
 //!
-//! The similarity of prompt i and image j is x = c (q + (1 - q) t) + tau e. The similarity of image j to its own prompt is c, drawn for
-//! each image. The similarity of the two prompts is t. The share of c that any prompt has is q (the gap between texts and images). The
-//! noise e has deviation 1, and two prompts share it only if they are equal. Image and prompt are unit vectors with this inner product.
-//! With tau as large as published figures ask for, such prompts are too far from each other for text-to-text retrieval, which compares the
-//! prompts' own embeddings. The module stands in for the image encoder of CLIP on real pictures: it has never seen a picture.
+//! The similarity of prompt i and image j is x = c (q + (1 - q) t) + tau e. The similarity of image j to its own prompt
+//! is c, drawn for each image. The similarity of the two prompts is t. The share of c that any prompt has is q (the gap
+//! between texts and images). The noise e has deviation 1, and two prompts share it only if they are equal. Image and
+//! prompt are unit vectors with this inner product. With tau as large as published figures ask for, such prompts are
+//! too far from each other for text-to-text retrieval, which compares the prompts' own embeddings. The module stands in
+//! for the image encoder of CLIP on real pictures: it has never seen a picture.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Embeds a trace's prompts or its pictures with an ONNX dual encoder, in batches. Finished batches are on disk, so that
-//! an interrupted job continues after them.
+//! Embeds a trace's prompts or its pictures with an ONNX dual encoder, in batches. Finished batches are on disk, so
+//! that an interrupted job continues after them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, Write};

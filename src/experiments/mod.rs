@@ -1,6 +1,6 @@
 //! Experiments over many runs: variants, capacities, plans, sweeps, calibrations and validations; live runs and servers
-//! of a scenario. They return data and report progress through a trait. `report` writes the results for readers, and the
-//! command line prints words on the screen.
+//! of a scenario. They return data and report progress through a trait. `report` writes the results for readers, and
+//! the command line prints words on the screen.
 
 pub mod budget;
 pub mod calibrate;

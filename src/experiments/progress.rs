@@ -15,8 +15,8 @@ pub trait Progress: Sync {
     /// Ends the run or the drawing that was begun.
     fn run_ends(&self) {}
 
-    /// Begins work on this many requests, in many runs or in batches. Returns the receiver of its progress. The work has
-    /// ended when the receiver is dropped.
+    /// Begins work on this many requests, in many runs or in batches. Returns the receiver of its progress. The work
+    /// has ended when the receiver is dropped.
     fn work_begins(&self, _requests: u64) -> Box<dyn Progress> {
         Box::new(())
     }

@@ -112,9 +112,9 @@ pub fn plan(
     Ok(planned)
 }
 
-/// Makes these runs, `threads` at a time, and writes the files of each to its folder in `out`. With `ranges`, the run of
-/// each variant on its first trace also gets the range that the profile leaves open. Each trace is searched once, and
-/// its search is dropped after the last of its runs. Returns the warnings for a reader, in words.
+/// Makes these runs, `threads` at a time, and writes the files of each to its folder in `out`. With `ranges`, the run
+/// of each variant on its first trace also gets the range that the profile leaves open. Each trace is searched once,
+/// and its search is dropped after the last of its runs. Returns the warnings for a reader, in words.
 ///
 /// # Errors
 /// Returns an error if threads cannot be started, if a run cannot come to an end, or if a file cannot be written.

@@ -75,8 +75,8 @@ pub struct AllocationSection {
 const LOWER_IS_BETTER: [&str; 2] = ["fid", "lpips"];
 
 impl AllocationSection {
-    /// Returns the worth of an image by each model, from 0 for the worst model to 1 for the best. `scores` has the scores
-    /// of each model's own images: (measure, value).
+    /// Returns the worth of an image by each model, from 0 for the worst model to 1 for the best. `scores` has the
+    /// scores of each model's own images: (measure, value).
     pub(super) fn worth(
         &self,
         models: &[String],

@@ -1,5 +1,5 @@
-//! Keys whose values are paths. Paths are relative to the folder of the scenario's file. Whoever rewrites or fingerprints
-//! the paths of a scenario takes them from here, and a test finds the keys that are missing here.
+//! Keys whose values are paths. Paths are relative to the folder of the scenario's file. Whoever rewrites or
+//! fingerprints the paths of a scenario takes them from here, and a test finds the keys that are missing here.
 
 use std::path::{Path, PathBuf};
 
@@ -44,8 +44,8 @@ impl Scenario {
         self.trace.paths_mut().into_iter().chain(others)
     }
 
-    /// Returns the scenario with every path replaced by what `place` returns for it, in its variants too. What a variant
-    /// sets becomes a list of dotted keys.
+    /// Returns the scenario with every path replaced by what `place` returns for it, in its variants too. What a
+    /// variant sets becomes a list of dotted keys.
     #[must_use]
     pub fn with_paths(&self, place: impl Fn(&Path) -> PathBuf) -> Self {
         let mut moved = self.clone();

@@ -66,9 +66,9 @@ impl Default for HostClock {
 }
 
 /// Guard against the removal of results and recordings because of a wrong date. If the date jumps ahead by more than a
-/// tenth of the shortest time for which anything is kept, at a start or while the program runs, nothing is removed until
-/// the time for which it is kept has passed on the monotonic clock. Nothing is therefore removed more than a tenth of
-/// its time too early, however wrong the date is.
+/// tenth of the shortest time for which anything is kept, at a start or while the program runs, nothing is removed
+/// until the time for which it is kept has passed on the monotonic clock. Nothing is therefore removed more than a
+/// tenth of its time too early, however wrong the date is.
 #[derive(Debug)]
 pub struct JumpGuard {
     /// Shortest time for which anything is kept.

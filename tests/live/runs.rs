@@ -1,5 +1,5 @@
-//! Live mode through the program: a run on the models of shapes, its files, Ctrl-C and SIGTERM, a second run on the first
-//! one's pictures; embedding, profiling, the doctor; and what is refused, with exit code 2 and the way out.
+//! Live mode through the program: a run on the models of shapes, its files, Ctrl-C and SIGTERM, a second run on the
+//! first one's pictures; embedding, profiling, the doctor; and what is refused, with exit code 2 and the way out.
 
 use std::fs;
 use std::io::{BufReader, Read};

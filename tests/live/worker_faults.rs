@@ -1,6 +1,7 @@
-//! Faults of requests and faults of workers, told apart: bad requests among good ones never cost a worker, a worker that
-//! cannot draw comes back for ever and is given no request until it can, a thread that is stuck is left. Painters and
-//! the encoder are made up; threads, store, loop and core are the real ones. `tests/serve/serve_faults.rs` has the processes.
+//! Faults of requests and faults of workers, told apart: bad requests among good ones never cost a worker, a worker
+//! that cannot draw comes back for ever and is given no request until it can, a thread that is stuck is left. Painters
+//! and the encoder are made up; threads, store, loop and core are the real ones. `tests/serve/serve_faults.rs` has the
+//! processes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,6 +1,6 @@
-//! `modm serve` through the program, on the models of shapes: pictures over HTTP, who may see what, what is refused, jobs that
-//! survive kill -9, an end that finishes what is in, and recorded traffic that is simulated. Other people's clients are
-//! `scripts/check_clients`, the page is tests/browser/serve.mjs.
+//! `modm serve` through the program, on the models of shapes: pictures over HTTP, who may see what, what is refused,
+//! jobs that survive kill -9, an end that finishes what is in, and recorded traffic that is simulated. Other people's
+//! clients are `scripts/check_clients`, the page is tests/browser/serve.mjs.
 
 use std::collections::BTreeSet;
 use std::fs;

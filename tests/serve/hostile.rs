@@ -45,8 +45,8 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
-/// Makes an output of a model NaN: renames it where a node gives it, and appends a node that adds NaN (two messages of a
-/// protocol buffer one after the other are one).
+/// Makes an output of a model NaN: renames it where a node gives it, and appends a node that adds NaN (two messages of
+/// a protocol buffer one after the other are one).
 fn spoil(model: &Path, output: &str) {
     let mut bytes = fs::read(model).unwrap();
     let before = format!("~{}", &output[1..]);

@@ -1,5 +1,5 @@
-//! `modm serve` on disks that fail, hang, are full, or hold damaged files, with threads that panic, clocks that jump, and jobs that
-//! are begun again.
+//! `modm serve` on disks that fail, hang, are full, or hold damaged files, with threads that panic, clocks that jump,
+//! and jobs that are begun again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

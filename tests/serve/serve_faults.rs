@@ -1,6 +1,6 @@
-//! `modm serve` through the program, on the models of shapes, when its worker processes hang, crash or are killed, when a
-//! request fails by itself, and when the end of what is in does not come. A process that is stopped (SIGSTOP) hangs as one
-//! does whose native call never returns.
+//! `modm serve` through the program, on the models of shapes, when its worker processes hang, crash or are killed, when
+//! a request fails by itself, and when the end of what is in does not come. A process that is stopped (SIGSTOP) hangs
+//! as one does whose native call never returns.
 
 #![cfg(all(feature = "serve", target_os = "linux"))]
 use std::fs;

@@ -399,8 +399,8 @@ fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
 /// Tries with hits, and as many with misses.
 const EACH: u32 = 100;
 
-/// How often a tenant knows, from what it reads before and after, whether another tenant's request was a hit: 200 tries.
-/// Latency is not looked at: tenants share the workers, and SECURITY.md says so.
+/// How often a tenant knows, from what it reads before and after, whether another tenant's request was a hit: 200
+/// tries. Latency is not looked at: tenants share the workers, and SECURITY.md says so.
 #[test]
 fn what_a_tenant_reads_tells_nothing_of_another_ones_hits() {
     let folder = tempfile::tempdir().unwrap();
@@ -438,8 +438,8 @@ fn what_a_tenant_reads_tells_nothing_of_another_ones_hits() {
     };
     asks(&mut server, PROMPT);
     while !asks(&mut server, PROMPT) {}
-    // A tenant guesses a hit where its readings differ; an operator, to show that there is something to tell, where the count
-    // of hits does. As many hits as misses, so that one guess for all is right half of the time.
+    // A tenant guesses a hit where its readings differ; an operator, to show that there is something to tell, where the
+    // count of hits does. As many hits as misses, so that one guess for all is right half of the time.
     let mut draws = stream(7, Purpose::Test, 200);
     let (mut tries, mut right, mut told) = ([0_u32; 2], 0, 0);
     for turn in 0..1_000 {

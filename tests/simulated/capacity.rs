@@ -1,5 +1,5 @@
-//! `modm capacity` through the program: known systems in closed form, bisection against every rate of a grid, and what it
-//! says where there is no limit or nothing holds. Also the bound on steady throughput.
+//! `modm capacity` through the program: known systems in closed form, bisection against every rate of a grid, and what
+//! it says where there is no limit or nothing holds. Also the bound on steady throughput.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `[faults]` through the program: workers and nodes lost and back, slow spells, loads that fail. Nothing is lost, and every
-//! worker second is accounted for. Random faults are in `tests/invariants.rs`.
+//! `[faults]` through the program: workers and nodes lost and back, slow spells, loads that fail. Nothing is lost, and
+//! every worker second is accounted for. Random faults are in `tests/invariants.rs`.
 
 use modm::metrics::{Keep, Results};
 use modm::request::Outcome;

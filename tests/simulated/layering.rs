@@ -1,6 +1,6 @@
 //! The layers of the crates, checked on their source: each module uses only what stands below it, every
-//! file says what it is, and none grows beyond what can be read in one go. That the core uses nothing outside it is for the
-//! compiler to say.
+//! file says what it is, and none grows beyond what can be read in one go. That the core uses nothing outside it is for
+//! the compiler to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -243,7 +243,8 @@ fn every_file_says_what_it_is_and_can_be_read_in_one_go() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
-/// Words that a doc comment does not begin with: it begins with a verb ("Returns ...") or with the noun itself ("Number of ...").
+/// Words that a doc comment does not begin with: it begins with a verb ("Returns ...") or with the noun itself ("Number
+/// of ...").
 const NO_FIRST_WORDS: &[&str] = &[
     "what", "whose", "of", "so", "by", "which", "whether", "who", "whom", "when", "where", "how", "why", "it", "its",
     "they", "likewise", "nothing",

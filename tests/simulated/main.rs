@@ -1,4 +1,5 @@
-//! Tests of the simulator, its command line and its reports, in one program: linking a program for each took longer than most run.
+//! Tests of the simulator, its command line and its reports, in one program: linking a program for each took longer
+//! than most run.
 
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 

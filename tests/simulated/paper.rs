@@ -122,7 +122,8 @@ fn vanilla_serves_what_its_service_time_allows() {
     assert!((steady - 10.5).abs() <= 0.1, "{steady} requests a minute");
 }
 
-/// The scenario at three tenths of its size. A smaller cache finds less by chance, so that fewer topics give the same hit rate.
+/// The scenario at three tenths of its size. A smaller cache finds less by chance, so that fewer topics give the same
+/// hit rate.
 #[test]
 fn modm_comes_near_the_fluid_optimum() {
     let small = [

@@ -208,9 +208,10 @@ fn mean_work_s() -> f64 {
     (0..10).map(work_s).sum::<f64>() / 10.0
 }
 
-/// After a burst the backlog is worked off within three times what it takes at the fastest: the work that waits at the end of the
-/// burst over what the later load leaves of 95 % of the workers (loads and uneven splits take the rest), plus four full
-/// generations. It is worked off when nobody waits whose image should be there and whose job would have ended by now.
+/// After a burst the backlog is worked off within three times what it takes at the fastest: the work that waits at the
+/// end of the burst over what the later load leaves of 95 % of the workers (loads and uneven splits take the rest),
+/// plus four full generations. It is worked off when nobody waits whose image should be there and whose job would have
+/// ended by now.
 #[test]
 fn after_any_burst_the_queue_empties() {
     for seed in 0..24 {
@@ -246,7 +247,8 @@ fn ends_on(targets: &[ModelId], requests: &[(u32, f64, f64)]) -> Vec<(u32, f64)>
     watch.ends.iter().map(|(end, row, _)| (*row, (end * 100.0).round() / 100.0)).collect()
 }
 
-/// Requests of [`Turns`]: 0 and 7 are misses, 4 and 8 hits that take 45.75 s on a large worker and 8.25 s on a small one.
+/// Requests of [`Turns`]: 0 and 7 are misses, 4 and 8 hits that take 45.75 s on a large worker and 8.25 s on a small
+/// one.
 #[test]
 fn a_hit_goes_by_the_time_that_it_takes_on_the_models_there_are() {
     // On a small worker the hit could begin last. On the only large one it has to go first, and both are in time.

@@ -1,6 +1,6 @@
-//! Reports through the program: what they say is as it was (tests/snapshots; `MODM_UPDATE_SNAPSHOTS=1` writes them anew), a
-//! report made again is the same, results are merged, and two results are held against each other. What a page does in a
-//! browser is tests/browser.
+//! Reports through the program: what they say is as it was (tests/snapshots; `MODM_UPDATE_SNAPSHOTS=1` writes them
+//! anew), a report made again is the same, results are merged, and two results are held against each other. What a page
+//! does in a browser is tests/browser.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! `--search` through the binary: what is searched ahead changes no byte of a result, whatever the system, the eviction and
-//! what is cached before the trace; it is stored beside the trace, found again, and not missed where it cannot be.
+//! `--search` through the binary: what is searched ahead changes no byte of a result, whatever the system, the eviction
+//! and what is cached before the trace; it is stored beside the trace, found again, and not missed where it cannot be.
 //! And `tenants.scope`: whatever others ask for, a tenant's requests end as they do without them.
 
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
-//! What one GPU can do beyond one request with one model, and what becomes of requests under load, through the program's
-//! own reading of scenarios: batches, several models in memory, cascades, levels of approximation, admission at arrival.
-//! Random worlds are in `tests/invariants.rs`.
+//! What one GPU can do beyond one request with one model, and what becomes of requests under load, through the
+//! program's own reading of scenarios: batches, several models in memory, cascades, levels of approximation, admission
+//! at arrival. Random worlds are in `tests/invariants.rs`.
 
 use modm::metrics::{Keep, RequestRow, Results};
 use modm::request::{Outcome, Rejection};

@@ -1,4 +1,5 @@
-//! What a variant sets: bounds beside a policy are those of the policy, in whatever order the keys stand, and are checked.
+//! What a variant sets: bounds beside a policy are those of the policy, in whatever order the keys stand, and are
+//! checked.
 
 use std::path::Path;
 

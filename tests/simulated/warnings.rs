@@ -1,5 +1,5 @@
-//! Warnings through the program: bounds that do not fit the embeddings, hits that a cold cache or an overloaded cluster hides,
-//! and where each is said.
+//! Warnings through the program: bounds that do not fit the embeddings, hits that a cold cache or an overloaded cluster
+//! hides, and where each is said.
 
 use modm::trace::npy;
 

@@ -1,5 +1,5 @@
-//! Benchmark of the core alone, without files of single requests: the loop, the simulated executor and the metrics as in
-//! `modm simulate`. It reports requests a second for each workload, and the growth from 10^5 to 10^7 requests.
+//! Benchmark of the core alone, without files of single requests: the loop, the simulated executor and the metrics as
+//! in `modm simulate`. It reports requests a second for each workload, and the growth from 10^5 to 10^7 requests.
 //! `benches/memory.rs` measures peak memory.
 
 use std::hint::black_box;

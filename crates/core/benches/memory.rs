@@ -1,6 +1,6 @@
-//! Peak memory of the core for each request, beyond the arrivals that it is given (8 bytes a request). It is the growth of
-//! the process's peak resident set, with workers that keep up and with workers that leave half of the requests waiting at the
-//! end. Linux only, where the kernel reports the peak.
+//! Peak memory of the core for each request, beyond the arrivals that it is given (8 bytes a request). It is the growth
+//! of the process's peak resident set, with workers that keep up and with workers that leave half of the requests
+//! waiting at the end. Linux only, where the kernel reports the peak.
 
 use std::error::Error;
 use std::process::Command;

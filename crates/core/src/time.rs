@@ -83,8 +83,8 @@ impl Duration {
         nanoseconds(seconds).map(Self)
     }
 
-    /// Returns the duration of seconds that a model computed, rounded as in [`Time::from_seconds`]. Negative numbers and
-    /// NaN give zero, and numbers that are too large give the maximum.
+    /// Returns the duration of seconds that a model computed, rounded as in [`Time::from_seconds`]. Negative numbers
+    /// and NaN give zero, and numbers that are too large give the maximum.
     #[must_use]
     pub fn from_seconds_saturating(seconds: f64) -> Self {
         // A cast from float to integer rounds towards zero, saturates, and turns NaN into zero.

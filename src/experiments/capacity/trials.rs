@@ -77,8 +77,8 @@ fn prepare_searches(runs: &[VariantRun], search: Search, source: &Source, progre
     }
 }
 
-/// Searches the capacity of every variant on every trace. With `with_ranges`, also searches the capacities at the ends of
-/// the range that a profile leaves open.
+/// Searches the capacity of every variant on every trace. With `with_ranges`, also searches the capacities at the ends
+/// of the range that a profile leaves open.
 ///
 /// # Errors
 /// Returns an error if a run cannot come to an end.

@@ -1,5 +1,5 @@
-//! Search for the cheapest cluster that holds. The search assumes that more GPUs never hold less: if a cluster fails, all
-//! clusters that are no larger are taken to fail, and are not tried. The plan shows the clusters that were tried.
+//! Search for the cheapest cluster that holds. The search assumes that more GPUs never hold less: if a cluster fails,
+//! all clusters that are no larger are taken to fail, and are not tried. The plan shows the clusters that were tried.
 
 /// Number of GPUs of each group.
 pub(super) type Mix = Vec<u32>;

@@ -30,8 +30,8 @@ pub struct Question {
     pub batches: Vec<u32>,
     /// Number of jobs of each kind.
     pub jobs: u32,
-    /// Number of rounds over which the jobs are spread, so that a slow minute of the machine affects all kinds alike; at
-    /// least one is made.
+    /// Number of rounds over which the jobs are spread, so that a slow minute of the machine affects all kinds alike;
+    /// at least one is made.
     pub rounds: u32,
 }
 

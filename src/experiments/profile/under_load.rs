@@ -188,8 +188,8 @@ impl RoutingPolicy for AlternatingRoutes {
         let may_hit = !self.skips.is_empty() && (!self.routed.is_multiple_of(each) || !self.has_large);
         match nearest.filter(|_| may_hit) {
             Some(found) => {
-                // Each cycle begins one further, because workers that take turns would else get the same skips again and
-                // again. Hits are counted apart from misses, which fall on the same remainders for ever.
+                // Each cycle begins one further, because workers that take turns would else get the same skips again
+                // and again. Hits are counted apart from misses, which fall on the same remainders for ever.
                 let skipped = self.skips[(self.hits / self.skips.len() + self.hits) % self.skips.len()];
                 self.hits += 1;
                 Route::Queue(Decision::hit(found, skipped))

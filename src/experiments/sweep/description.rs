@@ -13,8 +13,8 @@ use crate::scenario::Source;
 /// Name of the file that describes the sweep in a folder.
 const DESCRIPTION: &str = "sweep.json";
 
-/// Describes the sweep in the folder `out`. `sets` are the settings of the command line, as they were written. Refuses a
-/// folder that holds another sweep, unless `force` is true.
+/// Describes the sweep in the folder `out`. `sets` are the settings of the command line, as they were written. Refuses
+/// a folder that holds another sweep, unless `force` is true.
 ///
 /// # Errors
 /// Returns an error if the folder holds another sweep, or if the description cannot be written.

@@ -76,9 +76,9 @@ impl SweepRun {
 }
 
 impl<'a> Sweep<'a> {
-    /// Checks every combination of the values, or those of a shard, and reads each trace file once and every profile, so
-    /// that errors in them show before anything runs. Synthetic traces, and further traces from the same files, are made
-    /// when the first of their runs begins.
+    /// Checks every combination of the values, or those of a shard, and reads each trace file once and every profile,
+    /// so that errors in them show before anything runs. Synthetic traces, and further traces from the same files, are
+    /// made when the first of their runs begins.
     ///
     /// # Errors
     /// Returns an error if a combination or an input cannot be used.

@@ -9,7 +9,8 @@ use crate::request::{Outcome, RequestId};
 
 /// Facts about requests, provided by the source of the requests: a trace or a server.
 pub trait Book {
-    /// Returns the prompt of a request; `None` if the request is unknown. Nothing is drawn or embedded without a prompt.
+    /// Returns the prompt of a request; `None` if the request is unknown. Nothing is drawn or embedded without a
+    /// prompt.
     fn prompt(&self, request: RequestId) -> Option<Arc<str>>;
 
     /// Returns the tenant of a request, if the tenant is known.

@@ -38,8 +38,8 @@ pub enum WriteError {
     Input(#[from] InputError),
 }
 
-/// Makes the folder for the files of a calibration, and removes the files that an earlier calibration left in it. `from`
-/// is the folder of the samples, if an earlier calibration drew them.
+/// Makes the folder for the files of a calibration, and removes the files that an earlier calibration left in it.
+/// `from` is the folder of the samples, if an earlier calibration drew them.
 ///
 /// # Errors
 /// Returns an error if the folder holds something else, or an earlier calibration while `force` is false, or if a file

@@ -47,8 +47,8 @@ fn same_definitions<'a>(
 /// Merges several results into one, with variants named after their folders.
 ///
 /// # Errors
-/// Returns an error if a result cannot be read, if two folders have one name, or if results follow different versions of
-/// the definitions of measures.
+/// Returns an error if a result cannot be read, if two folders have one name, or if results follow different versions
+/// of the definitions of measures.
 pub fn merged(folders: &[impl AsRef<Path>], window: Option<WindowS>) -> Result<Comparison, InputError> {
     let mut all = Comparison::default();
     let mut names: Vec<String> = Vec::new();

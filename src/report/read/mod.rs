@@ -72,8 +72,8 @@ impl Index {
         write_atomic(&folder.join(INDEX), |to| std::io::Write::write_all(to, text.as_bytes()))
     }
 
-    /// Removes the files because of which a folder would pass for an earlier comparison while its runs are replaced, and
-    /// the capacities, which would pass for those of the next one.
+    /// Removes the files because of which a folder would pass for an earlier comparison while its runs are replaced,
+    /// and the capacities, which would pass for those of the next one.
     ///
     /// # Errors
     /// Returns an error if a file cannot be removed.

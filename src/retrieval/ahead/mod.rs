@@ -1,10 +1,10 @@
-//! Search ahead: once for a trace, an upper bound of the similarity between each prompt and the images of each block of the history. Any
-//! number of runs, with any capacity and eviction, then look only into the few blocks that matter.
+//! Search ahead: once for a trace, an upper bound of the similarity between each prompt and the images of each block of
+//! the history. Any number of runs, with any capacity and eviction, then look only into the few blocks that matter.
 //!
-//! A *history* is all that can ever be in the cache: images from before time zero, then the image of each request, in order of rows. It is
-//! cut into blocks of equal length. Request i has a bound for each whole block before its own place. A run knows which images of the
-//! history are cached: it looks into blocks from the highest bound down, until no bound can beat the result so far. Not an approximation:
-//! the result is that of a direct search, bit by bit.
+//! A *history* is all that can ever be in the cache: images from before time zero, then the image of each request, in
+//! order of rows. It is cut into blocks of equal length. Request i has a bound for each whole block before its own
+//! place. A run knows which images of the history are cached: it looks into blocks from the highest bound down, until
+//! no bound can beat the result so far. Not an approximation: the result is that of a direct search, bit by bit.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! HTTP API of docs/openapi.json: access rights, the decision to take a request in or to refuse it, and answers, with one file
-//! for each kind of resource.
+//! HTTP API of docs/openapi.json: access rights, the decision to take a request in or to refuse it, and answers, with
+//! one file for each kind of resource.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

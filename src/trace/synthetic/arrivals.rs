@@ -162,8 +162,8 @@ impl Arrivals {
         }
     }
 
-    /// Returns the arrival times, never decreasing, or `None` if the trace would last longer than ten years. Sums are in
-    /// f64 seconds, and each time is converted once, so that the roundings to nanoseconds do not add up.
+    /// Returns the arrival times, never decreasing, or `None` if the trace would last longer than ten years. Sums are
+    /// in f64 seconds, and each time is converted once, so that the roundings to nanoseconds do not add up.
     pub(super) fn times(&self, requests: u32, seed: u64) -> Option<Vec<Time>> {
         let times = self.times_until(requests, seed, MAX_INPUT_S);
         let whole = times.len() == requests as usize;

@@ -1,5 +1,6 @@
-//! A run of the core without a standard library: arrivals, look-ups, a monitor, jobs and metrics, as one number. WebAssembly
-//! has no panic handler and no allocator of its own: the two here could not be linked if anything brought others.
+//! A run of the core without a standard library: arrivals, look-ups, a monitor, jobs and metrics, as one number.
+//! WebAssembly has no panic handler and no allocator of its own: the two here could not be linked if anything brought
+//! others.
 
 #![no_std]
 

@@ -1,8 +1,8 @@
 //! Workloads of the core alone: arrivals, decisions that are drawn rather than looked up, and the loop, the simulated
-//! executor and the metrics as in `modm simulate`. `vanilla` has one model and a fixed allocation. `classes` is `MoDM` with
-//! misses and five kinds of hits at 1.2 times its capacity; `what_if` is `MoDM` with the allocation policy of that name.
-//! `withdrawn` is `vanilla` at twice its capacity, with a quarter of the requests withdrawn. `fair-10` and `fair-100` have 10
-//! and 100 tenants, at 1.2 times the capacity.
+//! executor and the metrics as in `modm simulate`. `vanilla` has one model and a fixed allocation. `classes` is `MoDM`
+//! with misses and five kinds of hits at 1.2 times its capacity; `what_if` is `MoDM` with the allocation policy of that
+//! name. `withdrawn` is `vanilla` at twice its capacity, with a quarter of the requests withdrawn. `fair-10` and
+//! `fair-100` have 10 and 100 tenants, at 1.2 times the capacity.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -240,8 +240,8 @@ fn measured(
         }
         let (row, &arrival) = rows.next()?;
         if withdraws && row % 4 == 3 {
-            // The request at three quarters of the arrivals so far. Without withdrawals, half of the requests would have been
-            // served by then.
+            // The request at three quarters of the arrivals so far. Without withdrawals, half of the requests would
+            // have been served by then.
             withdrawn = Some((arrival, Event::Cancelled(RequestId(row / 4 * 3))));
         }
         Some((arrival, Event::Arrived(Request::new(RequestId(row), arrival, TenantId(row % tenants)))))

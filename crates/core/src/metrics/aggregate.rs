@@ -1,5 +1,5 @@
-//! Sums over requests that have ended, of which `summary.json` is made. They take 16 bytes for each completed request, its
-//! quality included.
+//! Sums over requests that have ended, of which `summary.json` is made. They take 16 bytes for each completed request,
+//! its quality included.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -73,8 +73,8 @@ impl Aggregate {
         self.deadlines_met += u64::from(row.deadline.is_some_and(|deadline| row.finish <= deadline));
     }
 
-    /// Counts a completed request that was in time for a multiple. `counts` says whether the request arrived at or after the
-    /// warm-up.
+    /// Counts a completed request that was in time for a multiple. `counts` says whether the request arrived at or
+    /// after the warm-up.
     pub(super) fn met(&mut self, multiple: usize, counts: bool) {
         self.met[multiple] += u64::from(counts);
     }

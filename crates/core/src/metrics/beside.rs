@@ -1,5 +1,5 @@
-//! Seconds of jobs by the model that the other workers drew with meanwhile: workers that share a processor slow each other
-//! down.
+//! Seconds of jobs by the model that the other workers drew with meanwhile: workers that share a processor slow each
+//! other down.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -8,8 +8,8 @@ use super::rows::RequestRow;
 use crate::scheduler::Run;
 use crate::time::Time;
 
-/// Share of a job's time from which on the other workers count as in one state; the rest of the time says little about any
-/// state.
+/// Share of a job's time from which on the other workers count as in one state; the rest of the time says little about
+/// any state.
 const PURE: f64 = 0.9;
 
 /// State of the other workers during a job.

@@ -1,6 +1,6 @@
 //! Image cache over time, as `cache.csv` has it: the entries that came, the entries that left and why, and the hits and
-//! misses of requests. A row is a window in which any of these happened. The fold runs beside the others, for systems that
-//! keep images; the cache itself is `crate::cache`. The definitions are in docs/semantics.md, section 8.
+//! misses of requests. A row is a window in which any of these happened. The fold runs beside the others, for systems
+//! that keep images; the cache itself is `crate::cache`. The definitions are in docs/semantics.md, section 8.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -12,8 +12,8 @@ use crate::request::RequestId;
 use crate::scheduler::Decision;
 use crate::time::{Duration, Time};
 
-/// Bounds in seconds of the ages in the columns `hits_age_<s>s`. A hit counts under the first bound that is above the age of
-/// its source.
+/// Bounds in seconds of the ages in the columns `hits_age_<s>s`. A hit counts under the first bound that is above the
+/// age of its source.
 pub const AGE_BOUNDS_S: [u64; 5] = [60, 600, 3600, 14_400, 86_400];
 
 /// Criteria of hits, near misses and false hits in a run.
@@ -23,11 +23,11 @@ pub struct HitCriteria {
     pub skipped_steps: Vec<u32>,
     /// Lowest bound on similarity in force.
     pub lowest_bound: f64,
-    /// Largest distance of a near miss from the lowest bound: the similarity of its nearest entry is at most this much below
-    /// the bound.
+    /// Largest distance of a near miss from the lowest bound: the similarity of its nearest entry is at most this much
+    /// below the bound.
     pub near_miss: f64,
-    /// Share of the misses' mean below which the similarity of a hit's image to its prompt makes the hit a false one (the
-    /// paper's alpha).
+    /// Share of the misses' mean below which the similarity of a hit's image to its prompt makes the hit a false one
+    /// (the paper's alpha).
     pub false_hit: f64,
 }
 
@@ -67,7 +67,8 @@ pub struct CacheRow {
     pub near_misses: u64,
     /// Number of hits by skipped steps; returns skip all steps.
     pub hits_by_skipped_steps: Vec<u64>,
-    /// Number of hits by the age of their source, in the ranges of [`AGE_BOUNDS_S`]; the last range is above all bounds.
+    /// Number of hits by the age of their source, in the ranges of [`AGE_BOUNDS_S`]; the last range is above all
+    /// bounds.
     pub hits_by_age: [u64; AGE_BOUNDS_S.len() + 1],
     /// Number of false hits; `None` where no images were measured.
     pub false_hits: Option<u64>,
@@ -97,8 +98,8 @@ pub(super) struct CacheFold {
     known_bytes: u64,
     unknown_sizes: u64,
     rows: Vec<CacheRow>,
-    /// Number of near misses among requests that count. The next two fields are the number of hits of requests that count
-    /// whose age is known, and the sum of these ages in nanoseconds.
+    /// Number of near misses among requests that count. The next two fields are the number of hits of requests that
+    /// count whose age is known, and the sum of these ages in nanoseconds.
     near_misses: u64,
     aged_hits: u64,
     age_ns: u128,
@@ -185,23 +186,23 @@ impl CacheFold {
         }
     }
 
-    /// Forgets the hit of a request that was routed again because its source could not be read: its image is not that of a
-    /// hit.
+    /// Forgets the hit of a request that was routed again because its source could not be read: its image is not that
+    /// of a hit.
     pub(super) fn routed_again(&mut self, request: RequestId) {
         if let Some(hits) = &mut self.hits {
             hits.remove(&request);
         }
     }
 
-    /// Returns whether a miss with this similarity is a near miss. A similarity that equals the bound is a miss only where
-    /// bounds are strict. A similarity above the bound is a miss for want of a state, which is no near miss.
+    /// Returns whether a miss with this similarity is a near miss. A similarity that equals the bound is a miss only
+    /// where bounds are strict. A similarity above the bound is a miss for want of a state, which is no near miss.
     fn is_near(&self, similarity: f64) -> bool {
         let HitCriteria { lowest_bound, near_miss, .. } = self.criteria;
         (lowest_bound - near_miss..=lowest_bound).contains(&similarity)
     }
 
-    /// Returns a mark at the present rows, for [`Self::back_to`]. The mark leaves out the entries, because the results of a
-    /// run are made of the rows alone.
+    /// Returns a mark at the present rows, for [`Self::back_to`]. The mark leaves out the entries, because the results
+    /// of a run are made of the rows alone.
     pub(super) fn mark(&self) -> CacheMark {
         CacheMark { rows: self.rows.len(), last: self.rows.last().cloned() }
     }
@@ -214,9 +215,9 @@ impl CacheFold {
         }
     }
 
-    /// Counts the false hits into the rows. `quality` is the similarity of images to their prompts by request, and `misses`
-    /// is the mean of this similarity over the misses. Returns the number of false hits after the warm-up; returns `None`,
-    /// and counts none in the rows, if there are hits and none of them was measured.
+    /// Counts the false hits into the rows. `quality` is the similarity of images to their prompts by request, and
+    /// `misses` is the mean of this similarity over the misses. Returns the number of false hits after the warm-up;
+    /// returns `None`, and counts none in the rows, if there are hits and none of them was measured.
     fn count_false_hits(&mut self, quality: &BTreeMap<RequestId, f64>, misses: f64) -> Option<u64> {
         let hits = self.hits.take()?;
         let measured = |(request, hit): (&RequestId, &Hit)| Some((*quality.get(request)?, *hit));
@@ -236,8 +237,8 @@ impl CacheFold {
         Some(counted)
     }
 
-    /// Returns the rows and their sums. `measured` is the similarity of images to their prompts by request, and the mean of
-    /// this similarity over the misses.
+    /// Returns the rows and their sums. `measured` is the similarity of images to their prompts by request, and the
+    /// mean of this similarity over the misses.
     pub(super) fn finish(
         mut self,
         measured: Option<(&BTreeMap<RequestId, f64>, f64)>,

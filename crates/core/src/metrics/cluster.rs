@@ -84,7 +84,8 @@ pub(super) struct ClusterWork {
     mark: Option<Mark>,
 }
 
-/// State of the cluster at a mark: the counts, and the workers that have changed since the mark, as they were at the mark.
+/// State of the cluster at a mark: the counts, and the workers that have changed since the mark, as they were at the
+/// mark.
 #[derive(Clone, Debug)]
 struct Mark {
     counts: Counts,
@@ -173,8 +174,8 @@ impl ClusterWork {
         self.workers.len()
     }
 
-    /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once it is
-    /// loaded.
+    /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once
+    /// it is loaded.
     pub(super) fn change(&mut self, now: Time, worker: usize, state: WorkerState, model: Option<ModelId>) {
         if self.mark.is_some() {
             self.remember(worker);

@@ -79,8 +79,8 @@ pub struct Compared {
     pub simulated: f64,
     /// [`Unit::error`] of `simulated` against `live`.
     pub error: f64,
-    /// Standard deviation of the error over the simulations, if there are several. It says how much of the error is due to
-    /// chance.
+    /// Standard deviation of the error over the simulations, if there are several. It says how much of the error is due
+    /// to chance.
     pub spread: Option<f64>,
     /// Change of the error if every service time is a hundredth longer, if that was simulated.
     pub per_percent: Option<f64>,
@@ -105,7 +105,8 @@ impl Compared {
         Some((low - slack..=high + slack).contains(&self.live))
     }
 
-    /// Returns the width of the predicted range: relative to the live value for seconds and rates, in points for shares.
+    /// Returns the width of the predicted range: relative to the live value for seconds and rates, in points for
+    /// shares.
     #[must_use]
     pub fn width(&self) -> Option<f64> {
         let (low, high) = self.range?;
@@ -115,8 +116,8 @@ impl Compared {
 
 /// Largest relative difference of a request's latencies in two runs at which they count as the same.
 pub const CLOSE: f64 = 0.01;
-/// Largest difference of a request's latencies in two runs, in seconds, at which they count as the same even if it is above
-/// [`CLOSE`].
+/// Largest difference of a request's latencies in two runs, in seconds, at which they count as the same even if it is
+/// above [`CLOSE`].
 pub const CLOSE_S: f64 = 0.005;
 
 /// Returns the measures of a run alone, in the order of a report. `models` are the names of the models, best first.
@@ -183,8 +184,8 @@ fn services(rows: &[RequestRow]) -> BTreeMap<(usize, u32), Vec<f64>> {
     found
 }
 
-/// Returns the ratio of the live run's service seconds to the seconds that the same jobs take by the simulated means for
-/// their model and skipped steps; 1 if no jobs can be compared.
+/// Returns the ratio of the live run's service seconds to the seconds that the same jobs take by the simulated means
+/// for their model and skipped steps; 1 if no jobs can be compared.
 #[must_use]
 pub fn service_ratio(live: &Results, simulated: &[Results]) -> f64 {
     let mut theirs: BTreeMap<(usize, u32), (f64, usize)> = BTreeMap::new();
@@ -244,8 +245,8 @@ pub fn greatest_difference_s(live: &Results, simulated: &Results) -> f64 {
     pairs.map(|(a, b)| (latency_s(a) - latency_s(b)).abs()).fold(0.0, f64::max)
 }
 
-/// Compares a live run with simulations of that run. The measures are in the order of the live run; a measure that any of the
-/// simulations lacks is left out.
+/// Compares a live run with simulations of that run. The measures are in the order of the live run; a measure that any
+/// of the simulations lacks is left out.
 #[must_use]
 pub fn compare(live: &Results, simulated: &[Results], models: &[String]) -> Vec<Compared> {
     // The live run agrees with itself, so that the shares of agreement have a live value of 1.
@@ -278,8 +279,8 @@ fn compared(measure: Measure, values: &[f64]) -> Compared {
     Compared { spread, ..mean }
 }
 
-/// Sets the predicted 90 % range of each measure. It goes from the 5th to the 95th percentile over `runs`, whose service
-/// times are as uncertain as those of the profile and have jitter of their own.
+/// Sets the predicted 90 % range of each measure. It goes from the 5th to the 95th percentile over `runs`, whose
+/// service times are as uncertain as those of the profile and have jitter of their own.
 pub fn ranges(rows: &mut [Compared], live: &Results, runs: &[Results], models: &[String]) {
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for run in runs {
@@ -296,8 +297,8 @@ pub fn ranges(rows: &mut [Compared], live: &Results, runs: &[Results], models: &
     }
 }
 
-/// Sets the change of each error with the service time: half the difference between the errors of runs a hundredth slower and
-/// of runs a hundredth faster.
+/// Sets the change of each error with the service time: half the difference between the errors of runs a hundredth
+/// slower and of runs a hundredth faster.
 pub fn sensitivity(of: &mut [Compared], live: &Results, slower: &[Results], faster: &[Results], models: &[String]) {
     let by_name = |runs: &[Results]| -> BTreeMap<String, f64> {
         compare(live, runs, models).into_iter().map(|row| (row.name, row.error)).collect()

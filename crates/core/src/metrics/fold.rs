@@ -1,6 +1,6 @@
-//! Fold over the records of a run: it takes records in and keeps sums and rows, of which `measures` makes the results. The
-//! fold knows the settings of the run and no internal state of the core, so that a journal that is read back gives the same
-//! results.
+//! Fold over the records of a run: it takes records in and keeps sums and rows, of which `measures` makes the results.
+//! The fold knows the settings of the run and no internal state of the core, so that a journal that is read back gives
+//! the same results.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -44,7 +44,8 @@ pub struct Settings {
     pub quality: QualitySettings,
     /// Largest number of requests in a job.
     pub most_together: u32,
-    /// Share of the large model's quality that hits are assumed to keep, by level of approximation; empty without levels.
+    /// Share of the large model's quality that hits are assumed to keep, by level of approximation; empty without
+    /// levels.
     pub assumed_quality: Vec<f64>,
     /// Multiples of a full generation on the large model that are the SLOs.
     pub slo_multiples: Vec<f64>,
@@ -56,13 +57,14 @@ pub struct Settings {
     pub cache: Option<HitCriteria>,
     /// Records of single requests that are kept.
     pub keep: Keep,
-    /// True if the run is in real time. Delays of the loop are measured then, and the similarity of images to their prompts.
+    /// True if the run is in real time. Delays of the loop are measured then, and the similarity of images to their
+    /// prompts.
     pub real_time: bool,
 }
 
 impl Settings {
-    /// Returns the settings of the paper: a large model and smaller ones, SLOs of two and four full generations, windows of a
-    /// minute. All requests count, and no request has a row.
+    /// Returns the settings of the paper: a large model and smaller ones, SLOs of two and four full generations,
+    /// windows of a minute. All requests count, and no request has a row.
     #[must_use]
     pub fn paper(models: Vec<String>, hardware: &Hardware, total_steps: u32, initial: Vec<ModelId>) -> Self {
         Self {
@@ -95,15 +97,15 @@ pub struct TickRow {
     pub tick: Tick,
 }
 
-/// Fold over the records of a run. Each kind of record has a function of its own, because one function for all kinds would
-/// save the many registers of the longest kind at every record.
+/// Fold over the records of a run. Each kind of record has a function of its own, because one function for all kinds
+/// would save the many registers of the longest kind at every record.
 #[derive(Debug)]
 pub struct Metrics {
     pub(super) settings: Settings,
     pub(super) thresholds: Vec<(f64, f64)>,
     pub(super) limits: Vec<Duration>,
-    /// Arrival time of the request in the current event, while the core has not answered the event, and whether the request
-    /// has a deadline.
+    /// Arrival time of the request in the current event, while the core has not answered the event, and whether the
+    /// request has a deadline.
     arrived: Option<(Time, bool)>,
     /// Number of requests that have not ended.
     outstanding: u64,
@@ -120,8 +122,8 @@ pub struct Metrics {
     pub(super) end: Time,
     /// Number of completed requests, those of the warm-up included.
     pub(super) completed: u64,
-    /// State of the windows and the image cache when the latest request ended. It is set if no request is left and an event
-    /// other than an arrival follows. If no further request arrives, what follows is not part of the run.
+    /// State of the windows and the image cache when the latest request ended. It is set if no request is left and an
+    /// event other than an arrival follows. If no further request arrives, what follows is not part of the run.
     pub(super) at_end: Option<(Mark, Option<CacheMark>)>,
     pub(super) made: Vec<((ModelId, u32), u64)>,
     pub(super) quality: QualityFold,
@@ -169,8 +171,8 @@ impl Metrics {
         }
     }
 
-    /// Reserves memory for `requests` requests at once. A vector that grows while the run goes on needs its memory twice
-    /// while it is moved.
+    /// Reserves memory for `requests` requests at once. A vector that grows while the run goes on needs its memory
+    /// twice while it is moved.
     pub fn expect(&mut self, requests: usize) {
         self.aggregate.latencies.reserve_exact(requests);
         if self.settings.keep >= Keep::Ends {
@@ -301,8 +303,8 @@ impl Metrics {
         }
     }
 
-    /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once it is
-    /// loaded.
+    /// Changes the state of a worker. `model` is the model that the worker holds from now on, or that it will hold once
+    /// it is loaded.
     fn change(&mut self, now: Time, worker: usize, state: WorkerState, model: Option<ModelId>) {
         if self.settings.keep >= Keep::Ends {
             self.absences.extend(self.cluster.absence(now, worker));

@@ -168,7 +168,8 @@ impl Metrics {
         counts
     }
 
-    /// Returns the energy in joules: the sum over workers of (busy s x active W + loading s x load W + idle s x idle W).
+    /// Returns the energy in joules: the sum over workers of (busy s x active W + loading s x load W + idle s x idle
+    /// W).
     fn energy_j(&self) -> Option<f64> {
         let mut joules = 0.0;
         for (worker, model, spent) in self.cluster.by_model() {

@@ -1,5 +1,6 @@
-//! Range of a run's headlines that follows from the uncertainty of its profile. The same run is simulated with service times
-//! at each end of what the profile leaves open, while policies go by the profile. The range is not the spread over seeds.
+//! Range of a run's headlines that follows from the uncertainty of its profile. The same run is simulated with service
+//! times at each end of what the profile leaves open, while policies go by the profile. The range is not the spread
+//! over seeds.
 
 use alloc::vec::Vec;
 

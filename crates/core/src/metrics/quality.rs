@@ -1,5 +1,5 @@
-//! Quality of completed images in points of `CLIPScore` (100 x cosine). It is measured or published where the profile says
-//! so, and estimated otherwise. The formula is that of docs/semantics.md, section 7.
+//! Quality of completed images in points of `CLIPScore` (100 x cosine). It is measured or published where the profile
+//! says so, and estimated otherwise. The formula is that of docs/semantics.md, section 7.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -20,8 +20,8 @@ use crate::scheduler::{Decision, DecisionKind};
 /// Name of the measure in which qualities are estimated, as the profile's rows have it.
 pub const CLIP: &str = "clip";
 
-/// Points taken off the cosine of a retrieved image, because the nearest of many images is partly so by chance. It is the one
-/// constant that is fitted (b in docs/semantics.md, section 7).
+/// Points taken off the cosine of a retrieved image, because the nearest of many images is partly so by chance. It is
+/// the one constant that is fitted (b in docs/semantics.md, section 7).
 const CHANCE: f64 = 4.0;
 
 /// Share of the large model's own score below which an image counts for `below_alpha`; the paper's alpha.
@@ -142,8 +142,8 @@ impl QualitySettings {
         own || self.measured.iter().any(|row| row.2 == CLIP) || matches!(self.cosine, SourceCosine::Embeddings { .. })
     }
 
-    /// Returns the quality of a completed request's image and the kind of the value; `None` if a score or a similarity is
-    /// missing.
+    /// Returns the quality of a completed request's image and the kind of the value; `None` if a score or a similarity
+    /// is missing.
     #[must_use]
     pub fn of_request(&self, row: &RequestRow, total_steps: u32) -> Option<(f64, QualityKind)> {
         let (model, skipped_steps) = made(row);
@@ -166,8 +166,8 @@ impl QualitySettings {
     }
 }
 
-/// Returns the model and the skipped steps that made a completed request's image. A returned image counts as made by the
-/// large model with all steps skipped.
+/// Returns the model and the skipped steps that made a completed request's image. A returned image counts as made by
+/// the large model with all steps skipped.
 pub(super) fn made(row: &RequestRow) -> (ModelId, u32) {
     let model = row.run.map_or(ModelId::LARGE, |run| run.model);
     (model, row.decision.map_or(0, |decision| decision.skipped_steps))
@@ -193,8 +193,8 @@ impl QualityFold {
         self.kind = Some(self.kind.map_or(kind, |weakest| weakest.min(kind)));
     }
 
-    /// Writes mean, 5th percentile and shares into the summary. Without a value for every request it writes none of them,
-    /// because the mean over the other requests would be taken for the mean over all.
+    /// Writes mean, 5th percentile and shares into the summary. Without a value for every request it writes none of
+    /// them, because the mean over the other requests would be taken for the mean over all.
     pub(super) fn summarise(&mut self, settings: &QualitySettings, made: &[((ModelId, u32), u64)], to: &mut Summary) {
         to.quality = Quality { kind: None, measures: means(settings, made) };
         to.quality.kind = (!to.quality.measures.is_empty()).then_some(QualityKind::Measured);
@@ -274,8 +274,8 @@ impl QualityFold {
     }
 }
 
-/// Returns the sum of values, with the error of each addition carried on (Neumaier). A million equal scores have exactly
-/// their mean, so that a share of 1 is reached.
+/// Returns the sum of values, with the error of each addition carried on (Neumaier). A million equal scores have
+/// exactly their mean, so that a share of 1 is reached.
 fn sum(values: &[f64]) -> f64 {
     let (mut sum, mut carried) = (0.0_f64, 0.0);
     for &value in values {

@@ -1,5 +1,5 @@
-//! Measures that only runs in real time have: the lag of the loop, the time that embeddings take, and the similarity of each
-//! image to its prompt by the encoder. The fold runs beside the others; simulated runs leave it empty.
+//! Measures that only runs in real time have: the lag of the loop, the time that embeddings take, and the similarity of
+//! each image to its prompt by the encoder. The fold runs beside the others; simulated runs leave it empty.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,8 @@ use crate::time::{Duration, Time};
 /// Delays of one run in real time, in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delays {
-    /// Time from the due time of a request to the time at which the loop took the request. Latency includes this lag, which
-    /// no model causes. The executor measures the lag, since the journal has each request at its due time.
+    /// Time from the due time of a request to the time at which the loop took the request. Latency includes this lag,
+    /// which no model causes. The executor measures the lag, since the journal has each request at its due time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_lag_s: Option<Delay>,
     /// Time from the due time of a request to the time at which the embedding of its prompt is ready.
@@ -72,8 +72,8 @@ pub(super) struct RealTime {
 }
 
 impl RealTime {
-    /// Takes in an event. Delays are counted for requests from `warmup` on, like every measure; the quality is kept for every
-    /// image.
+    /// Takes in an event. Delays are counted for requests from `warmup` on, like every measure; the quality is kept for
+    /// every image.
     pub(super) fn event(&mut self, now: Time, event: &Event, warmup: Time) {
         match event {
             Event::Arrived(request) if request.arrival >= warmup => {

@@ -1,5 +1,5 @@
-//! Recall of an approximate index: docs/semantics.md, section 8. Every search is compared with the exact search that was
-//! noted just before its decision; the fold itself searches nothing.
+//! Recall of an approximate index: docs/semantics.md, section 8. Every search is compared with the exact search that
+//! was noted just before its decision; the fold itself searches nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +35,8 @@ impl Retrieval {
         self.audited = Some((request, nearest));
     }
 
-    /// Takes in a request that was routed by an entry of this similarity. `counts` says whether the request arrived at or
-    /// after the warm-up.
+    /// Takes in a request that was routed by an entry of this similarity. `counts` says whether the request arrived at
+    /// or after the warm-up.
     pub(super) fn routed(&mut self, request: RequestId, similarity: Option<f64>, counts: bool) {
         // A request that is routed again was not searched for, and one that was rejected left its audit behind.
         let Some((_, nearest)) = self.audited.take_if(|(audited, _)| *audited == request) else { return };

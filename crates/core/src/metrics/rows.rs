@@ -1,4 +1,5 @@
-//! Records of single requests that have ended: the rows of `requests.csv`, and the few fields that bounds and warnings need.
+//! Records of single requests that have ended: the rows of `requests.csv`, and the few fields that bounds and warnings
+//! need.
 
 use alloc::collections::BTreeMap;
 
@@ -43,8 +44,8 @@ pub struct RequestRow {
     pub outcome: Outcome,
     /// Cosine of the request's image and prompt by the encoder, in a live run.
     pub similarity_to_prompt: Option<f64>,
-    /// Quality of the request's image in points of `CLIPScore`, and the kind of the value; `None` without an image or if the
-    /// quality is unknown.
+    /// Quality of the request's image in points of `CLIPScore`, and the kind of the value; `None` without an image or
+    /// if the quality is unknown.
     pub quality: Option<(f64, QualityKind)>,
 }
 
@@ -136,8 +137,8 @@ impl OfRequest for RequestEnd {
     }
 }
 
-/// Sorts records by request, in place, so that no second copy takes memory. If every request has a record, each record is
-/// swapped to the place of its row; otherwise the records are sorted by comparisons.
+/// Sorts records by request, in place, so that no second copy takes memory. If every request has a record, each record
+/// is swapped to the place of its row; otherwise the records are sorted by comparisons.
 pub(super) fn sort_by_request<T: OfRequest>(records: &mut [T]) {
     for at in 0..records.len() {
         while records[at].request().row() != at {
@@ -152,8 +153,8 @@ pub(super) fn sort_by_request<T: OfRequest>(records: &mut [T]) {
     }
 }
 
-/// Fold that hands out the rows of requests while a run goes on, in the order of the trace. It holds a row until all requests
-/// before it have ended and no longer, so that a run of any length fits into memory.
+/// Fold that hands out the rows of requests while a run goes on, in the order of the trace. It holds a row until all
+/// requests before it have ended and no longer, so that a run of any length fits into memory.
 #[derive(Debug)]
 pub struct RowsInOrder<F> {
     quality: QualitySettings,

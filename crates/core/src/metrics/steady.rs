@@ -1,11 +1,11 @@
-//! Steady throughput: requests weighed by their work, so that a system is not credited with cheap requests that overtake dear
-//! ones. The formula is that of docs/semantics.md, section 7.
+//! Steady throughput: requests weighed by their work, so that a system is not credited with cheap requests that
+//! overtake dear ones. The formula is that of docs/semantics.md, section 7.
 
 use crate::scheduler::{Ended, Run, Span};
 use crate::time::{Duration, Time};
 
-/// Returns the nanoseconds of GPU time that the jobs of a completed request spent up to `time`, and after it. Failed jobs are
-/// included. The time of a job is divided equally among its requests.
+/// Returns the nanoseconds of GPU time that the jobs of a completed request spent up to `time`, and after it. Failed
+/// jobs are included. The time of a job is divided equally among its requests.
 fn spent(now: Time, ended: &Ended, time: Time) -> (f64, f64) {
     let last = ended.run.map(|Run { start, together, .. }| Span { start, end: now, together });
     ended.earlier.iter().copied().chain(last).fold((0.0, 0.0), |(before, after), Span { start, end, together }| {
@@ -28,8 +28,8 @@ pub(super) struct Steady {
 }
 
 impl Steady {
-    /// Takes in the arrival of a request that counts. All work of the requests that have completed so far lies before this
-    /// arrival.
+    /// Takes in the arrival of a request that counts. All work of the requests that have completed so far lies before
+    /// this arrival.
     pub(super) fn arrived(&mut self, at: Time) {
         self.first_arrival.get_or_insert(at);
         self.last_arrival = self.last_arrival.max(at);

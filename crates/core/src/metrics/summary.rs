@@ -59,9 +59,9 @@ pub struct Summary {
     /// Mean number of requests in a job over the whole run; absent where a job has one request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_job: Option<f64>,
-    /// Mean share of the large model's quality that completed images keep. It uses what the scenario assumes for its levels
-    /// of approximation, and 1 for misses; absent where there are no levels. The share by measured or estimated quality is
-    /// [`Self::quality_kept`].
+    /// Mean share of the large model's quality that completed images keep. It uses what the scenario assumes for its
+    /// levels of approximation, and 1 for misses; absent where there are no levels. The share by measured or estimated
+    /// quality is [`Self::quality_kept`].
     #[serde(default, alias = "kept_quality", skip_serializing_if = "Option::is_none")]
     pub assumed_quality: Option<f64>,
     /// Number of completed hits, by level of approximation; empty where there are no levels.
@@ -151,9 +151,9 @@ pub struct Quality {
     /// Weakest kind of the values in the mean of `clip`; measured if there are other measures alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<QualityKind>,
-    /// Means by measure. `clip` is in points of `CLIPScore`, which are measured, published or estimated. Other measures of
-    /// the profile's `[[quality]]` rows have a mean if there is a row for every model and number of skipped steps that made
-    /// an image. A live run has `similarity`, the mean cosine of the embeddings of each image and its prompt.
+    /// Means by measure. `clip` is in points of `CLIPScore`, which are measured, published or estimated. Other measures
+    /// of the profile's `[[quality]]` rows have a mean if there is a row for every model and number of skipped steps
+    /// that made an image. A live run has `similarity`, the mean cosine of the embeddings of each image and its prompt.
     #[serde(flatten)]
     pub measures: BTreeMap<String, f64>,
 }
@@ -200,8 +200,8 @@ const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Measures of the image cache over the whole run: entries that came and left, near misses, false hits and the age of hits.
-/// The definitions are in docs/semantics.md, section 8.
+/// Measures of the image cache over the whole run: entries that came and left, near misses, false hits and the age of
+/// hits. The definitions are in docs/semantics.md, section 8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CacheSummary {
     /// Number of entries that came, those before time zero included.
@@ -249,12 +249,13 @@ pub struct Slo {
     pub multiple: f64,
     /// Largest latency that meets the multiple, in seconds.
     pub threshold_s: f64,
-    /// Requests that met the multiple divided by all requests. Rejected, failed and cancelled requests count as not met.
+    /// Requests that met the multiple divided by all requests. Rejected, failed and cancelled requests count as not
+    /// met.
     pub attainment: f64,
     /// Share of the requests that did not meet the multiple: 1 - attainment.
     pub violation_rate: f64,
-    /// Lower bound on the violation rate of any policy, even one that knows all arrivals, with the decisions of this run
-    /// (docs/policies.md); absent unless the ends of requests were kept.
+    /// Lower bound on the violation rate of any policy, even one that knows all arrivals, with the decisions of this
+    /// run (docs/policies.md); absent unless the ends of requests were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least_violation_rate: Option<f64>,
 }

@@ -211,8 +211,8 @@ fn rows_are_in_the_order_of_requests_in_whichever_they_end() {
     }
 }
 
-/// Returns the rows that are handed out while these requests end in this order, and the rows handed out at the end of the
-/// run.
+/// Returns the rows that are handed out while these requests end in this order, and the rows handed out at the end of
+/// the run.
 fn handed_out(ends: &[u32]) -> [Vec<u32>; 2] {
     let rows = RefCell::new(Vec::new());
     let each = |row: RequestRow| rows.borrow_mut().push(row.id.0);
@@ -238,8 +238,8 @@ fn rows_are_handed_out_as_soon_as_all_before_them_have_ended() {
 #[test]
 fn a_near_miss_is_just_below_the_lowest_bound() {
     let mut story = story();
-    // Below the range of near misses; at its edge; just below the bound; at the bound, which misses if bounds are strict;
-    // above the bound, as for a missing state. A miss without a similarity follows.
+    // Below the range of near misses; at its edge; just below the bound; at the bound, which misses if bounds are
+    // strict; above the bound, as for a missing state. A miss without a similarity follows.
     let similarities = [0.239, 0.25 - 0.01, 0.249, 0.25, 0.251].map(Some);
     for (row, similarity) in (0..).zip(similarities.into_iter().chain([None])) {
         story.serve(u64::from(row), row, miss(similarity));

@@ -1,5 +1,5 @@
-//! Timeline of a run: one row for each window, as `timeline.csv` has them. A window is 60 s long unless `metrics.window_s`
-//! says otherwise.
+//! Timeline of a run: one row for each window, as `timeline.csv` has them. A window is 60 s long unless
+//! `metrics.window_s` says otherwise.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,7 +13,8 @@ pub struct Timeline {
     pub slo_multiples: Vec<f64>,
     /// Length of a window, in seconds.
     pub window_s: f64,
-    /// Rows in the order of time. Windows without an event are left out: until the next row, the counts stay as they are.
+    /// Rows in the order of time. Windows without an event are left out: until the next row, the counts stay as they
+    /// are.
     pub rows: Vec<TimelineRow>,
 }
 

@@ -1,4 +1,5 @@
-//! Timeline while it is built: integrals and counts of the open window, and the rows of closed windows, which never change.
+//! Timeline while it is built: integrals and counts of the open window, and the rows of closed windows, which never
+//! change.
 
 use alloc::vec::Vec;
 
@@ -54,8 +55,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Returns the count of a kind. A request with a returned image waits for no worker, so that no result shows the count of
-    /// returns.
+    /// Returns the count of a kind. A request with a returned image waits for no worker, so that no result shows the
+    /// count of returns.
     pub(super) fn count_mut(&mut self, kind: DecisionKind) -> &mut u64 {
         match kind {
             DecisionKind::Miss | DecisionKind::Draft => &mut self.misses,

@@ -1,5 +1,6 @@
 //! Actions of the core: commands to the executor, and reports. An executor carries out the commands and ignores
-//! [`Action::Note`]. It may use [`Action::Finish`] to hand over the result of a request. The journal records all actions.
+//! [`Action::Note`]. It may use [`Action::Finish`] to hand over the result of a request. The journal records all
+//! actions.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -85,7 +86,8 @@ const fn is_first(again: &bool) -> bool {
 pub enum DecisionKind {
     /// Full generation by a model that serves misses.
     Miss,
-    /// Full generation by a light model. The confidence in the draft decides whether a large model makes the image again.
+    /// Full generation by a light model. The confidence in the draft decides whether a large model makes the image
+    /// again.
     Draft,
     /// Refinement of a retrieved image.
     Hit,
@@ -238,7 +240,8 @@ pub enum Note {
         arrival: Time,
         /// Decision for the request.
         decision: Decision,
-        /// True if the request was routed before, and its source turned out to be missing or its draft is not good enough.
+        /// True if the request was routed before, and its source turned out to be missing or its draft is not good
+        /// enough.
         #[serde(default, skip_serializing_if = "is_first")]
         again: bool,
     },

@@ -1,5 +1,6 @@
-//! Admission of requests: right after its routing, a request is rejected if it cannot be in time behind the requests that go first.
-//! All times are expected ones, as in `allocation::outlook`. Late requests go behind all others and delay none.
+//! Admission of requests: right after its routing, a request is rejected if it cannot be in time behind the requests
+//! that go first. All times are expected ones, as in `allocation::outlook`. Late requests go behind all others and
+//! delay none.
 
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
@@ -29,7 +30,8 @@ impl Scheduler {
         self.finish(request, Outcome::Rejected(Rejection::Behind { others }), actions);
     }
 
-    /// Returns the number of requests in time that go before a request, if it is late because of them; `None` if it is in time.
+    /// Returns the number of requests in time that go before a request, if it is late because of them; `None` if it is
+    /// in time.
     fn late_behind(&self, now: Time, own: (usize, WaitingRequest)) -> Option<usize> {
         let hardware = &self.config.hardware;
         let situation = situation(now, &self.cluster, &self.queue, hardware, 0);

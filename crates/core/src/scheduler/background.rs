@@ -1,6 +1,7 @@
-//! Background requests: work that nobody waits for, such as audits of hits. They wait apart from the queue. They start only while
-//! the queue is empty, on the best model that may serve them, and are cancelled as soon as a request waits that their worker could
-//! serve. Neither the monitor nor the discipline of the queue counts them (docs/semantics.md, section 9).
+//! Background requests: work that nobody waits for, such as audits of hits. They wait apart from the queue. They start
+//! only while the queue is empty, on the best model that may serve them, and are cancelled as soon as a request waits
+//! that their worker could serve. Neither the monitor nor the discipline of the queue counts them (docs/semantics.md,
+//! section 9).
 
 use alloc::vec::Vec;
 
@@ -13,7 +14,8 @@ use crate::request::RequestId;
 use crate::time::Time;
 
 impl Scheduler {
-    /// Starts background requests if the queue is empty, or else cancels those that are in the way. Runs after all other starts.
+    /// Starts background requests if the queue is empty, or else cancels those that are in the way. Runs after all
+    /// other starts.
     pub(super) fn dispatch_background(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.queue.is_empty() {
             while let Some((request, worker)) = self.next_background() {

@@ -1,5 +1,5 @@
-//! Choice of the requests of a job: they are of one class, in its order, and as many as the job may have (docs/semantics.md,
-//! section 9). The dispatcher chooses the class and the worker.
+//! Choice of the requests of a job: they are of one class, in its order, and as many as the job may have
+//! (docs/semantics.md, section 9). The dispatcher chooses the class and the worker.
 
 use smallvec::SmallVec;
 
@@ -16,8 +16,8 @@ pub struct Batching {
     pub most: u32,
     /// Longest time that the first request of a job waits for others. It waits less if it would be late otherwise.
     pub wait: Duration,
-    /// True if a job is kept so small that none of its requests is late because of the others. That is better while the queues are
-    /// short. Under overload, larger jobs serve more requests in time.
+    /// True if a job is kept so small that none of its requests is late because of the others. That is better while the
+    /// queues are short. Under overload, larger jobs serve more requests in time.
     pub by_deadline: bool,
 }
 
@@ -38,8 +38,8 @@ impl Scheduler {
         most.min(measured).min(decided).max(1) as usize
     }
 
-    /// Returns the time at which the first request of a class starts on a worker although others could still join its job; `None` if
-    /// the job starts at once.
+    /// Returns the time at which the first request of a class starts on a worker although others could still join its
+    /// job; `None` if the job starts at once.
     pub(super) fn ripens(&self, class: &Class, worker: WorkerId) -> Option<Time> {
         if self.config.batching.most == 1 || self.config.batching.wait == Duration::ZERO {
             return None;

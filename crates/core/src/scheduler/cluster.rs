@@ -1,5 +1,5 @@
-//! State of the workers, with sets of ready workers by pool (GPU type and model). The time to find the lowest ready worker of a pool
-//! hardly depends on the size of the cluster. The module takes no decisions.
+//! State of the workers, with sets of ready workers by pool (GPU type and model). The time to find the lowest ready
+//! worker of a pool hardly depends on the size of the cluster. The module takes no decisions.
 
 use alloc::vec::Vec;
 
@@ -38,8 +38,8 @@ pub(super) struct Worker {
     work: Work,
 }
 
-/// Set of pools, one bit each, by GPU type, then model. Pools from number 63 on share the last bit: the set may seem to contain a
-/// pool that was never added, but contains every pool that was.
+/// Set of pools, one bit each, by GPU type, then model. Pools from number 63 on share the last bit: the set may seem to
+/// contain a pool that was never added, but contains every pool that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pools(u64);
 
@@ -86,7 +86,8 @@ pub(super) struct Cluster {
     due_to_load: WorkerSet,
     /// Number of workers that are not down, by pool of their GPU type and target.
     targets: Vec<usize>,
-    /// True if a pool has come to be the target of a worker, or no longer is, since the last call of [`Self::retargeted`].
+    /// True if a pool has come to be the target of a worker, or no longer is, since the last call of
+    /// [`Self::retargeted`].
     retargeted: bool,
     /// Workers that switched to another model in their memory since the last report.
     switched: Vec<Switch>,
@@ -165,7 +166,8 @@ impl Cluster {
         self.no_longer_ready(worker.index(), pool);
     }
 
-    /// Ends a job and leaves its worker idle. Returns the model and the requests of the job; `None` if the worker does not run it.
+    /// Ends a job and leaves its worker idle. Returns the model and the requests of the job; `None` if the worker does
+    /// not run it.
     pub(super) fn end(&mut self, worker: WorkerId, job: JobId) -> Option<(ModelId, SmallVec<[RequestId; 2]>)> {
         let state = self.workers.get_mut(worker.index())?;
         match &mut state.activity {

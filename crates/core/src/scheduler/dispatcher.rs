@@ -1,6 +1,6 @@
-//! Choice of the next job and its worker: loads first, then requests in the order of the discipline, each on the ready worker
-//! that suits it best (docs/semantics.md, sections 4 and 9). Here it is decided whether a worker with a large model may take a
-//! hit. The dispatcher runs once after every event.
+//! Choice of the next job and its worker: loads first, then requests in the order of the discipline, each on the ready
+//! worker that suits it best (docs/semantics.md, sections 4 and 9). Here it is decided whether a worker with a large
+//! model may take a hit. The dispatcher runs once after every event.
 
 use alloc::vec::Vec;
 
@@ -16,8 +16,8 @@ use crate::model::Work;
 use crate::request::{Outcome, Rejection, RequestId};
 use crate::time::{Duration, Time};
 
-/// Number of starts at which late requests compete with requests in time, of which the last goes to a late request. Late requests
-/// thus do not starve.
+/// Number of starts at which late requests compete with requests in time, of which the last goes to a late request.
+/// Late requests thus do not starve.
 const LATE_SHARE: u32 = 30;
 
 /// Possible next start: the first request of a line of a class, and the worker for it.
@@ -110,8 +110,8 @@ impl Scheduler {
         }
     }
 
-    /// Returns the start with the lowest rank among the requests in time, or among the late ones, for which a worker is ready.
-    /// Classes whose next job still waits for more requests are left out.
+    /// Returns the start with the lowest rank among the requests in time, or among the late ones, for which a worker is
+    /// ready. Classes whose next job still waits for more requests are left out.
     fn first_start(&self, now: Time, in_time: bool) -> Option<Start> {
         let ready = self.cluster.ready_pools();
         let mut first: Option<Start> = None;
@@ -121,7 +121,8 @@ impl Scheduler {
             }
             let Some(waits) = class.first(in_time) else { continue };
             let rank = self.queue.rank(class, waits, in_time);
-            // The search for a worker takes longest, so it is made only for a class whose first request may go before the others.
+            // The search for a worker takes longest, so it is made only for a class whose first request may go before
+            // the others.
             if first.is_some_and(|first| first.rank < rank) {
                 continue;
             }
@@ -133,9 +134,9 @@ impl Scheduler {
         first
     }
 
-    /// Returns the ready worker that suits a class best: one with a model that is asked as early as possible. Late requests that wait
-    /// for the best model are served by no other. Hits that may wait for large models ask these first, and the small ones only from
-    /// the time on at which the class falls back.
+    /// Returns the ready worker that suits a class best: one with a model that is asked as early as possible. Late
+    /// requests that wait for the best model are served by no other. Hits that may wait for large models ask these
+    /// first, and the small ones only from the time on at which the class falls back.
     pub(super) fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
         // Late requests may wait for the best model only if a worker has it as its target. Otherwise they might wait
         // for ever, so that any model serves them.
@@ -155,15 +156,15 @@ impl Scheduler {
         }
     }
 
-    /// Returns the longest time that the first request of a class may take on a worker. Where late requests go behind, a request in
-    /// time waits for a worker that finishes it in time, rather than be late on one that others could use.
+    /// Returns the longest time that the first request of a class may take on a worker. Where late requests go behind,
+    /// a request in time waits for a worker that finishes it in time, rather than be late on one that others could use.
     fn time_left(&self, now: Time, class: &Class, in_time: bool) -> Duration {
         let first = if in_time && self.queue.settings().late != Late::InTurn { class.first(true) } else { None };
         first.map_or(Duration::MAX, |first| first.due.max(now).since(now))
     }
 
-    /// Returns whether hits may wait for large models: the cluster is overrun, and a worker has a large model that may serve them as
-    /// its target.
+    /// Returns whether hits may wait for large models: the cluster is overrun, and a worker has a large model that may
+    /// serve them as its target.
     fn may_wait(&self, hits: &Class) -> bool {
         let any_target = |choice: &Choice| choice.serves_misses && self.any_large_target(choice);
         self.queue.is_overrun() && hits.choices.iter().any(any_target)
@@ -174,7 +175,8 @@ impl Scheduler {
         self.cluster.any_target(choice.models.and(self.config.serving.of_misses()))
     }
 
-    /// Returns the next time at which a hit that waits for a large model falls back on a small one that has a ready worker.
+    /// Returns the next time at which a hit that waits for a large model falls back on a small one that has a ready
+    /// worker.
     pub(super) fn next_fall_back(&self) -> Option<Time> {
         if self.queue.is_empty() || self.cluster.ready_pools().is_empty() {
             return None;
@@ -210,8 +212,8 @@ impl Scheduler {
         allowed && !(self.queue.misses_first() && self.queue.a_miss_waits(in_time))
     }
 
-    /// Returns the ready worker with a model of a choice that is expected to finish first, within `most`, and of equals the lowest. In
-    /// the order of the paper (misses first) all these times are 0, so the lowest worker is taken.
+    /// Returns the ready worker with a model of a choice that is expected to finish first, within `most`, and of equals
+    /// the lowest. In the order of the paper (misses first) all these times are 0, so the lowest worker is taken.
     fn soonest(&self, choice: &Choice, most: Duration) -> Option<WorkerId> {
         if !choice.set.meets(self.cluster.ready_pools()) {
             return None;
@@ -247,8 +249,8 @@ impl Scheduler {
         self.begin(now, start.worker, requests, if start.in_time { waits } else { &[] }, actions);
     }
 
-    /// Begins a job of routed requests on a ready worker. `in_time` has the places in the queue of requests that were taken from a
-    /// line in time, and is empty for late and background requests.
+    /// Begins a job of routed requests on a ready worker. `in_time` has the places in the queue of requests that were
+    /// taken from a line in time, and is empty for late and background requests.
     pub(super) fn begin(
         &mut self,
         now: Time,
@@ -277,7 +279,8 @@ impl Scheduler {
         actions.push(Action::Start { job, worker, work, parts });
     }
 
-    /// Lets a hit skip only the fewest steps, if another worker is ready for its class and the hit is in time all the same.
+    /// Lets a hit skip only the fewest steps, if another worker is ready for its class and the hit is in time all the
+    /// same.
     fn ease(&mut self, now: Time, start: Start, request: RequestId, actions: &mut Vec<Action>) {
         let least_skipped = self.queue.settings().least_skipped;
         let model = self.cluster.get(start.worker).expect("a ready worker exists").target;

@@ -57,7 +57,8 @@ impl LossCause {
 pub struct Output {
     /// Request.
     pub request: RequestId,
-    /// Embedding of the image, if the executor has it at once. Otherwise [`super::Action::EncodeImage`] asks for it if it is needed.
+    /// Embedding of the image, if the executor has it at once. Otherwise [`super::Action::EncodeImage`] asks for it if
+    /// it is needed.
     pub embedding: Option<Embedding>,
     /// Size of the image in bytes, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,8 +137,8 @@ pub enum Event {
     },
     /// Loss of a worker, with the job that it ran and the models that it held.
     WorkerDown(WorkerId),
-    /// Loss of a worker with a known cause. The requests of its job are tried again, a bounded number of times, and then end with
-    /// this reason.
+    /// Loss of a worker with a known cause. The requests of its job are tried again, a bounded number of times, and
+    /// then end with this reason.
     WorkerLost {
         /// Lost worker.
         worker: WorkerId,
@@ -150,8 +151,8 @@ pub enum Event {
     WorkerUp(WorkerId),
     /// Cancellation of a request by its client.
     Cancelled(RequestId),
-    /// Withdrawal of cached images: no later request finds them. Requests that have one of them as their source keep it until they
-    /// end.
+    /// Withdrawal of cached images: no later request finds them. Requests that have one of them as their source keep it
+    /// until they end.
     Withdrawn {
         /// Images.
         images: Vec<ImageId>,

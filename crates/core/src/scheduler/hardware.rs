@@ -1,5 +1,5 @@
-//! Expectations of the core about its workers: their GPU types and, from the profile, the times of jobs and loads. The times
-//! that jobs and loads take in truth are known to the executor alone.
+//! Expectations of the core about its workers: their GPU types and, from the profile, the times of jobs and loads. The
+//! times that jobs and loads take in truth are known to the executor alone.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

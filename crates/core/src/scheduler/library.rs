@@ -96,8 +96,8 @@ impl Library {
         }
     }
 
-    /// Searches the parts of the image cache that the request may use, one after the other, until routing finds a hit. Without a hit,
-    /// routing decides by the most similar entry of all parts.
+    /// Searches the parts of the image cache that the request may use, one after the other, until routing finds a hit.
+    /// Without a hit, routing decides by the most similar entry of all parts.
     pub(super) fn look_up(
         &mut self,
         routing: &mut dyn RoutingPolicy,
@@ -190,8 +190,8 @@ impl Library {
         }
     }
 
-    /// Caches the image of a completed request if it is admitted. Asks for its embedding if that is missing, also if the image is only
-    /// measured.
+    /// Caches the image of a completed request if it is admitted. Asks for its embedding if that is missing, also if
+    /// the image is only measured.
     fn made(
         &mut self,
         request: RequestId,

@@ -1,6 +1,5 @@
-//! Effects of each event on requests, workers and the library: a request is routed, its job completes, or the job fails and the
-//! request returns to its old place in its queue. Every request that arrives ends once, in
-//! `Scheduler::end`.
+//! Effects of each event on requests, workers and the library: a request is routed, its job completes, or the job fails
+//! and the request returns to its old place in its queue. Every request that arrives ends once, in `Scheduler::end`.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -203,8 +202,8 @@ impl Scheduler {
         actions.push(Action::Note(Note::Retried { request, kind: decision.kind }));
     }
 
-    /// Routes the requests of a job again, as misses, because a source cannot be read. Each request keeps its position in the order of
-    /// routing.
+    /// Routes the requests of a job again, as misses, because a source cannot be read. Each request keeps its position
+    /// in the order of routing.
     pub(super) fn source_missing(&mut self, now: Time, worker: WorkerId, job: JobId, actions: &mut Vec<Action>) {
         let Some((_, requests)) = self.cluster.end(worker, job) else { return };
         for request in requests {
@@ -212,7 +211,8 @@ impl Scheduler {
             let load = self.load(now);
             let Some(pending) = self.requests.of_job(request, worker) else { continue };
             let Some(source) = pending.decision.and_then(|decision| decision.source) else {
-                // The request has no source that could be missing. It counts as a failure, so that it cannot go on for ever.
+                // The request has no source that could be missing. It counts as a failure, so that it cannot go on for
+                // ever.
                 self.retry(now, request, worker, "source missing", actions);
                 continue;
             };
@@ -238,8 +238,8 @@ impl Scheduler {
         });
     }
 
-    /// Notes a failed load. The model that the worker still holds becomes its target until the next decision of the monitor or the next
-    /// wake-up, when the load may be tried again. A worker without a model is lost.
+    /// Notes a failed load. The model that the worker still holds becomes its target until the next decision of the
+    /// monitor or the next wake-up, when the load may be tried again. A worker without a model is lost.
     pub(super) fn load_failed(&mut self, now: Time, worker: WorkerId, loaded: Option<ModelId>) {
         // Ticks without requests are passed over. The failed load needs the next one, at which it is tried again.
         self.monitor.await_tick(now);
@@ -297,8 +297,8 @@ impl Scheduler {
         }
     }
 
-    /// Handles a wake-up: for the monitor, for a hit that has waited long enough for a large model, or for a job that has waited long
-    /// enough for more requests.
+    /// Handles a wake-up: for the monitor, for a hit that has waited long enough for a large model, or for a job that
+    /// has waited long enough for more requests.
     pub(super) fn woke_up(&mut self, now: Time, actions: &mut Vec<Action>) {
         if !self.tick(now, actions) {
             // A failed load is tried again, because requests that need its model would wait for ever otherwise.

@@ -1,8 +1,8 @@
-//! Core of the scheduler, without input or output: it takes events and returns actions. The core reads no clock, waits for
-//! nothing and cannot fail. Its decisions are a function of its configuration and of the events so far.
+//! Core of the scheduler, without input or output: it takes events and returns actions. The core reads no clock, waits
+//! for nothing and cannot fail. Its decisions are a function of its configuration and of the events so far.
 //!
-//! State has four owners: `requests`, the `cluster` of workers, the `queue` and the `library` of images. The module `lifecycle`
-//! has the effects of each event on them, `dispatcher` has the choice of workers.
+//! State has four owners: `requests`, the `cluster` of workers, the `queue` and the `library` of images. The module
+//! `lifecycle` has the effects of each event on them, `dispatcher` has the choice of workers.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -69,14 +69,14 @@ pub struct Config {
     pub max_attempts: u32,
     /// Weight of an image against the capacity of the image cache.
     pub weight: Weight,
-    /// True if images are embedded even where the image cache does not need it, because their quality is measured. Images of
-    /// requests that do not allow caching are left out, unless the request is a background request.
+    /// True if images are embedded even where the image cache does not need it, because their quality is measured.
+    /// Images of requests that do not allow caching are left out, unless the request is a background request.
     pub measures_images: bool,
 }
 
 impl Config {
-    /// Returns the settings of the paper: a large model and smaller ones, misses first, every image cached with weight 1, and three
-    /// attempts for each request.
+    /// Returns the settings of the paper: a large model and smaller ones, misses first, every image cached with weight
+    /// 1, and three attempts for each request.
     #[must_use]
     pub fn paper(models: usize, hardware: Hardware, total_steps: u32) -> Self {
         Self {
@@ -105,7 +105,8 @@ pub enum Weight {
 /// Image that is cached before time zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarmImage {
-    /// Embedding by which the image is found: its own for text-to-image systems, that of its prompt for text-to-text systems.
+    /// Embedding by which the image is found: its own for text-to-image systems, that of its prompt for text-to-text
+    /// systems.
     pub key: Embedding,
     /// Owner of the image.
     pub owner: Owner,
@@ -132,8 +133,8 @@ pub struct Scheduler {
     now: Time,
     /// Background requests that have not ended. They wait apart from the queue.
     background: BTreeSet<RequestId>,
-    /// Number of starts, since a late request was last started, in which a request in time went first although a worker was ready for
-    /// a late one.
+    /// Number of starts, since a late request was last started, in which a request in time went first although a worker
+    /// was ready for a late one.
     passed_by: u32,
     /// Number of requests routed so far.
     routed: u32,
@@ -179,8 +180,8 @@ impl Scheduler {
         self.library.warm(images, actions);
     }
 
-    /// Takes one event and appends all its consequences to `actions`. Events must come in order of time. Events about requests, jobs
-    /// or workers that are gone are ignored.
+    /// Takes one event and appends all its consequences to `actions`. Events must come in order of time. Events about
+    /// requests, jobs or workers that are gone are ignored.
     pub fn handle(&mut self, now: Time, event: &Event, actions: &mut Vec<Action>) {
         self.now = now;
         // An arrival only begins the embedding of a prompt, and an encoded image changes the cache alone: neither calls
@@ -212,8 +213,8 @@ impl Scheduler {
         self.dispatch(now, actions);
     }
 
-    /// Returns the time at which [`Event::WokeUp`] must be sent; `None` if no wake-up is needed. Once that event has been handled,
-    /// the next time returned is later.
+    /// Returns the time at which [`Event::WokeUp`] must be sent; `None` if no wake-up is needed. Once that event has
+    /// been handled, the next time returned is later.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
         let earlier = |first: Option<Time>, next: Option<Time>| match (first, next) {

@@ -1,5 +1,5 @@
-//! Global monitor: it counts the requests that are routed between two decisions and lets the allocation policy decide. The rule of
-//! the decision belongs to the policy.
+//! Global monitor: it counts the requests that are routed between two decisions and lets the allocation policy decide.
+//! The rule of the decision belongs to the policy.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -42,8 +42,8 @@ impl Monitor {
         self.policy.initial()
     }
 
-    /// Returns the time of the next decision. `None` if the policy needs demand and there is nothing to decide on: ticks without
-    /// requests then cost no time.
+    /// Returns the time of the next decision. `None` if the policy needs demand and there is nothing to decide on:
+    /// ticks without requests then cost no time.
     pub(super) fn next_decision(&self) -> Option<Time> {
         self.policy.next_decision().filter(|_| self.awaited || !self.policy.needs_demand())
     }

@@ -1,4 +1,5 @@
-//! Table of the requests that have not ended. A waiting request has one entry in this table and one entry in a line of the queue.
+//! Table of the requests that have not ended. A waiting request has one entry in this table and one entry in a line of
+//! the queue.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;

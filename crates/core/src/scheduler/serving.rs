@@ -1,5 +1,5 @@
-//! Models and the requests that each may serve: data of the scenario, in a list from the best model to the fastest. In the paper
-//! the large model serves all requests and the small one serves hits.
+//! Models and the requests that each may serve: data of the scenario, in a list from the best model to the fastest. In
+//! the paper the large model serves all requests and the small one serves hits.
 
 use alloc::vec::Vec;
 

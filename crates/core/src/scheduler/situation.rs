@@ -8,12 +8,12 @@ use super::hardware::Hardware;
 use super::queue::{self, Queue};
 use crate::time::Time;
 
-/// Number of waiting requests for each worker that a policy is shown. Requests behind them start long after the present decision
-/// has been replaced by a later one.
+/// Number of waiting requests for each worker that a policy is shown. Requests behind them start long after the present
+/// decision has been replaced by a later one.
 pub(super) const SHOWN_PER_WORKER: usize = 16;
 
-/// Returns the situation with at most `shown` waiting requests. The caller fills in the demand and the largest number of requests
-/// of a job.
+/// Returns the situation with at most `shown` waiting requests. The caller fills in the demand and the largest number
+/// of requests of a job.
 pub(super) fn situation(now: Time, cluster: &Cluster, queue: &Queue, hardware: &Hardware, shown: usize) -> Situation {
     let seats = cluster.all().filter_map(|(worker, state)| {
         let free = cluster.free(worker, now)?;

@@ -1,9 +1,10 @@
-//! Workers of one host that slow each other down, because they share its memory, power and processor: a job is faster while fewer
-//! other workers run jobs, and how much faster depends on the models of these jobs. The time of a job is given for all other
-//! workers running jobs. Alone the job takes a part of that time, and with some of the others it takes a part in proportion.
+//! Workers of one host that slow each other down, because they share its memory, power and processor: a job is faster
+//! while fewer other workers run jobs, and how much faster depends on the models of these jobs. The time of a job is
+//! given for all other workers running jobs. Alone the job takes a part of that time, and with some of the others it
+//! takes a part in proportion.
 //!
-//! All jobs of one GPU type and model are at one pace. Their ends are therefore kept in work and not in time: when the pace changes,
-//! only the first end of each class is computed anew, however many workers there are.
+//! All jobs of one GPU type and model are at one pace. Their ends are therefore kept in work and not in time: when the
+//! pace changes, only the first end of each class is computed anew, however many workers there are.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -41,8 +42,8 @@ pub(super) struct RunningJob {
     pub(super) number: u32,
 }
 
-/// Part of its time that a job takes alone, and factors on its time while all other workers run jobs with one model, by that model;
-/// 1 for models beyond the end.
+/// Part of its time that a job takes alone, and factors on its time while all other workers run jobs with one model, by
+/// that model; 1 for models beyond the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Neighbours<'a> {
     pub(super) alone: f64,
@@ -55,8 +56,8 @@ impl Neighbours<'_> {
         self.alone >= 1.0 && self.beside.iter().all(|times| times.to_bits() == 1.0_f64.to_bits())
     }
 
-    /// Returns the nanoseconds that a nanosecond of work takes while the workers of `drawing` run jobs, out of `workers`. One of
-    /// them runs the job, which is of `model`.
+    /// Returns the nanoseconds that a nanosecond of work takes while the workers of `drawing` run jobs, out of
+    /// `workers`. One of them runs the job, which is of `model`.
     fn factor(self, model: ModelId, drawing: &Drawing, workers: usize) -> f64 {
         let busy: u32 = drawing.0.iter().sum();
         // The formula is that of docs/semantics.md, section 8, "Neighbours".

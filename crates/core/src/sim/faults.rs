@@ -1,5 +1,5 @@
-//! Faults of simulated workers while they are not lost: times at which jobs are slow, and loads that fail. The loss and the return
-//! of workers are events from outside, like arrivals.
+//! Faults of simulated workers while they are not lost: times at which jobs are slow, and loads that fail. The loss and
+//! the return of workers are events from outside, like arrivals.
 
 use alloc::vec::Vec;
 
@@ -30,8 +30,8 @@ impl Faults {
         spells.map(|(.., factor)| *factor).reduce(|a, b| a * b)
     }
 
-    /// Returns the model that a worker still holds after a failed load. `last` is its last successful load, with the start of that load;
-    /// `None` stands for the model at time zero. A worker that has been lost since holds none.
+    /// Returns the model that a worker still holds after a failed load. `last` is its last successful load, with the
+    /// start of that load; `None` stands for the model at time zero. A worker that has been lost since holds none.
     pub(super) fn held(&self, worker: WorkerId, last: Option<(Time, ModelId)>, now: Time) -> Option<ModelId> {
         let initial = || self.initial.get(worker.index()).map(|model| (Time::ZERO, *model));
         let (since, model) = last.or_else(initial)?;

@@ -1,5 +1,5 @@
-//! Times of simulated work: from the profile, with jitter drawn for each request, or from a run that was measured (`measured`).
-//! Policies never see these times.
+//! Times of simulated work: from the profile, with jitter drawn for each request, or from a run that was measured
+//! (`measured`). Policies never see these times.
 
 use alloc::sync::Arc;
 
@@ -16,13 +16,13 @@ pub trait LatencyModel {
     fn retrieval(&mut self, request: RequestId) -> Duration;
     /// Returns the time of a job of `requests` requests, at least one, while every other worker runs a job.
     fn job(&mut self, gpu: GpuId, work: Work, first: RequestId, requests: usize) -> Duration;
-    /// Returns the part of the time of [`Self::job`] that a job takes while no other worker runs a job. With some of the others
-    /// running, the part is in proportion.
+    /// Returns the part of the time of [`Self::job`] that a job takes while no other worker runs a job. With some of
+    /// the others running, the part is in proportion.
     fn alone(&self, _gpu: GpuId, _model: ModelId) -> f64 {
         1.0
     }
-    /// Returns the factors on the time of [`Self::job`] while all other workers run jobs with one model, by that model. Models beyond
-    /// the end have factor 1.
+    /// Returns the factors on the time of [`Self::job`] while all other workers run jobs with one model, by that model.
+    /// Models beyond the end have factor 1.
     fn beside(&self, _gpu: GpuId, _model: ModelId) -> &[f64] {
         &[]
     }
@@ -32,8 +32,8 @@ pub trait LatencyModel {
     fn image_encoding(&mut self, request: RequestId) -> Duration;
 }
 
-/// Times from the profile: `(overhead_s + step_s * (T - k)) * batch * jitter` seconds, converted to nanoseconds once. The jitter
-/// of a job is that of its first request.
+/// Times from the profile: `(overhead_s + step_s * (T - k)) * batch * jitter` seconds, converted to nanoseconds once.
+/// The jitter of a job is that of its first request.
 #[derive(Clone, Debug)]
 pub struct ProfileLatency {
     /// Profile with the service times.

@@ -1,5 +1,5 @@
-//! Durations of a measured run, collected from its journal, and a latency model that gives them to a simulation. The differences
-//! that remain between the two runs come from the model of the loop in the simulator.
+//! Durations of a measured run, collected from its journal, and a latency model that gives them to a simulation. The
+//! differences that remain between the two runs come from the model of the loop in the simulator.
 
 use alloc::collections::{BTreeMap, VecDeque};
 
@@ -10,8 +10,9 @@ use crate::request::RequestId;
 use crate::scheduler::{Action, Event, JobId, WorkerId};
 use crate::time::{Duration, Time};
 
-/// Durations of all work in a run. As a latency model, each request has its own durations, and a job has those of its first request.
-/// Several jobs of a request, and the loads of a worker, take theirs in the order in which they were measured.
+/// Durations of all work in a run. As a latency model, each request has its own durations, and a job has those of its
+/// first request. Several jobs of a request, and the loads of a worker, take theirs in the order in which they were
+/// measured.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     due: BTreeMap<RequestId, Time>,
@@ -27,13 +28,14 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Returns the number of events other than arrivals, wake-ups and the successful end of work: failures, lost workers, cancelled
-    /// requests and others. A simulation does not know of them and takes another course.
+    /// Returns the number of events other than arrivals, wake-ups and the successful end of work: failures, lost
+    /// workers, cancelled requests and others. A simulation does not know of them and takes another course.
     pub const fn mishaps(&self) -> u64 {
         self.mishaps
     }
 
-    /// Returns the mean seconds from arrival to routing, and from the completion of an image until searches could find it.
+    /// Returns the mean seconds from arrival to routing, and from the completion of an image until searches could find
+    /// it.
     #[must_use]
     pub fn delays_s(&self) -> [Option<f64>; 2] {
         [&self.retrieval, &self.encoding].map(|times| {

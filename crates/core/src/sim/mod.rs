@@ -1,5 +1,5 @@
-//! Simulated executor: a heap of answers, a latency model and a clock that jumps. The executor never reads the clock of the host,
-//! so a slow search or policy changes no result.
+//! Simulated executor: a heap of answers, a latency model and a clock that jumps. The executor never reads the clock of
+//! the host, so a slow search or policy changes no result.
 
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
@@ -68,7 +68,8 @@ impl ImageSizes {
 pub struct Simulated<L> {
     settings: Settings<L>,
     due: BinaryHeap<Reverse<Due>>,
-    /// Answer that is due before all answers in `due`, if there is one. Most answers are due at once and so never enter the heap.
+    /// Answer that is due before all answers in `due`, if there is one. Most answers are due at once and so never enter
+    /// the heap.
     next: Option<Due>,
     sequence: u64,
     /// Activity of each worker. An answer that does not belong to the activity of its worker is out of date.
@@ -81,8 +82,8 @@ pub struct Simulated<L> {
 #[derive(Clone, Copy, Debug)]
 struct Due {
     time: Time,
-    /// Rank among the answers that are due at the same time, in the high bits, and the number of the answer in the low bits. The
-    /// numbers of all answers differ.
+    /// Rank among the answers that are due at the same time, in the high bits, and the number of the answer in the low
+    /// bits. The numbers of all answers differ.
     order: u64,
     answer: Answer,
 }
@@ -214,7 +215,8 @@ impl<L: LatencyModel> Simulated<L> {
             self.repace(now);
         } else {
             let stop = begun + whole_steps(now.since(begun), step);
-            // The answer at the end of the whole job stays in the heap. It will find no job, or one with another number.
+            // The answer at the end of the whole job stays in the heap. It will find no job, or one with another
+            // number.
             self.push(stop, Rank::Job, Answer::Stopped { worker, job });
         }
     }

@@ -1,11 +1,11 @@
-//! Greedy dual, size and frequency (Cherkasova, HPL-98-69R1, 1998): priority = level + frequency x cost / size. The level is the priority
-//! of the item that was evicted last, so that past savings fade. A new item competes at once. In place of frequency x cost, we take the GPU
-//! time that the image has saved plus the mean saving of a hit. If every hit saves the same, the evictions are those of `GDSF` in
-//! libCacheSim.
+//! Greedy dual, size and frequency (Cherkasova, HPL-98-69R1, 1998): priority = level + frequency x cost / size. The
+//! level is the priority of the item that was evicted last, so that past savings fade. A new item competes at once. In
+//! place of frequency x cost, we take the GPU time that the image has saved plus the mean saving of a hit. If every hit
+//! saves the same, the evictions are those of `GDSF` in libCacheSim.
 //!
-//! Priorities are integers and compared exactly: a sum does not depend on the order of its terms. Savings are in units of 2^-32 of a full
-//! generation, so a factor on all service times changes nothing. Sizes divide exactly while their least common multiple is at most
-//! [`MOST_PARTS`]. Beyond that, quotients are rounded down.
+//! Priorities are integers and compared exactly: a sum does not depend on the order of its terms. Savings are in units
+//! of 2^-32 of a full generation, so a factor on all service times changes nothing. Sizes divide exactly while their
+//! least common multiple is at most [`MOST_PARTS`]. Beyond that, quotients are rounded down.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -1,11 +1,11 @@
 //! Bound for whole jobs on separate workers. For jobs of one length with deadlines in the order of arrivals, an optimal
-//! schedule starts jobs in the order of arrivals on the machine that is free first, and leaves out each job that would be
-//! late. (Jobs that are started in this order end as early as in any schedule of as many jobs. Leaving out an earlier job
-//! instead frees no machine earlier.)
+//! schedule starts jobs in the order of arrivals on the machine that is free first, and leaves out each job that would
+//! be late. (Jobs that are started in this order end as early as in any schedule of as many jobs. Leaving out an
+//! earlier job instead frees no machine earlier.)
 //!
-//! Jobs of several lengths are split into ranges of length. If the jobs of a range take the shortest length of the range and
-//! have all machines to themselves, no more of them are late than in any real schedule. The ranges have no jobs in common, so
-//! that the numbers of late jobs add up. The split with the largest sum is used.
+//! Jobs of several lengths are split into ranges of length. If the jobs of a range take the shortest length of the
+//! range and have all machines to themselves, no more of them are late than in any real schedule. The ranges have no
+//! jobs in common, so that the numbers of late jobs add up. The split with the largest sum is used.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -23,8 +23,8 @@ const STEPS: usize = 2_000_000;
 /// Largest number of lengths at which jobs are split.
 const MOST_LENGTHS: usize = 8;
 
-/// Returns a lower bound on the number of late jobs on `machines` machines, each as fast as `thousandths` / 1000 workers. Jobs are in
-/// the order of arrivals and of deadlines.
+/// Returns a lower bound on the number of late jobs on `machines` machines, each as fast as `thousandths` / 1000
+/// workers. Jobs are in the order of arrivals and of deadlines.
 pub(super) fn fewest_late(jobs: &[Job], machines: usize, thousandths: u64) -> u64 {
     if machines == 0 || machines > MOST_MACHINES {
         return 0;
@@ -89,8 +89,8 @@ mod tests {
     use crate::draw::{Purpose, stream};
     use crate::metrics::bound::together;
 
-    /// Returns whether the machines can meet all deadlines. It tries every order, with each job on the machine that is free
-    /// first.
+    /// Returns whether the machines can meet all deadlines. It tries every order, with each job on the machine that is
+    /// free first.
     fn feasible(jobs: &[Job], free: &[u64]) -> bool {
         jobs.is_empty()
             || (0..jobs.len()).any(|next| {

@@ -1,9 +1,9 @@
-//! Lower bound on the requests that are late under any policy, even one that knows all arrivals. The decisions of the run are
-//! kept (which requests hit, and the steps that they skip). Everything else is free, and no model is loaded.
+//! Lower bound on the requests that are late under any policy, even one that knows all arrivals. The decisions of the
+//! run are kept (which requests hit, and the steps that they skip). Everything else is free, and no model is loaded.
 //!
-//! Every worker counts as the fastest one, with the fastest model for each request and jobs of the best size. The bound is
-//! the larger of two relaxations: in `together` all workers are one machine as fast as their sum; in `apart` jobs of similar
-//! lengths have all workers to themselves.
+//! Every worker counts as the fastest one, with the fastest model for each request and jobs of the best size. The bound
+//! is the larger of two relaxations: in `together` all workers are one machine as fast as their sum; in `apart` jobs of
+//! similar lengths have all workers to themselves.
 
 use alloc::vec::Vec;
 
@@ -29,21 +29,21 @@ pub struct Job {
     pub work: u64,
 }
 
-/// Returns the least share of a run's requests that could have been late if each request is due `limit` after its arrival;
-/// `None` without requests.
+/// Returns the least share of a run's requests that could have been late if each request is due `limit` after its
+/// arrival; `None` without requests.
 pub(super) fn fewest_violations(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Option<f64> {
     let jobs = jobs(settings, ends, limit);
     let speeds: Vec<u64> = settings.gpus.iter().map(|gpu| speed(settings, *gpu)).collect();
     let fastest = speeds.iter().copied().max()?;
-    // Requests of one batch share the time of a job. No request takes a whole job, as `apart` assumes, so that its bound does
-    // not hold.
+    // Requests of one batch share the time of a job. No request takes a whole job, as `apart` assumes, so that its
+    // bound does not hold.
     let apart = if settings.most_together > 1 { 0 } else { apart::fewest_late(&jobs, speeds.len(), fastest) };
     let late = fewest_late(&jobs, speeds.iter().sum()).max(apart);
     (!jobs.is_empty()).then(|| late as f64 / jobs.len() as f64)
 }
 
-/// Returns the requests of a run that count, in the order of arrivals, with their least times and with deadlines `limit`
-/// after the arrivals.
+/// Returns the requests of a run that count, in the order of arrivals, with their least times and with deadlines
+/// `limit` after the arrivals.
 #[must_use]
 pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Job> {
     let counted = ends.iter().filter(|end| end.arrival >= settings.warmup);
@@ -61,13 +61,13 @@ fn seconds(settings: &Settings, gpu: GpuId, model: ModelId, skipped_steps: u32) 
     settings.profile.service(gpu, model).job_s(work)
 }
 
-/// Returns the speed of a GPU type in thousandths of the speed of the first type, rounded up. It is the largest ratio over
-/// all models and numbers of skipped steps.
+/// Returns the speed of a GPU type in thousandths of the speed of the first type, rounded up. It is the largest ratio
+/// over all models and numbers of skipped steps.
 #[must_use]
 pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
     let models = (0..settings.models.len() as u16).map(ModelId);
-    // Seconds are linear in the steps that run, so that the ratio is largest with no step skipped or with all steps but one
-    // skipped.
+    // Seconds are linear in the steps that run, so that the ratio is largest with no step skipped or with all steps but
+    // one skipped.
     let ends = models.flat_map(|model| [(model, 0), (model, settings.total_steps.saturating_sub(1))]);
     let least = |gpu, model, skipped| seconds(settings, gpu, model, skipped) * least_part(settings, gpu, model);
     let ratio = ends.map(|(model, skipped)| least(GpuId(0), model, skipped) / least(gpu, model, skipped));
@@ -82,8 +82,9 @@ fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
     sizes.map(|size| service.batch_factor(size) / f64::from(size)).fold(1.0, f64::min)
 }
 
-/// Returns the least time of a request on the first GPU type, in nanoseconds, with the model that is fastest for the request.
-/// The time is longer or shorter than by the profile in the proportion of the request's own job; 0 for a return.
+/// Returns the least time of a request on the first GPU type, in nanoseconds, with the model that is fastest for the
+/// request. The time is longer or shorter than by the profile in the proportion of the request's own job; 0 for a
+/// return.
 pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };
     let skipped = decision.skipped_steps;
@@ -105,8 +106,8 @@ pub fn least_work_of(settings: &Settings, decision: &Decision) -> u64 {
     Duration::from_seconds_saturating(least_seconds(settings, decision)).nanoseconds().saturating_sub(1)
 }
 
-/// Returns the least seconds for a decision on the first GPU type: with the model that is fastest for it, in the job size
-/// with the least time per request, while no other worker slows the job down.
+/// Returns the least seconds for a decision on the first GPU type: with the model that is fastest for it, in the job
+/// size with the least time per request, while no other worker slows the job down.
 fn least_seconds(settings: &Settings, decision: &Decision) -> f64 {
     let models = settings.serving.models_for(decision);
     let least =

@@ -1,7 +1,7 @@
-//! Bound for all machines joined into one. On one machine, with deadlines in the order of arrivals, the fewest late jobs are
-//! found exactly (Kise, Ibaraki and Mine, Operations Research 26, 1978). Jobs are added in the order of arrivals. Whenever a
-//! job would be late, the job is left out without which the others are done first. With a tree of the jobs in the order of
-//! arrivals that takes n log n time for n jobs.
+//! Bound for all machines joined into one. On one machine, with deadlines in the order of arrivals, the fewest late
+//! jobs are found exactly (Kise, Ibaraki and Mine, Operations Research 26, 1978). Jobs are added in the order of
+//! arrivals. Whenever a job would be late, the job is left out without which the others are done first. With a tree of
+//! the jobs in the order of arrivals that takes n log n time for n jobs.
 
 use alloc::vec::Vec;
 
@@ -29,8 +29,8 @@ fn scaled(time: Time, thousandths: u64) -> u128 {
 #[derive(Clone, Copy, Debug, Default)]
 struct Stretch {
     work: u128,
-    /// Largest sum, over the jobs of the stretch, of the arrival of a job and the work of that job and of all that follow it;
-    /// 0 without jobs.
+    /// Largest sum, over the jobs of the stretch, of the arrival of a job and the work of that job and of all that
+    /// follow it; 0 without jobs.
     done: u128,
     /// Largest work of a job in nanoseconds of one worker, and the place of the job; the last place if several jobs are
     /// equal.
@@ -38,7 +38,8 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// Makes the stretch of one job on a machine with a speed of `thousandths`; an empty stretch if the job is left out.
+    /// Makes the stretch of one job on a machine with a speed of `thousandths`; an empty stretch if the job is left
+    /// out.
     fn of_job(job: KeptJob, place: usize, thousandths: u64) -> Self {
         if job.work == 0 {
             return Self::default();
@@ -66,8 +67,8 @@ impl Stretch {
 /// Number of jobs in a leaf of the tree. With fewer jobs, the nodes would take more memory than the jobs.
 const LEAF: usize = 8;
 
-/// Jobs that are kept since the machine was last idle, in the order of arrivals, and a tree of their stretches. With the
-/// tree, adding a job and leaving a job out take time that is logarithmic in the number of jobs.
+/// Jobs that are kept since the machine was last idle, in the order of arrivals, and a tree of their stretches. With
+/// the tree, adding a job and leaving a job out take time that is logarithmic in the number of jobs.
 #[derive(Debug)]
 struct Busy {
     /// Speed of the machine in thousandths of a worker.
@@ -167,9 +168,9 @@ impl Busy {
     fn leave_one_out(&mut self) {
         let mut best = (u128::MAX, 0);
         let mut from = 0;
-        // If a later job takes at least as long as an earlier one, the others are done no later without the later job. The
-        // candidates are therefore the largest job, the largest job behind that one, and so on. There are few of them if
-        // there are few different works, or if the works are in no order.
+        // If a later job takes at least as long as an earlier one, the others are done no later without the later job.
+        // The candidates are therefore the largest job, the largest job behind that one, and so on. There are few of
+        // them if there are few different works, or if the works are in no order.
         while from < self.jobs.len() {
             let (work, place) = self.between(from, self.jobs.len()).largest;
             if work == 0 {
@@ -304,8 +305,8 @@ mod tests {
     fn long_busy_periods_are_as_if_gone_through_job_by_job() {
         for seed in 0..300 {
             let mut draws = stream(seed, Purpose::Test, 41);
-            // Few different works in some instances and many in others; loads from nearly none to twice what the machine can
-            // do.
+            // Few different works in some instances and many in others; loads from nearly none to twice what the
+            // machine can do.
             let works = [2, 5, 1000][seed as usize % 3];
             let gap = draws.random_range(1..2 * works);
             let (mut arrival, mut due) = (0_u64, 0_u64);

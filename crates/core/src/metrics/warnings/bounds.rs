@@ -1,6 +1,6 @@
-//! Bounds on similarity that do not fit the embeddings: the bounds of one encoder say nothing about another encoder. With
-//! bounds that are too low, any image is a hit; with bounds that are too high, no image is. The check uses random pairs of a
-//! prompt and an image of another request.
+//! Bounds on similarity that do not fit the embeddings: the bounds of one encoder say nothing about another encoder.
+//! With bounds that are too low, any image is a hit; with bounds that are too high, no image is. The check uses random
+//! pairs of a prompt and an image of another request.
 
 use rand::RngExt;
 
@@ -13,9 +13,10 @@ const PAIRS: usize = 2_000;
 /// Smallest number of rows for which pairs are compared: fewer prompts have few images in common.
 const LEAST_ROWS: usize = 50;
 
-/// Share of random pairs above which bounds are taken not to fit. At 5 % a cache of 14 images "hits" every other request by
-/// chance alone, and a cache of 100 images hits 99 in 100. Where bounds fit, a random pair reaches them because both prompts
-/// ask for the same, so that a trace of few topics has more such pairs; a limit of 1 % would report such a trace.
+/// Share of random pairs above which bounds are taken not to fit. At 5 % a cache of 14 images "hits" every other
+/// request by chance alone, and a cache of 100 images hits 99 in 100. Where bounds fit, a random pair reaches them
+/// because both prompts ask for the same, so that a trace of few topics has more such pairs; a limit of 1 % would
+/// report such a trace.
 const MOST_BY_CHANCE: f64 = 0.05;
 
 /// Share of the requests below which hits are taken to be absent.
@@ -118,8 +119,8 @@ mod tests {
     use crate::draw::normal;
     use crate::embedding::EmbeddingMatrix;
 
-    /// Returns embeddings with one component that is the same for all, as the embeddings of one modality of an encoder have
-    /// it.
+    /// Returns embeddings with one component that is the same for all, as the embeddings of one modality of an encoder
+    /// have it.
     fn compared(common: f64, lowest_bound: f64) -> Compared {
         let mut draws = stream(5, Purpose::Test, 0);
         let (rows, dimension) = (300, 24);

@@ -1,6 +1,6 @@
-//! Hits that a cold cache or an overloaded cluster hides: requests that missed although the image of an earlier request,
-//! which was still waiting or being drawn, would have matched. They are computed once a run has ended, on a sample that is
-//! small beside the run.
+//! Hits that a cold cache or an overloaded cluster hides: requests that missed although the image of an earlier
+//! request, which was still waiting or being drawn, would have matched. They are computed once a run has ended, on a
+//! sample that is small beside the run.
 
 use alloc::vec::Vec;
 
@@ -17,7 +17,8 @@ use crate::time::{Duration, Time};
 /// Largest number of misses to look at. With 400 misses a share of 5 % is known to within 2 points.
 const MOST_MISSES: usize = 400;
 
-/// Number of comparisons after which no further miss is looked at, so that the cost is bounded for a queue of any length.
+/// Number of comparisons after which no further miss is looked at, so that the cost is bounded for a queue of any
+/// length.
 const MOST_COMPARED: usize = 40_000;
 
 /// Smallest number of misses for which a share is reported.
@@ -68,8 +69,8 @@ struct Hidden {
     matched: usize,
 }
 
-/// Looks at misses in a random order, until enough misses were looked at or enough pairs were compared. `ends` are in the
-/// order of arrivals.
+/// Looks at misses in a random order, until enough misses were looked at or enough pairs were compared. `ends` are in
+/// the order of arrivals.
 fn count(ends: &[RequestEnd], compared: &Compared, kept: KeptImages, timing: Timing, tenancy: &Tenancy) -> Hidden {
     let counted = |end: &&RequestEnd| end.arrival >= timing.warmup && end.kind.is_some();
     let mut misses: Vec<usize> = Vec::new();
@@ -156,7 +157,8 @@ mod tests {
     use crate::embedding::EmbeddingMatrix;
     use crate::request::{RequestId, TenantId};
 
-    /// Returns the ends of `count` requests, one a second. Each image is done `drawing_s` seconds after its request arrived.
+    /// Returns the ends of `count` requests, one a second. Each image is done `drawing_s` seconds after its request
+    /// arrived.
     fn ends(count: u32, drawing_s: f64, kind: impl Fn(u32) -> DecisionKind) -> Vec<RequestEnd> {
         let time = |seconds: f64| Time::from_seconds(seconds).expect("a time");
         let end = |id: u32| RequestEnd {

@@ -1,6 +1,6 @@
-//! Warnings for the reader of a run, as sentences, and the data that they are computed from. They are about rows that the
-//! profile lacks (`super::quality`), bounds that do not fit the embeddings (`bounds`), and hits that were missed because
-//! images came too late (`hidden`).
+//! Warnings for the reader of a run, as sentences, and the data that they are computed from. They are about rows that
+//! the profile lacks (`super::quality`), bounds that do not fit the embeddings (`bounds`), and hits that were missed
+//! because images came too late (`hidden`).
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -43,8 +43,8 @@ impl Warning {
 }
 
 /// Merges the warnings of several runs, each with the name of its variant, into as few sentences as possible. For each
-/// variant and subject, the first run with a warning stands for the other runs of the variant. Variants with equal sentences
-/// share one.
+/// variant and subject, the first run with a warning stands for the other runs of the variant. Variants with equal
+/// sentences share one.
 #[must_use]
 pub fn merged(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     let mut said: Vec<(&str, Topic)> = Vec::new();
@@ -64,9 +64,9 @@ pub fn merged(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     sentences.into_iter().map(|(text, variants)| format!("{}: {text}", variants.join(", "))).collect()
 }
 
-/// Merges the warnings of many runs, each with its name, into a sentence for each subject. The sentence is that of the first
-/// run, with the number of other runs that have one. Sentences on scores are all kept, each once, because they name models
-/// and no runs.
+/// Merges the warnings of many runs, each with its name, into a sentence for each subject. The sentence is that of the
+/// first run, with the number of other runs that have one. Sentences on scores are all kept, each once, because they
+/// name models and no runs.
 #[must_use]
 pub fn of_many(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
     let all = || runs.iter().flat_map(|(name, warnings)| warnings.iter().map(move |warning| (name, warning)));
@@ -162,13 +162,13 @@ pub struct Compared {
     pub seed: u64,
 }
 
-/// Distance from the bound below which a similarity is computed again as the look-up does. The error of single precision is
-/// smaller.
+/// Distance from the bound below which a similarity is computed again as the look-up does. The error of single
+/// precision is smaller.
 const SINGLE_PRECISION: f64 = 1e-4;
 
 impl Compared {
-    /// Returns whether the similarity of a query and a key reaches the lowest bound. `query` and `key` are the vectors that
-    /// were read from these rows.
+    /// Returns whether the similarity of a query and a key reaches the lowest bound. `query` and `key` are the vectors
+    /// that were read from these rows.
     fn reaches(&self, (query_row, query): (usize, &Vector), (key_row, key): (usize, &Vector)) -> bool {
         if query.values.len() != key.values.len() {
             return false;

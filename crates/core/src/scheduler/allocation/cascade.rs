@@ -1,7 +1,8 @@
-//! Allocation of `DiffServe` (`MLSys` '25), for cascades of two models on equal GPUs, not for caches. The policy chooses the
-//! number of light workers, two batch sizes and a threshold such that both stages keep up with the demand and a request passes
-//! both stages in time. Of all such choices, the one with the highest threshold wins: it makes as many drafts as possible again.
-//! The integer program is small enough to try all choices, and docs/policies.md explains why that is exact.
+//! Allocation of `DiffServe` (`MLSys` '25), for cascades of two models on equal GPUs, not for caches. The policy
+//! chooses the number of light workers, two batch sizes and a threshold such that both stages keep up with the demand
+//! and a request passes both stages in time. Of all such choices, the one with the highest threshold wins: it makes as
+//! many drafts as possible again. The integer program is small enough to try all choices, and docs/policies.md explains
+//! why that is exact.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,8 +25,8 @@ pub enum QueueDelay {
     /// consideration.
     #[default]
     Throughput,
-    /// Estimate of `DiffServe`'s artifact, by Little's law: the waiting requests of a stage over the stage's rate of arrivals,
-    /// the same for every choice. 0 for a stage without arrivals.
+    /// Estimate of `DiffServe`'s artifact, by Little's law: the waiting requests of a stage over the stage's rate of
+    /// arrivals, the same for every choice. 0 for a stage without arrivals.
     ArrivalRate,
 }
 
@@ -92,8 +93,8 @@ pub struct Choice {
 }
 
 impl CascadeSettings {
-    /// Returns the best choice for the demand. At least one worker has each model. If no choice is feasible, the best choice
-    /// without the waiting requests is returned, or else the choice that makes the most drafts.
+    /// Returns the best choice for the demand. At least one worker has each model. If no choice is feasible, the best
+    /// choice without the waiting requests is returned, or else the choice that makes the most drafts.
     #[must_use]
     pub fn solve(&self, asked: &StageDemand) -> Choice {
         let anew = StageDemand { drafts: 0, again: 0, ..*asked };
@@ -101,8 +102,8 @@ impl CascadeSettings {
         self.search(asked).or_else(otherwise).unwrap_or_else(|| self.fastest())
     }
 
-    /// Returns the feasible choice with the highest threshold. Among equal thresholds the fewest workers that change win, then
-    /// the lowest latency.
+    /// Returns the feasible choice with the highest threshold. Among equal thresholds the fewest workers that change
+    /// win, then the lowest latency.
     fn search(&self, asked: &StageDemand) -> Option<Choice> {
         let workers = self.initial.targets.len() as u32;
         let mut best: Option<(f64, u32, f64, Choice)> = None;
@@ -126,8 +127,8 @@ impl CascadeSettings {
         best.map(|(.., choice)| choice)
     }
 
-    /// Returns the highest threshold that is feasible with this number of light workers and these batch sizes, and the latency of
-    /// both stages in seconds. `None` if no threshold is feasible.
+    /// Returns the highest threshold that is feasible with this number of light workers and these batch sizes, and the
+    /// latency of both stages in seconds. `None` if no threshold is feasible.
     fn highest(&self, asked: &StageDemand, light: u32, batches: (u32, u32)) -> Option<(f64, f64)> {
         let workers = self.initial.targets.len() as u32;
         let drafted = f64::from(light) * self.rate(self.light, batches.0) * self.headroom;
@@ -152,7 +153,8 @@ impl CascadeSettings {
             + waits(asked.again, asked.again_rate, heavy, ModelId::LARGE, batches.1)
     }
 
-    /// Returns the choice for a demand that no choice can meet: as many drafts as possible, none of which is made again.
+    /// Returns the choice for a demand that no choice can meet: as many drafts as possible, none of which is made
+    /// again.
     fn fastest(&self) -> Choice {
         let workers = self.initial.targets.len() as u32;
         let best = |model| {
@@ -283,8 +285,8 @@ mod tests {
         }
     }
 
-    /// Returns the highest feasible threshold over all numbers of light workers, batch sizes and thresholds, by the constraints
-    /// as they are written.
+    /// Returns the highest feasible threshold over all numbers of light workers, batch sizes and thresholds, by the
+    /// constraints as they are written.
     fn brute_force(settings: &CascadeSettings, asked: &StageDemand) -> Option<f64> {
         let Confidences::Scores { rising, .. } = &settings.confidences else { panic!("scores") };
         let workers = settings.initial.targets.len() as u32;

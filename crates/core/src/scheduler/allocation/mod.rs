@@ -1,5 +1,5 @@
-//! Allocation policies: the model that each worker should hold. Each policy has a file of its own, including `static_split`,
-//! which never changes anything and is the baseline.
+//! Allocation policies: the model that each worker should hold. Each policy has a file of its own, including
+//! `static_split`, which never changes anything and is the baseline.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -87,8 +87,8 @@ pub struct Demand {
     pub requests: u64,
     /// Number of hits among these requests.
     pub hits: u64,
-    /// Mean over the hits of 1 - k/T, where k is the number of skipped steps and T the number of denoising steps of an image,
-    /// summed in order of k. 0 without hits.
+    /// Mean over the hits of 1 - k/T, where k is the number of skipped steps and T the number of denoising steps of an
+    /// image, summed in order of k. 0 without hits.
     pub refine_fraction: f64,
 }
 
@@ -111,7 +111,8 @@ pub struct Seat {
     pub worker: WorkerId,
     /// GPU type of the worker.
     pub gpu: GpuId,
-    /// Models that the worker holds once its present job or load has ended. Empty for a worker that came back without a model.
+    /// Models that the worker holds once its present job or load has ended. Empty for a worker that came back without a
+    /// model.
     pub holds: ModelSet,
     /// Model that the worker should hold.
     pub target: ModelId,
@@ -143,8 +144,8 @@ pub struct Waiting {
     pub due: Time,
 }
 
-/// Facts that a policy may use in a decision. They include nothing about future arrivals, and only the expected times of running
-/// jobs.
+/// Facts that a policy may use in a decision. They include nothing about future arrivals, and only the expected times
+/// of running jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Situation {
     /// Demand since the previous decision; `None` if no request was routed.
@@ -157,9 +158,9 @@ pub struct Situation {
     pub classes: Vec<Class>,
     /// True if the queue is overrun: hits are few and many late requests wait for each worker.
     pub overrun: bool,
-    /// First of the waiting requests in time, in the order of service. There are enough for each worker that the requests left out
-    /// start only long after the decision. [`Class::waiting`] counts all waiting requests. Empty for policies whose
-    /// [`AllocationPolicy::needs_waiting`] is false.
+    /// First of the waiting requests in time, in the order of service. There are enough for each worker that the
+    /// requests left out start only long after the decision. [`Class::waiting`] counts all waiting requests. Empty for
+    /// policies whose [`AllocationPolicy::needs_waiting`] is false.
     pub waiting: Vec<Waiting>,
 }
 
@@ -177,8 +178,8 @@ impl Ticks {
         Self { period, next: Time::ZERO + period }
     }
 
-    /// Skips the ticks due by `now`. Returns the time at which the last of them was due. A live loop may be late, but ticks stay
-    /// multiples of the period.
+    /// Skips the ticks due by `now`. Returns the time at which the last of them was due. A live loop may be late, but
+    /// ticks stay multiples of the period.
     fn pass_over(&mut self, now: Time) -> Time {
         let last = Time::from_nanoseconds(now.nanoseconds() / self.period.nanoseconds() * self.period.nanoseconds());
         self.next = last + self.period;
@@ -199,35 +200,35 @@ pub struct Decided {
     pub overloaded: Option<bool>,
 }
 
-/// Policy that decides which model each worker should hold. A policy sees the profile, at construction, and the situation at each
-/// decision, but never the random draws of the simulator.
+/// Policy that decides which model each worker should hold. A policy sees the profile, at construction, and the
+/// situation at each decision, but never the random draws of the simulator.
 pub trait AllocationPolicy: core::fmt::Debug + Send {
     /// Returns the allocation at time zero.
     fn initial(&self) -> Allocation;
     /// Returns the time of the next decision; `None` if none is planned.
     fn next_decision(&self) -> Option<Time>;
-    /// Decides on the allocation, at or after [`Self::next_decision`], which afterwards is later than `now` or `None`. Returns
-    /// `None` to keep the present allocation.
+    /// Decides on the allocation, at or after [`Self::next_decision`], which afterwards is later than `now` or `None`.
+    /// Returns `None` to keep the present allocation.
     fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided>;
-    /// Returns whether a decision without demand changes nothing. The core then asks for no decision while no request is routed,
-    /// so that a long silence costs no time, however short the period.
+    /// Returns whether a decision without demand changes nothing. The core then asks for no decision while no request
+    /// is routed, so that a long silence costs no time, however short the period.
     fn needs_demand(&self) -> bool {
         false
     }
-    /// Returns whether the policy reads [`Situation::waiting`]. The core fills the list only then, because this takes longer than
-    /// most decisions.
+    /// Returns whether the policy reads [`Situation::waiting`]. The core fills the list only then, because this takes
+    /// longer than most decisions.
     fn needs_waiting(&self) -> bool {
         true
     }
     /// Notes that a request was routed to the queue, with its class and the time left until it should be finished.
     fn observe(&mut self, _now: Time, _class: usize, _left: Duration) {}
-    /// Notes an event that may call for a decision. Returns whether a decision is due now. Policies that decide at events
-    /// implement this method; other policies decide at [`Self::next_decision`] only.
+    /// Notes an event that may call for a decision. Returns whether a decision is due now. Policies that decide at
+    /// events implement this method; other policies decide at [`Self::next_decision`] only.
     fn happened(&mut self, _now: Time) -> bool {
         false
     }
-    /// Skips the decisions due by `now`, none of which had any demand. Returns the time at which the last of them was due. Used
-    /// only for policies that need demand.
+    /// Skips the decisions due by `now`, none of which had any demand. Returns the time at which the last of them was
+    /// due. Used only for policies that need demand.
     fn pass_over(&mut self, now: Time) -> Time {
         now
     }

@@ -1,6 +1,6 @@
-//! Global monitor of the paper (arXiv 2503.11972, Algorithm 1 and its PID controller). It decides once a period, from the rates
-//! of the window alone. It considers neither waiting requests nor load times, and its controller has no anti-windup: it serves to
-//! reproduce the paper.
+//! Global monitor of the paper (arXiv 2503.11972, Algorithm 1 and its PID controller). It decides once a period, from
+//! the rates of the window alone. It considers neither waiting requests nor load times, and its controller has no
+//! anti-windup: it serves to reproduce the paper.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,8 @@ pub struct Pid {
     pub ki: f64,
     /// Derivative gain.
     pub kd: f64,
-    /// Time between two decisions, above 0. The unit is the paper's, minutes: the default of 3 stands for its period of 180 s.
-    /// The value does not follow the period of the scenario.
+    /// Time between two decisions, above 0. The unit is the paper's, minutes: the default of 3 stands for its period of
+    /// 180 s. The value does not follow the period of the scenario.
     pub dt: f64,
 }
 
@@ -111,8 +111,8 @@ impl ModmAllocation {
     }
 }
 
-/// Returns the number of large workers of Algorithm 1: enough for the misses, then as many more as leave enough capacity for the
-/// hits. Returns also whether the load exceeds the capacity at the number that the misses need.
+/// Returns the number of large workers of Algorithm 1: enough for the misses, then as many more as leave enough
+/// capacity for the hits. Returns also whether the load exceeds the capacity at the number that the misses need.
 fn quality(demand: &Demand, rates: Rates, headroom: f64, workers: f64) -> (f64, bool) {
     let (rate, hit_rate) = (demand.rate_per_min(), demand.hit_rate());
     let misses = (1.0 - hit_rate) * rate;
@@ -213,8 +213,8 @@ mod tests {
         let mut policy = ModmAllocation::new(settings(Mode::Quality, None));
         let calm = step(&mut policy, Some(&demand(30, 20, 0.7))).expect("a decision");
         assert_eq!((calm.wanted_large, calm.overloaded), (16, Some(false)));
-        // 20 requests a minute with 70 % hits: the 6 misses need 9.15 large workers, so at least 10. The hits need 9.8 a minute;
-        // 13 large workers leave 0.9 * (13 * 0.656 - 6 + 3 * 3.636) = 12.1 for them, 14 only 9.4.
+        // 20 requests a minute with 70 % hits: the 6 misses need 9.15 large workers, so at least 10. The hits need 9.8
+        // a minute; 13 large workers leave 0.9 * (13 * 0.656 - 6 + 3 * 3.636) = 12.1 for them, 14 only 9.4.
         let busy = step(&mut policy, Some(&demand(60, 42, 0.7))).expect("a decision");
         assert_eq!((busy.wanted_large, busy.overloaded), (13, Some(false)));
         let flood = step(&mut policy, Some(&demand(600, 60, 0.7))).expect("a decision");

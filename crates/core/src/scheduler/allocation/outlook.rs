@@ -1,5 +1,6 @@
-//! Simulation of the near future under an allocation: each request in order goes to the worker that can begin with it first. The
-//! simulation is simpler than the dispatcher: late requests take no time, since they are served behind all others.
+//! Simulation of the near future under an allocation: each request in order goes to the worker that can begin with it
+//! first. The simulation is simpler than the dispatcher: late requests take no time, since they are served behind all
+//! others.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -38,14 +39,15 @@ pub(in crate::scheduler) struct Outlook<'a> {
     pub(super) cushion: Duration,
     /// True if requests wait for the best model that finishes them in time, even if another model could begin sooner.
     pub(super) best_first: bool,
-    /// True if the models that serve misses leave a hit to the others, as long as a worker has one of these as its target.
+    /// True if the models that serve misses leave a hit to the others, as long as a worker has one of these as its
+    /// target.
     pub(super) hits_without_large: bool,
     /// Times at which the workers of a pool are free, by GPU type, then model.
     pools: Vec<BinaryHeap<Reverse<Time>>>,
     /// Time up to which [`Self::spare`] counts.
     pub(super) until: Time,
-    /// Worker time that the requests of the last simulation leave over until then, by pool, in nanoseconds; below zero if their
-    /// work goes on after that.
+    /// Worker time that the requests of the last simulation leave over until then, by pool, in nanoseconds; below zero
+    /// if their work goes on after that.
     spare: Vec<i128>,
 }
 
@@ -71,8 +73,8 @@ impl<'a> Outlook<'a> {
         most: u32,
     ) -> Self {
         let pools = hardware.types() * models;
-        // Every job is assumed to be as large as allowed: a request takes the time of the whole job, but keeps its worker only
-        // for its part of that time.
+        // Every job is assumed to be as large as allowed: a request takes the time of the whole job, but keeps its
+        // worker only for its part of that time.
         let taken = |pool: usize, alone: Duration| {
             let service = hardware.profile.service(GpuId((pool / models) as u16), ModelId((pool % models) as u16));
             let size = service.most().min(most);
@@ -124,8 +126,8 @@ impl<'a> Outlook<'a> {
         gpu * self.models + model.index()
     }
 
-    /// Simulates the requests in order under the targets of `seats`. Calls `tell` for each with the model that would serve the
-    /// request in time, or `None` if the request would be late, until `tell` breaks.
+    /// Simulates the requests in order under the targets of `seats`. Calls `tell` for each with the model that would
+    /// serve the request in time, or `None` if the request would be late, until `tell` breaks.
     pub(in crate::scheduler) fn play(
         &mut self,
         seats: &[Seat],
@@ -155,8 +157,8 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    /// Returns how many of `late` requests of each class stay waiting after the last simulation: those for which its pools have no
-    /// time left until [`Self::until`]. Quick classes go first, each where it takes the least time.
+    /// Returns how many of `late` requests of each class stay waiting after the last simulation: those for which its
+    /// pools have no time left until [`Self::until`]. Quick classes go first, each where it takes the least time.
     pub(super) fn stay_late(&self, late: &[usize]) -> usize {
         let mut spare: SmallVec<[i128; 8]> = self.spare.iter().copied().collect();
         let part = |place: &Place| place.part;
@@ -178,9 +180,9 @@ impl<'a> Outlook<'a> {
         stay
     }
 
-    /// Returns whether a request is certainly in time behind `waiting` requests of each class, without simulating them. `false`
-    /// leaves the question open. Proof: even if one pool serves all waiting requests, the first worker of the pool is free no
-    /// later than the workers of the pool are free on average, because the requests leave no gaps.
+    /// Returns whether a request is certainly in time behind `waiting` requests of each class, without simulating them.
+    /// `false` leaves the question open. Proof: even if one pool serves all waiting requests, the first worker of the
+    /// pool is free no later than the workers of the pool are free on average, because the requests leave no gaps.
     pub(in crate::scheduler) fn is_in_time_behind_all(&self, seats: &[Seat], own: &Task, waiting: &[usize]) -> bool {
         self.places[own.class].iter().any(|place| {
             let of_pool = seats.iter().filter(|seat| self.pool(seat.gpu.index(), seat.target) == place.pool);
@@ -202,9 +204,9 @@ impl<'a> Outlook<'a> {
         seat.free + load
     }
 
-    /// Returns the pool for a request, and the time at which the worker there is free again. Of the pools that finish the request
-    /// in time, the one that can begin first is taken, and among equals the one that finishes first. `best_first` prefers the
-    /// better model. `None` if the request would be late.
+    /// Returns the pool for a request, and the time at which the worker there is free again. Of the pools that finish
+    /// the request in time, the one that can begin first is taken, and among equals the one that finishes first.
+    /// `best_first` prefers the better model. `None` if the request would be late.
     #[inline]
     fn place(&self, task: &Task) -> Option<(Place, Time)> {
         let mut best: Option<(&Place, Time, Time)> = None;

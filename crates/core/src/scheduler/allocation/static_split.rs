@@ -1,5 +1,5 @@
-//! Null policy: the cluster keeps its initial allocation. The policy is the baseline for every monitor, and systems without small
-//! models use it.
+//! Null policy: the cluster keeps its initial allocation. The policy is the baseline for every monitor, and systems
+//! without small models use it.
 
 use super::{Allocation, AllocationPolicy, Decided, Situation};
 use crate::time::Time;

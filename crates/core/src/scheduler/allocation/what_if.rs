@@ -1,8 +1,9 @@
-//! Our allocation policy. It simulates other allocations on the expected demand and picks the best (docs/policies.md). At events,
-//! it simulates the waiting requests and a repetition of the recent requests under the present allocation and its neighbours,
-//! with the queue, the running jobs and the loads as they are. Late requests, the models that make the images, and loads have
-//! prices in one score. The policy needs no model of the load and no gains. It assumes that the near future is like the recent
-//! past, so the first requests of a burst meet the allocation of the calm before the burst.
+//! Our allocation policy. It simulates other allocations on the expected demand and picks the best (docs/policies.md).
+//! At events, it simulates the waiting requests and a repetition of the recent requests under the present allocation
+//! and its neighbours, with the queue, the running jobs and the loads as they are. Late requests, the models that make
+//! the images, and loads have prices in one score. The policy needs no model of the load and no gains. It assumes that
+//! the near future is like the recent past, so the first requests of a burst meet the allocation of the calm before the
+//! burst.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -20,8 +21,8 @@ const MOST_MOVES: usize = 4;
 /// Number of parts of the window. The last part shows whether the load has risen.
 const PARTS: u64 = 4;
 
-/// Price of a late request that stays waiting, as a share of the price of a request that becomes late. The backlog has to be served,
-/// but it has lost already what a request in time can still lose. Fitted on `scenarios/policies/tuning`.
+/// Price of a late request that stays waiting, as a share of the price of a request that becomes late. The backlog has
+/// to be served, but it has lost already what a request in time can still lose. Fitted on `scenarios/policies/tuning`.
 const STAYS_LATE: f64 = 0.25;
 
 /// Settings of the policy.
@@ -41,11 +42,13 @@ pub struct WhatIfSettings {
     pub gap: Duration,
     /// Safety margin: a request that is expected to finish less than this time before its deadline counts as late.
     pub cushion: Duration,
-    /// True if, while the queue is overrun, requests are expected to wait for the best model that finishes them in time.
+    /// True if, while the queue is overrun, requests are expected to wait for the best model that finishes them in
+    /// time.
     pub best_first: bool,
     /// Gain of worth that pays for one load: a number of images by the best model in place of the worst.
     pub load_price: f64,
-    /// Loss of worth that one request less that is late pays for: a number of images by the worst model in place of the best.
+    /// Loss of worth that one request less that is late pays for: a number of images by the worst model in place of the
+    /// best.
     pub late_price: f64,
 }
 
@@ -61,9 +64,9 @@ pub struct WhatIf {
     changed: Time,
     /// True if the last change was for better models alone.
     for_quality: bool,
-    /// Time for which the targets stay before a change for better models alone: `gap` at first. It doubles, up to half of
-    /// `horizon`, when fewer late requests call for a change after a change for better models, which thus had to be undone,
-    /// and returns to `gap` when two changes for better models follow each other.
+    /// Time for which the targets stay before a change for better models alone: `gap` at first. It doubles, up to half
+    /// of `horizon`, when fewer late requests call for a change after a change for better models, which thus had to be
+    /// undone, and returns to `gap` when two changes for better models follow each other.
     patience: Duration,
     /// Condition under which large workers take hits.
     large_takes_hits: LargeTakesHits,
@@ -75,8 +78,8 @@ pub struct WhatIf {
 struct Judgement {
     /// Number of requests that become late, plus [`STAYS_LATE`] for each late request that stays waiting.
     late: f64,
-    /// Sum of the worth of the images of the requests in time. 0 while any late request waits: time that better models would take
-    /// is needed to catch up.
+    /// Sum of the worth of the images of the requests in time. 0 while any late request waits: time that better models
+    /// would take is needed to catch up.
     worth: f64,
 }
 
@@ -103,8 +106,8 @@ impl WhatIf {
         tasks
     }
 
-    /// Adds repetitions of the window for the time `horizon`. If the last part of the window is busier than chance explains, only
-    /// that part is repeated.
+    /// Adds repetitions of the window for the time `horizon`. If the last part of the window is busier than chance
+    /// explains, only that part is repeated.
     fn near_future(&self, now: Time, tasks: &mut Vec<Task>) {
         let since = |length: u64| {
             let from = now.nanoseconds().saturating_sub(length);
@@ -114,15 +117,16 @@ impl WhatIf {
         let part = window / PARTS;
         let (first, first_of_part) = (since(window), since(part));
         let usual = (self.recent.len() - first) as f64 / PARTS as f64;
-        // The limit of chance is two standard deviations above the mean. A Poisson count of mean u has a standard deviation of
-        // sqrt(u).
+        // The limit of chance is two standard deviations above the mean. A Poisson count of mean u has a standard
+        // deviation of sqrt(u).
         let busier = (self.recent.len() - first_of_part) as f64 > usual + 2.0 * libm::sqrt(usual);
         let (first, length) = if busier { (first_of_part, part) } else { (first, window) };
         let times = self.settings.horizon.nanoseconds().checked_div(length).unwrap_or(0).clamp(1, 4 * PARTS);
         self.repeat(now, first, length, times, tasks);
     }
 
-    /// Adds `times` repetitions of the remembered requests from index `first` on, each `length` nanoseconds after the one before.
+    /// Adds `times` repetitions of the remembered requests from index `first` on, each `length` nanoseconds after the
+    /// one before.
     fn repeat(&self, now: Time, first: usize, length: u64, times: u64, tasks: &mut Vec<Task>) {
         tasks.reserve((self.recent.len() - first) * times as usize);
         for time in 1..=times {
@@ -153,8 +157,8 @@ impl WhatIf {
         judgement
     }
 
-    /// Returns the workers after the best moves for these requests, with the judgements before and after. Moves for better models
-    /// alone are made only with `for_quality`.
+    /// Returns the workers after the best moves for these requests, with the judgements before and after. Moves for
+    /// better models alone are made only with `for_quality`.
     fn improve(
         &self,
         now: Time,
@@ -216,7 +220,8 @@ impl WhatIf {
                 let mut able: Vec<usize> = (0..seats.len())
                     .filter(|seat| seats[*seat].gpu.index() == gpu && seats[*seat].target == from)
                     .collect();
-                // Workers that hold the model already change first, then those that are free first: this delays the least work.
+                // Workers that hold the model already change first, then those that are free first: this delays the
+                // least work.
                 able.sort_by_key(|seat| (!seats[*seat].holds.contains(to), seats[*seat].free, seats[*seat].worker));
                 for count in core::iter::successors(Some(1), |count| Some(2 * count)).take_while(|c| *c <= able.len()) {
                     let mut changed = seats.to_vec();

@@ -1,5 +1,5 @@
-//! Classes of requests of equal work, with tables of models, pools and expected times. The tables of a class are made once, when
-//! the first request of the class is routed.
+//! Classes of requests of equal work, with tables of models, pools and expected times. The tables of a class are made
+//! once, when the first request of the class is routed.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,8 +20,8 @@ use crate::time::{Duration, Time};
 pub(in crate::scheduler) struct Class {
     pub(in crate::scheduler) kind: DecisionKind,
     pub(in crate::scheduler) skipped_steps: u32,
-    /// Models that may serve the class, in the order in which the dispatcher tries them: for misses and drafts the best model
-    /// first, for hits the models that serve no misses first.
+    /// Models that may serve the class, in the order in which the dispatcher tries them: for misses and drafts the best
+    /// model first, for hits the models that serve no misses first.
     pub(in crate::scheduler) choices: SmallVec<[Choice; 2]>,
     /// Best model that may serve the class.
     pub(in crate::scheduler) best: Choice,
@@ -29,11 +29,11 @@ pub(in crate::scheduler) struct Class {
     pub(in crate::scheduler) pools: Pools,
     /// Expected time by GPU type, then model. `None` for a model that may not serve the class or does not fit the GPU.
     pub(in crate::scheduler) times: Arc<[Option<Duration>]>,
-    /// Time before the deadline at which a hit that waits for a large model falls back on a small one. `None` if requests of the
-    /// class never wait for a large model.
+    /// Time before the deadline at which a hit that waits for a large model falls back on a small one. `None` if
+    /// requests of the class never wait for a large model.
     pub(in crate::scheduler) fall_back: Option<Duration>,
-    /// Shortest of `times` in the pools that are the target of a worker. A request with less time left until its deadline is
-    /// late.
+    /// Shortest of `times` in the pools that are the target of a worker. A request with less time left until its
+    /// deadline is late.
     pub(in crate::scheduler) shortest: Duration,
     /// Expected time on the first GPU type with the model that is tried first.
     pub(super) usual: Duration,
@@ -49,8 +49,8 @@ pub(in crate::scheduler) struct Choice {
     pub(in crate::scheduler) models: ModelSet,
     /// True if any of the models may serve misses too.
     pub(in crate::scheduler) serves_misses: bool,
-    /// Expected time and number of each pool that has one of the models, fastest first. All times are 0 if the discipline ignores
-    /// time.
+    /// Expected time and number of each pool that has one of the models, fastest first. All times are 0 if the
+    /// discipline ignores time.
     pub(in crate::scheduler) pools: SmallVec<[(Duration, usize); 2]>,
     /// Set of the same pools.
     pub(in crate::scheduler) set: Pools,
@@ -62,8 +62,8 @@ pub(super) struct Tables {
     pub(super) serving: Serving,
     pub(super) hardware: Hardware,
     pub(super) total_steps: u32,
-    /// True if a request goes to the ready worker that is expected to finish first, rather than to the one with the lowest
-    /// number.
+    /// True if a request goes to the ready worker that is expected to finish first, rather than to the one with the
+    /// lowest number.
     pub(super) by_time: bool,
     /// True for each pool that a worker has as its target.
     pub(super) targeted: Vec<bool>,
@@ -113,8 +113,8 @@ impl Tables {
         class
     }
 
-    /// Sets the times of a class that follow from the targets of the workers. A class that no target serves keeps the times with
-    /// its best models, because a decision about the targets will follow.
+    /// Sets the times of a class that follow from the targets of the workers. A class that no target serves keeps the
+    /// times with its best models, because a decision about the targets will follow.
     pub(super) fn retarget(&self, class: &mut Class) {
         let count = self.serving.models();
         let times = || class.times.iter().enumerate().filter_map(|(pool, time)| Some((pool, (*time)?)));

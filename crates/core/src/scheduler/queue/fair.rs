@@ -1,6 +1,6 @@
-//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM '96). While two tenants wait, the service of each differs from the share
-//! of its weight by at most one request of each. The discipline does not need to know the capacity, so workers may come, go and
-//! change models.
+//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM '96). While two tenants wait, the service of each differs from
+//! the share of its weight by at most one request of each. The discipline does not need to know the capacity, so
+//! workers may come, go and change models.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -14,8 +14,8 @@ use crate::time::Duration;
 pub struct TenantTerms {
     /// Share of the service in proportion to the weights of other tenants, above 0.
     pub weight: f64,
-    /// Priority of the tenant. Requests of higher priority are served first, both among the requests in time and among the late
-    /// requests.
+    /// Priority of the tenant. Requests of higher priority are served first, both among the requests in time and among
+    /// the late requests.
     pub priority: u32,
 }
 
@@ -73,8 +73,9 @@ impl Discipline for Fair {
     }
 }
 
-/// Fair shares between tenants, with each tenant's requests in order of latest start. The request of a tenant that must start
-/// first gets the lowest tag of that tenant. Requests of a tenant only exchange tags, so that the shares do not change.
+/// Fair shares between tenants, with each tenant's requests in order of latest start. The request of a tenant that must
+/// start first gets the lowest tag of that tenant. Requests of a tenant only exchange tags, so that the shares do not
+/// change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FairSlack {
     time: VirtualTime,

@@ -1,14 +1,14 @@
-//! Line of waiting requests in their order. Most requests enter behind all others: these requests are kept in a ring buffer,
-//! where entering at the back and leaving at the front take constant time and a withdrawn request is only marked. The other
-//! requests are kept in a tree. The discipline decides the order, not the line.
+//! Line of waiting requests in their order. Most requests enter behind all others: these requests are kept in a ring
+//! buffer, where entering at the back and leaving at the front take constant time and a withdrawn request is only
+//! marked. The other requests are kept in a tree. The discipline decides the order, not the line.
 
 use alloc::collections::{BTreeSet, VecDeque};
 
 use crate::request::{RequestId, TenantId};
 use crate::time::Time;
 
-/// Waiting request. Requests are ordered by priority, then key, then routing. A request that is retried returns to its old place,
-/// so that failures do not change the order.
+/// Waiting request. Requests are ordered by priority, then key, then routing. A request that is retried returns to its
+/// old place, so that failures do not change the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::scheduler) struct WaitingRequest {
     /// Rank of the tenant's priority. The lowest rank is served first.
@@ -37,8 +37,8 @@ pub(in crate::scheduler) struct Line {
     ring: VecDeque<WaitingRequest>,
     /// Requests that entered before another request.
     tree: BTreeSet<WaitingRequest>,
-    /// Requests that left the middle of the ring. They are only marked, because removing one would move all requests behind it.
-    /// The first request of the ring is never among them.
+    /// Requests that left the middle of the ring. They are only marked, because removing one would move all requests
+    /// behind it. The first request of the ring is never among them.
     gone: BTreeSet<WaitingRequest>,
 }
 

@@ -1,5 +1,6 @@
-//! Waiting requests, in classes of equal work: misses, drafts, and hits by skipped steps. Each class has two lines: requests that
-//! can meet their deadline, in the order of the discipline, and late requests. The dispatcher chooses class and worker.
+//! Waiting requests, in classes of equal work: misses, drafts, and hits by skipped steps. Each class has two lines:
+//! requests that can meet their deadline, in the order of the discipline, and late requests. The dispatcher chooses
+//! class and worker.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -74,7 +75,8 @@ trait Discipline: fmt::Debug + Send {
         0
     }
 
-    /// Returns the latest start of a routed request in nanoseconds, if the discipline uses it beside the key; 0 otherwise.
+    /// Returns the latest start of a routed request in nanoseconds, if the discipline uses it beside the key; 0
+    /// otherwise.
     fn slack(&self, _routed: &Routed) -> u64 {
         0
     }
@@ -84,14 +86,14 @@ trait Discipline: fmt::Debug + Send {
         false
     }
 
-    /// Returns whether a request goes to the ready worker that is expected to finish first, rather than to the one with the
-    /// lowest number.
+    /// Returns whether a request goes to the ready worker that is expected to finish first, rather than to the one with
+    /// the lowest number.
     fn by_time(&self) -> bool {
         true
     }
 
-    /// Notes that a request entered its line in time. Returns the requests whose places change, each with its old and its new
-    /// place.
+    /// Notes that a request entered its line in time. Returns the requests whose places change, each with its old and
+    /// its new place.
     fn joined(&mut self, _standing: Standing, _slack: u64) -> Vec<(Standing, Standing)> {
         Vec::new()
     }
@@ -190,7 +192,8 @@ impl Queue {
 
     /// Returns the rank of a request of a class among all classes. The lowest rank is served first.
     pub(super) fn rank(&self, class: &Class, waits: &WaitingRequest, in_time: bool) -> (u32, bool, u64, u32) {
-        // The latest start depends on the models that workers have as their targets. Within a class the order is the same.
+        // The latest start depends on the models that workers have as their targets. Within a class the order is the
+        // same.
         let by_slack = in_time && self.settings.order == Order::Slack;
         let key = if by_slack { latest_start(waits.due, class.present) } else { waits.key };
         (waits.priority, self.is_behind(class), key, waits.order)
@@ -206,8 +209,8 @@ impl Queue {
         }
     }
 
-    /// Returns the requests of the lines in time, or of the late lines unless `in_time`, in the order of service, each with its
-    /// class. Each line is in that order already, so the lines are merged.
+    /// Returns the requests of the lines in time, or of the late lines unless `in_time`, in the order of service, each
+    /// with its class. Each line is in that order already, so the lines are merged.
     pub(super) fn in_order(&self, in_time: bool) -> impl Iterator<Item = (usize, WaitingRequest)> {
         // There are few lines, so that the smallest of their heads is found by looking at each.
         let mut lines: Vec<_> =
@@ -230,7 +233,8 @@ impl Queue {
         self.late > 0
     }
 
-    /// Returns whether fewer than half of the latest requests are hits. Large models can then serve hits too at little cost.
+    /// Returns whether fewer than half of the latest requests are hits. Large models can then serve hits too at little
+    /// cost.
     pub(super) fn hits_are_few(&self) -> bool {
         self.hit_share < 0.5
     }
@@ -269,7 +273,8 @@ impl Queue {
         Standing { class, waits: WaitingRequest { priority, key, order, request, due, tenant } }
     }
 
-    /// Returns the present place of a waiting request. With `fair_slack` the tag of the request may have changed since routing.
+    /// Returns the present place of a waiting request. With `fair_slack` the tag of the request may have changed since
+    /// routing.
     pub(super) fn current(&self, request: RequestId, pending: &Pending) -> WaitingRequest {
         self.discipline.current(self.standing(request, pending), pending.slack).waits
     }

@@ -24,25 +24,26 @@ pub enum Order {
     Slack,
     /// Start-time fair queueing between tenants, by weight (Goyal et al., SIGCOMM '96).
     Fair,
-    /// Start-time fair queueing between tenants. The requests of one tenant are served as with `slack`: the one that must start
-    /// first is first.
+    /// Start-time fair queueing between tenants. The requests of one tenant are served as with `slack`: the one that
+    /// must start first is first.
     FairSlack,
 }
 
-/// Treatment of late requests. A request is late if it would miss its deadline even if it started now with its fastest model and
-/// GPU type.
+/// Treatment of late requests. A request is late if it would miss its deadline even if it started now with its fastest
+/// model and GPU type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Late {
     /// Normal service: a late request keeps its place.
     #[default]
     InTurn,
-    /// Service behind all requests in time. While requests of both kinds could start, one start in thirty goes to a late request,
-    /// so that late requests do not starve.
+    /// Service behind all requests in time. While requests of both kinds could start, one start in thirty goes to a
+    /// late request, so that late requests do not starve.
     Last,
-    /// Service as with `last`. While fewer than half of the latest requests are hits, late requests also get the best image
-    /// possible, because their deadlines are missed in any case: a late hit skips the fewest steps that any hit skips, and a late
-    /// request waits for the best model that may serve it, if any worker has that model as its target.
+    /// Service as with `last`. While fewer than half of the latest requests are hits, late requests also get the best
+    /// image possible, because their deadlines are missed in any case: a late hit skips the fewest steps that any hit
+    /// skips, and a late request waits for the best model that may serve it, if any worker has that model as its
+    /// target.
     Best,
     /// Rejection of late requests.
     Reject,
@@ -57,12 +58,12 @@ pub struct QueueSettings {
     pub late: Late,
     /// Time from arrival within which a request without a deadline of its own should be finished.
     pub due: Duration,
-    /// Point at which waiting hits fall back on small models, as a multiple of their expected time on the best small model,
-    /// counted back from the deadline. While the queue is overrun, hits wait until then for a large model, which serves misses
-    /// too. `None` if hits never wait for a large model.
+    /// Point at which waiting hits fall back on small models, as a multiple of their expected time on the best small
+    /// model, counted back from the deadline. While the queue is overrun, hits wait until then for a large model, which
+    /// serves misses too. `None` if hits never wait for a large model.
     pub fall_back: Option<f64>,
-    /// True if a hit skips only the fewest steps that any hit skips, provided that another ready worker could serve the hit too
-    /// and that the hit still meets its deadline.
+    /// True if a hit skips only the fewest steps that any hit skips, provided that another ready worker could serve the
+    /// hit too and that the hit still meets its deadline.
     pub ease: bool,
     /// Fewest denoising steps that any hit skips.
     pub least_skipped: u32,

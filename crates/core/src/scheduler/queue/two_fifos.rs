@@ -1,5 +1,5 @@
-//! Two queues of the paper: misses before hits, each in order of routing, on the ready worker with the lowest number. Deadlines
-//! and weights of tenants do not count; priorities of tenants do.
+//! Two queues of the paper: misses before hits, each in order of routing, on the ready worker with the lowest number.
+//! Deadlines and weights of tenants do not count; priorities of tenants do.
 
 use super::Discipline;
 

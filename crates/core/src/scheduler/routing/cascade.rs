@@ -1,6 +1,6 @@
 //! Cascade (`DiffServe`, `MLSys` '25): a light model drafts every image, and a heavy model makes the image again if the
-//! confidence in the draft is below a threshold. No image is cached. The allocation policy (`allocation::cascade`) decides the
-//! threshold and the models of the workers.
+//! confidence in the draft is below a threshold. No image is cached. The allocation policy (`allocation::cascade`)
+//! decides the threshold and the models of the workers.
 
 use super::{Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;

@@ -1,6 +1,7 @@
-//! Levels of approximation under load. Each level has bounds that find more hits or skip more steps, and a quality as a share of
-//! the large model's. A level is entered when many requests wait and left when fewer wait. The quality that a level costs is paid
-//! out of the quality that better images have saved, so that the mean over all images never falls below the floor.
+//! Levels of approximation under load. Each level has bounds that find more hits or skip more steps, and a quality as a
+//! share of the large model's. A level is entered when many requests wait and left when fewer wait. The quality that a
+//! level costs is paid out of the quality that better images have saved, so that the mean over all images never falls
+//! below the floor.
 
 use alloc::vec::Vec;
 
@@ -9,10 +10,11 @@ use super::{Bounds, Load};
 /// Level of approximation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Level {
-    /// Number of waiting requests for each worker from which the level is entered. The level is left at less than half of that
-    /// number.
+    /// Number of waiting requests for each worker from which the level is entered. The level is left at less than half
+    /// of that number.
     pub from: f64,
-    /// Quality of the hits of this level as a share of the large model's quality, according to the calibration of the bounds.
+    /// Quality of the hits of this level as a share of the large model's quality, according to the calibration of the
+    /// bounds.
     pub quality: f64,
     /// Decision table of the level.
     pub bounds: Bounds,
@@ -32,8 +34,8 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// Makes the levels of a run. The first level is the usual one, with a quality of at least `floor`. At most the quality that
-    /// `memory` images of the large model save is kept.
+    /// Makes the levels of a run. The first level is the usual one, with a quality of at least `floor`. At most the
+    /// quality that `memory` images of the large model save is kept.
     #[must_use]
     pub fn new(levels: Vec<Level>, floor: f64, memory: u32) -> Self {
         assert!(!levels.is_empty() && levels[0].quality >= floor, "the scenario was checked");
@@ -46,8 +48,8 @@ impl Levels {
         Self::new(vec![Level { from: 0.0, quality: 1.0, bounds }], 0.0, 0)
     }
 
-    /// Returns the level for the next hit: the highest level, up to the current one, that the saved quality can pay for, or else
-    /// level 0.
+    /// Returns the level for the next hit: the highest level, up to the current one, that the saved quality can pay
+    /// for, or else level 0.
     pub fn level(&self) -> u8 {
         let payable = |level: &usize| *level == 0 || self.saved + self.all[*level].quality - self.floor >= 0.0;
         (0..=self.current).rev().find(payable).unwrap_or(0) as u8
@@ -59,8 +61,8 @@ impl Levels {
         &self.all[usize::from(level)].bounds
     }
 
-    /// Notes a routed request: a hit at this level, or with `None` an image by the large model. The new current level holds from
-    /// the next request on.
+    /// Notes a routed request: a hit at this level, or with `None` an image by the large model. The new current level
+    /// holds from the next request on.
     pub fn routed(&mut self, hit: Option<u8>, load: &Load) {
         let quality = hit.map_or(1.0, |level| self.all[usize::from(level)].quality);
         self.saved = (self.saved + quality - self.floor).clamp(0.0, self.most);

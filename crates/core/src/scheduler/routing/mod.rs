@@ -1,5 +1,5 @@
-//! Routing policies: the requests that hit, and the steps that hits skip. Each system has a file of its own, with its paper if
-//! there is one.
+//! Routing policies: the requests that hit, and the steps that hits skip. Each system has a file of its own, with its
+//! paper if there is one.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -66,8 +66,8 @@ pub enum Storage {
     None,
     /// Final images, found by the embedding of the image itself (text to image).
     ByImage,
-    /// Images of misses, found by the embedding of their prompt (text to text). An entry has one intermediate state for each of
-    /// these numbers of skipped steps; if the list is empty, it has the final image.
+    /// Images of misses, found by the embedding of their prompt (text to text). An entry has one intermediate state for
+    /// each of these numbers of skipped steps; if the list is empty, it has the final image.
     ByPrompt(Vec<u32>),
 }
 
@@ -75,13 +75,13 @@ pub enum Storage {
 pub trait RoutingPolicy: core::fmt::Debug + Send {
     /// Returns the images that the policy caches and looks up.
     fn storage(&self) -> Storage;
-    /// Decides on a request whose nearest entry is `nearest`. The core may call this method several times for a request: for each
-    /// part of the cache that it searches, and with `None` if the source of a hit cannot be read.
+    /// Decides on a request whose nearest entry is `nearest`. The core may call this method several times for a
+    /// request: for each part of the cache that it searches, and with `None` if the source of a hit cannot be read.
     fn route(&mut self, request: &Request, nearest: Option<Candidate<'_>>, load: &Load) -> Route;
     /// Notes the decision on a request that was routed for the first time.
     fn routed(&mut self, _decision: &Decision, _load: &Load) {}
-    /// Returns the decision with which an image that was made is made again, given the confidence in the image; `None` if the
-    /// image is good enough.
+    /// Returns the decision with which an image that was made is made again, given the confidence in the image; `None`
+    /// if the image is good enough.
     fn redecide(&mut self, _made: &Decision, _confidence: Option<f64>, _threshold: f64) -> Option<Decision> {
         None
     }
@@ -117,7 +117,8 @@ impl System {
         }
     }
 
-    /// Returns the default bounds of the system for the default of 50 denoising steps; `None` for a system without bounds.
+    /// Returns the default bounds of the system for the default of 50 denoising steps; `None` for a system without
+    /// bounds.
     #[must_use]
     pub const fn default_bounds(self) -> Option<&'static [(f64, u32)]> {
         match self {
@@ -140,8 +141,8 @@ impl System {
         }
     }
 
-    /// Returns the numbers of steps that hits may skip with these bounds, in rising order: all `total_steps` for a system that
-    /// returns images unchanged.
+    /// Returns the numbers of steps that hits may skip with these bounds, in rising order: all `total_steps` for a
+    /// system that returns images unchanged.
     #[must_use]
     pub fn skipped_steps(self, bounds: &[(f64, u32)], total_steps: u32) -> Vec<u32> {
         match self {
@@ -151,8 +152,8 @@ impl System {
         }
     }
 
-    /// Returns the order of the queue if the scenario sets none: the paper's two queues for MoDM, one queue for the other
-    /// systems.
+    /// Returns the order of the queue if the scenario sets none: the paper's two queues for MoDM, one queue for the
+    /// other systems.
     #[must_use]
     pub const fn default_order(self) -> Order {
         match self {

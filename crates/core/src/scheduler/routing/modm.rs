@@ -1,5 +1,5 @@
-//! `MoDM` (ASPLOS '26, arXiv 2503.11972): a small model refines a hit from a final image that is similar to the prompt. The
-//! system is of no use for prompts without locality: then the large model makes every image.
+//! `MoDM` (ASPLOS '26, arXiv 2503.11972): a small model refines a hit from a final image that is similar to the prompt.
+//! The system is of no use for prompts without locality: then the large model makes every image.
 
 use super::{Levels, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;

@@ -1,5 +1,6 @@
-//! Nirvana (NSDI '24): a hit starts from an intermediate state of the large model, found by the prompt that made the state, and
-//! saves the first k steps. The large model serves hits too, so a hit saves less time than with a small model.
+//! Nirvana (NSDI '24): a hit starts from an intermediate state of the large model, found by the prompt that made the
+//! state, and saves the first k steps. The large model serves hits too, so a hit saves less time than with a small
+//! model.
 
 use super::{Bounds, Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
@@ -16,7 +17,8 @@ pub struct Nirvana {
 }
 
 impl Nirvana {
-    /// Makes the policy with these bounds. An entry stores one state for each distinct number of skipped steps of the bounds.
+    /// Makes the policy with these bounds. An entry stores one state for each distinct number of skipped steps of the
+    /// bounds.
     #[must_use]
     pub const fn new(bounds: Bounds) -> Self {
         Self { bounds }

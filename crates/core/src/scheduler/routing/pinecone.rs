@@ -1,5 +1,5 @@
-//! Pinecone: a vector database in front of the large model. The image of a sufficiently similar prompt is returned unchanged. The
-//! system is fast and cheap, but wrong if two prompts look alike and mean different things.
+//! Pinecone: a vector database in front of the large model. The image of a sufficiently similar prompt is returned
+//! unchanged. The system is fast and cheap, but wrong if two prompts look alike and mean different things.
 
 use alloc::vec::Vec;
 

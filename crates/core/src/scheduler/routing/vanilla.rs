@@ -1,4 +1,5 @@
-//! Vanilla: the large model serves every request, and no image is reused. Every other system is compared with this baseline.
+//! Vanilla: the large model serves every request, and no image is reused. Every other system is compared with this
+//! baseline.
 
 use super::{Load, Route, RoutingPolicy, Storage};
 use crate::cache::Candidate;
