@@ -231,8 +231,9 @@ fn after_any_burst_the_queue_empties() {
         };
         let spare = WORKERS as f64 * (0.95 - calm);
         let bound = 3.0 * open(until, until) as f64 * mean_work_s() / spare + 4.0 * FULL_S;
-        let empty = (0..).map(|step| until + f64::from(step) * 30.0).find(|time| open(*time, time - 3.0 * FULL_S) == 0);
-        let took = empty.map(|time| time - until).unwrap_or(f64::INFINITY);
+        let mut times = (0..4000).map(|step| f64::from(step) * 30.0);
+        let empty = times.find(|took| open(until + took, until + took - 3.0 * FULL_S) == 0);
+        let took = empty.unwrap_or(f64::INFINITY);
         println!("{calm:.2} {burst:.2} {length:.0}: {} open, {took:.0} s of {bound:.0}", open(until, until));
         assert!(took <= bound, "seed {seed}: {took:.0} s, not within {bound:.0}");
         let rejected = watch.ends.iter().filter(|(.., outcome)| *outcome != Outcome::Completed).count();
