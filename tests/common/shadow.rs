@@ -870,15 +870,15 @@ impl Shadow {
         first.map_or_else(|| self.usual(request), |model| self.time(request, GpuId(0), model))
     }
 
-    /// Longest time that a request may take on a worker: that which the first of its work has left.
-    fn left(&self, request: RequestId) -> Option<Duration> {
+    /// Time by which a worker has to have a request done: when the first of its work is due.
+    fn to_finish_by(&self, request: RequestId) -> Option<Time> {
         if self.live[&request].late || self.world.config.queue.late == Late::InTurn {
             return None;
         }
         let class = self.class(request);
         let of_class = |other: &&RequestId| self.class(**other) == class && !self.live[*other].late;
         let first = self.waiting.iter().filter(of_class).min_by_key(|other| self.rank(**other))?;
-        Some(self.due(*first).max(self.now).since(self.now))
+        Some(self.due(*first))
     }
 
     /// Who goes first, apart from being late.
@@ -923,7 +923,7 @@ impl Shadow {
             choices.reverse();
         }
         let held = waits_for_large.is_some_and(|until| until > self.now);
-        let left = self.left(request);
+        let by = self.to_finish_by(request);
         choices.into_iter().find_map(|models| {
             if held && !models.iter().any(|model| self.is_large(*model)) {
                 return None;
@@ -937,8 +937,10 @@ impl Shadow {
                 let time = self.time(request, gpu, self.workers[worker.index()].target);
                 if misses_first { Duration::ZERO } else { time }
             };
-            let able =
-                self.where_workers(suits).into_iter().filter(|worker| left.is_none_or(|left| soonest(worker) <= left));
+            let able = self
+                .where_workers(suits)
+                .into_iter()
+                .filter(|worker| by.is_none_or(|by| self.now + soonest(worker) <= by));
             able.min_by_key(|worker| (soonest(worker), *worker))
         })
     }

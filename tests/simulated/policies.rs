@@ -153,16 +153,22 @@ fn run_requests(policy: Box<dyn AllocationPolicy>, workers: usize, ours: bool, r
     watch
 }
 
-/// The split after the last decision until then.
-fn split_at(watch: &Watch, until: f64) -> u32 {
-    watch.splits.iter().take_while(|(time, _)| *time <= until).last().map_or(WORKERS as u32, |(_, large)| *large)
+/// The split that is held longest from one time to another. Where the load asks for a split between two, they alternate.
+fn split_between(watch: &Watch, from: f64, until: f64) -> u32 {
+    let mut held = [0.0; WORKERS + 1];
+    let ends = watch.splits.iter().skip(1).map(|(time, _)| *time).chain([f64::INFINITY]);
+    for ((time, large), end) in watch.splits.iter().zip(ends) {
+        held[*large as usize] += (end.min(until) - time.max(from)).max(0.0);
+    }
+    let longest = (0..held.len()).max_by(|one, other| held[*one].total_cmp(&held[*other]));
+    longest.unwrap_or(WORKERS) as u32
 }
 
 #[test]
 fn after_a_step_in_load_the_split_settles_within_two_decisions() {
     for (before, after) in [(6.0, 22.0), (8.0, 25.0), (22.0, 12.0), (12.0, 18.0)] {
         let watch = run(what_if(), true, &[(7200.0, before), (18_000.0, after)]);
-        let settled = split_at(&watch, 17_900.0);
+        let settled = split_between(&watch, 10_800.0, 18_000.0);
         let decisions: Vec<(f64, u32)> =
             watch.splits.iter().copied().filter(|(time, _)| (7200.0..18_000.0).contains(time)).collect();
         println!("{before} to {after}: {decisions:?}");

@@ -66,8 +66,6 @@ impl Time {
 }
 
 impl Duration {
-    /// Longest duration.
-    pub const MAX: Self = Self(u64::MAX);
     /// Duration of zero.
     pub const ZERO: Self = Self(0);
 

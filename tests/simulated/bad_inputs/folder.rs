@@ -53,7 +53,6 @@ horizon_s = 200
 gap_s = 10
 cushion_s = 5
 load_price = 1.0
-late_price = 5.0
 queue_delay = "throughput"
 [slo]
 multiples = [2.0, 4.0]

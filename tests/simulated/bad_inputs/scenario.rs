@@ -145,6 +145,10 @@ fn variants() {
         set("\"system.polcy\" = \"modm\"", "system.polcy = \"modm\": is not a key here: expected policy or bounds"),
         set("system.polcy = \"modm\"", "system.polcy = \"modm\": is not a key here: expected policy or bounds"),
         set("cache = { capacity = 0 }", "cache.capacity = 0: expected at least 1"),
+        set(
+            "\"allocation.policy\" = \"what_if\", \"allocation.late_price\" = -1",
+            "allocation.late_price = -1: expected a number of images from 0 to 1000000",
+        ),
         set("\"cahce\" = 5", &format!("cahce = 5: is not a key here: {TOP}")),
         set(
             "\"cache.capacity.x\" = 5",
@@ -154,8 +158,7 @@ fn variants() {
         set("\"cluster.gpus\" = [{ type = \"gpu\", count = 0 }]", "cluster.gpus.0.count = 0: expected at least 1"),
     ]);
     // Without variants, keys of other policies than its own are refused.
-    let others =
-        ["window_s", "horizon_s", "gap_s", "cushion_s", "load_price", "late_price", "queue_delay", "fall_back"];
+    let others = ["window_s", "horizon_s", "gap_s", "cushion_s", "load_price", "queue_delay", "fall_back"];
     let none = SCENARIO.split("[[variant]]").next().unwrap().lines();
     let none: String = none
         .filter(|line| !others.iter().any(|key| line.starts_with(key)))

@@ -174,9 +174,6 @@ allocation.queue_delay = "little": expected "throughput" or "arrival_rate"
 allocation.queue_delay = 1: expected a word in quotes
 allocation.load_price = inf: expected a number from 0 to 1000000
 allocation.load_price = "x": expected a number
-allocation.late_price = -1: expected a number of images from 0 to 1000000
-allocation.late_price = "x": expected a number
-allocation.measure = 5: expected text in quotes
 models.serves.small = { misses = 5 } => models.serves.small.misses = 5: expected true or false
 models.serves.small = { hits = 5 } => models.serves.small.hits = 5: expected an array: [ ... ]
 queue.order = "fifo": expected one of "misses_first", "oldest", "deadline", "slack", "fair", "fair_slack"

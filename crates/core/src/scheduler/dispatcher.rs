@@ -141,26 +141,26 @@ impl Scheduler {
         // Late requests may wait for the best model only if a worker has it as its target. Otherwise they might wait
         // for ever, so that any model serves them.
         if !in_time && self.makes_the_best_of_it() && self.cluster.any_target(class.best.models) {
-            return self.soonest(&class.best, Duration::MAX);
+            return self.soonest(&class.best, Time::MAX);
         }
         let may = |choice: &&Choice| {
             class.kind == DecisionKind::Miss || !choice.serves_misses || self.large_may_take(class, in_time)
         };
         let mut choices = class.choices.iter().filter(may);
-        let left = self.time_left(now, class, in_time);
+        let by = self.to_finish_by(class, in_time);
         match class.falls_back().filter(|_| in_time && self.may_wait(class)) {
-            None => choices.find_map(|choice| self.soonest(choice, left)),
+            None => choices.find_map(|choice| self.soonest(choice, by)),
             Some(time) => choices
                 .rev()
-                .find_map(|choice| self.soonest(choice, left).filter(|_| choice.serves_misses || time <= now)),
+                .find_map(|choice| self.soonest(choice, by).filter(|_| choice.serves_misses || time <= now)),
         }
     }
 
-    /// Returns the longest time that the first request of a class may take on a worker. Where late requests go behind,
-    /// a request in time waits for a worker that finishes it in time, rather than be late on one that others could use.
-    fn time_left(&self, now: Time, class: &Class, in_time: bool) -> Duration {
+    /// Returns the time by which the first request of a class has to be finished by a worker. Where late requests go behind, a
+    /// request in time waits for a worker that finishes it in time, rather than be late on one that others could use.
+    fn to_finish_by(&self, class: &Class, in_time: bool) -> Time {
         let first = if in_time && self.queue.settings().late != Late::InTurn { class.first(true) } else { None };
-        first.map_or(Duration::MAX, |first| first.due.max(now).since(now))
+        first.map_or(Time::MAX, |first| first.due)
     }
 
     /// Returns whether hits may wait for large models: the cluster is overrun, and a worker has a large model that may
@@ -186,7 +186,7 @@ impl Scheduler {
             // Without a ready small worker no wake-up is needed: the event that makes one ready runs the dispatcher
             // anyway.
             let mut small = class.choices.iter().filter(|choice| !choice.serves_misses);
-            small.find_map(|choice| self.soonest(choice, Duration::MAX)).map(|_| time)
+            small.find_map(|choice| self.soonest(choice, Time::MAX)).map(|_| time)
         });
         // A time that has passed belongs to a job that waits for more requests: it starts later by its own wake-up.
         held.filter(|time| *time > self.now).min()
@@ -212,9 +212,9 @@ impl Scheduler {
         allowed && !(self.queue.misses_first() && self.queue.a_miss_waits(in_time))
     }
 
-    /// Returns the ready worker with a model of a choice that is expected to finish first, within `most`, and of equals
-    /// the lowest. In the order of the paper (misses first) all these times are 0, so the lowest worker is taken.
-    fn soonest(&self, choice: &Choice, most: Duration) -> Option<WorkerId> {
+    /// Returns the ready worker with a model of a choice that is expected to finish first, if not after `by`, and of equals the
+    /// lowest. In the order of the paper (misses first) all these times are 0, so the lowest worker is taken.
+    fn soonest(&self, choice: &Choice, by: Time) -> Option<WorkerId> {
         if !choice.set.meets(self.cluster.ready_pools()) {
             return None;
         }
@@ -222,7 +222,7 @@ impl Scheduler {
         for &(time, pool) in &choice.pools {
             // Pools are in order of time, so that no later pool is sooner. Pools of equal time are still compared, by
             // worker.
-            if time > most || soonest.is_some_and(|(before, _)| before < time) {
+            if self.now + time > by || soonest.is_some_and(|(before, _)| before < time) {
                 break;
             }
             if let Some(worker) = self.cluster.ready(pool) {
