@@ -156,8 +156,9 @@ impl Scheduler {
         }
     }
 
-    /// Returns the time by which the first request of a class has to be finished by a worker. Where late requests go behind, a
-    /// request in time waits for a worker that finishes it in time, rather than be late on one that others could use.
+    /// Returns the time by which the first request of a class has to be finished by a worker. Where late requests go
+    /// behind, a request in time waits for a worker that finishes it in time, rather than be late on one that others
+    /// could use.
     fn to_finish_by(&self, class: &Class, in_time: bool) -> Time {
         let first = if in_time && self.queue.settings().late != Late::InTurn { class.first(true) } else { None };
         first.map_or(Time::MAX, |first| first.due)
@@ -212,8 +213,9 @@ impl Scheduler {
         allowed && !(self.queue.misses_first() && self.queue.a_miss_waits(in_time))
     }
 
-    /// Returns the ready worker with a model of a choice that is expected to finish first, if not after `by`, and of equals the
-    /// lowest. In the order of the paper (misses first) all these times are 0, so the lowest worker is taken.
+    /// Returns the ready worker with a model of a choice that is expected to finish first, if not after `by`, and of
+    /// equals the lowest. In the order of the paper (misses first) all these times are 0, so the lowest worker is
+    /// taken.
     fn soonest(&self, choice: &Choice, by: Time) -> Option<WorkerId> {
         if !choice.set.meets(self.cluster.ready_pools()) {
             return None;
