@@ -2,7 +2,7 @@
 //! is moved to a separate folder.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use super::ledger::{self, LedgerError, Picture, offline, picture_file, results};
 use super::recordings::{self, Condition};
 use crate::input::InputError;
 use crate::live::store;
+use crate::locked::LockedFile;
 use crate::output::{copy_into, move_into};
 
 /// Result of the check of one part of the data folder.
@@ -77,7 +78,7 @@ fn read_ledger(data: &Path, lock: offline::Lock) -> Result<Option<offline::Found
 /// # Errors
 /// The folder is not a data folder, a server uses it, a newer program has written it, or the disk fails.
 pub fn check(data: &Path) -> Result<Vec<Finding>, CheckError> {
-    let ledger = read_ledger(data, File::try_lock_shared)?;
+    let ledger = read_ledger(data, LockedFile::shared)?;
     let mut findings = Vec::new();
     let file = ledger::file(data);
     match &ledger {
@@ -143,7 +144,7 @@ pub fn repair(data: &Path, aside: &Path) -> Result<Vec<String>, CheckError> {
     let mut done = Vec::new();
     let aside = &unused(aside);
     // The ledger stays locked to the end, so that no server begins meanwhile.
-    let mut ledger = read_ledger(data, File::try_lock)?;
+    let mut ledger = read_ledger(data, LockedFile::alone)?;
     if let Some(ledger) = &mut ledger {
         let folder = results(data);
         let wrong = damaged_pictures(&folder, &ledger.pictures);

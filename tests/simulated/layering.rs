@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use crate::program::root;
 
-/// What any module may use.
+/// Modules that any other may use.
 const VOCABULARY: &[&str] = &[
     "confidence",
     "draw",
     "embedding",
     "image",
     "input",
+    "locked",
     "model",
     "output",
     "published",
@@ -24,7 +25,7 @@ const VOCABULARY: &[&str] = &[
     "window",
 ];
 
-/// What each other top-level module may use beyond the vocabulary and itself. `sim` and `live` never see
+/// Modules that each other top-level module may use beyond the vocabulary and itself. `sim` and `live` never see
 /// each other, and `report` never sees the scheduler.
 const LAYERS: &[(&str, &[&str])] = &[
     ("trace", &[]),
@@ -111,7 +112,7 @@ const LONGEST_FILE: usize = 500;
 const LONGEST_HEADER: usize = 8;
 
 /// Adds the Rust files in a folder and below it.
-pub(super) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a folder of sources").map(|entry| entry.expect("an entry").path()).collect();
     entries.sort();
@@ -243,6 +244,18 @@ fn every_file_says_what_it_is_and_can_be_read_in_one_go() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
+/// Returns every Rust source of the repository, tests, examples and benchmarks included.
+pub(super) fn every_source() -> Vec<PathBuf> {
+    let mut found = vec![root().join("build.rs")];
+    for folder in ["benches", "crates", "examples", "fuzz", "src", "tests"] {
+        sources(&root().join(folder), &mut found);
+    }
+    // The output of builds is not ours.
+    found.retain(|path| path.strip_prefix(root()).is_ok_and(|path| path.iter().all(|name| name != "target")));
+    assert!(found.len() > 400, "the sources are there");
+    found
+}
+
 /// Words that a doc comment does not begin with: it begins with a verb ("Returns ...") or with the noun itself ("Number
 /// of ...").
 const NO_FIRST_WORDS: &[&str] = &[
@@ -255,11 +268,12 @@ fn doc_comments_begin_with_a_verb_or_a_noun() {
     let mut bad = Vec::new();
     // Those of the command line are help, which people read as sentences.
     let is_help = |path: &Path| path.starts_with(root().join("src/cli"));
-    for path in all_sources().into_iter().filter(|path| !is_help(path)) {
+    for path in every_source().into_iter().filter(|path| !is_help(path)) {
         let text = fs::read_to_string(&path).expect("a source file");
         let mut before = "";
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-            if line.starts_with("/// ") && !before.starts_with("///") {
+            let opens = |mark: &str| line.starts_with(mark) && line[3..].starts_with(' ') && !before.starts_with(mark);
+            if opens("///") || opens("//!") {
                 let first: String = line[4..].chars().take_while(|&letter| is_identifier(letter)).collect();
                 if NO_FIRST_WORDS.contains(&first.to_lowercase().as_str()) {
                     bad.push(format!("{}:{number}: {line}", path.display()));

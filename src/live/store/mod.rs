@@ -3,7 +3,7 @@
 //! an entry exists if its record does. The core decides which images are cached, not the store.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use super::settings::ImageFormat;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::input::InputError;
+use crate::locked::LockedFile;
 
 mod deletion;
 mod disk;
@@ -156,7 +157,7 @@ pub struct Store {
     next: u64,
     orders: Sender<DiskOrder>,
     writer: JoinHandle<()>,
-    lock: File,
+    lock: LockedFile,
 }
 
 /// Store that was opened, and what it holds.

@@ -12,6 +12,7 @@ use super::numbers::{self, NUMBERS};
 use super::{DIGITS, FoundEntry, Record, StoreError};
 use crate::embedding::Embedding;
 use crate::input::InputError;
+use crate::locked::{LockedFile, not_locked};
 use crate::output::{write_atomic, write_durable};
 use crate::trace::npy;
 
@@ -89,40 +90,31 @@ pub(super) fn bytes<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> u64 {
     files.into_iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
 }
 
-/// Locks the folder for this process. The lock ends with the process, however the process ends.
-pub(super) fn lock(folder: &Path) -> Result<File, InputError> {
+/// Locks the folder for this process.
+pub(super) fn lock(folder: &Path) -> Result<LockedFile, InputError> {
     let refused = |message: String| InputError::new(folder, message);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
     let file = file.map_err(|error| refused(format!("cannot be written to: {error}")))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    match LockedFile::alone(file) {
+        Ok(locked) => Ok(locked),
         Err(TryLockError::WouldBlock) => Err(refused("is in use by another run: choose another store".into())),
         Err(TryLockError::Error(error)) => Err(refused(format!("cannot be locked: {error}"))),
     }
 }
 
 /// Locks the folder for a repair, which has the store alone.
-pub(super) fn lock_alone(folder: &Path) -> io::Result<File> {
+pub(super) fn lock_alone(folder: &Path) -> io::Result<LockedFile> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
-    file.try_lock().map_err(not_locked)?;
-    Ok(file)
-}
-
-fn not_locked(error: TryLockError) -> io::Error {
-    match error {
-        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "is in use by another run"),
-        TryLockError::Error(error) => error,
-    }
+    LockedFile::alone(file).map_err(not_locked)
 }
 
 /// Locks the folder of an existing store, to inspect the store. Returns `None` if the folder has no lock file.
-pub(super) fn lock_existing(folder: &Path) -> io::Result<Option<File>> {
+pub(super) fn lock_existing(folder: &Path) -> io::Result<Option<LockedFile>> {
     let file = match File::open(folder.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    file.try_lock_shared().map_err(not_locked)?;
-    Ok(Some(file))
+    LockedFile::shared(file).map(Some).map_err(not_locked)
 }
 
 /// Reads the mark of a store. Returns whether this program reads the store's version, or what is wrong with the mark.

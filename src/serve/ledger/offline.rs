@@ -13,6 +13,7 @@ use super::error::{Fault, LedgerError};
 use super::shelf::{CACHE, Guarded, caught};
 use super::{Job, Picture, Status, Used, mark, picture_file, rows};
 use crate::live::faults::{Faults, may_panic};
+use crate::locked::{LockedFile, not_locked};
 use crate::output::copy_into;
 use crate::serve::api::checksum;
 
@@ -29,11 +30,11 @@ pub(in crate::serve) struct FoundLedger {
     /// Number of the last transaction that is known.
     sequence: u64,
     /// File that is in the ledger's place, locked: no server opens the ledger while this value exists.
-    lock: Option<File>,
+    lock: Option<LockedFile>,
 }
 
 /// Function that locks a ledger's file: alone for a repair, shared for a check.
-pub(in crate::serve) type Lock = fn(&File) -> Result<(), TryLockError>;
+pub(in crate::serve) type Lock = fn(File) -> Result<LockedFile, TryLockError>;
 
 /// Reads a ledger as far as possible. Returns `None` if there is no ledger.
 ///
@@ -81,7 +82,11 @@ pub(in crate::serve) fn read(folder: &Path, lock: Lock) -> Result<Option<FoundLe
 
 /// Returns the bytes of the ledger's file, and the file, which is locked until it is dropped. Returns `None` if the
 /// file is missing or empty.
-pub(super) fn bytes(folder: &Path, lock: Lock, faults: Option<&Faults>) -> Result<Option<(Vec<u8>, File)>, Fault> {
+pub(super) fn bytes(
+    folder: &Path,
+    lock: Lock,
+    faults: Option<&Faults>,
+) -> Result<Option<(Vec<u8>, LockedFile)>, Fault> {
     let io = |error: &std::io::Error| Fault::io(error);
     faults.map_or(Ok(()), |faults| faults.call(|| {})).map_err(|error| io(&error))?;
     let file = match File::open(super::file(folder)) {
@@ -89,13 +94,13 @@ pub(super) fn bytes(folder: &Path, lock: Lock, faults: Option<&Faults>) -> Resul
         file => file.map_err(|error| io(&error))?,
     };
     // A server that has the ledger open holds the exclusive lock of the file: redb takes it.
-    match lock(&file) {
-        Ok(()) => {}
+    let locked = match lock(file) {
+        Ok(locked) => locked,
         Err(TryLockError::WouldBlock) => return Err(Fault::InUse),
         Err(TryLockError::Error(error)) => return Err(io(&error)),
-    }
+    };
     let bytes = fs::read(super::file(folder)).map_err(|error| io(&error))?;
-    Ok((!bytes.is_empty()).then_some((bytes, file)))
+    Ok((!bytes.is_empty()).then_some((bytes, locked)))
 }
 
 /// Opens a copy of the file in memory and checks every page.
@@ -212,8 +217,7 @@ pub(in crate::serve) fn rebuild(
         copy_into(old, aside).map_err(io)?;
     }
     may_panic("repair");
-    let lock = File::open(&fresh).map_err(io)?;
-    lock.try_lock().map_err(|error| io(error.into()))?;
+    let lock = File::open(&fresh).and_then(|file| LockedFile::alone(file).map_err(not_locked)).map_err(io)?;
     // One rename puts the new ledger in the place of the old one. The folder is never without a ledger: a start would
     // take it for a new folder.
     fs::rename(&fresh, &path).and_then(|()| File::open(folder)?.sync_all()).map_err(io)?;

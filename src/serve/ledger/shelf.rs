@@ -15,6 +15,7 @@ use super::mark::Mark;
 use super::rows::{self, Committed};
 use super::{Entry, Health};
 use crate::live::faults::Faults;
+use crate::locked::LockedFile;
 use crate::serve::clock::HostClock;
 use crate::serve::lock;
 
@@ -297,7 +298,7 @@ impl Drop for Guarded {
 /// Checks every page and row of a ledger that no program has open, in a copy in memory. `acknowledged` is the number of
 /// a transaction that must be in the ledger.
 fn verify(folder: &Path, acknowledged: u64, faults: Option<&Faults>) -> Result<(), Fault> {
-    let Some((bytes, lock)) = super::offline::bytes(folder, std::fs::File::try_lock_shared, faults)? else {
+    let Some((bytes, lock)) = super::offline::bytes(folder, LockedFile::shared, faults)? else {
         return match acknowledged {
             0 => Ok(()),
             _ => Err(Fault::Damaged(format!("is missing or empty, and had {acknowledged} transactions"))),

@@ -8,6 +8,7 @@ use redb::{Database, TableDefinition};
 use super::*;
 use crate::draw::{Purpose, stream};
 use crate::live::faults::{Fault, Plan};
+use crate::locked::LockedFile;
 use crate::serve::clock::tests::set;
 
 pub(super) fn job(id: &str, created: u64, status: Status) -> Job {
@@ -378,7 +379,7 @@ async fn damaged_files_are_whole_or_refused_with_a_sentence() {
                     refused += 1;
                     // The refused file is unchanged, so that it can be repaired.
                     let mut found =
-                        offline::read(folder.path(), std::fs::File::try_lock).expect("looked at").expect("a ledger");
+                        offline::read(folder.path(), LockedFile::alone).expect("looked at").expect("a ledger");
                     assert!(!found.wrong.is_empty(), "seed {seed}");
                     saved += found.jobs.len();
                     offline::rebuild(folder.path(), &folder.path().join("aside"), &mut found).expect("made anew");
