@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-/// What git answers; nothing where there is no git or no repository, as in a published package.
+/// Returns the answer of git; nothing where there is no git or no repository, as in a published package.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())

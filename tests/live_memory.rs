@@ -21,7 +21,7 @@ const SWITCHES: u32 = 200;
 const JOBS_BETWEEN: u32 = 10;
 /// After so many switches the process has what it needs.
 const WARM: u32 = 40;
-/// What may come and go, MB; one of the models leaked at each switch would be 150 MB.
+/// Memory that may come and go, MB; one of the models leaked at each switch would be 150 MB.
 const SLACK_MB: f64 = 10.0;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What fuzz targets share: a file of the given bytes, for parsers that map files. In memory where the
+//! Code that fuzz targets share: a file of the given bytes, for parsers that map files. In memory where the
 //! system has a place for that, since a disk would set the pace.
 
 use std::path::{Path, PathBuf};

@@ -194,8 +194,9 @@ pub(super) fn check(
     let template = of_variant || !scenario.variant.is_empty() || chosen_by_flag;
     let unused = scenario.unused();
     for (key, value, layer) in leaves(file, overrides) {
-        let found = unused.iter().find(|unused| within(unused.key, &key));
-        let found = found.filter(|_| !is_in_force(&in_force, &key, &value));
+        let present = present_name(&key);
+        let found = unused.iter().find(|unused| within(unused.key, present));
+        let found = found.filter(|_| !is_in_force(&in_force, present, &value));
         let Some(Unused { why, is_absent, .. }) = found else { continue };
         let chosen_here = match layer {
             Layer::Variant => true,
@@ -218,6 +219,11 @@ pub(super) fn check(
         inherited.retain(|(_, other)| *other != why);
     }
     Ok(notes)
+}
+
+/// Returns the present name of a key, which may have been set by its old one.
+fn present_name(key: &str) -> &str {
+    if key == "allocation.calm_s" { "allocation.horizon_s" } else { key }
 }
 
 /// Returns every value that is set, with its dotted key and its layer, from the file to the last override.
@@ -325,6 +331,12 @@ mod tests {
 
         let what_if = source("[allocation]\npolicy = \"what_if\"\n").scenario(&[set("allocation.mode=throughput")]);
         assert!(what_if.expect_err("refused").to_string().contains("allocation.policy = \"what_if\" does not use it"));
+        for own in ["allocation.horizon_s=50", "allocation.calm_s=50"] {
+            let error = source("").scenario(&[set(own)]).expect_err("refused").to_string();
+            assert!(error.contains(&own.replace('=', " = ")) && error.contains("\"modm\" does not use it"), "{error}");
+        }
+        let old = source("[allocation]\npolicy = \"what_if\"\ncalm_s = 50\n").scenario(&[]).expect("a scenario");
+        assert_eq!(old.allocation.horizon_s, Some(50.0));
         let flags = source("").scenario(&[set("allocation.policy=what_if"), set("allocation.mode=throughput")]);
         assert_eq!(flags.expect("a scenario").notes.len(), 1);
         // Setting a key to the value in force is allowed.

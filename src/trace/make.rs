@@ -1,7 +1,5 @@
 //! Folder of a trace that this program makes: names of its files, and errors.
 
-use std::io;
-
 use crate::input::InputError;
 use crate::output::OutputError;
 
@@ -24,10 +22,7 @@ pub enum MakeError {
     /// Input or folder that cannot be used.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// File that cannot be written.
+    /// File that cannot be written or removed.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// File of an earlier trace that cannot be removed.
-    #[error(transparent)]
-    Removal(io::Error),
 }

@@ -36,7 +36,7 @@ enum Does {
 struct Worker {
     does: Does,
     loaded: Option<ModelId>,
-    /// What its memory holds, used longest ago first.
+    /// Models in its memory, used longest ago first.
     resident: Vec<ModelId>,
     target: ModelId,
     wanted: ModelId,
@@ -51,20 +51,20 @@ struct Live {
     decision: Option<Decision>,
     order: usize,
     routed: Time,
-    /// What the discipline goes by.
+    /// Key by which the discipline orders requests.
     key: u64,
     /// The key that it got when it was routed.
     first_key: u64,
-    /// Its latest start in time, as it was when it was routed.
+    /// Latest start in time, as it was when it was routed.
     latest_start: u64,
-    /// Whether it has been put among what waits.
+    /// True once it has been put among what waits.
     waited: bool,
-    /// Whether it was found to be late.
+    /// True once it was found to be late.
     late: bool,
     runs: Option<JobId>,
     failures: u32,
     starts: u32,
-    /// Its jobs so far: the latest as the core has it, those before that with their ends.
+    /// Jobs so far: the latest as the core has it, those before that with their ends.
     run: Option<Run>,
     earlier: Vec<Span>,
 }
@@ -80,11 +80,11 @@ struct Shadow {
     waiting: BTreeSet<RequestId>,
     /// Background requests that wait.
     in_background: BTreeSet<RequestId>,
-    /// What requests are decided to be, in order of first appearance.
+    /// Classes of decisions, in order of first appearance.
     classes: Vec<(DecisionKind, u32)>,
     /// Starts since a late request that could have been started last was.
     passed_by: u32,
-    /// Whether late requests waited when `what_if` last decided: large workers then leave hits to small ones.
+    /// True if late requests waited when `what_if` last decided: large workers then leave hits to small ones.
     backlog: bool,
     /// The share of hits among what was routed lately.
     hits: f64,
@@ -98,11 +98,11 @@ struct Shadow {
     missing: BTreeSet<ImageId>,
     routed: usize,
     jobs: u64,
-    /// Of a cascade, and what its allocation says of jobs.
+    /// Threshold of a cascade, and the batch sizes that its allocation gives.
     threshold: f64,
     batches: Vec<u32>,
     draining: bool,
-    /// What the actions of the event at hand must be, `Note` and `Release` apart.
+    /// Actions that the event at hand must lead to, `Note` and `Release` apart.
     expected: Vec<Action>,
 }
 
@@ -407,7 +407,7 @@ impl Shadow {
         }
     }
 
-    /// What the discipline goes by.
+    /// Key by which the discipline orders requests.
     fn key(&mut self, request: RequestId) -> u64 {
         let tenant = self.live[&request].request.tenant;
         match self.world.config.queue.order {
@@ -484,7 +484,7 @@ impl Shadow {
         self.now + hardware.batch(hardware.gpus[worker.index()], work, requests)
     }
 
-    /// Of equal work with this one, what is as late as it is, in order.
+    /// Requests of equal work with this one that are as late as it is, in order.
     fn its_line(&self, request: RequestId) -> Vec<RequestId> {
         let equal = |other: &&RequestId| {
             self.class(**other) == self.class(request) && self.live[*other].late == self.live[&request].late
@@ -494,7 +494,7 @@ impl Shadow {
         line
     }
 
-    /// Whether a job of what is like this request should wait for more of it.
+    /// Returns whether a job of what is like this request should wait for more of it.
     fn waits_for_company(&self, request: RequestId, worker: WorkerId) -> bool {
         let (line, wait) = (self.its_line(request), self.world.config.batching.wait);
         if self.live[&request].late || line.len() >= self.most(worker) {
@@ -630,7 +630,7 @@ impl Shadow {
         }
     }
 
-    /// Its job came to nothing.
+    /// Notes that its job came to nothing.
     fn lost_job(&mut self, request: RequestId) {
         let live = self.live.get_mut(&request).unwrap();
         let Run { start, together, .. } = live.run.unwrap();
@@ -658,7 +658,7 @@ impl Shadow {
         self.last_finish = self.now;
     }
 
-    /// Whether the image of a request that completes is kept.
+    /// Returns whether the image of a request that completes is kept.
     fn admits(&self, request: RequestId, model: Option<ModelId>) -> bool {
         let miss = self.live[&request].decision.unwrap().kind == DecisionKind::Miss;
         if !self.live[&request].request.reuse.keep {
@@ -881,7 +881,7 @@ impl Shadow {
         Some(self.due(*first))
     }
 
-    /// Who goes first, apart from being late.
+    /// Rank of a request among those that are late, or among the others.
     fn rank(&self, request: RequestId) -> (u32, bool, u64, usize) {
         let live = &self.live[&request];
         let misses_first = self.world.config.queue.order == Order::MissesFirst;
@@ -989,7 +989,7 @@ impl Shadow {
         self.expected.push(Action::Start { job, worker, work, parts });
     }
 
-    /// What is kept and let go.
+    /// Images that are kept and released.
     fn images(&mut self, actions: &[Action]) {
         for action in actions {
             match action {

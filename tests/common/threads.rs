@@ -30,7 +30,7 @@ pub(crate) fn sleep_ms(milliseconds: u64) {
     std::thread::sleep(std::time::Duration::from_millis(milliseconds));
 }
 
-/// What the threads tell the executor.
+/// Message of the threads to the executor.
 pub(crate) enum Answer {
     Event(Event),
     /// The end of a worker's nth load; of no interest if it has begun another since.
@@ -46,7 +46,7 @@ enum Order {
     Load { number: u64, model: ModelId },
 }
 
-/// What is to be embedded.
+/// Input to embed.
 enum Ask {
     Prompt(RequestId),
     Image(RequestId),
@@ -102,7 +102,7 @@ impl Threads {
         Self { begun, orders, embeddings: ask, answers, to_answers, cancelled, loads, in_flight, closed }
     }
 
-    /// Where an inbox says that it has something new.
+    /// Channel on which an inbox says that it has something new.
     pub(crate) fn waker(&self) -> Sender<Answer> {
         self.to_answers.clone()
     }

@@ -38,7 +38,7 @@ const TOTAL_STEPS: u32 = 20;
 /// Until a cascade's allocation decides.
 pub(crate) const THRESHOLD: f64 = 0.6;
 
-/// Who decides which model each worker holds.
+/// Policy that decides which model each worker holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Monitor {
     Static,
@@ -70,7 +70,7 @@ pub(crate) struct World {
     pub(crate) images: EmbeddingMatrix,
     pub(crate) tenancy: Tenancy,
     pub(crate) confidences: Option<Confidences>,
-    /// Whether hits go further under load.
+    /// True if hits go further under load.
     levels: bool,
     eviction: Eviction,
     max_age: Option<Duration>,
@@ -414,7 +414,7 @@ fn embeddings(seed: u64, what: u64, rows: usize) -> EmbeddingMatrix {
     EmbeddingMatrix::new(DIMENSION, values).unwrap()
 }
 
-/// What worker holds what, as a tick's counts say it: large workers first, then by model.
+/// Targets of the workers from a tick's counts: large workers first, then by model.
 pub(crate) fn targets(counts: &[u32]) -> Vec<ModelId> {
     let each = |(model, &count): (usize, &u32)| std::iter::repeat_n(ModelId(model as u16), count as usize);
     counts.iter().enumerate().flat_map(each).collect()

@@ -17,7 +17,7 @@ fn calibrate(out: &Path, more: &[&str]) -> Answer {
     Answer::to(modm(&["calibrate", "scenarios/live-shapes.toml", "--out"]).arg(out).args(more))
 }
 
-/// So few steps that the small model's pictures are poor, and an alpha that they reach.
+/// Steps, so few that the small model's pictures are poor, and an alpha that they reach.
 const SHORT: [&str; 7] = ["--alpha", "0.2", "--json", "--set", "models.steps=6", "--set", "system.bounds=[[0.9,2]]"];
 
 fn few(out: &Path, more: &[&str]) -> Value {

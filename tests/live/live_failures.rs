@@ -37,7 +37,7 @@ use rand::RngExt;
 const REQUESTS: usize = 80;
 const TOPICS: u8 = 6;
 
-/// How likely what goes wrong, in percent, and how many files the disk has room for.
+/// Probability of each failure, in percent, and the number of files that the disk has room for.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     seed: u64,
@@ -57,7 +57,7 @@ fn topic(prompt: &str) -> u8 {
     prompt.bytes().fold(0, u8::wrapping_add) % TOPICS
 }
 
-/// Whose a row is.
+/// Owner of a row.
 fn tenant(row: usize) -> String {
     format!("tenant {}", row % 2)
 }
@@ -197,7 +197,7 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
     })
 }
 
-/// What a run left: journal, results, the keys it began with.
+/// Remains of a run: journal, results, the keys it began with.
 struct Run {
     lines: Vec<Line>,
     results: Results,

@@ -66,7 +66,7 @@ fn difference(ours: &[f32], expected: &[f32]) -> f32 {
     if worst.is_nan() { f32::INFINITY } else { worst / range }
 }
 
-/// What one run is given.
+/// Input of one run.
 struct Case {
     prompt: String,
     source: Option<Picture>,

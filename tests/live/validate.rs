@@ -19,7 +19,7 @@ fn validate(out: &Path, more: &[&str]) -> Answer {
     Answer::to(&mut command)
 }
 
-/// What can be said of any machine, however fast and however busy.
+/// Facts that hold on any machine, however fast and however busy.
 fn check(rows: &[Row], runs: usize) {
     let number = |row: &Row, column: &str| -> f64 { row[column].parse().unwrap() };
     let levels: BTreeSet<&str> = rows.iter().map(|row| row["level"].as_str()).collect();

@@ -49,7 +49,7 @@ struct Painter {
     life: u32,
     /// Lives of worker 0 in which nothing can be drawn, after its first job.
     broken_lives: u32,
-    /// Whether a step of poison does not return.
+    /// True if a step of poison does not return.
     hangs: bool,
     drawn: u32,
     probes: Arc<AtomicU32>,

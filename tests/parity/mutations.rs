@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::{Case, TOLERANCE, copied, device, folder, json, onnxruntime};
 
-/// What is done wrongly.
+/// Mistake to make.
 enum Mistake {
-    /// Nothing: the same way of running, without a mistake.
+    /// No mistake: the same way of running.
     None,
     /// A key of a file says something else.
     Config(&'static str, &'static str, Value),
-    /// What is asked of the pipeline is not what the case says.
+    /// Request to the pipeline that is not the one of the case.
     Asked(fn(&mut Case)),
     /// The halves of the batch, with the prompt and without it, change places in what the denoiser says.
     Halves,
@@ -30,7 +30,7 @@ const PLAIN: &str = "text_4_plain_unicode_32x32";
 const REFINED: &str = "skip4_10_guided_castle_32x32";
 const WIDE: &str = "text_10_guided_empty_32x64";
 
-/// What, in which families, seen by which cases, and how it is done.
+/// Mistakes: in which families, seen by which cases, and how each is made.
 type Mutation = (&'static str, &'static [&'static str], &'static [&'static str], Mistake);
 
 fn mutations() -> Vec<Mutation> {

@@ -87,7 +87,7 @@ fn children(parent: u32, kind: &str) -> Vec<u32> {
     found
 }
 
-/// Whether a process is there and no zombie.
+/// Returns whether a process is there and no zombie.
 fn is_alive(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")

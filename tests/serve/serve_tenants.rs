@@ -399,8 +399,8 @@ fn a_tenants_jobs_are_listed_newest_first_in_pages_and_nobody_elses() {
 /// Tries with hits, and as many with misses.
 const EACH: u32 = 100;
 
-/// How often a tenant knows, from what it reads before and after, whether another tenant's request was a hit: 200
-/// tries. Latency is not looked at: tenants share the workers, and SECURITY.md says so.
+/// Share of 200 tries in which a tenant knows, from what it reads before and after, whether another one had a hit.
+/// Latency is not looked at: tenants share the workers, and SECURITY.md says so.
 #[test]
 fn what_a_tenant_reads_tells_nothing_of_another_ones_hits() {
     let folder = tempfile::tempdir().unwrap();

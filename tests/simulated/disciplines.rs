@@ -44,7 +44,7 @@ impl Task {
     }
 }
 
-/// What became of a request.
+/// End of a request.
 #[derive(Clone, Debug)]
 struct Done {
     start: Option<Time>,
@@ -230,7 +230,7 @@ fn the_oldest_first_everyone_waits_alike() {
     close("hits", mean_wait(&tasks, &done, |task| task.skipped == 5), theory);
 }
 
-/// Whether unit tasks can all be in time, by trying every slot for every task.
+/// Returns whether unit tasks can all be in time, by trying every slot for every task.
 fn feasible(tasks: &[(u32, u32)], workers: u8, used: &mut [u8; 32]) -> bool {
     let Some(((release, due), rest)) = tasks.split_first() else { return true };
     (*release..*due).any(|slot| {

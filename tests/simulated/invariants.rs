@@ -38,7 +38,7 @@ struct Faulty {
     until: Time,
     /// Jobs that start from an image.
     refining: BTreeMap<JobId, bool>,
-    /// What each worker holds and what it is loading.
+    /// Model that each worker holds, and the one that it loads.
     models: Vec<(Option<ModelId>, ModelId)>,
 }
 
@@ -168,7 +168,7 @@ fn check_file(lines: &[Line]) {
     assert_eq!(read, lines);
 }
 
-/// What came and did not leave is there, and every request that is routed is a miss or a hit.
+/// Requests that came and did not leave are there, and every request that is routed is a miss or a hit.
 fn check_cache(lines: &[Line], results: &Results) {
     let Some(cache) = &results.cache else { return };
     let mut held = 0;

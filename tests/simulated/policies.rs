@@ -93,7 +93,7 @@ fn paper() -> Box<dyn AllocationPolicy> {
     }))
 }
 
-/// What happened: splits decided, and how each request ended.
+/// Record of a run: splits decided, and how each request ended.
 #[derive(Debug, Default)]
 struct Watch {
     splits: Vec<(f64, u32)>,

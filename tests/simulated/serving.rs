@@ -1,4 +1,4 @@
-//! What one GPU can do beyond one request with one model, and what becomes of requests under load, through the
+//! Serving beyond one request with one model on a GPU, and the outcomes of requests under load, through the
 //! program's own reading of scenarios: batches, several models in memory, cascades, levels of approximation, admission
 //! at arrival. Random worlds are in `tests/invariants.rs`.
 

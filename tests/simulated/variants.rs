@@ -1,4 +1,4 @@
-//! What a variant sets: bounds beside a policy are those of the policy, in whatever order the keys stand, and are
+//! Settings of a variant: bounds beside a policy are those of the policy, in whatever order the keys stand, and are
 //! checked.
 
 use std::path::Path;

@@ -21,7 +21,7 @@ use crate::shadow;
 use crate::threads;
 use crate::world;
 
-/// What would be a second lasts so long: periods are 1 to 12 ms.
+/// Length of a second in the test: periods are 1 to 12 ms.
 const SECOND: Duration = Duration::from_nanoseconds(100_000);
 const REQUESTS: u32 = 150;
 

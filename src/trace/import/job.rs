@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Combined, Format, Note, Options, Selection, Source, combine, merge, read};
 use crate::embedding::EmbeddingMatrix;
 use crate::input::{InputError, sha256};
-use crate::output::{OutputError, prepare, refuse_earlier, write_atomic};
+use crate::output::{OutputError, prepare, refuse_earlier, remove_file, write_atomic};
 use crate::trace::{
     IMAGE_EMBEDDINGS, MakeError, PROMPT_EMBEDDINGS, RECORD, REQUESTS, Trace, TraceFiles, npy, write_requests,
 };
@@ -140,7 +140,7 @@ pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, MakeError> {
                 inputs.push(ReadFile { role, file, format: None, rows, sha256, notes: Vec::new() });
             }
             // The embeddings of an earlier trace do not belong to this one.
-            None if job.force && target.exists() => std::fs::remove_file(target).map_err(MakeError::Removal)?,
+            None if job.force => remove_file(&target)?,
             None => {}
         }
     }

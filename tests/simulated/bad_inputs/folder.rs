@@ -269,7 +269,7 @@ impl Folder {
         found
     }
 
-    /// What is wrong with a refusal whose message should be this, if anything. A `*` at the end of the
+    /// Fault of a refusal whose message should be this, if there is one. A `*` at the end of the
     /// message stands for the rest.
     pub(crate) fn refusal(&self, arguments: &[&str], message: &str) -> Result<(), String> {
         let before = self.names();
@@ -300,7 +300,7 @@ impl Folder {
         if good { Ok(()) } else { Err(format!("wanted: {part}\n  command: {arguments:?}\n  code {code}: {err}")) }
     }
 
-    /// What is wrong with a run that should succeed, if anything.
+    /// Fault of a run that should succeed, if there is one.
     pub(crate) fn success(&self, arguments: &[&str]) -> Result<(), String> {
         let Answer { code, err, .. } = self.run(arguments);
         let good = code == 0 && !err.contains("panicked") && !err.contains("error");

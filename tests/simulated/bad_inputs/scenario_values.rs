@@ -399,7 +399,7 @@ fn how_it_is_served_and_measured() {
     wherever(SCENARIO, "scenario.toml", SERVING);
 }
 
-/// Where the program was built without FAISS.
+/// Values for a program that was built without FAISS.
 #[cfg(not(feature = "faiss"))]
 #[test]
 fn an_index_that_is_not_built_in() {

@@ -135,6 +135,11 @@ pub struct Class {
     pub late: usize,
 }
 
+/// Returns whether any late request waits.
+fn any_late(classes: &[Class]) -> bool {
+    classes.iter().any(|class| class.late > 0)
+}
+
 /// Waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {

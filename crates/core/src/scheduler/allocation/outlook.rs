@@ -111,6 +111,11 @@ impl<'a> Outlook<'a> {
         }
     }
 
+    /// Returns the classes of the requests.
+    pub(super) const fn classes(&self) -> &'a [Class] {
+        self.classes
+    }
+
     /// Returns the number of the requests.
     pub(super) const fn tasks(&self) -> usize {
         self.tasks.len()
@@ -157,18 +162,19 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    /// Returns how many of `late` requests of each class stay waiting after the last simulation: those for which its
+    /// Returns how many of the late requests that wait still do so after the last simulation: those for whose class the
     /// pools have no time left until [`Self::until`]. Quick classes go first, each where it takes the least time.
-    pub(super) fn stay_late(&self, late: &[usize]) -> usize {
+    pub(super) fn stay_late(&self) -> usize {
         let mut spare: SmallVec<[i128; 8]> = self.spare.iter().copied().collect();
         let part = |place: &Place| place.part;
-        let mut classes: SmallVec<[usize; 8]> = (0..late.len()).filter(|class| late[*class] > 0).collect();
+        let mut classes: SmallVec<[usize; 8]> =
+            (0..self.classes.len()).filter(|class| self.classes[*class].late > 0).collect();
         classes.sort_by_key(|class| self.places[*class].iter().map(part).min());
         let mut stay = 0;
         for class in classes {
             let mut places = self.places[class].clone();
             places.sort_by_key(part);
-            let mut rest = late[class];
+            let mut rest = self.classes[class].late;
             for place in places {
                 let each = i128::from(place.part.nanoseconds()).max(1);
                 let fit = (spare[place.pool] / each).clamp(0, rest as i128);
@@ -305,23 +311,29 @@ mod tests {
             target: ModelId(worker),
             free: now + ms(10),
         };
-        let class = |kind, times: [Option<u64>; 2]| Class {
+        let class = |kind, late, times: [Option<u64>; 2]| Class {
             kind,
             skipped_steps: 0,
             times: times.map(|time| time.map(ms)).into(),
-            waiting: 0,
-            late: 0,
+            waiting: late,
+            late,
         };
-        let classes = [class(DecisionKind::Miss, [Some(20), None]), class(DecisionKind::Hit, [Some(15), Some(5)])];
         // The miss takes 20 of the 90 ms that the large worker has until 1,100 ms, the small worker has all of them.
         let tasks = [Task { ready: now, due: now + ms(500), class: 0 }];
-        let mut outlook = Outlook::new(&hardware, 2, &classes, &tasks, 1);
-        outlook.until = now + ms(100);
-        outlook.play(&[seat(0), seat(1)], |_| ControlFlow::Continue(()));
-        assert_eq!(outlook.stay_late(&[0, 0]), 0);
-        assert_eq!(outlook.stay_late(&[3, 18]), 0, "three misses and eighteen hits fit");
-        assert_eq!(outlook.stay_late(&[5, 0]), 2, "the fourth miss would end after that");
-        assert_eq!(outlook.stay_late(&[0, 23]), 1, "hits go to the large worker when the small one is full");
-        assert_eq!(outlook.stay_late(&[3, 19]), 1, "which then lacks the time for a miss");
+        let stay_late = |[misses, hits]: [usize; 2]| {
+            let classes = [
+                class(DecisionKind::Miss, misses, [Some(20), None]),
+                class(DecisionKind::Hit, hits, [Some(15), Some(5)]),
+            ];
+            let mut outlook = Outlook::new(&hardware, 2, &classes, &tasks, 1);
+            outlook.until = now + ms(100);
+            outlook.play(&[seat(0), seat(1)], |_| ControlFlow::Continue(()));
+            outlook.stay_late()
+        };
+        assert_eq!(stay_late([0, 0]), 0);
+        assert_eq!(stay_late([3, 18]), 0, "three misses and eighteen hits fit");
+        assert_eq!(stay_late([5, 0]), 2, "the fourth miss would end after that");
+        assert_eq!(stay_late([0, 23]), 1, "hits go to the large worker when the small one is full");
+        assert_eq!(stay_late([3, 19]), 1, "which then lacks the time for a miss");
     }
 }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use super::outlook::{Outlook, Task};
-use super::{Allocation, AllocationPolicy, Decided, LargeTakesHits, Seat, Situation};
+use super::{Allocation, AllocationPolicy, Decided, LargeTakesHits, Seat, Situation, any_late};
 use crate::model::ModelId;
 use crate::scheduler::hardware::Hardware;
 use crate::time::{Duration, Time};
@@ -139,21 +139,20 @@ impl WhatIf {
     }
 
     /// Judges an allocation by simulation. The simulation ends early once its score can no longer be above `least`.
-    fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat], late: &[usize], least: f64) -> Judgement {
+    fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat], least: f64) -> Judgement {
         let mut judgement = Judgement::default();
-        let counts_worth = late.iter().all(|count| *count == 0);
-        // Each request that is still to come adds at most 1.
-        let mut most = outlook.tasks() as f64 * f64::from(u8::from(counts_worth));
-        let late_price = self.settings.late_price;
+        // Worth of an image by the best model. Each request that is still to come adds no more than that.
+        let whole = if any_late(outlook.classes()) { 0.0 } else { 1.0 };
+        let mut most = whole * outlook.tasks() as f64;
         outlook.play(seats, |model| {
-            let worth = model.map(|model| self.settings.worth[model.index()]);
-            judgement.late += f64::from(u8::from(worth.is_none()));
-            let loss = if counts_worth { 1.0 - worth.unwrap_or(0.0) } else { 0.0 };
-            judgement.worth += worth.filter(|_| counts_worth).unwrap_or(0.0);
-            most -= loss + if worth.is_none() { late_price } else { 0.0 };
+            let worth = model.map_or(0.0, |model| whole * self.settings.worth[model.index()]);
+            let late = if model.is_none() { 1.0 } else { 0.0 };
+            judgement.worth += worth;
+            judgement.late += late;
+            most -= whole - worth + self.settings.late_price * late;
             if most < least { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        judgement.late += STAYS_LATE * outlook.stay_late(late) as f64;
+        judgement.late += STAYS_LATE * outlook.stay_late() as f64;
         judgement
     }
 
@@ -167,22 +166,21 @@ impl WhatIf {
         for_quality: bool,
     ) -> (Vec<Seat>, [Judgement; 2]) {
         let Situation { classes, most_together, .. } = situation;
-        let late: Vec<usize> = classes.iter().map(|class| class.late).collect();
         let mut outlook =
             Outlook::new(&self.settings.hardware, self.settings.worth.len(), classes, tasks, *most_together);
         outlook.cushion = self.settings.cushion;
         outlook.best_first = self.settings.best_first && situation.overrun;
         outlook.until = now + self.settings.horizon;
-        outlook.hits_without_large = late.iter().any(|count| *count > 0);
+        outlook.hits_without_large = any_late(classes);
         let mut seats = situation.seats.clone();
-        let before = self.judge(&mut outlook, &seats, &late, f64::NEG_INFINITY);
+        let before = self.judge(&mut outlook, &seats, f64::NEG_INFINITY);
         let mut after = before;
         for _ in 0..MOST_MOVES {
             // No move can help if no request is late and the best model makes every image.
             if after.late == 0.0 && after.worth >= tasks.len() as f64 {
                 break;
             }
-            let Some((better, judged)) = self.best_move(&mut outlook, &seats, &late, after, for_quality) else { break };
+            let Some((better, judged)) = self.best_move(&mut outlook, &seats, after, for_quality) else { break };
             (seats, after) = (better, judged);
         }
         (seats, [before, after])
@@ -208,7 +206,6 @@ impl WhatIf {
         &self,
         outlook: &mut Outlook<'_>,
         seats: &[Seat],
-        late: &[usize],
         now: Judgement,
         for_quality: bool,
     ) -> Option<(Vec<Seat>, Judgement)> {
@@ -231,7 +228,7 @@ impl WhatIf {
                     }
                     let loads = able[..count].iter().filter(|seat| !seats[**seat].holds.contains(to)).count();
                     let price = self.settings.load_price * loads as f64;
-                    let judgement = self.judge(outlook, &changed, late, least + price);
+                    let judgement = self.judge(outlook, &changed, least + price);
                     let score = self.score(judgement) - price;
                     if score > least && (for_quality || judgement.late < now.late) {
                         best = Some((changed, judgement));
@@ -284,8 +281,8 @@ impl AllocationPolicy for WhatIf {
         let is_patient = self.changed + self.patience <= now;
         let (seats, [before, after]) = self.improve(now, situation, &self.tasks(now, situation), is_patient);
         // While late requests wait, large workers are needed for the misses among them.
-        let backlog = situation.classes.iter().any(|class| class.late > 0);
-        let hits = if backlog { LargeTakesHits::WithoutSmall } else { LargeTakesHits::WithoutMisses };
+        let hits =
+            if any_late(&situation.classes) { LargeTakesHits::WithoutSmall } else { LargeTakesHits::WithoutMisses };
         if seats == situation.seats && hits == self.large_takes_hits {
             return None;
         }
@@ -399,7 +396,7 @@ mod tests {
                 rest /= MODELS;
             }
             if outlook.serves_all(&seats) {
-                fewest = fewest.min(policy.judge(&mut outlook, &seats, &[0; 3], f64::NEG_INFINITY).late);
+                fewest = fewest.min(policy.judge(&mut outlook, &seats, f64::NEG_INFINITY).late);
             }
         }
         fewest
@@ -417,11 +414,11 @@ mod tests {
             let tasks = policy.tasks(now, &situation);
             let mut outlook = Outlook::new(&policy.settings.hardware, MODELS, &situation.classes, &tasks, 1);
             let mut seats = situation.seats.clone();
-            let was = policy.judge(&mut outlook, &seats, &[0; 3], f64::NEG_INFINITY).late;
+            let was = policy.judge(&mut outlook, &seats, f64::NEG_INFINITY).late;
             if let Some(decided) = &decided {
                 seats.iter_mut().zip(&decided.allocation.targets).for_each(|(seat, target)| seat.target = *target);
             }
-            let late = policy.judge(&mut outlook, &seats, &[0; 3], f64::NEG_INFINITY).late;
+            let late = policy.judge(&mut outlook, &seats, f64::NEG_INFINITY).late;
             // A decision for quality, made when no request is late, looks at more than the window.
             assert!(late <= was || was == 0.0, "seed {seed}: {late} late after {was}");
             best += usize::from(late <= fewest);
