@@ -16,6 +16,7 @@ pub mod experiments;
 pub mod input;
 pub mod journal;
 pub mod live;
+#[cfg(feature = "live")]
 mod locked;
 pub mod output;
 pub mod profile;
