@@ -42,6 +42,8 @@ pub(in crate::scheduler) struct Outlook<'a> {
     /// True if the models that serve misses leave a hit to the others, as long as a worker has one of these as its
     /// target.
     pub(super) hits_without_large: bool,
+    /// Number of workers, and of requests, that each simulated one stands for.
+    pub(super) stride: usize,
     /// Times at which the workers of a pool are free, by GPU type, then model.
     pools: Vec<BinaryHeap<Reverse<Time>>>,
     /// Time up to which [`Self::spare`] counts.
@@ -105,6 +107,7 @@ impl<'a> Outlook<'a> {
             cushion: Duration::ZERO,
             best_first: false,
             hits_without_large: false,
+            stride: 1,
             pools: vec![BinaryHeap::new(); pools],
             until: Time::ZERO,
             spare: vec![0; pools],
@@ -138,14 +141,7 @@ impl<'a> Outlook<'a> {
         seats: &[Seat],
         mut tell: impl FnMut(Option<ModelId>) -> ControlFlow<()>,
     ) {
-        self.pools.iter_mut().for_each(BinaryHeap::clear);
-        self.spare.fill(0);
-        for seat in seats {
-            let pool = self.pool(seat.gpu.index(), seat.target);
-            let free = self.free(seat);
-            self.pools[pool].push(Reverse(free));
-            self.spare[pool] += i128::from(self.until.nanoseconds()) - i128::from(free.nanoseconds());
-        }
+        self.seat(seats);
         for task in self.tasks {
             let model = self.place(task).map(|(place, free)| {
                 if task.ready < self.until {
@@ -162,10 +158,44 @@ impl<'a> Outlook<'a> {
         }
     }
 
+    /// Puts the workers into their pools, or one in [`Self::stride`] of each pool, evenly in the order of `seats`.
+    fn seat(&mut self, seats: &[Seat]) {
+        self.pools.iter_mut().for_each(BinaryHeap::clear);
+        self.spare.fill(0);
+        let mut all: SmallVec<[usize; 8]> = SmallVec::from_elem(0, self.pools.len());
+        for seat in seats {
+            all[self.pool(seat.gpu.index(), seat.target)] += 1;
+        }
+        // Rounding the sums and not the pools leaves the whole cluster as large as it is. No pool is left without a
+        // worker, because its requests would all be late.
+        let (mut before, mut chosen) = (0, 0);
+        let chosen: SmallVec<[usize; 8]> = all
+            .iter()
+            .map(|all| {
+                before += all;
+                let up_to = (before + self.stride / 2) / self.stride;
+                let own = (up_to - chosen.min(up_to)).clamp((*all).min(1), *all);
+                chosen += own;
+                own
+            })
+            .collect();
+        let mut passed: SmallVec<[usize; 8]> = SmallVec::from_elem(0, self.pools.len());
+        for seat in seats {
+            let pool = self.pool(seat.gpu.index(), seat.target);
+            passed[pool] += chosen[pool];
+            if passed[pool] >= all[pool] {
+                passed[pool] -= all[pool];
+                let free = self.free(seat);
+                self.pools[pool].push(Reverse(free));
+                self.spare[pool] += i128::from(self.until.nanoseconds()) - i128::from(free.nanoseconds());
+            }
+        }
+    }
+
     /// Returns how many of the late requests that wait still do so after the last simulation: those for whose class the
     /// pools have no time left until [`Self::until`]. Quick classes go first, each where it takes the least time.
     pub(super) fn stay_late(&self) -> usize {
-        let mut spare: SmallVec<[i128; 8]> = self.spare.iter().copied().collect();
+        let mut spare: SmallVec<[i128; 8]> = self.spare.iter().map(|spare| spare * self.stride as i128).collect();
         let part = |place: &Place| place.part;
         let mut classes: SmallVec<[usize; 8]> =
             (0..self.classes.len()).filter(|class| self.classes[*class].late > 0).collect();
@@ -297,6 +327,39 @@ mod tests {
             surely[usize::from(played)] += usize::from(is_surely);
         }
         assert!(surely[1] > 500, "it often knows: {surely:?}");
+    }
+
+    #[test]
+    fn a_sample_has_workers_of_each_pool_in_proportion() {
+        let hardware = Hardware::unmeasured(400, 3);
+        for seed in 0..300 {
+            let mut draws = stream(seed, Purpose::Test, 63);
+            let most = draws.random_range(1..400_u16);
+            let seats: Vec<Seat> = (0..most)
+                .map(|worker| Seat {
+                    worker: WorkerId(worker),
+                    gpu: GpuId(0),
+                    holds: ModelSet::EMPTY,
+                    target: ModelId(draws.random_range(0..3_u16).min(draws.random_range(0..3))),
+                    free: Time::ZERO,
+                })
+                .collect();
+            let all = [0, 1, 2].map(|model| seats.iter().filter(|seat| seat.target == ModelId(model)).count());
+            let mut outlook = Outlook::new(&hardware, 3, &[], &[], 1);
+            outlook.stride = draws.random_range(1..12);
+            outlook.seat(&seats);
+            let chosen = [0, 1, 2].map(|pool: usize| outlook.pools[pool].len());
+            for (chosen, all) in chosen.into_iter().zip(all) {
+                let share = all as f64 / outlook.stride as f64;
+                assert!(
+                    (chosen as f64 - share).abs() <= 2.0 && (chosen == 0) == (all == 0),
+                    "seed {seed}: {chosen} of {all}"
+                );
+            }
+            let whole = usize::from(most) / outlook.stride;
+            let sum: usize = chosen.iter().sum();
+            assert!(sum >= whole && sum <= whole + 3, "seed {seed}: {sum} for {whole}");
+        }
     }
 
     #[test]

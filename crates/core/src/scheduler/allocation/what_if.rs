@@ -18,6 +18,11 @@ use crate::time::{Duration, Time};
 /// Largest number of moves of one decision.
 const MOST_MOVES: usize = 4;
 
+/// Number of workers that a simulation has at the least before each stands for several. A sample of the workers and the
+/// requests tells the splits apart as well, and keeps the cost of a decision from growing with the square of the
+/// cluster.
+const ENOUGH_WORKERS: usize = 128;
+
 /// Number of parts of the window. The last part shows whether the load has risen.
 const PARTS: u64 = 4;
 
@@ -71,6 +76,8 @@ pub struct WhatIf {
     /// Condition under which large workers take hits.
     large_takes_hits: LargeTakesHits,
     next: Option<Time>,
+    /// Number of workers that a simulation has at the least before each stands for several.
+    enough_workers: usize,
 }
 
 /// Result of a simulation under an allocation.
@@ -96,13 +103,28 @@ impl WhatIf {
             for_quality: false,
             large_takes_hits: LargeTakesHits::WithoutMisses,
             next: None,
+            enough_workers: ENOUGH_WORKERS,
         }
+    }
+
+    /// Returns the number of workers that each one of a simulation stands for.
+    fn stride(&self, situation: &Situation) -> usize {
+        (situation.seats.len() / self.enough_workers).max(1)
     }
 
     /// Returns the requests of the near future: the waiting requests, then repetitions of the recent requests.
     fn tasks(&self, now: Time, situation: &Situation) -> Vec<Task> {
         let mut tasks: Vec<Task> = waiting(now, situation).collect();
         self.near_future(now, &mut tasks);
+        let stride = self.stride(situation);
+        if stride > 1 {
+            // One in `stride` of each class, so that the sample has as much work of each kind as the whole.
+            let mut passed = vec![stride / 2; situation.classes.len()];
+            tasks.retain(|task| {
+                passed[task.class] += 1;
+                passed[task.class].is_multiple_of(stride)
+            });
+        }
         tasks
     }
 
@@ -141,15 +163,16 @@ impl WhatIf {
     /// Judges an allocation by simulation. The simulation ends early once its score can no longer be above `least`.
     fn judge(&self, outlook: &mut Outlook<'_>, seats: &[Seat], least: f64) -> Judgement {
         let mut judgement = Judgement::default();
+        let each = outlook.stride as f64;
         // Worth of an image by the best model. Each request that is still to come adds no more than that.
         let whole = if any_late(outlook.classes()) { 0.0 } else { 1.0 };
-        let mut most = whole * outlook.tasks() as f64;
+        let mut most = whole * each * outlook.tasks() as f64;
         outlook.play(seats, |model| {
             let worth = model.map_or(0.0, |model| whole * self.settings.worth[model.index()]);
             let late = if model.is_none() { 1.0 } else { 0.0 };
-            judgement.worth += worth;
-            judgement.late += late;
-            most -= whole - worth + self.settings.late_price * late;
+            judgement.worth += each * worth;
+            judgement.late += each * late;
+            most -= each * (whole - worth + self.settings.late_price * late);
             if most < least { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         judgement.late += STAYS_LATE * outlook.stay_late() as f64;
@@ -172,17 +195,21 @@ impl WhatIf {
         outlook.best_first = self.settings.best_first && situation.overrun;
         outlook.until = now + self.settings.horizon;
         outlook.hits_without_large = any_late(classes);
+        outlook.stride = self.stride(situation);
         let mut seats = situation.seats.clone();
+        // A sample is taken evenly among workers that are free early and late.
+        seats.sort_by_key(|seat| seat.free);
         let before = self.judge(&mut outlook, &seats, f64::NEG_INFINITY);
         let mut after = before;
         for _ in 0..MOST_MOVES {
             // No move can help if no request is late and the best model makes every image.
-            if after.late == 0.0 && after.worth >= tasks.len() as f64 {
+            if after.late == 0.0 && after.worth >= (outlook.stride * tasks.len()) as f64 {
                 break;
             }
             let Some((better, judged)) = self.best_move(&mut outlook, &seats, after, for_quality) else { break };
             (seats, after) = (better, judged);
         }
+        seats.sort_unstable_by_key(|seat| seat.worker);
         (seats, [before, after])
     }
 
@@ -220,7 +247,8 @@ impl WhatIf {
                 // Workers that hold the model already change first, then those that are free first: this delays the
                 // least work.
                 able.sort_by_key(|seat| (!seats[*seat].holds.contains(to), seats[*seat].free, seats[*seat].worker));
-                for count in core::iter::successors(Some(1), |count| Some(2 * count)).take_while(|c| *c <= able.len()) {
+                let counts = core::iter::successors(Some(outlook.stride), |count| Some(2 * count));
+                for count in counts.take_while(|count| *count <= able.len()) {
                     let mut changed = seats.to_vec();
                     able[..count].iter().for_each(|seat| changed[*seat].target = to);
                     if !outlook.serves_all(&changed) {
@@ -429,6 +457,38 @@ mod tests {
         assert!(best >= 110, "{best} of 150 are the best of all splits");
         assert!(off <= 8, "{off} of 150 have over two late requests more than the best");
         assert!(gap <= 0.1 * before, "{gap} late requests too many of {before} before the decisions");
+    }
+
+    #[test]
+    fn a_sample_of_a_large_cluster_finds_splits_as_good_as_the_whole_does() {
+        let now = Time::ZERO + seconds(1000.0);
+        let (mut off, mut found) = (0.0, 0.0);
+        for seed in 0..12 {
+            let mut sampled = policy(1_024);
+            sampled.settings.late_price = 10.0;
+            let situation = situation(seed, &mut sampled, now);
+            let mut whole = sampled.clone();
+            whole.enough_workers = usize::MAX;
+            let tasks = whole.tasks(now, &situation);
+            let score = |policy: &WhatIf| {
+                let (seats, _) = policy.improve(now, &situation, &policy.tasks(now, &situation), true);
+                let loads = seats.iter().filter(|seat| !seat.holds.contains(seat.target)).count();
+                let mut outlook = Outlook::new(&whole.settings.hardware, MODELS, &situation.classes, &tasks, 1);
+                outlook.until = now + whole.settings.horizon;
+                whole.score(whole.judge(&mut outlook, &seats, f64::NEG_INFINITY))
+                    - whole.settings.load_price * loads as f64
+            };
+            let present = {
+                let mut outlook = Outlook::new(&whole.settings.hardware, MODELS, &situation.classes, &tasks, 1);
+                outlook.until = now + whole.settings.horizon;
+                whole.score(whole.judge(&mut outlook, &situation.seats, f64::NEG_INFINITY))
+            };
+            let best = score(&whole);
+            assert!(sampled.stride(&situation) == 8 && sampled.tasks(now, &situation).len() < tasks.len() / 7);
+            off += best - score(&sampled);
+            found += best - present;
+        }
+        assert!(off <= 0.05 * found, "the sample misses {off} of {found}");
     }
 
     #[test]
