@@ -70,13 +70,13 @@ impl Scenario {
     /// Returns the settings of the queue: order, deadlines, and the weights and priorities of tenants.
     fn queue_settings(&self, inputs: &Inputs) -> QueueSettings {
         let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
-        let InForce { order, late, fall_back, ease } = self.discipline();
+        let InForce { order, late, fall_back } = self.discipline();
         QueueSettings {
             order,
             late,
             due: Duration::from_seconds_saturating(self.queue.deadline_multiple * full),
             fall_back: (late == Late::Best).then_some(fall_back),
-            ease,
+            ease: self.queue.ease,
             least_skipped: self.bounds().iter().map(|(_, skipped)| *skipped).min().unwrap_or(0),
             admission: self.queue.admission,
             terms: inputs.terms.clone(),

@@ -173,7 +173,6 @@ impl Scenario {
         let discipline = self.discipline();
         resolved.queue.order = Some(discipline.order);
         resolved.queue.late = Some(discipline.late);
-        resolved.queue.ease = Some(discipline.ease);
         resolved.queue.fall_back = (discipline.late == Late::Best).then_some(discipline.fall_back);
         resolved
     }

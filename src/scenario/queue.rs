@@ -28,9 +28,9 @@ pub struct QueueSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fall_back: Option<f64>,
     /// True if a hit skips only the fewest steps that hits skip when it starts while another worker is ready for it
-    /// too, provided that the hit still meets its deadline. If absent, true only with `what_if`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ease: Option<bool>,
+    /// too, provided that the hit still meets its deadline.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub ease: bool,
     /// True if a request that cannot meet its deadline behind the requests before it is rejected at once.
     #[serde(skip_serializing_if = "super::is_default")]
     pub admission: bool,
@@ -41,7 +41,7 @@ pub struct QueueSection {
 
 impl Default for QueueSection {
     fn default() -> Self {
-        Self { order: None, late: None, fall_back: None, ease: None, admission: false, deadline_multiple: 2.0 }
+        Self { order: None, late: None, fall_back: None, ease: false, admission: false, deadline_multiple: 2.0 }
     }
 }
 
@@ -51,7 +51,6 @@ pub(super) struct InForce {
     pub(super) order: Order,
     pub(super) late: Late,
     pub(super) fall_back: f64,
-    pub(super) ease: bool,
 }
 
 impl Scenario {
@@ -72,7 +71,6 @@ impl Scenario {
             order: self.queue.order.unwrap_or(order),
             late: self.queue.late.unwrap_or(late),
             fall_back: self.queue.fall_back.unwrap_or(1.5),
-            ease: self.queue.ease.unwrap_or(ours),
         }
     }
 }
