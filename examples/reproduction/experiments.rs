@@ -158,7 +158,8 @@ pub(crate) fn rising(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
     page.heading("Rising rate, 6 to 26 a minute in 154 minutes, 16 x MI210");
     page.paragraph(
         "`scenarios/paper/rising-mi210.toml`. The paper shows curves, no figures; ours, all predicted. The last column \
-         is the number of loads: how often the monitor changed its mind.",
+         is the number of loads: how often the monitor changed its mind. modm-by-load takes the small model by load, as \
+         the paper describes it: the large model alone up to 10 requests a minute, SDXL from 12 to 22, SANA above.",
     );
     let variants = [
         "vanilla",
@@ -166,6 +167,7 @@ pub(crate) fn rising(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
         "pinecone",
         "modm-sdxl",
         "modm-sana",
+        "modm-by-load",
         "modm-sdxl-throughput",
         "modm-sana-throughput",
         "modm-sdxl-no-pid",
@@ -189,6 +191,8 @@ pub(crate) fn rising(runs: &Runs, page: &mut Page) -> anyhow::Result<()> {
         ("queue-over-time", "Requests waiting against time"),
         ("hits-over-time", "Hit rate against time"),
         ("workers-modm-sdxl", "Workers of modm-sdxl by model against time"),
+        ("workers-modm-by-load", "Workers of modm-by-load by model against time"),
+        ("models-by-load-modm-by-load", "Workers of modm-by-load by model against the rate of arrivals"),
     ];
     for (name, what) in figures {
         page.figure(&format!("rising-mi210/figures/{name}"), what)?;

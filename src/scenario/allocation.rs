@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Scenario;
 use super::check::{positive_seconds, seconds};
 use crate::input::InputError;
-use crate::scheduler::allocation::{Mode, Pid, QueueDelay};
+use crate::scheduler::allocation::{Mode, Pid, QueueDelay, Switching};
 use crate::scheduler::routing::System;
 
 /// Policy that decides which model each worker holds.
@@ -43,6 +43,8 @@ pub struct AllocationSection {
     pub headroom: f64,
     /// Gains of the monitor's controller, or `"off"`.
     pub pid: PidSetting,
+    /// Loads at which mode `load` changes the small model.
+    pub switching: Switching,
     /// Estimate of the time that requests wait, for policy `cascade`.
     pub queue_delay: QueueDelay,
     /// Length of the recent past that `what_if` expects to come again, seconds; two full generations if absent.
@@ -152,6 +154,7 @@ impl Default for AllocationSection {
             period_s: 180.0,
             headroom: 0.9,
             pid: PidSetting(Some(Pid::default())),
+            switching: Switching::default(),
             queue_delay: QueueDelay::default(),
             window_s: None,
             horizon_s: None,
@@ -197,18 +200,9 @@ impl Scenario {
             return Err(InputError::new(file, message).value("allocation.initial_large", large));
         }
         if let Some(pid) = allocation.pid.0 {
-            for (key, value) in [("kp", pid.kp), ("ki", pid.ki), ("kd", pid.kd)] {
-                if !(value.is_finite() && value.abs() <= 1e6) {
-                    return Err(InputError::new(file, "expected a gain from -1000000 to 1000000")
-                        .value(format!("allocation.pid.{key}"), value));
-                }
-            }
-            if !(pid.dt > 0.0 && pid.dt <= 1e9) {
-                return Err(
-                    InputError::new(file, "expected a time above 0, at most 1e9").value("allocation.pid.dt", pid.dt)
-                );
-            }
+            check_pid(pid, file)?;
         }
+        check_switching(allocation.switching, file)?;
         let cascade = self.allocation.policy == AllocationKind::Cascade;
         if self.drafts() && !(cascade || self.allocation.policy == AllocationKind::Static) {
             let message = "expected \"cascade\" or \"static\" for system.policy = \"cascade\"";
@@ -235,6 +229,36 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+/// Checks that the gains of the monitor's controller are in range.
+fn check_pid(pid: Pid, file: &Path) -> Result<(), InputError> {
+    for (key, value) in [("kp", pid.kp), ("ki", pid.ki), ("kd", pid.kd)] {
+        if !(value.is_finite() && value.abs() <= 1e6) {
+            return Err(InputError::new(file, "expected a gain from -1000000 to 1000000")
+                .value(format!("allocation.pid.{key}"), value));
+        }
+    }
+    if !(pid.dt > 0.0 && pid.dt <= 1e9) {
+        return Err(InputError::new(file, "expected a time above 0, at most 1e9").value("allocation.pid.dt", pid.dt));
+    }
+    Ok(())
+}
+
+/// Checks that the loads at which the small model changes leave a range between them in which it stays.
+fn check_switching(switching: Switching, file: &Path) -> Result<(), InputError> {
+    let Switching { up, down } = switching;
+    for (key, value) in [("up", up), ("down", down)] {
+        if !(value > 0.0 && value <= 10.0) {
+            return Err(InputError::new(file, "expected a share above 0, at most 10")
+                .value(format!("allocation.switching.{key}"), value));
+        }
+    }
+    if down >= up {
+        let message = format!("expected less than allocation.switching.up = {up}: between the two a model stays");
+        return Err(InputError::new(file, message).value("allocation.switching.down", down));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::scheduler::action::Action;
 use smallvec::SmallVec;
 
 use crate::scheduler::allocation::{
-    Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, ModmAllocation, ModmSettings, Rates,
+    Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, ModmAllocation, ModmSettings,
     StaticSplit, WhatIf, WhatIfSettings,
 };
 use crate::scheduler::routing::{Modm, RoutingPolicy, Storage, System};
@@ -176,7 +176,7 @@ impl Scenario {
             AllocationKind::WhatIf => Box::new(WhatIf::new(self.what_if(inputs))),
             AllocationKind::Modm => {
                 let rate = |model| profile.images_per_minute(GpuId(0), model, self.models.steps);
-                let small = self.first_small();
+                let models = (0..self.model_names().len()).map(|model| ModelId(model as u16));
                 Box::new(ModmAllocation::new(ModmSettings {
                     mode: self.allocation.mode,
                     period: Duration::from_seconds_saturating(self.allocation.period_s),
@@ -184,8 +184,8 @@ impl Scenario {
                     pid: self.allocation.pid.0,
                     workers: self.workers(),
                     initial_large: self.initial_large(),
-                    small,
-                    rates: Rates { large: rate(ModelId::LARGE), small: rate(small) },
+                    rates: models.map(rate).collect(),
+                    switching: self.allocation.switching,
                 }))
             }
         }

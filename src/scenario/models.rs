@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{AllocationKind, Scenario};
 use crate::input::InputError;
 use crate::model::{ModelId, ModelSet};
+use crate::scheduler::allocation::Mode;
 
 const MOST_STEPS: u32 = 100_000;
 
@@ -106,25 +107,27 @@ impl Scenario {
         self.check_held(&steps, file)
     }
 
-    /// Checks that the first small model may serve every hit that small models serve, unless the policy is `what_if`.
-    /// Only `what_if` gives workers to more than one small model. Hits of another small model would wait behind every
-    /// miss.
+    /// Checks that every small model that is alone beside the large one may serve every hit that small models serve:
+    /// each of them in mode `load`, and the first otherwise, unless the policy is `what_if`. Only `what_if` gives
+    /// workers to several small models at once. Hits of another small model would wait behind every miss.
     fn check_held(&self, steps: &[u32], file: &Path) -> Result<(), InputError> {
         if self.allocation.policy == AllocationKind::WhatIf {
             return Ok(());
         }
         let (names, serving) = (self.model_names(), self.serving());
         let small = |skipped: u32| serving.of_hits(skipped).without(ModelSet::EMPTY.with(ModelId::LARGE));
-        let first = ModelId(1);
+        let by_load = self.allocation.policy == AllocationKind::Modm && self.allocation.mode == Mode::Load;
+        let alone = if by_load { names.len() } else { names.len().min(2) };
         let left = steps.iter().find_map(|&skipped| {
             let others = small(skipped);
-            others.iter().next().filter(|_| !others.contains(first)).map(|model| (skipped, &names[model.index()]))
+            let lacks = (1..alone).find(|model| !others.contains(ModelId(*model as u16)))?;
+            others.iter().next().map(|model| (skipped, &names[model.index()], &names[lacks]))
         });
-        let Some((skipped, model)) = left else { return Ok(()) };
+        let Some((skipped, model, lacks)) = left else { return Ok(()) };
+        let which = if by_load { "one small model at a time" } else { "the first small model alone" };
         let message = format!(
-            "hits that skip {skipped} steps are for {model}, and this allocation policy gives workers to the first small \
-             model, {}, alone: let that one serve them, or set allocation.policy = \"what_if\"",
-            names[first.index()]
+            "hits that skip {skipped} steps are for {model}, and this allocation policy gives workers to {which}: let \
+             {lacks} serve them, or set allocation.policy = \"what_if\""
         );
         Err(InputError::new(file, message).key("models.serves"))
     }

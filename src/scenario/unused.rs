@@ -83,7 +83,7 @@ impl Scenario {
             return Vec::new(); // The whole section is unused, which `unused_by_system` reports.
         }
         let periodic = ["allocation.period_s", "allocation.headroom"];
-        let monitor = ["allocation.mode", "allocation.pid"];
+        let monitor = ["allocation.mode", "allocation.pid", "allocation.switching"];
         let drafts = ["allocation.queue_delay"];
         let what_if = [
             "allocation.window_s",
@@ -105,6 +105,10 @@ impl Scenario {
         if self.allocation.policy == AllocationKind::Modm && self.allocation.mode == Mode::Throughput {
             let why = "allocation.mode = \"throughput\" plans without headroom";
             unused.push(Unused::absent("allocation.headroom", why));
+        }
+        if self.allocation.policy == AllocationKind::Modm && self.allocation.mode != Mode::Load {
+            let why = "allocation.mode = \"load\" alone changes the small model";
+            unused.push(Unused::overridden("allocation.switching", why));
         }
         unused
     }
@@ -140,6 +144,7 @@ impl super::AllocationSection {
             "allocation.period_s" => self.period_s = usual.period_s,
             "allocation.headroom" => self.headroom = usual.headroom,
             "allocation.pid" => self.pid = usual.pid,
+            "allocation.switching" => self.switching = usual.switching,
             "allocation.queue_delay" => self.queue_delay = usual.queue_delay,
             "allocation.window_s" => self.window_s = None,
             "allocation.horizon_s" => self.horizon_s = None,
@@ -369,6 +374,8 @@ mod tests {
         let error = source.scenario(&[]).expect_err("refused").to_string();
         assert!(error.contains("skip 15 steps are for sana-1.6b"), "{error}");
         assert!(source.scenario(&[set("allocation.policy=static")]).is_err());
+        let error = source.scenario(&[set("allocation.mode=load")]).expect_err("refused").to_string();
+        assert!(error.contains("workers to one small model at a time: let sana-1.6b serve"), "{error}");
         assert!(source.scenario(&[set("allocation.policy=what_if")]).is_ok());
     }
 }

@@ -18,7 +18,7 @@ use modm::profile::{self, Profile};
 use modm::request::{Owner, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
     Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, Decided, LargeTakesHits, Mode,
-    ModmAllocation, ModmSettings, Pid, QueueDelay, Rates, Situation, StaticSplit, WhatIf, WhatIfSettings,
+    ModmAllocation, ModmSettings, Pid, QueueDelay, Situation, StaticSplit, Switching, WhatIf, WhatIfSettings,
 };
 use modm::scheduler::routing::{Bounds, Level, Levels, Modm, RoutingPolicy, System};
 use modm::scheduler::{
@@ -101,6 +101,7 @@ impl World {
             Monitor::Static,
             Monitor::Modm { mode: Mode::Quality, pid: draws.random() },
             Monitor::Modm { mode: Mode::Throughput, pid: draws.random() },
+            Monitor::Modm { mode: Mode::Load, pid: draws.random() },
             Monitor::WhatIf,
             Monitor::Rotating(LargeTakesHits::WithoutMisses),
             Monitor::Rotating(LargeTakesHits::WithoutSmall),
@@ -203,8 +204,8 @@ impl World {
                 pid: pid.then(Pid::default),
                 workers: self.workers,
                 initial_large: self.initial_large,
-                small: ModelId(1),
-                rates: Rates { large: rate(ModelId::LARGE), small: rate(ModelId(1)) },
+                rates: (0..MODELS).map(|model| rate(ModelId(model as u16))).collect(),
+                switching: Switching::default(),
             })),
             Monitor::WhatIf => Box::new(WhatIf::new(WhatIfSettings {
                 initial: self.initial().targets,

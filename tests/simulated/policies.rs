@@ -11,7 +11,8 @@ use modm::profile::{self, Profile};
 use modm::replay::{Known, replay};
 use modm::request::{Outcome, Request, RequestId, TenantId};
 use modm::scheduler::allocation::{
-    Allocation, AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, Rates, StaticSplit, WhatIf, WhatIfSettings,
+    Allocation, AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, StaticSplit, Switching, WhatIf,
+    WhatIfSettings,
 };
 use modm::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
 use modm::scheduler::{
@@ -21,6 +22,7 @@ use modm::sim::{ProfileLatency, Simulated};
 use modm::time::{Duration, Time};
 use rand::RngExt;
 
+use crate::program::{Folder, Row};
 use crate::world::without_embeddings;
 
 const STEPS: u32 = 50;
@@ -88,8 +90,8 @@ fn paper() -> Box<dyn AllocationPolicy> {
         pid: Some(Pid::default()),
         workers: WORKERS,
         initial_large: WORKERS,
-        small: ModelId(1),
-        rates: Rates { large: 60.0 / FULL_S, small: 60.0 / 16.5 },
+        rates: vec![60.0 / FULL_S, 60.0 / 16.5],
+        switching: Switching::default(),
     }))
 }
 
@@ -174,6 +176,67 @@ fn after_a_step_in_load_the_split_settles_within_two_decisions() {
         };
         assert!(late(&watch) <= late(&paper), "{before} to {after}: {} and {} late", late(&watch), late(&paper));
     }
+}
+
+/// Scenario in which the rate rises in steps that the large model alone, `SDXL` and `SANA` carry, and falls back.
+const RISING: &str = r#"
+name = "rising"
+[trace]
+warm_requests = 1_000
+[trace.synthetic]
+requests = 5_000
+arrivals = { process = "steps", steps = [[8_600, 7], [12_200, 7], [15_800, 20], [19_400, 36], [26_600, 5]] }
+[trace.synthetic.prompts]
+topics = 500
+topic_exponent = 0.3
+session_requests = 1.4
+repeats = 0.4
+variation = 0.04
+word_exponent = 0.3
+own_words = 6
+[cluster]
+gpus = [{ type = "mi210", count = 16 }]
+[models]
+small = ["sdxl", "sana-1.6b"]
+[allocation]
+mode = "load"
+pid = "off"
+[[variant]]
+name = "by-load"
+"#;
+
+#[test]
+fn by_load_the_large_model_is_alone_then_one_small_model_comes_after_the_other() {
+    let folder = Folder::new(&[("scenario.toml", RISING)]);
+    folder.works(&["compare", "scenario.toml", "--seeds", "1", "--no-range", "--out", "out", "--quiet"]);
+    let number = |row: &Row, column: &str| row[column].parse::<f64>().unwrap();
+    let (mut seen, mut highest) = (Vec::new(), 0.0_f64);
+    for row in folder.rows("out/by-load/allocation.csv") {
+        let targets = ["target_sd3.5-large", "target_sdxl", "target_sana-1.6b"];
+        let [large, sdxl, sana] = targets.map(|column| row[column].parse::<u32>().unwrap());
+        assert!(sdxl == 0 || sana == 0, "one small model at a time: {row:?}");
+        assert_eq!(large + sdxl + sana, 16, "{row:?}");
+        highest = highest.max(number(&row, "request_rate_per_min"));
+        let model = match (sdxl, sana) {
+            (0, 0) => "none",
+            (_, 0) => "sdxl",
+            _ => "sana",
+        };
+        if seen.last() != Some(&model) {
+            seen.push(model);
+        }
+    }
+    assert!(highest > 25.0, "{highest} a minute");
+    assert_eq!((seen.first(), seen.last()), (Some(&"none"), Some(&"none")), "{seen:?}");
+    let first_of = |name: &str| seen.iter().position(|model| *model == name).unwrap();
+    assert!(first_of("sdxl") < first_of("sana") && seen.len() <= 9, "{seen:?}");
+    // The figure has the same by the rate of arrivals.
+    let figure = folder.rows("out/figures/models-by-load-by-load.csv");
+    let workers = |model: &str| -> Vec<f64> {
+        figure.iter().filter(|row| row["series"] == model).map(|row| number(row, "y")).collect()
+    };
+    let [large, sana] = ["sd3.5-large", "sana-1.6b"].map(workers);
+    assert!(large[0] > 15.9 && sana[0] == 0.0 && sana[sana.len() - 1] > 0.5, "{large:?} {sana:?}");
 }
 
 #[test]

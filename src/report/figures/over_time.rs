@@ -10,6 +10,9 @@ use crate::report::{Comparison, Run};
 /// Number of steps of time into which windows are merged: more steps would show noise.
 const STEPS: usize = 60;
 
+/// Number of steps of the rate of arrivals, in the figure of models by load.
+const RATES: usize = 16;
+
 /// Maximum number of variants that have a figure of their workers: each variant has its own figure.
 pub(super) const MOST_STACKED: usize = 8;
 
@@ -80,6 +83,10 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
         let several = comparison.variants().len() > 1;
         let name = if several { format!("workers-{}", file_name(variant)) } else { "workers".to_owned() };
         workers(comparison, &clock, variant, &name)
+    }));
+    figures.extend(comparison.variants().into_iter().take(MOST_STACKED).filter_map(|variant| {
+        let name = format!("models-by-load-{}", file_name(variant));
+        by_load(comparison, &clock, variant, &name)
     }));
     figures
 }
@@ -253,6 +260,53 @@ fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) ->
             subtitle: format!("Means over windows of time, stacked.{dots}\n{}", comparison.origin()),
             x: clock.axis("time"),
             y: Axis::from_zero("workers", all.max(1.0), 5.0),
+            curves,
+            stacked: true,
+            if_empty: "Nobody held anything.",
+            ..Lines::default()
+        },
+    ))
+}
+
+/// Makes the figure of a variant's workers by the model that they hold against the load, stacked. Returns `None` for
+/// fewer than two small models, or if no model is loaded.
+fn by_load(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) -> Option<Figure> {
+    let first = comparison.runs_of(variant).next()?;
+    let changes = comparison.runs_of(variant).any(|run| run.summary.model_loads > 0);
+    if !changes || first.timeline.models.len() < 3 {
+        return None;
+    }
+    let rate = clock.steps(comparison.runs_of(variant), &|run, row| {
+        Some((row.arrivals as f64 / (run.timeline.window_s / 60.0), 1.0))
+    });
+    let highest = rate.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    let width = (highest / RATES as f64).max(f64::MIN_POSITIVE);
+    let by_model = |model: usize| {
+        let held =
+            clock.steps(comparison.runs_of(variant), &move |_, row| Some((*row.workers_by_model.get(model)?, 1.0)));
+        let mut sums = vec![(0.0, 0.0); RATES + 1];
+        for ((_, rate), (_, held)) in rate.iter().zip(held) {
+            let sum = &mut sums[((rate / width) as usize).min(RATES)];
+            *sum = (sum.0 + held, sum.1 + 1.0);
+        }
+        let filled = sums.into_iter().enumerate().filter(|(_, (_, steps))| *steps > 0.0);
+        filled.map(|(rate, (sum, steps))| (((rate as f64 + 0.5) * width).min(highest), sum / steps)).collect()
+    };
+    let models = first.timeline.models.iter().enumerate();
+    let curves: Vec<Curve> =
+        models.map(|(model, name)| Curve { name: name.clone(), points: by_model(model), dots: Vec::new() }).collect();
+    let workers = first.timeline.rows.iter().map(|row| row.workers_by_model.iter().sum::<f64>()).fold(1.0, f64::max);
+    Some(Figure::lines(
+        name,
+        format!("Workers of {variant} by the model that they hold against the rate of arrivals, stacked."),
+        Lines {
+            title: format!("Workers by model and load: {variant}"),
+            subtitle: format!(
+                "Means over steps of time with like rates, stacked; loading workers hold none.\n{}",
+                comparison.origin()
+            ),
+            x: Axis::from_zero("requests per minute", highest, 6.0),
+            y: Axis::from_zero("workers", workers, 5.0),
             curves,
             stacked: true,
             if_empty: "Nobody held anything.",

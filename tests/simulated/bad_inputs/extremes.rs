@@ -39,7 +39,7 @@ fn periods_and_windows() {
 #[test]
 fn clusters_caches_and_bounds() {
     let folder = Folder::new();
-    let runs: [&[&str]; 14] = [
+    let runs: [&[&str]; 16] = [
         &["cluster.gpus=[{type=\"gpu\",count=65535}]", "allocation.period_s=1", "allocation.mode=throughput"],
         &["cluster.gpus=[{type=\"gpu\",count=65535}]", "allocation.period_s=1"],
         &["cluster.gpus=[{type=\"gpu\",count=1}]", "allocation.initial_large=1"],
@@ -53,6 +53,8 @@ fn clusters_caches_and_bounds() {
         &["system.policy=pinecone", "system.bounds=[[0, 0]]"],
         &["slo.multiples=[]"],
         &["allocation.headroom=0", "allocation.pid=off"],
+        &["allocation.mode=load", "allocation.switching={up=1e-300,down=1e-301}", "allocation.period_s=1"],
+        &["allocation.mode=load", "allocation.switching={up=10,down=1e-301}", "allocation.pid=off"],
         &["allocation.pid={kp=1e6,ki=-1e6,kd=1e6,dt=1e-300}", "allocation.period_s=1"],
     ];
     all(runs.map(|sets| works(&folder, "scenario.toml", sets)));

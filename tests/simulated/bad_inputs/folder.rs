@@ -54,6 +54,7 @@ gap_s = 10
 cushion_s = 5
 load_price = 1.0
 queue_delay = "throughput"
+switching = { up = 0.8, down = 0.6 }
 [slo]
 multiples = [2.0, 4.0]
 [metrics]

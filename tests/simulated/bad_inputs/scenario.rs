@@ -89,16 +89,16 @@ fn keys_that_go_together() {
     let bounds = "bounds = [[0.25, 5], [0.3, 30]]\n";
     all([
         refused("name = \"a\"\n", ": trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
-        refused(replaced("noise_dimension = 16", "dimension = 16"), ":60: image_model.dimension = 16: was replaced by image_model.noise_dimension: *"),
-        refused(replaced("noise_dimension = 16", "noise = 2"), ":60: image_model.noise = 2: expected a standard deviation from 0 to 1"),
-        refused(replaced("noise_dimension = 16", "common_share = -1"), ":60: image_model.common_share = -1: expected a share from 0 to 1"),
-        refused(replaced("noise_dimension = 16", "noise = 0.05"), ":60: image_model.noise = 0.05: expected at most *"),
+        refused(replaced("noise_dimension = 16", "dimension = 16"), ":61: image_model.dimension = 16: was replaced by image_model.noise_dimension: *"),
+        refused(replaced("noise_dimension = 16", "noise = 2"), ":61: image_model.noise = 2: expected a standard deviation from 0 to 1"),
+        refused(replaced("noise_dimension = 16", "common_share = -1"), ":61: image_model.common_share = -1: expected a share from 0 to 1"),
+        refused(replaced("noise_dimension = 16", "noise = 0.05"), ":61: image_model.noise = 0.05: expected at most *"),
         refused(without("image_embeddings = \"images.npy\"\n"), ":3: trace.image_embeddings: is needed: *"),
         refused(without("requests = \"requests.csv\"\n"), ":3: trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
-        refused(replaced(SERVES, "medium = {}"), ":93: models.serves.medium: is not a model of this scenario: expected one of large, small"),
-        refused(replaced(SERVES, "large = { misses = false }"), ":92: models.serves: no model may serve misses: one must"),
-        refused(replaced(SERVES, "large = { hits = [] }\nsmall = { hits = [5] }"), ":92: models.serves: no model may serve hits that skip 10 steps: one must"),
-        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":133: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
+        refused(replaced(SERVES, "medium = {}"), ":94: models.serves.medium: is not a model of this scenario: expected one of large, small"),
+        refused(replaced(SERVES, "large = { misses = false }"), ":93: models.serves: no model may serve misses: one must"),
+        refused(replaced(SERVES, "large = { hits = [] }\nsmall = { hits = [5] }"), ":93: models.serves: no model may serve hits that skip 10 steps: one must"),
+        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":134: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
         refused(replaced("requests = \"requests.csv\"", "synthetic = {}"), ":5: trace.prompt_embeddings = \"prompts.npy\": goes with `requests`; *"),
         refused(without("prompt_embeddings = \"prompts.npy\"\n"), ":3: trace.prompt_embeddings: is needed: *"),
         refused(replaced("warm_images", "warm_requests = 2\nwarm_images"), ":7: trace.warm_requests = 2: goes without `warm_images`: *"),
@@ -117,24 +117,24 @@ fn variants() {
     let variant = |lines: &str, message: &str| refused(format!("{SCENARIO}[[variant]]\n{lines}\n"), message);
     let folder = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
     all([
-        variant("set = {}", ":133: variant.2.name: is missing"),
-        variant("name = 5", ":134: variant.2.name = 5: expected text in quotes"),
-        variant("name = \"\"", &format!(":134: variant.2.name = \"\": {folder}")),
-        variant("name = \"a/b\"", &format!(":134: variant.2.name = \"a/b\": {folder}")),
-        variant("name = \"..\"", &format!(":134: variant.2.name = \"..\": {folder}")),
-        variant("name = \"one\"", ":134: variant.2.name = \"one\": names are unique"),
+        variant("set = {}", ":134: variant.2.name: is missing"),
+        variant("name = 5", ":135: variant.2.name = 5: expected text in quotes"),
+        variant("name = \"\"", &format!(":135: variant.2.name = \"\": {folder}")),
+        variant("name = \"a/b\"", &format!(":135: variant.2.name = \"a/b\": {folder}")),
+        variant("name = \"..\"", &format!(":135: variant.2.name = \"..\": {folder}")),
+        variant("name = \"one\"", ":135: variant.2.name = \"one\": names are unique"),
         variant(
             "name = \"run.json\"",
-            ":134: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
+            ":135: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
         ),
-        variant("name = \"x\"\nst = {}", ":135: variant.2.st: is not a key here: expected one of name, set, published"),
-        variant("name = \"x\"\npublished = { speed = 2 }", ":135: variant.2.published.speed = 2: is not a key here: *"),
+        variant("name = \"x\"\nst = {}", ":136: variant.2.st: is not a key here: expected one of name, set, published"),
+        variant("name = \"x\"\npublished = { speed = 2 }", ":136: variant.2.published.speed = 2: is not a key here: *"),
         variant(
             "name = \"x\"\npublished = { throughput_ratio = 0 }",
-            ":135: variant.2.published.throughput_ratio = 0: expected a number above 0, at most 1e9",
+            ":136: variant.2.published.throughput_ratio = 0: expected a number above 0, at most 1e9",
         ),
-        variant("name = \"x\"\nset = 5", ":135: variant.2.set = 5: expected a table of keys"),
-        variant("name = \"x\"\nset = { variant = [] }", ":135: variant.2.set.variant: a variant cannot set variants"),
+        variant("name = \"x\"\nset = 5", ":136: variant.2.set = 5: expected a table of keys"),
+        variant("name = \"x\"\nset = { variant = [] }", ":136: variant.2.set.variant: a variant cannot set variants"),
     ]);
     let compare = ["compare", "scenario.toml", "--out", "results", "--quiet"];
     let set = |setting: &str, message: &str| {

@@ -148,7 +148,14 @@ cache.eviction = "mru": expected one of "fifo", "lru", "lfu", "lcbfu", "sieve", 
 allocation.policy = 5: expected a word in quotes
 allocation.policy = "pid": expected one of "static", "modm", "cascade", "what_if"
 allocation.mode = 5: expected a word in quotes
-allocation.mode = "fast": expected "quality" or "throughput"
+allocation.mode = "fast": expected one of "quality", "throughput", "load"
+allocation.switching = 5: expected a table of keys
+allocation.switching = { up = "x" } => allocation.switching.up = "x": expected a number
+allocation.switching = { up = nan } => allocation.switching.up = nan: expected a share above 0, at most 10
+allocation.switching = { down = 0 } => allocation.switching.down = 0: expected a share above 0, at most 10
+allocation.switching = { up = 11 } => allocation.switching.up = 11: expected a share above 0, at most 10
+allocation.switching = { up = 0.5 } => allocation.switching.down = 0.6: expected less than allocation.switching.up = 0.5: between the two a model stays
+allocation.switching = { upp = 1 } => allocation.switching.upp = 1: is not a key here: expected up or down
 allocation.initial_large = "x": expected a whole number from 0 to 4294967295
 allocation.initial_large = 0: expected from 1 to 2, the number of workers
 allocation.initial_large = -1: expected a whole number from 0 to 4294967295

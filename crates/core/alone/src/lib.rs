@@ -25,7 +25,7 @@ use modm_core::model::{GpuId, ModelId};
 use modm_core::profile::{Profile, ProfileFile, Service};
 use modm_core::replay::{Known, replay};
 use modm_core::request::{Request, RequestId, TenantId};
-use modm_core::scheduler::allocation::{Allocation, Mode, ModmAllocation, ModmSettings, Pid, Rates};
+use modm_core::scheduler::allocation::{Allocation, Mode, ModmAllocation, ModmSettings, Pid, Switching};
 use modm_core::scheduler::routing::System;
 use modm_core::scheduler::{Config, Event, Hardware, Scheduler};
 use modm_core::sim::{self, Faults, ImageSizes, ProfileLatency, Simulated};
@@ -87,8 +87,8 @@ pub fn digest(requests: u32, seed: u64) -> u64 {
         pid: Some(Pid::default()),
         workers: WORKERS,
         initial_large: WORKERS / 2,
-        small: ModelId(1),
-        rates: Rates { large: rate(ModelId::LARGE), small: rate(ModelId(1)) },
+        rates: vec![rate(ModelId::LARGE), rate(ModelId(1))],
+        switching: Switching::default(),
     });
     let metrics = Metrics::new(Settings::paper(names.to_vec(), &hardware, STEPS, allocation.targets));
     let cache = ImageCache::new(CacheSettings { capacity: 100, ..CacheSettings::default() });

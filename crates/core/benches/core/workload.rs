@@ -20,7 +20,8 @@ use modm_core::profile::{Profile, ProfileFile, Service};
 use modm_core::replay::{Known, replay};
 use modm_core::request::{Request, RequestId, TenantId};
 use modm_core::scheduler::allocation::{
-    Allocation, AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, Rates, StaticSplit, WhatIf, WhatIfSettings,
+    Allocation, AllocationPolicy, Mode, ModmAllocation, ModmSettings, Pid, StaticSplit, Switching, WhatIf,
+    WhatIfSettings,
 };
 use modm_core::scheduler::routing::System;
 use modm_core::scheduler::{Config, Event, Hardware, Late, Order, QueueSettings, Scheduler};
@@ -144,8 +145,8 @@ impl Workload {
                 pid: Some(Pid::default()),
                 workers: self.workers,
                 initial_large: large,
-                small: ModelId(1),
-                rates: Rates { large: rate(ModelId::LARGE), small: rate(ModelId(1)) },
+                rates: vec![rate(ModelId::LARGE), rate(ModelId(1))],
+                switching: Switching::default(),
             })),
             Kind::WhatIf => Box::new(WhatIf::new(WhatIfSettings {
                 initial: split.targets,

@@ -136,10 +136,11 @@ impl Monitor {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
-    use crate::model::ModelId;
     use crate::scheduler::DecisionKind;
-    use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Rates};
+    use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Switching};
 
     fn at(nanoseconds: u64) -> Time {
         Time::from_nanoseconds(nanoseconds)
@@ -154,8 +155,8 @@ mod tests {
             pid: None,
             workers: 2,
             initial_large: 2,
-            small: ModelId(1),
-            rates: Rates { large: 1.0, small: 2.0 },
+            rates: vec![1.0, 2.0],
+            switching: Switching::default(),
         };
         let mut monitor = Monitor::new(Box::new(ModmAllocation::new(settings)), 2, 50);
         let miss = Decision::new(DecisionKind::Miss);

@@ -18,7 +18,7 @@ mod static_split;
 mod what_if;
 
 pub use cascade::{CascadeAllocation, CascadeSettings, Choice, QueueDelay, StageDemand};
-pub use modm::{Mode, ModmAllocation, ModmSettings, Pid, Rates};
+pub use modm::{Mode, ModmAllocation, ModmSettings, Pid, Switching};
 pub(super) use outlook::{Outlook, Task};
 pub use static_split::StaticSplit;
 pub use what_if::{WhatIf, WhatIfSettings};
