@@ -1,5 +1,7 @@
 //! Figures of whole runs with one point for each variant: a gain against its cost, such as quality against latency.
 
+use std::collections::BTreeSet;
+
 use super::Figure;
 use super::axis::Axis;
 use super::lines::{Curve, Dots, Lines};
@@ -10,12 +12,16 @@ use crate::report::Comparison;
 /// Maximum number of measures of quality that are drawn.
 const MOST_QUALITIES: usize = 3;
 
+const VIOLATIONS: &str = "violations, per cent of all requests";
+const QUALITY: &str = "Mean of the completed images: in simulated runs what the profile says of each model and step, in live runs what was measured.";
+
 /// Makes all figures that have something to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     if comparison.variants().len() < 2 {
         return Vec::new();
     }
-    violations(comparison).into_iter().chain(qualities(comparison)).collect()
+    let frontiers = by_large_share(comparison).into_iter().chain(by_quality(comparison));
+    violations(comparison).into_iter().chain(frontiers).chain(qualities(comparison)).collect()
 }
 
 /// Texts of a scatter figure.
@@ -33,13 +39,12 @@ struct Scatter<'a> {
 /// a price. Points at the lower left are the best.
 fn violations(comparison: &Comparison) -> Vec<Figure> {
     let Some(slo) = comparison.runs.iter().find_map(|run| first_slo(&run.summary)).copied() else { return Vec::new() };
-    let violations = |summary: &Summary| Some(100.0 * first_slo(summary)?.violation_rate);
     let by_time = Scatter {
         name: "pareto",
         title: format!("Violations at {}x against GPU time", slo.multiple),
         what: "Per cent of all requests, against busy GPU seconds per image; left and low is good.",
         x_label: "GPU seconds per completed image",
-        y_label: "violations, per cent of all requests",
+        y_label: VIOLATIONS,
         from_zero: true,
     };
     let by_cost = Scatter {
@@ -47,27 +52,77 @@ fn violations(comparison: &Comparison) -> Vec<Figure> {
         title: format!("Violations at {}x against cost", slo.multiple),
         what: "Per cent of all requests, against the price of the cluster per thousand images; left and low is good.",
         x_label: "dollars per thousand completed images",
-        y_label: "violations, per cent of all requests",
+        y_label: VIOLATIONS,
         from_zero: true,
     };
     let figures = [
-        by_time.figure(comparison, |summary| summary.serving_gpu_s_per_request, violations),
-        by_cost.figure(comparison, |summary| Some(1000.0 * summary.cost_usd_per_image?), violations),
+        by_time.figure(comparison, |summary| summary.serving_gpu_s_per_request, violation_rate),
+        by_cost.figure(comparison, |summary| Some(1000.0 * summary.cost_usd_per_image?), violation_rate),
     ];
     figures.into_iter().flatten().collect()
+}
+
+/// Makes the figure of the images by the large model against SLO violations, if all variants have the same large model
+/// and some of them other models too. Points at the upper left are the best.
+fn by_large_share(comparison: &Comparison) -> Option<Figure> {
+    let slo = comparison.runs.iter().find_map(|run| first_slo(&run.summary))?;
+    let large = comparison.runs.first()?.timeline.models.first()?;
+    let same = comparison.runs.iter().all(|run| run.timeline.models.first() == Some(large));
+    if !same || comparison.runs.iter().all(|run| run.timeline.models.len() < 2) {
+        return None;
+    }
+    let scatter = Scatter {
+        name: "large-violations",
+        title: format!("Images by {large} against violations at {}x", slo.multiple),
+        what: "Share of the completed images that the large model drew last, against late and failed requests; left and high is good.",
+        x_label: VIOLATIONS,
+        y_label: &format!("images by {large}, per cent"),
+        from_zero: true,
+    };
+    let share = |summary: &Summary| {
+        let drawn: u64 = summary.completed_by_model.values().sum();
+        let by_large = summary.completed_by_model.get(large).copied().unwrap_or(0);
+        (drawn > 0).then(|| 100.0 * by_large as f64 / drawn as f64)
+    };
+    scatter.figure(comparison, violation_rate, share)
+}
+
+/// Makes the figures of mean quality against SLO violations, one for each measure of quality.
+fn by_quality(comparison: &Comparison) -> Vec<Figure> {
+    let Some(slo) = comparison.runs.iter().find_map(|run| first_slo(&run.summary)) else { return Vec::new() };
+    let figure = |measure: &String| {
+        let scatter = Scatter {
+            name: &format!("quality-violations-{}", super::over_time::file_name(measure)),
+            title: format!("Quality ({measure}) against violations at {}x", slo.multiple),
+            what: QUALITY,
+            x_label: VIOLATIONS,
+            y_label: &format!("mean {measure}"),
+            from_zero: false,
+        };
+        scatter.figure(comparison, violation_rate, |summary| summary.quality.measures.get(measure).copied())
+    };
+    measures(comparison).into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
+}
+
+/// Returns the late and failed requests at the first SLO, in per cent of all.
+fn violation_rate(summary: &Summary) -> Option<f64> {
+    Some(100.0 * first_slo(summary)?.violation_rate)
+}
+
+/// Returns the measures of quality of all runs, in order of their names.
+fn measures(comparison: &Comparison) -> BTreeSet<&String> {
+    comparison.runs.iter().flat_map(|run| run.summary.quality.measures.keys()).collect()
 }
 
 /// Makes the figures of mean quality against mean latency, one for each measure of quality. Points at the upper left
 /// are the best, for measures of which a high value is good.
 fn qualities(comparison: &Comparison) -> Vec<Figure> {
-    let names = comparison.runs.iter().flat_map(|run| run.summary.quality.measures.keys());
-    let names: std::collections::BTreeSet<&String> = names.collect();
     let figure = |measure: &String| {
         let name = format!("quality-{}", super::over_time::file_name(measure));
         let scatter = Scatter {
             name: &name,
             title: format!("Quality ({measure}) against latency"),
-            what: "Mean of the completed images: in simulated runs what the profile says of each model and step, in live runs what was measured.",
+            what: QUALITY,
             x_label: "mean latency, seconds",
             y_label: &format!("mean {measure}"),
             from_zero: false,
@@ -75,7 +130,7 @@ fn qualities(comparison: &Comparison) -> Vec<Figure> {
         let latency = |summary: &Summary| Some(summary.latency_s?.mean);
         scatter.figure(comparison, latency, |summary| summary.quality.measures.get(measure).copied())
     };
-    names.into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
+    measures(comparison).into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
 }
 
 impl Scatter<'_> {
