@@ -66,6 +66,45 @@ struct Place {
     part: Duration,
 }
 
+/// Sample of the workers of each pool.
+struct Sample {
+    /// Number of workers, by pool.
+    all: SmallVec<[usize; 8]>,
+    /// Number of workers in the sample, by pool.
+    chosen: SmallVec<[usize; 8]>,
+    /// Remainder of (workers seen x `chosen` / `all`), in units of 1 / `all`, by pool.
+    rest: SmallVec<[usize; 8]>,
+}
+
+impl Sample {
+    /// Makes a sample of one in `stride` of the workers, which are in these pools.
+    fn new(pools: usize, workers: impl Iterator<Item = usize>, stride: usize) -> Self {
+        let mut all = SmallVec::from_elem(0, pools);
+        workers.for_each(|pool| all[pool] += 1);
+        let (mut so_far, mut taken) = (0, 0);
+        let choose = |all: &usize| {
+            so_far += all;
+            // Rounding the sums and not the pools leaves the whole cluster as large as it is. No pool is left without a
+            // worker, because its requests would all be late.
+            let up_to = (so_far + stride / 2) / stride;
+            let own = up_to.saturating_sub(taken).clamp((*all).min(1), *all);
+            taken += own;
+            own
+        };
+        Self { chosen: all.iter().map(choose).collect(), all, rest: SmallVec::from_elem(0, pools) }
+    }
+
+    /// Returns whether the next worker of a pool is in the sample.
+    fn takes(&mut self, pool: usize) -> bool {
+        self.rest[pool] += self.chosen[pool];
+        let takes = self.rest[pool] >= self.all[pool];
+        if takes {
+            self.rest[pool] -= self.all[pool];
+        }
+        takes
+    }
+}
+
 impl<'a> Outlook<'a> {
     pub(in crate::scheduler) fn new(
         hardware: &'a Hardware,
@@ -162,33 +201,16 @@ impl<'a> Outlook<'a> {
     fn seat(&mut self, seats: &[Seat]) {
         self.pools.iter_mut().for_each(BinaryHeap::clear);
         self.spare.fill(0);
-        let mut all: SmallVec<[usize; 8]> = SmallVec::from_elem(0, self.pools.len());
-        for seat in seats {
-            all[self.pool(seat.gpu.index(), seat.target)] += 1;
-        }
-        // Rounding the sums and not the pools leaves the whole cluster as large as it is. No pool is left without a
-        // worker, because its requests would all be late.
-        let (mut before, mut chosen) = (0, 0);
-        let chosen: SmallVec<[usize; 8]> = all
-            .iter()
-            .map(|all| {
-                before += all;
-                let up_to = (before + self.stride / 2) / self.stride;
-                let own = (up_to - chosen.min(up_to)).clamp((*all).min(1), *all);
-                chosen += own;
-                own
-            })
-            .collect();
-        let mut passed: SmallVec<[usize; 8]> = SmallVec::from_elem(0, self.pools.len());
+        let pools = seats.iter().map(|seat| self.pool(seat.gpu.index(), seat.target));
+        let mut sample = (self.stride > 1).then(|| Sample::new(self.pools.len(), pools, self.stride));
         for seat in seats {
             let pool = self.pool(seat.gpu.index(), seat.target);
-            passed[pool] += chosen[pool];
-            if passed[pool] >= all[pool] {
-                passed[pool] -= all[pool];
-                let free = self.free(seat);
-                self.pools[pool].push(Reverse(free));
-                self.spare[pool] += i128::from(self.until.nanoseconds()) - i128::from(free.nanoseconds());
+            if sample.as_mut().is_some_and(|sample| !sample.takes(pool)) {
+                continue;
             }
+            let free = self.free(seat);
+            self.pools[pool].push(Reverse(free));
+            self.spare[pool] += i128::from(self.until.nanoseconds()) - i128::from(free.nanoseconds());
         }
     }
 

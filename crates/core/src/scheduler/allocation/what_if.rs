@@ -21,7 +21,7 @@ const MOST_MOVES: usize = 4;
 /// Number of workers that a simulation has at the least before each stands for several. A sample of the workers and the
 /// requests tells the splits apart as well, and keeps the cost of a decision from growing with the square of the
 /// cluster.
-const ENOUGH_WORKERS: usize = 128;
+const ENOUGH_WORKERS: usize = 192;
 
 /// Number of parts of the window. The last part shows whether the load has risen.
 const PARTS: u64 = 4;
@@ -197,8 +197,10 @@ impl WhatIf {
         outlook.hits_without_large = any_late(classes);
         outlook.stride = self.stride(situation);
         let mut seats = situation.seats.clone();
-        // A sample is taken evenly among workers that are free early and late.
-        seats.sort_by_key(|seat| seat.free);
+        if outlook.stride > 1 {
+            // The sample is taken evenly among workers that are free early and late.
+            seats.sort_by_key(|seat| seat.free);
+        }
         let before = self.judge(&mut outlook, &seats, f64::NEG_INFINITY);
         let mut after = before;
         for _ in 0..MOST_MOVES {
@@ -484,7 +486,7 @@ mod tests {
                 whole.score(whole.judge(&mut outlook, &situation.seats, f64::NEG_INFINITY))
             };
             let best = score(&whole);
-            assert!(sampled.stride(&situation) == 8 && sampled.tasks(now, &situation).len() < tasks.len() / 7);
+            assert!(sampled.stride(&situation) == 5 && sampled.tasks(now, &situation).len() < tasks.len() / 4);
             off += best - score(&sampled);
             found += best - present;
         }
