@@ -75,6 +75,7 @@ impl Scenario {
             order,
             late,
             due: Duration::from_seconds_saturating(self.queue.deadline_multiple * full),
+            overdue: self.queue.overdue_multiple.map(|multiple| Duration::from_seconds_saturating(multiple * full)),
             fall_back: (late == Late::Best).then_some(fall_back),
             ease: self.queue.ease,
             least_skipped: self.bounds().iter().map(|(_, skipped)| *skipped).min().unwrap_or(0),

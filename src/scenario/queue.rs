@@ -22,6 +22,11 @@ pub struct QueueSection {
     /// request (`last` with `what_if`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,
+    /// Second deadline: time after its deadline from which a late request goes before those in time, in full
+    /// generations of the large model on the first GPU type. If absent, it never does. Used with `late = "last"` and
+    /// `"best"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overdue_multiple: Option<f64>,
     /// Multiple of a hit's time on a small model: time before its deadline at which the hit falls back on small models.
     /// While so many requests are late that the cluster cannot catch up soon, hits wait for a model that serves misses
     /// until then. 1.5 if absent. Used only with `late = "best"`.
@@ -41,7 +46,15 @@ pub struct QueueSection {
 
 impl Default for QueueSection {
     fn default() -> Self {
-        Self { order: None, late: None, fall_back: None, ease: false, admission: false, deadline_multiple: 2.0 }
+        Self {
+            order: None,
+            late: None,
+            overdue_multiple: None,
+            fall_back: None,
+            ease: false,
+            admission: false,
+            deadline_multiple: 2.0,
+        }
     }
 }
 
@@ -81,6 +94,10 @@ impl QueueSection {
         if !(self.deadline_multiple > 0.0 && self.deadline_multiple <= 1e6) {
             let accepted = "expected a multiple above 0, at most 1000000";
             return Err(InputError::new(file, accepted).value("queue.deadline_multiple", self.deadline_multiple));
+        }
+        if let Some(multiple) = self.overdue_multiple.filter(|multiple| !(0.0..=1e6).contains(multiple)) {
+            let accepted = "expected a multiple from 0 to 1000000";
+            return Err(InputError::new(file, accepted).value("queue.overdue_multiple", multiple));
         }
         if let Some(times) = self.fall_back.filter(|times| !(0.0..=1e6).contains(times)) {
             let accepted = "expected a multiple from 0 to 1000000";

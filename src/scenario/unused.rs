@@ -39,6 +39,10 @@ impl Scenario {
         if self.discipline().late != Late::Best {
             unused.push(Unused::overridden("queue.fall_back", "is used with queue.late = \"best\" alone"));
         }
+        if !matches!(self.discipline().late, Late::Last | Late::Best) {
+            let why = "is used with queue.late = \"last\" or \"best\" alone";
+            unused.push(Unused::overridden("queue.overdue_multiple", why));
+        }
         unused
     }
 
@@ -127,6 +131,7 @@ impl Scenario {
                 "approximation" => self.approximation = super::ApproximationSection::default(),
                 "cascade" => self.cascade = super::CascadeSection::default(),
                 "queue.fall_back" => self.queue.fall_back = None,
+                "queue.overdue_multiple" => self.queue.overdue_multiple = None,
                 // All other keys are those of the allocation, but for `cache.eviction`: `resolved` sets it to the
                 // eviction in force.
                 key => self.allocation.reset(key),

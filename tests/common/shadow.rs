@@ -755,7 +755,10 @@ impl Shadow {
         self.sort_out();
         loop {
             let (in_time, late) = (self.next(false), self.next(true));
-            let late_goes = late.is_some() && (in_time.is_none() || self.passed_by == 29);
+            let overdue = |(request, _): (RequestId, WorkerId)| {
+                self.world.config.queue.overdue.is_some_and(|overdue| self.due(request) + overdue <= self.now)
+            };
+            let late_goes = late.is_some_and(|late| in_time.is_none() || self.passed_by == 29 || overdue(late));
             let Some((request, worker)) = (if late_goes { late } else { in_time }) else { break };
             self.passed_by = if late_goes { 0 } else { self.passed_by + u32::from(late.is_some()) };
             let requests = self.company(request, worker);

@@ -347,6 +347,9 @@ fn queue(draws: &mut impl rand::Rng, system: System, tenants: u32, due: Duration
         admission: draws.random_bool(0.2),
         late: *[Late::InTurn, Late::Last, Late::Best, Late::Reject].choose(draws).unwrap(),
         due,
+        overdue: draws
+            .random_bool(0.5)
+            .then(|| Duration::from_seconds_saturating(due.seconds() * draws.random_range(0.0..4.0))),
         fall_back: draws.random_bool(0.5).then(|| draws.random_range(1.0..4.0)),
         ease: draws.random(),
         least_skipped: 5,

@@ -137,6 +137,7 @@ fn queue(order: Order, late: Late) -> QueueSettings {
         order,
         late,
         due: seconds(1e6),
+        overdue: None,
         fall_back: None,
         ease: false,
         least_skipped: 0,
@@ -360,4 +361,22 @@ fn late_requests_go_last_but_do_not_starve() {
     assert!((30..=40).contains(&late_starts.count()), "while others are in time, one start in thirty");
     let rejected = reject.iter().filter(|done| matches!(done.outcome, Outcome::Rejected(_)));
     assert_eq!(rejected.count() + in_time(&reject), tasks.len());
+}
+
+#[test]
+fn a_second_deadline_bounds_the_wait_of_what_is_late_and_makes_more_of_it() {
+    // A burst that leaves 200 s of work behind, then nine tenths of what the worker can do.
+    let burst = (0..400).map(|row| f64::from(row) / 2.0);
+    let after = (0..3_000).map(|row| 200.0 + f64::from(row) / 0.9);
+    let tasks: Vec<Task> = burst.chain(after).map(|at| Task { deadline: Some(5.0), ..Task::new(at, 1.0) }).collect();
+    let measure = |overdue: Option<Duration>| {
+        let done = run(&tasks, 1, QueueSettings { overdue, ..queue(Order::Oldest, Late::Last) });
+        let waits = || done.iter().zip(&tasks).map(|(done, task)| done.finish.seconds() - task.arrival);
+        (waits().fold(0.0, f64::max), waits().filter(|wait| *wait > 5.0).count())
+    };
+    let (longest, late) = measure(None);
+    let (longest_bounded, late_bounded) = measure(Some(seconds(100.0)));
+    println!("{longest} s and {late} late without, {longest_bounded} s and {late_bounded} late with a second deadline");
+    assert!(longest > 1_000.0 && longest_bounded < 100.0 + 5.0 + 200.0, "{longest} and {longest_bounded} s");
+    assert!(late < late_bounded && late_bounded < 2_000, "{late} and {late_bounded} late");
 }

@@ -187,9 +187,27 @@ mod tests {
             run.summary.quality.measures.insert("clip score".into(), quality);
         }
         let figures = figures(&comparison);
-        assert_eq!(figures.len(), 2);
-        assert_eq!(figures[1].name, "quality-clip-score");
-        let text = figures[1].csv();
+        let names: Vec<&str> = figures.iter().map(|figure| &*figure.name).collect();
+        assert_eq!(names, ["pareto", "quality-violations-clip-score", "quality-clip-score"]);
+        let text = figures[2].csv();
         assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), ["vanilla,dot,480,0.3", "modm-sdxl,dot,60,0.29"]);
+        let text = figures[1].csv();
+        let last = |line: &str| line.split(',').next_back().map(str::to_owned);
+        assert_eq!(text.lines().skip(1).filter_map(last).collect::<Vec<_>>(), ["0.3", "0.29"]);
+    }
+
+    #[test]
+    fn shares_of_the_large_model_are_drawn_if_all_variants_have_the_same_one() {
+        let mut comparison = sample::comparison();
+        for (run, large) in comparison.runs.iter_mut().zip([320, 80]) {
+            run.timeline.models = vec!["large".into(), "small".into()];
+            run.summary.completed_by_model = [("large".into(), large), ("small".into(), 320 - large)].into();
+        }
+        let named = |comparison: &Comparison| figures(comparison).into_iter().find(|it| it.name == "large-violations");
+        let figure = named(&comparison).expect("a figure");
+        let text = figure.csv();
+        assert!(text.contains("vanilla,dot,90,100") && text.trim_end().ends_with(",25"), "{text}");
+        comparison.runs[1].timeline.models[0] = "another".into();
+        assert!(named(&comparison).is_none());
     }
 }

@@ -109,6 +109,7 @@ small = { misses = false, hits = [5, 10, 30] }
 order = "slack"
 late = "best"
 fall_back = 1.5
+overdue_multiple = 8.0
 ease = true
 deadline_multiple = 2.0
 admission = false

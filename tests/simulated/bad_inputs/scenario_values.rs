@@ -186,6 +186,8 @@ models.serves.small = { hits = 5 } => models.serves.small.hits = 5: expected an 
 queue.order = "fifo": expected one of "misses_first", "oldest", "deadline", "slack", "fair", "fair_slack"
 queue.order = 5: expected a word in quotes
 queue.late = "never": expected one of "in_turn", "last", "best", "reject"
+queue.overdue_multiple = -1: expected a multiple from 0 to 1000000
+queue.overdue_multiple = "x": expected a number
 queue.fall_back = -1: expected a multiple from 0 to 1000000
 queue.fall_back = "x": expected a number
 queue.ease = 1: expected true or false

@@ -93,7 +93,7 @@ impl Scheduler {
         let in_time = self.first_start(now, true);
         let late = if self.queue.any_late() { self.first_start(now, false) } else { None };
         match (in_time, late) {
-            (Some(_), Some(late)) if self.passed_by + 1 >= LATE_SHARE => {
+            (Some(_), Some(late)) if self.passed_by + 1 >= LATE_SHARE || self.is_overdue(now, &late) => {
                 self.passed_by = 0;
                 Some(late)
             }
@@ -108,6 +108,12 @@ impl Scheduler {
             }
             (None, None) => None,
         }
+    }
+
+    /// Returns whether the first request of a late start is late for so long that it goes before those in time.
+    fn is_overdue(&self, now: Time, late: &Start) -> bool {
+        let first = self.queue.classes()[late.class].first(false);
+        first.zip(self.queue.settings().overdue).is_some_and(|(first, overdue)| first.due + overdue <= now)
     }
 
     /// Returns the start with the lowest rank among the requests in time, or among the late ones, for which a worker is

@@ -56,6 +56,9 @@ pub struct QueueSettings {
     pub order: Order,
     /// Treatment of late requests.
     pub late: Late,
+    /// Time after its deadline from which a late request goes before those in time. `None` if it never does. Used with
+    /// [`Late::Last`] and [`Late::Best`].
+    pub overdue: Option<Duration>,
     /// Time from arrival within which a request without a deadline of its own should be finished.
     pub due: Duration,
     /// Point at which waiting hits fall back on small models, as a multiple of their expected time on the best small
@@ -80,6 +83,7 @@ impl QueueSettings {
         Self {
             order: Order::MissesFirst,
             late: Late::InTurn,
+            overdue: None,
             due: Duration::ZERO,
             fall_back: None,
             ease: false,
