@@ -95,13 +95,11 @@ impl QueueSection {
             let accepted = "expected a multiple above 0, at most 1000000";
             return Err(InputError::new(file, accepted).value("queue.deadline_multiple", self.deadline_multiple));
         }
-        if let Some(multiple) = self.overdue_multiple.filter(|multiple| !(0.0..=1e6).contains(multiple)) {
-            let accepted = "expected a multiple from 0 to 1000000";
-            return Err(InputError::new(file, accepted).value("queue.overdue_multiple", multiple));
-        }
-        if let Some(times) = self.fall_back.filter(|times| !(0.0..=1e6).contains(times)) {
-            let accepted = "expected a multiple from 0 to 1000000";
-            return Err(InputError::new(file, accepted).value("queue.fall_back", times));
+        for (key, multiple) in [("queue.overdue_multiple", self.overdue_multiple), ("queue.fall_back", self.fall_back)]
+        {
+            if let Some(multiple) = multiple.filter(|multiple| !(0.0..=1e6).contains(multiple)) {
+                return Err(InputError::new(file, "expected a multiple from 0 to 1000000").value(key, multiple));
+            }
         }
         Ok(())
     }

@@ -229,6 +229,11 @@ fn held(comparison: &Comparison, clock: &Clock) -> Option<Figure> {
     })
 }
 
+/// Returns a variant's workers that hold a model, by step of time.
+fn held_by(comparison: &Comparison, clock: &Clock, variant: &str, model: usize) -> Vec<(f64, f64)> {
+    clock.steps(comparison.runs_of(variant), &move |_, row| Some((*row.workers_by_model.get(model)?, 1.0)))
+}
+
 /// Makes the figure of a variant's workers by the model that they hold, stacked. Dots are the numbers of large workers
 /// that the monitor wanted. Returns `None` for fewer than two models, or if no model is loaded.
 fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) -> Option<Figure> {
@@ -237,13 +242,14 @@ fn workers(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) ->
     if !changes || first.timeline.models.len() < 2 {
         return None;
     }
-    let by_model = |model: usize| {
-        clock.steps(comparison.runs_of(variant), &move |_, row| Some((*row.workers_by_model.get(model)?, 1.0)))
-    };
     let loading = clock.steps(comparison.runs_of(variant), &|_, row| Some((row.workers_loading, 1.0)));
     let models = first.timeline.models.iter().enumerate();
     let mut curves: Vec<Curve> = models
-        .map(|(model, name)| Curve { name: name.clone(), points: by_model(model), dots: Vec::new() })
+        .map(|(model, name)| Curve {
+            name: name.clone(),
+            points: held_by(comparison, clock, variant, model),
+            dots: Vec::new(),
+        })
         .chain([Curve { name: "loading".to_owned(), points: loading, dots: Vec::new() }])
         .collect();
     let all: f64 = curves.iter().filter_map(|curve| curve.points.first()).map(|(_, y)| *y).sum();
@@ -282,10 +288,8 @@ fn by_load(comparison: &Comparison, clock: &Clock, variant: &str, name: &str) ->
     let highest = rate.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
     let width = (highest / RATES as f64).max(f64::MIN_POSITIVE);
     let by_model = |model: usize| {
-        let held =
-            clock.steps(comparison.runs_of(variant), &move |_, row| Some((*row.workers_by_model.get(model)?, 1.0)));
         let mut sums = vec![(0.0, 0.0); RATES + 1];
-        for ((_, rate), (_, held)) in rate.iter().zip(held) {
+        for ((_, rate), (_, held)) in rate.iter().zip(held_by(comparison, clock, variant, model)) {
             let sum = &mut sums[((rate / width) as usize).min(RATES)];
             *sum = (sum.0 + held, sum.1 + 1.0);
         }

@@ -13,15 +13,14 @@ use crate::report::Comparison;
 const MOST_QUALITIES: usize = 3;
 
 const VIOLATIONS: &str = "violations, per cent of all requests";
-const QUALITY: &str = "Mean of the completed images: in simulated runs what the profile says of each model and step, in live runs what was measured.";
 
 /// Makes all figures that have something to show.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Figure> {
     if comparison.variants().len() < 2 {
         return Vec::new();
     }
-    let frontiers = by_large_share(comparison).into_iter().chain(by_quality(comparison));
-    violations(comparison).into_iter().chain(frontiers).chain(qualities(comparison)).collect()
+    let frontiers = by_large_share(comparison).into_iter().chain(by_violations(comparison));
+    violations(comparison).into_iter().chain(frontiers).chain(by_latency(comparison)).collect()
 }
 
 /// Texts of a scatter figure.
@@ -87,50 +86,47 @@ fn by_large_share(comparison: &Comparison) -> Option<Figure> {
     scatter.figure(comparison, violation_rate, share)
 }
 
-/// Makes the figures of mean quality against SLO violations, one for each measure of quality.
-fn by_quality(comparison: &Comparison) -> Vec<Figure> {
+/// Makes the figures of mean quality against SLO violations.
+fn by_violations(comparison: &Comparison) -> Vec<Figure> {
     let Some(slo) = comparison.runs.iter().find_map(|run| first_slo(&run.summary)) else { return Vec::new() };
+    let against = format!("violations at {}x", slo.multiple);
+    qualities(comparison, "quality-violations", &against, VIOLATIONS, violation_rate)
+}
+
+/// Makes the figures of mean quality against mean latency. Points at the upper left are the best, for measures of which
+/// a high value is good.
+fn by_latency(comparison: &Comparison) -> Vec<Figure> {
+    let latency = |summary: &Summary| Some(summary.latency_s?.mean);
+    qualities(comparison, "quality", "latency", "mean latency, seconds", latency)
+}
+
+/// Makes the figures of mean quality against the measure `x`, one for each measure of quality.
+fn qualities(
+    comparison: &Comparison,
+    name: &str,
+    against: &str,
+    x_label: &str,
+    x: impl Fn(&Summary) -> Option<f64> + Copy,
+) -> Vec<Figure> {
+    let names = comparison.runs.iter().flat_map(|run| run.summary.quality.measures.keys());
+    let names: BTreeSet<&String> = names.collect();
     let figure = |measure: &String| {
         let scatter = Scatter {
-            name: &format!("quality-violations-{}", super::over_time::file_name(measure)),
-            title: format!("Quality ({measure}) against violations at {}x", slo.multiple),
-            what: QUALITY,
-            x_label: VIOLATIONS,
+            name: &format!("{name}-{}", super::over_time::file_name(measure)),
+            title: format!("Quality ({measure}) against {against}"),
+            what: "Mean of the completed images: in simulated runs what the profile says of each model and step, in live runs what was measured.",
+            x_label,
             y_label: &format!("mean {measure}"),
             from_zero: false,
         };
-        scatter.figure(comparison, violation_rate, |summary| summary.quality.measures.get(measure).copied())
+        scatter.figure(comparison, x, |summary| summary.quality.measures.get(measure).copied())
     };
-    measures(comparison).into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
+    names.into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
 }
 
 /// Returns the late and failed requests at the first SLO, in per cent of all.
 fn violation_rate(summary: &Summary) -> Option<f64> {
     Some(100.0 * first_slo(summary)?.violation_rate)
-}
-
-/// Returns the measures of quality of all runs, in order of their names.
-fn measures(comparison: &Comparison) -> BTreeSet<&String> {
-    comparison.runs.iter().flat_map(|run| run.summary.quality.measures.keys()).collect()
-}
-
-/// Makes the figures of mean quality against mean latency, one for each measure of quality. Points at the upper left
-/// are the best, for measures of which a high value is good.
-fn qualities(comparison: &Comparison) -> Vec<Figure> {
-    let figure = |measure: &String| {
-        let name = format!("quality-{}", super::over_time::file_name(measure));
-        let scatter = Scatter {
-            name: &name,
-            title: format!("Quality ({measure}) against latency"),
-            what: QUALITY,
-            x_label: "mean latency, seconds",
-            y_label: &format!("mean {measure}"),
-            from_zero: false,
-        };
-        let latency = |summary: &Summary| Some(summary.latency_s?.mean);
-        scatter.figure(comparison, latency, |summary| summary.quality.measures.get(measure).copied())
-    };
-    measures(comparison).into_iter().take(MOST_QUALITIES).filter_map(figure).collect()
 }
 
 impl Scatter<'_> {
