@@ -8,16 +8,21 @@ from dataclasses import dataclass, replace
 
 import diffusers
 import torch
-from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusionXLImg2ImgPipeline
+from diffusers import FluxImg2ImgPipeline, StableDiffusion3Img2ImgPipeline, StableDiffusionXLImg2ImgPipeline
 from diffusers.models.autoencoders import vae
+from diffusers.pipelines.flux import pipeline_flux_img2img as flux_img2img
 from diffusers.pipelines.stable_diffusion_3 import pipeline_stable_diffusion_3_img2img as sd3_img2img
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_img2img as sdxl_img2img
 
 import arrays
+import sana_from_image
+import vocabulary
 
 FROM_IMAGE = {
     "StableDiffusionXLPipeline": (StableDiffusionXLImg2ImgPipeline, sdxl_img2img, {"force_zeros_for_empty_prompt": True, "add_watermarker": False}),
-    "StableDiffusion3Pipeline": (StableDiffusion3Img2ImgPipeline, sd3_img2img, {})}
+    "StableDiffusion3Pipeline": (StableDiffusion3Img2ImgPipeline, sd3_img2img, {}),
+    "FluxPipeline": (FluxImg2ImgPipeline, flux_img2img, {}),
+    "SanaPipeline": (sana_from_image.SanaFromImage, sana_from_image, {})}
 
 PROMPTS = {
     "plain": "a photo of a red cube on a blue table",
@@ -26,6 +31,8 @@ PROMPTS = {
     "marks": "An ASTRONAUT's   horse; isn't it #1 (of 42)?! -- \"oil, on canvas\"...",
     "unicode": "Café naïve, Ünïcödé ÉCOLE — 5€ ½ ☃ Привет κόσμος",
     "long": "a small house in the forest in winter, snow on the roof, warm light in the windows, " * 14 + "the end",
+    # Beyond the 512 tokens of T5 and the 300 of Gemma.
+    "endless": "a small house in the forest in winter, snow on the roof, warm light in the windows; " * 40 + "the end",
 }
 
 
@@ -67,6 +74,50 @@ CASES = [
     Case("plain", 50, 20, 1.0, 32, 64),
     Case("castle", 50, 35, 5.0),
 ]
+# Guidance is a number that the model is given: no second run without text, and 1.0 is a number like others.
+FLUX_DEV = [
+    Case("plain", 4, 0, 3.5, every_step=True, embeddings=True),
+    Case("castle", 10, 4, 7.0, every_step=True),
+    Case("plain", 10, 0, 7.0),
+    Case("unicode", 10, 0, 1.0),
+    Case("marks", 28, 0, 3.5, 64, 48),
+    Case("endless", 10, 0, 3.5),
+    Case("empty", 10, 0, 3.5, 32, 64),
+    Case("castle", 50, 0, 3.5),
+    Case("marks", 10, 1, 7.0, 64, 32),
+    Case("empty", 10, 7, 3.5),
+    Case("endless", 10, 9, 1.0),
+    Case("unicode", 28, 11, 7.0, 32, 64),
+    Case("castle", 50, 35, 3.5),
+]
+FLUX_SCHNELL = [
+    Case("plain", 4, 0, 1.0, every_step=True, embeddings=True),
+    Case("castle", 4, 1, 1.0, every_step=True),
+    Case("marks", 4, 2, 1.0, 64, 48),
+    Case("unicode", 8, 0, 1.0),
+    Case("endless", 4, 0, 1.0),
+    Case("empty", 4, 0, 1.0, 32, 64),
+    Case("castle", 1, 0, 1.0),
+    Case("unicode", 4, 3, 1.0, 64, 32),
+    Case("plain", 8, 5, 1.0),
+]
+SANA = [
+    Case("plain", 4, 0, 4.5, 64, 64, every_step=True, embeddings=True),
+    Case("castle", 20, 8, 4.5, 64, 64, every_step=True),
+    Case("unicode", 4, 0, 1.0, 64, 64, embeddings=True),
+    Case("plain", 20, 0, 1.0, 64, 64),
+    Case("marks", 20, 0, 4.5, 64, 128),
+    Case("endless", 14, 0, 4.5, 64, 64, embeddings=True),
+    Case("empty", 15, 0, 4.5, 128, 64),
+    Case("castle", 50, 0, 2.5, 64, 64),
+    Case("castle", 1, 0, 4.5, 64, 64),
+    Case("plain", 2, 0, 7.0, 32, 64),
+    Case("plain", 20, 1, 1.0, 64, 64),
+    Case("marks", 10, 4, 4.5, 64, 128),
+    Case("empty", 10, 9, 4.5, 64, 64),
+    Case("endless", 50, 20, 1.0, 64, 64),
+    Case("unicode", 50, 35, 4.5, 64, 96),
+]
 # The third encoder left away: no case about its tokens.
 WITHOUT_T5 = [replace(CASES[0], embeddings=False), CASES[1], CASES[3], CASES[5], CASES[7], CASES[9], CASES[13]]
 
@@ -100,9 +151,33 @@ def version():
     return diffusers.__version__
 
 
-def token_ids(pipeline, prompt):
+def limit(pipeline):
+    """FLUX.1's tokens for T5: schnell is used with 256, says its model card; dev with 512, the pipeline's default."""
+    return 512 if pipeline.transformer.config.guidance_embeds else 256
+
+
+def options(pipeline):
+    """What a pipeline of this kind is told beside what a case says."""
+    match type(pipeline).__name__:
+        case "FluxPipeline":
+            return {"max_sequence_length": limit(pipeline)}
+        case "SanaPipeline":
+            return {"use_resolution_binning": False}
+    return {}
+
+
+def token_ids(pipeline, prompt, instructed=True):
+    if type(pipeline).__name__ == "SanaPipeline":
+        text, length = prompt.lower().strip(), 300
+        if instructed:
+            instruction = "\n".join(vocabulary.instruction())
+            text, length = instruction + text, len(pipeline.tokenizer.encode(instruction)) + length - 2
+        return {"tokenizer": pipeline.tokenizer(text, padding="max_length", max_length=length, truncation=True).input_ids}
+    lengths = {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 256}
+    if type(pipeline).__name__ == "FluxPipeline":
+        lengths["tokenizer_2"] = limit(pipeline)
     found = {}
-    for name, length in (("tokenizer", 77), ("tokenizer_2", 77), ("tokenizer_3", 256)):
+    for name, length in lengths.items():
         tokenizer = pipeline.components.get(name)
         if tokenizer is not None:
             found[name] = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
@@ -112,27 +187,33 @@ def token_ids(pipeline, prompt):
 class Recorder:
     """What the denoiser was given and what each step made of it."""
 
-    def __init__(self, pipeline):
+    def __init__(self, pipeline, case):
         self.steps, self.conditions = [], None
+        self.pipeline, self.case = pipeline, case
         self.denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
         self.hook = self.denoiser.register_forward_pre_hook(self.before, with_kwargs=True)
 
     def before(self, _, __, kwargs):
-        added = kwargs.get("added_cond_kwargs") or {"text_embeds": kwargs.get("pooled_projections")}
-        conditions = {"prompt_embeds": kwargs["encoder_hidden_states"], "pooled_embeds": added["text_embeds"]}
-        if "time_ids" in added:
-            conditions["time_ids"] = added["time_ids"]
-        self.conditions = {name: values.clone() for name, values in conditions.items()}
+        given = kwargs | (kwargs.get("added_cond_kwargs") or {})
+        names = {
+            "prompt_embeds": ("encoder_hidden_states",), "pooled_embeds": ("text_embeds", "pooled_projections"), "time_ids": ("time_ids",),
+            "prompt_mask": ("encoder_attention_mask",)}
+        self.conditions = {
+            name: given[key].clone() for name, keys in names.items() for key in keys if given.get(key) is not None}
 
     def after(self, _, __, ___, values):
-        self.steps.append(values["latents"].clone())
+        latents = values["latents"].clone()
+        if type(self.pipeline).__name__ == "FluxPipeline":
+            latents = self.pipeline._unpack_latents(latents, self.case.height, self.case.width, self.pipeline.vae_scale_factor)
+        self.steps.append(latents)
         return {}
 
 
 def run(pipeline, case, seed, folder):
     """Runs one case, stores its arrays in `folder` and returns its entry of `cases.json`."""
     channels, text = pipeline.vae.config.latent_channels, PROMPTS[case.prompt]
-    shape = (1, channels, case.height // 8, case.width // 8)
+    factor = pipeline.vae_scale_factor
+    shape = (1, channels, case.height // factor, case.width // factor)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(shape, generator=generator)
     keep = lambda name, values, rows=1: arrays.save(folder / f"{case.name}.{name}.npy", values, rows)
@@ -140,24 +221,28 @@ def run(pipeline, case, seed, folder):
         "name": case.name, "prompt": text, "steps": case.steps, "skipped": case.skipped, "guidance": case.guidance,
         "height": case.height, "width": case.width, "latents_shape": list(shape), "image_shape": [3, case.height, case.width],
         "noise": keep("noise", noise)}
-    recorder = Recorder(pipeline)
+    recorder = Recorder(pipeline, case)
     common = {
         "prompt": text, "num_inference_steps": case.steps, "guidance_scale": case.guidance, "output_type": "pt",
-        "callback_on_step_end": recorder.after}
+        "callback_on_step_end": recorder.after} | options(pipeline)
     if case.skipped:
-        kind, module, options = FROM_IMAGE[type(pipeline).__name__]
-        from_image = kind(**pipeline.components, **options)
+        kind, module, settings = FROM_IMAGE[type(pipeline).__name__]
+        from_image = kind(**pipeline.components, **settings)
         from_image.set_progress_bar_config(disable=True)
         source = arrays.picture(seed, case.height, case.width)
         source.save(folder / f"{case.name}.source.png")
-        sampling = torch.randn(shape, generator=generator)
-        entry |= {"source": f"{case.name}.source.png", "vae_noise": keep("vae_noise", sampling)}
-        size = {"height": case.height, "width": case.width} if "3" in type(pipeline).__name__ else {}
-        with drawn(module, [sampling, noise]):
+        entry["source"] = f"{case.name}.source.png"
+        draws = [noise]
+        if kind is not sana_from_image.SanaFromImage:  # whose autoencoder draws nothing
+            draws.insert(0, torch.randn(shape, generator=generator))
+            entry["vae_noise"] = keep("vae_noise", draws[0])
+        size = {} if "XL" in type(pipeline).__name__ else {"height": case.height, "width": case.width}
+        with drawn(module, draws):
             image = from_image(image=source, strength=strength(pipeline, case), **size, **common).images
         assert type(from_image.scheduler) is type(pipeline.scheduler)
     else:
-        image = pipeline(latents=noise, height=case.height, width=case.width, **common).images
+        latents = pipeline._pack_latents(noise, *shape) if "Flux" in type(pipeline).__name__ else noise
+        image = pipeline(latents=latents, height=case.height, width=case.width, **common).images
     recorder.hook.remove()
     assert len(recorder.steps) == case.steps - case.skipped, (case, len(recorder.steps))
     entry |= {

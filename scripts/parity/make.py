@@ -1,4 +1,4 @@
-"""Builds, exports, runs and stores: `make.py sdxl|sd3|clip|tables SCRATCH STORED`.
+"""Builds, exports, runs and stores: `make.py sdxl|sd3|flux|sana|clip|tables SCRATCH STORED`.
 
 What was stored before under that name is replaced when everything is ready.
 """
@@ -18,6 +18,7 @@ import export
 import pipelines
 import schedules
 import tokens
+import vocabulary
 
 
 def replace(made, stored):
@@ -36,26 +37,42 @@ def folder(scratch, name):
 
 def head(pipeline):
     """What a reader of the cases needs beside the model's own files."""
-    return {
+    found = {
         "pipeline": type(pipeline).__name__, "made_by": f"diffusers {cases.version()}, PyTorch on the CPU, float32",
-        "empty_token_ids": cases.token_ids(pipeline, "")}
+        "empty_token_ids": cases.token_ids(pipeline, "", instructed=False)}
+    if found["pipeline"] == "SanaPipeline":
+        found["complex_human_instruction"] = vocabulary.instruction()
+    return found
 
 
-def store_pipeline(name, build, scratch, stored):
+def save(pipeline, folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def store_pipeline(name, build, scratch, stored, chosen=cases.CASES, shared=None):
+    """Files that are those of the pipeline `shared` are left out."""
     made = folder(scratch, name)
     pipeline = build(scratch / "tables")
-    source = scratch / "saved" / name
-    shutil.rmtree(source, ignore_errors=True)
-    pipeline.save_pretrained(source)
-    export.export(source, "text-to-image", made / "model")
-    arrays.write_cases(made / "cases.json", head(pipeline), cases.run_all(pipeline, made / "cases"))
+    export.export(save(pipeline, scratch / "saved" / name), "text-to-image", made / "model")
+    arrays.write_cases(made / "cases.json", head(pipeline), cases.run_all(pipeline, made / "cases", chosen))
     # Saved in half precision, too: what was saved in single precision is loaded as such for some of the models.
-    halves = scratch / "saved" / f"{name}-fp16"
-    shutil.rmtree(halves, ignore_errors=True)
-    build(scratch / "tables").to(torch.float16).save_pretrained(halves)
+    halves = save(build(scratch / "tables").to(torch.float16), scratch / "saved" / f"{name}-fp16")
     export.export(halves, "text-to-image", made / "model-fp16", half=True)
+    if shared:
+        for model in made.glob("model*"):
+            leave_out(model, stored / shared / model.name)
     replace(made, stored / name)
     return pipeline
+
+
+def leave_out(model, other):
+    """Removes the folders whose files are, byte for byte, those of another model."""
+    for part in sorted(path for path in model.iterdir() if path.is_dir() and path.name not in ("transformer", "scheduler")):
+        for path in part.iterdir():
+            assert path.read_bytes() == (other / part.name / path.name).read_bytes(), path
+        shutil.rmtree(part)
 
 
 def sdxl(scratch, stored):
@@ -72,6 +89,15 @@ def sd3(scratch, stored):
     replace(made, stored / "sd3-no-t5")
 
 
+def flux(scratch, stored):
+    store_pipeline("flux-dev", pipelines.flux_dev, scratch, stored, cases.FLUX_DEV)
+    store_pipeline("flux-schnell", pipelines.flux_schnell, scratch, stored, cases.FLUX_SCHNELL, shared="flux-dev")
+
+
+def sana(scratch, stored):
+    store_pipeline("sana", pipelines.sana, scratch, stored, cases.SANA)
+
+
 def clip(scratch, stored):
     made = folder(scratch, "clip")
     clip_cases.make(scratch, made)
@@ -85,6 +111,7 @@ def tables(scratch, stored):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for library in ("transformers", "diffusers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     name, scratch, stored = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     globals()[name](scratch, stored)

@@ -1,19 +1,22 @@
-"""Tokenizers small enough to store: CLIP's byte-level BPE with a few hundred entries, and T5's Unigram.
+"""Tokenizers small enough to store: CLIP's byte-level BPE with a few hundred entries, T5's Unigram, Gemma's BPE.
 
 The algorithms, special tokens, order of ids and padding are those of the published tokenizers; only the tables are
 made here, from the texts below. Nothing is downloaded, and no token means what it means in the real tables.
 """
 
+import inspect
 import json
 import re
 from collections import Counter
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import CLIPTokenizer, CLIPTokenizerFast, T5TokenizerFast
+from diffusers import SanaPipeline
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import CLIPTokenizer, CLIPTokenizerFast, GemmaTokenizerFast, T5TokenizerFast
 from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
 LENGTH = 77
 MERGES = 150
+GEMMA_MERGES = 300
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 TEXTS = """
@@ -30,16 +33,10 @@ a city street at night in the rain, neon signs, reflections on wet asphalt
 """
 
 
-def write_clip_tables(folder):
-    """`vocab.json` and `merges.txt`, in CLIP's order of ids: bytes, bytes that end a word, merges, the two special tokens."""
-    letters = list(bytes_to_unicode().values())
-    words = Counter()
-    for text in TEXTS.strip().splitlines():
-        words.update(re.findall(r"'s|'t|'re|[a-z]+|[0-9]|[^\sa-z0-9]+", text))
-    # The commonest pair of neighbours becomes one symbol, the first in the alphabet of equally common ones.
-    split = {word: [*word[:-1], word[-1] + "</w>"] for word in sorted(words)}
+def common_pairs(words, split, count):
+    """Merges of BPE: the commonest pair of neighbours becomes one symbol, the first in the alphabet of equally common ones."""
     merges = []
-    while len(merges) < MERGES:
+    while len(merges) < count:
         pairs = Counter()
         for word, parts in split.items():
             for pair in zip(parts, parts[1:]):
@@ -54,6 +51,16 @@ def write_clip_tables(folder):
                 else:
                     joined.append(part)
             split[word] = joined
+    return merges
+
+
+def write_clip_tables(folder):
+    """`vocab.json` and `merges.txt`, in CLIP's order of ids: bytes, bytes that end a word, merges, the two special tokens."""
+    letters = list(bytes_to_unicode().values())
+    words = Counter()
+    for text in TEXTS.strip().splitlines():
+        words.update(re.findall(r"'s|'t|'re|[a-z]+|[0-9]|[^\sa-z0-9]+", text))
+    merges = common_pairs(words, {word: [*word[:-1], word[-1] + "</w>"] for word in sorted(words)}, MERGES)
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges), START, END]
     assert len(set(tokens)) == len(tokens)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,3 +98,34 @@ def t5():
     made.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
     return T5TokenizerFast(
         tokenizer_object=made, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", extra_ids=0, model_max_length=512)
+
+
+def instruction():
+    """The lines that SANA puts before a prompt, if it is not told others."""
+    return inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+
+
+def gemma():
+    """Gemma's tokenizer: spaces are "▁", a whole text is one word, unknown letters become their bytes, `<bos>` (id 2) comes first.
+
+    Runs of newlines and the marks of turns are tokens that are cut out of a text before words are made.
+    """
+    texts = (*TEXTS.strip().splitlines(), *instruction())
+    words = Counter(("▁" if at else "") + word for text in texts for at, word in enumerate(text.lower().split()))
+    merges = common_pairs(words, {word: list(word) for word in sorted(words)}, GEMMA_MERGES)
+    letters = sorted({letter for text in texts for letter in text.replace(" ", "▁")})
+    added = ["<start_of_turn>", "<end_of_turn>", "\n", "\n\n", "\n\n\n"]
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", *added, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    tokens += dict.fromkeys(left + right for left, right in merges)
+    # Runs of spaces, as the published tables have them.
+    merges += [("▁", "▁"), ("▁▁", "▁▁")]
+    tokens += ["▁▁", "▁▁▁▁"]
+    assert len(set(tokens)) == len(tokens)
+    made = Tokenizer(models.BPE(
+        {token: at for at, token in enumerate(tokens)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in tokens[:4]])
+    made.add_tokens([AddedToken(token, normalized=False, special=token.startswith("<")) for token in added])
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return GemmaTokenizerFast(tokenizer_object=made, padding_side="right")
