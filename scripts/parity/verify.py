@@ -1,6 +1,7 @@
 """Draws every stored case with ONNX Runtime (sample.py) and tells how far it is from what diffusers drew.
 
-`verify.py STORED`. Single precision must agree closely; half precision is told, and must not fall apart.
+`verify.py STORED`. Single precision must agree closely, and bfloat16 widened to it; half precision is told, and must not
+fall apart.
 """
 
 import json
@@ -13,9 +14,14 @@ from PIL import Image
 import sample
 
 # Greatest difference in relation to the greatest value.
-TOLERANCE, TOLERANCE_HALF = 1e-3, 0.2
-FIRST, THIRD = ("text_encoder", "text_encoder_2"), "text_encoder_3"
-TEXTS = {"sdxl": FIRST, "sd3": (*FIRST, THIRD), "sd3-no-t5": FIRST}
+TOLERANCE, TOLERANCE_HALF = 1e-4, 0.2
+# Where the files of a pipeline are: what the first folder lacks is in the second.
+FOLDERS = {
+    "sdxl": ("sdxl/{model}",), "sd3": ("sd3/{model}",), "sd3-no-t5": ("sd3-no-t5", "sd3/{model}"), "flux-dev": ("flux-dev/{model}",),
+    "flux-schnell": ("flux-schnell/{model}", "flux-dev/{model}"), "sana": ("sana/{model}",)}
+# Names of conditions, in the cases and among the inputs of denoisers.
+CONDITIONS = {
+    "prompt_embeds": ("encoder_hidden_states",), "pooled_embeds": ("text_embeds", "pooled_projections"), "prompt_mask": ("encoder_attention_mask",)}
 
 
 def relative(found, expected):
@@ -23,21 +29,22 @@ def relative(found, expected):
 
 
 def verify(stored, name, suffix=""):
-    folder = stored / name
-    model = stored / name.removesuffix("-no-t5") / ("model" + suffix)
-    pipeline = sample.Pipeline(model, TEXTS[name])
+    folder, cases = stored / name, "-bf16" if suffix == "-bf16" else ""
+    pipeline = sample.Pipeline.open(*(stored / path.format(model="model" + suffix) for path in FOLDERS[name]))
     worst = {}
-    head = json.loads((folder / "cases.json").read_text())
+    head = json.loads((folder / f"cases{cases}.json").read_text())
     for case in head["cases"]:
-        arrays = sample.read_case(folder / "cases", case)
+        stored_arrays = folder / f"cases{cases}"
+        arrays = sample.read_case(stored_arrays, case)
         after, image, conditions = pipeline.draw(case, arrays, head["empty_token_ids"])
         found = {"latents": relative(after[-1], arrays["latents"]), "image": float(np.abs(image - arrays["image"]).max())}
         if "latents_of_steps" in case:
-            steps = np.load(folder / "cases" / case["latents_of_steps"])
+            steps = np.load(stored_arrays / case["latents_of_steps"])
             found["steps"] = max(relative(one.reshape(-1), other) for one, other in zip(after, steps, strict=True))
-        if "prompt_embeds" in case:
-            found["prompt_embeds"] = relative(conditions[0].reshape(len(conditions[0]), -1), np.load(folder / "cases" / case["prompt_embeds"]))
-            found["pooled_embeds"] = relative(conditions[1], np.load(folder / "cases" / case["pooled_embeds"]))
+        for key, inputs in CONDITIONS.items():
+            if key in case:
+                values = next(conditions[name] for name in inputs if name in conditions)
+                found[key] = relative(values.reshape(len(values), -1), np.load(stored_arrays / case[key]))
         print(f"{name}{suffix} {case['name']}: " + ", ".join(f"{key} {value:.1e}" for key, value in found.items()))
         worst |= {key: max(value, worst.get(key, 0)) for key, value in found.items()}
     return worst
@@ -59,11 +66,14 @@ def verify_clip(folder):
         "text_embeds": relative(np.concatenate(texts), stored["text_embeds"]), "image_embeds": relative(images, stored["image_embeds"])}
 
 
+MAKERS = {"sdxl": sample.euler, "sd3.5": sample.flow_match, "flux": sample.flux_match, "sana": sample.dpm}
+
+
 def verify_schedules(path):
     worst = {}
     for entry in json.loads(path.read_text()):
-        make = sample.euler if entry["name"] == "sdxl" else sample.flow_match
-        found = zip(("sigmas", "timesteps", "init_noise_sigma"), make(entry["scheduler"], entry["steps"]))
+        make, more = MAKERS[entry["name"].split("-")[0]], [entry.get("tokens")] if entry["name"].startswith("flux") else []
+        found = zip(("sigmas", "timesteps", "init_noise_sigma"), make(entry["scheduler"], entry["steps"], *more))
         for key, values in found:
             worst[key] = max(relative(np.asarray(values), np.asarray(entry[key])), worst.get(key, 0))
     return worst
@@ -74,8 +84,10 @@ if __name__ == "__main__":
     for name, worst in (("schedules", verify_schedules(stored / "schedules.json")), ("clip", verify_clip(stored / "clip"))):
         failed |= max(worst.values()) > 1e-5
         print(f"{name}, worst: " + ", ".join(f"{key} {value:.1e}" for key, value in worst.items()))
-    for name in TEXTS:
-        for suffix, tolerance in (("", TOLERANCE), ("-fp16", TOLERANCE_HALF)):
+    for name in FOLDERS:
+        for suffix, tolerance in (("", TOLERANCE), ("-fp16", TOLERANCE_HALF), ("-bf16", TOLERANCE)):
+            if suffix == "-bf16" and not (stored / name / "cases-bf16.json").exists():
+                continue
             worst = verify(stored, name, suffix)
             failed |= max(worst.values()) > tolerance
             print(f"{name}{suffix}, worst: " + ", ".join(f"{key} {value:.1e}" for key, value in worst.items()))
