@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import sys
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 import torch
@@ -60,10 +61,27 @@ def store_pipeline(name, build, scratch, stored, chosen=cases.CASES, shared=None
     # Saved in half precision, too: what was saved in single precision is loaded as such for some of the models.
     halves = save(build(scratch / "tables").to(torch.float16), scratch / "saved" / f"{name}-fp16")
     export.export(halves, "text-to-image", made / "model-fp16", half=True)
+    # The weights of a folder in bfloat16, and what it draws when all of its numbers are widened to single precision.
+    narrow = save(rounded(build(scratch / "tables")).to(torch.float16), scratch / "saved" / f"{name}-bf16")
+    export.export(narrow, "text-to-image", made / "model-bf16", half=True)
+    export.to_bfloat16(made / "model-bf16", made / "model")
+    few = [replace_fields(case, every_step=False, embeddings=False) for case in chosen[:3]]
+    entries = cases.run_all(rounded(build(scratch / "tables")), made / "cases-bf16", few)
+    arrays.write_cases(made / "cases-bf16.json", head(pipeline), entries)
     if shared:
         for model in made.glob("model*"):
             leave_out(model, stored / shared / model.name)
     replace(made, stored / name)
+    return pipeline
+
+
+def rounded(pipeline):
+    """The pipeline with weights that bfloat16 can hold."""
+    with torch.no_grad():
+        for part in pipeline.components.values():
+            for values in part.state_dict().values() if isinstance(part, torch.nn.Module) else ():
+                if values.is_floating_point():
+                    values.copy_(values.bfloat16())
     return pipeline
 
 
