@@ -112,8 +112,8 @@ def sd3(scratch):
         vae=autoencoder(11, 16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=text_encoder(CLIPTextModelWithProjection, 12, len(first), 16, 2, 12, "quick_gelu"),
         text_encoder_2=text_encoder(CLIPTextModelWithProjection, 14, len(second), 24, 3, 20, "gelu"),
-        text_encoder_3=t5_encoder(13, len(third), width), tokenizer=first, tokenizer_2=second, tokenizer_3=third, transformer=enliven(transformer, 15),
-        scheduler=FlowMatchEulerDiscreteScheduler(**SD3_SCHEDULER))
+        text_encoder_3=t5_encoder(13, len(third), width), tokenizer=first, tokenizer_2=second, tokenizer_3=third,
+        transformer=enliven(transformer, 15), scheduler=FlowMatchEulerDiscreteScheduler(**SD3_SCHEDULER))
 
 
 def without_t5(pipeline):
