@@ -70,7 +70,7 @@ def to_bfloat16(folder, single):
     """Makes a folder in half precision one in bfloat16: the same graphs, bfloat16 wherever float16 was.
 
     Optimum's own export in bfloat16 stops for all of these models ("ScalarType ComplexDouble is an unexpected tensor
-    scalar type": torch's older exporter mistakes the number of the type). The weights must be such that bfloat16 can
+    scalar type", as if torch's older exporter took the number of the one type for the other). The weights must be such that bfloat16 can
     hold them. Other constants (of GELU, of attention) that it cannot hold are kept in single precision, with a `Cast`
     behind them, as the same model in the folder `single` has them: in bfloat16 that is the same number, and whoever
     widens the graph gets the number that was meant.
