@@ -37,6 +37,9 @@ fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
     if let Some((key, value)) = times.into_iter().find(|(_, value)| !(0.0..=MAX_INPUT_S).contains(value)) {
         return Some((key, value, TIME));
     }
+    if let Some(seconds) = service.load_after.values().find(|seconds| !(0.0..=MAX_INPUT_S).contains(*seconds)) {
+        return Some(("load_after", *seconds, TIME));
+    }
     if !(0.0..=10.0).contains(&service.jitter_cv) {
         return Some(("jitter_cv", service.jitter_cv, "expected a coefficient of variation from 0 to 10"));
     }
@@ -102,9 +105,11 @@ pub fn parse(text: &str, file: &Path) -> Result<ProfileFile, InputError> {
             return Err(place(InputError::new(file, message).key(format!("service.{index}"))));
         }
         let unknown = |name: &&String| !profile.service.iter().any(|row| row.gpu == service.gpu && row.model == **name);
-        if let Some(name) = service.beside.keys().find(unknown) {
-            let message = format!("names {name:?}, which has no row on GPU {:?}", service.gpu);
-            return Err(place(InputError::new(file, message).key(format!("service.{index}.beside"))));
+        for (key, mut names) in [("beside", service.beside.keys()), ("load_after", service.load_after.keys())] {
+            if let Some(name) = names.find(unknown) {
+                let message = format!("names {name:?}, which has no row on GPU {:?}", service.gpu);
+                return Err(place(InputError::new(file, message).key(format!("service.{index}.{key}"))));
+            }
         }
     }
     for (index, gpu) in profile.gpu.iter().enumerate() {

@@ -77,7 +77,7 @@ impl LatencyModel for Script {
         seconds(self.0[first.row()].service)
     }
 
-    fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {
+    fn load(&mut self, _: WorkerId, _: GpuId, _: Option<ModelId>, _: ModelId) -> Duration {
         Duration::ZERO
     }
 

@@ -47,7 +47,7 @@ impl LatencyModel for Service {
         self.of(first.0)
     }
 
-    fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {
+    fn load(&mut self, _: WorkerId, _: GpuId, _: Option<ModelId>, _: ModelId) -> Duration {
         Duration::ZERO
     }
 

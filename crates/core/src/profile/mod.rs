@@ -59,6 +59,10 @@ pub struct Service {
     pub overhead_s: f64,
     /// Seconds to load the model onto this GPU.
     pub load_s: f64,
+    /// Seconds of that load if the worker last held this other model, by its name; `load_s` for models that are not
+    /// named. Models that share text encoders and an autoencoder change the denoiser alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub load_after: BTreeMap<String, f64>,
     /// Coefficient of variation of a job's time; 0 for no variation.
     #[serde(default)]
     pub jitter_cv: f64,
@@ -193,6 +197,7 @@ impl Service {
             step_s: 0.0,
             overhead_s: 0.0,
             load_s: 0.0,
+            load_after: BTreeMap::new(),
             jitter_cv: 0.0,
             alone: whole(),
             beside: BTreeMap::new(),
@@ -248,6 +253,9 @@ pub struct Profile {
     /// Multiples of a job's time beside each model, by GPU type, then model; empty if none are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     beside: Vec<Vec<f64>>,
+    /// Seconds of a load after each model, by GPU type, then model; empty if they are those of `load_s`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    load_after: Vec<Vec<f64>>,
 }
 
 impl Profile {
@@ -270,15 +278,26 @@ impl Profile {
         };
         let known = service.iter().any(|row| models.iter().any(|model| row.beside.contains_key(model)));
         let beside = if known { service.iter().map(times).collect() } else { Vec::new() };
-        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside })
+        let loads = |row: &Service| -> Vec<f64> {
+            models.iter().map(|model| row.load_after.get(model).copied().unwrap_or(row.load_s)).collect()
+        };
+        let differ = service.iter().any(|row| models.iter().any(|model| row.load_after.contains_key(model)));
+        let load_after = if differ { service.iter().map(loads).collect() } else { Vec::new() };
+        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside, load_after })
     }
 
     /// Returns a profile of one GPU type on which nothing takes time. Runs that measure use it, since they expect no
     /// times.
     #[must_use]
     pub fn unmeasured(models: usize) -> Self {
-        let service = vec![Service::new("", ""); models];
-        Self { source: "nothing was measured".into(), models, service, memory_gb: Vec::new(), beside: Vec::new() }
+        Self {
+            source: "nothing was measured".into(),
+            models,
+            service: vec![Service::new("", ""); models],
+            memory_gb: Vec::new(),
+            beside: Vec::new(),
+            load_after: Vec::new(),
+        }
     }
 
     /// Returns the row of a model on a GPU type.
@@ -332,9 +351,11 @@ impl Profile {
         self.service(gpu, model).job_s(Work { model, total_steps, skipped_steps: 0 })
     }
 
-    /// Returns the time to load a model onto a GPU.
-    pub fn load(&self, gpu: GpuId, model: ModelId) -> Duration {
-        Duration::from_seconds_saturating(self.service(gpu, model).load_s)
+    /// Returns the time to load a model onto a GPU whose worker last held the model `from`, if any.
+    pub fn load(&self, gpu: GpuId, from: Option<ModelId>, model: ModelId) -> Duration {
+        let after = self.load_after.get(gpu.index() * self.models + model.index());
+        let seconds = from.and_then(|from| after?.get(from.index()).copied());
+        Duration::from_seconds_saturating(seconds.unwrap_or(self.service(gpu, model).load_s))
     }
 }
 
@@ -354,6 +375,18 @@ mod tests {
         let profile = Profile::select(&file, &["a".into()], &["m".into()]).expect("the row is there");
         assert!((profile.full_generation_s(GpuId(0), ModelId(0), 50) - 25.0).abs() < 1e-12);
         assert_eq!(Profile::select(&file, &["a".into()], &["x".into()]), Err(("a".into(), "x".into())));
+    }
+
+    #[test]
+    fn a_load_after_a_model_that_shares_parts_has_its_own_time() {
+        let own = "load_after = { l = 2.5 }\n";
+        let row = |model: &str, more: &str| {
+            format!("[[service]]\ngpu = \"a\"\nmodel = \"{model}\"\nstep_s = 1\nload_s = 20\n{more}")
+        };
+        let file = parse(&format!("source = \"test\"\n{}{}{}", row("l", ""), row("s", own), row("t", "")));
+        let profile = Profile::select(&file, &["a".into()], &["l", "s", "t"].map(str::to_owned)).expect("its rows");
+        let load = |from: Option<u16>, model: u16| profile.load(GpuId(0), from.map(ModelId), ModelId(model)).seconds();
+        assert_eq!((load(Some(0), 1), load(Some(2), 1), load(None, 1), load(Some(1), 0)), (2.5, 20.0, 20.0, 20.0));
     }
 
     #[test]

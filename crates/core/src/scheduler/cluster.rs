@@ -233,7 +233,10 @@ impl Cluster {
             Activity::Running { requests, .. } => {
                 state.begun + self.hardware.batch(self.hardware.gpu(worker), state.work, requests.len())
             }
-            Activity::Loading => state.loading.map_or(now, |model| state.begun + self.hardware.load(worker, model)),
+            Activity::Loading => {
+                let load = |model| self.hardware.load(worker, state.loaded, model);
+                state.loading.map_or(now, |model| state.begun + load(model))
+            }
             Activity::Down => return None,
         };
         // A job that takes longer than the profile expects is expected to end now.

@@ -58,8 +58,8 @@ impl Hardware {
         self.profile.fits(gpu, models)
     }
 
-    /// Returns the expected time to load a model onto a worker.
-    pub fn load(&self, worker: WorkerId, model: ModelId) -> Duration {
-        self.profile.load(self.gpus[worker.index()], model)
+    /// Returns the expected time to load a model onto a worker that last held the model `from`, if any.
+    pub fn load(&self, worker: WorkerId, from: Option<ModelId>, model: ModelId) -> Duration {
+        self.profile.load(self.gpus[worker.index()], from, model)
     }
 }

@@ -26,8 +26,8 @@ pub trait LatencyModel {
     fn beside(&self, _gpu: GpuId, _model: ModelId) -> &[f64] {
         &[]
     }
-    /// Returns the time to load a model onto the GPU of a worker.
-    fn load(&mut self, worker: WorkerId, gpu: GpuId, model: ModelId) -> Duration;
+    /// Returns the time to load a model onto the GPU of a worker that last held the model `from`, if any.
+    fn load(&mut self, worker: WorkerId, gpu: GpuId, from: Option<ModelId>, model: ModelId) -> Duration;
     /// Returns the time from the completion of an image until searches can find it.
     fn image_encoding(&mut self, request: RequestId) -> Duration;
 }
@@ -70,8 +70,8 @@ impl LatencyModel for ProfileLatency {
         self.profile.beside(gpu, model)
     }
 
-    fn load(&mut self, _: WorkerId, gpu: GpuId, model: ModelId) -> Duration {
-        self.profile.load(gpu, model)
+    fn load(&mut self, _: WorkerId, gpu: GpuId, from: Option<ModelId>, model: ModelId) -> Duration {
+        self.profile.load(gpu, from, model)
     }
 
     fn image_encoding(&mut self, _: RequestId) -> Duration {

@@ -107,7 +107,7 @@ impl LatencyModel for Measured {
         self.jobs.get_mut(&first).and_then(VecDeque::pop_front).unwrap_or_default()
     }
 
-    fn load(&mut self, worker: WorkerId, _: GpuId, _: ModelId) -> Duration {
+    fn load(&mut self, worker: WorkerId, _: GpuId, _: Option<ModelId>, _: ModelId) -> Duration {
         let took = self.loads.get_mut(&worker).and_then(VecDeque::pop_front);
         // A load that had not ended when the run ended does not end in the simulation either.
         let unfinished = if self.loading.contains_key(&worker) { NEVER } else { Duration::ZERO };

@@ -389,8 +389,8 @@ impl<L: LatencyModel> Executor for Simulated<L> {
                 self.push(due, Rank::Outside, Answer::ImageEncoded(request));
             }
             Action::Start { job, worker, work, ref parts } => self.start(now, job, worker, work, parts),
-            Action::Load { worker, model, .. } => {
-                let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], model);
+            Action::Load { worker, from, model } => {
+                let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], from, model);
                 let fails = self.settings.faults.load_fails(worker, now);
                 let doing = &mut self.workers[worker.index()];
                 let held = doing.holds;

@@ -30,7 +30,7 @@ impl LatencyModel for Shared {
         0.5
     }
 
-    fn load(&mut self, _: WorkerId, _: GpuId, _: ModelId) -> Duration {
+    fn load(&mut self, _: WorkerId, _: GpuId, _: Option<ModelId>, _: ModelId) -> Duration {
         seconds(50)
     }
 
