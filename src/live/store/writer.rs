@@ -67,10 +67,15 @@ fn carry_out(
             if done.is_err() {
                 // A picture that is not on disk is not kept. A later reader of the picture is told that it is missing.
                 let _ = disk.remove(&file);
-                sources.known().left_out += 1;
             }
-            sources.known().unwritten.remove(&image);
-            done
+            // Whoever sees that the picture is dealt with also sees that it failed.
+            let mut known = sources.known();
+            known.unwritten.remove(&image);
+            if let Err(error) = done {
+                known.left_out += 1;
+                known.failed(error.to_string());
+            }
+            return None;
         }
         DiskOrder::Remove { number } => {
             let record = folder.join(record_name(number));
