@@ -33,7 +33,7 @@ use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Opened, RealDisk, Store};
-use modm::live::worker::{DrawError, LoadError, Paint, Task};
+use modm::live::worker::{DrawError, LoadError, Paint, Painted, Task};
 use modm::model::{GpuId, ModelId};
 use modm::replay::{Executor, Step, replay};
 use modm::request::RequestId;
@@ -89,11 +89,11 @@ impl Paint for Instantly {
         Ok(())
     }
 
-    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
         while task.prompt == NEVER && keep_going() {
             std::thread::sleep(Duration::from_millis(200));
         }
-        Ok(self.0.clone())
+        Ok(self.0.clone().into())
     }
 }
 

@@ -28,6 +28,8 @@ mod embed;
 mod import_profile;
 #[cfg(feature = "live")]
 mod live;
+#[cfg(feature = "live")]
+mod parity;
 mod plan;
 #[cfg(feature = "live")]
 mod profile;
@@ -91,6 +93,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     #[cfg(feature = "live")]
     Doctor(doctor::Doctor),
+    #[cfg(feature = "live")]
+    Parity(parity::Parity),
     /// Make, import or describe request traces
     #[command(subcommand)]
     Trace(trace::Trace),
@@ -139,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Calibrate(command) => calibrate::run(command),
         #[cfg(feature = "live")]
         Command::Doctor(command) => doctor::run(command),
+        #[cfg(feature = "live")]
+        Command::Parity(command) => parity::run(command),
         #[cfg(feature = "live")]
         Command::Profile(command) => profile::run(command),
         #[cfg(feature = "live")]

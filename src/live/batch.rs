@@ -11,7 +11,7 @@ use std::thread;
 use super::error::Error;
 use super::picture::Picture;
 use super::settings::ImageFormat;
-use super::worker::{DrawError, LoadError, Paint, Task};
+use super::worker::{DrawError, LoadError, Paint, Painted, Task};
 use crate::model::{ModelId, Work};
 use crate::output::{OutputError, write_atomic};
 use crate::request::RequestId;
@@ -126,7 +126,7 @@ fn draw(
     let noise = (one.seed, u64::from(one.request.0));
     let task = Task { request: one.request, noise, prompt: &one.prompt, work: one.work, source: source.as_ref() };
     let drawn = paint.draw(&task, &|| !stop.load(Ordering::Relaxed));
-    let picture = drawn.map_err(|error| BatchError::Draw { file: file(), error: error.into() })?;
+    let Painted { picture, .. } = drawn.map_err(|error| BatchError::Draw { file: file(), error: error.into() })?;
     let bytes =
         picture.encode(ImageFormat::Png).map_err(|error| BatchError::Codec { file: file(), error: error.into() })?;
     Ok(write_atomic(&one.to, |to| to.write_all(&bytes))?)
@@ -157,13 +157,13 @@ mod tests {
             Ok(())
         }
 
-        fn draw(&mut self, task: &Task<'_>, _: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+        fn draw(&mut self, task: &Task<'_>, _: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
             assert_eq!(self.held, Some(task.work.model));
             if task.request.0 == self.fails {
                 return Err(DrawError::NotLoaded);
             }
             let source = task.source.map_or(255, |source| source.bytes()[0]);
-            Ok(Picture::new(1, 1, vec![task.request.0 as u8, task.work.skipped_steps as u8, source]))
+            Ok(Picture::new(1, 1, vec![task.request.0 as u8, task.work.skipped_steps as u8, source]).into())
         }
     }
 

@@ -132,12 +132,10 @@ impl DualEncoder {
             Sides::Two { text, .. } => (&mut **text, false),
             Sides::One(model) => (&mut **model, true),
         };
-        let ids = tokens(model.input_type(IDS)?, &shape, &self.words.rows(texts)?)?;
-        let mask = if model.has_input(MASK) {
-            Some(tokens(model.input_type(MASK)?, &shape, &self.words.masks(texts)?)?)
-        } else {
-            None
-        };
+        let encoded = self.words.encode(texts)?;
+        let ids = tokens(model.input_type(IDS)?, &shape, &encoded.ids)?;
+        let mask =
+            if model.has_input(MASK) { Some(tokens(model.input_type(MASK)?, &shape, &encoded.mask)?) } else { None };
         let mut inputs = vec![(IDS, &ids)];
         inputs.extend(mask.as_ref().map(|mask| (MASK, mask)));
         let [width, height] = self.preparation.size();
@@ -166,10 +164,10 @@ impl DualEncoder {
         let mut inputs = vec![(PIXELS, &pixels)];
         let (ids, mask);
         if both {
-            ids = tokens(model.input_type(IDS)?, &[1, self.words.length], &self.words.rows(&[""])?)?;
+            ids = tokens(model.input_type(IDS)?, &[1, self.words.length], &self.words.encode(&[""])?.ids)?;
             inputs.push((IDS, &ids));
             if model.has_input(MASK) {
-                mask = tokens(model.input_type(MASK)?, &[1, self.words.length], &self.words.masks(&[""])?)?;
+                mask = tokens(model.input_type(MASK)?, &[1, self.words.length], &self.words.encode(&[""])?.mask)?;
                 inputs.push((MASK, &mask));
             }
         }

@@ -7,6 +7,8 @@ pub mod settings;
 #[cfg(feature = "live")]
 pub mod batch;
 #[cfg(feature = "live")]
+mod bfloat16;
+#[cfg(feature = "live")]
 pub mod diagnosis;
 #[cfg(feature = "live")]
 pub mod embedder;

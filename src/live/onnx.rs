@@ -3,16 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
-use half::f16;
+use half::{bf16, f16};
 use ort::ep::CUDA;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session};
 use ort::value::{DynTensor, Outlet, Tensor, TensorElementType};
 
+use super::bfloat16::{Weight, Widened, widened};
 use super::error::Error;
 use super::library::Library;
 use super::settings::{Device, Processor};
+
+/// Option of ONNX Runtime: the folder of weights outside a model that comes from memory.
+const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// Session of a model, with the model's file and the memory of its device.
 #[derive(Debug)]
@@ -31,7 +35,12 @@ impl Onnx {
             let unreadable = std::fs::File::open(file).err().unwrap_or_else(|| std::io::ErrorKind::IsADirectory.into());
             return Err(crate::input::InputError::unreadable(file, &unreadable).into());
         }
-        let session = builder(library, device).and_then(|mut builder| builder.commit_from_file(file));
+        // The CPU provider has no arithmetic in bfloat16.
+        let widened = if device.processor == Processor::Cpu { widened(file)? } else { None };
+        let session = builder(library, device).and_then(|mut builder| match widened {
+            Some(widened) => widened_session(builder, file, widened),
+            None => builder.commit_from_file(file),
+        });
         Self::over(session.map_err(Error::session(file))?, file, device)
     }
 
@@ -125,6 +134,18 @@ impl Onnx {
     }
 }
 
+/// Opens a session on a model that was widened in memory. `file` is the file that it was read from.
+fn widened_session(mut builder: SessionBuilder, file: &Path, widened: Widened) -> ort::Result<Session> {
+    // Weights that stay in another file are looked for in the folder of the model.
+    let folder = file.parent().unwrap_or(Path::new("."));
+    builder = builder.with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy())?;
+    for Weight { name, shape, values } in widened.weights {
+        let value = Tensor::from_array((shape, values))?.into_dyn();
+        builder = builder.with_external_initializer(name, value)?;
+    }
+    builder.commit_from_memory(&widened.model)
+}
+
 fn outlet<'a>(outlets: &'a [Outlet], name: &str) -> Option<&'a Outlet> {
     outlets.iter().find(|outlet| outlet.name() == name)
 }
@@ -158,7 +179,11 @@ pub(super) fn floats(element: TensorElementType, shape: &[usize], values: Vec<f3
             let halves: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
             Tensor::from_array((shape.to_vec(), halves)).map(Tensor::upcast)
         }
-        // Some exports take the timestep as a whole number.
+        TensorElementType::Bfloat16 => {
+            let halves: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
+            Tensor::from_array((shape.to_vec(), halves)).map(Tensor::upcast)
+        }
+        // Some exports take the timestep as a whole number, and masks are whole numbers.
         TensorElementType::Int64 => {
             let whole: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
             Tensor::from_array((shape.to_vec(), whole)).map(Tensor::upcast)
@@ -214,10 +239,15 @@ pub(super) fn numbers(tensor: &DynTensor) -> Result<Vec<f32>, Error> {
     if !tensor.memory_info().is_cpu_accessible() {
         return numbers(&tensor.to(AllocationDevice::CPU, 0).map_err(&failed)?);
     }
-    if *tensor.data_type() == TensorElementType::Float16 {
-        let (_, halves) = tensor.try_extract_tensor::<f16>().map_err(&failed)?;
-        return Ok(halves.iter().map(|half| half.to_f32()).collect());
+    match tensor.data_type() {
+        TensorElementType::Float16 => {
+            let (_, halves) = tensor.try_extract_tensor::<f16>().map_err(&failed)?;
+            Ok(halves.iter().map(|half| half.to_f32()).collect())
+        }
+        TensorElementType::Bfloat16 => {
+            let (_, halves) = tensor.try_extract_tensor::<bf16>().map_err(&failed)?;
+            Ok(halves.iter().map(|half| half.to_f32()).collect())
+        }
+        _ => Ok(tensor.try_extract_tensor::<f32>().map_err(&failed)?.1.to_vec()),
     }
-    let (_, values) = tensor.try_extract_tensor::<f32>().map_err(&failed)?;
-    Ok(values.to_vec())
 }

@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::library::Library;
-use super::picture::Picture;
 use super::pipeline::noise::SeededNoise;
-use super::pipeline::{Drawing, Manner, Pipeline};
+use super::pipeline::{Drawing, Manner, Pipeline, Sessions};
 use super::settings::Device;
-use super::worker::{DrawError, LoadError, Paint, Task};
+use super::worker::{DrawError, LoadError, Paint, Painted, Task};
 use crate::model::ModelId;
 
 /// Models and picture size that all workers share.
@@ -26,8 +25,7 @@ pub struct Palette {
 /// Painter that draws on one device.
 #[derive(Debug)]
 pub struct Painter {
-    library: Library,
-    device: Device,
+    sessions: Sessions,
     palette: Arc<Palette>,
     held: Option<(ModelId, Pipeline)>,
 }
@@ -36,21 +34,23 @@ impl Painter {
     /// Makes a painter with no model loaded.
     #[must_use]
     pub const fn new(library: Library, device: Device, palette: Arc<Palette>) -> Self {
-        Self { library, device, palette, held: None }
+        Self { sessions: Sessions::new(library, device), palette, held: None }
     }
 }
 
 impl Paint for Painter {
     fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
-        // The old model is dropped before the new one is loaded: the device may not have room for both.
-        self.held = None;
         let (folder, guidance) = self.palette.models.get(model.index()).ok_or(LoadError::NoSuchModel)?;
-        let pipeline = Pipeline::load(&self.library, folder, self.device, *guidance, Some(self.palette.size))?;
+        // The old model is unloaded before the new one is loaded: the device may not have room for both.
+        if let Some((_, held)) = self.held.take() {
+            held.unload(&mut self.sessions);
+        }
+        let pipeline = Pipeline::load(&mut self.sessions, folder, *guidance, Some(self.palette.size))?;
         self.held = Some((model, pipeline));
         Ok(())
     }
 
-    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
         let Some((_, pipeline)) = self.held.as_mut().filter(|(held, _)| *held == task.work.model) else {
             return Err(DrawError::NotLoaded);
         };
@@ -65,7 +65,10 @@ impl Paint for Painter {
             keep_going,
         };
         match pipeline.draw(&[drawing], &manner) {
-            Ok(mut pictures) => Ok(pictures.pop().ok_or(Error::NoOutput { model: "pipeline", output: "picture" })?),
+            Ok(mut pictures) => {
+                let picture = pictures.pop().ok_or(Error::NoOutput { model: "pipeline", output: "picture" })?;
+                Ok(Painted { picture, cuts: pipeline.cuts(task.prompt)? })
+            }
             Err(Error::Cancelled) => Err(DrawError::Cancelled),
             Err(error) => Err(error.into()),
         }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tokenizers::{Encoding, PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
+use tokenizers::{Encoding, PaddingDirection, PaddingStrategy, PostProcessor, Tokenizer, TruncationDirection};
 
 use super::error::Error;
 use super::pipeline::Json;
@@ -16,12 +16,25 @@ const LONGEST: u64 = 1 << 20;
 /// Smallest number of tokens: begin, end and something in between.
 const SHORTEST: usize = 4;
 
+/// Tokens of texts, one row of the same length for each text, one after the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tokens {
+    /// Numbers of the tokens.
+    pub(super) ids: Vec<u32>,
+    /// 1 for each token and 0 for padding.
+    pub(super) mask: Vec<u32>,
+    /// Number of tokens of each text that did not fit.
+    pub(super) left_out: Vec<usize>,
+}
+
 /// Tokenizer that turns each text into the same number of token numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Words {
     file: PathBuf,
     tokenizer: Tokenizer,
     pub(super) length: usize,
+    /// Number and text of the token that fills texts up.
+    padding: (u32, String),
 }
 
 impl Words {
@@ -60,35 +73,50 @@ impl Words {
                 InputError::new(&file, "is not in the vocabulary").value("pad_token", format_args!("{pad_token:?}")),
             )
         })?;
-        let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
-        tokenizer.with_truncation(Some(truncation)).map_err(|error| unusable(&file, &*error))?;
-        tokenizer.with_padding(Some(PaddingParams {
-            strategy: PaddingStrategy::Fixed(length),
-            direction: PaddingDirection::Right,
-            pad_id,
-            pad_token,
-            ..PaddingParams::default()
-        }));
-        Ok(Self { file, tokenizer, length })
+        // A tokenizer that cuts texts itself stops early, and does not know how many tokens it has left out.
+        tokenizer.with_truncation(None).map_err(|error| unusable(&file, &*error))?;
+        tokenizer.with_padding(None);
+        Ok(Self { file, tokenizer, length, padding: (pad_id, pad_token) })
     }
 
-    /// Returns the token numbers of these texts, one row after the other.
-    pub(super) fn rows(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
-        self.encode(texts, Encoding::get_ids)
+    /// Returns a tokenizer that turns each text into another number of tokens.
+    pub(super) fn with_length(self, length: usize) -> Self {
+        Self { length, ..self }
     }
 
-    /// Returns 1 for each token of these texts and 0 for padding, one row after the other.
-    pub(super) fn masks(&self, texts: &[&str]) -> Result<Vec<u32>, Error> {
-        self.encode(texts, Encoding::get_attention_mask)
-    }
-
-    fn encode(&self, texts: &[&str], of: fn(&Encoding) -> &[u32]) -> Result<Vec<u32>, Error> {
-        let mut rows = Vec::with_capacity(texts.len() * self.length);
+    /// Returns the tokens of these texts.
+    pub(super) fn encode(&self, texts: &[&str]) -> Result<Tokens, Error> {
+        let capacity = texts.len() * self.length;
+        let mut tokens =
+            Tokens { ids: Vec::with_capacity(capacity), mask: Vec::with_capacity(capacity), left_out: Vec::new() };
+        let room = self.length.saturating_sub(self.specials());
         for text in texts {
-            let encoding = self.tokenizer.encode(*text, true).map_err(|error| unusable(&self.file, &*error))?;
-            rows.extend_from_slice(of(&encoding));
+            let mut encoding = self.words_of(text)?;
+            tokens.left_out.push(encoding.len().saturating_sub(room));
+            encoding.truncate(room, 0, TruncationDirection::Right);
+            let whole = self.tokenizer.post_process(encoding, None, true);
+            let mut encoding = whole.map_err(|error| unusable(&self.file, &*error))?;
+            let (pad_id, pad_token) = &self.padding;
+            encoding.pad(self.length, *pad_id, 0, pad_token, PaddingDirection::Right);
+            tokens.ids.extend_from_slice(encoding.get_ids());
+            tokens.mask.extend_from_slice(encoding.get_attention_mask());
         }
-        Ok(rows)
+        Ok(tokens)
+    }
+
+    /// Returns the number of tokens of a text that is neither cut nor padded, special tokens included.
+    pub(super) fn count(&self, text: &str) -> Result<usize, Error> {
+        Ok(self.words_of(text)?.len() + self.specials())
+    }
+
+    /// Returns the tokens of a text without the special tokens around them.
+    fn words_of(&self, text: &str) -> Result<Encoding, Error> {
+        self.tokenizer.encode(text, false).map_err(|error| unusable(&self.file, &*error))
+    }
+
+    /// Returns the number of special tokens around a text.
+    fn specials(&self) -> usize {
+        self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
     }
 }
 
@@ -176,17 +204,22 @@ mod tests {
             ("clip_2", "sdxl/model/tokenizer_2", None),
             ("clip_2", "sd3/model/tokenizer_2", None),
             ("t5", "sd3/model/tokenizer_3", Some(256)),
+            ("t5", "flux-dev/model/tokenizer_2", Some(256)),
+            ("gemma", "sana/model/tokenizer", Some(300)),
         ];
         for (name, place, length) in tokenizers {
             let words = Words::read(&folder.join(place), length).unwrap();
             for case in cases.as_array().unwrap() {
                 let text = case["text"].as_str().unwrap();
                 let expected: Vec<u32> = serde_json::from_value(case[name].clone()).unwrap();
-                let rows = words.rows(&[text]).unwrap();
-                assert_eq!(rows.len(), length.unwrap_or(77));
-                assert_eq!(rows[..expected.len()], expected, "{place}: {text:?}");
-                let mask = words.masks(&[text]).unwrap();
-                assert_eq!(mask.iter().sum::<u32>() as usize, expected.len(), "{place}: {text:?}");
+                let tokens = words.encode(&[text]).unwrap();
+                assert_eq!(tokens.ids.len(), length.unwrap_or(77));
+                assert_eq!(tokens.ids[..expected.len()], expected, "{place}: {text:?}");
+                assert_eq!(tokens.mask.iter().sum::<u32>() as usize, expected.len(), "{place}: {text:?}");
+                let all = words.count(text).unwrap();
+                assert_eq!(tokens.left_out, [all - expected.len()], "{place}: {text:?}");
+                let whole = words.clone().with_length(1000).encode(&[text]).unwrap();
+                assert_eq!(whole.mask.iter().sum::<u32>() as usize, all, "{place}: {text:?}");
             }
         }
     }

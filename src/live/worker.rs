@@ -16,6 +16,7 @@ use super::error::Error;
 use super::executor::Answer;
 use super::isolated::LostProcess;
 use super::picture::Picture;
+use super::pipeline::Cut;
 use super::store::{Sources, StoreError};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
@@ -35,7 +36,22 @@ pub trait Paint: Send {
     ///
     /// # Errors
     /// Returns an error if the drawing was cancelled or failed.
-    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError>;
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError>;
+}
+
+/// Picture that was drawn, and what its prompt lost.
+#[derive(Clone, Debug)]
+pub struct Painted {
+    /// Picture of the task.
+    pub picture: Picture,
+    /// Parts of the prompt that the model's text encoders did not see.
+    pub cuts: Vec<Cut>,
+}
+
+impl From<Picture> for Painted {
+    fn from(picture: Picture) -> Self {
+        Self { picture, cuts: Vec::new() }
+    }
 }
 
 /// Picture to draw.
@@ -324,7 +340,7 @@ impl Thread {
         Err(FailedLoad { held: self.held, error: error.into() })
     }
 
-    fn draw(&mut self, job: JobId, work: Work, parts: &[Drawing]) -> Result<Vec<(RequestId, Picture)>, DrawError> {
+    fn draw(&mut self, job: JobId, work: Work, parts: &[Drawing]) -> Result<Vec<(RequestId, Painted)>, DrawError> {
         let (stop, stepped, progress) = (self.stop.clone(), self.stepped.clone(), self.progress.clone());
         let one = |part: &Drawing| {
             let source = part.source.map(|image| self.sources.read(image)).transpose()?;
@@ -341,9 +357,9 @@ impl Thread {
                 done.set(done.get() + 1);
                 stop.load(Ordering::Relaxed) != job.0
             };
-            let picture = self.paint.draw(&task, &keep_going)?;
+            let painted = self.paint.draw(&task, &keep_going)?;
             self.good_prompts.drawn(work.model, &part.prompt);
-            Ok((request, picture))
+            Ok((request, painted))
         };
         parts.iter().map(one).collect()
     }

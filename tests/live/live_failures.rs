@@ -19,7 +19,7 @@ use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{Disk, FoundEntry, Opened, RealDisk, Store};
-use modm::live::worker::{DrawError, LoadError, Paint, Task};
+use modm::live::worker::{DrawError, LoadError, Paint, Painted, Task};
 use modm::metrics::quality::QualitySettings;
 use modm::metrics::{Keep, Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
@@ -105,7 +105,7 @@ impl Paint for Painter {
         Ok(())
     }
 
-    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
         assert_eq!(self.held, Some(task.work.model), "the model of the job is loaded");
         assert_eq!(task.source.is_some(), task.work.skipped_steps > 0, "steps are skipped from a source");
         for _ in 0..3 {
@@ -118,7 +118,7 @@ impl Paint for Painter {
         if self.happens(self.trouble.failures) {
             return Err(DrawError::Failed(Reported::new("out of memory").into()));
         }
-        Ok(Picture::new(1, 1, vec![topic(task.prompt); 3]))
+        Ok(Picture::new(1, 1, vec![topic(task.prompt); 3]).into())
     }
 }
 

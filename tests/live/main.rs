@@ -9,6 +9,7 @@ mod onnxruntime;
 mod program;
 
 mod calibrate;
+mod families;
 mod live_failures;
 mod parity;
 mod runs;

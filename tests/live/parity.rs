@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use modm::embedding::Embedding;
 use modm::live::encoder::DualEncoder;
 use modm::live::error::Error;
+use modm::live::measure::parity::{Agreement, difference, read};
 use modm::live::picture::Picture;
-use modm::live::pipeline::noise::{Noise, NoiseFor, SeededNoise};
+use modm::live::pipeline::noise::SeededNoise;
 use modm::live::pipeline::schedule::Schedule;
-use modm::live::pipeline::{Drawing, Manner, Pipeline};
+use modm::live::pipeline::{self, Drawing, Family, Manner, Pipeline, Sessions};
 use modm::live::settings::Device;
 use modm::trace::npy;
 use serde_json::Value;
@@ -44,97 +45,38 @@ fn array(folder: &Path, name: &Value) -> Vec<f32> {
     (0..matrix.rows()).flat_map(|index| matrix.row(index).iter().copied()).collect()
 }
 
-/// Noise as it was drawn for the reference.
-struct Stored {
-    drawing: Vec<f32>,
-    source: Vec<f32>,
-}
-
-impl Noise for Stored {
-    fn draw(&self, what: NoiseFor, count: usize) -> Vec<f32> {
-        let stored = if what == NoiseFor::Drawing { &self.drawing } else { &self.source };
-        assert_eq!(stored.len(), count, "{what:?}");
-        stored.clone()
-    }
-}
-
-/// The largest difference over the range of the expected values.
-fn difference(ours: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(ours.len(), expected.len());
-    let range = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-    let worst = ours.iter().zip(expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-    if worst.is_nan() { f32::INFINITY } else { worst / range }
-}
-
-/// Input of one run.
-struct Case {
-    prompt: String,
-    source: Option<Picture>,
-    noise: Stored,
-    manner: Manner<'static>,
-}
-
-impl Case {
-    fn read(folder: &Path, case: &Value) -> Self {
-        let number = |key: &str| case[key].as_u64().unwrap() as u32;
-        let source = case["source"]
-            .as_str()
-            .map(|name| Picture::decode(&fs::read(folder.join("cases").join(name)).unwrap()).unwrap());
-        let noise = Stored {
-            drawing: array(folder, &case["noise"]),
-            source: if source.is_some() { array(folder, &case["vae_noise"]) } else { Vec::new() },
-        };
-        let manner = Manner {
-            steps: number("steps"),
-            skipped: number("skipped"),
-            guidance: Some(case["guidance"].as_f64().unwrap() as f32),
-            size: Some([number("width"), number("height")]),
-            keep_going: &|| true,
-        };
-        Self { prompt: case["prompt"].as_str().unwrap().to_owned(), source, noise, manner }
-    }
-
-    /// Differences of latents and of the picture from what is stored.
-    fn run(&self, pipeline: &mut Pipeline, folder: &Path, case: &Value) -> [f32; 2] {
-        let drawing = Drawing { prompt: &self.prompt, noise: &self.noise, source: self.source.as_ref() };
-        let drawn = pipeline.draw_numbers(&[drawing], &self.manner).unwrap();
-        let picture: Vec<f32> = drawn.planes.iter().map(|value| (value / 2.0 + 0.5).clamp(0.0, 1.0)).collect();
-        [
-            difference(&drawn.latents, &array(folder, &case["latents"])),
-            difference(&picture, &array(folder, &case["image"])),
-        ]
-    }
-}
-
-fn check(name: &str, model: &Path, tolerance: f32) {
-    let folder = folder().join(name);
+/// Compares all cases of a file with what a model draws. Returns the greatest difference.
+fn check(cases: &str, model: &Path, tolerance: f32) -> f32 {
     let mut pipeline = Pipeline::open(&onnxruntime::library(), model, device()).unwrap();
-    let cases = json(&folder.join("cases.json"));
-    let cases = cases["cases"].as_array().unwrap();
-    assert!(cases.len() >= 7);
-    let differences: Vec<(&Value, [f32; 2])> =
-        cases.iter().map(|case| (&case["name"], Case::read(&folder, case).run(&mut pipeline, &folder, case))).collect();
-    let bad = differences.iter().filter(|(_, both)| both.iter().any(|difference| *difference > tolerance));
-    assert_eq!(bad.collect::<Vec<_>>(), Vec::<&(&Value, [f32; 2])>::new(), "of {differences:#?}");
+    let cases = read(&folder().join(cases)).unwrap();
+    assert!(cases.len() >= 3);
+    let agreements: Vec<Agreement> = cases.iter().map(|case| case.run(&mut pipeline).unwrap()).collect();
+    let bad = agreements.iter().filter(|agreement| agreement.worst() > tolerance);
+    assert_eq!(bad.collect::<Vec<_>>(), Vec::<&Agreement>::new(), "of {agreements:#?}");
+    agreements.iter().map(Agreement::worst).fold(0.0, f32::max)
 }
 
 /// A copy of a model's folder, without some of its parts.
 fn copied(model: &Path, with: impl Fn(&str) -> bool) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
+    copy_over(model, to.path(), with);
+    to
+}
+
+fn copy_over(model: &Path, to: &Path, with: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(model).unwrap() {
         let from = entry.unwrap().path();
         let name = from.file_name().unwrap().to_string_lossy().into_owned();
         if from.is_file() {
-            fs::copy(&from, to.path().join(&name)).unwrap();
+            fs::copy(&from, to.join(&name)).unwrap();
         } else if with(&name) {
-            fs::create_dir(to.path().join(&name)).unwrap();
+            fs::create_dir(to.join(&name)).unwrap();
             for file in fs::read_dir(&from).unwrap() {
                 let file = file.unwrap();
-                fs::copy(file.path(), to.path().join(&name).join(file.file_name())).unwrap();
+                fs::copy(file.path(), to.join(&name).join(file.file_name())).unwrap();
             }
         }
     }
-    to
 }
 
 /// SD3 without its third encoder: the same files, another index.
@@ -144,26 +86,121 @@ fn without_t5(model: &str) -> tempfile::TempDir {
     to
 }
 
-#[test]
-fn sdxl_draws_what_diffusers_draws() {
-    check("sdxl", &folder().join("sdxl/model"), TOLERANCE);
+/// FLUX.1-schnell: what it does not share with FLUX.1-dev over a copy of that.
+fn schnell(model: &str) -> tempfile::TempDir {
+    let own = folder().join("flux-schnell").join(model);
+    let to = copied(&folder().join("flux-dev").join(model), |part| !own.join(part).exists());
+    copy_over(&own, to.path(), |_| true);
+    to
 }
 
-#[test]
-fn sd3_draws_what_diffusers_draws() {
-    check("sd3", &folder().join("sd3/model"), TOLERANCE);
+/// Folder of a model in one precision, whole.
+pub(crate) fn model(family: &str, precision: &str) -> (PathBuf, Option<tempfile::TempDir>) {
+    let made = match family {
+        "sd3-no-t5" => Some(without_t5(precision)),
+        "flux-schnell" => Some(schnell(precision)),
+        _ => None,
+    };
+    let path = made.as_ref().map_or_else(|| folder().join(family).join(precision), |made| made.path().to_owned());
+    (path, made)
 }
 
+const FAMILIES: [&str; 6] = ["sdxl", "sd3", "sd3-no-t5", "flux-dev", "flux-schnell", "sana"];
+
 #[test]
-fn sd3_without_t5_draws_what_diffusers_draws() {
-    check("sd3-no-t5", without_t5("model").path(), TOLERANCE);
+fn every_family_draws_what_diffusers_draws() {
+    for family in FAMILIES {
+        let (path, _made) = model(family, "model");
+        let worst = check(&format!("{family}/cases.json"), &path, TOLERANCE);
+        println!("{family}: {worst:.1e}");
+    }
 }
 
 #[test]
 fn half_precision_draws_nearly_the_same() {
-    check("sdxl", &folder().join("sdxl/model-fp16"), HALF_TOLERANCE);
-    check("sd3", &folder().join("sd3/model-fp16"), HALF_TOLERANCE);
-    check("sd3-no-t5", without_t5("model-fp16").path(), HALF_TOLERANCE);
+    for family in FAMILIES {
+        let (path, _made) = model(family, "model-fp16");
+        let worst = check(&format!("{family}/cases.json"), &path, HALF_TOLERANCE);
+        println!("{family}: {worst:.1e}");
+    }
+}
+
+/// The reference has weights rounded to bfloat16 and computes in single precision, as a widened folder does.
+#[test]
+fn bfloat16_is_widened_without_a_loss() {
+    for family in FAMILIES.into_iter().filter(|family| *family != "sd3-no-t5") {
+        let (path, _made) = model(family, "model-bf16");
+        let worst = check(&format!("{family}/cases-bf16.json"), &path, TOLERANCE);
+        println!("{family}: {worst:.1e}");
+    }
+}
+
+/// FLUX.1-dev and FLUX.1-schnell share all but the denoiser: a worker that changes between them keeps the rest, and
+/// draws the pictures that it draws alone.
+#[test]
+fn parts_that_models_share_are_loaded_once() {
+    let (dev, _) = model("flux-dev", "model");
+    let (fast, _made) = model("flux-schnell", "model");
+    let library = onnxruntime::library();
+    let noise = SeededNoise { seed: 5, row: 0 };
+    let manner = Manner { steps: 4, skipped: 0, guidance: None, size: Some([32, 32]), keep_going: &|| true };
+    let draw = |pipeline: &mut Pipeline| {
+        pipeline.draw_numbers(&[Drawing { prompt: "a red cube", noise: &noise, source: None }], &manner).unwrap()
+    };
+    let alone = [&dev, &fast].map(|path| draw(&mut Pipeline::open(&library, path, device()).unwrap()));
+    assert!(difference(&alone[0].latents, &alone[1].latents) > 1e-2, "other weights, other pictures");
+    let mut sessions = Sessions::new(library, device());
+    let mut opened = Vec::new();
+    let mut held: Option<Pipeline> = None;
+    for at in [0, 1, 0, 1] {
+        if let Some(held) = held.take() {
+            held.unload(&mut sessions);
+        }
+        let before = sessions.opened();
+        let mut pipeline = Pipeline::load(&mut sessions, [&dev, &fast][at], None, Some([32, 32])).unwrap();
+        opened.push(sessions.opened() - before);
+        assert_eq!(draw(&mut pipeline), alone[at]);
+        held = Some(pipeline);
+    }
+    assert_eq!(opened, [5, 1, 1, 1], "two text encoders, a denoiser, an autoencoder of two; then the denoiser");
+}
+
+#[test]
+fn schnell_takes_no_guidance() {
+    let (fast, _made) = model("flux-schnell", "model");
+    let refused = pipeline::check(&fast, Some(3.5)).unwrap_err().to_string();
+    assert!(refused.contains("guidance = 3.5") && refused.contains("distilled"), "{refused}");
+    pipeline::check(&fast, Some(0.0)).unwrap();
+    let sessions = &mut Sessions::new(onnxruntime::library(), device());
+    let refused = Pipeline::load(sessions, &fast, Some(3.5), Some([32, 32])).unwrap_err().to_string();
+    assert!(refused.contains("guidance = 3.5"), "{refused}");
+}
+
+/// How many tokens are left out of a prompt that is longer than its encoders take.
+#[test]
+fn long_prompts_are_cut_and_said_to_be() {
+    let long = "a red cube on a blue table ".repeat(80);
+    let cuts = |family: &str, prompt: &str| {
+        let (path, _made) = model(family, "model");
+        Pipeline::open(&onnxruntime::library(), &path, device()).unwrap().cuts(prompt).unwrap()
+    };
+    for (family, limits) in [
+        ("sdxl", &[("text_encoder", 77), ("text_encoder_2", 77)][..]),
+        ("sd3", &[("text_encoder", 77), ("text_encoder_2", 77), ("text_encoder_3", 256)]),
+        ("flux-dev", &[("text_encoder", 77), ("text_encoder_2", 512)]),
+        ("flux-schnell", &[("text_encoder", 77), ("text_encoder_2", 256)]),
+        ("sana", &[("text_encoder", 300)]),
+    ] {
+        assert_eq!(cuts(family, "a red cube"), []);
+        let found = cuts(family, &long);
+        let named: Vec<(&str, usize)> = found.iter().map(|cut| (cut.encoder.as_str(), cut.limit)).collect();
+        assert_eq!(named, limits, "{family}");
+        // One word more is as many tokens more.
+        let more = cuts(family, &format!("{long} cube"));
+        for (cut, more) in found.iter().zip(&more) {
+            assert!((1..=4).contains(&(more.left_out - cut.left_out)), "{family}: {cut:?} {more:?}");
+        }
+    }
 }
 
 #[test]
@@ -203,13 +240,30 @@ fn a_drawing_stops_at_the_next_step() {
 fn noise_levels_are_those_of_the_published_schedulers() {
     let published = json(&folder().join("schedules.json"));
     let published = published.as_array().unwrap();
-    assert_eq!(published.len(), 15, "SDXL, SD3.5-Large and SD3.5-Large-Turbo at five numbers of steps");
+    for (name, count) in [("sdxl", 5), ("sd3.5-large", 5), ("sd3.5-large-turbo", 5), ("sd3.5-medium", 5)] {
+        assert_eq!(published.iter().filter(|schedule| schedule["name"] == name).count(), count, "{name}");
+    }
+    for family in ["flux-dev", "flux-schnell", "sana"] {
+        let own = published.iter().filter(|schedule| schedule["name"].as_str().unwrap().starts_with(family));
+        assert!(own.count() >= 5, "{family}");
+    }
     let numbers = |value: &Value| {
         value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect::<Vec<_>>()
     };
     for schedule in published {
         let steps = schedule["steps"].as_u64().unwrap() as u32;
-        let levels = Schedule::parse(&schedule["scheduler"]).unwrap().levels(steps);
+        let name = schedule["name"].as_str().unwrap();
+        let family = if name.starts_with("sdxl") {
+            Family::StableDiffusionXl
+        } else if name.starts_with("flux") {
+            Family::Flux
+        } else if name.starts_with("sana") {
+            Family::Sana
+        } else {
+            Family::StableDiffusion3
+        };
+        let tokens = schedule["tokens"].as_u64().unwrap_or(1) as usize;
+        let levels = Schedule::parse(&schedule["scheduler"], family).unwrap().levels(steps, tokens);
         let (name, close) = (format!("{} {steps}", schedule["name"]), 2e-6);
         assert!(difference(&levels.sigmas, &numbers(&schedule["sigmas"])) < close, "{name}: {:?}", levels.sigmas);
         assert!(

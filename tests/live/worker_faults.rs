@@ -17,7 +17,7 @@ use modm::live::limits::{LimitSettings, Limits};
 use modm::live::picture::Picture;
 use modm::live::settings::ImageFormat;
 use modm::live::store::{RealDisk, Store};
-use modm::live::worker::{DrawError, LoadError, Paint, Task};
+use modm::live::worker::{DrawError, LoadError, Paint, Painted, Task};
 use modm::model::ModelId;
 use modm::replay::{Executor, RunError, replay};
 use modm::request::{Outcome, RequestId};
@@ -64,7 +64,7 @@ impl Paint for Painter {
         Ok(())
     }
 
-    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
         let probe = task.work.total_steps == 1;
         self.probes.fetch_add(u32::from(probe), Ordering::Relaxed);
         let starts_well = self.life == 1 && self.drawn == 0;
@@ -84,7 +84,7 @@ impl Paint for Painter {
             pause(1);
         }
         self.drawn += 1;
-        Ok(Picture::new(1, 1, vec![0; 3]))
+        Ok(Picture::new(1, 1, vec![0; 3]).into())
     }
 }
 

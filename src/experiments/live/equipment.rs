@@ -132,8 +132,9 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
     let model = |name: &String| {
         let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
         let folder = Scenario::resolve(file, folder);
-        check(&folder).map_err(|error| input(&folder, error))?;
-        Ok((folder, scenario.live.guidance.get(name).copied()))
+        let guidance = scenario.live.guidance.get(name).copied();
+        check(&folder, guidance).map_err(|error| input(&folder, error))?;
+        Ok((folder, guidance))
     };
     let models: Vec<(PathBuf, Option<f32>)> =
         scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;

@@ -10,7 +10,8 @@ use super::under_load::{self, Jobs};
 use crate::experiments::live::Equipment;
 use crate::experiments::{ExperimentError, Progress};
 use crate::live::measure::{
-    Encoding, Measured, Neighbours, Plan, Samples, encoding, mean, median, model, usual_variation, variation,
+    Encoding, Measured, Neighbours, Plan, Samples, encoding, loads_after, mean, median, model, usual_variation,
+    variation,
 };
 use crate::model::ModelId;
 use crate::profile::{EncodingTimes, MOST_SPREAD, Measurement, Neighbourhood, ProfileFile, Service, SpreadKind};
@@ -68,7 +69,14 @@ impl Measurements {
                     say(&format!("{gpu_name} ({device}), {name}, others {}", around.word()));
                     let (folder, guidance) = &equipment.palette.models[index];
                     let (what, size) = ((folder.as_path(), *guidance), equipment.palette.size);
-                    let measured = model(&equipment.library, device, what, size, index > 0, batches, plan)?;
+                    let mut measured = model(&equipment.library, device, what, size, index > 0, batches, plan)?;
+                    for (other, (its_folder, its_guidance)) in equipment.palette.models.iter().enumerate() {
+                        if other != index {
+                            let from = (its_folder.as_path(), *its_guidance);
+                            let times = loads_after(&equipment.library, device, from, what, size, plan.loads)?;
+                            measured.loads_after.insert(other, times);
+                        }
+                    }
                     self.cells.entry((gpu, index, around)).or_default().extend(measured);
                 }
             }
@@ -173,7 +181,7 @@ impl Measurements {
                 let of = |around| self.cells.get(&(gpu, model, around));
                 let idle = of(Neighbourhood::Idle);
                 let busy = of(Neighbourhood::Busy).or(idle);
-                let row = idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, idle, busy));
+                let row = idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, &models, idle, busy));
                 let loaded = self.loaded(gpu, model, scenario.models.steps);
                 profile.service.extend(row.map(|row| under_load_row(row, &loaded, &models)));
             }
@@ -194,13 +202,16 @@ impl Measurements {
 
 /// Returns the row that the simulator and the policies use: means of batch 1 with the other workers busy, and the part
 /// of these times that a job takes alone. Means are used, because queues depend on them.
-fn service(gpu: &str, model: &str, idle: &Measured, busy: &Measured) -> Option<Service> {
+fn service(gpu: &str, model: &str, models: &[String], idle: &Measured, busy: &Measured) -> Option<Service> {
+    let known = busy.loads_after.iter().filter(|(_, loads)| !loads.is_empty());
+    let load_after = known.filter_map(|(other, loads)| Some((models.get(*other)?.clone(), rounded(mean(loads)))));
     let (alone, point) = (idle.points.first()?, busy.points.first()?);
     let part = mean(&alone.totals) / mean(&point.totals);
     Some(Service {
         step_s: rounded(mean(&point.steps)),
         overhead_s: rounded(mean(&point.overheads)),
         load_s: rounded(mean(&busy.loads)),
+        load_after: load_after.collect(),
         jitter_cv: rounded(variation(&point.totals)),
         // A job is not slower alone than beside others, so a measured part above 1 is noise.
         alone: rounded(part.clamp(0.01, 1.0)),

@@ -8,8 +8,7 @@ use smallvec::SmallVec;
 use super::{Answer, Live};
 use crate::embedding::Embedding;
 use crate::live::embedder::EmbedError;
-use crate::live::picture::Picture;
-use crate::live::worker::{FailedLoad, JobError};
+use crate::live::worker::{FailedLoad, JobError, Painted};
 use crate::request::RequestId;
 use crate::scheduler::{Event, JobId, LossCause, Output, WorkerId};
 
@@ -88,13 +87,18 @@ impl Live {
         embedding.inspect_err(warn).ok()
     }
 
-    fn drawn(&mut self, worker: WorkerId, job: JobId, outcome: Result<Vec<(RequestId, Picture)>, JobError>) -> Event {
+    fn drawn(&mut self, worker: WorkerId, job: JobId, outcome: Result<Vec<(RequestId, Painted)>, JobError>) -> Event {
         let error = match outcome {
             Ok(pictures) => {
                 let state = &mut self.workers[worker.index()];
                 state.losses = 0;
                 let mut outputs = SmallVec::new();
-                for (request, picture) in pictures {
+                for (request, Painted { picture, cuts }) in pictures {
+                    for cut in cuts {
+                        if let Some(warning) = self.cut_prompts.count(request, cut) {
+                            self.warn(&warning);
+                        }
+                    }
                     // A request that was withdrawn is forgotten already, and its picture is dropped.
                     if let Some(state) = self.requests.get_mut(&request) {
                         state.picture = Some(Arc::new(picture));

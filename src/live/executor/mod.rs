@@ -16,7 +16,7 @@ use super::embedder::{self, Ask, Embed, EmbedError};
 use super::limits::Limits;
 use super::picture::Picture;
 use super::store::{Store, StoreError};
-use super::worker::{Drawing, FailedLoad, GoodPrompts, Handle, JobError, LoadError, Paint, WorkerOrder};
+use super::worker::{Drawing, FailedLoad, GoodPrompts, Handle, JobError, LoadError, Paint, Painted, WorkerOrder};
 use crate::embedding::Embedding;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
@@ -26,12 +26,14 @@ use crate::time::{Duration, Moment, Rank, Time};
 
 mod answers;
 mod book;
+mod cuts;
 mod inbox;
 mod intake;
 mod pictures;
 mod workers;
 
 pub use book::{Book, Known as KnownRequests};
+use cuts::CutPrompts;
 pub use inbox::Paced;
 pub use intake::{Clock, Intake};
 use workers::{Worker, join};
@@ -58,7 +60,7 @@ pub(super) enum Answer {
         worker: WorkerId,
         life: u32,
         job: JobId,
-        outcome: Result<Vec<(RequestId, Picture)>, JobError>,
+        outcome: Result<Vec<(RequestId, Painted)>, JobError>,
     },
     /// Cached picture that a request is answered with.
     Read {
@@ -194,6 +196,7 @@ pub struct Live {
     /// Requests that may be forgotten once the core has acted.
     settled: Vec<RequestId>,
     good_prompts: GoodPrompts,
+    cut_prompts: CutPrompts,
     /// True if the warning that pictures are not kept was given.
     full: bool,
     /// Error after which the run cannot go on.
@@ -237,6 +240,7 @@ impl Live {
             requests: BTreeMap::new(),
             settled: Vec::new(),
             good_prompts: GoodPrompts::default(),
+            cut_prompts: CutPrompts::default(),
             full: false,
             broken: None,
         };
@@ -280,7 +284,8 @@ impl Live {
         self.intake.clone()
     }
 
-    /// Ends all threads and closes the store. Returns what could not be ended or stored, and the lag of each arrival.
+    /// Ends all threads and closes the store. Returns warnings (what could not be ended or stored, and how many prompts
+    /// were cut), and the lag of each arrival.
     /// The wait for a stuck thread is bounded: by a little more than the longest call, or by 2 s if the run was aborted
     /// or lost its last worker.
     #[must_use]
@@ -289,7 +294,7 @@ impl Live {
         self.forget_settled();
         let patience = if self.broken.is_some() { ABORTED } else { self.setting.limits.longest() + FINISHED };
         let disk = patience.min(self.setting.limits.disk);
-        let Self { workers, embedder: (ask, embedder), store, lags, .. } = self;
+        let Self { workers, embedder: (ask, embedder), store, lags, cut_prompts, .. } = self;
         drop(ask);
         workers.iter().for_each(Worker::stop);
         let mut threads = vec![embedder];
@@ -299,13 +304,13 @@ impl Live {
         }
         // The sessions end with their threads: the next run may need the devices.
         let stuck = join(threads, patience);
-        let mut failures = Vec::new();
+        let mut warnings = cut_prompts.totals();
         if stuck > 0 {
-            failures.push(format!("{stuck} threads have not ended"));
+            warnings.push(format!("{stuck} threads have not ended"));
         }
         // Disk operations may be many: the time is bounded for one operation.
-        failures.extend(store.close(disk));
-        (failures, lags)
+        warnings.extend(store.close(disk));
+        (warnings, lags)
     }
 
     fn now(&self) -> Time {

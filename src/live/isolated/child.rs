@@ -14,9 +14,8 @@ use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
 use crate::live::library::Library;
 use crate::live::painter::Painter;
-use crate::live::picture::Picture;
 use crate::live::pipeline::probe;
-use crate::live::worker::{DrawError, Paint, Task};
+use crate::live::worker::{DrawError, Paint, Painted, Task};
 
 /// Pipe for answers to the program.
 struct Answers(std::fs::File);
@@ -135,9 +134,9 @@ fn paint(
     Ok(())
 }
 
-fn answer_drawn(drawn: Result<Picture, DrawError>, answers: &mut Answers) -> io::Result<()> {
+fn answer_drawn(drawn: Result<Painted, DrawError>, answers: &mut Answers) -> io::Result<()> {
     match drawn {
-        Ok(picture) => answers.send(&Reply::Picture(picture.size()), picture.bytes()),
+        Ok(Painted { picture, cuts }) => answers.send(&Reply::Picture { size: picture.size(), cuts }, picture.bytes()),
         Err(DrawError::Cancelled) => answers.send(&Reply::Cancelled, &[]),
         Err(error) => answers.send(&Reply::failed(&error), &[]),
     }

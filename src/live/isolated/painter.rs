@@ -11,7 +11,7 @@ use crate::live::limits::ModelLimits;
 use crate::live::painter::Palette;
 use crate::live::picture::Picture;
 use crate::live::settings::Device;
-use crate::live::worker::{DrawError, LoadError, Paint, Task};
+use crate::live::worker::{DrawError, LoadError, Paint, Painted, Task};
 use crate::model::ModelId;
 
 /// Painter that draws in another process.
@@ -66,7 +66,7 @@ impl Paint for IsolatedPainter {
         Ok(loaded?)
     }
 
-    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Picture, DrawError> {
+    fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
         let limits = self.limits[task.work.model.index()];
         let Some(process) = &mut self.process else {
             return Err(DrawError::NotLoaded);
@@ -84,7 +84,7 @@ fn draw(
     task: &Task<'_>,
     limits: ModelLimits,
     keep_going: &dyn Fn() -> bool,
-) -> Result<Result<Picture, DrawError>, LostProcess> {
+) -> Result<Result<Painted, DrawError>, LostProcess> {
     let order = WireOrder::Draw {
         request: task.request,
         noise: task.noise,
@@ -114,9 +114,9 @@ fn draw(
                     process.send(&WireOrder::Cancel, &[], limits.step, "a denoising step")?;
                 }
             }
-            Reply::Picture(size) => {
+            Reply::Picture { size, cuts } => {
                 let picture = Message::<Reply>::picture(size, tail);
-                return picture.map(Ok).map_err(|error| process.crashed(error));
+                return picture.map(|picture| Ok(Painted { picture, cuts })).map_err(|error| process.crashed(error));
             }
             Reply::Cancelled => return Ok(Err(DrawError::Cancelled)),
             Reply::Failed(reported) => return Ok(Err(DrawError::Failed(reported.into()))),

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::embedding::Embedding;
 use crate::live::painter::Palette;
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 use crate::live::settings::Device;
 use crate::model::{ModelId, Work};
 use crate::request::RequestId;
@@ -65,8 +66,8 @@ pub(super) enum Reply {
     Loaded,
     /// Start of a denoising step.
     Step,
-    /// Picture of this width and height, whose pixels follow.
-    Picture([u32; 2]),
+    /// Picture of this width and height, whose pixels follow, and what its prompt lost.
+    Picture { size: [u32; 2], cuts: Vec<Cut> },
     /// Stop of the drawing.
     Cancelled,
     /// Embedding of a prompt or a picture.

@@ -2,6 +2,7 @@
 //! the memory. A model is measured alone and while other workers draw. The first times of a fresh session are left out.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +14,11 @@ use super::library::Library;
 use super::painter::Palette;
 use super::picture::Picture;
 use super::pipeline::noise::SeededNoise;
-use super::pipeline::{Drawing, Manner, Pipeline};
+use super::pipeline::{Drawing, Manner, Pipeline, Sessions};
 use super::settings::{Device, ImageFormat, Processor};
 
 mod encoding;
+pub mod parity;
 mod samples;
 
 pub use encoding::{Encoding, encoding};
@@ -61,7 +63,7 @@ pub fn model(
 ) -> Result<Measured, Error> {
     let before = resident_mb();
     // The model is loaded as a worker loads it: the trial picture is part of the time of a load.
-    let load = || Pipeline::load(library, folder, device, guidance, Some(size));
+    let load = || Pipeline::load(&mut Sessions::new(library.clone(), device), folder, guidance, Some(size));
     // This load may read the files from the disk and is not counted. The loads below find the files in the system's
     // memory.
     let mut pipeline = load()?;
@@ -100,9 +102,39 @@ pub fn model(
     }
     Ok(Measured {
         loads,
+        loads_after: BTreeMap::new(),
         memory_mb: memory.filter(|grown| *grown >= 1.0 && device.processor == Processor::Cpu),
         points,
     })
+}
+
+/// Measures the loads of a model after another model, whose parts may be the same. Returns no times if no part is.
+///
+/// # Errors
+/// Returns an error if a model does not load or does not draw.
+pub fn loads_after(
+    library: &Library,
+    device: Device,
+    other: (&Path, Option<f32>),
+    (folder, guidance): (&Path, Option<f32>),
+    size: [u32; 2],
+    loads: u32,
+) -> Result<Vec<f64>, Error> {
+    let sessions = &mut Sessions::new(library.clone(), device);
+    let mut times = Vec::new();
+    // The first change compares the parts, and is not counted.
+    for change in 0..=loads {
+        Pipeline::load(sessions, other.0, other.1, Some(size))?.unload(sessions);
+        let (begun, opened) = (clock(), sessions.opened());
+        let pipeline = Pipeline::load(sessions, folder, guidance, Some(size))?;
+        let seconds = begun.elapsed().as_secs_f64();
+        if sessions.opened() - opened == pipeline.parts() {
+            return Ok(Vec::new());
+        }
+        times.extend((change > 0).then_some(seconds));
+        drop(pipeline);
+    }
+    Ok(times)
 }
 
 /// Measures jobs of one batch size. The times of steps come from the calls before each step.
@@ -168,7 +200,8 @@ impl Neighbours {
         let (first, drawn) = channel();
         for device in devices {
             let (folder, guidance) = palette.models[0].clone();
-            let mut pipeline = Pipeline::load(library, &folder, *device, guidance, Some(palette.size))?;
+            let sessions = &mut Sessions::new(library.clone(), *device);
+            let mut pipeline = Pipeline::load(sessions, &folder, guidance, Some(palette.size))?;
             let (stop, plan, size, first) = (stop.clone(), plan.clone(), palette.size, first.clone());
             neighbours.threads.push(std::thread::spawn(move || {
                 let noise = SeededNoise { seed: 1, row: 0 };

@@ -1,5 +1,7 @@
 //! Samples of a model's times, by job, so that several rounds of measurements can be joined; and their statistics.
 
+use std::collections::BTreeMap;
+
 /// Samples of the jobs of one batch size.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
@@ -23,6 +25,8 @@ pub struct Samples {
 pub struct Measured {
     /// Seconds of each load, with the files cached by the system.
     pub loads: Vec<f64>,
+    /// Seconds of each load after another model that shares parts, by the place of that model among the models.
+    pub loads_after: BTreeMap<usize, Vec<f64>>,
     /// Growth of the process over the first load and the jobs of the first round, in MB (10^6 bytes). `None` if the
     /// growth is below 1 MB or not known, and on a GPU, whose memory is not seen here.
     pub memory_mb: Option<f64>,
@@ -54,6 +58,9 @@ impl Measured {
             return;
         }
         self.loads.extend(later.loads);
+        for (other, loads) in later.loads_after {
+            self.loads_after.entry(other).or_default().extend(loads);
+        }
         for (own, other) in self.points.iter_mut().zip(later.points) {
             own.extend(other);
         }

@@ -2,15 +2,18 @@
 //! of an autoencoder, or pixels if the model has no autoencoder. The scaling of latents is that of the autoencoder's
 //! configuration.
 
-use ort::value::{DynTensor, TensorElementType};
+use ort::value::TensorElementType;
 
 use super::super::error::Error;
-use super::super::library::Library;
-use super::super::onnx::{Onnx, check_finite, floats, numbers, precision_advice, shape};
+use super::super::onnx::{Onnx, check_finite, floats, numbers, precision_advice};
 use super::super::picture::Picture;
-use super::super::settings::Device;
 use super::folder::Folder;
 use super::noise::{Noise, NoiseFor};
+use super::sessions::Sessions;
+
+/// Names of the outputs of an autoencoder's encoder.
+const LATENTS: &str = "latent_sample";
+const DISTRIBUTION: &str = "latent_parameters";
 
 /// Values that a denoiser works on.
 #[derive(Debug)]
@@ -71,25 +74,43 @@ pub(super) fn factor(folder: &Folder) -> Result<usize, Error> {
     if !folder.part("vae_decoder").is_dir() {
         return Ok(1);
     }
-    // Each block but the last halves the sides: `vae_scale_factor` of diffusers. The cap keeps the shift within the
-    // number's bits, whatever the file says.
-    let blocks = folder.config("vae_decoder")?.get("block_out_channels").as_array().map_or(1, Vec::len).max(1);
+    // Each block but the last halves the sides: `vae_scale_factor` of diffusers. SANA's autoencoder has its own name for
+    // the blocks. The cap keeps the shift within the number's bits, whatever the file says.
+    let config = folder.config("vae_decoder")?;
+    let blocks = ["block_out_channels", "encoder_block_out_channels"].iter().find_map(|key| config.get(key).as_array());
+    let blocks = blocks.map_or(1, Vec::len).max(1);
     Ok(1 << (blocks - 1).min(16))
 }
 
 impl Canvas {
-    pub(super) fn open(library: &Library, folder: &Folder, device: Device) -> Result<Self, Error> {
+    pub(super) fn open(sessions: &mut Sessions, folder: &Folder) -> Result<Self, Error> {
         if !folder.part("vae_decoder").is_dir() {
             return Ok(Self::Pixels);
         }
         let config = folder.config("vae_decoder")?;
         Ok(Self::Latents(Box::new(Autoencoder {
-            encoder: Onnx::open(library, &folder.onnx("vae_encoder"), device)?,
-            decoder: Onnx::open(library, &folder.onnx("vae_decoder"), device)?,
+            encoder: sessions.open(&folder.onnx("vae_encoder"))?,
+            decoder: sessions.open(&folder.onnx("vae_decoder"))?,
             scaling: Scaling::read(folder)?,
             channels: config.count("latent_channels")?,
             factor: factor(folder)?,
         })))
+    }
+
+    /// Returns the number of sessions of the autoencoder.
+    pub(super) const fn sessions(&self) -> u64 {
+        match self {
+            Self::Pixels => 0,
+            Self::Latents(_) => 2,
+        }
+    }
+
+    /// Gives up the sessions, for a model that can take them over.
+    pub(super) fn into_sessions(self) -> Vec<Onnx> {
+        match self {
+            Self::Pixels => Vec::new(),
+            Self::Latents(autoencoder) => vec![autoencoder.encoder, autoencoder.decoder],
+        }
     }
 
     /// Returns the width and height, in pixels, of one unit of the canvas.
@@ -117,7 +138,15 @@ impl Canvas {
         let Autoencoder { encoder, scaling, .. } = &mut **autoencoder;
         let [width, height] = picture.size().map(|side| side as usize);
         let pixels = floats(encoder.input_type("sample")?, &[1, 3, height, width], picture.planes())?;
-        let outputs = encoder.run(&[("sample", &pixels)], &["latent_parameters"], true)?;
+        // SANA's autoencoder gives the latents themselves, the others a distribution to draw them from.
+        let exact = encoder.output_names().any(|name| name == LATENTS);
+        let outputs = encoder.run(&[("sample", &pixels)], &[if exact { LATENTS } else { DISTRIBUTION }], true)?;
+        let parameters = numbers(&outputs[0])?;
+        let advice = scaling.advice(*outputs[0].data_type());
+        check_finite(&encoder.file, &parameters, advice, || "where it encodes a source".to_owned())?;
+        if exact {
+            return Ok(parameters.into_iter().map(|latent| (latent - scaling.shift) * scaling.scale).collect());
+        }
         // The output has the means, then the logarithms of the variances, one after the other along the channels.
         let parameters = numbers(&outputs[0])?;
         let advice = scaling.advice(*outputs[0].data_type());
@@ -134,12 +163,13 @@ impl Canvas {
         Ok(means.iter().zip(variances).zip(draws).map(sample).collect())
     }
 
-    /// Converts the values of the canvas to planes, about -1 to 1, one picture after the other.
-    pub(super) fn leave(&mut self, latents: &DynTensor) -> Result<Vec<f32>, Error> {
-        let Self::Latents(autoencoder) = self else { return numbers(latents) };
+    /// Converts the values of the canvas, `[pictures, channels, height, width]`, to planes, about -1 to 1, one picture
+    /// after the other.
+    pub(super) fn leave(&mut self, latents: &[f32], shape: [usize; 4]) -> Result<Vec<f32>, Error> {
+        let Self::Latents(autoencoder) = self else { return Ok(latents.to_vec()) };
         let Autoencoder { decoder, scaling, .. } = &mut **autoencoder;
-        let values = numbers(latents)?.into_iter().map(|value| value / scaling.scale + scaling.shift).collect();
-        let input = floats(decoder.input_type("latent_sample")?, &shape(latents), values)?;
+        let values = latents.iter().map(|value| value / scaling.scale + scaling.shift).collect();
+        let input = floats(decoder.input_type("latent_sample")?, &shape, values)?;
         let outputs = decoder.run(&[("latent_sample", &input)], &["sample"], true)?;
         let planes = numbers(&outputs[0])?;
         let advice = scaling.advice(*outputs[0].data_type());

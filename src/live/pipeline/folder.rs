@@ -1,6 +1,7 @@
 //! Folder of a model as Hugging Face Optimum exports it: `model_index.json`, and a folder for each part with its
 //! `config.json` and `model.onnx`. The configuration is read here, and no session is opened.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -9,10 +10,12 @@ use super::super::error::Error;
 use crate::input::{self, InputError};
 
 /// Names of pipeline classes in `model_index.json`, each with its family.
-const CLASSES: [(&str, Family); 3] = [
+const CLASSES: [(&str, Family); 5] = [
     ("ShapesPipeline", Family::Shapes),
     ("StableDiffusionXLPipeline", Family::StableDiffusionXl),
     ("StableDiffusion3Pipeline", Family::StableDiffusion3),
+    ("FluxPipeline", Family::Flux),
+    ("SanaPipeline", Family::Sana),
 ];
 
 /// Family of models that are drawn with in the same way.
@@ -24,6 +27,10 @@ pub enum Family {
     StableDiffusionXl,
     /// SD3 and SD3.5: two CLIP encoders, T5 if it is there, flow matching.
     StableDiffusion3,
+    /// FLUX.1: CLIP's embedding of the prompt, T5's tokens, latents packed two by two, flow matching.
+    Flux,
+    /// SANA: Gemma behind an instruction, an autoencoder of factor 32, a second-order solver of flow matching.
+    Sana,
 }
 
 /// Folder of a model, with the content of its index.
@@ -71,6 +78,14 @@ impl Folder {
         }
     }
 
+    /// Returns whether the denoiser can be guided. FLUX.1-schnell cannot: it was distilled without guidance.
+    pub(super) fn takes_guidance(&self) -> Result<bool, Error> {
+        Ok(match self.family {
+            Family::Flux => self.config("transformer")?.flag("guidance_embeds")?,
+            _ => true,
+        })
+    }
+
     /// Returns a flag of the index, false if it is absent.
     pub(super) fn flag(&self, key: &str) -> bool {
         self.index.value[key].as_bool().unwrap_or(false)
@@ -96,7 +111,7 @@ impl Folder {
 impl Json {
     pub(in crate::live) fn read(file: &Path) -> Result<Self, Error> {
         let text = input::text(file)?;
-        let value = serde_json::from_str(&text)
+        let value = serde_json::from_str(&without_python_numbers(&text))
             .map_err(|error| InputError::new(file, format!("expected JSON: {error}")).line(error.line()))?;
         Ok(Self::parse(file, value))
     }
@@ -154,6 +169,20 @@ impl Json {
         }
     }
 
+    /// Returns a flag, false if it is absent or null.
+    pub(super) fn flag(&self, key: &str) -> Result<bool, Error> {
+        match &self.value[key] {
+            Value::Null => Ok(false),
+            value => value.as_bool().ok_or_else(|| self.wrong(key, "true or false")),
+        }
+    }
+
+    /// Checks that a key has a value. A key that is absent has the value `default`.
+    pub(in crate::live) fn must_be(&self, key: &str, value: &Value, default: &Value) -> Result<(), Error> {
+        let found = if self.value[key].is_null() { default } else { &self.value[key] };
+        if found == value { Ok(()) } else { Err(self.wrong(key, &value.to_string())) }
+    }
+
     /// Checks that a key is off, because the feature of the key is not supported.
     pub(in crate::live) fn off(&self, key: &str) -> Result<(), Error> {
         match &self.value[key] {
@@ -164,5 +193,48 @@ impl Json {
 
     fn wrong(&self, key: &str, accepted: &str) -> Error {
         InputError::new(&self.file, format!("expected {accepted}")).value(key, &self.value[key]).into()
+    }
+}
+
+/// Replaces `NaN`, `Infinity` and `-Infinity`, which Python writes into its JSON files, by `null`. diffusers writes
+/// `-Infinity` into the configuration of SANA's scheduler. Lines stay where they are.
+fn without_python_numbers(text: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !WORDS.iter().any(|word| text.contains(word)) {
+        return text.into();
+    }
+    let mut json = String::with_capacity(text.len());
+    let (mut rest, mut quoted) = (text, false);
+    while let Some(letter) = rest.chars().next() {
+        let word = WORDS.iter().find(|word| !quoted && rest.starts_with(**word));
+        let length = match (word, letter) {
+            (Some(word), _) => {
+                json.push_str("null");
+                rest = &rest[word.len()..];
+                continue;
+            }
+            (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, '"') => {
+                quoted = !quoted;
+                1
+            }
+            (None, letter) => letter.len_utf8(),
+        };
+        json.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    json.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_only_python_writes_are_read_as_null() {
+        let text = r#"{"a": -Infinity, "b": [NaN, Infinity], "c": "\"NaN -Infinity", "é": 1}"#;
+        let value: Value = serde_json::from_str(&without_python_numbers(text)).expect("JSON");
+        assert_eq!(value, serde_json::json!({ "a": null, "b": [null, null], "c": "\"NaN -Infinity", "é": 1 }));
+        assert!(matches!(without_python_numbers("{\"a\": 1}"), Cow::Borrowed(_)));
     }
 }

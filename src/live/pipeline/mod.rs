@@ -1,10 +1,12 @@
 //! Pipelines of text-to-image models as they are exported. A pipeline takes prompts and, for a refinement, source
 //! pictures, and returns pictures. All families share one pipeline, and their differences are in `text`, `schedule`,
-//! `canvas` and `denoise`. A family is here only if its pictures agree with those of the reference implementation
+//! `packing`, `canvas` and `denoise`. A family is here only if its pictures agree with those of the reference implementation
 //! (tests/parity).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::library::Library;
@@ -17,19 +19,22 @@ mod canvas;
 mod denoise;
 mod folder;
 pub mod noise;
+mod packing;
 pub mod schedule;
+mod sessions;
 mod step;
 mod text;
 
 pub use folder::Family;
 pub(super) use folder::Json;
+pub use sessions::Sessions;
 
 use canvas::Canvas;
-use denoise::{Denoiser, Walk};
+use denoise::{Denoiser, GUIDANCE, IMAGE_IDS, Walk};
 use folder::Folder;
 use noise::{Noise, NoiseFor, SeededNoise};
 use schedule::Schedule;
-use text::Text;
+use text::{Conditioning, Rows, Text};
 
 /// Prompt of the trial picture. The models of shapes know its words, too.
 const TRIAL_PROMPT: &str = "a large red circle at the center on a blue background";
@@ -37,6 +42,9 @@ const TRIAL_PROMPT: &str = "a large red circle at the center on a blue backgroun
 /// Number of steps of the trial picture. One step would start SDXL's schedule at its lowest noise level: the decoder
 /// would see noise, which it never sees in service.
 const TRIAL_STEPS: u32 = 2;
+
+/// Width and height of FLUX's latents if nothing else is said (`default_sample_size` of diffusers' `FluxPipeline`).
+const FLUX_SAMPLE_SIZE: usize = 128;
 
 /// Largest width or height of a picture, in pixels.
 const LARGEST_SIDE: u32 = 16_384;
@@ -90,23 +98,50 @@ pub struct Drawn {
     pub size: [u32; 2],
 }
 
+/// Part of a prompt that a text encoder does not see, because the prompt is longer than the encoder takes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cut {
+    /// Folder of the encoder within the model's folder.
+    pub encoder: String,
+    /// Number of tokens that the encoder takes.
+    pub limit: usize,
+    /// Number of tokens that it does not see.
+    pub left_out: usize,
+}
+
+/// Guidance of a drawing.
+#[derive(Clone, Copy)]
+struct Guidance {
+    /// Scale of the extrapolation from a prediction without the prompt to one with it, if the model runs twice.
+    extrapolated: Option<f32>,
+    /// Scale that the model takes as an input.
+    embedded: Option<f32>,
+}
+
 impl Pipeline {
     /// Loads the model of a folder onto a device.
     ///
     /// # Errors
     /// Returns an error if a file is missing, has wrong content or does not load.
     pub fn open(library: &Library, path: &Path, device: Device) -> Result<Self, Error> {
+        Self::open_with(&mut Sessions::new(library.clone(), device), path)
+    }
+
+    /// Loads the model of a folder onto the device of `sessions`. Parts with the content of parts that an earlier model
+    /// has left are taken over, and the other parts that are left are dropped first.
+    fn open_with(sessions: &mut Sessions, path: &Path) -> Result<Self, Error> {
         let folder = Folder::read(path)?;
         let part = Denoiser::part(folder.family);
+        sessions.keep_for(&parts(&folder).iter().map(|part| folder.onnx(part)).collect::<Vec<_>>());
         // The schedule is read before the sessions are opened: numbers that cannot be used are reported without a wait.
-        let schedule = Schedule::read(&folder.scheduler()?)?;
-        let canvas = Canvas::open(library, &folder, device)?;
+        let schedule = Schedule::read(&folder.scheduler()?, folder.family)?;
+        let canvas = Canvas::open(sessions, &folder)?;
         let guidance = folder.guidance_scale()?.unwrap_or(folder.family.guidance());
         Ok(Self {
             folder: path.to_owned(),
             family: folder.family,
-            text: Text::open(library, &folder, device, part)?,
-            denoiser: Denoiser::open(library, &folder, device, schedule.scales_input())?,
+            text: Text::open(sessions, &folder, part)?,
+            denoiser: Denoiser::open(sessions, &folder, &schedule)?,
             canvas,
             schedule,
             guidance,
@@ -114,20 +149,29 @@ impl Pipeline {
         })
     }
 
-    /// Loads the model of a folder onto a device for service: opens the model and draws a trial picture.
+    /// Loads the model of a folder onto the device of `sessions` for service: opens the model and draws a trial picture.
     ///
     /// # Errors
     /// Returns the errors of [`Pipeline::open`] and [`Pipeline::try_out`].
     pub fn load(
-        library: &Library,
+        sessions: &mut Sessions,
         path: &Path,
-        device: Device,
         guidance: Option<f32>,
         size: Option<[u32; 2]>,
     ) -> Result<Self, Error> {
-        let mut pipeline = Self::open(library, path, device)?;
+        let opened = Self::open_with(sessions, path);
+        // Parts that were left and not taken over must not take memory, whatever happens next.
+        sessions.clear();
+        let mut pipeline = opened?;
         pipeline.try_out(guidance, size)?;
         Ok(pipeline)
+    }
+
+    /// Unloads the model. Its parts are left in `sessions` for a model that has the same.
+    pub fn unload(self, sessions: &mut Sessions) {
+        sessions.leave(self.text.into_sessions());
+        sessions.leave(self.canvas.into_sessions());
+        sessions.leave([self.denoiser.into_session()]);
     }
 
     /// Draws a trial picture of two steps and encodes the picture as a source. A model whose values are not finite is
@@ -149,6 +193,12 @@ impl Pipeline {
     #[must_use]
     pub const fn size(&self) -> [u32; 2] {
         self.size
+    }
+
+    /// Returns the number of parts of the model that are sessions, without the graphs of the steps.
+    #[must_use]
+    pub const fn parts(&self) -> u64 {
+        self.text.encoders() + self.canvas.sessions() + 1
     }
 
     /// Returns the family of the model.
@@ -180,8 +230,8 @@ impl Pipeline {
     pub fn draw_numbers(&mut self, drawings: &[Drawing<'_>], manner: &Manner<'_>) -> Result<Drawn, Error> {
         let size = manner.size.unwrap_or(self.size);
         self.check(size, manner)?;
-        let levels = self.schedule.levels(manner.steps);
-        let [channels, height, width] = self.canvas.shape(size);
+        let shape @ [channels, height, width] = self.canvas.shape(size);
+        let levels = self.schedule.levels(manner.steps, packing::tokens(shape)[0]);
         let skipped = manner.skipped as usize;
         let mut latents = Vec::with_capacity(drawings.len() * channels * height * width);
         for drawing in drawings {
@@ -196,14 +246,32 @@ impl Pipeline {
                 latents.extend(noise.iter().map(|noise| noise * levels.initial));
             }
         }
+        // The configuration may state another factor of the autoencoder than its encoder has.
+        if latents.len() != drawings.len() * channels * height * width {
+            let message =
+                format!("its autoencoder makes other latents of a source than {channels} x {height} x {width}");
+            return Err(Error::model(&self.folder, message));
+        }
         let guidance = self.guidance(manner);
         let prompts: Vec<&str> = drawings.iter().map(|drawing| drawing.prompt).collect();
-        let conditioning = self.text.condition(&prompts, guidance.is_some(), size)?;
-        let walk = Walk { levels: &levels, skipped, guidance, keep_going: manner.keep_going };
-        let shape = [drawings.len(), channels, height, width];
-        let latents = self.denoiser.run(latents, shape, conditioning, &walk)?;
-        let planes = self.canvas.leave(&latents)?;
-        Ok(Drawn { latents: super::onnx::numbers(&latents)?, planes, size })
+        let conditioning = self.condition(&prompts, guidance, size)?;
+        let walk = Walk { levels: &levels, skipped, guidance: guidance.extrapolated, keep_going: manner.keep_going };
+        let latents = if self.is_packed() {
+            let packed = packing::pack(&latents, shape);
+            packing::unpack(&self.denoiser.run(packed, &self.taken(drawings.len(), shape), conditioning, &walk)?, shape)
+        } else {
+            self.denoiser.run(latents, &self.taken(drawings.len(), shape), conditioning, &walk)?
+        };
+        let planes = self.canvas.leave(&latents, [drawings.len(), channels, height, width])?;
+        Ok(Drawn { latents, planes, size })
+    }
+
+    /// Returns the parts of a prompt that the text encoders do not see. They are cut off as diffusers cuts them.
+    ///
+    /// # Errors
+    /// Returns an error if a tokenizer cannot read the prompt.
+    pub fn cuts(&self, prompt: &str) -> Result<Vec<Cut>, Error> {
+        self.text.cuts(prompt)
     }
 
     /// Runs the denoiser alone, as often as a drawing of these prompts has steps, with its inputs bound once. The time
@@ -214,23 +282,53 @@ impl Pipeline {
     pub fn run_bare(&mut self, prompts: &[&str], manner: &Manner<'_>, tick: &dyn Fn()) -> Result<(), Error> {
         let size = manner.size.unwrap_or(self.size);
         self.check(size, manner)?;
-        let [channels, height, width] = self.canvas.shape(size);
-        let conditioning = self.text.condition(prompts, self.guidance(manner).is_some(), size)?;
+        let shape = self.taken(prompts.len(), self.canvas.shape(size));
+        let conditioning = self.condition(prompts, self.guidance(manner), size)?;
         let runs = (manner.steps - manner.skipped) as usize;
-        self.denoiser.bare([prompts.len(), channels, height, width], conditioning, runs, tick)
+        self.denoiser.bare(&shape, conditioning, runs, tick)
     }
 
-    /// Returns the guidance scale, or `None` without guidance.
-    fn guidance(&self, manner: &Manner<'_>) -> Option<f32> {
+    const fn is_packed(&self) -> bool {
+        matches!(self.family, Family::Flux)
+    }
+
+    /// Returns the shape that the denoiser takes latents of `[channels, height, width]` in.
+    fn taken(&self, pictures: usize, shape: [usize; 3]) -> Vec<usize> {
+        let each = if self.is_packed() { packing::tokens(shape).to_vec() } else { shape.to_vec() };
+        [&[pictures], &each[..]].concat()
+    }
+
+    /// Computes what the denoiser is conditioned on: the prompts, and the scale and positions if it takes them.
+    fn condition(&mut self, prompts: &[&str], guidance: Guidance, size: [u32; 2]) -> Result<Conditioning, Error> {
+        let mut conditioning = self.text.condition(prompts, guidance.extrapolated.is_some(), size)?;
+        if self.is_packed() {
+            conditioning.inputs.push((IMAGE_IDS, packing::positions(self.canvas.shape(size))));
+        }
+        if let Some(scale) = guidance.embedded {
+            let rows = conditioning.rows;
+            conditioning.inputs.push((GUIDANCE, Rows { shape: vec![rows], values: vec![scale; rows] }));
+        }
+        Ok(conditioning)
+    }
+
+    /// Returns how a drawing is guided.
+    fn guidance(&self, manner: &Manner<'_>) -> Guidance {
+        let scale = manner.guidance.unwrap_or(self.guidance);
+        if self.family == Family::Flux {
+            return Guidance { extrapolated: None, embedded: self.denoiser.takes_scale().then_some(scale) };
+        }
         // The limit of 1 is that of `do_classifier_free_guidance` in diffusers' pipelines.
-        Some(manner.guidance.unwrap_or(self.guidance)).filter(|scale| *scale > 1.0)
+        Guidance { extrapolated: Some(scale).filter(|scale| *scale > 1.0), embedded: None }
     }
 
     fn check(&self, size: [u32; 2], manner: &Manner<'_>) -> Result<(), Error> {
-        let factor = self.canvas.factor() as u32;
+        let factor = (self.canvas.factor() * if self.is_packed() { packing::SIDE } else { 1 }) as u32;
         let wrong = |message: String, key: &str, found: String| {
             Err(InputError::new(&self.folder, message).value(key, found).into())
         };
+        if self.family == Family::Flux && !self.denoiser.takes_scale() {
+            refuse_guidance(&self.folder, manner.guidance)?;
+        }
         if size.iter().any(|side| !side.is_multiple_of(factor)) {
             return wrong(format!("expected multiples of {factor} pixels"), "size", format!("{size:?}"));
         }
@@ -252,7 +350,12 @@ impl Pipeline {
 pub fn picture_size(path: &Path) -> Result<[u32; 2], Error> {
     let folder = Folder::read(path)?;
     let config = folder.config(Denoiser::part(folder.family))?;
-    let side = config.count("sample_size")?.checked_mul(canvas::factor(&folder)?);
+    let latents = match folder.family {
+        // FLUX's configuration has no size. This one is the default of its pipeline.
+        Family::Flux if config.get("sample_size").is_null() => FLUX_SAMPLE_SIZE,
+        _ => config.count("sample_size")?,
+    };
+    let side = latents.checked_mul(canvas::factor(&folder)?);
     let side = side.and_then(|side| u32::try_from(side).ok()).filter(|side| *side <= LARGEST_SIDE);
     let message = format!("expected pictures of at most {LARGEST_SIDE} pixels");
     let wrong = || InputError::new(&config.file, message).value("sample_size", config.get("sample_size"));
@@ -268,7 +371,8 @@ pub fn size_multiple(path: &Path) -> Result<u32, Error> {
     let folder = Folder::read(path)?;
     let config = folder.config(Denoiser::part(folder.family))?;
     let parts = match folder.family {
-        Family::Shapes | Family::StableDiffusion3 => config.count("patch_size")?,
+        Family::Shapes | Family::StableDiffusion3 | Family::Sana => config.count("patch_size")?,
+        Family::Flux => packing::SIDE,
         // Each block of the U-Net but the last halves the sides, and later blocks join their results with earlier ones:
         // the halves must be whole numbers.
         Family::StableDiffusionXl => {
@@ -278,26 +382,50 @@ pub fn size_multiple(path: &Path) -> Result<u32, Error> {
     Ok(u32::try_from(canvas::factor(&folder)? * parts).unwrap_or(u32::MAX))
 }
 
-/// Checks that a folder holds all files of a model of a known family, without loading the model.
+/// Checks that a folder holds all files of a model of a known family, without loading the model, and that the model
+/// takes this guidance.
 ///
 /// # Errors
-/// Returns an error for the first file that is missing or has wrong content.
-pub fn check(path: &Path) -> Result<(), Error> {
+/// Returns an error for the first file that is missing or has wrong content, or for guidance that the model does not
+/// take.
+pub fn check(path: &Path, guidance: Option<f32>) -> Result<(), Error> {
     picture_size(path)?;
     size_multiple(path)?;
     let folder = Folder::read(path)?;
-    Schedule::read(&folder.scheduler()?)?;
+    Schedule::read(&folder.scheduler()?, folder.family)?;
     folder.guidance_scale()?;
-    let mut parts = vec![Denoiser::part(folder.family)];
+    Denoiser::timestep_scale(&folder)?;
+    if !folder.takes_guidance()? {
+        refuse_guidance(path, guidance)?;
+    }
     if folder.part("vae_decoder").is_dir() {
         canvas::Scaling::read(&folder)?;
-        parts.extend(["vae_encoder", "vae_decoder"]);
     }
     for suffix in text::suffixes(&folder) {
         Words::read(&folder.part(&format!("tokenizer{suffix}")), None)?;
-        readable(&folder.onnx(&format!("text_encoder{suffix}")))?;
     }
-    parts.into_iter().try_for_each(|part| readable(&folder.onnx(part)))
+    parts(&folder).iter().try_for_each(|part| readable(&folder.onnx(part)))
+}
+
+/// Returns the parts of a model that are sessions.
+fn parts(folder: &Folder) -> Vec<String> {
+    let mut parts = vec![Denoiser::part(folder.family).to_owned()];
+    if folder.part("vae_decoder").is_dir() {
+        parts.extend(["vae_encoder", "vae_decoder"].map(str::to_owned));
+    }
+    parts.extend(text::suffixes(folder).iter().map(|suffix| format!("text_encoder{suffix}")));
+    parts
+}
+
+/// Refuses guidance for a model that takes none. A scale of 1 or less means no guidance.
+fn refuse_guidance(path: &Path, guidance: Option<f32>) -> Result<(), Error> {
+    match guidance.filter(|scale| *scale > 1.0) {
+        None => Ok(()),
+        Some(scale) => {
+            let message = "expected no guidance, or a scale of at most 1: the model was distilled without guidance";
+            Err(InputError::new(path, message).value("guidance", scale).into())
+        }
+    }
 }
 
 fn readable(file: &Path) -> Result<(), Error> {
@@ -311,7 +439,14 @@ fn readable(file: &Path) -> Result<(), Error> {
 pub fn probe(library: &Library, device: Device) -> Result<(), Error> {
     // The graph of a step needs no file, so that a device is tested without a model.
     let element = ort::value::TensorElementType::Float32;
-    let form = step::Form { guided: false, scaled: false, prediction: element, model_input: element };
+    let form = step::Form {
+        guided: false,
+        scaled: false,
+        second_order: false,
+        rank: 4,
+        prediction: element,
+        model_input: element,
+    };
     step::open(library, device, form).map(|_| ())
 }
 
@@ -322,6 +457,8 @@ impl Family {
             Self::Shapes => 2.0,
             Self::StableDiffusionXl => 5.0,
             Self::StableDiffusion3 => 7.0,
+            Self::Flux => 3.5,
+            Self::Sana => 4.5,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Graph of the denoising step: guidance, Euler's step from one noise level to the next, and the model's next input.
-//! The graph is built here and runs in ONNX Runtime on the model's device, so that the latents stay on the device.
+//! Graph of the denoising step: guidance, the step from one noise level to the next (Euler's, or one of second order),
+//! and the model's next input. The graph is built here and runs in ONNX Runtime on the model's device, so that the latents stay on the device.
 
 use std::path::Path;
 
@@ -12,19 +12,24 @@ use super::super::library::Library;
 use super::super::onnx::{Onnx, builder};
 use super::super::settings::Device;
 
-/// Input: latents before the step, `[n, c, h, w]`, f32.
+/// Input: latents before the step, `[n, c, h, w]`, or `[n, tokens, width]` if they are packed, f32.
 pub(super) const LATENTS: &str = "latents";
-/// Input: prediction of the model. With guidance its shape is `[2 n, c, h, w]`, and the rows without a prompt come
-/// first.
+/// Input: prediction of the model. With guidance it has twice as many rows, and those without a prompt come first.
 pub(super) const PREDICTION: &str = "prediction";
-/// Input: factor of the prediction with the prompt. It is the change of the noise level, times the guidance scale if
-/// there is guidance.
+/// Input: factor of the prediction with the prompt. It is the change of the noise level, or the way to level 0 in a step
+/// of second order, times the guidance scale if there is guidance.
 pub(super) const TOLD: &str = "told";
-/// Input, only with guidance: factor of the prediction without the prompt. It is the change of the noise level, times 1
-/// minus the guidance scale.
+/// Input, only with guidance: factor of the prediction without the prompt. It is the same change, times 1 minus the
+/// guidance scale.
 pub(super) const FREE: &str = "free";
 /// Input: factor of the model's next input, for models whose input is scaled.
 pub(super) const SCALE: &str = "scale";
+/// Input, only in steps of second order: estimate of the picture from the step before.
+pub(super) const BEFORE: &str = "before";
+/// Inputs, only in steps of second order: factors of the latents, the estimate, and the estimate before.
+pub(super) const BLEND: [&str; 3] = ["of latents", "of estimate", "of before"];
+/// Output, only in steps of second order: estimate of the picture.
+pub(super) const ESTIMATE: &str = "estimate";
 /// Output: latents after the step.
 pub(super) const NEXT: &str = "next";
 /// Output: next input of the model, in the model's precision.
@@ -44,6 +49,10 @@ pub(super) struct Form {
     pub(super) guided: bool,
     /// True if the model's input is scaled by its noise level.
     pub(super) scaled: bool,
+    /// True if the step is of second order.
+    pub(super) second_order: bool,
+    /// Number of dimensions of the latents: 4, or 3 if they are packed.
+    pub(super) rank: usize,
     /// Precision of the model's prediction.
     pub(super) prediction: TensorElementType,
     /// Precision of the model's input.
@@ -51,8 +60,9 @@ pub(super) struct Form {
 }
 
 /// Builds the graph and opens a session on it. With guidance `next = latents + FREE * free + TOLD * told`, of the two
-/// halves of the prediction. Without guidance `next = latents + TOLD * prediction`. The next input of the model is
-/// `model_input = next * scale`, once for each row that the model takes.
+/// halves of the prediction. Without guidance `next = latents + TOLD * prediction`. In a step of second order this sum is
+/// the estimate of the picture, and `next` is a blend of latents, estimate and estimate before. The next input of the
+/// model is `model_input = next * scale`, once for each row that the model takes.
 pub(super) fn open(library: &Library, device: Device, form: Form) -> Result<Onnx, Error> {
     let session = graph(form).and_then(|graph| {
         let mut model = Model::new([Opset::new(ONNX_DOMAIN, OPSET)?])?;
@@ -66,11 +76,19 @@ pub(super) fn open(library: &Library, device: Device, form: Form) -> Result<Onnx
 fn graph(form: Form) -> ort::Result<Graph> {
     let single = TensorElementType::Float32;
     let mut graph = Graph::new()?;
-    let mut inputs = vec![tensor(LATENTS, single, 4), tensor(PREDICTION, form.prediction, 4), tensor(TOLD, single, 0)];
+    let rank = form.rank;
+    let mut inputs =
+        vec![tensor(LATENTS, single, rank), tensor(PREDICTION, form.prediction, rank), tensor(TOLD, single, 0)];
     inputs.extend(form.guided.then(|| tensor(FREE, single, 0)));
     inputs.extend(form.scaled.then(|| tensor(SCALE, single, 0)));
+    let mut outputs = vec![tensor(NEXT, single, rank), tensor(MODEL_INPUT, form.model_input, rank)];
+    if form.second_order {
+        inputs.push(tensor(BEFORE, single, rank));
+        inputs.extend(BLEND.map(|name| tensor(name, single, 0)));
+        outputs.push(tensor(ESTIMATE, single, rank));
+    }
     graph.set_inputs(inputs)?;
-    graph.set_outputs([tensor(NEXT, single, 4), tensor(MODEL_INPUT, form.model_input, 4)])?;
+    graph.set_outputs(outputs)?;
     let mut node = |operator: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<Attribute>| {
         graph.add_node(Node::new(operator, ONNX_DOMAIN, outputs[0], inputs, outputs, attributes)?)
     };
@@ -80,16 +98,24 @@ fn graph(form: Form) -> ort::Result<Graph> {
         node("Cast", &[said], &["single"], cast(single)?)?;
         said = "single";
     }
+    let moved = if form.second_order { ESTIMATE } else { NEXT };
     if form.guided {
         let halves = vec![Attribute::new("axis", 0_i64)?, Attribute::new("num_outputs", 2_i64)?];
         node("Split", &[said], &["said free", "said told"], halves)?;
         node("Mul", &["said free", FREE], &["move free"], vec![])?;
         node("Mul", &["said told", TOLD], &["move told"], vec![])?;
         // `Sum` takes three inputs, where `Add` would need two nodes.
-        node("Sum", &[LATENTS, "move free", "move told"], &[NEXT], vec![])?;
+        node("Sum", &[LATENTS, "move free", "move told"], &[moved], vec![])?;
     } else {
         node("Mul", &[said, TOLD], &["move"], vec![])?;
-        node("Add", &[LATENTS, "move"], &[NEXT], vec![])?;
+        node("Add", &[LATENTS, "move"], &[moved], vec![])?;
+    }
+    if form.second_order {
+        let shares = [(LATENTS, "share of latents"), (ESTIMATE, "share of estimate"), (BEFORE, "share of before")];
+        for ((value, share), factor) in shares.into_iter().zip(BLEND) {
+            node("Mul", &[value, factor], &[share], vec![])?;
+        }
+        node("Sum", &shares.map(|(_, share)| share), &[NEXT], vec![])?;
     }
     let mut next = NEXT;
     if form.scaled {
