@@ -83,3 +83,25 @@ fn models_in_bfloat16_serve_on_the_cpu() {
     let (fast, _made) = model("flux-schnell", "model-bf16");
     draws(("flux-dev", &tests().join("flux-dev/model-bf16")), ("flux-schnell", &fast), 4);
 }
+
+#[test]
+fn guidance_for_a_model_without_guidance_is_refused_and_long_prompts_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (fast, _made) = model("flux-schnell", "model");
+    let file = scenario(folder.path(), ("flux-dev", &tests().join("flux-dev/model")), ("flux-schnell", &fast), 4);
+    let (file, out) = (file.to_str().unwrap(), folder.path().join("out"));
+    crate::onnxruntime::library();
+    let live = |sets: &[&str]| {
+        let mut arguments = vec!["live", file, "--out", out.to_str().unwrap()];
+        arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+        Answer::to(&mut modm(&arguments))
+    };
+    let Answer { code, err, .. } = live(&["live.guidance={ flux-schnell = 3.5 }"]);
+    let named = format!("{file}: live.guidance.flux-schnell = 3.5: expected a scale of at most 1");
+    assert!(code == 2 && err.contains(&named) && !out.exists(), "{err}");
+    let prompt = "a small house in the forest in winter, snow on the roof, ".repeat(8);
+    fs::write(folder.path().join("long.csv"), format!("arrival_s,prompt\n0,\"{prompt}\"\n0.1,a house\n")).unwrap();
+    let Answer { code, err, .. } = live(&["trace={ requests = \"long.csv\" }"]);
+    let warned = err.lines().filter(|line| line.contains("is longer than its `text_encoder` takes (77 tokens)"));
+    assert!(code == 0 && warned.count() == 1 && err.contains("tokens were left out"), "{err}");
+}

@@ -94,7 +94,7 @@ fn numbers_that_give_values_that_are_not_finite_are_named_before_a_model_is_load
     ];
     for (folder, file, key, value, words) in cases {
         let folder = with_keys(folder, &[(file, key, value.clone())]);
-        let said = pipeline::check(folder.path(), None).unwrap_err().to_string();
+        let said = pipeline::check(folder.path()).unwrap_err().to_string();
         let named = format!("{}: {key} = ", folder.path().join(file).display());
         assert!(said.starts_with(&named) && said.contains(words), "{key} = {value}: {said}");
     }
@@ -123,7 +123,7 @@ fn a_folder_whose_values_are_not_finite_is_refused_when_it_is_loaded() {
         (scaled("model-fp16", 1e-6), "vae_decoder", "half precision overflows, so export vae_encoder and vae_decoder"),
     ];
     for (folder, part, words) in cases {
-        pipeline::check(folder.path(), None).unwrap();
+        pipeline::check(folder.path()).unwrap();
         let said = load(folder.path()).unwrap_err().to_string();
         let file = folder.path().join(part).join("model.onnx");
         let named = format!("{}: gave values that are not finite", file.display());

@@ -12,7 +12,7 @@ use crate::live::isolated::{IsolatedEncoder, IsolatedPainter, Launch, probe};
 use crate::live::library::Library;
 use crate::live::limits::{LimitSettings, Limits};
 use crate::live::painter::{Painter, Palette};
-use crate::live::pipeline::{check, picture_size, size_multiple};
+use crate::live::pipeline::{NO_GUIDANCE, WITHOUT_GUIDANCE, check, picture_size, size_multiple, takes_guidance};
 use crate::live::settings::{Device, Isolation, LiveSettings, Processor};
 use crate::live::worker::Paint;
 use crate::model::GpuId;
@@ -133,7 +133,12 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
         let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
         let folder = Scenario::resolve(file, folder);
         let guidance = scenario.live.guidance.get(name).copied();
-        check(&folder, guidance).map_err(|error| input(&folder, error))?;
+        check(&folder).map_err(|error| input(&folder, error))?;
+        if let Some(scale) = guidance.filter(|scale| *scale > NO_GUIDANCE)
+            && !takes_guidance(&folder).map_err(|error| input(&folder, error))?
+        {
+            return Err(InputError::new(file, WITHOUT_GUIDANCE).value(format!("live.guidance.{name}"), scale));
+        }
         Ok((folder, guidance))
     };
     let models: Vec<(PathBuf, Option<f32>)> =

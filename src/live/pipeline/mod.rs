@@ -317,8 +317,7 @@ impl Pipeline {
         if self.family == Family::Flux {
             return Guidance { extrapolated: None, embedded: self.denoiser.takes_scale().then_some(scale) };
         }
-        // The limit of 1 is that of `do_classifier_free_guidance` in diffusers' pipelines.
-        Guidance { extrapolated: Some(scale).filter(|scale| *scale > 1.0), embedded: None }
+        Guidance { extrapolated: Some(scale).filter(|scale| *scale > NO_GUIDANCE), embedded: None }
     }
 
     fn check(&self, size: [u32; 2], manner: &Manner<'_>) -> Result<(), Error> {
@@ -326,8 +325,11 @@ impl Pipeline {
         let wrong = |message: String, key: &str, found: String| {
             Err(InputError::new(&self.folder, message).value(key, found).into())
         };
-        if self.family == Family::Flux && !self.denoiser.takes_scale() {
-            refuse_guidance(&self.folder, manner.guidance)?;
+        if self.family == Family::Flux
+            && !self.denoiser.takes_scale()
+            && let Some(scale) = manner.guidance.filter(|scale| *scale > NO_GUIDANCE)
+        {
+            return wrong(WITHOUT_GUIDANCE.to_owned(), "guidance", scale.to_string());
         }
         if size.iter().any(|side| !side.is_multiple_of(factor)) {
             return wrong(format!("expected multiples of {factor} pixels"), "size", format!("{size:?}"));
@@ -382,22 +384,32 @@ pub fn size_multiple(path: &Path) -> Result<u32, Error> {
     Ok(u32::try_from(canvas::factor(&folder)? * parts).unwrap_or(u32::MAX))
 }
 
-/// Checks that a folder holds all files of a model of a known family, without loading the model, and that the model
-/// takes this guidance.
+/// Returns whether the model of a folder takes guidance, without loading the model. FLUX.1-schnell takes none.
 ///
 /// # Errors
-/// Returns an error for the first file that is missing or has wrong content, or for guidance that the model does not
-/// take.
-pub fn check(path: &Path, guidance: Option<f32>) -> Result<(), Error> {
+/// Returns an error if a file is missing or has wrong content.
+pub fn takes_guidance(path: &Path) -> Result<bool, Error> {
+    Folder::read(path)?.takes_guidance()
+}
+
+/// Guidance scale above which a model is guided. The limit is that of `do_classifier_free_guidance` in diffusers'
+/// pipelines.
+pub const NO_GUIDANCE: f32 = 1.0;
+/// Guidance that is accepted for a model without guidance.
+pub const WITHOUT_GUIDANCE: &str = "expected a scale of at most 1: the model was distilled without guidance";
+
+/// Checks that a folder holds all files of a model of a known family, without loading the model.
+///
+/// # Errors
+/// Returns an error for the first file that is missing or has wrong content.
+pub fn check(path: &Path) -> Result<(), Error> {
     picture_size(path)?;
     size_multiple(path)?;
     let folder = Folder::read(path)?;
     Schedule::read(&folder.scheduler()?, folder.family)?;
     folder.guidance_scale()?;
     Denoiser::timestep_scale(&folder)?;
-    if !folder.takes_guidance()? {
-        refuse_guidance(path, guidance)?;
-    }
+    folder.takes_guidance()?;
     if folder.part("vae_decoder").is_dir() {
         canvas::Scaling::read(&folder)?;
     }
@@ -415,17 +427,6 @@ fn parts(folder: &Folder) -> Vec<String> {
     }
     parts.extend(text::suffixes(folder).iter().map(|suffix| format!("text_encoder{suffix}")));
     parts
-}
-
-/// Refuses guidance for a model that takes none. A scale of 1 or less means no guidance.
-fn refuse_guidance(path: &Path, guidance: Option<f32>) -> Result<(), Error> {
-    match guidance.filter(|scale| *scale > 1.0) {
-        None => Ok(()),
-        Some(scale) => {
-            let message = "expected no guidance, or a scale of at most 1: the model was distilled without guidance";
-            Err(InputError::new(path, message).value("guidance", scale).into())
-        }
-    }
 }
 
 fn readable(file: &Path) -> Result<(), Error> {
