@@ -135,7 +135,7 @@ fn run_requests(policy: Box<dyn AllocationPolicy>, workers: usize, ours: bool, r
         order: if ours { Order::Slack } else { Order::MissesFirst },
         late: if ours { Late::Last } else { Late::InTurn },
         due: seconds(2.0 * FULL_S),
-        ease: ours,
+        ease: false,
         least_skipped: 5,
         ..QueueSettings::paper()
     };

@@ -175,7 +175,7 @@ impl Workload {
             config.queue = QueueSettings {
                 order: Order::Slack,
                 late: Late::Best,
-                ease: true,
+                ease: false,
                 fall_back: Some(1.5),
                 due,
                 least_skipped,

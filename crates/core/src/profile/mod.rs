@@ -351,6 +351,11 @@ impl Profile {
         self.service(gpu, model).job_s(Work { model, total_steps, skipped_steps: 0 })
     }
 
+    /// Returns whether loads depend on the model that the worker last held.
+    pub const fn loads_differ(&self) -> bool {
+        !self.load_after.is_empty()
+    }
+
     /// Returns the time to load a model onto a GPU whose worker last held the model `from`, if any.
     pub fn load(&self, gpu: GpuId, from: Option<ModelId>, model: ModelId) -> Duration {
         let after = self.load_after.get(gpu.index() * self.models + model.index());

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::model::{GpuId, ModelId, Work};
+use crate::model::{GpuId, ModelId, ModelSet, Work};
 use crate::profile::Profile;
 use crate::time::Duration;
 
@@ -61,5 +61,16 @@ impl Hardware {
     /// Returns the expected time to load a model onto a worker that last held the model `from`, if any.
     pub fn load(&self, worker: WorkerId, from: Option<ModelId>, model: ModelId) -> Duration {
         self.profile.load(self.gpus[worker.index()], from, model)
+    }
+
+    /// Returns the shortest expected time to load a model onto a worker that holds these models. A GPU that holds
+    /// several last held one of them.
+    pub fn quickest_load(&self, worker: WorkerId, held: ModelSet, model: ModelId) -> Duration {
+        let gpu = self.gpus[worker.index()];
+        let any = self.profile.load(gpu, None, model);
+        if !self.profile.loads_differ() {
+            return any;
+        }
+        held.iter().map(|from| self.profile.load(gpu, Some(from), model)).min().unwrap_or(any)
     }
 }

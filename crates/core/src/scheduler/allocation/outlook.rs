@@ -257,12 +257,10 @@ impl<'a> Outlook<'a> {
 
     /// Returns the time at which a worker is free and holds its target.
     fn free(&self, seat: &Seat) -> Time {
-        if seat.holds.contains(seat.target) {
-            return seat.free;
-        }
-        // A GPU that holds several models last held one of them: the quickest load is expected.
-        let after = |from| self.hardware.load(seat.worker, from, seat.target);
-        seat.free + seat.holds.iter().map(|from| after(Some(from))).min().unwrap_or_else(|| after(None))
+        let is_there = seat.holds.contains(seat.target);
+        let load =
+            if is_there { Duration::ZERO } else { self.hardware.quickest_load(seat.worker, seat.holds, seat.target) };
+        seat.free + load
     }
 
     /// Returns the pool for a request, and the time at which the worker there is free again. Of the pools that finish
