@@ -2,7 +2,7 @@
 //! bfloat16 is the upper half of a single, so that widening loses nothing. The model's file is a protocol buffer
 //! (`onnx.proto`): only messages that may hold a type or values are taken apart, and everything else is copied as it is.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::error::Error;
 use crate::input::{self, InputError};
@@ -334,6 +334,11 @@ impl<'a> Place<'a> {
 
     fn values(&self, folder: &Path) -> Result<Vec<f32>, Fault> {
         let file = folder.join(self.file);
+        // ONNX Runtime, too, takes weights from the model's folder alone.
+        if !Path::new(self.file).components().all(|part| matches!(part, Component::Normal(_))) {
+            let message = "expected the weights of a model in its own folder";
+            return Err(Fault::Data(InputError::new(&file, message)));
+        }
         let short = || Fault::Data(InputError::new(&file, "ends before the weights that the model has in it"));
         let bytes = input::map(&file).map_err(Fault::Data)?;
         let bytes = bytes.get(self.offset..).ok_or_else(short)?;
@@ -435,6 +440,11 @@ mod tests {
         std::fs::write(folder.path().join("model.onnx"), model(&external)).expect("a file");
         let short = widened(&folder.path().join("model.onnx")).expect_err("too short").to_string();
         assert!(short.contains("data") && short.contains("ends before"), "{short}");
+        let mut elsewhere = tensor(2000, &[(8, b"w"), (13, &entry(b"location", b"../data"))]);
+        put_field(14, 1, &mut elsewhere);
+        std::fs::write(folder.path().join("model.onnx"), model(&elsewhere)).expect("a file");
+        let refused = widened(&folder.path().join("model.onnx")).expect_err("elsewhere").to_string();
+        assert!(refused.contains("in its own folder"), "{refused}");
     }
 
     #[test]
