@@ -34,7 +34,7 @@ fn folder() -> PathBuf {
     root().join("tests/parity")
 }
 
-/// The CPU, or the device that `scripts/gpu_acceptance` names.
+/// The CPU, or the device that `MODM_TEST_DEVICE` names.
 fn device() -> Device {
     std::env::var("MODM_TEST_DEVICE").map_or_else(|_| Device::default(), |name| name.parse().unwrap())
 }
