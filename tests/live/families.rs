@@ -97,8 +97,8 @@ fn guidance_for_a_model_without_guidance_is_refused_and_long_prompts_are_warned_
         Answer::to(&mut modm(&arguments))
     };
     let Answer { code, err, .. } = live(&["live.guidance={ flux-schnell = 3.5 }"]);
-    let named = format!("{file}: live.guidance.flux-schnell = 3.5: expected a scale of at most 1");
-    assert!(code == 2 && err.contains(&named) && !out.exists(), "{err}");
+    let named = "live.guidance.flux-schnell = 3.5: expected a scale of at most 1";
+    assert!(code == 2 && err.contains(named) && !out.exists(), "{err}");
     let prompt = "a small house in the forest in winter, snow on the roof, ".repeat(8);
     fs::write(folder.path().join("long.csv"), format!("arrival_s,prompt\n0,\"{prompt}\"\n0.1,a house\n")).unwrap();
     let Answer { code, err, .. } = live(&["trace={ requests = \"long.csv\" }"]);
