@@ -157,7 +157,7 @@ def limit(pipeline):
 
 
 def options(pipeline):
-    """What a pipeline of this kind is told beside what a case says."""
+    """Returns what a pipeline of this kind is told beside what a case says."""
     match type(pipeline).__name__:
         case "FluxPipeline":
             return {"max_sequence_length": limit(pipeline)}

@@ -8,6 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::arguments::LibraryArguments;
+use crate::input::InputError;
 use crate::live::measure::parity::{Agreement, read};
 use crate::live::pipeline::Pipeline;
 use crate::live::settings::Device;
@@ -15,8 +16,8 @@ use crate::output::write_atomic;
 
 /// Compare the pictures that a model draws with stored ones that diffusers drew from the same noise
 ///
-/// Of each case, the greatest difference of the latents and of the picture, as shares of the greatest value there. The
-/// cases of tests/parity are for the tiny models beside them; scripts/parity shows how others are made. Exit code 1 if a
+/// The table has the greatest difference of the latents and of the picture of each case, as shares of the greatest value
+/// there. The cases of tests/parity are for the tiny models beside them; scripts/parity shows how others are made. Exit code 1 if a
 /// difference is above the tolerance.
 #[derive(Debug, Args)]
 pub(super) struct Parity {
@@ -58,6 +59,11 @@ struct Report<'a> {
 
 pub(super) fn run(command: &Parity) -> anyhow::Result<()> {
     let cases = read(&command.cases)?;
+    if !(command.tolerance >= 0.0 && command.tolerance.is_finite()) {
+        return Err(InputError::new("--tolerance", "expected a number of at least 0")
+            .value("T", command.tolerance)
+            .into());
+    }
     let mut pipeline = Pipeline::open(&command.library.open()?, &command.model, command.device)?;
     let agreements = cases.iter().map(|case| case.run(&mut pipeline)).collect::<Result<Vec<_>, _>>()?;
     let mut table = Table::new();

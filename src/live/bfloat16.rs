@@ -11,6 +11,9 @@ use crate::input::{self, InputError};
 const FLOAT: u64 = 1;
 const BFLOAT16: u64 = 16;
 
+/// Largest number of messages within each other. ONNX Runtime's own reader stops there, too.
+const DEEPEST: usize = 100;
+
 /// Number of elements above which the values of a weight are not written into the model: a model in memory must be
 /// smaller than 2 GB.
 const INLINE: usize = 1024;
@@ -82,7 +85,7 @@ impl Message {
 pub(super) fn widened(file: &Path) -> Result<Option<Widened>, Error> {
     let bytes = input::map(file)?;
     // What cannot be taken apart is left to ONNX Runtime, whose message says more.
-    if !has_bfloat16(Message::Model, &bytes).unwrap_or(false) {
+    if !has_bfloat16(Message::Model, &bytes, DEEPEST).unwrap_or(false) {
         return Ok(None);
     }
     let mut weights = Vec::new();
@@ -175,14 +178,15 @@ fn put_bytes(number: u64, bytes: &[u8], to: &mut Vec<u8>) {
 }
 
 /// Returns whether a message holds a type or values in bfloat16.
-fn has_bfloat16(message: Message, mut bytes: &[u8]) -> Result<bool, Fault> {
+fn has_bfloat16(message: Message, mut bytes: &[u8], depth: usize) -> Result<bool, Fault> {
+    let depth = depth.checked_sub(1).ok_or(Fault::Broken)?;
     let names_type = message == Message::Attribute && names_type(bytes)?;
     while !bytes.is_empty() {
         let field = next(&mut bytes)?;
         let found = match field.content {
             Content::Number(BFLOAT16) => is_element_type(message, field.number, names_type),
             Content::Bytes(inner) => match message.field(field.number, false) {
-                Some(child) => has_bfloat16(child, inner)?,
+                Some(child) => has_bfloat16(child, inner, depth)?,
                 None => false,
             },
             _ => false,
@@ -402,7 +406,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let raw = [0x80, 0x3f, 0x00, 0xc0]; // 1 and -2
         let found = widen(&model(&tensor(2, &[(8, b"w"), (9, &raw)])), folder.path());
-        assert!(found.weights.is_empty() && !has_bfloat16(Message::Model, &found.model).expect("a model"));
+        assert!(found.weights.is_empty() && !has_bfloat16(Message::Model, &found.model, DEEPEST).expect("a model"));
         let values: Vec<u8> = [1.0_f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut expected = Vec::new();
         put_field(1, 2, &mut expected);
@@ -455,5 +459,12 @@ mod tests {
             std::fs::write(&file, bytes).expect("a file");
             assert!(widened(&file).expect("left alone").is_none());
         }
+        // Graphs within graphs, beyond what a reader takes.
+        let mut deep = Vec::new();
+        for _ in 0..2000 {
+            deep = message(&[(1, &message(&[(5, &message(&[(6, &deep)]))]))]);
+        }
+        std::fs::write(&file, message(&[(7, &deep)])).expect("a file");
+        assert!(widened(&file).expect("left alone").is_none());
     }
 }

@@ -28,13 +28,15 @@ pub struct Painter {
     sessions: Sessions,
     palette: Arc<Palette>,
     held: Option<(ModelId, Pipeline)>,
+    /// True if the last drawing failed: sessions that may be damaged are not kept for the next model.
+    failed: bool,
 }
 
 impl Painter {
     /// Makes a painter with no model loaded.
     #[must_use]
     pub const fn new(library: Library, device: Device, palette: Arc<Palette>) -> Self {
-        Self { sessions: Sessions::new(library, device), palette, held: None }
+        Self { sessions: Sessions::new(library, device), palette, held: None, failed: false }
     }
 }
 
@@ -42,9 +44,10 @@ impl Paint for Painter {
     fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
         let (folder, guidance) = self.palette.models.get(model.index()).ok_or(LoadError::NoSuchModel)?;
         // The old model is unloaded before the new one is loaded: the device may not have room for both.
-        if let Some((_, held)) = self.held.take() {
+        if let Some((_, held)) = self.held.take().filter(|_| !self.failed) {
             held.unload(&mut self.sessions);
         }
+        self.failed = false;
         let pipeline = Pipeline::load(&mut self.sessions, folder, *guidance, Some(self.palette.size))?;
         self.held = Some((model, pipeline));
         Ok(())
@@ -64,10 +67,13 @@ impl Paint for Painter {
             size: Some(self.palette.size),
             keep_going,
         };
-        match pipeline.draw(&[drawing], &manner) {
+        let drawn = pipeline.draw(&[drawing], &manner);
+        self.failed = matches!(&drawn, Err(error) if !matches!(error, Error::Cancelled));
+        match drawn {
             Ok(mut pictures) => {
                 let picture = pictures.pop().ok_or(Error::NoOutput { model: "pipeline", output: "picture" })?;
-                Ok(Painted { picture, cuts: pipeline.cuts(task.prompt)? })
+                // The prompt was read a moment ago, and a picture that is drawn is worth more than a warning.
+                Ok(Painted { picture, cuts: pipeline.cuts(task.prompt).unwrap_or_default() })
             }
             Err(Error::Cancelled) => Err(DrawError::Cancelled),
             Err(error) => Err(error.into()),

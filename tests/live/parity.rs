@@ -175,7 +175,7 @@ fn schnell_takes_no_guidance() {
     assert!(refused.contains("guidance = 3.5") && refused.contains("distilled"), "{refused}");
 }
 
-/// How many tokens are left out of a prompt that is longer than its encoders take.
+/// Number of tokens that are left out of a prompt that is longer than its encoders take.
 #[test]
 fn long_prompts_are_cut_and_said_to_be() {
     let long = "a red cube on a blue table ".repeat(80);

@@ -121,20 +121,18 @@ pub fn loads_after(
     loads: u32,
 ) -> Result<Vec<f64>, Error> {
     let sessions = &mut Sessions::new(library.clone(), device);
-    let mut times = Vec::new();
-    // The first change compares the parts, and is not counted.
-    for change in 0..=loads {
+    if !Pipeline::share_parts(sessions, other.0, folder)? {
+        return Ok(Vec::new());
+    }
+    let load = |_| {
         Pipeline::load(sessions, other.0, other.1, Some(size))?.unload(sessions);
-        let (begun, opened) = (clock(), sessions.opened());
+        let begun = clock();
         let pipeline = Pipeline::load(sessions, folder, guidance, Some(size))?;
         let seconds = begun.elapsed().as_secs_f64();
-        if sessions.opened() - opened == pipeline.parts() {
-            return Ok(Vec::new());
-        }
-        times.extend((change > 0).then_some(seconds));
         drop(pipeline);
-    }
-    Ok(times)
+        Ok(seconds)
+    };
+    (0..loads).map(load).collect()
 }
 
 /// Measures jobs of one batch size. The times of steps come from the calls before each step.

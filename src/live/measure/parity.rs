@@ -98,6 +98,9 @@ pub fn read(file: &Path) -> Result<Vec<Case>, Error> {
     let text = input::text(file)?;
     let stored: Stored = serde_json::from_str(&text)
         .map_err(|error| InputError::new(file, format!("expected stored cases: {error}")).line(error.line()))?;
+    if stored.cases.is_empty() {
+        return Err(InputError::new(file, "expected at least one case").value("cases", "[]").into());
+    }
     let folder = file.with_extension("");
     stored.cases.into_iter().map(|case| case.load(&folder)).collect()
 }

@@ -5,11 +5,11 @@
 use ort::value::TensorElementType;
 
 use super::super::error::Error;
-use super::super::onnx::{Onnx, check_finite, floats, numbers, precision_advice};
+use super::super::onnx::{check_finite, floats, numbers, precision_advice};
 use super::super::picture::Picture;
 use super::folder::Folder;
 use super::noise::{Noise, NoiseFor};
-use super::sessions::Sessions;
+use super::sessions::{Part, Sessions};
 
 /// Names of the outputs of an autoencoder's encoder.
 const LATENTS: &str = "latent_sample";
@@ -26,8 +26,8 @@ pub(super) enum Canvas {
 
 #[derive(Debug)]
 pub(super) struct Autoencoder {
-    encoder: Onnx,
-    decoder: Onnx,
+    encoder: Part,
+    decoder: Part,
     scaling: Scaling,
     channels: usize,
     /// Width and height of a latent, in pixels.
@@ -97,16 +97,8 @@ impl Canvas {
         })))
     }
 
-    /// Returns the number of sessions of the autoencoder.
-    pub(super) const fn sessions(&self) -> u64 {
-        match self {
-            Self::Pixels => 0,
-            Self::Latents(_) => 2,
-        }
-    }
-
     /// Gives up the sessions, for a model that can take them over.
-    pub(super) fn into_sessions(self) -> Vec<Onnx> {
+    pub(super) fn into_sessions(self) -> Vec<Part> {
         match self {
             Self::Pixels => Vec::new(),
             Self::Latents(autoencoder) => vec![autoencoder.encoder, autoencoder.decoder],
@@ -148,9 +140,6 @@ impl Canvas {
             return Ok(parameters.into_iter().map(|latent| (latent - scaling.shift) * scaling.scale).collect());
         }
         // The output has the means, then the logarithms of the variances, one after the other along the channels.
-        let parameters = numbers(&outputs[0])?;
-        let advice = scaling.advice(*outputs[0].data_type());
-        check_finite(&encoder.file, &parameters, advice, || "where it encodes a source".to_owned())?;
         // There is one picture, so the halves of the channels are the halves of the values.
         let (means, variances) = parameters.split_at(parameters.len() / 2);
         let draws = noise.draw(NoiseFor::Source, means.len());

@@ -9,7 +9,7 @@ use super::super::error::Error;
 use super::super::onnx::{Onnx, check_finite, floats, numbers, precision_advice};
 use super::folder::{Family, Folder};
 use super::schedule::{Levels, Schedule};
-use super::sessions::Sessions;
+use super::sessions::{Part, Sessions};
 use super::step::{self, BEFORE, BLEND, ESTIMATE, FREE, Form, LATENTS, MODEL_INPUT, NEXT, PREDICTION, SCALE, TOLD};
 use super::text::{Conditioning, POOLED, POOLED_XL, STATES, STATES_MASK, TEXT_IDS, TIME_IDS};
 
@@ -33,7 +33,7 @@ pub(super) const IMAGE_IDS: &str = "img_ids";
 #[derive(Debug)]
 pub(super) struct Denoiser {
     names: Names,
-    model: Onnx,
+    model: Part,
     /// Graphs of the step, without guidance and with guidance.
     steps: [Onnx; 2],
     scaled: bool,
@@ -111,6 +111,11 @@ impl Denoiser {
         for name in names.conditions.iter().chain([&TIMESTEP]) {
             model.input_type(name)?;
         }
+        // The configuration says which guidance is accepted, and the graph which is used.
+        if family == Family::Flux && folder.takes_guidance()? != model.has_input(GUIDANCE) {
+            let message = "takes `guidance` where its config.json says it does not (`guidance_embeds`), or the reverse";
+            return Err(Error::model(&model.file, message));
+        }
         let timestep_by_row = model.input_shape(TIMESTEP).is_some_and(|shape| !shape.is_empty());
         let (scaled, second_order) = (schedule.scales_input(), schedule.is_second_order());
         let rank = if family == Family::Flux { 3 } else { 4 };
@@ -121,7 +126,7 @@ impl Denoiser {
     }
 
     /// Gives up the session of the model. The graphs of the steps are dropped: they are made in milliseconds.
-    pub(super) fn into_session(self) -> Onnx {
+    pub(super) fn into_session(self) -> Part {
         self.model
     }
 
@@ -160,6 +165,7 @@ impl Denoiser {
             model_input: step.allocate(self.input, &wide)?,
             prediction,
         };
+        let on_host = buffers.model_input.memory_info().is_cpu_accessible();
         let mut turns = [bind_step(step, &mut buffers, 0)?, bind_step(step, &mut buffers, 1)?];
         bind(&mut model, &self.model, self.names.canvas, &first)?;
         // The buffers have no values yet: the first turn reads the latents that come from the host. There is no
@@ -173,6 +179,10 @@ impl Denoiser {
                 return Err(Error::Cancelled);
             }
             bind(&mut model, &self.model, TIMESTEP, &numbers.timestep)?;
+            if at > 0 && !on_host {
+                // ONNX Runtime copies an input when it is bound if the model reads it in another memory.
+                bind(&mut model, &self.model, self.names.canvas, &buffers.model_input)?;
+            }
             self.model.run_bound(&model)?;
             let (step, turn) = (&mut self.steps[usize::from(guided)], at % 2);
             for (name, number) in &numbers.of_step {
@@ -196,7 +206,7 @@ impl Denoiser {
 
     /// Refuses latents with values that are not finite after step `step` of `steps`. On the host the latents are
     /// checked in place after every step. From a GPU only the last latents are copied and checked. That is enough: a
-    /// value that is not finite stays so, because each step adds to the latents.
+    /// value that is not finite stays so, because each step computes with the latents before it.
     fn check_latents(&self, latents: &DynTensor, step: usize, steps: usize, last: bool) -> Result<(), Error> {
         let advice = precision_advice(self.output);
         let place = || format!("at step {step} of {steps}");

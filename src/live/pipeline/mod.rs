@@ -79,7 +79,8 @@ pub struct Manner<'a> {
     pub steps: u32,
     /// Number of steps that source pictures skip (k).
     pub skipped: u32,
-    /// Guidance scale; the model's own if absent. A scale of 1 or less means no guidance.
+    /// Guidance scale; the model's own if absent. A scale of 1 or less means no guidance, except for FLUX.1-dev, which
+    /// takes any scale as an input.
     pub guidance: Option<f32>,
     /// Width and height, in pixels; the model's own if absent.
     pub size: Option<[u32; 2]>,
@@ -174,6 +175,18 @@ impl Pipeline {
         sessions.leave([self.denoiser.into_session()]);
     }
 
+    /// Returns whether two models have parts in common that a worker keeps when it changes between them.
+    ///
+    /// # Errors
+    /// Returns an error if the index of a model cannot be read.
+    pub fn share_parts(sessions: &mut Sessions, some: &Path, other: &Path) -> Result<bool, Error> {
+        let files = |path: &Path| {
+            let folder = Folder::read(path)?;
+            Ok::<Vec<PathBuf>, Error>(parts(&folder).iter().map(|part| folder.onnx(part)).collect())
+        };
+        Ok(sessions.share(&files(some)?, &files(other)?))
+    }
+
     /// Draws a trial picture of two steps and encodes the picture as a source. A model whose values are not finite is
     /// thus found before a request waits for it. The trial costs two steps, a decoding and an encoding.
     ///
@@ -193,12 +206,6 @@ impl Pipeline {
     #[must_use]
     pub const fn size(&self) -> [u32; 2] {
         self.size
-    }
-
-    /// Returns the number of parts of the model that are sessions, without the graphs of the steps.
-    #[must_use]
-    pub const fn parts(&self) -> u64 {
-        self.text.encoders() + self.canvas.sessions() + 1
     }
 
     /// Returns the family of the model.
@@ -331,8 +338,9 @@ impl Pipeline {
         {
             return wrong(WITHOUT_GUIDANCE.to_owned(), "guidance", scale.to_string());
         }
-        if size.iter().any(|side| !side.is_multiple_of(factor)) {
-            return wrong(format!("expected multiples of {factor} pixels"), "size", format!("{size:?}"));
+        if size.iter().any(|side| !side.is_multiple_of(factor) || !(1..=LARGEST_SIDE).contains(side)) {
+            let message = format!("expected multiples of {factor} pixels, at most {LARGEST_SIDE}");
+            return wrong(message, "size", format!("{size:?}"));
         }
         if manner.steps == 0 || manner.skipped >= manner.steps {
             return wrong(

@@ -2,8 +2,10 @@
 //! FLUX.1-dev and FLUX.1-schnell share their text encoders and autoencoder, and so do SD3.5-Large and its Turbo.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,15 +19,40 @@ use super::super::settings::Device;
 pub struct Sessions {
     pub(super) library: Library,
     pub(super) device: Device,
-    left: Vec<Onnx>,
+    left: Vec<Part>,
     /// Number of sessions that were opened so far, and not taken over.
     opened: u64,
     /// Results of comparisons: pairs of files take seconds to read, and models change again and again.
     same: BTreeMap<[Version; 2], bool>,
 }
 
-/// Version of a file: its path, length and time of change.
-type Version = (PathBuf, u64, SystemTime);
+/// Session, with the version of the files that it was loaded from.
+#[derive(Debug)]
+pub(super) struct Part {
+    session: Onnx,
+    /// Version of the files; `None` if they cannot be compared.
+    version: Option<Version>,
+}
+
+impl Deref for Part {
+    type Target = Onnx;
+
+    fn deref(&self) -> &Onnx {
+        &self.session
+    }
+}
+
+impl DerefMut for Part {
+    fn deref_mut(&mut self) -> &mut Onnx {
+        &mut self.session
+    }
+}
+
+/// Version of a model's files: those in its folder that are not JSON, in order.
+type Version = Vec<FileVersion>;
+
+/// Version of a file: its name, the path behind links, its length and the time of its last change.
+type FileVersion = (OsString, PathBuf, u64, SystemTime);
 
 impl Sessions {
     /// Makes an opener with no sessions left.
@@ -35,8 +62,8 @@ impl Sessions {
     }
 
     /// Leaves sessions for the next model.
-    pub(super) fn leave(&mut self, sessions: impl IntoIterator<Item = Onnx>) {
-        self.left.extend(sessions);
+    pub(super) fn leave(&mut self, parts: impl IntoIterator<Item = Part>) {
+        self.left.extend(parts);
     }
 
     /// Drops the sessions that were left and not taken over.
@@ -47,24 +74,25 @@ impl Sessions {
     /// Drops the sessions that none of these files can take over. The device may not have room for them and the new
     /// model.
     pub(super) fn keep_for(&mut self, files: &[PathBuf]) {
+        let wanted: Vec<Option<Version>> = files.iter().map(|file| version(file).ok()).collect();
         let mut left = std::mem::take(&mut self.left);
-        left.retain(|session| files.iter().any(|file| self.is_same(&session.file, file)));
+        left.retain(|part| wanted.iter().any(|version| self.is_same(part.version.as_ref(), version.as_ref())));
         self.left = left;
     }
 
     /// Takes over a session with the content of a file, or opens one.
-    pub(super) fn open(&mut self, file: &Path) -> Result<Onnx, Error> {
-        let found = (0..self.left.len()).find(|&index| {
-            let left = self.left[index].file.clone();
-            self.is_same(&left, file)
-        });
+    pub(super) fn open(&mut self, file: &Path) -> Result<Part, Error> {
+        let version = version(file).ok();
+        let left = std::mem::take(&mut self.left);
+        let found = left.iter().position(|part| self.is_same(part.version.as_ref(), version.as_ref()));
+        self.left = left;
         if let Some(index) = found {
-            let mut session = self.left.swap_remove(index);
-            file.clone_into(&mut session.file);
-            return Ok(session);
+            let mut part = self.left.swap_remove(index);
+            file.clone_into(&mut part.session.file);
+            return Ok(part);
         }
         self.opened += 1;
-        Onnx::open(&self.library, file, self.device)
+        Ok(Part { session: Onnx::open(&self.library, file, self.device)?, version })
     }
 
     /// Returns the number of sessions that were opened so far, and not taken over.
@@ -73,13 +101,19 @@ impl Sessions {
         self.opened
     }
 
-    /// Returns whether two files of models have the same content, with the files of weights beside them. Files that
-    /// cannot be read have not.
-    fn is_same(&mut self, a: &Path, b: &Path) -> bool {
-        let Ok(pair) = version(a).and_then(|a| Ok([a, version(b)?])) else { return false };
-        if pair[0] == pair[1] {
+    /// Returns whether a part of one model has the content of a part of the other.
+    pub(super) fn share(&mut self, some: &[PathBuf], others: &[PathBuf]) -> bool {
+        some.iter().any(|a| others.iter().any(|b| self.is_same(version(a).ok().as_ref(), version(b).ok().as_ref())))
+    }
+
+    /// Returns whether two versions have the same content: the graph, and the files of weights beside it. A session
+    /// keeps the version that it was loaded from, so that files that were replaced since are not taken for it.
+    fn is_same(&mut self, a: Option<&Version>, b: Option<&Version>) -> bool {
+        let Some((a, b)) = a.zip(b) else { return false };
+        if a == b {
             return true;
         }
+        let pair = [a.clone(), b.clone()];
         if let Some(&same) = self.same.get(&pair) {
             return same;
         }
@@ -89,40 +123,41 @@ impl Sessions {
     }
 }
 
-fn version(file: &Path) -> io::Result<Version> {
-    // Links to the same file are the same file.
-    let file = file.canonicalize()?;
-    let about = file.metadata()?;
-    Ok((file, about.len(), about.modified()?))
-}
-
-/// Compares two models, and the files of weights in their folders: all that are not JSON.
-fn has_same_content(a: &Path, b: &Path) -> io::Result<bool> {
-    let (a, b) = (weights(a)?, weights(b)?);
-    if a.len() != b.len() || a.iter().zip(&b).any(|((name, _, length), (other, _, its))| (name, length) != (other, its))
-    {
-        return Ok(false);
-    }
-    for ((_, a, _), (_, b, _)) in a.iter().zip(&b) {
-        if !are_equal(BufReader::new(File::open(a)?), BufReader::new(File::open(b)?))? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Returns the files of a model's folder that are not JSON, in order: name, path, length.
-fn weights(model: &Path) -> io::Result<Vec<(std::ffi::OsString, PathBuf, u64)>> {
+/// Returns the version of a model's files.
+fn version(model: &Path) -> io::Result<Version> {
     let mut files = Vec::new();
     for entry in model.parent().unwrap_or(Path::new(".")).read_dir()? {
         let entry = entry?;
-        let (path, about) = (entry.path(), std::fs::metadata(entry.path())?);
-        if about.is_file() && path.extension().is_none_or(|extension| extension != "json") {
-            files.push((entry.file_name(), path, about.len()));
+        let (path, about) = (entry.path().canonicalize()?, std::fs::metadata(entry.path())?);
+        if about.is_dir() {
+            // Weights may be in it. The exporter makes none.
+            return Err(io::Error::other("a folder within the folder of a model's part"));
+        }
+        if entry.path().extension().is_none_or(|extension| extension != "json") {
+            files.push((entry.file_name(), path, about.len(), about.modified()?));
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Compares the files of two versions. Files that have changed since their version are not the same.
+fn has_same_content(a: &Version, b: &Version) -> io::Result<bool> {
+    if a.len() != b.len() || a.iter().zip(b).any(|(one, other)| (&one.0, one.2) != (&other.0, other.2)) {
+        return Ok(false);
+    }
+    for (one, other) in a.iter().zip(b) {
+        for (_, path, length, changed) in [one, other] {
+            let about = path.metadata()?;
+            if (about.len(), about.modified()?) != (*length, *changed) {
+                return Ok(false);
+            }
+        }
+        if one.1 != other.1 && !are_equal(BufReader::new(File::open(&one.1)?), BufReader::new(File::open(&other.1)?))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Compares two streams of the same length.
@@ -156,9 +191,22 @@ mod tests {
             part.join("model.onnx")
         };
         let (a, b, c) = (model("a", &[1; 9]), model("b", &[1; 9]), model("c", &[2; 9]));
-        assert!(has_same_content(&a, &b).expect("files") && !has_same_content(&a, &c).expect("files"));
+        let same = |a: &Path, b: &Path| has_same_content(&version(a).expect("files"), &version(b).expect("files"));
+        assert!(same(&a, &b).expect("files") && !same(&a, &c).expect("files"));
+        // A graph that is a link to the other's, beside other weights.
+        std::fs::remove_file(&c).expect("a file");
+        std::os::unix::fs::symlink(&a, &c).expect("a link");
+        assert!(!same(&a, &c).expect("files"));
+        // Files that were replaced after a session was loaded from them.
+        let before = version(&b).expect("files");
+        std::fs::write(b.with_file_name("model.onnx_data"), [3; 9]).expect("a file");
+        let changed = File::options().write(true).open(b.with_file_name("model.onnx_data")).expect("a file");
+        changed.set_modified(SystemTime::UNIX_EPOCH).expect("a time");
+        assert!(!has_same_content(&version(&a).expect("files"), &before).expect("files"));
+        assert!(!same(&a, &b).expect("files"));
         std::fs::write(c.with_file_name("more"), "").expect("a file");
-        assert!(!has_same_content(&b, &c).expect("files"), "one file more");
-        assert!(has_same_content(&a, &folder.path().join("none/model.onnx")).is_err());
+        assert!(!same(&a, &c).expect("files"), "one file more");
+        std::fs::create_dir(a.with_file_name("weights")).expect("a folder");
+        assert!(version(&a).is_err() && version(&folder.path().join("none/model.onnx")).is_err());
     }
 }

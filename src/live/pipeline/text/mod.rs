@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use ort::value::DynTensor;
 
 use super::super::error::Error;
-use super::super::onnx::{Onnx, check_finite, precision_advice, tokens};
+use super::super::onnx::{check_finite, precision_advice, tokens};
 use super::super::words::{Tokens, Words};
 use super::Cut;
 use super::folder::{Family, Folder};
-use super::sessions::Sessions;
+use super::sessions::{Part, Sessions};
 
 mod instruction;
 mod rows;
@@ -38,7 +38,7 @@ struct TextEncoder {
     /// Folder of the encoder within the model's folder.
     part: String,
     words: Words,
-    model: Onnx,
+    model: Part,
 }
 
 /// Text encoders of a model.
@@ -170,17 +170,8 @@ impl Text {
         Ok(Self { encoders, kind })
     }
 
-    /// Returns the number of text encoders.
-    pub(super) const fn encoders(&self) -> u64 {
-        let last = match &self.kind {
-            Kind::Flux { .. } | Kind::StableDiffusion3 { t5: Some(_), .. } => 1,
-            _ => 0,
-        };
-        self.encoders.len() as u64 + last
-    }
-
     /// Gives up the sessions, for a model that can take them over.
-    pub(super) fn into_sessions(self) -> impl Iterator<Item = Onnx> {
+    pub(super) fn into_sessions(self) -> impl Iterator<Item = Part> {
         let last = match self.kind {
             Kind::Flux { t5 } | Kind::StableDiffusion3 { t5: Some(t5), .. } => Some(*t5),
             _ => None,
