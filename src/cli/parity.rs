@@ -16,9 +16,9 @@ use crate::output::write_atomic;
 
 /// Compare the pictures that a model draws with stored ones that diffusers drew from the same noise
 ///
-/// The table has the greatest difference of the latents and of the picture of each case, as shares of the greatest value
-/// there. The cases of tests/parity are for the tiny models beside them; scripts/parity shows how others are made. Exit code 1 if a
-/// difference is above the tolerance.
+/// The table has the greatest difference of the latents and of the picture of each case, as shares of the greatest
+/// value there. The cases of tests/parity are for the tiny models beside them; scripts/parity shows how others are
+/// made. Exit code 1 if a difference is above the tolerance.
 #[derive(Debug, Args)]
 pub(super) struct Parity {
     /// Folder of the model, as Optimum exports it

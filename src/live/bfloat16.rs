@@ -1,6 +1,7 @@
 //! Widening of models in bfloat16 to single precision, for processors whose provider has no arithmetic in bfloat16. A
 //! bfloat16 is the upper half of a single, so that widening loses nothing. The model's file is a protocol buffer
-//! (`onnx.proto`): only messages that may hold a type or values are taken apart, and everything else is copied as it is.
+//! (`onnx.proto`): only messages that may hold a type or values are taken apart, and everything else is copied as it
+//! is.
 
 use std::path::{Component, Path};
 
@@ -247,8 +248,8 @@ impl Widening<'_> {
         Ok(())
     }
 
-    /// Widens a tensor. Its fields: 1 dimensions, 2 element type, 5 values as numbers, 8 name, 9 values as bytes, 13 and
-    /// 14 place of values in another file.
+    /// Widens a tensor. Its fields: 1 dimensions, 2 element type, 5 values as numbers, 8 name, 9 values as bytes, 13
+    /// and 14 place of values in another file.
     fn tensor(&mut self, message: Message, bytes: &[u8], to: &mut Vec<u8>) -> Result<(), Fault> {
         let (mut shape, mut values, mut name) = (Vec::new(), Vec::new(), "");
         let (mut place, mut is_bfloat16, mut is_external) = (Place::default(), false, false);

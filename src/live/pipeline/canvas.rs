@@ -74,8 +74,8 @@ pub(super) fn factor(folder: &Folder) -> Result<usize, Error> {
     if !folder.part("vae_decoder").is_dir() {
         return Ok(1);
     }
-    // Each block but the last halves the sides: `vae_scale_factor` of diffusers. SANA's autoencoder has its own name for
-    // the blocks. The cap keeps the shift within the number's bits, whatever the file says.
+    // Each block but the last halves the sides: `vae_scale_factor` of diffusers. SANA's autoencoder has its own name
+    // for the blocks. The cap keeps the shift within the number's bits, whatever the file says.
     let config = folder.config("vae_decoder")?;
     let blocks = ["block_out_channels", "encoder_block_out_channels"].iter().find_map(|key| config.get(key).as_array());
     let blocks = blocks.map_or(1, Vec::len).max(1);

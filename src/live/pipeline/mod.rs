@@ -1,7 +1,7 @@
 //! Pipelines of text-to-image models as they are exported. A pipeline takes prompts and, for a refinement, source
 //! pictures, and returns pictures. All families share one pipeline, and their differences are in `text`, `schedule`,
-//! `packing`, `canvas` and `denoise`. A family is here only if its pictures agree with those of the reference implementation
-//! (tests/parity).
+//! `packing`, `canvas` and `denoise`. A family is here only if its pictures agree with those of the reference
+//! implementation (tests/parity).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -150,7 +150,8 @@ impl Pipeline {
         })
     }
 
-    /// Loads the model of a folder onto the device of `sessions` for service: opens the model and draws a trial picture.
+    /// Loads the model of a folder onto the device of `sessions` for service: opens the model and draws a trial
+    /// picture.
     ///
     /// # Errors
     /// Returns the errors of [`Pipeline::open`] and [`Pipeline::try_out`].

@@ -1,5 +1,6 @@
 //! Graph of the denoising step: guidance, the step from one noise level to the next (Euler's, or one of second order),
-//! and the model's next input. The graph is built here and runs in ONNX Runtime on the model's device, so that the latents stay on the device.
+//! and the model's next input. The graph is built here and runs in ONNX Runtime on the model's device, so that the
+//! latents stay on the device.
 
 use std::path::Path;
 
@@ -16,8 +17,8 @@ use super::super::settings::Device;
 pub(super) const LATENTS: &str = "latents";
 /// Input: prediction of the model. With guidance it has twice as many rows, and those without a prompt come first.
 pub(super) const PREDICTION: &str = "prediction";
-/// Input: factor of the prediction with the prompt. It is the change of the noise level, or the way to level 0 in a step
-/// of second order, times the guidance scale if there is guidance.
+/// Input: factor of the prediction with the prompt. It is the change of the noise level, or the way to level 0 in a
+/// step of second order, times the guidance scale if there is guidance.
 pub(super) const TOLD: &str = "told";
 /// Input, only with guidance: factor of the prediction without the prompt. It is the same change, times 1 minus the
 /// guidance scale.
@@ -60,9 +61,9 @@ pub(super) struct Form {
 }
 
 /// Builds the graph and opens a session on it. With guidance `next = latents + FREE * free + TOLD * told`, of the two
-/// halves of the prediction. Without guidance `next = latents + TOLD * prediction`. In a step of second order this sum is
-/// the estimate of the picture, and `next` is a blend of latents, estimate and estimate before. The next input of the
-/// model is `model_input = next * scale`, once for each row that the model takes.
+/// halves of the prediction. Without guidance `next = latents + TOLD * prediction`. In a step of second order this sum
+/// is the estimate of the picture, and `next` is a blend of latents, estimate and estimate before. The next input of
+/// the model is `model_input = next * scale`, once for each row that the model takes.
 pub(super) fn open(library: &Library, device: Device, form: Form) -> Result<Onnx, Error> {
     let session = graph(form).and_then(|graph| {
         let mut model = Model::new([Opset::new(ONNX_DOMAIN, OPSET)?])?;

@@ -1,8 +1,8 @@
 //! Instruction that SANA's text encoder reads before every prompt.
 
-/// Lines of the instruction, which are joined by newlines. The prompt follows the last line. SANA was trained with these
-/// words (section 2.3 of arXiv 2410.10629), so that they belong to the model like its weights: they are the default of
-/// `complex_human_instruction` in diffusers' `SanaPipeline` (Apache License 2.0).
+/// Lines of the instruction, which are joined by newlines. The prompt follows the last line. SANA was trained with
+/// these words (section 2.3 of arXiv 2410.10629), so that they belong to the model like its weights: they are the
+/// default of `complex_human_instruction` in diffusers' `SanaPipeline` (Apache License 2.0).
 pub(super) const LINES: [&str; 8] = [
     "Given a user prompt, generate an 'Enhanced prompt' that provides detailed visual descriptions suitable for image generation. Evaluate the level of detail in the user prompt:",
     "- If the prompt is simple, focus on adding specifics about colors, shapes, sizes, textures, and spatial relationships to create vivid and concrete scenes.",
