@@ -179,10 +179,6 @@ impl Denoiser {
                 return Err(Error::Cancelled);
             }
             bind(&mut model, &self.model, TIMESTEP, &numbers.timestep)?;
-            if at > 0 && !on_host {
-                // ONNX Runtime copies an input when it is bound if the model reads it in another memory.
-                bind(&mut model, &self.model, self.names.canvas, &buffers.model_input)?;
-            }
             self.model.run_bound(&model)?;
             let (step, turn) = (&mut self.steps[usize::from(guided)], at % 2);
             for (name, number) in &numbers.of_step {
@@ -195,6 +191,9 @@ impl Denoiser {
                 if let Some([even, _]) = &buffers.estimates {
                     bind(&mut turns[0], step, BEFORE, even)?;
                 }
+            }
+            // ONNX Runtime copies an input when it is bound if the model reads it in another memory than it is in.
+            if at == 0 || !on_host {
                 bind(&mut model, &self.model, self.names.canvas, &buffers.model_input)?;
             }
             let (done, last) = (walk.skipped + at + 1, at + 1 == told.len());

@@ -133,7 +133,7 @@ impl Pipeline {
     fn open_with(sessions: &mut Sessions, path: &Path) -> Result<Self, Error> {
         let folder = Folder::read(path)?;
         let part = Denoiser::part(folder.family);
-        sessions.keep_for(&parts(&folder).iter().map(|part| folder.onnx(part)).collect::<Vec<_>>());
+        sessions.keep_for(&files(&folder));
         // The schedule is read before the sessions are opened: numbers that cannot be used are reported without a wait.
         let schedule = Schedule::read(&folder.scheduler()?, folder.family)?;
         let canvas = Canvas::open(sessions, &folder)?;
@@ -181,11 +181,7 @@ impl Pipeline {
     /// # Errors
     /// Returns an error if the index of a model cannot be read.
     pub fn share_parts(sessions: &mut Sessions, some: &Path, other: &Path) -> Result<bool, Error> {
-        let files = |path: &Path| {
-            let folder = Folder::read(path)?;
-            Ok::<Vec<PathBuf>, Error>(parts(&folder).iter().map(|part| folder.onnx(part)).collect())
-        };
-        Ok(sessions.share(&files(some)?, &files(other)?))
+        Ok(sessions.share(&files(&Folder::read(some)?), &files(&Folder::read(other)?)))
     }
 
     /// Draws a trial picture of two steps and encodes the picture as a source. A model whose values are not finite is
@@ -425,17 +421,17 @@ pub fn check(path: &Path) -> Result<(), Error> {
     for suffix in text::suffixes(&folder) {
         Words::read(&folder.part(&format!("tokenizer{suffix}")), None)?;
     }
-    parts(&folder).iter().try_for_each(|part| readable(&folder.onnx(part)))
+    files(&folder).iter().try_for_each(|file| readable(file))
 }
 
-/// Returns the parts of a model that are sessions.
-fn parts(folder: &Folder) -> Vec<String> {
+/// Returns the files of a model's parts that are sessions.
+fn files(folder: &Folder) -> Vec<PathBuf> {
     let mut parts = vec![Denoiser::part(folder.family).to_owned()];
     if folder.part("vae_decoder").is_dir() {
         parts.extend(["vae_encoder", "vae_decoder"].map(str::to_owned));
     }
     parts.extend(text::suffixes(folder).iter().map(|suffix| format!("text_encoder{suffix}")));
-    parts
+    parts.iter().map(|part| folder.onnx(part)).collect()
 }
 
 fn readable(file: &Path) -> Result<(), Error> {

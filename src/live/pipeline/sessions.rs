@@ -22,9 +22,12 @@ pub struct Sessions {
     left: Vec<Part>,
     /// Number of sessions that were opened so far, and not taken over.
     opened: u64,
-    /// Results of comparisons: pairs of files take seconds to read, and models change again and again.
-    same: BTreeMap<[Version; 2], bool>,
+    compared: Compared,
 }
+
+/// Results of comparisons: pairs of files take seconds to read, and models change again and again.
+#[derive(Debug)]
+struct Compared(BTreeMap<[Version; 2], bool>);
 
 /// Session, with the version of the files that it was loaded from.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ impl Sessions {
     /// Makes an opener with no sessions left.
     #[must_use]
     pub const fn new(library: Library, device: Device) -> Self {
-        Self { library, device, left: Vec::new(), opened: 0, same: BTreeMap::new() }
+        Self { library, device, left: Vec::new(), opened: 0, compared: Compared(BTreeMap::new()) }
     }
 
     /// Leaves sessions for the next model.
@@ -75,17 +78,15 @@ impl Sessions {
     /// model.
     pub(super) fn keep_for(&mut self, files: &[PathBuf]) {
         let wanted: Vec<Option<Version>> = files.iter().map(|file| version(file).ok()).collect();
-        let mut left = std::mem::take(&mut self.left);
-        left.retain(|part| wanted.iter().any(|version| self.is_same(part.version.as_ref(), version.as_ref())));
-        self.left = left;
+        self.left.retain(|part| {
+            wanted.iter().any(|version| self.compared.are_same(part.version.as_ref(), version.as_ref()))
+        });
     }
 
     /// Takes over a session with the content of a file, or opens one.
     pub(super) fn open(&mut self, file: &Path) -> Result<Part, Error> {
         let version = version(file).ok();
-        let left = std::mem::take(&mut self.left);
-        let found = left.iter().position(|part| self.is_same(part.version.as_ref(), version.as_ref()));
-        self.left = left;
+        let found = self.left.iter().position(|part| self.compared.are_same(part.version.as_ref(), version.as_ref()));
         if let Some(index) = found {
             let mut part = self.left.swap_remove(index);
             file.clone_into(&mut part.session.file);
@@ -103,22 +104,26 @@ impl Sessions {
 
     /// Returns whether a part of one model has the content of a part of the other.
     pub(super) fn share(&mut self, some: &[PathBuf], others: &[PathBuf]) -> bool {
-        some.iter().any(|a| others.iter().any(|b| self.is_same(version(a).ok().as_ref(), version(b).ok().as_ref())))
+        let versions = |files: &[PathBuf]| files.iter().map(|file| version(file).ok()).collect::<Vec<_>>();
+        let (some, others) = (versions(some), versions(others));
+        some.iter().any(|a| others.iter().any(|b| self.compared.are_same(a.as_ref(), b.as_ref())))
     }
+}
 
+impl Compared {
     /// Returns whether two versions have the same content: the graph, and the files of weights beside it. A session
     /// keeps the version that it was loaded from, so that files that were replaced since are not taken for it.
-    fn is_same(&mut self, a: Option<&Version>, b: Option<&Version>) -> bool {
+    fn are_same(&mut self, a: Option<&Version>, b: Option<&Version>) -> bool {
         let Some((a, b)) = a.zip(b) else { return false };
         if a == b {
             return true;
         }
         let pair = [a.clone(), b.clone()];
-        if let Some(&same) = self.same.get(&pair) {
+        if let Some(&same) = self.0.get(&pair) {
             return same;
         }
         let same = has_same_content(a, b).unwrap_or(false);
-        self.same.insert(pair, same);
+        self.0.insert(pair, same);
         same
     }
 }

@@ -273,16 +273,8 @@ impl Profile {
         }
         let memory = |gpu: &String| file.gpu.iter().find(|row| row.r#type == *gpu).map(|row| row.memory_gb);
         let memory_gb = gpus.iter().map(memory).collect();
-        let times = |row: &Service| -> Vec<f64> {
-            models.iter().map(|model| row.beside.get(model).copied().unwrap_or(1.0)).collect()
-        };
-        let known = service.iter().any(|row| models.iter().any(|model| row.beside.contains_key(model)));
-        let beside = if known { service.iter().map(times).collect() } else { Vec::new() };
-        let loads = |row: &Service| -> Vec<f64> {
-            models.iter().map(|model| row.load_after.get(model).copied().unwrap_or(row.load_s)).collect()
-        };
-        let differ = service.iter().any(|row| models.iter().any(|model| row.load_after.contains_key(model)));
-        let load_after = if differ { service.iter().map(loads).collect() } else { Vec::new() };
+        let beside = by_model(&service, models, |row| (&row.beside, 1.0));
+        let load_after = by_model(&service, models, |row| (&row.load_after, row.load_s));
         Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside, load_after })
     }
 
@@ -362,6 +354,23 @@ impl Profile {
         let seconds = from.and_then(|from| after?.get(from.index()).copied());
         Duration::from_seconds_saturating(seconds.unwrap_or(self.service(gpu, model).load_s))
     }
+}
+
+/// Returns the values of each row by model; empty if no row names a model. `of` gives the values of a row that are
+/// named, and the value of all other models.
+fn by_model(
+    service: &[Service],
+    models: &[String],
+    of: impl Fn(&Service) -> (&BTreeMap<String, f64>, f64),
+) -> Vec<Vec<f64>> {
+    if !service.iter().any(|row| models.iter().any(|model| of(row).0.contains_key(model))) {
+        return Vec::new();
+    }
+    let values = |row: &Service| {
+        let (named, others) = of(row);
+        models.iter().map(|model| named.get(model).copied().unwrap_or(others)).collect()
+    };
+    service.iter().map(values).collect()
 }
 
 #[cfg(test)]
