@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let (mut seconds, mut found) = (Vec::new(), Vec::new());
     for query in &queries {
         let begun = now();
-        let nearest = index.nearest(&Query { request: None, embedding: query });
+        let nearest = index.nearest(&Query { request: None, embedding: query, without: &[] });
         seconds.push(begun.elapsed().as_secs_f64());
         let nearest = nearest.context("an index that holds something")?;
         found.push((nearest.image.to_string(), nearest.similarity));
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         let begun = now();
         index.insert(ImageId::of_request(RequestId((vectors.rows() + row) as u32)), query);
         index.remove(ImageId::of_request(RequestId(row as u32)));
-        index.nearest(&Query { request: None, embedding: query });
+        index.nearest(&Query { request: None, embedding: query, without: &[] });
         churn.push(begun.elapsed().as_secs_f64());
     }
     println!(

@@ -201,7 +201,7 @@ fn prepared() -> anyhow::Result<(Scenario, Inputs, Desk)> {
         gpus: vec!["none".to_owned(); 2],
         initial: initial_allocation(&scenario).targets,
         tenants: Vec::new(),
-        total_steps: scenario.models.steps,
+        total_steps: scenario.models.large_steps(),
         seed: 1,
         slo: Length::from_seconds_saturating(inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, 50)),
         public: Vec::new(),

@@ -6,7 +6,7 @@
 //! same names.
 
 pub use modm_core::{
-    cache, confidence, draw, embedding, image, metrics, model, replay, request, scheduler, sim, time, window,
+    cache, confidence, denoising, draw, embedding, image, metrics, model, replay, request, scheduler, sim, time, window,
 };
 
 pub mod calibration;

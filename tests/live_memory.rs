@@ -38,7 +38,7 @@ fn memory_is_flat_over_two_thousand_jobs_and_two_hundred_switches() {
         for job in 0..JOBS_BETWEEN {
             let request = RequestId(switch * JOBS_BETWEEN + job);
             let skipped_steps = if job % 2 == 0 { 0 } else { 2 };
-            let work = Work { model, total_steps: 4, skipped_steps };
+            let work = Work::new(model, 4, skipped_steps);
             let prompt = "a large red star at the center on a blue background";
             let noise = (1, u64::from(request.0));
             let task = Task { request, noise, prompt, work, source: (skipped_steps > 0).then_some(&source) };

@@ -9,7 +9,7 @@ use crate::journal::{Journal, Record};
 use crate::metrics::bound::{Job, Lateness, least_work_of, speed};
 use crate::metrics::{Keep, Settings};
 use crate::replay::{Inbox, Next};
-use crate::request::{Outcome, RequestId};
+use crate::request::{Outcome, RequestId, Shape};
 use crate::scheduler::{Action, Event, Note};
 use crate::simulation::Simulation;
 use crate::time::{Duration, Time};
@@ -73,12 +73,21 @@ struct Counts {
     budget: Budget,
     arrived: u64,
     late: u64,
-    /// Arrival times of the requests that count and have neither ended nor become late.
-    open: Window<Time>,
+    /// Requests that count and have neither ended nor become late, by their first picture.
+    open: Window<Open>,
     /// Requests that count, in the order of arrival, up to the first one that is not yet overdue. Requests that have
     /// ended are among them.
     oldest: VecDeque<(Time, RequestId)>,
     bound: Option<Lateness>,
+}
+
+/// Request that has neither ended nor become late.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    arrival: Time,
+    /// Number of pictures that have not ended.
+    left: u16,
+    shape: Shape,
 }
 
 impl Watch {
@@ -131,10 +140,10 @@ impl Counts {
 
     fn routed(&mut self, request: RequestId, decision: &crate::scheduler::Decision) {
         let Some(bound) = &mut self.bound else { return };
-        // Requests of the warm-up and those that are late already are not open. The bound stays a lower bound without
-        // them.
-        let (Some(settings), Some(&arrival)) = (&self.budget.bound, self.open.get(request.0)) else { return };
-        let work = least_work_of(settings, decision);
+        // Requests of the warm-up, those that are late already and pictures beside the first are not open. The bound
+        // stays a lower bound without them.
+        let (Some(settings), Some(open)) = (&self.budget.bound, self.open.get(request.0)) else { return };
+        let (arrival, work) = (open.arrival, least_work_of(settings, decision, open.shape));
         bound.add(Job { arrival, due: arrival + self.budget.limit, work });
     }
 }
@@ -145,17 +154,25 @@ impl Journal for Watch {
         // Every record says how far time has come, so this comes before the record itself, whatever it is.
         counts.overdue(time);
         match record {
-            Record::Event(Event::Arrived(request)) if request.arrival >= counts.budget.warmup => {
+            Record::Event(Event::Arrived(request))
+                if request.arrival >= counts.budget.warmup && request.place.at == 0 =>
+            {
                 counts.arrived += 1;
-                counts.open.insert(request.id.0, request.arrival);
+                let (arrival, shape) = (request.arrival, request.ask.shape());
+                counts.open.insert(request.id.0, Open { arrival, left: request.place.of, shape });
                 counts.oldest.push_back((request.arrival, request.id));
             }
             Record::Action(Action::Note(Note::Routed { request, decision, .. })) => counts.routed(*request, decision),
             Record::Action(Action::Finish(ended)) => {
                 // A request that is not open is late already, or arrived during the warm-up.
-                let arrival = counts.open.remove(ended.request.0);
-                let met = ended.outcome == Outcome::Completed;
-                let late = arrival.is_some_and(|arrival| !met || time.since(arrival) > counts.budget.limit);
+                let first = ended.request.0.saturating_sub(u32::from(ended.place.at));
+                let limit = counts.budget.limit;
+                let Some(open) = counts.open.get_mut(first) else { return };
+                open.left -= 1;
+                let late = ended.outcome != Outcome::Completed || time.since(open.arrival) > limit;
+                if late || open.left == 0 {
+                    counts.open.remove(first);
+                }
                 counts.late += u64::from(late);
             }
             _ => {}

@@ -174,7 +174,7 @@ mod tests {
             request: RequestId(row),
             seed: 1,
             prompt: "a cat".into(),
-            work: Work { model: ModelId(u16::from(skipped_steps > 0)), total_steps: 9, skipped_steps },
+            work: Work::new(ModelId(u16::from(skipped_steps > 0)), 9, skipped_steps),
             source,
             to: folder.join(format!("{row}-{skipped_steps}.png")),
         };

@@ -394,7 +394,7 @@ impl Thread {
     fn probe(&mut self, model: ModelId) -> Result<(), DrawError> {
         self.progress.touch();
         let prompt = self.good_prompts.prompt_of(model);
-        let work = Work { model, total_steps: 1, skipped_steps: 0 };
+        let work = Work::new(model, 1, 0);
         let task = Task { request: RequestId(u32::MAX), noise: (0, 0), prompt: &prompt, work, source: None };
         let progress = self.progress.clone();
         let keep_going = || {

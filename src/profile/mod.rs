@@ -1,6 +1,7 @@
 //! Profiles as files. TOML is read and checked here, and tables of other projects are imported. The meaning of a
 //! profile is defined in `modm_core::profile`.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 pub use modm_core::profile::*;
@@ -13,6 +14,11 @@ pub mod import;
 mod quality;
 
 const TIME: &str = "expected seconds from 0 to ten years";
+
+/// Largest number of pixels of an image: 65535 x 65535.
+const MOST_PIXELS: u64 = 65_535 * 65_535;
+
+const PIXELS: &str = "expected a number of pixels (width x height) from 1, rising from row to row";
 
 const MEMORY: &str = "expected GB above 0, at most 1000000";
 
@@ -33,7 +39,16 @@ pub fn write(profile: &ProfileFile, file: &Path) -> Result<(), OutputError> {
 
 /// Returns the first value of a row that is not accepted: key, value, and what is expected.
 fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
-    let times = [("step_s", service.step_s), ("overhead_s", service.overhead_s), ("load_s", service.load_s)];
+    let times = [
+        ("step_s", service.step_s),
+        ("overhead_s", service.overhead_s),
+        ("text_s", service.text_s),
+        ("decode_s", service.decode_s),
+        ("source_s", service.source_s),
+        ("checkpoint_s", service.checkpoint_s.unwrap_or_default()),
+        ("lora_s", service.lora_s),
+        ("load_s", service.load_s),
+    ];
     if let Some((key, value)) = times.into_iter().find(|(_, value)| !(0.0..=MAX_INPUT_S).contains(value)) {
         return Some((key, value, TIME));
     }
@@ -64,6 +79,9 @@ fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
         }
         (size, factor) = (next, its);
     }
+    if let Some(complaint) = complaint_of_sizes(service) {
+        return Some(complaint);
+    }
     if let Some(memory) = service.memory_gb.filter(|memory| !(*memory > 0.0 && *memory <= 1e6)) {
         return Some(("memory_gb", memory, MEMORY));
     }
@@ -72,6 +90,29 @@ fn complaint(service: &Service) -> Option<(&'static str, f64, &'static str)> {
         .into_iter()
         .find_map(|(key, value)| value.filter(|watts| !(0.0..=1e6).contains(watts)).map(|watts| (key, watts)))
         .map(|(key, value)| (key, value, "expected watts from 0 to 1000000"))
+}
+
+/// Returns the first value of a row's sizes that is not accepted.
+fn complaint_of_sizes(service: &Service) -> Option<(&'static str, f64, &'static str)> {
+    if !(1..=MOST_PIXELS).contains(&service.pixels) {
+        return Some(("pixels", service.pixels as f64, PIXELS));
+    }
+    let (mut pixels, mut factor) = (0, 0.0);
+    for &(next, its) in &service.sizes {
+        if !(pixels < next && next <= MOST_PIXELS) {
+            return Some(("sizes", next as f64, PIXELS));
+        }
+        if !(factor..=1e6).contains(&its) || its <= 0.0 {
+            return Some(("sizes", its, "expected a multiple of the row's time, above 0 and no less than for fewer pixels"));
+        }
+        // The row itself is the point at its own pixels.
+        let own = next.cmp(&service.pixels);
+        if own == Ordering::Equal || (own == Ordering::Less) != (its < 1.0) && its != 1.0 {
+            return Some(("sizes", its, "expected less than 1 below the row's pixels, more than 1 above, nothing at them"));
+        }
+        (pixels, factor) = (next, its);
+    }
+    None
 }
 
 /// Parses a profile. Errors name it by `file`.

@@ -44,7 +44,7 @@ fn unit(values: &[f32]) -> Embedding {
 }
 
 fn nearest(index: &dyn RetrievalIndex, embedding: &Embedding) -> Option<Match> {
-    index.nearest(&Query { request: None, embedding })
+    index.nearest(&Query { request: None, embedding, without: &[] })
 }
 
 /// Vectors like those of a trace: a common direction, topics around it, and the vectors of a topic close to it.
@@ -139,7 +139,7 @@ fn exact_kinds_agree_with_brute_force_on_clustered_vectors_under_churn() {
             }
             assert_eq!(nearest(&*index, &query), expected, "{kind:?}, round {round}");
             let other = vectors.next(0.3);
-            let both = [&query, &other].map(|embedding| Query { request: None, embedding });
+            let both = [&query, &other].map(|embedding| Query { request: None, embedding, without: &[] });
             assert_eq!(index.nearest_of_each(&both), [expected, nearest(&*index, &other)], "{kind:?}, round {round}");
             assert_eq!(index.len(), shadow.len());
         }
@@ -238,7 +238,7 @@ fn a_check_says_how_near_the_nearest_is_and_changes_no_answer() {
     }
     let mut index = Audited::new(Last::default());
     let axis = unit(&[1.0, 0.0]);
-    let query = Query { request: None, embedding: &axis };
+    let query = Query { request: None, embedding: &axis, without: &[] };
     assert_eq!(index.audit(&query), None);
     index.insert(id(0), &axis);
     index.insert(id(1), &unit(&[0.6, 0.8]));

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
 use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, Results, TickRow, WorkerRow, WorkerState};
+use crate::denoising::Denoising;
 use crate::trace::Trace;
 
 /// Names to which the rows refer by number.
@@ -18,8 +19,8 @@ pub(super) struct Names<'a> {
     pub(super) models: &'a [String],
     /// GPU types by worker.
     pub(super) gpus: &'a [String],
-    /// Number of denoising steps of a full generation (T).
-    pub(super) total_steps: u32,
+    /// Steps and noise levels of the models.
+    pub(super) denoising: Denoising,
 }
 
 fn optional(value: Option<impl Display>) -> String {

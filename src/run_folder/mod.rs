@@ -87,8 +87,8 @@ impl<'a> RunFolder<'a> {
             let mut run: Option<Result<Results, RunError<Infallible>>> = None;
             let written = self.replace_rows(|to| {
                 let mut file = RequestsFile::new(to, self.columns(), names)?;
-                let (quality, steps) = (self.simulation.quality(false), self.simulation.scenario.models.steps);
-                let mut rows = RowsInOrder::new(quality, steps, |row| file.row(&row));
+                let (quality, denoising) = (self.simulation.quality(false), self.simulation.scenario.denoising());
+                let mut rows = RowsInOrder::new(quality, denoising, |row| file.row(&row));
                 let results = run.insert(self.simulation.run_keeping(Keep::Ends, (&mut rows, also)));
                 rows.finish();
                 if results.is_err() {
@@ -159,7 +159,13 @@ impl<'a> RunFolder<'a> {
 
     /// Returns the columns of `requests.csv` in a simulation.
     fn columns(&self) -> Columns {
-        Columns { similarity_to_prompt: false, quality: self.simulation.quality(false).is_known() }
+        let Simulation { scenario, inputs, .. } = self.simulation;
+        Columns {
+            similarity_to_prompt: false,
+            quality: self.simulation.quality(false).is_known(),
+            sigma: scenario.denoising().is_known(),
+            image: inputs.trace.trace.columns().places.is_some(),
+        }
     }
 
     fn with_names<T>(&self, write: impl FnOnce(&Names<'_>) -> T) -> T {
@@ -170,7 +176,7 @@ impl<'a> RunFolder<'a> {
             trace: &self.simulation.inputs.trace.trace,
             models: &scenario.model_names(),
             gpus: &gpus,
-            total_steps: scenario.models.steps,
+            denoising: scenario.denoising(),
         })
     }
 }

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 
 use super::files::Names;
 use crate::metrics::RequestRow;
+use crate::model::Work;
+use crate::scheduler::DecisionKind;
 
 /// Columns that not every run has. A measure that does not apply has no column.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +16,10 @@ pub(super) struct Columns {
     pub(super) similarity_to_prompt: bool,
     /// True if qualities can be known.
     pub(super) quality: bool,
+    /// True if the noise levels of the models are known.
+    pub(super) sigma: bool,
+    /// True if any request has several images.
+    pub(super) image: bool,
 }
 
 /// File that is being written. It has one buffer for all cells, because a string for each cell took most of the time of
@@ -57,6 +63,8 @@ impl<'a, W: Write> RequestsFile<'a, W> {
         ];
         header.extend(columns.similarity_to_prompt.then_some("similarity_to_prompt"));
         header.extend(["quality_estimate", "quality_kind"].into_iter().filter(|_| columns.quality));
+        header.extend(["allowed_sigma", "start_sigma"].into_iter().filter(|_| columns.sigma));
+        header.extend(columns.image.then_some("image"));
         csv.write_record(header)?;
         Ok(Self { csv, columns, names, text: String::new(), quality: (0, String::new()), failed: Ok(()) })
     }
@@ -82,12 +90,12 @@ impl<'a, W: Write> RequestsFile<'a, W> {
         let decision = row.decision.as_ref();
         // A return has no job: it starts and ends when it is routed.
         let start = if row.returned() { Some(row.finish) } else { row.run.map(|run| run.start) };
-        let skipped = decision.map(|decision| decision.skipped_steps);
+        let work = row.work(&names.denoising);
         let similarity = decision.and_then(|decision| decision.similarity);
         self.put(names.trace.label(row.id.row()))?;
         self.put(row.arrival)?;
         self.maybe(decision.map(|decision| decision.kind.word()))?;
-        self.maybe(skipped)?;
+        self.maybe(work.map(|work| work.skipped_steps))?;
         self.maybe(similarity.map(|similarity| Decimals(similarity, 6)))?;
         self.maybe(decision.and_then(|decision| decision.source))?;
         self.maybe(row.run.map(|run| &names.models[run.model.index()]))?;
@@ -95,7 +103,7 @@ impl<'a, W: Write> RequestsFile<'a, W> {
         self.maybe(start)?;
         self.put(row.finish)?;
         self.put(row.finish.since(row.arrival))?;
-        self.maybe(skipped.filter(|_| row.completed()).map(|skipped| names.total_steps - skipped))?;
+        self.maybe(work.filter(|_| row.completed()).map(Work::steps_run))?;
         self.put(row.outcome.word())?;
         self.maybe(row.outcome.reason())?;
         self.put(row.attempts)?;
@@ -106,6 +114,16 @@ impl<'a, W: Write> RequestsFile<'a, W> {
         if self.columns.quality {
             self.put_quality(row.quality.map(|(value, _)| value))?;
             self.maybe(row.quality.map(|(_, kind)| kind.word()))?;
+        }
+        if self.columns.sigma {
+            let hit = decision.filter(|decision| decision.kind == DecisionKind::Hit);
+            let allowed = hit.map(|hit| names.denoising.allowed(hit.skipped_steps));
+            let start = work.filter(|_| hit.is_some() && row.run.is_some()).map(|work| names.denoising.start(work));
+            self.maybe(allowed.map(|sigma| Decimals(sigma, 6)))?;
+            self.maybe(start.map(|sigma| Decimals(sigma, 6)))?;
+        }
+        if self.columns.image {
+            self.put(row.place.at)?;
         }
         Ok(self.csv.write_record(None::<&[u8]>)?)
     }

@@ -1,6 +1,7 @@
 //! Section `[approximation]`: levels at which hits are found more often or skip more steps under load, and the quality
 //! that must be left. `scheduler::routing::levels` enters and leaves the levels and keeps account of their cost.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,10 @@ impl Scenario {
         let shifted = |rows: &[(f64, u32)]| rows.iter().map(|(bound, skipped)| (bound + by, *skipped)).collect();
         let mut scenario = self.clone();
         // Bounds that the policy brings are written out here, since only bounds of a scenario can be shifted.
-        scenario.system.bounds = Some(shifted(self.bounds()));
+        match &mut scenario.system.sigma_bounds {
+            Some(rows) => rows.iter_mut().for_each(|(bound, _)| *bound += by),
+            None => scenario.system.bounds = Some(shifted(&self.bounds())),
+        }
         for level in &mut scenario.approximation.level {
             level.bounds = shifted(&level.bounds);
         }
@@ -69,7 +73,7 @@ impl Scenario {
     /// Returns the levels of approximation, the usual one first.
     pub(super) fn levels(&self) -> Levels {
         let section = &self.approximation;
-        let usual = Bounds::at_or_above(self.bounds());
+        let usual = Bounds::at_or_above(&self.bounds());
         if self.further().is_empty() {
             return Levels::always(usual);
         }
@@ -90,19 +94,19 @@ impl Scenario {
     }
 
     /// Returns the bounds in force, then those of the levels beyond the usual one.
-    pub(super) fn all_bounds(&self) -> impl Iterator<Item = &[(f64, u32)]> {
-        std::iter::once(self.bounds()).chain(self.further().iter().map(|level| level.bounds.as_slice()))
+    pub(super) fn all_bounds(&self) -> impl Iterator<Item = Cow<'_, [(f64, u32)]>> {
+        std::iter::once(self.bounds()).chain(self.further().iter().map(|level| Cow::from(level.bounds.as_slice())))
     }
 
     /// Returns the numbers of steps that hits may skip, rising.
     pub fn skipped_steps(&self) -> Vec<u32> {
-        let rows: Vec<(f64, u32)> = self.all_bounds().flatten().copied().collect();
-        self.system.policy.skipped_steps(&rows, self.models.steps)
+        let rows: Vec<(f64, u32)> = self.all_bounds().flat_map(Cow::into_owned).collect();
+        self.system.policy.skipped_steps(&rows, self.models.large_steps())
     }
 
     /// Returns the lowest similarity at which an image is of use at any level.
     pub(super) fn lowest_bound(&self) -> Option<f64> {
-        self.all_bounds().filter_map(|rows| rows.first()).map(|(bound, _)| *bound).reduce(f64::min)
+        self.all_bounds().filter_map(|rows| rows.first().copied()).map(|(bound, _)| bound).reduce(f64::min)
     }
 
     pub(super) fn check_approximation(&self, file: &Path) -> Result<(), InputError> {
@@ -134,7 +138,7 @@ impl Scenario {
             if !(0.0..=1.0).contains(&level.assumed_quality) {
                 return Err(InputError::new(file, share).value(key("assumed_quality"), level.assumed_quality));
             }
-            check_bounds(file, &key("bounds"), &level.bounds, self.models.steps, "")?;
+            check_bounds(file, &key("bounds"), &level.bounds, self.models.large_steps(), "")?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::cache::index::NewIndex;
 use crate::cache::{CacheSettings, ImageCache, Scope};
 use crate::model::{GpuId, ModelId};
 use crate::profile::Profile;
-use crate::request::Owner;
+use crate::request::{Owner, Shape};
 use crate::retrieval::IndexKind;
 use crate::scheduler::action::Action;
 use smallvec::SmallVec;
@@ -19,7 +19,7 @@ use crate::scheduler::allocation::{
 };
 use crate::scheduler::routing::{Modm, RoutingPolicy, Storage, System};
 use crate::scheduler::{
-    Config, Event, Hardware, Hits, Late, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
+    Config, DecisionKind, Event, Hardware, Hits, Late, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
 };
 use crate::sim::{ImageSizes, LatencyModel, ProfileLatency, Settings, Simulated};
 use crate::time::{Duration, Time};
@@ -49,7 +49,7 @@ impl Scenario {
     pub(super) fn routing(&self) -> Box<dyn RoutingPolicy> {
         match self.system.policy {
             System::Modm => Box::new(Modm::new(self.levels())),
-            other => other.build(self.bounds(), self.models.steps),
+            other => other.build(&self.bounds(), self.models.large_steps()),
         }
     }
 
@@ -69,7 +69,7 @@ impl Scenario {
 
     /// Returns the settings of the queue: order, deadlines, and the weights and priorities of tenants.
     fn queue_settings(&self, inputs: &Inputs) -> QueueSettings {
-        let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
+        let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.large_steps());
         let InForce { order, late, fall_back } = self.discipline();
         QueueSettings {
             order,
@@ -115,23 +115,28 @@ impl Scenario {
     /// [`FULL_GENERATION`]. Both times are those on the first GPU type. The hit is refined on the first small model if
     /// there is one.
     fn savings(&self, profile: &Profile) -> Vec<u64> {
-        let steps = self.models.steps;
+        let denoising = self.denoising();
+        let (small, usual) = (self.first_small(), Shape::default());
+        let steps = denoising.large_steps();
         let full_s = profile.full_generation_s(GpuId(0), ModelId::LARGE, steps);
         // Steps and overheads are rounded one by one, so that sums that are equal in seconds are equal in units too.
         let units = |seconds: f64| (seconds / full_s * FULL_GENERATION as f64).round() as u64;
         let job = |model: ModelId, steps: u32| {
             let service = profile.service(GpuId(0), model);
-            units(service.step_s).saturating_mul(u64::from(steps)).saturating_add(units(service.overhead_s))
+            let beside = service.overhead_s + service.text_s + service.decode_s;
+            units(service.step_s).saturating_mul(u64::from(steps)).saturating_add(units(beside))
         };
         // The index is the number of skipped steps. A returned image skips all of them and saves a whole generation.
         let full = job(ModelId::LARGE, steps);
-        let saved = (0..steps).map(|skipped| full.saturating_sub(job(self.first_small(), steps - skipped)));
+        let left = |skipped| denoising.work_of(small, usual, DecisionKind::Hit, skipped).steps_run();
+        let source = |skipped| if skipped > 0 { units(profile.service(GpuId(0), small).source_s) } else { 0 };
+        let saved = (0..steps).map(|skipped| full.saturating_sub(job(small, left(skipped)) + source(skipped)));
         saved.chain([full]).collect()
     }
 
     fn what_if(&self, inputs: &Inputs) -> WhatIfSettings {
         let profile = &inputs.profile;
-        let full = profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.steps);
+        let full = profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.large_steps());
         let section = &self.allocation;
         let seconds = |given: Option<f64>, else_: f64| Duration::from_seconds_saturating(given.unwrap_or(else_));
         WhatIfSettings {
@@ -159,7 +164,7 @@ impl Scenario {
             queue_delay: self.allocation.queue_delay,
             light: self.first_small(),
             most: self.batching.size,
-            total_steps: self.models.steps,
+            denoising: self.denoising(),
             profile,
             confidences,
         })
@@ -176,8 +181,10 @@ impl Scenario {
             AllocationKind::Static => Box::new(StaticSplit::new(initial_allocation(self))),
             AllocationKind::WhatIf => Box::new(WhatIf::new(self.what_if(inputs))),
             AllocationKind::Modm => {
-                let rate = |model| profile.images_per_minute(GpuId(0), model, self.models.steps);
-                let models = (0..self.model_names().len()).map(|model| ModelId(model as u16));
+                let names = self.model_names();
+                let rate = |(model, name): (usize, &String)| {
+                    profile.images_per_minute(GpuId(0), ModelId(model as u16), self.models.steps_of(name))
+                };
                 Box::new(ModmAllocation::new(ModmSettings {
                     mode: self.allocation.mode,
                     period: Duration::from_seconds_saturating(self.allocation.period_s),
@@ -185,7 +192,7 @@ impl Scenario {
                     pid: self.allocation.pid.0,
                     workers: self.workers(),
                     initial_large: self.initial_large(),
-                    rates: models.map(rate).collect(),
+                    rates: names.iter().enumerate().map(rate).collect(),
                     switching: self.allocation.switching,
                 }))
             }
@@ -215,10 +222,10 @@ impl Scenario {
         if let Some(warm) = warm {
             let image = |row: usize| {
                 let known = inputs.trace.warm_rows.get(row);
-                let (owner, bytes) =
-                    // Nobody is known to have asked for images from a file, so they are the public's.
-                    known.map_or((Owner::Public, None), |(tenant, bytes)| (Owner::Tenant(*tenant), *bytes));
-                WarmImage { key: warm.embedding(row), owner, bytes }
+                // Nobody is known to have asked for images from a file, so they are the public's.
+                let owner = known.map_or(Owner::Public, |known| Owner::Tenant(known.tenant));
+                let (bytes, ask) = (known.and_then(|known| known.bytes), known.map(|known| known.ask));
+                WarmImage { key: warm.embedding(row), owner, bytes, ask: ask.unwrap_or_default() }
             };
             core.warm((0..warm.rows()).map(image), actions);
         }
@@ -246,7 +253,8 @@ impl Scenario {
             hardware,
             queue: self.queue_settings(inputs),
             batching: self.batching.settings(self.allocation.policy == AllocationKind::Cascade),
-            total_steps: self.models.steps,
+            denoising: self.denoising(),
+            usual_size: self.models.usual_size(),
             admission: self.cache.admission,
             max_attempts: MAX_ATTEMPTS,
             // Without `cache.image_bytes`, the trace has a size for every image: `Inputs::new` refuses a run that has
@@ -254,7 +262,7 @@ impl Scenario {
             weight: self.capacity_bytes().map_or(Weight::One, |_| Weight::Bytes(self.cache.image_bytes.unwrap_or(1))),
             measures_images: live,
         };
-        let (savings, lowest) = (self.savings(&inputs.profile), self.bounds().first());
+        let (savings, lowest) = (self.savings(&inputs.profile), self.bounds().first().copied());
         let cache = ImageCache::new(CacheSettings {
             capacity: self.capacity(),
             tenancy: inputs.tenancy.clone(),
@@ -264,12 +272,13 @@ impl Scenario {
             eviction_settings: EvictionSettings {
                 seed: self.seed,
                 // Before the first hit, GDSF expects a hit at the lowest bound (docs/semantics.md, section 8).
-                expected_saving: lowest.and_then(|(_, skipped)| savings.get(*skipped as usize)).copied().unwrap_or(0),
+                expected_saving: lowest.and_then(|(_, skipped)| savings.get(skipped as usize).copied()).unwrap_or(0),
                 savings,
                 foresight: self.foresight(&inputs.trace),
                 ..EvictionSettings::default()
             },
             index: self.index(inputs),
+            resizing: self.resizing(),
         });
         Scheduler::new(config, routing, Some(cache), self.allocation_policy(inputs))
     }
@@ -278,7 +287,8 @@ impl Scenario {
         let searched = self.looks_up().and_then(|what| inputs.trace.searched.get(what));
         // Live runs draw their own pictures, which cannot be searched ahead, so their traces have no such search.
         match searched {
-            Some(ahead) if self.retrieval.index == IndexKind::Exact => NewIndex::new(move || ahead.index()),
+            // A search ahead is over all images: where some are no candidates, each set of them is searched by itself.
+            Some(ahead) if self.retrieval.index == IndexKind::Exact && !inputs.trace.trace.differs() => NewIndex::new(move || ahead.index()),
             _ => (self.retrieval.index.build(self.retrieval.measure_recall))
                 .expect("an index that is not built in was refused by `check`"),
         }

@@ -8,7 +8,9 @@ use super::Scenario;
 use super::check::{LARGEST_NUMBER, positive_seconds};
 use crate::cache::Admission;
 use crate::cache::eviction::Eviction;
+use crate::cache::Resizing;
 use crate::input::InputError;
+use crate::trace::asks::{KeyPart, KeyRule};
 
 /// Section `[cache]`: capacity, admission and eviction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,12 +31,43 @@ pub struct Cache {
     /// duplicates are inserted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicate: Option<f64>,
+    /// Properties that an image and a request must have in common.
+    #[serde(skip_serializing_if = "is_usual_key")]
+    pub key: Vec<KeyPart>,
+    /// Distance of the values of guidance that are told apart, with `key` of `guidance`.
+    #[serde(skip_serializing_if = "is_usual_tolerance")]
+    pub guidance_tolerance: f64,
+    /// Largest ratio between the aspect ratios of an image and a request that it serves.
+    #[serde(skip_serializing_if = "is_usual_aspect")]
+    pub aspect_limit: f64,
+    /// Largest ratio between the pixels of an image and a request that it serves.
+    #[serde(skip_serializing_if = "is_usual_factor")]
+    pub size_factor: f64,
     /// Images that are inserted. `nirvana` and `pinecone` ignore the setting and insert the images of misses.
     pub admission: Admission,
     /// Policy that chooses which entry leaves a full cache. `nirvana` and `pinecone` ignore the setting: `nirvana`
     /// evicts by LCBFU, `pinecone` first in, first out.
     pub eviction: Eviction,
 }
+
+const USUAL_KEY: [KeyPart; 2] = [KeyPart::Checkpoint, KeyPart::Loras];
+
+fn is_usual_key(key: &[KeyPart]) -> bool {
+    key == USUAL_KEY
+}
+
+// Settings at their defaults are not written: results of scenarios that know nothing of them stay as they were.
+macro_rules! is_usual {
+    ($name:ident, $field:ident) => {
+        fn $name(value: &f64) -> bool {
+            *value == Cache::default().$field
+        }
+    };
+}
+
+is_usual!(is_usual_tolerance, guidance_tolerance);
+is_usual!(is_usual_aspect, aspect_limit);
+is_usual!(is_usual_factor, size_factor);
 
 impl Default for Cache {
     fn default() -> Self {
@@ -44,6 +77,10 @@ impl Default for Cache {
             image_bytes: None,
             max_age_s: None,
             near_duplicate: None,
+            key: USUAL_KEY.to_vec(),
+            guidance_tolerance: 1.0,
+            aspect_limit: 1.1,
+            size_factor: 4.0,
             admission: Admission::default(),
             eviction: Eviction::default(),
         }
@@ -51,6 +88,17 @@ impl Default for Cache {
 }
 
 impl Scenario {
+    /// Returns the rule by which the keys of images and requests are made.
+    pub(crate) fn key_rule(&self) -> KeyRule {
+        KeyRule { parts: self.cache.key.clone(), guidance_tolerance: self.cache.guidance_tolerance }
+    }
+
+    /// Returns the limits within which images serve requests of other sizes.
+    pub(super) fn resizing(&self) -> Resizing {
+        let usual = self.models.usual_size();
+        Resizing { usual, aspect: self.cache.aspect_limit, factor: self.cache.size_factor }
+    }
+
     pub(super) fn check_cache(&self, file: &Path) -> Result<(), InputError> {
         let cache = &self.cache;
         let least = self.states_per_entry().max(1) as u32;
@@ -70,6 +118,19 @@ impl Scenario {
         }
         if let Some(age) = cache.max_age_s {
             positive_seconds(file, "cache.max_age_s", age)?;
+        }
+        if let Some(at) = (1..cache.key.len()).find(|at| cache.key[..*at].contains(&cache.key[*at])) {
+            return Err(InputError::new(file, "expected each property once").key(format!("cache.key.{at}")));
+        }
+        if !(cache.guidance_tolerance > 0.0 && cache.guidance_tolerance <= 1000.0) {
+            let accepted = "expected a distance of guidance above 0, at most 1000";
+            return Err(InputError::new(file, accepted).value("cache.guidance_tolerance", cache.guidance_tolerance));
+        }
+        for (key, ratio) in [("aspect_limit", cache.aspect_limit), ("size_factor", cache.size_factor)] {
+            if !(1.0..=1e9).contains(&ratio) {
+                let accepted = "expected a ratio from 1 (the same alone) to 1e9";
+                return Err(InputError::new(file, accepted).value(format!("cache.{key}"), ratio));
+            }
         }
         if let Some(limit) = cache.near_duplicate.filter(|limit| !(*limit > 0.0 && *limit <= 1.0)) {
             return Err(

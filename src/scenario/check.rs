@@ -26,7 +26,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     // states, and a routing policy is built of checked bounds only.
     scenario.trace.check(file)?;
     scenario.check_cluster(file)?;
-    scenario.models.check(file)?;
+    scenario.models.check(&scenario.model_names(), file)?;
     scenario.check_system(file)?;
     scenario.check_approximation(file)?;
     scenario.retrieval.check(file)?;

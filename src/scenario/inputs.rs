@@ -12,7 +12,7 @@ use crate::encoder::TextEncoder;
 use crate::input::{InputError, sha256, sha256_of, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{self, Profile, ProfileFile};
-use crate::request::TenantId;
+use crate::request::{Ask, TenantId};
 use crate::scheduler::TenantTerms;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
@@ -38,8 +38,8 @@ pub struct TraceInputs {
     pub warm_images: Option<EmbeddingMatrix>,
     /// Keys of the same entries for text-to-text systems.
     pub warm_prompts: Option<EmbeddingMatrix>,
-    /// Tenant and size in bytes of these entries, by row. Empty if the entries come from a file, which tells neither.
-    pub warm_rows: Vec<(TenantId, Option<u64>)>,
+    /// Facts about these entries, by row. Empty if the entries come from a file, which tells none.
+    pub warm_rows: Vec<WarmRow>,
     /// Searches that were done ahead, shared by runs that look up the same images.
     pub searched: Searched,
     /// Size in bytes of the image that each request would produce, if the trace has a column `image_bytes`.
@@ -48,6 +48,17 @@ pub struct TraceInputs {
     pub stand_ins: Vec<String>,
     /// Files that the trace was read from.
     pub files: Vec<Fingerprint>,
+}
+
+/// Facts about an entry that a request before the trace left in the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct WarmRow {
+    /// Tenant of the request.
+    pub tenant: TenantId,
+    /// Size of the image in bytes, if it is known.
+    pub bytes: Option<u64>,
+    /// What the request asked for.
+    pub ask: Ask,
 }
 
 /// Everything that a run reads.
@@ -132,8 +143,10 @@ impl TraceInputs {
                 warm_images: section.warm_images.as_ref().map(place),
             })?
         };
+        let named = section.requests.as_deref().unwrap_or(file);
+        let trace = trace.with_asks(&scenario.key_rule(), named)?;
         let mut inputs = Self {
-            image_bytes: image_bytes(&trace, section.requests.as_deref().unwrap_or(file))?,
+            image_bytes: image_bytes(&trace, named)?,
             ..Self::from_trace(trace)
         };
         if retrieves {
@@ -205,16 +218,19 @@ impl TraceInputs {
             let way_out = "goes without `warm_images`: either says what is cached before the first request";
             return Err(InputError::new(file, way_out).value("trace.warm_requests", count));
         }
-        if count >= self.trace.len() {
-            let message = format!("expected fewer than the trace's {} requests", self.trace.len());
+        let requests = self.trace.requests();
+        if count >= requests {
+            let message = format!("expected fewer than the trace's {requests} requests");
             return Err(InputError::new(file, message).value("trace.warm_requests", count));
         }
+        let count = self.trace.rows_of(count);
         // What the warm requests leave in the cache is taken before the trace loses their rows.
         let rows: Vec<u32> = (0..count as u32).collect();
         self.warm_images = self.trace.image_embeddings().map(|matrix| matrix.select(&rows));
         self.warm_prompts = self.trace.text_embeddings().map(|matrix| matrix.select(&rows));
         let size = |row: usize| self.image_bytes.as_ref().map(|bytes| bytes[row]);
-        self.warm_rows = (0..count).map(|row| (self.trace.tenant(row), size(row))).collect();
+        self.warm_rows =
+            (0..count).map(|row| WarmRow { tenant: self.trace.tenant(row), bytes: size(row), ask: self.trace.ask(row) }).collect();
         self.image_bytes = self.image_bytes.as_ref().map(|bytes| bytes[count..].into());
         self.trace = self.trace.after(count);
         Ok(())
@@ -279,7 +295,8 @@ impl Inputs {
             let message = format!("has no [[service]] row for it; it has {}", known.join(", "));
             InputError::new(&name, message).key(format!("GPU {gpu:?} with model {model:?}"))
         })?;
-        check_generations(&selected, &gpus, &models, scenario.models.steps, &name)?;
+        let selected = selected.at_pixels(scenario.models.usual_size().pixels());
+        check_generations(&selected, &gpus, scenario, &name)?;
         check_memory(&selected, &gpus, &models, &name)?;
         let confidences = scenario.confidences(file)?.map(|(confidences, read)| {
             files.extend(read);
@@ -365,12 +382,12 @@ fn check_memory(profile: &Profile, gpus: &[String], models: &[String], name: &Pa
 fn check_generations(
     profile: &Profile,
     gpus: &[String],
-    models: &[String],
-    steps: u32,
+    scenario: &Scenario,
     name: &Path,
 ) -> Result<(), InputError> {
     for (gpu, gpu_name) in gpus.iter().enumerate() {
-        for (model, model_name) in models.iter().enumerate() {
+        for (model, model_name) in scenario.model_names().iter().enumerate() {
+            let steps = scenario.models.steps_of(model_name);
             let seconds = profile.full_generation_s(GpuId(gpu as u16), ModelId(model as u16), steps);
             // Deadlines and latency objectives are multiples of such a time, and the monitor divides by it.
             if Duration::from_seconds_saturating(seconds) == Duration::ZERO {

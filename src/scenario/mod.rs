@@ -9,6 +9,7 @@ use crate::encoder::{EncoderSettings, ImageModel};
 use crate::live::settings::LiveSettings;
 use crate::scheduler::Late;
 use crate::serve::settings::ServeSettings;
+use crate::trace::asks::KeyRule;
 
 mod allocation;
 mod approximation;
@@ -27,6 +28,7 @@ mod queue;
 mod retrieval;
 mod searched;
 mod source;
+mod steps;
 mod system;
 mod tenants;
 mod trace;
@@ -48,6 +50,7 @@ pub use queue::QueueSection;
 pub use retrieval::Retrieval;
 pub use searched::{LookedUp, Searched};
 pub use source::{Override, Source};
+pub use steps::Steps;
 pub use system::SystemSection;
 pub use tenants::Tenants;
 pub use trace::TraceSection;
@@ -140,8 +143,8 @@ mod defaults {
 
 impl Scenario {
     /// Returns the settings that determine the trace and its embeddings.
-    const fn trace_sources(&self) -> (u64, &TraceSection, &EncoderSettings, &ImageModel) {
-        (self.seed, &self.trace, &self.encoder, &self.image_model)
+    fn trace_sources(&self) -> (u64, &TraceSection, &EncoderSettings, &ImageModel, KeyRule) {
+        (self.seed, &self.trace, &self.encoder, &self.image_model, self.key_rule())
     }
 
     /// Returns whether another scenario reads or generates the same trace with the same embeddings.
@@ -165,7 +168,7 @@ impl Scenario {
         // Unused keys are reset first: a reset after the lines below would undo some of them.
         resolved.reset_unused();
         resolved.notes.clear();
-        if !self.bounds().is_empty() {
+        if !self.bounds().is_empty() && self.system.sigma_bounds.is_none() {
             resolved.system.bounds = Some(self.bounds().to_vec());
         }
         resolved.allocation.initial_large = Some(self.initial_large() as u32);

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AllocationKind, Scenario};
+use super::{AllocationKind, Scenario, Steps};
+use crate::denoising::Schedule;
 use crate::input::InputError;
 use crate::model::{ModelId, ModelSet};
 use crate::scheduler::allocation::Mode;
-
-const MOST_STEPS: u32 = 100_000;
 
 /// Section `[models]`: profile, names of the models, and number of denoising steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +26,20 @@ pub struct Models {
     /// Exceptions to the rules by which models serve requests, by name of the model.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub serves: BTreeMap<String, ServesSetting>,
-    /// Denoising steps of a full generation (T).
-    pub steps: u32,
+    /// Denoising steps of a full generation: one number (T), or a table by model.
+    pub steps: Steps,
+    /// Noise levels of each model's steps. If absent, all models are taken to have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<BTreeMap<String, Schedule>>,
+    /// Width and height in pixels of an image whose request names no size.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub size: [u16; 2],
+}
+
+const USUAL_SIZE: [u16; 2] = [1024, 1024];
+
+fn is_usual(size: &[u16; 2]) -> bool {
+    *size == USUAL_SIZE
 }
 
 /// Requests that one model may serve. For an absent field, the rule of the model's place in the list holds.
@@ -50,19 +61,10 @@ impl Default for Models {
             large: "sd3.5-large".into(),
             small: vec!["sdxl".into()],
             serves: BTreeMap::new(),
-            steps: 50,
+            steps: Steps::All(50),
+            schedule: None,
+            size: USUAL_SIZE,
         }
-    }
-}
-
-impl Models {
-    /// Checks the number of denoising steps.
-    pub(super) fn check(&self, file: &Path) -> Result<(), InputError> {
-        if (1..=MOST_STEPS).contains(&self.steps) {
-            return Ok(());
-        }
-        let accepted = "expected a number of denoising steps from 1 to 100000";
-        Err(InputError::new(file, accepted).value("models.steps", self.steps))
     }
 }
 

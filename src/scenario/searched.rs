@@ -108,6 +108,10 @@ impl TraceInputs {
     /// Returns whether runs of these scenarios over this trace are done sooner if the trace is searched ahead.
     pub fn is_worth_searching<'a>(&self, what: LookedUp, runs: impl Iterator<Item = &'a Scenario>) -> bool {
         let Some((prompts, history)) = self.history(what) else { return false };
+        // Images that are no candidates for some requests stand in indexes of their own.
+        if self.trace.differs() {
+            return false;
+        }
         let warm = history.warm.as_ref().map_or(0, EmbeddingMatrix::rows) as u64;
         let rows = prompts.rows() as u64;
         let compared = |scenario: &Scenario| {

@@ -227,14 +227,19 @@ fn apply_layer(table: &mut Table, layer: &[Override]) -> Result<Option<String>, 
         apply(table, set)?;
     }
     let after = policy(table);
-    let brings_bounds = layer
-        .iter()
-        .any(|set| within("system.bounds", &set.key) || (set.key == "system" && set.value.get("bounds").is_some()));
+    let brings = |name: &str| {
+        let key = format!("system.{name}");
+        layer.iter().any(|set| within(&key, &set.key) || (set.key == "system" && set.value.get(name).is_some()))
+    };
+    let brings_bounds = brings("bounds") || brings("sigma_bounds");
     if after == before || brings_bounds {
         return Ok(None);
     }
     let system = table.get_mut("system").and_then(Value::as_table_mut);
-    let dropped = system.and_then(|system| system.remove("bounds")).is_some();
+    let dropped = system.is_some_and(|system| {
+        let both = ["bounds", "sigma_bounds"].map(|name| system.remove(name).is_some());
+        both.contains(&true)
+    });
     let note = format!("system.bounds were set for system.policy = \"{before}\": \"{after}\" has its own");
     Ok(dropped.then_some(note))
 }

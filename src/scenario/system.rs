@@ -18,16 +18,15 @@ pub struct SystemSection {
     /// Rows of (similarity bound, skipped steps), rising; the policy's own rows if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Vec<(f64, u32)>>,
+    /// Rows of (similarity bound, noise to start from as a share from 0 to 1), rising in similarity, in place of
+    /// `bounds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigma_bounds: Option<Vec<(f64, f64)>>,
 }
 
 impl Scenario {
-    /// Returns the similarity bounds in force.
-    pub fn bounds(&self) -> &[(f64, u32)] {
-        let own = self.system.policy.default_bounds().unwrap_or_default();
-        self.system.bounds.as_deref().unwrap_or(own)
-    }
-
     pub(super) fn check_system(&self, file: &Path) -> Result<(), InputError> {
+        self.check_sigma_bounds(file)?;
         let own = match self.system.bounds {
             None => " (the policy's own bounds are for 50 steps: give `system.bounds`)",
             Some(_) => "",
@@ -36,7 +35,27 @@ impl Scenario {
         if self.bounds().is_empty() && self.system.bounds.is_none() {
             return Ok(());
         }
-        check_bounds(file, "system.bounds", self.bounds(), self.models.steps, own)
+        let key = if self.system.sigma_bounds.is_some() { "system.sigma_bounds" } else { "system.bounds" };
+        check_bounds(file, key, &self.bounds(), self.models.large_steps(), own)
+    }
+
+    fn check_sigma_bounds(&self, file: &Path) -> Result<(), InputError> {
+        let Some(rows) = &self.system.sigma_bounds else { return Ok(()) };
+        let key = "system.sigma_bounds";
+        let refused = |why: &str| Err(InputError::new(file, why).key(key));
+        if self.system.bounds.is_some() {
+            return refused("expected either system.bounds or system.sigma_bounds, not both");
+        }
+        if self.models.schedule.is_none() {
+            return refused("needs models.schedule: noise means nothing without the models' levels");
+        }
+        let outside = rows.iter().position(|(_, sigma)| !(*sigma > 0.0 && *sigma <= 1.0));
+        outside.map_or(Ok(()), |at| {
+            let (bound, sigma) = rows[at];
+            let error = InputError::new(file, "expected a share of noise above 0, at most 1");
+            let error = error.value(key, format!("[{bound}, {sigma}]"));
+            Err(InputError { key: Some(format!("{key}.{at}")), ..error })
+        })
     }
 }
 

@@ -53,7 +53,8 @@ impl Scenario {
         let mut unused = Vec::new();
         let storage = self.routing().storage();
         if policy.default_bounds().is_none() {
-            unused.push(Unused::overridden("system.bounds", because("looks nothing up")));
+            let keys = ["system.bounds", "system.sigma_bounds"];
+            unused.extend(keys.map(|key| Unused::overridden(key, because("looks nothing up"))));
         }
         if storage == Storage::None {
             unused.push(Unused::absent("cache", because("keeps no images")));
@@ -122,6 +123,7 @@ impl Scenario {
         for unused in self.unused() {
             match unused.key {
                 "system.bounds" => self.system.bounds = None,
+                "system.sigma_bounds" => self.system.sigma_bounds = None,
                 "cache" => self.cache = super::Cache::default(),
                 "retrieval.image_latency_s" => self.retrieval.image_latency_s = 0.0,
                 "cache.admission" => self.cache.admission = crate::cache::Admission::default(),

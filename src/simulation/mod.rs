@@ -98,7 +98,8 @@ impl Simulation {
         Settings {
             models: scenario.model_names(),
             serving: scenario.serving(),
-            total_steps: scenario.models.steps,
+            denoising: scenario.denoising(),
+            requests_differ: self.inputs.trace.trace.differs(),
             gpus: scenario.gpus(),
             usd_per_hour: scenario.usd_per_hour(),
             initial: initial_allocation(scenario).targets,
@@ -136,7 +137,12 @@ impl Simulation {
         };
         let clip =
             |rows: &Vec<(String, f64)>| rows.iter().find(|(measure, _)| measure == CLIP).map(|(_, value)| *value);
-        QualitySettings { measured: inputs.quality.clone(), own: inputs.own_quality.iter().map(clip).collect(), cosine }
+        QualitySettings {
+            measured: inputs.quality.clone(),
+            own: inputs.own_quality.iter().map(clip).collect(),
+            cosine,
+            large_steps: self.scenario.models.large_steps(),
+        }
     }
 
     /// Returns the criteria by which hits, near misses and false hits are counted; `None` for a system that keeps
@@ -144,10 +150,10 @@ impl Simulation {
     fn hit_criteria(&self) -> Option<HitCriteria> {
         let scenario = &self.scenario;
         let system = scenario.system.policy;
-        let (lowest_bound, _) = scenario.bounds().first().filter(|_| Inputs::retrieves(system))?;
+        let (lowest_bound, _) = scenario.bounds().first().copied().filter(|_| Inputs::retrieves(system))?;
         Some(HitCriteria {
             skipped_steps: scenario.skipped_steps(),
-            lowest_bound: *lowest_bound,
+            lowest_bound,
             near_miss: scenario.metrics.near_miss,
             false_hit: scenario.metrics.false_hit_similarity,
         })

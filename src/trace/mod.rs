@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 
 use crate::embedding::EmbeddingMatrix;
-use crate::request::{Request, RequestId, TenantId};
+use crate::request::{Ask, Place, Request, RequestId, TenantId};
 use crate::time::Time;
 
+pub mod asks;
 mod column;
 pub mod import;
 pub mod inspect;
@@ -27,9 +28,20 @@ pub use make::{IMAGE_EMBEDDINGS, MakeError, PROMPT_EMBEDDINGS, REQUESTS};
 pub use read::{TraceFiles, read};
 pub use write::write_requests;
 
-/// Names of the further columns that a trace carries beside the fields of [`Columns`]. Other columns are left out when
-/// a trace is read.
-pub const EXTRA_COLUMNS: [&str; 4] = ["steps", "images", "exec_s", IMAGE_BYTES];
+/// Names of the further columns that a trace carries beside the fields of [`Columns`], in the order of files. Other
+/// columns are left out when a trace is read.
+pub const EXTRA_COLUMNS: [&str; 10] = [
+    "width",
+    "height",
+    "steps",
+    "images",
+    "checkpoint",
+    "loras",
+    "negative_prompt",
+    "guidance",
+    "exec_s",
+    IMAGE_BYTES,
+];
 
 /// Name of the column with the size in bytes of the image that each request would produce.
 pub const IMAGE_BYTES: &str = "image_bytes";
@@ -55,6 +67,10 @@ pub struct Columns {
     pub tenants: Option<TenantColumn>,
     /// Deadline of each request; [`Time::MAX`] for a request without a deadline.
     pub deadlines: Option<Vec<Time>>,
+    /// What each request asks for beside its prompt; absent if all ask for what is usual.
+    pub asks: Option<Vec<Ask>>,
+    /// Place of each row among the pictures of its request; absent if every request has one.
+    pub places: Option<Vec<Place>>,
     /// Further columns by name, as text.
     pub extra: Vec<(String, TextColumn)>,
     /// Names of columns that were in the file and are not used.
@@ -90,6 +106,8 @@ impl Trace {
         assert!(columns.prompts.as_ref().is_none_or(|column| column.len() == n));
         assert!(columns.tenants.as_ref().is_none_or(|column| column.len() == n));
         assert!(columns.deadlines.as_ref().is_none_or(|column| column.len() == n));
+        assert!(columns.asks.as_ref().is_none_or(|column| column.len() == n));
+        assert!(columns.places.as_ref().is_none_or(|column| column.len() == n));
         assert!(columns.extra.iter().all(|(_, column)| column.len() == n));
         Self { columns, embeddings: Embeddings::default() }
     }
@@ -128,6 +146,8 @@ impl Trace {
         let deadline = self.columns.deadlines.as_ref().map(|deadlines| deadlines[row]);
         Request {
             deadline: deadline.filter(|&deadline| deadline != Time::MAX),
+            ask: self.ask(row),
+            place: self.place(row),
             ..Request::new(RequestId(row as u32), self.columns.arrivals[row], self.tenant(row))
         }
     }

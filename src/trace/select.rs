@@ -34,6 +34,8 @@ impl Trace {
             prompts: own.prompts.as_ref().map(text),
             tenants: own.tenants.as_ref().map(|column| column.select(rows)),
             deadlines,
+            asks: own.asks.as_ref().map(|asks| rows.iter().map(|&row| asks[row as usize]).collect()),
+            places: own.places.as_ref().map(|places| rows.iter().map(|&row| places[row as usize]).collect()),
             extra: own.extra.iter().map(|(name, column)| (name.clone(), text(column))).collect(),
             ignored: own.ignored.clone(),
             arrivals,

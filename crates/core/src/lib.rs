@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod cache;
 pub mod confidence;
+pub mod denoising;
 pub mod draw;
 pub mod embedding;
 pub mod image;

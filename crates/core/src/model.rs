@@ -1,4 +1,4 @@
-//! Models, GPU types and denoising work. All conversions of steps, skipped steps and strength are here.
+//! Models, GPU types and denoising work. `denoising` has the steps and noise levels of each model.
 
 use serde::{Deserialize, Serialize};
 
@@ -86,24 +86,98 @@ impl GpuId {
     }
 }
 
+/// Width and height of an image in pixels. Zero stands for the usual size of the scenario.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(u16, u16)", into = "(u16, u16)")]
+pub struct Size {
+    /// Pixels in a row.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+impl Size {
+    /// Usual size of the scenario.
+    pub const USUAL: Self = Self { width: 0, height: 0 };
+
+    /// Returns whether this is the usual size.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        *self == Self::USUAL
+    }
+
+    /// Returns the number of pixels; 0 for the usual size.
+    #[must_use]
+    pub const fn pixels(self) -> u64 {
+        self.width as u64 * self.height as u64
+    }
+}
+
+impl From<(u16, u16)> for Size {
+    fn from((width, height): (u16, u16)) -> Self {
+        Self { width, height }
+    }
+}
+
+impl From<Size> for (u16, u16) {
+    fn from(size: Size) -> Self {
+        (size.width, size.height)
+    }
+}
+
+/// Weights that a worker changes before a job, beside its model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// No change: the worker has the checkpoint and the LoRAs of the job.
+    #[default]
+    Nothing,
+    /// Other LoRAs on the same checkpoint.
+    Loras,
+    /// Another checkpoint, for a job without LoRAs.
+    Checkpoint,
+    /// Another checkpoint and LoRAs.
+    Both,
+}
+
+impl Change {
+    /// Returns whether nothing changes.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
+
 /// Denoising of one image: `total_steps` less the steps that a source image spares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// Model that runs.
     pub model: ModelId,
-    /// Denoising steps of a full generation (T).
+    /// Denoising steps of a full generation by the model.
     pub total_steps: u32,
-    /// Steps that are spared by a start from a noised source (k), fewer than `total_steps`.
+    /// Steps that are spared by a start from a noised source, fewer than `total_steps`.
     pub skipped_steps: u32,
+    /// Size of the image.
+    #[serde(default, skip_serializing_if = "Size::is_usual")]
+    pub size: Size,
+    /// Weights that the worker changes first.
+    #[serde(default, skip_serializing_if = "Change::is_nothing")]
+    pub change: Change,
 }
 
 impl Work {
-    /// Returns the number of denoising steps that run: T - k.
+    /// Makes the work of an image of the usual size, without a change of weights.
+    #[must_use]
+    pub const fn new(model: ModelId, total_steps: u32, skipped_steps: u32) -> Self {
+        Self { model, total_steps, skipped_steps, size: Size::USUAL, change: Change::Nothing }
+    }
+
+    /// Returns the number of denoising steps that run.
     pub const fn steps_run(self) -> u32 {
         self.total_steps.saturating_sub(self.skipped_steps)
     }
 
-    /// Returns the image-to-image strength that means the same: 1 - k/T.
+    /// Returns the image-to-image strength that means the same: 1 - skipped / total.
     pub fn strength(self) -> f64 {
         refine_fraction(self.skipped_steps, self.total_steps)
     }

@@ -6,6 +6,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::{Change, Size};
 use crate::time::Time;
 
 /// Request, known by its row in the trace, or by its number of arrival in a live run.
@@ -78,6 +79,107 @@ impl Default for Reuse {
     }
 }
 
+/// What a request asks for beside its prompt. Zero stands for what is usual in the scenario. Names and texts are
+/// numbered outside the core, which only compares the numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ask {
+    /// Size of the image.
+    pub size: Size,
+    /// Denoising steps of a full generation by the large model.
+    pub steps: u32,
+    /// Key that a cached image must have to serve the request, and that the request's own image gets.
+    pub key: u32,
+    /// Weights that the worker needs.
+    pub weights: Weights,
+}
+
+/// Size and steps that a request asks for: what makes its work another one. Zero stands for what is usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Size of the image.
+    pub size: Size,
+    /// Denoising steps of a full generation by the large model.
+    pub steps: u32,
+}
+
+impl Ask {
+    /// Returns the size and the steps.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        Shape { size: self.size, steps: self.steps }
+    }
+
+    /// Returns whether nothing unusual is asked for.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Weights that a worker needs beside its model, by number; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Weights {
+    /// Checkpoint in place of the model's own weights.
+    pub checkpoint: u32,
+    /// Set of LoRAs.
+    pub loras: u32,
+}
+
+impl Weights {
+    /// Returns what a worker with these weights changes for a job that needs others.
+    #[must_use]
+    pub const fn change(self, to: Self) -> Change {
+        let loras = to.loras != 0;
+        match (self.checkpoint == to.checkpoint, self.loras == to.loras) {
+            (true, true) => Change::Nothing,
+            // To take LoRAs off is no load.
+            (true, false) => if loras { Change::Loras } else { Change::Nothing },
+            (false, _) => if loras { Change::Both } else { Change::Checkpoint },
+        }
+    }
+}
+
+/// Place of a picture among the pictures of its request. The core handles each as a request of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u16, u16)", into = "(u16, u16)")]
+pub struct Place {
+    /// Number of the picture, from 0. The pictures of a request have consecutive identities.
+    pub at: u16,
+    /// Number of pictures of the request, at least 1.
+    pub of: u16,
+}
+
+impl Place {
+    /// Place of the only picture of a request.
+    pub const ONLY: Self = Self { at: 0, of: 1 };
+
+    /// Returns whether the request has one picture.
+    #[must_use]
+    pub fn is_only(&self) -> bool {
+        *self == Self::ONLY
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::ONLY
+    }
+}
+
+impl From<(u16, u16)> for Place {
+    fn from((at, of): (u16, u16)) -> Self {
+        Self { at, of }
+    }
+}
+
+impl From<Place> for (u16, u16) {
+    fn from(place: Place) -> Self {
+        (place.at, place.of)
+    }
+}
+
 /// Facts that the scheduler knows about a request when it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -97,6 +199,12 @@ pub struct Request {
     /// share.
     #[serde(default, skip_serializing_if = "is_false")]
     pub background: bool,
+    /// What the request asks for beside its prompt.
+    #[serde(default, skip_serializing_if = "Ask::is_usual")]
+    pub ask: Ask,
+    /// Place of the picture among those of its request.
+    #[serde(default, skip_serializing_if = "Place::is_only")]
+    pub place: Place,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -105,10 +213,11 @@ const fn is_false(value: &bool) -> bool {
 }
 
 impl Request {
-    /// Returns a request without a deadline that allows every use of the cache.
+    /// Returns a request for one usual image without a deadline that allows every use of the cache.
     #[must_use]
     pub const fn new(id: RequestId, arrival: Time, tenant: TenantId) -> Self {
-        Self { id, arrival, tenant, deadline: None, reuse: Reuse::ALL, background: false }
+        let ask = Ask { size: Size::USUAL, steps: 0, key: 0, weights: Weights { checkpoint: 0, loras: 0 } };
+        Self { id, arrival, tenant, deadline: None, reuse: Reuse::ALL, background: false, ask, place: Place::ONLY }
     }
 }
 

@@ -33,7 +33,7 @@ impl WantedSamples {
             request: RequestId(sample.row),
             seed: self.seed,
             prompt: self.prompts[sample.row as usize].clone(),
-            work: Work { model, total_steps: self.steps, skipped_steps: sample.skipped_steps },
+            work: Work::new(model, self.steps, sample.skipped_steps),
             source: source.map(|name| self.folder.join(name)),
             to: self.folder.join(&sample.picture),
         }

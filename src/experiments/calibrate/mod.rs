@@ -125,7 +125,7 @@ impl<'a> Calibration<'a> {
         scores: Option<(&Path, &str)>,
     ) -> Result<(Vec<Sample>, PathBuf), InputError> {
         let file = folder.join(SAMPLES);
-        let mut read = samples::read(&file, &self.models, self.scenario.models.steps)?;
+        let mut read = samples::read(&file, &self.models, self.scenario.models.large_steps())?;
         self.measure = match scores {
             Some((scores, measure)) => {
                 samples::judge(&mut read, scores)?;
@@ -166,7 +166,7 @@ impl<'a> Calibration<'a> {
         self.inputs.extend(inputs.files.iter().map(print));
         let trace = &inputs.trace.trace;
         let prompts: Vec<_> = (0..count).map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
-        Ok(WantedSamples { prompts, skips, steps: self.scenario.models.steps, seed: self.scenario.seed, folder })
+        Ok(WantedSamples { prompts, skips, steps: self.scenario.models.large_steps(), seed: self.scenario.seed, folder })
     }
 
     /// Fits bounds that keep a share `alpha` of the large model's quality, and checks them. `file` is the file of the
@@ -184,7 +184,7 @@ impl<'a> Calibration<'a> {
 
     /// Returns the numbers of skipped steps, rising, each once.
     fn skips(&self, wanted: &[u32]) -> Result<Vec<u32>, InputError> {
-        let steps = self.scenario.models.steps;
+        let steps = self.scenario.models.large_steps();
         // Shares are rounded up, so that a model of few steps gets no skip of 0.
         let shares = SKIPS_PERCENT.iter().map(|percent| (u64::from(steps) * u64::from(*percent)).div_ceil(100) as u32);
         let mut skips: Vec<u32> =

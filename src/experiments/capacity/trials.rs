@@ -132,7 +132,7 @@ pub(super) fn search_capacity(
     question: Question,
     source: &Source,
 ) -> Result<Capacity, ExperimentError> {
-    let steps = simulation.scenario.models.steps;
+    let steps = simulation.scenario.models.large_steps();
     let threshold_s = match question.target {
         Target::SloMultiple(multiple) => {
             multiple * simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, steps)

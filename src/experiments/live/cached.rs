@@ -9,7 +9,7 @@ use crate::input::InputError;
 use crate::live::encoder::DualEncoder;
 use crate::live::faults::Faults;
 use crate::live::store::{FoundEntry, Opened, Store, TestableDisk};
-use crate::request::{Owner, TenantId};
+use crate::request::{Ask, Owner, TenantId};
 use crate::scenario::Scenario;
 use crate::scheduler::WarmImage;
 use crate::simulation::Simulation;
@@ -96,7 +96,7 @@ fn set_strangers_aside(
 
 fn warm_image(entry: FoundEntry, trace: &Trace) -> WarmImage {
     let tenant = entry.tenant.and_then(|name| tenant(trace, &name));
-    WarmImage { key: entry.key, owner: tenant.map_or(Owner::Public, Owner::Tenant), bytes: None }
+    WarmImage { key: entry.key, owner: tenant.map_or(Owner::Public, Owner::Tenant), bytes: None, ask: Ask::default() }
 }
 
 #[cfg(test)]

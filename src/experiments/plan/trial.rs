@@ -64,7 +64,7 @@ impl<'a> Trials<'a> {
         if let Some(least) = question.quality {
             check_scores(&inputs, &base, least)?;
         }
-        let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.steps);
+        let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, base.models.large_steps());
         let faster = |trace: Arc<TraceInputs>| Arc::new(trace.stretched(1.0 / question.load));
         // A stretched trace does not store its search ahead in a file, so a load of 1 leaves the traces as they are.
         let as_it_is = (question.load - 1.0).abs() < f64::EPSILON;
@@ -163,7 +163,7 @@ impl<'a> Trials<'a> {
         let mut simulation = Simulation::with_trace(scenario, self.source, self.sets, self.traces[seed].clone())?;
         // The target is in seconds. The GPU type on which it is a multiple of a full generation may be absent from this
         // cluster, so the multiple is computed anew.
-        let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.steps);
+        let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.large_steps());
         simulation.scenario.slo.multiples = vec![self.threshold_s / full];
         simulation.scenario.queue.deadline_multiple = self.threshold_s / full;
         Ok(match self.end {

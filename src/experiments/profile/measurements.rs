@@ -182,12 +182,12 @@ impl Measurements {
                 let idle = of(Neighbourhood::Idle);
                 let busy = of(Neighbourhood::Busy).or(idle);
                 let row = idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, &models, idle, busy));
-                let loaded = self.loaded(gpu, model, scenario.models.steps);
+                let loaded = self.loaded(gpu, model, scenario.models.large_steps());
                 profile.service.extend(row.map(|row| under_load_row(row, &loaded, &models)));
             }
             let rows = profile.service.iter_mut().filter(|row| row.gpu == *gpu_name);
             let rows: Vec<&mut Service> = rows.collect();
-            let spread = spread(&self.relative_rounds(gpu, &rows, scenario.models.steps));
+            let spread = spread(&self.relative_rounds(gpu, &rows, scenario.models.large_steps()));
             for row in rows {
                 row.spread = spread.map(rounded);
                 row.spread_kind = if spread.is_some() { SpreadKind::Measured } else { SpreadKind::Assumed };

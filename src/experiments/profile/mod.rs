@@ -46,9 +46,9 @@ pub fn check(out: &Path, force: bool, scenario: &Scenario, source: &Source) -> R
     if !folder.is_dir() {
         return Err(InputError::new(folder, "is no folder: make it, or choose another").key("--out"));
     }
-    if scenario.models.steps < LEAST_STEPS {
+    if scenario.models.large_steps() < LEAST_STEPS {
         let message = format!("expected at least {LEAST_STEPS}: a step is measured between two");
-        return Err(InputError::new(source.file(), message).value("models.steps", scenario.models.steps));
+        return Err(InputError::new(source.file(), message).value("models.steps", scenario.models.large_steps()));
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ pub fn measure(
 ) -> Result<(ProfileFile, Vec<String>), ExperimentError> {
     let (Question { batches, jobs, .. }, rounds) = (question, question.rounds.max(1));
     let plan = Plan {
-        steps: scenario.models.steps,
+        steps: scenario.models.large_steps(),
         jobs: jobs.div_ceil(rounds),
         loads: LOADS.div_ceil(rounds).max(2),
         prompts: PROMPTS.map(str::to_owned).to_vec(),

@@ -24,7 +24,7 @@ use crate::live::store::{Opened, RealDisk, Store};
 use crate::model::{ModelId, Work};
 use crate::output::make_folder;
 use crate::replay::{Executor, Inbox, Next, replay};
-use crate::request::{Owner, Request, RequestId, TenantId};
+use crate::request::{Ask, Owner, Request, RequestId, TenantId};
 use crate::scenario::Scenario;
 use crate::scheduler::allocation::{Allocation, StaticSplit};
 use crate::scheduler::routing::{Load, Route, RoutingPolicy, Storage};
@@ -106,7 +106,9 @@ fn one_pass(
         store.adopt(ImageId::warm(row), entry);
     }
     let warm: Vec<WarmImage> =
-        found.into_iter().map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None }).collect();
+        (found.into_iter())
+            .map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None, ask: Ask::default() })
+            .collect();
     let limits = equipment.limits(None);
     let encoder = equipment.embed(&limits)?;
     let mut live = Live::start(setting(scenario, equipment, limits, folder, progress)?, store, &targets, encoder)?;
@@ -118,7 +120,7 @@ fn one_pass(
     let allocation = Allocation::new(targets);
     let models = scenario.model_names().len();
     let hardware = Hardware::unmeasured(workers, models);
-    let paper = Config::paper(models, hardware, scenario.models.steps);
+    let paper = Config::paper(models, hardware, scenario.models.large_steps());
     let config = Config { max_attempts: 1, measures_images: true, ..paper };
     let cache = ImageCache::new(CacheSettings { capacity: SOURCES, ..CacheSettings::default() });
     let mut core = Scheduler::new(config, Box::new(routing), Some(cache), Box::new(StaticSplit::new(allocation)));
@@ -322,7 +324,7 @@ mod tests {
 
     fn start(job: u64, worker: u16, model: u16, skipped_steps: u32) -> Action {
         let parts = SmallVec::from_buf([Part { request: RequestId(job as u32), source: None }]);
-        let work = Work { model: ModelId(model), total_steps: 50, skipped_steps };
+        let work = Work::new(ModelId(model), 50, skipped_steps);
         Action::Start { job: JobId(job), worker: WorkerId(worker), work, parts }
     }
 

@@ -215,7 +215,7 @@ fn nobody(tenants: &[String]) -> TraceInputs {
 
 fn facts(simulation: &Simulation, tenants: &[String], settings: &ServeSettings) -> Facts {
     let scenario = &simulation.scenario;
-    let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, scenario.models.steps);
+    let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, scenario.models.large_steps());
     let multiple = scenario.slo.multiples.first().copied().unwrap_or(2.0);
     let types = scenario.gpu_types();
     let number = |name: &String| tenants.iter().position(|tenant| tenant == name).map(|place| TenantId(place as u32));
@@ -225,7 +225,7 @@ fn facts(simulation: &Simulation, tenants: &[String], settings: &ServeSettings) 
         initial: initial_allocation(scenario).targets,
         tenants: tenants.to_vec(),
         public: scenario.tenants.public.iter().filter_map(number).collect(),
-        total_steps: scenario.models.steps,
+        total_steps: scenario.models.large_steps(),
         seed: scenario.seed,
         slo: Duration::from_seconds_saturating(multiple * full),
         disk_limit: HostDuration::from_secs_f64(scenario.live.limits.disk_s),

@@ -133,7 +133,7 @@ impl<'a> Experiment<'a> {
     ) -> Result<Self, ExperimentError> {
         let scenario = source.scenario(sets)?;
         let plan = Plan {
-            steps: scenario.models.steps,
+            steps: scenario.models.large_steps(),
             jobs: question.jobs,
             loads: 2,
             prompts: PROMPTS.map(str::to_owned).to_vec(),
@@ -309,7 +309,7 @@ impl<'a> Experiment<'a> {
     fn full_generation_s(&self) -> Result<f64, ExperimentError> {
         let (profile, _) = self.measurements.profile(&self.scenario, "");
         let row = profile.service.first().ok_or_else(|| ExperimentError::Failed("nothing was measured".to_owned()))?;
-        Ok(row.overhead_s + row.step_s * f64::from(self.scenario.models.steps))
+        Ok(row.overhead_s + row.step_s * f64::from(self.scenario.models.large_steps()))
     }
 
     /// Returns the mean seconds between arrivals that offer this load.

@@ -173,7 +173,7 @@ mod tests {
             request: RequestId(7),
             noise: (u64::MAX, 3),
             prompt: "a \"red\" circle\n".to_owned(),
-            work: Work { model: ModelId(1), total_steps: 50, skipped_steps: 25 },
+            work: Work::new(ModelId(1), 50, 25),
             source: Some([2, 1]),
         };
         let pixels = [0, 10, 255, 1, 2, 3];

@@ -27,18 +27,24 @@ impl AheadIndex {
     }
 
     /// Compares exactly the entries of a block that can be as near as the nearest so far.
-    fn look_into(&self, block: usize, search: &mut Search<'_>) {
+    fn look_into(&self, block: usize, query: &Query<'_>, search: &mut Search<'_>) {
         let places = block * self.ahead.block..((block + 1) * self.ahead.block).min(self.ages.len());
         // Neighbouring codes are compared faster together than one by one, so from half of the places on all are
         // compared.
         let most = self.held[block] as usize * 2 >= places.len();
-        self.ahead.vectors.scan(places, most, |place| self.ages[place] > 0, search);
+        self.ahead.vectors.scan(places, most, |place| self.is_wanted(place, query), search);
         self.ahead.vectors.settle(|place| self.ages[place], search);
     }
 
+    /// Returns whether a place has an entry that a query does not rule out.
+    fn is_wanted(&self, place: usize, query: &Query<'_>) -> bool {
+        self.ages[place] > 0
+            && (query.without.is_empty() || !query.without.contains(&self.ahead.history.image(place)))
+    }
+
     /// Returns the oldest entry, which is the nearest if all similarities are 0.
-    fn oldest(&self) -> Option<Match> {
-        let cached = self.ages.iter().enumerate().filter(|(_, age)| **age > 0);
+    fn oldest(&self, query: &Query<'_>) -> Option<Match> {
+        let cached = self.ages.iter().enumerate().filter(|(place, _)| self.is_wanted(*place, query));
         let (place, _) = cached.min_by_key(|(_, age)| **age)?;
         Some(Match { image: self.ahead.history.image(place), similarity: 0.0 })
     }
@@ -74,7 +80,7 @@ impl RetrievalIndex for AheadIndex {
         let promising = cached().max_by_key(|(_, (bound, _))| **bound).map(|(block, _)| block);
         let unbounded = (bounds.len()..self.held.len()).filter(|block| self.held[*block] > 0);
         for block in promising.into_iter().chain(unbounded) {
-            self.look_into(block, &mut search);
+            self.look_into(block, query, &mut search);
         }
         let least = search.least();
         // A block at bound 0 has nothing above 0, and what is at 0 is found as the oldest entry below. Equality counts
@@ -88,11 +94,11 @@ impl RetrievalIndex for AheadIndex {
             if most_under(bound) < search.least() {
                 break;
             }
-            self.look_into(block, &mut search);
+            self.look_into(block, query, &mut search);
         }
         match search.best {
             Some(best) => Some(Match { image: self.ahead.history.image(best.row), similarity: best.similarity }),
-            None => self.oldest(),
+            None => self.oldest(query),
         }
     }
 

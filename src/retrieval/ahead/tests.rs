@@ -53,7 +53,7 @@ fn compare(ahead: &Arc<Ahead>, prompts: &EmbeddingMatrix, capacity: usize, newes
         }
         let embedding = prompts.embedding(row);
         for request in [Some(RequestId(row as u32)), None] {
-            let query = Query { request, embedding: &embedding };
+            let query = Query { request, embedding: &embedding, without: &[] };
             assert_eq!(searched.nearest(&query), direct.nearest(&query), "row {row}, capacity {capacity}");
         }
         assert_eq!(searched.len(), direct.len());

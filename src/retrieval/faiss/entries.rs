@@ -43,8 +43,9 @@ impl Entries {
         self.by_age.get(&age).map(|(_, embedding)| embedding.as_slice())
     }
 
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.by_age.first_key_value().map(|(age, _)| *age)
+    /// Returns the age of the oldest entry that is none of `without`.
+    pub(super) fn oldest(&self, without: &[ImageId]) -> Option<u64> {
+        self.by_age.iter().find(|(_, (image, _))| !without.contains(image)).map(|(age, _)| *age)
     }
 
     /// Returns ages and vectors, oldest first.

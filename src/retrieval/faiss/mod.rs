@@ -83,8 +83,9 @@ impl<S: Structure> RetrievalIndex for FaissIndex<S> {
 
     fn nearest(&self, query: &Query<'_>) -> Option<Match> {
         threads::use_one();
-        let oldest = self.entries.oldest()?;
-        let mut nearest = Nearest { entries: &self.entries, query: query.embedding.as_slice(), best: None };
+        let oldest = self.entries.oldest(query.without)?;
+        let Query { embedding, without, .. } = *query;
+        let mut nearest = Nearest { entries: &self.entries, query: embedding.as_slice(), without, best: None };
         self.structure.search(&mut nearest);
         if nearest.best.is_none_or(|(top, _)| top <= 0.0) {
             // If nothing was found, or everything is at 0, the oldest entry is as near as any.
@@ -104,14 +105,19 @@ impl<S: Structure> RetrievalIndex for FaissIndex<S> {
 pub struct Nearest<'a> {
     entries: &'a Entries,
     query: &'a [f32],
+    without: &'a [ImageId],
     /// Similarity and age of the best entry.
     best: Option<(f64, Reverse<u64>)>,
 }
 
 impl Nearest<'_> {
-    /// Compares an entry in f64. Returns whether the entry is still there. To offer an entry again changes nothing.
+    /// Compares an entry in f64. Returns whether the entry is still there and wanted. To offer an entry again changes
+    /// nothing.
     fn offer(&mut self, age: u64) -> bool {
         let Some(vector) = self.entries.vector(age) else { return false };
+        if self.entries.image(age).is_some_and(|image| self.without.contains(&image)) {
+            return false;
+        }
         let found = (similarity(self.query, vector), Reverse(age));
         if self.best.is_none_or(|best| found.0.total_cmp(&best.0).then(found.1.cmp(&best.1)).is_gt()) {
             self.best = Some(found);

@@ -44,7 +44,7 @@ fn dead_rows_hide_nobody() {
         index.remove(id(row));
     }
     assert_eq!(index.structure.rows(), 300, "the nearest hundred are dead rows");
-    let found = index.nearest(&Query { request: None, embedding: &axis }).expect("two hundred are left");
+    let found = index.nearest(&Query { request: None, embedding: &axis, without: &[] }).expect("two hundred are left");
     assert_eq!(found.similarity.to_bits(), similarity(axis.as_slice(), aside.as_slice()).to_bits());
 }
 

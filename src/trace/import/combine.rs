@@ -242,7 +242,7 @@ fn gather(picks: &[Pick], timing: &Source, list: Option<&Source>, notes: &mut Ve
         tenants: texts(&|source| source.tenants.as_ref()).map(|tenants| tenants.iter().collect::<TenantColumn>()),
         deadlines,
         extra: extra.collect(),
-        ignored: Vec::new(),
+        ..Columns::default()
     }
 }
 

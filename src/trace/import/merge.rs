@@ -67,7 +67,7 @@ pub fn merge(parts: &[(&Path, &Trace)]) -> Result<(Trace, Vec<Note>), InputError
         deadlines: any(&|columns| columns.deadlines.is_some())
             .then(|| each().map(|(trace, row)| trace.request(row).deadline.unwrap_or(Time::MAX)).collect()),
         extra,
-        ignored: Vec::new(),
+        ..Columns::default()
     };
     Ok((Trace::new(columns), notes))
 }

@@ -5,12 +5,14 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::embedding::Embedding;
 use crate::image::ImageId;
+use crate::model::Size;
 use crate::request::{Owner, RequestId, TenantId};
 use crate::table::Table;
 use crate::time::{Duration, Time};
@@ -22,7 +24,7 @@ mod tenancy;
 pub use tenancy::{Scope, Tenancy};
 
 use eviction::{Eviction, EvictionPolicy, EvictionSettings};
-use index::{NewIndex, Query, RetrievalIndex};
+use index::{Match, NewIndex, Query, RetrievalIndex};
 
 /// Images that are inserted into the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,19 +48,83 @@ pub struct Item {
     pub skipped_steps: u32,
 }
 
+/// What images have in common that stand in one index. The owner of a shelf is that of its images, or [`Owner::Public`]
+/// where all owners share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shelf {
+    /// Owner of the images.
+    pub owner: Owner,
+    /// Key that images and requests must have in common.
+    pub key: u32,
+    /// Size of the images.
+    pub size: Size,
+}
+
+impl Shelf {
+    /// Returns the shelf of an owner's images of the usual size, without a key.
+    #[must_use]
+    pub const fn of(owner: Owner) -> Self {
+        Self { owner, key: 0, size: Size::USUAL }
+    }
+
+    /// Returns whether the images have neither a key nor a size of their own.
+    fn is_usual(&self) -> bool {
+        self.key == 0 && self.size.is_usual()
+    }
+}
+
+/// Limits within which an image is resized for a request of another size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resizing {
+    /// Size for which [`Size::USUAL`] stands.
+    pub usual: Size,
+    /// Largest ratio between the aspect ratios, at least 1.
+    pub aspect: f64,
+    /// Largest ratio between the numbers of pixels, at least 1.
+    pub factor: f64,
+}
+
+impl Default for Resizing {
+    /// Returns limits within which no image is resized.
+    fn default() -> Self {
+        Self { usual: Size::USUAL, aspect: 1.0, factor: 1.0 }
+    }
+}
+
+impl Resizing {
+    /// Returns whether an image of one size serves a request of another.
+    #[must_use]
+    pub fn allows(&self, image: Size, request: Size) -> bool {
+        if image == request {
+            return true;
+        }
+        let real = |size: Size| if size.is_usual() { self.usual } else { size };
+        let (image, request) = (real(image), real(request));
+        // Whole numbers below 2^32 are exact, and equal shapes have the ratio 1.
+        let product = |width: u16, height: u16| f64::from(width) * f64::from(height);
+        let ratio = |a: f64, b: f64| if a < b { b / a } else { a / b };
+        let aspect = ratio(product(image.width, request.height), product(request.width, image.height));
+        let factor = ratio(product(image.width, image.height), product(request.width, request.height));
+        // A size that is not known fits no other: the ratio is no number then.
+        aspect <= self.aspect && factor <= self.factor
+    }
+}
+
 /// Content of the cache for one image.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Image of the entry.
     pub image: ImageId,
-    /// Owner of the image.
-    pub owner: Owner,
+    /// Owner, key and size of the image.
+    pub shelf: Shelf,
     /// Intermediate states of Nirvana, by the steps that each spares, rising; empty for a final image.
     pub states: SmallVec<[u32; 6]>,
     /// Weight of each item of the entry: 1, or bytes.
     pub weight: u64,
     /// Time at which the entry was inserted.
     pub inserted: Time,
+    /// Number of the insertion, which the cache sets: lower is older.
+    pub number: u64,
 }
 
 impl Entry {
@@ -135,6 +201,8 @@ pub struct CacheSettings {
     pub eviction_settings: EvictionSettings,
     /// Maker of the indexes that find entries.
     pub index: NewIndex,
+    /// Limits within which images are resized.
+    pub resizing: Resizing,
 }
 
 /// Settings with room for one item, an exact index, and one cache for all tenants.
@@ -148,6 +216,7 @@ impl Default for CacheSettings {
             eviction: Eviction::default(),
             eviction_settings: EvictionSettings::default(),
             index: NewIndex::new(index::ExactIndex::new),
+            resizing: Resizing::default(),
         }
     }
 }
@@ -164,14 +233,18 @@ struct Part {
 #[derive(Debug)]
 pub struct ImageCache {
     settings: CacheSettings,
-    /// Indexes by owner, as [`Tenancy`] says. Each is made when it is first needed.
-    indexes: BTreeMap<Owner, Box<dyn RetrievalIndex>>,
+    /// Indexes by owner, as [`Tenancy`] says, key and size. Each is made when it is first needed.
+    indexes: BTreeMap<Shelf, Box<dyn RetrievalIndex>>,
+    /// True once an image has a key or a size of its own.
+    is_mixed: bool,
     parts: BTreeMap<Owner, Part>,
     entries: Table<ImageId, Entry>,
     /// Entries in order of insertion, if entries expire. Entries that have left since are still in the queue.
     ages: VecDeque<(Time, ImageId)>,
     /// Sources of requests that have not ended, each with the number of requests that need it.
     pins: Table<ImageId, u32>,
+    /// Number of insertions.
+    inserted: u64,
     /// Last request that was routed. A part is told of it before the part evicts.
     routed: Option<RequestId>,
 }
@@ -183,10 +256,12 @@ impl ImageCache {
         Self {
             settings,
             indexes: BTreeMap::new(),
+            is_mixed: false,
             parts: BTreeMap::new(),
             entries: Table::default(),
             ages: VecDeque::new(),
             pins: Table::default(),
+            inserted: 0,
             routed: None,
         }
     }
@@ -201,17 +276,43 @@ impl ImageCache {
         self.settings.tenancy.places(tenant)
     }
 
-    /// Returns the most similar entry of a place.
-    pub fn nearest(&self, place: Owner, query: &Query<'_>) -> Option<Candidate<'_>> {
-        let found = self.indexes.get(&place)?.nearest(query)?;
+    /// Returns the most similar entry of a place that serves a request of this key and size.
+    pub fn nearest(&self, wanted: Shelf, query: &Query<'_>) -> Option<Candidate<'_>> {
+        // While all images are usual, there is one index, or none that serves.
+        let found = if self.is_mixed || !wanted.is_usual() {
+            self.nearest_of_sizes(wanted, query)?
+        } else {
+            self.indexes.get(&wanted)?.nearest(query)?
+        };
         let entry = self.entries.get(&found.image).expect("index and entries are kept in step");
         Some(Candidate { image: found.image, similarity: found.similarity, states: &entry.states })
     }
 
-    /// Returns the true similarity of the most similar entry of a place, if its index may miss that entry and is
-    /// checked.
-    pub fn audit(&self, place: Owner, query: &Query<'_>) -> Option<f64> {
-        self.indexes.get(&place)?.audit(query)
+    /// Returns the indexes whose images serve a request of this owner, key and size.
+    fn serving(&self, wanted: Shelf) -> impl Iterator<Item = &dyn RetrievalIndex> {
+        let end = |width, height| Shelf { size: Size { width, height }, ..wanted };
+        let of_key = self.indexes.range(end(0, 0)..=end(u16::MAX, u16::MAX));
+        let serves = move |shelf: &Shelf| self.settings.resizing.allows(shelf.size, wanted.size);
+        of_key.filter(move |(shelf, _)| serves(shelf)).map(|(_, index)| &**index)
+    }
+
+    /// Returns the most similar of the images of all sizes that serve a request.
+    fn nearest_of_sizes(&self, wanted: Shelf, query: &Query<'_>) -> Option<Match> {
+        let age = |found: &Match| self.entries.get(&found.image).map(|entry| entry.number);
+        self.serving(wanted).filter_map(|index| index.nearest(query)).reduce(|nearest, other| {
+            let goes_first = match other.similarity.total_cmp(&nearest.similarity) {
+                Ordering::Greater => true,
+                Ordering::Equal => age(&other) < age(&nearest),
+                Ordering::Less => false,
+            };
+            if goes_first { other } else { nearest }
+        })
+    }
+
+    /// Returns the true similarity of the most similar entry of a place that serves a request of this key and size, if
+    /// the indexes may miss that entry and are checked.
+    pub fn audit(&self, wanted: Shelf, query: &Query<'_>) -> Option<f64> {
+        self.serving(wanted).filter_map(|index| index.audit(query)).reduce(f64::max)
     }
 
     /// Notes that a request is about to be routed.
@@ -225,7 +326,7 @@ impl ImageCache {
             // A state is known by the steps that it spares. A final image is one item, whatever number of steps is
             // spared.
             let state = if entry.states.contains(&skipped_steps) { skipped_steps } else { 0 };
-            let part = self.parts.get_mut(&self.settings.tenancy.part(entry.owner));
+            let part = self.parts.get_mut(&self.settings.tenancy.part(entry.shelf.owner));
             let part = part.expect("an entry stands in a part");
             part.eviction.on_hit(Item { image, skipped_steps: state }, skipped_steps);
         }
@@ -252,7 +353,8 @@ impl ImageCache {
     /// section 5).
     #[must_use]
     pub fn insert(&mut self, entry: Entry, key: &Embedding, departures: &mut Departures) -> bool {
-        let (shelf, part) = (self.settings.tenancy.index(entry.owner), self.settings.tenancy.part(entry.owner));
+        let (shelf, part) = (self.shelf(entry.shelf), self.settings.tenancy.part(entry.shelf.owner));
+        let entry = Entry { number: self.inserted, ..entry };
         let weight = entry.total_weight();
         // An owner without a part has a share of 0, which no entry fits.
         let share = self.share(part);
@@ -270,6 +372,8 @@ impl ImageCache {
         }
         let index = self.indexes.entry(shelf).or_insert_with(|| self.settings.index.make());
         index.insert(entry.image, key);
+        self.inserted += 1;
+        self.is_mixed |= !shelf.is_usual();
         let part_of = self.part(part);
         part_of.held += weight;
         part_of.eviction.on_insert(&entry, key);
@@ -283,16 +387,21 @@ impl ImageCache {
         true
     }
 
+    /// Returns the shelf of the index with the images of a shelf.
+    fn shelf(&self, of_entry: Shelf) -> Shelf {
+        Shelf { owner: self.settings.tenancy.index(of_entry.owner), ..of_entry }
+    }
+
     /// Returns the capacity of the part of an owner.
     fn share(&self, part: Owner) -> u64 {
         let shares = &self.settings.tenancy.shares;
         if shares.is_empty() { self.settings.capacity } else { shares.get(&part).copied().unwrap_or(0) }
     }
 
-    fn has_near_duplicate(&self, shelf: Owner, key: &Embedding) -> bool {
+    fn has_near_duplicate(&self, shelf: Shelf, key: &Embedding) -> bool {
         let (Some(limit), Some(index)) = (self.settings.near_duplicate, self.indexes.get(&shelf)) else { return false };
         // The key is that of an image and not of a request: an index that searched ahead has nothing prepared for it.
-        let nearest = index.nearest(&Query { request: None, embedding: key });
+        let nearest = index.nearest(&Query { request: None, embedding: key, without: &[] });
         nearest.is_some_and(|found| found.similarity >= limit)
     }
 
@@ -314,21 +423,26 @@ impl ImageCache {
 
     fn drop_item(&mut self, item: Item, departures: &mut Departures) {
         let entry = self.entries.get_mut(&item.image).expect("eviction and entries are kept in step");
-        let (owner, weight) = (entry.owner, entry.weight);
+        let (shelf, weight) = (entry.shelf, entry.weight);
         // A final image has no states, so that it leaves with its only item.
         entry.states.retain(|state| *state != item.skipped_steps);
         let empty = entry.states.is_empty();
-        self.part(self.settings.tenancy.part(owner)).held -= weight;
+        self.part(self.settings.tenancy.part(shelf.owner)).held -= weight;
         if empty {
             self.entries.remove(&item.image);
-            self.leave(item.image, owner, Cause::Evicted, departures);
+            self.leave(item.image, shelf, Cause::Evicted, departures);
         }
     }
 
     /// Removes an entry from its index, after it has left the entries, and notes its departure.
-    fn leave(&mut self, image: ImageId, owner: Owner, cause: Cause, departures: &mut Departures) {
-        if let Some(index) = self.indexes.get_mut(&self.settings.tenancy.index(owner)) {
+    fn leave(&mut self, image: ImageId, shelf: Shelf, cause: Cause, departures: &mut Departures) {
+        let shelf = self.shelf(shelf);
+        if let Some(index) = self.indexes.get_mut(&shelf) {
             index.remove(image);
+            // Clients choose keys: an index for each that was ever used would grow without end.
+            if index.is_empty() && shelf.key != 0 {
+                self.indexes.remove(&shelf);
+            }
         }
         departures.left.push((image, cause));
         if !self.pins.contains(&image) {
@@ -340,10 +454,10 @@ impl ImageCache {
     fn remove(&mut self, image: ImageId, cause: Cause, departures: &mut Departures) {
         if let Some(entry) = self.entries.remove(&image) {
             // States that were evicted before are gone from the entry, so that its weight is that of the rest.
-            let part = self.part(self.settings.tenancy.part(entry.owner));
+            let part = self.part(self.settings.tenancy.part(entry.shelf.owner));
             part.held -= entry.total_weight();
             part.eviction.on_remove(&entry);
-            self.leave(image, entry.owner, cause, departures);
+            self.leave(image, entry.shelf, cause, departures);
         }
     }
 
@@ -382,7 +496,7 @@ impl ImageCache {
 
     /// Returns the owner of an entry.
     pub fn owner_of(&self, image: ImageId) -> Option<Owner> {
-        self.entries.get(&image).map(|entry| entry.owner)
+        self.entries.get(&image).map(|entry| entry.shelf.owner)
     }
 
     /// Returns whether an image can be read: the image is cached, or a request still needs it.

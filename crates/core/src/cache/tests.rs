@@ -20,7 +20,8 @@ fn image(row: u32) -> ImageId {
 
 fn entry(row: u32, states: &[u32]) -> Entry {
     let states = states.iter().copied().collect();
-    Entry { image: image(row), owner: Owner::Public, states, weight: 1, inserted: Time::ZERO }
+    let shelf = Shelf::default();
+    Entry { image: image(row), shelf, states, weight: 1, inserted: Time::ZERO, number: 0 }
 }
 
 fn axis() -> Embedding {
@@ -69,8 +70,8 @@ fn capacity_counts_states_and_an_entry_without_any_leaves() {
     put(&mut cache, entry(0, &[5, 10]));
     put(&mut cache, entry(1, &[5, 10]));
     let embedding = axis();
-    let query = Query { request: None, embedding: &embedding };
-    assert_eq!(cache.nearest(Owner::Public, &query).map(|found| found.states.to_vec()), Some(vec![10]));
+    let query = Query { request: None, embedding: &embedding, without: &[] };
+    assert_eq!(cache.nearest(Shelf::default(), &query).map(|found| found.states.to_vec()), Some(vec![10]));
     assert_eq!(put(&mut cache, entry(2, &[5])), [image(0)]);
     assert_eq!(cache.held(), 3);
 }
@@ -163,9 +164,9 @@ fn seen_by(tenant: u32, tenancy: &Tenancy, eviction: Eviction, others: impl Fn(u
         let (now, id) = (second(u64::from(step)), TenantId(who));
         let mut departures = Departures::default();
         cache.expire(now, &mut departures);
-        let query = Query { request: None, embedding: &key };
+        let query = Query { request: None, embedding: &key, without: &[] };
         let places = cache.places(id);
-        let found = places.iter().find_map(|place| cache.nearest(*place, &query));
+        let found = places.iter().find_map(|place| cache.nearest(Shelf::of(*place), &query));
         let found = found.map(|found| (found.image, found.similarity)).filter(|(_, similarity)| *similarity > 0.8);
         if let Some((image, similarity)) = found {
             cache.pin(image, (similarity * 50.0) as u32);
@@ -173,7 +174,7 @@ fn seen_by(tenant: u32, tenancy: &Tenancy, eviction: Eviction, others: impl Fn(u
             assert!(owner == Some(Owner::Tenant(id)) || tenancy.scope != Scope::Tenant, "{owner:?} serves {id:?}");
             let _ = cache.unpin(image);
         }
-        let entry = Entry { owner: cache.owner(id), inserted: now, ..entry(step, &[]) };
+        let entry = Entry { shelf: Shelf::of(cache.owner(id)), inserted: now, ..entry(step, &[]) };
         let kept = cache.insert(entry, &key, &mut departures);
         if who == tenant {
             let mine: Vec<u32> =

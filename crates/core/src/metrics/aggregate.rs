@@ -8,6 +8,7 @@ use super::percentile::quantile;
 use super::rows::RequestRow;
 use super::steady::Steady;
 use super::summary::{Latency, Slo};
+use crate::denoising::Denoising;
 use crate::model::refine_fraction;
 use crate::request::Outcome;
 use crate::scheduler::DecisionKind;
@@ -24,8 +25,9 @@ pub(super) struct Aggregate {
     pub(super) cancelled: u64,
     pub(super) routed: u64,
     pub(super) hits_by_skipped_steps: BTreeMap<u32, u64>,
-    /// Number of hits that ran, by skipped steps. Returns are left out, because the refine fraction leaves them out.
-    refined: BTreeMap<u32, u64>,
+    /// Number of hits that ran, by the steps that their model skipped of its own, and these steps. Returns are left out,
+    /// because the refine fraction leaves them out.
+    refined: BTreeMap<(u32, u32), u64>,
     pub(super) latencies: Vec<Duration>,
     met: Vec<u64>,
     with_deadline: u64,
@@ -48,29 +50,33 @@ impl Aggregate {
         self.steady.arrived(due);
     }
 
-    pub(super) fn ended(&mut self, row: &RequestRow, total_steps: u32) {
-        match row.outcome {
+    /// Counts a request that has ended with its last picture.
+    pub(super) fn request_ended(&mut self, last: &RequestRow, outcome: &Outcome) {
+        match outcome {
             Outcome::Completed => self.completed += 1,
             Outcome::Rejected(_) => self.rejected += 1,
             Outcome::Failed(_) => self.failed += 1,
             Outcome::Cancelled => self.cancelled += 1,
         }
-        self.last_finish = self.last_finish.max(row.finish);
+        self.last_finish = self.last_finish.max(last.finish);
+        if *outcome == Outcome::Completed {
+            self.latencies.push(last.finish.since(last.arrival));
+            self.deadlines_met += u64::from(last.deadline.is_some_and(|deadline| last.finish <= deadline));
+        }
+    }
+
+    /// Counts a picture that has ended.
+    pub(super) fn picture_ended(&mut self, row: &RequestRow, denoising: &Denoising) {
         if let Some(decision) = row.decision {
             self.routed += 1;
             if decision.kind.is_hit() {
                 *self.hits_by_skipped_steps.entry(decision.skipped_steps).or_insert(0) += 1;
             }
-            if decision.kind == DecisionKind::Hit && decision.skipped_steps < total_steps {
-                *self.refined.entry(decision.skipped_steps).or_insert(0) += 1;
+            if let Some(work) = row.work(denoising).filter(|_| decision.kind == DecisionKind::Hit) {
+                *self.refined.entry((work.skipped_steps, work.total_steps)).or_insert(0) += 1;
             }
         }
-        if row.outcome != Outcome::Completed {
-            return;
-        }
-        self.returned += u64::from(row.returned());
-        self.latencies.push(row.finish.since(row.arrival));
-        self.deadlines_met += u64::from(row.deadline.is_some_and(|deadline| row.finish <= deadline));
+        self.returned += u64::from(row.completed() && row.returned());
     }
 
     /// Counts a completed request that was in time for a multiple. `counts` says whether the request arrived at or
@@ -84,10 +90,10 @@ impl Aggregate {
         (self.routed > 0).then(|| hits as f64 / self.routed as f64)
     }
 
-    pub(super) fn mean_refine_fraction(&self, total_steps: u32) -> Option<f64> {
+    pub(super) fn mean_refine_fraction(&self) -> Option<f64> {
         let hits: u64 = self.refined.values().sum();
         // The map gives the sum the order of k, so that it is the same on every run.
-        let sum: f64 = self.refined.iter().map(|(&k, &count)| count as f64 * refine_fraction(k, total_steps)).sum();
+        let sum: f64 = self.refined.iter().map(|(&(k, steps), &count)| count as f64 * refine_fraction(k, steps)).sum();
         (hits > 0).then(|| sum / hits as f64)
     }
 

@@ -2,6 +2,7 @@
 //! The fold knows the settings of the run and no internal state of the core, so that a journal that is read back gives
 //! the same results.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,8 +17,10 @@ use super::retrieval::Retrieval;
 use super::rows::{Keep, RequestEnd, RequestRow};
 use super::windows::{Mark, Waiting, Windows};
 use crate::journal::{Journal, Record};
-use crate::model::{GpuId, ModelId};
+use crate::denoising::Denoising;
+use crate::model::{Change, GpuId, ModelId, Work};
 use crate::profile::Profile;
+use crate::request::{Outcome, RequestId};
 use crate::scheduler::{
     Action, DecisionKind, Ended, Event, Hardware, JobId, Note, Part, Serving, Stage, Tick, WorkerId,
 };
@@ -30,8 +33,8 @@ pub struct Settings {
     pub models: Vec<String>,
     /// Decisions that each model may serve.
     pub serving: Serving,
-    /// Denoising steps of a full generation (T).
-    pub total_steps: u32,
+    /// Steps and noise levels of the models.
+    pub denoising: Denoising,
     /// GPU type, by worker.
     pub gpus: Vec<GpuId>,
     /// Price in dollars an hour, by worker; `None` where it is unknown.
@@ -57,6 +60,8 @@ pub struct Settings {
     pub cache: Option<HitCriteria>,
     /// Records of single requests that are kept.
     pub keep: Keep,
+    /// True if requests may differ in size, steps, number of images or weights.
+    pub requests_differ: bool,
     /// True if the run is in real time. Delays of the loop are measured then, and the similarity of images to their
     /// prompts.
     pub real_time: bool,
@@ -69,8 +74,8 @@ impl Settings {
     pub fn paper(models: Vec<String>, hardware: &Hardware, total_steps: u32, initial: Vec<ModelId>) -> Self {
         Self {
             serving: Serving::large_and_small(models.len()),
+            denoising: Denoising::alike(models.len(), total_steps),
             models,
-            total_steps,
             gpus: hardware.gpus.clone(),
             usd_per_hour: vec![None; hardware.workers()],
             initial,
@@ -83,8 +88,27 @@ impl Settings {
             window: Duration::from_nanoseconds(60_000_000_000),
             cache: None,
             keep: Keep::Nothing,
+            requests_differ: false,
             real_time: false,
         }
+    }
+}
+
+/// Request of several pictures, some of which have not ended.
+#[derive(Debug)]
+struct OpenRequest {
+    /// Number of pictures that have not ended.
+    left: u16,
+    worst: Outcome,
+}
+
+/// Returns the rank by which one of several outcomes is that of their request.
+const fn severity(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Completed => 0,
+        Outcome::Cancelled => 1,
+        Outcome::Rejected(_) => 2,
+        Outcome::Failed(_) => 3,
     }
 }
 
@@ -104,9 +128,9 @@ pub struct Metrics {
     pub(super) settings: Settings,
     pub(super) thresholds: Vec<(f64, f64)>,
     pub(super) limits: Vec<Duration>,
-    /// Arrival time of the request in the current event, while the core has not answered the event, and whether the
-    /// request has a deadline.
-    arrived: Option<(Time, bool)>,
+    /// Arrival time of the picture in the current event, while the core has not answered the event, whether its request
+    /// has a deadline, and whether it is the first of its request.
+    arrived: Option<(Time, bool, bool)>,
     /// Number of requests that have not ended.
     outstanding: u64,
     pub(super) waiting: Waiting,
@@ -122,6 +146,12 @@ pub struct Metrics {
     pub(super) end: Time,
     /// Number of completed requests, those of the warm-up included.
     pub(super) completed: u64,
+    /// Number of completed pictures, those of the warm-up included.
+    pub(super) pictures: u64,
+    /// Requests of several pictures that have not ended, by the identity of their first picture.
+    open: BTreeMap<RequestId, OpenRequest>,
+    /// Checkpoints and sets of LoRAs that workers changed before jobs.
+    pub(super) changes: (u64, u64),
     /// State of the windows and the image cache when the latest request ended. It is set if no request is left and an
     /// event other than an arrival follows. If no further request arrives, what follows is not part of the run.
     pub(super) at_end: Option<(Mark, Option<CacheMark>)>,
@@ -141,7 +171,7 @@ impl Metrics {
     /// Makes a fold at time zero.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let full = settings.profile.full_generation_s(GpuId(0), ModelId::LARGE, settings.total_steps);
+        let full = settings.profile.full_generation_s(GpuId(0), ModelId::LARGE, settings.denoising.large_steps());
         let thresholds: Vec<(f64, f64)> = settings.slo_multiples.iter().map(|&m| (m, m * full)).collect();
         let limits = thresholds.iter().map(|(_, s)| Duration::from_seconds_saturating(*s)).collect();
         Self {
@@ -159,6 +189,9 @@ impl Metrics {
             requests: Vec::new(),
             end: Time::ZERO,
             completed: 0,
+            pictures: 0,
+            open: BTreeMap::new(),
+            changes: (0, 0),
             at_end: None,
             made: Vec::new(),
             quality: QualityFold::default(),
@@ -196,7 +229,9 @@ impl Metrics {
         self.windows.advance(now, self.cluster.counts(), self.waiting);
         self.arrived = None;
         match event {
-            Event::Arrived(request) => self.arrived = Some((request.arrival, request.deadline.is_some())),
+            Event::Arrived(request) => {
+                self.arrived = Some((request.arrival, request.deadline.is_some(), request.place.at == 0));
+            }
             // The core ignores answers that are out of date, and so does the fold.
             Event::JobCompleted { worker, job, .. }
             | Event::JobFailed { worker, job, .. }
@@ -233,7 +268,7 @@ impl Metrics {
             // The core answers an arrival with this, or ends the request. An arrival that it ignores is not counted.
             Action::Encode(_) => self.arrive(),
             Action::Note(note) => self.note(now, note),
-            Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, work.model, parts),
+            Action::Start { job, worker, work, parts } => self.start(now, *job, *worker, *work, parts),
             Action::Load { worker, model, .. } => {
                 self.change(now, worker.index(), WorkerState::Loading, Some(*model));
             }
@@ -284,8 +319,10 @@ impl Metrics {
     }
 
     #[inline(never)]
-    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, model: ModelId, parts: &[Part]) {
-        self.change(now, worker.index(), WorkerState::Busy, Some(model));
+    fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: &[Part]) {
+        self.change(now, worker.index(), WorkerState::Busy, Some(work.model));
+        self.changes.0 += u64::from(matches!(work.change, Change::Checkpoint | Change::Both));
+        self.changes.1 += u64::from(matches!(work.change, Change::Loras | Change::Both));
         self.cluster.runs_from_now(worker.index(), job);
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
         // All requests of a job wait as one kind, and only hits have a source.
@@ -295,8 +332,11 @@ impl Metrics {
 
     /// Counts the request that arrived, once the core has answered its arrival.
     fn arrive(&mut self) {
-        let Some((arrival, has_deadline)) = self.arrived.take() else { return };
+        let Some((arrival, has_deadline, is_first)) = self.arrived.take() else { return };
         self.outstanding += 1;
+        if !is_first {
+            return;
+        }
         self.windows.arrived();
         if arrival >= self.settings.warmup {
             self.aggregate.arrived(arrival, has_deadline);
@@ -326,28 +366,23 @@ impl Metrics {
         if let Some(kind) = waits_as {
             *self.waiting.count_mut(kind) -= 1;
         }
-        let row = RequestRow::new(now, ended, &self.settings.quality, self.settings.total_steps);
-        let completed = row.completed();
+        let row = RequestRow::new(now, ended, &self.settings.quality, &self.settings.denoising);
         self.end = now;
         // An end after the mark means that the run went on: the mark was too early.
         if self.at_end.take().is_some() {
             self.cluster.forget_mark();
         }
-        let latency = now.since(row.arrival);
         let counts = row.arrival >= self.settings.warmup;
-        self.windows.ended(completed);
-        if completed {
-            self.completed += 1;
-            for (multiple, _) in self.limits.iter().enumerate().filter(|(_, limit)| latency <= **limit) {
-                self.windows.met(multiple);
-                self.aggregate.met(multiple, counts);
-            }
+        let of_request = self.outcome_of_request(&row);
+        if let Some(outcome) = &of_request {
+            self.request_ended(&row, outcome, counts);
         }
+        self.pictures += u64::from(row.completed());
         if counts {
-            self.aggregate.ended(&row, self.settings.total_steps);
-            if completed {
-                self.aggregate.steady.completed(now, ended);
-                self.quality.completed(&row);
+            self.aggregate.picture_ended(&row, &self.settings.denoising);
+            if row.completed() {
+                self.aggregate.steady.completed(now, ended, of_request == Some(Outcome::Completed));
+                self.quality.completed(&row, &self.settings.denoising);
                 self.count_made(&row);
                 let level = row.decision.filter(|decision| decision.kind.is_hit()).map(|hit| usize::from(hit.level));
                 if let Some(count) = level.and_then(|level| self.hits_by_level.get_mut(level)) {
@@ -363,9 +398,43 @@ impl Metrics {
         }
     }
 
+    /// Returns the outcome of the request whose picture has just ended; `None` if other pictures of it have not.
+    fn outcome_of_request(&mut self, row: &RequestRow) -> Option<Outcome> {
+        if row.place.is_only() {
+            return Some(row.outcome.clone());
+        }
+        let first = RequestId(row.id.0.saturating_sub(u32::from(row.place.at)));
+        let open = self.open.entry(first).or_insert(OpenRequest { left: row.place.of, worst: Outcome::Completed });
+        open.left = open.left.saturating_sub(1);
+        if severity(&row.outcome) > severity(&open.worst) {
+            open.worst = row.outcome.clone();
+        }
+        if open.left > 0 {
+            return None;
+        }
+        self.open.remove(&first).map(|open| open.worst)
+    }
+
+    /// Counts a request that has ended with its last picture.
+    fn request_ended(&mut self, last: &RequestRow, outcome: &Outcome, counts: bool) {
+        let completed = *outcome == Outcome::Completed;
+        self.windows.ended(completed);
+        if completed {
+            self.completed += 1;
+            let latency = last.finish.since(last.arrival);
+            for (multiple, _) in self.limits.iter().enumerate().filter(|(_, limit)| latency <= **limit) {
+                self.windows.met(multiple);
+                self.aggregate.met(multiple, counts);
+            }
+        }
+        if counts {
+            self.aggregate.request_ended(last, outcome);
+        }
+    }
+
     /// Counts a completed image by the model and the skipped steps that made it.
     fn count_made(&mut self, row: &RequestRow) {
-        let made = made(row);
+        let made = made(row, &self.settings.denoising);
         match self.made.iter_mut().find(|(what, _)| *what == made) {
             Some((_, count)) => *count += 1,
             None => self.made.push((made, 1)),

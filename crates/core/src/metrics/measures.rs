@@ -9,6 +9,7 @@ use super::bound::fewest_violations;
 use super::cache::CacheTimeline;
 use super::cluster::{AbsenceRow, WorkerRow};
 use super::fold::{Metrics, TickRow};
+use super::quality::RETURNED;
 use super::real_time::{mean_of_misses, overall};
 use super::rows::{Keep, RequestEnd, RequestRow, sort_by_request};
 use super::summary::{Definitions, Quality, Summary};
@@ -63,8 +64,7 @@ impl Metrics {
         let mut summary = self.summarise();
         summary.latency_s = self.aggregate.latency();
         self.quality.summarise(&self.settings.quality, &self.made, &mut summary);
-        let (models, total_steps) = (&self.settings.models, self.settings.total_steps);
-        let warnings = self.quality.warnings(&self.settings.quality, &self.made, models, total_steps);
+        let warnings = self.quality.warnings(&self.settings.quality, &self.made, &self.settings.models);
         let warnings = warnings.into_iter().map(|text| Warning { topic: Topic::Quality, text }).collect();
         sort_by_request(&mut self.ends);
         sort_by_request(&mut self.requests);
@@ -113,6 +113,7 @@ impl Metrics {
             profile_range: None,
             requests: sums.requests,
             completed: sums.completed,
+            images: (self.pictures != self.completed && self.settings.requests_differ).then_some(self.pictures),
             returned: sums.returned,
             rejected: sums.rejected,
             failed: sums.failed,
@@ -122,7 +123,7 @@ impl Metrics {
             throughput_steady_per_min: sums.steady.per_min(),
             hit_rate: sums.hit_rate(),
             hits_by_skipped_steps: sums.hits_by_skipped_steps.clone(),
-            mean_refine_fraction: sums.mean_refine_fraction(self.settings.total_steps),
+            mean_refine_fraction: sums.mean_refine_fraction(),
             cache: None,
             completed_by_model: self.completed_by_model(),
             requests_per_job: (self.settings.most_together > 1 && self.jobs_begun.0 > 0)
@@ -134,6 +135,8 @@ impl Metrics {
             deadline_attainment: sums.deadline_attainment(),
             serving_gpu_s_per_request: (self.completed > 0).then(|| self.cluster.busy_s() / self.completed as f64),
             model_loads: self.cluster.loads(),
+            checkpoint_changes: self.changes.0,
+            lora_changes: self.changes.1,
             energy_j: self.energy_j(),
             energy_j_per_image: self.energy_j().and_then(|joules| self.per_image(joules)),
             cost_usd: self.cost_usd(),
@@ -161,7 +164,7 @@ impl Metrics {
     fn completed_by_model(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         // A returned image was drawn by no model of this run.
-        let drawn = self.made.iter().filter(|((_, skipped), _)| *skipped < self.settings.total_steps);
+        let drawn = self.made.iter().filter(|((_, skipped), _)| *skipped != RETURNED);
         for ((model, _), count) in drawn {
             *counts.entry(self.settings.models[model.index()].clone()).or_insert(0) += count;
         }
@@ -190,8 +193,8 @@ impl Metrics {
         per_hour.map(|dollars| dollars * self.end.seconds() / 3600.0)
     }
 
-    /// Returns a total of the whole run divided by the completed requests of the whole run.
+    /// Returns a total of the whole run divided by the completed pictures of the whole run.
     fn per_image(&self, total: f64) -> Option<f64> {
-        (self.completed > 0).then(|| total / self.completed as f64)
+        (self.pictures > 0).then(|| total / self.pictures as f64)
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::percentile::quantile_of_numbers;
 use super::rows::RequestRow;
 use super::summary::{Quality, Summary};
+use crate::denoising::Denoising;
 use crate::embedding::{EmbeddingMatrix, similarity};
 use crate::image::ImageId;
 use crate::model::ModelId;
@@ -110,11 +111,14 @@ pub struct QualitySettings {
     pub own: Vec<Option<f64>>,
     /// Source of the cosine of hits and returns.
     pub cosine: SourceCosine,
+    /// Denoising steps of the large model (T), which a measured row of returned images names as skipped.
+    pub large_steps: u32,
 }
 
 impl QualitySettings {
     /// Returns the measured value for a model, skipped steps and a measure.
     fn row(&self, model: ModelId, skipped_steps: u32, measure: &str) -> Option<f64> {
+        let skipped_steps = if skipped_steps == RETURNED { self.large_steps } else { skipped_steps };
         let rows = self.measured.iter();
         rows.filter(|row| (row.0, row.1) == (model, skipped_steps)).find(|row| row.2 == measure).map(|row| row.3)
     }
@@ -145,8 +149,8 @@ impl QualitySettings {
     /// Returns the quality of a completed request's image and the kind of the value; `None` if a score or a similarity
     /// is missing.
     #[must_use]
-    pub fn of_request(&self, row: &RequestRow, total_steps: u32) -> Option<(f64, QualityKind)> {
-        let (model, skipped_steps) = made(row);
+    pub fn of_request(&self, row: &RequestRow, denoising: &Denoising) -> Option<(f64, QualityKind)> {
+        let (model, skipped_steps) = made(row, denoising);
         // What was measured goes before any estimate.
         if let Some(value) = self.row(model, skipped_steps, CLIP) {
             return Some((value, QualityKind::Measured));
@@ -158,7 +162,7 @@ impl QualitySettings {
         if decision.kind == DecisionKind::Return {
             return Some((retrieved, QualityKind::Estimated));
         }
-        let share = f64::from(skipped_steps) / f64::from(total_steps);
+        let share = denoising.part_of_source(row.work(denoising)?);
         // Part of the denoising is the model's own, the rest of the image is the retrieved one (docs/semantics.md,
         // section 7).
         let (own, _) = self.own(model)?;
@@ -166,12 +170,16 @@ impl QualitySettings {
     }
 }
 
-/// Returns the model and the skipped steps that made a completed request's image. A returned image counts as made by
-/// the large model with all steps skipped.
-pub(super) fn made(row: &RequestRow) -> (ModelId, u32) {
+/// Returns the model and its skipped steps that made a completed request's image. A returned image counts as made by the
+/// large model with [`RETURNED`] in place of the steps.
+pub(super) fn made(row: &RequestRow, denoising: &Denoising) -> (ModelId, u32) {
     let model = row.run.map_or(ModelId::LARGE, |run| run.model);
-    (model, row.decision.map_or(0, |decision| decision.skipped_steps))
+    let skipped = row.work(denoising).map_or(0, |work| work.skipped_steps);
+    (model, if row.returned() { RETURNED } else { skipped })
 }
+
+/// Skipped steps of a returned image in the counts of images by model.
+pub(super) const RETURNED: u32 = u32::MAX;
 
 /// Qualities of the completed requests that count.
 #[derive(Clone, Debug, Default)]
@@ -184,9 +192,9 @@ pub(super) struct QualityFold {
 
 impl QualityFold {
     /// Takes in a completed request that counts.
-    pub(super) fn completed(&mut self, row: &RequestRow) {
+    pub(super) fn completed(&mut self, row: &RequestRow, denoising: &Denoising) {
         let Some((value, kind)) = row.quality else {
-            *self.missing.entry(made(row)).or_insert(0) += 1;
+            *self.missing.entry(made(row, denoising)).or_insert(0) += 1;
             return;
         };
         self.values.push(value);
@@ -221,14 +229,13 @@ impl QualityFold {
         settings: &QualitySettings,
         made: &[((ModelId, u32), u64)],
         models: &[String],
-        total_steps: u32,
     ) -> Vec<String> {
         let mut warnings = Vec::new();
         // Counts are in the order in which images were first made, which is no order for a sentence.
         let mut made: Vec<_> = made.to_vec();
         made.sort_unstable();
         let name = |(model, skipped): (ModelId, u32)| match models.get(model.index()) {
-            _ if skipped == total_steps => "returned images".to_owned(),
+            _ if skipped == RETURNED => "returned images".to_owned(),
             Some(model) => format!("{model} with {skipped} steps skipped"),
             None => format!("model {} with {skipped} steps skipped", model.0),
         };
@@ -250,7 +257,7 @@ impl QualityFold {
                 warnings.push(format!("quality ({measure}): the profile has no [[quality]] row for {rows}; {instead}"));
             }
         }
-        warnings.extend(self.without_score(settings, &name, total_steps));
+        warnings.extend(self.without_score(settings, &name));
         warnings
     }
 
@@ -259,12 +266,11 @@ impl QualityFold {
         &self,
         settings: &QualitySettings,
         name: &impl Fn((ModelId, u32)) -> String,
-        total_steps: u32,
     ) -> Option<String> {
         let images: u64 = self.missing.values().sum();
         let listed: Vec<String> = self.missing.keys().map(|what| name(*what)).collect();
         let unscored =
-            self.missing.keys().any(|(model, skipped)| *skipped < total_steps && settings.own(*model).is_none());
+            self.missing.keys().any(|(model, skipped)| *skipped != RETURNED && settings.own(*model).is_none());
         let cause = if unscored {
             "the profile has no [[own_quality]] row (measure clip) to estimate them from"
         } else {
@@ -302,13 +308,13 @@ fn means(settings: &QualitySettings, made: &[((ModelId, u32), u64)]) -> BTreeMap
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Outcome, TenantId};
+    use crate::request::{Ask, Outcome, Place, TenantId};
     use crate::scheduler::{Run, WorkerId};
     use crate::time::Time;
 
     fn settings() -> QualitySettings {
         let measured = vec![(ModelId(1), 25, CLIP.to_owned(), 27.0), (ModelId(1), 25, "fid".to_owned(), 9.0)];
-        QualitySettings { measured, own: vec![Some(28.0), Some(30.0)], cosine: SourceCosine::Decision }
+        QualitySettings { measured, own: vec![Some(28.0), Some(30.0)], cosine: SourceCosine::Decision, large_steps: 50 }
     }
 
     fn row(kind: DecisionKind, skipped_steps: u32, model: u16) -> RequestRow {
@@ -326,13 +332,19 @@ mod tests {
             attempts: 1,
             outcome: Outcome::Completed,
             similarity_to_prompt: None,
+            ask: Ask::default(),
+            place: Place::ONLY,
             quality: None,
         }
     }
 
+    fn steps() -> Denoising {
+        Denoising::alike(2, 50)
+    }
+
     #[test]
     fn quality_is_measured_published_or_estimated() {
-        let of = |kind, skipped, model| settings().of_request(&row(kind, skipped, model), 50).expect("a quality");
+        let of = |kind, skipped, model| settings().of_request(&row(kind, skipped, model), &steps()).expect("a quality");
         assert_eq!(of(DecisionKind::Miss, 0, 0), (28.0, QualityKind::Published));
         assert_eq!(of(DecisionKind::Hit, 25, 1), (27.0, QualityKind::Measured));
         let (value, kind) = of(DecisionKind::Hit, 10, 1);
@@ -340,7 +352,7 @@ mod tests {
         let (value, kind) = of(DecisionKind::Return, 50, 0);
         assert!((value - 26.0).abs() < 1e-12 && kind == QualityKind::Estimated);
         let unknown = QualitySettings { own: vec![Some(28.0), None], ..settings() };
-        assert_eq!(unknown.of_request(&row(DecisionKind::Hit, 10, 1), 50), None);
+        assert_eq!(unknown.of_request(&row(DecisionKind::Hit, 10, 1), &steps()), None);
     }
 
     #[test]
@@ -350,14 +362,14 @@ mod tests {
         let mut made_counts = Vec::new();
         for (kind, skipped, model) in [(DecisionKind::Miss, 0, 0), (DecisionKind::Hit, 10, 1)] {
             let mut row = row(kind, skipped, model);
-            row.quality = unknown.of_request(&row, 50);
-            fold.completed(&row);
-            made_counts.push((made(&row), 1));
+            row.quality = unknown.of_request(&row, &steps());
+            fold.completed(&row, &steps());
+            made_counts.push((made(&row, &steps()), 1));
         }
         fold.summarise(&unknown, &made_counts, &mut summary);
         assert_eq!((summary.quality.clip(), summary.quality_p5, summary.quality_kept), (None, None, None));
         let models = ["large".to_owned(), "small".to_owned()];
-        let warnings = fold.warnings(&unknown, &made_counts, &models, 50);
+        let warnings = fold.warnings(&unknown, &made_counts, &models);
         assert!(warnings.iter().any(|text| text.contains("(clip)") && text.contains("small with 10 steps skipped")));
         assert!(warnings.iter().any(|text| text.contains("(fid)") && text.contains("this measure has no mean")));
         assert!(warnings.iter().any(|text| text.contains("no [[own_quality]] row")), "{warnings:?}");
@@ -369,8 +381,8 @@ mod tests {
         let settings = QualitySettings { own: vec![Some(28.55)], ..QualitySettings::default() };
         for _ in 0..1000 {
             let mut row = row(DecisionKind::Miss, 0, 0);
-            row.quality = settings.of_request(&row, 50);
-            fold.completed(&row);
+            row.quality = settings.of_request(&row, &steps());
+            fold.completed(&row, &steps());
         }
         fold.summarise(&settings, &[((ModelId::LARGE, 0), 1000)], &mut summary);
         assert_eq!((summary.quality_kept, summary.below_alpha), (Some(1.0), Some(0.0)));

@@ -5,7 +5,9 @@ use alloc::collections::BTreeMap;
 
 use super::quality::{QualityKind, QualitySettings};
 use crate::journal::{Journal, Record};
-use crate::request::{Outcome, RequestId, TenantId};
+use crate::denoising::Denoising;
+use crate::model::{ModelId, Work};
+use crate::request::{Ask, Outcome, Place, RequestId, TenantId};
 use crate::scheduler::{Action, Decision, DecisionKind, Ended, Run};
 use crate::time::Time;
 
@@ -17,7 +19,7 @@ pub enum Keep {
     Nothing,
     /// Ends of requests, a [`RequestEnd`] of 40 bytes each, and the absences of workers, for bounds and warnings.
     Ends,
-    /// Rows of requests too, a [`RequestRow`] of 144 bytes each.
+    /// Rows of requests too, a [`RequestRow`] of 168 bytes each.
     Rows,
 }
 
@@ -44,6 +46,10 @@ pub struct RequestRow {
     pub outcome: Outcome,
     /// Cosine of the request's image and prompt by the encoder, in a live run.
     pub similarity_to_prompt: Option<f64>,
+    /// What the request asked for beside its prompt.
+    pub ask: Ask,
+    /// Place of the picture among those of its request.
+    pub place: Place,
     /// Quality of the request's image in points of `CLIPScore`, and the kind of the value; `None` without an image or
     /// if the quality is unknown.
     pub quality: Option<(f64, QualityKind)>,
@@ -51,7 +57,7 @@ pub struct RequestRow {
 
 impl RequestRow {
     /// Makes the row of a request that ended now.
-    pub(super) fn new(now: Time, ended: &Ended, quality: &QualitySettings, total_steps: u32) -> Self {
+    pub(super) fn new(now: Time, ended: &Ended, quality: &QualitySettings, denoising: &Denoising) -> Self {
         let mut row = Self {
             id: ended.request,
             arrival: ended.arrival,
@@ -63,10 +69,12 @@ impl RequestRow {
             attempts: ended.attempts,
             outcome: ended.outcome.clone(),
             similarity_to_prompt: None,
+            ask: ended.ask,
+            place: ended.place,
             quality: None,
         };
         if row.completed() {
-            row.quality = quality.of_request(&row, total_steps);
+            row.quality = quality.of_request(&row, denoising);
         }
         row
     }
@@ -74,6 +82,13 @@ impl RequestRow {
     /// Returns whether the request ended with an image.
     pub fn completed(&self) -> bool {
         self.outcome == Outcome::Completed
+    }
+
+    /// Returns the work of the latest decision: on the model of the latest job, or else on the large model; `None` if the
+    /// request was never routed.
+    pub fn work(&self, denoising: &Denoising) -> Option<Work> {
+        let model = self.run.map_or(ModelId::LARGE, |run| run.model);
+        self.decision.map(|decision| denoising.work(model, self.ask.shape(), &decision))
     }
 
     /// Returns whether the latest decision was to return a cached image as it is.
@@ -101,6 +116,8 @@ pub struct RequestEnd {
     pub completed: bool,
     /// True if the latest job of the request ran on the large model.
     pub by_large: bool,
+    /// Place of the picture among those of its request.
+    pub place: Place,
 }
 
 impl RequestEnd {
@@ -115,6 +132,7 @@ impl RequestEnd {
             kind: row.decision.map(|decision| decision.kind),
             completed: row.completed(),
             by_large: row.run.is_some_and(|run| run.model.is_large()),
+            place: row.place,
         }
     }
 }
@@ -158,7 +176,7 @@ pub(super) fn sort_by_request<T: OfRequest>(records: &mut [T]) {
 #[derive(Debug)]
 pub struct RowsInOrder<F> {
     quality: QualitySettings,
-    total_steps: u32,
+    denoising: Denoising,
     next: RequestId,
     /// Rows that wait for an earlier request to end.
     waiting: BTreeMap<RequestId, RequestRow>,
@@ -168,8 +186,8 @@ pub struct RowsInOrder<F> {
 impl<F: FnMut(RequestRow)> RowsInOrder<F> {
     /// Makes a fold that calls `each` with every row.
     #[must_use]
-    pub fn new(quality: QualitySettings, total_steps: u32, each: F) -> Self {
-        Self { quality, total_steps, next: RequestId(0), waiting: BTreeMap::new(), each }
+    pub fn new(quality: QualitySettings, denoising: Denoising, each: F) -> Self {
+        Self { quality, denoising, next: RequestId(0), waiting: BTreeMap::new(), each }
     }
 
     /// Hands out the rows that still wait, once the run has ended. Earlier requests without a row never came.
@@ -186,7 +204,7 @@ impl<F: FnMut(RequestRow)> RowsInOrder<F> {
 impl<F: FnMut(RequestRow)> Journal for RowsInOrder<F> {
     fn record(&mut self, now: Time, record: Record<'_>) {
         let Record::Action(Action::Finish(ended)) = record else { return };
-        let row = RequestRow::new(now, ended, &self.quality, self.total_steps);
+        let row = RequestRow::new(now, ended, &self.quality, &self.denoising);
         // An earlier request has not ended yet.
         if row.id != self.next {
             self.waiting.insert(row.id, row);

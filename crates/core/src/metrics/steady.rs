@@ -36,9 +36,10 @@ impl Steady {
         self.before += core::mem::take(&mut self.after);
     }
 
-    /// Takes in the completion of a request that counts.
-    pub(super) fn completed(&mut self, now: Time, ended: &Ended) {
-        self.completed += 1;
+    /// Takes in the completion of a picture of a request that counts. `whole` says whether the request is completed with
+    /// it.
+    pub(super) fn completed(&mut self, now: Time, ended: &Ended, whole: bool) {
+        self.completed += u64::from(whole);
         let (before, after) = spent(now, ended, self.last_arrival);
         self.before += before;
         self.after += after;
@@ -82,7 +83,7 @@ mod tests {
         let request = Request::new(RequestId(0), Time::ZERO, TenantId(0));
         let (attempts, earlier) = (jobs.len() as u32, spans);
         let ended = Ended { attempts, run, earlier, ..Ended::unrouted(&request, Outcome::Completed) };
-        steady.completed(last.map_or(Time::ZERO, |last| last.end), &ended);
+        steady.completed(last.map_or(Time::ZERO, |last| last.end), &ended, true);
     }
 
     #[test]

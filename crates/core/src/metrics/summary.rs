@@ -23,7 +23,10 @@ pub struct Summary {
     pub requests: u64,
     /// Number of these requests that completed.
     pub completed: u64,
-    /// Number of completed requests that were answered with a cached image as it was.
+    /// Number of completed pictures over the whole run; absent where every request has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+    /// Number of completed pictures that were answered with a cached image as it was.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub returned: u64,
     /// Number of requests that were not accepted.
@@ -47,13 +50,13 @@ pub struct Summary {
     /// Number of hits (returns included) by skipped steps.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hits_by_skipped_steps: BTreeMap<u32, u64>,
-    /// Mean of 1 - k/T over the hits that ran; returns are left out.
+    /// Mean over the hits that ran of the share of their model's steps that were left; returns are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_refine_fraction: Option<f64>,
     /// Measures of the image cache; absent for a system that keeps no images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSummary>,
-    /// Number of completed requests, by the model that made their images.
+    /// Number of completed pictures, by the model that made them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub completed_by_model: BTreeMap<String, u64>,
     /// Mean number of requests in a job over the whole run; absent where a job has one request.
@@ -81,16 +84,22 @@ pub struct Summary {
     pub serving_gpu_s_per_request: Option<f64>,
     /// Number of model loads begun after time zero.
     pub model_loads: u64,
+    /// Number of jobs before which a worker changed its checkpoint; absent where none did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub checkpoint_changes: u64,
+    /// Number of jobs before which a worker loaded LoRAs; absent where none did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lora_changes: u64,
     /// Energy in joules; absent if the profile lacks a power that the sum needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_j: Option<f64>,
-    /// Energy in joules per completed request; absent if [`Self::energy_j`] is.
+    /// Energy in joules per completed picture; absent if [`Self::energy_j`] is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_j_per_image: Option<f64>,
     /// Cost in dollars; absent unless the GPU type of every worker has a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// Cost in dollars per completed request; absent if [`Self::cost_usd`] is.
+    /// Cost in dollars per completed picture; absent if [`Self::cost_usd`] is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd_per_image: Option<f64>,
     /// Mean quality of the completed images.

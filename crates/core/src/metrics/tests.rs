@@ -10,6 +10,7 @@ use super::quality::QualitySettings;
 use super::summary::CacheSummary;
 use super::{CacheRow, HitCriteria, Keep, Metrics, RequestRow, Results, RowsInOrder, Settings};
 use crate::cache::Cause;
+use crate::denoising::Denoising;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
@@ -216,7 +217,7 @@ fn rows_are_in_the_order_of_requests_in_whichever_they_end() {
 fn handed_out(ends: &[u32]) -> [Vec<u32>; 2] {
     let rows = RefCell::new(Vec::new());
     let each = |row: RequestRow| rows.borrow_mut().push(row.id.0);
-    let mut fold = RowsInOrder::new(QualitySettings::default(), 50, each);
+    let mut fold = RowsInOrder::new(QualitySettings::default(), Denoising::alike(1, 50), each);
     for row in ends {
         let request = Request::new(RequestId(*row), second(0), TenantId(0));
         let ended = Ended::unrouted(&request, Outcome::Cancelled);

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GpuId, ModelId, Work};
+use crate::model::{Change, GpuId, ModelId, Work, refine_fraction};
 use crate::time::Duration;
 
 mod quality;
@@ -57,6 +57,29 @@ pub struct Service {
     /// Seconds of encoding, decoding and the rest, per job.
     #[serde(default)]
     pub overhead_s: f64,
+    /// Seconds of the text encoders, per job.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub text_s: f64,
+    /// Seconds of the autoencoder for the image, per job in a batch of 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub decode_s: f64,
+    /// Seconds of the autoencoder for the source of a hit, per job in a batch of 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source_s: f64,
+    /// Pixels of the images for which the times hold.
+    #[serde(default = "usual_pixels", skip_serializing_if = "is_usual_pixels")]
+    pub pixels: u64,
+    /// Pairs of pixels and the time of `step_s`, `decode_s` and `source_s` as a multiple of the time in the row, rising.
+    /// In between, the time is linear in the pixels. Outside, it is assumed to be in proportion to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<(u64, f64)>,
+    /// Seconds by which a job is longer if its checkpoint is another than that of the worker's last job; `load_s` if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_s: Option<f64>,
+    /// Seconds by which a job is longer if its LoRAs are not those of the worker's last job.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lora_s: f64,
     /// Seconds to load the model onto this GPU.
     pub load_s: f64,
     /// Seconds of that load if the worker last held this other model, by its name; `load_s` for models that are not
@@ -109,6 +132,23 @@ pub struct Gpu {
     pub r#type: String,
     /// Memory of the GPU, in GB (10^9 bytes).
     pub memory_gb: f64,
+}
+
+/// Pixels of an image of 1024 x 1024, for which times hold unless their row says otherwise.
+pub const USUAL_PIXELS: u64 = 1 << 20;
+
+const fn usual_pixels() -> u64 {
+    USUAL_PIXELS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_usual_pixels(pixels: &u64) -> bool {
+    *pixels == USUAL_PIXELS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 const fn whole() -> f64 {
@@ -196,6 +236,13 @@ impl Service {
             model: model.to_owned(),
             step_s: 0.0,
             overhead_s: 0.0,
+            text_s: 0.0,
+            decode_s: 0.0,
+            source_s: 0.0,
+            pixels: USUAL_PIXELS,
+            sizes: Vec::new(),
+            checkpoint_s: None,
+            lora_s: 0.0,
             load_s: 0.0,
             load_after: BTreeMap::new(),
             jitter_cv: 0.0,
@@ -211,9 +258,73 @@ impl Service {
         }
     }
 
-    /// Returns the seconds of a job without jitter: `overhead_s + step_s * (T - k)`.
+    /// Returns the seconds of a job of one request, without jitter and without a change of weights: `overhead_s + text_s
+    /// + (step_s * (T - k) + decode_s + source_s) * growth` (docs/semantics.md, section 10).
     pub fn job_s(&self, work: Work) -> f64 {
-        self.overhead_s + self.step_s * f64::from(work.steps_run())
+        let growth = if work.size.is_usual() { 1.0 } else { self.growth(work.size.pixels()) };
+        let source_s = if work.skipped_steps > 0 { self.source_s } else { 0.0 };
+        let drawn_s = self.step_s * f64::from(work.steps_run()) + self.decode_s + source_s;
+        self.overhead_s + self.text_s + drawn_s * growth
+    }
+
+    /// Returns the seconds of a change of weights before a job.
+    pub fn change_s(&self, change: Change) -> f64 {
+        let checkpoint_s = self.checkpoint_s.unwrap_or(self.load_s);
+        match change {
+            Change::Nothing => 0.0,
+            Change::Loras => self.lora_s,
+            Change::Checkpoint => checkpoint_s,
+            Change::Both => checkpoint_s + self.lora_s,
+        }
+    }
+
+    /// Returns the time of a step on images of so many pixels as a multiple of `step_s`.
+    pub fn growth(&self, pixels: u64) -> f64 {
+        let share = |pixels: u64, of: u64| pixels as f64 / of as f64;
+        let (mut below, mut above) = (None::<(u64, f64)>, None::<(u64, f64)>);
+        for &point in self.sizes.iter().chain([&(self.pixels, 1.0)]) {
+            if point.0 <= pixels && below.is_none_or(|other| other.0 <= point.0) {
+                below = Some(point);
+            }
+            if point.0 >= pixels && above.is_none_or(|other| other.0 > point.0) {
+                above = Some(point);
+            }
+        }
+        match (below, above) {
+            (Some((from, low)), Some((to, high))) if from < to => {
+                low + (high - low) * share(pixels - from, to - from)
+            }
+            (Some((at, factor)), _) | (None, Some((at, factor))) => factor * share(pixels, at),
+            // There is always the row itself.
+            (None, None) => 1.0,
+        }
+    }
+
+    /// Returns whether the time on images of so many pixels lies outside of what the row knows.
+    pub fn is_assumed(&self, pixels: u64) -> bool {
+        let all = || self.sizes.iter().map(|(at, _)| *at).chain([self.pixels]);
+        !(all().any(|at| at <= pixels) && all().any(|at| at >= pixels))
+    }
+
+    /// Returns the row with its times for images of so many pixels.
+    #[must_use]
+    pub fn at_pixels(&self, pixels: u64) -> Self {
+        if pixels == self.pixels {
+            return self.clone();
+        }
+        let growth = self.growth(pixels);
+        let (step_s, decode_s, source_s) = (self.step_s * growth, self.decode_s * growth, self.source_s * growth);
+        let own = [(self.pixels, 1.0)];
+        let mut sizes: Vec<(u64, f64)> =
+            self.sizes.iter().chain(&own).map(|(at, factor)| (*at, factor / growth)).collect();
+        sizes.sort_by_key(|(at, _)| *at);
+        sizes.dedup_by_key(|(at, _)| *at);
+        Self { step_s, decode_s, source_s, pixels, sizes, ..self.clone() }
+    }
+
+    /// Returns whether the row tells the parts of a job beside its steps apart.
+    pub fn tells_parts(&self) -> bool {
+        self.text_s + self.decode_s + self.source_s > 0.0
     }
 
     /// Returns the largest number of requests that a job may have.
@@ -338,9 +449,32 @@ impl Profile {
         60.0 / self.full_generation_s(gpu, model, total_steps)
     }
 
-    /// Returns the seconds of one full generation.
+    /// Returns the seconds of one full generation of the usual size.
     pub fn full_generation_s(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
-        self.service(gpu, model).job_s(Work { model, total_steps, skipped_steps: 0 })
+        self.service(gpu, model).job_s(Work::new(model, total_steps, 0))
+    }
+
+    /// Returns the profile with times for a usual size of so many pixels.
+    #[must_use]
+    pub fn at_pixels(self, pixels: u64) -> Self {
+        let service = self.service.iter().map(|row| row.at_pixels(pixels)).collect();
+        Self { service, ..self }
+    }
+
+    /// Returns a work's share of a full generation of the usual size by its model, on a GPU type. It counts steps, and
+    /// time where the row tells the parts of a job apart.
+    pub fn share(&self, gpu: GpuId, work: Work, usual_steps: u32) -> f64 {
+        let service = self.service(gpu, work.model);
+        if service.tells_parts() {
+            return service.job_s(work) / self.full_generation_s(gpu, work.model, usual_steps);
+        }
+        let growth = if work.size.is_usual() { 1.0 } else { service.growth(work.size.pixels()) };
+        let steps = if work.total_steps == usual_steps {
+            refine_fraction(work.skipped_steps, work.total_steps)
+        } else {
+            f64::from(work.steps_run()) / f64::from(usual_steps)
+        };
+        steps * growth
     }
 
     /// Returns whether loads depend on the model that the worker last held.

@@ -127,10 +127,17 @@ impl Service {
         self.spread.unwrap_or(USUAL_SPREAD)
     }
 
-    /// Returns the row with the times of steps and overhead multiplied by a factor.
+    /// Returns the row with the times of steps and of all that is beside them multiplied by a factor.
     #[must_use]
     pub fn times(&self, factor: f64) -> Self {
-        Self { step_s: self.step_s * factor, overhead_s: self.overhead_s * factor, ..self.clone() }
+        Self {
+            step_s: self.step_s * factor,
+            overhead_s: self.overhead_s * factor,
+            text_s: self.text_s * factor,
+            decode_s: self.decode_s * factor,
+            source_s: self.source_s * factor,
+            ..self.clone()
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::event::{JobId, WorkerId};
 use crate::cache::{Candidate, Cause};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
-use crate::request::{Outcome, Request, RequestId, TenantId};
+use crate::request::{Ask, Outcome, Place, Request, RequestId, TenantId};
 use crate::time::Time;
 
 /// Request of a job.
@@ -29,7 +29,8 @@ pub struct Part {
 pub struct Decision {
     /// Kind of the decision.
     pub kind: DecisionKind,
-    /// Number of skipped steps (k): 0 for a miss, T for a return.
+    /// Number of steps of the large model that may be skipped (k): 0 for a miss, T for a return. What another model
+    /// skips follows from it when a job starts (`denoising`).
     pub skipped_steps: u32,
     /// Similarity of the nearest entry of the image cache, if there was one.
     pub similarity: Option<f64>,
@@ -177,6 +178,12 @@ pub struct Ended {
     /// Jobs without a result after which the request waited again, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Span>,
+    /// What the request asked for beside its prompt.
+    #[serde(default, skip_serializing_if = "Ask::is_usual")]
+    pub ask: Ask,
+    /// Place of the picture among those of its request.
+    #[serde(default, skip_serializing_if = "Place::is_only")]
+    pub place: Place,
 }
 
 impl Ended {
@@ -194,6 +201,8 @@ impl Ended {
             attempts: 0,
             run: None,
             earlier: Vec::new(),
+            ask: request.ask,
+            place: request.place,
         }
     }
 }

@@ -50,7 +50,7 @@ impl Scheduler {
             return None;
         }
         // The time is that of a job of the requests that wait now: that is the job that starts if nobody joins.
-        let time = self.expected(worker, class.work(model, self.config.total_steps), waiting);
+        let time = self.expected(worker, class.work(model, &self.config.denoising), waiting);
         let latest = Time::from_nanoseconds(first.due.nanoseconds().saturating_sub(time.nanoseconds()));
         let since = self.requests.get(first.request)?.since;
         // A time that is past, such as that of a deadline that cannot be met any more, means that the job starts at
@@ -72,12 +72,17 @@ impl Scheduler {
         let mut formed = SmallVec::new();
         let Some(model) = self.cluster.get(worker).map(|worker| worker.target) else { return formed };
         let most = self.most(worker, model);
-        let work = self.queue.classes()[class].work(model, self.config.total_steps);
+        let work = self.queue.classes()[class].work(model, &self.config.denoising);
         let alone = self.now + self.expected(worker, work, 1);
-        let mut tightest = Time::MAX;
+        let (mut tightest, mut weights) = (Time::MAX, None);
         while formed.len() < most {
             // The request stays in its line until it is known to fit the job.
             let Some(first) = self.queue.classes()[class].first(in_time) else { break };
+            // A worker has one checkpoint and one set of LoRAs at a time.
+            let needs = self.weights(first.request);
+            if *weights.get_or_insert(needs) != needs {
+                break;
+            }
             // A request that would be late in a job of its own too loses nothing, so it sets no limit.
             let due = if alone <= first.due { first.due } else { Time::MAX };
             let together = self.now + self.expected(worker, work, formed.len() + 1);

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 use super::event::{JobId, WorkerId};
 use super::hardware::Hardware;
-use crate::model::{GpuId, ModelId, ModelSet, Work};
-use crate::request::RequestId;
+use crate::model::{Change, GpuId, ModelId, ModelSet, Work};
+use crate::request::{RequestId, Weights};
 use crate::time::Time;
 
 /// Activity of a worker.
@@ -36,6 +36,8 @@ pub(super) struct Worker {
     begun: Time,
     /// Work of the job that runs.
     work: Work,
+    /// Checkpoint and LoRAs of the latest job; none after a load.
+    weights: Weights,
 }
 
 /// Set of pools, one bit each, by GPU type, then model. Pools from number 63 on share the last bit: the set may seem to
@@ -91,6 +93,8 @@ pub(super) struct Cluster {
     retargeted: bool,
     /// Workers that switched to another model in their memory since the last report.
     switched: Vec<Switch>,
+    /// True once a worker has had a checkpoint or LoRAs.
+    has_weights: bool,
 }
 
 impl Cluster {
@@ -104,7 +108,8 @@ impl Cluster {
             wanted: target,
             activity: Activity::Idle,
             begun: Time::ZERO,
-            work: Work { model: target, total_steps: 0, skipped_steps: 0 },
+            work: Work::new(target, 0, 0),
+            weights: Weights::default(),
         };
         let workers: Vec<Worker> = targets.iter().map(worker).collect();
         let empty = WorkerSet::new(workers.len());
@@ -118,6 +123,7 @@ impl Cluster {
             targets: vec![0; hardware.types() * models],
             retargeted: true,
             switched: Vec::new(),
+            has_weights: false,
         };
         for index in 0..listed.workers.len() {
             listed.list(index);
@@ -166,6 +172,12 @@ impl Cluster {
         self.no_longer_ready(worker.index(), pool);
     }
 
+    /// Gives a worker the weights of its next job. Returns what it has to change for them.
+    pub(super) fn change_weights(&mut self, worker: WorkerId, weights: Weights) -> Change {
+        self.has_weights |= weights != Weights::default();
+        core::mem::replace(&mut self.workers[worker.index()].weights, weights).change(weights)
+    }
+
     /// Ends a job and leaves its worker idle. Returns the model and the requests of the job; `None` if the worker does
     /// not run it.
     pub(super) fn end(&mut self, worker: WorkerId, job: JobId) -> Option<(ModelId, SmallVec<[RequestId; 2]>)> {
@@ -199,6 +211,7 @@ impl Cluster {
             held.retain(|model| *model != target);
             held.push(target);
             let from = worker.loaded.replace(target);
+            worker.weights = Weights::default();
             self.switched.push(Switch { worker: WorkerId(index as u16), from, model: target });
         }
     }
@@ -220,6 +233,7 @@ impl Cluster {
             state.resident.drain(..leaving);
             state.activity = Activity::Loading;
             state.loading = Some(target);
+            state.weights = Weights::default();
             state.begun = now;
             Switch { worker, from: state.loaded, model: target }
         })
@@ -269,9 +283,18 @@ impl Cluster {
         self.ready_pools
     }
 
-    /// Returns the lowest ready worker of a pool.
-    pub(super) fn ready(&self, pool: usize) -> Option<WorkerId> {
-        self.ready[pool].first()
+    /// Returns the ready worker of a pool that lacks the least of the weights, the lowest of equals, and how much it
+    /// lacks: 0 for nothing, 1 for LoRAs, 2 for the checkpoint.
+    pub(super) fn ready(&self, pool: usize, weights: Weights) -> Option<(u8, WorkerId)> {
+        if weights == Weights::default() && !self.has_weights {
+            return self.ready[pool].first().map(|worker| (0, worker));
+        }
+        let lacks = |worker: WorkerId| match self.workers[worker.index()].weights.change(weights) {
+            Change::Nothing => 0,
+            Change::Loras => 1,
+            Change::Checkpoint | Change::Both => 2,
+        };
+        self.ready[pool].iter().map(|worker| (lacks(worker), worker)).min()
     }
 
     /// Returns whether any other worker of a pool is ready.
@@ -402,6 +425,14 @@ impl WorkerSet {
     fn any_but(&self, index: usize) -> bool {
         let is_in = self.words[index / 64] >> (index % 64) & 1 == 1;
         self.count > usize::from(is_in)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = WorkerId> {
+        let filled = self.words.iter().enumerate().filter(|(_, word)| **word != 0);
+        filled.flat_map(|(at, word)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| WorkerId((at * 64 + bit) as u16))
+        })
     }
 
     fn first(&self) -> Option<WorkerId> {

@@ -13,7 +13,7 @@ use super::cluster::Switch;
 use super::event::{JobId, WorkerId};
 use super::queue::{Choice, Class, Late, QueueSettings, WaitingRequest};
 use crate::model::Work;
-use crate::request::{Outcome, Rejection, RequestId};
+use crate::request::{Ask, Outcome, Rejection, RequestId, Weights};
 use crate::time::{Duration, Time};
 
 /// Number of starts at which late requests compete with requests in time, of which the last goes to a late request.
@@ -144,10 +144,11 @@ impl Scheduler {
     /// requests that wait for the best model are served by no other. Hits that may wait for large models ask these
     /// first, and the small ones only from the time on at which the class falls back.
     pub(super) fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
+        let weights = class.first(in_time).map_or_else(Weights::default, |first| self.weights(first.request));
         // Late requests may wait for the best model only if a worker has it as its target. Otherwise they might wait
         // for ever, so that any model serves them.
         if !in_time && self.makes_the_best_of_it() && self.cluster.any_target(class.best.models) {
-            return self.soonest(&class.best, Time::MAX);
+            return self.soonest(&class.best, Time::MAX, weights);
         }
         let may = |choice: &&Choice| {
             class.kind == DecisionKind::Miss || !choice.serves_misses || self.large_may_take(class, in_time)
@@ -155,10 +156,10 @@ impl Scheduler {
         let mut choices = class.choices.iter().filter(may);
         let by = self.to_finish_by(class, in_time);
         match class.falls_back().filter(|_| in_time && self.may_wait(class)) {
-            None => choices.find_map(|choice| self.soonest(choice, by)),
+            None => choices.find_map(|choice| self.soonest(choice, by, weights)),
             Some(time) => choices
                 .rev()
-                .find_map(|choice| self.soonest(choice, by).filter(|_| choice.serves_misses || time <= now)),
+                .find_map(|choice| self.soonest(choice, by, weights).filter(|_| choice.serves_misses || time <= now)),
         }
     }
 
@@ -193,7 +194,7 @@ impl Scheduler {
             // Without a ready small worker no wake-up is needed: the event that makes one ready runs the dispatcher
             // anyway.
             let mut small = class.choices.iter().filter(|choice| !choice.serves_misses);
-            small.find_map(|choice| self.soonest(choice, Time::MAX)).map(|_| time)
+            small.find_map(|choice| self.soonest(choice, Time::MAX, Weights::default())).map(|_| time)
         });
         // A time that has passed belongs to a job that waits for more requests: it starts later by its own wake-up.
         held.filter(|time| *time > self.now).min()
@@ -219,25 +220,34 @@ impl Scheduler {
         allowed && !(self.queue.misses_first() && self.queue.a_miss_waits(in_time))
     }
 
-    /// Returns the ready worker with a model of a choice that is expected to finish first, if not after `by`, and of
-    /// equals the lowest. In the order of the paper (misses first) all these times are 0, so the lowest worker is
-    /// taken.
-    fn soonest(&self, choice: &Choice, by: Time) -> Option<WorkerId> {
+    /// Returns the weights that a request needs on its worker.
+    pub(super) fn weights(&self, request: RequestId) -> Weights {
+        // Nearly all runs have no checkpoints, and need no look-up.
+        if !self.has_weights {
+            return Weights::default();
+        }
+        self.requests.get(request).map_or_else(Weights::default, |pending| pending.ask().weights)
+    }
+
+    /// Returns the ready worker with a model of a choice that is expected to finish first, if not after `by`; of equals
+    /// the one that has the weights, and then the lowest. In the order of the paper (misses first) all these times are
+    /// 0, so the lowest worker is taken.
+    fn soonest(&self, choice: &Choice, by: Time, weights: Weights) -> Option<WorkerId> {
         if !choice.set.meets(self.cluster.ready_pools()) {
             return None;
         }
-        let mut soonest: Option<(Duration, WorkerId)> = None;
+        let mut soonest: Option<(Duration, u8, WorkerId)> = None;
         for &(time, pool) in &choice.pools {
             // Pools are in order of time, so that no later pool is sooner. Pools of equal time are still compared, by
             // worker.
-            if self.now + time > by || soonest.is_some_and(|(before, _)| before < time) {
+            if self.now + time > by || soonest.is_some_and(|(before, ..)| before < time) {
                 break;
             }
-            if let Some(worker) = self.cluster.ready(pool) {
-                soonest = Some(soonest.map_or((time, worker), |other| other.min((time, worker))));
+            if let Some((lacks, worker)) = self.cluster.ready(pool, weights) {
+                soonest = Some(soonest.map_or((time, lacks, worker), |other| other.min((time, lacks, worker))));
             }
         }
-        soonest.map(|(_, worker)| worker)
+        soonest.map(|(.., worker)| worker)
     }
 
     /// Starts a job of waiting requests. If the settings say so, a single request in time may skip fewer steps.
@@ -270,7 +280,8 @@ impl Scheduler {
         let job = JobId(self.jobs);
         self.jobs += 1;
         let model = self.cluster.get(worker).expect("a ready worker exists").target;
-        let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
+        let (mut parts, mut ask) = (SmallVec::new(), Ask::default());
+        let mut work = Work::new(model, 0, 0);
         for (at, &request) in requests.iter().enumerate() {
             let pending = self.requests.get_mut(request).expect("what waits has not ended");
             if let Some(waits) = in_time.get(at) {
@@ -278,11 +289,14 @@ impl Scheduler {
             }
             pending.start(now, worker, model, requests.len());
             let decision = pending.decision.expect("what waits was routed");
-            // All requests of a job are of one class, so that each of them has the number of steps of the job.
-            skipped_steps = decision.skipped_steps;
+            // All requests of a job are of one class, so that the work of the first is that of the job.
+            if at == 0 {
+                ask = pending.ask();
+                work = self.config.denoising.work(model, ask.shape(), &decision);
+            }
             parts.push(Part { request, source: decision.source });
         }
-        let work = Work { model, total_steps: self.config.total_steps, skipped_steps };
+        let work = Work { change: self.cluster.change_weights(worker, ask.weights), ..work };
         self.cluster.begin(worker, now, work, job, requests);
         actions.push(Action::Start { job, worker, work, parts });
     }
@@ -299,7 +313,7 @@ impl Scheduler {
         {
             return;
         }
-        let work = Work { model, total_steps: self.config.total_steps, skipped_steps: least_skipped };
+        let work = self.config.denoising.work_of(model, class.shape, DecisionKind::Hit, least_skipped);
         let time = self.expected(start.worker, work, 1);
         let pending = self.requests.get_mut(request).expect("what waits has not ended");
         let decision = pending.decision.as_mut().expect("what waits was routed");

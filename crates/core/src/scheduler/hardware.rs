@@ -45,7 +45,8 @@ impl Hardware {
     pub fn batch(&self, gpu: GpuId, work: Work, requests: usize) -> Duration {
         let service = self.profile.service(gpu, work.model);
         // The product is made in seconds and converted once (docs/semantics.md, section 1), as the simulator does it.
-        Duration::from_seconds_saturating(service.job_s(work) * service.batch_factor(requests as u32))
+        let seconds = service.job_s(work) * service.batch_factor(requests as u32);
+        Duration::from_seconds_saturating(seconds + service.change_s(work.change))
     }
 
     /// Returns the GPU type of a worker.

@@ -11,11 +11,11 @@ use super::requests::Pending;
 use super::routing::{Load, Route, RoutingPolicy, Storage};
 use super::{Config, WarmImage, Weight};
 use crate::cache::index::Query;
-use crate::cache::{Admission, Candidate, Departures, Entry, ImageCache};
+use crate::cache::{Admission, Candidate, Departures, Entry, ImageCache, Shelf};
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::ModelId;
-use crate::request::{Owner, Request, RequestId, TenantId};
+use crate::request::{Ask, Owner, Request, RequestId, TenantId};
 use crate::time::Time;
 
 /// Owner of the image cache.
@@ -39,6 +39,7 @@ pub(super) struct Library {
 #[derive(Clone, Copy, Debug)]
 struct Admitted {
     tenant: TenantId,
+    ask: Ask,
     bytes: Option<u64>,
     /// Image from which this one was refined.
     source: Option<ImageId>,
@@ -92,7 +93,7 @@ impl Library {
                 (Owner::Tenant(tenant), Some(cache)) => cache.owner(tenant),
                 (owner, _) => owner,
             };
-            self.store(Time::ZERO, ImageId::warm(row), owner, image.bytes, &image.key, actions);
+            self.store(Time::ZERO, ImageId::warm(row), (owner, image.ask), image.bytes, &image.key, actions);
         }
     }
 
@@ -103,10 +104,10 @@ impl Library {
         routing: &mut dyn RoutingPolicy,
         load: &Load,
         request: &Request,
-        embedding: Option<&Embedding>,
+        query: Option<&Query<'_>>,
         actions: &mut Vec<Action>,
     ) -> Route {
-        let (Some(cache), Some(embedding)) = (&mut self.cache, embedding) else {
+        let (Some(cache), Some(query)) = (&mut self.cache, query) else {
             return routing.route(request, None, load);
         };
         // The cache is told of every request, also of one that is not looked up: `farthest` compares rows with the
@@ -114,12 +115,12 @@ impl Library {
         cache.routing(request.id);
         let route = if request.reuse.look_up {
             cache.expire(load.now, &mut self.departures);
-            let query = Query { request: Some(request.id), embedding };
             let (mut nearest, mut truly_nearest) = (None, None::<f64>);
             let mut found = None;
             for place in cache.places(request.tenant) {
-                truly_nearest = cache.audit(place, &query).into_iter().chain(truly_nearest).reduce(f64::max);
-                let candidate = cache.nearest(place, &query);
+                let wanted = Shelf { owner: place, key: request.ask.key, size: request.ask.size };
+                truly_nearest = cache.audit(wanted, query).into_iter().chain(truly_nearest).reduce(f64::max);
+                let candidate = cache.nearest(wanted, query);
                 let route = routing.route(request, candidate, load);
                 if !route.is_miss() {
                     found = Some(route);
@@ -141,7 +142,7 @@ impl Library {
         // The image of the request will be stored under its prompt. Each end of a request takes the key out, image or
         // not.
         if matches!(self.storage, Storage::ByPrompt(_)) && request.reuse.keep {
-            self.keys.insert(request.id, embedding.clone());
+            self.keys.insert(request.id, query.embedding.clone());
         }
         route
     }
@@ -219,12 +220,12 @@ impl Library {
             Storage::ByImage => embedding.filter(|_| by_image),
         };
         if let Some(key) = key {
-            self.keep(now, request, tenant, bytes, key, actions);
+            self.keep(now, request, (tenant, pending.ask()), bytes, key, actions);
         }
         let measured = self.measures_images && (reuse.keep || background);
         if embedding.is_none() && (by_image || measured) {
             let source = pending.decision.and_then(|decision| decision.source);
-            self.encoding.insert(request, by_image.then_some(Admitted { tenant, bytes, source }));
+            self.encoding.insert(request, by_image.then_some(Admitted { tenant, ask: pending.ask(), bytes, source }));
             actions.push(Action::EncodeImage(request));
         }
     }
@@ -238,8 +239,8 @@ impl Library {
         actions: &mut Vec<Action>,
     ) {
         // The inner `None` is an image that was embedded to be measured, or whose source was withdrawn meanwhile.
-        if let (Some(Some(Admitted { tenant, bytes, .. })), Some(key)) = (self.encoding.remove(&request), key) {
-            self.keep(now, request, tenant, bytes, key, actions);
+        if let (Some(Some(Admitted { tenant, ask, bytes, .. })), Some(key)) = (self.encoding.remove(&request), key) {
+            self.keep(now, request, (tenant, ask), bytes, key, actions);
         }
     }
 
@@ -260,18 +261,18 @@ impl Library {
         }
     }
 
-    /// Caches the image that was made for a tenant's request.
+    /// Caches the image that was made for a tenant's request, by what the request asked for.
     fn keep(
         &mut self,
         now: Time,
         request: RequestId,
-        tenant: TenantId,
+        (tenant, ask): (TenantId, Ask),
         bytes: Option<u64>,
         key: &Embedding,
         actions: &mut Vec<Action>,
     ) {
         let owner = self.cache.as_ref().map_or(Owner::Tenant(tenant), |cache| cache.owner(tenant));
-        self.store(now, ImageId::of_request(request), owner, bytes, key, actions);
+        self.store(now, ImageId::of_request(request), (owner, ask), bytes, key, actions);
     }
 
     /// Caches an image under `key`, if the cache accepts it.
@@ -279,7 +280,7 @@ impl Library {
         &mut self,
         now: Time,
         image: ImageId,
-        owner: Owner,
+        (owner, ask): (Owner, Ask),
         bytes: Option<u64>,
         key: &Embedding,
         actions: &mut Vec<Action>,
@@ -295,7 +296,8 @@ impl Library {
             Weight::Bytes(usual) => (bytes.unwrap_or(usual).max(1), Some(bytes.unwrap_or(usual))),
         };
         cache.expire(now, &mut self.departures);
-        let entry = Entry { image, owner, states, weight, inserted: now };
+        let shelf = Shelf { owner, key: ask.key, size: ask.size };
+        let entry = Entry { image, shelf, states, weight, inserted: now, number: 0 };
         // Some policies evict the newcomer itself. So `Keep` comes before the departures.
         if cache.insert(entry, key, &mut self.departures) {
             actions.push(Action::Keep { image, bytes });

@@ -5,6 +5,8 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use super::Scheduler;
 use super::action::{Action, Note, Stage};
 use super::allocation::Situation;
@@ -14,14 +16,17 @@ use super::library::MadeImage;
 use super::requests::Pending;
 use super::routing::{Load, Route};
 use super::situation::{SHOWN_PER_WORKER, situation};
+use crate::cache::index::Query;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
-use crate::model::ModelId;
-use crate::request::{Outcome, Rejection, Request, RequestId};
+use crate::model::{ModelId, Size};
+use crate::request::{Ask, Outcome, Rejection, Request, RequestId, Weights};
 use crate::time::Time;
 
 impl Scheduler {
     pub(super) fn arrive(&mut self, request: &Request, actions: &mut Vec<Action>) {
+        let request = &Request { ask: self.without_the_usual(request.ask), ..*request };
+        self.has_weights |= request.ask.weights != Weights::default();
         let pending = Pending::new(request, self.queue.due(request.arrival));
         if !self.requests.insert(request.id, pending) {
             return; // The number was seen before. The inbox broke its contract, but the run goes on.
@@ -37,6 +42,13 @@ impl Scheduler {
         } else {
             actions.push(Action::Encode(request.id));
         }
+    }
+
+    /// Returns an ask in which what is usual in this run is not asked for.
+    fn without_the_usual(&self, ask: Ask) -> Ask {
+        let size = if ask.size == self.config.usual_size { Size::USUAL } else { ask.size };
+        let steps = if ask.steps == self.config.denoising.large_steps() { 0 } else { ask.steps };
+        Ask { size, steps, ..ask }
     }
 
     /// Routes a request. The image cache is searched in its present state.
@@ -58,12 +70,19 @@ impl Scheduler {
         pending.order = self.routed;
         self.routed += 1;
         let request = pending.request(id);
-        let route = self.library.look_up(&mut *self.routing, &load, &request, embedding, actions);
+        // Pictures of one request start from different images.
+        let without = if request.place.is_only() {
+            SmallVec::new()
+        } else {
+            self.requests.sources_beside(id, request.place)
+        };
+        let query = embedding.map(|embedding| Query { request: Some(id), embedding, without: &without });
+        let route = self.library.look_up(&mut *self.routing, &load, &request, query.as_ref(), actions);
         // Background requests count in no demand and no level. A rejected request asks nothing of the workers.
         if let Route::Queue(decision) | Route::Return(decision) = &route
             && !request.background
         {
-            self.monitor.observe(now, decision);
+            self.monitor.observe(now, decision, request.ask.shape());
             self.routing.routed(decision, &load);
         }
         self.apply_route(now, id, route, actions);

@@ -11,8 +11,10 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use crate::cache::{Admission, ImageCache};
+use crate::denoising::Denoising;
 use crate::embedding::Embedding;
-use crate::request::{Owner, RequestId};
+use crate::model::Size;
+use crate::request::{Ask, Owner, RequestId};
 use crate::time::Time;
 
 pub mod action;
@@ -61,8 +63,10 @@ pub struct Config {
     pub queue: QueueSettings,
     /// Number of requests of a job, and the time that a job waits for more of them.
     pub batching: Batching,
-    /// Number of denoising steps of a full generation (T).
-    pub total_steps: u32,
+    /// Steps and noise levels of the models.
+    pub denoising: Denoising,
+    /// Size of an image that asks for none. An ask for this size is the same as none.
+    pub usual_size: Size,
     /// Images that enter the image cache, for systems that retrieve by image.
     pub admission: Admission,
     /// Number of failed jobs after which a request has failed, at least 1.
@@ -84,7 +88,8 @@ impl Config {
             hardware,
             queue: QueueSettings::paper(),
             batching: Batching::OFF,
-            total_steps,
+            denoising: Denoising::alike(models, total_steps),
+            usual_size: Size::USUAL,
             admission: Admission::All,
             max_attempts: 3,
             weight: Weight::One,
@@ -112,6 +117,8 @@ pub struct WarmImage {
     pub owner: Owner,
     /// Size of the image in bytes, if it is known.
     pub bytes: Option<u64>,
+    /// Size and key of the image.
+    pub ask: Ask,
 }
 
 /// Core of the scheduler. All systems share it and differ in its policies, simulated and live runs in the executor.
@@ -140,6 +147,8 @@ pub struct Scheduler {
     routed: u32,
     jobs: u64,
     draining: bool,
+    /// True once a request has asked for a checkpoint or LoRAs.
+    has_weights: bool,
 }
 
 impl Scheduler {
@@ -151,13 +160,13 @@ impl Scheduler {
         cache: Option<ImageCache>,
         allocation: Box<dyn AllocationPolicy>,
     ) -> Self {
-        let monitor = Monitor::new(allocation, config.serving.models(), config.total_steps);
+        let Config { serving, hardware, queue, denoising, .. } = &config;
+        let monitor = Monitor::new(allocation, serving.models(), denoising.clone(), hardware.clone());
         let initial = monitor.initial();
-        let Config { serving, hardware, queue, total_steps, .. } = &config;
         let (threshold, batches) = initial.cascade.map_or((0.0, SmallVec::new()), |own| (own.threshold, own.batches));
         Self {
             cluster: Cluster::new(&initial.targets, hardware, serving.models()),
-            queue: Queue::new(queue.clone(), serving.clone(), hardware.clone(), *total_steps),
+            queue: Queue::new(queue.clone(), serving.clone(), hardware.clone(), denoising.clone()),
             library: Library::new(&config, routing.storage(), cache),
             requests: Requests::default(),
             threshold,
@@ -172,6 +181,7 @@ impl Scheduler {
             routed: 0,
             jobs: 0,
             draining: false,
+            has_weights: false,
         }
     }
 

@@ -7,9 +7,12 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::action::{Decision, Tick};
+use super::action::{Decision, DecisionKind, Tick};
 use super::allocation::{Allocation, AllocationPolicy, Demand, Situation};
-use crate::model::refine_fraction;
+use super::hardware::Hardware;
+use crate::denoising::Denoising;
+use crate::model::{GpuId, ModelId};
+use crate::request::Shape;
 use crate::time::{Duration, Time};
 
 /// Policy that decides, and the demand since its previous decision.
@@ -17,24 +20,35 @@ use crate::time::{Duration, Time};
 pub(super) struct Monitor {
     policy: Box<dyn AllocationPolicy>,
     models: usize,
-    total_steps: u32,
+    denoising: Denoising,
+    hardware: Hardware,
     previous: Time,
     /// True if the next tick has something to decide on: since the last tick a request was routed or a load failed.
     awaited: bool,
     routed: u64,
-    hits_by_steps: BTreeMap<u32, u64>,
+    /// Hits by skipped steps, then size and steps.
+    hits: BTreeMap<(u32, Shape), u64>,
+    /// Requests that are no hits, by size and steps.
+    others: BTreeMap<Shape, u64>,
 }
 
 impl Monitor {
-    pub(super) fn new(policy: Box<dyn AllocationPolicy>, models: usize, total_steps: u32) -> Self {
+    pub(super) fn new(
+        policy: Box<dyn AllocationPolicy>,
+        models: usize,
+        denoising: Denoising,
+        hardware: Hardware,
+    ) -> Self {
         Self {
             policy,
             models,
-            total_steps,
+            denoising,
+            hardware,
             previous: Time::ZERO,
             awaited: false,
             routed: 0,
-            hits_by_steps: BTreeMap::new(),
+            hits: BTreeMap::new(),
+            others: BTreeMap::new(),
         }
     }
 
@@ -62,13 +76,16 @@ impl Monitor {
         self.awaited = true;
     }
 
-    /// Counts a request that was routed for the first time.
-    pub(super) fn observe(&mut self, now: Time, decision: &Decision) {
+    /// Counts a request that was routed for the first time, with the size and the steps that it asks for.
+    pub(super) fn observe(&mut self, now: Time, decision: &Decision, shape: Shape) {
         self.await_tick(now);
         self.routed += 1;
-        if decision.kind.is_hit() {
-            *self.hits_by_steps.entry(decision.skipped_steps).or_insert(0) += 1;
-        }
+        let count = if decision.kind.is_hit() {
+            self.hits.entry((decision.skipped_steps, shape)).or_insert(0)
+        } else {
+            self.others.entry(shape).or_insert(0)
+        };
+        *count += 1;
     }
 
     /// Tells the policy the class of a routed request, and the time left until the request is due.
@@ -88,13 +105,14 @@ impl Monitor {
             return None;
         }
         let demand = self.demand(now);
-        let decided = self.policy.decide(now, &Situation { demand, ..rest() });
+        let decided = self.policy.decide(now, &Situation { demand: demand.clone(), ..rest() });
         // A policy that decides at events mostly changes nothing. That is no tick, so that the window of the next tick
         // goes on.
         if decided.is_some() || self.policy.needs_demand() {
             self.previous = now;
             self.routed = 0;
-            self.hits_by_steps.clear();
+            self.hits.clear();
+            self.others.clear();
         }
         self.awaited = false;
         let decided = decided?;
@@ -103,9 +121,9 @@ impl Monitor {
             wanted_large: decided.wanted_large,
             controller_state: decided.controller_state,
             n_large: targets[0],
-            request_rate_per_min: demand.map_or(0.0, |demand| demand.rate_per_min()),
-            hit_rate: demand.map_or(0.0, |demand| demand.hit_rate()),
-            refine_fraction: demand.map_or(0.0, |demand| demand.refine_fraction),
+            request_rate_per_min: demand.as_ref().map_or(0.0, Demand::rate_per_min),
+            hit_rate: demand.as_ref().map_or(0.0, Demand::hit_rate),
+            refine_fraction: demand.as_ref().map_or(0.0, Demand::refine_fraction),
             overloaded: decided.overloaded,
             threshold: decided.allocation.cascade.as_ref().map(|cascade| cascade.threshold),
             batches: decided.allocation.cascade.as_ref().map_or_else(SmallVec::new, |cascade| cascade.batches.clone()),
@@ -123,14 +141,37 @@ impl Monitor {
         if self.routed == 0 {
             return None;
         }
-        let hits: u64 = self.hits_by_steps.values().sum();
+        let hits: u64 = self.hits.values().sum();
+        let models = (0..self.models as u16).map(ModelId);
+        Some(Demand {
+            window: now.since(self.previous),
+            requests: self.routed,
+            hits,
+            refined: models.map(|model| if hits == 0 { 0.0 } else { self.refined(model) / hits as f64 }).collect(),
+            drawn: if hits == self.routed { 1.0 } else { self.drawn() / (self.routed - hits) as f64 },
+        })
+    }
+
+    /// Returns what the hits ask of a model, in its full generations of the usual size.
+    fn refined(&self, model: ModelId) -> f64 {
+        let Self { denoising, hardware, hits, .. } = self;
+        let usual = denoising.steps(model, Shape::default());
         // The map gives the hits in order of k: docs/semantics.md, section 6, fixes the order of this sum.
-        let fractions = self
-            .hits_by_steps
-            .iter()
-            .fold(0.0, |sum, (&steps, &count)| sum + count as f64 * refine_fraction(steps, self.total_steps));
-        let refine_fraction = if hits == 0 { 0.0 } else { fractions / hits as f64 };
-        Some(Demand { window: now.since(self.previous), requests: self.routed, hits, refine_fraction })
+        hits.iter().fold(0.0, |sum, (&(skipped, shape), &count)| {
+            // A return leaves no step to any model.
+            let kind = if skipped == denoising.large_steps() { DecisionKind::Return } else { DecisionKind::Hit };
+            let work = denoising.work_of(model, shape, kind, skipped);
+            sum + count as f64 * hardware.profile.share(GpuId(0), work, usual)
+        })
+    }
+
+    /// Returns what the other requests ask of the large model, in its full generations of the usual size.
+    fn drawn(&self) -> f64 {
+        let Self { denoising, hardware, others, .. } = self;
+        others.iter().fold(0.0, |sum, (&shape, &count)| {
+            let work = denoising.work_of(ModelId::LARGE, shape, DecisionKind::Miss, 0);
+            sum + count as f64 * hardware.profile.share(GpuId(0), work, denoising.large_steps())
+        })
     }
 }
 
@@ -139,7 +180,6 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::scheduler::DecisionKind;
     use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Switching};
 
     fn at(nanoseconds: u64) -> Time {
@@ -158,17 +198,22 @@ mod tests {
             rates: vec![1.0, 2.0],
             switching: Switching::default(),
         };
-        let mut monitor = Monitor::new(Box::new(ModmAllocation::new(settings)), 2, 50);
+        let mut monitor = Monitor::new(
+            Box::new(ModmAllocation::new(settings)),
+            2,
+            Denoising::alike(2, 50),
+            Hardware::unmeasured(2, 2),
+        );
         let miss = Decision::new(DecisionKind::Miss);
         assert_eq!(monitor.next_decision(), None);
-        monitor.observe(at(10_000_000_000_000_030), &miss);
+        monitor.observe(at(10_000_000_000_000_030), &miss, Shape::default());
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_100)));
         let window = monitor.demand(at(10_000_000_000_000_100)).map(|demand| demand.window);
         assert_eq!(window, Some(Duration::from_nanoseconds(100)), "one period, however long the silence before");
         assert!(monitor.tick(at(10_000_000_000_000_100), Situation::default).is_some());
         assert_eq!(monitor.next_decision(), None);
         // A request routed at the time of a tick counts for the next one, because ticks come before routing.
-        monitor.observe(at(10_000_000_000_000_300), &miss);
+        monitor.observe(at(10_000_000_000_000_300), &miss, Shape::default());
         assert_eq!(monitor.next_decision(), Some(at(10_000_000_000_000_400)));
         assert!(monitor.tick(at(10_000_000_000_000_400), Situation::default).is_some());
         // A failed load needs the next tick as well.

@@ -5,10 +5,13 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use super::action::{Decision, Ended, Run, Span, Stage};
 use super::event::WorkerId;
+use crate::image::ImageId;
 use crate::model::ModelId;
-use crate::request::{Outcome, Request, RequestId, Reuse, TenantId};
+use crate::request::{Ask, Outcome, Place, Request, RequestId, Reuse, TenantId};
 use crate::time::Time;
 use crate::window::Window;
 
@@ -43,6 +46,9 @@ pub(super) struct Pending {
     pub(super) reuse: Reuse,
     pub(super) background: bool,
     has_deadline: bool,
+    /// What the request asks for beside its prompt, and its place among the pictures of its request; `None` for one
+    /// usual picture.
+    unusual: Option<Box<(Ask, Place)>>,
 }
 
 impl Pending {
@@ -68,13 +74,24 @@ impl Pending {
             reuse: request.reuse,
             background: request.background,
             has_deadline: request.deadline.is_some(),
+            unusual: Some((request.ask, request.place)).filter(|(ask, place)| !ask.is_usual() || !place.is_only()).map(Box::new),
         }
     }
 
     /// Returns the request as it arrived.
     pub(super) fn request(&self, id: RequestId) -> Request {
         let Self { arrival, tenant, reuse, background, .. } = *self;
-        Request { id, arrival, tenant, deadline: self.deadline(), reuse, background }
+        Request { id, arrival, tenant, deadline: self.deadline(), reuse, background, ask: self.ask(), place: self.place() }
+    }
+
+    /// Returns what the request asks for beside its prompt.
+    pub(super) fn ask(&self) -> Ask {
+        self.unusual.as_ref().map_or_else(Ask::default, |unusual| unusual.0)
+    }
+
+    /// Returns the place of the picture among those of its request.
+    pub(super) fn place(&self) -> Place {
+        self.unusual.as_ref().map_or(Place::ONLY, |unusual| unusual.1)
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -136,6 +153,13 @@ impl Requests {
         self.live.get_mut(id.0).filter(|pending| pending.runs_on() == Some(worker))
     }
 
+    /// Returns the sources of the other pictures of a request that have not ended.
+    pub(super) fn sources_beside(&self, id: RequestId, place: Place) -> SmallVec<[ImageId; 4]> {
+        let first = id.0.saturating_sub(u32::from(place.at));
+        let others = (0..u32::from(place.of)).map(|at| RequestId(first + at)).filter(|other| *other != id);
+        others.filter_map(|other| self.get(other)?.decision?.source).collect()
+    }
+
     /// Notes that the job of a request ended at `now` without a result.
     pub(super) fn lost_job(&mut self, id: RequestId, now: Time) {
         if let Some(Run { start, together, .. }) = self.get(id).and_then(Pending::run) {
@@ -159,6 +183,8 @@ impl Requests {
             attempts: pending.attempts,
             run: pending.run(),
             earlier: earlier.unwrap_or_default(),
+            ask: pending.ask(),
+            place: pending.place(),
         });
         Some((ended, pending))
     }

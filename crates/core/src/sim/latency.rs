@@ -32,7 +32,8 @@ pub trait LatencyModel {
     fn image_encoding(&mut self, request: RequestId) -> Duration;
 }
 
-/// Times from the profile: `(overhead_s + step_s * (T - k)) * batch * jitter` seconds, converted to nanoseconds once.
+/// Times from the profile: the seconds of a job x batch x jitter, and then those of a change of weights, converted to
+/// nanoseconds once.
 /// The jitter of a job is that of its first request.
 #[derive(Clone, Debug)]
 pub struct ProfileLatency {
@@ -54,12 +55,13 @@ impl LatencyModel for ProfileLatency {
     fn job(&mut self, gpu: GpuId, work: Work, first: RequestId, requests: usize) -> Duration {
         let service = self.profile.service(gpu, work.model);
         let seconds = service.job_s(work) * service.batch_factor(requests as u32);
+        let change_s = service.change_s(work.change);
         if service.jitter_cv == 0.0 {
-            return Duration::from_seconds_saturating(seconds);
+            return Duration::from_seconds_saturating(seconds + change_s);
         }
         // The request alone is the key: a job that is tried again has the jitter that it had the first time.
         let mut draws = stream(self.seed, Purpose::Jitter, u64::from(first.0));
-        Duration::from_seconds_saturating(seconds * lognormal(&mut draws, service.jitter_cv))
+        Duration::from_seconds_saturating(seconds * lognormal(&mut draws, service.jitter_cv) + change_s)
     }
 
     fn alone(&self, gpu: GpuId, model: ModelId) -> f64 {

@@ -132,7 +132,8 @@ mod tests {
     use super::*;
     use crate::draw::{self, Purpose};
     use crate::image::ImageId;
-    use crate::request::{Owner, RequestId};
+    use crate::cache::Shelf;
+    use crate::request::RequestId;
     use crate::time::Time;
 
     pub(super) fn image(row: u32) -> ImageId {
@@ -140,7 +141,8 @@ mod tests {
     }
 
     pub(super) fn entry(row: u32) -> Entry {
-        Entry { image: image(row), owner: Owner::Public, states: SmallVec::new(), weight: 1, inserted: Time::ZERO }
+        let (shelf, states) = (Shelf::default(), SmallVec::new());
+        Entry { image: image(row), shelf, states, weight: 1, inserted: Time::ZERO, number: 0 }
     }
 
     pub(super) fn key(row: u32) -> Embedding {

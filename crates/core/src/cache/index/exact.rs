@@ -49,9 +49,10 @@ impl ExactIndex {
         Self { allocate, vectors, rows: Vec::new(), places: Table::default(), inserted: 0 }
     }
 
-    /// Returns the oldest entry, which is the nearest if all similarities are 0.
-    fn oldest(&self) -> Option<Match> {
-        self.rows.iter().min_by_key(|row| row.age).map(|row| Match { image: row.image, similarity: 0.0 })
+    /// Returns the oldest wanted entry, which is the nearest if all similarities are 0.
+    fn oldest(&self, without: &[ImageId]) -> Option<Match> {
+        let wanted = self.rows.iter().filter(|row| !without.contains(&row.image));
+        wanted.min_by_key(|row| row.age).map(|row| Match { image: row.image, similarity: 0.0 })
     }
 }
 
@@ -95,16 +96,21 @@ impl RetrievalIndex for ExactIndex {
             queries.iter().map(|query| Search::new(query.embedding.as_slice())).collect();
         for first in (0..self.rows.len()).step_by(BLOCK) {
             let last = (first + BLOCK).min(self.rows.len());
-            for search in &mut searches {
-                self.vectors.scan(first..last, true, |_| true, search);
+            for (search, query) in searches.iter_mut().zip(queries) {
+                if query.without.is_empty() {
+                    self.vectors.scan(first..last, true, |_| true, search);
+                } else {
+                    let is_wanted = |row: usize| !query.without.contains(&self.rows[row].image);
+                    self.vectors.scan(first..last, true, is_wanted, search);
+                }
             }
         }
-        let settled = searches.into_iter().map(|mut search| {
+        let settled = searches.into_iter().zip(queries).map(|(mut search, query)| {
             self.vectors.settle(|row| self.rows[row].age, &mut search);
             // A search finds no row whose similarity is 0. If all are, the oldest is the nearest of equals.
             match search.best {
                 Some(best) => Some(Match { image: self.rows[best.row].image, similarity: best.similarity }),
-                None => self.oldest(),
+                None => self.oldest(query.without),
             }
         });
         settled.collect()

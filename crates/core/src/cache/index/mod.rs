@@ -29,6 +29,8 @@ pub struct Query<'a> {
     pub request: Option<RequestId>,
     /// Embedding to which the most similar entry is wanted.
     pub embedding: &'a Embedding,
+    /// Images that are not wanted; few or none.
+    pub without: &'a [ImageId],
 }
 
 /// Most similar entry.
@@ -49,7 +51,7 @@ pub trait RetrievalIndex: core::fmt::Debug + Send {
     fn insert(&mut self, image: ImageId, embedding: &Embedding);
     /// Removes an entry, if it is there.
     fn remove(&mut self, image: ImageId);
-    /// Returns the most similar entry.
+    /// Returns the most similar entry that is wanted.
     fn nearest(&self, query: &Query<'_>) -> Option<Match>;
     /// Returns the most similar entry for each of several queries. An index that can share work is faster here than
     /// with one query after the other.

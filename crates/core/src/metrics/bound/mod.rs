@@ -14,7 +14,8 @@ pub use together::{Lateness, fewest_late};
 
 use super::fold::Settings;
 use super::rows::{RequestEnd, RequestRow};
-use crate::model::{GpuId, ModelId, Work};
+use crate::model::{GpuId, ModelId, Size, Work};
+use crate::request::{RequestId, Shape};
 use crate::scheduler::{Decision, DecisionKind};
 use crate::time::{Duration, Time};
 
@@ -37,42 +38,83 @@ pub(super) fn fewest_violations(settings: &Settings, ends: &[RequestEnd], limit:
     let fastest = speeds.iter().copied().max()?;
     // Requests of one batch share the time of a job. No request takes a whole job, as `apart` assumes, so that its
     // bound does not hold.
-    let apart = if settings.most_together > 1 { 0 } else { apart::fewest_late(&jobs, speeds.len(), fastest) };
+    // The pictures of one request are one job here, which several workers may share, as in `together`.
+    let shared = settings.most_together > 1 || ends.iter().any(|end| !end.place.is_only());
+    let apart = if shared { 0 } else { apart::fewest_late(&jobs, speeds.len(), fastest) };
     let late = fewest_late(&jobs, speeds.iter().sum()).max(apart);
     (!jobs.is_empty()).then(|| late as f64 / jobs.len() as f64)
 }
 
 /// Returns the requests of a run that count, in the order of arrivals, with their least times and with deadlines
-/// `limit` after the arrivals.
+/// `limit` after the arrivals. The work of a request is that of all its pictures.
 #[must_use]
 pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Job> {
     let counted = ends.iter().filter(|end| end.arrival >= settings.warmup);
     let job = |end: &RequestEnd| Job { arrival: end.arrival, due: end.arrival + limit, work: end.least_work };
     let mut jobs = Vec::with_capacity(ends.len());
-    jobs.extend(counted.map(job));
+    let mut of_request: Option<(RequestId, usize)> = None;
+    for end in counted {
+        let first = RequestId(end.id.0.saturating_sub(u32::from(end.place.at)));
+        // The pictures of a request follow each other, since the ends are in order of their rows.
+        match of_request.filter(|(request, _)| !end.place.is_only() && *request == first) {
+            Some((_, at)) => {
+                let job: &mut Job = &mut jobs[at];
+                job.work += end.least_work;
+            }
+            None => {
+                of_request = Some((first, jobs.len()));
+                jobs.push(job(end));
+            }
+        }
+    }
     // All requests have the same limit, so that this is the order of deadlines too.
     jobs.sort_by_key(|job| job.arrival);
     jobs
 }
 
-/// Returns the seconds of a job of one request on a GPU type with a model.
-fn seconds(settings: &Settings, gpu: GpuId, model: ModelId, skipped_steps: u32) -> f64 {
-    let work = Work { model, total_steps: settings.total_steps, skipped_steps };
-    settings.profile.service(gpu, model).job_s(work)
+/// Returns the seconds of a job of one request on a GPU type.
+fn seconds(settings: &Settings, gpu: GpuId, work: Work) -> f64 {
+    settings.profile.service(gpu, work.model).job_s(work)
 }
 
 /// Returns the speed of a GPU type in thousandths of the speed of the first type, rounded up. It is the largest ratio
-/// over all models and numbers of skipped steps.
+/// over all models, numbers of skipped steps and sizes.
 #[must_use]
 pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
     let models = (0..settings.models.len() as u16).map(ModelId);
-    // Seconds are linear in the steps that run, so that the ratio is largest with no step skipped or with all steps but
-    // one skipped.
-    let ends = models.flat_map(|model| [(model, 0), (model, settings.total_steps.saturating_sub(1))]);
-    let least = |gpu, model, skipped| seconds(settings, gpu, model, skipped) * least_part(settings, gpu, model);
-    let ratio = ends.map(|(model, skipped)| least(GpuId(0), model, skipped) / least(gpu, model, skipped));
+    let least = |gpu, work: Work| seconds(settings, gpu, work) * least_part(settings, gpu, work.model);
+    let works = models.flat_map(|model| extremes(settings, gpu, model));
+    let ratio = works.map(|work| least(GpuId(0), work) / least(gpu, work)).filter(|ratio| ratio.is_finite());
     // Rounded up: the machine must not be slower than the worker that it stands for.
     libm::ceil(ratio.fold(0.0, f64::max) * 1000.0) as u64
+}
+
+/// Returns works of a model among which is the one whose ratio between the first GPU type and `gpu` is largest. Seconds
+/// are linear in the steps that run, and linear in the pixels between the sizes that the profile knows, so that the
+/// ratio is largest at an end.
+fn extremes(settings: &Settings, gpu: GpuId, model: ModelId) -> Vec<Work> {
+    let steps = settings.denoising.steps(model, Shape::default());
+    let mut works: Vec<Work> =
+        [0, steps.saturating_sub(1)].map(|skipped| Work::new(model, steps, skipped)).to_vec();
+    if settings.requests_differ {
+        let known = |gpu| settings.profile.service(gpu, model).sizes.iter().map(|(pixels, _)| *pixels);
+        let pixels = known(GpuId(0)).chain(known(gpu)).chain([1, u64::from(u16::MAX)]);
+        let sizes = pixels.map(size_of).chain([Size::USUAL]);
+        works = sizes
+            .flat_map(|size| [(1, 0), (2, 1), (MOST_STEPS, 0)].map(|(total, skipped)| (size, total, skipped)))
+            .map(|(size, total, skipped)| Work { size, ..Work::new(model, total, skipped) })
+            .collect();
+    }
+    works
+}
+
+/// Steps that stand for any larger number of them: beside these, nothing else in a job counts.
+const MOST_STEPS: u32 = 1 << 30;
+
+/// Returns a size of about so many pixels. A pixel more or less moves no ratio by what rounding up leaves.
+fn size_of(pixels: u64) -> Size {
+    let width = libm::sqrt(pixels as f64).max(1.0);
+    Size { width: width as u16, height: libm::round(pixels as f64 / libm::floor(width)) as u16 }
 }
 
 /// Returns the least time per request in a job of any size, as a part of the time of a job of one request.
@@ -87,31 +129,36 @@ fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
 /// return.
 pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let Some(decision) = row.decision.filter(|decision| decision.kind != DecisionKind::Return) else { return 0 };
-    let skipped = decision.skipped_steps;
+    let shape = row.ask.shape();
     let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |run| {
         let gpu = settings.gpus[run.worker.index()];
         let together = settings.profile.service(gpu, run.model).batch_factor(run.together);
-        row.finish.since(run.start).seconds() / (seconds(settings, gpu, run.model, skipped) * together)
+        let work = settings.denoising.work(run.model, shape, &decision);
+        // A change of weights before the job makes it longer than the profile says, which is no lower bound.
+        let longest = if settings.requests_differ { 1.0 } else { f64::INFINITY };
+        (row.finish.since(run.start).seconds() / (seconds(settings, gpu, work) * together)).min(longest)
     });
     // A nanosecond less, since rounding may have lifted the time above the least one.
-    Duration::from_seconds_saturating(least_seconds(settings, &decision) * drawn).nanoseconds().saturating_sub(1)
+    Duration::from_seconds_saturating(least_seconds(settings, &decision, shape) * drawn).nanoseconds().saturating_sub(1)
 }
 
 /// Returns the least time for a decision on the first GPU type by the profile, in nanoseconds; 0 for a return.
 #[must_use]
-pub fn least_work_of(settings: &Settings, decision: &Decision) -> u64 {
+pub fn least_work_of(settings: &Settings, decision: &Decision, shape: Shape) -> u64 {
     if decision.kind == DecisionKind::Return {
         return 0;
     }
-    Duration::from_seconds_saturating(least_seconds(settings, decision)).nanoseconds().saturating_sub(1)
+    Duration::from_seconds_saturating(least_seconds(settings, decision, shape)).nanoseconds().saturating_sub(1)
 }
 
 /// Returns the least seconds for a decision on the first GPU type: with the model that is fastest for it, in the job
 /// size with the least time per request, while no other worker slows the job down.
-fn least_seconds(settings: &Settings, decision: &Decision) -> f64 {
+fn least_seconds(settings: &Settings, decision: &Decision, shape: Shape) -> f64 {
     let models = settings.serving.models_for(decision);
-    let least =
-        |model| seconds(settings, GpuId(0), model, decision.skipped_steps) * least_part(settings, GpuId(0), model);
+    let least = |model| {
+        let work = settings.denoising.work(model, shape, decision);
+        seconds(settings, GpuId(0), work) * least_part(settings, GpuId(0), model)
+    };
     let fastest = models.iter().map(least).fold(f64::INFINITY, f64::min);
     let alone = models.iter().map(|model| settings.profile.least_part(GpuId(0), model)).fold(1.0, f64::min);
     fastest * alone

@@ -170,6 +170,7 @@ mod tests {
             kind: Some(kind(id)),
             completed: true,
             by_large: !kind(id).is_hit(),
+            place: crate::request::Place::ONLY,
         };
         (0..count).map(end).collect()
     }

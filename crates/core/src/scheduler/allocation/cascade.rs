@@ -10,10 +10,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Allocation, AllocationPolicy, Cascade, Decided, Demand, Situation, Ticks};
+use super::{Allocation, AllocationPolicy, Cascade, Decided, Situation, Ticks};
 use crate::confidence::Confidences;
+use crate::denoising::Denoising;
 use crate::model::{GpuId, ModelId, Work};
 use crate::profile::Profile;
+use crate::request::Shape;
 use crate::scheduler::DecisionKind;
 use crate::time::{Duration, Time};
 
@@ -47,8 +49,8 @@ pub struct CascadeSettings {
     pub light: ModelId,
     /// Largest number of requests of a job.
     pub most: u32,
-    /// Number of denoising steps of an image.
-    pub total_steps: u32,
+    /// Steps of the models.
+    pub denoising: Denoising,
     /// Service times. Those of the first GPU type are used.
     pub profile: Arc<Profile>,
     /// Distribution of the confidence in drafts.
@@ -173,7 +175,8 @@ impl CascadeSettings {
     /// Returns the seconds that a job of `requests` requests takes on a model.
     fn seconds(&self, model: ModelId, requests: u32) -> f64 {
         let service = self.profile.service(GpuId(0), model);
-        service.job_s(Work { model, total_steps: self.total_steps, skipped_steps: 0 }) * service.batch_factor(requests)
+        let steps = self.denoising.steps(model, Shape::default());
+        service.job_s(Work::new(model, steps, 0)) * service.batch_factor(requests)
     }
 
     /// Returns the throughput of one worker in requests per second.
@@ -218,7 +221,7 @@ impl AllocationPolicy for CascadeAllocation {
     fn decide(&mut self, now: Time, situation: &Situation) -> Option<Decided> {
         self.ticks.pass_over(now);
         let placed = core::mem::take(&mut self.placed);
-        let demand: Demand = situation.demand?;
+        let demand = situation.demand.as_ref()?;
         // `situation.waiting` holds only the first waiting requests. The classes count all of them.
         let waiting = |kind: DecisionKind| -> usize {
             situation.classes.iter().filter(|class| class.kind == kind).map(|class| class.waiting).sum()
@@ -279,7 +282,7 @@ mod tests {
             queue_delay: if seed.is_multiple_of(2) { QueueDelay::Throughput } else { QueueDelay::ArrivalRate },
             light: ModelId(1),
             most: draws.random_range(1..=4),
-            total_steps: 50,
+            denoising: Denoising::alike(2, 50),
             profile: Arc::new(profile),
             confidences: Confidences::scores((0..25).map(|_| draws.random_range(0.0..1.0)).collect()),
         }

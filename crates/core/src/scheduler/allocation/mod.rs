@@ -78,8 +78,8 @@ impl Allocation {
     }
 }
 
-/// Requests routed since the previous decision.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Requests routed since the previous decision. The pictures of a request count one by one.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
     /// Time since the previous decision.
     pub window: Duration,
@@ -87,15 +87,33 @@ pub struct Demand {
     pub requests: u64,
     /// Number of hits among these requests.
     pub hits: u64,
-    /// Mean over the hits of 1 - k/T, where k is the number of skipped steps and T the number of denoising steps of an
-    /// image, summed in order of k. 0 without hits.
-    pub refine_fraction: f64,
+    /// Mean over the hits of what is left of a full generation, by model: 1 - k/T, where k is the number of steps that
+    /// the model skips and T the number of its steps, summed in order of k (docs/semantics.md, section 10, for requests
+    /// that differ). 0 without hits.
+    pub refined: SmallVec<[f64; 3]>,
+    /// Mean over the other requests of their time on the large model in full generations; 1 if they are alike.
+    pub drawn: f64,
 }
 
 impl Demand {
     /// Returns the rate of requests per minute.
     pub fn rate_per_min(&self) -> f64 {
         self.requests as f64 / (self.window.seconds() / 60.0)
+    }
+
+    /// Returns the mean that is left of a full generation on the first small model, or on the large one if it is alone.
+    pub fn refine_fraction(&self) -> f64 {
+        self.refined.get(1).or(self.refined.first()).copied().unwrap_or_default()
+    }
+
+    /// Returns the misses as a share of the requests, weighed by their time in full generations.
+    fn misses(&self) -> f64 {
+        (1.0 - self.hit_rate()) * self.drawn
+    }
+
+    /// Returns the hits as a share of the requests, in full generations by a model.
+    fn hits_by(&self, model: ModelId) -> f64 {
+        self.hit_rate() * self.refined[model.index()]
     }
 
     /// Returns the share of hits among the requests.

@@ -164,16 +164,15 @@ const FIRST_SMALL: ModelId = ModelId(1);
 
 /// Returns the requests per minute that the workers carry if the large model serves the misses and `model` the hits.
 fn carried(demand: &Demand, rates: &[f64], model: usize, workers: f64) -> f64 {
-    let hit_rate = demand.hit_rate();
-    workers / ((1.0 - hit_rate) / rates[0] + hit_rate * demand.refine_fraction / rates[model])
+    workers / (demand.misses() / rates[0] + demand.hits_by(ModelId(model as u16)) / rates[model])
 }
 
 /// Returns the number of large workers of Algorithm 1: enough for the misses, then as many more as leave enough
 /// capacity for the hits. Returns also whether the load exceeds the capacity at the number that the misses need.
-fn quality(demand: &Demand, rates: Rates, headroom: f64, workers: f64) -> (f64, bool) {
+fn quality(demand: &Demand, small: ModelId, rates: Rates, headroom: f64, workers: f64) -> (f64, bool) {
     let (rate, hit_rate) = (demand.rate_per_min(), demand.hit_rate());
-    let misses = (1.0 - hit_rate) * rate;
-    let hits = hit_rate * rate * demand.refine_fraction;
+    let misses = (1.0 - hit_rate) * rate * demand.drawn;
+    let hits = hit_rate * rate * demand.refined[small.index()];
     let carries = |n: f64| headroom * (n * rates.large - misses + (workers - n) * rates.small) >= hits;
     let start = libm::ceil(misses / rates.large).max(1.0);
     let mut n = start.min(workers);
@@ -186,9 +185,8 @@ fn quality(demand: &Demand, rates: Rates, headroom: f64, workers: f64) -> (f64, 
 
 /// Returns the number of large workers in proportion to the work of the misses, which only large workers can serve.
 fn throughput(demand: &Demand, rates: Rates, workers: f64) -> f64 {
-    let hit_rate = demand.hit_rate();
-    let misses = 1.0 - hit_rate;
-    let hits = hit_rate * demand.refine_fraction * rates.large / rates.small;
+    let misses = demand.misses();
+    let hits = demand.hits_by(FIRST_SMALL) * rates.large / rates.small;
     libm::roundeven(misses / (misses + hits) * workers)
 }
 
@@ -227,7 +225,8 @@ impl AllocationPolicy for ModmAllocation {
                 (workers, Some(demand.rate_per_min() > carried))
             }
             Mode::Quality | Mode::Load => {
-                let (wanted, overloaded) = quality(demand, rates, self.settings.headroom, workers);
+                let (wanted, overloaded) =
+                    quality(demand, self.serves_hits, rates, self.settings.headroom, workers);
                 (wanted, Some(overloaded))
             }
             Mode::Throughput => (throughput(demand, rates, workers), None),
@@ -250,6 +249,8 @@ impl AllocationPolicy for ModmAllocation {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::SmallVec;
+
     use super::*;
 
     fn settings(mode: Mode, pid: Option<Pid>) -> ModmSettings {
@@ -266,11 +267,12 @@ mod tests {
     }
 
     fn demand(requests: u64, hits: u64, refine_fraction: f64) -> Demand {
-        Demand { window: Duration::from_nanoseconds(180_000_000_000), requests, hits, refine_fraction }
+        let window = Duration::from_nanoseconds(180_000_000_000);
+        Demand { window, requests, hits, refined: SmallVec::from_elem(refine_fraction, 3), drawn: 1.0 }
     }
 
     fn step(policy: &mut ModmAllocation, demand: Option<&Demand>) -> Option<Decided> {
-        policy.decide(policy.ticks.next, &Situation { demand: demand.copied(), ..Situation::default() })
+        policy.decide(policy.ticks.next, &Situation { demand: demand.cloned(), ..Situation::default() })
     }
 
     #[test]

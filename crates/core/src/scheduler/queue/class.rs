@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 
 use super::QueueSettings;
 use super::line::{Line, WaitingRequest};
+use crate::denoising::Denoising;
 use crate::model::{GpuId, ModelId, ModelSet, Work};
+use crate::request::Shape;
 use crate::scheduler::action::{Decision, DecisionKind};
 use crate::scheduler::cluster::Pools;
 use crate::scheduler::hardware::Hardware;
@@ -20,6 +22,7 @@ use crate::time::{Duration, Time};
 pub(in crate::scheduler) struct Class {
     pub(in crate::scheduler) kind: DecisionKind,
     pub(in crate::scheduler) skipped_steps: u32,
+    pub(in crate::scheduler) shape: Shape,
     /// Models that may serve the class, in the order in which the dispatcher tries them: for misses and drafts the best
     /// model first, for hits the models that serve no misses first.
     pub(in crate::scheduler) choices: SmallVec<[Choice; 2]>,
@@ -61,7 +64,7 @@ pub(in crate::scheduler) struct Choice {
 pub(super) struct Tables {
     pub(super) serving: Serving,
     pub(super) hardware: Hardware,
-    pub(super) total_steps: u32,
+    pub(super) denoising: Denoising,
     /// True if a request goes to the ready worker that is expected to finish first, rather than to the one with the
     /// lowest number.
     pub(super) by_time: bool,
@@ -70,8 +73,8 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Makes the class of a decision.
-    pub(super) fn class(&self, settings: &QueueSettings, decision: &Decision) -> Class {
+    /// Makes the class of a decision for a size and a number of steps.
+    pub(super) fn class(&self, settings: &QueueSettings, decision: &Decision, shape: Shape) -> Class {
         let models = self.serving.models_for(decision);
         let of_misses = self.serving.of_misses();
         let (small, large) = (models.without(of_misses), models.and(of_misses));
@@ -83,7 +86,7 @@ impl Tables {
             }
             _ => [small, large].into_iter().filter(|set| !set.is_empty()).collect(),
         };
-        let times = self.times(models, decision.skipped_steps);
+        let times = self.times(models, decision, shape);
         let choices: SmallVec<[Choice; 2]> = sets.iter().map(|set| self.choice(*set, &times)).collect();
         let best = self.choice(models.iter().take(1).collect(), &times);
         // Only a hit that both a small and a large model may serve can wait for the one and fall back on the other.
@@ -98,6 +101,7 @@ impl Tables {
         let mut class = Class {
             kind: decision.kind,
             skipped_steps: decision.skipped_steps,
+            shape,
             pools: all.fold(Pools::default(), |set, (_, pool)| set.with(*pool)),
             choices,
             best,
@@ -126,12 +130,11 @@ impl Tables {
         class.present = first.and_then(|model| class.times[model.index()]).unwrap_or(class.usual);
     }
 
-    fn times(&self, models: ModelSet, skipped_steps: u32) -> Arc<[Option<Duration>]> {
+    fn times(&self, models: ModelSet, decision: &Decision, shape: Shape) -> Arc<[Option<Duration>]> {
         let time = |gpu: usize, model: usize| {
             let (gpu, model) = (GpuId(gpu as u16), ModelId(model as u16));
-            let work = Work { model, total_steps: self.total_steps, skipped_steps };
             let able = models.contains(model) && self.hardware.fits(gpu, core::iter::once(model));
-            able.then(|| self.hardware.job(gpu, work))
+            able.then(|| self.hardware.job(gpu, self.denoising.work(model, shape, decision)))
         };
         let gpus = 0..self.hardware.types();
         gpus.flat_map(|gpu| (0..self.serving.models()).map(move |model| (gpu, model)))
@@ -167,8 +170,8 @@ impl Class {
     }
 
     /// Returns the work of a request of the class on a model.
-    pub(in crate::scheduler) const fn work(&self, model: ModelId, total_steps: u32) -> Work {
-        Work { model, total_steps, skipped_steps: self.skipped_steps }
+    pub(in crate::scheduler) fn work(&self, model: ModelId, denoising: &Denoising) -> Work {
+        denoising.work_of(model, self.shape, self.kind, self.skipped_steps)
     }
 
     /// Returns the time at which the first request in time falls back on small models.

@@ -1,4 +1,5 @@
-//! Waiting requests, in classes of equal work: misses, drafts, and hits by skipped steps. Each class has two lines:
+//! Waiting requests, in classes of equal work: misses, drafts, and hits by skipped steps, each by size and number of
+//! steps. Each class has two lines:
 //! requests that can meet their deadline, in the order of the discipline, and late requests. The dispatcher chooses
 //! class and worker.
 
@@ -12,7 +13,8 @@ use super::action::{Decision, DecisionKind, Stage};
 use super::hardware::Hardware;
 use super::requests::Pending;
 use super::serving::Serving;
-use crate::request::{RequestId, TenantId};
+use crate::denoising::Denoising;
+use crate::request::{RequestId, Shape, TenantId};
 use crate::time::{Duration, Time};
 
 mod class;
@@ -134,7 +136,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(settings: QueueSettings, serving: Serving, hardware: Hardware, total_steps: u32) -> Self {
+    pub(super) fn new(settings: QueueSettings, serving: Serving, hardware: Hardware, denoising: Denoising) -> Self {
         let discipline: Box<dyn Discipline> = match settings.order {
             Order::MissesFirst => Box::new(TwoFifos),
             Order::Oldest => Box::new(By::Routing),
@@ -151,7 +153,7 @@ impl Queue {
                 by_time: discipline.by_time(),
                 serving,
                 hardware,
-                total_steps,
+                denoising,
             },
             discipline,
             classes: Vec::new(),
@@ -257,7 +259,7 @@ impl Queue {
 
     /// Sets the class, the key and the latest start of a routed request.
     pub(super) fn place(&mut self, pending: &mut Pending, decision: &Decision) {
-        let class = self.class(decision);
+        let class = self.class(decision, pending.ask().shape());
         self.hit_share += (f64::from(u8::from(decision.kind == DecisionKind::Hit)) - self.hit_share) / LATELY;
         let weight = self.settings.terms(pending.tenant).weight;
         let routed = Routed { due: pending.due, usual: self.classes[usize::from(class)].usual, weight };
@@ -281,7 +283,7 @@ impl Queue {
 
     /// Adds a request that is retried. The class follows from `decision`, which may have changed since routing.
     pub(super) fn add_at_old_place(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
-        pending.class = self.class(decision);
+        pending.class = self.class(decision, pending.ask().shape());
         self.add(request, pending);
     }
 
@@ -390,7 +392,7 @@ impl Queue {
 
     /// Adds a late request to the late line of the class of `decision`.
     pub(super) fn put_behind(&mut self, request: RequestId, pending: &mut Pending, decision: &Decision) {
-        pending.class = self.class(decision);
+        pending.class = self.class(decision, pending.ask().shape());
         pending.stage = Stage::Late;
         let standing = self.standing(request, pending);
         self.classes[usize::from(standing.class)].late.insert(standing.waits.behind());
@@ -399,11 +401,13 @@ impl Queue {
     }
 
     /// Returns the index of the class of a decision. Makes the class if the decision is the first of its work.
-    fn class(&mut self, decision: &Decision) -> u16 {
-        let same = |class: &Class| (class.kind, class.skipped_steps) == (decision.kind, decision.skipped_steps);
+    fn class(&mut self, decision: &Decision, shape: Shape) -> u16 {
+        let same = |class: &Class| {
+            (class.kind, class.skipped_steps) == (decision.kind, decision.skipped_steps) && class.shape == shape
+        };
         let found = self.classes.iter().position(same);
         let at = found.unwrap_or_else(|| {
-            self.classes.push(self.tables.class(&self.settings, decision));
+            self.classes.push(self.tables.class(&self.settings, decision, shape));
             self.classes.len() - 1
         });
         at as u16

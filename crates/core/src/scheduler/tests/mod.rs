@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use super::allocation::{Allocation, Decided, Situation, StaticSplit};
 use super::routing::{Load, Route, Storage, System};
 use super::*;
-use crate::cache::{CacheSettings, Candidate, Cause, Scope, Tenancy};
+use crate::cache::{CacheSettings, Candidate, Cause, Scope, Shelf, Tenancy};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
-use crate::request::{Outcome, Rejection, Request, Reuse, TenantId};
+use crate::request::{Ask, Outcome, Rejection, Request, Reuse, TenantId};
 
 mod loads;
 
@@ -76,7 +76,7 @@ impl Bench {
     fn new(initial: &[ModelId], ticks: Vec<Option<Vec<ModelId>>>) -> Self {
         let allocation = Script { initial: initial.to_vec(), ticks, next: 100 };
         let mut bench = Self::with(config(), System::Modm.build(&[(0.5, 10)], 20), Box::new(allocation));
-        let warm = WarmImage { key: axis(0), owner: Owner::Public, bytes: None };
+        let warm = WarmImage { key: axis(0), owner: Owner::Public, bytes: None, ask: Ask::default() };
         bench.core.warm(core::iter::once(warm), &mut Vec::new());
         bench
     }
@@ -133,7 +133,7 @@ fn config() -> Config {
 }
 
 fn start(job: u64, worker: u16, model: ModelId, row: u32, source: Option<ImageId>) -> Action {
-    let work = Work { model, total_steps: 20, skipped_steps: if source.is_some() { 10 } else { 0 } };
+    let work = Work::new(model, 20, if source.is_some() { 10 } else { 0 });
     let parts = SmallVec::from_buf([Part { request: RequestId(row), source }]);
     Action::Start { job: JobId(job), worker: WorkerId(worker), work, parts }
 }
@@ -381,8 +381,8 @@ fn a_job_of_several_requests_takes_its_outputs_in_any_order() {
     let cache = bench.core.cache().expect("MoDM keeps images");
     for (row, on) in [(0, 3), (1, 2)] {
         let embedding = axis(on);
-        let query = crate::cache::index::Query { request: None, embedding: &embedding };
-        assert_eq!(cache.nearest(Owner::Public, &query).map(|found| found.image), Some(image(row)));
+        let query = crate::cache::index::Query { request: None, embedding: &embedding, without: &[] };
+        assert_eq!(cache.nearest(Shelf::default(), &query).map(|found| found.image), Some(image(row)));
     }
 }
 
