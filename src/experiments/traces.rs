@@ -32,7 +32,8 @@ pub(super) fn of_seed(
 pub(super) fn counted(trace: &TraceInputs, scenario: &Scenario, source: &Source) -> Result<u64, InputError> {
     let warmup = Time::from_seconds(scenario.metrics.warmup_s).unwrap_or_default();
     let arrivals = &trace.trace.columns().arrivals;
-    let count = arrivals.len() - arrivals.partition_point(|arrival| *arrival < warmup);
+    let first = arrivals.partition_point(|arrival| *arrival < warmup);
+    let count = (first..arrivals.len()).filter(|row| trace.trace.place(*row).at == 0).count();
     let none = || {
         let last = arrivals.last().map_or(0.0, |last| last.seconds());
         let message = format!("leaves no request to count: the last one arrives after {last} s");

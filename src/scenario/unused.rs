@@ -300,9 +300,9 @@ mod tests {
              [[variant]]\nname = \"table\"\nset = { system = { bounds = [[0.95, 0]], policy = \"pinecone\" } }\n\
              [[variant]]\nname = \"nonsense\"\nset = { \"system.policy\" = \"pinecone\", \"system.bounds\" = [[0.95, 50]] }\n",
         );
-        assert_eq!(variant(&source, "default").expect("a scenario").bounds(), [(0.80, 0)]);
-        assert_eq!(variant(&source, "strict").expect("a scenario").bounds(), [(0.95, 0)]);
-        assert_eq!(variant(&source, "table").expect("a scenario").bounds(), [(0.95, 0)]);
+        assert_eq!(*variant(&source, "default").expect("a scenario").bounds(), [(0.80, 0)]);
+        assert_eq!(*variant(&source, "strict").expect("a scenario").bounds(), [(0.95, 0)]);
+        assert_eq!(*variant(&source, "table").expect("a scenario").bounds(), [(0.95, 0)]);
         let error = variant(&source, "nonsense").expect_err("50 of 50 steps").to_string();
         assert!(error.contains("nonsense") && error.contains("from 0 to 49"), "{error}");
         for sets in [
@@ -310,7 +310,7 @@ mod tests {
             ["system.bounds=[[0.5, 5]]", "system.policy=nirvana"],
         ] {
             let scenario = source.scenario(&sets.map(set)).expect("a scenario");
-            assert_eq!(scenario.bounds(), [(0.5, 5)]);
+            assert_eq!(*scenario.bounds(), [(0.5, 5)]);
         }
     }
 
@@ -318,10 +318,10 @@ mod tests {
     fn bounds_of_another_policy_are_dropped_with_a_note_and_those_of_the_same_are_kept() {
         let source = source("[system]\nbounds = [[0.26, 5]]\n");
         let pinecone = source.scenario(&[set("system.policy=pinecone")]).expect("a scenario");
-        assert_eq!(pinecone.bounds(), [(0.80, 0)]);
+        assert_eq!(*pinecone.bounds(), [(0.80, 0)]);
         assert!(pinecone.notes[0].contains("system.bounds"), "{:?}", pinecone.notes);
         let modm = source.scenario(&[set("system.policy=modm")]).expect("a scenario");
-        assert_eq!(modm.bounds(), [(0.26, 5)]);
+        assert_eq!(*modm.bounds(), [(0.26, 5)]);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Trace {
     pub fn mean_rate_per_min(&self) -> Option<f64> {
         let arrivals = self.arrivals();
         let span_s = arrivals.last()?.since(*arrivals.first()?).seconds();
-        (span_s > 0.0).then(|| (arrivals.len() - 1) as f64 * 60.0 / span_s)
+        (span_s > 0.0).then(|| (self.requests() - 1) as f64 * 60.0 / span_s)
     }
 
     /// Returns the label of a row in the outputs: its request id, or its number, counted from 0.

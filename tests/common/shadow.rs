@@ -9,8 +9,8 @@ use modm::draw::{Purpose, stream};
 use modm::image::ImageId;
 use modm::journal::{Line, What};
 use modm::metrics::Results;
-use modm::model::{GpuId, ModelId, Work};
-use modm::request::{Outcome, Owner, Rejection, Request, RequestId, Reuse, TenantId};
+use modm::model::{Change, GpuId, ModelId, Size, Work};
+use modm::request::{Ask, Outcome, Owner, Rejection, Request, RequestId, Reuse, Shape, TenantId, Weights};
 use modm::scheduler::allocation::{LargeTakesHits, Mode};
 use modm::scheduler::routing::System;
 use modm::scheduler::{
@@ -22,7 +22,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use smallvec::SmallVec;
 
-use crate::world::{Monitor, THRESHOLD, World, targets, warm_owner};
+use crate::world::{ASPECT, FACTOR, Monitor, THRESHOLD, TOTAL_STEPS, USUAL_SIZE, World, targets, warm_owner};
 
 #[derive(Clone, Debug, PartialEq)]
 enum Does {
@@ -40,6 +40,8 @@ struct Worker {
     resident: Vec<ModelId>,
     target: ModelId,
     wanted: ModelId,
+    /// Checkpoint and LoRAs of its last job.
+    weights: Weights,
     since: Time,
     /// Finished stretches of time, with their state's place in `[busy, loading, idle, down]`.
     spent: Vec<(usize, Time, Time)>,
@@ -75,13 +77,15 @@ struct Shadow {
     now: Time,
     last_finish: Time,
     workers: Vec<Worker>,
+    /// Key and size of the images of requests.
+    kinds: BTreeMap<RequestId, (u32, Size)>,
     live: BTreeMap<RequestId, Live>,
     ended: BTreeMap<RequestId, Outcome>,
     waiting: BTreeSet<RequestId>,
     /// Background requests that wait.
     in_background: BTreeSet<RequestId>,
     /// Classes of decisions, in order of first appearance.
-    classes: Vec<(DecisionKind, u32)>,
+    classes: Vec<(DecisionKind, u32, Shape)>,
     /// Starts since a late request that could have been started last was.
     passed_by: u32,
     /// True if late requests waited when `what_if` last decided: large workers then leave hits to small ones.
@@ -146,6 +150,7 @@ impl Shadow {
             resident: vec![model],
             target: model,
             wanted: model,
+            weights: Weights::default(),
             since: Time::ZERO,
             spent: Vec::new(),
         };
@@ -154,6 +159,7 @@ impl Shadow {
             now: Time::ZERO,
             last_finish: Time::ZERO,
             workers: initial.iter().map(worker).collect(),
+            kinds: BTreeMap::new(),
             live: BTreeMap::new(),
             ended: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -344,7 +350,15 @@ impl Shadow {
         }
     }
 
-    fn arrived(&mut self, request: Request) {
+    fn arrived(&mut self, mut request: Request) {
+        // What is usual is not asked for.
+        if request.ask.steps == TOTAL_STEPS {
+            request.ask.steps = 0;
+        }
+        if request.ask.size == USUAL_SIZE {
+            request.ask.size = Size::USUAL;
+        }
+        self.kinds.insert(request.id, (request.ask.key, request.ask.size));
         let live = Live {
             request,
             decision: None,
@@ -371,7 +385,7 @@ impl Shadow {
 
     fn route(&mut self, request: RequestId, decision: Decision) {
         let tenant_of = |row: usize| self.world.requests[row].tenant;
-        let live = self.live.get_mut(&request).unwrap();
+        let live = &self.live[&request];
         if let Some(source) = decision.source {
             assert!(self.kept.contains(&source), "the source is there when it is chosen");
             assert!(!self.missing.contains(&source), "a source that was missing is not chosen again");
@@ -388,8 +402,17 @@ impl Shadow {
                 Scope::TenantThenPublic => public || owner == Owner::Tenant(live.request.tenant),
             };
             assert!(may, "{request} finds an image of {owner:?}");
+            let (key, size) = source.request().map_or((0, Size::USUAL), |made_for| self.kinds[&made_for]);
+            assert_eq!(key, live.request.ask.key, "{request} finds an image of another key");
+            assert!(serves(size, live.request.ask.size), "{request} finds an image of {size:?}");
+            let Request { id, place, .. } = live.request;
+            let beside = (0..place.of).map(|at| RequestId(id.0 - u32::from(place.at) + u32::from(at)));
+            for other in beside.filter(|other| *other != id).filter_map(|other| self.live.get(&other)) {
+                let its = other.decision.and_then(|decision| decision.source);
+                assert_ne!(its, Some(source), "pictures of one request start from different images");
+            }
         }
-        live.decision = Some(decision);
+        self.live.get_mut(&request).unwrap().decision = Some(decision);
         if decision.kind == DecisionKind::Return {
             let image = decision.source.unwrap();
             self.expected.push(Action::Return { request, image });
@@ -436,9 +459,29 @@ impl Shadow {
         self.live[&request].decision.unwrap().kind
     }
 
-    fn class(&self, request: RequestId) -> (DecisionKind, u32) {
-        let decision = self.live[&request].decision.unwrap();
-        (decision.kind, decision.skipped_steps)
+    fn class(&self, request: RequestId) -> (DecisionKind, u32, Shape) {
+        let live = &self.live[&request];
+        let decision = live.decision.unwrap();
+        (decision.kind, decision.skipped_steps, live.request.ask.shape())
+    }
+
+    /// Work of a request that may skip so many steps of the large model, on a model.
+    fn work(&self, request: RequestId, model: ModelId, skipped_steps: u32) -> Work {
+        let Ask { size, steps: asked, .. } = self.live[&request].request.ask;
+        let (own, shift) = self.world.steps[model.index()];
+        let total_steps = if asked > 0 && own == TOTAL_STEPS { asked } else { own };
+        let level = |shift: f64, step: u32, steps: u32| {
+            let even = 1.0 - f64::from(step) / f64::from(steps);
+            shift * even / (1.0 + (shift - 1.0) * even)
+        };
+        let allowed = level(self.world.steps[0].1, skipped_steps, TOTAL_STEPS);
+        let first = (0..total_steps).find(|step| level(shift, *step, total_steps) <= allowed);
+        Work { size, ..Work::new(model, total_steps, first.unwrap_or(total_steps - 1)) }
+    }
+
+    /// Checkpoint and LoRAs that a request needs.
+    fn weights(&self, request: RequestId) -> Weights {
+        self.live[&request].request.ask.weights
     }
 
     fn may_serve(&self, model: ModelId, request: RequestId) -> bool {
@@ -448,8 +491,7 @@ impl Shadow {
     /// Expected time of a request.
     fn time(&self, request: RequestId, gpu: GpuId, model: ModelId) -> Duration {
         let skipped_steps = self.live[&request].decision.unwrap().skipped_steps;
-        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps };
-        self.world.config.hardware.job(gpu, work)
+        self.world.config.hardware.job(gpu, self.work(request, model, skipped_steps))
     }
 
     /// A request may be rejected as soon as it waits, if that is asked for.
@@ -479,8 +521,7 @@ impl Shadow {
     /// Expected end of a job of so many requests like this one, if it begins now.
     fn ends(&self, worker: WorkerId, like: RequestId, requests: usize) -> Time {
         let (model, hardware) = (self.workers[worker.index()].target, &self.world.config.hardware);
-        let skipped_steps = self.live[&like].decision.unwrap().skipped_steps;
-        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps };
+        let work = self.work(like, model, self.live[&like].decision.unwrap().skipped_steps);
         self.now + hardware.batch(hardware.gpus[worker.index()], work, requests)
     }
 
@@ -506,8 +547,10 @@ impl Shadow {
 
     /// The requests of a job that begins with this one.
     fn company(&self, request: RequestId, worker: WorkerId) -> Vec<RequestId> {
-        let (line, most) = (self.its_line(request), self.most(worker));
+        let (mut line, most) = (self.its_line(request), self.most(worker));
         assert_eq!(line[0], request);
+        let alike = line.iter().take_while(|other| self.weights(**other) == self.weights(request)).count();
+        line.truncate(alike);
         let could = |request: &RequestId| self.ends(worker, *request, 1) <= self.due(*request);
         let none_late_for_it = |count: usize| {
             let end = self.ends(worker, request, count);
@@ -559,7 +602,7 @@ impl Shadow {
             other.does == Does::Idle && other.loaded == Some(other.target) && self.may_serve(other.target, request)
         };
         let spare = !self.where_workers(able).is_empty();
-        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps: least };
+        let work = self.work(request, model, least);
         let time = self.world.config.hardware.job(self.world.config.hardware.gpus[worker.index()], work);
         let eases = queue.ease && !live.late && may && spare && self.world.system == System::Modm;
         if eases && decision.kind == DecisionKind::Hit && self.now + time <= self.due(request) {
@@ -649,11 +692,12 @@ impl Shadow {
 
     fn end(&mut self, request: RequestId, outcome: Outcome) {
         let stage = self.stage(request);
-        let Live { request: Request { arrival, tenant, deadline, .. }, decision, starts, run, earlier, .. } =
+        let Live { request: Request { arrival, tenant, deadline, ask, place, .. }, decision, starts, run, earlier, .. } =
             self.live.remove(&request).expect("what ends is live");
         assert!(self.ended.insert(request, outcome.clone()).is_none(), "every request ends once");
         let attempts = starts;
-        let ended = Ended { request, outcome, stage, arrival, tenant, deadline, decision, attempts, run, earlier };
+        let ended =
+            Ended { request, outcome, stage, arrival, tenant, deadline, decision, attempts, run, earlier, ask, place };
         self.expected.push(Action::Finish(Box::new(ended)));
         self.last_finish = self.now;
     }
@@ -743,12 +787,14 @@ impl Shadow {
                 state.resident.retain(|held| *held != model);
                 state.resident.push(model);
                 state.loaded = Some(model);
+                state.weights = Weights::default();
                 continue;
             }
             while !state.resident.is_empty() && !hardware.fits(gpu, state.resident.iter().copied().chain([model])) {
                 state.resident.remove(0);
             }
             let from = state.loaded;
+            state.weights = Weights::default();
             self.now_does(worker, Does::Loads(model));
             self.expected.push(Action::Load { worker, from, model });
         }
@@ -944,8 +990,18 @@ impl Shadow {
                 .where_workers(suits)
                 .into_iter()
                 .filter(|worker| by.is_none_or(|by| self.now + soonest(worker) <= by));
-            able.min_by_key(|worker| (soonest(worker), *worker))
+            able.min_by_key(|worker| (soonest(worker), self.lacks(*worker, self.weights(request)), *worker))
         })
+    }
+
+    /// How much of the weights a worker lacks: nothing, LoRAs, or the checkpoint.
+    fn lacks(&self, worker: WorkerId, wanted: Weights) -> u8 {
+        let has = self.workers[worker.index()].weights;
+        if has.checkpoint != wanted.checkpoint {
+            2
+        } else {
+            u8::from(has.loras != wanted.loras && wanted.loras != 0)
+        }
     }
 
     fn throughput(&self) -> bool {
@@ -976,6 +1032,7 @@ impl Shadow {
         self.now_does(worker, Does::Runs(job, requests.to_vec()));
         let model = self.workers[worker.index()].loaded.unwrap();
         let (mut parts, mut skipped_steps) = (SmallVec::new(), 0);
+        let weights = self.weights(requests[0]);
         for request in requests {
             self.waiting.remove(request);
             let again = u32::from(self.world.system == System::Cascade);
@@ -988,7 +1045,14 @@ impl Shadow {
             parts.push(Part { request: *request, source: decision.source });
             skipped_steps = decision.skipped_steps;
         }
-        let work = Work { model, total_steps: self.world.config.total_steps, skipped_steps };
+        let change = match (self.lacks(worker, weights), weights.loras) {
+            (0, _) => Change::Nothing,
+            (1, _) => Change::Loras,
+            (_, 0) => Change::Checkpoint,
+            _ => Change::Both,
+        };
+        self.workers[worker.index()].weights = weights;
+        let work = Work { change, ..self.work(requests[0], model, skipped_steps) };
         self.expected.push(Action::Start { job, worker, work, parts });
     }
 
@@ -1015,6 +1079,16 @@ impl Worker {
         };
         (state, self.since, now)
     }
+}
+
+/// Returns whether an image of one size serves a request of another.
+fn serves(image: Size, request: Size) -> bool {
+    let real = |size: Size| if size == Size::USUAL { USUAL_SIZE } else { size };
+    let (image, request) = (real(image), real(request));
+    let aspect = |size: Size| f64::from(size.width) / f64::from(size.height);
+    let pixels = |size: Size| f64::from(size.width) * f64::from(size.height);
+    let within = |a: f64, b: f64, limit: f64| a.max(b) / a.min(b) <= limit + 1e-9;
+    within(aspect(image), aspect(request), ASPECT) && within(pixels(image), pixels(request), FACTOR)
 }
 
 fn decision_for(request: RequestId, actions: &[Action]) -> Decision {

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use modm::cache::eviction::{Eviction, EvictionSettings};
 use modm::cache::index::{ExactIndex, NewIndex};
-use modm::cache::{Admission, CacheSettings, ImageCache, Scope, Tenancy};
+use modm::cache::{Admission, CacheSettings, ImageCache, Resizing, Scope, Tenancy};
 use modm::confidence::Confidences;
+use modm::denoising::{Denoising, ModelSteps, Schedule};
 use modm::draw::{Purpose, normal, stream};
 use modm::embedding::EmbeddingMatrix;
 use modm::metrics::quality::QualitySettings;
 use modm::metrics::{HitCriteria, Keep, Metrics, Settings};
-use modm::model::{GpuId, ModelId};
+use modm::model::{GpuId, ModelId, Size};
 use modm::profile::{self, Profile};
-use modm::request::{Owner, Request, RequestId, TenantId};
+use modm::request::{Ask, Owner, Place, Request, RequestId, TenantId, Weights};
 use modm::scheduler::allocation::{
     Allocation, AllocationPolicy, Cascade, CascadeAllocation, CascadeSettings, Decided, LargeTakesHits, Mode,
     ModmAllocation, ModmSettings, Pid, QueueDelay, Situation, StaticSplit, Switching, WhatIf, WhatIfSettings,
@@ -33,7 +34,11 @@ use smallvec::SmallVec;
 
 const MODELS: usize = 3;
 const DIMENSION: usize = 8;
-const TOTAL_STEPS: u32 = 20;
+pub(crate) const TOTAL_STEPS: u32 = 20;
+pub(crate) const USUAL_SIZE: Size = Size { width: 1024, height: 1024 };
+/// Limits within which an image serves a request of another size.
+pub(crate) const ASPECT: f64 = 1.1;
+pub(crate) const FACTOR: f64 = 4.0;
 
 /// Until a cascade's allocation decides.
 pub(crate) const THRESHOLD: f64 = 0.6;
@@ -62,6 +67,8 @@ pub(crate) struct World {
     pub(crate) monitor: Monitor,
     pub(crate) config: Config,
     pub(crate) workers: usize,
+    /// Steps and shift of the noise levels, by model.
+    pub(crate) steps: [(u32, f64); MODELS],
     pub(crate) requests: Vec<Request>,
     pub(crate) retrieval: Duration,
     pub(crate) image_encoding: Duration,
@@ -122,7 +129,8 @@ impl World {
             let deadline = draws.random_bool(0.5).then(|| arrival + seconds(30.0));
             Request { deadline, ..Request::new(RequestId(row), arrival, TenantId(draws.random_range(0..tenants))) }
         });
-        let requests: Vec<Request> = requests.collect();
+        let mut requests: Vec<Request> = requests.collect();
+        let steps = differ(seed, &mut requests);
         let profile = profile(second.seconds(), load, jitter, draws.random());
         let two_types = draws.random_bool(0.3);
         let gpus = (0..workers as u16).map(|worker| GpuId(if two_types { worker % 2 } else { 0 }));
@@ -142,8 +150,11 @@ impl World {
                     wait: *[Duration::ZERO, seconds(2.0), seconds(15.0)].choose(&mut draws).unwrap(),
                     by_deadline: draws.random(),
                 },
+                denoising: denoising(steps),
+                usual_size: USUAL_SIZE,
                 ..Config::paper(MODELS, hardware, TOTAL_STEPS)
             },
+            steps,
             workers,
             retrieval: *[Duration::ZERO, seconds(0.7), seconds(3.0)].choose(&mut draws).unwrap(),
             profile,
@@ -194,7 +205,8 @@ impl World {
     }
 
     pub(crate) fn parts(&self) -> Parts {
-        let rate = |model| self.profile.images_per_minute(GpuId(0), model, TOTAL_STEPS);
+        let rate =
+            |model: ModelId| self.profile.images_per_minute(GpuId(0), model, self.steps[model.index()].0);
         let allocation: Box<dyn AllocationPolicy> = match self.monitor {
             Monitor::Static => Box::new(StaticSplit::new(self.initial())),
             Monitor::Modm { mode, pid } => Box::new(ModmAllocation::new(ModmSettings {
@@ -230,7 +242,7 @@ impl World {
                 },
                 light: ModelId(1),
                 most: self.config.batching.most,
-                total_steps: TOTAL_STEPS,
+                denoising: self.config.denoising.clone(),
                 profile: self.profile.clone(),
                 confidences: self.confidences.clone().unwrap(),
             })),
@@ -264,11 +276,12 @@ impl World {
             eviction: if self.system == System::Nirvana { Eviction::Lcbfu } else { self.eviction },
             eviction_settings: EvictionSettings { savings: vec![1; 21], ..EvictionSettings::default() },
             index: parts.index,
+            resizing: Resizing { usual: USUAL_SIZE, aspect: ASPECT, factor: FACTOR },
         });
         let mut core = Scheduler::new(self.config.clone(), parts.routing, Some(cache), parts.allocation);
         let mut actions = Vec::new();
         let warm = embeddings(self.seed, 3, self.warm.max(1) as usize);
-        let image = |row| WarmImage { key: warm.embedding(row), owner: warm_owner(row), bytes: None };
+        let image = |row| WarmImage { key: warm.embedding(row), owner: warm_owner(row), bytes: None, ask: Ask::default() };
         core.warm((0..self.warm as usize).map(image), &mut actions);
         (core, actions)
     }
@@ -302,7 +315,8 @@ impl World {
         Metrics::new(Settings {
             models: ["large", "medium", "small"].map(str::to_owned).to_vec(),
             serving: self.config.serving.clone(),
-            total_steps: TOTAL_STEPS,
+            denoising: self.config.denoising.clone(),
+            requests_differ: self.requests.iter().any(|request| !request.ask.is_usual() || !request.place.is_only()),
             gpus: self.config.hardware.gpus.clone(),
             usd_per_hour: vec![None; self.workers],
             initial: self.initial().targets,
@@ -331,6 +345,44 @@ pub(crate) fn without_embeddings<L>(latency: L, gpus: Vec<GpuId>) -> sim::Settin
         confidences: None,
         faults: Faults::default(),
     }
+}
+
+/// In a third of the worlds, requests ask for other sizes, steps, keys and weights, and for several images; in a quarter
+/// the models have numbers of steps and shifts of their own, which are returned.
+fn differ(seed: u64, requests: &mut [Request]) -> [(u32, f64); MODELS] {
+    let mut draws = stream(seed, Purpose::Test, 30);
+    let sizes = [(0, 0), (0, 0), (1024, 1024), (512, 512), (1280, 768), (1100, 1000), (2100, 2000)];
+    if draws.random_bool(1.0 / 3.0) {
+        let keys = draws.random_range(1..4);
+        for request in requests.iter_mut() {
+            request.ask = Ask {
+                size: Size::from(*sizes.choose(&mut draws).unwrap()),
+                steps: *[0, 0, TOTAL_STEPS, 8, 37].choose(&mut draws).unwrap(),
+                key: draws.random_range(0..keys),
+                weights: Weights { checkpoint: draws.random_range(0..2), loras: draws.random_range(0..2) },
+            };
+        }
+        let mut row = 0;
+        while row < requests.len() {
+            let of = if draws.random_bool(0.3) { draws.random_range(1..4).min(requests.len() - row) } else { 1 };
+            let first = requests[row];
+            for (at, request) in requests[row..row + of].iter_mut().enumerate() {
+                *request = Request { id: request.id, place: Place { at: at as u16, of: of as u16 }, ..first };
+            }
+            row += of;
+        }
+    }
+    let others = [(TOTAL_STEPS, 1.0), (4, 3.0), (8, 1.0), (40, 3.0)];
+    if draws.random_bool(0.25) {
+        [(TOTAL_STEPS, 3.0), *others.choose(&mut draws).unwrap(), *others.choose(&mut draws).unwrap()]
+    } else {
+        [(TOTAL_STEPS, 1.0); MODELS]
+    }
+}
+
+fn denoising(steps: [(u32, f64); MODELS]) -> Denoising {
+    let model = |(steps, shift)| ModelSteps { steps, schedule: Schedule::Shift(shift) };
+    Denoising::new(steps.map(model).to_vec(), false, &[])
 }
 
 /// The paper's discipline for half of the worlds, or any.
@@ -397,6 +449,7 @@ fn profile(second: f64, load_s: f64, jitter_cv: f64, memory: bool) -> Arc<Profil
             write!(text, "[[service]]\ngpu = \"{gpu}\"\nmodel = \"{model}\"\nstep_s = {step_s:?}\n").unwrap();
             write!(text, "load_s = {load_s:?}\njitter_cv = {jitter_cv:?}\n").unwrap();
             write!(text, "batches = [[2, 1.5], [4, 2.5]]\nmemory_gb = {takes}\n").unwrap();
+            write!(text, "sizes = [[262144, 0.3]]\nlora_s = {:?}\n", second / 2.0).unwrap();
         }
     }
     let file = profile::parse(&text, "test".as_ref()).unwrap();

@@ -102,7 +102,7 @@ fn pinecone_has_its_fitted_bound() {
         };
         if file.starts_with(folder().join("paper")) {
             let scenario = source.scenario(&Source::variant_overrides(&variant)).unwrap();
-            assert_eq!(scenario.bounds(), [(0.789, 0)], "{}", file.display());
+            assert_eq!(*scenario.bounds(), [(0.789, 0)], "{}", file.display());
         }
     }
 }

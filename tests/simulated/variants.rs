@@ -47,5 +47,5 @@ fn flags_have_no_order_either() {
     let source = Source::new(Path::new("scenario.toml"), SCENARIO.to_owned()).expect("a scenario");
     let set = |text: &str| Override::parse(text).expect("a key and a value");
     let sets = [set("system.bounds=[[0.95, 0]]"), set("system.policy=pinecone")];
-    assert_eq!(source.scenario(&sets).expect("a scenario").bounds(), [(0.95, 0)]);
+    assert_eq!(*source.scenario(&sets).expect("a scenario").bounds(), [(0.95, 0)]);
 }
