@@ -103,12 +103,20 @@ fn complaint_of_sizes(service: &Service) -> Option<(&'static str, f64, &'static 
             return Some(("sizes", next as f64, PIXELS));
         }
         if !(factor..=1e6).contains(&its) || its <= 0.0 {
-            return Some(("sizes", its, "expected a multiple of the row's time, above 0 and no less than for fewer pixels"));
+            return Some((
+                "sizes",
+                its,
+                "expected a multiple of the row's time, above 0 and no less than for fewer pixels",
+            ));
         }
         // The row itself is the point at its own pixels.
         let own = next.cmp(&service.pixels);
         if own == Ordering::Equal || (own == Ordering::Less) != (its < 1.0) && its != 1.0 {
-            return Some(("sizes", its, "expected less than 1 below the row's pixels, more than 1 above, nothing at them"));
+            return Some((
+                "sizes",
+                its,
+                "expected less than 1 below the row's pixels, more than 1 above, nothing at them",
+            ));
         }
         (pixels, factor) = (next, its);
     }

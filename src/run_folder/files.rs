@@ -4,10 +4,10 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use crate::denoising::Denoising;
 use crate::metrics::summary::Summary;
 use crate::metrics::timeline::Timeline;
 use crate::metrics::{AGE_BOUNDS_S, AbsenceRow, CacheTimeline, Results, TickRow, WorkerRow, WorkerState};
-use crate::denoising::Denoising;
 use crate::trace::Trace;
 
 /// Names to which the rows refer by number.

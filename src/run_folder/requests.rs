@@ -7,7 +7,6 @@ use std::io::{self, Write};
 use super::files::Names;
 use crate::metrics::RequestRow;
 use crate::model::Work;
-use crate::scheduler::DecisionKind;
 
 /// Columns that not every run has. A measure that does not apply has no column.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,11 +115,8 @@ impl<'a, W: Write> RequestsFile<'a, W> {
             self.maybe(row.quality.map(|(_, kind)| kind.word()))?;
         }
         if self.columns.sigma {
-            let hit = decision.filter(|decision| decision.kind == DecisionKind::Hit);
-            let allowed = hit.map(|hit| names.denoising.allowed(hit.skipped_steps));
-            let start = work.filter(|_| hit.is_some() && row.run.is_some()).map(|work| names.denoising.start(work));
-            self.maybe(allowed.map(|sigma| Decimals(sigma, 6)))?;
-            self.maybe(start.map(|sigma| Decimals(sigma, 6)))?;
+            self.maybe(row.allowed_sigma(&names.denoising).map(|sigma| Decimals(sigma, 6)))?;
+            self.maybe(row.start_sigma(&names.denoising).map(|sigma| Decimals(sigma, 6)))?;
         }
         if self.columns.image {
             self.put(row.place.at)?;

@@ -19,7 +19,7 @@ use crate::scheduler::allocation::{
 };
 use crate::scheduler::routing::{Modm, RoutingPolicy, Storage, System};
 use crate::scheduler::{
-    Config, DecisionKind, Event, Hardware, Hits, Late, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
+    Config, Event, Hardware, Hits, Late, QueueSettings, Scheduler, Serves, Serving, WarmImage, Weight,
 };
 use crate::sim::{ImageSizes, LatencyModel, ProfileLatency, Settings, Simulated};
 use crate::time::{Duration, Time};
@@ -128,7 +128,7 @@ impl Scenario {
         };
         // The index is the number of skipped steps. A returned image skips all of them and saves a whole generation.
         let full = job(ModelId::LARGE, steps);
-        let left = |skipped| denoising.work_of(small, usual, DecisionKind::Hit, skipped).steps_run();
+        let left = |skipped| denoising.refinement(small, usual, skipped).steps_run();
         let source = |skipped| if skipped > 0 { units(profile.service(GpuId(0), small).source_s) } else { 0 };
         let saved = (0..steps).map(|skipped| full.saturating_sub(job(small, left(skipped)) + source(skipped)));
         saved.chain([full]).collect()
@@ -288,7 +288,9 @@ impl Scenario {
         // Live runs draw their own pictures, which cannot be searched ahead, so their traces have no such search.
         match searched {
             // A search ahead is over all images: where some are no candidates, each set of them is searched by itself.
-            Some(ahead) if self.retrieval.index == IndexKind::Exact && !inputs.trace.trace.differs() => NewIndex::new(move || ahead.index()),
+            Some(ahead) if self.retrieval.index == IndexKind::Exact && !inputs.trace.trace.differs() => {
+                NewIndex::new(move || ahead.index())
+            }
             _ => (self.retrieval.index.build(self.retrieval.measure_recall))
                 .expect("an index that is not built in was refused by `check`"),
         }

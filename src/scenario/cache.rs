@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Scenario;
 use super::check::{LARGEST_NUMBER, positive_seconds};
-use crate::cache::Admission;
 use crate::cache::eviction::Eviction;
-use crate::cache::Resizing;
+use crate::cache::{Admission, Resizing};
 use crate::input::InputError;
 use crate::trace::asks::{KeyPart, KeyRule};
 

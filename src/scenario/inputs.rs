@@ -57,7 +57,7 @@ pub struct WarmRow {
     pub tenant: TenantId,
     /// Size of the image in bytes, if it is known.
     pub bytes: Option<u64>,
-    /// What the request asked for.
+    /// Wishes of the request.
     pub ask: Ask,
 }
 
@@ -145,10 +145,7 @@ impl TraceInputs {
         };
         let named = section.requests.as_deref().unwrap_or(file);
         let trace = trace.with_asks(&scenario.key_rule(), named)?;
-        let mut inputs = Self {
-            image_bytes: image_bytes(&trace, named)?,
-            ..Self::from_trace(trace)
-        };
+        let mut inputs = Self { image_bytes: image_bytes(&trace, named)?, ..Self::from_trace(trace) };
         if retrieves {
             inputs.embed(scenario, file)?;
         }
@@ -229,8 +226,9 @@ impl TraceInputs {
         self.warm_images = self.trace.image_embeddings().map(|matrix| matrix.select(&rows));
         self.warm_prompts = self.trace.text_embeddings().map(|matrix| matrix.select(&rows));
         let size = |row: usize| self.image_bytes.as_ref().map(|bytes| bytes[row]);
-        self.warm_rows =
-            (0..count).map(|row| WarmRow { tenant: self.trace.tenant(row), bytes: size(row), ask: self.trace.ask(row) }).collect();
+        self.warm_rows = (0..count)
+            .map(|row| WarmRow { tenant: self.trace.tenant(row), bytes: size(row), ask: self.trace.ask(row) })
+            .collect();
         self.image_bytes = self.image_bytes.as_ref().map(|bytes| bytes[count..].into());
         self.trace = self.trace.after(count);
         Ok(())
@@ -379,12 +377,7 @@ fn check_memory(profile: &Profile, gpus: &[String], models: &[String], name: &Pa
 }
 
 /// Checks that a full generation takes a time above zero on every GPU type with every model.
-fn check_generations(
-    profile: &Profile,
-    gpus: &[String],
-    scenario: &Scenario,
-    name: &Path,
-) -> Result<(), InputError> {
+fn check_generations(profile: &Profile, gpus: &[String], scenario: &Scenario, name: &Path) -> Result<(), InputError> {
     for (gpu, gpu_name) in gpus.iter().enumerate() {
         for (model, model_name) in scenario.model_names().iter().enumerate() {
             let steps = scenario.models.steps_of(model_name);

@@ -1,5 +1,5 @@
-//! What the requests of a trace ask for beside their prompts: size, steps, number of images, and what a hit may not
-//! cross. Requests of several images become several rows, one after the other (docs/semantics.md, section 10).
+//! Wishes of the requests of a trace beside their prompts: size, steps, number of images, and what a hit may not cross.
+//! Requests of several images become several rows, one after the other (docs/semantics.md, section 10).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,7 +99,8 @@ impl Numbering {
     /// Returns the names of the checkpoints, in the order of their numbers from 1.
     #[must_use]
     pub fn checkpoints(&self) -> Vec<&str> {
-        let mut names: Vec<(&u32, &str)> = self.checkpoints.iter().map(|(name, number)| (number, name.as_str())).collect();
+        let mut names: Vec<(&u32, &str)> =
+            self.checkpoints.iter().map(|(name, number)| (number, name.as_str())).collect();
         names.sort_unstable();
         names.into_iter().map(|(_, name)| name).collect()
     }
@@ -160,7 +161,8 @@ impl<'a> AskColumns<'a> {
             return Ok(None);
         }
         let number = text.parse().ok().filter(|guidance| (0.0..=1000.0).contains(guidance));
-        let refused = || self.refused(row, "guidance", "expected a number from 0 to 1000, or nothing for the usual one");
+        let refused =
+            || self.refused(row, "guidance", "expected a number from 0 to 1000, or nothing for the usual one");
         number.map(Some).ok_or_else(refused)
     }
 
@@ -279,8 +281,12 @@ mod tests {
 
     #[test]
     fn a_request_of_several_images_becomes_several_rows() {
-        let columns: [(&str, &[&str]); 4] =
-            [("images", &["", "3", "1.0"]), ("steps", &["30", "", "8"]), ("width", &["", "512", ""]), ("height", &["", "768", ""])];
+        let columns: [(&str, &[&str]); 4] = [
+            ("images", &["", "3", "1.0"]),
+            ("steps", &["30", "", "8"]),
+            ("width", &["", "512", ""]),
+            ("height", &["", "768", ""]),
+        ];
         let trace = trace(&columns).with_asks(&rule(), Path::new("r.csv")).unwrap();
         let labels: Vec<_> = (0..trace.len()).map(|row| trace.label(row).into_owned()).collect();
         assert_eq!(labels, ["0", "1", "1", "1", "2"]);
@@ -321,7 +327,11 @@ mod tests {
             error.err().unwrap().to_string()
         };
         for (name, value, says) in [
-            ("steps", "0", "r.csv: steps = \"0\": row 2 (from 1, below the header): expected a whole number from 1 to 100000"),
+            (
+                "steps",
+                "0",
+                "r.csv: steps = \"0\": row 2 (from 1, below the header): expected a whole number from 1 to 100000",
+            ),
             ("images", "65", "r.csv: images = \"65\": row 2"),
             ("width", "512", "r.csv: height = \"\": row 2 (from 1, below the header): expected both width and height"),
             ("guidance", "NaN", "r.csv: guidance = \"NaN\": row 2"),

@@ -30,18 +30,8 @@ pub use write::write_requests;
 
 /// Names of the further columns that a trace carries beside the fields of [`Columns`], in the order of files. Other
 /// columns are left out when a trace is read.
-pub const EXTRA_COLUMNS: [&str; 10] = [
-    "width",
-    "height",
-    "steps",
-    "images",
-    "checkpoint",
-    "loras",
-    "negative_prompt",
-    "guidance",
-    "exec_s",
-    IMAGE_BYTES,
-];
+pub const EXTRA_COLUMNS: [&str; 10] =
+    ["width", "height", "steps", "images", "checkpoint", "loras", "negative_prompt", "guidance", "exec_s", IMAGE_BYTES];
 
 /// Name of the column with the size in bytes of the image that each request would produce.
 pub const IMAGE_BYTES: &str = "image_bytes";
@@ -67,7 +57,7 @@ pub struct Columns {
     pub tenants: Option<TenantColumn>,
     /// Deadline of each request; [`Time::MAX`] for a request without a deadline.
     pub deadlines: Option<Vec<Time>>,
-    /// What each request asks for beside its prompt; absent if all ask for what is usual.
+    /// Wishes of each request beside its prompt; absent if all ask for what is usual.
     pub asks: Option<Vec<Ask>>,
     /// Place of each row among the pictures of its request; absent if every request has one.
     pub places: Option<Vec<Place>>,

@@ -692,8 +692,9 @@ impl Shadow {
 
     fn end(&mut self, request: RequestId, outcome: Outcome) {
         let stage = self.stage(request);
-        let Live { request: Request { arrival, tenant, deadline, ask, place, .. }, decision, starts, run, earlier, .. } =
-            self.live.remove(&request).expect("what ends is live");
+        let Live {
+            request: Request { arrival, tenant, deadline, ask, place, .. }, decision, starts, run, earlier, ..
+        } = self.live.remove(&request).expect("what ends is live");
         assert!(self.ended.insert(request, outcome.clone()).is_none(), "every request ends once");
         let attempts = starts;
         let ended =
@@ -994,14 +995,10 @@ impl Shadow {
         })
     }
 
-    /// How much of the weights a worker lacks: nothing, LoRAs, or the checkpoint.
+    /// Measure of the weights that a worker lacks: nothing, LoRAs, or the checkpoint.
     fn lacks(&self, worker: WorkerId, wanted: Weights) -> u8 {
         let has = self.workers[worker.index()].weights;
-        if has.checkpoint != wanted.checkpoint {
-            2
-        } else {
-            u8::from(has.loras != wanted.loras && wanted.loras != 0)
-        }
+        if has.checkpoint != wanted.checkpoint { 2 } else { u8::from(has.loras != wanted.loras && wanted.loras != 0) }
     }
 
     fn throughput(&self) -> bool {

@@ -205,8 +205,7 @@ impl World {
     }
 
     pub(crate) fn parts(&self) -> Parts {
-        let rate =
-            |model: ModelId| self.profile.images_per_minute(GpuId(0), model, self.steps[model.index()].0);
+        let rate = |model: ModelId| self.profile.images_per_minute(GpuId(0), model, self.steps[model.index()].0);
         let allocation: Box<dyn AllocationPolicy> = match self.monitor {
             Monitor::Static => Box::new(StaticSplit::new(self.initial())),
             Monitor::Modm { mode, pid } => Box::new(ModmAllocation::new(ModmSettings {
@@ -281,7 +280,8 @@ impl World {
         let mut core = Scheduler::new(self.config.clone(), parts.routing, Some(cache), parts.allocation);
         let mut actions = Vec::new();
         let warm = embeddings(self.seed, 3, self.warm.max(1) as usize);
-        let image = |row| WarmImage { key: warm.embedding(row), owner: warm_owner(row), bytes: None, ask: Ask::default() };
+        let image =
+            |row| WarmImage { key: warm.embedding(row), owner: warm_owner(row), bytes: None, ask: Ask::default() };
         core.warm((0..self.warm as usize).map(image), &mut actions);
         (core, actions)
     }
@@ -347,8 +347,8 @@ pub(crate) fn without_embeddings<L>(latency: L, gpus: Vec<GpuId>) -> sim::Settin
     }
 }
 
-/// In a third of the worlds, requests ask for other sizes, steps, keys and weights, and for several images; in a quarter
-/// the models have numbers of steps and shifts of their own, which are returned.
+/// In a third of the worlds, requests ask for other sizes, steps, keys and weights, and for several images; in a
+/// quarter the models have numbers of steps and shifts of their own, which are returned.
 fn differ(seed: u64, requests: &mut [Request]) -> [(u32, f64); MODELS] {
     let mut draws = stream(seed, Purpose::Test, 30);
     let sizes = [(0, 0), (0, 0), (1024, 1024), (512, 512), (1280, 768), (1100, 1000), (2100, 2000)];

@@ -90,6 +90,7 @@ fn errors_are_told_in_the_unit_of_their_measure() {
     // One model for everything: what takes longer does so in proportion.
     let world = (0..500)
         .map(|seed| World::draw(seed, 200, SECOND))
+        .filter(|world| world.requests.iter().all(|request| request.ask.is_usual() && request.place.is_only()))
         .filter(|world| world.workers == 3 && world.config.hardware.types() == 1 && world.config.batching.most == 1)
         .find(|world| {
             let queue = QueueSettings { order: world.system.default_order(), ..QueueSettings::paper() };

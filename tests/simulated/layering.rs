@@ -11,6 +11,7 @@ use crate::program::root;
 /// Modules that any other may use.
 const VOCABULARY: &[&str] = &[
     "confidence",
+    "denoising",
     "draw",
     "embedding",
     "image",

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ModelId, Work};
 use crate::request::Shape;
-use crate::scheduler::{Decision, DecisionKind};
 
 /// Margin within which a level counts as one that is given in three decimals.
 const MARGIN: f64 = 0.0005;
@@ -90,7 +89,7 @@ pub struct ModelSteps {
 /// Steps and noise levels of all models of a scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Denoising {
-    /// By model, the large model first.
+    /// Steps by model, the large model first.
     models: Vec<ModelSteps>,
     /// Levels that bounds give, by step of the large model. For other steps, the level before the step is allowed.
     given: Vec<(u32, f64)>,
@@ -170,22 +169,23 @@ impl Denoising {
         if skipped_steps == 0 { 0 } else { first_at(own, self.allowed(skipped_steps)) }
     }
 
-    /// Returns the work of a decision by a model.
+    /// Returns the work of a full generation.
     #[must_use]
-    pub fn work(&self, model: ModelId, shape: Shape, decision: &Decision) -> Work {
-        self.work_of(model, shape, decision.kind, decision.skipped_steps)
+    pub fn full(&self, model: ModelId, shape: Shape) -> Work {
+        Work { size: shape.size, ..Work::new(model, self.steps(model, shape), 0) }
     }
 
-    /// Returns the work of a kind of decision that may skip `skipped_steps` of the large model's steps.
+    /// Returns the work of a hit that may skip `skipped_steps` of the large model's steps.
     #[must_use]
-    pub fn work_of(&self, model: ModelId, shape: Shape, kind: DecisionKind, skipped_steps: u32) -> Work {
-        let total_steps = self.steps(model, shape);
-        let skipped_steps = match kind {
-            DecisionKind::Hit => self.skipped(model, shape, skipped_steps),
-            DecisionKind::Return => total_steps,
-            DecisionKind::Miss | DecisionKind::Draft => 0,
-        };
-        Work { size: shape.size, ..Work::new(model, total_steps, skipped_steps) }
+    pub fn refinement(&self, model: ModelId, shape: Shape, skipped_steps: u32) -> Work {
+        Work { skipped_steps: self.skipped(model, shape, skipped_steps), ..self.full(model, shape) }
+    }
+
+    /// Returns the work of an image that is returned as it is: all steps are skipped.
+    #[must_use]
+    pub fn returned(&self, shape: Shape) -> Work {
+        let full = self.full(ModelId::LARGE, shape);
+        Work { skipped_steps: full.total_steps, ..full }
     }
 
     /// Returns the level before the first step that a work runs.
@@ -298,8 +298,7 @@ mod tests {
         assert!(added.is_sorted() && added[0] < 0.2 && added[4] > 0.9, "{added:?}");
         // And the other way round.
         let denoising = Denoising::new(vec![schedule, flow(50, 1.0)], true, &[]);
-        let back: Vec<f64> =
-            (0..50).map(|step| denoising.part_of_source(Work::new(ModelId(1), 50, step))).collect();
+        let back: Vec<f64> = (0..50).map(|step| denoising.part_of_source(Work::new(ModelId(1), 50, step))).collect();
         assert!(back.is_sorted() && back[0] == 0.0 && back[49] > 0.5, "{back:?}");
     }
 }

@@ -79,8 +79,8 @@ impl Default for Reuse {
     }
 }
 
-/// What a request asks for beside its prompt. Zero stands for what is usual in the scenario. Names and texts are
-/// numbered outside the core, which only compares the numbers.
+/// Wishes of a request beside its prompt. Zero stands for what is usual in the scenario. Names and texts are numbered
+/// outside the core, which only compares the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ask {
@@ -135,8 +135,20 @@ impl Weights {
         match (self.checkpoint == to.checkpoint, self.loras == to.loras) {
             (true, true) => Change::Nothing,
             // To take LoRAs off is no load.
-            (true, false) => if loras { Change::Loras } else { Change::Nothing },
-            (false, _) => if loras { Change::Both } else { Change::Checkpoint },
+            (true, false) => {
+                if loras {
+                    Change::Loras
+                } else {
+                    Change::Nothing
+                }
+            }
+            (false, _) => {
+                if loras {
+                    Change::Both
+                } else {
+                    Change::Checkpoint
+                }
+            }
         }
     }
 }
@@ -199,7 +211,7 @@ pub struct Request {
     /// share.
     #[serde(default, skip_serializing_if = "is_false")]
     pub background: bool,
-    /// What the request asks for beside its prompt.
+    /// Wishes of the request beside its prompt.
     #[serde(default, skip_serializing_if = "Ask::is_usual")]
     pub ask: Ask,
     /// Place of the picture among those of its request.

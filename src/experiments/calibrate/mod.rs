@@ -166,7 +166,13 @@ impl<'a> Calibration<'a> {
         self.inputs.extend(inputs.files.iter().map(print));
         let trace = &inputs.trace.trace;
         let prompts: Vec<_> = (0..count).map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
-        Ok(WantedSamples { prompts, skips, steps: self.scenario.models.large_steps(), seed: self.scenario.seed, folder })
+        Ok(WantedSamples {
+            prompts,
+            skips,
+            steps: self.scenario.models.large_steps(),
+            seed: self.scenario.seed,
+            folder,
+        })
     }
 
     /// Fits bounds that keep a share `alpha` of the large model's quality, and checks them. `file` is the file of the

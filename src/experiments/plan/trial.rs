@@ -163,7 +163,8 @@ impl<'a> Trials<'a> {
         let mut simulation = Simulation::with_trace(scenario, self.source, self.sets, self.traces[seed].clone())?;
         // The target is in seconds. The GPU type on which it is a multiple of a full generation may be absent from this
         // cluster, so the multiple is computed anew.
-        let full = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.large_steps());
+        let full =
+            simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.base.models.large_steps());
         simulation.scenario.slo.multiples = vec![self.threshold_s / full];
         simulation.scenario.queue.deadline_multiple = self.threshold_s / full;
         Ok(match self.end {

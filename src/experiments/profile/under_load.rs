@@ -105,10 +105,9 @@ fn one_pass(
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry);
     }
-    let warm: Vec<WarmImage> =
-        (found.into_iter())
-            .map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None, ask: Ask::default() })
-            .collect();
+    let warm: Vec<WarmImage> = (found.into_iter())
+        .map(|entry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None, ask: Ask::default() })
+        .collect();
     let limits = equipment.limits(None);
     let encoder = equipment.embed(&limits)?;
     let mut live = Live::start(setting(scenario, equipment, limits, folder, progress)?, store, &targets, encoder)?;

@@ -38,8 +38,7 @@ impl AheadIndex {
 
     /// Returns whether a place has an entry that a query does not rule out.
     fn is_wanted(&self, place: usize, query: &Query<'_>) -> bool {
-        self.ages[place] > 0
-            && (query.without.is_empty() || !query.without.contains(&self.ahead.history.image(place)))
+        self.ages[place] > 0 && (query.without.is_empty() || !query.without.contains(&self.ahead.history.image(place)))
     }
 
     /// Returns the oldest entry, which is the nearest if all similarities are 0.

@@ -142,8 +142,14 @@ fn variants() {
         spoiled("scenario.toml", text).refusal(&compare, &format!("variant \"bad\": {message}"))
     };
     all([
-        set("\"system.polcy\" = \"modm\"", "system.polcy = \"modm\": is not a key here: expected policy or bounds"),
-        set("system.polcy = \"modm\"", "system.polcy = \"modm\": is not a key here: expected policy or bounds"),
+        set(
+            "\"system.polcy\" = \"modm\"",
+            "system.polcy = \"modm\": is not a key here: expected one of policy, bounds, sigma_bounds",
+        ),
+        set(
+            "system.polcy = \"modm\"",
+            "system.polcy = \"modm\": is not a key here: expected one of policy, bounds, sigma_bounds",
+        ),
         set("cache = { capacity = 0 }", "cache.capacity = 0: expected at least 1"),
         set(
             "\"allocation.policy\" = \"what_if\", \"allocation.late_price\" = -1",

@@ -19,8 +19,10 @@ use crate::time::{Duration, Time};
 
 pub mod eviction;
 pub mod index;
+mod shelf;
 mod tenancy;
 
+pub use shelf::{Resizing, Shelf};
 pub use tenancy::{Scope, Tenancy};
 
 use eviction::{Eviction, EvictionPolicy, EvictionSettings};
@@ -46,68 +48,6 @@ pub struct Item {
     pub image: ImageId,
     /// Step at which the state was stored; 0 for the final image.
     pub skipped_steps: u32,
-}
-
-/// What images have in common that stand in one index. The owner of a shelf is that of its images, or [`Owner::Public`]
-/// where all owners share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Shelf {
-    /// Owner of the images.
-    pub owner: Owner,
-    /// Key that images and requests must have in common.
-    pub key: u32,
-    /// Size of the images.
-    pub size: Size,
-}
-
-impl Shelf {
-    /// Returns the shelf of an owner's images of the usual size, without a key.
-    #[must_use]
-    pub const fn of(owner: Owner) -> Self {
-        Self { owner, key: 0, size: Size::USUAL }
-    }
-
-    /// Returns whether the images have neither a key nor a size of their own.
-    fn is_usual(&self) -> bool {
-        self.key == 0 && self.size.is_usual()
-    }
-}
-
-/// Limits within which an image is resized for a request of another size.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Resizing {
-    /// Size for which [`Size::USUAL`] stands.
-    pub usual: Size,
-    /// Largest ratio between the aspect ratios, at least 1.
-    pub aspect: f64,
-    /// Largest ratio between the numbers of pixels, at least 1.
-    pub factor: f64,
-}
-
-impl Default for Resizing {
-    /// Returns limits within which no image is resized.
-    fn default() -> Self {
-        Self { usual: Size::USUAL, aspect: 1.0, factor: 1.0 }
-    }
-}
-
-impl Resizing {
-    /// Returns whether an image of one size serves a request of another.
-    #[must_use]
-    pub fn allows(&self, image: Size, request: Size) -> bool {
-        if image == request {
-            return true;
-        }
-        let real = |size: Size| if size.is_usual() { self.usual } else { size };
-        let (image, request) = (real(image), real(request));
-        // Whole numbers below 2^32 are exact, and equal shapes have the ratio 1.
-        let product = |width: u16, height: u16| f64::from(width) * f64::from(height);
-        let ratio = |a: f64, b: f64| if a < b { b / a } else { a / b };
-        let aspect = ratio(product(image.width, request.height), product(request.width, image.height));
-        let factor = ratio(product(image.width, image.height), product(request.width, request.height));
-        // A size that is not known fits no other: the ratio is no number then.
-        aspect <= self.aspect && factor <= self.factor
-    }
 }
 
 /// Content of the cache for one image.

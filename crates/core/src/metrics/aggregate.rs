@@ -25,8 +25,8 @@ pub(super) struct Aggregate {
     pub(super) cancelled: u64,
     pub(super) routed: u64,
     pub(super) hits_by_skipped_steps: BTreeMap<u32, u64>,
-    /// Number of hits that ran, by the steps that their model skipped of its own, and these steps. Returns are left out,
-    /// because the refine fraction leaves them out.
+    /// Number of hits that ran, by the steps that their model skipped of its own, and these steps. Returns are left
+    /// out, because the refine fraction leaves them out.
     refined: BTreeMap<(u32, u32), u64>,
     pub(super) latencies: Vec<Duration>,
     met: Vec<u64>,

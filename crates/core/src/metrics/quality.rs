@@ -170,8 +170,8 @@ impl QualitySettings {
     }
 }
 
-/// Returns the model and its skipped steps that made a completed request's image. A returned image counts as made by the
-/// large model with [`RETURNED`] in place of the steps.
+/// Returns the model and its skipped steps that made a completed request's image. A returned image counts as made by
+/// the large model with [`RETURNED`] in place of the steps.
 pub(super) fn made(row: &RequestRow, denoising: &Denoising) -> (ModelId, u32) {
     let model = row.run.map_or(ModelId::LARGE, |run| run.model);
     let skipped = row.work(denoising).map_or(0, |work| work.skipped_steps);
@@ -262,11 +262,7 @@ impl QualityFold {
     }
 
     /// Returns a sentence on the completed requests whose quality cannot be estimated.
-    fn without_score(
-        &self,
-        settings: &QualitySettings,
-        name: &impl Fn((ModelId, u32)) -> String,
-    ) -> Option<String> {
+    fn without_score(&self, settings: &QualitySettings, name: &impl Fn((ModelId, u32)) -> String) -> Option<String> {
         let images: u64 = self.missing.values().sum();
         let listed: Vec<String> = self.missing.keys().map(|what| name(*what)).collect();
         let unscored =

@@ -4,8 +4,8 @@
 use alloc::collections::BTreeMap;
 
 use super::quality::{QualityKind, QualitySettings};
-use crate::journal::{Journal, Record};
 use crate::denoising::Denoising;
+use crate::journal::{Journal, Record};
 use crate::model::{ModelId, Work};
 use crate::request::{Ask, Outcome, Place, RequestId, TenantId};
 use crate::scheduler::{Action, Decision, DecisionKind, Ended, Run};
@@ -46,7 +46,7 @@ pub struct RequestRow {
     pub outcome: Outcome,
     /// Cosine of the request's image and prompt by the encoder, in a live run.
     pub similarity_to_prompt: Option<f64>,
-    /// What the request asked for beside its prompt.
+    /// Wishes of the request beside its prompt.
     pub ask: Ask,
     /// Place of the picture among those of its request.
     pub place: Place,
@@ -84,11 +84,24 @@ impl RequestRow {
         self.outcome == Outcome::Completed
     }
 
-    /// Returns the work of the latest decision: on the model of the latest job, or else on the large model; `None` if the
-    /// request was never routed.
+    /// Returns the work of the latest decision: on the model of the latest job, or else on the large model; `None` if
+    /// the request was never routed.
     pub fn work(&self, denoising: &Denoising) -> Option<Work> {
         let model = self.run.map_or(ModelId::LARGE, |run| run.model);
-        self.decision.map(|decision| denoising.work(model, self.ask.shape(), &decision))
+        self.decision.map(|decision| decision.work(model, self.ask.shape(), denoising))
+    }
+
+    /// Returns the noise that the hit might start from, by its bound; `None` for a request that is no hit.
+    pub fn allowed_sigma(&self, denoising: &Denoising) -> Option<f64> {
+        let hit = self.decision.filter(|decision| decision.kind == DecisionKind::Hit)?;
+        Some(denoising.allowed(hit.skipped_steps))
+    }
+
+    /// Returns the noise that the latest job of the hit started from; `None` for a request that is no hit or had no
+    /// job.
+    pub fn start_sigma(&self, denoising: &Denoising) -> Option<f64> {
+        let hit = self.decision.filter(|decision| decision.kind == DecisionKind::Hit)?;
+        Some(denoising.start(hit.work(self.run?.model, self.ask.shape(), denoising)))
     }
 
     /// Returns whether the latest decision was to return a cached image as it is.

@@ -36,8 +36,8 @@ impl Steady {
         self.before += core::mem::take(&mut self.after);
     }
 
-    /// Takes in the completion of a picture of a request that counts. `whole` says whether the request is completed with
-    /// it.
+    /// Takes in the completion of a picture of a request that counts. `whole` says whether the request is completed
+    /// with it.
     pub(super) fn completed(&mut self, now: Time, ended: &Ended, whole: bool) {
         self.completed += u64::from(whole);
         let (before, after) = spent(now, ended, self.last_arrival);

@@ -14,6 +14,7 @@ use crate::model::{Change, GpuId, ModelId, Work, refine_fraction};
 use crate::time::Duration;
 
 mod quality;
+mod sizes;
 mod uncertainty;
 
 pub use quality::{OwnQuality, Quality};
@@ -69,8 +70,8 @@ pub struct Service {
     /// Pixels of the images for which the times hold.
     #[serde(default = "usual_pixels", skip_serializing_if = "is_usual_pixels")]
     pub pixels: u64,
-    /// Pairs of pixels and the time of `step_s`, `decode_s` and `source_s` as a multiple of the time in the row, rising.
-    /// In between, the time is linear in the pixels. Outside, it is assumed to be in proportion to them.
+    /// Pairs of pixels and the time of `step_s`, `decode_s` and `source_s` as a multiple of the time in the row,
+    /// rising. In between, the time is linear in the pixels. Outside, it is assumed to be in proportion to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<(u64, f64)>,
     /// Seconds by which a job is longer if its checkpoint is another than that of the worker's last job; `load_s` if
@@ -258,8 +259,8 @@ impl Service {
         }
     }
 
-    /// Returns the seconds of a job of one request, without jitter and without a change of weights: `overhead_s + text_s
-    /// + (step_s * (T - k) + decode_s + source_s) * growth` (docs/semantics.md, section 10).
+    /// Returns the seconds of a job of one request, without jitter and without a change of weights: `overhead_s +
+    /// text_s + (step_s * (T - k) + decode_s + source_s) * growth` (docs/semantics.md, section 10).
     pub fn job_s(&self, work: Work) -> f64 {
         let growth = if work.size.is_usual() { 1.0 } else { self.growth(work.size.pixels()) };
         let source_s = if work.skipped_steps > 0 { self.source_s } else { 0.0 };
@@ -276,50 +277,6 @@ impl Service {
             Change::Checkpoint => checkpoint_s,
             Change::Both => checkpoint_s + self.lora_s,
         }
-    }
-
-    /// Returns the time of a step on images of so many pixels as a multiple of `step_s`.
-    pub fn growth(&self, pixels: u64) -> f64 {
-        let share = |pixels: u64, of: u64| pixels as f64 / of as f64;
-        let (mut below, mut above) = (None::<(u64, f64)>, None::<(u64, f64)>);
-        for &point in self.sizes.iter().chain([&(self.pixels, 1.0)]) {
-            if point.0 <= pixels && below.is_none_or(|other| other.0 <= point.0) {
-                below = Some(point);
-            }
-            if point.0 >= pixels && above.is_none_or(|other| other.0 > point.0) {
-                above = Some(point);
-            }
-        }
-        match (below, above) {
-            (Some((from, low)), Some((to, high))) if from < to => {
-                low + (high - low) * share(pixels - from, to - from)
-            }
-            (Some((at, factor)), _) | (None, Some((at, factor))) => factor * share(pixels, at),
-            // There is always the row itself.
-            (None, None) => 1.0,
-        }
-    }
-
-    /// Returns whether the time on images of so many pixels lies outside of what the row knows.
-    pub fn is_assumed(&self, pixels: u64) -> bool {
-        let all = || self.sizes.iter().map(|(at, _)| *at).chain([self.pixels]);
-        !(all().any(|at| at <= pixels) && all().any(|at| at >= pixels))
-    }
-
-    /// Returns the row with its times for images of so many pixels.
-    #[must_use]
-    pub fn at_pixels(&self, pixels: u64) -> Self {
-        if pixels == self.pixels {
-            return self.clone();
-        }
-        let growth = self.growth(pixels);
-        let (step_s, decode_s, source_s) = (self.step_s * growth, self.decode_s * growth, self.source_s * growth);
-        let own = [(self.pixels, 1.0)];
-        let mut sizes: Vec<(u64, f64)> =
-            self.sizes.iter().chain(&own).map(|(at, factor)| (*at, factor / growth)).collect();
-        sizes.sort_by_key(|(at, _)| *at);
-        sizes.dedup_by_key(|(at, _)| *at);
-        Self { step_s, decode_s, source_s, pixels, sizes, ..self.clone() }
     }
 
     /// Returns whether the row tells the parts of a job beside its steps apart.
@@ -452,13 +409,6 @@ impl Profile {
     /// Returns the seconds of one full generation of the usual size.
     pub fn full_generation_s(&self, gpu: GpuId, model: ModelId, total_steps: u32) -> f64 {
         self.service(gpu, model).job_s(Work::new(model, total_steps, 0))
-    }
-
-    /// Returns the profile with times for a usual size of so many pixels.
-    #[must_use]
-    pub fn at_pixels(self, pixels: u64) -> Self {
-        let service = self.service.iter().map(|row| row.at_pixels(pixels)).collect();
-        Self { service, ..self }
     }
 
     /// Returns a work's share of a full generation of the usual size by its model, on a GPU type. It counts steps, and

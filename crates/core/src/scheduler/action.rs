@@ -10,9 +10,10 @@ use smallvec::SmallVec;
 
 use super::event::{JobId, WorkerId};
 use crate::cache::{Candidate, Cause};
+use crate::denoising::Denoising;
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
-use crate::request::{Ask, Outcome, Place, Request, RequestId, TenantId};
+use crate::request::{Ask, Outcome, Place, Request, RequestId, Shape, TenantId};
 use crate::time::Time;
 
 /// Request of a job.
@@ -47,6 +48,12 @@ const fn is_usual(level: &u8) -> bool {
 }
 
 impl Decision {
+    /// Returns the work that the decision is for a model, for a request of a size and a number of steps.
+    #[must_use]
+    pub fn work(&self, model: ModelId, shape: Shape, denoising: &Denoising) -> Work {
+        self.kind.work(self.skipped_steps, model, shape, denoising)
+    }
+
     /// Makes a decision of a kind without an entry of the image cache.
     #[must_use]
     pub const fn new(kind: DecisionKind) -> Self {
@@ -97,6 +104,15 @@ pub enum DecisionKind {
 }
 
 impl DecisionKind {
+    /// Returns the work that a decision of this kind is for a model. `skipped_steps` are those of the decision.
+    pub fn work(self, skipped_steps: u32, model: ModelId, shape: Shape, denoising: &Denoising) -> Work {
+        match self {
+            Self::Hit => denoising.refinement(model, shape, skipped_steps),
+            Self::Return => denoising.returned(shape),
+            Self::Miss | Self::Draft => denoising.full(model, shape),
+        }
+    }
+
     /// Returns whether a cached image is used.
     pub const fn is_hit(self) -> bool {
         matches!(self, Self::Hit | Self::Return)
@@ -178,7 +194,7 @@ pub struct Ended {
     /// Jobs without a result after which the request waited again, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Span>,
-    /// What the request asked for beside its prompt.
+    /// Wishes of the request beside its prompt.
     #[serde(default, skip_serializing_if = "Ask::is_usual")]
     pub ask: Ask,
     /// Place of the picture among those of its request.

@@ -292,7 +292,7 @@ impl Scheduler {
             // All requests of a job are of one class, so that the work of the first is that of the job.
             if at == 0 {
                 ask = pending.ask();
-                work = self.config.denoising.work(model, ask.shape(), &decision);
+                work = decision.work(model, ask.shape(), &self.config.denoising);
             }
             parts.push(Part { request, source: decision.source });
         }
@@ -313,7 +313,7 @@ impl Scheduler {
         {
             return;
         }
-        let work = self.config.denoising.work_of(model, class.shape, DecisionKind::Hit, least_skipped);
+        let work = self.config.denoising.refinement(model, class.shape, least_skipped);
         let time = self.expected(start.worker, work, 1);
         let pending = self.requests.get_mut(request).expect("what waits has not ended");
         let decision = pending.decision.as_mut().expect("what waits was routed");

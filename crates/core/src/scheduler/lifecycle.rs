@@ -71,11 +71,8 @@ impl Scheduler {
         self.routed += 1;
         let request = pending.request(id);
         // Pictures of one request start from different images.
-        let without = if request.place.is_only() {
-            SmallVec::new()
-        } else {
-            self.requests.sources_beside(id, request.place)
-        };
+        let without =
+            if request.place.is_only() { SmallVec::new() } else { self.requests.sources_beside(id, request.place) };
         let query = embedding.map(|embedding| Query { request: Some(id), embedding, without: &without });
         let route = self.library.look_up(&mut *self.routing, &load, &request, query.as_ref(), actions);
         // Background requests count in no demand and no level. A rejected request asks nothing of the workers.

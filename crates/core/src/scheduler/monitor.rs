@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::action::{Decision, DecisionKind, Tick};
+use super::action::{Decision, Tick};
 use super::allocation::{Allocation, AllocationPolicy, Demand, Situation};
 use super::hardware::Hardware;
 use crate::denoising::Denoising;
@@ -159,8 +159,8 @@ impl Monitor {
         // The map gives the hits in order of k: docs/semantics.md, section 6, fixes the order of this sum.
         hits.iter().fold(0.0, |sum, (&(skipped, shape), &count)| {
             // A return leaves no step to any model.
-            let kind = if skipped == denoising.large_steps() { DecisionKind::Return } else { DecisionKind::Hit };
-            let work = denoising.work_of(model, shape, kind, skipped);
+            let is_return = skipped == denoising.large_steps();
+            let work = if is_return { denoising.returned(shape) } else { denoising.refinement(model, shape, skipped) };
             sum + count as f64 * hardware.profile.share(GpuId(0), work, usual)
         })
     }
@@ -169,7 +169,7 @@ impl Monitor {
     fn drawn(&self) -> f64 {
         let Self { denoising, hardware, others, .. } = self;
         others.iter().fold(0.0, |sum, (&shape, &count)| {
-            let work = denoising.work_of(ModelId::LARGE, shape, DecisionKind::Miss, 0);
+            let work = denoising.full(ModelId::LARGE, shape);
             sum + count as f64 * hardware.profile.share(GpuId(0), work, denoising.large_steps())
         })
     }
@@ -180,6 +180,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::scheduler::DecisionKind;
     use crate::scheduler::allocation::{Mode, ModmAllocation, ModmSettings, Switching};
 
     fn at(nanoseconds: u64) -> Time {

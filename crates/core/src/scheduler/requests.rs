@@ -46,8 +46,8 @@ pub(super) struct Pending {
     pub(super) reuse: Reuse,
     pub(super) background: bool,
     has_deadline: bool,
-    /// What the request asks for beside its prompt, and its place among the pictures of its request; `None` for one
-    /// usual picture.
+    /// Wishes of the request beside its prompt, and its place among the pictures of its request; `None` for one usual
+    /// picture.
     unusual: Option<Box<(Ask, Place)>>,
 }
 
@@ -74,14 +74,25 @@ impl Pending {
             reuse: request.reuse,
             background: request.background,
             has_deadline: request.deadline.is_some(),
-            unusual: Some((request.ask, request.place)).filter(|(ask, place)| !ask.is_usual() || !place.is_only()).map(Box::new),
+            unusual: Some((request.ask, request.place))
+                .filter(|(ask, place)| !ask.is_usual() || !place.is_only())
+                .map(Box::new),
         }
     }
 
     /// Returns the request as it arrived.
     pub(super) fn request(&self, id: RequestId) -> Request {
         let Self { arrival, tenant, reuse, background, .. } = *self;
-        Request { id, arrival, tenant, deadline: self.deadline(), reuse, background, ask: self.ask(), place: self.place() }
+        Request {
+            id,
+            arrival,
+            tenant,
+            deadline: self.deadline(),
+            reuse,
+            background,
+            ask: self.ask(),
+            place: self.place(),
+        }
     }
 
     /// Returns what the request asks for beside its prompt.

@@ -130,9 +130,9 @@ mod tests {
     use smallvec::SmallVec;
 
     use super::*;
+    use crate::cache::Shelf;
     use crate::draw::{self, Purpose};
     use crate::image::ImageId;
-    use crate::cache::Shelf;
     use crate::request::RequestId;
     use crate::time::Time;
 

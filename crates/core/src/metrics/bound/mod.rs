@@ -94,8 +94,7 @@ pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
 /// ratio is largest at an end.
 fn extremes(settings: &Settings, gpu: GpuId, model: ModelId) -> Vec<Work> {
     let steps = settings.denoising.steps(model, Shape::default());
-    let mut works: Vec<Work> =
-        [0, steps.saturating_sub(1)].map(|skipped| Work::new(model, steps, skipped)).to_vec();
+    let mut works: Vec<Work> = [0, steps.saturating_sub(1)].map(|skipped| Work::new(model, steps, skipped)).to_vec();
     if settings.requests_differ {
         let known = |gpu| settings.profile.service(gpu, model).sizes.iter().map(|(pixels, _)| *pixels);
         let pixels = known(GpuId(0)).chain(known(gpu)).chain([1, u64::from(u16::MAX)]);
@@ -133,7 +132,7 @@ pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |run| {
         let gpu = settings.gpus[run.worker.index()];
         let together = settings.profile.service(gpu, run.model).batch_factor(run.together);
-        let work = settings.denoising.work(run.model, shape, &decision);
+        let work = decision.work(run.model, shape, &settings.denoising);
         // A change of weights before the job makes it longer than the profile says, which is no lower bound.
         let longest = if settings.requests_differ { 1.0 } else { f64::INFINITY };
         (row.finish.since(run.start).seconds() / (seconds(settings, gpu, work) * together)).min(longest)
@@ -156,7 +155,7 @@ pub fn least_work_of(settings: &Settings, decision: &Decision, shape: Shape) -> 
 fn least_seconds(settings: &Settings, decision: &Decision, shape: Shape) -> f64 {
     let models = settings.serving.models_for(decision);
     let least = |model| {
-        let work = settings.denoising.work(model, shape, decision);
+        let work = decision.work(model, shape, &settings.denoising);
         seconds(settings, GpuId(0), work) * least_part(settings, GpuId(0), model)
     };
     let fastest = models.iter().map(least).fold(f64::INFINITY, f64::min);

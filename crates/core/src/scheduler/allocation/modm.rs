@@ -225,8 +225,7 @@ impl AllocationPolicy for ModmAllocation {
                 (workers, Some(demand.rate_per_min() > carried))
             }
             Mode::Quality | Mode::Load => {
-                let (wanted, overloaded) =
-                    quality(demand, self.serves_hits, rates, self.settings.headroom, workers);
+                let (wanted, overloaded) = quality(demand, self.serves_hits, rates, self.settings.headroom, workers);
                 (wanted, Some(overloaded))
             }
             Mode::Throughput => (throughput(demand, rates, workers), None),

@@ -134,7 +134,7 @@ impl Tables {
         let time = |gpu: usize, model: usize| {
             let (gpu, model) = (GpuId(gpu as u16), ModelId(model as u16));
             let able = models.contains(model) && self.hardware.fits(gpu, core::iter::once(model));
-            able.then(|| self.hardware.job(gpu, self.denoising.work(model, shape, decision)))
+            able.then(|| self.hardware.job(gpu, decision.work(model, shape, &self.denoising)))
         };
         let gpus = 0..self.hardware.types();
         gpus.flat_map(|gpu| (0..self.serving.models()).map(move |model| (gpu, model)))
@@ -171,7 +171,7 @@ impl Class {
 
     /// Returns the work of a request of the class on a model.
     pub(in crate::scheduler) fn work(&self, model: ModelId, denoising: &Denoising) -> Work {
-        denoising.work_of(model, self.shape, self.kind, self.skipped_steps)
+        self.kind.work(self.skipped_steps, model, self.shape, denoising)
     }
 
     /// Returns the time at which the first request in time falls back on small models.
