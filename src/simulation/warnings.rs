@@ -1,10 +1,13 @@
 //! Inputs of a run's warnings (`metrics::warnings`): the embeddings that its system compares, and their source.
 
+use std::collections::BTreeSet;
+
 use super::Simulation;
 use crate::metrics::Results;
 use crate::metrics::warnings::{
-    Compared, KeptImages, RetrievalTotals, Rows, Timing, Warning, bounds_warning, hidden_hits,
+    Compared, KeptImages, RetrievalTotals, Rows, Timing, Topic, Warning, bounds_warning, hidden_hits,
 };
+use crate::model::Size;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 
@@ -18,16 +21,36 @@ impl Simulation {
         let (queries, keys) = match self.scenario.system.policy {
             System::Modm => (rows(trace.prompt_embeddings()), rows(trace.image_embeddings())),
             System::Nirvana | System::Pinecone => (rows(trace.text_embeddings()), rows(trace.text_embeddings())),
-            System::Vanilla | System::Cascade => return Vec::new(),
+            System::Vanilla | System::Cascade => return self.assumed_sizes().into_iter().collect(),
         };
-        let Some((queries, keys)) = queries.zip(keys) else { return Vec::new() };
+        let Some((queries, keys)) = queries.zip(keys) else { return self.assumed_sizes().into_iter().collect() };
         let scenario = &self.scenario;
         let timing = Timing {
             retrieval: Duration::from_seconds_saturating(scenario.retrieval.latency_s),
             image_encoding: Duration::from_seconds_saturating(scenario.retrieval.image_latency_s),
             warmup: self.warmup(),
         };
-        self.warnings_of(results, self.compared(queries, keys, self.origin(), "trace.warm_requests"), timing)
+        let mut warnings =
+            self.warnings_of(results, self.compared(queries, keys, self.origin(), "trace.warm_requests"), timing);
+        warnings.extend(self.assumed_sizes());
+        warnings
+    }
+
+    /// Returns a warning that names the sizes whose service times are assumed.
+    fn assumed_sizes(&self) -> Option<Warning> {
+        let asks = self.inputs.trace.trace.columns().asks.iter().flatten();
+        let mut sizes: BTreeSet<Size> = asks.map(|ask| ask.size).filter(|size| !size.is_usual()).collect();
+        sizes.insert(self.scenario.models.usual_size());
+        sizes.retain(|size| self.inputs.profile.is_assumed(size.pixels()));
+        let names: Vec<String> = sizes.iter().map(|size| format!("{} x {}", size.width, size.height)).collect();
+        (!names.is_empty()).then(|| Warning {
+            topic: Topic::Sizes,
+            text: format!(
+                "service times are assumed to be in proportion to the pixels for {}: the profile knows no such size \
+                 (`pixels` and `sizes` of its rows)",
+                names.join(", ")
+            ),
+        })
     }
 
     /// Returns the same warnings for a live run. Its embeddings are those that its encoder gave.
@@ -51,6 +74,10 @@ impl Simulation {
             System::Modm => KeptImages::Images(self.scenario.cache.admission),
             _ => KeptImages::Misses,
         };
+        // Which image might have served which request is not known here where requests differ.
+        if self.inputs.trace.trace.differs() {
+            return bounds_warning(&compared, looked(results)).into_iter().collect();
+        }
         let hidden = hidden_hits(&results.ends, &compared, kept, timing, &self.inputs.tenancy);
         bounds_warning(&compared, looked(results)).into_iter().chain(hidden).collect()
     }

@@ -1,5 +1,6 @@
 //! Importer for requests of Alibaba's text-to-image service (cluster-trace-v2026-GenAI). Creation times are to the
-//! second. The group is the tenant. Steps, images and execution seconds are carried along. The file has no prompts.
+//! second. The group is the tenant. Steps, images, checkpoint, LoRAs and execution seconds are carried along. The file
+//! has no prompts, and of LoRAs only their number: those of one group are taken to be the same.
 
 use crate::input::InputError;
 use crate::trace::TextColumn;
@@ -17,10 +18,18 @@ const COLUMNS: [&str; 7] = [
     "num_inference_steps",
 ];
 
+/// Columns that not every part of the trace has.
+const CHECKPOINT: &str = "checkpoint_model_version_id";
+const LORAS: &str = "num_lora";
+
 pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputError> {
     let mut table = Table::open(file.path, file.bytes, Dialect::CSV, file.progress)?;
     let [created, kind, status, executed, group, images, steps] = table.places(COLUMNS, "an Alibaba GenAI trace")?;
+    let header = table.header()?;
+    let find = |name: &str| header.iter().position(|column| column == name);
+    let (checkpoint, loras) = (find(CHECKPOINT), find(LORAS));
     let mut times = Vec::new();
+    let (mut checkpoints, mut sets) = (TextColumn::default(), TextColumn::default());
     let mut groups = TextColumn::default();
     let mut extra = ["steps", "images", "exec_s"].map(|name| (name.to_owned(), TextColumn::default()));
     let (mut from_image, mut failed, mut pending) = (0, 0, 0); // one request may be counted in two of them
@@ -49,7 +58,16 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
             continue;
         }
         times.push(time);
-        groups.push(row.text(group, COLUMNS[4])?);
+        let of_group = row.text(group, COLUMNS[4])?;
+        groups.push(of_group);
+        if let Some(place) = checkpoint {
+            checkpoints.push(row.text(place, CHECKPOINT)?);
+        }
+        if let Some(place) = loras {
+            let count = plain(&row, place, LORAS)?;
+            let none = ["", "0"].contains(&count.as_str());
+            sets.push(&if none { String::new() } else { format!("{of_group}x{count}") });
+        }
         for ((_, column), (place, name)) in
             extra.iter_mut().zip([(steps, COLUMNS[6]), (images, COLUMNS[5]), (executed, COLUMNS[3])])
         {
@@ -57,14 +75,22 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
         }
     }
     let word = |keep: bool| if keep { "kept" } else { "dropped" };
-    let notes = vec![
+    let mut notes = vec![
         Note::counted(failed, format!("requests that failed, {}", word(options.keep_unfinished))),
         Note::counted(pending, format!("requests still pending, {}", word(options.keep_unfinished))),
         Note::counted(from_image, format!("requests that start from an image, {}", word(options.keep_image_to_image))),
         Note::new("times are to the second; time zero is the first request kept"),
     ];
+    let mut extra: Vec<(String, TextColumn)> = extra.into();
+    if checkpoint.is_some() {
+        extra.push(("checkpoint".to_owned(), checkpoints));
+    }
+    if loras.is_some() {
+        extra.push(("loras".to_owned(), sets));
+        notes.push(Note::new("LoRAs are known by number alone: those of one group are taken to be the same"));
+    }
     let arrivals = Some(timestamp::since_earliest(times, file.path)?);
-    Ok(Source { arrivals, tenants: Some(groups), extra: extra.into(), notes, ..Source::default() })
+    Ok(Source { arrivals, tenants: Some(groups), extra, notes, ..Source::default() })
 }
 
 /// Returns a field in plain form: a number, or nothing. The file has whole numbers as `30.0` and leaves unknown values
@@ -80,6 +106,7 @@ fn plain(row: &TableRow<'_>, place: usize, name: &str) -> Result<String, InputEr
 mod tests {
     use super::super::tests::{import, notes, real};
     use super::super::{Options, Source};
+    use super::{CHECKPOINT, LORAS};
 
     const HEADER: &str = "gmt_create,predict_type,predict_status,exec_time_seconds,groupId,prompt_length,num_images_per_prompt,num_inference_steps";
 
@@ -103,6 +130,21 @@ mod tests {
         assert_eq!(source.tenants.unwrap().iter().collect::<Vec<_>>(), ["G0", "G1", "G1", "G0"]);
         let rows: Vec<Vec<&str>> = source.extra.iter().map(|(_, column)| column.iter().collect()).collect();
         assert_eq!(rows, [["30", "40", "", "25"], ["1", "2", "", "8"], ["32", "43", "0", "9.5"]]);
+    }
+
+    #[test]
+    fn checkpoints_and_loras_are_carried_along() {
+        let more = ["M0001,0", "M0002,2", "M0002,", ",1"];
+        let rows: Vec<String> = ROWS.lines().zip(more).map(|(row, more)| format!("{row},{more}\n")).collect();
+        let text = format!("{HEADER},{CHECKPOINT},{LORAS}\n{}", rows.concat());
+        let keep = Options { keep_unfinished: true, keep_image_to_image: true, ..Options::default() };
+        let source = import("a.csv", text.as_bytes(), None, keep).unwrap();
+        let named = |wanted: &str| {
+            let (_, column) = source.extra.iter().find(|(name, _)| name == wanted).unwrap();
+            column.iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(named("checkpoint"), ["M0001", "M0002", "M0002", ""]);
+        assert_eq!(named("loras"), ["", "G1x2", "", "G0x1"]);
     }
 
     #[test]

@@ -315,6 +315,9 @@ pub struct Profile {
     models: usize,
     /// Service times by GPU type, then model.
     service: Vec<Service>,
+    /// Least and greatest number of pixels for which the file has times, by row.
+    #[serde(default)]
+    known_pixels: Vec<(u64, u64)>,
     /// Memory by GPU type, in GB, if it is known.
     #[serde(default)]
     memory_gb: Vec<Option<f64>>,
@@ -343,7 +346,9 @@ impl Profile {
         let memory_gb = gpus.iter().map(memory).collect();
         let beside = by_model(&service, models, |row| (&row.beside, 1.0));
         let load_after = by_model(&service, models, |row| (&row.load_after, row.load_s));
-        Ok(Self { source: file.source.clone(), models: models.len(), service, memory_gb, beside, load_after })
+        let known_pixels = service.iter().map(Service::known_pixels).collect();
+        let (source, models) = (file.source.clone(), models.len());
+        Ok(Self { source, models, service, known_pixels, memory_gb, beside, load_after })
     }
 
     /// Returns a profile of one GPU type on which nothing takes time. Runs that measure use it, since they expect no
@@ -354,6 +359,7 @@ impl Profile {
             source: "nothing was measured".into(),
             models,
             service: vec![Service::new("", ""); models],
+            known_pixels: Vec::new(),
             memory_gb: Vec::new(),
             beside: Vec::new(),
             load_after: Vec::new(),

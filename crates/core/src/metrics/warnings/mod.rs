@@ -23,6 +23,8 @@ pub enum Topic {
     Bounds,
     /// Images that came too late to be found.
     HiddenHits,
+    /// Sizes whose service times are assumed.
+    Sizes,
 }
 
 /// Sentence that a reader of a run's results must know.
@@ -76,7 +78,7 @@ pub fn of_many(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
             sentences.push(warning.text.clone());
         }
     }
-    for topic in [Topic::Bounds, Topic::HiddenHits] {
+    for topic in [Topic::Bounds, Topic::HiddenHits, Topic::Sizes] {
         let mut about = all().filter(|(_, warning)| warning.topic == topic);
         let Some((name, first)) = about.next() else { continue };
         let others = match about.count() {
