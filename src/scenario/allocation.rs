@@ -37,6 +37,10 @@ pub struct AllocationSection {
     /// Number of workers that hold the large model at time zero. If absent, all workers, or half of them for a cascade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_large: Option<u32>,
+    /// Least number of workers that the monitor leaves to small models while requests hit. If absent, 0, as in the paper,
+    /// or 1 where a small model has another number of steps than the large one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_small: Option<u32>,
     /// Time between two decisions, seconds.
     pub period_s: f64,
     /// Share of the capacity that the monitor's quality mode and the policy for cascades plan with.
@@ -151,6 +155,7 @@ impl Default for AllocationSection {
             policy: AllocationKind::default(),
             mode: Mode::default(),
             initial_large: None,
+            least_small: None,
             period_s: 180.0,
             headroom: 0.9,
             pid: PidSetting(Some(Pid::default())),

@@ -46,6 +46,15 @@ impl Scenario {
         if self.system.policy.has_small_models() { given } else { workers }
     }
 
+    /// Returns the least number of workers that the monitor leaves to small models.
+    pub(super) fn least_small(&self) -> usize {
+        // A small model of few steps is so quick that its part of the workers is rounded to none.
+        let (steps, names) = (self.models.large_steps(), self.model_names());
+        let has_few = names.iter().skip(1).any(|name| self.models.steps_of(name) != steps);
+        let usual = usize::from(has_few && self.workers() > 1);
+        self.allocation.least_small.map_or(usual, |least| least as usize)
+    }
+
     pub(super) fn routing(&self) -> Box<dyn RoutingPolicy> {
         match self.system.policy {
             System::Modm => Box::new(Modm::new(self.levels())),
@@ -192,6 +201,7 @@ impl Scenario {
                     pid: self.allocation.pid.0,
                     workers: self.workers(),
                     initial_large: self.initial_large(),
+                    least_small: self.least_small(),
                     rates: names.iter().enumerate().map(rate).collect(),
                     switching: self.allocation.switching,
                 }))

@@ -215,6 +215,7 @@ impl World {
                 pid: pid.then(Pid::default),
                 workers: self.workers,
                 initial_large: self.initial_large,
+                least_small: (self.seed % 3) as usize % self.workers,
                 rates: (0..MODELS).map(|model| rate(ModelId(model as u16))).collect(),
                 switching: Switching::default(),
             })),

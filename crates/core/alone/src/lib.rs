@@ -87,6 +87,7 @@ pub fn digest(requests: u32, seed: u64) -> u64 {
         pid: Some(Pid::default()),
         workers: WORKERS,
         initial_large: WORKERS / 2,
+        least_small: 0,
         rates: vec![rate(ModelId::LARGE), rate(ModelId(1))],
         switching: Switching::default(),
     });

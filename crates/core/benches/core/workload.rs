@@ -145,6 +145,7 @@ impl Workload {
                 pid: Some(Pid::default()),
                 workers: self.workers,
                 initial_large: large,
+                least_small: 0,
                 rates: vec![rate(ModelId::LARGE), rate(ModelId(1))],
                 switching: Switching::default(),
             })),

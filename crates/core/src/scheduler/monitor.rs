@@ -196,6 +196,7 @@ mod tests {
             pid: None,
             workers: 2,
             initial_large: 2,
+            least_small: 0,
             rates: vec![1.0, 2.0],
             switching: Switching::default(),
         };

@@ -87,6 +87,9 @@ pub struct ModmSettings {
     pub workers: usize,
     /// Number of large workers at time zero, from 1 to `workers`.
     pub initial_large: usize,
+    /// Least number of workers that small models keep while requests hit; less than `workers`, and 0 in the paper. Where
+    /// the small model is so quick that rounding leaves it no worker, hits would wait behind every miss.
+    pub least_small: usize,
     /// Full generations per minute of one worker on the cluster's first GPU type, by model. Modes other than
     /// [`Mode::Load`] use the first small model alone, which there must be.
     pub rates: Vec<f64>,
@@ -230,9 +233,13 @@ impl AllocationPolicy for ModmAllocation {
             }
             Mode::Throughput => (throughput(demand, rates, workers), None),
         };
-        let wanted = wanted.clamp(1.0, workers);
+        // The large model alone serves the hits too.
+        let is_alone = self.settings.mode == Mode::Load && self.serves_hits == ModelId::LARGE;
+        let least_small = if demand.hits > 0 && !is_alone { self.settings.least_small } else { 0 };
+        let most_large = (workers - least_small as f64).max(1.0);
+        let wanted = wanted.clamp(1.0, most_large);
         let n_large = if let Some(pid) = self.settings.pid {
-            self.control(wanted, pid)
+            self.control(wanted, pid).min(most_large)
         } else {
             self.state = wanted;
             wanted
@@ -260,6 +267,7 @@ mod tests {
             pid,
             workers: 16,
             initial_large: 16,
+            least_small: 0,
             rates: [91.5, 16.5, 6.5].map(|seconds| 60.0 / seconds).to_vec(),
             switching: Switching::default(),
         }
@@ -294,6 +302,21 @@ mod tests {
         // 0.3 / (0.3 + 0.7 * 0.7 * 16.5 / 91.5) of 16 = 12.36
         assert_eq!(decided.wanted_large, 12);
         assert_eq!(decided.allocation.large_takes_hits, LargeTakesHits::WithoutSmall);
+    }
+
+    #[test]
+    fn a_quick_small_model_keeps_a_worker_if_it_is_to() {
+        for (mode, least_small, expected) in
+            [(Mode::Throughput, 0, 16), (Mode::Throughput, 1, 15), (Mode::Throughput, 3, 13), (Mode::Quality, 1, 15)]
+        {
+            let rates = vec![1.0, 100.0];
+            let mut policy = ModmAllocation::new(ModmSettings { least_small, rates, ..settings(mode, None) });
+            // 0.4 / (0.4 + 0.6 * 0.7 / 100) of 16 = 15.8
+            let decided = step(&mut policy, Some(&demand(30, 18, 0.7))).expect("a decision");
+            assert_eq!(decided.allocation.counts(2)[0], expected, "{mode:?}, {least_small}");
+            let without_hits = step(&mut policy, Some(&demand(30, 0, 0.0))).expect("a decision");
+            assert_eq!(without_hits.allocation.counts(2)[0], 16);
+        }
     }
 
     #[test]
