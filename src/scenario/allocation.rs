@@ -204,6 +204,12 @@ impl Scenario {
             let message = format!("expected from 1 to {}, the number of workers", self.workers());
             return Err(InputError::new(file, message).value("allocation.initial_large", large));
         }
+        if let Some(least) = allocation.least_small
+            && least as usize >= self.workers()
+        {
+            let message = format!("expected fewer than {}, the number of workers", self.workers());
+            return Err(InputError::new(file, message).value("allocation.least_small", least));
+        }
         if let Some(pid) = allocation.pid.0 {
             check_pid(pid, file)?;
         }

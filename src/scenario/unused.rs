@@ -153,6 +153,7 @@ impl super::AllocationSection {
             "allocation.headroom" => self.headroom = usual.headroom,
             "allocation.pid" => self.pid = usual.pid,
             "allocation.switching" => self.switching = usual.switching,
+            "allocation.least_small" => self.least_small = None,
             "allocation.queue_delay" => self.queue_delay = usual.queue_delay,
             "allocation.window_s" => self.window_s = None,
             "allocation.horizon_s" => self.horizon_s = None,
