@@ -95,6 +95,8 @@ pub struct Denoising {
     given: Vec<(u32, f64)>,
     /// True if the schedules are those of the models, so that levels mean something.
     known: bool,
+    /// True if all models have one number of steps and one schedule, and bounds give no levels: then steps are steps.
+    alike: bool,
 }
 
 impl Denoising {
@@ -102,7 +104,7 @@ impl Denoising {
     #[must_use]
     pub fn alike(models: usize, steps: u32) -> Self {
         let model = ModelSteps { steps, schedule: Schedule::Shift(1.0) };
-        Self { models: vec![model; models.max(1)], given: Vec::new(), known: false }
+        Self { models: vec![model; models.max(1)], given: Vec::new(), known: false, alike: true }
     }
 
     /// Makes the steps of models, best first. `known` says whether the schedules are those of the models. `sigmas` are
@@ -113,7 +115,8 @@ impl Denoising {
     #[must_use]
     pub fn new(models: Vec<ModelSteps>, known: bool, sigmas: &[f64]) -> Self {
         assert!(!models.is_empty(), "a scenario has a large model");
-        let mut denoising = Self { models, given: Vec::new(), known };
+        let alike = sigmas.is_empty() && models.iter().all(|model| *model == models[0]);
+        let mut denoising = Self { models, given: Vec::new(), known, alike };
         for sigma in sigmas {
             let step = denoising.step_at(*sigma);
             if !denoising.given.iter().any(|(other, _)| *other == step) {
@@ -153,7 +156,11 @@ impl Denoising {
     /// Returns the steps of a full generation by a model for what is asked. A model with a number of steps other than
     /// the large model's was trained for it and keeps it.
     #[must_use]
+    #[inline]
     pub fn steps(&self, model: ModelId, shape: Shape) -> u32 {
+        if self.alike && shape.steps == 0 {
+            return self.models[0].steps;
+        }
         let own = self.model(model).steps;
         if shape.steps > 0 && own == self.large_steps() { shape.steps } else { own }
     }
@@ -161,11 +168,11 @@ impl Denoising {
     /// Returns the steps that a model skips of its own where a hit may skip `skipped_steps` of the large model's.
     #[must_use]
     pub fn skipped(&self, model: ModelId, shape: Shape, skipped_steps: u32) -> u32 {
-        let own = ModelSteps { steps: self.steps(model, shape), ..self.model(model) };
         // Nearly all runs have models of one schedule.
-        if own == self.models[0] && self.given.is_empty() {
+        if self.alike && shape.steps == 0 {
             return skipped_steps;
         }
+        let own = ModelSteps { steps: self.steps(model, shape), ..self.model(model) };
         let given = self.given.iter().any(|(step, _)| *step == skipped_steps);
         let margin = if given { MARGIN } else { 0.0 };
         if skipped_steps == 0 { 0 } else { first_at(own, self.allowed(skipped_steps) + margin) }
@@ -173,12 +180,14 @@ impl Denoising {
 
     /// Returns the work of a full generation.
     #[must_use]
+    #[inline]
     pub fn full(&self, model: ModelId, shape: Shape) -> Work {
         Work { size: shape.size, ..Work::new(model, self.steps(model, shape), 0) }
     }
 
     /// Returns the work of a hit that may skip `skipped_steps` of the large model's steps.
     #[must_use]
+    #[inline]
     pub fn refinement(&self, model: ModelId, shape: Shape, skipped_steps: u32) -> Work {
         Work { skipped_steps: self.skipped(model, shape, skipped_steps), ..self.full(model, shape) }
     }

@@ -261,6 +261,7 @@ impl Service {
 
     /// Returns the seconds of a job of one request, without jitter and without a change of weights: `overhead_s +
     /// text_s + (step_s * (T - k) + decode_s + source_s) * growth` (docs/semantics.md, section 10).
+    #[inline]
     pub fn job_s(&self, work: Work) -> f64 {
         let growth = if work.size.is_usual() { 1.0 } else { self.growth(work.size.pixels()) };
         let source_s = if work.skipped_steps > 0 { self.source_s } else { 0.0 };
@@ -269,7 +270,11 @@ impl Service {
     }
 
     /// Returns the seconds of a change of weights before a job.
+    #[inline]
     pub fn change_s(&self, change: Change) -> f64 {
+        if change.is_nothing() {
+            return 0.0;
+        }
         let checkpoint_s = self.checkpoint_s.unwrap_or(self.load_s);
         match change {
             Change::Nothing => 0.0,

@@ -25,9 +25,9 @@ use crate::time::Time;
 
 impl Scheduler {
     pub(super) fn arrive(&mut self, request: &Request, actions: &mut Vec<Action>) {
-        let request = &Request { ask: self.without_the_usual(request.ask), ..*request };
-        self.has_weights |= request.ask.weights != Weights::default();
-        let pending = Pending::new(request, self.queue.due(request.arrival));
+        let ask = if request.ask.is_usual() { request.ask } else { self.without_the_usual(request.ask) };
+        self.has_weights |= ask.weights != Weights::default();
+        let pending = Pending::new(request, ask, self.queue.due(request.arrival));
         if !self.requests.insert(request.id, pending) {
             return; // The number was seen before. The inbox broke its contract, but the run goes on.
         }

@@ -52,8 +52,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Makes the entry of a request that arrived. `due` is used if the request has no deadline.
-    pub(super) fn new(request: &Request, due: Time) -> Self {
+    /// Makes the entry of a request that arrived. `ask` is what it asks for that is not usual; `due` is used if it has
+    /// no deadline.
+    pub(super) fn new(request: &Request, ask: Ask, due: Time) -> Self {
         Self {
             arrival: request.arrival,
             due: request.deadline.unwrap_or(due),
@@ -74,9 +75,7 @@ impl Pending {
             reuse: request.reuse,
             background: request.background,
             has_deadline: request.deadline.is_some(),
-            unusual: Some((request.ask, request.place))
-                .filter(|(ask, place)| !ask.is_usual() || !place.is_only())
-                .map(Box::new),
+            unusual: (!ask.is_usual() || !request.place.is_only()).then(|| Box::new((ask, request.place))),
         }
     }
 
