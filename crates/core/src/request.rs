@@ -103,6 +103,12 @@ pub struct Shape {
     pub steps: u32,
 }
 
+impl Shape {
+    /// Largest number of different sizes and steps of a run's requests. Each is a class of work of its own, and the
+    /// dispatcher looks at every class.
+    pub const MOST: usize = 1_000;
+}
+
 impl Ask {
     /// Returns the size and the steps.
     #[must_use]

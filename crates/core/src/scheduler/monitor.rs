@@ -157,9 +157,11 @@ impl Monitor {
         let usual = denoising.steps(model, Shape::default());
         // The map gives the hits in order of k: docs/semantics.md, section 6, fixes the order of this sum.
         hits.iter().fold(0.0, |sum, (&(skipped, shape), &count)| {
-            // A return leaves no step to any model.
-            let is_return = skipped == denoising.large_steps();
-            let work = if is_return { denoising.returned(shape) } else { denoising.refinement(model, shape, skipped) };
+            // A return leaves nothing to any model.
+            if skipped == denoising.large_steps() {
+                return sum;
+            }
+            let work = denoising.refinement(model, shape, skipped);
             sum + count as f64 * hardware.profile.share(GpuId(0), work, usual)
         })
     }
