@@ -165,13 +165,20 @@ impl Denoising {
         given.map_or_else(|| schedule.level(skipped_steps, steps), |(_, sigma)| *sigma)
     }
 
+    /// Returns the steps of a full generation if all models have one number of steps and one schedule and nothing else is
+    /// asked for. Nearly all runs are so.
+    #[inline]
+    pub(crate) fn alike_steps(&self, shape: Shape) -> Option<u32> {
+        (self.alike && shape.steps == 0).then(|| self.models[0].steps)
+    }
+
     /// Returns the steps of a full generation by a model for what is asked. A model with a number of steps other than
     /// the large model's was trained for it and keeps it.
     #[must_use]
     #[inline]
     pub fn steps(&self, model: ModelId, shape: Shape) -> u32 {
-        if self.alike && shape.steps == 0 {
-            return self.models[0].steps;
+        if let Some(steps) = self.alike_steps(shape) {
+            return steps;
         }
         let own = self.model(model).steps;
         if shape.steps > 0 && own == self.large_steps() { shape.steps } else { own }
@@ -180,8 +187,7 @@ impl Denoising {
     /// Returns the steps that a model skips of its own where a hit may skip `skipped_steps` of the large model's.
     #[must_use]
     pub fn skipped(&self, model: ModelId, shape: Shape, skipped_steps: u32) -> u32 {
-        // Nearly all runs have models of one schedule.
-        if self.alike && shape.steps == 0 {
+        if self.alike_steps(shape).is_some() {
             return skipped_steps;
         }
         let (own, steps) = (self.model(model), self.steps(model, shape));

@@ -178,8 +178,9 @@ impl Place {
 
     /// Returns whether the request has one picture.
     #[must_use]
-    pub fn is_only(&self) -> bool {
-        *self == Self::ONLY
+    #[inline]
+    pub const fn is_only(&self) -> bool {
+        self.of == 1
     }
 }
 

@@ -253,6 +253,7 @@ impl ImageCache {
 
     /// Returns the true similarity of the most similar entry of a place that serves a request of this key and size, if
     /// the indexes may miss that entry and are checked.
+    #[inline]
     pub fn audit(&self, wanted: Shelf, query: &Query<'_>) -> Option<f64> {
         if self.others.is_empty() && wanted.is_usual() {
             return self.usual.get(&wanted.owner)?.audit(query);

@@ -50,7 +50,12 @@ const fn is_usual(level: &u8) -> bool {
 impl Decision {
     /// Returns the work that the decision is for a model, for a request of a size and a number of steps.
     #[must_use]
+    #[inline]
     pub fn work(&self, model: ModelId, shape: Shape, denoising: &Denoising) -> Work {
+        // Where steps are steps, those of the decision are those of the model, whatever its kind.
+        if let Some(total_steps) = denoising.alike_steps(shape) {
+            return Work { size: shape.size, ..Work::new(model, total_steps, self.skipped_steps) };
+        }
         self.kind.work(self.skipped_steps, model, shape, denoising)
     }
 
@@ -105,7 +110,6 @@ pub enum DecisionKind {
 
 impl DecisionKind {
     /// Returns the work that a decision of this kind is for a model. `skipped_steps` are those of the decision.
-    #[inline]
     pub fn work(self, skipped_steps: u32, model: ModelId, shape: Shape, denoising: &Denoising) -> Work {
         match self {
             Self::Hit => denoising.refinement(model, shape, skipped_steps),

@@ -5,8 +5,6 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
-
 use super::Scheduler;
 use super::action::{Action, Note, Stage};
 use super::allocation::Situation;
@@ -20,14 +18,14 @@ use crate::cache::index::Query;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::ModelId;
-use crate::request::{Outcome, Rejection, Request, RequestId, Weights};
+use crate::request::{Ask, Outcome, Place, Rejection, Request, RequestId, Weights};
 use crate::time::Time;
 
 impl Scheduler {
     pub(super) fn arrive(&mut self, request: &Request, actions: &mut Vec<Action>) {
-        let ask = self.config.without_the_usual(request.ask);
-        self.has_weights |= ask.weights != Weights::default();
-        let pending = Pending::new(request, ask, self.queue.due(request.arrival));
+        let is_usual = request.ask.is_usual() && request.place.is_only();
+        let unusual = if is_usual { None } else { Some(self.unusual(request)) };
+        let pending = Pending::new(request, unusual, self.queue.due(request.arrival));
         if !self.requests.insert(request.id, pending) {
             return; // The number was seen before. The inbox broke its contract, but the run goes on.
         }
@@ -42,6 +40,14 @@ impl Scheduler {
         } else {
             actions.push(Action::Encode(request.id));
         }
+    }
+
+    /// Returns wishes and place of a request that asks for more than one usual picture.
+    #[cold]
+    fn unusual(&mut self, request: &Request) -> Box<(Ask, Place)> {
+        let ask = self.config.without_the_usual(request.ask);
+        self.has_weights |= ask.weights != Weights::default();
+        Box::new((ask, request.place))
     }
 
     /// Routes a request. The image cache is searched in its present state.
@@ -64,10 +70,15 @@ impl Scheduler {
         self.routed += 1;
         let request = pending.request(id);
         // Pictures of one request start from different images.
-        let without =
-            if request.place.is_only() { SmallVec::new() } else { self.requests.sources_beside(id, request.place) };
-        let query = embedding.map(|embedding| Query { request: Some(id), embedding, without: &without });
-        let route = self.library.look_up(&mut *self.routing, &load, &request, query.as_ref(), actions);
+        let Self { requests, library, routing, .. } = self;
+        let without = requests.sources_beside(id, request.place);
+        let query = embedding.map(|embedding| Query { request: Some(id), embedding, without });
+        let route = library.look_up(&mut **routing, &load, &request, query.as_ref(), actions);
+        if let Route::Queue(decision) | Route::Return(decision) = &route
+            && let Some(source) = decision.source.filter(|_| !request.place.is_only())
+        {
+            requests.starts_from(id, request.place, source);
+        }
         // Background requests count in no demand and no level. A rejected request asks nothing of the workers.
         if let Route::Queue(decision) | Route::Return(decision) = &route
             && !request.background
@@ -104,11 +115,6 @@ impl Scheduler {
         let again = pending.stage != Stage::Encoding;
         actions.push(Action::Note(Note::Routed { request: id, arrival: pending.arrival, decision, again }));
         pending.decision = Some(decision);
-        let place = pending.place();
-        if let Some(source) = decision.source.filter(|_| !place.is_only()) {
-            requests.starts_from(id, place, source);
-        }
-        let Some(pending) = requests.get_mut(id) else { return };
         // A source is pinned also for a return, which ends at once: the pin is what counts the use for eviction.
         library.pin(&decision);
         if !waits {

@@ -52,9 +52,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Makes the entry of a request that arrived. `ask` is what it asks for that is not usual; `due` is used if it has
-    /// no deadline.
-    pub(super) fn new(request: &Request, ask: Ask, due: Time) -> Self {
+    /// Makes the entry of a request that arrived. `unusual` are its wishes and its place if they are not usual; `due` is
+    /// used if it has no deadline.
+    pub(super) fn new(request: &Request, unusual: Option<Box<(Ask, Place)>>, due: Time) -> Self {
         Self {
             arrival: request.arrival,
             due: request.deadline.unwrap_or(due),
@@ -75,7 +75,7 @@ impl Pending {
             reuse: request.reuse,
             background: request.background,
             has_deadline: request.deadline.is_some(),
-            unusual: (!ask.is_usual() || !request.place.is_only()).then(|| Box::new((ask, request.place))),
+            unusual,
         }
     }
 
@@ -161,7 +161,7 @@ impl Requests {
     pub(super) fn insert(&mut self, id: RequestId, pending: Pending) -> bool {
         let place = pending.place();
         let is_new = self.live.insert(id.0, pending);
-        if is_new && !place.is_only() {
+        if !place.is_only() && is_new {
             let open = || OpenRequest { left: place.of, sources: SmallVec::new() };
             self.open.entry(first_of(id, place)).or_insert_with(open);
         }
@@ -186,8 +186,11 @@ impl Requests {
     }
 
     /// Returns the sources of the pictures of a request so far.
-    pub(super) fn sources_beside(&self, id: RequestId, place: Place) -> SmallVec<[ImageId; 4]> {
-        self.open.get(&first_of(id, place)).map_or_else(SmallVec::new, |open| open.sources.clone())
+    pub(super) fn sources_beside(&self, id: RequestId, place: Place) -> &[ImageId] {
+        if place.is_only() {
+            return &[];
+        }
+        self.open.get(&first_of(id, place)).map_or(&[], |open| &open.sources)
     }
 
     /// Notes that a picture of a request of several starts from an image.
@@ -229,6 +232,9 @@ impl Requests {
     /// Removes the entry of a request that has ended.
     pub(super) fn remove(&mut self, id: RequestId) {
         let removed = self.live.remove(id.0);
+        if self.open.is_empty() {
+            return;
+        }
         let Some(place) = removed.map(|pending| pending.place()).filter(|place| !place.is_only()) else { return };
         let first = first_of(id, place);
         if let Some(open) = self.open.get_mut(&first) {
