@@ -165,8 +165,8 @@ impl Denoising {
         given.map_or_else(|| schedule.level(skipped_steps, steps), |(_, sigma)| *sigma)
     }
 
-    /// Returns the steps of a full generation if all models have one number of steps and one schedule and nothing else is
-    /// asked for. Nearly all runs are so.
+    /// Returns the steps of a full generation if all models have one number of steps and one schedule and nothing else
+    /// is asked for. Nearly all runs are so.
     #[inline]
     pub(crate) fn alike_steps(&self, shape: Shape) -> Option<u32> {
         (self.alike && shape.steps == 0).then(|| self.models[0].steps)

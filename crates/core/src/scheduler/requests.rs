@@ -52,8 +52,8 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Makes the entry of a request that arrived. `unusual` are its wishes and its place if they are not usual; `due` is
-    /// used if it has no deadline.
+    /// Makes the entry of a request that arrived. `unusual` are its wishes and its place if they are not usual; `due`
+    /// is used if it has no deadline.
     pub(super) fn new(request: &Request, unusual: Option<Box<(Ask, Place)>>, due: Time) -> Self {
         Self {
             arrival: request.arrival,
