@@ -250,6 +250,8 @@ fn start_live(folder: &Path) -> anyhow::Result<Desk> {
         let setting = Setting {
             book: Box::new(own.clone()),
             models: scenario.model_names(),
+            checkpoints: Vec::new(),
+            size: [32, 32],
             paint: Box::new(move |_| Box::new(Instantly(picture()))),
             stepped: None,
             warn: Box::new(|message| eprintln!("{message}")),

@@ -88,8 +88,7 @@ impl Scenario {
             return Vec::new(); // The whole section is unused, which `unused_by_system` reports.
         }
         let periodic = ["allocation.period_s", "allocation.headroom"];
-        let monitor =
-            ["allocation.mode", "allocation.pid", "allocation.switching", "allocation.least_small"];
+        let monitor = ["allocation.mode", "allocation.pid", "allocation.switching", "allocation.least_small"];
         let drafts = ["allocation.queue_delay"];
         let what_if = [
             "allocation.window_s",

@@ -25,6 +25,7 @@ use crate::simulation::Simulation;
 use crate::time::Time;
 use crate::trace::Trace;
 
+use super::asks::details;
 use super::names::{file_names, picture_name};
 
 /// Names of the folders of a live run. The next live run in the same place removes them and makes them anew.
@@ -94,7 +95,9 @@ impl LiveRun<'_> {
         }
         make_folder(&images)?;
         let strangers = Strangers::OfOtherTenants;
-        let Cached { store, warm, warnings, .. } = Cached::open(simulation, equipment, file, &own_store, strangers)?;
+        let mut numbering = trace.numbering(&scenario.key_rule());
+        let opened = Cached::open(simulation, equipment, file, &own_store, strangers, &mut numbering)?;
+        let Cached { store, warm, warnings, .. } = opened;
         progress.run_begins(trace.len() as u64);
         let said = Rc::new(RefCell::new(warnings.clone()));
         for warning in &warnings {
@@ -109,7 +112,7 @@ impl LiveRun<'_> {
         let mut records = (Metrics::new(simulation.settings(Keep::Rows, true)), Recorded::new(trace.len(), &warm));
         let ended = write_journal(simulation, &folder.join(JOURNAL), |journal| {
             let mut actions = Vec::new();
-            let mut core = scenario.live_core(&simulation.inputs, warm, &mut actions);
+            let mut core = scenario.of_size(equipment.palette.size).live_core(&simulation.inputs, warm, &mut actions);
             let mut journal = ((&mut records, Counted(&**progress)), (&mut **also, journal));
             for action in actions {
                 journal.record(Time::ZERO, Record::Action(&action));
@@ -163,12 +166,15 @@ fn setting(
     let book = KnownRequests {
         prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap_or_default().into()).collect(),
         tenants: tenants.then(|| (0..trace.len()).map(tenant).collect()),
+        details: details(trace, &equipment.checkpoints),
         seed: scenario.seed,
         result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
     };
     Ok(Setting {
         book: Box::new(book),
         models: scenario.model_names(),
+        checkpoints: equipment.checkpoints.clone(),
+        size: equipment.palette.size,
         paint: equipment.paint(&limits)?,
         stepped: None,
         warn: Box::new(move |message| {

@@ -82,6 +82,8 @@ pub struct Manner<'a> {
     /// Guidance scale; the model's own if absent. A scale of 1 or less means no guidance, except for FLUX.1-dev, which
     /// takes any scale as an input.
     pub guidance: Option<f32>,
+    /// Negative prompt, which guidance leads away from; empty for none. Without guidance it has no effect.
+    pub negative: &'a str,
     /// Width and height, in pixels; the model's own if absent.
     pub size: Option<[u32; 2]>,
     /// Function that is called before each step. `false` stops the drawing with [`Error::Cancelled`].
@@ -192,7 +194,7 @@ impl Pipeline {
     pub fn try_out(&mut self, guidance: Option<f32>, size: Option<[u32; 2]>) -> Result<(), Error> {
         let noise = SeededNoise { seed: 0, row: 0 };
         let drawing = Drawing { prompt: TRIAL_PROMPT, noise: &noise, source: None };
-        let manner = Manner { steps: TRIAL_STEPS, skipped: 0, guidance, size, keep_going: &|| true };
+        let manner = Manner { steps: TRIAL_STEPS, skipped: 0, guidance, negative: "", size, keep_going: &|| true };
         for picture in self.draw(&[drawing], &manner)? {
             self.canvas.enter(&picture, &noise)?;
         }
@@ -258,7 +260,7 @@ impl Pipeline {
         }
         let guidance = self.guidance(manner);
         let prompts: Vec<&str> = drawings.iter().map(|drawing| drawing.prompt).collect();
-        let conditioning = self.condition(&prompts, guidance, size)?;
+        let conditioning = self.condition(&prompts, manner.negative, guidance, size)?;
         let walk = Walk { levels: &levels, skipped, guidance: guidance.extrapolated, keep_going: manner.keep_going };
         let latents = if self.is_packed() {
             let packed = packing::pack(&latents, shape);
@@ -287,7 +289,7 @@ impl Pipeline {
         let size = manner.size.unwrap_or(self.size);
         self.check(size, manner)?;
         let shape = self.taken(prompts.len(), self.canvas.shape(size));
-        let conditioning = self.condition(prompts, self.guidance(manner), size)?;
+        let conditioning = self.condition(prompts, manner.negative, self.guidance(manner), size)?;
         let runs = (manner.steps - manner.skipped) as usize;
         self.denoiser.bare(&shape, conditioning, runs, tick)
     }
@@ -303,8 +305,15 @@ impl Pipeline {
     }
 
     /// Computes what the denoiser is conditioned on: the prompts, and the scale and positions if it takes them.
-    fn condition(&mut self, prompts: &[&str], guidance: Guidance, size: [u32; 2]) -> Result<Conditioning, Error> {
-        let mut conditioning = self.text.condition(prompts, guidance.extrapolated.is_some(), size)?;
+    fn condition(
+        &mut self,
+        prompts: &[&str],
+        negative: &str,
+        guidance: Guidance,
+        size: [u32; 2],
+    ) -> Result<Conditioning, Error> {
+        let negative = guidance.extrapolated.map(|_| negative);
+        let mut conditioning = self.text.condition(prompts, negative, size)?;
         if self.is_packed() {
             conditioning.inputs.push((IMAGE_IDS, packing::positions(self.canvas.shape(size))));
         }
@@ -387,6 +396,40 @@ pub fn size_multiple(path: &Path) -> Result<u32, Error> {
         }
     };
     Ok(u32::try_from(canvas::factor(&folder)? * parts).unwrap_or(u32::MAX))
+}
+
+/// Returns the sizes that a model draws, in words, if it does not draw this one. The model is not loaded.
+///
+/// # Errors
+/// Returns an error if a file is missing or has wrong content.
+pub fn undrawable(path: &Path, size: [u32; 2]) -> Result<Option<String>, Error> {
+    let multiple = size_multiple(path)?;
+    if size.iter().any(|side| !side.is_multiple_of(multiple) || !(1..=LARGEST_SIDE).contains(side)) {
+        return Ok(Some(format!("multiples of {multiple}")));
+    }
+    let folder = Folder::read(path)?;
+    let own = picture_size(path)?;
+    match folder.family {
+        // The models of shapes learned a vector for each place of their own size.
+        Family::Shapes if size != own => Ok(Some(format!("{own:?}"))),
+        Family::StableDiffusion3 => {
+            // SD3 has a vector for each place of a square, and takes the middle of it.
+            let places = folder.config(Denoiser::part(folder.family))?.number_or("pos_embed_max_size", f64::MAX)?;
+            let most = places * f64::from(multiple);
+            let is_larger = size.iter().any(|side| f64::from(*side) > most);
+            Ok(is_larger.then(|| format!("at most {most} pixels a side")))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Returns whether the model of a folder takes a negative prompt, without loading the model. FLUX.1 takes its guidance
+/// as a number, and never runs without the prompt.
+///
+/// # Errors
+/// Returns an error if a file is missing or has wrong content.
+pub fn takes_negative_prompt(path: &Path) -> Result<bool, Error> {
+    Ok(Folder::read(path)?.family != Family::Flux)
 }
 
 /// Returns whether the model of a folder takes guidance, without loading the model. FLUX.1-schnell takes none.

@@ -58,6 +58,15 @@ pub struct Record {
     pub seed: (u64, u64),
     /// Number of denoising steps of a full generation, and number of skipped steps.
     pub steps: (u32, u32),
+    /// Checkpoint that the picture was drawn with; empty for the models' own weights.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub checkpoint: String,
+    /// Negative prompt of the picture; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub negative_prompt: String,
+    /// Guidance scale that the request asked for, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
     /// Number of the source picture, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<u64>,
@@ -67,6 +76,22 @@ pub struct Record {
     pub origins: Vec<u64>,
     /// Embedding that the picture is found by.
     pub key: Embedding,
+}
+
+/// Traits of a cached picture that decide which requests it may serve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traits {
+    /// Width and height in pixels; `None` if the picture cannot be read.
+    pub size: Option<[u32; 2]>,
+    /// Checkpoint that the picture was drawn with; empty for the models' own weights.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub checkpoint: String,
+    /// Negative prompt of the picture; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub negative_prompt: String,
+    /// Guidance scale that the request asked for, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
 }
 
 /// Entry that an earlier run left.
@@ -80,6 +105,8 @@ pub struct FoundEntry {
     pub tenant: Option<String>,
     /// Numbers of the pictures that this one was refined from, as the record has them.
     pub origins: Vec<u64>,
+    /// Traits that decide which requests the picture may serve.
+    pub traits: Traits,
 }
 
 /// Order to the disk thread, which carries out orders one after the other.

@@ -16,7 +16,22 @@ pub(super) fn job(id: &str, created: u64, status: Status) -> Job {
     let (tenant, seed, deadline_s, reuse, error) = (None, Some(5), None, Reuse::ALL, None);
     let ended = (status != Status::Queued).then_some(created);
     let id = id.to_owned();
-    Job { id, tenant, created, ended, attempts: 0, prompt, pictures: 1, seed, deadline_s, reuse, status, made, error }
+    Job {
+        id,
+        tenant,
+        created,
+        ended,
+        attempts: 0,
+        prompt,
+        pictures: 1,
+        seed,
+        deadline_s,
+        reuse,
+        wanted: Wanted::default(),
+        status,
+        made,
+        error,
+    }
 }
 
 fn open(folder: &Path) -> Result<Ledger, LedgerError> {
