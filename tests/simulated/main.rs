@@ -33,6 +33,7 @@ mod plan;
 mod policies;
 mod queueing_theory;
 mod report;
+mod requests_that_differ;
 mod retrieval;
 mod search;
 mod serving;

@@ -11,9 +11,9 @@ use crate::live::batch::{self, WantedPicture};
 use crate::live::encoder::DualEncoder;
 use crate::live::painter::Painter;
 use crate::live::worker::Paint;
-use crate::model::{ModelId, Work};
+use crate::model::ModelId;
 use crate::output::make_folder;
-use crate::request::RequestId;
+use crate::request::{RequestId, Shape};
 
 const SMALL: ModelId = ModelId(1);
 
@@ -33,7 +33,10 @@ impl WantedSamples {
             request: RequestId(sample.row),
             seed: self.seed,
             prompt: self.prompts[sample.row as usize].clone(),
-            work: Work::new(model, self.steps, sample.skipped_steps),
+            work: match sample.skipped_steps {
+                0 => self.denoising.full(model, Shape::default()),
+                skipped => self.denoising.refinement(model, Shape::default(), skipped),
+            },
             source: source.map(|name| self.folder.join(name)),
             to: self.folder.join(&sample.picture),
         }

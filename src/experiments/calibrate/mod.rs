@@ -8,7 +8,10 @@ use std::sync::Arc;
 use crate::calibration::check::{self, Check};
 use crate::calibration::fit::{self, Fit};
 use crate::calibration::samples::{self, Sample};
+use crate::denoising::Denoising;
 use crate::input::{self, InputError, sha256};
+use crate::model::ModelId;
+use crate::request::Shape;
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, TraceInputs};
 use crate::scheduler::routing::System;
 
@@ -57,8 +60,8 @@ pub struct WantedSamples {
     pub prompts: Vec<Arc<str>>,
     /// Numbers of skipped steps, rising.
     pub skips: Vec<u32>,
-    /// Number of denoising steps of a full generation.
-    pub steps: u32,
+    /// Steps and noise levels of the models.
+    pub denoising: Denoising,
     /// Seed of all noise.
     pub seed: u64,
     /// Folder for the pictures.
@@ -166,13 +169,7 @@ impl<'a> Calibration<'a> {
         self.inputs.extend(inputs.files.iter().map(print));
         let trace = &inputs.trace.trace;
         let prompts: Vec<_> = (0..count).map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
-        Ok(WantedSamples {
-            prompts,
-            skips,
-            steps: self.scenario.models.large_steps(),
-            seed: self.scenario.seed,
-            folder,
-        })
+        Ok(WantedSamples { prompts, skips, denoising: self.scenario.denoising(), seed: self.scenario.seed, folder })
     }
 
     /// Fits bounds that keep a share `alpha` of the large model's quality, and checks them. `file` is the file of the
@@ -201,6 +198,15 @@ impl<'a> Calibration<'a> {
         }
         skips.sort_unstable();
         skips.dedup();
+        // A small model of few steps starts at the same step for several of these: one says all that can be measured.
+        let denoising = self.scenario.denoising();
+        let own = |k: u32| denoising.skipped(ModelId(1), Shape::default(), k);
+        if let Some(at) = (1..skips.len()).find(|at| !wanted.is_empty() && own(skips[*at - 1]) == own(skips[*at])) {
+            let (one, other) = (skips[at - 1], skips[at]);
+            let message = format!("{} skips {} of its own steps at {one} and at {other}", self.models[1], own(one));
+            return Err(InputError::new("the command line", message).value("--skips", other));
+        }
+        skips.dedup_by_key(|k| own(*k));
         if skips.is_empty() {
             let message = "expected at least 2: with one there is nothing to skip";
             return Err(InputError::new(self.source.file(), message).value("models.steps", steps));

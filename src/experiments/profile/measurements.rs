@@ -69,6 +69,7 @@ impl Measurements {
                     say(&format!("{gpu_name} ({device}), {name}, others {}", around.word()));
                     let (folder, guidance) = &equipment.palette.models[index];
                     let (what, size) = ((folder.as_path(), *guidance), equipment.palette.size);
+                    let plan = &Plan { steps: scenario.models.steps_of(name), ..plan.clone() };
                     let mut measured = model(&equipment.library, device, what, size, index > 0, batches, plan)?;
                     for (other, (its_folder, its_guidance)) in equipment.palette.models.iter().enumerate() {
                         if other != index {
@@ -137,9 +138,10 @@ impl Measurements {
     }
 
     /// Returns the mean time of each round's jobs on a GPU type over the time that the profile's rows predict, by
-    /// model, then by round under load.
-    fn relative_rounds(&self, gpu: usize, rows: &[&mut Service], steps: u32) -> Vec<Vec<f64>> {
+    /// model, then by round under load. `steps` are those of a full generation, by model.
+    fn relative_rounds(&self, gpu: usize, rows: &[&mut Service], steps: &[u32]) -> Vec<Vec<f64>> {
         let of_model = |(model, row): (usize, &&mut Service)| -> Vec<f64> {
+            let steps = steps[model];
             let of_round = |round: &Loaded| {
                 let own = round.iter().filter(|((on, of, _), _)| (*on, *of) == (gpu, model));
                 let times = own.flat_map(|((.., skipped), jobs)| {
@@ -170,6 +172,7 @@ impl Measurements {
             quality: Vec::new(),
             own_quality: Vec::new(),
         };
+        let steps: Vec<u32> = models.iter().map(|name| scenario.models.steps_of(name)).collect();
         let mut warnings = Vec::new();
         for (&(gpu, model, around), measured) in &self.cells {
             let names = (gpus[gpu].as_str(), models[model].as_str(), around);
@@ -182,12 +185,12 @@ impl Measurements {
                 let idle = of(Neighbourhood::Idle);
                 let busy = of(Neighbourhood::Busy).or(idle);
                 let row = idle.zip(busy).and_then(|(idle, busy)| service(gpu_name, name, &models, idle, busy));
-                let loaded = self.loaded(gpu, model, scenario.models.large_steps());
+                let loaded = self.loaded(gpu, model, steps[model]);
                 profile.service.extend(row.map(|row| under_load_row(row, &loaded, &models)));
             }
             let rows = profile.service.iter_mut().filter(|row| row.gpu == *gpu_name);
             let rows: Vec<&mut Service> = rows.collect();
-            let spread = spread(&self.relative_rounds(gpu, &rows, scenario.models.large_steps()));
+            let spread = spread(&self.relative_rounds(gpu, &rows, &steps));
             for row in rows {
                 row.spread = spread.map(rounded);
                 row.spread_kind = if spread.is_some() { SpreadKind::Measured } else { SpreadKind::Assumed };

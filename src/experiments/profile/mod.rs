@@ -46,9 +46,10 @@ pub fn check(out: &Path, force: bool, scenario: &Scenario, source: &Source) -> R
     if !folder.is_dir() {
         return Err(InputError::new(folder, "is no folder: make it, or choose another").key("--out"));
     }
-    if scenario.models.large_steps() < LEAST_STEPS {
+    let steps = scenario.model_names().into_iter().map(|name| scenario.models.steps_of(&name));
+    if let Some(few) = steps.min().filter(|steps| *steps < LEAST_STEPS) {
         let message = format!("expected at least {LEAST_STEPS}: a step is measured between two");
-        return Err(InputError::new(source.file(), message).value("models.steps", scenario.models.large_steps()));
+        return Err(InputError::new(source.file(), message).value("models.steps", few));
     }
     Ok(())
 }

@@ -120,7 +120,7 @@ fn one_pass(
     let models = scenario.model_names().len();
     let hardware = Hardware::unmeasured(workers, models);
     let paper = Config::paper(models, hardware, scenario.models.large_steps());
-    let config = Config { max_attempts: 1, measures_images: true, ..paper };
+    let config = Config { max_attempts: 1, measures_images: true, denoising: scenario.denoising(), ..paper };
     let cache = ImageCache::new(CacheSettings { capacity: SOURCES, ..CacheSettings::default() });
     let mut core = Scheduler::new(config, Box::new(routing), Some(cache), Box::new(StaticSplit::new(allocation)));
     let mut actions = Vec::new();

@@ -12,9 +12,11 @@ use crate::calibration::samples::{self, Sample};
 use crate::experiments::ExperimentError;
 use crate::experiments::calibrate::{Calibration, Fitted, RUN, SAMPLES, SIMILARITY, rooted};
 use crate::input::InputError;
+use crate::model::ModelId;
 use crate::output::{self, OutputError, remove_file, write_atomic};
 use crate::profile::{self, ProfileFile, Quality};
 use crate::report::figures::{self, DrawError};
+use crate::request::Shape;
 use crate::scenario::read_profile;
 
 /// Name of the folder of images.
@@ -148,8 +150,9 @@ impl CalibrationReport<'_> {
         for checked in &check.by_bound {
             // A kind of hit that did not occur gets no row: its quality is unknown.
             if let (Some(k), Some(worth)) = (checked.skipped_steps, checked.worth) {
-                // The small model refines, so the images of hits are its own.
-                profile.quality.push(row(1, k, worth.quality, format!("{} held-out hits", checked.hits)));
+                // The small model refines, so the images of hits are its own, and so are the steps.
+                let own = plan.scenario.denoising().skipped(ModelId(1), Shape::default(), k);
+                profile.quality.push(row(1, own, worth.quality, format!("{} held-out hits", checked.hits)));
             }
         }
     }
@@ -209,14 +212,20 @@ impl CalibrationReport<'_> {
         };
         let of = |fit: &Fit| {
             let held_out = check.by_bound.iter().find(|checked| checked.skipped_steps == Some(fit.skipped_steps));
-            json!({
+            let mut of_fit = json!({
                 "skipped_steps": fit.skipped_steps,
                 "bound": fit.bound,
                 "kept": fit.kept,
                 "pairs": fit.pairs.len(),
                 "pairs_above": fit.pairs_above(),
                 "held_out": held_out.map(checked),
-            })
+            });
+            // The noise is what carries over to models of other steps (`system.sigma_bounds`).
+            let denoising = plan.scenario.denoising();
+            if denoising.is_known() {
+                of_fit["sigma"] = json!(denoising.allowed(fit.skipped_steps));
+            }
+            of_fit
         };
         json!({
             "measure": plan.measure,

@@ -25,6 +25,8 @@ profile = "profile.toml"
 large = "large"
 small = ["small"]
 steps = 50
+schedule = { large = { shift = 3.0 }, small = { shift = 3.0 } }
+size = [64, 32]
 [system]
 policy = "modm"
 bounds = [[0.25, 5], [0.3, 30]]
@@ -41,6 +43,10 @@ capacity_bytes = 1000000
 image_bytes = 1000
 max_age_s = 3600
 near_duplicate = 0.99
+key = ["checkpoint", "loras"]
+guidance_tolerance = 1.0
+aspect_limit = 1.1
+size_factor = 4.0
 [allocation]
 policy = "modm"
 mode = "quality"
@@ -55,6 +61,7 @@ cushion_s = 5
 load_price = 1.0
 queue_delay = "throughput"
 switching = { up = 0.8, down = 0.6 }
+least_small = 0
 [slo]
 multiples = [2.0, 4.0]
 [metrics]
@@ -186,6 +193,13 @@ memory_gb = 30
 active_w = 300
 load_w = 100
 idle_w = 50
+text_s = 0.0
+decode_s = 0.0
+source_s = 0.1
+pixels = 2048
+sizes = [[1024, 0.5], [4096, 2.0]]
+checkpoint_s = 5
+lora_s = 1
 [[service]]
 gpu = "gpu"
 model = "small"

@@ -16,6 +16,20 @@ service.0.overhead_s = "x": expected a number
 service.0.overhead_s = nan: expected seconds from 0 to ten years
 service.0.overhead_s = -1: expected seconds from 0 to ten years
 service.0.overhead_s = 1e300: expected seconds from 0 to ten years
+service.0.text_s = "x": expected a number
+service.0.text_s = -1: expected seconds from 0 to ten years
+service.0.decode_s = nan: expected seconds from 0 to ten years
+service.0.source_s = 1e300: expected seconds from 0 to ten years
+service.0.checkpoint_s = "x": expected a number
+service.0.checkpoint_s = -1: expected seconds from 0 to ten years
+service.0.lora_s = inf: expected seconds from 0 to ten years
+service.0.pixels = "x": expected a whole number from 0
+service.0.pixels = 0: expected a number of pixels (width x height) from 1, rising from row to row
+service.0.sizes = 5: expected an array: [ ... ]
+service.0.sizes = [[4096, 2.0], [1024, 0.5]] => service.0.sizes = 1024: expected a number of pixels (width x height) from 1, rising from row to row
+service.0.sizes = [[1024, 0]] => service.0.sizes = 0: expected a multiple of the row's time, above 0 and no less than for fewer pixels
+service.0.sizes = [[1024, 1.5]] => service.0.sizes = 1.5: expected less than 1 below the row's pixels, more than 1 above, nothing at them
+service.0.sizes = [[2048, 1.0]] => service.0.sizes = 1: expected less than 1 below the row's pixels, more than 1 above, nothing at them
 service.0.load_s = "x": expected a number
 service.0.load_s = nan: expected seconds from 0 to ten years
 service.0.load_s = -1: expected seconds from 0 to ten years
@@ -87,20 +101,20 @@ fn rows_and_keys() {
         (without("source = \"test\"\n"), ": source: is missing"),
         (without("step_s = 1.0\n"), ":2: service.0.step_s: is missing"),
         (without("load_s = 20\n"), ":2: service.0.load_s: is missing"),
-        (without("measure = \"clip\"\n"), ":29: quality.0.measure: is missing"),
+        (without("measure = \"clip\"\n"), ":36: quality.0.measure: is missing"),
         ("source = \"x\"\n".into(), ": service: is missing"),
         ("source = \"x\"\nservice = []\n".into(), ":2: service = []: expected at least one row"),
         ("source = \"x\"\nservice = [5]\n".into(), ":2: service.0 = 5: expected a table of keys"),
         ("source = \"x\"\n[service]\ngpu = \"a\"\n".into(), ":2: service: expected an array of tables, [[service]]"),
         (
             PROFILE.replacen("\"small\"", "\"large\"", 1),
-            ":18: service.1: GPU \"gpu\" with model \"large\" has a row already",
+            ":25: service.1: GPU \"gpu\" with model \"large\" has a row already",
         ),
         (
             PROFILE.replacen("step_s", "step_ms", 1),
             ":5: service.0.step_ms = 1.0: is not a key here: expected one of gpu, model, *",
         ),
-        (format!("{PROFILE}colour = 1\n"), ":49: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
+        (format!("{PROFILE}colour = 1\n"), ":56: measurement.0.colour = 1: is not a key here: expected one of gpu, *"),
         (
             format!("colour = 1\n{PROFILE}"),
             ":1: colour = 1: is not a key here: expected one of source, service, gpu, encoding, measurement, quality, own_quality",

@@ -47,6 +47,30 @@ fn rows() {
 }
 
 #[test]
+fn wishes() {
+    let row = "(from 1, below the header)";
+    let cases = [
+        ("steps", "0", "expected a whole number from 1 to 100000, or nothing for the usual one"),
+        ("steps", "x", "expected a whole number from 1 to 100000, *"),
+        ("images", "65", "expected a whole number from 1 to 64, *"),
+        ("images", "-1", "expected a whole number from 1 to 64, *"),
+        ("guidance", "nan", "expected a number from 0 to 1000, or nothing for the usual one"),
+    ];
+    all(cases.map(|(column, value, message)| {
+        refused(
+            format!("arrival_s,prompt,{column}\n0,a,\n1,b,{value}\n2,c,\n"),
+            &format!(": {column} = \"{value}\": row 2 {row}: {message}"),
+        )
+    }));
+    let sides = |row: &str| format!("arrival_s,prompt,width,height\n0,a,,\n1,b,{row}\n2,c,64,32\n");
+    all([
+        refused(sides("64,"), &format!(": height = \"\": row 2 {row}: expected both width and height, or neither")),
+        refused(sides(",64"), &format!(": width = \"\": row 2 {row}: expected both width and height, or neither")),
+        refused(sides("64,65536"), &format!(": height = \"65536\": row 2 {row}: expected a whole number *")),
+    ]);
+}
+
+#[test]
 fn headers() {
     let missing = |found: &str| format!(":1: header = {found}: {NO_COLUMN}");
     all([

@@ -54,6 +54,20 @@ models.steps = 1.5: expected a whole number from 0 to 4294967295
 models.steps = 100001: expected a number of denoising steps from 1 to 100000
 models.steps = 4294967296: expected a whole number from 0 to 4294967295
 models.steps = nan: expected a whole number from 0 to 4294967295
+models.steps = {} => models.steps: has no number for large: give one for each model, or one for all
+models.steps = { large = 50 } => models.steps: has no number for small: give one for each model, or one for all
+models.steps = { large = 50, small = 0 } => models.steps.small = 0: expected a number of denoising steps from 1 to 100000
+models.steps = { large = 50, small = "x" } => models.steps.small = "x": expected a whole number from 0 to 4294967295
+models.steps = { large = 50, small = 100001 } => models.steps.small = 100001: expected a number of denoising steps from 1 to 100000
+models.schedule = 5: expected a table of keys
+models.schedule = {} => models.schedule: has none for large: give one for each model, or none
+models.schedule = { large = { shift = 3.0 } } => models.schedule: has none for small: give one for each model, or none
+models.schedule = { large = { shift = 0 }, small = { shift = 1 } } => models.schedule.large.shift = 0: expected a shift from 0.01 to 100; 1 for none
+models.schedule = { large = { shift = nan }, small = { shift = 1 } } => models.schedule.large.shift = nan: expected a shift from 0.01 to 100; 1 for none
+models.size = 5: expected an array: [ ... ]
+models.size = [64] => models.size = [64]: expected a pair: [number, number]
+models.size = [0, 64] => models.size = 0: expected pixels from 1 to 65535
+models.size = [64, 65536] => models.size.1 = 65536: expected a whole number from 0 to 65535
 system.policy = 5: expected a word in quotes
 system.policy = "modn": expected one of "vanilla", "nirvana", "pinecone", "cascade", "modm"
 system.policy = "MODM": expected one of "vanilla", "nirvana", "pinecone", "cascade", "modm"
@@ -134,6 +148,18 @@ cache.max_age_s = 0: expected seconds above 0 (at least a nanosecond) to ten yea
 cache.max_age_s = "x": expected a number
 cache.near_duplicate = 0: expected a similarity above 0, at most 1
 cache.near_duplicate = 1.5: expected a similarity above 0, at most 1
+cache.key = 5: expected an array: [ ... ]
+cache.key = ["prompt"] => cache.key.0 = "prompt": expected one of "checkpoint", "loras", "negative_prompt", "guidance"
+cache.key = ["loras", "loras"] => cache.key.1 = "loras": expected each property once
+cache.guidance_tolerance = "x": expected a number
+cache.guidance_tolerance = 0: expected a distance of guidance above 0, at most 1000
+cache.guidance_tolerance = nan: expected a distance of guidance above 0, at most 1000
+cache.aspect_limit = "x": expected a number
+cache.aspect_limit = 0.9: expected a ratio from 1 (the same alone) to 1e9
+cache.aspect_limit = nan: expected a ratio from 1 (the same alone) to 1e9
+cache.size_factor = "x": expected a number
+cache.size_factor = 0: expected a ratio from 1 (the same alone) to 1e9
+cache.size_factor = inf: expected a ratio from 1 (the same alone) to 1e9
 tenants.scope = "mine": expected one of "shared", "tenant", "tenant-then-public"
 tenants.scope = 5: expected a word in quotes
 tenants.quota = -1: expected a whole number from 0
@@ -155,6 +181,9 @@ allocation.switching = { up = nan } => allocation.switching.up = nan: expected a
 allocation.switching = { down = 0 } => allocation.switching.down = 0: expected a share above 0, at most 10
 allocation.switching = { up = 11 } => allocation.switching.up = 11: expected a share above 0, at most 10
 allocation.switching = { up = 0.5 } => allocation.switching.down = 0.6: expected less than allocation.switching.up = 0.5: between the two a model stays
+allocation.least_small = "x": expected a whole number from 0 to 4294967295
+allocation.least_small = -1: expected a whole number from 0 to 4294967295
+allocation.least_small = 2: expected fewer than 2, the number of workers
 allocation.switching = { upp = 1 } => allocation.switching.upp = 1: is not a key here: expected up or down
 allocation.initial_large = "x": expected a whole number from 0 to 4294967295
 allocation.initial_large = 0: expected from 1 to 2, the number of workers

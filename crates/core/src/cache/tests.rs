@@ -206,3 +206,78 @@ fn tenants_with_parts_of_their_own_learn_nothing_of_each_other() {
         );
     }
 }
+
+/// Entry of the cache as brute force sees it: image, shelf, vector.
+type Known = (ImageId, Shelf, Embedding);
+
+/// Most similar of the entries that serve a shelf, the oldest of equals.
+fn brute_force(
+    entries: &[Known],
+    wanted: Shelf,
+    query: &Embedding,
+    without: &[ImageId],
+    limits: &Resizing,
+) -> Option<(ImageId, f64)> {
+    let serves = entries.iter().filter(|(image, shelf, _)| {
+        (shelf.owner, shelf.key) == (wanted.owner, wanted.key)
+            && limits.allows(shelf.size, wanted.size)
+            && !without.contains(image)
+    });
+    serves.fold(None, |best: Option<(ImageId, f64)>, (image, _, vector)| {
+        let similarity = crate::embedding::similarity(query.as_slice(), vector.as_slice());
+        if best.is_none_or(|(_, before)| similarity > before) { Some((*image, similarity)) } else { best }
+    })
+}
+
+#[test]
+fn among_sizes_and_keys_the_nearest_is_that_of_brute_force() {
+    let (dimension, mut mixed) = (6, 0);
+    for seed in 0..40 {
+        let mut draws = stream(seed, Purpose::Test, 97);
+        let usual = Size { width: 1024, height: 1024 };
+        let resizing = Resizing { usual, aspect: draws.random_range(1.0..1.6), factor: draws.random_range(1.0..8.0) };
+        let scope = if draws.random() { Scope::Shared } else { Scope::Tenant };
+        let mut cache = ImageCache::new(CacheSettings {
+            capacity: 40,
+            tenancy: Tenancy { scope, ..Tenancy::default() },
+            resizing,
+            ..CacheSettings::default()
+        });
+        let mut departures = Departures::default();
+        let mut known: Vec<Known> = Vec::new();
+        let sizes = [(0, 0), (512, 512), (1024, 768), (900, 1000), (2048, 2048)].map(Size::from);
+        for step in 0..400 {
+            // Few values, so that similarities are often equal.
+            let mut vector = || -> Embedding {
+                let values = (0..dimension).map(|_| draws.random_range(0..3_u8).into()).collect::<Vec<f32>>();
+                let some = if values.iter().all(|value| *value == 0.0) { vec![1.0; dimension] } else { values };
+                crate::embedding::EmbeddingMatrix::new(dimension, some).expect("a row").embedding(0)
+            };
+            let (key, query) = (vector(), vector());
+            let tenant = TenantId(draws.random_range(0..2));
+            let mut shelf = || Shelf {
+                owner: cache.owner(tenant),
+                key: draws.random_range(0..3),
+                size: sizes[draws.random_range(0..sizes.len())],
+            };
+            let (own, wanted) = (shelf(), shelf());
+            let place = Shelf { owner: cache.places(tenant)[0], ..wanted };
+            let without: Vec<ImageId> = known.iter().step_by(5).map(|entry| entry.0).collect();
+            let query = Query { request: None, embedding: &query, without: &without };
+            let found = cache.nearest(place, &query).map(|found| (found.image, found.similarity));
+            let expected = brute_force(&known, place, query.embedding, &without, &resizing);
+            assert_eq!(found, expected, "seed {seed}, step {step}");
+            mixed += usize::from(found.is_some_and(|(image, _)| {
+                known.iter().any(|(other, shelf, _)| *other == image && shelf.size != wanted.size)
+            }));
+            let entry = Entry { shelf: own, ..entry(step, &[]) };
+            assert!(cache.insert(entry, &key, &mut departures));
+            known.push((image(step), Shelf { owner: cache.places(tenant)[0], ..own }, key));
+            for (left, _) in departures.left.drain(..) {
+                known.retain(|(image, ..)| *image != left);
+            }
+        }
+        assert_eq!(cache.held(), 40);
+    }
+    assert!(mixed > 1000, "{mixed} finds of another size");
+}
