@@ -46,7 +46,9 @@ use modm::serve::ids::PictureIds;
 use modm::serve::ledger::Ledger;
 use modm::serve::listen::listen;
 use modm::serve::meter::Meter;
+use modm::serve::offers::Offers;
 use modm::time::{Duration as Length, Moment, Time};
+use modm::trace::asks::KeyRule;
 use modm::trace::{Columns, Trace};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -288,7 +290,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
         keys: None,
         public: Vec::new(),
         ids: PictureIds::fresh(),
-        size: [SIZE, SIZE],
+        offers: Offers::of_size([SIZE, SIZE], desk.facts().total_steps, KeyRule::default()),
         origin: "http://localhost".to_owned(),
         usage,
         upkeep: Upkeep::new(folder.to_owned(), clock, &scenario.serve, None, None),

@@ -64,6 +64,22 @@ pub struct Offers {
 }
 
 impl Offers {
+    /// Makes the offers of a server whose pictures have one size and these steps.
+    #[must_use]
+    pub fn of_size(size: [u32; 2], steps: u32, rule: KeyRule) -> Self {
+        Self {
+            size,
+            sizes: Vec::new(),
+            steps,
+            most_steps: steps,
+            checkpoints: Vec::new(),
+            no_guidance: None,
+            no_negative_prompt: None,
+            rule,
+            numbering: Mutex::default(),
+        }
+    }
+
     /// Returns the sizes that are offered, the usual one first.
     pub fn all_sizes(&self) -> impl Iterator<Item = [u32; 2]> {
         std::iter::once(self.size).chain(self.sizes.iter().copied().filter(|size| *size != self.size))
@@ -131,15 +147,12 @@ mod tests {
     fn offers(parts: &[KeyPart]) -> Offers {
         let checkpoints = vec!["a".to_owned(), "b".to_owned()];
         Offers {
-            size: [32, 32],
             sizes: vec![[64, 64], [32, 32]],
-            steps: 20,
             most_steps: 30,
             numbering: Mutex::new(Numbering::of_checkpoints(checkpoints.iter().map(String::as_str))),
             checkpoints,
-            no_guidance: None,
             no_negative_prompt: Some("expected nothing"),
-            rule: KeyRule { parts: parts.to_vec(), guidance_tolerance: 1.0 },
+            ..Offers::of_size([32, 32], 20, KeyRule { parts: parts.to_vec(), guidance_tolerance: 1.0 })
         }
     }
 

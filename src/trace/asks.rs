@@ -35,8 +35,8 @@ pub enum KeyPart {
     Guidance,
 }
 
-/// Rule by which keys are made.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Rule by which keys are made. By default nothing counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct KeyRule {
     /// Properties that count.
     pub parts: Vec<KeyPart>,

@@ -179,10 +179,9 @@ fn scenario(workers: usize) -> (Scenario, Inputs) {
 fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
     Metrics::new(Settings {
         models: scenario.model_names(),
-        checkpoints: Vec::new(),
-        size: [32, 32],
         serving: scenario.serving(),
-        total_steps: scenario.models.steps,
+        denoising: scenario.denoising(),
+        requests_differ: inputs.trace.trace.differs(),
         gpus: scenario.gpus(),
         usd_per_hour: scenario.usd_per_hour(),
         initial: initial_allocation(scenario).targets,

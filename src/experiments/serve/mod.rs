@@ -237,15 +237,12 @@ fn offers(
         equipment.check_usual_size(scenario, file)?;
     }
     Ok(Offers {
-        size,
         sizes: settings.sizes.clone(),
-        steps,
         most_steps: settings.most_steps.unwrap_or(steps),
         checkpoints: equipment.checkpoints.clone(),
         no_guidance: equipment.refuses_guidance(f64::INFINITY),
         no_negative_prompt: equipment.refuses_negative_prompt(),
-        rule: scenario.key_rule(),
-        numbering: Mutex::default(),
+        ..Offers::of_size(size, steps, scenario.key_rule())
     })
 }
 
