@@ -119,7 +119,8 @@ impl ReadyServer {
         }
         let sources = cached.store.sources();
         cached.store.limit(settings.max_store_bytes);
-        let traffic = data::traffic(folder, &settings, &tenants, &cached.warm, faults.clone());
+        let traffic =
+            data::traffic(folder, &settings, (&tenants, &equipment.checkpoints), &cached.warm, faults.clone());
         let audits = data::audits(folder, &settings, &simulation.scenario, file)?;
         let desk = Desk::new(facts(&simulation, &tenants, &settings), Meter::default(), traffic, audits);
         let origin = options.origin.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::embedding::Embedding;
 use crate::request::RequestId;
 
 fn embedding() -> Embedding {

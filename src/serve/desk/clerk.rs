@@ -77,7 +77,7 @@ impl ClerkState {
 
     fn arrived(&mut self, open: Open) {
         if let Some(traffic) = self.traffic.as_mut().filter(|_| !open.role.is_audit()) {
-            traffic.arrived(&open.request, &open.ask.prompt, open.ask.deadline);
+            traffic.arrived(&open.request, &open.ask);
         }
         self.open.insert(open.request.id, open);
     }
