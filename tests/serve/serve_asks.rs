@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use crate::program::{root, within};
 use crate::served::{PROMPT, Served, picture, serve};
 
-/// Bounds below the similarity of any picture and its own prompt, so that the second picture of a prompt is a hit.
-const BOUNDS: [&str; 2] = ["--set", "system.bounds=[[0.50, 20]]"];
+/// Bounds below the similarity of any picture and its own prompt, so that the second picture of a prompt is a hit. The
+/// tiny model draws worse than the others.
+const BOUNDS: [&str; 2] = ["--set", "system.bounds=[[0.20, 20]]"];
 
 /// Server of the shapes, with the tiny model as a checkpoint of both.
 fn start(data: &Path, more: &[&str]) -> Served {
@@ -43,7 +44,6 @@ fn checkpoints_are_apart_also_after_a_restart() {
         [json!({}), tiny(), json!({}), tiny()].into_iter().map(|more| decisions(&server, more)).collect();
     assert_eq!(before, ["miss", "miss", "hit", "hit"]);
     assert!(server.terminate().success());
-    // One picture of the checkpoint is left: nothing else is found for it.
     let server = start(folder.path(), &[]);
     let hit = draw(&server, &tiny()).1;
     assert_eq!(hit["decision"], "hit");

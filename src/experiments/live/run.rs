@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::recorded::Recorded;
-use super::{Cached, Equipment, Strangers, gallery};
+use super::{Cached, Equipment, Strangers, asks, gallery};
 use crate::experiments::{Counted, ExperimentError, Progress};
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
@@ -25,7 +25,6 @@ use crate::simulation::Simulation;
 use crate::time::Time;
 use crate::trace::Trace;
 
-use super::asks::details;
 use super::names::{file_names, picture_name};
 
 /// Names of the folders of a live run. The next live run in the same place removes them and makes them anew.
@@ -85,6 +84,8 @@ impl LiveRun<'_> {
         let LiveRun { simulation, folder, file, equipment, interrupts, progress, also } = self;
         let folder = *folder;
         let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
+        // Runs of `validate` are not planned one by one.
+        asks::check(trace, scenario, file, equipment)?;
         let (images, own_store) = (folder.join("images"), folder.join("store"));
         // Files of an earlier run would be taken for files of this one. `refuse_foreign` has checked that the folders
         // are a live run's.
@@ -166,7 +167,7 @@ fn setting(
     let book = KnownRequests {
         prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap_or_default().into()).collect(),
         tenants: tenants.then(|| (0..trace.len()).map(tenant).collect()),
-        details: details(trace, &equipment.checkpoints),
+        details: asks::details(trace, &equipment.checkpoints),
         seed: scenario.seed,
         result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
     };
