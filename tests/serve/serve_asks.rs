@@ -16,7 +16,8 @@ const BOUNDS: [&str; 2] = ["--set", "system.bounds=[[0.20, 20]]"];
 /// Server of the shapes, with the tiny model as a checkpoint of both.
 fn start(data: &Path, more: &[&str]) -> Served {
     let tiny = root().join("models/shapes/tiny");
-    let set = format!("live.checkpoints={{ tiny = {{ shapes-large = {tiny:?}, shapes-small = {tiny:?} }} }}");
+    let tiny = tiny.display();
+    let set = format!("live.checkpoints={{ tiny = {{ shapes-large = \"{tiny}\", shapes-small = \"{tiny}\" }} }}");
     Served::start(data, &[BOUNDS.as_slice(), &["--set", &set], more].concat())
 }
 

@@ -102,6 +102,12 @@ impl WantedPictures {
         for (key, value) in keys {
             let wrong = |accepted: &str| Err(ApiError::wrong(key, format!("{key}: expected {accepted}")));
             let one_of = |accepted: &[&str]| value.as_str().is_some_and(|value| accepted.contains(&value));
+            if let Some(taken) = wish(&mut wanted.wanted, key, value) {
+                match taken {
+                    Ok(()) => continue,
+                    Err(accepted) => return wrong(accepted),
+                }
+            }
             match key.as_str() {
                 "prompt" => match value.as_str() {
                     Some(prompt) => prompt.clone_into(&mut wanted.prompt),
@@ -113,29 +119,6 @@ impl WantedPictures {
                     Some(n) => wanted.pictures = n as u32,
                     None => return wrong(&format!("a whole number from 1 to {MOST}")),
                 },
-                "size" if one_of(&["auto"]) => {}
-                "size" => match value.as_str().and_then(size) {
-                    Some(size) => wanted.wanted.size = Some(size),
-                    None => return wrong("\"WIDTHxHEIGHT\" in pixels, or \"auto\""),
-                },
-                "num_inference_steps" => match count(value).and_then(|steps| u32::try_from(steps).ok()) {
-                    Some(steps) => wanted.wanted.steps = Some(steps),
-                    None => return wrong("a whole number of denoising steps"),
-                },
-                "checkpoint" => match value.as_str() {
-                    Some(name) => wanted.wanted.checkpoint = Some(name.to_owned()),
-                    None => return wrong("the name of a checkpoint"),
-                },
-                "negative_prompt" => match value.as_str() {
-                    Some(text) => text.trim().clone_into(&mut wanted.wanted.negative_prompt),
-                    None => return wrong("text"),
-                },
-                "guidance_scale" => match value.as_f64().filter(|scale| (0.0..=1000.0).contains(scale)) {
-                    Some(scale) => wanted.wanted.guidance = Some(scale),
-                    None => return wrong("a number from 0 to 1000"),
-                },
-                "loras" if value.as_array().is_some_and(Vec::is_empty) => {}
-                "loras" => return wrong("no LoRAs: the workers here take none, a checkpoint may have them"),
                 "response_format" => match value.as_str() {
                     Some("b64_json") => wanted.format = Format::Base64,
                     Some("url") => wanted.format = Format::Url,
@@ -229,6 +212,39 @@ fn count(value: &Value) -> Option<u64> {
     let whole =
         |number: f64| (number.fract() == 0.0 && (0.0..=LARGEST as f64).contains(&number)).then_some(number as u64);
     value.as_u64().or_else(|| value.as_f64().and_then(whole))
+}
+
+/// Takes a wish beside the prompt. Returns nothing for a key of something else, and the values that the key accepts if
+/// this is none of them.
+fn wish(wanted: &mut Wanted, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
+    if value.is_null() {
+        return None;
+    }
+    let text = || value.as_str().map(str::trim).map(str::to_owned);
+    let taken = match key {
+        "size" if value.as_str() == Some("auto") => Some(()),
+        "size" => value.as_str().and_then(size).map(|size| wanted.size = Some(size)),
+        "num_inference_steps" => {
+            let steps = count(value).and_then(|steps| u32::try_from(steps).ok());
+            steps.map(|steps| wanted.steps = Some(steps))
+        }
+        "checkpoint" => text().map(|name| wanted.checkpoint = Some(name)),
+        "negative_prompt" => text().map(|text| wanted.negative_prompt = text),
+        "guidance_scale" => {
+            let scale = value.as_f64().filter(|scale| (0.0..=1000.0).contains(scale));
+            scale.map(|scale| wanted.guidance = Some(scale))
+        }
+        "loras" => value.as_array().filter(|loras| loras.is_empty()).map(|_| ()),
+        _ => return None,
+    };
+    Some(taken.ok_or(match key {
+        "size" => "\"WIDTHxHEIGHT\" in pixels, or \"auto\"",
+        "num_inference_steps" => "a whole number of denoising steps",
+        "checkpoint" => "the name of a checkpoint",
+        "guidance_scale" => "a number from 0 to 1000",
+        "loras" => "no LoRAs: the workers here take none, a checkpoint may have them",
+        _ => "text",
+    }))
 }
 
 /// Returns a width and a height in pixels that are written as "512x512".
