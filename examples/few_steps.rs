@@ -1,11 +1,13 @@
-//! What a small model of few steps changes, as tables for `docs/steps.md`: where each model can start, what can be
+//! Tables for `docs/steps.md` on what a small model of few steps changes: where each model can start, what can be
 //! gained, and how near the monitor comes to the best split of the workers.
 //!
 //! `cargo run --release --example few_steps`, with the number of seeds as an argument (5)
 
 use std::error::Error;
 
-use modm::denoising::Schedule;
+use modm::denoising::{Denoising, ModelSteps, Schedule};
+use modm::model::ModelId;
+use modm::request::Shape;
 use modm::simulation::Simulation;
 
 const SCENARIO: &str = "scenarios/few-steps.toml";
@@ -16,6 +18,7 @@ const COSTS: [(f64, &str, i64); 3] = [(0.46, "r-046", 50), (0.10, "r-010", 8), (
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let seeds: i64 = std::env::args().nth(1).map_or(Ok(5), |seeds| seeds.parse())?;
     starts();
+    skips();
     gains(seeds)
 }
 
@@ -28,14 +31,32 @@ fn starts() {
             .step_by(every as usize)
             .map(|step| format!("{:.3}", Schedule::Shift(3.0).level(step, steps)))
             .collect();
-        let note = if every > 1 { format!(" (every {every}th)") } else { String::new() };
+        let note = if every > 1 { format!(" (every {every}. step)") } else { String::new() };
         println!("| {steps} | {}{note} |", levels.join(", "));
     }
     println!();
 }
 
-/// Prints the gain over the large model alone: what follows from hit rate, cost and steps, of the best of all splits, and
-/// of the monitor.
+/// Prints the steps that models skip where the paper's bounds allow what they do for 50 steps at shift 3.
+fn skips() {
+    let model = |steps, shift| ModelSteps { steps, schedule: Schedule::Shift(shift) };
+    let models = [model(50, 3.0), model(20, 3.0), model(8, 3.0), model(4, 3.0), model(4, 1.0), model(28, 3.158)];
+    let denoising = Denoising::new(models.to_vec(), true, &[]);
+    println!("| k of 50 | noise allowed | 20 steps | 8 steps | 4 steps | 4 steps, shift 1 | 28 steps, shift 3.158 |");
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for k in [5, 10, 15, 25, 30] {
+        let cell = |at: u16| {
+            let work = denoising.refinement(ModelId(at), Shape::default(), k);
+            format!("{} ({:.3})", work.skipped_steps, denoising.start(work))
+        };
+        let cells: Vec<String> = (1..models.len() as u16).map(cell).collect();
+        println!("| {k} | {:.3} | {} |", denoising.allowed(k), cells.join(" | "));
+    }
+    println!();
+}
+
+/// Prints the gain over the large model alone: what follows from hit rate, cost and steps, of the best of all splits,
+/// and of the monitor.
 fn gains(seeds: i64) -> Result<(), Box<dyn Error>> {
     println!("| r | steps | hits | seed | hit rate | f | 1 / ((1 - h) + h r f) | best split | monitor | what_if |");
     println!("| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");

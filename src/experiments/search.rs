@@ -35,7 +35,8 @@ impl Search {
                 Self::Ahead => true,
                 Self::Direct => needed(),
             };
-            if !wanted || !ahead {
+            // Where requests differ, each kind of image has an index of its own, which no search ahead serves.
+            if !wanted || !ahead || trace.trace.differs() && !needed() {
                 continue;
             }
             progress.search_begins(trace.trace.len() as u64);

@@ -89,7 +89,7 @@ impl<'a, W: Write> RequestsFile<'a, W> {
         let decision = row.decision.as_ref();
         // A return has no job: it starts and ends when it is routed.
         let start = if row.returned() { Some(row.finish) } else { row.run.map(|run| run.start) };
-        let work = row.work(&names.denoising);
+        let work = row.work();
         let similarity = decision.and_then(|decision| decision.similarity);
         self.put(names.trace.label(row.id.row()))?;
         self.put(row.arrival)?;

@@ -37,8 +37,8 @@ pub struct AllocationSection {
     /// Number of workers that hold the large model at time zero. If absent, all workers, or half of them for a cascade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_large: Option<u32>,
-    /// Least number of workers that the monitor leaves to small models while requests hit. If absent, 0, as in the paper,
-    /// or 1 where a small model has another number of steps than the large one.
+    /// Least number of workers that the monitor leaves to small models while requests hit. If absent, 0, as in the
+    /// paper, or 1 where a small model has another number of steps than the large one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_small: Option<u32>,
     /// Time between two decisions, seconds.

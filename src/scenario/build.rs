@@ -139,7 +139,8 @@ impl Scenario {
         let full = job(ModelId::LARGE, steps);
         let left = |skipped| denoising.refinement(small, usual, skipped).steps_run();
         let source = |skipped| if skipped > 0 { units(profile.service(GpuId(0), small).source_s) } else { 0 };
-        let saved = (0..steps).map(|skipped| full.saturating_sub(job(small, left(skipped)) + source(skipped)));
+        let saved =
+            (0..steps).map(|skipped| full.saturating_sub(job(small, left(skipped)).saturating_add(source(skipped))));
         saved.chain([full]).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Inputs of a scenario beside its own file: trace, embeddings and profile. Inputs are read and checked once and shared
 //! by all runs that use the same ones. Stand-ins for embeddings are made here where the trace has none.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::encoder::TextEncoder;
 use crate::input::{InputError, sha256, sha256_of, text};
 use crate::model::{GpuId, ModelId};
 use crate::profile::{self, Profile, ProfileFile};
-use crate::request::{Ask, TenantId};
+use crate::request::{Ask, Shape, TenantId};
 use crate::scheduler::TenantTerms;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
@@ -295,6 +296,7 @@ impl Inputs {
         })?;
         let selected = selected.at_pixels(scenario.models.usual_size().pixels());
         check_generations(&selected, &gpus, scenario, &name)?;
+        check_asks(&trace.trace, scenario, file)?;
         check_memory(&selected, &gpus, &models, &name)?;
         let confidences = scenario.confidences(file)?.map(|(confidences, read)| {
             files.extend(read);
@@ -372,6 +374,24 @@ fn check_memory(profile: &Profile, gpus: &[String], models: &[String], name: &Pa
                 return Err(InputError::new(name, message).value(key, takes));
             }
         }
+    }
+    Ok(())
+}
+
+/// Checks that the models can run the steps that requests ask for, and that there are not too many kinds of work.
+fn check_asks(trace: &Trace, scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+    let Some(asks) = &trace.columns().asks else { return Ok(()) };
+    let named = scenario.trace.requests.as_deref().unwrap_or(file);
+    let shapes: BTreeSet<Shape> = asks.iter().map(Ask::shape).collect();
+    if shapes.len() > Shape::MOST {
+        let message = format!("expected at most {} different pairs of size and steps", Shape::MOST);
+        return Err(InputError::new(named, message).value("width, height, steps", shapes.len()));
+    }
+    let most = shapes.iter().map(|shape| shape.steps).max().unwrap_or(0);
+    let limited = scenario.models.limited_steps(&scenario.model_names());
+    if let Some((model, limit)) = limited.filter(|(_, limit)| most > *limit) {
+        let message = format!("expected at most {limit}: {model} was trained on so many (models.schedule)");
+        return Err(InputError::new(named, message).value("steps", most));
     }
     Ok(())
 }

@@ -233,6 +233,13 @@ fn apply_layer(table: &mut Table, layer: &[Override]) -> Result<Option<String>, 
         layer.iter().any(|set| within(&key, &set.key) || (set.key == "system" && set.value.get(name).is_some()))
     };
     let brings_bounds = brings("bounds") || brings("sigma_bounds");
+    // Each takes the place of the other.
+    for (one, other) in [("bounds", "sigma_bounds"), ("sigma_bounds", "bounds")] {
+        let system = table.get_mut("system").and_then(Value::as_table_mut);
+        if let Some(system) = system.filter(|_| brings(one) && !brings(other)) {
+            system.remove(other);
+        }
+    }
     if after == before || brings_bounds {
         return Ok(None);
     }

@@ -84,6 +84,14 @@ impl Models {
         Size { width, height }
     }
 
+    /// Returns a model that runs what a request asks for and was trained on a number of steps, and that number.
+    pub(super) fn limited_steps(&self, names: &[String]) -> Option<(String, u32)> {
+        let follows = |name: &&String| self.steps_of(name) == self.large_steps();
+        let is_limited =
+            |name: &&String| self.schedule.as_ref().and_then(|all| all.get(*name)) == Some(&Schedule::ScaledLinear);
+        names.iter().filter(follows).find(is_limited).map(|name| (name.clone(), TRAINED_STEPS))
+    }
+
     /// Checks the numbers of steps, the usual size and the schedules.
     pub(super) fn check(&self, names: &[String], file: &Path) -> Result<(), InputError> {
         let accepted = "expected a number of denoising steps from 1 to 100000";

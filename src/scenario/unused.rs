@@ -10,6 +10,7 @@ use crate::input::{self, InputError};
 use crate::scheduler::Late;
 use crate::scheduler::allocation::Mode;
 use crate::scheduler::routing::{Storage, System};
+use crate::trace::asks::KeyPart;
 
 /// Dotted key that changes nothing, with all keys below it.
 struct Unused {
@@ -58,6 +59,10 @@ impl Scenario {
         }
         if storage == Storage::None {
             unused.push(Unused::absent("cache", because("keeps no images")));
+        }
+        if !self.cache.key.contains(&KeyPart::Guidance) {
+            let why = "is used with `guidance` in cache.key alone";
+            unused.push(Unused::absent("cache.guidance_tolerance", why));
         }
         if storage != Storage::ByImage {
             unused.push(Unused::absent("retrieval.image_latency_s", because("does not retrieve by image")));
@@ -123,6 +128,9 @@ impl Scenario {
         for unused in self.unused() {
             match unused.key {
                 "system.bounds" => self.system.bounds = None,
+                "cache.guidance_tolerance" => {
+                    self.cache.guidance_tolerance = super::Cache::default().guidance_tolerance;
+                }
                 "system.sigma_bounds" => self.system.sigma_bounds = None,
                 "cache" => self.cache = super::Cache::default(),
                 "retrieval.image_latency_s" => self.retrieval.image_latency_s = 0.0,

@@ -11,6 +11,9 @@ use crate::model::Size;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 
+/// Number of sizes that a warning names.
+const NAMED_SIZES: usize = 5;
+
 impl Simulation {
     /// Returns the warnings for a reader of a simulated run, beside those of its metrics. If the run kept no ends of
     /// requests, there is no warning of hidden hits.
@@ -42,7 +45,11 @@ impl Simulation {
         let mut sizes: BTreeSet<Size> = asks.map(|ask| ask.size).filter(|size| !size.is_usual()).collect();
         sizes.insert(self.scenario.models.usual_size());
         sizes.retain(|size| self.inputs.profile.is_assumed(size.pixels()));
-        let names: Vec<String> = sizes.iter().map(|size| format!("{} x {}", size.width, size.height)).collect();
+        let mut names: Vec<String> =
+            sizes.iter().take(NAMED_SIZES).map(|size| format!("{} x {}", size.width, size.height)).collect();
+        if sizes.len() > NAMED_SIZES {
+            names.push(format!("{} more", sizes.len() - NAMED_SIZES));
+        }
         (!names.is_empty()).then(|| Warning {
             topic: Topic::Sizes,
             text: format!(

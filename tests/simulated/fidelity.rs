@@ -88,7 +88,7 @@ fn row<'a>(rows: &'a [Compared], name: &str) -> &'a Compared {
 fn errors_are_told_in_the_unit_of_their_measure() {
     let names = ["large", "medium", "small"].map(str::to_owned);
     // One model for everything: what takes longer does so in proportion.
-    let world = (0..500)
+    let world = (0..2_000)
         .map(|seed| World::draw(seed, 200, SECOND))
         .filter(|world| world.requests.iter().all(|request| request.ask.is_usual() && request.place.is_only()))
         .filter(|world| world.workers == 3 && world.config.hardware.types() == 1 && world.config.batching.most == 1)

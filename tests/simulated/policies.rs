@@ -90,6 +90,7 @@ fn paper() -> Box<dyn AllocationPolicy> {
         pid: Some(Pid::default()),
         workers: WORKERS,
         initial_large: WORKERS,
+        least_small: 0,
         rates: vec![60.0 / FULL_S, 60.0 / 16.5],
         switching: Switching::default(),
     }))

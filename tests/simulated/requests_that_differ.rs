@@ -1,5 +1,5 @@
-//! Requests that differ, through the program: sizes, steps, several images and keys of a trace, models of few steps, and
-//! what is left of the gain there.
+//! Requests that differ, through the program: sizes, steps, several images and keys of a trace, models of few steps,
+//! and what is left of the gain there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -193,8 +193,8 @@ fn service_times_follow_size_steps_and_weights() {
         "cluster.gpus=[{ type = \"gpu\", count = 1 }]",
     ]);
     let times: Vec<f64> = folder.rows("out/requests.csv").iter().map(|row| number(row, "latency_s")).collect();
-    // 0.5 s for the text and 21 s for 20 steps and the image, those in proportion to the size's growth; 10 steps; another
-    // checkpoint takes 7 s, its LoRAs 2 s, and back to none again 7 s.
+    // 0.5 s for the text and 21 s for 20 steps and the image, those in proportion to the size's growth; 10 steps;
+    // another checkpoint takes 7 s, its LoRAs 2 s, and back to none again 7 s.
     let expected = [21.5, 0.5 + 21.0 * 0.3, 11.5, 0.5 + 42.0, 28.5, 23.5, 28.5];
     for (time, expected) in times.iter().zip(expected) {
         assert!((time - expected).abs() < 1e-6, "{times:?}");

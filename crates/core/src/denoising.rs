@@ -31,9 +31,7 @@ impl Schedule {
         match self {
             Self::Shift(shift) => shifted(shift, 1.0 - f64::from(step) / f64::from(steps)),
             Self::ScaledLinear => {
-                let spacing = TRAINED_STEPS / steps.max(1);
-                let trained = spacing * steps.saturating_sub(1).saturating_sub(step) + 1;
-                let kept = kept_of_picture(trained);
+                let kept = kept_of_picture(trained_step(step, steps));
                 let sigma = libm::sqrt((1.0 - kept) / kept);
                 sigma / (1.0 + sigma)
             }
@@ -62,6 +60,12 @@ impl Schedule {
             }
         }
     }
+}
+
+/// Returns the trained step from which a step of `steps` is taken.
+const fn trained_step(step: u32, steps: u32) -> u32 {
+    let spacing = TRAINED_STEPS / if steps == 0 { 1 } else { steps };
+    spacing * steps.saturating_sub(1).saturating_sub(step) + 1
 }
 
 fn shifted(shift: f64, even: f64) -> f64 {
@@ -95,6 +99,10 @@ pub struct Denoising {
     given: Vec<(u32, f64)>,
     /// True if the schedules are those of the models, so that levels mean something.
     known: bool,
+    /// True if all models have one number of steps and one schedule, and bounds give no levels: then steps are steps.
+    alike: bool,
+    /// Steps that each model skips of its usual ones, by the large model's step; empty if `alike`.
+    skips: Vec<Vec<u32>>,
 }
 
 impl Denoising {
@@ -102,7 +110,7 @@ impl Denoising {
     #[must_use]
     pub fn alike(models: usize, steps: u32) -> Self {
         let model = ModelSteps { steps, schedule: Schedule::Shift(1.0) };
-        Self { models: vec![model; models.max(1)], given: Vec::new(), known: false }
+        Self { models: vec![model; models.max(1)], given: Vec::new(), known: false, alike: true, skips: Vec::new() }
     }
 
     /// Makes the steps of models, best first. `known` says whether the schedules are those of the models. `sigmas` are
@@ -113,12 +121,19 @@ impl Denoising {
     #[must_use]
     pub fn new(models: Vec<ModelSteps>, known: bool, sigmas: &[f64]) -> Self {
         assert!(!models.is_empty(), "a scenario has a large model");
-        let mut denoising = Self { models, given: Vec::new(), known };
+        let alike = sigmas.is_empty() && models.iter().all(|model| *model == models[0]);
+        let mut denoising = Self { models, given: Vec::new(), known, alike, skips: Vec::new() };
         for sigma in sigmas {
             let step = denoising.step_at(*sigma);
             if !denoising.given.iter().any(|(other, _)| *other == step) {
                 denoising.given.push((step, *sigma));
             }
+        }
+        if !alike {
+            let skips = |model: &ModelSteps| {
+                (0..denoising.large_steps()).map(|step| denoising.starts_at(*model, step)).collect()
+            };
+            denoising.skips = denoising.models.iter().map(skips).collect();
         }
         denoising
     }
@@ -153,7 +168,11 @@ impl Denoising {
     /// Returns the steps of a full generation by a model for what is asked. A model with a number of steps other than
     /// the large model's was trained for it and keeps it.
     #[must_use]
+    #[inline]
     pub fn steps(&self, model: ModelId, shape: Shape) -> u32 {
+        if self.alike && shape.steps == 0 {
+            return self.models[0].steps;
+        }
         let own = self.model(model).steps;
         if shape.steps > 0 && own == self.large_steps() { shape.steps } else { own }
     }
@@ -161,24 +180,37 @@ impl Denoising {
     /// Returns the steps that a model skips of its own where a hit may skip `skipped_steps` of the large model's.
     #[must_use]
     pub fn skipped(&self, model: ModelId, shape: Shape, skipped_steps: u32) -> u32 {
-        let own = ModelSteps { steps: self.steps(model, shape), ..self.model(model) };
         // Nearly all runs have models of one schedule.
-        if own == self.models[0] && self.given.is_empty() {
+        if self.alike && shape.steps == 0 {
             return skipped_steps;
+        }
+        let (own, steps) = (self.model(model), self.steps(model, shape));
+        let known = self.skips.get(model.index()).filter(|_| steps == own.steps);
+        let known = known.and_then(|skips| skips.get(skipped_steps as usize)).copied();
+        known.unwrap_or_else(|| self.starts_at(ModelSteps { steps, ..own }, skipped_steps))
+    }
+
+    /// Returns the step at which a model of these steps starts where a hit may skip `skipped_steps` of the large
+    /// model's.
+    fn starts_at(&self, model: ModelSteps, skipped_steps: u32) -> u32 {
+        if skipped_steps == 0 {
+            return 0;
         }
         let given = self.given.iter().any(|(step, _)| *step == skipped_steps);
         let margin = if given { MARGIN } else { 0.0 };
-        if skipped_steps == 0 { 0 } else { first_at(own, self.allowed(skipped_steps) + margin) }
+        first_at(model, self.allowed(skipped_steps) + margin)
     }
 
     /// Returns the work of a full generation.
     #[must_use]
+    #[inline]
     pub fn full(&self, model: ModelId, shape: Shape) -> Work {
         Work { size: shape.size, ..Work::new(model, self.steps(model, shape), 0) }
     }
 
     /// Returns the work of a hit that may skip `skipped_steps` of the large model's steps.
     #[must_use]
+    #[inline]
     pub fn refinement(&self, model: ModelId, shape: Shape, skipped_steps: u32) -> Work {
         Work { skipped_steps: self.skipped(model, shape, skipped_steps), ..self.full(model, shape) }
     }
@@ -200,8 +232,10 @@ impl Denoising {
     #[must_use]
     pub fn part_of_source(&self, work: Work) -> f64 {
         let (own, large) = (self.model(work.model), self.models[0]);
-        // The level of a step and back is not exact, and where one schedule holds for all it need not be.
-        if own.schedule == large.schedule {
+        // The level of a step and back is not exact, and where one way from noise to picture holds for all it need not
+        // be. The levels of steps that are taken from trained ones depend on their number.
+        let same_way = matches!(own.schedule, Schedule::Shift(_)) || work.total_steps == large.steps;
+        if own.schedule == large.schedule && same_way {
             return f64::from(work.skipped_steps) / f64::from(work.total_steps);
         }
         if work.skipped_steps == 0 { 0.0 } else { 1.0 - large.schedule.left(self.start(work), large.steps) }
@@ -215,7 +249,17 @@ impl Denoising {
 /// Returns the first step whose level is at most `level`, and the last step if there is none.
 fn first_at(model: ModelSteps, level: f64) -> u32 {
     let ModelSteps { steps, schedule } = model;
-    (0..steps).find(|step| schedule.level(*step, steps) <= level).unwrap_or(steps.saturating_sub(1))
+    // Levels fall from step to step.
+    let (mut low, mut high) = (0, steps.saturating_sub(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if schedule.level(middle, steps) <= level {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 #[cfg(test)]
@@ -298,6 +342,13 @@ mod tests {
         near(part(1, 4, 0), 0.0);
         let added = [0, 10, 25, 40, 49].map(|step| part(2, 50, step));
         assert!(added.is_sorted() && added[0] < 0.2 && added[4] > 0.9, "{added:?}");
+        // Of steps that are taken from trained ones, the first of few is cleaner than the first of many.
+        let few = ModelSteps { steps: 4, schedule: Schedule::ScaledLinear };
+        let denoising = Denoising::new(vec![ModelSteps { steps: 30, ..few }, few], true, &[]);
+        for (skipped, part) in [(1, 0.46), (2, 0.71), (3, 0.97)] {
+            let found = denoising.part_of_source(Work::new(ModelId(1), 4, skipped));
+            assert!((found - part).abs() < 0.01, "{found} for {part}");
+        }
         // And the other way round.
         let denoising = Denoising::new(vec![schedule, flow(50, 1.0)], true, &[]);
         let back: Vec<f64> = (0..50).map(|step| denoising.part_of_source(Work::new(ModelId(1), 50, step))).collect();

@@ -103,6 +103,12 @@ pub struct Shape {
     pub steps: u32,
 }
 
+impl Shape {
+    /// Largest number of different sizes and steps of a run's requests. Each is a class of work of its own, and the
+    /// dispatcher looks at every class.
+    pub const MOST: usize = 1_000;
+}
+
 impl Ask {
     /// Returns the size and the steps.
     #[must_use]
@@ -112,8 +118,11 @@ impl Ask {
 
     /// Returns whether nothing unusual is asked for.
     #[must_use]
-    pub fn is_usual(&self) -> bool {
-        *self == Self::default()
+    #[inline]
+    pub const fn is_usual(&self) -> bool {
+        let Self { size: Size { width, height }, steps, key, weights: Weights { checkpoint, loras } } = *self;
+        // One comparison in place of six.
+        (width as u32 | height as u32 | steps | key | checkpoint | loras) == 0
     }
 }
 

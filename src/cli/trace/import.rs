@@ -42,6 +42,10 @@ pub(in crate::cli) struct Import {
     /// Keep the first N requests
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     first: Option<u32>,
+    /// Give the requests of a tenant prompts that follow each other in the list, tenant by tenant, instead of prompts
+    /// in order of arrival: users come back to their own prompts
+    #[arg(long, requires = "arrivals")]
+    prompts_by_tenant: bool,
     /// Permute the prompts with this seed: the same prompts and arrivals, without locality
     #[arg(long, value_name = "SEED")]
     shuffle: Option<u64>,
@@ -118,6 +122,7 @@ impl Import {
                 from: self.from,
                 until: self.until,
                 first: self.first.map(|first| first as usize),
+                by_tenant: self.prompts_by_tenant,
                 shuffle: self.shuffle,
                 pace: self.rate_per_min.map(Pace::PerMinute).or(self.time_scale.map(Pace::Scale)),
             },

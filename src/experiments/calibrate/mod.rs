@@ -161,14 +161,16 @@ impl<'a> Calibration<'a> {
             let error = InputError::new(file, "has no `prompt` column: a calibration draws prompts");
             return Err(place(error.key("trace.requests")));
         }
-        let count = wanted_prompts(prompts, inputs.trace.len())?;
+        let count = wanted_prompts(prompts, inputs.trace.requests())?;
         let skips = self.skips(skips)?;
         let print = |print: &Fingerprint| (print.file.clone(), print.sha256.clone());
         self.inputs.extend(inputs.files.iter().map(print));
         let inputs = Inputs::new(&self.scenario, file, inputs.into()).map_err(place)?;
         self.inputs.extend(inputs.files.iter().map(print));
         let trace = &inputs.trace.trace;
-        let prompts: Vec<_> = (0..count).map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
+        // A request of several images has one prompt.
+        let rows = (0..trace.len()).filter(|row| trace.place(*row).at == 0).take(count);
+        let prompts: Vec<_> = rows.map(|row| trace.prompt(row).unwrap_or_default().into()).collect();
         Ok(WantedSamples { prompts, skips, denoising: self.scenario.denoising(), seed: self.scenario.seed, folder })
     }
 

@@ -251,17 +251,31 @@ fn timeline(file: &Path, window_s: f64) -> Result<Timeline, InputError> {
 fn requests(file: &Path, from_s: f64, window: Option<WindowS>) -> Result<(Vec<Duration>, Vec<Span>), InputError> {
     let mut table = Table::open(file)?;
     let [arrival, latency, outcome] = [table.place("arrival_s")?, table.place("latency_s")?, table.place("outcome")?];
+    let image = table.place("image").ok();
     let jobs = spans::Columns::from_table(&table)?;
     let (mut latencies, mut spans, mut record) = (Vec::new(), Vec::new(), csv::StringRecord::new());
+    // Latency of the request that the rows so far are of; nothing if one of its images did not come.
+    let mut request: Option<Option<Duration>> = None;
     while table.read(&mut record)? {
         let counts = table.number(&record, arrival)?.is_some_and(|arrival| arrival >= from_s);
-        if counts && record.get(outcome) == Some("completed") {
-            latencies.extend(table.number(&record, latency)?.map(Duration::from_seconds_saturating));
+        if counts {
+            let completed = record.get(outcome) == Some("completed");
+            let own = table.number(&record, latency)?.filter(|_| completed).map(Duration::from_seconds_saturating);
+            // A request of several images has a row for each, one after the other, and ends with the last of them.
+            let goes_on = image.is_some_and(|image| record.get(image).is_some_and(|image| image != "0"));
+            request = match request.filter(|_| goes_on) {
+                Some(before) => Some(before.zip(own).map(|(before, own)| before.max(own))),
+                None => {
+                    latencies.extend(request.flatten());
+                    Some(own)
+                }
+            };
         }
         if let Some(window) = window {
             spans.extend(jobs.span(&table, &record, window)?);
         }
     }
+    latencies.extend(request.flatten());
     latencies.sort_unstable();
     Ok((latencies, spans::together(spans)))
 }

@@ -4,6 +4,7 @@
 
 use crate::input::InputError;
 use crate::trace::TextColumn;
+use crate::trace::asks::{MOST_IMAGES, MOST_STEPS};
 use crate::trace::table::{Dialect, Table, TableRow};
 
 use super::{File, Note, Options, Source, timestamp};
@@ -31,7 +32,9 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
     let mut times = Vec::new();
     let (mut checkpoints, mut sets) = (TextColumn::default(), TextColumn::default());
     let mut groups = TextColumn::default();
-    let mut extra = ["steps", "images", "exec_s"].map(|name| (name.to_owned(), TextColumn::default()));
+    let mut extra = ["steps", "images"].map(|name| (name.to_owned(), TextColumn::default()));
+    let mut seconds = TextColumn::default();
+    let mut unasked = 0;
     let (mut from_image, mut failed, mut pending) = (0, 0, 0); // one request may be counted in two of them
     while let Some(row) = table.next()? {
         let time = timestamp::parse(row.text(created, COLUMNS[0])?);
@@ -68,11 +71,15 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
             let none = ["", "0"].contains(&count.as_str());
             sets.push(&if none { String::new() } else { format!("{of_group}x{count}") });
         }
-        for ((_, column), (place, name)) in
-            extra.iter_mut().zip([(steps, COLUMNS[6]), (images, COLUMNS[5]), (executed, COLUMNS[3])])
+        for ((_, column), (place, name, most)) in
+            extra.iter_mut().zip([(steps, COLUMNS[6], MOST_STEPS), (images, COLUMNS[5], u32::from(MOST_IMAGES))])
         {
-            column.push(&plain(&row, place, name)?);
+            let text = plain(&row, place, name)?;
+            let can_be_asked = text.is_empty() || text.parse().is_ok_and(|count: u32| (1..=most).contains(&count));
+            unasked += usize::from(!can_be_asked);
+            column.push(if can_be_asked { &text } else { "" });
         }
+        seconds.push(&plain(&row, executed, COLUMNS[3])?);
     }
     let word = |keep: bool| if keep { "kept" } else { "dropped" };
     let mut notes = vec![
@@ -82,6 +89,10 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
         Note::new("times are to the second; time zero is the first request kept"),
     ];
     let mut extra: Vec<(String, TextColumn)> = extra.into();
+    extra.push(("exec_s".to_owned(), seconds));
+    if unasked > 0 {
+        notes.push(Note::counted(unasked, "numbers of steps or images that cannot be asked for, left out"));
+    }
     if checkpoint.is_some() {
         extra.push(("checkpoint".to_owned(), checkpoints));
     }

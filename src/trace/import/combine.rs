@@ -2,6 +2,7 @@
 //! scaled. Every step that changes or drops rows leaves a note. Sorts are stable: rows with equal times keep the order
 //! of their file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rand::RngExt;
@@ -22,6 +23,9 @@ pub struct Selection {
     pub until: Option<Time>,
     /// Number of requests that are kept, from the first.
     pub first: Option<usize>,
+    /// True if the requests of a tenant get prompts that follow each other in the list, tenant by tenant, instead of
+    /// prompts in order of arrival: users come back to their own prompts.
+    pub by_tenant: bool,
     /// Seed with which the prompts are permuted. The same prompts and arrivals remain, without locality.
     pub shuffle: Option<u64>,
     /// Pace at which requests arrive.
@@ -74,6 +78,9 @@ pub fn combine(
             return Err(InputError::new(list_file, "has no prompts").key("--prompts"));
         }
         pair(&mut picks, source, list, &mut notes);
+        if selection.by_tenant {
+            deal_by_tenant(&mut picks, source, file, &mut notes)?;
+        }
     }
     if let Some(first) = selection.first {
         dropped(picks.len().saturating_sub(first), format!("requests after the first {first} dropped"), &mut notes);
@@ -170,6 +177,25 @@ fn pair(picks: &mut Vec<Pick>, source: &Source, list: &Source, notes: &mut Vec<N
     }
     dropped(before - picks.len(), "arrivals dropped for want of prompts", notes);
     dropped(rows.len() - picks.len(), "prompts dropped for want of arrivals", notes);
+}
+
+/// Deals the prompts anew: in their order to the requests of the tenant that came first, then to those of the next.
+fn deal_by_tenant(picks: &mut [Pick], source: &Source, file: &Path, notes: &mut Vec<Note>) -> Result<(), InputError> {
+    let Some(tenants) = &source.tenants else {
+        return Err(InputError::new(file, "names no tenants").key("--prompts-by-tenant"));
+    };
+    let prompts: Vec<u32> = picks.iter().map(|pick| pick.prompt).collect();
+    let mut rows: BTreeMap<&str, (usize, Vec<usize>)> = BTreeMap::new();
+    for (at, pick) in picks.iter().enumerate() {
+        rows.entry(tenants.get(pick.timing as usize)).or_insert((at, Vec::new())).1.push(at);
+    }
+    let mut in_turn: Vec<(usize, Vec<usize>)> = rows.into_values().collect();
+    in_turn.sort_unstable();
+    for (at, prompt) in in_turn.into_iter().flat_map(|(_, rows)| rows).zip(prompts) {
+        picks[at].prompt = prompt;
+    }
+    notes.push(Note::new("prompts dealt tenant by tenant: each has prompts that follow each other in the list"));
+    Ok(())
 }
 
 /// Permutes the prompts with the algorithm of Fisher and Yates.
@@ -271,6 +297,20 @@ mod tests {
 
     fn notes(notes: &[Note]) -> Vec<String> {
         notes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn prompts_may_be_dealt_tenant_by_tenant() {
+        let tenants = Some(["a", "b", "a", "c", "b", "a"].into_iter().collect());
+        let source = Source { tenants, ..timing(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) };
+        let prompts = list(&["0", "1", "2", "3", "4", "5"]);
+        let selection = Selection { by_tenant: true, ..Selection::default() };
+        let (timing_file, list_file) = (Path::new("t.csv"), Path::new("p.txt"));
+        let dealt = combine((timing_file, &source), Some((list_file, &prompts)), &selection).unwrap();
+        let dealt: Vec<_> = (0..6).filter_map(|row| dealt.trace.prompt(row).map(str::to_owned)).collect();
+        assert_eq!(dealt, ["0", "3", "1", "5", "4", "2"]);
+        let nobody = combine((timing_file, &timing(&[1.0])), Some((list_file, &prompts)), &selection);
+        assert_eq!(nobody.err().unwrap().to_string(), "t.csv: --prompts-by-tenant: names no tenants");
     }
 
     #[test]

@@ -49,14 +49,14 @@ fn keys() {
             format!("\"cache.capacity\" = 5\n{SCENARIO}"),
             &format!(":1: cache.capacity = 5: is not a key here: {TOP}"),
         ),
-        refused(replaced("[cache]", "[cahce]"), &format!(":23: cahce: is not a key here: {TOP}")),
+        refused(replaced("[cache]", "[cahce]"), &format!(":25: cahce: is not a key here: {TOP}")),
         refused(
             replaced("period_s", "perod_s"),
-            ":35: allocation.perod_s = 180: is not a key here: expected one of policy, *",
+            ":41: allocation.perod_s = 180: is not a key here: expected one of policy, *",
         ),
         refused(
             replaced("kp = ", "kpp = "),
-            ":37: allocation.pid.kpp = 0.6: is not a key here: expected one of kp, ki, kd, dt",
+            ":43: allocation.pid.kpp = 0.6: is not a key here: expected one of kp, ki, kd, dt",
         ),
         refused(
             replaced("usd_per_hour", "usd"),
@@ -89,25 +89,25 @@ fn keys_that_go_together() {
     let bounds = "bounds = [[0.25, 5], [0.3, 30]]\n";
     all([
         refused("name = \"a\"\n", ": trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
-        refused(replaced("noise_dimension = 16", "dimension = 16"), ":61: image_model.dimension = 16: was replaced by image_model.noise_dimension: *"),
-        refused(replaced("noise_dimension = 16", "noise = 2"), ":61: image_model.noise = 2: expected a standard deviation from 0 to 1"),
-        refused(replaced("noise_dimension = 16", "common_share = -1"), ":61: image_model.common_share = -1: expected a share from 0 to 1"),
-        refused(replaced("noise_dimension = 16", "noise = 0.05"), ":61: image_model.noise = 0.05: expected at most *"),
+        refused(replaced("noise_dimension = 16", "dimension = 16"), ":68: image_model.dimension = 16: was replaced by image_model.noise_dimension: *"),
+        refused(replaced("noise_dimension = 16", "noise = 2"), ":68: image_model.noise = 2: expected a standard deviation from 0 to 1"),
+        refused(replaced("noise_dimension = 16", "common_share = -1"), ":68: image_model.common_share = -1: expected a share from 0 to 1"),
+        refused(replaced("noise_dimension = 16", "noise = 0.05"), ":68: image_model.noise = 0.05: expected at most *"),
         refused(without("image_embeddings = \"images.npy\"\n"), ":3: trace.image_embeddings: is needed: *"),
         refused(without("requests = \"requests.csv\"\n"), ":3: trace: expected `requests = \"requests.csv\"`, or a [trace.synthetic] section"),
-        refused(replaced(SERVES, "medium = {}"), ":94: models.serves.medium: is not a model of this scenario: expected one of large, small"),
-        refused(replaced(SERVES, "large = { misses = false }"), ":93: models.serves: no model may serve misses: one must"),
-        refused(replaced(SERVES, "large = { hits = [] }\nsmall = { hits = [5] }"), ":93: models.serves: no model may serve hits that skip 10 steps: one must"),
-        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":135: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
+        refused(replaced(SERVES, "medium = {}"), ":101: models.serves.medium: is not a model of this scenario: expected one of large, small"),
+        refused(replaced(SERVES, "large = { misses = false }"), ":100: models.serves: no model may serve misses: one must"),
+        refused(replaced(SERVES, "large = { hits = [] }\nsmall = { hits = [5] }"), ":100: models.serves: no model may serve hits that skip 10 steps: one must"),
+        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":142: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
         refused(replaced("requests = \"requests.csv\"", "synthetic = {}"), ":5: trace.prompt_embeddings = \"prompts.npy\": goes with `requests`; *"),
         refused(without("prompt_embeddings = \"prompts.npy\"\n"), ":3: trace.prompt_embeddings: is needed: *"),
         refused(replaced("warm_images", "warm_requests = 2\nwarm_images"), ":7: trace.warm_requests = 2: goes without `warm_images`: *"),
         refused(replaced("warm_images = \"warm.npy\"", "warm_requests = 3"), ":7: trace.warm_requests = 3: expected fewer than the trace's 3 requests"),
-        refused(replaced("steps = 50", "steps = 30"), ":17: system.bounds.1 = [0.3, 30]: expected skipped steps from 0 to 29 (models.steps - 1)"),
-        refused(replaced("steps = 50", "steps = 10").replace(bounds, ""), ":15: system.bounds.1 = [0.27, 10]: expected skipped steps from 0 to 9 (models.steps - 1) (the policy's own *"),
-        refused(replaced("policy = \"modm\"", "policy = \"nirvana\"").replace("capacity = 10", "capacity = 1"), ":24: cache.capacity = 1: expected at least 2, the states of one entry: *"),
-        refused(replaced("count = 2", "count = 1"), ":34: allocation.initial_large = 2: expected from 1 to 1, the number of workers"),
-        spoiled("scenario.toml", replaced("large = \"large\"", "large = \"nix\"")).refusal(&simulate("scenario.toml", &[]), "profile.toml: GPU \"gpu\" with model \"nix\": has no [[service]] row for it; it has (gpu, large), (gpu, small)"),
+        refused(replaced("steps = 50", "steps = 30"), ":19: system.bounds.1 = [0.3, 30]: expected skipped steps from 0 to 29 (models.steps - 1)"),
+        refused(replaced("steps = 50", "steps = 10").replace(bounds, ""), ":17: system.bounds.1 = [0.27, 10]: expected skipped steps from 0 to 9 (models.steps - 1) (the policy's own *"),
+        refused(replaced("policy = \"modm\"", "policy = \"nirvana\"").replace("capacity = 10", "capacity = 1"), ":26: cache.capacity = 1: expected at least 2, the states of one entry: *"),
+        refused(replaced("count = 2", "count = 1"), ":40: allocation.initial_large = 2: expected from 1 to 1, the number of workers"),
+        spoiled("scenario.toml", replaced("large = \"large\"", "large = \"nix\"").replace("schedule = { large", "schedule = { nix")).refusal(&simulate("scenario.toml", &[]), "profile.toml: GPU \"gpu\" with model \"nix\": has no [[service]] row for it; it has (gpu, large), (gpu, small)"),
         spoiled("made.toml", SYNTHETIC.replace("rate_per_min = 20", "rate_per_min = 1e-9")).refusal(&simulate("made.toml", &[]), "made.toml:3: trace.synthetic.requests = 20: the trace would last longer than ten years: *"),
     ]);
 }
@@ -117,24 +117,24 @@ fn variants() {
     let variant = |lines: &str, message: &str| refused(format!("{SCENARIO}[[variant]]\n{lines}\n"), message);
     let folder = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
     all([
-        variant("set = {}", ":135: variant.2.name: is missing"),
-        variant("name = 5", ":136: variant.2.name = 5: expected text in quotes"),
-        variant("name = \"\"", &format!(":136: variant.2.name = \"\": {folder}")),
-        variant("name = \"a/b\"", &format!(":136: variant.2.name = \"a/b\": {folder}")),
-        variant("name = \"..\"", &format!(":136: variant.2.name = \"..\": {folder}")),
-        variant("name = \"one\"", ":136: variant.2.name = \"one\": names are unique"),
+        variant("set = {}", ":142: variant.2.name: is missing"),
+        variant("name = 5", ":143: variant.2.name = 5: expected text in quotes"),
+        variant("name = \"\"", &format!(":143: variant.2.name = \"\": {folder}")),
+        variant("name = \"a/b\"", &format!(":143: variant.2.name = \"a/b\": {folder}")),
+        variant("name = \"..\"", &format!(":143: variant.2.name = \"..\": {folder}")),
+        variant("name = \"one\"", ":143: variant.2.name = \"one\": names are unique"),
         variant(
             "name = \"run.json\"",
-            ":136: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
+            ":143: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
         ),
-        variant("name = \"x\"\nst = {}", ":137: variant.2.st: is not a key here: expected one of name, set, published"),
-        variant("name = \"x\"\npublished = { speed = 2 }", ":137: variant.2.published.speed = 2: is not a key here: *"),
+        variant("name = \"x\"\nst = {}", ":144: variant.2.st: is not a key here: expected one of name, set, published"),
+        variant("name = \"x\"\npublished = { speed = 2 }", ":144: variant.2.published.speed = 2: is not a key here: *"),
         variant(
             "name = \"x\"\npublished = { throughput_ratio = 0 }",
-            ":137: variant.2.published.throughput_ratio = 0: expected a number above 0, at most 1e9",
+            ":144: variant.2.published.throughput_ratio = 0: expected a number above 0, at most 1e9",
         ),
-        variant("name = \"x\"\nset = 5", ":137: variant.2.set = 5: expected a table of keys"),
-        variant("name = \"x\"\nset = { variant = [] }", ":137: variant.2.set.variant: a variant cannot set variants"),
+        variant("name = \"x\"\nset = 5", ":144: variant.2.set = 5: expected a table of keys"),
+        variant("name = \"x\"\nset = { variant = [] }", ":144: variant.2.set.variant: a variant cannot set variants"),
     ]);
     let compare = ["compare", "scenario.toml", "--out", "results", "--quiet"];
     let set = |setting: &str, message: &str| {
@@ -177,5 +177,5 @@ fn unusual_files_work() {
     let cases = [SCENARIO.replace('\n', "\r\n"), format!("\u{feff}{SCENARIO}"), SCENARIO.trim_end().to_owned()];
     all(cases.map(|text| spoiled("scenario.toml", text).success(&simulate("scenario.toml", &[]))));
     let later = format!("\u{feff}{}", replaced("capacity = 10", "capacity = 0").replace('\n', "\r\n"));
-    all([refused(later, ":24: cache.capacity = 0: expected at least 1")]);
+    all([refused(later, ":26: cache.capacity = 0: expected at least 1")]);
 }

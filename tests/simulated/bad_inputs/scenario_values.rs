@@ -64,8 +64,8 @@ models.schedule = {} => models.schedule: has none for large: give one for each m
 models.schedule = { large = { shift = 3.0 } } => models.schedule: has none for small: give one for each model, or none
 models.schedule = { large = { shift = 0 }, small = { shift = 1 } } => models.schedule.large.shift = 0: expected a shift from 0.01 to 100; 1 for none
 models.schedule = { large = { shift = nan }, small = { shift = 1 } } => models.schedule.large.shift = nan: expected a shift from 0.01 to 100; 1 for none
-models.size = 5: expected an array: [ ... ]
-models.size = [64] => models.size = [64]: expected a pair: [number, number]
+models.size = 5: expected an array of length 2
+models.size = [64]: expected an array of length 2
 models.size = [0, 64] => models.size = 0: expected pixels from 1 to 65535
 models.size = [64, 65536] => models.size.1 = 65536: expected a whole number from 0 to 65535
 system.policy = 5: expected a word in quotes

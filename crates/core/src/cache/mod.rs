@@ -173,10 +173,10 @@ struct Part {
 #[derive(Debug)]
 pub struct ImageCache {
     settings: CacheSettings,
-    /// Indexes by owner, as [`Tenancy`] says, key and size. Each is made when it is first needed.
-    indexes: BTreeMap<Shelf, Box<dyn RetrievalIndex>>,
-    /// True once an image has a key or a size of its own.
-    is_mixed: bool,
+    /// Indexes of usual images by owner, as [`Tenancy`] says. Each is made when it is first needed.
+    usual: BTreeMap<Owner, Box<dyn RetrievalIndex>>,
+    /// Indexes of images with a key or a size of their own.
+    others: BTreeMap<Shelf, Box<dyn RetrievalIndex>>,
     parts: BTreeMap<Owner, Part>,
     entries: Table<ImageId, Entry>,
     /// Entries in order of insertion, if entries expire. Entries that have left since are still in the queue.
@@ -195,8 +195,8 @@ impl ImageCache {
     pub fn new(settings: CacheSettings) -> Self {
         Self {
             settings,
-            indexes: BTreeMap::new(),
-            is_mixed: false,
+            usual: BTreeMap::new(),
+            others: BTreeMap::new(),
             parts: BTreeMap::new(),
             entries: Table::default(),
             ages: VecDeque::new(),
@@ -218,11 +218,11 @@ impl ImageCache {
 
     /// Returns the most similar entry of a place that serves a request of this key and size.
     pub fn nearest(&self, wanted: Shelf, query: &Query<'_>) -> Option<Candidate<'_>> {
-        // While all images are usual, there is one index, or none that serves.
-        let found = if self.is_mixed || !wanted.is_usual() {
-            self.nearest_of_sizes(wanted, query)?
+        // While all images are usual, there is one index to look into.
+        let found = if self.others.is_empty() && wanted.is_usual() {
+            self.usual.get(&wanted.owner)?.nearest(query)?
         } else {
-            self.indexes.get(&wanted)?.nearest(query)?
+            self.nearest_of_sizes(wanted, query)?
         };
         let entry = self.entries.get(&found.image).expect("index and entries are kept in step");
         Some(Candidate { image: found.image, similarity: found.similarity, states: &entry.states })
@@ -231,9 +231,11 @@ impl ImageCache {
     /// Returns the indexes whose images serve a request of this owner, key and size.
     fn serving(&self, wanted: Shelf) -> impl Iterator<Item = &dyn RetrievalIndex> {
         let end = |width, height| Shelf { size: Size { width, height }, ..wanted };
-        let of_key = self.indexes.range(end(0, 0)..=end(u16::MAX, u16::MAX));
-        let serves = move |shelf: &Shelf| self.settings.resizing.allows(shelf.size, wanted.size);
-        of_key.filter(move |(shelf, _)| serves(shelf)).map(|(_, index)| &**index)
+        let of_key = self.others.range(end(0, 0)..=end(u16::MAX, u16::MAX));
+        let serves = move |size: Size| self.settings.resizing.allows(size, wanted.size);
+        let usual = self.usual.get(&wanted.owner).filter(|_| wanted.key == 0 && serves(Size::USUAL));
+        let others = of_key.filter(move |(shelf, _)| serves(shelf.size)).map(|(_, index)| index);
+        usual.into_iter().chain(others).map(|index| &**index)
     }
 
     /// Returns the most similar of the images of all sizes that serve a request.
@@ -252,6 +254,9 @@ impl ImageCache {
     /// Returns the true similarity of the most similar entry of a place that serves a request of this key and size, if
     /// the indexes may miss that entry and are checked.
     pub fn audit(&self, wanted: Shelf, query: &Query<'_>) -> Option<f64> {
+        if self.others.is_empty() && wanted.is_usual() {
+            return self.usual.get(&wanted.owner)?.audit(query);
+        }
         self.serving(wanted).filter_map(|index| index.audit(query)).reduce(f64::max)
     }
 
@@ -310,10 +315,14 @@ impl ImageCache {
         if entry.states.is_empty() && !room.eviction.newcomers_compete() {
             self.evict(part, weight, departures);
         }
-        let index = self.indexes.entry(shelf).or_insert_with(|| self.settings.index.make());
+        let make = || self.settings.index.make();
+        let index = if shelf.is_usual() {
+            self.usual.entry(shelf.owner).or_insert_with(make)
+        } else {
+            self.others.entry(shelf).or_insert_with(make)
+        };
         index.insert(entry.image, key);
         self.inserted += 1;
-        self.is_mixed |= !shelf.is_usual();
         let part_of = self.part(part);
         part_of.held += weight;
         part_of.eviction.on_insert(&entry, key);
@@ -325,6 +334,11 @@ impl ImageCache {
         // States and competing images came in before there was room. For other images nothing is left to evict.
         self.evict(part, 0, departures);
         true
+    }
+
+    /// Returns the index of a shelf.
+    fn index_mut(&mut self, shelf: &Shelf) -> Option<&mut Box<dyn RetrievalIndex>> {
+        if shelf.is_usual() { self.usual.get_mut(&shelf.owner) } else { self.others.get_mut(shelf) }
     }
 
     /// Returns the shelf of the index with the images of a shelf.
@@ -339,7 +353,9 @@ impl ImageCache {
     }
 
     fn has_near_duplicate(&self, shelf: Shelf, key: &Embedding) -> bool {
-        let (Some(limit), Some(index)) = (self.settings.near_duplicate, self.indexes.get(&shelf)) else { return false };
+        let Some(limit) = self.settings.near_duplicate else { return false };
+        let index = if shelf.is_usual() { self.usual.get(&shelf.owner) } else { self.others.get(&shelf) };
+        let Some(index) = index else { return false };
         // The key is that of an image and not of a request: an index that searched ahead has nothing prepared for it.
         let nearest = index.nearest(&Query { request: None, embedding: key, without: &[] });
         nearest.is_some_and(|found| found.similarity >= limit)
@@ -377,11 +393,11 @@ impl ImageCache {
     /// Removes an entry from its index, after it has left the entries, and notes its departure.
     fn leave(&mut self, image: ImageId, shelf: Shelf, cause: Cause, departures: &mut Departures) {
         let shelf = self.shelf(shelf);
-        if let Some(index) = self.indexes.get_mut(&shelf) {
+        if let Some(index) = self.index_mut(&shelf) {
             index.remove(image);
-            // Clients choose keys: an index for each that was ever used would grow without end.
-            if index.is_empty() && shelf.key != 0 {
-                self.indexes.remove(&shelf);
+            // Clients choose keys and sizes: an index for each that was ever used would grow without end.
+            if index.is_empty() && !shelf.is_usual() {
+                self.others.remove(&shelf);
             }
         }
         departures.left.push((image, cause));

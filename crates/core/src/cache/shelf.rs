@@ -25,6 +25,7 @@ impl Shelf {
     }
 
     /// Returns whether the images have neither a key nor a size of their own.
+    #[inline]
     pub(super) fn is_usual(&self) -> bool {
         self.key == 0 && self.size.is_usual()
     }

@@ -8,7 +8,6 @@ use super::percentile::quantile;
 use super::rows::RequestRow;
 use super::steady::Steady;
 use super::summary::{Latency, Slo};
-use crate::denoising::Denoising;
 use crate::model::refine_fraction;
 use crate::request::Outcome;
 use crate::scheduler::DecisionKind;
@@ -66,14 +65,15 @@ impl Aggregate {
     }
 
     /// Counts a picture that has ended.
-    pub(super) fn picture_ended(&mut self, row: &RequestRow, denoising: &Denoising) {
+    pub(super) fn picture_ended(&mut self, row: &RequestRow) {
         if let Some(decision) = row.decision {
             self.routed += 1;
             if decision.kind.is_hit() {
                 *self.hits_by_skipped_steps.entry(decision.skipped_steps).or_insert(0) += 1;
             }
-            if let Some(work) = row.work(denoising).filter(|_| decision.kind == DecisionKind::Hit) {
-                *self.refined.entry((work.skipped_steps, work.total_steps)).or_insert(0) += 1;
+            if decision.kind == DecisionKind::Hit {
+                let (total, skipped) = row.steps;
+                *self.refined.entry((skipped, total)).or_insert(0) += 1;
             }
         }
         self.returned += u64::from(row.completed() && row.returned());

@@ -373,16 +373,22 @@ impl Metrics {
             self.cluster.forget_mark();
         }
         let counts = row.arrival >= self.settings.warmup;
-        let of_request = self.outcome_of_request(&row);
-        if let Some(outcome) = &of_request {
-            self.request_ended(&row, outcome, counts);
-        }
+        let whole = if row.place.is_only() {
+            self.request_ended(&row, &row.outcome, counts);
+            row.completed()
+        } else {
+            let of_request = self.outcome_of_request(&row);
+            if let Some(outcome) = &of_request {
+                self.request_ended(&row, outcome, counts);
+            }
+            of_request == Some(Outcome::Completed)
+        };
         self.pictures += u64::from(row.completed());
         if counts {
-            self.aggregate.picture_ended(&row, &self.settings.denoising);
+            self.aggregate.picture_ended(&row);
             if row.completed() {
-                self.aggregate.steady.completed(now, ended, of_request == Some(Outcome::Completed));
-                self.quality.completed(&row, &self.settings.denoising);
+                self.aggregate.steady.completed(now, ended, whole);
+                self.quality.completed(&row);
                 self.count_made(&row);
                 let level = row.decision.filter(|decision| decision.kind.is_hit()).map(|hit| usize::from(hit.level));
                 if let Some(count) = level.and_then(|level| self.hits_by_level.get_mut(level)) {
@@ -398,11 +404,8 @@ impl Metrics {
         }
     }
 
-    /// Returns the outcome of the request whose picture has just ended; `None` if other pictures of it have not.
+    /// Returns the outcome of the request of several pictures one of which has just ended; `None` if others have not.
     fn outcome_of_request(&mut self, row: &RequestRow) -> Option<Outcome> {
-        if row.place.is_only() {
-            return Some(row.outcome.clone());
-        }
         let first = RequestId(row.id.0.saturating_sub(u32::from(row.place.at)));
         let open = self.open.entry(first).or_insert(OpenRequest { left: row.place.of, worst: Outcome::Completed });
         open.left = open.left.saturating_sub(1);
@@ -416,6 +419,7 @@ impl Metrics {
     }
 
     /// Counts a request that has ended with its last picture.
+    #[inline]
     fn request_ended(&mut self, last: &RequestRow, outcome: &Outcome, counts: bool) {
         let completed = *outcome == Outcome::Completed;
         self.windows.ended(completed);
@@ -434,7 +438,7 @@ impl Metrics {
 
     /// Counts a completed image by the model and the skipped steps that made it.
     fn count_made(&mut self, row: &RequestRow) {
-        let made = made(row, &self.settings.denoising);
+        let made = made(row);
         match self.made.iter_mut().find(|(what, _)| *what == made) {
             Some((_, count)) => *count += 1,
             None => self.made.push((made, 1)),

@@ -150,7 +150,7 @@ impl QualitySettings {
     /// is missing.
     #[must_use]
     pub fn of_request(&self, row: &RequestRow, denoising: &Denoising) -> Option<(f64, QualityKind)> {
-        let (model, skipped_steps) = made(row, denoising);
+        let (model, skipped_steps) = made(row);
         // What was measured goes before any estimate.
         if let Some(value) = self.row(model, skipped_steps, CLIP) {
             return Some((value, QualityKind::Measured));
@@ -162,7 +162,7 @@ impl QualitySettings {
         if decision.kind == DecisionKind::Return {
             return Some((retrieved, QualityKind::Estimated));
         }
-        let share = denoising.part_of_source(row.work(denoising)?);
+        let share = denoising.part_of_source(row.work()?);
         // Part of the denoising is the model's own, the rest of the image is the retrieved one (docs/semantics.md,
         // section 7).
         let (own, _) = self.own(model)?;
@@ -172,10 +172,9 @@ impl QualitySettings {
 
 /// Returns the model and its skipped steps that made a completed request's image. A returned image counts as made by
 /// the large model with [`RETURNED`] in place of the steps.
-pub(super) fn made(row: &RequestRow, denoising: &Denoising) -> (ModelId, u32) {
+pub(super) fn made(row: &RequestRow) -> (ModelId, u32) {
     let model = row.run.map_or(ModelId::LARGE, |run| run.model);
-    let skipped = row.work(denoising).map_or(0, |work| work.skipped_steps);
-    (model, if row.returned() { RETURNED } else { skipped })
+    (model, if row.returned() { RETURNED } else { row.steps.1 })
 }
 
 /// Skipped steps of a returned image in the counts of images by model.
@@ -192,9 +191,9 @@ pub(super) struct QualityFold {
 
 impl QualityFold {
     /// Takes in a completed request that counts.
-    pub(super) fn completed(&mut self, row: &RequestRow, denoising: &Denoising) {
+    pub(super) fn completed(&mut self, row: &RequestRow) {
         let Some((value, kind)) = row.quality else {
-            *self.missing.entry(made(row, denoising)).or_insert(0) += 1;
+            *self.missing.entry(made(row)).or_insert(0) += 1;
             return;
         };
         self.values.push(value);
@@ -328,6 +327,7 @@ mod tests {
             attempts: 1,
             outcome: Outcome::Completed,
             similarity_to_prompt: None,
+            steps: (50, skipped_steps),
             ask: Ask::default(),
             place: Place::ONLY,
             quality: None,
@@ -359,8 +359,8 @@ mod tests {
         for (kind, skipped, model) in [(DecisionKind::Miss, 0, 0), (DecisionKind::Hit, 10, 1)] {
             let mut row = row(kind, skipped, model);
             row.quality = unknown.of_request(&row, &steps());
-            fold.completed(&row, &steps());
-            made_counts.push((made(&row, &steps()), 1));
+            fold.completed(&row);
+            made_counts.push((made(&row), 1));
         }
         fold.summarise(&unknown, &made_counts, &mut summary);
         assert_eq!((summary.quality.clip(), summary.quality_p5, summary.quality_kept), (None, None, None));
@@ -378,7 +378,7 @@ mod tests {
         for _ in 0..1000 {
             let mut row = row(DecisionKind::Miss, 0, 0);
             row.quality = settings.of_request(&row, &steps());
-            fold.completed(&row, &steps());
+            fold.completed(&row);
         }
         fold.summarise(&settings, &[((ModelId::LARGE, 0), 1000)], &mut summary);
         assert_eq!((summary.quality_kept, summary.below_alpha), (Some(1.0), Some(0.0)));

@@ -19,7 +19,7 @@ pub enum Keep {
     Nothing,
     /// Ends of requests, a [`RequestEnd`] of 40 bytes each, and the absences of workers, for bounds and warnings.
     Ends,
-    /// Rows of requests too, a [`RequestRow`] of 168 bytes each.
+    /// Rows of requests too, a [`RequestRow`] of 176 bytes each.
     Rows,
 }
 
@@ -46,6 +46,9 @@ pub struct RequestRow {
     pub outcome: Outcome,
     /// Cosine of the request's image and prompt by the encoder, in a live run.
     pub similarity_to_prompt: Option<f64>,
+    /// Steps of a full generation by the model of the latest job, and those of them that the decision skips; by the
+    /// large model if there was no job, and 0 if the request was never routed.
+    pub steps: (u32, u32),
     /// Wishes of the request beside its prompt.
     pub ask: Ask,
     /// Place of the picture among those of its request.
@@ -69,10 +72,16 @@ impl RequestRow {
             attempts: ended.attempts,
             outcome: ended.outcome.clone(),
             similarity_to_prompt: None,
+            steps: (0, 0),
             ask: ended.ask,
             place: ended.place,
             quality: None,
         };
+        if let Some(decision) = &row.decision {
+            let model = row.run.map_or(ModelId::LARGE, |run| run.model);
+            let work = decision.work(model, row.ask.shape(), denoising);
+            row.steps = (work.total_steps, work.skipped_steps);
+        }
         if row.completed() {
             row.quality = quality.of_request(&row, denoising);
         }
@@ -86,9 +95,10 @@ impl RequestRow {
 
     /// Returns the work of the latest decision: on the model of the latest job, or else on the large model; `None` if
     /// the request was never routed.
-    pub fn work(&self, denoising: &Denoising) -> Option<Work> {
-        let model = self.run.map_or(ModelId::LARGE, |run| run.model);
-        self.decision.map(|decision| decision.work(model, self.ask.shape(), denoising))
+    pub fn work(&self) -> Option<Work> {
+        self.decision?;
+        let (model, (total, skipped)) = (self.run.map_or(ModelId::LARGE, |run| run.model), self.steps);
+        Some(Work { size: self.ask.size, ..Work::new(model, total, skipped) })
     }
 
     /// Returns the noise that the hit might start from, by its bound; `None` for a request that is no hit.
@@ -100,8 +110,9 @@ impl RequestRow {
     /// Returns the noise that the latest job of the hit started from; `None` for a request that is no hit or had no
     /// job.
     pub fn start_sigma(&self, denoising: &Denoising) -> Option<f64> {
-        let hit = self.decision.filter(|decision| decision.kind == DecisionKind::Hit)?;
-        Some(denoising.start(hit.work(self.run?.model, self.ask.shape(), denoising)))
+        self.decision.filter(|decision| decision.kind == DecisionKind::Hit)?;
+        self.run?;
+        Some(denoising.start(self.work()?))
     }
 
     /// Returns whether the latest decision was to return a cached image as it is.

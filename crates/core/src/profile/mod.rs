@@ -261,15 +261,25 @@ impl Service {
 
     /// Returns the seconds of a job of one request, without jitter and without a change of weights: `overhead_s +
     /// text_s + (step_s * (T - k) + decode_s + source_s) * growth` (docs/semantics.md, section 10).
+    #[inline]
     pub fn job_s(&self, work: Work) -> f64 {
-        let growth = if work.size.is_usual() { 1.0 } else { self.growth(work.size.pixels()) };
+        self.job_s_at(work, if work.size.is_usual() { 1.0 } else { self.growth(work.size.pixels()) })
+    }
+
+    /// Returns the same for images whose size makes the times `growth` times those of the usual size.
+    #[inline]
+    pub fn job_s_at(&self, work: Work, growth: f64) -> f64 {
         let source_s = if work.skipped_steps > 0 { self.source_s } else { 0.0 };
         let drawn_s = self.step_s * f64::from(work.steps_run()) + self.decode_s + source_s;
         self.overhead_s + self.text_s + drawn_s * growth
     }
 
     /// Returns the seconds of a change of weights before a job.
+    #[inline]
     pub fn change_s(&self, change: Change) -> f64 {
+        if change.is_nothing() {
+            return 0.0;
+        }
         let checkpoint_s = self.checkpoint_s.unwrap_or(self.load_s);
         match change {
             Change::Nothing => 0.0,

@@ -105,6 +105,7 @@ pub enum DecisionKind {
 
 impl DecisionKind {
     /// Returns the work that a decision of this kind is for a model. `skipped_steps` are those of the decision.
+    #[inline]
     pub fn work(self, skipped_steps: u32, model: ModelId, shape: Shape, denoising: &Denoising) -> Work {
         match self {
             Self::Hit => denoising.refinement(model, shape, skipped_steps),

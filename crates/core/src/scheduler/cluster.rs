@@ -65,6 +65,22 @@ impl Pools {
     }
 }
 
+/// Worker with how much it lacks of the weights of a job: 0 for nothing, 1 for LoRAs, 2 for the checkpoint. The lowest
+/// lacks least, and of equals has the lowest number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Suited(u32);
+
+impl Suited {
+    const fn new(lacks: u8, worker: WorkerId) -> Self {
+        Self((lacks as u32) << 16 | worker.0 as u32)
+    }
+
+    /// Returns the worker.
+    pub(super) const fn worker(self) -> WorkerId {
+        WorkerId((self.0 & 0xffff) as u16)
+    }
+}
+
 /// Change of the model that a worker's next job uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Switch {
@@ -283,18 +299,17 @@ impl Cluster {
         self.ready_pools
     }
 
-    /// Returns the ready worker of a pool that lacks the least of the weights, the lowest of equals, and how much it
-    /// lacks: 0 for nothing, 1 for LoRAs, 2 for the checkpoint.
-    pub(super) fn ready(&self, pool: usize, weights: Weights) -> Option<(u8, WorkerId)> {
-        if weights == Weights::default() && !self.has_weights {
-            return self.ready[pool].first().map(|worker| (0, worker));
+    /// Returns the ready worker of a pool that suits a job with these weights best.
+    pub(super) fn ready(&self, pool: usize, weights: Weights) -> Option<Suited> {
+        if !self.has_weights {
+            return self.ready[pool].first().map(|worker| Suited::new(0, worker));
         }
         let lacks = |worker: WorkerId| match self.workers[worker.index()].weights.change(weights) {
             Change::Nothing => 0,
             Change::Loras => 1,
             Change::Checkpoint | Change::Both => 2,
         };
-        self.ready[pool].iter().map(|worker| (lacks(worker), worker)).min()
+        self.ready[pool].iter().map(|worker| Suited::new(lacks(worker), worker)).min()
     }
 
     /// Returns whether any other worker of a pool is ready.

@@ -9,11 +9,11 @@ use smallvec::SmallVec;
 use super::Scheduler;
 use super::action::{Action, Decision, DecisionKind, Note, Part};
 use super::allocation::LargeTakesHits;
-use super::cluster::Switch;
+use super::cluster::{Suited, Switch};
 use super::event::{JobId, WorkerId};
 use super::queue::{Choice, Class, Late, QueueSettings, WaitingRequest};
 use crate::model::Work;
-use crate::request::{Ask, Outcome, Rejection, RequestId, Weights};
+use crate::request::{Outcome, Rejection, RequestId, Weights};
 use crate::time::{Duration, Time};
 
 /// Number of starts at which late requests compete with requests in time, of which the last goes to a late request.
@@ -144,7 +144,8 @@ impl Scheduler {
     /// requests that wait for the best model are served by no other. Hits that may wait for large models ask these
     /// first, and the small ones only from the time on at which the class falls back.
     pub(super) fn worker_for(&self, now: Time, class: &Class, in_time: bool) -> Option<WorkerId> {
-        let weights = class.first(in_time).map_or_else(Weights::default, |first| self.weights(first.request));
+        let first = if self.has_weights { class.first(in_time) } else { None };
+        let weights = first.map_or_else(Weights::default, |first| self.weights(first.request));
         // Late requests may wait for the best model only if a worker has it as its target. Otherwise they might wait
         // for ever, so that any model serves them.
         if !in_time && self.makes_the_best_of_it() && self.cluster.any_target(class.best.models) {
@@ -236,18 +237,18 @@ impl Scheduler {
         if !choice.set.meets(self.cluster.ready_pools()) {
             return None;
         }
-        let mut soonest: Option<(Duration, u8, WorkerId)> = None;
+        let mut soonest: Option<(Duration, Suited)> = None;
         for &(time, pool) in &choice.pools {
             // Pools are in order of time, so that no later pool is sooner. Pools of equal time are still compared, by
             // worker.
-            if self.now + time > by || soonest.is_some_and(|(before, ..)| before < time) {
+            if self.now + time > by || soonest.is_some_and(|(before, _)| before < time) {
                 break;
             }
-            if let Some((lacks, worker)) = self.cluster.ready(pool, weights) {
-                soonest = Some(soonest.map_or((time, lacks, worker), |other| other.min((time, lacks, worker))));
+            if let Some(suited) = self.cluster.ready(pool, weights) {
+                soonest = Some(soonest.map_or((time, suited), |other| other.min((time, suited))));
             }
         }
-        soonest.map(|(.., worker)| worker)
+        soonest.map(|(_, suited)| suited.worker())
     }
 
     /// Starts a job of waiting requests. If the settings say so, a single request in time may skip fewer steps.
@@ -280,7 +281,7 @@ impl Scheduler {
         let job = JobId(self.jobs);
         self.jobs += 1;
         let model = self.cluster.get(worker).expect("a ready worker exists").target;
-        let (mut parts, mut ask) = (SmallVec::new(), Ask::default());
+        let (mut parts, mut weights) = (SmallVec::new(), Weights::default());
         let mut work = Work::new(model, 0, 0);
         for (at, &request) in requests.iter().enumerate() {
             let pending = self.requests.get_mut(request).expect("what waits has not ended");
@@ -291,12 +292,14 @@ impl Scheduler {
             let decision = pending.decision.expect("what waits was routed");
             // All requests of a job are of one class, so that the work of the first is that of the job.
             if at == 0 {
-                ask = pending.ask();
-                work = decision.work(model, ask.shape(), &self.config.denoising);
+                let ask = pending.ask();
+                (weights, work) = (ask.weights, decision.work(model, ask.shape(), &self.config.denoising));
             }
             parts.push(Part { request, source: decision.source });
         }
-        let work = Work { change: self.cluster.change_weights(worker, ask.weights), ..work };
+        if self.has_weights {
+            work.change = self.cluster.change_weights(worker, weights);
+        }
         self.cluster.begin(worker, now, work, job, requests);
         actions.push(Action::Start { job, worker, work, parts });
     }

@@ -19,15 +19,15 @@ use super::situation::{SHOWN_PER_WORKER, situation};
 use crate::cache::index::Query;
 use crate::embedding::Embedding;
 use crate::image::ImageId;
-use crate::model::{ModelId, Size};
-use crate::request::{Ask, Outcome, Rejection, Request, RequestId, Weights};
+use crate::model::ModelId;
+use crate::request::{Outcome, Rejection, Request, RequestId, Weights};
 use crate::time::Time;
 
 impl Scheduler {
     pub(super) fn arrive(&mut self, request: &Request, actions: &mut Vec<Action>) {
-        let request = &Request { ask: self.without_the_usual(request.ask), ..*request };
-        self.has_weights |= request.ask.weights != Weights::default();
-        let pending = Pending::new(request, self.queue.due(request.arrival));
+        let ask = self.config.without_the_usual(request.ask);
+        self.has_weights |= ask.weights != Weights::default();
+        let pending = Pending::new(request, ask, self.queue.due(request.arrival));
         if !self.requests.insert(request.id, pending) {
             return; // The number was seen before. The inbox broke its contract, but the run goes on.
         }
@@ -42,13 +42,6 @@ impl Scheduler {
         } else {
             actions.push(Action::Encode(request.id));
         }
-    }
-
-    /// Returns an ask in which what is usual in this run is not asked for.
-    fn without_the_usual(&self, ask: Ask) -> Ask {
-        let size = if ask.size == self.config.usual_size { Size::USUAL } else { ask.size };
-        let steps = if ask.steps == self.config.denoising.large_steps() { 0 } else { ask.steps };
-        Ask { size, steps, ..ask }
     }
 
     /// Routes a request. The image cache is searched in its present state.
@@ -111,6 +104,11 @@ impl Scheduler {
         let again = pending.stage != Stage::Encoding;
         actions.push(Action::Note(Note::Routed { request: id, arrival: pending.arrival, decision, again }));
         pending.decision = Some(decision);
+        let place = pending.place();
+        if let Some(source) = decision.source.filter(|_| !place.is_only()) {
+            requests.starts_from(id, place, source);
+        }
+        let Some(pending) = requests.get_mut(id) else { return };
         // A source is pinned also for a return, which ends at once: the pin is what counts the use for eviction.
         library.pin(&decision);
         if !waits {

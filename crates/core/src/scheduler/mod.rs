@@ -98,6 +98,18 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Returns an ask in which what is usual in the run is not asked for.
+    fn without_the_usual(&self, ask: Ask) -> Ask {
+        if ask.is_usual() {
+            return ask;
+        }
+        let size = if ask.size == self.usual_size { Size::USUAL } else { ask.size };
+        let steps = if ask.steps == self.denoising.large_steps() { 0 } else { ask.steps };
+        Ask { size, steps, ..ask }
+    }
+}
+
 /// Weight of an image against the capacity of the image cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -187,7 +199,8 @@ impl Scheduler {
 
     /// Caches images before time zero, oldest first.
     pub fn warm(&mut self, images: impl Iterator<Item = WarmImage>, actions: &mut Vec<Action>) {
-        self.library.warm(images, actions);
+        let usual = |image: WarmImage| WarmImage { ask: self.config.without_the_usual(image.ask), ..image };
+        self.library.warm(images.map(usual), actions);
     }
 
     /// Takes one event and appends all its consequences to `actions`. Events must come in order of time. Events about

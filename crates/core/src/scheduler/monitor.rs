@@ -28,7 +28,7 @@ pub(super) struct Monitor {
     routed: u64,
     /// Hits by skipped steps, then size and steps.
     hits: BTreeMap<(u32, Shape), u64>,
-    /// Requests that are no hits, by size and steps.
+    /// Requests that are no hits and not usual, by size and steps.
     others: BTreeMap<Shape, u64>,
 }
 
@@ -80,12 +80,11 @@ impl Monitor {
     pub(super) fn observe(&mut self, now: Time, decision: &Decision, shape: Shape) {
         self.await_tick(now);
         self.routed += 1;
-        let count = if decision.kind.is_hit() {
-            self.hits.entry((decision.skipped_steps, shape)).or_insert(0)
-        } else {
-            self.others.entry(shape).or_insert(0)
-        };
-        *count += 1;
+        if decision.kind.is_hit() {
+            *self.hits.entry((decision.skipped_steps, shape)).or_insert(0) += 1;
+        } else if shape != Shape::default() {
+            *self.others.entry(shape).or_insert(0) += 1;
+        }
     }
 
     /// Tells the policy the class of a routed request, and the time left until the request is due.
@@ -148,7 +147,7 @@ impl Monitor {
             requests: self.routed,
             hits,
             refined: models.map(|model| if hits == 0 { 0.0 } else { self.refined(model) / hits as f64 }).collect(),
-            drawn: if hits == self.routed { 1.0 } else { self.drawn() / (self.routed - hits) as f64 },
+            drawn: if hits == self.routed { 1.0 } else { self.drawn(self.routed - hits) },
         })
     }
 
@@ -158,20 +157,25 @@ impl Monitor {
         let usual = denoising.steps(model, Shape::default());
         // The map gives the hits in order of k: docs/semantics.md, section 6, fixes the order of this sum.
         hits.iter().fold(0.0, |sum, (&(skipped, shape), &count)| {
-            // A return leaves no step to any model.
-            let is_return = skipped == denoising.large_steps();
-            let work = if is_return { denoising.returned(shape) } else { denoising.refinement(model, shape, skipped) };
+            // A return leaves nothing to any model.
+            if skipped == denoising.large_steps() {
+                return sum;
+            }
+            let work = denoising.refinement(model, shape, skipped);
             sum + count as f64 * hardware.profile.share(GpuId(0), work, usual)
         })
     }
 
-    /// Returns what the other requests ask of the large model, in its full generations of the usual size.
-    fn drawn(&self) -> f64 {
+    /// Returns the mean over `count` requests that are no hits of what they ask of the large model, in full generations
+    /// of the usual size.
+    fn drawn(&self, count: u64) -> f64 {
         let Self { denoising, hardware, others, .. } = self;
-        others.iter().fold(0.0, |sum, (&shape, &count)| {
+        let usual = count - others.values().sum::<u64>();
+        let all = others.iter().fold(usual as f64, |sum, (&shape, &count)| {
             let work = denoising.full(ModelId::LARGE, shape);
             sum + count as f64 * hardware.profile.share(GpuId(0), work, denoising.large_steps())
-        })
+        });
+        all / count as f64
     }
 }
 

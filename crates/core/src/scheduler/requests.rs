@@ -52,8 +52,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Makes the entry of a request that arrived. `due` is used if the request has no deadline.
-    pub(super) fn new(request: &Request, due: Time) -> Self {
+    /// Makes the entry of a request that arrived. `ask` is what it asks for that is not usual; `due` is used if it has
+    /// no deadline.
+    pub(super) fn new(request: &Request, ask: Ask, due: Time) -> Self {
         Self {
             arrival: request.arrival,
             due: request.deadline.unwrap_or(due),
@@ -74,9 +75,7 @@ impl Pending {
             reuse: request.reuse,
             background: request.background,
             has_deadline: request.deadline.is_some(),
-            unusual: Some((request.ask, request.place))
-                .filter(|(ask, place)| !ask.is_usual() || !place.is_only())
-                .map(Box::new),
+            unusual: (!ask.is_usual() || !request.place.is_only()).then(|| Box::new((ask, request.place))),
         }
     }
 
@@ -134,6 +133,22 @@ pub(super) struct Requests {
     live: Window<Pending>,
     /// Jobs without a result after which the request waited again, by request. Few requests have any.
     spans: BTreeMap<RequestId, Vec<Span>>,
+    /// Requests of several pictures that have not ended, by their first picture.
+    open: BTreeMap<RequestId, OpenRequest>,
+}
+
+/// Request of several pictures.
+#[derive(Debug)]
+struct OpenRequest {
+    /// Number of pictures that have not ended. One may have ended before the next arrives.
+    left: u16,
+    /// Sources of its pictures, those that have ended included.
+    sources: SmallVec<[ImageId; 4]>,
+}
+
+/// Returns the first picture of a request.
+fn first_of(id: RequestId, place: Place) -> RequestId {
+    RequestId(id.0.saturating_sub(u32::from(place.at)))
 }
 
 impl Requests {
@@ -144,7 +159,13 @@ impl Requests {
 
     /// Inserts the entry of a request. Returns whether the number of the request is new.
     pub(super) fn insert(&mut self, id: RequestId, pending: Pending) -> bool {
-        self.live.insert(id.0, pending)
+        let place = pending.place();
+        let is_new = self.live.insert(id.0, pending);
+        if is_new && !place.is_only() {
+            let open = || OpenRequest { left: place.of, sources: SmallVec::new() };
+            self.open.entry(first_of(id, place)).or_insert_with(open);
+        }
+        is_new
     }
 
     pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
@@ -164,11 +185,16 @@ impl Requests {
         self.live.get_mut(id.0).filter(|pending| pending.runs_on() == Some(worker))
     }
 
-    /// Returns the sources of the other pictures of a request that have not ended.
+    /// Returns the sources of the pictures of a request so far.
     pub(super) fn sources_beside(&self, id: RequestId, place: Place) -> SmallVec<[ImageId; 4]> {
-        let first = id.0.saturating_sub(u32::from(place.at));
-        let others = (0..u32::from(place.of)).map(|at| RequestId(first + at)).filter(|other| *other != id);
-        others.filter_map(|other| self.get(other)?.decision?.source).collect()
+        self.open.get(&first_of(id, place)).map_or_else(SmallVec::new, |open| open.sources.clone())
+    }
+
+    /// Notes that a picture of a request of several starts from an image.
+    pub(super) fn starts_from(&mut self, id: RequestId, place: Place, source: ImageId) {
+        if let Some(open) = self.open.get_mut(&first_of(id, place)) {
+            open.sources.push(source);
+        }
     }
 
     /// Notes that the job of a request ended at `now` without a result.
@@ -202,6 +228,14 @@ impl Requests {
 
     /// Removes the entry of a request that has ended.
     pub(super) fn remove(&mut self, id: RequestId) {
-        self.live.remove(id.0);
+        let removed = self.live.remove(id.0);
+        let Some(place) = removed.map(|pending| pending.place()).filter(|place| !place.is_only()) else { return };
+        let first = first_of(id, place);
+        if let Some(open) = self.open.get_mut(&first) {
+            open.left = open.left.saturating_sub(1);
+            if open.left == 0 {
+                self.open.remove(&first);
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ pub use together::{Lateness, fewest_late};
 
 use super::fold::Settings;
 use super::rows::{RequestEnd, RequestRow};
-use crate::model::{GpuId, ModelId, Size, Work};
+use crate::model::{Change, GpuId, ModelId, Work};
 use crate::request::{RequestId, Shape};
 use crate::scheduler::{Decision, DecisionKind};
 use crate::time::{Duration, Time};
@@ -82,39 +82,41 @@ fn seconds(settings: &Settings, gpu: GpuId, work: Work) -> f64 {
 #[must_use]
 pub fn speed(settings: &Settings, gpu: GpuId) -> u64 {
     let models = (0..settings.models.len() as u16).map(ModelId);
-    let least = |gpu, work: Work| seconds(settings, gpu, work) * least_part(settings, gpu, work.model);
+    let least = |gpu, (work, pixels): (Work, Option<u64>)| {
+        let service = settings.profile.service(gpu, work.model);
+        service.job_s_at(work, pixels.map_or(1.0, |pixels| service.growth(pixels)))
+            * least_part(settings, gpu, work.model)
+    };
     let works = models.flat_map(|model| extremes(settings, gpu, model));
     let ratio = works.map(|work| least(GpuId(0), work) / least(gpu, work)).filter(|ratio| ratio.is_finite());
     // Rounded up: the machine must not be slower than the worker that it stands for.
     libm::ceil(ratio.fold(0.0, f64::max) * 1000.0) as u64
 }
 
-/// Returns works of a model among which is the one whose ratio between the first GPU type and `gpu` is largest. Seconds
-/// are linear in the steps that run, and linear in the pixels between the sizes that the profile knows, so that the
-/// ratio is largest at an end.
-fn extremes(settings: &Settings, gpu: GpuId, model: ModelId) -> Vec<Work> {
+/// Returns works of a model, each with the pixels of its images if they are not usual, among which is the one whose
+/// ratio between the first GPU type and `gpu` is largest. Seconds are linear in the steps that run, and linear in the
+/// pixels between the sizes that the profile knows, so that the ratio is largest at an end.
+fn extremes(settings: &Settings, gpu: GpuId, model: ModelId) -> Vec<(Work, Option<u64>)> {
     let steps = settings.denoising.steps(model, Shape::default());
-    let mut works: Vec<Work> = [0, steps.saturating_sub(1)].map(|skipped| Work::new(model, steps, skipped)).to_vec();
+    let last = steps.saturating_sub(1);
+    // The first step that is skipped brings the source's encoding.
+    let mut works: Vec<(Work, Option<u64>)> =
+        [0, last.min(1), last].map(|skipped| (Work::new(model, steps, skipped), None)).to_vec();
     if settings.requests_differ {
-        let known = |gpu| settings.profile.service(gpu, model).sizes.iter().map(|(pixels, _)| *pixels);
-        let pixels = known(GpuId(0)).chain(known(gpu)).chain([1, u64::from(u16::MAX)]);
-        let sizes = pixels.map(size_of).chain([Size::USUAL]);
-        works = sizes
-            .flat_map(|size| [(1, 0), (2, 1), (MOST_STEPS, 0)].map(|(total, skipped)| (size, total, skipped)))
-            .map(|(size, total, skipped)| Work { size, ..Work::new(model, total, skipped) })
-            .collect();
+        let known = |gpu| {
+            let row = settings.profile.service(gpu, model);
+            row.sizes.iter().map(|(pixels, _)| *pixels).chain([row.pixels])
+        };
+        let largest = u64::from(u16::MAX) * u64::from(u16::MAX);
+        let pixels = known(GpuId(0)).chain(known(gpu)).chain([1, largest]);
+        let all = pixels.flat_map(|pixels| [(1, 0), (2, 1), (MOST_STEPS, 0)].map(|steps| (steps, Some(pixels))));
+        works.extend(all.map(|((total, skipped), pixels)| (Work::new(model, total, skipped), pixels)));
     }
     works
 }
 
 /// Steps that stand for any larger number of them: beside these, nothing else in a job counts.
 const MOST_STEPS: u32 = 1 << 30;
-
-/// Returns a size of about so many pixels. A pixel more or less moves no ratio by what rounding up leaves.
-fn size_of(pixels: u64) -> Size {
-    let width = libm::sqrt(pixels as f64).max(1.0);
-    Size { width: width as u16, height: libm::round(pixels as f64 / libm::floor(width)) as u16 }
-}
 
 /// Returns the least time per request in a job of any size, as a part of the time of a job of one request.
 fn least_part(settings: &Settings, gpu: GpuId, model: ModelId) -> f64 {
@@ -131,11 +133,17 @@ pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
     let shape = row.ask.shape();
     let drawn = row.run.filter(|_| row.completed()).map_or(1.0, |run| {
         let gpu = settings.gpus[run.worker.index()];
-        let together = settings.profile.service(gpu, run.model).batch_factor(run.together);
-        let work = decision.work(run.model, shape, &settings.denoising);
-        // A change of weights before the job makes it longer than the profile says, which is no lower bound.
-        let longest = if settings.requests_differ { 1.0 } else { f64::INFINITY };
-        (row.finish.since(run.start).seconds() / (seconds(settings, gpu, work) * together)).min(longest)
+        let service = settings.profile.service(gpu, run.model);
+        let expected = seconds(settings, gpu, decision.work(run.model, shape, &settings.denoising));
+        let taken = row.finish.since(run.start).seconds();
+        let together = service.batch_factor(run.together);
+        if !settings.requests_differ {
+            return taken / (expected * together);
+        }
+        // A change of weights before the job is no work of the request's own. Without jitter, nothing is quicker than
+        // the profile says.
+        let own = taken - service.change_s(Change::Both);
+        if service.jitter_cv == 0.0 { 1.0 } else { (own / (expected * together)).clamp(0.0, 1.0) }
     });
     // A nanosecond less, since rounding may have lifted the time above the least one.
     Duration::from_seconds_saturating(least_seconds(settings, &decision, shape) * drawn).nanoseconds().saturating_sub(1)

@@ -410,6 +410,8 @@ impl Queue {
             self.classes.push(self.tables.class(&self.settings, decision, shape));
             self.classes.len() - 1
         });
+        // Inputs have at most `Shape::MOST` sizes and steps, and each has a class for a miss and for each bound.
+        debug_assert!(u16::try_from(at).is_ok(), "more kinds of work than inputs may have");
         at as u16
     }
 }
