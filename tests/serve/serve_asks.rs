@@ -1,5 +1,5 @@
-//! Wishes beside the prompt over HTTP: sizes, steps, several pictures, checkpoints, negative prompts and guidance; what a
-//! seed promises; and hits that stay within checkpoints and sizes, also after a restart.
+//! Wishes beside the prompt over HTTP: sizes, steps, several pictures, checkpoints, negative prompts and guidance; what
+//! a seed promises; and hits that stay within checkpoints and sizes, also after a restart.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -92,6 +92,18 @@ fn a_seed_gives_the_same_picture_again_without_a_hit() {
     assert_eq!([0, 2, 3].map(|at| drawn[at].1["total_steps"].as_u64().unwrap()), [26, 10, 30]);
     let (_, first) = draw(&server, &json!({}));
     assert!(first["decision"] == "miss" && first["reproducible"] == false, "the server chose the noise: {first}");
+    // The header says the same as the key `cache`.
+    let without_hit = || {
+        let request = ureq::http::Request::post(format!("{}/v1/images/generations", server.address))
+            .header("content-type", "application/json")
+            .header("cache-control", "no-cache");
+        let body = json!({ "prompt": PROMPT, "seed": 7 }).to_string();
+        let mut answer = server.agent.run(request.body(body).unwrap()).unwrap();
+        let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        assert_eq!(answer["modm"][0]["reproducible"], true, "{answer}");
+        picture(&answer["data"][0])
+    };
+    assert!(without_hit() == drawn[0].0 && without_hit() == drawn[0].0);
     let (_, hit) = draw(&server, &json!({ "seed": 7 }));
     assert!(hit["decision"] == "hit" && hit["reproducible"] == false, "{hit}");
 }
