@@ -41,7 +41,8 @@ fn retrieval(criterion: &mut Criterion) {
         let (stored, asked) = all.split_at(entries);
         let mut index = modm::retrieval::exact();
         stored.iter().enumerate().for_each(|(row, vector)| index.insert(image(row), vector));
-        let queries: Vec<Query<'_>> = asked.iter().map(|embedding| Query { request: None, embedding }).collect();
+        let queries: Vec<Query<'_>> =
+            asked.iter().map(|embedding| Query { request: None, embedding, without: &[] }).collect();
         let mut group = criterion.benchmark_group(format!("retrieval/{kind}"));
         group.throughput(Throughput::Bytes((entries * DIMENSION) as u64)).sample_size(20);
         let mut turn = 0;

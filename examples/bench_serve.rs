@@ -46,7 +46,9 @@ use modm::serve::ids::PictureIds;
 use modm::serve::ledger::Ledger;
 use modm::serve::listen::listen;
 use modm::serve::meter::Meter;
+use modm::serve::offers::Offers;
 use modm::time::{Duration as Length, Moment, Time};
+use modm::trace::asks::KeyRule;
 use modm::trace::{Columns, Trace};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -250,6 +252,8 @@ fn start_live(folder: &Path) -> anyhow::Result<Desk> {
         let setting = Setting {
             book: Box::new(own.clone()),
             models: scenario.model_names(),
+            checkpoints: Vec::new(),
+            size: [32, 32],
             paint: Box::new(move |_| Box::new(Instantly(picture()))),
             stepped: None,
             warn: Box::new(|message| eprintln!("{message}")),
@@ -286,7 +290,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
         keys: None,
         public: Vec::new(),
         ids: PictureIds::fresh(),
-        size: [SIZE, SIZE],
+        offers: Offers::of_size([SIZE, SIZE], desk.facts().total_steps, KeyRule::default()),
         origin: "http://localhost".to_owned(),
         usage,
         upkeep: Upkeep::new(folder.to_owned(), clock, &scenario.serve, None, None),

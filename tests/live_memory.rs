@@ -9,6 +9,7 @@ mod onnxruntime;
 use std::path::Path;
 use std::sync::Arc;
 
+use modm::live::details::USUAL;
 use modm::live::measure::resident_mb;
 use modm::live::painter::{Painter, Palette};
 use modm::live::picture::Picture;
@@ -28,7 +29,7 @@ const SLACK_MB: f64 = 10.0;
 fn memory_is_flat_over_two_thousand_jobs_and_two_hundred_switches() {
     let models =
         ["small", "tiny"].map(|name| (Path::new(env!("CARGO_MANIFEST_DIR")).join("models/shapes").join(name), None));
-    let palette = Palette { models: models.to_vec(), size: [32, 32] };
+    let palette = Palette::new(models.to_vec(), [32, 32]);
     let mut painter = Painter::new(onnxruntime::library(), Device::default(), Arc::new(palette));
     let source = Picture::new(32, 32, vec![90; 3 * 32 * 32]);
     let (mut warm, mut most) = (0.0, 0.0_f64);
@@ -41,7 +42,8 @@ fn memory_is_flat_over_two_thousand_jobs_and_two_hundred_switches() {
             let work = Work::new(model, 4, skipped_steps);
             let prompt = "a large red star at the center on a blue background";
             let noise = (1, u64::from(request.0));
-            let task = Task { request, noise, prompt, work, source: (skipped_steps > 0).then_some(&source) };
+            let source = (skipped_steps > 0).then_some(&source);
+            let task = Task { request, noise, prompt, details: &USUAL, work, source };
             painter.draw(&task, &|| true).unwrap();
         }
         let now = resident_mb().unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use super::details::USUAL;
 use super::error::Error;
 use super::picture::Picture;
 use super::settings::ImageFormat;
@@ -124,7 +125,8 @@ fn draw(
     }
     let source = one.source.as_ref().map(|file| read(file)).transpose()?;
     let noise = (one.seed, u64::from(one.request.0));
-    let task = Task { request: one.request, noise, prompt: &one.prompt, work: one.work, source: source.as_ref() };
+    let (request, prompt, work) = (one.request, &*one.prompt, one.work);
+    let task = Task { request, noise, prompt, details: &USUAL, work, source: source.as_ref() };
     let drawn = paint.draw(&task, &|| !stop.load(Ordering::Relaxed));
     let Painted { picture, .. } = drawn.map_err(|error| BatchError::Draw { file: file(), error: error.into() })?;
     let bytes =

@@ -173,15 +173,20 @@ impl Diagnosis<'_> {
         let settings = subject.settings;
         let wanted = settings.devices.first().copied().unwrap_or_default();
         let device = if probe(library, wanted).is_ok() { wanted } else { Device::default() };
-        for name in &subject.models {
-            match settings.models.get(name) {
-                None => self.missing("model", format_args!("{name}: live.models has no folder for it"), EXPORT),
-                Some(folder) => {
-                    let guidance = settings.guidance.get(name).copied();
-                    match model(library, &subject.resolve(folder), device, guidance, settings.size) {
-                        Ok(found) => self.works("model", format_args!("{name}: {found}")),
-                        Err(error) => self.missing("model", format_args!("{name}: {error}"), EXPORT),
-                    }
+        let own = [("live.models".to_owned(), &settings.models)].into_iter();
+        let checkpoints = settings.checkpoints.iter();
+        let checkpoints = checkpoints.map(|(name, folders)| (format!("live.checkpoints.{name}"), folders));
+        for (key, folders) in own.chain(checkpoints) {
+            for name in &subject.models {
+                let called = if key == "live.models" { name.clone() } else { format!("{name} of {key}") };
+                let Some(folder) = folders.get(name) else {
+                    self.missing("model", format_args!("{name}: {key} has no folder for it"), EXPORT);
+                    continue;
+                };
+                let guidance = settings.guidance.get(name).copied();
+                match model(library, &subject.resolve(folder), device, guidance, settings.size) {
+                    Ok(found) => self.works("model", format_args!("{called}: {found}")),
+                    Err(error) => self.missing("model", format_args!("{called}: {error}"), EXPORT),
                 }
             }
         }

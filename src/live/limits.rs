@@ -68,6 +68,20 @@ pub struct ModelLimits {
     pub around: Duration,
 }
 
+impl ModelLimits {
+    /// Returns the limits for pictures that have more pixels by this factor than those of the profile.
+    #[must_use]
+    pub fn grown(self, factor: f64) -> Self {
+        // The smallest limit is a day at most, and pictures have at most 2^32 pixels.
+        let grown =
+            |limit: Duration| Duration::try_from_secs_f64(limit.as_secs_f64() * factor).unwrap_or(Duration::MAX);
+        if factor <= 1.0 {
+            return self;
+        }
+        Self { load: self.load, step: grown(self.step), around: grown(self.around) }
+    }
+}
+
 /// Limits of all calls of a run.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -9,6 +9,8 @@ pub mod batch;
 #[cfg(feature = "live")]
 mod bfloat16;
 #[cfg(feature = "live")]
+pub mod details;
+#[cfg(feature = "live")]
 pub mod diagnosis;
 #[cfg(feature = "live")]
 pub mod embedder;

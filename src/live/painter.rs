@@ -1,4 +1,4 @@
-//! Painter of a real worker: one device, which holds the pipeline of one model at a time.
+//! Painter of a real worker: one device, which holds the pipeline of one model and checkpoint at a time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,14 +11,18 @@ use super::pipeline::noise::SeededNoise;
 use super::pipeline::{Drawing, Manner, Pipeline, Sessions};
 use super::settings::Device;
 use super::worker::{DrawError, LoadError, Paint, Painted, Task};
-use crate::model::ModelId;
+use crate::model::{ModelId, Size};
 
 /// Models and picture size that all workers share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Palette {
     /// Folder and guidance scale of each model, best model first.
     pub models: Vec<(PathBuf, Option<f32>)>,
-    /// Width and height of all pictures, in pixels.
+    /// True for each model that takes the guidance of requests. The others keep their own.
+    pub guided: Vec<bool>,
+    /// Folders of the checkpoints in place of those of the models, by number from 1.
+    pub checkpoints: Vec<Vec<PathBuf>>,
+    /// Usual width and height of pictures, in pixels.
     pub size: [u32; 2],
 }
 
@@ -27,9 +31,54 @@ pub struct Palette {
 pub struct Painter {
     sessions: Sessions,
     palette: Arc<Palette>,
-    held: Option<(ModelId, Pipeline)>,
+    held: Option<Held>,
     /// True if the last drawing failed: sessions that may be damaged are not kept for the next model.
     failed: bool,
+}
+
+/// Pipeline on a device.
+#[derive(Debug)]
+struct Held {
+    model: ModelId,
+    checkpoint: u32,
+    pipeline: Pipeline,
+}
+
+impl Palette {
+    /// Makes a palette without checkpoints, whose models all take the guidance of requests.
+    #[must_use]
+    pub fn new(models: Vec<(PathBuf, Option<f32>)>, size: [u32; 2]) -> Self {
+        let guided = vec![true; models.len()];
+        Self { models, guided, checkpoints: Vec::new(), size }
+    }
+
+    /// Returns the width and height of pictures of a size, in pixels.
+    #[must_use]
+    pub fn pixels(&self, size: Size) -> [u32; 2] {
+        if size.is_usual() { self.size } else { [u32::from(size.width), u32::from(size.height)] }
+    }
+
+    /// Returns the factor by which pictures of a size have more pixels than the usual ones, at least 1.
+    #[must_use]
+    pub fn growth(&self, size: Size) -> f64 {
+        let area = |[width, height]: [u32; 2]| f64::from(width) * f64::from(height);
+        (area(self.pixels(size)) / area(self.size)).max(1.0)
+    }
+
+    /// Returns the folder of a model with a checkpoint.
+    fn folder(&self, model: ModelId, checkpoint: u32) -> Option<&PathBuf> {
+        match checkpoint {
+            0 => self.models.get(model.index()).map(|(folder, _)| folder),
+            number => self.checkpoints.get(number as usize - 1)?.get(model.index()),
+        }
+    }
+
+    /// Returns the guidance scale of a task: that of its request, if its model takes one, or the model's.
+    fn guidance(&self, task: &Task<'_>) -> Option<f32> {
+        let model = task.work.model.index();
+        let own = task.details.guidance.filter(|_| self.guided[model]);
+        own.map(|scale| scale as f32).or(self.models[model].1)
+    }
 }
 
 impl Painter {
@@ -38,33 +87,57 @@ impl Painter {
     pub const fn new(library: Library, device: Device, palette: Arc<Palette>) -> Self {
         Self { sessions: Sessions::new(library, device), palette, held: None, failed: false }
     }
+
+    /// Loads a model with a checkpoint. The one that was there is unloaded first.
+    fn hold(&mut self, model: ModelId, checkpoint: u32) -> Result<(), LoadError> {
+        let folder = self.palette.folder(model, checkpoint).ok_or(LoadError::NoSuchModel)?;
+        let guidance = self.palette.models[model.index()].1;
+        // The old model is unloaded before the new one is loaded: the device may not have room for both.
+        if let Some(held) = self.held.take().filter(|_| !self.failed) {
+            held.pipeline.unload(&mut self.sessions);
+        }
+        self.failed = false;
+        let pipeline = Pipeline::load(&mut self.sessions, folder, guidance, Some(self.palette.size))?;
+        self.held = Some(Held { model, checkpoint, pipeline });
+        Ok(())
+    }
+
+    /// Changes to the checkpoint of a task. If that fails, the model's own weights are loaded again: the worker holds
+    /// the model as far as others know.
+    fn change(&mut self, task: &Task<'_>) -> Result<(), DrawError> {
+        let model = task.work.model;
+        let Err(error) = self.hold(model, task.details.checkpoint) else { return Ok(()) };
+        let _ = self.hold(model, 0);
+        Err(match error {
+            LoadError::Failed(error) => error.into(),
+            LoadError::Lost(lost) => lost.into(),
+            LoadError::CannotDraw(error) => error,
+            LoadError::NoSuchModel => DrawError::NoSuchCheckpoint,
+        })
+    }
 }
 
 impl Paint for Painter {
     fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
-        let (folder, guidance) = self.palette.models.get(model.index()).ok_or(LoadError::NoSuchModel)?;
-        // The old model is unloaded before the new one is loaded: the device may not have room for both.
-        if let Some((_, held)) = self.held.take().filter(|_| !self.failed) {
-            held.unload(&mut self.sessions);
-        }
-        self.failed = false;
-        let pipeline = Pipeline::load(&mut self.sessions, folder, *guidance, Some(self.palette.size))?;
-        self.held = Some((model, pipeline));
-        Ok(())
+        self.hold(model, 0)
     }
 
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
-        let Some((_, pipeline)) = self.held.as_mut().filter(|(held, _)| *held == task.work.model) else {
-            return Err(DrawError::NotLoaded);
-        };
+        match &self.held {
+            Some(held) if held.model != task.work.model => return Err(DrawError::NotLoaded),
+            Some(held) if held.checkpoint != task.details.checkpoint => self.change(task)?,
+            _ => {}
+        }
+        let Some(Held { pipeline, .. }) = &mut self.held else { return Err(DrawError::NotLoaded) };
         let (seed, row) = task.noise;
         let noise = SeededNoise { seed, row };
         let drawing = Drawing { prompt: task.prompt, noise: &noise, source: task.source };
         let manner = Manner {
             steps: task.work.total_steps,
             skipped: task.work.skipped_steps,
-            guidance: self.palette.models[task.work.model.index()].1,
-            size: Some(self.palette.size),
+            guidance: self.palette.guidance(task),
+            negative: &task.details.negative_prompt,
+            size: Some(self.palette.pixels(task.work.size)),
             keep_going,
         };
         let drawn = pipeline.draw(&[drawing], &manner);

@@ -2,6 +2,7 @@
 //! models is elsewhere.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat as Codec, RgbImage};
@@ -99,6 +100,15 @@ impl Picture {
             ImageFormat::Jpeg => self.pixels.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 95))?,
         }
         Ok(bytes.into_inner())
+    }
+
+    /// Reads the width and height of a PNG or JPEG file, in pixels, without decoding the picture.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is not a picture.
+    pub fn size_of(file: &Path) -> Result<[u32; 2], Error> {
+        let (width, height) = image::image_dimensions(file)?;
+        Ok([width, height])
     }
 
     /// Decodes the bytes of a PNG or JPEG file.

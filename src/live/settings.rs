@@ -19,6 +19,9 @@ pub struct LiveSettings {
     /// Folder of each model as Optimum exports it, by the name of the model in `[models]`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, PathBuf>,
+    /// Folders in place of those of the models, by the name of a checkpoint and the name of the model.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub checkpoints: BTreeMap<String, BTreeMap<String, PathBuf>>,
     /// Guidance scale by model; the model's own if absent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub guidance: BTreeMap<String, f32>,
@@ -217,6 +220,12 @@ impl LiveSettings {
         Ok(self.devices.clone())
     }
 
+    /// Returns the names of the checkpoints, in the order of their numbers from 1.
+    #[must_use]
+    pub fn checkpoint_names(&self) -> Vec<String> {
+        self.checkpoints.keys().cloned().collect()
+    }
+
     /// Checks the values that must be right whatever is run.
     ///
     /// # Errors
@@ -230,6 +239,10 @@ impl LiveSettings {
         if let Some(size) = self.size.filter(|size| !size.iter().all(|side| (1..=16_384).contains(side))) {
             return Err(InputError::new(file, "expected [width, height] from 1 to 16384 pixels")
                 .value("live.size", format_args!("{size:?}")));
+        }
+        if let Some(name) = self.checkpoints.keys().find(|name| name.is_empty() || name.trim() != *name) {
+            let message = "expected a name that does not begin or end with spaces, as requests write it";
+            return Err(InputError::new(file, message).value("live.checkpoints", format_args!("{name:?}")));
         }
         self.limits.check(file)
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::details::{Details, USUAL};
 use super::error::Error;
 use super::executor::Answer;
 use super::isolated::LostProcess;
@@ -63,7 +64,9 @@ pub struct Task<'a> {
     pub noise: (u64, u64),
     /// Prompt of the picture.
     pub prompt: &'a str,
-    /// Model, and numbers of total and skipped denoising steps.
+    /// Wishes of the request beside its prompt.
+    pub details: &'a Details,
+    /// Model, size, and numbers of total and skipped denoising steps.
     pub work: Work,
     /// Source picture, if steps are skipped.
     pub source: Option<&'a Picture>,
@@ -100,6 +103,9 @@ pub enum DrawError {
     /// Model that the painter does not hold.
     #[error("the model is not loaded")]
     NotLoaded,
+    /// Checkpoint that the run does not have.
+    #[error("there is no such checkpoint")]
+    NoSuchCheckpoint,
     /// Failure of the model or the device.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -152,6 +158,7 @@ pub(super) struct Drawing {
     pub(super) request: RequestId,
     pub(super) source: Option<ImageId>,
     pub(super) prompt: Arc<str>,
+    pub(super) details: Details,
     pub(super) noise: (u64, u64),
 }
 
@@ -346,7 +353,8 @@ impl Thread {
             let source = part.source.map(|image| self.sources.read(image)).transpose()?;
             progress.touch();
             let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
-            let task = Task { request, noise, prompt, work, source: source.as_deref() };
+            let details = &part.details;
+            let task = Task { request, noise, prompt, details, work, source: source.as_deref() };
             // `keep_going` is called before each step, so the steps of earlier calls are done.
             let done = Cell::new(0);
             let keep_going = || {
@@ -371,7 +379,7 @@ impl Thread {
             DrawError::Cancelled => return JobError::Cancelled,
             DrawError::SourceMissing(error) => return JobError::SourceMissing(error),
             DrawError::Lost(process) => return JobError::Lost(process),
-            failed @ (DrawError::NotLoaded | DrawError::Failed(_)) => failed,
+            failed @ (DrawError::NotLoaded | DrawError::NoSuchCheckpoint | DrawError::Failed(_)) => failed,
         };
         if let Some((until, left)) = &mut self.trust
             && now() < *until
@@ -390,12 +398,14 @@ impl Thread {
         }
     }
 
-    /// Draws a prompt that is known to be good, in one step, and drops the picture.
+    /// Draws a prompt that is known to be good, in one step, and drops the picture. The model has its own weights: a
+    /// checkpoint that cannot be used is no fault of the worker.
     fn probe(&mut self, model: ModelId) -> Result<(), DrawError> {
         self.progress.touch();
         let prompt = self.good_prompts.prompt_of(model);
         let work = Work::new(model, 1, 0);
-        let task = Task { request: RequestId(u32::MAX), noise: (0, 0), prompt: &prompt, work, source: None };
+        let request = RequestId(u32::MAX);
+        let task = Task { request, noise: (0, 0), prompt: &prompt, details: &USUAL, work, source: None };
         let progress = self.progress.clone();
         let keep_going = || {
             progress.touch();

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 
 use super::{Scenario, Source, TraceSection, Variant};
 
-/// Table whose values are all paths, by names that the user chooses.
-const MODELS: &str = "live.models";
+/// Tables whose values are all paths, by names that the user chooses.
+const MODELS: [&str; 2] = ["live.models", "live.checkpoints"];
 
 /// Key with its path, if the path is set.
 type Slot<'a> = (&'static str, &'a mut Option<PathBuf>);
@@ -56,7 +56,8 @@ impl Scenario {
                 *path = place(path);
             }
         }
-        for path in moved.live.models.values_mut() {
+        let checkpoints = moved.live.checkpoints.values_mut().flat_map(|folders| folders.values_mut());
+        for path in moved.live.models.values_mut().chain(checkpoints) {
             *path = place(path);
         }
         for variant in &mut moved.variant {
@@ -79,9 +80,10 @@ fn moved_keys(variant: &Variant, keys: &[&str], place: &dyn Fn(&Path) -> PathBuf
 
 /// Replaces the paths in the value of a key, which may be a table of further keys.
 fn move_value(key: &str, value: &mut Value, keys: &[&str], place: &dyn Fn(&Path) -> PathBuf) {
-    let is_model = |key: &str| key.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('.'));
+    let is_within = |table: &&str| key.strip_prefix(*table).is_some_and(|rest| rest.starts_with('.'));
+    let is_model = MODELS.iter().any(is_within);
     match value {
-        Value::String(path) if keys.contains(&key) || is_model(key) => {
+        Value::String(path) if keys.contains(&key) || is_model => {
             *path = place(Path::new(path)).to_string_lossy().into_owned();
         }
         Value::Table(inner) => {
@@ -115,6 +117,9 @@ mod tests {
         if unknown.contains("expected path string") {
             return found.push(format!("{prefix}.*"));
         }
+        if unknown.contains("expected a map") {
+            return find(&under("*"), found);
+        }
         let Some((_, names)) = unknown.split_once("unknown field `no-such-key`, expected ") else { return };
         // The names stand between backquotes, so every other piece is one.
         for name in names.split('`').skip(1).step_by(2) {
@@ -133,7 +138,8 @@ mod tests {
         find("", &mut found);
         let mut scenario: Scenario = toml::from_str("name = \"a\"").unwrap();
         let mut known: Vec<String> = scenario.paths_mut().map(|(key, _)| key.to_owned()).collect();
-        known.push(format!("{MODELS}.*"));
+        known.push("live.models.*".to_owned());
+        known.push("live.checkpoints.*.*".to_owned());
         found.sort();
         known.sort();
         assert_eq!(found, known, "left: the keys of the scenario; right: those that are listed here");

@@ -10,7 +10,7 @@ use crate::input::{self, InputError};
 use crate::scheduler::routing::System;
 
 /// Keys of a scenario that accept only a table; `*` stands for every element of an array.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -29,6 +29,7 @@ const TABLES: [&str; 23] = [
     "image_model",
     "live",
     "live.models",
+    "live.checkpoints.*",
     "live.guidance",
     "live.limits",
     "serve",

@@ -152,6 +152,14 @@ impl Models {
 }
 
 impl Scenario {
+    /// Returns the scenario with another usual size of images: that of a live run's models.
+    #[must_use]
+    pub fn of_size(&self, size: [u32; 2]) -> Self {
+        let mut scenario = self.clone();
+        scenario.models.size = size.map(|side| u16::try_from(side).unwrap_or(u16::MAX));
+        scenario
+    }
+
     /// Returns the steps and noise levels of the models that the system uses.
     #[must_use]
     pub fn denoising(&self) -> Denoising {

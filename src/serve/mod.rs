@@ -25,6 +25,8 @@ pub mod listen;
 #[cfg(feature = "serve")]
 pub mod meter;
 #[cfg(feature = "serve")]
+pub mod offers;
+#[cfg(feature = "serve")]
 mod quiet;
 #[cfg(feature = "serve")]
 pub mod recordings;

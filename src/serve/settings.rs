@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
 
+/// Largest number of denoising steps of a live request. The models were trained on a thousand noise levels.
+pub const MOST_STEPS: u32 = 1000;
+/// Largest width or height of a picture, in pixels.
+const LARGEST_SIDE: u32 = 16_384;
+
 /// Settings of the section `[serve]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,6 +38,12 @@ pub struct ServeSettings {
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images_per_day: Option<u64>,
+    /// Widths and heights that clients may ask for beside the usual one, in pixels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<[u32; 2]>,
+    /// Largest number of denoising steps that clients may ask for. If absent, the steps of the large model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_steps: Option<u32>,
     /// Largest number of characters of a prompt.
     pub max_prompt: usize,
     /// Largest number of bytes of a request's body.
@@ -83,6 +94,8 @@ impl Default for ServeSettings {
             rate_per_min: 600,
             burst: None,
             images_per_day: None,
+            sizes: Vec::new(),
+            most_steps: None,
             max_prompt: 4000,
             max_body: 65_536,
             max_connections: 20_000,
@@ -117,6 +130,7 @@ impl ServeSettings {
             ("rate_per_min", u64::from(self.rate_per_min), 1_000_000),
             ("burst", u64::from(self.burst.unwrap_or(1)), 1_000_000),
             ("images_per_day", self.images_per_day.unwrap_or(1), 1 << 53),
+            ("most_steps", u64::from(self.most_steps.unwrap_or(1)), u64::from(MOST_STEPS)),
             ("max_prompt", self.max_prompt as u64, 100_000),
             ("max_body", self.max_body as u64, 16 << 20),
             ("max_connections", self.max_connections as u64, 1_000_000),
@@ -126,6 +140,11 @@ impl ServeSettings {
                 let message = format!("expected a whole number from 1 to {most}");
                 return Err(InputError::new(file, message).value(format!("serve.{key}"), value));
             }
+        }
+        let wrong_size = |size: &&[u32; 2]| !size.iter().all(|side| (1..=LARGEST_SIDE).contains(side));
+        if let Some(size) = self.sizes.iter().find(wrong_size) {
+            let message = format!("expected [width, height] from 1 to {LARGEST_SIDE} pixels");
+            return Err(InputError::new(file, message).value("serve.sizes", format_args!("{size:?}")));
         }
         let bytes = [
             ("keep_results_bytes", self.keep_results_bytes),

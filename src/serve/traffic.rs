@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration as HostDuration;
 
+use super::desk::Ask;
 use super::recordings;
 use super::scribe::Scribe;
 use crate::embedding::Embedding;
@@ -20,6 +21,9 @@ use crate::time::{Duration, Time};
 use crate::trace::npy::Rows;
 
 pub(super) const REQUESTS: &str = "requests.csv";
+/// Columns of what requests ask for beside their prompts.
+const WISHES: [&str; 5] = ["width", "height", "steps", "checkpoint", "guidance"];
+const NEGATIVE_PROMPT: &str = "negative_prompt";
 pub(super) const EMBEDDINGS: [&str; 2] = ["prompt_embeddings.npy", "image_embeddings.npy"];
 
 /// Request whose row is not written yet.
@@ -32,6 +36,8 @@ struct Pending {
     look_up: bool,
     /// Text of the prompt; empty if it is not recorded.
     prompt: Arc<str>,
+    /// Fields of the columns of wishes.
+    wishes: Vec<String>,
     prompt_embedding: Option<Embedding>,
     image_embedding: Option<Embedding>,
     drawn: bool,
@@ -73,6 +79,7 @@ impl Files {
 pub struct Traffic {
     folder: PathBuf,
     tenants: Vec<String>,
+    checkpoints: Vec<String>,
     prompts: bool,
     rows: Scribe<TrafficRow>,
     pending: BTreeMap<RequestId, Pending>,
@@ -88,14 +95,14 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Begins a trace in a new folder. `warm` has the embeddings of the images that are cached at the start. The trace
-    /// ends when it has `most_bytes` bytes.
+    /// Begins a trace in a new folder. `names` has the tenants and the checkpoints, `warm` the embeddings of the images
+    /// that are cached at the start. The trace ends when it has `most_bytes` bytes.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn begin(
         folder: &Path,
-        tenants: &[String],
+        (tenants, checkpoints): (&[String], &[String]),
         prompts: bool,
         warm: &[Embedding],
         most_bytes: u64,
@@ -106,7 +113,8 @@ impl Traffic {
         let mut requests = csv::WriterBuilder::new().has_headers(false).from_path(folder.join(REQUESTS))?;
         let tenant = (!tenants.is_empty()).then_some("tenant");
         let columns = ["request_id", "arrival_s", "deadline_s"].into_iter().chain(tenant);
-        requests.write_record(columns.chain(prompts.then_some("prompt")))?;
+        let columns = columns.chain(prompts.then_some("prompt")).chain(WISHES);
+        requests.write_record(columns.chain(prompts.then_some(NEGATIVE_PROMPT)))?;
         requests.flush()?;
         if let Some(first) = warm.first() {
             let mut rows = Rows::create(&folder.join("warm_images.npy"), first.as_slice().len())?;
@@ -122,6 +130,7 @@ impl Traffic {
         Ok(Self {
             folder: folder.to_owned(),
             tenants: tenants.to_vec(),
+            checkpoints: checkpoints.to_vec(),
             prompts,
             rows,
             pending: BTreeMap::new(),
@@ -143,24 +152,43 @@ impl Traffic {
         self.is_full || self.rows.has_ended()
     }
 
-    pub(super) fn arrived(&mut self, request: &Request, prompt: &Arc<str>, deadline: Option<Duration>) {
+    pub(super) fn arrived(&mut self, request: &Request, ask: &Ask) {
         if self.has_ended() {
             self.pending.clear();
             return;
         }
         let pending = Pending {
             arrival: request.arrival,
-            deadline,
+            deadline: ask.deadline,
             tenant: request.tenant.0,
             look_up: request.reuse.look_up,
             // A request that must not be kept gets no row, so that its prompt is not held here either.
-            prompt: if self.prompts && request.reuse.keep { prompt.clone() } else { "".into() },
+            prompt: if self.prompts && request.reuse.keep { ask.prompt.clone() } else { "".into() },
+            wishes: self.wishes(request, ask),
             prompt_embedding: None,
             image_embedding: None,
             drawn: false,
             settled: false,
         };
         self.pending.insert(request.id, pending);
+    }
+
+    /// Returns the fields of the columns of wishes. What is usual is empty.
+    fn wishes(&self, request: &Request, Ask { wishes, details, .. }: &Ask) -> Vec<String> {
+        let number = |number: u32| if number == 0 { String::new() } else { number.to_string() };
+        let checkpoint = (details.checkpoint as usize).checked_sub(1).and_then(|place| self.checkpoints.get(place));
+        let mut fields = vec![
+            number(wishes.size.width.into()),
+            number(wishes.size.height.into()),
+            number(wishes.steps),
+            checkpoint.cloned().unwrap_or_default(),
+            details.guidance.map_or_else(String::new, |guidance| guidance.to_string()),
+        ];
+        if self.prompts {
+            let kept = details.negative_prompt.as_str();
+            fields.push(if request.reuse.keep { kept } else { "" }.to_owned());
+        }
+        fields
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -203,7 +231,8 @@ impl Traffic {
             return;
         };
         // 64 bytes stand for the other fields of the row.
-        self.bytes += 4 * (prompt.as_slice().len() + image.as_slice().len()) as u64 + pending.prompt.len() as u64 + 64;
+        let texts = pending.prompt.len() + pending.wishes.iter().map(String::len).sum::<usize>();
+        self.bytes += 4 * (prompt.as_slice().len() + image.as_slice().len()) as u64 + texts as u64 + 64;
         if self.bytes > self.most_bytes {
             // The server goes on without the recording.
             let why = format!("it has the {} bytes of serve.keep_traffic_bytes", self.most_bytes);
@@ -217,6 +246,7 @@ impl Traffic {
         let mut record = vec![format!("live-{}", id.0), pending.arrival.to_string(), deadline];
         record.extend(tenant.cloned());
         record.extend(self.prompts.then(|| pending.prompt.to_string()));
+        record.extend(pending.wishes);
         self.no_hit += u64::from(!pending.look_up);
         self.rows.write(TrafficRow { record, embeddings: [prompt, image] });
     }
@@ -243,7 +273,9 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::request::TenantId;
+    use crate::live::details::Details;
+    use crate::request::{self, Reuse, TenantId};
+    use crate::trace::asks::KeyRule;
     use crate::trace::{TraceFiles, read};
 
     const PATIENCE: HostDuration = HostDuration::from_secs(10);
@@ -251,6 +283,19 @@ mod tests {
     fn request(id: u32, seconds: f64) -> Request {
         let arrival = Time::from_seconds(seconds).expect("a time");
         Request::new(RequestId(id), arrival, TenantId(1))
+    }
+
+    fn ask(prompt: &str) -> Ask {
+        Ask {
+            prompt: prompt.into(),
+            tenant: TenantId(1),
+            seed: None,
+            deadline: None,
+            reuse: Reuse::ALL,
+            wishes: request::Ask { steps: 9, ..request::Ask::default() },
+            details: Details::default(),
+            progress: None,
+        }
     }
 
     fn embedding(turn: f32) -> Option<Embedding> {
@@ -273,9 +318,11 @@ mod tests {
         let place = folder.path().join("one");
         let tenants = ["a, b".to_owned(), "c".to_owned()];
         let warm = [embedding(0.3).expect("an embedding")];
-        let mut traffic = Traffic::begin(&place, &tenants, true, &warm, u64::MAX, None).expect("begun");
+        let mut traffic =
+            Traffic::begin(&place, (&tenants, &["x".to_owned()]), true, &warm, u64::MAX, None).expect("begun");
         for id in 0..4 {
-            traffic.arrived(&request(id, f64::from(id)), &"two, \"words\"".into(), None);
+            let details = Details { checkpoint: id % 2, guidance: Some(2.5), ..Details::default() };
+            traffic.arrived(&request(id, f64::from(id)), &Ask { details, ..ask("two, \"words\"") });
             traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
         }
         // The requests end in another order. One has no image, and one is still open.
@@ -294,6 +341,10 @@ mod tests {
         assert_eq!(trace.len(), 2);
         assert_eq!((trace.label(1).as_ref(), trace.prompt(1)), ("live-2", Some("two, \"words\"")));
         assert_eq!(trace.tenant_name(trace.tenant(0)), Some("c"));
+        let wishes = [0, 1].map(|row| (trace.wishes(row).checkpoint, trace.wishes(row).guidance));
+        assert_eq!(wishes, [("", Some(2.5)); 2], "the request with a checkpoint has no image");
+        let asked = trace.clone().with_asks(&KeyRule::default(), Path::new(REQUESTS)).expect("asks");
+        assert_eq!(asked.ask(1).steps, 9);
         assert!(trace.image_embeddings().is_some_and(|rows| rows.rows() == 2) && trace.warm_images().is_some());
     }
 
@@ -301,9 +352,9 @@ mod tests {
     fn a_trace_that_cannot_be_written_ends_and_nothing_else_does() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().join("1");
-        let mut traffic = Traffic::begin(&place, &[], true, &[], 150, None).expect("begun");
+        let mut traffic = Traffic::begin(&place, (&[], &[]), true, &[], 150, None).expect("begun");
         for id in 0..3 {
-            traffic.arrived(&request(id, f64::from(id)), &"x".into(), None);
+            traffic.arrived(&request(id, f64::from(id)), &ask("x"));
             traffic.event(&Event::Encoded { request: RequestId(id), embedding: embedding(0.1) });
             traffic.event(&Event::ImageEncoded { request: RequestId(id), embedding: embedding(0.2) });
             traffic.ended(RequestId(id), true);

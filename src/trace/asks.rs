@@ -35,8 +35,8 @@ pub enum KeyPart {
     Guidance,
 }
 
-/// Rule by which keys are made.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Rule by which keys are made. By default nothing counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct KeyRule {
     /// Properties that count.
     pub parts: Vec<KeyPart>,
@@ -94,6 +94,16 @@ impl Numbering {
             guidance: guidance.map(|guidance| (guidance / rule.guidance_tolerance).round() as i64),
         };
         (number(&mut self.keys, key), weights)
+    }
+
+    /// Makes a numbering in which these checkpoints have the numbers from 1.
+    #[must_use]
+    pub fn of_checkpoints<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut numbering = Self::default();
+        for name in names {
+            number(&mut numbering.checkpoints, name.to_owned());
+        }
+        numbering
     }
 
     /// Returns the names of the checkpoints, in the order of their numbers from 1.
@@ -191,6 +201,39 @@ impl<'a> AskColumns<'a> {
 }
 
 impl Trace {
+    /// Returns the wishes of a row in words, as its file has them.
+    #[must_use]
+    pub fn wishes(&self, row: usize) -> Wishes<'_> {
+        let text = |name: &str| {
+            let column = self.columns.extra.iter().find(|(other, _)| other == name);
+            column.map_or("", |(_, column)| column.get(row).trim())
+        };
+        Wishes {
+            checkpoint: text("checkpoint"),
+            loras: text("loras"),
+            negative_prompt: text("negative_prompt"),
+            // `with_asks` has refused what is no number.
+            guidance: text("guidance").parse().ok(),
+        }
+    }
+
+    /// Returns the numbers that the requests have in [`Self::ask`].
+    #[must_use]
+    pub fn numbering(&self, rule: &KeyRule) -> Numbering {
+        let mut numbering = Numbering::default();
+        for row in 0..self.len() {
+            numbering.number(&self.wishes(row), rule);
+        }
+        numbering
+    }
+
+    /// Returns the number of a row's request among the requests, from 0.
+    #[must_use]
+    pub fn request_at(&self, row: usize) -> usize {
+        let Some(places) = &self.columns.places else { return row };
+        places[..=row].iter().filter(|place| place.at == 0).count() - 1
+    }
+
     /// Returns the trace with what its requests ask for, and with a row for each image of a request. `file` is the file
     /// of the requests, for errors.
     ///

@@ -24,7 +24,7 @@ use modm::metrics::quality::QualitySettings;
 use modm::metrics::{Keep, Metrics, RequestRow, Results, Settings};
 use modm::model::ModelId;
 use modm::replay::{Executor, Known, replay};
-use modm::request::{Outcome, Owner};
+use modm::request::{Ask, Outcome, Owner};
 use modm::scenario::{Inputs, Scenario, Source, TraceInputs, arrivals, initial_allocation};
 use modm::scheduler::{Action, Event, Scheduler, WarmImage};
 use modm::sim::Measured;
@@ -180,7 +180,8 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
     Metrics::new(Settings {
         models: scenario.model_names(),
         serving: scenario.serving(),
-        total_steps: scenario.models.steps,
+        denoising: scenario.denoising(),
+        requests_differ: inputs.trace.trace.differs(),
         gpus: scenario.gpus(),
         usd_per_hour: scenario.usd_per_hour(),
         initial: initial_allocation(scenario).targets,
@@ -213,7 +214,8 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     for (row, entry) in (0..).zip(&found) {
         store.adopt(ImageId::warm(row), entry);
     }
-    let public = |entry: FoundEntry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None };
+    let public =
+        |entry: FoundEntry| WarmImage { key: entry.key, owner: Owner::Public, bytes: None, ask: Ask::default() };
     let warm: Vec<WarmImage> = found.into_iter().map(public).collect();
     let (warnings, lives, results) = (Arc::new(AtomicU32::new(0)), Mutex::new(0), store_folder.join("results"));
     std::fs::create_dir_all(&results).unwrap();
@@ -221,12 +223,15 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
     let book = KnownRequests {
         prompts: (0..trace.len() - trouble.unknown).map(|row| trace.prompt(row).unwrap().into()).collect(),
         tenants: Some((0..trace.len()).map(tenant).collect()),
+        details: Vec::new(),
         seed: 1,
         result: Box::new(move |request| results.join(format!("{request}.png"))),
     };
     let setting = Setting {
         book: Box::new(book),
         models: scenario.model_names(),
+        checkpoints: Vec::new(),
+        size: [32, 32],
         stepped: None,
         paint: Box::new(move |_| {
             let mut lives = lives.lock().unwrap();

@@ -8,6 +8,7 @@ mod onnxruntime;
 #[path = "../common/program.rs"]
 mod program;
 
+mod asks;
 mod calibrate;
 mod families;
 mod live_failures;

@@ -143,7 +143,8 @@ fn parts_that_models_share_are_loaded_once() {
     let (fast, _made) = model("flux-schnell", "model");
     let library = onnxruntime::library();
     let noise = SeededNoise { seed: 5, row: 0 };
-    let manner = Manner { steps: 4, skipped: 0, guidance: None, size: Some([32, 32]), keep_going: &|| true };
+    let manner =
+        Manner { steps: 4, skipped: 0, guidance: None, negative: "", size: Some([32, 32]), keep_going: &|| true };
     let draw = |pipeline: &mut Pipeline| {
         pipeline.draw_numbers(&[Drawing { prompt: "a red cube", noise: &noise, source: None }], &manner).unwrap()
     };
@@ -214,7 +215,8 @@ fn pictures_drawn_together_are_those_drawn_alone() {
             source: None,
         })
     };
-    let manner = Manner { steps: 4, skipped: 0, guidance: Some(3.0), size: Some([32, 64]), keep_going: &|| true };
+    let manner =
+        Manner { steps: 4, skipped: 0, guidance: Some(3.0), negative: "", size: Some([32, 64]), keep_going: &|| true };
     let together = pipeline.draw_numbers(&drawings().collect::<Vec<_>>(), &manner).unwrap();
     let alone: Vec<f32> =
         drawings().flat_map(|drawing| pipeline.draw_numbers(&[drawing], &manner).unwrap().latents).collect();
@@ -229,7 +231,7 @@ fn a_drawing_stops_at_the_next_step() {
     let asked = Cell::new(0);
     let keep_going = || asked.replace(asked.get() + 1) < 3;
     let noise = SeededNoise { seed: 5, row: 0 };
-    let manner = Manner { steps: 10, skipped: 0, guidance: None, size: None, keep_going: &keep_going };
+    let manner = Manner { steps: 10, skipped: 0, guidance: None, negative: "", size: None, keep_going: &keep_going };
     let stopped = pipeline.draw(&[Drawing { prompt: "a cube", noise: &noise, source: None }], &manner);
     assert!(matches!(stopped, Err(Error::Cancelled)), "{stopped:?}");
     assert_eq!(asked.get(), 4);

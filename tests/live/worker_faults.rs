@@ -134,6 +134,7 @@ fn run(requests: usize, poison: impl Fn(usize) -> bool, broken_lives: u32, hangs
     let book = KnownRequests {
         prompts: (0..requests).map(|row| if poison(row) { POISON } else { "a circle" }.into()).collect(),
         tenants: None,
+        details: Vec::new(),
         seed: 1,
         result: Box::new(move |request| results.join(format!("{request}.png"))),
     };
@@ -143,6 +144,8 @@ fn run(requests: usize, poison: impl Fn(usize) -> bool, broken_lives: u32, hangs
     let setting = Setting {
         book: Box::new(book),
         models: scenario.model_names(),
+        checkpoints: Vec::new(),
+        size: [32, 32],
         paint: Box::new(move |worker| {
             let mut lives = lives.lock().unwrap();
             let life = lives.entry(worker).or_insert(0);

@@ -146,7 +146,7 @@ fn a_folder_whose_values_are_not_finite_is_refused_when_it_is_loaded() {
 fn a_job_whose_values_are_not_finite_fails_and_the_next_is_drawn() {
     let mut models = [hostile(), root().join("models/shapes/tiny")].map(|folder| load(&folder).unwrap());
     let noise = SeededNoise { seed: 3, row: 0 };
-    let manner = |keep_going| Manner { steps: 6, skipped: 0, guidance: None, size: None, keep_going };
+    let manner = |keep_going| Manner { steps: 6, skipped: 0, guidance: None, negative: "", size: None, keep_going };
     let mut draw = |model: usize, prompt: &str, source: Option<&Picture>| {
         let manner = Manner { skipped: if source.is_some() { 3 } else { 0 }, ..manner(&|| true) };
         models[model].draw(&[Drawing { prompt, noise: &noise, source }], &manner)

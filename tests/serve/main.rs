@@ -12,6 +12,7 @@ mod served;
 
 mod api;
 mod hostile;
+mod serve_asks;
 mod serve_disk;
 mod serve_faults;
 mod serve_jobs;

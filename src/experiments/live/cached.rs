@@ -8,12 +8,14 @@ use crate::image::ImageId;
 use crate::input::InputError;
 use crate::live::encoder::DualEncoder;
 use crate::live::faults::Faults;
-use crate::live::store::{FoundEntry, Opened, Store, TestableDisk};
+use crate::live::store::{FoundEntry, Opened, Store, TestableDisk, Traits};
+use crate::model::Size;
 use crate::request::{Ask, Owner, TenantId};
 use crate::scenario::Scenario;
 use crate::scheduler::WarmImage;
 use crate::simulation::Simulation;
 use crate::trace::Trace;
+use crate::trace::asks::{KeyRule, Numbering, Wishes};
 
 /// Image cache as an earlier run left it.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub enum Strangers {
 
 impl Cached {
     /// Opens the store that the scenario in `file` names, or the store in the folder `own` if the scenario names none.
+    /// The images get their keys from the numbers of the requests.
     ///
     /// # Errors
     /// Returns an error if the store cannot be used.
@@ -48,6 +51,7 @@ impl Cached {
         file: &Path,
         own: &Path,
         strangers: Strangers,
+        numbering: &mut Numbering,
     ) -> Result<Self, InputError> {
         let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
         let place = scenario.live.store.as_ref().map_or(own.to_owned(), |store| Scenario::resolve(file, store));
@@ -61,7 +65,9 @@ impl Cached {
         for (row, entry) in (0..).zip(&found) {
             store.adopt(ImageId::warm(row), entry);
         }
-        let warm = found.into_iter().map(|entry| warm_image(entry, trace)).collect();
+        let (usual, rule) = (equipment.palette.size, scenario.key_rule());
+        let mut ask = |traits: &Traits| ask(traits, usual, &rule, numbering);
+        let warm = found.into_iter().map(|entry| warm_image(entry, trace, &mut ask)).collect();
         Ok(Self { store, warm, numbers, warnings })
     }
 }
@@ -94,9 +100,26 @@ fn set_strangers_aside(
     (aside > 0).then(|| format!("{aside} entries of the store are {whose}: set aside, nobody finds them"))
 }
 
-fn warm_image(entry: FoundEntry, trace: &Trace) -> WarmImage {
+/// Returns the size and the key of an image with these traits.
+fn ask(traits: &Traits, usual: [u32; 2], rule: &KeyRule, numbering: &mut Numbering) -> Ask {
+    let wishes = Wishes {
+        checkpoint: &traits.checkpoint,
+        loras: "",
+        negative_prompt: &traits.negative_prompt,
+        guidance: traits.guidance,
+    };
+    let (key, weights) = numbering.number(&wishes, rule);
+    // A picture has at most as many pixels a side as a size has room for.
+    let side = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
+    let size = traits.size.filter(|size| *size != usual);
+    let size = size.map_or(Size::USUAL, |[width, height]| Size { width: side(width), height: side(height) });
+    Ask { size, key, weights, ..Ask::default() }
+}
+
+fn warm_image(entry: FoundEntry, trace: &Trace, ask: &mut impl FnMut(&Traits) -> Ask) -> WarmImage {
+    let ask = ask(&entry.traits);
     let tenant = entry.tenant.and_then(|name| tenant(trace, &name));
-    WarmImage { key: entry.key, owner: tenant.map_or(Owner::Public, Owner::Tenant), bytes: None, ask: Ask::default() }
+    WarmImage { key: entry.key, owner: tenant.map_or(Owner::Public, Owner::Tenant), bytes: None, ask }
 }
 
 #[cfg(test)]
@@ -114,6 +137,7 @@ mod tests {
             key: Embedding::normalised(&[1.0]).expect("a direction"),
             tenant: tenant.map(str::to_owned),
             origins: Vec::new(),
+            traits: Traits::default(),
         };
         let all = || vec![entry(1, Some("a")), entry(2, Some("x")), entry(3, None), entry(4, Some("b"))];
         let (arrivals, tenants) = (vec![Time::ZERO; 2], Some(["b", "a"].into_iter().collect()));
@@ -133,7 +157,8 @@ mod tests {
             assert_eq!(numbers(&found), kept);
             assert_eq!(said.is_some(), kept.len() < 4);
         }
-        let owners: Vec<Owner> = all().into_iter().map(|entry| warm_image(entry, &trace).owner).collect();
+        let owners: Vec<Owner> =
+            all().into_iter().map(|entry| warm_image(entry, &trace, &mut |_| Ask::default()).owner).collect();
         let [a, b] = [1, 0].map(|number| Owner::Tenant(TenantId(number)));
         assert_eq!(owners, [a, Owner::Public, Owner::Public, b], "whom the trace does not name, nobody is");
     }

@@ -12,7 +12,9 @@ use crate::live::isolated::{IsolatedEncoder, IsolatedPainter, Launch, probe};
 use crate::live::library::Library;
 use crate::live::limits::{LimitSettings, Limits};
 use crate::live::painter::{Painter, Palette};
-use crate::live::pipeline::{NO_GUIDANCE, WITHOUT_GUIDANCE, check, picture_size, size_multiple, takes_guidance};
+use crate::live::pipeline::{
+    NO_GUIDANCE, WITHOUT_GUIDANCE, check, picture_size, takes_guidance, takes_negative_prompt, undrawable,
+};
 use crate::live::settings::{Device, Isolation, LiveSettings, Processor};
 use crate::live::worker::Paint;
 use crate::model::GpuId;
@@ -32,6 +34,8 @@ pub struct Equipment {
     pub devices: Vec<Device>,
     /// Folders of the models and the size of pictures.
     pub palette: Arc<Palette>,
+    /// Names of the checkpoints, by number from 1.
+    pub checkpoints: Vec<String>,
     /// Folder of the encoder.
     pub encoder: PathBuf,
     /// Device of the encoder.
@@ -63,7 +67,60 @@ impl Equipment {
         DualEncoder::check(&encoder).map_err(|error| input(&encoder, error))?;
         let LiveSettings { isolation, limits, .. } = scenario.live;
         let (models, palette) = (palette.models.len(), Arc::new(palette));
-        Ok(Self { library: library.clone(), devices, palette, encoder, encoder_device, isolation, limits, models })
+        let (library, checkpoints) = (library.clone(), scenario.live.checkpoint_names());
+        Ok(Self { library, devices, palette, checkpoints, encoder, encoder_device, isolation, limits, models })
+    }
+
+    /// Returns the sizes that all models draw with all checkpoints, in words, if they do not draw this one.
+    ///
+    /// # Errors
+    /// Returns an error if a model's folder cannot be read.
+    pub fn undrawable(&self, size: [u32; 2]) -> Result<Option<String>, InputError> {
+        for folder in self.folders() {
+            if let Some(accepted) = undrawable(folder, size).map_err(|error| input(folder, error))? {
+                return Ok(Some(format!("expected {accepted}, for {}", folder.display())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the folders of all models with all checkpoints.
+    fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        let Palette { models, checkpoints, .. } = &*self.palette;
+        models.iter().map(|(folder, _)| folder).chain(checkpoints.iter().flatten())
+    }
+
+    /// Returns the guidance that requests may ask for, in words, if they may not ask for this one. The large model must
+    /// take it.
+    #[must_use]
+    pub fn refuses_guidance(&self, scale: f64) -> Option<String> {
+        let large = &self.palette.models[0].0;
+        let refuses = scale > f64::from(NO_GUIDANCE) && !takes_guidance(large).unwrap_or(false);
+        refuses.then(|| WITHOUT_GUIDANCE.to_owned())
+    }
+
+    /// Returns the reason for which requests may have no negative prompt, if they may not. The large model must take
+    /// it.
+    #[must_use]
+    pub fn refuses_negative_prompt(&self) -> Option<&'static str> {
+        let takes = takes_negative_prompt(&self.palette.models[0].0).unwrap_or(false);
+        (!takes).then_some("expected nothing: the large model takes no negative prompt")
+    }
+
+    /// Checks that the core knows the usual size of the pictures, for requests of other sizes.
+    ///
+    /// # Errors
+    /// Returns an error that names the size if `models.size` is another one.
+    pub fn check_usual_size(&self, scenario: &Scenario, file: &Path) -> Result<(), InputError> {
+        let own = self.palette.size;
+        if scenario.models.size.map(u32::from) == own {
+            return Ok(());
+        }
+        let message = format!(
+            "expected {own:?}, the usual size of the pictures here (live.size, or the large model's own): times and hits \
+             of other sizes go by it"
+        );
+        Err(InputError::new(file, message).value("models.size", format_args!("{:?}", scenario.models.size)))
     }
 
     /// Returns whether the workers and the encoder have processes of their own.
@@ -129,9 +186,9 @@ fn input(folder: &Path, error: Error) -> InputError {
 
 /// Checks the models in use, and returns their folders and the size of all pictures.
 fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
-    let model = |name: &String| {
-        let folder = named(file, &format!("live.models.{name}"), scenario.live.models.get(name))?;
-        let folder = Scenario::resolve(file, folder);
+    let names = scenario.model_names();
+    let folder_of = |key: &str, folder: Option<&PathBuf>, name: &String| {
+        let folder = Scenario::resolve(file, named(file, key, folder)?);
         let guidance = scenario.live.guidance.get(name).copied();
         check(&folder).map_err(|error| input(&folder, error))?;
         if let Some(scale) = guidance.filter(|scale| *scale > NO_GUIDANCE)
@@ -141,19 +198,33 @@ fn palette(scenario: &Scenario, file: &Path) -> Result<Palette, InputError> {
         }
         Ok((folder, guidance))
     };
-    let models: Vec<(PathBuf, Option<f32>)> =
-        scenario.model_names().iter().map(model).collect::<Result<_, InputError>>()?;
+    let model = |name: &String| folder_of(&format!("live.models.{name}"), scenario.live.models.get(name), name);
+    let models: Vec<(PathBuf, Option<f32>)> = names.iter().map(model).collect::<Result<_, InputError>>()?;
+    let mut checkpoints = Vec::new();
+    for (checkpoint, folders) in &scenario.live.checkpoints {
+        let one = |name: &String| {
+            let key = format!("live.checkpoints.{checkpoint}.{name}");
+            folder_of(&key, folders.get(name), name).map(|(folder, _)| folder)
+        };
+        checkpoints.push(names.iter().map(one).collect::<Result<Vec<_>, InputError>>()?);
+    }
+    // A model with a number of steps of its own was distilled for it, and for its own guidance.
+    let steps = scenario.models.large_steps();
+    let mut guided = Vec::with_capacity(names.len());
+    for (name, (folder, _)) in names.iter().zip(&models) {
+        let takes = takes_guidance(folder).map_err(|error| input(folder, error))?;
+        guided.push(takes && scenario.models.steps_of(name) == steps);
+    }
     let large = &models[0].0;
     let own = picture_size(large).map_err(|error| input(large, error))?;
     let size = scenario.live.size.unwrap_or(own);
-    for (folder, _) in &models {
-        let multiple = size_multiple(folder).map_err(|error| input(folder, error))?;
-        if size.iter().any(|side| !side.is_multiple_of(multiple)) {
-            let message = format!("expected multiples of {multiple}, for {}", folder.display());
+    for folder in models.iter().map(|(folder, _)| folder).chain(checkpoints.iter().flatten()) {
+        if let Some(accepted) = undrawable(folder, size).map_err(|error| input(folder, error))? {
+            let message = format!("expected {accepted}, for {}", folder.display());
             return Err(InputError::new(file, message).value("live.size", format_args!("{size:?}")));
         }
     }
-    Ok(Palette { models, size })
+    Ok(Palette { models, guided, checkpoints, size })
 }
 
 /// Returns the devices to use for the wanted ones. A CUDA device that cannot start is refused, or replaced by the CPU

@@ -7,6 +7,7 @@ use crate::scenario::{Inputs, Override, Scenario, Source, TraceInputs};
 use crate::scheduler::routing::System;
 use crate::simulation::Simulation;
 
+mod asks;
 mod cached;
 mod equipment;
 mod gallery;

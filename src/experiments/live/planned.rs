@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Equipment, LiveRun, prepare, refuse_foreign};
+use super::{Equipment, LiveRun, asks, prepare, refuse_foreign};
 use crate::experiments::{ExperimentError, Progress};
 use crate::input::InputError;
 use crate::live::interrupts::Interrupts;
@@ -77,6 +77,9 @@ pub fn plan(
         trace = Some((scenario, simulation.inputs.trace.clone()));
         let equipment = Equipment::find(&simulation.scenario, source.file(), library, allow_cpu, progress);
         let equipment = equipment.map_err(|error| source.place(error, &overrides))?;
+        let trace_of_run = &simulation.inputs.trace.trace;
+        asks::check(trace_of_run, &simulation.scenario, source.file(), &equipment)
+            .map_err(|error| source.place(error, &overrides))?;
         planned.push(PlannedRun { name, folder, simulation, equipment });
     }
     planned.iter().try_for_each(|run| refuse_foreign(&run.place(out)))?;

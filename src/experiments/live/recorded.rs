@@ -1,6 +1,7 @@
 //! Record of a live run as a trace that the simulator can read: the requests, the embeddings of their prompts and of
 //! their images, and the keys of the images that were cached before.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::embedding::Embedding;
@@ -37,9 +38,16 @@ impl Recorded {
     pub(super) fn write(&self, folder: &Path, trace: &Trace) -> Result<(), OutputError> {
         let folder = folder.join("trace");
         make_folder(&folder)?;
-        write_atomic(&folder.join("requests.csv"), |to| write_requests(to, trace))?;
+        // A file has a row for each request. Of several pictures of one request, the first stands for all.
+        let firsts: Vec<u32> = (0..trace.len() as u32).filter(|row| trace.place(*row as usize).at == 0).collect();
+        let arrivals = firsts.iter().map(|row| trace.arrivals()[*row as usize]).collect();
+        let requests =
+            if firsts.len() < trace.len() { Cow::Owned(trace.select(&firsts, arrivals)) } else { Cow::Borrowed(trace) };
+        write_atomic(&folder.join("requests.csv"), |to| write_requests(to, &requests))?;
+        let of_requests = |rows: &[Option<Embedding>]| firsts.iter().map(|row| rows[*row as usize].clone()).collect();
         let warm: Vec<Option<Embedding>> = self.warm.iter().cloned().map(Some).collect();
-        let files = [("prompt_embeddings", &self.prompts), ("image_embeddings", &self.images), ("warm_images", &warm)];
+        let (prompts, images): (Vec<_>, Vec<_>) = (of_requests(&self.prompts), of_requests(&self.images));
+        let files = [("prompt_embeddings", &prompts), ("image_embeddings", &images), ("warm_images", &warm)];
         for (name, rows) in files {
             // A trace has embeddings for all its rows or for none.
             let Some(rows) = rows.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else { continue };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::recorded::Recorded;
-use super::{Cached, Equipment, Strangers, gallery};
+use super::{Cached, Equipment, Strangers, asks, gallery};
 use crate::experiments::{Counted, ExperimentError, Progress};
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
@@ -84,6 +84,8 @@ impl LiveRun<'_> {
         let LiveRun { simulation, folder, file, equipment, interrupts, progress, also } = self;
         let folder = *folder;
         let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
+        // Runs of `validate` are not planned one by one.
+        asks::check(trace, scenario, file, equipment)?;
         let (images, own_store) = (folder.join("images"), folder.join("store"));
         // Files of an earlier run would be taken for files of this one. `refuse_foreign` has checked that the folders
         // are a live run's.
@@ -94,7 +96,9 @@ impl LiveRun<'_> {
         }
         make_folder(&images)?;
         let strangers = Strangers::OfOtherTenants;
-        let Cached { store, warm, warnings, .. } = Cached::open(simulation, equipment, file, &own_store, strangers)?;
+        let mut numbering = trace.numbering(&scenario.key_rule());
+        let opened = Cached::open(simulation, equipment, file, &own_store, strangers, &mut numbering)?;
+        let Cached { store, warm, warnings, .. } = opened;
         progress.run_begins(trace.len() as u64);
         let said = Rc::new(RefCell::new(warnings.clone()));
         for warning in &warnings {
@@ -109,7 +113,7 @@ impl LiveRun<'_> {
         let mut records = (Metrics::new(simulation.settings(Keep::Rows, true)), Recorded::new(trace.len(), &warm));
         let ended = write_journal(simulation, &folder.join(JOURNAL), |journal| {
             let mut actions = Vec::new();
-            let mut core = scenario.live_core(&simulation.inputs, warm, &mut actions);
+            let mut core = scenario.of_size(equipment.palette.size).live_core(&simulation.inputs, warm, &mut actions);
             let mut journal = ((&mut records, Counted(&**progress)), (&mut **also, journal));
             for action in actions {
                 journal.record(Time::ZERO, Record::Action(&action));
@@ -163,12 +167,15 @@ fn setting(
     let book = KnownRequests {
         prompts: (0..trace.len()).map(|row| trace.prompt(row).unwrap_or_default().into()).collect(),
         tenants: tenants.then(|| (0..trace.len()).map(tenant).collect()),
+        details: asks::details(trace, &equipment.checkpoints),
         seed: scenario.seed,
         result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
     };
     Ok(Setting {
         book: Box::new(book),
         models: scenario.model_names(),
+        checkpoints: equipment.checkpoints.clone(),
+        size: equipment.palette.size,
         paint: equipment.paint(&limits)?,
         stepped: None,
         warn: Box::new(move |message| {

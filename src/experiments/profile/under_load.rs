@@ -151,12 +151,15 @@ fn setting(
     let book = KnownRequests {
         prompts: (0..MOST as usize).map(|row| PROMPTS[row % PROMPTS.len()].into()).collect(),
         tenants: None,
+        details: Vec::new(),
         seed: scenario.seed,
         result: Box::new(move |request| images.join(format!("{request}.png"))),
     };
     Ok(Setting {
         book: Box::new(book),
         models: scenario.model_names(),
+        checkpoints: Vec::new(),
+        size: equipment.palette.size,
         paint: equipment.paint(&limits)?,
         stepped: None,
         warn: Box::new(move |message| progress.say(&format!("warning: {message}"))),

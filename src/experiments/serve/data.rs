@@ -67,7 +67,7 @@ pub(super) fn warn_of_strangers(ledger: &Ledger, tenants: &[String]) -> Result<(
 pub(super) fn traffic(
     data: &Path,
     settings: &ServeSettings,
-    tenants: &[String],
+    names: (&[String], &[String]),
     warm: &[WarmImage],
     faults: Option<Arc<Faults>>,
 ) -> Option<Traffic> {
@@ -82,7 +82,7 @@ pub(super) fn traffic(
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     let keys: Vec<Embedding> = warm.iter().map(|image| image.key.clone()).collect();
     let (place, most) = (folder.join(now.to_string()), settings.keep_traffic_bytes);
-    let begun = Traffic::begin(&place, tenants, settings.record_prompts, &keys, most, faults);
+    let begun = Traffic::begin(&place, names, settings.record_prompts, &keys, most, faults);
     begun.inspect_err(|error| tracing::warn!("{}: nothing is recorded: {error}", place.display())).ok()
 }
 

@@ -2,8 +2,8 @@
 //! answers until it is told to end. Connects the parts in the modules `serve` and `live` of the library.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration as HostDuration;
 
 use tokio::net::TcpListener;
@@ -25,9 +25,11 @@ use crate::serve::ids::PictureIds;
 use crate::serve::keys::Keys;
 use crate::serve::ledger::results;
 use crate::serve::meter::Meter;
+use crate::serve::offers::Offers;
 use crate::serve::settings::ServeSettings;
 use crate::simulation::Simulation;
 use crate::time::{Duration, Time};
+use crate::trace::asks::Numbering;
 use crate::trace::{Columns, Trace};
 
 mod data;
@@ -93,6 +95,9 @@ impl ReadyServer {
         let file = source.file();
         let equipment = Equipment::find(&simulation.scenario, file, &library, options.library.allow_cpu, progress)?;
 
+        let mut numbering = Numbering::of_checkpoints(equipment.checkpoints.iter().map(String::as_str));
+        let offers = offers(&simulation.scenario, file, &settings, &equipment)?;
+
         let folder = &options.data;
         make_folder(folder)?;
         let (clock, faults) = (HostClock::new(), Faults::from_environment());
@@ -106,13 +111,16 @@ impl ReadyServer {
         data::remove_strangers(&results, &ledger)?;
         let ids = PictureIds::open(folder)?;
         let strangers = if keys.is_some() { Strangers::WithoutKnownOwner } else { Strangers::OfOtherTenants };
-        let cached = Cached::open(&simulation, &equipment, file, &folder.join("store"), strangers)?;
+        let store = folder.join("store");
+        let cached = Cached::open(&simulation, &equipment, file, &store, strangers, &mut numbering)?;
+        let offers = Offers { numbering: Mutex::new(numbering), ..offers };
         for warning in &cached.warnings {
             tracing::warn!("{warning}");
         }
         let sources = cached.store.sources();
         cached.store.limit(settings.max_store_bytes);
-        let traffic = data::traffic(folder, &settings, &tenants, &cached.warm, faults.clone());
+        let traffic =
+            data::traffic(folder, &settings, (&tenants, &equipment.checkpoints), &cached.warm, faults.clone());
         let audits = data::audits(folder, &settings, &simulation.scenario, file)?;
         let desk = Desk::new(facts(&simulation, &tenants, &settings), Meter::default(), traffic, audits);
         let origin = options.origin.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
@@ -127,7 +135,7 @@ impl ReadyServer {
             keys,
             public: simulation.scenario.tenants.public.clone(),
             ids,
-            size: equipment.palette.size,
+            offers,
             origin,
         };
         Ok(Self { server, work: Loop { abort: Arc::default(), simulation, equipment, cached, desk } })
@@ -211,6 +219,32 @@ fn nobody(tenants: &[String]) -> TraceInputs {
         ..Columns::default()
     };
     TraceInputs::from_trace(Trace::new(columns))
+}
+
+/// Returns what clients may ask for beside their prompts. Refuses sizes that the models do not draw.
+fn offers(
+    scenario: &Scenario,
+    file: &Path,
+    settings: &ServeSettings,
+    equipment: &Equipment,
+) -> Result<Offers, InputError> {
+    let (size, steps) = (equipment.palette.size, scenario.models.large_steps());
+    for other in &settings.sizes {
+        if let Some(accepted) = equipment.undrawable(*other)? {
+            return Err(InputError::new(file, accepted).value("serve.sizes", format_args!("{other:?}")));
+        }
+    }
+    if settings.sizes.iter().any(|other| *other != size) {
+        equipment.check_usual_size(scenario, file)?;
+    }
+    Ok(Offers {
+        sizes: settings.sizes.clone(),
+        most_steps: settings.most_steps.unwrap_or(steps),
+        checkpoints: equipment.checkpoints.clone(),
+        no_guidance: equipment.refuses_guidance(f64::INFINITY),
+        no_negative_prompt: equipment.refuses_negative_prompt(),
+        ..Offers::of_size(size, steps, scenario.key_rule())
+    })
 }
 
 fn facts(simulation: &Simulation, tenants: &[String], settings: &ServeSettings) -> Facts {

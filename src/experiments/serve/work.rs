@@ -36,6 +36,8 @@ impl Loop {
         let setting = Setting {
             book: Box::new(desk.clone()),
             models: scenario.model_names(),
+            checkpoints: equipment.checkpoints.clone(),
+            size: equipment.palette.size,
             paint: equipment.paint(&limits)?,
             stepped: Some(Arc::new(move |request, steps| stepping.stepped(request, steps))),
             warn: Box::new(|message| tracing::warn!("{message}")),
@@ -45,7 +47,7 @@ impl Loop {
         };
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         let mut actions = Vec::new();
-        let mut core = scenario.live_core(&simulation.inputs, warm, &mut actions);
+        let mut core = scenario.of_size(equipment.palette.size).live_core(&simulation.inputs, warm, &mut actions);
         for (row, (number, owner)) in (0..).zip(numbers) {
             desk.adopted(ImageId::warm(row), number, owner);
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::image::ImageId;
+use crate::live::details::Details;
 use crate::live::picture::Picture;
 use crate::request::{Outcome, RequestId};
 
@@ -18,6 +19,11 @@ pub trait Book {
 
     /// Returns the seed and the row that the noise of a request derives from.
     fn noise(&self, request: RequestId) -> (u64, u64);
+
+    /// Returns the wishes of a request beside its prompt; what is usual if nothing else is known.
+    fn details(&self, _: RequestId) -> Details {
+        Details::default()
+    }
 
     /// Returns the file that the picture of a request is written to, if there is one.
     fn result(&self, request: RequestId) -> Option<PathBuf>;
@@ -48,6 +54,8 @@ pub struct Known {
     pub prompts: Vec<Arc<str>>,
     /// Tenants by row, if the trace has them.
     pub tenants: Option<Vec<String>>,
+    /// Wishes beside the prompts by row; empty if all are usual.
+    pub details: Vec<Details>,
     /// Seed that all noise derives from, together with the row.
     pub seed: u64,
     /// Function that returns the file for the picture of a request.
@@ -65,6 +73,10 @@ impl Book for Known {
 
     fn noise(&self, request: RequestId) -> (u64, u64) {
         (self.seed, u64::from(request.0))
+    }
+
+    fn details(&self, request: RequestId) -> Details {
+        self.details.get(request.row()).cloned().unwrap_or_default()
     }
 
     fn result(&self, request: RequestId) -> Option<PathBuf> {

@@ -104,6 +104,10 @@ pub struct Setting {
     pub book: Box<dyn Book>,
     /// Names of the models, best first.
     pub models: Vec<String>,
+    /// Names of the checkpoints, by number from 1.
+    pub checkpoints: Vec<String>,
+    /// Usual width and height of pictures, in pixels.
+    pub size: [u32; 2],
     /// Function that makes the painter of a worker, with no model loaded.
     pub paint: Box<dyn Fn(WorkerId) -> Box<dyn Paint>>,
     /// Function that workers call with the number of each step of a request's job, from 1, after the step. The last
@@ -374,7 +378,8 @@ impl Live {
         let book = &self.setting.book;
         let with_prompt = |part: &Part| {
             let prompt = book.prompt(part.request).ok_or(part.request)?;
-            Ok(Drawing { request: part.request, source: part.source, prompt, noise: book.noise(part.request) })
+            let (request, source) = (part.request, part.source);
+            Ok(Drawing { request, source, prompt, details: book.details(request), noise: book.noise(request) })
         };
         let parts_to_draw = match parts.iter().map(with_prompt).collect::<Result<Vec<_>, RequestId>>() {
             Ok(parts) => parts,
@@ -386,7 +391,7 @@ impl Live {
             let origins = part.source.map(|source| self.store.line(source)).unwrap_or_default();
             self.requests.entry(part.request).or_default().work = Some((work, origins));
         }
-        self.draw(worker, job, work.model, order);
+        self.draw(worker, job, work, order);
     }
 }
 

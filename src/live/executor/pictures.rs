@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Answer, Live, Setting};
 use crate::image::ImageId;
+use crate::live::details::Details;
 use crate::live::embedder::{Ask, EmbedError};
 use crate::live::picture::Picture;
 use crate::live::store::{Record, StoreError};
@@ -29,8 +30,10 @@ impl Live {
         let (Some(picture), Some((work, origins))) = (&state.picture, &state.work) else { return };
         // Systems that find images by their prompts keep an image before its picture is embedded.
         let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
-        let Setting { book, models, warn, .. } = &mut self.setting;
+        let Setting { book, models, checkpoints, warn, .. } = &mut self.setting;
         let Some(prompt) = book.prompt(request) else { return };
+        let Details { checkpoint, negative_prompt, guidance } = book.details(request);
+        let checkpoint = (checkpoint as usize).checked_sub(1).and_then(|place| checkpoints.get(place));
         let record = |file| Record {
             file,
             prompt: prompt.to_string(),
@@ -38,6 +41,9 @@ impl Live {
             model: models[work.model.index()].clone(),
             seed: book.noise(request),
             steps: (work.total_steps, work.skipped_steps),
+            checkpoint: checkpoint.cloned().unwrap_or_default(),
+            negative_prompt,
+            guidance,
             source: origins.first().copied(),
             origins: origins.clone(),
             key,

@@ -5,7 +5,7 @@ use std::time::Duration as HostDuration;
 
 use super::{Answer, Live, LiveError, nap};
 use crate::live::worker::{Handle, JobError, WorkerOrder};
-use crate::model::ModelId;
+use crate::model::{ModelId, Size, Work};
 use crate::request::RequestId;
 use crate::scheduler::{Event, JobId, LossCause, WorkerId};
 
@@ -86,21 +86,27 @@ pub(super) fn join(threads: Vec<JoinHandle<()>>, mut patience: HostDuration) -> 
 }
 
 impl Live {
-    /// Returns the times that a worker may be silent: while it loads a model and tries the model, and while it draws.
-    fn patience(&self, worker: WorkerId, model: ModelId) -> (HostDuration, HostDuration) {
-        let limits = self.setting.limits.model(worker, model);
+    /// Returns the times that a worker may be silent: while it loads a model and tries the model, and while it draws
+    /// pictures of a size.
+    fn patience(&self, worker: WorkerId, model: ModelId, size: Size) -> (HostDuration, HostDuration) {
+        let [width, height] = self.setting.size;
+        let usual = u64::from(width) * u64::from(height);
+        let limits = self.setting.limits.model(worker, model).grown(size.pixels() as f64 / usual as f64);
         // The longest silence of a job is the read of a source, or the last step with the decoding. The sum covers
         // both.
-        let draw = limits.around + limits.step + self.setting.limits.disk;
+        let draw = limits.around.saturating_add(limits.step).saturating_add(self.setting.limits.disk);
+        // A job may begin with a change to another checkpoint, and with the way back if that fails.
+        let change = if self.setting.checkpoints.is_empty() { HostDuration::ZERO } else { 2 * limits.load };
+        let draw = draw.saturating_add(change);
         if self.setting.isolated {
             // A process is started first, which may take as long as the load.
-            return (2 * limits.load + MARGIN, draw + MARGIN);
+            return (2 * limits.load + MARGIN, draw.saturating_add(MARGIN));
         }
         (limits.load.max(draw), draw)
     }
 
     pub(super) fn load(&mut self, worker: WorkerId, model: ModelId) {
-        let patience = self.patience(worker, model).0;
+        let patience = self.patience(worker, model, Size::USUAL).0;
         let state = &mut self.workers[worker.index()];
         state.loading = true;
         self.in_flight += 1;
@@ -108,8 +114,8 @@ impl Live {
         state.order(WorkerOrder::Load { model, probe: state.losses > 0 }, patience);
     }
 
-    pub(super) fn draw(&mut self, worker: WorkerId, job: JobId, model: ModelId, order: WorkerOrder) {
-        let patience = self.patience(worker, model).1;
+    pub(super) fn draw(&mut self, worker: WorkerId, job: JobId, work: Work, order: WorkerOrder) {
+        let patience = self.patience(worker, work.model, work.size).1;
         let state = &mut self.workers[worker.index()];
         state.job = Some(job);
         self.in_flight += 1;

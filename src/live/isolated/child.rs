@@ -116,9 +116,10 @@ fn paint(
                 let loaded = painter.load(model);
                 answers.send(&loaded.map_or_else(|error| Reply::failed(&error), |()| Reply::Loaded), &[])?;
             }
-            WireOrder::Draw { request, noise, prompt, work, source } => {
+            WireOrder::Draw { request, noise, prompt, details, work, source } => {
                 let source = source.map(|size| Message::<WireOrder>::picture(size, tail)).transpose()?;
-                let task = Task { request, noise, prompt: &prompt, work, source: source.as_ref() };
+                let (prompt, details) = (prompt.as_str(), &details);
+                let task = Task { request, noise, prompt, details, work, source: source.as_ref() };
                 let told = std::cell::RefCell::new(&mut *answers);
                 let keep_going = || {
                     // If nobody listens, the thread that reads orders ends this process.

@@ -24,6 +24,8 @@ pub struct IsolatedPainter {
     /// Limits by model.
     limits: Vec<ModelLimits>,
     process: Option<Process>,
+    /// Checkpoint that the process holds; `None` if that is not known.
+    checkpoint: Option<u32>,
 }
 
 impl IsolatedPainter {
@@ -36,7 +38,7 @@ impl IsolatedPainter {
         palette: Arc<Palette>,
         limits: Vec<ModelLimits>,
     ) -> Self {
-        Self { launch, library, device, palette, limits, process: None }
+        Self { launch, library, device, palette, limits, process: None, checkpoint: None }
     }
 
     fn load_in(&self, process: Option<Process>, model: ModelId) -> Result<(Process, Result<(), Error>), LostProcess> {
@@ -61,17 +63,23 @@ impl Paint for IsolatedPainter {
             return Err(LoadError::NoSuchModel);
         }
         let process = self.process.take();
+        self.checkpoint = None;
         let (process, loaded) = self.load_in(process, model)?;
         self.process = Some(process);
-        Ok(loaded?)
+        loaded?;
+        self.checkpoint = Some(0);
+        Ok(())
     }
 
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
-        let limits = self.limits[task.work.model.index()];
+        let limits = self.limits[task.work.model.index()].grown(self.palette.growth(task.work.size));
         let Some(process) = &mut self.process else {
             return Err(DrawError::NotLoaded);
         };
-        let drawn = draw(process, task, limits, keep_going);
+        let changes = self.checkpoint != Some(task.details.checkpoint);
+        let drawn = draw(process, task, (limits, changes), keep_going);
+        // After a failure the process may hold the checkpoint of before or that of the task.
+        self.checkpoint = matches!(drawn, Ok(Ok(_))).then_some(task.details.checkpoint);
         drawn.unwrap_or_else(|lost| {
             self.process = None;
             Err(lost.into())
@@ -82,13 +90,14 @@ impl Paint for IsolatedPainter {
 fn draw(
     process: &mut Process,
     task: &Task<'_>,
-    limits: ModelLimits,
+    (limits, changes): (ModelLimits, bool),
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Result<Painted, DrawError>, LostProcess> {
     let order = WireOrder::Draw {
         request: task.request,
         noise: task.noise,
         prompt: task.prompt.to_owned(),
+        details: task.details.clone(),
         work: task.work,
         source: task.source.map(Picture::size),
     };
@@ -98,6 +107,7 @@ fn draw(
     let (mut begun, mut goes) = (0, true);
     loop {
         let (limit, what) = match begun {
+            0 if changes => (limits.load + limits.around, "a load and what comes before the first step"),
             0 => (limits.around, "what comes before the first step"),
             begun if begun < steps => (limits.step, "a denoising step"),
             // The process does not tell the end of the last step: one limit holds for the last step and the decoding.

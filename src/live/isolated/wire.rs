@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::embedding::Embedding;
+use crate::live::details::Details;
 use crate::live::painter::Palette;
 use crate::live::picture::Picture;
 use crate::live::pipeline::Cut;
@@ -36,7 +37,14 @@ pub(super) enum WireOrder {
     /// Load of a model.
     Load(ModelId),
     /// Drawing of a picture. The pixels of the source follow, if there is a source; its width and height are given.
-    Draw { request: RequestId, noise: (u64, u64), prompt: String, work: Work, source: Option<[u32; 2]> },
+    Draw {
+        request: RequestId,
+        noise: (u64, u64),
+        prompt: String,
+        details: Details,
+        work: Work,
+        source: Option<[u32; 2]>,
+    },
     /// Stop of the drawing at the next step.
     Cancel,
     /// Embedding of a prompt.
@@ -173,6 +181,7 @@ mod tests {
             request: RequestId(7),
             noise: (u64::MAX, 3),
             prompt: "a \"red\" circle\n".to_owned(),
+            details: Details { checkpoint: 2, negative_prompt: "blurry".to_owned(), guidance: Some(7.5) },
             work: Work::new(ModelId(1), 50, 25),
             source: Some([2, 1]),
         };

@@ -80,7 +80,14 @@ pub fn model(
             let drawings = noises.iter().zip(plan.prompts.iter().cycle().skip(job as usize % plan.prompts.len()));
             let drawings: Vec<Drawing<'_>> =
                 drawings.map(|(noise, prompt)| Drawing { prompt, noise, source: source.as_ref() }).collect();
-            let manner = |keep_going| Manner { steps: plan.steps, skipped, guidance, size: Some(size), keep_going };
+            let manner = |keep_going| Manner {
+                steps: plan.steps,
+                skipped,
+                guidance,
+                negative: "",
+                size: Some(size),
+                keep_going,
+            };
             match work {
                 Draw::Job(keep_going) => pipeline.draw(&drawings, &manner(keep_going)).map(drop),
                 Draw::Bare(tick) => {
@@ -208,7 +215,14 @@ impl Neighbours {
                 let mut first = Some(first);
                 while go() {
                     let drawing = Drawing { prompt: &plan.prompts[0], noise: &noise, source: None };
-                    let manner = Manner { steps: plan.steps, skipped: 0, guidance, size: Some(size), keep_going: &go };
+                    let manner = Manner {
+                        steps: plan.steps,
+                        skipped: 0,
+                        guidance,
+                        negative: "",
+                        size: Some(size),
+                        keep_going: &go,
+                    };
                     let done = pipeline.draw(&[drawing], &manner).map(drop);
                     let failed = done.is_err();
                     if let Some(first) = first.take() {

@@ -122,6 +122,7 @@ impl StoredCase {
                 steps: self.steps,
                 skipped: self.skipped,
                 guidance: Some(self.guidance),
+                negative: "",
                 size: Some([self.width, self.height]),
                 keep_going: &|| true,
             },

@@ -3,7 +3,6 @@
 //! `packing`, `canvas` and `denoise`. A family is here only if its pictures agree with those of the reference
 //! implementation (tests/parity).
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,9 +11,9 @@ use super::error::Error;
 use super::library::Library;
 use super::picture::Picture;
 use super::settings::Device;
-use super::words::Words;
 use crate::input::InputError;
 
+mod about;
 mod canvas;
 mod denoise;
 mod folder;
@@ -25,6 +24,10 @@ mod sessions;
 mod step;
 mod text;
 
+pub use about::{
+    NO_GUIDANCE, WITHOUT_GUIDANCE, check, picture_size, size_multiple, takes_guidance, takes_negative_prompt,
+    undrawable,
+};
 pub use folder::Family;
 pub(super) use folder::Json;
 pub use sessions::Sessions;
@@ -42,9 +45,6 @@ const TRIAL_PROMPT: &str = "a large red circle at the center on a blue backgroun
 /// Number of steps of the trial picture. One step would start SDXL's schedule at its lowest noise level: the decoder
 /// would see noise, which it never sees in service.
 const TRIAL_STEPS: u32 = 2;
-
-/// Width and height of FLUX's latents if nothing else is said (`default_sample_size` of diffusers' `FluxPipeline`).
-const FLUX_SAMPLE_SIZE: usize = 128;
 
 /// Largest width or height of a picture, in pixels.
 const LARGEST_SIDE: u32 = 16_384;
@@ -82,6 +82,8 @@ pub struct Manner<'a> {
     /// Guidance scale; the model's own if absent. A scale of 1 or less means no guidance, except for FLUX.1-dev, which
     /// takes any scale as an input.
     pub guidance: Option<f32>,
+    /// Negative prompt, which guidance leads away from; empty for none. Without guidance it has no effect.
+    pub negative: &'a str,
     /// Width and height, in pixels; the model's own if absent.
     pub size: Option<[u32; 2]>,
     /// Function that is called before each step. `false` stops the drawing with [`Error::Cancelled`].
@@ -192,7 +194,7 @@ impl Pipeline {
     pub fn try_out(&mut self, guidance: Option<f32>, size: Option<[u32; 2]>) -> Result<(), Error> {
         let noise = SeededNoise { seed: 0, row: 0 };
         let drawing = Drawing { prompt: TRIAL_PROMPT, noise: &noise, source: None };
-        let manner = Manner { steps: TRIAL_STEPS, skipped: 0, guidance, size, keep_going: &|| true };
+        let manner = Manner { steps: TRIAL_STEPS, skipped: 0, guidance, negative: "", size, keep_going: &|| true };
         for picture in self.draw(&[drawing], &manner)? {
             self.canvas.enter(&picture, &noise)?;
         }
@@ -258,7 +260,7 @@ impl Pipeline {
         }
         let guidance = self.guidance(manner);
         let prompts: Vec<&str> = drawings.iter().map(|drawing| drawing.prompt).collect();
-        let conditioning = self.condition(&prompts, guidance, size)?;
+        let conditioning = self.condition(&prompts, manner.negative, guidance, size)?;
         let walk = Walk { levels: &levels, skipped, guidance: guidance.extrapolated, keep_going: manner.keep_going };
         let latents = if self.is_packed() {
             let packed = packing::pack(&latents, shape);
@@ -287,7 +289,7 @@ impl Pipeline {
         let size = manner.size.unwrap_or(self.size);
         self.check(size, manner)?;
         let shape = self.taken(prompts.len(), self.canvas.shape(size));
-        let conditioning = self.condition(prompts, self.guidance(manner), size)?;
+        let conditioning = self.condition(prompts, manner.negative, self.guidance(manner), size)?;
         let runs = (manner.steps - manner.skipped) as usize;
         self.denoiser.bare(&shape, conditioning, runs, tick)
     }
@@ -303,8 +305,15 @@ impl Pipeline {
     }
 
     /// Computes what the denoiser is conditioned on: the prompts, and the scale and positions if it takes them.
-    fn condition(&mut self, prompts: &[&str], guidance: Guidance, size: [u32; 2]) -> Result<Conditioning, Error> {
-        let mut conditioning = self.text.condition(prompts, guidance.extrapolated.is_some(), size)?;
+    fn condition(
+        &mut self,
+        prompts: &[&str],
+        negative: &str,
+        guidance: Guidance,
+        size: [u32; 2],
+    ) -> Result<Conditioning, Error> {
+        let negative = guidance.extrapolated.map(|_| negative);
+        let mut conditioning = self.text.condition(prompts, negative, size)?;
         if self.is_packed() {
             conditioning.inputs.push((IMAGE_IDS, packing::positions(self.canvas.shape(size))));
         }
@@ -350,80 +359,6 @@ impl Pipeline {
     }
 }
 
-/// Returns the width and height of a model's pictures, in pixels, without loading the model.
-///
-/// # Errors
-/// Returns an error if a file is missing or has wrong content.
-pub fn picture_size(path: &Path) -> Result<[u32; 2], Error> {
-    let folder = Folder::read(path)?;
-    let config = folder.config(Denoiser::part(folder.family))?;
-    let latents = match folder.family {
-        // FLUX's configuration has no size. This one is the default of its pipeline.
-        Family::Flux if config.get("sample_size").is_null() => FLUX_SAMPLE_SIZE,
-        _ => config.count("sample_size")?,
-    };
-    let side = latents.checked_mul(canvas::factor(&folder)?);
-    let side = side.and_then(|side| u32::try_from(side).ok()).filter(|side| *side <= LARGEST_SIDE);
-    let message = format!("expected pictures of at most {LARGEST_SIDE} pixels");
-    let wrong = || InputError::new(&config.file, message).value("sample_size", config.get("sample_size"));
-    Ok([side.ok_or_else(wrong)?; 2])
-}
-
-/// Returns the number that both sides of a model's pictures must be a multiple of, in pixels. The canvas and the parts
-/// of the denoiser divide the sides by it.
-///
-/// # Errors
-/// Returns an error if a file is missing or has wrong content.
-pub fn size_multiple(path: &Path) -> Result<u32, Error> {
-    let folder = Folder::read(path)?;
-    let config = folder.config(Denoiser::part(folder.family))?;
-    let parts = match folder.family {
-        Family::Shapes | Family::StableDiffusion3 | Family::Sana => config.count("patch_size")?,
-        Family::Flux => packing::SIDE,
-        // Each block of the U-Net but the last halves the sides, and later blocks join their results with earlier ones:
-        // the halves must be whole numbers.
-        Family::StableDiffusionXl => {
-            1 << (config.get("block_out_channels").as_array().map_or(1, Vec::len).clamp(1, 17) - 1)
-        }
-    };
-    Ok(u32::try_from(canvas::factor(&folder)? * parts).unwrap_or(u32::MAX))
-}
-
-/// Returns whether the model of a folder takes guidance, without loading the model. FLUX.1-schnell takes none.
-///
-/// # Errors
-/// Returns an error if a file is missing or has wrong content.
-pub fn takes_guidance(path: &Path) -> Result<bool, Error> {
-    Folder::read(path)?.takes_guidance()
-}
-
-/// Guidance scale above which a model is guided. The limit is that of `do_classifier_free_guidance` in diffusers'
-/// pipelines.
-pub const NO_GUIDANCE: f32 = 1.0;
-/// Guidance that is accepted for a model without guidance.
-pub const WITHOUT_GUIDANCE: &str = "expected a scale of at most 1: the model was distilled without guidance";
-
-/// Checks that a folder holds all files of a model of a known family, without loading the model.
-///
-/// # Errors
-/// Returns an error for the first file that is missing or has wrong content.
-pub fn check(path: &Path) -> Result<(), Error> {
-    picture_size(path)?;
-    size_multiple(path)?;
-    let folder = Folder::read(path)?;
-    Schedule::read(&folder.scheduler()?, folder.family)?;
-    folder.guidance_scale()?;
-    Denoiser::timestep_scale(&folder)?;
-    folder.takes_guidance()?;
-    if folder.part("vae_decoder").is_dir() {
-        canvas::Scaling::read(&folder)?;
-    }
-    for suffix in text::suffixes(&folder) {
-        Words::read(&folder.part(&format!("tokenizer{suffix}")), None)?;
-    }
-    files(&folder).iter().try_for_each(|file| readable(file))
-}
-
 /// Returns the files of a model's parts that are sessions.
 fn files(folder: &Folder) -> Vec<PathBuf> {
     let mut parts = vec![Denoiser::part(folder.family).to_owned()];
@@ -432,10 +367,6 @@ fn files(folder: &Folder) -> Vec<PathBuf> {
     }
     parts.extend(text::suffixes(folder).iter().map(|suffix| format!("text_encoder{suffix}")));
     parts.iter().map(|part| folder.onnx(part)).collect()
-}
-
-fn readable(file: &Path) -> Result<(), Error> {
-    File::open(file).map(drop).map_err(|error| InputError::unreadable(file, &error).into())
 }
 
 /// Checks that sessions run on a device.

@@ -10,11 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration as HostDuration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::picture::Picture;
 use super::settings::ImageFormat;
-use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::input::InputError;
 use crate::locked::LockedFile;
@@ -27,6 +24,7 @@ mod known;
 mod lineage;
 mod numbers;
 mod open;
+mod record;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -38,49 +36,10 @@ pub use inspect::{Repaired, inspect, repair};
 use known::StoreContent;
 use numbers::Reserved;
 use open::Entries;
+pub use record::{FoundEntry, Record, Traits};
 
 /// Number of digits of an entry's number in a file name.
 const DIGITS: usize = 12;
-
-/// Record beside a picture.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// File name of the picture, in the same folder.
-    pub file: String,
-    /// Prompt of the picture.
-    pub prompt: String,
-    /// Tenant that asked for the picture, if the tenant is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<String>,
-    /// Model that drew the picture.
-    pub model: String,
-    /// Seed and row that the noise of the picture derives from.
-    pub seed: (u64, u64),
-    /// Number of denoising steps of a full generation, and number of skipped steps.
-    pub steps: (u32, u32),
-    /// Number of the source picture, if there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<u64>,
-    /// Numbers of the pictures that this one was refined from, directly or not, nearest first. Only pictures that were
-    /// cached when this one was kept are listed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub origins: Vec<u64>,
-    /// Embedding that the picture is found by.
-    pub key: Embedding,
-}
-
-/// Entry that an earlier run left.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FoundEntry {
-    /// Number of the entry in the store.
-    pub number: u64,
-    /// Embedding that the picture is found by.
-    pub key: Embedding,
-    /// Tenant that asked for the picture, if the tenant is known.
-    pub tenant: Option<String>,
-    /// Numbers of the pictures that this one was refined from, as the record has them.
-    pub origins: Vec<u64>,
-}
 
 /// Order to the disk thread, which carries out orders one after the other.
 enum DiskOrder {

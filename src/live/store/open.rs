@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{self, NUMBERS};
-use super::{DIGITS, FoundEntry, Record, StoreError};
+use super::{DIGITS, FoundEntry, Record, StoreError, Traits};
 use crate::embedding::Embedding;
 use crate::input::InputError;
+use crate::live::picture::Picture;
 use crate::locked::{LockedFile, not_locked};
 use crate::output::{write_atomic, write_durable};
 use crate::trace::npy;
@@ -53,6 +54,9 @@ struct Index {
     /// it, is not used.
     #[serde(default)]
     origins: Vec<Vec<u64>>,
+    /// Traits of the pictures by row. An index without them, as older versions wrote it, is not used.
+    #[serde(default)]
+    traits: Vec<Traits>,
 }
 
 /// Part of a record that is needed when a store is opened.
@@ -60,6 +64,7 @@ struct KnownEntry {
     key: Embedding,
     tenant: Option<String>,
     origins: Vec<u64>,
+    traits: Traits,
 }
 
 /// Content of a store's folder.
@@ -215,14 +220,16 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     let mut found = Vec::with_capacity(records.len());
     for number in records {
         let record = folder.join(super::record_name(number));
-        if pictures.remove(&number).is_none() {
+        let Some(picture) = pictures.remove(&number) else {
             warnings.push(format!("{}: its picture is missing: left out", record.display()));
             leftovers.push(record);
             continue;
-        }
+        };
         let known = keys.remove(&number);
-        match known.map_or_else(|| read_record(&record), Ok) {
-            Ok(KnownEntry { key, tenant, origins }) => found.push(FoundEntry { number, key, tenant, origins }),
+        match known.map_or_else(|| read_record(&record, &picture), Ok) {
+            Ok(KnownEntry { key, tenant, origins, traits }) => {
+                found.push(FoundEntry { number, key, tenant, origins, traits });
+            }
             Err(error) => warnings.push(format!("{error}: left out")),
         }
     }
@@ -237,15 +244,17 @@ pub(super) fn entries(folder: &Path) -> Result<Entries, InputError> {
     Ok(Entries { found, next, bytes, warnings, leftovers })
 }
 
-fn read_record(file: &Path) -> Result<KnownEntry, StoreError> {
+fn read_record(file: &Path, picture: &Path) -> Result<KnownEntry, StoreError> {
     let text = fs::read_to_string(file).map_err(StoreError::file(file))?;
-    let Record { key, tenant, source, mut origins, .. } =
+    let Record { key, tenant, source, mut origins, checkpoint, negative_prompt, guidance, .. } =
         serde_json::from_str(&text).map_err(StoreError::record(file))?;
     if origins.is_empty() {
         // Older versions wrote only the source, which may be gone.
         origins.extend(source);
     }
-    Ok(KnownEntry { key, tenant, origins })
+    // A picture that is damaged is found out when it is read.
+    let size = Picture::size_of(picture).ok();
+    Ok(KnownEntry { key, tenant, origins, traits: Traits { size, checkpoint, negative_prompt, guidance } })
 }
 
 /// Returns the CRC-32 of a file, or `None` if the file cannot be read.
@@ -265,13 +274,16 @@ fn read_index(folder: &Path) -> BTreeMap<u64, KnownEntry> {
             return None;
         }
         let keys = npy::read(&file).ok()?;
-        if [index.numbers.len(), index.tenants.len(), index.origins.len()] != [keys.rows(); 3] {
+        let lengths = [index.numbers.len(), index.tenants.len(), index.origins.len(), index.traits.len()];
+        if lengths != [keys.rows(); 4] {
             return None;
         }
-        let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row)).zip(index.tenants).zip(index.origins);
+        let rows = (0..keys.rows()).map(|row| Embedding::stored(&keys, row));
+        let rows = rows.zip(index.tenants).zip(index.origins).zip(index.traits);
         let known = index.numbers.into_iter().zip(rows);
-        let known = known
-            .filter_map(|(number, ((key, tenant), origins))| Some((number, KnownEntry { key: key?, tenant, origins })));
+        let known = known.filter_map(|(number, (((key, tenant), origins), traits))| {
+            Some((number, KnownEntry { key: key?, tenant, origins, traits }))
+        });
         Some(known.collect())
     };
     read().unwrap_or_default()
@@ -314,6 +326,7 @@ pub(super) fn write_index(folder: &Path, Entries { found, next, .. }: &Entries) 
         numbers: found.iter().map(|entry| entry.number).collect(),
         tenants: found.iter().map(|entry| entry.tenant.clone()).collect(),
         origins: found.iter().map(|entry| entry.origins.clone()).collect(),
+        traits: found.iter().map(|entry| entry.traits.clone()).collect(),
     };
     let values = found.iter().flat_map(|entry| entry.key.as_slice().iter().copied());
     write_atomic(&folder.join(&index.keys), |to| npy::write(to, found.len(), dimension, values))

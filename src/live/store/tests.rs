@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::embedding::Embedding;
 use crate::request::RequestId;
 
 fn embedding() -> Embedding {
@@ -23,6 +24,9 @@ fn keep(store: &mut Store, image: u32) {
         model: "m".to_owned(),
         seed,
         steps: (1, 0),
+        checkpoint: String::new(),
+        negative_prompt: String::new(),
+        guidance: None,
         source: None,
         origins: Vec::new(),
         key: embedding(),
@@ -247,4 +251,37 @@ fn a_repair_deletes_nothing_and_has_the_store_alone() {
     keep(&mut store, 0);
     assert!(store.number(ImageId::warm(0)) > Some(4));
     assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+}
+
+#[test]
+fn stores_of_earlier_versions_are_read_with_the_sizes_of_their_pictures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Opened { mut store, .. } = open(folder.path());
+    (0..2).for_each(|image| keep(&mut store, image));
+    settled(&store);
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+    // Records of what is usual are as earlier versions wrote them.
+    let record = fs::read_to_string(folder.path().join(record_name(0))).expect("a record");
+    assert!(!["checkpoint", "negative_prompt", "guidance", "size"].iter().any(|key| record.contains(key)), "{record}");
+    let other = record.replace("\"model\"", "\"checkpoint\": \"a\", \"guidance\": 2.5, \"model\"");
+    fs::write(folder.path().join(record_name(1)), other).expect("a record");
+    let index = folder.path().join("index.json");
+    let text = fs::read_to_string(&index).expect("an index");
+    let mut parts: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    parts.as_object_mut().and_then(|keys| keys.remove("traits")).expect("traits");
+    fs::write(&index, parts.to_string()).expect("an index");
+    let Opened { store, found, warnings } = open(folder.path());
+    assert_eq!((found.len(), warnings.len()), (2, 0));
+    let traits = |checkpoint: &str, guidance| Traits {
+        size: Some([2, 2]),
+        checkpoint: checkpoint.to_owned(),
+        guidance,
+        ..Traits::default()
+    };
+    assert_eq!([&found[0].traits, &found[1].traits], [&traits("", None), &traits("a", Some(2.5))]);
+    // The index that is written now has the traits.
+    assert_eq!(store.close(HostDuration::from_secs(30)), Vec::<String>::new());
+    fs::remove_file(folder.path().join(record_name(0))).expect("a record");
+    let found = open(folder.path()).found;
+    assert_eq!(found[0].traits, traits("a", Some(2.5)));
 }

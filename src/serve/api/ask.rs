@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{ApiError, Caller, Server};
 use crate::request::Reuse;
 use crate::serve::desk::Ask;
+use crate::serve::offers::{Offers, Wanted};
 use crate::time::Duration;
 
 /// Largest number of pictures of a request.
@@ -37,6 +38,7 @@ pub(super) struct WantedPictures {
     pub(super) deadline_s: Option<f64>,
     pub(super) reuse: Reuse,
     pub(super) format: Format,
+    pub(super) wanted: Wanted,
 }
 
 /// Keys that accept only what the server does anyway: name and accepted values.
@@ -95,11 +97,17 @@ impl WantedPictures {
             deadline_s: None,
             reuse: Reuse::ALL,
             format: Format::Base64,
+            wanted: Wanted::default(),
         };
-        let [width, height] = server.size;
         for (key, value) in keys {
             let wrong = |accepted: &str| Err(ApiError::wrong(key, format!("{key}: expected {accepted}")));
             let one_of = |accepted: &[&str]| value.as_str().is_some_and(|value| accepted.contains(&value));
+            if let Some(taken) = wish(&mut wanted.wanted, key, value) {
+                match taken {
+                    Ok(()) => continue,
+                    Err(accepted) => return wrong(accepted),
+                }
+            }
             match key.as_str() {
                 "prompt" => match value.as_str() {
                     Some(prompt) => prompt.clone_into(&mut wanted.prompt),
@@ -111,12 +119,6 @@ impl WantedPictures {
                     Some(n) => wanted.pictures = n as u32,
                     None => return wrong(&format!("a whole number from 1 to {MOST}")),
                 },
-                "size" => {
-                    let own = format!("{width}x{height}");
-                    if !one_of(&["auto", &own]) {
-                        return wrong(&format!("\"{own}\" or \"auto\": the models here draw no other size"));
-                    }
-                }
                 "response_format" => match value.as_str() {
                     Some("b64_json") => wanted.format = Format::Base64,
                     Some("url") => wanted.format = Format::Url,
@@ -154,6 +156,9 @@ impl WantedPictures {
                 },
             }
         }
+        if let Some((key, message)) = server.offers.refusal(&wanted.wanted) {
+            return Err(ApiError::wrong(key, format!("{key}: {message}")));
+        }
         wanted.check_prompt(server)
     }
 
@@ -164,11 +169,17 @@ impl WantedPictures {
             let message = format!("prompt: expected text of 1 to {most} characters, found {length}");
             return Err(ApiError::wrong("prompt", message));
         }
+        let length = self.wanted.negative_prompt.chars().count();
+        if length > most {
+            let message = format!("negative_prompt: expected text of at most {most} characters, found {length}");
+            return Err(ApiError::wrong("negative_prompt", message));
+        }
         Ok(self)
     }
 
     /// Returns the requests for the desk, one for each picture.
-    pub(super) fn asks(&self, caller: &Caller) -> Vec<Ask> {
+    pub(super) fn asks(&self, caller: &Caller, offers: &Offers) -> Vec<Ask> {
+        let (wishes, details) = offers.ask(&self.wanted);
         let prompt: Arc<str> = self.prompt.as_str().into();
         let ask = |picture: u32| Ask {
             prompt: prompt.clone(),
@@ -177,6 +188,8 @@ impl WantedPictures {
             seed: self.seed.map(|seed| (seed, u64::from(picture))),
             deadline: self.deadline_s.map(Duration::from_seconds_saturating),
             reuse: self.reuse,
+            wishes,
+            details: details.clone(),
             progress: None,
         };
         (0..self.pictures).map(ask).collect()
@@ -201,8 +214,53 @@ fn count(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(whole))
 }
 
+/// Takes a wish beside the prompt. Returns nothing for a key of something else, and the values that the key accepts if
+/// this is none of them.
+fn wish(wanted: &mut Wanted, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
+    if value.is_null() {
+        return None;
+    }
+    let text = || value.as_str().map(str::trim).map(str::to_owned);
+    let taken = match key {
+        "size" if value.as_str() == Some("auto") => Some(()),
+        "size" => value.as_str().and_then(size).map(|size| wanted.size = Some(size)),
+        "num_inference_steps" => {
+            let steps = count(value).and_then(|steps| u32::try_from(steps).ok());
+            steps.map(|steps| wanted.steps = Some(steps))
+        }
+        "checkpoint" => text().map(|name| wanted.checkpoint = Some(name)),
+        "negative_prompt" => text().map(|text| wanted.negative_prompt = text),
+        "guidance_scale" => {
+            let scale = value.as_f64().filter(|scale| (0.0..=1000.0).contains(scale));
+            scale.map(|scale| wanted.guidance = Some(scale))
+        }
+        "loras" => value.as_array().filter(|loras| loras.is_empty()).map(|_| ()),
+        _ => return None,
+    };
+    Some(taken.ok_or(match key {
+        "size" => "\"WIDTHxHEIGHT\" in pixels, or \"auto\"",
+        "num_inference_steps" => "a whole number of denoising steps",
+        "checkpoint" => "the name of a checkpoint",
+        "guidance_scale" => "a number from 0 to 1000",
+        "loras" => "no LoRAs: the workers here take none, a checkpoint may have them",
+        _ => "text",
+    }))
+}
+
+/// Returns a width and a height in pixels that are written as "512x512".
+fn size(text: &str) -> Option<[u32; 2]> {
+    let (width, height) = text.split_once('x')?;
+    let side = |text| super::whole(text).and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0);
+    Some([side(width)?, side(height)?])
+}
+
 /// Keys that may be null.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 20] = [
+    "num_inference_steps",
+    "checkpoint",
+    "negative_prompt",
+    "guidance_scale",
+    "loras",
     "cache",
     "n",
     "size",

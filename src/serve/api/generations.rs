@@ -63,7 +63,7 @@ pub(super) async fn generate(
         server.desk.meter().refused("no_worker");
         return Err(ApiError::no_worker(PATIENCE.as_secs()));
     }
-    let mut tickets = server.submit(&access, wanted.asks(caller))?;
+    let mut tickets = server.submit(&access, wanted.asks(caller, &server.offers))?;
     // The guard is made before the first wait. If the client goes away, hyper drops this future at a wait, and the
     // guard with it.
     let mut withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());
@@ -83,13 +83,13 @@ pub(super) async fn generate(
     let (mut files, mut made) = (Vec::with_capacity(views.len()), Vec::with_capacity(views.len()));
     for view in &views {
         let (id, bytes) = (fresh_name(RESULT), pictures::png(pictures::picture_of(view)?).await?);
-        made.push(to_raw_value(&MadePicture::from_view(&server, &id, view)).map_err(wrong)?);
+        made.push(to_raw_value(&MadePicture::from_view(&server, &id, view, wanted.seed)).map_err(wrong)?);
         files.push((id, bytes));
     }
     let url = |id| (wanted.format == Format::Url).then(|| pictures::url(&server, id));
     let base64 = |bytes| (wanted.format == Format::Base64).then(|| STANDARD.encode(bytes));
     let data = files.iter().zip(&made).map(|((id, bytes), modm)| Datum { b64_json: base64(bytes), url: url(id), modm });
-    let [width, height] = server.size;
+    let [width, height] = server.offers.size_of(&wanted.wanted);
     let answer = Generated {
         created: server.upkeep.clock.date(),
         data: data.collect(),

@@ -60,7 +60,7 @@ fn described_status(server: &Server, windows: &[Window], [queued, running, cache
     let facts = server.desk.facts();
     let sum = |of: fn(&Window) -> u64| windows.iter().map(of).sum::<u64>();
     let (hits, routed) = (sum(|window| window.hits), sum(|window| window.routed));
-    let [width, height] = server.size;
+    let [width, height] = server.offers.size;
     json!({
         "uptime_s": server.desk.uptime_s(),
         "size": format!("{width}x{height}"),

@@ -138,13 +138,14 @@ pub(super) async fn submit(
         seed: wanted.seed,
         deadline_s: wanted.deadline_s,
         reuse: wanted.reuse,
+        wanted: wanted.wanted.clone(),
         status: Status::Queued,
         made: Vec::new(),
         error: None,
     };
     // The desk accepts the job before it is written, so that a refused job leaves nothing on disk. The job is
     // acknowledged once it is on disk.
-    let (asks, views) = followed(wanted.asks(caller));
+    let (asks, views) = followed(wanted.asks(caller, &server.offers));
     let tickets = server.submit(&access, asks)?;
     let answer = described(&server, &job, None);
     let place = format!("/v1/jobs/{}", job.id);
@@ -209,7 +210,7 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
         match made.await {
             Ok(bytes) => {
                 let id = fresh_name(RESULT);
-                job.made.extend(serde_json::to_value(MadePicture::from_view(server, &id, view)));
+                job.made.extend(serde_json::to_value(MadePicture::from_view(server, &id, view, job.seed)));
                 files.push((id, bytes));
             }
             Err(error) => job.error = Some(error.body()["error"]["message"].as_str().unwrap_or_default().to_owned()),
@@ -240,6 +241,7 @@ async fn keep_end(server: &Server, mut job: Job, mut files: Vec<(String, Vec<u8>
         // The prompt was kept only to begin the job again. Every end is written here, also that of a job that never
         // began.
         job.prompt.clear();
+        job.wanted.negative_prompt.clear();
     }
     loop {
         // The date is that of the attempt that succeeds: a job is kept from then on, however long the disk has failed.
@@ -268,7 +270,8 @@ fn described(server: &Server, job: &Job, view: Option<&View>) -> Value {
         (Status::Failed, _) => "failed",
         (Status::Cancelled, _) => "cancelled",
     };
-    let total = server.desk.facts().total_steps;
+    let total = view.and_then(|view| view.steps).map(|(total, _)| total);
+    let total = total.or(job.wanted.steps).unwrap_or(server.desk.facts().total_steps);
     let step = if job.status == Status::Completed { total } else { view.map_or(0, |view| view.step) };
     let picture = |made: &Value| {
         let id = made["id"].as_str().unwrap_or_default();
@@ -431,7 +434,10 @@ impl JobEvents {
         }
         if view.step > self.step {
             self.step = view.step;
-            return Some(event("step", &json!({ "step": view.step, "steps": facts.total_steps })));
+            return Some(event(
+                "step",
+                &json!({ "step": view.step, "steps": view.steps.map_or(facts.total_steps, |(total, _)| total) }),
+            ));
         }
         // The next picture of the same job begins again at its first denoising step.
         if view.step < self.step {

@@ -9,6 +9,7 @@ use super::desk::{Ask, Desk, Refused, Ticket};
 use super::ids::PictureIds;
 use super::keys::Keys;
 use super::ledger::Ledger;
+use super::offers::Offers;
 use super::settings::ServeSettings;
 use crate::live::store::Sources;
 use axum::extract::{FromRequestParts, Path, State};
@@ -58,8 +59,8 @@ pub struct Server {
     pub public: Vec<String>,
     /// Names of cached pictures.
     pub ids: PictureIds,
-    /// Width and height of all pictures, in pixels.
-    pub size: [u32; 2],
+    /// Wishes that clients may have beside their prompts.
+    pub offers: Offers,
     /// Beginning of the addresses in answers, such as `http://127.0.0.1:8080`.
     pub origin: String,
     /// Use of the server by keys and tenants, and the running jobs.

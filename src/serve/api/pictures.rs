@@ -41,25 +41,33 @@ pub(super) struct MadePicture<'a> {
     queue_s: Option<f64>,
     denoise_s: f64,
     latency_s: Option<f64>,
+    reproducible: bool,
 }
 
 impl<'a> MadePicture<'a> {
-    pub(super) fn from_view(server: &'a Server, id: &'a str, view: &View) -> Self {
+    /// Describes the picture of a request with this seed, if the client gave one.
+    pub(super) fn from_view(server: &'a Server, id: &'a str, view: &View, seed: Option<u64>) -> Self {
         let facts = server.desk.facts();
         let decision = view.decision;
         let seconds = |from: Option<Time>, to: Option<Time>| from.zip(to).map(|(from, to)| to.since(from).seconds());
+        // A returned picture had no job: all steps were skipped.
+        let usual = (facts.total_steps, decision.map_or(0, |decision| decision.skipped_steps));
+        let (total_steps, skipped_steps) = view.steps.unwrap_or(usual);
+        let is_hit = decision.is_some_and(|decision| decision.kind.is_hit());
         let (started, ended) = (view.started.map(|(time, _)| time), view.ended.as_ref().map(|(time, _)| *time));
         Self {
             id,
             decision: decision.map(|decision| decision.kind.word()),
-            skipped_steps: decision.map_or(0, |decision| decision.skipped_steps),
-            total_steps: facts.total_steps,
+            skipped_steps,
+            total_steps,
             model: view.started.map(|(_, model)| &*facts.models[model.index()]),
             similarity: decision.and_then(|decision| decision.similarity),
             source: view.source.map(|number| server.ids.name(number)),
             queue_s: seconds(Some(view.arrived), started.or(ended)),
             denoise_s: seconds(started, ended).unwrap_or(0.0),
             latency_s: seconds(Some(view.arrived), ended),
+            // A hit depends on what was cached, and without a seed the server chooses the noise.
+            reproducible: seed.is_some() && !is_hit,
         }
     }
 }

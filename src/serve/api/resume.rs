@@ -82,11 +82,12 @@ async fn bring_to_an_end(
         seed: job.seed,
         deadline_s: job.deadline_s,
         reuse: job.reuse,
+        wanted: job.wanted.clone(),
         format: Format::Url,
     };
     loop {
         // The pictures were acknowledged before: they wait for room, and count against no limit again.
-        let (asks, views) = jobs::followed(wanted.asks(&caller));
+        let (asks, views) = jobs::followed(wanted.asks(&caller, &server.offers));
         match server.desk.submit(asks) {
             Ok(tickets) => {
                 followed.follow(server, job, tickets, views).await;
@@ -127,6 +128,8 @@ enum NeverBegins {
     UnknownTenant,
     #[error("it was asked for without a key, and keys are asked for now: it belongs to nobody")]
     NoTenant,
+    #[error("what it asks for is not offered here any more: {key}: {why}")]
+    NotOffered { key: &'static str, why: String },
     #[error("its {pictures} pictures are more than may wait here now ({most})")]
     NoRoom { pictures: u32, most: usize },
     #[error("its {pictures} pictures are more than its tenant may ask for on a day now ({most})")]
@@ -146,6 +149,9 @@ fn may_begin(server: &Server, job: &Job) -> Result<Caller, NeverBegins> {
     }
     if let Some(most) = server.usage.daily(id).filter(|most| u64::from(pictures) > *most) {
         return Err(NeverBegins::OverDailyLimit { pictures, most });
+    }
+    if let Some((key, why)) = server.offers.refusal(&job.wanted) {
+        return Err(NeverBegins::NotOffered { key, why });
     }
     if job.attempts >= MOST_ATTEMPTS {
         return Err(NeverBegins::TooManyAttempts);

@@ -68,7 +68,8 @@ impl Desk {
         let mut queue = lock(&inner.queue);
         // The audit is not counted among the waiting requests: it takes no room from clients.
         let (time, id) = (self.now(), queue.next_id());
-        let request = Request { reuse: ask.reuse, background: true, ..Request::new(id, time, ask.tenant) };
+        let (reuse, wishes) = (ask.reuse, ask.wishes);
+        let request = Request { reuse, background: true, ask: wishes, ..Request::new(id, time, ask.tenant) };
         let view = View { arrived: time, ..View::default() };
         let open = Open { request, ask, view, role: Role::Audit(Box::new(hit), None), over: None };
         // The loop is not woken: it calls this function itself, and takes the entry in its next turn.
@@ -144,6 +145,8 @@ impl Inner {
             seed: Some(self.noise(open)),
             deadline: None,
             reuse: Reuse::NONE,
+            wishes: open.ask.wishes,
+            details: open.ask.details.clone(),
             progress: None,
         };
         Some(Due { ask, hit })

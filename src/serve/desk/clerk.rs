@@ -15,6 +15,7 @@ use super::history::{History, Window, WorkerNow};
 use super::{Arrival, Ask, Deletion, Desk, Facts, Inner, News, View};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
+use crate::live::details::Details;
 use crate::live::executor::Book;
 use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
@@ -76,7 +77,7 @@ impl ClerkState {
 
     fn arrived(&mut self, open: Open) {
         if let Some(traffic) = self.traffic.as_mut().filter(|_| !open.role.is_audit()) {
-            traffic.arrived(&open.request, &open.ask.prompt, open.ask.deadline);
+            traffic.arrived(&open.request, &open.ask);
         }
         self.open.insert(open.request.id, open);
     }
@@ -221,6 +222,10 @@ impl Book for Desk {
         state.open.get(&request).map_or((self.0.facts.seed, u64::from(request.0)), |open| self.0.noise(open))
     }
 
+    fn details(&self, request: RequestId) -> Details {
+        lock(&self.0.state).open.get(&request).map(|open| open.ask.details.clone()).unwrap_or_default()
+    }
+
     fn result(&self, _: RequestId) -> Option<PathBuf> {
         None
     }
@@ -340,6 +345,7 @@ impl Inner {
                         first = view.started.is_none();
                         view.started = Some((time, work.model));
                         view.step = work.skipped_steps;
+                        view.steps = Some((work.total_steps, work.skipped_steps));
                     });
                     if first && !state.audits(part.request) {
                         self.started(state, time, part.request);

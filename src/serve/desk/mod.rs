@@ -13,11 +13,12 @@ use super::audit::Audits;
 use super::lock;
 use super::meter::Meter;
 use super::traffic::Traffic;
+use crate::live::details::Details;
 use crate::live::executor::Clock;
 use crate::live::picture::Picture;
 use crate::live::store::{Deleted, Sources};
 use crate::model::ModelId;
-use crate::request::{Outcome, Request, RequestId, Reuse, TenantId};
+use crate::request::{self, Outcome, Place, Request, RequestId, Reuse, TenantId};
 use crate::scheduler::{Decision, Event};
 use crate::time::{Duration, Time};
 
@@ -44,6 +45,10 @@ pub struct Ask {
     pub deadline: Option<Duration>,
     /// Use of the image cache that the request allows.
     pub reuse: Reuse,
+    /// Wishes beside the prompt, as the scheduler knows them.
+    pub wishes: request::Ask,
+    /// The same, as the workers know them.
+    pub details: Details,
     /// Channel that receives every change of the request's state, if the request is followed.
     pub progress: Option<watch::Sender<View>>,
 }
@@ -60,6 +65,8 @@ pub struct View {
     /// Time at which a worker began the request, and the model. If the request began more than once, the last time
     /// counts.
     pub started: Option<(Time, ModelId)>,
+    /// Total and skipped denoising steps of the job that began last.
+    pub steps: Option<(u32, u32)>,
     /// Number of denoising steps that are done, skipped steps included.
     pub step: u32,
     /// Time and outcome of the request's end.
@@ -268,7 +275,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Accepts requests of one tenant, all or none.
+    /// Accepts the pictures of one request, all or none.
     ///
     /// # Errors
     /// Too many requests wait, of all tenants or of this one, or the desk accepts no requests.
@@ -283,7 +290,11 @@ impl Desk {
         // The time is read under the lock as well, so that arrivals are in the order of time.
         let now = self.now();
         let first = queue.incoming.is_empty();
-        let tickets = asks.into_iter().map(|ask| queue.take_in(now, self.0.facts.seed, ask)).collect();
+        let of = asks.len() as u16;
+        queue.make_room(u32::from(of));
+        let places = (0..of).map(|at| Place { at, of });
+        let tickets = asks.into_iter().zip(places);
+        let tickets = tickets.map(|(ask, place)| queue.take_in(now, self.0.facts.seed, ask, place)).collect();
         drop(queue);
         // The loop was woken for the first entry of the queue, and takes all of them.
         if first {
@@ -369,8 +380,7 @@ impl Desk {
 
     /// Notes the number of denoising steps of a request's job that are done.
     pub fn stepped(&self, id: RequestId, steps: u32) {
-        lock(&self.0.state)
-            .update(id, |view| view.step = view.decision.map_or(0, |decision| decision.skipped_steps) + steps);
+        lock(&self.0.state).update(id, |view| view.step = view.steps.map_or(0, |(_, skipped)| skipped) + steps);
     }
 
     /// Returns the latest windows of time, the workers, and the numbers of waiting requests, running requests and
@@ -421,13 +431,21 @@ impl Queue {
         id
     }
 
-    fn take_in(&mut self, now: Time, seed: u64, mut ask: Ask) -> Ticket {
+    /// Sees to it that so many numbers follow one another: those of the pictures of one request do.
+    fn make_room(&mut self, numbers: u32) {
+        if self.next.checked_add(numbers).is_none() {
+            self.next = 0;
+        }
+    }
+
+    fn take_in(&mut self, now: Time, seed: u64, mut ask: Ask, place: Place) -> Ticket {
         let asked = self.asked.entry(ask.tenant).or_default();
         ask.seed = ask.seed.or(Some((seed, *asked)));
         *asked += 1;
         let id = self.next_id();
         let deadline = ask.deadline.map(|deadline| now + deadline);
-        let request = Request { deadline, reuse: ask.reuse, ..Request::new(id, now, ask.tenant) };
+        let (reuse, wishes) = (ask.reuse, ask.wishes);
+        let request = Request { deadline, reuse, ask: wishes, place, ..Request::new(id, now, ask.tenant) };
         let (over, ended) = oneshot::channel();
         let view = View { arrived: now, ..View::default() };
         let open = Open { request, ask, view, role: Role::default(), over: Some(over) };

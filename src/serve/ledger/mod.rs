@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::clock::HostClock;
+use super::offers::Wanted;
 use crate::live::faults::Faults;
 use crate::request::Reuse;
 use writer::{Answer, Orders};
@@ -89,6 +90,9 @@ pub struct Job {
     /// Use of the image cache that the job allows.
     #[serde(default, skip_serializing_if = "Reuse::is_all")]
     pub reuse: Reuse,
+    /// Wishes beside the prompt.
+    #[serde(default, skip_serializing_if = "Wanted::is_usual")]
+    pub wanted: Wanted,
     /// Status of the job.
     pub status: Status,
     /// Description of how each picture was made, as clients get it.

@@ -15,8 +15,8 @@ pub(super) fn job(id: &str, created: u64, status: Status) -> Job {
     let (prompt, made) = ("a circle".to_owned(), Vec::new());
     let (tenant, seed, deadline_s, reuse, error) = (None, Some(5), None, Reuse::ALL, None);
     let ended = (status != Status::Queued).then_some(created);
-    let id = id.to_owned();
-    Job { id, tenant, created, ended, attempts: 0, prompt, pictures: 1, seed, deadline_s, reuse, status, made, error }
+    let (id, wanted, attempts, pictures) = (id.to_owned(), Wanted::default(), 0, 1);
+    Job { id, tenant, created, ended, attempts, prompt, pictures, seed, deadline_s, reuse, wanted, status, made, error }
 }
 
 fn open(folder: &Path) -> Result<Ledger, LedgerError> {

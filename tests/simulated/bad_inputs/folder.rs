@@ -85,6 +85,7 @@ name = "one"
 name = "two"
 set = { "system.policy" = "vanilla" }
 [live]
+checkpoints = {}
 encoder = "encoder"
 devices = ["cpu:0", "cuda:1,memory_gb=20"]
 encoder_device = "cpu:0"
@@ -137,6 +138,8 @@ level = [{ from = 1.0, assumed_quality = 0.85, bounds = [[0.2, 10]] }]
 [faults]
 events = [{ at_s = 1, for_s = 2, what = "slow", workers = [0], factor = 2.0 }]
 [serve]
+sizes = []
+most_steps = 20
 listen = "127.0.0.1:8080"
 keys = "keys.toml"
 max_queue = 1000

@@ -122,11 +122,18 @@ live.limits.load_s = nan: expected seconds, from 0.1 to 86400
 live.limits.encode_s = "x": expected a number
 live.limits.disk_s = 1000000.0: expected seconds, from 0.1 to 86400
 live.guidance.large = -1: expected a scale from 0 to 1000
+live.checkpoints = { " a" = { large = "x" } } => live.checkpoints = " a": expected a name that does not begin or end with spaces, as requests write it
+live.checkpoints = { a = "x" } => live.checkpoints.a = "x": expected a table of keys
+live.checkpoints = { a = { large = 5 } } => live.checkpoints.a.large = 5: expected a path in quotes
 live.guidance.large = nan: expected a scale from 0 to 1000
 serve.listen = "nowhere": invalid socket address syntax
 serve.max_queue = 0: expected a whole number from 1 to 1000000
 serve.rate_per_min = "x": expected a whole number from 0 to 4294967295
 serve.images_per_day = 0: expected a whole number from 1 to 9007199254740992
+serve.sizes = [[0, 64]] => serve.sizes = [0, 64]: expected [width, height] from 1 to 16384 pixels
+serve.sizes = [64, 64] => serve.sizes.0 = 64: expected an array of length 2
+serve.most_steps = 0: expected a whole number from 1 to 1000
+serve.most_steps = 1001: expected a whole number from 1 to 1000
 serve.max_prompt = 0: expected a whole number from 1 to 100000
 serve.max_body = 99999999: expected a whole number from 1 to 16777216
 serve.max_connections = 0: expected a whole number from 1 to 1000000

@@ -179,20 +179,25 @@ impl Text {
         self.encoders.into_iter().chain(last).map(|encoder| encoder.model)
     }
 
-    /// Computes the conditioning on prompts for pictures of this size. If `guided` is true, as many rows without a
-    /// prompt come first.
-    pub(super) fn condition(&mut self, prompts: &[&str], guided: bool, size: [u32; 2]) -> Result<Conditioning, Error> {
+    /// Computes the conditioning on prompts for pictures of this size. With guidance, as many rows of the negative
+    /// prompt come first, which is empty for none.
+    pub(super) fn condition(
+        &mut self,
+        prompts: &[&str],
+        negative: Option<&str>,
+        size: [u32; 2],
+    ) -> Result<Conditioning, Error> {
         // diffusers has the rows without a prompt first, too: the graph of the step splits the prediction in this
         // order.
-        let before = if guided { prompts.len() } else { 0 };
-        let texts: Vec<&str> = std::iter::repeat_n("", before).chain(prompts.iter().copied()).collect();
+        let before = if negative.is_some() { prompts.len() } else { 0 };
+        let negative = negative.unwrap_or_default();
+        let texts: Vec<&str> = std::iter::repeat_n(negative, before).chain(prompts.iter().copied()).collect();
         let inputs = match self.kind {
             Kind::Shapes => self.shapes(&texts)?,
             Kind::StableDiffusionXl { zero_without_prompt } => {
                 let [mut states, mut pooled] = self.clips(&texts)?;
                 // diffusers does this for an index with `force_zeros_for_empty_prompt`, if no negative prompt is given.
-                // A request has none.
-                if zero_without_prompt {
+                if zero_without_prompt && negative.is_empty() {
                     states.clear_first(before);
                     pooled.clear_first(before);
                 }
@@ -200,7 +205,7 @@ impl Text {
             }
             Kind::StableDiffusion3 { .. } => self.stable_diffusion_3(&texts)?,
             Kind::Flux { .. } => self.flux(&texts)?,
-            Kind::Sana { .. } => self.sana(prompts, before)?,
+            Kind::Sana { .. } => self.sana(prompts, negative, before)?,
         };
         Ok(Conditioning { rows: texts.len(), inputs })
     }
@@ -284,9 +289,9 @@ impl Text {
         Ok(vec![(STATES, states), (POOLED, pooled), (TEXT_IDS, positions)])
     }
 
-    /// Runs Gemma on the instruction with the prompt, and keeps the first token and those of the prompt. The text
-    /// without a prompt has no instruction, and is the same for all rows.
-    fn sana(&mut self, prompts: &[&str], before: usize) -> Result<Vec<(&'static str, Rows)>, Error> {
+    /// Runs Gemma on the instruction with the prompt, and keeps the first token and those of the prompt. The
+    /// negative prompt has no instruction, and is the same for all rows.
+    fn sana(&mut self, prompts: &[&str], negative: &str, before: usize) -> Result<Vec<(&'static str, Rows)>, Error> {
         let Kind::Sana { alone } = &self.kind else { unreachable!("the kind of the caller") };
         let gemma = &mut self.encoders[0];
         let texts: Vec<String> = prompts.iter().map(|prompt| instruction::before(prompt)).collect();
@@ -298,7 +303,7 @@ impl Text {
         let mut states = of_prompts(states);
         let mut mask = of_prompts(Rows::of_tokens(&told.mask, prompts.len()));
         if before > 0 {
-            let free = alone.encode(&[""])?;
+            let free = alone.encode(&[negative])?;
             let free_states = gemma.run_tokens(&free, &["last_hidden_state"])?.remove(0).repeated(before);
             let free_mask = Rows::of_tokens(&free.mask, 1).repeated(before);
             states = states.and_then(|states| free_states.above(&states));

@@ -1,0 +1,17 @@
+//! Wishes of a request beside its prompt, as those who draw its picture need them.
+
+use serde::{Deserialize, Serialize};
+
+/// Wishes of a request beside its prompt, its size and its steps. The default is what is usual.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Details {
+    /// Number of the checkpoint in [`super::painter::Palette`]; 0 for the models' own weights.
+    pub checkpoint: u32,
+    /// Negative prompt; empty for none.
+    pub negative_prompt: String,
+    /// Guidance scale; the model's usual one if absent.
+    pub guidance: Option<f64>,
+}
+
+/// Details of a request that asks for nothing unusual.
+pub static USUAL: Details = Details { checkpoint: 0, negative_prompt: String::new(), guidance: None };
