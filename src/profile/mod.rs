@@ -111,7 +111,12 @@ fn complaint_of_sizes(service: &Service) -> Option<(&'static str, f64, &'static 
         }
         // The row itself is the point at its own pixels.
         let own = next.cmp(&service.pixels);
-        if own == Ordering::Equal || (own == Ordering::Less) != (its < 1.0) && its != 1.0 {
+        let is_possible = match own {
+            Ordering::Less => its <= 1.0,
+            Ordering::Equal => false,
+            Ordering::Greater => its >= 1.0,
+        };
+        if !is_possible {
             return Some((
                 "sizes",
                 its,

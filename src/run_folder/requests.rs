@@ -10,6 +10,7 @@ use crate::model::Work;
 
 /// Columns that not every run has. A measure that does not apply has no column.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column that a file has or lacks")]
 pub(super) struct Columns {
     /// True if the encoder compared images with prompts, as in a live run.
     pub(super) similarity_to_prompt: bool,

@@ -59,7 +59,7 @@ fn is_usual_key(key: &[KeyPart]) -> bool {
 macro_rules! is_usual {
     ($name:ident, $field:ident) => {
         fn $name(value: &f64) -> bool {
-            *value == Cache::default().$field
+            value.to_bits() == Cache::default().$field.to_bits()
         }
     };
 }

@@ -38,6 +38,7 @@ pub struct Models {
 
 const USUAL_SIZE: [u16; 2] = [1024, 1024];
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_usual(size: &[u16; 2]) -> bool {
     *size == USUAL_SIZE
 }

@@ -161,7 +161,7 @@ mod tests {
         let offers = offers(&[KeyPart::Checkpoint, KeyPart::Guidance]);
         let ask = |checkpoint: Option<&str>, guidance, size| {
             let checkpoint = checkpoint.map(str::to_owned);
-            offers.ask(&Wanted { checkpoint, guidance, size, ..Wanted::default() })
+            offers.ask(&Wanted { size, checkpoint, guidance, ..Wanted::default() })
         };
         assert_eq!(ask(None, None, Some([32, 32])), (Ask::default(), Details::default()));
         let (second, details) = ask(Some("b"), None, Some([64, 64]));

@@ -998,7 +998,8 @@ impl Shadow {
     /// Measure of the weights that a worker lacks: nothing, LoRAs, or the checkpoint.
     fn lacks(&self, worker: WorkerId, wanted: Weights) -> u8 {
         let has = self.workers[worker.index()].weights;
-        if has.checkpoint != wanted.checkpoint { 2 } else { u8::from(has.loras != wanted.loras && wanted.loras != 0) }
+        let other_loras = has.loras != wanted.loras && wanted.loras != 0;
+        if has.checkpoint == wanted.checkpoint { u8::from(other_loras) } else { 2 }
     }
 
     fn throughput(&self) -> bool {

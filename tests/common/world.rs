@@ -104,20 +104,7 @@ impl World {
         let system = if draws.random() { System::Modm } else { *others.choose(&mut draws).unwrap() };
         let workers = draws.random_range(if system == System::Cascade { 2 } else { 1 }..=6);
         let period = draws.random_range(10..120);
-        let monitors = [
-            Monitor::Static,
-            Monitor::Modm { mode: Mode::Quality, pid: draws.random() },
-            Monitor::Modm { mode: Mode::Throughput, pid: draws.random() },
-            Monitor::Modm { mode: Mode::Load, pid: draws.random() },
-            Monitor::WhatIf,
-            Monitor::Rotating(LargeTakesHits::WithoutMisses),
-            Monitor::Rotating(LargeTakesHits::WithoutSmall),
-        ];
-        let monitor = match system {
-            System::Modm => *monitors.choose(&mut draws).unwrap(),
-            System::Cascade => *[Monitor::Static, Monitor::Cascade].choose(&mut draws).unwrap(),
-            _ => Monitor::Static,
-        };
+        let monitor = monitor(&mut draws, system);
         let load = f64::from(draws.random_range(0..3 * period)) * second.seconds();
         // Whole seconds make ties of completions, ticks and arrivals.
         let jitter = if draws.random() { 0.0 } else { 0.4 };
@@ -384,6 +371,24 @@ fn differ(seed: u64, requests: &mut [Request]) -> [(u32, f64); MODELS] {
 fn denoising(steps: [(u32, f64); MODELS]) -> Denoising {
     let model = |(steps, shift)| ModelSteps { steps, schedule: Schedule::Shift(shift) };
     Denoising::new(steps.map(model).to_vec(), false, &[])
+}
+
+/// Policy that suits a system, drawn.
+fn monitor(draws: &mut impl rand::Rng, system: System) -> Monitor {
+    let monitors = [
+        Monitor::Static,
+        Monitor::Modm { mode: Mode::Quality, pid: draws.random() },
+        Monitor::Modm { mode: Mode::Throughput, pid: draws.random() },
+        Monitor::Modm { mode: Mode::Load, pid: draws.random() },
+        Monitor::WhatIf,
+        Monitor::Rotating(LargeTakesHits::WithoutMisses),
+        Monitor::Rotating(LargeTakesHits::WithoutSmall),
+    ];
+    match system {
+        System::Modm => *monitors.choose(draws).unwrap(),
+        System::Cascade => *[Monitor::Static, Monitor::Cascade].choose(draws).unwrap(),
+        _ => Monitor::Static,
+    }
 }
 
 /// The paper's discipline for half of the worlds, or any.

@@ -263,12 +263,11 @@ fn requests(file: &Path, from_s: f64, window: Option<WindowS>) -> Result<(Vec<Du
             let own = table.number(&record, latency)?.filter(|_| completed).map(Duration::from_seconds_saturating);
             // A request of several images has a row for each, one after the other, and ends with the last of them.
             let goes_on = image.is_some_and(|image| record.get(image).is_some_and(|image| image != "0"));
-            request = match request.filter(|_| goes_on) {
-                Some(before) => Some(before.zip(own).map(|(before, own)| before.max(own))),
-                None => {
-                    latencies.extend(request.flatten());
-                    Some(own)
-                }
+            request = if let Some(before) = request.filter(|_| goes_on) {
+                Some(before.zip(own).map(|(before, own)| before.max(own)))
+            } else {
+                latencies.extend(request.flatten());
+                Some(own)
             };
         }
         if let Some(window) = window {

@@ -26,11 +26,8 @@ const LORAS: &str = "num_lora";
 pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputError> {
     let mut table = Table::open(file.path, file.bytes, Dialect::CSV, file.progress)?;
     let [created, kind, status, executed, group, images, steps] = table.places(COLUMNS, "an Alibaba GenAI trace")?;
-    let header = table.header()?;
-    let find = |name: &str| header.iter().position(|column| column == name);
-    let (checkpoint, loras) = (find(CHECKPOINT), find(LORAS));
+    let mut weights = Weights::new(&table.header()?);
     let mut times = Vec::new();
-    let (mut checkpoints, mut sets) = (TextColumn::default(), TextColumn::default());
     let mut groups = TextColumn::default();
     let mut extra = ["steps", "images"].map(|name| (name.to_owned(), TextColumn::default()));
     let mut seconds = TextColumn::default();
@@ -63,14 +60,7 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
         times.push(time);
         let of_group = row.text(group, COLUMNS[4])?;
         groups.push(of_group);
-        if let Some(place) = checkpoint {
-            checkpoints.push(row.text(place, CHECKPOINT)?);
-        }
-        if let Some(place) = loras {
-            let count = plain(&row, place, LORAS)?;
-            let none = ["", "0"].contains(&count.as_str());
-            sets.push(&if none { String::new() } else { format!("{of_group}x{count}") });
-        }
+        weights.push(&row, of_group)?;
         for ((_, column), (place, name, most)) in
             extra.iter_mut().zip([(steps, COLUMNS[6], MOST_STEPS), (images, COLUMNS[5], u32::from(MOST_IMAGES))])
         {
@@ -93,15 +83,50 @@ pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputErr
     if unasked > 0 {
         notes.push(Note::counted(unasked, "numbers of steps or images that cannot be asked for, left out"));
     }
-    if checkpoint.is_some() {
-        extra.push(("checkpoint".to_owned(), checkpoints));
-    }
-    if loras.is_some() {
-        extra.push(("loras".to_owned(), sets));
-        notes.push(Note::new("LoRAs are known by number alone: those of one group are taken to be the same"));
-    }
+    notes.extend(weights.note());
+    extra.extend(weights.columns());
     let arrivals = Some(timestamp::since_earliest(times, file.path)?);
     Ok(Source { arrivals, tenants: Some(groups), extra, notes, ..Source::default() })
+}
+
+/// Checkpoints and sets of LoRAs, as far as the file has them.
+struct Weights {
+    /// Places of the columns in the file.
+    places: [Option<usize>; 2],
+    checkpoints: TextColumn,
+    loras: TextColumn,
+}
+
+impl Weights {
+    fn new(header: &[String]) -> Self {
+        let find = |name: &str| header.iter().position(|column| column == name);
+        let places = [find(CHECKPOINT), find(LORAS)];
+        Self { places, checkpoints: TextColumn::default(), loras: TextColumn::default() }
+    }
+
+    fn push(&mut self, row: &TableRow<'_>, group: &str) -> Result<(), InputError> {
+        let [checkpoint, loras] = self.places;
+        if let Some(place) = checkpoint {
+            self.checkpoints.push(row.text(place, CHECKPOINT)?);
+        }
+        if let Some(place) = loras {
+            let count = plain(row, place, LORAS)?;
+            let none = ["", "0"].contains(&count.as_str());
+            self.loras.push(&if none { String::new() } else { format!("{group}x{count}") });
+        }
+        Ok(())
+    }
+
+    fn note(&self) -> Option<Note> {
+        let text = "LoRAs are known by number alone: those of one group are taken to be the same";
+        self.places[1].map(|_| Note::new(text))
+    }
+
+    fn columns(self) -> impl Iterator<Item = (String, TextColumn)> {
+        let all = [("checkpoint", self.checkpoints), ("loras", self.loras)];
+        let there = self.places.into_iter().zip(all).filter(|(place, _)| place.is_some());
+        there.map(|(_, (name, column))| (name.to_owned(), column))
+    }
 }
 
 /// Returns a field in plain form: a number, or nothing. The file has whole numbers as `30.0` and leaves unknown values

@@ -24,7 +24,7 @@ use crate::time::Time;
 impl Scheduler {
     pub(super) fn arrive(&mut self, request: &Request, actions: &mut Vec<Action>) {
         let is_usual = request.ask.is_usual() && request.place.is_only();
-        let unusual = if is_usual { None } else { Some(self.unusual(request)) };
+        let unusual = if is_usual { None } else { Some(Box::new(self.unusual(request))) };
         let pending = Pending::new(request, unusual, self.queue.due(request.arrival));
         if !self.requests.insert(request.id, pending) {
             return; // The number was seen before. The inbox broke its contract, but the run goes on.
@@ -44,10 +44,10 @@ impl Scheduler {
 
     /// Returns wishes and place of a request that asks for more than one usual picture.
     #[cold]
-    fn unusual(&mut self, request: &Request) -> Box<(Ask, Place)> {
+    fn unusual(&mut self, request: &Request) -> (Ask, Place) {
         let ask = self.config.without_the_usual(request.ask);
         self.has_weights |= ask.weights != Weights::default();
-        Box::new((ask, request.place))
+        (ask, request.place)
     }
 
     /// Routes a request. The image cache is searched in its present state.

@@ -56,15 +56,12 @@ pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Jo
     for end in counted {
         let first = RequestId(end.id.0.saturating_sub(u32::from(end.place.at)));
         // The pictures of a request follow each other, since the ends are in order of their rows.
-        match of_request.filter(|(request, _)| !end.place.is_only() && *request == first) {
-            Some((_, at)) => {
-                let job: &mut Job = &mut jobs[at];
-                job.work += end.least_work;
-            }
-            None => {
-                of_request = Some((first, jobs.len()));
-                jobs.push(job(end));
-            }
+        if let Some((_, at)) = of_request.filter(|(request, _)| !end.place.is_only() && *request == first) {
+            let job: &mut Job = &mut jobs[at];
+            job.work += end.least_work;
+        } else {
+            of_request = Some((first, jobs.len()));
+            jobs.push(job(end));
         }
     }
     // All requests have the same limit, so that this is the order of deadlines too.
