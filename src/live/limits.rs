@@ -106,10 +106,11 @@ impl Limits {
         };
         let of = |gpu: GpuId, model: u16| {
             let service = profile.service(gpu, ModelId(model));
+            let beside_s = service.overhead_s + service.text_s + service.decode_s + service.source_s;
             ModelLimits {
                 load: limit(settings.load_s, service.load_s),
                 step: limit(settings.step_s, service.step_s),
-                around: limit(settings.step_s, service.overhead_s + service.step_s),
+                around: limit(settings.step_s, beside_s + service.step_s),
             }
         };
         Self {

@@ -32,6 +32,9 @@ pub struct Painter {
     sessions: Sessions,
     palette: Arc<Palette>,
     held: Option<Held>,
+    /// Model that was loaded last. The worker has it as far as others know, also if its weights could not be loaded
+    /// again after a checkpoint that failed.
+    model: Option<ModelId>,
     /// True if the last drawing failed: sessions that may be damaged are not kept for the next model.
     failed: bool,
 }
@@ -73,6 +76,11 @@ impl Palette {
         }
     }
 
+    /// Returns the negative prompt of a task; nothing if its model takes no wishes for guidance.
+    fn negative_prompt<'a>(&self, task: &Task<'a>) -> &'a str {
+        if self.guided[task.work.model.index()] { &task.details.negative_prompt } else { "" }
+    }
+
     /// Returns the guidance scale of a task: that of its request, if its model takes one, or the model's.
     fn guidance(&self, task: &Task<'_>) -> Option<f32> {
         let model = task.work.model.index();
@@ -85,7 +93,7 @@ impl Painter {
     /// Makes a painter with no model loaded.
     #[must_use]
     pub const fn new(library: Library, device: Device, palette: Arc<Palette>) -> Self {
-        Self { sessions: Sessions::new(library, device), palette, held: None, failed: false }
+        Self { sessions: Sessions::new(library, device), palette, held: None, model: None, failed: false }
     }
 
     /// Loads a model with a checkpoint. The one that was there is unloaded first.
@@ -119,14 +127,20 @@ impl Painter {
 
 impl Paint for Painter {
     fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
-        self.hold(model, 0)
+        self.model = None;
+        self.hold(model, 0)?;
+        self.model = Some(model);
+        Ok(())
     }
 
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
         match &self.held {
             Some(held) if held.model != task.work.model => return Err(DrawError::NotLoaded),
             Some(held) if held.checkpoint != task.details.checkpoint => self.change(task)?,
-            _ => {}
+            Some(_) => {}
+            // The way back from a checkpoint failed: the room for the weights may be there by now.
+            None if self.model == Some(task.work.model) => self.change(task)?,
+            None => return Err(DrawError::NotLoaded),
         }
         let Some(Held { pipeline, .. }) = &mut self.held else { return Err(DrawError::NotLoaded) };
         let (seed, row) = task.noise;
@@ -136,7 +150,7 @@ impl Paint for Painter {
             steps: task.work.total_steps,
             skipped: task.work.skipped_steps,
             guidance: self.palette.guidance(task),
-            negative: &task.details.negative_prompt,
+            negative: self.palette.negative_prompt(task),
             size: Some(self.palette.pixels(task.work.size)),
             keep_going,
         };

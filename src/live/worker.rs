@@ -366,7 +366,10 @@ impl Thread {
                 stop.load(Ordering::Relaxed) != job.0
             };
             let painted = self.paint.draw(&task, &keep_going)?;
-            self.good_prompts.drawn(work.model, &part.prompt);
+            // A probe draws with the model's own weights, of which a checkpoint's picture says nothing.
+            if task.details.checkpoint == 0 {
+                self.good_prompts.drawn(work.model, &part.prompt);
+            }
             Ok((request, painted))
         };
         parts.iter().map(one).collect()

@@ -9,6 +9,7 @@ use super::check::{LARGEST_NUMBER, positive_seconds};
 use crate::cache::eviction::Eviction;
 use crate::cache::{Admission, Resizing};
 use crate::input::InputError;
+use crate::scheduler::routing::System;
 use crate::trace::asks::{KeyPart, KeyRule};
 
 /// Section `[cache]`: capacity, admission and eviction.
@@ -95,7 +96,12 @@ impl Scenario {
     /// Returns the limits within which images serve requests of other sizes.
     pub(super) fn resizing(&self) -> Resizing {
         let usual = self.models.usual_size();
-        Resizing { usual, aspect: self.cache.aspect_limit, factor: self.cache.size_factor }
+        // What is returned as it is cannot be resized.
+        let (aspect, factor) = match self.system.policy {
+            System::Pinecone => (1.0, 1.0),
+            _ => (self.cache.aspect_limit, self.cache.size_factor),
+        };
+        Resizing { usual, aspect, factor }
     }
 
     pub(super) fn check_cache(&self, file: &Path) -> Result<(), InputError> {

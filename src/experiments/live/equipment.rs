@@ -94,8 +94,8 @@ impl Equipment {
     /// take it.
     #[must_use]
     pub fn refuses_guidance(&self, scale: f64) -> Option<String> {
-        let large = &self.palette.models[0].0;
-        let refuses = scale > f64::from(NO_GUIDANCE) && !takes_guidance(large).unwrap_or(false);
+        let takes = |large: &PathBuf| takes_guidance(large).unwrap_or(false);
+        let refuses = scale > f64::from(NO_GUIDANCE) && !self.larges().all(takes);
         refuses.then(|| WITHOUT_GUIDANCE.to_owned())
     }
 
@@ -103,8 +103,14 @@ impl Equipment {
     /// it.
     #[must_use]
     pub fn refuses_negative_prompt(&self) -> Option<&'static str> {
-        let takes = takes_negative_prompt(&self.palette.models[0].0).unwrap_or(false);
-        (!takes).then_some("expected nothing: the large model takes no negative prompt")
+        let takes = |large: &PathBuf| takes_negative_prompt(large).unwrap_or(false);
+        (!self.larges().all(takes)).then_some("expected nothing: the large model takes no negative prompt")
+    }
+
+    /// Returns the folders of the large model and of its checkpoints.
+    fn larges(&self) -> impl Iterator<Item = &PathBuf> {
+        let checkpoints = self.palette.checkpoints.iter().filter_map(|folders| folders.first());
+        std::iter::once(&self.palette.models[0].0).chain(checkpoints)
     }
 
     /// Checks that the core knows the usual size of the pictures, for requests of other sizes.

@@ -25,7 +25,8 @@ impl Recorded {
         Self {
             prompts: vec![None; rows],
             images: vec![None; rows],
-            warm: warm.iter().map(|image| image.key.clone()).collect(),
+            // The trace has no sizes and keys of what was cached before it.
+            warm: warm.iter().filter(|image| image.ask.is_usual()).map(|image| image.key.clone()).collect(),
         }
     }
 

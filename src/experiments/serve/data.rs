@@ -80,7 +80,10 @@ pub(super) fn traffic(
     }
     #[expect(clippy::disallowed_methods, reason = "the name of a folder")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let keys: Vec<Embedding> = warm.iter().map(|image| image.key.clone()).collect();
+    // A recording has no sizes and keys of what was cached before it: pictures that only some requests may find are left
+    // out rather than found by all.
+    let keys: Vec<Embedding> =
+        warm.iter().filter(|image| image.ask.is_usual()).map(|image| image.key.clone()).collect();
     let (place, most) = (folder.join(now.to_string()), settings.keep_traffic_bytes);
     let begun = Traffic::begin(&place, names, settings.record_prompts, &keys, most, faults);
     begun.inspect_err(|error| tracing::warn!("{}: nothing is recorded: {error}", place.display())).ok()

@@ -107,7 +107,8 @@ fn draw(
     let (mut begun, mut goes) = (0, true);
     loop {
         let (limit, what) = match begun {
-            0 if changes => (limits.load + limits.around, "a load and what comes before the first step"),
+            // A checkpoint that does not load is followed by the load of the model's own weights.
+            0 if changes => (2 * limits.load + limits.around, "a load and what comes before the first step"),
             0 => (limits.around, "what comes before the first step"),
             begun if begun < steps => (limits.step, "a denoising step"),
             // The process does not tell the end of the last step: one limit holds for the last step and the decoding.

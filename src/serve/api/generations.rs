@@ -63,7 +63,7 @@ pub(super) async fn generate(
         server.desk.meter().refused("no_worker");
         return Err(ApiError::no_worker(PATIENCE.as_secs()));
     }
-    let mut tickets = server.submit(&access, wanted.asks(caller, &server.offers))?;
+    let mut tickets = server.submit(&access, wanted.pictures, || wanted.asks(caller, &server.offers))?;
     // The guard is made before the first wait. If the client goes away, hyper drops this future at a wait, and the
     // guard with it.
     let mut withdraws = Withdraws(server.desk.clone(), tickets.iter().map(|ticket| ticket.id).collect());

@@ -145,8 +145,12 @@ pub(super) async fn submit(
     };
     // The desk accepts the job before it is written, so that a refused job leaves nothing on disk. The job is
     // acknowledged once it is on disk.
-    let (asks, views) = followed(wanted.asks(caller, &server.offers));
-    let tickets = server.submit(&access, asks)?;
+    let mut views = Vec::new();
+    let tickets = server.submit(&access, wanted.pictures, || {
+        let (asks, followed) = followed(wanted.asks(caller, &server.offers));
+        views = followed;
+        asks
+    })?;
     let answer = described(&server, &job, None);
     let place = format!("/v1/jobs/{}", job.id);
     // A separate task writes and follows the job: a client that goes away meanwhile must not leave a job on disk that

@@ -71,8 +71,8 @@ pub struct Server {
 
 impl Server {
     /// Accepts the pictures of a request, if there is room for them and they fit the rate of the key and the quota of
-    /// the tenant.
-    fn submit(&self, access: &Access, asks: Vec<Ask>) -> Result<Vec<Ticket>, ApiError> {
+    /// the tenant. `asks` makes the requests, once they are accepted: a refused one leaves nothing behind.
+    fn submit(&self, access: &Access, count: u32, asks: impl FnOnce() -> Vec<Ask>) -> Result<Vec<Ticket>, ApiError> {
         let caller = access.caller()?;
         let refused = |error: ApiError, reason: &'static str| {
             self.desk.meter().refused(reason);
@@ -84,10 +84,9 @@ impl Server {
             Refused::Draining => refused(ApiError::draining(), "draining"),
         };
         self.storage_fits().map_err(|error| refused(error, "disk"))?;
-        let count = asks.len() as u32;
         self.fits(access, caller, count)?;
         // The room is checked before the limits, so that a request without room does not count against its tenant.
-        self.desk.has_room(caller.id, asks.len()).map_err(no_room)?;
+        self.desk.has_room(caller.id, count as usize).map_err(no_room)?;
         let limits = &self.usage.limits[caller.id.0 as usize];
         // The rate comes before the quota: a request that is too fast costs its tenant nothing of the day.
         self.usage.keys[access.key].check_rate(count).map_err(|wait| refused(ApiError::rate_limited(wait), "rate"))?;
@@ -96,7 +95,7 @@ impl Server {
             return Err(refused(ApiError::quota_exceeded(to_midnight), "quota"));
         }
         // Another request may have taken the room since it was checked.
-        self.desk.submit(asks).map_err(|refusal| {
+        self.desk.submit(asks()).map_err(|refusal| {
             limits.give_back(u64::from(count));
             no_room(refusal)
         })
