@@ -71,6 +71,10 @@ impl Scenario {
             unused.push(Unused::overridden("cache.eviction", because("brings its own eviction")));
             unused.push(Unused::overridden("cache.admission", because("keeps the images of misses")));
         }
+        if policy == System::Pinecone {
+            let keys = ["cache.aspect_limit", "cache.size_factor"];
+            unused.extend(keys.map(|key| Unused::overridden(key, because("returns images as they are"))));
+        }
         if policy == System::Nirvana {
             unused.push(Unused::overridden("cache.capacity_bytes", because("counts states: set cache.capacity")));
         }
@@ -134,6 +138,8 @@ impl Scenario {
                 "system.sigma_bounds" => self.system.sigma_bounds = None,
                 "cache" => self.cache = super::Cache::default(),
                 "retrieval.image_latency_s" => self.retrieval.image_latency_s = 0.0,
+                "cache.aspect_limit" => self.cache.aspect_limit = super::Cache::default().aspect_limit,
+                "cache.size_factor" => self.cache.size_factor = super::Cache::default().size_factor,
                 "cache.admission" => self.cache.admission = crate::cache::Admission::default(),
                 "cache.capacity_bytes" => self.cache.capacity_bytes = None,
                 "models.small" => self.models.small = super::Models::default().small,
@@ -360,6 +366,8 @@ mod tests {
         assert_eq!(old.allocation.horizon_s, Some(50.0));
         let flags = source("").scenario(&[set("allocation.policy=what_if"), set("allocation.mode=throughput")]);
         assert_eq!(flags.expect("a scenario").notes.len(), 1);
+        let resized = source("[system]\npolicy = \"pinecone\"\n[cache]\nsize_factor = 2.0\n").scenario(&[]);
+        assert!(resized.expect_err("refused").to_string().contains("returns images as they are"));
         // Setting a key to the value in force is allowed.
         let same = source("").scenario(&[set("system.policy=pinecone"), set("cache.eviction=fifo")]);
         assert!(same.expect("a scenario").notes.is_empty());
