@@ -80,8 +80,8 @@ pub(super) fn traffic(
     }
     #[expect(clippy::disallowed_methods, reason = "the name of a folder")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    // A recording has no sizes and keys of what was cached before it: pictures that only some requests may find are left
-    // out rather than found by all.
+    // A recording has no sizes and keys of what was cached before it: pictures that only some requests may find are
+    // left out rather than found by all.
     let keys: Vec<Embedding> =
         warm.iter().filter(|image| image.ask.is_usual()).map(|image| image.key.clone()).collect();
     let (place, most) = (folder.join(now.to_string()), settings.keep_traffic_bytes);
