@@ -165,7 +165,7 @@ impl Journal for Watch {
             Record::Action(Action::Note(Note::Routed { request, decision, .. })) => counts.routed(*request, decision),
             Record::Action(Action::Finish(ended)) => {
                 // A request that is not open is late already, or arrived during the warm-up.
-                let first = ended.request.0.saturating_sub(u32::from(ended.place.at));
+                let first = ended.place.first_of(ended.request).0;
                 let limit = counts.budget.limit;
                 let Some(open) = counts.open.get_mut(first) else { return };
                 open.left -= 1;

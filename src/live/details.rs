@@ -13,5 +13,13 @@ pub struct Details {
     pub guidance: Option<f64>,
 }
 
+impl Details {
+    /// Returns the name of the checkpoint among those of a run; empty for the models' own weights.
+    #[must_use]
+    pub fn checkpoint_name<'a>(&self, names: &'a [String]) -> &'a str {
+        (self.checkpoint as usize).checked_sub(1).and_then(|place| names.get(place)).map_or("", String::as_str)
+    }
+}
+
 /// Details of a request that asks for nothing unusual.
 pub static USUAL: Details = Details { checkpoint: 0, negative_prompt: String::new(), guidance: None };

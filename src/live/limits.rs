@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
-use crate::model::{GpuId, ModelId};
+use crate::model::{GpuId, ModelId, Size};
 use crate::profile::Profile;
 use crate::scheduler::WorkerId;
 
@@ -69,15 +69,16 @@ pub struct ModelLimits {
 }
 
 impl ModelLimits {
-    /// Returns the limits for pictures that have more pixels by this factor than those of the profile.
+    /// Returns the limits for pictures of a size: longer in proportion if they have more pixels than those of the
+    /// `usual` width and height, for which these limits are.
     #[must_use]
-    pub fn grown(self, factor: f64) -> Self {
-        // The smallest limit is a day at most, and pictures have at most 2^32 pixels.
-        let grown =
-            |limit: Duration| Duration::try_from_secs_f64(limit.as_secs_f64() * factor).unwrap_or(Duration::MAX);
+    pub fn of_size(self, size: Size, usual: [u32; 2]) -> Self {
+        let factor = size.pixels() as f64 / usual.map(f64::from).iter().product::<f64>();
         if factor <= 1.0 {
             return self;
         }
+        let grown =
+            |limit: Duration| Duration::try_from_secs_f64(limit.as_secs_f64() * factor).unwrap_or(Duration::MAX);
         Self { load: self.load, step: grown(self.step), around: grown(self.around) }
     }
 }

@@ -61,13 +61,6 @@ impl Palette {
         if size.is_usual() { self.size } else { [u32::from(size.width), u32::from(size.height)] }
     }
 
-    /// Returns the factor by which pictures of a size have more pixels than the usual ones, at least 1.
-    #[must_use]
-    pub fn growth(&self, size: Size) -> f64 {
-        let area = |[width, height]: [u32; 2]| f64::from(width) * f64::from(height);
-        (area(self.pixels(size)) / area(self.size)).max(1.0)
-    }
-
     /// Returns the folder of a model with a checkpoint.
     fn folder(&self, model: ModelId, checkpoint: u32) -> Option<&PathBuf> {
         match checkpoint {

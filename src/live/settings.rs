@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::limits::LimitSettings;
 use crate::input::InputError;
 
+/// Largest width or height of a picture, in pixels.
+pub const LARGEST_SIDE: u32 = 16_384;
+
 /// Section `[live]` of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -202,6 +205,17 @@ impl Expected for DeviceError {
     }
 }
 
+/// Refuses a width and height that no picture has.
+pub(crate) fn check_size(size: Option<&[u32; 2]>, file: &Path, key: &str) -> Result<(), InputError> {
+    match size.filter(|size| !size.iter().all(|side| (1..=LARGEST_SIDE).contains(side))) {
+        Some(size) => {
+            let message = format!("expected [width, height] from 1 to {LARGEST_SIDE} pixels");
+            Err(InputError::new(file, message).value(key, format_args!("{size:?}")))
+        }
+        None => Ok(()),
+    }
+}
+
 impl LiveSettings {
     /// Returns the devices of so many workers. The number of devices is checked here, and not when a scenario is read,
     /// because the same scenario may be simulated on another cluster.
@@ -236,10 +250,7 @@ impl LiveSettings {
                 InputError::new(file, "expected a scale from 0 to 1000").value(format!("live.guidance.{name}"), scale)
             );
         }
-        if let Some(size) = self.size.filter(|size| !size.iter().all(|side| (1..=16_384).contains(side))) {
-            return Err(InputError::new(file, "expected [width, height] from 1 to 16384 pixels")
-                .value("live.size", format_args!("{size:?}")));
-        }
+        check_size(self.size.as_ref(), file, "live.size")?;
         if let Some(name) = self.checkpoints.keys().find(|name| name.is_empty() || name.trim() != *name) {
             let message = "expected a name that does not begin or end with spaces, as requests write it";
             return Err(InputError::new(file, message).value("live.checkpoints", format_args!("{name:?}")));

@@ -120,10 +120,7 @@ impl Offers {
         let wishes =
             Wishes { checkpoint, loras: "", negative_prompt: wanted.negative_prompt.trim(), guidance: wanted.guidance };
         let (key, weights) = lock(&self.numbering).number(&wishes, &self.rule);
-        // The sizes that are offered were checked: they are those of models.
-        let side = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
-        let size = wanted.size.filter(|size| *size != self.size);
-        let size = size.map_or(Size::USUAL, |[width, height]| Size { width: side(width), height: side(height) });
+        let size = Size::of_pixels(self.size_of(wanted), self.size);
         let details = Details {
             checkpoint: weights.checkpoint,
             negative_prompt: wishes.negative_prompt.to_owned(),

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
+use crate::live::settings::check_size;
 
 /// Largest number of denoising steps of a live request. The models were trained on a thousand noise levels.
 pub const MOST_STEPS: u32 = 1000;
-/// Largest width or height of a picture, in pixels.
-const LARGEST_SIDE: u32 = 16_384;
 
 /// Settings of the section `[serve]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,11 +140,7 @@ impl ServeSettings {
                 return Err(InputError::new(file, message).value(format!("serve.{key}"), value));
             }
         }
-        let wrong_size = |size: &&[u32; 2]| !size.iter().all(|side| (1..=LARGEST_SIDE).contains(side));
-        if let Some(size) = self.sizes.iter().find(wrong_size) {
-            let message = format!("expected [width, height] from 1 to {LARGEST_SIDE} pixels");
-            return Err(InputError::new(file, message).value("serve.sizes", format_args!("{size:?}")));
-        }
+        self.sizes.iter().try_for_each(|size| check_size(Some(size), file, "serve.sizes"))?;
         let bytes = [
             ("keep_results_bytes", self.keep_results_bytes),
             ("max_store_bytes", self.max_store_bytes),

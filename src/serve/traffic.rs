@@ -176,12 +176,11 @@ impl Traffic {
     /// Returns the fields of the columns of wishes. What is usual is empty.
     fn wishes(&self, request: &Request, Ask { wishes, details, .. }: &Ask) -> Vec<String> {
         let number = |number: u32| if number == 0 { String::new() } else { number.to_string() };
-        let checkpoint = (details.checkpoint as usize).checked_sub(1).and_then(|place| self.checkpoints.get(place));
         let mut fields = vec![
             number(wishes.size.width.into()),
             number(wishes.size.height.into()),
             number(wishes.steps),
-            checkpoint.cloned().unwrap_or_default(),
+            details.checkpoint_name(&self.checkpoints).to_owned(),
             details.guidance.map_or_else(String::new, |guidance| guidance.to_string()),
         ];
         if self.prompts {

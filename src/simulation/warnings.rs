@@ -19,24 +19,26 @@ impl Simulation {
     /// requests, there is no warning of hidden hits.
     #[must_use]
     pub fn warnings(&self, results: &Results) -> Vec<Warning> {
+        self.of_retrieval(results).into_iter().chain(self.assumed_sizes()).collect()
+    }
+
+    /// Returns the warnings of what the system finds by embeddings.
+    fn of_retrieval(&self, results: &Results) -> Vec<Warning> {
         let trace = &self.inputs.trace.trace;
         let rows = |matrix: Option<&crate::embedding::EmbeddingMatrix>| matrix.cloned().map(Rows::Matrix);
         let (queries, keys) = match self.scenario.system.policy {
             System::Modm => (rows(trace.prompt_embeddings()), rows(trace.image_embeddings())),
             System::Nirvana | System::Pinecone => (rows(trace.text_embeddings()), rows(trace.text_embeddings())),
-            System::Vanilla | System::Cascade => return self.assumed_sizes().into_iter().collect(),
+            System::Vanilla | System::Cascade => return Vec::new(),
         };
-        let Some((queries, keys)) = queries.zip(keys) else { return self.assumed_sizes().into_iter().collect() };
+        let Some((queries, keys)) = queries.zip(keys) else { return Vec::new() };
         let scenario = &self.scenario;
         let timing = Timing {
             retrieval: Duration::from_seconds_saturating(scenario.retrieval.latency_s),
             image_encoding: Duration::from_seconds_saturating(scenario.retrieval.image_latency_s),
             warmup: self.warmup(),
         };
-        let mut warnings =
-            self.warnings_of(results, self.compared(queries, keys, self.origin(), "trace.warm_requests"), timing);
-        warnings.extend(self.assumed_sizes());
-        warnings
+        self.warnings_of(results, self.compared(queries, keys, self.origin(), "trace.warm_requests"), timing)
     }
 
     /// Returns a warning that names the sizes whose service times are assumed.

@@ -99,9 +99,8 @@ pub struct Denoising {
     given: Vec<(u32, f64)>,
     /// True if the schedules are those of the models, so that levels mean something.
     known: bool,
-    /// True if all models have one number of steps and one schedule, and bounds give no levels: then steps are steps.
-    alike: bool,
-    /// Steps that each model skips of its usual ones, by the large model's step; empty if `alike`.
+    /// Steps that each model skips of its usual ones, by the large model's step. Empty if all models have one number of
+    /// steps and one schedule, and bounds give no levels: then steps are steps.
     skips: Vec<Vec<u32>>,
 }
 
@@ -110,7 +109,7 @@ impl Denoising {
     #[must_use]
     pub fn alike(models: usize, steps: u32) -> Self {
         let model = ModelSteps { steps, schedule: Schedule::Shift(1.0) };
-        Self { models: vec![model; models.max(1)], given: Vec::new(), known: false, alike: true, skips: Vec::new() }
+        Self::new(vec![model; models.max(1)], false, &[])
     }
 
     /// Makes the steps of models, best first. `known` says whether the schedules are those of the models. `sigmas` are
@@ -122,7 +121,7 @@ impl Denoising {
     pub fn new(models: Vec<ModelSteps>, known: bool, sigmas: &[f64]) -> Self {
         assert!(!models.is_empty(), "a scenario has a large model");
         let alike = sigmas.is_empty() && models.iter().all(|model| *model == models[0]);
-        let mut denoising = Self { models, given: Vec::new(), known, alike, skips: Vec::new() };
+        let mut denoising = Self { models, given: Vec::new(), known, skips: Vec::new() };
         for sigma in sigmas {
             let step = denoising.step_at(*sigma);
             if !denoising.given.iter().any(|(other, _)| *other == step) {
@@ -169,7 +168,7 @@ impl Denoising {
     /// is asked for. Nearly all runs are so.
     #[inline]
     pub(crate) fn alike_steps(&self, shape: Shape) -> Option<u32> {
-        (self.alike && shape.steps == 0).then(|| self.models[0].steps)
+        (self.skips.is_empty() && shape.steps == 0).then(|| self.models[0].steps)
     }
 
     /// Returns the steps of a full generation by a model for what is asked. A model with a number of steps other than

@@ -106,6 +106,14 @@ impl Size {
         *self == Self::USUAL
     }
 
+    /// Returns the size of this width and height, where `usual` are those of [`Self::USUAL`].
+    #[must_use]
+    pub fn of_pixels(pixels: [u32; 2], usual: [u32; 2]) -> Self {
+        // Sides of pictures were checked before: a size has room for them.
+        let [width, height] = pixels.map(|side| u16::try_from(side).unwrap_or(u16::MAX));
+        if pixels == usual { Self::USUAL } else { Self { width, height } }
+    }
+
     /// Returns the number of pixels; 0 for the usual size.
     #[must_use]
     pub const fn pixels(self) -> u64 {

@@ -182,6 +182,12 @@ impl Place {
     pub const fn is_only(&self) -> bool {
         self.of == 1
     }
+
+    /// Returns the first picture of the request that has `picture` at this place.
+    #[must_use]
+    pub fn first_of(self, picture: RequestId) -> RequestId {
+        RequestId(picture.0.saturating_sub(u32::from(self.at)))
+    }
 }
 
 impl Default for Place {

@@ -109,11 +109,7 @@ fn ask(traits: &Traits, usual: [u32; 2], rule: &KeyRule, numbering: &mut Numberi
         guidance: traits.guidance,
     };
     let (key, weights) = numbering.number(&wishes, rule);
-    // A picture has at most as many pixels a side as a size has room for.
-    let side = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
-    let size = traits.size.filter(|size| *size != usual);
-    let size = size.map_or(Size::USUAL, |[width, height]| Size { width: side(width), height: side(height) });
-    Ask { size, key, weights, ..Ask::default() }
+    Ask { size: Size::of_pixels(traits.size.unwrap_or(usual), usual), key, weights, ..Ask::default() }
 }
 
 fn warm_image(entry: FoundEntry, trace: &Trace, ask: &mut impl FnMut(&Traits) -> Ask) -> WarmImage {

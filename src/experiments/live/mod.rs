@@ -20,6 +20,7 @@ pub use cached::{Cached, Strangers};
 pub use equipment::{Equipment, available_devices};
 pub use names::{file_names, picture_name};
 pub use planned::{MadeRun, PlannedRun, plan, run_all};
+pub use recorded::recorded_keys;
 pub use run::{LiveRun, refuse_foreign};
 
 /// Reads the inputs of a live run, and refuses a scenario that only a simulated run can follow. `known` is the trace if

@@ -20,14 +20,15 @@ pub(super) struct Recorded {
     warm: Vec<Embedding>,
 }
 
+/// Returns the keys of the images that were cached before a recording, as far as it has them. It has no sizes and keys
+/// of such images: those that only some requests may find are left out rather than found by all.
+pub fn recorded_keys(warm: &[WarmImage]) -> Vec<Embedding> {
+    warm.iter().filter(|image| image.ask.is_usual()).map(|image| image.key.clone()).collect()
+}
+
 impl Recorded {
     pub(super) fn new(rows: usize, warm: &[WarmImage]) -> Self {
-        Self {
-            prompts: vec![None; rows],
-            images: vec![None; rows],
-            // The trace has no sizes and keys of what was cached before it.
-            warm: warm.iter().filter(|image| image.ask.is_usual()).map(|image| image.key.clone()).collect(),
-        }
+        Self { prompts: vec![None; rows], images: vec![None; rows], warm: recorded_keys(warm) }
     }
 
     /// Returns the embeddings of prompts and images by row.

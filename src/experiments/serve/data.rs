@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::calibration::audit;
-use crate::embedding::Embedding;
 use crate::experiments::ExperimentError;
+use crate::experiments::live::recorded_keys;
 use crate::input::InputError;
 use crate::live::faults::Faults;
 use crate::scenario::Scenario;
@@ -80,10 +80,7 @@ pub(super) fn traffic(
     }
     #[expect(clippy::disallowed_methods, reason = "the name of a folder")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    // A recording has no sizes and keys of what was cached before it: pictures that only some requests may find are
-    // left out rather than found by all.
-    let keys: Vec<Embedding> =
-        warm.iter().filter(|image| image.ask.is_usual()).map(|image| image.key.clone()).collect();
+    let keys = recorded_keys(warm);
     let (place, most) = (folder.join(now.to_string()), settings.keep_traffic_bytes);
     let begun = Traffic::begin(&place, names, settings.record_prompts, &keys, most, faults);
     begun.inspect_err(|error| tracing::warn!("{}: nothing is recorded: {error}", place.display())).ok()

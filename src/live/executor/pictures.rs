@@ -32,8 +32,9 @@ impl Live {
         let Some(key) = state.image.as_ref().or(state.prompt.as_ref()).cloned() else { return };
         let Setting { book, models, checkpoints, warn, .. } = &mut self.setting;
         let Some(prompt) = book.prompt(request) else { return };
-        let Details { checkpoint, negative_prompt, guidance } = book.details(request);
-        let checkpoint = (checkpoint as usize).checked_sub(1).and_then(|place| checkpoints.get(place));
+        let details = book.details(request);
+        let checkpoint = details.checkpoint_name(checkpoints).to_owned();
+        let Details { negative_prompt, guidance, .. } = details;
         let record = |file| Record {
             file,
             prompt: prompt.to_string(),
@@ -41,7 +42,7 @@ impl Live {
             model: models[work.model.index()].clone(),
             seed: book.noise(request),
             steps: (work.total_steps, work.skipped_steps),
-            checkpoint: checkpoint.cloned().unwrap_or_default(),
+            checkpoint,
             negative_prompt,
             guidance,
             source: origins.first().copied(),

@@ -89,9 +89,7 @@ impl Live {
     /// Returns the times that a worker may be silent: while it loads a model and tries the model, and while it draws
     /// pictures of a size.
     fn patience(&self, worker: WorkerId, model: ModelId, size: Size) -> (HostDuration, HostDuration) {
-        let [width, height] = self.setting.size;
-        let usual = u64::from(width) * u64::from(height);
-        let limits = self.setting.limits.model(worker, model).grown(size.pixels() as f64 / usual as f64);
+        let limits = self.setting.limits.model(worker, model).of_size(size, self.setting.size);
         // The longest silence of a job is the read of a source, or the last step with the decoding. The sum covers
         // both.
         let draw = limits.around.saturating_add(limits.step).saturating_add(self.setting.limits.disk);

@@ -72,7 +72,7 @@ impl Paint for IsolatedPainter {
     }
 
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
-        let limits = self.limits[task.work.model.index()].grown(self.palette.growth(task.work.size));
+        let limits = self.limits[task.work.model.index()].of_size(task.work.size, self.palette.size);
         let Some(process) = &mut self.process else {
             return Err(DrawError::NotLoaded);
         };

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::path::Path;
 
 use super::super::error::Error;
+use super::super::settings::LARGEST_SIDE;
 use super::super::words::Words;
 use super::denoise::Denoiser;
 use super::folder::{Family, Folder};
 use super::schedule::Schedule;
-use super::{LARGEST_SIDE, canvas, files, packing, text};
+use super::{canvas, files, packing, text};
 use crate::input::InputError;
 
 /// Width and height of FLUX's latents if nothing else is said (`default_sample_size` of diffusers' `FluxPipeline`).

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::library::Library;
 use super::picture::Picture;
-use super::settings::Device;
+use super::settings::{Device, LARGEST_SIDE};
 use crate::input::InputError;
 
 mod about;
@@ -45,9 +45,6 @@ const TRIAL_PROMPT: &str = "a large red circle at the center on a blue backgroun
 /// Number of steps of the trial picture. One step would start SDXL's schedule at its lowest noise level: the decoder
 /// would see noise, which it never sees in service.
 const TRIAL_STEPS: u32 = 2;
-
-/// Largest width or height of a picture, in pixels.
-const LARGEST_SIDE: u32 = 16_384;
 
 /// Model on a device, ready to draw.
 #[derive(Debug)]

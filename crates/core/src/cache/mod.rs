@@ -338,6 +338,12 @@ impl ImageCache {
     }
 
     /// Returns the index of a shelf.
+    fn index(&self, shelf: &Shelf) -> Option<&dyn RetrievalIndex> {
+        let index = if shelf.is_usual() { self.usual.get(&shelf.owner) } else { self.others.get(shelf) };
+        index.map(|index| &**index)
+    }
+
+    /// Returns the index of a shelf, to change it.
     fn index_mut(&mut self, shelf: &Shelf) -> Option<&mut Box<dyn RetrievalIndex>> {
         if shelf.is_usual() { self.usual.get_mut(&shelf.owner) } else { self.others.get_mut(shelf) }
     }
@@ -355,8 +361,7 @@ impl ImageCache {
 
     fn has_near_duplicate(&self, shelf: Shelf, key: &Embedding) -> bool {
         let Some(limit) = self.settings.near_duplicate else { return false };
-        let index = if shelf.is_usual() { self.usual.get(&shelf.owner) } else { self.others.get(&shelf) };
-        let Some(index) = index else { return false };
+        let Some(index) = self.index(&shelf) else { return false };
         // The key is that of an image and not of a request: an index that searched ahead has nothing prepared for it.
         let nearest = index.nearest(&Query { request: None, embedding: key, without: &[] });
         nearest.is_some_and(|found| found.similarity >= limit)

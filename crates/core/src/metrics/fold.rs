@@ -406,7 +406,7 @@ impl Metrics {
 
     /// Returns the outcome of the request of several pictures one of which has just ended; `None` if others have not.
     fn outcome_of_request(&mut self, row: &RequestRow) -> Option<Outcome> {
-        let first = RequestId(row.id.0.saturating_sub(u32::from(row.place.at)));
+        let first = row.place.first_of(row.id);
         let open = self.open.entry(first).or_insert(OpenRequest { left: row.place.of, worst: Outcome::Completed });
         open.left = open.left.saturating_sub(1);
         if severity(&row.outcome) > severity(&open.worst) {

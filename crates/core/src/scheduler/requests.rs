@@ -146,11 +146,6 @@ struct OpenRequest {
     sources: SmallVec<[ImageId; 4]>,
 }
 
-/// Returns the first picture of a request.
-fn first_of(id: RequestId, place: Place) -> RequestId {
-    RequestId(id.0.saturating_sub(u32::from(place.at)))
-}
-
 impl Requests {
     /// Returns the number of requests that have not ended.
     pub(super) const fn len(&self) -> usize {
@@ -163,7 +158,7 @@ impl Requests {
         let is_new = self.live.insert(id.0, pending);
         if !place.is_only() && is_new {
             let open = || OpenRequest { left: place.of, sources: SmallVec::new() };
-            self.open.entry(first_of(id, place)).or_insert_with(open);
+            self.open.entry(place.first_of(id)).or_insert_with(open);
         }
         is_new
     }
@@ -190,12 +185,12 @@ impl Requests {
         if place.is_only() {
             return &[];
         }
-        self.open.get(&first_of(id, place)).map_or(&[], |open| &open.sources)
+        self.open.get(&place.first_of(id)).map_or(&[], |open| &open.sources)
     }
 
     /// Notes that a picture of a request of several starts from an image.
     pub(super) fn starts_from(&mut self, id: RequestId, place: Place, source: ImageId) {
-        if let Some(open) = self.open.get_mut(&first_of(id, place)) {
+        if let Some(open) = self.open.get_mut(&place.first_of(id)) {
             open.sources.push(source);
         }
     }
@@ -236,7 +231,7 @@ impl Requests {
             return;
         }
         let Some(place) = removed.map(|pending| pending.place()).filter(|place| !place.is_only()) else { return };
-        let first = first_of(id, place);
+        let first = place.first_of(id);
         if let Some(open) = self.open.get_mut(&first) {
             open.left = open.left.saturating_sub(1);
             if open.left == 0 {

@@ -54,7 +54,7 @@ pub fn jobs(settings: &Settings, ends: &[RequestEnd], limit: Duration) -> Vec<Jo
     let mut jobs = Vec::with_capacity(ends.len());
     let mut of_request: Option<(RequestId, usize)> = None;
     for end in counted {
-        let first = RequestId(end.id.0.saturating_sub(u32::from(end.place.at)));
+        let first = end.place.first_of(end.id);
         // The pictures of a request follow each other, since the ends are in order of their rows.
         if let Some((_, at)) = of_request.filter(|(request, _)| !end.place.is_only() && *request == first) {
             let job: &mut Job = &mut jobs[at];

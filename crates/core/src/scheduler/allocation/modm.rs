@@ -88,7 +88,7 @@ pub struct ModmSettings {
     /// Number of large workers at time zero, from 1 to `workers`.
     pub initial_large: usize,
     /// Least number of workers that small models keep while requests hit; less than `workers`, and 0 in the paper.
-    /// Where the small model is so quick that rounding leaves it no worker, hits would wait behind every miss.
+    /// Rounding leaves a small model that is quick enough no worker, and hits would wait behind every miss.
     pub least_small: usize,
     /// Full generations per minute of one worker on the cluster's first GPU type, by model. Modes other than
     /// [`Mode::Load`] use the first small model alone, which there must be.
