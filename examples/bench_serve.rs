@@ -259,6 +259,7 @@ fn start_live(folder: &Path) -> anyhow::Result<Desk> {
             warn: Box::new(|message| eprintln!("{message}")),
             away: Setting::AWAY,
             limits: Limits::unmeasured(&LimitSettings::default(), scenario.workers(), scenario.model_names().len()),
+            elsewhere: None,
             isolated: false,
         };
         let mut live = Live::start(setting, store, &initial_allocation(&scenario).targets, Box::new(Alike))?;

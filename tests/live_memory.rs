@@ -43,7 +43,7 @@ fn memory_is_flat_over_two_thousand_jobs_and_two_hundred_switches() {
             let prompt = "a large red star at the center on a blue background";
             let noise = (1, u64::from(request.0));
             let source = (skipped_steps > 0).then_some(&source);
-            let task = Task { request, noise, prompt, details: &USUAL, work, source };
+            let task = Task { request, noise, prompt, details: &USUAL, work, source, image: None };
             painter.draw(&task, &|| true).unwrap();
         }
         let now = resident_mb().unwrap();

@@ -126,6 +126,12 @@ pub(super) fn read(scenario: &Path, sets: &[String]) -> Result<(Source, Vec<Over
     Ok((Source::read(scenario)?, overrides))
 }
 
+/// Returns the override that `--cluster` stands for.
+#[cfg(feature = "cluster")]
+pub(super) fn cluster_address(url: Option<&str>) -> Result<Option<Override>, InputError> {
+    url.map(|url| Override::parse(&format!("live.cluster.url={}", toml::Value::from(url)))).transpose()
+}
+
 /// Scenario, overrides of its keys, and folder for the results.
 #[derive(Debug, Args)]
 pub(super) struct ScenarioArguments {

@@ -102,7 +102,7 @@ impl Calibrate {
         let wishes = calibration.wishes(self.prompts, &self.skips, out.join(PICTURES))?;
         let (library, lines) = (self.library.open()?, Lines::new(self.common.quiet));
         let file = calibration.source.file();
-        let equipment = Equipment::find(&calibration.scenario, file, &library, self.library.allow_cpu, &lines);
+        let equipment = Equipment::find_here(&calibration.scenario, file, &library, self.library.allow_cpu, &lines);
         let equipment = equipment.map_err(|error| calibration.place(error))?;
         prepare_output(out, None, self.common.force)?;
         Ok((draw(&wishes, &equipment, &lines)?, out.join(SAMPLES)))

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use anyhow::Context;
 use clap::Args;
 
+#[cfg(feature = "cluster")]
+use super::arguments::cluster_address;
 use super::arguments::{LibraryArguments, ScenarioArguments};
 use super::progress::Lines;
 use crate::experiments::{Progress, live, variants};
@@ -32,12 +34,19 @@ pub(super) struct Live {
     /// Run these [[variant]]s one after the other on the same trace and compare them; the scenario as it is if absent
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
+    /// Address of a NATS server that workers on other machines are found at (`live.cluster.url`); see `modm worker`
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "URL", env = "MODM_CLUSTER")]
+    cluster: Option<String>,
 }
 
 pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let begun = WallTime::begin();
     let common = &command.common;
-    let (source, sets) = common.read()?;
+    #[cfg_attr(not(feature = "cluster"), expect(unused_mut, reason = "without clusters nothing is added"))]
+    let (source, mut sets) = common.read()?;
+    #[cfg(feature = "cluster")]
+    sets.extend(cluster_address(command.cluster.as_deref())?);
     let base = source.scenario(&sets)?;
     let chosen = match command.variants.as_slice() {
         [] => Vec::new(),

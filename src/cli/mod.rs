@@ -42,6 +42,8 @@ mod sweep;
 mod trace;
 #[cfg(feature = "live")]
 mod validate;
+#[cfg(feature = "cluster")]
+mod worker;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,6 +78,8 @@ enum Command {
     Live(live::Live),
     #[cfg(feature = "serve")]
     Serve(serve::Serve),
+    #[cfg(feature = "cluster")]
+    Worker(worker::Worker),
     #[cfg(feature = "serve")]
     Key(serve::Key),
     #[cfg(feature = "serve")]
@@ -126,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::Live(command) => live::run(command),
         #[cfg(feature = "serve")]
         Command::Serve(command) => serve::run(command),
+        #[cfg(feature = "cluster")]
+        Command::Worker(command) => worker::run(command),
         #[cfg(feature = "serve")]
         Command::Key(command) => {
             serve::key(command);

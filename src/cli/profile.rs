@@ -51,7 +51,7 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     check(&command.out, command.force, &scenario, &source).map_err(|error| source.place(error, &sets))?;
     let library = command.library.open()?;
     let lines: Rc<dyn Progress> = Rc::new(Lines::new(false));
-    let equipment = Equipment::find(&scenario, source.file(), &library, command.library.allow_cpu, &*lines);
+    let equipment = Equipment::find_here(&scenario, source.file(), &library, command.library.allow_cpu, &*lines);
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
     let question = Question { batches: command.batch.clone(), jobs: command.jobs, rounds: command.rounds };
     let (profile, warnings) = measure(&scenario, &equipment, &question, &command.out, &lines)?;

@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -183,5 +183,14 @@ impl experiments::Progress for Lines {
             Some(piece) => piece.say(sentence),
             None => eprintln!("{sentence}"),
         }
+    }
+
+    fn anywhere(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
+        let (quiet, bar) = (self.quiet, self.piece().as_ref().map(|piece| piece.bar.clone()));
+        Arc::new(move |sentence| match &bar {
+            _ if quiet => {}
+            Some(bar) => bar.suspend(|| eprintln!("{sentence}")),
+            None => eprintln!("{sentence}"),
+        })
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+#[cfg(feature = "cluster")]
+use super::arguments::cluster_address;
 use super::arguments::{LibraryArguments, read};
 use super::progress::Lines;
 use crate::experiments::serve::{ReadyServer, ServerOptions};
@@ -45,6 +47,10 @@ pub(super) struct Serve {
     /// Address of the server from outside, for addresses in answers, e.g. `https://images.example.org`
     #[arg(long, value_name = "URL", env = "MODM_ORIGIN")]
     origin: Option<String>,
+    /// Address of a NATS server that workers on other machines are found at (`live.cluster.url`); see `modm worker`
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "URL", env = "MODM_CLUSTER")]
+    cluster: Option<String>,
     /// Write logs as JSON, one event a line; `RUST_LOG` says what is logged, e.g. `RUST_LOG=warn`
     #[arg(long, env = "MODM_LOG_JSON")]
     log_json: bool,
@@ -79,7 +85,10 @@ pub(super) fn key(command: &Key) {
 
 pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     start_logs(command.log_json);
-    let (source, sets) = read(&command.scenario, &command.sets)?;
+    #[cfg_attr(not(feature = "cluster"), expect(unused_mut, reason = "without clusters nothing is added"))]
+    let (source, mut sets) = read(&command.scenario, &command.sets)?;
+    #[cfg(feature = "cluster")]
+    sets.extend(cluster_address(command.cluster.as_deref())?);
     let options = ServerOptions {
         data: command.data.clone(),
         listen: command.listen,

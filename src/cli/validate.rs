@@ -61,7 +61,7 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     let library = command.library.open()?;
     let first = prepare(&source, &sets, base.clone(), None, false)?;
     let lines = Rc::new(Lines::new(common.quiet));
-    let equipment = Equipment::find(&base, source.file(), &library, command.library.allow_cpu, &*lines);
+    let equipment = Equipment::find_here(&base, source.file(), &library, command.library.allow_cpu, &*lines);
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
     refuse_foreign(&common.out)?;
     common.prepare_output()?;

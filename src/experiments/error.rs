@@ -56,6 +56,10 @@ pub enum ExperimentError {
     #[cfg(feature = "live")]
     #[error(transparent)]
     LiveRun(#[from] RunError<LiveError>),
+    /// Cluster that cannot be worked with.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] crate::live::cluster::ClusterError),
     /// Ledger of a server that cannot be used.
     #[cfg(feature = "serve")]
     #[error(transparent)]

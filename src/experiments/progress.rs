@@ -1,5 +1,7 @@
 //! Progress of an experiment, for whatever shows it.
 
+use std::sync::Arc;
+
 use crate::journal::{Journal, Record};
 use crate::scheduler::Action;
 use crate::time::Time;
@@ -38,6 +40,11 @@ pub trait Progress: Sync {
 
     /// Says a sentence about the experiment.
     fn say(&self, _sentence: &str) {}
+
+    /// Returns a function that says sentences from any thread.
+    fn anywhere(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
+        Arc::new(|_| {})
+    }
 }
 
 impl Progress for () {}

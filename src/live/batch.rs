@@ -126,7 +126,7 @@ fn draw(
     let source = one.source.as_ref().map(|file| read(file)).transpose()?;
     let noise = (one.seed, u64::from(one.request.0));
     let (request, prompt, work) = (one.request, &*one.prompt, one.work);
-    let task = Task { request, noise, prompt, details: &USUAL, work, source: source.as_ref() };
+    let task = Task { request, noise, prompt, details: &USUAL, work, source: source.as_ref(), image: None };
     let drawn = paint.draw(&task, &|| !stop.load(Ordering::Relaxed));
     let Painted { picture, .. } = drawn.map_err(|error| BatchError::Draw { file: file(), error: error.into() })?;
     let bytes =

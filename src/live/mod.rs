@@ -1,6 +1,7 @@
 //! Runs on real ONNX Runtime sessions: the executor that draws pictures, and its parts. The core, the loop and the
 //! journal are those of simulated runs. All parts except the settings and limits need the feature `live`.
 
+pub mod cluster;
 pub mod limits;
 pub mod settings;
 
@@ -22,6 +23,8 @@ pub mod error;
 pub mod executor;
 #[cfg(feature = "live")]
 pub mod faults;
+#[cfg(feature = "live")]
+mod frames;
 #[cfg(feature = "live")]
 pub mod interrupts;
 #[cfg(feature = "live")]

@@ -153,7 +153,8 @@ impl Paint for Painter {
             Ok(mut pictures) => {
                 let picture = pictures.pop().ok_or(Error::NoOutput { model: "pipeline", output: "picture" })?;
                 // The prompt was read a moment ago, and a picture that is drawn is worth more than a warning.
-                Ok(Painted { picture, cuts: pipeline.cuts(task.prompt).unwrap_or_default() })
+                let cuts = pipeline.cuts(task.prompt).unwrap_or_default();
+                Ok(Painted { picture, cuts, embedding: None })
             }
             Err(Error::Cancelled) => Err(DrawError::Cancelled),
             Err(error) => Err(error.into()),

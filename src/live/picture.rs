@@ -3,6 +3,7 @@
 
 use std::io::Cursor;
 use std::path::Path;
+use std::sync::Arc;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat as Codec, RgbImage};
@@ -15,6 +16,37 @@ use super::settings::ImageFormat;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     pixels: RgbImage,
+    receipt: Option<Receipt>,
+}
+
+/// Function that is called once the picture, with all its copies, is in memory no more. Pictures are equal whatever
+/// their receipts are.
+#[derive(Clone)]
+struct Receipt(#[expect(dead_code, reason = "its end is what matters")] Arc<Told>);
+
+/// Call that is made when the last receipt is dropped.
+struct Told(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell();
+        }
+    }
+}
+
+impl PartialEq for Receipt {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Receipt {}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receipt")
+    }
 }
 
 impl Picture {
@@ -24,7 +56,18 @@ impl Picture {
     /// Panics if there are not `3 * width * height` bytes.
     #[must_use]
     pub fn new(width: u32, height: u32, bytes: Vec<u8>) -> Self {
-        Self { pixels: RgbImage::from_raw(width, height, bytes).expect("three bytes a pixel") }
+        Self::of(RgbImage::from_raw(width, height, bytes).expect("three bytes a pixel"))
+    }
+
+    const fn of(pixels: RgbImage) -> Self {
+        Self { pixels, receipt: None }
+    }
+
+    /// Adds a function that is called once the picture, with all its copies, is in memory no more: it is on disk then, or
+    /// in the hands of whoever asked for it, or given up.
+    #[must_use]
+    pub fn with_receipt(self, tell: Box<dyn FnOnce() + Send + Sync>) -> Self {
+        Self { receipt: Some(Receipt(Arc::new(Told(Some(tell))))), ..self }
     }
 
     /// Makes a picture from planes of red, green and blue, with values from -1 to 1. Values outside this range are
@@ -86,7 +129,7 @@ impl Picture {
         let shift = |own: u32, wanted: u32| -(i64::from(own) - i64::from(wanted)).div_euclid(2);
         let (x, y) = (shift(self.pixels.width(), width), shift(self.pixels.height(), height));
         image::imageops::overlay(&mut part, &self.pixels, x, y);
-        Self { pixels: part }
+        Self::of(part)
     }
 
     /// Encodes the picture as the bytes of a file.
@@ -116,7 +159,7 @@ impl Picture {
     /// # Errors
     /// Returns an error if the bytes are not a picture.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        Ok(Self { pixels: image::load_from_memory(bytes)?.into_rgb8() })
+        Ok(Self::of(image::load_from_memory(bytes)?.into_rgb8()))
     }
 }
 
@@ -140,7 +183,7 @@ pub fn sheet(pairs: &[[Picture; 2]], across: usize) -> Picture {
             image::imageops::overlay(&mut sheet, &enlarged, i64::from(x), i64::from(line * cell[1] + gap));
         }
     }
-    Picture { pixels: sheet }
+    Picture::of(sheet)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::de::{Error as _, Expected, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::cluster::settings::ClusterSettings;
 use super::limits::LimitSettings;
 use crate::input::InputError;
 
@@ -49,6 +50,9 @@ pub struct LiveSettings {
     pub isolation: Isolation,
     /// Time limits of calls, after which their worker counts as lost.
     pub limits: LimitSettings,
+    /// Cluster of workers on other machines, in place of the devices of this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterSettings>,
 }
 
 /// Place of the sessions.
@@ -254,6 +258,9 @@ impl LiveSettings {
         if let Some(name) = self.checkpoints.keys().find(|name| name.is_empty() || name.trim() != *name) {
             let message = "expected a name that does not begin or end with spaces, as requests write it";
             return Err(InputError::new(file, message).value("live.checkpoints", format_args!("{name:?}")));
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.check(file)?;
         }
         self.limits.check(file)
     }

@@ -19,6 +19,7 @@ use super::isolated::LostProcess;
 use super::picture::Picture;
 use super::pipeline::Cut;
 use super::store::{Sources, StoreError};
+use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::request::RequestId;
@@ -38,6 +39,12 @@ pub trait Paint: Send {
     /// # Errors
     /// Returns an error if the drawing was cancelled or failed.
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError>;
+
+    /// Returns whether the pictures of sources are to be read for this painter. One that is far away fetches those that
+    /// it lacks.
+    fn reads_sources(&self) -> bool {
+        true
+    }
 }
 
 /// Picture that was drawn, and what its prompt lost.
@@ -47,11 +54,13 @@ pub struct Painted {
     pub picture: Picture,
     /// Parts of the prompt that the model's text encoders did not see.
     pub cuts: Vec<Cut>,
+    /// Embedding of the picture, if the painter has computed it.
+    pub embedding: Option<Embedding>,
 }
 
 impl From<Picture> for Painted {
     fn from(picture: Picture) -> Self {
-        Self { picture, cuts: Vec::new() }
+        Self { picture, cuts: Vec::new(), embedding: None }
     }
 }
 
@@ -68,8 +77,10 @@ pub struct Task<'a> {
     pub details: &'a Details,
     /// Model, size, and numbers of total and skipped denoising steps.
     pub work: Work,
-    /// Source picture, if steps are skipped.
+    /// Source picture, if steps are skipped and the painter has sources read.
     pub source: Option<&'a Picture>,
+    /// Source among the images of the run, if steps are skipped.
+    pub image: Option<ImageId>,
 }
 
 /// Reason that a model is not loaded.
@@ -350,11 +361,12 @@ impl Thread {
     fn draw(&mut self, job: JobId, work: Work, parts: &[Drawing]) -> Result<Vec<(RequestId, Painted)>, DrawError> {
         let (stop, stepped, progress) = (self.stop.clone(), self.stepped.clone(), self.progress.clone());
         let one = |part: &Drawing| {
-            let source = part.source.map(|image| self.sources.read(image)).transpose()?;
+            let image = part.source.filter(|_| self.paint.reads_sources());
+            let source = image.map(|image| self.sources.read(image)).transpose()?;
             progress.touch();
             let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
             let details = &part.details;
-            let task = Task { request, noise, prompt, details, work, source: source.as_deref() };
+            let task = Task { request, noise, prompt, details, work, source: source.as_deref(), image: part.source };
             // `keep_going` is called before each step, so the steps of earlier calls are done.
             let done = Cell::new(0);
             let keep_going = || {
@@ -408,7 +420,7 @@ impl Thread {
         let prompt = self.good_prompts.prompt_of(model);
         let work = Work::new(model, 1, 0);
         let request = RequestId(u32::MAX);
-        let task = Task { request, noise: (0, 0), prompt: &prompt, details: &USUAL, work, source: None };
+        let task = Task { request, noise: (0, 0), prompt: &prompt, details: &USUAL, work, source: None, image: None };
         let progress = self.progress.clone();
         let keep_going = || {
             progress.touch();

@@ -55,6 +55,12 @@ impl Scenario {
         self.allocation.least_small.map_or(usual, |least| least as usize)
     }
 
+    /// Returns whether the system finds images by their own embeddings, so that pictures are embedded.
+    #[must_use]
+    pub fn finds_by_image(&self) -> bool {
+        self.routing().storage() == Storage::ByImage
+    }
+
     pub(super) fn routing(&self) -> Box<dyn RoutingPolicy> {
         match self.system.policy {
             System::Modm => Box::new(Modm::new(self.levels())),

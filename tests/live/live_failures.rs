@@ -243,6 +243,7 @@ fn run(store_folder: &Path, trouble: Trouble, workers: usize) -> Run {
         }),
         away: Duration::from_millis(5),
         limits: Limits::unmeasured(&LimitSettings::default(), workers, scenario.model_names().len()),
+        elsewhere: None,
         isolated: false,
     };
     let mut live = Live::start(setting, store, &initial_allocation(&scenario).targets, Box::new(Encoder)).unwrap();

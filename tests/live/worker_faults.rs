@@ -156,6 +156,7 @@ fn run(requests: usize, poison: impl Fn(usize) -> bool, broken_lives: u32, hangs
         warn: Box::new(|_| {}),
         away: Duration::from_millis(1),
         limits: Limits::unmeasured(&limits, 2, scenario.model_names().len()),
+        elsewhere: None,
         isolated: false,
     };
     let mut live = Live::start(setting, store, &initial_allocation(&scenario).targets, Box::new(Encoder)).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::experiments::{ExperimentError, Progress};
 use crate::input::InputError;
+use crate::live::cluster::settings::ClusterSettings;
 use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
@@ -23,7 +24,7 @@ use crate::scenario::Scenario;
 use crate::scheduler::WorkerId;
 
 /// Function that makes the painter of a worker.
-type MakePaint = Box<dyn Fn(WorkerId) -> Box<dyn Paint>>;
+pub(super) type MakePaint = Box<dyn Fn(WorkerId) -> Box<dyn Paint>>;
 
 /// Models, encoder and devices of a run, found and checked.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Equipment {
     pub encoder: PathBuf,
     /// Device of the encoder.
     pub encoder_device: Device,
+    /// Cluster of the workers, if they are on other machines.
+    pub cluster: Option<ClusterSettings>,
     isolation: Isolation,
     limits: LimitSettings,
     models: usize,
@@ -59,7 +62,12 @@ impl Equipment {
     ) -> Result<Self, InputError> {
         let encoder = named(file, "live.encoder", scenario.live.encoder.as_ref())?;
         let palette = palette(scenario, file)?;
-        let wanted = scenario.live.devices_of(file, scenario.workers())?;
+        // Those who connect to a cluster need no devices of their own, except for the encoder.
+        let cluster = scenario.live.cluster.clone().map(|cluster| cluster.resolved(file));
+        let wanted = match &cluster {
+            Some(_) => Vec::new(),
+            None => scenario.live.devices_of(file, scenario.workers())?,
+        };
         let devices = available_devices(library, &wanted, (file, "live.devices"), allow_cpu, progress)?;
         let (wanted, place) = ([scenario.live.encoder_device], (file, "live.encoder_device"));
         let encoder_device = available_devices(library, &wanted, place, allow_cpu, progress)?[0];
@@ -68,7 +76,26 @@ impl Equipment {
         let LiveSettings { isolation, limits, .. } = scenario.live;
         let (models, palette) = (palette.models.len(), Arc::new(palette));
         let (library, checkpoints) = (library.clone(), scenario.live.checkpoint_names());
-        Ok(Self { library, devices, palette, checkpoints, encoder, encoder_device, isolation, limits, models })
+        Ok(Self { library, devices, palette, checkpoints, encoder, encoder_device, cluster, isolation, limits, models })
+    }
+
+    /// Finds the equipment of this machine, for those who measure it or draw without a scheduler.
+    ///
+    /// # Errors
+    /// Returns an error if the scenario has its workers on other machines, and as [`Self::find`] does.
+    pub fn find_here(
+        scenario: &Scenario,
+        file: &Path,
+        library: &Library,
+        allow_cpu: bool,
+        progress: &dyn Progress,
+    ) -> Result<Self, InputError> {
+        if let Some(cluster) = &scenario.live.cluster {
+            let message =
+                "is for `modm live` and `modm serve`: this command uses the devices of this machine, where it runs";
+            return Err(InputError::new(file, message).value("live.cluster.url", format_args!("{:?}", cluster.url)));
+        }
+        Self::find(scenario, file, library, allow_cpu, progress)
     }
 
     /// Returns the sizes that all models draw with all checkpoints, in words, if they do not draw this one.

@@ -15,6 +15,7 @@ mod names;
 mod planned;
 mod recorded;
 mod run;
+mod staff;
 
 pub use cached::{Cached, Strangers};
 pub use equipment::{Equipment, available_devices};
@@ -22,6 +23,7 @@ pub use names::{file_names, picture_name};
 pub use planned::{MadeRun, PlannedRun, plan, run_all};
 pub use recorded::recorded_keys;
 pub use run::{LiveRun, refuse_foreign};
+pub use staff::{SayAnywhere, Staff};
 
 /// Reads the inputs of a live run, and refuses a scenario that only a simulated run can follow. `known` is the trace if
 /// it was read already. `several` is true if the run is one of several.

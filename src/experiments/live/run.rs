@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::recorded::Recorded;
-use super::{Cached, Equipment, Strangers, asks, gallery};
+use super::{Cached, Equipment, Staff, Strangers, asks, gallery};
 use crate::experiments::{Counted, ExperimentError, Progress};
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
@@ -86,6 +86,12 @@ impl LiveRun<'_> {
         let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
         // Runs of `validate` are not planned one by one.
         asks::check(trace, scenario, file, equipment)?;
+        let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
+        if let Some(cluster) = &equipment.cluster {
+            progress.say(&format!("waiting for {} workers at {}", scenario.workers(), cluster.url));
+        }
+        // Before anything is written: there may be no cluster.
+        let staff = equipment.staff(scenario, &limits, progress.anywhere())?;
         let (images, own_store) = (folder.join("images"), folder.join("store"));
         // Files of an earlier run would be taken for files of this one. `refuse_foreign` has checked that the folders
         // are a live run's.
@@ -104,10 +110,12 @@ impl LiveRun<'_> {
         for warning in &warnings {
             progress.say(&format!("warning: {warning}"));
         }
-        progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
-        let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
+        if equipment.cluster.is_none() {
+            progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
+        }
+        staff.give_sources(store.sources());
         let encoder = equipment.embed(&limits)?;
-        let setting = setting(scenario, trace, &images, (equipment, limits), progress, &said)?;
+        let setting = setting(scenario, trace, &images, (equipment, staff, limits), progress, &said);
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         interrupts.end(live.intake());
         let mut records = (Metrics::new(simulation.settings(Keep::Rows, true)), Recorded::new(trace.len(), &warm));
@@ -155,10 +163,10 @@ fn setting(
     scenario: &Scenario,
     trace: &Trace,
     images: &Path,
-    (equipment, limits): (&Equipment, Limits),
+    (equipment, staff, limits): (&Equipment, Staff, Limits),
     progress: &Rc<dyn Progress>,
     said: &Rc<RefCell<Vec<String>>>,
-) -> Result<Setting, ExperimentError> {
+) -> Setting {
     let (progress, said) = (progress.clone(), said.clone());
     let tenants = trace.columns().tenants.is_some();
     let tenant = |row| trace.tenant_name(trace.tenant(row)).unwrap_or_default().to_owned();
@@ -171,12 +179,12 @@ fn setting(
         seed: scenario.seed,
         result: Box::new(move |request: RequestId| images.join(picture_name(&labels[request.row()], format))),
     };
-    Ok(Setting {
+    Setting {
         book: Box::new(book),
         models: scenario.model_names(),
         checkpoints: equipment.checkpoints.clone(),
         size: equipment.palette.size,
-        paint: equipment.paint(&limits)?,
+        paint: staff.paint,
         stepped: None,
         warn: Box::new(move |message| {
             progress.say(&format!("warning: {message}"));
@@ -184,6 +192,7 @@ fn setting(
         }),
         away: Setting::AWAY,
         limits,
-        isolated: equipment.is_isolated(),
-    })
+        elsewhere: staff.elsewhere,
+        isolated: staff.isolated,
+    }
 }

@@ -165,6 +165,7 @@ fn setting(
         warn: Box::new(move |message| progress.say(&format!("warning: {message}"))),
         away: Setting::AWAY,
         limits,
+        elsewhere: None,
         isolated: equipment.is_isolated(),
     })
 }

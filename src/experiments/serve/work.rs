@@ -31,6 +31,9 @@ impl Loop {
         let Self { abort, simulation, equipment, cached: Cached { store, warm, numbers, .. }, mut desk } = self;
         let scenario = &simulation.scenario;
         let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
+        let say = Arc::new(|sentence: &str| tracing::info!("{sentence}"));
+        let staff = equipment.staff(scenario, &limits, say)?;
+        staff.give_sources(store.sources());
         let encoder = equipment.embed(&limits)?;
         let stepping = desk.clone();
         let setting = Setting {
@@ -38,12 +41,13 @@ impl Loop {
             models: scenario.model_names(),
             checkpoints: equipment.checkpoints.clone(),
             size: equipment.palette.size,
-            paint: equipment.paint(&limits)?,
+            paint: staff.paint,
             stepped: Some(Arc::new(move |request, steps| stepping.stepped(request, steps))),
             warn: Box::new(|message| tracing::warn!("{message}")),
             away: Setting::AWAY,
             limits,
-            isolated: equipment.is_isolated(),
+            elsewhere: staff.elsewhere,
+            isolated: staff.isolated,
         };
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;
         let mut actions = Vec::new();

@@ -76,6 +76,7 @@ impl Live {
                 let lost = |live: &mut Self| live.lost(worker, LossCause::Crashed, &told, "worker lost".to_owned());
                 self.workers[worker.index()].is_in(life).then(|| lost(self))
             }
+            Answer::Away(away) => self.went_away(away),
             Answer::Back(worker) => self.back(worker),
             Answer::Watch => self.look_after(),
             Answer::Woken | Answer::Abort => None,
@@ -93,17 +94,24 @@ impl Live {
                 let state = &mut self.workers[worker.index()];
                 state.losses = 0;
                 let mut outputs = SmallVec::new();
-                for (request, Painted { picture, cuts }) in pictures {
+                for (request, Painted { picture, cuts, embedding }) in pictures {
                     for cut in cuts {
                         if let Some(warning) = self.cut_prompts.count(request, cut) {
                             self.warn(&warning);
                         }
                     }
+                    let mut output = Output::new(request);
                     // A request that was withdrawn is forgotten already, and its picture is dropped.
                     if let Some(state) = self.requests.get_mut(&request) {
                         state.picture = Some(Arc::new(picture));
+                        // An embedding of another space would be compared with what it has nothing to do with.
+                        let fits = |own: &Embedding| {
+                            state.prompt.as_ref().is_none_or(|prompt| prompt.as_slice().len() == own.as_slice().len())
+                        };
+                        state.image = embedding.filter(fits);
+                        output.embedding.clone_from(&state.image);
                     }
-                    outputs.push(Output::new(request));
+                    outputs.push(output);
                 }
                 return Event::JobCompleted { worker, job, outputs };
             }
@@ -159,14 +167,13 @@ impl Live {
     fn away(&mut self, worker: WorkerId) {
         let state = &mut self.workers[worker.index()];
         state.losses = state.losses.saturating_add(1);
-        self.announce(worker);
+        // The time doubles with each loss, because the cause may need time to pass.
+        let doubled = 1 << state.losses.clamp(1, 17).saturating_sub(1);
+        self.announce(worker, (self.setting.away * doubled).min(LONGEST_AWAY));
     }
 
     /// Has a worker come back after a while.
-    fn announce(&mut self, worker: WorkerId) {
-        // The time doubles with each loss, because the cause may need time to pass.
-        let doubled = 1 << self.workers[worker.index()].losses.clamp(1, 17).saturating_sub(1);
-        let away = (self.setting.away * doubled).min(LONGEST_AWAY);
+    pub(super) fn announce(&mut self, worker: WorkerId, away: HostDuration) {
         let answers = self.to_answers.clone();
         self.in_flight += 1;
         self.runtime.spawn(async move {
@@ -178,11 +185,12 @@ impl Live {
 
     fn back(&mut self, worker: WorkerId) -> Option<Event> {
         self.in_flight -= 1;
-        let state = &mut self.workers[worker.index()];
-        if state.is_leaving() {
-            self.announce(worker); // The device is not free yet.
+        // The device may not be free yet, or its machine may not be there.
+        if self.workers[worker.index()].is_leaving() || !self.is_there(worker) {
+            self.announce(worker, self.setting.away);
             return None;
         }
+        let state = &mut self.workers[worker.index()];
         if state.handle.is_none()
             && let Err(error) = self.start_worker(worker)
         {

@@ -21,12 +21,13 @@ use crate::embedding::Embedding;
 use crate::model::{ModelId, Work};
 use crate::replay::{Executor, Step};
 use crate::request::{Outcome, RequestId};
-use crate::scheduler::{Action, Event, JobId, Part, WorkerId};
+use crate::scheduler::{Action, JobId, Part, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
 mod answers;
 mod book;
 mod cuts;
+mod elsewhere;
 mod inbox;
 mod intake;
 mod pictures;
@@ -34,6 +35,7 @@ mod workers;
 
 pub use book::{Book, Known as KnownRequests};
 use cuts::CutPrompts;
+pub use elsewhere::{Away, Elsewhere};
 pub use inbox::Paced;
 pub use intake::{Clock, Intake};
 use workers::{Worker, join};
@@ -78,6 +80,8 @@ pub(super) enum Answer {
         life: u32,
         why: String,
     },
+    /// Worker on another machine that went away.
+    Away(Away),
     /// Lost worker that may begin again.
     Back(WorkerId),
     /// Call to look for stuck threads.
@@ -119,6 +123,8 @@ pub struct Setting {
     pub away: HostDuration,
     /// Time limits of calls.
     pub limits: Limits,
+    /// Workers on other machines, if the workers are elsewhere.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
     /// True if workers run in processes of their own and keep their limits themselves. A stuck thread then only waits
     /// for the disk, and comes back.
     pub isolated: bool,
@@ -214,6 +220,7 @@ fn nap(time: HostDuration) {
 
 impl Live {
     /// Starts all threads and loads the first model of each worker. The clock of the run starts after the last load.
+    /// Workers on other machines that are not there are taken in when they come.
     ///
     /// # Errors
     /// Returns an error if a thread cannot be started or a model cannot be loaded.
@@ -249,29 +256,7 @@ impl Live {
             broken: None,
         };
         live.watch();
-        for (worker, model) in initial.iter().enumerate() {
-            live.start_worker(WorkerId(worker as u16))?;
-            live.load(WorkerId(worker as u16), *model);
-        }
-        while live.in_flight > 0 {
-            let Some(answer) = live.runtime.block_on(live.answers.recv()) else { break };
-            match answer {
-                Answer::Loaded { outcome: Ok(()), worker, .. } => {
-                    live.workers[worker.index()].loading = false;
-                    live.in_flight -= 1;
-                }
-                Answer::Loaded { outcome: Err(FailedLoad { error, .. }), worker, .. } => {
-                    return Err(LiveError::Load { worker, error });
-                }
-                Answer::Lost { worker, why, .. } => return Err(LiveError::Lost { worker, why }),
-                Answer::Watch => {
-                    if let Some(Event::WorkerLost { worker, reason: why, .. }) = live.look_after() {
-                        return Err(LiveError::Lost { worker, why });
-                    }
-                }
-                _ => {}
-            }
-        }
+        live.load_first(initial)?;
         live.begun = Clock::start();
         Ok(live)
     }

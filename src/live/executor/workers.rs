@@ -95,10 +95,11 @@ impl Live {
         let draw = limits.around.saturating_add(limits.step).saturating_add(self.setting.limits.disk);
         // A job may begin with a change to another checkpoint, and with the way back if that fails.
         let change = if self.setting.checkpoints.is_empty() { HostDuration::ZERO } else { 2 * limits.load };
-        let draw = draw.saturating_add(change);
+        let slack = self.setting.elsewhere.as_ref().map_or(HostDuration::ZERO, |elsewhere| elsewhere.slack());
+        let draw = draw.saturating_add(change).saturating_add(slack);
         if self.setting.isolated {
             // A process is started first, which may take as long as the load.
-            return (2 * limits.load + MARGIN, draw.saturating_add(MARGIN));
+            return (2 * limits.load + slack + MARGIN, draw.saturating_add(MARGIN));
         }
         (limits.load.max(draw), draw)
     }

@@ -8,10 +8,11 @@ use std::sync::mpsc::{Receiver, channel};
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::wire::{self, Message, Reply, WireOrder};
+use super::wire::{Reply, WireOrder};
 use crate::live::embedder::Embed;
 use crate::live::encoder::DualEncoder;
 use crate::live::error::Error;
+use crate::live::frames::{self, Message};
 use crate::live::library::Library;
 use crate::live::painter::Painter;
 use crate::live::pipeline::probe;
@@ -22,7 +23,7 @@ struct Answers(std::fs::File);
 
 impl Answers {
     fn send(&mut self, reply: &Reply, tail: &[u8]) -> io::Result<()> {
-        self.0.write_all(&wire::head(reply, tail)?)?;
+        self.0.write_all(&frames::head(reply, tail)?)?;
         self.0.write_all(tail)
     }
 }
@@ -43,7 +44,7 @@ pub fn run() -> io::Result<()> {
         let mut from = io::stdin().lock();
         // The thread goes on reading whatever the other thread does: a native call that hangs must not hide that the
         // program is gone.
-        while let Ok(message) = wire::read::<WireOrder>(&mut from) {
+        while let Ok(message) = frames::read::<WireOrder>(&mut from) {
             // The flag changes here, while the other thread draws. A new drawing resets the flag, because the program
             // orders it only after the answer to the drawing before.
             match message.header {
@@ -117,9 +118,9 @@ fn paint(
                 answers.send(&loaded.map_or_else(|error| Reply::failed(&error), |()| Reply::Loaded), &[])?;
             }
             WireOrder::Draw { request, noise, prompt, details, work, source } => {
-                let source = source.map(|size| Message::<WireOrder>::picture(size, tail)).transpose()?;
+                let source = source.map(|size| frames::picture(size, tail)).transpose()?;
                 let (prompt, details) = (prompt.as_str(), &details);
-                let task = Task { request, noise, prompt, details, work, source: source.as_ref() };
+                let task = Task { request, noise, prompt, details, work, source: source.as_ref(), image: None };
                 let told = std::cell::RefCell::new(&mut *answers);
                 let keep_going = || {
                     // If nobody listens, the thread that reads orders ends this process.
@@ -137,7 +138,9 @@ fn paint(
 
 fn answer_drawn(drawn: Result<Painted, DrawError>, answers: &mut Answers) -> io::Result<()> {
     match drawn {
-        Ok(Painted { picture, cuts }) => answers.send(&Reply::Picture { size: picture.size(), cuts }, picture.bytes()),
+        Ok(Painted { picture, cuts, .. }) => {
+            answers.send(&Reply::Picture { size: picture.size(), cuts }, picture.bytes())
+        }
         Err(DrawError::Cancelled) => answers.send(&Reply::Cancelled, &[]),
         Err(error) => answers.send(&Reply::failed(&error), &[]),
     }
@@ -147,7 +150,7 @@ fn embed(mut encoder: DualEncoder, orders: &Receiver<Message<WireOrder>>, answer
     for Message { header, tail } in orders {
         let embedding = match header {
             WireOrder::Prompt(prompt) => encoder.prompt(&prompt),
-            WireOrder::Picture(size) => encoder.picture(&Message::<WireOrder>::picture(size, tail)?),
+            WireOrder::Picture(size) => encoder.picture(&frames::picture(size, tail)?),
             _ => continue,
         };
         answers.send(&embedding.map_or_else(|error| Reply::failed(&error), Reply::Embedding), &[])?;

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::process::{Launch, LostProcess, Process};
-use super::wire::{Message, Reply, WireOrder};
+use super::wire::{Reply, WireOrder};
 use crate::live::error::Error;
+use crate::live::frames::{self, Message};
 use crate::live::library::Library;
 use crate::live::limits::ModelLimits;
 use crate::live::painter::Palette;
@@ -126,8 +127,10 @@ fn draw(
                 }
             }
             Reply::Picture { size, cuts } => {
-                let picture = Message::<Reply>::picture(size, tail);
-                return picture.map(|picture| Ok(Painted { picture, cuts })).map_err(|error| process.crashed(error));
+                let picture = frames::picture(size, tail);
+                return picture
+                    .map(|picture| Ok(Painted { picture, cuts, embedding: None }))
+                    .map_err(|error| process.crashed(error));
             }
             Reply::Cancelled => return Ok(Err(DrawError::Cancelled)),
             Reply::Failed(reported) => return Ok(Err(DrawError::Failed(reported.into()))),

@@ -13,7 +13,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::wire::{COMMAND, Message, Reply, Reported, WireOrder, head, receive};
+use super::wire::{COMMAND, Reply, Reported, WireOrder};
+use crate::live::frames::{Message, head, receive};
 use crate::scheduler::LossCause;
 
 /// Time that the system may take to end a killed process. A process that waits for a device in the kernel takes long.
@@ -73,6 +74,17 @@ pub enum ProcessFault {
     /// Pipe that fails, or a message on it that cannot be read.
     #[error("its process cannot be talked to: {0}")]
     Unreachable(io::Error),
+    /// Machine of the worker that is not heard of any more, and why.
+    #[error("its machine is gone: {0}")]
+    Gone(String),
+    /// Fault of a process on another machine, in words that are fit for clients.
+    #[error("{fault}")]
+    Elsewhere {
+        /// True if a call took longer than its limit.
+        hung: bool,
+        /// Fault.
+        fault: String,
+    },
     /// Answer, given by its name, that does not belong to the order before it.
     #[error("its process answered `{0}` out of turn")]
     OutOfTurn(String),
@@ -83,7 +95,8 @@ impl ProcessFault {
     #[must_use]
     pub const fn cause(&self) -> LossCause {
         match self {
-            Self::Hung { .. } => LossCause::Hung,
+            Self::Hung { .. } | Self::Elsewhere { hung: true, .. } => LossCause::Hung,
+            Self::Gone(_) => LossCause::Gone,
             _ => LossCause::Crashed,
         }
     }

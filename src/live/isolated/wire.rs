@@ -1,17 +1,13 @@
-//! Messages between the program and its worker processes. A message has a header in JSON and a tail of raw bytes
-//! (pixels). The lengths of both parts come first. Both ends are the same program, so that messages need no version.
+//! Messages between the program and its worker processes, as headers of frames. Both ends are the same program, so that
+//! messages need no version.
 
-use std::io::{self, Read};
 use std::path::PathBuf;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::embedding::Embedding;
 use crate::live::details::Details;
 use crate::live::painter::Palette;
-use crate::live::picture::Picture;
 use crate::live::pipeline::Cut;
 use crate::live::settings::Device;
 use crate::model::{ModelId, Work};
@@ -19,11 +15,6 @@ use crate::request::RequestId;
 
 /// Argument that makes the program a worker process.
 pub(crate) const COMMAND: &str = "worker-process";
-
-/// Largest length of a header, in bytes: room for a prompt or an embedding.
-const LONGEST_HEADER: u32 = 16 << 20;
-/// Largest length of a tail, in bytes: the largest picture.
-const LONGEST_TAIL: u32 = 3 * 16_384 * 16_384;
 
 /// Order to a worker process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,78 +96,13 @@ impl Reported {
     }
 }
 
-/// Header of a message, and the bytes that follow it.
-#[derive(Debug)]
-pub(super) struct Message<T> {
-    pub(super) header: T,
-    pub(super) tail: Vec<u8>,
-}
-
-impl<T> Message<T> {
-    /// Returns the picture of this width and height that `tail` holds. Refuses a tail of another length.
-    pub(super) fn picture([width, height]: [u32; 2], tail: Vec<u8>) -> io::Result<Picture> {
-        let expected = u64::from(width) * u64::from(height) * 3;
-        if tail.len() as u64 != expected {
-            return Err(broken("a picture of another size"));
-        }
-        Ok(Picture::new(width, height, tail))
-    }
-}
-
-fn broken(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
-}
-
-/// Encodes a message without its tail.
-pub(super) fn head(header: &impl Serialize, tail: &[u8]) -> io::Result<Vec<u8>> {
-    let header = serde_json::to_vec(header)?;
-    let length = |bytes: usize| u32::try_from(bytes).map_err(|_| broken("a message that is too long"));
-    let mut head = Vec::with_capacity(header.len() + 8);
-    head.extend(length(header.len())?.to_le_bytes());
-    head.extend(length(tail.len())?.to_le_bytes());
-    head.extend(header);
-    Ok(head)
-}
-
-/// Returns the lengths of header and tail, from the first eight bytes.
-fn lengths(bytes: [u8; 8]) -> io::Result<(usize, usize)> {
-    let both = u64::from_le_bytes(bytes);
-    let (header, tail) = (both as u32, (both >> 32) as u32);
-    // Other output on the pipe is refused here: its first bytes must not be waited for as a length.
-    if header > LONGEST_HEADER || tail > LONGEST_TAIL {
-        return Err(broken("no message"));
-    }
-    Ok((header as usize, tail as usize))
-}
-
-/// Reads the next message. Blocks the thread.
-pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Message<T>> {
-    let mut bytes = [0; 8];
-    from.read_exact(&mut bytes)?;
-    let (header_length, tail_length) = lengths(bytes)?;
-    let (mut header, mut tail) = (vec![0; header_length], vec![0; tail_length]);
-    from.read_exact(&mut header)?;
-    from.read_exact(&mut tail)?;
-    Ok(Message { header: serde_json::from_slice(&header)?, tail })
-}
-
-/// Receives the next message. Does not block the thread.
-pub(super) async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Message<T>> {
-    let mut bytes = [0; 8];
-    from.read_exact(&mut bytes).await?;
-    let (header_length, tail_length) = lengths(bytes)?;
-    let (mut header, mut tail) = (vec![0; header_length], vec![0; tail_length]);
-    from.read_exact(&mut header).await?;
-    from.read_exact(&mut tail).await?;
-    Ok(Message { header: serde_json::from_slice(&header)?, tail })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::frames::{Message, head, read};
 
     #[test]
-    fn messages_are_read_as_they_were_written() {
+    fn orders_are_read_as_they_were_written() {
         let order = WireOrder::Draw {
             request: RequestId(7),
             noise: (u64::MAX, 3),
@@ -185,24 +111,8 @@ mod tests {
             work: Work::new(ModelId(1), 50, 25),
             source: Some([2, 1]),
         };
-        let pixels = [0, 10, 255, 1, 2, 3];
-        let mut bytes = head(&order, &pixels).expect("a head");
-        bytes.extend(pixels);
+        let bytes = head(&order, &[]).expect("a head");
         let read: Message<WireOrder> = read(&mut bytes.as_slice()).expect("a message");
         assert_eq!(format!("{:?}", read.header), format!("{order:?}"));
-        let picture = Message::<WireOrder>::picture([2, 1], read.tail).expect("a picture");
-        assert_eq!(picture.bytes(), pixels);
-        assert!(Message::<WireOrder>::picture([2, 2], vec![0; 6]).is_err());
-    }
-
-    #[test]
-    fn what_is_no_message_is_refused_and_not_waited_for() {
-        let garbage = b"error: out of memory, and more";
-        let refused = read::<Reply>(&mut garbage.as_slice()).expect_err("no message");
-        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
-        let mut bytes = head(&"neither", &[]).expect("a head");
-        assert_eq!(read::<Reply>(&mut bytes.as_slice()).expect_err("none").kind(), io::ErrorKind::InvalidData);
-        bytes.truncate(9);
-        assert_eq!(read::<Reply>(&mut bytes.as_slice()).expect_err("cut").kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -56,6 +56,9 @@ pub enum StoreError {
         /// Bytes that it may have.
         most_bytes: u64,
     },
+    /// A worker on another machine cannot have the picture, for this reason.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The disk thread has ended.
     #[error("the thread that reads pictures has ended")]
     ThreadEnded,

@@ -38,6 +38,8 @@ pub enum LossCause {
     Crashed,
     /// Failure of a job on the worker, and then of a prompt that is known to be good.
     FailedProbe,
+    /// Machine of the worker that is not heard of any more.
+    Gone,
 }
 
 impl LossCause {
@@ -48,6 +50,7 @@ impl LossCause {
             Self::Hung => "hung",
             Self::Crashed => "crashed",
             Self::FailedProbe => "failed_probe",
+            Self::Gone => "gone",
         }
     }
 }

@@ -1,0 +1,97 @@
+//! Workers on other machines, as the executor sees them: they may be absent at the start, leave, and come back.
+
+use std::time::Duration as HostDuration;
+
+use super::{Answer, Live, LiveError};
+use crate::model::ModelId;
+use crate::scheduler::{Event, LossCause, WorkerId};
+
+/// Worker that went away while it did nothing. One that did something answers for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Away {
+    /// Worker.
+    pub worker: WorkerId,
+    /// True if it was told to end, which is no fault.
+    pub left: bool,
+    /// Reason, in words.
+    pub why: String,
+}
+
+/// Workers on other machines, which come and go.
+pub trait Elsewhere: Send + Sync {
+    /// Returns whether a machine is there for a worker.
+    fn is_there(&self, worker: WorkerId) -> bool;
+
+    /// Has `away` called for each worker that goes away while it does nothing.
+    fn listen(&self, away: Box<dyn Fn(Away) + Send + Sync>);
+
+    /// Returns the time by which a call of a worker may take longer than on this machine.
+    fn slack(&self) -> HostDuration;
+}
+
+impl Live {
+    /// Returns whether there is a machine for a worker.
+    pub(super) fn is_there(&self, worker: WorkerId) -> bool {
+        self.setting.elsewhere.as_ref().is_none_or(|elsewhere| elsewhere.is_there(worker))
+    }
+
+    /// Loads the first model of each worker, and waits until all have it. Workers on other machines that are not there,
+    /// or cannot load, are said to be lost by the first events of the run.
+    pub(super) fn load_first(&mut self, initial: &[ModelId]) -> Result<(), LiveError> {
+        if let Some(elsewhere) = &self.setting.elsewhere {
+            let answers = self.to_answers.clone();
+            elsewhere.listen(Box::new(move |away| drop(answers.send(Answer::Away(away)))));
+        }
+        let mut absent: Vec<(WorkerId, String)> = Vec::new();
+        for (worker, model) in initial.iter().enumerate() {
+            let worker = WorkerId(worker as u16);
+            self.start_worker(worker)?;
+            if self.is_there(worker) {
+                self.load(worker, *model);
+            } else {
+                absent.push((worker, "it has not joined yet".to_owned()));
+            }
+        }
+        while self.in_flight > 0 {
+            let Some(answer) = self.runtime.block_on(self.answers.recv()) else { break };
+            let failed = match answer {
+                Answer::Loaded { outcome, worker, .. } => {
+                    self.workers[worker.index()].loading = false;
+                    self.in_flight -= 1;
+                    outcome.err().map(|failed| (worker, LiveError::Load { worker, error: failed.error }))
+                }
+                Answer::Lost { worker, why, .. } => Some((worker, LiveError::Lost { worker, why })),
+                Answer::Watch => match self.look_after() {
+                    Some(Event::WorkerLost { worker, reason: why, .. }) => {
+                        Some((worker, LiveError::Lost { worker, why }))
+                    }
+                    _ => None,
+                },
+                _ => None,
+            };
+            let Some((worker, error)) = failed else { continue };
+            if self.setting.elsewhere.is_none() || absent.len() + 1 == initial.len() {
+                return Err(error);
+            }
+            absent.push((worker, error.to_string()));
+        }
+        for (worker, why) in absent {
+            let _ = self.to_answers.send(Answer::Away(Away { worker, left: false, why }));
+        }
+        Ok(())
+    }
+
+    /// Gives up a worker that went away, unless it does something: then its answer tells of it.
+    pub(super) fn went_away(&mut self, Away { worker, left, why }: Away) -> Option<Event> {
+        let state = &mut self.workers[worker.index()];
+        if state.handle.is_none() || state.job.is_some() || state.loading {
+            return None;
+        }
+        if !left {
+            return Some(self.lost(worker, LossCause::Gone, &why, format!("its machine is gone: {why}")));
+        }
+        state.leave();
+        self.announce(worker, self.setting.away);
+        Some(Event::WorkerDown(worker))
+    }
+}
