@@ -109,7 +109,8 @@ pub fn earlier_run(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) ->
     serde_json::from_str(&text).map(EarlierRun::Finished).map_err(damaged)
 }
 
-/// Returns the first difference of a run. The build comes first, since another build may write all else in another form.
+/// Returns the first difference of a run. The build comes first, since another build may write all else in another
+/// form.
 fn difference(run: &Value, settings: &str, scenario: &Scenario, files: &[Fingerprint]) -> Option<Difference> {
     let build = Build::from_json(run);
     if build != Build::current() {

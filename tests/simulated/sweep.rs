@@ -190,7 +190,7 @@ fn shards_of_two_builds_do_not_mix() {
     let build = this_build(&folder, &format!("out/{}", PARTS[1]));
     let named =
         |part: &str| format!("{part} (shard 1 of 3): was made by modm 0.1.0 (commit before), and this is {build}\n");
-    let way_out = "the same command with --shard 1/3 in place of --merge and --force";
+    let way_out = "the same command with --shard 1/3 and --force in place of --merge";
     let all = ["--merge: 2 of 6 combinations cannot be merged", &named(PARTS[0]), &named(PARTS[3]), way_out];
     refused(&folder, "out", &["--merge"], &all);
     sweep(&folder, "out", &["--shard", "1/3", "--force"]);
@@ -247,7 +247,12 @@ fn a_merge_names_what_is_missing_and_runs_nothing() {
     let folder = folder();
     let message =
         "none: --merge: 6 of 6 combinations cannot be merged:\n  00000_capacity=20_eviction=fifo: is missing\n";
-    refused(&folder, "none", &["--merge"], &[message, "the same command without --merge, or with --shard I/N"]);
+    refused(
+        &folder,
+        "none",
+        &["--merge"],
+        &[message, "the same command with --shard I/N in place of --merge, or without --shard"],
+    );
     for shard in ["1/3", "3/3"] {
         sweep(&folder, "out", &["--shard", shard]);
     }

@@ -53,7 +53,7 @@ impl<'a> Parts<'a> {
         let (count, total) = (others.len(), self.parts.len());
         let message = format!(
             "{count} of {total} combinations have run, but not with this build, these inputs and these settings:{}\n\
-             Go on with what made them, choose another folder, or run them again with --force",
+             Go on with what made them, choose another folder, or run them again: the same command with --force",
             listed(&others, None)
         );
         Err(InputError::new(self.out, message).key("--out"))
@@ -78,18 +78,16 @@ impl<'a> Parts<'a> {
         let shards = number_of_shards(self.out);
         let (count, total) = (at_fault.len(), self.parts.len());
         let mut message = format!("{count} of {total} combinations cannot be merged:{}", listed(&at_fault, shards));
-        let missing: Vec<&SweepRun> = self.runs(|earlier| matches!(earlier, EarlierRun::Missing(_)));
+        let missing = self.runs(|earlier| matches!(earlier, EarlierRun::Missing(_)));
         if !missing.is_empty() {
-            message.push_str("\nRun what is missing or unfinished, then merge: ");
-            message.push_str(&commands(&missing, shards));
+            let command = command(&missing, shards, "");
+            let _ = write!(message, "\nRun what is missing or unfinished, then merge: {command}");
         }
-        let others: Vec<&SweepRun> = self.runs(|earlier| matches!(earlier, EarlierRun::Other(_)));
+        let others = self.runs(|earlier| matches!(earlier, EarlierRun::Other(_)));
         if !others.is_empty() {
-            message.push_str(
-                "\nRun what differs again, or merge with the build, the inputs and the settings that made all parts: ",
-            );
-            message.push_str(&commands(&others, shards));
-            message.push_str(" and --force");
+            let command = command(&others, shards, " and --force");
+            let way_out = "or merge with the build, the inputs and the settings that made all parts";
+            let _ = write!(message, "\nRun what differs again, then merge: {command}; {way_out}");
         }
         Err(InputError::new(self.out, message).key("--merge"))
     }
@@ -120,15 +118,18 @@ fn listed(at_fault: &[(&SweepRun, String)], shards: Option<usize>) -> String {
     lines
 }
 
-/// Returns words for the commands that run these combinations. Numbers of shards are written as `sbatch --array` takes
-/// them.
-fn commands(runs: &[&SweepRun], shards: Option<usize>) -> String {
-    let Some(of) = shards else { return "the same command without --merge, or with --shard I/N".to_owned() };
+/// Returns words for the command that runs these combinations, with more flags in `also`. Numbers of shards are written
+/// as `sbatch --array` takes them.
+fn command(runs: &[&SweepRun], shards: Option<usize>, also: &str) -> String {
+    let place = "in place of --merge";
+    let Some(of) = shards else {
+        return format!("the same command with --shard I/N{also} {place}, or without --shard");
+    };
     let numbers: BTreeSet<usize> = runs.iter().map(|run| Shard::containing(&run.combination, of).number).collect();
     let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
     match numbers.as_slice() {
-        [number] => format!("the same command with --shard {number}/{of} in place of --merge"),
-        _ => format!("the same command with --shard I/{of} in place of --merge, for I = {}", numbers.join(",")),
+        [number] => format!("the same command with --shard {number}/{of}{also} {place}"),
+        _ => format!("the same command with --shard I/{of}{also} {place}, for I = {}", numbers.join(",")),
     }
 }
 
