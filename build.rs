@@ -14,5 +14,9 @@ fn main() {
         let path = git(&["rev-parse", "--git-path", path]).filter(|path| std::path::Path::new(path).exists());
         println!("cargo::rerun-if-changed={}", path.as_deref().unwrap_or("build.rs"));
     }
-    println!("cargo::rustc-env=MODM_COMMIT={}", git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_default());
+    // An image of Docker is built without the repository, so its commit is passed in.
+    println!("cargo::rerun-if-env-changed=MODM_BUILT_FROM");
+    let passed = std::env::var("MODM_BUILT_FROM").ok().filter(|commit| !commit.is_empty());
+    let commit = passed.or_else(|| git(&["rev-parse", "--short=12", "HEAD"]));
+    println!("cargo::rustc-env=MODM_COMMIT={}", commit.unwrap_or_default());
 }

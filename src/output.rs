@@ -3,10 +3,14 @@
 //! the user asks for it. File formats are elsewhere: each writer has its own.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::input::InputError;
+
+/// End of the temporary name of a file that is being written.
+const PARTIAL: &str = ".partial";
 
 /// Failure to write a file or to make a folder.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +30,23 @@ pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), OutputError> {
-    write_whole(path, write, false).map_err(|source| OutputError { path: path.to_owned(), source })
+    write_whole(path, PARTIAL, write, false).map_err(|source| OutputError { path: path.to_owned(), source })
+}
+
+/// Writes a file as [`write_atomic`] does, where several processes may write the file at the same time. The last one
+/// that is done wins.
+///
+/// # Errors
+/// Returns the error of `write` or of the system. The incomplete file is removed then.
+pub fn write_shared(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), OutputError> {
+    // With one temporary name for all, a process could rename what another has only begun to write. Process ids would
+    // not tell them apart: they are equal in containers. The random number comes from the system and reaches no result.
+    let own = RandomState::new().build_hasher().finish();
+    let written = write_whole(path, &format!(".{own:016x}{PARTIAL}"), write, false);
+    written.map_err(|source| OutputError { path: path.to_owned(), source })
 }
 
 /// Writes a file as [`write_atomic`] does. Once the function has returned, the file survives a loss of power.
@@ -34,16 +54,18 @@ pub fn write_atomic(
 /// # Errors
 /// Returns the error of `write` or of the system. The incomplete file is removed then.
 pub fn write_durable(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    write_whole(path, write, true)
+    write_whole(path, PARTIAL, write, true)
 }
 
+/// Writes a file whose temporary name has `suffix` after the final name.
 fn write_whole(
     path: &Path,
+    suffix: &str,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     durable: bool,
 ) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
+    name.push(suffix);
     let partial = path.with_file_name(name);
     let attempt = || {
         let mut writer = BufWriter::with_capacity(1 << 16, File::create(&partial)?);
@@ -151,7 +173,14 @@ pub fn prepare(folder: &Path, names: &[&str], force: bool) -> Result<(), InputEr
     fs::create_dir_all(folder).map_err(|error| refused(format!("the folder cannot be made: {error}")))?;
     // A folder that cannot be written to is reported now and not after a long run.
     let probe = folder.join("modm.partial");
-    let written = File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    // Where two commands prepare one folder at once, one of them removes the probe of both.
+    let removed = || {
+        fs::remove_file(&probe).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })
+    };
+    let written = File::create(&probe).and_then(|_| removed());
     written.map_err(|error| refused(format!("the folder cannot be written to: {error}")))
 }
 
@@ -187,6 +216,25 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().ends_with("a.csv: cannot be written: the disk is full"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing half written stays");
+    }
+
+    #[test]
+    fn many_may_write_one_file_and_prepare_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let text = "row\n".repeat(40_000);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        prepare(folder.path(), &[], false).unwrap();
+                        write_shared(&path, |writer| writer.write_all(text.as_bytes())).unwrap();
+                        assert!(fs::read_to_string(&path).unwrap() == text, "a file has its name once it is whole");
+                    }
+                });
+            }
+        });
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing half written stays");
     }
 

@@ -1,5 +1,5 @@
 //! `modm sweep`: runs every combination of the values of some keys, and writes one table. A combination that has run is
-//! not run again, so a sweep that was stopped continues, and the command without `--shard` puts shards together.
+//! not run again, so a sweep that was stopped continues. `--merge` puts shards together and runs nothing.
 
 use std::num::NonZeroUsize;
 
@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments, count};
 use super::progress::Lines;
-use crate::experiments::sweep::{self, Shard, SweepRun, Vary};
+use crate::experiments::sweep::{self, Description, Parts, Shard, SweepRun, Vary};
 use crate::experiments::{spread, threads};
 use crate::output::write_atomic;
 use crate::report::provenance::{of_runs, versions};
@@ -16,13 +16,17 @@ use crate::report::{SweepReport, SweepRow, sweep_csv, sweep_json, sweep_table, w
 /// Run every combination of some keys' values, in parallel, and write one table
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A combination that has run with the same program, inputs and settings is not run again: stop a sweep and give the \
-same command to go on. Shards may share --out; the same command without --shard then writes the one sweep.csv.
+A combination that has run with the same build, inputs and settings is not run again: stop a sweep and give the same \
+command to go on. What another build or other inputs have left is refused by name; --force runs it again. Shards may \
+share --out, at the same time; --merge then writes the one sweep.csv, and names what is missing or does not fit.
 
   modm sweep scenarios/quickstart.toml --vary cache.capacity=500,1000,2000 --vary cache.eviction=fifo,lru --out results/sweep
   modm sweep scenarios/paper/slo-mi210.toml --vary variant=vanilla,modm-sdxl --vary trace.synthetic.arrivals.rate_per_min=6,14,22
-  modm sweep ... --shard $SLURM_ARRAY_TASK_ID/8 --out results/sweep        # sbatch --array=1-8
-  modm sweep ... --shard $((JOB_COMPLETION_INDEX + 1))/8 --out /shared/sweep  # an indexed Kubernetes job")]
+  parallel modm sweep ... --shard {}/8 --out results/sweep ::: {1..8}         # GNU parallel
+  modm sweep ... --shard $SLURM_ARRAY_TASK_ID/8 --out results/sweep           # sbatch --array=1-8
+  modm sweep ... --shard $((JOB_COMPLETION_INDEX + 1))/8 --out /shared/sweep  # an indexed Kubernetes job
+  modm sweep ... --shard $HQ_TASK_ID/64 --threads 1 --out results/sweep       # hq submit --array=1-64
+  modm sweep ... --merge --out results/sweep                                  # after all shards")]
 pub(super) struct Sweep {
     #[command(flatten)]
     common: ScenarioArguments,
@@ -36,6 +40,10 @@ pub(super) struct Sweep {
     /// Shard of the combinations to run: the I-th, the (I + N)-th, the (I + 2 N)-th and so on
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Put together what the shards have left in --out, and run nothing; refuses parts that are missing, unfinished, or
+    /// of different builds, inputs or settings
+    #[arg(long, conflicts_with_all = ["shard", "force"])]
+    merge: bool,
     /// Number of runs at a time; one for each core if absent
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<NonZeroUsize>,
@@ -47,12 +55,20 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let varied: Vec<Vary> = command.vary.iter().map(|text| Vary::parse(text)).collect::<Result<_, _>>()?;
     let mut sweep = sweep::Sweep::load(&source, &sets, &varied, command.shard)?;
     let base = source.scenario(&sets)?;
-    common.prepare_output()?;
-    sweep::prepare_output(&common.out, &source, &common.sets, &varied, common.force)?;
-
-    let waiting = sweep.waiting(&common.out)?;
+    let description = Description::new(&source, &common.sets, &varied);
+    let parts = Parts::read(&common.out, &sweep.runs)?;
+    if command.merge {
+        description.check_merge(&common.out, &parts)?;
+    } else if !common.force {
+        description.check_run(&common.out, &parts, command.shard)?;
+    }
+    let waiting = parts.waiting();
+    if !command.merge {
+        common.prepare_output()?;
+        description.write(&common.out)?;
+    }
     let finished = sweep.runs.len() - waiting.len();
-    if finished > 0 && !common.quiet {
+    if finished > 0 && !command.merge && !common.quiet {
         eprintln!("{finished} of {} combinations have run already", sweep.runs.len());
     }
     let (search, threads, lines) = (command.search.search(), threads(command.threads), Lines::new(common.quiet));
@@ -74,7 +90,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     print!("{}", sweep_table(&keys, &rows, super::width()));
     super::print_notes(sweep.stand_ins.iter().chain(&notes));
     if command.shard.is_some() {
-        // A shard gets no report, because it is only a part. Without --shard, the command reports a sweep that has run.
+        // A shard gets no report, because it is only a part. --merge reports the sweep when all shards have run.
         eprintln!("table: {}", table.display());
         return Ok(());
     }

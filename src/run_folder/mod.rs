@@ -1,5 +1,4 @@
-//! Folder of one run. A file gets its name once it is whole. The module also says whether an earlier run in a folder is
-//! finished.
+//! Folder of one run. A file gets its name once it is whole. The module also says what an earlier run in a folder is.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -10,24 +9,24 @@ use std::time::Instant;
 use flate2::GzBuilder;
 use serde_json::json;
 
-use crate::input::InputError;
 use crate::journal::{Journal, Writer};
-use crate::metrics::summary::Summary;
 use crate::metrics::warnings::Warning;
 use crate::metrics::{Keep, Results, RowsInOrder};
 use crate::output::{OutputError, make_folder, remove_file, write_atomic};
 use crate::replay::RunError;
-use crate::scenario::{Fingerprint, Scenario};
+use crate::scenario::Scenario;
 use crate::simulation::{Simulation, by_name};
 
+mod earlier;
 mod files;
 mod requests;
 
+pub use earlier::{Build, Difference, EarlierRun, Missing, earlier_run};
 use files::Names;
 use requests::{Columns, RequestsFile, requests};
 
 const REQUESTS: &str = "requests.csv";
-/// Name of the file that is written last: [`finished`] takes a folder that has it for a run that came to its end.
+/// Name of the file that is written last: [`earlier_run`] takes a folder that has it for a run that came to its end.
 pub const RUN: &str = "run.json";
 
 /// Name of the file with a run's journal.
@@ -201,29 +200,6 @@ pub fn write_journal<T>(
     Ok(result.expect("a journal is written around a run"))
 }
 
-/// Returns the measures of an earlier run in `folder`, if that run came to its end and had this program, these settings
-/// and these inputs.
-///
-/// # Errors
-/// Returns an error if the run ended but its measures cannot be read.
-pub fn finished(folder: &Path, scenario: &Scenario, files: &[Fingerprint]) -> Result<Option<Summary>, InputError> {
-    // `run.json` is removed before the first file is replaced, and written last, so a run that has it has ended.
-    let Ok(text) = std::fs::read_to_string(folder.join(RUN)) else { return Ok(None) };
-    let Ok(run) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
-    let settings = std::fs::read_to_string(folder.join("scenario.toml")).unwrap_or_default();
-    let same = run["modm"] == env!("CARGO_PKG_VERSION")
-        && run["commit"] == env!("MODM_COMMIT")
-        && run["inputs"] == json!(by_name(files))
-        && settings == as_toml(scenario);
-    if !same {
-        return Ok(None);
-    }
-    let file = folder.join("summary.json");
-    let text = std::fs::read_to_string(&file).map_err(|error| InputError::unreadable(&file, &error))?;
-    let damaged = |error| InputError::new(&file, format!("is not what a run writes: {error}"));
-    serde_json::from_str(&text).map(Some).map_err(damaged)
-}
-
 /// Writes `run.json`, the one file that may differ between equal runs.
 ///
 /// # Errors
@@ -236,9 +212,10 @@ pub fn write_run_json(
     wall_s: f64,
     warnings: &[String],
 ) -> Result<(), OutputError> {
+    let build = Build::current();
     let mut run = json!({
-        "modm": env!("CARGO_PKG_VERSION"),
-        "commit": env!("MODM_COMMIT"),
+        "modm": build.version,
+        "commit": build.commit,
         "scenario": scenario.name,
         "seed": scenario.seed,
         "inputs": inputs,
@@ -263,7 +240,7 @@ fn as_toml(scenario: &Scenario) -> String {
 mod tests {
     use super::*;
     use crate::metrics::Keep;
-    use crate::scenario::{Override, Source};
+    use crate::scenario::{Fingerprint, Override, Source};
 
     fn simulation(set: &str) -> Simulation {
         let text =
@@ -275,7 +252,7 @@ mod tests {
     /// Returns whether a folder holds a finished run of a simulation.
     fn is_finished(folder: &Path, run: &Simulation) -> bool {
         let files: Vec<Fingerprint> = run.files().cloned().collect();
-        finished(folder, &run.scenario, &files).unwrap().is_some()
+        matches!(earlier_run(folder, &run.scenario, &files).unwrap(), EarlierRun::Finished(_))
     }
 
     #[test]

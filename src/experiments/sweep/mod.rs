@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{ExperimentError, Progress, Search, spread, write_run};
 use crate::input::InputError;
 use crate::metrics::warnings::{self, Warning};
-use crate::run_folder::{WallTime, finished};
+use crate::run_folder::WallTime;
 use crate::scenario::{Fingerprint, Inputs, Override, Scenario, Source, Tenants, TraceInputs};
 use crate::simulation::Simulation;
 
 mod description;
+mod parts;
 mod vary;
 
-pub use description::prepare_output;
+pub use description::Description;
+pub use parts::Parts;
 pub use vary::{Combination, Shard, ShardError, Vary};
 
 /// Run of a combination that was checked.
@@ -126,20 +128,6 @@ impl<'a> Sweep<'a> {
             shared.state.lock().expect("no thread yet").trace.as_ref().map(|trace| trace.trace.len())
         });
         lengths.max().unwrap_or(0) as u64
-    }
-
-    /// Returns the indices of the runs that are not finished in the folder `out`.
-    ///
-    /// # Errors
-    /// Returns an error if a run is finished but its measures cannot be read.
-    pub fn waiting(&self, out: &Path) -> Result<Vec<usize>, InputError> {
-        let mut waiting = Vec::new();
-        for (at, run) in self.runs.iter().enumerate() {
-            if finished(&run.folder(out), &run.scenario, &run.files)?.is_none() {
-                waiting.push(at);
-            }
-        }
-        Ok(waiting)
     }
 
     /// Makes the runs at the indices `waiting`, `threads` at a time, and writes the files of each to its folder in

@@ -175,6 +175,12 @@ impl Combination {
 }
 
 impl Shard {
+    /// Returns the shard, one `of` so many, to which a combination belongs.
+    #[must_use]
+    pub const fn containing(combination: &Combination, of: usize) -> Self {
+        Self { number: combination.index % of + 1, of }
+    }
+
     /// Returns whether a combination belongs to this shard.
     pub const fn has(self, combination: &Combination) -> bool {
         combination.index % self.of == self.number - 1
@@ -226,6 +232,7 @@ mod tests {
             for combination in &all {
                 let shards = (1..=of).filter(|&number| Shard { number, of }.has(combination)).count();
                 assert_eq!(shards, 1);
+                assert!(Shard::containing(combination, of).has(combination));
             }
         }
         assert!(Vary::combinations(&[varied[0].clone(), varied[0].clone()]).is_err());

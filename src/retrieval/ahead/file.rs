@@ -10,7 +10,7 @@ use super::search::bounds;
 use super::{Ahead, Bounds, History, layout};
 use crate::embedding::EmbeddingMatrix;
 use crate::input;
-use crate::output::{OutputError, write_atomic};
+use crate::output::{OutputError, write_shared};
 
 /// First bytes of a file. The number is the version of the format.
 const MAGIC: &[u8; 8] = b"modm-s01";
@@ -70,7 +70,8 @@ impl SearchFile {
             return (Ahead::new(history, bounds), Ok(()));
         }
         let found = bounds(prompts, &history, threads, progress);
-        let stored = write_atomic(&self.file, |to| {
+        // Shards of a sweep search the same trace at the same time, each on its own machine.
+        let stored = write_shared(&self.file, |to| {
             to.write_all(&self.header)?;
             found.iter().try_for_each(|bound| to.write_all(&bound.to_le_bytes()))
         });
