@@ -2,6 +2,8 @@
 
 use std::time::Duration as HostDuration;
 
+use serde::Serialize;
+
 use super::{Answer, Live, LiveError};
 use crate::model::ModelId;
 use crate::scheduler::{Event, LossCause, WorkerId};
@@ -17,6 +19,37 @@ pub struct Away {
     pub why: String,
 }
 
+/// Worker on another machine, for those who show who is there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// Number of the worker; `None` if it waits for a place.
+    pub worker: Option<usize>,
+    /// Name of the machine.
+    pub node: String,
+    /// Device, e.g. `cuda:0`.
+    pub device: String,
+    /// GPU type.
+    pub gpu: String,
+    /// Version of modm there.
+    pub version: String,
+    /// State: `here`, `leaving`, `waiting` for a place, or `refused`.
+    pub state: &'static str,
+    /// Reason of a refusal.
+    pub reason: Option<String>,
+    /// Seconds since its last heartbeat.
+    pub silent_s: f64,
+    /// Number of pictures that it has drawn since it was started.
+    pub pictures: u64,
+    /// Number of sources that it has fetched.
+    pub sources_fetched: u64,
+    /// Number of sources that it had already.
+    pub sources_kept: u64,
+    /// Bytes of pictures that it has sent and fetched.
+    pub bytes: u64,
+    /// Seconds that it has worked.
+    pub busy_s: f64,
+}
+
 /// Workers on other machines, which come and go.
 pub trait Elsewhere: Send + Sync {
     /// Returns whether a machine is there for a worker.
@@ -27,6 +60,9 @@ pub trait Elsewhere: Send + Sync {
 
     /// Returns the time by which a call of a worker may take longer than on this machine.
     fn slack(&self) -> HostDuration;
+
+    /// Returns who is there: workers with places first, then those that wait, then those that are refused.
+    fn standing(&self) -> Vec<Standing>;
 }
 
 impl Live {

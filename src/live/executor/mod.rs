@@ -35,7 +35,7 @@ mod workers;
 
 pub use book::{Book, Known as KnownRequests};
 use cuts::CutPrompts;
-pub use elsewhere::{Away, Elsewhere};
+pub use elsewhere::{Away, Elsewhere, Standing};
 pub use inbox::Paced;
 pub use intake::{Clock, Intake};
 use workers::{Worker, join};

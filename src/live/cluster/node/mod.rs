@@ -70,7 +70,7 @@ pub struct NodeOptions {
     pub gpu: String,
     /// Largest number of bytes of sources that are kept in memory.
     pub sources_bytes: usize,
-    /// Time between two heartbeats: [`HEARTBEAT`], except in tests.
+    /// Time between two heartbeats; [`HEARTBEAT`] is usual.
     pub heartbeat: Duration,
 }
 
@@ -146,6 +146,7 @@ fn presence(options: &NodeOptions, device: Device, tools: &dyn Tools) -> Presenc
         device: device.name(),
         gpu: options.gpu.clone(),
         life: super::hub::secret(),
+        heartbeat_s: options.heartbeat.as_secs_f64(),
         models: tools.models(),
         encoders: tools.encoders(),
         leaving: false,
