@@ -75,6 +75,14 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push("retrieval.recall", Some(retrieval.recall));
         push("retrieval.mean_similarity_lost", Some(retrieval.mean_similarity_lost));
     }
+    if let Some(network) = summary.network {
+        push("network.bytes_out", count(network.bytes_out));
+        push("network.bytes_in", count(network.bytes_in));
+        push("network.busy_out", Some(network.busy_out));
+        push("network.busy_in", Some(network.busy_in));
+        push("network.sources_fetched", count(network.sources_fetched));
+        push("network.sources_kept", count(network.sources_kept));
+    }
     flat
 }
 
@@ -160,6 +168,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::metrics::network::NetworkSummary;
     use crate::metrics::retrieval::RetrievalQuality;
     use crate::metrics::summary::Quality;
     use crate::report::sample;
@@ -185,6 +194,7 @@ mod tests {
             below_alpha: Some(0.1),
             quality_kept: Some(1.0),
             retrieval: Some(RetrievalQuality::default()),
+            network: Some(NetworkSummary::default()),
             ..sample::modm().summary
         };
         let json = serde_json::to_value(&summary).expect("a summary is JSON");

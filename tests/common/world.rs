@@ -318,6 +318,7 @@ impl World {
             cache: self.hit_criteria(),
             keep: Keep::Rows,
             real_time: false,
+            network: None,
         })
     }
 }
@@ -332,6 +333,7 @@ pub(crate) fn without_embeddings<L>(latency: L, gpus: Vec<GpuId>) -> sim::Settin
         sizes: ImageSizes::default(),
         confidences: None,
         faults: Faults::default(),
+        network: None,
     }
 }
 
