@@ -4,7 +4,7 @@
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Reverse;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -18,6 +18,7 @@ use crate::scheduler::{Action, Event, JobId, Output, Part, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
 mod contention;
+mod due;
 mod faults;
 mod latency;
 mod links;
@@ -31,6 +32,7 @@ pub use latency::{LatencyModel, ProfileLatency};
 pub use measured::Measured;
 
 use contention::{Contention, Drawing, Ending, FirstEnd, Neighbours, RunningJob, whole_steps};
+use due::{Answer, Due};
 use trips::Trips;
 
 /// Settings of the executor for one run.
@@ -86,79 +88,6 @@ pub struct Simulated<L> {
     trips: Option<Trips>,
 }
 
-/// Answer and the time at which it is due, in the order of docs/semantics.md, section 2.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    time: Time,
-    /// Rank among the answers that are due at the same time, in the high bits, and the number of the answer in the low
-    /// bits. The numbers of all answers differ.
-    order: u64,
-    answer: Answer,
-}
-
-/// Number of bits in [`Due::order`] for the number of the answer.
-const NUMBER: u32 = 56;
-
-impl Due {
-    fn key(&self) -> (Time, u64) {
-        (self.time, self.order)
-    }
-
-    /// Returns whether the answer comes after a deadline.
-    fn is_after(&self, deadline: Moment) -> bool {
-        (deadline.time, deadline.rank as u64) < (self.time, self.order >> NUMBER)
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    /// End of the drawing of a job whose time does not depend on other workers.
-    Drawn(RunningJob),
-    /// End of the first job of a class, if the pace of the class has not changed since.
-    FirstEnded {
-        class: u16,
-        number: u32,
-    },
-    Stopped {
-        worker: WorkerId,
-        job: JobId,
-    },
-    /// End of a stage of a job that is over the network.
-    StageEnded(RunningJob),
-    /// Arrival of a cancellation at the node of a worker.
-    CancelArrived {
-        worker: WorkerId,
-        job: JobId,
-    },
-    Loaded {
-        worker: WorkerId,
-        load: u64,
-        fails: bool,
-    },
-    Encoded(RequestId),
-    ImageEncoded(RequestId),
-}
-
 #[derive(Clone, Debug)]
 struct SimulatedWorker {
     job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
@@ -204,7 +133,7 @@ impl<L: LatencyModel> Simulated<L> {
 
     fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
         self.sequence += 1;
-        let due = Due { time, order: (rank as u64) << NUMBER | self.sequence, answer };
+        let due = Due::new(time, rank, self.sequence, answer);
         let is_first = self.first().is_none_or(|first| due < *first);
         let later = if is_first { self.next.replace(due) } else { Some(due) };
         self.due.extend(later.map(Reverse));

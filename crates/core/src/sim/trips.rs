@@ -1,16 +1,17 @@
 //! Trips of jobs over the network: the order goes to the node of the worker, the node fetches sources that it does not
 //! keep, and the pictures travel back once they are drawn. Without a network, nothing here runs.
 //!
-//! Links are occupied at the times at which transfers come to them and never ahead, so that each link serves its
-//! transfers in the order of time.
+//! Links are occupied in the order in which transfers come to them: a picture reaches the scheduler's link by an answer
+//! of its own, since another node's may come before it.
 
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
 use super::contention::RunningJob;
+use super::due::Answer;
 use super::links::{Link, Store};
-use super::{Answer, LatencyModel, Simulated};
+use super::{LatencyModel, Simulated};
 use crate::image::ImageId;
 use crate::model::{ModelId, Work};
 use crate::network::Network;
@@ -65,7 +66,7 @@ pub(super) struct Trips {
     outgoing: Link,
     nodes: Vec<Node>,
     /// Latest job, by worker.
-    trips: Vec<Trip>,
+    jobs: Vec<Trip>,
 }
 
 impl Trips {
@@ -80,7 +81,7 @@ impl Trips {
             incoming: Link::new(network.bandwidth),
             outgoing: Link::new(network.bandwidth),
             nodes: (0..nodes).map(|_| node()).collect(),
-            trips: vec![Trip::none(); network.nodes.len()],
+            jobs: vec![Trip::none(); network.nodes.len()],
             network,
         }
     }
@@ -96,13 +97,13 @@ impl Trips {
     }
 
     fn trip(&mut self, worker: WorkerId) -> &mut Trip {
-        &mut self.trips[worker.index()]
+        &mut self.jobs[worker.index()]
     }
 
     /// Gets the sources of a job to the node of its worker, and returns the time at which all are there.
     fn fetch(&mut self, now: Time, worker: WorkerId) -> Time {
-        let Self { network, outgoing, nodes, trips, .. } = self;
-        let (node, trip) = (&mut nodes[usize::from(network.nodes[worker.index()])], &mut trips[worker.index()]);
+        let Self { network, outgoing, nodes, jobs, .. } = self;
+        let (node, trip) = (&mut nodes[usize::from(network.nodes[worker.index()])], &mut jobs[worker.index()]);
         let bytes = network.bytes(trip.work.size);
         let mut all_there = now;
         for (source, is_fetched) in &mut trip.sources {
@@ -123,8 +124,8 @@ impl Trips {
 
     /// Begins to send the pictures of a job back. Returns the time at which they come to the scheduler's link.
     fn leave(&mut self, now: Time, worker: WorkerId, pictures: impl Iterator<Item = ImageId>) -> Time {
-        let Self { network, nodes, trips, .. } = self;
-        let (node, trip) = (&mut nodes[usize::from(network.nodes[worker.index()])], &mut trips[worker.index()]);
+        let Self { network, nodes, jobs, .. } = self;
+        let (node, trip) = (&mut nodes[usize::from(network.nodes[worker.index()])], &mut jobs[worker.index()]);
         for image in pictures {
             node.store.keep(image, now);
         }
@@ -136,8 +137,8 @@ impl Trips {
 
     /// Returns the time at which pictures have arrived that come to the scheduler's link now.
     fn arrive(&mut self, now: Time, worker: WorkerId, left: Time) -> Time {
-        let Self { network, incoming, trips, .. } = self;
-        let trip = &mut trips[worker.index()];
+        let Self { network, incoming, jobs, .. } = self;
+        let trip = &mut jobs[worker.index()];
         let bytes = network.bytes(trip.work.size).saturating_mul(trip.sources.len() as u64);
         trip.stage = Stage::Returning;
         left.max(incoming.occupy(now, bytes).end) + network.latency
@@ -145,7 +146,7 @@ impl Trips {
 
     /// Notes in the results of a job which sources were fetched.
     pub(super) fn note(&self, worker: WorkerId, outputs: &mut [Output]) {
-        for (output, (source, is_fetched)) in outputs.iter_mut().zip(&self.trips[worker.index()].sources) {
+        for (output, (source, is_fetched)) in outputs.iter_mut().zip(&self.jobs[worker.index()].sources) {
             output.source_fetched = source.map(|_| *is_fetched);
         }
     }
