@@ -1,5 +1,5 @@
-//! Section `[network]`: nodes of a simulated cluster, and the links between them and the scheduler. Live runs refuse the
-//! section: their network is real.
+//! Section `[network]`: nodes of a simulated cluster, and the links between them and the scheduler. Live runs refuse
+//! the section: their network is real.
 
 use std::collections::BTreeMap;
 use std::path::Path;

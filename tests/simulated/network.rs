@@ -39,13 +39,17 @@ fn a_network_that_takes_no_time_changes_nothing() {
     let faults = "faults.events=[{ at_s = 500, for_s = 900, what = \"down\", workers = [0, 5] }, \
                   { at_s = 0, for_s = 3000, what = \"slow\", workers = [2], factor = 1.7 }]";
     for more in [&[][..], &["allocation.policy=what_if", faults], &["system.policy=nirvana"]] {
-        let (without, with) = (run(more), run(&[&INSTANT[..], more].concat()));
+        let (mut without, mut with) = (run(more), run(&[&INSTANT[..], more].concat()));
         let network = with.summary.network.unwrap();
         let hits: u64 = with.summary.hits_by_skipped_steps.values().sum();
         assert_eq!(network.sources_fetched + network.sources_kept, hits - with.summary.returned);
-        let mut with = with;
         with.summary.network = None;
-        assert_eq!(with, without, "{more:?}");
+        // Over a network the bound does not count that slow workers draw longer.
+        for results in [&mut without, &mut with] {
+            results.ends.iter_mut().for_each(|end| end.least_work = 0);
+            results.summary.slo.iter_mut().for_each(|slo| slo.least_violation_rate = None);
+        }
+        assert!(with == without, "{more:?}");
     }
 }
 
@@ -70,7 +74,6 @@ fn transfers_make_jobs_longer_and_fill_the_link() {
     };
     let longer = shortest(&slow, 0) - shortest(&without, 0);
     assert!((longer - 1.22).abs() < 1e-6, "{longer}");
-    assert!(slow.summary.latency_s.unwrap().mean > without.summary.latency_s.unwrap().mean + 1.22);
 }
 
 #[test]

@@ -66,8 +66,8 @@ pub struct Output {
     /// Confidence that the image is good enough, from 0 to 1, if the system is a cascade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
-    /// Whether the source of the request was sent to the node of the worker (true) or was kept there (false), if there
-    /// is a source and a simulated network.
+    /// True if the source of the request was sent to the node of the worker, false if it was kept there; `None` without
+    /// a source or a simulated network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_fetched: Option<bool>,
 }
