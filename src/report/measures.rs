@@ -1,6 +1,7 @@
 //! Measures of `summary.json` as named columns, for `comparison.csv` and `sweep.csv`, with the definition of each
 //! measure.
 
+use crate::metrics::network::NetworkSummary;
 use crate::metrics::summary::Summary;
 
 /// Returns the measures that apply to a run, in the order of `summary.json`. Names of nested measures are joined with
@@ -75,15 +76,20 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push("retrieval.recall", Some(retrieval.recall));
         push("retrieval.mean_similarity_lost", Some(retrieval.mean_similarity_lost));
     }
-    if let Some(network) = summary.network {
-        push("network.bytes_out", count(network.bytes_out));
-        push("network.bytes_in", count(network.bytes_in));
-        push("network.busy_out", Some(network.busy_out));
-        push("network.busy_in", Some(network.busy_in));
-        push("network.sources_fetched", count(network.sources_fetched));
-        push("network.sources_kept", count(network.sources_kept));
-    }
+    summary.network.iter().flat_map(network).for_each(|(name, value)| push(name, Some(value)));
     flat
+}
+
+/// Returns the transfers over the scheduler's link.
+const fn network(network: &NetworkSummary) -> [(&'static str, f64); 6] {
+    [
+        ("network.bytes_out", network.bytes_out as f64),
+        ("network.bytes_in", network.bytes_in as f64),
+        ("network.busy_out", network.busy_out),
+        ("network.busy_in", network.busy_in),
+        ("network.sources_fetched", network.sources_fetched as f64),
+        ("network.sources_kept", network.sources_kept as f64),
+    ]
 }
 
 /// Returns the mean quality by measure, and the measures that are derived from qualities.
@@ -168,7 +174,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::metrics::network::NetworkSummary;
     use crate::metrics::retrieval::RetrievalQuality;
     use crate::metrics::summary::Quality;
     use crate::report::sample;

@@ -115,15 +115,15 @@ impl Scenario {
         let mut filled: Option<(u16, u32)> = None;
         for group in &self.cluster.gpus {
             for _ in 0..group.count {
-                nodes.push(match &group.node {
-                    Some(name) => *named.entry(name.as_str()).or_insert_with(&mut next),
-                    None => {
-                        let room = filled.filter(|(_, workers)| workers_per_node.is_none_or(|most| *workers < most));
-                        let (node, workers) = room.unwrap_or_else(|| (next(), 0));
-                        filled = Some((node, workers + 1));
-                        node
-                    }
-                });
+                let node = if let Some(name) = &group.node {
+                    *named.entry(name.as_str()).or_insert_with(&mut next)
+                } else {
+                    let room = filled.filter(|(_, workers)| workers_per_node.is_none_or(|most| *workers < most));
+                    let (node, workers) = room.unwrap_or_else(|| (next(), 0));
+                    filled = Some((node, workers + 1));
+                    node
+                };
+                nodes.push(node);
             }
         }
         nodes
