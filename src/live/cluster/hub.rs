@@ -102,7 +102,7 @@ impl Hub {
             // A worker speaks for itself only: its subject is what its credentials allow.
             Ok(presence) if presence.worker == name => self.change(|roster| roster.hear(presence, now())),
             Ok(_) => (self.say)(&format!("worker {name} calls itself another: it is not used")),
-            Err(why) => self.change(|roster| roster.refuse(name, why)),
+            Err(why) => self.change(|roster| roster.fault(name, why)),
         }
     }
 
@@ -130,6 +130,7 @@ impl Hub {
                     self.joined.notify_all();
                 }
                 Change::Waits(name) => (self.say)(&format!("{name} waits for a place: all of its GPU type are taken")),
+                Change::NotTaken(why) => (self.say)(&format!("not taken: {why}")),
                 Change::Refused(name, why) => (self.say)(&format!("{name} is not used: {why}")),
                 Change::Gone { worker, why, .. } => (self.say)(&format!("worker {} is gone: {why}", worker.0)),
             }
@@ -143,7 +144,7 @@ impl Hub {
         let name = message.subject.rsplit('.').next().unwrap_or_default();
         let Answer { session, number, life, what, .. } = match read(&format!("worker {name}"), &message.payload) {
             Ok(answer) => answer,
-            Err(why) => return self.change(|roster| roster.refuse(name, why)),
+            Err(why) => return self.change(|roster| roster.fault(name, why)),
         };
         if session != self.session {
             return;

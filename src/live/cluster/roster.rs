@@ -2,11 +2,15 @@
 //! its GPU type. Workers beyond the places wait until one is free. Nothing here knows NATS or a clock: what is heard,
 //! and when, is handed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::protocol::Presence;
 use crate::scheduler::WorkerId;
+
+/// Number of workers whose faults are said, and number of faults that are said of each.
+const MOST_AT_FAULT: usize = 1000;
+const MOST_FAULTS: usize = 8;
 
 /// Worker that was heard of.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub enum Change {
     },
     /// Worker that cannot be used, and why.
     Refused(String, String),
+    /// Message that is not taken, and why.
+    NotTaken(String),
 }
 
 /// Places of a cluster, and who has taken them.
@@ -52,8 +58,8 @@ pub struct Roster {
     waiting: BTreeMap<String, Seen>,
     /// Workers that were refused, each with the reason, which is said once.
     refused: BTreeMap<String, (Seen, String)>,
-    /// Reasons that were said of workers whose heartbeats cannot be read.
-    unreadable: BTreeMap<String, String>,
+    /// Faults of messages that were said, by worker.
+    faults: BTreeMap<String, BTreeSet<String>>,
     /// Hashes of the folders that every worker needs, with their names for people.
     folders: Vec<(String, String)>,
     notice: Duration,
@@ -66,14 +72,7 @@ impl Roster {
     pub fn new(gpus: Vec<String>, folders: Vec<(String, String)>, notice: Duration) -> Self {
         let place = |gpu| Place { gpu, taken: None, busy: false };
         let places = gpus.into_iter().map(place).collect();
-        Self {
-            places,
-            waiting: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            unreadable: BTreeMap::new(),
-            folders,
-            notice,
-        }
+        Self { places, waiting: BTreeMap::new(), refused: BTreeMap::new(), faults: BTreeMap::new(), folders, notice }
     }
 
     /// Takes a heartbeat that was heard at `now`.
@@ -114,12 +113,14 @@ impl Roster {
         changes
     }
 
-    /// Refuses a worker for a reason that is not in its heartbeat.
-    pub fn refuse(&mut self, name: &str, why: String) -> Vec<Change> {
-        if self.unreadable.insert(name.to_owned(), why.clone()).as_ref() == Some(&why) {
+    /// Notes a message of a worker that is not taken. Each fault is said once, and of a worker that has many not all.
+    pub fn fault(&mut self, name: &str, why: String) -> Vec<Change> {
+        if self.faults.len() >= MOST_AT_FAULT && !self.faults.contains_key(name) {
             return Vec::new();
         }
-        vec![Change::Refused(name.to_owned(), why)]
+        let said = self.faults.entry(name.to_owned()).or_default();
+        let news = said.len() < MOST_FAULTS && said.insert(why.clone());
+        if news { vec![Change::NotTaken(why)] } else { Vec::new() }
     }
 
     /// Returns the GPU types of the places, each once.

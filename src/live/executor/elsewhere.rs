@@ -117,17 +117,37 @@ impl Live {
         Ok(())
     }
 
-    /// Gives up a worker that went away, unless it does something: then its answer tells of it.
+    /// Gives up a worker that went away. One that does something answers first.
     pub(super) fn went_away(&mut self, Away { worker, left, why }: Away) -> Option<Event> {
         let state = &mut self.workers[worker.index()];
-        if state.handle.is_none() || state.job.is_some() || state.loading {
+        if state.handle.is_none() {
+            return None;
+        }
+        if state.job.is_some() || state.loading {
+            // A worker that is lost answers so. One that was told to end has finished, and its answer is on its way.
+            state.going = left;
             return None;
         }
         if !left {
             return Some(self.lost(worker, LossCause::Gone, &why, format!("its machine is gone: {why}")));
         }
+        Some(self.left(worker))
+    }
+
+    /// Gives up a worker that was told to end, with what the core has given it since. The core gives that to others, and
+    /// it counts as no attempt.
+    pub(super) fn left(&mut self, worker: WorkerId) -> Event {
+        let state = &mut self.workers[worker.index()];
         state.leave();
+        self.in_flight -= usize::from(state.job.take().is_some()) + usize::from(std::mem::take(&mut state.loading));
         self.announce(worker, self.setting.away);
-        Some(Event::WorkerDown(worker))
+        Event::WorkerDown(worker)
+    }
+
+    /// Has a worker that is to be left given up after the core has acted on its last answer.
+    pub(super) fn leaves_after(&self, worker: WorkerId) {
+        if self.workers[worker.index()].going {
+            let _ = self.to_answers.send(Answer::Left(worker));
+        }
     }
 }

@@ -82,6 +82,8 @@ pub(super) enum Answer {
     },
     /// Worker on another machine that went away.
     Away(Away),
+    /// Worker on another machine that was told to end, and has answered for the last time.
+    Left(WorkerId),
     /// Lost worker that may begin again.
     Back(WorkerId),
     /// Call to look for stuck threads.

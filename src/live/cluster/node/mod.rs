@@ -102,6 +102,8 @@ pub fn run(
     say: Arc<dyn Fn(&str) + Send + Sync>,
 ) -> Result<(), ClusterError> {
     let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("node").enable_all().build()?;
+    // The last owner of the tools ends their processes, which waits: that must not happen within the runtime.
+    let _tools = tools.clone();
     let done = runtime.block_on(async {
         let connection = loop {
             let place = (options.url.as_str(), options.cluster.as_str());
