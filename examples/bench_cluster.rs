@@ -5,7 +5,9 @@
 //! cargo run --release --features cluster --example bench_cluster -- pictures nats://127.0.0.1:4222
 //! cargo run --release --features cluster --example bench_cluster -- overhead nats://127.0.0.1:4222 [JOBS]
 //! cargo run --release --features cluster --example bench_cluster -- many nats://127.0.0.1:4222 [WORKERS] [SECONDS]
+//! cargo run --release --features cluster --example bench_cluster -- network nats://127.0.0.1:4222
 //! ```
+//! `network` holds simulated runs with a section `[network]` against runs over a network that is made slow here.
 //! `overhead` takes workers that were started elsewhere, for example in other network namespaces, if there are any:
 //! `bench_cluster node nats://HOST:4222 NAME DEVICES STEP_MS`, and then `overhead URL JOBS outside ADDRESS:PORT`.
 
@@ -13,6 +15,8 @@
 
 #[path = "../tests/common/rig.rs"]
 mod rig;
+#[path = "../tests/common/weather.rs"]
+mod weather;
 
 use std::process::{Child, Command};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +33,7 @@ use modm::request::RequestId;
 use rig::{FixedTools, Node, Rig, Said, now};
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Runtime;
+use weather::{Weather, way};
 
 const TURNS: usize = 5;
 /// Time of a step, of 20 for a picture.
@@ -41,10 +46,11 @@ fn main() -> anyhow::Result<()> {
     match what.as_str() {
         "pictures" => pictures(url),
         "overhead" => overhead(url, number(0, 100)?, rest.get(2).map(String::as_str)),
+        "network" => network(url),
         "many" => many(url, number(0, 200)?, number(1, 10)?),
         "node" => {
             let step = Duration::from_millis(number(2, 5)? as u64);
-            let node = Node::start(url, "bench", &rest[0], number(1, 1)? as u16, FixedTools { step, embeds: false });
+            let node = Node::start(url, "bench", &rest[0], number(1, 1)? as u16, FixedTools::new(step));
             loop {
                 rig::sleep(Duration::from_secs(1));
                 if std::env::var_os("BENCH_SAYS").is_some() {
@@ -87,8 +93,8 @@ fn pictures(url: &str) -> anyhow::Result<()> {
                 for number in 0..30 {
                     let begun = now();
                     let ticket = format!("{number}");
-                    permits.grant(&ticket, picture.size(), None);
-                    line.send(&ticket, &picture).await?;
+                    permits.grant(&ticket, picture.size(), None, Box::new(|| {}));
+                    line.send(&ticket, &picture, &[], None).await?;
                     ensure!(permits.end(&ticket).is_some(), "the picture came");
                     times[0].push(begun.elapsed().as_secs_f64());
 
@@ -139,9 +145,7 @@ fn overhead(url: &str, jobs: usize, outside: Option<&str>) -> anyhow::Result<()>
         let rig = Rig::new(jobs * workers, 1e7, workers, [side; 2], "vanilla");
         let nodes: Vec<Node> = match outside {
             Some(_) => Vec::new(),
-            None => ["a", "b"]
-                .map(|name| Node::start(url, "bench", name, 1, FixedTools { step: STEP, embeds: false }))
-                .into(),
+            None => ["a", "b"].map(|name| Node::start(url, "bench", name, 1, FixedTools::new(STEP))).into(),
         };
         let (mut here, mut there) = (Vec::new(), Vec::new());
         for _ in 0..TURNS {
@@ -162,6 +166,52 @@ fn overhead(url: &str, jobs: usize, outside: Option<&str>) -> anyhow::Result<()>
         let each = 1e3 * (there - here) / jobs as f64;
         println!("{:>12} {here:>10.3} {there:>12.3} {:>10.4} {each:>18.2}", format!("{side} x {side}"), there / here);
         nodes.into_iter().for_each(Node::end);
+    }
+    Ok(())
+}
+
+/// Holds simulated networks against real messages and pictures over a network that delays them and is narrow.
+fn network(url: &str) -> anyhow::Result<()> {
+    let port = url.rsplit_once(':').context("expected nats://127.0.0.1:PORT")?.1.parse::<u16>()?;
+    println!(
+        "{:>8} {:>8} {:>8} {:>12} {:>14} {:>8}",
+        "system", "delay ms", "MB/s", "live mean s", "simulated s", "ratio"
+    );
+    for policy in ["vanilla", "modm"] {
+        for (delay_ms, megabytes_per_s) in [(0, 0), (10, 0), (0, 4), (10, 4)] {
+            let side = 256;
+            let rig = Rig::new(300, 600.0, 2, [side; 2], policy);
+            let weather = Arc::new(Weather::default());
+            weather.delay(delay_ms);
+            weather.narrow(megabytes_per_s * 1_000_000);
+            let messages = way(port, weather.clone());
+            let listen = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            let outside = way(listen.port(), weather.clone());
+            let tools = || FixedTools { sources_bytes: 0, ..FixedTools::new(STEP) };
+            let there = format!("nats://127.0.0.1:{messages}");
+            let nodes = ["a", "b"].map(|name| Node::start(&there, "bench", name, 1, tools()));
+            let mut means = Vec::new();
+            for _ in 0..TURNS {
+                let outside = Some(format!("127.0.0.1:{outside}"));
+                let settings = ClusterSettings { pictures: listen, pictures_from_outside: outside, ..settings(url) };
+                let said = Said::default();
+                let cluster = rig.cluster(settings, &said).with_context(|| said.all())?;
+                let ended = rig.run_there(cluster);
+                ensure!(ended.right == 300, "{} of 300 have their picture", ended.right);
+                means.push(ended.mean_s());
+            }
+            // Without a limit, the link is that of memory.
+            let gbps = if megabytes_per_s == 0 { 10.0 } else { megabytes_per_s as f64 * 8e-3 };
+            let simulated = rig.simulated_mean_s(&format!(
+                "[network]\nworkers_per_node = 1\nlatency_ms = {delay_ms}\nbandwidth_gbps = {gbps:?}\n\
+                 picture_bytes = {}\nsources = 0\n",
+                3 * side * side
+            ));
+            let live = median(&means);
+            let ratio = live / simulated;
+            println!("{policy:>8} {delay_ms:>8} {megabytes_per_s:>8} {live:>12.4} {simulated:>14.4} {ratio:>8.3}");
+            nodes.into_iter().for_each(Node::end);
+        }
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::protocol::settings;
 use crate::rig::{Ended, FixedTools, Node, Rig, Said, sleep};
 use crate::weather::{Weather, way};
 
-const TOOLS: FixedTools = FixedTools { step: Duration::from_millis(2), embeds: true };
+const TOOLS: FixedTools = FixedTools::new(Duration::from_millis(2));
 
 /// Runs requests on two workers behind a network, while `happens` changes it.
 fn run(requests: usize, rate_per_min: f64, happens: impl FnOnce(&mut Nats, &Weather) + Send) -> (Ended, String) {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::nats::Nats;
 use crate::onnxruntime;
-use crate::program::{modm, pause, within};
+use crate::program::{modm, pause, signal, within};
 use crate::served::{SHORT, Served, key, serve};
 
 /// Number of kills if nothing else is asked for; scripts/nightly asks for 100.
@@ -39,10 +39,13 @@ fn end(mut child: Child) {
     let _ = child.wait();
 }
 
-fn server(data: &Path, url: &str, keys: &Path, tenant: &str) -> Served {
+fn server(data: &Path, url: &str, keys: &Path, tenant: &str, faults: &str) -> Served {
     let mut command = serve(Path::new("scenarios/live-shapes.toml"), data);
     command.args(SHORT).args(["--cluster", url, "--set", "live.cluster.notice_s=1", "--keys"]).arg(keys);
     command.args(["--set", "live.limits.step_s=5", "--rate-per-min", "100000"]);
+    if !faults.is_empty() {
+        command.env("MODM_TEST_FAULTS", faults);
+    }
     Served::launch(&mut command).with_key(tenant)
 }
 
@@ -61,7 +64,7 @@ fn kills_of_any_part_lose_nothing_and_double_nothing() {
     let url = nats.url();
     let names = ["a", "b"];
     let mut workers: Vec<Child> = names.iter().map(|name| worker(&url, name, &[])).collect();
-    let mut served = server(&data, &url, &keys, &tenants[0]);
+    let mut served = server(&data, &url, &keys, &tenants[0], "");
     // Without the cache, a picture is a function of prompt and seed: what each job must get is drawn once before.
     let body = |prompt: usize| json!({ "prompt": PROMPTS[prompt], "seed": prompt, "cache": "off" });
     let expected: Vec<Vec<u8>> =
@@ -78,17 +81,26 @@ fn kills_of_any_part_lose_nothing_and_double_nothing() {
             accepted.insert(submit(&served, &body(prompt)), (tenant, prompt));
         }
         pause(100 + 97 * (kill as u64 % 7));
-        match kill % 4 {
+        match kill % 5 {
             at @ (0 | 1) => {
                 workers[at].kill().unwrap();
                 workers[at].wait().unwrap();
                 workers[at] = worker(&url, names[at], &[]);
             }
             2 => nats.restart(),
+            3 => {
+                // One that hangs for longer than it may be silent, and then goes on with what is no longer wanted.
+                let hangs = workers[1].id();
+                signal(hangs, "-STOP");
+                pause(1800);
+                signal(hangs, "-CONT");
+            }
             _ => {
                 served.child.kill().unwrap();
                 served.child.wait().unwrap();
-                served = server(&data, &url, &keys, &tenants[0]);
+                // The disk of every second server is full for a while.
+                let faults = if kill % 2 == 0 { "" } else { "from=60,until=80" };
+                served = server(&data, &url, &keys, &tenants[0], faults);
             }
         }
     }

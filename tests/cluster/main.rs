@@ -15,6 +15,8 @@ mod rig;
 #[cfg(feature = "serve")]
 #[path = "../common/served.rs"]
 mod served;
+#[path = "../common/weather.rs"]
+mod weather;
 
 mod failures;
 #[cfg(feature = "serve")]
@@ -23,4 +25,3 @@ mod nats;
 mod network;
 mod programs;
 mod protocol;
-mod weather;

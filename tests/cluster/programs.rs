@@ -131,6 +131,35 @@ fn who_is_there_is_shown() {
 }
 
 #[test]
+fn clocks_that_differ_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let nats = Nats::start(folder.path());
+    onnxruntime::library();
+    let own = env!("CARGO_BIN_EXE_modm");
+    let url = nats.url();
+    let start = |node: &str, days: &str| {
+        let mut command = std::process::Command::new("faketime");
+        command.args(["-f", days, own, "worker", "--cluster", &url, "--devices", "cpu:0", "--models", "models/shapes"]);
+        command.args(["--node", node]).current_dir(root()).stderr(Stdio::null());
+        let started = command.spawn();
+        started.expect("faketime is needed: apt-get install faketime, or scripts/packages \"the tests\" faketime")
+    };
+    let mut workers = [start("ahead", "+3000d"), start("behind", "-3000d")];
+    let out = folder.path().join("out");
+    let live = ["live", "scenarios/live-shapes.toml", "--cluster", &url, "--out", out.to_str().unwrap()];
+    let answer = Answer::to(modm(&live).args(FEW)).succeeded();
+    assert!(answer.err.contains("ahead-cpu-0 has joined"), "{}", answer.err);
+    assert!(answer.err.contains("behind-cpu-0 has joined"), "{}", answer.err);
+    assert!(!answer.err.contains("is lost"), "{}", answer.err);
+    let rows = crate::program::rows(&out.join("requests.csv"));
+    assert!(rows.len() == 60 && rows.iter().all(|row| row["outcome"] == "completed"));
+    for worker in &mut workers {
+        let _ = worker.kill();
+        let _ = worker.wait();
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said_before_anything_runs() {
     let refused = |arguments: &[&str], said: &str| {
         let answer = Answer::to(&mut modm(arguments));

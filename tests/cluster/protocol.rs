@@ -16,7 +16,7 @@ use crate::program::within;
 use crate::rig::{FixedTools, Node, Rig, Said, image, picture, sleep};
 
 const STEP: Duration = Duration::from_millis(2);
-const TOOLS: FixedTools = FixedTools { step: STEP, embeds: true };
+const TOOLS: FixedTools = FixedTools::new(STEP);
 
 pub(crate) fn settings(url: &str) -> ClusterSettings {
     ClusterSettings { notice_s: 1.0, join_s: 20.0, ..ClusterSettings::at(url) }
@@ -164,18 +164,22 @@ fn pictures_go_through_for_the_tickets_of_orders_that_run_and_for_nothing_else()
         let mut line = Line::new(address.clone(), &server.pin).unwrap();
         let right = picture([8, 8], RequestId(5));
         let refused = |sent: Result<(), LineError>| matches!(sent, Err(LineError::Refused(_)));
-        assert!(refused(line.send("guessed", &right).await));
-        permits.grant("ticket", [8, 8], Some(image(1)));
-        assert!(refused(line.send("ticket", &picture([8, 9], RequestId(5))).await), "another size");
-        line.send("ticket", &right).await.unwrap();
-        line.send("ticket", &right).await.unwrap();
-        assert_eq!(permits.end("ticket"), Some(right.clone()), "what comes twice is there once");
-        assert!(refused(line.send("ticket", &right).await), "the order is over");
-        permits.grant("other", [8, 8], Some(image(1)));
+        assert!(refused(line.send("guessed", &right, &[], None).await));
+        permits.grant("ticket", [8, 8], Some(image(1)), Box::new(|| {}));
+        assert!(refused(line.send("ticket", &picture([8, 9], RequestId(5)), &[], None).await), "another size");
+        line.send("ticket", &right, &[], None).await.unwrap();
+        line.send("ticket", &right, &[], None).await.unwrap();
+        assert_eq!(
+            permits.end("ticket").map(|arrived| arrived.picture),
+            Some(right.clone()),
+            "what comes twice is there once"
+        );
+        assert!(refused(line.send("ticket", &right, &[], None).await), "the order is over");
+        permits.grant("other", [8, 8], Some(image(1)), Box::new(|| {}));
         assert!(matches!(line.fetch("other", image(2)).await, Err(LineError::Refused(_))), "another's source");
         // Somebody else at the address is not talked to.
         let mut deceived = Line::new(address, &"0".repeat(64)).unwrap();
-        assert!(matches!(deceived.send("other", &right).await, Err(LineError::Connection(..))));
+        assert!(matches!(deceived.send("other", &right, &[], None).await, Err(LineError::Connection(..))));
     });
 }
 

@@ -94,6 +94,15 @@ pub(crate) struct FixedTools {
     pub(crate) step: Duration,
     /// True if pictures are embedded at the node.
     pub(crate) embeds: bool,
+    /// Bytes of sources that the node keeps.
+    pub(crate) sources_bytes: usize,
+}
+
+impl FixedTools {
+    /// Makes tools that take this time for a step, embed pictures, and keep sources.
+    pub(crate) const fn new(step: Duration) -> Self {
+        Self { step, embeds: true, sources_bytes: 100_000_000 }
+    }
 }
 
 impl Tools for FixedTools {
@@ -155,6 +164,8 @@ pub(crate) struct Rig {
     pub(crate) scenario: Scenario,
     pub(crate) inputs: Inputs,
     pub(crate) size: [u32; 2],
+    text: String,
+    folder: tempfile::TempDir,
 }
 
 /// Run that has ended.
@@ -177,7 +188,7 @@ impl Rig {
              arrivals = {{ process = \"poisson\", rate_per_min = {rate_per_min} }}\n\
              [cluster]\ngpus = [{{ type = \"cpu\", count = {workers} }}]\n\
              [models]\nprofile = \"profile.toml\"\nlarge = \"large\"\nsmall = [\"small\"]\nsteps = 20\n\
-             [system]\npolicy = \"{policy}\"\nbounds = [[0.5, 10]]\n"
+             [system]\npolicy = \"{policy}\"\nbounds = [[0.01, 10]]\n"
         );
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("scenario.toml");
@@ -185,11 +196,18 @@ impl Rig {
             |model: &str| format!("[[service]]\ngpu = \"cpu\"\nmodel = \"{model}\"\nstep_s = 0.005\nload_s = 0.001\n");
         let profile = format!("source = \"made up\"\n{}{}", row("large"), row("small"));
         std::fs::write(folder.path().join("profile.toml"), profile).unwrap();
-        let source = Source::new(&file, text).unwrap();
+        let source = Source::new(&file, text.clone()).unwrap();
         let scenario = source.scenario(&[]).unwrap();
         let trace = TraceInputs::load(&scenario, &file, false).unwrap();
         let inputs = Inputs::new(&scenario, &file, Arc::new(trace)).unwrap();
-        Self { scenario, inputs, size }
+        Self { scenario, inputs, size, text, folder }
+    }
+
+    /// Returns the mean latency of a simulated run of the same requests, in seconds, with a section `[network]`.
+    pub(crate) fn simulated_mean_s(&self, network: &str) -> f64 {
+        let source = Source::new(&self.folder.path().join("scenario.toml"), format!("{}{network}", self.text)).unwrap();
+        let simulation = modm::simulation::Simulation::load(&source, &[]).unwrap();
+        simulation.run().unwrap().summary.latency_s.unwrap().mean
     }
 
     fn limits(&self) -> Limits {
@@ -231,7 +249,7 @@ impl Rig {
     }
 
     fn run(&self, paint: Box<dyn Fn(WorkerId) -> Box<dyn Paint>>, cluster: Option<Arc<Cluster>>) -> Ended {
-        let Self { scenario, inputs, size } = self;
+        let Self { scenario, inputs, size, .. } = self;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store"), ImageFormat::Png, "test", RealDisk).unwrap().store;
         if let Some(cluster) = &cluster {
@@ -268,6 +286,16 @@ impl Rig {
 }
 
 impl Ended {
+    /// Returns the mean latency, in seconds.
+    pub(crate) fn mean_s(&self) -> f64 {
+        let latency = |line: &Line| match &line.what {
+            modm::journal::What::Action(Action::Finish(ended)) => Some(line.time.since(ended.arrival).seconds()),
+            _ => None,
+        };
+        let latencies: Vec<f64> = self.lines.iter().filter_map(latency).collect();
+        latencies.iter().sum::<f64>() / latencies.len() as f64
+    }
+
     /// Returns the requests that ended, in order, each as often as it ended, with how it ended.
     pub(crate) fn ends(&self) -> Vec<(RequestId, Outcome)> {
         let end = |line: &Line| match &line.what {
@@ -312,7 +340,7 @@ impl Node {
             node: name.to_owned(),
             devices: (0..devices).map(Device::cpu).collect(),
             gpu: "cpu".to_owned(),
-            sources_bytes: 100_000_000,
+            sources_bytes: tools.sources_bytes,
             heartbeat: Duration::from_millis(250),
         };
         let (ending, said) = (Arc::new(AtomicBool::new(false)), Said::default());

@@ -1,6 +1,7 @@
 //! Scheduler's side of a cluster: hears heartbeats and answers, keeps the lease, takes pictures in, and carries the
 //! orders of [`RemotePainter`]s. The scheduler core alone decides; nothing is queued here.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,13 +14,12 @@ use super::RemotePainter;
 use super::connection::{ClusterError, Connection, Say};
 use super::lease::{Held, lease};
 use super::painter::transfer;
-use super::pictures::{Permits, PictureServer};
+use super::pictures::{Arrived, Permits, PictureServer};
 use super::protocol::{Answer, Became, Order, PROTOCOL, Presence, Setup, What, read, written};
 use super::roster::{Change, Roster};
 use super::settings::ClusterSettings;
 use crate::live::executor::{Away, Elsewhere, Standing};
 use crate::live::limits::ModelLimits;
-use crate::live::picture::Picture;
 use crate::live::store::Sources;
 use crate::scheduler::WorkerId;
 
@@ -64,6 +64,8 @@ struct Latest {
 struct State {
     roster: Roster,
     latest: Vec<Latest>,
+    /// Orders whose pictures are in memory, by worker and number: their workers are told once they are not.
+    unsettled: BTreeSet<(String, u64)>,
 }
 
 /// Parts that painters and tasks share.
@@ -110,7 +112,7 @@ impl Hub {
     fn change(&self, change: impl FnOnce(&mut Roster) -> Vec<Change>) {
         let mut told = Vec::new();
         let changes = {
-            let State { roster, latest } = &mut *self.state();
+            let State { roster, latest, .. } = &mut *self.state();
             let changes = change(roster);
             for change in &changes {
                 if let Change::Gone { worker, left, why } = change {
@@ -151,12 +153,12 @@ impl Hub {
         }
         let ends = what.is_end();
         let outdated = {
-            let State { roster, latest } = &mut *self.state();
+            let State { roster, latest, unsettled } = &mut *self.state();
             let place = roster.worker(name).filter(|place| roster.at(*place).is_some_and(|there| there.life == life));
             let latest = place.map(|place| &mut latest[place.index()]).filter(|latest| latest.number == number);
             match latest.and_then(|latest| if ends { latest.waits.take() } else { latest.waits.clone() }) {
                 Some(waits) => waits.send(Heard::Became(what)).is_err(),
-                None => true,
+                None => !unsettled.contains(&(name.to_owned(), number)),
             }
         };
         // Nobody waits for it any more: the worker may forget it. It changes nothing here.
@@ -199,9 +201,10 @@ impl Running {
     /// Returns `None` if no worker is there.
     pub(super) fn begin(hub: &Arc<Hub>, worker: WorkerId, picture: Option<[u32; 2]>, what: What) -> Option<Self> {
         let (waits, heard) = channel();
+        let came = waits.clone();
         let ticket = secret();
         let (name, number) = {
-            let State { roster, latest } = &mut *hub.state();
+            let State { roster, latest, .. } = &mut *hub.state();
             let name = roster.at(worker)?.worker.clone();
             let latest = latest.get_mut(worker.index())?;
             latest.number += 1;
@@ -212,7 +215,9 @@ impl Running {
             (name, number)
         };
         if let (Some(size), What::Draw(draw)) = (picture, &what) {
-            hub.permits.grant(&ticket, size, draw.source);
+            // A picture that has come ends its order: no other message is waited for.
+            let came = Box::new(move || drop(came.send(Heard::Became(Became::Drawn))));
+            hub.permits.grant(&ticket, size, draw.source, came);
         }
         let bytes = written(&hub.order(number, ticket.clone(), what));
         let running = Self { hub: hub.clone(), worker, name, number, ticket, bytes, heard };
@@ -232,11 +237,15 @@ impl Running {
 
     /// Returns the picture that came for the order, if one did. Its worker forgets the picture once nobody holds it
     /// here any more: it is on disk then, or in the hands of whoever asked for it.
-    pub(super) fn picture(&self) -> Option<Picture> {
-        let picture = self.hub.permits.end(&self.ticket)?;
+    pub(super) fn picture(&self) -> Option<Arrived> {
+        let Arrived { picture, cuts, embedding } = self.hub.permits.end(&self.ticket)?;
         let (hub, name, number) = (self.hub.clone(), self.name.clone(), self.number);
-        let noted = move || hub.send(&name, &hub.order(number, String::new(), What::Noted));
-        Some(picture.with_receipt(Box::new(noted)))
+        hub.state().unsettled.insert((name.clone(), number));
+        let noted = move || {
+            hub.state().unsettled.remove(&(name.clone(), number));
+            hub.send(&name, &hub.order(number, String::new(), What::Noted));
+        };
+        Some(Arrived { picture: picture.with_receipt(Box::new(noted)), cuts, embedding })
     }
 
     /// Tells the worker that its answer was heard, where no picture is to be kept.
@@ -300,7 +309,7 @@ impl Cluster {
             let answers = answers.map_err(|error| failed(&error))?;
             let latest = gpus.iter().map(|_| Latest::default()).collect();
             let roster = Roster::new(gpus, folders, settings.notice());
-            let state = Mutex::new(State { roster, latest });
+            let state = Mutex::new(State { roster, latest, unsettled: BTreeSet::new() });
             let (joined, away) = (Condvar::new(), OnceLock::new());
             let hub = Hub { connection, session, handle, permits, setup, settings, state, joined, away, sources, say };
             let hub = Arc::new(hub);

@@ -6,6 +6,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::hub::{Heard, Hub, Running, now};
+use super::pictures::Arrived;
 use super::protocol::{Became, Draw, Setup, What};
 use crate::live::isolated::{LostProcess, ProcessFault, Reported};
 use crate::live::limits::ModelLimits;
@@ -159,9 +160,9 @@ impl Paint for RemotePainter {
 
 /// Returns the result of a drawing that has ended.
 fn finish(running: &Running, became: Became) -> Result<Painted, DrawError> {
-    if let Became::Drawn { cuts, embedding } = became {
-        // The worker says that the picture was taken in: that is looked at, and not believed.
-        let Some(picture) = running.picture() else {
+    if let Became::Drawn = became {
+        // A worker that says so is not believed: the picture is there, or it is not.
+        let Some(Arrived { picture, cuts, embedding }) = running.picture() else {
             running.noted();
             return Err(LostProcess::from(ProcessFault::OutOfTurn("a picture that never came".to_owned())).into());
         };

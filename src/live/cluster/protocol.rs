@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::live::details::Details;
 use crate::live::limits::ModelLimits;
-use crate::live::pipeline::Cut;
 use crate::model::{ModelId, Work};
 use crate::request::RequestId;
 
@@ -237,13 +235,9 @@ pub enum Became {
     Step,
     /// Model that is loaded.
     Loaded,
-    /// Picture that is drawn and has been taken in over the address of pictures.
-    Drawn {
-        /// Parts of the prompt that the model's text encoders did not see.
-        cuts: Vec<Cut>,
-        /// Embedding of the picture, if the worker embeds pictures.
-        embedding: Option<Embedding>,
-    },
+    /// Picture that is drawn and has been taken in over the address of pictures. The picture itself says so first; this
+    /// is for a scheduler that still waits.
+    Drawn,
     /// Drawing that was stopped.
     Cancelled,
     /// Source that cannot be had, in words.

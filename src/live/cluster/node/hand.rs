@@ -133,11 +133,11 @@ impl Hand {
             None => self.paint(job, draw, source.as_deref())?,
         };
         let embedding = self.embedding(&picture);
-        self.send(job, &picture)?;
+        self.send(job, &picture, &cuts, embedding.as_ref())?;
         let image = ImageId::of_request(draw.request);
         self.keep(&job.lease.session, image, picture.clone());
-        *self.unsettled.lock() = Some((key, picture, cuts.clone()));
-        Ok(Became::Drawn { cuts, embedding })
+        *self.unsettled.lock() = Some((key, picture, cuts));
+        Ok(Became::Drawn)
     }
 
     fn keep(&self, session: &str, image: ImageId, picture: Arc<Picture>) {
@@ -218,8 +218,14 @@ impl Hand {
     }
 
     /// Sends a picture, for as long as it is wanted.
-    fn send(&mut self, job: &Job, picture: &Picture) -> Result<(), Became> {
-        self.persist(job, async |line: &mut Line| line.send(&job.ticket, picture).await)?;
+    fn send(
+        &mut self,
+        job: &Job,
+        picture: &Picture,
+        cuts: &[Cut],
+        embedding: Option<&Embedding>,
+    ) -> Result<(), Became> {
+        self.persist(job, async |line: &mut Line| line.send(&job.ticket, picture, cuts, embedding).await)?;
         self.count(|totals| totals.bytes += picture.bytes().len() as u64);
         Ok(())
     }

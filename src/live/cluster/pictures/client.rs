@@ -13,10 +13,12 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::server::{send, time_for};
 use super::{About, Ask, LONGEST_HEADER, Reply, tls};
+use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::live::cluster::ClusterError;
 use crate::live::frames::{LONGEST_TAIL, Message, receive_if};
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 
 /// Time that a connection may take to be made, and that an answer may take beside its bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,12 +59,19 @@ impl Line {
         Ok(Self { address, config: tls::client(pin)?, stream: None })
     }
 
-    /// Sends the picture of an order. Returns once the scheduler has it.
+    /// Sends the picture of an order, with what its prompt lost and its embedding. Returns once the scheduler has it.
     ///
     /// # Errors
     /// Returns an error if the connection fails, which can be tried again, or if the scheduler refuses.
-    pub async fn send(&mut self, ticket: &str, picture: &Picture) -> Result<(), LineError> {
-        let ask = Ask::Take { ticket: ticket.to_owned(), about: About::of(picture) };
+    pub async fn send(
+        &mut self,
+        ticket: &str,
+        picture: &Picture,
+        cuts: &[Cut],
+        embedding: Option<&Embedding>,
+    ) -> Result<(), LineError> {
+        let (about, cuts, embedding) = (About::of(picture), cuts.to_vec(), embedding.cloned());
+        let ask = Ask::Take { ticket: ticket.to_owned(), about, cuts, embedding };
         match self.ask(&ask, picture.bytes()).await?.header {
             Reply::Taken => Ok(()),
             Reply::Refused(why) | Reply::Missing(why) => Err(LineError::Refused(why)),

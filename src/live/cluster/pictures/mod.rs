@@ -5,18 +5,20 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 
 mod client;
 mod server;
 mod tls;
 
 pub use client::{Line, LineError};
-pub use server::{Permits, PictureServer};
+pub use server::{Arrived, Permits, PictureServer};
 
-/// Longest header of a message about a picture, in bytes.
-const LONGEST_HEADER: u32 = 4096;
+/// Longest header of a message about a picture, in bytes: room for an embedding.
+const LONGEST_HEADER: u32 = 512 << 10;
 
 /// Request of a worker about a picture.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +30,10 @@ enum Ask {
         ticket: String,
         /// Width, height and checksum.
         about: About,
+        /// Parts of the prompt that the model's text encoders did not see.
+        cuts: Vec<Cut>,
+        /// Embedding of the picture, if the worker embeds pictures.
+        embedding: Option<Embedding>,
     },
     /// Source of an order.
     Give {

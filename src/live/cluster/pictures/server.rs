@@ -15,10 +15,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{About, Ask, LONGEST_HEADER, Reply, tls};
+use crate::embedding::Embedding;
 use crate::image::ImageId;
 use crate::live::cluster::ClusterError;
 use crate::live::frames::{Message, head, receive_if};
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 use crate::live::store::Sources;
 
 /// Largest number of connections: more than one for each of the 65,535 workers that a run can have would be a fault.
@@ -28,31 +30,52 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Time that a connection may be silent between two messages.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Picture that has come for an order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrived {
+    /// Picture.
+    pub picture: Picture,
+    /// Parts of the prompt that the model's text encoders did not see.
+    pub cuts: Vec<Cut>,
+    /// Embedding of the picture, if the worker embeds pictures.
+    pub embedding: Option<Embedding>,
+}
+
+/// Function that is called when a picture has come.
+type Told = Box<dyn Fn() + Send>;
+
 /// What the worker of one order may send and fetch.
-#[derive(Debug)]
 struct Permit {
     size: [u32; 2],
     source: Option<ImageId>,
-    arrived: Option<Picture>,
+    arrived: Option<Arrived>,
+    told: Told,
 }
 
 /// Permits of all orders that run, by ticket.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Permits(Arc<Mutex<BTreeMap<String, Permit>>>);
+
+impl std::fmt::Debug for Permits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permits").field("orders", &self.all().len()).finish()
+    }
+}
 
 impl Permits {
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Permit>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Permits one picture of this width and height for an order, and its source.
-    pub fn grant(&self, ticket: &str, size: [u32; 2], source: Option<ImageId>) {
-        self.all().insert(ticket.to_owned(), Permit { size, source, arrived: None });
+    /// Permits one picture of this width and height for an order, and its source. `told` is called when the picture has
+    /// come.
+    pub fn grant(&self, ticket: &str, size: [u32; 2], source: Option<ImageId>, told: Told) {
+        self.all().insert(ticket.to_owned(), Permit { size, source, arrived: None, told });
     }
 
     /// Ends the permit of an order. Returns the picture that came for it.
     #[must_use]
-    pub fn end(&self, ticket: &str) -> Option<Picture> {
+    pub fn end(&self, ticket: &str) -> Option<Arrived> {
         self.all().remove(ticket)?.arrived
     }
 
@@ -62,8 +85,12 @@ impl Permits {
     }
 
     /// Takes a picture in. A picture that comes again replaces the former, which is the same.
-    fn take(&self, ticket: &str, picture: Picture) -> bool {
-        self.all().get_mut(ticket).map(|permit| permit.arrived = Some(picture)).is_some()
+    fn take(&self, ticket: &str, arrived: Arrived) -> bool {
+        let mut all = self.all();
+        let Some(permit) = all.get_mut(ticket) else { return false };
+        permit.arrived = Some(arrived);
+        (permit.told)();
+        true
     }
 
     fn gives(&self, ticket: &str, image: ImageId) -> bool {
@@ -129,7 +156,7 @@ async fn serve(
     let mut stream = timeout(PATIENCE, acceptor.accept(stream)).await??;
     loop {
         let accepts = |ask: &Ask, tail: usize| match ask {
-            Ask::Take { ticket, about } => tail as u64 == about.bytes() && permits.expects(ticket, about.size),
+            Ask::Take { ticket, about, .. } => tail as u64 == about.bytes() && permits.expects(ticket, about.size),
             Ask::Give { .. } => tail == 0,
         };
         let message = timeout(IDLE, receive_if(&mut stream, LONGEST_HEADER, accepts)).await?;
@@ -161,11 +188,15 @@ async fn answer(
 ) -> (Reply, Option<Arc<Picture>>) {
     let refused = |why: &str| (Reply::Refused(why.to_owned()), None);
     match ask {
-        Ask::Take { ticket, about } => {
+        Ask::Take { ticket, about, cuts, embedding } => {
             let Some(picture) = about.picture(tail) else {
                 return refused("the pixels are not those that were sent");
             };
-            if permits.take(&ticket, picture) { (Reply::Taken, None) } else { refused("the order is over") }
+            if permits.take(&ticket, Arrived { picture, cuts, embedding }) {
+                (Reply::Taken, None)
+            } else {
+                refused("the order is over")
+            }
         }
         Ask::Give { ticket, image } => {
             if !permits.gives(&ticket, image) {

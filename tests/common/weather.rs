@@ -1,5 +1,9 @@
 //! A network between two ends, in user space: it delays, stalls as TCP does after a loss, cuts connections, and parts.
 
+#![allow(dead_code, reason = "each user takes a part of it")]
+#![allow(clippy::allow_attributes, reason = "which parts are unused differs between users")]
+#![allow(clippy::unwrap_used, reason = "tests and measurements end at an error")]
+
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,12 +16,14 @@ use crate::rig::{now, sleep};
 /// What the network does. It can change at any time.
 #[derive(Default)]
 pub(crate) struct Weather {
-    /// Milliseconds that every byte takes.
+    /// Milliseconds that every byte is on its way.
     delay_ms: AtomicU64,
     /// Share of the packets that are lost, in thousandths: what comes behind a lost packet waits until it was sent again.
     loss: AtomicU64,
-    /// Bytes a second in each direction of a connection; 0 for any number.
+    /// Bytes a second in each direction, of all connections together; 0 for any number.
     bytes_per_s: AtomicU64,
+    /// Time at which each direction is free again.
+    free: [Mutex<Option<Instant>>; 2],
     parted: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
 }
@@ -60,9 +66,9 @@ pub(crate) fn way(target: u16, weather: Arc<Weather>) -> u16 {
             let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { continue };
             let clone = |stream: &TcpStream| stream.try_clone().unwrap();
             weather.connections.lock().unwrap().extend([clone(&near), clone(&far)]);
-            for (seed, from, to) in [(1, clone(&near), clone(&far)), (2, far, near)] {
+            for (direction, from, to) in [(0, clone(&near), clone(&far)), (1, far, near)] {
                 let _ = to.set_nodelay(true);
-                carry(seed, from, to, weather.clone());
+                carry(direction, from, to, weather.clone());
             }
         }
     });
@@ -72,26 +78,32 @@ pub(crate) fn way(target: u16, weather: Arc<Weather>) -> u16 {
 /// Bytes on their way, each piece with the time at which it arrives; `None` for the end.
 type Pipe = Arc<(Mutex<VecDeque<(Instant, Option<Vec<u8>>)>>, Condvar)>;
 
-fn carry(seed: u64, mut from: TcpStream, mut to: TcpStream, weather: Arc<Weather>) {
+fn carry(direction: usize, mut from: TcpStream, mut to: TcpStream, weather: Arc<Weather>) {
     let pipe: Pipe = Arc::default();
     let (near, sky) = (pipe.clone(), weather.clone());
     std::thread::spawn(move || {
         // A small generator of its own: which packet is lost must not depend on the time.
-        let mut state = seed;
+        let mut state = 1 + direction as u64;
         let mut draw = move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % 1000
         };
         let mut bytes = [0; 16 << 10];
-        let mut free = now();
+        let mut behind = now();
         loop {
             let read = from.read(&mut bytes).unwrap_or(0);
             let narrow = weather.bytes_per_s.load(Ordering::Relaxed);
             let takes = (read as u64 * 1_000_000_000).checked_div(narrow).map_or(Duration::ZERO, Duration::from_nanos);
             let lost = if draw() < weather.loss.load(Ordering::Relaxed) { AGAIN } else { Duration::ZERO };
+            let sent = {
+                let mut free = weather.free[direction].lock().unwrap();
+                let begins = free.unwrap_or_else(now).max(now());
+                *free = Some(begins + takes);
+                begins + takes
+            };
             // Packets keep their order: one that is sent again holds up those behind it.
-            free = free.max(now()) + takes + lost;
-            let arrives = free + Duration::from_millis(weather.delay_ms.load(Ordering::Relaxed));
+            behind = behind.max(sent) + lost;
+            let arrives = behind + Duration::from_millis(weather.delay_ms.load(Ordering::Relaxed));
             let piece = (read > 0).then(|| bytes[..read].to_vec());
             let ended = piece.is_none();
             near.0.lock().unwrap().push_back((arrives, piece));
