@@ -283,6 +283,7 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
     let ledger = Ledger::open(folder, &clock, None)?;
     let usage = Usage::load(&scenario.serve, None, &[], &ledger)?;
     let server = Arc::new(Server {
+        elsewhere: Arc::default(),
         desk: desk.clone(),
         sources: Store::open(&folder.join("other"), ImageFormat::Png, "none", RealDisk)?.store.sources(),
         ledger,

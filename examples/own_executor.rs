@@ -36,8 +36,7 @@ impl Executor for ImageService {
             // The system vanilla looks nothing up, so prompts need no embedding.
             Action::Encode(request) => self.answer(now, Event::Encoded { request: *request, embedding: None }),
             Action::Start { job, worker, parts, .. } => {
-                let output = |request| Output { request, embedding: None, bytes: None, confidence: None };
-                let outputs = parts.iter().map(|part| output(part.request)).collect();
+                let outputs = parts.iter().map(|part| Output::new(part.request)).collect();
                 let three_seconds = Duration::from_nanoseconds(3_000_000_000);
                 self.answer(now + three_seconds, Event::JobCompleted { worker: *worker, job: *job, outputs });
             }

@@ -6,7 +6,8 @@
 //! same names.
 
 pub use modm_core::{
-    cache, confidence, denoising, draw, embedding, image, metrics, model, replay, request, scheduler, sim, time, window,
+    cache, confidence, denoising, draw, embedding, image, metrics, model, network, replay, request, scheduler, sim,
+    time, window,
 };
 
 pub mod calibration;

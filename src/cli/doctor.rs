@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{LibraryArguments, read};
+#[cfg(feature = "cluster")]
+use crate::live::cluster::{diagnosis::examine, settings::usual_name};
 use crate::live::diagnosis::{Condition, Finding, Subject, diagnose};
 use crate::scenario::Scenario;
 
@@ -21,6 +23,17 @@ pub(super) struct Doctor {
     sets: Vec<String>,
     #[command(flatten)]
     library: LibraryArguments,
+    /// Also examine the cluster at this NATS server: who is there, and whether pictures would go through
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "URL", env = "MODM_CLUSTER")]
+    cluster: Option<String>,
+    /// Name of the cluster (`live.cluster.name`)
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "NAME", default_value_t = usual_name(), env = "MODM_CLUSTER_NAME")]
+    cluster_name: String,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    identity: super::worker::IdentityArguments,
 }
 
 /// Error that something needed is missing: exit code 1.
@@ -37,7 +50,18 @@ pub(super) fn run(command: &Doctor) -> anyhow::Result<()> {
     let folder = command.scenario.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let subject =
         scenario.as_ref().map(|scenario| Subject { settings: &scenario.live, models: scenario.model_names(), folder });
-    if diagnose(&command.library.options(), subject.as_ref(), &mut print) { Ok(()) } else { Err(Broken.into()) }
+    let mut works = diagnose(&command.library.options(), subject.as_ref(), &mut print);
+    #[cfg(feature = "cluster")]
+    {
+        let named = scenario.as_ref().and_then(|scenario| scenario.live.cluster.clone());
+        let named = named.zip(command.scenario.as_ref()).map(|(cluster, file)| cluster.resolved(file));
+        works &= match (&command.cluster, named) {
+            (Some(url), _) => examine((url, &command.cluster_name), &command.identity.identity(), &mut print),
+            (None, Some(named)) => examine((&named.url, &named.name), &named.identity, &mut print),
+            (None, None) => true,
+        };
+    }
+    if works { Ok(()) } else { Err(Broken.into()) }
 }
 
 /// Prints a finding at once, since opening the next part may take long.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -51,6 +52,9 @@ pub(super) struct Worker {
     /// Memory for pictures that later ones may be refined from, in MB
     #[arg(long, value_name = "MB", default_value_t = 1024)]
     sources_mb: usize,
+    /// Seconds between two heartbeats; at most half of the scheduler's live.cluster.notice_s
+    #[arg(long, value_name = "S", default_value_t = HEARTBEAT.as_secs_f64())]
+    heartbeat_s: f64,
     #[command(flatten)]
     identity: IdentityArguments,
     #[command(flatten)]
@@ -138,6 +142,9 @@ pub(super) fn run(command: &Worker) -> anyhow::Result<()> {
     let parsed = command.encoder_device.parse::<Device>();
     let encoder_device =
         parsed.map_err(|error| wrong("--encoder-device", &command.encoder_device, &format!("{error}")))?;
+    if !(0.05..=600.0).contains(&command.heartbeat_s) {
+        return Err(wrong("--heartbeat-s", command.heartbeat_s, "expected seconds, from 0.05 to 600").into());
+    }
     let identity = command.identity.identity();
     identity.check("the command line".as_ref(), "--")?;
     let library = command.library.open()?;
@@ -153,7 +160,7 @@ pub(super) fn run(command: &Worker) -> anyhow::Result<()> {
         devices,
         gpu,
         sources_bytes: command.sources_mb.saturating_mul(1_000_000),
-        heartbeat: HEARTBEAT,
+        heartbeat: Duration::from_secs_f64(command.heartbeat_s),
     };
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let workers: Vec<String> = options.devices.iter().map(|device| options.worker(*device)).collect();

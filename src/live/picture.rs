@@ -13,14 +13,15 @@ use super::resize::cubic_resize;
 use super::settings::ImageFormat;
 
 /// Picture with red, green and blue of eight bits each.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Picture {
     pixels: RgbImage,
+    #[expect(dead_code, reason = "its end is what matters")]
     receipt: Option<Receipt>,
 }
 
-/// Function that is called once the picture, with all its copies, is in memory no more. Pictures are equal whatever
-/// their receipts are.
+/// Function that is called once the picture, with all its copies, is in memory no more. Pictures are equal if
+/// their pixels are.
 #[derive(Clone)]
 struct Receipt(#[expect(dead_code, reason = "its end is what matters")] Arc<Told>);
 
@@ -35,13 +36,13 @@ impl Drop for Told {
     }
 }
 
-impl PartialEq for Receipt {
-    fn eq(&self, _: &Self) -> bool {
-        true
+impl PartialEq for Picture {
+    fn eq(&self, other: &Self) -> bool {
+        self.pixels == other.pixels
     }
 }
 
-impl Eq for Receipt {}
+impl Eq for Picture {}
 
 impl std::fmt::Debug for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

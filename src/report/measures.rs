@@ -1,6 +1,7 @@
 //! Measures of `summary.json` as named columns, for `comparison.csv` and `sweep.csv`, with the definition of each
 //! measure.
 
+use crate::metrics::network::NetworkSummary;
 use crate::metrics::summary::Summary;
 
 /// Returns the measures that apply to a run, in the order of `summary.json`. Names of nested measures are joined with
@@ -75,7 +76,20 @@ pub fn flatten(summary: &Summary) -> Vec<(String, f64)> {
         push("retrieval.recall", Some(retrieval.recall));
         push("retrieval.mean_similarity_lost", Some(retrieval.mean_similarity_lost));
     }
+    summary.network.iter().flat_map(network).for_each(|(name, value)| push(name, Some(value)));
     flat
+}
+
+/// Returns the transfers over the scheduler's link.
+const fn network(network: &NetworkSummary) -> [(&'static str, f64); 6] {
+    [
+        ("network.bytes_out", network.bytes_out as f64),
+        ("network.bytes_in", network.bytes_in as f64),
+        ("network.busy_out", network.busy_out),
+        ("network.busy_in", network.busy_in),
+        ("network.sources_fetched", network.sources_fetched as f64),
+        ("network.sources_kept", network.sources_kept as f64),
+    ]
 }
 
 /// Returns the mean quality by measure, and the measures that are derived from qualities.
@@ -185,6 +199,7 @@ mod tests {
             below_alpha: Some(0.1),
             quality_kept: Some(1.0),
             retrieval: Some(RetrievalQuality::default()),
+            network: Some(NetworkSummary::default()),
             ..sample::modm().summary
         };
         let json = serde_json::to_value(&summary).expect("a summary is JSON");

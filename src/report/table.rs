@@ -101,6 +101,8 @@ fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
         false,
         Box::new(|summary| per_request(summary, summary.cost_usd? * 1e3)),
     ));
+    let busier = |summary: &Summary| summary.network.map(|network| network.busy_out.max(network.busy_in));
+    measures.push(("link busy".into(), Unit::Share, false, Box::new(busier)));
     measures.push(("not served".into(), Unit::Count, false, Box::new(not_served)));
     measures
 }

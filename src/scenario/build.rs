@@ -151,14 +151,13 @@ impl Scenario {
     }
 
     fn what_if(&self, inputs: &Inputs) -> WhatIfSettings {
-        let profile = &inputs.profile;
-        let full = profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.large_steps());
+        let full = inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, self.models.large_steps());
         let section = &self.allocation;
         let seconds = |given: Option<f64>, else_: f64| Duration::from_seconds_saturating(given.unwrap_or(else_));
         WhatIfSettings {
             initial: initial_allocation(self).targets,
             worth: inputs.worth.clone(),
-            hardware: Hardware { gpus: self.gpus(), profile: profile.clone() },
+            hardware: Hardware { gpus: self.gpus(), profile: inputs.planned.clone() },
             window: seconds(section.window_s, 2.0 * full),
             horizon: seconds(section.horizon_s, 4.0 * full),
             gap: seconds(section.gap_s, full / 2.0),
@@ -170,7 +169,7 @@ impl Scenario {
     }
 
     fn cascade(&self, inputs: &Inputs) -> Option<CascadeSettings> {
-        let (profile, confidences) = (inputs.profile.clone(), inputs.confidences.clone()?);
+        let (profile, confidences) = (inputs.planned.clone(), inputs.confidences.clone()?);
         let due = self.queue_settings(inputs).due;
         Some(CascadeSettings {
             initial: initial_allocation(self),
@@ -187,7 +186,7 @@ impl Scenario {
     }
 
     fn allocation_policy(&self, inputs: &Inputs) -> Box<dyn AllocationPolicy> {
-        let profile = &inputs.profile;
+        let profile = &inputs.planned;
         let kind = if self.system.policy.has_small_models() { self.allocation.policy } else { AllocationKind::Static };
         match kind {
             AllocationKind::Cascade => match self.cascade(inputs) {
@@ -263,7 +262,7 @@ impl Scenario {
     fn empty_core(&self, inputs: &Inputs, routing: Box<dyn RoutingPolicy>, live: bool) -> Scheduler {
         // A live worker holds one model, whatever there is room for. The core must not plan with models that stay in
         // memory.
-        let profile = if live { Arc::new(inputs.profile.one_at_a_time()) } else { inputs.profile.clone() };
+        let profile = if live { Arc::new(inputs.profile.one_at_a_time()) } else { inputs.planned.clone() };
         let hardware = Hardware { gpus: self.gpus(), profile };
         let config = Config {
             serving: self.serving(),
@@ -353,6 +352,7 @@ impl Scenario {
             images: trace.image_embeddings().filter(|_| storage == Storage::ByImage).cloned(),
             confidences: inputs.confidences.clone(),
             faults: self.spells(),
+            network: self.network(),
             sizes: ImageSizes { by_row: inputs.trace.image_bytes.clone(), usual: self.cache.image_bytes },
         })
     }

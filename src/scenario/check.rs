@@ -38,6 +38,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     scenario.check_cascade(file)?;
     scenario.check_allocation(file)?;
     scenario.check_serving(file)?;
+    scenario.network.as_ref().map_or(Ok(()), |network| network.check(file))?;
     scenario.check_faults(file)?;
     scenario.slo.check(file)?;
     scenario.encoder.check(file, "encoder")?;

@@ -27,7 +27,7 @@ pub struct GpuGroup {
     pub r#type: String,
     /// Number of GPUs.
     pub count: u32,
-    /// Name of the node that holds the GPUs, for faults of a whole node.
+    /// Name of the node that holds the GPUs, for faults of a whole node and for the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Price of one GPU, dollars an hour.

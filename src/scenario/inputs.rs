@@ -69,6 +69,8 @@ pub struct Inputs {
     pub trace: Arc<TraceInputs>,
     /// Service times of the models in use.
     pub profile: Arc<Profile>,
+    /// Service times that policies of a simulated run expect: those of `profile` and the transfers over the network.
+    pub planned: Arc<Profile>,
     /// Measured quality: (model, skipped steps, measure, value).
     pub quality: Vec<(ModelId, u32, String, f64)>,
     /// Scores of images that are made without a cache, by model: (measure, value).
@@ -327,12 +329,16 @@ impl Inputs {
             let way_out = "needs the images' sizes: give the trace a column `image_bytes`, or set cache.image_bytes";
             return Err(InputError::new(file, way_out).value("cache.capacity_bytes", bytes));
         }
+        let profile = Arc::new(selected);
+        let network = scenario.network();
+        let planned = network.map_or_else(|| profile.clone(), |network| Arc::new(profile.with_network(&network)));
         Ok(Self {
             trace,
             quality: quality.collect(),
             own_quality,
             worth,
-            profile: Arc::new(selected),
+            profile,
+            planned,
             files,
             tenancy,
             terms,

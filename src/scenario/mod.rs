@@ -23,6 +23,7 @@ mod faults;
 mod inputs;
 mod metrics;
 mod models;
+mod network;
 mod paths;
 mod queue;
 mod retrieval;
@@ -46,6 +47,7 @@ pub use faults::{Fault, FaultEvent, FaultsSection};
 pub use inputs::{Fingerprint, Inputs, TraceInputs, built_in_profile, read_profile};
 pub use metrics::{MetricsSection, SloSection};
 pub use models::{Models, ServesSetting};
+pub use network::NetworkSection;
 pub use queue::QueueSection;
 pub use retrieval::Retrieval;
 pub use searched::{LookedUp, Searched};
@@ -101,6 +103,9 @@ pub struct Scenario {
     /// Confidences in the drafts of a cascade, and their threshold.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cascade: CascadeSection,
+    /// Network between the scheduler and the workers of a simulated run; without it, nothing travels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkSection>,
     /// Faults of a simulated run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub faults: FaultsSection,

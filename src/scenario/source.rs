@@ -10,7 +10,7 @@ use crate::input::{self, InputError};
 use crate::scheduler::routing::System;
 
 /// Keys of a scenario that accept only a table; `*` stands for every element of an array.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 25] = [
     "trace",
     "trace.synthetic",
     "trace.synthetic.prompts",
@@ -23,6 +23,7 @@ const TABLES: [&str; 24] = [
     "tenants",
     "tenants.quotas",
     "allocation",
+    "network",
     "slo",
     "metrics",
     "encoder",

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::desk::WorkerNow;
 use crate::calibration::audit::Kept;
+use crate::live::executor::Standing;
 use crate::request::Outcome;
 use crate::scheduler::{Decision, DecisionKind, Event};
 use crate::time::Duration;
@@ -48,6 +49,30 @@ struct ModelLabel {
 struct HeldLabels {
     model: Arc<str>,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct MachineLabels {
+    node: String,
+    device: String,
+    gpu: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StandingLabels {
+    node: String,
+    state: &'static str,
+}
+
+/// Gauges of workers on other machines. They are set when the metrics are read.
+struct Machines {
+    workers: Family<StandingLabels, Gauge>,
+    silent: Family<MachineLabels, Share>,
+    busy: Family<MachineLabels, Share>,
+    pictures: Family<MachineLabels, Gauge>,
+    fetched: Family<MachineLabels, Gauge>,
+    kept: Family<MachineLabels, Gauge>,
+    bytes: Family<MachineLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -98,6 +123,7 @@ pub struct Meter {
     audit_kept_low: Family<Audited, Share>,
     audit_kept_high: Family<Audited, Share>,
     audits_skipped: Family<Why, Gauge>,
+    machines: Machines,
 }
 
 impl Default for Meter {
@@ -137,7 +163,43 @@ impl Default for Meter {
             audit_kept_low: counted(to, "audit_kept_low", "Lower end of its 95 % interval"),
             audit_kept_high: counted(to, "audit_kept_high", "Upper end of its 95 % interval"),
             audits_skipped: counted(to, "audits_skipped", "Hits that were to be audited and are not, by why"),
+            machines: Machines::new(to),
             registry: Mutex::new(registry),
+        }
+    }
+}
+
+impl Machines {
+    fn new(to: &mut Registry) -> Self {
+        Self {
+            workers: counted(to, "machine_workers", "Workers on other machines, by machine and state"),
+            silent: counted(to, "machine_silent_seconds", "Seconds since the latest heartbeat of a worker"),
+            busy: counted(to, "machine_busy_seconds", "Seconds that a worker has worked since its start"),
+            pictures: counted(to, "machine_pictures", "Pictures that a worker has drawn since its start"),
+            fetched: counted(to, "machine_sources_fetched", "Sources that a worker has fetched since its start"),
+            kept: counted(to, "machine_sources_kept", "Sources that a worker had already, since its start"),
+            bytes: counted(to, "machine_bytes", "Bytes of pictures that a worker has sent and fetched"),
+        }
+    }
+
+    fn show(&self, machines: &[Standing]) {
+        let Self { workers, silent, busy, pictures, fetched, kept, bytes } = self;
+        workers.clear();
+        silent.clear();
+        busy.clear();
+        for family in [pictures, fetched, kept, bytes] {
+            family.clear();
+        }
+        for machine in machines {
+            let (node, state) = (machine.node.clone(), machine.state);
+            workers.get_or_create(&StandingLabels { node: node.clone(), state }).inc();
+            let labels = MachineLabels { node, device: machine.device.clone(), gpu: machine.gpu.clone() };
+            silent.get_or_create(&labels).set(machine.silent_s);
+            busy.get_or_create(&labels).set(machine.busy_s);
+            let counts = [machine.pictures, machine.sources_fetched, machine.sources_kept, machine.bytes];
+            for (family, count) in [pictures, fetched, kept, bytes].into_iter().zip(counts) {
+                family.get_or_create(&labels).set(count.min(i64::MAX as u64).cast_signed());
+            }
         }
     }
 }
@@ -243,12 +305,12 @@ impl Meter {
     }
 
     /// Returns all metrics as text. The arguments set the gauges first: numbers of waiting, running and cached
-    /// pictures, workers, bytes of the image store, and the audits that the caller may see.
+    /// pictures, workers here and on other machines, bytes of the image store, and the audits that the caller may see.
     #[must_use]
     pub fn text(
         &self,
         [waiting, running, cached]: [u64; 3],
-        workers: &[WorkerNow],
+        (workers, machines): (&[WorkerNow], &[Standing]),
         cache_bytes: u64,
         audited: &[Kept],
         skipped: &[(&'static str, u64)],
@@ -266,6 +328,7 @@ impl Meter {
             self.workers.get_or_create(&HeldLabels { model, state: worker.state }).inc();
         }
         self.show_audits(audited, skipped);
+        self.machines.show(machines);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &registry);

@@ -113,6 +113,7 @@ impl Simulation {
             cache: self.hit_criteria(),
             keep,
             real_time,
+            network: scenario.network(),
         }
     }
 

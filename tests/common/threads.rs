@@ -216,6 +216,7 @@ fn work(
                     embedding: images.map(|images| images.embedding(part.request.row())),
                     bytes: None,
                     confidence: None,
+                    source_fetched: None,
                 };
                 Answer::Event(if stopped {
                     Event::JobFailed { worker, job, reason: "cancelled".into() }

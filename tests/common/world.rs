@@ -15,6 +15,7 @@ use modm::embedding::EmbeddingMatrix;
 use modm::metrics::quality::QualitySettings;
 use modm::metrics::{HitCriteria, Keep, Metrics, Settings};
 use modm::model::{GpuId, ModelId, Size};
+use modm::network::Network;
 use modm::profile::{self, Profile};
 use modm::request::{Ask, Owner, Place, Request, RequestId, TenantId, Weights};
 use modm::scheduler::allocation::{
@@ -290,11 +291,17 @@ impl World {
 
     /// Simulated executor of this world, without faults.
     pub(crate) fn executor<L: LatencyModel>(&self, latency: L) -> Simulated<L> {
+        self.executor_over(None, latency)
+    }
+
+    /// Simulated executor of this world over a network.
+    pub(crate) fn executor_over<L: LatencyModel>(&self, network: Option<Network>, latency: L) -> Simulated<L> {
         let looks_up = !matches!(self.system, System::Vanilla | System::Cascade);
         Simulated::new(sim::Settings {
             prompts: looks_up.then(|| self.prompts.clone()),
             images: (self.system == System::Modm).then(|| self.images.clone()),
             confidences: self.confidences.clone(),
+            network,
             ..without_embeddings(latency, self.config.hardware.gpus.clone())
         })
     }
@@ -318,6 +325,7 @@ impl World {
             cache: self.hit_criteria(),
             keep: Keep::Rows,
             real_time: false,
+            network: None,
         })
     }
 }
@@ -332,6 +340,7 @@ pub(crate) fn without_embeddings<L>(latency: L, gpus: Vec<GpuId>) -> sim::Settin
         sizes: ImageSizes::default(),
         confidences: None,
         faults: Faults::default(),
+        network: None,
     }
 }
 

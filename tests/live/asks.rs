@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use modm::live::picture::Picture;
 use serde_json::Value;
 
+use crate::journals::replays;
 use crate::program::{Answer, Row, modm, root, rows as table};
-use crate::runs::replays;
 
 /// Beginning of a scenario; the checkpoint has another large model, and the same small one.
 fn scenario(folder: &Path) -> PathBuf {

@@ -3,6 +3,8 @@
 #![cfg(feature = "live")]
 #![expect(clippy::unwrap_used, reason = "tests, and what only they call")]
 
+#[path = "../common/journals.rs"]
+mod journals;
 #[path = "../common/onnxruntime.rs"]
 mod onnxruntime;
 #[path = "../common/program.rs"]

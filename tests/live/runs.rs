@@ -2,19 +2,18 @@
 //! first one's pictures; embedding, profiling, the doctor; and what is refused, with exit code 2 and the way out.
 
 use std::fs;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::Arc;
 
-use modm::journal::{self, Line, What};
+use modm::journal::What;
 use modm::live::picture::Picture;
 use modm::profile;
-use modm::scenario::{Inputs, Override, Source, TraceInputs};
 use modm::scheduler::Action;
 use modm::trace::npy;
 use serde_json::Value;
 
+use crate::journals::{journal_lines, replays};
 use crate::onnxruntime;
 use crate::program::{Answer, Row, json, modm, pause, root, rows as table, signal, within};
 
@@ -143,33 +142,6 @@ fn a_live_run_draws_its_requests_and_its_trace_can_be_simulated() {
     let rows = table(&simulated.join("requests.csv"));
     // How many hits there are is a matter of how fast the machine is.
     assert!(rows.len() == 60 && rows.iter().any(|row| row["decision"] == "hit"));
-}
-
-/// All lines of a run's journal.
-fn journal_lines(out: &Path) -> Vec<Line> {
-    let packed = fs::File::open(out.join("journal.jsonl.gz")).unwrap();
-    journal::read::<Value>(BufReader::new(flate2::read::GzDecoder::new(packed))).unwrap().1
-}
-
-/// The journal of a run fed into a fresh core: the same actions.
-pub(crate) fn replays(out: &Path, file: &Path, overrides: &[&str]) {
-    let source = Source::read(file).unwrap();
-    let sets: Vec<Override> = overrides.iter().map(|set| Override::parse(set).unwrap()).collect();
-    let scenario = source.scenario(&sets).unwrap();
-    let inputs = Inputs::new(&scenario, file, Arc::new(TraceInputs::load(&scenario, file, false).unwrap())).unwrap();
-    let lines = journal_lines(out);
-    let mut core = scenario.live_core(&inputs, Vec::new(), &mut Vec::new());
-    let mut expected = Vec::new();
-    for line in &lines {
-        match &line.what {
-            What::Event(event) => {
-                assert_eq!(expected, []);
-                core.handle(line.time, event, &mut expected);
-            }
-            What::Action(action) => assert_eq!(expected.remove(0), *action),
-        }
-    }
-    assert!(expected.is_empty() && core.outstanding() == 0 && lines.len() > 200);
 }
 
 #[cfg(unix)]

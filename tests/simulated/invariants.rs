@@ -11,6 +11,7 @@ use modm::image::ImageId;
 use modm::journal::{self, Journal as _, Line, Record, What};
 use modm::metrics::Results;
 use modm::model::ModelId;
+use modm::network::Network;
 use modm::replay::{Executor, Known, Step, replay};
 use modm::request::RequestId;
 use modm::scheduler::{Action, Event, JobId, Note, WorkerId};
@@ -138,18 +139,43 @@ fn outside(world: &World, draws: &mut ChaCha8Rng) -> (Vec<(Time, Event)>, Time) 
     (events, until)
 }
 
-fn round(seed: u64) {
+/// Returns a network over which a picture takes from nothing to some minutes, or none in two thirds of the worlds.
+fn network(world: &World) -> Option<Network> {
+    let mut draws = stream(world.seed, Purpose::Test, 31);
+    let nodes = draws.random_range(1..=world.workers as u16);
+    draws.random_bool(1.0 / 3.0).then(|| Network {
+        nodes: (0..world.workers).map(|_| draws.random_range(0..nodes)).collect(),
+        latency: Duration::from_nanoseconds(draws.random_range(0..3) * 500_000_000),
+        bandwidth: draws.random_range(1..1000),
+        node_bandwidth: draws.random_range(1..1000),
+        picture_bytes: draws.random_range(0..20),
+        usual_pixels: 1024 * 1024,
+        sources: draws.random_range(0..10),
+    })
+}
+
+/// Returns the journal and the results of a world with faults.
+fn run(seed: u64, network: impl FnOnce(&World) -> Option<Network>) -> (World, Vec<Line>, Results) {
     let world = shadow::with_flags(World::draw(seed, REQUESTS, SECOND));
     let mut draws = stream(seed, Purpose::Test, 1);
     let (events, until) = outside(&world, &mut draws);
     let models = world.initial().targets.iter().map(|&model| (Some(model), model)).collect();
-    let mut executor =
-        Faulty { inner: world.executor(world.latency()), draws, until, refining: BTreeMap::new(), models };
+    let mut executor = Faulty {
+        inner: world.executor_over(network(&world), world.latency()),
+        draws,
+        until,
+        refining: BTreeMap::new(),
+        models,
+    };
     let mut journal = (Vec::<Line>::new(), world.metrics());
     let (mut core, _) = world.core();
     replay(&mut core, &mut executor, &mut Known::new(events.into_iter()), &mut journal).unwrap();
     let (lines, metrics) = journal;
-    let results = metrics.finish_run();
+    (world, lines, metrics.finish_run())
+}
+
+fn round(seed: u64) {
+    let (world, lines, results) = run(seed, network);
     shadow::check(&world, &lines, &results);
     check_file(&lines);
     check_cache(&lines, &results);
@@ -195,5 +221,31 @@ fn whatever_happens_the_core_does_what_the_shadow_says() {
             let what = panic.downcast_ref::<String>().map_or("see above", String::as_str);
             panic!("MODM_TEST_SEED={seed}: {what}");
         }
+    }
+}
+
+#[test]
+fn a_network_that_takes_no_time_changes_no_event() {
+    let instant = |world: &World| {
+        Some(Network {
+            nodes: (0..world.workers as u16).map(|worker| worker / 2).collect(),
+            latency: Duration::ZERO,
+            bandwidth: 1,
+            node_bandwidth: 1,
+            picture_bytes: 0,
+            usual_pixels: 1,
+            sources: 3,
+        })
+    };
+    for seed in 0..from_environment("MODM_TEST_ROUNDS").unwrap_or(200) {
+        let ((_, lines, results), (_, mut with, same)) = (run(seed, |_| None), run(seed, instant));
+        for line in &mut with {
+            if let What::Event(Event::JobCompleted { outputs, .. }) = &mut line.what {
+                outputs.iter_mut().for_each(|output| output.source_fetched = None);
+            }
+        }
+        let first = lines.iter().zip(&with).find(|(line, other)| line != other);
+        assert!(first.is_none() && lines.len() == with.len(), "seed {seed}: {first:#?}");
+        assert_eq!(results, same, "seed {seed}");
     }
 }

@@ -18,6 +18,7 @@ const VOCABULARY: &[&str] = &[
     "input",
     "locked",
     "model",
+    "network",
     "output",
     "published",
     "request",

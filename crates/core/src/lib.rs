@@ -21,6 +21,7 @@ pub mod image;
 pub mod journal;
 pub mod metrics;
 pub mod model;
+pub mod network;
 pub mod profile;
 pub mod replay;
 pub mod request;

@@ -64,6 +64,10 @@ pub fn prepare(
         let way_out = "are for simulated runs: a live run has faults of its own";
         return wrong(InputError::new(file, way_out).key("faults.events"));
     }
+    if scenario.network.is_some() {
+        let way_out = "is for simulated runs: a live run has a network of its own";
+        return wrong(InputError::new(file, way_out).key("network"));
+    }
     if scenario.trace.warm_requests > 0 || scenario.trace.warm_images.is_some() {
         let key = if scenario.trace.warm_requests > 0 { "trace.warm_requests" } else { "trace.warm_images" };
         let way_out =

@@ -137,8 +137,10 @@ impl ReadyServer {
             ids,
             offers,
             origin,
+            elsewhere: Arc::default(),
         };
-        Ok(Self { server, work: Loop { abort: Arc::default(), simulation, equipment, cached, desk } })
+        let elsewhere = server.elsewhere.clone();
+        Ok(Self { server, work: Loop { abort: Arc::default(), simulation, equipment, cached, desk, elsewhere } })
     }
 
     /// Answers requests until SIGTERM or Ctrl-C comes or the loop ends, and then finishes the accepted requests. Calls

@@ -8,7 +8,7 @@ use crate::experiments::ExperimentError;
 use crate::experiments::live::{Cached, Equipment};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
-use crate::live::executor::{Intake, Live, Setting};
+use crate::live::executor::{Elsewhere, Intake, Live, Setting};
 use crate::replay::{Executor, replay};
 use crate::scenario::initial_allocation;
 use crate::serve::desk::Desk;
@@ -23,17 +23,23 @@ pub(super) struct Loop {
     pub(super) equipment: Equipment,
     pub(super) cached: Cached,
     pub(super) desk: Desk,
+    /// Workers on other machines; set once there are any.
+    pub(super) elsewhere: Arc<OnceLock<Arc<dyn Elsewhere>>>,
 }
 
 impl Loop {
     /// Runs the loop, from the loading of the models to the end of the last request.
     pub(super) fn run(self, ready: oneshot::Sender<()>) -> Result<(), ExperimentError> {
-        let Self { abort, simulation, equipment, cached: Cached { store, warm, numbers, .. }, mut desk } = self;
+        let Self { abort, simulation, equipment, cached, mut desk, elsewhere } = self;
+        let Cached { store, warm, numbers, .. } = cached;
         let scenario = &simulation.scenario;
         let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
         let say = Arc::new(|sentence: &str| tracing::info!("{sentence}"));
         let staff = equipment.staff(scenario, &limits, say)?;
         staff.give_sources(store.sources());
+        if let Some(workers) = &staff.elsewhere {
+            let _ = elsewhere.set(workers.clone());
+        }
         let encoder = equipment.embed(&limits)?;
         let stepping = desk.clone();
         let setting = Setting {

@@ -17,7 +17,7 @@ use super::pictures::{Permits, PictureServer};
 use super::protocol::{Answer, Became, Order, PROTOCOL, Presence, Setup, What, read, written};
 use super::roster::{Change, Roster};
 use super::settings::ClusterSettings;
-use crate::live::executor::{Away, Elsewhere};
+use crate::live::executor::{Away, Elsewhere, Standing};
 use crate::live::limits::ModelLimits;
 use crate::live::picture::Picture;
 use crate::live::store::Sources;
@@ -59,21 +59,6 @@ struct Latest {
     number: u64,
     /// End that hears of the order while it runs.
     waits: Option<Sender<Heard>>,
-    /// Counts for metrics.
-    jobs: u64,
-}
-
-/// Worker of a cluster as others are shown it.
-#[derive(Clone, Debug)]
-pub struct Standing {
-    /// Place in the scenario's cluster; `None` if it waits for one.
-    pub worker: Option<WorkerId>,
-    /// Latest heartbeat.
-    pub presence: Presence,
-    /// Time since it was heard of.
-    pub silent: Duration,
-    /// Number of orders that were carried out for this scheduler.
-    pub orders: u64,
 }
 
 struct State {
@@ -117,7 +102,7 @@ impl Hub {
             // A worker speaks for itself only: its subject is what its credentials allow.
             Ok(presence) if presence.worker == name => self.change(|roster| roster.hear(presence, now())),
             Ok(_) => (self.say)(&format!("worker {name} calls itself another: it is not used")),
-            Err(why) => self.change(|roster| roster.refuse(name, why)),
+            Err(why) => self.change(|roster| roster.fault(name, why)),
         }
     }
 
@@ -145,6 +130,7 @@ impl Hub {
                     self.joined.notify_all();
                 }
                 Change::Waits(name) => (self.say)(&format!("{name} waits for a place: all of its GPU type are taken")),
+                Change::NotTaken(why) => (self.say)(&format!("not taken: {why}")),
                 Change::Refused(name, why) => (self.say)(&format!("{name} is not used: {why}")),
                 Change::Gone { worker, why, .. } => (self.say)(&format!("worker {} is gone: {why}", worker.0)),
             }
@@ -158,7 +144,7 @@ impl Hub {
         let name = message.subject.rsplit('.').next().unwrap_or_default();
         let Answer { session, number, life, what, .. } = match read(&format!("worker {name}"), &message.payload) {
             Ok(answer) => answer,
-            Err(why) => return self.change(|roster| roster.refuse(name, why)),
+            Err(why) => return self.change(|roster| roster.fault(name, why)),
         };
         if session != self.session {
             return;
@@ -263,11 +249,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.hub.permits.end(&self.ticket));
         let worker = self.worker;
-        {
-            let latest = &mut self.hub.state().latest[worker.index()];
-            latest.waits = None;
-            latest.jobs += 1;
-        }
+        self.hub.state().latest[worker.index()].waits = None;
         self.hub.change(|roster| roster.set_busy(worker, false));
     }
 }
@@ -356,7 +338,8 @@ impl Cluster {
                     (hub.say)(&format!("{free} of {places} workers have not joined: they are taken in when they come"));
                     return Ok(());
                 }
-                let refused: String = state.roster.refused().map(|(name, why)| format!("; {name}: {why}")).collect();
+                let refused =
+                    state.roster.refused(now()).map(|(seen, why, _)| format!("; {}: {why}", seen.worker)).collect();
                 return Err(ClusterError::NoWorker {
                     name: hub.settings.name.clone(),
                     url: hub.settings.url.clone(),
@@ -375,25 +358,6 @@ impl Cluster {
     pub fn painter(&self, worker: WorkerId) -> RemotePainter {
         RemotePainter::new(self.hub.clone(), worker)
     }
-
-    /// Returns who is there: workers with places first, then those that wait.
-    #[must_use]
-    pub fn standing(&self) -> Vec<Standing> {
-        let State { roster, latest } = &*self.hub.state();
-        let taken = roster.taken(now()).map(|(worker, presence, silent)| Standing {
-            worker: Some(worker),
-            presence: presence.clone(),
-            silent,
-            orders: latest[worker.index()].jobs,
-        });
-        let waits = |presence: &Presence| Standing {
-            worker: None,
-            presence: presence.clone(),
-            silent: Duration::ZERO,
-            orders: 0,
-        };
-        taken.chain(roster.waiting().map(waits)).collect()
-    }
 }
 
 impl Elsewhere for Cluster {
@@ -409,6 +373,43 @@ impl Elsewhere for Cluster {
         let load = self.hub.setup.limits.iter().map(|limit| ModelLimits::from(*limit).load).max().unwrap_or_default();
         let [encode, load_encoder] = self.hub.setup.encode;
         2 * (transfer(LARGE) + load) + encode + load_encoder + self.hub.settings.notice()
+    }
+
+    fn standing(&self) -> Vec<Standing> {
+        let state = self.hub.state();
+        let taken =
+            state.roster.taken(now()).map(|(worker, presence, silent)| standing(Some(worker), presence, silent));
+        let waiting = state.roster.waiting(now()).map(|(presence, silent)| standing(None, presence, silent));
+        let refused = state.roster.refused(now()).map(|(presence, why, silent)| Standing {
+            state: "refused",
+            reason: Some(why.to_owned()),
+            ..standing(None, presence, silent)
+        });
+        taken.chain(waiting).chain(refused).collect()
+    }
+}
+
+/// Returns how a worker stands.
+fn standing(worker: Option<WorkerId>, presence: &Presence, silent: Duration) -> Standing {
+    let state = match worker {
+        Some(_) if presence.leaving => "leaving",
+        Some(_) => "here",
+        None => "waiting",
+    };
+    Standing {
+        worker: worker.map(WorkerId::index),
+        node: presence.node.clone(),
+        device: presence.device.clone(),
+        gpu: presence.gpu.clone(),
+        version: presence.version.clone(),
+        state,
+        reason: None,
+        silent_s: silent.as_secs_f64(),
+        pictures: presence.totals.pictures,
+        sources_fetched: presence.totals.fetched,
+        sources_kept: presence.totals.kept,
+        bytes: presence.totals.bytes,
+        busy_s: presence.totals.busy_s,
     }
 }
 

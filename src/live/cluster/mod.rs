@@ -8,6 +8,8 @@ pub mod settings;
 #[cfg(feature = "cluster")]
 mod connection;
 #[cfg(feature = "cluster")]
+pub mod diagnosis;
+#[cfg(feature = "cluster")]
 mod hub;
 #[cfg(feature = "cluster")]
 mod lease;
@@ -25,7 +27,7 @@ mod roster;
 #[cfg(feature = "cluster")]
 pub use connection::{ClusterError, Connection};
 #[cfg(feature = "cluster")]
-pub use hub::{Cluster, Standing};
+pub use hub::Cluster;
 #[cfg(feature = "cluster")]
 pub use painter::RemotePainter;
 #[cfg(feature = "cluster")]

@@ -87,6 +87,8 @@ pub struct Presence {
     pub gpu: String,
     /// Name of this start of the worker, which no other has.
     pub life: String,
+    /// Time between two heartbeats, in seconds.
+    pub heartbeat_s: f64,
     /// SHA-256 hashes of the folders of models that the worker has.
     pub models: Vec<String>,
     /// Fingerprints of the encoders that the worker has.

@@ -2,11 +2,15 @@
 //! its GPU type. Workers beyond the places wait until one is free. Nothing here knows NATS or a clock: what is heard,
 //! and when, is handed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::protocol::Presence;
 use crate::scheduler::WorkerId;
+
+/// Number of workers whose faults are said, and number of faults that are said of each.
+const MOST_AT_FAULT: usize = 1000;
+const MOST_FAULTS: usize = 8;
 
 /// Worker that was heard of.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub enum Change {
     },
     /// Worker that cannot be used, and why.
     Refused(String, String),
+    /// Message that is not taken, and why.
+    NotTaken(String),
 }
 
 /// Places of a cluster, and who has taken them.
@@ -50,8 +56,10 @@ pub enum Change {
 pub struct Roster {
     places: Vec<Place>,
     waiting: BTreeMap<String, Seen>,
-    /// Start and reason of each worker that was refused, so that it is said once.
-    refused: BTreeMap<String, (String, String)>,
+    /// Workers that were refused, each with the reason, which is said once.
+    refused: BTreeMap<String, (Seen, String)>,
+    /// Faults of messages that were said, by worker.
+    faults: BTreeMap<String, BTreeSet<String>>,
     /// Hashes of the folders that every worker needs, with their names for people.
     folders: Vec<(String, String)>,
     notice: Duration,
@@ -64,7 +72,7 @@ impl Roster {
     pub fn new(gpus: Vec<String>, folders: Vec<(String, String)>, notice: Duration) -> Self {
         let place = |gpu| Place { gpu, taken: None, busy: false };
         let places = gpus.into_iter().map(place).collect();
-        Self { places, waiting: BTreeMap::new(), refused: BTreeMap::new(), folders, notice }
+        Self { places, waiting: BTreeMap::new(), refused: BTreeMap::new(), faults: BTreeMap::new(), folders, notice }
     }
 
     /// Takes a heartbeat that was heard at `now`.
@@ -89,8 +97,9 @@ impl Roster {
             self.waiting.remove(&name);
         } else if let Some(why) = self.unfit(&presence) {
             self.waiting.remove(&name);
-            let said = (presence.life, why.clone());
-            if self.refused.insert(name.clone(), said.clone()) != Some(said) {
+            let life = presence.life.clone();
+            let before = self.refused.insert(name.clone(), (Seen { presence, heard: now }, why.clone()));
+            if before.is_none_or(|(seen, said)| seen.presence.life != life || said != why) {
                 changes.push(Change::Refused(name, why));
             }
         } else {
@@ -104,13 +113,14 @@ impl Roster {
         changes
     }
 
-    /// Refuses a worker for a reason that is not in its heartbeat.
-    pub fn refuse(&mut self, name: &str, why: String) -> Vec<Change> {
-        let said = (String::new(), why.clone());
-        if self.refused.insert(name.to_owned(), said.clone()).as_ref() == Some(&said) {
+    /// Notes a message of a worker that is not taken. Each fault is said once, and of a worker that has many not all.
+    pub fn fault(&mut self, name: &str, why: String) -> Vec<Change> {
+        if self.faults.len() >= MOST_AT_FAULT && !self.faults.contains_key(name) {
             return Vec::new();
         }
-        vec![Change::Refused(name.to_owned(), why)]
+        let said = self.faults.entry(name.to_owned()).or_default();
+        let news = said.len() < MOST_FAULTS && said.insert(why.clone());
+        if news { vec![Change::NotTaken(why)] } else { Vec::new() }
     }
 
     /// Returns the GPU types of the places, each once.
@@ -127,6 +137,7 @@ impl Roster {
         let notice = self.notice;
         let silent = |seen: &Seen| now.saturating_duration_since(seen.heard) > notice;
         self.waiting.retain(|_, seen| !silent(seen));
+        self.refused.retain(|_, (seen, _)| !silent(seen));
         let mut changes = Vec::new();
         for at in 0..self.places.len() {
             if self.places[at].taken.as_ref().is_some_and(silent) {
@@ -171,14 +182,15 @@ impl Roster {
         })
     }
 
-    /// Returns the workers that wait for a place.
-    pub fn waiting(&self) -> impl Iterator<Item = &Presence> {
-        self.waiting.values().map(|seen| &seen.presence)
+    /// Returns the workers that wait for a place, with the time since they were heard of.
+    pub fn waiting(&self, now: Instant) -> impl Iterator<Item = (&Presence, Duration)> {
+        self.waiting.values().map(move |seen| (&seen.presence, now.saturating_duration_since(seen.heard)))
     }
 
-    /// Returns the workers that cannot be used, and why.
-    pub fn refused(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.refused.iter().map(|(name, (_, why))| (name, why))
+    /// Returns the workers that cannot be used, why, and the time since they were heard of.
+    pub fn refused(&self, now: Instant) -> impl Iterator<Item = (&Presence, &str, Duration)> {
+        let refused = self.refused.values();
+        refused.map(move |(seen, why)| (&seen.presence, why.as_str(), now.saturating_duration_since(seen.heard)))
     }
 
     /// Returns the number of places that are not taken.
@@ -198,6 +210,15 @@ impl Roster {
             let short = &hash[..hash.len().min(12)];
             return Some(format!(
                 "its --models folder has no copy of {name} with the same content (SHA-256 {short}...): copy the folder there"
+            ));
+        }
+        let between = Duration::try_from_secs_f64(presence.heartbeat_s).unwrap_or(Duration::MAX);
+        if between.saturating_mul(2) > self.notice {
+            return Some(format!(
+                "its heartbeats come every {} s, and it would be lost after {} s of silence: start it with a shorter \
+                 --heartbeat-s, or give live.cluster.notice_s more",
+                presence.heartbeat_s,
+                self.notice.as_secs_f64()
             ));
         }
         if !self.places.iter().any(|place| place.gpu == presence.gpu) {
@@ -247,6 +268,7 @@ pub(super) mod tests {
             device: "cpu:0".to_owned(),
             gpu: "cpu".to_owned(),
             life: life.to_owned(),
+            heartbeat_s: 1.0,
             models: vec!["aa".to_owned()],
             encoders: Vec::new(),
             leaving: false,
@@ -318,6 +340,8 @@ pub(super) mod tests {
         let other = Presence { gpu: "h100".to_owned(), ..presence("b", "1") };
         assert!(matches!(&roster.hear(other, now)[..], [Change::Refused(_, why)] if why.contains("which has cpu")));
         assert_eq!(roster.hear(presence("a", "2"), now), [Change::Joined(WorkerId(0), "a".to_owned())]);
-        assert_eq!(roster.refused().count(), 1);
+        assert_eq!(roster.refused(now).count(), 1);
+        let slow = Presence { heartbeat_s: 3.0, ..presence("c", "1") };
+        assert!(matches!(&roster.hear(slow, now)[..], [Change::Refused(_, why)] if why.contains("--heartbeat-s")));
     }
 }

@@ -49,6 +49,7 @@ impl Live {
                 }
                 state.job = None;
                 self.in_flight -= 1;
+                self.leaves_after(worker);
                 Some(self.drawn(worker, job, outcome))
             }
             Answer::Loaded { worker, life, outcome } => {
@@ -58,6 +59,7 @@ impl Live {
                 }
                 state.loading = false;
                 self.in_flight -= 1;
+                self.leaves_after(worker);
                 Some(match outcome {
                     Ok(()) => Event::ModelLoaded { worker },
                     Err(FailedLoad { held: loaded, error }) => {
@@ -77,6 +79,7 @@ impl Live {
                 self.workers[worker.index()].is_in(life).then(|| lost(self))
             }
             Answer::Away(away) => self.went_away(away),
+            Answer::Left(worker) => self.workers[worker.index()].going.then(|| self.left(worker)),
             Answer::Back(worker) => self.back(worker),
             Answer::Watch => self.look_after(),
             Answer::Woken | Answer::Abort => None,

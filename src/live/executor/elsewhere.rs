@@ -2,6 +2,8 @@
 
 use std::time::Duration as HostDuration;
 
+use serde::Serialize;
+
 use super::{Answer, Live, LiveError};
 use crate::model::ModelId;
 use crate::scheduler::{Event, LossCause, WorkerId};
@@ -17,6 +19,37 @@ pub struct Away {
     pub why: String,
 }
 
+/// Worker on another machine, for those who show who is there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// Number of the worker; `None` if it waits for a place.
+    pub worker: Option<usize>,
+    /// Name of the machine.
+    pub node: String,
+    /// Device, e.g. `cuda:0`.
+    pub device: String,
+    /// GPU type.
+    pub gpu: String,
+    /// Version of modm there.
+    pub version: String,
+    /// State: `here`, `leaving`, `waiting` for a place, or `refused`.
+    pub state: &'static str,
+    /// Reason of a refusal.
+    pub reason: Option<String>,
+    /// Seconds since its last heartbeat.
+    pub silent_s: f64,
+    /// Number of pictures that it has drawn since it was started.
+    pub pictures: u64,
+    /// Number of sources that it has fetched.
+    pub sources_fetched: u64,
+    /// Number of sources that it had already.
+    pub sources_kept: u64,
+    /// Bytes of pictures that it has sent and fetched.
+    pub bytes: u64,
+    /// Seconds that it has worked.
+    pub busy_s: f64,
+}
+
 /// Workers on other machines, which come and go.
 pub trait Elsewhere: Send + Sync {
     /// Returns whether a machine is there for a worker.
@@ -27,6 +60,9 @@ pub trait Elsewhere: Send + Sync {
 
     /// Returns the time by which a call of a worker may take longer than on this machine.
     fn slack(&self) -> HostDuration;
+
+    /// Returns who is there: workers with places first, then those that wait, then those that are refused.
+    fn standing(&self) -> Vec<Standing>;
 }
 
 impl Live {
@@ -81,17 +117,37 @@ impl Live {
         Ok(())
     }
 
-    /// Gives up a worker that went away, unless it does something: then its answer tells of it.
+    /// Gives up a worker that went away. One that does something answers first.
     pub(super) fn went_away(&mut self, Away { worker, left, why }: Away) -> Option<Event> {
         let state = &mut self.workers[worker.index()];
-        if state.handle.is_none() || state.job.is_some() || state.loading {
+        if state.handle.is_none() {
+            return None;
+        }
+        if state.job.is_some() || state.loading {
+            // A worker that is lost answers so. One that was told to end has finished, and its answer is on its way.
+            state.going = left;
             return None;
         }
         if !left {
             return Some(self.lost(worker, LossCause::Gone, &why, format!("its machine is gone: {why}")));
         }
+        Some(self.left(worker))
+    }
+
+    /// Gives up a worker that was told to end, with what the core has given it since. The core gives that to others, and
+    /// it counts as no attempt.
+    pub(super) fn left(&mut self, worker: WorkerId) -> Event {
+        let state = &mut self.workers[worker.index()];
         state.leave();
+        self.in_flight -= usize::from(state.job.take().is_some()) + usize::from(std::mem::take(&mut state.loading));
         self.announce(worker, self.setting.away);
-        Some(Event::WorkerDown(worker))
+        Event::WorkerDown(worker)
+    }
+
+    /// Has a worker that is to be left given up after the core has acted on its last answer.
+    pub(super) fn leaves_after(&self, worker: WorkerId) {
+        if self.workers[worker.index()].going {
+            let _ = self.to_answers.send(Answer::Left(worker));
+        }
     }
 }

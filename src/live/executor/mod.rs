@@ -35,7 +35,7 @@ mod workers;
 
 pub use book::{Book, Known as KnownRequests};
 use cuts::CutPrompts;
-pub use elsewhere::{Away, Elsewhere};
+pub use elsewhere::{Away, Elsewhere, Standing};
 pub use inbox::Paced;
 pub use intake::{Clock, Intake};
 use workers::{Worker, join};
@@ -82,6 +82,8 @@ pub(super) enum Answer {
     },
     /// Worker on another machine that went away.
     Away(Away),
+    /// Worker on another machine that was told to end, and has answered for the last time.
+    Left(WorkerId),
     /// Lost worker that may begin again.
     Back(WorkerId),
     /// Call to look for stuck threads.

@@ -29,6 +29,8 @@ pub(super) struct Worker {
     pub(super) job: Option<JobId>,
     /// Number of losses since a job was last completed.
     pub(super) losses: u32,
+    /// True if the worker's machine is to be left once its job is done: it gets no more orders.
+    pub(super) going: bool,
     /// Time that the thread may be silent while it carries out its last order.
     patience: HostDuration,
 }
@@ -41,6 +43,7 @@ impl Worker {
 
     /// Leaves the thread to end by itself.
     pub(super) fn leave(&mut self) {
+        self.going = false;
         self.leaving.extend(self.handle.take().map(Handle::leave));
     }
 
@@ -65,6 +68,9 @@ impl Worker {
 
     pub(super) fn order(&mut self, order: WorkerOrder, patience: HostDuration) {
         self.patience = patience;
+        if self.going {
+            return; // What was to be done goes back to the core, with the worker.
+        }
         if let Some(handle) = &self.handle {
             handle.order(order);
         }

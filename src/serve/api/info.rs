@@ -51,6 +51,9 @@ pub(super) async fn status(State(server): Shared, access: Access) -> Result<Resp
     let mut status = described_status(&server, &windows, counts);
     if let Some(workers) = workers {
         status["workers"] = json!(workers);
+        if let Some(elsewhere) = server.elsewhere.get() {
+            status["machines"] = json!(elsewhere.standing());
+        }
     }
     status["audit"] = audited.map_or(Value::Null, |kept| audits::described(&server, &kept));
     Ok(super::json(StatusCode::OK, &status))
@@ -79,11 +82,12 @@ pub(super) async fn metrics(State(server): Shared, access: Access, _: Operator) 
     let audited = audits::seen(&server, &access).await.unwrap_or_default();
     let skipped = server.desk.audits().map(crate::serve::audit::Audits::skipped).unwrap_or_default();
     let (_, workers, counts) = server.desk.recent();
+    let machines = server.elsewhere.get().map(|elsewhere| elsewhere.standing()).unwrap_or_default();
     let sources = server.sources.clone();
     // A disk that does not answer must not hold back the other figures.
     let bytes = server.on_disk(move || sources.bytes()).await.unwrap_or(0);
     server.desk.meter().disk(server.desk.recording().is_some(), server.upkeep.free(), server.sources.left_out());
-    let text = server.desk.meter().text(counts, &workers, bytes, &audited, &skipped);
+    let text = server.desk.meter().text(counts, (&workers, &machines), bytes, &audited, &skipped);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

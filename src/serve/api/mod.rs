@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::desk::{Ask, Desk, Refused, Ticket};
 use super::ids::PictureIds;
@@ -11,6 +11,7 @@ use super::keys::Keys;
 use super::ledger::Ledger;
 use super::offers::Offers;
 use super::settings::ServeSettings;
+use crate::live::executor::Elsewhere;
 use crate::live::store::Sources;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
@@ -67,6 +68,8 @@ pub struct Server {
     pub usage: Usage,
     /// State of the disk and the clocks.
     pub upkeep: Upkeep,
+    /// Workers on other machines; set once there are any.
+    pub elsewhere: Arc<OnceLock<Arc<dyn Elsewhere>>>,
 }
 
 impl Server {

@@ -370,9 +370,26 @@ function showStatus(status) {
     return make("tr", {}, make("th", { scope: "row" }, String(worker)), ...cells);
   });
   byId("workers").tBodies[0].replaceChildren(...rows);
+  showMachines(status.machines);
   showAudits(status.audit);
   if (status.cache_images !== cached && byId("cache").childElementCount === 0) refresh();
   cached = status.cache_images;
+}
+
+/** Workers on other machines; nothing where all are on this one. */
+function showMachines(machines) {
+  byId("machines").hidden = !machines;
+  if (!machines) return;
+  const nodes = new Set(machines.map(({ node }) => node)).size;
+  byId("machines-note").textContent = `${machines.length} workers on ${nodes} ${nodes === 1 ? "machine" : "machines"} have been heard of.`;
+  const rows = machines.map((one) => {
+    const state = make("td", { class: "state", "data-state": one.state }, one.reason ? `${one.state}: ${one.reason}` : one.state);
+    const counts = [one.pictures, one.sources_fetched, one.sources_kept].map((count) => make("td", {}, count.toLocaleString()));
+    const heard = make("td", {}, `${one.silent_s.toFixed(1)} s ago`);
+    const device = make("td", {}, `${one.device} (${one.gpu})`);
+    return make("tr", {}, make("th", { scope: "row" }, one.node), device, make("td", {}, one.worker === null ? "" : String(one.worker)), state, ...counts, heard);
+  });
+  byId("machines").querySelector("tbody").replaceChildren(...rows);
 }
 
 /** What hits keep of the large model's quality; nothing where hits are not audited. */

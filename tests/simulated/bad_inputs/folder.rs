@@ -155,6 +155,13 @@ keep_results_s = 86400.0
 record = true
 record_prompts = false
 audit_share = 0.1
+[network]
+workers_per_node = 1
+latency_ms = 0.2
+bandwidth_gbps = 10.0
+node_bandwidth_gbps = 1.0
+picture_bytes = 1400000
+sources = 1000
 "#;
 
 /// A scenario whose trace is made rather than read.

@@ -254,6 +254,16 @@ tenants.weights = { t = 0 } => tenants.weights.t = 0: expected a weight from 0.0
 tenants.weights = { x = 1 } => tenants.weights.x = 1: expected a tenant of the trace: t, u
 tenants.priorities = { t = -1 } => tenants.priorities.t = -1: expected a whole number from 0 to 4294967295
 tenants.priorities = { x = 1 } => tenants.priorities.x = 1: expected a tenant of the trace: t, u
+network.workers_per_node = 0: expected at least 1
+network.workers_per_node = "x": expected a whole number from 0 to 4294967295
+network.latency_ms = -1: expected milliseconds from 0 to 60000
+network.latency_ms = nan: expected milliseconds from 0 to 60000
+network.bandwidth_gbps = 0: expected Gb/s from 0.000001 to 1000000
+network.bandwidth_gbps = "10 GbE": expected a number
+network.node_bandwidth_gbps = inf: expected Gb/s from 0.000001 to 1000000
+network.picture_bytes = 0: expected bytes from 1 to 1000000000
+network.picture_bytes = 1.5: expected a whole number from 0
+network.sources = -1: expected a whole number from 0 to 4294967295
 faults.events = 5: expected an array: [ ... ]
 faults.events = [{ what = "down", workers = [0] }] => faults.events.0.at_s: is missing
 faults.events = [{ at_s = 1, what = "gone", workers = [0] }] => faults.events.0.what = "gone": expected one of "down", "slow", "load_fails"

@@ -104,6 +104,7 @@ pub fn digest(requests: u32, seed: u64) -> u64 {
         sizes: ImageSizes::default(),
         confidences: None,
         faults: Faults::default(),
+        network: None,
     });
     let mut journal = (Digest(0xcbf2_9ce4_8422_2325), metrics);
     let ended = replay(&mut scheduler, &mut executor, &mut Known::new(arrivals(requests, seed)), &mut journal);

@@ -219,6 +219,7 @@ impl Workload {
             sizes: ImageSizes::default(),
             confidences: None,
             faults: Faults::default(),
+            network: None,
         });
         let tenants = if let Kind::Fair(tenants) = self.kind { tenants } else { 1 };
         measured(core, executor, black_box(&self.arrivals), (self.kind == Kind::Withdrawn, tenants), metrics)

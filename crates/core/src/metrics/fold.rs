@@ -11,6 +11,7 @@ use super::aggregate::Aggregate;
 use super::bound::least_work;
 use super::cache::{CacheFold, CacheMark, HitCriteria};
 use super::cluster::{AbsenceRow, ClusterWork, WorkerState};
+use super::network::NetworkFold;
 use super::quality::{QualityFold, QualitySettings, made};
 use super::real_time::RealTime;
 use super::retrieval::Retrieval;
@@ -19,6 +20,7 @@ use super::windows::{Mark, Waiting, Windows};
 use crate::denoising::Denoising;
 use crate::journal::{Journal, Record};
 use crate::model::{Change, GpuId, ModelId, Work};
+use crate::network::Network;
 use crate::profile::Profile;
 use crate::request::{Outcome, RequestId};
 use crate::scheduler::{
@@ -65,6 +67,8 @@ pub struct Settings {
     /// True if the run is in real time. Delays of the loop are measured then, and the similarity of images to their
     /// prompts.
     pub real_time: bool,
+    /// Network of a simulated cluster, if it has one.
+    pub network: Option<Network>,
 }
 
 impl Settings {
@@ -90,6 +94,7 @@ impl Settings {
             keep: Keep::Nothing,
             requests_differ: false,
             real_time: false,
+            network: None,
         }
     }
 }
@@ -165,6 +170,7 @@ pub struct Metrics {
     pub(super) cache: Option<CacheFold>,
     pub(super) real_time: Option<RealTime>,
     pub(super) retrieval: Retrieval,
+    pub(super) network: Option<NetworkFold>,
 }
 
 impl Metrics {
@@ -200,6 +206,7 @@ impl Metrics {
             cache: settings.cache.clone().map(|criteria| CacheFold::new(criteria, settings.real_time)),
             real_time: settings.real_time.then(RealTime::default),
             retrieval: Retrieval::default(),
+            network: settings.network.clone().map(NetworkFold::new),
             settings,
         }
     }
@@ -228,6 +235,12 @@ impl Metrics {
         // The counts have held up to now: they are integrated before the event changes any of them.
         self.windows.advance(now, self.cluster.counts(), self.waiting);
         self.arrived = None;
+        if let Some(network) = &mut self.network
+            && let Event::JobCompleted { worker, job, outputs } = event
+            && self.cluster.runs(worker.index(), *job)
+        {
+            network.completed(worker.index(), outputs);
+        }
         match event {
             Event::Arrived(request) => {
                 self.arrived = Some((request.arrival, request.deadline.is_some(), request.place.at == 0));
@@ -324,6 +337,9 @@ impl Metrics {
         self.changes.0 += u64::from(matches!(work.change, Change::Checkpoint | Change::Both));
         self.changes.1 += u64::from(matches!(work.change, Change::Loras | Change::Both));
         self.cluster.runs_from_now(worker.index(), job);
+        if let Some(network) = &mut self.network {
+            network.started(worker.index(), work.size);
+        }
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
         // All requests of a job wait as one kind, and only hits have a source.
         let is_hit = parts.first().is_some_and(|part| part.source.is_some());

@@ -147,6 +147,7 @@ impl Metrics {
             quality_kept: None,
             definitions: Definitions::default(),
             retrieval: self.retrieval.quality(),
+            network: self.network.as_ref().map(|network| network.summary(self.end)),
             image_quality: Vec::new(),
             delays: None,
         }

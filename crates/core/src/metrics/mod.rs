@@ -9,6 +9,7 @@ mod cluster;
 pub mod fidelity;
 mod fold;
 mod measures;
+pub mod network;
 pub mod percentile;
 pub mod profile_range;
 pub mod quality;

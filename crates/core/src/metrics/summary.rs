@@ -8,6 +8,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::network::NetworkSummary;
 use super::profile_range::ProfileRange;
 use super::quality::{CLIP, QualityKind};
 use super::real_time::{Delays, ImageQuality};
@@ -117,6 +118,9 @@ pub struct Summary {
     /// Quality of the retrieval; absent unless the index is approximate and its searches are checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalQuality>,
+    /// Transfers over the scheduler's link; absent without a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkSummary>,
     /// Similarity of images to their prompts by decision and skipped steps; live runs only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_quality: Vec<ImageQuality>,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Change, GpuId, ModelId, Work, refine_fraction};
 use crate::time::Duration;
 
+mod network;
 mod quality;
 mod sizes;
 mod uncertainty;

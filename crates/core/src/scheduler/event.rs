@@ -69,13 +69,17 @@ pub struct Output {
     /// Confidence that the image is good enough, from 0 to 1, if the system is a cascade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
+    /// True if the source of the request was sent to the node of the worker, false if it was kept there; `None` without
+    /// a source or a simulated network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_fetched: Option<bool>,
 }
 
 impl Output {
-    /// Makes the result of a request without embedding, size or confidence.
+    /// Makes the result of a request without embedding, size, confidence or network.
     #[must_use]
     pub const fn new(request: RequestId) -> Self {
-        Self { request, embedding: None, bytes: None, confidence: None }
+        Self { request, embedding: None, bytes: None, confidence: None, source_fetched: None }
     }
 }
 

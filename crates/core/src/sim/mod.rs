@@ -4,30 +4,36 @@
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Reverse;
 
 use smallvec::{SmallVec, smallvec};
 
 use crate::confidence::Confidences;
 use crate::embedding::{Embedding, EmbeddingMatrix};
 use crate::model::{GpuId, ModelId, Work};
+use crate::network::Network;
 use crate::replay::{Executor, Step};
 use crate::request::RequestId;
 use crate::scheduler::{Action, Event, JobId, Output, Part, WorkerId};
 use crate::time::{Duration, Moment, Rank, Time};
 
 mod contention;
+mod due;
 mod faults;
 mod latency;
+mod links;
 mod measured;
 #[cfg(test)]
 mod tests;
+mod trips;
 
 pub use faults::{Faults, Spell};
 pub use latency::{LatencyModel, ProfileLatency};
 pub use measured::Measured;
 
 use contention::{Contention, Drawing, Ending, FirstEnd, Neighbours, RunningJob, whole_steps};
+use due::{Answer, Due};
+use trips::Trips;
 
 /// Settings of the executor for one run.
 #[derive(Debug)]
@@ -46,6 +52,8 @@ pub struct Settings<L> {
     pub confidences: Option<Confidences>,
     /// Faults of the workers.
     pub faults: Faults,
+    /// Network between the scheduler and the workers; `None` if orders and pictures take no time.
+    pub network: Option<Network>,
 }
 
 /// Sizes of images in bytes, if they are known.
@@ -76,77 +84,15 @@ pub struct Simulated<L> {
     workers: Vec<SimulatedWorker>,
     /// Jobs whose time depends on the other workers, and the workers that run jobs; `None` until such a job begins.
     contention: Option<(Contention, Drawing)>,
-}
-
-/// Answer and the time at which it is due, in the order of docs/semantics.md, section 2.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    time: Time,
-    /// Rank among the answers that are due at the same time, in the high bits, and the number of the answer in the low
-    /// bits. The numbers of all answers differ.
-    order: u64,
-    answer: Answer,
-}
-
-/// Number of bits in [`Due::order`] for the number of the answer.
-const NUMBER: u32 = 56;
-
-impl Due {
-    fn key(&self) -> (Time, u64) {
-        (self.time, self.order)
-    }
-
-    /// Returns whether the answer comes after a deadline.
-    fn is_after(&self, deadline: Moment) -> bool {
-        (deadline.time, deadline.rank as u64) < (self.time, self.order >> NUMBER)
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    /// End of a job whose time does not depend on other workers.
-    Completed(RunningJob),
-    /// End of the first job of a class, if the pace of the class has not changed since.
-    FirstEnded {
-        class: u16,
-        number: u32,
-    },
-    Stopped {
-        worker: WorkerId,
-        job: JobId,
-    },
-    Loaded {
-        worker: WorkerId,
-        load: u64,
-        fails: bool,
-    },
-    Encoded(RequestId),
-    ImageEncoded(RequestId),
+    /// Jobs on their way over the network; `None` without a network.
+    trips: Option<Trips>,
 }
 
 #[derive(Clone, Debug)]
 struct SimulatedWorker {
     job: Option<(JobId, SmallVec<[RequestId; 2]>)>,
+    /// True while the job is drawn: all the time without a network.
+    draws: bool,
     begun: Time,
     /// Work of its class at the begin of the latest job, nanoseconds; `None` if its time does not depend on others.
     begun_work: Option<f64>,
@@ -165,7 +111,7 @@ struct SimulatedWorker {
 impl SimulatedWorker {
     const fn idle() -> Self {
         let (begun, step, model) = (Time::ZERO, Duration::ZERO, ModelId::LARGE);
-        Self { job: None, begun, begun_work: None, step, model, number: 0, load: 0, holds: None }
+        Self { job: None, draws: false, begun, begun_work: None, step, model, number: 0, load: 0, holds: None }
     }
 }
 
@@ -181,12 +127,13 @@ impl<L: LatencyModel> Simulated<L> {
     #[must_use]
     pub fn new(settings: Settings<L>) -> Self {
         let workers = vec![SimulatedWorker::idle(); settings.gpus.len()];
-        Self { settings, due: BinaryHeap::new(), next: None, sequence: 0, workers, contention: None }
+        let trips = settings.network.clone().map(Trips::new);
+        Self { settings, due: BinaryHeap::new(), next: None, sequence: 0, workers, contention: None, trips }
     }
 
     fn push(&mut self, time: Time, rank: Rank, answer: Answer) {
         self.sequence += 1;
-        let due = Due { time, order: (rank as u64) << NUMBER | self.sequence, answer };
+        let due = Due::new(time, rank, self.sequence, answer);
         let is_first = self.first().is_none_or(|first| due < *first);
         let later = if is_first { self.next.replace(due) } else { Some(due) };
         self.due.extend(later.map(Reverse));
@@ -207,8 +154,24 @@ impl<L: LatencyModel> Simulated<L> {
     fn cancel(&mut self, now: Time, job: JobId) {
         let running = |doing: &SimulatedWorker| doing.job.as_ref().is_some_and(|(running, _)| *running == job);
         let Some(index) = self.workers.iter().position(running) else { return };
-        let SimulatedWorker { begun, begun_work, step, model, number, .. } = self.workers[index];
         let worker = WorkerId(index as u16);
+        match &self.trips {
+            Some(trips) if trips.one_way() > Duration::ZERO => {
+                let arrival = now + trips.one_way();
+                self.push(arrival, Rank::Job, Answer::CancelArrived { worker, job });
+            }
+            _ => self.stop(now, worker, job),
+        }
+    }
+
+    /// Stops the job of a worker, which was cancelled.
+    fn stop(&mut self, now: Time, worker: WorkerId, job: JobId) {
+        let index = worker.index();
+        let SimulatedWorker { draws, begun, begun_work, step, model, number, .. } = self.workers[index];
+        if !draws {
+            self.stop_waiting(now, worker);
+            return;
+        }
         // A job can stop only between two steps. Beside others these come sooner or later as the pace changes.
         if let (Some(begun), Some((contention, _))) = (begun_work, &mut self.contention) {
             contention.stop(now, self.settings.gpus[index], model, begun, step, RunningJob { worker, number });
@@ -228,7 +191,7 @@ impl<L: LatencyModel> Simulated<L> {
         let neighbours = |gpu, model| settings.neighbours(gpu, model);
         let current = |job: RunningJob| {
             let worker = &workers[job.worker.index()];
-            worker.number == job.number && worker.job.is_some()
+            worker.number == job.number && worker.draws
         };
         let first_ends = contention.repace(now, drawing, workers.len(), neighbours, current);
         // Ends of the former pace stay in the heap: `Contention::end` knows them by their numbers.
@@ -237,44 +200,65 @@ impl<L: LatencyModel> Simulated<L> {
         }
     }
 
-    /// Counts the workers that run jobs now.
+    /// Counts the workers that draw now.
     fn drawing(&self) -> Drawing {
         let mut drawing = Drawing::default();
-        for worker in self.workers.iter().filter(|worker| worker.job.is_some()) {
+        for worker in self.workers.iter().filter(|worker| worker.draws) {
             drawing.add(worker.model);
         }
         drawing
     }
 
-    /// Ends a job, if it is still the one that its worker runs.
-    fn completed(&mut self, now: Time, running: RunningJob) -> Option<Event> {
+    /// Ends the drawing of a job, if it is still the one that its worker draws.
+    fn drawn(&mut self, now: Time, running: RunningJob) -> Option<Event> {
         let RunningJob { worker, number } = running;
-        if self.workers[worker.index()].number != number {
+        let state = &self.workers[worker.index()];
+        if state.number != number || !state.draws {
             return None;
         }
+        if self.trips.is_some() { self.send_back(now, running) } else { self.completed(now, worker) }
+    }
+
+    /// Ends a job with its pictures.
+    fn completed(&mut self, now: Time, worker: WorkerId) -> Option<Event> {
         let (job, requests) = self.take_job(now, worker)?;
-        let outputs = match requests.as_slice() {
+        let mut outputs = match requests.as_slice() {
             [request] => smallvec![self.output(*request)],
             requests => requests.iter().map(|request| self.output(*request)).collect(),
         };
+        if let Some(trips) = &self.trips {
+            trips.note(worker, &mut outputs);
+        }
         Some(Event::JobCompleted { worker, job, outputs })
     }
 
-    /// Ends a cancelled job.
+    /// Ends the drawing of a cancelled job.
     fn stopped(&mut self, now: Time, worker: WorkerId) -> Option<Event> {
+        if self.trips.is_some() { self.tell_stopped(now, worker) } else { self.failed(now, worker) }
+    }
+
+    /// Ends a cancelled job.
+    fn failed(&mut self, now: Time, worker: WorkerId) -> Option<Event> {
         let (job, _) = self.take_job(now, worker)?;
         Some(Event::JobFailed { worker, job, reason: "cancelled".into() })
     }
 
     /// Takes the job of a worker, which runs no longer.
     fn take_job(&mut self, now: Time, worker: WorkerId) -> Option<(JobId, SmallVec<[RequestId; 2]>)> {
+        let job = self.workers[worker.index()].job.take()?;
+        self.stop_drawing(now, worker);
+        Some(job)
+    }
+
+    /// Ends the drawing of a worker, which slows others down no longer.
+    fn stop_drawing(&mut self, now: Time, worker: WorkerId) {
         let state = &mut self.workers[worker.index()];
-        let job = state.job.take()?;
-        if let Some((_, drawing)) = &mut self.contention {
+        if core::mem::take(&mut state.draws)
+            && let Some((_, drawing)) = &mut self.contention
+        {
             drawing.remove(state.model);
             self.repace(now);
         }
-        Some(job)
     }
 
     /// Drops what a lost worker does: its job and its load are never answered, and its job slows others down no longer.
@@ -287,8 +271,23 @@ impl<L: LatencyModel> Simulated<L> {
     }
 
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: &[Part]) {
+        let state = &mut self.workers[worker.index()];
+        let replaced = state.job.replace((job, parts.iter().map(|part| part.request).collect()));
+        assert!(replaced.is_none(), "a worker runs one job; the executor was not told of the loss of the worker");
+        state.number = state.number.wrapping_add(1);
+        let running = RunningJob { worker, number: state.number };
+        if self.trips.is_some() {
+            self.order(now, running, work, parts);
+        } else {
+            self.draw(now, running, work, parts[0].request, parts.len());
+        }
+    }
+
+    /// Begins to draw the job of a worker, which is of `requests` requests.
+    fn draw(&mut self, now: Time, running: RunningJob, work: Work, first: RequestId, requests: usize) {
+        let worker = running.worker;
         let gpu = self.settings.gpus[worker.index()];
-        let usual = self.settings.latency.job(gpu, work, parts[0].request, parts.len());
+        let usual = self.settings.latency.job(gpu, work, first, requests);
         let slowed = |factor: f64| Duration::from_seconds_saturating(usual.seconds() * factor);
         let duration = self.settings.faults.slowdown(worker, now).map_or(usual, slowed);
         let is_steady = self.settings.neighbours(gpu, work.model).are_of_no_effect();
@@ -298,15 +297,11 @@ impl<L: LatencyModel> Simulated<L> {
             self.contention = Some((Contention::default(), self.drawing()));
         }
         let state = &mut self.workers[worker.index()];
-        let replaced = state.job.replace((job, parts.iter().map(|part| part.request).collect()));
-        assert!(replaced.is_none(), "a worker runs one job; the executor was not told of the loss of the worker");
-        (state.begun, state.begun_work) = (now, None);
+        (state.draws, state.begun, state.begun_work) = (true, now, None);
         state.step = Duration::from_nanoseconds(duration.nanoseconds() / u64::from(work.steps_run().max(1)));
         state.model = work.model;
-        state.number = state.number.wrapping_add(1);
-        let running = RunningJob { worker, number: state.number };
         if is_steady {
-            self.push(now + duration, Rank::Job, Answer::Completed(running));
+            self.push(now + duration, Rank::Job, Answer::Drawn(running));
         }
         if let Some((contention, drawing)) = &mut self.contention {
             drawing.add(work.model);
@@ -333,7 +328,14 @@ impl<L: LatencyModel> Simulated<L> {
             embedding: if at_once { self.image(request) } else { None },
             bytes: self.settings.sizes.bytes_of(request),
             confidence: self.settings.confidences.as_ref().map(|confidences| confidences.confidence(request)),
+            source_fetched: None,
         }
+    }
+
+    /// Returns the state of a worker, if it runs a job.
+    fn runs(&self, worker: WorkerId, job: JobId) -> Option<&SimulatedWorker> {
+        let state = &self.workers[worker.index()];
+        state.job.as_ref().is_some_and(|(running, _)| *running == job).then_some(state)
     }
 
     /// Returns the event of an answer; `None` if the answer is out of date.
@@ -344,18 +346,24 @@ impl<L: LatencyModel> Simulated<L> {
                 Some(Event::Encoded { request, embedding })
             }
             Answer::ImageEncoded(request) => Some(Event::ImageEncoded { request, embedding: self.image(request) }),
-            Answer::Completed(running) => self.completed(now, running),
+            Answer::Drawn(running) => self.drawn(now, running),
+            Answer::StageEnded(running) => self.stage_ended(now, running),
             Answer::FirstEnded { class, number } => {
                 let (contention, _) = self.contention.as_mut()?;
                 let (running, ending) = contention.end(class, number)?;
                 match ending {
-                    Ending::Completed => self.completed(now, running),
+                    Ending::Completed => self.drawn(now, running),
                     Ending::Stopped => self.stopped(now, running.worker),
                 }
             }
             Answer::Stopped { worker, job } => {
-                self.workers[worker.index()].job.as_ref().filter(|(running, _)| *running == job)?;
+                self.runs(worker, job).filter(|state| state.draws)?;
                 self.stopped(now, worker)
+            }
+            Answer::CancelArrived { worker, job } => {
+                self.runs(worker, job)?;
+                self.stop(now, worker, job);
+                None
             }
             Answer::Loaded { worker, load, fails } => {
                 let doing = &self.workers[worker.index()];
@@ -391,6 +399,7 @@ impl<L: LatencyModel> Executor for Simulated<L> {
             Action::Start { job, worker, work, ref parts } => self.start(now, job, worker, work, parts),
             Action::Load { worker, from, model } => {
                 let duration = self.settings.latency.load(worker, self.settings.gpus[worker.index()], from, model);
+                let duration = self.trips.as_ref().map_or(duration, |trips| duration + trips.load());
                 let fails = self.settings.faults.load_fails(worker, now);
                 let doing = &mut self.workers[worker.index()];
                 let held = doing.holds;

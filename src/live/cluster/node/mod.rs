@@ -70,7 +70,7 @@ pub struct NodeOptions {
     pub gpu: String,
     /// Largest number of bytes of sources that are kept in memory.
     pub sources_bytes: usize,
-    /// Time between two heartbeats: [`HEARTBEAT`], except in tests.
+    /// Time between two heartbeats; [`HEARTBEAT`] is usual.
     pub heartbeat: Duration,
 }
 
@@ -102,6 +102,8 @@ pub fn run(
     say: Arc<dyn Fn(&str) + Send + Sync>,
 ) -> Result<(), ClusterError> {
     let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("node").enable_all().build()?;
+    // The last owner of the tools ends their processes, which waits: that must not happen within the runtime.
+    let _tools = tools.clone();
     let done = runtime.block_on(async {
         let connection = loop {
             let place = (options.url.as_str(), options.cluster.as_str());
@@ -146,6 +148,7 @@ fn presence(options: &NodeOptions, device: Device, tools: &dyn Tools) -> Presenc
         device: device.name(),
         gpu: options.gpu.clone(),
         life: super::hub::secret(),
+        heartbeat_s: options.heartbeat.as_secs_f64(),
         models: tools.models(),
         encoders: tools.encoders(),
         leaving: false,

@@ -134,6 +134,11 @@ pub(super) fn least_work(settings: &Settings, row: &RequestRow) -> u64 {
         let expected = seconds(settings, gpu, decision.work(run.model, shape, &settings.denoising));
         let taken = row.finish.since(run.start).seconds();
         let together = service.batch_factor(run.together);
+        if settings.network.is_some() {
+            // The job took its transfers too. Without jitter, its drawing is no quicker than the profile says; with
+            // jitter, nothing tells how much of the time was drawing.
+            return if service.jitter_cv == 0.0 { 1.0 } else { 0.0 };
+        }
         if !settings.requests_differ {
             return taken / (expected * together);
         }
