@@ -71,7 +71,7 @@ fn kills_of_any_part_lose_nothing_and_double_nothing() {
     let mut accepted = Accepted::new();
     let mut number = 0;
     for kill in 0..kills {
-        for _ in 0..4 {
+        for _ in 0..8 {
             let (tenant, prompt) = (number % 2, number % PROMPTS.len());
             number += 1;
             served.key = Some(tenants[tenant].clone());
@@ -106,7 +106,7 @@ fn kills_of_any_part_lose_nothing_and_double_nothing() {
             assert_eq!(served.json("GET", &format!("/v1/jobs/{id}"), None).0, 404);
         }
     }
-    assert_eq!(accepted.len(), 4 * kills);
+    assert_eq!(accepted.len(), 8 * kills);
     println!("{kills} kills, {} jobs, each with its own picture", accepted.len());
     assert!(served.terminate().success());
     workers.into_iter().for_each(end);

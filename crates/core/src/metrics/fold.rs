@@ -2,6 +2,7 @@
 //! The fold knows the settings of the run and no internal state of the core, so that a journal that is read back gives
 //! the same results.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -170,7 +171,7 @@ pub struct Metrics {
     pub(super) cache: Option<CacheFold>,
     pub(super) real_time: Option<RealTime>,
     pub(super) retrieval: Retrieval,
-    pub(super) network: Option<NetworkFold>,
+    pub(super) network: Option<Box<NetworkFold>>,
 }
 
 impl Metrics {
@@ -206,7 +207,7 @@ impl Metrics {
             cache: settings.cache.clone().map(|criteria| CacheFold::new(criteria, settings.real_time)),
             real_time: settings.real_time.then(RealTime::default),
             retrieval: Retrieval::default(),
-            network: settings.network.clone().map(NetworkFold::new),
+            network: settings.network.clone().map(|network| Box::new(NetworkFold::new(network))),
             settings,
         }
     }

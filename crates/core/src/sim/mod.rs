@@ -1,6 +1,7 @@
 //! Simulated executor: a heap of answers, a latency model and a clock that jumps. The executor never reads the clock of
 //! the host, so a slow search or policy changes no result.
 
+use alloc::boxed::Box;
 use alloc::collections::BinaryHeap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -85,7 +86,7 @@ pub struct Simulated<L> {
     /// Jobs whose time depends on the other workers, and the workers that run jobs; `None` until such a job begins.
     contention: Option<(Contention, Drawing)>,
     /// Jobs on their way over the network; `None` without a network.
-    trips: Option<Trips>,
+    trips: Option<Box<Trips>>,
 }
 
 #[derive(Clone, Debug)]
@@ -127,7 +128,7 @@ impl<L: LatencyModel> Simulated<L> {
     #[must_use]
     pub fn new(settings: Settings<L>) -> Self {
         let workers = vec![SimulatedWorker::idle(); settings.gpus.len()];
-        let trips = settings.network.clone().map(Trips::new);
+        let trips = settings.network.clone().map(|network| Box::new(Trips::new(network)));
         Self { settings, due: BinaryHeap::new(), next: None, sequence: 0, workers, contention: None, trips }
     }
 
@@ -220,6 +221,7 @@ impl<L: LatencyModel> Simulated<L> {
     }
 
     /// Ends a job with its pictures.
+    #[inline]
     fn completed(&mut self, now: Time, worker: WorkerId) -> Option<Event> {
         let (job, requests) = self.take_job(now, worker)?;
         let mut outputs = match requests.as_slice() {
@@ -270,6 +272,7 @@ impl<L: LatencyModel> Simulated<L> {
         }
     }
 
+    #[inline]
     fn start(&mut self, now: Time, job: JobId, worker: WorkerId, work: Work, parts: &[Part]) {
         let state = &mut self.workers[worker.index()];
         let replaced = state.job.replace((job, parts.iter().map(|part| part.request).collect()));
@@ -284,6 +287,7 @@ impl<L: LatencyModel> Simulated<L> {
     }
 
     /// Begins to draw the job of a worker, which is of `requests` requests.
+    #[inline]
     fn draw(&mut self, now: Time, running: RunningJob, work: Work, first: RequestId, requests: usize) {
         let worker = running.worker;
         let gpu = self.settings.gpus[worker.index()];
