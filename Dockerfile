@@ -3,13 +3,14 @@
 #   docker run --rm modm key alice >> keys.toml
 #   docker run -p 8080:8080 -v "$PWD/keys.toml:/keys.toml:ro" -e MODM_KEYS=/keys.toml -v modm-data:/data modm
 # For other models mount their folders and name a scenario: -v ./models:/models:ro -e MODM_SCENARIO=/models/scenario.toml
+# The same image runs workers of a cluster, `docker run modm worker ...`: deploy/compose.yaml has all of one.
 FROM rust:1-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && rm -rf /var/lib/apt/lists/*
 WORKDIR /modm
 COPY . .
 # Results state the commit, and a sweep refuses parts of another one. The image is built without the repository.
 ARG MODM_BUILT_FROM
-RUN cargo build --release --features serve --bin modm && scripts/install_onnxruntime --to /opt/onnxruntime
+RUN cargo build --release --features serve,cluster --bin modm && scripts/install_onnxruntime --to /opt/onnxruntime
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl libstdc++6 \
