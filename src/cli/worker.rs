@@ -52,7 +52,7 @@ pub(super) struct Worker {
     /// Memory for pictures that later ones may be refined from, in MB
     #[arg(long, value_name = "MB", default_value_t = 1024)]
     sources_mb: usize,
-    /// Seconds between two heartbeats; at most half of the scheduler's live.cluster.notice_s
+    /// Seconds between two heartbeats; at most half of the scheduler's `live.cluster.notice_s`
     #[arg(long, value_name = "S", default_value_t = HEARTBEAT.as_secs_f64())]
     heartbeat_s: f64,
     #[command(flatten)]
@@ -108,8 +108,8 @@ fn devices(texts: &[String]) -> anyhow::Result<Vec<Device>> {
     let parsed = devices.iter().map(parse).collect::<Result<Vec<Device>, _>>()?;
     let mut names: Vec<String> = parsed.iter().map(Device::name).collect();
     names.sort();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(wrong("--devices", &twice[0], "expected each device once: number CPUs to tell them apart").into());
+    if let Some(twice) = names.iter().zip(names.iter().skip(1)).find(|(one, next)| one == next) {
+        return Err(wrong("--devices", twice.0, "expected each device once: number CPUs to tell them apart").into());
     }
     Ok(parsed)
 }

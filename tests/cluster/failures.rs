@@ -35,16 +35,14 @@ fn run(requests: usize, rate_per_min: f64, happens: impl FnOnce(&mut Nats, &Weat
         scope.spawn(move || happens(nats, weather));
         rig.run_there(cluster)
     });
-    let mut all = said.all();
-    for node in &nodes {
-        all += &format!("\nnode: {}", node.said.all());
-    }
+    let [first, second] = &nodes;
+    let all = [said.all(), first.said.all(), second.said.all()].join("\nnode: ");
     (ended, all)
 }
 
 /// Checks that every request ended once, and completed with its own picture.
 fn whole(ended: &Ended, requests: usize, said: &str) {
-    ended.ended.as_ref().unwrap();
+    ended.outcome.as_ref().unwrap();
     let ends = ended.ends();
     let mut once: Vec<_> = ends.iter().map(|(request, _)| *request).collect();
     once.dedup();

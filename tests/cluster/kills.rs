@@ -105,8 +105,8 @@ fn kills_of_any_part_lose_nothing_and_double_nothing() {
         }
     }
     let of = |tenant: usize| accepted.iter().filter(move |(_, (owner, _))| *owner == tenant);
-    for tenant in 0..2 {
-        served.key = Some(tenants[tenant].clone());
+    for (tenant, key) in tenants.iter().enumerate() {
+        served.key = Some(key.clone());
         for (id, (_, prompt)) in of(tenant) {
             let job = served.ended(id);
             assert_eq!(job["status"], "completed", "{job}\n{}", served.log());

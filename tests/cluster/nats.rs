@@ -42,6 +42,8 @@ fn launch(port: u16, arguments: &[String]) -> Child {
             return child;
         }
     }
+    let _ = child.kill();
+    let _ = child.wait();
     panic!("nats-server does not start: {said}");
 }
 

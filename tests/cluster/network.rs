@@ -20,9 +20,9 @@ struct Namespaces;
 
 impl Namespaces {
     fn make() -> Option<Self> {
-        NAMES.iter().for_each(|name| {
+        for name in NAMES {
             ip(&format!("netns del {name}"));
-        });
+        }
         let made = NAMES.iter().all(|name| ip(&format!("netns add {name}"))).then_some(Self)?;
         let scheduler = NAMES[0];
         let mut works = ip(&format!("-n {scheduler} link set lo up"))
@@ -44,9 +44,9 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        NAMES.iter().for_each(|name| {
+        for name in NAMES {
             ip(&format!("netns del {name}"));
-        });
+        }
     }
 }
 

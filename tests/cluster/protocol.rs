@@ -34,7 +34,7 @@ fn every_request_gets_its_own_picture_and_hits_are_refined_elsewhere() {
     let rig = Rig::new(200, 30_000.0, 4, [32, 24], "modm");
     let said = Said::default();
     let ended = rig.run_there(opened(&rig, &nats.url(), &said));
-    ended.ended.as_ref().unwrap();
+    ended.outcome.as_ref().unwrap();
     let ends = ended.ends();
     assert_eq!((ends.len(), ended.right), (200, 200), "{:?}\n{}", ended.failures, said.all());
     assert!(ends.iter().all(|(_, outcome)| *outcome == Outcome::Completed));
@@ -60,7 +60,7 @@ fn workers_join_leave_and_come_back_while_a_run_goes_on() {
     let late = std::thread::spawn(move || {
         sleep(Duration::from_millis(700));
         let second = Node::start(&url, "modm", "b", 1, TOOLS);
-        sleep(Duration::from_millis(1000));
+        sleep(Duration::from_secs(1));
         first.end();
         let third = Node::start(&url, "modm", "a", 1, TOOLS);
         sleep(Duration::from_secs(3));
@@ -189,12 +189,12 @@ fn a_node_that_is_told_to_end_is_gone_from_the_bucket() {
     let nats = Nats::start(folder.path());
     let node = Node::start(&nats.url(), "modm", "a", 1, TOOLS);
     let seen = || {
-        let mut found = String::new();
+        let mut found = Vec::new();
         let identity = modm::live::cluster::settings::Identity::default();
         modm::live::cluster::diagnosis::examine((&nats.url(), "modm"), &identity, &mut |finding| {
-            found += &format!("{} {}\n", finding.part, finding.found);
+            found.push(format!("{} {}", finding.part, finding.found));
         });
-        found
+        found.join("\n")
     };
     within(20, "it is heard of", || seen().contains("worker a-cpu-0: cpu:0 of type cpu on a").then_some(()));
     node.end();

@@ -176,19 +176,32 @@ pub(crate) struct Ended {
     /// Number of requests that ended with their own picture.
     pub(crate) right: u64,
     pub(crate) failures: Vec<String>,
-    pub(crate) ended: Result<(), RunError<LiveError>>,
+    pub(crate) outcome: Result<(), RunError<LiveError>>,
 }
 
 impl Rig {
     /// Makes so many requests, which arrive at this rate, for so many workers.
     pub(crate) fn new(requests: usize, rate_per_min: f64, workers: usize, size: [u32; 2], policy: &str) -> Self {
+        Self::of_steps(20, requests, rate_per_min, workers, size, policy)
+    }
+
+    /// Makes the same with pictures of so many steps.
+    pub(crate) fn of_steps(
+        steps: u32,
+        requests: usize,
+        rate_per_min: f64,
+        workers: usize,
+        size: [u32; 2],
+        policy: &str,
+    ) -> Self {
         let text = format!(
             "name = \"rig\"\n\
              [trace.synthetic]\nrequests = {requests}\n\
              arrivals = {{ process = \"poisson\", rate_per_min = {rate_per_min} }}\n\
              [cluster]\ngpus = [{{ type = \"cpu\", count = {workers} }}]\n\
-             [models]\nprofile = \"profile.toml\"\nlarge = \"large\"\nsmall = [\"small\"]\nsteps = 20\n\
-             [system]\npolicy = \"{policy}\"\nbounds = [[0.01, 10]]\n"
+             [models]\nprofile = \"profile.toml\"\nlarge = \"large\"\nsmall = [\"small\"]\nsteps = {steps}\n\
+             [system]\npolicy = \"{policy}\"\nbounds = [[0.01, {}]]\n",
+            steps / 2
         );
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("scenario.toml");
@@ -231,7 +244,7 @@ impl Rig {
         let gpus = vec!["cpu".to_owned(); self.scenario.workers()];
         let folders = vec![(FOLDER.to_owned(), "large".to_owned())];
         let cluster = Cluster::open(settings, setup, (gpus, folders), said.say())?;
-        cluster.wait_for_workers()?;
+        cluster.wait_for_workers(true)?;
         Ok(cluster)
     }
 
@@ -278,10 +291,10 @@ impl Rig {
             live.submit(Time::ZERO, &action).unwrap();
         }
         let mut inbox = Paced::new(arrivals(trace), live.intake().ended);
-        let ended = replay(&mut core, &mut live, &mut inbox, &mut lines);
+        let outcome = replay(&mut core, &mut live, &mut inbox, &mut lines);
         let (failures, _) = live.finish();
         let seconds = lines.last().map_or(0.0, |line| line.time.seconds());
-        Ended { lines, seconds, right: right.load(Ordering::Relaxed), failures, ended }
+        Ended { lines, seconds, right: right.load(Ordering::Relaxed), failures, outcome }
     }
 }
 

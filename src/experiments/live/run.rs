@@ -91,7 +91,7 @@ impl LiveRun<'_> {
             progress.say(&format!("waiting for {} workers at {}", scenario.workers(), cluster.url));
         }
         // Before anything is written: there may be no cluster.
-        let staff = equipment.staff(scenario, &limits, progress.anywhere())?;
+        let staff = equipment.staff(scenario, &limits, true, progress.anywhere())?;
         let (images, own_store) = (folder.join("images"), folder.join("store"));
         // Files of an earlier run would be taken for files of this one. `refuse_foreign` has checked that the folders
         // are a live run's.

@@ -47,13 +47,20 @@ impl Staff {
 }
 
 impl Equipment {
-    /// Returns the workers of a run. Workers on other machines are waited for.
+    /// Returns the workers of a run. Workers on other machines are waited for: for `all` of them, or for one and a moment
+    /// more.
     ///
     /// # Errors
     /// Returns an error if the place of this program's own file is not known, or if there is no cluster to work with.
-    pub fn staff(&self, scenario: &Scenario, limits: &Limits, say: SayAnywhere) -> Result<Staff, ExperimentError> {
+    pub fn staff(
+        &self,
+        scenario: &Scenario,
+        limits: &Limits,
+        all: bool,
+        say: SayAnywhere,
+    ) -> Result<Staff, ExperimentError> {
         if let Some(settings) = &self.cluster {
-            return self.elsewhere(settings, scenario, limits, say);
+            return self.elsewhere(settings, scenario, limits, all, say);
         }
         Ok(Staff {
             paint: self.paint(limits)?,
@@ -83,13 +90,14 @@ mod elsewhere {
             settings: &ClusterSettings,
             scenario: &Scenario,
             limits: &Limits,
+            all: bool,
             say: SayAnywhere,
         ) -> Result<Staff, ExperimentError> {
             let (setup, folders) = self.setup(scenario, limits)?;
             let types = scenario.gpu_types();
             let gpus = scenario.gpus().iter().map(|gpu| types[gpu.index()].clone()).collect();
             let cluster = Cluster::open(settings.clone(), setup, (gpus, folders), say)?;
-            cluster.wait_for_workers()?;
+            cluster.wait_for_workers(all)?;
             let cluster = Arc::new(cluster);
             let painters = cluster.clone();
             let elsewhere: Arc<dyn Elsewhere> = cluster.clone();
@@ -149,6 +157,7 @@ impl Equipment {
         settings: &crate::live::cluster::settings::ClusterSettings,
         _: &Scenario,
         _: &Limits,
+        _: bool,
         _: SayAnywhere,
     ) -> Result<Staff, ExperimentError> {
         let message = "this modm was built without clusters: build it with `--features cluster`";

@@ -35,7 +35,7 @@ impl Loop {
         let scenario = &simulation.scenario;
         let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
         let say = Arc::new(|sentence: &str| tracing::info!("{sentence}"));
-        let staff = equipment.staff(scenario, &limits, say)?;
+        let staff = equipment.staff(scenario, &limits, false, say)?;
         staff.give_sources(store.sources());
         if let Some(workers) = &staff.elsewhere {
             let _ = elsewhere.set(workers.clone());

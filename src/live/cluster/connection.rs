@@ -50,9 +50,7 @@ pub enum ClusterError {
         why: String,
     },
     /// Another scheduler that serves the cluster.
-    #[error(
-        "another scheduler serves the cluster {0} (session {1}): end it, or give this one a live.cluster.name of its own"
-    )]
+    #[error("another scheduler serves the cluster {0} ({1}): end it, or give this one a live.cluster.name of its own")]
     AnotherScheduler(String, String),
     /// Cluster without a worker.
     #[error(
@@ -127,6 +125,11 @@ impl Connection {
             });
         let client = options.connect(url).await.map_err(|error| failed(error.to_string()))?;
         Ok(Self { client, names: Names(cluster.to_owned()) })
+    }
+
+    /// Sends what was published, if there is a connection.
+    pub(super) async fn flush(&self) {
+        let _ = tokio::time::timeout(REQUEST, self.client.flush()).await;
     }
 
     /// Returns the bucket of the cluster, made if it is not there.

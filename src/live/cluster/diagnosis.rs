@@ -1,17 +1,16 @@
 //! Diagnosis of a cluster: whether the NATS server answers, who is there, and whether pictures would go through.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::kv::Store;
 use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::lease::current;
+use super::lease::read_lease;
 use super::protocol::{Presence, read};
 use super::settings::Identity;
 use crate::live::diagnosis::{Condition, Finding};
@@ -37,20 +36,27 @@ pub fn examine((url, name): (&str, &str), identity: &Identity, report: &mut dyn 
     };
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return false };
     runtime.block_on(async {
-        let opened = Connection::open((url, name), identity, "modm doctor", LISTEN, Arc::new(|_| {})).await;
+        let refusals = Arc::<Mutex<Vec<String>>>::default();
+        let heard = refusals.clone();
+        let say = Arc::new(move |said: &str| {
+            if said.contains("ermissions") {
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push(said.to_owned());
+            }
+        });
+        let opened = Connection::open((url, name), identity, "modm doctor", LISTEN, say).await;
         let connection = match opened {
             Ok(connection) => connection,
             Err(error) => return tell(Condition::Missing, "nats", error.to_string(), Some(NEXT_SERVER)),
         };
         let info = connection.client.server_info();
         tell(Condition::Works, "nats", format!("{url}, nats-server {}", info.version), None);
-        let store = match connection.bucket().await {
-            Ok(store) => store,
-            Err(error) => return tell(Condition::Missing, "jetstream", error.to_string(), Some(NEXT_SERVER)),
-        };
-        scheduler(&store, name, &mut tell).await;
+        scheduler(&connection, name, &mut tell).await;
         let workers = workers(&connection).await;
-        if workers.is_empty() {
+        let refused = refusals.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
+        if let Some(refused) = refused {
+            // Whoever has a worker's rights sees no other worker.
+            tell(Condition::Absent, "worker", refused, Some("the rights of the scheduler, to see who is there"));
+        } else if workers.is_empty() {
             let found = format!("no worker of the cluster {name} was heard of in {} s", LISTEN.as_secs_f64());
             tell(Condition::Absent, "worker", found, Some(NEXT_WORKER));
         }
@@ -72,11 +78,11 @@ pub fn examine((url, name): (&str, &str), identity: &Identity, report: &mut dyn 
 }
 
 async fn scheduler(
-    store: &Store,
+    connection: &Connection,
     name: &str,
     tell: &mut impl FnMut(Condition, &'static str, String, Option<&'static str>),
 ) {
-    let Some((lease, _)) = current(store).await else {
+    let Some(lease) = read_lease(connection).await else {
         let found = format!("nobody has the lease of the cluster {name}");
         return tell(Condition::Absent, "scheduler", found, Some(NEXT_SCHEDULER));
     };
@@ -97,7 +103,7 @@ async fn scheduler(
 /// Returns the workers that are heard of, by name, each with what it says of itself or why that cannot be read.
 async fn workers(connection: &Connection) -> BTreeMap<String, Result<Presence, String>> {
     let mut found = BTreeMap::new();
-    let Ok(mut heartbeats) = connection.client.subscribe(connection.names.heartbeats()).await else { return found };
+    let Ok(mut heartbeats) = connection.client.subscribe(connection.names.heartbeat("*")).await else { return found };
     let _ = timeout(LISTEN, async {
         while let Some(message) = heartbeats.next().await {
             let name = message.subject.rsplit('.').next().unwrap_or_default().to_owned();

@@ -2,6 +2,7 @@
 //! orders of [`RemotePainter`]s. The scheduler core alone decides; nothing is queued here.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,7 +39,10 @@ pub(super) fn secret() -> String {
     // The generator of the standard library's hash maps is seeded by the system, and is not made for secrets.
     let mut bytes = [0; 16];
     rustls_random(&mut bytes);
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a write to memory cannot fail
+        text
+    })
 }
 
 fn rustls_random(bytes: &mut [u8]) {
@@ -298,7 +302,7 @@ impl Cluster {
             let session = secret();
             let lease = lease(session.clone(), address, server.pin);
             // Heartbeats are listened for first, so that none is missed.
-            let heartbeats = connection.client.subscribe(connection.names.heartbeats()).await;
+            let heartbeats = connection.client.subscribe(connection.names.heartbeat("*")).await;
             let answers = connection.client.subscribe(connection.names.answers("*")).await;
             let held = Held::take(&connection, lease, settings.notice()).await?;
             let failed = |error: &dyn std::fmt::Display| ClusterError::Unreachable {
@@ -316,7 +320,8 @@ impl Cluster {
             let held = Arc::new(tokio::sync::Mutex::new(Some(held)));
             tokio::spawn(hear(hub.clone(), heartbeats, Hub::hear));
             tokio::spawn(hear(hub.clone(), answers, Hub::answer));
-            tokio::spawn(look_after(hub.clone(), held.clone()));
+            tokio::spawn(look_after(hub.clone()));
+            tokio::spawn(renew(hub.clone(), held.clone()));
             Ok::<_, ClusterError>((hub, held))
         })?;
         Ok(Self { hub, held, runtime: Some(runtime) })
@@ -327,16 +332,21 @@ impl Cluster {
         let _ = self.hub.sources.set(sources);
     }
 
-    /// Waits until every place is taken, at most the time that the settings say.
+    /// Waits for workers, at most the time that the settings say: for `all` places to be taken, or else until one is
+    /// taken and the others have had the time of some heartbeats.
     ///
     /// # Errors
     /// Returns an error if no worker has joined by then.
-    pub fn wait_for_workers(&self) -> Result<(), ClusterError> {
+    pub fn wait_for_workers(&self, all: bool) -> Result<(), ClusterError> {
         let hub = &self.hub;
-        let begun = now();
+        let (begun, mut first) = (now(), None);
         let mut state = hub.state();
         loop {
-            let left = hub.settings.join().saturating_sub(begun.elapsed());
+            let mut left = hub.settings.join().saturating_sub(begun.elapsed());
+            if !all && state.roster.free() < state.latest.len() {
+                let first = *first.get_or_insert_with(now);
+                left = left.min(hub.settings.notice().saturating_sub(first.elapsed()));
+            }
             let (free, places) = (state.roster.free(), state.latest.len());
             if free == 0 {
                 return Ok(());
@@ -347,14 +357,14 @@ impl Cluster {
                     (hub.say)(&format!("{free} of {places} workers have not joined: they are taken in when they come"));
                     return Ok(());
                 }
-                let refused =
+                let refused: Vec<String> =
                     state.roster.refused(now()).map(|(seen, why, _)| format!("; {}: {why}", seen.worker)).collect();
                 return Err(ClusterError::NoWorker {
                     name: hub.settings.name.clone(),
                     url: hub.settings.url.clone(),
                     join_s: hub.settings.join_s,
                     gpus: state.roster.gpus().join(" or "),
-                    refused,
+                    refused: refused.concat(),
                 });
             }
             let waited = hub.joined.wait_timeout(state, left.min(Duration::from_millis(250)));
@@ -433,9 +443,13 @@ impl Drop for Cluster {
             }
             let _ = hub.connection.client.flush().await;
         };
-        // Without the NATS server the lease runs out by itself.
-        let _ = runtime.block_on(async { tokio::time::timeout(END, end).await });
-        runtime.shutdown_background();
+        // The owner may be a task of another runtime, where nothing may wait: a thread of its own may.
+        let ends = std::thread::spawn(move || {
+            // Without the NATS server the lease is left behind, and the next scheduler finds that nobody renews it.
+            let _ = runtime.block_on(async { tokio::time::timeout(END, end).await });
+            runtime.shutdown_background();
+        });
+        let _ = ends.join();
     }
 }
 
@@ -445,12 +459,19 @@ async fn hear(hub: Arc<Hub>, mut messages: async_nats::Subscriber, hear: fn(&Hub
     }
 }
 
-/// Renews the lease and gives up workers that are silent, again and again.
-async fn look_after(hub: Arc<Hub>, held: Arc<tokio::sync::Mutex<Option<Held>>>) {
-    let mut said = String::new();
+/// Gives up workers that are silent, again and again.
+async fn look_after(hub: Arc<Hub>) {
     loop {
         tokio::time::sleep(hub.settings.notice() / 4).await;
         hub.change(|roster| roster.sweep(now()));
+    }
+}
+
+/// Renews the lease, again and again. Without the NATS server each attempt takes long, so that nothing else waits for it.
+async fn renew(hub: Arc<Hub>, held: Arc<tokio::sync::Mutex<Option<Held>>>) {
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(hub.settings.notice() / 4).await;
         let mut held = held.lock().await;
         let Some(held) = held.as_mut() else { return };
         match held.renew(&hub.connection).await {

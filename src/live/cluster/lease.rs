@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{Entry, Operation, Store};
+use async_nats::jetstream::kv::{Operation, Store};
 
 use super::connection::{ClusterError, Connection};
 use super::protocol::{Lease, PROTOCOL, SCHEDULER, read, written};
@@ -11,14 +11,32 @@ use super::protocol::{Lease, PROTOCOL, SCHEDULER, read, written};
 /// Least time that a lease is watched before it counts as left behind.
 const WATCH: Duration = Duration::from_millis(1500);
 
-/// Returns the lease in a bucket, if there is one that can be read.
-pub(super) async fn current(store: &Store) -> Option<(Lease, u64)> {
-    let entry = store.entry(SCHEDULER).await.ok()??;
-    lease_of(&entry).map(|lease| (lease, entry.revision))
+/// What is kept at the place of the lease.
+enum Kept {
+    Nothing,
+    /// Lease, and its revision.
+    Lease(Lease, u64),
+    /// Lease of another version of the messages, or something that is none; its revision, and what is wrong with it.
+    Unreadable(u64, String),
 }
 
-fn lease_of(entry: &Entry) -> Option<Lease> {
-    (entry.operation == Operation::Put).then(|| read("the scheduler", &entry.value).ok())?
+/// Asks for the lease of a cluster; `None` if there is none that can be read. Needs no right but that of this question.
+pub(super) async fn read_lease(connection: &Connection) -> Option<Lease> {
+    let message = connection.client.request(connection.names.ask_lease(), "".into()).await.ok()?;
+    // An answer without a value has a status, and one that marks a removal has no payload.
+    if message.status.is_some() || message.payload.is_empty() {
+        return None;
+    }
+    read("the scheduler", &message.payload).ok()
+}
+
+async fn kept(store: &Store) -> Result<Kept, String> {
+    let entry = store.entry(SCHEDULER).await.map_err(|error| error.to_string())?;
+    let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { return Ok(Kept::Nothing) };
+    Ok(match read("the scheduler", &entry.value) {
+        Ok(lease) => Kept::Lease(lease, entry.revision),
+        Err(why) => Kept::Unreadable(entry.revision, why),
+    })
 }
 
 /// Lease that is held.
@@ -36,23 +54,27 @@ impl Held {
             bucket: connection.names.bucket(),
             why: error.to_string(),
         };
-        let before = store.entry(SCHEDULER).await.map_err(|error| bucket(&error))?;
-        let Some(before) = before.filter(|entry| entry.operation == Operation::Put) else {
-            let revision = store.create(SCHEDULER, written(&lease).into()).await.map_err(|error| bucket(&error))?;
-            return Ok(Self { lease, revision });
+        let before = match kept(&store).await.map_err(|error| bucket(&error))? {
+            Kept::Nothing => {
+                let taken = store.create(SCHEDULER, written(&lease).into()).await;
+                let revision = taken.map_err(|error| bucket(&error))?;
+                return Ok(Self { lease, revision });
+            }
+            Kept::Lease(_, revision) | Kept::Unreadable(revision, _) => revision,
         };
         tokio::time::sleep(WATCH.max(notice / 2)).await;
-        let taken = store.update(SCHEDULER, written(&lease).into(), before.revision).await;
-        match taken {
-            Ok(revision) => Ok(Self { lease, revision }),
-            Err(_) => {
-                let session = current(&store).await.map_or_else(|| "unknown".to_owned(), |(other, _)| other.session);
-                Err(ClusterError::AnotherScheduler(connection.names.0.clone(), session))
-            }
+        if let Ok(revision) = store.update(SCHEDULER, written(&lease).into(), before).await {
+            return Ok(Self { lease, revision });
         }
+        let who = match kept(&store).await {
+            Ok(Kept::Lease(other, _)) => format!("session {}", other.session),
+            Ok(Kept::Unreadable(_, why)) => why,
+            _ => "unknown".to_owned(),
+        };
+        Err(ClusterError::AnotherScheduler(connection.names.0.clone(), who))
     }
 
-    /// Renews the lease. Returns a sentence if another scheduler has it now.
+    /// Renews the lease. Returns a sentence if that is not possible.
     pub(super) async fn renew(&mut self, connection: &Connection) -> Result<(), String> {
         let lost = |error: &dyn std::fmt::Display| format!("the lease of the cluster cannot be renewed: {error}");
         let store = connection.bucket().await.map_err(|error| lost(&error))?;
@@ -62,20 +84,23 @@ impl Held {
             return Ok(());
         }
         // The server may have forgotten the bucket, or this scheduler was away for so long that its lease is gone.
-        match current(&store).await {
-            Some((other, _)) if other.session != self.lease.session => Err(format!(
-                "another scheduler has taken the cluster (session {}): workers take no orders from this one",
-                other.session
-            )),
-            Some((_, revision)) => {
-                self.revision = revision;
-                Ok(())
+        self.revision = match kept(&store).await.map_err(|error| lost(&error))? {
+            Kept::Lease(other, _) if other.session != self.lease.session => {
+                return Err(format!(
+                    "another scheduler has taken the cluster (session {}): workers take no orders from this one",
+                    other.session
+                ));
             }
-            None => {
-                self.revision = store.create(SCHEDULER, value.into()).await.map_err(|error| lost(&error))?;
-                Ok(())
+            Kept::Lease(_, revision) => revision,
+            // A value that is no lease was put there by somebody who may not: the next renewal replaces it.
+            Kept::Unreadable(revision, why) => {
+                let replaced = store.update(SCHEDULER, value.into(), revision).await;
+                self.revision = replaced.map_err(|error| lost(&error))?;
+                return Err(format!("the lease of the cluster was overwritten, and is there again: {why}"));
             }
-        }
+            Kept::Nothing => store.create(SCHEDULER, value.into()).await.map_err(|error| lost(&error))?,
+        };
+        Ok(())
     }
 
     /// Gives the lease back.

@@ -138,18 +138,20 @@ impl Paint for RemotePainter {
         // work around the steps, and a picture on its way.
         let limit = limits.step + limits.around + transfer + self.setup().encode[0];
         let first = limit + transfer + 2 * limits.load;
-        let (mut begun, mut goes) = (false, true);
+        let (mut begun, mut goes) = (0, true);
         loop {
-            let became = next(&running, if begun { limit } else { first }, "a step of a job, or a picture on its way")?;
-            begun = true;
-            if !became.is_end() {
-                if goes && !keep_going() {
+            let became =
+                next(&running, if begun > 0 { limit } else { first }, "a step of a job, or a picture on its way")?;
+            let Became::Steps(steps) = became else { return finish(&running, became) };
+            // What counts steps is called for each.
+            while goes && begun < steps.min(task.work.steps_run()) {
+                begun += 1;
+                if !keep_going() {
                     goes = false;
                     running.stop();
                 }
-                continue;
             }
-            return finish(&running, became);
+            begun = begun.max(1);
         }
     }
 

@@ -37,16 +37,17 @@ impl Names {
         format!("modm_{}", self.0)
     }
 
-    /// Returns the subject that heartbeats of workers come by: that of the values of the bucket.
+    /// Returns the subject of a worker's heartbeats, or of those of all workers for `*`: that of its value in the bucket.
     #[must_use]
-    pub fn heartbeats(&self) -> String {
-        format!("$KV.{}.{}", self.bucket(), Self::worker("*"))
+    pub fn heartbeat(&self, worker: &str) -> String {
+        format!("$KV.{}.worker.{worker}", self.bucket())
     }
 
-    /// Returns the key of a worker in the bucket.
+    /// Returns the subject at which the lease is asked for, as it was kept last (JetStream's direct get).
     #[must_use]
-    pub fn worker(worker: &str) -> String {
-        format!("worker.{worker}")
+    pub fn ask_lease(&self) -> String {
+        let bucket = self.bucket();
+        format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{SCHEDULER}")
     }
 }
 
@@ -231,8 +232,8 @@ pub struct Answer {
 pub enum Became {
     /// Order that came again while it is carried out.
     Taken,
-    /// Begin of a denoising step.
-    Step,
+    /// Number of denoising steps that have begun. Not every step is told.
+    Steps(u32),
     /// Model that is loaded.
     Loaded,
     /// Picture that is drawn and has been taken in over the address of pictures. The picture itself says so first; this
@@ -261,7 +262,7 @@ impl Became {
     /// Returns whether this ends the order.
     #[must_use]
     pub const fn is_end(&self) -> bool {
-        !matches!(self, Self::Taken | Self::Step)
+        !matches!(self, Self::Taken | Self::Steps(_))
     }
 }
 

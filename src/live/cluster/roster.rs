@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use super::protocol::Presence;
 use crate::scheduler::WorkerId;
 
+/// Number of heartbeats after which a second worker of one name is said to be one.
+const CONTENDS: u32 = 4;
 /// Number of workers whose faults are said, and number of faults that are said of each.
 const MOST_AT_FAULT: usize = 1000;
 const MOST_FAULTS: usize = 8;
@@ -58,6 +60,8 @@ pub struct Roster {
     waiting: BTreeMap<String, Seen>,
     /// Workers that were refused, each with the reason, which is said once.
     refused: BTreeMap<String, (Seen, String)>,
+    /// Starts of workers that are there beside another of their name, and the number of heartbeats of each.
+    contenders: BTreeMap<String, (String, u32)>,
     /// Faults of messages that were said, by worker.
     faults: BTreeMap<String, BTreeSet<String>>,
     /// Hashes of the folders that every worker needs, with their names for people.
@@ -72,7 +76,15 @@ impl Roster {
     pub fn new(gpus: Vec<String>, folders: Vec<(String, String)>, notice: Duration) -> Self {
         let place = |gpu| Place { gpu, taken: None, busy: false };
         let places = gpus.into_iter().map(place).collect();
-        Self { places, waiting: BTreeMap::new(), refused: BTreeMap::new(), faults: BTreeMap::new(), folders, notice }
+        Self {
+            places,
+            waiting: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            contenders: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            folders,
+            notice,
+        }
     }
 
     /// Takes a heartbeat that was heard at `now`.
@@ -91,6 +103,16 @@ impl Roster {
                 }
                 return changes;
             }
+            // A heartbeat of the other start is expected at any time, unless that one has ended.
+            let other = self.places[at].taken.as_ref();
+            let alive = other.is_some_and(|seen| {
+                let between = Duration::try_from_secs_f64(1.5 * seen.presence.heartbeat_s).unwrap_or(Duration::MAX);
+                now.saturating_duration_since(seen.heard) < between
+            });
+            if alive {
+                return self.contend(&name, presence.life);
+            }
+            self.contenders.remove(&name);
             changes.push(self.empty(at, false, "it was started again".to_owned()));
         }
         if presence.leaving {
@@ -111,6 +133,21 @@ impl Roster {
             }
         }
         changes
+    }
+
+    /// Notes that a worker is there twice. One that was started again is heard beside the other for a moment; if both go
+    /// on, the second is not used, and that is said once.
+    fn contend(&mut self, name: &str, life: String) -> Vec<Change> {
+        let (contender, times) = self.contenders.entry(name.to_owned()).or_default();
+        if *contender != life {
+            (*contender, *times) = (life, 0);
+        }
+        *times += 1;
+        if *times != CONTENDS {
+            return Vec::new();
+        }
+        let why = "another worker has its name: give each machine a name of its own (--node)";
+        vec![Change::Refused(name.to_owned(), why.to_owned())]
     }
 
     /// Notes a message of a worker that is not taken. Each fault is said once, and of a worker that has many not all.
@@ -310,9 +347,26 @@ pub(super) mod tests {
     fn one_that_was_started_again_is_another() {
         let (mut roster, now) = roster(1);
         roster.hear(presence("a", "1"), now);
-        let changes = roster.hear(presence("a", "2"), now);
+        assert_eq!(roster.hear(presence("a", "2"), now), [], "the first may be there still");
+        let changes = roster.hear(presence("a", "2"), now + Duration::from_secs(2));
         assert!(gone(0, false, &changes));
         assert_eq!(changes[1..], [Change::Joined(WorkerId(0), "a".to_owned())]);
+    }
+
+    #[test]
+    fn two_of_one_name_do_not_take_turns() {
+        let (mut roster, now) = roster(1);
+        let mut said = Vec::new();
+        for second in 0..20 {
+            let at = now + Duration::from_secs(second);
+            said.extend(roster.hear(presence("a", "1"), at));
+            said.extend(roster.hear(presence("a", "2"), at + Duration::from_millis(500)));
+        }
+        assert!(
+            matches!(&said[..], [Change::Joined(..), Change::Refused(_, why)] if why.contains("--node")),
+            "{said:?}"
+        );
+        assert_eq!(roster.at(WorkerId(0)).map(|seen| seen.life.as_str()), Some("1"));
     }
 
     #[test]

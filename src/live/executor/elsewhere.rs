@@ -5,6 +5,7 @@ use std::time::Duration as HostDuration;
 use serde::Serialize;
 
 use super::{Answer, Live, LiveError};
+use crate::live::worker::LoadError;
 use crate::model::ModelId;
 use crate::scheduler::{Event, LossCause, WorkerId};
 
@@ -65,6 +66,16 @@ pub trait Elsewhere: Send + Sync {
     fn standing(&self) -> Vec<Standing>;
 }
 
+/// Returns whether a load failed since the machine went away.
+fn is_gone(error: &LiveError) -> bool {
+    match error {
+        LiveError::Load { error, .. } => {
+            matches!(&**error, LoadError::Lost(lost) if lost.fault.cause() == LossCause::Gone)
+        }
+        _ => false,
+    }
+}
+
 impl Live {
     /// Returns whether there is a machine for a worker.
     pub(super) fn is_there(&self, worker: WorkerId) -> bool {
@@ -79,6 +90,7 @@ impl Live {
             elsewhere.listen(Box::new(move |away| drop(answers.send(Answer::Away(away)))));
         }
         let mut absent: Vec<(WorkerId, String)> = Vec::new();
+        let mut fault = None;
         for (worker, model) in initial.iter().enumerate() {
             let worker = WorkerId(worker as u16);
             self.start_worker(worker)?;
@@ -106,10 +118,17 @@ impl Live {
                 _ => None,
             };
             let Some((worker, error)) = failed else { continue };
-            if self.setting.elsewhere.is_none() || absent.len() + 1 == initial.len() {
+            if self.setting.elsewhere.is_none() {
                 return Err(error);
             }
             absent.push((worker, error.to_string()));
+            if !is_gone(&error) {
+                fault = Some(error);
+            }
+        }
+        // Machines that went away come back. If none of those that are there can load, that does not mend itself.
+        if let Some(error) = fault.filter(|_| absent.len() == initial.len()) {
+            return Err(error);
         }
         for (worker, why) in absent {
             let _ = self.to_answers.send(Answer::Away(Away { worker, left: false, why }));
@@ -120,9 +139,7 @@ impl Live {
     /// Gives up a worker that went away. One that does something answers first.
     pub(super) fn went_away(&mut self, Away { worker, left, why }: Away) -> Option<Event> {
         let state = &mut self.workers[worker.index()];
-        if state.handle.is_none() {
-            return None;
-        }
+        state.handle.as_ref()?;
         if state.job.is_some() || state.loading {
             // A worker that is lost answers so. One that was told to end has finished, and its answer is on its way.
             state.going = left;

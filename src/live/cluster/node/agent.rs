@@ -6,16 +6,16 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::kv::Store;
-use async_nats::{Message, Subscriber};
+use async_nats::connection::State;
+use async_nats::{HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::super::connection::{ClusterError, REQUEST};
 use super::super::hub::now;
-use super::super::lease::current;
-use super::super::protocol::{Answer, Became, Lease, Names, Order, PROTOCOL, Presence, Totals, What, read, written};
+use super::super::lease::read_lease;
+use super::super::protocol::{Answer, Became, Lease, Order, PROTOCOL, Presence, Totals, What, read, written};
 use super::hand::{Hand, Job, Report, Unsettled};
 use super::{NodeOptions, Shared};
 use crate::live::settings::Device;
@@ -121,9 +121,11 @@ impl Agent {
         let heart = tokio::spawn(beat(self.shared.clone(), shown.clone(), self.totals.clone(), self.heartbeat));
         self.serve(&mut orders, &shown).await;
         heart.abort();
-        if let Ok(bucket) = self.shared.connection.bucket().await {
-            let _ = tokio::time::timeout(REQUEST, bucket.delete(Names::worker(&self.presence.worker))).await;
-        }
+        // As the key-value protocol marks a key that is gone.
+        let mut gone = HeaderMap::new();
+        gone.insert("KV-Operation", "DEL");
+        let subject = names.heartbeat(&self.presence.worker);
+        let _ = self.shared.connection.client.publish_with_headers(subject, gone, "".into()).await;
     }
 
     async fn serve(&mut self, orders: &mut Subscriber, shown: &Mutex<Presence>) {
@@ -159,10 +161,9 @@ impl Agent {
                 written(&*shown)
             };
             // The scheduler hears at once, and not at the next heartbeat: it gives no more orders.
-            let names = &self.shared.connection.names;
-            let subject = format!("$KV.{}.{}", names.bucket(), Names::worker(&self.presence.worker));
+            let subject = self.shared.connection.names.heartbeat(&self.presence.worker);
             let _ = self.shared.connection.client.publish(subject, told.into()).await;
-            let _ = self.shared.connection.client.flush().await;
+            self.shared.connection.flush().await;
             (self.shared.say)(&format!("{} finishes what it does, and ends", self.presence.worker));
             return false;
         }
@@ -243,12 +244,9 @@ impl Agent {
         if self.lease.as_ref().is_some_and(|lease| lease.session == session) {
             return true;
         }
-        let lease = async {
-            let bucket = self.shared.connection.bucket().await.ok()?;
-            current(&bucket).await
-        };
-        match tokio::time::timeout(REQUEST, lease).await.ok().flatten() {
-            Some((lease, _)) if lease.session == session => {
+        let lease = tokio::time::timeout(REQUEST, read_lease(&self.shared.connection)).await;
+        match lease.ok().flatten() {
+            Some(lease) if lease.session == session => {
                 (self.shared.say)(&format!(
                     "{} takes orders of the scheduler {} (modm {})",
                     self.presence.worker,
@@ -322,31 +320,18 @@ impl Agent {
     }
 }
 
-/// Says again and again that the worker is there. A bucket that the NATS server has forgotten is made anew.
+/// Says again and again that the worker is there. The bucket keeps what is said for those who ask later; those who listen
+/// need no bucket.
 async fn beat(shared: Arc<Shared>, shown: Arc<Mutex<Presence>>, totals: Arc<Mutex<Totals>>, every: Duration) {
-    let mut bucket: Option<Store> = None;
-    let mut said = false;
     loop {
-        if bucket.is_none() {
-            match shared.connection.bucket().await {
-                Ok(made) => (bucket, said) = (Some(made), false),
-                Err(error) if !said => {
-                    (shared.say)(&error.to_string());
-                    said = true;
-                }
-                Err(_) => {}
-            }
-        }
-        if let Some(store) = &bucket {
-            let (name, value) = {
-                let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-                shown.totals = *totals.lock().unwrap_or_else(PoisonError::into_inner);
-                (Names::worker(&shown.worker), written(&*shown))
-            };
-            let put = tokio::time::timeout(REQUEST, store.put(name, value.into())).await;
-            if !matches!(put, Ok(Ok(_))) {
-                bucket = None;
-            }
+        let (subject, value) = {
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.totals = *totals.lock().unwrap_or_else(PoisonError::into_inner);
+            (shared.connection.names.heartbeat(&shown.worker), written(&*shown))
+        };
+        // Heartbeats of a time without a connection are of no use later, so that none is kept for then.
+        if shared.connection.client.connection_state() == State::Connected {
+            let _ = shared.connection.client.publish(subject, value.into()).await;
         }
         tokio::time::sleep(every).await;
     }

@@ -1,5 +1,7 @@
 //! Hand of an agent: the thread that loads, draws, embeds and sends, one order after the other.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,9 @@ use crate::scheduler::LossCause;
 const AGAIN: Duration = Duration::from_millis(100);
 const LONGEST_AGAIN: Duration = Duration::from_secs(2);
 
+/// Least time between two messages about the steps of a drawing.
+const TOLD: Duration = Duration::from_millis(100);
+
 /// Order for the hand.
 pub(super) struct Job {
     pub(super) lease: Lease,
@@ -45,10 +50,13 @@ pub(super) struct Report {
 /// Picture whose scheduler has not said that it is safe, with what it was drawn from. A scheduler that died meanwhile,
 /// and asks for the same once more, gets it without a drawing.
 #[derive(Default)]
-pub(super) struct Unsettled(Mutex<Option<(String, Arc<Picture>, Vec<Cut>)>>);
+pub(super) struct Unsettled(Mutex<Option<Drawn>>);
+
+/// Picture that is drawn: what it is a function of, in words, the picture, and what its prompt lost.
+type Drawn = (String, Arc<Picture>, Vec<Cut>);
 
 impl Unsettled {
-    fn lock(&self) -> MutexGuard<'_, Option<(String, Arc<Picture>, Vec<Cut>)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Drawn>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,16 +91,26 @@ impl Hand {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         for job in jobs {
             let begun = now();
-            let became = match &job.what {
-                What::Load { setup, model } => self.load(setup, *model),
-                What::Draw(draw) => self.draw(&job, draw).unwrap_or_else(|became| became),
-                What::Stop | What::Noted => continue,
-            };
+            let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(&job)));
+            let became = done.unwrap_or_else(|_| {
+                // What a panic has left behind is not used again.
+                (self.paint, self.model, self.embed, self.line) = (None, None, None, None);
+                let told = "the worker panicked".to_owned();
+                Became::Lost { hung: false, fault: told.clone(), told }
+            });
             self.count(|totals| totals.busy_s += begun.elapsed().as_secs_f64());
             let report = Report { session: job.lease.session, number: job.number, became };
             if self.reports.send(report).is_err() {
                 return;
             }
+        }
+    }
+
+    fn carry_out(&mut self, job: &Job) -> Became {
+        match &job.what {
+            What::Load { setup, model } => self.load(setup, *model),
+            What::Draw(draw) => self.draw(job, draw).unwrap_or_else(|became| became),
+            What::Stop | What::Noted => Became::Failed("the order is none for a hand".to_owned()),
         }
     }
 
@@ -167,8 +185,15 @@ impl Hand {
             image: None,
         };
         let (session, number, reports) = (&job.lease.session, job.number, &self.reports);
+        let (begun, told) = (Cell::new(0), Cell::new(now()));
         let keep_going = || {
-            let _ = reports.send(Report { session: session.clone(), number, became: Became::Step });
+            begun.set(begun.get() + 1);
+            // Models of short steps would fill the network with what nobody looks at so often.
+            if told.get().elapsed() >= TOLD {
+                told.set(now());
+                let became = Became::Steps(begun.get());
+                let _ = reports.send(Report { session: session.clone(), number, became });
+            }
             !job.stop.load(Ordering::Relaxed)
         };
         match paint.draw(&task, &keep_going) {
@@ -207,7 +232,7 @@ impl Hand {
             return Ok(picture);
         }
         let ticket = &job.ticket;
-        let fetched = self.persist(job, async |line: &mut Line| line.fetch(ticket, image).await)?;
+        let fetched = self.persist(job, &async |line: &mut Line| line.fetch(ticket, image).await)?;
         let picture = Arc::new(fetched);
         self.count(|totals| {
             totals.fetched += 1;
@@ -225,14 +250,14 @@ impl Hand {
         cuts: &[Cut],
         embedding: Option<&Embedding>,
     ) -> Result<(), Became> {
-        self.persist(job, async |line: &mut Line| line.send(&job.ticket, picture, cuts, embedding).await)?;
+        self.persist(job, &async |line: &mut Line| line.send(&job.ticket, picture, cuts, embedding).await)?;
         self.count(|totals| totals.bytes += picture.bytes().len() as u64);
         Ok(())
     }
 
     /// Does something over the connection for pictures, again and again until the connection holds or nobody wants the
     /// result any more.
-    fn persist<T>(&mut self, job: &Job, work: impl AsyncFn(&mut Line) -> Result<T, LineError>) -> Result<T, Became> {
+    fn persist<T>(&mut self, job: &Job, work: &impl AsyncFn(&mut Line) -> Result<T, LineError>) -> Result<T, Became> {
         let Lease { session, pictures, pin, .. } = &job.lease;
         if self.line.as_ref().is_none_or(|(known, _)| known != session) {
             let line = Line::new(pictures.clone(), pin).map_err(|error| Became::Failed(error.to_string()))?;
@@ -254,7 +279,8 @@ impl Hand {
             if job.stop.load(Ordering::Relaxed) {
                 return Err(Became::Cancelled);
             }
-            self.handle.block_on(tokio::time::sleep(pause));
+            // The timer is made within the runtime, which it belongs to.
+            self.handle.block_on(async { tokio::time::sleep(pause).await });
             pause = (2 * pause).min(LONGEST_AGAIN);
         }
     }

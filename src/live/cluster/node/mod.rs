@@ -132,7 +132,7 @@ pub fn run(
         for agent in agents {
             let _ = agent.await;
         }
-        let _ = shared.connection.client.flush().await;
+        shared.connection.flush().await;
         Ok(())
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
