@@ -54,7 +54,9 @@ pub(super) fn run(command: &Doctor) -> anyhow::Result<()> {
     #[cfg(feature = "cluster")]
     {
         let named = scenario.as_ref().and_then(|scenario| scenario.live.cluster.clone());
-        let named = named.zip(command.scenario.as_ref()).map(|(cluster, file)| cluster.resolved(file));
+        let named = named
+            .zip(command.scenario.as_ref())
+            .map(|(cluster, file)| cluster.resolved(|path| Scenario::resolve(file, path)));
         works &= match (&command.cluster, named) {
             (Some(url), _) => examine((url, &command.cluster_name), &command.identity.identity(), &mut print),
             (None, Some(named)) => examine((&named.url, &named.name), &named.identity, &mut print),

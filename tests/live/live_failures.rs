@@ -195,6 +195,7 @@ fn metrics(scenario: &Scenario, inputs: &Inputs) -> Metrics {
         cache: None,
         keep: Keep::Rows,
         real_time: true,
+        network: None,
     })
 }
 

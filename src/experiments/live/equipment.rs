@@ -63,7 +63,8 @@ impl Equipment {
         let encoder = named(file, "live.encoder", scenario.live.encoder.as_ref())?;
         let palette = palette(scenario, file)?;
         // Those who connect to a cluster need no devices of their own, except for the encoder.
-        let cluster = scenario.live.cluster.clone().map(|cluster| cluster.resolved(file));
+        let cluster =
+            scenario.live.cluster.clone().map(|cluster| cluster.resolved(|path| Scenario::resolve(file, path)));
         let wanted = match &cluster {
             Some(_) => Vec::new(),
             None => scenario.live.devices_of(file, scenario.workers())?,

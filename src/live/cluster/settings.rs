@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
-use crate::scenario::Scenario;
 
 /// Longest name of a cluster or a node, in letters.
 const LONGEST_NAME: usize = 64;
@@ -138,12 +137,12 @@ impl ClusterSettings {
         self.identity.check(file, "live.cluster.identity.")
     }
 
-    /// Returns the settings with the paths relative to the scenario in `file` resolved.
+    /// Returns the settings with their paths as `resolve` makes them.
     #[must_use]
-    pub fn resolved(mut self, file: &Path) -> Self {
+    pub fn resolved(mut self, resolve: impl Fn(&Path) -> PathBuf) -> Self {
         let Identity { credentials, nkey, ca, certificate, key } = &mut self.identity;
         for path in [credentials, nkey, ca, certificate, key].into_iter().flatten() {
-            *path = Scenario::resolve(file, path);
+            *path = resolve(path);
         }
         self
     }
