@@ -7,8 +7,8 @@ use toml::{Table, Value};
 
 use super::{Scenario, Source, TraceSection, Variant};
 
-/// Tables whose values are all paths, by names that the user chooses.
-const MODELS: [&str; 2] = ["live.models", "live.checkpoints"];
+/// Tables whose values are all paths: by names that the user chooses, and files that say who a client is.
+const ALL_PATHS: [&str; 3] = ["live.models", "live.checkpoints", "live.cluster.identity"];
 
 /// Key with its path, if the path is set.
 type Slot<'a> = (&'static str, &'a mut Option<PathBuf>);
@@ -32,7 +32,7 @@ impl Scenario {
         file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 
-    /// Returns the keys whose values are paths, with the paths, except those of [`MODELS`].
+    /// Returns the keys whose values are paths, with the paths, except those of [`ALL_PATHS`].
     fn paths_mut(&mut self) -> impl Iterator<Item = Slot<'_>> {
         let others = [
             ("models.profile", &mut self.models.profile),
@@ -57,7 +57,8 @@ impl Scenario {
             }
         }
         let checkpoints = moved.live.checkpoints.values_mut().flat_map(|folders| folders.values_mut());
-        for path in moved.live.models.values_mut().chain(checkpoints) {
+        let identity = moved.live.cluster.iter_mut().flat_map(|cluster| cluster.identity.paths_mut());
+        for path in moved.live.models.values_mut().chain(checkpoints).chain(identity) {
             *path = place(path);
         }
         for variant in &mut moved.variant {
@@ -81,9 +82,9 @@ fn moved_keys(variant: &Variant, keys: &[&str], place: &dyn Fn(&Path) -> PathBuf
 /// Replaces the paths in the value of a key, which may be a table of further keys.
 fn move_value(key: &str, value: &mut Value, keys: &[&str], place: &dyn Fn(&Path) -> PathBuf) {
     let is_within = |table: &&str| key.strip_prefix(*table).is_some_and(|rest| rest.starts_with('.'));
-    let is_model = MODELS.iter().any(is_within);
+    let is_path = ALL_PATHS.iter().any(is_within);
     match value {
-        Value::String(path) if keys.contains(&key) || is_model => {
+        Value::String(path) if keys.contains(&key) || is_path => {
             *path = place(Path::new(path)).to_string_lossy().into_owned();
         }
         Value::Table(inner) => {
@@ -140,6 +141,8 @@ mod tests {
         let mut known: Vec<String> = scenario.paths_mut().map(|(key, _)| key.to_owned()).collect();
         known.push("live.models.*".to_owned());
         known.push("live.checkpoints.*.*".to_owned());
+        let files = ["credentials", "nkey", "ca", "certificate", "key"];
+        known.extend(files.map(|file| format!("live.cluster.identity.{file}")));
         found.sort();
         known.sort();
         assert_eq!(found, known, "left: the keys of the scenario; right: those that are listed here");

@@ -140,8 +140,7 @@ impl ClusterSettings {
     /// Returns the settings with their paths as `resolve` makes them.
     #[must_use]
     pub fn resolved(mut self, resolve: impl Fn(&Path) -> PathBuf) -> Self {
-        let Identity { credentials, nkey, ca, certificate, key } = &mut self.identity;
-        for path in [credentials, nkey, ca, certificate, key].into_iter().flatten() {
+        for path in self.identity.paths_mut() {
             *path = resolve(path);
         }
         self
@@ -153,6 +152,12 @@ impl Identity {
     #[must_use]
     pub fn is_nobody(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Returns the paths of all files that there are.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let Self { credentials, nkey, ca, certificate, key } = self;
+        [credentials, nkey, ca, certificate, key].into_iter().flatten()
     }
 
     /// Checks that the files go together. `prefix` comes before the names of the keys in errors.
