@@ -245,9 +245,17 @@ impl Running {
         let Arrived { picture, cuts, embedding } = self.hub.permits.end(&self.ticket)?;
         let (hub, name, number) = (self.hub.clone(), self.name.clone(), self.number);
         hub.state().unsettled.insert((name.clone(), number));
+        let worker = self.worker;
         let noted = move || {
-            hub.state().unsettled.remove(&(name.clone(), number));
-            hub.send(&name, &hub.order(number, String::new(), What::Noted));
+            let is_latest = {
+                let mut state = hub.state();
+                state.unsettled.remove(&(name.clone(), number));
+                state.latest[worker.index()].number == number
+            };
+            // A later order has told the worker already that this one is over.
+            if is_latest {
+                hub.send(&name, &hub.order(number, String::new(), What::Noted));
+            }
         };
         Some(Arrived { picture: picture.with_receipt(Box::new(noted)), cuts, embedding })
     }

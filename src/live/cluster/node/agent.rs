@@ -286,8 +286,12 @@ impl Agent {
         self.running = None;
         // Without a later order, the scheduler waits for this one.
         if current && self.next.is_none() {
+            // The scheduler knows a picture by its arrival: nothing is said of one unless no order and no receipt follows.
+            let is_known = matches!(became, Became::Drawn);
             let bytes = self.written(&session, number, became);
-            self.publish(bytes.clone()).await;
+            if !is_known {
+                self.publish(bytes.clone()).await;
+            }
             let at = now();
             self.ended = Some(Ended { number, bytes, at, again: at + AGAIN, pause: AGAIN });
         }
