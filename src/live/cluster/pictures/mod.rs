@@ -1,7 +1,7 @@
 //! Connections that pictures go over, between a scheduler and its workers: no picture is ever in a message. The
-//! scheduler listens, workers connect. Pictures are sent as rows of pixels, since encoding one takes longer than sending
-//! it ([docs/cluster.md](../../../../docs/cluster.md), "Pictures"). All of it is encrypted with a key pair that the
-//! scheduler makes at its start: workers know the certificate by its hash, which comes over NATS.
+//! scheduler listens, workers connect. Pictures are sent as rows of pixels, over connections since other ways take
+//! longer (docs/cluster.md, "Pictures"). All of it is encrypted with a key pair that the scheduler makes at its start:
+//! workers know the certificate by its hash, which comes over NATS.
 
 use serde::{Deserialize, Serialize};
 
